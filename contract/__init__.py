@@ -1,0 +1,1 @@
+"""The wire: what eAssessment and ELMS agree on, and nothing else."""

@@ -1,0 +1,176 @@
+"""The events: to their exact bytes, and back or an EventError."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+)
+
+from contract import json_text
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+MAX_VERSION = 2**53 - 1
+PING_TYPE = "endpoint.ping"
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII)
+
+
+class EventError(ValueError):
+    """The body is no event that can be acted upon."""
+
+
+class MalformedEventError(EventError):
+    """The body is not a JSON object."""
+
+
+class InvalidEventError(EventError):
+    """The body is a JSON object, but a field of it is missing or wrong.
+
+    `pointer` is the JSON Pointer (RFC 6901) of the first such field.
+    """
+
+    def __init__(self, detail: str, pointer: str) -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+
+
+def wire_time(moment: datetime) -> str:
+    """Return a moment as it stands on the wire: RFC 3339, UTC, microseconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _course_id(value: str) -> str:
+    if not json_text.is_storable(value) or not value.isprintable():
+        raise ValueError("a course id holds printable characters only")
+    if value != value.strip() or value in {".", ".."} or value.startswith("/"):
+        raise ValueError("a course id has no space around it, no leading '/', and is not a dot")
+    return value
+
+
+CourseId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_course_id)]
+"""A course's name on the wire: opaque, 1 to 255 printable characters."""
+
+SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+"""An eAssessment site's name: what a path segment and a log line can both hold."""
+
+TokenId = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$")]
+"""The public part of a course token."""
+
+Version = Annotated[int, Field(ge=1, le=MAX_VERSION)]
+"""A course's version: whole, growing, small enough for every JSON reader (2^53 - 1)."""
+
+
+def _dated(value: object) -> object:
+    if isinstance(value, str) and not _RFC_3339.match(value):
+        raise ValueError("a moment looks like 2026-11-22T09:00:00.123456Z")
+    return value
+
+
+WireTime = Annotated[
+    AwareDatetime, BeforeValidator(_dated), PlainSerializer(wire_time, when_used="json")
+]
+"""A moment on the wire: RFC 3339 with its offset."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+
+class CourseDeletedData(_Strict):
+    """Which course was deleted, and the version that this made."""
+
+    source: SourceName
+    course_id: CourseId
+    course_version: Version
+
+
+class TokenRegeneratedData(_Strict):
+    """Whose token was regenerated, the version that this made, and the present token's id."""
+
+    source: SourceName
+    course_id: CourseId
+    course_version: Version
+    token_id: TokenId
+
+
+class CourseDeleted(_Strict):
+    """A course was deleted in eAssessment; `timestamp` is when."""
+
+    type: Literal["course.deleted"] = "course.deleted"
+    timestamp: WireTime
+    data: CourseDeletedData
+
+
+class TokenRegenerated(_Strict):
+    """A course's token was replaced in eAssessment; `timestamp` is when."""
+
+    type: Literal["token.regenerated"] = "token.regenerated"
+    timestamp: WireTime
+    data: TokenRegeneratedData
+
+
+class UnknownEvent(_Strict):
+    """An event of a type that this release does not know: heard, and left alone."""
+
+    type: Annotated[str, Field(min_length=1, max_length=255)]
+
+
+Event = CourseDeleted | TokenRegenerated
+
+_MODELS: dict[str, type[CourseDeleted] | type[TokenRegenerated]] = {
+    "course.deleted": CourseDeleted,
+    "token.regenerated": TokenRegenerated,
+}
+EVENT_TYPES: tuple[str, ...] = tuple(_MODELS)
+
+
+def dump(event: Event) -> str:
+    """Return the body of an event: made once, then stored, signed and sent as it is."""
+    return json_text.dump(event.model_dump(mode="json"))
+
+
+def dump_ping(source: str, at: datetime) -> str:
+    """Return the body of a test POST, which no receiver acts upon."""
+    return json_text.dump(
+        {"type": PING_TYPE, "timestamp": wire_time(at), "data": {"source": source}}
+    )
+
+
+def load(raw: bytes) -> Event | UnknownEvent:
+    """Return the event that a verified body holds, or raise an EventError.
+
+    Unknown fields are passed over and unknown types answered with an `UnknownEvent`,
+    so that an older receiver lives with a newer sender.
+    """
+    try:
+        document = json_text.load(raw)
+    except json_text.JsonTextError as error:
+        raise MalformedEventError(str(error)) from None
+    if not isinstance(document, dict):
+        raise MalformedEventError("the body is JSON, but not an object")
+    return _validate(_model_of(document), raw)
+
+
+def _model_of(
+    document: dict[str, Any],
+) -> type[CourseDeleted] | type[TokenRegenerated] | type[UnknownEvent]:
+    named = document.get("type")
+    return _MODELS.get(named, UnknownEvent) if isinstance(named, str) else UnknownEvent
+
+
+def _validate(model: type[_Model], raw: bytes) -> _Model:
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        pointer = "".join(f"/{part}" for part in first["loc"])
+        raise InvalidEventError(f"{pointer}: {first['msg']}", pointer) from None

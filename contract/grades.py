@@ -1,0 +1,72 @@
+"""Scores (LTI Assignment and Grade Services) and the answer that carries them."""
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic.alias_generators import to_camel
+
+from contract.events import CourseId, TokenId, Version, WireTime
+
+Points = Annotated[
+    Decimal,
+    Field(ge=0, max_digits=15, decimal_places=5, allow_inf_nan=False),
+    PlainSerializer(lambda points: format(points, "f"), when_used="json-unless-none"),
+]
+"""A number of points: exact, as a decimal string in JSON so that no reader makes it a float."""
+
+
+class ActivityProgress(StrEnum):
+    """How far the student is (LTI AGS 2.0, Score)."""
+
+    INITIALIZED = "Initialized"
+    STARTED = "Started"
+    IN_PROGRESS = "InProgress"
+    SUBMITTED = "Submitted"
+    COMPLETED = "Completed"
+
+
+class GradingProgress(StrEnum):
+    """How far the grading is (LTI AGS 2.0, Score)."""
+
+    FULLY_GRADED = "FullyGraded"
+    PENDING = "Pending"
+    PENDING_MANUAL = "PendingManual"
+    FAILED = "Failed"
+    NOT_READY = "NotReady"
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class Score(_Wire):
+    """One student's result in a course; `score_given` is None while there is none."""
+
+    user_id: Annotated[str, Field(min_length=1, max_length=255)]
+    score_given: Points | None = None
+    score_maximum: Points
+    comment: Annotated[str, Field(max_length=10_000)] | None = None
+    timestamp: WireTime
+    activity_progress: ActivityProgress = ActivityProgress.COMPLETED
+    grading_progress: GradingProgress = GradingProgress.FULLY_GRADED
+
+    @model_validator(mode="after")
+    def _maximum_is_positive(self) -> "Score":
+        if self.score_maximum == 0:
+            raise ValueError("scoreMaximum must be greater than 0")
+        return self
+
+
+class GradesAnswer(BaseModel):
+    """What eAssessment answers to a good token: the course's present state and its scores."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    course_id: CourseId
+    course_version: Version
+    token_id: TokenId
+    scores: tuple[Score, ...]

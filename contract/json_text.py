@@ -1,0 +1,81 @@
+"""JSON as the wire speaks it: one way to write it, one strict way to read it."""
+
+import json
+from typing import Any, NoReturn
+
+MAX_DEPTH = 32
+
+
+class JsonTextError(ValueError):
+    """The text is not JSON that both sides read alike; says what was met."""
+
+
+def dump(document: Any) -> str:
+    """Return the compact JSON text of a document, with non-ASCII characters as they are."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def load(raw: bytes) -> Any:
+    """Return the document that the bytes hold, or raise a JsonTextError.
+
+    Stricter than `json.loads`, by RFC 8259 and I-JSON (RFC 7493): UTF-8 only, no byte order mark,
+    no duplicate keys, no NaN or infinities, no NUL and no lone surrogate in any string,
+    and at most `MAX_DEPTH` levels, so that two readers cannot understand two things.
+    """
+    try:
+        document = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_unique_keys,
+            parse_constant=_refuse_constant,
+        )
+    except RecursionError:
+        raise JsonTextError(f"the JSON is nested deeper than {MAX_DEPTH} levels") from None
+    except UnicodeDecodeError as error:
+        raise JsonTextError(f"the body is not UTF-8: byte {error.start} is invalid") from None
+    except JsonTextError:
+        raise
+    except json.JSONDecodeError as error:
+        raise JsonTextError(f"the body is not JSON: {error.msg} at character {error.pos}") from None
+    except ValueError:
+        raise JsonTextError("the JSON holds a number with too many digits") from None
+    _check(document)
+    return document
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise JsonTextError("a key stands twice in one JSON object")
+    return members
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise JsonTextError(f"{name} is not a JSON number")
+
+
+def _check(document: Any) -> None:
+    level = [document]
+    depth = 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise JsonTextError(f"the JSON is nested deeper than {MAX_DEPTH} levels")
+        below: list[Any] = []
+        for value in level:
+            below.extend(_parts(value))
+        level = below
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [*value.keys(), *value.values()]
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str) and not is_storable(value):
+        raise JsonTextError("a string holds NUL or a lone surrogate, which cannot be stored")
+    return []
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether every database and every UTF-8 reader can hold the text as it is."""
+    return "\x00" not in text and not any("\ud800" <= char <= "\udfff" for char in text)

@@ -1,0 +1,164 @@
+"""One database: how it is reached, and what its columns may hold."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    DateTime,
+    Dialect,
+    Engine,
+    String,
+    TypeDecorator,
+    create_engine,
+    event,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
+
+UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeoutError)
+"""What SQLAlchemy raises while a database is away, busy, full or shutting down."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware moment in UTC, to the microsecond, alike on every database."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive moments; hand SQLite, which knows no zones, the time in UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no zone; moments are aware, in UTC")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the moment aware, in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class ExactDecimal(TypeDecorator[Decimal]):
+    """A Decimal stored digit by digit: SQLite's own numbers are floats."""
+
+    impl = String(40)
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return the digits."""
+        return None if value is None else format(value, "f")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return the number."""
+        return None if value is None else Decimal(value)
+
+
+class Database:
+    """An engine and its two kinds of transaction; nothing is connected before the first one.
+
+    On SQLite a writing transaction begins IMMEDIATE, because one that reads first and writes
+    later loses updates or fails at once where it should wait.
+    `statements` counts what was sent to the database in this process.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 5.0, pool_size: int = 10) -> None:
+        self.engine = _engine(url, timeout, pool_size)
+        self._writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+        self.statements = 0
+        event.listen(self.engine, "before_cursor_execute", self._count)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is embedded, and its clock and writers those of one machine."""
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a transaction that only reads; it is rolled back at the end."""
+        with Session(self.engine) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """Open a transaction: returning commits, raising rolls back."""
+        with Session(self._writer) as session, session.begin():
+            yield session
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def _count(self, *_: object) -> None:
+        self.statements += 1
+
+
+def _engine(url: str, timeout: float, pool_size: int) -> Engine:
+    if url.startswith("sqlite"):
+        engine = create_engine(url, hide_parameters=True, pool_size=pool_size, pool_timeout=timeout)
+        event.listen(engine, "connect", lambda raw, _: _prepare_sqlite(raw, timeout))
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    milliseconds = int(timeout * 1000)
+    return create_engine(
+        url,
+        hide_parameters=True,
+        pool_size=pool_size,
+        pool_timeout=timeout,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": max(1, int(timeout)),
+            "options": f"-c lock_timeout={milliseconds} -c timezone=UTC "
+            f"-c idle_in_transaction_session_timeout=60000",
+        },
+    )
+
+
+def _prepare_sqlite(raw: Any, timeout: float) -> None:
+    # The driver's own transaction handling starts none before a SELECT; "begin" below does it all.
+    raw.isolation_level = None
+    cursor = raw.cursor()
+    for pragma in (
+        f"busy_timeout={int(timeout * 1000)}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+
+
+def now(session: Session) -> datetime:
+    """Return the database's clock: the one clock that all machines on it share.
+
+    SQLite is embedded, so its clock is this machine's.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return datetime.now(UTC)
+    moment: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return moment.astimezone(UTC)
+
+
+def insert(session: Session, table: Any) -> Any:
+    """Return an INSERT that can `on_conflict_do_nothing()`, in the session's dialect."""
+    if session.get_bind().dialect.name == "sqlite":
+        return sqlite.insert(table)
+    return postgresql.insert(table)
+
+
+def cause(error: Exception) -> str:
+    """Return in one line what a database said, without statement or values."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return " ".join(str(original).split())[:300] or type(error).__name__

@@ -1,0 +1,67 @@
+"""Schemas: bring one up to date, or refuse to work on one that is not."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData
+
+from foundation.database import Database
+from foundation.errors import SchemaError
+
+
+class Schema:
+    """The schema of one service: its tables and the history that leads to them."""
+
+    def __init__(self, service: str, metadata: MetaData) -> None:
+        self.service = service
+        self.metadata = metadata
+        root = Path(str(files("migrations")))
+        self._config = Config()
+        self._config.set_main_option("script_location", str(root))
+        self._config.set_main_option("version_locations", str(root / service))
+        self._config.set_main_option("version_path_separator", "os")
+
+    @property
+    def head(self) -> str | None:
+        """The revision that this program works with."""
+        return ScriptDirectory.from_config(self._config).get_current_head()
+
+    def upgrade(self, database: Database) -> str | None:
+        """Bring the schema up to date in one transaction; return the revision it came from."""
+        self._refuse_stranger(self.current(database))
+        before = self.current(database)
+        with database.writing() as session:
+            self._config.attributes["connection"] = session.connection()
+            self._config.attributes["metadata"] = self.metadata
+            command.upgrade(self._config, "head")
+        return before
+
+    def current(self, database: Database) -> str | None:
+        """Return the revision that the database is at; None for an empty one."""
+        with database.reading() as session:
+            return MigrationContext.configure(session.connection()).get_current_revision()
+
+    def check(self, database: Database) -> None:
+        """Raise a SchemaError unless the database is at the revision of this program."""
+        current = self.current(database)
+        self._refuse_stranger(current)
+        if current != self.head:
+            raise SchemaError(
+                f"the database is at schema {current or 'none'}, this program needs {self.head}",
+                next_step=f"Run `{self.service} db upgrade`, then start again.",
+            )
+
+    def _refuse_stranger(self, current: str | None) -> None:
+        known = {
+            item.revision for item in ScriptDirectory.from_config(self._config).walk_revisions()
+        }
+        if current is not None and current not in known:
+            raise SchemaError(
+                f"the database is at schema {current}, which this {self.service} does not know",
+                next_step="Point the database URL at this service's own database, "
+                "or install the release that made this schema.",
+            )

@@ -1,0 +1,48 @@
+"""`serve`: a service under gunicorn, with its logs in ours."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+from foundation.settings import ServiceSettings
+
+
+class _OurLogs(Logger):
+    """Gunicorn's own lines go the way of all others; requests are logged by the app."""
+
+    def setup(self, cfg: Any) -> None:  # noqa: ARG002 - gunicorn's signature
+        """Leave handlers and levels to the one configuration."""
+        self.error_log.propagate = True
+
+
+class Server(BaseApplication):
+    """Processes of threads that answer requests; SIGTERM lets what is in flight finish."""
+
+    def __init__(self, make_app: Callable[[], Flask], settings: ServiceSettings) -> None:
+        self._make_app = make_app
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Hand our settings to gunicorn; files and variables of its own are not read."""
+        options = {
+            "bind": f"{self._settings.host}:{self._settings.port}",
+            "workers": self._settings.web_processes,
+            "threads": self._settings.web_threads,
+            "worker_class": "gthread",
+            "graceful_timeout": 30,
+            "keepalive": 15,
+            "max_requests": 50_000,
+            "max_requests_jitter": 5_000,
+            "limit_request_line": 8190,
+            "logger_class": _OurLogs,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """Make the app in each process, so that none shares a database connection."""
+        return self._make_app()

@@ -1,0 +1,100 @@
+"""Settings from the environment or .env: read once, refused all at once, never shown."""
+
+import base64
+import binascii
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from foundation.errors import ConfigurationError
+
+_Settings = TypeVar("_Settings", bound="ServiceSettings")
+
+
+def _database_url(url: str) -> str:
+    schemes = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
+    if not url.startswith(schemes) or url == "sqlite:///:memory:":
+        raise ValueError("expected sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def _encryption_keys(joined: SecretStr) -> SecretStr:
+    keys = [key for key in joined.get_secret_value().split(",") if key.strip()]
+    if not keys:
+        raise ValueError("expected at least one key")
+    for key in keys:
+        try:
+            raw = base64.urlsafe_b64decode(key.strip().replace("+", "-").replace("/", "_"))
+        except binascii.Error:
+            raw = b""
+        if len(raw) != 32:
+            raise ValueError(
+                "expected 32 random bytes in base64, as `openssl rand -base64 32` says"
+            )
+    return joined
+
+
+DatabaseUrl = Annotated[
+    SecretStr, AfterValidator(lambda url: SecretStr(_database_url(url.get_secret_value())))
+]
+EncryptionKeys = Annotated[SecretStr, NoDecode, AfterValidator(_encryption_keys)]
+"""Comma-separated keys of 32 bytes in base64; the first one seals, every one opens."""
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class ServiceSettings(BaseSettings):
+    """What both services are set up with; each adds its own."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        env_ignore_empty=False,
+    )
+
+    encryption_keys: EncryptionKeys = Field(
+        description="Keys that seal secrets at rest, comma-separated: the first one seals, "
+        "every one opens. Make one with `openssl rand -base64 32`."
+    )
+    database_url: DatabaseUrl
+    database_timeout: Seconds = Field(
+        5.0, description="Seconds to wait for a busy database before giving up."
+    )
+    host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
+    port: Annotated[int, Field(ge=1, le=65535)]
+    web_processes: Annotated[int, Field(ge=1, le=64)] = Field(
+        2, description="Processes that `serve` answers requests with."
+    )
+    web_threads: Annotated[int, Field(ge=1, le=64)] = Field(
+        4, description="Threads in each of those processes."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="The least severe log line that is written."
+    )
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="`text` for people, `json` for machines; `auto` looks for a terminal."
+    )
+
+
+def variable(settings: type[ServiceSettings], field: str) -> str:
+    """Return the name of the environment variable of a setting."""
+    return f"{settings.model_config.get('env_prefix', '')}{field}".upper()
+
+
+def load(settings: type[_Settings]) -> _Settings:
+    """Return the settings, or raise a ConfigurationError that names every fault and no value."""
+    try:
+        return settings()
+    except ValidationError as error:
+        faults = [
+            f"{variable(settings, str(fault['loc'][0])) if fault['loc'] else 'settings'}: "
+            f"{_fault(fault['type'], fault['msg'])}"
+            for fault in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        raise ConfigurationError("; ".join(faults)) from None
+
+
+def _fault(kind: str, message: str) -> str:
+    return "is missing" if kind == "missing" else message.removeprefix("Value error, ")

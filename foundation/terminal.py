@@ -1,0 +1,135 @@
+"""What people see on a terminal: tables, JSON, sentences for refusals, exit codes."""
+
+import getpass
+import json
+import socket
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+from flask.cli import AppGroup
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from foundation import database
+from foundation.errors import ConfigurationError, Refusal, SchemaError
+
+EXIT_REFUSED = 1
+EXIT_USAGE = 2
+EXIT_DATABASE = 4
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_PLAIN_WIDTH = 200
+
+
+class Commands(AppGroup):
+    """A group of commands in which a refusal is a sentence and an exit code, never a trace."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn what it refuses into words."""
+        try:
+            return super().invoke(ctx)
+        except Refusal as refusal:
+            complain(str(refusal), refusal.advice)
+            ctx.exit(_exit_code(refusal))
+        except database.UNAVAILABLE as error:
+            complain(
+                f"the database cannot be used: {database.cause(error)}",
+                "Check the database URL and that the database runs; nothing was changed.",
+            )
+            ctx.exit(EXIT_DATABASE)
+
+
+def _exit_code(refusal: Refusal) -> int:
+    if isinstance(refusal, ConfigurationError):
+        return EXIT_USAGE
+    return EXIT_DATABASE if isinstance(refusal, SchemaError) else EXIT_REFUSED
+
+
+def complain(what: str, next_step: str) -> None:
+    """Print a refusal to stderr: what was refused and what to do."""
+    click.echo(f"error: {printable(what)}\n next: {printable(next_step)}", err=True)
+
+
+def json_option(command: _Command) -> _Command:
+    """Give a command `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(
+        command
+    )
+
+
+def print_json(document: Any) -> None:
+    """Print a document as JSON; moments in RFC 3339."""
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=_json_default))
+
+
+def _json_default(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """Print rows under their headings, or the sentence for an empty list."""
+    listed = list(rows)
+    if not listed:
+        click.echo(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in listed:
+        table.add_row(*(Text(cell(value)) for value in row))
+    console().print(table)
+
+
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """Print one thing's facts, a line each."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(name, Text(cell(value)))
+    console().print(table)
+
+
+def console() -> Console:
+    """Return a console on stdout that folds at the terminal's width, and late where none is."""
+    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+
+
+def cell(value: object) -> str:
+    """Return a value as a person reads it; nothing is a dash, moments are UTC."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Return the text with control and direction characters spelled out, so none acts."""
+    return "".join(
+        char
+        if char.isprintable() or char == "\n"
+        else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def read_secret(prompt: str) -> str:
+    """Return a secret typed unseen at a prompt, or the first line of standard input."""
+    if sys.stdin.isatty():
+        return str(click.prompt(prompt, hide_input=True)).strip()
+    secret = sys.stdin.readline().strip()
+    if not secret:
+        raise click.UsageError(f"{prompt}: nothing on standard input")
+    return secret
+
+
+def who() -> str:
+    """Return who gives a command here, for the audit."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"

@@ -1,0 +1,258 @@
+"""Every door's manners: problems for errors, one log line a request, limits, who may come in."""
+
+import hmac
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, TypeVar
+
+import structlog
+from flask import Flask, Response, g, request
+from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from contract import json_text
+from contract.problems import MEDIA_TYPE, Problem, ProblemType
+from foundation import database, logs
+from foundation.errors import Refusal
+
+RETRY_AFTER_SECONDS = 5
+"""What a door asks of those who met a database that is busy or away."""
+
+_log = logs.get(__name__)
+_Model = TypeVar("_Model", bound=BaseModel)
+_View = Callable[..., Any]
+
+_BY_STATUS = {
+    404: (ProblemType.NOT_FOUND, "Check the path; nothing is redirected here."),
+    405: (ProblemType.METHOD_NOT_ALLOWED, "Use one of the methods in the Allow header."),
+    413: (ProblemType.BODY_TOO_LARGE, "Send a smaller body, or several requests."),
+    415: (ProblemType.MEDIA_TYPE_UNSUPPORTED, "Send Content-Type: application/json."),
+}
+
+
+class RequestMalformedError(Refusal):
+    """The request cannot be read."""
+
+    next_step = "Send one JSON object in UTF-8."
+
+
+class RequestInvalidError(Refusal):
+    """The request can be read, but a field of it is missing or wrong."""
+
+    next_step = "Mend the fields that `errors` points to and send the request again."
+
+
+class MediaTypeError(Refusal):
+    """The body is said to be something other than JSON."""
+
+    next_step = "Send Content-Type: application/json."
+
+
+class AdminKeyError(Refusal):
+    """The request bears no admin key, or a wrong one."""
+
+    next_step = (
+        "Send `Authorization: Bearer <admin key>`; the key stands in the service's settings."
+    )
+
+
+class UnavailableError(Refusal):
+    """The database is busy or away; nothing was changed."""
+
+    next_step = f"Try again after {RETRY_AFTER_SECONDS} seconds."
+
+
+class InternalError(Refusal):
+    """Something failed that nobody foresaw; the log has it under the request's id."""
+
+    next_step = "Tell the operators of this service the request id; the log says what happened."
+
+
+_COMMON: dict[type[Refusal], ProblemType] = {
+    RequestMalformedError: ProblemType.REQUEST_MALFORMED,
+    RequestInvalidError: ProblemType.REQUEST_INVALID,
+    MediaTypeError: ProblemType.MEDIA_TYPE_UNSUPPORTED,
+    AdminKeyError: ProblemType.ADMIN_KEY_REFUSED,
+    UnavailableError: ProblemType.DATABASE_UNAVAILABLE,
+    InternalError: ProblemType.INTERNAL_ERROR,
+}
+
+
+def new_app(
+    name: str,
+    refusals: Mapping[type[Refusal], ProblemType],
+    challenge: Callable[[Problem], dict[str, str]] = lambda _: {},
+) -> Flask:
+    """Return a Flask app whose every error is a problem document.
+
+    `refusals` is the one table from refusals to problem types; `challenge` names the headers
+    that go with a problem (RFC 6750's `WWW-Authenticate`).
+    """
+    app = Flask(name, static_folder=None)
+    app.url_map.merge_slashes = False
+    app.config["MAX_CONTENT_LENGTH"] = 0
+    table = {**_COMMON, **refusals}
+    app.before_request(_begin)
+    app.after_request(_end)
+
+    def refuse(refusal: Refusal) -> Response:
+        problem = _problem(refusal, table)
+        return _answer(problem, challenge(problem))
+
+    def unavailable(error: Exception) -> Response:
+        return refuse(UnavailableError(f"the database cannot be used: {database.cause(error)}"))
+
+    def unforeseen(error: Exception) -> Response:
+        _log.exception("request failed unforeseen", error=type(error).__name__)
+        return refuse(InternalError("the request failed for a reason that is ours"))
+
+    app.register_error_handler(Refusal, refuse)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, unforeseen)
+    for kind in database.UNAVAILABLE:
+        app.register_error_handler(kind, unavailable)
+    return app
+
+
+def guarded(by: str, check: Callable[[], None] = lambda: None) -> Callable[[_View], _View]:
+    """State who may call a view, and run the check before it; every route states it."""
+
+    def mark(view: _View) -> _View:
+        @wraps(view)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            check()
+            return view(*args, **kwargs)
+
+        checked.guard = by  # type: ignore[attr-defined]  # read by the test that walks the routes
+        return checked
+
+    return mark
+
+
+def check_admin_key(expected: str) -> None:
+    """Raise AdminKeyError unless the request bears the key; compared in constant time."""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not given:
+        raise AdminKeyError("the request bears no admin key")
+    if not hmac.compare_digest(given.strip().encode(), expected.encode()):
+        raise AdminKeyError("the admin key is wrong")
+
+
+def body(limit: int) -> bytes:
+    """Return the raw bytes of the body; more than `limit` of them is a 413, unread."""
+    request.max_content_length = limit
+    return request.get_data(cache=False)
+
+
+def require_json() -> None:
+    """Raise MediaTypeError unless the body is said to be JSON."""
+    if request.mimetype != "application/json":
+        raise MediaTypeError(f"the body is said to be {request.mimetype or 'nothing'!r}, not JSON")
+
+
+def parsed(model: type[_Model], limit: int) -> _Model:
+    """Return the request's body as a model, or raise what is wrong with it."""
+    require_json()
+    raw = body(limit)
+    try:
+        json_text.load(raw)
+        return model.model_validate_json(raw)
+    except json_text.JsonTextError as error:
+        raise RequestMalformedError(str(error)) from None
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def query(model: type[_Model]) -> _Model:
+    """Return the query string as a model; a name may stand in it several times for a list."""
+    fields = {}
+    for name, values in request.args.lists():
+        annotation = model.model_fields[name].annotation if name in model.model_fields else None
+        fields[name] = values if "list" in str(annotation) else values[-1]
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def invalid(error: ValidationError) -> RequestInvalidError:
+    """Return the refusal that points to every field that a model refused."""
+    faults = [
+        {"pointer": "".join(f"/{part}" for part in fault["loc"]), "detail": fault["msg"]}
+        for fault in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+    return RequestInvalidError(f"{faults[0]['pointer']}: {faults[0]['detail']}", errors=faults)
+
+
+def _begin() -> None:
+    structlog.contextvars.clear_contextvars()
+    g.request_id = secrets.token_hex(8)
+    g.started = time.perf_counter()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _end(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Cache-Control", "no-store")
+    _log.info(
+        "request answered",
+        method=request.method,
+        url=request.base_url,
+        status=response.status_code,
+        milliseconds=round((time.perf_counter() - g.started) * 1000, 1),
+    )
+    return response
+
+
+def _problem(refusal: Refusal, table: Mapping[type[Refusal], ProblemType]) -> Problem:
+    kind = next((table[cls] for cls in type(refusal).__mro__ if cls in table), None)
+    if kind is None:
+        _log.error("a refusal has no problem type", refusal=type(refusal).__name__)
+        kind = ProblemType.INTERNAL_ERROR
+    return Problem(kind, str(refusal), refusal.advice, json_ready(refusal.facts))
+
+
+def json_ready(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return facts as JSON can hold them: moments as text."""
+    return {
+        name: fact.isoformat() if hasattr(fact, "isoformat") else fact
+        for name, fact in facts.items()
+        if fact is not None
+    }
+
+
+def _http_error(error: HTTPException) -> Response:
+    if isinstance(error, RequestEntityTooLarge):
+        limit = request.max_content_length
+        detail = f"the body is larger than {limit} bytes"
+    else:
+        detail = error.description or error.name
+    kind, step = _BY_STATUS.get(
+        error.code or 500, (ProblemType.REQUEST_MALFORMED, "Check the request and send it again.")
+    )
+    headers = dict(error.get_response().headers) if error.code == 405 else {}
+    allow = {"Allow": headers["Allow"]} if "Allow" in headers else {}
+    return _answer(Problem(kind, detail, step), allow)
+
+
+def _answer(problem: Problem, headers: Mapping[str, str]) -> Response:
+    _log.log(
+        30 if problem.status != 500 else 40,
+        "request refused",
+        problem=problem.type.value,
+        url=request.base_url,
+        detail=problem.detail,
+        next_step=problem.next_step,
+    )
+    response = Response(
+        json_text.dump({**problem.document(), "request_id": g.get("request_id")}),
+        status=problem.status,
+        content_type=MEDIA_TYPE,
+    )
+    response.headers.update(headers)
+    if problem.type is ProblemType.DATABASE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response

@@ -1,0 +1,130 @@
+"""Databases for tests: each test that asks for one runs on SQLite and on PostgreSQL."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from foundation.database import Database
+from foundation.schema import Schema
+
+POSTGRES_VARIABLE = "TEST_POSTGRES_URL"
+
+
+class Postgres:
+    """A server on which a test run makes databases of its own, and drops them at its end."""
+
+    def __init__(self, url: str) -> None:
+        self._server = make_url(url.replace("postgresql://", "postgresql+psycopg://", 1))
+        self._made: dict[str, str] = {}
+
+    def database_for(self, schema: Schema) -> str:
+        """Return the URL of the run's database for a service, made and migrated once."""
+        if schema.service not in self._made:
+            name = f"webhooks_test_{schema.service}_{secrets.token_hex(4)}"
+            self._run(f'CREATE DATABASE "{name}"')
+            self._made[schema.service] = name
+            database = Database(self.url_of(name))
+            schema.upgrade(database)
+            database.dispose()
+        return self.url_of(self._made[schema.service])
+
+    def url_of(self, name: str) -> str:
+        return self._server.set(database=name).render_as_string(hide_password=False)
+
+    def drop_all(self) -> None:
+        for name in self._made.values():
+            self._run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def _run(self, statement: str) -> None:
+        engine = create_engine(self._server, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+        engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The PostgreSQL server of this run; without one, what needs it skips, and fails in CI."""
+    url = os.environ.get(POSTGRES_VARIABLE)
+    if not url:
+        if os.environ.get("CI"):
+            pytest.fail(
+                f"{POSTGRES_VARIABLE} is not set, and in CI nothing may skip for want of it"
+            )
+        pytest.skip(f"{POSTGRES_VARIABLE} is not set")
+    server = Postgres(url)
+    yield server
+    server.drop_all()
+
+
+@pytest.fixture(scope="session")
+def sqlite_templates(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Schema], Path]:
+    """Migrated SQLite files, one for each service, to be copied by each test."""
+    folder = tmp_path_factory.mktemp("templates")
+
+    def template(schema: Schema) -> Path:
+        path = folder / f"{schema.service}.db"
+        if not path.exists():
+            database = Database(f"sqlite:///{path}")
+            schema.upgrade(database)
+            database.dispose()
+        return path
+
+    return template
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """The kind of database a test runs on: every test that asks runs on both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def make_database_url(
+    database_kind: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    sqlite_templates: Callable[[Schema], Path],
+) -> Callable[[Schema], str]:
+    """Return what makes an empty, migrated database for a service and names its URL."""
+
+    def make(schema: Schema) -> str:
+        if database_kind == "sqlite":
+            path = tmp_path / f"{schema.service}.db"
+            shutil.copy(sqlite_templates(schema), path)
+            return f"sqlite:///{path}"
+        server: Postgres = request.getfixturevalue("postgres")
+        url = server.database_for(schema)
+        _empty(url, schema)
+        return url
+
+    return make
+
+
+def _empty(url: str, schema: Schema) -> None:
+    tables = ", ".join(f'"{table.name}"' for table in schema.metadata.sorted_tables)
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    engine.dispose()
+
+
+@pytest.fixture
+def make_database(
+    make_database_url: Callable[[Schema], str],
+) -> Iterator[Callable[[Schema], Database]]:
+    """Return what makes an empty, migrated database for a service; closed after the test."""
+    made: list[Database] = []
+
+    def make(schema: Schema) -> Database:
+        made.append(Database(make_database_url(schema)))
+        return made[-1]
+
+    yield make
+    for database in made:
+        database.dispose()
