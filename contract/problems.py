@@ -21,6 +21,7 @@ class ProblemType(StrEnum):
     COURSE_EXISTS = "course-exists"
     ADMIN_KEY_REFUSED = "admin-key-refused"
     ENDPOINT_UNKNOWN = "endpoint-unknown"
+    ENDPOINT_EXISTS = "endpoint-exists"
     ENDPOINT_URL_REFUSED = "endpoint-url-refused"
     DELIVERY_UNKNOWN = "delivery-unknown"
     REPLAY_REFUSED = "replay-refused"
@@ -50,6 +51,7 @@ STATUS: dict[ProblemType, int] = {
     ProblemType.COURSE_EXISTS: 409,
     ProblemType.ADMIN_KEY_REFUSED: 401,
     ProblemType.ENDPOINT_UNKNOWN: 404,
+    ProblemType.ENDPOINT_EXISTS: 409,
     ProblemType.ENDPOINT_URL_REFUSED: 422,
     ProblemType.DELIVERY_UNKNOWN: 404,
     ProblemType.REPLAY_REFUSED: 409,

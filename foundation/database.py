@@ -1,6 +1,6 @@
 """One database: how it is reached, and what its columns may hold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -54,7 +54,9 @@ class ExactDecimal(TypeDecorator[Decimal]):
     cache_ok = True
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Return the digits."""
+        """Return the digits; refuse floats, whose digits nobody wrote."""
+        if isinstance(value, float):
+            raise ValueError(f"{value!r} is a float; points are Decimal")
         return None if value is None else format(value, "f")
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:  # noqa: ARG002 - SQLAlchemy's signature
@@ -67,11 +69,20 @@ class Database:
 
     On SQLite a writing transaction begins IMMEDIATE, because one that reads first and writes
     later loses updates or fails at once where it should wait.
-    `statements` counts what was sent to the database in this process.
+    `info` is what each session knows of the service; `statements` counts what was sent to the
+    database in this process.
     """
 
-    def __init__(self, url: str, *, timeout: float = 5.0, pool_size: int = 10) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 5.0,
+        pool_size: int = 10,
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
         self.engine = _engine(url, timeout, pool_size)
+        self._info = dict(info or {})
         self._writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
         self.statements = 0
         event.listen(self.engine, "before_cursor_execute", self._count)
@@ -84,21 +95,22 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Open a transaction that only reads; it is rolled back at the end."""
-        with Session(self.engine) as session:
+        with Session(self.engine, info=self._info) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """Open a transaction: returning commits, raising rolls back."""
-        with Session(self._writer) as session, session.begin():
+        with Session(self._writer, info=self._info) as session, session.begin():
             yield session
 
     def dispose(self) -> None:
         """Close every connection."""
         self.engine.dispose()
 
-    def _count(self, *_: object) -> None:
-        self.statements += 1
+    def _count(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if not statement.startswith("BEGIN"):  # PostgreSQL's driver sends its own unseen
+            self.statements += 1
 
 
 def _engine(url: str, timeout: float, pool_size: int) -> Engine:
@@ -159,6 +171,10 @@ def insert(session: Session, table: Any) -> Any:
 
 
 def cause(error: Exception) -> str:
-    """Return in one line what a database said, without statement or values."""
+    """Return in one line what a database said, without statement or values.
+
+    Its first line alone: in those below it PostgreSQL names the row.
+    """
     original = error.orig if isinstance(error, DBAPIError) else error
-    return " ".join(str(original).split())[:300] or type(error).__name__
+    said = str(original).strip().split("\n", 1)[0]
+    return " ".join(said.split())[:300] or type(error).__name__

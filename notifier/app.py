@@ -1,0 +1,60 @@
+"""The composition root of eAssessment: settings, database, doors, the error table, the outbox."""
+
+from flask import Flask
+
+from contract.problems import Problem, ProblemType
+from foundation import logs, settings, web
+from foundation.errors import Refusal
+from foundation.vault import Vault
+from notifier import errors, outbox, services
+from notifier.config import Settings
+from notifier.db import open_database
+from notifier.web.admin_api import admin_api
+from notifier.web.api import api
+
+REFUSALS: dict[type[Refusal], ProblemType] = {
+    errors.CourseUnknownError: ProblemType.COURSE_UNKNOWN,
+    errors.CourseExistsError: ProblemType.COURSE_EXISTS,
+    errors.CourseDeletedError: ProblemType.COURSE_DELETED,
+    errors.TokenMissingError: ProblemType.TOKEN_MISSING,
+    errors.TokenMalformedError: ProblemType.TOKEN_MALFORMED,
+    errors.TokenUnknownError: ProblemType.TOKEN_UNKNOWN,
+    errors.TokenRegeneratedError: ProblemType.TOKEN_REGENERATED,
+    errors.TokenWrongCourseError: ProblemType.TOKEN_WRONG_COURSE,
+    errors.EndpointUnknownError: ProblemType.ENDPOINT_UNKNOWN,
+    errors.EndpointExistsError: ProblemType.ENDPOINT_EXISTS,
+    errors.EndpointUrlError: ProblemType.ENDPOINT_URL_REFUSED,
+    errors.DeliveryUnknownError: ProblemType.DELIVERY_UNKNOWN,
+    errors.ReplayRefusedError: ProblemType.REPLAY_REFUSED,
+}
+"""The one table from what eAssessment refuses to the problem that says so."""
+
+_REALM = 'Bearer realm="eassessment"'
+_CHALLENGES = {
+    ProblemType.TOKEN_MISSING: _REALM,
+    ProblemType.ADMIN_KEY_REFUSED: _REALM,
+    ProblemType.TOKEN_MALFORMED: f'{_REALM}, error="invalid_token"',
+    ProblemType.TOKEN_UNKNOWN: f'{_REALM}, error="invalid_token"',
+    ProblemType.TOKEN_REGENERATED: f'{_REALM}, error="invalid_token"',
+    ProblemType.TOKEN_WRONG_COURSE: f'{_REALM}, error="insufficient_scope"',
+}
+
+
+def challenge(problem: Problem) -> dict[str, str]:
+    """Return the `WWW-Authenticate` that goes with a problem (RFC 6750, 3)."""
+    named = _CHALLENGES.get(problem.type)
+    return {"WWW-Authenticate": named} if named else {}
+
+
+def create_app(given: Settings | None = None) -> Flask:
+    """Return eAssessment, ready to answer, or raise a ConfigurationError."""
+    chosen = given or settings.load(Settings)
+    logs.configure(chosen.log_level, chosen.log_format)
+    app = web.new_app(__name__, REFUSALS, challenge)
+    services.attach(
+        app, services.Services(chosen, open_database(chosen), Vault(chosen.encryption_keys))
+    )
+    app.register_blueprint(api)
+    app.register_blueprint(admin_api)
+    outbox.subscribe()
+    return app

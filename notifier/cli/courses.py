@@ -1,0 +1,220 @@
+"""Commands about courses: add, list, show, delete, regenerate a token, import grades."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import TypeAdapter, ValidationError
+
+from contract.events import CourseId
+from foundation import terminal
+from foundation.errors import Refusal
+from foundation.terminal import Commands, json_option
+from notifier import courses, grades, grades_file, replays
+from notifier.cli import scope
+from notifier.models import Course, DeliveryStatus
+from notifier.replays import Filter
+
+_COURSE_ID = TypeAdapter(CourseId)
+
+
+class CourseIdType(click.ParamType[str]):
+    """A course id, refused here if no event could carry it."""
+
+    name = "course_id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the id, or fail with what is wrong with it."""
+        try:
+            return _COURSE_ID.validate_python(value)
+        except ValidationError as error:
+            message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+            self.fail(f"{terminal.printable(value)!r}: {message}", param, ctx)
+
+
+COURSE_ID = CourseIdType()
+
+
+@click.group("courses", cls=Commands)
+def courses_group() -> None:
+    """Add, list, show and delete courses; regenerate their tokens."""
+
+
+@courses_group.command()
+@click.argument("course_id", type=COURSE_ID)
+@click.option("--title", required=True, help="What people call the course.")
+@json_option
+def add(course_id: str, title: str, as_json: bool) -> None:
+    """Add a course and print its token, which is shown this once."""
+    with scope.writing() as (session, now):
+        token = courses.add_course(session, course_id, title, now=now)
+    _show_token("added", course_id, token.token_id, token.reveal(), as_json=as_json)
+
+
+@courses_group.command("list")
+@click.option("--deleted/--not-deleted", default=None, help="Only the deleted, or the others.")
+@click.option("--after", default="", help="Begin behind this course id, to go on with a list.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, help="How many at the most.")
+@json_option
+def list_(deleted: bool | None, after: str, limit: int, as_json: bool) -> None:
+    """List courses by id."""
+    with scope.reading() as session:
+        rows = courses.list_courses(session, after=after, limit=limit, deleted=deleted)
+    if as_json:
+        terminal.print_json([_facts(row) for row in rows])
+        return
+    terminal.print_table(
+        ("course", "title", "version", "created", "deleted"),
+        [(row.course_id, row.title, row.version, row.created_at, row.deleted_at) for row in rows],
+        empty="no courses; add one with `notifier courses add COURSE_ID --title …`",
+    )
+    if len(rows) == limit:
+        click.echo(f"there may be more: --after {terminal.printable(rows[-1].course_id)}")
+
+
+@courses_group.command()
+@click.argument("course_id", type=COURSE_ID)
+@json_option
+def show(course_id: str, as_json: bool) -> None:
+    """Show a course: its state, its tokens' public ids, and who was told what of it."""
+    with scope.reading() as session:
+        course = courses.get_course(session, course_id)
+        tokens = [
+            {
+                "token_id": token.token_id,
+                "created_at": token.created_at,
+                "superseded_at": token.superseded_at,
+            }
+            for token in course.tokens
+        ]
+        told = [
+            {
+                "delivery_id": row.id,
+                "event_type": row.event.type,
+                "url": row.endpoint.url,
+                "status": row.status,
+                "occurred_at": row.event.occurred_at,
+            }
+            for row in replays.find(session, Filter(course_id=course_id))
+        ]
+    if as_json:
+        terminal.print_json({**_facts(course), "tokens": tokens, "deliveries": told})
+        return
+    terminal.print_facts(_facts(course).items())
+    click.echo("\ntokens, the oldest first")
+    terminal.print_table(
+        ("token id", "created", "replaced"), [tuple(one.values()) for one in tokens], empty="none"
+    )
+    click.echo("\nwho was told what, the newest first")
+    terminal.print_table(
+        ("delivery", "event", "endpoint", "status", "happened"),
+        [tuple(one.values()) for one in told],
+        empty="nothing was told of this course yet",
+    )
+
+
+@courses_group.command()
+@click.argument("course_ids", nargs=-1, type=COURSE_ID, metavar="COURSE_ID...")
+@click.option(
+    "--from-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file of course ids to delete, one on each line.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask before deleting.")
+@json_option
+def delete(course_ids: tuple[str, ...], from_file: Path | None, yes: bool, as_json: bool) -> None:
+    """Delete courses for good and tell every endpoint; each on its own, exit 1 if one is refused.
+
+    On a terminal it asks first, unless --yes is given.
+    """
+    wanted = list(dict.fromkeys([*course_ids, *_listed(from_file)]))
+    if not wanted:
+        raise click.UsageError("name at least one COURSE_ID, or a file with --from-file")
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Delete {len(wanted)} courses for good?", abort=True)
+    results = [_delete_one(course_id) for course_id in wanted]
+    if as_json:
+        terminal.print_json(results)
+    else:
+        for result in results:
+            click.echo(terminal.printable(f"{result['course_id']}: {result['result']}"))
+    if not all(result["deleted"] for result in results):
+        raise click.exceptions.Exit(terminal.EXIT_REFUSED)
+
+
+@courses_group.command("regenerate-token")
+@click.argument("course_id", type=COURSE_ID)
+@json_option
+def regenerate_token(course_id: str, as_json: bool) -> None:
+    """Replace a course's token, tell every endpoint, and print the new one, shown this once."""
+    with scope.writing() as (session, now):
+        token = courses.regenerate_token(session, course_id, now=now)
+    _show_token("has a new token", course_id, token.token_id, token.reveal(), as_json=as_json)
+
+
+@click.group("grades", cls=Commands)
+def grades_group() -> None:
+    """Load grades."""
+
+
+@grades_group.command("import")
+@click.argument("file", type=click.File("r", encoding="utf-8-sig"))
+@json_option
+def import_(file: Iterable[str], as_json: bool) -> None:
+    """Import FILE, a CSV with course_id, user_id, score_given, score_maximum in its first line.
+
+    comment, timestamp, activity_progress and grading_progress may be there too. A file with a
+    line that cannot be read is refused as a whole, with every such line named.
+    """
+    with scope.writing() as (session, now):
+        try:
+            scores = grades_file.read(file, now=now)
+        except UnicodeDecodeError:
+            raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
+        loaded = grades.load(session, scores)
+    if as_json:
+        terminal.print_json({"courses": len(scores), **vars(loaded)})
+    else:
+        click.echo(
+            f"imported grades of {len(scores)} courses: "
+            f"{loaded.added} new, {loaded.changed} changed, {loaded.unchanged} unchanged"
+        )
+
+
+def _delete_one(course_id: str) -> dict[str, Any]:
+    try:
+        with scope.writing() as (session, now):
+            courses.delete_course(session, course_id, now=now)
+            told = len(replays.find(session, Filter(DeliveryStatus.PENDING, course_id=course_id)))
+    except Refusal as refusal:
+        result = f"refused: {refusal}. {refusal.advice}"
+        return {"course_id": course_id, "deleted": False, "result": result}
+    result = f"deleted; deliveries on their way: {told}"
+    return {"course_id": course_id, "deleted": True, "result": result}
+
+
+def _listed(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return [COURSE_ID.convert(line.strip(), None, None) for line in lines if line.strip()]
+
+
+def _show_token(what: str, course_id: str, token_id: str, token: str, *, as_json: bool) -> None:
+    if as_json:
+        terminal.print_json({"course_id": course_id, "token_id": token_id, "token": token})
+        return
+    click.echo(f"the course {terminal.printable(course_id)} {what}; its token, shown this once:")
+    click.echo(token)
+
+
+def _facts(course: Course) -> dict[str, Any]:
+    return {
+        "course_id": course.course_id,
+        "title": course.title,
+        "course_version": course.version,
+        "created_at": course.created_at,
+        "deleted_at": course.deleted_at,
+    }

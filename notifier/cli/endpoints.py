@@ -1,0 +1,168 @@
+"""Commands about endpoints: add, list, disable, enable, rotate a secret, ping."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from contract import events, signature
+from contract.events import EVENT_TYPES
+from contract.signature import Secret
+from foundation import database as db
+from foundation import terminal
+from foundation.terminal import Commands, json_option
+from notifier import endpoints, outbox
+from notifier.cli import scope
+from notifier.cli.durations import DURATION
+from notifier.cli.service import transport_of
+from notifier.errors import EndpointDisabledError
+from notifier.models import Endpoint
+from notifier.retry import Answer, Delivered, Failure, decide
+
+
+@click.group("endpoints", cls=Commands)
+def endpoints_group() -> None:
+    """Register the URLs that want events, and look after them."""
+
+
+@endpoints_group.command()
+@click.argument("url")
+@click.option(
+    "--event-type",
+    "event_types",
+    multiple=True,
+    type=click.Choice(EVENT_TYPES),
+    help="Only events of this type; may be given more than once. All of them unless given.",
+)
+@json_option
+def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
+    """Register URL and print its secret, which is shown this once; ELMS needs it too."""
+    here = scope.ready()
+    with here.database.writing() as session:
+        endpoint, secret = endpoints.register(
+            session, url, event_types, vault=here.vault, now=db.now(session)
+        )
+        endpoint_id = endpoint.id
+    _show_secret(endpoint_id, "registered", secret, as_json=as_json)
+
+
+@endpoints_group.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the endpoints and their state."""
+    with scope.reading() as session:
+        rows = endpoints.list_all(session)
+    if as_json:
+        terminal.print_json([_facts(row) for row in rows])
+        return
+    terminal.print_table(
+        ("endpoint", "URL", "wants", "state", "since", "reason"),
+        [
+            (
+                row.id,
+                row.url,
+                ", ".join(row.event_types or ["everything"]),
+                "disabled" if row.disabled_at else "enabled",
+                row.disabled_at or row.created_at,
+                row.disabled_reason,
+            )
+            for row in rows
+        ],
+        empty="no endpoints; register ELMS's door with `notifier endpoints add URL`",
+    )
+
+
+@endpoints_group.command()
+@click.argument("endpoint_id", type=int)
+@click.option("--reason", default="disabled by hand", help="Why, for whoever finds it disabled.")
+def disable(endpoint_id: int, reason: str) -> None:
+    """Stop sending to ENDPOINT_ID; what is open for it is held, nothing is dropped."""
+    with scope.writing() as (session, now):
+        endpoints.disable(session, endpoint_id, f"{reason} ({terminal.who()})", now=now)
+    click.echo(f"endpoint {endpoint_id} is disabled; its deliveries are held until it is enabled")
+
+
+@endpoints_group.command()
+@click.argument("endpoint_id", type=int)
+def enable(endpoint_id: int) -> None:
+    """Send to ENDPOINT_ID again, beginning with what was held for it."""
+    with scope.writing() as (session, now):
+        _, released = endpoints.enable(session, endpoint_id, now=now)
+    click.echo(f"endpoint {endpoint_id} is enabled; {released} held deliveries are due now")
+
+
+@endpoints_group.command("rotate-secret")
+@click.argument("endpoint_id", type=int)
+@click.option(
+    "--overlap",
+    type=DURATION,
+    default="24h",
+    show_default=True,
+    help="How long the old secret signs beside the new one: 30m, 24h, 7d.",
+)
+@click.option("--now", "at_once", is_flag=True, help="No overlap: the old secret has leaked.")
+@json_option
+def rotate_secret(endpoint_id: int, overlap: timedelta, at_once: bool, as_json: bool) -> None:
+    """Give ENDPOINT_ID a new secret and print it, shown this once; enter it at ELMS in time."""
+    here = scope.ready()
+    with here.database.writing() as session:
+        secret = endpoints.rotate_secret(
+            session,
+            endpoint_id,
+            overlap=timedelta(0) if at_once else overlap,
+            vault=here.vault,
+            now=db.now(session),
+        )
+    _show_secret(endpoint_id, "has a new secret", secret, as_json=as_json)
+
+
+@endpoints_group.command()
+@click.argument("endpoint_id", type=int)
+@json_option
+def ping(endpoint_id: int, as_json: bool) -> None:
+    """POST a signed test to ENDPOINT_ID and print the answer; exit 1 unless it is taken."""
+    here = scope.ready()
+    with here.database.reading() as session:
+        endpoint = endpoints.get(session, endpoint_id)
+        if endpoint.disabled_at is not None:
+            raise EndpointDisabledError(f"endpoint {endpoint_id} is disabled")
+        url = endpoint.url
+        sealed = endpoints.sealed_secrets(session, [endpoint_id], now=db.now(session))
+    moment = datetime.now(UTC)
+    body = events.dump_ping(here.settings.source, moment).encode()
+    keys = [Secret.parse(here.vault.open(one)) for one in sealed[endpoint_id]]
+    headers = signature.sign(keys, outbox.new_webhook_id(), body, now=moment)
+    answer = transport_of(here, 1).post(url, headers, body)
+    taken = isinstance(decide(answer, 1, now=moment), Delivered)
+    _show_ping(url, answer, taken=taken, as_json=as_json)
+    if not taken:
+        raise click.exceptions.Exit(terminal.EXIT_REFUSED)
+
+
+def _show_ping(url: str, answer: Answer | Failure, *, taken: bool, as_json: bool) -> None:
+    if as_json:
+        terminal.print_json({"url": url, "taken": taken, **vars(answer)})
+    elif isinstance(answer, Answer):
+        verdict = "taken" if taken else "refused"
+        click.echo(f"{verdict}: {url} answered {answer.status} {answer.said}")
+    else:
+        click.echo(f"failed: {url}: {answer.kind}: {answer.detail}")
+
+
+def _show_secret(endpoint_id: int, what: str, secret: Secret, *, as_json: bool) -> None:
+    if as_json:
+        terminal.print_json({"endpoint_id": endpoint_id, "secret": secret.reveal()})
+        return
+    click.echo(f"endpoint {endpoint_id} {what}; its secret, shown this once:")
+    click.echo(secret.reveal())
+
+
+def _facts(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "endpoint_id": endpoint.id,
+        "url": endpoint.url,
+        "event_types": endpoint.event_types or list(EVENT_TYPES),
+        "created_at": endpoint.created_at,
+        "disabled_at": endpoint.disabled_at,
+        "disabled_reason": endpoint.disabled_reason,
+    }

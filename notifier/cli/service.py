@@ -1,0 +1,140 @@
+"""Commands that run eAssessment: schema, web server, worker, doctor."""
+
+import signal
+from datetime import timedelta
+from types import FrameType
+
+import click
+from flask.cli import with_appcontext
+
+from foundation import checkup, logs, terminal
+from foundation.errors import SchemaError
+from foundation.server import Server
+from foundation.terminal import Commands, json_option
+from notifier import doctor as checks
+from notifier import endpoints, services
+from notifier.app import create_app
+from notifier.cli import scope
+from notifier.models import SCHEMA
+from notifier.services import Services
+from notifier.transport import Transport
+from notifier.worker import Options, Worker
+
+_log = logs.get(__name__)
+
+
+@click.group("db", cls=Commands)
+def db_group() -> None:
+    """Bring the database's schema up to date, or check it."""
+
+
+@db_group.command()
+def upgrade() -> None:
+    """Bring the schema up to date; what is there already stays."""
+    database = services.current().database
+    before = SCHEMA.upgrade(database)
+    if before == SCHEMA.head:
+        click.echo(f"the schema is at {SCHEMA.head} already")
+    else:
+        click.echo(f"the schema is now at {SCHEMA.head} (it was at {before or 'none'})")
+
+
+@db_group.command()
+@json_option
+def check(as_json: bool) -> None:
+    """Tell whether the schema is the one that this program works with (exit 4 if not)."""
+    try:
+        SCHEMA.check(services.current().database)
+    except SchemaError as error:
+        if not as_json:
+            raise
+        terminal.print_json({"well": False, "detail": str(error), "next_step": error.advice})
+        raise click.exceptions.Exit(terminal.EXIT_DATABASE) from None
+    if as_json:
+        terminal.print_json({"well": True, "schema": SCHEMA.head})
+    else:
+        click.echo(f"the schema is at {SCHEMA.head}, as it should be")
+
+
+@db_group.command()
+def reseal() -> None:
+    """Seal every stored secret anew with the first encryption key, so that an old key can go."""
+    here = scope.ready()
+    with here.database.writing() as session:
+        count = endpoints.reseal(session, vault=here.vault)
+    click.echo(f"{count} secrets are sealed with the first key; older keys can be taken out")
+
+
+@click.command()
+@with_appcontext
+def serve() -> None:
+    """Answer the grades API and the admin API until stopped (gunicorn; SIGTERM is graceful)."""
+    here = scope.ready()
+    here.database.dispose()
+    Server(create_app, here.settings).run()
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Deliver what is due, print what came of it, and exit.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 100),
+    help="Attempts at the same time; NOTIFIER_WORKER_THREADS unless given.",
+)
+@with_appcontext
+def work(once: bool, threads: int | None) -> None:
+    """Deliver events until stopped; SIGTERM finishes what is under way, a second one does not."""
+    here = scope.ready()
+    worker = _worker(here, threads or here.settings.worker_threads)
+    _stop_on_signals(worker)
+    _log.info("worker started", threads=worker.options.threads, once=once)
+    try:
+        tally = worker.run(once=once)
+    finally:
+        worker.transport.close()
+    _log.info("worker stopped", **vars(tally))
+    if once:
+        click.echo(
+            f"delivered {tally.delivered}, to be retried {tally.to_retry}, "
+            f"dead {tally.dead}, held {tally.held}"
+        )
+
+
+@click.command()
+@json_option
+@with_appcontext
+def doctor(as_json: bool) -> None:
+    """Look at settings, database, secrets, endpoints, backlog; exit 1 if something is wrong."""
+    here = services.current()
+    findings = checks.examine(here.database, here.vault)
+    raise click.exceptions.Exit(checkup.report(findings, as_json=as_json))
+
+
+def transport_of(here: Services, connections: int) -> Transport:
+    """Return a transport that keeps the settings' times."""
+    return Transport(
+        connect_timeout=here.settings.connect_timeout,
+        deadline=here.settings.attempt_deadline,
+        connections=connections,
+    )
+
+
+def _worker(here: Services, threads: int) -> Worker:
+    options = Options(
+        threads=threads,
+        per_endpoint=min(threads, here.settings.endpoint_concurrency),
+        lease=timedelta(seconds=here.settings.lease),
+        poll_seconds=here.settings.poll_interval,
+    )
+    return Worker(here.database, here.vault, transport_of(here, threads), options)
+
+
+def _stop_on_signals(worker: Worker) -> None:
+    def stop(number: int, _: FrameType | None) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_DFL)
+        _log.info("worker stops, finishing what is under way", signal=signal.Signals(number).name)
+        worker.stop()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, stop)

@@ -1,0 +1,63 @@
+"""eAssessment's settings: the one place that reads the environment."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from contract.events import SourceName
+from foundation.settings import DatabaseUrl, Seconds, ServiceSettings
+
+LEASE_MARGIN_SECONDS = 5.0
+"""What a lease must last beyond the attempt's deadline: the time to settle."""
+
+
+class Settings(ServiceSettings):
+    """What eAssessment is set up with; each field is `NOTIFIER_…` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="NOTIFIER_")
+
+    admin_key: Annotated[SecretStr, Field(min_length=32)] = Field(
+        description="The bearer key of the admin API, 32 characters or more. "
+        "Make one with `openssl rand -hex 32`."
+    )
+    database_url: DatabaseUrl = Field(
+        SecretStr("sqlite:///notifier.db"),
+        description="eAssessment's database: `sqlite:///FILE` or `postgresql://USER@HOST/DATABASE`.",
+    )
+    source: SourceName = Field(
+        "eassessment",
+        description="This site's name in every event; ELMS knows the site by the same name.",
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        8001, description="Port that `serve` listens on."
+    )
+    worker_threads: Annotated[int, Field(ge=1, le=100)] = Field(
+        32, description="Attempts that one worker makes at the same time."
+    )
+    endpoint_concurrency: Annotated[int, Field(ge=1, le=100)] = Field(
+        8, description="Attempts that one worker makes at the same endpoint at the same time."
+    )
+    connect_timeout: Seconds = Field(
+        5.0, description="Seconds that an attempt may take to connect."
+    )
+    attempt_deadline: Seconds = Field(
+        15.0, description="Seconds that an attempt may take in all, however slowly it is answered."
+    )
+    lease: Seconds = Field(
+        60.0,
+        description="Seconds that a worker may hold a delivery; "
+        f"{LEASE_MARGIN_SECONDS:g} more than the attempt's deadline at the least.",
+    )
+    poll_interval: Seconds = Field(
+        0.2, description="Seconds between two looks for due deliveries while there are none."
+    )
+
+    @model_validator(mode="after")
+    def _lease_outlasts_an_attempt(self) -> "Settings":
+        if self.lease < self.attempt_deadline + LEASE_MARGIN_SECONDS:
+            raise ValueError(
+                "NOTIFIER_LEASE must be longer than NOTIFIER_ATTEMPT_DEADLINE "
+                f"by {LEASE_MARGIN_SECONDS:g} seconds or more"
+            )
+        return self

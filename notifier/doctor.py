@@ -1,0 +1,96 @@
+"""What `notifier doctor` looks at: secrets, endpoints, backlog, dead letters."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from foundation import database as db
+from foundation.checkup import Finding, examine_database
+from foundation.database import Database
+from foundation.errors import SealError
+from foundation.vault import Vault
+from notifier import endpoints, replays
+from notifier.models import SCHEMA, Delivery, DeliveryStatus
+
+LATE = timedelta(minutes=5)
+"""A delivery due for longer than this says that no worker runs, or too few."""
+
+RECENT = timedelta(days=7)
+"""Dead letters younger than this want a person; older ones are history."""
+
+
+def examine(database: Database, vault: Vault) -> list[Finding]:
+    """Return what is found; the database comes first, and without it there is nothing more."""
+    findings = examine_database(database, SCHEMA)
+    if not all(finding.well for finding in findings):
+        return findings
+    with database.reading() as session:
+        now = db.now(session)
+        return [
+            *findings,
+            _secrets(session, vault, now),
+            _endpoints(session),
+            _backlog(session, now),
+            _dead_letters(session, now),
+        ]
+
+
+def _secrets(session: Session, vault: Vault, now: datetime) -> Finding:
+    ids = [endpoint.id for endpoint in endpoints.list_all(session)]
+    sealed = endpoints.sealed_secrets(session, ids, now=now)
+    try:
+        for secret in (one for several in sealed.values() for one in several):
+            vault.open(secret)
+    except SealError as error:
+        return Finding("secrets", False, str(error), error.advice)
+    return Finding("secrets", True, f"{sum(map(len, sealed.values()))} sealed, all can be opened")
+
+
+def _endpoints(session: Session) -> Finding:
+    every = endpoints.list_all(session)
+    if not every:
+        step = "Register ELMS's door with `notifier endpoints add URL`."
+        return Finding("endpoints", False, "none: nobody is told anything", step)
+    disabled = [endpoint for endpoint in every if endpoint.disabled_at]
+    if disabled:
+        first = disabled[0]
+        return Finding(
+            "endpoints",
+            False,
+            f"{len(disabled)} of {len(every)} disabled; {first.id}: {first.disabled_reason}",
+            f"Mend the receiver, then `notifier endpoints enable {first.id}`.",
+        )
+    return Finding("endpoints", True, f"{len(every)}, none disabled")
+
+
+def _backlog(session: Session, now: datetime) -> Finding:
+    backlog = replays.backlog(session)
+    found = ", ".join(f"{count} {status}" for status, count in sorted(backlog.counts.items()))
+    oldest = backlog.oldest_due_at
+    if oldest is not None and oldest < now - LATE:
+        minutes = int((now - oldest).total_seconds() // 60)
+        return Finding(
+            "backlog",
+            False,
+            f"{found}; the oldest has been due for {minutes} min",
+            "Start a worker (`notifier work`), or more of them.",
+        )
+    return Finding("backlog", True, found or "no deliveries yet")
+
+
+def _dead_letters(session: Session, now: datetime) -> Finding:
+    count = session.scalar(
+        select(func.count(Delivery.id)).where(
+            Delivery.status == DeliveryStatus.DEAD, Delivery.settled_at > now - RECENT
+        )
+    )
+    if count:
+        return Finding(
+            "dead letters",
+            False,
+            f"{count} in the last {RECENT.days} days",
+            "See `notifier deliveries list --status dead`, mend the cause, "
+            "then `notifier deliveries replay --status dead`.",
+        )
+    return Finding("dead letters", True, f"none in the last {RECENT.days} days")

@@ -1,0 +1,152 @@
+"""Endpoints: register, list, disable, enable, and the secrets that sign for them."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.orm import Session
+
+from contract.signature import Secret
+from foundation.vault import Vault
+from notifier import deliveries
+from notifier.errors import EndpointExistsError, EndpointUnknownError, EndpointUrlError
+from notifier.models import Endpoint, EndpointSecret
+
+DEFAULT_OVERLAP = timedelta(hours=24)
+"""How long a replaced secret goes on signing beside the new one."""
+
+
+def register(
+    session: Session,
+    url: str,
+    event_types: Sequence[str] | None = None,
+    *,
+    vault: Vault,
+    now: datetime,
+) -> tuple[Endpoint, Secret]:
+    """Register a URL for event types (None: all) and return it with its secret, shown this once.
+
+    Raises EndpointUrlError or EndpointExistsError.
+    """
+    _check_url(url)
+    if session.scalar(select(Endpoint.id).where(Endpoint.url == url)) is not None:
+        raise EndpointExistsError(f"{url} is registered already")
+    endpoint = Endpoint(
+        url=url, event_types=list(event_types) if event_types else None, created_at=now
+    )
+    session.add(endpoint)
+    session.flush()
+    return endpoint, _add_secret(session, endpoint, vault=vault, now=now)
+
+
+def get(session: Session, endpoint_id: int) -> Endpoint:
+    """Return an endpoint, or raise EndpointUnknownError."""
+    endpoint = session.get(Endpoint, endpoint_id)
+    if endpoint is None:
+        raise EndpointUnknownError(f"there is no endpoint {endpoint_id}")
+    return endpoint
+
+
+def list_all(session: Session) -> list[Endpoint]:
+    """Return every endpoint, the oldest first."""
+    return list(session.scalars(select(Endpoint).order_by(Endpoint.id)))
+
+
+def that_want(session: Session, event_type: str) -> list[Endpoint]:
+    """Return the endpoints that want events of a type, disabled ones too, for they are held.
+
+    The rows are locked against being disabled meanwhile, or a delivery would stay pending there.
+    """
+    rows = session.scalars(select(Endpoint).order_by(Endpoint.id).with_for_update(read=True))
+    return [row for row in rows if row.event_types is None or event_type in row.event_types]
+
+
+def disable(session: Session, endpoint_id: int, reason: str, *, now: datetime) -> Endpoint:
+    """Stop sending to an endpoint and hold its open deliveries; the first reason is kept."""
+    endpoint = _lock(session, endpoint_id)
+    if endpoint.disabled_at is None:
+        endpoint.disabled_at, endpoint.disabled_reason = now, reason
+    deliveries.hold(session, endpoint_id)
+    return endpoint
+
+
+def enable(session: Session, endpoint_id: int, *, now: datetime) -> tuple[Endpoint, int]:
+    """Send to an endpoint again, beginning with what was held; return it and how many those are."""
+    endpoint = _lock(session, endpoint_id)
+    endpoint.disabled_at = endpoint.disabled_reason = None
+    return endpoint, deliveries.release(session, endpoint_id, now=now)
+
+
+def rotate_secret(
+    session: Session, endpoint_id: int, *, overlap: timedelta, vault: Vault, now: datetime
+) -> Secret:
+    """Give an endpoint a new secret and return it; the old ones sign too until the overlap ends."""
+    endpoint = _lock(session, endpoint_id)
+    ends = now + overlap
+    session.execute(
+        update(EndpointSecret)
+        .where(
+            EndpointSecret.endpoint_id == endpoint_id,
+            or_(EndpointSecret.expires_at.is_(None), EndpointSecret.expires_at > ends),
+        )
+        .values(expires_at=ends)
+    )
+    return _add_secret(session, endpoint, vault=vault, now=now)
+
+
+def sealed_secrets(
+    session: Session, endpoint_ids: Sequence[int], *, now: datetime
+) -> dict[int, tuple[str, ...]]:
+    """Return the sealed secrets that sign for each endpoint now, the newest first."""
+    rows = session.execute(
+        select(EndpointSecret.endpoint_id, EndpointSecret.sealed)
+        .where(
+            EndpointSecret.endpoint_id.in_(endpoint_ids),
+            or_(EndpointSecret.expires_at.is_(None), EndpointSecret.expires_at > now),
+        )
+        .order_by(EndpointSecret.id.desc())
+    )
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    for endpoint_id, sealed in rows:
+        found[endpoint_id].append(sealed)
+    return {endpoint_id: tuple(secrets) for endpoint_id, secrets in found.items()}
+
+
+def reseal(session: Session, *, vault: Vault) -> int:
+    """Seal every secret anew with the vault's first key; return how many there are."""
+    rows = list(session.scalars(select(EndpointSecret)))
+    for row in rows:
+        row.sealed = vault.reseal(row.sealed)
+    return len(rows)
+
+
+def _add_secret(session: Session, endpoint: Endpoint, *, vault: Vault, now: datetime) -> Secret:
+    secret = Secret.generate()
+    sealed = vault.seal(secret.reveal())
+    session.add(EndpointSecret(endpoint_id=endpoint.id, sealed=sealed, created_at=now))
+    session.flush()
+    return secret
+
+
+def _lock(session: Session, endpoint_id: int) -> Endpoint:
+    query = select(Endpoint).where(Endpoint.id == endpoint_id).with_for_update()
+    endpoint = session.scalar(query.execution_options(populate_existing=True))
+    if endpoint is None:
+        raise EndpointUnknownError(f"there is no endpoint {endpoint_id}")
+    return endpoint
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        port_is_fine = parts.port is None or parts.port > 0
+    except ValueError as error:
+        raise EndpointUrlError(f"the URL cannot be read: {error}") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_fine:
+        raise EndpointUrlError(f"{url!r} is not an http or https URL with a host")
+    if parts.username is not None or parts.password is not None or parts.fragment:
+        raise EndpointUrlError("the URL holds user info or a fragment, which is never sent")
+    if not url.isprintable() or " " in url or "\\" in url:
+        raise EndpointUrlError("the URL holds a space, a backslash or a control character")

@@ -1,0 +1,104 @@
+"""What eAssessment refuses, each with what to do next."""
+
+from foundation.errors import Refusal
+
+
+class NotifierError(Refusal):
+    """The root of what eAssessment refuses."""
+
+
+class CourseUnknownError(NotifierError):
+    """There is no such course, and there never was."""
+
+    next_step = "Check the course id; `notifier courses list` names those that exist."
+
+
+class CourseExistsError(NotifierError):
+    """A course of this id exists, or existed: ids are not used twice."""
+
+    next_step = (
+        "Choose another course id; a deleted course's id stays taken, "
+        "so that nobody mistakes one for the other."
+    )
+
+
+class CourseDeletedError(NotifierError):
+    """The course was deleted; deletion is final."""
+
+    next_step = (
+        "Remove the course from the grade sync; a restored course gets a new id and a new token."
+    )
+
+
+class TokenMissingError(NotifierError):
+    """The request bears no course token."""
+
+    next_step = "Send `Authorization: Bearer <course token>`; a token never goes into the URL."
+
+
+class TokenMalformedError(NotifierError):
+    """What the request bears is no course token."""
+
+    next_step = "Copy the whole token again, from eas_ to its last character."
+
+
+class TokenUnknownError(NotifierError):
+    """The token has the right form, but no course has it."""
+
+    next_step = "Ask the eAssessment administrator for this course's token."
+
+
+class TokenRegeneratedError(NotifierError):
+    """The token was good once and has been replaced."""
+
+    next_step = "Ask the eAssessment administrator for the new token and enter it in ELMS."
+
+
+class TokenWrongCourseError(NotifierError):
+    """The token belongs to another course."""
+
+    next_step = "Use the token of the course that is asked for; each course has its own."
+
+
+class EndpointUnknownError(NotifierError):
+    """There is no endpoint with this number."""
+
+    next_step = "`notifier endpoints list` names the endpoints that exist."
+
+
+class EndpointExistsError(NotifierError):
+    """The URL is registered already."""
+
+    next_step = "Use the endpoint that is there, or `notifier endpoints enable` if it is disabled."
+
+
+class EndpointUrlError(NotifierError):
+    """The URL cannot be an endpoint."""
+
+    next_step = "Give an http or https URL with a host, without user info and fragment."
+
+
+class EndpointDisabledError(NotifierError):
+    """The endpoint is disabled, so nothing is sent to it."""
+
+    next_step = (
+        "Mend the receiver, then run `notifier endpoints enable` for it; that sends what it holds."
+    )
+
+
+class DeliveryUnknownError(NotifierError):
+    """There is no delivery with this number."""
+
+    next_step = "`notifier deliveries list` names the deliveries that exist."
+
+
+class ReplayRefusedError(NotifierError):
+    """A delivery cannot be replayed as things stand."""
+
+    next_step = "Enable the endpoint with `notifier endpoints enable`; that sends what it holds."
+
+
+class GradesFileError(NotifierError):
+    """A file of grades has lines that cannot be read; nothing of it was imported."""
+
+    next_step = "Mend the lines that are named and import the file again."

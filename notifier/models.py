@@ -1,0 +1,180 @@
+"""eAssessment's tables: courses, tokens, grades, endpoints, events, deliveries, attempts."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from foundation.database import ExactDecimal, UtcDateTime
+from foundation.schema import Schema
+from notifier.db import Base
+
+# Without it SQLite gives a deleted row's number to a new one, and a trace of the old would speak
+# of the new.
+_NEVER_REUSED = {"sqlite_autoincrement": True}
+
+
+class DeliveryStatus(StrEnum):
+    """Where a delivery stands: the first and the last are open, the others settled."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    HELD = "held"
+
+
+class Course(Base):
+    """A course, or what remains of one: `deleted_at` is set once and for good.
+
+    `version` grows with every deletion and regeneration, `grades_version` with every load of
+    grades that changed one.
+    """
+
+    __tablename__ = "courses"
+    __table_args__ = (_NEVER_REUSED,)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    course_id: Mapped[str] = mapped_column(String(255), unique=True)
+    title: Mapped[str] = mapped_column(Text)
+    version: Mapped[int]
+    grades_version: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    tokens: Mapped[list["IssuedToken"]] = relationship(
+        back_populates="course", order_by="IssuedToken.id"
+    )
+
+
+class IssuedToken(Base):
+    """One generation of a course's token; superseded ones stay, so that their bearer learns why."""
+
+    __tablename__ = "issued_tokens"
+    __table_args__ = (_NEVER_REUSED,)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    course_pk: Mapped[int] = mapped_column(ForeignKey("courses.id"), index=True)
+    token_id: Mapped[str] = mapped_column(String(64), unique=True)
+    secret_sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    superseded_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    course: Mapped[Course] = relationship(back_populates="tokens")
+
+
+class Grade(Base):
+    """One student's score in a course, by the names of LTI AGS."""
+
+    __tablename__ = "grades"
+
+    course_pk: Mapped[int] = mapped_column(ForeignKey("courses.id"), primary_key=True)
+    user_id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    score_given: Mapped[Decimal | None] = mapped_column(ExactDecimal)
+    score_maximum: Mapped[Decimal] = mapped_column(ExactDecimal)
+    comment: Mapped[str | None] = mapped_column(Text)
+    timestamp: Mapped[datetime] = mapped_column(UtcDateTime)
+    activity_progress: Mapped[str] = mapped_column(String(20))
+    grading_progress: Mapped[str] = mapped_column(String(20))
+
+
+class Endpoint(Base):
+    """A URL that wants events; `event_types` None means all of them."""
+
+    __tablename__ = "endpoints"
+    __table_args__ = (_NEVER_REUSED,)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    url: Mapped[str] = mapped_column(String(2000), unique=True)
+    event_types: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    disabled_reason: Mapped[str | None] = mapped_column(Text)
+
+
+class EndpointSecret(Base):
+    """A sealed secret of an endpoint; an old one signs beside the new until `expires_at`."""
+
+    __tablename__ = "endpoint_secrets"
+    __table_args__ = (_NEVER_REUSED,)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    endpoint_id: Mapped[int] = mapped_column(ForeignKey("endpoints.id"), index=True)
+    sealed: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Event(Base):
+    """A fact, written in the transaction of its cause; `id` is the webhook-id, `body` its bytes."""
+
+    __tablename__ = "events"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    type: Mapped[str] = mapped_column(String(64))
+    course_id: Mapped[str] = mapped_column(String(255), index=True)
+    course_version: Mapped[int]
+    body: Mapped[str] = mapped_column(Text)
+    occurred_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Delivery(Base):
+    """One event for one endpoint until settled.
+
+    `attempts` counts those since the schedule began (a replay begins it anew).
+    `lease_token` names the worker's claim that may settle it until `leased_until`.
+    """
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("event_id", "endpoint_id"),
+        Index(None, "endpoint_id", "status", "due_at"),
+        Index(None, "status", "due_at"),
+        CheckConstraint("status IN ('pending', 'delivered', 'dead', 'held')", name="status"),
+        _NEVER_REUSED,
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
+    endpoint_id: Mapped[int] = mapped_column(ForeignKey("endpoints.id"))
+    status: Mapped[str] = mapped_column(String(10))
+    attempts: Mapped[int]
+    due_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    settled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    reason: Mapped[str | None] = mapped_column(Text)
+    lease_token: Mapped[str | None] = mapped_column(String(32))
+    leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    event: Mapped[Event] = relationship()
+    endpoint: Mapped[Endpoint] = relationship()
+
+
+class Attempt(Base):
+    """One POST of a delivery: when, how long, what was answered, what was decided."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (_NEVER_REUSED,)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), index=True)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    milliseconds: Mapped[int]
+    status: Mapped[int | None]
+    failure: Mapped[str | None] = mapped_column(String(40))
+    detail: Mapped[str | None] = mapped_column(Text)
+    decided: Mapped[str] = mapped_column(String(20))
+
+
+class Replay(Base):
+    """Who made a delivery due again, when, and where it stood before."""
+
+    __tablename__ = "replays"
+    __table_args__ = (_NEVER_REUSED,)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    delivery_id: Mapped[int] = mapped_column(ForeignKey("deliveries.id"), index=True)
+    replayed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    replayed_by: Mapped[str] = mapped_column(String(255))
+    previous_status: Mapped[str] = mapped_column(String(10))
+
+
+SCHEMA = Schema("notifier", Base.metadata)

@@ -1,0 +1,174 @@
+"""Deliveries as operations see them: find, list, show, count, replay with an audit row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, func, insert, select
+from sqlalchemy.orm import Session, joinedload
+
+from notifier import deliveries
+from notifier.errors import DeliveryUnknownError, ReplayRefusedError
+from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Replay
+
+DEFAULT_LIMIT = 100
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which deliveries are meant; None is no condition, `since` and `until` speak of the event."""
+
+    status: DeliveryStatus | None = None
+    event_type: str | None = None
+    endpoint_id: int | None = None
+    course_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """How many deliveries there are of each status, and since when the oldest one is due."""
+
+    counts: dict[str, int]
+    oldest_due_at: datetime | None
+
+
+def find(
+    session: Session, wanted: Filter, *, before: int | None = None, limit: int = DEFAULT_LIMIT
+) -> list[Delivery]:
+    """Return deliveries with their events and endpoints, the newest first, below id `before`."""
+    query = (
+        _filtered(select(Delivery), wanted)
+        .options(joinedload(Delivery.event), joinedload(Delivery.endpoint))
+        .order_by(Delivery.id.desc())
+        .limit(limit)
+    )
+    return list(session.scalars(query if before is None else query.where(Delivery.id < before)))
+
+
+def get(session: Session, delivery_id: int) -> Delivery:
+    """Return a delivery with its event and endpoint, or raise DeliveryUnknownError."""
+    options = (joinedload(Delivery.event), joinedload(Delivery.endpoint))
+    delivery = session.get(Delivery, delivery_id, options=options)
+    if delivery is None:
+        raise DeliveryUnknownError(f"there is no delivery {delivery_id}")
+    return delivery
+
+
+def history(session: Session, delivery_id: int) -> tuple[list[Attempt], list[Replay]]:
+    """Return the attempts and the replays of a delivery, the oldest first."""
+    attempts = select(Attempt).where(Attempt.delivery_id == delivery_id).order_by(Attempt.id)
+    replays = select(Replay).where(Replay.delivery_id == delivery_id).order_by(Replay.id)
+    return list(session.scalars(attempts)), list(session.scalars(replays))
+
+
+def last_attempts(session: Session, delivery_ids: Sequence[int]) -> dict[int, Attempt]:
+    """Return the latest attempt of each delivery that has one."""
+    latest = (
+        select(func.max(Attempt.id))
+        .where(Attempt.delivery_id.in_(delivery_ids))
+        .group_by(Attempt.delivery_id)
+    )
+    rows = session.scalars(select(Attempt).where(Attempt.id.in_(latest)))
+    return {row.delivery_id: row for row in rows}
+
+
+def backlog(session: Session) -> Backlog:
+    """Return how deliveries stand, and since when the oldest one that may be sent is due."""
+    counts = session.execute(select(Delivery.status, func.count()).group_by(Delivery.status))
+    oldest = session.scalar(
+        select(func.min(Delivery.due_at)).where(Delivery.status == DeliveryStatus.PENDING)
+    )
+    return Backlog(dict(counts.tuples().all()), oldest)
+
+
+def replayable(session: Session, wanted: Filter, limit: int | None) -> list[int]:
+    """Return the ids that a replay by filter takes, the oldest first.
+
+    Those of disabled endpoints are held, not replayable; delivered ones only if asked for by
+    status, so that nobody sends everything again by leaving the status out.
+    """
+    query = (
+        _filtered(select(Delivery.id), wanted)
+        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
+        .where(Endpoint.disabled_at.is_(None))
+        .order_by(Delivery.id)
+        .limit(limit)
+    )
+    if wanted.status is None:
+        query = query.where(Delivery.status != DeliveryStatus.DELIVERED)
+    return list(session.scalars(query))
+
+
+def count_held(session: Session, wanted: Filter) -> int:
+    """Return how many a filter finds that a disabled endpoint holds back."""
+    query = (
+        _filtered(select(func.count(Delivery.id)), wanted)
+        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
+        .where(Endpoint.disabled_at.is_not(None), Delivery.status != DeliveryStatus.DELIVERED)
+    )
+    return session.scalar(query) or 0
+
+
+def replay(session: Session, ids: Sequence[int], *, by: str, now: datetime) -> list[int]:
+    """Make deliveries due now under their own webhook-ids and write who asked; return the ids.
+
+    Raises DeliveryUnknownError, or ReplayRefusedError for one of a disabled endpoint;
+    then none of them is replayed.
+    """
+    unique = sorted(set(ids))
+    for start in range(0, len(unique), _BATCH):
+        _replay_batch(session, unique[start : start + _BATCH], by=by, now=now)
+    return unique
+
+
+def _replay_batch(session: Session, ids: Sequence[int], *, by: str, now: datetime) -> None:
+    rows = session.execute(
+        select(Delivery.id, Delivery.status, Delivery.endpoint_id, Endpoint.disabled_at)
+        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
+        .where(Delivery.id.in_(ids))
+        .order_by(Delivery.id)
+        .with_for_update(of=Delivery)
+    ).all()
+    missing = sorted(set(ids) - {row.id for row in rows})
+    if missing:
+        raise DeliveryUnknownError(f"there is no delivery {', '.join(map(str, missing))}")
+    for row in rows:
+        if row.disabled_at is not None:
+            raise ReplayRefusedError(
+                f"delivery {row.id} is for endpoint {row.endpoint_id}, which is disabled",
+                next_step=f"Run `notifier endpoints enable {row.endpoint_id}`; "
+                "that sends what it holds.",
+            )
+    deliveries.make_due(session, ids, now=now)
+    session.execute(insert(Replay), [_audit(row, by, now) for row in rows])
+
+
+def _audit(row: Any, by: str, now: datetime) -> dict[str, Any]:
+    return {
+        "delivery_id": row.id,
+        "replayed_at": now,
+        "replayed_by": by,
+        "previous_status": row.status,
+    }
+
+
+def _filtered(query: Select[Any], wanted: Filter) -> Select[Any]:
+    conditions = {
+        Delivery.status: wanted.status,
+        Delivery.endpoint_id: wanted.endpoint_id,
+        Event.type: wanted.event_type,
+        Event.course_id: wanted.course_id,
+    }
+    query = query.join(Event, Event.id == Delivery.event_id)
+    for column, value in conditions.items():
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.since is not None:
+        query = query.where(Event.occurred_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(Event.occurred_at < wanted.until)
+    return query

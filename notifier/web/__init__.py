@@ -1,0 +1,1 @@
+"""The doors of eAssessment: the grades API and the admin API."""

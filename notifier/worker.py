@@ -1,0 +1,242 @@
+"""The worker: claim, sign, post, decide, settle; many at once, and a clean stop."""
+
+import queue
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from contract import signature
+from contract.signature import Secret
+from foundation import database as db
+from foundation import logs
+from foundation.database import Database
+from foundation.errors import SealError
+from foundation.vault import Vault
+from notifier import deliveries, endpoints, retry
+from notifier.deliveries import Claimed, Settlement
+from notifier.retry import Answer, Dead, Delivered, Disable, Failure, RetryAt
+from notifier.transport import Transport
+
+_log = logs.get(__name__)
+_GATHER_SECONDS = 0.02
+"""How long finished attempts may wait for others, to be settled in one transaction."""
+
+_FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.5, 30.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How many attempts at once, how many at one endpoint, and the times that bind them."""
+
+    threads: int
+    per_endpoint: int
+    lease: timedelta
+    poll_seconds: float
+
+
+@dataclass
+class Tally:
+    """What a run of the worker did."""
+
+    delivered: int = 0
+    to_retry: int = 0
+    dead: int = 0
+    held: int = 0
+
+
+@dataclass(frozen=True)
+class _Wake:
+    """Put among the finished attempts to wake the worker."""
+
+
+@dataclass
+class Worker:
+    """Delivers what is due.
+
+    Each attempt under way is one that a thread makes at this moment: nothing waits in memory
+    under a lease, so a slow endpoint takes no more than its own places.
+    """
+
+    database: Database
+    vault: Vault
+    transport: Transport
+    options: Options
+    jitter: Callable[[], float] = random.random
+    tally: Tally = field(default_factory=Tally)
+
+    def __post_init__(self) -> None:
+        self._finished: queue.SimpleQueue[Settlement | _Wake] = queue.SimpleQueue()
+        self._busy: Counter[int] = Counter()
+        self._unsettled: list[Settlement] = []
+        self._stopping = False
+        self._back_off = 0.0
+
+    def stop(self) -> None:
+        """Claim no more, and return once what is under way is settled; fit for a signal handler."""
+        self._stopping = True
+        self._finished.put(_Wake())
+
+    def run(self, *, once: bool = False) -> Tally:
+        """Deliver until stopped, or with `once` until nothing is due.
+
+        While the database is away the worker backs off and tries again; with `once` it raises.
+        """
+        with ThreadPoolExecutor(self.options.threads, thread_name_prefix="attempt") as pool:
+            while True:
+                started = self._guard(lambda: self._claim_and_start(pool), once=once)
+                if not started and not self._under_way() and (once or self._stopping):
+                    return self.tally
+                self._gather(idle=not started)
+                if self._unsettled:
+                    self._guard(self._settle, once=once)
+
+    def _under_way(self) -> bool:
+        return bool(self._unsettled) or self._busy.total() > 0
+
+    def _guard(self, step: Callable[[], int], *, once: bool) -> int:
+        """Take a step that needs the database; where it is away, wait longer each time."""
+        try:
+            done = step()
+        except db.UNAVAILABLE as error:
+            if once:
+                raise
+            self._back_off = min(max(self._back_off * 2, _FIRST_BACK_OFF), _LONGEST_BACK_OFF)
+            _log.warning(
+                "database unavailable, worker backs off",
+                cause=db.cause(error),
+                seconds=self._back_off,
+                next_step="Check that the database runs; nothing is lost meanwhile.",
+            )
+            return 0
+        self._back_off = 0.0
+        return done
+
+    def _claim_and_start(self, pool: ThreadPoolExecutor) -> int:
+        free = self.options.threads - self._busy.total()
+        if self._stopping or free <= 0 or self._unsettled:
+            return 0
+        claimed, secrets = self._claim(free)
+        for one in claimed:
+            self._busy[one.endpoint_id] += 1
+            pool.submit(self._attempt, one, secrets.get(one.endpoint_id, ()))
+        return len(claimed)
+
+    def _claim(self, free: int) -> tuple[list[Claimed], dict[int, tuple[str, ...]]]:
+        with self.database.reading() as session:
+            if not deliveries.any_due(session, now=db.now(session)):
+                return [], {}
+        with self.database.writing() as session:
+            now = db.now(session)
+            claimed = deliveries.claim(
+                session,
+                limit=free,
+                per_endpoint=self.options.per_endpoint,
+                busy=self._busy,
+                lease=self.options.lease,
+                now=now,
+            )
+            wanted = sorted({one.endpoint_id for one in claimed})
+            return claimed, endpoints.sealed_secrets(session, wanted, now=now)
+
+    def _attempt(self, claimed: Claimed, sealed: tuple[str, ...]) -> None:
+        started_at, clock = datetime.now(UTC), time.perf_counter()
+        try:
+            answer = self._post(claimed, sealed, now=started_at)
+        except Exception as error:  # noqa: BLE001 - one delivery's fault must not end the worker
+            _log.exception("attempt failed unforeseen", delivery_id=claimed.delivery_id)
+            answer = Failure("internal", type(error).__name__)
+        milliseconds = round((time.perf_counter() - clock) * 1000)
+        self._finished.put(self._settlement(claimed, answer, started_at, milliseconds))
+
+    def _post(
+        self, claimed: Claimed, sealed: tuple[str, ...], *, now: datetime
+    ) -> Answer | Failure:
+        try:
+            keys = [Secret.parse(self.vault.open(secret)) for secret in sealed]
+        except SealError as error:
+            return Failure("secret-sealed", f"{error}; {error.advice}")
+        body = claimed.body.encode()
+        headers = signature.sign(keys, claimed.webhook_id, body, now=now)
+        return self.transport.post(claimed.url, headers, body)
+
+    def _settlement(
+        self, claimed: Claimed, answer: Answer | Failure, started_at: datetime, milliseconds: int
+    ) -> Settlement:
+        outcome = retry.decide(
+            answer, claimed.attempts, now=datetime.now(UTC), jitter=self.jitter()
+        )
+        match answer:
+            case Answer(status, _, said):
+                return Settlement(
+                    claimed, started_at, milliseconds, outcome, status=status, detail=said or None
+                )
+            case Failure(kind, detail):
+                return Settlement(
+                    claimed, started_at, milliseconds, outcome, failure=kind, detail=detail
+                )
+
+    def _gather(self, *, idle: bool) -> None:
+        """Wait for finished attempts: shortly for more of them, no longer than a poll for none."""
+        patience = self._back_off or (self.options.poll_seconds if idle else 0.0)
+        ends = time.monotonic() + (0.0 if self._stopping and not self._under_way() else patience)
+        while True:
+            try:
+                one = self._finished.get(timeout=max(0.0, ends - time.monotonic()))
+            except queue.Empty:
+                return
+            if isinstance(one, Settlement):
+                self._busy[one.claimed.endpoint_id] -= 1
+                self._unsettled.append(one)
+            if isinstance(one, _Wake) or self._busy.total() == 0:
+                return
+            ends = min(ends, time.monotonic() + _GATHER_SECONDS)
+
+    def _settle(self) -> int:
+        with self.database.writing() as session:
+            now = db.now(session)
+            deliveries.settle(session, self._unsettled, now=now)
+            for one in self._unsettled:
+                if isinstance(one.outcome, Disable):
+                    endpoints.disable(session, one.claimed.endpoint_id, one.outcome.reason, now=now)
+        settled, self._unsettled = self._unsettled, []
+        for one in settled:
+            self._tell(one)
+        return len(settled)
+
+    def _tell(self, one: Settlement) -> None:
+        """Count and log what came of an attempt: the one place that does."""
+        line = _log.bind(
+            delivery_id=one.claimed.delivery_id,
+            webhook_id=one.claimed.webhook_id,
+            event_type=one.claimed.event_type,
+            course_id=one.claimed.course_id,
+            url=one.claimed.url.partition("?")[0],
+            attempt=one.claimed.attempts,
+            milliseconds=one.milliseconds,
+        )
+        why = {"status": one.status, "failure": one.failure, "detail": one.detail}
+        match one.outcome:
+            case Delivered():
+                self.tally.delivered += 1
+                line.info("event delivered", status=one.status)
+            case RetryAt(due_at):
+                self.tally.to_retry += 1
+                line.warning("attempt failed, will be retried", due_at=due_at.isoformat(), **why)
+            case Dead(reason):
+                self.tally.dead += 1
+                step = (
+                    f"Mend the cause, then `notifier deliveries replay {one.claimed.delivery_id}`."
+                )
+                line.error("delivery is dead", reason=reason, next_step=step, **why)
+            case Disable(reason):
+                self.tally.held += 1
+                step = (
+                    f"Ask the receiver, then `notifier endpoints enable {one.claimed.endpoint_id}`."
+                )
+                line.error(
+                    "endpoint disabled, its deliveries held", reason=reason, next_step=step, **why
+                )
