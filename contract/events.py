@@ -21,7 +21,9 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 MAX_VERSION = 2**53 - 1
 PING_TYPE = "endpoint.ping"
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII)
+_RFC_3339 = re.compile(
+    r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII
+)
 
 
 class EventError(ValueError):
@@ -45,7 +47,7 @@ class InvalidEventError(EventError):
 
 def wire_time(moment: datetime) -> str:
     """Return a moment as it stands on the wire: RFC 3339, UTC, microseconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _course_id(value: str) -> str:
@@ -69,16 +71,33 @@ Version = Annotated[int, Field(ge=1, le=MAX_VERSION)]
 """A course's version: whole, growing, small enough for every JSON reader (2^53 - 1)."""
 
 
-def _dated(value: object) -> object:
-    if isinstance(value, str) and not _RFC_3339.match(value):
-        raise ValueError("a moment looks like 2026-11-22T09:00:00.123456Z")
+def _moment(value: object) -> object:
+    # Read here and not by pydantic, which takes numbers for moments, and after a validator
+    # of ours, in strict mode, no text at all.
+    if isinstance(value, str):
+        value = _read_moment(value)
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        try:
+            return value.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("a moment in UTC lies in the years 1 to 9999") from None
     return value
 
 
+def _read_moment(text: str) -> datetime:
+    expected = "a moment looks like 2026-11-22T09:00:00.123456Z"
+    if not _RFC_3339.fullmatch(text):
+        raise ValueError(expected)
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"{expected}; {error}") from None
+
+
 WireTime = Annotated[
-    AwareDatetime, BeforeValidator(_dated), PlainSerializer(wire_time, when_used="json")
+    AwareDatetime, BeforeValidator(_moment), PlainSerializer(wire_time, when_used="json")
 ]
-"""A moment on the wire: RFC 3339 with its offset."""
+"""A moment on the wire: RFC 3339 with its offset; read, it is in UTC."""
 
 
 class _Strict(BaseModel):
@@ -173,4 +192,5 @@ def _validate(model: type[_Model], raw: bytes) -> _Model:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         pointer = "".join(f"/{part}" for part in first["loc"])
-        raise InvalidEventError(f"{pointer}: {first['msg']}", pointer) from None
+        detail = first["msg"].removeprefix("Value error, ")
+        raise InvalidEventError(f"{pointer}: {detail}", pointer) from None

@@ -1,17 +1,36 @@
 """Scores (LTI Assignment and Grade Services) and the answer that carries them."""
 
+import re
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 from pydantic.alias_generators import to_camel
 
 from contract.events import CourseId, TokenId, Version, WireTime
 
+_DIGITS = re.compile(r"[0-9]+(\.[0-9]+)?")
+
+
+def _exact(value: object) -> object:
+    if isinstance(value, str):
+        if len(value) > 40 or not _DIGITS.fullmatch(value):
+            raise ValueError('points are digits in quotes, as "7.5"')
+        return Decimal(value)
+    if isinstance(value, float):
+        raise ValueError('points with a fraction stand in quotes, as "7.5": a float is not exact')
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Decimal(value)
+    if isinstance(value, Decimal) and value.is_zero():
+        return value.copy_abs()
+    return value
+
+
 Points = Annotated[
     Decimal,
     Field(ge=0, max_digits=15, decimal_places=5, allow_inf_nan=False),
+    BeforeValidator(_exact),
     PlainSerializer(lambda points: format(points, "f"), when_used="json-unless-none"),
 ]
 """A number of points: exact, as a decimal string in JSON so that no reader makes it a float."""

@@ -1,9 +1,12 @@
 """JSON as the wire speaks it: one way to write it, one strict way to read it."""
 
 import json
+import math
 from typing import Any, NoReturn
 
 MAX_DEPTH = 32
+_MAX_DIGITS = 40
+_MAX_WHOLE = 2**63 - 1
 
 
 class JsonTextError(ValueError):
@@ -19,14 +22,17 @@ def load(raw: bytes) -> Any:
     """Return the document that the bytes hold, or raise a JsonTextError.
 
     Stricter than `json.loads`, by RFC 8259 and I-JSON (RFC 7493): UTF-8 only, no byte order mark,
-    no duplicate keys, no NaN or infinities, no NUL and no lone surrogate in any string,
-    and at most `MAX_DEPTH` levels, so that two readers cannot understand two things.
+    no duplicate keys, no NaN or infinities, no number beyond 64 bits, no NUL and no lone
+    surrogate in any string, and at most `MAX_DEPTH` levels, so that two readers cannot
+    understand two things.
     """
     try:
         document = json.loads(
             raw.decode("utf-8"),
             object_pairs_hook=_unique_keys,
             parse_constant=_refuse_constant,
+            parse_int=_whole,
+            parse_float=_fraction,
         )
     except RecursionError:
         raise JsonTextError(f"the JSON is nested deeper than {MAX_DEPTH} levels") from None
@@ -36,8 +42,6 @@ def load(raw: bytes) -> Any:
         raise
     except json.JSONDecodeError as error:
         raise JsonTextError(f"the body is not JSON: {error.msg} at character {error.pos}") from None
-    except ValueError:
-        raise JsonTextError("the JSON holds a number with too many digits") from None
     _check(document)
     return document
 
@@ -51,6 +55,18 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise JsonTextError(f"{name} is not a JSON number")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS or abs(number := int(digits)) > _MAX_WHOLE:
+        raise JsonTextError("the JSON holds a whole number that 64 bits cannot hold")
+    return number
+
+
+def _fraction(digits: str) -> float:
+    if len(digits) > _MAX_DIGITS or math.isinf(number := float(digits)):
+        raise JsonTextError("the JSON holds a number that is too long or too large to be read")
+    return number
 
 
 def _check(document: Any) -> None:

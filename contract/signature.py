@@ -171,6 +171,8 @@ def _version_1(listed: str) -> Iterable[bytes]:
         version, _, encoded = entry.partition(",")
         if version == "v1":
             try:
-                yield base64.b64decode(encoded, validate=True)
+                signature = base64.b64decode(encoded, validate=True)
             except binascii.Error:
                 continue
+            if base64.b64encode(signature).decode("ascii") == encoded:  # one spelling only
+                yield signature

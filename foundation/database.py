@@ -1,6 +1,7 @@
 """One database: how it is reached, and what its columns may hold."""
 
-from collections.abc import Iterator, Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,19 +11,26 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Engine,
+    ExceptionContext,
     String,
     TypeDecorator,
     create_engine,
     event,
     text,
 )
+from sqlalchemy import (
+    insert as sql_insert,
+)
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeoutError)
 """What SQLAlchemy raises while a database is away, busy, full or shutting down."""
+
+UNUSABLE = (*UNAVAILABLE, ProgrammingError)
+"""That, and what it raises where tables or rights are not what a command needs."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -101,7 +109,11 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """Open a transaction: returning commits, raising rolls back."""
-        with Session(self._writer, info=self._info) as session, session.begin():
+        # What was read stays readable after the commit: edges tell of it when all is closed.
+        with (
+            Session(self._writer, info=self._info, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     def dispose(self) -> None:
@@ -118,6 +130,7 @@ def _engine(url: str, timeout: float, pool_size: int) -> Engine:
         engine = create_engine(url, hide_parameters=True, pool_size=pool_size, pool_timeout=timeout)
         event.listen(engine, "connect", lambda raw, _: _prepare_sqlite(raw, timeout))
         event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "handle_error", _damage_is_unavailable, retval=True)
         return engine
     milliseconds = int(timeout * 1000)
     return create_engine(
@@ -152,6 +165,14 @@ def _begin_sqlite(connection: Any) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
 
 
+def _damage_is_unavailable(context: ExceptionContext) -> BaseException | None:
+    """Give what SQLite says of a file that is damaged, or no database, the name of its kind."""
+    original = context.original_exception
+    if type(original) is sqlite3.DatabaseError:
+        return OperationalError(context.statement, None, original, hide_parameters=True)
+    return None
+
+
 def now(session: Session) -> datetime:
     """Return the database's clock: the one clock that all machines on it share.
 
@@ -168,6 +189,15 @@ def insert(session: Session, table: Any) -> Any:
     if session.get_bind().dialect.name == "sqlite":
         return sqlite.insert(table)
     return postgresql.insert(table)
+
+
+def insert_all(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows in one statement, or none for no rows.
+
+    Left to itself, the ORM leaves a None out and sends a statement for each pattern of them.
+    """
+    if rows:
+        session.execute(sql_insert(table).execution_options(render_nulls=True), rows)
 
 
 def cause(error: Exception) -> str:

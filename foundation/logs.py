@@ -3,16 +3,23 @@
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from foundation.terminal import printable
+
 REDACTED = "[redacted]"
-_SECRET = re.compile(r"eas_\w{4,}|whsec_[\w+/=-]{4,}|gAAAA[\w=-]{20,}|(?i:bearer)\s+\S+")
-_SECRET_KEYS = re.compile(
-    r"(?i)^(.*_)?(secret|token|authorization|password|admin_key|encryption_keys?)$"
+_SECRET = re.compile(
+    r"eas_\w{4,}|whsec_[\w+/=-]{4,}|gAAAA[\w=-]{20,}|(?i:bearer)\s+\S+"
+    r"|(?<=://)[^\s/@]*:[^\s/@]+(?=@)"
 )
+_SECRET_KEYS = re.compile(
+    r"(?i)^(.*[_-])?(secrets?|token|authorization|passwords?|cookie|admin[_-]key|encryption_keys?)$"
+)
+_TRACES = ("exception", "stack")
 
 
 def redact(text: str) -> str:
@@ -21,11 +28,31 @@ def redact(text: str) -> str:
 
 
 def _redact_fields(_: WrappedLogger, __: str, fields: EventDict) -> EventDict:
+    return _without_secrets(fields)
+
+
+def _without_secrets(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: REDACTED if _SECRET_KEYS.match(str(key)) and value is not None else _shown(value)
+        for key, value in fields.items()
+    }
+
+
+def _shown(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return _without_secrets(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_shown(part) for part in value]
+    return redact(str(value))
+
+
+def _spell_out(_: WrappedLogger, __: str, fields: EventDict) -> EventDict:
     for key, value in fields.items():
-        if _SECRET_KEYS.match(key) and value is not None:
-            fields[key] = REDACTED
-        elif isinstance(value, str):
-            fields[key] = redact(value)
+        if isinstance(value, str):
+            lines = value.split("\n") if key in _TRACES else [value]
+            fields[key] = "\n".join(printable(line) for line in lines)
     return fields
 
 
@@ -54,9 +81,9 @@ def configure(level: str, form: Literal["auto", "text", "json"]) -> None:
             foreign_pre_chain=[*_shared(), structlog.stdlib.PositionalArgumentsFormatter()],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_tracebacks(text),
+                structlog.processors.format_exc_info,
                 _redact_fields,
-                _renderer(text),
+                *_rendered(text),
             ],
         )
     )
@@ -67,16 +94,14 @@ def configure(level: str, form: Literal["auto", "text", "json"]) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _tracebacks(text: bool) -> list[Processor]:
-    return [] if text else [structlog.processors.format_exc_info]
-
-
-def _renderer(text: bool) -> Processor:
-    if text:
-        return structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
-    return structlog.processors.JSONRenderer(ensure_ascii=False)
+def _rendered(text: bool) -> list[Processor]:
+    if not text:
+        return [structlog.processors.JSONRenderer(ensure_ascii=False)]
+    # A traceback reaches the renderer as text, or secrets in it would pass by the redaction.
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    return [_spell_out, renderer]
 
 
 def get(name: str) -> Any:

@@ -14,16 +14,19 @@ from foundation.errors import SchemaError
 
 
 class Schema:
-    """The schema of one service: its tables and the history that leads to them."""
+    """The schema of one service: its tables and the history that leads to them.
 
-    def __init__(self, service: str, metadata: MetaData) -> None:
+    `versions` is the folder of its revisions; the service's own in `migrations` unless given.
+    """
+
+    def __init__(self, service: str, metadata: MetaData, *, versions: Path | None = None) -> None:
         self.service = service
         self.metadata = metadata
         root = Path(str(files("migrations")))
         self._config = Config()
         self._config.set_main_option("script_location", str(root))
-        self._config.set_main_option("version_locations", str(root / service))
-        self._config.set_main_option("version_path_separator", "os")
+        self._config.set_main_option("version_locations", str(versions or root / service))
+        self._config.set_main_option("path_separator", "os")
 
     @property
     def head(self) -> str | None:
@@ -32,8 +35,8 @@ class Schema:
 
     def upgrade(self, database: Database) -> str | None:
         """Bring the schema up to date in one transaction; return the revision it came from."""
-        self._refuse_stranger(self.current(database))
         before = self.current(database)
+        self._refuse_stranger(before)
         with database.writing() as session:
             self._config.attributes["connection"] = session.connection()
             self._config.attributes["metadata"] = self.metadata

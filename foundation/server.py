@@ -43,6 +43,6 @@ class Server(BaseApplication):
         for name, value in options.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Flask:
+    def load(self) -> Any:  # a Flask; the stubs ask for their own shape of WSGI app
         """Make the app in each process, so that none shares a database connection."""
         return self._make_app()

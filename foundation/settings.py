@@ -1,11 +1,12 @@
 """Settings from the environment or .env: read once, refused all at once, never shown."""
 
 import base64
-import binascii
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from foundation.errors import ConfigurationError
 
@@ -14,9 +15,16 @@ _Settings = TypeVar("_Settings", bound="ServiceSettings")
 
 def _database_url(url: str) -> str:
     schemes = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
-    if not url.startswith(schemes) or url == "sqlite:///:memory:":
+    if not url.startswith(schemes) or _database_name(url) in {None, "", ":memory:"}:
         raise ValueError("expected sqlite:///FILE or postgresql://USER@HOST/DATABASE")
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def _database_name(url: str) -> str | None:
+    try:
+        return make_url(url).database
+    except (ArgumentError, ValueError):  # their words would show the URL, and its password
+        return None
 
 
 def _encryption_keys(joined: SecretStr) -> SecretStr:
@@ -26,7 +34,7 @@ def _encryption_keys(joined: SecretStr) -> SecretStr:
     for key in keys:
         try:
             raw = base64.urlsafe_b64decode(key.strip().replace("+", "-").replace("/", "_"))
-        except binascii.Error:
+        except ValueError:
             raw = b""
         if len(raw) != 32:
             raise ValueError(

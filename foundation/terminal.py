@@ -2,6 +2,8 @@
 
 import getpass
 import json
+import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -35,10 +37,10 @@ class Commands(AppGroup):
         except Refusal as refusal:
             complain(str(refusal), refusal.advice)
             ctx.exit(_exit_code(refusal))
-        except database.UNAVAILABLE as error:
+        except database.UNUSABLE as error:
             complain(
                 f"the database cannot be used: {database.cause(error)}",
-                "Check the database URL and that the database runs; nothing was changed.",
+                "Check the database URL and that the database runs, then try again.",
             )
             ctx.exit(EXIT_DATABASE)
 
@@ -50,8 +52,9 @@ def _exit_code(refusal: Refusal) -> int:
 
 
 def complain(what: str, next_step: str) -> None:
-    """Print a refusal to stderr: what was refused and what to do."""
-    click.echo(f"error: {printable(what)}\n next: {printable(next_step)}", err=True)
+    """Print a refusal to stderr: what was refused, in one line or several, and what to do."""
+    said = "\n       ".join(printable(line) for line in what.split("\n"))
+    click.echo(f"error: {said}\n next: {printable(next_step)}", err=True)
 
 
 def json_option(command: _Command) -> _Command:
@@ -62,8 +65,14 @@ def json_option(command: _Command) -> _Command:
 
 
 def print_json(document: Any) -> None:
-    """Print a document as JSON; moments in RFC 3339."""
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=_json_default))
+    """Print a document as JSON; moments in RFC 3339, what could act on a terminal escaped."""
+    printed = json.dumps(document, ensure_ascii=False, indent=2, default=_json_default)
+    click.echo(
+        "".join(
+            char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1]
+            for char in printed
+        )
+    )
 
 
 def _json_default(value: object) -> str:
@@ -96,7 +105,7 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
 
 def console() -> Console:
     """Return a console on stdout that folds at the terminal's width, and late where none is."""
-    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+    return Console(width=shutil.get_terminal_size((_PLAIN_WIDTH, 50)).columns, highlight=False)
 
 
 def cell(value: object) -> str:
@@ -113,9 +122,7 @@ def cell(value: object) -> str:
 def printable(text: str) -> str:
     """Return the text with control and direction characters spelled out, so none acts."""
     return "".join(
-        char
-        if char.isprintable() or char == "\n"
-        else char.encode("unicode_escape").decode("ascii")
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in text
     )
 
@@ -132,4 +139,8 @@ def read_secret(prompt: str) -> str:
 
 def who() -> str:
     """Return who gives a command here, for the audit."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"

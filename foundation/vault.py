@@ -26,7 +26,7 @@ class Vault:
         """Return the secret that was sealed, or raise SealError if no key opens it."""
         try:
             return self._fernet.decrypt(sealed.encode("ascii")).decode()
-        except InvalidToken:
+        except (InvalidToken, UnicodeEncodeError):
             raise SealError(
                 "a stored secret was sealed with a key that is not in the list"
             ) from None

@@ -30,6 +30,7 @@ _BY_STATUS = {
     413: (ProblemType.BODY_TOO_LARGE, "Send a smaller body, or several requests."),
     415: (ProblemType.MEDIA_TYPE_UNSUPPORTED, "Send Content-Type: application/json."),
 }
+_OTHER_4XX = (ProblemType.REQUEST_MALFORMED, "Check the request and send it again.")
 
 
 class RequestMalformedError(Refusal):
@@ -48,6 +49,12 @@ class MediaTypeError(Refusal):
     """The body is said to be something other than JSON."""
 
     next_step = "Send Content-Type: application/json."
+
+
+class BodyTooLargeError(Refusal):
+    """The body is larger than this door takes."""
+
+    next_step = "Send a smaller body, or several requests."
 
 
 class AdminKeyError(Refusal):
@@ -70,10 +77,13 @@ class InternalError(Refusal):
     next_step = "Tell the operators of this service the request id; the log says what happened."
 
 
+_OURS = (ProblemType.INTERNAL_ERROR, InternalError.next_step)
+
 _COMMON: dict[type[Refusal], ProblemType] = {
     RequestMalformedError: ProblemType.REQUEST_MALFORMED,
     RequestInvalidError: ProblemType.REQUEST_INVALID,
     MediaTypeError: ProblemType.MEDIA_TYPE_UNSUPPORTED,
+    BodyTooLargeError: ProblemType.BODY_TOO_LARGE,
     AdminKeyError: ProblemType.ADMIN_KEY_REFUSED,
     UnavailableError: ProblemType.DATABASE_UNAVAILABLE,
     InternalError: ProblemType.INTERNAL_ERROR,
@@ -102,7 +112,8 @@ def new_app(
         return _answer(problem, challenge(problem))
 
     def unavailable(error: Exception) -> Response:
-        return refuse(UnavailableError(f"the database cannot be used: {database.cause(error)}"))
+        _log.error("database unavailable", cause=database.cause(error))
+        return refuse(UnavailableError("the database cannot be used: it is busy or away"))
 
     def unforeseen(error: Exception) -> Response:
         _log.exception("request failed unforeseen", error=type(error).__name__)
@@ -142,8 +153,13 @@ def check_admin_key(expected: str) -> None:
 
 def body(limit: int) -> bytes:
     """Return the raw bytes of the body; more than `limit` of them is a 413, unread."""
-    request.max_content_length = limit
-    return request.get_data(cache=False)
+    stated = request.content_length or 0
+    # One byte more is asked for: werkzeug cuts a chunked body off at its limit without a word.
+    request.max_content_length = limit + 1
+    raw = b"" if stated > limit else request.get_data(cache=False)
+    if max(stated, len(raw)) > limit:
+        raise BodyTooLargeError(f"the body is larger than {limit} bytes")
+    return raw
 
 
 def require_json() -> None:
@@ -158,7 +174,7 @@ def parsed(model: type[_Model], limit: int) -> _Model:
     raw = body(limit)
     try:
         json_text.load(raw)
-        return model.model_validate_json(raw)
+        return model.model_validate_json(raw, strict=True)
     except json_text.JsonTextError as error:
         raise RequestMalformedError(str(error)) from None
     except ValidationError as error:
@@ -166,11 +182,14 @@ def parsed(model: type[_Model], limit: int) -> _Model:
 
 
 def query(model: type[_Model]) -> _Model:
-    """Return the query string as a model; a name may stand in it several times for a list."""
+    """Return the query string as a model; raise for a name that stands in it twice."""
     fields = {}
-    for name, values in request.args.lists():
-        annotation = model.model_fields[name].annotation if name in model.model_fields else None
-        fields[name] = values if "list" in str(annotation) else values[-1]
+    for name, (value, *others) in request.args.lists():
+        if others:
+            detail = "is given more than once"
+            faults = [{"pointer": f"/{name}", "detail": detail}]
+            raise RequestInvalidError(f"/{name}: {detail}", errors=faults)
+        fields[name] = value
     try:
         return model.model_validate(fields)
     except ValidationError as error:
@@ -180,10 +199,14 @@ def query(model: type[_Model]) -> _Model:
 def invalid(error: ValidationError) -> RequestInvalidError:
     """Return the refusal that points to every field that a model refused."""
     faults = [
-        {"pointer": "".join(f"/{part}" for part in fault["loc"]), "detail": fault["msg"]}
+        {
+            "pointer": "".join(f"/{part}" for part in fault["loc"]),
+            "detail": fault["msg"].removeprefix("Value error, "),
+        }
         for fault in error.errors(include_url=False, include_input=False, include_context=False)
     ]
-    return RequestInvalidError(f"{faults[0]['pointer']}: {faults[0]['detail']}", errors=faults)
+    where = faults[0]["pointer"] or "the whole of it"
+    return RequestInvalidError(f"{where}: {faults[0]['detail']}", errors=faults)
 
 
 def _begin() -> None:
@@ -191,6 +214,9 @@ def _begin() -> None:
     g.request_id = secrets.token_hex(8)
     g.started = time.perf_counter()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    values = (value for several in request.args.listvalues() for value in several)
+    if not all(map(json_text.is_storable, (request.path, *values))):
+        raise RequestMalformedError("the URL holds NUL, which nothing here is named by")
 
 
 def _end(response: Response) -> Response:
@@ -230,10 +256,9 @@ def _http_error(error: HTTPException) -> Response:
         detail = f"the body is larger than {limit} bytes"
     else:
         detail = error.description or error.name
-    kind, step = _BY_STATUS.get(
-        error.code or 500, (ProblemType.REQUEST_MALFORMED, "Check the request and send it again.")
-    )
-    headers = dict(error.get_response().headers) if error.code == 405 else {}
+    code = error.code or 500
+    kind, step = _BY_STATUS.get(code, _OTHER_4XX if code < 500 else _OURS)
+    headers = dict(error.get_response().headers) if code == 405 else {}
     allow = {"Allow": headers["Allow"]} if "Allow" in headers else {}
     return _answer(Problem(kind, detail, step), allow)
 

@@ -1,0 +1,357 @@
+"""Logs: readable on a terminal, JSON elsewhere, and never a secret in them."""
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+import pytest
+import structlog
+
+from contract.signature import Secret
+from contract.tokens import CourseToken
+from foundation import logs
+from foundation.vault import Vault
+
+pytestmark = pytest.mark.usefixtures("logging_restored")
+
+TOKEN = CourseToken.generate().reveal()
+WEBHOOK_SECRET = Secret.generate().reveal()
+SEALED = "gAAAAABmZ-_" + "x" * 60
+
+Form = Literal["text", "json"]
+each_form = pytest.mark.parametrize("form", ["text", "json"])
+Read = Callable[[], str]
+
+
+@pytest.fixture
+def read(capsys: pytest.CaptureFixture[str]) -> Read:
+    """Return what reads all that was written to stderr; nothing goes to stdout."""
+
+    def written() -> str:
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        return captured.err
+
+    return written
+
+
+def one_line(written: str) -> dict[str, Any]:
+    """Return the one JSON line that was written."""
+    (line,) = written.splitlines()
+    document: dict[str, Any] = json.loads(line)
+    return document
+
+
+def test_a_json_line_holds_the_message_and_its_fields(read: Read) -> None:
+    """Machines read one object a line: the message, the level, the logger, when, the fields."""
+    logs.configure("INFO", "json")
+
+    logs.get("ground.test").info("course deleted", course_id="CS101-2026", version=4, well=True)
+
+    line = one_line(read())
+    assert datetime.fromisoformat(line.pop("timestamp")).utcoffset() is not None
+    assert line == {
+        "event": "course deleted",
+        "level": "info",
+        "logger": "ground.test",
+        "course_id": "CS101-2026",
+        "version": 4,
+        "well": True,
+    }
+
+
+def test_a_text_line_holds_the_message_and_its_fields(read: Read) -> None:
+    """People read one line: when, the level, the message, the fields; without colours here."""
+    logs.configure("INFO", "text")
+
+    logs.get("ground.test").warning("course deleted", course_id="CS101-2026", version=4)
+
+    written = read()
+    assert written.count("\n") == 1
+    assert "\x1b" not in written
+    for part in ("[warning", "course deleted", "course_id=CS101-2026", "version=4", "ground.test"):
+        assert part in written
+
+
+def test_without_a_terminal_the_lines_are_json(read: Read) -> None:
+    """`auto` writes for machines where no person looks."""
+    logs.configure("INFO", "auto")
+
+    logs.get("ground.test").info("course deleted")
+
+    assert one_line(read())["event"] == "course deleted"
+
+
+@each_form
+def test_lines_below_the_level_are_not_written(read: Read, form: Form) -> None:
+    """Ours and the libraries' lines are held to one level."""
+    logs.configure("WARNING", form)
+
+    logs.get("ground.test").info("ours below")
+    logging.getLogger("library").info("theirs below")
+    logs.get("ground.test").warning("ours above")
+    logging.getLogger("library").warning("theirs above")
+
+    written = read()
+    assert "below" not in written
+    assert "ours above" in written
+    assert "theirs above" in written
+
+
+@each_form
+def test_noisy_libraries_speak_from_warnings_on(read: Read, form: Form) -> None:
+    """What each connection and each revision says at INFO is nobody's news."""
+    logs.configure("DEBUG", form)
+
+    for name in ("urllib3.connectionpool", "alembic.runtime", "sqlalchemy.engine"):
+        logging.getLogger(name).info("chatter")
+
+    assert read() == ""
+
+
+def test_a_librarys_line_goes_the_same_way(read: Read) -> None:
+    """A line of the standard library's logging is one JSON object too, its words filled in."""
+    logs.configure("INFO", "json")
+
+    logging.getLogger("library").warning("%d of %s, 100%%", 3, "ten")
+
+    line = one_line(read())
+    assert line["event"] == "3 of ten, 100%"
+    assert (line["level"], line["logger"]) == ("warning", "library")
+
+
+def test_what_is_bound_to_a_request_is_in_each_line(read: Read) -> None:
+    """Ours and the libraries' lines tell which request they belong to."""
+    logs.configure("INFO", "json")
+
+    with structlog.contextvars.bound_contextvars(request_id="r1"):
+        logs.get("ground.test").info("ours")
+        logging.getLogger("library").info("theirs")
+
+    assert [json.loads(line)["request_id"] for line in read().splitlines()] == ["r1", "r1"]
+
+
+def test_configuring_again_writes_each_line_once(read: Read) -> None:
+    """There is one pipe, however often it is laid."""
+    logs.configure("INFO", "json")
+    logs.configure("INFO", "json")
+
+    logs.get("ground.test").info("once")
+
+    assert one_line(read())["event"] == "once"
+
+
+SECRETS = [
+    pytest.param(f"sent {TOKEN} there", TOKEN, id="a course token"),
+    pytest.param(f"key={WEBHOOK_SECRET};", WEBHOOK_SECRET, id="a webhook secret"),
+    pytest.param(f"row {SEALED}", SEALED, id="a sealed secret"),
+    pytest.param("Authorization: Bearer hunter2", "hunter2", id="a bearer"),
+    pytest.param("authorization: bEARER   hunter2", "hunter2", id="a bearer in other case"),
+    pytest.param("postgresql+psycopg://notifier:hunter2@db/x", "hunter2", id="a password in a URL"),
+    pytest.param("https://:hunter2@example.com/", "hunter2", id="a password without a user"),
+]
+
+
+@each_form
+@pytest.mark.parametrize(("text", "secret"), SECRETS)
+class TestRedaction:
+    """Whatever looks like a secret is taken out, wherever it stands."""
+
+    def test_of_a_field(self, read: Read, form: Form, text: str, secret: str) -> None:
+        """A field's value is written without its secret."""
+        logs.configure("INFO", form)
+
+        logs.get("ground.test").info("asked", url=text)
+
+        written = read()
+        assert secret not in written
+        assert logs.REDACTED in written
+
+    def test_of_a_message(self, read: Read, form: Form, text: str, secret: str) -> None:
+        """A message that was put together after all is written without its secret."""
+        logs.configure("INFO", form)
+
+        logs.get("ground.test").info(text)
+
+        assert secret not in read()
+
+    def test_of_a_librarys_line(self, read: Read, form: Form, text: str, secret: str) -> None:
+        """What a library says, and what it fills in, is written without its secret."""
+        logs.configure("INFO", form)
+
+        logging.getLogger("library").warning("request: %s", text)
+
+        written = read()
+        assert "request: " in written
+        assert secret not in written
+
+    @pytest.mark.parametrize(
+        "wrap",
+        [
+            pytest.param(lambda text: [1, text], id="a list"),
+            pytest.param(lambda text: (text,), id="a tuple"),
+            pytest.param(lambda text: {"deep": {"deeper": [text]}}, id="an object"),
+            pytest.param(lambda text: ValueError(text), id="an exception"),
+            pytest.param(lambda text: text.encode(), id="bytes"),
+        ],
+    )
+    def test_of_what_stands_deeper(
+        self, read: Read, form: Form, text: str, secret: str, wrap: Callable[[str], object]
+    ) -> None:
+        """A value that is no text is searched as well."""
+        logs.configure("INFO", form)
+
+        logs.get("ground.test").info("asked", value=wrap(text))
+
+        written = read()
+        assert "value" in written
+        assert secret not in written
+
+    def test_of_a_traceback(self, read: Read, form: Form, text: str, secret: str) -> None:
+        """A traceback is written, with its exception's words but without their secret."""
+        logs.configure("INFO", form)
+
+        for log in (logs.get("ground.test"), logging.getLogger("library")):
+            try:
+                raise ValueError(text)
+            except ValueError:
+                log.exception("failed")
+
+        written = read()
+        assert written.count("Traceback (most recent call last)") == 2
+        assert written.count("ValueError: ") == 2
+        assert secret not in written
+
+
+@each_form
+@pytest.mark.parametrize(
+    "name",
+    [
+        "token",
+        "held_token",
+        "secret",
+        "secrets",
+        "webhook_secret",
+        "authorization",
+        "Authorization",
+        "password",
+        "database_password",
+        "admin_key",
+        "X-Admin-Key",
+        "encryption_key",
+        "encryption_keys",
+        "cookie",
+        "Set-Cookie",
+    ],
+)
+def test_a_field_that_is_named_like_a_secret_is_not_written(
+    read: Read, form: Form, name: str
+) -> None:
+    """A name is enough: the value is not looked at, here or deeper."""
+    logs.configure("INFO", form)
+
+    logs.get("ground.test").info("asked", **{name: "hunter2"}, headers={name: ["hunter2"]})
+
+    written = read()
+    assert name in written
+    assert "hunter2" not in written
+
+
+@pytest.mark.parametrize("name", ["token_id", "tokens_checked", "secretary", "key", "course_id"])
+def test_a_field_that_only_looks_it_is_written(read: Read, name: str) -> None:
+    """What is public, like a token's id, is what a story needs."""
+    logs.configure("INFO", "json")
+
+    logs.get("ground.test").info("asked", **{name: "k7Qx2mPa"})
+
+    assert one_line(read())[name] == "k7Qx2mPa"
+
+
+def test_a_secret_that_is_not_there_is_told(read: Read) -> None:
+    """That there was no token is news; it is not hidden."""
+    logs.configure("INFO", "json")
+
+    logs.get("ground.test").info("asked", token=None)
+
+    assert one_line(read())["token"] is None
+
+
+def test_values_that_json_has_no_word_for_are_text(read: Read) -> None:
+    """Whatever is given as a field, the line is JSON."""
+    logs.configure("INFO", "json")
+
+    logs.get("ground.test").info(
+        "asked", at=datetime(2026, 11, 22, tzinfo=UTC), points=Decimal("7.5"), which={"a"}
+    )
+
+    line = one_line(read())
+    assert line["at"] == "2026-11-22 00:00:00+00:00"
+    assert line["points"] == "7.5"
+    assert line["which"] == ["a"]
+
+
+HOSTILE = "a\nERROR forged\x1b[31m\u202e\x9b2J"
+
+
+@each_form
+def test_a_value_cannot_forge_a_line(read: Read, form: Form) -> None:
+    """A line break in a value starts no line, in ours and the libraries' lines."""
+    logs.configure("INFO", form)
+
+    logs.get("ground.test").info("asked", title=HOSTILE)
+    logging.getLogger("library").info("asked %s", HOSTILE)
+
+    assert len(read().splitlines()) == 2
+
+
+def test_a_value_cannot_act_on_the_terminal(read: Read) -> None:
+    """Control and direction characters are spelled out for people, in tracebacks too."""
+    logs.configure("INFO", "text")
+
+    logs.get("ground.test").info("asked", title=HOSTILE, why=[HOSTILE])
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        logs.get("ground.test").exception("failed")
+
+    written = read()
+    assert not {"\x1b", "\u202e", "\x9b"} & set(written)
+    assert "\\u202e" in written
+
+
+@pytest.mark.parametrize(("text", "secret"), SECRETS)
+def test_redact_is_for_other_texts_too(text: str, secret: str) -> None:
+    """What is stored or answered is cleaned by the same rule; the rest of it stays."""
+    cleaned = logs.redact(text)
+
+    assert secret not in cleaned
+    assert logs.REDACTED in cleaned
+    assert cleaned.split("[", 1)[0] == text[: len(cleaned.split("[", 1)[0])]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "course CS101-2026 is deleted",
+        "the bearer",
+        "https://example.com:8443/hook?x=a@b",
+        "eas_",
+        "user@example.com",
+    ],
+)
+def test_redact_leaves_plain_words_alone(text: str) -> None:
+    """What is no secret is kept to the letter."""
+    assert logs.redact(text) == text
+
+
+def test_what_a_vault_seals_is_known_by_its_looks() -> None:
+    """The pattern fits what is really stored."""
+    from pydantic import SecretStr
+
+    sealed = Vault(SecretStr("A" * 43 + "=")).seal("hunter2")
+
+    assert logs.redact(f"row: {sealed}") == f"row: {logs.REDACTED}"

@@ -1,0 +1,140 @@
+"""Schemas: bring one up to date, or refuse to work on one that is not."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import MetaData, inspect, text
+from sqlalchemy.exc import OperationalError
+
+from foundation.database import Database
+from foundation.errors import SchemaError
+from foundation.schema import Schema
+
+Revise = Callable[[str, str | None, str], None]
+
+
+@pytest.fixture
+def schema(versions: Path, revise: Revise) -> Schema:
+    """A service of two revisions."""
+    revise("0001", None, 'op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True))')
+    revise("0002", "0001", 'op.add_column("notes", sa.Column("line", sa.String(10)))')
+    return Schema("ground", MetaData(), versions=versions)
+
+
+def set_revision(database: Database, revision: str) -> None:
+    """Write another revision into the database, as another program would."""
+    with database.writing() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :to"), {"to": revision})
+
+
+def test_an_empty_database_is_at_no_revision(new_sqlite: Database, schema: Schema) -> None:
+    """A database without a schema says so, and the program knows what it needs."""
+    assert schema.current(new_sqlite) is None
+    assert schema.head == "0002"
+
+
+def test_upgrade_brings_an_empty_database_to_the_head(new_sqlite: Database, schema: Schema) -> None:
+    """Every revision is run, and the answer is where it came from."""
+    before = schema.upgrade(new_sqlite)
+
+    columns = [column["name"] for column in inspect(new_sqlite.engine).get_columns("notes")]
+    assert before is None
+    assert columns == ["id", "line"]
+    assert schema.current(new_sqlite) == "0002"
+
+
+def test_upgrading_again_changes_nothing(new_sqlite: Database, schema: Schema) -> None:
+    """An upgrade of what is up to date says that it was."""
+    schema.upgrade(new_sqlite)
+
+    assert schema.upgrade(new_sqlite) == "0002"
+    assert schema.current(new_sqlite) == "0002"
+
+
+def test_an_upgraded_database_passes_the_check(database: Database, ground: Schema) -> None:
+    """On either database, the schema that an upgrade made is the one that is wanted."""
+    ground.check(database)
+
+    assert ground.current(database) == ground.head
+
+
+def test_an_empty_database_is_refused_with_the_command_that_mends_it(
+    new_sqlite: Database, schema: Schema
+) -> None:
+    """No process works on a database without its schema."""
+    with pytest.raises(SchemaError) as caught:
+        schema.check(new_sqlite)
+
+    assert str(caught.value) == "the database is at schema none, this program needs 0002"
+    assert caught.value.advice == "Run `ground db upgrade`, then start again."
+
+
+def test_an_older_schema_is_refused_with_the_command_that_mends_it(
+    new_sqlite: Database, schema: Schema
+) -> None:
+    """No process works on the schema of an older release."""
+    schema.upgrade(new_sqlite)
+    set_revision(new_sqlite, "0001")
+
+    with pytest.raises(SchemaError) as caught:
+        schema.check(new_sqlite)
+
+    assert str(caught.value) == "the database is at schema 0001, this program needs 0002"
+    assert caught.value.advice == "Run `ground db upgrade`, then start again."
+
+
+@pytest.mark.parametrize("step", ["check", "upgrade"])
+def test_a_strangers_schema_is_neither_used_nor_touched(
+    new_sqlite: Database, schema: Schema, step: str
+) -> None:
+    """A revision that this program does not know is another service's, or a newer release's."""
+    schema.upgrade(new_sqlite)
+    set_revision(new_sqlite, "r0007")
+
+    with pytest.raises(SchemaError) as caught:
+        getattr(schema, step)(new_sqlite)
+
+    assert str(caught.value) == "the database is at schema r0007, which this ground does not know"
+    assert re.match(r"Point the database URL at this service's own database", caught.value.advice)
+    assert schema.current(new_sqlite) == "r0007"
+
+
+def test_an_upgrade_that_fails_leaves_nothing_behind(
+    new_sqlite: Database, schema: Schema, revise: Revise, versions: Path
+) -> None:
+    """All revisions are one transaction: half a schema is never there."""
+    revise("0003", "0002", 'op.execute("INSERT INTO nowhere VALUES (1)")')
+    failing = Schema("ground", MetaData(), versions=versions)
+
+    with pytest.raises(OperationalError, match="no such table: nowhere"):
+        failing.upgrade(new_sqlite)
+
+    assert inspect(new_sqlite.engine).get_table_names() == []
+    assert failing.current(new_sqlite) is None
+
+
+def test_an_upgrade_that_failed_can_be_run_again(
+    new_sqlite: Database, schema: Schema, revise: Revise, versions: Path
+) -> None:
+    """Once what stood in the way is gone, the upgrade goes through."""
+    revise("0003", "0002", 'op.execute("INSERT INTO nowhere VALUES (1)")')
+    with pytest.raises(OperationalError, match="no such table: nowhere"):
+        Schema("ground", MetaData(), versions=versions).upgrade(new_sqlite)
+    (versions / "0003.py").unlink()
+    shutil.rmtree(versions / "__pycache__", ignore_errors=True)
+
+    before = Schema("ground", MetaData(), versions=versions).upgrade(new_sqlite)
+
+    assert before is None
+    assert inspect(new_sqlite.engine).get_columns("notes")[1]["name"] == "line"
+
+
+def test_a_service_without_a_folder_of_its_own_takes_the_one_in_migrations() -> None:
+    """A service's history stands under its own name."""
+    schema = Schema("notifier", MetaData())
+
+    assert schema.head is not None
+    assert schema.head.startswith("n")

@@ -1,0 +1,77 @@
+"""`serve`: a service under gunicorn, with its logs in ours."""
+
+import base64
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from foundation import logs
+from foundation.server import Server
+from foundation.settings import ServiceSettings
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServiceSettings:
+    """A service's settings, with nothing from this machine."""
+    monkeypatch.chdir(tmp_path)
+    return ServiceSettings(
+        encryption_keys=base64.b64encode(bytes(32)).decode(),
+        database_url="sqlite:///a.db",
+        host="127.0.0.9",
+        port=8123,
+        web_processes=3,
+        web_threads=5,
+    )
+
+
+def test_the_settings_reach_gunicorn(settings: ServiceSettings) -> None:
+    """Where it listens, and with how many processes of how many threads."""
+    server = Server(lambda: Flask("ground"), settings)
+
+    assert server.cfg.address == [("127.0.0.9", 8123)]
+    assert (server.cfg.workers, server.cfg.threads) == (3, 5)
+    assert server.cfg.worker_class_str == "gthread"
+
+
+def test_gunicorns_own_variable_is_not_read(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service has one set of settings, and no second one behind it."""
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--workers=17 --bind=0.0.0.0:1")
+
+    server = Server(lambda: Flask("ground"), settings)
+
+    assert server.cfg.workers == 3
+    assert server.cfg.address == [("127.0.0.9", 8123)]
+
+
+def test_the_app_is_made_by_each_process(settings: ServiceSettings) -> None:
+    """Nothing is made before the fork, so no two processes share a connection."""
+    made: list[Flask] = []
+
+    def make_app() -> Flask:
+        made.append(Flask("ground"))
+        return made[-1]
+
+    server = Server(make_app, settings)
+
+    assert made == []
+    assert server.load() is made[0]
+
+
+@pytest.mark.usefixtures("logging_restored")
+def test_gunicorns_lines_go_the_way_of_ours(
+    settings: ServiceSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What gunicorn has to say is one JSON object a line, once."""
+    logs.configure("INFO", "json")
+    server = Server(lambda: Flask("ground"), settings)
+
+    server.cfg.logger_class(server.cfg).info("Starting gunicorn %s", "23")
+
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["event"], line["logger"]) == ("Starting gunicorn 23", "gunicorn.error")
+    assert logging.getLogger("gunicorn.access").handlers == []

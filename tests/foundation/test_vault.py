@@ -1,0 +1,92 @@
+"""What must be read back is stored sealed."""
+
+import base64
+
+import pytest
+from pydantic import SecretStr
+
+from foundation.errors import SealError
+from foundation.vault import Vault
+
+NEW = base64.b64encode(bytes(range(224, 256))).decode()
+OLD = base64.b64encode(bytes(32)).decode()
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def make_vault(*keys: str) -> Vault:
+    """Return a vault with keys, the sealing one first."""
+    return Vault(SecretStr(",".join(keys)))
+
+
+@pytest.mark.parametrize("secret", [SECRET, "", "Übung 😀", "x" * 10_000])
+def test_what_is_sealed_is_opened_alike(secret: str) -> None:
+    """A secret comes back as it was, whatever it is."""
+    vault = make_vault(NEW)
+
+    assert vault.open(vault.seal(secret)) == secret
+
+
+def test_what_is_sealed_does_not_show() -> None:
+    """The stored text is ASCII, holds nothing of the secret, and is another one each time."""
+    vault = make_vault(NEW)
+
+    sealed = [vault.seal(SECRET) for _ in range(3)]
+
+    assert len(set(sealed)) == 3
+    assert all(text.isascii() and SECRET not in text and SECRET[6:] not in text for text in sealed)
+
+
+def test_what_an_older_key_sealed_is_opened() -> None:
+    """While keys rotate, every key in the list opens."""
+    sealed = make_vault(OLD).seal(SECRET)
+
+    assert make_vault(NEW, OLD).open(sealed) == SECRET
+
+
+def test_the_first_key_seals() -> None:
+    """After a rotation nothing more is sealed with the older key."""
+    sealed = make_vault(NEW, OLD).seal(SECRET)
+
+    assert make_vault(NEW).open(sealed) == SECRET
+    with pytest.raises(SealError, match="sealed with a key that is not in the list"):
+        make_vault(OLD).open(sealed)
+
+
+def test_resealing_moves_a_secret_to_the_first_key() -> None:
+    """Once all is sealed anew, the older key can go."""
+    sealed = make_vault(OLD).seal(SECRET)
+
+    moved = make_vault(NEW, OLD).reseal(sealed)
+
+    assert make_vault(NEW).open(moved) == SECRET
+
+
+@pytest.mark.parametrize(
+    "sealed",
+    [
+        pytest.param(make_vault(OLD).seal(SECRET), id="another key's"),
+        pytest.param("", id="nothing"),
+        pytest.param(SECRET, id="a secret that was never sealed"),
+        pytest.param("gAAAA", id="cut short"),
+        pytest.param("é", id="not ASCII"),
+        pytest.param(make_vault(NEW).seal(SECRET)[:-4] + "AAA=", id="changed"),
+    ],
+)
+def test_what_no_key_opens_is_refused(sealed: str) -> None:
+    """The refusal says what to do, and shows neither the stored text nor a key."""
+    with pytest.raises(SealError) as caught:
+        make_vault(NEW).open(sealed)
+
+    assert str(caught.value) == "a stored secret was sealed with a key that is not in the list"
+    assert caught.value.advice == (
+        "Put the key that sealed it back into the list of encryption keys."
+    )
+
+
+def test_a_key_is_read_in_either_base64() -> None:
+    """`openssl rand -base64 32` and Fernet's own form are the same key."""
+    standard = base64.b64encode(b"\xfb\xff" * 16).decode()
+    urlsafe = base64.urlsafe_b64encode(b"\xfb\xff" * 16).decode()
+
+    assert standard != urlsafe
+    assert make_vault(f" {urlsafe} ").open(make_vault(standard).seal(SECRET)) == SECRET
