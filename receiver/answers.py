@@ -1,0 +1,73 @@
+"""What eAssessment's answers tell the registry: the same facts that a webhook brings."""
+
+from datetime import datetime
+
+from contract.tokens import CourseToken
+from foundation import database as db
+from foundation.database import Database
+from foundation.vault import Vault
+from receiver import registry
+from receiver.eassessment import (
+    Client,
+    CourseGone,
+    Grades,
+    Outcome,
+    Question,
+    TokenRefused,
+    TokenReplaced,
+)
+from receiver.memory import Deleted, Fact, Memory, Refused, Status, TokenNamed, status_of
+from receiver.models import Entry
+from receiver.registry import Lesson
+
+
+def question_about(entry: Entry, *, vault: Vault, etag: str | None = None) -> Question:
+    """Return the question about an entry, or raise SealError."""
+    token = CourseToken.parse(vault.open(str(entry.sealed_token)))
+    return Question(entry.source.url, entry.course_id, token, etag)
+
+
+def facts_of(memory: Memory, outcome: Outcome, token_id: str, *, now: datetime) -> tuple[Fact, ...]:
+    """Return what an answer to the bearer of a token says of the course.
+
+    What says nothing new of it, or nothing at all, is no fact: a transient answer never changes
+    the registry.
+    """
+    match outcome:
+        case Grades(answer=answer):
+            named = TokenNamed(answer.course_version, answer.token_id, now)
+            return () if _is_known(memory, named) else (named,)
+        case CourseGone(course_version=version, deleted_at=at):
+            return (Deleted(version, at),)
+        case TokenReplaced(course_version=version, token_id=present, regenerated_at=at):
+            return (
+                TokenNamed(version, present, at),
+                Refused(token_id, "it was regenerated", now),
+            )
+        case TokenRefused(problem=problem, detail=detail):
+            return (Refused(token_id, f"{problem}: {detail}", now),)
+        case _:
+            return ()
+
+
+def prove_token(database: Database, client: Client, entry: Entry, *, vault: Vault) -> Outcome:
+    """Ask eAssessment about an entry's token and let the registry learn what it answers.
+
+    So a token whose webhook was lost heals its entry. No session is open during the request.
+    """
+    question = question_about(entry, vault=vault)
+    outcome = client.ask(question)
+    with database.writing() as session:
+        now = db.now(session)
+        facts = facts_of(registry.memory_of(entry), outcome, question.token.token_id, now=now)
+        registry.learn(session, [Lesson(entry.id, facts)], now=now)
+    return outcome
+
+
+def _is_known(memory: Memory, named: TokenNamed) -> bool:
+    known = memory.named
+    return (
+        known is not None
+        and (known.course_version, known.token_id) == (named.course_version, named.token_id)
+        and status_of(memory) is Status.ACTIVE
+    )

@@ -1,0 +1,41 @@
+"""The composition root of ELMS: settings, database, the door, the error table."""
+
+from flask import Flask
+
+from contract.problems import Problem, ProblemType
+from foundation import logs, settings, web
+from foundation.errors import Refusal, SealError
+from foundation.vault import Vault
+from receiver import errors, services
+from receiver.config import Settings
+from receiver.db import open_database
+from receiver.webhooks import webhooks
+
+REFUSALS: dict[type[Refusal], ProblemType] = {
+    errors.SourceUnknownError: ProblemType.SOURCE_UNKNOWN,
+    errors.SourceMismatchError: ProblemType.SOURCE_MISMATCH,
+    errors.SignatureRefusedError: ProblemType.SIGNATURE_REFUSED,
+    errors.WebhookIdReusedError: ProblemType.WEBHOOK_ID_REUSED,
+    errors.EntryUnknownError: ProblemType.ENTRY_UNKNOWN,
+    SealError: ProblemType.INTERNAL_ERROR,
+}
+"""The one table from what ELMS's doors refuse to the problem that says so."""
+
+
+def challenge(problem: Problem) -> dict[str, str]:
+    """Return the `WWW-Authenticate` that a 401 must carry (RFC 9110, 15.5.2)."""
+    if problem.type is ProblemType.SIGNATURE_REFUSED:
+        return {"WWW-Authenticate": 'Standard-Webhooks version="v1"'}
+    return {}
+
+
+def create_app(given: Settings | None = None) -> Flask:
+    """Return ELMS, ready to answer, or raise a ConfigurationError."""
+    chosen = given or settings.load(Settings)
+    logs.configure(chosen.log_level, chosen.log_format)
+    app = web.new_app(__name__, REFUSALS, challenge)
+    services.attach(
+        app, services.Services(chosen, open_database(chosen), Vault(chosen.encryption_keys))
+    )
+    app.register_blueprint(webhooks)
+    return app

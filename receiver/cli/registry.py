@@ -1,0 +1,164 @@
+"""Commands about the registry: link a course, see where each stands, enter a new token."""
+
+from typing import Any
+
+import click
+
+from foundation import database as db
+from foundation import terminal
+from foundation.terminal import Commands, json_option
+from receiver import answers, registry, sources
+from receiver.cli import scope
+from receiver.cli.scope import COURSE_ID, source_option
+from receiver.eassessment import Misconfigured, Transient
+from receiver.memory import Standing, Status
+from receiver.models import Entry
+from receiver.services import Services
+
+_PROMPT = "Course token (eas_…)"
+
+
+@click.group("registry", cls=Commands)
+def registry_group() -> None:
+    """Link courses to the grade sync, see where each stands, enter new tokens."""
+
+
+@registry_group.command()
+@click.argument("course_id", type=COURSE_ID)
+@source_option
+def add(course_id: str, source: str | None) -> None:
+    """Put COURSE_ID into the grade sync; its token is read from a prompt or standard input."""
+    here = scope.ready()
+    token = registry.parse_token(terminal.read_secret(_PROMPT))
+    with here.database.writing() as session:
+        chosen = sources.choose(session, source)
+        entry = registry.enrol(
+            session, chosen, course_id, token, vault=here.vault, now=db.now(session)
+        )
+        standing, name = registry.standing(entry), chosen.name
+    shown = terminal.printable(course_id)
+    click.echo(f"{shown} of {name} is in the registry, with the token {token.token_id}")
+    _exit_unless_active(course_id, standing)
+
+
+@registry_group.command("list")
+@click.option(
+    "--status",
+    type=click.Choice([status.value for status in Status]),
+    help="Only the courses that stand so.",
+)
+@source_option
+@json_option
+def list_(status: str | None, source: str | None, as_json: bool) -> None:
+    """List the courses in grade sync: status, why, since when, what to do."""
+    with scope.reading() as session:
+        source_id = sources.get(session, source).id if source else None
+        entries = registry.listing(session, source_id=source_id)
+    rows = [(entry, registry.standing(entry)) for entry in entries]
+    shown = [row for row in rows if status is None or row[1].status == status]
+    if as_json:
+        terminal.print_json([_facts(entry, standing) for entry, standing in shown])
+        return
+    terminal.print_table(
+        ("course", "source", "status", "why", "since", "what to do"),
+        [
+            (
+                entry.course_id,
+                entry.source.name,
+                standing.status,
+                standing.reason,
+                standing.since,
+                standing.next_step,
+            )
+            for entry, standing in shown
+        ],
+        empty="no such courses; link one with `receiver registry add COURSE_ID`",
+    )
+
+
+@registry_group.command()
+@click.argument("course_id", type=COURSE_ID)
+@source_option
+@json_option
+def show(course_id: str, source: str | None, as_json: bool) -> None:
+    """Show what is known of COURSE_ID and what follows from it."""
+    with scope.reading() as session:
+        entry = registry.get(session, sources.choose(session, source), course_id)
+    facts = {**_facts(entry, registry.standing(entry)), **_memory(entry)}
+    if as_json:
+        terminal.print_json(facts)
+    else:
+        terminal.print_facts((name.replace("_", " "), value) for name, value in facts.items())
+
+
+@registry_group.command("set-token")
+@click.argument("course_id", type=COURSE_ID)
+@source_option
+def set_token(course_id: str, source: str | None) -> None:
+    """Enter the present token of COURSE_ID, from a prompt or standard input.
+
+    If it is not the token that eAssessment last named, eAssessment is asked whether it is good:
+    the webhook that named it may have been lost. Exit 1 if the course still cannot be synced.
+    """
+    here = scope.ready()
+    token = registry.parse_token(terminal.read_secret(_PROMPT))
+    with here.database.writing() as session:
+        entry = registry.get(session, sources.choose(session, source), course_id)
+        registry.set_token(session, entry, token, vault=here.vault)
+        session.expunge_all()
+    click.echo(f"the token {token.token_id} is held for {terminal.printable(course_id)} now")
+    standing = registry.standing(entry)
+    if standing.status is Status.TOKEN_INVALID:
+        standing = _prove(here, entry)
+    _exit_unless_active(course_id, standing)
+
+
+def _prove(here: Services, entry: Entry) -> Standing:
+    click.echo("it is not the one that eAssessment last named, so eAssessment is asked …")
+    with scope.client_of(here) as client:
+        outcome = answers.prove_token(here.database, client, entry, vault=here.vault)
+    if isinstance(outcome, Transient | Misconfigured):
+        terminal.complain(
+            f"it cannot be told whether the token is good: {outcome.detail}",
+            "The token is kept. Run this again when eAssessment answers."
+            if isinstance(outcome, Transient)
+            else outcome.next_step,
+        )
+        raise click.exceptions.Exit(terminal.EXIT_REFUSED)
+    with here.database.reading() as session:
+        return registry.standing(registry.listing(session, entry_ids=[entry.id])[0])
+
+
+def _exit_unless_active(course_id: str, standing: Standing) -> None:
+    if standing.status is Status.ACTIVE:
+        shown = terminal.printable(course_id)
+        click.echo(f"{shown} is active: the next sync asks for its grades")
+        return
+    terminal.complain(f"{course_id} cannot be synced: {standing.reason}", str(standing.next_step))
+    raise click.exceptions.Exit(terminal.EXIT_REFUSED)
+
+
+def _facts(entry: Entry, standing: Standing) -> dict[str, Any]:
+    return {
+        "course_id": entry.course_id,
+        "source": entry.source.name,
+        "status": standing.status.value,
+        "reason": standing.reason,
+        "since": standing.since,
+        "next_step": standing.next_step,
+        "held_token_id": entry.held_token_id,
+        "enrolled_at": entry.enrolled_at,
+        "synced_at": entry.synced_at,
+    }
+
+
+def _memory(entry: Entry) -> dict[str, Any]:
+    return {
+        "course_version": registry.memory_of(entry).course_version,
+        "deleted_at": entry.deleted_at,
+        "announced_token_id": entry.announced_token_id,
+        "announced_at": entry.announced_at,
+        "refused_token_id": entry.refused_token_id,
+        "refused_reason": entry.refused_reason,
+        "refused_at": entry.refused_at,
+    }

@@ -1,0 +1,75 @@
+"""What every command begins with: the services, on a schema that is ours."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, TypeVar
+
+import click
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.orm import Session
+
+from contract.events import CourseId
+from foundation import database as db
+from foundation import terminal
+from receiver import services
+from receiver.eassessment import Client
+from receiver.models import SCHEMA
+from receiver.services import Services
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
+
+
+class CourseIdType(click.ParamType[str]):
+    """A course id, refused here if no event could carry it."""
+
+    name = "course_id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the id, or fail with what is wrong with it."""
+        try:
+            return _COURSE_ID.validate_python(value)
+        except ValidationError as error:
+            message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+            self.fail(f"{terminal.printable(value)!r}: {message}", param, ctx)
+
+
+COURSE_ID = CourseIdType()
+
+
+def source_option(command: _Command) -> _Command:
+    """Give a command `--source`."""
+    return click.option("--source", help="Name of the source; not needed if there is only one.")(
+        command
+    )
+
+
+def ready() -> Services:
+    """Return the services, or raise SchemaError if the database is not at our schema."""
+    here = services.current()
+    SCHEMA.check(here.database)
+    return here
+
+
+@contextmanager
+def writing() -> Iterator[tuple[Session, datetime]]:
+    """Open a writing transaction; give it with the database's time."""
+    with ready().database.writing() as session:
+        yield session, db.now(session)
+
+
+@contextmanager
+def reading() -> Iterator[Session]:
+    """Open a reading transaction."""
+    with ready().database.reading() as session:
+        yield session
+
+
+def client_of(here: Services) -> Client:
+    """Return a client that keeps the settings' times."""
+    return Client(
+        connect_timeout=here.settings.connect_timeout,
+        read_timeout=here.settings.read_timeout,
+        total=here.settings.request_deadline,
+    )

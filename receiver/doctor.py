@@ -1,0 +1,92 @@
+"""What `receiver doctor` looks at: sources, secrets and tokens, the registry, the last run."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from foundation import database as db
+from foundation.checkup import Finding, examine_database
+from foundation.database import Database
+from foundation.errors import SealError
+from foundation.vault import Vault
+from receiver import registry, runs, sources
+from receiver.memory import Status
+from receiver.models import SCHEMA, Entry
+
+LATE = timedelta(hours=24)
+"""A last run older than this says that nobody has scheduled the sync, or that it cannot start."""
+
+
+def examine(database: Database, vault: Vault) -> list[Finding]:
+    """Return what is found; the database comes first, and without it there is nothing more."""
+    findings = examine_database(database, SCHEMA)
+    if not all(finding.well for finding in findings):
+        return findings
+    with database.reading() as session:
+        entries = registry.listing(session)
+        return [
+            *findings,
+            _sources(session),
+            _sealed(session, entries, vault),
+            _registry(entries),
+            _last_run(session, db.now(session)),
+        ]
+
+
+def _sources(session: Session) -> Finding:
+    every = sources.list_all(session)
+    if not every:
+        step = "Add eAssessment with `receiver sources add NAME --url URL`."
+        return Finding("sources", False, "none: nobody is heard and nobody asked", step)
+    deaf = [source.name for source in every if not source.secrets]
+    if deaf:
+        return Finding(
+            "sources",
+            False,
+            f"no webhook of {', '.join(deaf)} can be verified: no secret",
+            f"Enter the secret of its endpoint with `receiver sources add-secret {deaf[0]}`.",
+        )
+    return Finding("sources", True, ", ".join(source.name for source in every))
+
+
+def _sealed(session: Session, entries: list[Entry], vault: Vault) -> Finding:
+    sealed = [row.sealed for source in sources.list_all(session) for row in source.secrets]
+    sealed += [str(entry.sealed_token) for entry in entries]
+    try:
+        for one in sealed:
+            vault.open(one)
+    except SealError as error:
+        return Finding("secrets", False, str(error), error.advice)
+    return Finding("secrets", True, f"{len(sealed)} sealed, all can be opened")
+
+
+def _registry(entries: list[Entry]) -> Finding:
+    standings = [registry.standing(entry) for entry in entries]
+    waiting = [standing for standing in standings if standing.status is Status.TOKEN_INVALID]
+    deleted = sum(standing.status is Status.COURSE_DELETED for standing in standings)
+    found = f"{len(entries)} courses, {deleted} of them deleted, {len(waiting)} need a new token"
+    if waiting:
+        return Finding("registry", False, found, waiting[0].next_step)
+    return Finding("registry", True, found)
+
+
+def _last_run(session: Session, now: datetime) -> Finding:
+    run = runs.latest(session)
+    if run is None:
+        step = "Run `receiver sync-grades`, and schedule it."
+        return Finding("last run", False, "grades were never synced", step)
+    minutes = int((now - run.started_at).total_seconds() // 60)
+    found = f"run {run.id} began {minutes} min ago"
+    if now - run.started_at > LATE:
+        return Finding("last run", False, found, "Schedule `receiver sync-grades`.")
+    if run.ended_at is None:
+        step = "If it is not at work any more it was killed; the next run goes on by itself."
+        return Finding("last run", True, f"{found} and has not ended", step)
+    found += (
+        f": {run.synced} synced, {run.unchanged} unchanged, "
+        f"{run.skipped} skipped, {run.failed} failed"
+    )
+    if run.exit_code:
+        step = "Run `receiver sync-grades` and read its table: each line says what to do."
+        return Finding("last run", False, found, step)
+    return Finding("last run", True, found)

@@ -1,0 +1,73 @@
+"""Where grades go in ELMS: the scores of many entries, written in one batch."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from contract.grades import Score
+from foundation import database as db
+from receiver.models import StoredScore
+
+_COLUMNS = list(StoredScore.__table__.columns)
+
+
+@dataclass(frozen=True)
+class Written:
+    """How many scores were new, how many differed, and how many were as they stood."""
+
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+
+    def __add__(self, other: "Written") -> "Written":
+        return Written(
+            self.added + other.added,
+            self.changed + other.changed,
+            self.unchanged + other.unchanged,
+        )
+
+
+def write(session: Session, scores: Mapping[int, Sequence[Score]]) -> Written:
+    """Store the scores of entries, by entry id, in three statements; the last of a user counts.
+
+    Scores as they stand are not written again, and those that are not named stay.
+    """
+    known = _known(session, scores.keys())
+    added: list[dict[str, Any]] = []
+    changed: list[dict[str, Any]] = []
+    unchanged = 0
+    for key, row in _rows(scores).items():
+        before = known.get(key)
+        if before is None:
+            added.append(row)
+        elif before != row:
+            changed.append(row)
+        else:
+            unchanged += 1
+    db.insert_all(session, StoredScore, added)
+    if changed:
+        session.execute(update(StoredScore), changed)
+    return Written(len(added), len(changed), unchanged)
+
+
+def _known(session: Session, entry_ids: Collection[int]) -> dict[tuple[int, str], dict[str, Any]]:
+    if not entry_ids:
+        return {}
+    rows = session.execute(select(*_COLUMNS).where(StoredScore.entry_id.in_(entry_ids)))
+    return {(row["entry_id"], row["user_id"]): dict(row) for row in rows.mappings()}
+
+
+def _rows(scores: Mapping[int, Sequence[Score]]) -> dict[tuple[int, str], dict[str, Any]]:
+    return {
+        (entry_id, score.user_id): {
+            "entry_id": entry_id,
+            **score.model_dump(),
+            "activity_progress": score.activity_progress.value,
+            "grading_progress": score.grading_progress.value,
+        }
+        for entry_id, listed in scores.items()
+        for score in listed
+    }

@@ -1,0 +1,104 @@
+"""The inbox: each event once, then the registry, in one transaction."""
+
+import hashlib
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from contract.events import CourseDeleted, Event, TokenRegenerated, UnknownEvent
+from foundation import database as db
+from receiver import registry
+from receiver.errors import SourceMismatchError, WebhookIdReusedError
+from receiver.memory import Deleted, Fact, TokenNamed
+from receiver.models import Taken
+from receiver.sources import Door
+
+
+class Outcome(StrEnum):
+    """What an event that was understood did, as its sender is told."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+    IGNORED = "ignored"
+
+
+def accept(
+    session: Session,
+    door: Door,
+    webhook_id: str,
+    event: Event | UnknownEvent,
+    raw: bytes,
+    *,
+    now: datetime,
+) -> Outcome:
+    """Take an event in: once for each webhook id, whatever comes how often and in which order.
+
+    Raises SourceMismatchError before anything is written, and WebhookIdReusedError if the id was
+    taken with another body.
+    """
+    _check_source(door, event)
+    taken = _columns(door, webhook_id, event, raw, now)
+    if not _insert(session, taken):
+        return _known(session, taken)
+    if isinstance(event, UnknownEvent):
+        return Outcome.IGNORED
+    applied = registry.apply(
+        session, door.source_id, event.data.course_id, _fact_of(event), now=now
+    )
+    if applied is registry.Outcome.STALE:
+        session.get_one(Taken, (door.source_id, webhook_id)).outcome = Outcome.STALE
+    return Outcome(applied.value)
+
+
+def _check_source(door: Door, event: Event | UnknownEvent) -> None:
+    if not isinstance(event, UnknownEvent) and event.data.source != door.name:
+        raise SourceMismatchError(
+            f"the event is of the source {event.data.source!r}, this is the door of {door.name!r}"
+        )
+
+
+def _columns(
+    door: Door, webhook_id: str, event: Event | UnknownEvent, raw: bytes, now: datetime
+) -> dict[str, Any]:
+    data = None if isinstance(event, UnknownEvent) else event.data
+    return {
+        "source_id": door.source_id,
+        "webhook_id": webhook_id,
+        "type": event.type,
+        "course_id": data and data.course_id,
+        "course_version": data and data.course_version,
+        "body_sha256": hashlib.sha256(raw).hexdigest(),
+        "outcome": Outcome.APPLIED if data else Outcome.IGNORED,
+        "received_at": now,
+    }
+
+
+def _insert(session: Session, taken: dict[str, Any]) -> bool:
+    """Tell whether the id is new: asking first and writing then would let two at once through."""
+    result: Any = session.execute(db.insert(session, Taken).values(taken).on_conflict_do_nothing())
+    return bool(result.rowcount)
+
+
+def _known(session: Session, taken: dict[str, Any]) -> Outcome:
+    first = session.scalars(
+        select(Taken.body_sha256).where(
+            Taken.source_id == taken["source_id"], Taken.webhook_id == taken["webhook_id"]
+        )
+    ).one()
+    if first != taken["body_sha256"]:
+        raise WebhookIdReusedError(
+            f"the webhook id {taken['webhook_id']} was taken with another body"
+        )
+    return Outcome.DUPLICATE
+
+
+def _fact_of(event: Event) -> Fact:
+    match event:
+        case CourseDeleted(data=data, timestamp=at):
+            return Deleted(data.course_version, at)
+        case TokenRegenerated(data=data, timestamp=at):
+            return TokenNamed(data.course_version, data.token_id, at)

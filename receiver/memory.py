@@ -1,0 +1,145 @@
+"""The law of the registry, pure: facts folded into a memory, and the status it derives."""
+
+import shlex
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """eAssessment said that the course was deleted."""
+
+    course_version: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class TokenNamed:
+    """eAssessment said which token is the course's present one."""
+
+    course_version: int
+    token_id: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Refused:
+    """eAssessment refused a token, with the reason it gave."""
+
+    token_id: str
+    reason: str
+    at: datetime
+
+
+Fact = Deleted | TokenNamed | Refused
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is remembered of a course: the token held, and of each kind of fact the weightiest."""
+
+    held_token_id: str | None = None
+    deleted: Deleted | None = None
+    named: TokenNamed | None = None
+    refused: Refused | None = None
+
+    @property
+    def course_version(self) -> int | None:
+        """The highest version that any fact spoke of."""
+        versions = [fact.course_version for fact in (self.deleted, self.named) if fact]
+        return max(versions, default=None)
+
+
+class Status(StrEnum):
+    """Whether the sync asks for a course; derived, never stored."""
+
+    ACTIVE = "active"
+    COURSE_DELETED = "course_deleted"
+    TOKEN_INVALID = "token_invalid"  # noqa: S105 - a status, no secret
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A status with its cause: why, since when, and what to do; all None for `active`."""
+
+    status: Status
+    reason: str | None = None
+    since: datetime | None = None
+    next_step: str | None = None
+
+
+def fold(memory: Memory, fact: Fact) -> Memory:
+    """Return the memory with a fact taken in.
+
+    Of each kind the weightiest fact stays, whichever came first, so that neither order nor
+    repetition matters. Facts of one weight are equal.
+    """
+    match fact:
+        case Deleted():
+            return replace(memory, deleted=max(memory.deleted or fact, fact, key=_deleted_weight))
+        case TokenNamed():
+            return replace(memory, named=max(memory.named or fact, fact, key=_named_weight))
+        case Refused():
+            return replace(memory, refused=max(memory.refused or fact, fact, key=_refused_weight))
+
+
+def _deleted_weight(fact: Deleted) -> tuple[int, datetime]:
+    return fact.course_version, fact.at
+
+
+def _named_weight(fact: TokenNamed) -> tuple[int, str, datetime]:
+    return fact.course_version, fact.token_id, fact.at
+
+
+def _refused_weight(fact: Refused) -> tuple[datetime, str, str]:
+    return fact.at, fact.token_id, fact.reason
+
+
+def status_of(memory: Memory) -> Status:
+    """Return the status that a memory derives: deletion is final, then the token held decides."""
+    if memory.deleted is not None:
+        return Status.COURSE_DELETED
+    if _replacement(memory) is not None or _refusal(memory) is not None:
+        return Status.TOKEN_INVALID
+    return Status.ACTIVE
+
+
+def _replacement(memory: Memory) -> TokenNamed | None:
+    named = memory.named
+    return named if named is not None and named.token_id != memory.held_token_id else None
+
+
+def _refusal(memory: Memory) -> Refused | None:
+    refused, named = memory.refused, memory.named
+    if refused is None or refused.token_id != memory.held_token_id:
+        return None
+    if named is not None and named.token_id == refused.token_id and named.at > refused.at:
+        return None  # it was proven good after it was refused
+    return refused
+
+
+def standing_of(memory: Memory, course_id: str) -> Standing:
+    """Return the status with the sentence that says why, since when, and what to do."""
+    status = status_of(memory)
+    if memory.deleted is not None:
+        return Standing(
+            status,
+            "the course was deleted in eAssessment",
+            memory.deleted.at,
+            "Nothing to mend: it is not asked for again. "
+            "If another course takes its place, link that one with `receiver registry add`.",
+        )
+    enter = (
+        "Ask the eAssessment administrator for the present token and enter it with "
+        f"`receiver registry set-token {shlex.quote(course_id)}`."
+    )
+    replacement, refusal = _replacement(memory), _refusal(memory)
+    if replacement is not None:
+        held = memory.held_token_id or "none"
+        why = f"the token was regenerated: present is {replacement.token_id}, held is {held}"
+        return Standing(status, why, replacement.at, enter)
+    if refusal is not None:
+        why = f"eAssessment refused the token {refusal.token_id}: {refusal.reason}"
+        return Standing(status, why, refusal.at, enter)
+    return Standing(status)

@@ -1,0 +1,154 @@
+"""ELMS's tables: sources, the inbox, the registry, the gradebook, the runs of the sync."""
+
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from foundation.database import ExactDecimal, UtcDateTime
+from foundation.schema import Schema
+from receiver.db import Base
+
+# Without it SQLite gives a deleted row's number to a new one, and a trace of the old would speak
+# of the new.
+_NEVER_REUSED = {"sqlite_autoincrement": True}
+
+
+class Source(Base):
+    """An eAssessment site: its name in every event, where to ask it, and of what kind it is."""
+
+    __tablename__ = "sources"
+    __table_args__ = (_NEVER_REUSED,)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    url: Mapped[str] = mapped_column(String(2000))
+    kind: Mapped[str] = mapped_column(String(20), default="api")
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    secrets: Mapped[list["SourceSecret"]] = relationship(
+        order_by="SourceSecret.id", back_populates="source"
+    )
+
+
+class SourceSecret(Base):
+    """A sealed webhook secret of a source; there are several while one rotates."""
+
+    __tablename__ = "source_secrets"
+    __table_args__ = (_NEVER_REUSED,)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"), index=True)
+    sealed: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    source: Mapped[Source] = relationship(back_populates="secrets")
+
+
+class Taken(Base):
+    """A webhook id that was taken: the primary key answers whether it is a duplicate."""
+
+    __tablename__ = "inbox"
+
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"), primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    type: Mapped[str] = mapped_column(String(255))
+    course_id: Mapped[str | None] = mapped_column(String(255))
+    course_version: Mapped[int | None] = mapped_column(BigInteger)
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    outcome: Mapped[str] = mapped_column(String(10))
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Entry(Base):
+    """A course in the registry: the token held for it, and what eAssessment said of it.
+
+    `enrolled_at` is None while only events have spoken of the course. There is no status: it is
+    derived from what is remembered here.
+    """
+
+    __tablename__ = "entries"
+    __table_args__ = (UniqueConstraint("source_id", "course_id"), _NEVER_REUSED)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))
+    course_id: Mapped[str] = mapped_column(String(255))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    enrolled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    sealed_token: Mapped[str | None] = mapped_column(Text)
+    held_token_id: Mapped[str | None] = mapped_column(String(64))
+    deleted_version: Mapped[int | None] = mapped_column(BigInteger)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    announced_version: Mapped[int | None] = mapped_column(BigInteger)
+    announced_token_id: Mapped[str | None] = mapped_column(String(64))
+    announced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    refused_token_id: Mapped[str | None] = mapped_column(String(64))
+    refused_reason: Mapped[str | None] = mapped_column(Text)
+    refused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    etag: Mapped[str | None] = mapped_column(String(255))
+    synced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    source: Mapped[Source] = relationship(lazy="raise")
+
+
+class StoredScore(Base):
+    """One student's score in ELMS's gradebook, by the names of LTI AGS."""
+
+    __tablename__ = "scores"
+
+    entry_id: Mapped[int] = mapped_column(ForeignKey("entries.id"), primary_key=True)
+    user_id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    score_given: Mapped[Decimal | None] = mapped_column(ExactDecimal)
+    score_maximum: Mapped[Decimal] = mapped_column(ExactDecimal)
+    comment: Mapped[str | None] = mapped_column(Text)
+    timestamp: Mapped[datetime] = mapped_column(UtcDateTime)
+    activity_progress: Mapped[str] = mapped_column(String(20))
+    grading_progress: Mapped[str] = mapped_column(String(20))
+
+
+class Run(Base):
+    """One grade sync; `ended_at` stays None if it was killed."""
+
+    __tablename__ = "runs"
+    __table_args__ = (_NEVER_REUSED,)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    holder: Mapped[str] = mapped_column(String(255))
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    synced: Mapped[int] = mapped_column(default=0)
+    unchanged: Mapped[int] = mapped_column(default=0)
+    skipped: Mapped[int] = mapped_column(default=0)
+    failed: Mapped[int] = mapped_column(default=0)
+    requests: Mapped[int] = mapped_column(default=0)
+    statements: Mapped[int] = mapped_column(default=0)
+    exit_code: Mapped[int | None]
+
+
+class RunCourse(Base):
+    """What became of one course in one run."""
+
+    __tablename__ = "run_courses"
+    __table_args__ = (_NEVER_REUSED,)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
+    source: Mapped[str] = mapped_column(String(100))
+    course_id: Mapped[str] = mapped_column(String(255))
+    outcome: Mapped[str] = mapped_column(String(10))
+    reason: Mapped[str | None] = mapped_column(String(40))
+    detail: Mapped[str | None] = mapped_column(Text)
+    since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    next_step: Mapped[str | None] = mapped_column(Text)
+
+
+class SyncLease(Base):
+    """Which run may write, until when; `token` is None while nobody holds it."""
+
+    __tablename__ = "sync_lease"
+
+    name: Mapped[str] = mapped_column(String(20), primary_key=True)
+    holder: Mapped[str | None] = mapped_column(String(255))
+    token: Mapped[str | None] = mapped_column(String(32))
+    leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+SCHEMA = Schema("receiver", Base.metadata)

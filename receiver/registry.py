@@ -1,0 +1,222 @@
+"""The registry: which courses are in grade sync, what is known of each, and so which are asked."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import reduce
+from typing import Any
+
+from sqlalchemy import Select, select, update
+from sqlalchemy.orm import Session, joinedload
+
+from contract.tokens import CourseToken, MalformedTokenError
+from foundation import database as db
+from foundation.vault import Vault
+from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedError
+from receiver.memory import (
+    Deleted,
+    Fact,
+    Memory,
+    Refused,
+    Standing,
+    TokenNamed,
+    fold,
+    standing_of,
+)
+from receiver.models import Entry, Source
+
+
+class Outcome(StrEnum):
+    """What a fact did to the registry: something stored changed, or nothing."""
+
+    APPLIED = "applied"
+    STALE = "stale"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the sync learnt of one entry; `etag` replaces the stored one where there is a new."""
+
+    entry_id: int
+    facts: tuple[Fact, ...] = ()
+    etag: str | None = None
+    synced: bool = False
+
+
+def apply(
+    session: Session, source_id: int, course_id: str, fact: Fact, *, now: datetime
+) -> Outcome:
+    """Take a fact into a course's entry; a course not in the registry is remembered all the same.
+
+    The row is made without a race and locked, so that two facts at once are both taken.
+    """
+    entry = _lock_or_make(session, source_id, course_id, now=now)
+    before = memory_of(entry)
+    after = fold(before, fact)
+    if after == before:
+        return Outcome.STALE
+    for column, value in _columns(after).items():
+        setattr(entry, column, value)
+    return Outcome.APPLIED
+
+
+def learn(session: Session, lessons: Sequence[Lesson], *, now: datetime) -> None:
+    """Take what the sync learnt into many entries, by the law of `apply`, in three statements."""
+    by_id = {lesson.entry_id: lesson for lesson in lessons}
+    if not by_id:
+        return
+    rows = session.scalars(
+        select(Entry).where(Entry.id.in_(by_id)).order_by(Entry.id).with_for_update()
+    )
+    changed = [row for entry in rows if (row := _learnt(entry, by_id[entry.id]))]
+    if changed:
+        session.execute(update(Entry), changed)
+    synced = [lesson.entry_id for lesson in lessons if lesson.synced]
+    if synced:
+        session.execute(update(Entry).where(Entry.id.in_(synced)).values(synced_at=now))
+
+
+def enrol(
+    session: Session,
+    source: Source,
+    course_id: str,
+    token: CourseToken,
+    *,
+    vault: Vault,
+    now: datetime,
+) -> Entry:
+    """Put a course into grade sync with its token; what was heard of it before still counts."""
+    entry = _lock_or_make(session, source.id, course_id, now=now)
+    if entry.enrolled_at is not None:
+        raise EntryExistsError(f"the course {course_id!r} of {source.name} is in the registry")
+    entry.enrolled_at = now
+    set_token(session, entry, token, vault=vault)
+    return entry
+
+
+def set_token(session: Session, entry: Entry, token: CourseToken, *, vault: Vault) -> None:
+    """Hold another token for an entry; its status follows from what is known of that token."""
+    entry.sealed_token = vault.seal(token.reveal())
+    entry.held_token_id = token.token_id
+    session.flush()
+
+
+def parse_token(text: str) -> CourseToken:
+    """Return the course token that was entered, or raise TokenMalformedError."""
+    try:
+        return CourseToken.parse(text)
+    except MalformedTokenError as error:
+        raise TokenMalformedError(str(error)) from None
+
+
+def get(session: Session, source: Source, course_id: str) -> Entry:
+    """Return the entry of a course in grade sync, or raise EntryUnknownError."""
+    entry = session.scalar(
+        _enrolled().where(Entry.source_id == source.id, Entry.course_id == course_id)
+    )
+    if entry is None:
+        raise EntryUnknownError(f"the course {course_id!r} of {source.name} is not in the registry")
+    return entry
+
+
+def listing(
+    session: Session,
+    *,
+    source_id: int | None = None,
+    course_ids: Collection[str] = (),
+    entry_ids: Collection[int] = (),
+) -> list[Entry]:
+    """Return the entries in grade sync with their sources, in one query, by source and course.
+
+    Raises EntryUnknownError if one of the course ids is not among them.
+    """
+    query = _enrolled().order_by(Entry.source_id, Entry.course_id)
+    if source_id is not None:
+        query = query.where(Entry.source_id == source_id)
+    if course_ids:
+        query = query.where(Entry.course_id.in_(course_ids))
+    if entry_ids:
+        query = query.where(Entry.id.in_(entry_ids))
+    entries = list(session.scalars(query))
+    _check_all_found(course_ids, entries)
+    return entries
+
+
+def standing(entry: Entry) -> Standing:
+    """Return an entry's status, with its cause and what to do."""
+    return standing_of(memory_of(entry), entry.course_id)
+
+
+def memory_of(entry: Entry) -> Memory:
+    """Return what is remembered of a course, read from its entry."""
+    deleted = named = refused = None
+    if entry.deleted_version is not None and entry.deleted_at is not None:
+        deleted = Deleted(entry.deleted_version, entry.deleted_at)
+    if entry.announced_version is not None and entry.announced_at is not None:
+        token_id = str(entry.announced_token_id)
+        named = TokenNamed(entry.announced_version, token_id, entry.announced_at)
+    if entry.refused_token_id is not None and entry.refused_at is not None:
+        refused = Refused(entry.refused_token_id, str(entry.refused_reason), entry.refused_at)
+    return Memory(entry.held_token_id, deleted, named, refused)
+
+
+def reseal(session: Session, *, vault: Vault) -> int:
+    """Seal every held token anew with the vault's first key; return how many there are."""
+    rows = session.scalars(
+        select(Entry).where(Entry.sealed_token.is_not(None)).order_by(Entry.id).with_for_update()
+    ).all()
+    for row in rows:
+        row.sealed_token = vault.reseal(str(row.sealed_token))
+    return len(rows)
+
+
+def _enrolled() -> Select[tuple[Entry]]:
+    return (
+        select(Entry)
+        .options(joinedload(Entry.source, innerjoin=True))
+        .where(Entry.enrolled_at.is_not(None))
+    )
+
+
+def _check_all_found(course_ids: Iterable[str], entries: Iterable[Entry]) -> None:
+    missing = sorted(set(course_ids) - {entry.course_id for entry in entries})
+    if missing:
+        named = ", ".join(repr(course_id) for course_id in missing)
+        raise EntryUnknownError(f"not in the registry: {named}")
+
+
+def _lock_or_make(session: Session, source_id: int, course_id: str, *, now: datetime) -> Entry:
+    session.execute(
+        db.insert(session, Entry)
+        .values(source_id=source_id, course_id=course_id, created_at=now)
+        .on_conflict_do_nothing()
+    )
+    return session.scalars(
+        select(Entry)
+        .where(Entry.source_id == source_id, Entry.course_id == course_id)
+        .with_for_update()
+    ).one()
+
+
+def _columns(memory: Memory) -> dict[str, Any]:
+    deleted, named, refused = memory.deleted, memory.named, memory.refused
+    return {
+        "deleted_version": deleted and deleted.course_version,
+        "deleted_at": deleted and deleted.at,
+        "announced_version": named and named.course_version,
+        "announced_token_id": named and named.token_id,
+        "announced_at": named and named.at,
+        "refused_token_id": refused and refused.token_id,
+        "refused_reason": refused and refused.reason,
+        "refused_at": refused and refused.at,
+    }
+
+
+def _learnt(entry: Entry, lesson: Lesson) -> dict[str, Any] | None:
+    before = memory_of(entry)
+    after = reduce(fold, lesson.facts, before)
+    etag = lesson.etag or entry.etag
+    if after == before and etag == entry.etag:
+        return None
+    return {"id": entry.id, **_columns(after), "etag": etag}

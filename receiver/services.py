@@ -1,0 +1,31 @@
+"""What the edges of ELMS work with, made once for each process."""
+
+from dataclasses import dataclass
+
+from flask import Flask, current_app
+
+from foundation.database import Database
+from foundation.vault import Vault
+from receiver.config import Settings
+
+_KEY = "receiver"
+
+
+@dataclass(frozen=True)
+class Services:
+    """The settings, and what was made of them."""
+
+    settings: Settings
+    database: Database
+    vault: Vault
+
+
+def attach(app: Flask, services: Services) -> None:
+    """Give an app its services."""
+    app.extensions[_KEY] = services
+
+
+def current() -> Services:
+    """Return the services of the app that is at work."""
+    services: Services = current_app.extensions[_KEY]
+    return services

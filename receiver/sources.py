@@ -1,0 +1,139 @@
+"""The eAssessment sites: where to ask each, and the secrets that its webhooks are signed with."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from contract.events import SourceName
+from contract.signature import Secret
+from foundation.vault import Vault
+from receiver.errors import (
+    SecretExistsError,
+    SecretUnknownError,
+    SourceExistsError,
+    SourceInvalidError,
+    SourceUnclearError,
+    SourceUnknownError,
+)
+from receiver.models import Source, SourceSecret
+
+_NAME: TypeAdapter[str] = TypeAdapter(SourceName)
+_MAX_URL = 2000
+
+
+@dataclass(frozen=True)
+class Door:
+    """A source as its door knows it: who it is, and what its events are signed with."""
+
+    source_id: int
+    name: str
+    secrets: tuple[Secret, ...]
+
+
+def add(session: Session, name: str, url: str, *, now: datetime) -> Source:
+    """Add a source, or raise SourceInvalidError or SourceExistsError."""
+    if not _is_name(name):
+        raise SourceInvalidError(f"{name!r} cannot be a source's name")
+    _check_url(url)
+    if _find(session, name) is not None:
+        raise SourceExistsError(f"the source {name} exists already")
+    source = Source(name=name, url=url.rstrip("/"), created_at=now)
+    session.add(source)
+    session.flush()
+    return source
+
+
+def list_all(session: Session) -> list[Source]:
+    """Return every source with its secrets, by name."""
+    return list(
+        session.scalars(select(Source).options(selectinload(Source.secrets)).order_by(Source.name))
+    )
+
+
+def get(session: Session, name: str) -> Source:
+    """Return a source, or raise SourceUnknownError; what cannot be a name costs no query."""
+    source = _find(session, name) if _is_name(name) else None
+    if source is None:
+        raise SourceUnknownError(f"there is no source {name!r}")
+    return source
+
+
+def choose(session: Session, name: str | None) -> Source:
+    """Return the source of this name, or the only one there is if none was named."""
+    if name is not None:
+        return get(session, name)
+    sources = list_all(session)
+    if len(sources) != 1:
+        raise SourceUnclearError(f"there are {len(sources)} sources, and none was named")
+    return sources[0]
+
+
+def find_door(session: Session, name: str, *, vault: Vault) -> Door:
+    """Return what the door of a source needs, or raise SourceUnknownError or SealError."""
+    source = get(session, name)
+    return Door(source.id, source.name, tuple(secrets_of(source, vault=vault)))
+
+
+def secrets_of(source: Source, *, vault: Vault) -> list[Secret]:
+    """Return a source's secrets, opened, the oldest first."""
+    return [Secret.parse(vault.open(row.sealed)) for row in source.secrets]
+
+
+def add_secret(
+    session: Session, source: Source, secret: Secret, *, vault: Vault, now: datetime
+) -> SourceSecret:
+    """Add a secret to a source, beside those that it has; raise SecretExistsError for a known."""
+    if secret in secrets_of(source, vault=vault):
+        raise SecretExistsError(f"the source {source.name} has this secret already")
+    row = SourceSecret(sealed=vault.seal(secret.reveal()), created_at=now)
+    source.secrets.append(row)
+    session.flush()
+    return row
+
+
+def drop_secret(session: Session, source: Source, secret_id: int) -> None:
+    """Forget a secret of a source, or raise SecretUnknownError."""
+    row = session.get(SourceSecret, secret_id)
+    if row is None or row.source_id != source.id:
+        raise SecretUnknownError(f"the source {source.name} has no secret {secret_id}")
+    session.delete(row)
+
+
+def reseal(session: Session, *, vault: Vault) -> int:
+    """Seal every secret anew with the vault's first key; return how many there are."""
+    rows = session.scalars(select(SourceSecret).order_by(SourceSecret.id).with_for_update()).all()
+    for row in rows:
+        row.sealed = vault.reseal(row.sealed)
+    return len(rows)
+
+
+def _find(session: Session, name: str) -> Source | None:
+    return session.scalar(
+        select(Source).options(selectinload(Source.secrets)).where(Source.name == name)
+    )
+
+
+def _is_name(name: str) -> bool:
+    try:
+        _NAME.validate_python(name)
+    except ValidationError:
+        return False
+    return True
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for a port that is no number
+    except ValueError as error:
+        raise SourceInvalidError(f"the URL cannot be read: {error}") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not url.isprintable():
+        raise SourceInvalidError("the URL is not an http or https URL with a host")
+    if parts.username is not None or parts.query or parts.fragment or " " in url or "\\" in url:
+        raise SourceInvalidError("the URL has more than scheme, host, port and path")
+    if len(url) > _MAX_URL:
+        raise SourceInvalidError(f"the URL is longer than {_MAX_URL} characters")

@@ -1,0 +1,115 @@
+"""What an answer, or the want of one, means for a course's part of the report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import reduce
+
+from receiver import answers, registry
+from receiver.eassessment import Grades, Misconfigured, Outcome, Transient, Unchanged
+from receiver.memory import Fact, Standing, fold, standing_of
+from receiver.models import Entry
+from receiver.runs import CourseOutcome, CourseReport
+
+
+@dataclass(frozen=True)
+class Broken:
+    """The course failed on our side, before or after its answer."""
+
+    reason: str
+    detail: str
+    next_step: str
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What came of asking about an entry; `url` is None if nothing could be asked."""
+
+    entry: Entry
+    outcome: Outcome | Broken
+    url: str | None = None
+
+    @property
+    def well(self) -> bool:
+        """Whether ELMS now has the course's present grades."""
+        return isinstance(self.outcome, Grades | Unchanged)
+
+    @property
+    def etag(self) -> str | None:
+        """The name of the grades that came."""
+        return self.outcome.etag if isinstance(self.outcome, Grades) else None
+
+
+def facts_of(heard: Heard, *, now: datetime) -> tuple[Fact, ...]:
+    """Return what the registry learns from what was heard."""
+    if isinstance(heard.outcome, Broken):
+        return ()
+    memory = registry.memory_of(heard.entry)
+    return answers.facts_of(memory, heard.outcome, str(heard.entry.held_token_id), now=now)
+
+
+def judged(heard: Heard, facts: Sequence[Fact]) -> CourseReport:
+    """Return the report of a course that was asked; an invalid one failed in this run."""
+    match heard.outcome:
+        case Grades():
+            return _report(heard, CourseOutcome.SYNCED)
+        case Unchanged():
+            return _report(heard, CourseOutcome.UNCHANGED)
+        case Misconfigured(detail=detail, next_step=step):
+            return _failed(heard, "misconfigured", detail, step)
+        case Transient(detail=detail, next_step=step):
+            return _failed(heard, "transient", detail, step)
+        case Broken(reason=reason, detail=detail, next_step=step):
+            return _failed(heard, reason, detail, step)
+        case _:
+            memory = reduce(fold, facts, registry.memory_of(heard.entry))
+            standing = standing_of(memory, heard.entry.course_id)
+            return _because(heard.entry, CourseOutcome.FAILED, standing, heard.url)
+
+
+def skipped(entry: Entry, standing: Standing) -> CourseReport:
+    """Return the report of a course that is not asked."""
+    return _because(entry, CourseOutcome.SKIPPED, standing, None)
+
+
+def unstored(entry: Entry, reason: str, detail: str) -> CourseReport:
+    """Return the report of a course whose turn never came, or whose answer was not stored."""
+    return CourseReport(
+        entry.source.name,
+        entry.course_id,
+        CourseOutcome.FAILED,
+        reason,
+        f"the run ended before it was stored: {detail}",
+        next_step="Nothing yet: the next run asks again.",
+    )
+
+
+def _report(heard: Heard, outcome: CourseOutcome) -> CourseReport:
+    return CourseReport(heard.entry.source.name, heard.entry.course_id, outcome, url=heard.url)
+
+
+def _failed(heard: Heard, reason: str, detail: str, step: str) -> CourseReport:
+    return CourseReport(
+        heard.entry.source.name,
+        heard.entry.course_id,
+        CourseOutcome.FAILED,
+        reason,
+        detail,
+        next_step=step,
+        url=heard.url,
+    )
+
+
+def _because(
+    entry: Entry, outcome: CourseOutcome, standing: Standing, url: str | None
+) -> CourseReport:
+    return CourseReport(
+        entry.source.name,
+        entry.course_id,
+        outcome,
+        standing.status.value,
+        standing.reason,
+        standing.since,
+        standing.next_step,
+        url,
+    )

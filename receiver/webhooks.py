@@ -1,0 +1,64 @@
+"""The door: raw bytes, verified, then understood, then taken in; answered after the commit."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Blueprint, request
+
+from contract import events, signature
+from foundation import database as db
+from foundation import logs, web
+from foundation.web import RequestInvalidError, RequestMalformedError, guarded
+from receiver import inbox, services, sources
+from receiver.errors import SignatureRefusedError
+from receiver.services import Services
+from receiver.sources import Door
+
+MAX_BODY_BYTES = 64 * 1024
+
+webhooks = Blueprint("webhooks", __name__)
+_log = logs.get(__name__)
+
+
+@webhooks.post("/webhooks/<source>")
+@guarded("webhook signature")
+def receive(source: str) -> dict[str, Any]:
+    """Take an event of a source in; what is not signed by it is refused before it is parsed."""
+    here = services.current()
+    door, webhook_id, raw = _verified(here, source)
+    web.require_json()
+    event = _understood(raw)
+    with here.database.writing() as session:
+        outcome = inbox.accept(session, door, webhook_id, event, raw, now=db.now(session))
+    _log.info(
+        "webhook taken in",
+        source=door.name,
+        webhook_id=webhook_id,
+        event_type=event.type,
+        course_id=None if isinstance(event, events.UnknownEvent) else event.data.course_id,
+        outcome=outcome.value,
+    )
+    return {"outcome": outcome.value}
+
+
+def _verified(here: Services, source: str) -> tuple[Door, str, bytes]:
+    try:
+        # What the headers alone give away costs neither the body nor a query.
+        headers = {name.lower(): value for name, value in request.headers}
+        stamp = signature.read(headers, now=datetime.now(UTC))
+        raw = web.body(MAX_BODY_BYTES)
+        with here.database.reading() as session:
+            door = sources.find_door(session, source, vault=here.vault)
+        return door, signature.verify_stamp(door.secrets, stamp, raw), raw
+    except signature.SignatureError as error:
+        raise SignatureRefusedError(str(error)) from None
+
+
+def _understood(raw: bytes) -> events.Event | events.UnknownEvent:
+    try:
+        return events.load(raw)
+    except events.InvalidEventError as error:
+        faults = [{"pointer": error.pointer, "detail": str(error)}]
+        raise RequestInvalidError(str(error), errors=faults) from None
+    except events.EventError as error:
+        raise RequestMalformedError(str(error)) from None
