@@ -1,0 +1,1 @@
+"""The whole story on real processes: `python -m demo`."""

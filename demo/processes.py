@@ -1,0 +1,146 @@
+"""Both services as real processes: a folder, free loopback ports, commands, servers, clean-up."""
+
+import base64
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_STARTS_WITHIN = 20.0
+_STOPS_WITHIN = 20.0
+_SCRIPTS = Path(sys.executable).parent
+
+
+class ProcessError(RuntimeError):
+    """A command or a server did not do what the story needs; holds what it printed."""
+
+
+@dataclass
+class Machines:
+    """Two machines in one folder: eAssessment with its worker, and ELMS, each with its database."""
+
+    folder: Path
+    environment: dict[str, str]
+    eassessment_url: str
+    elms_url: str
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def run(self, *command: str, stdin: str = "", expect: int = 0) -> str:
+        """Run a command to its end and return what it printed; any other exit code is an error."""
+        done = subprocess.run(
+            [_SCRIPTS / command[0], *command[1:]],
+            cwd=self.folder,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if done.returncode != expect:
+            raise ProcessError(
+                f"`{' '.join(command)}` ended with {done.returncode}, not {expect}:\n"
+                f"{done.stdout}{done.stderr}"
+            )
+        return done.stdout
+
+    def start(self, name: str, *command: str) -> None:
+        """Start a server or worker; its log goes to a file of its name."""
+        with self.log_of(name).open("ab") as log:
+            self.running[name] = subprocess.Popen(
+                [_SCRIPTS / command[0], *command[1:]],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def stop(self, name: str) -> int:
+        """Stop a process as an operator would, with SIGTERM; return its exit code."""
+        process = self.running.pop(name)
+        process.send_signal(signal.SIGTERM)
+        try:
+            return process.wait(_STOPS_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+    def stop_all(self) -> None:
+        """Stop whatever runs, the newest first."""
+        for name in reversed(list(self.running)):
+            self.stop(name)
+
+    def log_of(self, name: str) -> Path:
+        """Return the path of a process's log."""
+        return self.folder / f"{name}.log"
+
+    def wait_until_answers(self, name: str, url: str) -> None:
+        """Return once a server answers anything; raise with its log if it ends before that."""
+        ends = time.monotonic() + _STARTS_WITHIN
+        while time.monotonic() < ends:
+            if self.running[name].poll() is not None:
+                break
+            try:
+                with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - our own http address
+                    return
+            except urllib.error.HTTPError as answered:
+                answered.close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise ProcessError(f"{name} does not answer:\n{self.log_of(name).read_text()}")
+
+
+@contextmanager
+def machines(folder: Path) -> Iterator[Machines]:
+    """Set up both machines in a folder; whatever was started is stopped at the end."""
+    ports = _free_ports(2)
+    both = Machines(
+        folder,
+        _environment(*ports),
+        eassessment_url=f"http://127.0.0.1:{ports[0]}",
+        elms_url=f"http://127.0.0.1:{ports[1]}",
+    )
+    try:
+        yield both
+    finally:
+        both.stop_all()
+
+
+def _environment(notifier_port: int, receiver_port: int) -> dict[str, str]:
+    """Return an environment with fresh secrets and none of this shell's settings."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("NOTIFIER_", "RECEIVER_"))
+    }
+    return kept | {
+        "NOTIFIER_ENCRYPTION_KEYS": _key(),
+        "NOTIFIER_ADMIN_KEY": secrets.token_hex(32),
+        "NOTIFIER_PORT": str(notifier_port),
+        "RECEIVER_ENCRYPTION_KEYS": _key(),
+        "RECEIVER_PORT": str(receiver_port),
+        "PYTHONUNBUFFERED": "1",
+        "COLUMNS": "110",
+    }
+
+
+def _key() -> str:
+    return base64.b64encode(secrets.token_bytes(32)).decode("ascii")
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
