@@ -16,7 +16,7 @@ _DIGITS = re.compile(r"[0-9]+(\.[0-9]+)?")
 def _exact(value: object) -> object:
     if isinstance(value, str):
         if len(value) > 40 or not _DIGITS.fullmatch(value):
-            raise ValueError('points are digits in quotes, as "7.5"')
+            raise ValueError('points are digits, as "7.5"')
         return Decimal(value)
     if isinstance(value, float):
         raise ValueError('points with a fraction stand in quotes, as "7.5": a float is not exact')

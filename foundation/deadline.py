@@ -46,7 +46,11 @@ class _Deadline:
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         self.settimeout(_patience())  # type: ignore[attr-defined]  # of the socket mixed in
-        return int(super().recv_into(*args, **kwargs))  # type: ignore[misc]  # as above
+        try:
+            return int(super().recv_into(*args, **kwargs))  # type: ignore[misc]  # as above
+        except TimeoutError:
+            _patience()  # was it the silence, or the end of all patience?
+            raise
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
         self.settimeout(_patience())  # type: ignore[attr-defined]  # of the socket mixed in

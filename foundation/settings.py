@@ -97,8 +97,8 @@ def load(settings: type[_Settings]) -> _Settings:
         return settings()
     except ValidationError as error:
         faults = [
-            f"{variable(settings, str(fault['loc'][0])) if fault['loc'] else 'settings'}: "
-            f"{_fault(fault['type'], fault['msg'])}"
+            "".join(f"{variable(settings, str(field))}: " for field in fault["loc"][:1])
+            + _fault(fault["type"], fault["msg"])
             for fault in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise ConfigurationError("; ".join(faults)) from None

@@ -89,7 +89,9 @@ def present_token(session: Session, course: Course) -> str:
 
 
 def _lock(session: Session, course_id: str) -> Course:
-    course = session.scalar(select(Course).where(Course.course_id == course_id).with_for_update())
+    # Read anew: the session may know the course from before another transaction changed it.
+    query = select(Course).where(Course.course_id == course_id).with_for_update()
+    course = session.scalar(query.execution_options(populate_existing=True))
     if course is None:
         raise CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
     if course.deleted_at is not None:

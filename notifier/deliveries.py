@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, insert, or_, select, union_all, update
+from sqlalchemy import Select, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
+from foundation import database as db
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event
 from notifier.retry import MAX_ATTEMPTS, Dead, Delivered, Disable, Outcome, RetryAt
 
@@ -59,8 +60,7 @@ def create(
         }
         for endpoint in endpoints
     ]
-    if rows:
-        session.execute(insert(Delivery), rows)
+    db.insert_all(session, Delivery, rows)
 
 
 def any_due(session: Session, *, now: datetime) -> bool:
@@ -107,30 +107,22 @@ def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime
     One whose lease went to another is fenced: its success still counts, its failure does not.
     """
     standing = _standing(session, [one.claimed.delivery_id for one in settlements])
-    changes: list[dict[str, Any]] = []
+    delivered = {one.id for one in standing.values() if one.status == DeliveryStatus.DELIVERED}
+    changes: dict[int, dict[str, Any]] = {}
     attempts: list[dict[str, Any]] = []
     for one in settlements:
         row = standing[one.claimed.delivery_id]
         fenced = row.lease_token != one.claimed.lease_token
         attempts.append(_attempt(one, fenced=fenced))
-        if row.status == DeliveryStatus.DELIVERED:
-            continue
-        if not fenced or isinstance(one.outcome, Delivered):
-            changes.append({"id": row.id, **_next_step(one.outcome, row.status, now)})
-    session.execute(insert(Attempt), attempts)
+        success = isinstance(one.outcome, Delivered)
+        if row.id not in delivered and (success or not fenced):
+            changes[row.id] = {"id": row.id, **_next_step(one.outcome, row.status, now)}
+        if success:
+            delivered.add(row.id)
+    db.insert_all(session, Attempt, attempts)
     if changes:
-        session.execute(update(Delivery), changes)
-
-
-def give_back(session: Session, claimed: Sequence[Claimed]) -> None:
-    """Return claims that were never attempted, as if they had not been taken."""
-    for token in {one.lease_token for one in claimed}:
-        ids = [one.delivery_id for one in claimed if one.lease_token == token]
-        session.execute(
-            update(Delivery)
-            .where(Delivery.id.in_(ids), Delivery.lease_token == token)
-            .values(lease_token=None, leased_until=None, attempts=Delivery.attempts - 1)
-        )
+        # In this order those that set the same columns stand together and go as one statement.
+        session.execute(update(Delivery), sorted(changes.values(), key=sorted))
 
 
 def hold(session: Session, endpoint_id: int) -> None:
@@ -239,8 +231,7 @@ def _record_lost(session: Session, rows: Sequence[Delivery]) -> None:
         }
         for row in rows
     ]
-    if records:
-        session.execute(insert(Attempt), records)
+    db.insert_all(session, Attempt, records)
 
 
 def _bury(session: Session, ids: Sequence[int], now: datetime) -> None:

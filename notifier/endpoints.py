@@ -12,7 +12,7 @@ from contract.signature import Secret
 from foundation.vault import Vault
 from notifier import deliveries
 from notifier.errors import EndpointExistsError, EndpointUnknownError, EndpointUrlError
-from notifier.models import Endpoint, EndpointSecret
+from notifier.models import MAX_URL, Endpoint, EndpointSecret
 
 DEFAULT_OVERLAP = timedelta(hours=24)
 """How long a replaced secret goes on signing beside the new one."""
@@ -139,6 +139,8 @@ def _lock(session: Session, endpoint_id: int) -> Endpoint:
 
 
 def _check_url(url: str) -> None:
+    if len(url) > MAX_URL:
+        raise EndpointUrlError(f"the URL is longer than {MAX_URL} characters")
     try:
         parts = urlsplit(url)
         port_is_fine = parts.port is None or parts.port > 0

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session, contains_eager
 
 from contract.grades import Score
 from contract.tokens import CourseToken, MalformedTokenError
+from foundation import database as db
 from notifier.errors import (
     CourseDeletedError,
     CourseUnknownError,
@@ -109,7 +110,10 @@ def load(session: Session, scores: Mapping[str, Sequence[Score]]) -> Loaded:
 
 def _find_issued(session: Session, bearer: CourseToken) -> IssuedToken:
     issued = session.scalar(
-        select(IssuedToken).join(IssuedToken.course).where(IssuedToken.token_id == bearer.token_id)
+        select(IssuedToken)
+        .join(IssuedToken.course)
+        .options(contains_eager(IssuedToken.course))
+        .where(IssuedToken.token_id == bearer.token_id)
     )
     if issued is None or not hmac.compare_digest(issued.secret_sha256, bearer.secret_sha256()):
         raise TokenUnknownError("no course has this token")
@@ -153,9 +157,9 @@ def _regenerated(session: Session, issued: IssuedToken) -> TokenRegeneratedError
 
 
 def _lock_courses(session: Session, course_ids: Sequence[str]) -> dict[str, Course]:
-    rows = session.scalars(
-        select(Course).where(Course.course_id.in_(course_ids)).order_by(Course.id).with_for_update()
-    )
+    # Read anew: the session may know a course from before another transaction deleted it.
+    query = select(Course).where(Course.course_id.in_(course_ids)).order_by(Course.id)
+    rows = session.scalars(query.with_for_update().execution_options(populate_existing=True))
     courses = {row.course_id: row for row in rows}
     for course_id in course_ids:
         if course_id not in courses:
@@ -191,8 +195,7 @@ def _differs(before: dict[str, Any], row: dict[str, Any]) -> bool:
 
 
 def _store(session: Session, new: list[dict[str, Any]], changed: list[dict[str, Any]]) -> None:
-    if new:
-        session.execute(insert(Grade), new)
+    db.insert_all(session, Grade, new)
     if changed:
         session.execute(update(Grade), changed)
     touched = sorted({row["course_pk"] for row in (*new, *changed)})

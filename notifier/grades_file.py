@@ -2,10 +2,11 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from pydantic import ValidationError
+from pydantic.alias_generators import to_snake
 
 from contract.grades import Score
 from contract.json_text import is_storable
@@ -23,7 +24,7 @@ def read(lines: Iterable[str], *, now: datetime) -> dict[str, list[Score]]:
     is a score that is not given yet. Raises GradesFileError, naming each line that is wrong.
     """
     reader = csv.DictReader(lines, strict=True)
-    _check_columns(reader.fieldnames or ())
+    _check_columns(_columns(reader))
     scores: defaultdict[str, list[Score]] = defaultdict(list)
     faults: list[str] = []
     try:
@@ -35,20 +36,30 @@ def read(lines: Iterable[str], *, now: datetime) -> dict[str, list[Score]]:
             except ValueError as error:
                 faults.append(f"line {reader.line_num}: {error}")
     except csv.Error as error:
-        faults.append(f"line {reader.line_num}: not CSV: {error}")
+        faults.append(f"line {reader.reader.line_num}: not CSV: {error}")
     if faults:
         raise _refusal(faults)
     return dict(scores)
 
 
-def _check_columns(names: Iterable[str]) -> None:
+def _columns(reader: "csv.DictReader[str]") -> Sequence[str]:
+    try:
+        return reader.fieldnames or ()
+    except csv.Error as error:
+        raise GradesFileError(f"line 1: not CSV: {error}") from None
+
+
+def _check_columns(names: Sequence[str]) -> None:
     named = set(names)
     missing = [column for column in REQUIRED if column not in named]
     unknown = sorted(named - {*REQUIRED, *OPTIONAL})
+    twice = sorted(name for name in named if names.count(name) > 1)
     if missing:
         raise GradesFileError(f"line 1: the columns {', '.join(missing)} are missing")
     if unknown:
         raise GradesFileError(f"line 1: unknown columns {', '.join(unknown)}")
+    if twice:
+        raise GradesFileError(f"line 1: the columns {', '.join(twice)} stand twice")
 
 
 def _course_id(row: Mapping[str, str | None]) -> str:
@@ -69,10 +80,11 @@ def _score(row: Mapping[str, str | None], now: datetime) -> Score:
 
 
 def _words(error: ValidationError) -> str:
+    """Return what is wrong, by the names of the columns."""
     return ", ".join(
-        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+        ": ".join((*map(to_snake, map(str, fault["loc"])), fault["msg"]))
         for fault in error.errors(include_url=False, include_input=False)
-    )
+    ).replace("Value error, ", "")
 
 
 def _refusal(faults: list[str]) -> GradesFileError:

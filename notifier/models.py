@@ -15,6 +15,11 @@ from notifier.db import Base
 # of the new.
 _NEVER_REUSED = {"sqlite_autoincrement": True}
 
+MAX_ID = 2**31 - 1
+"""The highest number that a row can have; a database does not even compare with higher ones."""
+MAX_URL = 2000
+"""How long the URL of an endpoint may be."""
+
 
 class DeliveryStatus(StrEnum):
     """Where a delivery stands: the first and the last are open, the others settled."""
@@ -84,7 +89,7 @@ class Endpoint(Base):
     __table_args__ = (_NEVER_REUSED,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    url: Mapped[str] = mapped_column(String(2000), unique=True)
+    url: Mapped[str] = mapped_column(String(MAX_URL), unique=True)
     event_types: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -1,13 +1,14 @@
 """Deliveries as operations see them: find, list, show, count, replay with an audit row."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, insert, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, joinedload
 
+from foundation import database as db
 from notifier import deliveries
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Replay
@@ -113,19 +114,33 @@ def count_held(session: Session, wanted: Filter) -> int:
     return session.scalar(query) or 0
 
 
+def check(session: Session, ids: Sequence[int]) -> list[int]:
+    """Return the ids that a replay would take, each once, or raise as it would."""
+    return [row.id for rows in _batches(session, ids) for row in rows]
+
+
 def replay(session: Session, ids: Sequence[int], *, by: str, now: datetime) -> list[int]:
     """Make deliveries due now under their own webhook-ids and write who asked; return the ids.
 
     Raises DeliveryUnknownError, or ReplayRefusedError for one of a disabled endpoint;
     then none of them is replayed.
     """
+    replayed: list[int] = []
+    for rows in _batches(session, ids):
+        batch = [row.id for row in rows]
+        deliveries.make_due(session, batch, now=now)
+        db.insert_all(session, Replay, [_audit(row, by, now) for row in rows])
+        replayed += batch
+    return replayed
+
+
+def _batches(session: Session, ids: Sequence[int]) -> Iterator[Sequence[Any]]:
     unique = sorted(set(ids))
     for start in range(0, len(unique), _BATCH):
-        _replay_batch(session, unique[start : start + _BATCH], by=by, now=now)
-    return unique
+        yield _lock_replayable(session, unique[start : start + _BATCH])
 
 
-def _replay_batch(session: Session, ids: Sequence[int], *, by: str, now: datetime) -> None:
+def _lock_replayable(session: Session, ids: Sequence[int]) -> Sequence[Any]:
     rows = session.execute(
         select(Delivery.id, Delivery.status, Delivery.endpoint_id, Endpoint.disabled_at)
         .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
@@ -143,8 +158,7 @@ def _replay_batch(session: Session, ids: Sequence[int], *, by: str, now: datetim
                 next_step=f"Run `notifier endpoints enable {row.endpoint_id}`; "
                 "that sends what it holds.",
             )
-    deliveries.make_due(session, ids, now=now)
-    session.execute(insert(Replay), [_audit(row, by, now) for row in rows])
+    return rows
 
 
 def _audit(row: Any, by: str, now: datetime) -> dict[str, Any]:

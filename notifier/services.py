@@ -25,7 +25,12 @@ def attach(app: Flask, services: Services) -> None:
     app.extensions[_KEY] = services
 
 
+def of(app: Flask) -> Services:
+    """Return the services of an app."""
+    services: Services = app.extensions[_KEY]
+    return services
+
+
 def current() -> Services:
     """Return the services of the app that is at work."""
-    services: Services = current_app.extensions[_KEY]
-    return services
+    return of(current_app)

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy.orm import Session
+
 from contract import signature
 from contract.signature import Secret
 from foundation import database as db
@@ -87,20 +89,17 @@ class Worker:
         """
         with ThreadPoolExecutor(self.options.threads, thread_name_prefix="attempt") as pool:
             while True:
-                started = self._guard(lambda: self._claim_and_start(pool), once=once)
+                started = self._turn_or_back_off(pool, once=once)
                 if not started and not self._under_way() and (once or self._stopping):
                     return self.tally
-                self._gather(idle=not started)
-                if self._unsettled:
-                    self._guard(self._settle, once=once)
+                self._gather()
 
     def _under_way(self) -> bool:
         return bool(self._unsettled) or self._busy.total() > 0
 
-    def _guard(self, step: Callable[[], int], *, once: bool) -> int:
-        """Take a step that needs the database; where it is away, wait longer each time."""
+    def _turn_or_back_off(self, pool: ThreadPoolExecutor, *, once: bool) -> int:
         try:
-            done = step()
+            started = self._turn(pool)
         except db.UNAVAILABLE as error:
             if once:
                 raise
@@ -113,34 +112,48 @@ class Worker:
             )
             return 0
         self._back_off = 0.0
-        return done
+        return started
 
-    def _claim_and_start(self, pool: ThreadPoolExecutor) -> int:
-        free = self.options.threads - self._busy.total()
-        if self._stopping or free <= 0 or self._unsettled:
+    def _turn(self, pool: ThreadPoolExecutor) -> int:
+        """Settle what has finished, claim for the free places, in one transaction; start those."""
+        free = 0 if self._stopping else self.options.threads - self._busy.total()
+        if not self._unsettled and not (free and self._any_due()):
             return 0
-        claimed, secrets = self._claim(free)
-        for one in claimed:
-            self._busy[one.endpoint_id] += 1
-            pool.submit(self._attempt, one, secrets.get(one.endpoint_id, ()))
-        return len(claimed)
-
-    def _claim(self, free: int) -> tuple[list[Claimed], dict[int, tuple[str, ...]]]:
-        with self.database.reading() as session:
-            if not deliveries.any_due(session, now=db.now(session)):
-                return [], {}
         with self.database.writing() as session:
             now = db.now(session)
-            claimed = deliveries.claim(
-                session,
-                limit=free,
-                per_endpoint=self.options.per_endpoint,
-                busy=self._busy,
-                lease=self.options.lease,
-                now=now,
-            )
+            self._settle(session, now)
+            claimed = self._claim(session, free, now) if free else []
             wanted = sorted({one.endpoint_id for one in claimed})
-            return claimed, endpoints.sealed_secrets(session, wanted, now=now)
+            sealed = endpoints.sealed_secrets(session, wanted, now=now)
+        settled, self._unsettled = self._unsettled, []
+        for one in settled:
+            self._tell(one)
+        for each in claimed:
+            self._busy[each.endpoint_id] += 1
+            pool.submit(self._attempt, each, sealed.get(each.endpoint_id, ()))
+        return len(claimed)
+
+    def _any_due(self) -> bool:
+        with self.database.reading() as session:
+            return deliveries.any_due(session, now=db.now(session))
+
+    def _settle(self, session: Session, now: datetime) -> None:
+        if not self._unsettled:
+            return
+        deliveries.settle(session, self._unsettled, now=now)
+        for one in self._unsettled:
+            if isinstance(one.outcome, Disable):
+                endpoints.disable(session, one.claimed.endpoint_id, one.outcome.reason, now=now)
+
+    def _claim(self, session: Session, free: int, now: datetime) -> list[Claimed]:
+        return deliveries.claim(
+            session,
+            limit=free,
+            per_endpoint=self.options.per_endpoint,
+            busy=self._busy,
+            lease=self.options.lease,
+            now=now,
+        )
 
     def _attempt(self, claimed: Claimed, sealed: tuple[str, ...]) -> None:
         started_at, clock = datetime.now(UTC), time.perf_counter()
@@ -179,33 +192,21 @@ class Worker:
                     claimed, started_at, milliseconds, outcome, failure=kind, detail=detail
                 )
 
-    def _gather(self, *, idle: bool) -> None:
-        """Wait for finished attempts: shortly for more of them, no longer than a poll for none."""
-        patience = self._back_off or (self.options.poll_seconds if idle else 0.0)
-        ends = time.monotonic() + (0.0 if self._stopping and not self._under_way() else patience)
+    def _gather(self) -> None:
+        """Wait until an attempt finishes or a poll is due; shortly on for others to join it."""
+        ends = time.monotonic() + (self._back_off or self.options.poll_seconds)
         while True:
             try:
                 one = self._finished.get(timeout=max(0.0, ends - time.monotonic()))
             except queue.Empty:
                 return
-            if isinstance(one, Settlement):
-                self._busy[one.claimed.endpoint_id] -= 1
-                self._unsettled.append(one)
-            if isinstance(one, _Wake) or self._busy.total() == 0:
+            if isinstance(one, _Wake):
+                return
+            self._busy[one.claimed.endpoint_id] -= 1
+            self._unsettled.append(one)
+            if self._busy.total() == 0:
                 return
             ends = min(ends, time.monotonic() + _GATHER_SECONDS)
-
-    def _settle(self) -> int:
-        with self.database.writing() as session:
-            now = db.now(session)
-            deliveries.settle(session, self._unsettled, now=now)
-            for one in self._unsettled:
-                if isinstance(one.outcome, Disable):
-                    endpoints.disable(session, one.claimed.endpoint_id, one.outcome.reason, now=now)
-        settled, self._unsettled = self._unsettled, []
-        for one in settled:
-            self._tell(one)
-        return len(settled)
 
     def _tell(self, one: Settlement) -> None:
         """Count and log what came of an attempt: the one place that does."""

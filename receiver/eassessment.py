@@ -1,15 +1,14 @@
 """The client of eAssessment's grades API: one question, one typed outcome, never an exception."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from http.client import HTTPException
 from typing import Any, Self
 from urllib.parse import quote
 
 import requests
 from pydantic import BaseModel, ConfigDict, ValidationError
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from contract import json_text
@@ -17,14 +16,11 @@ from contract.events import CourseId, TokenId, Version, WireTime
 from contract.grades import GradesAnswer
 from contract.problems import STATUS, ProblemType, type_of
 from contract.tokens import CourseToken
-from foundation import deadline
+from foundation import deadline, outbound
 from foundation.deadline import DeadlineError
-from foundation.logs import redact
-from foundation.terminal import printable
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-USER_AGENT = "course-webhooks/1"
-
+_PIECE_BYTES = 64 * 1024
 _MAX_DETAIL = 300
 _ETAG = re.compile(r'(?:W/)?"[!#-~]{0,240}"', re.ASCII)
 
@@ -107,7 +103,7 @@ class Client:
     def __init__(self, *, connect_timeout: float, read_timeout: float, total: float) -> None:
         self._timeout = (min(connect_timeout, total), min(read_timeout, total))
         self._total = total
-        self._adapter = _Adapter()
+        self._adapter = outbound.Adapter()
         self.requests = 0
 
     def __enter__(self) -> Self:
@@ -123,7 +119,7 @@ class Client:
             with deadline.within(self._total, silence=self._timeout[1]):
                 return self._exchange(question)
         except requests.exceptions.InvalidURL as error:
-            return Misconfigured(_words(error), _CHECK_URL)
+            return Misconfigured(outbound.words(error, _MAX_DETAIL), _CHECK_URL)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             return Transient(self._failure(error))
 
@@ -133,32 +129,34 @@ class Client:
         response = self._adapter.send(
             _prepared(question), stream=True, timeout=self._timeout, proxies={}
         )
-        body = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=False) or b""
+        body = _body(response)
         if len(body) > MAX_ANSWER_BYTES:
             response.raw.close()
             return Misconfigured(f"the answer is larger than {MAX_ANSWER_BYTES} bytes", _CHECK_URL)
         return classify(question, response.status_code, response.headers.get("ETag"), body)
 
     def _failure(self, error: Exception) -> str:
-        causes = list(_causes(error))
+        causes = list(outbound.causes(error))
         if any(isinstance(cause, DeadlineError) for cause in causes):
             return f"no whole answer within {self._total:g} s"
         if isinstance(error, requests.ConnectTimeout):
             return f"the connection was not accepted within {self._timeout[0]:g} s"
         if any(isinstance(cause, TimeoutError) for cause in causes):
             return f"silent for {self._timeout[1]:g} s"
-        return f"no answer: {_words(causes[-1])}"
+        if isinstance(causes[-1], HTTPException) and not isinstance(causes[-1], OSError):
+            return "what came is not HTTP, or broke off"
+        return f"no answer: {outbound.words(causes[-1], _MAX_DETAIL)}"
 
 
-class _Adapter(HTTPAdapter):
-    """Connections that keep the deadline, and one TLS context for all of them."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=deadline.tls_context(), **kwargs)
-        self.poolmanager.pool_classes_by_scheme = deadline.POOLS
-
-    def cert_verify(self, conn: Any, *_: Any) -> None:
-        conn.cert_reqs = "CERT_REQUIRED"  # the context has the authorities already
+def _body(response: requests.Response) -> bytes:
+    """Return the body as it came, or a byte more of it than may be; in pieces, as it is needed."""
+    body = bytearray()
+    while len(body) <= MAX_ANSWER_BYTES:
+        piece = response.raw.read(_PIECE_BYTES, decode_content=False)
+        if not piece:
+            break
+        body += piece
+    return bytes(body)
 
 
 def _prepared(question: Question) -> requests.PreparedRequest:
@@ -166,7 +164,7 @@ def _prepared(question: Question) -> requests.PreparedRequest:
         "Authorization": f"Bearer {question.token.reveal()}",
         "Accept": "application/json",
         "Accept-Encoding": "identity",
-        "User-Agent": USER_AGENT,
+        "User-Agent": outbound.USER_AGENT,
     }
     if question.etag:
         headers["If-None-Match"] = question.etag
@@ -266,29 +264,10 @@ def _document(body: bytes) -> dict[str, Any]:
 
 def _said(document: dict[str, Any]) -> str:
     detail = document.get("detail")
-    return _clean(detail) if isinstance(detail, str) else "it did not say why"
+    return outbound.clean(detail, _MAX_DETAIL) if isinstance(detail, str) else "it did not say why"
 
 
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     pointer = "".join(f"/{part}" for part in fault["loc"])
-    return _clean(f"{pointer}: {fault['msg'].removeprefix('Value error, ')}")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what caused it, as far down as its libraries wrapped it."""
-    inner: BaseException | None = error
-    while inner is not None:
-        yield inner
-        wrapped = (getattr(inner, "reason", None), *inner.args, inner.__cause__, inner.__context__)
-        inner = next((one for one in wrapped if isinstance(one, BaseException)), None)
-
-
-def _words(error: BaseException) -> str:
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return _clean(said) or type(error).__name__
-
-
-def _clean(text: str) -> str:
-    """Return what others said in one line, short, safe to print, and without any secret."""
-    return redact(printable(" ".join(text.split())))[:_MAX_DETAIL]
+    return outbound.clean(f"{pointer}: {fault['msg'].removeprefix('Value error, ')}", _MAX_DETAIL)

@@ -79,8 +79,11 @@ def _columns(
 
 def _insert(session: Session, taken: dict[str, Any]) -> bool:
     """Tell whether the id is new: asking first and writing then would let two at once through."""
-    result: Any = session.execute(db.insert(session, Taken).values(taken).on_conflict_do_nothing())
-    return bool(result.rowcount)
+    # RETURNING, since the row count of an INSERT through the ORM is -1 on PostgreSQL.
+    written = session.scalar(
+        db.insert(session, Taken).values(taken).on_conflict_do_nothing().returning(Taken.webhook_id)
+    )
+    return written is not None
 
 
 def _known(session: Session, taken: dict[str, Any]) -> Outcome:

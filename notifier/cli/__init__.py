@@ -1,9 +1,11 @@
 """The command `notifier`: what administrators and operations do from a terminal."""
 
 import click
+from flask import Flask
 from flask.cli import ScriptInfo
 
 from foundation.terminal import Commands
+from notifier import services
 from notifier.app import create_app
 from notifier.cli.courses import courses_group, grades_group
 from notifier.cli.deliveries import deliveries_group
@@ -20,7 +22,13 @@ def main(ctx: click.Context) -> None:
     Settings come from the environment or from .env; .env.example explains each one.
     Exit codes: 0 done, 1 refused, 2 wrong use or settings, 4 the database cannot be used.
     """
-    ctx.obj = ScriptInfo(create_app=lambda: create_app(), set_debug_flag=False)
+
+    def make_app() -> Flask:
+        app = create_app()
+        ctx.call_on_close(services.of(app).database.dispose)
+        return app
+
+    ctx.obj = ScriptInfo(create_app=make_app, set_debug_flag=False)
 
 
 for command in (

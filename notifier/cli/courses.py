@@ -1,40 +1,26 @@
 """Commands about courses: add, list, show, delete, regenerate a token, import grades."""
 
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
-from pydantic import TypeAdapter, ValidationError
 
-from contract.events import CourseId
+from contract.grades import Score
+from foundation import database as db
 from foundation import terminal
-from foundation.errors import Refusal
+from foundation.database import Database
 from foundation.terminal import Commands, json_option
 from notifier import courses, grades, grades_file, replays
 from notifier.cli import scope
-from notifier.models import Course, DeliveryStatus
+from notifier.cli.arguments import COURSE_ID, TITLE, WORDS
+from notifier.errors import NotifierError
+from notifier.models import Course
 from notifier.replays import Filter
-
-_COURSE_ID = TypeAdapter(CourseId)
-
-
-class CourseIdType(click.ParamType[str]):
-    """A course id, refused here if no event could carry it."""
-
-    name = "course_id"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the id, or fail with what is wrong with it."""
-        try:
-            return _COURSE_ID.validate_python(value)
-        except ValidationError as error:
-            message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-            self.fail(f"{terminal.printable(value)!r}: {message}", param, ctx)
-
-
-COURSE_ID = CourseIdType()
 
 
 @click.group("courses", cls=Commands)
@@ -44,18 +30,20 @@ def courses_group() -> None:
 
 @courses_group.command()
 @click.argument("course_id", type=COURSE_ID)
-@click.option("--title", required=True, help="What people call the course.")
+@click.option("--title", type=TITLE, required=True, help="What people call the course.")
 @json_option
 def add(course_id: str, title: str, as_json: bool) -> None:
     """Add a course and print its token, which is shown this once."""
     with scope.writing() as (session, now):
         token = courses.add_course(session, course_id, title, now=now)
-    _show_token("added", course_id, token.token_id, token.reveal(), as_json=as_json)
+    _show_token("is added; its token", course_id, token.token_id, token.reveal(), as_json=as_json)
 
 
 @courses_group.command("list")
 @click.option("--deleted/--not-deleted", default=None, help="Only the deleted, or the others.")
-@click.option("--after", default="", help="Begin behind this course id, to go on with a list.")
+@click.option(
+    "--after", type=WORDS, default="", help="Begin behind this course id, to go on with a list."
+)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, help="How many at the most.")
 @json_option
 def list_(deleted: bool | None, after: str, limit: int, as_json: bool) -> None:
@@ -134,12 +122,13 @@ def delete(course_ids: tuple[str, ...], from_file: Path | None, yes: bool, as_js
         raise click.UsageError("name at least one COURSE_ID, or a file with --from-file")
     if not yes and sys.stdin.isatty():
         click.confirm(f"Delete {len(wanted)} courses for good?", abort=True)
-    results = [_delete_one(course_id) for course_id in wanted]
-    if as_json:
-        terminal.print_json(results)
-    else:
-        for result in results:
-            click.echo(terminal.printable(f"{result['course_id']}: {result['result']}"))
+    database = scope.ready().database
+    results: list[dict[str, Any]] = []
+    try:
+        for course_id in wanted:
+            results.append(_delete_one(database, course_id))
+    finally:
+        _show_deleted(results, as_json=as_json)
     if not all(result["deleted"] for result in results):
         raise click.exceptions.Exit(terminal.EXIT_REFUSED)
 
@@ -160,19 +149,16 @@ def grades_group() -> None:
 
 
 @grades_group.command("import")
-@click.argument("file", type=click.File("r", encoding="utf-8-sig"))
+@click.argument("file", type=click.File("rb"))
 @json_option
-def import_(file: Iterable[str], as_json: bool) -> None:
+def import_(file: BinaryIO, as_json: bool) -> None:
     """Import FILE, a CSV with course_id, user_id, score_given, score_maximum in its first line.
 
     comment, timestamp, activity_progress and grading_progress may be there too. A file with a
     line that cannot be read is refused as a whole, with every such line named.
     """
     with scope.writing() as (session, now):
-        try:
-            scores = grades_file.read(file, now=now)
-        except UnicodeDecodeError:
-            raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
+        scores = _scores(file, now)
         loaded = grades.load(session, scores)
     if as_json:
         terminal.print_json({"courses": len(scores), **vars(loaded)})
@@ -183,30 +169,57 @@ def import_(file: Iterable[str], as_json: bool) -> None:
         )
 
 
-def _delete_one(course_id: str) -> dict[str, Any]:
+def _scores(file: BinaryIO, now: datetime) -> dict[str, list[Score]]:
+    # Line ends are the CSV reader's: those inside a quoted comment stay as they are.
+    with TextIOWrapper(file, encoding="utf-8-sig", newline="") as lines:
+        try:
+            return grades_file.read(lines, now=now)
+        except UnicodeDecodeError:
+            raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
+
+
+def _delete_one(database: Database, course_id: str) -> dict[str, Any]:
     try:
-        with scope.writing() as (session, now):
-            courses.delete_course(session, course_id, now=now)
-            told = len(replays.find(session, Filter(DeliveryStatus.PENDING, course_id=course_id)))
-    except Refusal as refusal:
+        with database.writing() as session:
+            courses.delete_course(session, course_id, now=db.now(session))
+            caused = Filter(event_type="course.deleted", course_id=course_id)
+            told = Counter(row.status for row in replays.find(session, caused))
+    except NotifierError as refusal:
         result = f"refused: {refusal}. {refusal.advice}"
         return {"course_id": course_id, "deleted": False, "result": result}
-    result = f"deleted; deliveries on their way: {told}"
+    told_how = ", ".join(f"{count} {status}" for status, count in sorted(told.items()))
+    result = f"deleted; deliveries: {told_how or 'none, for no endpoint wants this event'}"
     return {"course_id": course_id, "deleted": True, "result": result}
 
 
-def _listed(path: Path | None) -> list[str]:
+def _show_deleted(results: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        terminal.print_json(results)
+        return
+    for result in results:
+        click.echo(terminal.printable(f"{result['course_id']}: {result['result']}"))
+
+
+def _listed(path: Path | None) -> Iterator[str]:
     if path is None:
-        return []
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return [COURSE_ID.convert(line.strip(), None, None) for line in lines if line.strip()]
+        return
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line.strip():
+                yield COURSE_ID.convert(line.strip(), None, None)
+        except click.BadParameter as error:
+            raise click.UsageError(f"line {number} of the file: {error.message}") from None
 
 
 def _show_token(what: str, course_id: str, token_id: str, token: str, *, as_json: bool) -> None:
     if as_json:
         terminal.print_json({"course_id": course_id, "token_id": token_id, "token": token})
         return
-    click.echo(f"the course {terminal.printable(course_id)} {what}; its token, shown this once:")
+    click.echo(f"the course {terminal.printable(course_id)} {what}, shown this once:")
     click.echo(token)
 
 

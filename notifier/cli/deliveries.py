@@ -11,7 +11,7 @@ from foundation import terminal
 from foundation.terminal import Commands, json_option
 from notifier import replays
 from notifier.cli import scope
-from notifier.cli.durations import MOMENT
+from notifier.cli.arguments import MOMENT, ROW_ID, WORDS
 from notifier.models import Attempt, Delivery, DeliveryStatus, Replay
 from notifier.replays import Filter
 
@@ -41,8 +41,8 @@ _FILTER = (
     click.option(
         "--event-type", type=click.Choice(EVENT_TYPES), help="Only those of events of this type."
     ),
-    click.option("--endpoint", "endpoint_id", type=int, help="Only those for this endpoint."),
-    click.option("--course", "course_id", help="Only those about this course."),
+    click.option("--endpoint", "endpoint_id", type=ROW_ID, help="Only those for this endpoint."),
+    click.option("--course", "course_id", type=WORDS, help="Only those about this course."),
     click.option("--since", type=MOMENT, help="Only events at or after this moment (ISO 8601)."),
     click.option("--until", type=MOMENT, help="Only events before this moment (ISO 8601)."),
 )
@@ -55,7 +55,7 @@ def deliveries_group() -> None:
 
 @deliveries_group.command("list")
 @_filter_options
-@click.option("--before", type=int, help="Begin below this delivery, to go on with a list.")
+@click.option("--before", type=ROW_ID, help="Begin below this delivery, to go on with a list.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, help="How many at the most.")
 @json_option
 def list_(wanted: Filter, before: int | None, limit: int, as_json: bool) -> None:
@@ -88,7 +88,7 @@ def list_(wanted: Filter, before: int | None, limit: int, as_json: bool) -> None
 
 
 @deliveries_group.command()
-@click.argument("delivery_id", type=int)
+@click.argument("delivery_id", type=ROW_ID)
 @json_option
 def show(delivery_id: int, as_json: bool) -> None:
     """Show a delivery: its event's body, every attempt, every replay."""
@@ -123,7 +123,7 @@ def show(delivery_id: int, as_json: bool) -> None:
 
 
 @deliveries_group.command()
-@click.argument("ids", nargs=-1, type=int, metavar="[DELIVERY_ID]...")
+@click.argument("ids", nargs=-1, type=ROW_ID, metavar="[DELIVERY_ID]...")
 @_filter_options
 @click.option("--dry-run", is_flag=True, help="Say how many and which, and send nothing.")
 @click.option(
@@ -153,10 +153,13 @@ def replay(
     """
     _check_use(ids, wanted, every=every, yes=yes or dry_run)
     with scope.writing() as (session, now):
-        found = list(ids) or replays.replayable(session, wanted, None if every else limit)
+        if ids:
+            found = replays.check(session, ids)
+        else:
+            found = replays.replayable(session, wanted, None if every else limit)
         held = 0 if ids else replays.count_held(session, wanted)
         if not dry_run:
-            found = replays.replay(session, found, by=terminal.who(), now=now)
+            replays.replay(session, found, by=terminal.who(), now=now)
     _show_replay(found, held, dry_run=dry_run, as_json=as_json)
 
 

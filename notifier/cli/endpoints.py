@@ -13,7 +13,7 @@ from foundation import terminal
 from foundation.terminal import Commands, json_option
 from notifier import endpoints, outbox
 from notifier.cli import scope
-from notifier.cli.durations import DURATION
+from notifier.cli.arguments import DURATION, ROW_ID, WORDS
 from notifier.cli.service import transport_of
 from notifier.errors import EndpointDisabledError
 from notifier.models import Endpoint
@@ -43,7 +43,7 @@ def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
             session, url, event_types, vault=here.vault, now=db.now(session)
         )
         endpoint_id = endpoint.id
-    _show_secret(endpoint_id, "registered", secret, as_json=as_json)
+    _show_secret(endpoint_id, "is registered; its secret", secret, as_json=as_json)
 
 
 @endpoints_group.command("list")
@@ -73,8 +73,10 @@ def list_(as_json: bool) -> None:
 
 
 @endpoints_group.command()
-@click.argument("endpoint_id", type=int)
-@click.option("--reason", default="disabled by hand", help="Why, for whoever finds it disabled.")
+@click.argument("endpoint_id", type=ROW_ID)
+@click.option(
+    "--reason", type=WORDS, default="disabled by hand", help="Why, for whoever finds it disabled."
+)
 def disable(endpoint_id: int, reason: str) -> None:
     """Stop sending to ENDPOINT_ID; what is open for it is held, nothing is dropped."""
     with scope.writing() as (session, now):
@@ -83,7 +85,7 @@ def disable(endpoint_id: int, reason: str) -> None:
 
 
 @endpoints_group.command()
-@click.argument("endpoint_id", type=int)
+@click.argument("endpoint_id", type=ROW_ID)
 def enable(endpoint_id: int) -> None:
     """Send to ENDPOINT_ID again, beginning with what was held for it."""
     with scope.writing() as (session, now):
@@ -92,24 +94,28 @@ def enable(endpoint_id: int) -> None:
 
 
 @endpoints_group.command("rotate-secret")
-@click.argument("endpoint_id", type=int)
+@click.argument("endpoint_id", type=ROW_ID)
 @click.option(
     "--overlap",
     type=DURATION,
-    default="24h",
-    show_default=True,
-    help="How long the old secret signs beside the new one: 30m, 24h, 7d.",
+    help="How long the old secret signs beside the new one: 30m, 24h, 7d; 24h unless given.",
 )
 @click.option("--now", "at_once", is_flag=True, help="No overlap: the old secret has leaked.")
 @json_option
-def rotate_secret(endpoint_id: int, overlap: timedelta, at_once: bool, as_json: bool) -> None:
+def rotate_secret(
+    endpoint_id: int, overlap: timedelta | None, at_once: bool, as_json: bool
+) -> None:
     """Give ENDPOINT_ID a new secret and print it, shown this once; enter it at ELMS in time."""
+    if at_once and overlap is not None:
+        raise click.UsageError("--now means no overlap; leave out --overlap")
+    if overlap is None:
+        overlap = timedelta(0) if at_once else endpoints.DEFAULT_OVERLAP
     here = scope.ready()
     with here.database.writing() as session:
         secret = endpoints.rotate_secret(
             session,
             endpoint_id,
-            overlap=timedelta(0) if at_once else overlap,
+            overlap=overlap,
             vault=here.vault,
             now=db.now(session),
         )
@@ -117,7 +123,7 @@ def rotate_secret(endpoint_id: int, overlap: timedelta, at_once: bool, as_json: 
 
 
 @endpoints_group.command()
-@click.argument("endpoint_id", type=int)
+@click.argument("endpoint_id", type=ROW_ID)
 @json_option
 def ping(endpoint_id: int, as_json: bool) -> None:
     """POST a signed test to ENDPOINT_ID and print the answer; exit 1 unless it is taken."""
@@ -153,7 +159,7 @@ def _show_secret(endpoint_id: int, what: str, secret: Secret, *, as_json: bool) 
     if as_json:
         terminal.print_json({"endpoint_id": endpoint_id, "secret": secret.reveal()})
         return
-    click.echo(f"endpoint {endpoint_id} {what}; its secret, shown this once:")
+    click.echo(f"endpoint {endpoint_id} {what}, shown this once:")
     click.echo(secret.reveal())
 
 

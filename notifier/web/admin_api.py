@@ -4,14 +4,14 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from flask import Blueprint, request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from contract.events import EVENT_TYPES, CourseId
+from contract.events import EVENT_TYPES, CourseId, WireTime
 from contract.grades import Score
 from foundation import database as db
 from foundation.web import RequestInvalidError, check_admin_key, guarded, parsed, query
 from notifier import courses, endpoints, grades, replays, services
-from notifier.models import Course, Delivery, DeliveryStatus, Endpoint
+from notifier.models import MAX_ID, Course, Delivery, DeliveryStatus, Endpoint
 from notifier.replays import Filter
 
 admin_api = Blueprint("admin_api", __name__, url_prefix="/api/v1/admin")
@@ -19,6 +19,7 @@ admin_api = Blueprint("admin_api", __name__, url_prefix="/api/v1/admin")
 _SMALL_BODY = 64 * 1024
 _GRADES_BODY = 16 * 1024 * 1024
 _EventType = Annotated[str, Field(pattern=f"^({'|'.join(EVENT_TYPES)})$".replace(".", r"\."))]
+_Id = Annotated[int, Field(ge=1, le=MAX_ID)]
 
 
 def _check_key() -> None:
@@ -64,10 +65,10 @@ class DeliveryFilter(_Asked):
 
     status: DeliveryStatus | None = None
     event_type: _EventType | None = None
-    endpoint_id: int | None = None
+    endpoint_id: _Id | None = None
     course_id: str | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: WireTime | None = None
+    until: WireTime | None = None
 
     def filter(self) -> Filter:
         """Return the filter of the core."""
@@ -77,14 +78,14 @@ class DeliveryFilter(_Asked):
 class DeliveryPage(DeliveryFilter):
     """Which deliveries to list."""
 
-    before: int | None = None
+    before: _Id | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
 class ReplayOrder(_Asked):
     """What to replay: ids, or all that a filter finds, up to a limit."""
 
-    ids: Annotated[list[int], Field(min_length=1, max_length=1000)] | None = None
+    ids: Annotated[list[_Id], Field(min_length=1, max_length=1000)] | None = None
     filter: DeliveryFilter | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = replays.DEFAULT_LIMIT
     dry_run: bool = False
@@ -186,12 +187,13 @@ def replay_deliveries() -> dict[str, Any]:
     if (asked.ids is None) == (asked.filter is None):
         raise RequestInvalidError("name either `ids` or a `filter`", errors=[])
     with services.current().database.writing() as session:
-        ids = asked.ids or []
         if asked.filter is not None:
             ids = replays.replayable(session, asked.filter.filter(), asked.limit)
+        else:
+            ids = replays.check(session, asked.ids or [])
         if not asked.dry_run:
             by = f"admin API from {request.remote_addr}"
-            ids = replays.replay(session, ids, by=by, now=db.now(session))
+            replays.replay(session, ids, by=by, now=db.now(session))
         return {"replayed": [] if asked.dry_run else ids, "found": ids, "dry_run": asked.dry_run}
 
 

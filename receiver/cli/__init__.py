@@ -1,9 +1,11 @@
 """The command `receiver`: what ELMS's administrators and operations do from a terminal."""
 
 import click
+from flask import Flask
 from flask.cli import ScriptInfo
 
 from foundation.terminal import Commands
+from receiver import services
 from receiver.app import create_app
 from receiver.cli.registry import registry_group
 from receiver.cli.service import db_group, doctor, serve
@@ -21,7 +23,13 @@ def main(ctx: click.Context) -> None:
     Exit codes: 0 done, 1 refused or failed, 2 wrong use or settings, 3 another sync is at work,
     4 the database cannot be used.
     """
-    ctx.obj = ScriptInfo(create_app=lambda: create_app(), set_debug_flag=False)
+
+    def make_app() -> Flask:
+        app = create_app()
+        ctx.call_on_close(services.of(app).database.dispose)
+        return app
+
+    ctx.obj = ScriptInfo(create_app=make_app, set_debug_flag=False)
 
 
 for command in (db_group, serve, sources_group, registry_group, sync_grades, doctor):

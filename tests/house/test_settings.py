@@ -7,10 +7,10 @@ import pytest
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from receiver.config import Settings as ReceiverSettings
 
 from foundation.settings import ServiceSettings, variable
 from notifier.config import Settings as NotifierSettings
+from receiver.config import Settings as ReceiverSettings
 
 ROOT = Path(__file__).parents[2]
 SERVICES = {"eAssessment: `notifier`": NotifierSettings, "ELMS: `receiver`": ReceiverSettings}

@@ -1,0 +1,298 @@
+"""`notifier endpoints …`: add, list, disable, enable, rotate-secret, ping."""
+
+import socket
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from contract import json_text, signature
+from contract.signature import Secret
+from foundation.database import Database
+from notifier.models import EndpointSecret
+
+Notifier = Callable[..., Result]
+Told = Callable[..., Any]
+Rows = Callable[[], dict[str, list[str]]]
+
+URL = "https://elms.example/webhooks/eassessment"
+
+
+def reply(status: int, body: bytes = b"", **headers: str) -> Any:
+    """Return what a sink answers."""
+    return SimpleNamespace(status=status, headers=headers, body=body, after=None)
+
+
+def test_registering_prints_the_secret(notifier: Notifier) -> None:
+    """The secret stands alone on the last line."""
+    result = notifier("endpoints", "add", URL)
+
+    sentence, secret = result.stdout.splitlines()
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert sentence == "endpoint 1 is registered; its secret, shown this once:"
+    assert Secret.parse(secret).reveal() == secret
+
+
+def test_event_types_are_chosen(notifier: Notifier, told: Told) -> None:
+    """--event-type may stand several times; without it an endpoint wants everything."""
+    told("endpoints", "add", URL, "--event-type", "course.deleted")
+    told("endpoints", "add", f"{URL}/2")
+
+    listed = told("endpoints", "list")
+    text = notifier("endpoints", "list").stdout
+
+    assert [one["event_types"] for one in listed] == [
+        ["course.deleted"],
+        ["course.deleted", "token.regenerated"],
+    ]
+    assert "everything" in text
+    assert "enabled" in text
+
+
+def test_no_endpoints_is_a_sentence(notifier: Notifier) -> None:
+    """An empty list says how to register one."""
+    assert notifier("endpoints", "list").stdout == (
+        "no endpoints; register ELMS's door with `notifier endpoints add URL`\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        pytest.param("ftp://x", "'ftp://x' is not an http or https URL with a host", id="scheme"),
+        pytest.param("https://u:planted@x/", "the URL holds user info", id="password"),
+        pytest.param("https://x:0/", "is not an http or https URL", id="port zero"),
+        pytest.param("https://x/\udce9", "holds a space, a backslash or a control", id="Latin-1"),
+        pytest.param(f"https://x/{'y' * 2000}", "longer than 2000 characters", id="too long"),
+    ],
+)
+def test_a_url_that_is_no_endpoint_is_refused(
+    notifier: Notifier, rows: Rows, url: str, sentence: str
+) -> None:
+    """The refusal says what is wrong with the URL, and never shows a password in it."""
+    before = rows()
+
+    result = notifier("endpoints", "add", url)
+
+    assert result.exit_code == 1
+    assert sentence in result.stderr
+    assert " next: Give an http or https URL with a host" in result.stderr
+    assert "planted" not in result.stderr
+    assert before == rows()
+
+
+def test_a_url_is_registered_once(notifier: Notifier, told: Told, rows: Rows) -> None:
+    """The second registration is refused and says what to do instead."""
+    told("endpoints", "add", URL)
+    before = rows()
+
+    result = notifier("endpoints", "add", URL)
+
+    assert result.exit_code == 1
+    assert f"error: {URL} is registered already\n" in result.stderr
+    assert before == rows()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        pytest.param(("add",), "Missing argument 'URL'", id="no URL"),
+        pytest.param(("add", URL, "--event-type", "all"), "'all' is not one of", id="event type"),
+        pytest.param(("disable", "x"), "'x' is not a valid integer range", id="no number"),
+        pytest.param(("enable", "0"), "0 is not in the range", id="zero"),
+        pytest.param(("ping", "9" * 30), "is not in the range", id="too large"),
+        pytest.param(
+            ("rotate-secret", "1", "--overlap", "1 day"), "write 90s, 30m, 24h or 7d", id="overlap"
+        ),
+        pytest.param(
+            ("rotate-secret", "1", "--overlap", "-1h"), "write 90s, 30m, 24h or 7d", id="negative"
+        ),
+        pytest.param(
+            ("rotate-secret", "1", "--overlap", "1h", "--now"),
+            "--now means no overlap; leave out --overlap",
+            id="both",
+        ),
+        pytest.param(("disable", "1", "--reason", "\udce9"), "not UTF-8", id="reason"),
+    ],
+)
+def test_wrong_use_is_a_sentence(away: Notifier, arguments: tuple[str, ...], sentence: str) -> None:
+    """Wrong use exits 2, says what is wrong and begins nothing."""
+    result = away("endpoints", *arguments)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert sentence in result.stderr
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [pytest.param(verb, id=verb) for verb in ("disable", "enable", "rotate-secret", "ping")],
+)
+def test_an_unknown_endpoint_is_refused(notifier: Notifier, verb: str) -> None:
+    """A number that no endpoint has is named, with the command that lists those there are."""
+    result = notifier("endpoints", verb, 7)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "error: there is no endpoint 7\n"
+        " next: `notifier endpoints list` names the endpoints that exist.\n"
+    )
+
+
+def test_disabling_holds_and_enabling_releases(
+    notifier: Notifier, told: Told, make_deleted: Callable[..., int]
+) -> None:
+    """What was pending or comes meanwhile is held; enabling makes all of it due."""
+    told("endpoints", "add", URL)
+    make_deleted("CS101")
+
+    disabled = notifier("endpoints", "disable", 1, "--reason", "ELMS moves")
+    make_deleted("CS102")
+    held = told("deliveries", "list", "--status", "held")
+    listed = notifier("endpoints", "list").stdout
+    enabled = notifier("endpoints", "enable", 1)
+
+    assert disabled.stdout == (
+        "endpoint 1 is disabled; its deliveries are held until it is enabled\n"
+    )
+    assert len(held) == 2
+    assert "disabled" in listed
+    assert "ELMS moves (" in listed
+    assert enabled.stdout == "endpoint 1 is enabled; 2 held deliveries are due now\n"
+    assert len(told("deliveries", "list", "--status", "pending")) == 2
+
+
+def test_a_disabled_endpoint_keeps_its_first_reason(notifier: Notifier, told: Told) -> None:
+    """Disabling twice does not hide why it was disabled at first."""
+    told("endpoints", "add", URL)
+
+    notifier("endpoints", "disable", 1, "--reason", "first")
+    notifier("endpoints", "disable", 1, "--reason", "second")
+
+    assert told("endpoints", "list")[0]["disabled_reason"].startswith("first (")
+
+
+def expiries(database: Database) -> list[datetime | None]:
+    """Return until when each secret signs, the oldest first."""
+    with database.reading() as session:
+        return [row.expires_at for row in session.query(EndpointSecret).order_by("id")]
+
+
+@pytest.mark.parametrize(
+    ("options", "overlap"),
+    [
+        pytest.param((), timedelta(hours=24), id="a day unless told"),
+        pytest.param(("--overlap", "30m"), timedelta(minutes=30), id="half an hour"),
+        pytest.param(("--now",), timedelta(0), id="not at all"),
+    ],
+)
+def test_rotating_lets_the_old_secret_sign_for_a_while(
+    notifier: Notifier, told: Told, database: Database, options: tuple[str, ...], overlap: timedelta
+) -> None:
+    """The new secret is printed, and the old one ends after the overlap."""
+    old = told("endpoints", "add", URL)["secret"]
+
+    result = notifier("endpoints", "rotate-secret", 1, *options)
+
+    sentence, new = result.stdout.splitlines()
+    ends, open_end = expiries(database)
+    assert sentence == "endpoint 1 has a new secret, shown this once:"
+    assert Secret.parse(new) != Secret.parse(old)
+    assert open_end is None
+    assert ends is not None
+    assert abs(ends - datetime.now(UTC) - overlap) < timedelta(seconds=30)
+
+
+def test_a_ping_is_signed_and_its_answer_shown(notifier: Notifier, told: Told, sink: Any) -> None:
+    """The test POST bears all secrets' signatures and a type that no receiver acts upon."""
+    old = told("endpoints", "add", sink.url())["secret"]
+    new = told("endpoints", "rotate-secret", 1)["secret"]
+
+    result = notifier("endpoints", "ping", 1)
+
+    (heard,) = sink.heard
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f'taken: {sink.url()} answered 200 {{"outcome":"applied"}}\n'
+    assert json_text.load(heard.body)["type"] == "endpoint.ping"
+    for secret in (old, new):
+        keys = [Secret.parse(secret)]
+        webhook_id = signature.verify(keys, heard.headers, heard.body, now=datetime.now(UTC))
+        assert webhook_id.startswith("msg_")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(reply(401, b'{"detail":"no signature matches"}'), id="another secret"),
+        pytest.param(reply(302, b"", Location="http://127.0.0.1:1/"), id="a redirect"),
+        pytest.param(reply(410, b"gone"), id="gone"),
+        pytest.param(reply(500, b"\x1b[31mred"), id="an error with escapes"),
+    ],
+)
+def test_a_ping_that_is_refused_exits_1(
+    notifier: Notifier, told: Told, sink: Any, answer: Any, rows: Rows
+) -> None:
+    """Whatever is no 2xx is shown as a refusal, and changes nothing here, not even a 410."""
+    sink.always(answer)
+    told("endpoints", "add", sink.url())
+    before = rows()
+
+    result = notifier("endpoints", "ping", 1)
+
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"refused: {sink.url()} answered {answer.status} ")
+    assert "\x1b" not in result.stdout
+    assert before == rows()
+
+
+def test_a_ping_that_nobody_hears_exits_1(notifier: Notifier, told: Told) -> None:
+    """Where nobody listens, the sentence and the JSON say so."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+    told("endpoints", "add", url)
+
+    result = notifier("endpoints", "ping", 1)
+    as_json = notifier("endpoints", "ping", 1, "--json")
+
+    assert (result.exit_code, as_json.exit_code) == (1, 1)
+    assert result.stdout == f"failed: {url}: refused: nobody listens there\n"
+    assert json_text.load(as_json.stdout_bytes) == {
+        "url": url,
+        "taken": False,
+        "kind": "refused",
+        "detail": "nobody listens there",
+    }
+
+
+def test_a_disabled_endpoint_is_not_pinged(notifier: Notifier, told: Told, sink: Any) -> None:
+    """What was asked to be left alone is left alone, and the refusal says how to go on."""
+    told("endpoints", "add", sink.url())
+    notifier("endpoints", "disable", 1)
+
+    result = notifier("endpoints", "ping", 1)
+
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: endpoint 1 is disabled\n"
+        " next: Mend the receiver, then run `notifier endpoints enable` for it; "
+        "that sends what it holds.\n"
+    )
+    assert sink.heard == []
+
+
+def test_a_ping_without_the_key_that_sealed_says_so(
+    notifier: Notifier, told: Told, sink: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another encryption key nothing can be signed, so nothing is sent."""
+    told("endpoints", "add", sink.url())
+    monkeypatch.setenv("NOTIFIER_ENCRYPTION_KEYS", "YW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcyE=")
+
+    result = notifier("endpoints", "ping", 1)
+
+    assert result.exit_code == 1
+    assert "a stored secret was sealed with a key that is not in the list" in result.stderr
+    assert "Put the key that sealed it back into the list of encryption keys." in result.stderr
+    assert sink.heard == []

@@ -1,0 +1,179 @@
+"""`notifier grades import`: a file is taken as a whole or refused as a whole."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from sqlalchemy import select
+
+from foundation.database import Database
+from notifier.models import Grade
+
+Notifier = Callable[..., Result]
+Told = Callable[..., Any]
+Rows = Callable[[], dict[str, list[str]]]
+
+FIRST = "course_id,user_id,score_given,score_maximum"
+
+
+@pytest.fixture
+def courses(make_course: Callable[[str], object]) -> None:
+    """Two courses to have grades in."""
+    for course_id in ("CS101", "Économie"):
+        make_course(course_id)
+
+
+def test_grades_are_imported(
+    notifier: Notifier, courses: None, tmp_path: Path, database: Database
+) -> None:
+    """A file with a byte order mark, CRLF, accents, quotes and empty scores is read as it is."""
+    (tmp_path / "grades.csv").write_text(
+        f"\ufeff{FIRST},comment,timestamp\r\n"
+        "CS101,åsa,7.50,10,,2026-11-22T10:00:00+01:00\r\n"
+        'CS101,ben,,10,"said ""no"",\r\ntwice",\r\n'
+        "Économie,عمر,3,20,=cmd(),\r\n",
+        encoding="utf-8",
+        newline="",
+    )
+
+    result = notifier("grades", "import", "grades.csv")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "imported grades of 2 courses: 3 new, 0 changed, 0 unchanged\n"
+    with database.reading() as session:
+        stored = {row.user_id: row for row in session.scalars(select(Grade))}
+    assert stored["åsa"].score_given == Decimal("7.50")
+    assert stored["åsa"].timestamp.isoformat() == "2026-11-22T09:00:00+00:00"
+    assert stored["ben"].score_given is None
+    assert stored["ben"].comment == 'said "no",\r\ntwice'
+    assert stored["عمر"].comment == "=cmd()"
+
+
+def test_importing_again_tells_what_changed(
+    notifier: Notifier, told: Told, courses: None, tmp_path: Path
+) -> None:
+    """A file imported twice changes nothing; from standard input it is read as well."""
+    text = f"{FIRST}\nCS101,ben,7,10\nCS101,åsa,8,10\n"
+    (tmp_path / "grades.csv").write_text(text, encoding="utf-8")
+    notifier("grades", "import", "grades.csv")
+
+    again = notifier("grades", "import", "grades.csv")
+    changed = told("grades", "import", "-", stdin=text.replace("8,10", "9,10"))
+
+    assert again.stdout == "imported grades of 1 courses: 0 new, 0 changed, 2 unchanged\n"
+    assert changed == {"courses": 1, "added": 0, "changed": 1, "unchanged": 1}
+
+
+def test_every_line_that_cannot_be_read_is_named(
+    notifier: Notifier, courses: None, tmp_path: Path, rows: Rows
+) -> None:
+    """Each bad line stands on a line of its own, and the good ones beside them are not stored."""
+    (tmp_path / "grades.csv").write_text(
+        f"{FIRST},activity_progress\n"
+        "CS101,ben,7,10,\n"
+        "CS101,cy,seven,10,\n"
+        ",dee,7,10,\n"
+        "CS101,ed,7\n"
+        "CS101,flo,7,10,Done\n"
+        "CS101,gus,11,0,\n"
+        "CS101,hal,1,2,,extra\n",
+        encoding="utf-8",
+    )
+    before = rows()
+
+    result = notifier("grades", "import", "grades.csv")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    first, *lines, last = result.stderr.splitlines()
+    assert first == "error: nothing was imported: 6 lines cannot be read"
+    assert [line.strip().partition(":")[0] for line in lines] == [
+        "line 3",
+        "line 4",
+        "line 5",
+        "line 6",
+        "line 7",
+        "line 8",
+    ]
+    assert "course_id is empty" in lines[1]
+    assert "more or fewer fields than the first one" in lines[2]
+    assert last == " next: Mend the lines that are named and import the file again."
+    assert before == rows()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        pytest.param("", "line 1: the columns course_id, user_id", id="empty"),
+        pytest.param("course_id,user_id\n", "score_given, score_maximum are missing", id="columns"),
+        pytest.param(f"{FIRST},marks\n", "line 1: unknown columns marks", id="unknown column"),
+        pytest.param(f"{FIRST}\nNONE,ben,7,10\n", "there is no course 'NONE'", id="no course"),
+        pytest.param(f'{FIRST}\nCS101,"ben,7,10\n', "line 2: not CSV:", id="a quote left open"),
+        pytest.param(f"{FIRST}\nCS101,a\0b,7,10\n", "line 2:", id="NUL"),
+        pytest.param(
+            f"{FIRST},timestamp\nCS101,ben,7,10,yesterday\n", "line 2: timestamp:", id="no moment"
+        ),
+        pytest.param(
+            f"{FIRST},\x1b[31m\nCS101,ben,7,10,x\n", "unknown columns \\x1b[31m", id="escapes"
+        ),
+    ],
+)
+def test_a_bad_file_is_refused_as_a_whole(
+    notifier: Notifier, courses: None, tmp_path: Path, rows: Rows, text: str, sentence: str
+) -> None:
+    """What is wrong is said in a sentence, and nothing is imported."""
+    (tmp_path / "grades.csv").write_text(text, encoding="utf-8")
+    before = rows()
+
+    result = notifier("grades", "import", "grades.csv")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert sentence in result.stderr
+    assert "\x1b" not in result.stderr
+    assert before == rows()
+
+
+def test_a_file_that_is_not_utf_8_is_wrong_use(
+    notifier: Notifier, courses: None, tmp_path: Path, rows: Rows
+) -> None:
+    """A file as old spreadsheets save it exits 2 and says how to save it."""
+    (tmp_path / "grades.csv").write_bytes(f"{FIRST}\nCS101,\xe5sa,7,10\n".encode("latin-1"))
+    before = rows()
+
+    result = notifier("grades", "import", "grades.csv")
+
+    assert result.exit_code == 2
+    assert "the file is not UTF-8; save it as UTF-8 first" in result.stderr
+    assert before == rows()
+
+
+def test_many_bad_lines_are_counted_and_the_first_ones_named(
+    notifier: Notifier, courses: None, tmp_path: Path
+) -> None:
+    """A file of another kind altogether does not fill the screen."""
+    (tmp_path / "grades.csv").write_text(f"{FIRST}\n" + "CS101,ben,x,10\n" * 100, encoding="utf-8")
+
+    result = notifier("grades", "import", "grades.csv")
+
+    assert "error: nothing was imported: 100 lines cannot be read" in result.stderr
+    assert "and 80 more" in result.stderr
+    assert len(result.stderr.splitlines()) == 23
+
+
+def test_grades_of_a_deleted_course_are_refused(
+    notifier: Notifier, told: Told, courses: None, tmp_path: Path, rows: Rows
+) -> None:
+    """One deleted course in a file refuses the others' grades too."""
+    told("courses", "delete", "CS101")
+    (tmp_path / "grades.csv").write_text(
+        f"{FIRST}\nÉconomie,ben,7,10\nCS101,ben,7,10\n", encoding="utf-8"
+    )
+    before = rows()
+
+    result = notifier("grades", "import", "grades.csv")
+
+    assert result.exit_code == 1
+    assert "the course 'CS101' was deleted at" in result.stderr
+    assert before == rows()

@@ -1,0 +1,368 @@
+"""`notifier db …`, `notifier doctor`, and what every command does while the database is away."""
+
+import json
+import os
+import pty
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from sqlalchemy import update
+
+from foundation import database as db
+from foundation.database import Database
+from notifier.models import SCHEMA, Delivery
+
+Notifier = Callable[..., Result]
+Told = Callable[..., Any]
+Rows = Callable[[], dict[str, list[str]]]
+
+
+def test_an_empty_database_is_brought_up_to_date(blank_url: str, command: Notifier) -> None:
+    """Upgrade says where the schema was and is; doing it again changes nothing."""
+    first, second = command("db", "upgrade"), command("db", "upgrade")
+
+    assert (first.exit_code, first.stderr) == (0, "")
+    assert first.stdout == f"the schema is now at {SCHEMA.head} (it was at none)\n"
+    assert (second.exit_code, second.stderr) == (0, "")
+    assert second.stdout == f"the schema is at {SCHEMA.head} already\n"
+
+
+def test_a_schema_that_is_current_passes(notifier: Notifier, told: Told) -> None:
+    """Check says at which revision the schema is."""
+    result = notifier("db", "check")
+
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"the schema is at {SCHEMA.head}, as it should be\n",
+    )
+    assert told("db", "check") == {"well": True, "schema": SCHEMA.head}
+
+
+COMMANDS = [
+    pytest.param(("db", "check"), id="db check"),
+    pytest.param(("courses", "list"), id="courses list"),
+    pytest.param(("courses", "delete", "CS101"), id="courses delete"),
+    pytest.param(("work", "--once"), id="work"),
+    pytest.param(("serve",), id="serve"),
+]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_no_command_works_on_an_empty_database(
+    blank_url: str, command: Notifier, arguments: tuple[str, ...]
+) -> None:
+    """Exit 4, and the command that mends it."""
+    result = command(*arguments)
+
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr == (
+        f"error: the database is at schema none, this program needs {SCHEMA.head}\n"
+        " next: Run `notifier db upgrade`, then start again.\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [*COMMANDS, pytest.param(("db", "upgrade"), id="upgrade")])
+def test_no_command_works_on_a_strangers_database(
+    command: Notifier, sql: Callable[..., None], arguments: tuple[str, ...]
+) -> None:
+    """A revision that we do not know is left alone, also by an upgrade."""
+    sql(
+        "CREATE TABLE alembic_version (version_num VARCHAR(32))",
+        "INSERT INTO alembic_version VALUES ('r0001')",
+    )
+
+    result = command(*arguments)
+
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr == (
+        "error: the database is at schema r0001, which this notifier does not know\n"
+        " next: Point the database URL at this service's own database, "
+        "or install the release that made this schema.\n"
+    )
+
+
+def test_a_database_that_others_use_is_not_taken_over(
+    command: Notifier, sql: Callable[..., None]
+) -> None:
+    """A table of the same name stops the upgrade with a sentence, and none of ours stays."""
+    sql("CREATE TABLE grades (id INTEGER)")
+
+    result = command("db", "upgrade")
+    check = command("db", "check", "--json")
+
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr.startswith("error: the database cannot be used: ")
+    assert "grades" in result.stderr
+    assert "already exists" in result.stderr
+    assert check.exit_code == 4
+    assert json.loads(check.stdout)["detail"] == (
+        f"the database is at schema none, this program needs {SCHEMA.head}"
+    )
+    sql("CREATE TABLE courses (id INTEGER)")
+
+
+def test_sealed_secrets_move_to_the_first_key(
+    notifier: Notifier, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `db reseal` the old key can be taken out, and the doctor finds nothing wrong."""
+    old, new = (
+        os.environ["NOTIFIER_ENCRYPTION_KEYS"],
+        "YW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcyE=",
+    )
+    told("endpoints", "add", "https://elms.example/webhooks")
+
+    monkeypatch.setenv("NOTIFIER_ENCRYPTION_KEYS", f"{new},{old}")
+    resealed = notifier("db", "reseal")
+    monkeypatch.setenv("NOTIFIER_ENCRYPTION_KEYS", new)
+
+    assert resealed.stdout == (
+        "1 secrets are sealed with the first key; older keys can be taken out\n"
+    )
+    assert notifier("doctor").exit_code == 0
+
+
+def away_urls(tmp_path: Path) -> dict[str, str]:
+    """Return URLs of databases that cannot be used."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as closed:
+        port = closed.getsockname()[1]
+    (tmp_path / "damaged.db").write_bytes(b"once this was a database" * 100)
+    return {
+        "nobody listens": f"postgresql://planted:planted@127.0.0.1:{port}/notifier",
+        "no such folder": f"sqlite:///{tmp_path}/none/notifier.db",
+        "damaged": f"sqlite:///{tmp_path}/damaged.db",
+    }
+
+
+@pytest.mark.parametrize("arguments", [*COMMANDS, pytest.param(("db", "upgrade"), id="upgrade")])
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [
+        pytest.param("nobody listens", "failed", id="nobody listens"),
+        pytest.param("no such folder", "unable to open database file", id="no such folder"),
+        pytest.param("damaged", "file is not a database", id="damaged"),
+    ],
+)
+def test_a_database_that_is_away_is_a_sentence(
+    command: Notifier,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    kind: str,
+    cause: str,
+) -> None:
+    """Exit 4 with what the database said and what to look at, and no traceback."""
+    monkeypatch.setenv("NOTIFIER_DATABASE_URL", away_urls(tmp_path)[kind])
+
+    result = command(*arguments)
+
+    first, second = result.stderr.splitlines()
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert first.startswith("error: the database cannot be used: ")
+    assert cause in first
+    assert second == " next: Check the database URL and that the database runs, then try again."
+    assert "planted" not in result.stderr
+
+
+FULL_DISK = {
+    "sqlite": [
+        "CREATE TRIGGER full_disk BEFORE INSERT ON events WHEN NEW.course_id = 'CS102' "
+        "BEGIN SELECT abs(-9223372036854775807 - 1); END"
+    ],
+    "postgresql": [
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = '53100'; END $$",
+        "CREATE TRIGGER full_disk BEFORE INSERT ON events FOR EACH ROW "
+        "WHEN (NEW.course_id = 'CS102') EXECUTE FUNCTION fail()",
+    ],
+}
+"""What makes a database fail at the event of one course, as a full disk would."""
+
+
+def test_a_database_that_fails_midway_leaves_word_of_what_was_done(
+    command: Notifier, sql: Callable[..., None], database_kind: str
+) -> None:
+    """What was deleted before it is named; what failed is not deleted, nor is what came after."""
+    command("db", "upgrade")
+    for course_id in ("CS101", "CS102", "CS103"):
+        command("courses", "add", course_id, "--title", "x")
+    sql(*FULL_DISK[database_kind])
+
+    result = command("courses", "delete", "CS101", "CS102", "CS103")
+
+    deleted = json.loads(command("courses", "list", "--deleted", "--json").stdout)
+    assert result.exit_code == 4
+    assert result.stdout == "CS101: deleted; deliveries: none, for no endpoint wants this event\n"
+    assert result.stderr.startswith("error: the database cannot be used: ")
+    assert [one["course_id"] for one in deleted] == ["CS101"]
+
+
+def test_doctor_says_that_all_is_well(notifier: Notifier, told: Told) -> None:
+    """Each check is a line, and the last one sums up; exit 0."""
+    told("endpoints", "add", "https://elms.example/webhooks")
+
+    result = notifier("doctor")
+    document = told("doctor")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.endswith("all is well\n")
+    assert "NOT WELL" not in result.stdout
+    assert document["well"] is True
+    assert [finding["check"] for finding in document["findings"]] == [
+        "database",
+        "clock",
+        "schema",
+        "secrets",
+        "endpoints",
+        "backlog",
+        "dead letters",
+    ]
+
+
+@pytest.fixture
+def ill(
+    notifier: Notifier, told: Told, make_deleted: Callable[..., int], database: Database
+) -> Callable[[str], None]:
+    """Return what makes something wrong."""
+
+    def make(what: str) -> None:
+        if what == "no endpoint":
+            return
+        told("endpoints", "add", "https://elms.example/webhooks")
+        make_deleted("CS101")
+        with database.writing() as session:
+            now = db.now(session)
+            values: dict[str, dict[str, Any]] = {
+                "late": {"due_at": now - timedelta(minutes=7, seconds=5)},
+                "dead": {"status": "dead", "settled_at": now - timedelta(days=6)},
+            }
+            if what in values:
+                session.execute(update(Delivery).values(**values[what]))
+        if what == "disabled":
+            notifier("endpoints", "disable", 1, "--reason", "ELMS moves")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("what", "check", "found", "next_step"),
+    [
+        pytest.param(
+            "no endpoint",
+            "endpoints",
+            "none: nobody is told anything",
+            "Register ELMS's door with `notifier endpoints add URL`.",
+            id="no endpoint",
+        ),
+        pytest.param(
+            "disabled",
+            "endpoints",
+            "1 of 1 disabled; 1: ELMS moves (",
+            "Mend the receiver, then `notifier endpoints enable 1`.",
+            id="an endpoint disabled",
+        ),
+        pytest.param(
+            "late",
+            "backlog",
+            "1 pending; the oldest has been due for 7 min",
+            "Start a worker (`notifier work`), or more of them.",
+            id="no worker",
+        ),
+        pytest.param(
+            "dead",
+            "dead letters",
+            "1 in the last 7 days",
+            "See `notifier deliveries list --status dead`, mend the cause, "
+            "then `notifier deliveries replay --status dead`.",
+            id="dead letters",
+        ),
+    ],
+)
+def test_doctor_says_what_is_wrong_and_what_to_do(
+    notifier: Notifier,
+    ill: Callable[[str], None],
+    what: str,
+    check: str,
+    found: str,
+    next_step: str,
+) -> None:
+    """One thing that is wrong exits 1, in the text as in the JSON."""
+    ill(what)
+
+    result = notifier("doctor")
+    document = json.loads(notifier("doctor", "--json").stdout)
+
+    wrong = [finding for finding in document["findings"] if not finding["well"]]
+    assert result.exit_code == 1
+    assert "NOT WELL" in result.stdout
+    assert result.stdout.endswith("something needs a person: see above\n")
+    assert [one["check"] for one in wrong] == [check]
+    assert wrong[0]["found"].startswith(found)
+    assert wrong[0]["next_step"] == next_step
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, id=kind) for kind in ("nobody listens", "no such folder", "damaged")],
+)
+def test_doctor_says_that_the_database_is_away(
+    command: Notifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Without a database the doctor still speaks, and shows no password."""
+    monkeypatch.setenv("NOTIFIER_DATABASE_URL", away_urls(tmp_path)[kind])
+
+    result = command("doctor", "--json")
+
+    (finding,) = json.loads(result.stdout)["findings"]
+    assert result.exit_code == 1
+    assert (finding["check"], finding["well"]) == ("database", False)
+    assert finding["next_step"] == "Check the database URL and that it runs."
+    assert "planted" not in result.output
+
+
+def test_doctor_finds_a_schema_that_is_missing(blank_url: str, command: Notifier) -> None:
+    """An empty database is reached but not fit for work."""
+    result = command("doctor", "--json")
+
+    wrong = [one for one in json.loads(result.stdout)["findings"] if not one["well"]]
+    assert result.exit_code == 1
+    assert [(one["check"], one["next_step"]) for one in wrong] == [
+        ("schema", "Run `notifier db upgrade`, then start again.")
+    ]
+
+
+def test_on_a_terminal_a_deletion_is_asked_about(command: Notifier, tmp_path: Path) -> None:
+    """Who answers no deletes nothing."""
+    command("db", "upgrade")
+    command("courses", "add", "CS101", "--title", "x")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from notifier.cli import main; main()",
+            "courses",
+            "delete",
+            "CS101",
+        ],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    os.write(ours, b"n\n")
+    out, err = process.communicate(timeout=30)
+    os.close(ours)
+    os.close(theirs)
+
+    assert process.returncode == 1
+    assert out + err == "Delete 1 courses for good? [y/N]: Aborted!\n"
+    assert json.loads(command("courses", "list", "--deleted", "--json").stdout) == []

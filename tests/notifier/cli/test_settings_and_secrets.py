@@ -1,0 +1,247 @@
+"""Settings that are wrong are named all at once; secrets show up nowhere."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+from click.testing import Result
+
+from contract.tokens import CourseToken
+from notifier.cli import main
+
+Notifier = Callable[..., Result]
+Told = Callable[..., Any]
+Rows = Callable[[], dict[str, list[str]]]
+
+NOTIFIER = (sys.executable, "-c", "from notifier.cli import main; main()")
+
+
+def test_missing_settings_are_all_named_by_the_real_process(tmp_path: Path) -> None:
+    """Without its secrets the program exits 2, names both and says where they are explained."""
+    environment = {name: value for name, value in os.environ.items() if "NOTIFIER" not in name}
+
+    done = subprocess.run(
+        [*NOTIFIER, "courses", "list"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(Path(__file__).parents[3])},
+        timeout=30,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: NOTIFIER_ENCRYPTION_KEYS: is missing; NOTIFIER_ADMIN_KEY: is missing\n"
+        " next: Set what is named in the environment or in .env; "
+        ".env.example explains each one.\n"
+    )
+
+
+MALFORMED = {
+    "NOTIFIER_ADMIN_KEY": "planted-short",
+    "NOTIFIER_ENCRYPTION_KEYS": "planted-no-base64!",
+    "NOTIFIER_DATABASE_URL": "mysql://planted:planted@host/x",
+    "NOTIFIER_SOURCE": "planted site",
+    "NOTIFIER_PORT": "planted-port",
+    "NOTIFIER_WORKER_THREADS": "0",
+    "NOTIFIER_ENDPOINT_CONCURRENCY": "1000",
+    "NOTIFIER_CONNECT_TIMEOUT": "nan",
+    "NOTIFIER_ATTEMPT_DEADLINE": "-1",
+    "NOTIFIER_LEASE": "inf",
+    "NOTIFIER_POLL_INTERVAL": "0",
+    "NOTIFIER_DATABASE_TIMEOUT": "soon",
+    "NOTIFIER_WEB_PROCESSES": "0",
+    "NOTIFIER_WEB_THREADS": "1.5",
+    "NOTIFIER_LOG_LEVEL": "planted-level",
+    "NOTIFIER_LOG_FORMAT": "xml",
+}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(arguments, id=" ".join(arguments))
+        for arguments in (
+            ("db", "upgrade"),
+            ("db", "check"),
+            ("serve",),
+            ("work", "--once"),
+            ("doctor",),
+            ("courses", "list"),
+            ("grades", "import", "-"),
+            ("endpoints", "list"),
+            ("deliveries", "list"),
+        )
+    ],
+)
+def test_malformed_settings_are_all_named_and_none_shown(
+    command: Notifier, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """Every command exits 2 with one sentence that names each variable and no value."""
+    for name, value in MALFORMED.items():
+        monkeypatch.setenv(name, value)
+
+    result = command(*arguments)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    named = {part.strip().partition(":")[0] for part in result.stderr[7:].split(";")}
+    assert MALFORMED.keys() <= named
+    assert "planted" not in result.output
+
+
+def test_a_lease_shorter_than_an_attempt_is_refused(
+    command: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two settings that contradict each other are both named."""
+    monkeypatch.setenv("NOTIFIER_LEASE", "19")
+
+    result = command("work", "--once")
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(
+        "error: NOTIFIER_LEASE must be longer than NOTIFIER_ATTEMPT_DEADLINE by 5 seconds or more\n"
+    )
+
+
+def test_settings_come_from_a_file(command: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`.env` is read where the environment says nothing, and the environment goes first."""
+    monkeypatch.delenv("NOTIFIER_ADMIN_KEY")
+    Path(".env").write_text(
+        "NOTIFIER_ADMIN_KEY=0123456789abcdef0123456789abcdef\n"
+        "NOTIFIER_ENCRYPTION_KEYS=wrong\n"
+        "NOTIFIER_DATABASE_URL=sqlite:///from-file.db\n"
+        "RECEIVER_ANYTHING=belongs to the other service\n",
+        encoding="utf-8",
+    )
+
+    result = command("db", "upgrade")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert Path("from-file.db").exists()
+
+
+def every_command(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Return the words of every command and group below a group, and of itself."""
+    found = [path]
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found += every_command(command, (*path, name))
+        else:
+            found.append((*path, name))
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, id=" ".join(path) or "notifier") for path in every_command(main)]
+)
+def test_help_needs_no_settings_and_shows_none(
+    command: Notifier, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...]
+) -> None:
+    """--help explains each command to whoever has set up nothing yet, and reads no secret."""
+    told = command(*path, "--help")
+    monkeypatch.delenv("NOTIFIER_ADMIN_KEY")
+    monkeypatch.delenv("NOTIFIER_ENCRYPTION_KEYS")
+
+    result = command(*path, "-h")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == told.stdout
+    assert result.stdout.startswith(f"Usage: {' '.join(('notifier', *path))} ")
+    assert "planted" not in result.stdout
+
+
+def test_what_lists_or_reports_offers_json() -> None:
+    """Every command that lists, shows or reports can be read by a program."""
+    offered = {
+        path
+        for path in every_command(main)
+        if any(parameter.name == "as_json" for parameter in parameters(path))
+    }
+
+    silent = set(every_command(main)) - offered
+    assert silent == {
+        (),
+        ("db",),
+        ("courses",),
+        ("grades",),
+        ("endpoints",),
+        ("deliveries",),
+        ("db", "upgrade"),
+        ("db", "reseal"),
+        ("serve",),
+        ("work",),
+        ("endpoints", "disable"),
+        ("endpoints", "enable"),
+    }
+
+
+def parameters(path: tuple[str, ...]) -> list[click.Parameter]:
+    """Return the parameters of the command that the words name."""
+    found: click.Command = main
+    for word in path:
+        assert isinstance(found, click.Group)
+        found = found.commands[word]
+    return found.params
+
+
+def test_a_planted_secret_shows_up_nowhere(
+    notifier: Notifier, told: Told, rows: Rows, sink: Any, tmp_path: Path
+) -> None:
+    """Tokens, secrets and keys are shown once and stand nowhere else: output, logs, tables."""
+    sink.answer(SimpleNamespace(status=422, headers={}, body=b"", after=None))
+    first = told("courses", "add", "CS101", "--title", "x")["token"]
+    old = told("endpoints", "add", sink.url())["secret"]
+    second = told("courses", "regenerate-token", "CS101")["token"]
+    new = told("endpoints", "rotate-secret", 1)["secret"]
+    sink.answer(SimpleNamespace(status=422, headers={}, body=f"{new} {first}".encode(), after=None))
+    planted = {
+        *(token for token in (first, second)),
+        *(CourseToken.parse(token).secret for token in (first, second)),
+        *(part for secret in (old, new) for part in (secret, secret.removeprefix("whsec_"))),
+        os.environ["NOTIFIER_ADMIN_KEY"],
+        os.environ["NOTIFIER_ENCRYPTION_KEYS"],
+    }
+
+    said = [
+        notifier(*arguments)
+        for arguments in (
+            ("work", "--once"),
+            ("courses", "list", "--json"),
+            ("courses", "show", "CS101"),
+            ("courses", "show", "CS101", "--json"),
+            ("courses", "add", "CS101", "--title", "again"),
+            ("courses", "delete", "CS101"),
+            ("work", "--once"),
+            ("endpoints", "list"),
+            ("endpoints", "list", "--json"),
+            ("endpoints", "add", sink.url()),
+            ("endpoints", "ping", 1),
+            ("deliveries", "list"),
+            ("deliveries", "list", "--json"),
+            *(("deliveries", "show", number, "--json") for number in (1, 2)),
+            ("deliveries", "replay", "--status", "dead"),
+            ("db", "check"),
+            ("db", "reseal"),
+            ("doctor",),
+            ("doctor", "--json"),
+        )
+    ]
+
+    stored = json.dumps(rows())
+    for secret in planted:
+        assert not [one.output for one in said if secret in one.output]
+        assert secret not in stored
+    assert "delivery is dead" in said[0].stderr
+    assert "delivery is dead" in said[6].stderr
+    assert "[redacted] [redacted]" in said[6].stderr
+    for heard in sink.heard:
+        sent = heard.body.decode() + str(heard.headers) + heard.path
+        assert not [secret for secret in planted if secret in sent]

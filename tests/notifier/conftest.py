@@ -1,0 +1,426 @@
+"""eAssessment under test: its database, its factories, and sinks that hear what it sends."""
+
+import contextlib
+import secrets
+import socket
+import socketserver
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+
+from contract.grades import Score
+from contract.signature import Secret
+from contract.tokens import CourseToken
+from foundation.database import Database
+from foundation.schema import Schema
+from foundation.vault import Vault
+from notifier import courses, deliveries, endpoints, outbox, signals
+from notifier.db import SOURCE
+from notifier.deliveries import Claimed
+from notifier.models import SCHEMA, Attempt, Delivery, DeliveryStatus, Endpoint, Event
+from notifier.transport import Transport
+
+NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
+SITE = "eassessment.example.ac.uk"
+BODY = '{"type":"course.deleted"}'
+
+
+@pytest.fixture
+def database_url(make_database_url: Callable[[Schema], str]) -> str:
+    """The URL of an empty, migrated database, for tests that open it more than once."""
+    return make_database_url(SCHEMA)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """eAssessment's database, empty."""
+    opened = Database(database_url, info={SOURCE: SITE})
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def vault() -> Vault:
+    """A vault with one key."""
+    return Vault(SecretStr(Fernet.generate_key().decode()))
+
+
+@pytest.fixture(autouse=True)
+def subscribed() -> Iterator[None]:
+    """Connect the outbox, whatever a test before this one did, and leave it connected."""
+    outbox.subscribe()
+    yield
+    outbox.subscribe()
+
+
+@pytest.fixture
+def nobody_listens() -> None:
+    """Take the outbox from the signals; `subscribed` connects it again."""
+    signals.course_deleted.disconnect(outbox.on_course_deleted)
+    signals.token_regenerated.disconnect(outbox.on_token_regenerated)
+
+
+MakeCourse = Callable[..., CourseToken]
+
+
+@pytest.fixture
+def make_course(database: Database) -> MakeCourse:
+    """Return what adds a course, and returns its token."""
+
+    def make(course_id: str = "CS101-2026", **overrides: Any) -> CourseToken:
+        given = {"title": "Introduction to Programming", "now": NINE, **overrides}
+        with database.writing() as session:
+            return courses.add_course(session, course_id, **given)
+
+    return make
+
+
+@dataclass(frozen=True)
+class Registered:
+    """An endpoint as its owner knows it."""
+
+    id: int
+    url: str
+    secret: Secret
+
+
+MakeEndpoint = Callable[..., Registered]
+
+
+@pytest.fixture
+def make_endpoint(database: Database, vault: Vault) -> MakeEndpoint:
+    """Return what registers an endpoint; `disabled` disables it at once."""
+
+    def make(url: str | None = None, *, disabled: bool = False, **overrides: Any) -> Registered:
+        if url is None:
+            url = f"https://elms.example.ac.uk/webhooks/{secrets.token_hex(4)}"
+        with database.writing() as session:
+            given = {"vault": vault, "now": NINE, **overrides}
+            endpoint, secret = endpoints.register(session, url, **given)
+            if disabled:
+                endpoints.disable(session, endpoint.id, "out of order", now=NINE)
+            return Registered(endpoint.id, url, secret)
+
+    return make
+
+
+MakeDelivery = Callable[..., int]
+
+
+@pytest.fixture
+def make_delivery(database: Database) -> MakeDelivery:
+    """Return what writes an event with one delivery of it, due at `NINE`, and returns its id."""
+
+    def make(endpoint_id: int, **overrides: Any) -> int:
+        event = {
+            "id": outbox.new_webhook_id(),
+            "type": "course.deleted",
+            "course_id": "CS101-2026",
+            "course_version": 2,
+            "body": BODY,
+            "occurred_at": NINE,
+        }
+        delivery = {
+            "status": DeliveryStatus.PENDING,
+            "attempts": 0,
+            "due_at": NINE,
+            "created_at": NINE,
+        }
+        for name, value in overrides.items():
+            (event if name in event and name != "id" else delivery)[name] = value
+        with database.writing() as session:
+            session.add(Event(**event))
+            session.flush()
+            row = Delivery(event_id=event["id"], endpoint_id=endpoint_id, **delivery)
+            session.add(row)
+            session.flush()
+            return row.id
+
+    return make
+
+
+@pytest.fixture
+def delivery_of(database: Database) -> Callable[[int], Delivery]:
+    """Return what reads a delivery as it stands in the database now."""
+
+    def read(delivery_id: int) -> Delivery:
+        with database.reading() as session:
+            return session.get_one(Delivery, delivery_id)
+
+    return read
+
+
+@pytest.fixture
+def attempts_of(database: Database) -> Callable[[int], list[Attempt]]:
+    """Return what reads the attempts of a delivery, the oldest first."""
+
+    def read(delivery_id: int) -> list[Attempt]:
+        with database.reading() as session:
+            query = session.query(Attempt).filter_by(delivery_id=delivery_id)
+            return list(query.order_by(Attempt.id))
+
+    return read
+
+
+@pytest.fixture
+def endpoint_of(database: Database) -> Callable[[int], Endpoint]:
+    """Return what reads an endpoint as it stands in the database now."""
+
+    def read(endpoint_id: int) -> Endpoint:
+        with database.reading() as session:
+            return session.get_one(Endpoint, endpoint_id)
+
+    return read
+
+
+@pytest.fixture
+def claim(database: Database) -> Callable[..., list[Claimed]]:
+    """Return what claims in a transaction of its own; at `NINE`, for a minute, all there is."""
+
+    def take(**overrides: Any) -> list[Claimed]:
+        given = {
+            "limit": 1000,
+            "per_endpoint": 1000,
+            "busy": {},
+            "lease": timedelta(seconds=60),
+            "now": NINE,
+            **overrides,
+        }
+        with database.writing() as session:
+            return deliveries.claim(session, **given)
+
+    return take
+
+
+def make_score(**overrides: Any) -> Score:
+    """Return Ada's score, 7.5 of 10, but for the overrides."""
+    given = {
+        "user_id": "ada",
+        "score_given": Decimal("7.5"),
+        "score_maximum": Decimal(10),
+        "timestamp": NINE,
+        **overrides,
+    }
+    return Score(**given)
+
+
+@pytest.fixture
+def make_transport() -> Iterator[Callable[..., Transport]]:
+    """Return what makes a transport; its connections are closed after the test."""
+    made: list[Transport] = []
+
+    def make(**overrides: Any) -> Transport:
+        made.append(
+            Transport(**{"connect_timeout": 2.0, "deadline": 5.0, "connections": 8, **overrides})
+        )
+        return made[-1]
+
+    yield make
+    for transport in made:
+        transport.close()
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One request as it came in: its headers in lower case, its exact body."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    connection: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a sink answers; with `after`, not before that is set."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b'{"outcome":"applied"}'
+    after: threading.Event | None = None
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    """A loopback server that counts its connections and, closed, leaves none open."""
+
+    daemon_threads = False
+    request_queue_size = 64
+
+    def __init__(self, behave: Callable[[socket.socket, int], None]) -> None:
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+        self.connections = 0
+        self.stopped = threading.Event()
+        self._behave = behave
+        self._open: set[socket.socket] = set()
+        # The poll is how long `shutdown` may take.
+        self._loop = threading.Thread(target=self.serve_forever, args=(0.005,))
+        self._loop.start()
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        self.connections += 1
+        self._open.add(request)
+        with contextlib.suppress(OSError):
+            self._behave(request, self.connections)
+        self._open.discard(request)
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.shutdown()
+        self._loop.join()
+        for one in list(self._open):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self.server_close()
+
+
+class Sink:
+    """An endpoint on loopback: hears every request, answers what it was told to.
+
+    Replies are taken in order, those of a path before those of any; without one it answers 200.
+    """
+
+    def __init__(self) -> None:
+        self.heard: list[Heard] = []
+        self._replies: defaultdict[str | None, deque[Reply]] = defaultdict(deque)
+        self._always: dict[str | None, Reply] = {}
+        self._changed = threading.Condition()
+        self._server = _Server(self._serve)
+
+    def url(self, path: str = "/webhooks") -> str:
+        """Return the URL of a path of this sink."""
+        return f"http://127.0.0.1:{self._server.port}{path}"
+
+    def answer(self, *replies: Reply, path: str | None = None) -> None:
+        """Answer the next requests so, one each."""
+        self._replies[path].extend(replies)
+
+    def always(self, reply: Reply, path: str | None = None) -> None:
+        """Answer every request so for which nothing else is laid down."""
+        self._always[path] = reply
+
+    @property
+    def connections(self) -> int:
+        """How many connections were opened."""
+        return self._server.connections
+
+    def wait_for(self, count: int, path: str | None = None) -> list[Heard]:
+        """Return the requests to a path once there are so many; fail after ten seconds."""
+
+        def of_path() -> list[Heard]:
+            return [one for one in self.heard if path is None or one.path == path]
+
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(of_path()) >= count, timeout=10)
+            return of_path()
+
+    def stop(self) -> None:
+        """Close the sink and what is connected to it."""
+        for reply in (*self._always.values(), *(r for q in self._replies.values() for r in q)):
+            if reply.after is not None:
+                reply.after.set()
+        self._server.stop()
+
+    def _hear(self, one: Heard) -> Reply:
+        with self._changed:
+            self.heard.append(one)
+            self._changed.notify_all()
+            for path in (one.path, None):
+                if self._replies[path]:
+                    return self._replies[path].popleft()
+            return self._always.get(one.path) or self._always.get(None) or Reply()
+
+    def _serve(self, request: socket.socket, number: int) -> None:
+        hear, stopped = self._hear, self._server.stopped
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_POST(self) -> None:
+                length = int(self.headers.get("Content-Length", 0))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                body = self.rfile.read(length)
+                reply = hear(Heard(self.command, self.path, headers, body, number))
+                if reply.after is not None and not reply.after.wait(10):
+                    stopped.wait(10)
+                self.send_response(reply.status)
+                for name, value in {
+                    "Content-Length": str(len(reply.body)),
+                    **reply.headers,
+                }.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(reply.body)
+
+            def log_message(self, *args: Any) -> None:
+                """Say nothing: the tests look at what was heard."""
+
+        Handler(request, ("127.0.0.1", 0), self._server)
+
+
+@pytest.fixture
+def make_sink() -> Iterator[Callable[[], Sink]]:
+    """Return what opens a sink; closed after the test."""
+    made: list[Sink] = []
+
+    def make() -> Sink:
+        made.append(Sink())
+        return made[-1]
+
+    yield make
+    for sink in made:
+        sink.stop()
+
+
+@pytest.fixture
+def sink(make_sink: Callable[[], Sink]) -> Sink:
+    """An open sink."""
+    return make_sink()
+
+
+class RawSink:
+    """A listener that treats each connection as it is told to, byte by byte."""
+
+    def __init__(self, behave: Callable[[socket.socket, threading.Event], None]) -> None:
+        self._server = _Server(lambda request, _: behave(request, self._server.stopped))
+
+    @property
+    def connections(self) -> int:
+        """How many connections were opened."""
+        return self._server.connections
+
+    def url(self, scheme: str = "http") -> str:
+        """Return the URL of this listener."""
+        return f"{scheme}://127.0.0.1:{self._server.port}/webhooks"
+
+    def stop(self) -> None:
+        """Close the listener and what is connected to it."""
+        self._server.stop()
+
+
+@pytest.fixture
+def make_raw_sink() -> Iterator[Callable[..., RawSink]]:
+    """Return what opens a raw listener with a behaviour; closed after the test."""
+    made: list[RawSink] = []
+
+    def make(behave: Callable[[socket.socket, threading.Event], None]) -> RawSink:
+        made.append(RawSink(behave))
+        return made[-1]
+
+    yield make
+    for raw in made:
+        raw.stop()

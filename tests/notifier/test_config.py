@@ -1,0 +1,138 @@
+"""eAssessment's settings: what they are for, what they are unless set, what they refuse."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from foundation.errors import ConfigurationError
+from foundation.settings import load
+from notifier.config import Settings
+
+GIVEN = {
+    "admin_key": "planted-admin-key-0123456789abcdef",
+    "encryption_keys": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+}
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work where no `.env` lies and nothing is set."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"NOTIFIER_{name.upper()}", raising=False)
+
+
+def make_settings(**overrides: Any) -> Settings:
+    """Return settings with the secrets in them."""
+    return Settings(**{**GIVEN, **overrides})
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, id=name) for name in Settings.model_fields])
+def test_every_setting_says_what_it_is_for(name: str) -> None:
+    """Each one is described by a sentence, which .env.example and the README show."""
+    description = Settings.model_fields[name].description
+
+    assert description
+    assert description.endswith(".")
+
+
+def test_two_secrets_are_all_that_must_be_set() -> None:
+    """SQLite is the default, and everything else has one."""
+    settings = make_settings()
+
+    assert settings.database_url.get_secret_value() == "sqlite:///notifier.db"
+    assert settings.source == "eassessment"
+    assert {name for name, field in Settings.model_fields.items() if field.is_required()} == {
+        "admin_key",
+        "encryption_keys",
+    }
+
+
+def test_no_setting_shows_a_secret() -> None:
+    """Keys and the database's password stay out of what prints the settings."""
+    settings = make_settings(database_url="postgresql://me:planted-password@host/x")
+
+    shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+
+    for secret in (*GIVEN.values(), "planted-password"):
+        assert secret not in shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("sqlite://", id="in memory"),
+        pytest.param("sqlite:///:memory:", id="in memory, by name"),
+        pytest.param("mysql://me@host/x", id="another database"),
+        pytest.param("postgresql+asyncpg://me@host/x", id="another driver"),
+        pytest.param("postgresql://me@host", id="no database named"),
+        pytest.param("postgresql://me@host:planted/x", id="a port that is none"),
+        pytest.param("", id="empty"),
+    ],
+)
+def test_a_database_that_cannot_serve_is_refused(url: str) -> None:
+    """Only a file of SQLite and a database of PostgreSQL keep what several processes share."""
+    with pytest.raises(ValidationError, match="expected sqlite:///FILE or postgresql") as caught:
+        make_settings(database_url=url)
+
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("deadline", "lease"),
+    [
+        pytest.param(15.0, 19.9, id="too short"),
+        pytest.param(60.0, 60.0, id="no longer than an attempt"),
+    ],
+)
+def test_a_lease_outlasts_an_attempt(deadline: float, lease: float) -> None:
+    """An attempt that may run longer than its lease would be made twice."""
+    with pytest.raises(
+        ValidationError,
+        match="NOTIFIER_LEASE must be longer than NOTIFIER_ATTEMPT_DEADLINE by 5 seconds or more",
+    ):
+        make_settings(attempt_deadline=deadline, lease=lease)
+
+
+def test_a_lease_with_just_its_margin_is_taken() -> None:
+    """Five seconds beyond the deadline are enough to settle."""
+    assert make_settings(attempt_deadline=15.0, lease=20.0).lease == 20.0
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("a b", id="a space"),
+        pytest.param("../x", id="dots and a slash"),
+        pytest.param("-x", id="looks like an option"),
+        pytest.param("x\n", id="a line break"),
+        pytest.param("x" * 101, id="too long"),
+    ],
+)
+def test_a_source_that_no_path_can_hold_is_refused(source: str) -> None:
+    """The name stands in ELMS's URL, so it is letters, digits, dots and dashes."""
+    with pytest.raises(ValidationError, match="source"):
+        make_settings(source=source)
+
+
+def test_all_faults_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sets up a service mends everything in one go, and no value is shown."""
+    monkeypatch.setenv("NOTIFIER_ADMIN_KEY", "planted")
+    monkeypatch.setenv("NOTIFIER_PORT", "planted")
+
+    with pytest.raises(ConfigurationError) as caught:
+        load(Settings)
+
+    named = {fault.partition(":")[0] for fault in str(caught.value).split("; ")}
+    assert named == {"NOTIFIER_ADMIN_KEY", "NOTIFIER_ENCRYPTION_KEYS", "NOTIFIER_PORT"}
+    assert "planted" not in str(caught.value)
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    """What a process was set up with holds until it ends."""
+    settings = make_settings()
+
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.port = 1

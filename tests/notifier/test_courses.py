@@ -1,0 +1,311 @@
+"""Courses: added once, versions that grow by one, every generation of a token kept."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select
+
+from foundation.database import Database
+from notifier import courses, signals
+from notifier.errors import CourseDeletedError, CourseExistsError, CourseUnknownError
+from notifier.models import Course, Delivery, Event, IssuedToken
+from notifier.signals import CourseChange, UnheardError
+from tests.notifier.conftest import NINE, MakeCourse, MakeEndpoint
+
+TEN = NINE + timedelta(hours=1)
+
+
+def tokens_of(database: Database, course_id: str) -> list[IssuedToken]:
+    """Return every generation of a course's token, the oldest first."""
+    with database.reading() as session:
+        return list(courses.get_course(session, course_id).tokens)
+
+
+def stored(database: Database, course_id: str) -> Course:
+    """Return a course as it stands in the database now."""
+    with database.reading() as session:
+        return courses.get_course(session, course_id)
+
+
+def count_events(database: Database) -> int:
+    """Return how many events there are."""
+    with database.reading() as session:
+        return session.scalar(select(func.count()).select_from(Event)) or 0
+
+
+def test_new_course_starts_at_version_1(database: Database, make_course: MakeCourse) -> None:
+    """A course that was added stands at version 1, with its title and no deletion."""
+    make_course("CS101", title="Programmieren für Anfänger")
+
+    course = stored(database, "CS101")
+    assert (course.version, course.grades_version, course.deleted_at) == (1, 0, None)
+    assert (course.title, course.created_at) == ("Programmieren für Anfänger", NINE)
+
+
+def test_adding_a_course_is_no_event(database: Database, make_course: MakeCourse) -> None:
+    """Nobody is told of a course that was added."""
+    make_course()
+
+    assert count_events(database) == 0
+
+
+def test_secret_of_a_token_is_stored_hashed(database: Database, make_course: MakeCourse) -> None:
+    """Of a token's secret only the SHA-256 is stored."""
+    token = make_course()
+
+    (issued,) = tokens_of(database, "CS101-2026")
+    assert (issued.token_id, issued.secret_sha256) == (token.token_id, token.secret_sha256())
+    assert token.secret not in str(vars(issued))
+
+
+def test_course_id_is_taken_once(database: Database, make_course: MakeCourse) -> None:
+    """A course id that is in use is refused, and the course stays as it was."""
+    make_course("CS101", title="The first")
+
+    with pytest.raises(CourseExistsError) as refused:
+        make_course("CS101", title="The second")
+
+    assert str(refused.value) == "the course id 'CS101' is taken"
+    assert stored(database, "CS101").title == "The first"
+    assert len(tokens_of(database, "CS101")) == 1
+
+
+def test_deleted_course_keeps_its_id(database: Database, make_course: MakeCourse) -> None:
+    """A deleted course's id is not given to another one."""
+    make_course("CS101")
+    with database.writing() as session:
+        courses.delete_course(session, "CS101", now=TEN)
+
+    with pytest.raises(CourseExistsError, match="the course id 'CS101' is taken"):
+        make_course("CS101")
+
+
+def test_course_ids_differ_by_case(database: Database, make_course: MakeCourse) -> None:
+    """Course ids are opaque: CS101 and cs101 are two courses on every database."""
+    make_course("CS101", title="Upper")
+    make_course("cs101", title="lower")
+
+    assert stored(database, "CS101").title == "Upper"
+    assert stored(database, "cs101").title == "lower"
+
+
+@pytest.mark.parametrize("change", [courses.delete_course, courses.regenerate_token])
+def test_course_that_never_was_cannot_change(database: Database, change: object) -> None:
+    """To change a course that never was is refused, and the words name it."""
+    with database.writing() as session, pytest.raises(CourseUnknownError) as refused:
+        change(session, "CS999", now=TEN)  # type: ignore[operator]
+
+    assert str(refused.value) == "there is no course 'CS999'"
+    assert refused.value.facts == {"course_id": "CS999"}
+
+
+def test_deletion_is_remembered(database: Database, make_course: MakeCourse) -> None:
+    """A deleted course remains, with the moment of its deletion and the next version."""
+    make_course("CS101")
+
+    with database.writing() as session:
+        courses.delete_course(session, "CS101", now=TEN)
+
+    course = stored(database, "CS101")
+    assert (course.version, course.deleted_at) == (2, TEN)
+
+
+def test_deletion_leaves_the_token_as_it_was(database: Database, make_course: MakeCourse) -> None:
+    """A deletion supersedes no token, so that its bearer is told of the deletion."""
+    token = make_course("CS101")
+
+    with database.writing() as session:
+        courses.delete_course(session, "CS101", now=TEN)
+
+    (issued,) = tokens_of(database, "CS101")
+    assert (issued.token_id, issued.superseded_at) == (token.token_id, None)
+
+
+@pytest.mark.parametrize("change", [courses.delete_course, courses.regenerate_token])
+def test_deletion_is_final(database: Database, make_course: MakeCourse, change: object) -> None:
+    """A deleted course cannot be deleted or given a token again; the words say since when."""
+    make_course("CS101")
+    with database.writing() as session:
+        courses.delete_course(session, "CS101", now=TEN)
+
+    with database.writing() as session, pytest.raises(CourseDeletedError) as refused:
+        change(session, "CS101", now=TEN)  # type: ignore[operator]
+
+    assert str(refused.value) == "the course 'CS101' was deleted at 2026-11-22 10:00:00 UTC"
+    assert refused.value.facts == {
+        "course_id": "CS101",
+        "course_version": 2,
+        "deleted_at": TEN,
+    }
+    assert (stored(database, "CS101").version, count_events(database)) == (2, 1)
+
+
+def test_every_generation_of_a_token_is_kept(database: Database, make_course: MakeCourse) -> None:
+    """A regeneration adds a token and marks the one before, and only that, as superseded."""
+    first = make_course("CS101")
+    made = []
+    for hours in (1, 2):
+        with database.writing() as session:
+            at = NINE + timedelta(hours=hours)
+            made.append(courses.regenerate_token(session, "CS101", now=at))
+
+    assert [(one.token_id, one.superseded_at) for one in tokens_of(database, "CS101")] == [
+        (first.token_id, NINE + timedelta(hours=1)),
+        (made[0].token_id, NINE + timedelta(hours=2)),
+        (made[1].token_id, None),
+    ]
+    assert len({first.secret, *(one.secret for one in made)}) == 3
+
+
+def test_regeneration_leaves_other_courses_alone(
+    database: Database, make_course: MakeCourse
+) -> None:
+    """A regeneration supersedes no token of another course."""
+    make_course("CS101")
+    make_course("CS102")
+
+    with database.writing() as session:
+        courses.regenerate_token(session, "CS101", now=TEN)
+
+    assert [one.superseded_at for one in tokens_of(database, "CS102")] == [None]
+    assert stored(database, "CS102").version == 1
+
+
+def test_versions_grow_by_one(database: Database, make_course: MakeCourse) -> None:
+    """Every regeneration and the deletion take the next version, with no gap."""
+    make_course("CS101")
+    versions = []
+    for change in (courses.regenerate_token, courses.regenerate_token, courses.delete_course):
+        with database.writing() as session:
+            change(session, "CS101", now=TEN)
+        versions.append(stored(database, "CS101").version)
+
+    assert versions == [2, 3, 4]
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+def test_version_is_taken_under_the_row_as_it_stands(
+    database: Database, make_course: MakeCourse
+) -> None:
+    """Who looked at a course before another changed it takes the version after that one's.
+
+    On SQLite nobody can come between: who means to write waits before reading.
+    """
+    make_course("CS101")
+
+    with database.writing() as session:
+        seen = courses.get_course(session, "CS101")
+        with database.writing() as other:
+            courses.regenerate_token(other, "CS101", now=TEN)
+        courses.delete_course(session, "CS101", now=TEN)
+        version = seen.version
+
+    assert version == 3
+    with database.reading() as session:
+        told = session.scalars(select(Event.course_version).order_by(Event.course_version))
+        assert list(told) == [2, 3]
+
+
+def test_change_reaches_the_subscribers(database: Database, make_course: MakeCourse) -> None:
+    """The signal carries the version that the change made and the id of the present token."""
+    heard: list[CourseChange] = []
+
+    def listen(session: object, change: CourseChange) -> None:
+        heard.append(change)
+
+    make_course("CS101")
+    with (
+        signals.token_regenerated.connected_to(listen),
+        signals.course_deleted.connected_to(listen),
+    ):
+        with database.writing() as session:
+            token = courses.regenerate_token(session, "CS101", now=TEN)
+        with database.writing() as session:
+            courses.delete_course(session, "CS101", now=TEN)
+
+    assert heard == [
+        CourseChange("CS101", 2, TEN, token.token_id),
+        CourseChange("CS101", 3, TEN, token.token_id),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "signal"),
+    [
+        pytest.param(courses.delete_course, "course-deleted", id="deletion"),
+        pytest.param(courses.regenerate_token, "token-regenerated", id="regeneration"),
+    ],
+)
+def test_change_that_nobody_hears_is_refused(
+    database: Database,
+    make_course: MakeCourse,
+    nobody_listens: None,
+    change: object,
+    signal: str,
+) -> None:
+    """Without a subscriber a change is refused, and the course stays as it was."""
+    make_course("CS101")
+
+    with pytest.raises(UnheardError) as refused, database.writing() as session:
+        change(session, "CS101", now=TEN)  # type: ignore[operator]
+
+    assert str(refused.value) == (
+        f"nobody subscribes to {signal}: `outbox.subscribe()` was not called"
+    )
+    course = stored(database, "CS101")
+    assert (course.version, course.deleted_at) == (1, None)
+    assert [one.superseded_at for one in tokens_of(database, "CS101")] == [None]
+
+
+def test_statements_of_a_change_do_not_grow(
+    database: Database, make_course: MakeCourse, make_endpoint: MakeEndpoint
+) -> None:
+    """A deletion takes as many statements for 20 endpoints as for one."""
+    counts = []
+    for number, more in enumerate((1, 19)):
+        for _ in range(more):
+            make_endpoint()
+        make_course(f"CS{number}")
+        before = database.statements
+        with database.writing() as session:
+            courses.delete_course(session, f"CS{number}", now=TEN)
+        counts.append(database.statements - before)
+
+    assert counts[0] == counts[1]
+    with database.reading() as session:
+        assert session.scalar(select(func.count()).select_from(Delivery)) == 21
+
+
+def test_courses_are_listed_by_id(database: Database, make_course: MakeCourse) -> None:
+    """Courses are listed by id, so many at a time, beginning after the last one seen."""
+    for course_id in ("CS3", "CS1", "CS2"):
+        make_course(course_id)
+
+    with database.reading() as session:
+        first = courses.list_courses(session, limit=2)
+        then = courses.list_courses(session, after=first[-1].course_id, limit=2)
+
+    assert [one.course_id for one in (*first, *then)] == ["CS1", "CS2", "CS3"]
+
+
+@pytest.mark.parametrize(
+    ("deleted", "listed"),
+    [
+        pytest.param(None, ["CS1", "CS2"], id="all"),
+        pytest.param(True, ["CS1"], id="deleted"),
+        pytest.param(False, ["CS2"], id="present"),
+    ],
+)
+def test_list_tells_the_deleted_from_the_others(
+    database: Database, make_course: MakeCourse, deleted: bool | None, listed: list[str]
+) -> None:
+    """A list holds the deleted courses, the others, or all."""
+    for course_id in ("CS1", "CS2"):
+        make_course(course_id)
+    with database.writing() as session:
+        courses.delete_course(session, "CS1", now=TEN)
+
+    with database.reading() as session:
+        found = courses.list_courses(session, deleted=deleted)
+
+    assert [one.course_id for one in found] == listed

@@ -1,0 +1,396 @@
+"""Endpoints: which URLs, which secrets, and what disabling and enabling do to deliveries."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+from sqlalchemy import select
+
+from foundation.database import Database
+from foundation.errors import SealError
+from foundation.vault import Vault
+from notifier import endpoints
+from notifier.deliveries import Claimed
+from notifier.errors import EndpointExistsError, EndpointUnknownError, EndpointUrlError
+from notifier.models import Delivery, DeliveryStatus, Endpoint, EndpointSecret
+from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
+
+TEN = NINE + timedelta(hours=1)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def secrets_at(database: Database, vault: Vault) -> Callable[..., list[str]]:
+    """Return what opens the secrets that sign for an endpoint at a moment."""
+
+    def opened(endpoint_id: int, now: object) -> list[str]:
+        with database.reading() as session:
+            sealed = endpoints.sealed_secrets(session, [endpoint_id], now=now)  # type: ignore[arg-type]
+        return [vault.open(one) for one in sealed.get(endpoint_id, ())]
+
+    return opened
+
+
+def rotate(database: Database, vault: Vault, endpoint_id: int, **overrides: object) -> str:
+    """Rotate an endpoint's secret at nine, with an hour's overlap; return the new one."""
+    given = {"overlap": HOUR, "vault": vault, "now": NINE, **overrides}
+    with database.writing() as session:
+        return endpoints.rotate_secret(session, endpoint_id, **given).reveal()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://elms.example.ac.uk/webhooks/eassessment",
+        "http://127.0.0.1:8002/webhooks/eassessment",
+        "https://[2001:db8::1]:8443/w",
+        "https://elms.example.ac.uk/w?site=1&x=%20",
+        "https://elms.example.ac.uk",
+    ],
+)
+def test_http_url_with_a_host_can_be_registered(
+    make_endpoint: MakeEndpoint, endpoint_of: Callable[[int], Endpoint], url: str
+) -> None:
+    """Any http or https URL with a host becomes an enabled endpoint, as it was written."""
+    made = make_endpoint(url)
+
+    endpoint = endpoint_of(made.id)
+    assert (endpoint.url, endpoint.event_types, endpoint.created_at) == (url, None, NINE)
+    assert (endpoint.disabled_at, endpoint.disabled_reason) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        pytest.param("", "'' is not an http or https URL with a host", id="empty"),
+        pytest.param(
+            "elms.example.ac.uk/w",
+            "'elms.example.ac.uk/w' is not an http or https URL with a host",
+            id="no scheme",
+        ),
+        pytest.param(
+            "ftp://elms.example.ac.uk/",
+            "'ftp://elms.example.ac.uk/' is not an http or https URL with a host",
+            id="ftp",
+        ),
+        pytest.param(
+            "file:///etc/passwd",
+            "'file:///etc/passwd' is not an http or https URL with a host",
+            id="file",
+        ),
+        pytest.param(
+            "http:///w", "'http:///w' is not an http or https URL with a host", id="no host"
+        ),
+        pytest.param(
+            "http://elms:0/w",
+            "'http://elms:0/w' is not an http or https URL with a host",
+            id="port 0",
+        ),
+        pytest.param(
+            "http://elms:99999/w",
+            "the URL cannot be read: Port out of range 0-65535",
+            id="port 99999",
+        ),
+        pytest.param("http://[::1/w", "the URL cannot be read: Invalid IPv6 URL", id="a bracket"),
+        pytest.param(
+            "https://user:pass@elms/w",
+            "the URL holds user info or a fragment, which is never sent",
+            id="user and password",
+        ),
+        pytest.param(
+            "https://@elms/w",
+            "the URL holds user info or a fragment, which is never sent",
+            id="an empty user",
+        ),
+        pytest.param(
+            "https://elms/w#x",
+            "the URL holds user info or a fragment, which is never sent",
+            id="a fragment",
+        ),
+        pytest.param(
+            "http://elms/a b",
+            "the URL holds a space, a backslash or a control character",
+            id="a space",
+        ),
+        pytest.param(
+            "http://elms\\.example/w",
+            "the URL holds a space, a backslash or a control character",
+            id="a backslash",
+        ),
+        pytest.param(
+            "http://elms/\u202ew",
+            "the URL holds a space, a backslash or a control character",
+            id="right to left",
+        ),
+    ],
+)
+def test_url_that_cannot_be_an_endpoint_is_refused(
+    database: Database, make_endpoint: MakeEndpoint, url: str, words: str
+) -> None:
+    """Another URL is refused with what is wrong with it, and nothing is registered."""
+    with pytest.raises(EndpointUrlError) as refused:
+        make_endpoint(url)
+
+    assert str(refused.value) == words
+    with database.reading() as session:
+        assert endpoints.list_all(session) == []
+
+
+def test_password_in_a_url_is_not_repeated(make_endpoint: MakeEndpoint) -> None:
+    """The refusal of a URL with a password does not repeat the password."""
+    with pytest.raises(EndpointUrlError) as refused:
+        make_endpoint("https://user:hunter2@elms/w")
+
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_url_is_registered_once(make_endpoint: MakeEndpoint, disabled: bool) -> None:
+    """A URL that is registered is refused, enabled or disabled."""
+    make_endpoint("https://elms/w", disabled=disabled)
+
+    with pytest.raises(EndpointExistsError) as refused:
+        make_endpoint("https://elms/w")
+
+    assert str(refused.value) == "https://elms/w is registered already"
+
+
+def test_secret_is_stored_sealed(
+    database: Database, vault: Vault, make_endpoint: MakeEndpoint
+) -> None:
+    """Of an endpoint's secret only its sealed form is stored, and the vault opens it."""
+    made = make_endpoint()
+
+    with database.reading() as session:
+        row = session.scalars(select(EndpointSecret)).one()
+    assert made.secret.reveal() not in row.sealed
+    assert vault.open(row.sealed) == made.secret.reveal()
+
+
+def test_endpoints_are_listed_oldest_first(database: Database, make_endpoint: MakeEndpoint) -> None:
+    """All endpoints are listed, disabled ones too, in the order of their registration."""
+    made = [make_endpoint().id, make_endpoint(disabled=True).id, make_endpoint().id]
+
+    with database.reading() as session:
+        assert [one.id for one in endpoints.list_all(session)] == made
+
+
+@pytest.mark.parametrize("verb", ["get", "disable", "enable", "rotate"])
+def test_endpoint_that_never_was_is_refused(database: Database, vault: Vault, verb: str) -> None:
+    """Whatever is asked of an endpoint that is not there, the refusal names its number."""
+    asked = {
+        "get": lambda session: endpoints.get(session, 99),
+        "disable": lambda session: endpoints.disable(session, 99, "why", now=NINE),
+        "enable": lambda session: endpoints.enable(session, 99, now=NINE),
+        "rotate": lambda session: endpoints.rotate_secret(
+            session, 99, overlap=HOUR, vault=vault, now=NINE
+        ),
+    }
+
+    with database.writing() as session, pytest.raises(EndpointUnknownError) as refused:
+        asked[verb](session)
+
+    assert str(refused.value) == "there is no endpoint 99"
+
+
+def test_disabling_holds_what_is_pending(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    delivery_of: Callable[[int], Delivery],
+    endpoint_of: Callable[[int], Endpoint],
+) -> None:
+    """Disabling holds the endpoint's pending deliveries, and no settled or foreign one."""
+    made, other = make_endpoint(), make_endpoint()
+    pending = make_delivery(made.id)
+    settled = [
+        make_delivery(made.id, status=status)
+        for status in (DeliveryStatus.DELIVERED, DeliveryStatus.DEAD)
+    ]
+    foreign = make_delivery(other.id)
+
+    with database.writing() as session:
+        endpoints.disable(session, made.id, "the receiver answered 410", now=TEN)
+
+    endpoint = endpoint_of(made.id)
+    assert (endpoint.disabled_at, endpoint.disabled_reason) == (TEN, "the receiver answered 410")
+    assert [delivery_of(one).status for one in (pending, *settled, foreign)] == [
+        "held",
+        "delivered",
+        "dead",
+        "pending",
+    ]
+
+
+def test_first_reason_is_kept(
+    database: Database, make_endpoint: MakeEndpoint, endpoint_of: Callable[[int], Endpoint]
+) -> None:
+    """Disabling again leaves the first moment and reason."""
+    made = make_endpoint(disabled=True)
+
+    with database.writing() as session:
+        endpoints.disable(session, made.id, "another reason", now=TEN)
+
+    endpoint = endpoint_of(made.id)
+    assert (endpoint.disabled_at, endpoint.disabled_reason) == (NINE, "out of order")
+
+
+def test_enabling_makes_due_what_was_held(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    delivery_of: Callable[[int], Delivery],
+    endpoint_of: Callable[[int], Endpoint],
+) -> None:
+    """Enabling makes what was held due at once, at the beginning of its schedule."""
+    made, other = make_endpoint(disabled=True), make_endpoint(disabled=True)
+    held = make_delivery(
+        made.id, status=DeliveryStatus.HELD, attempts=7, due_at=NINE + timedelta(days=1)
+    )
+    dead = make_delivery(made.id, status=DeliveryStatus.DEAD)
+    foreign = make_delivery(other.id, status=DeliveryStatus.HELD)
+
+    with database.writing() as session:
+        _, released = endpoints.enable(session, made.id, now=TEN)
+
+    assert released == 1
+    row = delivery_of(held)
+    assert (row.status, row.due_at, row.attempts) == ("pending", TEN, 0)
+    assert [delivery_of(one).status for one in (dead, foreign)] == ["dead", "held"]
+    endpoint = endpoint_of(made.id)
+    assert (endpoint.disabled_at, endpoint.disabled_reason) == (None, None)
+
+
+def test_enabling_what_is_enabled_changes_nothing(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    delivery_of: Callable[[int], Delivery],
+) -> None:
+    """Enabling an enabled endpoint releases none, and leaves a retry where it stands."""
+    made = make_endpoint()
+    waiting = make_delivery(made.id, attempts=3, due_at=TEN)
+
+    with database.writing() as session:
+        _, released = endpoints.enable(session, made.id, now=NINE)
+
+    assert released == 0
+    assert (delivery_of(waiting).attempts, delivery_of(waiting).due_at) == (3, TEN)
+
+
+def test_attempt_under_way_survives_disabling_and_enabling(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    claim: Callable[..., list[Claimed]],
+) -> None:
+    """What is released while its attempt is still under way is not claimed a second time."""
+    made = make_endpoint()
+    make_delivery(made.id)
+    claim()
+
+    with database.writing() as session:
+        endpoints.disable(session, made.id, "for a moment", now=NINE)
+        endpoints.enable(session, made.id, now=NINE)
+
+    assert claim(now=NINE + timedelta(seconds=59)) == []
+
+
+def test_old_secret_signs_until_the_overlap_ends(
+    database: Database,
+    vault: Vault,
+    make_endpoint: MakeEndpoint,
+    secrets_at: Callable[..., list[str]],
+) -> None:
+    """After a rotation both secrets sign, the new one first; after the overlap the new alone."""
+    made = make_endpoint()
+    new = rotate(database, vault, made.id)
+
+    assert secrets_at(made.id, NINE) == [new, made.secret.reveal()]
+    assert secrets_at(made.id, NINE + HOUR - timedelta(microseconds=1)) == [
+        new,
+        made.secret.reveal(),
+    ]
+    assert secrets_at(made.id, NINE + HOUR) == [new]
+
+
+def test_rotation_without_overlap_ends_the_old_secret_at_once(
+    database: Database,
+    vault: Vault,
+    make_endpoint: MakeEndpoint,
+    secrets_at: Callable[..., list[str]],
+) -> None:
+    """With no overlap the new secret signs alone from the first moment."""
+    made = make_endpoint()
+
+    new = rotate(database, vault, made.id, overlap=timedelta(0))
+
+    assert secrets_at(made.id, NINE) == [new]
+
+
+def test_rotation_does_not_lengthen_an_older_overlap(
+    database: Database,
+    vault: Vault,
+    make_endpoint: MakeEndpoint,
+    secrets_at: Callable[..., list[str]],
+) -> None:
+    """A second rotation may end an old secret sooner, never keep it longer."""
+    made = make_endpoint()
+    second = rotate(database, vault, made.id, overlap=HOUR)
+
+    third = rotate(database, vault, made.id, overlap=2 * HOUR)
+    assert secrets_at(made.id, NINE + HOUR) == [third, second]
+
+    fourth = rotate(database, vault, made.id, overlap=HOUR / 2)
+    assert secrets_at(made.id, NINE + HOUR / 2) == [fourth]
+
+
+def test_secrets_of_many_endpoints_come_in_one_statement(
+    database: Database, vault: Vault, make_endpoint: MakeEndpoint
+) -> None:
+    """The secrets of all endpoints of a claim are read at once, each with its own."""
+    made = [make_endpoint() for _ in range(5)]
+    before = database.statements
+
+    with database.reading() as session:
+        sealed = endpoints.sealed_secrets(session, [one.id for one in made], now=NINE)
+
+    assert database.statements - before == 1
+    assert {key: [vault.open(one) for one in secrets] for key, secrets in sealed.items()} == {
+        one.id: [one.secret.reveal()] for one in made
+    }
+
+
+def test_reseal_moves_every_secret_to_the_first_key(
+    database: Database, make_endpoint: MakeEndpoint
+) -> None:
+    """After resealing the old key can go: every secret opens with the new one alone."""
+    old, new = (Fernet.generate_key().decode() for _ in range(2))
+    made = [make_endpoint(vault=Vault(SecretStr(old))) for _ in range(2)]
+
+    with database.writing() as session:
+        count = endpoints.reseal(session, vault=Vault(SecretStr(f"{new},{old}")))
+
+    assert count == 2
+    with database.reading() as session:
+        rows = list(session.scalars(select(EndpointSecret).order_by(EndpointSecret.id)))
+    opened = [Vault(SecretStr(new)).open(row.sealed) for row in rows]
+    assert opened == [one.secret.reveal() for one in made]
+
+
+def test_reseal_without_the_old_key_changes_nothing(
+    database: Database, vault: Vault, make_endpoint: MakeEndpoint
+) -> None:
+    """Where a secret cannot be opened nothing is resealed, and the words say what is missing."""
+    made = make_endpoint()
+    stranger = Vault(SecretStr(Fernet.generate_key().decode()))
+
+    with pytest.raises(SealError) as refused, database.writing() as session:
+        endpoints.reseal(session, vault=stranger)
+
+    assert str(refused.value) == "a stored secret was sealed with a key that is not in the list"
+    with database.reading() as session:
+        row = session.scalars(select(EndpointSecret)).one()
+    assert vault.open(row.sealed) == made.secret.reveal()

@@ -1,0 +1,248 @@
+"""Files of grades: read as a whole, or refused with every line that is wrong."""
+
+import csv
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from contract.grades import ActivityProgress, GradingProgress
+from notifier import grades_file
+from notifier.errors import GradesFileError
+from tests.notifier.conftest import NINE, make_score
+
+HEADER = "course_id,user_id,score_given,score_maximum"
+
+
+def read(text: str) -> dict[str, list[object]]:
+    """Return the scores of a file's text, read at nine."""
+    return grades_file.read(text.splitlines(keepends=True), now=NINE)  # type: ignore[return-value]
+
+
+def refusal(text: str) -> str:
+    """Return the words with which a file's text is refused."""
+    with pytest.raises(GradesFileError) as refused:
+        read(text)
+    return str(refused.value)
+
+
+def test_scores_come_by_course() -> None:
+    """The scores of a file come by course, in the file's order, exact to the digit."""
+    scores = read(f"{HEADER}\nCS101,ada,7.5,10\nCS102,ada,0.10,1\nCS101,grace,9,10\n")
+
+    assert scores == {
+        "CS101": [make_score(), make_score(user_id="grace", score_given=Decimal(9))],
+        "CS102": [make_score(score_given=Decimal("0.10"), score_maximum=Decimal(1))],
+    }
+    assert str(scores["CS102"][0].score_given) == "0.10"  # type: ignore[attr-defined]
+
+
+def test_empty_score_is_not_given_yet() -> None:
+    """A student without points has a score that is not given, not a nought."""
+    scores = read(f"{HEADER}\nCS101,ada,,10\n")
+
+    assert scores == {"CS101": [make_score(score_given=None)]}
+
+
+def test_every_column_is_read() -> None:
+    """The optional columns are read, wherever they stand."""
+    scores = read(
+        "grading_progress,comment,course_id,timestamp,user_id,activity_progress,"
+        "score_given,score_maximum\n"
+        'Failed,"late, ""again""\nsee me",CS101,2026-11-20T08:00:00+01:00,ada,Submitted,7.5,10\n'
+    )
+
+    assert scores == {
+        "CS101": [
+            make_score(
+                grading_progress=GradingProgress.FAILED,
+                comment='late, "again"\nsee me',
+                timestamp=datetime(2026, 11, 20, 7, tzinfo=UTC),
+                activity_progress=ActivityProgress.SUBMITTED,
+            )
+        ]
+    }
+
+
+def test_empty_optional_fields_are_as_if_absent() -> None:
+    """An empty optional field means the same as no such column."""
+    scores = read(f"{HEADER},comment,timestamp,activity_progress\nCS101,ada,7.5,10,,,\n")
+
+    assert scores == {"CS101": [make_score()]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(f"{HEADER}\n", id="no line below the header"),
+        pytest.param(f"{HEADER}\n\n\n", id="empty lines"),
+    ],
+)
+def test_file_without_scores_is_empty(text: str) -> None:
+    """A file with its header alone holds no scores."""
+    assert read(text) == {}
+
+
+def test_line_breaks_of_windows_are_line_breaks() -> None:
+    """A file with CRLF is read as one with LF."""
+    assert read(f"{HEADER}\r\nCS101,ada,7.5,10\r\n") == {"CS101": [make_score()]}
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        pytest.param(
+            "",
+            "line 1: the columns course_id, user_id, score_given, score_maximum are missing",
+            id="an empty file",
+        ),
+        pytest.param(
+            "course_id;user_id;score_given;score_maximum",
+            "line 1: the columns course_id, user_id, score_given, score_maximum are missing",
+            id="semicolons",
+        ),
+        pytest.param(
+            "course_id,user_id,score_maximum",
+            "line 1: the columns score_given are missing",
+            id="one missing",
+        ),
+        pytest.param(
+            f"{HEADER},token,points", "line 1: unknown columns points, token", id="unknown ones"
+        ),
+        pytest.param(
+            f"{HEADER},score_given", "line 1: the columns score_given stand twice", id="one twice"
+        ),
+        pytest.param(
+            f'{HEADER},"comment', "line 1: not CSV: unexpected end of data", id="an open quote"
+        ),
+    ],
+)
+def test_first_line_must_name_the_columns(header: str, words: str) -> None:
+    """A first line that does not name the columns, each once, is refused before any other."""
+    assert refusal(f"{header}\n" if header else "") == words
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        pytest.param(",ada,7.5,10", "course_id is empty", id="no course"),
+        pytest.param(
+            "CS101,ada,7.5",
+            "the line has more or fewer fields than the first one",
+            id="too few fields",
+        ),
+        pytest.param(
+            "CS101,ada,7,5,10",
+            "the line has more or fewer fields than the first one",
+            id="a decimal comma",
+        ),
+        pytest.param("CS101,\x00,7.5,10", "a field holds NUL, which cannot be stored", id="NUL"),
+        pytest.param("CS101,,7.5,10", "user_id: Field required", id="no user"),
+        pytest.param("CS101,ada,7.5,", "score_maximum: Field required", id="no maximum"),
+        pytest.param("CS101,ada,7.5,0", "scoreMaximum must be greater than 0", id="nought of 0"),
+        pytest.param(
+            "CS101,ada,-1,10", 'score_given: points are digits in quotes, as "7.5"', id="negative"
+        ),
+        pytest.param(
+            "CS101,ada,NaN,10", 'score_given: points are digits in quotes, as "7.5"', id="NaN"
+        ),
+        pytest.param(
+            "CS101,ada,1e3,10", 'score_given: points are digits in quotes, as "7.5"', id="1e3"
+        ),
+        pytest.param(
+            "CS101,ada,7.000001,10",
+            "score_given: Decimal input should have no more than 5 decimal places",
+            id="six places",
+        ),
+    ],
+)
+def test_line_that_cannot_be_read_is_named(line: str, words: str) -> None:
+    """One wrong line refuses the file, with the line's number and what is wrong with it."""
+    said = refusal(f"{HEADER}\nCS101,grace,9,10\n{line}\n")
+
+    assert said == f"nothing was imported: 1 lines cannot be read\nline 3: {words}"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        pytest.param(
+            "timestamp",
+            "yesterday",
+            "timestamp: a moment looks like 2026-11-22T09:00:00.123456Z",
+            id="no moment",
+        ),
+        pytest.param(
+            "timestamp",
+            "1700000000",
+            "timestamp: a moment looks like 2026-11-22T09:00:00.123456Z",
+            id="a number for a moment",
+        ),
+        pytest.param(
+            "activity_progress",
+            "Asleep",
+            "activity_progress: Input should be 'Initialized', 'Started', 'InProgress', "
+            "'Submitted' or 'Completed'",
+            id="no activity",
+        ),
+        pytest.param(
+            "comment",
+            "x" * 10_001,
+            "comment: String should have at most 10000 characters",
+            id="a long comment",
+        ),
+    ],
+)
+def test_optional_field_that_cannot_be_read_is_named(column: str, value: str, words: str) -> None:
+    """An optional field is checked as strictly as the others."""
+    said = refusal(f"{HEADER},{column}\nCS101,ada,7.5,10,{value}\n")
+
+    assert said == f"nothing was imported: 1 lines cannot be read\nline 2: {words}"
+
+
+def test_every_wrong_line_is_named() -> None:
+    """All wrong lines are named at once, by the numbers that an editor shows."""
+    said = refusal(f'{HEADER},comment\n,a,1,1,\nCS1,a,1,1,"two\nlines"\nCS1,,1,1,\nCS1,a,b,c,\n')
+
+    assert said.splitlines() == [
+        "nothing was imported: 3 lines cannot be read",
+        "line 2: course_id is empty",
+        "line 5: user_id: Field required",
+        'line 6: score_given: points are digits in quotes, as "7.5", '
+        'score_maximum: points are digits in quotes, as "7.5"',
+    ]
+
+
+def test_list_of_wrong_lines_is_bounded() -> None:
+    """Of very many wrong lines the first twenty are named and the others counted."""
+    said = refusal(HEADER + "\n" + ",ada,1,1\n" * 1000)
+
+    lines = said.splitlines()
+    assert lines[0] == "nothing was imported: 1000 lines cannot be read"
+    assert lines[1:21] == [f"line {number}: course_id is empty" for number in range(2, 22)]
+    assert lines[21:] == ["and 980 more"]
+
+
+def test_what_breaks_the_csv_is_named() -> None:
+    """A quote that is never closed is named with what was wrong before it."""
+    said = refusal(f'{HEADER}\n,ada,1,1\nCS101,"ada,1,1\n')
+
+    assert said.splitlines() == [
+        "nothing was imported: 2 lines cannot be read",
+        "line 2: course_id is empty",
+        "line 3: not CSV: unexpected end of data",
+    ]
+
+
+def test_field_that_is_far_too_long_is_no_crash() -> None:
+    """A field beyond what the CSV reader takes is refused as a line is, not raised raw."""
+    said = refusal(f"{HEADER}\nCS101,{'x' * (csv.field_size_limit() + 1)},1,1\n")
+
+    assert said.splitlines()[1] == "line 2: not CSV: field larger than field limit (131072)"
+
+
+def test_refusal_repeats_no_value() -> None:
+    """The words of a refusal repeat nothing of the file: a token pasted there stays there."""
+    said = refusal(f"{HEADER}\nCS101,ada,eas_k7Qx2mPa_secret,10\n")
+
+    assert "eas_" not in said

@@ -1,0 +1,485 @@
+"""Replays: which deliveries are found, what makes them due again, and who asked for it."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from foundation.database import Database
+from notifier import deliveries, endpoints, replays
+from notifier.deliveries import Claimed, Settlement
+from notifier.errors import DeliveryUnknownError, ReplayRefusedError
+from notifier.models import Attempt, Delivery, DeliveryStatus, Replay
+from notifier.replays import Backlog, Filter
+from notifier.retry import Dead, Delivered, Outcome
+from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
+
+TEN = NINE + timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+
+Claim = Callable[..., list[Claimed]]
+DeliveryOf = Callable[[int], Delivery]
+
+VERBS: dict[str, Callable[..., list[int]]] = {
+    "replay": lambda session, ids: replays.replay(session, ids, by="ada", now=TEN),
+    "check": replays.check,
+}
+
+
+@pytest.fixture
+def replay(database: Database) -> Callable[..., list[int]]:
+    """Return what replays deliveries by id, at ten, in a transaction of its own."""
+
+    def again(*ids: int, by: str = "ada@console") -> list[int]:
+        with database.writing() as session:
+            return replays.replay(session, ids, by=by, now=TEN)
+
+    return again
+
+
+@pytest.fixture
+def replayable(database: Database) -> Callable[..., list[int]]:
+    """Return what finds the ids that a replay by filter takes."""
+
+    def find(limit: int | None = None, **wanted: Any) -> list[int]:
+        with database.reading() as session:
+            return replays.replayable(session, Filter(**wanted), limit)
+
+    return find
+
+
+def settle(database: Database, claimed: Claimed, outcome: Outcome) -> None:
+    """Settle one claim a minute after nine."""
+    with database.writing() as session:
+        deliveries.settle(
+            session, [Settlement(claimed, NINE, 1, outcome, status=500)], now=NINE + MINUTE
+        )
+
+
+def audit(database: Database) -> list[tuple[int, object, str, str]]:
+    """Return every audit row: which, when, by whom, where it stood before."""
+    with database.reading() as session:
+        return [
+            (row.delivery_id, row.replayed_at, row.replayed_by, row.previous_status)
+            for row in session.scalars(select(Replay).order_by(Replay.id))
+        ]
+
+
+@pytest.mark.parametrize("status", ["dead", "delivered", "pending"])
+def test_replay_makes_a_delivery_due(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    claim: Claim,
+    delivery_of: DeliveryOf,
+    replay: Callable[..., list[int]],
+    status: str,
+) -> None:
+    """A replayed delivery is due now, at the beginning of its schedule, wherever it stood."""
+    delivery_id = make_delivery(
+        make_endpoint().id,
+        status=status,
+        attempts=10,
+        due_at=NINE + timedelta(days=1),
+        settled_at=NINE,
+        reason="10 attempts failed",
+    )
+    webhook_id = delivery_of(delivery_id).event_id
+
+    assert replay(delivery_id) == [delivery_id]
+
+    row = delivery_of(delivery_id)
+    assert (row.status, row.attempts, row.due_at) == ("pending", 0, TEN)
+    assert (row.settled_at, row.reason, row.lease_token) == (None, None, None)
+    (claimed,) = claim(now=TEN)
+    assert (claimed.webhook_id, claimed.attempts) == (webhook_id, 1)
+    assert audit(database) == [(delivery_id, TEN, "ada@console", status)]
+
+
+def test_replay_keeps_the_attempts_that_were_made(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    claim: Claim,
+    replay: Callable[..., list[int]],
+) -> None:
+    """A delivery's history goes on over a replay: every attempt and every replay stays in it."""
+    delivery_id = make_delivery(make_endpoint().id)
+    settle(database, *claim(), Dead("status 400"))
+    replay(delivery_id)
+    settle(database, *claim(now=TEN), Delivered())
+
+    with database.reading() as session:
+        attempts, replayed = replays.history(session, delivery_id)
+
+    assert [one.decided for one in attempts] == ["dead", "delivered"]
+    assert [one.previous_status for one in replayed] == ["dead"]
+
+
+def test_replaying_twice_sends_once(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    claim: Claim,
+    replay: Callable[..., list[int]],
+) -> None:
+    """A replay that is run twice leaves one delivery due, and both runs in the audit (F32)."""
+    delivery_id = make_delivery(make_endpoint().id, status=DeliveryStatus.DEAD)
+
+    replay(delivery_id, by="ada@console")
+    replay(delivery_id, by="grace@console")
+
+    assert [one.delivery_id for one in claim(now=TEN)] == [delivery_id]
+    assert claim(now=TEN) == []
+    assert audit(database) == [
+        (delivery_id, TEN, "ada@console", "dead"),
+        (delivery_id, TEN, "grace@console", "pending"),
+    ]
+
+
+def test_id_that_is_named_twice_is_replayed_once(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    replay: Callable[..., list[int]],
+) -> None:
+    """An id that stands twice in one replay is taken once, and audited once."""
+    delivery_id = make_delivery(make_endpoint().id, status=DeliveryStatus.DEAD)
+
+    assert replay(delivery_id, delivery_id) == [delivery_id]
+    assert len(audit(database)) == 1
+
+
+def test_failure_of_an_attempt_under_way_is_fenced_by_a_replay(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    claim: Claim,
+    delivery_of: DeliveryOf,
+    replay: Callable[..., list[int]],
+) -> None:
+    """An attempt under way when its delivery is replayed cannot fail the replay (F32)."""
+    delivery_id = make_delivery(make_endpoint().id)
+    (under_way,) = claim()
+    replay(delivery_id)
+
+    settle(database, under_way, Dead("status 400"))
+
+    row = delivery_of(delivery_id)
+    assert (row.status, row.attempts, row.reason) == ("pending", 0, None)
+    assert [one.attempts for one in claim(now=TEN)] == [1]
+
+
+def test_success_of_an_attempt_under_way_settles_a_replay(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    claim: Claim,
+    delivery_of: DeliveryOf,
+    replay: Callable[..., list[int]],
+) -> None:
+    """Where the attempt under way succeeds, the receiver has it, and nothing is sent again."""
+    delivery_id = make_delivery(make_endpoint().id)
+    (under_way,) = claim()
+    replay(delivery_id)
+
+    settle(database, under_way, Delivered())
+
+    assert delivery_of(delivery_id).status == "delivered"
+    assert claim(now=TEN) == []
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_disabled_endpoint_refuses_a_replay(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    delivery_of: DeliveryOf,
+    verb: str,
+) -> None:
+    """One delivery of a disabled endpoint refuses the whole replay, and names what to run."""
+    good = make_delivery(make_endpoint().id, status=DeliveryStatus.DEAD)
+    disabled = make_endpoint(disabled=True)
+    held = make_delivery(disabled.id, status=DeliveryStatus.HELD)
+
+    with pytest.raises(ReplayRefusedError) as refused, database.writing() as session:
+        VERBS[verb](session, [good, held])
+
+    assert str(refused.value) == (
+        f"delivery {held} is for endpoint {disabled.id}, which is disabled"
+    )
+    assert refused.value.advice == (
+        f"Run `notifier endpoints enable {disabled.id}`; that sends what it holds."
+    )
+    assert [delivery_of(one).status for one in (good, held)] == ["dead", "held"]
+    assert audit(database) == []
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_delivery_that_never_was_refuses_a_replay(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    delivery_of: DeliveryOf,
+    verb: str,
+) -> None:
+    """Unknown ids refuse the whole replay, and every one of them is named."""
+    good = make_delivery(make_endpoint().id, status=DeliveryStatus.DEAD)
+
+    with pytest.raises(DeliveryUnknownError) as refused, database.writing() as session:
+        VERBS[verb](session, [998, good, 999])
+
+    assert str(refused.value) == "there is no delivery 998, 999"
+    assert delivery_of(good).status == "dead"
+    assert audit(database) == []
+
+
+def test_dry_run_changes_nothing(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    delivery_of: DeliveryOf,
+) -> None:
+    """A dry run names the ids that a replay would take, each once, and changes nothing."""
+    endpoint = make_endpoint()
+    ids = [make_delivery(endpoint.id, status=DeliveryStatus.DEAD) for _ in range(2)]
+
+    with database.writing() as session:
+        found = replays.check(session, [ids[1], ids[0], ids[1]])
+
+    assert found == ids
+    assert [delivery_of(one).status for one in ids] == ["dead", "dead"]
+    assert audit(database) == []
+
+
+def test_many_are_replayed_in_batches(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A replay larger than one batch takes every delivery, each once."""
+    monkeypatch.setattr(replays, "_BATCH", 2)
+    endpoint = make_endpoint()
+    ids = [make_delivery(endpoint.id, status=DeliveryStatus.DEAD) for _ in range(5)]
+
+    with database.writing() as session:
+        taken = replays.replay(session, ids[::-1], by="ada", now=TEN)
+
+    assert taken == ids
+    assert [row[0] for row in audit(database)] == ids
+
+
+def test_statements_of_a_replay_do_not_grow(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    replay: Callable[..., list[int]],
+) -> None:
+    """Replaying 30 takes as many statements as replaying one."""
+    endpoint = make_endpoint()
+    ids = [make_delivery(endpoint.id, status=DeliveryStatus.DEAD) for _ in range(31)]
+    counts = []
+    for some in (ids[:1], ids[1:]):
+        before = database.statements
+        replay(*some)
+        counts.append(database.statements - before)
+
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        pytest.param({}, ["dead", "pending", "other type", "other course", "later"], id="all"),
+        pytest.param({"status": DeliveryStatus.PENDING}, ["pending"], id="status"),
+        pytest.param({"status": DeliveryStatus.DELIVERED}, ["delivered"], id="delivered"),
+        pytest.param({"status": DeliveryStatus.HELD}, [], id="held"),
+        pytest.param({"event_type": "token.regenerated"}, ["other type"], id="type"),
+        pytest.param({"course_id": "CS999"}, ["other course"], id="course"),
+        pytest.param({"course_id": "cs999"}, [], id="course, other case"),
+        pytest.param({"since": TEN}, ["later"], id="since"),
+        pytest.param({"until": TEN}, ["dead", "pending", "other type", "other course"], id="until"),
+        pytest.param({"since": TEN, "until": TEN}, [], id="no time at all"),
+        pytest.param(
+            {"status": DeliveryStatus.DEAD, "course_id": "CS999"}, ["other course"], id="both"
+        ),
+    ],
+)
+def test_filter_finds_what_a_replay_takes(
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    replayable: Callable[..., list[int]],
+    wanted: dict[str, Any],
+    found: list[str],
+) -> None:
+    """A filter finds by what it names; delivered ones only if asked for, held ones never."""
+    endpoint, disabled = make_endpoint(), make_endpoint(disabled=True)
+    dead = {"status": DeliveryStatus.DEAD}
+    made = {
+        make_delivery(endpoint.id, **dead): "dead",
+        make_delivery(endpoint.id): "pending",
+        make_delivery(endpoint.id, status=DeliveryStatus.DELIVERED): "delivered",
+        make_delivery(endpoint.id, type="token.regenerated", **dead): "other type",
+        make_delivery(endpoint.id, course_id="CS999", **dead): "other course",
+        make_delivery(endpoint.id, occurred_at=TEN, **dead): "later",
+        make_delivery(disabled.id, status=DeliveryStatus.HELD): "held",
+        make_delivery(disabled.id, **dead): "dead of a disabled endpoint",
+    }
+
+    assert [made[one] for one in replayable(**wanted)] == found
+
+
+def test_filter_finds_by_endpoint(
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    replayable: Callable[..., list[int]],
+) -> None:
+    """A filter by endpoint finds that endpoint's deliveries alone."""
+    one, other = make_endpoint(), make_endpoint()
+    wanted = make_delivery(one.id, status=DeliveryStatus.DEAD)
+    make_delivery(other.id, status=DeliveryStatus.DEAD)
+
+    assert replayable(endpoint_id=one.id) == [wanted]
+
+
+def test_limit_takes_the_oldest_first(
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    replayable: Callable[..., list[int]],
+) -> None:
+    """A replay with a limit takes the oldest, so that the next run takes the next ones."""
+    endpoint = make_endpoint()
+    ids = [make_delivery(endpoint.id, status=DeliveryStatus.DEAD) for _ in range(3)]
+
+    assert replayable(limit=2) == ids[:2]
+
+
+def test_what_is_held_back_is_counted(
+    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
+) -> None:
+    """What a disabled endpoint keeps from a replay by filter is counted; the delivered is not."""
+    disabled = make_endpoint(disabled=True)
+    for status in ("held", "dead", "delivered"):
+        make_delivery(disabled.id, status=status)
+    make_delivery(make_endpoint().id, status="dead")
+
+    with database.reading() as session:
+        assert replays.count_held(session, Filter()) == 2
+        assert replays.count_held(session, Filter(status=DeliveryStatus.DEAD)) == 1
+        assert replays.count_held(session, Filter(course_id="CS999")) == 0
+
+
+def test_found_are_the_newest_first_page_by_page(
+    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
+) -> None:
+    """Deliveries are listed newest first, disabled endpoints' too, a page below the last id."""
+    endpoint = make_endpoint(disabled=True)
+    ids = [make_delivery(endpoint.id) for _ in range(5)]
+
+    with database.reading() as session:
+        first = replays.find(session, Filter(), limit=2)
+        then = replays.find(session, Filter(), before=first[-1].id, limit=2)
+
+    assert [one.id for one in (*first, *then)] == [ids[4], ids[3], ids[2], ids[1]]
+
+
+def test_found_bring_their_events_and_endpoints(
+    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
+) -> None:
+    """A list of deliveries with what a table shows of them is one statement."""
+    endpoint = make_endpoint()
+    for _ in range(5):
+        make_delivery(endpoint.id)
+    before = database.statements
+
+    with database.reading() as session:
+        found = replays.find(session, Filter())
+        shown = {(one.event.type, one.endpoint.url) for one in found}
+
+    assert shown == {("course.deleted", endpoint.url)}
+    assert database.statements - before == 1
+
+
+def test_delivery_is_shown_by_its_number(
+    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
+) -> None:
+    """One delivery is read with its event and endpoint; one that never was is refused."""
+    endpoint = make_endpoint()
+    delivery_id = make_delivery(endpoint.id, course_id="CS999")
+
+    with database.reading() as session:
+        found = replays.get(session, delivery_id)
+        assert (found.event.course_id, found.endpoint.url) == ("CS999", endpoint.url)
+        with pytest.raises(DeliveryUnknownError) as refused:
+            replays.get(session, delivery_id + 1)
+
+    assert str(refused.value) == f"there is no delivery {delivery_id + 1}"
+
+
+def test_last_attempt_is_the_latest_of_each(
+    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
+) -> None:
+    """Of each delivery the latest attempt is returned; one without attempts has none."""
+    endpoint = make_endpoint()
+    tried, untried, foreign = (make_delivery(endpoint.id) for _ in range(3))
+    with database.writing() as session:
+        for delivery_id, status in ((tried, 500), (tried, 503), (foreign, 400)):
+            session.add(
+                Attempt(
+                    delivery_id=delivery_id,
+                    started_at=NINE,
+                    milliseconds=1,
+                    status=status,
+                    decided="retry",
+                )
+            )
+
+    with database.reading() as session:
+        found = replays.last_attempts(session, [tried, untried])
+
+    assert {key: one.status for key, one in found.items()} == {tried: 503}
+
+
+def test_backlog_counts_by_status(
+    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
+) -> None:
+    """The backlog counts each status, and names since when the oldest pending one is due."""
+    endpoint = make_endpoint()
+    make_delivery(endpoint.id, due_at=TEN)
+    make_delivery(endpoint.id, due_at=NINE + MINUTE)
+    make_delivery(endpoint.id, status="dead")
+    make_delivery(endpoint.id, status="delivered", due_at=NINE - MINUTE)
+
+    with database.reading() as session:
+        found = replays.backlog(session)
+
+    assert found == Backlog({"pending": 2, "dead": 1, "delivered": 1}, NINE + MINUTE)
+
+
+def test_empty_backlog_has_no_oldest(database: Database) -> None:
+    """Where there are no deliveries nothing is counted and nothing is due."""
+    with database.reading() as session:
+        assert replays.backlog(session) == Backlog({}, None)
+
+
+def test_replay_after_enabling_is_taken(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    delivery_of: DeliveryOf,
+    replay: Callable[..., list[int]],
+) -> None:
+    """What a disabled endpoint refused is replayed once it is enabled, as the words promised."""
+    disabled = make_endpoint(disabled=True)
+    dead = make_delivery(disabled.id, status=DeliveryStatus.DEAD)
+    with pytest.raises(ReplayRefusedError, match=f"delivery {dead} is for endpoint"):
+        replay(dead)
+
+    with database.writing() as session:
+        endpoints.enable(session, disabled.id, now=TEN)
+    replay(dead)
+
+    assert delivery_of(dead).status == "pending"

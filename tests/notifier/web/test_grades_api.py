@@ -1,0 +1,479 @@
+"""The grades API: every row of the design's table, and what else may come to that door."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from contract.tokens import CourseToken
+
+REALM = 'Bearer realm="eassessment"'
+SCORES = [
+    {
+        "userId": "åsa@example.ac.uk",
+        "scoreGiven": "7.50",
+        "scoreMaximum": 10,
+        "comment": "Très bien",
+        "timestamp": "2026-11-22T10:00:00+01:00",
+    },
+    {"userId": "ben", "scoreMaximum": "10", "timestamp": "2026-11-22T09:30:00Z"},
+]
+
+
+def ask(client: FlaskClient, token: str, course_id: str = "CS101", **headers: str) -> TestResponse:
+    """Ask for a course's grades as ELMS does."""
+    path = f"/api/v1/courses/{quote(course_id, safe='')}/grades"
+    return client.get(path, headers={"Authorization": f"Bearer {token}", **headers})
+
+
+def test_a_good_token_reads_the_grades(
+    client: FlaskClient, admin: Callable[..., TestResponse], make_course: Callable[..., str]
+) -> None:
+    """The answer names course, version and token, and holds every score by its LTI names."""
+    token = make_course()
+    admin("PUT", "/courses/CS101/grades", json={"scores": SCORES})
+
+    answer = ask(client, token)
+
+    assert answer.status_code == 200
+    assert answer.mimetype == "application/json"
+    assert answer.json == {
+        "course_id": "CS101",
+        "course_version": 1,
+        "token_id": CourseToken.parse(token).token_id,
+        "scores": [
+            {
+                "userId": "ben",
+                "scoreGiven": None,
+                "scoreMaximum": "10",
+                "comment": None,
+                "timestamp": "2026-11-22T09:30:00.000000Z",
+                "activityProgress": "Completed",
+                "gradingProgress": "FullyGraded",
+            },
+            {
+                "userId": "åsa@example.ac.uk",
+                "scoreGiven": "7.50",
+                "scoreMaximum": "10",
+                "comment": "Très bien",
+                "timestamp": "2026-11-22T09:00:00.000000Z",
+                "activityProgress": "Completed",
+                "gradingProgress": "FullyGraded",
+            },
+        ],
+    }
+
+
+def test_grades_are_for_their_bearer_only_and_asked_for_again(
+    client: FlaskClient, make_course: Callable[..., str]
+) -> None:
+    """A shared cache keeps no grades, and a private one asks each time."""
+    token = make_course()
+
+    answer = ask(client, token)
+
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "WWW-Authenticate" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param("{etag}", id="as it was given"),
+        pytest.param("W/{etag}", id="weak"),
+        pytest.param('"another", {etag}', id="in a list"),
+        pytest.param('"another",W/{etag},"third"', id="weak, in a list"),
+        pytest.param("*", id="star"),
+    ],
+)
+def test_unchanged_grades_are_not_sent_again(
+    client: FlaskClient, make_course: Callable[..., str], form: str
+) -> None:
+    """An ETag that the caller has, in each form of RFC 9110, is answered 304 without a body."""
+    token = make_course()
+    etag = ask(client, token).headers["ETag"]
+
+    answer = ask(client, token, **{"If-None-Match": form.format(etag=etag)})
+
+    assert answer.status_code == 304
+    assert answer.data == b""
+    assert answer.headers["ETag"] == etag
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param('"another"', id="another"),
+        pytest.param("", id="empty"),
+        pytest.param("{bare}", id="without quotes and cut"),
+        pytest.param('"é\x7f,,,', id="garbage"),
+    ],
+)
+def test_an_etag_that_is_not_ours_gets_the_grades(
+    client: FlaskClient, make_course: Callable[..., str], form: str
+) -> None:
+    """Whatever else stands in If-None-Match, the grades are sent."""
+    token = make_course()
+    etag = ask(client, token).headers["ETag"]
+
+    answer = ask(client, token, **{"If-None-Match": form.format(bare=etag.strip('"')[:-1])})
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(("PUT", "/courses/CS101/grades", {"scores": SCORES}), id="grades loaded"),
+        pytest.param(("POST", "/courses/CS101/token", None), id="token regenerated"),
+    ],
+)
+def test_the_etag_changes_with_the_course(
+    client: FlaskClient,
+    admin: Callable[..., TestResponse],
+    make_course: Callable[..., str],
+    change: tuple[str, str, Any],
+) -> None:
+    """New grades and a new token each make a new ETag, so nobody is told 304 of old things."""
+    token = make_course()
+    before = ask(client, token).headers["ETag"]
+    method, path, document = change
+
+    changed = admin(method, path, json=document)
+    after = ask(client, changed.json.get("token", token), **{"If-None-Match": before})
+
+    assert after.status_code == 200
+    assert after.headers["ETag"] != before
+
+
+def test_grades_loaded_again_as_they_are_keep_the_etag(
+    client: FlaskClient, admin: Callable[..., TestResponse], make_course: Callable[..., str]
+) -> None:
+    """Loading the same scores once more makes nobody fetch them."""
+    token = make_course()
+    admin("PUT", "/courses/CS101/grades", json={"scores": SCORES})
+    before = ask(client, token).headers["ETag"]
+
+    admin("PUT", "/courses/CS101/grades", json={"scores": SCORES})
+    after = ask(client, token, **{"If-None-Match": before})
+
+    assert after.status_code == 304
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="no header"),
+        pytest.param({"Authorization": ""}, id="empty header"),
+        pytest.param({"Authorization": "Basic dXNlcjpwYXNz"}, id="Basic"),
+        pytest.param({"Authorization": "Digest username=x"}, id="Digest"),
+    ],
+)
+def test_a_request_without_a_token_gets_a_plain_challenge(
+    shut_client: FlaskClient,
+    refused: Callable[..., dict[str, Any]],
+    headers: dict[str, str],
+) -> None:
+    """Who bears nothing is challenged without an error code (RFC 6750, 3.1)."""
+    answer = shut_client.get("/api/v1/courses/CS101/grades", headers=headers)
+
+    document = refused(answer, 401, "token-missing")
+    assert answer.headers["WWW-Authenticate"] == REALM
+    assert document["detail"] == "the request bears no course token"
+    assert "a token never goes into the URL" in document["next_step"]
+
+
+def test_a_token_in_the_query_is_not_read(
+    shut_client: FlaskClient, refused: Callable[..., dict[str, Any]]
+) -> None:
+    """A token in the URL is no token: URLs end up in logs."""
+    token = CourseToken.generate().reveal()
+
+    answer = shut_client.get(f"/api/v1/courses/CS101/grades?access_token={token}&token={token}")
+
+    refused(answer, 401, "token-missing")
+    assert answer.headers["WWW-Authenticate"] == REALM
+    assert token not in answer.text
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param("Bearer", id="scheme alone"),
+        pytest.param("Bearer {cut}", id="cut short"),
+        pytest.param("Bearer {typo}", id="a character mistyped"),
+        pytest.param("Bearer Bearer {token}", id="Bearer twice in one header"),
+        pytest.param("Bearer {token},Bearer {token}", id="two headers, joined by a comma"),
+        pytest.param("Bearer {token} {token}", id="two tokens"),
+        pytest.param("Bearer {long}", id="8 kB"),
+        pytest.param("Bearer é\xff", id="not ASCII"),
+        pytest.param("Bearer whsec_c2VjcmV0", id="a secret of another kind"),
+    ],
+)
+def test_a_malformed_token_is_told_from_an_unknown_one(
+    shut_client: FlaskClient,
+    refused: Callable[..., dict[str, Any]],
+    form: str,
+) -> None:
+    """What is no course token is an invalid_token whose owner is told to copy it again."""
+    token = CourseToken.generate().reveal()
+    typo = token[:-10] + ("a" if token[-10] != "a" else "b") + token[-9:]
+    given = form.format(token=token, cut=token[:-1], typo=typo, long="a" * 8000)
+
+    answer = shut_client.get("/api/v1/courses/CS101/grades", headers={"Authorization": given})
+
+    document = refused(answer, 401, "token-malformed")
+    assert answer.headers["WWW-Authenticate"] == f'{REALM}, error="invalid_token"'
+    assert document["next_step"] == ("Copy the whole token again, from eas_ to its last character.")
+    assert token not in answer.text
+
+
+@pytest.mark.parametrize(
+    "scheme", [pytest.param("bearer", id="lower"), pytest.param("BEARER", id="upper")]
+)
+def test_the_scheme_is_read_in_any_case(
+    client: FlaskClient, make_course: Callable[..., str], scheme: str
+) -> None:
+    """RFC 9110 says that a scheme's case does not matter."""
+    token = make_course()
+
+    answer = client.get(
+        "/api/v1/courses/CS101/grades", headers={"Authorization": f"{scheme} {token}"}
+    )
+
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        pytest.param(lambda token: CourseToken.generate().reveal(), id="a stranger"),
+        pytest.param(
+            lambda token: CourseToken(
+                CourseToken.parse(token).token_id, CourseToken.generate().secret
+            ).reveal(),
+            id="a known id, another secret",
+        ),
+    ],
+)
+def test_a_token_that_no_course_has_is_unknown(
+    client: FlaskClient,
+    make_course: Callable[..., str],
+    refused: Callable[..., dict[str, Any]],
+    forge: Callable[[str], str],
+) -> None:
+    """A well-formed stranger is an invalid_token, and learns nothing of the course."""
+    token = make_course()
+
+    answer = ask(client, forge(token))
+
+    document = refused(answer, 401, "token-unknown")
+    assert answer.headers["WWW-Authenticate"] == f'{REALM}, error="invalid_token"'
+    assert document["detail"] == "no course has this token"
+    assert not {"course_id", "course_version", "token_id"} & document.keys()
+
+
+@pytest.mark.parametrize(
+    "course_id", [pytest.param("CS101", id="exists"), pytest.param("NONE", id="never was")]
+)
+def test_a_stranger_cannot_tell_which_courses_exist(
+    client: FlaskClient,
+    make_course: Callable[..., str],
+    refused: Callable[..., dict[str, Any]],
+    course_id: str,
+) -> None:
+    """Without a token that is or was good, every course looks alike."""
+    make_course()
+
+    answer = ask(client, CourseToken.generate().reveal(), course_id)
+
+    refused(answer, 401, "token-unknown")
+
+
+def test_a_regenerated_token_learns_what_replaced_it(
+    client: FlaskClient,
+    admin: Callable[..., TestResponse],
+    make_course: Callable[..., str],
+    refused: Callable[..., dict[str, Any]],
+) -> None:
+    """The old token's bearer is told when, which id is the present one, and whom to ask."""
+    old = make_course()
+    new = admin("POST", "/courses/CS101/token").json
+
+    answer = ask(client, old)
+
+    document = refused(answer, 401, "token-regenerated")
+    assert answer.headers["WWW-Authenticate"] == f'{REALM}, error="invalid_token"'
+    assert document["course_id"] == "CS101"
+    assert document["course_version"] == 2
+    assert document["token_id"] == new["token_id"]
+    assert datetime.fromisoformat(document["regenerated_at"]).utcoffset() is not None
+    assert CourseToken.parse(old).token_id in document["detail"]
+    assert document["next_step"] == (
+        "Ask the eAssessment administrator for the new token and enter it in ELMS."
+    )
+    assert new["token"] not in answer.text
+
+
+def test_a_token_of_three_generations_ago_names_the_present_one(
+    client: FlaskClient,
+    admin: Callable[..., TestResponse],
+    make_course: Callable[..., str],
+    refused: Callable[..., dict[str, Any]],
+) -> None:
+    """However old a token is, it is told of the newest, never of one in between."""
+    old = make_course()
+    present = [admin("POST", "/courses/CS101/token").json for _ in range(3)][-1]
+
+    document = refused(ask(client, old), 401, "token-regenerated")
+
+    assert document["token_id"] == present["token_id"]
+    assert document["course_version"] == 4
+
+
+def test_another_courses_token_lacks_scope(
+    client: FlaskClient, make_course: Callable[..., str], refused: Callable[..., dict[str, Any]]
+) -> None:
+    """A good token at another course's door is a 403 that names no fact of that course."""
+    make_course("CS101")
+    token = make_course("CS102")
+
+    answer = ask(client, token, "CS101")
+
+    document = refused(answer, 403, "token-wrong-course")
+    assert answer.headers["WWW-Authenticate"] == f'{REALM}, error="insufficient_scope"'
+    assert document["token_id"] == CourseToken.parse(token).token_id
+    assert "course_version" not in document
+
+
+@pytest.mark.parametrize(
+    "regenerations",
+    [pytest.param(0, id="by its last token"), pytest.param(1, id="by a replaced token")],
+)
+def test_a_deleted_course_is_gone(
+    client: FlaskClient,
+    admin: Callable[..., TestResponse],
+    make_course: Callable[..., str],
+    refused: Callable[..., dict[str, Any]],
+    regenerations: int,
+) -> None:
+    """Whoever bears a token that was good once is told that and when the course was deleted."""
+    token = make_course()
+    for _ in range(regenerations):
+        admin("POST", "/courses/CS101/token")
+    deleted = admin("DELETE", "/courses/CS101").json
+
+    answer = ask(client, token)
+
+    document = refused(answer, 410, "course-deleted")
+    assert "WWW-Authenticate" not in answer.headers
+    assert document["course_id"] == "CS101"
+    assert document["course_version"] == 2 + regenerations
+    assert document["deleted_at"] == deleted["deleted_at"]
+    assert document["next_step"].startswith("Remove the course from the grade sync")
+
+
+def test_a_good_token_at_a_course_that_never_was_is_a_404(
+    client: FlaskClient, make_course: Callable[..., str], refused: Callable[..., dict[str, Any]]
+) -> None:
+    """Who bears some good token is told that the course does not exist."""
+    token = make_course()
+
+    document = refused(ask(client, token, "CS999"), 404, "course-unknown")
+
+    assert document["detail"] == "there is no course 'CS999'"
+    assert document["course_id"] == "CS999"
+
+
+@pytest.mark.parametrize(
+    "course_id",
+    [
+        pytest.param("2026/CS/101", id="slashes"),
+        pytest.param("a//b", id="two slashes"),
+        pytest.param("CS/", id="a slash at its end"),
+        pytest.param("Économie-Größe", id="accents"),
+        pytest.param("E\u0301conomie", id="accents, decomposed"),
+        pytest.param("تاريخ-2026", id="right to left"),
+        pytest.param("100%", id="a percent sign"),
+        pytest.param("a%2Fb", id="an escape of its own"),
+        pytest.param("a?b#c&d=e;f", id="what means something in URLs"),
+        pytest.param("a/../b", id="dots inside"),
+        pytest.param("x/grades", id="the name of a path's end"),
+        pytest.param("grades", id="the name of a path's end alone"),
+        pytest.param("=cmd()|' /C", id="a spreadsheet's formula"),
+        pytest.param("x" * 255, id="255 characters"),
+    ],
+)
+def test_a_course_id_is_opaque(
+    client: FlaskClient, make_course: Callable[..., str], course_id: str
+) -> None:
+    """Whatever an id holds, its course is found under it, quoted as URLs are."""
+    token = make_course(course_id)
+
+    answer = ask(client, token, course_id)
+
+    assert answer.status_code == 200
+    assert answer.json["course_id"] == course_id
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("/api/v1/courses/../CS101/grades", id="dots"),
+        pytest.param("/api/v1/courses/%2e%2e/grades", id="quoted dots"),
+        pytest.param("/api/v1/courses/..%2fadmin%2fcourses/grades", id="dots to the admin API"),
+        pytest.param("/api/v1/courses/CS101%20/grades", id="a space after the id"),
+        pytest.param("/api/v1/courses/cs101/grades", id="another case"),
+        pytest.param("/api/v1/courses/%FF%FE/grades", id="not UTF-8"),
+        pytest.param("/api/v1/courses/" + "x" * 4000 + "/grades", id="4,000 characters"),
+    ],
+)
+def test_a_path_that_names_no_course_is_a_404(
+    client: FlaskClient,
+    make_course: Callable[..., str],
+    refused: Callable[..., dict[str, Any]],
+    path: str,
+) -> None:
+    """Nothing is normalised, guessed or redirected: another spelling is another course."""
+    token = make_course()
+
+    answer = client.get(path, headers={"Authorization": f"Bearer {token}"})
+
+    refused(answer, 404, "course-unknown")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("/api/v1/courses/CS%00101/grades", id="in the path"),
+        pytest.param("/api/v1/courses/CS101/grades?x=%00", id="in the query"),
+    ],
+)
+def test_nul_in_a_url_is_refused_at_the_door(
+    shut_client: FlaskClient,
+    refused: Callable[..., dict[str, Any]],
+    path: str,
+) -> None:
+    """NUL, which no database stores, never reaches one."""
+    token = CourseToken.generate().reveal()
+
+    answer = shut_client.get(path, headers={"Authorization": f"Bearer {token}"})
+
+    document = refused(answer, 400, "request-malformed")
+    assert document["detail"] == "the URL holds NUL, which nothing here is named by"
+
+
+def test_another_method_is_refused_with_those_that_are_allowed(
+    client: FlaskClient, refused: Callable[..., dict[str, Any]]
+) -> None:
+    """Grades are read here and not written, and the answer says how."""
+    answer = client.post("/api/v1/courses/CS101/grades")
+
+    refused(answer, 405, "method-not-allowed")
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}

@@ -1,0 +1,226 @@
+"""`receiver registry`: courses, where they stand, and how a new token heals them."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from contract.problems import ProblemType
+from contract.tokens import CourseToken
+from foundation.database import Database
+from receiver import registry
+from receiver.memory import Deleted, Refused, Status, TokenNamed
+from receiver.models import Entry, Source
+
+
+@pytest.fixture
+def source(make_source: Callable[..., Source], far_side: Any) -> Source:
+    """The far side, as ELMS knows it."""
+    return make_source("one", far_side.url)
+
+
+def test_a_course_is_linked_with_its_token(
+    receiver: Callable[..., Result], source: Source, entry_of: Callable[[str], Entry]
+) -> None:
+    """The token comes from standard input, and is printed by its public id alone."""
+    token = CourseToken.generate()
+
+    result = receiver("registry", "add", "CS101", stdin=token.reveal())
+
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"CS101 of one is in the registry, with the token {token.token_id}\n"
+        "CS101 is active: the next sync asks for its grades\n",
+    )
+    assert entry_of("CS101").held_token_id == token.token_id
+
+
+def test_linking_a_deleted_course_says_so(
+    receiver: Callable[..., Result], source: Source, database: Database, now: datetime
+) -> None:
+    """What was heard before the course was linked counts."""
+    with database.writing() as session:
+        registry.apply(session, source.id, "CS101", Deleted(4, now), now=now)
+
+    result = receiver("registry", "add", "CS101", stdin=CourseToken.generate().reveal())
+
+    assert result.exit_code == 1
+    assert "CS101 cannot be synced: the course was deleted in eAssessment" in result.stderr
+
+
+def test_a_source_must_be_named_if_there_are_two(
+    receiver: Callable[..., Result], source: Source, make_source: Callable[..., Source]
+) -> None:
+    """With two sources `--source` says which one is meant."""
+    make_source("two")
+    token = CourseToken.generate().reveal()
+
+    unclear = receiver("registry", "add", "CS101", stdin=token)
+    clear = receiver("registry", "add", "CS101", "--source", "two", stdin=token)
+
+    assert (unclear.exit_code, clear.exit_code) == (1, 0)
+    assert "there are 2 sources, and none was named" in unclear.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "exit_code", "message"),
+    [
+        pytest.param(["add", "CS101"], "junk", 1, "cut or mistyped", id="no token"),
+        pytest.param(["add", "CS101"], "", 2, "nothing on standard input", id="nothing"),
+        pytest.param(["add", " "], "", 2, "has no space around it", id="no course id"),
+        pytest.param(["show", "NONE"], "", 1, "'NONE' of one is not in the registry", id="show"),
+        pytest.param(["list", "--status", "x"], "", 2, "Invalid value for '--status'", id="status"),
+        pytest.param(["list", "--source", "x"], "", 1, "there is no source 'x'", id="source"),
+    ],
+)
+def test_wrong_use_is_a_sentence(
+    receiver: Callable[..., Result],
+    source: Source,
+    words: list[str],
+    stdin: str,
+    exit_code: int,
+    message: str,
+) -> None:
+    """What cannot be done is refused in words, never with a trace."""
+    result = receiver("registry", *words, stdin=stdin)
+
+    assert (result.exit_code, message in result.stderr) == (exit_code, True)
+    assert "Traceback" not in result.output
+
+
+def test_the_list_tells_where_each_course_stands(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    now: datetime,
+) -> None:
+    """Status, why, since when, what to do; by status if asked for."""
+    empty = receiver("registry", "list")
+    make_entry(source, "CS101")
+    make_entry(source, "CS102", facts=(Deleted(4, now),))
+    make_entry(source, "CS103", facts=(TokenNamed(4, "new", now),))
+
+    table = receiver("registry", "list").stdout
+    invalid = receiver("registry", "list", "--status", "token_invalid", "--json")
+
+    assert empty.stdout.startswith("no such courses; link one with")
+    assert all(words in table for words in ("active", "course_deleted", "2026-11-22 09:00:00Z"))
+    (course,) = json.loads(invalid.stdout)
+    assert (course["course_id"], course["status"]) == ("CS103", "token_invalid")
+    assert course["since"] == now.isoformat()
+    assert "receiver registry set-token CS103" in course["next_step"]
+
+
+def test_one_course_is_shown_with_what_is_known(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    now: datetime,
+) -> None:
+    """What was told of the course, and what follows."""
+    make_entry(source, facts=(TokenNamed(4, "new", now), Refused("other", "unknown", now)))
+
+    shown = receiver("registry", "show", "CS101").stdout
+    known = json.loads(receiver("registry", "show", "CS101", "--json").stdout)
+
+    assert "the token was regenerated: present is new" in shown
+    assert (known["course_version"], known["announced_token_id"]) == (4, "new")
+    assert known["refused_reason"] == "unknown"
+
+
+def test_the_announced_token_heals_without_a_request(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    far_side: Any,
+    now: datetime,
+) -> None:
+    """The token that the webhook named is taken at its word."""
+    new = CourseToken.generate()
+    make_entry(source, facts=(TokenNamed(4, new.token_id, now),))
+
+    result = receiver("registry", "set-token", "CS101", stdin=new.reveal())
+
+    assert result.exit_code == 0
+    assert "CS101 is active" in result.stdout
+    assert far_side.connections == 0
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param(lambda new, now: (TokenNamed(4, "lost", now),), id="another was named"),
+        pytest.param(
+            lambda new, now: (Refused(new.token_id, "unknown", now),), id="it was refused once"
+        ),
+    ],
+)
+def test_a_token_whose_webhook_was_lost_heals_by_asking_once(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    far_side: Any,
+    entry_of: Callable[[str], Entry],
+    now: datetime,
+    facts: Callable[..., Any],
+) -> None:
+    """eAssessment itself says that the token is good, and the entry is active."""
+    new = CourseToken.generate()
+    make_entry(source, facts=facts(new, now))
+    far_side.grades("CS101", new, course_version=6)
+
+    result = receiver("registry", "set-token", "CS101", stdin=new.reveal())
+
+    assert (result.exit_code, len(far_side.asked)) == (0, 1)
+    assert "so eAssessment is asked …\nCS101 is active" in result.stdout
+    assert registry.standing(entry_of("CS101")).status is Status.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        pytest.param(
+            lambda there: there.refuse("CS101", ProblemType.TOKEN_UNKNOWN),
+            "cannot be synced: the token was regenerated",
+            id="unknown",
+        ),
+        pytest.param(
+            lambda there: there.gone("CS101"),
+            "cannot be synced: the course was deleted",
+            id="deleted",
+        ),
+        pytest.param(
+            lambda there: there.answer("CS101", 503),
+            "cannot be told whether the token is good: answered 503\n next: The token is kept.",
+            id="away",
+        ),
+        pytest.param(
+            lambda there: there.answer("CS101", 302),
+            "cannot be told whether the token is good: answered 302",
+            id="redirect",
+        ),
+    ],
+)
+def test_a_token_that_does_not_heal_says_why(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    far_side: Any,
+    entry_of: Callable[[str], Entry],
+    now: datetime,
+    answer: Callable[[Any], None],
+    message: str,
+) -> None:
+    """The token is kept, what eAssessment said is learnt, and the exit code is 1."""
+    new = CourseToken.generate()
+    make_entry(source, facts=(TokenNamed(4, "lost", now),))
+    answer(far_side)
+
+    result = receiver("registry", "set-token", "CS101", stdin=new.reveal())
+
+    assert (result.exit_code, message in result.stderr) == (1, True)
+    assert entry_of("CS101").held_token_id == new.token_id
+    assert registry.standing(entry_of("CS101")).status is not Status.ACTIVE

@@ -1,0 +1,92 @@
+"""`receiver sources`: sites and their secrets, which no argument and no output holds."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from click.testing import Result
+
+from contract.signature import Secret
+from receiver.models import Source, SourceSecret
+
+URL = "https://eassessment.example"
+
+
+def test_a_source_is_added_with_its_secret(
+    receiver: Callable[..., Result], rows: Callable[..., list[SourceSecret]]
+) -> None:
+    """The secret comes from standard input, and is not printed again."""
+    secret = Secret.generate().reveal()
+
+    result = receiver("sources", "add", "one", "--url", URL, stdin=f"{secret}\n")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "the source one is added; its grades are asked for at https://" in result.stdout
+    assert secret not in result.output
+    assert len(rows(SourceSecret)) == 1
+
+
+def test_the_secret_may_come_later(
+    receiver: Callable[..., Result], rows: Callable[..., list[SourceSecret]]
+) -> None:
+    """Without one the source is added and the next step told."""
+    added = receiver("sources", "add", "one", "--url", URL)
+    later = receiver("sources", "add-secret", "one", stdin=Secret.generate().reveal())
+
+    assert (added.exit_code, later.exit_code) == (0, 0)
+    assert "`receiver sources add-secret one`; until then its webhooks are refused" in added.stdout
+    assert later.stdout == "secret 1 is added; webhooks of one may be signed with 1 now\n"
+    assert len(rows(SourceSecret)) == 1
+
+
+def test_a_secret_is_dropped_by_its_number(
+    receiver: Callable[..., Result], make_source: Callable[..., Source]
+) -> None:
+    """When a rotation is over the old secret goes; the last one to go is warned of."""
+    make_source("one", secrets=(Secret.generate(), Secret.generate()))
+
+    first = receiver("sources", "drop-secret", "one", "1")
+    last = receiver("sources", "drop-secret", "one", "2")
+    gone = receiver("sources", "drop-secret", "one", "2")
+
+    assert first.stdout == "secret 1 is dropped; one has 1 left\n"
+    assert "no webhook of it can be verified" in last.stdout
+    assert (gone.exit_code, "the source one has no secret 2" in gone.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("stdin", "message"),
+    [
+        pytest.param("", "no secret was entered", id="nothing"),
+        pytest.param("whsec_planted", "a webhook secret", id="no secret"),
+    ],
+)
+def test_what_is_no_secret_is_refused_and_not_shown(
+    receiver: Callable[..., Result], make_source: Callable[..., Source], stdin: str, message: str
+) -> None:
+    """A mistyped secret is told at once, in words that do not hold it."""
+    make_source("one")
+
+    result = receiver("sources", "add-secret", "one", stdin=stdin)
+
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "planted" not in result.output
+
+
+def test_a_list_shows_numbers_and_no_secrets(
+    receiver: Callable[..., Result], make_source: Callable[..., Source]
+) -> None:
+    """Tables and JSON name each secret by its number."""
+    secret = Secret.generate()
+    empty = receiver("sources", "list")
+    make_source("one", URL, (secret,))
+
+    table, listed = receiver("sources", "list"), receiver("sources", "list", "--json")
+
+    assert empty.stdout.startswith("no sources; add eAssessment with")
+    assert "/webhooks/one" in table.stdout
+    (source,) = json.loads(listed.stdout)
+    assert (source["source"], source["url"], source["kind"]) == ("one", URL, "api")
+    assert [each["secret_id"] for each in source["secrets"]] == [1]
+    assert secret.reveal() not in table.output + listed.output

@@ -1,0 +1,243 @@
+"""`receiver sync-grades`: a story, a table, an exit code."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from contract.signature import Secret
+from contract.tokens import CourseToken
+from foundation.database import Database
+from receiver import runs
+from receiver.memory import Deleted
+from receiver.models import Entry, Run, Source
+
+
+@pytest.fixture
+def source(make_source: Callable[..., Source], far_side: Any) -> Source:
+    """The far side, as ELMS knows it."""
+    return make_source("one", far_side.url)
+
+
+@pytest.fixture
+def courses(
+    source: Source,
+    make_entry: Callable[..., Entry],
+    far_side: Any,
+    make_score: Callable[..., Any],
+    now: datetime,
+) -> None:
+    """A healthy course, a deleted one, and one whose eAssessment is in trouble."""
+    token = CourseToken.generate()
+    make_entry(source, "CS101", token=token)
+    far_side.grades("CS101", token, make_score())
+    make_entry(source, "CS102", facts=(Deleted(4, now),))
+    make_entry(source, "CS103")
+    far_side.answer("CS103", 503)
+
+
+def test_a_run_tells_its_story(courses: None, receiver: Callable[..., Result]) -> None:
+    """What was fetched, queries and seconds; then who was not synced, why, and what to do."""
+    result = receiver("sync-grades")
+
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 1
+    assert lines[:5] == [
+        "Grade sync 1: 3 courses, 1 of them skipped before any request.",
+        "... fetched grades: 1 courses, 1 scores new, 0 changed, 0 as before",
+        "... unchanged since they were fetched last: 0 courses",
+        "... failed: 1 courses",
+        "... used 2 requests to eAssessment",
+    ]
+    assert lines[7] == "Grade sync complete, but not for every course; the table says what to do."
+    table = "\n".join(lines[8:])
+    assert "CS102   one     skipped  the course was deleted in eAssessment" in table
+    assert "CS103   one     failed   answered 503" in table
+    assert "the next run asks again" in table
+    assert "CS101" not in table
+
+
+def test_skips_are_well(
+    source: Source, make_entry: Callable[..., Entry], now: datetime, receiver: Callable[..., Result]
+) -> None:
+    """A run that skipped what it knew to be in vain exits 0."""
+    make_entry(source, facts=(Deleted(4, now),))
+
+    result = receiver("sync-grades")
+
+    assert result.exit_code == 0
+    assert "Grade sync complete.\n" in result.stdout
+
+
+def test_a_report_as_json(courses: None, receiver: Callable[..., Result]) -> None:
+    """Programs read the same report."""
+    result = receiver("sync-grades", "--json")
+
+    report = json.loads(result.stdout)
+    assert result.exit_code == report["exit_code"] == 1
+    assert report["counts"] == {"synced": 1, "unchanged": 0, "skipped": 1, "failed": 1}
+    assert report["scores"] == {"added": 1, "changed": 0, "unchanged": 0}
+    assert {course["course_id"]: course["reason"] for course in report["courses"]} == {
+        "CS101": None,
+        "CS102": "course_deleted",
+        "CS103": "transient",
+    }
+
+
+def test_a_dry_run_asks_nobody(
+    courses: None,
+    receiver: Callable[..., Result],
+    far_side: Any,
+    rows: Callable[[type[Any]], list[Any]],
+) -> None:
+    """It says whom a run would ask and whom it would skip, and leaves no trace."""
+    told, document = (
+        receiver("sync-grades", "--dry-run"),
+        receiver("sync-grades", "--dry-run", "--json", "--course", "CS102"),
+    )
+
+    assert (told.exit_code, document.exit_code) == (0, 0)
+    assert "Nothing was asked. Courses that a run would ask for: 2, and skip: 1." in told.stdout
+    assert "CS103" in told.stdout
+    assert json.loads(document.stdout)["would_ask"] == []
+    assert json.loads(document.stdout)["would_skip"][0]["course_id"] == "CS102"
+    assert (far_side.connections, rows(Run)) == (0, [])
+
+
+def test_another_run_at_work_is_exit_3(
+    courses: None, receiver: Callable[..., Result], database: Database, far_side: Any
+) -> None:
+    """F29: the second run says who is at work, and asks nobody."""
+    with database.writing() as session:
+        runs.acquire(session, "ada@elms", timedelta(minutes=5), now=datetime.now(UTC))
+
+    result = receiver("sync-grades")
+
+    assert (result.exit_code, far_side.connections) == (3, 0)
+    assert "error: another grade sync is at work: ada@elms" in result.stderr
+
+
+def test_an_unknown_course_is_exit_1(courses: None, receiver: Callable[..., Result]) -> None:
+    """A course that is not linked is named."""
+    result = receiver("sync-grades", "--course", "NONE")
+
+    assert (result.exit_code, "not in the registry: 'NONE'" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("words", [["sync-grades"], ["registry", "list"], ["db", "check"]])
+def test_a_database_that_is_away_is_exit_4(
+    receiver: Callable[..., Result],
+    environment: pytest.MonkeyPatch,
+    courses: None,
+    far_side: Any,
+    words: list[str],
+) -> None:
+    """F31: without its registry a command says so, asks nobody, and shows no trace."""
+    environment.setenv("RECEIVER_DATABASE_URL", "sqlite:///none/receiver.db")
+
+    result = receiver(*words)
+
+    assert (result.exit_code, far_side.connections) == (4, 0)
+    assert "error: the database cannot be used: unable to open database file" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_schema_that_is_not_ours_is_exit_4(
+    receiver: Callable[..., Result], environment: pytest.MonkeyPatch
+) -> None:
+    """Every command names the one that mends the schema, which then does."""
+    environment.setenv("RECEIVER_DATABASE_URL", "sqlite:///empty.db")
+
+    refused = receiver("sync-grades")
+    checked = receiver("db", "check", "--json")
+    upgraded = receiver("db", "upgrade")
+    again = receiver("db", "upgrade")
+
+    assert (refused.exit_code, checked.exit_code) == (4, 4)
+    assert "Run `receiver db upgrade`" in refused.stderr
+    assert json.loads(checked.stdout)["well"] is False
+    assert upgraded.stdout == "the schema is now at r0001 (it was at none)\n"
+    assert again.stdout == "the schema is at r0001 already\n"
+    assert receiver("db", "check").stdout == "the schema is at r0001, as it should be\n"
+
+
+def test_settings_that_are_missing_are_exit_2(
+    receiver: Callable[..., Result], environment: pytest.MonkeyPatch
+) -> None:
+    """F23: what is missing is named, on any command."""
+    environment.delenv("RECEIVER_ENCRYPTION_KEYS")
+
+    result = receiver("sync-grades")
+
+    assert result.exit_code == 2
+    assert "RECEIVER_ENCRYPTION_KEYS: is missing" in result.stderr
+
+
+def test_wrong_use_is_exit_2(receiver: Callable[..., Result]) -> None:
+    """An unknown option is a sentence."""
+    result = receiver("sync-grades", "--every")
+
+    assert (result.exit_code, "No such option" in result.stderr) == (2, True)
+
+
+def test_doctor_reports(receiver: Callable[..., Result], source: Source) -> None:
+    """What is not well is said with what to do, and the exit code is 1."""
+    told, document = receiver("doctor"), receiver("doctor", "--json")
+
+    assert (told.exit_code, document.exit_code) == (1, 1)
+    assert "NOT WELL" in told.stdout
+    assert json.loads(document.stdout)["well"] is False
+
+
+def test_reseal_counts_what_it_sealed(
+    receiver: Callable[..., Result],
+    make_source: Callable[..., Source],
+    make_entry: Callable[..., Entry],
+) -> None:
+    """After a new key was put first, all is sealed with it."""
+    make_entry(make_source("sealed", secrets=(Secret.generate(),)))
+
+    result = receiver("db", "reseal")
+
+    assert result.stdout.startswith("1 secrets and 1 tokens are sealed with the first key")
+
+
+def test_no_token_and_no_secret_is_seen_anywhere(
+    receiver: Callable[..., Result],
+    far_side: Any,
+    everything: Callable[[], str],
+    make_score: Callable[..., Any],
+) -> None:
+    """Planted ones stand in no row, no log line and no output, whatever the far side echoes."""
+    secret, token = Secret.generate(), CourseToken.generate()
+    bare = secret.reveal().removeprefix("whsec_")
+    results = [
+        receiver("sources", "add", "one", "--url", far_side.url, stdin=secret.reveal()),
+        receiver("registry", "add", "CS101", stdin=token.reveal()),
+        receiver("registry", "add", "CS102", stdin=token.reveal()),
+    ]
+    far_side.grades("CS101", token, make_score())
+    far_side.answer(
+        "CS102",
+        401,
+        {
+            "type": "urn:problem-type:token-unknown",
+            "detail": f"no course has {token.reveal()} (Bearer {token.secret})",
+        },
+    )
+
+    results += [
+        receiver("sync-grades"),
+        receiver("sync-grades", "--json"),
+        receiver("registry", "list", "--json"),
+        receiver("registry", "show", "CS102"),
+        receiver("doctor"),
+    ]
+
+    seen = everything() + "".join(result.output for result in results)
+    assert "token-unknown" in seen
+    assert token.secret not in seen
+    assert bare not in seen

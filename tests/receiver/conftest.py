@@ -1,0 +1,338 @@
+"""ELMS under test: its database, its factories, and a far side that answers and counts."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from pydantic import SecretStr
+from sqlalchemy import select
+
+from contract.problems import Problem, ProblemType
+from contract.signature import Secret
+from contract.tokens import CourseToken
+from foundation.database import Database
+from foundation.schema import Schema
+from foundation.vault import Vault
+from receiver import registry, services, sources
+from receiver.app import create_app
+from receiver.config import Settings
+from receiver.eassessment import Client
+from receiver.grade_sync import Options
+from receiver.models import SCHEMA, Entry, Source
+
+NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
+SITE = "eassessment.example.ac.uk"
+ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Take back what `create_app` does to the logging of the whole process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def now() -> datetime:
+    """The moment that tests are in."""
+    return NINE
+
+
+@pytest.fixture
+def database_url(make_database_url: Callable[[Schema], str]) -> str:
+    """The URL of ELMS's database, empty."""
+    return make_database_url(SCHEMA)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """ELMS's database, empty."""
+    opened = Database(database_url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def vault() -> Vault:
+    """The vault that the app under test has too."""
+    return Vault(SecretStr(ENCRYPTION_KEY))
+
+
+@pytest.fixture
+def make_app_on() -> Iterator[Callable[..., Flask]]:
+    """Return what makes an app on the database of a URL, reading no `.env`; closed at the end."""
+    made: list[Flask] = []
+
+    def make(url: str, **overrides: Any) -> Flask:
+        given = {"encryption_keys": ENCRYPTION_KEY, "log_format": "json", **overrides}
+        made.append(create_app(Settings(_env_file=None, database_url=url, **given)))
+        return made[-1]
+
+    yield make
+    for app in made:
+        services.of(app).database.dispose()
+
+
+@pytest.fixture
+def make_app(make_app_on: Callable[..., Flask], database_url: str) -> Callable[..., Flask]:
+    """Return what makes an app on ELMS's database."""
+    return lambda **overrides: make_app_on(database_url, **overrides)
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask]) -> Flask:
+    """ELMS on an empty database."""
+    return make_app()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """Whoever knocks at ELMS's door."""
+    return app.test_client()
+
+
+@pytest.fixture
+def make_source(database: Database, vault: Vault) -> Callable[..., Source]:
+    """Return what adds a source with its secrets."""
+
+    def make(
+        name: str = SITE, url: str = "http://127.0.0.1:9", secrets: tuple[Secret, ...] = ()
+    ) -> Source:
+        with database.writing() as session:
+            source = sources.add(session, name, url, now=NINE)
+            for secret in secrets:
+                sources.add_secret(session, source, secret, vault=vault, now=NINE)
+            session.refresh(source)
+            session.expunge_all()
+            return source
+
+    return make
+
+
+@pytest.fixture
+def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
+    """Return what puts a course into grade sync, and takes facts into its entry."""
+
+    def make(
+        source: Source,
+        course_id: str = "CS101",
+        token: CourseToken | None = None,
+        facts: tuple[registry.Fact, ...] = (),
+    ) -> Entry:
+        held = token or CourseToken.generate()
+        with database.writing() as session:
+            given = session.get_one(Source, source.id)
+            registry.enrol(session, given, course_id, held, vault=vault, now=NINE)
+            for fact in facts:
+                registry.apply(session, source.id, course_id, fact, now=NINE)
+        with database.reading() as session:
+            return registry.listing(session, source_id=source.id, course_ids=[course_id])[0]
+
+    return make
+
+
+@pytest.fixture
+def entry_of(database: Database) -> Callable[[str], Entry]:
+    """Return what reads a course's entry as it stands now, enrolled or not."""
+
+    def read(course_id: str) -> Entry:
+        with database.reading() as session:
+            return session.scalars(select(Entry).where(Entry.course_id == course_id)).one()
+
+    return read
+
+
+@pytest.fixture
+def rows(database: Database) -> Callable[[type[Any]], list[Any]]:
+    """Return what reads a whole table."""
+
+    def read(model: type[Any]) -> list[Any]:
+        with database.reading() as session:
+            return list(session.scalars(select(model)))
+
+    return read
+
+
+@pytest.fixture
+def everything(database: Database) -> Callable[[], str]:
+    """Return what reads every row of every table as one text: what someone finds who steals it."""
+
+    def read() -> str:
+        with database.reading() as session:
+            return "\n".join(
+                str(tuple(row))
+                for table in SCHEMA.metadata.sorted_tables
+                for row in session.execute(select(table))
+            )
+
+    return read
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request that the far side saw."""
+
+    course_id: str
+    headers: dict[str, str]
+
+
+@dataclass
+class FarSide:
+    """An eAssessment on loopback: answers what it was told to, and counts what it saw."""
+
+    url: str = ""
+    asked: list[Asked] = field(default_factory=list)
+    connections: int = 0
+    answers: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
+
+    def answer(
+        self, course_id: str, status: int, body: bytes | dict[str, Any] = b"", **headers: str
+    ) -> None:
+        """Answer with these from now on; `_` in a header's name stands for `-`."""
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+
+        def send(handler: BaseHTTPRequestHandler) -> None:
+            handler.send_response(status)
+            for name, value in headers.items():
+                handler.send_header(name.replace("_", "-"), value)
+            handler.send_header("Content-Length", str(len(raw)))
+            handler.end_headers()
+            handler.wfile.write(raw)
+
+        self.answers[course_id] = send
+
+    def grades(
+        self, course_id: str, token: CourseToken, *scores: dict[str, Any], **more: Any
+    ) -> None:
+        """Answer with grades; `etag` and `course_version` may be given."""
+        etag = more.pop("etag", '"1"')
+        body = {
+            "course_id": course_id,
+            "course_version": 1,
+            "token_id": token.token_id,
+            "scores": list(scores),
+            **more,
+        }
+        self.answer(course_id, 200, body, ETag=etag, Content_Type="application/json")
+        whole = self.answers[course_id]
+
+        def conditional(handler: BaseHTTPRequestHandler) -> None:
+            if handler.headers.get("If-None-Match") == etag:
+                handler.send_response(304)
+                handler.end_headers()
+            else:
+                whole(handler)
+
+        self.answers[course_id] = conditional
+
+    def refuse(self, course_id: str, kind: ProblemType, /, **facts: Any) -> None:
+        """Answer with a problem document."""
+        problem = Problem(kind, f"refused: {kind}", "Ask somebody.", facts)
+        self.answer(
+            course_id, problem.status, problem.document(), Content_Type="application/problem+json"
+        )
+
+    def gone(self, course_id: str, version: int = 4) -> None:
+        """Answer that the course was deleted."""
+        self.refuse(
+            course_id,
+            ProblemType.COURSE_DELETED,
+            course_id=course_id,
+            course_version=version,
+            deleted_at=NINE.isoformat(),
+        )
+
+    def regenerated(self, course_id: str, present: str, version: int = 5) -> None:
+        """Answer that the token was replaced by another."""
+        self.refuse(
+            course_id,
+            ProblemType.TOKEN_REGENERATED,
+            course_id=course_id,
+            course_version=version,
+            token_id=present,
+            regenerated_at=NINE.isoformat(),
+        )
+
+
+@pytest.fixture
+def far_side() -> Iterator[FarSide]:
+    """An eAssessment on loopback; a course that it was told nothing of is unknown to it."""
+    there = FarSide()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def setup(self) -> None:
+            super().setup()
+            there.connections += 1
+
+        def do_GET(self) -> None:
+            course_id = unquote(self.path.removeprefix("/api/v1/courses/").removesuffix("/grades"))
+            there.asked.append(
+                Asked(course_id, {name.lower(): value for name, value in self.headers.items()})
+            )
+            if course_id not in there.answers:
+                there.refuse(course_id, ProblemType.COURSE_UNKNOWN)
+            with suppress(OSError):
+                there.answers[course_id](self)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    there.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.005,))
+    thread.start()
+    yield there
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def asker() -> Iterator[Client]:
+    """A client with little patience."""
+    with Client(connect_timeout=0.5, read_timeout=0.5, total=1.0) as client:
+        yield client
+
+
+@pytest.fixture
+def make_options() -> Callable[..., Options]:
+    """Return what makes the options of a run."""
+
+    def make(**overrides: Any) -> Options:
+        return Options(**{"holder": "ada@elms", "lease": timedelta(minutes=5), **overrides})
+
+    return make
+
+
+@pytest.fixture
+def make_score() -> Callable[..., dict[str, Any]]:
+    """Return what makes a score as it stands on the wire."""
+
+    def make(user_id: str = "ada", given: str | None = "7.5", **overrides: Any) -> dict[str, Any]:
+        return {
+            "userId": user_id,
+            "scoreGiven": given,
+            "scoreMaximum": "10",
+            "timestamp": "2026-11-22T09:00:00.000000Z",
+            "activityProgress": "Completed",
+            "gradingProgress": "FullyGraded",
+            **overrides,
+        }
+
+    return make

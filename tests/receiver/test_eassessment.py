@@ -1,0 +1,405 @@
+"""The client of the grades API: whatever the far side does, one typed outcome, in time."""
+
+import gzip
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from contract.problems import Problem, ProblemType
+from contract.tokens import CourseToken
+from receiver.eassessment import (
+    MAX_ANSWER_BYTES,
+    Client,
+    CourseGone,
+    Grades,
+    Misconfigured,
+    Question,
+    TokenRefused,
+    TokenReplaced,
+    Transient,
+    Unchanged,
+    classify,
+)
+
+TOKEN = CourseToken("k7Qx2mPa", "s" * 24)
+AT = "2026-11-22T09:00:00.123456Z"
+
+
+def about(course_id: str = "CS101", url: str = "http://x.example", **more: Any) -> Question:
+    """Return a question about a course."""
+    return Question(url, course_id, TOKEN, **more)
+
+
+def grades(**overrides: Any) -> bytes:
+    """Return the body of a good answer, but for the overrides."""
+    document = {
+        "course_id": "CS101",
+        "course_version": 3,
+        "token_id": TOKEN.token_id,
+        "scores": [],
+        **overrides,
+    }
+    return json.dumps(document).encode()
+
+
+def refusal(kind: ProblemType, **facts: Any) -> bytes:
+    """Return the body of a refusal."""
+    return json.dumps(Problem(kind, "so it is", "Ask.", facts).document()).encode()
+
+
+def test_the_course_id_is_one_segment_and_the_token_stands_in_no_url(
+    far_side: Any, asker: Client
+) -> None:
+    """Whatever a course id holds, it arrives as it is; the token goes into a header alone."""
+    far_side.grades("a/b ?#ü%2F", TOKEN)
+
+    outcome = asker.ask(about("a/b ?#ü%2F", far_side.url))
+
+    assert isinstance(outcome, Grades)
+    (asked,) = far_side.asked
+    assert asked.headers["authorization"] == f"Bearer {TOKEN.reveal()}"
+    assert asked.headers["accept-encoding"] == "identity"
+    assert TOKEN.secret not in about(url=far_side.url).url
+    assert TOKEN.secret not in repr(about())
+
+
+def test_scores_are_exact(far_side: Any, asker: Client, make_score: Callable[..., Any]) -> None:
+    """What was 0.1 there is 0.1 here, and the ETag comes along."""
+    far_side.grades("CS101", TOKEN, make_score(given="0.1"), etag='W/"7"')
+
+    outcome = asker.ask(about(url=far_side.url))
+
+    assert isinstance(outcome, Grades)
+    assert outcome.answer.scores[0].score_given == Decimal("0.1")
+    assert outcome.etag == 'W/"7"'
+
+
+def test_unchanged_grades_are_not_sent_again(far_side: Any, asker: Client) -> None:
+    """With the ETag of the last answer a 304 comes back."""
+    far_side.grades("CS101", TOKEN, etag='"7"')
+
+    outcome = asker.ask(about(url=far_side.url, etag='"7"'))
+
+    assert outcome == Unchanged()
+
+
+def test_connections_are_kept(far_side: Any, asker: Client) -> None:
+    """Many questions go over one connection, and are counted."""
+    far_side.grades("CS101", TOKEN)
+
+    for _ in range(5):
+        asker.ask(about(url=far_side.url))
+
+    assert (asker.requests, len(far_side.asked), far_side.connections) == (5, 5, 1)
+
+
+def test_redirects_are_not_followed(far_side: Any, asker: Client) -> None:
+    """F13: a redirect is an answer that is not in order; nobody is asked with our token there."""
+    far_side.grades("other", TOKEN)
+    far_side.answer("CS101", 307, Location=f"{far_side.url}/api/v1/courses/other/grades")
+
+    outcome = asker.ask(about(url=far_side.url))
+
+    assert isinstance(outcome, Misconfigured)
+    assert outcome.detail == "answered 307: a redirect, which is not followed"
+    assert [asked.course_id for asked in far_side.asked] == ["CS101"]
+
+
+def test_proxies_and_netrc_of_the_environment_are_not_used(
+    far_side: Any, asker: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """What the environment says of proxies and passwords is not for this client."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login planted password planted\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    far_side.grades("CS101", TOKEN)
+
+    outcome = asker.ask(about(url=far_side.url))
+
+    assert isinstance(outcome, Grades)
+    assert far_side.asked[0].headers["authorization"].startswith("Bearer ")
+
+
+def test_cookies_are_not_kept(far_side: Any, asker: Client) -> None:
+    """A cookie that eAssessment sets does not come back."""
+    far_side.answer("CS101", 200, grades(), Set_Cookie="a=b; Path=/")
+
+    for _ in range(2):
+        asker.ask(about(url=far_side.url))
+
+    assert all("cookie" not in asked.headers for asked in far_side.asked)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        pytest.param(
+            refusal(ProblemType.COURSE_DELETED, course_id="CS101", course_version=4, deleted_at=AT),
+            CourseGone,
+            id="410 course-deleted",
+        ),
+        pytest.param(
+            refusal(
+                ProblemType.TOKEN_REGENERATED,
+                course_id="CS101",
+                course_version=5,
+                token_id="new",
+                regenerated_at=AT,
+            ),
+            TokenReplaced,
+            id="401 token-regenerated",
+        ),
+        pytest.param(refusal(ProblemType.TOKEN_UNKNOWN), TokenRefused, id="401 token-unknown"),
+        pytest.param(refusal(ProblemType.TOKEN_MALFORMED), TokenRefused, id="401 token-malformed"),
+        pytest.param(
+            refusal(ProblemType.TOKEN_WRONG_COURSE), TokenRefused, id="403 token-wrong-course"
+        ),
+        pytest.param(refusal(ProblemType.TOKEN_MISSING), Misconfigured, id="401 token-missing"),
+        pytest.param(refusal(ProblemType.COURSE_UNKNOWN), Misconfigured, id="404 course-unknown"),
+        pytest.param(
+            refusal(ProblemType.DATABASE_UNAVAILABLE), Transient, id="503 database-unavailable"
+        ),
+        pytest.param(refusal(ProblemType.INTERNAL_ERROR), Transient, id="500 internal-error"),
+    ],
+)
+def test_each_refusal_is_told_by_its_type(answer: bytes, expected: type) -> None:
+    """The stable type decides what a refusal means."""
+    status = json.loads(answer)["status"]
+
+    outcome = classify(about(), status, None, answer)
+
+    assert isinstance(outcome, expected)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected", "detail"),
+    [
+        pytest.param(200, b"", Transient, "answered 200, but the body is not JSON", id="empty"),
+        pytest.param(200, b"<html>", Transient, "but the body is not JSON", id="HTML"),
+        pytest.param(200, b"[" * 5000, Transient, "nested deeper", id="nested"),
+        pytest.param(200, b"[]", Transient, "but not with grades", id="an array"),
+        pytest.param(
+            200, grades(scores=[{}]), Transient, "/scores/0/userId: Field", id="a wrong score"
+        ),
+        pytest.param(
+            200, grades(course_id="CS102"), Misconfigured, "another course", id="another course"
+        ),
+        pytest.param(
+            200, grades(token_id="other"), Misconfigured, "another token", id="another token"
+        ),
+        pytest.param(204, b"", Transient, "answered 204", id="no content"),
+        pytest.param(
+            304, b"", Misconfigured, "answered 304", id="304 to an unconditional question"
+        ),
+        pytest.param(429, b"", Transient, "answered 429", id="too many"),
+        pytest.param(502, b"<html>", Transient, "answered 502", id="a proxy's trouble"),
+        pytest.param(
+            500,
+            refusal(ProblemType.COURSE_DELETED),
+            Transient,
+            "answered 500",
+            id="type and status",
+        ),
+        pytest.param(401, b"<html>", Misconfigured, "no reason that is known", id="a login page"),
+        pytest.param(410, b"{}", Misconfigured, "no reason that is known", id="another's 410"),
+        pytest.param(
+            401,
+            refusal(ProblemType.COURSE_DELETED),
+            Misconfigured,
+            "no reason that is known",
+            id="a type of another status",
+        ),
+        pytest.param(
+            410,
+            refusal(ProblemType.COURSE_DELETED),
+            Misconfigured,
+            "answered course-deleted, but /course_id: Field required",
+            id="facts missing",
+        ),
+        pytest.param(
+            410,
+            refusal(
+                ProblemType.COURSE_DELETED, course_id="CS101", course_version=True, deleted_at=AT
+            ),
+            Misconfigured,
+            "/course_version",
+            id="true for a version",
+        ),
+        pytest.param(
+            410,
+            refusal(ProblemType.COURSE_DELETED, course_id="CS102", course_version=4, deleted_at=AT),
+            Misconfigured,
+            "another course was deleted",
+            id="another course's deletion",
+        ),
+        pytest.param(
+            401,
+            refusal(
+                ProblemType.TOKEN_REGENERATED,
+                course_id="CS101",
+                course_version=5,
+                token_id=TOKEN.token_id,
+                regenerated_at=AT,
+            ),
+            Misconfigured,
+            "replaced, but by itself",
+            id="replaced by itself",
+        ),
+    ],
+)
+def test_what_is_not_in_order_never_speaks_of_the_course(
+    status: int, body: bytes, expected: type, detail: str
+) -> None:
+    """Junk, half answers and contradictions say nothing that the registry would believe."""
+    outcome = classify(about(), status, None, body)
+
+    assert isinstance(outcome, Transient | Misconfigured)
+    assert isinstance(outcome, expected)
+    assert detail in outcome.detail
+
+
+def test_a_refusal_that_echoes_the_token_is_cleaned() -> None:
+    """What the far side says is kept without secrets, control characters, and in short."""
+    said = f"no \x1b[31m {TOKEN.reveal()} {'x' * 1000}"
+    body = json.dumps(Problem(ProblemType.TOKEN_UNKNOWN, said, "Ask.").document()).encode()
+
+    outcome = classify(about(), 401, None, body)
+
+    assert isinstance(outcome, TokenRefused)
+    assert TOKEN.secret not in outcome.detail
+    assert outcome.detail.isprintable()
+    assert len(outcome.detail) <= 300
+
+
+@pytest.mark.parametrize("etag", ["unquoted", '"a b"', '"' + "x" * 300 + '"', '"ü"'])
+def test_a_strange_etag_is_not_kept(etag: str) -> None:
+    """Only what can be sent back as it came is kept."""
+    outcome = classify(about(), 200, etag, grades())
+
+    assert isinstance(outcome, Grades)
+    assert outcome.etag is None
+
+
+def test_nobody_listening_is_transient(asker: Client) -> None:
+    """A far side that is down is said to be down, in words."""
+    outcome = asker.ask(about(url="http://127.0.0.1:9"))
+
+    assert outcome == Transient("no answer: Connection refused")
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[", "nonsense"])
+def test_an_impossible_url_is_no_exception(asker: Client, url: str) -> None:
+    """Even a source whose URL is none is answered with an outcome."""
+    assert isinstance(asker.ask(about(url=url)), Misconfigured | Transient)
+
+
+class Hostile:
+    """A listener that does to each connection what it was told."""
+
+    def __init__(self, behave: Callable[[socket.socket], None]) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._behave = behave
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            connection, _ = self._listener.accept()
+            with connection, suppress(OSError):
+                connection.recv(65536)
+                self._behave(connection)
+
+    def stop(self) -> None:
+        """Close the listener, and wait until the connection is done with."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+def drip(piece: bytes, head: bytes = b"") -> Callable[[socket.socket], None]:
+    """Return what sends a piece every 20 ms, for ever."""
+
+    def behave(connection: socket.socket) -> None:
+        connection.sendall(head)
+        while True:
+            connection.sendall(piece)
+            time.sleep(0.02)
+
+    return behave
+
+
+def silence(connection: socket.socket) -> None:
+    """Say nothing until the other side gives up."""
+    connection.recv(1)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("behave", "detail"),
+    [
+        pytest.param(silence, "silent for 0.5 s", id="black hole"),
+        pytest.param(drip(b"x"), "no whole answer within 1 s", id="slow status line"),
+        pytest.param(
+            drip(b"a: b\r\n", b"HTTP/1.1 200 OK\r\n"),
+            "no whole answer within 1 s",
+            id="slow headers",
+        ),
+        pytest.param(drip(b"x", HEAD), "no whole answer within 1 s", id="slow body"),
+        pytest.param(lambda c: c.sendall(b"\x00\xff" * 50), "what came is not HTTP", id="garbage"),
+        pytest.param(lambda c: None, "no answer", id="closed at once"),
+        pytest.param(lambda c: c.sendall(HEAD + b"half"), "broke off", id="broken off"),
+        pytest.param(
+            lambda c: c.sendall(
+                b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
+                + gzip.compress(b" " * 10_000_000)
+            ),
+            "answered 200, but the body is not UTF-8",
+            id="gzip though not asked for",
+        ),
+    ],
+)
+def test_a_hostile_far_side_costs_no_more_than_the_deadline(
+    asker: Client, behave: Callable[[socket.socket], None], detail: str
+) -> None:
+    """F15: however the answer fails to come, it is a transient outcome, in time."""
+    hostile = Hostile(behave)
+    started = time.monotonic()
+
+    outcome = asker.ask(about(url=hostile.url))
+
+    seconds = time.monotonic() - started
+    hostile.stop()
+    assert isinstance(outcome, Transient)
+    assert detail in outcome.detail
+    assert seconds < 2
+
+
+def test_an_endless_body_is_cut_off() -> None:
+    """More than the largest answer is not read, nor what a redirect carries."""
+
+    def flood(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        while True:
+            connection.sendall(b" " * 1_000_000)
+
+    hostile = Hostile(flood)
+
+    with Client(connect_timeout=5, read_timeout=5, total=20) as client:
+        outcome = client.ask(about(url=hostile.url))
+
+    hostile.stop()
+    assert isinstance(outcome, Misconfigured)
+    assert outcome.detail == f"the answer is larger than {MAX_ANSWER_BYTES} bytes"

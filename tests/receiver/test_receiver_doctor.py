@@ -1,0 +1,149 @@
+"""`receiver doctor`: what is not well, and what to do about it."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from contract.signature import Secret
+from foundation.checkup import Finding
+from foundation.database import Database
+from foundation.vault import Vault
+from receiver import doctor, runs
+from receiver.gradebook import Written
+from receiver.memory import TokenNamed
+from receiver.models import Entry, Source
+from receiver.runs import Report
+
+OTHER = Vault(SecretStr("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="))
+
+
+@pytest.fixture
+def examine(database: Database, vault: Vault) -> Callable[..., dict[str, Finding]]:
+    """Return what examines ELMS, by check."""
+
+    def look(opens: Vault = vault) -> dict[str, Finding]:
+        return {finding.check: finding for finding in doctor.examine(database, opens)}
+
+    return look
+
+
+@pytest.fixture
+def have_run(database: Database) -> Callable[..., None]:
+    """Return what records a run that began so long ago."""
+
+    def record(ago: timedelta, exit_code: int | None) -> None:
+        began = datetime.now(UTC) - ago
+        with database.writing() as session:
+            run_id = runs.begin(session, "ada@elms", now=began)
+            if exit_code is not None:
+                report = Report(run_id, (), Written(), 0, 0, 0.0, exit_code)
+                runs.end(session, report, now=began)
+
+    return record
+
+
+def test_an_empty_elms_says_how_to_begin(examine: Callable[..., dict[str, Finding]]) -> None:
+    """Without a source nobody is heard; without a run nothing was synced."""
+    found = examine()
+
+    assert [check for check, finding in found.items() if not finding.well] == [
+        "sources",
+        "last run",
+    ]
+    assert found["sources"].found == "none: nobody is heard and nobody asked"
+    assert "receiver sources add" in str(found["sources"].next_step)
+
+
+def test_a_healthy_elms_is_well(
+    examine: Callable[..., dict[str, Finding]],
+    make_source: Callable[..., Source],
+    make_entry: Callable[..., Entry],
+    have_run: Callable[..., None],
+) -> None:
+    """With a source, its secret, a course and a recent run nothing needs a person."""
+    make_entry(make_source("one", secrets=(Secret.generate(),)))
+    have_run(timedelta(minutes=3), 0)
+
+    found = examine()
+
+    assert all(finding.well for finding in found.values())
+    assert found["secrets"].found == "2 sealed, all can be opened"
+    assert found["last run"].found.startswith("run 1 began 3 min ago: 0 synced")
+
+
+def test_a_source_without_secret_is_deaf(
+    examine: Callable[..., dict[str, Finding]], make_source: Callable[..., Source]
+) -> None:
+    """Webhooks that nobody can verify are found before they are refused."""
+    make_source("deaf")
+
+    found = examine()["sources"]
+
+    assert (found.well, found.found) == (False, "no webhook of deaf can be verified: no secret")
+
+
+def test_a_lost_key_is_found(
+    examine: Callable[..., dict[str, Finding]],
+    make_source: Callable[..., Source],
+    make_entry: Callable[..., Entry],
+) -> None:
+    """A token that cannot be opened is found before the sync needs it."""
+    make_entry(make_source())
+
+    found = examine(OTHER)["secrets"]
+
+    assert not found.well
+    assert "Put the key that sealed it back" in str(found.next_step)
+
+
+def test_courses_that_need_a_token_are_counted(
+    examine: Callable[..., dict[str, Finding]],
+    make_source: Callable[..., Source],
+    make_entry: Callable[..., Entry],
+    now: datetime,
+) -> None:
+    """What only a person can mend is named with the command."""
+    make_entry(make_source(), facts=(TokenNamed(2, "new", now),))
+
+    found = examine()["registry"]
+
+    assert (found.well, found.found) == (False, "1 courses, 0 of them deleted, 1 need a new token")
+    assert "receiver registry set-token CS101" in str(found.next_step)
+
+
+@pytest.mark.parametrize(
+    ("ago", "exit_code", "well", "words"),
+    [
+        pytest.param(timedelta(days=2), 0, False, "began 2880 min ago", id="long ago"),
+        pytest.param(timedelta(0), 1, False, "0 failed", id="courses failed"),
+        pytest.param(timedelta(0), None, True, "has not ended", id="at work, or killed"),
+    ],
+)
+def test_the_last_run_is_looked_at(
+    examine: Callable[..., dict[str, Finding]],
+    have_run: Callable[..., None],
+    ago: timedelta,
+    exit_code: int | None,
+    well: bool,
+    words: str,
+) -> None:
+    """A run long ago, or with failures, wants a person."""
+    have_run(ago, exit_code)
+
+    found = examine()["last run"]
+
+    assert (found.well, words in found.found) == (well, True)
+    assert found.next_step
+
+
+def test_without_its_database_nothing_more_is_looked_at(tmp_path: Path, vault: Any) -> None:
+    """The database comes first."""
+    away = Database(f"sqlite:///{tmp_path}/none/receiver.db")
+
+    found = doctor.examine(away, vault)
+
+    assert [(finding.check, finding.well) for finding in found] == [("database", False)]

@@ -1,0 +1,49 @@
+"""ELMS's history leads to ELMS's tables."""
+
+from collections.abc import Callable
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import BigInteger
+
+from foundation.database import Database
+from receiver.models import SCHEMA
+
+
+def test_migrations_make_the_models(database: Database) -> None:
+    """After the last revision the database holds exactly the tables of the models."""
+    with database.reading() as session:
+        context = MigrationContext.configure(
+            session.connection(), opts={"compare_type": True, "compare_server_default": True}
+        )
+        differences = compare_metadata(context, SCHEMA.metadata)
+
+    assert differences == []
+
+
+def test_every_version_column_holds_the_largest_of_the_wire() -> None:
+    """A version may be 2^53 - 1, more than 32 bits hold."""
+    versions = [
+        column
+        for table in SCHEMA.metadata.tables.values()
+        for column in table.columns
+        if column.name.endswith("version")
+    ]
+
+    assert versions
+    assert all(isinstance(column.type, BigInteger) for column in versions)
+
+
+def test_numbers_are_never_used_twice(make_database: Callable[..., Database]) -> None:
+    """A number that a row once had is never another's, on SQLite neither."""
+    database = make_database(SCHEMA)
+    if not database.is_sqlite:
+        return
+
+    with database.reading() as session:
+        rows = session.connection().exec_driver_sql(
+            "SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'"
+        )
+        named = {name for (name,) in rows}
+
+    assert named == {"sources", "source_secrets", "entries", "runs", "run_courses"}

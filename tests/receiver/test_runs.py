@@ -1,0 +1,134 @@
+"""The runs of the sync: one at a time, and a record of each."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from foundation.database import Database
+from receiver import runs
+from receiver.errors import LeaseLostError, RunInProgressError
+from receiver.gradebook import Written
+from receiver.models import Run, RunCourse
+from receiver.runs import CourseOutcome, CourseReport, Report
+
+LASTING = timedelta(minutes=5)
+
+
+@pytest.fixture
+def acquire(database: Database, now: datetime) -> Callable[..., str]:
+    """Return what takes the lease, so many minutes after nine."""
+
+    def take(holder: str = "ada@elms", minutes: int = 0) -> str:
+        with database.writing() as session:
+            return runs.acquire(session, holder, LASTING, now=now + timedelta(minutes=minutes))
+
+    return take
+
+
+def test_a_second_run_is_refused(acquire: Callable[..., str]) -> None:
+    """F29: while one run is at work, the next is told who it is and until when."""
+    acquire("ada@elms")
+
+    with pytest.raises(
+        RunInProgressError, match=r"at work: ada@elms, its lease lasts until 2026-11-22 09:05:00Z"
+    ):
+        acquire("bob@elms", minutes=4)
+
+
+def test_a_crashed_run_frees_itself(
+    database: Database, acquire: Callable[..., str], now: datetime
+) -> None:
+    """F29: an expired lease is taken over, and its first holder can write no more."""
+    first = acquire("ada@elms")
+
+    second = acquire("bob@elms", minutes=5)
+
+    with database.writing() as session, pytest.raises(LeaseLostError, match="taken over"):
+        runs.renew(session, first, LASTING, now=now)
+    with database.writing() as session:
+        runs.renew(session, second, LASTING, now=now)
+
+
+def test_a_renewed_lease_lasts_longer(
+    database: Database, acquire: Callable[..., str], now: datetime
+) -> None:
+    """A run that is at work keeps others out for as long as it renews."""
+    token = acquire()
+    with database.writing() as session:
+        runs.renew(session, token, LASTING, now=now + timedelta(minutes=4))
+
+    with pytest.raises(RunInProgressError, match="09:09:00Z"):
+        acquire("bob@elms", minutes=6)
+
+
+def test_a_released_lease_is_free_at_once(database: Database, acquire: Callable[..., str]) -> None:
+    """The next run need not wait for one that has ended; a stranger's token releases nothing."""
+    token = acquire()
+    with database.writing() as session:
+        runs.release(session, "another token")
+    with pytest.raises(RunInProgressError, match="at work"):
+        acquire("bob@elms")
+
+    with database.writing() as session:
+        runs.release(session, token)
+
+    assert acquire("bob@elms")
+
+
+def test_of_many_at_once_one_takes_the_lease(acquire: Callable[..., str]) -> None:
+    """However many begin at the same moment, one runs."""
+
+    def attempt(number: int) -> bool:
+        try:
+            return bool(acquire(f"host-{number}"))
+        except RunInProgressError:
+            return False
+
+    with ThreadPoolExecutor(8) as threads:
+        taken = list(threads.map(attempt, range(8)))
+
+    assert sum(taken) == 1
+
+
+def test_a_run_is_recorded_with_its_courses(
+    database: Database, now: datetime, rows: Callable[[type[Any]], list[Any]]
+) -> None:
+    """What became of each course stands in the record, and the counts beside it."""
+    courses = (
+        CourseReport("one", "CS101", CourseOutcome.SYNCED, url="http://x.example"),
+        CourseReport(
+            "one", "CS102", CourseOutcome.SKIPPED, "course_deleted", "it was", now, "Nothing."
+        ),
+    )
+    with database.writing() as session:
+        run_id = runs.begin(session, "ada@elms", now=now)
+        runs.record(session, run_id, courses)
+        runs.record(session, run_id, [])
+        report = Report(run_id, courses, Written(), 1, 7, 0.5, 0)
+        runs.end(session, report, now=now + timedelta(seconds=1))
+
+    (run,) = rows(Run)
+    assert (run.synced, run.unchanged, run.skipped, run.failed) == (1, 0, 1, 0)
+    assert (run.requests, run.statements, run.exit_code) == (1, 7, 0)
+    assert run.ended_at - run.started_at == timedelta(seconds=1)
+    assert [(row.course_id, row.outcome, row.since) for row in rows(RunCourse)] == [
+        ("CS101", "synced", None),
+        ("CS102", "skipped", now),
+    ]
+
+
+def test_the_latest_run_is_the_one_that_began_last(database: Database, now: datetime) -> None:
+    """A run that was killed is still the latest, and has no end."""
+    with database.writing() as session:
+        assert runs.latest(session) is None
+        runs.begin(session, "ada@elms", now=now)
+        last = runs.begin(session, "bob@elms", now=now)
+
+    with database.reading() as session:
+        run = runs.latest(session)
+
+    assert run is not None
+    assert (run.id, run.ended_at) == (last, None)

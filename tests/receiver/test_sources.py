@@ -1,0 +1,154 @@
+"""The eAssessment sites and the secrets of their webhooks."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import pytest
+from pydantic import SecretStr
+
+from contract.signature import Secret
+from foundation.database import Database
+from foundation.errors import SealError
+from foundation.vault import Vault
+from receiver import sources
+from receiver.errors import (
+    SecretExistsError,
+    SecretUnknownError,
+    SourceExistsError,
+    SourceInvalidError,
+    SourceUnclearError,
+    SourceUnknownError,
+)
+from receiver.models import Source, SourceSecret
+
+OTHER_KEY = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="
+
+
+def test_a_door_knows_all_secrets_of_its_source_and_no_others(
+    database: Database, vault: Vault, make_source: Callable[..., Source]
+) -> None:
+    """While a secret rotates both are tried; another site's are not."""
+    old, new, strange = Secret.generate(), Secret.generate(), Secret.generate()
+    source = make_source("one", secrets=(old, new))
+    make_source("two", secrets=(strange,))
+
+    with database.reading() as session:
+        door = sources.find_door(session, "one", vault=vault)
+
+    assert door == sources.Door(source.id, "one", (old, new))
+
+
+def test_secrets_are_sealed_at_rest(
+    make_source: Callable[..., Source], rows: Callable[[type[SourceSecret]], list[SourceSecret]]
+) -> None:
+    """What stands in the row is not the secret, and no door shows it in its repr."""
+    secret = Secret.generate()
+
+    make_source(secrets=(secret,))
+
+    assert secret.reveal() not in rows(SourceSecret)[0].sealed
+    assert secret.reveal() not in repr(sources.Door(1, "one", (secret,)))
+
+
+def test_a_strange_key_opens_nothing(
+    database: Database, make_source: Callable[..., Source]
+) -> None:
+    """With other encryption keys the door says so, and shows nothing."""
+    make_source("one", secrets=(Secret.generate(),))
+
+    with (
+        database.reading() as session,
+        pytest.raises(SealError, match="a key that is not in the list"),
+    ):
+        sources.find_door(session, "one", vault=Vault(SecretStr(OTHER_KEY)))
+
+
+def test_resealing_needs_the_old_key_once(
+    database: Database, vault: Vault, make_source: Callable[..., Source]
+) -> None:
+    """After sealing anew the new key alone is enough."""
+    secret = Secret.generate()
+    make_source("one", secrets=(secret,))
+    both = Vault(SecretStr(f"{OTHER_KEY},MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="))
+
+    with database.writing() as session:
+        count = sources.reseal(session, vault=both)
+
+    with database.reading() as session:
+        door = sources.find_door(session, "one", vault=Vault(SecretStr(OTHER_KEY)))
+    assert (count, door.secrets) == (1, (secret,))
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "message"),
+    [
+        pytest.param("a b", "https://x.example", "'a b' cannot be a source's name", id="name"),
+        pytest.param("a", "ftp://x.example", "not an http or https URL", id="scheme"),
+        pytest.param("a", "https://", "not an http or https URL with a host", id="no host"),
+        pytest.param("a", "https://x.example:port", "cannot be read", id="port"),
+        pytest.param("a", "https://u:p@x.example", "more than scheme, host", id="user info"),
+        pytest.param("a", "https://x.example/?a=1", "more than scheme, host", id="query"),
+        pytest.param("a", "https://x.example/#a", "more than scheme, host", id="fragment"),
+        pytest.param("a", "http://x.example\\@127.0.0.1/", "more than scheme", id="two hosts"),
+        pytest.param("a", "https://x.example/\n", "not an http or https URL", id="line break"),
+        pytest.param("a", f"https://x.example/{'a' * 2000}", "longer than 2000", id="too long"),
+    ],
+)
+def test_what_cannot_be_a_source_is_refused(
+    database: Database, now: datetime, name: str, url: str, message: str
+) -> None:
+    """A name or URL that no event or request could use is refused, with what is wrong."""
+    with database.writing() as session, pytest.raises(SourceInvalidError, match=message):
+        sources.add(session, name, url, now=now)
+
+
+def test_names_are_used_once(make_source: Callable[..., Source]) -> None:
+    """Two sites cannot have one name."""
+    make_source("one")
+
+    with pytest.raises(SourceExistsError, match="the source one exists already"):
+        make_source("one")
+
+
+@pytest.mark.parametrize("name", ["none", "a/b", "nul\x00"])
+def test_an_unknown_source_is_named(database: Database, name: str) -> None:
+    """A name that no source has is refused, whatever it holds."""
+    with database.reading() as session, pytest.raises(SourceUnknownError, match="there is no"):
+        sources.get(session, name)
+
+
+def test_the_only_source_need_not_be_named(
+    database: Database, make_source: Callable[..., Source]
+) -> None:
+    """One source is chosen by itself; with none or two somebody has to say which."""
+    with database.reading() as session, pytest.raises(SourceUnclearError, match="0 sources"):
+        sources.choose(session, None)
+    make_source("one")
+    with database.reading() as session:
+        assert sources.choose(session, None).name == "one"
+    make_source("two")
+    with database.reading() as session:
+        assert sources.choose(session, "two").name == "two"
+        with pytest.raises(SourceUnclearError, match="2 sources, and none was named"):
+            sources.choose(session, None)
+
+
+def test_secrets_come_and_go(
+    database: Database, vault: Vault, now: datetime, make_source: Callable[..., Source]
+) -> None:
+    """A secret is added once, dropped by its number, and only from its own source."""
+    secret = Secret.generate()
+    make_source("one", secrets=(secret,))
+    make_source("two")
+    with database.writing() as session:
+        one, two = sources.get(session, "one"), sources.get(session, "two")
+        with pytest.raises(SecretExistsError, match="has this secret already"):
+            sources.add_secret(session, one, secret, vault=vault, now=now)
+        number = one.secrets[0].id
+        with pytest.raises(SecretUnknownError, match=f"two has no secret {number}"):
+            sources.drop_secret(session, two, number)
+
+        sources.drop_secret(session, one, number)
+
+    with database.reading() as session:
+        assert sources.find_door(session, "one", vault=vault).secrets == ()
