@@ -34,9 +34,11 @@ class Postgres:
         return self.url_of(self._made[schema.service])
 
     def url_of(self, name: str) -> str:
+        """Return the URL of a database on this server."""
         return self._server.set(database=name).render_as_string(hide_password=False)
 
     def drop_all(self) -> None:
+        """Drop every database that this run made."""
         for name in self._made.values():
             self._run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 

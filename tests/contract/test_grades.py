@@ -130,7 +130,7 @@ def test_points_are_read_exactly(raw: str, number: str) -> None:
         pytest.param("[]", "Decimal input should be", id="an array"),
         pytest.param("null", "Decimal input should be", id="null"),
         pytest.param("-1", "greater than or equal to 0", id="less than nothing"),
-        pytest.param('"-1"', 'points are digits in quotes, as "7.5"', id="a minus"),
+        pytest.param('"-1"', 'points are digits, as "7.5"', id="a minus"),
         pytest.param('"+1"', "digits in quotes", id="a plus"),
         pytest.param('"1E+3"', "digits in quotes", id="an exponent in quotes"),
         pytest.param('"1_000"', "digits in quotes", id="an underscore"),

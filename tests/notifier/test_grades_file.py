@@ -141,13 +141,13 @@ def test_first_line_must_name_the_columns(header: str, words: str) -> None:
         pytest.param("CS101,ada,7.5,", "score_maximum: Field required", id="no maximum"),
         pytest.param("CS101,ada,7.5,0", "scoreMaximum must be greater than 0", id="nought of 0"),
         pytest.param(
-            "CS101,ada,-1,10", 'score_given: points are digits in quotes, as "7.5"', id="negative"
+            "CS101,ada,-1,10", 'score_given: points are digits, as "7.5"', id="negative"
         ),
         pytest.param(
-            "CS101,ada,NaN,10", 'score_given: points are digits in quotes, as "7.5"', id="NaN"
+            "CS101,ada,NaN,10", 'score_given: points are digits, as "7.5"', id="NaN"
         ),
         pytest.param(
-            "CS101,ada,1e3,10", 'score_given: points are digits in quotes, as "7.5"', id="1e3"
+            "CS101,ada,1e3,10", 'score_given: points are digits, as "7.5"', id="1e3"
         ),
         pytest.param(
             "CS101,ada,7.000001,10",
@@ -208,8 +208,8 @@ def test_every_wrong_line_is_named() -> None:
         "nothing was imported: 3 lines cannot be read",
         "line 2: course_id is empty",
         "line 5: user_id: Field required",
-        'line 6: score_given: points are digits in quotes, as "7.5", '
-        'score_maximum: points are digits in quotes, as "7.5"',
+        'line 6: score_given: points are digits, as "7.5", '
+        'score_maximum: points are digits, as "7.5"',
     ]
 
 
