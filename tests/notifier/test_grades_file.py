@@ -140,15 +140,9 @@ def test_first_line_must_name_the_columns(header: str, words: str) -> None:
         pytest.param("CS101,,7.5,10", "user_id: Field required", id="no user"),
         pytest.param("CS101,ada,7.5,", "score_maximum: Field required", id="no maximum"),
         pytest.param("CS101,ada,7.5,0", "scoreMaximum must be greater than 0", id="nought of 0"),
-        pytest.param(
-            "CS101,ada,-1,10", 'score_given: points are digits, as "7.5"', id="negative"
-        ),
-        pytest.param(
-            "CS101,ada,NaN,10", 'score_given: points are digits, as "7.5"', id="NaN"
-        ),
-        pytest.param(
-            "CS101,ada,1e3,10", 'score_given: points are digits, as "7.5"', id="1e3"
-        ),
+        pytest.param("CS101,ada,-1,10", 'score_given: points are digits, as "7.5"', id="negative"),
+        pytest.param("CS101,ada,NaN,10", 'score_given: points are digits, as "7.5"', id="NaN"),
+        pytest.param("CS101,ada,1e3,10", 'score_given: points are digits, as "7.5"', id="1e3"),
         pytest.param(
             "CS101,ada,7.000001,10",
             "score_given: Decimal input should have no more than 5 decimal places",
