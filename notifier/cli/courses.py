@@ -13,11 +13,12 @@ import click
 from contract.grades import Score
 from foundation import database as db
 from foundation import terminal
+from foundation.arguments import COURSE_ID, WORDS
 from foundation.database import Database
 from foundation.terminal import Commands, json_option
 from notifier import courses, grades, grades_file, replays
 from notifier.cli import scope
-from notifier.cli.arguments import COURSE_ID, TITLE, WORDS
+from notifier.cli.arguments import TITLE
 from notifier.errors import NotifierError
 from notifier.models import Course
 from notifier.replays import Filter

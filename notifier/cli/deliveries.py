@@ -8,10 +8,11 @@ import click
 
 from contract.events import EVENT_TYPES
 from foundation import terminal
+from foundation.arguments import WORDS
 from foundation.terminal import Commands, json_option
 from notifier import replays
 from notifier.cli import scope
-from notifier.cli.arguments import MOMENT, ROW_ID, WORDS
+from notifier.cli.arguments import MOMENT, ROW_ID
 from notifier.models import Attempt, Delivery, DeliveryStatus, Replay
 from notifier.replays import Filter
 

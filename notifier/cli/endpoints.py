@@ -10,10 +10,11 @@ from contract.events import EVENT_TYPES
 from contract.signature import Secret
 from foundation import database as db
 from foundation import terminal
+from foundation.arguments import WORDS
 from foundation.terminal import Commands, json_option
 from notifier import endpoints, outbox
 from notifier.cli import scope
-from notifier.cli.arguments import DURATION, ROW_ID, WORDS
+from notifier.cli.arguments import DURATION, ROW_ID
 from notifier.cli.service import transport_of
 from notifier.errors import EndpointDisabledError
 from notifier.models import Endpoint

@@ -7,10 +7,10 @@ from types import FrameType
 import click
 from flask.cli import with_appcontext
 
-from foundation import checkup, logs, terminal
-from foundation.errors import SchemaError
+from foundation import checkup, logs
+from foundation.schema_commands import schema_commands
 from foundation.server import Server
-from foundation.terminal import Commands, json_option
+from foundation.terminal import json_option
 from notifier import doctor as checks
 from notifier import endpoints, services
 from notifier.app import create_app
@@ -23,37 +23,7 @@ from notifier.worker import Options, Worker
 _log = logs.get(__name__)
 
 
-@click.group("db", cls=Commands)
-def db_group() -> None:
-    """Bring the database's schema up to date, or check it."""
-
-
-@db_group.command()
-def upgrade() -> None:
-    """Bring the schema up to date; what is there already stays."""
-    database = services.current().database
-    before = SCHEMA.upgrade(database)
-    if before == SCHEMA.head:
-        click.echo(f"the schema is at {SCHEMA.head} already")
-    else:
-        click.echo(f"the schema is now at {SCHEMA.head} (it was at {before or 'none'})")
-
-
-@db_group.command()
-@json_option
-def check(as_json: bool) -> None:
-    """Tell whether the schema is the one that this program works with (exit 4 if not)."""
-    try:
-        SCHEMA.check(services.current().database)
-    except SchemaError as error:
-        if not as_json:
-            raise
-        terminal.print_json({"well": False, "detail": str(error), "next_step": error.advice})
-        raise click.exceptions.Exit(terminal.EXIT_DATABASE) from None
-    if as_json:
-        terminal.print_json({"well": True, "schema": SCHEMA.head})
-    else:
-        click.echo(f"the schema is at {SCHEMA.head}, as it should be")
+db_group = schema_commands(SCHEMA, lambda: services.current().database)
 
 
 @db_group.command()

@@ -6,10 +6,11 @@ import click
 
 from foundation import database as db
 from foundation import terminal
+from foundation.arguments import COURSE_ID
 from foundation.terminal import Commands, json_option
 from receiver import answers, registry, sources
 from receiver.cli import scope
-from receiver.cli.scope import COURSE_ID, source_option
+from receiver.cli.scope import source_option
 from receiver.eassessment import Misconfigured, Transient
 from receiver.memory import Standing, Status
 from receiver.models import Entry

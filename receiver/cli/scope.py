@@ -6,36 +6,15 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import click
-from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
-from contract.events import CourseId
 from foundation import database as db
-from foundation import terminal
 from receiver import services
 from receiver.eassessment import Client
 from receiver.models import SCHEMA
 from receiver.services import Services
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
-
-
-class CourseIdType(click.ParamType[str]):
-    """A course id, refused here if no event could carry it."""
-
-    name = "course_id"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the id, or fail with what is wrong with it."""
-        try:
-            return _COURSE_ID.validate_python(value)
-        except ValidationError as error:
-            message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
-            self.fail(f"{terminal.printable(value)!r}: {message}", param, ctx)
-
-
-COURSE_ID = CourseIdType()
 
 
 def source_option(command: _Command) -> _Command:

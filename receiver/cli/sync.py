@@ -8,10 +8,10 @@ import click
 from flask.cli import with_appcontext
 
 from foundation import terminal
+from foundation.arguments import COURSE_ID
 from foundation.terminal import json_option
 from receiver import grade_sync
 from receiver.cli import scope
-from receiver.cli.scope import COURSE_ID
 from receiver.errors import RunInProgressError
 from receiver.grade_sync import EXIT_LEASED, Options, Plan
 from receiver.runs import CourseOutcome, CourseReport, Report
