@@ -135,6 +135,8 @@ def replay(session: Session, ids: Sequence[int], *, by: str, now: datetime) -> l
 
 
 def _batches(session: Session, ids: Sequence[int]) -> Iterator[Sequence[Any]]:
+    # None may be disabled meanwhile, or a delivery of it would be pending where it must be held.
+    session.execute(select(Endpoint.id).order_by(Endpoint.id).with_for_update(read=True))
     unique = sorted(set(ids))
     for start in range(0, len(unique), _BATCH):
         yield _lock_replayable(session, unique[start : start + _BATCH])

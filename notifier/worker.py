@@ -140,10 +140,15 @@ class Worker:
     def _settle(self, session: Session, now: datetime) -> None:
         if not self._unsettled:
             return
+        # Endpoints before deliveries, in their order: whoever else locks both does the same.
+        gone = {
+            one.claimed.endpoint_id: one.outcome.reason
+            for one in self._unsettled
+            if isinstance(one.outcome, Disable)
+        }
+        for endpoint_id, reason in sorted(gone.items()):
+            endpoints.disable(session, endpoint_id, reason, now=now)
         deliveries.settle(session, self._unsettled, now=now)
-        for one in self._unsettled:
-            if isinstance(one.outcome, Disable):
-                endpoints.disable(session, one.claimed.endpoint_id, one.outcome.reason, now=now)
 
     def _claim(self, session: Session, free: int, now: datetime) -> list[Claimed]:
         return deliveries.claim(
