@@ -22,12 +22,18 @@ from sqlalchemy import (
     insert as sql_insert,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeoutError)
-"""What SQLAlchemy raises while a database is away, busy, full or shutting down."""
+UNAVAILABLE = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
+"""What SQLAlchemy raises while a database is away, busy, full, read-only or shutting down."""
 
 UNUSABLE = (*UNAVAILABLE, ProgrammingError)
 """That, and what it raises where tables or rights are not what a command needs."""

@@ -18,6 +18,10 @@ class _OurLogs(Logger):
         self.error_log.propagate = True
 
 
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 class Server(BaseApplication):
     """Processes of threads that answer requests; SIGTERM lets what is in flight finish."""
 
@@ -29,7 +33,7 @@ class Server(BaseApplication):
     def load_config(self) -> None:
         """Hand our settings to gunicorn; files and variables of its own are not read."""
         options = {
-            "bind": f"{self._settings.host}:{self._settings.port}",
+            "bind": f"{_bracketed(self._settings.host)}:{self._settings.port}",
             "workers": self._settings.web_processes,
             "threads": self._settings.web_threads,
             "worker_class": "gthread",

@@ -70,7 +70,9 @@ class ServiceSettings(BaseSettings):
     database_timeout: Seconds = Field(
         5.0, description="Seconds to wait for a busy database before giving up."
     )
-    host: str = Field("127.0.0.1", description="Address that `serve` listens on.")
+    host: Annotated[str, Field(min_length=1)] = Field(
+        "127.0.0.1", description="Address that `serve` listens on."
+    )
     port: Annotated[int, Field(ge=1, le=65535)]
     web_processes: Annotated[int, Field(ge=1, le=64)] = Field(
         2, description="Processes that `serve` answers requests with."
@@ -95,6 +97,8 @@ def load(settings: type[_Settings]) -> _Settings:
     """Return the settings, or raise a ConfigurationError that names every fault and no value."""
     try:
         return settings()
+    except UnicodeDecodeError:
+        raise ConfigurationError("the file .env is not UTF-8") from None
     except ValidationError as error:
         faults = [
             "".join(f"{variable(settings, str(field))}: " for field in fault["loc"][:1])

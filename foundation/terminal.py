@@ -129,6 +129,8 @@ def printable(text: str) -> str:
 
 def read_secret(prompt: str) -> str:
     """Return a secret typed unseen at a prompt, or the first line of standard input."""
+    if sys.stdin is None:
+        raise click.UsageError(f"{prompt}: standard input is closed")
     if sys.stdin.isatty():
         return str(click.prompt(prompt, hide_input=True)).strip()
     secret = sys.stdin.readline().strip()
@@ -143,4 +145,4 @@ def who() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name
         user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
+    return printable(f"{user}@{socket.gethostname()}")[:255]

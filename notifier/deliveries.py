@@ -101,28 +101,34 @@ def claim(
     return claimed
 
 
-def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime) -> None:
+def settle(
+    session: Session, settlements: Sequence[Settlement], *, now: datetime
+) -> list[Settlement]:
     """Write down attempts and what follows from them, each by the holder of its lease only.
 
     One whose lease went to another is fenced: its success still counts, its failure does not.
+    Returns the fenced ones.
     """
     standing = _standing(session, [one.claimed.delivery_id for one in settlements])
     delivered = {one.id for one in standing.values() if one.status == DeliveryStatus.DELIVERED}
     changes: dict[int, dict[str, Any]] = {}
-    attempts: list[dict[str, Any]] = []
+    fenced = [
+        one
+        for one in settlements
+        if standing[one.claimed.delivery_id].lease_token != one.claimed.lease_token
+    ]
     for one in settlements:
         row = standing[one.claimed.delivery_id]
-        fenced = row.lease_token != one.claimed.lease_token
-        attempts.append(_attempt(one, fenced=fenced))
         success = isinstance(one.outcome, Delivered)
-        if row.id not in delivered and (success or not fenced):
+        if row.id not in delivered and (success or one not in fenced):
             changes[row.id] = {"id": row.id, **_next_step(one.outcome, row.status, now)}
         if success:
             delivered.add(row.id)
-    db.insert_all(session, Attempt, attempts)
+    db.insert_all(session, Attempt, [_attempt(one, fenced=one in fenced) for one in settlements])
     if changes:
         # In this order those that set the same columns stand together and go as one statement.
         session.execute(update(Delivery), sorted(changes.values(), key=sorted))
+    return fenced
 
 
 def hold(session: Session, endpoint_id: int) -> None:

@@ -1,7 +1,7 @@
 """Endpoints: register, list, disable, enable, and the secrets that sign for them."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -61,6 +61,17 @@ def that_want(session: Session, event_type: str) -> list[Endpoint]:
     """
     rows = session.scalars(select(Endpoint).order_by(Endpoint.id).with_for_update(read=True))
     return [row for row in rows if row.event_types is None or event_type in row.event_types]
+
+
+def lock(session: Session, endpoint_ids: Collection[int]) -> None:
+    """Lock endpoints against each other's change, in their order."""
+    if endpoint_ids:
+        session.execute(
+            select(Endpoint.id)
+            .where(Endpoint.id.in_(endpoint_ids))
+            .order_by(Endpoint.id)
+            .with_for_update()
+        )
 
 
 def disable(session: Session, endpoint_id: int, reason: str, *, now: datetime) -> Endpoint:

@@ -85,12 +85,20 @@ class Worker:
     def run(self, *, once: bool = False) -> Tally:
         """Deliver until stopped, or with `once` until nothing is due.
 
-        While the database is away the worker backs off and tries again; with `once` it raises.
+        While the database is away the worker backs off and tries again; with `once` it raises,
+        and when stopped it leaves what it cannot settle to the leases.
         """
         with ThreadPoolExecutor(self.options.threads, thread_name_prefix="attempt") as pool:
             while True:
                 started = self._turn_or_back_off(pool, once=once)
                 if not started and not self._under_way() and (once or self._stopping):
+                    return self.tally
+                if self._stopping and self._back_off and not self._busy.total():
+                    _log.warning(
+                        "stopped without the database, attempts left to their leases",
+                        unsettled=len(self._unsettled),
+                        next_step="Nothing: they are made again; the receiver knows duplicates.",
+                    )
                     return self.tally
                 self._gather()
 
@@ -141,14 +149,12 @@ class Worker:
         if not self._unsettled:
             return
         # Endpoints before deliveries, in their order: whoever else locks both does the same.
-        gone = {
-            one.claimed.endpoint_id: one.outcome.reason
-            for one in self._unsettled
-            if isinstance(one.outcome, Disable)
-        }
-        for endpoint_id, reason in sorted(gone.items()):
-            endpoints.disable(session, endpoint_id, reason, now=now)
-        deliveries.settle(session, self._unsettled, now=now)
+        disabling = [one for one in self._unsettled if isinstance(one.outcome, Disable)]
+        endpoints.lock(session, {one.claimed.endpoint_id for one in disabling})
+        fenced = deliveries.settle(session, self._unsettled, now=now)
+        for one in disabling:
+            if one not in fenced and isinstance(one.outcome, Disable):
+                endpoints.disable(session, one.claimed.endpoint_id, one.outcome.reason, now=now)
 
     def _claim(self, session: Session, free: int, now: datetime) -> list[Claimed]:
         return deliveries.claim(

@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -158,8 +158,8 @@ def import_(file: BinaryIO, as_json: bool) -> None:
     comment, timestamp, activity_progress and grading_progress may be there too. A file with a
     line that cannot be read is refused as a whole, with every such line named.
     """
-    with scope.writing() as (session, now):
-        scores = _scores(file, now)
+    scores = _scores(file, datetime.now(UTC))  # before the transaction, for input may take its time
+    with scope.writing() as (session, _):
         loaded = grades.load(session, scores)
     if as_json:
         terminal.print_json({"courses": len(scores), **vars(loaded)})

@@ -129,7 +129,7 @@ def show(delivery_id: int, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Say how many and which, and send nothing.")
 @click.option(
     "--limit",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1_000_000),
     default=replays.DEFAULT_LIMIT,
     show_default=True,
     help="How many at the most, the oldest first.",

@@ -81,7 +81,7 @@ def add_secret(name: str) -> None:
 
 @sources_group.command("drop-secret")
 @click.argument("name")
-@click.argument("secret_id", type=int)
+@click.argument("secret_id", type=click.IntRange(1, 2**31 - 1))
 def drop_secret(name: str, secret_id: int) -> None:
     """Forget the secret SECRET_ID of NAME: what it signs is refused from now on."""
     with scope.writing() as (session, _):

@@ -1,7 +1,9 @@
 """The command `sync-grades`: the run, and its story."""
 
+import signal
 from collections.abc import Sequence
 from datetime import timedelta
+from types import FrameType
 from typing import Any
 
 import click
@@ -55,12 +57,18 @@ def _run(here: Services, course_ids: tuple[str, ...]) -> Report:
         lease=timedelta(seconds=here.settings.sync_lease),
         course_ids=course_ids,
     )
+    signal.signal(signal.SIGTERM, _leave)
     try:
         with scope.client_of(here) as client:
             return grade_sync.run(here.database, here.vault, client, options)
     except RunInProgressError as error:
         terminal.complain(str(error), error.advice)
         raise click.exceptions.Exit(EXIT_LEASED) from None
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    """End the run where it is, so that its lease is given back on the way out."""
+    raise SystemExit(128 + number)
 
 
 def _show(report: Report) -> None:
