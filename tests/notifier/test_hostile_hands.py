@@ -1,0 +1,166 @@
+"""What was found by trying to break eAssessment stays mended."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from io import BufferedReader, RawIOBase
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from contract.problems import ProblemType
+from foundation import database as db
+from foundation import web
+from foundation.database import Database
+from foundation.vault import Vault
+from notifier import deliveries, endpoints, replays
+from notifier.deliveries import Settlement
+from notifier.models import Delivery, Endpoint
+from notifier.retry import Delivered, Disable
+from notifier.transport import Transport
+from notifier.worker import Options, Worker
+from tests.notifier.conftest import MakeDelivery, MakeEndpoint
+
+
+class _BrokenChunk(RawIOBase):
+    """A body at which the server finds that its chunks are not as HTTP says."""
+
+    def readable(self) -> bool:
+        """Claim to be readable."""
+        return True
+
+    def readinto(self, _: Any) -> int:
+        """Break off as gunicorn's reader does, with an error of its own."""
+        raise _ServersOwnError("Invalid chunk size")
+
+
+class _ServersOwnError(Exception):
+    """An error that neither Flask nor we know."""
+
+
+def test_broken_chunk_is_malformed_and_no_fault_of_ours() -> None:
+    """A body that the server cannot read is a 400, whoever sent it."""
+    app = web.new_app("door", {})
+
+    @app.post("/")
+    @web.guarded("nobody")
+    def door() -> str:
+        web.body(100)
+        return "fine"
+
+    stream = {"wsgi.input": BufferedReader(_BrokenChunk()), "wsgi.input_terminated": True}
+    answer = app.test_client().post("/", environ_overrides=stream)
+
+    assert answer.status_code == 400
+    assert answer.get_json()["type"].endswith(ProblemType.REQUEST_MALFORMED)
+
+
+def _worker(database: Database, vault: Vault) -> Worker:
+    transport = Transport(connect_timeout=1, deadline=1, connections=1)
+    return Worker(database, vault, transport, Options(1, 1, timedelta(seconds=60), 0.05))
+
+
+def test_late_410_does_not_disable(
+    database: Database,
+    vault: Vault,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    claim: Callable[..., list[deliveries.Claimed]],
+    endpoint_of: Callable[[int], Endpoint],
+    delivery_of: Callable[[int], Delivery],
+) -> None:
+    """A worker that has lost its lease disables no endpoint: a late failure does not count (F6)."""
+    endpoint = make_endpoint("https://elms.example/webhooks")
+    delivery_id = make_delivery(endpoint.id)
+    moment = datetime.now(UTC)
+    (late,) = claim(now=moment, lease=timedelta(seconds=1))
+    (present,) = claim(now=moment + timedelta(seconds=2))
+    with database.writing() as session:
+        settled = Settlement(present, moment, 1, Delivered(), status=200)
+        deliveries.settle(session, [settled], now=moment)
+    worker = _worker(database, vault)
+    worker._unsettled = [replace(settled, claimed=late, outcome=Disable("gone"), status=410)]
+
+    with database.writing() as session:
+        worker._settle(session, moment)
+    worker.transport.close()
+
+    assert endpoint_of(endpoint.id).disabled_at is None
+    assert delivery_of(delivery_id).status == "delivered"
+
+
+def test_worker_stops_without_the_database(
+    database: Database,
+    database_kind: str,
+    vault: Vault,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    claim: Callable[..., list[deliveries.Claimed]],
+) -> None:
+    """A stopped worker does not wait for a database that is away; its lease ends by itself."""
+    if database_kind != "sqlite":
+        pytest.skip("a lock of the whole file is SQLite's")
+    make_delivery(make_endpoint("https://elms.example/webhooks").id)
+    (claimed,) = claim(now=datetime.now(UTC))
+    impatient = Database(database.engine.url.render_as_string(), timeout=0.1)
+    worker = _worker(impatient, vault)
+    worker._unsettled = [Settlement(claimed, datetime.now(UTC), 1, Delivered(), status=200)]
+    worker.stop()
+
+    with database.writing():
+        running = threading.Thread(target=worker.run)
+        running.start()
+        running.join(20)
+
+    stopped = not running.is_alive()
+    worker.transport.close()
+    impatient.dispose()
+    assert stopped
+
+
+def test_replay_during_a_disable_waits_and_is_refused(
+    database: Database,
+    database_kind: str,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    delivery_of: Callable[[int], Delivery],
+) -> None:
+    """Nothing is pending at an endpoint that was disabled while a replay began."""
+    if database_kind == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    endpoint = make_endpoint("https://elms.example/webhooks")
+    delivery_id = make_delivery(endpoint.id)
+    refused: list[Exception] = []
+
+    def replay() -> None:
+        try:
+            with database.writing() as session:
+                replays.replay(session, [delivery_id], by="ops", now=db.now(session))
+        except Exception as error:  # noqa: BLE001 - handed to the test
+            refused.append(error)
+
+    replaying = threading.Thread(target=replay)
+    with database.writing() as session:
+        endpoints.disable(session, endpoint.id, "gone", now=db.now(session))
+        replaying.start()
+        replaying.join(0.3)
+        waited = replaying.is_alive()
+    replaying.join(10)
+
+    assert waited
+    assert [type(error).__name__ for error in refused] == ["ReplayRefusedError"]
+    assert delivery_of(delivery_id).status == "held"
+
+
+def test_read_only_database_is_unavailable(database: Database, database_kind: str) -> None:
+    """A server that has become read-only is away, not a fault that nobody foresaw (F10)."""
+    if database_kind == "sqlite":
+        pytest.skip("a read-only server is PostgreSQL's")
+    url = make_url(str(database.engine.url.render_as_string(hide_password=False)))
+    engine = create_engine(url, connect_args={"options": "-c default_transaction_read_only=on"})
+
+    with engine.connect() as connection, pytest.raises(db.UNAVAILABLE):
+        connection.execute(text("CREATE TABLE refused (id int)"))
+    engine.dispose()
