@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -245,7 +246,7 @@ class Story:
         self, *command: str, stdin: str = "", expect: int = 0, most: int = _MOST_LINES
     ) -> str:
         printed = self.both.run(*command, stdin=stdin, expect=expect)
-        self.say(f"\n  $ {' '.join(command)}")
+        self.say(f"\n  $ {shlex.join(command)}")
         shown = [line.rstrip() for line in printed.rstrip().splitlines()]
         for line in shown[:most]:
             self.say(f"    {line}")

@@ -102,6 +102,15 @@ def set_token(session: Session, entry: Entry, token: CourseToken, *, vault: Vaul
     session.flush()
 
 
+def withdraw(session: Session, source: Source, course_id: str) -> None:
+    """Take a course out of grade sync with its token; what was heard of it stays remembered.
+
+    Its grades stay in the gradebook. Raises EntryUnknownError.
+    """
+    entry = get(session, source, course_id)
+    entry.enrolled_at = entry.sealed_token = entry.held_token_id = entry.etag = None
+
+
 def parse_token(text: str) -> CourseToken:
     """Return the course token that was entered, or raise TokenMalformedError."""
     try:

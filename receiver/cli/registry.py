@@ -92,6 +92,19 @@ def show(course_id: str, source: str | None, as_json: bool) -> None:
         terminal.print_facts((name.replace("_", " "), value) for name, value in facts.items())
 
 
+@registry_group.command()
+@click.argument("course_id", type=COURSE_ID)
+@source_option
+def remove(course_id: str, source: str | None) -> None:
+    """Take COURSE_ID out of the grade sync; the grades that it has stay."""
+    here = scope.ready()
+    with here.database.writing() as session:
+        chosen = sources.choose(session, source)
+        registry.withdraw(session, chosen, course_id)
+        name = chosen.name
+    click.echo(f"{terminal.printable(course_id)} of {name} is out of the grade sync")
+
+
 @registry_group.command("set-token")
 @click.argument("course_id", type=COURSE_ID)
 @source_option

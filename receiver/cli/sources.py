@@ -76,7 +76,9 @@ def add_secret(name: str) -> None:
         source = sources.get(session, name)
         row = sources.add_secret(session, source, secret, vault=here.vault, now=db.now(session))
         secret_id, count = row.id, len(source.secrets)
-    click.echo(f"secret {secret_id} is added; webhooks of {name} may be signed with {count} now")
+    click.echo(
+        f"secret {secret_id} is added; secrets that webhooks of {name} may be signed with: {count}"
+    )
 
 
 @sources_group.command("drop-secret")

@@ -224,3 +224,19 @@ def test_a_token_that_does_not_heal_says_why(
     assert (result.exit_code, message in result.stderr) == (1, True)
     assert entry_of("CS101").held_token_id == new.token_id
     assert registry.standing(entry_of("CS101")).status is not Status.ACTIVE
+
+
+def test_a_course_is_taken_out_and_can_come_back(
+    receiver: Callable[..., Result], source: Source, entry_of: Callable[[str], Entry]
+) -> None:
+    """A course that is removed is asked for no more and its token is gone; it can be added anew."""
+    receiver("registry", "add", "CS101", stdin=CourseToken.generate().reveal())
+
+    result = receiver("registry", "remove", "CS101")
+
+    again = receiver("registry", "remove", "CS101")
+    assert (result.exit_code, result.stdout) == (0, "CS101 of one is out of the grade sync\n")
+    assert entry_of("CS101").sealed_token is None
+    assert again.exit_code == 1
+    added = receiver("registry", "add", "CS101", stdin=CourseToken.generate().reveal())
+    assert added.exit_code == 0

@@ -35,7 +35,7 @@ def test_the_secret_may_come_later(
 
     assert (added.exit_code, later.exit_code) == (0, 0)
     assert "`receiver sources add-secret one`; until then its webhooks are refused" in added.stdout
-    assert later.stdout == "secret 1 is added; webhooks of one may be signed with 1 now\n"
+    assert later.stdout == "secret 1 is added; secrets that webhooks of one may be signed with: 1\n"
     assert len(rows(SourceSecret)) == 1
 
 
