@@ -94,13 +94,16 @@ class Worker:
                 if not started and not self._under_way() and (once or self._stopping):
                     return self.tally
                 if self._stopping and self._back_off and not self._busy.total():
-                    _log.warning(
-                        "stopped without the database, attempts left to their leases",
-                        unsettled=len(self._unsettled),
-                        next_step="Nothing: they are made again; the receiver knows duplicates.",
-                    )
+                    self._leave_to_leases()
                     return self.tally
                 self._gather()
+
+    def _leave_to_leases(self) -> None:
+        _log.warning(
+            "stopped without the database, attempts left to their leases",
+            unsettled=len(self._unsettled),
+            next_step="Nothing: they are made again; the receiver knows duplicates.",
+        )
 
     def _under_way(self) -> bool:
         return bool(self._unsettled) or self._busy.total() > 0
