@@ -1,15 +1,18 @@
 """Both services' doors on databases that a test can break, and what must be whole behind each."""
 
 import logging
+import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import func, select
+from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
@@ -297,3 +300,41 @@ def refused() -> Callable[[TestResponse], None]:
         assert answer.headers["Retry-After"] == "5"
 
     return check
+
+
+@pytest.fixture
+def make_own_url(
+    database_kind: str,
+    tmp_path: Path,
+    sqlite_templates: Callable[[Schema], Path],
+    request: pytest.FixtureRequest,
+) -> Iterator[Callable[..., str]]:
+    """Return what makes a database of a test's own, which it may spoil: migrated, or blank."""
+    names: list[str] = []
+
+    def make(schema: Schema | None = None) -> str:
+        name = f"webhooks_spoilt_{secrets.token_hex(4)}"
+        if database_kind == "sqlite":
+            if schema is not None:
+                shutil.copy(sqlite_templates(schema), tmp_path / f"{name}.db")
+            return f"sqlite:///{tmp_path}/{name}.db"
+        server = request.getfixturevalue("postgres")
+        server._run(f'CREATE DATABASE "{name}"')
+        names.append(name)
+        if schema is not None:
+            database = Database(server.url_of(name))
+            schema.upgrade(database)
+            database.dispose()
+        return str(server.url_of(name))
+
+    yield make
+    for name in names:
+        request.getfixturevalue("postgres")._run(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def run_sql(url: str, statement: str) -> None:
+    """Run a statement as somebody else who has the database would."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()

@@ -1,0 +1,377 @@
+"""Every command of both programs on a database that cannot be used: exit 4 and two sentences."""
+
+import logging
+import signal
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import create_engine, select, text
+
+from contract.signature import Secret
+from contract.tokens import CourseToken
+from foundation.database import Database
+from foundation.schema import Schema
+from foundation.vault import Vault
+from notifier import courses, endpoints, outbox
+from notifier.cli import main as notifier
+from notifier.db import open_database as open_notifier
+from notifier.models import SCHEMA as NOTIFIER
+from receiver import registry, sources
+from receiver.cli import main as receiver
+from receiver.db import open_database as open_receiver
+from receiver.models import SCHEMA as RECEIVER
+from tests.faults.database.conftest import (
+    ADMIN_KEY,
+    COURSE,
+    ENCRYPTION_KEY,
+    SITE,
+    notifier_settings,
+    receiver_settings,
+    run_sql,
+)
+from tests.faults.database.test_doors_on_sqlite import file_of, write_lock
+from tests.faults.postgres_proxy import DISK_FULL, SHUTDOWN, Break, PostgresProxy, Says
+
+PROGRAMS = {"notifier": notifier, "receiver": receiver}
+SCHEMAS = {"notifier": NOTIFIER, "receiver": RECEIVER}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a command is given to work on, and whether it writes."""
+
+    arguments: str = ""
+    stdin: Callable[[], str] = str
+    writes: bool = False
+
+
+def _token() -> str:
+    return CourseToken.generate().reveal()
+
+
+def _secret() -> str:
+    return Secret.generate().reveal()
+
+
+EVERY = {
+    "notifier db upgrade": Given(),
+    "notifier db check": Given(),
+    "notifier db reseal": Given(writes=True),
+    "notifier serve": Given(),
+    "notifier work": Given("--once"),
+    "notifier courses add": Given("CS102 --title Algorithms", writes=True),
+    "notifier courses list": Given(),
+    "notifier courses show": Given(COURSE),
+    "notifier courses delete": Given(COURSE, writes=True),
+    "notifier courses regenerate-token": Given(COURSE, writes=True),
+    "notifier grades import": Given("grades.csv", writes=True),
+    "notifier endpoints add": Given("https://other.example/webhooks", writes=True),
+    "notifier endpoints list": Given(),
+    "notifier endpoints disable": Given("1", writes=True),
+    "notifier endpoints enable": Given("2", writes=True),
+    "notifier endpoints rotate-secret": Given("1", writes=True),
+    "notifier endpoints ping": Given("1"),
+    "notifier deliveries list": Given(),
+    "notifier deliveries show": Given("1"),
+    "notifier deliveries replay": Given("1", writes=True),
+    "notifier doctor": Given(),
+    "receiver db upgrade": Given(),
+    "receiver db check": Given(),
+    "receiver db reseal": Given(writes=True),
+    "receiver serve": Given(),
+    "receiver sources add": Given("other --url https://e.example", stdin=_secret, writes=True),
+    "receiver sources list": Given(),
+    "receiver sources add-secret": Given(SITE, stdin=_secret, writes=True),
+    "receiver sources drop-secret": Given(f"{SITE} 1", writes=True),
+    "receiver registry add": Given("CS102", stdin=_token, writes=True),
+    "receiver registry list": Given(),
+    "receiver registry show": Given(COURSE),
+    "receiver registry remove": Given(COURSE, writes=True),
+    "receiver registry set-token": Given(COURSE, stdin=_token, writes=True),
+    "receiver sync-grades": Given(writes=True),
+    "receiver doctor": Given(),
+}
+WRITING = [words for words, given in EVERY.items() if given.writes]
+DOCTORS = ("notifier doctor", "receiver doctor")
+
+
+def leaves(command: click.Command, words: str) -> Iterator[str]:
+    """Return the words of every command below one."""
+    if not isinstance(command, click.Group):
+        yield words
+        return
+    for name, child in command.commands.items():
+        yield from leaves(child, f"{words} {name}")
+
+
+@pytest.fixture(autouse=True)
+def process_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work in a folder of our own with little patience; take back what commands do to signals."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grades.csv").write_text(
+        f"course_id,user_id,score_given,score_maximum\n{COURSE},ada,7.5,10\n"
+    )
+    monkeypatch.setenv("NOTIFIER_ADMIN_KEY", ADMIN_KEY)
+    for prefix in ("NOTIFIER", "RECEIVER"):
+        monkeypatch.setenv(f"{prefix}_ENCRYPTION_KEYS", ENCRYPTION_KEY)
+        monkeypatch.setenv(f"{prefix}_DATABASE_TIMEOUT", "0.1")
+    heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    for number, handler in heard.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def give(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Result]:
+    """Return what gives a command on the database of a URL; what it raises is raised."""
+
+    def run(words: str, url: str) -> Result:
+        program, *path = words.split()
+        monkeypatch.setenv(f"{program.upper()}_DATABASE_URL", url.replace("+psycopg", ""))
+        return CliRunner().invoke(
+            PROGRAMS[program],
+            [*path, *EVERY[words].arguments.split()],
+            input=EVERY[words].stdin(),
+            catch_exceptions=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def make_house(make_database_url: Callable[[Schema], str]) -> Callable[[str], str]:
+    """Return what sets up a program's database so that each command has something to do."""
+
+    def make(program: str) -> str:
+        url = make_database_url(SCHEMAS[program])
+        (_furnish_notifier if program == "notifier" else _furnish_receiver)(url)
+        return url
+
+    return make
+
+
+def _furnish_notifier(url: str) -> None:
+    outbox.subscribe()
+    settings, now = notifier_settings(url), datetime.now(UTC)
+    database, vault = open_notifier(settings), Vault(settings.encryption_keys)
+    with database.writing() as session:
+        endpoints.register(session, "https://elms.example/1", vault=vault, now=now)
+        endpoints.register(session, "https://elms.example/2", vault=vault, now=now)
+        endpoints.disable(session, 2, "gone", now=now)
+        for course_id in (COURSE, "CS100"):
+            courses.add_course(session, course_id, "Algorithms", now=now)
+        courses.delete_course(session, "CS100", now=now)
+    database.dispose()
+
+
+def _furnish_receiver(url: str) -> None:
+    settings, now = receiver_settings(url), datetime.now(UTC)
+    database, vault = open_receiver(settings), Vault(settings.encryption_keys)
+    with database.writing() as session:
+        source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
+        sources.add_secret(session, source, Secret.generate(), vault=vault, now=now)
+        registry.enrol(session, source, COURSE, CourseToken.generate(), vault=vault, now=now)
+    database.dispose()
+
+
+def rows(url: str, schema: Schema) -> dict[str, list[str]]:
+    """Return every row of every table as text."""
+    database = Database(url)
+    try:
+        with database.reading() as session:
+            return {
+                table.name: sorted(map(repr, session.execute(select(table)).all()))
+                for table in schema.metadata.sorted_tables
+            }
+    finally:
+        database.dispose()
+
+
+def refused(result: Result, words: str, cause: str) -> None:
+    """Check that a command said in two sentences why it did nothing, and ended with 4."""
+    assert "Traceback" not in result.output
+    if words in DOCTORS and result.exit_code == 1:
+        assert "NOT WELL" in result.stdout
+        return
+    said = [line for line in result.stderr.splitlines() if not line.startswith("{")]
+    assert result.exit_code == 4, result.output
+    assert said[0].startswith("error: the database ")
+    assert cause in said[0]
+    assert said[1].startswith(" next: ")
+    assert len(said) == 2
+    assert result.stdout == "" or words == "receiver sync-grades"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_command_is_tried(program: str) -> None:
+    """No command is left out of these trials."""
+    expected = sorted(words for words in EVERY if words.startswith(f"{program} "))
+
+    assert sorted(leaves(PROGRAMS[program], program)) == expected
+
+
+@pytest.mark.parametrize("words", EVERY)
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [
+        pytest.param("nobody listens", "connection failed", id="nobody listens"),
+        pytest.param("no such folder", "unable to open database file", id="no such folder"),
+        pytest.param("garbage", "file is not a database", id="garbage"),
+    ],
+)
+def test_a_database_that_is_away_is_exit_4(
+    give: Callable[[str, str], Result], tmp_path: Path, words: str, kind: str, cause: str
+) -> None:
+    """Whatever is asked for, it is said that the database cannot be used, and what to look at."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as closed:
+        port = closed.getsockname()[1]
+    (tmp_path / "garbage.db").write_bytes(b"once this was a database" * 100)
+    url = {
+        "nobody listens": f"postgresql://planted:planted@127.0.0.1:{port}/none",
+        "no such folder": f"sqlite:///{tmp_path}/none/x.db",
+        "garbage": f"sqlite:///{tmp_path}/garbage.db",
+    }[kind]
+
+    result = give(words, url)
+
+    refused(result, words, cause)
+    assert "planted" not in result.output
+
+
+@contextmanager
+def held(url: str, schema: Schema) -> Iterator[None]:
+    """Hold a database, so that nobody else can even read it."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(file_of(url), isolation_level=None)) as holder:
+            holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+            holder.execute("BEGIN EXCLUSIVE")
+            holder.execute("CREATE TABLE held (id INTEGER)")
+            yield
+            holder.execute("ROLLBACK")
+        return
+    engine = create_engine(url)
+    tables = ", ".join(["alembic_version", *schema.metadata.tables])
+    with engine.connect() as holder:
+        holder.execute(text(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"))
+        yield
+        holder.rollback()
+    engine.dispose()
+
+
+@pytest.mark.parametrize("words", EVERY)
+def test_a_database_that_another_holds_is_exit_4(
+    make_house: Callable[[str], str], give: Callable[[str, str], Result], words: str
+) -> None:
+    """Who cannot get at the database in time says so and has changed nothing."""
+    program = words.split()[0]
+    url = make_house(program)
+    before = rows(url, SCHEMAS[program])
+
+    with held(url, SCHEMAS[program]):
+        result = give(words, url)
+
+    refused(result, words, "lock")
+    assert rows(url, SCHEMAS[program]) == before
+
+
+@pytest.mark.parametrize("words", WRITING)
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+def test_a_file_that_another_writes_is_exit_4(
+    make_house: Callable[[str], str], give: Callable[[str, str], Result], words: str
+) -> None:
+    """What would write waits for its turn, and then says so and has changed nothing (F27)."""
+    program = words.split()[0]
+    url = make_house(program)
+    before = rows(url, SCHEMAS[program])
+
+    with write_lock(url):
+        result = give(words, url)
+
+    refused(result, words, "database is locked")
+    assert rows(url, SCHEMAS[program]) == before
+
+
+@pytest.mark.parametrize("words", WRITING)
+@pytest.mark.parametrize(
+    "happens",
+    [
+        pytest.param(Break.BEFORE, id="cut at COMMIT"),
+        pytest.param(DISK_FULL, id="disk full"),
+        pytest.param(SHUTDOWN, id="shut down"),
+    ],
+)
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+def test_a_commit_that_fails_is_exit_4(
+    make_house: Callable[[str], str],
+    make_proxy: Callable[[str], PostgresProxy],
+    give: Callable[[str, str], Result],
+    words: str,
+    happens: Break | Says,
+) -> None:
+    """A command whose work cannot be committed has changed nothing (F1, F26)."""
+    program = words.split()[0]
+    url = make_house(program)
+    before = rows(url, SCHEMAS[program])
+    proxy = make_proxy(url)
+    fault = proxy.on("COMMIT", happens)
+
+    result = give(words, proxy.url)
+
+    assert fault.met.is_set()
+    refused(result, words, "cannot be used")
+    assert rows(url, SCHEMAS[program]) == before
+
+
+OTHER = {"notifier": "receiver", "receiver": "notifier"}
+LAST_TABLE = {"notifier": "replays", "receiver": "sync_lease"}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    ("kind", "cause", "next_step"),
+    [
+        pytest.param("empty", "is at schema none", "`{program} db upgrade`", id="empty"),
+        pytest.param("unknown", "is at schema x9999, which", "own database", id="a newer one's"),
+        pytest.param("other", "is at schema {head}, which", "own database", id="the other's"),
+        pytest.param("half", "but without {table}", "`{program} db check`", id="half of it"),
+    ],
+)
+def test_no_command_works_on_a_schema_that_is_not_its_own(
+    make_own_url: Callable[[Schema], str],
+    give: Callable[[str, str], Result],
+    program: str,
+    kind: str,
+    cause: str,
+    next_step: str,
+) -> None:
+    """Each says what it found and what it needs, and names the command or the mistake."""
+    schema = SCHEMAS[OTHER[program] if kind == "other" else program]
+    url = make_own_url(schema)
+    table = LAST_TABLE[program]
+    match kind:
+        case "empty":
+            run_sql(url, "DROP TABLE alembic_version")
+        case "unknown":
+            run_sql(url, "UPDATE alembic_version SET version_num = 'x9999'")
+        case "half":
+            run_sql(url, f"DROP TABLE {table}")
+    mends = {"notifier db upgrade", "receiver db upgrade"} if kind == "empty" else set()
+    tried = sorted({words for words in EVERY if words.startswith(f"{program} ")} - mends)
+
+    results = {words: give(words, url) for words in tried}
+
+    for words, result in results.items():
+        refused(result, words, cause.format(head=schema.head, table=table))
+        said = result.stdout if words in DOCTORS else result.stderr
+        assert next_step.format(program=program) in " ".join(said.split())
