@@ -3,6 +3,7 @@
 import logging
 import secrets
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from flask import Flask
 from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.orm import Session
@@ -37,12 +39,11 @@ from receiver import services as receiver_services
 from receiver.db import open_database as open_receiver
 from receiver.models import SCHEMA as RECEIVER
 from receiver.models import Entry, Taken
+from tests.faults.database.every_command import COURSE, EVERY, PROGRAMS, SITE
 from tests.faults.postgres_proxy import PostgresProxy
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-SITE = "eassessment"
-COURSE = "CS101-2026"
 
 
 @pytest.fixture(autouse=True)
@@ -338,3 +339,50 @@ def run_sql(url: str, statement: str) -> None:
     with engine.begin() as connection:
         connection.execute(text(statement))
     engine.dispose()
+
+
+def rows(url: str, schema: Schema) -> dict[str, list[str]]:
+    """Return every row of every table as text."""
+    database = Database(url)
+    try:
+        with database.reading() as session:
+            return {
+                table.name: sorted(map(repr, session.execute(select(table)).all()))
+                for table in schema.metadata.sorted_tables
+            }
+    finally:
+        database.dispose()
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work in a folder of our own with little patience; take back what commands do to signals."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grades.csv").write_text(
+        f"course_id,user_id,score_given,score_maximum\n{COURSE},ada,7.5,10\n"
+    )
+    monkeypatch.setenv("NOTIFIER_ADMIN_KEY", ADMIN_KEY)
+    for prefix in ("NOTIFIER", "RECEIVER"):
+        monkeypatch.setenv(f"{prefix}_ENCRYPTION_KEYS", ENCRYPTION_KEY)
+        monkeypatch.setenv(f"{prefix}_DATABASE_TIMEOUT", "0.1")
+    heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in heard.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def give(terminal: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Result]:
+    """Return what gives a command on the database of a URL; what it raises is raised."""
+
+    def run(words: str, url: str) -> Result:
+        program, *path = words.split()
+        monkeypatch.setenv(f"{program.upper()}_DATABASE_URL", url.replace("+psycopg", ""))
+        return CliRunner().invoke(
+            PROGRAMS[program],
+            [*path, *EVERY[words].arguments.split()],
+            input=EVERY[words].stdin(),
+            catch_exceptions=False,
+        )
+
+    return run

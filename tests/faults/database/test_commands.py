@@ -1,106 +1,33 @@
 """Every command of both programs on a database that cannot be used: exit 4 and two sentences."""
 
-import logging
-import signal
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner, Result
-from sqlalchemy import create_engine, select, text
+from click.testing import Result
+from sqlalchemy import create_engine, text
 
 from contract.signature import Secret
 from contract.tokens import CourseToken
-from foundation.database import Database
 from foundation.schema import Schema
 from foundation.vault import Vault
 from notifier import courses, endpoints, outbox
-from notifier.cli import main as notifier
 from notifier.db import open_database as open_notifier
 from notifier.models import SCHEMA as NOTIFIER
 from receiver import registry, sources
-from receiver.cli import main as receiver
 from receiver.db import open_database as open_receiver
 from receiver.models import SCHEMA as RECEIVER
-from tests.faults.database.conftest import (
-    ADMIN_KEY,
-    COURSE,
-    ENCRYPTION_KEY,
-    SITE,
-    notifier_settings,
-    receiver_settings,
-    run_sql,
-)
+from tests.faults.database.conftest import notifier_settings, receiver_settings, rows, run_sql
+from tests.faults.database.every_command import COURSE, DOCTORS, EVERY, PROGRAMS, SITE, WRITING
 from tests.faults.database.test_doors_on_sqlite import file_of, write_lock
 from tests.faults.postgres_proxy import DISK_FULL, SHUTDOWN, Break, PostgresProxy, Says
 
-PROGRAMS = {"notifier": notifier, "receiver": receiver}
 SCHEMAS = {"notifier": NOTIFIER, "receiver": RECEIVER}
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a command is given to work on, and whether it writes."""
-
-    arguments: str = ""
-    stdin: Callable[[], str] = str
-    writes: bool = False
-
-
-def _token() -> str:
-    return CourseToken.generate().reveal()
-
-
-def _secret() -> str:
-    return Secret.generate().reveal()
-
-
-EVERY = {
-    "notifier db upgrade": Given(),
-    "notifier db check": Given(),
-    "notifier db reseal": Given(writes=True),
-    "notifier serve": Given(),
-    "notifier work": Given("--once"),
-    "notifier courses add": Given("CS102 --title Algorithms", writes=True),
-    "notifier courses list": Given(),
-    "notifier courses show": Given(COURSE),
-    "notifier courses delete": Given(COURSE, writes=True),
-    "notifier courses regenerate-token": Given(COURSE, writes=True),
-    "notifier grades import": Given("grades.csv", writes=True),
-    "notifier endpoints add": Given("https://other.example/webhooks", writes=True),
-    "notifier endpoints list": Given(),
-    "notifier endpoints disable": Given("1", writes=True),
-    "notifier endpoints enable": Given("2", writes=True),
-    "notifier endpoints rotate-secret": Given("1", writes=True),
-    "notifier endpoints ping": Given("1"),
-    "notifier deliveries list": Given(),
-    "notifier deliveries show": Given("1"),
-    "notifier deliveries replay": Given("1", writes=True),
-    "notifier doctor": Given(),
-    "receiver db upgrade": Given(),
-    "receiver db check": Given(),
-    "receiver db reseal": Given(writes=True),
-    "receiver serve": Given(),
-    "receiver sources add": Given("other --url https://e.example", stdin=_secret, writes=True),
-    "receiver sources list": Given(),
-    "receiver sources add-secret": Given(SITE, stdin=_secret, writes=True),
-    "receiver sources drop-secret": Given(f"{SITE} 1", writes=True),
-    "receiver registry add": Given("CS102", stdin=_token, writes=True),
-    "receiver registry list": Given(),
-    "receiver registry show": Given(COURSE),
-    "receiver registry remove": Given(COURSE, writes=True),
-    "receiver registry set-token": Given(COURSE, stdin=_token, writes=True),
-    "receiver sync-grades": Given(writes=True),
-    "receiver doctor": Given(),
-}
-WRITING = [words for words, given in EVERY.items() if given.writes]
-DOCTORS = ("notifier doctor", "receiver doctor")
 
 
 def leaves(command: click.Command, words: str) -> Iterator[str]:
@@ -110,43 +37,6 @@ def leaves(command: click.Command, words: str) -> Iterator[str]:
         return
     for name, child in command.commands.items():
         yield from leaves(child, f"{words} {name}")
-
-
-@pytest.fixture(autouse=True)
-def process_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Work in a folder of our own with little patience; take back what commands do to signals."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "grades.csv").write_text(
-        f"course_id,user_id,score_given,score_maximum\n{COURSE},ada,7.5,10\n"
-    )
-    monkeypatch.setenv("NOTIFIER_ADMIN_KEY", ADMIN_KEY)
-    for prefix in ("NOTIFIER", "RECEIVER"):
-        monkeypatch.setenv(f"{prefix}_ENCRYPTION_KEYS", ENCRYPTION_KEY)
-        monkeypatch.setenv(f"{prefix}_DATABASE_TIMEOUT", "0.1")
-    heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    for number, handler in heard.items():
-        signal.signal(number, handler)
-
-
-@pytest.fixture
-def give(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Result]:
-    """Return what gives a command on the database of a URL; what it raises is raised."""
-
-    def run(words: str, url: str) -> Result:
-        program, *path = words.split()
-        monkeypatch.setenv(f"{program.upper()}_DATABASE_URL", url.replace("+psycopg", ""))
-        return CliRunner().invoke(
-            PROGRAMS[program],
-            [*path, *EVERY[words].arguments.split()],
-            input=EVERY[words].stdin(),
-            catch_exceptions=False,
-        )
-
-    return run
 
 
 @pytest.fixture
@@ -183,19 +73,6 @@ def _furnish_receiver(url: str) -> None:
         sources.add_secret(session, source, Secret.generate(), vault=vault, now=now)
         registry.enrol(session, source, COURSE, CourseToken.generate(), vault=vault, now=now)
     database.dispose()
-
-
-def rows(url: str, schema: Schema) -> dict[str, list[str]]:
-    """Return every row of every table as text."""
-    database = Database(url)
-    try:
-        with database.reading() as session:
-            return {
-                table.name: sorted(map(repr, session.execute(select(table)).all()))
-                for table in schema.metadata.sorted_tables
-            }
-    finally:
-        database.dispose()
 
 
 def refused(result: Result, words: str, cause: str) -> None:
