@@ -4,7 +4,9 @@ import logging
 import secrets
 import shutil
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from flask import Flask
-from sqlalchemy import create_engine, func, select, text
+from sqlalchemy import create_engine, func, make_url, select, text
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
@@ -27,7 +29,7 @@ from foundation.schema import Schema
 from foundation.vault import Vault
 from notifier import app as notifier_app
 from notifier import config as notifier_config
-from notifier import courses, endpoints
+from notifier import courses, endpoints, outbox
 from notifier import services as notifier_services
 from notifier.db import open_database as open_notifier
 from notifier.models import SCHEMA as NOTIFIER
@@ -42,6 +44,7 @@ from receiver.models import Entry, Taken
 from tests.faults.database.every_command import COURSE, EVERY, PROGRAMS, SITE
 from tests.faults.postgres_proxy import PostgresProxy
 
+SCHEMAS = {"notifier": NOTIFIER, "receiver": RECEIVER}
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
@@ -386,3 +389,73 @@ def give(terminal: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
         )
 
     return run
+
+
+@pytest.fixture
+def make_house(make_database_url: Callable[[Schema], str]) -> Callable[[str], str]:
+    """Return what sets up a program's database so that each command has something to do."""
+
+    def make(program: str) -> str:
+        url = make_database_url(SCHEMAS[program])
+        (_furnish_notifier if program == "notifier" else _furnish_receiver)(url)
+        return url
+
+    return make
+
+
+def _furnish_notifier(url: str) -> None:
+    outbox.subscribe()
+    settings, now = notifier_settings(url), datetime.now(UTC)
+    database, vault = open_notifier(settings), Vault(settings.encryption_keys)
+    with database.writing() as session:
+        endpoints.register(session, "https://elms.example/1", vault=vault, now=now)
+        endpoints.register(session, "https://elms.example/2", vault=vault, now=now)
+        endpoints.disable(session, 2, "gone", now=now)
+        for course_id in (COURSE, "CS100"):
+            courses.add_course(session, course_id, "Algorithms", now=now)
+        courses.delete_course(session, "CS100", now=now)
+    database.dispose()
+
+
+def _furnish_receiver(url: str) -> None:
+    settings, now = receiver_settings(url), datetime.now(UTC)
+    database, vault = open_receiver(settings), Vault(settings.encryption_keys)
+    with database.writing() as session:
+        source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
+        sources.add_secret(session, source, Secret.generate(), vault=vault, now=now)
+        registry.enrol(session, source, COURSE, CourseToken.generate(), vault=vault, now=now)
+    database.dispose()
+
+
+@contextmanager
+def held(url: str, schema: Schema) -> Iterator[None]:
+    """Hold a database, so that nobody else can even read it."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(file_of(url), isolation_level=None)) as holder:
+            holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+            holder.execute("BEGIN EXCLUSIVE")
+            holder.execute("CREATE TABLE held (id INTEGER)")
+            yield
+            holder.execute("ROLLBACK")
+        return
+    engine = create_engine(url)
+    tables = ", ".join(["alembic_version", *schema.metadata.tables])
+    with engine.connect() as holder:
+        holder.execute(text(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"))
+        yield
+        holder.rollback()
+    engine.dispose()
+
+
+def file_of(url: str) -> Path:
+    """Return the path of a SQLite database."""
+    return Path(str(make_url(url).database))
+
+
+@contextmanager
+def write_lock(url: str) -> Iterator[None]:
+    """Hold the one lock that a writer needs, as another process that writes for long does."""
+    with closing(sqlite3.connect(file_of(url), isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        yield
+        holder.execute("ROLLBACK")

@@ -1,33 +1,18 @@
 """Every command of both programs on a database that cannot be used: exit 4 and two sentences."""
 
 import socket
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from contextlib import closing
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import Result
-from sqlalchemy import create_engine, text
 
-from contract.signature import Secret
-from contract.tokens import CourseToken
 from foundation.schema import Schema
-from foundation.vault import Vault
-from notifier import courses, endpoints, outbox
-from notifier.db import open_database as open_notifier
-from notifier.models import SCHEMA as NOTIFIER
-from receiver import registry, sources
-from receiver.db import open_database as open_receiver
-from receiver.models import SCHEMA as RECEIVER
-from tests.faults.database.conftest import notifier_settings, receiver_settings, rows, run_sql
-from tests.faults.database.every_command import COURSE, DOCTORS, EVERY, PROGRAMS, SITE, WRITING
-from tests.faults.database.test_doors_on_sqlite import file_of, write_lock
+from tests.faults.database.conftest import SCHEMAS, held, rows, run_sql, write_lock
+from tests.faults.database.every_command import DOCTORS, EVERY, PROGRAMS, WRITING
 from tests.faults.postgres_proxy import DISK_FULL, SHUTDOWN, Break, PostgresProxy, Says
-
-SCHEMAS = {"notifier": NOTIFIER, "receiver": RECEIVER}
 
 
 def leaves(command: click.Command, words: str) -> Iterator[str]:
@@ -37,42 +22,6 @@ def leaves(command: click.Command, words: str) -> Iterator[str]:
         return
     for name, child in command.commands.items():
         yield from leaves(child, f"{words} {name}")
-
-
-@pytest.fixture
-def make_house(make_database_url: Callable[[Schema], str]) -> Callable[[str], str]:
-    """Return what sets up a program's database so that each command has something to do."""
-
-    def make(program: str) -> str:
-        url = make_database_url(SCHEMAS[program])
-        (_furnish_notifier if program == "notifier" else _furnish_receiver)(url)
-        return url
-
-    return make
-
-
-def _furnish_notifier(url: str) -> None:
-    outbox.subscribe()
-    settings, now = notifier_settings(url), datetime.now(UTC)
-    database, vault = open_notifier(settings), Vault(settings.encryption_keys)
-    with database.writing() as session:
-        endpoints.register(session, "https://elms.example/1", vault=vault, now=now)
-        endpoints.register(session, "https://elms.example/2", vault=vault, now=now)
-        endpoints.disable(session, 2, "gone", now=now)
-        for course_id in (COURSE, "CS100"):
-            courses.add_course(session, course_id, "Algorithms", now=now)
-        courses.delete_course(session, "CS100", now=now)
-    database.dispose()
-
-
-def _furnish_receiver(url: str) -> None:
-    settings, now = receiver_settings(url), datetime.now(UTC)
-    database, vault = open_receiver(settings), Vault(settings.encryption_keys)
-    with database.writing() as session:
-        source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
-        sources.add_secret(session, source, Secret.generate(), vault=vault, now=now)
-        registry.enrol(session, source, COURSE, CourseToken.generate(), vault=vault, now=now)
-    database.dispose()
 
 
 def refused(result: Result, words: str, cause: str) -> None:
@@ -124,26 +73,6 @@ def test_a_database_that_is_away_is_exit_4(
 
     refused(result, words, cause)
     assert "planted" not in result.output
-
-
-@contextmanager
-def held(url: str, schema: Schema) -> Iterator[None]:
-    """Hold a database, so that nobody else can even read it."""
-    if url.startswith("sqlite"):
-        with closing(sqlite3.connect(file_of(url), isolation_level=None)) as holder:
-            holder.execute("PRAGMA locking_mode=EXCLUSIVE")
-            holder.execute("BEGIN EXCLUSIVE")
-            holder.execute("CREATE TABLE held (id INTEGER)")
-            yield
-            holder.execute("ROLLBACK")
-        return
-    engine = create_engine(url)
-    tables = ", ".join(["alembic_version", *schema.metadata.tables])
-    with engine.connect() as holder:
-        holder.execute(text(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"))
-        yield
-        holder.rollback()
-    engine.dispose()
 
 
 @pytest.mark.parametrize("words", EVERY)

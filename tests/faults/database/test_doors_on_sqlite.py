@@ -2,12 +2,12 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, func, make_url, select
+from sqlalchemy import event, func, select
 from werkzeug.test import TestResponse
 
 from contract import events, signature
@@ -17,25 +17,11 @@ from notifier import services as notifier_services
 from notifier.models import Course, Delivery, Event
 from receiver import services as receiver_services
 from receiver.models import Taken
-from tests.faults.database.conftest import ADMIN_KEY, SITE, Door
+from tests.faults.database.conftest import ADMIN_KEY, SITE, Door, file_of, write_lock
 
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 
 Refused = Callable[[TestResponse], None]
-
-
-def file_of(url: str) -> Path:
-    """Return the path of a SQLite database."""
-    return Path(str(make_url(url).database))
-
-
-@contextmanager
-def write_lock(url: str) -> Iterator[None]:
-    """Hold the one lock that a writer needs, as another process that writes for long does."""
-    with closing(sqlite3.connect(file_of(url), isolation_level=None)) as holder:
-        holder.execute("BEGIN IMMEDIATE")
-        yield
-        holder.execute("ROLLBACK")
 
 
 def test_a_file_that_is_locked_for_long_is_a_503(writing_door: Door, refused: Refused) -> None:

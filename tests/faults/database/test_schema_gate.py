@@ -16,11 +16,8 @@ from sqlalchemy import event, inspect
 from demo.processes import Machines, machines
 from foundation.database import Database
 from foundation.schema import Schema
-from notifier.models import SCHEMA as NOTIFIER
-from receiver.models import SCHEMA as RECEIVER
-from tests.faults.database.conftest import run_sql
+from tests.faults.database.conftest import SCHEMAS, run_sql
 
-SCHEMAS = {"notifier": NOTIFIER, "receiver": RECEIVER}
 SIGNS_OF_LIFE = "Booting worker with pid: "
 
 
