@@ -43,6 +43,7 @@ from receiver.models import SCHEMA as RECEIVER
 from receiver.models import Entry, Taken
 from tests.faults.database.every_command import COURSE, EVERY, PROGRAMS, SITE
 from tests.faults.postgres_proxy import PostgresProxy
+from tests.notifier.conftest import make_sink, make_transport, sink  # noqa: F401 - fixtures
 
 SCHEMAS = {"notifier": NOTIFIER, "receiver": RECEIVER}
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
