@@ -41,7 +41,7 @@ UNAVAILABLE = (OperationalError, InterfaceError, InternalError, PoolTimeoutError
 """What SQLAlchemy raises while a database is away, busy, full, read-only or shutting down."""
 
 UNUSABLE = (*UNAVAILABLE, ProgrammingError)
-"""That, and what it raises where tables or rights are not what a command needs."""
+"""That, and what it raises where tables or rights are not what an edge needs."""
 
 ANSWER_SECONDS = 30.0
 """How long a server may take over a statement, beyond the wait for a busy one."""

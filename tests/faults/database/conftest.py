@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,12 @@ from notifier import app as notifier_app
 from notifier import config as notifier_config
 from notifier import courses, endpoints, outbox
 from notifier import services as notifier_services
+from notifier.db import SOURCE
 from notifier.db import open_database as open_notifier
 from notifier.models import SCHEMA as NOTIFIER
 from notifier.models import Course, Delivery, Event, Grade, IssuedToken
+from notifier.transport import Transport
+from notifier.worker import Options, Worker
 from receiver import app as receiver_app
 from receiver import config as receiver_config
 from receiver import registry, sources
@@ -42,6 +45,7 @@ from receiver.db import open_database as open_receiver
 from receiver.models import SCHEMA as RECEIVER
 from receiver.models import Entry, Taken
 from tests.faults.database.every_command import COURSE, EVERY, PROGRAMS, SITE
+from tests.faults.database.outbox import Outbox
 from tests.faults.postgres_proxy import PostgresProxy
 from tests.notifier.conftest import make_sink, make_transport, sink  # noqa: F401 - fixtures
 
@@ -376,15 +380,18 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def give(terminal: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Result]:
-    """Return what gives a command on the database of a URL; what it raises is raised."""
+def give(terminal: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Return what gives a command on the database of a URL; what it raises is raised.
 
-    def run(words: str, url: str) -> Result:
+    Without arguments it has those of these trials.
+    """
+
+    def run(words: str, url: str, *arguments: str) -> Result:
         program, *path = words.split()
         monkeypatch.setenv(f"{program.upper()}_DATABASE_URL", url.replace("+psycopg", ""))
         return CliRunner().invoke(
             PROGRAMS[program],
-            [*path, *EVERY[words].arguments.split()],
+            [*path, *(arguments or EVERY[words].arguments.split())],
             input=EVERY[words].stdin(),
             catch_exceptions=False,
         )
@@ -460,3 +467,24 @@ def write_lock(url: str) -> Iterator[None]:
         holder.execute("BEGIN IMMEDIATE")
         yield
         holder.execute("ROLLBACK")
+
+
+LEASE = timedelta(seconds=1)
+"""So short that what is left to a lease is made again within the test."""
+
+
+@pytest.fixture
+def make_worker(
+    make_transport: Callable[..., Transport],  # noqa: F811 - the fixture that was imported
+) -> Iterator[Callable[..., Worker]]:
+    """Return what makes a worker on the database of a URL, with little patience."""
+    made: list[Database] = []
+
+    def make(due: Outbox, url: str) -> Worker:
+        made.append(Database(url, timeout=0.2, answer=0.3, info={SOURCE: SITE}))
+        options = Options(threads=4, per_endpoint=4, lease=LEASE, poll_seconds=0.02)
+        return Worker(made[-1], due.vault, make_transport(connections=4), options)
+
+    yield make
+    for database in made:
+        database.dispose()

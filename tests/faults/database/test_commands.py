@@ -1,6 +1,10 @@
 """Every command of both programs on a database that cannot be used: exit 4 and two sentences."""
 
+import os
+import resource
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +15,7 @@ from click.testing import Result
 
 from foundation.schema import Schema
 from tests.faults.database.conftest import SCHEMAS, held, rows, run_sql, write_lock
-from tests.faults.database.every_command import DOCTORS, EVERY, PROGRAMS, WRITING
+from tests.faults.database.every_command import COURSE, DOCTORS, EVERY, PROGRAMS, WRITING
 from tests.faults.postgres_proxy import DISK_FULL, SHUTDOWN, Break, PostgresProxy, Says
 
 
@@ -137,6 +141,46 @@ def test_a_commit_that_fails_is_exit_4(
     assert fault.met.is_set()
     refused(result, words, "cannot be used")
     assert rows(url, SCHEMAS[program]) == before
+
+
+def limit_files() -> None:
+    """Let no file of this process grow beyond 64 kB, as a disk that is full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+def test_a_disk_that_becomes_full_midway_leaves_nothing(
+    make_house: Callable[[str], str], give: Callable[..., Result], tmp_path: Path
+) -> None:
+    """A real process whose files cannot grow ends with 4; with room the same command does it all.
+
+    (F26)
+    """
+    url = make_house("notifier")
+    before = rows(url, SCHEMAS["notifier"])
+    lines = [f"{COURSE},student-{number},7.5,10\n" for number in range(5000)]
+    (tmp_path / "many.csv").write_text(
+        "course_id,user_id,score_given,score_maximum\n" + "".join(lines)
+    )
+    command = Path(sys.executable).parent / "notifier"
+
+    full = subprocess.run(
+        [command, "grades", "import", "many.csv"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "NOTIFIER_DATABASE_URL": url},
+        preexec_fn=limit_files,
+    )
+    after = rows(url, SCHEMAS["notifier"])
+    with_room = give("notifier grades import", url, "many.csv")
+
+    assert (full.returncode, full.stdout) == (4, "")
+    assert "error: the database cannot be used: " in full.stderr
+    assert "Traceback" not in full.stderr
+    assert after == before
+    assert with_room.exit_code == 0
+    assert "5000 new" in with_room.stdout
 
 
 OTHER = {"notifier": "receiver", "receiver": "notifier"}

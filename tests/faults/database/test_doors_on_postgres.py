@@ -182,3 +182,18 @@ def test_a_backend_that_was_terminated_costs_no_request(door: Door) -> None:
     assert count > 0
     assert before.status_code in door.taken
     assert after.status_code in door.taken
+
+
+def test_a_table_that_is_gone_is_a_503(
+    writing_door: Door, make_proxy: MakeProxy, refused: Refused
+) -> None:
+    """A schema that was taken away under a running process is a database that is away (F10)."""
+    proxy = make_proxy(writing_door.url)
+    app = writing_door.make_app(proxy.url)
+    fault = proxy.on("INSERT INTO", Says("42P01", 'relation "gone" does not exist'))
+
+    answer = writing_door.knock(app)
+
+    refused(answer)
+    assert fault.met.is_set()
+    assert writing_door.done() == NOTHING

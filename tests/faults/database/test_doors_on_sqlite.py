@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +40,20 @@ def test_a_file_that_is_locked_for_long_is_a_503(writing_door: Door, refused: Re
     refused(answer)
     assert during == {False}
     assert again.status_code in writing_door.taken
+    assert writing_door.done() == {True}
+
+
+def test_a_file_that_is_locked_for_a_while_is_waited_for(writing_door: Door) -> None:
+    """Who finds the lock taken waits for it; a short wait is not told (F27)."""
+    app = writing_door.make_app(writing_door.url, database_timeout=20)
+    with ThreadPoolExecutor(1) as pool:
+        with write_lock(writing_door.url):
+            knocking = pool.submit(writing_door.knock, app)
+            waited = wait([knocking], timeout=0.2).not_done
+        answer = knocking.result(timeout=20)
+
+    assert waited
+    assert answer.status_code in writing_door.taken
     assert writing_door.done() == {True}
 
 
