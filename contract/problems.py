@@ -19,6 +19,7 @@ class ProblemType(StrEnum):
     COURSE_DELETED = "course-deleted"
     COURSE_UNKNOWN = "course-unknown"
     COURSE_EXISTS = "course-exists"
+    EVENT_NOT_WRITTEN = "event-not-written"
     ADMIN_KEY_REFUSED = "admin-key-refused"
     ENDPOINT_UNKNOWN = "endpoint-unknown"
     ENDPOINT_EXISTS = "endpoint-exists"
@@ -49,6 +50,7 @@ STATUS: dict[ProblemType, int] = {
     ProblemType.COURSE_DELETED: 410,
     ProblemType.COURSE_UNKNOWN: 404,
     ProblemType.COURSE_EXISTS: 409,
+    ProblemType.EVENT_NOT_WRITTEN: 500,
     ProblemType.ADMIN_KEY_REFUSED: 401,
     ProblemType.ENDPOINT_UNKNOWN: 404,
     ProblemType.ENDPOINT_EXISTS: 409,

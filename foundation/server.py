@@ -5,9 +5,14 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
+from foundation import database, logs
+from foundation.errors import Refusal
 from foundation.settings import ServiceSettings
+
+_log = logs.get(__name__)
 
 
 class _OurLogs(Logger):
@@ -23,10 +28,19 @@ def _bracketed(host: str) -> str:
 
 
 class Server(BaseApplication):
-    """Processes of threads that answer requests; SIGTERM lets what is in flight finish."""
+    """Processes of threads that answer requests; SIGTERM lets what is in flight finish.
 
-    def __init__(self, make_app: Callable[[], Flask], settings: ServiceSettings) -> None:
+    `check` raises what keeps a process from starting, as a schema that is not ours.
+    """
+
+    def __init__(
+        self,
+        make_app: Callable[[], Flask],
+        settings: ServiceSettings,
+        check: Callable[[Flask], None] = lambda _: None,
+    ) -> None:
         self._make_app = make_app
+        self._check = check
         self._settings = settings
         super().__init__()
 
@@ -50,5 +64,17 @@ class Server(BaseApplication):
             self.cfg.set(name, value)
 
     def load(self) -> Any:  # a Flask; the stubs ask for their own shape of WSGI app
-        """Make the app in each process, so that none shares a database connection."""
-        return self._make_app()
+        """Make the app in each process, so that none shares a database connection.
+
+        What refuses it stops the whole server, for the next process would be refused as well; a
+        database that is away does not, for the doors say so until it is back.
+        """
+        try:
+            app = self._make_app()
+            self._check(app)
+        except Refusal as refusal:
+            _log.error("process cannot start", detail=str(refusal), next_step=refusal.advice)
+            raise SystemExit(Arbiter.APP_LOAD_ERROR) from None
+        except database.UNAVAILABLE as error:
+            _log.warning("process starts without its database", cause=database.cause(error))
+        return app

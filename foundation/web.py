@@ -66,7 +66,7 @@ class AdminKeyError(Refusal):
 
 
 class UnavailableError(Refusal):
-    """The database is busy or away; nothing was changed."""
+    """The database cannot be used; what was asked for is done as a whole or not at all."""
 
     next_step = f"Try again after {RETRY_AFTER_SECONDS} seconds."
 
@@ -122,7 +122,7 @@ def new_app(
     app.register_error_handler(Refusal, refuse)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, unforeseen)
-    for kind in database.UNAVAILABLE:
+    for kind in database.UNUSABLE:
         app.register_error_handler(kind, unavailable)
     return app
 

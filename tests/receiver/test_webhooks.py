@@ -128,7 +128,7 @@ def test_both_secrets_count_while_one_rotates(
     post: Callable[..., TestResponse],
     make_source: Callable[..., Source],
 ) -> None:
-    """F22: a source with two secrets is heard whichever it signs with."""
+    """A source with two secrets is heard whichever it signs with (F22)."""
     old, new = Secret.generate(), Secret.generate()
     make_source("rotating", secrets=(old, new))
 
@@ -423,7 +423,7 @@ def test_the_same_event_a_hundred_times_at_once_has_one_effect(
 
 
 def test_a_database_that_is_away_is_503(away: FlaskClient, secret: Secret) -> None:
-    """F10: the sender is asked to come again, and told nothing of the database."""
+    """The sender is asked to come again, and told nothing of the database (F10)."""
     signed = signature.sign([secret], "msg_1", event(), now=datetime.now(UTC))
 
     response = away.post(
