@@ -8,7 +8,8 @@ from flask import Blueprint, request
 from contract import events, signature
 from foundation import database as db
 from foundation import logs, web
-from foundation.web import RequestInvalidError, RequestMalformedError, guarded
+from foundation.refusals import RequestInvalidError, RequestMalformedError
+from foundation.web import guarded
 from receiver import inbox, services, sources
 from receiver.errors import SignatureRefusedError
 from receiver.services import Services
