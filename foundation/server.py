@@ -7,6 +7,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
+from foundation.connections import Connections
 from foundation.settings import ServiceSettings
 
 
@@ -36,12 +37,18 @@ class Server(BaseApplication):
             "bind": f"{_bracketed(self._settings.host)}:{self._settings.port}",
             "workers": self._settings.web_processes,
             "threads": self._settings.web_threads,
-            "worker_class": "gthread",
+            "worker_class": Connections,
+            "worker_connections": 500,
             "graceful_timeout": 30,
             "keepalive": 15,
             "max_requests": 50_000,
             "max_requests_jitter": 5_000,
             "limit_request_line": 8190,
+            # A header of 8 kB is for the doors to refuse; all of them have MAX_HEAD_BYTES.
+            "limit_request_field_size": 16 * 1024,
+            "limit_request_fields": 64,
+            # Nobody in front of us may set a scheme or a path by a header of theirs.
+            "forwarded_allow_ips": "",
             # A back door in the home folder, the same for both services, that nobody here needs.
             "control_socket_disable": True,
             "logger_class": _OurLogs,
