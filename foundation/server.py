@@ -1,5 +1,6 @@
 """`serve`: a service under gunicorn, with its logs in ours."""
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,12 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from foundation.connections import Connections
-from foundation.settings import ServiceSettings
+from foundation.errors import Refusal
+from foundation.settings import ServiceSettings, variable
+
+
+class AddressError(Refusal):
+    """The address that `serve` should listen on cannot be had."""
 
 
 class _OurLogs(Logger):
@@ -55,6 +61,29 @@ class Server(BaseApplication):
         }
         for name, value in options.items():
             self.cfg.set(name, value)
+
+    def run(self) -> None:
+        """Answer until stopped; raise AddressError at once if there is nowhere to listen.
+
+        Gunicorn would try for five seconds, and say so in as many errors.
+        """
+        self._check_address()
+        super().run()
+
+    def _check_address(self) -> None:
+        host, port = self._settings.host, self._settings.port
+        try:
+            family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            names = [variable(type(self._settings), field) for field in ("host", "port")]
+            raise AddressError(
+                f"{_bracketed(host)}:{port} cannot be listened on: {error.strerror}",
+                next_step=f"Stop what listens there, or set {names[0]} and {names[1]} "
+                "to an address of this machine and a port that is free.",
+            ) from None
 
     def load(self) -> Any:  # a Flask; the stubs ask for their own shape of WSGI app
         """Make the app in each process, so that none shares a database connection."""

@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -30,6 +31,20 @@ _PLAIN_WIDTH = 200
 class Commands(AppGroup):
     """A group of commands in which a refusal is a sentence and an exit code, never a trace."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line; what the system refuses it is a sentence too."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            _let_go_of_output()
+            where = "" if error.filename is None else f": {error.filename}"
+            with suppress(OSError):
+                complain(
+                    f"the system refused to read or write: {error.strerror or error}{where}",
+                    "Make room or give the right, or write the output elsewhere, then try again.",
+                )
+            sys.exit(EXIT_REFUSED)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn what it refuses into words."""
         try:
@@ -43,6 +58,12 @@ class Commands(AppGroup):
                 "Check the database URL and that the database runs, then try again.",
             )
             ctx.exit(EXIT_DATABASE)
+
+
+def _let_go_of_output() -> None:
+    # What a full disk did not take would be tried again, and complained of, as Python ends.
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _exit_code(refusal: Refusal) -> int:

@@ -9,7 +9,7 @@ from contract.signature import Secret
 from foundation.schema import Schema
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
-from tests.doors.served import ADMIN_KEY, THREADS, Served, add_source, copied, serve
+from tests.doors.served import THREADS, Served, add_source, copied, serve
 
 NARROW = {"WEB_PROCESSES": "1", "WEB_THREADS": str(THREADS)}
 
@@ -42,6 +42,6 @@ def eassessment(
     """An empty eAssessment, served by one process of few threads."""
     folder = tmp_path_factory.mktemp("eassessment")
     url = copied(sqlite_templates(NOTIFIER), folder)
-    served = serve("notifier", NOTIFIER, url, folder, ADMIN_KEY=ADMIN_KEY, **NARROW)
+    served = serve("notifier", NOTIFIER, url, folder, **NARROW)
     yield served
     served.stop()

@@ -124,21 +124,12 @@ def head(
 def serve(service: str, schema: Schema, database_url: str, folder: Path, **settings: str) -> Served:
     """Start a service on a free port and return it once it answers."""
     port = _free_port()
-    prefix = service.upper()
-    given = {
-        "ENCRYPTION_KEYS": ENCRYPTION_KEY,
-        "DATABASE_URL": database_url.replace("+psycopg", ""),
-        "PORT": str(port),
-        "LOG_FORMAT": "json",
-        **settings,
-    }
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("NOTIFIER_", "RECEIVER_"))}
     log = folder / f"{service}.log"
     with log.open("wb") as written:
         process = subprocess.Popen(
             [_SCRIPTS / service, "serve"],
             cwd=folder,
-            env=kept | {f"{prefix}_{name}": value for name, value in given.items()},
+            env=environment(service, database_url, PORT=str(port), **settings),
             stdin=subprocess.DEVNULL,
             stdout=written,
             stderr=written,
@@ -146,6 +137,25 @@ def serve(service: str, schema: Schema, database_url: str, folder: Path, **setti
     served = Served(process, port, database_url, schema, log)
     _wait_until_it_answers(served)
     return served
+
+
+def environment(service: str, database_url: str, **settings: str) -> dict[str, str]:
+    """Return this process's environment with a service's settings, and none of its own."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("NOTIFIER_", "RECEIVER_"))}
+    given = {
+        "ADMIN_KEY": ADMIN_KEY,
+        "ENCRYPTION_KEYS": ENCRYPTION_KEY,
+        "DATABASE_URL": database_url.replace("+psycopg", ""),
+        "LOG_FORMAT": "json",
+        **settings,
+    }
+    return kept | {f"{service.upper()}_{name}": value for name, value in given.items()}
+
+
+def command(service: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Give a command as a process of its own and return how it ended and what it said."""
+    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60, **options}
+    return subprocess.run([_SCRIPTS / service, *words], text=True, check=False, **given)
 
 
 def copied(template: Path, folder: Path) -> str:
