@@ -1,4 +1,4 @@
-"""Commands that find no room, a taken port or a full disk: a sentence and an exit code, no trace."""
+"""Commands that find no room, a taken port or a full disk: a sentence and a code, no trace."""
 
 import socket
 import subprocess
