@@ -87,12 +87,13 @@ def json_option(command: _Command) -> _Command:
 
 def print_json(document: Any) -> None:
     """Print a document as JSON; moments in RFC 3339, what could act on a terminal escaped."""
-    printed = json.dumps(document, ensure_ascii=False, indent=2, default=_json_default)
-    click.echo(
-        "".join(
-            char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1]
-            for char in printed
-        )
+    click.echo(escaped(json.dumps(document, ensure_ascii=False, indent=2, default=_json_default)))
+
+
+def escaped(document: str) -> str:
+    """Return JSON text in which what could act on a terminal is escaped; it reads the same."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in document
     )
 
 
