@@ -284,11 +284,16 @@ def test_another_sites_event_is_403(post: Callable[..., TestResponse], rows: Row
     assert rows(Taken) == []
 
 
-def test_an_unknown_door_is_404(post: Callable[..., TestResponse]) -> None:
-    """A source that ELMS does not know has no door."""
-    response = post(path="/webhooks/nobody")
+@pytest.mark.parametrize("name", ["nobody", "x" * 101, "no name"])
+def test_an_unknown_door_is_not_told_from_a_known_one(
+    post: Callable[..., TestResponse], name: str
+) -> None:
+    """Without a secret nobody learns which sources there are: the answers are the same."""
+    known, unknown = post(signed_by=Secret.generate()), post(path=f"/webhooks/{name}")
 
-    refused(response, ProblemType.SOURCE_UNKNOWN, 404)
+    for response in (known, unknown):
+        refused(response, ProblemType.SIGNATURE_REFUSED, 401)
+    assert {**known.get_json(), "request_id": None} == {**unknown.get_json(), "request_id": None}
 
 
 @pytest.mark.parametrize(
