@@ -18,7 +18,7 @@ from foundation import logs
 from foundation.database import Database
 from foundation.errors import SealError
 from foundation.vault import Vault
-from notifier import deliveries, endpoints, retry
+from notifier import deliveries, endpoints, failures, retry
 from notifier.deliveries import Claimed, Settlement
 from notifier.retry import Answer, Dead, Delivered, Disable, Failure, RetryAt
 from notifier.transport import Transport
@@ -240,7 +240,13 @@ class Worker:
                 line.info("event delivered", status=one.status)
             case RetryAt(due_at):
                 self.tally.to_retry += 1
-                line.warning("attempt failed, will be retried", due_at=due_at.isoformat(), **why)
+                step = failures.next_step(one.failure)
+                line.warning(
+                    "attempt failed, will be retried",
+                    due_at=due_at.isoformat(),
+                    next_step=step,
+                    **why,
+                )
             case Dead(reason):
                 self.tally.dead += 1
                 step = (

@@ -17,9 +17,14 @@ from contract.grades import GradesAnswer
 from contract.problems import STATUS, ProblemType, type_of
 from contract.tokens import CourseToken
 from foundation import deadline, outbound
-from foundation.deadline import DeadlineError
+from foundation.deadline import DeadlineError, HandshakeTimeoutError
+from foundation.dial import ConnectTimeoutError, Dialler
+from foundation.names import LookupTimeoutError
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
+_MAX_EXCHANGE_BYTES = 2 * MAX_ANSWER_BYTES
+"""What a whole exchange may bring: heads and the frames of chunks beside the answer."""
+
 _PIECE_BYTES = 64 * 1024
 _MAX_DETAIL = 300
 _ETAG = re.compile(r'(?:W/)?"[!#-~]{0,240}"', re.ASCII)
@@ -100,10 +105,12 @@ Outcome = Grades | Unchanged | CourseGone | TokenReplaced | TokenRefused | Misco
 class Client:
     """Asks over connections that are kept; `requests` counts what was sent."""
 
-    def __init__(self, *, connect_timeout: float, read_timeout: float, total: float) -> None:
+    def __init__(
+        self, *, connect_timeout: float, read_timeout: float, total: float, bundle: str = ""
+    ) -> None:
         self._timeout = (min(connect_timeout, total), min(read_timeout, total))
         self._total = total
-        self._adapter = outbound.Adapter()
+        self._adapter = outbound.Adapter(Dialler(), bundle=bundle)
         self.requests = 0
 
     def __enter__(self) -> Self:
@@ -116,7 +123,9 @@ class Client:
         """Return what eAssessment answers, whatever that is, within the deadline."""
         self.requests += 1
         try:
-            with deadline.within(self._total, silence=self._timeout[1]):
+            with deadline.within(
+                self._total, silence=self._timeout[1], most_bytes=_MAX_EXCHANGE_BYTES
+            ):
                 return self._exchange(question)
         except requests.exceptions.InvalidURL as error:
             return Misconfigured(outbound.words(error, _MAX_DETAIL), _CHECK_URL)
@@ -139,7 +148,9 @@ class Client:
         causes = list(outbound.causes(error))
         if any(isinstance(cause, DeadlineError) for cause in causes):
             return f"no whole answer within {self._total:g} s"
-        if isinstance(error, requests.ConnectTimeout):
+        if any(isinstance(cause, LookupTimeoutError) for cause in causes):
+            return f"the host's name was not resolved within {self._timeout[0]:g} s"
+        if any(isinstance(cause, ConnectTimeoutError | HandshakeTimeoutError) for cause in causes):
             return f"the connection was not accepted within {self._timeout[0]:g} s"
         if any(isinstance(cause, TimeoutError) for cause in causes):
             return f"silent for {self._timeout[1]:g} s"
