@@ -20,11 +20,11 @@ class BarredError(OSError):
 
 
 class ConnectError(OSError):
-    """None of the host's addresses could be connected to; the cause is that of the last."""
+    """None of the host's addresses could be connected to; `str()` says why not to the last."""
 
 
 class UnreachableError(ConnectError):
-    """No way leads to the host's address; the cause is that of the last."""
+    """No way leads to the host's last address."""
 
 
 class ConnectTimeoutError(TimeoutError):
@@ -90,9 +90,8 @@ def _first_that_accepts(
             failed = error
     if isinstance(failed, TimeoutError):
         raise ConnectTimeoutError("no connection was accepted in time") from failed
-    if failed.errno in _NO_WAY:
-        raise UnreachableError("no way leads there") from failed
-    raise ConnectError("no connection could be made") from failed
+    kind = UnreachableError if failed.errno in _NO_WAY else ConnectError
+    raise kind(failed.strerror or str(failed)) from failed
 
 
 def _connect(place: Place, timeout: float, options: SocketOptions) -> socket.socket:

@@ -46,9 +46,8 @@ class Names:
 
         Raises socket.gaierror, or LookupTimeoutError.
         """
-        try:
-            address = ip_address(host)
-        except ValueError:
+        address = _address(host)
+        if address is None:
             return self._look_up(host, port, seconds)
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         return [Place(address, family, (host, port))]
@@ -86,6 +85,13 @@ class Names:
             found.set_exception(outcome)
         else:
             found.set_result(outcome)
+
+
+def _address(host: str) -> Address | None:
+    try:
+        return None if "%" in host else ip_address(host)
+    except ValueError:
+        return None
 
 
 def _place(row: Any) -> Place:

@@ -4,11 +4,11 @@ import contextlib
 import socket
 import ssl
 from http.client import HTTPException
-from urllib.parse import urlsplit
 
 import requests
 from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.util import parse_url
 
 from foundation import deadline, outbound
 from foundation.addresses import Guard
@@ -87,11 +87,11 @@ class Transport:
                 if isinstance(cause, kinds):
                     if isinstance(cause, ssl.SSLCertVerificationError):
                         kind = _CERTIFICATE_KINDS.get(cause.verify_code, kind)
-                    return kind, self._worded(words, causes)
-        return FailureKind.CONNECTION_FAILED, self._worded("{why}", causes)
+                    return kind, self._worded(words, cause)
+        return FailureKind.CONNECTION_FAILED, self._worded("{why}", causes[-1])
 
-    def _worded(self, words: str, causes: list[BaseException]) -> str:
-        why = outbound.words(causes[-1], MAX_KEPT_BYTES)
+    def _worded(self, words: str, cause: BaseException) -> str:
+        why = outbound.words(cause, MAX_KEPT_BYTES)
         return words.format(why=why, connect=self._connect_timeout, deadline=self._deadline)
 
 
@@ -153,10 +153,9 @@ def _read(response: requests.Response) -> str:
 
 
 def _where(url: str) -> str:
-    """Return a URL's host and port, for the log; of what is no URL, nothing is repeated."""
-    with contextlib.suppress(ValueError):
-        parts = urlsplit(url)
-        if parts.hostname:
-            host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-            return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    """Return host and port as the library reads them that sends; of what is no URL, nothing."""
+    with contextlib.suppress(LocationParseError):
+        read = parse_url(url)
+        if read.host:
+            return f"{read.host}:{read.port or (443 if read.scheme == 'https' else 80)}"
     return "no host"

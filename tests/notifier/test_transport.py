@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from foundation.addresses import Guard
 from notifier.retry import Answer, Failure
 from notifier.transport import MAX_KEPT_BYTES, Transport
 from tests.notifier.conftest import Reply, Sink
@@ -244,4 +245,14 @@ def test_no_url_raises(make_transport: MakeTransport, url: str) -> None:
     answer = make_transport().post(url, HEADERS, BODY)
 
     assert isinstance(answer, Failure)
+    assert answer.kind in {"url", "dns", "refused", "connection-failed"}
     assert answer.detail
+
+
+def test_failure_names_the_host_that_is_sent_to(make_transport: MakeTransport) -> None:
+    """Of a URL that two readers read differently the failure names the host as the sender does."""
+    answer = make_transport(guard=Guard()).post("http://127.0.0.1:1\\@ok.example/", HEADERS, BODY)
+
+    assert isinstance(answer, Failure)
+    assert answer.kind == "blocked"
+    assert answer.detail.startswith("127.0.0.1:1: 127.0.0.1 is loopback")

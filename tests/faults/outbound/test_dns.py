@@ -54,12 +54,47 @@ def hang() -> Iterator[Callable[..., list[Any]]]:
 
 
 def test_name_that_does_not_exist_is_a_failure_of_dns(make_transport: MakeTransport) -> None:
-    """A host without an address is told apart from a server, and retried (F17)."""
+    """A host that this machine's name service does not know is a failure of its name (F17)."""
     answer = make_transport().post("https://elms.invalid/w", HEADERS, BODY)
 
     assert isinstance(answer, Failure)
     assert answer.kind == "dns"
     assert answer.detail.startswith("elms.invalid:443: its name cannot be resolved: ")
+
+
+def raises(error: Exception) -> Callable[..., list[Any]]:
+    """Return a name service that fails."""
+
+    def resolve(*_: Any, **__: Any) -> list[Any]:
+        raise error
+
+    return resolve
+
+
+@pytest.mark.parametrize(
+    ("resolve", "words"),
+    [
+        pytest.param(
+            raises(socket.gaierror(socket.EAI_NONAME, "Name or service not known")),
+            "Name or service not known",
+            id="no such name",
+        ),
+        pytest.param(
+            raises(socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")),
+            "Temporary failure in name resolution",
+            id="the name service is away",
+        ),
+        pytest.param(raises(UnicodeError("label too long")), "it cannot be a name", id="no name"),
+        pytest.param(Dns([]), "it has no address", id="no address"),
+    ],
+)
+def test_name_without_an_address_says_why(
+    make_transport: MakeTransport, resolve: Callable[..., list[Any]], words: str
+) -> None:
+    """What the name service said stands in the failure, and the attempt is retried (F17)."""
+    answer = make_transport(resolve=resolve).post("https://elms.example/w", HEADERS, BODY)
+
+    assert answer == Failure("dns", f"elms.example:443: its name cannot be resolved: {words}")
     assert isinstance(decide(answer, 1, now=NINE), RetryAt)
 
 
