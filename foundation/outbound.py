@@ -1,10 +1,10 @@
 """HTTP outward: kept connections that keep a deadline, and what went wrong in words."""
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from http.client import HTTPResponse
-from typing import Any
+from typing import Any, TypeVar
 
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
@@ -17,6 +17,8 @@ from foundation.strict_http import Answer
 from foundation.terminal import printable
 
 USER_AGENT = "course-webhooks/1"
+Kinds = type[BaseException] | tuple[type[BaseException], ...]
+_What = TypeVar("_What")
 MAX_HOSTS = 64
 """To how many hosts connections are kept; those to the one used longest ago are closed first."""
 
@@ -88,6 +90,22 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         yield inner
         wrapped = (getattr(inner, "reason", None), *inner.args, inner.__cause__, inner.__context__)
         inner = next((one for one in wrapped if isinstance(one, BaseException)), None)
+
+
+def explain(
+    error: BaseException, table: Mapping[Kinds, _What]
+) -> tuple[_What | None, BaseException]:
+    """Return what a table has for an error, and the cause that it has it for.
+
+    The first row of the table counts that any of the causes is of; without one it is None, and
+    the cause the last one.
+    """
+    every = list(causes(error))
+    for kinds, what in table.items():
+        for cause in every:
+            if isinstance(cause, kinds):
+                return what, cause
+    return None, every[-1]
 
 
 def words(error: BaseException, most_bytes: int) -> str:

@@ -21,6 +21,7 @@ from foundation.dial import (
     UnreachableError,
 )
 from foundation.names import LookupTimeoutError, Resolve
+from foundation.outbound import Kinds
 from notifier.failures import FailureKind
 from notifier.retry import Answer, Failure
 
@@ -64,8 +65,7 @@ class Transport:
             with deadline.within(seconds, silence=seconds, most_bytes=MAX_EXCHANGE_BYTES):
                 return self._exchange(url, headers, body)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            kind, words = self._explain(error)
-            return Failure(kind, outbound.clean(f"{_where(url)}: {words}", MAX_KEPT_BYTES))
+            return self._failure(error, url)
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -80,19 +80,14 @@ class Transport:
         said = _read(response)
         return Answer(response.status_code, response.headers.get("Retry-After"), said)
 
-    def _explain(self, error: Exception) -> tuple[FailureKind, str]:
-        causes = list(outbound.causes(error))
-        for kinds, kind, words in _EXPLAINED:
-            for cause in causes:
-                if isinstance(cause, kinds):
-                    if isinstance(cause, ssl.SSLCertVerificationError):
-                        kind = _CERTIFICATE_KINDS.get(cause.verify_code, kind)
-                    return kind, self._worded(words, cause)
-        return FailureKind.CONNECTION_FAILED, self._worded("{why}", causes[-1])
-
-    def _worded(self, words: str, cause: BaseException) -> str:
+    def _failure(self, error: Exception, url: str) -> Failure:
+        explained, cause = outbound.explain(error, _EXPLAINED)
+        kind, words = explained or (FailureKind.CONNECTION_FAILED, "{why}")
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            kind = _CERTIFICATE_KINDS.get(cause.verify_code, kind)
         why = outbound.words(cause, MAX_KEPT_BYTES)
-        return words.format(why=why, connect=self._connect_timeout, deadline=self._deadline)
+        said = words.format(why=why, connect=self._connect_timeout, deadline=self._deadline)
+        return Failure(kind, outbound.clean(f"{_where(url)}: {said}", MAX_KEPT_BYTES))
 
 
 _HEADERS = {
@@ -102,31 +97,29 @@ _HEADERS = {
     "Accept-Encoding": "identity",
 }
 
-_EXPLAINED: tuple[tuple[type[Exception] | tuple[type[Exception], ...], FailureKind, str], ...] = (
-    (DeadlineError, FailureKind.DEADLINE, "no answer within {deadline:g} s"),
-    (
-        (InvalidURL, InvalidSchema, MissingSchema, LocationParseError),
+_EXPLAINED: dict[Kinds, tuple[FailureKind, str]] = {
+    DeadlineError: (FailureKind.DEADLINE, "no answer within {deadline:g} s"),
+    (InvalidURL, InvalidSchema, MissingSchema, LocationParseError): (
         FailureKind.URL,
         "nothing can be sent to this URL",
     ),
-    (LookupTimeoutError, FailureKind.DNS_TIMEOUT, "its name was not resolved in {connect:g} s"),
-    (socket.gaierror, FailureKind.DNS, "its name cannot be resolved: {why}"),
-    (
-        BarredError,
+    LookupTimeoutError: (FailureKind.DNS_TIMEOUT, "its name was not resolved in {connect:g} s"),
+    socket.gaierror: (FailureKind.DNS, "its name cannot be resolved: {why}"),
+    BarredError: (
         FailureKind.BLOCKED,
         "{why}: not connected to, unless NOTIFIER_ALLOWED_HOSTS allows it",
     ),
-    (ConnectTimeoutError, FailureKind.CONNECT_TIMEOUT, "accepted no connection in {connect:g} s"),
-    (HandshakeTimeoutError, FailureKind.TLS_TIMEOUT, "no TLS handshake came in {connect:g} s"),
-    (ssl.SSLCertVerificationError, FailureKind.TLS, "its certificate is refused: {why}"),
-    (ssl.SSLError, FailureKind.TLS, "TLS failed: {why}"),
-    (ConnectionRefusedError, FailureKind.REFUSED, "nobody listens there"),
-    (UnreachableError, FailureKind.UNREACHABLE, "no way leads there: {why}"),
-    (ConnectError, FailureKind.CONNECTION_FAILED, "no connection could be made: {why}"),
-    ((ConnectionError, TimeoutError), FailureKind.RESET, "the connection broke off: {why}"),
-    ((HTTPException, TooMuchError), FailureKind.PROTOCOL, "what came is not HTTP: {why}"),
-)
-"""What went wrong, by what was raised: the first row of which one was raised counts."""
+    ConnectTimeoutError: (FailureKind.CONNECT_TIMEOUT, "accepted no connection in {connect:g} s"),
+    HandshakeTimeoutError: (FailureKind.TLS_TIMEOUT, "no TLS handshake came in {connect:g} s"),
+    ssl.SSLCertVerificationError: (FailureKind.TLS, "its certificate is refused: {why}"),
+    ssl.SSLError: (FailureKind.TLS, "TLS failed: {why}"),
+    ConnectionRefusedError: (FailureKind.REFUSED, "nobody listens there"),
+    UnreachableError: (FailureKind.UNREACHABLE, "no way leads there: {why}"),
+    ConnectError: (FailureKind.CONNECTION_FAILED, "no connection could be made: {why}"),
+    (ConnectionError, TimeoutError): (FailureKind.RESET, "the connection broke off: {why}"),
+    (HTTPException, TooMuchError): (FailureKind.PROTOCOL, "what came is not HTTP: {why}"),
+}
+"""What went wrong, by what was raised; the first row of which something was raised counts."""
 
 _CERTIFICATE_KINDS = {
     9: FailureKind.TLS_NOT_YET_VALID,
