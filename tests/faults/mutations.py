@@ -79,7 +79,7 @@ SPOILT_PATHS: tuple[Callable[[str], str], ...] = (
     lambda path: path.replace("/", "//", 2),
     lambda path: path + "\x00",
     lambda path: path + "\xff",
-    lambda path: path.upper(),
+    lambda path: path.encode("latin-1").upper().decode("latin-1"),  # of ASCII alone
     lambda path: "/x/.." + path,
     lambda path: path + "/..",
     lambda path: path.removeprefix("/"),
