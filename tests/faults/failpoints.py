@@ -69,6 +69,15 @@ def arm(folder: Path, fault: Fault) -> None:
     laid.rename(folder / fault.point)
 
 
+def disarm(folder: Path, point: Point) -> bool:
+    """Take a fault back, and tell whether it was still there."""
+    try:
+        (folder / point).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def is_armed(folder: Path, point: Point) -> bool:
     """Tell whether a fault still waits to be taken."""
     return (folder / point).exists()
@@ -91,7 +100,7 @@ def install(folder: Path) -> None:
     for point in (Point.BEFORE_COMMIT, Point.AFTER_COMMIT):
         event.listen(Session, point.value, lambda _, point=point: places.reach(point))
     if is_armed(folder, Point.ANYWHERE):
-        places.count_calls()
+        event.listen(Session, "after_begin", lambda *_: places.count_calls(), once=True)
 
 
 def shorten(wait: float, margin: float) -> None:
@@ -136,7 +145,7 @@ class _Places:
             _happen(action)
 
     def count_calls(self) -> None:
-        """Let the fault of ANYWHERE happen at the nth call of any function of any thread."""
+        """Let the fault of ANYWHERE happen at the nth call or return in any thread from now on."""
         action, nth = _read(self._folder / Point.ANYWHERE)
         calls = itertools.count(1)
 
@@ -157,8 +166,7 @@ class _Places:
             if nth > 1:
                 arm(self._folder, Fault(point, action, nth - 1))
                 return None
-            (self._folder / point).unlink()
-            return action
+            return action if disarm(self._folder, point) else None
 
 
 def _read(path: Path) -> tuple[Action, int]:

@@ -66,6 +66,11 @@ class Observer:
         with self._lock:
             return [post for post in self.posts if post.path == path]
 
+    def everything(self) -> list[Post]:
+        """Return all that has come so far."""
+        with self._lock:
+            return list(self.posts)
+
     def wait_for(self, count: int, path: str) -> list[Post]:
         """Return what has come to a path once that is so much."""
         wait_until(lambda: len(self.on(path)) >= count, f"{count} posts to {path}")

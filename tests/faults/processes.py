@@ -58,6 +58,10 @@ class Process:
         """Tell whether a fault still waits for it."""
         return failpoints.is_armed(self.folder, point)
 
+    def disarm(self, point: Point) -> bool:
+        """Take back a fault that nobody took; tell whether it was still there."""
+        return failpoints.disarm(self.folder, point)
+
     def send(self, number: signal.Signals) -> None:
         """Send its whole group a signal, unless it has ended."""
         self._zygote.order({"pid": self.pid, "signal": int(number)})

@@ -2,6 +2,7 @@
 
 import base64
 import secrets
+import shutil
 import signal
 import socket
 from collections.abc import Iterator, Mapping
@@ -51,12 +52,14 @@ class Site:
     wait: float
     started: list[Process] = field(default_factory=list)
 
-    def start(self, *words: str, fault: Fault | None = None, **environment: str) -> Process:
-        """Start a command, with what shall befall it."""
+    def start(
+        self, *words: str, fault: Fault | None = None, more: Mapping[str, str] | None = None
+    ) -> Process:
+        """Start a command with what shall befall it; `more` are variables of its own."""
         process = self.zygote.start(
             *words,
             folder=self.folder / f"{len(self.started):05d}-{words[0]}-{words[1]}",
-            environment={**self.environment, **environment},
+            environment={**self.environment, **(more or {})},
             shortened=(self.wait, _MARGIN_SECONDS),
             fault=fault,
         )
@@ -73,7 +76,7 @@ class Site:
     def open_door(self) -> Process:
         """Start ELMS's door and return it once it answers."""
         port = _free_port()
-        door = self.start("receiver", "serve", RECEIVER_PORT=str(port))
+        door = self.start("receiver", "serve", more={"RECEIVER_PORT": str(port)})
         wait_until(lambda: door.ended or _answers(port), "the door answers")
         assert not door.ended, door.logged()
         self.observer.doors[DOOR] = port
@@ -107,6 +110,10 @@ class Site:
         process.send(signal.SIGCONT)
         process.send(signal.SIGTERM)
         return process.wait_ended()
+
+    def forget(self, process: Process) -> None:
+        """Take away the folder of a process that has ended well."""
+        shutil.rmtree(process.folder)
 
     def end_all(self) -> None:
         """Kill whatever has not ended."""

@@ -143,7 +143,7 @@ def test_eight_workers_claim_each_delivery_once(both: Site) -> None:
     both.register(PLAIN)
     delete(both, *(f"CS{number}" for number in range(40)))
     seen = Fault(Point.DUE_SEEN, Action.STOP)
-    racing = [both.start("notifier", "work", "--once", fault=seen, **PATIENT) for _ in range(8)]
+    racing = [both.start("notifier", "work", "--once", fault=seen, more=PATIENT) for _ in range(8)]
     for worker in racing:
         worker.wait_stopped()
 
@@ -164,7 +164,7 @@ def in_a_post(both: Site) -> Process:
     both.register(PLAIN)
     both.observer.gates[PLAIN] = threading.Event()
     delete(both, "CS101", "CS102", "CS103")
-    worker = both.start("notifier", "work", "--threads", "1", **PATIENT)
+    worker = both.start("notifier", "work", "--threads", "1", more=PATIENT)
     both.observer.wait_for(1, PLAIN)
     worker.send(signal.SIGTERM)
     wait_until(lambda: "worker stops" in worker.logged(), "the worker has heard SIGTERM")
