@@ -103,6 +103,10 @@ def _rendered(text: bool) -> list[Processor]:
     return [_spell_out, renderer]
 
 
-def get(name: str) -> Any:
+Logger = Any
+"""What `get` returns: structlog's loggers are wrapped anew by each configuration."""
+
+
+def get(name: str) -> Logger:
     """Return the logger of a module; messages are constant, what varies goes into fields."""
     return structlog.stdlib.get_logger(name)

@@ -38,6 +38,15 @@ class Settings(ServiceSettings):
     endpoint_concurrency: Annotated[int, Field(ge=1, le=100)] = Field(
         8, description="Attempts that one worker makes at the same endpoint at the same time."
     )
+    endpoint_rate: Annotated[float, Field(ge=0.1, le=10_000)] = Field(
+        500.0,
+        description="Attempts that one worker starts at one endpoint in a second, at the most.",
+    )
+    disable_after_days: Annotated[float, Field(gt=0, le=365)] = Field(
+        5.0,
+        description="Days for which an endpoint may fail, without one good answer, before it is "
+        "disabled and its deliveries held.",
+    )
     connect_timeout: Seconds = Field(
         5.0, description="Seconds that an attempt may take to connect."
     )

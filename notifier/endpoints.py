@@ -1,16 +1,17 @@
 """Endpoints: register, list, disable, enable, and the secrets that sign for them."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
+from contract.events import EVENT_TYPES
 from contract.signature import Secret
 from foundation.vault import Vault
-from notifier import deliveries
+from notifier import deliveries, signals
 from notifier.errors import EndpointExistsError, EndpointUnknownError, EndpointUrlError
 from notifier.models import MAX_URL, Endpoint, EndpointSecret
 
@@ -54,39 +55,36 @@ def list_all(session: Session) -> list[Endpoint]:
     return list(session.scalars(select(Endpoint).order_by(Endpoint.id)))
 
 
-def that_want(session: Session, event_type: str) -> list[Endpoint]:
+def that_want(session: Session, event_type: str, *, lock: bool = True) -> list[Endpoint]:
     """Return the endpoints that want events of a type, disabled ones too, for they are held.
 
     The rows are locked against being disabled meanwhile, or a delivery would stay pending there.
     """
-    rows = session.scalars(select(Endpoint).order_by(Endpoint.id).with_for_update(read=True))
-    return [row for row in rows if row.event_types is None or event_type in row.event_types]
-
-
-def lock(session: Session, endpoint_ids: Collection[int]) -> None:
-    """Lock endpoints against each other's change, in their order."""
-    if endpoint_ids:
-        session.execute(
-            select(Endpoint.id)
-            .where(Endpoint.id.in_(endpoint_ids))
-            .order_by(Endpoint.id)
-            .with_for_update()
-        )
+    query = select(Endpoint).order_by(Endpoint.id)
+    rows = session.scalars(query.with_for_update(read=True) if lock else query)
+    return [row for row in rows if event_type in (row.event_types or EVENT_TYPES)]
 
 
 def disable(session: Session, endpoint_id: int, reason: str, *, now: datetime) -> Endpoint:
-    """Stop sending to an endpoint and hold its open deliveries; the first reason is kept."""
+    """Stop sending to an endpoint, hold what is open for it, signal it; the first reason stays."""
     endpoint = _lock(session, endpoint_id)
     if endpoint.disabled_at is None:
         endpoint.disabled_at, endpoint.disabled_reason = now, reason
+        change = signals.EndpointChange(endpoint_id, endpoint.url, reason, now)
+        signals.send(signals.endpoint_disabled, session, change)
     deliveries.hold(session, endpoint_id)
     return endpoint
 
 
 def enable(session: Session, endpoint_id: int, *, now: datetime) -> tuple[Endpoint, int]:
-    """Send to an endpoint again, beginning with what was held; return it and how many those are."""
+    """Send to an endpoint again, as to a well one, beginning with what was held.
+
+    Returns the endpoint, and how many deliveries were held.
+    """
     endpoint = _lock(session, endpoint_id)
     endpoint.disabled_at = endpoint.disabled_reason = None
+    endpoint.failures = 0
+    endpoint.failing_since = endpoint.failed_at = endpoint.paused_until = None
     return endpoint, deliveries.release(session, endpoint_id, now=now)
 
 

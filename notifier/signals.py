@@ -1,5 +1,6 @@
-"""The signals: what happened to a course, sent inside the transaction that made it happen."""
+"""The signals: what happened, sent inside the transaction that made it happen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,6 +10,8 @@ from sqlalchemy.orm import Session
 _namespace = Namespace()
 course_deleted = _namespace.signal("course-deleted")
 token_regenerated = _namespace.signal("token-regenerated")
+endpoint_disabled = _namespace.signal("endpoint-disabled")
+deliveries_dead = _namespace.signal("deliveries-dead")
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,37 @@ class CourseChange:
     token_id: str
 
 
+@dataclass(frozen=True)
+class EndpointChange:
+    """An endpoint that was disabled, and why."""
+
+    endpoint_id: int
+    url: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class DeadDelivery:
+    """A delivery that was given up, and why."""
+
+    delivery_id: int
+    endpoint_id: int
+    webhook_id: str
+    event_type: str
+    course_id: str
+    reason: str
+    at: datetime
+
+
+Change = CourseChange | EndpointChange | Sequence[DeadDelivery]
+
+
 class UnheardError(RuntimeError):
     """Nobody subscribes to a signal, so the change would never be told."""
 
 
-def send(signal: NamedSignal, session: Session, change: CourseChange) -> None:
+def send(signal: NamedSignal, session: Session, change: Change) -> None:
     """Send a change to the signal's subscribers; what one of them raises refuses the change."""
     if not signal.send(session, change=change):
         raise UnheardError(

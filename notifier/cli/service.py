@@ -95,6 +95,8 @@ def _worker(here: Services, threads: int) -> Worker:
         per_endpoint=min(threads, here.settings.endpoint_concurrency),
         lease=timedelta(seconds=here.settings.lease),
         poll_seconds=here.settings.poll_interval,
+        per_endpoint_rate=here.settings.endpoint_rate,
+        disable_after=timedelta(days=here.settings.disable_after_days),
     )
     return Worker(here.database, here.vault, transport_of(here, threads), options)
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
+from sqlalchemy.orm import Session
 
 from contract.grades import Score
 from contract.signature import Secret
@@ -23,14 +24,16 @@ from contract.tokens import CourseToken
 from foundation.database import Database
 from foundation.schema import Schema
 from foundation.vault import Vault
-from notifier import courses, deliveries, endpoints, outbox, signals
+from notifier import courses, endpoints, health, leases, outbox, signals
 from notifier.db import SOURCE
 from notifier.deliveries import Claimed
+from notifier.leases import Places, Share
 from notifier.models import SCHEMA, Attempt, Delivery, DeliveryStatus, Endpoint, Event
 from notifier.transport import Transport
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 SITE = "eassessment.example.ac.uk"
+MINUTE = timedelta(minutes=1)
 BODY = '{"type":"course.deleted"}'
 
 
@@ -67,6 +70,8 @@ def nobody_listens() -> None:
     """Take the outbox from the signals; `subscribed` connects it again."""
     signals.course_deleted.disconnect(outbox.on_course_deleted)
     signals.token_regenerated.disconnect(outbox.on_token_regenerated)
+    signals.endpoint_disabled.disconnect(outbox.on_endpoint_disabled)
+    signals.deliveries_dead.disconnect(outbox.on_deliveries_dead)
 
 
 MakeCourse = Callable[..., CourseToken]
@@ -184,21 +189,21 @@ def endpoint_of(database: Database) -> Callable[[int], Endpoint]:
 
 @pytest.fixture
 def claim(database: Database) -> Callable[..., list[Claimed]]:
-    """Return what claims in a transaction of its own; at `NINE`, for a minute, all there is."""
+    """Return what takes back and claims in one transaction; at `NINE`, a minute, all there is."""
 
-    def take(**overrides: Any) -> list[Claimed]:
-        given = {
-            "limit": 1000,
-            "per_endpoint": 1000,
-            "busy": {},
-            "lease": timedelta(seconds=60),
-            "now": NINE,
-            **overrides,
-        }
+    def take(*, now: datetime = NINE, lease: timedelta = MINUTE, **overrides: Any) -> list[Claimed]:
         with database.writing() as session:
-            return deliveries.claim(session, **given)
+            leases.take_back(session, now=now)
+            return leases.claim(session, places_in(session, **overrides), lease=lease, now=now)
 
     return take
+
+
+def places_in(session: Session, *, endpoint: int = 1000, **overrides: int) -> Places:
+    """Return room for all there is, at each enabled endpoint, but for the overrides."""
+    most = {"total": 1000, "again": 1000, "alone": 1000, **overrides}
+    shares = {endpoint_id: Share(endpoint, endpoint) for endpoint_id in health.read(session)}
+    return Places(shares=shares, **most)
 
 
 def make_score(**overrides: Any) -> Score:
