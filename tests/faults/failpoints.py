@@ -20,7 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from contract import signature
-from notifier import config, deliveries, retry, signals
+from notifier import config, deliveries, health, leases, retry, signals
 from notifier.transport import Transport
 from receiver import gradebook, inbox
 from receiver.eassessment import Client
@@ -89,7 +89,7 @@ def install(folder: Path) -> None:
     places.before(signature, "sign", Point.CLAIMED)
     places.before(Transport, "post", Point.SIGNED)
     places.after(Transport, "post", Point.POSTED)
-    places.after(deliveries, "any_due", Point.DUE_SEEN)
+    places.after(leases, "any_due", Point.DUE_SEEN)
     places.before(deliveries, "settle", Point.SETTLING)
     places.after(signals, "send", Point.COURSE_CHANGED)
     places.after(signature, "verify_stamp", Point.VERIFIED)
@@ -104,11 +104,13 @@ def install(folder: Path) -> None:
 
 
 def shorten(wait: float, margin: float) -> None:
-    """Make every wait of the retry schedule so many seconds, and a lease's least margin too.
+    """Make every wait of the retry schedule and every pause so many seconds, and set the margin.
 
     Hours of retries then pass in seconds; how many attempts there are stays as it is.
+    `margin` is what a lease must last beyond an attempt's deadline.
     """
     retry.SCHEDULE = tuple(timedelta(seconds=wait) for _ in retry.SCHEDULE)
+    health.SHORTEST_PAUSE = health.LONGEST_PAUSE = timedelta(seconds=wait)
     config.LEASE_MARGIN_SECONDS = margin
 
 

@@ -85,15 +85,19 @@ class Process:
         return True
 
     def printed(self) -> str:
-        """Return what it has printed."""
-        return (self.folder / "out").read_text(encoding="utf-8")
+        """Return what it has printed so far."""
+        return _read(self.folder / "out")
 
     def logged(self) -> str:
-        """Return what it has logged."""
-        return (self.folder / "log").read_text(encoding="utf-8")
+        """Return what it has logged so far."""
+        return _read(self.folder / "log")
 
     def __str__(self) -> str:
         return f"process {self.number}, `{' '.join(self.words)}`, {self.state}"
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 class Zygote:

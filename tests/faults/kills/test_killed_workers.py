@@ -6,7 +6,7 @@ import threading
 import pytest
 from sqlalchemy import select
 
-from notifier.deliveries import WORKER_LOST
+from notifier.leases import WORKER_LOST
 from notifier.models import Attempt, Delivery, Event
 from receiver.models import Entry, Taken
 from tests.faults.failpoints import Action, Fault, Point
