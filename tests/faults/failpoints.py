@@ -20,8 +20,10 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from contract import signature
-from notifier import config, deliveries, health, leases, retry, signals
+from notifier import config as notifier_config
+from notifier import deliveries, health, leases, retry, signals
 from notifier.transport import Transport
+from receiver import config as receiver_config
 from receiver import gradebook, inbox
 from receiver.eassessment import Client
 
@@ -107,11 +109,11 @@ def shorten(wait: float, margin: float) -> None:
     """Make every wait of the retry schedule and every pause so many seconds, and set the margin.
 
     Hours of retries then pass in seconds; how many attempts there are stays as it is.
-    `margin` is what a lease must last beyond an attempt's deadline.
+    `margin` is what a lease must last beyond the deadline of what is done under it.
     """
     retry.SCHEDULE = tuple(timedelta(seconds=wait) for _ in retry.SCHEDULE)
     health.SHORTEST_PAUSE = health.LONGEST_PAUSE = timedelta(seconds=wait)
-    config.LEASE_MARGIN_SECONDS = margin
+    notifier_config.LEASE_MARGIN_SECONDS = receiver_config.LEASE_MARGIN_SECONDS = margin
 
 
 class _Places:

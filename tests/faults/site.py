@@ -74,13 +74,17 @@ class Site:
         return process.printed()
 
     def open_door(self) -> Process:
-        """Start ELMS's door and return it once it answers."""
-        port = _free_port()
-        door = self.start("receiver", "serve", more={"RECEIVER_PORT": str(port)})
-        wait_until(lambda: door.ended or _answers(port), "the door answers")
-        assert not door.ended, door.logged()
-        self.observer.doors[DOOR] = port
+        """Start ELMS's door, behind the observer, and return it once it answers."""
+        door, self.observer.doors[DOOR] = self.serve("receiver")
         return door
+
+    def serve(self, service: str) -> tuple[Process, int]:
+        """Start a service's web server; return it with its port once it answers."""
+        port = _free_port()
+        server = self.start(service, "serve", more={f"{service.upper()}_PORT": str(port)})
+        wait_until(lambda: server.ended or _answers(port), f"{server} answers")
+        assert not server.ended, server.logged()
+        return server, port
 
     def add_courses(self, *course_ids: str) -> None:
         """Add courses, of which no event tells."""
@@ -166,6 +170,7 @@ def environment(key: str, notifier_url: str, receiver_url: str) -> dict[str, str
         "NOTIFIER_ENCRYPTION_KEYS": key,
         "NOTIFIER_DATABASE_URL": notifier_url,
         "NOTIFIER_SOURCE": SOURCE,
+        "NOTIFIER_WEB_PROCESSES": "1",
         "NOTIFIER_WORKER_THREADS": "4",
         "NOTIFIER_CONNECT_TIMEOUT": "1",
         "NOTIFIER_ATTEMPT_DEADLINE": str(_DEADLINE_SECONDS),
@@ -175,6 +180,8 @@ def environment(key: str, notifier_url: str, receiver_url: str) -> dict[str, str
         "RECEIVER_ENCRYPTION_KEYS": key,
         "RECEIVER_DATABASE_URL": receiver_url,
         "RECEIVER_WEB_PROCESSES": "1",
+        "RECEIVER_REQUEST_DEADLINE": str(_DEADLINE_SECONDS),
+        "RECEIVER_SYNC_LEASE": str(LEASE_SECONDS),
         "RECEIVER_LOG_FORMAT": "json",
     }
 
