@@ -33,6 +33,10 @@ _CHANGES: dict[str, Callable[..., object]] = {
 }
 
 
+def _silently(_: int) -> None:
+    pass
+
+
 class BrokenError(AssertionError):
     """An invariant does not hold; says which, and of what."""
 
@@ -66,13 +70,17 @@ class Torture:
         self._endpoints = {path: self.both.register(path) for path in PATHS}
         self._door = self.both.open_door()
 
-    def run(self, seed: int, cycles: int) -> None:
-        """Run so many cycles of a seed, and raise BrokenError if an invariant does not hold."""
+    def run(self, seed: int, cycles: int, *, checked: Callable[[int], None] = _silently) -> None:
+        """Run so many cycles of a seed, and raise BrokenError if an invariant does not hold.
+
+        `checked` is told after how many cycles all was well.
+        """
         self._stock()
         for cycle in schedule.cycles(seed, cycles):
             self._cycle(cycle)
             if cycle.number % CHECK_EVERY == 0 or cycle.number == cycles:
                 self._check()
+                checked(cycle.number)
                 self._stock()
 
     def _stock(self) -> None:

@@ -24,6 +24,8 @@ from tests.faults import processes
 from tests.faults.cycles import Torture
 from tests.faults.site import site
 
+_TOLD_EVERY = 250
+
 
 @contextmanager
 def databases(folder: Path, server_url: str | None) -> Iterator[tuple[str, str]]:
@@ -72,6 +74,11 @@ def main(cycles: int, seed: int | None, database_url: str | None) -> None:
     shutil.rmtree(folder)
 
 
+def _progress(cycles: int) -> None:
+    if cycles % _TOLD_EVERY == 0:
+        click.echo(f"  after {cycles} cycles all is well", err=True)
+
+
 def _run(folder: Path, cycles: int, seed: int, database_url: str | None) -> None:
     began = time.monotonic()
     with ExitStack() as stack:
@@ -79,7 +86,7 @@ def _run(folder: Path, cycles: int, seed: int, database_url: str | None) -> None
         zygote = stack.enter_context(processes.zygote())
         torture = Torture(stack.enter_context(site(zygote, folder, *urls)))
         try:
-            torture.run(seed, cycles)
+            torture.run(seed, cycles, checked=_progress)
         finally:
             for line in torture.told():
                 click.echo(line)
