@@ -4,13 +4,12 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import func, select
 
 from foundation import database as db
 from foundation.terminal import EXIT_DATABASE
-from notifier import courses, endpoints, outbox
+from notifier import courses, outbox
 from notifier.leases import WORKER_LOST
 from notifier.models import Attempt, Delivery
 from tests.faults import invariants, schedule
@@ -19,12 +18,12 @@ from tests.faults.invariants import Books
 from tests.faults.ledger import Ledger
 from tests.faults.processes import LateError, Process, wait_until
 from tests.faults.schedule import Cycle, Part
-from tests.faults.site import DOOR, PATHS, Site
+from tests.faults.site import PATHS, PLAIN, CommandError, Site
 
 CHECK_EVERY = 50
 _HIT_WITHIN = 15.0
 _DRAINED_WITHIN = 120.0
-_OVERLAP = timedelta(seconds=20)
+_OVERLAP = "20s"
 
 
 _CHANGES: dict[str, Callable[..., object]] = {
@@ -49,6 +48,7 @@ class Figures:
     missed: Counter[tuple[Part, Point, Action]] = field(default_factory=Counter)
     replayed: int = 0
     rotated: int = 0
+    held: int = 0
     refused: int = 0
     revived: int = 0
     lost: int = 0
@@ -90,6 +90,11 @@ class Torture:
         self._go_on(cycle.number)
         self._operate(cycle)
         match cycle.part:
+            case Part.CHANGE if cycle.holds:
+                self._command("endpoints", "disable", str(self._endpoints[PLAIN]))
+                self._hit_change(cycle)
+                self._command("endpoints", "enable", str(self._endpoints[PLAIN]))
+                self.figures.held += 1
             case Part.CHANGE:
                 self._hit_change(cycle)
             case Part.WORKER:
@@ -121,24 +126,26 @@ class Torture:
                 known = list(session.scalars(select(Delivery.id).order_by(Delivery.id)))
             chosen = {str(known[pick % len(known)]) for pick in cycle.replays if known}
             if chosen:
-                self.both.run("notifier", "deliveries", "replay", *sorted(chosen))
+                self._command("deliveries", "replay", *sorted(chosen))
                 self.figures.replayed += len(chosen)
         if cycle.rotates:
-            self._rotate(PATHS[cycle.number % len(PATHS)])
+            path = PATHS[cycle.number % len(PATHS)]
+            self._insist(lambda: self.both.rotate_secret(path, self._endpoints[path], _OVERLAP))
+            self.figures.rotated += 1
 
-    def _rotate(self, path: str) -> None:
-        with self.both.notifier.writing() as session:
-            secret = endpoints.rotate_secret(
-                session,
-                self._endpoints[path],
-                overlap=_OVERLAP,
-                vault=self.both.vault,
-                now=datetime.now(UTC),
-            )
-        self.both.observer.secrets[path].append(secret.reveal())
-        if path == DOOR:
-            self.both.trust(secret)
-        self.figures.rotated += 1
+    def _command(self, *words: str) -> None:
+        self._insist(lambda: self.both.run("notifier", *words))
+
+    def _insist(self, command: Callable[[], object]) -> None:
+        """Give a command, and again if it was refused because someone stopped holds the database."""
+        try:
+            command()
+        except CommandError as error:
+            if error.code != EXIT_DATABASE:
+                raise
+            self.figures.refused += 1
+            self._go_on(None)
+            command()
 
     def _change(self, cycle: Cycle) -> None:
         """Change courses here, by what the commands call, so that there is something to send."""
@@ -232,7 +239,7 @@ class Torture:
         worker = self.both.start("notifier", "work")
         wait_until(self._is_settled, "all is settled", within=_DRAINED_WITHIN)
         while dead := self._counts()["dead"]:
-            self.both.run("notifier", "deliveries", "replay", "--status", "dead", "--all", "--yes")
+            self._command("deliveries", "replay", "--status", "dead", "--all", "--yes")
             self.figures.revived += dead
             wait_until(self._is_settled, "all is settled", within=_DRAINED_WITHIN)
         self._end_well(worker)
@@ -266,7 +273,8 @@ class Torture:
         )
         yield (
             f"  posts seen by the sink {len(books.posts)}, duplicates removed {duplicates}, "
-            f"replayed {figures.replayed}, secrets rotated {figures.rotated}"
+            f"replayed {figures.replayed}, secrets rotated {figures.rotated}, "
+            f"endpoint disabled and enabled {figures.held}"
         )
         yield (
             f"  leases that ran out {lost}, results fenced {decided['too late']}, "

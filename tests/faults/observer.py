@@ -18,7 +18,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from tests.faults.processes import wait_until
 
-_DOOR_PATIENCE = 1.5
+_DOOR_PATIENCE = 2.0
 _OF_A_WEBHOOK = ("webhook-id", "webhook-timestamp", "webhook-signature", "content-type")
 
 
@@ -48,7 +48,7 @@ class Observer:
     """
 
     posts: list[Post] = field(default_factory=list)
-    secrets: dict[str, list[str]] = field(default_factory=dict)
+    secrets: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     doors: dict[str, int] = field(default_factory=dict)
     statuses: defaultdict[str, deque[int]] = field(default_factory=lambda: defaultdict(deque))
     gates: dict[str, threading.Event] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Observer:
         return post
 
     def _verify(self, path: str, headers: dict[str, str], body: bytes) -> bool:
-        for secret in list(self.secrets.get(path, ())):
+        for secret in list(self.secrets[path]):
             with suppress(WebhookVerificationError):
                 Webhook(secret).verify(body, headers)
                 return True

@@ -31,8 +31,8 @@ class Place:
 class Cycle:
     """One process hit; the numbers called `picks` choose among the courses or deliveries then.
 
-    A stopped worker goes on `stopped_for` cycles later. `replays` and `rotates` are what operators
-    do meanwhile.
+    A stopped worker goes on `stopped_for` cycles later. `replays`, `rotates` and `holds` (disabling
+    an endpoint during a change) are what operators do meanwhile.
     """
 
     number: int
@@ -43,6 +43,7 @@ class Cycle:
     stopped_for: int
     replays: tuple[int, ...]
     rotates: bool
+    holds: bool
 
 
 PLACES = (
@@ -99,6 +100,7 @@ def _cycle(number: int, place: Place, drawn: random.Random) -> Cycle:
         stopped_for=drawn.randint(1, 15),
         replays=_picks(drawn, 4) if drawn.random() < 0.1 else (),
         rotates=drawn.random() < 0.02,
+        holds=drawn.random() < 0.1,
     )
 
 
