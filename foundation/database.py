@@ -1,12 +1,15 @@
 """One database: how it is reached, and what its columns may hold."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
+import psycopg
+from psycopg.abc import PQGen
 from sqlalchemy import (
     DateTime,
     Dialect,
@@ -16,6 +19,7 @@ from sqlalchemy import (
     TypeDecorator,
     create_engine,
     event,
+    make_url,
     text,
 )
 from sqlalchemy import (
@@ -24,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     DBAPIError,
+    DisconnectionError,
     InterfaceError,
     InternalError,
     OperationalError,
@@ -36,7 +41,12 @@ UNAVAILABLE = (OperationalError, InterfaceError, InternalError, PoolTimeoutError
 """What SQLAlchemy raises while a database is away, busy, full, read-only or shutting down."""
 
 UNUSABLE = (*UNAVAILABLE, ProgrammingError)
-"""That, and what it raises where tables or rights are not what a command needs."""
+"""That, and what it raises where tables or rights are not what an edge needs."""
+
+ANSWER_SECONDS = 30.0
+"""How long a server may take over a statement, beyond the wait for a busy one."""
+
+_Value = TypeVar("_Value")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -83,8 +93,9 @@ class Database:
 
     On SQLite a writing transaction begins IMMEDIATE, because one that reads first and writes
     later loses updates or fails at once where it should wait.
-    `info` is what each session knows of the service; `statements` counts what was sent to the
-    database in this process.
+    A server that does not answer a statement within `timeout` and `answer` is given up as one
+    that is away. `info` is what each session knows of the service; `statements` counts what was
+    sent to the database in this process.
     """
 
     def __init__(
@@ -92,10 +103,14 @@ class Database:
         url: str,
         *,
         timeout: float = 5.0,
+        answer: float = ANSWER_SECONDS,
         pool_size: int = 10,
         info: Mapping[str, Any] | None = None,
     ) -> None:
         self.engine = _engine(url, timeout, pool_size)
+        self._patience: float | None = timeout + answer
+        if not self.is_sqlite:
+            event.listen(self.engine, "do_connect", self._connect)
         self._info = dict(info or {})
         self._writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
         self.statements = 0
@@ -122,19 +137,58 @@ class Database:
         ):
             yield session
 
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """Let statements take as long as they need, as those of a migration may."""
+        patience, self._patience = self._patience, None
+        try:
+            yield
+        finally:
+            self._patience = patience
+
     def dispose(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+    def _connect(self, _dialect: object, _record: object, _: object, options: Any) -> Any:
+        connection = _Impatient.connect(**options)
+        connection.patience = lambda: self._patience
+        return connection
 
     def _count(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
         if not statement.startswith("BEGIN"):  # PostgreSQL's driver sends its own unseen
             self.statements += 1
 
 
+class _Impatient(psycopg.Connection[Any]):
+    """A connection that is given up when the server does not answer in time.
+
+    Without it a server that hangs, or a network that swallows all, holds a thread for good.
+    """
+
+    patience: Callable[[], float | None] = staticmethod(lambda: None)
+
+    def wait(self, gen: PQGen[_Value], *_: Any, **__: Any) -> _Value:
+        """Return what the server answers; raise OperationalError if it takes too long."""
+        patience = self.patience()
+        try:
+            return super().wait(gen, timeout=patience)
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status != psycopg.pq.TransactionStatus.ACTIVE:
+                raise
+            self.pgconn.finish()
+            raise psycopg.OperationalError(
+                f"the server did not answer within {patience:g} seconds"
+            ) from None
+
+
 def _engine(url: str, timeout: float, pool_size: int) -> Engine:
     if url.startswith("sqlite"):
         engine = create_engine(url, hide_parameters=True, pool_size=pool_size, pool_timeout=timeout)
+        path = Path(str(make_url(url).database))
         event.listen(engine, "connect", lambda raw, _: _prepare_sqlite(raw, timeout))
+        event.listen(engine, "connect", lambda _, record: _remember_file(path, record))
+        event.listen(engine, "checkout", lambda _, record, __: _check_file(path, record))
         event.listen(engine, "begin", _begin_sqlite)
         event.listen(engine, "handle_error", _damage_is_unavailable, retval=True)
         return engine
@@ -165,6 +219,28 @@ def _prepare_sqlite(raw: Any, timeout: float) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _remember_file(path: Path, record: Any) -> None:
+    record.info["file"] = _identity(path)
+
+
+def _check_file(path: Path, record: Any) -> None:
+    """Give up a connection whose file is no longer the one of that name.
+
+    A connection goes on with a file that was moved away or replaced, and what is committed into
+    that is lost.
+    """
+    if record.info["file"] != _identity(path):
+        raise DisconnectionError("the file was replaced")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _begin_sqlite(connection: Any) -> None:

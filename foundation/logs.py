@@ -1,5 +1,6 @@
 """Logs: readable on a terminal, JSON elsewhere, and never a secret in them."""
 
+import json
 import logging
 import re
 import sys
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from foundation.terminal import printable
+from foundation.terminal import escaped, printable
 
 REDACTED = "[redacted]"
 _SECRET = re.compile(
@@ -93,9 +94,13 @@ def configure(level: str, form: Literal["auto", "text", "json"]) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
+def _json(fields: Any, **options: Any) -> str:
+    return escaped(json.dumps(fields, **options))
+
+
 def _rendered(text: bool) -> list[Processor]:
     if not text:
-        return [structlog.processors.JSONRenderer(ensure_ascii=False)]
+        return [structlog.processors.JSONRenderer(_json, ensure_ascii=False)]
     # A traceback reaches the renderer as text, or secrets in it would pass by the redaction.
     renderer = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback

@@ -7,7 +7,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, inspect
 
 from foundation.database import Database
 from foundation.errors import SchemaError
@@ -34,13 +34,17 @@ class Schema:
         return ScriptDirectory.from_config(self._config).get_current_head()
 
     def upgrade(self, database: Database) -> str | None:
-        """Bring the schema up to date in one transaction; return the revision it came from."""
+        """Bring the schema up to date in one transaction; return the revision it came from.
+
+        Raises SchemaError for a schema that is not ours, or that lacks what it should have.
+        """
         before = self.current(database)
         self._refuse_stranger(before)
-        with database.writing() as session:
+        with database.unhurried(), database.writing() as session:
             self._config.attributes["connection"] = session.connection()
             self._config.attributes["metadata"] = self.metadata
             command.upgrade(self._config, "head")
+        self.check(database)
         return before
 
     def current(self, database: Database) -> str | None:
@@ -49,13 +53,23 @@ class Schema:
             return MigrationContext.configure(session.connection()).get_current_revision()
 
     def check(self, database: Database) -> None:
-        """Raise a SchemaError unless the database is at the revision of this program."""
-        current = self.current(database)
+        """Raise a SchemaError unless the database has this program's revision and tables."""
+        with database.reading() as session:
+            connection = session.connection()
+            current = MigrationContext.configure(connection).get_current_revision()
+            tables = set(inspect(connection).get_table_names())
         self._refuse_stranger(current)
         if current != self.head:
             raise SchemaError(
                 f"the database is at schema {current or 'none'}, this program needs {self.head}",
                 next_step=f"Run `{self.service} db upgrade`, then start again.",
+            )
+        missing = sorted(set(self.metadata.tables) - tables)
+        if missing:
+            raise SchemaError(
+                f"the database is at schema {current}, but without {', '.join(missing)}",
+                next_step="Restore the database from its backup; then "
+                f"`{self.service} db check` tells whether it is whole.",
             )
 
     def _refuse_stranger(self, current: str | None) -> None:

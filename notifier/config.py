@@ -1,8 +1,9 @@
 """eAssessment's settings: the one place that reads the environment."""
 
+import re
 from typing import Annotated
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from contract.events import SourceName
@@ -12,12 +13,27 @@ LEASE_MARGIN_SECONDS = 5.0
 """What a lease must last beyond the attempt's deadline: the time to settle."""
 
 
+_SENDABLE_KEY = re.compile(r"[!-~]{32,}", re.ASCII)
+
+
+def _sendable(key: SecretStr) -> SecretStr:
+    if not _SENDABLE_KEY.fullmatch(key.get_secret_value()):
+        raise ValueError(
+            "expected 32 or more visible ASCII characters, as `openssl rand -hex 32` makes"
+        )
+    return key
+
+
+AdminKey = Annotated[SecretStr, AfterValidator(_sendable)]
+"""A bearer key: what a header cannot carry, nobody could ever show."""
+
+
 class Settings(ServiceSettings):
     """What eAssessment is set up with; each field is `NOTIFIER_…` in the environment."""
 
     model_config = SettingsConfigDict(env_prefix="NOTIFIER_")
 
-    admin_key: Annotated[SecretStr, Field(min_length=32)] = Field(
+    admin_key: AdminKey = Field(
         description="The bearer key of the admin API, 32 characters or more. "
         "Make one with `openssl rand -hex 32`."
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from contract.events import OPERATIONAL_TYPES
@@ -110,7 +110,7 @@ def hold(session: Session, endpoint_id: int) -> None:
     """Hold what is open for an endpoint; an attempt under way may still settle its own."""
     session.execute(
         update(Delivery)
-        .where(Delivery.endpoint_id == endpoint_id, Delivery.status == DeliveryStatus.PENDING)
+        .where(Delivery.id.in_(_locked(endpoint_id, DeliveryStatus.PENDING)))
         .values(status=DeliveryStatus.HELD)
     )
 
@@ -119,7 +119,7 @@ def release(session: Session, endpoint_id: int, *, now: datetime) -> int:
     """Make due what was held for an endpoint, each on a fresh schedule; return how many."""
     released = session.execute(
         update(Delivery)
-        .where(Delivery.endpoint_id == endpoint_id, Delivery.status == DeliveryStatus.HELD)
+        .where(Delivery.id.in_(_locked(endpoint_id, DeliveryStatus.HELD)))
         .values(status=DeliveryStatus.PENDING, lane=Lane.AGAIN, due_at=now, attempts=0)
         .returning(Delivery.id)
     )
@@ -141,6 +141,16 @@ def make_due(session: Session, ids: Sequence[int], *, now: datetime) -> None:
             lease_token=None,
             leased_until=None,
         )
+    )
+
+
+def _locked(endpoint_id: int, status: DeliveryStatus) -> Select[tuple[int]]:
+    """Return the query for an endpoint's deliveries, locked in their order as in a settlement."""
+    return (
+        select(Delivery.id)
+        .where(Delivery.endpoint_id == endpoint_id, Delivery.status == status)
+        .order_by(Delivery.id)
+        .with_for_update()
     )
 
 

@@ -30,6 +30,15 @@ class CourseDeletedError(NotifierError):
     )
 
 
+class EventNotWrittenError(NotifierError):
+    """The event of a change could not be written, so the change was not made either."""
+
+    next_step = (
+        "Nothing was changed. Tell the operators of eAssessment; "
+        "NOTIFIER_LOG_LEVEL=DEBUG shows where it failed."
+    )
+
+
 class TokenMissingError(NotifierError):
     """The request bears no course token."""
 

@@ -7,6 +7,12 @@ from datetime import datetime
 from blinker import NamedSignal, Namespace
 from sqlalchemy.orm import Session
 
+from foundation import database as db
+from foundation import logs
+from foundation.errors import Refusal
+from notifier.errors import EventNotWrittenError
+
+_log = logs.get(__name__)
 _namespace = Namespace()
 course_deleted = _namespace.signal("course-deleted")
 token_regenerated = _namespace.signal("token-regenerated")
@@ -50,13 +56,37 @@ class DeadDelivery:
 Change = CourseChange | EndpointChange | Sequence[DeadDelivery]
 
 
-class UnheardError(RuntimeError):
+class UnheardError(EventNotWrittenError):
     """Nobody subscribes to a signal, so the change would never be told."""
 
 
 def send(signal: NamedSignal, session: Session, change: Change) -> None:
-    """Send a change to the signal's subscribers; what one of them raises refuses the change."""
-    if not signal.send(session, change=change):
+    """Send a change to the signal's subscribers; what one of them raises refuses the change.
+
+    Raises UnheardError, EventNotWrittenError for what a subscriber never should have raised, or
+    what the database raises.
+    """
+    try:
+        heard = signal.send(session, change=change)
+    except (Refusal, *db.UNUSABLE):
+        raise
+    except Exception as error:
+        _log.debug("a subscriber failed unforeseen", signal=signal.name, exc_info=error)
+        raise EventNotWrittenError(
+            f"{_as_it_was(change)}, for a subscriber to {signal.name} "
+            f"failed: {type(error).__name__}"
+        ) from error
+    if not heard:
         raise UnheardError(
             f"nobody subscribes to {signal.name}: `outbox.subscribe()` was not called"
         )
+
+
+def _as_it_was(change: Change) -> str:
+    match change:
+        case CourseChange(course_id=course_id):
+            return f"the course {course_id!r} is as it was"
+        case EndpointChange(endpoint_id=endpoint_id):
+            return f"the endpoint {endpoint_id} is as it was"
+        case _:
+            return "the deliveries are as they were"

@@ -66,7 +66,8 @@ def take(
     before = health.examine(session, answers, also=gone, now=now)
     after = {one: health.fold(each, answers.get(one, ()), now=now) for one, each in before.items()}
     _settle(session, settled, now)
-    given_up = _give_up(session, after, terms.disable_after, now)
+    ailing = {one: each for one, each in after.items() if each.failures and each != before[one]}
+    given_up = _give_up(session, ailing, terms.disable_after, now)
     lost = leases.take_back(session, now=now)
     standing = {one: each for one, each in after.items() if one not in given_up}
     claimed = leases.claim(session, places_for(standing), lease=terms.lease, now=now)
@@ -109,11 +110,11 @@ def _settle(session: Session, settled: Sequence[Settlement], now: datetime) -> N
 
 
 def _give_up(
-    session: Session, after: Mapping[int, Health], lasting: timedelta, now: datetime
+    session: Session, ailing: Mapping[int, Health], lasting: timedelta, now: datetime
 ) -> dict[int, str]:
     given_up = {
         endpoint_id: f"it has been failing since {each.failing_since:%Y-%m-%d %H:%M} UTC"
-        for endpoint_id, each in after.items()
+        for endpoint_id, each in ailing.items()
         if health.has_failed_for(each, lasting, now=now)
     }
     for endpoint_id, reason in given_up.items():

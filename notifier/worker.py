@@ -77,7 +77,7 @@ class Worker:
             rate=options.per_endpoint_rate,
         )
         self._terms = Terms(options.lease, options.disable_after, self.jitter)
-        self._stopping = False
+        self._stopping = self._throttled = False
         self._back_off = 0.0
 
     def stop(self) -> None:
@@ -112,7 +112,7 @@ class Worker:
         return bool(self._unsettled) or self._pace.busy > 0
 
     def _is_over(self, *, once: bool) -> bool:
-        return self._stopping or (once and not self._pace.is_throttled())
+        return self._stopping or (once and not self._throttled)
 
     def _turn_or_back_off(self, pool: ThreadPoolExecutor, *, once: bool) -> int:
         try:
@@ -133,6 +133,8 @@ class Worker:
 
     def _turn(self, pool: ThreadPoolExecutor) -> int:
         """Settle what has finished and claim for the free places; start what was claimed."""
+        # Looked at before the places: between the two it may only become less true.
+        self._throttled = self._pace.is_throttled()
         if not self._unsettled and not self._any_due():
             return 0
         with self.database.writing() as session:

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,12 +33,16 @@ _log = logs.get(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """How a run goes: as whom, how long its lease lasts, which courses (none: all)."""
+    """How a run goes: as whom, how long its lease lasts, which courses (none: all).
+
+    `read_again` is how old a reading of the registry may be when a course of it is asked for.
+    """
 
     holder: str
     lease: timedelta
     course_ids: tuple[str, ...] = ()
     chunk: int = 100
+    read_again: timedelta = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -142,12 +147,26 @@ class _Run:
             runs.release(session, self._lease)
 
     def _chunk(self, entries: Sequence[Entry]) -> None:
+        """Ask about each course that is still active when its turn comes; store what came.
+
+        What is left is read again by the clock: a query for each course would be too many, and a
+        chunk of slow ones is too long to go on asking for those that were invalidated meanwhile.
+        """
+        heard: list[Heard] = []
+        skipped: list[CourseReport] = []
+        left, read_at = deque(entries), float("-inf")
+        while left:
+            if time.monotonic() - read_at >= self._options.read_again.total_seconds():
+                planned = self._read_again(left)
+                left, read_at = deque(planned.ask), time.monotonic()
+                skipped += planned.skipped
+            if left:
+                heard.append(self._hear(left.popleft()))
+        self._settle(heard, skipped)
+
+    def _read_again(self, entries: Iterable[Entry]) -> Plan:
         with self._database.reading() as session:
-            now_planned = _planned(
-                registry.listing(session, entry_ids=[entry.id for entry in entries])
-            )
-        heard = [self._hear(entry) for entry in now_planned.ask]
-        self._settle(heard, now_planned.skipped)
+            return _planned(registry.listing(session, entry_ids=[entry.id for entry in entries]))
 
     def _hear(self, entry: Entry) -> Heard:
         self._keep_lease()

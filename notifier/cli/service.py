@@ -5,6 +5,7 @@ from datetime import timedelta
 from types import FrameType
 
 import click
+from flask import Flask
 from flask.cli import with_appcontext
 
 from foundation import checkup, logs
@@ -41,7 +42,7 @@ def serve() -> None:
     """Answer the grades API and the admin API until stopped (gunicorn; SIGTERM is graceful)."""
     here = scope.ready()
     here.database.dispose()
-    Server(create_app, here.settings).run()
+    Server(create_app, here.settings, _check_schema).run()
 
 
 @click.command()
@@ -87,6 +88,10 @@ def transport_of(here: Services, connections: int) -> Transport:
         deadline=here.settings.attempt_deadline,
         connections=connections,
     )
+
+
+def _check_schema(app: Flask) -> None:
+    SCHEMA.check(services.of(app).database)
 
 
 def _worker(here: Services, threads: int) -> Worker:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES, CourseId, WireTime
 from contract.grades import Score
 from foundation import database as db
-from foundation.web import RequestInvalidError, check_admin_key, guarded, parsed, query
+from foundation.refusals import RequestInvalidError
+from foundation.web import check_admin_key, guarded, parsed, query
 from notifier import courses, endpoints, grades, replays, services
 from notifier.models import MAX_ID, Course, Delivery, DeliveryStatus, Endpoint
 from notifier.replays import Filter

@@ -1,6 +1,7 @@
 """Commands that run ELMS: schema, web server, doctor."""
 
 import click
+from flask import Flask
 from flask.cli import with_appcontext
 
 from foundation import checkup
@@ -35,7 +36,7 @@ def serve() -> None:
     """Answer webhooks until stopped (gunicorn; SIGTERM is graceful)."""
     here = scope.ready()
     here.database.dispose()
-    Server(create_app, here.settings).run()
+    Server(create_app, here.settings, _check_schema).run()
 
 
 @click.command()
@@ -46,3 +47,7 @@ def doctor(as_json: bool) -> None:
     here = services.current()
     findings = checks.examine(here.database, here.vault)
     raise click.exceptions.Exit(checkup.report(findings, as_json=as_json))
+
+
+def _check_schema(app: Flask) -> None:
+    SCHEMA.check(services.of(app).database)

@@ -355,3 +355,13 @@ def test_what_a_vault_seals_is_known_by_its_looks() -> None:
     sealed = Vault(SecretStr("A" * 43 + "=")).seal("hunter2")
 
     assert logs.redact(f"row: {sealed}") == f"row: {logs.REDACTED}"
+
+
+@each_form
+def test_no_character_acts_on_what_shows_the_log(read: Read, form: Form) -> None:
+    """What turns a line around, ends it or colours it is spelled out in either form (B7)."""
+    logs.configure("INFO", form)
+
+    logs.get("x").info("course added", title="a\u202eb\x1b[31m\x85\u2028c", odd="\ud800")
+
+    assert all(map(str.isprintable, read().split("\n")))

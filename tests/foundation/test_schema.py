@@ -87,6 +87,24 @@ def test_an_older_schema_is_refused_with_the_command_that_mends_it(
 
 
 @pytest.mark.parametrize("step", ["check", "upgrade"])
+def test_a_schema_without_one_of_its_tables_is_refused(
+    new_sqlite: Database, ground: Schema, step: str
+) -> None:
+    """The right revision is not enough: no process works, and no upgrade ends, on half a schema."""
+    ground.upgrade(new_sqlite)
+    with new_sqlite.writing() as session:
+        session.execute(text("DROP TABLE parts"))
+
+    with pytest.raises(SchemaError) as caught:
+        getattr(ground, step)(new_sqlite)
+
+    assert str(caught.value) == "the database is at schema 0001, but without parts"
+    assert caught.value.advice == (
+        "Restore the database from its backup; then `ground db check` tells whether it is whole."
+    )
+
+
+@pytest.mark.parametrize("step", ["check", "upgrade"])
 def test_a_strangers_schema_is_neither_used_nor_touched(
     new_sqlite: Database, schema: Schema, step: str
 ) -> None:

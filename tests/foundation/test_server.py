@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from gunicorn.arbiter import Arbiter
+from sqlalchemy.exc import OperationalError
 
 from foundation import logs
+from foundation.connections import Connections
+from foundation.errors import SchemaError
 from foundation.server import Server
 from foundation.settings import ServiceSettings
 
@@ -33,7 +37,7 @@ def test_the_settings_reach_gunicorn(settings: ServiceSettings) -> None:
 
     assert server.cfg.address == [("127.0.0.9", 8123)]
     assert (server.cfg.workers, server.cfg.threads) == (3, 5)
-    assert server.cfg.worker_class_str == "gthread"
+    assert server.cfg.worker_class is Connections
 
 
 def test_gunicorns_own_variable_is_not_read(
@@ -60,6 +64,31 @@ def test_the_app_is_made_by_each_process(settings: ServiceSettings) -> None:
 
     assert made == []
     assert server.load() is made[0]
+
+
+def test_a_process_that_is_refused_ends_the_server(settings: ServiceSettings) -> None:
+    """What one process is refused for the next one would be too, so gunicorn is told to stop."""
+
+    def refuse(_: Flask) -> None:
+        raise SchemaError("the database is at schema none, this program needs 0001")
+
+    server = Server(lambda: Flask("ground"), settings, refuse)
+
+    with pytest.raises(SystemExit) as ended:
+        server.load()
+
+    assert ended.value.code == Arbiter.APP_LOAD_ERROR == 4
+
+
+def test_a_process_without_its_database_serves(settings: ServiceSettings) -> None:
+    """A database that is away when a process starts is a matter of the doors."""
+
+    def unavailable(_: Flask) -> None:
+        raise OperationalError("SELECT 1", None, Exception("away"))
+
+    server = Server(lambda: Flask("ground"), settings, unavailable)
+
+    assert server.load().name == "ground"
 
 
 @pytest.mark.usefixtures("logging_restored")

@@ -16,6 +16,7 @@ from contract.events import (
 )
 from foundation.database import Database
 from notifier import courses, outbox, signals
+from notifier.errors import EventNotWrittenError
 from notifier.models import Course, Delivery, DeliveryStatus, Event, IssuedToken
 from tests.notifier.conftest import NINE, SITE, MakeCourse, MakeEndpoint
 
@@ -116,11 +117,12 @@ def test_subscriber_that_raises_rolls_all_back(
 
     with (
         signal.connected_to(fail),  # type: ignore[attr-defined]
-        pytest.raises(RuntimeError, match="the outbox cannot write"),
+        pytest.raises(EventNotWrittenError, match="failed: RuntimeError") as refused,
         database.writing() as session,
     ):
         change(session, "CS101", now=TEN)  # type: ignore[operator]
 
+    assert refused.value.advice.startswith("Nothing was changed.")
     assert counts(database) == {"events": 0, "deliveries": 0}
     with database.reading() as session:
         course = session.scalars(select(Course)).one()

@@ -23,6 +23,7 @@ from receiver.gradebook import Written
 from receiver.memory import Deleted, Status, TokenNamed
 from receiver.models import Entry, Run, RunCourse, Source, StoredScore
 from receiver.runs import Report
+from tests.receiver.conftest import NINE
 
 Rows = Callable[[type[Any]], list[Any]]
 
@@ -228,7 +229,7 @@ def test_a_course_invalidated_while_the_run_is_under_way_is_skipped(
     source: Source,
     now: datetime,
 ) -> None:
-    """F30: a course that is heard of before its chunk begins is not asked for."""
+    """A course that is heard of before its chunk begins is not asked for (F30)."""
     link("CS101")
     link("CS102")
     answer = far_side.answers["CS101"]
@@ -246,16 +247,134 @@ def test_a_course_invalidated_while_the_run_is_under_way_is_skipped(
     assert [asked.course_id for asked in far_side.asked] == ["CS101"]
 
 
+@pytest.mark.parametrize(
+    "fact",
+    [
+        pytest.param(Deleted(4, NINE), id="deleted"),
+        pytest.param(TokenNamed(4, "another", NINE), id="regenerated"),
+    ],
+)
+def test_a_course_invalidated_in_the_midst_of_a_chunk_is_skipped(
+    database: Database,
+    link: Callable[..., CourseToken],
+    sync: Callable[..., Report],
+    far_side: Any,
+    source: Source,
+    fact: Any,
+) -> None:
+    """What is heard while one course is asked for holds for those behind it (F30, I4)."""
+    for course_id in ("CS101", "CS102", "CS103"):
+        link(course_id)
+    answer = far_side.answers["CS101"]
+
+    def answer_while_the_webhook_comes(handler: Any) -> None:
+        with database.writing() as session:
+            registry.apply(session, source.id, "CS103", fact, now=NINE)
+        answer(handler)
+
+    far_side.answers["CS101"] = answer_while_the_webhook_comes
+
+    report = sync(read_again=timedelta(0))
+
+    assert [asked.course_id for asked in far_side.asked] == ["CS101", "CS102"]
+    assert told(report)["CS103"][0] == "skipped"
+    assert report.exit_code == 0
+
+
+def test_the_registry_is_read_again_by_the_clock(
+    link: Callable[..., CourseToken], sync: Callable[..., Report]
+) -> None:
+    """A run of slow courses reads what is left once a reading is old, and no sooner."""
+    for number in range(5):
+        link(f"CS{number}")
+    sync()
+
+    believing = sync(read_again=timedelta(hours=1)).statements
+    doubting = sync(read_again=timedelta(0)).statements
+
+    assert doubting - believing == 4
+
+
+@pytest.mark.parametrize(
+    ("answered", "reason"),
+    [
+        pytest.param("gone", "course_deleted", id="410"),
+        pytest.param("regenerated", "token_invalid", id="401"),
+    ],
+)
+def test_a_course_invalidated_while_it_is_asked_for_is_an_answer(
+    database: Database,
+    link: Callable[..., CourseToken],
+    sync: Callable[..., Report],
+    far_side: Any,
+    source: Source,
+    rows: Rows,
+    answered: str,
+    reason: str,
+) -> None:
+    """In flight, the answer and the webhook that came meanwhile say the same thing (F30, I3)."""
+    link("CS101")
+    if answered == "gone":
+        far_side.gone("CS101", 4)
+        heard: Any = Deleted(4, NINE)
+    else:
+        far_side.regenerated("CS101", "another", 4)
+        heard = TokenNamed(4, "another", NINE)
+    answer = far_side.answers["CS101"]
+
+    def answer_while_the_webhook_comes(handler: Any) -> None:
+        with database.writing() as session:
+            registry.apply(session, source.id, "CS101", heard, now=NINE)
+        answer(handler)
+
+    far_side.answers["CS101"] = answer_while_the_webhook_comes
+
+    first, then = sync(), sync()
+
+    assert told(first) == {"CS101": ("failed", reason)}
+    assert told(then) == {"CS101": ("skipped", reason)}
+    assert len(far_side.asked) == 1
+    (entry,) = rows(Entry)
+    assert {entry.deleted_version, entry.announced_version} == {4, None}
+
+
+def test_grades_that_were_in_flight_do_not_undo_a_deletion(
+    database: Database,
+    link: Callable[..., CourseToken],
+    sync: Callable[..., Report],
+    far_side: Any,
+    source: Source,
+    make_score: Callable[..., Any],
+) -> None:
+    """Grades answered just before the deletion was heard of are kept; the course is gone (F30)."""
+    link("CS101", make_score())
+    answer = far_side.answers["CS101"]
+
+    def answer_while_the_webhook_comes(handler: Any) -> None:
+        with database.writing() as session:
+            registry.apply(session, source.id, "CS101", Deleted(4, NINE), now=NINE)
+        answer(handler)
+
+    far_side.answers["CS101"] = answer_while_the_webhook_comes
+
+    first, then = sync(), sync()
+
+    assert told(first) == {"CS101": ("synced", None)}
+    assert told(then) == {"CS101": ("skipped", "course_deleted")}
+    assert len(far_side.asked) == 1
+
+
 def test_queries_do_not_grow_with_the_courses_of_a_chunk(
     link: Callable[..., CourseToken], sync: Callable[..., Report], make_score: Callable[..., Any]
 ) -> None:
     """One course or twenty: a run of one chunk sends the same number of statements."""
     link("CS0", make_score())
-    alone = sync().statements
+    hour = timedelta(hours=1)
+    alone = sync(read_again=hour).statements
     for number in range(1, 20):
         link(f"CS{number}", make_score())
 
-    together = sync().statements
+    together = sync(read_again=hour).statements
 
     assert (alone, together) == (alone, alone)
 
@@ -299,7 +418,7 @@ def test_a_plan_asks_nothing_and_leaves_nothing(
 def test_a_second_run_is_refused_while_one_is_at_work(
     link: Callable[..., CourseToken], sync: Callable[..., Report], far_side: Any
 ) -> None:
-    """F29: the run that comes second asks nothing, says who is at work, and leaves no record."""
+    """The run that comes second asks nothing, says who is at work, leaves no record (F29)."""
     link()
     answer = far_side.answers["CS101"]
     refusals: list[str] = []
@@ -326,7 +445,7 @@ def test_a_run_that_was_killed_frees_itself(
     sync: Callable[..., Report],
     now: datetime,
 ) -> None:
-    """F29: the lease of a run that ended without a word ends by itself."""
+    """The lease of a run that ended without a word ends by itself (F29)."""
     link()
     with database.writing() as session:
         runs.acquire(session, "killed@elms", timedelta(minutes=5), now=now - timedelta(days=400))
@@ -382,7 +501,7 @@ def test_without_the_registry_no_request_is_made(
     make_options: Callable[..., Options],
     tmp_path: Path,
 ) -> None:
-    """F31: if the registry cannot be read the run fails before it asks anybody."""
+    """If the registry cannot be read the run fails before it asks anybody (F31)."""
     link()
     away = Database(f"sqlite:///{tmp_path}/none/receiver.db")
 

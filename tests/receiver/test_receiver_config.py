@@ -34,7 +34,7 @@ def test_secrets_are_all_that_is_needed(monkeypatch: pytest.MonkeyPatch) -> None
 def test_faults_are_named_all_at_once_and_no_value_is_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """F23: each variable that is missing or wrong is named; what stood in it is not."""
+    """Each variable that is missing or wrong is named; what stood in it is not (F23)."""
     monkeypatch.setenv("RECEIVER_PORT", "planted")
     monkeypatch.setenv("RECEIVER_DATABASE_URL", "mysql://ada:planted@host/db")
 

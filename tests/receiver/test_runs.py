@@ -29,7 +29,7 @@ def acquire(database: Database, now: datetime) -> Callable[..., str]:
 
 
 def test_a_second_run_is_refused(acquire: Callable[..., str]) -> None:
-    """F29: while one run is at work, the next is told who it is and until when."""
+    """While one run is at work, the next is told who it is and until when (F29)."""
     acquire("ada@elms")
 
     with pytest.raises(
@@ -41,7 +41,7 @@ def test_a_second_run_is_refused(acquire: Callable[..., str]) -> None:
 def test_a_crashed_run_frees_itself(
     database: Database, acquire: Callable[..., str], now: datetime
 ) -> None:
-    """F29: an expired lease is taken over, and its first holder can write no more."""
+    """An expired lease is taken over, and its first holder can write no more (F29)."""
     first = acquire("ada@elms")
 
     second = acquire("bob@elms", minutes=5)

@@ -128,7 +128,7 @@ def test_both_secrets_count_while_one_rotates(
     post: Callable[..., TestResponse],
     make_source: Callable[..., Source],
 ) -> None:
-    """F22: a source with two secrets is heard whichever it signs with."""
+    """A source with two secrets is heard whichever it signs with (F22)."""
     old, new = Secret.generate(), Secret.generate()
     make_source("rotating", secrets=(old, new))
 
@@ -284,11 +284,16 @@ def test_another_sites_event_is_403(post: Callable[..., TestResponse], rows: Row
     assert rows(Taken) == []
 
 
-def test_an_unknown_door_is_404(post: Callable[..., TestResponse]) -> None:
-    """A source that ELMS does not know has no door."""
-    response = post(path="/webhooks/nobody")
+@pytest.mark.parametrize("name", ["nobody", "x" * 101, "no name"])
+def test_an_unknown_door_is_not_told_from_a_known_one(
+    post: Callable[..., TestResponse], name: str
+) -> None:
+    """Without a secret nobody learns which sources there are: the answers are the same."""
+    known, unknown = post(signed_by=Secret.generate()), post(path=f"/webhooks/{name}")
 
-    refused(response, ProblemType.SOURCE_UNKNOWN, 404)
+    for response in (known, unknown):
+        refused(response, ProblemType.SIGNATURE_REFUSED, 401)
+    assert {**known.get_json(), "request_id": None} == {**unknown.get_json(), "request_id": None}
 
 
 @pytest.mark.parametrize(
@@ -423,7 +428,7 @@ def test_the_same_event_a_hundred_times_at_once_has_one_effect(
 
 
 def test_a_database_that_is_away_is_503(away: FlaskClient, secret: Secret) -> None:
-    """F10: the sender is asked to come again, and told nothing of the database."""
+    """The sender is asked to come again, and told nothing of the database (F10)."""
     signed = signature.sign([secret], "msg_1", event(), now=datetime.now(UTC))
 
     response = away.post(

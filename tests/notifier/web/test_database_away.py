@@ -68,7 +68,7 @@ def test_a_busy_database_is_a_503(
     path: str,
     document: Any,
 ) -> None:
-    """Who finds the database held by another is told when to try again."""
+    """Who finds the database held by another is told when to try again (F27)."""
     url = make_database_url(SCHEMA)
     app = make_app(database_url=url, database_timeout=0.1)
 
@@ -98,7 +98,7 @@ def test_a_database_that_is_away_is_a_503(
     path: str,
     document: Any,
 ) -> None:
-    """Who asks while there is no database at all is told the same, and no name of a host."""
+    """Who asks while there is no database is told the same, and no name of a host (F1)."""
     with closing(socket.create_server(("127.0.0.1", 0))) as closed:
         port = closed.getsockname()[1]
     url = {

@@ -110,7 +110,7 @@ def test_a_dry_run_asks_nobody(
 def test_another_run_at_work_is_exit_3(
     courses: None, receiver: Callable[..., Result], database: Database, far_side: Any
 ) -> None:
-    """F29: the second run says who is at work, and asks nobody."""
+    """The second run says who is at work, and asks nobody (F29)."""
     with database.writing() as session:
         runs.acquire(session, "ada@elms", timedelta(minutes=5), now=datetime.now(UTC))
 
@@ -135,7 +135,7 @@ def test_a_database_that_is_away_is_exit_4(
     far_side: Any,
     words: list[str],
 ) -> None:
-    """F31: without its registry a command says so, asks nobody, and shows no trace."""
+    """Without its registry a command says so, asks nobody, and shows no trace (F31)."""
     environment.setenv("RECEIVER_DATABASE_URL", "sqlite:///none/receiver.db")
 
     result = receiver(*words)
@@ -167,7 +167,7 @@ def test_a_schema_that_is_not_ours_is_exit_4(
 def test_settings_that_are_missing_are_exit_2(
     receiver: Callable[..., Result], environment: pytest.MonkeyPatch
 ) -> None:
-    """F23: what is missing is named, on any command."""
+    """What is missing is named, on any command (F23)."""
     environment.delenv("RECEIVER_ENCRYPTION_KEYS")
 
     result = receiver("sync-grades")

@@ -1,0 +1,490 @@
+"""Both services' doors on databases that a test can break, and what must be whole behind each."""
+
+import logging
+import secrets
+import shutil
+import signal
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from flask import Flask
+from sqlalchemy import create_engine, func, make_url, select, text
+from sqlalchemy.orm import Session
+from werkzeug.test import TestResponse
+
+from contract import events, signature
+from contract.grades import Score
+from contract.signature import Secret
+from contract.tokens import CourseToken
+from foundation.database import Database
+from foundation.schema import Schema
+from foundation.vault import Vault
+from notifier import app as notifier_app
+from notifier import config as notifier_config
+from notifier import courses, endpoints, outbox
+from notifier import services as notifier_services
+from notifier.db import SOURCE
+from notifier.db import open_database as open_notifier
+from notifier.models import SCHEMA as NOTIFIER
+from notifier.models import Course, Delivery, Event, Grade, IssuedToken
+from notifier.transport import Transport
+from notifier.worker import Options, Worker
+from receiver import app as receiver_app
+from receiver import config as receiver_config
+from receiver import registry, sources
+from receiver import services as receiver_services
+from receiver.db import open_database as open_receiver
+from receiver.models import SCHEMA as RECEIVER
+from receiver.models import Entry, Taken
+from tests.faults.database.every_command import COURSE, EVERY, PROGRAMS, SITE
+from tests.faults.database.outbox import Outbox
+from tests.faults.postgres_proxy import PostgresProxy
+from tests.notifier.conftest import make_sink, make_transport, sink  # noqa: F401 - fixtures
+
+SCHEMAS = {"notifier": NOTIFIER, "receiver": RECEIVER}
+ADMIN_KEY = "planted-admin-key-0123456789abcdef"
+ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Take back what making an app does to the logging of the whole process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+def notifier_settings(url: str, **overrides: Any) -> notifier_config.Settings:
+    """Return eAssessment's settings on a database, reading no `.env`."""
+    given = {"admin_key": ADMIN_KEY, "encryption_keys": ENCRYPTION_KEY, "log_format": "json"}
+    return notifier_config.Settings(_env_file=None, **given, database_url=url, **overrides)
+
+
+def receiver_settings(url: str, **overrides: Any) -> receiver_config.Settings:
+    """Return ELMS's settings on a database, reading no `.env`."""
+    given = {"encryption_keys": ENCRYPTION_KEY, "log_format": "json"}
+    return receiver_config.Settings(_env_file=None, **given, database_url=url, **overrides)
+
+
+@dataclass(frozen=True)
+class Door:
+    """A door, how one knocks at it, and what of a knock must be there as a whole or not at all."""
+
+    schema: Schema
+    url: str
+    make_app: Callable[..., Flask]
+    knock: Callable[[Flask], TestResponse]
+    facts: Callable[[Session], set[bool]]
+    taken: frozenset[int]
+    """The statuses with which a knock is answered that is taken, or was before."""
+
+    def done(self) -> set[bool]:
+        """Return whether each part of what a knock changes is there; read past every fault."""
+        database = Database(self.url)
+        try:
+            with database.reading() as session:
+                return self.facts(session)
+        finally:
+            database.dispose()
+
+
+@pytest.fixture
+def make_app() -> Iterator[Callable[[Flask], Flask]]:
+    """Return what keeps an app in mind, to close its database at the end."""
+    made: list[Flask] = []
+
+    def keep(app: Flask) -> Flask:
+        made.append(app)
+        return app
+
+    yield keep
+    for app in made:
+        for services in (notifier_services, receiver_services):
+            if services._KEY in app.extensions:
+                services.of(app).database.dispose()
+
+
+@pytest.fixture
+def secret() -> Secret:
+    """The secret that both sides know."""
+    return Secret.generate()
+
+
+@pytest.fixture
+def webhook_door(
+    make_database_url: Callable[[Schema], str], make_app: Callable[[Flask], Flask], secret: Secret
+) -> Door:
+    """ELMS's door, with the event of a deletion that is signed anew at each knock."""
+    url = make_database_url(RECEIVER)
+    settings = receiver_settings(url)
+    database, now = open_receiver(settings), datetime.now(UTC)
+    vault = Vault(settings.encryption_keys)
+    with database.writing() as session:
+        source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
+        sources.add_secret(session, source, secret, vault=vault, now=now)
+        registry.enrol(session, source, COURSE, CourseToken.generate(), vault=vault, now=now)
+    database.dispose()
+    data = events.CourseDeletedData(source=SITE, course_id=COURSE, course_version=2)
+    body = events.dump(events.CourseDeleted(timestamp=now, data=data)).encode()
+
+    def knock(app: Flask) -> TestResponse:
+        headers = signature.sign([secret], "msg_1", body, now=datetime.now(UTC))
+        return app.test_client().post(
+            f"/webhooks/{SITE}", data=body, headers=headers, content_type="application/json"
+        )
+
+    def facts(session: Session) -> set[bool]:
+        return {
+            session.scalar(select(func.count()).select_from(Taken)) == 1,
+            session.scalars(select(Entry)).one().deleted_at is not None,
+        }
+
+    return Door(
+        RECEIVER,
+        url,
+        lambda at, **more: make_app(receiver_app.create_app(receiver_settings(at, **more))),
+        knock,
+        facts,
+        frozenset({200}),
+    )
+
+
+def _admin(method: str, path: str, document: Any = None) -> Callable[[Flask], TestResponse]:
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    return lambda app: app.test_client().open(
+        f"/api/v1/admin{path}", method=method, json=document, headers=headers
+    )
+
+
+@pytest.fixture
+def deletion_door(
+    make_database_url: Callable[[Schema], str], make_app: Callable[[Flask], Flask]
+) -> Door:
+    """The admin API, where a course is deleted that one endpoint is told of."""
+    url = make_database_url(NOTIFIER)
+    settings = notifier_settings(url)
+    database, now = open_notifier(settings), datetime.now(UTC)
+    with database.writing() as session:
+        courses.add_course(session, COURSE, "Algorithms", now=now)
+        vault = Vault(settings.encryption_keys)
+        endpoints.register(session, "https://elms.example/webhooks", vault=vault, now=now)
+    database.dispose()
+
+    def facts(session: Session) -> set[bool]:
+        return {
+            session.scalars(select(Course)).one().deleted_at is not None,
+            session.scalar(select(func.count()).select_from(Event)) == 1,
+            session.scalar(select(func.count()).select_from(Delivery)) == 1,
+        }
+
+    return Door(
+        NOTIFIER,
+        url,
+        lambda at, **more: make_app(notifier_app.create_app(notifier_settings(at, **more))),
+        _admin("DELETE", f"/courses/{COURSE}"),
+        facts,
+        frozenset({200, 410}),
+    )
+
+
+@pytest.fixture
+def regeneration_door(deletion_door: Door) -> Door:
+    """The admin API, where a course gets a new token; each knock that is taken makes one more."""
+
+    def facts(session: Session) -> set[bool]:
+        version = session.scalars(select(Course)).one().version
+        return {
+            version > 1,
+            session.scalar(select(func.count()).select_from(IssuedToken)) == version > 1,
+            session.scalar(select(func.count()).select_from(Event)) == version - 1 > 0,
+            session.scalar(select(func.count()).select_from(Delivery)) == version - 1 > 0,
+        }
+
+    knock = _admin("POST", f"/courses/{COURSE}/token")
+    return replace(deletion_door, knock=knock, facts=facts, taken=frozenset({201}))
+
+
+@pytest.fixture
+def loading_door(deletion_door: Door) -> Door:
+    """The admin API, where the grades of a course are loaded."""
+    scores = [
+        Score(
+            user_id=user_id,
+            score_given=Decimal("7.5"),
+            score_maximum=Decimal(10),
+            timestamp=datetime(2026, 11, 22, 9, tzinfo=UTC),
+        ).model_dump(mode="json", by_alias=True)
+        for user_id in ("ada", "grace")
+    ]
+
+    def facts(session: Session) -> set[bool]:
+        return {
+            session.scalars(select(Course)).one().grades_version == 1,
+            session.scalar(select(func.count()).select_from(Grade)) == 2,
+        }
+
+    knock = _admin("PUT", f"/courses/{COURSE}/grades", {"scores": scores})
+    return replace(deletion_door, knock=knock, facts=facts, taken=frozenset({200}))
+
+
+@pytest.fixture
+def grades_door(deletion_door: Door) -> Door:
+    """The grades API, where nothing is changed."""
+    database = open_notifier(notifier_settings(deletion_door.url))
+    with database.writing() as session:
+        token = courses.regenerate_token(session, COURSE, now=datetime.now(UTC))
+    database.dispose()
+
+    def knock(app: Flask) -> TestResponse:
+        headers = {"Authorization": f"Bearer {token.reveal()}"}
+        return app.test_client().get(f"/api/v1/courses/{COURSE}/grades", headers=headers)
+
+    return replace(deletion_door, knock=knock, facts=lambda _: set(), taken=frozenset({200}))
+
+
+@pytest.fixture(
+    params=["webhook_door", "deletion_door", "regeneration_door", "loading_door"],
+    ids=["webhook", "delete a course", "regenerate a token", "load grades"],
+)
+def writing_door(
+    request: pytest.FixtureRequest, make_database_url: Callable[[Schema], str]
+) -> Door:
+    """Each door at which something is changed."""
+    door: Door = request.getfixturevalue(request.param)
+    return door
+
+
+@pytest.fixture(
+    params=["webhook_door", "deletion_door", "grades_door"],
+    ids=["webhook", "admin API", "grades API"],
+)
+def door(request: pytest.FixtureRequest, make_database_url: Callable[[Schema], str]) -> Door:
+    """One door of each kind."""
+    door: Door = request.getfixturevalue(request.param)
+    return door
+
+
+def with_database(app: Flask, database: Database) -> Flask:
+    """Return the app with another database; the one that it had is closed."""
+    for services in (notifier_services, receiver_services):
+        if services._KEY in app.extensions:
+            services.of(app).database.dispose()
+            services.attach(app, replace(services.of(app), database=database))
+    return app
+
+
+@pytest.fixture
+def make_proxy() -> Iterator[Callable[[str], PostgresProxy]]:
+    """Return what puts a proxy before the PostgreSQL of a URL; closed after the test."""
+    made: list[PostgresProxy] = []
+
+    def make(url: str) -> PostgresProxy:
+        made.append(PostgresProxy(url))
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.stop()
+
+
+@pytest.fixture
+def refused() -> Callable[[TestResponse], None]:
+    """Return what checks that an answer says that the database is away, and when to come back."""
+
+    def check(answer: TestResponse) -> None:
+        assert answer.status_code == 503, answer.text
+        assert answer.mimetype == "application/problem+json"
+        document = answer.get_json(force=True)
+        assert document["type"] == "urn:problem-type:database-unavailable"
+        assert document["next_step"] == "Try again after 5 seconds."
+        assert answer.headers["Retry-After"] == "5"
+
+    return check
+
+
+@pytest.fixture
+def make_own_url(
+    database_kind: str,
+    tmp_path: Path,
+    sqlite_templates: Callable[[Schema], Path],
+    request: pytest.FixtureRequest,
+) -> Iterator[Callable[..., str]]:
+    """Return what makes a database of a test's own, which it may spoil: migrated, or blank."""
+    names: list[str] = []
+
+    def make(schema: Schema | None = None) -> str:
+        name = f"webhooks_spoilt_{secrets.token_hex(4)}"
+        if database_kind == "sqlite":
+            if schema is not None:
+                shutil.copy(sqlite_templates(schema), tmp_path / f"{name}.db")
+            return f"sqlite:///{tmp_path}/{name}.db"
+        server = request.getfixturevalue("postgres")
+        server._run(f'CREATE DATABASE "{name}"')
+        names.append(name)
+        if schema is not None:
+            database = Database(server.url_of(name))
+            schema.upgrade(database)
+            database.dispose()
+        return str(server.url_of(name))
+
+    yield make
+    for name in names:
+        request.getfixturevalue("postgres")._run(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def run_sql(url: str, statement: str) -> None:
+    """Run a statement as somebody else who has the database would."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+def rows(url: str, schema: Schema) -> dict[str, list[str]]:
+    """Return every row of every table as text."""
+    database = Database(url)
+    try:
+        with database.reading() as session:
+            return {
+                table.name: sorted(map(repr, session.execute(select(table)).all()))
+                for table in schema.metadata.sorted_tables
+            }
+    finally:
+        database.dispose()
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work in a folder of our own with little patience; take back what commands do to signals."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grades.csv").write_text(
+        f"course_id,user_id,score_given,score_maximum\n{COURSE},ada,7.5,10\n"
+    )
+    monkeypatch.setenv("NOTIFIER_ADMIN_KEY", ADMIN_KEY)
+    for prefix in ("NOTIFIER", "RECEIVER"):
+        monkeypatch.setenv(f"{prefix}_ENCRYPTION_KEYS", ENCRYPTION_KEY)
+        monkeypatch.setenv(f"{prefix}_DATABASE_TIMEOUT", "0.1")
+    heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in heard.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def give(terminal: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Return what gives a command on the database of a URL; what it raises is raised.
+
+    Without arguments it has those of these trials.
+    """
+
+    def run(words: str, url: str, *arguments: str) -> Result:
+        program, *path = words.split()
+        monkeypatch.setenv(f"{program.upper()}_DATABASE_URL", url.replace("+psycopg", ""))
+        return CliRunner().invoke(
+            PROGRAMS[program],
+            [*path, *(arguments or EVERY[words].arguments.split())],
+            input=EVERY[words].stdin(),
+            catch_exceptions=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def make_house(make_database_url: Callable[[Schema], str]) -> Callable[[str], str]:
+    """Return what sets up a program's database so that each command has something to do."""
+
+    def make(program: str) -> str:
+        url = make_database_url(SCHEMAS[program])
+        (_furnish_notifier if program == "notifier" else _furnish_receiver)(url)
+        return url
+
+    return make
+
+
+def _furnish_notifier(url: str) -> None:
+    outbox.subscribe()
+    settings, now = notifier_settings(url), datetime.now(UTC)
+    database, vault = open_notifier(settings), Vault(settings.encryption_keys)
+    with database.writing() as session:
+        endpoints.register(session, "https://elms.example/1", vault=vault, now=now)
+        endpoints.register(session, "https://elms.example/2", vault=vault, now=now)
+        endpoints.disable(session, 2, "gone", now=now)
+        for course_id in (COURSE, "CS100"):
+            courses.add_course(session, course_id, "Algorithms", now=now)
+        courses.delete_course(session, "CS100", now=now)
+    database.dispose()
+
+
+def _furnish_receiver(url: str) -> None:
+    settings, now = receiver_settings(url), datetime.now(UTC)
+    database, vault = open_receiver(settings), Vault(settings.encryption_keys)
+    with database.writing() as session:
+        source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
+        sources.add_secret(session, source, Secret.generate(), vault=vault, now=now)
+        registry.enrol(session, source, COURSE, CourseToken.generate(), vault=vault, now=now)
+    database.dispose()
+
+
+@contextmanager
+def held(url: str, schema: Schema) -> Iterator[None]:
+    """Hold a database, so that nobody else can even read it."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(file_of(url), isolation_level=None)) as holder:
+            holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+            holder.execute("BEGIN EXCLUSIVE")
+            holder.execute("CREATE TABLE held (id INTEGER)")
+            yield
+            holder.execute("ROLLBACK")
+        return
+    engine = create_engine(url)
+    tables = ", ".join(["alembic_version", *schema.metadata.tables])
+    with engine.connect() as holder:
+        holder.execute(text(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"))
+        yield
+        holder.rollback()
+    engine.dispose()
+
+
+def file_of(url: str) -> Path:
+    """Return the path of a SQLite database."""
+    return Path(str(make_url(url).database))
+
+
+@contextmanager
+def write_lock(url: str) -> Iterator[None]:
+    """Hold the one lock that a writer needs, as another process that writes for long does."""
+    with closing(sqlite3.connect(file_of(url), isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        yield
+        holder.execute("ROLLBACK")
+
+
+LEASE = timedelta(seconds=1)
+"""So short that what is left to a lease is made again within the test."""
+
+
+@pytest.fixture
+def make_worker(
+    make_transport: Callable[..., Transport],  # noqa: F811 - the fixture that was imported
+) -> Iterator[Callable[..., Worker]]:
+    """Return what makes a worker on the database of a URL, with little patience."""
+    made: list[Database] = []
+
+    def make(due: Outbox, url: str) -> Worker:
+        made.append(Database(url, timeout=0.2, answer=0.3, info={SOURCE: SITE}))
+        options = Options(threads=4, per_endpoint=4, lease=LEASE, poll_seconds=0.02)
+        return Worker(made[-1], due.vault, make_transport(connections=4), options)
+
+    yield make
+    for database in made:
+        database.dispose()

@@ -1,0 +1,74 @@
+"""Every command of both programs, and what each is given to work on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import click
+
+from contract.signature import Secret
+from contract.tokens import CourseToken
+from notifier.cli import main as notifier
+from receiver.cli import main as receiver
+
+COURSE = "CS101-2026"
+SITE = "eassessment"
+PROGRAMS: dict[str, click.Group] = {"notifier": notifier, "receiver": receiver}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a command is given to work on, and whether it writes."""
+
+    arguments: str = ""
+    stdin: Callable[[], str] = str
+    writes: bool = False
+
+
+def _token() -> str:
+    return CourseToken.generate().reveal()
+
+
+def _secret() -> str:
+    return Secret.generate().reveal()
+
+
+EVERY = {
+    "notifier db upgrade": Given(),
+    "notifier db check": Given(),
+    "notifier db reseal": Given(writes=True),
+    "notifier serve": Given(),
+    "notifier work": Given("--once"),
+    "notifier courses add": Given("CS102 --title Algorithms", writes=True),
+    "notifier courses list": Given(),
+    "notifier courses show": Given(COURSE),
+    "notifier courses delete": Given(COURSE, writes=True),
+    "notifier courses regenerate-token": Given(COURSE, writes=True),
+    "notifier grades import": Given("grades.csv", writes=True),
+    "notifier endpoints add": Given("https://other.example/webhooks", writes=True),
+    "notifier endpoints list": Given(),
+    "notifier endpoints disable": Given("1", writes=True),
+    "notifier endpoints enable": Given("2", writes=True),
+    "notifier endpoints rotate-secret": Given("1", writes=True),
+    "notifier endpoints ping": Given("1"),
+    "notifier deliveries list": Given(),
+    "notifier deliveries show": Given("1"),
+    "notifier deliveries replay": Given("1", writes=True),
+    "notifier doctor": Given(),
+    "receiver db upgrade": Given(),
+    "receiver db check": Given(),
+    "receiver db reseal": Given(writes=True),
+    "receiver serve": Given(),
+    "receiver sources add": Given("other --url https://e.example", stdin=_secret, writes=True),
+    "receiver sources list": Given(),
+    "receiver sources add-secret": Given(SITE, stdin=_secret, writes=True),
+    "receiver sources drop-secret": Given(f"{SITE} 1", writes=True),
+    "receiver registry add": Given("CS102", stdin=_token, writes=True),
+    "receiver registry list": Given(),
+    "receiver registry show": Given(COURSE),
+    "receiver registry remove": Given(COURSE, writes=True),
+    "receiver registry set-token": Given(COURSE, stdin=_token, writes=True),
+    "receiver sync-grades": Given(writes=True),
+    "receiver doctor": Given(),
+}
+WRITING = [words for words, given in EVERY.items() if given.writes]
+DOCTORS = ("notifier doctor", "receiver doctor")

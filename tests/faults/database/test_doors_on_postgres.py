@@ -1,0 +1,199 @@
+"""What a door answers when PostgreSQL breaks off, and what is then in the database."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from werkzeug.test import TestResponse
+
+from foundation.database import Database
+from notifier.db import SOURCE
+from tests.faults.database.conftest import SITE, Door, with_database
+from tests.faults.postgres_proxy import (
+    DEADLOCK,
+    DISK_FULL,
+    LOCKED,
+    READ_ONLY,
+    SERIALIZATION,
+    SHUTDOWN,
+    STARTING,
+    TOO_MANY,
+    Break,
+    PostgresProxy,
+    Says,
+)
+
+pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+
+Refused = Callable[[TestResponse], None]
+MakeProxy = Callable[[str], PostgresProxy]
+
+NOTHING, ALL = {False}, {True}
+
+
+@pytest.mark.parametrize(
+    ("words", "happens", "left"),
+    [
+        pytest.param("BEGIN", Break.BEFORE, NOTHING, id="cut at BEGIN"),
+        pytest.param("INSERT INTO", Break.BEFORE, NOTHING, id="cut before a statement"),
+        pytest.param("INSERT INTO", Break.IN_STATEMENT, NOTHING, id="cut in a statement"),
+        pytest.param("INSERT INTO", Break.IN_ANSWER, NOTHING, id="cut in an answer"),
+        pytest.param("INSERT INTO", Break.AFTER, NOTHING, id="cut after a statement"),
+        pytest.param("COMMIT", Break.BEFORE, NOTHING, id="cut before COMMIT arrives"),
+        pytest.param("COMMIT", Break.IN_STATEMENT, NOTHING, id="cut in COMMIT"),
+        pytest.param("COMMIT", Break.AFTER, ALL, id="cut after COMMIT was done"),
+        pytest.param("COMMIT", Break.IN_ANSWER, ALL, id="cut in the answer to COMMIT"),
+        pytest.param("INSERT INTO", DISK_FULL, NOTHING, id="disk full"),
+        pytest.param("COMMIT", DISK_FULL, NOTHING, id="disk full at COMMIT"),
+        pytest.param("INSERT INTO", SHUTDOWN, NOTHING, id="shut down"),
+        pytest.param("COMMIT", SHUTDOWN, NOTHING, id="shut down at COMMIT"),
+        pytest.param("INSERT INTO", READ_ONLY, NOTHING, id="read-only"),
+        pytest.param("INSERT INTO", LOCKED, NOTHING, id="locked by another"),
+        pytest.param("INSERT INTO", DEADLOCK, NOTHING, id="deadlock"),
+        pytest.param("COMMIT", SERIALIZATION, NOTHING, id="serialization failure at COMMIT"),
+    ],
+)
+def test_a_change_is_whole_or_not_there(
+    writing_door: Door,
+    make_proxy: MakeProxy,
+    refused: Refused,
+    words: str,
+    happens: Break | Says,
+    left: set[bool],
+) -> None:
+    """Whatever fails, the answer is 503, the change is whole or not there, and a retry ends well.
+
+    (F1, F10, F26)
+    """
+    proxy = make_proxy(writing_door.url)
+    app = writing_door.make_app(proxy.url)
+    fault = proxy.on(words, happens)
+
+    answer = writing_door.knock(app)
+
+    refused(answer)
+    assert fault.met.is_set()
+    assert writing_door.done() == left
+    again = writing_door.knock(app)
+    assert again.status_code in writing_door.taken
+    assert writing_door.done() == ALL
+
+
+@pytest.mark.parametrize("towards", ["client", "server"])
+def test_a_cut_at_any_byte_is_a_503(
+    writing_door: Door, make_proxy: MakeProxy, refused: Refused, towards: str
+) -> None:
+    """Wherever the connection is cut, all of the change is there or none, and it is said as 503.
+
+    (F1, F10)
+    """
+    proxy = make_proxy(writing_door.url)
+    app = writing_door.make_app(proxy.url)
+    cuts = 0
+
+    for count in range(0, 20_000, 37):
+        was_cut = proxy.cut_after(count, towards=towards)
+        answer = writing_door.knock(app)
+        if not was_cut.is_set():
+            break
+        cuts += 1
+        refused(answer)
+        assert len(writing_door.done()) == 1, f"half a change, cut after {count} bytes"
+
+    assert cuts > 20
+    assert answer.status_code in writing_door.taken
+    assert writing_door.done() == ALL
+
+
+@pytest.mark.parametrize(
+    "how", [pytest.param(TOO_MANY, id="too many"), pytest.param(STARTING, id="starting")]
+)
+def test_a_server_that_takes_no_connection_is_a_503(
+    door: Door, make_proxy: MakeProxy, refused: Refused, how: Says
+) -> None:
+    """A server that is full or starting up is away; once it takes connections all goes on (F10)."""
+    proxy = make_proxy(door.url)
+    app = door.make_app(proxy.url)
+    proxy.refuse(how)
+
+    during = door.knock(app)
+    proxy.come_back()
+    after = door.knock(app)
+
+    refused(during)
+    assert after.status_code in door.taken
+
+
+def test_a_server_that_went_away_is_a_503_until_it_is_back(
+    door: Door, make_proxy: MakeProxy, refused: Refused
+) -> None:
+    """Connections that died while they were idle cost no request once the server is back (F10)."""
+    proxy = make_proxy(door.url)
+    app = door.make_app(proxy.url)
+    before = door.knock(app)
+
+    proxy.go_away()
+    during = [door.knock(app) for _ in range(3)]
+    proxy.come_back()
+    after = door.knock(app)
+
+    assert before.status_code in door.taken
+    for answer in during:
+        refused(answer)
+    assert after.status_code in door.taken
+
+
+@pytest.mark.parametrize("words", ["BEGIN", "SELECT", "COMMIT"])
+def test_a_server_that_falls_silent_is_given_up(
+    deletion_door: Door, make_proxy: MakeProxy, refused: Refused, words: str
+) -> None:
+    """Who gets no answer at all from the server is told so in good time; a retry is taken (F10)."""
+    proxy = make_proxy(deletion_door.url)
+    impatient = Database(proxy.url, timeout=0.1, answer=0.4, info={SOURCE: SITE})
+    app = with_database(deletion_door.make_app(proxy.url), impatient)
+    fault = proxy.on(words, Break.SILENCE)
+
+    started = time.monotonic()
+    answer = deletion_door.knock(app)
+    took = time.monotonic() - started
+
+    refused(answer)
+    assert fault.met.is_set()
+    assert took < 0.5 + 1
+    assert deletion_door.done() == NOTHING
+    assert deletion_door.knock(app).status_code == 200
+
+
+def test_a_backend_that_was_terminated_costs_no_request(door: Door) -> None:
+    """An operator who ends every backend between two requests is not noticed at a door (F28)."""
+    app = door.make_app(door.url)
+    before = door.knock(app)
+    operator = Database(door.url)
+    with operator.reading() as session:
+        ended = session.connection().exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        count = len(ended.all())
+    operator.dispose()
+
+    after = door.knock(app)
+
+    assert count > 0
+    assert before.status_code in door.taken
+    assert after.status_code in door.taken
+
+
+def test_a_table_that_is_gone_is_a_503(
+    writing_door: Door, make_proxy: MakeProxy, refused: Refused
+) -> None:
+    """A schema that was taken away under a running process is a database that is away (F10)."""
+    proxy = make_proxy(writing_door.url)
+    app = writing_door.make_app(proxy.url)
+    fault = proxy.on("INSERT INTO", Says("42P01", 'relation "gone" does not exist'))
+
+    answer = writing_door.knock(app)
+
+    refused(answer)
+    assert fault.met.is_set()
+    assert writing_door.done() == NOTHING

@@ -1,0 +1,200 @@
+"""What a door answers when SQLite's file is locked, full, read-only, gone or garbage."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event, func, select
+from werkzeug.test import TestResponse
+
+from contract import events, signature
+from contract.signature import Secret
+from foundation.database import Database
+from notifier import services as notifier_services
+from notifier.models import Course, Delivery, Event
+from receiver import services as receiver_services
+from receiver.models import Taken
+from tests.faults.database.conftest import ADMIN_KEY, SITE, Door, file_of, write_lock
+
+pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+
+Refused = Callable[[TestResponse], None]
+
+
+def test_a_file_that_is_locked_for_long_is_a_503(writing_door: Door, refused: Refused) -> None:
+    """Who waits for the lock longer than is allowed is told to come back; then all is taken.
+
+    (F10, F27)
+    """
+    app = writing_door.make_app(writing_door.url, database_timeout=0.2)
+
+    with write_lock(writing_door.url):
+        answer = writing_door.knock(app)
+        during = writing_door.done()
+    again = writing_door.knock(app)
+
+    refused(answer)
+    assert during == {False}
+    assert again.status_code in writing_door.taken
+    assert writing_door.done() == {True}
+
+
+def test_a_file_that_is_locked_for_a_while_is_waited_for(writing_door: Door) -> None:
+    """Who finds the lock taken waits for it; a short wait is not told (F27)."""
+    app = writing_door.make_app(writing_door.url, database_timeout=20)
+    with ThreadPoolExecutor(1) as pool:
+        with write_lock(writing_door.url):
+            knocking = pool.submit(writing_door.knock, app)
+            waited = wait([knocking], timeout=0.2).not_done
+        answer = knocking.result(timeout=20)
+
+    assert waited
+    assert answer.status_code in writing_door.taken
+    assert writing_door.done() == {True}
+
+
+def test_a_file_that_is_locked_can_be_read(grades_door: Door) -> None:
+    """A writer keeps nobody from reading grades (F27)."""
+    app = grades_door.make_app(grades_door.url, database_timeout=0.2)
+
+    with write_lock(grades_door.url):
+        answer = grades_door.knock(app)
+
+    assert answer.status_code == 200
+
+
+def test_a_read_only_file_is_a_503(writing_door: Door, refused: Refused) -> None:
+    """A file that cannot be written refuses the change and keeps what it has (F10)."""
+    path = file_of(writing_door.url)
+    app = writing_door.make_app(f"sqlite:///file:{path}?mode=ro&uri=true")
+
+    answer = writing_door.knock(app)
+
+    refused(answer)
+    assert writing_door.done() == {False}
+
+
+@contextmanager
+def gone(path: Path) -> Iterator[None]:
+    """Move the folder of a database away, as a disk that is unmounted; then bring it back."""
+    aside = path.parent.with_name("aside")
+    path.parent.rename(aside)
+    yield
+    aside.rename(path.parent)
+
+
+@contextmanager
+def garbage(path: Path) -> Iterator[None]:
+    """Put a file that is no database in the place of a database; then put that back."""
+    aside = path.with_name("aside.db")
+    path.rename(aside)
+    path.write_bytes(b"once this was a database" * 100)
+    yield
+    aside.rename(path)
+
+
+@contextmanager
+def moved(path: Path) -> Iterator[None]:
+    """Move a database away and leave nothing in its place; then put it back."""
+    aside = path.with_name("aside.db")
+    path.rename(aside)
+    yield
+    aside.rename(path)
+
+
+@pytest.mark.parametrize("lost", [gone, garbage, moved])
+def test_a_file_that_is_replaced_is_not_written_to(
+    door: Door, refused: Refused, lost: Callable[[Path], Iterator[None]]
+) -> None:
+    """A process that has the old file open takes nothing into it; it would be lost (F10)."""
+    app = door.make_app(door.url)
+    before = door.knock(app)
+
+    with lost(file_of(door.url)):
+        during = door.knock(app)
+    after = door.knock(app)
+
+    assert before.status_code in door.taken
+    refused(during)
+    assert after.status_code in door.taken
+
+
+@contextmanager
+def full(database: Database) -> Iterator[None]:
+    """Let a database take no page more than it has, as a disk that is full."""
+
+    def limit(raw: sqlite3.Connection, _: object) -> None:
+        pages = raw.execute("PRAGMA page_count").fetchone()[0]
+        raw.execute(f"PRAGMA max_page_count={pages}")
+
+    database.dispose()
+    event.listen(database.engine, "connect", limit)
+    yield
+    event.remove(database.engine, "connect", limit)
+    database.dispose()
+
+
+def until_refused(knock: Callable[[int], TestResponse]) -> tuple[int, TestResponse]:
+    """Knock until one is not taken; return how many were, and what the last one was answered."""
+    for count in range(2000):
+        answer = knock(count)
+        if answer.status_code >= 300:
+            return count, answer
+    pytest.fail("the disk did not become full")
+
+
+def test_a_full_disk_takes_no_webhook(webhook_door: Door, secret: Secret, refused: Refused) -> None:
+    """What was answered 200 is there, what was answered 503 is not; with room all goes on.
+
+    (F10)
+    """
+    app = webhook_door.make_app(webhook_door.url)
+    database = receiver_services.of(app).database
+    now = datetime.now(UTC)
+
+    def knock(number: int) -> TestResponse:
+        data = events.CourseDeletedData(source=SITE, course_id=f"C{number}", course_version=2)
+        body = events.dump(events.CourseDeleted(timestamp=now, data=data)).encode()
+        headers = signature.sign([secret], f"msg_{number}", body, now=datetime.now(UTC))
+        headers["Content-Type"] = "application/json"
+        return app.test_client().post(f"/webhooks/{SITE}", data=body, headers=headers)
+
+    with full(database):
+        taken, answer = until_refused(knock)
+        with database.reading() as session:
+            inbox = session.scalar(select(func.count()).select_from(Taken))
+    again = knock(taken)
+
+    refused(answer)
+    assert inbox == taken
+    assert again.get_json() == {"outcome": "applied"}
+
+
+def test_a_full_disk_takes_neither_change_nor_event(deletion_door: Door, refused: Refused) -> None:
+    """A course that cannot be told of is not deleted; with room it is, without a restart (F26)."""
+    app = deletion_door.make_app(deletion_door.url)
+    database = notifier_services.of(app).database
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    client = app.test_client()
+    for number in range(200):
+        course = {"course_id": f"C{number:03}", "title": "Algorithms"}
+        client.post("/api/v1/admin/courses", json=course, headers=headers)
+
+    def knock(number: int) -> TestResponse:
+        return client.delete(f"/api/v1/admin/courses/C{number:03}", headers=headers)
+
+    with full(database):
+        taken, answer = until_refused(knock)
+        with database.reading() as session:
+            deleted = session.scalar(select(func.count(Course.deleted_at)))
+            told = session.scalar(select(func.count()).select_from(Event))
+            due = session.scalar(select(func.count()).select_from(Delivery))
+    again = knock(taken)
+
+    refused(answer)
+    assert (deleted, told, due) == (taken, taken, taken)
+    assert again.status_code == 200

@@ -1,0 +1,137 @@
+"""A process refuses to start on a schema that is not its own; half a migration is never there."""
+
+import itertools
+import json
+import os
+import re
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event, inspect
+
+from demo.processes import Machines, machines
+from foundation.database import Database
+from foundation.schema import Schema
+from tests.faults.database.conftest import SCHEMAS, run_sql
+
+SIGNS_OF_LIFE = "Booting worker with pid: "
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[Machines]:
+    """Both services, each on a SQLite file of its own, with one process that answers."""
+    with machines(tmp_path) as made:
+        for program in SCHEMAS:
+            made.environment[f"{program.upper()}_WEB_PROCESSES"] = "1"
+            made.environment[f"{program.upper()}_LOG_FORMAT"] = "json"
+            made.run(program, "db", "upgrade")
+        yield made
+
+
+def serve(both: Machines, program: str) -> str:
+    """Start a service and return its URL once it answers."""
+    url = both.eassessment_url if program == "notifier" else both.elms_url
+    both.start(program, program, "serve")
+    both.wait_until_answers(program, f"{url}/")
+    return url
+
+
+def kill_worker(both: Machines, program: str) -> None:
+    """Kill the process that answers, so that the server starts another."""
+    pids = re.findall(SIGNS_OF_LIFE + r"(\d+)", both.log_of(program).read_text())
+    os.kill(int(pids[-1]), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("program", SCHEMAS)
+def test_a_process_of_the_server_starts_on_no_other_schema(both: Machines, program: str) -> None:
+    """A server whose process meets another schema ends with 4, and says why without a trace."""
+    serve(both, program)
+    run_sql(
+        f"sqlite:///{both.folder}/{program}.db", "UPDATE alembic_version SET version_num = 'x9999'"
+    )
+
+    kill_worker(both, program)
+    code = both.running.pop(program).wait(30)
+
+    log = both.log_of(program).read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    (refusal,) = [line for line in lines if line["event"] == "process cannot start"]
+    assert code == 4
+    assert refusal["detail"] == (
+        f"the database is at schema x9999, which this {program} does not know"
+    )
+    assert refusal["next_step"].startswith("Point the database URL at this service's own database")
+    assert "Traceback" not in log
+
+
+def answer_of(both: Machines, url: str) -> int:
+    """Return how the admin API answers."""
+    key = both.environment["NOTIFIER_ADMIN_KEY"]
+    request = urllib.request.Request(
+        f"{url}/api/v1/admin/courses", headers={"Authorization": f"Bearer {key}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
+
+
+def test_a_process_of_the_server_starts_without_its_database(both: Machines) -> None:
+    """A server that replaces a process while the database is away answers 503, and then again."""
+    folder = both.folder / "data"
+    folder.mkdir()
+    both.environment["NOTIFIER_DATABASE_URL"] = f"sqlite:///{folder}/notifier.db"
+    both.run("notifier", "db", "upgrade")
+    url = serve(both, "notifier")
+    folder.rename(both.folder / "aside")
+
+    kill_worker(both, "notifier")
+    during = answer_of(both, url)
+    (both.folder / "aside").rename(folder)
+    after = answer_of(both, url)
+
+    log = both.log_of("notifier").read_text()
+    assert (during, after) == (503, 200)
+    assert "process starts without its database" in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("program", SCHEMAS)
+def test_a_migration_that_fails_anywhere_leaves_nothing(
+    program: str, make_own_url: Callable[..., str]
+) -> None:
+    """Whichever statement of an upgrade fails, nothing of it stays, and the next one is whole."""
+    schema, url, failed = SCHEMAS[program], make_own_url(), 0
+
+    while (database := _upgraded(schema, url, fails_at=failed)) is None:
+        failed += 1
+
+    assert failed > 10
+    schema.check(database)
+    database.dispose()
+
+
+def _upgraded(schema: Schema, url: str, *, fails_at: int) -> Database | None:
+    """Return the database if the upgrade went through; else check that nothing of it stayed."""
+    database, changes = Database(url), itertools.count()
+
+    def fail(_: object, __: object, statement: str, *___: object) -> None:
+        if statement.lstrip().startswith(("CREATE", "INSERT", "ALTER", "UPDATE")):
+            assert next(changes) != fails_at, "this statement fails"
+
+    event.listen(database.engine, "before_cursor_execute", fail)
+    try:
+        schema.upgrade(database)
+    except AssertionError:
+        event.remove(database.engine, "before_cursor_execute", fail)
+        assert inspect(database.engine).get_table_names() == []
+        assert schema.current(database) is None
+        database.dispose()
+        return None
+    return database
