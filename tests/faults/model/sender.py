@@ -57,6 +57,10 @@ class Delivery:
         """Whether it is under a lease that ran out."""
         return self.status == "pending" and self.until is not None and self.until <= now
 
+    def begin_anew(self, now: datetime) -> None:
+        """Be due now, at the beginning of the schedule; an attempt under way stays alone."""
+        self.status, self.due, self.attempts, self.lane = "pending", now, 0, "again"
+
     def end(self, status: str) -> None:
         """Stand so from now on, under no lease."""
         self.status, self.lease, self.until = status, None, None
@@ -123,6 +127,10 @@ class Claim:
     attempt: int
     lease: str
 
+    def is_fenced(self) -> bool:
+        """Whether the delivery went to another, or begins anew."""
+        return (self.delivery.lease, self.delivery.attempts) != (self.lease, self.attempt)
+
 
 @dataclass(frozen=True)
 class Room:
@@ -152,14 +160,15 @@ class Sender:
         """Take what came of attempts; a success always counts, a failure only under its lease."""
         for claim, result in finished:
             self._take_sign(self.endpoints[claim.delivery.endpoint], result, now)
-        fenced = [claim for claim, _ in finished if claim.delivery.lease != claim.lease]
+        fenced = [claim for claim, _ in finished if claim.is_fenced()]
         for claim, result in finished:
             self._settle(claim, result, fenced=claim in fenced, now=now)
         for claim, result in finished:
             if result is Result.GONE and claim not in fenced:
                 self.disable(claim.delivery.endpoint)
-        for one, endpoint in self.endpoints.items():
-            if not endpoint.disabled and endpoint.is_given_up(now):
+        tried = {claim.delivery.endpoint for claim, result in finished if result is not Result.OURS}
+        for one in sorted(tried):
+            if not self.endpoints[one].disabled and self.endpoints[one].is_given_up(now):
                 self.disable(one)
 
     def take_back(self, now: datetime) -> None:
@@ -191,12 +200,13 @@ class Sender:
                 endpoint.paused_until = now + SHORT
 
     def replay(self, one: Delivery, now: datetime) -> None:
-        """Begin a delivery's schedule anew; whoever has it under a lease is fenced."""
+        """Begin a delivery's schedule anew; whoever has it under a lease has it no more."""
         for endpoint in self.endpoints.values():
             if not endpoint.disabled and endpoint.is_paused(now):
                 endpoint.paused_until = now
         one.replays += 1
-        self._begin_anew(one, now)
+        one.begin_anew(now)
+        one.end("pending")
 
     def disable(self, endpoint: int) -> None:
         """Send no more to an endpoint, and hold what is open for it."""
@@ -211,7 +221,7 @@ class Sender:
         self.endpoints[endpoint].be_well()
         for one in self.deliveries:
             if one.endpoint == endpoint and one.status == "held":
-                self._begin_anew(one, now)
+                one.begin_anew(now)
 
     def next_due(self, now: datetime) -> datetime | None:
         """Return the next moment at which something becomes due, a lease or a pause ends."""
@@ -245,7 +255,11 @@ class Sender:
         one.decided.append("too late" if fenced and decided != "delivered" else decided)
         if decided == "delivered":
             one.end("delivered")
-        if fenced or one.status == "delivered":
+        if one.status == "delivered":
+            return
+        if fenced:
+            if one.lease == claim.lease:
+                one.end(one.status)
             return
         match decided:
             case "retry":
@@ -256,10 +270,6 @@ class Sender:
                 one.end("dead")
             case "disable":
                 one.end("held")
-
-    def _begin_anew(self, one: Delivery, now: datetime) -> None:
-        one.end("pending")
-        one.due, one.attempts, one.lane = now, 0, "again"
 
 
 def _asked(result: Result) -> timedelta:
