@@ -141,7 +141,8 @@ def _add_secret(session: Session, endpoint: Endpoint, *, vault: Vault, now: date
 
 
 def _lock(session: Session, endpoint_id: int) -> Endpoint:
-    query = select(Endpoint).where(Endpoint.id == endpoint_id).with_for_update()
+    # KEY SHARE: a delivery that another transaction writes for the endpoint need not wait for it.
+    query = select(Endpoint).where(Endpoint.id == endpoint_id).with_for_update(key_share=True)
     endpoint = session.scalar(query.execution_options(populate_existing=True))
     if endpoint is None:
         raise EndpointUnknownError(f"there is no endpoint {endpoint_id}")
