@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 from flask import Flask
 from sqlalchemy import create_engine, func, make_url, select, text
@@ -61,6 +62,8 @@ def logging_as_it_was() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 def notifier_settings(url: str, **overrides: Any) -> notifier_config.Settings:
