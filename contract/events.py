@@ -137,6 +137,43 @@ class TokenRegenerated(_Strict):
     data: TokenRegeneratedData
 
 
+class EndpointDisabledData(_Strict):
+    """Which endpoint is sent nothing any more, and why; its deliveries are held."""
+
+    source: SourceName
+    endpoint_id: int
+    url: str
+    reason: str
+
+
+class DeliveryDeadData(_Strict):
+    """Which delivery was given up, of which event for which endpoint, and why."""
+
+    source: SourceName
+    delivery_id: int
+    endpoint_id: int
+    webhook_id: str
+    event_type: str
+    course_id: CourseId
+    reason: str
+
+
+class EndpointDisabled(_Strict):
+    """An endpoint was disabled; told to those who look after deliveries, `timestamp` is when."""
+
+    type: Literal["endpoint.disabled"] = "endpoint.disabled"
+    timestamp: WireTime
+    data: EndpointDisabledData
+
+
+class DeliveryDead(_Strict):
+    """A delivery is dead; for those who look after deliveries, `timestamp` is when."""
+
+    type: Literal["delivery.dead"] = "delivery.dead"
+    timestamp: WireTime
+    data: DeliveryDeadData
+
+
 class UnknownEvent(_Strict):
     """An event of a type that this release does not know: heard, and left alone."""
 
@@ -144,15 +181,18 @@ class UnknownEvent(_Strict):
 
 
 Event = CourseDeleted | TokenRegenerated
+OperationalEvent = EndpointDisabled | DeliveryDead
 
 _MODELS: dict[str, type[CourseDeleted] | type[TokenRegenerated]] = {
     "course.deleted": CourseDeleted,
     "token.regenerated": TokenRegenerated,
 }
 EVENT_TYPES: tuple[str, ...] = tuple(_MODELS)
+OPERATIONAL_TYPES: tuple[str, ...] = ("endpoint.disabled", "delivery.dead")
+"""The events about deliveries themselves: for who asks for them by name, never for ELMS."""
 
 
-def dump(event: Event) -> str:
+def dump(event: Event | OperationalEvent) -> str:
     """Return the body of an event: made once, then stored, signed and sent as it is."""
     return json_text.dump(event.model_dump(mode="json"))
 

@@ -28,7 +28,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from foundation import connections
+from foundation import engines
 
 UNAVAILABLE = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
 """What SQLAlchemy raises while a database is away, busy, full, read-only or shutting down."""
@@ -99,7 +99,7 @@ class Database:
         info: Mapping[str, Any] | None = None,
     ) -> None:
         self._patience: float | None = timeout + answer
-        self.engine = connections.new_engine(
+        self.engine = engines.new_engine(
             url, timeout=timeout, pool_size=pool_size, patience=lambda: self._patience
         )
         self._info = dict(info or {})

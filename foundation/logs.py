@@ -1,5 +1,6 @@
 """Logs: readable on a terminal, JSON elsewhere, and never a secret in them."""
 
+import json
 import logging
 import re
 import sys
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from foundation.terminal import printable
+from foundation.terminal import escaped, printable
 
 REDACTED = "[redacted]"
 _SECRET = re.compile(
@@ -89,13 +90,19 @@ def configure(level: str, form: Literal["auto", "text", "json"]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("urllib3", "alembic", "sqlalchemy"):
+    for noisy in ("alembic", "sqlalchemy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns, with a trace, of what a receiver answers badly: that is the receiver's to choose.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+def _json(fields: Any, **options: Any) -> str:
+    return escaped(json.dumps(fields, **options))
 
 
 def _rendered(text: bool) -> list[Processor]:
     if not text:
-        return [structlog.processors.JSONRenderer(ensure_ascii=False)]
+        return [structlog.processors.JSONRenderer(_json, ensure_ascii=False)]
     # A traceback reaches the renderer as text, or secrets in it would pass by the redaction.
     renderer = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
@@ -103,6 +110,10 @@ def _rendered(text: bool) -> list[Processor]:
     return [_spell_out, renderer]
 
 
-def get(name: str) -> Any:
+Logger = Any
+"""What `get` returns: structlog's loggers are wrapped anew by each configuration."""
+
+
+def get(name: str) -> Logger:
     """Return the logger of a module; messages are constant, what varies goes into fields."""
     return structlog.stdlib.get_logger(name)

@@ -1,5 +1,6 @@
 """`serve`: a service under gunicorn, with its logs in ours."""
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +10,15 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from foundation import database, logs
+from foundation.connections import Connections
 from foundation.errors import Refusal
-from foundation.settings import ServiceSettings
+from foundation.settings import ServiceSettings, variable
 
 _log = logs.get(__name__)
+
+
+class AddressError(Refusal):
+    """The address that `serve` should listen on cannot be had."""
 
 
 class _OurLogs(Logger):
@@ -50,18 +56,47 @@ class Server(BaseApplication):
             "bind": f"{_bracketed(self._settings.host)}:{self._settings.port}",
             "workers": self._settings.web_processes,
             "threads": self._settings.web_threads,
-            "worker_class": "gthread",
+            "worker_class": Connections,
+            "worker_connections": 500,
             "graceful_timeout": 30,
             "keepalive": 15,
             "max_requests": 50_000,
             "max_requests_jitter": 5_000,
             "limit_request_line": 8190,
+            # A header of 8 kB is for the doors to refuse; all of them have MAX_HEAD_BYTES.
+            "limit_request_field_size": 16 * 1024,
+            "limit_request_fields": 64,
+            # Nobody in front of us may set a scheme or a path by a header of theirs.
+            "forwarded_allow_ips": "",
             # A back door in the home folder, the same for both services, that nobody here needs.
             "control_socket_disable": True,
             "logger_class": _OurLogs,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
+
+    def run(self) -> None:
+        """Answer until stopped; raise AddressError at once if there is nowhere to listen.
+
+        Gunicorn would try for five seconds, and say so in as many errors.
+        """
+        self._check_address()
+        super().run()
+
+    def _check_address(self) -> None:
+        host, port = self._settings.host, self._settings.port
+        try:
+            family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            names = [variable(type(self._settings), field) for field in ("host", "port")]
+            raise AddressError(
+                f"{_bracketed(host)}:{port} cannot be listened on: {error.strerror}",
+                next_step=f"Stop what listens there, or set {names[0]} and {names[1]} "
+                "to an address of this machine and a port that is free.",
+            ) from None
 
     def load(self) -> Any:  # a Flask; the stubs ask for their own shape of WSGI app
         """Make the app in each process, so that none shares a database connection.

@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -30,6 +31,20 @@ _PLAIN_WIDTH = 200
 class Commands(AppGroup):
     """A group of commands in which a refusal is a sentence and an exit code, never a trace."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line; what the system refuses it is a sentence too."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            _let_go_of_output()
+            where = "" if error.filename is None else f": {error.filename}"
+            with suppress(OSError):
+                complain(
+                    f"the system refused to read or write: {error.strerror or error}{where}",
+                    "Make room or give the right, or write the output elsewhere, then try again.",
+                )
+            sys.exit(EXIT_REFUSED)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn what it refuses into words."""
         try:
@@ -43,6 +58,12 @@ class Commands(AppGroup):
                 "Check the database URL and that the database runs, then try again.",
             )
             ctx.exit(EXIT_DATABASE)
+
+
+def _let_go_of_output() -> None:
+    # What a full disk did not take would be tried again, and complained of, as Python ends.
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _exit_code(refusal: Refusal) -> int:
@@ -66,12 +87,13 @@ def json_option(command: _Command) -> _Command:
 
 def print_json(document: Any) -> None:
     """Print a document as JSON; moments in RFC 3339, what could act on a terminal escaped."""
-    printed = json.dumps(document, ensure_ascii=False, indent=2, default=_json_default)
-    click.echo(
-        "".join(
-            char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1]
-            for char in printed
-        )
+    click.echo(escaped(json.dumps(document, ensure_ascii=False, indent=2, default=_json_default)))
+
+
+def escaped(document: str) -> str:
+    """Return JSON text in which what could act on a terminal is escaped; it reads the same."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in document
     )
 
 

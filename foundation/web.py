@@ -10,15 +10,23 @@ from typing import Any, TypeVar
 import structlog
 from flask import Flask, Response, g, request
 from pydantic import BaseModel, ValidationError
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
 from contract import json_text
 from contract.problems import MEDIA_TYPE, Problem, ProblemType
 from foundation import database, logs
 from foundation.errors import Refusal
-
-RETRY_AFTER_SECONDS = 5
-"""What a door asks of those who met a database that is busy or away."""
+from foundation.refusals import (
+    PROBLEMS,
+    RETRY_AFTER_SECONDS,
+    AdminKeyError,
+    BodyTooLargeError,
+    InternalError,
+    MediaTypeError,
+    RequestInvalidError,
+    RequestMalformedError,
+    UnavailableError,
+)
 
 _log = logs.get(__name__)
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -31,63 +39,7 @@ _BY_STATUS = {
     415: (ProblemType.MEDIA_TYPE_UNSUPPORTED, "Send Content-Type: application/json."),
 }
 _OTHER_4XX = (ProblemType.REQUEST_MALFORMED, "Check the request and send it again.")
-
-
-class RequestMalformedError(Refusal):
-    """The request cannot be read."""
-
-    next_step = "Send one JSON object in UTF-8."
-
-
-class RequestInvalidError(Refusal):
-    """The request can be read, but a field of it is missing or wrong."""
-
-    next_step = "Mend the fields that `errors` points to and send the request again."
-
-
-class MediaTypeError(Refusal):
-    """The body is said to be something other than JSON."""
-
-    next_step = "Send Content-Type: application/json."
-
-
-class BodyTooLargeError(Refusal):
-    """The body is larger than this door takes."""
-
-    next_step = "Send a smaller body, or several requests."
-
-
-class AdminKeyError(Refusal):
-    """The request bears no admin key, or a wrong one."""
-
-    next_step = (
-        "Send `Authorization: Bearer <admin key>`; the key stands in the service's settings."
-    )
-
-
-class UnavailableError(Refusal):
-    """The database cannot be used; what was asked for is done as a whole or not at all."""
-
-    next_step = f"Try again after {RETRY_AFTER_SECONDS} seconds."
-
-
-class InternalError(Refusal):
-    """Something failed that nobody foresaw; the log has it under the request's id."""
-
-    next_step = "Tell the operators of this service the request id; the log says what happened."
-
-
 _OURS = (ProblemType.INTERNAL_ERROR, InternalError.next_step)
-
-_COMMON: dict[type[Refusal], ProblemType] = {
-    RequestMalformedError: ProblemType.REQUEST_MALFORMED,
-    RequestInvalidError: ProblemType.REQUEST_INVALID,
-    MediaTypeError: ProblemType.MEDIA_TYPE_UNSUPPORTED,
-    BodyTooLargeError: ProblemType.BODY_TOO_LARGE,
-    AdminKeyError: ProblemType.ADMIN_KEY_REFUSED,
-    UnavailableError: ProblemType.DATABASE_UNAVAILABLE,
-    InternalError: ProblemType.INTERNAL_ERROR,
-}
 
 
 def new_app(
@@ -103,7 +55,9 @@ def new_app(
     app = Flask(name, static_folder=None)
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = 0
-    table = {**_COMMON, **refusals}
+    # Flask would answer OPTIONS by itself, before anybody has said who is asking.
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    table = {**PROBLEMS, **refusals}
     app.before_request(_begin)
     app.after_request(_end)
 
@@ -159,13 +113,15 @@ def body(limit: int) -> bytes:
     raw = b"" if stated > limit else _whole_body()
     if max(stated, len(raw)) > limit:
         raise BodyTooLargeError(f"the body is larger than {limit} bytes")
+    if len(raw) < stated:
+        raise RequestMalformedError(f"the body ended after {len(raw)} of {stated} bytes")
     return raw
 
 
 def _whole_body() -> bytes:
     try:
         return request.get_data(cache=False)
-    except HTTPException:
+    except (HTTPException, Refusal):
         raise
     except Exception as error:  # noqa: BLE001 - the server's own, for a body that is not as HTTP says
         raise RequestMalformedError(f"the body cannot be read: {type(error).__name__}") from None
@@ -223,6 +179,10 @@ def _begin() -> None:
     g.request_id = secrets.token_hex(8)
     g.started = time.perf_counter()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    if request.environ["PATH_INFO"].startswith("//"):
+        raise NotFound  # werkzeug takes all slashes that a path begins with for one
+    if request.environ["SERVER_PROTOCOL"] == "HTTP/1.1" and "Host" not in request.headers:
+        raise RequestMalformedError("the request has no Host header (RFC 9112, 3.2)")
     values = (value for several in request.args.listvalues() for value in several)
     if not all(map(json_text.is_storable, (request.path, *values))):
         raise RequestMalformedError("the URL holds NUL, which nothing here is named by")
@@ -235,11 +195,16 @@ def _end(response: Response) -> Response:
     _log.info(
         "request answered",
         method=request.method,
-        url=request.base_url,
+        url=_url(),
         status=response.status_code,
         milliseconds=round((time.perf_counter() - g.started) * 1000, 1),
     )
     return response
+
+
+def _url() -> str:
+    # Not `request.base_url`, which fails on a Host that is no name in IDNA.
+    return f"{request.scheme}://{request.host}{request.path}"
 
 
 def _problem(refusal: Refusal, table: Mapping[type[Refusal], ProblemType]) -> Problem:
@@ -277,7 +242,7 @@ def _answer(problem: Problem, headers: Mapping[str, str]) -> Response:
         30 if problem.status != 500 else 40,
         "request refused",
         problem=problem.type.value,
-        url=request.base_url,
+        url=_url(),
         detail=problem.detail,
         next_step=problem.next_step,
     )

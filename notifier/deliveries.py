@@ -1,20 +1,18 @@
-"""Deliveries: create, claim, settle, hold, release; every statement that moves one stands here."""
+"""Deliveries: create, settle, bury, hold, release; with `leases` every statement that moves one."""
 
-import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, or_, select, union_all, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
+from contract.events import OPERATIONAL_TYPES
 from foundation import database as db
-from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event
-from notifier.retry import MAX_ATTEMPTS, Dead, Delivered, Disable, Outcome, RetryAt
-
-WORKER_LOST = "worker-lost"
-"""The failure of an attempt whose worker never came back to settle it."""
+from notifier import signals
+from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane
+from notifier.retry import Dead, Delivered, Disable, Outcome, RetryAt
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,7 @@ class Claimed:
     course_id: str
     url: str
     body: str
+    lane: Lane
     attempts: int
     lease_token: str
 
@@ -46,59 +45,23 @@ class Settlement:
 
 
 def create(
-    session: Session, event_id: str, endpoints: Iterable[Endpoint], *, now: datetime
+    session: Session, event_ids: Sequence[str], endpoints: Iterable[Endpoint], *, now: datetime
 ) -> None:
-    """Write one delivery of an event for each endpoint, held where the endpoint is disabled."""
+    """Write one delivery of each event for each endpoint, held where the endpoint is disabled."""
     rows = [
         {
             "event_id": event_id,
             "endpoint_id": endpoint.id,
             "status": DeliveryStatus.HELD if endpoint.disabled_at else DeliveryStatus.PENDING,
+            "lane": Lane.FIRST,
             "attempts": 0,
             "due_at": now,
             "created_at": now,
         }
         for endpoint in endpoints
+        for event_id in event_ids
     ]
     db.insert_all(session, Delivery, rows)
-
-
-def any_due(session: Session, *, now: datetime) -> bool:
-    """Tell whether anything can be claimed; only reads, so an idle worker locks nobody out."""
-    return session.scalar(_claimable(select(Delivery.id), now).limit(1)) is not None
-
-
-def claim(
-    session: Session,
-    *,
-    limit: int,
-    per_endpoint: int,
-    busy: Mapping[int, int],
-    lease: timedelta,
-    now: datetime,
-) -> list[Claimed]:
-    """Take due deliveries under a lease, the longest due first, and count the attempt.
-
-    At most `limit`, and for each endpoint at most `per_endpoint` less those that are `busy`.
-    A lease that ran out is an attempt whose worker was lost: it is recorded, and where it was the
-    schedule's last, the delivery is dead. `now` is the database's clock.
-    """
-    ids = _due_ids(session, limit=limit, per_endpoint=per_endpoint, busy=busy, now=now)
-    if not ids:
-        return []
-    rows = _lock_with_event(session, ids, now)
-    _record_lost(session, [row for row, _, _ in rows if row.lease_token])
-    _bury(session, [row.id for row, _, _ in rows if row.attempts >= MAX_ATTEMPTS], now)
-    token = secrets.token_hex(16)
-    claimed = [
-        _claimed(row, event, url, token) for row, event, url in rows if row.attempts < MAX_ATTEMPTS
-    ]
-    session.execute(
-        update(Delivery)
-        .where(Delivery.id.in_([one.delivery_id for one in claimed]))
-        .values(lease_token=token, leased_until=now + lease, attempts=Delivery.attempts + 1)
-    )
-    return claimed
 
 
 def settle(
@@ -128,14 +91,26 @@ def settle(
     if changes:
         # In this order those that set the same columns stand together and go as one statement.
         session.execute(update(Delivery), sorted(changes.values(), key=sorted))
+    _tell_dead(session, [_dead(one, now) for one in settlements if _is_dead(one, changes)])
     return fenced
+
+
+def bury(session: Session, dead: Sequence[signals.DeadDelivery], *, now: datetime) -> None:
+    """Give up deliveries, each with its reason."""
+    if dead:
+        steps = [
+            {"id": one.delivery_id, **_next_step(Dead(one.reason), DeliveryStatus.PENDING, now)}
+            for one in dead
+        ]
+        session.execute(update(Delivery), steps)
+    _tell_dead(session, dead)
 
 
 def hold(session: Session, endpoint_id: int) -> None:
     """Hold what is open for an endpoint; an attempt under way may still settle its own."""
     session.execute(
         update(Delivery)
-        .where(Delivery.endpoint_id == endpoint_id, Delivery.status == DeliveryStatus.PENDING)
+        .where(Delivery.id.in_(_locked(endpoint_id, DeliveryStatus.PENDING)))
         .values(status=DeliveryStatus.HELD)
     )
 
@@ -144,8 +119,8 @@ def release(session: Session, endpoint_id: int, *, now: datetime) -> int:
     """Make due what was held for an endpoint, each on a fresh schedule; return how many."""
     released = session.execute(
         update(Delivery)
-        .where(Delivery.endpoint_id == endpoint_id, Delivery.status == DeliveryStatus.HELD)
-        .values(status=DeliveryStatus.PENDING, due_at=now, attempts=0)
+        .where(Delivery.id.in_(_locked(endpoint_id, DeliveryStatus.HELD)))
+        .values(status=DeliveryStatus.PENDING, lane=Lane.AGAIN, due_at=now, attempts=0)
         .returning(Delivery.id)
     )
     return len(released.all())
@@ -158,6 +133,7 @@ def make_due(session: Session, ids: Sequence[int], *, now: datetime) -> None:
         .where(Delivery.id.in_(ids))
         .values(
             status=DeliveryStatus.PENDING,
+            lane=Lane.AGAIN,
             due_at=now,
             attempts=0,
             settled_at=None,
@@ -168,83 +144,14 @@ def make_due(session: Session, ids: Sequence[int], *, now: datetime) -> None:
     )
 
 
-def _claimable(query: Select[Any], now: datetime) -> Select[Any]:
-    return query.where(
-        Delivery.status == DeliveryStatus.PENDING,
-        Delivery.due_at <= now,
-        or_(Delivery.leased_until.is_(None), Delivery.leased_until <= now),
+def _locked(endpoint_id: int, status: DeliveryStatus) -> Select[tuple[int]]:
+    """Return the query for an endpoint's deliveries, locked in their order as in a settlement."""
+    return (
+        select(Delivery.id)
+        .where(Delivery.endpoint_id == endpoint_id, Delivery.status == status)
+        .order_by(Delivery.id)
+        .with_for_update()
     )
-
-
-def _due_ids(
-    session: Session, *, limit: int, per_endpoint: int, busy: Mapping[int, int], now: datetime
-) -> list[int]:
-    enabled = session.scalars(select(Endpoint.id).where(Endpoint.disabled_at.is_(None)))
-    room = {one: min(limit, per_endpoint - busy.get(one, 0)) for one in enabled}
-    parts = [
-        _claimable(select(Delivery.id, Delivery.due_at), now)
-        .where(Delivery.endpoint_id == endpoint_id)
-        .order_by(Delivery.due_at, Delivery.id)
-        .limit(places)
-        .subquery()
-        for endpoint_id, places in room.items()
-        if places > 0
-    ]
-    if not parts:
-        return []
-    due = union_all(*(select(part.c.id, part.c.due_at) for part in parts)).subquery()
-    return list(session.scalars(select(due.c.id).order_by(due.c.due_at, due.c.id).limit(limit)))
-
-
-def _lock_with_event(
-    session: Session, ids: Sequence[int], now: datetime
-) -> Sequence[tuple[Any, Any, str]]:
-    """Return the rows that nobody else has locked or claimed since they were found."""
-    query = (
-        select(Delivery, Event, Endpoint.url)
-        .join(Event, Event.id == Delivery.event_id)
-        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
-        .where(Delivery.id.in_(ids))
-        .order_by(Delivery.due_at, Delivery.id)
-        .with_for_update(skip_locked=True, of=Delivery)
-    )
-    return session.execute(_claimable(query, now)).tuples().all()
-
-
-def _claimed(row: Delivery, event: Event, url: str, token: str) -> Claimed:
-    return Claimed(
-        delivery_id=row.id,
-        endpoint_id=row.endpoint_id,
-        webhook_id=event.id,
-        event_type=event.type,
-        course_id=event.course_id,
-        url=url,
-        body=event.body,
-        attempts=row.attempts + 1,
-        lease_token=token,
-    )
-
-
-def _record_lost(session: Session, rows: Sequence[Delivery]) -> None:
-    records = [
-        {
-            "delivery_id": row.id,
-            "started_at": row.leased_until,
-            "milliseconds": 0,
-            "failure": WORKER_LOST,
-            "detail": "the lease ran out before the attempt was settled",
-            "decided": "retry" if row.attempts < MAX_ATTEMPTS else "dead",
-        }
-        for row in rows
-    ]
-    db.insert_all(session, Attempt, records)
-
-
-def _bury(session: Session, ids: Sequence[int], now: datetime) -> None:
-    if ids:
-        reason = f"{MAX_ATTEMPTS} attempts failed, the last because its worker was lost"
-        step = _next_step(Dead(reason), DeliveryStatus.PENDING, now)
-        session.execute(update(Delivery).where(Delivery.id.in_(ids)).values(**step))
 
 
 def _standing(session: Session, ids: Sequence[int]) -> dict[int, Any]:
@@ -263,7 +170,7 @@ def _next_step(outcome: Outcome, status: str, now: datetime) -> dict[str, Any]:
         case Delivered():
             return step | {"status": DeliveryStatus.DELIVERED, "settled_at": now, "reason": None}
         case RetryAt(due_at):
-            return step | {"status": status, "due_at": due_at}
+            return step | {"status": status, "due_at": due_at, "lane": Lane.AGAIN}
         case Dead(reason):
             return step | {"status": DeliveryStatus.DEAD, "settled_at": now, "reason": reason}
         case Disable():
@@ -294,3 +201,28 @@ def _decided(outcome: Outcome, *, fenced: bool) -> str:
             return "dead"
         case Disable():
             return "disable"
+
+
+def _is_dead(one: Settlement, changes: dict[int, dict[str, Any]]) -> bool:
+    changed = changes.get(one.claimed.delivery_id, {})
+    return isinstance(one.outcome, Dead) and changed.get("status") == DeliveryStatus.DEAD
+
+
+def _dead(one: Settlement, now: datetime) -> signals.DeadDelivery:
+    reason = one.outcome.reason if isinstance(one.outcome, Dead) else ""
+    return signals.DeadDelivery(
+        one.claimed.delivery_id,
+        one.claimed.endpoint_id,
+        one.claimed.webhook_id,
+        one.claimed.event_type,
+        one.claimed.course_id,
+        reason,
+        now,
+    )
+
+
+def _tell_dead(session: Session, dead: Sequence[signals.DeadDelivery]) -> None:
+    # A dead letter about dead letters would tell of itself without end.
+    told = [one for one in dead if one.event_type not in OPERATIONAL_TYPES]
+    if told:
+        signals.send(signals.deliveries_dead, session, told)

@@ -11,6 +11,7 @@ from foundation.database import Database
 from foundation.errors import SealError
 from foundation.vault import Vault
 from notifier import endpoints, replays
+from notifier.health import PAUSED_AFTER
 from notifier.models import SCHEMA, Delivery, DeliveryStatus
 
 LATE = timedelta(minutes=5)
@@ -61,7 +62,18 @@ def _endpoints(session: Session) -> Finding:
             f"{len(disabled)} of {len(every)} disabled; {first.id}: {first.disabled_reason}",
             f"Mend the receiver, then `notifier endpoints enable {first.id}`.",
         )
-    return Finding("endpoints", True, f"{len(every)}, none disabled")
+    failing = [endpoint for endpoint in every if endpoint.failures >= PAUSED_AFTER]
+    if failing:
+        first = failing[0]
+        return Finding(
+            "endpoints",
+            False,
+            f"{len(failing)} of {len(every)} failing and paused; {first.id} since "
+            f"{first.failing_since:%Y-%m-%d %H:%M} UTC, {first.failures} failures in a row",
+            f"See what it answers with `notifier endpoints ping {first.id}`; "
+            "its deliveries wait and are sent once it is well again.",
+        )
+    return Finding("endpoints", True, f"{len(every)}, none disabled, none failing")
 
 
 def _backlog(session: Session, now: datetime) -> Finding:

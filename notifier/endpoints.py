@@ -1,18 +1,19 @@
 """Endpoints: register, list, disable, enable, and the secrets that sign for them."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
+from contract.events import EVENT_TYPES
 from contract.signature import Secret
+from foundation.addresses import Guard
 from foundation.vault import Vault
-from notifier import deliveries
-from notifier.errors import EndpointExistsError, EndpointUnknownError, EndpointUrlError
-from notifier.models import MAX_URL, Endpoint, EndpointSecret
+from notifier import deliveries, signals, urls
+from notifier.errors import EndpointExistsError, EndpointUnknownError
+from notifier.models import Endpoint, EndpointSecret
 
 DEFAULT_OVERLAP = timedelta(hours=24)
 """How long a replaced secret goes on signing beside the new one."""
@@ -24,13 +25,14 @@ def register(
     event_types: Sequence[str] | None = None,
     *,
     vault: Vault,
+    guard: Guard,
     now: datetime,
 ) -> tuple[Endpoint, Secret]:
     """Register a URL for event types (None: all) and return it with its secret, shown this once.
 
     Raises EndpointUrlError or EndpointExistsError.
     """
-    _check_url(url)
+    urls.check(url, guard)
     if session.scalar(select(Endpoint.id).where(Endpoint.url == url)) is not None:
         raise EndpointExistsError(f"{url} is registered already")
     endpoint = Endpoint(
@@ -54,39 +56,36 @@ def list_all(session: Session) -> list[Endpoint]:
     return list(session.scalars(select(Endpoint).order_by(Endpoint.id)))
 
 
-def that_want(session: Session, event_type: str) -> list[Endpoint]:
+def that_want(session: Session, event_type: str, *, lock: bool = True) -> list[Endpoint]:
     """Return the endpoints that want events of a type, disabled ones too, for they are held.
 
     The rows are locked against being disabled meanwhile, or a delivery would stay pending there.
     """
-    rows = session.scalars(select(Endpoint).order_by(Endpoint.id).with_for_update(read=True))
-    return [row for row in rows if row.event_types is None or event_type in row.event_types]
-
-
-def lock(session: Session, endpoint_ids: Collection[int]) -> None:
-    """Lock endpoints against each other's change, in their order."""
-    if endpoint_ids:
-        session.execute(
-            select(Endpoint.id)
-            .where(Endpoint.id.in_(endpoint_ids))
-            .order_by(Endpoint.id)
-            .with_for_update()
-        )
+    query = select(Endpoint).order_by(Endpoint.id)
+    rows = session.scalars(query.with_for_update(read=True) if lock else query)
+    return [row for row in rows if event_type in (row.event_types or EVENT_TYPES)]
 
 
 def disable(session: Session, endpoint_id: int, reason: str, *, now: datetime) -> Endpoint:
-    """Stop sending to an endpoint and hold its open deliveries; the first reason is kept."""
+    """Stop sending to an endpoint, hold what is open for it, signal it; the first reason stays."""
     endpoint = _lock(session, endpoint_id)
     if endpoint.disabled_at is None:
         endpoint.disabled_at, endpoint.disabled_reason = now, reason
+        change = signals.EndpointChange(endpoint_id, endpoint.url, reason, now)
+        signals.send(signals.endpoint_disabled, session, change)
     deliveries.hold(session, endpoint_id)
     return endpoint
 
 
 def enable(session: Session, endpoint_id: int, *, now: datetime) -> tuple[Endpoint, int]:
-    """Send to an endpoint again, beginning with what was held; return it and how many those are."""
+    """Send to an endpoint again, as to a well one, beginning with what was held.
+
+    Returns the endpoint, and how many deliveries were held.
+    """
     endpoint = _lock(session, endpoint_id)
     endpoint.disabled_at = endpoint.disabled_reason = None
+    endpoint.failures = 0
+    endpoint.failing_since = endpoint.failed_at = endpoint.paused_until = None
     return endpoint, deliveries.release(session, endpoint_id, now=now)
 
 
@@ -147,19 +146,3 @@ def _lock(session: Session, endpoint_id: int) -> Endpoint:
     if endpoint is None:
         raise EndpointUnknownError(f"there is no endpoint {endpoint_id}")
     return endpoint
-
-
-def _check_url(url: str) -> None:
-    if len(url) > MAX_URL:
-        raise EndpointUrlError(f"the URL is longer than {MAX_URL} characters")
-    try:
-        parts = urlsplit(url)
-        port_is_fine = parts.port is None or parts.port > 0
-    except ValueError as error:
-        raise EndpointUrlError(f"the URL cannot be read: {error}") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_fine:
-        raise EndpointUrlError(f"{url!r} is not an http or https URL with a host")
-    if parts.username is not None or parts.password is not None or parts.fragment:
-        raise EndpointUrlError("the URL holds user info or a fragment, which is never sent")
-    if not url.isprintable() or " " in url or "\\" in url:
-        raise EndpointUrlError("the URL holds a space, a backslash or a control character")

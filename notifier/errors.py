@@ -85,7 +85,7 @@ class EndpointExistsError(NotifierError):
 class EndpointUrlError(NotifierError):
     """The URL cannot be an endpoint."""
 
-    next_step = "Give an http or https URL with a host, without user info and fragment."
+    next_step = "Give an https URL with a host, without user info and fragment."
 
 
 class EndpointDisabledError(NotifierError):

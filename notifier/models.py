@@ -4,7 +4,16 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from foundation.database import ExactDecimal, UtcDateTime
@@ -28,6 +37,19 @@ class DeliveryStatus(StrEnum):
     DELIVERED = "delivered"
     DEAD = "dead"
     HELD = "held"
+
+
+class Lane(StrEnum):
+    """Which places a delivery may take at a worker.
+
+    `first`: an event's first attempt; some places are reserved for these.
+    `again`: retried, replayed or released, in the places that are not reserved.
+    `alone`: its worker was lost; a worker takes one of these at a time, for it may be the cause.
+    """
+
+    FIRST = "first"
+    AGAIN = "again"
+    ALONE = "alone"
 
 
 class Course(Base):
@@ -83,7 +105,12 @@ class Grade(Base):
 
 
 class Endpoint(Base):
-    """A URL that wants events; `event_types` None means all of them."""
+    """A URL that wants events; `event_types` None means all events of courses.
+
+    `failures` counts the attempts that failed since one was answered well, `failing_since` is when
+    the first of them did and `failed_at` when the last did. Until `paused_until` nothing is sent;
+    then one attempt tries whether it is well again.
+    """
 
     __tablename__ = "endpoints"
     __table_args__ = (_NEVER_REUSED,)
@@ -94,6 +121,10 @@ class Endpoint(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     disabled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     disabled_reason: Mapped[str | None] = mapped_column(Text)
+    failures: Mapped[int] = mapped_column(server_default=text("0"))
+    failing_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    failed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    paused_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class EndpointSecret(Base):
@@ -110,7 +141,10 @@ class EndpointSecret(Base):
 
 
 class Event(Base):
-    """A fact, written in the transaction of its cause; `id` is the webhook-id, `body` its bytes."""
+    """A fact, written in the transaction of its cause; `id` is the webhook-id, `body` its bytes.
+
+    One that is about no course has an empty `course_id`, and 0 for its version.
+    """
 
     __tablename__ = "events"
 
@@ -132,7 +166,7 @@ class Delivery(Base):
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("event_id", "endpoint_id"),
-        Index(None, "endpoint_id", "status", "due_at"),
+        Index(None, "endpoint_id", "status", "lane", "due_at"),
         Index(None, "status", "due_at"),
         CheckConstraint("status IN ('pending', 'delivered', 'dead', 'held')", name="status"),
         _NEVER_REUSED,
@@ -142,13 +176,14 @@ class Delivery(Base):
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
     endpoint_id: Mapped[int] = mapped_column(ForeignKey("endpoints.id"))
     status: Mapped[str] = mapped_column(String(10))
+    lane: Mapped[str] = mapped_column(String(8), server_default=Lane.FIRST)
     attempts: Mapped[int]
     due_at: Mapped[datetime] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     settled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     reason: Mapped[str | None] = mapped_column(Text)
     lease_token: Mapped[str | None] = mapped_column(String(32))
-    leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
     event: Mapped[Event] = relationship()
     endpoint: Mapped[Endpoint] = relationship()
 

@@ -1,10 +1,12 @@
 """The outbox: a signalled change becomes an event and its deliveries, in its transaction."""
 
 import secrets
+from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
 from contract import events
+from foundation import database as db
 from notifier import deliveries, endpoints, signals
 from notifier.db import SOURCE
 from notifier.models import Event
@@ -14,6 +16,8 @@ def subscribe() -> None:
     """Connect the outbox to every signal; doing it again changes nothing."""
     signals.course_deleted.connect(on_course_deleted)
     signals.token_regenerated.connect(on_token_regenerated)
+    signals.endpoint_disabled.connect(on_endpoint_disabled)
+    signals.deliveries_dead.connect(on_deliveries_dead)
 
 
 def on_course_deleted(session: Session, change: signals.CourseChange) -> str:
@@ -37,6 +41,57 @@ def on_token_regenerated(session: Session, change: signals.CourseChange) -> str:
     return _write(session, events.TokenRegenerated(timestamp=change.at, data=data))
 
 
+def on_endpoint_disabled(session: Session, change: signals.EndpointChange) -> int:
+    """Write the event of a disabled endpoint, if anybody asked for those; return how many."""
+    data = events.EndpointDisabledData(
+        source=session.info[SOURCE],
+        endpoint_id=change.endpoint_id,
+        url=change.url.partition("?")[0],
+        reason=change.reason,
+    )
+    return _write_operational(session, [events.EndpointDisabled(timestamp=change.at, data=data)])
+
+
+def on_deliveries_dead(session: Session, change: Sequence[signals.DeadDelivery]) -> int:
+    """Write an event of each dead delivery, if anybody asked for those; return how many."""
+    return _write_operational(session, [_dead(session, one) for one in change])
+
+
+def _dead(session: Session, one: signals.DeadDelivery) -> events.DeliveryDead:
+    data = events.DeliveryDeadData(
+        source=session.info[SOURCE],
+        delivery_id=one.delivery_id,
+        endpoint_id=one.endpoint_id,
+        webhook_id=one.webhook_id,
+        event_type=one.event_type,
+        course_id=one.course_id,
+        reason=one.reason,
+    )
+    return events.DeliveryDead(timestamp=one.at, data=data)
+
+
+def _write_operational(session: Session, told: Sequence[events.OperationalEvent]) -> int:
+    # Not locked: what asks for these holds deliveries already, and endpoints come before those.
+    wanting = endpoints.that_want(session, told[0].type, lock=False)
+    if not wanting:
+        return 0
+    rows = [
+        {
+            "id": new_webhook_id(),
+            "type": event.type,
+            "course_id": "",
+            "course_version": 0,
+            "body": events.dump(event),
+            "occurred_at": event.timestamp,
+        }
+        for event in told
+    ]
+    db.insert_all(session, Event, rows)
+    ids = [str(row["id"]) for row in rows]
+    deliveries.create(session, ids, wanting, now=told[0].timestamp)
+    return len(rows)
+
+
 def _write(session: Session, event: events.Event) -> str:
     row = Event(
         id=new_webhook_id(),
@@ -49,7 +104,7 @@ def _write(session: Session, event: events.Event) -> str:
     session.add(row)
     session.flush()
     wanting = endpoints.that_want(session, event.type)
-    deliveries.create(session, row.id, wanting, now=event.timestamp)
+    deliveries.create(session, [row.id], wanting, now=event.timestamp)
     return row.id
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from foundation import database as db
-from notifier import deliveries
+from notifier import deliveries, health
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Replay
 
@@ -81,7 +81,9 @@ def backlog(session: Session) -> Backlog:
     """Return how deliveries stand, and since when the oldest one that may be sent is due."""
     counts = session.execute(select(Delivery.status, func.count()).group_by(Delivery.status))
     oldest = session.scalar(
-        select(func.min(Delivery.due_at)).where(Delivery.status == DeliveryStatus.PENDING)
+        select(func.min(Delivery.due_at))
+        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
+        .where(Delivery.status == DeliveryStatus.PENDING, Endpoint.paused_until.is_(None))
     )
     return Backlog(dict(counts.tuples().all()), oldest)
 
@@ -122,9 +124,11 @@ def check(session: Session, ids: Sequence[int]) -> list[int]:
 def replay(session: Session, ids: Sequence[int], *, by: str, now: datetime) -> list[int]:
     """Make deliveries due now under their own webhook-ids and write who asked; return the ids.
 
+    Who replays believes the receiver to be well, so that paused endpoints are tried at once.
     Raises DeliveryUnknownError, or ReplayRefusedError for one of a disabled endpoint;
     then none of them is replayed.
     """
+    health.lift(session, now=now)
     replayed: list[int] = []
     for rows in _batches(session, ids):
         batch = [row.id for row in rows]

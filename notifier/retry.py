@@ -4,6 +4,9 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from enum import Enum
+
+from notifier.failures import FailureKind
 
 SCHEDULE = tuple(
     timedelta(seconds=seconds)
@@ -18,6 +21,7 @@ JITTER = 0.1
 MAX_RETRY_AFTER = timedelta(hours=24)
 _HOPELESS = frozenset({400, 409, 413, 415, 422})
 _GONE = 410
+_OURS = frozenset({FailureKind.INTERNAL, FailureKind.SECRET_SEALED})
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -67,6 +71,14 @@ class Disable:
 Outcome = Delivered | RetryAt | Dead | Disable
 
 
+class Sign(Enum):
+    """What an answer says of the endpoint, whatever it says of the event."""
+
+    WELL = "it answered about the event"
+    AILING = "it did not, or said that it cannot now"
+    NONE = "the fault was ours"
+
+
 def decide(
     answer: Answer | Failure, attempts: int, *, now: datetime, jitter: float = 0.0
 ) -> Outcome:
@@ -85,8 +97,15 @@ def decide(
     if attempts >= MAX_ATTEMPTS:
         return Dead(f"{attempts} attempts failed, the last with {describe(answer)}")
     wait = SCHEDULE[attempts - 1] * (1 + JITTER * jitter)
-    asked = _retry_after(answer, now) if isinstance(answer, Answer) else timedelta(0)
-    return RetryAt(now + max(wait, asked))
+    return RetryAt(now + max(wait, asked_wait(answer, now)))
+
+
+def sign_of(answer: Answer | Failure) -> Sign:
+    """Return what an answer says of the endpoint: a refused event comes from one that is well."""
+    if isinstance(answer, Failure):
+        return Sign.NONE if answer.kind in _OURS else Sign.AILING
+    well = 200 <= answer.status < 300 or answer.status in _HOPELESS | {_GONE}
+    return Sign.WELL if well else Sign.AILING
 
 
 def describe(answer: Answer | Failure) -> str:
@@ -94,9 +113,9 @@ def describe(answer: Answer | Failure) -> str:
     return f"status {answer.status}" if isinstance(answer, Answer) else answer.kind
 
 
-def _retry_after(answer: Answer, now: datetime) -> timedelta:
+def asked_wait(answer: Answer | Failure, now: datetime) -> timedelta:
     """Return the wait that `Retry-After` asks for (RFC 9110, 10.2.3); nothing for nonsense."""
-    given = (answer.retry_after or "").strip()
+    given = ((answer.retry_after if isinstance(answer, Answer) else None) or "").strip()
     if _SECONDS.fullmatch(given):
         return min(timedelta(seconds=int(given)), MAX_RETRY_AFTER)
     if given.isdecimal():

@@ -3,13 +3,10 @@
 import queue
 import random
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-
-from sqlalchemy.orm import Session
 
 from contract import signature
 from contract.signature import Secret
@@ -18,10 +15,16 @@ from foundation import logs
 from foundation.database import Database
 from foundation.errors import SealError
 from foundation.vault import Vault
-from notifier import deliveries, endpoints, retry
-from notifier.deliveries import Claimed, Settlement
-from notifier.retry import Answer, Dead, Delivered, Disable, Failure, RetryAt
+from notifier import health, leases, telling, turn
+from notifier.deliveries import Claimed
+from notifier.failures import FailureKind
+from notifier.health import Health
+from notifier.leases import Places
+from notifier.pace import Pace
+from notifier.retry import Answer, Failure, sign_of
+from notifier.telling import Tally
 from notifier.transport import Transport
+from notifier.turn import Finished, Terms
 
 _log = logs.get(__name__)
 _GATHER_SECONDS = 0.02
@@ -32,22 +35,17 @@ _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.5, 30.0
 
 @dataclass(frozen=True)
 class Options:
-    """How many attempts at once, how many at one endpoint, and the times that bind them."""
+    """How many attempts at once, how many at one endpoint, and the times that bind them.
+
+    `per_endpoint_rate` is how many may start for one endpoint in a second.
+    """
 
     threads: int
     per_endpoint: int
     lease: timedelta
     poll_seconds: float
-
-
-@dataclass
-class Tally:
-    """What a run of the worker did."""
-
-    delivered: int = 0
-    to_retry: int = 0
-    dead: int = 0
-    held: int = 0
+    per_endpoint_rate: float = 500.0
+    disable_after: timedelta = timedelta(days=5)
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,16 @@ class Worker:
     tally: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
-        self._finished: queue.SimpleQueue[Settlement | _Wake] = queue.SimpleQueue()
-        self._busy: Counter[int] = Counter()
-        self._unsettled: list[Settlement] = []
-        self._stopping = False
+        options = self.options
+        self._finished: queue.SimpleQueue[Finished | _Wake] = queue.SimpleQueue()
+        self._unsettled: list[Finished] = []
+        self._pace = Pace(
+            threads=options.threads,
+            per_endpoint=options.per_endpoint,
+            rate=options.per_endpoint_rate,
+        )
+        self._terms = Terms(options.lease, options.disable_after, self.jitter)
+        self._stopping = self._throttled = False
         self._back_off = 0.0
 
     def stop(self) -> None:
@@ -91,9 +95,9 @@ class Worker:
         with ThreadPoolExecutor(self.options.threads, thread_name_prefix="attempt") as pool:
             while True:
                 started = self._turn_or_back_off(pool, once=once)
-                if not started and not self._under_way() and (once or self._stopping):
+                if not started and not self._under_way() and self._is_over(once=once):
                     return self.tally
-                if self._stopping and self._back_off and not self._busy.total():
+                if self._stopping and self._back_off and not self._pace.busy:
                     self._leave_to_leases()
                     return self.tally
                 self._gather()
@@ -106,7 +110,10 @@ class Worker:
         )
 
     def _under_way(self) -> bool:
-        return bool(self._unsettled) or self._busy.total() > 0
+        return bool(self._unsettled) or self._pace.busy > 0
+
+    def _is_over(self, *, once: bool) -> bool:
+        return self._stopping or (once and not self._throttled)
 
     def _turn_or_back_off(self, pool: ThreadPoolExecutor, *, once: bool) -> int:
         try:
@@ -126,48 +133,38 @@ class Worker:
         return started
 
     def _turn(self, pool: ThreadPoolExecutor) -> int:
-        """Settle what has finished, claim for the free places, in one transaction; start those."""
-        free = 0 if self._stopping else self.options.threads - self._busy.total()
-        if not self._unsettled and not (free and self._any_due()):
+        """Settle what has finished and claim for the free places; start what was claimed."""
+        # Looked at before the places: between the two it may only become less true.
+        self._throttled = self._pace.is_throttled()
+        if not self._unsettled and not self._any_due():
             return 0
         with self.database.writing() as session:
             now = db.now(session)
-            self._settle(session, now)
-            claimed = self._claim(session, free, now) if free else []
-            wanted = sorted({one.endpoint_id for one in claimed})
-            sealed = endpoints.sealed_secrets(session, wanted, now=now)
-        settled, self._unsettled = self._unsettled, []
-        for one in settled:
-            self._tell(one)
-        for each in claimed:
-            self._busy[each.endpoint_id] += 1
-            pool.submit(self._attempt, each, sealed.get(each.endpoint_id, ()))
-        return len(claimed)
+            done = turn.take(
+                session,
+                self._unsettled,
+                lambda standing: self._places(standing, now),
+                self._terms,
+                now=now,
+            )
+        self._unsettled = []
+        telling.tell(done, self.tally)
+        for each in done.claimed:
+            self._pace.start(each)
+            pool.submit(self._attempt, each, done.sealed.get(each.endpoint_id, ()))
+        return len(done.claimed)
 
     def _any_due(self) -> bool:
+        if self._stopping or self._pace.busy >= self.options.threads:
+            return False
         with self.database.reading() as session:
-            return deliveries.any_due(session, now=db.now(session))
+            now = db.now(session)
+            shares = self._places(health.read(session), now).shares
+            open_ids = [endpoint_id for endpoint_id, share in shares.items() if share.total > 0]
+            return leases.any_due(session, open_ids, now=now)
 
-    def _settle(self, session: Session, now: datetime) -> None:
-        if not self._unsettled:
-            return
-        # Endpoints before deliveries, in their order: whoever else locks both does the same.
-        disabling = [one for one in self._unsettled if isinstance(one.outcome, Disable)]
-        endpoints.lock(session, {one.claimed.endpoint_id for one in disabling})
-        fenced = deliveries.settle(session, self._unsettled, now=now)
-        for one in disabling:
-            if one not in fenced and isinstance(one.outcome, Disable):
-                endpoints.disable(session, one.claimed.endpoint_id, one.outcome.reason, now=now)
-
-    def _claim(self, session: Session, free: int, now: datetime) -> list[Claimed]:
-        return deliveries.claim(
-            session,
-            limit=free,
-            per_endpoint=self.options.per_endpoint,
-            busy=self._busy,
-            lease=self.options.lease,
-            now=now,
-        )
+    def _places(self, standing: Mapping[int, Health], now: datetime) -> Places:
+        return self._pace.places({} if self._stopping else standing, now=now)
 
     def _attempt(self, claimed: Claimed, sealed: tuple[str, ...]) -> None:
         started_at, clock = datetime.now(UTC), time.perf_counter()
@@ -175,9 +172,9 @@ class Worker:
             answer = self._post(claimed, sealed, now=started_at)
         except Exception as error:  # noqa: BLE001 - one delivery's fault must not end the worker
             _log.exception("attempt failed unforeseen", delivery_id=claimed.delivery_id)
-            answer = Failure("internal", type(error).__name__)
+            answer = Failure(FailureKind.INTERNAL, type(error).__name__)
         milliseconds = round((time.perf_counter() - clock) * 1000)
-        self._finished.put(self._settlement(claimed, answer, started_at, milliseconds))
+        self._finished.put(Finished(claimed, started_at, milliseconds, answer))
 
     def _post(
         self, claimed: Claimed, sealed: tuple[str, ...], *, now: datetime
@@ -185,26 +182,10 @@ class Worker:
         try:
             keys = [Secret.parse(self.vault.open(secret)) for secret in sealed]
         except SealError as error:
-            return Failure("secret-sealed", f"{error}; {error.advice}")
+            return Failure(FailureKind.SECRET_SEALED, f"{error}; {error.advice}")
         body = claimed.body.encode()
         headers = signature.sign(keys, claimed.webhook_id, body, now=now)
         return self.transport.post(claimed.url, headers, body)
-
-    def _settlement(
-        self, claimed: Claimed, answer: Answer | Failure, started_at: datetime, milliseconds: int
-    ) -> Settlement:
-        outcome = retry.decide(
-            answer, claimed.attempts, now=datetime.now(UTC), jitter=self.jitter()
-        )
-        match answer:
-            case Answer(status, _, said):
-                return Settlement(
-                    claimed, started_at, milliseconds, outcome, status=status, detail=said or None
-                )
-            case Failure(kind, detail):
-                return Settlement(
-                    claimed, started_at, milliseconds, outcome, failure=kind, detail=detail
-                )
 
     def _gather(self) -> None:
         """Wait until an attempt finishes or a poll is due; shortly on for others to join it."""
@@ -216,42 +197,8 @@ class Worker:
                 return
             if isinstance(one, _Wake):
                 return
-            self._busy[one.claimed.endpoint_id] -= 1
+            self._pace.finish(one.claimed, sign_of(one.answer))
             self._unsettled.append(one)
-            if self._busy.total() == 0:
+            if not self._pace.busy:
                 return
             ends = min(ends, time.monotonic() + _GATHER_SECONDS)
-
-    def _tell(self, one: Settlement) -> None:
-        """Count and log what came of an attempt: the one place that does."""
-        line = _log.bind(
-            delivery_id=one.claimed.delivery_id,
-            webhook_id=one.claimed.webhook_id,
-            event_type=one.claimed.event_type,
-            course_id=one.claimed.course_id,
-            url=one.claimed.url.partition("?")[0],
-            attempt=one.claimed.attempts,
-            milliseconds=one.milliseconds,
-        )
-        why = {"status": one.status, "failure": one.failure, "detail": one.detail}
-        match one.outcome:
-            case Delivered():
-                self.tally.delivered += 1
-                line.info("event delivered", status=one.status)
-            case RetryAt(due_at):
-                self.tally.to_retry += 1
-                line.warning("attempt failed, will be retried", due_at=due_at.isoformat(), **why)
-            case Dead(reason):
-                self.tally.dead += 1
-                step = (
-                    f"Mend the cause, then `notifier deliveries replay {one.claimed.delivery_id}`."
-                )
-                line.error("delivery is dead", reason=reason, next_step=step, **why)
-            case Disable(reason):
-                self.tally.held += 1
-                step = (
-                    f"Ask the receiver, then `notifier endpoints enable {one.claimed.endpoint_id}`."
-                )
-                line.error(
-                    "endpoint disabled, its deliveries held", reason=reason, next_step=step, **why
-                )

@@ -62,8 +62,8 @@ class SignatureRefusedError(ReceiverError):
     """The request is not signed as Standard Webhooks says, or not by a secret of this source."""
 
     next_step = (
-        "Sign the exact bytes of the body with this endpoint's present secret and the time of "
-        "sending (Standard Webhooks 1.0), then send it again."
+        "Check that the URL is the one you were given, and sign the exact bytes of the body with "
+        "its present secret and the time of sending (Standard Webhooks 1.0), then send it again."
     )
 
 

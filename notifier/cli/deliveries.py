@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from contract.events import EVENT_TYPES
+from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation import terminal
 from foundation.arguments import WORDS
 from foundation.terminal import Commands, json_option
-from notifier import replays
+from notifier import failures, replays
 from notifier.cli import scope
 from notifier.cli.arguments import MOMENT, ROW_ID
 from notifier.models import Attempt, Delivery, DeliveryStatus, Replay
@@ -40,7 +40,9 @@ _FILTER = (
         help="Only those of this status.",
     ),
     click.option(
-        "--event-type", type=click.Choice(EVENT_TYPES), help="Only those of events of this type."
+        "--event-type",
+        type=click.Choice([*EVENT_TYPES, *OPERATIONAL_TYPES]),
+        help="Only those of events of this type.",
     ),
     click.option("--endpoint", "endpoint_id", type=ROW_ID, help="Only those for this endpoint."),
     click.option("--course", "course_id", type=WORDS, help="Only those about this course."),
@@ -114,6 +116,9 @@ def show(delivery_id: int, as_json: bool) -> None:
         ],
         empty="not attempted yet",
     )
+    step = failures.next_step(attempts[-1].failure) if attempts else None
+    if step is not None:
+        click.echo(f"next: {step}")
     if replayed:
         click.echo("\nreplays")
         terminal.print_table(
@@ -197,7 +202,7 @@ def _facts(row: Delivery, last: Attempt | None) -> dict[str, Any]:
         "delivery_id": row.id,
         "webhook_id": row.event_id,
         "event_type": row.event.type,
-        "course_id": row.event.course_id,
+        "course_id": row.event.course_id or None,
         "course_version": row.event.course_version,
         "occurred_at": row.event.occurred_at,
         "endpoint_id": row.endpoint_id,
@@ -219,6 +224,7 @@ def _attempt_facts(one: Attempt) -> dict[str, Any]:
         "failure": one.failure,
         "decided": one.decided,
         "detail": one.detail,
+        "next_step": failures.next_step(one.failure),
     }
 
 

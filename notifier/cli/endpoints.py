@@ -6,13 +6,13 @@ from typing import Any
 import click
 
 from contract import events, signature
-from contract.events import EVENT_TYPES
+from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from contract.signature import Secret
 from foundation import database as db
 from foundation import terminal
 from foundation.arguments import WORDS
 from foundation.terminal import Commands, json_option
-from notifier import endpoints, outbox
+from notifier import endpoints, failures, health, outbox
 from notifier.cli import scope
 from notifier.cli.arguments import DURATION, ROW_ID
 from notifier.cli.service import transport_of
@@ -32,8 +32,9 @@ def endpoints_group() -> None:
     "--event-type",
     "event_types",
     multiple=True,
-    type=click.Choice(EVENT_TYPES),
-    help="Only events of this type; may be given more than once. All of them unless given.",
+    type=click.Choice([*EVENT_TYPES, *OPERATIONAL_TYPES]),
+    help="Only events of this type; may be given more than once. All those of courses unless "
+    "given; those of deliveries themselves only if named.",
 )
 @json_option
 def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
@@ -41,7 +42,12 @@ def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
     here = scope.ready()
     with here.database.writing() as session:
         endpoint, secret = endpoints.register(
-            session, url, event_types, vault=here.vault, now=db.now(session)
+            session,
+            url,
+            event_types,
+            vault=here.vault,
+            guard=here.settings.guard,
+            now=db.now(session),
         )
         endpoint_id = endpoint.id
     _show_secret(endpoint_id, "is registered; its secret", secret, as_json=as_json)
@@ -62,10 +68,8 @@ def list_(as_json: bool) -> None:
             (
                 row.id,
                 row.url,
-                ", ".join(row.event_types or ["everything"]),
-                "disabled" if row.disabled_at else "enabled",
-                row.disabled_at or row.created_at,
-                row.disabled_reason,
+                ", ".join(row.event_types or ["everything about courses"]),
+                *_state(row),
             )
             for row in rows
         ],
@@ -127,7 +131,10 @@ def rotate_secret(
 @click.argument("endpoint_id", type=ROW_ID)
 @json_option
 def ping(endpoint_id: int, as_json: bool) -> None:
-    """POST a signed test to ENDPOINT_ID and print the answer; exit 1 unless it is taken."""
+    """POST a signed test to ENDPOINT_ID and print the answer; exit 1 unless it is taken.
+
+    If it is, and the endpoint was paused, what waits for it is sent at once.
+    """
     here = scope.ready()
     with here.database.reading() as session:
         endpoint = endpoints.get(session, endpoint_id)
@@ -141,19 +148,36 @@ def ping(endpoint_id: int, as_json: bool) -> None:
     headers = signature.sign(keys, outbox.new_webhook_id(), body, now=moment)
     answer = transport_of(here, 1).post(url, headers, body)
     taken = isinstance(decide(answer, 1, now=moment), Delivered)
+    if taken:
+        with scope.writing() as (writing, now):
+            health.lift(writing, now=now, only=[endpoint_id])
     _show_ping(url, answer, taken=taken, as_json=as_json)
     if not taken:
         raise click.exceptions.Exit(terminal.EXIT_REFUSED)
 
 
+def _state(row: Endpoint) -> tuple[str, datetime | None, str | None]:
+    """Return an endpoint's state, since when, and why."""
+    if row.disabled_at:
+        return "disabled", row.disabled_at, row.disabled_reason
+    if row.paused_until:
+        tried = terminal.cell(row.paused_until)
+        return "paused", row.failing_since, f"{row.failures} failures in a row; tried at {tried}"
+    if row.failing_since:
+        return "failing", row.failing_since, f"{row.failures} failures in a row"
+    return "enabled", row.created_at, None
+
+
 def _show_ping(url: str, answer: Answer | Failure, *, taken: bool, as_json: bool) -> None:
     if as_json:
-        terminal.print_json({"url": url, "taken": taken, **vars(answer)})
+        step = {"next_step": failures.next_step(answer.kind)} if isinstance(answer, Failure) else {}
+        terminal.print_json({"url": url, "taken": taken, **vars(answer), **step})
     elif isinstance(answer, Answer):
         verdict = "taken" if taken else "refused"
         click.echo(f"{verdict}: {url} answered {answer.status} {answer.said}")
     else:
         click.echo(f"failed: {url}: {answer.kind}: {answer.detail}")
+        click.echo(f"  next: {failures.next_step(answer.kind)}")
 
 
 def _show_secret(endpoint_id: int, what: str, secret: Secret, *, as_json: bool) -> None:
@@ -172,4 +196,7 @@ def _facts(endpoint: Endpoint) -> dict[str, Any]:
         "created_at": endpoint.created_at,
         "disabled_at": endpoint.disabled_at,
         "disabled_reason": endpoint.disabled_reason,
+        "failures": endpoint.failures,
+        "failing_since": endpoint.failing_since,
+        "paused_until": endpoint.paused_until,
     }

@@ -82,11 +82,13 @@ def doctor(as_json: bool) -> None:
 
 
 def transport_of(here: Services, connections: int) -> Transport:
-    """Return a transport that keeps the settings' times."""
+    """Return a transport that keeps the settings' times, and connects where they let it."""
     return Transport(
         connect_timeout=here.settings.connect_timeout,
         deadline=here.settings.attempt_deadline,
         connections=connections,
+        guard=here.settings.guard,
+        bundle=here.settings.ca_bundle,
     )
 
 
@@ -100,6 +102,8 @@ def _worker(here: Services, threads: int) -> Worker:
         per_endpoint=min(threads, here.settings.endpoint_concurrency),
         lease=timedelta(seconds=here.settings.lease),
         poll_seconds=here.settings.poll_interval,
+        per_endpoint_rate=here.settings.endpoint_rate,
+        disable_after=timedelta(days=here.settings.disable_after_days),
     )
     return Worker(here.database, here.vault, transport_of(here, threads), options)
 

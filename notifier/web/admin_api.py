@@ -6,10 +6,11 @@ from typing import Annotated, Any
 from flask import Blueprint, request
 from pydantic import BaseModel, ConfigDict, Field
 
-from contract.events import EVENT_TYPES, CourseId, WireTime
+from contract.events import EVENT_TYPES, OPERATIONAL_TYPES, CourseId, WireTime
 from contract.grades import Score
 from foundation import database as db
-from foundation.web import RequestInvalidError, check_admin_key, guarded, parsed, query
+from foundation.refusals import RequestInvalidError
+from foundation.web import check_admin_key, guarded, parsed, query
 from notifier import courses, endpoints, grades, replays, services
 from notifier.models import MAX_ID, Course, Delivery, DeliveryStatus, Endpoint
 from notifier.replays import Filter
@@ -18,7 +19,8 @@ admin_api = Blueprint("admin_api", __name__, url_prefix="/api/v1/admin")
 
 _SMALL_BODY = 64 * 1024
 _GRADES_BODY = 16 * 1024 * 1024
-_EventType = Annotated[str, Field(pattern=f"^({'|'.join(EVENT_TYPES)})$".replace(".", r"\."))]
+_TYPES = "|".join([*EVENT_TYPES, *OPERATIONAL_TYPES]).replace(".", r"\.")
+_EventType = Annotated[str, Field(pattern=f"^({_TYPES})$")]
 _Id = Annotated[int, Field(ge=1, le=MAX_ID)]
 
 
@@ -41,7 +43,7 @@ class NewCourse(_Asked):
 
 
 class NewEndpoint(_Asked):
-    """A URL to register; without event types it gets them all."""
+    """A URL to register; without event types it gets all those of courses."""
 
     url: Annotated[str, Field(min_length=1, max_length=2000)]
     event_types: Annotated[list[_EventType], Field(min_length=1)] | None = None
@@ -156,7 +158,12 @@ def add_endpoint() -> tuple[dict[str, Any], int]:
     here = services.current()
     with here.database.writing() as session:
         endpoint, secret = endpoints.register(
-            session, asked.url, asked.event_types, vault=here.vault, now=db.now(session)
+            session,
+            asked.url,
+            asked.event_types,
+            vault=here.vault,
+            guard=here.settings.guard,
+            now=db.now(session),
         )
         return {**_endpoint(endpoint), "secret": secret.reveal()}, 201
 
@@ -215,6 +222,9 @@ def _endpoint(endpoint: Endpoint) -> dict[str, Any]:
         "created_at": endpoint.created_at.isoformat(),
         "disabled_at": _moment(endpoint.disabled_at),
         "disabled_reason": endpoint.disabled_reason,
+        "failures": endpoint.failures,
+        "failing_since": _moment(endpoint.failing_since),
+        "paused_until": _moment(endpoint.paused_until),
     }
 
 
@@ -223,7 +233,7 @@ def _delivery(delivery: Delivery) -> dict[str, Any]:
         "delivery_id": delivery.id,
         "webhook_id": delivery.event_id,
         "event_type": delivery.event.type,
-        "course_id": delivery.event.course_id,
+        "course_id": delivery.event.course_id or None,
         "course_version": delivery.event.course_version,
         "endpoint_id": delivery.endpoint_id,
         "url": delivery.endpoint.url,

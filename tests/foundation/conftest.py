@@ -106,6 +106,7 @@ def logging_restored() -> Iterator[None]:
     """Give the process its logging back after a test that sets up its own."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    structlog.contextvars.clear_contextvars()
     yield
     root.handlers[:] = handlers
     root.setLevel(level)

@@ -112,6 +112,16 @@ def test_noisy_libraries_speak_from_warnings_on(read: Read, form: Form) -> None:
     assert read() == ""
 
 
+@each_form
+def test_nobody_outside_makes_urllib3_warn(read: Read, form: Form) -> None:
+    """What a far side answers badly is told by whoever asked, not by the library with a trace."""
+    logs.configure("DEBUG", form)
+
+    logging.getLogger("urllib3.connection").warning("Failed to parse headers")
+
+    assert read() == ""
+
+
 def test_a_librarys_line_goes_the_same_way(read: Read) -> None:
     """A line of the standard library's logging is one JSON object too, its words filled in."""
     logs.configure("INFO", "json")
@@ -355,3 +365,13 @@ def test_what_a_vault_seals_is_known_by_its_looks() -> None:
     sealed = Vault(SecretStr("A" * 43 + "=")).seal("hunter2")
 
     assert logs.redact(f"row: {sealed}") == f"row: {logs.REDACTED}"
+
+
+@each_form
+def test_no_character_acts_on_what_shows_the_log(read: Read, form: Form) -> None:
+    """What turns a line around, ends it or colours it is spelled out in either form (B7)."""
+    logs.configure("INFO", form)
+
+    logs.get("x").info("course added", title="a\u202eb\x1b[31m\x85\u2028c", odd="\ud800")
+
+    assert all(map(str.isprintable, read().split("\n")))

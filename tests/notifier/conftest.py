@@ -1,9 +1,7 @@
 """eAssessment under test: its database, its factories, and sinks that hear what it sends."""
 
-import contextlib
 import secrets
 import socket
-import socketserver
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -16,21 +14,29 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
+from sqlalchemy.orm import Session
 
 from contract.grades import Score
 from contract.signature import Secret
 from contract.tokens import CourseToken
+from foundation.addresses import Guard
 from foundation.database import Database
 from foundation.schema import Schema
 from foundation.vault import Vault
-from notifier import courses, deliveries, endpoints, outbox, signals
+from notifier import courses, endpoints, health, leases, outbox, signals
 from notifier.db import SOURCE
 from notifier.deliveries import Claimed
+from notifier.leases import Places, Share
 from notifier.models import SCHEMA, Attempt, Delivery, DeliveryStatus, Endpoint, Event
 from notifier.transport import Transport
+from tests.faults.server import LoopbackServer, RawSink
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 SITE = "eassessment.example.ac.uk"
+MINUTE = timedelta(minutes=1)
+LOOPBACK = Guard(loopback=True)
+"""The guard of the tests: their receivers are on this machine."""
+
 BODY = '{"type":"course.deleted"}'
 
 
@@ -67,6 +73,8 @@ def nobody_listens() -> None:
     """Take the outbox from the signals; `subscribed` connects it again."""
     signals.course_deleted.disconnect(outbox.on_course_deleted)
     signals.token_regenerated.disconnect(outbox.on_token_regenerated)
+    signals.endpoint_disabled.disconnect(outbox.on_endpoint_disabled)
+    signals.deliveries_dead.disconnect(outbox.on_deliveries_dead)
 
 
 MakeCourse = Callable[..., CourseToken]
@@ -104,7 +112,7 @@ def make_endpoint(database: Database, vault: Vault) -> MakeEndpoint:
         if url is None:
             url = f"https://elms.example.ac.uk/webhooks/{secrets.token_hex(4)}"
         with database.writing() as session:
-            given = {"vault": vault, "now": NINE, **overrides}
+            given = {"vault": vault, "guard": LOOPBACK, "now": NINE, **overrides}
             endpoint, secret = endpoints.register(session, url, **given)
             if disabled:
                 endpoints.disable(session, endpoint.id, "out of order", now=NINE)
@@ -184,21 +192,21 @@ def endpoint_of(database: Database) -> Callable[[int], Endpoint]:
 
 @pytest.fixture
 def claim(database: Database) -> Callable[..., list[Claimed]]:
-    """Return what claims in a transaction of its own; at `NINE`, for a minute, all there is."""
+    """Return what takes back and claims in one transaction; at `NINE`, a minute, all there is."""
 
-    def take(**overrides: Any) -> list[Claimed]:
-        given = {
-            "limit": 1000,
-            "per_endpoint": 1000,
-            "busy": {},
-            "lease": timedelta(seconds=60),
-            "now": NINE,
-            **overrides,
-        }
+    def take(*, now: datetime = NINE, lease: timedelta = MINUTE, **overrides: Any) -> list[Claimed]:
         with database.writing() as session:
-            return deliveries.claim(session, **given)
+            leases.take_back(session, now=now)
+            return leases.claim(session, places_in(session, **overrides), lease=lease, now=now)
 
     return take
+
+
+def places_in(session: Session, *, endpoint: int = 1000, **overrides: int) -> Places:
+    """Return room for all there is, at each enabled endpoint, but for the overrides."""
+    most = {"total": 1000, "again": 1000, "alone": 1000, **overrides}
+    shares = {endpoint_id: Share(endpoint, endpoint) for endpoint_id in health.read(session)}
+    return Places(shares=shares, **most)
 
 
 def make_score(**overrides: Any) -> Score:
@@ -219,9 +227,8 @@ def make_transport() -> Iterator[Callable[..., Transport]]:
     made: list[Transport] = []
 
     def make(**overrides: Any) -> Transport:
-        made.append(
-            Transport(**{"connect_timeout": 2.0, "deadline": 5.0, "connections": 8, **overrides})
-        )
+        given = {"connect_timeout": 2.0, "deadline": 5.0, "connections": 8, "guard": LOOPBACK}
+        made.append(Transport(**{**given, **overrides}))
         return made[-1]
 
     yield make
@@ -250,43 +257,6 @@ class Reply:
     after: threading.Event | None = None
 
 
-class _Server(socketserver.ThreadingTCPServer):
-    """A loopback server that counts its connections and, closed, leaves none open."""
-
-    daemon_threads = False
-    request_queue_size = 64
-
-    def __init__(self, behave: Callable[[socket.socket, int], None]) -> None:
-        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
-        self.connections = 0
-        self.stopped = threading.Event()
-        self._behave = behave
-        self._open: set[socket.socket] = set()
-        # The poll is how long `shutdown` may take.
-        self._loop = threading.Thread(target=self.serve_forever, args=(0.005,))
-        self._loop.start()
-
-    @property
-    def port(self) -> int:
-        return int(self.server_address[1])
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        self.connections += 1
-        self._open.add(request)
-        with contextlib.suppress(OSError):
-            self._behave(request, self.connections)
-        self._open.discard(request)
-
-    def stop(self) -> None:
-        self.stopped.set()
-        self.shutdown()
-        self._loop.join()
-        for one in list(self._open):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        self.server_close()
-
-
 class Sink:
     """An endpoint on loopback: hears every request, answers what it was told to.
 
@@ -298,7 +268,7 @@ class Sink:
         self._replies: defaultdict[str | None, deque[Reply]] = defaultdict(deque)
         self._always: dict[str | None, Reply] = {}
         self._changed = threading.Condition()
-        self._server = _Server(self._serve)
+        self._server = LoopbackServer(self._serve)
 
     def url(self, path: str = "/webhooks") -> str:
         """Return the URL of a path of this sink."""
@@ -390,26 +360,6 @@ def make_sink() -> Iterator[Callable[[], Sink]]:
 def sink(make_sink: Callable[[], Sink]) -> Sink:
     """An open sink."""
     return make_sink()
-
-
-class RawSink:
-    """A listener that treats each connection as it is told to, byte by byte."""
-
-    def __init__(self, behave: Callable[[socket.socket, threading.Event], None]) -> None:
-        self._server = _Server(lambda request, _: behave(request, self._server.stopped))
-
-    @property
-    def connections(self) -> int:
-        """How many connections were opened."""
-        return self._server.connections
-
-    def url(self, scheme: str = "http") -> str:
-        """Return the URL of this listener."""
-        return f"{scheme}://127.0.0.1:{self._server.port}/webhooks"
-
-    def stop(self) -> None:
-        """Close the listener and what is connected to it."""
-        self._server.stop()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BufferedReader, RawIOBase
 from typing import Any
@@ -13,13 +12,16 @@ from sqlalchemy import create_engine, make_url, text
 from contract.problems import ProblemType
 from foundation import database as db
 from foundation import web
+from foundation.addresses import Guard
 from foundation.database import Database
 from foundation.vault import Vault
-from notifier import deliveries, endpoints, replays
-from notifier.deliveries import Settlement
+from notifier import endpoints, replays, turn
+from notifier.deliveries import Claimed
+from notifier.leases import Places
 from notifier.models import Delivery, Endpoint
-from notifier.retry import Delivered, Disable
+from notifier.retry import Answer
 from notifier.transport import Transport
+from notifier.turn import Finished, Terms
 from notifier.worker import Options, Worker
 from tests.notifier.conftest import MakeDelivery, MakeEndpoint
 
@@ -58,16 +60,15 @@ def test_broken_chunk_is_malformed_and_no_fault_of_ours() -> None:
 
 
 def _worker(database: Database, vault: Vault) -> Worker:
-    transport = Transport(connect_timeout=1, deadline=1, connections=1)
+    transport = Transport(connect_timeout=1, deadline=1, connections=1, guard=Guard())
     return Worker(database, vault, transport, Options(1, 1, timedelta(seconds=60), 0.05))
 
 
 def test_late_410_does_not_disable(
     database: Database,
-    vault: Vault,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
-    claim: Callable[..., list[deliveries.Claimed]],
+    claim: Callable[..., list[Claimed]],
     endpoint_of: Callable[[int], Endpoint],
     delivery_of: Callable[[int], Delivery],
 ) -> None:
@@ -77,15 +78,12 @@ def test_late_410_does_not_disable(
     moment = datetime.now(UTC)
     (late,) = claim(now=moment, lease=timedelta(seconds=1))
     (present,) = claim(now=moment + timedelta(seconds=2))
-    with database.writing() as session:
-        settled = Settlement(present, moment, 1, Delivered(), status=200)
-        deliveries.settle(session, [settled], now=moment)
-    worker = _worker(database, vault)
-    worker._unsettled = [replace(settled, claimed=late, outcome=Disable("gone"), status=410)]
+    terms = Terms(timedelta(seconds=60), timedelta(days=5), lambda: 0.0)
 
-    with database.writing() as session:
-        worker._settle(session, moment)
-    worker.transport.close()
+    for claimed, answer in ((present, Answer(200)), (late, Answer(410))):
+        with database.writing() as session:
+            finished = Finished(claimed, moment, 1, answer)
+            turn.take(session, [finished], lambda _: Places(0, 0, 0, {}), terms, now=moment)
 
     assert endpoint_of(endpoint.id).disabled_at is None
     assert delivery_of(delivery_id).status == "delivered"
@@ -97,7 +95,7 @@ def test_worker_stops_without_the_database(
     vault: Vault,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
-    claim: Callable[..., list[deliveries.Claimed]],
+    claim: Callable[..., list[Claimed]],
 ) -> None:
     """A stopped worker does not wait for a database that is away; its lease ends by itself."""
     if database_kind != "sqlite":
@@ -106,7 +104,7 @@ def test_worker_stops_without_the_database(
     (claimed,) = claim(now=datetime.now(UTC))
     impatient = Database(database.engine.url.render_as_string(), timeout=0.1)
     worker = _worker(impatient, vault)
-    worker._unsettled = [Settlement(claimed, datetime.now(UTC), 1, Delivered(), status=200)]
+    worker._unsettled = [Finished(claimed, datetime.now(UTC), 1, Answer(200))]
     worker.stop()
 
     with database.writing():

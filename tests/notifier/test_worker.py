@@ -20,11 +20,12 @@ from standardwebhooks.webhooks import Webhook
 
 from foundation.database import Database
 from foundation.vault import Vault
-from notifier import courses, deliveries, endpoints, worker
+from notifier import courses, deliveries, endpoints
 from notifier.models import Attempt, Delivery, Endpoint, Event
 from notifier.retry import MAX_ATTEMPTS
+from notifier.telling import Tally
 from notifier.transport import Transport
-from notifier.worker import Options, Tally, Worker
+from notifier.worker import Options, Worker
 from tests.notifier.conftest import NINE, SITE, MakeCourse, MakeDelivery, MakeEndpoint, Reply, Sink
 
 MINUTE = timedelta(minutes=1)
@@ -42,7 +43,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixtur
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger("INFO"),
     )
-    caplog.set_level(logging.INFO, logger=worker.__name__)
+    caplog.set_level(logging.INFO, logger="notifier")
     yield caplog
     structlog.reset_defaults()
 
@@ -173,6 +174,7 @@ def test_delivered_is_settled_and_told(
     assert line | {"milliseconds": 0} == {
         "event": "event delivered",
         "delivery_id": delivery_id,
+        "endpoint_id": row.endpoint_id,
         "webhook_id": row.event_id,
         "event_type": "course.deleted",
         "course_id": "CS101-2026",
@@ -215,6 +217,25 @@ def test_failure_is_retried_by_the_schedule(
     assert wait <= row.due_at - attempt.started_at < wait + timedelta(seconds=5)
     (line,) = lines(logged, "attempt failed, will be retried")
     assert (line["status"], line["attempt"]) == (reply.status, 1)
+
+
+def test_failure_is_told_with_its_remedy(
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    make_worker: MakeWorker,
+    make_sink: Callable[[], Sink],
+    logged: pytest.LogCaptureFixture,
+) -> None:
+    """The line of an attempt that nobody heard says which failure it was and what to do."""
+    gone = make_sink()
+    gone.stop()
+    make_delivery(make_endpoint(gone.url()).id)
+
+    make_worker().run(once=True)
+
+    (line,) = lines(logged, "attempt failed, will be retried")
+    assert line["failure"] == "refused"
+    assert line["next_step"] == "Check that the receiver runs and listens on this port."
 
 
 def test_retry_has_the_same_id_and_body_and_a_new_signature(

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from foundation import connections
+from foundation import engines
 from foundation.database import Database
 
 
@@ -113,7 +113,7 @@ class TestIntoWal:
         """SQLite refuses at once, so it is asked again until the time is up."""
         cursor = _Cursor(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY)
 
-        connections.into_wal(cursor, timeout=20)  # type: ignore[arg-type]  # what it is asked is all
+        engines.into_wal(cursor, timeout=20)  # type: ignore[arg-type]  # what it is asked is all
 
         assert cursor.executed == 3
 
@@ -129,6 +129,6 @@ class TestIntoWal:
         cursor = _Cursor(code)
 
         with pytest.raises(sqlite3.OperationalError, match="refused"):
-            connections.into_wal(cursor, timeout)  # type: ignore[arg-type]  # what it is asked is all
+            engines.into_wal(cursor, timeout)  # type: ignore[arg-type]  # what it is asked is all
 
         assert cursor.executed == 1

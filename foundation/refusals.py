@@ -1,0 +1,84 @@
+"""What every door refuses, whichever service stands behind it, and the problems that say so."""
+
+from contract.problems import ProblemType
+from foundation.errors import Refusal
+
+RETRY_AFTER_SECONDS = 5
+"""What a door asks of those who met a database that is busy or away."""
+
+
+class RequestMalformedError(Refusal):
+    """The request cannot be read."""
+
+    next_step = "Send one JSON object in UTF-8."
+
+
+class RequestInvalidError(Refusal):
+    """The request can be read, but a field of it is missing or wrong."""
+
+    next_step = "Mend the fields that `errors` points to and send the request again."
+
+
+class MediaTypeError(Refusal):
+    """The body is said to be something other than JSON."""
+
+    next_step = "Send Content-Type: application/json."
+
+
+class BodyTooLargeError(Refusal):
+    """The body is larger than this door takes."""
+
+    next_step = "Send a smaller body, or several requests."
+
+
+class AdminKeyError(Refusal):
+    """The request bears no admin key, or a wrong one."""
+
+    next_step = (
+        "Send `Authorization: Bearer <admin key>`; the key stands in the service's settings."
+    )
+
+
+class UnavailableError(Refusal):
+    """The database cannot be used; what was asked for is done as a whole or not at all."""
+
+    next_step = f"Try again after {RETRY_AFTER_SECONDS} seconds."
+
+
+class InternalError(Refusal):
+    """Something failed that nobody foresaw; the log has it under the request's id."""
+
+    next_step = "Tell the operators of this service the request id; the log says what happened."
+
+
+class RequestSlowError(Refusal):
+    """The request did not arrive within the time that one may take."""
+
+    next_step = "Send the request again, whole and without a pause."
+
+
+class UriTooLongError(Refusal):
+    """The request line is longer than this server reads."""
+
+    next_step = "Send a shorter URL."
+
+
+class HeadersTooLargeError(Refusal):
+    """The headers are more or longer than this server reads."""
+
+    next_step = "Send fewer or shorter headers."
+
+
+PROBLEMS: dict[type[Refusal], ProblemType] = {
+    RequestMalformedError: ProblemType.REQUEST_MALFORMED,
+    RequestInvalidError: ProblemType.REQUEST_INVALID,
+    RequestSlowError: ProblemType.REQUEST_TIMEOUT,
+    UriTooLongError: ProblemType.URI_TOO_LONG,
+    HeadersTooLargeError: ProblemType.HEADERS_TOO_LARGE,
+    MediaTypeError: ProblemType.MEDIA_TYPE_UNSUPPORTED,
+    BodyTooLargeError: ProblemType.BODY_TOO_LARGE,
+    AdminKeyError: ProblemType.ADMIN_KEY_REFUSED,
+    UnavailableError: ProblemType.DATABASE_UNAVAILABLE,
+    InternalError: ProblemType.INTERNAL_ERROR,
+}
+"""The problem of each of these refusals; a service adds its own."""

@@ -1,0 +1,127 @@
+"""The health of endpoints: pause one that keeps failing, try it again, give it up after days."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from notifier.models import Endpoint
+from notifier.retry import Answer, Failure, Sign, asked_wait, sign_of
+
+PAUSED_AFTER = 5
+"""So many failures with nothing good between them pause an endpoint."""
+
+SHORTEST_PAUSE, LONGEST_PAUSE = timedelta(seconds=15), timedelta(minutes=15)
+"""A pause is half as long as the endpoint has been failing, within these bounds."""
+
+FORGOTTEN_AFTER = timedelta(hours=36)
+"""Failures further apart than the schedule's longest wait belong to different troubles."""
+
+Answers = Sequence[Answer | Failure]
+
+
+@dataclass(frozen=True)
+class Health:
+    """How an endpoint has been answering: failures in a row, since when, until when it rests."""
+
+    failures: int = 0
+    failing_since: datetime | None = None
+    failed_at: datetime | None = None
+    paused_until: datetime | None = None
+
+    def is_paused(self, now: datetime) -> bool:
+        """Whether nothing is sent at present."""
+        return self.paused_until is not None and now < self.paused_until
+
+    def is_half_open(self, now: datetime) -> bool:
+        """Whether a pause is over and one attempt may try."""
+        return self.paused_until is not None and now >= self.paused_until
+
+
+def fold(health: Health, answers: Answers, *, now: datetime) -> Health:
+    """Return the health after answers; one that speaks of a well endpoint makes it well."""
+    for answer in answers:
+        match sign_of(answer):
+            case Sign.WELL:
+                health = Health()
+            case Sign.AILING:
+                health = _ailing(health, asked_wait(answer, now), now)
+    return health
+
+
+def has_failed_for(health: Health, lasting: timedelta, *, now: datetime) -> bool:
+    """Tell whether an endpoint has been failing for so long that it is given up."""
+    since = health.failing_since
+    return since is not None and health.failures >= PAUSED_AFTER and now - since >= lasting
+
+
+def read(
+    session: Session, *, only: Collection[int] | None = None, lock: bool = False
+) -> dict[int, Health]:
+    """Return the health of each enabled endpoint by its id; locked, in the order of ids."""
+    query = (
+        select(
+            Endpoint.id,
+            Endpoint.failures,
+            Endpoint.failing_since,
+            Endpoint.failed_at,
+            Endpoint.paused_until,
+        )
+        .where(Endpoint.disabled_at.is_(None))
+        .order_by(Endpoint.id)
+    )
+    if only is not None:
+        query = query.where(Endpoint.id.in_(only))
+    rows = session.execute(query.with_for_update() if lock else query)
+    return {endpoint_id: Health(*columns) for endpoint_id, *columns in rows}
+
+
+def examine(
+    session: Session, answers: Mapping[int, Answers], *, also: Collection[int], now: datetime
+) -> dict[int, Health]:
+    """Return the health of each enabled endpoint, those locked that are about to change.
+
+    That is those whose answers change it, those whose pause is over, and `also` those named.
+    """
+    every = read(session)
+    changing = {
+        endpoint_id
+        for endpoint_id, health in every.items()
+        if endpoint_id in also
+        or health.is_half_open(now)
+        or fold(health, answers.get(endpoint_id, ()), now=now) != health
+    }
+    if not changing:
+        return every
+    steady = {one: health for one, health in every.items() if one not in changing}
+    return steady | read(session, only=changing, lock=True)
+
+
+def write(session: Session, changed: Mapping[int, Health]) -> None:
+    """Store the health of endpoints."""
+    if changed:
+        rows = [{"id": endpoint_id, **vars(health)} for endpoint_id, health in changed.items()]
+        session.execute(update(Endpoint), rows)
+
+
+def lift(session: Session, *, now: datetime, only: Collection[int] | None = None) -> None:
+    """End the pauses of all endpoints or of some, so that each of these is tried at once."""
+    every = read(session, only=only)
+    paused = [one for one, health in every.items() if health.is_paused(now)]
+    if paused:
+        locked = read(session, only=paused, lock=True)
+        write(session, {one: replace(health, paused_until=now) for one, health in locked.items()})
+
+
+def _ailing(health: Health, asked: timedelta, now: datetime) -> Health:
+    if health.failed_at is None or now - health.failed_at > FORGOTTEN_AFTER:
+        health = Health(failing_since=now)
+    failures = health.failures + 1
+    pause = min(asked, LONGEST_PAUSE)
+    if failures >= PAUSED_AFTER or health.paused_until is not None:
+        lasted = now - (health.failing_since or now)
+        pause = max(pause, min(max(lasted / 2, SHORTEST_PAUSE), LONGEST_PAUSE))
+    until = max(health.paused_until or now, now + pause) if pause else health.paused_until
+    return Health(failures, health.failing_since, now, until)

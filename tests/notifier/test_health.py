@@ -1,0 +1,216 @@
+"""The health of endpoints: paused when they keep failing, tried again, given up after days."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from foundation.database import Database
+from notifier import endpoints, health
+from notifier.health import LONGEST_PAUSE, PAUSED_AFTER, SHORTEST_PAUSE, Health, fold
+from notifier.models import Endpoint
+from notifier.retry import Answer, Failure
+from tests.notifier.conftest import NINE, MakeEndpoint
+
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+DAY = timedelta(days=1)
+REFUSED = Failure("refused", "nobody listens there")
+ILL = Health(PAUSED_AFTER, NINE - HOUR, NINE, NINE + MINUTE)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(Answer(200), id="200"),
+        pytest.param(Answer(204), id="204"),
+        pytest.param(Answer(400), id="a refused event"),
+        pytest.param(Answer(422), id="an invalid event"),
+        pytest.param(Answer(410), id="gone"),
+    ],
+)
+def test_an_answer_about_the_event_makes_an_endpoint_well(answer: Answer) -> None:
+    """Who answers about the event is well, whatever is said of the event."""
+    assert fold(ILL, [answer], now=NINE) == Health()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(REFUSED, id="nobody listens"),
+        pytest.param(Failure("deadline", "no answer within 15 s"), id="deadline"),
+        pytest.param(Failure("blocked", "loopback"), id="barred address"),
+        pytest.param(Answer(302), id="302"),
+        pytest.param(Answer(401), id="401"),
+        pytest.param(Answer(404), id="404"),
+        pytest.param(Answer(429), id="429"),
+        pytest.param(Answer(500), id="500"),
+        pytest.param(Answer(503), id="503"),
+    ],
+)
+def test_a_failure_is_counted(answer: Answer | Failure) -> None:
+    """One failure is counted with its time, and pauses nothing."""
+    assert fold(Health(), [answer], now=NINE) == Health(1, NINE, NINE, None)
+
+
+@pytest.mark.parametrize("kind", ["internal", "secret-sealed"])
+def test_a_fault_of_ours_says_nothing_of_the_endpoint(kind: str) -> None:
+    """What failed before anything was sent changes no health."""
+    assert fold(ILL, [Failure(kind, "ours")], now=NINE) == ILL
+
+
+def test_failures_in_a_row_pause() -> None:
+    """The fifth failure pauses the endpoint, shortly at first (F11)."""
+    one_short = fold(Health(), [REFUSED] * (PAUSED_AFTER - 1), now=NINE)
+
+    paused = fold(one_short, [REFUSED], now=NINE)
+
+    assert one_short.paused_until is None
+    assert paused.paused_until == NINE + SHORTEST_PAUSE
+    assert paused.is_paused(NINE)
+    assert not paused.is_half_open(NINE)
+    assert paused.is_half_open(NINE + SHORTEST_PAUSE)
+    assert not paused.is_paused(NINE + SHORTEST_PAUSE)
+
+
+@pytest.mark.parametrize(
+    ("lasted", "pause"),
+    [
+        pytest.param(timedelta(0), SHORTEST_PAUSE, id="just now"),
+        pytest.param(MINUTE, MINUTE / 2, id="a minute"),
+        pytest.param(20 * MINUTE, 10 * MINUTE, id="twenty minutes"),
+        pytest.param(3 * HOUR, LONGEST_PAUSE, id="three hours"),
+    ],
+)
+def test_a_pause_is_half_as_long_as_the_trouble(lasted: timedelta, pause: timedelta) -> None:
+    """Pauses grow with the time for which an endpoint has been failing, within bounds."""
+    ill = Health(PAUSED_AFTER, NINE - lasted, NINE - SECOND, NINE)
+
+    assert fold(ill, [REFUSED], now=NINE).paused_until == NINE + pause
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "pause"),
+    [
+        pytest.param("60", MINUTE, id="a minute"),
+        pytest.param("86400", LONGEST_PAUSE, id="a day, capped"),
+        pytest.param("1e300", None, id="nonsense"),
+        pytest.param("0", None, id="nothing"),
+    ],
+)
+def test_retry_after_pauses_at_once(retry_after: str, pause: timedelta | None) -> None:
+    """An endpoint that says for how long it cannot is left alone so long, within reason (F11)."""
+    paused = fold(Health(), [Answer(429, retry_after)], now=NINE)
+
+    assert paused.paused_until == (pause and NINE + pause)
+
+
+def test_a_pause_is_never_shortened_by_a_failure() -> None:
+    """Of two pauses the longer one holds."""
+    asked = fold(Health(), [Answer(503, "600")], now=NINE)
+
+    again = fold(asked, [REFUSED], now=NINE)
+
+    assert again.paused_until == NINE + 10 * MINUTE
+
+
+def test_a_success_among_failures_begins_anew() -> None:
+    """Failures count only in a row."""
+    answers = [REFUSED] * 4 + [Answer(200)] + [REFUSED] * 4
+
+    after = fold(Health(), answers, now=NINE)
+
+    assert (after.failures, after.paused_until) == (4, None)
+
+
+def test_an_old_failure_belongs_to_another_trouble() -> None:
+    """After a day and a half without any attempt the count begins anew."""
+    old = Health(4, NINE - 4 * DAY, NINE - 37 * HOUR, None)
+
+    assert fold(old, [REFUSED], now=NINE) == Health(1, NINE, NINE, None)
+
+
+@pytest.mark.parametrize(
+    ("standing", "given_up"),
+    [
+        pytest.param(Health(), False, id="well"),
+        pytest.param(Health(PAUSED_AFTER, NINE - 5 * DAY, NINE, NINE), True, id="five days"),
+        pytest.param(
+            Health(PAUSED_AFTER, NINE - 5 * DAY + SECOND, NINE, NINE), False, id="a second less"
+        ),
+        pytest.param(
+            Health(PAUSED_AFTER - 1, NINE - 9 * DAY, NINE, None), False, id="hardly tried"
+        ),
+    ],
+)
+def test_days_of_failure_give_an_endpoint_up(standing: Health, given_up: bool) -> None:
+    """An endpoint is given up once it has failed for the whole time, and often enough."""
+    assert health.has_failed_for(standing, 5 * DAY, now=NINE) is given_up
+
+
+def test_health_is_stored_and_read(database: Database, make_endpoint: MakeEndpoint) -> None:
+    """What is written of an endpoint's health is read again; others stay well."""
+    ill, well = make_endpoint(), make_endpoint()
+
+    with database.writing() as session:
+        health.write(session, {ill.id: ILL})
+
+    with database.reading() as session:
+        assert health.read(session) == {ill.id: ILL, well.id: Health()}
+
+
+def test_disabled_endpoints_have_no_health(database: Database, make_endpoint: MakeEndpoint) -> None:
+    """Only endpoints that are enabled are looked at."""
+    make_endpoint(disabled=True)
+
+    with database.reading() as session:
+        assert health.read(session) == {}
+
+
+def test_examination_of_the_well_locks_nothing(
+    database: Database, make_endpoint: MakeEndpoint
+) -> None:
+    """While all is well an examination is one statement, so that workers do not wait in line."""
+    endpoint = make_endpoint()
+
+    with database.writing() as session:
+        before = database.statements
+        found = health.examine(session, {endpoint.id: [Answer(200)]}, also=(), now=NINE)
+
+    assert found == {endpoint.id: Health()}
+    assert database.statements - before == 1
+
+
+def test_lifting_makes_paused_endpoints_tried_at_once(
+    database: Database, make_endpoint: MakeEndpoint
+) -> None:
+    """A lifted pause is over, and what is known of the trouble stays."""
+    ill, other = make_endpoint(), make_endpoint()
+    with database.writing() as session:
+        health.write(session, {ill.id: ILL, other.id: ILL})
+
+    with database.writing() as session:
+        health.lift(session, now=NINE, only=[ill.id])
+
+    with database.reading() as session:
+        after = health.read(session)
+    assert after[ill.id].is_half_open(NINE)
+    assert (after[ill.id].failures, after[ill.id].failing_since) == (PAUSED_AFTER, NINE - HOUR)
+    assert after[other.id] == ILL
+
+
+def test_enabling_makes_an_endpoint_well(
+    database: Database, make_endpoint: MakeEndpoint, endpoint_of: Callable[[int], Endpoint]
+) -> None:
+    """An endpoint that was disabled for its failures starts without them (F12)."""
+    endpoint = make_endpoint()
+    with database.writing() as session:
+        health.write(session, {endpoint.id: ILL})
+        endpoints.disable(session, endpoint.id, "it kept failing", now=NINE)
+
+    with database.writing() as session:
+        endpoints.enable(session, endpoint.id, now=NINE)
+
+    row = endpoint_of(endpoint.id)
+    assert (row.failures, row.failing_since, row.failed_at, row.paused_until) == (
+        *(0, None, None, None),
+    )

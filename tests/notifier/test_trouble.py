@@ -1,0 +1,228 @@
+"""Endpoints in trouble: they rest, others flow, and what waited goes out at a bounded pace."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from foundation import database as db
+from foundation.database import Database
+from foundation.vault import Vault
+from notifier.health import PAUSED_AFTER
+from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane
+from notifier.telling import Tally
+from notifier.transport import Transport
+from notifier.worker import Options, Worker
+from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint, Reply, Sink
+
+MINUTE = timedelta(minutes=1)
+PLACES = 4
+
+MakeWorker = Callable[..., Worker]
+
+
+@pytest.fixture
+def make_worker(
+    database: Database, vault: Vault, make_transport: Callable[..., Transport]
+) -> MakeWorker:
+    """Return what makes a worker of eight threads, half of them for one endpoint."""
+
+    def make(**overrides: Any) -> Worker:
+        given = {"per_endpoint": PLACES, "poll_seconds": 0.01, **overrides}
+        options = Options(threads=8, lease=MINUTE, **given)
+        return Worker(database, vault, make_transport(), options, jitter=lambda: 0.0)
+
+    return make
+
+
+@contextmanager
+def running(one: Worker) -> Iterator[Future[Tally]]:
+    """Run a worker beside the test; stopped at the end, and its failure raised."""
+    with ThreadPoolExecutor(1) as pool:
+        ran = pool.submit(one.run)
+        try:
+            yield ran
+        finally:
+            one.stop()
+        ran.result(timeout=20)
+
+
+def end_pause(database: Database) -> None:
+    """Let the pauses be over, as if their time had passed."""
+    with database.writing() as session:
+        now = db.now(session)
+        session.execute(update(Endpoint).values(paused_until=now))
+
+
+def count(database: Database, *conditions: Any) -> int:
+    """Return how many deliveries fulfil the conditions."""
+    with database.reading() as session:
+        return session.scalar(select(func.count(Delivery.id)).where(*conditions)) or 0
+
+
+def attempts_made(database: Database) -> int:
+    """Return how many attempts were written down."""
+    with database.reading() as session:
+        return session.scalar(select(func.count(Attempt.id))) or 0
+
+
+@pytest.fixture
+def held_reply() -> Reply:
+    """A reply that is not given before its event is set."""
+    return Reply(after=threading.Event())
+
+
+def polls_on(database: Database) -> None:
+    """Return once the worker has looked into its database ten times more."""
+    tick = threading.Event()
+    wanted = database.statements + 10
+    for _ in range(1000):
+        if database.statements >= wanted:
+            return
+        tick.wait(0.01)
+    pytest.fail("the worker has stopped to poll")
+
+
+def test_an_outage_costs_few_attempts(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    make_worker: MakeWorker,
+    sink: Sink,
+) -> None:
+    """Of a backlog for a receiver that is down little is attempted, and the rest is as it was."""
+    endpoint = make_endpoint(sink.url())
+    for _ in range(40):
+        make_delivery(endpoint.id)
+    sink.always(Reply(503))
+
+    tally = make_worker().run(once=True)
+
+    assert PAUSED_AFTER <= tally.to_retry <= PAUSED_AFTER + PLACES
+    assert len(sink.heard) == tally.to_retry == attempts_made(database)
+    untouched = count(database, Delivery.attempts == 0, Delivery.due_at == NINE)
+    assert untouched == 40 - tally.to_retry
+
+
+def test_after_an_outage_all_is_delivered_without_a_herd(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    make_worker: MakeWorker,
+    sink: Sink,
+) -> None:
+    """One attempt tries, then the places open; never more at once than an endpoint has (F24)."""
+    endpoint = make_endpoint(sink.url())
+    for _ in range(60):
+        make_delivery(endpoint.id)
+    sink.always(Reply(503))
+    make_worker().run(once=True)
+    with database.writing() as session:
+        session.execute(update(Delivery).values(due_at=NINE))
+    down, before = len(sink.heard), sink.connections
+    end_pause(database)
+    sink.always(Reply())
+
+    tried = make_worker(per_endpoint=1).run(once=True)
+    rest = make_worker().run(once=True)
+
+    assert tried.delivered + rest.delivered == 60
+    assert count(database, Delivery.status == DeliveryStatus.DELIVERED) == 60
+    assert len({one.headers["webhook-id"] for one in sink.heard[down:]}) == 60
+    assert sink.connections - before <= 1 + PLACES
+
+
+def test_a_half_open_endpoint_sees_one_request_at_a_time(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    make_worker: MakeWorker,
+    sink: Sink,
+    held_reply: Reply,
+) -> None:
+    """While the attempt that tries is not answered the worker polls on and sends no other."""
+    endpoint = make_endpoint(sink.url())
+    for _ in range(10):
+        make_delivery(endpoint.id)
+    with database.writing() as session:
+        now = db.now(session)
+        session.execute(
+            update(Endpoint).values(failures=9, failing_since=NINE, failed_at=now, paused_until=now)
+        )
+    sink.answer(held_reply)
+
+    with running(make_worker()):
+        sink.wait_for(1)
+        polls_on(database)
+        alone = len(sink.heard)
+        assert held_reply.after is not None
+        held_reply.after.set()
+        sink.wait_for(10)
+
+    assert alone == 1
+
+
+def test_a_storm_of_retries_does_not_starve_fresh_events(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    make_worker: MakeWorker,
+    sink: Sink,
+    held_reply: Reply,
+) -> None:
+    """While retries wait at every place they may take, first attempts get through (F25)."""
+    stormy = [make_endpoint(sink.url(f"/stormy/{number}")) for number in range(3)]
+    for endpoint in stormy:
+        for _ in range(20):
+            make_delivery(endpoint.id, lane=Lane.AGAIN, attempts=2, due_at=NINE - MINUTE)
+        sink.always(held_reply, endpoint.url.removeprefix(sink.url("")))
+    fresh = make_endpoint(sink.url("/fresh"))
+
+    with running(make_worker()):
+        sink.wait_for(6)  # of eight places two are reserved
+        for number in range(1, 11):
+            make_delivery(fresh.id)
+            sink.wait_for(number, "/fresh")
+        waiting = sum(one.path != "/fresh" for one in sink.heard)
+        assert held_reply.after is not None
+        held_reply.after.set()
+
+    assert waiting == 6
+
+
+def test_a_dead_endpoint_rests_while_another_flows(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    make_worker: MakeWorker,
+    sink: Sink,
+) -> None:
+    """One endpoint that refuses all is paused; all of the other's is delivered at once (F25)."""
+    dead, healthy = make_endpoint(sink.url("/dead")), make_endpoint(sink.url("/healthy"))
+    for _ in range(30):
+        make_delivery(dead.id, due_at=NINE - MINUTE)
+        make_delivery(healthy.id)
+    sink.always(Reply(500), "/dead")
+
+    tally = make_worker().run(once=True)
+
+    assert tally.delivered == 30
+    assert tally.to_retry <= PAUSED_AFTER + PLACES
+
+
+def test_a_single_run_ends_when_its_rate_allows_no_more_only_once_all_is_sent(
+    make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, make_worker: MakeWorker, sink: Sink
+) -> None:
+    """With `once` a rate slows the worker down, and leaves nothing behind (F24)."""
+    endpoint = make_endpoint(sink.url())
+    for _ in range(30):
+        make_delivery(endpoint.id)
+
+    tally = make_worker(per_endpoint_rate=20.0).run(once=True)
+
+    assert tally == Tally(delivered=30)
