@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 from flask import Flask
 from sqlalchemy import create_engine, func, make_url, select, text
@@ -61,6 +62,8 @@ def logging_as_it_was() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 def notifier_settings(url: str, **overrides: Any) -> notifier_config.Settings:
@@ -178,7 +181,7 @@ def deletion_door(
         courses.add_course(session, COURSE, "Algorithms", now=now)
         vault = Vault(settings.encryption_keys)
         endpoints.register(
-            session, "https://elms.example/webhooks", guard=LOOPBACK, vault=vault, now=now
+            session, "https://elms.example/webhooks", vault=vault, guard=LOOPBACK, now=now
         )
     database.dispose()
 
@@ -419,8 +422,8 @@ def _furnish_notifier(url: str) -> None:
     settings, now = notifier_settings(url), datetime.now(UTC)
     database, vault = open_notifier(settings), Vault(settings.encryption_keys)
     with database.writing() as session:
-        endpoints.register(session, "https://elms.example/1", guard=LOOPBACK, vault=vault, now=now)
-        endpoints.register(session, "https://elms.example/2", guard=LOOPBACK, vault=vault, now=now)
+        endpoints.register(session, "https://elms.example/1", vault=vault, guard=LOOPBACK, now=now)
+        endpoints.register(session, "https://elms.example/2", vault=vault, guard=LOOPBACK, now=now)
         endpoints.disable(session, 2, "gone", now=now)
         for course_id in (COURSE, "CS100"):
             courses.add_course(session, course_id, "Algorithms", now=now)

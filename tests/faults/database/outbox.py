@@ -72,9 +72,8 @@ class Outbox:
         outbox.subscribe()
         database = Database(self.url)
         with database.writing() as session:
-            endpoints.register(
-                session, url, guard=LOOPBACK, vault=self.vault, now=datetime.now(UTC)
-            )
+            now = datetime.now(UTC)
+            endpoints.register(session, url, vault=self.vault, guard=LOOPBACK, now=now)
         database.dispose()
 
 
