@@ -137,7 +137,7 @@ class Torture:
         self._insist(lambda: self.both.run("notifier", *words))
 
     def _insist(self, command: Callable[[], object]) -> None:
-        """Give a command, and again if it was refused because someone stopped holds the database."""
+        """Give a command, and again if it was refused while someone stopped held the database."""
         try:
             command()
         except CommandError as error:
