@@ -69,22 +69,20 @@ def settle(
 ) -> list[Settlement]:
     """Write down attempts and what follows from them, each by the holder of its lease only.
 
-    One whose lease went to another is fenced: its success still counts, its failure does not.
-    Returns the fenced ones.
+    One whose lease went to another, or whose schedule has begun anew, is fenced: its success
+    still counts, its failure does not. Returns the fenced ones.
     """
     standing = _standing(session, [one.claimed.delivery_id for one in settlements])
     delivered = {one.id for one in standing.values() if one.status == DeliveryStatus.DELIVERED}
     changes: dict[int, dict[str, Any]] = {}
-    fenced = [
-        one
-        for one in settlements
-        if standing[one.claimed.delivery_id].lease_token != one.claimed.lease_token
-    ]
+    fenced = [one for one in settlements if _is_fenced(one, standing[one.claimed.delivery_id])]
     for one in settlements:
         row = standing[one.claimed.delivery_id]
         success = isinstance(one.outcome, Delivered)
         if row.id not in delivered and (success or one not in fenced):
             changes[row.id] = {"id": row.id, **_next_step(one.outcome, row.status, now)}
+        elif row.lease_token == one.claimed.lease_token:
+            changes.setdefault(row.id, {"id": row.id, **_NO_LEASE})
         if success:
             delivered.add(row.id)
     db.insert_all(session, Attempt, [_attempt(one, fenced=one in fenced) for one in settlements])
@@ -116,7 +114,11 @@ def hold(session: Session, endpoint_id: int) -> None:
 
 
 def release(session: Session, endpoint_id: int, *, now: datetime) -> int:
-    """Make due what was held for an endpoint, each on a fresh schedule; return how many."""
+    """Make due what was held for an endpoint, each on a fresh schedule; return how many.
+
+    An attempt under way keeps its lease, so that nobody sends beside it, but belongs to the
+    schedule before.
+    """
     released = session.execute(
         update(Delivery)
         .where(Delivery.id.in_(_locked(endpoint_id, DeliveryStatus.HELD)))
@@ -156,7 +158,7 @@ def _locked(endpoint_id: int, status: DeliveryStatus) -> Select[tuple[int]]:
 
 def _standing(session: Session, ids: Sequence[int]) -> dict[int, Any]:
     rows = session.execute(
-        select(Delivery.id, Delivery.status, Delivery.lease_token)
+        select(Delivery.id, Delivery.status, Delivery.lease_token, Delivery.attempts)
         .where(Delivery.id.in_(ids))
         .order_by(Delivery.id)
         .with_for_update()
@@ -164,8 +166,15 @@ def _standing(session: Session, ids: Sequence[int]) -> dict[int, Any]:
     return {row.id: row for row in rows}
 
 
+def _is_fenced(one: Settlement, row: Any) -> bool:
+    return (row.lease_token, row.attempts) != (one.claimed.lease_token, one.claimed.attempts)
+
+
+_NO_LEASE: dict[str, Any] = {"lease_token": None, "leased_until": None}
+
+
 def _next_step(outcome: Outcome, status: str, now: datetime) -> dict[str, Any]:
-    step: dict[str, Any] = {"lease_token": None, "leased_until": None}
+    step = _NO_LEASE
     match outcome:
         case Delivered():
             return step | {"status": DeliveryStatus.DELIVERED, "settled_at": now, "reason": None}

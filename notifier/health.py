@@ -74,7 +74,8 @@ def read(
     )
     if only is not None:
         query = query.where(Endpoint.id.in_(only))
-    rows = session.execute(query.with_for_update() if lock else query)
+    # KEY SHARE: a delivery that another transaction writes for the endpoint need not wait for it.
+    rows = session.execute(query.with_for_update(key_share=True) if lock else query)
     return {endpoint_id: Health(*columns) for endpoint_id, *columns in rows}
 
 
@@ -108,11 +109,12 @@ def write(session: Session, changed: Mapping[int, Health]) -> None:
 
 def lift(session: Session, *, now: datetime, only: Collection[int] | None = None) -> None:
     """End the pauses of all endpoints or of some, so that each of these is tried at once."""
-    every = read(session, only=only)
-    paused = [one for one, health in every.items() if health.is_paused(now)]
-    if paused:
-        locked = read(session, only=paused, lock=True)
-        write(session, {one: replace(health, paused_until=now) for one, health in locked.items()})
+    if not any(health.is_paused(now) for health in read(session, only=only).values()):
+        return
+    # All of them, though only some change: who locks some first and others later may deadlock.
+    locked = read(session, only=only, lock=True)
+    paused = {one: health for one, health in locked.items() if health.is_paused(now)}
+    write(session, {one: replace(health, paused_until=now) for one, health in paused.items()})
 
 
 def _ailing(health: Health, asked: timedelta, now: datetime) -> Health:

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from foundation import database as db
 from foundation.terminal import EXIT_DATABASE
 from notifier import courses, outbox
-from notifier.leases import WORKER_LOST
+from notifier.failures import FailureKind
 from notifier.models import Attempt, Delivery
 from tests.faults import invariants, schedule
 from tests.faults.failpoints import Action, Point
@@ -19,6 +19,8 @@ from tests.faults.ledger import Ledger
 from tests.faults.processes import LateError, Process, wait_until
 from tests.faults.schedule import Cycle, Part
 from tests.faults.site import PATHS, PLAIN, CommandError, Site
+
+WORKER_LOST = FailureKind.WORKER_LOST
 
 CHECK_EVERY = 50
 _HIT_WITHIN = 15.0

@@ -281,6 +281,39 @@ def test_held_delivery_is_settled_by_its_attempt(
     assert stand(delivery_of(delivery_id)) == (status, 1, False)
 
 
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        pytest.param(RetryAt(NINE + 24 * 60 * MINUTE), id="a retry in a day"),
+        pytest.param(Dead("10 attempts failed, the last with status 503"), id="dead"),
+        pytest.param(Disable("gone"), id="gone"),
+    ],
+)
+def test_attempt_from_before_a_release_is_fenced(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    claim: Claim,
+    settle: Callable[..., None],
+    delivery_of: DeliveryOf,
+    attempts_of: AttemptsOf,
+    outcome: Outcome,
+) -> None:
+    """A failure of the schedule before ends its lease, and nothing of the fresh one (F6, F12)."""
+    endpoint = make_endpoint()
+    delivery_id = make_delivery(endpoint.id, attempts=MAX_ATTEMPTS - 1)
+    (claimed,) = claim()
+    with database.writing() as session:
+        deliveries.hold(session, endpoint.id)
+        deliveries.release(session, endpoint.id, now=NINE)
+
+    settle((claimed, outcome))
+
+    row = delivery_of(delivery_id)
+    assert (stand(row), row.due_at) == (("pending", 0, False), NINE)
+    assert [one.decided for one in attempts_of(delivery_id)] == ["too late"]
+
+
 def test_hold_and_release_touch_one_endpoint(
     database: Database,
     make_endpoint: MakeEndpoint,

@@ -158,7 +158,8 @@ def webhook_door(
     )
 
 
-def _admin(method: str, path: str, document: Any = None) -> Callable[[Flask], TestResponse]:
+def admin(method: str, path: str, document: Any = None) -> Callable[[Flask], TestResponse]:
+    """Return what asks the admin API of an app with the admin key."""
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
     return lambda app: app.test_client().open(
         f"/api/v1/admin{path}", method=method, json=document, headers=headers
@@ -190,7 +191,7 @@ def deletion_door(
         NOTIFIER,
         url,
         lambda at, **more: make_app(notifier_app.create_app(notifier_settings(at, **more))),
-        _admin("DELETE", f"/courses/{COURSE}"),
+        admin("DELETE", f"/courses/{COURSE}"),
         facts,
         frozenset({200, 410}),
     )
@@ -209,7 +210,7 @@ def regeneration_door(deletion_door: Door) -> Door:
             session.scalar(select(func.count()).select_from(Delivery)) == version - 1 > 0,
         }
 
-    knock = _admin("POST", f"/courses/{COURSE}/token")
+    knock = admin("POST", f"/courses/{COURSE}/token")
     return replace(deletion_door, knock=knock, facts=facts, taken=frozenset({201}))
 
 
@@ -232,7 +233,7 @@ def loading_door(deletion_door: Door) -> Door:
             session.scalar(select(func.count()).select_from(Grade)) == 2,
         }
 
-    knock = _admin("PUT", f"/courses/{COURSE}/grades", {"scores": scores})
+    knock = admin("PUT", f"/courses/{COURSE}/grades", {"scores": scores})
     return replace(deletion_door, knock=knock, facts=facts, taken=frozenset({200}))
 
 

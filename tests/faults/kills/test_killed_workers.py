@@ -6,12 +6,14 @@ import threading
 import pytest
 from sqlalchemy import select
 
-from notifier.leases import WORKER_LOST
+from notifier.failures import FailureKind
 from notifier.models import Attempt, Delivery, Event
 from receiver.models import Entry, Taken
 from tests.faults.failpoints import Action, Fault, Point
 from tests.faults.processes import Process, wait_until
 from tests.faults.site import DOOR, PLAIN, Site
+
+WORKER_LOST = FailureKind.WORKER_LOST
 
 PATIENT = {"NOTIFIER_ATTEMPT_DEADLINE": "20", "NOTIFIER_LEASE": "60"}
 """Times of a worker that outlast whatever a test does meanwhile."""
@@ -114,7 +116,11 @@ def test_late_failure_of_a_stopped_worker_is_fenced(both: Site) -> None:
 
     (delivery,) = deliveries_of(both)
     assert (delivery.status, delivery.lease_token) == ("delivered", None)
-    assert attempts_of(both) == [("retry", WORKER_LOST), ("delivered", 200), ("too late", 500)]
+    assert attempts_of(both) == [
+        ("retry", WORKER_LOST),
+        ("delivered", 200),
+        ("too late", 500),
+    ]
     assert both.stop(late) == 0
 
 
@@ -134,7 +140,11 @@ def test_late_success_of_a_stopped_worker_counts(both: Site) -> None:
 
     assert before == ["pending"]
     assert len(both.observer.on(PLAIN)) == 2
-    assert attempts_of(both) == [("retry", WORKER_LOST), ("retry", 500), ("delivered", 200)]
+    assert attempts_of(both) == [
+        ("retry", WORKER_LOST),
+        ("retry", 500),
+        ("delivered", 200),
+    ]
     assert [both.stop(late), both.stop(live)] == [0, 0]
 
 

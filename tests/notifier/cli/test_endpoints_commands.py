@@ -64,10 +64,12 @@ def test_no_endpoints_is_a_sentence(notifier: Notifier) -> None:
     ("url", "sentence"),
     [
         pytest.param("ftp://x", "'ftp://x' is not an http or https URL with a host", id="scheme"),
-        pytest.param("https://u:planted@x/", "the URL holds user info", id="password"),
-        pytest.param("https://x:0/", "is not an http or https URL", id="port zero"),
-        pytest.param("https://x/\udce9", "holds a space, a backslash or a control", id="Latin-1"),
-        pytest.param(f"https://x/{'y' * 2000}", "longer than 2000 characters", id="too long"),
+        pytest.param("https://u:planted@x.example/", "the URL holds user info", id="password"),
+        pytest.param("https://x.example:0/", "is not an http or https URL", id="port zero"),
+        pytest.param("https://x.example/\udce9", "holds a space or a control", id="Latin-1"),
+        pytest.param(
+            f"https://x.example/{'y' * 2000}", "longer than 2000 characters", id="too long"
+        ),
     ],
 )
 def test_a_url_that_is_no_endpoint_is_refused(
@@ -80,7 +82,7 @@ def test_a_url_that_is_no_endpoint_is_refused(
 
     assert result.exit_code == 1
     assert sentence in result.stderr
-    assert " next: Give an http or https URL with a host" in result.stderr
+    assert " next: Give an https URL with a host" in result.stderr
     assert "planted" not in result.stderr
     assert before == rows()
 
@@ -251,19 +253,24 @@ def test_a_ping_that_is_refused_exits_1(
 def test_a_ping_that_nobody_hears_exits_1(notifier: Notifier, told: Told) -> None:
     """Where nobody listens, the sentence and the JSON say so."""
     with closing(socket.create_server(("127.0.0.1", 0))) as closed:
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+        where = f"127.0.0.1:{closed.getsockname()[1]}"
+    url = f"http://{where}/"
     told("endpoints", "add", url)
 
     result = notifier("endpoints", "ping", 1)
     as_json = notifier("endpoints", "ping", 1, "--json")
 
     assert (result.exit_code, as_json.exit_code) == (1, 1)
-    assert result.stdout == f"failed: {url}: refused: nobody listens there\n"
+    step = "Check that the receiver runs and listens on this port."
+    assert result.stdout == (
+        f"failed: {url}: refused: {where}: nobody listens there\n  next: {step}\n"
+    )
     assert json_text.load(as_json.stdout_bytes) == {
         "url": url,
         "taken": False,
         "kind": "refused",
-        "detail": "nobody listens there",
+        "detail": f"{where}: nobody listens there",
+        "next_step": step,
     }
 
 

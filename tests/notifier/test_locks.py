@@ -1,0 +1,103 @@
+"""Who locks endpoints waits for no one in a ring: PostgreSQL's many writers."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from foundation.database import Database
+from notifier import deliveries, endpoints, health, replays
+from notifier.db import SOURCE
+from notifier.health import Health
+from notifier.models import Delivery, Endpoint
+from tests.notifier.conftest import NINE, SITE, MakeDelivery, MakeEndpoint
+
+HOUR = timedelta(hours=1)
+ILL = Health(5, NINE - HOUR, NINE, NINE + HOUR)
+
+pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"])  # SQLite has one writer
+
+
+@pytest.fixture
+def impatient(database_url: str, database: Database) -> Iterator[Database]:
+    """The same database, opened by who waits for a lock a second only."""
+    opened = Database(database_url, timeout=1.0, info={SOURCE: SITE})
+    yield opened
+    opened.dispose()
+
+
+def wait_for_a_waiter(database: Database) -> None:
+    """Return once somebody waits for a lock in the database; fail after ten seconds."""
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    tick = threading.Event()
+    for _ in range(500):
+        with database.reading() as session:
+            if session.execute(query).scalar_one():
+                return
+        tick.wait(0.02)
+    pytest.fail("nobody came to wait for a lock in ten seconds")
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        pytest.param(lambda session, one: health.read(session, lock=True), id="a turn"),
+        pytest.param(lambda session, one: endpoints.disable(session, one, "", now=NINE), id="off"),
+        pytest.param(lambda session, one: endpoints.enable(session, one, now=NINE), id="on"),
+    ],
+)
+def test_delivery_is_written_for_an_endpoint_that_another_holds(
+    database: Database,
+    impatient: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    lock: Callable[..., object],
+) -> None:
+    """An event about deliveries, written under other locks, waits for no lock of an endpoint."""
+    endpoint = make_endpoint()
+    other = make_endpoint()
+    delivery_id = make_delivery(other.id)
+
+    with database.writing() as holding, impatient.writing() as writing:
+        lock(holding, endpoint.id)
+        event_id = writing.get_one(Delivery, delivery_id).event_id
+        deliveries.create(writing, [event_id], [writing.get_one(Endpoint, endpoint.id)], now=NINE)
+
+    with database.reading() as session:
+        assert session.query(Delivery).filter_by(endpoint_id=endpoint.id).count() == 1
+
+
+def test_replay_locks_endpoints_in_their_order(
+    database: Database,
+    impatient: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    delivery_of: Callable[[int], Delivery],
+) -> None:
+    """A replay that waits for one endpoint holds no later one that a worker's turn may want."""
+    first, second = make_endpoint(), make_endpoint()
+    delivery_id = make_delivery(second.id)
+    with database.writing() as session:
+        health.write(session, {second.id: ILL})
+
+    def replay() -> None:
+        with database.writing() as session:
+            replays.replay(session, [delivery_id], by="ada", now=NINE)
+
+    replaying = threading.Thread(target=replay)
+    with impatient.writing() as session:
+        health.read(session, only=[first.id], lock=True)
+        replaying.start()
+        wait_for_a_waiter(database)
+        locked = health.read(session, only=[second.id], lock=True)
+    replaying.join(10)
+
+    assert locked == {second.id: ILL}
+    assert not replaying.is_alive()
+    with database.reading() as session:
+        assert health.read(session)[second.id].paused_until == NINE
