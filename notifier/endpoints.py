@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from contract.events import EVENT_TYPES
 from contract.signature import Secret
+from foundation import database as db
 from foundation.addresses import Guard
 from foundation.vault import Vault
 from notifier import deliveries, signals, urls
@@ -33,13 +34,15 @@ def register(
     Raises EndpointUrlError or EndpointExistsError.
     """
     urls.check(url, guard)
-    if session.scalar(select(Endpoint.id).where(Endpoint.url == url)) is not None:
-        raise EndpointExistsError(f"{url} is registered already")
-    endpoint = Endpoint(
-        url=url, event_types=list(event_types) if event_types else None, created_at=now
+    wanted = list(event_types) if event_types else None
+    endpoint: Endpoint | None = session.scalar(
+        db.insert(session, Endpoint)
+        .values(url=url, event_types=wanted, created_at=now)
+        .on_conflict_do_nothing(index_elements=["url"])
+        .returning(Endpoint)
     )
-    session.add(endpoint)
-    session.flush()
+    if endpoint is None:
+        raise EndpointExistsError(f"{url} is registered already")
     return endpoint, _add_secret(session, endpoint, vault=vault, now=now)
 
 

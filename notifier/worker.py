@@ -118,7 +118,7 @@ class Worker:
     def _turn_or_back_off(self, pool: ThreadPoolExecutor, *, once: bool) -> int:
         try:
             started = self._turn(pool)
-        except db.UNAVAILABLE as error:
+        except db.UNUSABLE as error:
             if once:
                 raise
             self._back_off = min(max(self._back_off * 2, _FIRST_BACK_OFF), _LONGEST_BACK_OFF)

@@ -15,6 +15,10 @@ from receiver.db import Base
 _NEVER_REUSED = {"sqlite_autoincrement": True}
 
 
+API = "api"
+"""The kind of a source that speaks our own grades API."""
+
+
 class Source(Base):
     """An eAssessment site: its name in every event, where to ask it, and of what kind it is."""
 
@@ -24,7 +28,7 @@ class Source(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
     url: Mapped[str] = mapped_column(String(2000))
-    kind: Mapped[str] = mapped_column(String(20), default="api")
+    kind: Mapped[str] = mapped_column(String(20), default=API)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     secrets: Mapped[list["SourceSecret"]] = relationship(
         order_by="SourceSecret.id", back_populates="source"

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from contract.events import SourceName
 from contract.signature import Secret
+from foundation import database as db
 from foundation.vault import Vault
 from receiver.errors import (
     SecretExistsError,
@@ -19,7 +20,7 @@ from receiver.errors import (
     SourceUnclearError,
     SourceUnknownError,
 )
-from receiver.models import Source, SourceSecret
+from receiver.models import API, Source, SourceSecret
 
 _NAME: TypeAdapter[str] = TypeAdapter(SourceName)
 _MAX_URL = 2000
@@ -39,11 +40,14 @@ def add(session: Session, name: str, url: str, *, now: datetime) -> Source:
     if not _is_name(name):
         raise SourceInvalidError(f"{name!r} cannot be a source's name")
     _check_url(url)
-    if _find(session, name) is not None:
+    source: Source | None = session.scalar(
+        db.insert(session, Source)
+        .values(name=name, url=url.rstrip("/"), kind=API, created_at=now)
+        .on_conflict_do_nothing(index_elements=["name"])
+        .returning(Source)
+    )
+    if source is None:
         raise SourceExistsError(f"the source {name} exists already")
-    source = Source(name=name, url=url.rstrip("/"), created_at=now)
-    session.add(source)
-    session.flush()
     return source
 
 

@@ -1,6 +1,8 @@
 """Endpoints: which URLs, which secrets, and what disabling and enabling do to deliveries."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -16,7 +18,7 @@ from notifier import endpoints
 from notifier.deliveries import Claimed
 from notifier.errors import EndpointExistsError, EndpointUnknownError, EndpointUrlError
 from notifier.models import Delivery, DeliveryStatus, Endpoint, EndpointSecret
-from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
+from tests.notifier.conftest import LOOPBACK, NINE, MakeDelivery, MakeEndpoint
 
 TEN = NINE + timedelta(hours=1)
 HOUR = timedelta(hours=1)
@@ -314,3 +316,24 @@ def test_reseal_without_the_old_key_changes_nothing(
     with database.reading() as session:
         row = session.scalars(select(EndpointSecret)).one()
     assert vault.open(row.sealed) == made.secret.reveal()
+
+
+def test_a_url_registered_twice_at_once_is_registered_once(
+    database: Database, vault: Vault
+) -> None:
+    """Of those who register one URL at the same moment one is told its secret."""
+    start, url = threading.Barrier(4), "https://elms.example/webhooks"
+
+    def register(_: int) -> bool:
+        start.wait()
+        try:
+            with database.writing() as session:
+                endpoints.register(session, url, guard=LOOPBACK, vault=vault, now=NINE)
+        except EndpointExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        registered = list(pool.map(register, range(4)))
+
+    assert sorted(registered) == [False, False, False, True]

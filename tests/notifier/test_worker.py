@@ -14,7 +14,7 @@ import pytest
 import structlog
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import OperationalError
 from standardwebhooks.webhooks import Webhook
 
@@ -665,3 +665,27 @@ def test_locked_database_ends_a_single_run(
 def test_single_run_of_nothing_ends(make_worker: MakeWorker) -> None:
     """With `once` and nothing due the run ends at once, with an empty tally."""
     assert make_worker().run(once=True) == Tally()
+
+
+def test_missing_table_is_waited_for(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    make_worker: MakeWorker,
+    sink: Sink,
+    logged: pytest.LogCaptureFixture,
+) -> None:
+    """A table that somebody took away is trouble of the database, and ends no worker (F28)."""
+    make_delivery(make_endpoint(sink.url()).id)
+    with database.writing() as session:
+        session.execute(text("ALTER TABLE deliveries RENAME TO elsewhere"))
+
+    with running(make_worker()):
+        try:
+            wait_until(lambda: bool(lines(logged, "database unavailable, worker backs off")))
+        finally:
+            with database.writing() as session:
+                session.execute(text("ALTER TABLE elsewhere RENAME TO deliveries"))
+        sink.wait_for(1)
+
+    assert len(sink.heard) == 1

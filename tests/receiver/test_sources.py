@@ -1,7 +1,9 @@
 """The eAssessment sites and the secrets of their webhooks."""
 
+import threading
 from collections.abc import Callable
-from datetime import datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from pydantic import SecretStr
@@ -152,3 +154,22 @@ def test_secrets_come_and_go(
 
     with database.reading() as session:
         assert sources.find_door(session, "one", vault=vault).secrets == ()
+
+
+def test_a_name_added_twice_at_once_is_added_once(database: Database) -> None:
+    """Of those who add one name at the same moment one is served, and the others are told."""
+    start = threading.Barrier(4)
+
+    def add(_: int) -> bool:
+        start.wait()
+        try:
+            with database.writing() as session:
+                sources.add(session, "site", "https://e.example", now=datetime.now(UTC))
+        except SourceExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        added = list(pool.map(add, range(4)))
+
+    assert sorted(added) == [False, False, False, True]
