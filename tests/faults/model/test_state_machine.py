@@ -17,7 +17,7 @@ from tests.faults.model.world import SITE
 
 # Derived from the code alone, so that every run tries the same; a failure prints its steps.
 SHORT = settings(
-    derandomize=True, max_examples=20, stateful_step_count=40, deadline=None, database=None
+    derandomize=True, max_examples=30, stateful_step_count=50, deadline=None, database=None
 )
 LONG = settings(max_examples=500, stateful_step_count=100, deadline=None, database=None)
 
@@ -42,6 +42,7 @@ def test_both_sides_stand_where_the_model_stands(notifier: Database, receiver: D
     run_state_machine_as_test(lambda: Machine(notifier, receiver), settings=SHORT)
 
 
+# Beyond the time-out of a test stands what Hypothesis needs to make a failure small.
 @pytest.mark.torture
 @pytest.mark.timeout(3600)
 def test_both_sides_stand_there_for_long(notifier: Database, receiver: Database) -> None:
