@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TORTURE_CYCLES ?= 5000
 
-.PHONY: help demo test lint types imports clean
+.PHONY: help demo test torture lint types imports clean
 
 help:
 	@echo "make demo     both services as real processes, and the whole story in under a minute"
 	@echo "make test     every test; those that need PostgreSQL run if TEST_POSTGRES_URL names one"
+	@echo "make torture  thousands of cycles of kill -9 and restart (TORTURE_CYCLES, TORTURE_SEED)"
 	@echo "make lint     ruff: style and faults"
 	@echo "make types    mypy, strict"
 	@echo "make imports  import-linter: which room may know which"
@@ -26,6 +28,14 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/pytest $(ARGS)
+
+# On SQLite, and on PostgreSQL too if TEST_POSTGRES_URL names a server.
+torture: $(READY)
+	@$(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TORTURE_SEED:%=--seed %)
+ifdef TEST_POSTGRES_URL
+	@$(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TORTURE_SEED:%=--seed %) \
+		--database-url "$(TEST_POSTGRES_URL)"
+endif
 
 lint: $(READY)
 	@$(BIN)/ruff check .

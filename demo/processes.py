@@ -127,6 +127,7 @@ def _environment(notifier_port: int, receiver_port: int) -> dict[str, str]:
         "NOTIFIER_ENCRYPTION_KEYS": _key(),
         "NOTIFIER_ADMIN_KEY": secrets.token_hex(32),
         "NOTIFIER_PORT": str(notifier_port),
+        "NOTIFIER_ALLOW_LOOPBACK": "true",
         "RECEIVER_ENCRYPTION_KEYS": _key(),
         "RECEIVER_PORT": str(receiver_port),
         "PYTHONUNBUFFERED": "1",

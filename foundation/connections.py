@@ -35,6 +35,7 @@ PATIENCE_SECONDS = 10.0
 SLOWEST_BYTES_PER_SECOND = 64 * 1024
 """How fast what is longer must come or go on the whole: 16 MB of grades have four minutes."""
 _LINGER_SECONDS = 2.0
+_REST_SECONDS = 0.5
 _READ_BYTES = 64 * 1024
 
 _log = logs.get(__name__)
@@ -239,8 +240,8 @@ class Connections(ThreadWorker):
         return super().handle(conn)
 
     def _keepalive_after(self, conn: _Connection, keepalive: bool) -> bool:
-        # What is left of a body that nobody wanted is passed over if it is there, and not awaited.
-        conn.sock.allow(0)
+        # A body that nobody wanted is on its way, as a rule: the connection goes on behind it.
+        conn.sock.allow(_REST_SECONDS)
         try:
             return bool(super()._keepalive_after(conn, keepalive))  # type: ignore[misc]  # as above
         except Exception:  # noqa: BLE001 - whatever is wrong with the rest, the answer has been given

@@ -1,25 +1,17 @@
 """One database: how it is reached, and what its columns may hold."""
 
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import psycopg
-from psycopg.abc import PQGen
 from sqlalchemy import (
     DateTime,
     Dialect,
-    Engine,
-    ExceptionContext,
     String,
     TypeDecorator,
-    create_engine,
     event,
-    make_url,
     text,
 )
 from sqlalchemy import (
@@ -28,7 +20,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     DBAPIError,
-    DisconnectionError,
     InterfaceError,
     InternalError,
     OperationalError,
@@ -36,6 +27,8 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
+
+from foundation import engines
 
 UNAVAILABLE = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
 """What SQLAlchemy raises while a database is away, busy, full, read-only or shutting down."""
@@ -45,8 +38,6 @@ UNUSABLE = (*UNAVAILABLE, ProgrammingError)
 
 ANSWER_SECONDS = 30.0
 """How long a server may take over a statement, beyond the wait for a busy one."""
-
-_Value = TypeVar("_Value")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -107,10 +98,10 @@ class Database:
         pool_size: int = 10,
         info: Mapping[str, Any] | None = None,
     ) -> None:
-        self.engine = _engine(url, timeout, pool_size)
         self._patience: float | None = timeout + answer
-        if not self.is_sqlite:
-            event.listen(self.engine, "do_connect", self._connect)
+        self.engine = engines.new_engine(
+            url, timeout=timeout, pool_size=pool_size, patience=lambda: self._patience
+        )
         self._info = dict(info or {})
         self._writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
         self.statements = 0
@@ -150,109 +141,9 @@ class Database:
         """Close every connection."""
         self.engine.dispose()
 
-    def _connect(self, _dialect: object, _record: object, _: object, options: Any) -> Any:
-        connection = _Impatient.connect(**options)
-        connection.patience = lambda: self._patience
-        return connection
-
     def _count(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
         if not statement.startswith("BEGIN"):  # PostgreSQL's driver sends its own unseen
             self.statements += 1
-
-
-class _Impatient(psycopg.Connection[Any]):
-    """A connection that is given up when the server does not answer in time.
-
-    Without it a server that hangs, or a network that swallows all, holds a thread for good.
-    """
-
-    patience: Callable[[], float | None] = staticmethod(lambda: None)
-
-    def wait(self, gen: PQGen[_Value], *_: Any, **__: Any) -> _Value:
-        """Return what the server answers; raise OperationalError if it takes too long."""
-        patience = self.patience()
-        try:
-            return super().wait(gen, timeout=patience)
-        except psycopg.OperationalError:
-            if self.pgconn.transaction_status != psycopg.pq.TransactionStatus.ACTIVE:
-                raise
-            self.pgconn.finish()
-            raise psycopg.OperationalError(
-                f"the server did not answer within {patience:g} seconds"
-            ) from None
-
-
-def _engine(url: str, timeout: float, pool_size: int) -> Engine:
-    if url.startswith("sqlite"):
-        engine = create_engine(url, hide_parameters=True, pool_size=pool_size, pool_timeout=timeout)
-        path = Path(str(make_url(url).database))
-        event.listen(engine, "connect", lambda raw, _: _prepare_sqlite(raw, timeout))
-        event.listen(engine, "connect", lambda _, record: _remember_file(path, record))
-        event.listen(engine, "checkout", lambda _, record, __: _check_file(path, record))
-        event.listen(engine, "begin", _begin_sqlite)
-        event.listen(engine, "handle_error", _damage_is_unavailable, retval=True)
-        return engine
-    milliseconds = int(timeout * 1000)
-    return create_engine(
-        url,
-        hide_parameters=True,
-        pool_size=pool_size,
-        pool_timeout=timeout,
-        pool_pre_ping=True,
-        connect_args={
-            "connect_timeout": max(1, int(timeout)),
-            "options": f"-c lock_timeout={milliseconds} -c timezone=UTC "
-            f"-c idle_in_transaction_session_timeout=60000",
-        },
-    )
-
-
-def _prepare_sqlite(raw: Any, timeout: float) -> None:
-    # The driver's own transaction handling starts none before a SELECT; "begin" below does it all.
-    raw.isolation_level = None
-    cursor = raw.cursor()
-    for pragma in (
-        f"busy_timeout={int(timeout * 1000)}",
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _remember_file(path: Path, record: Any) -> None:
-    record.info["file"] = _identity(path)
-
-
-def _check_file(path: Path, record: Any) -> None:
-    """Give up a connection whose file is no longer the one of that name.
-
-    A connection goes on with a file that was moved away or replaced, and what is committed into
-    that is lost.
-    """
-    if record.info["file"] != _identity(path):
-        raise DisconnectionError("the file was replaced")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _begin_sqlite(connection: Any) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
-
-
-def _damage_is_unavailable(context: ExceptionContext) -> BaseException | None:
-    """Give what SQLite says of a file that is damaged, or no database, the name of its kind."""
-    original = context.original_exception
-    if type(original) is sqlite3.DatabaseError:
-        return OperationalError(context.statement, None, original, hide_parameters=True)
-    return None
 
 
 def now(session: Session) -> datetime:

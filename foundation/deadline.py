@@ -1,4 +1,4 @@
-"""A total time for an HTTP exchange: sockets whose every read and write ends by it."""
+"""A total time and size for an HTTP exchange: sockets whose every read and write keeps them."""
 
 import socket
 import ssl
@@ -6,36 +6,74 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
-
-import certifi
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.util.ssl_ import create_urllib3_context
-
-_exchange = threading.local()
 
 
 class DeadlineError(TimeoutError):
     """The exchange's total time is over, however lively the other side still drips."""
 
 
+class HandshakeTimeoutError(TimeoutError):
+    """The connection was accepted, and then no TLS handshake came about in time."""
+
+
+class TooMuchError(OSError):
+    """More came than an exchange may bring."""
+
+
+@dataclass
+class _Exchange:
+    ends: float
+    silence: float
+    bytes_left: int
+
+
+class _Current(threading.local):
+    exchange: _Exchange
+
+
+_current = _Current()
+
+
 @contextmanager
-def within(seconds: float, *, silence: float) -> Iterator[None]:
-    """Bound what this thread's sockets do inside: `seconds` in all, `silence` for each read."""
-    _exchange.ends = time.monotonic() + seconds
-    _exchange.silence = silence
+def within(seconds: float, *, silence: float, most_bytes: int) -> Iterator[None]:
+    """Bound what this thread's sockets do inside: `seconds` and `most_bytes` read in all.
+
+    No single wait is longer than `silence`.
+    """
+    _current.exchange = _Exchange(time.monotonic() + seconds, silence, most_bytes)
     try:
         yield
     finally:
-        del _exchange.ends, _exchange.silence
+        del _current.exchange
 
 
-def _patience() -> float:
-    left = float(getattr(_exchange, "ends", float("inf"))) - time.monotonic()
+@contextmanager
+def without_waiting() -> Iterator[None]:
+    """Read inside only what is there already, for BlockingIOError or SSLWantReadError else."""
+    exchange = _current.exchange
+    silence, exchange.silence = exchange.silence, 0.0
+    try:
+        yield
+    finally:
+        exchange.silence = silence
+
+
+def patience(longest: float = float("inf")) -> float:
+    """Return how long this thread may wait for one thing now; raise DeadlineError if no more."""
+    exchange = _current.exchange
+    left = exchange.ends - time.monotonic()
     if left <= 0:
         raise DeadlineError("the exchange's deadline has passed")
-    return min(left, float(getattr(_exchange, "silence", left)))
+    return min(left, exchange.silence, longest)
+
+
+def _count(received: int) -> int:
+    _current.exchange.bytes_left -= received
+    if _current.exchange.bytes_left < 0:
+        raise TooMuchError("more came than an answer may be")
+    return received
 
 
 class _Deadline:
@@ -45,59 +83,37 @@ class _Deadline:
     """
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        self.settimeout(_patience())  # type: ignore[attr-defined]  # of the socket mixed in
+        self.settimeout(patience())  # type: ignore[attr-defined]  # of the socket mixed in
         try:
-            return int(super().recv_into(*args, **kwargs))  # type: ignore[misc]  # as above
+            return _count(int(super().recv_into(*args, **kwargs)))  # type: ignore[misc]  # as above
         except TimeoutError:
-            _patience()  # was it the silence, or the end of all patience?
+            patience()  # was it the silence, or the end of all patience?
             raise
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
-        self.settimeout(_patience())  # type: ignore[attr-defined]  # of the socket mixed in
-        super().sendall(*args, **kwargs)  # type: ignore[misc]  # as above
+        self.settimeout(patience())  # type: ignore[attr-defined]  # of the socket mixed in
+        try:
+            super().sendall(*args, **kwargs)  # type: ignore[misc]  # as above
+        except TimeoutError:
+            patience()
+            raise
 
 
-class _PlainSocket(_Deadline, socket.socket):
-    pass
+class PlainSocket(_Deadline, socket.socket):
+    """A socket that keeps its thread's deadline."""
 
 
-class _TlsSocket(_Deadline, ssl.SSLSocket):
-    pass
+class TlsSocket(_Deadline, ssl.SSLSocket):
+    """A TLS socket that keeps its thread's deadline, its handshake too.
 
+    The handshake has the time that the socket was given to connect in.
+    """
 
-def _bounded(raw: socket.socket) -> socket.socket:
-    timeout = raw.gettimeout()
-    bounded = _PlainSocket(raw.family, raw.type, raw.proto, fileno=raw.detach())
-    bounded.settimeout(timeout)
-    return bounded
-
-
-class _PlainConnection(HTTPConnection):
-    def _new_conn(self) -> socket.socket:
-        return _bounded(super()._new_conn())
-
-
-class _TlsConnection(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _bounded(super()._new_conn())
-
-
-class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _PlainConnection
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-POOLS = {"http": _PlainPool, "https": _TlsPool}
-"""Connection pools for urllib3's `pool_classes_by_scheme`; https ones need `tls_context()`."""
-
-
-def tls_context() -> ssl.SSLContext:
-    """Return a context that verifies, and whose sockets keep the deadline too."""
-    context = create_urllib3_context()
-    context.load_default_certs()
-    context.load_verify_locations(certifi.where())
-    context.sslsocket_class = _TlsSocket
-    return context
+    def do_handshake(self, block: bool = False) -> None:
+        """Shake hands, or raise HandshakeTimeoutError."""
+        self.settimeout(patience(self.gettimeout() or float("inf")))
+        try:
+            super().do_handshake(block)
+        except TimeoutError as error:
+            patience()
+            raise HandshakeTimeoutError("no TLS handshake came about in time") from error

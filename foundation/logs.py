@@ -90,8 +90,10 @@ def configure(level: str, form: Literal["auto", "text", "json"]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("urllib3", "alembic", "sqlalchemy"):
+    for noisy in ("alembic", "sqlalchemy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It warns, with a trace, of what a receiver answers badly: that is the receiver's to choose.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 def _json(fields: Any, **options: Any) -> str:

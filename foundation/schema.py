@@ -7,10 +7,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import MetaData, inspect
+from sqlalchemy import MetaData, inspect, text
 
 from foundation.database import Database
 from foundation.errors import SchemaError
+
+# Two machines that upgrade at once would both make the tables. Any number will do that nobody else
+# in the database locks; the lock ends with the transaction.
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(1935894629)")
 
 
 class Schema:
@@ -38,10 +42,13 @@ class Schema:
 
         Raises SchemaError for a schema that is not ours, or that lacks what it should have.
         """
-        before = self.current(database)
-        self._refuse_stranger(before)
         with database.unhurried(), database.writing() as session:
-            self._config.attributes["connection"] = session.connection()
+            connection = session.connection()
+            if not database.is_sqlite:  # where a writer is alone from the beginning
+                connection.execute(_ONE_AT_A_TIME)
+            before = MigrationContext.configure(connection).get_current_revision()
+            self._refuse_stranger(before)
+            self._config.attributes["connection"] = connection
             self._config.attributes["metadata"] = self.metadata
             command.upgrade(self._config, "head")
         self.check(database)

@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from foundation import trust
 from foundation.errors import ConfigurationError
 
 _Settings = TypeVar("_Settings", bound="ServiceSettings")
@@ -49,6 +50,8 @@ DatabaseUrl = Annotated[
 EncryptionKeys = Annotated[SecretStr, NoDecode, AfterValidator(_encryption_keys)]
 """Comma-separated keys of 32 bytes in base64; the first one seals, every one opens."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+CaBundle = Annotated[str, AfterValidator(trust.check_bundle)]
+"""The path of a file of authorities in PEM, or nothing."""
 
 
 class ServiceSettings(BaseSettings):
@@ -79,6 +82,11 @@ class ServiceSettings(BaseSettings):
     )
     web_threads: Annotated[int, Field(ge=1, le=64)] = Field(
         4, description="Threads in each of those processes."
+    )
+    ca_bundle: CaBundle = Field(
+        "",
+        description="File of authorities in PEM that certificates may be signed by, "
+        "beside those that the system and certifi trust.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="The least severe log line that is written."

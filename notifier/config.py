@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from contract.events import SourceName
+from foundation.addresses import Guard, parse_guard
 from foundation.settings import DatabaseUrl, Seconds, ServiceSettings
 
 LEASE_MARGIN_SECONDS = 5.0
@@ -26,6 +27,11 @@ def _sendable(key: SecretStr) -> SecretStr:
 
 AdminKey = Annotated[SecretStr, AfterValidator(_sendable)]
 """A bearer key: what a header cannot carry, nobody could ever show."""
+
+
+def _allowed_hosts(listed: str) -> str:
+    parse_guard(listed, loopback=False)
+    return listed
 
 
 class Settings(ServiceSettings):
@@ -63,8 +69,20 @@ class Settings(ServiceSettings):
         description="Days for which an endpoint may fail, without one good answer, before it is "
         "disabled and its deliveries held.",
     )
+    allowed_hosts: Annotated[str, AfterValidator(_allowed_hosts)] = Field(
+        "",
+        description="Hosts, addresses and networks in CIDR, comma-separated, that events may be "
+        "sent to though they are not global; all else that is not is barred.",
+    )
+    allow_loopback: bool = Field(
+        False,
+        description="Let events be sent to this machine itself, over plain http too; "
+        "for development only.",
+    )
     connect_timeout: Seconds = Field(
-        5.0, description="Seconds that an attempt may take to connect."
+        5.0,
+        description="Seconds that an attempt may take to resolve its host's name, to connect, "
+        "and to shake hands, for each of them.",
     )
     attempt_deadline: Seconds = Field(
         15.0, description="Seconds that an attempt may take in all, however slowly it is answered."
@@ -77,6 +95,11 @@ class Settings(ServiceSettings):
     poll_interval: Seconds = Field(
         0.2, description="Seconds between two looks for due deliveries while there are none."
     )
+
+    @property
+    def guard(self) -> Guard:
+        """The addresses that events may be sent to."""
+        return parse_guard(self.allowed_hosts, loopback=self.allow_loopback)
 
     @model_validator(mode="after")
     def _lease_outlasts_an_attempt(self) -> "Settings":

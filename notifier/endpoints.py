@@ -3,17 +3,17 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from contract.events import EVENT_TYPES
 from contract.signature import Secret
+from foundation.addresses import Guard
 from foundation.vault import Vault
-from notifier import deliveries, signals
-from notifier.errors import EndpointExistsError, EndpointUnknownError, EndpointUrlError
-from notifier.models import MAX_URL, Endpoint, EndpointSecret
+from notifier import deliveries, signals, urls
+from notifier.errors import EndpointExistsError, EndpointUnknownError
+from notifier.models import Endpoint, EndpointSecret
 
 DEFAULT_OVERLAP = timedelta(hours=24)
 """How long a replaced secret goes on signing beside the new one."""
@@ -25,13 +25,14 @@ def register(
     event_types: Sequence[str] | None = None,
     *,
     vault: Vault,
+    guard: Guard,
     now: datetime,
 ) -> tuple[Endpoint, Secret]:
     """Register a URL for event types (None: all) and return it with its secret, shown this once.
 
     Raises EndpointUrlError or EndpointExistsError.
     """
-    _check_url(url)
+    urls.check(url, guard)
     if session.scalar(select(Endpoint.id).where(Endpoint.url == url)) is not None:
         raise EndpointExistsError(f"{url} is registered already")
     endpoint = Endpoint(
@@ -146,19 +147,3 @@ def _lock(session: Session, endpoint_id: int) -> Endpoint:
     if endpoint is None:
         raise EndpointUnknownError(f"there is no endpoint {endpoint_id}")
     return endpoint
-
-
-def _check_url(url: str) -> None:
-    if len(url) > MAX_URL:
-        raise EndpointUrlError(f"the URL is longer than {MAX_URL} characters")
-    try:
-        parts = urlsplit(url)
-        port_is_fine = parts.port is None or parts.port > 0
-    except ValueError as error:
-        raise EndpointUrlError(f"the URL cannot be read: {error}") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_fine:
-        raise EndpointUrlError(f"{url!r} is not an http or https URL with a host")
-    if parts.username is not None or parts.password is not None or parts.fragment:
-        raise EndpointUrlError("the URL holds user info or a fragment, which is never sent")
-    if not url.isprintable() or " " in url or "\\" in url:
-        raise EndpointUrlError("the URL holds a space, a backslash or a control character")

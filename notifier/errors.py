@@ -18,7 +18,8 @@ class CourseExistsError(NotifierError):
 
     next_step = (
         "Choose another course id; a deleted course's id stays taken, "
-        "so that nobody mistakes one for the other."
+        "so that nobody mistakes one for the other. If you added it just now and did not hear its "
+        "token, make a new one with `notifier courses regenerate-token`."
     )
 
 
@@ -84,7 +85,7 @@ class EndpointExistsError(NotifierError):
 class EndpointUrlError(NotifierError):
     """The URL cannot be an endpoint."""
 
-    next_step = "Give an http or https URL with a host, without user info and fragment."
+    next_step = "Give an https URL with a host, without user info and fragment."
 
 
 class EndpointDisabledError(NotifierError):

@@ -13,12 +13,10 @@ from sqlalchemy.orm import Session
 from foundation import database as db
 from notifier import deliveries
 from notifier.deliveries import Claimed
+from notifier.failures import FailureKind
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Lane
 from notifier.retry import MAX_ATTEMPTS
 from notifier.signals import DeadDelivery
-
-WORKER_LOST = "worker-lost"
-"""The failure of an attempt whose worker never came back to settle it."""
 
 _TAKEN_BACK_AT_ONCE = 500
 _PARTS_AT_ONCE = 150  # SQLite joins 500 SELECTs at the most
@@ -236,7 +234,7 @@ def _lost_attempt(row: Any) -> dict[str, Any]:
         "delivery_id": row.id,
         "started_at": row.leased_until,
         "milliseconds": 0,
-        "failure": WORKER_LOST,
+        "failure": FailureKind.WORKER_LOST,
         "detail": "the lease ran out before the attempt was settled",
         "decided": "retry" if row.attempts < MAX_ATTEMPTS else "dead",
     }

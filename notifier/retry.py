@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum
 
+from notifier.failures import FailureKind
+
 SCHEDULE = tuple(
     timedelta(seconds=seconds)
     for seconds in (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
@@ -19,7 +21,7 @@ JITTER = 0.1
 MAX_RETRY_AFTER = timedelta(hours=24)
 _HOPELESS = frozenset({400, 409, 413, 415, 422})
 _GONE = 410
-_OURS = frozenset({"internal", "secret-sealed"})
+_OURS = frozenset({FailureKind.INTERNAL, FailureKind.SECRET_SEALED})
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 

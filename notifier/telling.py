@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from foundation import logs
+from notifier import failures
 from notifier.deliveries import Settlement
-from notifier.leases import WORKER_LOST, Lost
+from notifier.failures import FailureKind
+from notifier.leases import Lost
 from notifier.retry import Dead, Delivered, Disable, RetryAt
 from notifier.turn import Turn
 
@@ -49,7 +51,10 @@ def _tell_settled(one: Settlement, tally: Tally) -> None:
             line.info("event delivered", status=one.status)
         case RetryAt(due_at):
             tally.to_retry += 1
-            line.warning("attempt failed, will be retried", due_at=due_at.isoformat(), **why)
+            step = failures.next_step(one.failure)
+            line.warning(
+                "attempt failed, will be retried", due_at=due_at.isoformat(), next_step=step, **why
+            )
         case Dead(reason):
             tally.dead += 1
             _tell_dead(line.bind(**why), one.claimed.delivery_id, reason)
@@ -66,7 +71,7 @@ def _tell_lost(one: Lost, tally: Tally) -> None:
         event_type=one.event_type,
         course_id=one.course_id,
         attempt=one.attempts,
-        failure=WORKER_LOST,
+        failure=FailureKind.WORKER_LOST.value,
     )
     if one.dead:
         tally.dead += 1
@@ -74,7 +79,7 @@ def _tell_lost(one: Lost, tally: Tally) -> None:
         return
     line.warning(
         "worker lost, its delivery is attempted again",
-        next_step="Look why the worker ended; if it was killed by hand, there is nothing to mend.",
+        next_step=failures.next_step(FailureKind.WORKER_LOST),
     )
 
 

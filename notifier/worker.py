@@ -17,6 +17,7 @@ from foundation.errors import SealError
 from foundation.vault import Vault
 from notifier import health, leases, telling, turn
 from notifier.deliveries import Claimed
+from notifier.failures import FailureKind
 from notifier.health import Health
 from notifier.leases import Places
 from notifier.pace import Pace
@@ -171,7 +172,7 @@ class Worker:
             answer = self._post(claimed, sealed, now=started_at)
         except Exception as error:  # noqa: BLE001 - one delivery's fault must not end the worker
             _log.exception("attempt failed unforeseen", delivery_id=claimed.delivery_id)
-            answer = Failure("internal", type(error).__name__)
+            answer = Failure(FailureKind.INTERNAL, type(error).__name__)
         milliseconds = round((time.perf_counter() - clock) * 1000)
         self._finished.put(Finished(claimed, started_at, milliseconds, answer))
 
@@ -181,7 +182,7 @@ class Worker:
         try:
             keys = [Secret.parse(self.vault.open(secret)) for secret in sealed]
         except SealError as error:
-            return Failure("secret-sealed", f"{error}; {error.advice}")
+            return Failure(FailureKind.SECRET_SEALED, f"{error}; {error.advice}")
         body = claimed.body.encode()
         headers = signature.sign(keys, claimed.webhook_id, body, now=now)
         return self.transport.post(claimed.url, headers, body)

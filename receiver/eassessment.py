@@ -1,6 +1,8 @@
 """The client of eAssessment's grades API: one question, one typed outcome, never an exception."""
 
 import re
+import socket
+import ssl
 from dataclasses import dataclass
 from datetime import datetime
 from http.client import HTTPException
@@ -17,9 +19,15 @@ from contract.grades import GradesAnswer
 from contract.problems import STATUS, ProblemType, type_of
 from contract.tokens import CourseToken
 from foundation import deadline, outbound
-from foundation.deadline import DeadlineError
+from foundation.deadline import DeadlineError, HandshakeTimeoutError
+from foundation.dial import ConnectTimeoutError, Dialler
+from foundation.names import LookupTimeoutError, Resolve
+from foundation.outbound import Kinds
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
+_MAX_EXCHANGE_BYTES = 2 * MAX_ANSWER_BYTES
+"""What a whole exchange may bring: heads and the frames of chunks beside the answer."""
+
 _PIECE_BYTES = 64 * 1024
 _MAX_DETAIL = 300
 _ETAG = re.compile(r'(?:W/)?"[!#-~]{0,240}"', re.ASCII)
@@ -100,10 +108,18 @@ Outcome = Grades | Unchanged | CourseGone | TokenReplaced | TokenRefused | Misco
 class Client:
     """Asks over connections that are kept; `requests` counts what was sent."""
 
-    def __init__(self, *, connect_timeout: float, read_timeout: float, total: float) -> None:
+    def __init__(
+        self,
+        *,
+        connect_timeout: float,
+        read_timeout: float,
+        total: float,
+        bundle: str = "",
+        resolve: Resolve = socket.getaddrinfo,
+    ) -> None:
         self._timeout = (min(connect_timeout, total), min(read_timeout, total))
         self._total = total
-        self._adapter = outbound.Adapter()
+        self._adapter = outbound.Adapter(Dialler(resolve=resolve), bundle=bundle)
         self.requests = 0
 
     def __enter__(self) -> Self:
@@ -116,7 +132,9 @@ class Client:
         """Return what eAssessment answers, whatever that is, within the deadline."""
         self.requests += 1
         try:
-            with deadline.within(self._total, silence=self._timeout[1]):
+            with deadline.within(
+                self._total, silence=self._timeout[1], most_bytes=_MAX_EXCHANGE_BYTES
+            ):
                 return self._exchange(question)
         except requests.exceptions.InvalidURL as error:
             return Misconfigured(outbound.words(error, _MAX_DETAIL), _CHECK_URL)
@@ -124,8 +142,6 @@ class Client:
             return Transient(self._failure(error))
 
     def _exchange(self, question: Question) -> Outcome:
-        # The adapter and not a requests.Session, which knows proxies, .netrc, cookies and redirects
-        # and reads a redirect's body whole, however large, even when told not to follow it.
         response = self._adapter.send(
             _prepared(question), stream=True, timeout=self._timeout, proxies={}
         )
@@ -136,16 +152,26 @@ class Client:
         return classify(question, response.status_code, response.headers.get("ETag"), body)
 
     def _failure(self, error: Exception) -> str:
-        causes = list(outbound.causes(error))
-        if any(isinstance(cause, DeadlineError) for cause in causes):
-            return f"no whole answer within {self._total:g} s"
-        if isinstance(error, requests.ConnectTimeout):
-            return f"the connection was not accepted within {self._timeout[0]:g} s"
-        if any(isinstance(cause, TimeoutError) for cause in causes):
-            return f"silent for {self._timeout[1]:g} s"
-        if isinstance(causes[-1], HTTPException) and not isinstance(causes[-1], OSError):
-            return "what came is not HTTP, or broke off"
-        return f"no answer: {outbound.words(causes[-1], _MAX_DETAIL)}"
+        explained, cause = outbound.explain(error, _EXPLAINED)
+        why = outbound.words(cause, _MAX_DETAIL)
+        connect, silence = self._timeout
+        return (explained or "no answer: {why}").format(
+            why=why, connect=connect, silence=silence, total=self._total
+        )
+
+
+_EXPLAINED: dict[Kinds, str] = {
+    DeadlineError: "no whole answer within {total:g} s",
+    LookupTimeoutError: "its host's name was not resolved within {connect:g} s",
+    ConnectTimeoutError: "the connection was not accepted within {connect:g} s",
+    HandshakeTimeoutError: "no TLS handshake came about within {connect:g} s",
+    TimeoutError: "silent for {silence:g} s",
+    ssl.SSLCertVerificationError: "its certificate is refused: {why}; "
+    "RECEIVER_CA_BUNDLE can name its authority",
+    ConnectionError: "no answer: {why}",
+    HTTPException: "what came is not HTTP, or broke off",
+}
+"""What went wrong, by what was raised; the first row of which something was raised counts."""
 
 
 def _body(response: requests.Response) -> bytes:

@@ -20,18 +20,25 @@ class Postgres:
 
     def __init__(self, url: str) -> None:
         self._server = make_url(url.replace("postgresql://", "postgresql+psycopg://", 1))
-        self._made: dict[str, str] = {}
+        self._made: list[str] = []
+        self._migrated: dict[str, str] = {}
 
     def database_for(self, schema: Schema) -> str:
         """Return the URL of the run's database for a service, made and migrated once."""
-        if schema.service not in self._made:
-            name = f"webhooks_test_{schema.service}_{secrets.token_hex(4)}"
-            self._run(f'CREATE DATABASE "{name}"')
-            self._made[schema.service] = name
-            database = Database(self.url_of(name))
+        if schema.service not in self._migrated:
+            url = self.bare_database(schema.service)
+            database = Database(url)
             schema.upgrade(database)
             database.dispose()
-        return self.url_of(self._made[schema.service])
+            self._migrated[schema.service] = url
+        return self._migrated[schema.service]
+
+    def bare_database(self, service: str) -> str:
+        """Return the URL of a new database that holds nothing, not even tables."""
+        name = f"webhooks_test_{service}_{secrets.token_hex(4)}"
+        self._run(f'CREATE DATABASE "{name}"')
+        self._made.append(name)
+        return self.url_of(name)
 
     def url_of(self, name: str) -> str:
         """Return the URL of a database on this server."""
@@ -39,7 +46,7 @@ class Postgres:
 
     def drop_all(self) -> None:
         """Drop every database that this run made."""
-        for name in self._made.values():
+        for name in self._made:
             self._run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def _run(self, statement: str) -> None:

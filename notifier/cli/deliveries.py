@@ -10,7 +10,7 @@ from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation import terminal
 from foundation.arguments import WORDS
 from foundation.terminal import Commands, json_option
-from notifier import replays
+from notifier import failures, replays
 from notifier.cli import scope
 from notifier.cli.arguments import MOMENT, ROW_ID
 from notifier.models import Attempt, Delivery, DeliveryStatus, Replay
@@ -116,6 +116,9 @@ def show(delivery_id: int, as_json: bool) -> None:
         ],
         empty="not attempted yet",
     )
+    step = failures.next_step(attempts[-1].failure) if attempts else None
+    if step is not None:
+        click.echo(f"next: {step}")
     if replayed:
         click.echo("\nreplays")
         terminal.print_table(
@@ -221,6 +224,7 @@ def _attempt_facts(one: Attempt) -> dict[str, Any]:
         "failure": one.failure,
         "decided": one.decided,
         "detail": one.detail,
+        "next_step": failures.next_step(one.failure),
     }
 
 

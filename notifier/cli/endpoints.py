@@ -12,7 +12,7 @@ from foundation import database as db
 from foundation import terminal
 from foundation.arguments import WORDS
 from foundation.terminal import Commands, json_option
-from notifier import endpoints, health, outbox
+from notifier import endpoints, failures, health, outbox
 from notifier.cli import scope
 from notifier.cli.arguments import DURATION, ROW_ID
 from notifier.cli.service import transport_of
@@ -42,7 +42,12 @@ def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
     here = scope.ready()
     with here.database.writing() as session:
         endpoint, secret = endpoints.register(
-            session, url, event_types, vault=here.vault, now=db.now(session)
+            session,
+            url,
+            event_types,
+            vault=here.vault,
+            guard=here.settings.guard,
+            now=db.now(session),
         )
         endpoint_id = endpoint.id
     _show_secret(endpoint_id, "is registered; its secret", secret, as_json=as_json)
@@ -165,12 +170,14 @@ def _state(row: Endpoint) -> tuple[str, datetime | None, str | None]:
 
 def _show_ping(url: str, answer: Answer | Failure, *, taken: bool, as_json: bool) -> None:
     if as_json:
-        terminal.print_json({"url": url, "taken": taken, **vars(answer)})
+        step = {"next_step": failures.next_step(answer.kind)} if isinstance(answer, Failure) else {}
+        terminal.print_json({"url": url, "taken": taken, **vars(answer), **step})
     elif isinstance(answer, Answer):
         verdict = "taken" if taken else "refused"
         click.echo(f"{verdict}: {url} answered {answer.status} {answer.said}")
     else:
         click.echo(f"failed: {url}: {answer.kind}: {answer.detail}")
+        click.echo(f"  next: {failures.next_step(answer.kind)}")
 
 
 def _show_secret(endpoint_id: int, what: str, secret: Secret, *, as_json: bool) -> None:

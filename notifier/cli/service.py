@@ -82,11 +82,13 @@ def doctor(as_json: bool) -> None:
 
 
 def transport_of(here: Services, connections: int) -> Transport:
-    """Return a transport that keeps the settings' times."""
+    """Return a transport that keeps the settings' times, and connects where they let it."""
     return Transport(
         connect_timeout=here.settings.connect_timeout,
         deadline=here.settings.attempt_deadline,
         connections=connections,
+        guard=here.settings.guard,
+        bundle=here.settings.ca_bundle,
     )
 
 

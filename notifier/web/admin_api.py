@@ -158,7 +158,12 @@ def add_endpoint() -> tuple[dict[str, Any], int]:
     here = services.current()
     with here.database.writing() as session:
         endpoint, secret = endpoints.register(
-            session, asked.url, asked.event_types, vault=here.vault, now=db.now(session)
+            session,
+            asked.url,
+            asked.event_types,
+            vault=here.vault,
+            guard=here.settings.guard,
+            now=db.now(session),
         )
         return {**_endpoint(endpoint), "secret": secret.reveal()}, 201
 

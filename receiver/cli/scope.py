@@ -46,9 +46,10 @@ def reading() -> Iterator[Session]:
 
 
 def client_of(here: Services) -> Client:
-    """Return a client that keeps the settings' times."""
+    """Return a client that keeps the settings' times and trusts whom they name."""
     return Client(
         connect_timeout=here.settings.connect_timeout,
         read_timeout=here.settings.read_timeout,
         total=here.settings.request_deadline,
+        bundle=here.settings.ca_bundle,
     )

@@ -10,7 +10,7 @@ import pytest
 
 from contract import signature
 from contract.signature import Secret
-from tests.doors.served import ADMIN_KEY, SITE, Answer, Served, half_closed, head
+from tests.doors.served import ADMIN_KEY, SITE, Answer, Served, half_closed, head, hear
 
 BODY = json.dumps(
     {
@@ -405,3 +405,17 @@ def test_a_reset_in_the_middle_leaves_the_door_open(elms: Served) -> None:
 
     refused(elms.ask(whole), 401, "signature-refused")
     assert "Traceback" not in elms.log.read_text()
+
+
+def test_a_connection_goes_on_behind_a_body_that_was_not_read(elms: Served) -> None:
+    """A refused request whose body comes a little later does not cost its sender the connection."""
+    asked = head(headers=[LENGTH]).replace(b"Connection: close\r\n", b"")
+
+    with elms.connect() as connection:
+        statuses = []
+        for _ in range(3):
+            connection.sendall(asked)
+            statuses.append(hear(connection).status)
+            connection.sendall(BODY)
+
+    assert statuses == [401, 401, 401]

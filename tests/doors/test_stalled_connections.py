@@ -97,10 +97,10 @@ def test_half_a_body_holds_its_thread_for_the_patience_at_most(
     assert before == elms.rows()
 
 
-def test_a_body_that_nobody_reads_is_not_awaited(
+def test_a_body_that_nobody_reads_is_hardly_awaited(
     elms: Served, stalled: Callable[[Served, int, bytes], list[socket]]
 ) -> None:
-    """Who is refused by the head alone is answered at once, and its thread is free (B5)."""
+    """Who is refused by the head alone is answered at once, and its thread is soon free (B5)."""
     unsigned = head(headers=[LENGTH]).replace(b"Connection: close\r\n", b"")
     began = time.monotonic()
 

@@ -112,6 +112,16 @@ def test_noisy_libraries_speak_from_warnings_on(read: Read, form: Form) -> None:
     assert read() == ""
 
 
+@each_form
+def test_nobody_outside_makes_urllib3_warn(read: Read, form: Form) -> None:
+    """What a far side answers badly is told by whoever asked, not by the library with a trace."""
+    logs.configure("DEBUG", form)
+
+    logging.getLogger("urllib3.connection").warning("Failed to parse headers")
+
+    assert read() == ""
+
+
 def test_a_librarys_line_goes_the_same_way(read: Read) -> None:
     """A line of the standard library's logging is one JSON object too, its words filled in."""
     logs.configure("INFO", "json")

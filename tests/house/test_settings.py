@@ -22,6 +22,8 @@ def default_of(field: FieldInfo) -> str | None:
         return None
     if isinstance(field.default, SecretStr):
         return field.default.get_secret_value()
+    if isinstance(field.default, bool):
+        return str(field.default).lower()
     return f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
 
 
@@ -41,12 +43,18 @@ def example() -> str:
 def rows() -> str:
     """Return what the README's table of settings has to say."""
     return "".join(
-        f"| `{variable(settings, name)}` | {f'`{default}`' if default else 'required'} "
-        f"| {field.description} |\n"
+        f"| `{variable(settings, name)}` | {unless_set(field)} | {field.description} |\n"
         for settings in SERVICES.values()
         for name, field in settings.model_fields.items()
-        for default in [default_of(field)]
     )
+
+
+def unless_set(field: FieldInfo) -> str:
+    """Return what the table says that a setting is unless it is set."""
+    default = default_of(field)
+    if default is None:
+        return "required"
+    return f"`{default}`" if default else "nothing"
 
 
 @pytest.mark.parametrize("settings", SERVICES.values(), ids=SERVICES.keys())

@@ -1,9 +1,7 @@
 """eAssessment under test: its database, its factories, and sinks that hear what it sends."""
 
-import contextlib
 import secrets
 import socket
-import socketserver
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +19,7 @@ from sqlalchemy.orm import Session
 from contract.grades import Score
 from contract.signature import Secret
 from contract.tokens import CourseToken
+from foundation.addresses import Guard
 from foundation.database import Database
 from foundation.schema import Schema
 from foundation.vault import Vault
@@ -30,10 +29,14 @@ from notifier.deliveries import Claimed
 from notifier.leases import Places, Share
 from notifier.models import SCHEMA, Attempt, Delivery, DeliveryStatus, Endpoint, Event
 from notifier.transport import Transport
+from tests.faults.server import LoopbackServer, RawSink
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 SITE = "eassessment.example.ac.uk"
 MINUTE = timedelta(minutes=1)
+LOOPBACK = Guard(loopback=True)
+"""The guard of the tests: their receivers are on this machine."""
+
 BODY = '{"type":"course.deleted"}'
 
 
@@ -109,7 +112,7 @@ def make_endpoint(database: Database, vault: Vault) -> MakeEndpoint:
         if url is None:
             url = f"https://elms.example.ac.uk/webhooks/{secrets.token_hex(4)}"
         with database.writing() as session:
-            given = {"vault": vault, "now": NINE, **overrides}
+            given = {"vault": vault, "guard": LOOPBACK, "now": NINE, **overrides}
             endpoint, secret = endpoints.register(session, url, **given)
             if disabled:
                 endpoints.disable(session, endpoint.id, "out of order", now=NINE)
@@ -224,9 +227,8 @@ def make_transport() -> Iterator[Callable[..., Transport]]:
     made: list[Transport] = []
 
     def make(**overrides: Any) -> Transport:
-        made.append(
-            Transport(**{"connect_timeout": 2.0, "deadline": 5.0, "connections": 8, **overrides})
-        )
+        given = {"connect_timeout": 2.0, "deadline": 5.0, "connections": 8, "guard": LOOPBACK}
+        made.append(Transport(**{**given, **overrides}))
         return made[-1]
 
     yield make
@@ -255,43 +257,6 @@ class Reply:
     after: threading.Event | None = None
 
 
-class _Server(socketserver.ThreadingTCPServer):
-    """A loopback server that counts its connections and, closed, leaves none open."""
-
-    daemon_threads = False
-    request_queue_size = 64
-
-    def __init__(self, behave: Callable[[socket.socket, int], None]) -> None:
-        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
-        self.connections = 0
-        self.stopped = threading.Event()
-        self._behave = behave
-        self._open: set[socket.socket] = set()
-        # The poll is how long `shutdown` may take.
-        self._loop = threading.Thread(target=self.serve_forever, args=(0.005,))
-        self._loop.start()
-
-    @property
-    def port(self) -> int:
-        return int(self.server_address[1])
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        self.connections += 1
-        self._open.add(request)
-        with contextlib.suppress(OSError):
-            self._behave(request, self.connections)
-        self._open.discard(request)
-
-    def stop(self) -> None:
-        self.stopped.set()
-        self.shutdown()
-        self._loop.join()
-        for one in list(self._open):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        self.server_close()
-
-
 class Sink:
     """An endpoint on loopback: hears every request, answers what it was told to.
 
@@ -303,7 +268,7 @@ class Sink:
         self._replies: defaultdict[str | None, deque[Reply]] = defaultdict(deque)
         self._always: dict[str | None, Reply] = {}
         self._changed = threading.Condition()
-        self._server = _Server(self._serve)
+        self._server = LoopbackServer(self._serve)
 
     def url(self, path: str = "/webhooks") -> str:
         """Return the URL of a path of this sink."""
@@ -395,26 +360,6 @@ def make_sink() -> Iterator[Callable[[], Sink]]:
 def sink(make_sink: Callable[[], Sink]) -> Sink:
     """An open sink."""
     return make_sink()
-
-
-class RawSink:
-    """A listener that treats each connection as it is told to, byte by byte."""
-
-    def __init__(self, behave: Callable[[socket.socket, threading.Event], None]) -> None:
-        self._server = _Server(lambda request, _: behave(request, self._server.stopped))
-
-    @property
-    def connections(self) -> int:
-        """How many connections were opened."""
-        return self._server.connections
-
-    def url(self, scheme: str = "http") -> str:
-        """Return the URL of this listener."""
-        return f"{scheme}://127.0.0.1:{self._server.port}/webhooks"
-
-    def stop(self) -> None:
-        """Close the listener and what is connected to it."""
-        self._server.stop()
 
 
 @pytest.fixture

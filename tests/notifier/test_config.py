@@ -1,10 +1,12 @@
 """eAssessment's settings: what they are for, what they are unless set, what they refuse."""
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from foundation.addresses import Guard
 from foundation.errors import ConfigurationError
 from foundation.settings import load
 from notifier.config import Settings
@@ -136,3 +138,30 @@ def test_settings_cannot_be_changed_afterwards() -> None:
 
     with pytest.raises(ValidationError, match="frozen"):
         settings.port = 1
+
+
+def test_nothing_special_is_allowed_unless_set() -> None:
+    """Without the settings of the guard only global addresses may be sent to."""
+    assert make_settings().guard == Guard()
+
+
+def test_guard_is_made_of_the_settings() -> None:
+    """Names and networks that are listed, and loopback if it is set, make the guard."""
+    settings = make_settings(allowed_hosts="elms.campus, 10.0.0.0/8", allow_loopback=True)
+
+    assert settings.guard == Guard(
+        frozenset({"elms.campus"}), (ip_network("10.0.0.0/8"),), loopback=True
+    )
+
+
+def test_allowed_host_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry of the allow-list that names nothing is refused at the start, with its variable."""
+    monkeypatch.setenv("NOTIFIER_ALLOWED_HOSTS", "elms.campus,10.1.2.3/8")
+
+    with pytest.raises(ConfigurationError) as refused:
+        load(Settings)
+
+    assert (
+        "NOTIFIER_ALLOWED_HOSTS: '10.1.2.3/8' is neither a host name nor an address "
+        "nor a network in CIDR"
+    ) in str(refused.value)

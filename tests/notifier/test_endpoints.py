@@ -8,6 +8,7 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 from sqlalchemy import select
 
+from foundation.addresses import Guard
 from foundation.database import Database
 from foundation.errors import SealError
 from foundation.vault import Vault
@@ -40,20 +41,12 @@ def rotate(database: Database, vault: Vault, endpoint_id: int, **overrides: obje
         return endpoints.rotate_secret(session, endpoint_id, **given).reveal()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://elms.example.ac.uk/webhooks/eassessment",
-        "http://127.0.0.1:8002/webhooks/eassessment",
-        "https://[2001:db8::1]:8443/w",
-        "https://elms.example.ac.uk/w?site=1&x=%20",
-        "https://elms.example.ac.uk",
-    ],
-)
-def test_http_url_with_a_host_can_be_registered(
-    make_endpoint: MakeEndpoint, endpoint_of: Callable[[int], Endpoint], url: str
+def test_registered_url_becomes_an_enabled_endpoint(
+    make_endpoint: MakeEndpoint, endpoint_of: Callable[[int], Endpoint]
 ) -> None:
-    """Any http or https URL with a host becomes an enabled endpoint, as it was written."""
+    """A URL that may be an endpoint is kept as it was written, and events are sent there."""
+    url = "https://elms.example/w?site=1&x=%20"
+
     made = make_endpoint(url)
 
     endpoint = endpoint_of(made.id)
@@ -61,100 +54,27 @@ def test_http_url_with_a_host_can_be_registered(
     assert (endpoint.disabled_at, endpoint.disabled_reason) == (None, None)
 
 
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        pytest.param("", "'' is not an http or https URL with a host", id="empty"),
-        pytest.param(
-            "elms.example.ac.uk/w",
-            "'elms.example.ac.uk/w' is not an http or https URL with a host",
-            id="no scheme",
-        ),
-        pytest.param(
-            "ftp://elms.example.ac.uk/",
-            "'ftp://elms.example.ac.uk/' is not an http or https URL with a host",
-            id="ftp",
-        ),
-        pytest.param(
-            "file:///etc/passwd",
-            "'file:///etc/passwd' is not an http or https URL with a host",
-            id="file",
-        ),
-        pytest.param(
-            "http:///w", "'http:///w' is not an http or https URL with a host", id="no host"
-        ),
-        pytest.param(
-            "http://elms:0/w",
-            "'http://elms:0/w' is not an http or https URL with a host",
-            id="port 0",
-        ),
-        pytest.param(
-            "http://elms:99999/w",
-            "the URL cannot be read: Port out of range 0-65535",
-            id="port 99999",
-        ),
-        pytest.param("http://[::1/w", "the URL cannot be read: Invalid IPv6 URL", id="a bracket"),
-        pytest.param(
-            "https://user:pass@elms/w",
-            "the URL holds user info or a fragment, which is never sent",
-            id="user and password",
-        ),
-        pytest.param(
-            "https://@elms/w",
-            "the URL holds user info or a fragment, which is never sent",
-            id="an empty user",
-        ),
-        pytest.param(
-            "https://elms/w#x",
-            "the URL holds user info or a fragment, which is never sent",
-            id="a fragment",
-        ),
-        pytest.param(
-            "http://elms/a b",
-            "the URL holds a space, a backslash or a control character",
-            id="a space",
-        ),
-        pytest.param(
-            "http://elms\\.example/w",
-            "the URL holds a space, a backslash or a control character",
-            id="a backslash",
-        ),
-        pytest.param(
-            "http://elms/\u202ew",
-            "the URL holds a space, a backslash or a control character",
-            id="right to left",
-        ),
-    ],
-)
 def test_url_that_cannot_be_an_endpoint_is_refused(
-    database: Database, make_endpoint: MakeEndpoint, url: str, words: str
+    database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """Another URL is refused with what is wrong with it, and nothing is registered."""
+    """A URL that the guard bars is refused, and nothing is registered."""
     with pytest.raises(EndpointUrlError) as refused:
-        make_endpoint(url)
+        make_endpoint("https://169.254.169.254/latest", guard=Guard())
 
-    assert str(refused.value) == words
+    assert str(refused.value) == "169.254.169.254 is link-local (RFC 3927)"
     with database.reading() as session:
         assert endpoints.list_all(session) == []
-
-
-def test_password_in_a_url_is_not_repeated(make_endpoint: MakeEndpoint) -> None:
-    """The refusal of a URL with a password does not repeat the password."""
-    with pytest.raises(EndpointUrlError) as refused:
-        make_endpoint("https://user:hunter2@elms/w")
-
-    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("disabled", [False, True])
 def test_url_is_registered_once(make_endpoint: MakeEndpoint, disabled: bool) -> None:
     """A URL that is registered is refused, enabled or disabled."""
-    make_endpoint("https://elms/w", disabled=disabled)
+    make_endpoint("https://elms.example/w", disabled=disabled)
 
     with pytest.raises(EndpointExistsError) as refused:
-        make_endpoint("https://elms/w")
+        make_endpoint("https://elms.example/w")
 
-    assert str(refused.value) == "https://elms/w is registered already"
+    assert str(refused.value) == "https://elms.example/w is registered already"
 
 
 def test_secret_is_stored_sealed(

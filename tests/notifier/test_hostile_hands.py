@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, make_url, text
 from contract.problems import ProblemType
 from foundation import database as db
 from foundation import web
+from foundation.addresses import Guard
 from foundation.database import Database
 from foundation.vault import Vault
 from notifier import endpoints, replays, turn
@@ -59,7 +60,7 @@ def test_broken_chunk_is_malformed_and_no_fault_of_ours() -> None:
 
 
 def _worker(database: Database, vault: Vault) -> Worker:
-    transport = Transport(connect_timeout=1, deadline=1, connections=1)
+    transport = Transport(connect_timeout=1, deadline=1, connections=1, guard=Guard())
     return Worker(database, vault, transport, Options(1, 1, timedelta(seconds=60), 0.05))
 
 

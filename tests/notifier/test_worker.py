@@ -219,6 +219,25 @@ def test_failure_is_retried_by_the_schedule(
     assert (line["status"], line["attempt"]) == (reply.status, 1)
 
 
+def test_failure_is_told_with_its_remedy(
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    make_worker: MakeWorker,
+    make_sink: Callable[[], Sink],
+    logged: pytest.LogCaptureFixture,
+) -> None:
+    """The line of an attempt that nobody heard says which failure it was and what to do."""
+    gone = make_sink()
+    gone.stop()
+    make_delivery(make_endpoint(gone.url()).id)
+
+    make_worker().run(once=True)
+
+    (line,) = lines(logged, "attempt failed, will be retried")
+    assert line["failure"] == "refused"
+    assert line["next_step"] == "Check that the receiver runs and listens on this port."
+
+
 def test_retry_has_the_same_id_and_body_and_a_new_signature(
     database: Database,
     make_endpoint: MakeEndpoint,

@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,9 +29,16 @@ from receiver.eassessment import (
     Unchanged,
     classify,
 )
+from tests.faults.authority import Authority
+from tests.faults.server import RawSink, over_tls, says
 
 TOKEN = CourseToken("k7Qx2mPa", "s" * 24)
 AT = "2026-11-22T09:00:00.123456Z"
+
+
+def make_client(**overrides: Any) -> Client:
+    """Return a client with little patience."""
+    return Client(**{"connect_timeout": 0.5, "read_timeout": 0.5, "total": 1.0, **overrides})
 
 
 def about(course_id: str = "CS101", url: str = "http://x.example", **more: Any) -> Question:
@@ -403,3 +412,69 @@ def test_an_endless_body_is_cut_off() -> None:
     hostile.stop()
     assert isinstance(outcome, Misconfigured)
     assert outcome.detail == f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        pytest.param(
+            {"starts": timedelta(days=-2), "ends": timedelta(days=-1)},
+            "certificate has expired",
+            id="expired",
+        ),
+        pytest.param({"self_signed": True}, "self-signed certificate", id="self-signed"),
+        pytest.param({"host": "127.0.0.9"}, "not valid for '127.0.0.1'", id="wrong host"),
+    ],
+)
+def test_a_certificate_that_is_not_good_is_refused(
+    tmp_path: Path, fault: dict[str, Any], words: str
+) -> None:
+    """F16: no token is sent to whoever cannot prove to be eAssessment; the outcome says why."""
+    authority, log = Authority(tmp_path), list[bytes]()
+    there = RawSink(over_tls(authority.server(**fault), says(b""), log))
+
+    with make_client(bundle=str(authority.bundle)) as client:
+        outcome = client.ask(about(url=there.url("https")))
+
+    there.stop()
+    assert isinstance(outcome, Transient)
+    assert outcome.detail.startswith("its certificate is refused: ")
+    assert words in outcome.detail
+    assert log == [b"handshake refused"]
+
+
+def test_an_authority_of_the_installation_is_trusted(tmp_path: Path) -> None:
+    """With the bundle of the campus its sites are asked over TLS; without it they are not."""
+    authority = Authority(tmp_path)
+    answer = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    there = RawSink(over_tls(authority.server(), says(answer), []))
+
+    with make_client(bundle=str(authority.bundle)) as client:
+        trusting = client.ask(about(url=there.url("https")))
+    with make_client() as client:
+        doubting = client.ask(about(url=there.url("https")))
+
+    there.stop()
+    assert trusting == Transient("answered 503")
+    assert doubting == Transient(
+        "its certificate is refused: unable to get local issuer certificate; "
+        "RECEIVER_CA_BUNDLE can name its authority"
+    )
+
+
+def test_a_name_service_that_hangs_is_given_up() -> None:
+    """F17: a look-up has the time to connect, and no more."""
+    over = threading.Event()
+
+    def resolve(*_: Any, **__: Any) -> list[Any]:
+        over.wait(30)
+        return []
+
+    started = time.monotonic()
+    with make_client(resolve=resolve) as client:
+        outcome = client.ask(about())
+    seconds = time.monotonic() - started
+
+    over.set()
+    assert outcome == Transient("its host's name was not resolved within 0.5 s")
+    assert seconds < 1.5

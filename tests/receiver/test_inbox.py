@@ -87,7 +87,7 @@ def test_an_overtaken_event_is_stale(
 def test_an_unknown_type_is_recorded_and_left_alone(
     take: Callable[..., Outcome], rows: Callable[[type[Any]], list[Any]]
 ) -> None:
-    """B8: an event of a later release is heard once and changes nothing."""
+    """An event of a later release is heard once and changes nothing (B8)."""
     event = UnknownEvent(type="course.renamed")
 
     first, second = (take("msg_1", event, b"{}") for _ in range(2))
@@ -99,7 +99,7 @@ def test_an_unknown_type_is_recorded_and_left_alone(
 def test_an_id_names_one_body_for_good(
     door: Door, take: Callable[..., Outcome], rows: Callable[[type[Any]], list[Any]]
 ) -> None:
-    """B11: the same id with another body is refused, and the first is kept."""
+    """The same id with another body is refused, and the first is kept (B11)."""
     take("msg_1", deleted(door, 4))
 
     with pytest.raises(WebhookIdReusedError, match="msg_1 was taken with another body"):
@@ -111,7 +111,7 @@ def test_an_id_names_one_body_for_good(
 def test_anothers_event_leaves_nothing_behind(
     door: Door, take: Callable[..., Outcome], rows: Callable[[type[Any]], list[Any]]
 ) -> None:
-    """B10: an event of another source is refused before anything is written."""
+    """An event of another source is refused before anything is written (B10)."""
     stranger = Door(door.source_id, "elsewhere.example", ())
 
     with pytest.raises(SourceMismatchError, match=r"of the source 'elsewhere\.example'"):

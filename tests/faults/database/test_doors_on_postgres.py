@@ -8,7 +8,7 @@ from werkzeug.test import TestResponse
 
 from foundation.database import Database
 from notifier.db import SOURCE
-from tests.faults.database.conftest import SITE, Door, with_database
+from tests.faults.database.conftest import SITE, Door, admin, held, with_database
 from tests.faults.postgres_proxy import (
     DEADLOCK,
     DISK_FULL,
@@ -197,3 +197,33 @@ def test_a_table_that_is_gone_is_a_503(
     refused(answer)
     assert fault.met.is_set()
     assert writing_door.done() == NOTHING
+
+
+def test_tables_that_another_holds_are_a_503(door: Door, refused: Refused) -> None:
+    """Who finds the tables locked is told when to come back; then all is taken (F10)."""
+    app = door.make_app(door.url, database_timeout=0.2)
+
+    with held(door.url, door.schema):
+        during = door.knock(app)
+    after = door.knock(app)
+
+    refused(during)
+    assert after.status_code in door.taken
+
+
+def test_a_token_whose_answer_was_lost_can_be_had_again(
+    deletion_door: Door, make_proxy: MakeProxy, refused: Refused
+) -> None:
+    """Who adds a course and never hears its token finds the course there, and what to do (F1)."""
+    proxy = make_proxy(deletion_door.url)
+    app = deletion_door.make_app(proxy.url)
+    document = {"course_id": "CS102", "title": "Logic"}
+    proxy.on("COMMIT", Break.AFTER)
+
+    lost = admin("POST", "/courses", document)(app)
+    again = admin("POST", "/courses", document)(app)
+    token = admin("POST", "/courses/CS102/token")(app)
+
+    refused(lost)
+    assert (again.status_code, token.status_code) == (409, 201)
+    assert "`notifier courses regenerate-token`" in again.get_json(force=True)["next_step"]

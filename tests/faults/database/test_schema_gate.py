@@ -135,3 +135,23 @@ def _upgraded(schema: Schema, url: str, *, fails_at: int) -> Database | None:
         database.dispose()
         return None
     return database
+
+
+@pytest.mark.parametrize("program", SCHEMAS)
+def test_of_upgrades_at_once_each_ends_well(
+    program: str, tmp_path: Path, make_own_url: Callable[..., str]
+) -> None:
+    """Machines that upgrade one database at the same time wait for each other; one does it."""
+    url = make_own_url().replace("+psycopg", "")
+
+    with machines(tmp_path) as made:
+        made.environment[f"{program.upper()}_DATABASE_URL"] = url
+        made.environment[f"{program.upper()}_DATABASE_TIMEOUT"] = "60"
+        for number in range(3):
+            made.start(str(number), program, "db", "upgrade")
+        codes = [made.running[name].wait(60) for name in ("0", "1", "2")]
+        said = [made.log_of(name).read_text() for name in ("0", "1", "2")]
+
+    assert codes == [0, 0, 0], said
+    assert sum("it was at none" in one for one in said) == 1
+    assert sum("already" in one for one in said) == 2

@@ -38,13 +38,14 @@ def process_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in an empty folder, with no setting but the two secrets."""
+    """Work in an empty folder, with the two secrets set, and receivers on this machine allowed."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.startswith("NOTIFIER_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("NOTIFIER_ADMIN_KEY", ADMIN_KEY)
     monkeypatch.setenv("NOTIFIER_ENCRYPTION_KEYS", ENCRYPTION_KEY)
+    monkeypatch.setenv("NOTIFIER_ALLOW_LOOPBACK", "true")
 
 
 @pytest.fixture

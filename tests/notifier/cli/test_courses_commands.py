@@ -46,7 +46,8 @@ def test_a_taken_course_id_is_refused(notifier: Notifier, rows: Rows) -> None:
     assert result.stderr == (
         "error: the course id 'CS101' is taken\n"
         " next: Choose another course id; a deleted course's id stays taken, "
-        "so that nobody mistakes one for the other.\n"
+        "so that nobody mistakes one for the other. If you added it just now and did not hear its "
+        "token, make a new one with `notifier courses regenerate-token`.\n"
     )
     assert before == rows()
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import socket
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -106,6 +108,25 @@ def test_a_delivery_shows_every_attempt_and_replay(
     for words in ("422", "dead", "no such course", '"type":"course.deleted"', "replays", "@"):
         assert words in text
     assert "\x1b" not in text
+
+
+def test_a_delivery_that_nobody_heard_shows_what_to_do(
+    notifier: Notifier, told: Told, make_deleted: MakeDeleted
+) -> None:
+    """Where the last attempt failed, the text ends with its remedy, and the JSON has each one's."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as closed:
+        told("endpoints", "add", f"http://127.0.0.1:{closed.getsockname()[1]}/")
+    delivery_id = make_deleted("CS101")
+    notifier("work", "--once")
+
+    text = notifier("deliveries", "show", delivery_id).stdout
+    shown = told("deliveries", "show", delivery_id)
+
+    step = "Check that the receiver runs and listens on this port."
+    assert text.endswith(f"\nnext: {step}\n")
+    assert [(one["failure"], one["next_step"]) for one in shown["attempts_made"]] == [
+        ("refused", step)
+    ]
 
 
 def test_a_delivery_that_was_not_attempted_says_so(

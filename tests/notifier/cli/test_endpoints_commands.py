@@ -64,10 +64,12 @@ def test_no_endpoints_is_a_sentence(notifier: Notifier) -> None:
     ("url", "sentence"),
     [
         pytest.param("ftp://x", "'ftp://x' is not an http or https URL with a host", id="scheme"),
-        pytest.param("https://u:planted@x/", "the URL holds user info", id="password"),
-        pytest.param("https://x:0/", "is not an http or https URL", id="port zero"),
-        pytest.param("https://x/\udce9", "holds a space, a backslash or a control", id="Latin-1"),
-        pytest.param(f"https://x/{'y' * 2000}", "longer than 2000 characters", id="too long"),
+        pytest.param("https://u:planted@x.example/", "the URL holds user info", id="password"),
+        pytest.param("https://x.example:0/", "is not an http or https URL", id="port zero"),
+        pytest.param("https://x.example/\udce9", "holds a space or a control", id="Latin-1"),
+        pytest.param(
+            f"https://x.example/{'y' * 2000}", "longer than 2000 characters", id="too long"
+        ),
     ],
 )
 def test_a_url_that_is_no_endpoint_is_refused(
@@ -80,7 +82,7 @@ def test_a_url_that_is_no_endpoint_is_refused(
 
     assert result.exit_code == 1
     assert sentence in result.stderr
-    assert " next: Give an http or https URL with a host" in result.stderr
+    assert " next: Give an https URL with a host" in result.stderr
     assert "planted" not in result.stderr
     assert before == rows()
 
@@ -251,19 +253,24 @@ def test_a_ping_that_is_refused_exits_1(
 def test_a_ping_that_nobody_hears_exits_1(notifier: Notifier, told: Told) -> None:
     """Where nobody listens, the sentence and the JSON say so."""
     with closing(socket.create_server(("127.0.0.1", 0))) as closed:
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+        where = f"127.0.0.1:{closed.getsockname()[1]}"
+    url = f"http://{where}/"
     told("endpoints", "add", url)
 
     result = notifier("endpoints", "ping", 1)
     as_json = notifier("endpoints", "ping", 1, "--json")
 
     assert (result.exit_code, as_json.exit_code) == (1, 1)
-    assert result.stdout == f"failed: {url}: refused: nobody listens there\n"
+    step = "Check that the receiver runs and listens on this port."
+    assert result.stdout == (
+        f"failed: {url}: refused: {where}: nobody listens there\n  next: {step}\n"
+    )
     assert json_text.load(as_json.stdout_bytes) == {
         "url": url,
         "taken": False,
         "kind": "refused",
-        "detail": "nobody listens there",
+        "detail": f"{where}: nobody listens there",
+        "next_step": step,
     }
 
 
@@ -296,3 +303,40 @@ def test_a_ping_without_the_key_that_sealed_says_so(
     assert "a stored secret was sealed with a key that is not in the list" in result.stderr
     assert "Put the key that sealed it back into the list of encryption keys." in result.stderr
     assert sink.heard == []
+
+
+def test_a_receiver_that_is_barred_is_neither_registered_nor_pinged(
+    notifier: Notifier, told: Told, sink: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the permission the same address is refused, and what is stored is not sent to."""
+    told("endpoints", "add", sink.url())
+    monkeypatch.delenv("NOTIFIER_ALLOW_LOOPBACK")
+
+    added = notifier("endpoints", "add", sink.url("/other"))
+    pinged = notifier("endpoints", "ping", 1)
+
+    assert (added.exit_code, pinged.exit_code) == (1, 1)
+    assert added.stderr == (
+        "error: 127.0.0.1 is loopback (RFC 1122)\n"
+        " next: If this receiver is yours, name its host or network in NOTIFIER_ALLOWED_HOSTS. "
+        "Only for development: set NOTIFIER_ALLOW_LOOPBACK=true.\n"
+    )
+    assert "blocked: " in pinged.stdout
+    assert "127.0.0.1 is loopback (RFC 1122): not connected to" in pinged.stdout
+    assert sink.connections == 0
+
+
+def test_a_worker_connects_to_nothing_that_is_barred(
+    notifier: Notifier, told: Told, sink: Any, make_deleted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker keeps the same guard, whatever was registered before."""
+    told("endpoints", "add", sink.url())
+    delivery_id = make_deleted("CS101")
+    monkeypatch.delenv("NOTIFIER_ALLOW_LOOPBACK")
+
+    notifier("work", "--once")
+
+    (attempt,) = told("deliveries", "show", delivery_id)["attempts_made"]
+    assert attempt["failure"] == "blocked"
+    assert "NOTIFIER_ALLOWED_HOSTS" in attempt["next_step"]
+    assert sink.connections == 0

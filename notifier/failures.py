@@ -1,0 +1,66 @@
+"""What keeps an answer away: every kind of failure, and what to do about each."""
+
+from enum import StrEnum
+
+
+class FailureKind(StrEnum):
+    """Why no answer came to an attempt; the words are stored, and do not change."""
+
+    URL = "url"
+    DNS = "dns"
+    DNS_TIMEOUT = "dns-timeout"
+    BLOCKED = "blocked"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    CONNECT_TIMEOUT = "connect-timeout"
+    TLS_TIMEOUT = "tls-timeout"
+    TLS_EXPIRED = "tls-expired"
+    TLS_NOT_YET_VALID = "tls-not-yet-valid"
+    TLS_SELF_SIGNED = "tls-self-signed"
+    TLS_UNKNOWN_CA = "tls-unknown-ca"
+    TLS_WRONG_HOST = "tls-wrong-host"
+    TLS = "tls"
+    RESET = "reset"
+    DEADLINE = "deadline"
+    PROTOCOL = "protocol"
+    CONNECTION_FAILED = "connection-failed"
+    SECRET_SEALED = "secret-sealed"  # noqa: S105 - the name of a failure
+    WORKER_LOST = "worker-lost"
+    INTERNAL = "internal"
+
+
+NEXT_STEPS: dict[str, str] = {
+    FailureKind.URL: "Register the right URL with `notifier endpoints add`, and disable this one.",
+    FailureKind.DNS: "Check the host's spelling, its DNS records, and this machine's name service.",
+    FailureKind.DNS_TIMEOUT: "Check this machine's name service and that of the host's domain.",
+    FailureKind.BLOCKED: "If this receiver is yours, name its host or network in "
+    "NOTIFIER_ALLOWED_HOSTS and restart; otherwise disable the endpoint and ask who set its DNS.",
+    FailureKind.REFUSED: "Check that the receiver runs and listens on this port.",
+    FailureKind.UNREACHABLE: "Check this machine's routes and the network between.",
+    FailureKind.CONNECT_TIMEOUT: "Check that the receiver runs, and the firewalls between.",
+    FailureKind.TLS_TIMEOUT: "Check that this port speaks TLS and that the receiver is not "
+    "overloaded.",
+    FailureKind.TLS_EXPIRED: "Ask the receiver's administrator to renew the certificate.",
+    FailureKind.TLS_NOT_YET_VALID: "Check the clock of this machine, then the certificate's dates.",
+    FailureKind.TLS_SELF_SIGNED: "If this certificate is known to you, put it into the file that "
+    "NOTIFIER_CA_BUNDLE names and restart; otherwise ask the receiver's administrator.",
+    FailureKind.TLS_UNKNOWN_CA: "Put the authority that signed the certificate into the file that "
+    "NOTIFIER_CA_BUNDLE names and restart; or the receiver must send its whole chain.",
+    FailureKind.TLS_WRONG_HOST: "Register the name that stands in the certificate, or ask the "
+    "receiver's administrator for a certificate that has this one.",
+    FailureKind.TLS: "Check that this port speaks TLS 1.2 or newer, with a certificate in order.",
+    FailureKind.RESET: "Look into the logs of the receiver and of the web server before it.",
+    FailureKind.DEADLINE: "The receiver should answer first and work afterwards; see what keeps "
+    "it. NOTIFIER_ATTEMPT_DEADLINE is how long it may take.",
+    FailureKind.PROTOCOL: "Check that a web server answers there, and what lies between.",
+    FailureKind.CONNECTION_FAILED: "Read the detail; `notifier doctor` looks at this machine.",
+    FailureKind.SECRET_SEALED: "Put the key that sealed it back into NOTIFIER_ENCRYPTION_KEYS.",
+    FailureKind.WORKER_LOST: "Find out in the worker's log and the system's why it ended.",
+    FailureKind.INTERNAL: "Report it with the trace in the worker's log.",
+}
+"""The one remedy for each kind."""
+
+
+def next_step(kind: str | None) -> str | None:
+    """Return what to do about a kind of failure; None for what is no failure known here."""
+    return NEXT_STEPS.get(kind or "")

@@ -1,0 +1,116 @@
+"""A grade sync whose database breaks off while it stores: grades and their name agree."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from contract.tokens import CourseToken
+from foundation.database import Database
+from foundation.schema import Schema
+from foundation.vault import Vault
+from receiver import grade_sync, registry, sources
+from receiver.eassessment import Client
+from receiver.grade_sync import Options
+from receiver.models import SCHEMA, Entry, StoredScore
+from receiver.runs import Report
+from tests.faults.database.conftest import receiver_settings
+from tests.faults.database.every_command import COURSE, SITE
+from tests.faults.postgres_proxy import DISK_FULL, SHUTDOWN, Break, PostgresProxy, Says
+from tests.receiver.conftest import FarSide, far_side  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+
+SCORE = {
+    "userId": "ada",
+    "scoreGiven": "7.5",
+    "scoreMaximum": "10",
+    "timestamp": "2026-11-22T09:00:00.000000Z",
+    "activityProgress": "Completed",
+    "gradingProgress": "FullyGraded",
+}
+
+
+@pytest.fixture
+def url(
+    make_database_url: Callable[[Schema], str],
+    far_side: FarSide,  # noqa: F811 - the fixture that was imported
+) -> str:
+    """A registry with one course, whose grades the far side knows."""
+    made, now, token = make_database_url(SCHEMA), datetime.now(UTC), CourseToken.generate()
+    vault = Vault(receiver_settings(made).encryption_keys)
+    database = Database(made)
+    with database.writing() as session:
+        source = sources.add(session, SITE, far_side.url, now=now)
+        registry.enrol(session, source, COURSE, token, vault=vault, now=now)
+    database.dispose()
+    far_side.grades(COURSE, token, SCORE)
+    return made
+
+
+def sync(url: str) -> Report:
+    """Run the sync once."""
+    database = Database(url, timeout=0.5, answer=0.5)
+    options = Options(holder="ada@elms", lease=timedelta(minutes=5))
+    try:
+        with Client(connect_timeout=2, read_timeout=2, total=4) as client:
+            vault = Vault(receiver_settings(url).encryption_keys)
+            return grade_sync.run(database, vault, client, options)
+    finally:
+        database.dispose()
+
+
+def stored(url: str) -> tuple[int, bool]:
+    """Return how many scores are stored, and whether it is known which ones those are."""
+    database = Database(url)
+    with database.reading() as session:
+        scores = session.scalar(select(func.count()).select_from(StoredScore)) or 0
+        known = session.scalars(select(Entry.etag)).one() is not None
+    database.dispose()
+    return scores, known
+
+
+@pytest.mark.parametrize(
+    ("words", "happens", "left"),
+    [
+        pytest.param("INSERT INTO scores", Break.BEFORE, (0, False), id="cut at the scores"),
+        pytest.param("INSERT INTO scores", DISK_FULL, (0, False), id="disk full"),
+        pytest.param("UPDATE entries", SHUTDOWN, (0, False), id="shut down at the entries"),
+        pytest.param("COMMIT", Break.BEFORE, (0, False), id="cut before COMMIT"),
+        pytest.param("COMMIT", Break.SILENCE, (0, False), id="silence at COMMIT"),
+        pytest.param("COMMIT", Break.AFTER, (1, True), id="cut after COMMIT"),
+    ],
+)
+def test_grades_and_their_name_are_stored_together(
+    url: str,
+    far_side: FarSide,  # noqa: F811 - the fixture that was imported
+    make_proxy: Callable[[str], PostgresProxy],
+    words: str,
+    happens: Break | Says,
+    left: tuple[int, bool],
+) -> None:
+    """A run that cannot store says so with exit 4, and the next one has the grades (I3).
+
+    Were the grades' ETag kept without them, nobody would ever ask for them again.
+    """
+    proxy = make_proxy(url)
+    answer = far_side.answers[COURSE]
+
+    def answer_before_the_fault(handler: Any) -> None:
+        proxy.on(words, happens)
+        answer(handler)
+
+    far_side.answers[COURSE] = answer_before_the_fault
+
+    broken = sync(proxy.url)
+    after = stored(url)
+    far_side.answers[COURSE] = answer
+    mended = sync(url)
+
+    assert (broken.exit_code, broken.count(grade_sync.CourseOutcome.FAILED)) == (4, 1)
+    assert broken.courses[0].reason == "database_unavailable"
+    assert after == left
+    assert mended.exit_code == 0
+    assert stored(url) == (1, True)

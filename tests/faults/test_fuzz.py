@@ -1,0 +1,52 @@
+"""The fuzz of all doors, for a moment: a run of any length is `python -m tests.faults.fuzz`."""
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+import structlog
+
+from contract.signature import Secret
+from foundation.schema import Schema
+from notifier.models import SCHEMA as NOTIFIER
+from receiver.models import SCHEMA as RECEIVER
+from tests.faults import fuzz
+from tests.faults.mutations import Known, draw
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Take back what making the apps does to the logging of the whole process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture
+def urls(make_database_url: Callable[[Schema], str]) -> dict[str, str]:
+    """An empty database for each service."""
+    return {"notifier": make_database_url(NOTIFIER), "receiver": make_database_url(RECEIVER)}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_request_of_a_few_hundred_breaks_a_door(urls: dict[str, str], seed: int) -> None:
+    """No 5xx, no redirect, problems for refusals, and no change by what was refused (B12)."""
+    tally = fuzz.run(urls, 300, seed)
+
+    assert tally.requests == 300
+    assert {200, 400, 401, 404, 405, 409, 422} <= tally.statuses.keys()
+    assert {"applied", "duplicate", "stale", "ignored"} <= tally.outcomes.keys()
+
+
+def test_the_same_seed_draws_the_same_requests() -> None:
+    """What was found once can be found again."""
+
+    def drawn() -> list[tuple[str, str, bytes]]:
+        chance, known = random.Random(7), Known(Secret(b"x" * 32), fuzz.ADMIN_KEY)
+        requests = [draw(chance, known) for _ in range(50)]
+        return [(request.method, request.path, request.body) for request in requests]
+
+    assert drawn() == drawn()

@@ -1,0 +1,160 @@
+"""Names to addresses: by threads that hang alone, each name at most once at a time."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from foundation import names
+from foundation.names import LookupTimeoutError, Names, Place
+
+
+class Slow:
+    """A name service that answers when it is told to, with one address."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.go = threading.Event()
+
+    def __call__(self, host: str, port: int, **_: Any) -> list[Any]:
+        """Answer as `socket.getaddrinfo` does, in time."""
+        self.asked.append(host)
+        self.go.wait(30)
+        return socket.getaddrinfo("192.0.2.7", port, type=socket.SOCK_STREAM)
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    """A slow name service, which lets go at the end."""
+    service = Slow()
+    yield service
+    service.go.set()
+
+
+def never(*_: Any, **__: Any) -> list[Any]:
+    """Fail: nobody should ask."""
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("host", "family"),
+    [("192.0.2.7", socket.AF_INET), ("2001:db8::7", socket.AF_INET6)],
+)
+def test_address_is_looked_up_by_nobody(host: str, family: int) -> None:
+    """An address is its own place: neither name service nor thread is asked."""
+    threads = threading.active_count()
+
+    places = Names(never).places(host, 443, seconds=1)
+
+    assert places == [Place(ip_address(host), family, (host, 443))]
+    assert threading.active_count() == threads
+
+
+def test_every_address_of_a_name_is_a_place() -> None:
+    """All records are returned in their order, with the interface that a link-local one needs."""
+
+    def resolve(*_: Any, **__: Any) -> list[Any]:
+        return [
+            (socket.AF_INET6, 1, 6, "", ("fe80::1%eth0", 443, 0, 2)),
+            (socket.AF_INET, 1, 6, "", ("192.0.2.7", 443)),
+        ]
+
+    places = Names(resolve).places("elms.example", 443, seconds=1)
+
+    assert [str(place.address) for place in places] == ["fe80::1", "192.0.2.7"]
+    assert places[0].socket_address == ("fe80::1%eth0", 443, 0, 2)
+
+
+def test_name_that_hangs_is_given_up(slow: Slow) -> None:
+    """Whoever waits is let go after their time, though the look-up goes on."""
+    with pytest.raises(LookupTimeoutError, match="the name service did not answer in time"):
+        Names(slow).places("elms.example", 443, seconds=0.05)
+
+
+def test_those_who_ask_for_a_name_wait_for_one_look_up(slow: Slow) -> None:
+    """Threads that ask for the same name at the same time get the same answer of one thread."""
+    service = Names(slow)
+    found: list[list[Place]] = []
+    asking = [
+        threading.Thread(
+            target=lambda: found.append(service.places("elms.example", 443, seconds=10))
+        )
+        for _ in range(5)
+    ]
+
+    for thread in asking:
+        thread.start()
+    slow.go.set()
+    for thread in asking:
+        thread.join(10)
+
+    assert [str(places[0].address) for places in found] == ["192.0.2.7"] * 5
+    assert 1 <= len(slow.asked) <= 5
+
+
+def test_name_that_hangs_keeps_one_thread(slow: Slow) -> None:
+    """However often it is asked for again, a name that hangs is looked up once."""
+    service = Names(slow)
+
+    for _ in range(10):
+        with pytest.raises(LookupTimeoutError):
+            service.places("elms.example", 443, seconds=0.01)
+
+    assert slow.asked == ["elms.example"]
+
+
+def test_names_that_hang_keep_so_many_threads_and_no_more(slow: Slow) -> None:
+    """Once as many look-ups hang as may, another one is given up without a thread."""
+    service = Names(slow)
+    for number in range(names.MAX_LOOKUPS):
+        with pytest.raises(LookupTimeoutError):
+            service.places(f"elms{number}.example", 443, seconds=0.001)
+
+    with pytest.raises(LookupTimeoutError, match="128 look-ups of other names hang"):
+        service.places("elms.example", 443, seconds=10)
+
+    assert len(slow.asked) == names.MAX_LOOKUPS
+
+
+def test_name_is_looked_up_anew_each_time() -> None:
+    """Nothing is remembered: what a name service says now is what counts."""
+    answers = ["192.0.2.7", "192.0.2.8"]
+
+    def resolve(_: str, port: int, **__: Any) -> list[Any]:
+        return socket.getaddrinfo(answers.pop(0), port, type=socket.SOCK_STREAM)
+
+    service = Names(resolve)
+
+    found = [service.places("elms.example", 443, seconds=10) for _ in range(2)]
+
+    assert [str(places[0].address) for places in found] == ["192.0.2.7", "192.0.2.8"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "words"),
+    [
+        pytest.param(
+            socket.gaierror(socket.EAI_AGAIN, "try again"), socket.gaierror, "try again", id="DNS"
+        ),
+        pytest.param(
+            UnicodeError("label too long"), socket.gaierror, "cannot be a name", id="IDNA"
+        ),
+        pytest.param(OSError("no thread"), OSError, "no thread", id="the system"),
+    ],
+)
+def test_what_went_wrong_reaches_whoever_asked(
+    raised: Exception, expected: type[Exception], words: str
+) -> None:
+    """An error of the name service is raised where the name was asked for, and again next time."""
+
+    def resolve(*_: Any, **__: Any) -> list[Any]:
+        raise raised
+
+    service = Names(resolve)
+
+    for _ in range(2):
+        with pytest.raises(expected, match=words):
+            service.places("elms.example", 443, seconds=10)

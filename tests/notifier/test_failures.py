@@ -1,0 +1,34 @@
+"""Failures: each kind has one remedy."""
+
+import pytest
+
+from notifier import failures
+from notifier.failures import NEXT_STEPS, FailureKind
+from notifier.models import Attempt
+
+
+@pytest.mark.parametrize("kind", [pytest.param(one, id=one.value) for one in FailureKind])
+def test_every_kind_has_a_remedy(kind: FailureKind) -> None:
+    """Whatever kept an answer away, there is a sentence that says what to do."""
+    step = failures.next_step(kind.value)
+
+    assert step is not None
+    assert step.endswith(".")
+
+
+def test_remedies_differ() -> None:
+    """No two kinds have the same remedy, or they need not be told apart."""
+    assert len(set(NEXT_STEPS.values())) == len(FailureKind)
+
+
+@pytest.mark.parametrize("kind", [None, "", "a word of yore"])
+def test_what_is_no_failure_has_no_remedy(kind: str | None) -> None:
+    """An attempt that was answered, or a word that is not known here, has none."""
+    assert failures.next_step(kind) is None
+
+
+def test_every_kind_fits_its_column() -> None:
+    """Each word can be stored with an attempt."""
+    longest = Attempt.__table__.c.failure.type.length
+
+    assert max(len(kind) for kind in FailureKind) <= longest
