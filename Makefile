@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORTURE_CYCLES ?= 5000
 
-.PHONY: help demo test torture lint types imports clean
+.PHONY: help demo test torture mutants lint types imports clean
 
 help:
 	@echo "make demo     both services as real processes, and the whole story in under a minute"
 	@echo "make test     every test; those that need PostgreSQL run if TEST_POSTGRES_URL names one"
 	@echo "make torture  thousands of cycles of kill -9 and restart (TORTURE_CYCLES, TORTURE_SEED)"
+	@echo "make mutants  takes each safeguard away in a copy, and shows which test notices"
 	@echo "make lint     ruff: style and faults"
 	@echo "make types    mypy, strict"
 	@echo "make imports  import-linter: which room may know which"
@@ -36,6 +37,10 @@ ifdef TEST_POSTGRES_URL
 	@$(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TORTURE_SEED:%=--seed %) \
 		--database-url "$(TEST_POSTGRES_URL)"
 endif
+	@$(BIN)/pytest -m torture tests/faults/model
+
+mutants: $(READY)
+	@$(BIN)/python -m tests.faults.mutants
 
 lint: $(READY)
 	@$(BIN)/ruff check .
