@@ -4,14 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORTURE_CYCLES ?= 5000
+TORTURE := $(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TORTURE_SEED:%=--seed %)
 
-.PHONY: help demo test torture mutants lint types imports clean
+.PHONY: help demo test torture lint types imports clean
 
 help:
 	@echo "make demo     both services as real processes, and the whole story in under a minute"
 	@echo "make test     every test; those that need PostgreSQL run if TEST_POSTGRES_URL names one"
-	@echo "make torture  thousands of cycles of kill -9 and restart (TORTURE_CYCLES, TORTURE_SEED)"
-	@echo "make mutants  takes each safeguard away in a copy, and shows which test notices"
+	@echo "make torture  kill -9 and restart, fuzz, outage, long histories (TORTURE_CYCLES, TORTURE_SEED)"
 	@echo "make lint     ruff: style and faults"
 	@echo "make types    mypy, strict"
 	@echo "make imports  import-linter: which room may know which"
@@ -30,17 +30,16 @@ demo: $(READY)
 test: $(READY)
 	@$(BIN)/pytest $(ARGS)
 
-# On SQLite, and on PostgreSQL too if TEST_POSTGRES_URL names a server.
+# Kills on SQLite, and on PostgreSQL too if TEST_POSTGRES_URL names a server; an hour and more.
 torture: $(READY)
-	@$(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TORTURE_SEED:%=--seed %)
+	@$(TORTURE)
 ifdef TEST_POSTGRES_URL
-	@$(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TORTURE_SEED:%=--seed %) \
-		--database-url "$(TEST_POSTGRES_URL)"
+	@$(TORTURE) --database-url "$(TEST_POSTGRES_URL)"
 endif
-	@$(BIN)/pytest -m torture tests/faults/model
-
-mutants: $(READY)
-	@$(BIN)/python -m tests.faults.mutants
+	@$(BIN)/python -m tests.faults.fuzz --requests 100000
+	@$(BIN)/python -m tests.faults.outage --events 100000
+	@$(BIN)/pytest -m torture
+	@$(BIN)/python -m tests.faults.mutation_check
 
 lint: $(READY)
 	@$(BIN)/ruff check .

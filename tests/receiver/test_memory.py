@@ -136,6 +136,16 @@ def test_entering_the_named_token_heals() -> None:
     assert (status_of(before), status_of(after)) == (Status.TOKEN_INVALID, Status.ACTIVE)
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["as it happened", "the other way round"])
+def test_the_highest_version_names_the_token(order: int) -> None:
+    """Of two tokens the one of the higher version is present, whichever was heard of last."""
+    told = (TokenNamed(2, "zzz", NINE), TokenNamed(3, "aaa", NINE))[::order]
+
+    after = remembered(told, held="aaa")
+
+    assert (after.named, status_of(after)) == (TokenNamed(3, "aaa", NINE), Status.ACTIVE)
+
+
 @pytest.mark.parametrize(
     ("told", "version"),
     [
