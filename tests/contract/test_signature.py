@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,26 @@ def test_without_secrets_nothing_verifies() -> None:
     """A source without a secret lets nobody in."""
     with pytest.raises(NoMatchError, match="no signature matches"):
         signature.verify([], make_headers(), BODY, now=NOW)
+
+
+class _Watched(bytes):
+    """Bytes that must not be compared with `==`, which stops at the first difference."""
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("compared with ==")
+
+    __hash__ = bytes.__hash__
+
+
+def test_signatures_are_compared_in_constant_time() -> None:
+    """Neither a good nor a wrong signature is compared byte by byte with the right one."""
+    stamp = signature.read(make_headers(), now=NOW)
+    good = replace(stamp, signatures=(_Watched(stamp.signatures[0]),))
+    wrong = replace(stamp, signatures=(_Watched(bytes(32)),))
+
+    assert signature.verify_stamp([SECRET], good, BODY) == ID
+    with pytest.raises(NoMatchError):
+        signature.verify_stamp([SECRET], wrong, BODY)
 
 
 @pytest.mark.parametrize("where", ["before", "behind"])

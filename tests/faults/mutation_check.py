@@ -1,7 +1,8 @@
 """Take away, one at a time, what the promises rest on: each time a named test must fail.
 
 `python -m tests.faults.mutation_check [NAME]…` works on a copy of the tree, on SQLite, and ends
-with 1 if anything could be taken away unnoticed.
+with 1 if anything could be taken away unnoticed. What only many writers at once notice is tried
+on PostgreSQL, if TEST_POSTGRES_URL names a server.
 """
 
 import os
@@ -14,7 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("contract", "foundation", "notifier", "receiver", "migrations", "tests", "pyproject.toml")
-_FAILED, _ENDS_WITHIN = 1, 300
+_PASSED, _FAILED, _ENDS_WITHIN = 0, 1, 300
+_POSTGRES = "TEST_POSTGRES_URL"
+_VERDICTS = {True: "noticed by", False: "UNNOTICED by", None: "not tried, needs PostgreSQL:"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Mutation:
     text: str
     instead: str
     test: str
+    on_postgres: bool = False
 
     def applied(self, source: str) -> str:
         """Return the source without it; ValueError if the text does not stand there once."""
@@ -41,6 +45,13 @@ MUTATIONS = (
         "if _MAC.verify_signature(secret.key, content, signature):",
         "if signature:",
         "tests/contract/test_signature.py::test_a_bit_flipped_in_the_body_is_refused",
+    ),
+    Mutation(
+        "the constant time of that compare",
+        "contract/signature.py",
+        "_MAC.verify_signature(secret.key, content, signature)",
+        "_MAC.get_signature(secret.key, content) == signature",
+        "tests/contract/test_signature.py::test_signatures_are_compared_in_constant_time",
     ),
     Mutation(
         "the compare of a course token",
@@ -78,6 +89,20 @@ MUTATIONS = (
         "tests/notifier/test_deliveries.py::test_late_failure_is_fenced",
     ),
     Mutation(
+        "the fence of a schedule begun anew",
+        "notifier/deliveries.py",
+        "return (row.lease_token, row.attempts) != (one.claimed.lease_token, one.claimed.attempts)",
+        "return bool(row.lease_token != one.claimed.lease_token)",
+        "tests/notifier/test_deliveries.py::test_attempt_from_before_a_release_is_fenced",
+    ),
+    Mutation(
+        "the fence of a late 410",
+        "notifier/turn.py",
+        "if isinstance(one.outcome, Disable) and one not in fenced:",
+        "if isinstance(one.outcome, Disable):",
+        "tests/notifier/test_hostile_hands.py::test_late_410_does_not_disable",
+    ),
+    Mutation(
         "the taking back of lost leases",
         "notifier/turn.py",
         "lost = leases.take_back(session, now=now)",
@@ -99,11 +124,34 @@ MUTATIONS = (
         "tests/receiver/test_inbox.py::test_the_second_time_is_a_duplicate",
     ),
     Mutation(
+        "the inbox's primary key under a race",
+        "receiver/inbox.py",
+        "    written = session.scalar(\n"
+        "        db.insert(session, Taken).values(taken)"
+        ".on_conflict_do_nothing().returning(Taken.webhook_id)\n"
+        "    )\n"
+        "    return written is not None\n",
+        '    known = session.get(Taken, (taken["source_id"], taken["webhook_id"]))\n'
+        "    if known is None:\n"
+        "        session.execute(db.insert(session, Taken).values(taken))\n"
+        "    return known is None\n",
+        "tests/receiver/test_webhooks.py"
+        "::test_the_same_event_a_hundred_times_at_once_has_one_effect",
+        on_postgres=True,
+    ),
+    Mutation(
         "the version test",
         "receiver/memory.py",
         "return fact.course_version, fact.token_id, fact.at",
         "return 0, fact.token_id, fact.at",
         "tests/receiver/test_memory.py::test_the_highest_version_names_the_token",
+    ),
+    Mutation(
+        "versions before times",
+        "receiver/memory.py",
+        "return fact.course_version, fact.token_id, fact.at",
+        "return fact.at, fact.token_id, fact.course_version",
+        "tests/receiver/test_memory.py::test_versions_decide_and_not_times",
     ),
     Mutation(
         "the finality of a deletion",
@@ -146,11 +194,25 @@ MUTATIONS = (
         "tests/faults/outbound/test_hostile_receivers.py",
     ),
     Mutation(
+        "the bound of what an exchange brings",
+        "foundation/deadline.py",
+        "if _current.exchange.bytes_left < 0:",
+        "if False:",
+        "tests/faults/outbound/test_hostile_receivers.py",
+    ),
+    Mutation(
         "the guard where a connection is made",
         "foundation/dial.py",
         "why = self._guard.why_barred(host, address) if self._guard else None",
         "why = None",
         "tests/faults/outbound/test_dns.py",
+    ),
+    Mutation(
+        "the guard of the address connected to",
+        "foundation/dial.py",
+        'self._check(host, ip_address(connected.getpeername()[0].partition("%")[0]))',
+        "pass",
+        "tests/faults/outbound/test_dns.py::test_address_that_is_connected_to_is_checked_as_well",
     ),
     Mutation(
         "what a wrapped address means",
@@ -201,8 +263,8 @@ def main() -> int:
         for mutation in MUTATIONS:
             if not wanted or mutation.name in wanted:
                 noticed = _is_noticed(copy, mutation)
-                unnoticed += not noticed
-                verdict = "noticed by" if noticed else "UNNOTICED by"
+                unnoticed += noticed is False
+                verdict = _VERDICTS[noticed]
                 print(f"{mutation.name:46} {verdict} {mutation.test}", flush=True)
     print(f"{unnoticed} unnoticed")
     return 1 if unnoticed else 0
@@ -219,25 +281,33 @@ def _copy_to(copy: Path) -> None:
             shutil.copy(source, copy / name)
 
 
-def _is_noticed(copy: Path, mutation: Mutation) -> bool:
-    """Tell whether the test fails, and by failing: one that cannot run has noticed nothing."""
+def _is_noticed(copy: Path, mutation: Mutation) -> bool | None:
+    """Tell whether the test fails just for the want of it; None if that cannot be tried here."""
+    if mutation.on_postgres and _POSTGRES not in os.environ:
+        return None
     path = copy / mutation.path
     whole = path.read_text(encoding="utf-8")
     path.write_text(mutation.applied(whole), encoding="utf-8")
     try:
-        ran = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutation.test],
-            cwd=copy,
-            env={key: each for key, each in os.environ.items() if key not in _UNWANTED},
-            capture_output=True,
-            timeout=_ENDS_WITHIN,
-        )
+        without = _run(copy, mutation)
     finally:
         path.write_text(whole, encoding="utf-8")
-    return ran.returncode == _FAILED
+    # A test that cannot run has noticed nothing, nor has one that fails anyhow.
+    return without == _FAILED and _run(copy, mutation) == _PASSED
 
 
-_UNWANTED = {"CI", "TEST_POSTGRES_URL"}
+def _run(copy: Path, mutation: Mutation) -> int:
+    unwanted = {"CI"} if mutation.on_postgres else {"CI", _POSTGRES}
+    environment = {key: each for key, each in os.environ.items() if key not in unwanted}
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutation.test],
+        cwd=copy,
+        # Two writings of a module in one second would be one to the cache of bytecode.
+        env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        timeout=_ENDS_WITHIN,
+    )
+    return ran.returncode
 
 
 if __name__ == "__main__":

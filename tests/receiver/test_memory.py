@@ -72,6 +72,18 @@ def test_all_orders_of_six_facts_give_one_memory() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        pytest.param(TokenNamed(2, "old", TEN), TokenNamed(3, "new", NINE), id="token"),
+        pytest.param(Deleted(2, TEN), Deleted(3, NINE), id="deletion"),
+    ],
+)
+def test_versions_decide_and_not_times(low: Fact, high: Fact) -> None:
+    """Where eAssessment's clock was put back in between, the higher version still counts."""
+    assert remembered((low, high)) == remembered((high, low)) == remembered((high,))
+
+
 @given(st.lists(facts, max_size=6), versions, moments)
 def test_deletion_is_final(told: list[Fact], version: int, at: datetime) -> None:
     """Once a deletion is known nothing brings the course back, whatever its version."""

@@ -75,6 +75,14 @@ class Sides(RuleBasedStateMachine):
         self.applied: Counter[str] = Counter()
         self.delivered: dict[int, int] = {}
 
+    def change_course(self, course_id: str, kind: str) -> None:
+        """Delete a course or regenerate its token; its event has one delivery per endpoint."""
+        token = self.world.change(course_id, kind, now=self.now)
+        self.present[course_id] = token
+        fact, numbers = self.world.last_fact(course_id, token)
+        self.facts[fact.event] = fact
+        self.sender.emit(fact.event, kind, numbers, self.now)
+
     def take_turn(self, worker: int, chosen: list[Open], room: Room) -> None:
         """Settle and claim as a worker; what it is given to do must be what the model expects."""
         done = self.world.turn([one.finished() for one in chosen], room, now=self.now)
