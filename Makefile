@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORTURE_CYCLES ?= 5000
+FUZZ_REQUESTS ?= 100000
 
 .PHONY: help demo test torture lint types imports clean
 
 help:
 	@echo "make demo     both services as real processes, and the whole story in under a minute"
 	@echo "make test     every test; those that need PostgreSQL run if TEST_POSTGRES_URL names one"
-	@echo "make torture  thousands of cycles of kill -9 and restart (TORTURE_CYCLES, TORTURE_SEED)"
+	@echo "make torture  thousands of kills and restarts (TORTURE_CYCLES, TORTURE_SEED), then fuzz"
 	@echo "make lint     ruff: style and faults"
 	@echo "make types    mypy, strict"
 	@echo "make imports  import-linter: which room may know which"
@@ -36,6 +37,7 @@ ifdef TEST_POSTGRES_URL
 	@$(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TORTURE_SEED:%=--seed %) \
 		--database-url "$(TEST_POSTGRES_URL)"
 endif
+	@$(BIN)/python -m tests.faults.fuzz --requests $(FUZZ_REQUESTS)
 
 lint: $(READY)
 	@$(BIN)/ruff check .
