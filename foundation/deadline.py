@@ -117,8 +117,3 @@ class TlsSocket(_Deadline, ssl.SSLSocket):
         except TimeoutError as error:
             patience()
             raise HandshakeTimeoutError("no TLS handshake came about in time") from error
-
-    def send(self, *args: Any, **kwargs: Any) -> int:
-        """Send some; `sendall` of a TLS socket is many of these, each with a time-out anew."""
-        self.settimeout(patience())
-        return super().send(*args, **kwargs)

@@ -180,6 +180,12 @@ def black_hole(connection: socket.socket, stopped: threading.Event) -> None:
     stopped.wait(30)
 
 
+def sips(connection: socket.socket, stopped: threading.Event) -> None:
+    """Take the request a little at a time, and never to its end."""
+    while not stopped.wait(_TICK) and connection.recv(16384):
+        pass
+
+
 def drips_handshake(connection: socket.socket, stopped: threading.Event) -> None:
     """Answer a TLS greeting with a record that comes a byte at a time."""
     connection.recv(65536)

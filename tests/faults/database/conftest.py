@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 from flask import Flask
 from sqlalchemy import create_engine, func, make_url, select, text
@@ -47,7 +48,7 @@ from receiver.models import Entry, Taken
 from tests.faults.database.every_command import COURSE, EVERY, PROGRAMS, SITE
 from tests.faults.database.outbox import Outbox
 from tests.faults.postgres_proxy import PostgresProxy
-from tests.notifier.conftest import make_sink, make_transport, sink  # noqa: F401 - fixtures
+from tests.notifier.conftest import LOOPBACK, make_sink, make_transport, sink  # noqa: F401 - fixtures
 
 SCHEMAS = {"notifier": NOTIFIER, "receiver": RECEIVER}
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
@@ -61,6 +62,8 @@ def logging_as_it_was() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 def notifier_settings(url: str, **overrides: Any) -> notifier_config.Settings:
@@ -177,7 +180,9 @@ def deletion_door(
     with database.writing() as session:
         courses.add_course(session, COURSE, "Algorithms", now=now)
         vault = Vault(settings.encryption_keys)
-        endpoints.register(session, "https://elms.example/webhooks", vault=vault, now=now)
+        endpoints.register(
+            session, "https://elms.example/webhooks", vault=vault, guard=LOOPBACK, now=now
+        )
     database.dispose()
 
     def facts(session: Session) -> set[bool]:
@@ -417,8 +422,8 @@ def _furnish_notifier(url: str) -> None:
     settings, now = notifier_settings(url), datetime.now(UTC)
     database, vault = open_notifier(settings), Vault(settings.encryption_keys)
     with database.writing() as session:
-        endpoints.register(session, "https://elms.example/1", vault=vault, now=now)
-        endpoints.register(session, "https://elms.example/2", vault=vault, now=now)
+        endpoints.register(session, "https://elms.example/1", vault=vault, guard=LOOPBACK, now=now)
+        endpoints.register(session, "https://elms.example/2", vault=vault, guard=LOOPBACK, now=now)
         endpoints.disable(session, 2, "gone", now=now)
         for course_id in (COURSE, "CS100"):
             courses.add_course(session, course_id, "Algorithms", now=now)

@@ -19,6 +19,7 @@ from notifier.db import SOURCE
 from notifier.models import Delivery, Event
 from notifier.worker import Tally, Worker
 from tests.faults.database.every_command import SITE
+from tests.notifier.conftest import LOOPBACK
 
 
 def wait_until(reached: Callable[[], bool], what: str) -> None:
@@ -71,7 +72,8 @@ class Outbox:
         outbox.subscribe()
         database = Database(self.url)
         with database.writing() as session:
-            endpoints.register(session, url, vault=self.vault, now=datetime.now(UTC))
+            now = datetime.now(UTC)
+            endpoints.register(session, url, vault=self.vault, guard=LOOPBACK, now=now)
         database.dispose()
 
 

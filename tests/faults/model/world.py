@@ -12,6 +12,7 @@ from sqlalchemy import delete, func, select
 from contract import events, signature
 from contract.signature import Secret
 from contract.tokens import CourseToken
+from foundation.addresses import Guard
 from foundation.database import Database
 from foundation.vault import Vault
 from notifier import courses, endpoints, replays, turn
@@ -51,7 +52,7 @@ class World:
         url = f"https://elms.example.ac.uk/webhooks/{number}"
         with self.notifier.writing() as session:
             endpoint, secret = endpoints.register(
-                session, url, sorted(wants), vault=self.vault, now=now
+                session, url, sorted(wants), guard=Guard(), vault=self.vault, now=now
             )
             return endpoint.id, secret
 

@@ -196,6 +196,21 @@ def test_any_barred_record_bars_the_name(
     assert isinstance(decide(answer, 1, now=NINE), RetryAt)
 
 
+def test_barred_record_bars_the_good_ones_before_it(
+    make_transport: MakeTransport, sink: Sink
+) -> None:
+    """A receiver that is allowed is not connected to while its name has a barred record (F17)."""
+    guard = parse_guard("127.0.0.1", loopback=False)
+    transport = make_transport(guard=guard, resolve=Dns(["127.0.0.1", "127.0.0.2"]))
+
+    answer = transport.post(f"http://elms.example:{port_of(sink)}/w", HEADERS, BODY)
+
+    assert isinstance(answer, Failure)
+    assert answer.kind == "blocked"
+    assert "127.0.0.2 is loopback" in answer.detail
+    assert sink.connections == 0
+
+
 def test_name_that_is_bound_anew_gains_nothing(make_transport: MakeTransport, sink: Sink) -> None:
     """A name is looked up once for a connection, and connected to is what was checked (F17)."""
     dns = Dns(["127.0.0.2"], ["127.0.0.1"])
@@ -294,24 +309,50 @@ def test_each_address_of_a_host_is_tried(
     assert answer == Answer(200, None, "well")
 
 
-def test_many_addresses_cannot_stretch_the_deadline(make_transport: MakeTransport) -> None:
-    """Addresses that do not accept are tried within the one deadline, all together (I6)."""
+@pytest.fixture
+def full_port() -> Iterator[int]:
+    """A port on loopback that accepts no connection."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        port = full.getsockname()[1]
         waiting = [socket.socket() for _ in range(4)]
         for one in waiting:
             one.setblocking(False)
             one.connect_ex(full.getsockname())
-        dns = Dns(["127.0.0.1"] * 50)
-        transport = make_transport(connect_timeout=0.2, deadline=0.5, resolve=dns)
-
-        started = time.monotonic()
-        answer = transport.post(f"http://elms.example:{port}/w", HEADERS, BODY)
-        elapsed = time.monotonic() - started
-
+        yield int(full.getsockname()[1])
         for one in waiting:
             one.close()
-    assert answer == Failure("deadline", f"elms.example:{port}: no answer within 0.5 s")
+
+
+def test_many_addresses_cannot_stretch_the_deadline(
+    make_transport: MakeTransport, full_port: int
+) -> None:
+    """Addresses that do not accept are tried within the one deadline, all together (I6)."""
+    dns = Dns(["127.0.0.1"] * 50)
+    transport = make_transport(connect_timeout=0.2, deadline=0.5, resolve=dns)
+
+    started = time.monotonic()
+    answer = transport.post(f"http://elms.example:{full_port}/w", HEADERS, BODY)
+    elapsed = time.monotonic() - started
+
+    assert answer == Failure("deadline", f"elms.example:{full_port}: no answer within 0.5 s")
     assert elapsed < 1.5
+
+
+def test_slow_name_and_slow_connect_share_the_deadline(
+    make_transport: MakeTransport, full_port: int
+) -> None:
+    """What a look-up took is not given to the connection a second time (I6, F17)."""
+
+    def resolve(_: str, port: int, **__: Any) -> list[Any]:
+        time.sleep(1.3)  # a name service that is slow, yet in time
+        return socket.getaddrinfo("127.0.0.1", port, type=1)
+
+    transport = make_transport(connect_timeout=1.5, deadline=1.5, resolve=resolve)
+
+    started = time.monotonic()
+    answer = transport.post(f"http://elms.example:{full_port}/w", HEADERS, BODY)
+    elapsed = time.monotonic() - started
+
+    assert answer == Failure("deadline", f"elms.example:{full_port}: no answer within 1.5 s")
+    assert elapsed < 2.5

@@ -12,7 +12,19 @@ import pytest
 from notifier.retry import Answer, Failure
 from notifier.transport import MAX_KEPT_BYTES, Transport
 from tests.faults.outbound.conftest import BODY, HEADERS
-from tests.faults.server import FAULTS, FINE, OK, Behaviour, RawSink, drips, pours, resets, says
+from tests.faults.server import (
+    FAULTS,
+    FINE,
+    OK,
+    Behaviour,
+    RawSink,
+    black_hole,
+    drips,
+    pours,
+    resets,
+    says,
+    sips,
+)
 from tests.notifier.conftest import Reply, Sink
 
 MakeTransport = Callable[..., Transport]
@@ -282,11 +294,14 @@ def test_no_answer_in_time_is_a_failure_of_the_deadline(
     assert 0.4 <= time.monotonic() - started < 1.4
 
 
+@pytest.mark.parametrize(
+    "behave", [pytest.param(black_hole, id="nothing"), pytest.param(sips, id="in sips")]
+)
 def test_request_that_is_not_taken_ends_with_the_deadline(
-    make_raw_sink: MakeRawSink, make_transport: MakeTransport
+    make_raw_sink: MakeRawSink, make_transport: MakeTransport, behave: Behaviour
 ) -> None:
-    """A receiver that accepts and reads nothing of a large body cannot hold it (I6, F15)."""
-    raw = make_raw_sink(FAULTS["black hole"])
+    """A receiver that takes nothing of a large body, or little at a time, cannot hold it (I6)."""
+    raw = make_raw_sink(behave)
 
     started = time.monotonic()
     answer = make_transport(deadline=0.4).post(raw.url(), HEADERS, b"x" * 50_000_000)

@@ -25,6 +25,7 @@ from tests.faults.server import (
     over_tls,
     says,
     says_each,
+    sips,
 )
 from tests.notifier.conftest import Sink
 
@@ -208,6 +209,7 @@ def test_handshake_that_hangs_cannot_stretch_the_deadline(
     [
         pytest.param(drips(OK + b"X-"), id="the answer drips"),
         pytest.param(black_hole, id="the request is not taken"),
+        pytest.param(sips, id="the request is taken in sips"),
     ],
 )
 def test_tls_cannot_stretch_the_deadline(

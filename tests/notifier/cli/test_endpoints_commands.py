@@ -303,3 +303,40 @@ def test_a_ping_without_the_key_that_sealed_says_so(
     assert "a stored secret was sealed with a key that is not in the list" in result.stderr
     assert "Put the key that sealed it back into the list of encryption keys." in result.stderr
     assert sink.heard == []
+
+
+def test_a_receiver_that_is_barred_is_neither_registered_nor_pinged(
+    notifier: Notifier, told: Told, sink: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the permission the same address is refused, and what is stored is not sent to."""
+    told("endpoints", "add", sink.url())
+    monkeypatch.delenv("NOTIFIER_ALLOW_LOOPBACK")
+
+    added = notifier("endpoints", "add", sink.url("/other"))
+    pinged = notifier("endpoints", "ping", 1)
+
+    assert (added.exit_code, pinged.exit_code) == (1, 1)
+    assert added.stderr == (
+        "error: 127.0.0.1 is loopback (RFC 1122)\n"
+        " next: If this receiver is yours, name its host or network in NOTIFIER_ALLOWED_HOSTS. "
+        "Only for development: set NOTIFIER_ALLOW_LOOPBACK=true.\n"
+    )
+    assert "blocked: " in pinged.stdout
+    assert "127.0.0.1 is loopback (RFC 1122): not connected to" in pinged.stdout
+    assert sink.connections == 0
+
+
+def test_a_worker_connects_to_nothing_that_is_barred(
+    notifier: Notifier, told: Told, sink: Any, make_deleted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker keeps the same guard, whatever was registered before."""
+    told("endpoints", "add", sink.url())
+    delivery_id = make_deleted("CS101")
+    monkeypatch.delenv("NOTIFIER_ALLOW_LOOPBACK")
+
+    notifier("work", "--once")
+
+    (attempt,) = told("deliveries", "show", delivery_id)["attempts_made"]
+    assert attempt["failure"] == "blocked"
+    assert "NOTIFIER_ALLOWED_HOSTS" in attempt["next_step"]
+    assert sink.connections == 0
