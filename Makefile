@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORTURE_CYCLES ?= 5000
+FUZZ_REQUESTS ?= 100000
 TORTURE := $(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TORTURE_SEED:%=--seed %)
 
 .PHONY: help demo test torture lint types imports clean
@@ -36,7 +37,7 @@ torture: $(READY)
 ifdef TEST_POSTGRES_URL
 	@$(TORTURE) --database-url "$(TEST_POSTGRES_URL)"
 endif
-	@$(BIN)/python -m tests.faults.fuzz --requests 100000
+	@$(BIN)/python -m tests.faults.fuzz --requests $(FUZZ_REQUESTS)
 	@$(BIN)/python -m tests.faults.outage --events 100000
 	@$(BIN)/pytest -m torture
 	@$(BIN)/python -m tests.faults.mutation_check

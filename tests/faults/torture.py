@@ -67,6 +67,7 @@ def main(cycles: int, seed: int | None, database_url: str | None) -> None:
         _run(folder, cycles, seed, database_url)
     except AssertionError as error:
         click.echo(f"{error}\nwhat the processes logged is in {folder}", err=True)
+        click.echo(f"the same faults again: --cycles {cycles} --seed {seed}", err=True)
         raise click.exceptions.Exit(1) from None
     except KeyboardInterrupt:
         shutil.rmtree(folder)
