@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+WORKERS ?= auto
 TORTURE_CYCLES ?= 5000
 FUZZ_REQUESTS ?= 100000
 TORTURE := $(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TORTURE_SEED:%=--seed %)
@@ -29,7 +30,7 @@ demo: $(READY)
 	@$(BIN)/python -m demo $(ARGS)
 
 test: $(READY)
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 # Kills on SQLite, and on PostgreSQL too if TEST_POSTGRES_URL names a server; an hour and more.
 torture: $(READY)

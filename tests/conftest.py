@@ -56,6 +56,12 @@ class Postgres:
         engine.dispose()
 
 
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tables be as wide as where there is no terminal, whoever runs the tests, and how."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """The PostgreSQL server of this run; without one, what needs it skips, and fails in CI."""
