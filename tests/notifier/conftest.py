@@ -5,6 +5,8 @@ import socket
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -28,7 +30,9 @@ from notifier.db import SOURCE
 from notifier.deliveries import Claimed
 from notifier.leases import Places, Share
 from notifier.models import SCHEMA, Attempt, Delivery, DeliveryStatus, Endpoint, Event
+from notifier.telling import Tally
 from notifier.transport import Transport
+from notifier.worker import Worker
 from tests.faults.server import LoopbackServer, RawSink
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
@@ -374,3 +378,15 @@ def make_raw_sink() -> Iterator[Callable[..., RawSink]]:
     yield make
     for raw in made:
         raw.stop()
+
+
+@contextmanager
+def running(one: Worker) -> Iterator[Future[Tally]]:
+    """Run a worker beside the test; stopped at the end, and its failure raised."""
+    with ThreadPoolExecutor(1) as pool:
+        ran = pool.submit(one.run)
+        try:
+            yield ran
+        finally:
+            one.stop()
+        ran.result(timeout=20)

@@ -1,9 +1,7 @@
 """Endpoints in trouble: they rest, others flow, and what waited goes out at a bounded pace."""
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +16,7 @@ from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane
 from notifier.telling import Tally
 from notifier.transport import Transport
 from notifier.worker import Options, Worker
-from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint, Reply, Sink
+from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint, Reply, Sink, running
 
 MINUTE = timedelta(minutes=1)
 PLACES = 4
@@ -38,18 +36,6 @@ def make_worker(
         return Worker(database, vault, make_transport(), options, jitter=lambda: 0.0)
 
     return make
-
-
-@contextmanager
-def running(one: Worker) -> Iterator[Future[Tally]]:
-    """Run a worker beside the test; stopped at the end, and its failure raised."""
-    with ThreadPoolExecutor(1) as pool:
-        ran = pool.submit(one.run)
-        try:
-            yield ran
-        finally:
-            one.stop()
-        ran.result(timeout=20)
 
 
 def end_pause(database: Database) -> None:

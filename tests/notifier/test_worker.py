@@ -5,8 +5,6 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,7 +24,16 @@ from notifier.retry import MAX_ATTEMPTS
 from notifier.telling import Tally
 from notifier.transport import Transport
 from notifier.worker import Options, Worker
-from tests.notifier.conftest import NINE, SITE, MakeCourse, MakeDelivery, MakeEndpoint, Reply, Sink
+from tests.notifier.conftest import (
+    NINE,
+    SITE,
+    MakeCourse,
+    MakeDelivery,
+    MakeEndpoint,
+    Reply,
+    Sink,
+    running,
+)
 
 MINUTE = timedelta(minutes=1)
 
@@ -68,18 +75,6 @@ def make_worker(
         return Worker(options=Options(**options), **given)
 
     return make
-
-
-@contextmanager
-def running(one: Worker) -> Iterator[Future[Tally]]:
-    """Run a worker beside the test; stopped at the end, and its failure raised."""
-    with ThreadPoolExecutor(1) as pool:
-        ran = pool.submit(one.run)
-        try:
-            yield ran
-        finally:
-            one.stop()
-        ran.result(timeout=20)
 
 
 def wait_until(reached: Callable[[], bool]) -> None:

@@ -2,9 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +15,6 @@ from foundation.vault import Vault
 from notifier import courses, endpoints, outbox
 from notifier.db import SOURCE
 from notifier.models import Delivery, Event
-from notifier.worker import Tally, Worker
 from tests.faults.database.every_command import SITE
 from tests.notifier.conftest import LOOPBACK
 
@@ -75,15 +72,3 @@ class Outbox:
             now = datetime.now(UTC)
             endpoints.register(session, url, vault=self.vault, guard=LOOPBACK, now=now)
         database.dispose()
-
-
-@contextmanager
-def running(worker: Worker) -> Iterator[Future[Tally]]:
-    """Run a worker beside the test; stopped at the end, and what it raised is raised."""
-    with ThreadPoolExecutor(1) as pool:
-        ran = pool.submit(worker.run)
-        try:
-            yield ran
-        finally:
-            worker.stop()
-        ran.result(timeout=20)

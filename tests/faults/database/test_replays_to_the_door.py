@@ -24,7 +24,8 @@ from receiver.models import SCHEMA as RECEIVER
 from receiver.models import Entry, Taken
 from tests.faults.database.conftest import ENCRYPTION_KEY, receiver_settings
 from tests.faults.database.every_command import SITE
-from tests.faults.database.outbox import Outbox, running
+from tests.faults.database.outbox import Outbox
+from tests.notifier.conftest import running
 
 
 @pytest.fixture

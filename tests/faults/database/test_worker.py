@@ -16,7 +16,7 @@ from foundation.vault import Vault
 from notifier.models import SCHEMA, Attempt, Delivery, Event
 from notifier.worker import Worker
 from tests.faults.database.conftest import ENCRYPTION_KEY, file_of
-from tests.faults.database.outbox import Outbox, running, wait_until
+from tests.faults.database.outbox import Outbox, wait_until
 from tests.faults.postgres_proxy import (
     DEADLOCK,
     DISK_FULL,
@@ -27,7 +27,7 @@ from tests.faults.postgres_proxy import (
     PostgresProxy,
     Says,
 )
-from tests.notifier.conftest import Reply, Sink
+from tests.notifier.conftest import Reply, Sink, running
 
 MakeProxy = Callable[[str], PostgresProxy]
 AllHeard = Callable[[], bool]
