@@ -69,11 +69,11 @@ def _endpoints(session: Session) -> Finding:
             "endpoints",
             False,
             f"{len(failing)} of {len(every)} failing and paused; {first.id} since "
-            f"{first.failing_since:%Y-%m-%d %H:%M} UTC, {first.failures} failures in a row",
+            f"{first.failing_since:%Y-%m-%d %H:%M} UTC, failures in a row: {first.failures}",
             f"See what it answers with `notifier endpoints ping {first.id}`; "
             "its deliveries wait and are sent once it is well again.",
         )
-    return Finding("endpoints", True, f"{len(every)}, none disabled, none failing")
+    return Finding("endpoints", True, f"{len(every)}, none disabled, none paused")
 
 
 def _backlog(session: Session, now: datetime) -> Finding:

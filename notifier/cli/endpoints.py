@@ -162,9 +162,9 @@ def _state(row: Endpoint) -> tuple[str, datetime | None, str | None]:
         return "disabled", row.disabled_at, row.disabled_reason
     if row.paused_until:
         tried = terminal.cell(row.paused_until)
-        return "paused", row.failing_since, f"{row.failures} failures in a row; tried at {tried}"
+        return "paused", row.failing_since, f"failures in a row: {row.failures}; tried at {tried}"
     if row.failing_since:
-        return "failing", row.failing_since, f"{row.failures} failures in a row"
+        return "failing", row.failing_since, f"failures in a row: {row.failures}"
     return "enabled", row.created_at, None
 
 

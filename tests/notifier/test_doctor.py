@@ -13,7 +13,8 @@ from foundation import database as db
 from foundation.checkup import Finding
 from foundation.database import Database
 from foundation.vault import Vault
-from notifier import doctor, endpoints
+from notifier import doctor, endpoints, health
+from notifier.health import Health
 from notifier.models import Delivery, DeliveryStatus
 
 
@@ -99,6 +100,33 @@ def test_a_delivery_long_due_says_that_no_worker_runs(
 
     assert finding.well == well
     assert finding.found.startswith("1 pending")
+
+
+def test_who_keeps_failing_is_found_and_is_no_want_of_workers(
+    database: Database,
+    find: Callable[[str], Finding],
+    make_endpoint: Any,
+    make_delivery: Any,
+    now: datetime,
+) -> None:
+    """A paused endpoint is what is wrong, not the backlog that waits for it."""
+    endpoint = make_endpoint()
+    make_delivery(endpoint.id, due_at=now - timedelta(hours=1))
+    since = now - timedelta(hours=2)
+    with database.writing() as session:
+        health.write(session, {endpoint.id: Health(9, since, now, now + timedelta(minutes=5))})
+
+    finding, backlog = find("endpoints"), find("backlog")
+
+    assert backlog.well
+    assert not finding.well
+    assert finding.found == (
+        f"1 of 1 failing and paused; {endpoint.id} since {since:%Y-%m-%d %H:%M} UTC, "
+        "failures in a row: 9"
+    )
+    assert finding.next_step.startswith(
+        f"See what it answers with `notifier endpoints ping {endpoint.id}`"
+    )
 
 
 def test_what_is_held_is_no_late_backlog(

@@ -12,7 +12,10 @@ from click.testing import Result
 
 from contract import json_text, signature
 from contract.signature import Secret
+from foundation import database as db
 from foundation.database import Database
+from notifier import health
+from notifier.health import Health
 from notifier.models import EndpointSecret
 
 Notifier = Callable[..., Result]
@@ -340,3 +343,57 @@ def test_a_worker_connects_to_nothing_that_is_barred(
     assert attempt["failure"] == "blocked"
     assert "NOTIFIER_ALLOWED_HOSTS" in attempt["next_step"]
     assert sink.connections == 0
+
+
+def ail(database: Database, failures: int, *, paused: bool) -> None:
+    """Let endpoint 1 have been failing for an hour."""
+    with database.writing() as session:
+        now = db.now(session)
+        since, until = now - timedelta(hours=1), now + timedelta(minutes=10)
+        ill = Health(failures, since, now, until if paused else None)
+        health.write(session, {1: ill})
+
+
+@pytest.mark.parametrize(
+    ("failures", "paused", "state"),
+    [
+        pytest.param(1, False, "failing", id="failing"),
+        pytest.param(7, True, "paused", id="paused"),
+    ],
+)
+def test_the_list_tells_who_is_in_trouble(
+    notifier: Notifier, told: Told, database: Database, failures: int, paused: bool, state: str
+) -> None:
+    """One that fails is shown with how often, and a paused one with when it is tried again."""
+    told("endpoints", "add", URL)
+    ail(database, failures, paused=paused)
+
+    text = notifier("endpoints", "list").stdout
+    (listed,) = told("endpoints", "list")
+
+    assert f" {state} " in text
+    assert f"failures in a row: {failures}" in text
+    assert listed["failures"] == failures
+    assert (listed["paused_until"] is not None) is paused
+
+
+def test_a_ping_that_is_taken_ends_the_pause(
+    notifier: Notifier, told: Told, sink: Any, database: Database
+) -> None:
+    """Whoever sees the receiver answer need not wait for the pause to be over."""
+    told("endpoints", "add", sink.url())
+    ail(database, 7, paused=True)
+
+    notifier("endpoints", "ping", 1)
+
+    with database.reading() as session:
+        assert health.read(session)[1].is_half_open(db.now(session))
+
+
+def test_an_address_of_operations_own_is_registered_by_what_it_wants(told: Told) -> None:
+    """What speaks of deliveries themselves goes to who asked for it by name."""
+    told("endpoints", "add", URL, "--event-type", "endpoint.disabled")
+
+    (listed,) = told("endpoints", "list")
+
+    assert listed["event_types"] == ["endpoint.disabled"]
