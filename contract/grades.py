@@ -1,9 +1,9 @@
-"""Scores (LTI Assignment and Grade Services) and the answer that carries them."""
+"""Scores (LTI Assignment and Grade Services), and the answers that carry them, one or many."""
 
 import re
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 from pydantic.alias_generators import to_camel
@@ -89,3 +89,53 @@ class GradesAnswer(BaseModel):
     course_version: Version
     token_id: TokenId
     scores: tuple[Score, ...]
+
+
+MAX_BATCH = 100
+"""How many courses one batch may ask about."""
+
+
+class BatchQuestion(BaseModel):
+    """One course of a batch: its bearer's token, and what the asker has of it already.
+
+    `if_none_match` is an entity tag, quotes and all (RFC 9110, 13.1.2). `if_modified_since` counts
+    only without it (13.1.3), and to the microsecond.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    course_id: Annotated[str, Field(max_length=255)]
+    token: Annotated[str, Field(max_length=255)] = Field(repr=False)
+    if_none_match: Annotated[str, Field(max_length=255)] | None = None
+    if_modified_since: WireTime | None = None
+
+
+class BatchOrder(BaseModel):
+    """What a batch asks: each course on its own."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    courses: Annotated[tuple[BatchQuestion, ...], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class BatchItem(BaseModel):
+    """What is answered for one course: the status that it would have had by itself.
+
+    200 brings `etag` and `grades`, 304 neither, all else the problem document.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    course_id: str
+    status: Annotated[int, Field(ge=200, le=599)]
+    etag: str | None = None
+    grades: GradesAnswer | None = None
+    problem: dict[str, Any] | None = None
+
+
+class BatchAnswer(BaseModel):
+    """One item for each course of the order, in its order."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    answers: tuple[BatchItem, ...]

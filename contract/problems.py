@@ -20,6 +20,9 @@ class ProblemType(StrEnum):
     COURSE_UNKNOWN = "course-unknown"
     COURSE_EXISTS = "course-exists"
     EVENT_NOT_WRITTEN = "event-not-written"
+    BATCH_FULL = "batch-full"
+    TOKEN_NOT_OURS = "token-not-ours"  # noqa: S105 - a problem's name, no secret
+    INGEST_REFUSED = "ingest-refused"
     ADMIN_KEY_REFUSED = "admin-key-refused"
     ENDPOINT_UNKNOWN = "endpoint-unknown"
     ENDPOINT_EXISTS = "endpoint-exists"
@@ -54,6 +57,9 @@ STATUS: dict[ProblemType, int] = {
     ProblemType.COURSE_UNKNOWN: 404,
     ProblemType.COURSE_EXISTS: 409,
     ProblemType.EVENT_NOT_WRITTEN: 500,
+    ProblemType.BATCH_FULL: 413,
+    ProblemType.TOKEN_NOT_OURS: 409,
+    ProblemType.INGEST_REFUSED: 401,
     ProblemType.ADMIN_KEY_REFUSED: 401,
     ProblemType.ENDPOINT_UNKNOWN: 404,
     ProblemType.ENDPOINT_EXISTS: 409,

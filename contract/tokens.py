@@ -1,4 +1,4 @@
-"""The shape of a course token: `eas_` + public id + `_` + secret + checksum."""
+"""The shapes of tokens: our own, `eas_` + public id + `_` + secret + checksum, and Moodle's."""
 
 import hashlib
 import re
@@ -56,6 +56,35 @@ class CourseToken:
 
     def __repr__(self) -> str:
         return f"CourseToken({self.token_id})"
+
+
+_MOODLE_FORM = re.compile(r"[0-9A-Za-z]{16,128}")
+
+
+@dataclass(frozen=True, repr=False)
+class MoodleToken:
+    """A token of Moodle's web services, which has no public part: one is derived from it."""
+
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> "MoodleToken":
+        """Return the token, or raise MalformedTokenError for what Moodle never made."""
+        if not _MOODLE_FORM.fullmatch(text):
+            raise MalformedTokenError("a Moodle token is 32 letters and digits; this is not one")
+        return cls(text)
+
+    @property
+    def token_id(self) -> str:
+        """The public id: 64 bits of the token's SHA-256, which tell nothing of its 128."""
+        return "m" + hashlib.sha256(self.text.encode("ascii")).hexdigest()[:16]
+
+    def reveal(self) -> str:
+        """Return the token as text, to be sent to its Moodle."""
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"MoodleToken({self.token_id})"
 
 
 def _random(length: int) -> str:

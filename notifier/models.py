@@ -56,7 +56,8 @@ class Course(Base):
     """A course, or what remains of one: `deleted_at` is set once and for good.
 
     `version` grows with every deletion and regeneration, `grades_version` with every load of
-    grades that changed one.
+    grades that changed one, at `grades_changed_at`; that is None if it was before it was written
+    down. A course that lives in a Moodle has no tokens here: Moodle issues its own.
     """
 
     __tablename__ = "courses"
@@ -67,6 +68,7 @@ class Course(Base):
     title: Mapped[str] = mapped_column(Text)
     version: Mapped[int]
     grades_version: Mapped[int]
+    grades_changed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     tokens: Mapped[list["IssuedToken"]] = relationship(
@@ -202,6 +204,19 @@ class Attempt(Base):
     failure: Mapped[str | None] = mapped_column(String(40))
     detail: Mapped[str | None] = mapped_column(Text)
     decided: Mapped[str] = mapped_column(String(20))
+
+
+class Ingested(Base):
+    """A Moodle event that was taken: the primary key answers whether it is a duplicate."""
+
+    __tablename__ = "ingested"
+
+    host: Mapped[str] = mapped_column(String(255), primary_key=True)
+    event_name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    object_id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    time_created: Mapped[str] = mapped_column(String(20), primary_key=True)
+    outcome: Mapped[str] = mapped_column(String(10))
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Replay(Base):
