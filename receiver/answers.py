@@ -7,17 +7,10 @@ from foundation import database as db
 from foundation.database import Database
 from foundation.vault import Vault
 from receiver import registry
-from receiver.eassessment import (
-    Client,
-    CourseGone,
-    Grades,
-    Outcome,
-    Question,
-    TokenRefused,
-    TokenReplaced,
-)
-from receiver.memory import Deleted, Fact, Memory, Refused, Status, TokenNamed, status_of
+from receiver.eassessment import Client
+from receiver.memory import Deleted, Fact, Memory, Proven, Refused, Status, TokenNamed, status_of
 from receiver.models import Entry
+from receiver.outcomes import CourseGone, Grades, Outcome, Question, TokenRefused, TokenReplaced
 from receiver.registry import Lesson
 
 
@@ -34,9 +27,12 @@ def facts_of(memory: Memory, outcome: Outcome, token_id: str, *, now: datetime) 
     the registry.
     """
     match outcome:
-        case Grades(answer=answer):
-            named = TokenNamed(answer.course_version, answer.token_id, now)
+        case Grades(course_version=int(version), token_id=str(present)):
+            named = TokenNamed(version, present, now)
             return () if _is_known(memory, named) else (named,)
+        case Grades():
+            active = status_of(memory) is Status.ACTIVE
+            return () if active else (Proven(token_id, now),)
         case CourseGone(course_version=version, deleted_at=at):
             return (Deleted(version, at),)
         case TokenReplaced(course_version=version, token_id=present, regenerated_at=at):

@@ -15,11 +15,12 @@ from foundation.database import Database
 from foundation.errors import SealError
 from foundation.vault import Vault
 from receiver import answers, gradebook, registry, runs, verdicts
-from receiver.eassessment import Client, Grades
+from receiver.eassessment import Client, url_of
 from receiver.errors import LeaseLostError
 from receiver.gradebook import Written
 from receiver.memory import Status
 from receiver.models import Entry
+from receiver.outcomes import Grades
 from receiver.registry import Lesson
 from receiver.runs import CourseOutcome, CourseReport, Report
 from receiver.verdicts import Broken, Heard
@@ -172,7 +173,7 @@ class _Run:
         self._keep_lease()
         try:
             question = answers.question_about(entry, vault=self._vault, etag=entry.etag)
-            return Heard(entry, self._client.ask(question), question.url)
+            return Heard(entry, self._client.ask(question), url_of(question))
         except SealError as error:
             return Heard(entry, Broken("token_unreadable", str(error), error.advice))
         except Exception as error:  # noqa: BLE001 - one course never stops the run
@@ -267,6 +268,4 @@ class _Run:
 
 
 def _scores(heard: Sequence[Heard]) -> dict[int, tuple[Score, ...]]:
-    return {
-        one.entry.id: one.outcome.answer.scores for one in heard if isinstance(one.outcome, Grades)
-    }
+    return {one.entry.id: one.outcome.scores for one in heard if isinstance(one.outcome, Grades)}

@@ -6,9 +6,9 @@ from datetime import datetime
 from functools import reduce
 
 from receiver import answers, registry
-from receiver.eassessment import Grades, Misconfigured, Outcome, Transient, Unchanged
 from receiver.memory import Fact, Standing, fold, standing_of
 from receiver.models import Entry
+from receiver.outcomes import Grades, Misconfigured, Outcome, Transient, Unchanged
 from receiver.runs import CourseOutcome, CourseReport
 
 

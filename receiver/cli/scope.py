@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from foundation import database as db
 from receiver import services
 from receiver.eassessment import Client
+from receiver.exchange import Exchange
 from receiver.models import SCHEMA
 from receiver.services import Services
 
@@ -48,8 +49,10 @@ def reading() -> Iterator[Session]:
 def client_of(here: Services) -> Client:
     """Return a client that keeps the settings' times and trusts whom they name."""
     return Client(
-        connect_timeout=here.settings.connect_timeout,
-        read_timeout=here.settings.read_timeout,
-        total=here.settings.request_deadline,
-        bundle=here.settings.ca_bundle,
+        Exchange(
+            connect_timeout=here.settings.connect_timeout,
+            read_timeout=here.settings.read_timeout,
+            total=here.settings.request_deadline,
+            bundle=here.settings.ca_bundle,
+        )
     )

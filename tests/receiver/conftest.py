@@ -27,6 +27,7 @@ from receiver import registry, services, sources
 from receiver.app import create_app
 from receiver.config import Settings
 from receiver.eassessment import Client
+from receiver.exchange import Exchange
 from receiver.grade_sync import Options
 from receiver.models import SCHEMA, Entry, Source
 
@@ -306,7 +307,7 @@ def far_side() -> Iterator[FarSide]:
 @pytest.fixture
 def asker() -> Iterator[Client]:
     """A client with little patience."""
-    with Client(connect_timeout=0.5, read_timeout=0.5, total=1.0) as client:
+    with Client(Exchange(connect_timeout=0.5, read_timeout=0.5, total=1.0)) as client:
         yield client
 
 

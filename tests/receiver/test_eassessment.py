@@ -16,9 +16,9 @@ import pytest
 
 from contract.problems import Problem, ProblemType
 from contract.tokens import CourseToken
-from receiver.eassessment import (
-    MAX_ANSWER_BYTES,
-    Client,
+from receiver.eassessment import Client, classify, url_of
+from receiver.exchange import MAX_ANSWER_BYTES, Exchange
+from receiver.outcomes import (
     CourseGone,
     Grades,
     Misconfigured,
@@ -27,7 +27,6 @@ from receiver.eassessment import (
     TokenReplaced,
     Transient,
     Unchanged,
-    classify,
 )
 from tests.faults.authority import Authority
 from tests.faults.server import RawSink, over_tls, says
@@ -38,7 +37,8 @@ AT = "2026-11-22T09:00:00.123456Z"
 
 def make_client(**overrides: Any) -> Client:
     """Return a client with little patience."""
-    return Client(**{"connect_timeout": 0.5, "read_timeout": 0.5, "total": 1.0, **overrides})
+    times = {"connect_timeout": 0.5, "read_timeout": 0.5, "total": 1.0}
+    return Client(Exchange(**{**times, **overrides}))
 
 
 def about(course_id: str = "CS101", url: str = "http://x.example", **more: Any) -> Question:
@@ -75,7 +75,7 @@ def test_the_course_id_is_one_segment_and_the_token_stands_in_no_url(
     (asked,) = far_side.asked
     assert asked.headers["authorization"] == f"Bearer {TOKEN.reveal()}"
     assert asked.headers["accept-encoding"] == "identity"
-    assert TOKEN.secret not in about(url=far_side.url).url
+    assert TOKEN.secret not in url_of(about(url=far_side.url))
     assert TOKEN.secret not in repr(about())
 
 
@@ -86,7 +86,7 @@ def test_scores_are_exact(far_side: Any, asker: Client, make_score: Callable[...
     outcome = asker.ask(about(url=far_side.url))
 
     assert isinstance(outcome, Grades)
-    assert outcome.answer.scores[0].score_given == Decimal("0.1")
+    assert outcome.scores[0].score_given == Decimal("0.1")
     assert outcome.etag == 'W/"7"'
 
 
@@ -302,7 +302,7 @@ def test_nobody_listening_is_transient(asker: Client) -> None:
     """A far side that is down is said to be down, in words."""
     outcome = asker.ask(about(url="http://127.0.0.1:9"))
 
-    assert outcome == Transient("no answer: Connection refused")
+    assert outcome == Transient("no answer: Connection refused", unreachable=True)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[", "nonsense"])
@@ -406,7 +406,7 @@ def test_an_endless_body_is_cut_off() -> None:
 
     hostile = Hostile(flood)
 
-    with Client(connect_timeout=5, read_timeout=5, total=20) as client:
+    with make_client(connect_timeout=5, read_timeout=5, total=20) as client:
         outcome = client.ask(about(url=hostile.url))
 
     hostile.stop()
@@ -458,7 +458,8 @@ def test_an_authority_of_the_installation_is_trusted(tmp_path: Path) -> None:
     assert trusting == Transient("answered 503")
     assert doubting == Transient(
         "its certificate is refused: unable to get local issuer certificate; "
-        "RECEIVER_CA_BUNDLE can name its authority"
+        "RECEIVER_CA_BUNDLE can name its authority",
+        unreachable=True,
     )
 
 
@@ -476,5 +477,5 @@ def test_a_name_service_that_hangs_is_given_up() -> None:
     seconds = time.monotonic() - started
 
     over.set()
-    assert outcome == Transient("its host's name was not resolved within 0.5 s")
+    assert outcome == Transient("its host's name was not resolved within 0.5 s", unreachable=True)
     assert seconds < 1.5

@@ -13,6 +13,7 @@ from foundation.schema import Schema
 from foundation.vault import Vault
 from receiver import grade_sync, registry, sources
 from receiver.eassessment import Client
+from receiver.exchange import Exchange
 from receiver.grade_sync import Options
 from receiver.models import SCHEMA, Entry, StoredScore
 from receiver.runs import Report
@@ -55,7 +56,7 @@ def sync(url: str) -> Report:
     database = Database(url, timeout=0.5, answer=0.5)
     options = Options(holder="ada@elms", lease=timedelta(minutes=5))
     try:
-        with Client(connect_timeout=2, read_timeout=2, total=4) as client:
+        with Client(Exchange(connect_timeout=2, read_timeout=2, total=4)) as client:
             vault = Vault(receiver_settings(url).encryption_keys)
             return grade_sync.run(database, vault, client, options)
     finally:
