@@ -133,17 +133,20 @@ Outcome = (
 
 
 class GradeSource(Protocol):
-    """A kind of site that can be asked for grades; used by several threads at once.
+    """A kind of site that can be asked for grades; used by several threads at once."""
 
-    `batch` is how many questions one `ask` may bring, all about courses of one site; `requests`
-    counts what was sent.
-    """
+    @property
+    def batch(self) -> int:
+        """How many questions one `ask` may bring."""
+        ...
 
-    batch: int
-    requests: int
+    @property
+    def requests(self) -> int:
+        """How many requests were sent."""
+        ...
 
     def ask(self, questions: Sequence[Question]) -> list[Outcome]:
-        """Return one outcome for each question, in order; never raise."""
+        """Return an outcome for each question about courses of one site, in order; never raise."""
         ...
 
     def confirm(self, questions: Sequence[Question]) -> list[bool | None]:

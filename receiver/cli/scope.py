@@ -12,7 +12,8 @@ from foundation import database as db
 from receiver import services
 from receiver.eassessment import Client
 from receiver.exchange import Exchange
-from receiver.models import SCHEMA
+from receiver.grade_sync import Kinds
+from receiver.models import API, SCHEMA
 from receiver.services import Services
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -54,5 +55,13 @@ def client_of(here: Services) -> Client:
             read_timeout=here.settings.read_timeout,
             total=here.settings.request_deadline,
             bundle=here.settings.ca_bundle,
+            connections=here.settings.sync_concurrency,
         )
     )
+
+
+@contextmanager
+def askers(here: Services) -> Iterator[Kinds]:
+    """Open what asks sources, of each kind; closed at the end."""
+    with client_of(here) as client:
+        yield {API: lambda _: client}
