@@ -1,7 +1,7 @@
 """Grades: loading that keeps every digit, and says when something changed."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -15,7 +15,7 @@ from notifier.errors import CourseDeletedError, CourseUnknownError
 from notifier.grades import Loaded
 from notifier.models import Grade
 from notifier.readings import Granted, Question
-from tests.notifier.conftest import NINE, MakeCourse, make_score
+from tests.notifier.conftest import MINUTE, NINE, MakeCourse, make_score
 
 TEN = NINE + timedelta(hours=1)
 
@@ -38,6 +38,12 @@ def grades_version(database: Database, course_id: str) -> int:
     """Return how often a load changed a course's grades."""
     with database.reading() as session:
         return courses.get_course(session, course_id).grades_version
+
+
+def changed_at(database: Database, course_id: str) -> datetime | None:
+    """Return when a load last changed a course's grades."""
+    with database.reading() as session:
+        return courses.get_course(session, course_id).grades_changed_at
 
 
 @pytest.mark.parametrize(
@@ -163,6 +169,38 @@ def test_load_touches_the_versions_of_what_it_changed(
 
     versions = [grades_version(database, one) for one in ("CS101", "CS102", "CS103")]
     assert versions == [1, 2, 0]
+
+
+def test_load_says_when_grades_changed(
+    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+) -> None:
+    """A load marks the courses that it changed with its moment, and leaves the others' as it is."""
+    make_course("CS101")
+    make_course("CS102")
+
+    before = changed_at(database, "CS101")
+    load({"CS101": [make_score()], "CS102": [make_score()]}, now=NINE)
+    load({"CS101": [make_score()], "CS102": [make_score(comment="new")]}, now=TEN)
+
+    assert before is None
+    assert changed_at(database, "CS101") == NINE
+    assert changed_at(database, "CS102") == TEN
+
+
+@pytest.mark.parametrize(
+    "now",
+    [pytest.param(NINE, id="the same moment"), pytest.param(NINE - MINUTE, id="set back")],
+)
+def test_a_clock_that_stands_or_goes_back_hides_no_change(
+    database: Database, make_course: MakeCourse, load: Callable[..., Loaded], now: datetime
+) -> None:
+    """Each change is later than the one before it, whatever the clock says."""
+    make_course("CS101")
+    load({"CS101": [make_score()]}, now=NINE)
+
+    load({"CS101": [make_score(comment="new")]}, now=now)
+
+    assert changed_at(database, "CS101") == NINE + timedelta(microseconds=1)
 
 
 def test_scores_that_are_not_named_stay(

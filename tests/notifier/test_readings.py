@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -11,6 +11,7 @@ from contract.tokens import CourseToken
 from foundation.database import Database
 from notifier import courses, readings
 from notifier.errors import (
+    BatchFullError,
     CourseDeletedError,
     CourseUnknownError,
     NotifierError,
@@ -21,7 +22,7 @@ from notifier.errors import (
     TokenWrongCourseError,
 )
 from notifier.grades import Loaded
-from notifier.readings import Granted, Question, Reading
+from notifier.readings import Answer, Granted, Question, Reading, Unchanged
 from tests.notifier.conftest import NINE, MakeCourse, make_score
 
 TEN = NINE + timedelta(hours=1)
@@ -300,3 +301,235 @@ def test_scores_are_read_by_user(
     found = scores_of(database, "CS101", token)
 
     assert [score.user_id for score in found] == ["ada", "edsger", "grace"]
+
+
+KINDS = (
+    "fine",
+    "unchanged",
+    "malformed",
+    "stranger",
+    "regenerated",
+    "another's",
+    "deleted",
+    "never was",
+)
+
+
+def make_question(database: Database, make_course: MakeCourse, kind: str, name: str) -> Question:
+    """Return a question of a kind about a course of its own, which it makes."""
+    token = make_course(name)
+    match kind:
+        case "unchanged":
+            return Question(name, token, has_etag=lambda _: True)
+        case "malformed":
+            return Question(name, TokenMalformedError("mistyped"))
+        case "stranger":
+            return Question(name, CourseToken.generate())
+        case "regenerated":
+            regenerate(database, name)
+        case "another's":
+            return Question(name, make_course(f"{name}-other"))
+        case "deleted":
+            delete(database, name)
+        case "never was":
+            return Question(f"{name}-never", token)
+    return Question(name, token)
+
+
+def ask(database: Database, questions: list[Question], **overrides: int) -> list[Answer]:
+    """Return what the questions are answered, in a transaction of their own."""
+    with database.reading() as session:
+        return readings.answer(session, questions, **overrides)
+
+
+def shown(answer: Answer) -> object:
+    """Return what can be compared of an answer; errors compare by identity alone."""
+    if isinstance(answer, NotifierError):
+        return type(answer), str(answer), answer.facts
+    return answer
+
+
+def test_each_of_many_is_answered_as_it_is_alone(
+    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+) -> None:
+    """In a batch each course gets, in its place, just what it gets by itself."""
+    questions = [make_question(database, make_course, kind, kind) for kind in KINDS]
+    load({"fine": [make_score()]})
+
+    together = ask(database, [*questions, *reversed(questions)])
+
+    alone = [shown(answer) for question in questions for answer in ask(database, [question])]
+    assert [shown(answer) for answer in together] == [*alone, *reversed(alone)]
+    assert [type(answer) for answer in together[: len(KINDS)]] == [
+        Granted,
+        Unchanged,
+        TokenMalformedError,
+        TokenUnknownError,
+        TokenRegeneratedError,
+        TokenWrongCourseError,
+        CourseDeletedError,
+        CourseUnknownError,
+    ]
+
+
+def test_same_course_is_answered_for_each_of_its_bearers(
+    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+) -> None:
+    """A course that stands twice, with the old token and with the present one, has two answers."""
+    old = make_course("CS101")
+    new = regenerate(database, "CS101")
+    load({"CS101": [make_score()]})
+
+    refused, granted = ask(database, [Question("CS101", old), Question("CS101", new)])
+
+    assert isinstance(refused, TokenRegeneratedError)
+    assert isinstance(granted, Granted)
+    assert granted.scores == (make_score(),)
+
+
+def test_scores_of_many_courses_are_not_mixed(
+    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+) -> None:
+    """Each course of a batch has its own scores, by user, and a course without any has none."""
+    questions = [Question(name, make_course(name)) for name in ("CS1", "CS2", "CS3")]
+    load({"CS3": [make_score(user_id="grace"), make_score()], "CS1": [make_score(comment="x")]})
+
+    answers = ask(database, questions)
+
+    assert [answer.scores for answer in answers if isinstance(answer, Granted)] == [
+        (make_score(comment="x"),),
+        (),
+        (make_score(), make_score(user_id="grace")),
+    ]
+
+
+def test_statements_of_a_batch_do_not_grow(
+    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+) -> None:
+    """However many are asked, and however they are refused, it takes four statements."""
+    questions = [
+        make_question(database, make_course, kind, f"{kind} {number}")
+        for number in range(13)
+        for kind in KINDS
+    ]
+    load({f"fine {number}": [make_score()] for number in range(13)})
+
+    def statements(count: int) -> int:
+        before = database.statements
+        ask(database, questions[:count])
+        return database.statements - before
+
+    assert [statements(count) for count in (1, 10, 100)] == [2, 4, 4]
+
+
+def test_what_is_malformed_costs_no_query(database: Database) -> None:
+    """A batch of nothing but typos does not trouble the database."""
+    before = database.statements
+
+    answers = ask(database, [Question("CS101", TokenMalformedError("mistyped"))] * 3)
+
+    assert [str(answer) for answer in answers] == ["mistyped"] * 3
+    assert database.statements == before
+
+
+TICK = timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("has_etag", "since", "known"),
+    [
+        pytest.param(None, None, False, id="has nothing"),
+        pytest.param(lambda etag: True, None, True, id="has the tag"),
+        pytest.param(lambda etag: False, None, False, id="has another tag"),
+        pytest.param(None, NINE, True, id="has what changed then"),
+        pytest.param(None, NINE + TICK, True, id="has what changed before"),
+        pytest.param(None, NINE - TICK, False, id="lacks what changed after"),
+        pytest.param(lambda etag: False, TEN, False, id="the tag alone counts: another"),
+        pytest.param(lambda etag: True, NINE - TICK, True, id="the tag alone counts: the same"),
+    ],
+)
+def test_known_scores_are_told_from_unknown(
+    database: Database,
+    make_course: MakeCourse,
+    load: Callable[..., Loaded],
+    has_etag: Callable[[str], bool] | None,
+    since: datetime | None,
+    known: bool,
+) -> None:
+    """The tag tells what the asker has; without one, when it changed (RFC 9110, 13.1.3)."""
+    token = make_course("CS101")
+    load({"CS101": [make_score()]}, now=NINE)
+
+    (answer,) = ask(database, [Question("CS101", token, has_etag, since)])
+
+    assert isinstance(answer, Unchanged) == known
+
+
+def test_scores_of_an_unknown_age_are_sent(database: Database, make_course: MakeCourse) -> None:
+    """Where nobody wrote down when grades changed, no moment says that they did not."""
+    token = make_course("CS101")
+
+    (answer,) = ask(database, [Question("CS101", token, since=TEN)])
+
+    assert isinstance(answer, Granted)
+
+
+@pytest.mark.parametrize(
+    ("max_weight", "fits"),
+    [
+        pytest.param(0, "100000", id="none but the first"),
+        pytest.param(2 * 240, "110000", id="a second, alike"),
+        pytest.param(2 * 240 + 400, "110010", id="a small one after a large one"),
+        pytest.param(10**6, "111111", id="all"),
+    ],
+)
+def test_batch_ends_where_it_is_full(
+    database: Database,
+    make_course: MakeCourse,
+    load: Callable[..., Loaded],
+    max_weight: int,
+    fits: str,
+) -> None:
+    """What does not fit is refused alone, and what comes first is answered whatever it weighs."""
+    names = ["CS1", "CS2", "CS3", "CS4", "CS5", "CS6"]
+    questions = [Question(name, make_course(name)) for name in names]
+    large = make_score(user_id="1234567890", comment="x" * 1000)
+    small = make_score(user_id="1234567890")
+    load({name: [large if name in {"CS3", "CS4"} else small] for name in names})
+
+    answers = ask(database, questions, max_weight=max_weight)
+
+    assert "".join("1" if isinstance(answer, Granted) else "0" for answer in answers) == fits
+    full = [answer for answer in answers if isinstance(answer, BatchFullError)]
+    assert [one.facts["course_id"] for one in full] == [
+        name for name, fit in zip(names, fits, strict=True) if fit == "0"
+    ]
+
+
+def test_refused_and_unchanged_courses_take_no_room(
+    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+) -> None:
+    """Only what is sent fills a batch."""
+    known, sent = make_course("CS1"), make_course("CS2")
+    load({"CS1": [make_score()], "CS2": [make_score()]})
+    questions = [
+        Question("CS1", known, has_etag=lambda _: True),
+        Question("CS1", CourseToken.generate()),
+        Question("CS2", sent),
+    ]
+
+    answers = ask(database, questions, max_weight=0)
+
+    assert isinstance(answers[-1], Granted)
+
+
+def test_same_course_fills_a_batch_as_often_as_it_is_sent(
+    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+) -> None:
+    """Asking for one course again and again does not make the answer boundless."""
+    token = make_course("CS101")
+    load({"CS101": [make_score()]})
+
+    answers = ask(database, [Question("CS101", token)] * 3, max_weight=500)
+
+    assert [type(answer) for answer in answers] == [Granted, Granted, BatchFullError]
