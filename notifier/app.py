@@ -22,6 +22,7 @@ REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.TokenUnknownError: ProblemType.TOKEN_UNKNOWN,
     errors.TokenRegeneratedError: ProblemType.TOKEN_REGENERATED,
     errors.TokenWrongCourseError: ProblemType.TOKEN_WRONG_COURSE,
+    errors.BatchFullError: ProblemType.BATCH_FULL,
     errors.EndpointUnknownError: ProblemType.ENDPOINT_UNKNOWN,
     errors.EndpointExistsError: ProblemType.ENDPOINT_EXISTS,
     errors.EndpointUrlError: ProblemType.ENDPOINT_URL_REFUSED,

@@ -159,8 +159,8 @@ def import_(file: BinaryIO, as_json: bool) -> None:
     line that cannot be read is refused as a whole, with every such line named.
     """
     scores = _scores(file, datetime.now(UTC))  # before the transaction, for input may take its time
-    with scope.writing() as (session, _):
-        loaded = grades.load(session, scores)
+    with scope.writing() as (session, now):
+        loaded = grades.load(session, scores, now=now)
     if as_json:
         terminal.print_json({"courses": len(scores), **vars(loaded)})
     else:
