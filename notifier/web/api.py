@@ -1,6 +1,6 @@
 """The grades API: courses' grades for the bearers of their tokens, one by one or many at once."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from logging import INFO, WARNING
@@ -51,7 +51,7 @@ def read_batch() -> Response:
     with services.current().database.reading() as session:
         answers = readings.answer(session, [_asked_in_batch(one) for one in order.courses])
     items = tuple(map(_item, order.courses, answers))
-    _tell(answers)
+    _tell(items, answers)
     # What was not set is left out; None inside a score was set, and stays.
     body = BatchAnswer(answers=items).model_dump_json(by_alias=True, exclude_unset=True)
     return Response(body, content_type="application/json")
@@ -109,10 +109,11 @@ def _grades(granted: Granted) -> GradesAnswer:
     )
 
 
-def _tell(answers: Sequence[Answer]) -> None:
-    refused = Counter(
-        problem_of(one).type.value for one in answers if isinstance(one, NotifierError)
-    )
+def _tell(items: Sequence[BatchItem], answers: Sequence[Answer]) -> None:
+    refused = defaultdict(list)
+    for item, answer in zip(items, answers, strict=True):
+        if isinstance(answer, NotifierError):
+            refused[problem_of(answer).type.value].append(item.course_id)
     _log.log(
         WARNING if refused else INFO,
         "batch answered",
@@ -121,3 +122,4 @@ def _tell(answers: Sequence[Answer]) -> None:
         unchanged=sum(isinstance(one, Unchanged) for one in answers),
         refused=dict(refused),
     )
+    _log.debug("batch in detail", statuses=[(item.course_id, item.status) for item in items])

@@ -182,7 +182,7 @@ def _story(report: Report) -> list[str]:
         f"{written.changed} changed, {written.unchanged} as before",
         f"... unchanged since they were fetched last: {count[CourseOutcome.UNCHANGED]} courses",
         f"... failed: {count[CourseOutcome.FAILED]} courses",
-        f"... used {report.requests} requests to eAssessment",
+        f"... used {report.requests} request{'' if report.requests == 1 else 's'} to eAssessment",
         f"... used {report.statements} dbqueries",
         f"... used {report.seconds} seconds",
         _ending(report),
