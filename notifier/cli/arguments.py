@@ -1,15 +1,19 @@
-"""What only eAssessment's commands take: numbers of rows, titles, durations, moments."""
+"""What only eAssessment's commands take: numbers of rows, titles, durations, moments, points."""
 
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import click
+from pydantic import TypeAdapter, ValidationError
 
+from contract.grades import Points
 from foundation.arguments import Words
 from foundation.terminal import printable
 from notifier.models import MAX_ID
 
+_POINTS: TypeAdapter[Decimal] = TypeAdapter(Points)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION = re.compile(r"([0-9]{1,5})([smhd])", re.ASCII)
 
@@ -51,7 +55,27 @@ class Moment(click.ParamType[datetime]):
             self.fail(message, param, ctx)
 
 
+class Maximum(click.ParamType[Decimal]):
+    """A number of points that a score can be out of."""
+
+    name = "points"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Decimal:
+        """Return the points, or fail with what was expected."""
+        try:
+            points: Decimal = _POINTS.validate_python(value)
+        except ValidationError:
+            points = Decimal(0)
+        if points == 0:
+            message = f"'{printable(str(value))}' is no number of points above 0; write 100 or 7.5"
+            self.fail(message, param, ctx)
+        return points
+
+
 ROW_ID = click.IntRange(1, MAX_ID)
 TITLE = Words(shortest=1)
 DURATION = Duration()
 MOMENT = Moment()
+MAXIMUM = Maximum()

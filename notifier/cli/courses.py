@@ -1,22 +1,19 @@
-"""Commands about courses: add, list, show, delete, regenerate a token, import grades."""
+"""Commands about courses: add, list, show, delete, regenerate a token."""
 
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
-from contract.grades import Score
 from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID, WORDS
 from foundation.database import Database
 from foundation.terminal import Commands, json_option
-from notifier import courses, grades, grades_file, replays
+from notifier import courses, replays
 from notifier.cli import scope
 from notifier.cli.arguments import TITLE
 from notifier.errors import NotifierError
@@ -142,41 +139,6 @@ def regenerate_token(course_id: str, as_json: bool) -> None:
     with scope.writing() as (session, now):
         token = courses.regenerate_token(session, course_id, now=now)
     _show_token("has a new token", course_id, token.token_id, token.reveal(), as_json=as_json)
-
-
-@click.group("grades", cls=Commands)
-def grades_group() -> None:
-    """Load grades."""
-
-
-@grades_group.command("import")
-@click.argument("file", type=click.File("rb"))
-@json_option
-def import_(file: BinaryIO, as_json: bool) -> None:
-    """Import FILE, a CSV with course_id, user_id, score_given, score_maximum in its first line.
-
-    comment, timestamp, activity_progress and grading_progress may be there too. A file with a
-    line that cannot be read is refused as a whole, with every such line named.
-    """
-    scores = _scores(file, datetime.now(UTC))  # before the transaction, for input may take its time
-    with scope.writing() as (session, _):
-        loaded = grades.load(session, scores)
-    if as_json:
-        terminal.print_json({"courses": len(scores), **vars(loaded)})
-    else:
-        click.echo(
-            f"imported grades of {len(scores)} courses: "
-            f"{loaded.added} new, {loaded.changed} changed, {loaded.unchanged} unchanged"
-        )
-
-
-def _scores(file: BinaryIO, now: datetime) -> dict[str, list[Score]]:
-    # Line ends are the CSV reader's: those inside a quoted comment stay as they are.
-    with TextIOWrapper(file, encoding="utf-8-sig", newline="") as lines:
-        try:
-            return grades_file.read(lines, now=now)
-        except UnicodeDecodeError:
-            raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
 
 
 def _delete_one(database: Database, course_id: str) -> dict[str, Any]:
