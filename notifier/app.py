@@ -11,6 +11,7 @@ from notifier.config import Settings
 from notifier.db import open_database
 from notifier.web.admin_api import admin_api
 from notifier.web.api import api
+from notifier.web.ingest_api import ingest_api
 
 REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.CourseUnknownError: ProblemType.COURSE_UNKNOWN,
@@ -22,6 +23,7 @@ REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.TokenUnknownError: ProblemType.TOKEN_UNKNOWN,
     errors.TokenRegeneratedError: ProblemType.TOKEN_REGENERATED,
     errors.TokenWrongCourseError: ProblemType.TOKEN_WRONG_COURSE,
+    errors.TokenNotOursError: ProblemType.TOKEN_NOT_OURS,
     errors.EndpointUnknownError: ProblemType.ENDPOINT_UNKNOWN,
     errors.EndpointExistsError: ProblemType.ENDPOINT_EXISTS,
     errors.EndpointUrlError: ProblemType.ENDPOINT_URL_REFUSED,
@@ -57,5 +59,6 @@ def create_app(given: Settings | None = None) -> Flask:
     )
     app.register_blueprint(api)
     app.register_blueprint(admin_api)
+    app.register_blueprint(ingest_api)
     outbox.subscribe()
     return app

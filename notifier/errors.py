@@ -70,6 +70,15 @@ class TokenWrongCourseError(NotifierError):
     next_step = "Use the token of the course that is asked for; each course has its own."
 
 
+class TokenNotOursError(NotifierError):
+    """The course's tokens are issued elsewhere than this would have them from."""
+
+    next_step = (
+        "Reset the token in the Moodle where the course lives, then tell it with "
+        "`notifier courses token-regenerated`."
+    )
+
+
 class EndpointUnknownError(NotifierError):
     """There is no endpoint with this number."""
 

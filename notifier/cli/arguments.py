@@ -1,4 +1,4 @@
-"""What only eAssessment's commands take: numbers of rows, titles, durations, moments, points."""
+"""What only eAssessment's commands take: row numbers, titles, times, points, token ids."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -9,6 +9,7 @@ import click
 from pydantic import TypeAdapter, ValidationError
 
 from contract.grades import Points
+from contract.tokens import MOODLE_TOKEN_ID
 from foundation.arguments import Words
 from foundation.terminal import printable
 from notifier.models import MAX_ID
@@ -74,8 +75,21 @@ class Maximum(click.ParamType[Decimal]):
         return points
 
 
+class MoodleTokenId(click.ParamType[str]):
+    """The public id of a Moodle's token; a token itself is refused, for it would be told."""
+
+    name = "token_id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the id, or fail with what was expected; what was given is not repeated."""
+        if not MOODLE_TOKEN_ID.fullmatch(value):
+            self.fail("the id of a Moodle token is m and 16 hexadecimal digits", param, ctx)
+        return str(value)
+
+
 ROW_ID = click.IntRange(1, MAX_ID)
 TITLE = Words(shortest=1)
 DURATION = Duration()
 MOMENT = Moment()
 MAXIMUM = Maximum()
+MOODLE_TOKEN = MoodleTokenId()

@@ -1,4 +1,4 @@
-"""Commands about courses: add, list, show, delete, regenerate a token."""
+"""Commands about courses: add, list, show, delete, regenerate a token or tell of it."""
 
 import sys
 from collections import Counter
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from contract.tokens import MalformedTokenError, MoodleToken
 from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID, WORDS
@@ -15,8 +16,8 @@ from foundation.database import Database
 from foundation.terminal import Commands, json_option
 from notifier import courses, replays
 from notifier.cli import scope
-from notifier.cli.arguments import TITLE
-from notifier.errors import NotifierError
+from notifier.cli.arguments import MOODLE_TOKEN, TITLE
+from notifier.errors import NotifierError, TokenMalformedError
 from notifier.models import Course
 from notifier.replays import Filter
 
@@ -139,6 +140,47 @@ def regenerate_token(course_id: str, as_json: bool) -> None:
     with scope.writing() as (session, now):
         token = courses.regenerate_token(session, course_id, now=now)
     _show_token("has a new token", course_id, token.token_id, token.reveal(), as_json=as_json)
+
+
+@courses_group.command("token-regenerated")
+@click.argument("course_id", type=COURSE_ID)
+@click.option("--token-id", type=MOODLE_TOKEN, help="The new token's public id, if you have it.")
+@click.option("--unknown", is_flag=True, help="Tell it though nobody knows the new token.")
+@json_option
+def token_regenerated(course_id: str, token_id: str | None, unknown: bool, as_json: bool) -> None:
+    """Tell every endpoint that a Moodle regenerated COURSE_ID's token, for Moodle tells nobody.
+
+    The new token is read from a prompt or standard input, unless its id is given or nobody knows
+    it. It is not kept: only a public id made of it is told.
+    """
+    if unknown and token_id:
+        raise click.UsageError("give either --token-id or --unknown")
+    if not unknown and token_id is None:
+        token_id = _read_token_id()
+    with scope.writing() as (session, now):
+        told = courses.announce_token(session, course_id, token_id, now=now)
+    if as_json:
+        terminal.print_json(
+            {
+                "course_id": told.course_id,
+                "course_version": told.course_version,
+                "token_id": told.token_id,
+            }
+        )
+        return
+    present = "not known here" if token_id is None else token_id
+    click.echo(
+        f"the course {terminal.printable(course_id)} has a new token, which is told: {present}"
+    )
+
+
+def _read_token_id() -> str:
+    try:
+        return MoodleToken.parse(terminal.read_secret("New Moodle token")).token_id
+    except MalformedTokenError as error:
+        raise TokenMalformedError(
+            str(error), next_step="Copy the whole token again, or give --unknown."
+        ) from None
 
 
 def _delete_one(database: Database, course_id: str) -> dict[str, Any]:
