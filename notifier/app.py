@@ -24,6 +24,8 @@ REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.TokenRegeneratedError: ProblemType.TOKEN_REGENERATED,
     errors.TokenWrongCourseError: ProblemType.TOKEN_WRONG_COURSE,
     errors.TokenNotOursError: ProblemType.TOKEN_NOT_OURS,
+    errors.IngestOffError: ProblemType.NOT_FOUND,
+    errors.IngestRefusedError: ProblemType.INGEST_REFUSED,
     errors.EndpointUnknownError: ProblemType.ENDPOINT_UNKNOWN,
     errors.EndpointExistsError: ProblemType.ENDPOINT_EXISTS,
     errors.EndpointUrlError: ProblemType.ENDPOINT_URL_REFUSED,
@@ -36,6 +38,7 @@ _REALM = 'Bearer realm="eassessment"'
 _CHALLENGES = {
     ProblemType.TOKEN_MISSING: _REALM,
     ProblemType.ADMIN_KEY_REFUSED: _REALM,
+    ProblemType.INGEST_REFUSED: _REALM,
     ProblemType.TOKEN_MALFORMED: f'{_REALM}, error="invalid_token"',
     ProblemType.TOKEN_UNKNOWN: f'{_REALM}, error="invalid_token"',
     ProblemType.TOKEN_REGENERATED: f'{_REALM}, error="invalid_token"',

@@ -79,6 +79,21 @@ class TokenNotOursError(NotifierError):
     )
 
 
+class IngestOffError(NotifierError):
+    """This eAssessment hears from no Moodle."""
+
+    next_step = "Set NOTIFIER_INGEST_SECRET and restart `notifier serve`."
+
+
+class IngestRefusedError(NotifierError):
+    """What a Moodle sends bears no ingest secret, or a wrong one."""
+
+    next_step = (
+        "Send NOTIFIER_INGEST_SECRET as X-Api-Key, as `Authorization: Bearer`, "
+        "or as the body's `token`."
+    )
+
+
 class EndpointUnknownError(NotifierError):
     """There is no endpoint with this number."""
 

@@ -8,7 +8,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 ADMIN_PATHS = "/api/v1/admin/"
-GUARDS = {"/api/v1/courses/<path:course_id>/token-regenerated": "admin key"}
+GUARDS = {
+    "/api/v1/courses/<path:course_id>/token-regenerated": "admin key",
+    "/api/v1/ingest/moodle": "ingest secret",
+}
 """The guards of what lies elsewhere and is not for the bearers of course tokens."""
 
 
