@@ -59,6 +59,8 @@ class CourseToken:
 
 
 _MOODLE_FORM = re.compile(r"[0-9A-Za-z]{16,128}")
+MOODLE_TOKEN_ID = re.compile(r"m[0-9a-f]{16}")
+"""The form of a Moodle token's public id: narrow, so that nobody tells a token in its place."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -37,7 +37,9 @@ def asked_for_grades(log: Path) -> list[Asked]:
 
 def _asked(line: dict[str, Any]) -> list[Asked]:
     if line["event"] == "batch in detail":
-        return [Asked(*answered, line["request_id"]) for answered in line["statuses"]]
+        return [
+            Asked(course_id, status, line["request_id"]) for course_id, status in line["statuses"]
+        ]
     alone = line["event"] == "request answered" and line["method"] == "GET"
     if alone and line["url"].endswith("/grades"):
         return [Asked(_course_id(line["url"]), line["status"], line["request_id"])]

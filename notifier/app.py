@@ -11,6 +11,7 @@ from notifier.config import Settings
 from notifier.db import open_database
 from notifier.web.admin_api import admin_api
 from notifier.web.api import api
+from notifier.web.ingest_api import ingest_api
 
 REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.CourseUnknownError: ProblemType.COURSE_UNKNOWN,
@@ -23,6 +24,9 @@ REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.TokenRegeneratedError: ProblemType.TOKEN_REGENERATED,
     errors.TokenWrongCourseError: ProblemType.TOKEN_WRONG_COURSE,
     errors.BatchFullError: ProblemType.BATCH_FULL,
+    errors.TokenNotOursError: ProblemType.TOKEN_NOT_OURS,
+    errors.IngestOffError: ProblemType.NOT_FOUND,
+    errors.IngestRefusedError: ProblemType.INGEST_REFUSED,
     errors.EndpointUnknownError: ProblemType.ENDPOINT_UNKNOWN,
     errors.EndpointExistsError: ProblemType.ENDPOINT_EXISTS,
     errors.EndpointUrlError: ProblemType.ENDPOINT_URL_REFUSED,
@@ -35,6 +39,7 @@ _REALM = 'Bearer realm="eassessment"'
 _CHALLENGES = {
     ProblemType.TOKEN_MISSING: _REALM,
     ProblemType.ADMIN_KEY_REFUSED: _REALM,
+    ProblemType.INGEST_REFUSED: _REALM,
     ProblemType.TOKEN_MALFORMED: f'{_REALM}, error="invalid_token"',
     ProblemType.TOKEN_UNKNOWN: f'{_REALM}, error="invalid_token"',
     ProblemType.TOKEN_REGENERATED: f'{_REALM}, error="invalid_token"',
@@ -58,5 +63,6 @@ def create_app(given: Settings | None = None) -> Flask:
     )
     app.register_blueprint(api)
     app.register_blueprint(admin_api)
+    app.register_blueprint(ingest_api)
     outbox.subscribe()
     return app

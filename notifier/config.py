@@ -29,6 +29,22 @@ AdminKey = Annotated[SecretStr, AfterValidator(_sendable)]
 """A bearer key: what a header cannot carry, nobody could ever show."""
 
 
+_INGEST_SECRET = re.compile(r"[!-~]{12,}", re.ASCII)
+
+
+def _bearable(secret: SecretStr) -> SecretStr:
+    if secret.get_secret_value() and not _INGEST_SECRET.fullmatch(secret.get_secret_value()):
+        raise ValueError(
+            "expected 12 or more visible ASCII characters, as `openssl rand -hex 32` makes, "
+            "or nothing"
+        )
+    return secret
+
+
+IngestSecret = Annotated[SecretStr, AfterValidator(_bearable)]
+"""A secret that a header can carry; nothing where nobody may come in."""
+
+
 def _allowed_hosts(listed: str) -> str:
     parse_guard(listed, loopback=False)
     return listed
@@ -50,6 +66,11 @@ class Settings(ServiceSettings):
     source: SourceName = Field(
         "eassessment",
         description="This site's name in every event; ELMS knows the site by the same name.",
+    )
+    ingest_secret: IngestSecret = Field(
+        SecretStr(""),
+        description="The secret by which a Moodle's events are taken in, 12 characters or more; "
+        "while it is not set, none is.",
     )
     port: Annotated[int, Field(ge=1, le=65535)] = Field(
         8001, description="Port that `serve` listens on."

@@ -1,5 +1,6 @@
-"""What an administrator does to a course: add, delete, regenerate its token; it is signalled."""
+"""What is done to a course: add or take in, delete, regenerate its token; it is signalled."""
 
+import secrets
 from datetime import datetime
 
 from sqlalchemy import select, update
@@ -8,7 +9,12 @@ from sqlalchemy.orm import Session
 from contract.tokens import CourseToken
 from foundation import database as db
 from notifier import signals
-from notifier.errors import CourseDeletedError, CourseExistsError, CourseUnknownError
+from notifier.errors import (
+    CourseDeletedError,
+    CourseExistsError,
+    CourseUnknownError,
+    TokenNotOursError,
+)
 from notifier.models import Course, IssuedToken
 
 
@@ -17,15 +23,20 @@ def add_course(session: Session, course_id: str, title: str, *, now: datetime) -
 
     Raises CourseExistsError for an id that is or was in use.
     """
+    if not take_in(session, course_id, title, now=now):
+        raise CourseExistsError(f"the course id {course_id!r} is taken", course_id=course_id)
+    return _issue_token(session, get_course(session, course_id), now=now)
+
+
+def take_in(session: Session, course_id: str, title: str, *, now: datetime) -> bool:
+    """Know of a course that lives in a Moodle, without a token; tell whether it was new."""
     added = session.execute(
         db.insert(session, Course)
         .values(course_id=course_id, title=title, version=1, grades_version=0, created_at=now)
         .on_conflict_do_nothing(index_elements=["course_id"])
         .returning(Course.id)
     )
-    if added.first() is None:
-        raise CourseExistsError(f"the course id {course_id!r} is taken", course_id=course_id)
-    return _issue_token(session, get_course(session, course_id), now=now)
+    return added.first() is not None
 
 
 def get_course(session: Session, course_id: str) -> Course:
@@ -56,18 +67,23 @@ def delete_course(session: Session, course_id: str, *, now: datetime) -> Course:
     course = _lock(session, course_id)
     course.deleted_at = now
     course.version += 1
-    signals.send(
-        signals.course_deleted, session, _change(course, present_token(session, course), now)
-    )
+    token_id = present_token(session, course) or ""
+    signals.send(signals.course_deleted, session, _change(course, token_id, now))
     return course
 
 
 def regenerate_token(session: Session, course_id: str, *, now: datetime) -> CourseToken:
     """Replace a course's token and return the new one, which is shown this once.
 
-    Raises CourseUnknownError, or CourseDeletedError for a course that is gone.
+    Raises CourseUnknownError, CourseDeletedError for a course that is gone, or TokenNotOursError
+    for one whose tokens a Moodle issues.
     """
     course = _lock(session, course_id)
+    if present_token(session, course) is None:
+        raise TokenNotOursError(
+            f"the course {course_id!r} lives in a Moodle, which issues its tokens",
+            course_id=course_id,
+        )
     session.execute(
         update(IssuedToken)
         .where(IssuedToken.course_pk == course.id, IssuedToken.superseded_at.is_(None))
@@ -79,13 +95,39 @@ def regenerate_token(session: Session, course_id: str, *, now: datetime) -> Cour
     return token
 
 
-def present_token(session: Session, course: Course) -> str:
-    """Return the id of the token that is good for the course, or was at its deletion."""
+def announce_token(
+    session: Session, course_id: str, token_id: str | None, *, now: datetime
+) -> signals.CourseChange:
+    """Tell that a Moodle regenerated a course's token, and return what was told.
+
+    A course that is not known yet is taken in. Without the new one's public id, one is told that
+    no token has, so that ELMS asks for the new token. Raises CourseDeletedError, or
+    TokenNotOursError for a course that has tokens of ours.
+    """
+    take_in(session, course_id, course_id, now=now)
+    course = _lock(session, course_id)
+    if present_token(session, course) is not None:
+        raise TokenNotOursError(
+            f"the course {course_id!r} has a token that was issued here, and no Moodle's",
+            next_step="Regenerate that one with `notifier courses regenerate-token`.",
+            course_id=course_id,
+        )
+    course.version += 1
+    change = _change(course, token_id or f"m{secrets.token_hex(8)}", now)
+    signals.send(signals.token_regenerated, session, change)
+    return change
+
+
+def present_token(session: Session, course: Course) -> str | None:
+    """Return the id of the token that is good for the course, or was at its deletion.
+
+    None for a course that lives in a Moodle.
+    """
     return session.scalars(
         select(IssuedToken.token_id).where(
             IssuedToken.course_pk == course.id, IssuedToken.superseded_at.is_(None)
         )
-    ).one()
+    ).one_or_none()
 
 
 def _lock(session: Session, course_id: str) -> Course:

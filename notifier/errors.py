@@ -88,6 +88,30 @@ class BatchFullError(NotifierError):
     next_step = "Ask for this course in another batch, or by itself."
 
 
+class TokenNotOursError(NotifierError):
+    """The course's tokens are issued elsewhere than this would have them from."""
+
+    next_step = (
+        "Reset the token in the Moodle where the course lives, then tell it with "
+        "`notifier courses token-regenerated`."
+    )
+
+
+class IngestOffError(NotifierError):
+    """This eAssessment hears from no Moodle."""
+
+    next_step = "Set NOTIFIER_INGEST_SECRET and restart `notifier serve`."
+
+
+class IngestRefusedError(NotifierError):
+    """What a Moodle sends bears no ingest secret, or a wrong one."""
+
+    next_step = (
+        "Send NOTIFIER_INGEST_SECRET as X-Api-Key, as `Authorization: Bearer`, "
+        "or as the body's `token`."
+    )
+
+
 class EndpointUnknownError(NotifierError):
     """There is no endpoint with this number."""
 

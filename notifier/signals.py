@@ -22,7 +22,10 @@ deliveries_dead = _namespace.signal("deliveries-dead")
 
 @dataclass(frozen=True)
 class CourseChange:
-    """A change of a course: the version that it made, and the token that is now the present one."""
+    """A change of a course: the version that it made, and the token that is now the present one.
+
+    A Moodle's course that is deleted has an empty `token_id`, for nobody tells here which it was.
+    """
 
     course_id: str
     course_version: int

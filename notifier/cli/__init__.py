@@ -7,9 +7,10 @@ from flask.cli import ScriptInfo
 from foundation.terminal import Commands
 from notifier import services
 from notifier.app import create_app
-from notifier.cli.courses import courses_group, grades_group
+from notifier.cli.courses import courses_group
 from notifier.cli.deliveries import deliveries_group
 from notifier.cli.endpoints import endpoints_group
+from notifier.cli.grades import grades_group
 from notifier.cli.service import db_group, doctor, serve, work
 
 

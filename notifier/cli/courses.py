@@ -1,25 +1,23 @@
-"""Commands about courses: add, list, show, delete, regenerate a token, import grades."""
+"""Commands about courses: add, list, show, delete, regenerate a token or tell of it."""
 
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
-from contract.grades import Score
+from contract.tokens import MalformedTokenError, MoodleToken
 from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID, WORDS
 from foundation.database import Database
 from foundation.terminal import Commands, json_option
-from notifier import courses, grades, grades_file, replays
+from notifier import courses, replays
 from notifier.cli import scope
-from notifier.cli.arguments import TITLE
-from notifier.errors import NotifierError
+from notifier.cli.arguments import MOODLE_TOKEN, TITLE
+from notifier.errors import NotifierError, TokenMalformedError
 from notifier.models import Course
 from notifier.replays import Filter
 
@@ -144,39 +142,45 @@ def regenerate_token(course_id: str, as_json: bool) -> None:
     _show_token("has a new token", course_id, token.token_id, token.reveal(), as_json=as_json)
 
 
-@click.group("grades", cls=Commands)
-def grades_group() -> None:
-    """Load grades."""
-
-
-@grades_group.command("import")
-@click.argument("file", type=click.File("rb"))
+@courses_group.command("token-regenerated")
+@click.argument("course_id", type=COURSE_ID)
+@click.option("--token-id", type=MOODLE_TOKEN, help="The new token's public id, if you have it.")
+@click.option("--unknown", is_flag=True, help="Tell it though nobody knows the new token.")
 @json_option
-def import_(file: BinaryIO, as_json: bool) -> None:
-    """Import FILE, a CSV with course_id, user_id, score_given, score_maximum in its first line.
+def token_regenerated(course_id: str, token_id: str | None, unknown: bool, as_json: bool) -> None:
+    """Tell every endpoint that a Moodle regenerated COURSE_ID's token, for Moodle tells nobody.
 
-    comment, timestamp, activity_progress and grading_progress may be there too. A file with a
-    line that cannot be read is refused as a whole, with every such line named.
+    The new token is read from a prompt or standard input, unless its id is given or nobody knows
+    it. It is not kept: only a public id made of it is told.
     """
-    scores = _scores(file, datetime.now(UTC))  # before the transaction, for input may take its time
+    if unknown and token_id:
+        raise click.UsageError("give either --token-id or --unknown")
+    if not unknown and token_id is None:
+        token_id = _read_token_id()
     with scope.writing() as (session, now):
-        loaded = grades.load(session, scores, now=now)
+        told = courses.announce_token(session, course_id, token_id, now=now)
     if as_json:
-        terminal.print_json({"courses": len(scores), **vars(loaded)})
-    else:
-        click.echo(
-            f"imported grades of {len(scores)} courses: "
-            f"{loaded.added} new, {loaded.changed} changed, {loaded.unchanged} unchanged"
+        terminal.print_json(
+            {
+                "course_id": told.course_id,
+                "course_version": told.course_version,
+                "token_id": told.token_id,
+            }
         )
+        return
+    present = "not known here" if token_id is None else token_id
+    click.echo(
+        f"the course {terminal.printable(course_id)} has a new token, which is told: {present}"
+    )
 
 
-def _scores(file: BinaryIO, now: datetime) -> dict[str, list[Score]]:
-    # Line ends are the CSV reader's: those inside a quoted comment stay as they are.
-    with TextIOWrapper(file, encoding="utf-8-sig", newline="") as lines:
-        try:
-            return grades_file.read(lines, now=now)
-        except UnicodeDecodeError:
-            raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
+def _read_token_id() -> str:
+    try:
+        return MoodleToken.parse(terminal.read_secret("New Moodle token")).token_id
+    except MalformedTokenError as error:
+        raise TokenMalformedError(
+            str(error), next_step="Copy the whole token again, or give --unknown."
+        ) from None
 
 
 def _delete_one(database: Database, course_id: str) -> dict[str, Any]:

@@ -165,3 +165,26 @@ def test_allowed_host_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         "NOTIFIER_ALLOWED_HOSTS: '10.1.2.3/8' is neither a host name nor an address "
         "nor a network in CIDR"
     ) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        pytest.param("planted-key", id="11 characters"),
+        pytest.param("planted secret", id="a space"),
+        pytest.param("planted-sécret", id="not ASCII"),
+        pytest.param("planted-secret\n", id="a line break"),
+    ],
+)
+def test_an_ingest_secret_that_no_header_carries_is_refused(secret: str) -> None:
+    """What a Moodle could not send, or anybody could guess, is refused without being shown."""
+    with pytest.raises(ValidationError, match="expected 12 or more visible ASCII") as caught:
+        make_settings(ingest_secret=secret)
+
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [{}, {"ingest_secret": ""}], ids=["not set", "empty"])
+def test_no_ingest_secret_is_none(given: dict[str, str]) -> None:
+    """Without a secret, or with an empty one, there is none."""
+    assert make_settings(**given).ingest_secret.get_secret_value() == ""

@@ -1,13 +1,20 @@
 """Courses: added once, versions that grow by one, every generation of a token kept."""
 
+import json
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select
 
+from contract.tokens import MOODLE_TOKEN_ID
 from foundation.database import Database
 from notifier import courses, signals
-from notifier.errors import CourseDeletedError, CourseExistsError, CourseUnknownError
+from notifier.errors import (
+    CourseDeletedError,
+    CourseExistsError,
+    CourseUnknownError,
+    TokenNotOursError,
+)
 from notifier.models import Course, Delivery, Event, IssuedToken
 from notifier.signals import CourseChange, UnheardError
 from tests.notifier.conftest import NINE, MakeCourse, MakeEndpoint
@@ -309,3 +316,110 @@ def test_list_tells_the_deleted_from_the_others(
         found = courses.list_courses(session, deleted=deleted)
 
     assert [one.course_id for one in found] == listed
+
+
+def announce(database: Database, course_id: str, token_id: str | None = None) -> CourseChange:
+    """Tell at ten that a Moodle regenerated a course's token."""
+    with database.writing() as session:
+        return courses.announce_token(session, course_id, token_id, now=TEN)
+
+
+def told(database: Database) -> list[tuple[str, str, int, str]]:
+    """Return type, course, version and token id of every event, in the order of versions."""
+    with database.reading() as session:
+        rows = session.scalars(select(Event).order_by(Event.course_version))
+        data = [(row.type, json.loads(row.body)["data"]) for row in rows]
+    return [
+        (kind, one["course_id"], one["course_version"], one.get("token_id", ""))
+        for kind, one in data
+    ]
+
+
+def test_course_of_a_moodle_is_taken_in_without_a_token(database: Database) -> None:
+    """A course that lives in a Moodle is known at version 1, with no token and no event."""
+    with database.writing() as session:
+        new = courses.take_in(session, "7", "Algorithms", now=NINE)
+
+    course = stored(database, "7")
+    assert new
+    assert (course.title, course.version, course.created_at) == ("Algorithms", 1, NINE)
+    assert (tokens_of(database, "7"), count_events(database)) == ([], 0)
+
+
+def test_taking_in_a_known_course_changes_nothing(
+    database: Database, make_course: MakeCourse
+) -> None:
+    """A course that is known, even deleted, stays as it is."""
+    make_course("7", title="The first")
+    with database.writing() as session:
+        courses.delete_course(session, "7", now=NINE)
+
+    with database.writing() as session:
+        new = courses.take_in(session, "7", "The second", now=TEN)
+
+    course = stored(database, "7")
+    assert not new
+    assert (course.title, course.version, course.deleted_at) == ("The first", 2, NINE)
+
+
+def test_regeneration_in_a_moodle_is_told(database: Database) -> None:
+    """Each regeneration that is told takes the next version and names the new token's id."""
+    announce(database, "7", "m0123456789abcdef")
+    change = announce(database, "7", "mfedcba9876543210")
+
+    assert change == CourseChange("7", 3, TEN, "mfedcba9876543210")
+    assert told(database) == [
+        ("token.regenerated", "7", 2, "m0123456789abcdef"),
+        ("token.regenerated", "7", 3, "mfedcba9876543210"),
+    ]
+    assert tokens_of(database, "7") == []
+
+
+def test_token_that_nobody_knows_is_told_as_one_that_none_is(database: Database) -> None:
+    """Without the new token's id, one is told each time that no token has."""
+    changes = [announce(database, "7") for _ in range(2)]
+
+    ids = [change.token_id for change in changes]
+    assert [one[3] for one in told(database)] == ids
+    assert all(MOODLE_TOKEN_ID.fullmatch(one) for one in ids)
+    assert len(set(ids)) == 2
+
+
+def test_token_of_ours_is_not_told_as_a_moodle_s(
+    database: Database, make_course: MakeCourse
+) -> None:
+    """A course that has a token of ours is refused, with what to do instead."""
+    make_course("CS101")
+
+    with pytest.raises(TokenNotOursError) as refused:
+        announce(database, "CS101", "m0123456789abcdef")
+
+    assert str(refused.value) == (
+        "the course 'CS101' has a token that was issued here, and no Moodle's"
+    )
+    assert refused.value.advice == ("Regenerate that one with `notifier courses regenerate-token`.")
+    assert (stored(database, "CS101").version, count_events(database)) == (1, 0)
+
+
+def test_token_of_a_moodle_is_not_replaced_by_one_of_ours(database: Database) -> None:
+    """A course that lives in a Moodle gets no token here, for Moodle would not know it."""
+    with database.writing() as session:
+        courses.take_in(session, "7", "Algorithms", now=NINE)
+
+    with database.writing() as session, pytest.raises(TokenNotOursError) as refused:
+        courses.regenerate_token(session, "7", now=TEN)
+
+    assert str(refused.value) == "the course '7' lives in a Moodle, which issues its tokens"
+    assert "`notifier courses token-regenerated`" in refused.value.advice
+    assert (tokens_of(database, "7"), count_events(database)) == ([], 0)
+
+
+def test_deletion_of_a_moodle_s_course_is_told(database: Database) -> None:
+    """A course without a token is deleted as every other is, and then has no token to tell."""
+    with database.writing() as session:
+        courses.take_in(session, "7", "Algorithms", now=NINE)
+        courses.delete_course(session, "7", now=TEN)
+
+    assert told(database) == [("course.deleted", "7", 2, "")]
+    with pytest.raises(CourseDeletedError, match="the course '7' was deleted at"):
+        announce(database, "7", "m0123456789abcdef")

@@ -12,11 +12,15 @@ from notifier.errors import GradesFileError
 from tests.notifier.conftest import NINE, make_score
 
 HEADER = "course_id,user_id,score_given,score_maximum"
+NEITHER = (
+    "line 1: the columns course_id, user_id, score_given, score_maximum are missing, "
+    "and so is 'ID number' of Moodle's grade export"
+)
 
 
 def read(text: str) -> dict[str, list[object]]:
     """Return the scores of a file's text, read at nine."""
-    return grades_file.read(text.splitlines(keepends=True), now=NINE)  # type: ignore[return-value]
+    return grades_file.read(text.splitlines(keepends=True), now=NINE).scores  # type: ignore[return-value]
 
 
 def refusal(text: str) -> str:
@@ -93,13 +97,13 @@ def test_line_breaks_of_windows_are_line_breaks() -> None:
     [
         pytest.param(
             "",
-            "line 1: the columns course_id, user_id, score_given, score_maximum are missing",
+            f"{NEITHER}; found: nothing",
             id="an empty file",
         ),
         pytest.param(
-            "course_id;user_id;score_given;score_maximum",
-            "line 1: the columns course_id, user_id, score_given, score_maximum are missing",
-            id="semicolons",
+            "course_id|user_id|score_given|score_maximum",
+            f"{NEITHER}; found: course_id|user_id|score_given|score_maximum",
+            id="another separator",
         ),
         pytest.param(
             "course_id,user_id,score_maximum",

@@ -43,6 +43,7 @@ EVERY = {
     "notifier courses show": Given(COURSE),
     "notifier courses delete": Given(COURSE, writes=True),
     "notifier courses regenerate-token": Given(COURSE, writes=True),
+    "notifier courses token-regenerated": Given("7 --unknown", writes=True),
     "notifier grades import": Given("grades.csv", writes=True),
     "notifier endpoints add": Given("https://other.example/webhooks", writes=True),
     "notifier endpoints list": Given(),

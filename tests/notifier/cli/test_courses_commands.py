@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from contract.tokens import CourseToken
+from contract.tokens import CourseToken, MoodleToken
 
 Notifier = Callable[..., Result]
 Told = Callable[..., Any]
@@ -282,3 +282,91 @@ def test_a_file_that_cannot_be_read_deletes_nothing(
     assert result.exit_code == 2
     assert sentence in result.stderr
     assert told("courses", "list", "--deleted") == []
+
+
+MOODLE_TOKEN = "0123456789abcdef0123456789abcdef"
+MOODLE_TOKEN_ID = MoodleToken(MOODLE_TOKEN).token_id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin"),
+    [
+        pytest.param((), f"{MOODLE_TOKEN}\n", id="from standard input"),
+        pytest.param(("--token-id", MOODLE_TOKEN_ID), None, id="by its id"),
+    ],
+)
+def test_a_moodle_s_new_token_is_told(
+    notifier: Notifier, rows: Rows, arguments: tuple[str, ...], stdin: str | None
+) -> None:
+    """The token is told by its public id, and itself is neither stored nor printed."""
+    result = notifier("courses", "token-regenerated", "7", *arguments, stdin=stdin)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"the course 7 has a new token, which is told: {MOODLE_TOKEN_ID}\n"
+    stored = rows()
+    assert MOODLE_TOKEN_ID in str(stored["events"])
+    assert MOODLE_TOKEN not in f"{stored}"
+
+
+def test_a_new_token_that_nobody_knows_is_told(notifier: Notifier, told: Told) -> None:
+    """--unknown asks for nothing, and tells an id that no token has."""
+    document = told("courses", "token-regenerated", "7", "--unknown")
+    again = notifier("courses", "token-regenerated", "7", "--unknown")
+
+    assert (document["course_id"], document["course_version"]) == ("7", 2)
+    assert again.stdout == "the course 7 has a new token, which is told: not known here\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "code", "sentence"),
+    [
+        pytest.param((), "", 2, "New Moodle token: nothing on standard input", id="nothing"),
+        pytest.param((), "eas_planted\n", 1, "a Moodle token is 32 letters and digits", id="ours"),
+        pytest.param(
+            ("--token-id", MOODLE_TOKEN),
+            None,
+            2,
+            "the id of a Moodle token is m and 16 hexadecimal digits",
+            id="a token in place of its id",
+        ),
+        pytest.param(
+            ("--unknown", "--token-id", MOODLE_TOKEN_ID),
+            None,
+            2,
+            "give either --token-id or --unknown",
+            id="both",
+        ),
+    ],
+)
+def test_what_is_no_moodle_token_is_not_told(
+    notifier: Notifier,
+    rows: Rows,
+    arguments: tuple[str, ...],
+    stdin: str | None,
+    code: int,
+    sentence: str,
+) -> None:
+    """What cannot be is refused in a sentence that repeats no token, and nothing is told."""
+    before = rows()
+
+    result = notifier("courses", "token-regenerated", "7", *arguments, stdin=stdin)
+
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert sentence in result.stderr
+    assert MOODLE_TOKEN not in result.stderr
+    assert "planted" not in result.stderr
+    assert before == rows()
+
+
+def test_a_moodle_s_course_is_shown_and_deleted(notifier: Notifier, told: Told) -> None:
+    """A course without a token of ours is shown with none, gets none, and can be deleted."""
+    notifier("courses", "token-regenerated", "7", "--unknown")
+
+    shown = told("courses", "show", "7")
+    refused = notifier("courses", "regenerate-token", "7")
+    deleted = notifier("courses", "delete", "7")
+
+    assert shown["tokens"] == []
+    assert refused.exit_code == 1
+    assert "the course '7' lives in a Moodle, which issues its tokens" in refused.stderr
+    assert (deleted.exit_code, deleted.stdout.partition(";")[0]) == (0, "7: deleted")

@@ -177,3 +177,67 @@ def test_grades_of_a_deleted_course_are_refused(
     assert result.exit_code == 1
     assert "the course 'CS101' was deleted at" in result.stderr
     assert before == rows()
+
+
+EXPORT = (
+    '\ufeff"First name","ID number","Quiz: Final exam (Real)","Course total (Real)"\r\n'
+    "Åsa,åsa,18.00,75.50\r\nBen,ben,-,-\r\n"
+)
+
+
+def test_an_export_of_moodle_is_imported(
+    notifier: Notifier, courses: None, tmp_path: Path, database: Database
+) -> None:
+    """Moodle's own file is told by its header; what its points were taken for is said."""
+    (tmp_path / "grades.csv").write_text(EXPORT, encoding="utf-8", newline="")
+
+    result = notifier("grades", "import", "grades.csv", "--course", "CS101")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == (
+        "imported grades of 1 courses: 2 new, 0 changed, 0 unchanged\n"
+        "the points are those of 'Course total (Real)', out of 100, for no --maximum was given\n"
+    )
+    with database.reading() as session:
+        stored = {row.user_id: row for row in session.scalars(select(Grade))}
+    assert (stored["åsa"].score_given, stored["åsa"].score_maximum) == (Decimal("75.50"), 100)
+    assert stored["ben"].score_given is None
+
+
+def test_an_item_and_its_maximum_are_chosen(told: Told, courses: None) -> None:
+    """Another item than the total is taken out of its own maximum, and JSON says both."""
+    chosen = ("--course", "CS101", "--item", "Final exam", "--maximum", "20")
+
+    document = told("grades", "import", "-", *chosen, stdin=EXPORT)
+
+    assert document == {
+        "courses": 1,
+        "added": 2,
+        "changed": 0,
+        "unchanged": 0,
+        "column": "Quiz: Final exam (Real)",
+        "maximum": "20",
+    }
+
+
+def test_an_export_without_its_course_is_refused(
+    notifier: Notifier, courses: None, rows: Rows
+) -> None:
+    """Without --course nobody knows whose grades they are, and nothing is imported."""
+    before = rows()
+
+    result = notifier("grades", "import", "-", stdin=EXPORT)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "error: this is Moodle's grade export" in result.stderr
+    assert " next: Name the course with --course" in result.stderr
+    assert before == rows()
+
+
+@pytest.mark.parametrize("points", ["0", "-1", "7,5", "many", "nan"])
+def test_a_maximum_is_a_number_of_points(notifier: Notifier, points: str) -> None:
+    """A maximum that no score can be out of is wrong use."""
+    result = notifier("grades", "import", "-", f"--maximum={points}", stdin=EXPORT)
+
+    assert result.exit_code == 2
+    assert f"'{points}' is no number of points above 0; write 100 or 7.5" in result.stderr

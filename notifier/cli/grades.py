@@ -1,0 +1,72 @@
+"""Commands about grades: import a file of them."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from io import TextIOWrapper
+from typing import BinaryIO
+
+import click
+
+from foundation import terminal
+from foundation.arguments import COURSE_ID, WORDS
+from foundation.terminal import Commands, json_option
+from notifier import grades, grades_file
+from notifier.cli import scope
+from notifier.cli.arguments import MAXIMUM
+from notifier.grades_file import GradesFile
+from notifier.moodle_export import Chosen, Taken
+
+
+@click.group("grades", cls=Commands)
+def grades_group() -> None:
+    """Load grades."""
+
+
+@grades_group.command("import")
+@click.argument("file", type=click.File("rb"))
+@click.option("--course", type=COURSE_ID, help="Whose grades a Moodle's export holds.")
+@click.option(
+    "--maximum", type=MAXIMUM, help="What a Moodle's export counts out of; 100 unless given."
+)
+@click.option(
+    "--item", type=WORDS, help="Whose points to take from a Moodle's export; the course total."
+)
+@json_option
+def import_(
+    file: BinaryIO, course: str | None, maximum: Decimal | None, item: str | None, as_json: bool
+) -> None:
+    """Import FILE, a CSV with course_id, user_id, score_given, score_maximum in its first line.
+
+    comment, timestamp, activity_progress and grading_progress may be there too. The CSV that
+    Moodle's grade export writes is taken as well: it needs --course. A file with a line that
+    cannot be read is refused as a whole, with every such line named.
+    """
+    # Before the transaction, for input may take its time.
+    read = _read(file, Chosen(course, maximum, item), datetime.now(UTC))
+    with scope.writing() as (session, now):
+        loaded = grades.load(session, read.scores, now=now)
+    if as_json:
+        facts = {"courses": len(read.scores), **vars(loaded)}
+        terminal.print_json({**facts, **(vars(read.taken) if read.taken else {})})
+        return
+    click.echo(
+        f"imported grades of {len(read.scores)} courses: "
+        f"{loaded.added} new, {loaded.changed} changed, {loaded.unchanged} unchanged"
+    )
+    if read.taken is not None:
+        click.echo(_told(read.taken, maximum))
+
+
+def _read(file: BinaryIO, chosen: Chosen, now: datetime) -> GradesFile:
+    # Line ends are the CSV reader's: those inside a quoted comment stay as they are.
+    with TextIOWrapper(file, encoding="utf-8-sig", newline="") as lines:
+        try:
+            return grades_file.read(lines, chosen, now=now)
+        except UnicodeDecodeError:
+            raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
+
+
+def _told(taken: Taken, maximum: Decimal | None) -> str:
+    column = terminal.printable(taken.column)
+    why = "" if maximum else ", for no --maximum was given"
+    return f"the points are those of '{column}', out of {taken.maximum}{why}"

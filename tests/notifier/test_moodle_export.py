@@ -1,0 +1,228 @@
+"""Moodle's grade export: told from its header, one course's, refused with every wrong line."""
+
+from decimal import Decimal
+
+import pytest
+
+from notifier import grades_file
+from notifier.errors import GradesFileError
+from notifier.moodle_export import Chosen, Taken
+from tests.notifier.conftest import NINE, make_score
+
+HEADER = (
+    '"First name","Last name","ID number",Institution,Department,"Email address",'
+    '"Assignment: Essay (Real)","Quiz: Final exam (Real)","Course total (Real)",'
+    '"Course total (Percentage)","Course total (Letter)","Last downloaded from this course"'
+)
+CS101 = Chosen("CS101")
+
+
+def line(id_number: str = "ada", total: str = "75.00", exam: str = "-") -> str:
+    """Return a person's line as Moodle writes it."""
+    return f'Ada,Lovelace,{id_number},,,a@x.example,-,{exam},{total},"75.00 %",C,1795336477\n'
+
+
+def read(text: str, chosen: Chosen = CS101) -> grades_file.GradesFile:
+    """Return what a file's text holds, read at nine."""
+    return grades_file.read(text.splitlines(keepends=True), chosen, now=NINE)
+
+
+def refusal(text: str, chosen: Chosen = CS101) -> GradesFileError:
+    """Return the refusal that a file's text meets."""
+    with pytest.raises(GradesFileError) as refused:
+        read(text, chosen)
+    return refused.value
+
+
+def faults(*lines: str) -> list[str]:
+    """Return what is said of wrong lines, without the first sentence."""
+    return str(refusal(f"{HEADER}\n" + "".join(lines))).splitlines()[1:]
+
+
+def test_course_total_is_taken_by_id_number() -> None:
+    """A person's score is the course total, out of 100, under the ID number; no more is read."""
+    found = read(f"{HEADER}\n{line()}{line('grace', '9.50')}")
+
+    hundred = Decimal(100)
+    assert found.scores == {
+        "CS101": [
+            make_score(score_given=Decimal("75.00"), score_maximum=hundred),
+            make_score(user_id="grace", score_given=Decimal("9.50"), score_maximum=hundred),
+        ]
+    }
+    assert found.taken == Taken("Course total (Real)", hundred)
+
+
+@pytest.mark.parametrize("mark", [pytest.param("-", id="dash"), pytest.param("", id="empty")])
+def test_dash_is_no_grade_yet(mark: str) -> None:
+    """Who has no grade has a score that is not given, not a nought."""
+    found = read(f"{HEADER}\n{line(total=mark)}")
+
+    assert [score.score_given for score in found.scores["CS101"]] == [None]
+
+
+@pytest.mark.parametrize(
+    ("separator", "grade"),
+    [
+        pytest.param(",", '"7,5"', id="comma, and a quoted decimal comma"),
+        pytest.param(";", "7,5", id="semicolon, and a decimal comma"),
+        pytest.param(";", "7.5", id="semicolon, and a point"),
+        pytest.param("\t", "7,5", id="tab, and a decimal comma"),
+    ],
+)
+def test_separator_is_that_of_the_first_line(separator: str, grade: str) -> None:
+    """Commas, semicolons and tabs separate, and points or commas divide, as the site's do."""
+    names = ("Last name", "ID number", '"Quiz: a, b; c (Real)"', "Course total (Real)")
+    text = f"{separator.join(names)}\r\n{separator.join(('Lovelace', 'ada', '-', grade))}\r\n"
+
+    found = read(text, Chosen("CS101", Decimal(10)))
+
+    assert found.scores == {"CS101": [make_score()]}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        pytest.param("Final exam", id="as its teacher named it"),
+        pytest.param("Quiz: Final exam", id="as the column names it"),
+    ],
+)
+def test_another_item_can_be_taken(item: str) -> None:
+    """An item is named with or without the kind that Moodle puts before it."""
+    found = read(f"{HEADER}\n{line(exam='18')}", Chosen("CS101", Decimal(20), item))
+
+    (score,) = found.scores["CS101"]
+    assert (score.score_given, score.score_maximum) == (Decimal(18), Decimal(20))
+    assert found.taken == Taken("Quiz: Final exam (Real)", Decimal(20))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        pytest.param(line(id_number=""), "ID number is empty", id="nobody"),
+        pytest.param(line(id_number='" "'), "ID number is empty", id="nobody but a space"),
+        pytest.param(
+            line(id_number="x" * 256),
+            "ID number: String should have at most 255 characters",
+            id="a long one",
+        ),
+        pytest.param(
+            line(total="Error"),
+            'Course total (Real): points are digits, as "7.5"',
+            id="no number",
+        ),
+        pytest.param(
+            line(total="-5.00"),
+            'Course total (Real): points are digits, as "7.5"',
+            id="negative",
+        ),
+        pytest.param(
+            line(total='"1.234,5"'),
+            'Course total (Real): points are digits, as "7.5"',
+            id="thousands set apart",
+        ),
+        pytest.param(
+            line(total="100.01"),
+            "the grade is above the maximum of 100: see --maximum",
+            id="above the maximum",
+        ),
+        pytest.param(
+            "Ada,Lovelace,ada,75.00\n",
+            "the line has more or fewer fields than the first one",
+            id="cut short",
+        ),
+        pytest.param(line(id_number="a\0b"), "a field holds NUL, which cannot be stored", id="NUL"),
+    ],
+)
+def test_line_that_cannot_be_read_is_named(wrong: str, words: str) -> None:
+    """A wrong line is named with its reason, in the words of Moodle's columns."""
+    assert faults(line("grace"), wrong) == [f"line 3: {words}"]
+
+
+def test_id_number_stands_once() -> None:
+    """A second line of the same person is refused, for nobody knows which one counts."""
+    said = faults(line("grace"), line("ada"), line("grace", "80"))
+
+    assert said == ["line 4: the ID number of line 2 stands here again"]
+
+
+def test_every_wrong_line_is_named() -> None:
+    """All wrong lines are named at once."""
+    said = faults(line(""), line("grace"), line("ada", "x"))
+
+    assert [one.partition(":")[0] for one in said] == ["line 2", "line 4"]
+
+
+def test_course_must_be_named() -> None:
+    """An export does not name its course, so without one it is refused, and told how to."""
+    refused = refusal(f"{HEADER}\n{line()}", Chosen())
+
+    assert str(refused) == (
+        "this is Moodle's grade export, which is of one course and does not name it"
+    )
+    assert refused.advice == (
+        "Name the course with --course, and what its total is out of with --maximum "
+        "unless that is 100."
+    )
+
+
+def test_column_that_is_not_there_is_told_with_those_that_are() -> None:
+    """An item that the file does not have is refused with the names of those it has."""
+    refused = refusal(f"{HEADER}\n{line()}", Chosen("CS101", item="Viva"))
+
+    assert str(refused) == (
+        "line 1: there is no column 'Viva (Real)'; items with points here: "
+        "'Assignment: Essay', 'Quiz: Final exam', 'Course total'"
+    )
+
+
+def test_column_that_stands_twice_is_refused() -> None:
+    """Two activities of one name are two columns of which nobody knows which one is meant."""
+    text = "ID number,Quiz: Test (Real),Assignment: Test (Real)\nada,1,2\n"
+
+    assert str(refusal(text, Chosen("CS101", item="Test"))) == (
+        "line 1: the column 'Quiz: Test (Real)' stands twice"
+    )
+    assert str(refusal("ID number,ID number,Course total (Real)\n")) == (
+        "line 1: the column 'ID number' stands twice"
+    )
+
+
+def test_header_of_another_kind_is_told_with_what_was_expected() -> None:
+    """A first line that is neither kind's is refused with what was expected and what was found."""
+    refused = refusal("Vorname;ID-Nummer;Kurs gesamt (Punkte)\nAda;ada;75,00\n")
+
+    assert str(refused) == (
+        "line 1: the columns course_id, user_id, score_given, score_maximum are missing, and so "
+        "is 'ID number' of Moodle's grade export; found: Vorname, ID-Nummer, Kurs gesamt (Punkte)"
+    )
+
+
+OWN = "course_id;user_id;score_given;score_maximum\nCS101;ada;7.5;10\n"
+
+
+def test_own_file_may_be_separated_by_semicolons() -> None:
+    """The simple kind is read with semicolons too, with its one course named or not."""
+    assert read(OWN, Chosen()).scores == {"CS101": [make_score()]}
+    assert read(OWN, Chosen("CS101")).scores == {"CS101": [make_score()]}
+
+
+def test_own_file_is_of_the_course_that_was_named() -> None:
+    """A line of another course than the one that was named is refused."""
+    said = str(refusal(f"{OWN}CS102;ada;7.5;10\n"))
+
+    assert said.splitlines()[1:] == ["line 3: course_id is another one than --course names"]
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        pytest.param(Chosen(maximum=Decimal(10)), id="maximum"),
+        pytest.param(Chosen(item="Final exam"), id="item"),
+    ],
+)
+def test_own_file_says_the_rest_itself(chosen: Chosen) -> None:
+    """A maximum or an item beside a file that has its own is refused, not passed over."""
+    assert str(refusal(OWN, chosen)) == (
+        "--maximum and --item are for Moodle's grade export; this file says both by itself"
+    )
