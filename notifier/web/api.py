@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from logging import INFO, WARNING
 
 from flask import Blueprint, Response, request
@@ -34,11 +34,9 @@ def read_grades(course_id: str) -> Response:
         (answer,) = readings.answer(session, [question])
         if isinstance(answer, NotifierError):
             raise answer
-        changed_at = answer.reading.changed_at
-        modified = changed_at and _last_modified(changed_at, now=db.now(session))
-    response = _one(answer)
+        now = db.now(session)
+    response = _one(answer, now)
     response.set_etag(answer.reading.etag)
-    response.last_modified = modified
     response.headers["Cache-Control"] = "private, no-cache"
     return response
 
@@ -74,17 +72,20 @@ def _asked_in_batch(asked: BatchQuestion) -> Question:
     return Question(asked.course_id, bearer, since=asked.if_modified_since)
 
 
-def _last_modified(changed_at: datetime, *, now: datetime) -> datetime:
+def _last_modified(changed_at: datetime, now: datetime) -> datetime:
     # HTTP knows whole seconds only. The next one is named, unless it is still to come: then what
     # changes until it comes is sent again (RFC 9110, 8.8.2.1).
-    return min(changed_at + _SECOND, now).astimezone(UTC)
+    return min(changed_at + _SECOND, now)
 
 
-def _one(answer: Granted | Unchanged) -> Response:
+def _one(answer: Granted | Unchanged, now: datetime) -> Response:
     if isinstance(answer, Unchanged):
         return Response(status=304)
     body = _grades(answer).model_dump_json(by_alias=True)
-    return Response(body, content_type="application/json")
+    response = Response(body, content_type="application/json")
+    if (changed_at := answer.reading.changed_at) is not None:
+        response.last_modified = _last_modified(changed_at, now)
+    return response
 
 
 def _item(asked: BatchQuestion, answer: Answer) -> BatchItem:

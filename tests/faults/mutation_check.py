@@ -55,10 +55,10 @@ MUTATIONS = (
     ),
     Mutation(
         "the compare of a course token",
-        "notifier/grades.py",
-        "not hmac.compare_digest(issued.secret_sha256, bearer.secret_sha256())",
-        "not issued.secret_sha256",
-        "tests/notifier/test_grades.py::test_unknown_token_is_refused",
+        "notifier/readings.py",
+        "if hmac.compare_digest(row.secret_sha256, bearer.secret_sha256())",
+        "if row.secret_sha256",
+        "tests/notifier/test_readings.py::test_unknown_token_is_refused",
     ),
     Mutation(
         "the compare of the admin key",

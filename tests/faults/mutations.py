@@ -13,6 +13,8 @@ from contract.signature import Secret
 SITE = "eassessment.example.ac.uk"
 COURSES = [f"CS{number}" for number in range(8)]
 """Courses that there are; some requests name others."""
+BATCH = "/api/v1/grades/batch"
+"""Where grades of many courses are read; posted to, and yet nothing changes."""
 _KIND = "application/json"
 
 
@@ -102,7 +104,7 @@ QUERIES = (
 
 def draw(chance: random.Random, known: Known) -> Request:
     """Return a request: a third as it should be, the others spoilt once or several times."""
-    made = chance.choice((_webhook, _webhook, _grades, _admin))(chance, known)
+    made = chance.choice((_webhook, _webhook, _grades, _batch, _admin))(chance, known)
     if chance.random() < 0.35:
         return made
     for _ in range(chance.choice((1, 1, 1, 2, 4))):
@@ -145,6 +147,21 @@ def _grades(chance: random.Random, known: Known) -> Request:
     if chance.random() < 0.3:
         headers.append(("If-None-Match", chance.choice(("*", '"1-1-0"', '"2-1-1"', "x"))))
     return Request("notifier", "GET", f"/api/v1/courses/{course_id}/grades", tuple(headers))
+
+
+def _batch(chance: random.Random, known: Known) -> Request:
+    questions = []
+    for _ in range(chance.choice((1, 2, 5, 101))):
+        course_id = chance.choice([*COURSES, "NONE"])
+        bearer = course_id if chance.random() < 0.7 else chance.choice(COURSES)
+        question = {"course_id": course_id, "token": chance.choice(known.tokens.get(bearer, ["x"]))}
+        if chance.random() < 0.3:
+            question["if_none_match"] = chance.choice(("*", '"1-1-0"', '"2-1-1"', "x"))
+        if chance.random() < 0.3:
+            question["if_modified_since"] = f"2026-11-2{chance.randrange(10)}T09:00:00Z"
+        questions.append(question)
+    body = _spoilt_text(chance, {"courses": questions})
+    return Request("notifier", "POST", BATCH, (("Content-Type", _KIND),), body)
 
 
 def _admin(chance: random.Random, known: Known) -> Request:

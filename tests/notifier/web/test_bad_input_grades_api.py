@@ -212,7 +212,7 @@ def test_a_token_in_the_url_is_no_token_and_not_logged(
     ask: Callable[..., TestResponse],
     tokens: Tokens,
     refused: Refused,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
     name: str,
 ) -> None:
     """It is not read where others could read it too, and the log does not keep it (B13)."""
@@ -221,8 +221,8 @@ def test_a_token_in_the_url_is_no_token_and_not_logged(
     refused(answer, 401, "token-missing")
     assert answer.headers["WWW-Authenticate"] == REALM
     assert "a token never goes into the URL" in answer.json["next_step"]
-    captured = capsys.readouterr()
-    assert tokens.good not in answer.text + captured.out + captured.err
+    assert PATH in caplog.text
+    assert tokens.good not in answer.text + caplog.text
 
 
 def test_a_token_in_a_body_or_another_header_is_no_token(

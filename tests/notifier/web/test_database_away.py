@@ -16,8 +16,10 @@ from contract.tokens import CourseToken
 from foundation.schema import Schema
 from notifier.models import SCHEMA
 
+BATCH = {"courses": [{"course_id": "CS101", "token": CourseToken.generate().reveal()}]}
 DOORS = [
     pytest.param("GET", "/api/v1/courses/CS101/grades", None, id="read grades"),
+    pytest.param("POST", "/api/v1/grades/batch", BATCH, id="read a batch"),
     pytest.param("GET", "/api/v1/admin/courses", None, id="list courses"),
     pytest.param("DELETE", "/api/v1/admin/courses/CS101", None, id="delete a course"),
     pytest.param("POST", "/api/v1/courses/7/token-regenerated", {}, id="tell of a token"),

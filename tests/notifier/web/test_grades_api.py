@@ -1,15 +1,18 @@
 """The grades API: every row of the design's table, and what else may come to that door."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from contract.tokens import CourseToken
+from foundation.database import Database
+from notifier.models import Course
 
 REALM = 'Bearer realm="eassessment"'
 SCORES = [
@@ -164,6 +167,95 @@ def test_grades_loaded_again_as_they_are_keep_the_etag(
     after = ask(client, token, **{"If-None-Match": before})
 
     assert after.status_code == 304
+
+
+def set_changed(database: Database, changed_at: datetime) -> None:
+    """Say that the grades of every course changed then."""
+    with database.writing() as session:
+        session.execute(update(Course).values(grades_changed_at=changed_at))
+
+
+@pytest.mark.parametrize(
+    ("since", "status"),
+    [
+        pytest.param("Sun, 22 Nov 2026 09:00:00 GMT", 200, id="within the second before"),
+        pytest.param("Sun, 22 Nov 2026 09:00:01 GMT", 304, id="the second after"),
+        pytest.param("Sun Nov 22 09:00:01 2026", 304, id="as C writes it"),
+        pytest.param("Mon, 23 Nov 2026 09:00:00 +0000", 304, id="a day later"),
+        pytest.param("Sat, 01 Jan 0100 00:00:00 GMT", 200, id="the first year that is read"),
+        pytest.param("Fri, 31 Dec 9999 23:59:59 GMT", 304, id="the last second"),
+        pytest.param("Fri, 31 Dec 9999 23:59:59 -2359", 304, id="beyond the last second"),
+        pytest.param("Sun, 22 Nov 99999 09:00:01 GMT", 200, id="no year"),
+        pytest.param("yesterday", 200, id="no date"),
+        pytest.param("", 200, id="empty"),
+    ],
+)
+def test_grades_that_did_not_change_since_are_not_sent_again(
+    client: FlaskClient,
+    database: Database,
+    make_course: Callable[..., str],
+    since: str,
+    status: int,
+) -> None:
+    """If-Modified-Since is answered 304 if all changes lie before its second."""
+    token = make_course()
+    set_changed(database, datetime(2026, 11, 22, 9, 0, 0, 500_000, tzinfo=UTC))
+
+    answer = ask(client, token, **{"If-Modified-Since": since})
+
+    assert answer.status_code == status
+
+
+def test_grades_say_when_they_changed_last(
+    client: FlaskClient, database: Database, make_course: Callable[..., str]
+) -> None:
+    """Last-Modified is the second that follows the last change, for HTTP knows no parts of one."""
+    token = make_course()
+    set_changed(database, datetime(2026, 11, 22, 9, 0, 0, 500_000, tzinfo=UTC))
+
+    answer = ask(client, token)
+
+    assert answer.headers["Last-Modified"] == "Sun, 22 Nov 2026 09:00:01 GMT"
+
+
+def test_an_etag_counts_before_a_moment(
+    client: FlaskClient, database: Database, make_course: Callable[..., str]
+) -> None:
+    """Beside If-None-Match nobody looks at If-Modified-Since (RFC 9110, 13.1.3)."""
+    token = make_course()
+    set_changed(database, datetime(2026, 11, 22, 9, tzinfo=UTC))
+    later = "Mon, 23 Nov 2026 09:00:00 GMT"
+
+    answer = ask(client, token, **{"If-None-Match": '"another"', "If-Modified-Since": later})
+
+    assert answer.status_code == 200
+
+
+def test_a_change_in_the_same_second_is_not_lost(
+    client: FlaskClient, admin: Callable[..., TestResponse], make_course: Callable[..., str]
+) -> None:
+    """Who comes back with the Last-Modified of just now is sent what changed right after it."""
+    token = make_course()
+    admin("PUT", "/courses/CS101/grades", json={"scores": SCORES[:1]})
+    first = ask(client, token)
+    admin("PUT", "/courses/CS101/grades", json={"scores": SCORES})
+
+    answer = ask(client, token, **{"If-Modified-Since": first.headers["Last-Modified"]})
+
+    assert answer.status_code == 200
+    assert len(answer.json["scores"]) == 2
+
+
+def test_grades_of_an_unknown_age_have_no_last_modified(
+    client: FlaskClient, make_course: Callable[..., str]
+) -> None:
+    """A course that no load has changed says nothing of when, and is sent whatever is asked."""
+    token = make_course()
+
+    answer = ask(client, token, **{"If-Modified-Since": "Fri, 31 Dec 9999 23:59:59 GMT"})
+
+    assert answer.status_code == 200
+    assert "Last-Modified" not in answer.headers
 
 
 @pytest.mark.parametrize(
