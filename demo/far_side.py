@@ -1,7 +1,7 @@
 """What eAssessment and ELMS saw, by their own logs."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +11,11 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass(frozen=True)
 class Asked:
-    """A request for grades that eAssessment answered."""
+    """A course that eAssessment was asked about, what it answered, and in which request."""
 
     course_id: str
     status: int
+    request_id: str
 
     @property
     def refused(self) -> bool:
@@ -30,13 +31,22 @@ def lines(log: Path) -> Iterator[dict[str, Any]]:
 
 
 def asked_for_grades(log: Path) -> list[Asked]:
-    """Return the requests for grades that eAssessment's log tells of, in their order."""
-    return [
-        Asked(_course_id(line["url"]), line["status"])
-        for line in lines(log)
-        if line["event"] == "request answered" and line["url"].endswith("/grades")
-        if line["method"] == "GET"
-    ]
+    """Return which courses eAssessment's log says it was asked about, in their order."""
+    return [asked for line in lines(log) for asked in _asked(line)]
+
+
+def _asked(line: dict[str, Any]) -> list[Asked]:
+    if line["event"] == "batch in detail":
+        return [Asked(*answered, line["request_id"]) for answered in line["statuses"]]
+    alone = line["event"] == "request answered" and line["method"] == "GET"
+    if alone and line["url"].endswith("/grades"):
+        return [Asked(_course_id(line["url"]), line["status"], line["request_id"])]
+    return []
+
+
+def requests(asked: Sequence[Asked]) -> int:
+    """Return in how many requests courses were asked about."""
+    return len({one.request_id for one in asked})
 
 
 def heard(log: Path) -> dict[str, tuple[str, datetime]]:

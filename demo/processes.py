@@ -128,6 +128,7 @@ def _environment(notifier_port: int, receiver_port: int) -> dict[str, str]:
         "NOTIFIER_ADMIN_KEY": secrets.token_hex(32),
         "NOTIFIER_PORT": str(notifier_port),
         "NOTIFIER_ALLOW_LOOPBACK": "true",
+        "NOTIFIER_LOG_LEVEL": "DEBUG",
         "RECEIVER_ENCRYPTION_KEYS": _key(),
         "RECEIVER_PORT": str(receiver_port),
         "PYTHONUNBUFFERED": "1",

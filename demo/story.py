@@ -154,7 +154,9 @@ class Story:
         self._check(refused == 0, "the sync that was told is refused nowhere")
         self.say(f"  {'':24}{'requests':>10}{'refused':>10}{'seconds':>10}")
         self.say(f"  {'polling of old':24}{old.requests:>10}{old.refused:>10}{old.seconds:>10.2f}")
-        self.say(f"  {'grade sync, told':24}{len(ours):>10}{refused:>10}{seconds:>10.2f}")
+        self.say(
+            f"  {'grade sync, told':24}{far_side.requests(ours):>10}{refused:>10}{seconds:>10.2f}"
+        )
         self.say("\n  The runs that were asked for:")
         for what, how, requests_made, came in self.rows:
             self.say(f"  {what:16}{how:26}{requests_made:>12}   {came}")
@@ -165,7 +167,10 @@ class Story:
         self._show("receiver", "sync-grades", expect=expect, most=40)
         asked = self._new_requests()
         refused = sum(one.refused for one in asked)
-        self.say(f"  eAssessment saw {len(asked)} requests, of which it refused {refused}")
+        self.say(
+            f"  eAssessment saw {_count(far_side.requests(asked), 'request')} about "
+            f"{_count(len(asked), 'course')}, of which it refused {refused}"
+        )
         return asked
 
     def _timed_sync(self) -> tuple[list[Asked], float]:
@@ -224,8 +229,8 @@ class Story:
     def _row(
         self, what: str, how: str, asked: list[Asked], came: str, course_id: str | None = None
     ) -> None:
-        count = len([one for one in asked if course_id in (None, one.course_id)])
-        self.rows.append((what, how, f"{count} request{'' if count == 1 else 's'}", came))
+        about = [one for one in asked if course_id in (None, one.course_id)]
+        self.rows.append((what, how, _count(far_side.requests(about), "request"), came))
 
     def _admin(self, method: str, path: str, **options: object) -> dict[str, str]:
         answer = requests.request(
@@ -253,3 +258,7 @@ class Story:
         if len(shown) > most:
             self.say(f"    … and {len(shown) - most} more lines")
         return printed
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

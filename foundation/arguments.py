@@ -1,5 +1,7 @@
-"""What people type after a command: course ids and words, refused where nobody could store them."""
+"""What people type after a command: course ids, words, durations and moments."""
 
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -10,6 +12,8 @@ from contract.json_text import is_storable
 from foundation.terminal import printable
 
 _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DURATION = re.compile(r"([0-9]{1,5})([smhd])", re.ASCII)
 
 
 class CourseIdType(click.ParamType[str]):
@@ -47,5 +51,44 @@ class Words(click.ParamType[str]):
         return text
 
 
+class Duration(click.ParamType[timedelta]):
+    """A number and its unit."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Return the duration, or fail with what was expected."""
+        if isinstance(value, timedelta):
+            return value
+        match = _DURATION.fullmatch(value)
+        if match is None:
+            self.fail(f"'{printable(value)}' is no duration; write 90s, 30m, 24h or 7d", param, ctx)
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+class Moment(click.ParamType[datetime]):
+    """A moment in ISO 8601, in UTC unless it names its offset."""
+
+    name = "moment"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Return the moment in UTC, or fail with what was expected."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(value)
+            aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return aware.astimezone(UTC)
+        except (ValueError, OverflowError):
+            message = f"'{printable(value)}' is no moment; write 2026-11-22T09:00 (UTC)"
+            self.fail(message, param, ctx)
+
+
 COURSE_ID = CourseIdType()
 WORDS = Words()
+DURATION = Duration()
+MOMENT = Moment()

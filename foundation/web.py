@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
@@ -38,6 +38,7 @@ _BY_STATUS = {
     413: (ProblemType.BODY_TOO_LARGE, "Send a smaller body, or several requests."),
     415: (ProblemType.MEDIA_TYPE_UNSUPPORTED, "Send Content-Type: application/json."),
 }
+_REFUSALS = "refusals"
 _OTHER_4XX = (ProblemType.REQUEST_MALFORMED, "Check the request and send it again.")
 _OURS = (ProblemType.INTERNAL_ERROR, InternalError.next_step)
 
@@ -57,12 +58,12 @@ def new_app(
     app.config["MAX_CONTENT_LENGTH"] = 0
     # Flask would answer OPTIONS by itself, before anybody has said who is asking.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    table = {**PROBLEMS, **refusals}
+    app.extensions[_REFUSALS] = {**PROBLEMS, **refusals}
     app.before_request(_begin)
     app.after_request(_end)
 
     def refuse(refusal: Refusal) -> Response:
-        problem = _problem(refusal, table)
+        problem = problem_of(refusal)
         return _answer(problem, challenge(problem))
 
     def unavailable(error: Exception) -> Response:
@@ -207,7 +208,9 @@ def _url() -> str:
     return f"{request.scheme}://{request.host}{request.path}"
 
 
-def _problem(refusal: Refusal, table: Mapping[type[Refusal], ProblemType]) -> Problem:
+def problem_of(refusal: Refusal) -> Problem:
+    """Return the problem that says what was refused, by the table of the app that is at work."""
+    table: Mapping[type[Refusal], ProblemType] = current_app.extensions[_REFUSALS]
     kind = next((table[cls] for cls in type(refusal).__mro__ if cls in table), None)
     if kind is None:
         _log.error("a refusal has no problem type", refusal=type(refusal).__name__)

@@ -26,6 +26,7 @@ REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.TokenNotOursError: ProblemType.TOKEN_NOT_OURS,
     errors.IngestOffError: ProblemType.NOT_FOUND,
     errors.IngestRefusedError: ProblemType.INGEST_REFUSED,
+    errors.BatchFullError: ProblemType.BATCH_FULL,
     errors.EndpointUnknownError: ProblemType.ENDPOINT_UNKNOWN,
     errors.EndpointExistsError: ProblemType.ENDPOINT_EXISTS,
     errors.EndpointUrlError: ProblemType.ENDPOINT_URL_REFUSED,

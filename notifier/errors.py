@@ -1,5 +1,7 @@
 """What eAssessment refuses, each with what to do next."""
 
+from datetime import datetime
+
 from foundation.errors import Refusal
 
 
@@ -29,6 +31,16 @@ class CourseDeletedError(NotifierError):
     next_step = (
         "Remove the course from the grade sync; a restored course gets a new id and a new token."
     )
+
+    @classmethod
+    def of(cls, course_id: str, *, version: int, deleted_at: datetime) -> "CourseDeletedError":
+        """Return the refusal that tells when a course was deleted, and which version that made."""
+        return cls(
+            f"the course {course_id!r} was deleted at {deleted_at:%Y-%m-%d %H:%M:%S} UTC",
+            course_id=course_id,
+            course_version=version,
+            deleted_at=deleted_at,
+        )
 
 
 class EventNotWrittenError(NotifierError):
@@ -92,6 +104,12 @@ class IngestRefusedError(NotifierError):
         "Send NOTIFIER_INGEST_SECRET as X-Api-Key, as `Authorization: Bearer`, "
         "or as the body's `token`."
     )
+
+
+class BatchFullError(NotifierError):
+    """The grades that a batch may be answered with are used up by other courses of it."""
+
+    next_step = "Ask for this course in another batch, or by itself."
 
 
 class EndpointUnknownError(NotifierError):

@@ -1,37 +1,19 @@
-"""Grades: what a bearer may read and why not, and what an administrator loads."""
+"""Grades as an administrator loads them: what is new, what changed, and when."""
 
-import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import Session, contains_eager
+from sqlalchemy.orm import Session
 
 from contract.grades import Score
-from contract.tokens import CourseToken, MalformedTokenError
 from foundation import database as db
-from notifier.errors import (
-    CourseDeletedError,
-    CourseUnknownError,
-    TokenMalformedError,
-    TokenMissingError,
-    TokenRegeneratedError,
-    TokenUnknownError,
-    TokenWrongCourseError,
-)
-from notifier.models import Course, Grade, IssuedToken
+from notifier.errors import CourseDeletedError, CourseUnknownError
+from notifier.models import Course, Grade
 
-
-@dataclass(frozen=True)
-class Reading:
-    """A course that the bearer may read, at its present versions."""
-
-    course_pk: int
-    course_id: str
-    course_version: int
-    token_id: str
-    etag: str
+_TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -43,51 +25,11 @@ class Loaded:
     unchanged: int = 0
 
 
-def parse_bearer(authorization: str | None) -> CourseToken:
-    """Return the course token of an Authorization header (RFC 6750); needs no query.
-
-    Raises TokenMissingError or TokenMalformedError.
-    """
-    scheme, _, credentials = (authorization or "").strip().partition(" ")
-    if scheme.lower() != "bearer":
-        raise TokenMissingError("the request bears no course token")
-    try:
-        return CourseToken.parse(credentials.strip())
-    except MalformedTokenError as error:
-        raise TokenMalformedError(str(error)) from None
-
-
-def authorize(session: Session, course_id: str, bearer: CourseToken) -> Reading:
-    """Return what the bearer may read of a course, or raise the reason why not."""
-    issued = _find_issued(session, bearer)
-    if issued.course.course_id != course_id:
-        raise _not_of_this_course(session, course_id, bearer)
-    course = issued.course
-    if course.deleted_at is not None:
-        raise _deleted(course)
-    if issued.superseded_at is not None:
-        raise _regenerated(session, issued)
-    return Reading(
-        course_pk=course.id,
-        course_id=course.course_id,
-        course_version=course.version,
-        token_id=issued.token_id,
-        etag=f"{course.id}-{course.version}-{course.grades_version}",
-    )
-
-
-def read(session: Session, reading: Reading) -> tuple[Score, ...]:
-    """Return the scores of a course, by user."""
-    rows = session.scalars(
-        select(Grade).where(Grade.course_pk == reading.course_pk).order_by(Grade.user_id)
-    )
-    return tuple(_score(row) for row in rows)
-
-
-def load(session: Session, scores: Mapping[str, Sequence[Score]]) -> Loaded:
+def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: datetime) -> Loaded:
     """Store the scores of courses, by course id; the last one of a user counts.
 
-    Scores of users who are not named stay as they are. Raises CourseUnknownError or
+    Scores of users who are not named stay as they are, and so do the marks of courses to which a
+    load tells nothing new. Raises CourseUnknownError or
     CourseDeletedError, and then nothing is stored.
     """
     courses = _lock_courses(session, sorted(scores))
@@ -105,55 +47,9 @@ def load(session: Session, scores: Mapping[str, Sequence[Score]]) -> Loaded:
             else:
                 unchanged += 1
     _store(session, new, changed)
+    touched = {row["course_pk"] for row in (*new, *changed)}
+    _mark(session, [course for course in courses.values() if course.id in touched], now)
     return Loaded(len(new), len(changed), unchanged)
-
-
-def _find_issued(session: Session, bearer: CourseToken) -> IssuedToken:
-    issued = session.scalar(
-        select(IssuedToken)
-        .join(IssuedToken.course)
-        .options(contains_eager(IssuedToken.course))
-        .where(IssuedToken.token_id == bearer.token_id)
-    )
-    if issued is None or not hmac.compare_digest(issued.secret_sha256, bearer.secret_sha256()):
-        raise TokenUnknownError("no course has this token")
-    return issued
-
-
-def _not_of_this_course(session: Session, course_id: str, bearer: CourseToken) -> Exception:
-    exists = session.scalar(select(Course.id).where(Course.course_id == course_id)) is not None
-    if exists:
-        return TokenWrongCourseError(
-            f"the token {bearer.token_id} belongs to another course than {course_id!r}",
-            course_id=course_id,
-            token_id=bearer.token_id,
-        )
-    return CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
-
-
-def _deleted(course: Course) -> CourseDeletedError:
-    return CourseDeletedError(
-        f"the course {course.course_id!r} was deleted at {course.deleted_at:%Y-%m-%d %H:%M:%S} UTC",
-        course_id=course.course_id,
-        course_version=course.version,
-        deleted_at=course.deleted_at,
-    )
-
-
-def _regenerated(session: Session, issued: IssuedToken) -> TokenRegeneratedError:
-    present = session.scalars(
-        select(IssuedToken).where(
-            IssuedToken.course_pk == issued.course_pk, IssuedToken.superseded_at.is_(None)
-        )
-    ).one()
-    return TokenRegeneratedError(
-        f"the token {issued.token_id} was replaced at "
-        f"{issued.superseded_at:%Y-%m-%d %H:%M:%S} UTC; the present one is {present.token_id}",
-        course_id=issued.course.course_id,
-        course_version=issued.course.version,
-        token_id=present.token_id,
-        regenerated_at=present.created_at,
-    )
 
 
 def _lock_courses(session: Session, course_ids: Sequence[str]) -> dict[str, Course]:
@@ -164,8 +60,9 @@ def _lock_courses(session: Session, course_ids: Sequence[str]) -> dict[str, Cour
     for course_id in course_ids:
         if course_id not in courses:
             raise CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
-        if courses[course_id].deleted_at is not None:
-            raise _deleted(courses[course_id])
+        if (deleted_at := courses[course_id].deleted_at) is not None:
+            version = courses[course_id].version
+            raise CourseDeletedError.of(course_id, version=version, deleted_at=deleted_at)
     return courses
 
 
@@ -198,25 +95,22 @@ def _store(session: Session, new: list[dict[str, Any]], changed: list[dict[str, 
     db.insert_all(session, Grade, new)
     if changed:
         session.execute(update(Grade), changed)
-    touched = sorted({row["course_pk"] for row in (*new, *changed)})
-    if touched:
-        session.execute(
-            update(Course)
-            .where(Course.id.in_(touched))
-            .values(grades_version=Course.grades_version + 1)
-        )
 
 
-def _score(row: Grade) -> Score:
-    return Score.model_validate(
+def _mark(session: Session, touched: Collection[Course], now: datetime) -> None:
+    marks = [
         {
-            "user_id": row.user_id,
-            "score_given": row.score_given,
-            "score_maximum": row.score_maximum,
-            "comment": row.comment,
-            "timestamp": row.timestamp,
-            "activity_progress": row.activity_progress,
-            "grading_progress": row.grading_progress,
-        },
-        strict=False,
-    )
+            "id": course.id,
+            "grades_version": course.grades_version + 1,
+            "grades_changed_at": _after(course.grades_changed_at, now),
+        }
+        for course in touched
+    ]
+    if marks:
+        session.execute(update(Course), marks)
+
+
+def _after(before: datetime | None, now: datetime) -> datetime:
+    # Never the same moment twice, nor an earlier one: a clock may be set back, and who has all up
+    # to the moment before must not be told that nothing changed.
+    return now if before is None else max(now, before + _TICK)

@@ -2,29 +2,37 @@
 
 from datetime import datetime
 
-from contract.tokens import CourseToken
+from contract.tokens import CourseToken, MoodleToken
 from foundation import database as db
 from foundation.database import Database
 from foundation.vault import Vault
 from receiver import registry
-from receiver.eassessment import (
-    Client,
+from receiver.memory import Deleted, Fact, Memory, Proven, Refused, Status, TokenNamed, status_of
+from receiver.models import MOODLE, Entry
+from receiver.outcomes import (
     CourseGone,
     Grades,
+    GradeSource,
     Outcome,
     Question,
+    SeemsGone,
     TokenRefused,
     TokenReplaced,
 )
-from receiver.memory import Deleted, Fact, Memory, Refused, Status, TokenNamed, status_of
-from receiver.models import Entry
 from receiver.registry import Lesson
 
 
-def question_about(entry: Entry, *, vault: Vault, etag: str | None = None) -> Question:
+def question_about(
+    entry: Entry,
+    *,
+    vault: Vault,
+    etag: str | None = None,
+    modified_since: datetime | None = None,
+) -> Question:
     """Return the question about an entry, or raise SealError."""
-    token = CourseToken.parse(vault.open(str(entry.sealed_token)))
-    return Question(entry.source.url, entry.course_id, token, etag)
+    kind = MoodleToken if entry.source.kind == MOODLE else CourseToken
+    token = kind.parse(vault.open(str(entry.sealed_token)))
+    return Question(entry.source.url, entry.course_id, token, etag, modified_since)
 
 
 def facts_of(memory: Memory, outcome: Outcome, token_id: str, *, now: datetime) -> tuple[Fact, ...]:
@@ -34,9 +42,14 @@ def facts_of(memory: Memory, outcome: Outcome, token_id: str, *, now: datetime) 
     the registry.
     """
     match outcome:
-        case Grades(answer=answer):
-            named = TokenNamed(answer.course_version, answer.token_id, now)
+        case Grades(course_version=int(version), token_id=str(present)):
+            named = TokenNamed(version, present, now)
             return () if _is_known(memory, named) else (named,)
+        case Grades():
+            active = status_of(memory) is Status.ACTIVE
+            return () if active else (Proven(token_id, now),)
+        case SeemsGone():
+            return (Deleted(0, now),)
         case CourseGone(course_version=version, deleted_at=at):
             return (Deleted(version, at),)
         case TokenReplaced(course_version=version, token_id=present, regenerated_at=at):
@@ -50,13 +63,13 @@ def facts_of(memory: Memory, outcome: Outcome, token_id: str, *, now: datetime) 
             return ()
 
 
-def prove_token(database: Database, client: Client, entry: Entry, *, vault: Vault) -> Outcome:
+def prove_token(database: Database, source: GradeSource, entry: Entry, *, vault: Vault) -> Outcome:
     """Ask eAssessment about an entry's token and let the registry learn what it answers.
 
     So a token whose webhook was lost heals its entry. No session is open during the request.
     """
     question = question_about(entry, vault=vault)
-    outcome = client.ask(question)
+    [outcome] = source.ask([question])
     with database.writing() as session:
         now = db.now(session)
         facts = facts_of(registry.memory_of(entry), outcome, question.token.token_id, now=now)

@@ -34,6 +34,19 @@ class Settings(ServiceSettings):
         description="Seconds that one request to eAssessment may take in all, "
         "however slowly it is answered.",
     )
+    sync_concurrency: Annotated[int, Field(ge=1, le=32)] = Field(
+        4, description="Requests that a grade sync has under way at the same time."
+    )
+    sync_retries: Annotated[int, Field(ge=0, le=5)] = Field(
+        2,
+        description="How often a grade sync asks again, each time after a longer wait, "
+        "where a request failed for now.",
+    )
+    sync_deadline: Seconds = Field(
+        3600.0,
+        description="Seconds that a grade sync may take in all; "
+        "what it has not asked for by then the next one asks for.",
+    )
     sync_lease: Seconds = Field(
         300.0,
         description="Seconds after which a grade sync that was killed no longer bars the next one; "

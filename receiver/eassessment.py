@@ -1,205 +1,149 @@
-"""The client of eAssessment's grades API: one question, one typed outcome, never an exception."""
+"""The client of eAssessment's grades API: for each question a typed outcome, never an exception."""
 
 import re
-import socket
-import ssl
-from dataclasses import dataclass
-from datetime import datetime
-from http.client import HTTPException
+from collections.abc import Sequence
+from dataclasses import replace
+from email.utils import format_datetime
 from typing import Any, Self
 from urllib.parse import quote
 
-import requests
 from pydantic import BaseModel, ConfigDict, ValidationError
-from urllib3.exceptions import HTTPError
 
 from contract import json_text
 from contract.events import CourseId, TokenId, Version, WireTime
-from contract.grades import GradesAnswer
+from contract.grades import MAX_BATCH, GradesAnswer
 from contract.problems import STATUS, ProblemType, type_of
-from contract.tokens import CourseToken
-from foundation import deadline, outbound
-from foundation.deadline import DeadlineError, HandshakeTimeoutError
-from foundation.dial import ConnectTimeoutError, Dialler
-from foundation.names import LookupTimeoutError, Resolve
-from foundation.outbound import Kinds
+from foundation import outbound
+from receiver import batches
+from receiver.exchange import MAX_DETAIL, Answer, Exchange, ExchangeError, UnsendableError
+from receiver.outcomes import (
+    CourseGone,
+    Grades,
+    Misconfigured,
+    Outcome,
+    Question,
+    TokenRefused,
+    TokenReplaced,
+    Transient,
+    Unchanged,
+)
 
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
-_MAX_EXCHANGE_BYTES = 2 * MAX_ANSWER_BYTES
-"""What a whole exchange may bring: heads and the frames of chunks beside the answer."""
-
-_PIECE_BYTES = 64 * 1024
-_MAX_DETAIL = 300
 _ETAG = re.compile(r'(?:W/)?"[!#-~]{0,240}"', re.ASCII)
 
 
-@dataclass(frozen=True)
-class Question:
-    """What is asked: a course's grades, by the bearer of its token, if they are not `etag`."""
-
-    source_url: str
-    course_id: str
-    token: CourseToken
-    etag: str | None = None
-
-    @property
-    def url(self) -> str:
-        """Where the question goes; the course id is one path segment, whatever it holds."""
-        return f"{self.source_url}/api/v1/courses/{quote(self.course_id, safe='')}/grades"
-
-
-@dataclass(frozen=True)
-class Grades:
-    """The course's scores, its version and its present token."""
-
-    answer: GradesAnswer
-    etag: str | None
-
-
-@dataclass(frozen=True)
-class Unchanged:
-    """The grades are those that `etag` named."""
-
-
-@dataclass(frozen=True)
-class CourseGone:
-    """The course was deleted."""
-
-    course_version: int
-    deleted_at: datetime
-
-
-@dataclass(frozen=True)
-class TokenReplaced:
-    """The token was good once; `token_id` is the present one."""
-
-    course_version: int
-    token_id: str
-    regenerated_at: datetime
-
-
-@dataclass(frozen=True)
-class TokenRefused:
-    """The token is not one of this course, and no present one was named."""
-
-    problem: ProblemType
-    detail: str
-
-
-@dataclass(frozen=True)
-class Misconfigured:
-    """The far side answers as no eAssessment in order does; asking again does not help."""
-
-    detail: str
-    next_step: str
-
-
-@dataclass(frozen=True)
-class Transient:
-    """No answer that tells anything about the course; the next run asks again."""
-
-    detail: str
-    next_step: str = "Nothing yet: the next run asks again. If it stays so, look at eAssessment."
-
-
-Outcome = Grades | Unchanged | CourseGone | TokenReplaced | TokenRefused | Misconfigured | Transient
-
-
 class Client:
-    """Asks over connections that are kept; `requests` counts what was sent."""
+    """Asks eAssessments, each at its source's URL; a `GradeSource` that speaks our own API."""
 
-    def __init__(
-        self,
-        *,
-        connect_timeout: float,
-        read_timeout: float,
-        total: float,
-        bundle: str = "",
-        resolve: Resolve = socket.getaddrinfo,
-    ) -> None:
-        self._timeout = (min(connect_timeout, total), min(read_timeout, total))
-        self._total = total
-        self._adapter = outbound.Adapter(Dialler(resolve=resolve), bundle=bundle)
-        self.requests = 0
+    def __init__(self, exchange: Exchange, batch: int = MAX_BATCH) -> None:
+        self._exchange = exchange
+        self._single: set[str] = set()
+        self.batch = batch
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._adapter.close()
+        self._exchange.close()
 
-    def ask(self, question: Question) -> Outcome:
+    @property
+    def requests(self) -> int:
+        """How many requests were sent."""
+        return self._exchange.requests
+
+    @property
+    def bytes_moved(self) -> int:
+        """How many bytes of bodies went and came."""
+        return self._exchange.sent + self._exchange.received
+
+    def url_of(self, question: Question) -> str:
+        """Return where a question goes when it is asked by itself."""
+        return url_of(question)
+
+    def confirm(self, questions: Sequence[Question]) -> list[bool | None]:
+        """Tell nothing: eAssessment says by itself what was deleted."""
+        return [None for _ in questions]
+
+    def ask(self, questions: Sequence[Question]) -> list[Outcome]:
+        """Return what eAssessment answers to questions about courses of one site, in order.
+
+        They go in one request, or in one each where the site has no batch; what a batch left
+        unanswered is asked by itself.
+        """
+        site = questions[0].source_url
+        if len(questions) == 1 or site in self._single:
+            return [self.ask_one(question) for question in questions]
+        outcomes = self._ask_at_once(questions)
+        if outcomes is None:
+            self._single.add(site)
+            outcomes = [None for _ in questions]
+        return [
+            outcome or self.ask_one(question)
+            for question, outcome in zip(questions, outcomes, strict=True)
+        ]
+
+    def ask_one(self, question: Question) -> Outcome:
         """Return what eAssessment answers, whatever that is, within the deadline."""
-        self.requests += 1
         try:
-            with deadline.within(
-                self._total, silence=self._timeout[1], most_bytes=_MAX_EXCHANGE_BYTES
-            ):
-                return self._exchange(question)
-        except requests.exceptions.InvalidURL as error:
-            return Misconfigured(outbound.words(error, _MAX_DETAIL), _CHECK_URL)
-        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            return Transient(self._failure(error))
+            answer = self._exchange.send("GET", url_of(question), _headers(question))
+        except UnsendableError as error:
+            return Misconfigured(str(error), CHECK_URL)
+        except ExchangeError as error:
+            return Transient(str(error), unreachable=error.unreachable)
+        outcome = classify(question, answer.status, answer.headers.get("ETag"), answer.body)
+        return _patient(outcome, answer)
 
-    def _exchange(self, question: Question) -> Outcome:
-        response = self._adapter.send(
-            _prepared(question), stream=True, timeout=self._timeout, proxies={}
-        )
-        body = _body(response)
-        if len(body) > MAX_ANSWER_BYTES:
-            response.raw.close()
-            return Misconfigured(f"the answer is larger than {MAX_ANSWER_BYTES} bytes", _CHECK_URL)
-        return classify(question, response.status_code, response.headers.get("ETag"), body)
-
-    def _failure(self, error: Exception) -> str:
-        explained, cause = outbound.explain(error, _EXPLAINED)
-        why = outbound.words(cause, _MAX_DETAIL)
-        connect, silence = self._timeout
-        return (explained or "no answer: {why}").format(
-            why=why, connect=connect, silence=silence, total=self._total
-        )
-
-
-_EXPLAINED: dict[Kinds, str] = {
-    DeadlineError: "no whole answer within {total:g} s",
-    LookupTimeoutError: "its host's name was not resolved within {connect:g} s",
-    ConnectTimeoutError: "the connection was not accepted within {connect:g} s",
-    HandshakeTimeoutError: "no TLS handshake came about within {connect:g} s",
-    TimeoutError: "silent for {silence:g} s",
-    ssl.SSLCertVerificationError: "its certificate is refused: {why}; "
-    "RECEIVER_CA_BUNDLE can name its authority",
-    ConnectionError: "no answer: {why}",
-    HTTPException: "what came is not HTTP, or broke off",
-}
-"""What went wrong, by what was raised; the first row of which something was raised counts."""
+    def _ask_at_once(self, questions: Sequence[Question]) -> list[Outcome | None] | None:
+        """Return what a batch answers of each, or None if the site does not know of batches."""
+        site = questions[0].source_url
+        body = batches.dump(questions)
+        headers = {"Content-Type": "application/json"}
+        try:
+            answer = self._exchange.send("POST", f"{site}{batches.PATH}", headers, body)
+        except UnsendableError:
+            return [None for _ in questions]
+        except ExchangeError as error:
+            return [Transient(str(error), unreachable=error.unreachable) for _ in questions]
+        if answer.status in _NO_BATCH:
+            return None
+        if answer.status == 200:
+            items = batches.load(answer.body, questions)
+            return [
+                None if item is None else classify(question, item.status, item.etag, item.body)
+                for question, item in zip(questions, items, strict=True)
+            ]
+        if answer.status >= 500 or answer.status in _BUSY:
+            failed = _patient(Transient(f"answered {answer.status}"), answer)
+            return [failed for _ in questions]
+        return [None for _ in questions]
 
 
-def _body(response: requests.Response) -> bytes:
-    """Return the body as it came, or a byte more of it than may be; in pieces, as it is needed."""
-    body = bytearray()
-    while len(body) <= MAX_ANSWER_BYTES:
-        piece = response.raw.read(_PIECE_BYTES, decode_content=False)
-        if not piece:
-            break
-        body += piece
-    return bytes(body)
+def url_of(question: Question) -> str:
+    """Return where a question goes; the course id is one path segment, whatever it holds."""
+    return f"{question.source_url}/api/v1/courses/{quote(question.course_id, safe='')}/grades"
 
 
-def _prepared(question: Question) -> requests.PreparedRequest:
-    headers = {
-        "Authorization": f"Bearer {question.token.reveal()}",
-        "Accept": "application/json",
-        "Accept-Encoding": "identity",
-        "User-Agent": outbound.USER_AGENT,
-    }
+def _headers(question: Question) -> dict[str, str]:
+    headers = {"Authorization": f"Bearer {question.token.reveal()}"}
     if question.etag:
         headers["If-None-Match"] = question.etag
-    return requests.Request("GET", question.url, headers=headers).prepare()
+    elif question.modified_since:
+        headers["If-Modified-Since"] = format_datetime(question.modified_since, usegmt=True)
+    return headers
 
 
-_CHECK_URL = "Check the source's URL (`receiver sources list`) and what answers there."
+def _patient(outcome: Outcome, answer: Answer) -> Outcome:
+    """Return the outcome with the seconds that the site asked to be left alone for."""
+    asked = answer.headers.get("Retry-After", "")
+    if isinstance(outcome, Transient) and _SECONDS.fullmatch(asked):
+        return replace(outcome, retry_after=float(asked))
+    return outcome
+
+
+CHECK_URL = "Check the source's URL (`receiver sources list`) and what answers there."
 _CHECK_COURSE = "Check the course id and the source's URL with the eAssessment administrator."
 _BUSY = {408, 425, 429}
+_NO_BATCH = {404, 405, 501}
+_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _TOKEN_PROBLEMS = {
     ProblemType.TOKEN_MALFORMED,
     ProblemType.TOKEN_UNKNOWN,
@@ -211,10 +155,10 @@ def classify(question: Question, status: int, etag: str | None, body: bytes) -> 
     """Return what an answer means; the problem's stable `type` decides, never its words."""
     if status == 200:
         return _grades(question, etag, body)
-    if status == 304 and question.etag:
+    if status == 304 and (question.etag or question.modified_since):
         return Unchanged()
     if 300 <= status < 400:
-        return Misconfigured(f"answered {status}: a redirect, which is not followed", _CHECK_URL)
+        return Misconfigured(f"answered {status}: a redirect, which is not followed", CHECK_URL)
     if status < 400 or status >= 500 or status in _BUSY:
         return Transient(f"answered {status}")
     return _refusal(question, status, body)
@@ -245,22 +189,23 @@ def _grades(question: Question, etag: str | None, body: bytes) -> Outcome:
     except ValidationError as error:
         return Transient(f"answered 200, but not with grades: {_first_fault(error)}")
     if (answer.course_id, answer.token_id) != (question.course_id, question.token.token_id):
-        return Misconfigured("answered with another course, or for another token", _CHECK_URL)
-    return Grades(answer, etag if etag and _ETAG.fullmatch(etag) else None)
+        return Misconfigured("answered with another course, or for another token", CHECK_URL)
+    name = etag if etag and _ETAG.fullmatch(etag) else None
+    return Grades(answer.scores, name, answer.course_version, answer.token_id)
 
 
 def _refusal(question: Question, status: int, body: bytes) -> Outcome:
     document = _document(body)
     problem = type_of(document)
     if problem is None or STATUS[problem] != status:
-        return Misconfigured(f"answered {status} with no reason that is known here", _CHECK_URL)
+        return Misconfigured(f"answered {status} with no reason that is known here", CHECK_URL)
     try:
         if problem is ProblemType.COURSE_DELETED:
             return _gone(question, _GoneFacts.model_validate(document))
         if problem is ProblemType.TOKEN_REGENERATED:
             return _replaced(question, _ReplacedFacts.model_validate(document))
     except ValidationError as error:
-        return Misconfigured(f"answered {problem}, but {_first_fault(error)}", _CHECK_URL)
+        return Misconfigured(f"answered {problem}, but {_first_fault(error)}", CHECK_URL)
     if problem in _TOKEN_PROBLEMS:
         return TokenRefused(problem, _said(document))
     return Misconfigured(f"answered {status} {problem}: {_said(document)}", _CHECK_COURSE)
@@ -268,14 +213,14 @@ def _refusal(question: Question, status: int, body: bytes) -> Outcome:
 
 def _gone(question: Question, facts: _GoneFacts) -> Outcome:
     if facts.course_id != question.course_id:
-        return Misconfigured("answered that another course was deleted", _CHECK_URL)
+        return Misconfigured("answered that another course was deleted", CHECK_URL)
     return CourseGone(facts.course_version, facts.deleted_at)
 
 
 def _replaced(question: Question, facts: _ReplacedFacts) -> Outcome:
     if facts.course_id != question.course_id or facts.token_id == question.token.token_id:
         return Misconfigured(
-            "answered that the token was replaced, but by itself or for another course", _CHECK_URL
+            "answered that the token was replaced, but by itself or for another course", CHECK_URL
         )
     return TokenReplaced(facts.course_version, facts.token_id, facts.regenerated_at)
 
@@ -290,10 +235,10 @@ def _document(body: bytes) -> dict[str, Any]:
 
 def _said(document: dict[str, Any]) -> str:
     detail = document.get("detail")
-    return outbound.clean(detail, _MAX_DETAIL) if isinstance(detail, str) else "it did not say why"
+    return outbound.clean(detail, MAX_DETAIL) if isinstance(detail, str) else "it did not say why"
 
 
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     pointer = "".join(f"/{part}" for part in fault["loc"])
-    return outbound.clean(f"{pointer}: {fault['msg'].removeprefix('Value error, ')}", _MAX_DETAIL)
+    return outbound.clean(f"{pointer}: {fault['msg'].removeprefix('Value error, ')}", MAX_DETAIL)

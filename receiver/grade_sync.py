@@ -2,11 +2,8 @@
 
 import logging
 import time
-from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
 
 from contract.grades import Score
 from foundation import database as db
@@ -14,58 +11,35 @@ from foundation import logs
 from foundation.database import Database
 from foundation.errors import SealError
 from foundation.vault import Vault
-from receiver import answers, gradebook, registry, runs, verdicts
-from receiver.eassessment import Client, Grades
+from receiver import answers, asking, gradebook, plans, registry, runs, verdicts
+from receiver.asking import Asking, Hands, Pace, Step
 from receiver.errors import LeaseLostError
 from receiver.gradebook import Written
-from receiver.memory import Status
-from receiver.models import Entry
+from receiver.models import Entry, Source
+from receiver.outcomes import Grades, GradeSource, Question
+from receiver.plans import Options, Plan
 from receiver.registry import Lesson
 from receiver.runs import CourseOutcome, CourseReport, Report
-from receiver.verdicts import Broken, Heard
+from receiver.verdicts import SITE_TROUBLE, Broken, Heard
 
-EXIT_FAILED, EXIT_LEASED, EXIT_DATABASE = 1, 3, 4
+EXIT_FAILED, EXIT_LEASED, EXIT_DATABASE, EXIT_STOPPED = 1, 3, 4, 143
 
 _QUIET = {CourseOutcome.SYNCED, CourseOutcome.UNCHANGED}
 _FOR_A_PERSON = {"token_invalid", "misconfigured", "token_unreadable", "unforeseen"}
+_FLUSH_SECONDS = 5.0
 _log = logs.get(__name__)
 
-
-@dataclass(frozen=True)
-class Options:
-    """How a run goes: as whom, how long its lease lasts, which courses (none: all).
-
-    `read_again` is how old a reading of the registry may be when a course of it is asked for.
-    """
-
-    holder: str
-    lease: timedelta
-    course_ids: tuple[str, ...] = ()
-    chunk: int = 100
-    read_again: timedelta = timedelta(seconds=1)
+Kinds = Mapping[str, Callable[[Source], GradeSource]]
+"""What asks a source, by the source's kind."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Which entries would be asked, and which are skipped with their reason."""
-
-    ask: tuple[Entry, ...]
-    skipped: tuple[CourseReport, ...]
-
-
-def plan(database: Database, course_ids: Collection[str] = ()) -> Plan:
-    """Return what a run would do now, without any request; one query."""
-    with database.reading() as session:
-        return _planned(registry.listing(session, course_ids=course_ids))
-
-
-def run(database: Database, vault: Vault, client: Client, options: Options) -> Report:
+def run(database: Database, vault: Vault, kinds: Kinds, options: Options) -> Report:
     """Fetch the grades of every active course and return what came of each.
 
     Raises RunInProgressError, and whatever the database raises while the registry cannot be
     read; then no request has been made. After that a failure is told in the report.
     """
-    under_way = _Run(database, vault, client, options)
+    under_way = _Run(database, vault, kinds, options)
     todo = under_way.begin()
     try:
         under_way.work(todo)
@@ -74,26 +48,17 @@ def run(database: Database, vault: Vault, client: Client, options: Options) -> R
         under_way.release()
 
 
-def _planned(entries: Sequence[Entry]) -> Plan:
-    standings = [(entry, registry.standing(entry)) for entry in entries]
-    return Plan(
-        tuple(entry for entry, standing in standings if standing.status is Status.ACTIVE),
-        tuple(
-            verdicts.skipped(entry, standing)
-            for entry, standing in standings
-            if standing.status is not Status.ACTIVE
-        ),
-    )
-
-
 class _Run:
     """One run under way: its lease, and what has been stored so far."""
 
-    def __init__(self, database: Database, vault: Vault, client: Client, options: Options) -> None:
+    def __init__(self, database: Database, vault: Vault, kinds: Kinds, options: Options) -> None:
         self._database = database
         self._vault = vault
-        self._client = client
+        self._kinds = kinds
         self._options = options
+        self._sources: dict[str, GradeSource] = {}
+        self._sent_before = 0
+        self._stored = 0
         self._started = self._renewed = time.monotonic()
         self._statements = database.statements
         self._reports: list[CourseReport] = []
@@ -106,8 +71,9 @@ class _Run:
             now = db.now(session)
             holder = self._options.holder
             self._lease = runs.acquire(session, holder, self._options.lease, now=now)
-            planned = _planned(registry.listing(session, course_ids=self._options.course_ids))
-            self._run_id = runs.begin(session, holder, now=now)
+            entries = registry.listing(session, course_ids=self._options.course_ids)
+            planned = plans.of(plans.chosen(entries, self._options.sources))
+            self._run_id = runs.begin(session, holder, partial=self._options.partial, now=now)
             runs.record(session, self._run_id, planned.skipped)
             session.expunge_all()  # the commit would expire the entries, which outlive it
         self._log = _log.bind(run_id=self._run_id)
@@ -118,19 +84,69 @@ class _Run:
         return planned
 
     def work(self, todo: Plan) -> None:
-        """Ask and store, chunk by chunk, until done or until the database or the lease is lost."""
-        size = self._options.chunk
+        """Ask and store until done, or until the database, the lease, or the time is lost."""
+        self._meet(todo.ask)
+        options = self._options
+        ends = self._started + options.deadline.total_seconds()
+        pace = Pace(
+            concurrency=options.concurrency,
+            look_ahead=options.chunk,
+            waits=options.retry_waits,
+            read_again=options.read_again,
+            ends=ends,
+            stop=options.stop,
+        )
+        hands = Hands(
+            self._sources, self._read_again, self._prepare, self._keep_lease, self._broken
+        )
+        self._asking = Asking(pace, hands)
         try:
-            for start in range(0, len(todo.ask), size):
-                self._chunk(todo.ask[start : start + size])
+            self._store_all(self._asking.steps(todo.ask), len(todo.ask))
         except db.UNUSABLE as error:
             self._stopped = EXIT_DATABASE, "database_unavailable", db.cause(error)
         except LeaseLostError as error:
             self._stopped = EXIT_LEASED, "lease_lost", str(error)
+        if self._stopped is None and options.stop.is_set():
+            self._stopped = EXIT_STOPPED, "stopped", "it was told to stop"
+        elif self._stopped is None and time.monotonic() >= ends:
+            seconds = options.deadline.total_seconds()
+            self._stopped = EXIT_FAILED, "deadline", f"its {seconds:g} seconds were over"
+
+    def _meet(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            name = entry.source.name
+            if name not in self._sources:
+                self._sources[name] = self._kinds[entry.source.kind](entry.source)
+        self._sent_before = self._sent()
+
+    def _sent(self) -> int:
+        """Return how many requests were sent; one that asks several sources counts once."""
+        return sum(
+            source.requests for source in {id(one): one for one in self._sources.values()}.values()
+        )
+
+    def _store_all(self, steps: Iterable[Step], courses: int) -> None:
+        """Store what comes, many courses at once, but none of it late."""
+        heard: list[Heard] = []
+        skipped: list[CourseReport] = []
+        flushed = time.monotonic()
+        for step in steps:
+            heard += step.heard
+            skipped += step.skipped
+            due = time.monotonic() - flushed >= _FLUSH_SECONDS
+            if len(heard) >= self._options.chunk or (due and (heard or skipped)):
+                self._settle(asking.confirmed(heard, self._sources), skipped)
+                self._stored += len(heard) + len(skipped)
+                self._options.progress(self._stored, courses)
+                heard, skipped, flushed = [], [], time.monotonic()
+        if heard or skipped:
+            self._settle(asking.confirmed(heard, self._sources), skipped)
+            self._options.progress(self._stored + len(heard) + len(skipped), courses)
 
     def finish(self, todo: Plan) -> Report:
         """Close the record and return the report; what was not stored counts as failed."""
         self._tell(self._left_over(todo))
+        self._tell_of_sites()
         report = self._report()
         try:
             with self._database.writing() as session:
@@ -146,37 +162,30 @@ class _Run:
         with suppress(*db.UNUSABLE), self._database.writing() as session:
             runs.release(session, self._lease)
 
-    def _chunk(self, entries: Sequence[Entry]) -> None:
-        """Ask about each course that is still active when its turn comes; store what came.
-
-        What is left is read again by the clock: a query for each course would be too many, and a
-        chunk of slow ones is too long to go on asking for those that were invalidated meanwhile.
-        """
-        heard: list[Heard] = []
-        skipped: list[CourseReport] = []
-        left, read_at = deque(entries), float("-inf")
-        while left:
-            if time.monotonic() - read_at >= self._options.read_again.total_seconds():
-                planned = self._read_again(left)
-                left, read_at = deque(planned.ask), time.monotonic()
-                skipped += planned.skipped
-            if left:
-                heard.append(self._hear(left.popleft()))
-        self._settle(heard, skipped)
-
-    def _read_again(self, entries: Iterable[Entry]) -> Plan:
+    def _read_again(
+        self, entries: Sequence[Entry]
+    ) -> tuple[Sequence[Entry], Sequence[CourseReport]]:
+        if not entries:
+            return (), ()
         with self._database.reading() as session:
-            return _planned(registry.listing(session, entry_ids=[entry.id for entry in entries]))
+            ids = [entry.id for entry in entries]
+            planned = plans.of(registry.listing(session, entry_ids=ids))
+            session.expunge_all()
+        return planned.ask, planned.skipped
 
-    def _hear(self, entry: Entry) -> Heard:
-        self._keep_lease()
+    def _prepare(self, entry: Entry) -> Question | Broken:
+        since = self._options.modified_since
         try:
-            question = answers.question_about(entry, vault=self._vault, etag=entry.etag)
-            return Heard(entry, self._client.ask(question), question.url)
+            return answers.question_about(
+                entry,
+                vault=self._vault,
+                etag=None if since else entry.etag,
+                modified_since=since,
+            )
         except SealError as error:
-            return Heard(entry, Broken("token_unreadable", str(error), error.advice))
+            return Broken("token_unreadable", str(error), error.advice)
         except Exception as error:  # noqa: BLE001 - one course never stops the run
-            return Heard(entry, self._broken(error))
+            return self._broken(error)
 
     def _broken(self, error: Exception) -> Broken:
         self._log.debug("a course failed unforeseen", exc_info=error)
@@ -239,7 +248,7 @@ class _Run:
         """Keep what became of courses, and log what went wrong: here, and nowhere else."""
         self._reports += reports
         for report in reports:
-            if report.outcome in _QUIET:
+            if report.outcome in _QUIET or report.reason == SITE_TROUBLE:
                 continue
             urgent = report.reason in _FOR_A_PERSON and report.outcome is CourseOutcome.FAILED
             self._log.log(
@@ -248,13 +257,27 @@ class _Run:
                 **{name: value for name, value in vars(report).items() if value is not None},
             )
 
+    def _tell_of_sites(self) -> None:
+        """Log of a site that is out of order once, not for each of its courses."""
+        for name, trouble in self._asking.trouble.items():
+            kept = [
+                one for one in self._reports if (one.source, one.reason) == (name, SITE_TROUBLE)
+            ]
+            self._log.error(
+                "site out of order",
+                source=name,
+                detail=trouble.detail,
+                next_step=trouble.next_step,
+                courses=len(kept),
+            )
+
     def _report(self) -> Report:
         code, _, stopped = self._stopped or (self._exit_code(), None, None)
         return Report(
             run_id=self._run_id,
             courses=tuple(self._reports),
             written=self._written,
-            requests=self._client.requests,
+            requests=self._sent() - self._sent_before,
             statements=self._database.statements - self._statements,
             seconds=round(time.monotonic() - self._started, 2),
             exit_code=code,
@@ -267,6 +290,4 @@ class _Run:
 
 
 def _scores(heard: Sequence[Heard]) -> dict[int, tuple[Score, ...]]:
-    return {
-        one.entry.id: one.outcome.answer.scores for one in heard if isinstance(one.outcome, Grades)
-    }
+    return {one.entry.id: one.outcome.scores for one in heard if isinstance(one.outcome, Grades)}

@@ -32,7 +32,15 @@ class Refused:
     at: datetime
 
 
-Fact = Deleted | TokenNamed | Refused
+@dataclass(frozen=True)
+class Proven:
+    """A site that names no present token accepted this one."""
+
+    token_id: str
+    at: datetime
+
+
+Fact = Deleted | TokenNamed | Refused | Proven
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,7 @@ class Memory:
     deleted: Deleted | None = None
     named: TokenNamed | None = None
     refused: Refused | None = None
+    proven: Proven | None = None
 
     @property
     def course_version(self) -> int | None:
@@ -82,6 +91,8 @@ def fold(memory: Memory, fact: Fact) -> Memory:
             return replace(memory, named=max(memory.named or fact, fact, key=_named_weight))
         case Refused():
             return replace(memory, refused=max(memory.refused or fact, fact, key=_refused_weight))
+        case Proven():
+            return replace(memory, proven=max(memory.proven or fact, fact, key=_proven_weight))
 
 
 def _deleted_weight(fact: Deleted) -> tuple[int, datetime]:
@@ -96,6 +107,10 @@ def _refused_weight(fact: Refused) -> tuple[datetime, str, str]:
     return fact.at, fact.token_id, fact.reason
 
 
+def _proven_weight(fact: Proven) -> tuple[datetime, str]:
+    return fact.at, fact.token_id
+
+
 def status_of(memory: Memory) -> Status:
     """Return the status that a memory derives: deletion is final, then the token held decides."""
     if memory.deleted is not None:
@@ -107,7 +122,9 @@ def status_of(memory: Memory) -> Status:
 
 def _replacement(memory: Memory) -> TokenNamed | None:
     named = memory.named
-    return named if named is not None and named.token_id != memory.held_token_id else None
+    if named is None or named.token_id == memory.held_token_id or _proven_since(memory, named.at):
+        return None
+    return named
 
 
 def _refusal(memory: Memory) -> Refused | None:
@@ -116,7 +133,12 @@ def _refusal(memory: Memory) -> Refused | None:
         return None
     if named is not None and named.token_id == refused.token_id and named.at > refused.at:
         return None  # it was proven good after it was refused
-    return refused
+    return None if _proven_since(memory, refused.at) else refused
+
+
+def _proven_since(memory: Memory, at: datetime) -> bool:
+    proven = memory.proven
+    return proven is not None and proven.token_id == memory.held_token_id and proven.at > at
 
 
 def standing_of(memory: Memory, course_id: str) -> Standing:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from foundation.database import ExactDecimal, UtcDateTime
@@ -18,9 +18,15 @@ _NEVER_REUSED = {"sqlite_autoincrement": True}
 API = "api"
 """The kind of a source that speaks our own grades API."""
 
+MOODLE = "moodle"
+"""The kind of a source that speaks Moodle's web services."""
+
 
 class Source(Base):
-    """An eAssessment site: its name in every event, where to ask it, and of what kind it is."""
+    """An eAssessment site: its name in every event, where to ask it, and of what kind it is.
+
+    `sealed_site_token` is a Moodle's token that may look at every course.
+    """
 
     __tablename__ = "sources"
     __table_args__ = (_NEVER_REUSED,)
@@ -29,6 +35,7 @@ class Source(Base):
     name: Mapped[str] = mapped_column(String(100), unique=True)
     url: Mapped[str] = mapped_column(String(2000))
     kind: Mapped[str] = mapped_column(String(20), default=API)
+    sealed_site_token: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     secrets: Mapped[list["SourceSecret"]] = relationship(
         order_by="SourceSecret.id", back_populates="source"
@@ -67,7 +74,8 @@ class Entry(Base):
     """A course in the registry: the token held for it, and what eAssessment said of it.
 
     `enrolled_at` is None while only events have spoken of the course. There is no status: it is
-    derived from what is remembered here.
+    derived from what is remembered here. `gradebook_course` and `gradebook_activity` say where in
+    a Moodle its grades go, if ELMS is one.
     """
 
     __tablename__ = "entries"
@@ -88,9 +96,29 @@ class Entry(Base):
     refused_token_id: Mapped[str | None] = mapped_column(String(64))
     refused_reason: Mapped[str | None] = mapped_column(Text)
     refused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    proven_token_id: Mapped[str | None] = mapped_column(String(64))
+    proven_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    gradebook_course: Mapped[str | None] = mapped_column(String(20))
+    gradebook_activity: Mapped[str | None] = mapped_column(String(20))
     etag: Mapped[str | None] = mapped_column(String(255))
     synced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     source: Mapped[Source] = relationship(lazy="raise")
+
+
+class Heard(Base):
+    """What was heard of a course, from whom and when, and the status that followed."""
+
+    __tablename__ = "heard"
+    __table_args__ = (_NEVER_REUSED,)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    entry_id: Mapped[int] = mapped_column(ForeignKey("entries.id"), index=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    teller: Mapped[str] = mapped_column(String(20))
+    who: Mapped[str] = mapped_column(String(255))
+    what: Mapped[str] = mapped_column(String(40))
+    detail: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(String(20))
 
 
 class StoredScore(Base):
@@ -109,7 +137,10 @@ class StoredScore(Base):
 
 
 class Run(Base):
-    """One grade sync; `ended_at` stays None if it was killed."""
+    """One grade sync; `ended_at` stays None if it was killed.
+
+    `partial`: it was told which courses or which source; `stopped` says why it ended too early.
+    """
 
     __tablename__ = "runs"
     __table_args__ = (_NEVER_REUSED,)
@@ -124,6 +155,9 @@ class Run(Base):
     failed: Mapped[int] = mapped_column(default=0)
     requests: Mapped[int] = mapped_column(default=0)
     statements: Mapped[int] = mapped_column(default=0)
+    seconds: Mapped[float | None]
+    partial: Mapped[bool] = mapped_column(server_default=false())
+    stopped: Mapped[str | None] = mapped_column(Text)
     exit_code: Mapped[int | None]
 
 

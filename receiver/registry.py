@@ -18,6 +18,7 @@ from receiver.memory import (
     Deleted,
     Fact,
     Memory,
+    Proven,
     Refused,
     Standing,
     TokenNamed,
@@ -159,7 +160,7 @@ def standing(entry: Entry) -> Standing:
 
 def memory_of(entry: Entry) -> Memory:
     """Return what is remembered of a course, read from its entry."""
-    deleted = named = refused = None
+    deleted = named = refused = proven = None
     if entry.deleted_version is not None and entry.deleted_at is not None:
         deleted = Deleted(entry.deleted_version, entry.deleted_at)
     if entry.announced_version is not None and entry.announced_at is not None:
@@ -167,7 +168,9 @@ def memory_of(entry: Entry) -> Memory:
         named = TokenNamed(entry.announced_version, token_id, entry.announced_at)
     if entry.refused_token_id is not None and entry.refused_at is not None:
         refused = Refused(entry.refused_token_id, str(entry.refused_reason), entry.refused_at)
-    return Memory(entry.held_token_id, deleted, named, refused)
+    if entry.proven_token_id is not None and entry.proven_at is not None:
+        proven = Proven(entry.proven_token_id, entry.proven_at)
+    return Memory(entry.held_token_id, deleted, named, refused, proven)
 
 
 def reseal(session: Session, *, vault: Vault) -> int:
@@ -209,7 +212,7 @@ def _lock_or_make(session: Session, source_id: int, course_id: str, *, now: date
 
 
 def _columns(memory: Memory) -> dict[str, Any]:
-    deleted, named, refused = memory.deleted, memory.named, memory.refused
+    deleted, named, refused, proven = memory.deleted, memory.named, memory.refused, memory.proven
     return {
         "deleted_version": deleted and deleted.course_version,
         "deleted_at": deleted and deleted.at,
@@ -219,6 +222,8 @@ def _columns(memory: Memory) -> dict[str, Any]:
         "refused_token_id": refused and refused.token_id,
         "refused_reason": refused and refused.reason,
         "refused_at": refused and refused.at,
+        "proven_token_id": proven and proven.token_id,
+        "proven_at": proven and proven.at,
     }
 
 

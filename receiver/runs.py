@@ -111,9 +111,9 @@ def release(session: Session, token: str) -> None:
     )
 
 
-def begin(session: Session, holder: str, *, now: datetime) -> int:
-    """Open the record of a run and return its number."""
-    run = Run(holder=holder, started_at=now)
+def begin(session: Session, holder: str, *, partial: bool = False, now: datetime) -> int:
+    """Open the record of a run and return its number; `partial`: not every course is meant."""
+    run = Run(holder=holder, partial=partial, started_at=now)
     session.add(run)
     session.flush()
     return run.id
@@ -135,6 +135,8 @@ def end(session: Session, report: Report, *, now: datetime) -> None:
             **{outcome.value: report.count(outcome) for outcome in CourseOutcome},
             requests=report.requests,
             statements=report.statements,
+            seconds=report.seconds,
+            stopped=report.stopped,
             exit_code=report.exit_code,
         )
     )

@@ -1,14 +1,23 @@
 """What an answer, or the want of one, means for a course's part of the report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 
 from receiver import answers, registry
-from receiver.eassessment import Grades, Misconfigured, Outcome, Transient, Unchanged
 from receiver.memory import Fact, Standing, fold, standing_of
 from receiver.models import Entry
+from receiver.outcomes import (
+    Grades,
+    Misconfigured,
+    Outcome,
+    Question,
+    SeemsGone,
+    SiteTrouble,
+    Transient,
+    Unchanged,
+)
 from receiver.runs import CourseOutcome, CourseReport
 
 
@@ -23,11 +32,12 @@ class Broken:
 
 @dataclass(frozen=True)
 class Heard:
-    """What came of asking about an entry; `url` is None if nothing could be asked."""
+    """What came of asking about an entry; `url` and `question` are None if nothing was asked."""
 
     entry: Entry
     outcome: Outcome | Broken
     url: str | None = None
+    question: Question | None = None
 
     @property
     def well(self) -> bool:
@@ -38,6 +48,24 @@ class Heard:
     def etag(self) -> str | None:
         """The name of the grades that came."""
         return self.outcome.etag if isinstance(self.outcome, Grades) else None
+
+
+SITE_TROUBLE = "site_trouble"
+"""The reason of every course that its site's being out of order kept from being synced."""
+
+
+def confirmed(heard: Heard, gone: bool | None) -> Heard:
+    """Return what holds of a course that seemed gone, now that its site was asked whether it is.
+
+    `gone` is None where that could not be told.
+    """
+    if not isinstance(heard.outcome, SeemsGone) or gone or (gone is None and heard.outcome.certain):
+        return heard
+    said = heard.outcome.detail
+    if gone is None:
+        return replace(heard, outcome=Transient(f"{said}; whether it was deleted is not certain"))
+    step = "Check the token's rights and the course id with the eAssessment administrator."
+    return replace(heard, outcome=Misconfigured(f"{said}, and yet the course is there", step))
 
 
 def facts_of(heard: Heard, *, now: datetime) -> tuple[Fact, ...]:
@@ -57,6 +85,8 @@ def judged(heard: Heard, facts: Sequence[Fact]) -> CourseReport:
             return _report(heard, CourseOutcome.UNCHANGED)
         case Misconfigured(detail=detail, next_step=step):
             return _failed(heard, "misconfigured", detail, step)
+        case SiteTrouble(detail=detail, next_step=step):
+            return _kept_from(heard, detail, step)
         case Transient(detail=detail, next_step=step):
             return _failed(heard, "transient", detail, step)
         case Broken(reason=reason, detail=detail, next_step=step):
@@ -98,6 +128,12 @@ def _failed(heard: Heard, reason: str, detail: str, step: str) -> CourseReport:
         next_step=step,
         url=heard.url,
     )
+
+
+def _kept_from(heard: Heard, detail: str, step: str) -> CourseReport:
+    """Return the report of a course whose site is out of order; it failed if it was asked for."""
+    outcome = CourseOutcome.FAILED if heard.url else CourseOutcome.SKIPPED
+    return replace(_failed(heard, SITE_TROUBLE, detail, step), outcome=outcome)
 
 
 def _because(

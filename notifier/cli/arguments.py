@@ -1,7 +1,5 @@
-"""What only eAssessment's commands take: row numbers, titles, times, points, token ids."""
+"""What only eAssessment's commands take: numbers of rows, titles, points, ids of tokens."""
 
-import re
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,45 +13,6 @@ from foundation.terminal import printable
 from notifier.models import MAX_ID
 
 _POINTS: TypeAdapter[Decimal] = TypeAdapter(Points)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_DURATION = re.compile(r"([0-9]{1,5})([smhd])", re.ASCII)
-
-
-class Duration(click.ParamType[timedelta]):
-    """A number and its unit."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        """Return the duration, or fail with what was expected."""
-        if isinstance(value, timedelta):
-            return value
-        match = _DURATION.fullmatch(value)
-        if match is None:
-            self.fail(f"'{printable(value)}' is no duration; write 90s, 30m, 24h or 7d", param, ctx)
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
-
-
-class Moment(click.ParamType[datetime]):
-    """A moment in ISO 8601, in UTC unless it names its offset."""
-
-    name = "moment"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """Return the moment in UTC, or fail with what was expected."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            moment = datetime.fromisoformat(value)
-            aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            return aware.astimezone(UTC)
-        except (ValueError, OverflowError):
-            message = f"'{printable(value)}' is no moment; write 2026-11-22T09:00 (UTC)"
-            self.fail(message, param, ctx)
 
 
 class Maximum(click.ParamType[Decimal]):
@@ -89,7 +48,5 @@ class MoodleTokenId(click.ParamType[str]):
 
 ROW_ID = click.IntRange(1, MAX_ID)
 TITLE = Words(shortest=1)
-DURATION = Duration()
-MOMENT = Moment()
 MAXIMUM = Maximum()
 MOODLE_TOKEN = MoodleTokenId()

@@ -8,11 +8,11 @@ import click
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation import terminal
-from foundation.arguments import WORDS
+from foundation.arguments import MOMENT, WORDS
 from foundation.terminal import Commands, json_option
 from notifier import failures, replays
 from notifier.cli import scope
-from notifier.cli.arguments import MOMENT, ROW_ID
+from notifier.cli.arguments import ROW_ID
 from notifier.models import Attempt, Delivery, DeliveryStatus, Replay
 from notifier.replays import Filter
 

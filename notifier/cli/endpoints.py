@@ -10,11 +10,11 @@ from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from contract.signature import Secret
 from foundation import database as db
 from foundation import terminal
-from foundation.arguments import WORDS
+from foundation.arguments import DURATION, WORDS
 from foundation.terminal import Commands, json_option
 from notifier import endpoints, failures, health, outbox
 from notifier.cli import scope
-from notifier.cli.arguments import DURATION, ROW_ID
+from notifier.cli.arguments import ROW_ID
 from notifier.cli.service import transport_of
 from notifier.errors import EndpointDisabledError
 from notifier.models import Endpoint

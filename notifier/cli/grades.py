@@ -43,8 +43,8 @@ def import_(
     """
     # Before the transaction, for input may take its time.
     read = _read(file, Chosen(course, maximum, item), datetime.now(UTC))
-    with scope.writing() as (session, _):
-        loaded = grades.load(session, read.scores)
+    with scope.writing() as (session, now):
+        loaded = grades.load(session, read.scores, now=now)
     if as_json:
         facts = {"courses": len(read.scores), **vars(loaded)}
         terminal.print_json({**facts, **(vars(read.taken) if read.taken else {})})

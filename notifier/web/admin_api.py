@@ -147,7 +147,7 @@ def load_grades(course_id: str) -> dict[str, Any]:
     """Store scores of a course; users that are not named keep theirs."""
     asked = parsed(GradesToLoad, _GRADES_BODY)
     with services.current().database.writing() as session:
-        return vars(grades.load(session, {course_id: asked.scores}))
+        return vars(grades.load(session, {course_id: asked.scores}, now=db.now(session)))
 
 
 @admin_api.post("/endpoints")

@@ -11,9 +11,9 @@ from foundation.terminal import Commands, json_option
 from receiver import answers, registry, sources
 from receiver.cli import scope
 from receiver.cli.scope import source_option
-from receiver.eassessment import Misconfigured, Transient
 from receiver.memory import Standing, Status
 from receiver.models import Entry
+from receiver.outcomes import Misconfigured, Transient
 from receiver.services import Services
 
 _PROMPT = "Course token (eas_…)"

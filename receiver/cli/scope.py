@@ -11,7 +11,9 @@ from sqlalchemy.orm import Session
 from foundation import database as db
 from receiver import services
 from receiver.eassessment import Client
-from receiver.models import SCHEMA
+from receiver.exchange import Exchange
+from receiver.grade_sync import Kinds
+from receiver.models import API, SCHEMA
 from receiver.services import Services
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -48,8 +50,18 @@ def reading() -> Iterator[Session]:
 def client_of(here: Services) -> Client:
     """Return a client that keeps the settings' times and trusts whom they name."""
     return Client(
-        connect_timeout=here.settings.connect_timeout,
-        read_timeout=here.settings.read_timeout,
-        total=here.settings.request_deadline,
-        bundle=here.settings.ca_bundle,
+        Exchange(
+            connect_timeout=here.settings.connect_timeout,
+            read_timeout=here.settings.read_timeout,
+            total=here.settings.request_deadline,
+            bundle=here.settings.ca_bundle,
+            connections=here.settings.sync_concurrency,
+        )
     )
+
+
+@contextmanager
+def askers(here: Services) -> Iterator[Kinds]:
+    """Open what asks sources, of each kind; closed at the end."""
+    with client_of(here) as client:
+        yield {API: lambda _: client}

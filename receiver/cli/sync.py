@@ -1,23 +1,37 @@
 """The command `sync-grades`: the run, and its story."""
 
 import signal
-from collections.abc import Sequence
-from datetime import timedelta
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import click
 from flask.cli import with_appcontext
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from foundation import database as db
 from foundation import terminal
-from foundation.arguments import COURSE_ID
+from foundation.arguments import COURSE_ID, DURATION, MOMENT
+from foundation.errors import Refusal
 from foundation.terminal import json_option
-from receiver import grade_sync
+from receiver import grade_sync, plans, sources
 from receiver.cli import scope
 from receiver.errors import RunInProgressError
-from receiver.grade_sync import EXIT_LEASED, Options, Plan
+from receiver.grade_sync import EXIT_LEASED
+from receiver.plans import Options, Plan
 from receiver.runs import CourseOutcome, CourseReport, Report
 from receiver.services import Services
+
+RETRY_WAITS = (2.0, 10.0, 30.0, 60.0, 120.0)
+"""Seconds before each time that a request that failed for now is made again."""
 
 _COLUMNS = ("course", "source", "outcome", "why", "since", "what to do")
 
@@ -30,45 +44,119 @@ _COLUMNS = ("course", "source", "outcome", "why", "since", "what to do")
     multiple=True,
     help="Only this course; may be given several times.",
 )
+@click.option("--source", "names", multiple=True, help="Only this source; alike.")
+@click.option(
+    "--changed-since",
+    type=MOMENT,
+    help="Ask for grades that changed after this moment, and not for those that differ from what "
+    "was fetched last; a Moodle is asked for all of them.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 32),
+    help="Requests under way at the same time (RECEIVER_SYNC_CONCURRENCY).",
+)
+@click.option(
+    "--every",
+    type=DURATION,
+    help="Do not end, but run again and again, so long after each beginning (15m).",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be asked and skipped; ask nothing.")
 @json_option
 @with_appcontext
-def sync_grades(course_ids: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+def sync_grades(
+    course_ids: tuple[str, ...],
+    names: tuple[str, ...],
+    changed_since: datetime | None,
+    concurrency: int | None,
+    every: timedelta | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Fetch the grades of the linked courses; those known to be invalid are not asked for.
 
+    SIGTERM ends it with a report of what was done until then; a second one ends it at once.
     Exit codes: 0 all went well (skips are well), 1 some course failed, 3 another run is at work,
-    4 the registry cannot be read or the database is away.
+    4 the registry cannot be read or the database is away, 143 it was told to stop.
+    With --every, 0 when it is told to stop.
     """
     here = scope.ready()
+    _check_sources(here, names)
     if dry_run:
-        _show_plan(grade_sync.plan(here.database, course_ids), as_json=as_json)
+        _show_plan(plans.plan(here.database, course_ids, names), as_json=as_json)
         return
-    report = _run(here, course_ids)
-    if as_json:
-        terminal.print_json(_document(report))
-    else:
-        _show(report)
-    raise click.exceptions.Exit(report.exit_code)
-
-
-def _run(here: Services, course_ids: tuple[str, ...]) -> Report:
     options = Options(
         holder=terminal.who(),
         lease=timedelta(seconds=here.settings.sync_lease),
         course_ids=course_ids,
+        sources=names,
+        concurrency=concurrency or here.settings.sync_concurrency,
+        retry_waits=RETRY_WAITS[: here.settings.sync_retries],
+        deadline=timedelta(seconds=here.settings.sync_deadline),
+        modified_since=changed_since,
     )
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, partial(_leave, options.stop))
+    if every is None:
+        raise click.exceptions.Exit(_run_once(here, options, as_json=as_json))
+    _run_every(here, options, every, as_json=as_json)
+
+
+def _run_every(here: Services, options: Options, every: timedelta, *, as_json: bool) -> None:
+    """Run again and again; what one run refuses or fails at does not keep the next from running."""
+    while not options.stop.is_set():
+        began = time.monotonic()
+        try:
+            _run_once(here, options, as_json=as_json)
+        except Refusal as refusal:
+            terminal.complain(str(refusal), refusal.advice)
+        except db.UNUSABLE as error:
+            terminal.complain(
+                f"the database cannot be used: {db.cause(error)}",
+                "The next run tries again; check that the database runs.",
+            )
+        options.stop.wait(max(0.0, began + every.total_seconds() - time.monotonic()))
+
+
+def _run_once(here: Services, options: Options, *, as_json: bool) -> int:
     try:
-        with scope.client_of(here) as client:
-            return grade_sync.run(here.database, here.vault, client, options)
+        with scope.askers(here) as kinds, _progress() as progress:
+            told = replace(options, progress=progress)
+            report = grade_sync.run(here.database, here.vault, kinds, told)
     except RunInProgressError as error:
         terminal.complain(str(error), error.advice)
-        raise click.exceptions.Exit(EXIT_LEASED) from None
+        return EXIT_LEASED
+    if as_json:
+        terminal.print_json(_document(report))
+    else:
+        _show(report)
+    return report.exit_code
 
 
-def _leave(number: int, _: FrameType | None) -> None:
-    """End the run where it is, so that its lease is given back on the way out."""
-    raise SystemExit(128 + number)
+def _check_sources(here: Services, names: tuple[str, ...]) -> None:
+    with here.database.reading() as session:
+        for name in names:
+            sources.get(session, name)
+
+
+def _leave(stop: threading.Event, _number: int, _frame: FrameType | None) -> None:
+    """Let the run end after what is under way; the next signal ends it where it is."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    stop.set()
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Give what is told how far a run is: a bar on a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _all: None
+        return
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("grade sync"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=console, transient=True,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("", total=None)
+        yield lambda done, courses: bar.update(task, completed=done, total=courses)
 
 
 def _show(report: Report) -> None:
@@ -94,7 +182,7 @@ def _story(report: Report) -> list[str]:
         f"{written.changed} changed, {written.unchanged} as before",
         f"... unchanged since they were fetched last: {count[CourseOutcome.UNCHANGED]} courses",
         f"... failed: {count[CourseOutcome.FAILED]} courses",
-        f"... used {report.requests} requests to eAssessment",
+        f"... used {report.requests} request{'' if report.requests == 1 else 's'} to eAssessment",
         f"... used {report.statements} dbqueries",
         f"... used {report.seconds} seconds",
         _ending(report),

@@ -25,7 +25,7 @@ from foundation.addresses import Guard
 from foundation.database import Database
 from foundation.schema import Schema
 from foundation.vault import Vault
-from notifier import courses, endpoints, health, leases, outbox, signals
+from notifier import courses, endpoints, grades, health, leases, outbox, signals
 from notifier.db import SOURCE
 from notifier.deliveries import Claimed
 from notifier.leases import Places, Share
@@ -94,6 +94,17 @@ def make_course(database: Database) -> MakeCourse:
             return courses.add_course(session, course_id, **given)
 
     return make
+
+
+@pytest.fixture
+def load(database: Database) -> Callable[..., grades.Loaded]:
+    """Return what loads scores by course id, at nine, in a transaction of its own."""
+
+    def store(scores: dict[str, list[Score]], *, now: datetime = NINE) -> grades.Loaded:
+        with database.writing() as session:
+            return grades.load(session, scores, now=now)
+
+    return store
 
 
 @dataclass(frozen=True)

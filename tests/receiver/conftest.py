@@ -27,8 +27,10 @@ from receiver import registry, services, sources
 from receiver.app import create_app
 from receiver.config import Settings
 from receiver.eassessment import Client
-from receiver.grade_sync import Options
-from receiver.models import SCHEMA, Entry, Source
+from receiver.exchange import Exchange
+from receiver.grade_sync import Kinds
+from receiver.models import API, SCHEMA, Entry, Source
+from receiver.plans import Options
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 SITE = "eassessment.example.ac.uk"
@@ -190,11 +192,15 @@ class Asked:
 
 @dataclass
 class FarSide:
-    """An eAssessment on loopback: answers what it was told to, and counts what it saw."""
+    """An eAssessment on loopback: answers what it was told to, and counts what it saw.
+
+    It knows of no batches, as one of before did not.
+    """
 
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
+    batches: int = 0
     answers: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
 
     def answer(
@@ -289,6 +295,13 @@ def far_side() -> Iterator[FarSide]:
             with suppress(OSError):
                 there.answers[course_id](self)
 
+        def do_POST(self) -> None:
+            there.batches += 1
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
         def log_message(self, *_: Any) -> None:
             pass
 
@@ -305,9 +318,15 @@ def far_side() -> Iterator[FarSide]:
 
 @pytest.fixture
 def asker() -> Iterator[Client]:
-    """A client with little patience."""
-    with Client(connect_timeout=0.5, read_timeout=0.5, total=1.0) as client:
+    """A client with little patience, which asks for each course by itself."""
+    with Client(Exchange(connect_timeout=0.5, read_timeout=0.5, total=1.0), batch=1) as client:
         yield client
+
+
+@pytest.fixture
+def kinds(asker: Client) -> Kinds:
+    """What asks every source of our own kind."""
+    return {API: lambda _: asker}
 
 
 @pytest.fixture
@@ -315,7 +334,14 @@ def make_options() -> Callable[..., Options]:
     """Return what makes the options of a run."""
 
     def make(**overrides: Any) -> Options:
-        return Options(**{"holder": "ada@elms", "lease": timedelta(minutes=5), **overrides})
+        given = {
+            "holder": "ada@elms",
+            "lease": timedelta(minutes=5),
+            "concurrency": 1,
+            "retry_waits": (),
+            **overrides,
+        }
+        return Options(**given)
 
     return make
 

@@ -16,9 +16,9 @@ import pytest
 
 from contract.problems import Problem, ProblemType
 from contract.tokens import CourseToken
-from receiver.eassessment import (
-    MAX_ANSWER_BYTES,
-    Client,
+from receiver.eassessment import Client, classify, url_of
+from receiver.exchange import MAX_ANSWER_BYTES, Exchange
+from receiver.outcomes import (
     CourseGone,
     Grades,
     Misconfigured,
@@ -27,7 +27,6 @@ from receiver.eassessment import (
     TokenReplaced,
     Transient,
     Unchanged,
-    classify,
 )
 from tests.faults.authority import Authority
 from tests.faults.server import RawSink, over_tls, says
@@ -38,7 +37,8 @@ AT = "2026-11-22T09:00:00.123456Z"
 
 def make_client(**overrides: Any) -> Client:
     """Return a client with little patience."""
-    return Client(**{"connect_timeout": 0.5, "read_timeout": 0.5, "total": 1.0, **overrides})
+    times = {"connect_timeout": 0.5, "read_timeout": 0.5, "total": 1.0}
+    return Client(Exchange(**{**times, **overrides}))
 
 
 def about(course_id: str = "CS101", url: str = "http://x.example", **more: Any) -> Question:
@@ -69,13 +69,13 @@ def test_the_course_id_is_one_segment_and_the_token_stands_in_no_url(
     """Whatever a course id holds, it arrives as it is; the token goes into a header alone."""
     far_side.grades("a/b ?#ü%2F", TOKEN)
 
-    outcome = asker.ask(about("a/b ?#ü%2F", far_side.url))
+    outcome = asker.ask_one(about("a/b ?#ü%2F", far_side.url))
 
     assert isinstance(outcome, Grades)
     (asked,) = far_side.asked
     assert asked.headers["authorization"] == f"Bearer {TOKEN.reveal()}"
     assert asked.headers["accept-encoding"] == "identity"
-    assert TOKEN.secret not in about(url=far_side.url).url
+    assert TOKEN.secret not in url_of(about(url=far_side.url))
     assert TOKEN.secret not in repr(about())
 
 
@@ -83,10 +83,10 @@ def test_scores_are_exact(far_side: Any, asker: Client, make_score: Callable[...
     """What was 0.1 there is 0.1 here, and the ETag comes along."""
     far_side.grades("CS101", TOKEN, make_score(given="0.1"), etag='W/"7"')
 
-    outcome = asker.ask(about(url=far_side.url))
+    outcome = asker.ask_one(about(url=far_side.url))
 
     assert isinstance(outcome, Grades)
-    assert outcome.answer.scores[0].score_given == Decimal("0.1")
+    assert outcome.scores[0].score_given == Decimal("0.1")
     assert outcome.etag == 'W/"7"'
 
 
@@ -94,7 +94,7 @@ def test_unchanged_grades_are_not_sent_again(far_side: Any, asker: Client) -> No
     """With the ETag of the last answer a 304 comes back."""
     far_side.grades("CS101", TOKEN, etag='"7"')
 
-    outcome = asker.ask(about(url=far_side.url, etag='"7"'))
+    outcome = asker.ask_one(about(url=far_side.url, etag='"7"'))
 
     assert outcome == Unchanged()
 
@@ -104,7 +104,7 @@ def test_connections_are_kept(far_side: Any, asker: Client) -> None:
     far_side.grades("CS101", TOKEN)
 
     for _ in range(5):
-        asker.ask(about(url=far_side.url))
+        asker.ask_one(about(url=far_side.url))
 
     assert (asker.requests, len(far_side.asked), far_side.connections) == (5, 5, 1)
 
@@ -114,7 +114,7 @@ def test_redirects_are_not_followed(far_side: Any, asker: Client) -> None:
     far_side.grades("other", TOKEN)
     far_side.answer("CS101", 307, Location=f"{far_side.url}/api/v1/courses/other/grades")
 
-    outcome = asker.ask(about(url=far_side.url))
+    outcome = asker.ask_one(about(url=far_side.url))
 
     assert isinstance(outcome, Misconfigured)
     assert outcome.detail == "answered 307: a redirect, which is not followed"
@@ -132,7 +132,7 @@ def test_proxies_and_netrc_of_the_environment_are_not_used(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     far_side.grades("CS101", TOKEN)
 
-    outcome = asker.ask(about(url=far_side.url))
+    outcome = asker.ask_one(about(url=far_side.url))
 
     assert isinstance(outcome, Grades)
     assert far_side.asked[0].headers["authorization"].startswith("Bearer ")
@@ -143,7 +143,7 @@ def test_cookies_are_not_kept(far_side: Any, asker: Client) -> None:
     far_side.answer("CS101", 200, grades(), Set_Cookie="a=b; Path=/")
 
     for _ in range(2):
-        asker.ask(about(url=far_side.url))
+        asker.ask_one(about(url=far_side.url))
 
     assert all("cookie" not in asked.headers for asked in far_side.asked)
 
@@ -300,15 +300,15 @@ def test_a_strange_etag_is_not_kept(etag: str) -> None:
 
 def test_nobody_listening_is_transient(asker: Client) -> None:
     """A far side that is down is said to be down, in words."""
-    outcome = asker.ask(about(url="http://127.0.0.1:9"))
+    outcome = asker.ask_one(about(url="http://127.0.0.1:9"))
 
-    assert outcome == Transient("no answer: Connection refused")
+    assert outcome == Transient("no answer: Connection refused", unreachable=True)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[", "nonsense"])
 def test_an_impossible_url_is_no_exception(asker: Client, url: str) -> None:
     """Even a source whose URL is none is answered with an outcome."""
-    assert isinstance(asker.ask(about(url=url)), Misconfigured | Transient)
+    assert isinstance(asker.ask_one(about(url=url)), Misconfigured | Transient)
 
 
 class Hostile:
@@ -387,7 +387,7 @@ def test_a_hostile_far_side_costs_no_more_than_the_deadline(
     hostile = Hostile(behave)
     started = time.monotonic()
 
-    outcome = asker.ask(about(url=hostile.url))
+    outcome = asker.ask_one(about(url=hostile.url))
 
     seconds = time.monotonic() - started
     hostile.stop()
@@ -406,8 +406,8 @@ def test_an_endless_body_is_cut_off() -> None:
 
     hostile = Hostile(flood)
 
-    with Client(connect_timeout=5, read_timeout=5, total=20) as client:
-        outcome = client.ask(about(url=hostile.url))
+    with make_client(connect_timeout=5, read_timeout=5, total=20) as client:
+        outcome = client.ask_one(about(url=hostile.url))
 
     hostile.stop()
     assert isinstance(outcome, Misconfigured)
@@ -434,7 +434,7 @@ def test_a_certificate_that_is_not_good_is_refused(
     there = RawSink(over_tls(authority.server(**fault), says(b""), log))
 
     with make_client(bundle=str(authority.bundle)) as client:
-        outcome = client.ask(about(url=there.url("https")))
+        outcome = client.ask_one(about(url=there.url("https")))
 
     there.stop()
     assert isinstance(outcome, Transient)
@@ -450,15 +450,16 @@ def test_an_authority_of_the_installation_is_trusted(tmp_path: Path) -> None:
     there = RawSink(over_tls(authority.server(), says(answer), []))
 
     with make_client(bundle=str(authority.bundle)) as client:
-        trusting = client.ask(about(url=there.url("https")))
+        trusting = client.ask_one(about(url=there.url("https")))
     with make_client() as client:
-        doubting = client.ask(about(url=there.url("https")))
+        doubting = client.ask_one(about(url=there.url("https")))
 
     there.stop()
     assert trusting == Transient("answered 503")
     assert doubting == Transient(
         "its certificate is refused: unable to get local issuer certificate; "
-        "RECEIVER_CA_BUNDLE can name its authority"
+        "RECEIVER_CA_BUNDLE can name its authority",
+        unreachable=True,
     )
 
 
@@ -472,9 +473,9 @@ def test_a_name_service_that_hangs_is_given_up() -> None:
 
     started = time.monotonic()
     with make_client(resolve=resolve) as client:
-        outcome = client.ask(about())
+        outcome = client.ask_one(about())
     seconds = time.monotonic() - started
 
     over.set()
-    assert outcome == Transient("its host's name was not resolved within 0.5 s")
+    assert outcome == Transient("its host's name was not resolved within 0.5 s", unreachable=True)
     assert seconds < 1.5

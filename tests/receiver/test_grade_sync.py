@@ -15,13 +15,13 @@ from contract.problems import ProblemType
 from contract.tokens import CourseToken
 from foundation.database import Database
 from foundation.vault import Vault
-from receiver import grade_sync, gradebook, registry, runs
-from receiver.eassessment import Client
+from receiver import grade_sync, gradebook, plans, registry, runs
 from receiver.errors import EntryUnknownError, RunInProgressError
-from receiver.grade_sync import Options
+from receiver.grade_sync import Kinds
 from receiver.gradebook import Written
 from receiver.memory import Deleted, Status, TokenNamed
 from receiver.models import Entry, Run, RunCourse, Source, StoredScore
+from receiver.plans import Options
 from receiver.runs import Report
 from tests.receiver.conftest import NINE
 
@@ -51,12 +51,12 @@ def link(
 
 @pytest.fixture
 def sync(
-    database: Database, vault: Vault, asker: Client, make_options: Callable[..., Options]
+    database: Database, vault: Vault, kinds: Kinds, make_options: Callable[..., Options]
 ) -> Callable[..., Report]:
     """Return what runs the sync."""
 
     def run(**overrides: Any) -> Report:
-        return grade_sync.run(database, vault, asker, make_options(**overrides))
+        return grade_sync.run(database, vault, kinds, make_options(**overrides))
 
     return run
 
@@ -407,7 +407,7 @@ def test_a_plan_asks_nothing_and_leaves_nothing(
     link("CS102", facts=(Deleted(4, now),))
     before = database.statements
 
-    plan = grade_sync.plan(database)
+    plan = plans.plan(database)
 
     assert [entry.course_id for entry in plan.ask] == ["CS101"]
     assert [course.course_id for course in plan.skipped] == ["CS102"]
@@ -496,7 +496,7 @@ def test_a_lease_is_renewed_between_requests(
 def test_without_the_registry_no_request_is_made(
     link: Callable[..., CourseToken],
     vault: Vault,
-    asker: Client,
+    kinds: Kinds,
     far_side: Any,
     make_options: Callable[..., Options],
     tmp_path: Path,
@@ -506,7 +506,7 @@ def test_without_the_registry_no_request_is_made(
     away = Database(f"sqlite:///{tmp_path}/none/receiver.db")
 
     with pytest.raises(OperationalError, match="unable to open database file"):
-        grade_sync.run(away, vault, asker, make_options())
+        grade_sync.run(away, vault, kinds, make_options())
 
     assert far_side.connections == 0
 
@@ -576,7 +576,7 @@ def test_an_answer_that_cannot_be_stored_costs_its_course_alone(
 def test_a_token_sealed_with_a_lost_key_fails_its_course_alone(
     database: Database,
     link: Callable[..., CourseToken],
-    asker: Client,
+    kinds: Kinds,
     make_options: Callable[..., Options],
     far_side: Any,
 ) -> None:
@@ -584,7 +584,7 @@ def test_a_token_sealed_with_a_lost_key_fails_its_course_alone(
     link()
     other = Vault(SecretStr("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="))
 
-    report = grade_sync.run(database, other, asker, make_options())
+    report = grade_sync.run(database, other, kinds, make_options())
 
     assert told(report) == {"CS101": ("failed", "token_unreadable")}
     assert "Put the key that sealed it back" in str(report.courses[0].next_step)

@@ -20,10 +20,10 @@ from contract.tokens import CourseToken
 from foundation.database import Database
 from foundation.vault import Vault
 from receiver import grade_sync, registry
-from receiver.eassessment import Client
-from receiver.grade_sync import Options
+from receiver.grade_sync import Kinds
 from receiver.memory import Status
 from receiver.models import Entry, Source, StoredScore
+from receiver.plans import Options
 from receiver.runs import Report
 
 SITE = "eassessment.example.ac.uk"
@@ -59,10 +59,10 @@ def hear(client: FlaskClient, secret: Secret) -> Callable[[Event], None]:
 
 @pytest.fixture
 def sync(
-    database: Database, vault: Vault, asker: Client, make_options: Callable[..., Options]
+    database: Database, vault: Vault, kinds: Kinds, make_options: Callable[..., Options]
 ) -> Callable[[], Report]:
     """Return what runs the sync."""
-    return lambda: grade_sync.run(database, vault, asker, make_options())
+    return lambda: grade_sync.run(database, vault, kinds, make_options())
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from foundation.schema import Schema
 from foundation.vault import Vault
 from receiver import grade_sync, registry, sources
 from receiver.eassessment import Client
-from receiver.grade_sync import Options
-from receiver.models import SCHEMA, Entry, StoredScore
+from receiver.exchange import Exchange
+from receiver.models import API, SCHEMA, Entry, StoredScore
+from receiver.plans import Options
 from receiver.runs import Report
 from tests.faults.database.conftest import receiver_settings
 from tests.faults.database.every_command import COURSE, SITE
@@ -55,9 +56,9 @@ def sync(url: str) -> Report:
     database = Database(url, timeout=0.5, answer=0.5)
     options = Options(holder="ada@elms", lease=timedelta(minutes=5))
     try:
-        with Client(connect_timeout=2, read_timeout=2, total=4) as client:
+        with Client(Exchange(connect_timeout=2, read_timeout=2, total=4), batch=1) as client:
             vault = Vault(receiver_settings(url).encryption_keys)
-            return grade_sync.run(database, vault, client, options)
+            return grade_sync.run(database, vault, {API: lambda _: client}, options)
     finally:
         database.dispose()
 

@@ -29,7 +29,7 @@ def linked(both: Site) -> Site:
     )
     with both.notifier.writing() as session:
         token = courses.add_course(session, "CS101", "a course", now=NINE)
-        grades.load(session, {"CS101": [score]})
+        grades.load(session, {"CS101": [score]}, now=NINE)
     _, port = both.serve("notifier")
     with both.receiver.writing() as session:
         session.execute(update(Source).values(url=f"http://127.0.0.1:{port}"))

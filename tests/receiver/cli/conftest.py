@@ -21,6 +21,7 @@ def environment(
     monkeypatch.setenv("RECEIVER_DATABASE_URL", database_url.replace("+psycopg", ""))
     monkeypatch.setenv("RECEIVER_LOG_FORMAT", "json")
     monkeypatch.setenv("RECEIVER_CONNECT_TIMEOUT", "0.5")
+    monkeypatch.setenv("RECEIVER_SYNC_RETRIES", "0")
     return monkeypatch
 
 

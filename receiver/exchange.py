@@ -1,0 +1,143 @@
+"""The one place in ELMS that sends requests: a whole answer in time, or why there is none."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from foundation import deadline, outbound
+from foundation.deadline import DeadlineError, HandshakeTimeoutError
+from foundation.dial import ConnectError, ConnectTimeoutError, Dialler
+from foundation.names import LookupTimeoutError, Resolve
+from foundation.outbound import Kinds
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+MAX_DETAIL = 300
+"""How much of what a site says, or of what went wrong, is kept."""
+
+_PIECE_BYTES = 64 * 1024
+_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "User-Agent": outbound.USER_AGENT,
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a site answered, whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class ExchangeError(Exception):
+    """No whole answer came. `unreachable`: not even a connection came about."""
+
+    def __init__(self, detail: str, *, unreachable: bool = False) -> None:
+        super().__init__(detail)
+        self.unreachable = unreachable
+
+
+class UnsendableError(ExchangeError):
+    """The request cannot be sent, or its answer not be taken; trying again does not help."""
+
+
+class Exchange:
+    """Sends requests over connections that are kept, from several threads at once.
+
+    Times are in seconds. `requests` counts what was sent, `received` the bytes of the bodies that
+    came, `sent` those that went.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect_timeout: float,
+        read_timeout: float,
+        total: float,
+        bundle: str = "",
+        connections: int = 10,
+        most_bytes: int = MAX_ANSWER_BYTES,
+        resolve: Resolve = socket.getaddrinfo,
+    ) -> None:
+        self._timeout = (min(connect_timeout, total), min(read_timeout, total))
+        self._total = total
+        self._most_bytes = most_bytes
+        self._adapter = outbound.Adapter(
+            Dialler(resolve=resolve), connections=connections, bundle=bundle
+        )
+        self._counting = threading.Lock()
+        self.requests = self.sent = self.received = 0
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        self._adapter.close()
+
+    def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+        """Return what is answered, whatever that is, or raise ExchangeError; no redirects."""
+        with self._counting:
+            self.requests += 1
+            self.sent += len(body)
+        try:
+            request = requests.Request(
+                method, url, headers={**_HEADERS, **headers}, data=body or None
+            ).prepare()
+            # Heads and the frames of chunks come beside the body.
+            with deadline.within(
+                self._total, silence=self._timeout[1], most_bytes=2 * self._most_bytes
+            ):
+                answer = self._exchange(request)
+        except requests.exceptions.InvalidURL as error:
+            raise UnsendableError(outbound.words(error, MAX_DETAIL)) from None
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            raise self._failure(error) from None
+        with self._counting:
+            self.received += len(answer.body)
+        return answer
+
+    def _exchange(self, request: requests.PreparedRequest) -> Answer:
+        response = self._adapter.send(request, stream=True, timeout=self._timeout, proxies={})
+        body = bytearray()
+        # A byte more than may be is read; in pieces, as it is needed.
+        while len(body) <= self._most_bytes:
+            piece = response.raw.read(_PIECE_BYTES, decode_content=False)
+            if not piece:
+                return Answer(response.status_code, response.headers, bytes(body))
+            body += piece
+        response.raw.close()
+        raise UnsendableError(f"the answer is larger than {self._most_bytes} bytes")
+
+    def _failure(self, error: Exception) -> ExchangeError:
+        explained, cause = outbound.explain(error, _EXPLAINED)
+        said, unreachable = explained or ("no answer: {why}", False)
+        connect, silence = self._timeout
+        why = outbound.words(cause, MAX_DETAIL)
+        detail = said.format(why=why, connect=connect, silence=silence, total=self._total)
+        return ExchangeError(detail, unreachable=unreachable)
+
+
+_EXPLAINED: dict[Kinds, tuple[str, bool]] = {
+    DeadlineError: ("no whole answer within {total:g} s", False),
+    LookupTimeoutError: ("its host's name was not resolved within {connect:g} s", True),
+    ConnectTimeoutError: ("the connection was not accepted within {connect:g} s", True),
+    HandshakeTimeoutError: ("no TLS handshake came about within {connect:g} s", True),
+    TimeoutError: ("silent for {silence:g} s", False),
+    ssl.SSLCertVerificationError: (
+        "its certificate is refused: {why}; RECEIVER_CA_BUNDLE can name its authority",
+        True,
+    ),
+    (socket.gaierror, ConnectError): ("no answer: {why}", True),
+    ConnectionError: ("no answer: {why}", False),
+    HTTPException: ("what came is not HTTP, or broke off", False),
+}
+"""What went wrong, by what was raised, and whether the site was not even reached.
+
+The first row of which something was raised counts.
+"""

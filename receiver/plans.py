@@ -1,0 +1,77 @@
+"""What a run is told to do, and which courses it would ask for and skip."""
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from foundation.database import Database
+from receiver import registry, verdicts
+from receiver.memory import Status
+from receiver.models import Entry
+from receiver.runs import CourseReport
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run goes: as whom, how long its lease lasts, which courses and sources (none: all).
+
+    `chunk` is how many answers are stored at once. `concurrency` requests are under way at a time,
+    what fails for now is asked again after each of `retry_waits` seconds, and all of it ends at
+    the `deadline` or when `stop` is set. `modified_since` asks for what changed after that, and
+    not for what differs from what was fetched last. `read_again` is how old a reading of the
+    registry may be when a course of it is asked for. `progress` is told how many courses of how
+    many are done.
+    """
+
+    holder: str
+    lease: timedelta
+    course_ids: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    chunk: int = 100
+    concurrency: int = 4
+    retry_waits: tuple[float, ...] = (2.0, 10.0)
+    deadline: timedelta = timedelta(hours=1)
+    modified_since: datetime | None = None
+    read_again: timedelta = timedelta(seconds=1)
+    stop: threading.Event = field(default_factory=threading.Event)
+    progress: Callable[[int, int], None] = lambda _done, _all: None
+
+    @property
+    def partial(self) -> bool:
+        """Whether the run is told to leave courses out."""
+        return bool(self.course_ids or self.sources)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which entries would be asked, and which are skipped with their reason."""
+
+    ask: tuple[Entry, ...]
+    skipped: tuple[CourseReport, ...]
+
+
+def plan(
+    database: Database, course_ids: Collection[str] = (), sources: Collection[str] = ()
+) -> Plan:
+    """Return what a run would do now, without any request; one query."""
+    with database.reading() as session:
+        return of(chosen(registry.listing(session, course_ids=course_ids), sources))
+
+
+def chosen(entries: Sequence[Entry], sources: Collection[str]) -> list[Entry]:
+    """Return the entries of these sources, of all if none is named."""
+    return [entry for entry in entries if not sources or entry.source.name in sources]
+
+
+def of(entries: Sequence[Entry]) -> Plan:
+    """Return which of the entries are asked for as they stand, and the reports of the others."""
+    standings = [(entry, registry.standing(entry)) for entry in entries]
+    return Plan(
+        tuple(entry for entry, standing in standings if standing.status is Status.ACTIVE),
+        tuple(
+            verdicts.skipped(entry, standing)
+            for entry, standing in standings
+            if standing.status is not Status.ACTIVE
+        ),
+    )

@@ -1,0 +1,341 @@
+"""Who is asked when, by a source that answers as told and writes down what it was asked."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from foundation.database import Database
+from foundation.vault import Vault
+from receiver import grade_sync
+from receiver.models import API, Entry, Source
+from receiver.outcomes import (
+    Grades,
+    Misconfigured,
+    Outcome,
+    Question,
+    SeemsGone,
+    SiteTrouble,
+    Transient,
+)
+from receiver.plans import Options
+from receiver.runs import Report
+
+WELL = Grades((), None)
+BUSY = Transient("answered 503")
+DOWN = Transient("no answer: Connection refused", unreachable=True)
+TROUBLE = SiteTrouble("the service account is suspended", "Have it let in again.")
+
+
+@dataclass
+class Told:
+    """A source that gives each course its outcomes, one after another; the last one stays."""
+
+    batch: int = 1
+    outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+    gone: dict[str, bool | None] = field(default_factory=dict)
+    asked: list[list[str]] = field(default_factory=list)
+    confirmed: list[list[str]] = field(default_factory=list)
+    meanwhile: Callable[[], None] = lambda: None
+    at_once: int = 0
+    most_at_once: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def requests(self) -> int:
+        """How often it was asked."""
+        return len(self.asked)
+
+    def ask(self, questions: Sequence[Question]) -> list[Outcome]:
+        """Answer as told."""
+        with self.lock:
+            self.asked.append([question.course_id for question in questions])
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        self.meanwhile()
+        with self.lock:
+            self.at_once -= 1
+            return [self._next(question.course_id) for question in questions]
+
+    def _next(self, course_id: str) -> Outcome:
+        told = self.outcomes.get(course_id, [WELL])
+        return told.pop(0) if len(told) > 1 else told[0]
+
+    def confirm(self, questions: Sequence[Question]) -> list[bool | None]:
+        """Say which are gone."""
+        self.confirmed.append([question.course_id for question in questions])
+        return [self.gone.get(question.course_id) for question in questions]
+
+    def url_of(self, question: Question) -> str:
+        """Name the course."""
+        return f"told:{question.course_id}"
+
+
+Sync = Callable[..., Report]
+
+
+@pytest.fixture
+def link(
+    make_source: Callable[..., Source], make_entry: Callable[..., Entry]
+) -> Callable[..., Any]:
+    """Return what links courses of a source."""
+    known: dict[str, Source] = {}
+
+    def make(*course_ids: str, source: str = "one") -> None:
+        known.setdefault(source, make_source(source) if source not in known else known[source])
+        for course_id in course_ids:
+            make_entry(known[source], course_id)
+
+    return make
+
+
+@pytest.fixture
+def sync(database: Database, vault: Vault, make_options: Callable[..., Options]) -> Sync:
+    """Return what runs the sync with a source for each name, or one for all."""
+
+    def run(told: Told | dict[str, Told], **overrides: Any) -> Report:
+        def of(source: Source) -> Told:
+            return told[source.name] if isinstance(told, dict) else told
+
+        options = make_options(**overrides)
+        return grade_sync.run(database, vault, {API: of}, options)
+
+    return run
+
+
+def outcomes(report: Report) -> dict[str, tuple[str, str | None]]:
+    """Return outcome and reason of each course."""
+    return {course.course_id: (course.outcome, course.reason) for course in report.courses}
+
+
+def test_what_failed_for_now_is_asked_again_after_all_others(
+    link: Callable[..., None], sync: Sync
+) -> None:
+    """A course that answers the second time is synced, and nobody waited for it."""
+    link("CS1", "CS2", "CS3")
+    there = Told(outcomes={"CS1": [BUSY, WELL]})
+
+    report = sync(there, retry_waits=(0.01,))
+
+    assert there.asked == [["CS1"], ["CS2"], ["CS3"], ["CS1"]]
+    assert outcomes(report)["CS1"] == ("synced", None)
+    assert report.exit_code == 0
+
+
+def test_what_stays_so_fails_after_the_last_time(link: Callable[..., None], sync: Sync) -> None:
+    """Each wait is one time more; then the course has failed, and the run ends."""
+    link("CS1")
+    there = Told(outcomes={"CS1": [BUSY]})
+
+    report = sync(there, retry_waits=(0.01, 0.01))
+
+    assert there.asked == [["CS1"]] * 3
+    assert outcomes(report) == {"CS1": ("failed", "transient")}
+
+
+def test_a_batch_that_failed_is_asked_again_in_smaller_ones(
+    link: Callable[..., None], sync: Sync
+) -> None:
+    """One course that spoils its batch is found out, and the others are synced."""
+    link(*(f"C{number:02}" for number in range(20)))
+    there = Told(batch=100, outcomes={f"C{number:02}": [BUSY, WELL] for number in range(20)})
+    there.outcomes["C00"] = [BUSY]
+
+    report = sync(there, retry_waits=(0.01, 0.01))
+
+    assert [len(asked) for asked in there.asked] == [20, 10, 10, 1]
+    assert [course for course, told in outcomes(report).items() if told[0] == "failed"] == ["C00"]
+
+
+def test_a_site_asks_to_be_left_alone_for_a_while(link: Callable[..., None], sync: Sync) -> None:
+    """Its Retry-After puts the next round off."""
+    link("CS1")
+    there = Told(outcomes={"CS1": [Transient("answered 429", retry_after=0.4), WELL]})
+    began = time.monotonic()
+
+    sync(there, retry_waits=(0.01,))
+
+    assert time.monotonic() - began >= 0.4
+
+
+def test_a_site_that_cannot_be_reached_is_asked_once_a_round(
+    link: Callable[..., None], sync: Sync
+) -> None:
+    """Its other courses wait for the next round, and another site's are synced meanwhile."""
+    link("A1", "A2", "A3", source="one")
+    link("B1", "B2", source="two")
+    one = Told(outcomes={course: [DOWN] for course in ("A1", "A2", "A3")})
+    two = Told()
+
+    report = sync({"one": one, "two": two}, retry_waits=(0.01,))
+
+    assert (one.requests, two.requests) == (2, 2)
+    assert {told for course, told in outcomes(report).items() if course[0] == "A"} == {
+        ("failed", "transient")
+    }
+    assert {told for course, told in outcomes(report).items() if course[0] == "B"} == {
+        ("synced", None)
+    }
+
+
+def test_a_site_that_comes_back_between_rounds_is_synced(
+    link: Callable[..., None], sync: Sync
+) -> None:
+    """What was not asked for while its site was away is asked for when it is back."""
+    link("A1", "A2", "A3")
+    there = Told(outcomes={"A1": [DOWN, WELL]})
+
+    report = sync(there, retry_waits=(0.01,))
+
+    assert set(outcomes(report).values()) == {("synced", None)}
+
+
+def test_a_site_out_of_order_is_stopped_once(link: Callable[..., None], sync: Sync) -> None:
+    """The course that found out has failed, the site's others are skipped, other sites go on."""
+    link("A1", "A2", "A3", source="one")
+    link("B1", source="two")
+    one = Told(outcomes={"A1": [TROUBLE]})
+
+    report = sync({"one": one, "two": Told()}, retry_waits=(0.01,))
+
+    assert one.requests == 1
+    assert outcomes(report) == {
+        "A1": ("failed", "site_trouble"),
+        "A2": ("skipped", "site_trouble"),
+        "A3": ("skipped", "site_trouble"),
+        "B1": ("synced", None),
+    }
+    assert report.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("gone", "certain", "came"),
+    [
+        pytest.param(True, False, ("failed", "course_deleted"), id="confirmed"),
+        pytest.param(False, True, ("failed", "misconfigured"), id="it is there"),
+        pytest.param(None, True, ("failed", "course_deleted"), id="certain by itself"),
+        pytest.param(None, False, ("failed", "transient"), id="not certain"),
+    ],
+)
+def test_a_course_that_seems_gone_is_confirmed_first(
+    link: Callable[..., None],
+    sync: Sync,
+    gone: bool | None,
+    certain: bool,
+    came: tuple[str, str],
+) -> None:
+    """A deletion is learnt only if the site says so twice, or if its one answer leaves no doubt."""
+    link("CS1", "CS2", "CS3")
+    seems = SeemsGone("no such course", certain)
+    there = Told(outcomes={"CS1": [seems], "CS3": [seems]}, gone={"CS1": gone, "CS3": True})
+
+    report = sync(there)
+
+    assert there.confirmed == [["CS1", "CS3"]]
+    assert outcomes(report) == {
+        "CS1": came,
+        "CS2": ("synced", None),
+        "CS3": ("failed", "course_deleted"),
+    }
+
+
+def test_a_few_requests_are_under_way_at_once(link: Callable[..., None], sync: Sync) -> None:
+    """As many as were asked for, and never more."""
+    link(*(f"C{number:02}" for number in range(12)))
+    together = threading.Barrier(3)
+    there = Told(meanwhile=lambda: together.wait(10) and None)
+
+    report = sync(there, concurrency=3)
+
+    assert there.most_at_once == 3
+    assert set(outcomes(report).values()) == {("synced", None)}
+
+
+def test_the_deadline_ends_a_run(link: Callable[..., None], sync: Sync) -> None:
+    """What was not asked for when the time is up has failed, with the reason."""
+    link("CS1", "CS2", "CS3")
+    there = Told(meanwhile=lambda: time.sleep(0.4))
+
+    report = sync(there, deadline=timedelta(seconds=0.3))
+
+    assert outcomes(report) == {
+        "CS1": ("synced", None),
+        "CS2": ("failed", "deadline"),
+        "CS3": ("failed", "deadline"),
+    }
+    assert (report.exit_code, report.stopped) == (1, "its 0.3 seconds were over")
+
+
+def test_a_run_that_is_told_to_stop_reports_what_it_did(
+    link: Callable[..., None], sync: Sync
+) -> None:
+    """What is under way is finished and stored; the rest was not asked for."""
+    link("CS1", "CS2")
+    stop = threading.Event()
+    there = Told(meanwhile=stop.set)
+
+    report = sync(there, stop=stop)
+    again = sync(Told())
+
+    assert outcomes(report) == {"CS1": ("synced", None), "CS2": ("failed", "stopped")}
+    assert (report.exit_code, report.stopped) == (143, "it was told to stop")
+    assert set(outcomes(again).values()) == {("synced", None)}
+
+
+def test_a_source_that_breaks_fails_its_piece_alone(link: Callable[..., None], sync: Sync) -> None:
+    """An exception that nobody foresaw costs the courses of one request."""
+    link("CS1", "CS2")
+    first = iter([True])
+
+    def break_once() -> None:
+        if next(first, False):
+            raise RuntimeError("unforeseen")
+
+    report = sync(Told(meanwhile=break_once))
+
+    assert outcomes(report) == {"CS1": ("failed", "unforeseen"), "CS2": ("synced", None)}
+
+
+def test_a_whole_site_of_every_failure_syncs_every_healthy_course(
+    link: Callable[..., None], sync: Sync
+) -> None:
+    """Whatever fails beside them, healthy courses are synced."""
+    bad: dict[str, list[Outcome]] = {
+        "A1": [BUSY],
+        "A2": [Misconfigured("answered 404", "Check it.")],
+        "A3": [SeemsGone("no such course", certain=True)],
+        "A4": [DOWN, BUSY],
+    }
+    link(*bad, *(f"B{number:02}" for number in range(30)))
+
+    report = sync(Told(batch=10, outcomes=bad), retry_waits=(0.01, 0.01), concurrency=3)
+
+    healthy = {told for course, told in outcomes(report).items() if course[0] == "B"}
+    assert healthy == {("synced", None)}
+    assert len(outcomes(report)) == 34
+
+
+def test_only_a_named_source_is_asked(link: Callable[..., None], sync: Sync) -> None:
+    """The other's courses are neither asked for nor told of."""
+    link("A1", source="one")
+    link("B1", source="two")
+    one, two = Told(), Told()
+
+    report = sync({"one": one, "two": two}, sources=("two",))
+
+    assert (one.asked, two.asked) == ([], [["B1"]])
+    assert outcomes(report) == {"B1": ("synced", None)}
+
+
+def test_progress_is_told(link: Callable[..., None], sync: Sync) -> None:
+    """It ends with all of the courses that were to be asked for."""
+    link("CS1", "CS2", "CS3")
+    told: list[tuple[int, int]] = []
+
+    sync(Told(), chunk=1, progress=lambda done, courses: told.append((done, courses)))
+
+    assert told == [(1, 3), (2, 3), (3, 3)]

@@ -1,0 +1,183 @@
+"""A run over many courses, eAssessment's own batch answering: requests, statements, bytes."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+import pytest
+from pydantic import SecretStr
+
+from contract.grades import Score
+from contract.tokens import CourseToken
+from foundation import database as db
+from foundation.database import Database
+from foundation.schema import Schema
+from foundation.vault import Vault
+from notifier import courses, grades
+from notifier import services as notifier_services
+from notifier.app import create_app
+from notifier.config import Settings
+from notifier.models import SCHEMA as NOTIFIER
+from receiver import grade_sync, registry, sources
+from receiver.eassessment import Client
+from receiver.exchange import Exchange
+from receiver.models import API
+from receiver.models import SCHEMA as RECEIVER
+from receiver.plans import Options
+from receiver.runs import CourseOutcome, Report
+
+KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing: the app has its own log."""
+
+
+@dataclass
+class Both:
+    """eAssessment as it is served, and ELMS beside it, each with its database."""
+
+    there: Database
+    here: Database
+    url: str
+    vault: Vault
+
+    def add(self, *course_ids: str, students: int = 3) -> dict[str, CourseToken]:
+        """Add courses with grades at eAssessment, and link them at ELMS."""
+        with self.there.writing() as session:
+            tokens = {one: courses.add_course(session, one, one, now=NINE) for one in course_ids}
+            grades.load(session, {one: _scores(students) for one in course_ids}, now=NINE)
+        with self.here.writing() as session:
+            known = {source.name: source for source in sources.list_all(session)}
+            source = known.get("one") or sources.add(session, "one", self.url, now=NINE)
+            for course_id, token in tokens.items():
+                registry.enrol(session, source, course_id, token, vault=self.vault, now=NINE)
+        return tokens
+
+    def sync(self, **overrides: object) -> tuple[Report, Client, int]:
+        """Run the sync; return its report, its client, and eAssessment's statements."""
+        given = {"holder": "ada@elms", "lease": timedelta(minutes=5), "retry_waits": ()}
+        options = Options(**{**given, **overrides})  # type: ignore[arg-type]  # as given
+        exchange = Exchange(connect_timeout=2, read_timeout=20, total=30)
+        before = self.there.statements
+        with Client(exchange) as client:
+            report = grade_sync.run(self.here, self.vault, {API: lambda _: client}, options)
+            return report, client, self.there.statements - before
+
+
+def _scores(students: int) -> list[Score]:
+    return [
+        Score.model_validate(
+            {"user_id": f"s{number}", "score_given": "7.5", "score_maximum": "10",
+             "timestamp": NINE},
+            strict=False,
+        )
+        for number in range(students)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def both(make_database_url: Callable[[Schema], str], tmp_path: Path) -> Iterator[Both]:
+    """Both services on empty databases."""
+    settings = Settings(
+        _env_file=None,
+        database_url=make_database_url(NOTIFIER),
+        encryption_keys=KEY,
+        admin_key="planted-admin-key-0123456789abcdef",
+        log_level="ERROR",
+    )
+    app = create_app(settings)
+    server = make_server("127.0.0.1", 0, app, handler_class=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    here = Database(make_database_url(RECEIVER))
+    there = notifier_services.of(app).database
+    yield Both(there, here, f"http://127.0.0.1:{server.server_port}", Vault(SecretStr(KEY)))
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    here.dispose()
+    there.dispose()
+
+
+def test_statements_grow_with_batches_and_not_with_courses(both: Both) -> None:
+    """A run over a full batch sends, on both sides, as many statements as one over ten courses."""
+    both.add(*(f"A{number:03}" for number in range(10)))
+    small, _, there_small = both.sync()
+    both.add(*(f"B{number:03}" for number in range(90)))
+    large, _, there_large = both.sync()
+
+    assert (small.requests, large.requests) == (1, 1)
+    assert (small.count(CourseOutcome.SYNCED), large.count(CourseOutcome.SYNCED)) == (10, 90)
+    assert there_small == there_large
+    assert large.statements <= small.statements + 1  # a second INSERT of what is new beside old
+
+
+def test_each_batch_costs_the_same(both: Both) -> None:
+    """Three batches cost three times the statements of one, beyond those of the run itself."""
+    both.add(*(f"A{number:03}" for number in range(100)))
+    one, _, there_one = both.sync()
+    both.add(*(f"B{number:03}" for number in range(200)))
+    with both.here.writing() as session:
+        for entry in registry.listing(session):
+            entry.etag = None
+    three, _, there_three = both.sync()
+
+    assert (one.requests, three.requests) == (1, 3)
+    assert there_three == 3 * there_one
+    assert three.statements <= 3 * one.statements
+
+
+def test_unchanged_grades_cost_hardly_a_byte(both: Both) -> None:
+    """A second run with nothing new moves under a twentieth of the first one's bytes."""
+    both.add(*(f"A{number:03}" for number in range(100)), students=30)
+    _, first, _ = both.sync()
+
+    report, second, _ = both.sync()
+
+    assert report.count(CourseOutcome.UNCHANGED) == 100
+    assert second.bytes_moved * 20 < first.bytes_moved
+
+
+def test_courses_that_are_invalid_are_in_no_request(both: Both) -> None:
+    """What is known to be deleted is not asked; what was not heard of is told in the batch."""
+    tokens = both.add("GONE", "OLD", "WELL")
+    with both.there.writing() as session:
+        courses.delete_course(session, "GONE", now=db.now(session))
+        courses.regenerate_token(session, "OLD", now=db.now(session))
+
+    first, _, _ = both.sync()
+    second, _, _ = both.sync()
+
+    told = [
+        {one.course_id: (one.outcome, one.reason) for one in run.courses} for run in (first, second)
+    ]
+    assert told[0] == {
+        "GONE": ("failed", "course_deleted"),
+        "OLD": ("failed", "token_invalid"),
+        "WELL": ("synced", None),
+    }
+    assert told[1] == {
+        "GONE": ("skipped", "course_deleted"),
+        "OLD": ("skipped", "token_invalid"),
+        "WELL": ("unchanged", None),
+    }
+    assert len(tokens) == 3
+
+
+def test_only_what_changed_since_is_sent(both: Both) -> None:
+    """By time, courses whose grades did not change after it are unchanged, whatever ELMS has."""
+    both.add("OLD", "NEW")
+    later = datetime(2026, 11, 23, 9, tzinfo=UTC)
+    with both.there.writing() as session:
+        grades.load(session, {"NEW": _scores(9)}, now=later)
+
+    report, _, _ = both.sync(modified_since=later - timedelta(minutes=1))
+
+    told = {one.course_id: one.outcome for one in report.courses}
+    assert told == {"OLD": CourseOutcome.UNCHANGED, "NEW": CourseOutcome.SYNCED}
