@@ -15,6 +15,7 @@ COURSES = [f"CS{number}" for number in range(8)]
 """Courses that there are; some requests name others."""
 BATCH = "/api/v1/grades/batch"
 """Where grades of many courses are read; posted to, and yet nothing changes."""
+INGEST_SECRET = "planted-ingest-secret"
 _KIND = "application/json"
 
 
@@ -104,7 +105,7 @@ QUERIES = (
 
 def draw(chance: random.Random, known: Known) -> Request:
     """Return a request: a third as it should be, the others spoilt once or several times."""
-    made = chance.choice((_webhook, _webhook, _grades, _batch, _admin))(chance, known)
+    made = chance.choice((_webhook, _webhook, _grades, _batch, _admin, _moodle))(chance, known)
     if chance.random() < 0.35:
         return made
     for _ in range(chance.choice((1, 1, 1, 2, 4))):
@@ -186,6 +187,28 @@ def _admin(chance: random.Random, known: Known) -> Request:
     headers = (("Authorization", f"Bearer {known.admin_key}"), ("Content-Type", _KIND))
     query = chance.choice(QUERIES) if method == "GET" and chance.random() < 0.5 else ""
     return Request("notifier", method, f"/api/v1/admin{path}", headers, body, query)
+
+
+def _moodle(chance: random.Random, known: Known) -> Request:
+    if chance.random() < 0.3:
+        course_id = chance.choice(("1", "2", "CS0", "M/1"))
+        document: dict[str, Any] = chance.choice(({}, {"token": "0" * 32}, {"token_id": "m1"}))
+        headers = [("Authorization", f"Bearer {known.admin_key}"), ("Content-Type", _KIND)]
+        path, body = f"/courses/{course_id}/token-regenerated", _spoilt_text(chance, document)
+        return Request("notifier", "POST", f"/api/v1{path}", tuple(headers), body)
+    event: dict[str, Any] = {
+        "eventname": chance.choice((r"\core\event\course_deleted", r"\core\event\course_created")),
+        "objectid": chance.choice((1, "2", chance.randrange(1, 60))),
+        "timecreated": chance.choice((1795336477, "1795336478")),
+        "other": {"shortname": chance.choice(WEIRD_TEXT)},
+    }
+    headers = [("Content-Type", _KIND)]
+    if chance.random() < 0.5:
+        event["token"] = INGEST_SECRET
+    else:
+        headers.append(("X-Api-Key", INGEST_SECRET))
+    body = _spoilt_text(chance, event)
+    return Request("notifier", "POST", "/api/v1/ingest/moodle", tuple(headers), body)
 
 
 def _spoilt_text(chance: random.Random, document: Any) -> bytes:

@@ -181,10 +181,10 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [record.msg for record in caplog.records if isinstance(record.msg, dict)]
 
 
-def test_a_batch_with_refusals_is_one_warning_that_counts_them(
+def test_a_batch_with_refusals_is_one_warning_that_names_them(
     caplog: pytest.LogCaptureFixture, client: FlaskClient, every_kind: list[dict[str, str]]
 ) -> None:
-    """The log tells how many were refused and why in one line, and holds no token."""
+    """The log tells which were refused and why in one line, and holds no token."""
     caplog.clear()
 
     ask(client, *every_kind)
@@ -194,12 +194,12 @@ def test_a_batch_with_refusals_is_one_warning_that_counts_them(
     assert line["level"] == "warning"
     assert (line["courses"], line["sent"], line["unchanged"]) == (8, 1, 0)
     assert line["refused"] == {
-        "token-malformed": 2,
-        "token-unknown": 1,
-        "token-regenerated": 1,
-        "token-wrong-course": 1,
-        "course-deleted": 1,
-        "course-unknown": 1,
+        "token-malformed": ["CS101", "CS101"],
+        "token-unknown": ["CS101"],
+        "token-regenerated": ["CS102"],
+        "token-wrong-course": ["CS102"],
+        "course-deleted": ["CS103"],
+        "course-unknown": ["NONE"],
     }
     assert len(lines) == 2
     secrets = {one["token"] for one in every_kind} - {""}
