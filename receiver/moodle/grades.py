@@ -105,7 +105,7 @@ def _score(user: UserGrades, now: datetime) -> Score | PersonProblem:
         place = "".join(f"{part}: " for part in fault["loc"])
         detail = f"{place}{fault['msg'].removeprefix('Value error, ')}"
         return PersonProblem(user.id_number, detail)
-    except (ValueError, OverflowError, OSError) as error:
+    except ValueError as error:
         return PersonProblem(user.id_number, str(error))
 
 
@@ -140,7 +140,10 @@ def _moment(item: dict[str, Any], key: str) -> datetime | None:
     seconds = item.get(key)
     if not isinstance(seconds, int) or not seconds:
         return None
-    return datetime.fromtimestamp(seconds, UTC)
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(f"{key} is out of range") from None
 
 
 def _etag(usergrades: list[Any]) -> str:
