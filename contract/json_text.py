@@ -2,6 +2,7 @@
 
 import json
 import math
+from decimal import Decimal
 from typing import Any, NoReturn
 
 MAX_DEPTH = 32
@@ -18,8 +19,10 @@ def dump(document: Any) -> str:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def load(raw: bytes) -> Any:
+def load(raw: bytes, *, exact: bool = False) -> Any:
     """Return the document that the bytes hold, or raise a JsonTextError.
+
+    If it is to be exact, a number with a fraction is a Decimal instead of a float.
 
     Stricter than `json.loads`, by RFC 8259 and I-JSON (RFC 7493): UTF-8 only, no byte order mark,
     no duplicate keys, no NaN or infinities, no number beyond 64 bits, no NUL and no lone
@@ -32,7 +35,7 @@ def load(raw: bytes) -> Any:
             object_pairs_hook=_unique_keys,
             parse_constant=_refuse_constant,
             parse_int=_whole,
-            parse_float=_fraction,
+            parse_float=_exact if exact else _fraction,
         )
     except RecursionError:
         raise JsonTextError(f"the JSON is nested deeper than {MAX_DEPTH} levels") from None
@@ -67,6 +70,11 @@ def _fraction(digits: str) -> float:
     if len(digits) > _MAX_DIGITS or math.isinf(number := float(digits)):
         raise JsonTextError("the JSON holds a number that is too long or too large to be read")
     return number
+
+
+def _exact(digits: str) -> Decimal:
+    _fraction(digits)
+    return Decimal(digits)
 
 
 def _check(document: Any) -> None:

@@ -15,10 +15,11 @@ from foundation.terminal import escaped, printable
 REDACTED = "[redacted]"
 _SECRET = re.compile(
     r"eas_\w{4,}|whsec_[\w+/=-]{4,}|gAAAA[\w=-]{20,}|(?i:bearer)\s+\S+"
+    r"|(?i:wstoken)\W{1,6}\w+"
     r"|(?<=://)[^\s/@]*:[^\s/@]+(?=@)"
 )
 _SECRET_KEYS = re.compile(
-    r"(?i)^(.*[_-])?(secrets?|token|authorization|passwords?|cookie|admin[_-]key|encryption_keys?)$"
+    r"(?i)^(.*[_-])?(secrets?|(ws)?token|authorization|passwords?|cookie|admin[_-]key|encryption_keys?)$"
 )
 _TRACES = ("exception", "stack")
 

@@ -31,26 +31,39 @@ class Written:
 
 
 def write(session: Session, scores: Mapping[int, Sequence[Score]]) -> Written:
+    """Store the scores of entries, as `write_each` does, and return what came of all."""
+    return sum(write_each(session, scores).values(), Written())
+
+
+def write_each(session: Session, scores: Mapping[int, Sequence[Score]]) -> dict[int, Written]:
     """Store the scores of entries, by entry id, in three statements; the last of a user counts.
 
-    Scores as they stand are not written again, and those that are not named stay.
+    Return what came of each entry. Scores as they stand are not written again, be they told anew
+    at another time, and those that are not named stay.
     """
     known = _known(session, scores.keys())
     added: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
-    unchanged = 0
+    written = dict.fromkeys(scores, Written())
     for key, row in _rows(scores).items():
         before = known.get(key)
         if before is None:
             added.append(row)
-        elif before != row:
+            came = Written(added=1)
+        elif _differs(before, row):
             changed.append(row)
+            came = Written(changed=1)
         else:
-            unchanged += 1
+            came = Written(unchanged=1)
+        written[key[0]] += came
     db.insert_all(session, StoredScore, added)
     if changed:
         session.execute(update(StoredScore), changed)
-    return Written(len(added), len(changed), unchanged)
+    return written
+
+
+def _differs(before: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    return any(before[name] != value for name, value in row.items() if name != "timestamp")
 
 
 def _known(session: Session, entry_ids: Collection[int]) -> dict[tuple[int, str], dict[str, Any]]:

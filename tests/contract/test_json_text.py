@@ -2,6 +2,7 @@
 
 import json
 import re
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -105,6 +106,15 @@ def test_load_refuses_what_two_readers_might_read_differently(raw: bytes, messag
 def test_load_reads_plain_json(raw: bytes, document: object) -> None:
     """What every JSON reader reads alike is read."""
     assert json_text.load(raw) == document
+
+
+def test_an_exact_document_holds_no_float() -> None:
+    """A fraction becomes the Decimal that its digits spell, and what is too long is refused."""
+    document = json_text.load(b'{"a":[72.50,0.1],"b":7}', exact=True)
+
+    assert document == {"a": [Decimal("72.50"), Decimal("0.1")], "b": 7}
+    with pytest.raises(JsonTextError, match="too long or too large"):
+        json_text.load(b"[1e999]", exact=True)
 
 
 def test_the_deepest_document_allowed_is_read() -> None:

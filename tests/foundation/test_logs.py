@@ -158,6 +158,8 @@ SECRETS = [
     pytest.param(f"sent {TOKEN} there", TOKEN, id="a course token"),
     pytest.param(f"key={WEBHOOK_SECRET};", WEBHOOK_SECRET, id="a webhook secret"),
     pytest.param(f"row {SEALED}", SEALED, id="a sealed secret"),
+    pytest.param("POST wstoken=planted&wsfunction=x", "planted", id="a Moodle token in a form"),
+    pytest.param('{"wstoken": "planted"}', "planted", id="a Moodle token in JSON"),
     pytest.param("Authorization: Bearer hunter2", "hunter2", id="a bearer"),
     pytest.param("authorization: bEARER   hunter2", "hunter2", id="a bearer in other case"),
     pytest.param("postgresql+psycopg://notifier:hunter2@db/x", "hunter2", id="a password in a URL"),

@@ -53,6 +53,37 @@ def test_new_changed_and_unchanged_are_told_apart(
     }
 
 
+def test_another_time_alone_is_no_change(
+    database: Database,
+    entries: list[int],
+    score: Callable[..., Score],
+    rows: Callable[[type[Any]], list[Any]],
+) -> None:
+    """A site that tells the same score at another time has told nothing new."""
+    later = score(timestamp="2026-11-23T09:00:00.000000Z")
+    with database.writing() as session:
+        gradebook.write(session, {entries[0]: [score()]})
+
+    with database.writing() as session:
+        written = gradebook.write(session, {entries[0]: [later]})
+
+    (row,) = rows(StoredScore)
+    assert written == Written(unchanged=1)
+    assert row.timestamp == score().timestamp
+
+
+def test_what_came_of_each_entry_is_told(
+    database: Database, entries: list[int], score: Callable[..., Score]
+) -> None:
+    """One write of many courses still says what came of each, be it nothing."""
+    first, second = entries
+
+    with database.writing() as session:
+        written = gradebook.write_each(session, {first: [score("ada"), score("bob")], second: []})
+
+    assert written == {first: Written(added=2), second: Written()}
+
+
 def test_a_batch_takes_three_statements(
     database: Database, entries: list[int], score: Callable[..., Score]
 ) -> None:

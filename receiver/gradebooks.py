@@ -1,0 +1,83 @@
+"""Where grades are written in ELMS: what a gradebook is given, what comes of it, and our own."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy.orm import Session
+
+from contract.grades import Score
+from foundation.database import Database
+from receiver import gradebook
+from receiver.gradebook import Written
+from receiver.outcomes import Misconfigured, PersonProblem, SiteTrouble, Transient
+
+Failure = Misconfigured | SiteTrouble | Transient
+
+
+@dataclass(frozen=True)
+class CourseScores:
+    """What is to be written of one course; the course and activity are a Moodle's, if known."""
+
+    entry_id: int
+    course: str | None
+    activity: str | None
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What came of a course's scores; `failure` says why not all of them were looked at."""
+
+    entry_id: int
+    written: Written
+    problems: tuple[PersonProblem, ...] = ()
+    failure: Failure | None = None
+
+
+class Gradebook(Protocol):
+    """A kind of gradebook; `batch` is how many courses one `write` takes."""
+
+    batch: int
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent."""
+        ...
+
+    def check(self) -> SiteTrouble | Transient | None:
+        """Return why nothing can be written now, or None; at the price of a request at most."""
+        ...
+
+    def write(self, courses: Sequence[CourseScores], *, beat: Callable[[], None]) -> list[Kept]:
+        """Write what differs, and return what came of each course, in order.
+
+        `beat` is called again and again meanwhile, so that a lease is kept; what it raises ends
+        the writing.
+        """
+        ...
+
+
+class TableGradebook:
+    """The gradebook in ELMS's own database; a `fence` begins each transaction, and may end it."""
+
+    batch = 100
+    requests = 0
+
+    def __init__(self, database: Database, fence: Callable[[Session], None]) -> None:
+        self._database = database
+        self._fence = fence
+
+    def check(self) -> SiteTrouble | Transient | None:
+        """Return None: the database was looked at by whoever opened it."""
+        return None
+
+    def write(self, courses: Sequence[CourseScores], *, beat: Callable[[], None]) -> list[Kept]:
+        """Write the courses in one transaction."""
+        beat()
+        with self._database.writing() as session:
+            self._fence(session)
+            written = gradebook.write_each(
+                session, {course.entry_id: course.scores for course in courses}
+            )
+        return [Kept(course.entry_id, written[course.entry_id]) for course in courses]

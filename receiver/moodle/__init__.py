@@ -1,0 +1,1 @@
+"""Moodle's web services: asked for grades, and written to."""

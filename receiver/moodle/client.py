@@ -1,0 +1,67 @@
+"""The client of Moodle's web services: one function called, one verdict, never an exception."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from contract.tokens import MoodleToken
+from foundation.logs import REDACTED
+from receiver.exchange import Exchange, ExchangeError, UnsendableError
+from receiver.moodle.answers import CHECK_URL, LATER, Verdict, classify
+from receiver.outcomes import Misconfigured, Transient
+
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+Parameters = Mapping[str, Any]
+"""What a function is given: text and whole numbers, in mappings and sequences."""
+
+
+class Client:
+    """Calls the functions of one Moodle or several."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent."""
+        return self._exchange.requests
+
+    def call(
+        self, url: str, token: MoodleToken, function: str, parameters: Parameters | None = None
+    ) -> Verdict:
+        """Return what a function of the Moodle at a URL answers; the token goes in the body."""
+        form = {
+            "wstoken": token.reveal(),
+            "wsfunction": function,
+            "moodlewsrestformat": "json",
+            "moodlewssettinglang": "en",
+            **dict(_fields("", parameters or {})),
+        }
+        try:
+            answer = self._exchange.send("POST", door(url), _FORM, urlencode(form).encode("ascii"))
+        except UnsendableError as error:
+            return Misconfigured(str(error), CHECK_URL)
+        except ExchangeError as error:
+            return Transient(str(error), LATER, unreachable=error.unreachable)
+        # A Moodle that is being debugged can say what it was sent.
+        body = answer.body.replace(token.reveal().encode("ascii"), REDACTED.encode("ascii"))
+        return classify(answer.status, answer.headers.get("Content-Type"), body)
+
+
+def door(url: str) -> str:
+    """Return where a Moodle's functions are called."""
+    return f"{url.rstrip('/')}/webservice/rest/server.php"
+
+
+def _fields(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield form fields as PHP reads them: `options[ids][0]`."""
+    if isinstance(value, Mapping):
+        parts = [(str(key), part) for key, part in value.items()]
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        parts = [(str(place), part) for place, part in enumerate(value)]
+    else:
+        yield name, str(value)
+        return
+    for key, part in parts:
+        yield from _fields(f"{name}[{key}]" if name else key, part)

@@ -1,0 +1,174 @@
+"""ELMS's Moodle as a gradebook: only what differs is written, and what was written is read back."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from contract.tokens import MoodleToken
+from receiver.exchange import Exchange
+from receiver.gradebook import Written
+from receiver.gradebooks import CourseScores, Failure, Kept
+from receiver.moodle import grades, people, plans
+from receiver.moodle.answers import LATER, Ambiguous, Fine, InvalidToken, Missing
+from receiver.moodle.client import Client
+from receiver.moodle.people import Call, People
+from receiver.moodle.plans import Plan, Standing, Step
+from receiver.outcomes import Misconfigured, SiteTrouble, Transient
+
+UPDATE = "core_grades_update_grades"
+SITE_INFO = "core_webservice_get_site_info"
+NEEDED = (grades.FUNCTION, people.FUNCTION, UPDATE)
+MOST_GRADES = 100
+"""How many grades are written by one request."""
+
+_SOURCE = "course-webhooks"
+"""How Moodle's grade history names who wrote."""
+
+_SET_ACTIVITY = "`receiver registry set-activity COURSE_ID --course N --activity N`"
+_NAME = f"Say where the course's grades go in ELMS's Moodle with {_SET_ACTIVITY}."
+_RENAME = f"Check the course and activity in ELMS's Moodle, and name them with {_SET_ACTIVITY}."
+_UNLOCK = "Look at the activity in ELMS's Moodle: whether its grade item is locked, or no longer."
+_TOKEN = (
+    "Enter a present token of ELMS's own Moodle, whose service allows "
+    f"{', '.join((SITE_INFO, *NEEDED))}."
+)
+
+
+class MoodleGradebook:
+    """Writes into assignments of the Moodle at a URL, by the bearer of a token; for one run."""
+
+    batch = 20
+
+    def __init__(self, exchange: Exchange, *, url: str, token: MoodleToken) -> None:
+        self._client = Client(exchange)
+        self._url = url
+        self._token = token
+        self._people = People()
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent."""
+        return self._client.requests
+
+    def check(self) -> SiteTrouble | Transient | None:
+        """Return why nothing can be written now, or None; by one request."""
+        answer = self._call(SITE_INFO, {})
+        match answer:
+            case Fine(document):
+                return _lacking(document)
+            case Misconfigured(detail, next_step):
+                return SiteTrouble(detail, next_step)
+            case _:
+                return answer
+
+    def write(self, courses: Sequence[CourseScores], *, beat: Callable[[], None]) -> list[Kept]:
+        """Write what differs; nothing is clamped, and nobody's problem is another's."""
+
+        def call(function: str, parameters: dict[str, Any]) -> Fine | Failure:
+            beat()
+            return self._call(function, parameters)
+
+        placed = [course for course in courses if course.course and course.activity]
+        names = {score.user_id for course in placed for score in course.scores}
+        failure = self._people.look_up(names, call)
+        return [self._kept(course, failure, call) for course in courses]
+
+    def _kept(self, course: CourseScores, failure: Failure | None, call: Call) -> Kept:
+        if not (course.course and course.activity):
+            failure = Misconfigured("it is not said where its grades go in ELMS's Moodle", _NAME)
+        if failure:
+            return Kept(course.entry_id, Written(), failure=failure)
+        return self._write(course, str(course.course), str(course.activity), call)
+
+    def _write(self, course: CourseScores, number: str, activity: str, call: Call) -> Kept:
+        standing = _read(number, activity, call)
+        if not isinstance(standing, dict):
+            return Kept(course.entry_id, Written(), failure=standing)
+        planned = plans.plan(course.scores, self._people.bearers, standing)
+        failure: Failure | None = None
+        if planned.steps:
+            planned, failure = _carry_out(planned, number, activity, call)
+        return Kept(course.entry_id, plans.counted(planned), planned.problems, failure)
+
+    def _call(self, function: str, parameters: dict[str, Any]) -> Fine | Failure:
+        verdict = self._client.call(self._url, self._token, function, parameters)
+        match verdict:
+            case InvalidToken(detail) | Ambiguous(detail):
+                return SiteTrouble(f"ELMS's own Moodle: {detail}", _TOKEN)
+            case Missing(_, detail):
+                return Misconfigured(f"ELMS's own Moodle: {detail}", _RENAME)
+            case Fine():
+                return verdict
+            case _:
+                return replace(verdict, detail=f"ELMS's own Moodle: {verdict.detail}")
+
+
+def _lacking(document: Any) -> SiteTrouble | Transient | None:
+    listed = document.get("functions") if isinstance(document, dict) else None
+    if not isinstance(listed, list):
+        return Transient("ELMS's own Moodle answered 200, but not with what it is", LATER)
+    allowed = {one.get("name") for one in listed if isinstance(one, dict)}
+    lacking = [name for name in NEEDED if name not in allowed]
+    if lacking:
+        return SiteTrouble(f"the service of ELMS's token lacks {', '.join(lacking)}", _TOKEN)
+    return None
+
+
+def _read(number: str, activity: str, call: Call) -> dict[int, Standing | None] | Failure:
+    """Return how the grades of an activity stand, or why that cannot be told."""
+    answer = call(grades.FUNCTION, {"courseid": number})
+    if not isinstance(answer, Fine):
+        return answer
+    try:
+        standing = plans.standings(grades.report_of(answer.document), activity)
+    except grades.ReportError as error:
+        return Transient(f"ELMS's own Moodle {error}", LATER)
+    if standing and not any(standing.values()):
+        detail = f"the course {number} of ELMS's Moodle has no activity {activity} with points"
+        return Misconfigured(detail, _RENAME)
+    return standing
+
+
+def _carry_out(
+    planned: Plan, number: str, activity: str, call: Call
+) -> tuple[Plan, Failure | None]:
+    """Write the steps and return those that are found to be kept, and what stopped the others."""
+    failure = None
+    for start in range(0, len(planned.steps), MOST_GRADES):
+        failure = _send(planned.steps[start : start + MOST_GRADES], number, activity, call)
+        if failure:
+            break
+    standing = _read(number, activity, call)
+    if isinstance(standing, dict):
+        if not failure:
+            return plans.compare(planned, standing), None
+        return replace(planned, steps=_found(planned.steps, standing)), failure
+    return replace(planned, steps=()), failure or standing
+
+
+def _found(steps: Sequence[Step], standing: dict[int, Standing | None]) -> tuple[Step, ...]:
+    """Return the steps that were written before something stopped the others."""
+    now = {student: one.given for student, one in standing.items() if one}
+    return tuple(step for step in steps if now.get(step.student) == step.grade)
+
+
+def _send(steps: Sequence[Step], number: str, activity: str, call: Call) -> Failure | None:
+    answer = call(
+        UPDATE,
+        {
+            "source": _SOURCE,
+            "courseid": number,
+            "component": "mod_assign",
+            "activityid": activity,
+            "itemnumber": 0,
+            "grades": [
+                {"studentid": step.student, "grade": format(step.grade, "f")} for step in steps
+            ],
+        },
+    )
+    if not isinstance(answer, Fine):
+        return answer
+    # Moodle's GRADE_UPDATE_OK; False and an exact 0.0 are equal to it, and are not it.
+    if answer.document != 0 or type(answer.document) is not int:
+        return Misconfigured("ELMS's Moodle did not take the grades", _UNLOCK)
+    return None

@@ -1,0 +1,87 @@
+"""ELMS as a Moodle on loopback: people, one course, one assignment; it writes as Moodle does."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from receiver.moodle import people
+from receiver.moodle.gradebook import NEEDED, SITE_INFO, UPDATE
+from receiver.moodle.grades import FUNCTION
+from tests.receiver.moodle.fake import FakeMoodle, Form
+from tests.receiver.moodle.recordings import RECORDED, Recorded
+
+COURSE, ACTIVITY = "7", "42"
+_GRADE = re.compile(r"grades\[(\d+)\]\[studentid\]")
+
+
+@dataclass
+class Elms:
+    """What stands in ELMS's Moodle: ID numbers by user, grades by student."""
+
+    moodle: FakeMoodle
+    users: dict[int, str] = field(default_factory=dict)
+    grades: dict[int, Decimal | None] = field(default_factory=dict)
+    locked: set[int] = field(default_factory=set)
+    most: int = 100
+
+    def __post_init__(self) -> None:
+        self.moodle.answers.update(
+            {
+                SITE_INFO: self._site_info,
+                people.FUNCTION: self._people,
+                FUNCTION: self._report,
+                UPDATE: self._update,
+            }
+        )
+
+    def enrol(self, user: int, id_number: str, grade: str | None = None) -> None:
+        """Make a student of the course."""
+        self.users[user] = id_number
+        self.grades[user] = None if grade is None else Decimal(grade)
+
+    def _site_info(self, _: Form) -> Recorded:
+        document = json.loads(RECORDED["site_info"].body)
+        document["functions"] = [{"name": name, "version": "1"} for name in NEEDED]
+        return _json(document)
+
+    def _people(self, form: Form) -> Recorded:
+        asked = {value.lower() for key, value in form.items() if key.startswith("values[")}
+        found = [
+            {"id": user, "idnumber": id_number}
+            for user, id_number in self.users.items()
+            if id_number.lower() in asked
+        ]
+        return _json(found)
+
+    def _report(self, form: Form) -> Recorded:
+        if form["courseid"] != COURSE:
+            return RECORDED["course_deleted"]
+        return _json({"usergrades": [self._user(user) for user in self.grades], "warnings": []})
+
+    def _user(self, user: int) -> dict[str, Any]:
+        grade = self.grades[user]
+        item = {
+            "itemtype": "mod",
+            "cmid": int(ACTIVITY),
+            "graderaw": None if grade is None else float(grade),
+            "grademin": 0,
+            "grademax": self.most,
+        }
+        return {"userid": user, "useridnumber": self.users[user], "gradeitems": [item]}
+
+    def _update(self, form: Form) -> Recorded:
+        if form["activityid"] != ACTIVITY:
+            return RECORDED["update_grades_no_activity"]
+        for key in form:
+            named = _GRADE.fullmatch(key)
+            student = int(form[key]) if named else None
+            if named and student in self.grades and student not in self.locked:
+                written = Decimal(form[f"grades[{named[1]}][grade]"])
+                self.grades[student] = min(written, Decimal(self.most))
+        return RECORDED["update_grades_answer"]
+
+
+def _json(document: Any) -> Recorded:
+    return Recorded(200, "application/json", json.dumps(document).encode())

@@ -1,0 +1,102 @@
+"""A Moodle on loopback: answers each function with what it was told to, and keeps what it saw."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl
+
+from tests.receiver.moodle.recordings import RECORDED, Recorded
+
+Form = dict[str, str]
+Say = Callable[[Form], Recorded]
+
+
+@dataclass(frozen=True)
+class Called:
+    """One request: its path with whatever stood behind it, and its form."""
+
+    path: str
+    form: Form
+
+    @property
+    def function(self) -> str:
+        """The function that was called."""
+        return self.form["wsfunction"]
+
+
+@dataclass
+class FakeMoodle:
+    """Answers by function; what it was told nothing of does not exist, as a real one says it."""
+
+    url: str = ""
+    called: list[Called] = field(default_factory=list)
+    answers: dict[str, Say] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+    slow: set[str] = field(default_factory=set)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def says(self, function: str, *names: str) -> None:
+        """Answer a function with recordings, one after another; the last one stays."""
+        self.sends(function, *(RECORDED[name] for name in names))
+
+    def sends(self, function: str, *answers: Recorded) -> None:
+        """Answer a function with these, one after another; the last one stays."""
+        left = list(answers)
+        self.answers[function] = lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+    def functions(self) -> list[str]:
+        """Return which functions were called, in order."""
+        return [one.function for one in self.called]
+
+    def answer(self, form: Form) -> Recorded:
+        """Return what a call is answered with."""
+        if form.get("moodlewsrestformat") != "json":
+            return RECORDED["token_invalid_xml"]
+        say = self.answers.get(form["wsfunction"])
+        return say(form) if say else RECORDED["unknown_function"]
+
+
+@contextmanager
+def serving() -> Iterator[FakeMoodle]:
+    """Serve a Moodle on loopback."""
+    there = FakeMoodle()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            raw = self.rfile.read(int(self.headers["Content-Length"])).decode("ascii")
+            form = dict(parse_qsl(raw, keep_blank_values=True, strict_parsing=True))
+            there.called.append(Called(self.path, form))
+            answer = there.answer(form)
+            if form["wsfunction"] in there.slow:
+                there.ended.wait(10)
+            with suppress(OSError):
+                self._send(answer, whole=form["wsfunction"] not in there.broken)
+
+        def _send(self, answer: Recorded, *, whole: bool) -> None:
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.content_type)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body if whole else answer.body[: len(answer.body) // 2])
+            self.close_connection = not whole
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    there.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.005,))
+    thread.start()
+    try:
+        yield there
+    finally:
+        there.ended.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,28 @@
+"""Answers of a Moodle 4.3 as they came over the wire, byte for byte."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One answer: its status, content type and body."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+RECORDED = {
+    name: Recorded(answer["status"], answer["content_type"], answer["body"].encode())
+    for name, answer in json.loads(
+        Path(__file__).with_name("answers.json").read_text(encoding="utf-8")
+    ).items()
+}
+
+
+def failure(**keys: Any) -> bytes:
+    """Return a failure's body as Moodle writes it, with these keys."""
+    return json.dumps(keys, separators=(",", ":")).encode()

@@ -1,0 +1,342 @@
+"""ELMS's Moodle as a gradebook: who is written, what is not, and what is found afterwards."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from contract.grades import Score
+from contract.tokens import MoodleToken
+from receiver.exchange import Exchange
+from receiver.gradebook import Written
+from receiver.gradebooks import CourseScores, Kept
+from receiver.moodle import people
+from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
+from receiver.moodle.grades import FUNCTION
+from receiver.outcomes import Misconfigured, SiteTrouble, Transient
+from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
+from tests.receiver.moodle.fake import FakeMoodle
+from tests.receiver.moodle.recordings import RECORDED, Recorded
+
+NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
+TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
+
+
+@pytest.fixture
+def elms(moodle: FakeMoodle) -> Elms:
+    """ELMS with two students, of whom one is graded."""
+    there = Elms(moodle)
+    there.enrol(14, "S1001")
+    there.enrol(15, "S1002", "50")
+    return there
+
+
+@pytest.fixture
+def gradebook(exchange: Exchange, elms: Elms) -> MoodleGradebook:
+    """ELMS's gradebook."""
+    return MoodleGradebook(exchange, url=elms.moodle.url, token=TOKEN)
+
+
+def score(user_id: str = "S1001", given: str | None = "72.5", most: str = "100") -> Score:
+    """Return a score."""
+    return Score(
+        user_id=user_id,
+        score_given=None if given is None else Decimal(given),
+        score_maximum=Decimal(most),
+        timestamp=NINE,
+    )
+
+
+def course(
+    *scores: Score, number: str | None = COURSE, activity: str | None = ACTIVITY, entry_id: int = 1
+) -> CourseScores:
+    """Return what is to be written of a course."""
+    return CourseScores(entry_id, number, activity, scores)
+
+
+@pytest.fixture
+def write(gradebook: MoodleGradebook) -> Callable[..., Kept]:
+    """Return what writes scores of the one course."""
+
+    def one(*scores: Score, **more: str | None) -> Kept:
+        (kept,) = gradebook.write([course(*scores, **more)], beat=lambda: None)
+        return kept
+
+    return one
+
+
+def test_only_what_differs_is_written_and_read_back(elms: Elms, write: Callable[..., Kept]) -> None:
+    """A new grade is written by its student's id, and the one that stands is not."""
+    kept = write(score(), score("S1002", "50.00"))
+
+    form = next(one.form for one in elms.moodle.called if one.function == UPDATE)
+    assert kept == Kept(1, Written(added=1, unchanged=1))
+    assert elms.grades == {14: Decimal("72.5"), 15: Decimal(50)}
+    assert elms.moodle.functions() == [people.FUNCTION, FUNCTION, UPDATE, FUNCTION]
+    assert {key: form[key] for key in form if not key.startswith("ws")} == {
+        "moodlewsrestformat": "json",
+        "moodlewssettinglang": "en",
+        "source": "course-webhooks",
+        "courseid": COURSE,
+        "component": "mod_assign",
+        "activityid": ACTIVITY,
+        "itemnumber": "0",
+        "grades[0][studentid]": "14",
+        "grades[0][grade]": "72.50000",
+    }
+
+
+def test_nothing_new_is_not_written(elms: Elms, write: Callable[..., Kept]) -> None:
+    """The second write of the same grades only looks."""
+    write(score())
+    del elms.moodle.called[:]
+
+    kept = write(score())
+
+    assert kept == Kept(1, Written(unchanged=1))
+    assert elms.moodle.functions() == [FUNCTION]
+
+
+@pytest.mark.parametrize(
+    ("given", "most", "stands"),
+    [
+        pytest.param("7.25", "10", "72.5", id="of ten"),
+        pytest.param("1", "3", "33.33333", id="to Moodle's five places"),
+        pytest.param("33.33333", "100", "33.33333", id="not where the maxima are equal"),
+        pytest.param("0", "10", "0", id="nought"),
+    ],
+)
+def test_points_are_rescaled_to_the_activity(
+    elms: Elms, write: Callable[..., Kept], given: str, most: str, stands: str
+) -> None:
+    """A share of one maximum is the same share of the other."""
+    write(score(given=given, most=most))
+
+    assert elms.grades[14] == Decimal(stands)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        pytest.param(score("S9"), "no users of ELMS have this ID number", id="nobody"),
+        pytest.param(score("s1001"), "no users of ELMS have this ID number", id="another case"),
+        pytest.param(score("TWIN"), "2 users of ELMS have this ID number", id="two people"),
+        pytest.param(score("GUEST"), "not a student of the course", id="not enrolled"),
+        pytest.param(score(given="101"), "101 of 100 lies outside 0 to 100", id="too much"),
+        pytest.param(score("S1002", None), "50 stands in ELMS", id="a grade taken back"),
+        pytest.param(score("LOCKED"), "72.5 was written, and no grade stands", id="locked"),
+    ],
+)
+def test_a_problem_is_one_persons(
+    elms: Elms, write: Callable[..., Kept], given: Score, words: str
+) -> None:
+    """Who cannot be graded is named with the reason; nothing is clamped, and the others are."""
+    elms.users.update({20: "TWIN", 21: "TWIN", 22: "GUEST"})
+    elms.enrol(16, "LOCKED")
+    elms.enrol(17, "S1003")
+    elms.locked.add(16)
+
+    kept = write(given, score("S1003"))
+
+    (problem,) = kept.problems
+    assert problem.user_id == given.user_id
+    assert words in problem.detail
+    assert (kept.written, kept.failure) == (Written(added=1), None)
+    assert elms.grades == {14: None, 15: Decimal(50), 16: None, 17: Decimal("72.5")}
+
+
+def test_no_grade_where_none_stands_is_as_before(write: Callable[..., Kept]) -> None:
+    """Who is not graded yet is neither written nor a problem."""
+    assert write(score(given=None)) == Kept(1, Written(unchanged=1))
+
+
+@pytest.mark.parametrize("missing", ["number", "activity"])
+def test_a_course_without_a_place_costs_no_request(
+    elms: Elms, write: Callable[..., Kept], missing: str
+) -> None:
+    """It is told which command names the place."""
+    kept = write(score(), **{missing: None})
+
+    assert isinstance(kept.failure, Misconfigured)
+    assert "`receiver registry set-activity" in kept.failure.next_step
+    assert elms.moodle.called == []
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        pytest.param({"number": "8"}, "table course.", id="no such course"),
+        pytest.param({"activity": "43"}, "has no activity 43", id="no such activity"),
+    ],
+)
+def test_a_place_that_is_not_there_is_told(
+    elms: Elms, write: Callable[..., Kept], place: dict[str, str], words: str
+) -> None:
+    """Nothing is written, and the course's grades are not said to be gone in eAssessment."""
+    kept = write(score(), **place)
+
+    assert isinstance(kept.failure, Misconfigured)
+    assert words in kept.failure.detail
+    assert UPDATE not in elms.moodle.functions()
+
+
+def test_one_courses_failure_is_not_anothers(elms: Elms, gradebook: MoodleGradebook) -> None:
+    """Of three courses in one write, two that have no place leave the third as it was."""
+    courses = [
+        course(score(), number=None, entry_id=1),
+        course(score(), number="8", entry_id=2),
+        course(score(), entry_id=3),
+    ]
+
+    kept = gradebook.write(courses, beat=lambda: None)
+
+    assert [(one.entry_id, one.failure is None) for one in kept] == [
+        (1, False),
+        (2, False),
+        (3, True),
+    ]
+    assert elms.grades[14] == Decimal("72.5")
+
+
+@pytest.mark.parametrize(
+    ("function", "answer", "kind"),
+    [
+        pytest.param(people.FUNCTION, "token_invalid", SiteTrouble, id="token invalid"),
+        pytest.param(people.FUNCTION, "maintenance", Transient, id="maintenance"),
+        pytest.param(people.FUNCTION, "grades", Transient, id="no users"),
+        pytest.param(FUNCTION, "database_down", Transient, id="database down"),
+        pytest.param(FUNCTION, "web_services_off", SiteTrouble, id="switched off"),
+        pytest.param(FUNCTION, "get_courses_none", Transient, id="no report"),
+        pytest.param(UPDATE, "update_grades_no_activity", Misconfigured, id="no activity"),
+        pytest.param(UPDATE, "token_expired_first_call", SiteTrouble, id="not allowed to write"),
+        pytest.param(UPDATE, "grades_no_students", Misconfigured, id="not a bare nought"),
+    ],
+)
+def test_a_failure_anywhere_is_the_courses(
+    elms: Elms, write: Callable[..., Kept], function: str, answer: str, kind: type
+) -> None:
+    """What stops the writing is told, says whose Moodle it is, and counts nothing as written."""
+    elms.moodle.says(function, answer)
+
+    kept = write(score())
+
+    assert type(kept.failure) is kind
+    assert kept.failure is not None
+    assert "ELMS's" in kept.failure.detail
+    assert kept.written == Written()
+    assert TOKEN.reveal() not in repr(kept)
+
+
+@pytest.mark.parametrize("body", [b"1", b"4", b"false", b"null", b'"0"', b"0.0"])
+def test_only_a_bare_nought_means_done(elms: Elms, write: Callable[..., Kept], body: bytes) -> None:
+    """Any other number is one of Moodle's refusals."""
+    elms.moodle.sends(UPDATE, Recorded(200, "application/json", body))
+
+    kept = write(score())
+
+    assert isinstance(kept.failure, Misconfigured)
+
+
+def test_what_was_written_before_a_failure_counts(elms: Elms, write: Callable[..., Kept]) -> None:
+    """Of two requests the first was done: its hundred are found there, and the next run goes on."""
+    for number in range(101):
+        elms.enrol(1000 + number, f"T{number:03}")
+    done = elms.moodle.answers[UPDATE]
+    left = [done]
+    elms.moodle.answers[UPDATE] = lambda form: left.pop()(form) if left else RECORDED["maintenance"]
+
+    kept = write(*(score(f"T{number:03}") for number in range(101)))
+
+    assert isinstance(kept.failure, Transient)
+    assert kept.written == Written(added=100)
+
+
+def test_people_are_looked_up_in_batches_for_all_courses_once(
+    elms: Elms, gradebook: MoodleGradebook
+) -> None:
+    """A hundred and one people of two courses take two requests, and none the next time."""
+    for number in range(101):
+        elms.enrol(1000 + number, f"T{number:03}", "72.5")
+    scores = [score(f"T{number:03}") for number in range(101)]
+    courses = [course(*scores[:60], entry_id=1), course(*scores[60:], entry_id=2)]
+
+    gradebook.write(courses, beat=lambda: None)
+    gradebook.write(courses, beat=lambda: None)
+
+    assert elms.moodle.functions().count(people.FUNCTION) == 2
+    assert gradebook.requests == len(elms.moodle.called)
+
+
+def test_the_lease_is_kept_before_each_request(elms: Elms, gradebook: MoodleGradebook) -> None:
+    """Whoever writes beats once for each request, and stops where the beat says so."""
+    beats: list[int] = []
+
+    def lost() -> None:
+        raise RuntimeError("another one has taken over")
+
+    gradebook.write([course(score())], beat=lambda: beats.append(len(elms.moodle.called)))
+    with pytest.raises(RuntimeError, match="taken over"):
+        gradebook.write([course(score("S1002"))], beat=lost)
+
+    assert beats == [0, 1, 2, 3]
+    assert elms.grades[15] == Decimal(50)
+
+
+def test_hidden_id_numbers_are_a_fault_of_the_site(elms: Elms, write: Callable[..., Kept]) -> None:
+    """A Moodle that does not show them would otherwise know nobody."""
+    elms.moodle.sends(people.FUNCTION, Recorded(200, "application/json", b'[{"id":14}]'))
+
+    kept = write(score())
+
+    assert isinstance(kept.failure, SiteTrouble)
+    assert "moodle/user:viewalldetails" in kept.failure.next_step
+    assert kept.problems == ()
+
+
+class TestCheck:
+    """Whether anything can be written, by one request before a run."""
+
+    def test_a_good_token_is_well(self, elms: Elms, gradebook: MoodleGradebook) -> None:
+        """The token is good, and its service allows what is needed."""
+        assert gradebook.check() is None
+        assert elms.moodle.functions() == [SITE_INFO]
+
+    @pytest.mark.parametrize(
+        ("name", "kind", "words"),
+        [
+            pytest.param("token_invalid", SiteTrouble, "invalidtoken", id="token invalid"),
+            pytest.param("web_services_off", SiteTrouble, "are off", id="switched off"),
+            pytest.param("unknown_function", SiteTrouble, "external_functions", id="no function"),
+            pytest.param("maintenance", Transient, "sitemaintenance", id="maintenance"),
+            pytest.param("get_courses_none", Transient, "not with what it is", id="a list"),
+        ],
+    )
+    def test_trouble_is_told(
+        self,
+        elms: Elms,
+        gradebook: MoodleGradebook,
+        name: str,
+        kind: type,
+        words: str,
+    ) -> None:
+        """Nothing need be fetched that cannot be written."""
+        elms.moodle.says(SITE_INFO, name)
+
+        trouble = gradebook.check()
+
+        assert type(trouble) is kind
+        assert trouble is not None
+        assert words in trouble.detail
+
+    def test_a_function_that_is_not_allowed_is_named(
+        self, elms: Elms, gradebook: MoodleGradebook
+    ) -> None:
+        """Before a run it is known that its end would fail."""
+        body = RECORDED["site_info"].body.replace(UPDATE.encode(), b"core_other")
+        elms.moodle.sends(SITE_INFO, Recorded(200, "application/json", body))
+
+        trouble = gradebook.check()
+
+        assert isinstance(trouble, SiteTrouble)
+        assert UPDATE in trouble.detail

@@ -1,0 +1,392 @@
+"""A Moodle that is asked for grades: what its answers say of a course and its token."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from contract.grades import ActivityProgress, GradingProgress, Score
+from contract.tokens import CourseToken, MoodleToken
+from receiver.exchange import Exchange
+from receiver.moodle.grades import FUNCTION, ReportError, grades_of
+from receiver.moodle.source import COURSES, SITE_INFO, MoodleGradeSource
+from receiver.outcomes import (
+    Grades,
+    Misconfigured,
+    Outcome,
+    PersonProblem,
+    Question,
+    SeemsGone,
+    SiteTrouble,
+    TokenRefused,
+    Transient,
+    Unchanged,
+)
+from tests.receiver.moodle.fake import FakeMoodle
+from tests.receiver.moodle.recordings import RECORDED, Recorded
+
+NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
+TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
+SITE_TOKEN = MoodleToken("fedcba9876543210fedcba9876543210")
+GRADED_AT = datetime.fromtimestamp(1795336167, UTC)
+
+
+@pytest.fixture
+def source(exchange: Exchange) -> MoodleGradeSource:
+    """A source with a site-wide token."""
+    return MoodleGradeSource(exchange, site_token=SITE_TOKEN, now=lambda: NINE)
+
+
+@pytest.fixture
+def ask(source: MoodleGradeSource, moodle: FakeMoodle) -> Callable[..., Outcome]:
+    """Return what asks about a course."""
+
+    def one(course_id: str = "2", **more: Any) -> Outcome:
+        question = Question(moodle.url, course_id, more.pop("token", TOKEN), **more)
+        (outcome,) = source.ask([question])
+        return outcome
+
+    return one
+
+
+def total(**overrides: Any) -> dict[str, Any]:
+    """Return a course total as the report holds it, but for the overrides."""
+    return {
+        "itemtype": "course",
+        "graderaw": Decimal("72.5"),
+        "gradedatesubmitted": None,
+        "gradedategraded": 1795336167,
+        "grademax": 100,
+        "feedback": "",
+        **overrides,
+    }
+
+
+def report(*users: tuple[str | None, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return a grade report about users by their ID numbers."""
+    return {
+        "usergrades": [
+            {"userid": 4 + place, "useridnumber": id_number, "gradeitems": items}
+            for place, (id_number, items) in enumerate(users)
+        ]
+    }
+
+
+def test_the_recorded_grades_become_scores(moodle: FakeMoodle, ask: Callable[..., Outcome]) -> None:
+    """The course total of each user is a score; who is not graded yet has none given."""
+    moodle.says(FUNCTION, "grades")
+
+    outcome = ask()
+
+    assert isinstance(outcome, Grades)
+    assert outcome.scores == (
+        Score(
+            user_id="S1001",
+            score_given=Decimal("72.5"),
+            score_maximum=Decimal(100),
+            timestamp=GRADED_AT,
+        ),
+        Score(
+            user_id="S1002",
+            score_maximum=Decimal(100),
+            timestamp=NINE,
+            activity_progress=ActivityProgress.INITIALIZED,
+            grading_progress=GradingProgress.NOT_READY,
+        ),
+    )
+    assert (outcome.left_out, outcome.course_version, outcome.token_id) == ((), None, None)
+
+
+def test_the_question_is_a_form_and_the_token_stands_in_no_url(
+    moodle: FakeMoodle, ask: Callable[..., Outcome], source: MoodleGradeSource
+) -> None:
+    """Everything goes in the body, as PHP reads it; neither a URL nor a repr holds the token."""
+    moodle.says(FUNCTION, "grades")
+
+    ask()
+
+    (called,) = moodle.called
+    question = Question(moodle.url, "2", TOKEN)
+    assert called.path == "/webservice/rest/server.php"
+    assert called.form == {
+        "wstoken": TOKEN.reveal(),
+        "wsfunction": FUNCTION,
+        "moodlewsrestformat": "json",
+        "moodlewssettinglang": "en",
+        "courseid": "2",
+    }
+    assert source.url_of(question) == f"{moodle.url}/webservice/rest/server.php"
+    assert TOKEN.reveal() not in repr(question)
+
+
+def test_a_course_without_students_is_no_deletion(
+    moodle: FakeMoodle, ask: Callable[..., Outcome]
+) -> None:
+    """An empty list is a success with nothing in it."""
+    moodle.says(FUNCTION, "grades_no_students")
+
+    outcome = ask()
+
+    assert isinstance(outcome, Grades)
+    assert outcome.scores == outcome.left_out == ()
+
+
+def test_an_unchanged_report_is_told_by_its_tag(
+    moodle: FakeMoodle, ask: Callable[..., Outcome]
+) -> None:
+    """The tag names the report; another report has another one."""
+    moodle.says(FUNCTION, "grades", "grades", "grades_no_students")
+    first = ask()
+    assert isinstance(first, Grades)
+    assert first.etag
+
+    same, other = ask(etag=first.etag), ask(etag=first.etag)
+
+    assert same == Unchanged()
+    assert isinstance(other, Grades)
+    assert len(first.etag) <= 255
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param("token_invalid", TokenRefused, id="invalid token"),
+        pytest.param("unknown_function", Misconfigured, id="no such function"),
+        pytest.param("token_of_another_course", Misconfigured, id="another course's token"),
+        pytest.param("user_suspended", SiteTrouble, id="suspended"),
+        pytest.param("web_services_off", SiteTrouble, id="web services off"),
+        pytest.param("maintenance", Transient, id="maintenance"),
+        pytest.param("database_down", Transient, id="database down"),
+        pytest.param("token_invalid_xml", Transient, id="XML"),
+        pytest.param("site_info", Transient, id="another function's answer"),
+        pytest.param("get_courses_none", Transient, id="a list"),
+    ],
+)
+def test_a_failure_is_an_outcome(
+    moodle: FakeMoodle, ask: Callable[..., Outcome], name: str, kind: type[Outcome]
+) -> None:
+    """Each failure says whether the token, the configuration or only the moment is bad."""
+    moodle.says(FUNCTION, name)
+
+    outcome = ask()
+
+    assert type(outcome) is kind
+    assert moodle.functions() == [FUNCTION]
+
+
+@pytest.mark.parametrize(
+    ("body", "certain"),
+    [
+        pytest.param(RECORDED["course_deleted"].body, True, id="the course"),
+        pytest.param(RECORDED["course_deleted_own_token"].body, True, id="the context"),
+        pytest.param(
+            b'{"exception":"x","errorcode":"invalidrecord","message":"Fehlt."}',
+            False,
+            id="in another language",
+        ),
+    ],
+)
+def test_a_course_that_is_not_found_seems_gone(
+    moodle: FakeMoodle, ask: Callable[..., Outcome], body: bytes, certain: bool
+) -> None:
+    """It is to be confirmed, and is not certain where the message cannot be read."""
+    moodle.sends(FUNCTION, Recorded(200, "application/json", body))
+
+    outcome = ask()
+
+    assert isinstance(outcome, SeemsGone)
+    assert outcome.certain is certain
+
+
+@pytest.mark.parametrize(
+    ("probed", "kind"),
+    [
+        pytest.param("site_info", Misconfigured, id="good: barred from the function"),
+        pytest.param("token_expired_first_call", Misconfigured, id="the same again: barred"),
+        pytest.param("token_invalid", TokenRefused, id="expired, and removed by the first call"),
+        pytest.param("maintenance", Transient, id="no answer"),
+        pytest.param("user_suspended", SiteTrouble, id="suspended meanwhile"),
+    ],
+)
+def test_an_ambiguous_refusal_is_probed(
+    moodle: FakeMoodle, ask: Callable[..., Outcome], probed: str, kind: type[Outcome]
+) -> None:
+    """A second call with the same token tells an expired one from one that is barred."""
+    moodle.says(FUNCTION, "token_expired_first_call")
+    moodle.says(SITE_INFO, probed)
+
+    outcome = ask()
+
+    assert type(outcome) is kind
+    assert moodle.functions() == [FUNCTION, SITE_INFO]
+    assert {called.form["wstoken"] for called in moodle.called} == {TOKEN.reveal()}
+
+
+@pytest.mark.parametrize("course_id", ["CS101", "0", "-1", "2 ", "٢", "1" * 30, ""])
+def test_a_course_id_that_is_no_number_costs_no_request(
+    moodle: FakeMoodle, ask: Callable[..., Outcome], course_id: str
+) -> None:
+    """No Moodle has such a course; the next step says where its number stands."""
+    outcome = ask(course_id)
+
+    assert isinstance(outcome, Misconfigured)
+    assert "course/view.php?id=" in outcome.next_step
+    assert moodle.called == []
+
+
+def test_another_kind_of_token_is_not_sent(moodle: FakeMoodle, ask: Callable[..., Outcome]) -> None:
+    """A token of the grades API is no Moodle's to see."""
+    outcome = ask(token=CourseToken.generate())
+
+    assert isinstance(outcome, Misconfigured)
+    assert moodle.called == []
+
+
+def test_a_token_that_is_echoed_is_not_passed_on(
+    moodle: FakeMoodle, ask: Callable[..., Outcome]
+) -> None:
+    """Whatever Moodle says of the token it was sent, what is told does not hold it."""
+    body = json.dumps({"exception": "x", "errorcode": "invalidtoken", "message": TOKEN.reveal()})
+    moodle.sends(FUNCTION, Recorded(200, "application/json", body.encode()))
+
+    assert ask() == TokenRefused("invalidtoken", "invalidtoken: [redacted]")
+
+
+@pytest.mark.parametrize("fault", ["broken", "slow"])
+def test_no_whole_answer_is_transient(
+    moodle: FakeMoodle, ask: Callable[..., Outcome], fault: str
+) -> None:
+    """An answer that breaks off, or does not come in time, says nothing of the course."""
+    moodle.says(FUNCTION, "grades")
+    getattr(moodle, fault).add(FUNCTION)
+
+    outcome = ask()
+
+    assert isinstance(outcome, Transient)
+    assert not outcome.unreachable
+
+
+def test_who_cannot_be_reached_is_told(source: MoodleGradeSource) -> None:
+    """Where nobody listens, not even a connection comes about."""
+    (outcome,) = source.ask([Question("http://127.0.0.1:9", "2", TOKEN)])
+
+    assert isinstance(outcome, Transient)
+    assert outcome.unreachable
+
+
+class TestConfirm:
+    """Whether courses that seemed gone are: one request for a hundred, with the site's token."""
+
+    def test_what_is_left_out_is_gone(self, moodle: FakeMoodle, source: MoodleGradeSource) -> None:
+        """The course in the answer is there, the other one is not, and a word is no course."""
+        moodle.says(COURSES, "get_courses_omits_missing")
+        questions = [Question(moodle.url, course_id, TOKEN) for course_id in ("2", "3", "CS")]
+
+        told = source.confirm(questions)
+
+        (called,) = moodle.called
+        assert told == [False, True, None]
+        assert called.form["wstoken"] == SITE_TOKEN.reveal()
+        assert (called.form["options[ids][0]"], called.form["options[ids][1]"]) == ("2", "3")
+
+    def test_a_hundred_go_in_one_request(
+        self, moodle: FakeMoodle, source: MoodleGradeSource
+    ) -> None:
+        """A hundred and one courses take two requests."""
+        moodle.says(COURSES, "get_courses_none")
+
+        told = source.confirm([Question(moodle.url, str(n), TOKEN) for n in range(1, 102)])
+
+        assert told == [True] * 101
+        assert moodle.functions() == [COURSES] * 2
+
+    @pytest.mark.parametrize("name", ["token_invalid", "maintenance", "grades", "course_deleted"])
+    def test_any_other_answer_tells_nothing(
+        self, moodle: FakeMoodle, source: MoodleGradeSource, name: str
+    ) -> None:
+        """Only a list of courses is believed."""
+        moodle.says(COURSES, name)
+
+        assert source.confirm([Question(moodle.url, "3", TOKEN)]) == [None]
+
+    def test_without_the_sites_token_nothing_is_asked(
+        self, moodle: FakeMoodle, exchange: Exchange
+    ) -> None:
+        """A course's own token cannot tell it from one that is hidden."""
+        source = MoodleGradeSource(exchange, site_token=None, now=lambda: NINE)
+
+        assert source.confirm([Question(moodle.url, "3", TOKEN)]) == [None]
+        assert moodle.called == []
+
+
+@pytest.mark.parametrize(
+    ("users", "words"),
+    [
+        pytest.param([("", [total()])], "no ID number", id="no ID number"),
+        pytest.param([(None, [total()])], "no ID number", id="null for an ID number"),
+        pytest.param(
+            [("S1", [total()]), ("S1", [total()])], "2 users there have this", id="doubled"
+        ),
+        pytest.param([("S1", [])], "0 course totals", id="no course total"),
+        pytest.param([("S1", [total(graderaw=-1)])], "greater than or equal", id="negative"),
+        pytest.param([("S1", [total(grademax=0)])], "greater than 0", id="maximum 0"),
+        pytest.param([("S1", [total(grademax=None)])], "score_maximum", id="no maximum"),
+        pytest.param([("S1", [total(graderaw="7")])], "no number", id="text"),
+        pytest.param([("S1", [total(graderaw=True)])], "no number", id="a truth"),
+        pytest.param([("S1", [total(graderaw=Decimal("1e99"))])], "too large", id="too large"),
+        pytest.param([("S1", [total(graderaw=10**12)])], "score_given", id="too many digits"),
+        pytest.param([("S1", [total(feedback="x" * 10_001)])], "comment", id="long feedback"),
+        pytest.param([("S1", [total(gradedategraded=10**17)])], "out of range", id="no such year"),
+    ],
+)
+def test_one_persons_problem_is_theirs_alone(
+    users: list[tuple[str | None, list[dict[str, Any]]]], words: str
+) -> None:
+    """Who has no score is named with the reason; the others' scores come, but no tag."""
+    grades = grades_of(report(*users, ("S9", [total()])), now=NINE)
+
+    assert [score.user_id for score in grades.scores] == ["S9"]
+    assert len(grades.left_out) == len(users)
+    assert all(isinstance(one, PersonProblem) and words in one.detail for one in grades.left_out)
+    assert grades.etag is None
+
+
+@pytest.mark.parametrize(
+    ("item", "timestamp"),
+    [
+        pytest.param(total(), GRADED_AT, id="when it was graded"),
+        pytest.param(
+            total(gradedategraded=None, gradedatesubmitted=1795336167),
+            GRADED_AT,
+            id="else when it was handed in",
+        ),
+        pytest.param(total(gradedategraded=None), NINE, id="else now"),
+    ],
+)
+def test_a_score_is_of_the_moment_of_its_grade(item: dict[str, Any], timestamp: datetime) -> None:
+    """The best moment that is known counts."""
+    (score,) = grades_of(report(("S1", [item])), now=NINE).scores
+
+    assert score.timestamp == timestamp
+
+
+def test_a_grade_is_exact_and_its_feedback_comes_along() -> None:
+    """Moodle's noise behind the fifth place is cut, and a hand-in without a grade is pending."""
+    noisy = total(graderaw=Decimal("33.333333333333336"), feedback="Good")
+    handed_in = total(graderaw=None, gradedatesubmitted=1795336167)
+
+    first, second = grades_of(report(("S1", [noisy]), ("S2", [handed_in])), now=NINE).scores
+
+    assert (first.score_given, first.comment) == (Decimal("33.33333"), "Good")
+    assert second.activity_progress is ActivityProgress.SUBMITTED
+    assert second.grading_progress is GradingProgress.PENDING
+
+
+@pytest.mark.parametrize("document", [None, [], 0, {}, {"usergrades": {}}, {"usergrades": [1]}])
+def test_what_is_no_report_is_refused(document: Any) -> None:
+    """Half a report is none."""
+    with pytest.raises(ReportError, match="no list of usergrades"):
+        grades_of(document, now=NINE)
