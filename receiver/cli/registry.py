@@ -129,8 +129,9 @@ def set_token(course_id: str, source: str | None) -> None:
 
 def _prove(here: Services, entry: Entry) -> Standing:
     click.echo("it is not the one that eAssessment last named, so eAssessment is asked …")
-    with scope.client_of(here) as client:
-        outcome = answers.prove_token(here.database, client, entry, vault=here.vault)
+    with scope.askers(here) as kinds:
+        source = kinds[entry.source.kind](entry.source)
+        outcome = answers.prove_token(here.database, source, entry, vault=here.vault)
     if isinstance(outcome, Transient | Misconfigured):
         terminal.complain(
             f"it cannot be told whether the token is good: {outcome.detail}",
