@@ -31,12 +31,14 @@ def read_grades(course_id: str) -> Response:
     """Answer a course's grades, or 304 if the caller has them, or why not."""
     question = _asked_by_headers(course_id)
     with services.current().database.reading() as session:
+        now = db.now(session)  # before the grades are read: what changes after it is not in them
         (answer,) = readings.answer(session, [question])
-        if isinstance(answer, NotifierError):
-            raise answer
-        now = db.now(session)
-    response = _one(answer, now)
+    if isinstance(answer, NotifierError):
+        raise answer
+    response = _one(answer)
     response.set_etag(answer.reading.etag)
+    if (changed_at := answer.reading.changed_at) is not None:
+        response.last_modified = _last_modified(changed_at, now)
     response.headers["Cache-Control"] = "private, no-cache"
     return response
 
@@ -78,14 +80,11 @@ def _last_modified(changed_at: datetime, now: datetime) -> datetime:
     return min(changed_at + _SECOND, now)
 
 
-def _one(answer: Granted | Unchanged, now: datetime) -> Response:
+def _one(answer: Granted | Unchanged) -> Response:
     if isinstance(answer, Unchanged):
         return Response(status=304)
     body = _grades(answer).model_dump_json(by_alias=True)
-    response = Response(body, content_type="application/json")
-    if (changed_at := answer.reading.changed_at) is not None:
-        response.last_modified = _last_modified(changed_at, now)
-    return response
+    return Response(body, content_type="application/json")
 
 
 def _item(asked: BatchQuestion, answer: Answer) -> BatchItem:
