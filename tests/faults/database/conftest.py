@@ -132,7 +132,6 @@ def webhook_door(
     database, now = open_receiver(settings), datetime.now(UTC)
     vault = Vault(settings.encryption_keys)
     with database.writing() as session:
-        sources.add(session, MOODLE, "http://127.0.0.1:9", "moodle", now=now)
         source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
         sources.add_secret(session, source, secret, vault=vault, now=now)
         registry.enrol(session, source, COURSE, CourseToken.generate(), vault=vault, now=now)
@@ -436,6 +435,7 @@ def _furnish_receiver(url: str) -> None:
     settings, now = receiver_settings(url), datetime.now(UTC)
     database, vault = open_receiver(settings), Vault(settings.encryption_keys)
     with database.writing() as session:
+        sources.add(session, MOODLE, "http://127.0.0.1:9", "moodle", now=now)
         source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
         sources.add_secret(session, source, Secret.generate(), vault=vault, now=now)
         registry.enrol(session, source, COURSE, CourseToken.generate(), vault=vault, now=now)
