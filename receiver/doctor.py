@@ -50,7 +50,7 @@ def _sources(session: Session) -> Finding:
 
 
 def _sealed(session: Session, entries: list[Entry], vault: Vault) -> Finding:
-    sealed = [row.sealed for source in sources.list_all(session) for row in source.secrets]
+    sealed = [one for source in sources.list_all(session) for one in sources.sealed_of(source)]
     sealed += [str(entry.sealed_token) for entry in entries]
     try:
         for one in sealed:

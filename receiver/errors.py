@@ -28,6 +28,21 @@ class SourceInvalidError(ReceiverError):
     )
 
 
+class SourceKindError(ReceiverError):
+    """The source is not of the kind that has this."""
+
+    next_step = "`receiver sources list` shows the kinds; only a Moodle has a site-wide token."
+
+
+class SiteTokenInvalidError(ReceiverError):
+    """The text is no token of a Moodle's web services."""
+
+    next_step = (
+        "Copy the whole token again, from that Moodle's Site administration > Server > "
+        "Web services > Manage tokens."
+    )
+
+
 class SourceUnclearError(ReceiverError):
     """No source was named, and there is not exactly one to choose from."""
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from contract.events import SourceName
 from contract.signature import Secret
+from contract.tokens import MoodleToken
 from foundation import database as db
 from foundation.vault import Vault
 from receiver.errors import (
@@ -17,10 +18,11 @@ from receiver.errors import (
     SecretUnknownError,
     SourceExistsError,
     SourceInvalidError,
+    SourceKindError,
     SourceUnclearError,
     SourceUnknownError,
 )
-from receiver.models import API, Source, SourceSecret
+from receiver.models import API, MOODLE, Source, SourceSecret
 
 _NAME: TypeAdapter[str] = TypeAdapter(SourceName)
 _MAX_URL = 2000
@@ -35,14 +37,14 @@ class Door:
     secrets: tuple[Secret, ...]
 
 
-def add(session: Session, name: str, url: str, *, now: datetime) -> Source:
-    """Add a source, or raise SourceInvalidError or SourceExistsError."""
+def add(session: Session, name: str, url: str, kind: str = API, *, now: datetime) -> Source:
+    """Add a source of a kind, or raise SourceInvalidError or SourceExistsError."""
     if not _is_name(name):
         raise SourceInvalidError(f"{name!r} cannot be a source's name")
     _check_url(url)
     source: Source | None = session.scalar(
         db.insert(session, Source)
-        .values(name=name, url=url.rstrip("/"), kind=API, created_at=now)
+        .values(name=name, url=url.rstrip("/"), kind=kind, created_at=now)
         .on_conflict_do_nothing(index_elements=["name"])
         .returning(Source)
     )
@@ -107,12 +109,40 @@ def drop_secret(session: Session, source: Source, secret_id: int) -> None:
     session.delete(row)
 
 
+def set_site_token(session: Session, source: Source, token: MoodleToken, *, vault: Vault) -> None:
+    """Hold a site-wide token of a Moodle in place of any other, or raise SourceKindError."""
+    if source.kind != MOODLE:
+        raise SourceKindError(f"the source {source.name} is no Moodle, but of the kind {API}")
+    source.sealed_site_token = vault.seal(token.reveal())
+    session.flush()
+
+
+def site_token_of(source: Source, *, vault: Vault) -> MoodleToken | None:
+    """Return the site-wide token of a source, opened, or None if none is held."""
+    sealed = source.sealed_site_token
+    return None if sealed is None else MoodleToken.parse(vault.open(sealed))
+
+
+def sealed_of(source: Source) -> list[str]:
+    """Return all that is sealed of a source."""
+    held = [] if source.sealed_site_token is None else [source.sealed_site_token]
+    return [row.sealed for row in source.secrets] + held
+
+
 def reseal(session: Session, *, vault: Vault) -> int:
-    """Seal every secret anew with the vault's first key; return how many there are."""
+    """Seal every secret and site-wide token anew with the first key; return how many there are."""
     rows = session.scalars(select(SourceSecret).order_by(SourceSecret.id).with_for_update()).all()
     for row in rows:
         row.sealed = vault.reseal(row.sealed)
-    return len(rows)
+    held = session.scalars(
+        select(Source)
+        .where(Source.sealed_site_token.is_not(None))
+        .order_by(Source.id)
+        .with_for_update()
+    ).all()
+    for source in held:
+        source.sealed_site_token = vault.reseal(str(source.sealed_site_token))
+    return len(rows) + len(held)
 
 
 def _find(session: Session, name: str) -> Source | None:

@@ -6,13 +6,14 @@ from typing import Any
 import click
 
 from contract.signature import Secret, SecretError
+from contract.tokens import MalformedTokenError, MoodleToken
 from foundation import database as db
 from foundation import terminal
 from foundation.terminal import Commands, json_option
 from receiver import sources
 from receiver.cli import scope
-from receiver.errors import SecretInvalidError
-from receiver.models import Source
+from receiver.errors import SecretInvalidError, SiteTokenInvalidError
+from receiver.models import API, MOODLE, Source
 
 
 @click.group("sources", cls=Commands)
@@ -23,7 +24,14 @@ def sources_group() -> None:
 @sources_group.command()
 @click.argument("name")
 @click.option("--url", required=True, help="Where the site is, as https://eassessment.example.")
-def add(name: str, url: str) -> None:
+@click.option(
+    "--kind",
+    type=click.Choice([API, MOODLE]),
+    default=API,
+    show_default=True,
+    help="What it speaks: our own grades API, or Moodle's web services.",
+)
+def add(name: str, url: str, kind: str) -> None:
     """Add the source NAME: the name that its events carry (NOTIFIER_SOURCE there).
 
     Its webhook secret is read from a prompt or standard input; leave it empty if there is none
@@ -33,7 +41,7 @@ def add(name: str, url: str) -> None:
     secret = _read_secret(may_wait=True)
     with here.database.writing() as session:
         now = db.now(session)
-        source = sources.add(session, name, url, now=now)
+        source = sources.add(session, name, url, kind, now=now)
         if secret:
             sources.add_secret(session, source, secret, vault=here.vault, now=now)
         asked = source.url
@@ -55,9 +63,17 @@ def list_(as_json: bool) -> None:
         terminal.print_json([_facts(row) for row in rows])
         return
     terminal.print_table(
-        ("source", "URL", "door", "secrets", "added"),
+        ("source", "kind", "URL", "door", "secrets", "site token", "added"),
         [
-            (row.name, row.url, f"/webhooks/{row.name}", _secret_ids(row), row.created_at)
+            (
+                row.name,
+                row.kind,
+                row.url,
+                f"/webhooks/{row.name}",
+                _secret_ids(row),
+                _site_token(row),
+                row.created_at,
+            )
             for row in rows
         ],
         empty="no sources; add eAssessment with `receiver sources add NAME --url URL`",
@@ -95,6 +111,32 @@ def drop_secret(name: str, secret_id: int) -> None:
         click.echo("no webhook of it can be verified until `receiver sources add-secret`")
 
 
+@sources_group.command("set-site-token")
+@click.argument("name")
+def set_site_token(name: str) -> None:
+    """Enter the site-wide token of the Moodle NAME, from a prompt or standard input.
+
+    It is used for one thing: to confirm that courses which seem gone are, before their entries
+    are given up. Its user needs to see every course, and its service core_course_get_courses.
+    """
+    here = scope.ready()
+    token = _read_site_token()
+    with here.database.writing() as session:
+        sources.set_site_token(session, sources.get(session, name), token, vault=here.vault)
+    click.echo(f"the site-wide token of {name} is held; it confirms that courses are gone")
+
+
+def _read_site_token() -> MoodleToken:
+    if sys.stdin.isatty():
+        entered = str(click.prompt("Site-wide token", hide_input=True))
+    else:
+        entered = sys.stdin.readline()
+    try:
+        return MoodleToken.parse(entered.strip())
+    except MalformedTokenError as error:
+        raise SiteTokenInvalidError(str(error)) from None
+
+
 def _read_secret(*, may_wait: bool = False) -> Secret | None:
     prompt = "Webhook secret (whsec_…)" + (", empty if there is none yet" if may_wait else "")
     if sys.stdin.isatty():
@@ -111,11 +153,16 @@ def _secret_ids(source: Source) -> str:
     return ", ".join(str(secret.id) for secret in source.secrets) or "none"
 
 
+def _site_token(source: Source) -> str:
+    return "held" if source.sealed_site_token else "none"
+
+
 def _facts(source: Source) -> dict[str, Any]:
     return {
         "source": source.name,
         "url": source.url,
         "kind": source.kind,
+        "site_token_held": source.sealed_site_token is not None,
         "door": f"/webhooks/{source.name}",
         "created_at": source.created_at,
         "secrets": [

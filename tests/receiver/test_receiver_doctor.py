@@ -9,13 +9,14 @@ import pytest
 from pydantic import SecretStr
 
 from contract.signature import Secret
+from contract.tokens import MoodleToken
 from foundation.checkup import Finding
 from foundation.database import Database
 from foundation.vault import Vault
-from receiver import doctor, runs
+from receiver import doctor, runs, sources
 from receiver.gradebook import Written
 from receiver.memory import TokenNamed
-from receiver.models import Entry, Source
+from receiver.models import MOODLE, Entry, Source
 from receiver.runs import Report
 
 OTHER = Vault(SecretStr("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="))
@@ -98,6 +99,20 @@ def test_a_lost_key_is_found(
 
     assert not found.well
     assert "Put the key that sealed it back" in str(found.next_step)
+
+
+def test_a_site_token_that_cannot_be_opened_is_found(
+    database: Database, vault: Vault, examine: Callable[..., dict[str, Finding]]
+) -> None:
+    """A Moodle's site-wide token is among what is looked at."""
+    with database.writing() as session:
+        source = sources.add(session, "m", "https://m.example", MOODLE, now=datetime.now(UTC))
+        sources.set_site_token(session, source, MoodleToken("f" * 32), vault=vault)
+
+    well, lost = examine()["secrets"], examine(OTHER)["secrets"]
+
+    assert (well.well, well.found) == (True, "1 sealed, all can be opened")
+    assert not lost.well
 
 
 def test_courses_that_need_a_token_are_counted(

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from contract.signature import Secret
+from contract.tokens import MoodleToken
 from foundation.database import Database
 from foundation.errors import SealError
 from foundation.vault import Vault
@@ -18,10 +19,11 @@ from receiver.errors import (
     SecretUnknownError,
     SourceExistsError,
     SourceInvalidError,
+    SourceKindError,
     SourceUnclearError,
     SourceUnknownError,
 )
-from receiver.models import Source, SourceSecret
+from receiver.models import MOODLE, Source, SourceSecret
 
 OTHER_KEY = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="
 
@@ -173,3 +175,37 @@ def test_a_name_added_twice_at_once_is_added_once(database: Database) -> None:
         added = list(pool.map(add, range(4)))
 
     assert sorted(added) == [False, False, False, True]
+
+
+class TestSiteToken:
+    """The token of a Moodle that sees every course of it."""
+
+    TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
+
+    def test_it_is_sealed_and_resealed(
+        self, database: Database, vault: Vault, everything: Callable[[], str], now: datetime
+    ) -> None:
+        """No row shows it, one that is entered again takes its place, and a new key seals it."""
+        both = Vault(SecretStr(f"{OTHER_KEY},MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="))
+        with database.writing() as session:
+            source = sources.add(session, "m", "https://m.example", MOODLE, now=now)
+            held_before = sources.site_token_of(source, vault=vault)
+            sources.set_site_token(session, source, MoodleToken("f" * 32), vault=vault)
+            sources.set_site_token(session, source, self.TOKEN, vault=vault)
+
+        with database.writing() as session:
+            count = sources.reseal(session, vault=both)
+
+        with database.reading() as session:
+            source = sources.get(session, "m")
+            held = sources.site_token_of(source, vault=Vault(SecretStr(OTHER_KEY)))
+            sealed = sources.sealed_of(source)
+        assert (held_before, count, held, len(sealed)) == (None, 1, self.TOKEN, 1)
+        assert self.TOKEN.reveal() not in everything()
+
+    def test_only_a_moodle_has_one(self, database: Database, vault: Vault, now: datetime) -> None:
+        """Our own API has a token for each course, and no other."""
+        with database.writing() as session:
+            source = sources.add(session, "api", "https://a.example", now=now)
+            with pytest.raises(SourceKindError, match="is no Moodle"):
+                sources.set_site_token(session, source, self.TOKEN, vault=vault)

@@ -45,7 +45,7 @@ from receiver import services as receiver_services
 from receiver.db import open_database as open_receiver
 from receiver.models import SCHEMA as RECEIVER
 from receiver.models import Entry, Taken
-from tests.faults.database.every_command import COURSE, EVERY, PROGRAMS, SITE
+from tests.faults.database.every_command import COURSE, EVERY, MOODLE, PROGRAMS, SITE
 from tests.faults.database.outbox import Outbox
 from tests.faults.postgres_proxy import PostgresProxy
 from tests.notifier.conftest import LOOPBACK, make_sink, make_transport, sink  # noqa: F401 - fixtures
@@ -435,6 +435,7 @@ def _furnish_receiver(url: str) -> None:
     settings, now = receiver_settings(url), datetime.now(UTC)
     database, vault = open_receiver(settings), Vault(settings.encryption_keys)
     with database.writing() as session:
+        sources.add(session, MOODLE, "http://127.0.0.1:9", "moodle", now=now)
         source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
         sources.add_secret(session, source, Secret.generate(), vault=vault, now=now)
         registry.enrol(session, source, COURSE, CourseToken.generate(), vault=vault, now=now)

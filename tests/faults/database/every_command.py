@@ -12,6 +12,7 @@ from receiver.cli import main as receiver
 
 COURSE = "CS101-2026"
 SITE = "eassessment"
+MOODLE = "moodle"
 PROGRAMS: dict[str, click.Group] = {"notifier": notifier, "receiver": receiver}
 
 
@@ -26,6 +27,10 @@ class Given:
 
 def _token() -> str:
     return CourseToken.generate().reveal()
+
+
+def _moodle_token() -> str:
+    return "0123456789abcdef" * 2
 
 
 def _secret() -> str:
@@ -63,11 +68,12 @@ EVERY = {
     "receiver sources list": Given(),
     "receiver sources add-secret": Given(SITE, stdin=_secret, writes=True),
     "receiver sources drop-secret": Given(f"{SITE} 1", writes=True),
-    "receiver registry add": Given("CS102", stdin=_token, writes=True),
+    "receiver sources set-site-token": Given(MOODLE, stdin=_moodle_token, writes=True),
+    "receiver registry add": Given(f"CS102 --source {SITE}", stdin=_token, writes=True),
     "receiver registry list": Given(),
     "receiver registry show": Given(COURSE),
-    "receiver registry remove": Given(COURSE, writes=True),
-    "receiver registry set-token": Given(COURSE, stdin=_token, writes=True),
+    "receiver registry remove": Given(f"{COURSE} --source {SITE}", writes=True),
+    "receiver registry set-token": Given(f"{COURSE} --source {SITE}", stdin=_token, writes=True),
     "receiver sync-grades": Given(writes=True),
     "receiver doctor": Given(),
 }

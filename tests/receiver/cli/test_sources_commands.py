@@ -90,3 +90,45 @@ def test_a_list_shows_numbers_and_no_secrets(
     assert (source["source"], source["url"], source["kind"]) == ("one", URL, "api")
     assert [each["secret_id"] for each in source["secrets"]] == [1]
     assert secret.reveal() not in table.output + listed.output
+
+
+SITE_TOKEN = "0123456789abcdef" * 2
+
+
+def test_a_moodle_is_added_with_its_site_token(receiver: Callable[..., Result]) -> None:
+    """The list shows of what kind a source is and that a token is held, and never the token."""
+    receiver("sources", "add", "m", "--url", URL, "--kind", "moodle")
+    before = receiver("sources", "list", "--json")
+
+    entered = receiver("sources", "set-site-token", "m", stdin=f"{SITE_TOKEN}\n")
+
+    table, listed = receiver("sources", "list"), receiver("sources", "list", "--json")
+    assert (entered.exit_code, entered.stderr) == (0, "")
+    assert "the site-wide token of m is held" in entered.stdout
+    assert json.loads(before.stdout)[0]["site_token_held"] is False
+    (source,) = json.loads(listed.stdout)
+    assert (source["kind"], source["site_token_held"]) == ("moodle", True)
+    assert "moodle" in table.stdout
+    assert "held" in table.stdout
+    assert SITE_TOKEN not in entered.output + table.output + listed.output
+
+
+@pytest.mark.parametrize(
+    ("kind", "stdin", "message"),
+    [
+        pytest.param("moodle", "", "a Moodle token is 32", id="nothing"),
+        pytest.param("moodle", "planted!", "a Moodle token is 32", id="no token"),
+        pytest.param("api", SITE_TOKEN, "is no Moodle", id="another kind of source"),
+    ],
+)
+def test_a_site_token_that_cannot_be_held_is_refused(
+    receiver: Callable[..., Result], kind: str, stdin: str, message: str
+) -> None:
+    """It is told at once, in words that do not hold it."""
+    receiver("sources", "add", "one", "--url", URL, "--kind", kind)
+
+    result = receiver("sources", "set-site-token", "one", stdin=stdin)
+
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "planted" not in result.output
