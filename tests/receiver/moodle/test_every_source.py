@@ -49,7 +49,7 @@ def api(far_side: Any, exchange: Exchange, make_score: Callable[..., dict[str, A
     client = Client(exchange)
     score = make_score("S1001", "72.5", scoreMaximum="100")
     return Kind(
-        lambda etag: client.ask(Question(far_side.url, "2", API_TOKEN, etag)),
+        lambda etag: client.ask_one(Question(far_side.url, "2", API_TOKEN, etag)),
         lambda: far_side.grades("2", API_TOKEN, score),
         lambda: far_side.refuse("2", ProblemType.TOKEN_UNKNOWN),
         lambda: far_side.gone("2"),
