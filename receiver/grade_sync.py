@@ -18,6 +18,7 @@ from receiver import answers, gradebook, registry, runs, verdicts
 from receiver.eassessment import Client, url_of
 from receiver.errors import LeaseLostError
 from receiver.gradebook import Written
+from receiver.history import Teller, TellerKind
 from receiver.memory import Status
 from receiver.models import Entry
 from receiver.outcomes import Grades
@@ -216,6 +217,7 @@ class _Run:
             registry.learn(
                 session,
                 [Lesson(one.entry.id, facts, one.etag, one.well) for one, facts in told],
+                teller=Teller(TellerKind.SYNC, f"run {self._run_id}"),
                 now=now,
             )
             written = gradebook.write(session, _scores(heard))

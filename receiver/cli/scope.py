@@ -9,9 +9,11 @@ import click
 from sqlalchemy.orm import Session
 
 from foundation import database as db
+from foundation import terminal
 from receiver import services
 from receiver.eassessment import Client
 from receiver.exchange import Exchange
+from receiver.history import Teller, TellerKind
 from receiver.models import SCHEMA
 from receiver.services import Services
 
@@ -56,3 +58,8 @@ def client_of(here: Services) -> Client:
             bundle=here.settings.ca_bundle,
         )
     )
+
+
+def teller() -> Teller:
+    """Return the administrator who gives the command, for the history."""
+    return Teller(TellerKind.ADMINISTRATOR, terminal.who())
