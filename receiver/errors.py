@@ -97,6 +97,12 @@ class RunInProgressError(ReceiverError):
     next_step = "Let it end; if it was killed, its lease ends by itself at the time that is named."
 
 
+class RunUnknownError(ReceiverError):
+    """There is no run of this number."""
+
+    next_step = "`receiver runs list` has the numbers; `receiver sync-grades` makes the first one."
+
+
 class LeaseLostError(ReceiverError):
     """This grade sync was slower than its lease, and another one has taken over."""
 

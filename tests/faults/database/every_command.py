@@ -68,6 +68,8 @@ EVERY = {
     "receiver registry remove": Given(COURSE, writes=True),
     "receiver registry set-token": Given(COURSE, stdin=_token, writes=True),
     "receiver sync-grades": Given(writes=True),
+    "receiver runs list": Given(),
+    "receiver runs show": Given("1"),
     "receiver doctor": Given(),
 }
 WRITING = [words for words, given in EVERY.items() if given.writes]
