@@ -1,6 +1,6 @@
 """Commands about the registry: link a course, see where each stands, enter a new token."""
 
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -9,7 +9,7 @@ from foundation import terminal
 from foundation.arguments import COURSE_ID
 from foundation.terminal import Commands, json_option
 from receiver import answers, history, registry, sources
-from receiver.cli import scope
+from receiver.cli import registry_files, scope
 from receiver.cli.scope import source_option
 from receiver.memory import Standing, Status
 from receiver.models import API, MOODLE, Entry, Heard
@@ -132,15 +132,30 @@ def remove(course_id: str, source: str | None) -> None:
 
 
 @registry_group.command("set-token")
-@click.argument("course_id", type=COURSE_ID)
+@click.argument("course_id", type=COURSE_ID, required=False)
 @source_option
-def set_token(course_id: str, source: str | None) -> None:
+@click.option(
+    "--from-file",
+    "file",
+    type=click.File("rb"),
+    help="Enter the tokens of many courses: a CSV of course_id,token and, if needed, source.",
+)
+def set_token(course_id: str | None, source: str | None, file: BinaryIO | None) -> None:
     """Enter the present token of COURSE_ID, from a prompt or standard input.
 
     If it is not the token that eAssessment last named, eAssessment is asked whether it is good:
     the webhook that named it may have been lost. Exit 1 if the course still cannot be synced.
     """
+    if (course_id is None) == (file is None) or (file and source):
+        raise click.UsageError("give COURSE_ID, or `--from-file` alone")
     here = scope.ready()
+    if file is not None:
+        registry_files.enter_tokens(here, file)
+    elif course_id is not None:
+        _set_one(here, course_id, source)
+
+
+def _set_one(here: Services, course_id: str, source: str | None) -> None:
     token = _read_token(here, source)
     with here.database.writing() as session:
         entry = registry.get(session, sources.choose(session, source), course_id)
@@ -204,6 +219,8 @@ def _facts(entry: Entry, standing: Standing) -> dict[str, Any]:
         "held_token_id": entry.held_token_id,
         "enrolled_at": entry.enrolled_at,
         "synced_at": entry.synced_at,
+        "gradebook_course": entry.gradebook_course,
+        "gradebook_activity": entry.gradebook_activity,
     }
 
 
@@ -228,3 +245,7 @@ def _memory(entry: Entry) -> dict[str, Any]:
         "refused_reason": entry.refused_reason,
         "refused_at": entry.refused_at,
     }
+
+
+for command in (registry_files.export, registry_files.import_, registry_files.set_activity):
+    registry_group.add_command(command)

@@ -28,6 +28,10 @@ def _token() -> str:
     return CourseToken.generate().reveal()
 
 
+def _file() -> str:
+    return f"course_id,token\nCS103,{_token()}\n"
+
+
 def _secret() -> str:
     return Secret.generate().reveal()
 
@@ -68,6 +72,9 @@ EVERY = {
     "receiver registry remove": Given(COURSE, writes=True),
     "receiver registry set-token": Given(COURSE, stdin=_token, writes=True),
     "receiver sync-grades": Given(writes=True),
+    "receiver registry export": Given(),
+    "receiver registry import": Given("-", stdin=_file, writes=True),
+    "receiver registry set-activity": Given(f"{COURSE} --course 4 --activity 12", writes=True),
     "receiver runs list": Given(),
     "receiver runs show": Given("1"),
     "receiver doctor": Given(),
