@@ -71,22 +71,23 @@ def _registry(entries: list[Entry]) -> Finding:
 
 
 def _last_run(session: Session, now: datetime) -> Finding:
-    run = runs.latest(session)
+    run = runs.latest_whole(session)
     if run is None:
         step = "Run `receiver sync-grades`, and schedule it."
-        return Finding("last run", False, "grades were never synced", step)
+        return Finding("last run", False, "grades of every course were never synced", step)
     minutes = int((now - run.started_at).total_seconds() // 60)
     found = f"run {run.id} began {minutes} min ago"
     if now - run.started_at > LATE:
         return Finding("last run", False, found, "Schedule `receiver sync-grades`.")
     if run.ended_at is None:
-        step = "If it is not at work any more it was killed; the next run goes on by itself."
-        return Finding("last run", True, f"{found} and has not ended", step)
+        ending = runs.endings(session, [run], now=now)[run.id]
+        step = "If it was killed, the next run goes on by itself; see that one is scheduled."
+        return Finding("last run", True, f"{found} and has not ended: {ending}", step)
     found += (
         f": {run.synced} synced, {run.unchanged} unchanged, "
         f"{run.skipped} skipped, {run.failed} failed"
     )
     if run.exit_code:
-        step = "Run `receiver sync-grades` and read its table: each line says what to do."
+        step = f"`receiver runs show {run.id}` says of each course why, and what to do."
         return Finding("last run", False, found, step)
     return Finding("last run", True, found)

@@ -112,7 +112,19 @@ class RunInProgressError(ReceiverError):
     next_step = "Let it end; if it was killed, its lease ends by itself at the time that is named."
 
 
+class RunUnknownError(ReceiverError):
+    """There is no run of this number."""
+
+    next_step = "`receiver runs list` has the numbers; `receiver sync-grades` makes the first one."
+
+
 class LeaseLostError(ReceiverError):
     """This grade sync was slower than its lease, and another one has taken over."""
 
     next_step = "Let the other one end; set RECEIVER_SYNC_LEASE higher if this happens again."
+
+
+class RegistryFileError(ReceiverError):
+    """A file of courses and tokens cannot be taken in; nothing of it was."""
+
+    next_step = "Mend the lines that are named, then give the whole file again."

@@ -15,6 +15,7 @@ from receiver import answers, asking, gradebook, plans, registry, runs, verdicts
 from receiver.asking import Asking, Hands, Pace, Step
 from receiver.errors import LeaseLostError
 from receiver.gradebook import Written
+from receiver.history import Teller, TellerKind
 from receiver.models import Entry, Source
 from receiver.outcomes import Grades, GradeSource, Question
 from receiver.plans import Options, Plan
@@ -224,6 +225,7 @@ class _Run:
             registry.learn(
                 session,
                 [Lesson(one.entry.id, facts, one.etag, one.well) for one, facts in told],
+                teller=Teller(TellerKind.SYNC, f"run {self._run_id}"),
                 now=now,
             )
             written = gradebook.write(session, _scores(heard))

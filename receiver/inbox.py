@@ -12,6 +12,7 @@ from contract.events import CourseDeleted, Event, TokenRegenerated, UnknownEvent
 from foundation import database as db
 from receiver import registry
 from receiver.errors import SourceMismatchError, WebhookIdReusedError
+from receiver.history import Teller, TellerKind
 from receiver.memory import Deleted, Fact, TokenNamed
 from receiver.models import Taken
 from receiver.sources import Door
@@ -42,13 +43,17 @@ def accept(
     """
     _check_source(door, event)
     taken = _columns(door, webhook_id, event, raw, now)
-    if not _insert(session, taken):
-        return _known(session, taken)
+    new = _insert(session, taken)
+    if not new:
+        _check_same_body(session, taken)
     if isinstance(event, UnknownEvent):
-        return Outcome.IGNORED
-    applied = registry.apply(
-        session, door.source_id, event.data.course_id, _fact_of(event), now=now
-    )
+        return Outcome.IGNORED if new else Outcome.DUPLICATE
+    course_id, fact = event.data.course_id, _fact_of(event)
+    teller = Teller(TellerKind.WEBHOOK, webhook_id)
+    if not new:
+        registry.note_repeated(session, door.source_id, course_id, fact, teller=teller, now=now)
+        return Outcome.DUPLICATE
+    applied = registry.apply(session, door.source_id, course_id, fact, teller=teller, now=now)
     if applied is registry.Outcome.STALE:
         session.get_one(Taken, (door.source_id, webhook_id)).outcome = Outcome.STALE
     return Outcome(applied.value)
@@ -86,7 +91,7 @@ def _insert(session: Session, taken: dict[str, Any]) -> bool:
     return written is not None
 
 
-def _known(session: Session, taken: dict[str, Any]) -> Outcome:
+def _check_same_body(session: Session, taken: dict[str, Any]) -> None:
     first = session.scalars(
         select(Taken.body_sha256).where(
             Taken.source_id == taken["source_id"], Taken.webhook_id == taken["webhook_id"]
@@ -96,7 +101,6 @@ def _known(session: Session, taken: dict[str, Any]) -> Outcome:
         raise WebhookIdReusedError(
             f"the webhook id {taken['webhook_id']} was taken with another body"
         )
-    return Outcome.DUPLICATE
 
 
 def _fact_of(event: Event) -> Fact:

@@ -4,6 +4,7 @@ import shlex
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,23 @@ def fold(memory: Memory, fact: Fact) -> Memory:
             return replace(memory, refused=max(memory.refused or fact, fact, key=_refused_weight))
         case Proven():
             return replace(memory, proven=max(memory.proven or fact, fact, key=_proven_weight))
+
+
+def columns_of(memory: Memory) -> dict[str, Any]:
+    """Return what is remembered of the facts, by the names under which an entry keeps it."""
+    deleted, named, refused, proven = memory.deleted, memory.named, memory.refused, memory.proven
+    return {
+        "deleted_version": deleted and deleted.course_version,
+        "deleted_at": deleted and deleted.at,
+        "announced_version": named and named.course_version,
+        "announced_token_id": named and named.token_id,
+        "announced_at": named and named.at,
+        "refused_token_id": refused and refused.token_id,
+        "refused_reason": refused and refused.reason,
+        "refused_at": refused and refused.at,
+        "proven_token_id": proven and proven.token_id,
+        "proven_at": proven and proven.at,
+    }
 
 
 def _deleted_weight(fact: Deleted) -> tuple[int, datetime]:

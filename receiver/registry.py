@@ -4,16 +4,17 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from functools import reduce
 from typing import Any
 
 from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from contract.tokens import CourseToken, MalformedTokenError
+from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
 from foundation import database as db
 from foundation.vault import Vault
+from receiver import history
 from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedError
+from receiver.history import Line, Novelty, Teller, What
 from receiver.memory import (
     Deleted,
     Fact,
@@ -22,10 +23,13 @@ from receiver.memory import (
     Refused,
     Standing,
     TokenNamed,
+    columns_of,
     fold,
     standing_of,
 )
-from receiver.models import Entry, Source
+from receiver.models import API, MOODLE, Entry, Source
+
+Token = CourseToken | MoodleToken
 
 
 class Outcome(StrEnum):
@@ -46,7 +50,13 @@ class Lesson:
 
 
 def apply(
-    session: Session, source_id: int, course_id: str, fact: Fact, *, now: datetime
+    session: Session,
+    source_id: int,
+    course_id: str,
+    fact: Fact,
+    *,
+    teller: Teller,
+    now: datetime,
 ) -> Outcome:
     """Take a fact into a course's entry; a course not in the registry is remembered all the same.
 
@@ -56,23 +66,52 @@ def apply(
     before = memory_of(entry)
     after = fold(before, fact)
     if after == before:
+        line = history.of_no_news(entry.id, fact, before, teller, Novelty.STALE)
+        history.write(session, [line], teller=teller, now=now)
         return Outcome.STALE
-    for column, value in _columns(after).items():
+    for column, value in columns_of(after).items():
         setattr(entry, column, value)
+    line = history.of_fact(entry.id, fact, after, teller)
+    history.write(session, [line], teller=teller, now=now)
     return Outcome.APPLIED
 
 
-def learn(session: Session, lessons: Sequence[Lesson], *, now: datetime) -> None:
-    """Take what the sync learnt into many entries, by the law of `apply`, in three statements."""
+def note_repeated(
+    session: Session,
+    source_id: int,
+    course_id: str,
+    fact: Fact,
+    *,
+    teller: Teller,
+    now: datetime,
+) -> None:
+    """Write down that a fact which was taken in before was told again."""
+    entry = _find(session, source_id, course_id)
+    if entry is not None:
+        line = history.of_no_news(entry.id, fact, memory_of(entry), teller, Novelty.REPEATED)
+        history.write(session, [line], teller=teller, now=now)
+
+
+def learn(session: Session, lessons: Sequence[Lesson], *, teller: Teller, now: datetime) -> None:
+    """Take what the sync learnt into many entries, by the law of `apply`, in four statements."""
     by_id = {lesson.entry_id: lesson for lesson in lessons}
     if not by_id:
         return
     rows = session.scalars(
         select(Entry).where(Entry.id.in_(by_id)).order_by(Entry.id).with_for_update()
     )
-    changed = [row for entry in rows if (row := _learnt(entry, by_id[entry.id]))]
+    changed: list[dict[str, Any]] = []
+    heard: list[Line] = []
+    for entry in rows:
+        lesson = by_id[entry.id]
+        memory, lines = history.of_facts(entry.id, lesson.facts, memory_of(entry), teller)
+        heard += lines
+        if lines or (lesson.etag or entry.etag) != entry.etag:
+            etag = lesson.etag or entry.etag
+            changed.append({"id": entry.id, **columns_of(memory), "etag": etag})
     if changed:
         session.execute(update(Entry), changed)
+    history.write(session, heard, teller=teller, now=now)
     synced = [lesson.entry_id for lesson in lessons if lesson.synced]
     if synced:
         session.execute(update(Entry).where(Entry.id.in_(synced)).values(synced_at=now))
@@ -82,9 +121,10 @@ def enrol(
     session: Session,
     source: Source,
     course_id: str,
-    token: CourseToken,
+    token: Token,
     *,
     vault: Vault,
+    teller: Teller,
     now: datetime,
 ) -> Entry:
     """Put a course into grade sync with its token; what was heard of it before still counts."""
@@ -92,30 +132,41 @@ def enrol(
     if entry.enrolled_at is not None:
         raise EntryExistsError(f"the course {course_id!r} of {source.name} is in the registry")
     entry.enrolled_at = now
-    set_token(session, entry, token, vault=vault)
+    _hold(entry, token, vault)
+    _tell(session, entry, What.ENROLLED, f"held is {token.token_id}", teller=teller, now=now)
     return entry
 
 
-def set_token(session: Session, entry: Entry, token: CourseToken, *, vault: Vault) -> None:
+def set_token(
+    session: Session,
+    entry: Entry,
+    token: Token,
+    *,
+    vault: Vault,
+    teller: Teller,
+    now: datetime,
+) -> None:
     """Hold another token for an entry; its status follows from what is known of that token."""
-    entry.sealed_token = vault.seal(token.reveal())
-    entry.held_token_id = token.token_id
-    session.flush()
+    _hold(entry, token, vault)
+    _tell(session, entry, What.TOKEN_ENTERED, f"held is {token.token_id}", teller=teller, now=now)
 
 
-def withdraw(session: Session, source: Source, course_id: str) -> None:
+def withdraw(
+    session: Session, source: Source, course_id: str, *, teller: Teller, now: datetime
+) -> None:
     """Take a course out of grade sync with its token; what was heard of it stays remembered.
 
     Its grades stay in the gradebook. Raises EntryUnknownError.
     """
     entry = get(session, source, course_id)
     entry.enrolled_at = entry.sealed_token = entry.held_token_id = entry.etag = None
+    _tell(session, entry, What.WITHDRAWN, None, teller=teller, now=now)
 
 
-def parse_token(text: str) -> CourseToken:
-    """Return the course token that was entered, or raise TokenMalformedError."""
+def parse_token(text: str, kind: str = API) -> Token:
+    """Return the token that was entered for a source of this kind, or raise TokenMalformedError."""
     try:
-        return CourseToken.parse(text)
+        return MoodleToken.parse(text) if kind == MOODLE else CourseToken.parse(text)
     except MalformedTokenError as error:
         raise TokenMalformedError(str(error)) from None
 
@@ -125,6 +176,17 @@ def get(session: Session, source: Source, course_id: str) -> Entry:
     entry = session.scalar(
         _enrolled().where(Entry.source_id == source.id, Entry.course_id == course_id)
     )
+    if entry is None:
+        raise EntryUnknownError(f"the course {course_id!r} of {source.name} is not in the registry")
+    return entry
+
+
+def get_heard_of(session: Session, source: Source, course_id: str) -> Entry:
+    """Return the entry of a course that is in grade sync or was spoken of.
+
+    Raises EntryUnknownError for one of which nothing was ever heard.
+    """
+    entry = _find(session, source.id, course_id)
     if entry is None:
         raise EntryUnknownError(f"the course {course_id!r} of {source.name} is not in the registry")
     return entry
@@ -191,6 +253,33 @@ def _enrolled() -> Select[tuple[Entry]]:
     )
 
 
+def _find(session: Session, source_id: int, course_id: str) -> Entry | None:
+    return session.scalar(
+        select(Entry)
+        .options(joinedload(Entry.source, innerjoin=True))
+        .where(Entry.source_id == source_id, Entry.course_id == course_id)
+    )
+
+
+def _hold(entry: Entry, token: Token, vault: Vault) -> None:
+    entry.sealed_token = vault.seal(token.reveal())
+    entry.held_token_id = token.token_id
+
+
+def _tell(
+    session: Session,
+    entry: Entry,
+    what: What,
+    detail: str | None,
+    *,
+    teller: Teller,
+    now: datetime,
+) -> None:
+    session.flush()
+    line = Line(entry.id, what, detail, memory_of(entry))
+    history.write(session, [line], teller=teller, now=now)
+
+
 def _check_all_found(course_ids: Iterable[str], entries: Iterable[Entry]) -> None:
     missing = sorted(set(course_ids) - {entry.course_id for entry in entries})
     if missing:
@@ -209,28 +298,3 @@ def _lock_or_make(session: Session, source_id: int, course_id: str, *, now: date
         .where(Entry.source_id == source_id, Entry.course_id == course_id)
         .with_for_update()
     ).one()
-
-
-def _columns(memory: Memory) -> dict[str, Any]:
-    deleted, named, refused, proven = memory.deleted, memory.named, memory.refused, memory.proven
-    return {
-        "deleted_version": deleted and deleted.course_version,
-        "deleted_at": deleted and deleted.at,
-        "announced_version": named and named.course_version,
-        "announced_token_id": named and named.token_id,
-        "announced_at": named and named.at,
-        "refused_token_id": refused and refused.token_id,
-        "refused_reason": refused and refused.reason,
-        "refused_at": refused and refused.at,
-        "proven_token_id": proven and proven.token_id,
-        "proven_at": proven and proven.at,
-    }
-
-
-def _learnt(entry: Entry, lesson: Lesson) -> dict[str, Any] | None:
-    before = memory_of(entry)
-    after = reduce(fold, lesson.facts, before)
-    etag = lesson.etag or entry.etag
-    if after == before and etag == entry.etag:
-        return None
-    return {"id": entry.id, **_columns(after), "etag": etag}

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from foundation import database as db
 from foundation.terminal import cell
-from receiver.errors import LeaseLostError, RunInProgressError
+from receiver.errors import LeaseLostError, RunInProgressError, RunUnknownError
 from receiver.gradebook import Written
 from receiver.models import Run, RunCourse, SyncLease
 
@@ -26,6 +26,16 @@ class CourseOutcome(StrEnum):
     UNCHANGED = "unchanged"
     SKIPPED = "skipped"
     FAILED = "failed"
+
+
+class Ending(StrEnum):
+    """How a run ended, or that it has not."""
+
+    WELL = "well"
+    WITH_FAILURES = "with failures"
+    STOPPED = "before its time"
+    KILLED = "killed"
+    AT_WORK = "at work"
 
 
 @dataclass(frozen=True)
@@ -142,6 +152,50 @@ def end(session: Session, report: Report, *, now: datetime) -> None:
     )
 
 
-def latest(session: Session) -> Run | None:
-    """Return the run that began last."""
-    return session.scalar(select(Run).order_by(Run.id.desc()).limit(1))
+def latest_whole(session: Session) -> Run | None:
+    """Return the run that began last of those that were for every course."""
+    return session.scalar(
+        select(Run).where(Run.partial.is_(False)).order_by(Run.id.desc()).limit(1)
+    )
+
+
+def listing(session: Session, limit: int) -> list[Run]:
+    """Return the runs that began last, the newest first."""
+    return list(session.scalars(select(Run).order_by(Run.id.desc()).limit(limit)))
+
+
+def get(session: Session, run_id: int | None = None) -> Run:
+    """Return a run by its number, or the one that began last; or raise RunUnknownError."""
+    query = select(Run).order_by(Run.id.desc()).limit(1)
+    run = session.scalar(query if run_id is None else query.where(Run.id == run_id))
+    if run is None:
+        named = "there was no run yet" if run_id is None else f"there is no run {run_id}"
+        raise RunUnknownError(named)
+    return run
+
+
+def courses_of(
+    session: Session, run_id: int, outcome: CourseOutcome | None = None
+) -> list[RunCourse]:
+    """Return what became of each course in a run, in the order in which it was told."""
+    query = select(RunCourse).where(RunCourse.run_id == run_id).order_by(RunCourse.id)
+    if outcome is not None:
+        query = query.where(RunCourse.outcome == outcome.value)
+    return list(session.scalars(query))
+
+
+def endings(session: Session, every: Sequence[Run], *, now: datetime) -> dict[int, Ending]:
+    """Return by number how each run ended; at work is only who holds the lease still."""
+    lease = session.get(SyncLease, _LEASE)
+    until = lease.leased_until if lease else None
+    last = session.scalar(select(func.max(Run.id)))
+    held = until is not None and until > now
+    return {run.id: _ending(run, at_work=held and run.id == last) for run in every}
+
+
+def _ending(run: Run, *, at_work: bool) -> Ending:
+    if run.ended_at is None:
+        return Ending.AT_WORK if at_work else Ending.KILLED
+    if run.stopped is not None:
+        return Ending.STOPPED
+    return Ending.WITH_FAILURES if run.exit_code else Ending.WELL

@@ -1,6 +1,6 @@
 """Commands about the registry: link a course, see where each stands, enter a new token."""
 
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -8,15 +8,16 @@ from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID
 from foundation.terminal import Commands, json_option
-from receiver import answers, registry, sources
-from receiver.cli import scope
+from receiver import answers, history, registry, sources
+from receiver.cli import registry_files, scope
 from receiver.cli.scope import source_option
 from receiver.memory import Standing, Status
-from receiver.models import Entry
+from receiver.models import API, MOODLE, Entry, Heard
 from receiver.outcomes import Misconfigured, Transient
+from receiver.registry import Token
 from receiver.services import Services
 
-_PROMPT = "Course token (eas_…)"
+_PROMPTS = {API: "Course token (eas_…)", MOODLE: "Token of the Moodle"}
 
 
 @click.group("registry", cls=Commands)
@@ -30,11 +31,17 @@ def registry_group() -> None:
 def add(course_id: str, source: str | None) -> None:
     """Put COURSE_ID into the grade sync; its token is read from a prompt or standard input."""
     here = scope.ready()
-    token = registry.parse_token(terminal.read_secret(_PROMPT))
+    token = _read_token(here, source)
     with here.database.writing() as session:
         chosen = sources.choose(session, source)
         entry = registry.enrol(
-            session, chosen, course_id, token, vault=here.vault, now=db.now(session)
+            session,
+            chosen,
+            course_id,
+            token,
+            vault=here.vault,
+            teller=scope.teller(),
+            now=db.now(session),
         )
         standing, name = registry.standing(entry), chosen.name
     shown = terminal.printable(course_id)
@@ -80,16 +87,35 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
 @registry_group.command()
 @click.argument("course_id", type=COURSE_ID)
 @source_option
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=history.LONGEST,
+    show_default=True,
+    help="At most so many lines of what was heard.",
+)
 @json_option
-def show(course_id: str, source: str | None, as_json: bool) -> None:
-    """Show what is known of COURSE_ID and what follows from it."""
+def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
+    """Show what is known of COURSE_ID, what follows from it, and what was heard, from whom.
+
+    A course that is not linked is shown too if a webhook has spoken of it.
+    """
     with scope.reading() as session:
-        entry = registry.get(session, sources.choose(session, source), course_id)
+        entry = registry.get_heard_of(session, sources.choose(session, source), course_id)
+        heard = history.of_entry(session, entry.id, limit)
     facts = {**_facts(entry, registry.standing(entry)), **_memory(entry)}
     if as_json:
-        terminal.print_json(facts)
-    else:
-        terminal.print_facts((name.replace("_", " "), value) for name, value in facts.items())
+        terminal.print_json({**facts, "heard": [_heard(line) for line in heard]})
+        return
+    if entry.enrolled_at is None:
+        click.echo("not in the registry; what was heard of it counts as soon as it is linked")
+    terminal.print_facts((name.replace("_", " "), value) for name, value in facts.items())
+    click.echo("\nwhat was heard, the newest first:")
+    terminal.print_table(
+        ("when", "from", "who", "what", "detail", "what followed"),
+        [tuple(_heard(line).values()) for line in heard],
+        empty="nothing is written down",
+    )
 
 
 @registry_group.command()
@@ -100,25 +126,47 @@ def remove(course_id: str, source: str | None) -> None:
     here = scope.ready()
     with here.database.writing() as session:
         chosen = sources.choose(session, source)
-        registry.withdraw(session, chosen, course_id)
+        registry.withdraw(session, chosen, course_id, teller=scope.teller(), now=db.now(session))
         name = chosen.name
     click.echo(f"{terminal.printable(course_id)} of {name} is out of the grade sync")
 
 
 @registry_group.command("set-token")
-@click.argument("course_id", type=COURSE_ID)
+@click.argument("course_id", type=COURSE_ID, required=False)
 @source_option
-def set_token(course_id: str, source: str | None) -> None:
+@click.option(
+    "--from-file",
+    "file",
+    type=click.File("rb"),
+    help="Enter the tokens of many courses: a CSV of course_id,token and, if needed, source.",
+)
+def set_token(course_id: str | None, source: str | None, file: BinaryIO | None) -> None:
     """Enter the present token of COURSE_ID, from a prompt or standard input.
 
     If it is not the token that eAssessment last named, eAssessment is asked whether it is good:
     the webhook that named it may have been lost. Exit 1 if the course still cannot be synced.
     """
+    if (course_id is None) == (file is None) or (file and source):
+        raise click.UsageError("give COURSE_ID, or `--from-file` alone")
     here = scope.ready()
-    token = registry.parse_token(terminal.read_secret(_PROMPT))
+    if file is not None:
+        registry_files.enter_tokens(here, file)
+    elif course_id is not None:
+        _set_one(here, course_id, source)
+
+
+def _set_one(here: Services, course_id: str, source: str | None) -> None:
+    token = _read_token(here, source)
     with here.database.writing() as session:
         entry = registry.get(session, sources.choose(session, source), course_id)
-        registry.set_token(session, entry, token, vault=here.vault)
+        registry.set_token(
+            session,
+            entry,
+            token,
+            vault=here.vault,
+            teller=scope.teller(),
+            now=db.now(session),
+        )
         session.expunge_all()
     click.echo(f"the token {token.token_id} is held for {terminal.printable(course_id)} now")
     standing = registry.standing(entry)
@@ -127,11 +175,19 @@ def set_token(course_id: str, source: str | None) -> None:
     _exit_unless_active(course_id, standing)
 
 
+def _read_token(here: Services, source: str | None) -> Token:
+    with here.database.reading() as session:
+        kind = sources.choose(session, source).kind
+    return registry.parse_token(terminal.read_secret(_PROMPTS[kind]), kind)
+
+
 def _prove(here: Services, entry: Entry) -> Standing:
     click.echo("it is not the one that eAssessment last named, so eAssessment is asked …")
     with scope.askers(here) as kinds:
         source = kinds[entry.source.kind](entry.source)
-        outcome = answers.prove_token(here.database, source, entry, vault=here.vault)
+        outcome = answers.prove_token(
+            here.database, source, entry, vault=here.vault, teller=scope.teller()
+        )
     if isinstance(outcome, Transient | Misconfigured):
         terminal.complain(
             f"it cannot be told whether the token is good: {outcome.detail}",
@@ -164,6 +220,19 @@ def _facts(entry: Entry, standing: Standing) -> dict[str, Any]:
         "held_token_id": entry.held_token_id,
         "enrolled_at": entry.enrolled_at,
         "synced_at": entry.synced_at,
+        "gradebook_course": entry.gradebook_course,
+        "gradebook_activity": entry.gradebook_activity,
+    }
+
+
+def _heard(line: Heard) -> dict[str, Any]:
+    return {
+        "at": line.at,
+        "teller": line.teller,
+        "who": line.who,
+        "what": line.what,
+        "detail": line.detail,
+        "status": line.status,
     }
 
 
@@ -177,3 +246,7 @@ def _memory(entry: Entry) -> dict[str, Any]:
         "refused_reason": entry.refused_reason,
         "refused_at": entry.refused_at,
     }
+
+
+for command in (registry_files.export, registry_files.import_, registry_files.set_activity):
+    registry_group.add_command(command)

@@ -10,10 +10,12 @@ from sqlalchemy.orm import Session
 
 from contract.tokens import MoodleToken
 from foundation import database as db
+from foundation import terminal
 from receiver import services
 from receiver.eassessment import Client
 from receiver.exchange import Exchange
 from receiver.grade_sync import Kinds
+from receiver.history import Teller, TellerKind
 from receiver.models import API, MOODLE, SCHEMA, Source
 from receiver.moodle.source import MoodleGradeSource
 from receiver.services import Services
@@ -74,3 +76,8 @@ def _exchange(here: Services) -> Exchange:
         bundle=here.settings.ca_bundle,
         connections=here.settings.sync_concurrency,
     )
+
+
+def teller() -> Teller:
+    """Return the administrator who gives the command, for the history."""
+    return Teller(TellerKind.ADMINISTRATOR, terminal.who())

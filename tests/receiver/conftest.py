@@ -136,9 +136,24 @@ def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
         held = token or CourseToken.generate()
         with database.writing() as session:
             given = session.get_one(Source, source.id)
-            registry.enrol(session, given, course_id, held, vault=vault, now=NINE)
+            registry.enrol(
+                session,
+                given,
+                course_id,
+                held,
+                vault=vault,
+                teller=registry.Teller("administrator", "ada@elms"),
+                now=NINE,
+            )
             for fact in facts:
-                registry.apply(session, source.id, course_id, fact, now=NINE)
+                registry.apply(
+                    session,
+                    source.id,
+                    course_id,
+                    fact,
+                    teller=registry.Teller("webhook", "msg_1"),
+                    now=NINE,
+                )
         with database.reading() as session:
             return registry.listing(session, source_id=source.id, course_ids=[course_id])[0]
 

@@ -215,7 +215,14 @@ def test_a_late_event_about_an_older_token_changes_nothing(
     sync()
 
     with database.writing() as session:
-        outcome = registry.apply(session, source.id, "CS101", TokenNamed(2, "older", now), now=now)
+        outcome = registry.apply(
+            session,
+            source.id,
+            "CS101",
+            TokenNamed(2, "older", now),
+            teller=registry.Teller("webhook", "msg_1"),
+            now=now,
+        )
 
     assert outcome is registry.Outcome.STALE
     assert told(sync()) == {"CS101": ("unchanged", None)}
@@ -236,7 +243,14 @@ def test_a_course_invalidated_while_the_run_is_under_way_is_skipped(
 
     def answer_while_the_webhook_comes(handler: Any) -> None:
         with database.writing() as session:
-            registry.apply(session, source.id, "CS102", Deleted(4, now), now=now)
+            registry.apply(
+                session,
+                source.id,
+                "CS102",
+                Deleted(4, now),
+                teller=registry.Teller("webhook", "msg_1"),
+                now=now,
+            )
         answer(handler)
 
     far_side.answers["CS101"] = answer_while_the_webhook_comes
@@ -269,7 +283,14 @@ def test_a_course_invalidated_in_the_midst_of_a_chunk_is_skipped(
 
     def answer_while_the_webhook_comes(handler: Any) -> None:
         with database.writing() as session:
-            registry.apply(session, source.id, "CS103", fact, now=NINE)
+            registry.apply(
+                session,
+                source.id,
+                "CS103",
+                fact,
+                teller=registry.Teller("webhook", "msg_1"),
+                now=NINE,
+            )
         answer(handler)
 
     far_side.answers["CS101"] = answer_while_the_webhook_comes
@@ -324,7 +345,14 @@ def test_a_course_invalidated_while_it_is_asked_for_is_an_answer(
 
     def answer_while_the_webhook_comes(handler: Any) -> None:
         with database.writing() as session:
-            registry.apply(session, source.id, "CS101", heard, now=NINE)
+            registry.apply(
+                session,
+                source.id,
+                "CS101",
+                heard,
+                teller=registry.Teller("webhook", "msg_1"),
+                now=NINE,
+            )
         answer(handler)
 
     far_side.answers["CS101"] = answer_while_the_webhook_comes
@@ -352,7 +380,14 @@ def test_grades_that_were_in_flight_do_not_undo_a_deletion(
 
     def answer_while_the_webhook_comes(handler: Any) -> None:
         with database.writing() as session:
-            registry.apply(session, source.id, "CS101", Deleted(4, NINE), now=NINE)
+            registry.apply(
+                session,
+                source.id,
+                "CS101",
+                Deleted(4, NINE),
+                teller=registry.Teller("webhook", "msg_1"),
+                now=NINE,
+            )
         answer(handler)
 
     far_side.answers["CS101"] = answer_while_the_webhook_comes

@@ -16,7 +16,7 @@ from foundation.vault import Vault
 from receiver import doctor, runs, sources
 from receiver.gradebook import Written
 from receiver.memory import TokenNamed
-from receiver.models import MOODLE, Entry, Source
+from receiver.models import MOODLE, Entry, Run, Source
 from receiver.runs import Report
 
 OTHER = Vault(SecretStr("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="))
@@ -153,6 +153,22 @@ def test_the_last_run_is_looked_at(
 
     assert (found.well, words in found.found) == (well, True)
     assert found.next_step
+
+
+def test_a_run_of_some_courses_does_not_hide_a_late_schedule(
+    examine: Callable[..., dict[str, Finding]],
+    have_run: Callable[..., None],
+    database: Database,
+) -> None:
+    """The doctor looks at the last run that was for every course, and names it."""
+    have_run(timedelta(days=2), 0)
+    with database.writing() as session:
+        part = runs.begin(session, "ada@elms", now=datetime.now(UTC))
+        session.get_one(Run, part).partial = True
+
+    found = examine()["last run"]
+
+    assert (found.well, found.found) == (False, "run 1 began 2880 min ago")
 
 
 def test_without_its_database_nothing_more_is_looked_at(tmp_path: Path, vault: Any) -> None:

@@ -32,7 +32,14 @@ def test_first_fact_of_an_unlinked_course_is_kept(
     source = make_source()
 
     with database.writing() as session:
-        outcome = registry.apply(session, source.id, "CS101", Deleted(4, now), now=now)
+        outcome = registry.apply(
+            session,
+            source.id,
+            "CS101",
+            Deleted(4, now),
+            teller=registry.Teller("webhook", "msg_1"),
+            now=now,
+        )
     with database.reading() as session:
         listed = registry.listing(session)
 
@@ -50,7 +57,14 @@ def test_later_enrolment_starts_from_the_truth(
     """A course that was deleted before it was linked is never asked for."""
     source = make_source()
     with database.writing() as session:
-        registry.apply(session, source.id, "CS101", Deleted(4, now), now=now)
+        registry.apply(
+            session,
+            source.id,
+            "CS101",
+            Deleted(4, now),
+            teller=registry.Teller("webhook", "msg_1"),
+            now=now,
+        )
 
     entry = make_entry(source)
 
@@ -76,10 +90,24 @@ def test_a_fact_that_changes_nothing_is_stale(
     """A fact is applied if something stored changes, else stale."""
     source = make_source()
     with database.writing() as session:
-        registry.apply(session, source.id, "CS101", TokenNamed(3, "b", now), now=now)
+        registry.apply(
+            session,
+            source.id,
+            "CS101",
+            TokenNamed(3, "b", now),
+            teller=registry.Teller("webhook", "msg_1"),
+            now=now,
+        )
 
     with database.writing() as session:
-        actual = registry.apply(session, source.id, "CS101", second(now), now=now)
+        actual = registry.apply(
+            session,
+            source.id,
+            "CS101",
+            second(now),
+            teller=registry.Teller("webhook", "msg_1"),
+            now=now,
+        )
 
     assert expected is actual
 
@@ -94,7 +122,14 @@ def test_the_largest_version_of_the_wire_is_kept(
     source = make_source()
 
     with database.writing() as session:
-        registry.apply(session, source.id, "CS101", Deleted(2**53 - 1, now), now=now)
+        registry.apply(
+            session,
+            source.id,
+            "CS101",
+            Deleted(2**53 - 1, now),
+            teller=registry.Teller("webhook", "msg_1"),
+            now=now,
+        )
 
     assert entry_of("CS101").deleted_version == 2**53 - 1
 
@@ -130,7 +165,14 @@ def test_what_is_stored_is_the_fold_of_what_was_told(
     for name, order in (("forwards", facts), ("backwards", [*reversed(facts), *facts])):
         for fact in order:
             with database.writing() as session:
-                registry.apply(session, source.id, name, fact, now=now)
+                registry.apply(
+                    session,
+                    source.id,
+                    name,
+                    fact,
+                    teller=registry.Teller("webhook", "msg_1"),
+                    now=now,
+                )
 
     with database.reading() as session:
         stored = {
@@ -152,7 +194,14 @@ def test_two_facts_at_once_are_both_taken(
     def tell(version: int) -> None:
         with database.writing() as session:
             fact = TokenNamed(version, f"t{version}", now)
-            registry.apply(session, source.id, "CS101", fact, now=now)
+            registry.apply(
+                session,
+                source.id,
+                "CS101",
+                fact,
+                teller=registry.Teller("webhook", "msg_1"),
+                now=now,
+            )
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(tell, range(1, 25)))
@@ -249,7 +298,7 @@ def test_a_mistyped_token_is_told_without_a_query() -> None:
     assert mistyped not in str(refused.value)
 
 
-def test_lessons_are_learnt_in_three_statements(
+def test_lessons_are_learnt_in_four_statements(
     database: Database,
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
@@ -265,9 +314,9 @@ def test_lessons_are_learnt_in_three_statements(
     before = database.statements
 
     with database.writing() as session:
-        registry.learn(session, lessons, now=now)
+        registry.learn(session, lessons, teller=registry.Teller("webhook", "msg_1"), now=now)
 
-    assert database.statements - before == 3
+    assert database.statements - before == 4
     with database.reading() as session:
         after = registry.listing(session)
     assert [entry.etag for entry in after] == [f'"{entry.id}"' for entry in entries]
@@ -285,7 +334,9 @@ def test_a_lesson_without_news_costs_no_row(
     before = database.statements
 
     with database.writing() as session:
-        registry.learn(session, [Lesson(entry.id)], now=now)
-        registry.learn(session, [], now=now)
+        registry.learn(
+            session, [Lesson(entry.id)], teller=registry.Teller("webhook", "msg_1"), now=now
+        )
+        registry.learn(session, [], teller=registry.Teller("webhook", "msg_1"), now=now)
 
     assert database.statements - before == 1

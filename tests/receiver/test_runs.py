@@ -9,10 +9,10 @@ import pytest
 
 from foundation.database import Database
 from receiver import runs
-from receiver.errors import LeaseLostError, RunInProgressError
+from receiver.errors import LeaseLostError, RunInProgressError, RunUnknownError
 from receiver.gradebook import Written
 from receiver.models import Run, RunCourse
-from receiver.runs import CourseOutcome, CourseReport, Report
+from receiver.runs import CourseOutcome, CourseReport, Ending, Report
 
 LASTING = timedelta(minutes=5)
 
@@ -123,12 +123,82 @@ def test_a_run_is_recorded_with_its_courses(
 def test_the_latest_run_is_the_one_that_began_last(database: Database, now: datetime) -> None:
     """A run that was killed is still the latest, and has no end."""
     with database.writing() as session:
-        assert runs.latest(session) is None
+        assert runs.latest_whole(session) is None
         runs.begin(session, "ada@elms", now=now)
         last = runs.begin(session, "bob@elms", now=now)
 
     with database.reading() as session:
-        run = runs.latest(session)
+        run = runs.latest_whole(session)
 
     assert run is not None
     assert (run.id, run.ended_at) == (last, None)
+
+
+def test_a_run_of_some_courses_is_not_the_latest_whole_one(
+    database: Database, now: datetime
+) -> None:
+    """What was asked for single courses says nothing of the schedule."""
+    with database.writing() as session:
+        whole = runs.begin(session, "ada@elms", now=now)
+        part = runs.begin(session, "ada@elms", now=now)
+        session.get_one(Run, part).partial = True
+
+    with database.reading() as session:
+        latest, last = runs.latest_whole(session), runs.get(session)
+
+    assert latest is not None
+    assert (latest.id, last.id) == (whole, part)
+
+
+@pytest.mark.parametrize(
+    ("lasting", "expected"),
+    [
+        pytest.param(timedelta(minutes=5), Ending.AT_WORK, id="its lease is held"),
+        pytest.param(timedelta(0), Ending.KILLED, id="its lease ended"),
+    ],
+)
+def test_a_run_without_end_is_at_work_while_its_lease_is_held(
+    database: Database, now: datetime, lasting: timedelta, expected: Ending
+) -> None:
+    """Only the last run can hold the lease; those before it were killed."""
+    with database.writing() as session:
+        runs.acquire(session, "ada@elms", lasting, now=now)
+        before = runs.begin(session, "ada@elms", now=now)
+        last = runs.begin(session, "ada@elms", now=now)
+
+    with database.reading() as session:
+        ends = runs.endings(session, runs.listing(session, 10), now=now)
+
+    assert ends == {before: Ending.KILLED, last: expected}
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "stopped", "expected"),
+    [
+        pytest.param(0, None, Ending.WELL, id="well"),
+        pytest.param(1, None, Ending.WITH_FAILURES, id="with failures"),
+        pytest.param(4, "the database is away", Ending.STOPPED, id="before its time"),
+    ],
+)
+def test_an_ended_run_tells_how(
+    database: Database, now: datetime, exit_code: int, stopped: str | None, expected: Ending
+) -> None:
+    """What a run came to is kept with its seconds and why it stopped."""
+    with database.writing() as session:
+        run_id = runs.begin(session, "ada@elms", now=now)
+        runs.end(session, Report(run_id, (), Written(), 0, 0, 0.5, exit_code, stopped), now=now)
+
+    with database.reading() as session:
+        run = runs.get(session, run_id)
+        ends = runs.endings(session, [run], now=now)
+
+    assert (run.seconds, run.stopped, ends[run_id]) == (0.5, stopped, expected)
+
+
+def test_an_unknown_run_is_refused(database: Database) -> None:
+    """A number that no run has is named, and so is that there was none at all."""
+    with database.reading() as session:
+        with pytest.raises(RunUnknownError, match="there is no run 7"):
+            runs.get(session, 7)
+        with pytest.raises(RunUnknownError, match="there was no run yet"):
+            runs.get(session)

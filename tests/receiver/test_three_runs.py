@@ -142,7 +142,14 @@ def test_invalid_token(
     first, second = sync(), sync()
     asked_while_invalid = [asked.course_id for asked in far_side.asked].count("CS101")
     with database.writing() as session:
-        registry.set_token(session, registry.get(session, source, "CS101"), NEW, vault=vault)
+        registry.set_token(
+            session,
+            registry.get(session, source, "CS101"),
+            NEW,
+            vault=vault,
+            teller=registry.Teller("administrator", "ada@elms"),
+            now=now,
+        )
     far_side.grades("CS101", NEW)
     third = sync()
 

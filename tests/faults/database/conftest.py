@@ -134,7 +134,15 @@ def webhook_door(
     with database.writing() as session:
         source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
         sources.add_secret(session, source, secret, vault=vault, now=now)
-        registry.enrol(session, source, COURSE, CourseToken.generate(), vault=vault, now=now)
+        registry.enrol(
+            session,
+            source,
+            COURSE,
+            CourseToken.generate(),
+            vault=vault,
+            teller=registry.Teller("administrator", "ada@elms"),
+            now=now,
+        )
     database.dispose()
     data = events.CourseDeletedData(source=SITE, course_id=COURSE, course_version=2)
     body = events.dump(events.CourseDeleted(timestamp=now, data=data)).encode()
@@ -438,7 +446,15 @@ def _furnish_receiver(url: str) -> None:
         sources.add(session, MOODLE, "http://127.0.0.1:9", "moodle", now=now)
         source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
         sources.add_secret(session, source, Secret.generate(), vault=vault, now=now)
-        registry.enrol(session, source, COURSE, CourseToken.generate(), vault=vault, now=now)
+        registry.enrol(
+            session,
+            source,
+            COURSE,
+            CourseToken.generate(),
+            vault=vault,
+            teller=registry.Teller("administrator", "ada@elms"),
+            now=now,
+        )
     database.dispose()
 
 

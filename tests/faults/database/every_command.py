@@ -33,6 +33,10 @@ def _moodle_token() -> str:
     return "0123456789abcdef" * 2
 
 
+def _file() -> str:
+    return f"source,course_id,token\n{SITE},CS103,{_token()}\n"
+
+
 def _secret() -> str:
     return Secret.generate().reveal()
 
@@ -75,6 +79,13 @@ EVERY = {
     "receiver registry remove": Given(f"{COURSE} --source {SITE}", writes=True),
     "receiver registry set-token": Given(f"{COURSE} --source {SITE}", stdin=_token, writes=True),
     "receiver sync-grades": Given(writes=True),
+    "receiver registry export": Given(),
+    "receiver registry import": Given("-", stdin=_file, writes=True),
+    "receiver registry set-activity": Given(
+        f"{COURSE} --source {SITE} --course 4 --activity 12", writes=True
+    ),
+    "receiver runs list": Given(),
+    "receiver runs show": Given("1"),
     "receiver doctor": Given(),
 }
 WRITING = [words for words, given in EVERY.items() if given.writes]

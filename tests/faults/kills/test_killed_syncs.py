@@ -34,7 +34,15 @@ def linked(both: Site) -> Site:
     with both.receiver.writing() as session:
         session.execute(update(Source).values(url=f"http://127.0.0.1:{port}"))
         source = sources.get(session, SOURCE)
-        registry.enrol(session, source, "CS101", token, vault=both.vault, now=NINE)
+        registry.enrol(
+            session,
+            source,
+            "CS101",
+            token,
+            vault=both.vault,
+            teller=registry.Teller("administrator", "ada@elms"),
+            now=NINE,
+        )
     return both
 
 

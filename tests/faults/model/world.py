@@ -12,6 +12,7 @@ from sqlalchemy import delete, func, select
 from contract import events, signature
 from contract.signature import Secret
 from contract.tokens import CourseToken
+from foundation import database as db
 from foundation.addresses import Guard
 from foundation.database import Database
 from foundation.vault import Vault
@@ -62,7 +63,15 @@ class World:
             token = courses.add_course(session, course_id, course_id, now=now)
         with self.receiver.writing() as session:
             source = session.get_one(Source, self._source_id)
-            registry.enrol(session, source, course_id, token, vault=self.vault, now=now)
+            registry.enrol(
+                session,
+                source,
+                course_id,
+                token,
+                vault=self.vault,
+                teller=registry.Teller("administrator", "ada@elms"),
+                now=now,
+            )
         return token
 
     def change(
@@ -155,7 +164,14 @@ class World:
         with self.receiver.writing() as session:
             source = session.get_one(Source, self._source_id)
             entry = registry.get(session, source, course_id)
-            registry.set_token(session, entry, token, vault=self.vault)
+            registry.set_token(
+                session,
+                entry,
+                token,
+                vault=self.vault,
+                teller=registry.Teller("administrator", "ada@elms"),
+                now=db.now(session),
+            )
 
     def deliveries(self) -> dict[int, Delivery]:
         """Return every delivery by its id."""

@@ -43,7 +43,14 @@ def test_linking_a_deleted_course_says_so(
 ) -> None:
     """What was heard before the course was linked counts."""
     with database.writing() as session:
-        registry.apply(session, source.id, "CS101", Deleted(4, now), now=now)
+        registry.apply(
+            session,
+            source.id,
+            "CS101",
+            Deleted(4, now),
+            teller=registry.Teller("webhook", "msg_1"),
+            now=now,
+        )
 
     result = receiver("registry", "add", "CS101", stdin=CourseToken.generate().reveal())
 
@@ -129,6 +136,53 @@ def test_one_course_is_shown_with_what_is_known(
     assert "the token was regenerated: present is new" in shown
     assert (known["course_version"], known["announced_token_id"]) == (4, "new")
     assert known["refused_reason"] == "unknown"
+
+
+def test_a_course_tells_its_history(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    now: datetime,
+) -> None:
+    """What was heard stands below the facts, the newest first, and in the JSON."""
+    make_entry(source, facts=(TokenNamed(4, "new", now), Deleted(5, now)))
+
+    shown = receiver("registry", "show", "CS101").stdout
+    known = json.loads(receiver("registry", "show", "CS101", "--limit", "1", "--json").stdout)
+
+    history = shown.split("what was heard, the newest first:")[1]
+    assert history.index("course.deleted") < history.index("token.regenerated")
+    assert known["heard"] == [
+        {
+            "at": now.isoformat(),
+            "teller": "webhook",
+            "who": "msg_1",
+            "what": "course.deleted",
+            "detail": "version 5, deleted at 2026-11-22T09:00:00.123456Z",
+            "status": "course_deleted",
+        }
+    ]
+
+
+def test_a_course_that_was_only_spoken_of_is_shown(
+    receiver: Callable[..., Result], source: Source, database: Database, now: datetime
+) -> None:
+    """A webhook for a course that is not linked is not lost, and can be looked at."""
+    with database.writing() as session:
+        registry.apply(
+            session,
+            source.id,
+            "CS101",
+            Deleted(4, now),
+            teller=registry.Teller("webhook", "msg_1"),
+            now=now,
+        )
+
+    shown = receiver("registry", "show", "CS101")
+
+    assert shown.exit_code == 0
+    assert shown.stdout.startswith("not in the registry; what was heard of it counts")
+    assert "course.deleted" in shown.stdout
 
 
 def test_the_announced_token_heals_without_a_request(

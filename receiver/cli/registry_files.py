@@ -1,0 +1,158 @@
+"""Commands about many courses of the registry: to a file, and from one."""
+
+import csv
+import io
+from typing import Any, BinaryIO
+
+import click
+from flask.cli import with_appcontext
+
+from foundation import database as db
+from foundation import terminal
+from foundation.arguments import COURSE_ID
+from receiver import answers, linking, registry, registry_file, sources
+from receiver.cli import scope
+from receiver.cli.scope import source_option
+from receiver.memory import Standing, Status
+from receiver.models import Entry
+from receiver.outcomes import Misconfigured, Transient
+from receiver.registry_file import Wanted
+from receiver.services import Services
+
+
+@click.command("export")
+@click.option(
+    "--to", "file", type=click.File("w", encoding="utf-8", atomic=True), help="Write to this file."
+)
+@source_option
+@with_appcontext
+def export(file: Any, source: str | None) -> None:
+    """Print the courses in grade sync as CSV: where each stands, never a token.
+
+    A cell that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    with scope.reading() as session:
+        source_id = sources.get(session, source).id if source else None
+        entries = registry.listing(session, source_id=source_id)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(registry_file.EXPORTED)
+    rows.writerows(_cells(entry) for entry in entries)
+    if file is None:
+        click.echo(text.getvalue(), nl=False)
+    else:
+        file.write(text.getvalue())
+
+
+@click.command("import")
+@click.argument("file", type=click.File("rb"))
+@with_appcontext
+def import_(file: BinaryIO) -> None:
+    """Link the courses of FILE, a CSV of course_id,token (`-`: standard input).
+
+    It may name source, gradebook_course and gradebook_activity too. A course that is linked gets
+    its token and activity where they differ. Exit 1 if a line is wrong: then nothing is taken in.
+    """
+    here = scope.ready()
+    wanted = read(here, file)
+    with here.database.writing() as session:
+        linked = linking.link(
+            session, wanted, vault=here.vault, teller=scope.teller(), now=db.now(session)
+        )
+    click.echo(f"{linked.new} new, {linked.changed} changed, {linked.as_before} as before")
+
+
+@click.command("set-activity")
+@click.argument("course_id", type=COURSE_ID)
+@click.option("--course", type=click.IntRange(1, 2**63 - 1), required=True, help="In Moodle.")
+@click.option("--activity", type=click.IntRange(1, 2**63 - 1), required=True, help="In Moodle.")
+@source_option
+@with_appcontext
+def set_activity(course_id: str, course: int, activity: int, source: str | None) -> None:
+    """Say into which course and activity of ELMS's Moodle the grades of COURSE_ID go."""
+    with scope.writing() as (session, _):
+        entry = registry.get(session, sources.choose(session, source), course_id)
+        entry.gradebook_course, entry.gradebook_activity = str(course), str(activity)
+    shown = terminal.printable(course_id)
+    click.echo(f"grades of {shown} go to the activity {activity} of the course {course}")
+
+
+def read(here: Services, file: BinaryIO) -> list[Wanted]:
+    """Return what a file wants, or raise RegistryFileError."""
+    try:
+        text = file.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
+    with here.database.reading() as session:
+        return registry_file.read(text, sources.list_all(session))
+
+
+def enter_tokens(here: Services, file: BinaryIO) -> None:
+    """Enter the tokens of a file, and say which courses are active and which need something."""
+    wanted = read(here, file)
+    with here.database.writing() as session:
+        ids = linking.enter_tokens(
+            session, wanted, vault=here.vault, teller=scope.teller(), now=db.now(session)
+        )
+    told = _prove_all(here, _entries(here, ids))
+    after = [(entry, registry.standing(entry)) for entry in _entries(here, ids)]
+    terminal.print_table(
+        ("course", "source", "status", "why", "what to do"),
+        [_told(entry, standing, told.get(entry.id)) for entry, standing in after],
+        empty="the file names no course",
+    )
+    waiting = sum(standing.status is not Status.ACTIVE for _, standing in after)
+    click.echo(f"{len(after) - waiting} active, {waiting} still need something")
+    if waiting:
+        raise click.exceptions.Exit(terminal.EXIT_REFUSED)
+
+
+def _prove_all(here: Services, entries: list[Entry]) -> dict[int, str]:
+    """Ask eAssessment about the tokens that it did not name last; return what it could not tell."""
+    doubtful = [
+        entry for entry in entries if registry.standing(entry).status is Status.TOKEN_INVALID
+    ]
+    told: dict[int, str] = {}
+    if not doubtful:
+        return told
+    with scope.askers(here) as kinds:
+        known = {entry.source.name: entry.source for entry in doubtful}
+        asked = {name: kinds[source.kind](source) for name, source in known.items()}
+        for entry in doubtful:
+            source = asked[entry.source.name]
+            outcome = answers.prove_token(
+                here.database, source, entry, vault=here.vault, teller=scope.teller()
+            )
+            if isinstance(outcome, Transient | Misconfigured):
+                told[entry.id] = f"it cannot be told whether the token is good: {outcome.detail}"
+    return told
+
+
+def _entries(here: Services, ids: list[int]) -> list[Entry]:
+    if not ids:
+        return []
+    with here.database.reading() as session:
+        return registry.listing(session, entry_ids=ids)
+
+
+def _told(entry: Entry, standing: Standing, unclear: str | None) -> tuple[object, ...]:
+    why = unclear or standing.reason
+    return entry.course_id, entry.source.name, standing.status, why, standing.next_step
+
+
+def _cells(entry: Entry) -> list[str]:
+    standing = registry.standing(entry)
+    facts = {
+        "source": entry.source.name,
+        "course_id": entry.course_id,
+        "status": standing.status.value,
+        "reason": standing.reason,
+        "since": standing.since and standing.since.isoformat(),
+        "next_step": standing.next_step,
+        "held_token_id": entry.held_token_id,
+        "enrolled_at": entry.enrolled_at and entry.enrolled_at.isoformat(),
+        "synced_at": entry.synced_at and entry.synced_at.isoformat(),
+        "gradebook_course": entry.gradebook_course,
+        "gradebook_activity": entry.gradebook_activity,
+    }
+    return [registry_file.cell(str(facts[name] or "")) for name in registry_file.EXPORTED]

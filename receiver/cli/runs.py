@@ -1,0 +1,125 @@
+"""Commands about the runs of the grade sync: which there were, and what became of each course."""
+
+from typing import Any
+
+import click
+
+from foundation import database as db
+from foundation import terminal
+from foundation.terminal import Commands, json_option
+from receiver import runs
+from receiver.cli import scope
+from receiver.models import Run, RunCourse
+from receiver.runs import CourseOutcome, Ending
+
+_MAX_ID = 2**31 - 1
+_COLUMNS = (
+    *("run", "began", "by", "courses"),
+    *CourseOutcome,
+    *("requests", "dbqueries", "seconds", "ended"),
+)
+
+
+@click.group("runs", cls=Commands)
+def runs_group() -> None:
+    """Look back at the runs of the grade sync."""
+
+
+@runs_group.command("list")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many."
+)
+@json_option
+def list_(limit: int, as_json: bool) -> None:
+    """List the runs, the newest first: when, by whom, what came of the courses, how it ended."""
+    with scope.reading() as session:
+        every = runs.listing(session, limit)
+        endings = runs.endings(session, every, now=db.now(session))
+    if as_json:
+        terminal.print_json([_facts(run, endings[run.id]) for run in every])
+        return
+    terminal.print_table(
+        _COLUMNS,
+        [_row(run, endings[run.id]) for run in every],
+        empty="no run yet; begin with `receiver sync-grades`",
+    )
+
+
+@runs_group.command()
+@click.argument("number", type=click.IntRange(1, _MAX_ID), required=False)
+@click.option(
+    "--outcome",
+    type=click.Choice([outcome.value for outcome in CourseOutcome]),
+    help="Only the courses of which this became.",
+)
+@json_option
+def show(number: int | None, outcome: str | None, as_json: bool) -> None:
+    """Show run NUMBER, or the last one: what became of each course, why, what to do."""
+    with scope.reading() as session:
+        run = runs.get(session, number)
+        ending = runs.endings(session, [run], now=db.now(session))[run.id]
+        courses = runs.courses_of(session, run.id, CourseOutcome(outcome) if outcome else None)
+    facts = _facts(run, ending)
+    if as_json:
+        terminal.print_json({**facts, "courses": [_course(course) for course in courses]})
+        return
+    terminal.print_facts((name.replace("_", " "), value) for name, value in facts.items())
+    click.echo()
+    terminal.print_table(
+        ("course", "source", "outcome", "why", "since", "what to do"),
+        [
+            (
+                course.course_id,
+                course.source,
+                course.outcome,
+                course.detail or course.reason,
+                course.since,
+                course.next_step,
+            )
+            for course in courses
+        ],
+        empty="no such courses are written down for this run",
+    )
+
+
+def _facts(run: Run, ending: Ending) -> dict[str, Any]:
+    return {
+        "run_id": run.id,
+        "began_at": run.started_at,
+        "ended_at": run.ended_at,
+        "by": run.holder,
+        "partial": run.partial,
+        **{outcome.value: getattr(run, outcome.value) for outcome in CourseOutcome},
+        "requests": run.requests,
+        "dbqueries": run.statements,
+        "seconds": run.seconds,
+        "ending": ending.value,
+        "stopped": run.stopped,
+        "exit_code": run.exit_code,
+    }
+
+
+def _row(run: Run, ending: Ending) -> tuple[object, ...]:
+    return (
+        run.id,
+        run.started_at,
+        run.holder,
+        "some" if run.partial else "all",
+        *(getattr(run, outcome.value) for outcome in CourseOutcome),
+        run.requests,
+        run.statements,
+        run.seconds,
+        ending.value,
+    )
+
+
+def _course(course: RunCourse) -> dict[str, Any]:
+    return {
+        "source": course.source,
+        "course_id": course.course_id,
+        "outcome": course.outcome,
+        "reason": course.reason,
+        "detail": course.detail,
+        "since": course.since,
+        "next_step": course.next_step,
+    }

@@ -1,0 +1,213 @@
+"""`receiver registry` with files: many courses linked, given tokens, and written out."""
+
+import csv
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from contract.tokens import CourseToken, MoodleToken
+from foundation.database import Database
+from foundation.vault import Vault
+from receiver import linking, registry_file
+from receiver.history import Teller, TellerKind
+from receiver.memory import TokenNamed
+from receiver.models import MOODLE, Entry, Heard, Source
+
+ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
+
+
+def new_token() -> str:
+    """Return a token as its eAssessment shows it."""
+    return CourseToken.generate().reveal()
+
+
+@pytest.fixture
+def source(make_source: Callable[..., Source], far_side: Any) -> Source:
+    """The far side, as ELMS knows it."""
+    return make_source("one", far_side.url)
+
+
+@pytest.mark.parametrize(
+    ("mark", "sign"),
+    [
+        pytest.param("", ",", id="comma"),
+        pytest.param("\ufeff", ";", id="semicolon, with a byte order mark"),
+    ],
+)
+def test_many_courses_are_linked_at_once(
+    receiver: Callable[..., Result],
+    source: Source,
+    entry_of: Callable[[str], Entry],
+    mark: str,
+    sign: str,
+) -> None:
+    """New ones are linked; given again nothing changes, and another token changes one."""
+    first, second = new_token(), new_token()
+    head = f"{mark}course_id{sign}token{sign}gradebook_course{sign}gradebook_activity\n"
+    lines = [f"CS101{sign}{first}{sign}4{sign}12\n", f"CS102{sign}{second}{sign}{sign}\n"]
+    other = f"CS102{sign}{new_token()}{sign}{sign}\n"
+
+    told = [
+        receiver("registry", "import", "-", stdin=head + "".join(rest)).stdout
+        for rest in (lines, lines, [lines[0], other])
+    ]
+
+    assert told == [
+        "2 new, 0 changed, 0 as before\n",
+        "0 new, 0 changed, 2 as before\n",
+        "0 new, 1 changed, 1 as before\n",
+    ]
+    entry = entry_of("CS101")
+    assert (entry.gradebook_course, entry.gradebook_activity) == ("4", "12")
+    assert entry.held_token_id == CourseToken.parse(first).token_id
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        pytest.param("CS101,{token},nowhere", "there is no source of this name", id="source"),
+        pytest.param("CS101,{token}x,one", "cut or mistyped", id="token"),
+        pytest.param("CS102,{token},one", "the course stands in line 2 already", id="doubled"),
+        pytest.param(" ,{token},one", "no course id", id="course id"),
+        pytest.param("CS101,,one", "is not linked yet, and its token is missing", id="no token"),
+        pytest.param("{token}", "more or fewer fields", id="fields"),
+    ],
+)
+def test_a_bad_line_is_named_and_nothing_is_taken_in(
+    receiver: Callable[..., Result],
+    source: Source,
+    rows: Callable[[type[Any]], list[Any]],
+    line: str,
+    reason: str,
+) -> None:
+    """The number of the line and the reason, but never what stands in it."""
+    token = new_token()
+    file = f"course_id,token,source\nCS102,{new_token()},one\n{line.format(token=token)}\n"
+
+    result = receiver("registry", "import", "-", stdin=file)
+
+    assert result.exit_code == 1
+    assert "line 3: " in result.stderr
+    assert reason in result.stderr
+    assert token not in result.output
+    assert rows(Entry) == []
+
+
+def test_a_file_without_names_is_refused_unseen(
+    receiver: Callable[..., Result], source: Source
+) -> None:
+    """What stands in a first line that names no columns may be a token, and is not shown."""
+    token = new_token()
+
+    missing = receiver("registry", "import", "-", stdin=f"CS101,{token}\n")
+    unknown = receiver("registry", "import", "-", stdin=f"course_id,token,{token}\n")
+
+    assert (missing.exit_code, unknown.exit_code) == (1, 1)
+    assert token not in missing.output + unknown.output
+
+
+def test_hundreds_of_lines_cost_as_many_statements_as_a_few(
+    database: Database, vault: Vault, source: Source, now: datetime
+) -> None:
+    """No line has a statement of its own."""
+
+    def cost(name: str, number: int) -> int:
+        lines = [f"{name}{place},{new_token()}" for place in range(number)]
+        wanted = registry_file.read("\n".join(["course_id,token", *lines]), [source])
+        before = database.statements
+        with database.writing() as session:
+            linking.link(session, wanted, vault=vault, teller=ADA, now=now)
+        return database.statements - before
+
+    assert cost("A", 3) == cost("B", 250) == 4
+
+
+def test_a_moodle_has_tokens_of_its_own_kind(
+    database: Database, make_source: Callable[..., Source], receiver: Callable[..., Result]
+) -> None:
+    """Which shape a token has is its source's affair."""
+    source, token = make_source("moodle"), "0123456789abcdef" * 2
+    with database.writing() as session:
+        session.get_one(Source, source.id).kind = MOODLE
+
+    ours = receiver("registry", "add", "CS101", stdin=new_token())
+    theirs = receiver("registry", "add", "CS101", stdin=token)
+
+    assert (ours.exit_code, theirs.exit_code) == (1, 0)
+    assert MoodleToken(token).token_id in theirs.stdout
+
+
+def test_an_export_comes_back_as_it_was(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    tmp_path: Path,
+) -> None:
+    """No token is in it, no cell is a formula, and with tokens added it can be imported."""
+    token = CourseToken.generate()
+    make_entry(source, "=CS101", token=token)
+
+    printed = receiver("registry", "export").stdout
+    receiver("registry", "export", "--to", "out.csv")
+    head, line = printed.splitlines()
+    again = receiver("registry", "import", "-", stdin=f"{head},token\n{line},{token.reveal()}\n")
+
+    assert (tmp_path / "out.csv").read_text() == printed
+    assert next(csv.DictReader([head, line]))["course_id"] == "'=CS101"
+    assert token.secret not in printed
+    assert again.stdout == "0 new, 0 changed, 1 as before\n"
+
+
+def test_tokens_of_many_courses_are_entered_at_once(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    far_side: Any,
+    rows: Callable[[type[Any]], list[Any]],
+    now: datetime,
+) -> None:
+    """The one that was named is active, the other is asked about; exit 1 if any needs something."""
+    good, lost = CourseToken.generate(), CourseToken.generate()
+    make_entry(source, "CS101", facts=(TokenNamed(4, good.token_id, now),))
+    make_entry(source, "CS102", facts=(TokenNamed(4, "other", now),))
+    far_side.answer("CS102", 503)
+    Path("tokens.csv").write_text(
+        f"course_id,token\nCS101,{good.reveal()}\nCS102,{lost.reveal()}\n"
+    )
+
+    result = receiver("registry", "set-token", "--from-file", "tokens.csv")
+
+    assert (result.exit_code, len(far_side.asked)) == (1, 1)
+    assert "1 active, 1 still need something" in result.stdout
+    assert [line.what for line in rows(Heard)].count("token entered") == 2
+
+
+def test_a_course_that_is_not_linked_gets_no_token_from_a_file(
+    receiver: Callable[..., Result], source: Source, rows: Callable[[type[Any]], list[Any]]
+) -> None:
+    """Entering a token does not link a course."""
+    Path("tokens.csv").write_text(f"course_id,token\nCS101,{new_token()}\n")
+
+    result = receiver("registry", "set-token", "--from-file", "tokens.csv")
+
+    assert result.exit_code == 1
+    assert "line 2: the course is not in the registry" in result.stderr
+    assert rows(Entry) == []
+
+
+def test_an_activity_is_set(
+    receiver: Callable[..., Result], source: Source, make_entry: Callable[..., Entry]
+) -> None:
+    """Where in a Moodle the grades go is shown with the course."""
+    make_entry(source)
+
+    result = receiver("registry", "set-activity", "CS101", "--course", "4", "--activity", "12")
+
+    known = json.loads(receiver("registry", "show", "CS101", "--json").stdout)
+    assert result.exit_code == 0
+    assert (known["gradebook_course"], known["gradebook_activity"]) == ("4", "12")

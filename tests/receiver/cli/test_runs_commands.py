@@ -1,0 +1,74 @@
+"""`receiver runs`: the runs of the sync, and what became of each course."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+from click.testing import Result
+
+from foundation.database import Database
+from receiver import runs
+from receiver.gradebook import Written
+from receiver.runs import CourseOutcome, CourseReport, Report
+
+COURSES = (
+    CourseReport("one", "CS101", CourseOutcome.SYNCED),
+    CourseReport("one", "CS102", CourseOutcome.FAILED, "transient", "answered 503", None, "Wait."),
+)
+
+
+@pytest.fixture
+def have_run(database: Database, now: datetime) -> Callable[[], int]:
+    """Return what records a run with a course that was synced and one that failed."""
+
+    def record() -> int:
+        with database.writing() as session:
+            run_id = runs.begin(session, "ada@elms", now=now)
+            runs.record(session, run_id, COURSES)
+            report = Report(run_id, COURSES, Written(), 2, 7, 1.25, 1)
+            runs.end(session, report, now=now + timedelta(seconds=1))
+            return run_id
+
+    return record
+
+
+def test_runs_are_listed_newest_first(
+    receiver: Callable[..., Result], have_run: Callable[[], int]
+) -> None:
+    """Each with who, counts, costs and how it ended; no more than were asked for."""
+    empty = receiver("runs", "list")
+    have_run()
+    have_run()
+
+    table = receiver("runs", "list").stdout
+    (newest,) = json.loads(receiver("runs", "list", "--limit", "1", "--json").stdout)
+
+    assert empty.stdout == "no run yet; begin with `receiver sync-grades`\n"
+    assert ("ada@elms" in table, "with failures" in table) == (True, True)
+    assert (newest["run_id"], newest["by"], newest["partial"]) == (2, "ada@elms", False)
+    assert (newest["synced"], newest["failed"]) == (1, 1)
+    assert (newest["requests"], newest["dbqueries"], newest["seconds"]) == (2, 7, 1.25)
+
+
+def test_a_run_tells_what_became_of_each_course(
+    receiver: Callable[..., Result], have_run: Callable[[], int]
+) -> None:
+    """The last run unless another is named; by outcome if asked for."""
+    have_run()
+
+    shown = receiver("runs", "show").stdout
+    failed = json.loads(receiver("runs", "show", "1", "--outcome", "failed", "--json").stdout)
+
+    assert all(words in shown for words in ("CS101", "answered 503", "Wait."))
+    assert failed["ending"] == "with failures"
+    assert [course["course_id"] for course in failed["courses"]] == ["CS102"]
+
+
+def test_an_unknown_run_is_a_sentence(receiver: Callable[..., Result]) -> None:
+    """The refusal says where the numbers are."""
+    result = receiver("runs", "show", "7")
+
+    assert result.exit_code == 1
+    assert "there is no run 7" in result.stderr
+    assert "receiver runs list" in result.stderr

@@ -1,0 +1,205 @@
+"""The history: who told what of a course, and what followed."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from contract import events
+from contract.events import CourseDeleted, CourseDeletedData
+from contract.tokens import CourseToken
+from foundation.database import Database
+from foundation.vault import Vault
+from receiver import history, inbox, registry
+from receiver.history import Teller, TellerKind
+from receiver.memory import Deleted, Fact, Proven, Refused, TokenNamed
+from receiver.models import Entry, Heard, Source
+from receiver.registry import Lesson
+from receiver.sources import Door
+
+ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
+RUN = Teller(TellerKind.SYNC, "run 7")
+WEBHOOK = Teller(TellerKind.WEBHOOK, "msg_1")
+
+
+@pytest.fixture
+def told(rows: Callable[[type[Any]], list[Any]]) -> Callable[[], list[tuple[str, ...]]]:
+    """Return what reads every line, the oldest first: from whom, what, what followed."""
+
+    def read() -> list[tuple[str, ...]]:
+        lines = sorted(rows(Heard), key=lambda line: line.id)
+        return [(line.teller, line.who, line.what, line.status) for line in lines]
+
+    return read
+
+
+def test_a_life_is_told_from_its_first_day(
+    database: Database,
+    vault: Vault,
+    make_source: Callable[..., Source],
+    told: Callable[[], list[tuple[str, ...]]],
+    now: datetime,
+) -> None:
+    """Linked, regenerated, entered, taken out: each with its teller and the status after it."""
+    source, first, second = make_source(), CourseToken.generate(), CourseToken.generate()
+    named = TokenNamed(2, second.token_id, now)
+
+    with database.writing() as session:
+        entry = registry.enrol(session, source, "CS101", first, vault=vault, teller=ADA, now=now)
+        registry.apply(session, source.id, "CS101", named, teller=WEBHOOK, now=now)
+        registry.set_token(session, entry, second, vault=vault, teller=ADA, now=now)
+        registry.withdraw(session, source, "CS101", teller=ADA, now=now)
+
+    assert told() == [
+        ("administrator", "ada@elms", "enrolled", "active"),
+        ("webhook", "msg_1", "token.regenerated", "token_invalid"),
+        ("administrator", "ada@elms", "token entered", "active"),
+        ("administrator", "ada@elms", "withdrawn", "token_invalid"),
+    ]
+
+
+def test_no_secret_is_written_down(
+    database: Database,
+    vault: Vault,
+    make_source: Callable[..., Source],
+    rows: Callable[[type[Any]], list[Any]],
+    now: datetime,
+) -> None:
+    """A line names a token by its public id."""
+    token = CourseToken.generate()
+
+    with database.writing() as session:
+        registry.enrol(session, make_source(), "CS101", token, vault=vault, teller=ADA, now=now)
+
+    (line,) = rows(Heard)
+    assert line.detail == f"held is {token.token_id}"
+    assert token.secret not in repr(vars(line))
+
+
+def test_webhooks_without_news_are_told_as_such(
+    database: Database,
+    make_source: Callable[..., Source],
+    told: Callable[[], list[tuple[str, ...]]],
+    now: datetime,
+) -> None:
+    """One that came again is repeated, one that was overtaken is stale; both leave the status."""
+    source = make_source()
+    door = Door(source.id, source.name, ())
+
+    for webhook_id, version in (("msg_2", 5), ("msg_2", 5), ("msg_1", 4)):
+        data = CourseDeletedData(source=source.name, course_id="CS101", course_version=version)
+        event = CourseDeleted(timestamp=now, data=data)
+        with database.writing() as session:
+            raw = events.dump(event).encode()
+            inbox.accept(session, door, webhook_id, event, raw, now=now)
+
+    assert told() == [
+        ("webhook", "msg_2", "course.deleted", "course_deleted"),
+        ("webhook", "msg_2", "repeated course.deleted", "course_deleted"),
+        ("webhook", "msg_1", "stale course.deleted", "course_deleted"),
+    ]
+
+
+def test_a_sync_tells_what_it_learnt_and_nothing_of_what_it_knew(
+    database: Database,
+    make_source: Callable[..., Source],
+    make_entry: Callable[..., Entry],
+    told: Callable[[], list[tuple[str, ...]]],
+    now: datetime,
+) -> None:
+    """Each fact that changed something is a line; an entry without news has none."""
+    source = make_source()
+    changed, known = make_entry(source, "CS101"), make_entry(source, "CS102")
+    held = str(changed.held_token_id)
+    facts = (TokenNamed(2, "new", now), Refused(held, "it was regenerated", now))
+
+    with database.writing() as session:
+        lessons = [Lesson(changed.id, facts), Lesson(known.id, (), '"etag"', True)]
+        registry.learn(session, lessons, teller=RUN, now=now)
+
+    assert told()[2:] == [
+        ("sync", "run 7", "token named", "token_invalid"),
+        ("sync", "run 7", "token refused", "token_invalid"),
+    ]
+
+
+def test_a_history_is_read_from_its_end(
+    database: Database, make_source: Callable[..., Source], now: datetime
+) -> None:
+    """Of a long life the newest lines come first, and no more than were asked for."""
+    source = make_source()
+    with database.writing() as session:
+        for version in range(1, 6):
+            fact = TokenNamed(version, f"t{version}", now)
+            registry.apply(session, source.id, "CS101", fact, teller=WEBHOOK, now=now)
+
+    with database.reading() as session:
+        entry = registry.get_heard_of(session, source, "CS101")
+        lines = history.of_entry(session, entry.id, 2)
+
+    assert [line.detail for line in lines] == [
+        "version 5, present is t5",
+        "version 4, present is t4",
+    ]
+
+
+_moments = st.integers(0, 2)
+_facts = st.one_of(
+    st.builds(Deleted, st.integers(1, 3), _moments),
+    st.builds(TokenNamed, st.integers(1, 3), st.sampled_from("ab"), _moments),
+    st.builds(Refused, st.sampled_from("ab"), st.just("unknown"), _moments),
+    st.builds(Proven, st.sampled_from("ab"), _moments),
+)
+_tokens = {name: CourseToken(name, "s" * 24) for name in "ab"}
+_steps = st.one_of(
+    st.tuples(st.just("webhook"), _facts),
+    st.tuples(st.just("sync"), st.lists(_facts, max_size=3)),
+    st.tuples(st.just("token"), st.sampled_from("ab")),
+)
+_numbers = count()
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(_steps, max_size=8))
+def test_the_last_line_is_where_the_course_stands(
+    database: Database,
+    vault: Vault,
+    make_source: Callable[..., Source],
+    now: datetime,
+    life: list[tuple[str, Any]],
+) -> None:
+    """Whatever is told, by whom and in which order: the newest line's status is the standing."""
+    source = make_source(f"source-{next(_numbers)}")
+
+    def at(fact: Fact) -> Fact:
+        return type(fact)(**{**vars(fact), "at": now + timedelta(hours=fact.at)})
+
+    with database.writing() as session:
+        entry = registry.enrol(
+            session, source, "CS101", _tokens["a"], vault=vault, teller=ADA, now=now
+        )
+    for kind, what in life:
+        with database.writing() as session:
+            if kind == "webhook":
+                registry.apply(session, source.id, "CS101", at(what), teller=WEBHOOK, now=now)
+            elif kind == "sync":
+                lesson = Lesson(entry.id, tuple(map(at, what)))
+                registry.learn(session, [lesson], teller=RUN, now=now)
+            else:
+                row = registry.get(session, source, "CS101")
+                token = _tokens[what]
+                registry.set_token(session, row, token, vault=vault, teller=ADA, now=now)
+
+    with database.reading() as session:
+        row = session.scalars(select(Entry).where(Entry.id == entry.id)).one()
+        (newest,) = history.of_entry(session, entry.id, 1)
+    assert newest.status == registry.standing(row).status
