@@ -250,7 +250,8 @@ class _Run:
         """Keep what became of courses, and log what went wrong: here, and nowhere else."""
         self._reports += reports
         for report in reports:
-            if report.outcome in _QUIET or report.reason == SITE_TROUBLE:
+            quiet = report.outcome in _QUIET and report.reason is None
+            if quiet or report.reason == SITE_TROUBLE:
                 continue
             urgent = report.reason in _FOR_A_PERSON and report.outcome is CourseOutcome.FAILED
             self._log.log(

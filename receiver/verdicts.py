@@ -12,6 +12,7 @@ from receiver.outcomes import (
     Grades,
     Misconfigured,
     Outcome,
+    PersonProblem,
     Question,
     SeemsGone,
     SiteTrouble,
@@ -54,6 +55,12 @@ SITE_TROUBLE = "site_trouble"
 """The reason of every course that its site's being out of order kept from being synced."""
 
 
+PEOPLE_LEFT_OUT = "people_left_out"
+"""The reason beside a course that was synced, but not for everybody in it."""
+
+_MOST_NAMED = 5
+
+
 def confirmed(heard: Heard, gone: bool | None) -> Heard:
     """Return what holds of a course that seemed gone, now that its site was asked whether it is.
 
@@ -79,8 +86,8 @@ def facts_of(heard: Heard, *, now: datetime) -> tuple[Fact, ...]:
 def judged(heard: Heard, facts: Sequence[Fact]) -> CourseReport:
     """Return the report of a course that was asked; an invalid one failed in this run."""
     match heard.outcome:
-        case Grades():
-            return _report(heard, CourseOutcome.SYNCED)
+        case Grades(left_out=left_out):
+            return _synced(heard, left_out)
         case Unchanged():
             return _report(heard, CourseOutcome.UNCHANGED)
         case Misconfigured(detail=detail, next_step=step):
@@ -111,6 +118,26 @@ def unstored(entry: Entry, reason: str, detail: str) -> CourseReport:
         reason,
         f"the run ended before it was stored: {detail}",
         next_step="Nothing yet: the next run asks again.",
+    )
+
+
+def _synced(heard: Heard, left_out: Sequence[PersonProblem]) -> CourseReport:
+    """Return the report of a course whose grades came; who was left out is told, the others count.
+
+    The first few are named: of a hundred who miss the same, five tell what.
+    """
+    report = _report(heard, CourseOutcome.SYNCED)
+    if not left_out:
+        return report
+    named = "; ".join(
+        f"{one.user_id or 'without ID number'}: {one.detail}" for one in left_out[:_MOST_NAMED]
+    )
+    more = len(left_out) - _MOST_NAMED
+    return replace(
+        report,
+        reason=PEOPLE_LEFT_OUT,
+        detail=f"left out {len(left_out)}: {named}" + (f"; and {more} more" if more > 0 else ""),
+        next_step="Mend what is said of each at the source; the next run takes them over.",
     )
 
 

@@ -162,11 +162,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 def _show(report: Report) -> None:
     for line in _story(report):
         click.echo(line)
-    told = [
-        course
-        for course in report.courses
-        if course.outcome in {CourseOutcome.SKIPPED, CourseOutcome.FAILED}
-    ]
+    told = [course for course in report.courses if course.reason is not None]
     if told:
         click.echo()
         _show_courses(told)

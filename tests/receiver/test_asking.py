@@ -1,5 +1,6 @@
 """Who is asked when, by a source that answers as told and writes down what it was asked."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from receiver.outcomes import (
     Grades,
     Misconfigured,
     Outcome,
+    PersonProblem,
     Question,
     SeemsGone,
     SiteTrouble,
@@ -317,6 +319,29 @@ def test_a_whole_site_of_every_failure_syncs_every_healthy_course(
     healthy = {told for course, told in outcomes(report).items() if course[0] == "B"}
     assert healthy == {("synced", None)}
     assert len(outcomes(report)) == 34
+
+
+def test_people_who_are_left_out_are_told(
+    link: Callable[..., None], sync: Sync, make_app: Callable[..., Any], capsys: Any
+) -> None:
+    """The course is synced for all others, and says who is missing and why, in report and log."""
+    make_app(log_level="WARNING")
+    link("CS1", "CS2")
+    missing = tuple(PersonProblem(f"s{number}", "is there twice") for number in range(6))
+    unknown = PersonProblem(None, "has no ID number")
+    there = Told(outcomes={"CS1": [Grades((), None, left_out=(unknown, *missing))]})
+
+    report = sync(there)
+
+    told = report.courses[0]
+    assert outcomes(report) == {"CS1": ("synced", "people_left_out"), "CS2": ("synced", None)}
+    assert told.detail == (
+        "left out 7: without ID number: has no ID number; s0: is there twice; s1: is there twice; "
+        "s2: is there twice; s3: is there twice; and 2 more"
+    )
+    assert report.exit_code == 0
+    (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (line["level"], line["event"], line["course_id"]) == ("warning", "course synced", "CS1")
 
 
 def test_only_a_named_source_is_asked(link: Callable[..., None], sync: Sync) -> None:
