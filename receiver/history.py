@@ -46,13 +46,6 @@ class What(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
-class Novelty(StrEnum):
-    """How a webhook that changed nothing is told apart from one that did."""
-
-    STALE = "stale"
-    REPEATED = "repeated"
-
-
 @dataclass(frozen=True)
 class Line:
     """One line of a course's history; `memory` is what is remembered after it."""
@@ -68,9 +61,9 @@ def of_fact(entry_id: int, fact: Fact, memory: Memory, teller: Teller) -> Line:
     return Line(entry_id, _what(fact, teller), _detail(fact), memory)
 
 
-def of_no_news(entry_id: int, fact: Fact, memory: Memory, teller: Teller, novelty: Novelty) -> Line:
-    """Return the line of a fact that changed nothing."""
-    return Line(entry_id, f"{novelty} {_what(fact, teller)}", _detail(fact), memory)
+def of_stale(entry_id: int, fact: Fact, memory: Memory, teller: Teller) -> Line:
+    """Return the line of a fact that was overtaken, and changed nothing."""
+    return Line(entry_id, f"stale {_what(fact, teller)}", _detail(fact), memory)
 
 
 def of_facts(

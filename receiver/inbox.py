@@ -43,16 +43,13 @@ def accept(
     """
     _check_source(door, event)
     taken = _columns(door, webhook_id, event, raw, now)
-    new = _insert(session, taken)
-    if not new:
+    if not _insert(session, taken):
         _check_same_body(session, taken)
+        return Outcome.DUPLICATE
     if isinstance(event, UnknownEvent):
-        return Outcome.IGNORED if new else Outcome.DUPLICATE
+        return Outcome.IGNORED
     course_id, fact = event.data.course_id, _fact_of(event)
     teller = Teller(TellerKind.WEBHOOK, webhook_id)
-    if not new:
-        registry.note_repeated(session, door.source_id, course_id, fact, teller=teller, now=now)
-        return Outcome.DUPLICATE
     applied = registry.apply(session, door.source_id, course_id, fact, teller=teller, now=now)
     if applied is registry.Outcome.STALE:
         session.get_one(Taken, (door.source_id, webhook_id)).outcome = Outcome.STALE

@@ -14,7 +14,7 @@ from foundation import database as db
 from foundation.vault import Vault
 from receiver import history
 from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedError
-from receiver.history import Line, Novelty, Teller, What
+from receiver.history import Line, Teller, What
 from receiver.memory import (
     Deleted,
     Fact,
@@ -66,7 +66,7 @@ def apply(
     before = memory_of(entry)
     after = fold(before, fact)
     if after == before:
-        line = history.of_no_news(entry.id, fact, before, teller, Novelty.STALE)
+        line = history.of_stale(entry.id, fact, before, teller)
         history.write(session, [line], teller=teller, now=now)
         return Outcome.STALE
     for column, value in columns_of(after).items():
@@ -74,22 +74,6 @@ def apply(
     line = history.of_fact(entry.id, fact, after, teller)
     history.write(session, [line], teller=teller, now=now)
     return Outcome.APPLIED
-
-
-def note_repeated(
-    session: Session,
-    source_id: int,
-    course_id: str,
-    fact: Fact,
-    *,
-    teller: Teller,
-    now: datetime,
-) -> None:
-    """Write down that a fact which was taken in before was told again."""
-    entry = _find(session, source_id, course_id)
-    if entry is not None:
-        line = history.of_no_news(entry.id, fact, memory_of(entry), teller, Novelty.REPEATED)
-        history.write(session, [line], teller=teller, now=now)
 
 
 def learn(session: Session, lessons: Sequence[Lesson], *, teller: Teller, now: datetime) -> None:
