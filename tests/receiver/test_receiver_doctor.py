@@ -87,6 +87,18 @@ def test_a_source_without_secret_is_deaf(
     assert (found.well, found.found) == (False, "no webhook of deaf can be verified: no secret")
 
 
+def test_a_moodle_without_secret_is_well(
+    examine: Callable[..., dict[str, Finding]], database: Database
+) -> None:
+    """A Moodle that is only asked posts no webhook that would have to be verified."""
+    with database.writing() as session:
+        sources.add(session, "moodle", "https://m.example", MOODLE, now=datetime.now(UTC))
+
+    found = examine()["sources"]
+
+    assert (found.well, found.found) == (True, "moodle")
+
+
 def test_a_lost_key_is_found(
     examine: Callable[..., dict[str, Finding]],
     make_source: Callable[..., Source],
