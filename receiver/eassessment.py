@@ -133,17 +133,17 @@ def _headers(question: Question) -> dict[str, str]:
 
 def _patient(outcome: Outcome, answer: Answer) -> Outcome:
     """Return the outcome with the seconds that the site asked to be left alone for."""
-    asked = answer.headers.get("Retry-After", "")
-    if isinstance(outcome, Transient) and _SECONDS.fullmatch(asked):
-        return replace(outcome, retry_after=float(asked))
-    return outcome
+    return (
+        replace(outcome, retry_after=answer.retry_after)
+        if isinstance(outcome, Transient)
+        else outcome
+    )
 
 
 CHECK_URL = "Check the source's URL (`receiver sources list`) and what answers there."
 _CHECK_COURSE = "Check the course id and the source's URL with the eAssessment administrator."
 _BUSY = {408, 425, 429}
 _NO_BATCH = {404, 405, 501}
-_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _TOKEN_PROBLEMS = {
     ProblemType.TOKEN_MALFORMED,
     ProblemType.TOKEN_UNKNOWN,

@@ -1,5 +1,6 @@
 """The one place in ELMS that sends requests: a whole answer in time, or why there is none."""
 
+import re
 import socket
 import ssl
 import threading
@@ -20,6 +21,7 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_DETAIL = 300
 """How much of what a site says, or of what went wrong, is kept."""
 
+_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 _PIECE_BYTES = 64 * 1024
 _HEADERS = {
     "Accept": "application/json",
@@ -35,6 +37,12 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds that the site asks to be left alone for; a date is not looked at."""
+        asked = self.headers.get("Retry-After", "")
+        return float(asked) if _SECONDS.fullmatch(asked) else None
 
 
 class ExchangeError(Exception):

@@ -1,5 +1,6 @@
 """What an answer of Moodle's web services means: the one table from answers to verdicts."""
 
+import html
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -57,11 +58,13 @@ CHECK_URL = (
 )
 _ACCOUNT = (
     "Have that Moodle's administrator mend the account that the tokens belong to: neither "
-    "suspended nor expired, confirmed, allowed to log in, its password not expired."
+    "suspended nor expired, confirmed, allowed to log in, its password not expired nor to be "
+    "changed, its profile complete, the site policy agreed to."
 )
 _RIGHTS = (
     "Check that the token is of this course, and that its user may see the course and its grades "
-    "(gradereport/user:view, moodle/grade:viewall)."
+    "(gradereport/user:view, moodle/grade:viewall; moodle/course:view and viewhiddencourses where "
+    "it is not enrolled; moodle/site:accessallgroups where there are groups)."
 )
 _SERVICE = (
     "Have that Moodle's administrator add the function to the service that the token belongs to."
@@ -80,13 +83,23 @@ _SITE_CODES = {
     "wsaccessusersuspended",
     "wsaccessuserexpired",
     "wsaccessusernologin",
+    "wsaccessuserdeleted",
+    "wsaccessuserunconfirmed",
     "passwordisexpired",
     "usernotconfirmed",
+    # What Moodle asks of everybody who opens a course.
+    "forcepasswordchangenotice",
+    "nopasswordchangeforced",
+    "usernotfullysetup",
+    "sitepolicynotagreed",
 }
 _ENTRY_CODES = {
     "restrictedcontextexception": _RIGHTS,
     "errorcoursecontextnotvalid": _RIGHTS,
     "nopermissions": _RIGHTS,
+    "nopermissiontoviewgrades": _RIGHTS,
+    "requireloginerror": _RIGHTS,
+    "notingroup": _RIGHTS,
     "invalidcoursemodule": _ACTIVITY,
     "invalidparameter": _REPORT,
 }
@@ -94,18 +107,25 @@ _ENTRY_EXCEPTIONS = {
     "restricted_context_exception": _RIGHTS,
     "required_capability_exception": _RIGHTS,
 }
+_MISSING_CODES = {"invalidrecord", "invalidrecordunknown", "invalidcourseid"}
 _BUSY = {408, 425, 429}
 _TABLE = re.compile(r"\btable ([a-z0-9_]+)\.?\s*\Z", re.ASCII)
 
 
-def classify(status: int, content_type: str | None, body: bytes) -> Verdict:
-    """Return what an answer means; nothing that is not known here is ever held against a token."""
+def classify(
+    status: int, content_type: str | None, body: bytes, *, location: str | None = None
+) -> Verdict:
+    """Return what an answer means; nothing that is not known here is ever held against a token.
+
+    `location` is where a redirect leads, which is told and not followed.
+    """
     if status >= 500 or status in _BUSY:
         return Transient(f"answered {status}", LATER)
     if status == 403 and not body.strip():
         return SiteTrouble("answered 403 and nothing else: web services are off", _WEB_SERVICES)
     if 300 <= status < 500:
-        return Misconfigured(f"answered {status}, as no Moodle's web service does", CHECK_URL)
+        to = f" to {outbound.clean(location, MAX_DETAIL)}" if location else ""
+        return SiteTrouble(f"answered {status}{to}, as no Moodle's web service does", CHECK_URL)
     if status != 200:
         return Transient(f"answered {status}", LATER)
     try:
@@ -127,8 +147,8 @@ def _failure(document: dict[str, Any]) -> Verdict:
         return InvalidToken(detail)
     if code == "accessexception":
         return Ambiguous(detail)
-    if code == "invalidrecord":
-        return _missing(_text(document, "message"), detail)
+    if code in _MISSING_CODES:
+        return _missing(_message(document), detail)
     if code in _SITE_CODES:
         return SiteTrouble(detail, _ACCOUNT)
     # Without an errorcode it is a crash inside Moodle, whatever its class.
@@ -157,7 +177,12 @@ def _text(document: dict[str, Any], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _message(document: dict[str, Any]) -> str:
+    """Return the message as it is meant to be read: Moodle writes for pages."""
+    return html.unescape(re.sub(r"<[^>]*>", " ", _text(document, "message")))
+
+
 def _said(document: dict[str, Any]) -> str:
     code = _text(document, "errorcode") or _text(document, "exception") or "an error without a name"
-    message = re.sub(r"<[^>]*>", " ", _text(document, "message"))
+    message = _message(document)
     return outbound.clean(f"{code}: {message}" if message.strip() else code, MAX_DETAIL)

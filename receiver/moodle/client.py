@@ -1,6 +1,7 @@
 """The client of Moodle's web services: one function called, one verdict, never an exception."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -46,7 +47,15 @@ class Client:
             return Transient(str(error), LATER, unreachable=error.unreachable)
         # A Moodle that is being debugged can say what it was sent.
         body = answer.body.replace(token.reveal().encode("ascii"), REDACTED.encode("ascii"))
-        return classify(answer.status, answer.headers.get("Content-Type"), body)
+        verdict = classify(
+            answer.status,
+            answer.headers.get("Content-Type"),
+            body,
+            location=answer.headers.get("Location"),
+        )
+        if isinstance(verdict, Transient):
+            return replace(verdict, retry_after=answer.retry_after)
+        return verdict
 
 
 def door(url: str) -> str:

@@ -111,6 +111,8 @@ def _score(user: UserGrades, now: datetime) -> Score | PersonProblem:
 
 def _held(id_number: str, total: dict[str, Any], now: datetime) -> Score:
     given = exact(total.get("graderaw"))
+    if given is None and (why := _withheld(total)):
+        raise ValueError(why)
     graded, submitted = _moment(total, "gradedategraded"), _moment(total, "gradedatesubmitted")
     activity, grading = _progress(given, submitted)
     return Score.model_validate(
@@ -124,6 +126,18 @@ def _held(id_number: str, total: dict[str, Any], now: datetime) -> Score:
             "grading_progress": grading,
         }
     )
+
+
+def _withheld(total: dict[str, Any]) -> str | None:
+    """Return why a total that is not told may be there all the same, or None.
+
+    Moodle then sends null, as for one who is not graded; a date is there only with a grade.
+    """
+    if total.get("gradeneedsupdate") is True:
+        return "the course total is not worked out yet: look at the gradebook's setup there"
+    if total.get("gradeishidden") is True and total.get("gradedategraded"):
+        return "the course total is hidden from the token's user (moodle/grade:viewhidden)"
+    return None
 
 
 def _progress(

@@ -81,6 +81,8 @@ def serving() -> Iterator[FakeMoodle]:
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.content_type)
             self.send_header("Content-Length", str(len(answer.body)))
+            for name, value in answer.headers:
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(answer.body if whole else answer.body[: len(answer.body) // 2])
             self.close_connection = not whole

@@ -8,11 +8,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Recorded:
-    """One answer: its status, content type and body."""
+    """One answer: its status, content type and body, and what other headers it has."""
 
     status: int
     content_type: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 RECORDED = {

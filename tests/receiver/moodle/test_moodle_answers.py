@@ -131,6 +131,32 @@ def test_another_language_is_no_deletion_by_itself(message: str) -> None:
     assert verdict.what is Lost.UNCLEAR
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        pytest.param("invalidcourseid", "You are trying to use an invalid course ID", id="course"),
+        pytest.param("invalidrecordunknown", "Can't find data record in database.", id="unnamed"),
+    ],
+)
+def test_a_missing_record_that_is_not_named_is_unclear(code: str, message: str) -> None:
+    """Moodle's other words for a record that is missing are to be confirmed."""
+    verdict = on(failure(exception="dml_missing_record_exception", errorcode=code, message=message))
+
+    assert isinstance(verdict, Missing)
+    assert verdict.what is Lost.UNCLEAR
+
+
+def test_a_message_for_a_page_is_read_as_it_is_meant() -> None:
+    """Markup and entities around the words change nothing."""
+    message = "<p>Can&#039;t find data record in database table course.</p>"
+
+    verdict = on(failure(exception="x", errorcode="invalidrecord", message=message))
+
+    assert verdict == Missing(
+        Lost.COURSE, "invalidrecord: Can't find data record in database table course."
+    )
+
+
 def test_another_table_says_nothing_of_the_course() -> None:
     """That some other record is missing is a fault inside Moodle."""
     message = "Can't find data record in database table grade_items."
@@ -146,8 +172,14 @@ def test_another_table_says_nothing_of_the_course() -> None:
         "wsaccessusersuspended",
         "wsaccessuserexpired",
         "wsaccessusernologin",
+        "wsaccessuserdeleted",
+        "wsaccessuserunconfirmed",
         "passwordisexpired",
         "usernotconfirmed",
+        "forcepasswordchangenotice",
+        "nopasswordchangeforced",
+        "usernotfullysetup",
+        "sitepolicynotagreed",
     ],
 )
 def test_a_fault_of_the_account_is_the_whole_sites(code: str) -> None:
@@ -162,6 +194,9 @@ def test_a_fault_of_the_account_is_the_whole_sites(code: str) -> None:
     "keys",
     [
         pytest.param({"errorcode": "nopermissions"}, id="by its code"),
+        pytest.param({"errorcode": "nopermissiontoviewgrades"}, id="the grades are closed"),
+        pytest.param({"errorcode": "requireloginerror"}, id="a hidden course, or not enrolled"),
+        pytest.param({"errorcode": "notingroup"}, id="separate groups"),
         pytest.param(
             {"errorcode": "new", "exception": "core\\required_capability_exception"},
             id="by its exception, where the code is unknown",
@@ -230,9 +265,9 @@ def test_what_is_not_json_is_transient(body: bytes, words: str) -> None:
     ("status", "kind"),
     [
         pytest.param(204, Transient, id="no content"),
-        pytest.param(302, Misconfigured, id="a redirect"),
-        pytest.param(403, Misconfigured, id="403 with a page"),
-        pytest.param(404, Misconfigured, id="not found"),
+        pytest.param(302, SiteTrouble, id="a redirect"),
+        pytest.param(403, SiteTrouble, id="403 with a page"),
+        pytest.param(404, SiteTrouble, id="not found"),
         pytest.param(429, Transient, id="too many"),
         pytest.param(500, Transient, id="500"),
         pytest.param(503, Transient, id="503"),
@@ -241,8 +276,19 @@ def test_what_is_not_json_is_transient(body: bytes, words: str) -> None:
 def test_a_status_that_moodle_does_not_use_is_somebody_elses(
     status: int, kind: type[Verdict]
 ) -> None:
-    """A failure of Moodle is a 200; the body of another status is not believed."""
+    """A failure of Moodle is a 200; the body of another status is not believed.
+
+    All of a site's courses are asked for at one URL, so that what is wrong with it is the site's.
+    """
     assert type(on(RECORDED["token_invalid"].body, status=status)) is kind
+
+
+def test_a_redirect_says_where_it_leads() -> None:
+    """Who entered http for a site that is https reads what to enter instead."""
+    verdict = classify(301, "text/html", b"", location="https://moodle.example/webservice/\n")
+
+    assert isinstance(verdict, SiteTrouble)
+    assert verdict.detail.startswith("answered 301 to https://moodle.example/webservice/, as no")
 
 
 def test_html_and_long_messages_are_not_passed_on() -> None:

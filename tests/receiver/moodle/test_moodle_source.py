@@ -269,6 +269,31 @@ def test_no_whole_answer_is_transient(
     assert not outcome.unreachable
 
 
+def test_a_site_that_asks_to_be_left_alone_is_left_alone(
+    moodle: FakeMoodle, ask: Callable[..., Outcome]
+) -> None:
+    """A page of maintenance before Moodle can say for how many seconds."""
+    page = Recorded(503, "text/html", b"<h1>Maintenance</h1>", (("Retry-After", "40"),))
+    moodle.sends(FUNCTION, page)
+
+    outcome = ask()
+
+    assert isinstance(outcome, Transient)
+    assert (outcome.detail, outcome.retry_after) == ("answered 503", 40.0)
+
+
+def test_a_redirect_is_not_followed(moodle: FakeMoodle, ask: Callable[..., Outcome]) -> None:
+    """The token goes nowhere else; the whole site is left alone until a person looks."""
+    moved = Recorded(303, "text/html", b"", (("Location", f"{moodle.url}/login/index.php"),))
+    moodle.sends(FUNCTION, moved)
+
+    outcome = ask()
+
+    assert isinstance(outcome, SiteTrouble)
+    assert outcome.detail.startswith(f"answered 303 to {moodle.url}/login/index.php, as no Moodle")
+    assert moodle.functions() == [FUNCTION]
+
+
 def test_who_cannot_be_reached_is_told(source: MoodleGradeSource) -> None:
     """Where nobody listens, not even a connection comes about."""
     (outcome,) = source.ask([Question("http://127.0.0.1:9", "2", TOKEN)])
@@ -340,6 +365,14 @@ class TestConfirm:
         pytest.param([("S1", [total(graderaw=10**12)])], "score_given", id="too many digits"),
         pytest.param([("S1", [total(feedback="x" * 10_001)])], "comment", id="long feedback"),
         pytest.param([("S1", [total(gradedategraded=10**17)])], "out of range", id="no such year"),
+        pytest.param(
+            [("S1", [total(graderaw=None, gradeneedsupdate=True)])],
+            "worked out",
+            id="to be added up",
+        ),
+        pytest.param(
+            [("S1", [total(graderaw=None, gradeishidden=True)])], "is hidden", id="hidden total"
+        ),
     ],
 )
 def test_one_persons_problem_is_theirs_alone(
@@ -383,6 +416,24 @@ def test_a_grade_is_exact_and_its_feedback_comes_along() -> None:
     assert (first.score_given, first.comment) == (Decimal("33.33333"), "Good")
     assert second.activity_progress is ActivityProgress.SUBMITTED
     assert second.grading_progress is GradingProgress.PENDING
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        pytest.param(total(gradeishidden=True, gradeneedsupdate=False), id="hidden, and told"),
+        pytest.param(
+            total(graderaw=None, gradedategraded=None, gradeishidden=True),
+            id="hidden, and ungraded",
+        ),
+    ],
+)
+def test_a_hidden_total_withholds_only_a_grade_that_is_there(item: dict[str, Any]) -> None:
+    """Who may see hidden grades is told them; without a grade there is nothing to hide."""
+    grades = grades_of(report(("S1", [item])), now=NINE)
+
+    assert grades.left_out == ()
+    assert [score.score_given for score in grades.scores] == [item["graderaw"]]
 
 
 @pytest.mark.parametrize("document", [None, [], 0, {}, {"usergrades": {}}, {"usergrades": [1]}])
