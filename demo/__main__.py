@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from demo.processes import ProcessError, machines
-from demo.story import Story, StoryError
+from demo.story import Story
+from demo.teller import StoryError
 
 _LAST_LINES = 8
 

@@ -1,4 +1,4 @@
-"""What eAssessment and ELMS saw, by their own logs."""
+"""What eAssessment, a Moodle and ELMS saw, by their own logs."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -23,6 +23,15 @@ class Asked:
         return self.status >= 400
 
 
+@dataclass(frozen=True)
+class Called:
+    """A function that a Moodle was asked for, about which courses, and its errorcode if any."""
+
+    function: str
+    courses: tuple[str, ...]
+    errorcode: str | None
+
+
 def lines(log: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines of a log that are JSON objects."""
     for line in log.read_text(encoding="utf-8").splitlines():
@@ -33,6 +42,15 @@ def lines(log: Path) -> Iterator[dict[str, Any]]:
 def asked_for_grades(log: Path) -> list[Asked]:
     """Return which courses eAssessment's log says it was asked about, in their order."""
     return [asked for line in lines(log) for asked in _asked(line)]
+
+
+def called(log: Path) -> list[Called]:
+    """Return which functions a Moodle's log says it was asked for, in their order."""
+    return [
+        Called(line["function"], tuple(line["courses"]), line["errorcode"])
+        for line in lines(log)
+        if line["event"] == "function called"
+    ]
 
 
 def _asked(line: dict[str, Any]) -> list[Asked]:

@@ -1,4 +1,4 @@
-"""Both services as real processes: a folder, free loopback ports, commands, servers, clean-up."""
+"""The services as real processes: a folder, free loopback ports, commands, servers, clean-up."""
 
 import base64
 import os
@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,20 +26,34 @@ class ProcessError(RuntimeError):
 
 @dataclass
 class Machines:
-    """Two machines in one folder: eAssessment with its worker, and ELMS, each with its database."""
+    """The machines in one folder: eAssessment with its worker, and ELMS, each with its database.
+
+    A Moodle can join them, and beside it a notifier of its own.
+    """
 
     folder: Path
     environment: dict[str, str]
     eassessment_url: str
     elms_url: str
+    moodle_url: str
+    beside_moodle_url: str
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def run(self, *command: str, stdin: str = "", expect: int = 0) -> str:
-        """Run a command to its end and return what it printed; any other exit code is an error."""
+    def run(
+        self,
+        *command: str,
+        stdin: str = "",
+        expect: int = 0,
+        where: Mapping[str, str] | None = None,
+    ) -> str:
+        """Run a command to its end and return what it printed; any other exit code is an error.
+
+        `where` are settings that differ from the machines' own.
+        """
         done = subprocess.run(
             [_SCRIPTS / command[0], *command[1:]],
             cwd=self.folder,
-            env=self.environment,
+            env={**self.environment, **(where or {})},
             input=stdin,
             capture_output=True,
             text=True,
@@ -52,13 +66,13 @@ class Machines:
             )
         return done.stdout
 
-    def start(self, name: str, *command: str) -> None:
+    def start(self, name: str, *command: str, where: Mapping[str, str] | None = None) -> None:
         """Start a server or worker; its log goes to a file of its name."""
         with self.log_of(name).open("ab") as log:
             self.running[name] = subprocess.Popen(
                 [_SCRIPTS / command[0], *command[1:]],
                 cwd=self.folder,
-                env=self.environment,
+                env={**self.environment, **(where or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -103,13 +117,9 @@ class Machines:
 @contextmanager
 def machines(folder: Path) -> Iterator[Machines]:
     """Set up both machines in a folder; whatever was started is stopped at the end."""
-    ports = _free_ports(2)
-    both = Machines(
-        folder,
-        _environment(*ports),
-        eassessment_url=f"http://127.0.0.1:{ports[0]}",
-        elms_url=f"http://127.0.0.1:{ports[1]}",
-    )
+    ports = _free_ports(4)
+    eassessment, elms, moodle, beside_moodle = (f"http://127.0.0.1:{port}" for port in ports)
+    both = Machines(folder, _environment(*ports[:2]), eassessment, elms, moodle, beside_moodle)
     try:
         yield both
     finally:

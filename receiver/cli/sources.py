@@ -49,7 +49,8 @@ def add(name: str, url: str, kind: str) -> None:
     if secret:
         click.echo(f"webhooks to /webhooks/{name} are verified with the secret that was entered")
         return
-    click.echo(f"register the URL of /webhooks/{name} there, and enter the secret it is given with")
+    who = "with the notifier beside that Moodle, if there is one" if kind == MOODLE else "there"
+    click.echo(f"register the URL of /webhooks/{name} {who}, and enter the secret it is given with")
     click.echo(f"`receiver sources add-secret {name}`; until then its webhooks are refused")
 
 

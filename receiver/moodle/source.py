@@ -141,7 +141,7 @@ def _outcome(
 ) -> Outcome:
     match verdict:
         case InvalidToken(detail):
-            return TokenRefused("invalidtoken", detail)
+            return TokenRefused("invalidtoken", detail.removeprefix("invalidtoken: "))
         case Missing(what, detail):
             return SeemsGone(detail, certain=what is not Lost.UNCLEAR)
         case _:

@@ -39,6 +39,13 @@ def test_the_secret_may_come_later(
     assert len(rows(SourceSecret)) == 1
 
 
+def test_a_moodle_is_said_to_need_a_notifier_for_webhooks(receiver: Callable[..., Result]) -> None:
+    """Nobody looks in a Moodle for a place to register a webhook."""
+    added = receiver("sources", "add", "one", "--url", URL, "--kind", "moodle")
+
+    assert "/webhooks/one with the notifier beside that Moodle, if there is one" in added.stdout
+
+
 def test_a_secret_is_dropped_by_its_number(
     receiver: Callable[..., Result], make_source: Callable[..., Source]
 ) -> None:

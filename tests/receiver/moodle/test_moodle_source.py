@@ -252,7 +252,7 @@ def test_a_token_that_is_echoed_is_not_passed_on(
     body = json.dumps({"exception": "x", "errorcode": "invalidtoken", "message": TOKEN.reveal()})
     moodle.sends(FUNCTION, Recorded(200, "application/json", body.encode()))
 
-    assert ask() == TokenRefused("invalidtoken", "invalidtoken: [redacted]")
+    assert ask() == TokenRefused("invalidtoken", "[redacted]")
 
 
 @pytest.mark.parametrize("fault", ["broken", "slow"])

@@ -1,0 +1,195 @@
+"""The chapter about an eAssessment that is a Moodle: it is asked, silent, and told of."""
+
+import json
+import secrets
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from demo import far_side, moodle_site
+from demo.admin import Admin
+from demo.far_side import Called
+from demo.teller import Teller, count
+
+COURSES = {
+    "11": "Ancient Greek",
+    "12": "Mécanique quantique",
+    "13": "Baltische Geschichte",
+    "14": "البلاغة العربية",
+    "15": "Estadística",
+    "16": "Choir & Orchestra",
+}
+DELETED_SILENTLY, RESET_SILENTLY, DELETED, RESET = "11", "12", "13", "14"
+STUDENTS = 20
+
+
+@dataclass
+class MoodleChapter(Teller):
+    """What becomes of courses in a Moodle, which answers a failure with 200 like a success."""
+
+    tokens: dict[str, str] = field(
+        default_factory=lambda: {number: secrets.token_hex(16) for number in COURSES}
+    )
+    site_token: str = field(default_factory=lambda: secrets.token_hex(16))
+    secret: str = field(default_factory=lambda: secrets.token_hex(16))
+    _seen: int = 0
+
+    def tell(self) -> None:
+        """Tell it all."""
+        with ThreadPoolExecutor(1) as meanwhile:
+            notifier = meanwhile.submit(self._start_notifier)
+            self._join()
+            self._both_in_one_run()
+            self._silent_changes()
+            notifier.result()
+        self._told_changes()
+
+    def _join(self) -> None:
+        self.title("A second eAssessment is a Moodle, and one run asks both")
+        self._start_moodle()
+        url = self.both.moodle_url
+        self.show("receiver", "sources", "add", "moodle", "--url", url, "--kind", "moodle")
+        self.show("receiver", "sources", "set-site-token", "moodle", stdin=self.site_token)
+        self.link(self.tokens, "moodle")
+
+    def _start_moodle(self) -> None:
+        courses = {
+            number: {"shortname": name, "grades": {f"s{n}": 40.5 + n for n in range(STUDENTS)}}
+            for number, name in COURSES.items()
+        }
+        tokens = {token: number for number, token in self.tokens.items()}
+        begun = {"courses": courses, "tokens": {**tokens, self.site_token: ""}}
+        file = self.both.folder / "moodle.json"
+        file.write_text(json.dumps(begun), encoding="utf-8")
+        port = self.both.moodle_url.rpartition(":")[2]
+        python = Path(sys.executable).name
+        self.both.start("moodle", python, str(moodle_site.__file__), port, str(file))
+        self.both.wait_until_answers("moodle", self.both.moodle_url)
+
+    def _both_in_one_run(self) -> None:
+        called = self._sync()
+        self.check(
+            _asked(called) == sorted(COURSES), "every course of the Moodle was asked for once"
+        )
+        self.check(not any(one.errorcode for one in called), "none was refused")
+
+    def _silent_changes(self) -> None:
+        self.title("The Moodle deletes a course and resets the token of another, and tells nobody")
+        self._delete(DELETED_SILENTLY)
+        self._reset(RESET_SILENTLY)
+        called = self._sync("--source", "moodle", expect=1)
+        self._check_answer(called, DELETED_SILENTLY, "invalidrecord")
+        self._check_answer(called, RESET_SILENTLY, "invalidtoken")
+        confirmed = [one for one in called if one.function == moodle_site.COURSES]
+        self.check(
+            [one.courses for one in confirmed] == [(DELETED_SILENTLY,)],
+            f"the deletion of {DELETED_SILENTLY} was confirmed with the site-wide token",
+        )
+        self.row("course deleted", "a Moodle, silent", 2, "invalidrecord once, confirmed")
+        self.row("invalid token", "a Moodle, silent", 1, "invalidtoken once")
+        self.say("\n  Both answers are remembered: the next sync asks for neither.")
+        self._check_skipped(self._sync("--source", "moodle"), DELETED_SILENTLY, RESET_SILENTLY)
+
+    def _told_changes(self) -> None:
+        self.title("Beside the Moodle stands a notifier: tool_trigger posts to it what is deleted")
+        self._set_up_webhooks()
+        self._delete(DELETED)
+        self.heard(self._admin, DELETED)
+        self.say("\n  A reset token is no event in Moodle, so whoever resets one tells it:")
+        self._notifier("courses", "token-regenerated", RESET, stdin=self._reset(RESET))
+        self.heard(self._admin, RESET)
+        called = self._sync("--source", "moodle")
+        self._check_skipped(called, DELETED, RESET)
+        self.row("course deleted", "a Moodle, told", 0, "skipped, no request")
+        self.row("invalid token", "a Moodle, told", 0, "skipped, no request")
+
+    def _start_notifier(self) -> None:
+        self.both.run("notifier", "db", "upgrade", where=self._where)
+        self.both.start("beside-moodle", "notifier", "serve", where=self._where)
+        self.both.start("worker-beside-moodle", "notifier", "work", where=self._where)
+        self.both.wait_until_answers("beside-moodle", self.both.beside_moodle_url)
+
+    def _set_up_webhooks(self) -> None:
+        door = f"{self.both.elms_url}/webhooks/moodle"
+        secret = self._notifier("endpoints", "add", door).split()[-1]
+        self.show("receiver", "sources", "add-secret", "moodle", stdin=secret)
+        url = f"{self.both.beside_moodle_url}/api/v1/ingest/moodle"
+        self._page(moodle_site.WORKFLOW, url=url, secret=self.secret)
+        self.say("\n  The Moodle's administrator makes a workflow that posts what is deleted.")
+
+    def _notifier(self, *command: str, stdin: str = "") -> str:
+        return self.show("notifier", *command, stdin=stdin, where=self._where)
+
+    @property
+    def _where(self) -> dict[str, str]:
+        """The settings of the notifier beside the Moodle."""
+        return {
+            "NOTIFIER_DATABASE_URL": "sqlite:///beside-moodle.db",
+            "NOTIFIER_PORT": self.both.beside_moodle_url.rpartition(":")[2],
+            "NOTIFIER_SOURCE": "moodle",
+            "NOTIFIER_INGEST_SECRET": self.secret,
+        }
+
+    @property
+    def _admin(self) -> Admin:
+        return Admin(self.both.beside_moodle_url, self.both.environment["NOTIFIER_ADMIN_KEY"])
+
+    def _sync(self, *options: str, expect: int = 0) -> list[Called]:
+        """Run the sync; return what the Moodle was asked meanwhile."""
+        self._new_calls()
+        self.show("receiver", "sync-grades", *options, expect=expect, most=40)
+        called = self._new_calls()
+        refused = sum(one.errorcode is not None for one in called)
+        self.say(
+            f"  The Moodle saw {count(len(called), 'request')}, answered each with 200, "
+            f"and refused {refused}"
+        )
+        return called
+
+    def _new_calls(self) -> list[Called]:
+        every = far_side.called(self.both.log_of("moodle"))
+        new, self._seen = every[self._seen :], len(every)
+        return new
+
+    def _check_answer(self, called: list[Called], number: str, errorcode: str) -> None:
+        answers = [
+            one.errorcode
+            for one in called
+            if one.function == moodle_site.GRADES and number in one.courses
+        ]
+        self.check(answers == [errorcode], f"{number} was answered 200 with {errorcode}, once")
+
+    def _check_skipped(self, called: list[Called], *numbers: str) -> None:
+        for number in numbers:
+            self.check(
+                all(number not in one.courses for one in called),
+                f"no request for {number} reached the Moodle",
+            )
+
+    def _delete(self, number: str) -> None:
+        form = {
+            "wstoken": self.site_token,
+            "wsfunction": moodle_site.DELETE,
+            "moodlewsrestformat": "json",
+            "courseids[0]": number,
+        }
+        self._page(moodle_site.WEB_SERVICES, **form)
+        self.say(f"  The Moodle deletes its course {number}, {COURSES[number]}")
+
+    def _reset(self, number: str) -> str:
+        token = str(self._page(moodle_site.RESET_TOKEN, course=number))
+        self.say(f"  The token of its course {number}, {COURSES[number]}, is reset")
+        return token
+
+    def _page(self, path: str, **form: str) -> Any:
+        answer = requests.post(f"{self.both.moodle_url}{path}", data=form, timeout=10)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def _asked(called: list[Called]) -> list[str]:
+    return sorted(number for one in called for number in one.courses)
