@@ -9,6 +9,7 @@ from typing import Any
 from receiver.moodle import people
 from receiver.moodle.gradebook import NEEDED, SITE_INFO, UPDATE
 from receiver.moodle.grades import FUNCTION
+from receiver.moodle.source import COURSES
 from tests.receiver.moodle.fake import FakeMoodle, Form
 from tests.receiver.moodle.recordings import RECORDED, Recorded
 
@@ -33,6 +34,7 @@ class Elms:
                 people.FUNCTION: self._people,
                 FUNCTION: self._report,
                 UPDATE: self._update,
+                COURSES: self._courses,
             }
         )
 
@@ -55,6 +57,10 @@ class Elms:
         ]
         return _json(found)
 
+    def _courses(self, form: Form) -> Recorded:
+        asked = {value for key, value in form.items() if key.startswith("options[ids]")}
+        return _json([{"id": int(COURSE)}] if COURSE in asked else [])
+
     def _report(self, form: Form) -> Recorded:
         if form["courseid"] != COURSE:
             return RECORDED["course_deleted"]
@@ -69,7 +75,8 @@ class Elms:
             "grademin": 0,
             "grademax": self.most,
         }
-        return {"userid": user, "useridnumber": self.users[user], "gradeitems": [item]}
+        total = {**item, "itemtype": "course", "cmid": None}
+        return {"userid": user, "useridnumber": self.users[user], "gradeitems": [item, total]}
 
     def _update(self, form: Form) -> Recorded:
         if form["activityid"] != ACTIVITY:

@@ -28,13 +28,17 @@ class Called:
 
 @dataclass
 class FakeMoodle:
-    """Answers by function; what it was told nothing of does not exist, as a real one says it."""
+    """Answers by function; what it was told nothing of does not exist, as a real one says it.
+
+    It lets every token in, unless it is told which.
+    """
 
     url: str = ""
     called: list[Called] = field(default_factory=list)
     answers: dict[str, Say] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
     slow: set[str] = field(default_factory=set)
+    tokens: set[str] = field(default_factory=set)
     ended: threading.Event = field(default_factory=threading.Event)
 
     def says(self, function: str, *names: str) -> None:
@@ -54,6 +58,8 @@ class FakeMoodle:
         """Return what a call is answered with."""
         if form.get("moodlewsrestformat") != "json":
             return RECORDED["token_invalid_xml"]
+        if self.tokens and form["wstoken"] not in self.tokens:
+            return RECORDED["token_invalid"]
         say = self.answers.get(form["wsfunction"])
         return say(form) if say else RECORDED["unknown_function"]
 

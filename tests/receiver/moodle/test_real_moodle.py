@@ -1,0 +1,263 @@
+"""A real Moodle, named by the environment: read, refused, written to, and left as it was.
+
+TEST_MOODLE_URL       where it is, as https://moodle.example
+TEST_MOODLE_TOKEN     a token of its web services that sees the whole site, with every function of
+                      receiver/moodle in its service
+TEST_MOODLE_COURSE    the number of a course, best of one that was made for tests
+TEST_MOODLE_ACTIVITY  the number (cmid) of an assignment with points in it
+TEST_MOODLE_STUDENT   if wanted, the ID number of the student whose grade is changed and restored;
+                      else it is the first who has one
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from contract.grades import Score
+from contract.tokens import MoodleToken
+from receiver.exchange import Exchange
+from receiver.gradebook import Written
+from receiver.gradebooks import CourseScores
+from receiver.moodle import grades, plans
+from receiver.moodle.answers import Fine, InvalidToken, Lost, Missing
+from receiver.moodle.client import Client
+from receiver.moodle.gradebook import MoodleGradebook
+from receiver.moodle.plans import Standing
+from receiver.moodle.source import MoodleGradeSource
+from receiver.outcomes import (
+    Grades,
+    Misconfigured,
+    Question,
+    SeemsGone,
+    SiteTrouble,
+    TokenRefused,
+    Unchanged,
+)
+
+URL = "TEST_MOODLE_URL"
+NEEDED = ("TEST_MOODLE_TOKEN", "TEST_MOODLE_COURSE", "TEST_MOODLE_ACTIVITY")
+NOWHERE = "999999999"
+"""The number of a course, and of an activity, that no Moodle has come to yet."""
+
+pytestmark = pytest.mark.skipif(not os.environ.get(URL), reason=f"{URL} is not set")
+
+
+@dataclass(frozen=True)
+class Site:
+    """The Moodle under test, and what asks it as a source and writes to it as a gradebook."""
+
+    url: str
+    token: MoodleToken
+    course: str
+    activity: str
+    exchange: Exchange
+
+    def source(self) -> MoodleGradeSource:
+        """Return what asks it for grades."""
+        now = datetime.now(UTC)
+        return MoodleGradeSource(self.exchange, site_token=self.token, now=lambda: now)
+
+    def question(self, course: str, token: MoodleToken, etag: str | None = None) -> Question:
+        """Return a question about a course."""
+        return Question(self.url, course, token, etag)
+
+    def gradebook(self, token: MoodleToken | None = None) -> MoodleGradebook:
+        """Return what writes to it."""
+        return MoodleGradebook(self.exchange, url=self.url, token=token or self.token)
+
+    def scores(self, *scores: Score, activity: str = "") -> list[CourseScores]:
+        """Return what is to be written."""
+        return [CourseScores(1, self.course, activity or self.activity, scores)]
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student of the course who can be told from the others, and the grade that stands."""
+
+    user: int
+    id_number: str
+    standing: Standing
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """The Moodle that the environment names."""
+    missing = [name for name in NEEDED if not os.environ.get(name)]
+    if missing:
+        pytest.fail(f"{URL} is set, and {', '.join(missing)} must be too")
+    token, course, activity = (os.environ[name] for name in NEEDED)
+    exchange = Exchange(connect_timeout=10, read_timeout=60, total=90)
+    yield Site(os.environ[URL], MoodleToken.parse(token), course, activity, exchange)
+    exchange.close()
+
+
+@pytest.fixture
+def student(site: Site) -> Student:
+    """The student whose grade is changed."""
+    wanted = os.environ.get("TEST_MOODLE_STUDENT")
+    for user in report(site):
+        there = user.user_id is not None and standings(site).get(user.user_id)
+        named = user.id_number == wanted if wanted else bool(user.id_number)
+        if there and there.given is not None and named:
+            return Student(int(user.user_id or 0), user.id_number, there)
+    pytest.skip("no student with an ID number has a grade in the activity, to be put back")
+
+
+def report(site: Site) -> list[grades.UserGrades]:
+    """Return what the Moodle's report says now."""
+    verdict = Client(site.exchange).call(
+        site.url, site.token, grades.FUNCTION, {"courseid": site.course}
+    )
+    assert isinstance(verdict, Fine), verdict
+    return grades.report_of(verdict.document)
+
+
+def standings(site: Site) -> dict[int, Standing | None]:
+    """Return how the grades of the activity stand now."""
+    return plans.standings(report(site), site.activity)
+
+
+def score(student: Student, given: Decimal) -> Score:
+    """Return points of the activity as a score."""
+    return Score(
+        user_id=student.id_number,
+        score_given=given,
+        score_maximum=student.standing.most,
+        timestamp=datetime.now(UTC),
+    )
+
+
+def stranger() -> MoodleToken:
+    """Return a token that no Moodle knows."""
+    return MoodleToken(secrets.token_hex(16))
+
+
+def nobody() -> None:
+    """Keep no lease."""
+
+
+def test_a_good_token_brings_the_courses_grades(site: Site) -> None:
+    """Each person is named once, and has a maximum."""
+    (outcome,) = site.source().ask([site.question(site.course, site.token)])
+
+    assert isinstance(outcome, Grades), outcome
+    named = [one.user_id for one in outcome.scores]
+    assert len(named) == len(set(named))
+    assert all(one.score_maximum for one in outcome.scores)
+
+
+def test_grades_that_did_not_change_are_told_by_their_tag(site: Site) -> None:
+    """The same report twice has the same tag, unless somebody was left out of it."""
+    (first,) = site.source().ask([site.question(site.course, site.token)])
+    assert isinstance(first, Grades), first
+    if first.etag is None:
+        pytest.skip("somebody is left out of that course's grades, so they have no tag")
+
+    (again,) = site.source().ask([site.question(site.course, site.token, first.etag)])
+
+    assert again == Unchanged()
+
+
+def test_a_bad_token_is_refused_and_says_nothing_of_the_course(site: Site) -> None:
+    """A token that was reset is told from all else, in whatever language."""
+    (outcome,) = site.source().ask([site.question(site.course, stranger())])
+
+    assert isinstance(outcome, TokenRefused), outcome
+
+
+def test_a_course_that_is_not_there_seems_gone(site: Site) -> None:
+    """What is asked with a site-wide token about no course is not the token's fault."""
+    (outcome,) = site.source().ask([site.question(NOWHERE, site.token)])
+
+    assert isinstance(outcome, SeemsGone), outcome
+
+
+def test_a_deletion_is_confirmed_and_a_course_that_is_there_is_not_gone(site: Site) -> None:
+    """One request tells the two apart."""
+    questions = [site.question(number, site.token) for number in (site.course, NOWHERE)]
+
+    told = site.source().confirm(questions)
+
+    assert told == [False, True]
+
+
+def test_a_function_that_is_not_there_is_no_deletion(site: Site) -> None:
+    """Moodle misses a record here too, and it is not the course's."""
+    verdict = Client(site.exchange).call(site.url, site.token, "core_course_no_such_function")
+
+    assert not isinstance(verdict, Fine | InvalidToken)
+    assert not isinstance(verdict, Missing) or verdict.what is Lost.UNCLEAR
+
+
+def test_the_gradebook_is_in_order(site: Site) -> None:
+    """The token's service has every function that writing needs."""
+    assert site.gradebook().check() is None
+
+
+def test_a_gradebook_with_a_bad_token_is_out_of_order(site: Site) -> None:
+    """Nothing is written by whom that Moodle does not know."""
+    assert isinstance(site.gradebook(stranger()).check(), SiteTrouble)
+
+
+def test_a_grade_is_written_read_back_and_put_back(site: Site, student: Student) -> None:
+    """What was written stands there, the same again changes nothing, and the old one returns."""
+    before = student.standing
+    assert before.given is not None
+    other = before.given + (1 if before.given + 1 <= before.most else -1)
+    try:
+        (written,) = site.gradebook().write(site.scores(score(student, other)), beat=nobody)
+        now = standings(site)[student.user]
+        (again,) = site.gradebook().write(site.scores(score(student, other)), beat=nobody)
+    finally:
+        (restored,) = site.gradebook().write(site.scores(score(student, before.given)), beat=nobody)
+
+    assert (written.failure, written.problems) == (None, ())
+    assert written.written == Written(changed=1)
+    assert now is not None
+    assert now.given == other
+    assert again.written == Written(unchanged=1)
+    assert restored.problems == ()
+    assert standings(site)[student.user] == before
+
+
+def test_a_stranger_is_named_and_nothing_is_written(site: Site) -> None:
+    """Nobody bears this ID number there, so that nobody gets the grade."""
+    before = standings(site)
+    unknown = Score(
+        user_id=f"nobody-{secrets.token_hex(8)}",
+        score_given=Decimal(1),
+        score_maximum=Decimal(1),
+        timestamp=datetime.now(UTC),
+    )
+
+    (kept,) = site.gradebook().write(site.scores(unknown), beat=nobody)
+
+    assert (kept.failure, kept.written) == (None, Written())
+    assert [problem.user_id for problem in kept.problems] == [unknown.user_id]
+    assert standings(site) == before
+
+
+def test_more_than_the_maximum_is_not_written(site: Site, student: Student) -> None:
+    """A Moodle would keep less than it was given and say nothing."""
+    too_much = score(student, student.standing.most + 1)
+
+    (kept,) = site.gradebook().write(site.scores(too_much), beat=nobody)
+
+    assert [problem.user_id for problem in kept.problems] == [student.id_number]
+    assert standings(site)[student.user] == student.standing
+
+
+def test_an_activity_that_is_not_there_is_a_fault_of_configuration(
+    site: Site, student: Student
+) -> None:
+    """The course's entry is at fault, not the whole site."""
+    scores = site.scores(score(student, Decimal(1)), activity=NOWHERE)
+
+    (kept,) = site.gradebook().write(scores, beat=nobody)
+
+    assert isinstance(kept.failure, Misconfigured), kept.failure
