@@ -27,7 +27,9 @@ class Settings(ServiceSettings):
         5.0, description="Seconds that eAssessment may take to accept a connection."
     )
     read_timeout: Seconds = Field(
-        15.0, description="Seconds that eAssessment may stay silent while it answers."
+        45.0,
+        description="Seconds that eAssessment may stay silent while it answers; below 30 the "
+        "largest courses of a Moodle are cut off.",
     )
     request_deadline: Seconds = Field(
         60.0,
