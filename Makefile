@@ -11,7 +11,7 @@ TORTURE := $(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TO
 .PHONY: help demo test torture lint types imports clean
 
 help:
-	@echo "make demo     both services as real processes, and the whole story in under a minute"
+	@echo "make demo     both services as real processes, and the whole story in about a minute"
 	@echo "make test     every test; those that need PostgreSQL run if TEST_POSTGRES_URL names one"
 	@echo "make torture  kill -9 and restart, fuzz, outage, long histories (TORTURE_CYCLES, TORTURE_SEED)"
 	@echo "make lint     ruff: style and faults"
