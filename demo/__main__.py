@@ -1,4 +1,4 @@
-"""`python -m demo`: the whole story in about a minute; exit 0 only if every step was seen to happen."""
+"""`python -m demo`: the story in about a minute; exit 0 only if every step was seen to happen."""
 
 import sys
 import tempfile
