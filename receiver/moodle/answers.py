@@ -64,7 +64,8 @@ _ACCOUNT = (
 _RIGHTS = (
     "Check that the token is of this course, and that its user may see the course and its grades "
     "(gradereport/user:view, moodle/grade:viewall; moodle/course:view and viewhiddencourses where "
-    "it is not enrolled; moodle/site:accessallgroups where there are groups)."
+    "it is not enrolled; moodle/site:accessallgroups where there are groups), and edit them in "
+    "ELMS (moodle/grade:edit)."
 )
 _SERVICE = (
     "Have that Moodle's administrator add the function to the service that the token belongs to."
@@ -97,7 +98,7 @@ _ENTRY_CODES = {
     "restrictedcontextexception": _RIGHTS,
     "errorcoursecontextnotvalid": _RIGHTS,
     "nopermissions": _RIGHTS,
-    "nopermissiontoviewgrades": _RIGHTS,
+    "nopermissiontoviewgrades": _RIGHTS,  # so too where it may not be edited
     "requireloginerror": _RIGHTS,
     "notingroup": _RIGHTS,
     "invalidcoursemodule": _ACTIVITY,
