@@ -71,7 +71,11 @@ class MoodleChapter(Teller):
         self.both.wait_until_answers("moodle", self.both.moodle_url)
 
     def _both_in_one_run(self) -> None:
+        log = self.both.log_of("eassessment")
+        before = len(far_side.asked_for_grades(log))
         called = self._sync()
+        asked = far_side.asked_for_grades(log)[before:]
+        self.check(far_side.requests(asked) == 1, "the same run asked eAssessment, in one request")
         self.check(
             _asked(called) == sorted(COURSES), "every course of the Moodle was asked for once"
         )

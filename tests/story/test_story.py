@@ -59,6 +59,7 @@ def test_every_step_is_seen_to_happen(told: subprocess.CompletedProcess[str]) ->
         pytest.param("✓ the deleted course was answered 410", id="deleted, missed"),
         pytest.param("✓ the old token was answered 401", id="token, missed"),
         pytest.param("✓ both were asked and answered", id="new tokens"),
+        pytest.param("✓ the same run asked eAssessment, in one request", id="both sources"),
         pytest.param("✓ every course of the Moodle was asked for once", id="Moodle, normal sync"),
         pytest.param("✓ 11 was answered 200 with invalidrecord, once", id="Moodle, deleted"),
         pytest.param("✓ the deletion of 11 was confirmed", id="Moodle, deleted, confirmed"),
