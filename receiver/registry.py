@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
+from contract.tokens import CourseToken, MalformedTokenError, MoodleToken, Token
 from foundation import database as db
 from foundation.vault import Vault
 from receiver import history
@@ -28,8 +28,6 @@ from receiver.memory import (
     standing_of,
 )
 from receiver.models import API, MOODLE, Entry, Source
-
-Token = CourseToken | MoodleToken
 
 
 class Outcome(StrEnum):

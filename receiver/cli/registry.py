@@ -4,6 +4,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from contract.tokens import Token
 from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID
@@ -14,7 +15,6 @@ from receiver.cli.scope import source_option
 from receiver.memory import Standing, Status
 from receiver.models import API, MOODLE, Entry, Heard
 from receiver.outcomes import Misconfigured, Transient
-from receiver.registry import Token
 from receiver.services import Services
 
 _PROMPTS = {API: "Course token (eas_…)", MOODLE: "Token of the Moodle"}
