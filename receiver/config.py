@@ -77,6 +77,11 @@ class Settings(ServiceSettings):
         description="The token of that Moodle's web services by which grades are written.",
     )
 
+    @property
+    def elms_is_moodle(self) -> bool:
+        """Whether grades go into a Moodle's gradebook, and not into ELMS's own database."""
+        return bool(self.gradebook_url)
+
     @model_validator(mode="after")
     def _gradebook_has_both(self) -> "Settings":
         if bool(self.gradebook_url) != bool(self.gradebook_token.get_secret_value()):

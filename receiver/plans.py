@@ -2,12 +2,12 @@
 
 import threading
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from foundation.database import Database
-from receiver import registry, verdicts
-from receiver.memory import Status
+from receiver import gradebooks, registry, verdicts
+from receiver.memory import Standing, Status
 from receiver.models import Entry
 from receiver.runs import CourseReport
 
@@ -96,6 +96,15 @@ def of(entries: Sequence[Entry], *, places: bool = False) -> Plan:
             verdicts.unplaced(entry) for entry in active if places and not _has_place(entry)
         ),
     )
+
+
+def standing(entry: Entry, *, places: bool = False) -> Standing:
+    """Return an entry's status; an active one that would fail unasked has the cause beside it."""
+    stands = registry.standing(entry)
+    if stands.status is not Status.ACTIVE or not places or _has_place(entry):
+        return stands
+    why = gradebooks.unplaced(entry.course_id)
+    return replace(stands, reason=why.detail, next_step=why.next_step)
 
 
 def _has_place(entry: Entry) -> bool:
