@@ -191,6 +191,7 @@ class _Run:
         Once the run is over, no further piece is begun: the next run asks for its courses.
         """
         for piece in self._keeper.pieces(asking.confirmed(heard, self._sources)):
+            self._recorder.forget(piece)
             kept = self._keeper.keep(piece)
             self._written += keeping.written(kept)
             self._recorder.record(kept, skipped)

@@ -8,6 +8,7 @@ from foundation.database import Database
 from receiver import registry, runs, verdicts
 from receiver.errors import LeaseLostError
 from receiver.history import Teller, TellerKind
+from receiver.outcomes import Grades
 from receiver.registry import Lesson
 from receiver.runs import CourseReport, HeldLease
 from receiver.telling import Telling
@@ -23,6 +24,20 @@ class Recorder:
     run_id: int
     telling: Telling
     unforeseen: Callable[[Exception], Broken]
+
+    def forget(self, piece: Sequence[Heard]) -> None:
+        """Forget which grades ELMS had of the courses whose grades are about to be written.
+
+        A site may name its grades by what they are. Had the old name outlived a write that was
+        never recorded, grades that are changed back would count as unchanged.
+        """
+        named = [
+            one.entry.id for one in piece if isinstance(one.outcome, Grades) and one.entry.etag
+        ]
+        if named:
+            with self.database.writing() as session:
+                self.lease.fence(session)
+                registry.forget_etags(session, named)
 
     def record(self, kept: Sequence[Heard], skipped: Sequence[CourseReport]) -> None:
         """Record a piece at once; if what came of one course cannot be, each on its own."""

@@ -99,6 +99,11 @@ def learn(session: Session, lessons: Sequence[Lesson], *, teller: Teller, now: d
         session.execute(update(Entry).where(Entry.id.in_(synced)).values(synced_at=now))
 
 
+def forget_etags(session: Session, entry_ids: Collection[int]) -> None:
+    """Forget which grades were fetched last of entries, so that all of them are asked for again."""
+    session.execute(update(Entry).where(Entry.id.in_(entry_ids)).values(etag=None))
+
+
 def enrol(
     session: Session,
     source: Source,

@@ -190,6 +190,29 @@ def test_who_cannot_be_graded_is_told_and_asked_for_again(
     assert entry_of("CS101").etag is not None
 
 
+def test_grades_that_are_changed_back_are_written_back(
+    link: Callable[..., CourseToken],
+    sync: Sync,
+    elms: Elms,
+    far_side: FarSide,
+    make_score: Callable[..., Any],
+) -> None:
+    """A site that names grades by what they are is not believed to have nothing new.
+
+    Between the two equal names others came, and were written but for one person.
+    """
+    token = link("CS101", make_score("ada", "7"))
+    sync()
+    far_side.grades("CS101", token, make_score("ada", "8"), make_score("eve"), etag='"2"')
+    sync()
+    far_side.grades("CS101", token, make_score("ada", "7"), etag='"1"')
+
+    report = sync()
+
+    assert (reasons(report), report.written) == ({"CS101": ("synced", None)}, Written(changed=1))
+    assert elms.grades[14] == Decimal(70)
+
+
 def test_who_was_left_out_at_both_ends_is_told_together(
     link: Callable[..., CourseToken], sync: Sync, make_score: Callable[..., Any]
 ) -> None:
@@ -448,11 +471,14 @@ def test_grades_that_were_written_and_not_recorded_are_found_as_they_stand(
     link: Callable[..., CourseToken],
     sync: Sync,
     elms: Elms,
+    far_side: FarSide,
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
     """A database that dies between the two loses nothing, and nothing is written twice."""
-    link("CS101", make_score("ada"))
+    token = link("CS101")
+    sync()
+    far_side.grades("CS101", token, make_score("ada"), etag='"2"')
 
     def die() -> None:
         with database.writing() as session:
