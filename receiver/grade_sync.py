@@ -29,7 +29,7 @@ _FLUSH_SECONDS = 5.0
 _log = logs.get(__name__)
 
 Kinds = Mapping[str, Callable[[Source], GradeSource]]
-"""What asks a source, by the source's kind; raises SealError if it cannot be opened."""
+"""What asks a source, by the source's kind; raises if it cannot be opened, as SealError does."""
 
 
 def run(
@@ -146,6 +146,9 @@ class _Run:
                 self._sources[source.name] = self._kinds[source.kind](source)
             except SealError as error:
                 self._closed[source.name] = SiteTrouble(str(error), error.advice)
+            except Exception as error:  # noqa: BLE001 - one site never stops the run
+                broken = self._broken(error)
+                self._closed[source.name] = SiteTrouble(broken.detail, broken.next_step)
         self._sent_before = self._sent()
         return tuple(
             Heard(entry, Broken(SITE_TROUBLE, trouble.detail, trouble.next_step))
