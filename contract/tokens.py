@@ -89,6 +89,10 @@ class MoodleToken:
         return f"MoodleToken({self.token_id})"
 
 
+Token = CourseToken | MoodleToken
+"""What a course's grades are asked for with: a token of its site's kind."""
+
+
 def _random(length: int) -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 

@@ -211,11 +211,7 @@ class Asking:
         name = entries[0].source.name
         why = self.trouble.get(name) or self._paused[name]
         for entry in entries:
-            heard = Heard(entry, why)
-            if isinstance(why, Transient) and self._round < len(self._pace.waits):
-                self._again.append(heard)
-            else:
-                self._heard.append(heard)
+            self._sort(Heard(entry, why))
 
     def _rest(self) -> None:
         """Wait before the next round, longer if a site asked for it; the lease is kept."""

@@ -2,13 +2,27 @@
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from contract.tokens import MoodleToken
 from foundation.settings import DatabaseUrl, Seconds, ServiceSettings
+from receiver import urls
 
 LEASE_MARGIN_SECONDS = 30.0
 """What the sync's lease must last beyond one request: the time to store what came of it."""
+
+
+def _site_url(url: str) -> str:
+    if url and (fault := urls.fault_of(url)):
+        raise ValueError(fault)
+    return url.rstrip("/")
+
+
+def _moodle_token(token: SecretStr) -> SecretStr:
+    if token.get_secret_value():
+        MoodleToken.parse(token.get_secret_value())
+    return token
 
 
 class Settings(ServiceSettings):
@@ -54,6 +68,30 @@ class Settings(ServiceSettings):
         description="Seconds after which a grade sync that was killed no longer bars the next one; "
         f"{LEASE_MARGIN_SECONDS:g} more than a request's deadline at the least.",
     )
+
+    gradebook_url: Annotated[str, AfterValidator(_site_url)] = Field(
+        "",
+        description="Where ELMS is, if it is a Moodle whose gradebook the grades go into, "
+        "as https://elms.example.ac.uk; while it is not set, they go into ELMS's database.",
+    )
+    gradebook_token: Annotated[SecretStr, AfterValidator(_moodle_token)] = Field(
+        SecretStr(""),
+        description="The token of that Moodle's web services by which grades are written.",
+    )
+
+    @property
+    def elms_is_moodle(self) -> bool:
+        """Whether grades go into a Moodle's gradebook, and not into ELMS's own database."""
+        return bool(self.gradebook_url)
+
+    @model_validator(mode="after")
+    def _gradebook_has_both(self) -> "Settings":
+        if bool(self.gradebook_url) != bool(self.gradebook_token.get_secret_value()):
+            raise ValueError(
+                "RECEIVER_GRADEBOOK_URL and RECEIVER_GRADEBOOK_TOKEN go together: "
+                "set both, or neither"
+            )
+        return self
 
     @model_validator(mode="after")
     def _lease_outlasts_a_request(self) -> "Settings":

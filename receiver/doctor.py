@@ -1,5 +1,6 @@
-"""What `receiver doctor` looks at: sources, secrets and tokens, the registry, the last run."""
+"""What `receiver doctor` looks at: sources, secrets, the registry, the last run, the gradebook."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -9,28 +10,36 @@ from foundation.checkup import Finding, examine_database
 from foundation.database import Database
 from foundation.errors import SealError
 from foundation.vault import Vault
-from receiver import registry, runs, sources
+from receiver import plans, registry, runs, sources
+from receiver.gradebooks import Gradebook
 from receiver.memory import Status
 from receiver.models import MOODLE, SCHEMA, Entry
+from receiver.runs import CourseReport
 
 LATE = timedelta(hours=24)
 """A last run older than this says that nobody has scheduled the sync, or that it cannot start."""
 
 
-def examine(database: Database, vault: Vault) -> list[Finding]:
-    """Return what is found; the database comes first, and without it there is nothing more."""
+def examine(database: Database, vault: Vault, gradebook: Gradebook | None = None) -> list[Finding]:
+    """Return what is found; the database comes first, and without it there is nothing more.
+
+    A gradebook is the Moodle that ELMS is; it is asked whether it takes grades.
+    """
     findings = examine_database(database, SCHEMA)
     if not all(finding.well for finding in findings):
         return findings
     with database.reading() as session:
         entries = registry.listing(session)
-        return [
-            *findings,
+        unplaced = plans.of(entries, places=True).unplaced
+        findings += [
             _sources(session),
             _sealed(session, entries, vault),
             _registry(entries),
             _last_run(session, db.now(session)),
         ]
+    if gradebook is not None:
+        findings.append(_gradebook(gradebook, unplaced))
+    return findings
 
 
 def _sources(session: Session) -> Finding:
@@ -69,6 +78,16 @@ def _registry(entries: list[Entry]) -> Finding:
     if waiting:
         return Finding("registry", False, found, waiting[0].next_step)
     return Finding("registry", True, found)
+
+
+def _gradebook(gradebook: Gradebook, unplaced: Sequence[CourseReport]) -> Finding:
+    trouble = gradebook.check()
+    if trouble is not None:
+        return Finding("gradebook", False, trouble.detail, trouble.next_step)
+    if unplaced:
+        found = f"of {len(unplaced)} courses it is not said where their grades go"
+        return Finding("gradebook", False, found, unplaced[0].next_step)
+    return Finding("gradebook", True, "ELMS's own Moodle takes grades")
 
 
 def _last_run(session: Session, now: datetime) -> Finding:

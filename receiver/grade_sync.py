@@ -1,92 +1,112 @@
 """The run: who is skipped and why, who is asked, what came; each course apart from the others."""
 
-import logging
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 
-from contract.grades import Score
 from foundation import database as db
 from foundation import logs
 from foundation.database import Database
 from foundation.errors import SealError
 from foundation.vault import Vault
-from receiver import answers, asking, gradebook, plans, registry, runs, verdicts
+from receiver import answers, asking, keeping, plans, registry, runs, verdicts
 from receiver.asking import Asking, Hands, Pace, Step
 from receiver.errors import LeaseLostError
 from receiver.gradebook import Written
-from receiver.history import Teller, TellerKind
+from receiver.gradebooks import Gradebook, TableGradebook, Trouble
+from receiver.keeping import Keeper
 from receiver.models import Entry, Source
-from receiver.outcomes import Grades, GradeSource, Question
+from receiver.outcomes import GradeSource, Question, SiteTrouble
 from receiver.plans import Options, Plan
-from receiver.registry import Lesson
-from receiver.runs import CourseOutcome, CourseReport, Report
-from receiver.verdicts import SITE_TROUBLE, Broken, Heard
+from receiver.recording import Recorder
+from receiver.runs import CourseOutcome, CourseReport, HeldLease, Report
+from receiver.telling import Telling
+from receiver.verdicts import GRADEBOOK_TROUBLE, SITE_TROUBLE, Broken, Heard, Stop
 
 EXIT_FAILED, EXIT_LEASED, EXIT_DATABASE, EXIT_STOPPED = 1, 3, 4, 143
 
-_QUIET = {CourseOutcome.SYNCED, CourseOutcome.UNCHANGED}
-_FOR_A_PERSON = {"token_invalid", "misconfigured", "token_unreadable", "unforeseen"}
 _FLUSH_SECONDS = 5.0
 _log = logs.get(__name__)
 
 Kinds = Mapping[str, Callable[[Source], GradeSource]]
-"""What asks a source, by the source's kind."""
+"""What asks a source, by the source's kind; raises if it cannot be opened, as SealError does."""
 
 
-def run(database: Database, vault: Vault, kinds: Kinds, options: Options) -> Report:
-    """Fetch the grades of every active course and return what came of each.
+def run(
+    database: Database,
+    vault: Vault,
+    kinds: Kinds,
+    options: Options,
+    gradebook: Gradebook | None = None,
+) -> Report:
+    """Fetch the grades of every active course into a gradebook and return what came of each.
 
+    The gradebook serves this run alone; without one, grades go into ELMS's own database.
     Raises RunInProgressError, and whatever the database raises while the registry cannot be
     read; then no request has been made. After that a failure is told in the report.
     """
-    under_way = _Run(database, vault, kinds, options)
+    under_way = _Run(database, vault, kinds, options, gradebook)
     todo = under_way.begin()
     try:
         under_way.work(todo)
         return under_way.finish(todo)
     finally:
-        under_way.release()
+        under_way.lease.release()
 
 
 class _Run:
     """One run under way: its lease, and what has been stored so far."""
 
-    def __init__(self, database: Database, vault: Vault, kinds: Kinds, options: Options) -> None:
+    def __init__(
+        self,
+        database: Database,
+        vault: Vault,
+        kinds: Kinds,
+        options: Options,
+        gradebook: Gradebook | None,
+    ) -> None:
         self._database = database
         self._vault = vault
         self._kinds = kinds
         self._options = options
+        self.lease = HeldLease(database, options.lease)
+        self._gradebook: Gradebook = gradebook or TableGradebook(database, self.lease.fence)
+        self._keeper = Keeper(self._gradebook, self.lease.keep, self._broken)
         self._sources: dict[str, GradeSource] = {}
+        self._closed: dict[str, SiteTrouble] = {}
         self._sent_before = 0
-        self._stored = 0
-        self._started = self._renewed = time.monotonic()
+        self._settled = 0
+        self._started = time.monotonic()
         self._statements = database.statements
-        self._reports: list[CourseReport] = []
         self._written = Written()
-        self._stopped: tuple[int, str, str] | None = None
+        self._stop: Stop | None = None
+        self._trouble: Trouble | None = None
 
     def begin(self) -> Plan:
         """Take the lease, read the registry, open the record: all of it, or nothing."""
         with self._database.writing() as session:
             now = db.now(session)
             holder = self._options.holder
-            self._lease = runs.acquire(session, holder, self._options.lease, now=now)
+            self.lease.acquire(session, holder, now=now)
             entries = registry.listing(session, course_ids=self._options.course_ids)
-            planned = plans.of(plans.chosen(entries, self._options.sources))
+            chosen = plans.chosen(entries, self._options.sources)
+            planned = plans.of(chosen, places=self._gradebook.places)
             self._run_id = runs.begin(session, holder, partial=self._options.partial, now=now)
-            runs.record(session, self._run_id, planned.skipped)
+            runs.record(session, self._run_id, planned.not_asked)
             session.expunge_all()  # the commit would expire the entries, which outlive it
         self._log = _log.bind(run_id=self._run_id)
+        self._telling = Telling(self._log)
+        self._recorder = Recorder(
+            self._database, self.lease, self._run_id, self._telling, self._broken
+        )
         self._log.info(
             "grade sync started", courses_to_ask=len(planned.ask), skipped=len(planned.skipped)
         )
-        self._tell(planned.skipped)
+        self._telling.tell(planned.not_asked)
         return planned
 
     def work(self, todo: Plan) -> None:
         """Ask and store until done, or until the database, the lease, or the time is lost."""
-        self._meet(todo.ask)
         options = self._options
         ends = self._started + options.deadline.total_seconds()
         pace = Pace(
@@ -97,34 +117,57 @@ class _Run:
             ends=ends,
             stop=options.stop,
         )
-        hands = Hands(
-            self._sources, self._read_again, self._prepare, self._keep_lease, self._broken
-        )
+        hands = Hands(self._sources, self._read_again, self._prepare, self.lease.keep, self._broken)
         self._asking = Asking(pace, hands)
         try:
-            self._store_all(self._asking.steps(todo.ask), len(todo.ask))
+            self._work(todo.ask)
         except db.UNUSABLE as error:
-            self._stopped = EXIT_DATABASE, "database_unavailable", db.cause(error)
+            self._stop = Stop(EXIT_DATABASE, "database_unavailable", db.cause(error))
         except LeaseLostError as error:
-            self._stopped = EXIT_LEASED, "lease_lost", str(error)
-        if self._stopped is None and options.stop.is_set():
-            self._stopped = EXIT_STOPPED, "stopped", "it was told to stop"
-        elif self._stopped is None and time.monotonic() >= ends:
+            self._stop = Stop(EXIT_LEASED, "lease_lost", str(error))
+        if self._stop is None and options.stop.is_set():
+            self._stop = Stop(EXIT_STOPPED, "stopped", "it was told to stop")
+        elif self._stop is None and time.monotonic() >= ends:
             seconds = options.deadline.total_seconds()
-            self._stopped = EXIT_FAILED, "deadline", f"its {seconds:g} seconds were over"
+            self._stop = Stop(EXIT_FAILED, "deadline", f"its {seconds:g} seconds were over")
 
-    def _meet(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            name = entry.source.name
-            if name not in self._sources:
-                self._sources[name] = self._kinds[entry.source.kind](entry.source)
+    def _work(self, entries: Sequence[Entry]) -> None:
+        """Ask nobody before it is known that what comes can be written."""
+        if not entries or self._stopped_by(self._gradebook.check()):
+            return
+        closed = self._meet(entries)
+        ask = [entry for entry in entries if entry.source.name in self._sources]
+        self._store_all(itertools.chain([Step(closed)], self._asking.steps(ask)), len(entries))
+
+    def _meet(self, entries: Sequence[Entry]) -> tuple[Heard, ...]:
+        """Open what asks each source, and return the courses of those that cannot be opened."""
+        for source in {entry.source.name: entry.source for entry in entries}.values():
+            try:
+                self._sources[source.name] = self._kinds[source.kind](source)
+            except SealError as error:
+                self._closed[source.name] = SiteTrouble(str(error), error.advice)
+            except Exception as error:  # noqa: BLE001 - one site never stops the run
+                broken = self._broken(error)
+                self._closed[source.name] = SiteTrouble(broken.detail, broken.next_step)
         self._sent_before = self._sent()
+        return tuple(
+            Heard(entry, Broken(SITE_TROUBLE, trouble.detail, trouble.next_step))
+            for entry in entries
+            if (trouble := self._closed.get(entry.source.name))
+        )
 
     def _sent(self) -> int:
         """Return how many requests were sent; one that asks several sources counts once."""
         return sum(
             source.requests for source in {id(one): one for one in self._sources.values()}.values()
         )
+
+    def _stopped_by(self, trouble: Trouble | None) -> bool:
+        """Stop the run if nothing can be written, and return whether it is so."""
+        if trouble is not None:
+            self._trouble = trouble
+            self._stop = Stop(EXIT_FAILED, GRADEBOOK_TROUBLE, trouble.detail, trouble.next_step)
+        return trouble is not None
 
     def _store_all(self, steps: Iterable[Step], courses: int) -> None:
         """Store what comes, many courses at once, but none of it late."""
@@ -136,32 +179,49 @@ class _Run:
             skipped += step.skipped
             due = time.monotonic() - flushed >= _FLUSH_SECONDS
             if len(heard) >= self._options.chunk or (due and (heard or skipped)):
-                self._settle(asking.confirmed(heard, self._sources), skipped)
-                self._stored += len(heard) + len(skipped)
-                self._options.progress(self._stored, courses)
+                self._settle_all(heard, skipped, courses)
                 heard, skipped, flushed = [], [], time.monotonic()
+            if self._stop is not None:
+                return
         if heard or skipped:
-            self._settle(asking.confirmed(heard, self._sources), skipped)
-            self._options.progress(self._stored + len(heard) + len(skipped), courses)
+            self._settle_all(heard, skipped, courses)
+
+    def _settle_all(
+        self, heard: Sequence[Heard], skipped: Sequence[CourseReport], courses: int
+    ) -> None:
+        """Write and record piece after piece, so that a kill costs the record of one at the most.
+
+        Once the run is over, no further piece is begun: the next run asks for its courses.
+        """
+        for piece in self._keeper.pieces(asking.confirmed(heard, self._sources)):
+            self._recorder.forget(piece)
+            kept = self._keeper.keep(piece)
+            self._written += keeping.written(kept)
+            self._recorder.record(kept, skipped)
+            self._settled += len(kept) + len(skipped)
+            self._options.progress(self._settled, courses)
+            skipped = ()
+            if self._stopped_by(self._keeper.trouble(kept)) or self._asking.over:
+                return
 
     def finish(self, todo: Plan) -> Report:
         """Close the record and return the report; what was not stored counts as failed."""
-        self._tell(self._left_over(todo))
-        self._tell_of_sites()
+        left_over = self._left_over(todo)
+        self._telling.tell(left_over)
+        for name, trouble in {**self._closed, **self._asking.trouble}.items():
+            self._telling.tell_of_site(name, trouble)
+        if self._trouble is not None:
+            self._telling.tell_of_gradebook(self._trouble)
         report = self._report()
         try:
             with self._database.writing() as session:
+                runs.record(session, self._run_id, left_over)
                 runs.end(session, report, now=db.now(session))
         except db.UNUSABLE as error:
-            self._stopped = EXIT_DATABASE, "database_unavailable", db.cause(error)
+            self._stop = Stop(EXIT_DATABASE, "database_unavailable", db.cause(error))
             report = self._report()
         self._log.info("grade sync ended", exit_code=report.exit_code, stopped=report.stopped)
         return report
-
-    def release(self) -> None:
-        """Give the lease back; where that fails it ends by itself."""
-        with suppress(*db.UNUSABLE), self._database.writing() as session:
-            runs.release(session, self._lease)
 
     def _read_again(
         self, entries: Sequence[Entry]
@@ -170,9 +230,10 @@ class _Run:
             return (), ()
         with self._database.reading() as session:
             ids = [entry.id for entry in entries]
-            planned = plans.of(registry.listing(session, entry_ids=ids))
+            listed = registry.listing(session, entry_ids=ids)
+            planned = plans.of(listed, places=self._gradebook.places)
             session.expunge_all()
-        return planned.ask, planned.skipped
+        return planned.ask, planned.not_asked
 
     def _prepare(self, entry: Entry) -> Question | Broken:
         since = self._options.modified_since
@@ -196,101 +257,29 @@ class _Run:
             "Tell the operators of ELMS; RECEIVER_LOG_LEVEL=DEBUG shows where it failed.",
         )
 
-    def _keep_lease(self) -> None:
-        if time.monotonic() - self._renewed < self._options.lease.total_seconds() / 3:
-            return
-        with self._database.writing() as session:
-            runs.renew(session, self._lease, self._options.lease, now=db.now(session))
-        self._renewed = time.monotonic()
-
-    def _settle(self, heard: Sequence[Heard], skipped: Sequence[CourseReport]) -> None:
-        """Store a chunk at once; if one course's answer cannot be stored, each on its own."""
-        try:
-            self._store(heard, skipped)
-        except (*db.UNUSABLE, LeaseLostError):
-            raise
-        except Exception as error:  # noqa: BLE001 - one course never stops the run
-            if len(heard) == 1 and not skipped:
-                self._store([Heard(heard[0].entry, self._broken(error), heard[0].url)], ())
-                return
-            self._store((), skipped)
-            for one in heard:
-                self._settle([one], ())
-
-    def _store(self, heard: Sequence[Heard], skipped: Sequence[CourseReport]) -> None:
-        with self._database.writing() as session:
-            now = db.now(session)
-            runs.renew(session, self._lease, self._options.lease, now=now)
-            told = [(one, verdicts.facts_of(one, now=now)) for one in heard]
-            registry.learn(
-                session,
-                [Lesson(one.entry.id, facts, one.etag, one.well) for one, facts in told],
-                teller=Teller(TellerKind.SYNC, f"run {self._run_id}"),
-                now=now,
-            )
-            written = gradebook.write(session, _scores(heard))
-            reports = [*skipped, *(verdicts.judged(one, facts) for one, facts in told)]
-            runs.record(session, self._run_id, reports)
-        self._renewed = time.monotonic()
-        self._written += written
-        self._tell(reports)
-
     def _left_over(self, todo: Plan) -> list[CourseReport]:
-        if self._stopped is None:
+        if self._stop is None:
             return []
-        _, reason, detail = self._stopped
-        stored = {(report.source, report.course_id) for report in self._reports}
+        stored = {(report.source, report.course_id) for report in self._telling.reports}
         return [
-            verdicts.unstored(entry, reason, detail)
+            verdicts.unstored(entry, self._stop)
             for entry in todo.ask
             if (entry.source.name, entry.course_id) not in stored
         ]
 
-    def _tell(self, reports: Sequence[CourseReport]) -> None:
-        """Keep what became of courses, and log what went wrong: here, and nowhere else."""
-        self._reports += reports
-        for report in reports:
-            quiet = report.outcome in _QUIET and report.reason is None
-            if quiet or report.reason == SITE_TROUBLE:
-                continue
-            urgent = report.reason in _FOR_A_PERSON and report.outcome is CourseOutcome.FAILED
-            self._log.log(
-                logging.ERROR if urgent else logging.WARNING,
-                f"course {report.outcome.value}",
-                **{name: value for name, value in vars(report).items() if value is not None},
-            )
-
-    def _tell_of_sites(self) -> None:
-        """Log of a site that is out of order once, not for each of its courses."""
-        for name, trouble in self._asking.trouble.items():
-            kept = [
-                one for one in self._reports if (one.source, one.reason) == (name, SITE_TROUBLE)
-            ]
-            self._log.error(
-                "site out of order",
-                source=name,
-                detail=trouble.detail,
-                next_step=trouble.next_step,
-                courses=len(kept),
-            )
-
     def _report(self) -> Report:
-        code, _, stopped = self._stopped or (self._exit_code(), None, None)
+        courses = tuple(self._telling.reports)
+        failed = any(report.outcome is CourseOutcome.FAILED for report in courses)
+        stop = self._stop
         return Report(
             run_id=self._run_id,
-            courses=tuple(self._reports),
+            courses=courses,
             written=self._written,
             requests=self._sent() - self._sent_before,
+            gradebook_requests=self._gradebook.requests,
             statements=self._database.statements - self._statements,
             seconds=round(time.monotonic() - self._started, 2),
-            exit_code=code,
-            stopped=stopped,
+            exit_code=stop.exit_code if stop else EXIT_FAILED if failed else 0,
+            stopped=stop.detail if stop else None,
+            next_step=stop.next_step if stop else None,
         )
-
-    def _exit_code(self) -> int:
-        failed = any(report.outcome is CourseOutcome.FAILED for report in self._reports)
-        return EXIT_FAILED if failed else 0
-
-
-def _scores(heard: Sequence[Heard]) -> dict[int, tuple[Score, ...]]:
-    return {one.entry.id: one.outcome.scores for one in heard if isinstance(one.outcome, Grades)}

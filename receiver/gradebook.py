@@ -30,12 +30,7 @@ class Written:
         )
 
 
-def write(session: Session, scores: Mapping[int, Sequence[Score]]) -> Written:
-    """Store the scores of entries, as `write_each` does, and return what came of all."""
-    return sum(write_each(session, scores).values(), Written())
-
-
-def write_each(session: Session, scores: Mapping[int, Sequence[Score]]) -> dict[int, Written]:
+def write(session: Session, scores: Mapping[int, Sequence[Score]]) -> dict[int, Written]:
     """Store the scores of entries, by entry id, in three statements; the last of a user counts.
 
     Return what came of each entry. Scores as they stand are not written again, be they told anew

@@ -1,5 +1,6 @@
 """Where grades are written in ELMS: what a gradebook is given, what comes of it, and our own."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +14,8 @@ from receiver.gradebook import Written
 from receiver.outcomes import Misconfigured, PersonProblem, SiteTrouble, Transient
 
 Failure = Misconfigured | SiteTrouble | Transient
+Trouble = SiteTrouble | Transient
+"""Why nothing at all can be written now."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,30 @@ class Kept:
     failure: Failure | None = None
 
 
+def unplaced(course_id: str = "COURSE_ID") -> Misconfigured:
+    """Return why a course whose entry names no place cannot be written, and what names one."""
+    return Misconfigured(
+        "it is not said where its grades go in ELMS's Moodle",
+        "Say it with `receiver registry set-activity "
+        f"{shlex.quote(course_id)} --course N --activity N`.",
+    )
+
+
 class Gradebook(Protocol):
-    """A kind of gradebook; `batch` is how many courses one `write` takes."""
+    """A kind of gradebook; `batch` is how many courses one `write` takes.
+
+    `places`: a course is written only if its entry names a course and an activity.
+    """
 
     batch: int
+    places: bool
 
     @property
     def requests(self) -> int:
         """How many requests were sent."""
         ...
 
-    def check(self) -> SiteTrouble | Transient | None:
+    def check(self) -> Trouble | None:
         """Return why nothing can be written now, or None; at the price of a request at most."""
         ...
 
@@ -61,14 +77,15 @@ class Gradebook(Protocol):
 class TableGradebook:
     """The gradebook in ELMS's own database; a `fence` begins each transaction, and may end it."""
 
-    batch = 100
+    batch = 500
+    places = False
     requests = 0
 
-    def __init__(self, database: Database, fence: Callable[[Session], None]) -> None:
+    def __init__(self, database: Database, fence: Callable[[Session], object]) -> None:
         self._database = database
         self._fence = fence
 
-    def check(self) -> SiteTrouble | Transient | None:
+    def check(self) -> Trouble | None:
         """Return None: the database was looked at by whoever opened it."""
         return None
 
@@ -77,7 +94,7 @@ class TableGradebook:
         beat()
         with self._database.writing() as session:
             self._fence(session)
-            written = gradebook.write_each(
+            written = gradebook.write(
                 session, {course.entry_id: course.scores for course in courses}
             )
         return [Kept(course.entry_id, written[course.entry_id]) for course in courses]

@@ -7,9 +7,7 @@ from typing import Protocol
 
 from contract.grades import Score
 from contract.problems import ProblemType
-from contract.tokens import CourseToken, MoodleToken
-
-Token = CourseToken | MoodleToken
+from contract.tokens import Token
 
 
 @dataclass(frozen=True)

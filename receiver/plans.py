@@ -2,12 +2,12 @@
 
 import threading
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from foundation.database import Database
-from receiver import registry, verdicts
-from receiver.memory import Status
+from receiver import gradebooks, registry, verdicts
+from receiver.memory import Standing, Status
 from receiver.models import Entry
 from receiver.runs import CourseReport
 
@@ -45,18 +45,35 @@ class Options:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which entries would be asked, and which are skipped with their reason."""
+    """Which entries would be asked, which are skipped with their reason, and which fail unasked.
+
+    Of the `unplaced` it is not said where their grades go.
+    """
 
     ask: tuple[Entry, ...]
     skipped: tuple[CourseReport, ...]
+    unplaced: tuple[CourseReport, ...]
+
+    @property
+    def not_asked(self) -> tuple[CourseReport, ...]:
+        """The reports of all that are not asked."""
+        return self.skipped + self.unplaced
 
 
 def plan(
-    database: Database, course_ids: Collection[str] = (), sources: Collection[str] = ()
+    database: Database,
+    course_ids: Collection[str] = (),
+    sources: Collection[str] = (),
+    *,
+    places: bool = False,
 ) -> Plan:
-    """Return what a run would do now, without any request; one query."""
+    """Return what a run would do now, without any request; one query.
+
+    `places`: the gradebook has to be told where each course's grades go.
+    """
     with database.reading() as session:
-        return of(chosen(registry.listing(session, course_ids=course_ids), sources))
+        entries = registry.listing(session, course_ids=course_ids)
+        return of(chosen(entries, sources), places=places)
 
 
 def chosen(entries: Sequence[Entry], sources: Collection[str]) -> list[Entry]:
@@ -64,14 +81,31 @@ def chosen(entries: Sequence[Entry], sources: Collection[str]) -> list[Entry]:
     return [entry for entry in entries if not sources or entry.source.name in sources]
 
 
-def of(entries: Sequence[Entry]) -> Plan:
+def of(entries: Sequence[Entry], *, places: bool = False) -> Plan:
     """Return which of the entries are asked for as they stand, and the reports of the others."""
     standings = [(entry, registry.standing(entry)) for entry in entries]
+    active = [entry for entry, standing in standings if standing.status is Status.ACTIVE]
     return Plan(
-        tuple(entry for entry, standing in standings if standing.status is Status.ACTIVE),
-        tuple(
+        ask=tuple(entry for entry in active if _has_place(entry) or not places),
+        skipped=tuple(
             verdicts.skipped(entry, standing)
             for entry, standing in standings
             if standing.status is not Status.ACTIVE
         ),
+        unplaced=tuple(
+            verdicts.unplaced(entry) for entry in active if places and not _has_place(entry)
+        ),
     )
+
+
+def standing(entry: Entry, *, places: bool = False) -> Standing:
+    """Return an entry's status; an active one that would fail unasked has the cause beside it."""
+    stands = registry.standing(entry)
+    if stands.status is not Status.ACTIVE or not places or _has_place(entry):
+        return stands
+    why = gradebooks.unplaced(entry.course_id)
+    return replace(stands, reason=why.detail, next_step=why.next_step)
+
+
+def _has_place(entry: Entry) -> bool:
+    return bool(entry.gradebook_course and entry.gradebook_activity)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
+from contract.tokens import CourseToken, MalformedTokenError, MoodleToken, Token
 from foundation import database as db
 from foundation.vault import Vault
 from receiver import history
@@ -28,8 +28,6 @@ from receiver.memory import (
     standing_of,
 )
 from receiver.models import API, MOODLE, Entry, Source
-
-Token = CourseToken | MoodleToken
 
 
 class Outcome(StrEnum):
@@ -99,6 +97,11 @@ def learn(session: Session, lessons: Sequence[Lesson], *, teller: Teller, now: d
     synced = [lesson.entry_id for lesson in lessons if lesson.synced]
     if synced:
         session.execute(update(Entry).where(Entry.id.in_(synced)).values(synced_at=now))
+
+
+def forget_etags(session: Session, entry_ids: Collection[int]) -> None:
+    """Forget which grades were fetched last of entries, so that all of them are asked for again."""
+    session.execute(update(Entry).where(Entry.id.in_(entry_ids)).values(etag=None))
 
 
 def enrol(

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pydantic import TypeAdapter, ValidationError
 
 from contract.events import CourseId
+from contract.tokens import Token
 from receiver.errors import RegistryFileError, TokenMalformedError
 from receiver.models import Source
-from receiver.registry import Token, parse_token
+from receiver.registry import parse_token
 
 REQUIRED = ("course_id", "token")
 OPTIONAL = ("source", "gradebook_course", "gradebook_activity")

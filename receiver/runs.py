@@ -1,7 +1,9 @@
 """The runs of the sync: the lease that lets one at a time write, and the record of each."""
 
 import secrets
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -11,6 +13,7 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from foundation import database as db
+from foundation.database import Database
 from foundation.terminal import cell
 from receiver.errors import LeaseLostError, RunInProgressError, RunUnknownError
 from receiver.gradebook import Written
@@ -61,7 +64,10 @@ class CourseReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run came to; `stopped` says why it ended before its time."""
+    """What a run came to; `stopped` says why it ended before its time, and `next_step` what to do.
+
+    `requests` went to eAssessment, `gradebook_requests` to the Moodle that ELMS is, if it is one.
+    """
 
     run_id: int
     courses: tuple[CourseReport, ...]
@@ -71,6 +77,8 @@ class Report:
     seconds: float
     exit_code: int
     stopped: str | None = None
+    next_step: str | None = None
+    gradebook_requests: int = 0
 
     def count(self, outcome: CourseOutcome) -> int:
         """Return how many courses had this outcome."""
@@ -119,6 +127,41 @@ def release(session: Session, token: str) -> None:
         .where(SyncLease.name == _LEASE, SyncLease.token == token)
         .values(holder=None, token=None, leased_until=None)
     )
+
+
+class HeldLease:
+    """The lease of one run, from its beginning on."""
+
+    def __init__(self, database: Database, lasting: timedelta) -> None:
+        self._database = database
+        self._lasting = lasting
+        self._token = ""
+        self._kept = time.monotonic()
+
+    def acquire(self, session: Session, holder: str, *, now: datetime) -> None:
+        """Take the lease, or raise RunInProgressError."""
+        self._token = acquire(session, holder, self._lasting, now=now)
+
+    def fence(self, session: Session) -> datetime:
+        """Hold it for longer in a transaction of the run, and return the database's time.
+
+        Raises LeaseLostError, so that nothing is stored by a run that another has taken over from.
+        """
+        now = db.now(session)
+        renew(session, self._token, self._lasting, now=now)
+        return now
+
+    def keep(self) -> None:
+        """Hold it for longer if a third of it is over; no session may be open."""
+        if time.monotonic() - self._kept >= self._lasting.total_seconds() / 3:
+            with self._database.writing() as session:
+                self.fence(session)
+            self._kept = time.monotonic()
+
+    def release(self) -> None:
+        """Give it back; where that fails it ends by itself."""
+        with suppress(*db.UNUSABLE), self._database.writing() as session:
+            release(session, self._token)
 
 
 def begin(session: Session, holder: str, *, partial: bool = False, now: datetime) -> int:

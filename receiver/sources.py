@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
@@ -13,6 +12,7 @@ from contract.signature import Secret
 from contract.tokens import MoodleToken
 from foundation import database as db
 from foundation.vault import Vault
+from receiver import urls
 from receiver.errors import (
     SecretExistsError,
     SecretUnknownError,
@@ -25,7 +25,6 @@ from receiver.errors import (
 from receiver.models import API, MOODLE, Source, SourceSecret
 
 _NAME: TypeAdapter[str] = TypeAdapter(SourceName)
-_MAX_URL = 2000
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,8 @@ def add(session: Session, name: str, url: str, kind: str = API, *, now: datetime
     """Add a source of a kind, or raise SourceInvalidError or SourceExistsError."""
     if not _is_name(name):
         raise SourceInvalidError(f"{name!r} cannot be a source's name")
-    _check_url(url)
+    if fault := urls.fault_of(url):
+        raise SourceInvalidError(fault)
     source: Source | None = session.scalar(
         db.insert(session, Source)
         .values(name=name, url=url.rstrip("/"), kind=kind, created_at=now)
@@ -157,17 +157,3 @@ def _is_name(name: str) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def _check_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises for a port that is no number
-    except ValueError as error:
-        raise SourceInvalidError(f"the URL cannot be read: {error}") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not url.isprintable():
-        raise SourceInvalidError("the URL is not an http or https URL with a host")
-    if parts.username is not None or parts.query or parts.fragment or " " in url or "\\" in url:
-        raise SourceInvalidError("the URL has more than scheme, host, port and path")
-    if len(url) > _MAX_URL:
-        raise SourceInvalidError(f"the URL is longer than {_MAX_URL} characters")

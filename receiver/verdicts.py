@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 
-from receiver import answers, registry
+from receiver import answers, gradebooks, registry
+from receiver.gradebooks import Failure, Kept
 from receiver.memory import Fact, Standing, fold, standing_of
 from receiver.models import Entry
 from receiver.outcomes import (
@@ -33,27 +34,45 @@ class Broken:
 
 @dataclass(frozen=True)
 class Heard:
-    """What came of asking about an entry; `url` and `question` are None if nothing was asked."""
+    """What came of asking about an entry; `url` and `question` are None if nothing was asked.
+
+    `kept` is what the gradebook made of its grades, once they were given to it.
+    """
 
     entry: Entry
     outcome: Outcome | Broken
     url: str | None = None
     question: Question | None = None
+    kept: Kept | None = None
 
     @property
     def well(self) -> bool:
-        """Whether ELMS now has the course's present grades."""
-        return isinstance(self.outcome, Grades | Unchanged)
+        """Whether ELMS now has the course's present grades, of everybody whom the source names."""
+        if isinstance(self.outcome, Grades):
+            return self.kept is not None and not (self.kept.failure or self.kept.problems)
+        return isinstance(self.outcome, Unchanged)
 
     @property
     def etag(self) -> str | None:
-        """The name of the grades that came."""
-        return self.outcome.etag if isinstance(self.outcome, Grades) else None
+        """The name of the grades that came, if ELMS has them: else they are asked for again."""
+        return self.outcome.etag if isinstance(self.outcome, Grades) and self.well else None
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why a run ended before its time; `reason` is a stable word."""
+
+    exit_code: int
+    reason: str
+    detail: str
+    next_step: str = "Nothing yet: the next run asks again."
 
 
 SITE_TROUBLE = "site_trouble"
 """The reason of every course that its site's being out of order kept from being synced."""
 
+GRADEBOOK_TROUBLE = "gradebook_trouble"
+"""The reason of every course that was not synced because nothing could be written in ELMS."""
 
 PEOPLE_LEFT_OUT = "people_left_out"
 """The reason beside a course that was synced, but not for everybody in it."""
@@ -87,7 +106,7 @@ def judged(heard: Heard, facts: Sequence[Fact]) -> CourseReport:
     """Return the report of a course that was asked; an invalid one failed in this run."""
     match heard.outcome:
         case Grades(left_out=left_out):
-            return _synced(heard, left_out)
+            return _taken(heard, left_out)
         case Unchanged():
             return _report(heard, CourseOutcome.UNCHANGED)
         case Misconfigured(detail=detail, next_step=step):
@@ -109,36 +128,51 @@ def skipped(entry: Entry, standing: Standing) -> CourseReport:
     return _because(entry, CourseOutcome.SKIPPED, standing, None)
 
 
-def unstored(entry: Entry, reason: str, detail: str) -> CourseReport:
+def unplaced(entry: Entry) -> CourseReport:
+    """Return the report of a course that is not asked, for its grades could go nowhere."""
+    why = gradebooks.unplaced(entry.course_id)
+    return _failure(entry, "misconfigured", why.detail, why.next_step)
+
+
+def unstored(entry: Entry, stop: Stop) -> CourseReport:
     """Return the report of a course whose turn never came, or whose answer was not stored."""
-    return CourseReport(
-        entry.source.name,
-        entry.course_id,
-        CourseOutcome.FAILED,
-        reason,
-        f"the run ended before it was stored: {detail}",
-        next_step="Nothing yet: the next run asks again.",
-    )
+    detail = f"the run ended before it was stored: {stop.detail}"
+    return _failure(entry, stop.reason, detail, stop.next_step)
 
 
-def _synced(heard: Heard, left_out: Sequence[PersonProblem]) -> CourseReport:
+def _taken(heard: Heard, left_out: Sequence[PersonProblem]) -> CourseReport:
     """Return the report of a course whose grades came; who was left out is told, the others count.
 
     The first few are named: of a hundred who miss the same, five tell what.
     """
+    problems = heard.kept.problems if heard.kept else ()
+    failure = heard.kept.failure if heard.kept else None
+    people = [_named((*left_out, *problems))] if left_out or problems else []
+    if failure is not None:
+        detail = "; ".join([failure.detail, *people])
+        return _failed(heard, _REASONS[type(failure)], detail, failure.next_step)
     report = _report(heard, CourseOutcome.SYNCED)
-    if not left_out:
+    if not people:
         return report
+    where = ["at the source"] * bool(left_out) + ["in ELMS"] * bool(problems)
+    step = f"Mend what is said of each {' and '.join(where)}; the next run takes them over."
+    return replace(report, reason=PEOPLE_LEFT_OUT, detail=people[0], next_step=step)
+
+
+_REASONS: dict[type[Failure], str] = {
+    Misconfigured: "misconfigured",
+    SiteTrouble: GRADEBOOK_TROUBLE,
+    Transient: "transient",
+}
+"""The reason of a course whose grades came and could not all be written."""
+
+
+def _named(people: Sequence[PersonProblem]) -> str:
     named = "; ".join(
-        f"{one.user_id or 'without ID number'}: {one.detail}" for one in left_out[:_MOST_NAMED]
+        f"{one.user_id or 'without ID number'}: {one.detail}" for one in people[:_MOST_NAMED]
     )
-    more = len(left_out) - _MOST_NAMED
-    return replace(
-        report,
-        reason=PEOPLE_LEFT_OUT,
-        detail=f"left out {len(left_out)}: {named}" + (f"; and {more} more" if more > 0 else ""),
-        next_step="Mend what is said of each at the source; the next run takes them over.",
-    )
+    more = len(people) - _MOST_NAMED
+    return f"left out {len(people)}: {named}" + (f"; and {more} more" if more > 0 else "")
 
 
 def _report(heard: Heard, outcome: CourseOutcome) -> CourseReport:
@@ -146,14 +180,20 @@ def _report(heard: Heard, outcome: CourseOutcome) -> CourseReport:
 
 
 def _failed(heard: Heard, reason: str, detail: str, step: str) -> CourseReport:
+    return _failure(heard.entry, reason, detail, step, heard.url)
+
+
+def _failure(
+    entry: Entry, reason: str, detail: str, step: str, url: str | None = None
+) -> CourseReport:
     return CourseReport(
-        heard.entry.source.name,
-        heard.entry.course_id,
+        entry.source.name,
+        entry.course_id,
         CourseOutcome.FAILED,
         reason,
         detail,
         next_step=step,
-        url=heard.url,
+        url=url,
     )
 
 

@@ -4,17 +4,17 @@ from typing import Any, BinaryIO
 
 import click
 
+from contract.tokens import Token
 from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID
 from foundation.terminal import Commands, json_option
-from receiver import answers, history, registry, sources
+from receiver import answers, history, plans, registry, services, sources
 from receiver.cli import registry_files, scope
 from receiver.cli.scope import source_option
 from receiver.memory import Standing, Status
 from receiver.models import API, MOODLE, Entry, Heard
 from receiver.outcomes import Misconfigured, Transient
-from receiver.registry import Token
 from receiver.services import Services
 
 _PROMPTS = {API: "Course token (eas_…)", MOODLE: "Token of the Moodle"}
@@ -43,7 +43,7 @@ def add(course_id: str, source: str | None) -> None:
             teller=scope.teller(),
             now=db.now(session),
         )
-        standing, name = registry.standing(entry), chosen.name
+        standing, name = _standing(entry), chosen.name
     shown = terminal.printable(course_id)
     click.echo(f"{shown} of {name} is in the registry, with the token {token.token_id}")
     _exit_unless_active(course_id, standing)
@@ -62,7 +62,7 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
     with scope.reading() as session:
         source_id = sources.get(session, source).id if source else None
         entries = registry.listing(session, source_id=source_id)
-    rows = [(entry, registry.standing(entry)) for entry in entries]
+    rows = [(entry, _standing(entry)) for entry in entries]
     shown = [row for row in rows if status is None or row[1].status == status]
     if as_json:
         terminal.print_json([_facts(entry, standing) for entry, standing in shown])
@@ -103,7 +103,7 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
     with scope.reading() as session:
         entry = registry.get_heard_of(session, sources.choose(session, source), course_id)
         heard = history.of_entry(session, entry.id, limit)
-    facts = {**_facts(entry, registry.standing(entry)), **_memory(entry)}
+    facts = {**_facts(entry, _standing(entry)), **_memory(entry)}
     if as_json:
         terminal.print_json({**facts, "heard": [_heard(line) for line in heard]})
         return
@@ -169,7 +169,7 @@ def _set_one(here: Services, course_id: str, source: str | None) -> None:
         )
         session.expunge_all()
     click.echo(f"the token {token.token_id} is held for {terminal.printable(course_id)} now")
-    standing = registry.standing(entry)
+    standing = _standing(entry)
     if standing.status is Status.TOKEN_INVALID:
         standing = _prove(here, entry)
     _exit_unless_active(course_id, standing)
@@ -197,13 +197,20 @@ def _prove(here: Services, entry: Entry) -> Standing:
         )
         raise click.exceptions.Exit(terminal.EXIT_REFUSED)
     with here.database.reading() as session:
-        return registry.standing(registry.listing(session, entry_ids=[entry.id])[0])
+        return _standing(registry.listing(session, entry_ids=[entry.id])[0])
+
+
+def _standing(entry: Entry) -> Standing:
+    return plans.standing(entry, places=services.current().settings.elms_is_moodle)
 
 
 def _exit_unless_active(course_id: str, standing: Standing) -> None:
     if standing.status is Status.ACTIVE:
         shown = terminal.printable(course_id)
-        click.echo(f"{shown} is active: the next sync asks for its grades")
+        if standing.reason is None:
+            click.echo(f"{shown} is active: the next sync asks for its grades")
+        else:
+            click.echo(f"{shown} is active, but {standing.reason}\n next: {standing.next_step}")
         return
     terminal.complain(f"{course_id} cannot be synced: {standing.reason}", str(standing.next_step))
     raise click.exceptions.Exit(terminal.EXIT_REFUSED)

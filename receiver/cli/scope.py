@@ -1,7 +1,7 @@
 """What every command begins with: the services, on a schema that is ours."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -15,8 +15,10 @@ from receiver import services
 from receiver.eassessment import Client
 from receiver.exchange import Exchange
 from receiver.grade_sync import Kinds
+from receiver.gradebooks import Gradebook
 from receiver.history import Teller, TellerKind
 from receiver.models import API, MOODLE, SCHEMA, Source
+from receiver.moodle.gradebook import MoodleGradebook
 from receiver.moodle.source import MoodleGradeSource
 from receiver.services import Services
 
@@ -65,6 +67,17 @@ def askers(here: Services) -> Iterator[Kinds]:
             return MoodleGradeSource(exchange, site_token=site_token, now=lambda: datetime.now(UTC))
 
         yield {API: lambda _: client, MOODLE: moodle}
+
+
+@contextmanager
+def gradebook(here: Services) -> Iterator[Gradebook | None]:
+    """Open the Moodle that ELMS is, for one run; None where grades go into ELMS's database."""
+    if not here.settings.elms_is_moodle:
+        yield None
+        return
+    token = MoodleToken.parse(here.settings.gradebook_token.get_secret_value())
+    with closing(_exchange(here)) as exchange:
+        yield MoodleGradebook(exchange, url=here.settings.gradebook_url, token=token)
 
 
 def _exchange(here: Services) -> Exchange:

@@ -43,9 +43,13 @@ def serve() -> None:
 @json_option
 @with_appcontext
 def doctor(as_json: bool) -> None:
-    """Look at settings, database, sources, registry, last run; exit 1 if something is wrong."""
+    """Look at settings, database, sources, registry, last run, and the Moodle that ELMS is.
+
+    Exit 1 if something is wrong.
+    """
     here = services.current()
-    findings = checks.examine(here.database, here.vault)
+    with scope.gradebook(here) as gradebook:
+        findings = checks.examine(here.database, here.vault, gradebook)
     raise click.exceptions.Exit(checkup.report(findings, as_json=as_json))
 
 

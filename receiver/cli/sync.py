@@ -83,7 +83,8 @@ def sync_grades(
     here = scope.ready()
     _check_sources(here, names)
     if dry_run:
-        _show_plan(plans.plan(here.database, course_ids, names), as_json=as_json)
+        places = here.settings.elms_is_moodle
+        _show_plan(plans.plan(here.database, course_ids, names, places=places), as_json=as_json)
         return
     options = Options(
         holder=terminal.who(),
@@ -119,9 +120,13 @@ def _run_every(here: Services, options: Options, every: timedelta, *, as_json: b
 
 def _run_once(here: Services, options: Options, *, as_json: bool) -> int:
     try:
-        with scope.askers(here) as kinds, _progress() as progress:
+        with (
+            scope.askers(here) as kinds,
+            scope.gradebook(here) as gradebook,
+            _progress() as progress,
+        ):
             told = replace(options, progress=progress)
-            report = grade_sync.run(here.database, here.vault, kinds, told)
+            report = grade_sync.run(here.database, here.vault, kinds, told, gradebook)
     except RunInProgressError as error:
         terminal.complain(str(error), error.advice)
         return EXIT_LEASED
@@ -178,19 +183,33 @@ def _story(report: Report) -> list[str]:
         f"{written.changed} changed, {written.unchanged} as before",
         f"... unchanged since they were fetched last: {count[CourseOutcome.UNCHANGED]} courses",
         f"... failed: {count[CourseOutcome.FAILED]} courses",
-        f"... used {report.requests} request{'' if report.requests == 1 else 's'} to eAssessment",
+        f"... used {_requests(report.requests)} to eAssessment",
+        *_to_moodle(report),
         f"... used {report.statements} dbqueries",
         f"... used {report.seconds} seconds",
-        _ending(report),
+        *_ending(report),
     ]
 
 
-def _ending(report: Report) -> str:
+def _to_moodle(report: Report) -> list[str]:
+    asked = report.gradebook_requests
+    return [f"... used {_requests(asked)} to ELMS's Moodle"] if asked else []
+
+
+def _requests(number: int) -> str:
+    return f"{number} request{'' if number == 1 else 's'}"
+
+
+def _ending(report: Report) -> list[str]:
     if report.stopped:
-        return f"Grade sync ended before its time: {terminal.printable(report.stopped)}"
+        step = terminal.printable(str(report.next_step))
+        return [
+            f"Grade sync ended before its time: {terminal.printable(report.stopped)}",
+            f" next: {step}",
+        ]
     if report.count(CourseOutcome.FAILED):
-        return "Grade sync complete, but not for every course; the table says what to do."
-    return "Grade sync complete."
+        return ["Grade sync complete, but not for every course; the table says what to do."]
+    return ["Grade sync complete."]
 
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:
@@ -203,6 +222,7 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
                     for entry in plan.ask
                 ],
                 "would_skip": [course.columns() for course in plan.skipped],
+                "would_fail": [course.columns() for course in plan.unplaced],
             }
         )
         return
@@ -210,14 +230,16 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
         f"Nothing was asked. Courses that a run would ask for: {len(plan.ask)}, "
         f"and skip: {len(plan.skipped)}."
     )
+    if plan.unplaced:
+        click.echo(f"Courses that would fail before they are asked for: {len(plan.unplaced)}.")
     terminal.print_table(
         ("would be asked", "source", "synced last"),
         [(entry.course_id, entry.source.name, entry.synced_at) for entry in plan.ask],
         empty="no course would be asked for",
     )
-    if plan.skipped:
+    if plan.not_asked:
         click.echo()
-        _show_courses(plan.skipped)
+        _show_courses(plan.not_asked)
 
 
 def _show_courses(courses: Sequence[CourseReport]) -> None:
@@ -243,9 +265,11 @@ def _document(report: Report) -> dict[str, Any]:
         "run_id": report.run_id,
         "exit_code": report.exit_code,
         "stopped": report.stopped,
+        "next_step": report.next_step,
         "counts": {outcome.value: report.count(outcome) for outcome in CourseOutcome},
         "scores": vars(report.written),
         "requests": report.requests,
+        "gradebook_requests": report.gradebook_requests,
         "statements": report.statements,
         "seconds": report.seconds,
         "courses": [course.columns() for course in report.courses],

@@ -7,7 +7,7 @@ from typing import Any
 from contract.tokens import MoodleToken
 from receiver.exchange import Exchange
 from receiver.gradebook import Written
-from receiver.gradebooks import CourseScores, Failure, Kept
+from receiver.gradebooks import CourseScores, Failure, Kept, Trouble, unplaced
 from receiver.moodle import grades, people, plans
 from receiver.moodle.answers import LATER, Ambiguous, Fine, InvalidToken, Missing
 from receiver.moodle.client import Client
@@ -25,7 +25,6 @@ _SOURCE = "course-webhooks"
 """How Moodle's grade history names who wrote."""
 
 _SET_ACTIVITY = "`receiver registry set-activity COURSE_ID --course N --activity N`"
-_NAME = f"Say where the course's grades go in ELMS's Moodle with {_SET_ACTIVITY}."
 _RENAME = f"Check the course and activity in ELMS's Moodle, and name them with {_SET_ACTIVITY}."
 _UNLOCK = "Look at the activity in ELMS's Moodle: whether its grade item is locked, or no longer."
 _TOKEN = (
@@ -38,6 +37,7 @@ class MoodleGradebook:
     """Writes into assignments of the Moodle at a URL, by the bearer of a token; for one run."""
 
     batch = 20
+    places = True
 
     def __init__(self, exchange: Exchange, *, url: str, token: MoodleToken) -> None:
         self._client = Client(exchange)
@@ -50,7 +50,7 @@ class MoodleGradebook:
         """How many requests were sent."""
         return self._client.requests
 
-    def check(self) -> SiteTrouble | Transient | None:
+    def check(self) -> Trouble | None:
         """Return why nothing can be written now, or None; by one request."""
         answer = self._call(SITE_INFO, {})
         match answer:
@@ -62,7 +62,10 @@ class MoodleGradebook:
                 return answer
 
     def write(self, courses: Sequence[CourseScores], *, beat: Callable[[], None]) -> list[Kept]:
-        """Write what differs; nothing is clamped, and nobody's problem is another's."""
+        """Write what differs; nothing is clamped, and nobody's problem is another's.
+
+        After what keeps every course from being written nothing more is asked.
+        """
 
         def call(function: str, parameters: dict[str, Any]) -> Fine | Failure:
             beat()
@@ -71,11 +74,26 @@ class MoodleGradebook:
         placed = [course for course in courses if course.course and course.activity]
         names = {score.user_id for course in placed for score in course.scores}
         failure = self._people.look_up(names, call)
-        return [self._kept(course, failure, call) for course in courses]
+        kept: list[Kept] = []
+        for course in courses:
+            kept.append(self._kept(course, failure, call))
+            failure = failure or self._trouble_after(kept[-1].failure, beat)
+        return kept
+
+    def _trouble_after(self, failure: Failure | None, beat: Callable[[], None]) -> Trouble | None:
+        """Return what a course's failure says of the others; for now, it takes one more request."""
+        match failure:
+            case SiteTrouble() | Transient(unreachable=True):
+                return failure
+            case Transient():
+                beat()
+                return self.check()
+            case _:
+                return None
 
     def _kept(self, course: CourseScores, failure: Failure | None, call: Call) -> Kept:
         if not (course.course and course.activity):
-            failure = Misconfigured("it is not said where its grades go in ELMS's Moodle", _NAME)
+            failure = unplaced()
         if failure:
             return Kept(course.entry_id, Written(), failure=failure)
         return self._write(course, str(course.course), str(course.activity), call)
@@ -103,7 +121,7 @@ class MoodleGradebook:
                 return replace(verdict, detail=f"ELMS's own Moodle: {verdict.detail}")
 
 
-def _lacking(document: Any) -> SiteTrouble | Transient | None:
+def _lacking(document: Any) -> Trouble | None:
     listed = document.get("functions") if isinstance(document, dict) else None
     if not isinstance(listed, list):
         return Transient("ELMS's own Moodle answered 200, but not with what it is", LATER)

@@ -24,8 +24,9 @@ from notifier import config as notifier_config
 from notifier import deliveries, health, leases, retry, signals
 from notifier.transport import Transport
 from receiver import config as receiver_config
-from receiver import gradebook, inbox
+from receiver import inbox
 from receiver.eassessment import Client
+from receiver.gradebooks import TableGradebook
 
 
 class Point(StrEnum):
@@ -97,7 +98,7 @@ def install(folder: Path) -> None:
     places.after(signature, "verify_stamp", Point.VERIFIED)
     places.after(inbox, "_insert", Point.INBOX_WRITTEN)
     places.after(Client, "ask", Point.ASKED)
-    places.after(gradebook, "write", Point.STORED)
+    places.after(TableGradebook, "write", Point.STORED)
     places.after(Operations, "invoke", Point.MIGRATING)
     for point in (Point.BEFORE_COMMIT, Point.AFTER_COMMIT):
         event.listen(Session, point.value, lambda _, point=point: places.reach(point))

@@ -196,6 +196,24 @@ def test_a_site_that_comes_back_between_rounds_is_synced(
     assert set(outcomes(report).values()) == {("synced", None)}
 
 
+def test_a_site_that_cannot_be_opened_costs_its_courses_alone(
+    link: Callable[..., None], sync: Sync
+) -> None:
+    """Whatever is raised before a site is asked, the others are, and its courses fail."""
+    link("CS1", "CS2", source="lost")
+    link("CS3")
+
+    report = sync({"one": Told()})
+
+    assert outcomes(report) == {
+        "CS1": ("failed", "site_trouble"),
+        "CS2": ("failed", "site_trouble"),
+        "CS3": ("synced", None),
+    }
+    assert report.courses[0].detail == "failed unforeseen: KeyError"
+    assert report.exit_code == 1
+
+
 def test_a_site_out_of_order_is_stopped_once(link: Callable[..., None], sync: Sync) -> None:
     """The course that found out has failed, the site's others are skipped, other sites go on."""
     link("A1", "A2", "A3", source="one")

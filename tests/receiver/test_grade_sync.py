@@ -591,7 +591,7 @@ def test_an_answer_that_cannot_be_stored_costs_its_course_alone(
         link(course_id, make_score(course_id))
     write = gradebook.write
 
-    def write_all_but_one(session: Any, scores: Any) -> Written:
+    def write_all_but_one(session: Any, scores: Any) -> dict[int, Written]:
         if any(score.user_id == "CS102" for listed in scores.values() for score in listed):
             raise ValueError("a score that no gradebook holds")
         return write(session, scores)

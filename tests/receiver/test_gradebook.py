@@ -44,7 +44,7 @@ def test_new_changed_and_unchanged_are_told_apart(
         )
 
     stored = {(row.entry_id, row.user_id): row.score_given for row in rows(StoredScore)}
-    assert written == Written(added=1, changed=1, unchanged=1)
+    assert written == {first: Written(changed=1, unchanged=1), second: Written(added=1)}
     assert stored == {
         (first, "ada"): Decimal("7.5"),
         (first, "bob"): None,
@@ -68,7 +68,7 @@ def test_another_time_alone_is_no_change(
         written = gradebook.write(session, {entries[0]: [later]})
 
     (row,) = rows(StoredScore)
-    assert written == Written(unchanged=1)
+    assert written == {entries[0]: Written(unchanged=1)}
     assert row.timestamp == score().timestamp
 
 
@@ -79,7 +79,7 @@ def test_what_came_of_each_entry_is_told(
     first, second = entries
 
     with database.writing() as session:
-        written = gradebook.write_each(session, {first: [score("ada"), score("bob")], second: []})
+        written = gradebook.write(session, {first: [score("ada"), score("bob")], second: []})
 
     assert written == {first: Written(added=2), second: Written()}
 
@@ -112,7 +112,7 @@ def test_nothing_to_write_costs_nothing(database: Database) -> None:
     with database.writing() as session:
         written = gradebook.write(session, {})
 
-    assert (written, database.statements - before) == (Written(), 0)
+    assert (written, database.statements - before) == ({}, 0)
 
 
 def test_the_last_score_of_a_user_counts(

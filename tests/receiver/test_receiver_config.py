@@ -10,6 +10,7 @@ from foundation.errors import ConfigurationError
 from receiver.config import Settings
 
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+TOKEN = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +59,79 @@ def test_the_lease_outlasts_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
         match="RECEIVER_SYNC_LEASE must be longer than RECEIVER_REQUEST_DEADLINE",
     ):
         settings.load(Settings)
+
+
+def set_gradebook(monkeypatch: pytest.MonkeyPatch, url: str | None, token: str | None) -> None:
+    """Set what is not None, beside the settings that are needed."""
+    monkeypatch.setenv("RECEIVER_ENCRYPTION_KEYS", ENCRYPTION_KEY)
+    for name, value in (("URL", url), ("TOKEN", token)):
+        if value is not None:
+            monkeypatch.setenv(f"RECEIVER_GRADEBOOK_{name}", value)
+
+
+def test_elms_can_be_a_moodle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its URL is kept as a source's is, and its token never shown."""
+    set_gradebook(monkeypatch, "https://elms.example.ac.uk/moodle/", TOKEN)
+
+    loaded = settings.load(Settings)
+
+    assert loaded.gradebook_url == "https://elms.example.ac.uk/moodle"
+    assert loaded.gradebook_token.get_secret_value() == TOKEN
+    assert TOKEN not in repr(loaded)
+
+
+def test_nothing_is_set_of_a_gradebook_that_is_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both left empty, as in `.env.example`, are as both not set."""
+    set_gradebook(monkeypatch, "", "")
+
+    assert settings.load(Settings).gradebook_url == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "said"),
+    [
+        pytest.param(
+            "https://elms.example.ac.uk",
+            None,
+            "RECEIVER_GRADEBOOK_URL and RECEIVER_GRADEBOOK_TOKEN go together: set both, or neither",
+            id="no token",
+        ),
+        pytest.param(
+            None,
+            TOKEN,
+            "RECEIVER_GRADEBOOK_URL and RECEIVER_GRADEBOOK_TOKEN go together: set both, or neither",
+            id="no URL",
+        ),
+        pytest.param(
+            "https://ada:planted@elms.example.ac.uk",
+            TOKEN,
+            "RECEIVER_GRADEBOOK_URL: the URL has more than scheme, host, port and path",
+            id="user info",
+        ),
+        pytest.param(
+            "elms.example.ac.uk",
+            TOKEN,
+            "RECEIVER_GRADEBOOK_URL: the URL is not an http or https URL with a host",
+            id="no scheme",
+        ),
+        pytest.param(
+            "https://elms.example.ac.uk",
+            "planted token",
+            "RECEIVER_GRADEBOOK_TOKEN: a Moodle token is 32 letters and digits; this is not one",
+            id="no token of a Moodle",
+        ),
+    ],
+)
+def test_a_gradebook_that_cannot_be_is_refused(
+    monkeypatch: pytest.MonkeyPatch, url: str | None, token: str | None, said: str
+) -> None:
+    """What is wrong is named with its variable, without what stands in it (F23)."""
+    set_gradebook(monkeypatch, url, token)
+
+    with pytest.raises(ConfigurationError) as refused:
+        settings.load(Settings)
+
+    assert str(refused.value) == said
 
 
 def test_every_setting_is_explained() -> None:

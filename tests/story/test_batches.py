@@ -24,6 +24,7 @@ from notifier.models import SCHEMA as NOTIFIER
 from receiver import grade_sync, registry, sources
 from receiver.eassessment import Client
 from receiver.exchange import Exchange
+from receiver.gradebooks import Gradebook
 from receiver.models import API
 from receiver.models import SCHEMA as RECEIVER
 from receiver.plans import Options
@@ -51,7 +52,7 @@ class Both:
         """Add courses with grades at eAssessment, and link them at ELMS."""
         with self.there.writing() as session:
             tokens = {one: courses.add_course(session, one, one, now=NINE) for one in course_ids}
-            grades.load(session, {one: _scores(students) for one in course_ids}, now=NINE)
+            grades.load(session, {one: scores(students) for one in course_ids}, now=NINE)
         with self.here.writing() as session:
             known = {source.name: source for source in sources.list_all(session)}
             source = known.get("one") or sources.add(session, "one", self.url, now=NINE)
@@ -62,21 +63,25 @@ class Both:
                 )  # fmt: skip
         return tokens
 
-    def sync(self, **overrides: object) -> tuple[Report, Client, int]:
+    def sync(
+        self, gradebook: Gradebook | None = None, **overrides: object
+    ) -> tuple[Report, Client, int]:
         """Run the sync; return its report, its client, and eAssessment's statements."""
         given = {"holder": "ada@elms", "lease": timedelta(minutes=5), "retry_waits": ()}
         options = Options(**{**given, **overrides})  # type: ignore[arg-type]  # as given
         exchange = Exchange(connect_timeout=2, read_timeout=20, total=30)
         before = self.there.statements
         with Client(exchange) as client:
-            report = grade_sync.run(self.here, self.vault, {API: lambda _: client}, options)
+            kinds = {API: lambda _: client}
+            report = grade_sync.run(self.here, self.vault, kinds, options, gradebook)
             return report, client, self.there.statements - before
 
 
-def _scores(students: int) -> list[Score]:
+def scores(students: int, given: str = "7.5") -> list[Score]:
+    """Return the scores of so many students."""
     return [
         Score.model_validate(
-            {"user_id": f"s{number}", "score_given": "7.5", "score_maximum": "10",
+            {"user_id": f"s{number}", "score_given": given, "score_maximum": "10",
              "timestamp": NINE},
             strict=False,
         )
@@ -178,7 +183,7 @@ def test_only_what_changed_since_is_sent(both: Both) -> None:
     both.add("OLD", "NEW")
     later = datetime(2026, 11, 23, 9, tzinfo=UTC)
     with both.there.writing() as session:
-        grades.load(session, {"NEW": _scores(9)}, now=later)
+        grades.load(session, {"NEW": scores(9)}, now=later)
 
     report, _, _ = both.sync(modified_since=later - timedelta(minutes=1))
 

@@ -1,4 +1,4 @@
-"""A grade sync whose database breaks off while it stores: grades and their name agree."""
+"""A grade sync whose database breaks off while it stores: no name is kept before its grades."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -86,13 +86,14 @@ def stored(url: str) -> tuple[int, bool]:
     [
         pytest.param("INSERT INTO scores", Break.BEFORE, (0, False), id="cut at the scores"),
         pytest.param("INSERT INTO scores", DISK_FULL, (0, False), id="disk full"),
-        pytest.param("UPDATE entries", SHUTDOWN, (0, False), id="shut down at the entries"),
-        pytest.param("COMMIT", Break.BEFORE, (0, False), id="cut before COMMIT"),
-        pytest.param("COMMIT", Break.SILENCE, (0, False), id="silence at COMMIT"),
-        pytest.param("COMMIT", Break.AFTER, (1, True), id="cut after COMMIT"),
+        pytest.param("COMMIT", Break.BEFORE, (0, False), id="cut before the scores' COMMIT"),
+        pytest.param("COMMIT", Break.SILENCE, (0, False), id="silence at the scores' COMMIT"),
+        pytest.param("COMMIT", Break.AFTER, (1, False), id="cut after the scores' COMMIT"),
+        pytest.param("UPDATE entries", SHUTDOWN, (1, False), id="shut down at the entries"),
+        pytest.param("INSERT INTO run_courses", Break.AFTER, (1, False), id="cut at the record"),
     ],
 )
-def test_grades_and_their_name_are_stored_together(
+def test_no_name_is_stored_before_its_grades(
     url: str,
     far_side: FarSide,  # noqa: F811 - the fixture that was imported
     make_proxy: Callable[[str], PostgresProxy],

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from pydantic import SecretStr
 
 from contract.signature import Secret
-from contract.tokens import CourseToken
+from contract.tokens import CourseToken, MoodleToken
 from foundation.database import Database
-from receiver import runs
+from foundation.vault import Vault
+from receiver import runs, sources
 from receiver.memory import Deleted
-from receiver.models import Entry, Run, Source
+from receiver.models import MOODLE, Entry, Run, Source
 
 
 @pytest.fixture
@@ -241,3 +243,36 @@ def test_no_token_and_no_secret_is_seen_anywhere(
     assert "token-unknown" in seen
     assert token.secret not in seen
     assert bare not in seen
+
+
+def test_a_site_token_that_cannot_be_opened_costs_its_site_alone(
+    courses: None,
+    receiver: Callable[..., Result],
+    database: Database,
+    make_entry: Callable[..., Entry],
+    now: datetime,
+) -> None:
+    """The Moodle's courses fail with the key to put back, told once; other sites are synced."""
+    other = Vault(SecretStr("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="))
+    with database.writing() as session:
+        there = sources.add(session, "two", "http://127.0.0.1:9", MOODLE, now=now)
+        sources.set_site_token(session, there, MoodleToken("f" * 32), vault=other)
+        session.flush()
+        session.expunge_all()
+    for course_id in ("7", "8"):
+        make_entry(there, course_id)
+
+    result = receiver("sync-grades", "--json")
+
+    report = json.loads(result.stdout)
+    told = {course["course_id"]: course for course in report["courses"]}
+    lines = [json.loads(line) for line in result.stderr.splitlines()]
+    assert (result.exit_code, told["CS101"]["outcome"]) == (1, "synced")
+    assert {(told[one]["outcome"], told[one]["reason"]) for one in ("7", "8")} == {
+        ("failed", "site_trouble")
+    }
+    assert "Put the key that sealed it back" in told["7"]["next_step"]
+    assert [
+        (line["source"], line["courses"]) for line in lines if line["event"] == "site out of order"
+    ] == [("two", 2)]
+    assert [line for line in lines if line.get("course_id") in {"7", "8"}] == []

@@ -1,0 +1,68 @@
+"""What came of the courses, recorded piece by piece: what the registry learnt, and the reports."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from foundation import database as db
+from foundation.database import Database
+from receiver import registry, runs, verdicts
+from receiver.errors import LeaseLostError
+from receiver.history import Teller, TellerKind
+from receiver.outcomes import Grades
+from receiver.registry import Lesson
+from receiver.runs import CourseReport, HeldLease
+from receiver.telling import Telling
+from receiver.verdicts import Broken, Heard
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Records what came in a run, under its lease, and tells it once it is recorded."""
+
+    database: Database
+    lease: HeldLease
+    run_id: int
+    telling: Telling
+    unforeseen: Callable[[Exception], Broken]
+
+    def forget(self, piece: Sequence[Heard]) -> None:
+        """Forget which grades ELMS had of the courses whose grades are about to be written.
+
+        A site may name its grades by what they are. Had the old name outlived a write that was
+        never recorded, grades that are changed back would count as unchanged.
+        """
+        named = [
+            one.entry.id for one in piece if isinstance(one.outcome, Grades) and one.entry.etag
+        ]
+        if named:
+            with self.database.writing() as session:
+                self.lease.fence(session)
+                registry.forget_etags(session, named)
+
+    def record(self, kept: Sequence[Heard], skipped: Sequence[CourseReport]) -> None:
+        """Record a piece at once; if what came of one course cannot be, each on its own."""
+        try:
+            self._record(kept, skipped)
+        except (*db.UNUSABLE, LeaseLostError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one course never stops the run
+            if len(kept) == 1 and not skipped:
+                self._record([Heard(kept[0].entry, self.unforeseen(error), kept[0].url)], ())
+                return
+            self._record((), skipped)
+            for one in kept:
+                self.record([one], ())
+
+    def _record(self, kept: Sequence[Heard], skipped: Sequence[CourseReport]) -> None:
+        with self.database.writing() as session:
+            now = self.lease.fence(session)
+            told = [(one, verdicts.facts_of(one, now=now)) for one in kept]
+            registry.learn(
+                session,
+                [Lesson(one.entry.id, facts, one.etag, one.well) for one, facts in told],
+                teller=Teller(TellerKind.SYNC, f"run {self.run_id}"),
+                now=now,
+            )
+            reports = [*skipped, *(verdicts.judged(one, facts) for one, facts in told)]
+            runs.record(session, self.run_id, reports)
+        self.telling.tell(reports)

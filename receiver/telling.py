@@ -1,0 +1,58 @@
+"""What became of the courses of a run: kept for its report, and logged once, here alone."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from receiver.gradebooks import Trouble
+from receiver.outcomes import SiteTrouble
+from receiver.runs import CourseOutcome, CourseReport
+from receiver.verdicts import GRADEBOOK_TROUBLE, SITE_TROUBLE
+
+_QUIET = {CourseOutcome.SYNCED, CourseOutcome.UNCHANGED}
+_FOR_A_PERSON = {"token_invalid", "misconfigured", "token_unreadable", "unforeseen"}
+_TOLD_ONCE = {SITE_TROUBLE, GRADEBOOK_TROUBLE}
+
+
+class Telling:
+    """Tells a run's story to a log, and keeps the reports of its courses."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self.reports: list[CourseReport] = []
+
+    def tell(self, reports: Sequence[CourseReport]) -> None:
+        """Keep what became of courses, and log what went wrong with each."""
+        self.reports += reports
+        for report in reports:
+            quiet = report.outcome in _QUIET and report.reason is None
+            if quiet or report.reason in _TOLD_ONCE:
+                continue
+            urgent = report.reason in _FOR_A_PERSON and report.outcome is CourseOutcome.FAILED
+            self._log.log(
+                logging.ERROR if urgent else logging.WARNING,
+                f"course {report.outcome.value}",
+                **{name: value for name, value in vars(report).items() if value is not None},
+            )
+
+    def tell_of_site(self, name: str, trouble: SiteTrouble) -> None:
+        """Log of a site that is out of order once, not for each of its courses."""
+        kept = [one for one in self.reports if (one.source, one.reason) == (name, SITE_TROUBLE)]
+        self._log.error(
+            "site out of order",
+            source=name,
+            detail=trouble.detail,
+            next_step=trouble.next_step,
+            courses=len(kept),
+        )
+
+    def tell_of_gradebook(self, trouble: Trouble) -> None:
+        """Log of a gradebook that is out of order once, not for each course that waits for it."""
+        waiting = sum(one.reason == GRADEBOOK_TROUBLE for one in self.reports)
+        self._log.log(
+            logging.ERROR if isinstance(trouble, SiteTrouble) else logging.WARNING,
+            "gradebook out of order",
+            detail=trouble.detail,
+            next_step=trouble.next_step,
+            courses=waiting,
+        )

@@ -1,0 +1,187 @@
+"""The commands of an ELMS that is a Moodle: where its grades go is said, looked at, and used."""
+
+import json
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from contract.signature import Secret
+from contract.tokens import CourseToken
+from receiver.models import Entry, Source
+from receiver.moodle.gradebook import SITE_INFO
+from tests.receiver.conftest import FarSide
+from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
+from tests.receiver.moodle.fake import serving
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+UNPLACED = "it is not said where its grades go in ELMS's Moodle"
+STEP = "Say it with `receiver registry set-activity CS101 --course N --activity N`."
+
+Receiver = Callable[..., Result]
+
+
+@pytest.fixture
+def elms(environment: pytest.MonkeyPatch) -> Iterator[Elms]:
+    """ELMS's Moodle with one student, named in the settings."""
+    with serving() as moodle:
+        there = Elms(moodle)
+        there.enrol(14, "ada")
+        environment.setenv("RECEIVER_GRADEBOOK_URL", moodle.url)
+        environment.setenv("RECEIVER_GRADEBOOK_TOKEN", TOKEN)
+        yield there
+
+
+@pytest.fixture
+def source(make_source: Callable[..., Source], far_side: FarSide) -> Source:
+    """The far side, as ELMS knows it."""
+    return make_source("one", far_side.url, secrets=(Secret.generate(),))
+
+
+@pytest.fixture
+def course(
+    source: Source,
+    make_entry: Callable[..., Entry],
+    far_side: FarSide,
+    make_score: Callable[..., Any],
+) -> Entry:
+    """A course with grades of one person, of which it is not said where they go."""
+    token = CourseToken.generate()
+    far_side.grades("CS101", token, make_score("ada"))
+    return make_entry(source, "CS101", token=token)
+
+
+@pytest.fixture
+def placed(course: Entry, receiver: Receiver) -> Entry:
+    """The course, with its place."""
+    place = ("--course", COURSE, "--activity", ACTIVITY)
+    assert receiver("registry", "set-activity", "CS101", *place).exit_code == 0
+    return course
+
+
+def test_a_run_tells_what_it_asked_of_the_moodle(
+    elms: Elms, placed: Entry, receiver: Receiver
+) -> None:
+    """The settings alone make the Moodle the gradebook, and its requests have a line."""
+    result = receiver("sync-grades")
+
+    assert (result.exit_code, elms.grades) == (0, {14: Decimal(75)})
+    assert result.stdout.splitlines()[4:6] == [
+        "... used 1 request to eAssessment",
+        "... used 5 requests to ELMS's Moodle",
+    ]
+    assert {called.form["wstoken"] for called in elms.moodle.called} == {TOKEN}
+
+
+def test_elsewhere_no_moodle_is_spoken_of(
+    placed: Entry, environment: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
+    """Where grades go into ELMS's database the report has no such line, and needs no place."""
+    result = receiver("sync-grades")
+
+    assert result.exit_code == 0
+    assert "Moodle" not in result.stdout
+
+
+def test_a_moodle_that_refuses_is_told_with_what_to_do(
+    elms: Elms, placed: Entry, receiver: Receiver, far_side: FarSide
+) -> None:
+    """The story ends with the reason and the next step; the JSON has both, and no token."""
+    elms.moodle.says(SITE_INFO, "token_invalid")
+
+    told, document = receiver("sync-grades"), receiver("sync-grades", "--json")
+
+    report = json.loads(document.stdout)
+    assert (told.exit_code, document.exit_code, far_side.connections) == (1, 1, 0)
+    assert "Grade sync ended before its time: ELMS's own Moodle: invalidtoken" in told.stdout
+    assert " next: Enter a present token of ELMS's own Moodle" in told.stdout
+    assert (report["requests"], report["gradebook_requests"]) == (0, 1)
+    assert report["courses"][0]["reason"] == "gradebook_trouble"
+    assert report["next_step"].startswith("Enter a present token")
+    assert TOKEN not in told.output + document.output
+
+
+def test_the_run_shows_whom_the_moodle_did_not_know(
+    elms: Elms, placed: Entry, receiver: Receiver
+) -> None:
+    """Who was left out stands in the report, in its JSON, and where one looks back at the run."""
+    elms.users[14] = "another"
+
+    told = json.loads(receiver("sync-grades", "--json").stdout)["courses"][0]
+    kept = json.loads(receiver("runs", "show", "--json").stdout)["courses"][0]
+
+    assert (told["outcome"], told["reason"]) == ("synced", "people_left_out")
+    assert told["detail"].startswith("left out 1: ada: no users of ELMS have this ID number")
+    assert kept == told
+
+
+def test_a_course_without_a_place_is_known_before_a_run(
+    elms: Elms, course: Entry, receiver: Receiver
+) -> None:
+    """The registry and a dry run say what is missing, and ask nobody."""
+    shown = json.loads(receiver("registry", "show", "CS101", "--json").stdout)
+    listed = json.loads(receiver("registry", "list", "--json").stdout)[0]
+    dry = receiver("sync-grades", "--dry-run")
+    document = json.loads(receiver("sync-grades", "--dry-run", "--json").stdout)
+
+    for facts in (shown, listed):
+        assert (facts["status"], facts["reason"], facts["next_step"]) == ("active", UNPLACED, STEP)
+    assert "Courses that would fail before they are asked for: 1." in dry.stdout
+    assert (document["would_ask"], document["would_skip"]) == ([], [])
+    assert document["would_fail"][0]["next_step"] == STEP
+    assert elms.moodle.called == []
+
+
+def test_a_place_is_asked_for_as_soon_as_a_course_is_linked(
+    elms: Elms, source: Source, receiver: Receiver
+) -> None:
+    """Linking it alone is not enough, and what is left to do is said."""
+    result = receiver("registry", "add", "CS101", stdin=CourseToken.generate().reveal())
+
+    assert result.exit_code == 0
+    assert f"CS101 is active, but {UNPLACED}\n next: {STEP}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("answer", "well", "found"),
+    [
+        pytest.param(None, True, "ELMS's own Moodle takes grades", id="well"),
+        pytest.param("token_invalid", False, "ELMS's own Moodle: invalidtoken", id="refused"),
+    ],
+)
+def test_the_doctor_asks_the_moodle(
+    elms: Elms, placed: Entry, receiver: Receiver, answer: str | None, well: bool, found: str
+) -> None:
+    """Whether grades can be written is known before the night."""
+    if answer:
+        elms.moodle.says(SITE_INFO, answer)
+
+    findings = json.loads(receiver("doctor", "--json").stdout)["findings"]
+
+    (finding,) = [one for one in findings if one["check"] == "gradebook"]
+    assert (finding["well"], finding["found"].startswith(found)) == (well, True)
+
+
+def test_the_doctor_counts_the_courses_without_a_place(
+    elms: Elms, course: Entry, receiver: Receiver
+) -> None:
+    """A course that cannot be synced is found, with the command that mends it."""
+    findings = json.loads(receiver("doctor", "--json").stdout)["findings"]
+
+    (finding,) = [one for one in findings if one["check"] == "gradebook"]
+    assert (finding["well"], finding["found"]) == (
+        False,
+        "of 1 courses it is not said where their grades go",
+    )
+    assert finding["next_step"] == STEP
+
+
+def test_the_doctor_of_another_elms_speaks_of_no_moodle(
+    course: Entry, environment: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
+    """Where grades go into ELMS's database there is nothing to look at."""
+    findings = json.loads(receiver("doctor", "--json").stdout)["findings"]
+
+    assert "gradebook" not in [one["check"] for one in findings]
