@@ -4,12 +4,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 
 from contract.grades import Score
 from foundation import database as db
 from foundation import logs
 from foundation.database import Database
-from foundation.errors import SealError
 from foundation.vault import Vault
 from receiver import answers, asking, gradebook, plans, registry, runs, verdicts
 from receiver.asking import Asking, Hands, Pace, Step
@@ -86,7 +86,7 @@ class _Run:
 
     def work(self, todo: Plan) -> None:
         """Ask and store until done, or until the database, the lease, or the time is lost."""
-        self._meet(todo.ask)
+        unmet = self._meet(todo.ask)
         options = self._options
         ends = self._started + options.deadline.total_seconds()
         pace = Pace(
@@ -101,8 +101,9 @@ class _Run:
             self._sources, self._read_again, self._prepare, self._keep_lease, self._broken
         )
         self._asking = Asking(pace, hands)
+        met = [entry for entry in todo.ask if entry.source.name in self._sources]
         try:
-            self._store_all(self._asking.steps(todo.ask), len(todo.ask))
+            self._store_all(chain([Step(unmet)], self._asking.steps(met)), len(todo.ask))
         except db.UNUSABLE as error:
             self._stopped = EXIT_DATABASE, "database_unavailable", db.cause(error)
         except LeaseLostError as error:
@@ -113,12 +114,20 @@ class _Run:
             seconds = options.deadline.total_seconds()
             self._stopped = EXIT_FAILED, "deadline", f"its {seconds:g} seconds were over"
 
-    def _meet(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            name = entry.source.name
-            if name not in self._sources:
-                self._sources[name] = self._kinds[entry.source.kind](entry.source)
+    def _meet(self, entries: Sequence[Entry]) -> tuple[Heard, ...]:
+        """Open what asks each site, and return the courses of those that cannot be asked."""
+        broken: dict[str, Broken] = {}
+        for name, source in {entry.source.name: entry.source for entry in entries}.items():
+            try:
+                self._sources[name] = self._kinds[source.kind](source)
+            except Exception as error:  # noqa: BLE001 - one site never stops the run
+                broken[name] = self._broken(error)
         self._sent_before = self._sent()
+        return tuple(
+            Heard(entry, broken[entry.source.name])
+            for entry in entries
+            if entry.source.name in broken
+        )
 
     def _sent(self) -> int:
         """Return how many requests were sent; one that asks several sources counts once."""
@@ -183,18 +192,12 @@ class _Run:
                 etag=None if since else entry.etag,
                 modified_since=since,
             )
-        except SealError as error:
-            return Broken("token_unreadable", str(error), error.advice)
         except Exception as error:  # noqa: BLE001 - one course never stops the run
             return self._broken(error)
 
     def _broken(self, error: Exception) -> Broken:
-        self._log.debug("a course failed unforeseen", exc_info=error)
-        return Broken(
-            "unforeseen",
-            f"failed unforeseen: {type(error).__name__}",
-            "Tell the operators of ELMS; RECEIVER_LOG_LEVEL=DEBUG shows where it failed.",
-        )
+        self._log.debug("failed on our side", exc_info=error)
+        return verdicts.broken(error)
 
     def _keep_lease(self) -> None:
         if time.monotonic() - self._renewed < self._options.lease.total_seconds() / 3:
