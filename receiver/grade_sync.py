@@ -11,7 +11,7 @@ from foundation import database as db
 from foundation import logs
 from foundation.database import Database
 from foundation.vault import Vault
-from receiver import answers, asking, gradebook, plans, registry, runs, verdicts
+from receiver import answers, gradebook, plans, registry, runs, verdicts
 from receiver.asking import Asking, Hands, Pace, Step
 from receiver.errors import LeaseLostError
 from receiver.gradebook import Written
@@ -145,12 +145,12 @@ class _Run:
             skipped += step.skipped
             due = time.monotonic() - flushed >= _FLUSH_SECONDS
             if len(heard) >= self._options.chunk or (due and (heard or skipped)):
-                self._settle(asking.confirmed(heard, self._sources), skipped)
+                self._settle(self._asking.confirmed(heard), skipped)
                 self._stored += len(heard) + len(skipped)
                 self._options.progress(self._stored, courses)
                 heard, skipped, flushed = [], [], time.monotonic()
         if heard or skipped:
-            self._settle(asking.confirmed(heard, self._sources), skipped)
+            self._settle(self._asking.confirmed(heard), skipped)
             self._options.progress(self._stored + len(heard) + len(skipped), courses)
 
     def finish(self, todo: Plan) -> Report:
