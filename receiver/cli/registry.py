@@ -8,12 +8,12 @@ from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID
 from foundation.terminal import Commands, json_option
-from receiver import answers, history, registry, sources
+from receiver import history, proving, registry, sources
 from receiver.cli import registry_files, scope
 from receiver.cli.scope import source_option
 from receiver.memory import Standing, Status
 from receiver.models import API, MOODLE, Entry, Heard
-from receiver.outcomes import Misconfigured, Transient
+from receiver.outcomes import Misconfigured, SiteTrouble, Transient
 from receiver.registry import Token
 from receiver.services import Services
 
@@ -185,10 +185,15 @@ def _prove(here: Services, entry: Entry) -> Standing:
     click.echo("it is not the one that eAssessment last named, so eAssessment is asked …")
     with scope.askers(here) as kinds:
         source = kinds[entry.source.kind](entry.source)
-        outcome = answers.prove_token(
-            here.database, source, entry, vault=here.vault, teller=scope.teller()
+        [heard] = proving.prove(
+            here.database,
+            {entry.source.name: source},
+            [entry],
+            vault=here.vault,
+            teller=scope.teller(),
         )
-    if isinstance(outcome, Transient | Misconfigured):
+    outcome = heard.outcome
+    if isinstance(outcome, Transient | Misconfigured | SiteTrouble):
         terminal.complain(
             f"it cannot be told whether the token is good: {outcome.detail}",
             "The token is kept. Run this again when eAssessment answers."

@@ -10,14 +10,17 @@ from flask.cli import with_appcontext
 from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID
-from receiver import answers, linking, registry, registry_file, sources
+from receiver import linking, proving, registry, registry_file, sources
 from receiver.cli import scope
 from receiver.cli.scope import source_option
 from receiver.memory import Standing, Status
 from receiver.models import Entry
-from receiver.outcomes import Misconfigured, Transient
+from receiver.outcomes import Misconfigured, SiteTrouble, Transient
 from receiver.registry_file import Wanted
 from receiver.services import Services
+
+_READ_AT_ONCE = 500
+"""How many entries one query names: databases take only so many values."""
 
 
 @click.command("export")
@@ -112,27 +115,32 @@ def _prove_all(here: Services, entries: list[Entry]) -> dict[int, str]:
     doubtful = [
         entry for entry in entries if registry.standing(entry).status is Status.TOKEN_INVALID
     ]
-    told: dict[int, str] = {}
     if not doubtful:
-        return told
+        return {}
     with scope.askers(here) as kinds:
         known = {entry.source.name: entry.source for entry in doubtful}
-        asked = {name: kinds[source.kind](source) for name, source in known.items()}
-        for entry in doubtful:
-            source = asked[entry.source.name]
-            outcome = answers.prove_token(
-                here.database, source, entry, vault=here.vault, teller=scope.teller()
-            )
-            if isinstance(outcome, Transient | Misconfigured):
-                told[entry.id] = f"it cannot be told whether the token is good: {outcome.detail}"
-    return told
+        heard = proving.prove(
+            here.database,
+            {name: kinds[source.kind](source) for name, source in known.items()},
+            doubtful,
+            vault=here.vault,
+            teller=scope.teller(),
+            concurrency=here.settings.sync_concurrency,
+        )
+    return {
+        one.entry.id: f"it cannot be told whether the token is good: {one.outcome.detail}"
+        for one in heard
+        if isinstance(one.outcome, Transient | Misconfigured | SiteTrouble)
+    }
 
 
 def _entries(here: Services, ids: list[int]) -> list[Entry]:
-    if not ids:
-        return []
     with here.database.reading() as session:
-        return registry.listing(session, entry_ids=ids)
+        return [
+            entry
+            for start in range(0, len(ids), _READ_AT_ONCE)
+            for entry in registry.listing(session, entry_ids=ids[start : start + _READ_AT_ONCE])
+        ]
 
 
 def _told(entry: Entry, standing: Standing, unclear: str | None) -> tuple[object, ...]:

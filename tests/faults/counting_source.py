@@ -25,6 +25,8 @@ class CountingSource:
 
     url: str = ""
     slowest: float = 0.05
+    course_version: int = 1
+    batches: list[int] = field(default_factory=list)
     told: Counter[str] = field(default_factory=Counter)
     answers: int | None = None
     goes_on: threading.Event = field(default_factory=threading.Event)
@@ -37,6 +39,7 @@ class CountingSource:
             self.goes_on.wait(60)
         self.goes_on.wait(random.uniform(0, self.slowest))
         with self.lock:
+            self.batches.append(len(order["courses"]))
             return {"answers": [self._item(one) for one in order["courses"]]}
 
     def _hangs(self) -> bool:
@@ -58,7 +61,7 @@ class CountingSource:
         }
         grades = {
             "course_id": asked["course_id"],
-            "course_version": 1,
+            "course_version": self.course_version,
             "token_id": CourseToken.parse(asked["token"]).token_id,
             "scores": [score],
         }

@@ -3,12 +3,13 @@
 import csv
 import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
+from sqlalchemy import Engine, event, update
 
 from contract.tokens import CourseToken, MoodleToken
 from foundation.database import Database
@@ -17,7 +18,9 @@ from receiver import linking, registry_file
 from receiver.history import Teller, TellerKind
 from receiver.memory import TokenNamed
 from receiver.models import MOODLE, Entry, Heard, Source
+from tests.faults.counting_source import counting
 
+NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
 
 
@@ -185,6 +188,49 @@ def test_tokens_of_many_courses_are_entered_at_once(
     assert (result.exit_code, len(far_side.asked)) == (1, 1)
     assert "1 active, 1 still need something" in result.stdout
     assert [line.what for line in rows(Heard)].count("token entered") == 2
+
+
+def test_hundreds_of_tokens_are_proven_in_a_few_requests(
+    receiver: Callable[..., Result], make_source: Callable[..., Source], database: Database
+) -> None:
+    """A hundred go in each; the tokens whose webhooks were lost heal their courses."""
+    with counting() as there:
+        there.course_version, there.slowest = 9, 0.0
+        source = make_source("one", there.url)
+        lines = [f"C{number:03},{new_token()}\n" for number in range(250)]
+        receiver("registry", "import", "-", stdin="course_id,token\n" + "".join(lines))
+        with database.writing() as session:
+            named = {"announced_version": 4, "announced_token_id": "other", "announced_at": NINE}
+            session.execute(update(Entry).where(Entry.source_id == source.id).values(named))
+
+        again = "course_id,token\n" + "".join(lines)
+        Path("tokens.csv").write_text(again)
+        result = receiver("registry", "set-token", "--from-file", "tokens.csv")
+
+    assert sorted(there.batches) == [50, 100, 100]
+    assert "250 active, 0 still need something" in result.stdout
+    assert result.exit_code == 0
+
+
+def test_more_tokens_than_a_database_takes_values_are_entered(
+    receiver: Callable[..., Result], source: Source
+) -> None:
+    """No statement has more values than SQLite took of old, however long the file is."""
+    lines = [f"C{number:04},{new_token()}\n" for number in range(1_500)]
+    Path("tokens.csv").write_text("course_id,token\n" + "".join(lines))
+    most: list[int] = []
+
+    def count(_c: object, _cursor: object, _sql: str, given: Any, _x: object, many: bool) -> None:
+        most.append(0 if many else len(given))
+
+    event.listen(Engine, "before_cursor_execute", count)
+    linked = receiver("registry", "import", "tokens.csv")
+    entered = receiver("registry", "set-token", "--from-file", "tokens.csv")
+    event.remove(Engine, "before_cursor_execute", count)
+
+    assert linked.stdout == "1500 new, 0 changed, 0 as before\n"
+    assert "1500 active, 0 still need something" in entered.stdout
+    assert max(most) <= 999
 
 
 def test_a_course_that_is_not_linked_gets_no_token_from_a_file(
