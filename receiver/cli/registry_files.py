@@ -67,17 +67,26 @@ def import_(file: BinaryIO) -> None:
 
 @click.command("set-activity")
 @click.argument("course_id", type=COURSE_ID)
-@click.option("--course", type=click.IntRange(1, 2**63 - 1), required=True, help="In Moodle.")
-@click.option("--activity", type=click.IntRange(1, 2**63 - 1), required=True, help="In Moodle.")
+@click.option("--course", type=click.IntRange(1, 2**63 - 1), help="In Moodle.")
+@click.option("--activity", type=click.IntRange(1, 2**63 - 1), help="In Moodle.")
+@click.option("--clear", is_flag=True, help="Let its grades go to none.")
 @source_option
 @with_appcontext
-def set_activity(course_id: str, course: int, activity: int, source: str | None) -> None:
+def set_activity(
+    course_id: str, course: int | None, activity: int | None, clear: bool, source: str | None
+) -> None:
     """Say into which course and activity of ELMS's Moodle the grades of COURSE_ID go."""
+    place = None if course is None or activity is None else (str(course), str(activity))
+    if clear == bool(place) or (clear and (course or activity)):
+        raise click.UsageError("give --course and --activity, or --clear alone")
     with scope.writing() as (session, _):
         entry = registry.get(session, sources.choose(session, source), course_id)
-        entry.gradebook_course, entry.gradebook_activity = str(course), str(activity)
+        linking.set_place(entry, *(place or (None, None)))
     shown = terminal.printable(course_id)
-    click.echo(f"grades of {shown} go to the activity {activity} of the course {course}")
+    if clear:
+        click.echo(f"grades of {shown} go to no activity")
+    else:
+        click.echo(f"grades of {shown} go to the activity {activity} of the course {course}")
 
 
 def read(here: Services, file: BinaryIO) -> list[Wanted]:

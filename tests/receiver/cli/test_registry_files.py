@@ -257,3 +257,81 @@ def test_an_activity_is_set(
     known = json.loads(receiver("registry", "show", "CS101", "--json").stdout)
     assert result.exit_code == 0
     assert (known["gradebook_course"], known["gradebook_activity"]) == ("4", "12")
+
+
+def test_an_activity_is_cleared(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    entry_of: Callable[[str], Entry],
+) -> None:
+    """The course is linked as before, and its grades go nowhere in Moodle."""
+    make_entry(source)
+    receiver("registry", "set-activity", "CS101", "--course", "4", "--activity", "12")
+
+    result = receiver("registry", "set-activity", "CS101", "--clear")
+
+    entry = entry_of("CS101")
+    assert result.stdout == "grades of CS101 go to no activity\n"
+    assert (entry.gradebook_course, entry.gradebook_activity) == (None, None)
+    assert entry.enrolled_at is not None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), id="nothing"),
+        pytest.param(("--course", "4"), id="half a place"),
+        pytest.param(("--course", "4", "--clear"), id="a course to be cleared"),
+        pytest.param(("--course", "4", "--activity", "12", "--clear"), id="both"),
+    ],
+)
+def test_a_place_is_given_whole_or_cleared(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    options: tuple[str, ...],
+) -> None:
+    """Anything between is wrong use."""
+    make_entry(source)
+
+    result = receiver("registry", "set-activity", "CS101", *options)
+
+    assert result.exit_code == 2
+    assert "give --course and --activity, or --clear alone" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "kept"),
+    [
+        pytest.param(("4", "12"), True, id="the same"),
+        pytest.param(("4", "13"), False, id="another activity"),
+    ],
+)
+@pytest.mark.parametrize("by_file", [True, False], ids=["file", "command"])
+def test_grades_are_asked_for_again_when_they_go_elsewhere(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    entry_of: Callable[[str], Entry],
+    database: Database,
+    place: tuple[str, str],
+    kept: bool,
+    by_file: bool,
+) -> None:
+    """Unchanged ones would never come to where they are missing."""
+    make_entry(source)
+    receiver("registry", "set-activity", "CS101", "--course", "4", "--activity", "12")
+    with database.writing() as session:
+        session.execute(update(Entry).values(etag='"1"'))
+
+    if by_file:
+        head = "course_id,token,gradebook_course,gradebook_activity\n"
+        receiver("registry", "import", "-", stdin=f"{head}CS101,,{','.join(place)}\n")
+    else:
+        words = ("--course", place[0], "--activity", place[1])
+        receiver("registry", "set-activity", "CS101", *words)
+
+    entry = entry_of("CS101")
+    assert (entry.gradebook_course, entry.gradebook_activity) == place
+    assert entry.etag == ('"1"' if kept else None)
