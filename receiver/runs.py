@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from foundation import database as db
@@ -15,6 +15,9 @@ from foundation.terminal import cell
 from receiver.errors import LeaseLostError, RunInProgressError, RunUnknownError
 from receiver.gradebook import Written
 from receiver.models import Run, RunCourse, SyncLease
+
+LOOKED_BACK = 10
+"""In how many runs a course's last outcome is looked for: it stands in each that was for all."""
 
 _LEASE = "grade-sync"
 
@@ -75,6 +78,14 @@ class Report:
     def count(self, outcome: CourseOutcome) -> int:
         """Return how many courses had this outcome."""
         return sum(course.outcome is outcome for course in self.courses)
+
+
+@dataclass(frozen=True)
+class LastOutcome:
+    """What became of a course last, in the run that began then."""
+
+    outcome: CourseOutcome
+    at: datetime
 
 
 def acquire(session: Session, holder: str, lasting: timedelta, *, now: datetime) -> str:
@@ -182,6 +193,46 @@ def courses_of(
     if outcome is not None:
         query = query.where(RunCourse.outcome == outcome.value)
     return list(session.scalars(query))
+
+
+def forget(session: Session, before: datetime, most: int) -> int:
+    """Forget so many of the runs that began before then, with their courses; return how many.
+
+    The last run, and the last for every course, are kept, however old.
+    """
+    kept = select(func.max(Run.id)).group_by(Run.partial)
+    old = session.scalars(
+        select(Run.id)
+        .where(Run.started_at < before, Run.id.not_in(kept))
+        .order_by(Run.id)
+        .limit(most)
+    ).all()
+    if old:
+        session.execute(delete(RunCourse).where(RunCourse.run_id.in_(old)))
+        session.execute(delete(Run).where(Run.id.in_(old)))
+    return len(old)
+
+
+def last_outcomes(session: Session) -> dict[tuple[str, str], LastOutcome]:
+    """Return by source and course what became of each in the last run that told of it.
+
+    One query; only the last `LOOKED_BACK` runs are looked at.
+    """
+    newest = select(func.coalesce(func.max(Run.id), 0) - LOOKED_BACK).scalar_subquery()
+    last = (
+        select(func.max(RunCourse.id))
+        .where(RunCourse.run_id > newest)
+        .group_by(RunCourse.source, RunCourse.course_id)
+    )
+    rows = session.execute(
+        select(RunCourse.source, RunCourse.course_id, RunCourse.outcome, Run.started_at)
+        .join(Run, Run.id == RunCourse.run_id)
+        .where(RunCourse.id.in_(last))
+    )
+    return {
+        (row.source, row.course_id): LastOutcome(CourseOutcome(row.outcome), row.started_at)
+        for row in rows
+    }
 
 
 def endings(session: Session, every: Sequence[Run], *, now: datetime) -> dict[int, Ending]:

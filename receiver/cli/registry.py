@@ -1,5 +1,6 @@
 """Commands about the registry: link a course, see where each stands, enter a new token."""
 
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import click
@@ -8,13 +9,14 @@ from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID
 from foundation.terminal import Commands, json_option
-from receiver import history, proving, registry, sources
+from receiver import history, proving, registry, runs, sources
 from receiver.cli import registry_files, scope
 from receiver.cli.scope import source_option
 from receiver.memory import Standing, Status
 from receiver.models import API, MOODLE, Entry, Heard
 from receiver.outcomes import Misconfigured, SiteTrouble, Transient
 from receiver.registry import Token
+from receiver.runs import LastOutcome
 from receiver.services import Services
 
 _PROMPTS = {API: "Course token (eas_…)", MOODLE: "Token of the Moodle"}
@@ -62,18 +64,22 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
     with scope.reading() as session:
         source_id = sources.get(session, source).id if source else None
         entries = registry.listing(session, source_id=source_id)
+        last = runs.last_outcomes(session)
     rows = [(entry, registry.standing(entry)) for entry in entries]
     shown = [row for row in rows if status is None or row[1].status == status]
     if as_json:
-        terminal.print_json([_facts(entry, standing) for entry, standing in shown])
+        terminal.print_json(
+            [{**_facts(entry, standing), **_last(entry, last)} for entry, standing in shown]
+        )
         return
     terminal.print_table(
-        ("course", "source", "status", "why", "since", "what to do"),
+        ("course", "source", "status", "last outcome", "why", "since", "what to do"),
         [
             (
                 entry.course_id,
                 entry.source.name,
                 standing.status,
+                _last(entry, last)["last_outcome"],
                 standing.reason,
                 standing.since,
                 standing.next_step,
@@ -227,6 +233,14 @@ def _facts(entry: Entry, standing: Standing) -> dict[str, Any]:
         "synced_at": entry.synced_at,
         "gradebook_course": entry.gradebook_course,
         "gradebook_activity": entry.gradebook_activity,
+    }
+
+
+def _last(entry: Entry, known: Mapping[tuple[str, str], LastOutcome]) -> dict[str, Any]:
+    last = known.get((entry.source.name, entry.course_id))
+    return {
+        "last_outcome": last and last.outcome.value,
+        "last_outcome_at": last and last.at,
     }
 
 

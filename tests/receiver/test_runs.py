@@ -12,7 +12,7 @@ from receiver import runs
 from receiver.errors import LeaseLostError, RunInProgressError, RunUnknownError
 from receiver.gradebook import Written
 from receiver.models import Run, RunCourse
-from receiver.runs import CourseOutcome, CourseReport, Ending, Report
+from receiver.runs import CourseOutcome, CourseReport, Ending, LastOutcome, Report
 
 LASTING = timedelta(minutes=5)
 
@@ -202,3 +202,27 @@ def test_an_unknown_run_is_refused(database: Database) -> None:
             runs.get(session, 7)
         with pytest.raises(RunUnknownError, match="there was no run yet"):
             runs.get(session)
+
+
+def test_the_last_outcome_is_of_the_run_that_told_of_the_course_last(
+    database: Database, now: datetime
+) -> None:
+    """A later run for some courses leaves the others' outcomes; a run of long ago says nothing."""
+    with database.writing() as session:
+        for number in range(runs.LOOKED_BACK + 2):
+            at = now + timedelta(minutes=number)
+            run_id = runs.begin(session, "ada@elms", now=at)
+            told = {0: "LONG-AGO", 5: "CS101", 6: "CS102", 7: "CS101"}.get(number)
+            outcome = CourseOutcome.FAILED if number == 5 else CourseOutcome.SYNCED
+            if told:
+                runs.record(session, run_id, [CourseReport("one", told, outcome)])
+
+    before = database.statements
+    with database.reading() as session:
+        last = runs.last_outcomes(session)
+
+    assert database.statements == before + 1
+    assert last == {
+        ("one", "CS101"): LastOutcome(CourseOutcome.SYNCED, now + timedelta(minutes=7)),
+        ("one", "CS102"): LastOutcome(CourseOutcome.SYNCED, now + timedelta(minutes=6)),
+    }
