@@ -15,6 +15,7 @@ from contract.tokens import CourseToken, MoodleToken
 from foundation.database import Database
 from foundation.vault import Vault
 from receiver import linking, registry_file
+from receiver.errors import RegistryFileError
 from receiver.history import Teller, TellerKind
 from receiver.memory import TokenNamed
 from receiver.models import MOODLE, Entry, Heard, Source
@@ -164,6 +165,45 @@ def test_an_export_comes_back_as_it_was(
     assert next(csv.DictReader([head, line]))["course_id"] == "'=CS101"
     assert token.secret not in printed
     assert again.stdout == "0 new, 0 changed, 1 as before\n"
+
+
+@pytest.mark.parametrize(
+    "course_id", ["CS101", "=1", "'=1", "''=1", "'CS101", "''CS101", "-", "@x"]
+)
+def test_a_cell_is_read_as_what_was_written(source: Source, course_id: str) -> None:
+    """The apostrophe that guards a cell is told from one that the course id begins with."""
+    cell = registry_file.cell(course_id)
+
+    [wanted] = registry_file.read(f"course_id,token\n{cell},\n", [source])
+
+    assert wanted.course_id == course_id
+    assert not cell.startswith(("=", "-", "@"))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param("", "line 1: the columns course_id, token are missing", id="empty"),
+        pytest.param("course_id\ttoken\n", "between commas or semicolons", id="tabs"),
+        pytest.param("\ufeffcourse_id,token\n", "the columns course_id are missing", id="two BOMs"),
+        pytest.param("course_id,token\nA\0B,\n", "line 2: no course id", id="NUL"),
+        pytest.param('course_id,token\n"A,\n', "line 2: not CSV", id="a quote without end"),
+        pytest.param("course_id,token\n" + "A" * 140_000, "line 2: not CSV", id="a huge cell"),
+        pytest.param("course_id;token\nA,\n", "line 2: the line has more or", id="both signs"),
+        pytest.param("course_id,token\nA\u2028B,\n", "line 2: the line has", id="line separator"),
+        pytest.param("course_id,token" + ",x" * 100_000, "a column is not known", id="columns"),
+        pytest.param("course_id,token\n" + "A,\n" * 5_000, "and 4979 more", id="all doubled"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_in_a_few_lines(
+    source: Source, text: str, reason: str
+) -> None:
+    """Whatever a spreadsheet or a slip makes of it, what is wrong is said, and shortly."""
+    with pytest.raises(RegistryFileError) as refused:
+        registry_file.read(text, [source])
+
+    assert reason in str(refused.value)
+    assert len(str(refused.value).splitlines()) <= 22
 
 
 def test_tokens_of_many_courses_are_entered_at_once(
