@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from contract import json_text
 from contract.grades import BatchOrder, BatchQuestion
 from contract.problems import STATUS, ProblemType
 from receiver.outcomes import Question
@@ -45,6 +46,7 @@ def load(body: bytes, questions: Sequence[Question]) -> list[Item | None]:
     Each item is read by itself, so that one that is broken does not spoil the others.
     """
     try:
+        json_text.check_extent(body)
         answers = from_json(body)["answers"]
         paired = zip(questions, answers, strict=True)
         return [_item(question, answer) for question, answer in paired]

@@ -66,6 +66,7 @@ def test_an_item_that_is_broken_spoils_no_other(broken: Any) -> None:
         pytest.param(b'{"answers": []}', id="no answer"),
         pytest.param(b'{"answers": [{}, {}, {}]}', id="too many answers"),
         pytest.param(b"[" * 100_000, id="nested without end"),
+        pytest.param(b'{"answers": [[' + b"{}," * 500_000 + b"{}], {}]}", id="objects without end"),
         pytest.param(b'{"answers": [' + b"9" * 5000 + b", {}]}", id="a number without end"),
     ],
 )
