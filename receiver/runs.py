@@ -20,6 +20,8 @@ LOOKED_BACK = 10
 """In how many runs a course's last outcome is looked for: it stands in each that was for all."""
 
 _LEASE = "grade-sync"
+_CLOCK_WENT_BACK = timedelta(days=1)
+"""A lease that lasts so much longer than any was given by a clock that has been set right since."""
 
 
 class CourseOutcome(StrEnum):
@@ -91,6 +93,7 @@ class LastOutcome:
 def acquire(session: Session, holder: str, lasting: timedelta, *, now: datetime) -> str:
     """Take the lease and return its token; an expired one is taken over, or a crash would bar all.
 
+    So is one that cannot be: a clock that was wrong would bar all for years.
     Raises RunInProgressError that names who holds it, and until when.
     """
     token = secrets.token_hex(16)
@@ -99,7 +102,11 @@ def acquire(session: Session, holder: str, lasting: timedelta, *, now: datetime)
         update(SyncLease)
         .where(
             SyncLease.name == _LEASE,
-            or_(SyncLease.leased_until.is_(None), SyncLease.leased_until <= now),
+            or_(
+                SyncLease.leased_until.is_(None),
+                SyncLease.leased_until <= now,
+                SyncLease.leased_until > now + lasting + _CLOCK_WENT_BACK,
+            ),
         )
         .values(holder=holder, token=token, leased_until=now + lasting)
     )

@@ -78,6 +78,30 @@ def test_a_released_lease_is_free_at_once(database: Database, acquire: Callable[
     assert acquire("bob@elms")
 
 
+def test_a_lease_of_a_clock_that_was_wrong_is_taken_over(
+    database: Database, acquire: Callable[..., str], now: datetime
+) -> None:
+    """A run that was killed while the clock stood in a later year bars nobody when it is right."""
+    token = acquire()
+    with database.writing() as session:
+        runs.renew(session, token, LASTING, now=now + timedelta(days=3650))
+
+    assert acquire("bob@elms")
+    with database.writing() as session, pytest.raises(LeaseLostError):
+        runs.renew(session, token, LASTING, now=now)
+
+
+def test_a_longer_lease_of_another_machine_is_respected(
+    database: Database, acquire: Callable[..., str], now: datetime
+) -> None:
+    """Machines may be set differently, by hours even."""
+    with database.writing() as session:
+        runs.acquire(session, "bob@elms", timedelta(hours=12), now=now)
+
+    with pytest.raises(RunInProgressError, match="bob@elms"):
+        acquire()
+
+
 def test_of_many_at_once_one_takes_the_lease(acquire: Callable[..., str]) -> None:
     """However many begin at the same moment, one runs."""
 
