@@ -6,6 +6,9 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 MAX_DEPTH = 32
+MAX_PARTS = 500_000
+"""How many objects and arrays are read: five times the scores that the largest answer holds."""
+
 _MAX_DIGITS = 40
 _MAX_WHOLE = 2**63 - 1
 
@@ -29,6 +32,7 @@ def load(raw: bytes, *, exact: bool = False) -> Any:
     surrogate in any string, and at most `MAX_DEPTH` levels, so that two readers cannot
     understand two things.
     """
+    check_extent(raw)
     try:
         document = json.loads(
             raw.decode("utf-8"),
@@ -47,6 +51,15 @@ def load(raw: bytes, *, exact: bool = False) -> Any:
         raise JsonTextError(f"the body is not JSON: {error.msg} at character {error.pos}") from None
     _check(document)
     return document
+
+
+def check_extent(raw: bytes) -> None:
+    """Raise a JsonTextError if a text may hold more objects and arrays than anybody has to say.
+
+    Three bytes of text become a hundred of memory, so that one's size does not bound the other's.
+    """
+    if raw.count(b"{") + raw.count(b"[") > MAX_PARTS:
+        raise JsonTextError(f"the JSON holds more than {MAX_PARTS} objects and arrays")
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,6 +15,9 @@ _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION = re.compile(r"([0-9]{1,5})([smhd])", re.ASCII)
 
+SHORTEST_AGE = timedelta(days=30)
+"""What is younger is not forgotten: a delivery may be under way for days, and be replayed later."""
+
 
 class CourseIdType(click.ParamType[str]):
     """A course id, refused here if no event could carry it."""
@@ -68,6 +71,26 @@ class Duration(click.ParamType[timedelta]):
         return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
+class Age(Duration):
+    """How old what is forgotten is at the least: a duration, but none that is short."""
+
+    name = "age"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Return the age, or fail with what was expected."""
+        age = super().convert(value, param, ctx)
+        if age < SHORTEST_AGE:
+            self.fail(
+                f"'{printable(str(value))}' is too short; write {SHORTEST_AGE.days}d or more, for "
+                "what is forgotten can no longer be told from what is new",
+                param,
+                ctx,
+            )
+        return age
+
+
 class Moment(click.ParamType[datetime]):
     """A moment in ISO 8601, in UTC unless it names its offset."""
 
@@ -91,4 +114,5 @@ class Moment(click.ParamType[datetime]):
 COURSE_ID = CourseIdType()
 WORDS = Words()
 DURATION = Duration()
+AGE = Age()
 MOMENT = Moment()

@@ -5,7 +5,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,29 +22,40 @@ class TooMuchError(OSError):
     """More came than an exchange may bring."""
 
 
-@dataclass
-class _Exchange:
+@dataclass(eq=False)
+class Exchange:
+    """What one thread's exchange may still take; `waits_on` is what it waits for."""
+
     ends: float
     silence: float
     bytes_left: int
+    waits_on: socket.socket | None = None
+
+    def break_off(self) -> None:
+        """End it now, from whatever thread: what it waits for fails, and nothing more is tried."""
+        self.ends = float("-inf")
+        if self.waits_on is not None:
+            with suppress(OSError):
+                # Not the TLS socket's own, which would take its state from under the waiting read.
+                socket.socket.shutdown(self.waits_on, socket.SHUT_RDWR)
 
 
 class _Current(threading.local):
-    exchange: _Exchange
+    exchange: Exchange
 
 
 _current = _Current()
 
 
 @contextmanager
-def within(seconds: float, *, silence: float, most_bytes: int) -> Iterator[None]:
+def within(seconds: float, *, silence: float, most_bytes: int) -> Iterator[Exchange]:
     """Bound what this thread's sockets do inside: `seconds` and `most_bytes` read in all.
 
     No single wait is longer than `silence`.
     """
-    _current.exchange = _Exchange(time.monotonic() + seconds, silence, most_bytes)
+    _current.exchange = Exchange(time.monotonic() + seconds, silence, most_bytes)
     try:
-        yield
+        yield _current.exchange
     finally:
         del _current.exchange
 
@@ -69,6 +80,12 @@ def patience(longest: float = float("inf")) -> float:
     return min(left, exchange.silence, longest)
 
 
+def waiting(on: socket.socket, longest: float = float("inf")) -> float:
+    """Return `patience`, and let the exchange know what it waits for, so that it can be ended."""
+    _current.exchange.waits_on = on
+    return patience(longest)
+
+
 def _count(received: int) -> int:
     _current.exchange.bytes_left -= received
     if _current.exchange.bytes_left < 0:
@@ -83,7 +100,7 @@ class _Deadline:
     """
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        self.settimeout(patience())  # type: ignore[attr-defined]  # of the socket mixed in
+        self.settimeout(waiting(self))  # type: ignore[attr-defined,arg-type]  # of a socket
         try:
             return _count(int(super().recv_into(*args, **kwargs)))  # type: ignore[misc]  # as above
         except TimeoutError:
@@ -91,7 +108,7 @@ class _Deadline:
             raise
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
-        self.settimeout(patience())  # type: ignore[attr-defined]  # of the socket mixed in
+        self.settimeout(waiting(self))  # type: ignore[attr-defined,arg-type]  # of a socket
         try:
             super().sendall(*args, **kwargs)  # type: ignore[misc]  # as above
         except TimeoutError:
@@ -111,7 +128,7 @@ class TlsSocket(_Deadline, ssl.SSLSocket):
 
     def do_handshake(self, block: bool = False) -> None:
         """Shake hands, or raise HandshakeTimeoutError."""
-        self.settimeout(patience(self.gettimeout() or float("inf")))
+        self.settimeout(waiting(self, self.gettimeout() or float("inf")))
         try:
             super().do_handshake(block)
         except TimeoutError as error:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 
 from foundation.addresses import Address, Guard
-from foundation.deadline import DeadlineError, PlainSocket, patience
+from foundation.deadline import DeadlineError, PlainSocket, patience, waiting
 from foundation.names import LookupTimeoutError, Names, Place, Resolve
 
 _NO_WAY = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES})
@@ -100,7 +100,7 @@ def _connect(place: Place, timeout: float, options: SocketOptions) -> socket.soc
         unless_connected.callback(connecting.close)
         for option in options:
             connecting.setsockopt(*option)
-        connecting.settimeout(patience(timeout))
+        connecting.settimeout(waiting(connecting, timeout))
         try:
             connecting.connect(place.socket_address)
         except TimeoutError:

@@ -47,6 +47,12 @@ def get_course(session: Session, course_id: str) -> Course:
     return course
 
 
+def is_known(session: Session, course_id: str) -> bool:
+    """Tell whether there is such a course, or was."""
+    found = session.scalar(select(Course.id).where(Course.course_id == course_id))
+    return found is not None
+
+
 def list_courses(
     session: Session, *, after: str = "", limit: int = 100, deleted: bool | None = None
 ) -> list[Course]:
@@ -137,12 +143,7 @@ def _lock(session: Session, course_id: str) -> Course:
     if course is None:
         raise CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
     if course.deleted_at is not None:
-        raise CourseDeletedError(
-            f"the course {course_id!r} was deleted at {course.deleted_at:%Y-%m-%d %H:%M:%S} UTC",
-            course_id=course_id,
-            course_version=course.version,
-            deleted_at=course.deleted_at,
-        )
+        raise CourseDeletedError.of(course_id, version=course.version, deleted_at=course.deleted_at)
     return course
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     AliasChoices,
@@ -15,7 +15,7 @@ from pydantic import (
     Field,
     model_validator,
 )
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
 from foundation import database as db
@@ -122,3 +122,12 @@ def accept(session: Session, told: Deletion, *, now: datetime) -> Outcome:
         session.execute(update(Ingested).filter_by(**key).values(outcome=Outcome.STALE))
         return Outcome.STALE
     return Outcome.APPLIED
+
+
+def forget(session: Session, before: datetime) -> int:
+    """Forget what was taken in before then; return how much that was.
+
+    What comes again afterwards is no duplicate any more, but stale: its course is deleted.
+    """
+    gone: Any = session.execute(delete(Ingested).where(Ingested.received_at < before))
+    return int(gone.rowcount)

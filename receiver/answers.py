@@ -3,24 +3,18 @@
 from datetime import datetime
 
 from contract.tokens import CourseToken, MoodleToken
-from foundation import database as db
-from foundation.database import Database
 from foundation.vault import Vault
-from receiver import registry
-from receiver.history import Teller
 from receiver.memory import Deleted, Fact, Memory, Proven, Refused, Status, TokenNamed, status_of
 from receiver.models import MOODLE, Entry
 from receiver.outcomes import (
     CourseGone,
     Grades,
-    GradeSource,
     Outcome,
     Question,
     SeemsGone,
     TokenRefused,
     TokenReplaced,
 )
-from receiver.registry import Lesson
 
 
 def question_about(
@@ -62,22 +56,6 @@ def facts_of(memory: Memory, outcome: Outcome, token_id: str, *, now: datetime) 
             return (Refused(token_id, f"{problem}: {detail}", now),)
         case _:
             return ()
-
-
-def prove_token(
-    database: Database, source: GradeSource, entry: Entry, *, vault: Vault, teller: Teller
-) -> Outcome:
-    """Ask eAssessment about an entry's token and let the registry learn what it answers.
-
-    So a token whose webhook was lost heals its entry. No session is open during the request.
-    """
-    question = question_about(entry, vault=vault)
-    [outcome] = source.ask([question])
-    with database.writing() as session:
-        now = db.now(session)
-        facts = facts_of(registry.memory_of(entry), outcome, question.token.token_id, now=now)
-        registry.learn(session, [Lesson(entry.id, facts)], teller=teller, now=now)
-    return outcome
 
 
 def _is_known(memory: Memory, named: TokenNamed) -> bool:

@@ -4,23 +4,26 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
-from receiver import verdicts
+from receiver import confirming
 from receiver.models import Entry
 from receiver.outcomes import (
     GradeSource,
     Outcome,
     Question,
-    SeemsGone,
     SiteTrouble,
     Transient,
 )
 from receiver.runs import CourseReport
 from receiver.verdicts import Broken, Heard
+
+GRACE_SECONDS = 2.0
+"""How long what is under way may still take when nothing more may be asked."""
 
 _TICK_SECONDS = 0.2
 _MOST_RETRY_AFTER = 60.0
@@ -91,6 +94,7 @@ class Asking:
         self._lines: dict[str, _Line] = {}
         self._again: list[Heard] = []
         self._round = 0
+        self._over_since: float | None = None
         self._heard: list[Heard] = []
         self._skipped: list[CourseReport] = []
 
@@ -112,6 +116,9 @@ class Asking:
                 entries, self._again = [one.entry for one in self._again], []
                 self._paused.clear()
             yield Step(tuple(self._again))
+        except BaseException:
+            self._break_off()  # nobody will take the answers
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -124,12 +131,25 @@ class Asking:
                 under_way[pool.submit(source.ask, [asked for _, asked in piece])] = piece
             if not under_way:
                 break
-            done, _ = wait(under_way, _TICK_SECONDS, FIRST_COMPLETED)
-            self._hands.beat()
-            for future in done:
+            for future in self._ended(under_way):
                 self._take(under_way.pop(future), future)
             yield self._step()
         yield self._step()
+
+    def _ended(self, under_way: Collection[Future[Any]]) -> set[Future[Any]]:
+        """Wait a moment for requests, the lease kept; break them off if they outlast the end."""
+        done, _ = wait(under_way, _TICK_SECONDS, FIRST_COMPLETED)
+        self._hands.beat()
+        if self.over:
+            now = time.monotonic()
+            self._over_since = self._over_since or now
+            if now - self._over_since >= GRACE_SECONDS:
+                self._break_off()
+        return done
+
+    def _break_off(self) -> None:
+        for source in self._hands.sources.values():
+            source.break_off()
 
     def _line_up(self, entries: Sequence[Entry]) -> None:
         self._lines = {}
@@ -226,27 +246,11 @@ class Asking:
             self._pace.stop.wait(min(left, _TICK_SECONDS))
             self._hands.beat()
 
+    def confirmed(self, heard: Sequence[Heard]) -> list[Heard]:
+        """Return what was heard, as `confirming.confirmed` does; the lease is kept meanwhile."""
+        return confirming.confirmed(heard, self._hands.sources, self._ended)
+
     def _step(self) -> Step:
         step = Step(tuple(self._heard), tuple(self._skipped))
         self._heard, self._skipped = [], []
         return step
-
-
-def confirmed(heard: Sequence[Heard], sources: Mapping[str, GradeSource]) -> list[Heard]:
-    """Return what was heard, of each course that seemed gone what its site says when asked again.
-
-    Each site is asked at once about all of its own; no session may be open.
-    """
-    doubtful: dict[str, list[Question]] = {}
-    for one in heard:
-        if isinstance(one.outcome, SeemsGone) and one.question:
-            doubtful.setdefault(one.entry.source.name, []).append(one.question)
-    gone = {
-        (name, question.course_id): is_gone
-        for name, questions in doubtful.items()
-        for question, is_gone in zip(questions, sources[name].confirm(questions), strict=True)
-    }
-    return [
-        verdicts.confirmed(one, gone.get((one.entry.source.name, one.entry.course_id)))
-        for one in heard
-    ]

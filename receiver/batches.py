@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
 from pydantic_core import from_json
 
+from contract import json_text
 from contract.grades import BatchOrder, BatchQuestion
 from contract.problems import STATUS, ProblemType
 from receiver.outcomes import Question
@@ -46,10 +46,11 @@ def load(body: bytes, questions: Sequence[Question]) -> list[Item | None]:
     Each item is read by itself, so that one that is broken does not spoil the others.
     """
     try:
+        json_text.check_extent(body)
         answers = from_json(body)["answers"]
         paired = zip(questions, answers, strict=True)
         return [_item(question, answer) for question, answer in paired]
-    except (ValueError, TypeError, KeyError, ValidationError):
+    except (ValueError, TypeError, KeyError):
         return [None for _ in questions]
 
 
@@ -57,7 +58,9 @@ def _item(question: Question, answer: Any) -> Item | None:
     if not isinstance(answer, dict) or answer.get("course_id") != question.course_id:
         return None
     status, etag = answer.get("status"), answer.get("etag")
-    if not isinstance(status, int) or status == STATUS[ProblemType.BATCH_FULL]:
+    if not isinstance(status, int) or status not in range(200, 600):
+        return None
+    if status == STATUS[ProblemType.BATCH_FULL]:
         return None
     told = answer.get("grades" if status == 200 else "problem")
     named = etag if isinstance(etag, str) else None

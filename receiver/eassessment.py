@@ -1,6 +1,7 @@
 """The client of eAssessment's grades API: for each question a typed outcome, never an exception."""
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from email.utils import format_datetime
@@ -55,6 +56,10 @@ class Client:
         """How many bytes of bodies went and came."""
         return self._exchange.sent + self._exchange.received
 
+    def break_off(self) -> None:
+        """End what is under way, and ask nothing from now on."""
+        self._exchange.break_off()
+
     def url_of(self, question: Question) -> str:
         """Return where a question goes when it is asked by itself."""
         return url_of(question)
@@ -71,15 +76,31 @@ class Client:
         """
         site = questions[0].source_url
         if len(questions) == 1 or site in self._single:
-            return [self.ask_one(question) for question in questions]
+            return self._ask_each(questions)
         outcomes = self._ask_at_once(questions)
         if outcomes is None:
             self._single.add(site)
-            outcomes = [None for _ in questions]
-        return [
-            outcome or self.ask_one(question)
-            for question, outcome in zip(questions, outcomes, strict=True)
-        ]
+            return self._ask_each(questions)
+        pairs = zip(questions, outcomes, strict=True)
+        alone = iter(self._ask_each([question for question, outcome in pairs if outcome is None]))
+        return [outcome or next(alone) for outcome in outcomes]
+
+    def _ask_each(self, questions: Sequence[Question]) -> list[Outcome]:
+        """Ask one after another, for as long as one request may take.
+
+        What is left then, or when the site cannot be reached, is not asked: others wait too.
+        """
+        ends = time.monotonic() + self._exchange.total
+        left: Transient | None = None
+        outcomes: list[Outcome] = []
+        for question in questions:
+            if left is None and outcomes and time.monotonic() >= ends:
+                left = Transient("its turn did not come: the courses before it took all the time")
+            outcome = left or self.ask_one(question)
+            if isinstance(outcome, Transient) and outcome.unreachable:
+                left = outcome
+            outcomes.append(outcome)
+        return outcomes
 
     def ask_one(self, question: Question) -> Outcome:
         """Return what eAssessment answers, whatever that is, within the deadline."""

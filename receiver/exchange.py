@@ -4,7 +4,8 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 
@@ -22,6 +23,7 @@ MAX_DETAIL = 300
 """How much of what a site says, or of what went wrong, is kept."""
 
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_BROKEN_OFF = "broken off, for the run was to end"
 _PIECE_BYTES = 64 * 1024
 _HEADERS = {
     "Accept": "application/json",
@@ -60,8 +62,8 @@ class UnsendableError(ExchangeError):
 class Exchange:
     """Sends requests over connections that are kept, from several threads at once.
 
-    Times are in seconds. `requests` counts what was sent, `received` the bytes of the bodies that
-    came, `sent` those that went.
+    Times are in seconds; `total` is what one request may take. `requests` counts what was sent,
+    `received` the bytes of the bodies that came, `sent` those that went.
     """
 
     def __init__(
@@ -76,31 +78,39 @@ class Exchange:
         resolve: Resolve = socket.getaddrinfo,
     ) -> None:
         self._timeout = (min(connect_timeout, total), min(read_timeout, total))
-        self._total = total
+        self.total = total
         self._most_bytes = most_bytes
         self._adapter = outbound.Adapter(
             Dialler(resolve=resolve), connections=connections, bundle=bundle
         )
         self._counting = threading.Lock()
+        self._under_way: set[deadline.Exchange] = set()
+        self._broken_off = False
         self.requests = self.sent = self.received = 0
 
     def close(self) -> None:
         """Close the connections that are kept."""
         self._adapter.close()
 
+    def break_off(self) -> None:
+        """End what is under way, from whatever thread, and send nothing from now on."""
+        with self._counting:
+            self._broken_off = True
+            for exchange in self._under_way:
+                exchange.break_off()
+
     def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
         """Return what is answered, whatever that is, or raise ExchangeError; no redirects."""
         with self._counting:
+            if self._broken_off:
+                raise ExchangeError(_BROKEN_OFF)
             self.requests += 1
             self.sent += len(body)
         try:
             request = requests.Request(
                 method, url, headers={**_HEADERS, **headers}, data=body or None
             ).prepare()
-            # Heads and the frames of chunks come beside the body.
-            with deadline.within(
-                self._total, silence=self._timeout[1], most_bytes=2 * self._most_bytes
-            ):
+            with self._bounded():
                 answer = self._exchange(request)
         except requests.exceptions.InvalidURL as error:
             raise UnsendableError(outbound.words(error, MAX_DETAIL)) from None
@@ -109,6 +119,22 @@ class Exchange:
         with self._counting:
             self.received += len(answer.body)
         return answer
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        # Heads and the frames of chunks come beside the body.
+        with deadline.within(
+            self.total, silence=self._timeout[1], most_bytes=2 * self._most_bytes
+        ) as exchange:
+            with self._counting:
+                self._under_way.add(exchange)
+                if self._broken_off:
+                    exchange.break_off()
+            try:
+                yield
+            finally:
+                with self._counting:
+                    self._under_way.discard(exchange)
 
     def _exchange(self, request: requests.PreparedRequest) -> Answer:
         response = self._adapter.send(request, stream=True, timeout=self._timeout, proxies={})
@@ -123,11 +149,13 @@ class Exchange:
         raise UnsendableError(f"the answer is larger than {self._most_bytes} bytes")
 
     def _failure(self, error: Exception) -> ExchangeError:
+        if self._broken_off:
+            return ExchangeError(_BROKEN_OFF)
         explained, cause = outbound.explain(error, _EXPLAINED)
         said, unreachable = explained or ("no answer: {why}", False)
         connect, silence = self._timeout
         why = outbound.words(cause, MAX_DETAIL)
-        detail = said.format(why=why, connect=connect, silence=silence, total=self._total)
+        detail = said.format(why=why, connect=connect, silence=silence, total=self.total)
         return ExchangeError(detail, unreachable=unreachable)
 
 

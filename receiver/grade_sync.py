@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from foundation import database as db
 from foundation import logs
 from foundation.database import Database
-from foundation.errors import SealError
 from foundation.vault import Vault
-from receiver import answers, asking, keeping, plans, registry, runs, verdicts
+from receiver import answers, keeping, plans, registry, runs, verdicts
 from receiver.asking import Asking, Hands, Pace, Step
 from receiver.errors import LeaseLostError
 from receiver.gradebook import Written
 from receiver.gradebooks import Gradebook, TableGradebook, Trouble
 from receiver.keeping import Keeper
+from receiver.leases import HeldLease
 from receiver.models import Entry, Source
 from receiver.outcomes import GradeSource, Question, SiteTrouble
 from receiver.plans import Options, Plan
 from receiver.recording import Recorder
-from receiver.runs import CourseOutcome, CourseReport, HeldLease, Report
+from receiver.runs import CourseOutcome, CourseReport, Report
 from receiver.telling import Telling
 from receiver.verdicts import GRADEBOOK_TROUBLE, SITE_TROUBLE, Broken, Heard, Stop
 
@@ -144,8 +144,6 @@ class _Run:
         for source in {entry.source.name: entry.source for entry in entries}.values():
             try:
                 self._sources[source.name] = self._kinds[source.kind](source)
-            except SealError as error:
-                self._closed[source.name] = SiteTrouble(str(error), error.advice)
             except Exception as error:  # noqa: BLE001 - one site never stops the run
                 broken = self._broken(error)
                 self._closed[source.name] = SiteTrouble(broken.detail, broken.next_step)
@@ -193,7 +191,7 @@ class _Run:
 
         Once the run is over, no further piece is begun: the next run asks for its courses.
         """
-        for piece in self._keeper.pieces(asking.confirmed(heard, self._sources)):
+        for piece in self._keeper.pieces(self._asking.confirmed(heard)):
             self._recorder.forget(piece)
             kept = self._keeper.keep(piece)
             self._written += keeping.written(kept)
@@ -244,18 +242,12 @@ class _Run:
                 etag=None if since else entry.etag,
                 modified_since=since,
             )
-        except SealError as error:
-            return Broken("token_unreadable", str(error), error.advice)
         except Exception as error:  # noqa: BLE001 - one course never stops the run
             return self._broken(error)
 
     def _broken(self, error: Exception) -> Broken:
-        self._log.debug("a course failed unforeseen", exc_info=error)
-        return Broken(
-            "unforeseen",
-            f"failed unforeseen: {type(error).__name__}",
-            "Tell the operators of ELMS; RECEIVER_LOG_LEVEL=DEBUG shows where it failed.",
-        )
+        self._log.debug("failed on our side", exc_info=error)
+        return verdicts.broken(error)
 
     def _left_over(self, todo: Plan) -> list[CourseReport]:
         if self._stop is None:

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from contract.events import wire_time
@@ -103,6 +104,13 @@ def of_entry(session: Session, entry_id: int, limit: int = LONGEST) -> list[Hear
             select(Heard).where(Heard.entry_id == entry_id).order_by(Heard.id.desc()).limit(limit)
         )
     )
+
+
+def forget(session: Session, before: datetime, most: int) -> int:
+    """Forget so many of the lines that were written before then; return how many there were."""
+    old = select(Heard.id).where(Heard.at < before).order_by(Heard.id).limit(most)
+    gone: Any = session.execute(delete(Heard).where(Heard.id.in_(old.scalar_subquery())))
+    return int(gone.rowcount)
 
 
 def _what(fact: Fact, teller: Teller) -> What:

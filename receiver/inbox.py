@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session
 
 from contract.events import CourseDeleted, Event, TokenRegenerated, UnknownEvent
@@ -106,3 +106,14 @@ def _fact_of(event: Event) -> Fact:
             return Deleted(data.course_version, at)
         case TokenRegenerated(data=data, timestamp=at):
             return TokenNamed(data.course_version, data.token_id, at)
+
+
+def forget(session: Session, before: datetime, most: int) -> int:
+    """Forget so many of the webhook ids that were taken before then; return how many there were.
+
+    One that comes again afterwards is no duplicate any more, but stale by the registry's law.
+    """
+    key = tuple_(Taken.source_id, Taken.webhook_id)
+    old = select(Taken.source_id, Taken.webhook_id).where(Taken.received_at < before).limit(most)
+    gone: Any = session.execute(delete(Taken).where(key.in_(old)))
+    return int(gone.rowcount)

@@ -128,8 +128,8 @@ def _row(one: Wanted, entry: Entry, vault: Vault, now: datetime) -> dict[str, An
         token = None
     course = one.gradebook_course or entry.gradebook_course
     activity = one.gradebook_activity or entry.gradebook_activity
-    before = (entry.gradebook_course, entry.gradebook_activity)
-    if token is None and (course, activity) == before:
+    moved = (course, activity) != (entry.gradebook_course, entry.gradebook_activity)
+    if token is None and not moved:
         return None
     return {
         "id": entry.id,
@@ -138,7 +138,18 @@ def _row(one: Wanted, entry: Entry, vault: Vault, now: datetime) -> dict[str, An
         "held_token_id": token.token_id if token else entry.held_token_id,
         "gradebook_course": course,
         "gradebook_activity": activity,
+        "etag": None if moved else entry.etag,
     }
+
+
+def set_place(entry: Entry, course: str | None, activity: str | None) -> None:
+    """Say where in a Moodle a course's grades go, or that it is nowhere.
+
+    Where they did not go before, all of them are asked for again: unchanged ones are missing there.
+    """
+    if (course, activity) != (entry.gradebook_course, entry.gradebook_activity):
+        entry.gradebook_course, entry.gradebook_activity = course, activity
+        entry.etag = None
 
 
 def _line(entry: Entry, token_id: str) -> Line:

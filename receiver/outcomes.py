@@ -154,3 +154,7 @@ class GradeSource(Protocol):
     def url_of(self, question: Question) -> str:
         """Return where a question goes, for the log: without any secret."""
         ...
+
+    def break_off(self) -> None:
+        """End what is under way, from whatever thread; what is asked from now on is not sent."""
+        ...

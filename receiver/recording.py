@@ -8,9 +8,10 @@ from foundation.database import Database
 from receiver import registry, runs, verdicts
 from receiver.errors import LeaseLostError
 from receiver.history import Teller, TellerKind
+from receiver.leases import HeldLease
 from receiver.outcomes import Grades
 from receiver.registry import Lesson
-from receiver.runs import CourseReport, HeldLease
+from receiver.runs import CourseReport
 from receiver.telling import Telling
 from receiver.verdicts import Broken, Heard
 

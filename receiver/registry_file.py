@@ -39,7 +39,7 @@ class Wanted:
 
 def cell(text: str) -> str:
     """Return the text as a cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if text.startswith(_FORMULA) or _is_marked(text) else text
 
 
 def read(text: str, sources: Sequence[Source]) -> list[Wanted]:
@@ -85,7 +85,10 @@ def check_number(text: str) -> str:
 def _check_columns(names: Sequence[str]) -> None:
     missing = [name for name in REQUIRED if name not in names]
     if missing:
-        raise RegistryFileError(f"line 1: the columns {', '.join(missing)} are missing")
+        raise RegistryFileError(
+            f"line 1: the columns {', '.join(missing)} are missing; "
+            "columns are named as here, between commas or semicolons"
+        )
     # Not named: in a file without a first line of names it may be a token.
     if set(names) - {*REQUIRED, *OPTIONAL, *TOLD} or len(set(names)) < len(names):
         raise RegistryFileError("line 1: a column is not known, or stands twice")
@@ -107,7 +110,12 @@ def _wanted(line: int, row: dict[str, str | None], sources: Sequence[Source]) ->
 
 
 def _plain(text: str) -> str:
-    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
+    return text[1:] if _is_marked(text) else text
+
+
+def _is_marked(text: str) -> bool:
+    """Tell whether a text reads as a cell that `cell` has put an apostrophe before."""
+    return text.startswith("'") and text[1:].startswith((*_FORMULA, "'"))
 
 
 def _source(name: str | None, sources: Sequence[Source]) -> Source:

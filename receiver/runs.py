@@ -1,25 +1,22 @@
-"""The runs of the sync: the lease that lets one at a time write, and the record of each."""
+"""The runs of the sync: the record of each, and what became of each course in it."""
 
-import secrets
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from foundation import database as db
-from foundation.database import Database
-from foundation.terminal import cell
-from receiver.errors import LeaseLostError, RunInProgressError, RunUnknownError
+from receiver import leases
+from receiver.errors import RunUnknownError
 from receiver.gradebook import Written
-from receiver.models import Run, RunCourse, SyncLease
+from receiver.models import Run, RunCourse
 
-_LEASE = "grade-sync"
+LOOKED_BACK = 10
+"""In how many runs a course's last outcome is looked for: it stands in each that was for all."""
 
 
 class CourseOutcome(StrEnum):
@@ -85,83 +82,12 @@ class Report:
         return sum(course.outcome is outcome for course in self.courses)
 
 
-def acquire(session: Session, holder: str, lasting: timedelta, *, now: datetime) -> str:
-    """Take the lease and return its token; an expired one is taken over, or a crash would bar all.
+@dataclass(frozen=True)
+class LastOutcome:
+    """What became of a course last, in the run that began then."""
 
-    Raises RunInProgressError that names who holds it, and until when.
-    """
-    token = secrets.token_hex(16)
-    session.execute(db.insert(session, SyncLease).values(name=_LEASE).on_conflict_do_nothing())
-    taken: Any = session.execute(
-        update(SyncLease)
-        .where(
-            SyncLease.name == _LEASE,
-            or_(SyncLease.leased_until.is_(None), SyncLease.leased_until <= now),
-        )
-        .values(holder=holder, token=token, leased_until=now + lasting)
-    )
-    if not taken.rowcount:
-        held = session.get_one(SyncLease, _LEASE)
-        raise RunInProgressError(
-            f"another grade sync is at work: {held.holder}, "
-            f"its lease lasts until {cell(held.leased_until)}"
-        )
-    return token
-
-
-def renew(session: Session, token: str, lasting: timedelta, *, now: datetime) -> None:
-    """Hold the lease for longer, or raise LeaseLostError if another run has taken it over."""
-    kept: Any = session.execute(
-        update(SyncLease)
-        .where(SyncLease.name == _LEASE, SyncLease.token == token)
-        .values(leased_until=now + lasting)
-    )
-    if not kept.rowcount:
-        raise LeaseLostError("another grade sync has taken over the lease")
-
-
-def release(session: Session, token: str) -> None:
-    """Give the lease back, if it is still held with this token."""
-    session.execute(
-        update(SyncLease)
-        .where(SyncLease.name == _LEASE, SyncLease.token == token)
-        .values(holder=None, token=None, leased_until=None)
-    )
-
-
-class HeldLease:
-    """The lease of one run, from its beginning on."""
-
-    def __init__(self, database: Database, lasting: timedelta) -> None:
-        self._database = database
-        self._lasting = lasting
-        self._token = ""
-        self._kept = time.monotonic()
-
-    def acquire(self, session: Session, holder: str, *, now: datetime) -> None:
-        """Take the lease, or raise RunInProgressError."""
-        self._token = acquire(session, holder, self._lasting, now=now)
-
-    def fence(self, session: Session) -> datetime:
-        """Hold it for longer in a transaction of the run, and return the database's time.
-
-        Raises LeaseLostError, so that nothing is stored by a run that another has taken over from.
-        """
-        now = db.now(session)
-        renew(session, self._token, self._lasting, now=now)
-        return now
-
-    def keep(self) -> None:
-        """Hold it for longer if a third of it is over; no session may be open."""
-        if time.monotonic() - self._kept >= self._lasting.total_seconds() / 3:
-            with self._database.writing() as session:
-                self.fence(session)
-            self._kept = time.monotonic()
-
-    def release(self) -> None:
-        """Give it back; where that fails it ends by itself."""
-        with suppress(*db.UNUSABLE), self._database.writing() as session:
-            release(session, self._token)
+    outcome: CourseOutcome
+    at: datetime
 
 
 def begin(session: Session, holder: str, *, partial: bool = False, now: datetime) -> int:
@@ -227,9 +153,49 @@ def courses_of(
     return list(session.scalars(query))
 
 
+def forget(session: Session, before: datetime, most: int) -> int:
+    """Forget so many of the runs that began before then, with their courses; return how many.
+
+    The last run, and the last for every course, are kept, however old.
+    """
+    kept = select(func.max(Run.id)).group_by(Run.partial)
+    old = session.scalars(
+        select(Run.id)
+        .where(Run.started_at < before, Run.id.not_in(kept))
+        .order_by(Run.id)
+        .limit(most)
+    ).all()
+    if old:
+        session.execute(delete(RunCourse).where(RunCourse.run_id.in_(old)))
+        session.execute(delete(Run).where(Run.id.in_(old)))
+    return len(old)
+
+
+def last_outcomes(session: Session) -> dict[tuple[str, str], LastOutcome]:
+    """Return by source and course what became of each in the last run that told of it.
+
+    One query; only the last `LOOKED_BACK` runs are looked at.
+    """
+    newest = select(func.coalesce(func.max(Run.id), 0) - LOOKED_BACK).scalar_subquery()
+    last = (
+        select(func.max(RunCourse.id))
+        .where(RunCourse.run_id > newest)
+        .group_by(RunCourse.source, RunCourse.course_id)
+    )
+    rows = session.execute(
+        select(RunCourse.source, RunCourse.course_id, RunCourse.outcome, Run.started_at)
+        .join(Run, Run.id == RunCourse.run_id)
+        .where(RunCourse.id.in_(last))
+    )
+    return {
+        (row.source, row.course_id): LastOutcome(CourseOutcome(row.outcome), row.started_at)
+        for row in rows
+    }
+
+
 def endings(session: Session, every: Sequence[Run], *, now: datetime) -> dict[int, Ending]:
     """Return by number how each run ended; at work is only who holds the lease still."""
-    lease = session.get(SyncLease, _LEASE)
+    lease = leases.held(session)
     until = lease.leased_until if lease else None
     last = session.scalar(select(func.max(Run.id)))
     held = until is not None and until > now

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 
+from foundation.errors import SealError
 from receiver import answers, gradebooks, registry
 from receiver.gradebooks import Failure, Kept
 from receiver.memory import Fact, Standing, fold, standing_of
@@ -78,6 +79,17 @@ PEOPLE_LEFT_OUT = "people_left_out"
 """The reason beside a course that was synced, but not for everybody in it."""
 
 _MOST_NAMED = 5
+
+
+def broken(error: Exception) -> Broken:
+    """Return why a course failed on our side, by what was raised."""
+    if isinstance(error, SealError):
+        return Broken("token_unreadable", str(error), error.advice)
+    return Broken(
+        "unforeseen",
+        f"failed unforeseen: {type(error).__name__}",
+        "Tell the operators of ELMS; RECEIVER_LOG_LEVEL=DEBUG shows where it failed.",
+    )
 
 
 def confirmed(heard: Heard, gone: bool | None) -> Heard:

@@ -1,5 +1,6 @@
 """Commands about courses: add, list, show, delete, regenerate a token or tell of it."""
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -17,9 +18,12 @@ from foundation.terminal import Commands, json_option
 from notifier import courses, replays
 from notifier.cli import scope
 from notifier.cli.arguments import MOODLE_TOKEN, TITLE
-from notifier.errors import NotifierError, TokenMalformedError
+from notifier.errors import CourseUnknownError, NotifierError, TokenMalformedError
 from notifier.models import Course
 from notifier.replays import Filter
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+"""How Moodle names a course."""
 
 
 @click.group("courses", cls=Commands)
@@ -146,15 +150,20 @@ def regenerate_token(course_id: str, as_json: bool) -> None:
 @click.argument("course_id", type=COURSE_ID)
 @click.option("--token-id", type=MOODLE_TOKEN, help="The new token's public id, if you have it.")
 @click.option("--unknown", is_flag=True, help="Tell it though nobody knows the new token.")
+@click.option("--yes", is_flag=True, help="Do not ask about a course that is not known here yet.")
 @json_option
-def token_regenerated(course_id: str, token_id: str | None, unknown: bool, as_json: bool) -> None:
+def token_regenerated(
+    course_id: str, token_id: str | None, unknown: bool, yes: bool, as_json: bool
+) -> None:
     """Tell every endpoint that a Moodle regenerated COURSE_ID's token, for Moodle tells nobody.
 
     The new token is read from a prompt or standard input, unless its id is given or nobody knows
-    it. It is not kept: only a public id made of it is told.
+    it. It is not kept: only a public id made of it is told. A course that is not known here yet
+    must be named by its number in Moodle; on a terminal it asks first, unless --yes is given.
     """
     if unknown and token_id:
         raise click.UsageError("give either --token-id or --unknown")
+    _check_not_mistyped(course_id, asks=not yes and sys.stdin.isatty())
     if not unknown and token_id is None:
         token_id = _read_token_id()
     with scope.writing() as (session, now):
@@ -172,6 +181,21 @@ def token_regenerated(course_id: str, token_id: str | None, unknown: bool, as_js
     click.echo(
         f"the course {terminal.printable(course_id)} has a new token, which is told: {present}"
     )
+
+
+def _check_not_mistyped(course_id: str, *, asks: bool) -> None:
+    """Keep a slip of the hand from being told as a course."""
+    with scope.reading() as session:
+        if courses.is_known(session, course_id):
+            return
+    if not _NUMBER.fullmatch(course_id):
+        raise CourseUnknownError(
+            f"there is no course {course_id!r} here, and a Moodle's is a whole number",
+            next_step="Name the course by its number in Moodle, the id in its address "
+            "(course/view.php?id=…), or as `notifier courses list` does.",
+        )
+    if asks:
+        click.confirm(f"The course {course_id} is not known here yet. Tell it?", abort=True)
 
 
 def _read_token_id() -> str:

@@ -9,11 +9,12 @@ from flask import Flask
 from flask.cli import with_appcontext
 
 from foundation import checkup, logs
+from foundation.arguments import AGE
 from foundation.schema_commands import schema_commands
 from foundation.server import Server
 from foundation.terminal import json_option
 from notifier import doctor as checks
-from notifier import endpoints, services
+from notifier import endpoints, ingest, services
 from notifier.app import create_app
 from notifier.cli import scope
 from notifier.models import SCHEMA
@@ -34,6 +35,18 @@ def reseal() -> None:
     with here.database.writing() as session:
         count = endpoints.reseal(session, vault=here.vault)
     click.echo(f"{count} secrets are sealed with the first key; older keys can be taken out")
+
+
+@db_group.command()
+@click.option("--older-than", type=AGE, required=True, help="How old that is (400d); 30d at least.")
+def prune(older_than: timedelta) -> None:
+    """Forget what Moodles told so long ago, by which a telling that comes again is known.
+
+    Courses, events, deliveries and their attempts stay.
+    """
+    with scope.writing() as (session, now):
+        count = ingest.forget(session, now - older_than)
+    click.echo(f"forgotten: {count} tellings of Moodles")
 
 
 @click.command()

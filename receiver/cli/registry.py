@@ -1,5 +1,6 @@
 """Commands about the registry: link a course, see where each stands, enter a new token."""
 
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import click
@@ -9,12 +10,13 @@ from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID
 from foundation.terminal import Commands, json_option
-from receiver import answers, history, plans, registry, services, sources
+from receiver import history, plans, proving, registry, runs, services, sources
 from receiver.cli import registry_files, scope
 from receiver.cli.scope import source_option
 from receiver.memory import Standing, Status
 from receiver.models import API, MOODLE, Entry, Heard
-from receiver.outcomes import Misconfigured, Transient
+from receiver.outcomes import Misconfigured, SiteTrouble, Transient
+from receiver.runs import LastOutcome
 from receiver.services import Services
 
 _PROMPTS = {API: "Course token (eas_…)", MOODLE: "Token of the Moodle"}
@@ -62,18 +64,22 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
     with scope.reading() as session:
         source_id = sources.get(session, source).id if source else None
         entries = registry.listing(session, source_id=source_id)
+        last = runs.last_outcomes(session)
     rows = [(entry, _standing(entry)) for entry in entries]
     shown = [row for row in rows if status is None or row[1].status == status]
     if as_json:
-        terminal.print_json([_facts(entry, standing) for entry, standing in shown])
+        terminal.print_json(
+            [{**_facts(entry, standing), **_last(entry, last)} for entry, standing in shown]
+        )
         return
     terminal.print_table(
-        ("course", "source", "status", "why", "since", "what to do"),
+        ("course", "source", "status", "last outcome", "why", "since", "what to do"),
         [
             (
                 entry.course_id,
                 entry.source.name,
                 standing.status,
+                _last(entry, last)["last_outcome"],
                 standing.reason,
                 standing.since,
                 standing.next_step,
@@ -185,10 +191,15 @@ def _prove(here: Services, entry: Entry) -> Standing:
     click.echo("it is not the one that eAssessment last named, so eAssessment is asked …")
     with scope.askers(here) as kinds:
         source = kinds[entry.source.kind](entry.source)
-        outcome = answers.prove_token(
-            here.database, source, entry, vault=here.vault, teller=scope.teller()
+        [heard] = proving.prove(
+            here.database,
+            {entry.source.name: source},
+            [entry],
+            vault=here.vault,
+            teller=scope.teller(),
         )
-    if isinstance(outcome, Transient | Misconfigured):
+    outcome = heard.outcome
+    if isinstance(outcome, Transient | Misconfigured | SiteTrouble):
         terminal.complain(
             f"it cannot be told whether the token is good: {outcome.detail}",
             "The token is kept. Run this again when eAssessment answers."
@@ -229,6 +240,14 @@ def _facts(entry: Entry, standing: Standing) -> dict[str, Any]:
         "synced_at": entry.synced_at,
         "gradebook_course": entry.gradebook_course,
         "gradebook_activity": entry.gradebook_activity,
+    }
+
+
+def _last(entry: Entry, known: Mapping[tuple[str, str], LastOutcome]) -> dict[str, Any]:
+    last = known.get((entry.source.name, entry.course_id))
+    return {
+        "last_outcome": last and last.outcome.value,
+        "last_outcome_at": last and last.at,
     }
 
 

@@ -10,14 +10,17 @@ from flask.cli import with_appcontext
 from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID
-from receiver import answers, linking, registry, registry_file, sources
+from receiver import linking, proving, registry, registry_file, sources
 from receiver.cli import scope
 from receiver.cli.scope import source_option
 from receiver.memory import Standing, Status
 from receiver.models import Entry
-from receiver.outcomes import Misconfigured, Transient
+from receiver.outcomes import Misconfigured, SiteTrouble, Transient
 from receiver.registry_file import Wanted
 from receiver.services import Services
+
+_READ_AT_ONCE = 500
+"""How many entries one query names: databases take only so many values."""
 
 
 @click.command("export")
@@ -64,17 +67,26 @@ def import_(file: BinaryIO) -> None:
 
 @click.command("set-activity")
 @click.argument("course_id", type=COURSE_ID)
-@click.option("--course", type=click.IntRange(1, 2**63 - 1), required=True, help="In Moodle.")
-@click.option("--activity", type=click.IntRange(1, 2**63 - 1), required=True, help="In Moodle.")
+@click.option("--course", type=click.IntRange(1, 2**63 - 1), help="In Moodle.")
+@click.option("--activity", type=click.IntRange(1, 2**63 - 1), help="In Moodle.")
+@click.option("--clear", is_flag=True, help="Let its grades go to none.")
 @source_option
 @with_appcontext
-def set_activity(course_id: str, course: int, activity: int, source: str | None) -> None:
+def set_activity(
+    course_id: str, course: int | None, activity: int | None, clear: bool, source: str | None
+) -> None:
     """Say into which course and activity of ELMS's Moodle the grades of COURSE_ID go."""
+    place = None if course is None or activity is None else (str(course), str(activity))
+    if clear == bool(place) or (clear and (course or activity)):
+        raise click.UsageError("give --course and --activity, or --clear alone")
     with scope.writing() as (session, _):
         entry = registry.get(session, sources.choose(session, source), course_id)
-        entry.gradebook_course, entry.gradebook_activity = str(course), str(activity)
+        linking.set_place(entry, *(place or (None, None)))
     shown = terminal.printable(course_id)
-    click.echo(f"grades of {shown} go to the activity {activity} of the course {course}")
+    if clear:
+        click.echo(f"grades of {shown} go to no activity")
+    else:
+        click.echo(f"grades of {shown} go to the activity {activity} of the course {course}")
 
 
 def read(here: Services, file: BinaryIO) -> list[Wanted]:
@@ -112,27 +124,32 @@ def _prove_all(here: Services, entries: list[Entry]) -> dict[int, str]:
     doubtful = [
         entry for entry in entries if registry.standing(entry).status is Status.TOKEN_INVALID
     ]
-    told: dict[int, str] = {}
     if not doubtful:
-        return told
+        return {}
     with scope.askers(here) as kinds:
         known = {entry.source.name: entry.source for entry in doubtful}
-        asked = {name: kinds[source.kind](source) for name, source in known.items()}
-        for entry in doubtful:
-            source = asked[entry.source.name]
-            outcome = answers.prove_token(
-                here.database, source, entry, vault=here.vault, teller=scope.teller()
-            )
-            if isinstance(outcome, Transient | Misconfigured):
-                told[entry.id] = f"it cannot be told whether the token is good: {outcome.detail}"
-    return told
+        heard = proving.prove(
+            here.database,
+            {name: kinds[source.kind](source) for name, source in known.items()},
+            doubtful,
+            vault=here.vault,
+            teller=scope.teller(),
+            concurrency=here.settings.sync_concurrency,
+        )
+    return {
+        one.entry.id: f"it cannot be told whether the token is good: {one.outcome.detail}"
+        for one in heard
+        if isinstance(one.outcome, Transient | Misconfigured | SiteTrouble)
+    }
 
 
 def _entries(here: Services, ids: list[int]) -> list[Entry]:
-    if not ids:
-        return []
     with here.database.reading() as session:
-        return registry.listing(session, entry_ids=ids)
+        return [
+            entry
+            for start in range(0, len(ids), _READ_AT_ONCE)
+            for entry in registry.listing(session, entry_ids=ids[start : start + _READ_AT_ONCE])
+        ]
 
 
 def _told(entry: Entry, standing: Standing, unclear: str | None) -> tuple[object, ...]:

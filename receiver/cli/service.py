@@ -1,15 +1,20 @@
 """Commands that run ELMS: schema, web server, doctor."""
 
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
 import click
 from flask import Flask
 from flask.cli import with_appcontext
+from sqlalchemy.orm import Session
 
 from foundation import checkup
+from foundation.arguments import AGE
 from foundation.schema_commands import schema_commands
 from foundation.server import Server
 from foundation.terminal import json_option
 from receiver import doctor as checks
-from receiver import registry, services, sources
+from receiver import history, inbox, registry, runs, services, sources
 from receiver.app import create_app
 from receiver.cli import scope
 from receiver.models import SCHEMA
@@ -28,6 +33,32 @@ def reseal() -> None:
         f"{secrets} secrets and {tokens} tokens are sealed with the first key; "
         "older keys can be taken out"
     )
+
+
+@db_group.command()
+@click.option("--older-than", type=AGE, required=True, help="How old that is (400d); 30d at least.")
+def prune(older_than: timedelta) -> None:
+    """Forget runs, webhook ids and what was heard of courses that are so old.
+
+    The registry and the gradebook stay, and so does the last run.
+    """
+    old_runs = _forget_all(runs.forget, older_than, most=10)
+    lines = _forget_all(history.forget, older_than)
+    ids = _forget_all(inbox.forget, older_than)
+    click.echo(f"forgotten: {old_runs} runs, {lines} lines of history, {ids} webhook ids")
+
+
+def _forget_all(
+    forget: Callable[[Session, datetime, int], int], older_than: timedelta, most: int = 10_000
+) -> int:
+    """Forget in pieces: nobody who writes waits for all of it."""
+    total = 0
+    while True:
+        with scope.writing() as (session, now):
+            gone = forget(session, now - older_than, most)
+        total += gone
+        if gone < most:
+            return total
 
 
 @click.command()

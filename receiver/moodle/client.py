@@ -28,6 +28,10 @@ class Client:
         """How many requests were sent."""
         return self._exchange.requests
 
+    def break_off(self) -> None:
+        """End what is under way, and call nothing from now on."""
+        self._exchange.break_off()
+
     def call(
         self, url: str, token: MoodleToken, function: str, parameters: Parameters | None = None
     ) -> Verdict:

@@ -62,6 +62,10 @@ class MoodleGradeSource:
         """How many requests were sent."""
         return self._client.requests
 
+    def break_off(self) -> None:
+        """End what is under way, and ask nothing from now on."""
+        self._client.break_off()
+
     def ask(self, questions: Sequence[Question]) -> list[Outcome]:
         """Return one outcome for each question, in order; never raise."""
         return [self._ask(question) for question in questions]

@@ -146,3 +146,19 @@ def test_any_bytes_are_a_document_or_a_json_text_error(raw: bytes) -> None:
 def test_is_storable_tells_what_no_database_holds(text: str, storable: bool) -> None:
     """NUL and lone surrogates are the only characters that cannot be stored."""
     assert json_text.is_storable(text) is storable
+
+
+@pytest.mark.parametrize("part", [b"{},", b"[],"], ids=["objects", "arrays"])
+def test_more_parts_than_anybody_sends_are_not_read(part: bytes) -> None:
+    """A text of a few megabytes would otherwise fill gigabytes of memory."""
+    with pytest.raises(JsonTextError) as refused:
+        json_text.load(b"[" + part * json_text.MAX_PARTS + b"0]")
+
+    assert str(refused.value) == "the JSON holds more than 500000 objects and arrays"
+
+
+def test_as_many_parts_as_may_be_are_read() -> None:
+    """The last one that may be is."""
+    parts = json_text.MAX_PARTS - 1
+
+    assert len(json_text.load(b"[" + b"[]," * parts + b"0]")) == parts + 1

@@ -250,6 +250,34 @@ MUTATIONS = (
         "    if limit < 0:\n",
         "tests/notifier/web/test_admin_api.py::test_a_body_too_large_is_refused",
     ),
+    Mutation(
+        "the compare of the ingest secret",
+        "notifier/web/ingest_api.py",
+        "if not hmac.compare_digest(borne.encode(), secret.encode()):",
+        "if not secret:",
+        "tests/notifier/web/test_ingest_api.py::test_without_the_secret_nothing_is_heard",
+    ),
+    Mutation(
+        "the memory of what a Moodle told",
+        "notifier/ingest.py",
+        "    if taken.first() is None:\n        return Outcome.DUPLICATE\n",
+        "    taken.close()\n",
+        "tests/notifier/test_ingest.py::test_same_telling_is_a_duplicate",
+    ),
+    Mutation(
+        "whose token it is that is borne",
+        "notifier/readings.py",
+        "if row.course_id != question.course_id:",
+        "if row.course_id is None:",
+        "tests/notifier/web/test_grades_batch.py::test_each_course_gets_what_it_gets_by_itself",
+    ),
+    Mutation(
+        "the course that an item of a batch names",
+        "receiver/batches.py",
+        'answer.get("course_id") != question.course_id',
+        "False",
+        "tests/receiver/test_batches.py::test_an_item_of_another_course_answers_nothing",
+    ),
 )
 
 

@@ -204,3 +204,16 @@ def test_course_without_a_title_has_its_id_for_one(database: Database) -> None:
 
     with database.reading() as session:
         assert courses.get_course(session, "7").title == "7"
+
+
+def test_what_was_taken_in_long_ago_is_forgotten(database: Database) -> None:
+    """Within the bound a telling that comes again is a duplicate; beyond it is stale."""
+    accepted(database, make_deletion())
+
+    outcomes = []
+    for bound in (TEN, TEN + timedelta(seconds=1)):
+        with database.writing() as session:
+            gone = ingest.forget(session, bound)
+        outcomes.append((gone, accepted(database, make_deletion())))
+
+    assert outcomes == [(0, Outcome.DUPLICATE), (1, Outcome.STALE)]

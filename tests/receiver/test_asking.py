@@ -12,7 +12,7 @@ import pytest
 
 from foundation.database import Database
 from foundation.vault import Vault
-from receiver import grade_sync
+from receiver import asking, grade_sync
 from receiver.models import API, Entry, Source
 from receiver.outcomes import (
     Grades,
@@ -43,9 +43,11 @@ class Told:
     asked: list[list[str]] = field(default_factory=list)
     confirmed: list[list[str]] = field(default_factory=list)
     meanwhile: Callable[[], None] = lambda: None
+    confirming: Callable[[], None] = lambda: None
     at_once: int = 0
     most_at_once: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    broken_off: threading.Event = field(default_factory=threading.Event)
 
     @property
     def requests(self) -> int:
@@ -69,12 +71,17 @@ class Told:
 
     def confirm(self, questions: Sequence[Question]) -> list[bool | None]:
         """Say which are gone."""
+        self.confirming()
         self.confirmed.append([question.course_id for question in questions])
         return [self.gone.get(question.course_id) for question in questions]
 
     def url_of(self, question: Question) -> str:
         """Name the course."""
         return f"told:{question.course_id}"
+
+    def break_off(self) -> None:
+        """Be told to end."""
+        self.broken_off.set()
 
 
 Sync = Callable[..., Report]
@@ -278,16 +285,16 @@ def test_a_few_requests_are_under_way_at_once(link: Callable[..., None], sync: S
 def test_the_deadline_ends_a_run(link: Callable[..., None], sync: Sync) -> None:
     """What was not asked for when the time is up has failed, with the reason."""
     link("CS1", "CS2", "CS3")
-    there = Told(meanwhile=lambda: time.sleep(0.4))
+    there = Told(meanwhile=lambda: time.sleep(2.2))
 
-    report = sync(there, deadline=timedelta(seconds=0.3))
+    report = sync(there, deadline=timedelta(seconds=2))
 
     assert outcomes(report) == {
         "CS1": ("synced", None),
         "CS2": ("failed", "deadline"),
         "CS3": ("failed", "deadline"),
     }
-    assert (report.exit_code, report.stopped) == (1, "its 0.3 seconds were over")
+    assert (report.exit_code, report.stopped) == (1, "its 2 seconds were over")
 
 
 def test_a_run_that_is_told_to_stop_reports_what_it_did(
@@ -304,6 +311,73 @@ def test_a_run_that_is_told_to_stop_reports_what_it_did(
     assert outcomes(report) == {"CS1": ("synced", None), "CS2": ("failed", "stopped")}
     assert (report.exit_code, report.stopped) == (143, "it was told to stop")
     assert set(outcomes(again).values()) == {("synced", None)}
+
+
+@pytest.fixture
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is under way has no time left when the run is to end."""
+    monkeypatch.setattr(asking, "GRACE_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("stops", "ended"),
+    [
+        pytest.param(True, (143, "it was told to stop"), id="told to stop"),
+        pytest.param(False, (1, "its 2 seconds were over"), id="deadline"),
+    ],
+)
+def test_what_outlasts_the_end_of_a_run_is_broken_off(
+    no_grace: None, link: Callable[..., None], sync: Sync, stops: bool, ended: tuple[int, str]
+) -> None:
+    """A request that hangs keeps no run from ending; what came before it is stored."""
+    link("CS1", "CS2", "CS3")
+    stop = threading.Event()
+    there = Told(outcomes={"CS2": [Transient("broken off")]})
+
+    def hang_at_the_second() -> None:
+        if there.requests == 2:
+            if stops:
+                stop.set()
+            there.broken_off.wait(30)
+
+    there.meanwhile = hang_at_the_second
+
+    report = sync(there, stop=stop, deadline=timedelta(seconds=60 if stops else 2))
+
+    assert there.broken_off.is_set()
+    assert (report.exit_code, report.stopped) == ended
+    assert outcomes(report)["CS1"] == ("synced", None)
+    assert outcomes(report)["CS2"] == ("failed", "transient")
+
+
+def test_a_confirmation_that_hangs_keeps_no_run_from_ending(
+    no_grace: None, link: Callable[..., None], sync: Sync
+) -> None:
+    """What could not be confirmed is believed no more than by a site that does not answer."""
+    link("CS1")
+    stop = threading.Event()
+    there = Told(outcomes={"CS1": [SeemsGone("no such course", certain=False)]})
+    there.confirming = lambda: stop.set() or (there.broken_off.wait(30) and None)
+
+    report = sync(there, stop=stop)
+
+    assert there.broken_off.is_set()
+    assert outcomes(report) == {"CS1": ("failed", "transient")}
+
+
+def test_a_confirmation_that_breaks_tells_nothing(link: Callable[..., None], sync: Sync) -> None:
+    """An exception that nobody foresaw is no proof that a course is gone."""
+    link("CS1", "CS2")
+    there = Told(outcomes={"CS1": [SeemsGone("no such course", certain=False)]})
+
+    def break_down() -> None:
+        raise RuntimeError("unforeseen")
+
+    there.confirming = break_down
+
+    report = sync(there)
+
+    assert outcomes(report) == {"CS1": ("failed", "transient"), "CS2": ("synced", None)}
 
 
 def test_a_source_that_breaks_fails_its_piece_alone(link: Callable[..., None], sync: Sync) -> None:

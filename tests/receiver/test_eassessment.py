@@ -479,3 +479,27 @@ def test_a_name_service_that_hangs_is_given_up() -> None:
     over.set()
     assert outcome == Transient("its host's name was not resolved within 0.5 s", unreachable=True)
     assert seconds < 1.5
+
+
+def test_a_site_without_batches_is_not_asked_for_longer_than_one_request_may_take(
+    far_side: Any,
+) -> None:
+    """What is left then was not asked, and says so: an asking that lasts bars the others."""
+    far_side.answers["CS101"] = lambda _: time.sleep(0.5)
+    with make_client(total=0.3) as client:
+        outcomes = client.ask([about(one, far_side.url) for one in ("CS101", "CS102", "CS103")])
+
+    left = Transient("its turn did not come: the courses before it took all the time")
+    assert outcomes[1:] == [left, left]
+    assert [one.course_id for one in far_side.asked] == ["CS101"]
+
+
+def test_a_site_that_goes_away_is_tried_for_one_course() -> None:
+    """When it cannot be reached, it cannot for the courses after this one either."""
+    with make_client() as client:
+        client._single.add("http://127.0.0.1:9")
+
+        outcomes = client.ask([about(one, "http://127.0.0.1:9") for one in ("A", "B", "C")])
+
+    assert client.requests == 1
+    assert outcomes == [Transient("no answer: Connection refused", unreachable=True)] * 3

@@ -15,7 +15,7 @@ from contract.problems import ProblemType
 from contract.tokens import CourseToken
 from foundation.database import Database
 from foundation.vault import Vault
-from receiver import grade_sync, gradebook, plans, registry, runs
+from receiver import grade_sync, gradebook, leases, plans, registry
 from receiver.errors import EntryUnknownError, RunInProgressError
 from receiver.grade_sync import Kinds
 from receiver.gradebook import Written
@@ -483,7 +483,7 @@ def test_a_run_that_was_killed_frees_itself(
     """The lease of a run that ended without a word ends by itself (F29)."""
     link()
     with database.writing() as session:
-        runs.acquire(session, "killed@elms", timedelta(minutes=5), now=now - timedelta(days=400))
+        leases.acquire(session, "killed@elms", timedelta(minutes=5), now=now - timedelta(days=400))
 
     assert sync().exit_code == 0
 

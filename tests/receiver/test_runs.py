@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from foundation.database import Database
-from receiver import runs
+from receiver import leases, runs
 from receiver.errors import LeaseLostError, RunInProgressError, RunUnknownError
 from receiver.gradebook import Written
 from receiver.models import Run, RunCourse
-from receiver.runs import CourseOutcome, CourseReport, Ending, Report
+from receiver.runs import CourseOutcome, CourseReport, Ending, LastOutcome, Report
 
 LASTING = timedelta(minutes=5)
 
@@ -23,7 +23,7 @@ def acquire(database: Database, now: datetime) -> Callable[..., str]:
 
     def take(holder: str = "ada@elms", minutes: int = 0) -> str:
         with database.writing() as session:
-            return runs.acquire(session, holder, LASTING, now=now + timedelta(minutes=minutes))
+            return leases.acquire(session, holder, LASTING, now=now + timedelta(minutes=minutes))
 
     return take
 
@@ -47,9 +47,9 @@ def test_a_crashed_run_frees_itself(
     second = acquire("bob@elms", minutes=5)
 
     with database.writing() as session, pytest.raises(LeaseLostError, match="taken over"):
-        runs.renew(session, first, LASTING, now=now)
+        leases.renew(session, first, LASTING, now=now)
     with database.writing() as session:
-        runs.renew(session, second, LASTING, now=now)
+        leases.renew(session, second, LASTING, now=now)
 
 
 def test_a_renewed_lease_lasts_longer(
@@ -58,7 +58,7 @@ def test_a_renewed_lease_lasts_longer(
     """A run that is at work keeps others out for as long as it renews."""
     token = acquire()
     with database.writing() as session:
-        runs.renew(session, token, LASTING, now=now + timedelta(minutes=4))
+        leases.renew(session, token, LASTING, now=now + timedelta(minutes=4))
 
     with pytest.raises(RunInProgressError, match="09:09:00Z"):
         acquire("bob@elms", minutes=6)
@@ -68,14 +68,38 @@ def test_a_released_lease_is_free_at_once(database: Database, acquire: Callable[
     """The next run need not wait for one that has ended; a stranger's token releases nothing."""
     token = acquire()
     with database.writing() as session:
-        runs.release(session, "another token")
+        leases.release(session, "another token")
     with pytest.raises(RunInProgressError, match="at work"):
         acquire("bob@elms")
 
     with database.writing() as session:
-        runs.release(session, token)
+        leases.release(session, token)
 
     assert acquire("bob@elms")
+
+
+def test_a_lease_of_a_clock_that_was_wrong_is_taken_over(
+    database: Database, acquire: Callable[..., str], now: datetime
+) -> None:
+    """A run that was killed while the clock stood in a later year bars nobody when it is right."""
+    token = acquire()
+    with database.writing() as session:
+        leases.renew(session, token, LASTING, now=now + timedelta(days=3650))
+
+    assert acquire("bob@elms")
+    with database.writing() as session, pytest.raises(LeaseLostError):
+        leases.renew(session, token, LASTING, now=now)
+
+
+def test_a_longer_lease_of_another_machine_is_respected(
+    database: Database, acquire: Callable[..., str], now: datetime
+) -> None:
+    """Machines may be set differently, by hours even."""
+    with database.writing() as session:
+        leases.acquire(session, "bob@elms", timedelta(hours=12), now=now)
+
+    with pytest.raises(RunInProgressError, match="bob@elms"):
+        acquire()
 
 
 def test_of_many_at_once_one_takes_the_lease(acquire: Callable[..., str]) -> None:
@@ -162,7 +186,7 @@ def test_a_run_without_end_is_at_work_while_its_lease_is_held(
 ) -> None:
     """Only the last run can hold the lease; those before it were killed."""
     with database.writing() as session:
-        runs.acquire(session, "ada@elms", lasting, now=now)
+        leases.acquire(session, "ada@elms", lasting, now=now)
         before = runs.begin(session, "ada@elms", now=now)
         last = runs.begin(session, "ada@elms", now=now)
 
@@ -202,3 +226,27 @@ def test_an_unknown_run_is_refused(database: Database) -> None:
             runs.get(session, 7)
         with pytest.raises(RunUnknownError, match="there was no run yet"):
             runs.get(session)
+
+
+def test_the_last_outcome_is_of_the_run_that_told_of_the_course_last(
+    database: Database, now: datetime
+) -> None:
+    """A later run for some courses leaves the others' outcomes; a run of long ago says nothing."""
+    with database.writing() as session:
+        for number in range(runs.LOOKED_BACK + 2):
+            at = now + timedelta(minutes=number)
+            run_id = runs.begin(session, "ada@elms", now=at)
+            told = {0: "LONG-AGO", 5: "CS101", 6: "CS102", 7: "CS101"}.get(number)
+            outcome = CourseOutcome.FAILED if number == 5 else CourseOutcome.SYNCED
+            if told:
+                runs.record(session, run_id, [CourseReport("one", told, outcome)])
+
+    before = database.statements
+    with database.reading() as session:
+        last = runs.last_outcomes(session)
+
+    assert database.statements == before + 1
+    assert last == {
+        ("one", "CS101"): LastOutcome(CourseOutcome.SYNCED, now + timedelta(minutes=7)),
+        ("one", "CS102"): LastOutcome(CourseOutcome.SYNCED, now + timedelta(minutes=6)),
+    }

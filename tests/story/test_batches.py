@@ -1,11 +1,8 @@
 """A run over many courses, eAssessment's own batch answering: requests, statements, bytes."""
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 from pydantic import SecretStr
@@ -17,10 +14,6 @@ from foundation.database import Database
 from foundation.schema import Schema
 from foundation.vault import Vault
 from notifier import courses, grades
-from notifier import services as notifier_services
-from notifier.app import create_app
-from notifier.config import Settings
-from notifier.models import SCHEMA as NOTIFIER
 from receiver import grade_sync, registry, sources
 from receiver.eassessment import Client
 from receiver.exchange import Exchange
@@ -29,14 +22,9 @@ from receiver.models import API
 from receiver.models import SCHEMA as RECEIVER
 from receiver.plans import Options
 from receiver.runs import CourseOutcome, Report
+from tests.story.conftest import KEY, EAssessment
 
-KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing: the app has its own log."""
 
 
 @dataclass
@@ -90,27 +78,10 @@ def scores(students: int, given: str = "7.5") -> list[Score]:
 
 
 @pytest.fixture
-def both(make_database_url: Callable[[Schema], str], tmp_path: Path) -> Iterator[Both]:
+def both(eassessment: EAssessment, make_database: Callable[[Schema], Database]) -> Both:
     """Both services on empty databases."""
-    settings = Settings(
-        _env_file=None,
-        database_url=make_database_url(NOTIFIER),
-        encryption_keys=KEY,
-        admin_key="planted-admin-key-0123456789abcdef",
-        log_level="ERROR",
-    )
-    app = create_app(settings)
-    server = make_server("127.0.0.1", 0, app, handler_class=_Quiet)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    here = Database(make_database_url(RECEIVER))
-    there = notifier_services.of(app).database
-    yield Both(there, here, f"http://127.0.0.1:{server.server_port}", Vault(SecretStr(KEY)))
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    here.dispose()
-    there.dispose()
+    here = make_database(RECEIVER)
+    return Both(eassessment.database, here, eassessment.url, Vault(SecretStr(KEY)))
 
 
 def test_statements_grow_with_batches_and_not_with_courses(both: Both) -> None:

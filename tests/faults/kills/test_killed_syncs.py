@@ -1,21 +1,32 @@
-"""Grade syncs that are killed between an answer and its place in the gradebook."""
+"""Grade syncs that are killed or stopped: between an answer and its place, and anywhere else."""
 
+import json
+import random
 import signal
+from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from contract.grades import Score
+from contract.tokens import CourseToken
 from notifier import courses, grades
-from receiver import registry, sources
+from receiver import linking, registry, sources
 from receiver.models import Entry, Source, StoredScore
+from receiver.registry_file import Wanted
+from tests.faults.counting_source import CountingSource, counting
 from tests.faults.failpoints import Fault, Point
 from tests.faults.processes import wait_until
 from tests.faults.site import SOURCE, Site
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
+
+COURSES = 400
+SYNC = ("receiver", "sync-grades", "--concurrency", "4", "--json")
 
 
 @pytest.fixture
@@ -83,3 +94,131 @@ def test_killed_sync_says_of_no_grades_that_it_has_them(
     assert (killed, left) == (-signal.SIGKILL, (scores, [None]))
     assert stored(linked) == [("ada", Decimal("7.5"))]
     assert named(linked) != [None]
+
+
+@pytest.fixture
+def source(both: Site) -> Iterator[CountingSource]:
+    """A site that is slow and tells others grades each time, with hundreds of courses linked."""
+    with counting() as there, both.receiver.writing() as session:
+        session.execute(update(Source).values(url=there.url))
+        known = sources.get(session, SOURCE)
+        wanted = [
+            Wanted(line, known, f"C{line:03}", CourseToken.generate(), None, None)
+            for line in range(COURSES)
+        ]
+        teller = registry.Teller("administrator", "ada@elms")
+        linking.link(session, wanted, vault=both.vault, teller=teller, now=NINE)
+        session.commit()
+        yield there
+
+
+def held(both: Site) -> list[tuple[str | None, Decimal | None]]:
+    """Return the entity tag and the score that ELMS holds of each course."""
+    query = select(Entry.etag, StoredScore.score_given).outerjoin(
+        StoredScore, StoredScore.entry_id == Entry.id
+    )
+    with both.receiver.reading() as session:
+        return [(row[0], row[1]) for row in session.execute(query)]
+
+
+def assert_every_tag_is_of_its_score(both: Site) -> None:
+    """A score may lack its tag, and is asked for again; no tag is of another score, or of none."""
+    tags = [(tag, score and f'"{score:f}"') for tag, score in held(both)]
+
+    assert [one for one in tags if one[0] not in {None, one[1]}] == []
+
+
+def end_lease(both: Site) -> None:
+    """Let the time pass for which a killed run's lease lasts."""
+    with both.receiver.writing() as session:
+        session.execute(text("UPDATE sync_lease SET leased_until = '2026-01-01 00:00:00'"))
+
+
+def last_run(both: Site) -> dict[str, Any]:
+    """Return the run that began last, as operators see it."""
+    run: dict[str, Any] = json.loads(both.run("receiver", "runs", "list", "--json"))[0]
+    return run
+
+
+def drawn(seed: int) -> Iterator[Fault]:
+    """Yield where runs are killed, by a seed."""
+    chance = random.Random(seed)
+    while True:
+        yield chance.choice(
+            [
+                Fault(Point.ANYWHERE, nth=chance.randint(1, 120_000)),
+                Fault(Point.ASKED, nth=chance.randint(1, 4)),
+                Fault(Point.STORED, nth=chance.randint(1, 4)),
+                Fault(Point.BEFORE_COMMIT, nth=chance.randint(1, 7)),
+                Fault(Point.AFTER_COMMIT, nth=chance.randint(1, 7)),
+            ]
+        )
+
+
+def kill_again_and_again(both: Site, seed: int, times: int) -> Counter[str]:
+    """Kill runs, each at a place of its own, and look at what each leaves; count their ends."""
+    ends: Counter[str] = Counter()
+    faults = drawn(seed)
+    while ends["killed"] < times:
+        process = both.start(*SYNC, fault=next(faults))
+        code = process.wait_ended()
+        assert code in {0, -signal.SIGKILL}, process.logged()
+        assert_every_tag_is_of_its_score(both)
+        end_lease(both)
+        began = "grade sync started" in process.logged()
+        ends[last_run(both)["ending"] if code and began else "not begun"] += 1
+        both.forget(process)
+    return ends
+
+
+def test_runs_killed_anywhere_leave_no_tag_without_its_score(
+    both: Site, source: CountingSource, database_kind: str
+) -> None:
+    """With several requests under way too, and the next run goes on where the last one ended (F29).
+
+    Were a tag kept without its score, the score would never be asked for again.
+    """
+    killed = kill_again_and_again(both, 2026 if database_kind == "sqlite" else 1122, 8)
+
+    well = json.loads(both.run(*SYNC))
+
+    # One that is killed when all was done has ended well.
+    assert set(killed) <= {"killed", "not begun", "well"}
+    assert well["counts"]["synced"] == COURSES
+    assert_every_tag_is_of_its_score(both)
+    assert None not in {tag for tag, _ in held(both)}
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+def test_hundreds_of_runs_are_killed(both: Site, source: CountingSource) -> None:
+    """The long loop of the test above."""
+    kill_again_and_again(both, random.randrange(2**32), 300)
+
+    assert json.loads(both.run(*SYNC))["counts"]["synced"] == COURSES
+
+
+def test_a_run_that_is_told_to_stop_ends_though_requests_hang(
+    both: Site, source: CountingSource
+) -> None:
+    """SIGTERM: what came is stored and reported, exit 143, and the next run is free to begin."""
+    patient = {
+        "RECEIVER_READ_TIMEOUT": "120",
+        "RECEIVER_REQUEST_DEADLINE": "120",
+        "RECEIVER_SYNC_LEASE": "300",
+    }
+    source.answers = 2
+    process = both.start("receiver", "sync-grades", "--concurrency", "2", "--json", more=patient)
+    wait_until(lambda: source.waiting == 2, "two requests hang")
+
+    process.send(signal.SIGTERM)
+    code = process.wait_ended()
+    assert_every_tag_is_of_its_score(both)
+    stopped, ending = json.loads(process.printed()), last_run(both)["ending"]
+    source.goes_on.set()
+    next_one = json.loads(both.run(*SYNC))
+
+    assert (code, stopped["stopped"]) == (143, "it was told to stop")
+    assert stopped["counts"] == {"synced": 200, "unchanged": 0, "skipped": 0, "failed": 200}
+    assert ending == "before its time"
+    assert next_one["counts"]["synced"] == COURSES

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from click.testing import Result
 
 from contract.tokens import CourseToken, MoodleToken
+from foundation.database import Database
+from notifier import courses
 
 Notifier = Callable[..., Result]
 Told = Callable[..., Any]
@@ -356,6 +359,40 @@ def test_what_is_no_moodle_token_is_not_told(
     assert MOODLE_TOKEN not in result.stderr
     assert "planted" not in result.stderr
     assert before == rows()
+
+
+@pytest.mark.parametrize(
+    "course_id",
+    [
+        pytest.param("CS1O1", id="a letter for a digit"),
+        pytest.param("07", id="a nought before it"),
+        pytest.param("\N{ARABIC-INDIC DIGIT SEVEN}", id="another script's digit"),
+    ],
+)
+def test_a_mistyped_course_is_not_told(notifier: Notifier, rows: Rows, course_id: str) -> None:
+    """What is neither known here nor a Moodle's number becomes no course, and no event."""
+    before = rows()
+
+    result = notifier("courses", "token-regenerated", course_id, "--unknown")
+
+    assert result.exit_code == 1
+    assert f"there is no course '{course_id}' here, and a Moodle's is a whole number" in (
+        result.stderr
+    )
+    assert "course/view.php?id=" in result.stderr
+    assert before == rows()
+
+
+def test_a_course_that_is_known_here_is_told_by_whatever_name(
+    notifier: Notifier, database: Database, told: Told
+) -> None:
+    """One that a program named otherwise is found by that name."""
+    with database.writing() as session:
+        courses.take_in(session, "2026/7", "Algorithms", now=datetime.now(UTC))
+
+    document = told("courses", "token-regenerated", "2026/7", "--unknown")
+
+    assert document["course_version"] == 2
 
 
 def test_a_moodle_s_course_is_shown_and_deleted(notifier: Notifier, told: Told) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from sqlalchemy import update
 
 from foundation import database as db
 from foundation.database import Database
+from notifier import ingest
+from notifier.ingest import Deletion
 from notifier.models import SCHEMA, Delivery
 
 Notifier = Callable[..., Result]
@@ -127,6 +129,23 @@ def test_sealed_secrets_move_to_the_first_key(
         "1 secrets are sealed with the first key; older keys can be taken out\n"
     )
     assert notifier("doctor").exit_code == 0
+
+
+def test_what_moodles_told_long_ago_is_forgotten(notifier: Notifier, database: Database) -> None:
+    """What was told lately is kept, and an age that is too short is wrong use."""
+    told = Deletion(objectid="7", timecreated="1795336477")
+    for days in (10, 50):
+        with database.writing() as session:
+            at = datetime.now(UTC) - timedelta(days=days)
+            named = told.model_copy(update={"host": f"moodle{days}.example"})
+            ingest.accept(session, named, now=at)
+
+    result = notifier("db", "prune", "--older-than", "30d")
+    refused = notifier("db", "prune", "--older-than", "29d")
+
+    assert result.stdout == "forgotten: 1 tellings of Moodles\n"
+    assert refused.exit_code == 2
+    assert "'29d' is too short; write 30d or more" in refused.stderr
 
 
 def away_urls(tmp_path: Path) -> dict[str, str]:

@@ -294,3 +294,21 @@ def test_a_course_is_taken_out_and_can_come_back(
     assert again.exit_code == 1
     added = receiver("registry", "add", "CS101", stdin=CourseToken.generate().reveal())
     assert added.exit_code == 0
+
+
+def test_the_list_says_what_became_of_each_course_last(
+    receiver: Callable[..., Result],
+    make_source: Callable[..., Source],
+    make_entry: Callable[..., Entry],
+) -> None:
+    """Before the first run it is nothing; afterwards the outcome and when."""
+    make_entry(make_source("one"))
+    before = json.loads(receiver("registry", "list", "--json").stdout)
+
+    receiver("sync-grades")
+
+    after = json.loads(receiver("registry", "list", "--json").stdout)
+    assert (before[0]["last_outcome"], before[0]["last_outcome_at"]) == (None, None)
+    assert after[0]["last_outcome"] == "failed"
+    assert after[0]["last_outcome_at"].startswith("20")
+    assert "failed" in receiver("registry", "list").stdout

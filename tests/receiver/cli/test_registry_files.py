@@ -3,21 +3,25 @@
 import csv
 import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
+from sqlalchemy import Engine, event, update
 
 from contract.tokens import CourseToken, MoodleToken
 from foundation.database import Database
 from foundation.vault import Vault
 from receiver import linking, registry_file
+from receiver.errors import RegistryFileError
 from receiver.history import Teller, TellerKind
 from receiver.memory import TokenNamed
 from receiver.models import MOODLE, Entry, Heard, Source
+from tests.faults.counting_source import counting
 
+NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
 
 
@@ -163,6 +167,45 @@ def test_an_export_comes_back_as_it_was(
     assert again.stdout == "0 new, 0 changed, 1 as before\n"
 
 
+@pytest.mark.parametrize(
+    "course_id", ["CS101", "=1", "'=1", "''=1", "'CS101", "''CS101", "-", "@x"]
+)
+def test_a_cell_is_read_as_what_was_written(source: Source, course_id: str) -> None:
+    """The apostrophe that guards a cell is told from one that the course id begins with."""
+    cell = registry_file.cell(course_id)
+
+    [wanted] = registry_file.read(f"course_id,token\n{cell},\n", [source])
+
+    assert wanted.course_id == course_id
+    assert not cell.startswith(("=", "-", "@"))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param("", "line 1: the columns course_id, token are missing", id="empty"),
+        pytest.param("course_id\ttoken\n", "between commas or semicolons", id="tabs"),
+        pytest.param("\ufeffcourse_id,token\n", "the columns course_id are missing", id="two BOMs"),
+        pytest.param("course_id,token\nA\0B,\n", "line 2: no course id", id="NUL"),
+        pytest.param('course_id,token\n"A,\n', "line 2: not CSV", id="a quote without end"),
+        pytest.param("course_id,token\n" + "A" * 140_000, "line 2: not CSV", id="a huge cell"),
+        pytest.param("course_id;token\nA,\n", "line 2: the line has more or", id="both signs"),
+        pytest.param("course_id,token\nA\u2028B,\n", "line 2: the line has", id="line separator"),
+        pytest.param("course_id,token" + ",x" * 100_000, "a column is not known", id="columns"),
+        pytest.param("course_id,token\n" + "A,\n" * 5_000, "and 4979 more", id="all doubled"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_in_a_few_lines(
+    source: Source, text: str, reason: str
+) -> None:
+    """Whatever a spreadsheet or a slip makes of it, what is wrong is said, and shortly."""
+    with pytest.raises(RegistryFileError) as refused:
+        registry_file.read(text, [source])
+
+    assert reason in str(refused.value)
+    assert len(str(refused.value).splitlines()) <= 22
+
+
 def test_tokens_of_many_courses_are_entered_at_once(
     receiver: Callable[..., Result],
     source: Source,
@@ -185,6 +228,49 @@ def test_tokens_of_many_courses_are_entered_at_once(
     assert (result.exit_code, len(far_side.asked)) == (1, 1)
     assert "1 active, 1 still need something" in result.stdout
     assert [line.what for line in rows(Heard)].count("token entered") == 2
+
+
+def test_hundreds_of_tokens_are_proven_in_a_few_requests(
+    receiver: Callable[..., Result], make_source: Callable[..., Source], database: Database
+) -> None:
+    """A hundred go in each; the tokens whose webhooks were lost heal their courses."""
+    with counting() as there:
+        there.course_version, there.slowest = 9, 0.0
+        source = make_source("one", there.url)
+        lines = [f"C{number:03},{new_token()}\n" for number in range(250)]
+        receiver("registry", "import", "-", stdin="course_id,token\n" + "".join(lines))
+        with database.writing() as session:
+            named = {"announced_version": 4, "announced_token_id": "other", "announced_at": NINE}
+            session.execute(update(Entry).where(Entry.source_id == source.id).values(named))
+
+        again = "course_id,token\n" + "".join(lines)
+        Path("tokens.csv").write_text(again)
+        result = receiver("registry", "set-token", "--from-file", "tokens.csv")
+
+    assert sorted(there.batches) == [50, 100, 100]
+    assert "250 active, 0 still need something" in result.stdout
+    assert result.exit_code == 0
+
+
+def test_more_tokens_than_a_database_takes_values_are_entered(
+    receiver: Callable[..., Result], source: Source
+) -> None:
+    """No statement has more values than SQLite took of old, however long the file is."""
+    lines = [f"C{number:04},{new_token()}\n" for number in range(1_500)]
+    Path("tokens.csv").write_text("course_id,token\n" + "".join(lines))
+    most: list[int] = []
+
+    def count(_c: object, _cursor: object, _sql: str, given: Any, _x: object, many: bool) -> None:
+        most.append(0 if many else len(given))
+
+    event.listen(Engine, "before_cursor_execute", count)
+    linked = receiver("registry", "import", "tokens.csv")
+    entered = receiver("registry", "set-token", "--from-file", "tokens.csv")
+    event.remove(Engine, "before_cursor_execute", count)
+
+    assert linked.stdout == "1500 new, 0 changed, 0 as before\n"
+    assert "1500 active, 0 still need something" in entered.stdout
+    assert max(most) <= 999
 
 
 def test_a_course_that_is_not_linked_gets_no_token_from_a_file(
@@ -211,3 +297,81 @@ def test_an_activity_is_set(
     known = json.loads(receiver("registry", "show", "CS101", "--json").stdout)
     assert result.exit_code == 0
     assert (known["gradebook_course"], known["gradebook_activity"]) == ("4", "12")
+
+
+def test_an_activity_is_cleared(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    entry_of: Callable[[str], Entry],
+) -> None:
+    """The course is linked as before, and its grades go nowhere in Moodle."""
+    make_entry(source)
+    receiver("registry", "set-activity", "CS101", "--course", "4", "--activity", "12")
+
+    result = receiver("registry", "set-activity", "CS101", "--clear")
+
+    entry = entry_of("CS101")
+    assert result.stdout == "grades of CS101 go to no activity\n"
+    assert (entry.gradebook_course, entry.gradebook_activity) == (None, None)
+    assert entry.enrolled_at is not None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), id="nothing"),
+        pytest.param(("--course", "4"), id="half a place"),
+        pytest.param(("--course", "4", "--clear"), id="a course to be cleared"),
+        pytest.param(("--course", "4", "--activity", "12", "--clear"), id="both"),
+    ],
+)
+def test_a_place_is_given_whole_or_cleared(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    options: tuple[str, ...],
+) -> None:
+    """Anything between is wrong use."""
+    make_entry(source)
+
+    result = receiver("registry", "set-activity", "CS101", *options)
+
+    assert result.exit_code == 2
+    assert "give --course and --activity, or --clear alone" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "kept"),
+    [
+        pytest.param(("4", "12"), True, id="the same"),
+        pytest.param(("4", "13"), False, id="another activity"),
+    ],
+)
+@pytest.mark.parametrize("by_file", [True, False], ids=["file", "command"])
+def test_grades_are_asked_for_again_when_they_go_elsewhere(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    entry_of: Callable[[str], Entry],
+    database: Database,
+    place: tuple[str, str],
+    kept: bool,
+    by_file: bool,
+) -> None:
+    """Unchanged ones would never come to where they are missing."""
+    make_entry(source)
+    receiver("registry", "set-activity", "CS101", "--course", "4", "--activity", "12")
+    with database.writing() as session:
+        session.execute(update(Entry).values(etag='"1"'))
+
+    if by_file:
+        head = "course_id,token,gradebook_course,gradebook_activity\n"
+        receiver("registry", "import", "-", stdin=f"{head}CS101,,{','.join(place)}\n")
+    else:
+        words = ("--course", place[0], "--activity", place[1])
+        receiver("registry", "set-activity", "CS101", *words)
+
+    entry = entry_of("CS101")
+    assert (entry.gradebook_course, entry.gradebook_activity) == place
+    assert entry.etag == ('"1"' if kept else None)

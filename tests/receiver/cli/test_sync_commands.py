@@ -13,7 +13,7 @@ from contract.signature import Secret
 from contract.tokens import CourseToken, MoodleToken
 from foundation.database import Database
 from foundation.vault import Vault
-from receiver import runs, sources
+from receiver import leases, sources
 from receiver.memory import Deleted
 from receiver.models import MOODLE, Entry, Run, Source
 
@@ -114,7 +114,7 @@ def test_another_run_at_work_is_exit_3(
 ) -> None:
     """The second run says who is at work, and asks nobody (F29)."""
     with database.writing() as session:
-        runs.acquire(session, "ada@elms", timedelta(minutes=5), now=datetime.now(UTC))
+        leases.acquire(session, "ada@elms", timedelta(minutes=5), now=datetime.now(UTC))
 
     result = receiver("sync-grades")
 

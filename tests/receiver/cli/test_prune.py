@@ -1,0 +1,124 @@
+"""`receiver db prune`: what is long past is forgotten, and nothing that is needed."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from contract.events import CourseDeleted, CourseDeletedData, dump, load
+from foundation.database import Database
+from receiver import history, inbox, registry, runs
+from receiver.history import Teller, TellerKind
+from receiver.memory import Deleted
+from receiver.models import Entry, Heard, Run, RunCourse, Source, Taken
+from receiver.runs import CourseOutcome, CourseReport
+from receiver.sources import Door
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+ADA = Teller(TellerKind.WEBHOOK, "msg_1")
+Rows = Callable[[type[Any]], list[Any]]
+
+
+def run_at(database: Database, at: datetime, *, partial: bool = False) -> int:
+    """Leave a run behind that began then, with one course."""
+    with database.writing() as session:
+        run_id = runs.begin(session, "ada@elms", partial=partial, now=at)
+        runs.record(session, run_id, [CourseReport("one", "CS101", CourseOutcome.SYNCED)])
+    return run_id
+
+
+def test_old_runs_are_forgotten_and_the_last_ones_stay(
+    receiver: Callable[..., Result], database: Database, rows: Rows
+) -> None:
+    """A recent run is kept, and the last one for every course is, however old."""
+    for day in range(25):
+        run_at(database, LONG_AGO + timedelta(days=day))
+    whole = run_at(database, LONG_AGO + timedelta(days=30))
+    run_at(database, LONG_AGO + timedelta(days=31), partial=True)
+    recent = run_at(database, datetime.now(UTC), partial=True)
+
+    result = receiver("db", "prune", "--older-than", "30d")
+
+    assert result.stdout == "forgotten: 26 runs, 0 lines of history, 0 webhook ids\n"
+    assert [run.id for run in rows(Run)] == [whole, recent]
+    assert [course.run_id for course in rows(RunCourse)] == [whole, recent]
+
+
+def test_what_was_heard_is_forgotten_and_what_follows_from_it_stays(
+    receiver: Callable[..., Result],
+    database: Database,
+    make_source: Callable[..., Source],
+    make_entry: Callable[..., Entry],
+    entry_of: Callable[[str], Entry],
+    rows: Rows,
+) -> None:
+    """A deletion of long ago still skips its course."""
+    source = make_source("one")
+    make_entry(source)
+    with database.writing() as session:
+        gone = Deleted(4, LONG_AGO)
+        registry.apply(session, source.id, "CS101", gone, teller=ADA, now=LONG_AGO)
+    recent = len([line for line in rows(Heard) if line.at > LONG_AGO])
+
+    receiver("db", "prune", "--older-than", "400d")
+
+    after = rows(Heard)
+    assert registry.standing(entry_of("CS101")).status == "course_deleted"
+    assert len(after) <= recent
+    assert [line for line in after if line.at <= LONG_AGO] == []
+
+
+def test_a_webhook_is_a_duplicate_until_its_id_is_forgotten(
+    receiver: Callable[..., Result],
+    database: Database,
+    make_source: Callable[..., Source],
+    rows: Rows,
+) -> None:
+    """Within the bound it is known; afterwards the registry's law leaves all as it was."""
+    source = make_source("one")
+    door = Door(source.id, "one", ())
+    data = CourseDeletedData(source="one", course_id="CS101", course_version=4)
+    raw = dump(CourseDeleted(timestamp=LONG_AGO, data=data)).encode()
+
+    def take(at: datetime) -> inbox.Outcome:
+        with database.writing() as session:
+            return inbox.accept(session, door, "msg_1", load(raw), raw, now=at)
+
+    first = take(datetime.now(UTC) - timedelta(days=40))
+    receiver("db", "prune", "--older-than", "60d")
+    within = take(datetime.now(UTC))
+    told = receiver("db", "prune", "--older-than", "30d").stdout
+    beyond = take(datetime.now(UTC))
+
+    assert (first, within, beyond) == ("applied", "duplicate", "stale")
+    assert told.endswith(" 1 webhook ids\n")
+    assert len(rows(Taken)) == 1
+
+
+def test_much_is_forgotten_in_pieces(
+    database: Database, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
+) -> None:
+    """No piece is larger than it may be, and the last one says that there is no more."""
+    entry = make_entry(make_source("one"))
+    with database.writing() as session:
+        memory = registry.memory_of(entry)
+        lines = [history.Line(entry.id, "token entered", None, memory) for _ in range(5)]
+        history.write(session, lines, teller=ADA, now=LONG_AGO)
+
+    pieces = []
+    for _ in range(3):
+        with database.writing() as session:
+            pieces.append(history.forget(session, LONG_AGO + timedelta(days=1), 2))
+
+    assert pieces == [2, 2, 1]
+
+
+@pytest.mark.parametrize("age", ["29d", "90s", "0d", "x"])
+def test_what_is_young_is_not_forgotten(receiver: Callable[..., Result], age: str) -> None:
+    """An age that is too short is wrong use."""
+    result = receiver("db", "prune", "--older-than", age)
+
+    assert result.exit_code == 2
+    assert f"'{age}' is " in result.stderr
