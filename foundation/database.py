@@ -165,12 +165,13 @@ def insert(session: Session, table: Any) -> Any:
 
 
 def insert_all(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows in one statement, or none for no rows.
+    """Insert rows, all with the same columns, in one statement, or none for no rows.
 
-    Left to itself, the ORM leaves a None out and sends a statement for each pattern of them.
+    Past the ORM, which would leave a None out, send a statement for each pattern of them, and take
+    half as long again.
     """
     if rows:
-        session.execute(sql_insert(table).execution_options(render_nulls=True), rows)
+        session.execute(sql_insert(table.__table__), rows)
 
 
 def cause(error: Exception) -> str:

@@ -78,9 +78,9 @@ def _last_of_each_user(course_pk: int, scores: Sequence[Score]) -> dict[str, dic
     return {
         score.user_id: {
             "course_pk": course_pk,
-            **score.model_dump(),
-            "activity_progress": score.activity_progress.value,
-            "grading_progress": score.grading_progress.value,
+            **vars(score),
+            "activity_progress": str(score.activity_progress),
+            "grading_progress": str(score.grading_progress),
         }
         for score in scores
     }

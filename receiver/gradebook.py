@@ -77,9 +77,9 @@ def _rows(scores: Mapping[int, Sequence[Score]]) -> dict[tuple[int, str], dict[s
     return {
         (entry_id, score.user_id): {
             "entry_id": entry_id,
-            **score.model_dump(),
-            "activity_progress": score.activity_progress.value,
-            "grading_progress": score.grading_progress.value,
+            **vars(score),
+            "activity_progress": str(score.activity_progress),
+            "grading_progress": str(score.grading_progress),
         }
         for entry_id, listed in scores.items()
         for score in listed
