@@ -44,7 +44,7 @@ class Stage:
             sources.add(session, SOURCE, self.url, now=_NINE)
         for some in _pieces(ids):
             self._add(some, students)
-        for some in _pieces(ids):
+        for some in _pieces([one for one in ids if is_invalid(_number(one))]):
             self._spoil(some)
         self._deliver()
 
@@ -58,9 +58,7 @@ class Stage:
                 ("etag", "synced_at", "announced_version", "announced_token_id", "announced_at")
             )
             session.execute(
-                update(Entry)
-                .where(Entry.announced_token_id == Entry.held_token_id)
-                .values(nothing)
+                update(Entry).where(Entry.announced_token_id == Entry.held_token_id).values(nothing)
             )
 
     def _add(self, ids: Sequence[str], students: int) -> None:
@@ -78,13 +76,13 @@ class Stage:
     def _spoil(self, ids: Sequence[str]) -> None:
         with self.there.writing() as session:
             for course_id in ids:
-                if is_deleted(course_id):
+                if _is_deleted(_number(course_id)):
                     courses.delete_course(session, course_id, now=_NINE)
-                elif is_invalid(course_id):
+                else:
                     courses.regenerate_token(session, course_id, now=_NINE)
 
     def _deliver(self) -> None:
-        """Take in at ELMS what eAssessment's outbox holds, as its door does once it has verified."""
+        """Take in at ELMS what eAssessment's outbox holds, as its door does once verified."""
         with self.there.reading() as session:
             told = [(one.id, one.body.encode()) for one in session.scalars(select(Event))]
         with self.here.writing() as session:
@@ -93,15 +91,14 @@ class Stage:
                 inbox.accept(session, door, webhook_id, events.load(raw), raw, now=_NINE)
 
 
-def is_invalid(course_id: str) -> bool:
+def is_invalid(number: int) -> bool:
     """Tell whether a course was deleted or its token regenerated, after ELMS was given it."""
-    return int(course_id[1:]) % 10 >= 7
+    return number % 10 >= 7
 
 
-def is_deleted(course_id: str) -> bool:
-    """Tell whether a course was deleted."""
-    number = int(course_id[1:])
-    return is_invalid(course_id) and (number // 10 + number) % 2 == 0
+def _is_deleted(number: int) -> bool:
+    """Tell of an invalid course whether it was deleted: half of them were."""
+    return (number // 10 + number) % 2 == 0
 
 
 def _pieces(ids: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -109,12 +106,15 @@ def _pieces(ids: Sequence[str]) -> Iterator[Sequence[str]]:
         yield ids[start : start + _AT_ONCE]
 
 
+def _number(course_id: str) -> int:
+    return int(course_id[1:])
+
+
 def _scores(course_id: str, students: int) -> list[Score]:
-    base = int(course_id[1:])
     return [
         Score(
             user_id=f"s{1000 + number}",
-            score_given=Decimal((base + number) % 201) / 2,
+            score_given=Decimal((_number(course_id) + number) % 201) / 2,
             score_maximum=Decimal(100),
             timestamp=_NINE,
         )

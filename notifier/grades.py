@@ -70,8 +70,8 @@ _COLUMNS = list(Grade.__table__.columns)
 
 
 def _known(session: Session, course_pks: Sequence[int]) -> dict[tuple[int, str], dict[str, Any]]:
-    rows = session.execute(select(*_COLUMNS).where(Grade.course_pk.in_(course_pks))).mappings()
-    return {(row["course_pk"], row["user_id"]): dict(row) for row in rows}
+    rows = db.dicts(session, select(*_COLUMNS).where(Grade.course_pk.in_(course_pks)))
+    return {(row["course_pk"], row["user_id"]): row for row in rows}
 
 
 def _last_of_each_user(course_pk: int, scores: Sequence[Score]) -> dict[str, dict[str, Any]]:

@@ -69,8 +69,8 @@ def _differs(before: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
 def _known(session: Session, entry_ids: Collection[int]) -> dict[tuple[int, str], dict[str, Any]]:
     if not entry_ids:
         return {}
-    rows = session.execute(select(*_COLUMNS).where(StoredScore.entry_id.in_(entry_ids)))
-    return {(row["entry_id"], row["user_id"]): dict(row) for row in rows.mappings()}
+    rows = db.dicts(session, select(*_COLUMNS).where(StoredScore.entry_id.in_(entry_ids)))
+    return {(row["entry_id"], row["user_id"]): row for row in rows}
 
 
 def _rows(scores: Mapping[int, Sequence[Score]]) -> dict[tuple[int, str], dict[str, Any]]:
