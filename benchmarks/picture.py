@@ -6,10 +6,10 @@ from html import escape
 
 from benchmarks.cost import Cost, number
 
-_WIDTH, _HEIGHT = 880, 412
-_PANEL_WIDTH, _PANEL_HEIGHT = 424, 168
+_WIDTH, _HEIGHT = 880, 372
+_PANEL_WIDTH, _PANEL_HEIGHT = 424, 148
 _LEFT, _TOP, _GAP = 16, 56, 8
-_NAME_WIDTH, _BAR_WIDTH, _BAR_HEIGHT, _LINE = 156, 176, 18, 28
+_NAME_WIDTH, _BAR_WIDTH, _BAR_HEIGHT, _LINE = 156, 116, 18, 28
 
 _STYLE = """
 text { font: 14px -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans-serif; }
@@ -31,7 +31,7 @@ class _Panel:
 
 
 _PANELS = (
-    _Panel("requests", lambda cost: cost.requests, lambda cost: number(cost.requests)),
+    _Panel("requests", lambda cost: cost.requests, lambda cost: _requests(cost)),
     _Panel("queries, both sides", lambda cost: cost.queries, lambda cost: number(cost.queries)),
     _Panel("bytes of bodies", lambda cost: cost.moved, lambda cost: _size(cost.moved)),
     _Panel("seconds", lambda cost: cost.seconds, lambda cost: f"{cost.seconds:.1f} s"),
@@ -97,6 +97,10 @@ def _told(costs: Mapping[str, Cost]) -> str:
         f"{name}: " + ", ".join(f"{panel.title} {panel.shown(cost)}" for panel in _PANELS) + "."
         for name, cost in costs.items()
     )
+
+
+def _requests(cost: Cost) -> str:
+    return number(cost.requests) + (f" ({number(cost.refused)} refused)" if cost.refused else "")
 
 
 def _size(count: int) -> str:
