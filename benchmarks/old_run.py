@@ -1,7 +1,6 @@
 """The run of old: every course by itself, one after another, whatever became of it."""
 
 import time
-from typing import Any
 
 import requests
 from sqlalchemy import select
@@ -9,7 +8,6 @@ from sqlalchemy.orm import Session, joinedload
 
 from benchmarks.cost import Cost
 from contract.grades import GradesAnswer, Score
-from foundation import database as db
 from foundation.database import Database
 from foundation.vault import Vault
 from receiver.answers import question_about
@@ -18,18 +16,17 @@ from receiver.models import Entry, StoredScore
 from receiver.outcomes import Question
 
 _WITH_SOURCE = joinedload(Entry.source, innerjoin=True)
-_KEY = ("entry_id", "user_id")
 _TIMEOUT = 15
 
 
 def run(database: Database, vault: Vault) -> Cost:
     """Ask for every course in the registry, whatever is known of it, and return what that cost.
 
-    As a loop over courses is written at first: each one's entry is read by a query of its own, its
-    grades are asked for by a bare `requests.get`, as the demo's polling does, all of them each
-    time, and each grade is stored by a statement of its own, with a commit for each course.
-    It is not made slower than that: a grade is stored without a look whether it is there, and
-    eAssessment answers as well as it does today, in two queries at the most.
+    As a loop over courses is written at first: each one's entry is read by a query of its own, all
+    of its grades are asked for by a bare `requests.get`, as the demo's polling does, and each
+    grade is merged into what is stored: a query for each, and one statement and a commit that add
+    what is new of the course. It is not made slower than that, and eAssessment answers as well as
+    it does today, in two queries at the most.
     """
     began, before = time.perf_counter(), database.statements
     with database.reading() as session:
@@ -44,9 +41,8 @@ def run(database: Database, vault: Vault) -> Cost:
             refused += 1
             continue
         with database.writing() as session:
-            store = _upsert(session)
             for score in GradesAnswer.model_validate_json(answer.content).scores:
-                session.execute(store, _row(entry_id, score))
+                session.merge(_stored(entry_id, score))
     return Cost(
         asked=len(entry_ids),
         requests=len(entry_ids),
@@ -67,16 +63,9 @@ def _ask(question: Question) -> requests.Response:
     return requests.get(url_of(question), headers=headers, timeout=_TIMEOUT)
 
 
-def _upsert(session: Session) -> Any:
-    stored = db.insert(session, StoredScore.__table__)
-    said = {one.name: one for one in stored.excluded if one.name not in _KEY}
-    return stored.on_conflict_do_update(index_elements=_KEY, set_=said)
-
-
-def _row(entry_id: int, score: Score) -> dict[str, Any]:
-    return {
-        "entry_id": entry_id,
-        **vars(score),
+def _stored(entry_id: int, score: Score) -> StoredScore:
+    progress = {
         "activity_progress": score.activity_progress.value,
         "grading_progress": score.grading_progress.value,
     }
+    return StoredScore(entry_id=entry_id, **{**vars(score), **progress})

@@ -5,6 +5,7 @@ against it, one after another. It prints the table that stands in the README and
 is promised of it holds; `--svg FILE` draws it.
 """
 
+import gc
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -122,6 +123,7 @@ def measure(folder: Path, urls: tuple[str, str], size: Size) -> dict[str, Cost]:
         both = stack.enter_context(machines(folder))
         bench = Bench(both, _stage(both, urls, stack))
         bench.stage.set_up(size.courses, size.grades)
+        gc.freeze()  # as `receiver sync-grades` does
         with bench.served():
             old = bench.old()
             pairs = [(bench.first(), bench.sync()) for _ in range(size.times)]
