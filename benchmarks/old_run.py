@@ -24,9 +24,9 @@ def run(database: Database, vault: Vault) -> Cost:
 
     As a loop over courses is written at first: each one's entry is read by a query of its own, all
     of its grades are asked for by a bare `requests.get`, as the demo's polling does, and each
-    grade is merged into what is stored: a query for each, and one statement and a commit that add
-    what is new of the course. It is not made slower than that, and eAssessment answers as well as
-    it does today, in two queries at the most.
+    grade is merged into what is stored: a query whether it is there, and a statement that adds
+    it; then a commit. It is not made slower than that, and eAssessment answers as well as it does
+    today, in two queries at the most.
     """
     began, before = time.perf_counter(), database.statements
     with database.reading() as session:

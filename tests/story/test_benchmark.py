@@ -40,7 +40,7 @@ def test_the_benchmark_counts_what_each_run_did(
     clock = database_kind == "postgresql"  # which is asked for the time where a course is alone
     old, single, first, again = (costs[name] for name in RUNS)
     assert (old.asked, old.requests, old.refused) == (200, 200, 60)
-    assert (old.here, old.there) == (1 + 200 + VALID * (5 + 1), 2 * VALID + 60 + clock * 200)
+    assert (old.here, old.there) == (1 + 200 + VALID * 5 * 2, 2 * VALID + 60 + clock * 200)
     assert (single.asked, single.refused) == (VALID, 0)
     assert VALID + 1 <= single.requests <= VALID + 4  # those that found that there are no batches
     assert single.there == 2 * VALID + clock * VALID
