@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import click
 import pytest
 
 from benchmarks import picture, sync
@@ -91,6 +92,17 @@ def test_the_readme_shows_the_table_that_is_printed() -> None:
     assert shown[:2] == [head, rule]
     assert [row.split(" | ")[0] for row in shown[2:6]] == [row.split(" | ")[0] for row in rows]
     assert all(row.count("|") == len(COLUMNS) + 1 for row in shown[2:6])
+
+
+def test_a_page_takes_the_table_between_its_marks() -> None:
+    """What stood between the marks is replaced, and all else of the page is kept."""
+    page = "# Page\n<!-- costs -->\n| old |\n<!-- /costs -->\nthe rest\n"
+
+    assert sync.with_table(page, ["| a |", "| b |"]) == (
+        "# Page\n<!-- costs -->\n| a |\n| b |\n<!-- /costs -->\nthe rest\n"
+    )
+    with pytest.raises(click.ClickException, match="there is no `<!-- costs -->`"):
+        sync.with_table("# Page\n", ["| a |"])
 
 
 def test_the_picture_tells_what_the_table_tells() -> None:
