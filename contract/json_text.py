@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -11,6 +13,7 @@ MAX_PARTS = 500_000
 
 _MAX_DIGITS = 40
 _MAX_WHOLE = 2**63 - 1
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class JsonTextError(ValueError):
@@ -34,8 +37,9 @@ def load(raw: bytes, *, exact: bool = False) -> Any:
     """
     check_extent(raw)
     try:
+        text = raw.decode("utf-8")
         document = json.loads(
-            raw.decode("utf-8"),
+            text,
             object_pairs_hook=_unique_keys,
             parse_constant=_refuse_constant,
             parse_int=_whole,
@@ -49,7 +53,9 @@ def load(raw: bytes, *, exact: bool = False) -> Any:
         raise
     except json.JSONDecodeError as error:
         raise JsonTextError(f"the body is not JSON: {error.msg} at character {error.pos}") from None
-    _check(document)
+    _check_depth(document)
+    if "\\u" in text:  # neither NUL nor a lone surrogate gets into a string in any other way
+        _check_strings(document)
     return document
 
 
@@ -90,29 +96,36 @@ def _exact(digits: str) -> Decimal:
     return Decimal(digits)
 
 
-def _check(document: Any) -> None:
+def _check_depth(document: Any) -> None:
     level = [document]
     depth = 0
     while level:
         depth += 1
         if depth > MAX_DEPTH:
             raise JsonTextError(f"the JSON is nested deeper than {MAX_DEPTH} levels")
-        below: list[Any] = []
-        for value in level:
-            below.extend(_parts(value))
-        level = below
+        level = _below(level)
 
 
-def _parts(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return [*value.keys(), *value.values()]
-    if isinstance(value, list):
-        return value
-    if isinstance(value, str) and not is_storable(value):
-        raise JsonTextError("a string holds NUL or a lone surrogate, which cannot be stored")
-    return []
+def _below(level: Iterable[Any]) -> list[Any]:
+    below: list[Any] = []
+    for value in level:
+        if isinstance(value, dict):
+            below.extend(value.values())
+        elif isinstance(value, list):
+            below.extend(value)
+    return below
+
+
+def _check_strings(document: Any) -> None:
+    level = [document]
+    while level:
+        keys = (key for value in level if isinstance(value, dict) for key in value)
+        strings = (value for value in level if isinstance(value, str))
+        if not all(map(is_storable, (*keys, *strings))):
+            raise JsonTextError("a string holds NUL or a lone surrogate, which cannot be stored")
+        level = _below(level)
 
 
 def is_storable(text: str) -> bool:
     """Tell whether every database and every UTF-8 reader can hold the text as it is."""
-    return "\x00" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+    return _UNSTORABLE.search(text) is None

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import (
     DateTime,
     Dialect,
+    Select,
     String,
     TypeDecorator,
     event,
@@ -165,12 +166,23 @@ def insert(session: Session, table: Any) -> Any:
 
 
 def insert_all(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows in one statement, or none for no rows.
+    """Insert rows, all with the same columns, in one statement, or none for no rows.
 
-    Left to itself, the ORM leaves a None out and sends a statement for each pattern of them.
+    Past the ORM, which would leave a None out, send a statement for each pattern of them, and take
+    half as long again.
     """
     if rows:
-        session.execute(sql_insert(table).execution_options(render_nulls=True), rows)
+        session.execute(sql_insert(table.__table__), rows)
+
+
+def dicts(session: Session, query: Select[Any]) -> list[dict[str, Any]]:
+    """Return the rows that a query finds, each as a dict by column.
+
+    SQLAlchemy's own mappings take several times as long to become dicts.
+    """
+    found = session.execute(query)
+    names = tuple(found.keys())
+    return [dict(zip(names, row, strict=True)) for row in found]
 
 
 def cause(error: Exception) -> str:

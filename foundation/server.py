@@ -1,5 +1,6 @@
 """`serve`: a service under gunicorn, with its logs in ours."""
 
+import gc
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -112,4 +113,6 @@ class Server(BaseApplication):
             raise SystemExit(Arbiter.APP_LOAD_ERROR) from None
         except database.UNAVAILABLE as error:
             _log.warning("process starts without its database", cause=database.cause(error))
+        # What is loaded by now stays; walked by the collector, it takes a fifth of a large answer.
+        gc.freeze()
         return app

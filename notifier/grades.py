@@ -70,17 +70,17 @@ _COLUMNS = list(Grade.__table__.columns)
 
 
 def _known(session: Session, course_pks: Sequence[int]) -> dict[tuple[int, str], dict[str, Any]]:
-    rows = session.execute(select(*_COLUMNS).where(Grade.course_pk.in_(course_pks))).mappings()
-    return {(row["course_pk"], row["user_id"]): dict(row) for row in rows}
+    rows = db.dicts(session, select(*_COLUMNS).where(Grade.course_pk.in_(course_pks)))
+    return {(row["course_pk"], row["user_id"]): row for row in rows}
 
 
 def _last_of_each_user(course_pk: int, scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
     return {
         score.user_id: {
             "course_pk": course_pk,
-            **score.model_dump(),
-            "activity_progress": score.activity_progress.value,
-            "grading_progress": score.grading_progress.value,
+            **vars(score),
+            "activity_progress": str(score.activity_progress),
+            "grading_progress": str(score.grading_progress),
         }
         for score in scores
     }

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, aliased
 
 from contract.grades import Score
 from contract.tokens import CourseToken, MalformedTokenError
+from foundation import database as db
 from notifier.errors import (
     BatchFullError,
     CourseDeletedError,
@@ -284,8 +285,8 @@ def _read(session: Session, course_pks: Collection[int]) -> Mapping[int, list[Sc
     scores: defaultdict[int, list[Score]] = defaultdict(list)
     if course_pks:
         query = select(*Grade.__table__.columns).where(Grade.course_pk.in_(course_pks))
-        rows = session.execute(query.order_by(Grade.course_pk, Grade.user_id)).mappings().all()
-        read = _SCORES.validate_python([dict(row) for row in rows], strict=False)
+        rows = db.dicts(session, query.order_by(Grade.course_pk, Grade.user_id))
+        read = _SCORES.validate_python(rows, strict=False)
         for row, score in zip(rows, read, strict=True):
             scores[row["course_pk"]].append(score)
     return scores

@@ -64,17 +64,17 @@ def _differs(before: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
 def _known(session: Session, entry_ids: Collection[int]) -> dict[tuple[int, str], dict[str, Any]]:
     if not entry_ids:
         return {}
-    rows = session.execute(select(*_COLUMNS).where(StoredScore.entry_id.in_(entry_ids)))
-    return {(row["entry_id"], row["user_id"]): dict(row) for row in rows.mappings()}
+    rows = db.dicts(session, select(*_COLUMNS).where(StoredScore.entry_id.in_(entry_ids)))
+    return {(row["entry_id"], row["user_id"]): row for row in rows}
 
 
 def _rows(scores: Mapping[int, Sequence[Score]]) -> dict[tuple[int, str], dict[str, Any]]:
     return {
         (entry_id, score.user_id): {
             "entry_id": entry_id,
-            **score.model_dump(),
-            "activity_progress": score.activity_progress.value,
-            "grading_progress": score.grading_progress.value,
+            **vars(score),
+            "activity_progress": str(score.activity_progress),
+            "grading_progress": str(score.grading_progress),
         }
         for entry_id, listed in scores.items()
         for score in listed

@@ -1,5 +1,6 @@
 """The command `sync-grades`: the run, and its story."""
 
+import gc
 import signal
 import sys
 import threading
@@ -81,6 +82,7 @@ def sync_grades(
     With --every, 0 when it is told to stop.
     """
     here = scope.ready()
+    gc.freeze()  # what is loaded by now stays; the collector need not walk it with every batch
     _check_sources(here, names)
     if dry_run:
         places = here.settings.elms_is_moodle

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("contract", "foundation", "notifier", "receiver", "migrations", "demo")
+PACKAGES = ("contract", "foundation", "notifier", "receiver", "migrations", "demo", "benchmarks")
 MAX_LINES = 300
 
 

@@ -1,0 +1,63 @@
+"""eAssessment as `notifier serve` runs it, writing down how many statements it has sent.
+
+`python -m benchmarks.eassessment FOLDER [--without-batch]`: each of its processes keeps its count
+in a file of its own in the folder. Without batches it answers as a site that never knew of them.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from flask import Flask, Response, abort, request
+
+from foundation import settings
+from foundation.server import Server
+from notifier import services
+from notifier.app import create_app
+from notifier.config import Settings
+
+_COUNT = "*.statements"
+
+
+def statements(folder: Path) -> int:
+    """Return how many statements all processes have sent that keep their counts in the folder."""
+    return sum(int(path.read_text()) for path in folder.glob(_COUNT))
+
+
+def _counting(folder: Path, *, batch: bool) -> Callable[[], Flask]:
+    def make() -> Flask:
+        app = create_app()
+        database = services.of(app).database
+        path = folder / _COUNT.replace("*", str(os.getpid()))
+        writing = threading.Lock()
+
+        def write_down(response: Response) -> Response:
+            with writing:  # or an older count could be written over a newer one
+                path.write_text(str(database.statements))
+            return response
+
+        app.after_request(write_down)
+        if not batch:
+            app.before_request(_refuse_batch)
+        return app
+
+    return make
+
+
+def _refuse_batch() -> None:
+    if request.endpoint == "api.read_batch":
+        abort(404)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--without-batch", is_flag=True, help="Know of no batches.")
+def main(folder: Path, without_batch: bool) -> None:
+    """Answer until stopped."""
+    Server(_counting(folder, batch=not without_batch), settings.load(Settings)).run()
+
+
+if __name__ == "__main__":
+    main()

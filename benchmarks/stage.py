@@ -1,0 +1,122 @@
+"""The stage of a measured sync: courses with grades, linked at ELMS, some of them invalid since."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from sqlalchemy import delete, select, update
+
+from contract import events
+from contract.grades import Score
+from foundation.database import Database
+from foundation.vault import Vault
+from notifier import courses, grades, outbox
+from notifier.models import Event
+from receiver import inbox, registry, sources
+from receiver.history import Teller, TellerKind
+from receiver.models import Entry, Heard, Run, RunCourse, StoredScore
+from receiver.sources import Door
+
+SOURCE = "eassessment"
+_AT_ONCE = 250
+_NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
+_TELLER = Teller(TellerKind.ADMINISTRATOR, "benchmark")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Both databases, what opens ELMS's secrets, and where eAssessment answers."""
+
+    there: Database
+    here: Database
+    vault: Vault
+    url: str
+
+    def set_up(self, count: int, students: int) -> None:
+        """Load so many courses of so many grades, link them, and let ELMS hear what became of some.
+
+        Of ten courses three are invalid: half of those deleted, half with a regenerated token.
+        """
+        outbox.subscribe()
+        ids = [f"C{number:05}" for number in range(count)]
+        with self.here.writing() as session:
+            sources.add(session, SOURCE, self.url, now=_NINE)
+        for some in _pieces(ids):
+            self._add(some, students)
+        for some in _pieces([one for one in ids if is_invalid(_number(one))]):
+            self._spoil(some)
+        self._deliver()
+
+    def forget(self) -> None:
+        """Let ELMS be as it was before its first sync."""
+        with self.here.writing() as session:
+            for table in (StoredScore, RunCourse, Run):
+                session.execute(delete(table))
+            session.execute(delete(Heard).where(Heard.teller == TellerKind.SYNC.value))
+            nothing = dict.fromkeys(
+                ("etag", "synced_at", "announced_version", "announced_token_id", "announced_at")
+            )
+            session.execute(
+                update(Entry).where(Entry.announced_token_id == Entry.held_token_id).values(nothing)
+            )
+
+    def _add(self, ids: Sequence[str], students: int) -> None:
+        with self.there.writing() as session:
+            tokens = {one: courses.add_course(session, one, one, now=_NINE) for one in ids}
+            grades.load(session, {one: _scores(one, students) for one in ids}, now=_NINE)
+        with self.here.writing() as session:
+            source = sources.get(session, SOURCE)
+            for course_id, token in tokens.items():
+                registry.enrol(
+                    session, source, course_id, token,
+                    vault=self.vault, teller=_TELLER, now=_NINE,
+                )  # fmt: skip
+
+    def _spoil(self, ids: Sequence[str]) -> None:
+        with self.there.writing() as session:
+            for course_id in ids:
+                if _is_deleted(_number(course_id)):
+                    courses.delete_course(session, course_id, now=_NINE)
+                else:
+                    courses.regenerate_token(session, course_id, now=_NINE)
+
+    def _deliver(self) -> None:
+        """Take in at ELMS what eAssessment's outbox holds, as its door does once verified."""
+        with self.there.reading() as session:
+            told = [(one.id, one.body.encode()) for one in session.scalars(select(Event))]
+        with self.here.writing() as session:
+            door = Door(sources.get(session, SOURCE).id, SOURCE, ())
+            for webhook_id, raw in told:
+                inbox.accept(session, door, webhook_id, events.load(raw), raw, now=_NINE)
+
+
+def is_invalid(number: int) -> bool:
+    """Tell whether a course was deleted or its token regenerated, after ELMS was given it."""
+    return number % 10 >= 7
+
+
+def _is_deleted(number: int) -> bool:
+    """Tell of an invalid course whether it was deleted: half of them were."""
+    return (number // 10 + number) % 2 == 0
+
+
+def _pieces(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), _AT_ONCE):
+        yield ids[start : start + _AT_ONCE]
+
+
+def _number(course_id: str) -> int:
+    return int(course_id[1:])
+
+
+def _scores(course_id: str, students: int) -> list[Score]:
+    return [
+        Score(
+            user_id=f"s{1000 + number}",
+            score_given=Decimal((_number(course_id) + number) % 201) / 2,
+            score_maximum=Decimal(100),
+            timestamp=_NINE,
+        )
+        for number in range(students)
+    ]
