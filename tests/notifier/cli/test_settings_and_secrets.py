@@ -175,6 +175,7 @@ def test_what_lists_or_reports_offers_json() -> None:
         ("endpoints",),
         ("deliveries",),
         ("db", "upgrade"),
+        ("db", "prune"),
         ("db", "reseal"),
         ("serve",),
         ("work",),
