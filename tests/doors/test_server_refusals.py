@@ -325,7 +325,7 @@ def test_a_head_too_large_is_refused_in_bounded_work(
         pytest.param(
             "POST", f"http://evil.example/webhooks/{SITE}", 401, "signature-refused", id="absolute"
         ),
-        pytest.param("POST", "/", 404, "not-found", id="the root"),
+        pytest.param("POST", "/", 405, "method-not-allowed", id="the root"),
     ],
 )
 def test_no_path_is_redirected_or_guessed(
