@@ -37,6 +37,15 @@ UNAVAILABLE = (OperationalError, InterfaceError, InternalError, PoolTimeoutError
 UNUSABLE = (*UNAVAILABLE, ProgrammingError)
 """That, and what it raises where tables or rights are not what an edge needs."""
 
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+"""How indexes and constraints are named, so that each has a name that a migration can use."""
+
 ANSWER_SECONDS = 30.0
 """How long a server may take over a statement, beyond the wait for a busy one."""
 

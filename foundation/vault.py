@@ -1,6 +1,11 @@
 """What must be read back is stored sealed (Fernet: AES-128-CBC with HMAC-SHA256)."""
 
+import base64
+from collections.abc import Sequence
+
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import SecretStr
 
 from foundation.errors import SealError
@@ -10,13 +15,7 @@ class Vault:
     """Seals and opens secrets; the first key seals, every key opens."""
 
     def __init__(self, keys: SecretStr) -> None:
-        self._fernet = MultiFernet(
-            [
-                Fernet(key.strip().replace("+", "-").replace("/", "_"))
-                for key in keys.get_secret_value().split(",")
-                if key.strip()
-            ]
-        )
+        self._fernet = MultiFernet([Fernet(key) for key in _listed(keys)])
 
     def seal(self, secret: str) -> str:
         """Return the secret sealed, as ASCII text."""
@@ -34,3 +33,21 @@ class Vault:
     def reseal(self, sealed: str) -> str:
         """Return what was sealed with any key sealed anew with the first one."""
         return self.seal(self.open(sealed))
+
+
+def derive(keys: SecretStr, purpose: str) -> Sequence[str]:
+    """Return a key for another purpose from each of the keys, in their order (HKDF, RFC 5869)."""
+    return [
+        HKDF(SHA256(), length=32, salt=None, info=purpose.encode())
+        .derive(base64.urlsafe_b64decode(key))
+        .hex()
+        for key in _listed(keys)
+    ]
+
+
+def _listed(keys: SecretStr) -> list[str]:
+    return [
+        key.strip().replace("+", "-").replace("/", "_")
+        for key in keys.get_secret_value().split(",")
+        if key.strip()
+    ]

@@ -39,6 +39,7 @@ _BY_STATUS = {
     415: (ProblemType.MEDIA_TYPE_UNSUPPORTED, "Send Content-Type: application/json."),
 }
 _REFUSALS = "refusals"
+_SHOWS = "refusals_shown_otherwise"
 _OTHER_4XX = (ProblemType.REQUEST_MALFORMED, "Check the request and send it again.")
 _OURS = (ProblemType.INTERNAL_ERROR, InternalError.next_step)
 
@@ -80,6 +81,11 @@ def new_app(
     for kind in database.UNUSABLE:
         app.register_error_handler(kind, unavailable)
     return app
+
+
+def show_refusals_with(app: Flask, show: Callable[[Problem], Response | None]) -> None:
+    """Let an app show a problem otherwise than as a document, where `show` returns an answer."""
+    app.extensions[_SHOWS] = show
 
 
 def guarded(by: str, check: Callable[[], None] = lambda: None) -> Callable[[_View], _View]:
@@ -180,8 +186,9 @@ def _begin() -> None:
     g.request_id = secrets.token_hex(8)
     g.started = time.perf_counter()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
-    if request.environ["PATH_INFO"].startswith("//"):
-        raise NotFound  # werkzeug takes all slashes that a path begins with for one
+    path = request.environ["PATH_INFO"]
+    if not path or path.startswith("//"):
+        raise NotFound  # werkzeug takes all slashes that a path begins with for one, and adds one
     if request.environ["SERVER_PROTOCOL"] == "HTTP/1.1" and "Host" not in request.headers:
         raise RequestMalformedError("the request has no Host header (RFC 9112, 3.2)")
     values = (value for several in request.args.listvalues() for value in several)
@@ -249,12 +256,16 @@ def _answer(problem: Problem, headers: Mapping[str, str]) -> Response:
         detail=problem.detail,
         next_step=problem.next_step,
     )
-    response = Response(
-        json_text.dump({**problem.document(), "request_id": g.get("request_id")}),
-        status=problem.status,
-        content_type=MEDIA_TYPE,
-    )
+    response = current_app.extensions.get(_SHOWS, _document)(problem) or _document(problem)
     response.headers.update(headers)
     if problem.type is ProblemType.DATABASE_UNAVAILABLE:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
+
+
+def _document(problem: Problem) -> Response:
+    return Response(
+        json_text.dump({**problem.document(), "request_id": g.get("request_id")}),
+        status=problem.status,
+        content_type=MEDIA_TYPE,
+    )

@@ -1,10 +1,11 @@
-"""The composition root of eAssessment: settings, database, doors, the error table, the outbox."""
+"""The composition root of eAssessment: settings, database, doors, pages, refusals, the outbox."""
 
 from flask import Flask
 
 from contract.problems import Problem, ProblemType
 from foundation import logs, settings, web
 from foundation.errors import Refusal
+from foundation.pages.site import install
 from foundation.vault import Vault
 from notifier import errors, outbox, services
 from notifier.config import Settings
@@ -12,6 +13,7 @@ from notifier.db import open_database
 from notifier.web.admin_api import admin_api
 from notifier.web.api import api
 from notifier.web.ingest_api import ingest_api
+from notifier.web.pages.site import PAGES, SITE
 
 REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.CourseUnknownError: ProblemType.COURSE_UNKNOWN,
@@ -58,11 +60,11 @@ def create_app(given: Settings | None = None) -> Flask:
     chosen = given or settings.load(Settings)
     logs.configure(chosen.log_level, chosen.log_format)
     app = web.new_app(__name__, REFUSALS, challenge)
-    services.attach(
-        app, services.Services(chosen, open_database(chosen), Vault(chosen.encryption_keys))
-    )
+    database = open_database(chosen)
+    services.attach(app, services.Services(chosen, database, Vault(chosen.encryption_keys)))
     app.register_blueprint(api)
     app.register_blueprint(admin_api)
     app.register_blueprint(ingest_api)
+    install(app, SITE, PAGES, database=database, encryption_keys=chosen.encryption_keys)
     outbox.subscribe()
     return app

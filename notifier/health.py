@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -38,6 +39,37 @@ class Health:
     def is_half_open(self, now: datetime) -> bool:
         """Whether a pause is over and one attempt may try."""
         return self.paused_until is not None and now >= self.paused_until
+
+
+class State(StrEnum):
+    """How an endpoint is, in one word."""
+
+    ENABLED = "enabled"
+    FAILING = "failing"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An endpoint's state: since when, why, and when it is tried again if it is paused."""
+
+    state: State
+    since: datetime | None
+    reason: str | None = None
+    tried_at: datetime | None = None
+
+
+def standing_of(endpoint: Endpoint) -> Standing:
+    """Return how an endpoint is, with what there is to say of it."""
+    if endpoint.disabled_at:
+        return Standing(State.DISABLED, endpoint.disabled_at, endpoint.disabled_reason)
+    failures = f"failures in a row: {endpoint.failures}"
+    if endpoint.paused_until:
+        return Standing(State.PAUSED, endpoint.failing_since, failures, endpoint.paused_until)
+    if endpoint.failing_since:
+        return Standing(State.FAILING, endpoint.failing_since, failures)
+    return Standing(State.ENABLED, endpoint.created_at)
 
 
 def fold(health: Health, answers: Answers, *, now: datetime) -> Health:

@@ -17,6 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from foundation.database import ExactDecimal, UtcDateTime
+from foundation.pages.models import put_into
 from foundation.schema import Schema
 from notifier.db import Base
 
@@ -232,4 +233,5 @@ class Replay(Base):
     previous_status: Mapped[str] = mapped_column(String(10))
 
 
+put_into(Base.metadata)
 SCHEMA = Schema("notifier", Base.metadata)

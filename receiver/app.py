@@ -1,14 +1,16 @@
-"""The composition root of ELMS: settings, database, the door, the error table."""
+"""The composition root of ELMS: settings, database, the door, pages, the error table."""
 
 from flask import Flask
 
 from contract.problems import Problem, ProblemType
 from foundation import logs, settings, web
 from foundation.errors import Refusal, SealError
+from foundation.pages.site import install
 from foundation.vault import Vault
 from receiver import errors, services
 from receiver.config import Settings
 from receiver.db import open_database
+from receiver.web.pages.site import PAGES, SITE
 from receiver.webhooks import webhooks
 
 REFUSALS: dict[type[Refusal], ProblemType] = {
@@ -34,8 +36,8 @@ def create_app(given: Settings | None = None) -> Flask:
     chosen = given or settings.load(Settings)
     logs.configure(chosen.log_level, chosen.log_format)
     app = web.new_app(__name__, REFUSALS, challenge)
-    services.attach(
-        app, services.Services(chosen, open_database(chosen), Vault(chosen.encryption_keys))
-    )
+    database = open_database(chosen)
+    services.attach(app, services.Services(chosen, database, Vault(chosen.encryption_keys)))
     app.register_blueprint(webhooks)
+    install(app, SITE, PAGES, database=database, encryption_keys=chosen.encryption_keys)
     return app

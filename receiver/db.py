@@ -3,22 +3,14 @@
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
 
-from foundation.database import Database
+from foundation.database import NAMING, Database
 from receiver.config import Settings
 
 
 class Base(DeclarativeBase):
     """The root of the tables; every constraint has a name that a migration can use."""
 
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
+    metadata = MetaData(naming_convention=NAMING)
 
 
 def open_database(settings: Settings) -> Database:

@@ -7,6 +7,7 @@ from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint, f
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from foundation.database import ExactDecimal, UtcDateTime
+from foundation.pages.models import put_into
 from foundation.schema import Schema
 from receiver.db import Base
 
@@ -189,4 +190,5 @@ class SyncLease(Base):
     leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+put_into(Base.metadata)
 SCHEMA = Schema("receiver", Base.metadata)

@@ -11,7 +11,7 @@ from notifier.cli.courses import courses_group
 from notifier.cli.deliveries import deliveries_group
 from notifier.cli.endpoints import endpoints_group
 from notifier.cli.grades import grades_group
-from notifier.cli.service import db_group, doctor, serve, work
+from notifier.cli.service import db_group, doctor, serve, users_group, work
 
 
 @click.group("notifier", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,6 +40,7 @@ for command in (
     grades_group,
     endpoints_group,
     deliveries_group,
+    users_group,
     doctor,
 ):
     main.add_command(command)

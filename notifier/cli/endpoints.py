@@ -158,14 +158,11 @@ def ping(endpoint_id: int, as_json: bool) -> None:
 
 def _state(row: Endpoint) -> tuple[str, datetime | None, str | None]:
     """Return an endpoint's state, since when, and why."""
-    if row.disabled_at:
-        return "disabled", row.disabled_at, row.disabled_reason
-    if row.paused_until:
-        tried = terminal.cell(row.paused_until)
-        return "paused", row.failing_since, f"failures in a row: {row.failures}; tried at {tried}"
-    if row.failing_since:
-        return "failing", row.failing_since, f"failures in a row: {row.failures}"
-    return "enabled", row.created_at, None
+    standing = health.standing_of(row)
+    if standing.tried_at is None:
+        return standing.state, standing.since, standing.reason
+    tried = f"{standing.reason}; tried at {terminal.cell(standing.tried_at)}"
+    return standing.state, standing.since, tried
 
 
 def _show_ping(url: str, answer: Answer | Failure, *, taken: bool, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from flask.cli import with_appcontext
 
 from foundation import checkup, logs
 from foundation.arguments import AGE
+from foundation.pages.user_commands import users_commands
 from foundation.schema_commands import schema_commands
 from foundation.server import Server
 from foundation.terminal import json_option
@@ -26,6 +27,7 @@ _log = logs.get(__name__)
 
 
 db_group = schema_commands(SCHEMA, lambda: services.current().database)
+users_group = users_commands("notifier", scope.writing, scope.reading)
 
 
 @db_group.command()

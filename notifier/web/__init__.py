@@ -1,1 +1,1 @@
-"""The doors of eAssessment: the grades API and the admin API."""
+"""The doors of eAssessment: the grades API, the admin API, and the pages for people."""

@@ -9,7 +9,7 @@ from receiver import services
 from receiver.app import create_app
 from receiver.cli.registry import registry_group
 from receiver.cli.runs import runs_group
-from receiver.cli.service import db_group, doctor, serve
+from receiver.cli.service import db_group, doctor, serve, users_group
 from receiver.cli.sources import sources_group
 from receiver.cli.sync import sync_grades
 
@@ -33,5 +33,14 @@ def main(ctx: click.Context) -> None:
     ctx.obj = ScriptInfo(create_app=make_app, set_debug_flag=False)
 
 
-for command in (db_group, serve, sources_group, registry_group, sync_grades, runs_group, doctor):
+for command in (
+    db_group,
+    serve,
+    sources_group,
+    registry_group,
+    sync_grades,
+    runs_group,
+    users_group,
+    doctor,
+):
     main.add_command(command)

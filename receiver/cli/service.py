@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from foundation import checkup
 from foundation.arguments import AGE
+from foundation.pages.user_commands import users_commands
 from foundation.schema_commands import schema_commands
 from foundation.server import Server
 from foundation.terminal import json_option
@@ -20,6 +21,7 @@ from receiver.cli import scope
 from receiver.models import SCHEMA
 
 db_group = schema_commands(SCHEMA, lambda: services.current().database)
+users_group = users_commands("receiver", scope.writing, scope.reading)
 
 
 @db_group.command()

@@ -67,6 +67,7 @@ def test_every_constraint_has_its_name(database: Database) -> None:
         "uq_deliveries_event_id_endpoint_id",
         "uq_endpoints_url",
         "uq_issued_tokens_token_id",
+        "uq_users_name_key",
     }
 
 

@@ -401,8 +401,9 @@ ELSEWHERE = [
           for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND")),
         *((f"B12 {path}", Sent(environ={"PATH_INFO": path}), ProblemType.NOT_FOUND, 404)
           for path in (f"{PATH}/", f"/{PATH}", f"/webhooks//{SITE}", "/webhooks/", "/webhooks",
-                       f"/x/..{PATH}", f"{PATH}/..", "/", "", f"/WEBHOOKS/{SITE}",
+                       f"/x/..{PATH}", f"{PATH}/..", "", f"/WEBHOOKS/{SITE}",
                        f"/webhooks/{SITE}/x", "/favicon.ico", "/.env", "/api/v1/courses")),
+    ("B12 a page", Sent(environ={"PATH_INFO": "/"}), ProblemType.METHOD_NOT_ALLOWED, 405),
     ("B12 NUL in the path", Sent(environ={"PATH_INFO": f"{PATH}\x00"}),
          ProblemType.REQUEST_MALFORMED, 400),
     ("B12 NUL in the query", Sent(path=f"{PATH}?a=%00"), ProblemType.REQUEST_MALFORMED, 400),

@@ -46,4 +46,13 @@ def test_numbers_are_never_used_twice(make_database: Callable[..., Database]) ->
         )
         named = {name for (name,) in rows}
 
-    assert named == {"sources", "source_secrets", "entries", "heard", "runs", "run_courses"}
+    assert named == {
+        "sources",
+        "source_secrets",
+        "entries",
+        "heard",
+        "runs",
+        "run_courses",
+        "users",
+        "sign_in_failures",
+    }

@@ -26,6 +26,7 @@ from contract.grades import Score
 from contract.signature import Secret
 from contract.tokens import CourseToken
 from foundation.database import Database
+from foundation.pages import users
 from foundation.schema import Schema
 from foundation.vault import Vault
 from notifier import app as notifier_app
@@ -45,7 +46,7 @@ from receiver import services as receiver_services
 from receiver.db import open_database as open_receiver
 from receiver.models import SCHEMA as RECEIVER
 from receiver.models import Entry, Taken
-from tests.faults.database.every_command import COURSE, EVERY, MOODLE, PROGRAMS, SITE
+from tests.faults.database.every_command import COURSE, EVERY, MOODLE, PROGRAMS, SITE, USER
 from tests.faults.database.outbox import Outbox
 from tests.faults.postgres_proxy import PostgresProxy
 from tests.notifier.conftest import LOOPBACK, make_sink, make_transport, sink  # noqa: F401 - fixtures
@@ -143,6 +144,7 @@ def webhook_door(
             teller=registry.Teller("administrator", "ada@elms"),
             now=now,
         )
+        users.add(session, USER, "tr0ubador and three", now=now)
     database.dispose()
     data = events.CourseDeletedData(source=SITE, course_id=COURSE, course_version=2)
     body = events.dump(events.CourseDeleted(timestamp=now, data=data)).encode()
@@ -436,6 +438,7 @@ def _furnish_notifier(url: str) -> None:
         for course_id in (COURSE, "CS100"):
             courses.add_course(session, course_id, "Algorithms", now=now)
         courses.delete_course(session, "CS100", now=now)
+        users.add(session, USER, "tr0ubador and three", now=now)
     database.dispose()
 
 
@@ -455,6 +458,7 @@ def _furnish_receiver(url: str) -> None:
             teller=registry.Teller("administrator", "ada@elms"),
             now=now,
         )
+        users.add(session, USER, "tr0ubador and three", now=now)
     database.dispose()
 
 

@@ -13,6 +13,7 @@ from receiver.cli import main as receiver
 COURSE = "CS101-2026"
 SITE = "eassessment"
 MOODLE = "moodle"
+USER = "grace"
 PROGRAMS: dict[str, click.Group] = {"notifier": notifier, "receiver": receiver}
 
 
@@ -35,6 +36,10 @@ def _moodle_token() -> str:
 
 def _file() -> str:
     return f"source,course_id,token\n{SITE},CS103,{_token()}\n"
+
+
+def _password() -> str:
+    return "correct horse battery"
 
 
 def _secret() -> str:
@@ -64,6 +69,10 @@ EVERY = {
     "notifier deliveries list": Given(),
     "notifier deliveries show": Given("1"),
     "notifier deliveries replay": Given("1", writes=True),
+    "notifier users add": Given("ada", stdin=_password, writes=True),
+    "notifier users list": Given(),
+    "notifier users set-password": Given(USER, stdin=_password, writes=True),
+    "notifier users remove": Given(USER, writes=True),
     "notifier doctor": Given(),
     "receiver db upgrade": Given(),
     "receiver db check": Given(),
@@ -88,6 +97,10 @@ EVERY = {
     ),
     "receiver runs list": Given(),
     "receiver runs show": Given("1"),
+    "receiver users add": Given("ada", stdin=_password, writes=True),
+    "receiver users list": Given(),
+    "receiver users set-password": Given(USER, stdin=_password, writes=True),
+    "receiver users remove": Given(USER, writes=True),
     "receiver doctor": Given(),
 }
 WRITING = [words for words, given in EVERY.items() if given.writes]

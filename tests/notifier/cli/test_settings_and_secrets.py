@@ -181,6 +181,10 @@ def test_what_lists_or_reports_offers_json() -> None:
         ("work",),
         ("endpoints", "disable"),
         ("endpoints", "enable"),
+        ("users",),
+        ("users", "add"),
+        ("users", "set-password"),
+        ("users", "remove"),
     }
 
 

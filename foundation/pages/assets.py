@@ -1,0 +1,55 @@
+"""Style, script and icon: served by ourselves, under an address that changes with them."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from flask import Blueprint, Response, abort, url_for
+
+from foundation.web import guarded
+
+assets = Blueprint("assets", __name__)
+
+_KINDS = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file as it is served, and the address of just these bytes."""
+
+    content: bytes
+    kind: str
+    version: str
+
+
+@cache
+def _every() -> dict[str, Asset]:
+    folder = files("foundation.pages") / "static"
+    return {path.name: _asset(path.name, path.read_bytes()) for path in folder.iterdir()}
+
+
+def _asset(name: str, content: bytes) -> Asset:
+    kind = _KINDS[name.rpartition(".")[2]]
+    return Asset(content, kind, hashlib.sha256(content).hexdigest()[:16])
+
+
+def address(name: str) -> str:
+    """Return where a page finds a file."""
+    return url_for("assets.serve", version=_every()[name].version, name=name)
+
+
+@assets.get("/assets/<version>/<name>")
+@guarded("anyone")
+def serve(version: str, name: str) -> Response:
+    """Serve a file; under its address it never changes."""
+    asset = _every().get(name)
+    if asset is None or asset.version != version:
+        abort(404)
+    response = Response(asset.content, content_type=asset.kind)
+    response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response

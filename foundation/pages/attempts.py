@@ -1,0 +1,67 @@
+"""Sign-ins that fail are counted for each name and each address, and then made to wait."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from ipaddress import ip_address, ip_network
+
+from sqlalchemy import delete, or_, select
+from sqlalchemy.orm import Session
+
+from foundation.pages.errors import TooManyAttemptsError
+from foundation.pages.models import SignInFailure
+from foundation.pages.users import key_of
+
+WINDOW = timedelta(minutes=15)
+"""Failures that are older are forgotten."""
+MOST_BY_NAME = 10
+"""So many failures for one name, and it waits."""
+MOST_BY_ADDRESS = 30
+"""So many failures from one address, and it waits; several people may share one."""
+
+
+def begin(session: Session, name: str, address: str, *, now: datetime) -> None:
+    """Count an attempt as a failure until `forgive`, or raise TooManyAttemptsError.
+
+    It is written down before the password is looked at, so that many at once are not many more
+    than those that are let. Those that are refused do not count.
+    """
+    named, placed = _digest(name), network_of(address)
+    session.execute(delete(SignInFailure).where(SignInFailure.at <= now - WINDOW))
+    failures = session.execute(
+        select(SignInFailure.name_sha256, SignInFailure.address, SignInFailure.at)
+        .where(or_(SignInFailure.name_sha256 == named, SignInFailure.address == placed))
+        .order_by(SignInFailure.at)
+    ).all()
+    _check([row.at for row in failures if row.name_sha256 == named], MOST_BY_NAME, "for this name")
+    _check(
+        [row.at for row in failures if row.address == placed], MOST_BY_ADDRESS, "from this address"
+    )
+    session.add(SignInFailure(name_sha256=named, address=placed, at=now))
+
+
+def forgive(session: Session, name: str) -> None:
+    """Forget the failures for a name whose owner has come in."""
+    session.execute(delete(SignInFailure).where(SignInFailure.name_sha256 == _digest(name)))
+
+
+def _check(failed_at: Sequence[datetime], most: int, where: str) -> None:
+    if len(failed_at) >= most:
+        until = failed_at[-most] + WINDOW
+        raise TooManyAttemptsError(f"too many sign-ins {where} have failed", until=until)
+
+
+def _digest(name: str) -> str:
+    # Not the name itself: people type their password into the wrong field.
+    return hashlib.sha256(key_of(name).encode(errors="surrogatepass")).hexdigest()
+
+
+def network_of(address: str) -> str:
+    """Return the address, of IPv6 the network of 64 bits that one household has."""
+    try:
+        known = ip_address(address)
+    except ValueError:
+        return "unknown"
+    if known.version == 6 and known.ipv4_mapped is None:
+        return str(ip_network((known, 64), strict=False))
+    return str(known.ipv4_mapped or known) if known.version == 6 else str(known)

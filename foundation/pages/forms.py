@@ -1,0 +1,72 @@
+"""Forms: sent from a page of this session, small, and read as a model or as what is wrong."""
+
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+from flask import Flask, current_app, request
+from flask_wtf.csrf import CSRFError, CSRFProtect, generate_csrf
+from markupsafe import Markup
+from pydantic import BaseModel, ValidationError
+
+from contract.json_text import is_storable
+from foundation.pages.errors import FormRefusedError
+from foundation.refusals import RequestMalformedError
+
+MAX_BYTES = 256 * 1024
+"""How large a form may be that is sent."""
+_TOKEN = "csrf_token"  # noqa: S105 - a field's name, no secret
+_Model = TypeVar("_Model", bound=BaseModel)
+
+Faults = dict[str, str]
+"""What is wrong with a form: a sentence for each field; under "" what is no single field's."""
+
+
+def protect(app: Flask) -> None:
+    """Let an app's forms carry what only a page of the same session can know (Flask-WTF)."""
+    app.config["WTF_CSRF_CHECK_DEFAULT"] = False  # the guards check, for APIs have no session
+    app.config["WTF_CSRF_TIME_LIMIT"] = None  # as long as the session
+    CSRFProtect(app)
+    app.jinja_env.globals["form_token"] = _form_token
+
+
+def check(*, max_bytes: int = MAX_BYTES) -> None:
+    """Raise FormRefusedError unless a request that changes something is a form of this session."""
+    if request.method in {"GET", "HEAD"}:
+        return
+    request.max_content_length = max_bytes
+    try:
+        current_app.extensions["csrf"].protect()
+    except CSRFError as error:
+        raise FormRefusedError(
+            f"the form is not from a page of this session: {_why(error)}"
+        ) from None
+
+
+def parsed(model: type[_Model], lists: Collection[str] = ()) -> _Model | Faults:
+    """Return the form as a model, or what is wrong with it; `lists` are the fields of many."""
+    fields: dict[str, Any] = {
+        name: values if name in lists else values[0]
+        for name, values in request.form.lists()
+        if name != _TOKEN
+    }
+    _check_storable(values for _, values in request.form.lists())
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        return {
+            ".".join(map(str, fault["loc"][:1])): fault["msg"].removeprefix("Value error, ")
+            for fault in error.errors(include_url=False, include_input=False, include_context=False)
+        }
+
+
+def _check_storable(fields: Any) -> None:
+    if not all(is_storable(value) for values in fields for value in values):
+        raise RequestMalformedError("the form holds NUL, which nothing here is named by")
+
+
+def _why(error: CSRFError) -> str:
+    return str(error.description).rstrip(".").lower().replace("csrf", "form's")
+
+
+def _form_token() -> Markup:
+    return Markup('<input type="hidden" name="{}" value="{}">').format(_TOKEN, generate_csrf())

@@ -1,0 +1,46 @@
+"""What the pages of a service stand on: its name, its places, its database."""
+
+from dataclasses import dataclass
+
+from flask import Flask, current_app
+
+from foundation.database import Database
+
+_KEY = "pages"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the navigation leads: a view, and what it is called."""
+
+    endpoint: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """What people call the service, how its command is named, and where its pages are."""
+
+    name: str
+    command: str
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A site with the database of its users, and the blueprints whose answers are pages."""
+
+    site: Site
+    database: Database
+    blueprints: frozenset[str]
+
+
+def lay(app: Flask, ground: Ground) -> None:
+    """Give an app the ground of its pages."""
+    app.extensions[_KEY] = ground
+
+
+def current() -> Ground:
+    """Return the ground of the app that is at work."""
+    ground: Ground = current_app.extensions[_KEY]
+    return ground

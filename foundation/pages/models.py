@@ -1,0 +1,61 @@
+"""The tables of those who sign in: users, what failed lately, sessions that were ended."""
+
+from datetime import datetime
+
+from sqlalchemy import MetaData, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from foundation.database import NAMING, UtcDateTime
+
+MAX_NAME = 100
+"""How many characters a user's name may have."""
+
+
+class Base(DeclarativeBase):
+    """The root of these tables, which each service has in its own database."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+class User(Base):
+    """Somebody who may sign in; `name_key` is the name as it is compared.
+
+    A number is never used twice, for a session knows its user by it.
+    """
+
+    __tablename__ = "users"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(MAX_NAME))
+    name_key: Mapped[str] = mapped_column(String(4 * MAX_NAME), unique=True)
+    password_hash: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    password_changed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class SignInFailure(Base):
+    """A sign-in that failed, or is being tried: for which name (hashed), from which address."""
+
+    __tablename__ = "sign_in_failures"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name_sha256: Mapped[str] = mapped_column(String(64), index=True)
+    address: Mapped[str] = mapped_column(String(64), index=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class EndedSession(Base):
+    """A session that was signed out, kept until it would have ended by itself."""
+
+    __tablename__ = "ended_sessions"
+
+    session_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    ends_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+def put_into(metadata: MetaData) -> None:
+    """Add these tables to those of a service."""
+    for table in Base.metadata.sorted_tables:
+        table.to_metadata(metadata)

@@ -1,0 +1,64 @@
+"""Refusals as pages: what and why, what to do next, and the request's id."""
+
+from flask import Response, g, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from contract.problems import Problem, ProblemType
+from foundation import database
+from foundation.pages import ground, sessions
+from foundation.pages.errors import SignInNeeded
+from foundation.pages.paths import own_path
+
+_PROGRAMS = ("/api/", "/webhooks/")
+"""Below these nobody looks at a page."""
+_IN_OTHER_WORDS = {
+    ProblemType.NOT_FOUND: (
+        "There is no such page",
+        "Nothing is at this address: it may have been mistyped, or what it showed is gone.",
+        "Check the address, or begin again at the first page.",
+    ),
+}
+
+
+def show(problem: Problem) -> Response | None:
+    """Return a problem as a page where the request was for one, or None."""
+    if not _is_for_a_page():
+        return None
+    document = problem.document()
+    title, detail, next_step = _IN_OTHER_WORDS.get(
+        problem.type, (document["title"], problem.detail, problem.next_step)
+    )
+    page = render_template(
+        "pages/refused.html",
+        status=problem.status,
+        title=title,
+        detail=detail,
+        next_step=next_step,
+        request_id=g.get("request_id"),
+        person=_who(problem),
+    )
+    return make_response(page, problem.status)
+
+
+def to_sign_in(_: SignInNeeded) -> AnyResponse:
+    """Send somebody to sign in, and to come back to the page that was asked for."""
+    asked = request.full_path.rstrip("?") if request.method == "GET" else "/"
+    return redirect(url_for("sign_in.show", next=own_path(asked)), 303)
+
+
+def _is_for_a_page() -> bool:
+    if request.url_rule is not None:
+        return request.blueprint in ground.current().blueprints
+    accepts = "text/html" in request.headers.get("Accept", "")
+    return accepts and not request.path.startswith(_PROGRAMS)
+
+
+def _who(problem: Problem) -> sessions.Person | None:
+    """Return who is signed in; what failed is not asked once more."""
+    if problem.status >= 500:
+        known: sessions.Person | None = g.get("person")
+        return known
+    try:
+        return sessions.person()
+    except database.UNUSABLE:
+        return None

@@ -1,0 +1,101 @@
+"""Sign-in and sign-out."""
+
+from datetime import UTC, datetime
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from pydantic import BaseModel, ConfigDict
+from werkzeug.wrappers import Response
+
+from foundation import database as db
+from foundation import logs
+from foundation.pages import attempts, forms, ground, sessions, users
+from foundation.pages.errors import TooManyAttemptsError
+from foundation.pages.guards import anyone, signed_in
+from foundation.pages.models import User
+from foundation.pages.paths import own_path
+from foundation.refusals import RequestMalformedError
+
+sign_in = Blueprint("sign_in", __name__, template_folder="templates")
+_log = logs.get(__name__)
+_Answer = Response | str | tuple[str, int] | tuple[str, int, dict[str, str]]
+
+_WRONG = "The name or the password is wrong."
+
+
+class Entered(BaseModel):
+    """What somebody enters to sign in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    password: str
+    next: str = "/"
+
+
+@sign_in.get("/sign-in")
+@anyone
+def show() -> _Answer:
+    """Show the form, or the page that was asked for to whoever is signed in already."""
+    asked = own_path(request.args.get("next", "/"))
+    if sessions.person() is not None:
+        return redirect(asked, 303)
+    return _form(next=asked)
+
+
+@sign_in.post("/sign-in")
+@anyone
+def enter() -> _Answer:
+    """Sign somebody in whose name and password are right."""
+    entered = forms.parsed(Entered)
+    if not isinstance(entered, Entered):
+        raise RequestMalformedError(f"the form lacks {', '.join(entered)}")
+    asked = own_path(entered.next)
+    try:
+        user = _recognized(entered.name.strip(), entered.password)
+    except TooManyAttemptsError as refusal:
+        until = refusal.facts["until"]
+        _log.warning("sign-in has to wait", address=_address(), until=until)
+        wait = max(1, round((until - datetime.now(UTC)).total_seconds()))
+        page = _form(next=asked, name=entered.name, refusal=refusal, until=until)
+        return page, 429, {"Retry-After": str(wait)}
+    if user is None:
+        _log.warning("sign-in refused", address=_address())
+        return _form(next=asked, name=entered.name, wrong=_WRONG), 422
+    sessions.start(user, now=datetime.now(UTC))
+    _log.info("signed in", user=user.name, address=_address())
+    return redirect(asked, 303)
+
+
+@sign_in.post("/sign-out")
+@signed_in
+def leave() -> Response:
+    """End the session."""
+    with ground.current().database.writing() as session:
+        sessions.end(session, now=db.now(session))
+    flash("You are signed out.")
+    return redirect(url_for("sign_in.show"), 303)
+
+
+def _form(**facts: object) -> str:
+    given = {"name": "", "wrong": None, "refusal": None, "until": None, **facts}
+    return render_template("pages/sign_in.html", **given)
+
+
+def _recognized(name: str, password: str) -> User | None:
+    """Return whose name and password these are, or None; no session is open while one hashes."""
+    database = ground.current().database
+    with database.writing() as session:
+        attempts.begin(session, name, _address(), now=db.now(session))
+        user = users.find(session, name)
+    if not users.is_password_of(user, password):
+        return None
+    with database.writing() as session:
+        attempts.forgive(session, name)
+    return user
+
+
+def _address() -> str:
+    """Return who is asking: the peer, or whom the web server on this machine speaks for."""
+    peer = request.remote_addr or ""
+    named = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    return named if named and peer in {"127.0.0.1", "::1"} else peer

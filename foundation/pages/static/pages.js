@@ -1,0 +1,103 @@
+// What pages do beyond what they say: times in the viewer's zone, copying, refreshing.
+// Each page is whole without it.
+"use strict";
+
+(() => {
+  const UTC = "pages-times-in-utc";
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+  const local = new Intl.DateTimeFormat("en-GB", {
+    year: "numeric", month: "short", day: "numeric",
+    hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false,
+  });
+
+  function inUtc() {
+    try { return localStorage.getItem(UTC) === "yes"; } catch { return false; }
+  }
+
+  function showTimes(root) {
+    const utc = inUtc();
+    for (const time of root.querySelectorAll("time[datetime]")) {
+      time.dataset.utc ??= time.textContent;
+      const at = new Date(time.dateTime);
+      const shown = utc || Number.isNaN(at.getTime()) ? time.dataset.utc : local.format(at);
+      if (time.textContent !== shown) time.textContent = shown;
+    }
+  }
+
+  function showZone() {
+    const told = document.querySelector("[data-zone]");
+    const button = document.querySelector("[data-zone-switch]");
+    if (!told || !button || zone === "UTC") return;
+    told.textContent = inUtc() ? "Times are in UTC." : `Times are in ${zone}; point at one for UTC.`;
+    button.textContent = inUtc() ? `Show ${zone}` : "Show UTC";
+    button.hidden = false;
+  }
+
+  function switchZone() {
+    try { localStorage.setItem(UTC, inUtc() ? "no" : "yes"); } catch { return; }
+    showTimes(document);
+    showZone();
+  }
+
+  function offerCopies(root) {
+    if (!navigator.clipboard) return;
+    for (const button of root.querySelectorAll("[data-copy]")) button.hidden = false;
+  }
+
+  async function copy(button) {
+    const word = button.dataset.word ??= button.textContent;
+    try {
+      await navigator.clipboard.writeText(button.parentElement.querySelector("[data-copy-text]").textContent);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Select it and copy";
+    }
+    setTimeout(() => { button.textContent = word; }, 2000);
+  }
+
+  // An element with data-refresh="/address" and data-every="2" holds what that address answers.
+  // It rests while the page is hidden or somebody is at work in it, waits longer while it fails,
+  // and ends when the answer says so (204) or the session is over.
+  function refresh(element) {
+    const every = Math.max(Number(element.dataset.every) || 5, 1) * 1000;
+    let wait = every;
+
+    async function once() {
+      const busy = element.contains(document.activeElement) || element.querySelector("details[open]");
+      if (document.hidden || busy) return plan();
+      try {
+        const answer = await fetch(element.dataset.refresh, {
+          headers: { "X-Refresh": "yes" }, credentials: "same-origin", redirect: "manual",
+        });
+        if (answer.type === "opaqueredirect") return location.reload();
+        if (answer.status === 204) return undefined;
+        if (!answer.ok) throw new Error(answer.status);
+        put(element, await answer.text());
+        wait = every;
+      } catch {
+        wait = Math.min(wait * 2, 60000);
+      }
+      return plan();
+    }
+
+    function plan() { setTimeout(once, wait); }
+    plan();
+  }
+
+  function put(element, html) {
+    const parsed = new DOMParser().parseFromString(html, "text/html");
+    showTimes(parsed);
+    offerCopies(parsed);
+    if (element.innerHTML !== parsed.body.innerHTML) element.replaceChildren(...parsed.body.childNodes);
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-copy], [data-zone-switch]");
+    if (!button) return;
+    if (button.matches("[data-copy]")) copy(button); else switchZone();
+  });
+  showTimes(document);
+  showZone();
+  offerCopies(document);
+  document.querySelectorAll("[data-refresh]").forEach(refresh);
+})();

@@ -1,0 +1,123 @@
+"""Users: who may sign in; add, list, change the password, remove."""
+
+import functools
+import hashlib
+import unicodedata
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from werkzeug.security import check_password_hash, generate_password_hash
+
+from contract.json_text import is_storable
+from foundation import database as db
+from foundation.pages.errors import (
+    NameInvalidError,
+    PasswordWeakError,
+    UserExistsError,
+    UserUnknownError,
+)
+from foundation.pages.models import MAX_NAME, User
+
+SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 1000
+"""How many characters a password may have."""
+METHOD = "scrypt:32768:8:1"
+"""How passwords are hashed (RFC 7914): with 32 MiB of memory each."""
+
+
+def add(session: Session, name: str, password: str, *, now: datetime) -> User:
+    """Add a user; raises NameInvalidError, PasswordWeakError or UserExistsError."""
+    _check_name(name)
+    values = {
+        "name": name,
+        "name_key": key_of(name),
+        "password_hash": _hash(name, password),
+        "created_at": now,
+        "password_changed_at": now,
+    }
+    added: User | None = session.scalar(
+        db.insert(session, User)
+        .values(values)
+        .on_conflict_do_nothing(index_elements=["name_key"])
+        .returning(User)
+    )
+    if added is None:
+        raise UserExistsError(f"there is a user {name!r}")
+    return added
+
+
+def find(session: Session, name: str) -> User | None:
+    """Return the user of a name, in whatever case it is written, or None."""
+    return session.scalar(select(User).where(User.name_key == key_of(name)))
+
+
+def get(session: Session, name: str) -> User:
+    """Return the user of a name, or raise UserUnknownError."""
+    user = find(session, name)
+    if user is None:
+        raise UserUnknownError(f"there is no user {name!r}")
+    return user
+
+
+def list_all(session: Session) -> list[User]:
+    """Return every user by name."""
+    return list(session.scalars(select(User).order_by(User.name_key)))
+
+
+def set_password(session: Session, name: str, password: str, *, now: datetime) -> User:
+    """Give a user another password, which ends all of the user's sessions."""
+    user = get(session, name)
+    user.password_hash = _hash(user.name, password)
+    user.password_changed_at = now
+    return user
+
+
+def remove(session: Session, name: str) -> str:
+    """Remove a user, which ends all of the user's sessions; return the name as it was given."""
+    user = get(session, name)
+    session.delete(user)
+    return user.name
+
+
+def is_password_of(user: User | None, password: str) -> bool:
+    """Tell whether the password is the user's; for nobody's, it takes as long to say no."""
+    stored = user.password_hash if user else _nobodys_hash(METHOD)
+    return check_password_hash(stored, _normal(password)) and user is not None
+
+
+def fingerprint(user: User) -> str:
+    """Return what changes with the user's password, and does not give the hash away."""
+    return hashlib.sha256(user.password_hash.encode()).hexdigest()[:32]
+
+
+def key_of(name: str) -> str:
+    """Return a name as it is compared: spelled one way, in one case."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _check_name(name: str) -> None:
+    visible = name.isprintable() and name == name.strip() and is_storable(name)
+    if not visible or not 1 <= len(name) <= MAX_NAME or len(key_of(name)) > 4 * MAX_NAME:
+        raise NameInvalidError(f"{name[:MAX_NAME]!r} cannot be a user's name")
+
+
+def _hash(name: str, password: str) -> str:
+    """Return the hash of a password, or raise PasswordWeakError."""
+    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
+        expected = f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD}"
+        raise PasswordWeakError(f"{len(password)} characters, where {expected} are expected")
+    if not is_storable(password):
+        raise PasswordWeakError("the password is not UTF-8")
+    if len(set(password)) < 4 or key_of(password) == key_of(name):
+        raise PasswordWeakError("the password is one that is tried first")
+    return generate_password_hash(_normal(password), method=METHOD)
+
+
+def _normal(password: str) -> str:
+    # Keyboards differ in how they spell an accent.
+    return unicodedata.normalize("NFC", password)
+
+
+@functools.cache
+def _nobodys_hash(method: str) -> str:
+    return generate_password_hash("", method=method)

@@ -1,0 +1,1 @@
+"""The pages of eAssessment: one module for each place, all listed in `site`."""

@@ -1,0 +1,7 @@
+"""The pages of eAssessment taken together, and how the navigation names them."""
+
+from foundation.pages.ground import Place, Site
+from notifier.web.pages.overview import overview
+
+SITE = Site("eAssessment", "notifier", (Place("overview.show", "Overview"),))
+PAGES = (overview,)
