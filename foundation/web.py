@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from functools import wraps
+from logging import INFO
 from typing import Any, TypeVar
 
 import structlog
@@ -99,11 +100,16 @@ def guarded(by: str, check: Callable[[], None] = lambda: None) -> Callable[[_Vie
 
 def check_admin_key(expected: str) -> None:
     """Raise AdminKeyError unless the request bears the key; compared in constant time."""
+    check_bearer(expected, AdminKeyError, "admin key")
+
+
+def check_bearer(expected: str, refusal: type[Refusal], noun: str) -> None:
+    """Raise the refusal unless the request bears what is expected; compared in constant time."""
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not given:
-        raise AdminKeyError("the request bears no admin key")
+        raise refusal(f"the request bears no {noun}")
     if not hmac.compare_digest(given.strip().encode(), expected.encode()):
-        raise AdminKeyError("the admin key is wrong")
+        raise refusal(f"the {noun} is wrong")
 
 
 def body(limit: int) -> bytes:
@@ -193,7 +199,8 @@ def _end(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.setdefault("Cache-Control", "no-store")
-    _log.info(
+    _log.log(
+        g.get("log_level", INFO),
         "request answered",
         method=request.method,
         url=_url(),

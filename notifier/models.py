@@ -18,6 +18,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from foundation.database import ExactDecimal, UtcDateTime
 from foundation.schema import Schema
+from foundation.tallies import Tallied
 from notifier.db import Base
 
 # Without it SQLite gives a deleted row's number to a new one, and a trace of the old would speak
@@ -230,6 +231,10 @@ class Replay(Base):
     replayed_at: Mapped[datetime] = mapped_column(UtcDateTime)
     replayed_by: Mapped[str] = mapped_column(String(255))
     previous_status: Mapped[str] = mapped_column(String(10))
+
+
+class Tally(Tallied, Base):
+    """How much of what has happened, for the numbers that operations watch."""
 
 
 SCHEMA = Schema("notifier", Base.metadata)

@@ -3,12 +3,13 @@
 from flask import Flask
 
 from contract.problems import Problem, ProblemType
-from foundation import logs, settings, web
+from foundation import logs, settings, watch, web
 from foundation.errors import Refusal, SealError
 from foundation.vault import Vault
-from receiver import errors, services
+from receiver import errors, metrics, services
 from receiver.config import Settings
 from receiver.db import open_database
+from receiver.models import SCHEMA
 from receiver.webhooks import webhooks
 
 REFUSALS: dict[type[Refusal], ProblemType] = {
@@ -26,6 +27,8 @@ def challenge(problem: Problem) -> dict[str, str]:
     """Return the `WWW-Authenticate` that a 401 must carry (RFC 9110, 15.5.2)."""
     if problem.type is ProblemType.SIGNATURE_REFUSED:
         return {"WWW-Authenticate": 'Standard-Webhooks version="v1"'}
+    if problem.type is ProblemType.METRICS_TOKEN_REFUSED:
+        return {"WWW-Authenticate": 'Bearer realm="elms"'}
     return {}
 
 
@@ -37,5 +40,11 @@ def create_app(given: Settings | None = None) -> Flask:
     services.attach(
         app, services.Services(chosen, open_database(chosen), Vault(chosen.encryption_keys))
     )
+    app.register_blueprint(watch.blueprint(lambda: _watched(services.of(app))))
     app.register_blueprint(webhooks)
     return app
+
+
+def _watched(here: services.Services) -> watch.Watched:
+    token = here.settings.metrics_token.get_secret_value()
+    return watch.Watched("receiver", here.database, SCHEMA, token, metrics.numbers)

@@ -46,6 +46,8 @@ def attempt(endpoint_id: int = 1, lane: Lane = Lane.FIRST) -> Claimed:
         lane=lane,
         attempts=1,
         lease_token="t",
+        occurred_at=NINE,
+        claimed_at=NINE,
     )
 
 

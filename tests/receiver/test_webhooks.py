@@ -238,4 +238,9 @@ def test_every_route_states_its_authentication(away: FlaskClient) -> None:
         for rule in away.application.url_map.iter_rules()
     }
 
-    assert guards == {"/webhooks/<source>": "webhook signature"}
+    assert guards == {
+        "/webhooks/<source>": "webhook signature",
+        "/healthz": "anybody",
+        "/readyz": "anybody",
+        "/metrics": "metrics token, if one is set",
+    }
