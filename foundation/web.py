@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
 from contract import json_text
 from contract.problems import MEDIA_TYPE, Problem, ProblemType
-from foundation import database, logs
+from foundation import database, logs, trace
 from foundation.errors import Refusal
 from foundation.refusals import (
     PROBLEMS,
@@ -186,6 +186,7 @@ def _begin() -> None:
     g.request_id = secrets.token_hex(8)
     g.started = time.perf_counter()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    trace.enter(trace.after(request.headers.get(trace.HEADER)))
     if request.environ["PATH_INFO"].startswith("//"):
         raise NotFound  # werkzeug takes all slashes that a path begins with for one
     if request.environ["SERVER_PROTOCOL"] == "HTTP/1.1" and "Host" not in request.headers:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from contract.events import OPERATIONAL_TYPES
 from foundation import database as db
+from foundation.trace import Trace
 from notifier import signals
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane
 from notifier.retry import Dead, Delivered, Disable, Outcome, RetryAt
@@ -17,7 +18,10 @@ from notifier.retry import Dead, Delivered, Disable, Outcome, RetryAt
 
 @dataclass(frozen=True)
 class Claimed:
-    """A delivery under a lease: what to send where, and which attempt this is."""
+    """A delivery under a lease: what to send where, and which attempt this is.
+
+    `span` is the attempt's own, in the trace of what caused the event.
+    """
 
     delivery_id: int
     endpoint_id: int
@@ -31,6 +35,7 @@ class Claimed:
     lease_token: str
     occurred_at: datetime
     claimed_at: datetime
+    span: Trace
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from sqlalchemy import Select, and_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from foundation import database as db
+from foundation import trace
 from notifier import deliveries
 from notifier.deliveries import Claimed
 from notifier.failures import FailureKind
@@ -178,6 +179,7 @@ _COLUMNS = (
     Event.course_id,
     Event.body,
     Event.occurred_at,
+    Event.traceparent,
     Endpoint.url,
 )
 
@@ -216,6 +218,7 @@ def _claimed(row: Any, token: str, now: datetime) -> Claimed:
         lease_token=token,
         occurred_at=row.occurred_at,
         claimed_at=now,
+        span=trace.after(row.traceparent),
     )
 
 

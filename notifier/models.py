@@ -146,7 +146,8 @@ class EndpointSecret(Base):
 class Event(Base):
     """A fact, written in the transaction of its cause; `id` is the webhook-id, `body` its bytes.
 
-    One that is about no course has an empty `course_id`, and 0 for its version.
+    One that is about no course has an empty `course_id`, and 0 for its version. `traceparent` is
+    the span that caused it; those of before traces were kept have none.
     """
 
     __tablename__ = "events"
@@ -157,6 +158,7 @@ class Event(Base):
     course_version: Mapped[int]
     body: Mapped[str] = mapped_column(Text)
     occurred_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    traceparent: Mapped[str | None] = mapped_column(String(55))
 
 
 class Delivery(Base):

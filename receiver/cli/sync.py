@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from foundation import database as db
-from foundation import terminal
+from foundation import terminal, trace
 from foundation.arguments import COURSE_ID, DURATION, MOMENT
 from foundation.errors import Refusal
 from foundation.terminal import json_option
@@ -119,7 +119,7 @@ def _run_every(here: Services, options: Options, every: timedelta, *, as_json: b
 
 def _run_once(here: Services, options: Options, *, as_json: bool) -> int:
     try:
-        with scope.askers(here) as kinds, _progress() as progress:
+        with trace.entered(trace.begin()), scope.askers(here) as kinds, _progress() as progress:
             told = replace(options, progress=progress)
             report = grade_sync.run(here.database, here.vault, kinds, told)
     except RunInProgressError as error:

@@ -65,6 +65,7 @@ def test_claim_says_all_that_a_post_needs(
         lease_token=token,
         occurred_at=NINE,
         claimed_at=NINE,
+        span=claimed.span,
     )
 
 

@@ -1,4 +1,4 @@
-"""What has happened, counted for those who watch."""
+"""What has happened, counted for those who watch; and which trace an event belongs to."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("events", sa.Column("traceparent", sa.String(length=55), nullable=True))
     op.create_table(
         "tallies",
         sa.Column("name", sa.String(length=60), nullable=False),
