@@ -3,7 +3,7 @@
 from flask import Flask
 
 from contract.problems import Problem, ProblemType
-from foundation import logs, settings, watch, web
+from foundation import logs, openapi, settings, watch, web
 from foundation.errors import Refusal
 from foundation.vault import Vault
 from notifier import errors, metrics, outbox, services
@@ -12,6 +12,7 @@ from notifier.db import open_database
 from notifier.models import SCHEMA
 from notifier.web.admin_api import admin_api
 from notifier.web.api import api
+from notifier.web.described import DESCRIPTION
 from notifier.web.ingest_api import ingest_api
 
 REFUSALS: dict[type[Refusal], ProblemType] = {
@@ -64,6 +65,7 @@ def create_app(given: Settings | None = None) -> Flask:
         app, services.Services(chosen, open_database(chosen), Vault(chosen.encryption_keys))
     )
     app.register_blueprint(watch.blueprint(lambda: _watched(services.of(app))))
+    app.register_blueprint(openapi.blueprint(DESCRIPTION))
     app.register_blueprint(api)
     app.register_blueprint(admin_api)
     app.register_blueprint(ingest_api)

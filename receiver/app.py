@@ -3,12 +3,13 @@
 from flask import Flask
 
 from contract.problems import Problem, ProblemType
-from foundation import logs, settings, watch, web
+from foundation import logs, openapi, settings, watch, web
 from foundation.errors import Refusal, SealError
 from foundation.vault import Vault
 from receiver import errors, metrics, services
 from receiver.config import Settings
 from receiver.db import open_database
+from receiver.described import DESCRIPTION
 from receiver.models import SCHEMA
 from receiver.webhooks import webhooks
 
@@ -41,6 +42,7 @@ def create_app(given: Settings | None = None) -> Flask:
         app, services.Services(chosen, open_database(chosen), Vault(chosen.encryption_keys))
     )
     app.register_blueprint(watch.blueprint(lambda: _watched(services.of(app))))
+    app.register_blueprint(openapi.blueprint(DESCRIPTION))
     app.register_blueprint(webhooks)
     return app
 

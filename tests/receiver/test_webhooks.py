@@ -240,6 +240,8 @@ def test_every_route_states_its_authentication(away: FlaskClient) -> None:
 
     assert guards == {
         "/webhooks/<source>": "webhook signature",
+        "/openapi.json": "anybody",
+        "/docs": "anybody",
         "/healthz": "anybody",
         "/readyz": "anybody",
         "/metrics": "metrics token, if one is set",

@@ -11,6 +11,8 @@ ADMIN_PATHS = "/api/v1/admin/"
 GUARDS = {
     "/api/v1/courses/<path:course_id>/token-regenerated": "admin key",
     "/api/v1/ingest/moodle": "ingest secret",
+    "/openapi.json": "anybody",
+    "/docs": "anybody",
     "/healthz": "anybody",
     "/readyz": "anybody",
     "/metrics": "metrics token, if one is set",
