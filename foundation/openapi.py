@@ -19,6 +19,7 @@ VERSION = "3.1.0"
 _JSON = "application/json"
 _REF = "#/components/schemas/"
 _PROBLEM = "Problem"
+_KEY = "openapi"
 Model = type[BaseModel]
 Schema = dict[str, Any]
 
@@ -102,14 +103,13 @@ def blueprint(described: Description) -> Blueprint:
     @guarded("anybody")
     def openapi() -> Response:
         """Answer this document: what this service takes and answers."""
-        made = document(current_app, described)
-        return Response(json_text.dump(made), content_type=_JSON)
+        return Response(json_text.dump(_made(described)), content_type=_JSON)
 
     @pages.get("/docs")
     @guarded("anybody")
     def page() -> Response:
         """Answer this document as a page for people."""
-        text = openapi_page.page(document(current_app, described))
+        text = openapi_page.page(_made(described))
         response = Response(text, content_type="text/html; charset=utf-8")
         response.headers["Content-Security-Policy"] = (
             "default-src 'none'; style-src 'unsafe-inline'"
@@ -117,6 +117,14 @@ def blueprint(described: Description) -> Blueprint:
         return response
 
     return pages
+
+
+def _made(described: Description) -> dict[str, Any]:
+    """Return the document of the app that is at work, made when it is first asked for."""
+    if _KEY not in current_app.extensions:
+        current_app.extensions[_KEY] = document(current_app, described)
+    made: dict[str, Any] = current_app.extensions[_KEY]
+    return made
 
 
 class _Schemas:

@@ -6,7 +6,7 @@ from math import inf
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from sqlalchemy import select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from foundation import database as db
@@ -24,6 +24,12 @@ WEBHOOKS = Counter(
 )
 
 _REMEMBERED = [getattr(Entry, name) for name in ("held_token_id", *columns_of(Memory()))]
+
+_IN_DOUBT = or_(
+    Entry.deleted_version.is_not(None),
+    Entry.announced_version.is_not(None),
+    Entry.refused_token_id.is_not(None),
+)
 
 
 def numbers(session: Session) -> Iterable[Metric]:
@@ -44,10 +50,12 @@ def numbers(session: Session) -> Iterable[Metric]:
 
 
 def _entries(session: Session) -> GaugeMetricFamily:
-    rows: Iterable[Any] = session.execute(
-        select(*_REMEMBERED).where(Entry.enrolled_at.is_not(None))
-    )
+    enrolled = select(*_REMEMBERED).where(Entry.enrolled_at.is_not(None))
+    rows: Iterable[Any] = session.execute(enrolled.where(_IN_DOUBT))
     found = Bag(status_of(registry.memory_of(row)) for row in rows)
+    # Of the others, which are most, nothing was said that could make them anything but active.
+    others = select(func.count()).where(Entry.enrolled_at.is_not(None), ~_IN_DOUBT)
+    found[Status.ACTIVE] += session.scalar(others) or 0
     family = GaugeMetricFamily(
         "receiver_entries", "Courses in grade sync, by status.", labels=["status"]
     )

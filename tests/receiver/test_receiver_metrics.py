@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy.orm import Session
 
 from contract import events
+from contract.tokens import CourseToken
 from foundation.database import Database
 from receiver import inbox, metrics, runs
 from receiver.gradebook import Written
 from receiver.inbox import Outcome
-from receiver.memory import Deleted, TokenNamed
+from receiver.memory import Deleted, Refused, TokenNamed
 from receiver.models import Entry, Source
 from receiver.runs import CourseOutcome, CourseReport, Report
 from receiver.sources import Door
@@ -95,12 +96,15 @@ def test_courses_are_counted_by_the_law_of_the_registry(
     make_entry(source, "CS101")
     make_entry(source, "CS102", facts=(Deleted(4, now),))
     make_entry(source, "CS103", facts=(TokenNamed(4, "other", now),))
-    make_entry(source, "CS104", facts=(TokenNamed(4, "other", now),))
+    token = CourseToken.generate()
+    make_entry(source, "CS104", token, (Refused(token.token_id, "token-unknown", now),))
+    healed = CourseToken.generate()
+    make_entry(source, "CS105", healed, (TokenNamed(4, healed.token_id, now),))
 
     found = numbers()
 
     assert {name: value for name, value in found.items() if name.startswith("entries")} == {
-        "entries active": 1,
+        "entries active": 2,
         "entries course_deleted": 1,
         "entries token_invalid": 2,
     }
