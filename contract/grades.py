@@ -5,7 +5,15 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from contract.events import CourseId, TokenId, Version, WireTime
@@ -32,6 +40,7 @@ Points = Annotated[
     Field(ge=0, max_digits=15, decimal_places=5, allow_inf_nan=False),
     BeforeValidator(_exact),
     PlainSerializer(lambda points: format(points, "f"), when_used="json-unless-none"),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,10}(\.[0-9]{1,5})?$"}),
 ]
 """A number of points: exact, as a decimal string in JSON so that no reader makes it a float."""
 

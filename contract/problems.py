@@ -24,6 +24,7 @@ class ProblemType(StrEnum):
     TOKEN_NOT_OURS = "token-not-ours"  # noqa: S105 - a problem's name, no secret
     INGEST_REFUSED = "ingest-refused"
     ADMIN_KEY_REFUSED = "admin-key-refused"
+    METRICS_TOKEN_REFUSED = "metrics-token-refused"  # noqa: S105 - a problem's name, no secret
     ENDPOINT_UNKNOWN = "endpoint-unknown"
     ENDPOINT_EXISTS = "endpoint-exists"
     ENDPOINT_URL_REFUSED = "endpoint-url-refused"
@@ -44,6 +45,7 @@ class ProblemType(StrEnum):
     URI_TOO_LONG = "uri-too-long"
     HEADERS_TOO_LARGE = "headers-too-large"
     DATABASE_UNAVAILABLE = "database-unavailable"
+    NOT_READY = "not-ready"
     INTERNAL_ERROR = "internal-error"
 
 
@@ -61,6 +63,7 @@ STATUS: dict[ProblemType, int] = {
     ProblemType.TOKEN_NOT_OURS: 409,
     ProblemType.INGEST_REFUSED: 401,
     ProblemType.ADMIN_KEY_REFUSED: 401,
+    ProblemType.METRICS_TOKEN_REFUSED: 401,
     ProblemType.ENDPOINT_UNKNOWN: 404,
     ProblemType.ENDPOINT_EXISTS: 409,
     ProblemType.ENDPOINT_URL_REFUSED: 422,
@@ -81,6 +84,7 @@ STATUS: dict[ProblemType, int] = {
     ProblemType.URI_TOO_LONG: 414,
     ProblemType.HEADERS_TOO_LARGE: 431,
     ProblemType.DATABASE_UNAVAILABLE: 503,
+    ProblemType.NOT_READY: 503,
     ProblemType.INTERNAL_ERROR: 500,
 }
 """The one HTTP status of each type."""

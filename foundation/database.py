@@ -147,6 +147,16 @@ class Database:
         finally:
             self._patience = patience
 
+    @contextmanager
+    def apart(self, *, timeout: float, answer: float) -> Iterator["Database"]:
+        """Open the same database over a connection of its own, with a patience of its own."""
+        url = self.engine.url.render_as_string(hide_password=False)
+        other = Database(url, timeout=timeout, answer=answer, pool_size=1, info=self._info)
+        try:
+            yield other
+        finally:
+            other.dispose()
+
     def dispose(self) -> None:
         """Close every connection."""
         self.engine.dispose()

@@ -39,6 +39,18 @@ class AdminKeyError(Refusal):
     )
 
 
+class MetricsTokenError(Refusal):
+    """The request for the numbers bears no metrics token, or a wrong one."""
+
+    next_step = (
+        "Send `Authorization: Bearer <metrics token>`; the token stands in the service's settings."
+    )
+
+
+class NotReadyError(Refusal):
+    """The service runs, but cannot do its work yet, or not at present."""
+
+
 class UnavailableError(Refusal):
     """The database cannot be used; what was asked for is done as a whole or not at all."""
 
@@ -78,6 +90,8 @@ PROBLEMS: dict[type[Refusal], ProblemType] = {
     MediaTypeError: ProblemType.MEDIA_TYPE_UNSUPPORTED,
     BodyTooLargeError: ProblemType.BODY_TOO_LARGE,
     AdminKeyError: ProblemType.ADMIN_KEY_REFUSED,
+    MetricsTokenError: ProblemType.METRICS_TOKEN_REFUSED,
+    NotReadyError: ProblemType.NOT_READY,
     UnavailableError: ProblemType.DATABASE_UNAVAILABLE,
     InternalError: ProblemType.INTERNAL_ERROR,
 }

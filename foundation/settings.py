@@ -1,6 +1,7 @@
 """Settings from the environment or .env: read once, refused all at once, never shown."""
 
 import base64
+import re
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
@@ -49,6 +50,20 @@ DatabaseUrl = Annotated[
 ]
 EncryptionKeys = Annotated[SecretStr, NoDecode, AfterValidator(_encryption_keys)]
 """Comma-separated keys of 32 bytes in base64; the first one seals, every one opens."""
+_BEARABLE = re.compile(r"[!-~]{12,}", re.ASCII)
+
+
+def _bearable(secret: SecretStr) -> SecretStr:
+    if secret.get_secret_value() and not _BEARABLE.fullmatch(secret.get_secret_value()):
+        raise ValueError(
+            "expected 12 or more visible ASCII characters, as `openssl rand -hex 32` makes, "
+            "or nothing"
+        )
+    return secret
+
+
+BearerSecret = Annotated[SecretStr, AfterValidator(_bearable)]
+"""A secret that a header can carry, or nothing."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 CaBundle = Annotated[str, AfterValidator(trust.check_bundle)]
 """The path of a file of authorities in PEM, or nothing."""
@@ -82,6 +97,11 @@ class ServiceSettings(BaseSettings):
     )
     web_threads: Annotated[int, Field(ge=1, le=64)] = Field(
         4, description="Threads in each of those processes."
+    )
+    metrics_token: BearerSecret = Field(
+        SecretStr(""),
+        description="What the reader of `/metrics` must bear, 12 characters or more; "
+        "while it is not set, anybody who reaches the service may read its numbers.",
     )
     ca_bundle: CaBundle = Field(
         "",

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from functools import wraps
+from logging import INFO
 from typing import Any, TypeVar
 
 import structlog
@@ -14,7 +15,7 @@ from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 
 from contract import json_text
 from contract.problems import MEDIA_TYPE, Problem, ProblemType
-from foundation import database, logs
+from foundation import database, logs, trace
 from foundation.errors import Refusal
 from foundation.refusals import (
     PROBLEMS,
@@ -105,11 +106,16 @@ def guarded(by: str, check: Callable[[], None] = lambda: None) -> Callable[[_Vie
 
 def check_admin_key(expected: str) -> None:
     """Raise AdminKeyError unless the request bears the key; compared in constant time."""
+    check_bearer(expected, AdminKeyError, "admin key")
+
+
+def check_bearer(expected: str, refusal: type[Refusal], noun: str) -> None:
+    """Raise the refusal unless the request bears what is expected; compared in constant time."""
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not given:
-        raise AdminKeyError("the request bears no admin key")
+        raise refusal(f"the request bears no {noun}")
     if not hmac.compare_digest(given.strip().encode(), expected.encode()):
-        raise AdminKeyError("the admin key is wrong")
+        raise refusal(f"the {noun} is wrong")
 
 
 def body(limit: int) -> bytes:
@@ -186,6 +192,7 @@ def _begin() -> None:
     g.request_id = secrets.token_hex(8)
     g.started = time.perf_counter()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    trace.enter(trace.after(request.headers.get(trace.HEADER)))
     path = request.environ["PATH_INFO"]
     if not path or path.startswith("//"):
         raise NotFound  # werkzeug takes all slashes that a path begins with for one, and adds one
@@ -200,7 +207,8 @@ def _end(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.setdefault("Cache-Control", "no-store")
-    _log.info(
+    _log.log(
+        g.get("log_level", INFO),
         "request answered",
         method=request.method,
         url=_url(),

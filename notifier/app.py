@@ -3,15 +3,17 @@
 from flask import Flask
 
 from contract.problems import Problem, ProblemType
-from foundation import logs, settings, web
+from foundation import logs, openapi, settings, watch, web
 from foundation.errors import Refusal
 from foundation.pages.site import install
 from foundation.vault import Vault
-from notifier import errors, outbox, services
+from notifier import errors, metrics, outbox, services
 from notifier.config import Settings
 from notifier.db import open_database
+from notifier.models import SCHEMA
 from notifier.web.admin_api import admin_api
 from notifier.web.api import api
+from notifier.web.described import DESCRIPTION
 from notifier.web.ingest_api import ingest_api
 from notifier.web.pages.site import PAGES, SITE
 
@@ -42,6 +44,7 @@ _CHALLENGES = {
     ProblemType.TOKEN_MISSING: _REALM,
     ProblemType.ADMIN_KEY_REFUSED: _REALM,
     ProblemType.INGEST_REFUSED: _REALM,
+    ProblemType.METRICS_TOKEN_REFUSED: _REALM,
     ProblemType.TOKEN_MALFORMED: f'{_REALM}, error="invalid_token"',
     ProblemType.TOKEN_UNKNOWN: f'{_REALM}, error="invalid_token"',
     ProblemType.TOKEN_REGENERATED: f'{_REALM}, error="invalid_token"',
@@ -62,9 +65,16 @@ def create_app(given: Settings | None = None) -> Flask:
     app = web.new_app(__name__, REFUSALS, challenge)
     database = open_database(chosen)
     services.attach(app, services.Services(chosen, database, Vault(chosen.encryption_keys)))
+    app.register_blueprint(watch.blueprint(lambda: _watched(services.of(app))))
+    app.register_blueprint(openapi.blueprint(DESCRIPTION))
     app.register_blueprint(api)
     app.register_blueprint(admin_api)
     app.register_blueprint(ingest_api)
     install(app, SITE, PAGES, database=database, encryption_keys=chosen.encryption_keys)
     outbox.subscribe()
     return app
+
+
+def _watched(here: services.Services) -> watch.Watched:
+    token = here.settings.metrics_token.get_secret_value()
+    return watch.Watched("notifier", here.database, SCHEMA, token, metrics.numbers)

@@ -8,7 +8,7 @@ from pydantic_settings import SettingsConfigDict
 
 from contract.events import SourceName
 from foundation.addresses import Guard, parse_guard
-from foundation.settings import DatabaseUrl, Seconds, ServiceSettings
+from foundation.settings import BearerSecret, DatabaseUrl, Seconds, ServiceSettings
 
 LEASE_MARGIN_SECONDS = 5.0
 """What a lease must last beyond the attempt's deadline: the time to settle."""
@@ -27,22 +27,6 @@ def _sendable(key: SecretStr) -> SecretStr:
 
 AdminKey = Annotated[SecretStr, AfterValidator(_sendable)]
 """A bearer key: what a header cannot carry, nobody could ever show."""
-
-
-_INGEST_SECRET = re.compile(r"[!-~]{12,}", re.ASCII)
-
-
-def _bearable(secret: SecretStr) -> SecretStr:
-    if secret.get_secret_value() and not _INGEST_SECRET.fullmatch(secret.get_secret_value()):
-        raise ValueError(
-            "expected 12 or more visible ASCII characters, as `openssl rand -hex 32` makes, "
-            "or nothing"
-        )
-    return secret
-
-
-IngestSecret = Annotated[SecretStr, AfterValidator(_bearable)]
-"""A secret that a header can carry; nothing where nobody may come in."""
 
 
 def _allowed_hosts(listed: str) -> str:
@@ -67,7 +51,7 @@ class Settings(ServiceSettings):
         "eassessment",
         description="This site's name in every event; ELMS knows the site by the same name.",
     )
-    ingest_secret: IngestSecret = Field(
+    ingest_secret: BearerSecret = Field(
         SecretStr(""),
         description="The secret by which a Moodle's events are taken in, 12 characters or more; "
         "while it is not set, none is.",

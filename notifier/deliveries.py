@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from contract.events import OPERATIONAL_TYPES
 from foundation import database as db
+from foundation.trace import Trace
 from notifier import signals
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane
 from notifier.retry import Dead, Delivered, Disable, Outcome, RetryAt
@@ -17,7 +18,10 @@ from notifier.retry import Dead, Delivered, Disable, Outcome, RetryAt
 
 @dataclass(frozen=True)
 class Claimed:
-    """A delivery under a lease: what to send where, and which attempt this is."""
+    """A delivery under a lease: what to send where, and which attempt this is.
+
+    `span` is the attempt's own, in the trace of what caused the event.
+    """
 
     delivery_id: int
     endpoint_id: int
@@ -29,6 +33,9 @@ class Claimed:
     lane: Lane
     attempts: int
     lease_token: str
+    occurred_at: datetime
+    claimed_at: datetime
+    span: Trace
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,14 @@ class Settlement:
     status: int | None = None
     failure: str | None = None
     detail: str | None = None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What settling did: which settlements stand as their delivery's state, which were fenced."""
+
+    standing: list[Settlement]
+    fenced: list[Settlement]
 
 
 def create(
@@ -64,23 +79,23 @@ def create(
     db.insert_all(session, Delivery, rows)
 
 
-def settle(
-    session: Session, settlements: Sequence[Settlement], *, now: datetime
-) -> list[Settlement]:
+def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime) -> Settled:
     """Write down attempts and what follows from them, each by the holder of its lease only.
 
     One whose lease went to another, or whose schedule has begun anew, is fenced: its success
-    still counts, its failure does not. Returns the fenced ones.
+    still counts, its failure does not.
     """
     standing = _standing(session, [one.claimed.delivery_id for one in settlements])
     delivered = {one.id for one in standing.values() if one.status == DeliveryStatus.DELIVERED}
     changes: dict[int, dict[str, Any]] = {}
+    stands: dict[int, Settlement] = {}
     fenced = [one for one in settlements if _is_fenced(one, standing[one.claimed.delivery_id])]
     for one in settlements:
         row = standing[one.claimed.delivery_id]
         success = isinstance(one.outcome, Delivered)
         if row.id not in delivered and (success or one not in fenced):
             changes[row.id] = {"id": row.id, **_next_step(one.outcome, row.status, now)}
+            stands[row.id] = one
         elif row.lease_token == one.claimed.lease_token:
             changes.setdefault(row.id, {"id": row.id, **_NO_LEASE})
         if success:
@@ -90,7 +105,7 @@ def settle(
         # In this order those that set the same columns stand together and go as one statement.
         session.execute(update(Delivery), sorted(changes.values(), key=sorted))
     _tell_dead(session, [_dead(one, now) for one in settlements if _is_dead(one, changes)])
-    return fenced
+    return Settled(list(stands.values()), fenced)
 
 
 def bury(session: Session, dead: Sequence[signals.DeadDelivery], *, now: datetime) -> None:

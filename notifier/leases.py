@@ -11,6 +11,7 @@ from sqlalchemy import Select, and_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from foundation import database as db
+from foundation import trace
 from notifier import deliveries
 from notifier.deliveries import Claimed
 from notifier.failures import FailureKind
@@ -78,7 +79,7 @@ def claim(session: Session, places: Places, *, lease: timedelta, now: datetime) 
     if not ids:
         return []
     token = secrets.token_hex(16)
-    claimed = [_claimed(row, token) for row in _lock_with_event(session, ids, now)]
+    claimed = [_claimed(row, token, now) for row in _lock_with_event(session, ids, now)]
     session.execute(
         update(Delivery)
         .where(Delivery.id.in_([one.delivery_id for one in claimed]))
@@ -177,6 +178,8 @@ _COLUMNS = (
     Event.type,
     Event.course_id,
     Event.body,
+    Event.occurred_at,
+    Event.traceparent,
     Endpoint.url,
 )
 
@@ -201,7 +204,7 @@ def _lock_lost(session: Session, now: datetime) -> Sequence[Any]:
     return session.execute(query).all()
 
 
-def _claimed(row: Any, token: str) -> Claimed:
+def _claimed(row: Any, token: str, now: datetime) -> Claimed:
     return Claimed(
         delivery_id=row.id,
         endpoint_id=row.endpoint_id,
@@ -213,6 +216,9 @@ def _claimed(row: Any, token: str) -> Claimed:
         lane=Lane(row.lane),
         attempts=row.attempts + 1,
         lease_token=token,
+        occurred_at=row.occurred_at,
+        claimed_at=now,
+        span=trace.after(row.traceparent),
     )
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from foundation.database import ExactDecimal, UtcDateTime
 from foundation.pages.models import put_into
 from foundation.schema import Schema
+from foundation.tallies import Tallied
 from notifier.db import Base
 
 # Without it SQLite gives a deleted row's number to a new one, and a trace of the old would speak
@@ -146,7 +147,8 @@ class EndpointSecret(Base):
 class Event(Base):
     """A fact, written in the transaction of its cause; `id` is the webhook-id, `body` its bytes.
 
-    One that is about no course has an empty `course_id`, and 0 for its version.
+    One that is about no course has an empty `course_id`, and 0 for its version. `traceparent` is
+    the span that caused it; those of before traces were kept have none.
     """
 
     __tablename__ = "events"
@@ -157,6 +159,7 @@ class Event(Base):
     course_version: Mapped[int]
     body: Mapped[str] = mapped_column(Text)
     occurred_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    traceparent: Mapped[str | None] = mapped_column(String(55))
 
 
 class Delivery(Base):
@@ -231,6 +234,10 @@ class Replay(Base):
     replayed_at: Mapped[datetime] = mapped_column(UtcDateTime)
     replayed_by: Mapped[str] = mapped_column(String(255))
     previous_status: Mapped[str] = mapped_column(String(10))
+
+
+class Tally(Tallied, Base):
+    """How much of what has happened, for the numbers that operations watch."""
 
 
 put_into(Base.metadata)

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from contract import events
 from foundation import database as db
+from foundation import trace
 from notifier import deliveries, endpoints, signals
 from notifier.db import SOURCE
 from notifier.models import Event
@@ -83,6 +84,7 @@ def _write_operational(session: Session, told: Sequence[events.OperationalEvent]
             "course_version": 0,
             "body": events.dump(event),
             "occurred_at": event.timestamp,
+            "traceparent": _traceparent(),
         }
         for event in told
     ]
@@ -100,12 +102,18 @@ def _write(session: Session, event: events.Event) -> str:
         course_version=event.data.course_version,
         body=events.dump(event),
         occurred_at=event.timestamp,
+        traceparent=_traceparent(),
     )
     session.add(row)
     session.flush()
     wanting = endpoints.that_want(session, event.type)
     deliveries.create(session, [row.id], wanting, now=event.timestamp)
     return row.id
+
+
+def _traceparent() -> str:
+    """Return the span that is at work, or one that begins with this event."""
+    return (trace.current() or trace.begin()).header
 
 
 def new_webhook_id() -> str:

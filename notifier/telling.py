@@ -43,6 +43,8 @@ def _tell_settled(one: Settlement, tally: Tally) -> None:
         url=one.claimed.url.partition("?")[0],
         attempt=one.claimed.attempts,
         milliseconds=one.milliseconds,
+        trace_id=one.claimed.span.trace_id,
+        span_id=one.claimed.span.span_id,
     )
     why = {"status": one.status, "failure": one.failure, "detail": one.detail}
     match one.outcome:

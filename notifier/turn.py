@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from notifier import deliveries, endpoints, health, leases, retry
-from notifier.deliveries import Claimed, Settlement
+from foundation import tallies
+from notifier import deliveries, endpoints, health, leases, metrics, retry
+from notifier.deliveries import Claimed, Settled, Settlement
 from notifier.health import Answers, Health
 from notifier.leases import Lost, Places
+from notifier.models import Tally
 from notifier.retry import Answer, Disable, Failure
 
 
@@ -65,7 +67,7 @@ def take(
     gone = {one.claimed.endpoint_id for one in settled if isinstance(one.outcome, Disable)}
     before = health.examine(session, answers, also=gone, now=now)
     after = {one: health.fold(each, answers.get(one, ()), now=now) for one, each in before.items()}
-    _settle(session, settled, now)
+    stood = _settle(session, settled, now)
     ailing = {one: each for one, each in after.items() if each.failures and each != before[one]}
     given_up = _give_up(session, ailing, terms.disable_after, now)
     lost = leases.take_back(session, now=now)
@@ -73,6 +75,7 @@ def take(
     claimed = leases.claim(session, places_for(standing), lease=terms.lease, now=now)
     after |= _tried(standing, claimed, now)
     health.write(session, {one: each for one, each in after.items() if each != before[one]})
+    tallies.add(session, Tally, metrics.of_turn(settled, stood, lost, now=now))
     wanted = sorted({one.endpoint_id for one in claimed})
     return Turn(
         settled,
@@ -100,13 +103,14 @@ def _by_endpoint(finished: Sequence[Finished]) -> dict[int, Answers]:
     return dict(answers)
 
 
-def _settle(session: Session, settled: Sequence[Settlement], now: datetime) -> None:
+def _settle(session: Session, settled: Sequence[Settlement], now: datetime) -> Settled:
     if not settled:
-        return
-    fenced = deliveries.settle(session, settled, now=now)
+        return Settled([], [])
+    stood = deliveries.settle(session, settled, now=now)
     for one in settled:
-        if isinstance(one.outcome, Disable) and one not in fenced:
+        if isinstance(one.outcome, Disable) and one not in stood.fenced:
             endpoints.disable(session, one.claimed.endpoint_id, one.outcome.reason, now=now)
+    return stood
 
 
 def _give_up(

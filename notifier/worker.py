@@ -14,6 +14,7 @@ from foundation import database as db
 from foundation import logs
 from foundation.database import Database
 from foundation.errors import SealError
+from foundation.trace import HEADER
 from foundation.vault import Vault
 from notifier import health, leases, telling, turn
 from notifier.deliveries import Claimed
@@ -185,7 +186,7 @@ class Worker:
             return Failure(FailureKind.SECRET_SEALED, f"{error}; {error.advice}")
         body = claimed.body.encode()
         headers = signature.sign(keys, claimed.webhook_id, body, now=now)
-        return self.transport.post(claimed.url, headers, body)
+        return self.transport.post(claimed.url, {**headers, HEADER: claimed.span.header}, body)
 
     def _gather(self) -> None:
         """Wait until an attempt finishes or a poll is due; shortly on for others to join it."""

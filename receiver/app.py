@@ -3,13 +3,15 @@
 from flask import Flask
 
 from contract.problems import Problem, ProblemType
-from foundation import logs, settings, web
+from foundation import logs, openapi, settings, watch, web
 from foundation.errors import Refusal, SealError
 from foundation.pages.site import install
 from foundation.vault import Vault
-from receiver import errors, services
+from receiver import errors, metrics, services
 from receiver.config import Settings
 from receiver.db import open_database
+from receiver.described import DESCRIPTION
+from receiver.models import SCHEMA
 from receiver.web.pages.site import PAGES, SITE
 from receiver.webhooks import webhooks
 
@@ -28,6 +30,8 @@ def challenge(problem: Problem) -> dict[str, str]:
     """Return the `WWW-Authenticate` that a 401 must carry (RFC 9110, 15.5.2)."""
     if problem.type is ProblemType.SIGNATURE_REFUSED:
         return {"WWW-Authenticate": 'Standard-Webhooks version="v1"'}
+    if problem.type is ProblemType.METRICS_TOKEN_REFUSED:
+        return {"WWW-Authenticate": 'Bearer realm="elms"'}
     return {}
 
 
@@ -38,6 +42,13 @@ def create_app(given: Settings | None = None) -> Flask:
     app = web.new_app(__name__, REFUSALS, challenge)
     database = open_database(chosen)
     services.attach(app, services.Services(chosen, database, Vault(chosen.encryption_keys)))
+    app.register_blueprint(watch.blueprint(lambda: _watched(services.of(app))))
+    app.register_blueprint(openapi.blueprint(DESCRIPTION))
     app.register_blueprint(webhooks)
     install(app, SITE, PAGES, database=database, encryption_keys=chosen.encryption_keys)
     return app
+
+
+def _watched(here: services.Services) -> watch.Watched:
+    token = here.settings.metrics_token.get_secret_value()
+    return watch.Watched("receiver", here.database, SCHEMA, token, metrics.numbers)

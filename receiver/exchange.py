@@ -12,11 +12,12 @@ from http.client import HTTPException
 import requests
 from urllib3.exceptions import HTTPError
 
-from foundation import deadline, outbound
+from foundation import deadline, outbound, trace
 from foundation.deadline import DeadlineError, HandshakeTimeoutError
 from foundation.dial import ConnectError, ConnectTimeoutError, Dialler
 from foundation.names import LookupTimeoutError, Resolve
 from foundation.outbound import Kinds
+from foundation.trace import Trace
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_DETAIL = 300
@@ -63,7 +64,8 @@ class Exchange:
     """Sends requests over connections that are kept, from several threads at once.
 
     Times are in seconds; `total` is what one request may take. `requests` counts what was sent,
-    `received` the bytes of the bodies that came, `sent` those that went.
+    `received` the bytes of the bodies that came, `sent` those that went. Each request is a span
+    of its own below `span`.
     """
 
     def __init__(
@@ -76,7 +78,9 @@ class Exchange:
         connections: int = 10,
         most_bytes: int = MAX_ANSWER_BYTES,
         resolve: Resolve = socket.getaddrinfo,
+        span: Trace | None = None,
     ) -> None:
+        self._span = span or trace.begin()
         self._timeout = (min(connect_timeout, total), min(read_timeout, total))
         self.total = total
         self._most_bytes = most_bytes
@@ -106,9 +110,10 @@ class Exchange:
                 raise ExchangeError(_BROKEN_OFF)
             self.requests += 1
             self.sent += len(body)
+        traced = {trace.HEADER: self._span.child().header}
         try:
             request = requests.Request(
-                method, url, headers={**_HEADERS, **headers}, data=body or None
+                method, url, headers={**_HEADERS, **traced, **headers}, data=body or None
             ).prepare()
             with self._bounded():
                 answer = self._exchange(request)

@@ -10,11 +10,13 @@ from sqlalchemy.orm import Session
 
 from contract.events import CourseDeleted, Event, TokenRegenerated, UnknownEvent
 from foundation import database as db
+from foundation import tallies
 from receiver import registry
 from receiver.errors import SourceMismatchError, WebhookIdReusedError
 from receiver.history import Teller, TellerKind
 from receiver.memory import Deleted, Fact, TokenNamed
-from receiver.models import Taken
+from receiver.metrics import WEBHOOKS
+from receiver.models import Taken, Tally
 from receiver.sources import Door
 
 
@@ -45,9 +47,18 @@ def accept(
     taken = _columns(door, webhook_id, event, raw, now)
     if not _insert(session, taken):
         _check_same_body(session, taken)
-        return Outcome.DUPLICATE
-    if isinstance(event, UnknownEvent):
-        return Outcome.IGNORED
+        outcome = Outcome.DUPLICATE
+    elif isinstance(event, UnknownEvent):
+        outcome = Outcome.IGNORED
+    else:
+        outcome = _apply(session, door, webhook_id, event, now=now)
+    tallies.add(session, Tally, WEBHOOKS.of(outcome))
+    return outcome
+
+
+def _apply(
+    session: Session, door: Door, webhook_id: str, event: Event, *, now: datetime
+) -> Outcome:
     course_id, fact = event.data.course_id, _fact_of(event)
     teller = Teller(TellerKind.WEBHOOK, webhook_id)
     applied = registry.apply(session, door.source_id, course_id, fact, teller=teller, now=now)

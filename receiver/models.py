@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from foundation.database import ExactDecimal, UtcDateTime
 from foundation.pages.models import put_into
 from foundation.schema import Schema
+from foundation.tallies import Tallied
 from receiver.db import Base
 
 # Without it SQLite gives a deleted row's number to a new one, and a trace of the old would speak
@@ -188,6 +189,10 @@ class SyncLease(Base):
     holder: Mapped[str | None] = mapped_column(String(255))
     token: Mapped[str | None] = mapped_column(String(32))
     leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Tally(Tallied, Base):
+    """How much of what has happened, for the numbers that operations watch."""
 
 
 put_into(Base.metadata)

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from foundation import database as db
@@ -80,6 +80,15 @@ class Report:
     def count(self, outcome: CourseOutcome) -> int:
         """Return how many courses had this outcome."""
         return sum(course.outcome is outcome for course in self.courses)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What came of all runs that are over, and when the last one ended that went well for all."""
+
+    runs: dict[Ending, int]
+    courses: dict[CourseOutcome, int]
+    well_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -200,6 +209,35 @@ def endings(session: Session, every: Sequence[Run], *, now: datetime) -> dict[in
     last = session.scalar(select(func.max(Run.id)))
     held = until is not None and until > now
     return {run.id: _ending(run, at_work=held and run.id == last) for run in every}
+
+
+def totals(session: Session, *, now: datetime) -> Totals:
+    """Return what came of all runs that are over."""
+    ending = case(
+        (Run.ended_at.is_(None), Ending.KILLED.value),
+        (Run.stopped.is_not(None), Ending.STOPPED.value),
+        (Run.exit_code != 0, Ending.WITH_FAILURES.value),
+        else_=Ending.WELL.value,
+    ).label("ending")
+    sums = [func.sum(getattr(Run, outcome.value)) for outcome in CourseOutcome]
+    whole_ended_at = func.max(case((Run.partial.is_(False), Run.ended_at)))
+    rows = session.execute(
+        select(ending, func.count(), whole_ended_at, *sums).group_by("ending")
+    ).all()
+    runs = {Ending(row[0]): row[1] for row in rows}
+    if at_work(session, now=now):
+        runs[Ending.KILLED] -= 1
+    return Totals(
+        runs,
+        {outcome: sum(row[3 + at] for row in rows) for at, outcome in enumerate(CourseOutcome)},
+        next((row[2] for row in rows if row[0] == Ending.WELL), None),
+    )
+
+
+def at_work(session: Session, *, now: datetime) -> bool:
+    """Tell whether a run holds the lease at present."""
+    last = session.scalars(select(Run).order_by(Run.id.desc()).limit(1)).all()
+    return Ending.AT_WORK in endings(session, last, now=now).values()
 
 
 def _ending(run: Run, *, at_work: bool) -> Ending:

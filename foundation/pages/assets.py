@@ -44,7 +44,7 @@ def address(name: str) -> str:
 
 
 @assets.get("/assets/<version>/<name>")
-@guarded("anyone")
+@guarded("anybody")
 def serve(version: str, name: str) -> Response:
     """Serve a file; under its address it never changes."""
     asset = _every().get(name)

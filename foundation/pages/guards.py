@@ -24,5 +24,5 @@ def _check_signed_in() -> None:
 signed_in = guarded("a signed-in user", _check_signed_in)
 """Mark a page's view: who is not signed in is sent to do so, and forms are checked."""
 
-anyone = guarded("anyone", forms.check)
+anyone = guarded("anybody", forms.check)
 """Mark a view that is there before one signs in; forms are checked all the same."""

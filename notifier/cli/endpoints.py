@@ -9,7 +9,7 @@ from contract import events, signature
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from contract.signature import Secret
 from foundation import database as db
-from foundation import terminal
+from foundation import terminal, trace
 from foundation.arguments import DURATION, WORDS
 from foundation.terminal import Commands, json_option
 from notifier import endpoints, failures, health, outbox
@@ -146,6 +146,7 @@ def ping(endpoint_id: int, as_json: bool) -> None:
     body = events.dump_ping(here.settings.source, moment).encode()
     keys = [Secret.parse(here.vault.open(one)) for one in sealed[endpoint_id]]
     headers = signature.sign(keys, outbox.new_webhook_id(), body, now=moment)
+    headers[trace.HEADER] = trace.begin().header
     answer = transport_of(here, 1).post(url, headers, body)
     taken = isinstance(decide(answer, 1, now=moment), Delivered)
     if taken:

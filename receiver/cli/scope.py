@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from contract.tokens import MoodleToken
 from foundation import database as db
-from foundation import terminal
+from foundation import terminal, trace
 from receiver import services
 from receiver.eassessment import Client
 from receiver.exchange import Exchange
@@ -81,13 +81,14 @@ def gradebook(here: Services) -> Iterator[Gradebook | None]:
 
 
 def _exchange(here: Services) -> Exchange:
-    """Return what keeps the settings' times and trusts whom they name."""
+    """Return what keeps the settings' times, trusts whom they name and sends the trace on."""
     return Exchange(
         connect_timeout=here.settings.connect_timeout,
         read_timeout=here.settings.read_timeout,
         total=here.settings.request_deadline,
         bundle=here.settings.ca_bundle,
         connections=here.settings.sync_concurrency,
+        span=trace.current(),
     )
 
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from foundation import database as db
-from foundation import terminal
+from foundation import terminal, trace
 from foundation.arguments import COURSE_ID, DURATION, MOMENT
 from foundation.errors import Refusal
 from foundation.terminal import json_option
@@ -123,6 +123,7 @@ def _run_every(here: Services, options: Options, every: timedelta, *, as_json: b
 def _run_once(here: Services, options: Options, *, as_json: bool) -> int:
     try:
         with (
+            trace.entered(trace.begin()),
             scope.askers(here) as kinds,
             scope.gradebook(here) as gradebook,
             _progress() as progress,

@@ -87,7 +87,11 @@ def test_every_refusal_says_what_to_do(refusal: type[Refusal]) -> None:
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=kind) for kind in ProblemType])
 def test_a_401_is_challenged_and_nothing_else_but_a_lack_of_scope(kind: ProblemType) -> None:
     """RFC 9110 asks for WWW-Authenticate with each 401 that a bearer can mend."""
-    ours = {*REFUSALS.values(), ProblemType.ADMIN_KEY_REFUSED}
+    ours = {
+        *REFUSALS.values(),
+        ProblemType.ADMIN_KEY_REFUSED,
+        ProblemType.METRICS_TOKEN_REFUSED,
+    }
 
     headers = challenge(Problem(kind, "detail", "next step"))
 

@@ -63,6 +63,9 @@ def test_claim_says_all_that_a_post_needs(
         lane=Lane.FIRST,
         attempts=4,
         lease_token=token,
+        occurred_at=NINE,
+        claimed_at=NINE,
+        span=claimed.span,
     )
 
 

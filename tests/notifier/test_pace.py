@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from foundation import trace
 from notifier.deliveries import Claimed
 from notifier.health import Health
 from notifier.leases import Share
@@ -46,6 +47,9 @@ def attempt(endpoint_id: int = 1, lane: Lane = Lane.FIRST) -> Claimed:
         lane=lane,
         attempts=1,
         lease_token="t",
+        occurred_at=NINE,
+        claimed_at=NINE,
+        span=trace.begin(),
     )
 
 

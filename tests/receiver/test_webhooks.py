@@ -240,7 +240,12 @@ def test_every_route_states_its_authentication(away: FlaskClient) -> None:
 
     others = {
         "/webhooks/<source>": "webhook signature",
-        "/sign-in": "anyone",
-        "/assets/<version>/<name>": "anyone",
+        "/sign-in": "anybody",
+        "/assets/<version>/<name>": "anybody",
+        "/openapi.json": "anybody",
+        "/docs": "anybody",
+        "/healthz": "anybody",
+        "/readyz": "anybody",
+        "/metrics": "metrics token, if one is set",
     }
     assert guards == {path: others.get(path, "a signed-in user") for path in guards}

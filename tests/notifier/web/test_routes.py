@@ -11,8 +11,13 @@ ADMIN_PATHS = "/api/v1/admin/"
 GUARDS = {
     "/api/v1/courses/<path:course_id>/token-regenerated": "admin key",
     "/api/v1/ingest/moodle": "ingest secret",
-    "/sign-in": "anyone",
-    "/assets/<version>/<name>": "anyone",
+    "/sign-in": "anybody",
+    "/assets/<version>/<name>": "anybody",
+    "/openapi.json": "anybody",
+    "/docs": "anybody",
+    "/healthz": "anybody",
+    "/readyz": "anybody",
+    "/metrics": "metrics token, if one is set",
 }
 """The guards of what lies elsewhere and is not for the bearers of course tokens."""
 

@@ -1,0 +1,20 @@
+"""What has happened, counted for those who watch."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "r0004"
+down_revision = "r0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "tallies",
+        sa.Column("name", sa.String(length=60), nullable=False),
+        sa.Column("labels", sa.String(length=120), nullable=False),
+        sa.Column("shard", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("amount", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "labels", "shard", name=op.f("pk_tallies")),
+    )

@@ -1,0 +1,97 @@
+"""Tallies: what is added together, whoever adds it, and only what was committed."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from prometheus_client.core import Metric
+
+from foundation import tallies
+from foundation.database import Database
+from foundation.tallies import Counter, Histogram
+from notifier.models import SCHEMA, Tally
+
+ANSWERS = Counter("answers_total", "Answers.", ("status_class", "failure"))
+WAITS = Histogram("wait_seconds", "Waits.", (0.5, 1, 10))
+
+
+@pytest.fixture
+def database(make_database: Callable[..., Database]) -> Database:
+    """A database that has a table of tallies."""
+    return make_database(SCHEMA)
+
+
+def samples(family: Metric) -> dict[str, float]:
+    """Return the samples of a family, by name and labels as Prometheus writes them."""
+    return {
+        one.name + ",".join(f" {value}" for value in one.labels.values()): one.value
+        for one in family.samples
+    }
+
+
+def test_what_several_transactions_add_is_one_number(database: Database) -> None:
+    """Whichever rows they add to, the number is the sum, by its labels."""
+    for _ in range(3 * tallies.SHARDS):
+        with database.writing() as session:
+            parts = [ANSWERS.of("2xx", ""), ANSWERS.of("none", "deadline", amount=2)]
+            tallies.add(session, Tally, tallies.total(parts))
+
+    with database.reading() as session:
+        found = samples(ANSWERS.family(tallies.read(session, Tally)))
+    assert found == {
+        "answers_total 2xx, ": 3.0 * tallies.SHARDS,
+        "answers_total none, deadline": 6.0 * tallies.SHARDS,
+    }
+
+
+def test_what_is_rolled_back_was_never_counted(database: Database) -> None:
+    """A number is of what was committed, for it stands in the same transaction."""
+    with database.writing() as session:
+        tallies.add(session, Tally, ANSWERS.of("2xx", ""))
+        session.rollback()
+
+    with database.reading() as session:
+        assert tallies.read(session, Tally) == {}
+
+
+def test_a_bucket_holds_what_lies_below_it_too(database: Database) -> None:
+    """Buckets are cumulative, their bounds belong to them, and the last one holds everything."""
+    with database.writing() as session:
+        tallies.add(session, Tally, tallies.total([WAITS.of(each) for each in (0.5, 0.6, 3, 11)]))
+
+    with database.reading() as session:
+        found = samples(WAITS.family(tallies.read(session, Tally)))
+    assert found == {
+        "wait_seconds_bucket 0.5": 1,
+        "wait_seconds_bucket 1": 2,
+        "wait_seconds_bucket 10": 3,
+        "wait_seconds_bucket +Inf": 4,
+        "wait_seconds_count": 4,
+        "wait_seconds_sum": 15.1,
+    }
+
+
+def test_a_clock_that_ran_back_takes_nothing_away() -> None:
+    """A duration below nothing counts as none: a sum that shrinks would look like a restart."""
+    assert WAITS.of(-3) == {("wait_seconds", "0.5"): 1, ("wait_seconds", "sum"): 0.0}
+
+
+def test_many_at_once_lose_nothing(database: Database) -> None:
+    """Threads that add at the same time wait for each other at the most, and deadlock never."""
+    parts = [WAITS.of(0.1), ANSWERS.of("2xx", ""), ANSWERS.of("5xx", "")]
+
+    def adds() -> None:
+        for at in range(10):
+            with database.writing() as session:
+                turned = parts[at % 3 :] + parts[: at % 3]
+                tallies.add(session, Tally, tallies.total(turned))
+
+    threads = [threading.Thread(target=adds) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    with database.reading() as session:
+        found = tallies.read(session, Tally)
+    assert found["answers_total", "2xx,"] == found["answers_total", "5xx,"] == 60

@@ -1,0 +1,76 @@
+"""Traces: what a `traceparent` says is taken to the letter, and what is none is passed over."""
+
+import re
+
+import pytest
+import structlog
+
+from foundation import trace
+from foundation.trace import Trace
+
+TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+GOOD = f"00-{TRACE_ID}-{SPAN_ID}-01"
+
+
+@pytest.mark.parametrize(
+    ("header", "sampled"),
+    [
+        pytest.param(GOOD, True, id="recorded"),
+        pytest.param(f"00-{TRACE_ID}-{SPAN_ID}-00", False, id="not recorded"),
+        pytest.param(f"00-{TRACE_ID}-{SPAN_ID}-02", False, id="another flag"),
+        pytest.param(f"cc-{TRACE_ID}-{SPAN_ID}-01", True, id="a later version"),
+        pytest.param(f"cc-{TRACE_ID}-{SPAN_ID}-01-what", True, id="a later version with more"),
+    ],
+)
+def test_a_traceparent_names_a_span(header: str, sampled: bool) -> None:
+    """Of a later version the part that this one knows is read."""
+    assert trace.parse(header) == Trace(TRACE_ID, SPAN_ID, sampled)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param(None, id="none"),
+        pytest.param("", id="empty"),
+        pytest.param(f"ff-{TRACE_ID}-{SPAN_ID}-01", id="version ff"),
+        pytest.param(f"00-{TRACE_ID}-{SPAN_ID}-01-what", id="this version with more"),
+        pytest.param(f"00-{'0' * 32}-{SPAN_ID}-01", id="no trace"),
+        pytest.param(f"00-{TRACE_ID}-{'0' * 16}-01", id="no span"),
+        pytest.param(GOOD.upper(), id="capitals"),
+        pytest.param(f" {GOOD}", id="space"),
+        pytest.param(f"{GOOD}\n", id="line break"),
+        pytest.param(f"{GOOD},{GOOD}", id="sent twice"),
+        pytest.param(GOOD[:-1], id="cut short"),
+        pytest.param(f"00-{TRACE_ID[:-1]}é-{SPAN_ID}-01", id="not ASCII"),
+        pytest.param(f"00-{TRACE_ID[:-1]}٣-{SPAN_ID}-01", id="other digits"),
+        pytest.param("x" * 8000, id="8 kB"),
+    ],
+)
+def test_what_is_no_traceparent_begins_a_new_trace(header: str | None) -> None:
+    """It is passed over, and never a refusal."""
+    begun = trace.after(header)
+
+    assert trace.parse(header) is None
+    assert begun.trace_id != TRACE_ID
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", begun.header)
+    assert trace.parse(begun.header) == begun
+
+
+def test_a_child_is_another_span_of_the_same_trace() -> None:
+    """Whether the trace is recorded was decided where it began."""
+    child = trace.after(f"00-{TRACE_ID}-{SPAN_ID}-00")
+
+    assert (child.trace_id, child.sampled) == (TRACE_ID, False)
+    assert child.span_id != SPAN_ID
+
+
+def test_a_span_is_at_work_until_its_end() -> None:
+    """While it is, every log line has it; afterwards none has."""
+    span = trace.begin()
+
+    with trace.entered(span):
+        within = trace.current(), structlog.contextvars.get_contextvars()
+
+    assert within == (span, {"trace_id": span.trace_id, "span_id": span.span_id})
+    assert trace.current() is None
+    assert "trace_id" not in structlog.contextvars.get_contextvars()
