@@ -1,6 +1,7 @@
 """What is done to a course: add or take in, delete, regenerate its token; it is signalled."""
 
 import secrets
+import unicodedata
 from datetime import datetime
 
 from sqlalchemy import select, update
@@ -17,6 +18,9 @@ from notifier.errors import (
 )
 from notifier.models import Course, IssuedToken
 
+_SEARCHED = 2000
+"""So many characters of a course's id and title a search looks through."""
+
 
 def add_course(session: Session, course_id: str, title: str, *, now: datetime) -> CourseToken:
     """Add a course and return its token, which is shown this once and stored hashed.
@@ -32,7 +36,14 @@ def take_in(session: Session, course_id: str, title: str, *, now: datetime) -> b
     """Know of a course that lives in a Moodle, without a token; tell whether it was new."""
     added = session.execute(
         db.insert(session, Course)
-        .values(course_id=course_id, title=title, version=1, grades_version=0, created_at=now)
+        .values(
+            course_id=course_id,
+            title=title,
+            search_key=search_key(f"{course_id} {title}"),
+            version=1,
+            grades_version=0,
+            created_at=now,
+        )
         .on_conflict_do_nothing(index_elements=["course_id"])
         .returning(Course.id)
     )
@@ -57,6 +68,14 @@ def list_courses(
             Course.deleted_at.is_not(None) if deleted else Course.deleted_at.is_(None)
         )
     return list(session.scalars(query))
+
+
+def search_key(words: str) -> str:
+    """Return words as a search compares them: without accents, in one case, of some length."""
+    normal = unicodedata.normalize("NFKD", words[:_SEARCHED])
+    plain = unicodedata.normalize("NFKD", normal.casefold())
+    bare = "".join(one for one in plain if not unicodedata.combining(one))
+    return " ".join(bare.split())
 
 
 def delete_course(session: Session, course_id: str, *, now: datetime) -> Course:

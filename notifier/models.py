@@ -3,6 +3,7 @@
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -24,6 +25,12 @@ from notifier.db import Base
 # Without it SQLite gives a deleted row's number to a new one, and a trace of the old would speak
 # of the new.
 _NEVER_REUSED = {"sqlite_autoincrement": True}
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """Return what makes an index one of some rows only: the others cost it nothing."""
+    return {f"{dialect}_where": text(condition) for dialect in ("sqlite", "postgresql")}
+
 
 MAX_ID = 2**31 - 1
 """The highest number that a row can have; a database does not even compare with higher ones."""
@@ -59,14 +66,20 @@ class Course(Base):
     `version` grows with every deletion and regeneration, `grades_version` with every load of
     grades that changed one, at `grades_changed_at`; that is None if it was before it was written
     down. A course that lives in a Moodle has no tokens here: Moodle issues its own.
+    `search_key` is what a search looks through.
     """
 
     __tablename__ = "courses"
-    __table_args__ = (_NEVER_REUSED,)
+    __table_args__ = (
+        Index("ix_courses_deleted", "course_id", **_where("deleted_at IS NOT NULL")),
+        Index("ix_courses_present", "course_id", **_where("deleted_at IS NULL")),
+        _NEVER_REUSED,
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     course_id: Mapped[str] = mapped_column(String(255), unique=True)
     title: Mapped[str] = mapped_column(Text)
+    search_key: Mapped[str | None] = mapped_column(Text)
     version: Mapped[int]
     grades_version: Mapped[int]
     grades_changed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -150,6 +163,7 @@ class Event(Base):
     """
 
     __tablename__ = "events"
+    __table_args__ = (Index(None, "type", "occurred_at"),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     type: Mapped[str] = mapped_column(String(64))
@@ -164,13 +178,16 @@ class Delivery(Base):
 
     `attempts` counts those since the schedule began (a replay begins it anew).
     `lease_token` names the worker's claim that may settle it until `leased_until`.
+    `created_at` is the moment of its event: by it deliveries are found in their order.
     """
 
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("event_id", "endpoint_id"),
         Index(None, "endpoint_id", "status", "lane", "due_at"),
+        Index(None, "endpoint_id", "status", "created_at", "id"),
         Index(None, "status", "due_at"),
+        Index(None, "leased_until", **_where("leased_until IS NOT NULL")),
         CheckConstraint("status IN ('pending', 'delivered', 'dead', 'held')", name="status"),
         _NEVER_REUSED,
     )
@@ -186,7 +203,7 @@ class Delivery(Base):
     settled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     reason: Mapped[str | None] = mapped_column(Text)
     lease_token: Mapped[str | None] = mapped_column(String(32))
-    leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     event: Mapped[Event] = relationship()
     endpoint: Mapped[Endpoint] = relationship()
 

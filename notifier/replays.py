@@ -5,28 +5,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
 from foundation import database as db
-from notifier import deliveries, health
+from notifier import deliveries, filters, health
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
-from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Replay
+from notifier.filters import Filter, Scope
+from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Replay
 
 DEFAULT_LIMIT = 100
 _BATCH = 500
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which deliveries are meant; None is no condition, `since` and `until` speak of the event."""
-
-    status: DeliveryStatus | None = None
-    event_type: str | None = None
-    endpoint_id: int | None = None
-    course_id: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -37,17 +26,48 @@ class Backlog:
     oldest_due_at: datetime | None
 
 
+@dataclass(frozen=True)
+class Page:
+    """Some of the deliveries that a filter finds, and whether there are others on either side."""
+
+    rows: list[Delivery]
+    has_newer: bool
+    has_older: bool
+
+
 def find(
     session: Session, wanted: Filter, *, before: int | None = None, limit: int = DEFAULT_LIMIT
 ) -> list[Delivery]:
-    """Return deliveries with their events and endpoints, the newest first, below id `before`."""
+    """Return deliveries with their events and endpoints, the newest first, from `before` on."""
+    scope = filters.scope_of(session, wanted)
+    return _read(session, filters.newest(session, scope, before=before, limit=limit))
+
+
+def page(
+    session: Session,
+    wanted: Filter,
+    *,
+    before: int | None = None,
+    after: int | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> Page:
+    """Return deliveries as `find` does, or those that come next after the delivery `after`."""
+    scope = filters.scope_of(session, wanted)
+    if after is None:
+        ids = filters.newest(session, scope, before=before, limit=limit + 1)
+        return Page(_read(session, ids[:limit]), before is not None, len(ids) > limit)
+    ids = filters.oldest(session, scope, after=after, limit=limit + 1)
+    return Page(_read(session, ids[:limit][::-1]), len(ids) > limit, has_older=True)
+
+
+def _read(session: Session, ids: Sequence[int]) -> list[Delivery]:
     query = (
-        _filtered(select(Delivery), wanted)
+        select(Delivery)
+        .where(Delivery.id.in_(ids))
         .options(joinedload(Delivery.event), joinedload(Delivery.endpoint))
-        .order_by(Delivery.id.desc())
-        .limit(limit)
     )
-    return list(session.scalars(query if before is None else query.where(Delivery.id < before)))
+    rows = {row.id: row for row in session.scalars(query)} if ids else {}
+    return [rows[one] for one in ids]
 
 
 def get(session: Session, delivery_id: int) -> Delivery:
@@ -94,26 +114,19 @@ def replayable(session: Session, wanted: Filter, limit: int | None) -> list[int]
     Those of disabled endpoints are held, not replayable; delivered ones only if asked for by
     status, so that nobody sends everything again by leaving the status out.
     """
-    query = (
-        _filtered(select(Delivery.id), wanted)
-        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
-        .where(Endpoint.disabled_at.is_(None))
-        .order_by(Delivery.id)
-        .limit(limit)
-    )
-    if wanted.status is None:
-        query = query.where(Delivery.status != DeliveryStatus.DELIVERED)
-    return list(session.scalars(query))
+    return filters.oldest(session, _replayable(session, wanted), limit=limit)
+
+
+def _replayable(session: Session, wanted: Filter) -> Scope:
+    return filters.scope_of(session, wanted, disabled=False, leave_out={DeliveryStatus.DELIVERED})
 
 
 def count_held(session: Session, wanted: Filter) -> int:
     """Return how many a filter finds that a disabled endpoint holds back."""
-    query = (
-        _filtered(select(func.count(Delivery.id)), wanted)
-        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
-        .where(Endpoint.disabled_at.is_not(None), Delivery.status != DeliveryStatus.DELIVERED)
-    )
-    return session.scalar(query) or 0
+    if wanted.status == DeliveryStatus.DELIVERED:
+        return 0
+    scope = filters.scope_of(session, wanted, disabled=True, leave_out={DeliveryStatus.DELIVERED})
+    return sum(one.total() for one in filters.count(session, scope).values())
 
 
 def check(session: Session, ids: Sequence[int]) -> list[int]:
@@ -174,21 +187,3 @@ def _audit(row: Any, by: str, now: datetime) -> dict[str, Any]:
         "replayed_by": by,
         "previous_status": row.status,
     }
-
-
-def _filtered(query: Select[Any], wanted: Filter) -> Select[Any]:
-    conditions = {
-        Delivery.status: wanted.status,
-        Delivery.endpoint_id: wanted.endpoint_id,
-        Event.type: wanted.event_type,
-        Event.course_id: wanted.course_id,
-    }
-    query = query.join(Event, Event.id == Delivery.event_id)
-    for column, value in conditions.items():
-        if value is not None:
-            query = query.where(column == value)
-    if wanted.since is not None:
-        query = query.where(Event.occurred_at >= wanted.since)
-    if wanted.until is not None:
-        query = query.where(Event.occurred_at < wanted.until)
-    return query

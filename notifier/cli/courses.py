@@ -18,8 +18,8 @@ from notifier import courses, replays
 from notifier.cli import scope
 from notifier.cli.arguments import MOODLE_TOKEN, TITLE
 from notifier.errors import NotifierError, TokenMalformedError
+from notifier.filters import Filter
 from notifier.models import Course
-from notifier.replays import Filter
 
 
 @click.group("courses", cls=Commands)
