@@ -26,7 +26,7 @@ def begin(session: Session, name: str, address: str, *, now: datetime) -> None:
     It is written down before the password is looked at, so that many at once are not many more
     than those that are let. Those that are refused do not count.
     """
-    named, placed = _digest(name), _network(address)
+    named, placed = _digest(name), network_of(address)
     session.execute(delete(SignInFailure).where(SignInFailure.at <= now - WINDOW))
     failures = session.execute(
         select(SignInFailure.name_sha256, SignInFailure.address, SignInFailure.at)
@@ -56,7 +56,7 @@ def _digest(name: str) -> str:
     return hashlib.sha256(key_of(name).encode(errors="surrogatepass")).hexdigest()
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """Return the address, of IPv6 the network of 64 bits that one household has."""
     try:
         known = ip_address(address)

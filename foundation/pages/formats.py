@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+from markupsafe import Markup, escape
+
 
 def number(value: int) -> str:
     """Return a whole number with its thousands apart."""
@@ -50,6 +52,15 @@ def span(lasting: timedelta) -> str:
     raise AssertionError(whole)
 
 
+def spoken(text: str) -> Markup:
+    """Return a sentence in which what stands between backticks looks like code."""
+    parts = enumerate(text.split("`"))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
+        for index, part in parts
+    )
+
+
 FILTERS = {
     "number": number,
     "count_of": count,
@@ -58,5 +69,6 @@ FILTERS = {
     "exact": exact,
     "milliseconds": milliseconds,
     "span": span,
+    "spoken": spoken,
 }
 """What templates call them."""

@@ -54,9 +54,9 @@ def _is_for_a_page() -> bool:
 
 
 def _who(problem: Problem) -> sessions.Person | None:
-    """Return who is signed in, unless that would have to be asked of a database that is away."""
-    if problem.type is ProblemType.DATABASE_UNAVAILABLE:
-        return None
+    """Return who is signed in; what failed is not asked once more."""
+    if problem.status >= 500:
+        return g.get("person")
     try:
         return sessions.person()
     except database.UNUSABLE:

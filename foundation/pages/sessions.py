@@ -1,5 +1,6 @@
 """Sessions: who is signed in, since when, and when that ends (Flask-Login)."""
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ LONGEST = timedelta(hours=12)
 """However much it is used, a session lasts no longer."""
 _SEEN_AGAIN_AFTER = timedelta(minutes=1)
 """The cookie is written anew no more often than that."""
+_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def prolong(*, now: datetime) -> None:
 def _load(user: str) -> Person | None:
     kept = _kept(session)
     number, _, fingerprint = user.partition(".")
-    if kept is None or kept.is_over(datetime.now(UTC)) or not number.isdecimal():
+    if kept is None or kept.is_over(datetime.now(UTC)) or not _NUMBER.fullmatch(number):
         return None
     with ground.current().database.reading() as reading:
         found = _find(reading, int(number), kept.session_id)

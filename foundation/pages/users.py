@@ -21,6 +21,8 @@ from foundation.pages.models import MAX_NAME, User
 
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 1000
 """How many characters a password may have."""
+METHOD = "scrypt:32768:8:1"
+"""How passwords are hashed (RFC 7914): with 32 MiB of memory each."""
 
 
 def add(session: Session, name: str, password: str, *, now: datetime) -> User:
@@ -79,7 +81,7 @@ def remove(session: Session, name: str) -> str:
 
 def is_password_of(user: User | None, password: str) -> bool:
     """Tell whether the password is the user's; for nobody's, it takes as long to say no."""
-    stored = user.password_hash if user else _nobodys_hash()
+    stored = user.password_hash if user else _nobodys_hash(METHOD)
     return check_password_hash(stored, _normal(password)) and user is not None
 
 
@@ -100,7 +102,7 @@ def _check_name(name: str) -> None:
 
 
 def _hash(name: str, password: str) -> str:
-    """Return the hash of a password (scrypt, RFC 7914), or raise PasswordWeakError."""
+    """Return the hash of a password, or raise PasswordWeakError."""
     if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
         expected = f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD}"
         raise PasswordWeakError(f"{len(password)} characters, where {expected} are expected")
@@ -108,7 +110,7 @@ def _hash(name: str, password: str) -> str:
         raise PasswordWeakError("the password is not UTF-8")
     if len(set(password)) < 4 or key_of(password) == key_of(name):
         raise PasswordWeakError("the password is one that is tried first")
-    return generate_password_hash(_normal(password), method="scrypt")
+    return generate_password_hash(_normal(password), method=METHOD)
 
 
 def _normal(password: str) -> str:
@@ -117,5 +119,5 @@ def _normal(password: str) -> str:
 
 
 @functools.cache
-def _nobodys_hash() -> str:
-    return generate_password_hash("", method="scrypt")
+def _nobodys_hash(method: str) -> str:
+    return generate_password_hash("", method=method)

@@ -1,0 +1,144 @@
+"""Numbers, moments, charts and addresses as pages write them."""
+
+import math
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from foundation.pages import attempts, charts, formats
+from foundation.pages.charts import Series
+
+AT = datetime(2026, 11, 22, 10, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
+
+
+def test_a_moment_is_written_in_utc() -> None:
+    """For people to the second, exactly beside it, and for programs."""
+    assert formats.utc(AT) == "2026-11-22 09:00:00 UTC"
+    assert formats.exact(AT) == "2026-11-22 09:00:00.123456 UTC"
+    assert formats.machine(AT) == "2026-11-22T09:00:00.123456Z"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (-1, "0.0 s"),
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (125, "2 min 5 s"),
+        (3600, "1 h"),
+        (5430, "1 h 30 min"),
+        (86_400 * 3 + 7200, "3 d 2 h"),
+    ],
+)
+def test_a_span_is_written_in_its_two_largest_units(seconds: float, written: str) -> None:
+    """Nobody reads seconds beside days."""
+    assert formats.span(timedelta(seconds=seconds)) == written
+
+
+def test_what_is_counted_has_its_thousands_apart() -> None:
+    """And its word in the right number."""
+    assert formats.number(12771) == "12,771"
+    assert [formats.count(n, "course") for n in (0, 1, 2000)] == [
+        "0 courses",
+        "1 course",
+        "2,000 courses",
+    ]
+    assert formats.count(2, "entry", "entries") == "2 entries"
+    assert [formats.milliseconds(n) for n in (148.4, 1300, 65_000)] == [
+        "148 ms",
+        "1.3 s",
+        "1 min 5 s",
+    ]
+
+
+def test_what_stands_between_backticks_is_code_and_nothing_is_markup() -> None:
+    """An advice is a sentence with a command in it; what people named stays text."""
+    written = formats.spoken("Run `receiver <b>` & <i>wait</i>.")
+
+    assert written == "Run <code>receiver &lt;b&gt;</code> &amp; &lt;i&gt;wait&lt;/i&gt;."
+
+
+@pytest.mark.parametrize(
+    ("value", "end"), [(0, 1), (1, 1), (1.1, 2), (3, 5), (7, 10), (10, 10), (11, 20), (4177, 5000)]
+)
+def test_an_axis_ends_at_a_round_number(value: float, end: float) -> None:
+    """1, 2 or 5 with zeros behind it."""
+    assert charts.rounded_up(value) == end
+
+
+def test_bars_stand_on_one_another() -> None:
+    """Each step's bars fill its height from below, those of nothing are not drawn."""
+    chart = charts.stacked_bars(
+        "d",
+        "Deliveries",
+        ["09:00", "10:00"],
+        [Series("delivered", "good", [3, 0]), Series("dead", "bad", [2, 0])],
+    )
+
+    low, high = chart.bars
+    assert [bar.label for bar in chart.bars] == ["09:00: delivered 3", "09:00: dead 2"]
+    assert high.y + high.height == pytest.approx(low.y)
+    assert high.y == pytest.approx(chart.rises[-1].at)
+    assert chart.columns == ("Time", "delivered", "dead")
+    assert chart.rows == (("09:00", "3", "2"), ("10:00", "0", "0"))
+    assert chart.description == (
+        "From 09:00 to 10:00. delivered: at most 3; dead: at most 2. The table below has each."
+    )
+
+
+def test_a_line_is_open_where_nothing_is_known() -> None:
+    """A step without a number is a gap, and the table says so."""
+    chart = charts.lines("s", "Seconds", ["1", "2", "3"], [Series("p50", "wait", [1, math.nan, 2])])
+
+    (line,) = chart.lines
+    assert line.path.count("M") == 2
+    assert "nan" not in line.path
+    assert chart.rows[1] == ("2", "none")
+
+
+def test_a_chart_of_nothing_says_so() -> None:
+    """There is an axis and no bar."""
+    chart = charts.stacked_bars("d", "Deliveries", [], [Series("delivered", "good", [])])
+
+    assert (chart.bars, chart.steps, chart.rows) == ((), (), ())
+    assert chart.description == "There is nothing to show yet."
+
+
+def test_not_every_step_is_named() -> None:
+    """A name that would run into the next one is left out."""
+    steps = [str(n) for n in range(48)]
+
+    chart = charts.stacked_bars("d", "Deliveries", steps, [Series("a", "good", [1] * 48)])
+
+    assert [tick.label for tick in chart.steps] == ["0", "8", "16", "24", "32", "40"]
+
+
+def test_a_percentile_is_a_value_that_there_was() -> None:
+    """The nearest rank; of nothing it is not a number."""
+    values = [5.0, 1.0, 4.0, 2.0, 3.0]
+
+    assert [charts.percentile(values, p) for p in (0, 50, 95, 100)] == [1, 3, 5, 5]
+    assert math.isnan(charts.percentile([], 50))
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("", "unknown"),
+        ("203.0.113.9, x", "unknown"),
+        ("x" * 500, "unknown"),
+    ],
+)
+def test_an_address_is_counted_as_one_household(address: str, network: str) -> None:
+    """Whoever has a network of IPv6 does not have 2^64 tries."""
+    assert attempts.network_of(address) == network
+
+
+def test_machine_times_are_utc() -> None:
+    """A moment that is UTC already stays as it is."""
+    assert formats.machine(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000000Z"
