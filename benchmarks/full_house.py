@@ -1,11 +1,9 @@
 """A database of eAssessment with as many courses and deliveries as one likes, written in bulk."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain
 from typing import Any
-
-from sqlalchemy import insert, text
 
 from contract.tokens import CourseToken
 from foundation.database import Database
@@ -16,7 +14,6 @@ BEGAN = datetime(2026, 1, 1, 8, 0, tzinfo=UTC)
 BETWEEN = timedelta(seconds=40)
 """How far apart the events of a full house are."""
 _SUBJECTS = ("Programming", "Música", "Linear Algebra", "Organic Chemistry", "Public Law")
-_AT_ONCE = 20_000
 _URLS = ("https://elms.example.ac.uk/webhooks/eassessment", "https://old.example.ac.uk/webhooks/e")
 _RARE = 25
 
@@ -28,20 +25,27 @@ def fill(database: Database, *, courses: int, deliveries: int) -> None:
     the latest are held. All others are delivered, each with its attempt.
     """
     events = deliveries // len(_URLS)
-    with database.writing() as session:
-        for table, rows in (
-            (Endpoint, _endpoints(events)),
-            (Course, _courses(courses, events)),
-            (IssuedToken, _tokens(courses)),
-            (Event, _events(courses, events)),
-            (Delivery, _deliveries(events)),
-            (Attempt, _attempts(events)),
-        ):
-            for some in _several(rows):
-                session.execute(insert(table.__table__), some)
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if not database.is_sqlite:
-            connection.execute(text("VACUUM ANALYZE"))
+    connection = database.engine.raw_connection()
+    cursor = connection.cursor()
+    write = _insert if database.is_sqlite else _copy
+    for table, rows in (
+        (Endpoint, _endpoints(events)),
+        (Course, _courses(courses, events)),
+        (IssuedToken, _tokens(courses)),
+        (Event, _events(courses, events)),
+        (Delivery, _deliveries(events)),
+        (Attempt, _attempts(events)),
+    ):
+        write(cursor, table.__tablename__, rows)
+    if not database.is_sqlite:
+        for table in ("endpoints", "courses", "deliveries"):
+            cursor.execute(
+                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
+            )
+    connection.commit()
+    cursor.execute("ANALYZE" if not database.is_sqlite else "SELECT 1")
+    connection.commit()
+    connection.close()
 
 
 def migrated(url: str) -> Database:
@@ -51,10 +55,25 @@ def migrated(url: str) -> Database:
     return database
 
 
-def _several(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    remaining = iter(rows)
-    while some := list(islice(remaining, _AT_ONCE)):
-        yield some
+def _insert(cursor: Any, table: str, rows: Iterator[dict[str, Any]]) -> None:
+    first = next(rows)
+    marks = ", ".join("?" * len(first))
+    statement = f"INSERT INTO {table} ({', '.join(first)}) VALUES ({marks})"
+    every = chain([first], rows)
+    cursor.executemany(statement, ([_for_sqlite(value) for value in one.values()] for one in every))
+
+
+def _for_sqlite(value: object) -> object:
+    if not isinstance(value, datetime):
+        return value
+    return value.replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def _copy(cursor: Any, table: str, rows: Iterator[dict[str, Any]]) -> None:
+    first = next(rows)
+    with cursor.copy(f"COPY {table} ({', '.join(first)}) FROM STDIN") as copy:
+        for one in chain([first], rows):
+            copy.write_row(list(one.values()))
 
 
 def _endpoints(events: int) -> Iterator[dict[str, Any]]:

@@ -127,6 +127,12 @@ def sealed_secrets(
     return {endpoint_id: tuple(secrets) for endpoint_id, secrets in found.items()}
 
 
+def secrets_of(session: Session, endpoint_id: int) -> list[EndpointSecret]:
+    """Return all the secrets that an endpoint ever had, sealed, the newest first."""
+    query = select(EndpointSecret).where(EndpointSecret.endpoint_id == endpoint_id)
+    return list(session.scalars(query.order_by(EndpointSecret.id.desc())))
+
+
 def reseal(session: Session, *, vault: Vault) -> int:
     """Seal every secret anew with the vault's first key; return how many there are."""
     rows = list(session.scalars(select(EndpointSecret)))

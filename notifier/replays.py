@@ -1,7 +1,8 @@
 """Deliveries as operations see them: find, list, show, count, replay with an audit row."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,8 @@ from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Replay
 
 DEFAULT_LIMIT = 100
 _BATCH = 500
+_AS_A_RULE = frozenset({DeliveryStatus.DELIVERED})
+"""A replay leaves these out unless it is asked for them by status."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,14 @@ class Page:
     rows: list[Delivery]
     has_newer: bool
     has_older: bool
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """How many deliveries a replay would take, and how many it must leave, by endpoint."""
+
+    replayed: dict[int, int]
+    held: dict[int, int]
 
 
 def find(
@@ -118,14 +129,45 @@ def replayable(session: Session, wanted: Filter, limit: int | None) -> list[int]
 
 
 def _replayable(session: Session, wanted: Filter) -> Scope:
-    return filters.scope_of(session, wanted, disabled=False, leave_out={DeliveryStatus.DELIVERED})
+    return filters.scope_of(session, wanted, disabled=False, leave_out=_AS_A_RULE)
+
+
+def foresee(session: Session, wanted: Filter, *, most: int) -> Foreseen:
+    """Return how many a replay by filter would take for each endpoint, and how many are held.
+
+    Of each endpoint and status no more than `most` are counted.
+    """
+    held = filters.scope_of(session, wanted, disabled=True, leave_out=_AS_A_RULE)
+    if wanted.status == DeliveryStatus.DELIVERED:
+        held = replace(held, endpoint_ids=())
+    return Foreseen(
+        _sums(filters.count(session, _replayable(session, wanted), most=most)),
+        _sums(filters.count(session, held, most=most)),
+    )
+
+
+def count(session: Session, wanted: Filter, *, most: int) -> dict[DeliveryStatus, int]:
+    """Return how many deliveries of each status there are that are otherwise as wanted.
+
+    Of each endpoint no more than `most` are counted. Empty where counting would take long: for
+    a type of which there are many events.
+    """
+    scope = filters.scope_of(session, replace(wanted, status=None))
+    if not scope.is_cheap:
+        return {}
+    counted = filters.count(session, scope, most=most).values()
+    return {status: sum(one[status] for one in counted) for status in DeliveryStatus}
+
+
+def _sums(counts: Mapping[int, Counter[str]]) -> dict[int, int]:
+    return {one: counted.total() for one, counted in counts.items() if counted.total()}
 
 
 def count_held(session: Session, wanted: Filter) -> int:
     """Return how many a filter finds that a disabled endpoint holds back."""
     if wanted.status == DeliveryStatus.DELIVERED:
         return 0
-    scope = filters.scope_of(session, wanted, disabled=True, leave_out={DeliveryStatus.DELIVERED})
+    scope = filters.scope_of(session, wanted, disabled=True, leave_out=_AS_A_RULE)
     return sum(one.total() for one in filters.count(session, scope).values())
 
 

@@ -39,7 +39,7 @@ def _fill_search_keys() -> None:
     courses = sa.table(
         "courses", *(sa.column(name) for name in ("id", "course_id", "title", "search_key"))
     )
-    number = sa.bindparam("number")
+    number: sa.BindParameter[int] = sa.bindparam("number")
     change = sa.update(courses).where(courses.c.id == number).values(search_key=sa.bindparam("key"))
     connection = op.get_bind()
     last = 0

@@ -5,22 +5,10 @@ from flask import Blueprint, render_template
 from foundation import database as db
 from foundation.pages.guards import signed_in
 from notifier import endpoints, health, replays, services
-from notifier.health import State
 from notifier.models import DeliveryStatus
+from notifier.web.pages.tones import TONES
 
 overview = Blueprint("overview", __name__, template_folder="templates")
-
-TONES = {
-    DeliveryStatus.PENDING: "wait",
-    DeliveryStatus.DELIVERED: "good",
-    DeliveryStatus.DEAD: "bad",
-    DeliveryStatus.HELD: "warn",
-    State.ENABLED: "good",
-    State.FAILING: "warn",
-    State.PAUSED: "warn",
-    State.DISABLED: "bad",
-}
-"""How each status looks, beside its word."""
 
 
 @overview.get("/")
