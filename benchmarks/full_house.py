@@ -1,13 +1,14 @@
 """A database of eAssessment with as many courses and deliveries as one likes, written in bulk."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
 from contract.tokens import CourseToken
 from foundation.database import Database
-from notifier.courses import search_key
+from notifier import search
 from notifier.models import SCHEMA, Attempt, Course, Delivery, Endpoint, Event, IssuedToken
 
 BEGAN = datetime(2026, 1, 1, 8, 0, tzinfo=UTC)
@@ -25,9 +26,13 @@ def fill(database: Database, *, courses: int, deliveries: int) -> None:
     the latest are held. All others are delivered, each with its attempt.
     """
     events = deliveries // len(_URLS)
-    connection = database.engine.raw_connection()
+    with database.unhurried(), closing(database.engine.raw_connection()) as connection:
+        _fill(connection, database.is_sqlite, courses, events)
+
+
+def _fill(connection: Any, is_sqlite: bool, courses: int, events: int) -> None:
     cursor = connection.cursor()
-    write = _insert if database.is_sqlite else _copy
+    write = _insert if is_sqlite else _copy
     for table, rows in (
         (Endpoint, _endpoints(events)),
         (Course, _courses(courses, events)),
@@ -37,15 +42,15 @@ def fill(database: Database, *, courses: int, deliveries: int) -> None:
         (Attempt, _attempts(events)),
     ):
         write(cursor, table.__tablename__, rows)
-    if not database.is_sqlite:
+    if not is_sqlite:
         for table in ("endpoints", "courses", "deliveries"):
             cursor.execute(
                 f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
             )
     connection.commit()
-    cursor.execute("ANALYZE" if not database.is_sqlite else "SELECT 1")
-    connection.commit()
-    connection.close()
+    if not is_sqlite:
+        cursor.execute("ANALYZE")
+        connection.commit()
 
 
 def migrated(url: str) -> Database:
@@ -94,7 +99,7 @@ def _courses(courses: int, events: int) -> Iterator[dict[str, Any]]:
             "id": number + 1,
             "course_id": course_id,
             "title": title,
-            "search_key": search_key(f"{course_id} {title}"),
+            "search_key": search.key(f"{course_id} {title}"),
             "version": events // courses + 2,
             "grades_version": 0,
             "created_at": BEGAN,

@@ -19,6 +19,7 @@ REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.CourseUnknownError: ProblemType.COURSE_UNKNOWN,
     errors.CourseExistsError: ProblemType.COURSE_EXISTS,
     errors.CourseDeletedError: ProblemType.COURSE_DELETED,
+    errors.CourseChangedError: ProblemType.COURSE_CHANGED,
     errors.EventNotWrittenError: ProblemType.EVENT_NOT_WRITTEN,
     errors.TokenMissingError: ProblemType.TOKEN_MISSING,
     errors.TokenMalformedError: ProblemType.TOKEN_MALFORMED,

@@ -43,6 +43,15 @@ class CourseDeletedError(NotifierError):
         )
 
 
+class CourseChangedError(NotifierError):
+    """The course has changed since whoever asks looked at it, so that this may be done already."""
+
+    next_step = (
+        "Open the course again and see what was done. A token is shown once: if nobody kept the "
+        "one that was made, regenerate it again from there."
+    )
+
+
 class EventNotWrittenError(NotifierError):
     """The event of a change could not be written, so the change was not made either."""
 

@@ -32,6 +32,9 @@ def _where(condition: str) -> dict[str, Any]:
     return {f"{dialect}_where": text(condition) for dialect in ("sqlite", "postgresql")}
 
 
+_IN_BYTES = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text in an order that is alike on each database, and in which a beginning is a range."""
+
 MAX_ID = 2**31 - 1
 """The highest number that a row can have; a database does not even compare with higher ones."""
 MAX_URL = 2000
@@ -66,11 +69,12 @@ class Course(Base):
     `version` grows with every deletion and regeneration, `grades_version` with every load of
     grades that changed one, at `grades_changed_at`; that is None if it was before it was written
     down. A course that lives in a Moodle has no tokens here: Moodle issues its own.
-    `search_key` is what a search looks through.
+    `search_key` is what a search looks through: `search.key` of id and title.
     """
 
     __tablename__ = "courses"
     __table_args__ = (
+        Index(None, "search_key", "id"),
         Index("ix_courses_deleted", "course_id", **_where("deleted_at IS NOT NULL")),
         Index("ix_courses_present", "course_id", **_where("deleted_at IS NULL")),
         _NEVER_REUSED,
@@ -79,7 +83,7 @@ class Course(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     course_id: Mapped[str] = mapped_column(String(255), unique=True)
     title: Mapped[str] = mapped_column(Text)
-    search_key: Mapped[str | None] = mapped_column(Text)
+    search_key: Mapped[str | None] = mapped_column(_IN_BYTES)
     version: Mapped[int]
     grades_version: Mapped[int]
     grades_changed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

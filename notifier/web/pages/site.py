@@ -2,6 +2,7 @@
 
 from foundation.pages.ground import Place, Site
 from notifier.web.pages.courses import courses
+from notifier.web.pages.deletion import deletion
 from notifier.web.pages.deliveries import deliveries
 from notifier.web.pages.overview import overview
 
@@ -14,4 +15,4 @@ SITE = Site(
         Place("deliveries.listed", "Deliveries"),
     ),
 )
-PAGES = (overview, courses, deliveries)
+PAGES = (overview, courses, deletion, deliveries)
