@@ -56,7 +56,8 @@ def _is_for_a_page() -> bool:
 def _who(problem: Problem) -> sessions.Person | None:
     """Return who is signed in; what failed is not asked once more."""
     if problem.status >= 500:
-        return g.get("person")
+        known: sessions.Person | None = g.get("person")
+        return known
     try:
         return sessions.person()
     except database.UNUSABLE:

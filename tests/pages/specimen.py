@@ -1,0 +1,65 @@
+"""A page of every part, added to an app under test: it shows what no page of ours shows at once."""
+
+import itertools
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flask import Blueprint, Flask, flash, render_template
+
+from foundation.pages import charts, ground
+from foundation.pages.charts import Series
+from foundation.pages.ground import Ground
+from foundation.pages.guards import signed_in
+
+TEXT = 'Été <script>alert(1)</script> & "ß" عربي \u202eخلط\u202c 漢字 ' + "x" * 300
+"""What people might call a thing."""
+TONES = ("good", "wait", "warn", "bad", "calm")
+_STEPS = [f"{hour:02}:00" for hour in range(24)]
+_times = itertools.count(1)
+
+
+def add_specimen(app: Flask) -> None:
+    """Give an app the page `/specimen`."""
+    specimen = Blueprint(
+        "specimen", __name__, template_folder=str(Path(__file__).parent / "templates")
+    )
+    specimen.add_url_rule("/specimen", view_func=signed_in(show))
+    specimen.add_url_rule("/specimen/now", view_func=signed_in(now))
+    specimen.add_url_rule("/specimen/broken", view_func=signed_in(broken))
+    laid: Ground = app.extensions["pages"]
+    ground.lay(app, Ground(laid.site, laid.database, laid.blueprints | {"specimen"}))
+    app.register_blueprint(specimen)
+
+
+def show() -> str:
+    """Show every part."""
+    flash("It is done.")
+    flash("It is not done.", "error")
+    bars = [
+        Series(tone, tone, [(3 * i + j) % 7 for i in range(24)]) for j, tone in enumerate(TONES)
+    ]
+    curve = [math.nan if hour == 12 else 40 + 30 * math.sin(hour / 3) for hour in range(24)]
+    return render_template(
+        "specimen.html",
+        text=TEXT,
+        tones=TONES,
+        at=datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC),
+        bars=charts.stacked_bars("bars", "Deliveries by hour", _STEPS, bars),
+        lines=charts.lines(
+            "lines",
+            "Milliseconds by hour",
+            _STEPS,
+            [Series("median", "wait", curve), Series("95 of 100", "warn", [2 * y for y in curve])],
+        ),
+    )
+
+
+def now() -> str:
+    """Answer what is other at each look."""
+    return f'<p id="now">look {next(_times)}</p>'
+
+
+def broken() -> str:
+    """Fail for a reason that nobody foresaw."""
+    raise LookupError("a planted inner detail")

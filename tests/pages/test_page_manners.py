@@ -1,0 +1,248 @@
+"""Every page's manners: nothing without sign-in, headers, errors as pages, no foreign thing."""
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.pages.conftest import Service, templates, token_in
+from tests.pages.specimen import TEXT, add_specimen
+
+HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+OPEN = {"/sign-in", "/assets/<version>/<name>"}
+PROGRAMS = ("/api/", "/webhooks/", "/healthz", "/readyz", "/metrics")
+
+
+@pytest.fixture
+def specimen(app: Flask) -> Flask:
+    """The app with a page of every part."""
+    add_specimen(app)
+    return app
+
+
+class Reader(HTMLParser):
+    """What a page is made of: its tags with their attributes, in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag."""
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_nothing_is_reached_without_sign_in(app: Flask, client: FlaskClient) -> None:
+    """Whatever is no program's and not the sign-in itself sends a stranger to sign in."""
+    doors = [
+        (method, re.sub(r"<(?:[^:<>]+:)?[^<>]+>", "1", rule.rule))
+        for rule in app.url_map.iter_rules()
+        if rule.rule not in OPEN and not rule.rule.startswith(PROGRAMS)
+        for method in sorted((rule.methods or set()) - {"OPTIONS"})
+    ]
+
+    answers = [(method, path, client.open(path, method=method)) for method, path in doors]
+
+    assert len(doors) >= 3
+    for method, path, answer in answers:
+        assert (method, path, answer.status_code) == (method, path, 303)
+        assert answer.headers["Location"].startswith("/sign-in?next=/")
+
+
+@pytest.mark.parametrize("path", ["/", "/sign-in", "/nowhere", "/specimen/broken"])
+def test_every_page_says_what_a_browser_may_do_with_it(
+    specimen: Flask, signed_in: FlaskClient, path: str
+) -> None:
+    """No page is framed, kept, or lets a script or style of its own text run; errors neither."""
+    browser = specimen.test_client() if path == "/sign-in" else signed_in
+
+    answer = browser.get(path, headers=HTML)
+
+    assert answer.mimetype == "text/html"
+    assert answer.headers["Content-Security-Policy"] == POLICY
+    assert answer.headers["Referrer-Policy"] == "same-origin"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert "camera=()" in answer.headers["Permissions-Policy"]
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Vary"] == "Cookie"
+
+
+def test_a_program_is_answered_as_before(service: Service, client: FlaskClient) -> None:
+    """A door for programs knows no cookie and no page, whatever is accepted."""
+    path = {"notifier": "/api/v1/courses/CS101/grades", "receiver": "/webhooks/x/y"}[service.name]
+
+    answer = client.get(path, headers=HTML)
+
+    assert answer.mimetype == "application/problem+json"
+    assert "Vary" not in answer.headers
+    assert "Set-Cookie" not in answer.headers
+
+
+class TestAssets:
+    """Style, script and icon."""
+
+    def test_they_are_kept_for_good(self, client: FlaskClient) -> None:
+        """Their address changes with their bytes, so a browser never asks twice."""
+        page = client.get("/sign-in").text
+        addresses = re.findall(r'(?:href|src)="(/assets/[^"]+)"', page)
+
+        answers = [client.get(address) for address in addresses]
+
+        assert [answer.mimetype for answer in answers] == [
+            "image/svg+xml",
+            "text/css",
+            "text/javascript",
+        ]
+        for answer in answers:
+            assert answer.status_code == 200
+            assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+            assert "Set-Cookie" not in answer.headers
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            pytest.param("/assets/0123456789abcdef/pages.css", id="another version"),
+            pytest.param("/assets/0123456789abcdef/none.css", id="no such file"),
+            pytest.param("/assets/x/..%2f__init__.py", id="a file elsewhere"),
+            pytest.param("/assets/x/", id="the folder"),
+        ],
+    )
+    def test_nothing_else_is_served(self, client: FlaskClient, path: str) -> None:
+        """An address that no page names leads nowhere."""
+        assert client.get(path).status_code == 404
+
+
+class TestRefusals:
+    """Errors as pages."""
+
+    @pytest.mark.parametrize("signed", [False, True], ids=["a stranger", "a user"])
+    def test_a_page_that_there_is_not(
+        self, client: FlaskClient, ada: str, request: pytest.FixtureRequest, signed: bool
+    ) -> None:
+        """It says so, what to do, and under which id the log has it; who is in stays in."""
+        if signed:
+            request.getfixturevalue("signed_in")
+
+        answer = client.get("/nowhere/<b>", headers=HTML)
+
+        assert (answer.status_code, answer.mimetype) == (404, "text/html")
+        assert "<h1>There is no such page</h1>" in answer.text
+        assert "What to do next:" in answer.text
+        assert f"<code>{answer.headers['X-Request-Id']}</code>" in answer.text
+        assert ("Sign out" in answer.text) is signed
+
+    def test_what_a_program_asks_for_is_a_problem(self, client: FlaskClient) -> None:
+        """Who does not accept a page is not given one."""
+        answer = client.get("/nowhere", headers={"Accept": "application/json"})
+
+        assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
+
+    def test_another_method_is_refused_with_those_that_there_are(self, client: FlaskClient) -> None:
+        """A page cannot be put."""
+        answer = client.put("/sign-in", headers=HTML)
+
+        assert (answer.status_code, answer.mimetype) == (405, "text/html")
+        assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
+
+    def test_what_fails_unforeseen_says_whom_to_ask(
+        self, specimen: Flask, signed_in: FlaskClient
+    ) -> None:
+        """The cause stands in the log, not on the page."""
+        answer = signed_in.get("/specimen/broken")
+
+        assert (answer.status_code, answer.mimetype) == (500, "text/html")
+        assert "Tell the operators of this service the request id" in answer.text
+        assert "planted" not in answer.text
+        assert "Sign out" in answer.text
+
+    def test_a_database_that_is_away_is_said(
+        self,
+        make_app: Callable[..., Flask],
+        tmp_path: Path,
+        signed_in: FlaskClient,
+        service: Service,
+    ) -> None:
+        """Every page is a 503 then, and says when to try again (F27)."""
+        away = make_app(database_url=f"sqlite:///{tmp_path}/none/x.db").test_client()
+        cookie = signed_in.get_cookie(service.cookie)
+        assert cookie is not None
+        away.set_cookie(service.cookie, cookie.value)
+        with away.session_transaction() as kept:
+            assert "_user_id" in kept
+
+        answers = [away.get("/"), away.get("/sign-in")]
+        fresh = make_app(database_url=f"sqlite:///{tmp_path}/none/x.db").test_client()
+        fields = {"name": "Ada", "password": "x", "csrf_token": token_in(fresh.get("/sign-in"))}
+        answers.append(fresh.post("/sign-in", data=fields))
+
+        for answer in answers:
+            assert (answer.status_code, answer.mimetype) == (503, "text/html")
+            assert "The database cannot be used: it is busy or away." in answer.text
+            assert answer.headers["Retry-After"] == "5"
+            assert "Try again after 5 seconds." in answer.text
+
+
+class TestSpecimen:
+    """Every part of a page, with what people may call things."""
+
+    def test_names_are_text_whatever_stands_in_them(
+        self, specimen: Flask, signed_in: FlaskClient
+    ) -> None:
+        """Markup is shown and does nothing; a name stands apart from the line's direction."""
+        page = signed_in.get("/specimen").text
+
+        tags = Reader(page).tags
+        scripts = [attrs for tag, attrs in tags if tag == "script"]
+        assert len(scripts) == 1
+        assert str(scripts[0]["src"]).startswith("/assets/")
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+        assert any(tag == "bdi" for tag, _ in tags)
+        assert TEXT.replace("<", "&lt;")[:3] in page
+
+    def test_no_tag_has_a_style_or_a_script_of_its_own(
+        self, specimen: Flask, signed_in: FlaskClient
+    ) -> None:
+        """The policy would not let it, and nothing comes from another address."""
+        tags = Reader(signed_in.get("/specimen").text).tags
+
+        for tag, attrs in tags:
+            assert tag != "style"
+            assert not {name for name in attrs if name == "style" or name.startswith("on")}
+            for name in ("src", "href", "action"):
+                assert str(attrs.get(name, "/")).startswith(("/", "#"))
+
+    def test_every_id_is_one(self, specimen: Flask, signed_in: FlaskClient) -> None:
+        """A label, a description and a chart find what they speak of."""
+        tags = Reader(signed_in.get("/specimen").text).tags
+        ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
+        spoken_of = {
+            one
+            for _, attrs in tags
+            for name in ("for", "aria-describedby", "aria-labelledby")
+            for one in str(attrs.get(name) or "").split()
+        }
+
+        assert len(ids) == len(set(ids))
+        assert spoken_of <= set(ids)
+
+
+@pytest.mark.parametrize("path", templates(), ids=lambda path: path.name)
+def test_no_file_of_ours_fetches_from_elsewhere(path: Path) -> None:
+    """Templates, style and script name no address of another host."""
+    text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+
+    assert re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}", text) == []
+    assert "style=" not in text
+    assert not re.search(r"<script(?! src=)", text)
+    assert not re.search(r"\son[a-z]+=", text)
