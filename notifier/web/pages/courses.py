@@ -23,7 +23,7 @@ from notifier.web.pages.tones import TONES
 courses = Blueprint("courses", __name__, template_folder="templates")
 _log = logs.get(__name__)
 
-_ROWS = 100
+_ROWS = 50
 _STATES = (("", "Any"), ("present", "present"), ("deleted", "deleted"))
 _IS_DELETED = {"present": False, "deleted": True}
 _Answer = Response | str | tuple[str, int]

@@ -148,11 +148,12 @@ def _told(delivery_id: int) -> dict[str, Any]:
         row = replays.get(session, delivery_id)
         attempts, replayed = replays.history(session, delivery_id)
         secrets = sent.signing(session, row.endpoint_id, here.vault)
+        now = db.now(session)
     steps = [(one.started_at, one, sent.headers_of(row, one, secrets)) for one in attempts]
     again = [(one.replayed_at, one, None) for one in replayed]
     return {
         "row": row,
-        "is_open": row.status in {DeliveryStatus.PENDING, DeliveryStatus.HELD},
+        "now": now,
         "steps": sorted([*steps, *again], key=lambda step: step[0], reverse=True),
         "last": attempts[-1] if attempts else None,
         "most": MAX_ATTEMPTS,

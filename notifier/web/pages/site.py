@@ -11,7 +11,7 @@ SITE = Site(
     "notifier",
     (
         Place("overview.show", "Overview"),
-        Place("courses.listed", "Courses"),
+        Place("courses.listed", "Courses", ("deletion",)),
         Place("deliveries.listed", "Deliveries"),
     ),
 )
