@@ -32,6 +32,7 @@ def fill(database: Database, *, courses: int, deliveries: int) -> None:
 
 def _fill(connection: Any, is_sqlite: bool, courses: int, events: int) -> None:
     cursor = connection.cursor()
+    cursor.execute("BEGIN")
     write = _insert if is_sqlite else _copy
     for table, rows in (
         (Endpoint, _endpoints(events)),
