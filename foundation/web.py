@@ -186,8 +186,9 @@ def _begin() -> None:
     g.request_id = secrets.token_hex(8)
     g.started = time.perf_counter()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
-    if request.environ["PATH_INFO"].startswith("//"):
-        raise NotFound  # werkzeug takes all slashes that a path begins with for one
+    path = request.environ["PATH_INFO"]
+    if not path or path.startswith("//"):
+        raise NotFound  # werkzeug takes all slashes that a path begins with for one, and adds one
     if request.environ["SERVER_PROTOCOL"] == "HTTP/1.1" and "Host" not in request.headers:
         raise RequestMalformedError("the request has no Host header (RFC 9112, 3.2)")
     values = (value for several in request.args.listvalues() for value in several)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 WIDTH, HEIGHT = 720, 220
-_LEFT, _TOP, _BOTTOM = 56, 12, 28
+_LEFT, _TOP, _BOTTOM = 64, 14, 30
 _STEPS = 6
 
 

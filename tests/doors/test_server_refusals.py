@@ -82,7 +82,7 @@ def line(first: str) -> bytes:
         pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nnonsense\r\n\r\n", id="a line without a colon"),
         pytest.param(b"GET / HTTP/1.1\r\n: a\r\n\r\n", id="a header without a name"),
         pytest.param(head("GET", "/", [("Host", "b")]), id="two Hosts"),
-        pytest.param(head("GET", "/", host=None), id="no Host"),
+        pytest.param(head("GET", "/nowhere", host=None), id="no Host"),
         pytest.param(head("GET", "/", [("Expect", "a miracle")]), id="an expectation"),
         pytest.param(head(headers=[JSON, JSON, LENGTH]) + BODY, id="two content types"),
     ],

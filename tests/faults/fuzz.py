@@ -1,10 +1,10 @@
 """Fuzz of all doors: `python -m tests.faults.fuzz --requests 100000 --seed 1`; ends by itself.
 
 Requests, well signed and otherwise, go through both apps on real databases. Of every answer it is
-asked that it is no 5xx and no redirect, that a refusal is a problem document of a type of ours
-which shows no secret, and that what was refused, read or a duplicate has changed nothing; of both
-databases, again and again, that what they hold follows from what was answered. The same seed draws
-the same requests.
+asked that it is no 5xx and no redirect but a page's to the sign-in, that a refusal is a problem
+document of a type of ours which shows no secret, and that what was refused, read or a duplicate
+has changed nothing; of both databases, again and again, that what they hold follows from what was
+answered. The same seed draws the same requests.
 """
 
 import argparse
@@ -46,6 +46,8 @@ ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 ROUND = 2000
 """After so many requests what is stored is looked through, and everything begins anew."""
 FINE = {200, 201, 304}
+PAGES = {"/"}
+"""What the requests may name of the pages for people; nobody is signed in."""
 _SCHEMAS = {"notifier": sent.SCHEMA, "receiver": taken.SCHEMA}
 
 
@@ -240,20 +242,13 @@ def _round(doors: Doors, tally: Tally, chance: random.Random, count: int) -> Non
 
 
 def _check(request: Request, answer: Answer, known: Known) -> None:
-    if answer.status in FINE:
+    if answer.status in FINE or _leads_to_sign_in(request, answer):
         return
     if not 400 <= answer.status < 500:
         raise FuzzError(f"it was answered {answer.status}")
-    if answer.headers.get("content-type") != "application/problem+json":
-        raise FuzzError("the refusal is no problem document")
     if request.method == "HEAD":
         return
-    document = json.loads(answer.body)
-    kind = type_of(document)
-    if kind is None or STATUS[kind] != answer.status or document["status"] != answer.status:
-        raise FuzzError("the refusal is of no type of ours, or of another status")
-    if not document["detail"] or not document["next_step"]:
-        raise FuzzError("the refusal does not say what and what to do")
+    _check_is_actionable(request, answer)
     shown = answer.body.decode()
     secrets = [
         ADMIN_KEY,
@@ -263,6 +258,27 @@ def _check(request: Request, answer: Answer, known: Known) -> None:
     ]
     if any(secret in shown for secret in (*secrets, "Traceback", "sqlalchemy", ".py")):
         raise FuzzError("the refusal gives something away")
+
+
+def _leads_to_sign_in(request: Request, answer: Answer) -> bool:
+    """Whether a page was asked for by somebody who is not signed in."""
+    to_sign_in = answer.headers.get("location", "").startswith("/sign-in?next=/")
+    return answer.status == 303 and to_sign_in and request.path in PAGES
+
+
+def _check_is_actionable(request: Request, answer: Answer) -> None:
+    if request.path in PAGES and answer.headers["content-type"].startswith("text/html"):
+        if b"What to do next:" not in answer.body:
+            raise FuzzError("the page does not say what to do")
+        return
+    if answer.headers.get("content-type") != "application/problem+json":
+        raise FuzzError("the refusal is no problem document")
+    document = json.loads(answer.body)
+    kind = type_of(document)
+    if kind is None or STATUS[kind] != answer.status or document["status"] != answer.status:
+        raise FuzzError("the refusal is of no type of ours, or of another status")
+    if not document["detail"] or not document["next_step"]:
+        raise FuzzError("the refusal does not say what and what to do")
 
 
 def _outcome(answer: Answer) -> str:
@@ -375,7 +391,9 @@ def main() -> None:
     statuses = ", ".join(f"{count} of {status}" for status, count in sorted(tally.statuses.items()))
     outcomes = ", ".join(f"{count} {name}" for name, count in sorted(tally.outcomes.items()))
     click.echo(f"{tally.requests} requests in {tally.seconds:.0f} s: {statuses}")
-    click.echo(f"of the webhooks: {outcomes}; no 5xx, no redirect, no change by what was refused")
+    click.echo(
+        f"of the webhooks: {outcomes}; no 5xx, no stray redirect, no change by what was refused"
+    )
 
 
 if __name__ == "__main__":

@@ -89,6 +89,14 @@ def test_a_program_is_answered_as_before(service: Service, client: FlaskClient) 
     assert "Set-Cookie" not in answer.headers
 
 
+def test_no_path_at_all_is_no_redirect(client: FlaskClient) -> None:
+    """It would name whatever host the request names."""
+    answer = client.get(environ_overrides={"PATH_INFO": ""})
+
+    assert answer.status_code == 404
+    assert "Location" not in answer.headers
+
+
 class TestAssets:
     """Style, script and icon."""
 

@@ -159,9 +159,9 @@ def test_a_schema_that_is_not_ours_is_exit_4(
     assert (refused.exit_code, checked.exit_code) == (4, 4)
     assert "Run `receiver db upgrade`" in refused.stderr
     assert json.loads(checked.stdout)["well"] is False
-    assert upgraded.stdout == "the schema is now at r0002 (it was at none)\n"
-    assert again.stdout == "the schema is at r0002 already\n"
-    assert receiver("db", "check").stdout == "the schema is at r0002, as it should be\n"
+    assert upgraded.stdout == "the schema is now at r0003 (it was at none)\n"
+    assert again.stdout == "the schema is at r0003 already\n"
+    assert receiver("db", "check").stdout == "the schema is at r0003, as it should be\n"
 
 
 def test_settings_that_are_missing_are_exit_2(
