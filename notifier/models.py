@@ -192,6 +192,7 @@ class Delivery(Base):
         Index(None, "endpoint_id", "status", "created_at", "id"),
         Index(None, "status", "due_at"),
         Index(None, "leased_until", **_where("leased_until IS NOT NULL")),
+        Index(None, "status", "settled_at", **_where("settled_at IS NOT NULL")),
         CheckConstraint("status IN ('pending', 'delivered', 'dead', 'held')", name="status"),
         _NEVER_REUSED,
     )
@@ -226,6 +227,20 @@ class Attempt(Base):
     failure: Mapped[str | None] = mapped_column(String(40))
     detail: Mapped[str | None] = mapped_column(Text)
     decided: Mapped[str] = mapped_column(String(20))
+
+
+class Ping(Base):
+    """The last test of an endpoint: when, how long, what was answered, whether that took it."""
+
+    __tablename__ = "pings"
+
+    endpoint_id: Mapped[int] = mapped_column(ForeignKey("endpoints.id"), primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    milliseconds: Mapped[int]
+    status: Mapped[int | None]
+    failure: Mapped[str | None] = mapped_column(String(40))
+    detail: Mapped[str | None] = mapped_column(Text)
+    taken: Mapped[bool]
 
 
 class Ingested(Base):
