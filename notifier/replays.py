@@ -3,27 +3,30 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ScalarSelect, func, or_, select
 from sqlalchemy.orm import Session, joinedload
 
 from foundation import database as db
 from notifier import deliveries, filters, health
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
 from notifier.filters import Filter, Scope
-from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Replay
+from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane, Replay
 
 DEFAULT_LIMIT = 100
 _BATCH = 500
 _AS_A_RULE = frozenset({DeliveryStatus.DELIVERED})
 """A replay leaves these out unless it is asked for them by status."""
+_WAITING = frozenset(DeliveryStatus) - _AS_A_RULE
+UNTRIED = timedelta(minutes=1)
+"""An endpoint whose pause has been over for so long is one that no worker tries."""
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """How many deliveries there are of each status, and since when the oldest one is due."""
+    """How many deliveries are open or dead, by status, and since when the oldest one is due."""
 
     counts: dict[str, int]
     oldest_due_at: datetime | None
@@ -108,15 +111,44 @@ def last_attempts(session: Session, delivery_ids: Sequence[int]) -> dict[int, At
     return {row.delivery_id: row for row in rows}
 
 
-def backlog(session: Session) -> Backlog:
-    """Return how deliveries stand, and since when the oldest one that may be sent is due."""
-    counts = session.execute(select(Delivery.status, func.count()).group_by(Delivery.status))
-    oldest = session.scalar(
-        select(func.min(Delivery.due_at))
-        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
-        .where(Delivery.status == DeliveryStatus.PENDING, Endpoint.paused_until.is_(None))
+def backlog(session: Session, *, now: datetime) -> Backlog:
+    """Return how open and dead deliveries stand, and since when the oldest that may be sent is due.
+
+    Those of a paused endpoint may not, until its pause has been over for so long that a worker
+    would have tried it. The delivered ones are not counted: they are many.
+    """
+    counts = session.execute(
+        select(Delivery.status, func.count())
+        .where(Delivery.status.in_(_WAITING))
+        .group_by(Delivery.status)
     )
-    return Backlog(dict(counts.tuples().all()), oldest)
+    return Backlog(dict(counts.tuples().all()), _oldest_due_at(session, now))
+
+
+def _oldest_due_at(session: Session, now: datetime) -> datetime | None:
+    paused = Endpoint.paused_until
+    sent = select(*map(_first_due, Lane)).where(or_(paused.is_(None), paused < now - UNTRIED))
+    moments = [moment for row in session.execute(sent) for moment in row if moment is not None]
+    return min(moments, default=None)
+
+
+def _first_due(lane: Lane) -> ScalarSelect[datetime]:
+    """Return the subquery that finds the end of the index for an endpoint's pending deliveries."""
+    return (
+        select(func.min(Delivery.due_at))
+        .where(
+            Delivery.endpoint_id == Endpoint.id,
+            Delivery.status == DeliveryStatus.PENDING,
+            Delivery.lane == lane,
+        )
+        .correlate(Endpoint)
+        .scalar_subquery()
+    )
+
+
+def last_attempted_at(session: Session) -> datetime | None:
+    """Return when the attempt began that was written down last, or None for none."""
+    return session.scalar(select(Attempt.started_at).order_by(Attempt.id.desc()).limit(1))
 
 
 def replayable(session: Session, wanted: Filter, limit: int | None) -> list[int]:
