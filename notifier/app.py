@@ -32,6 +32,7 @@ REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.IngestRefusedError: ProblemType.INGEST_REFUSED,
     errors.EndpointUnknownError: ProblemType.ENDPOINT_UNKNOWN,
     errors.EndpointExistsError: ProblemType.ENDPOINT_EXISTS,
+    errors.EndpointChangedError: ProblemType.ENDPOINT_CHANGED,
     errors.EndpointUrlError: ProblemType.ENDPOINT_URL_REFUSED,
     errors.DeliveryUnknownError: ProblemType.DELIVERY_UNKNOWN,
     errors.ReplayRefusedError: ProblemType.REPLAY_REFUSED,

@@ -133,6 +133,15 @@ class EndpointExistsError(NotifierError):
     next_step = "Use the endpoint that is there, or `notifier endpoints enable` if it is disabled."
 
 
+class EndpointChangedError(NotifierError):
+    """The endpoint is not as whoever asks saw it, so that this may be done already."""
+
+    next_step = (
+        "Open the endpoint again and see what was done. A secret is shown once: if nobody kept the "
+        "one that was made, rotate it again from there."
+    )
+
+
 class EndpointUrlError(NotifierError):
     """The URL cannot be an endpoint."""
 
