@@ -9,7 +9,16 @@ from typing import Any
 from contract.tokens import CourseToken
 from foundation.database import Database
 from notifier import search
-from notifier.models import SCHEMA, Attempt, Course, Delivery, Endpoint, Event, IssuedToken
+from notifier.models import (
+    SCHEMA,
+    Attempt,
+    Course,
+    Delivery,
+    Endpoint,
+    EndpointSecret,
+    Event,
+    IssuedToken,
+)
 
 BEGAN = datetime(2026, 1, 1, 8, 0, tzinfo=UTC)
 BETWEEN = timedelta(seconds=40)
@@ -36,6 +45,7 @@ def _fill(connection: Any, is_sqlite: bool, courses: int, events: int) -> None:
     write = _insert if is_sqlite else _copy
     for table, rows in (
         (Endpoint, _endpoints(events)),
+        (EndpointSecret, _secrets()),
         (Course, _courses(courses, events)),
         (IssuedToken, _tokens(courses)),
         (Event, _events(courses, events)),
@@ -44,7 +54,7 @@ def _fill(connection: Any, is_sqlite: bool, courses: int, events: int) -> None:
     ):
         write(cursor, table.__tablename__, rows)
     if not is_sqlite:
-        for table in ("endpoints", "courses", "deliveries"):
+        for table in ("endpoints", "endpoint_secrets", "courses", "deliveries"):
             cursor.execute(
                 f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
             )
@@ -91,6 +101,12 @@ def _endpoints(events: int) -> Iterator[dict[str, Any]]:
             "created_at": BEGAN,
             **({"disabled_at": None, "disabled_reason": None} if number == 1 else disabled),
         }
+
+
+def _secrets() -> Iterator[dict[str, Any]]:
+    for number in range(1, len(_URLS) + 1):
+        sealed = "sealed with a key that nobody has"
+        yield {"id": number, "endpoint_id": number, "sealed": sealed, "created_at": BEGAN}
 
 
 def _courses(courses: int, events: int) -> Iterator[dict[str, Any]]:

@@ -49,6 +49,8 @@ def pages(deliveries: int) -> dict[str, str]:
     last = course_id_of(4)
     return {
         "overview": "/",
+        "endpoints": "/endpoints",
+        "an endpoint": "/endpoints/2",
         "courses": "/courses",
         "courses, the next page": f"/courses?after={last}",
         "courses, deleted": "/courses?state=deleted",
