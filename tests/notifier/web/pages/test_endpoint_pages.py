@@ -105,7 +105,9 @@ class TestRegistering:
         ("url", "said"),
         [
             pytest.param("http://elms.example/", "is not https", id="plain http"),
-            pytest.param("https://10.0.0.7/", "10.0.0.7 is for private use", id="a private address"),
+            pytest.param(
+                "https://10.0.0.7/", "10.0.0.7 is for private use", id="a private address"
+            ),
             pytest.param("<script>alert(1)</script>", "is not an http or https URL", id="markup"),
             pytest.param("", "is not an http or https URL", id="nothing"),
             pytest.param("https://elms.example/" + "x" * 9000, "is longer than", id="long"),
