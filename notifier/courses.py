@@ -96,7 +96,9 @@ def delete_courses(
     One that is unknown or was deleted before keeps none of the others from being deleted.
     """
     results: dict[str, Course | NotifierError] = {}
-    # In one order, so that two who delete the same courses wait for each other and no more.
+    # In the order in which grades are loaded too, or two who lock several could deadlock.
+    named = select(Course.id).where(Course.course_id.in_(set(course_ids)))
+    session.execute(named.order_by(Course.id).with_for_update())
     for course_id in sorted(set(course_ids)):
         try:
             results[course_id] = delete_course(session, course_id, now=now)

@@ -73,7 +73,10 @@ def test_list_shows_how_each_course_stands(
     assert token not in page
     assert "issued by a Moodle" in page
     assert page.count('type="checkbox"') == 2
-    assert ids_on(look("/courses", state="deleted")) == ["CS102"]
+    assert "Delete the chosen courses" in page
+    gone = look("/courses", state="deleted")
+    assert ids_on(gone) == ["CS102"]
+    assert "Delete the chosen courses" not in gone
     assert ids_on(look("/courses", state="present")) == ["7731", "CS101"]
 
 

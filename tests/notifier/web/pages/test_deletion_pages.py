@@ -80,8 +80,9 @@ def test_many_are_deleted_at_one_moment_and_what_that_caused_is_shown(
 ) -> None:
     """One transaction: all at the same moment; the answer leads to just their deliveries."""
     make_endpoint()
-    make_course("CS999")
-    look(send(CONFIRMED, course_id="CS999").location)
+    for earlier_and_later in ("CS998", "CS999"):
+        make_course(earlier_and_later)
+    look(send(CONFIRMED, course_id="CS998").location)
 
     answer = send(CONFIRMED, course_id=three)
 
@@ -92,6 +93,9 @@ def test_many_are_deleted_at_one_moment_and_what_that_caused_is_shown(
     page = look(answer.location)
     assert "Deleted: 3 courses." in page
     assert all(course_id in page for course_id in three)
+    look(send(CONFIRMED, course_id="CS999").location)
+    page = look(answer.location)
+    assert "CS998" not in page
     assert "CS999" not in page
     assert "<strong>3</strong> pending" in page
 

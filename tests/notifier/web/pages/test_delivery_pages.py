@@ -25,7 +25,7 @@ S = DeliveryStatus
 
 def ids_on(page: str) -> list[int]:
     """Return the numbers of the deliveries that a list shows."""
-    return [int(one) for one in re.findall(r'<a href="/deliveries/(\d+)">', page)]
+    return [int(one) for one in re.findall(r'<a href="/deliveries/(\d+)" aria-label', page)]
 
 
 def at(database: Database, delivery_id: int, minutes: int) -> None:
