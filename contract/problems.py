@@ -19,6 +19,8 @@ class ProblemType(StrEnum):
     COURSE_DELETED = "course-deleted"
     COURSE_UNKNOWN = "course-unknown"
     COURSE_EXISTS = "course-exists"
+    COURSE_CHANGED = "course-changed"
+    ENDPOINT_CHANGED = "endpoint-changed"
     EVENT_NOT_WRITTEN = "event-not-written"
     BATCH_FULL = "batch-full"
     TOKEN_NOT_OURS = "token-not-ours"  # noqa: S105 - a problem's name, no secret
@@ -58,6 +60,8 @@ STATUS: dict[ProblemType, int] = {
     ProblemType.COURSE_DELETED: 410,
     ProblemType.COURSE_UNKNOWN: 404,
     ProblemType.COURSE_EXISTS: 409,
+    ProblemType.COURSE_CHANGED: 409,
+    ProblemType.ENDPOINT_CHANGED: 409,
     ProblemType.EVENT_NOT_WRITTEN: 500,
     ProblemType.BATCH_FULL: 413,
     ProblemType.TOKEN_NOT_OURS: 409,

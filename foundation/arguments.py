@@ -1,7 +1,7 @@
 """What people type after a command: course ids, words, durations and moments."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from contract.events import CourseId
 from contract.json_text import is_storable
+from foundation import moments
 from foundation.terminal import printable
 
 _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
@@ -103,9 +104,7 @@ class Moment(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         try:
-            moment = datetime.fromisoformat(value)
-            aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            return aware.astimezone(UTC)
+            return moments.read(value)
         except (ValueError, OverflowError):
             message = f"'{printable(value)}' is no moment; write 2026-11-22T09:00 (UTC)"
             self.fail(message, param, ctx)

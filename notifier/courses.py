@@ -1,6 +1,7 @@
 """What is done to a course: add or take in, delete, regenerate its token; it is signalled."""
 
 import secrets
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import select, update
@@ -8,11 +9,13 @@ from sqlalchemy.orm import Session
 
 from contract.tokens import CourseToken
 from foundation import database as db
-from notifier import signals
+from notifier import search, signals
 from notifier.errors import (
+    CourseChangedError,
     CourseDeletedError,
     CourseExistsError,
     CourseUnknownError,
+    NotifierError,
     TokenNotOursError,
 )
 from notifier.models import Course, IssuedToken
@@ -32,7 +35,14 @@ def take_in(session: Session, course_id: str, title: str, *, now: datetime) -> b
     """Know of a course that lives in a Moodle, without a token; tell whether it was new."""
     added = session.execute(
         db.insert(session, Course)
-        .values(course_id=course_id, title=title, version=1, grades_version=0, created_at=now)
+        .values(
+            course_id=course_id,
+            title=title,
+            search_key=search.key(f"{course_id} {title}"),
+            version=1,
+            grades_version=0,
+            created_at=now,
+        )
         .on_conflict_do_nothing(index_elements=["course_id"])
         .returning(Course.id)
     )
@@ -51,6 +61,12 @@ def is_known(session: Session, course_id: str) -> bool:
     """Tell whether there is such a course, or was."""
     found = session.scalar(select(Course.id).where(Course.course_id == course_id))
     return found is not None
+
+
+def known(session: Session, course_ids: Collection[str]) -> list[Course]:
+    """Return those of the courses that are known, deleted or not, by id."""
+    query = select(Course).where(Course.course_id.in_(set(course_ids)))
+    return list(session.scalars(query.order_by(Course.course_id)))
 
 
 def list_courses(
@@ -78,13 +94,35 @@ def delete_course(session: Session, course_id: str, *, now: datetime) -> Course:
     return course
 
 
-def regenerate_token(session: Session, course_id: str, *, now: datetime) -> CourseToken:
+def delete_courses(
+    session: Session, course_ids: Collection[str], *, now: datetime
+) -> dict[str, Course | NotifierError]:
+    """Delete several courses at one moment; return of each what remains, or why it was refused.
+
+    One that is unknown or was deleted before keeps none of the others from being deleted.
+    """
+    results: dict[str, Course | NotifierError] = {}
+    # In the order in which grades are loaded too, or two who lock several could deadlock.
+    named = select(Course.id).where(Course.course_id.in_(set(course_ids)))
+    session.execute(named.order_by(Course.id).with_for_update())
+    for course_id in sorted(set(course_ids)):
+        try:
+            results[course_id] = delete_course(session, course_id, now=now)
+        except (CourseUnknownError, CourseDeletedError) as refusal:
+            results[course_id] = refusal
+    return results
+
+
+def regenerate_token(
+    session: Session, course_id: str, *, version: int | None = None, now: datetime
+) -> CourseToken:
     """Replace a course's token and return the new one, which is shown this once.
 
-    Raises CourseUnknownError, CourseDeletedError for a course that is gone, or TokenNotOursError
-    for one whose tokens a Moodle issues.
+    Raises CourseUnknownError, CourseDeletedError for a course that is gone, CourseChangedError
+    for one that is not at the `version` that was asked for, or TokenNotOursError for one whose
+    tokens a Moodle issues.
     """
-    course = _lock(session, course_id)
+    course = _lock(session, course_id, version)
     if present_token(session, course) is None:
         raise TokenNotOursError(
             f"the course {course_id!r} lives in a Moodle, which issues its tokens",
@@ -102,16 +140,22 @@ def regenerate_token(session: Session, course_id: str, *, now: datetime) -> Cour
 
 
 def announce_token(
-    session: Session, course_id: str, token_id: str | None, *, now: datetime
+    session: Session,
+    course_id: str,
+    token_id: str | None,
+    *,
+    version: int | None = None,
+    now: datetime,
 ) -> signals.CourseChange:
     """Tell that a Moodle regenerated a course's token, and return what was told.
 
     A course that is not known yet is taken in. Without the new one's public id, one is told that
-    no token has, so that ELMS asks for the new token. Raises CourseDeletedError, or
+    no token has, so that ELMS asks for the new token. Raises CourseDeletedError,
+    CourseChangedError for one that is not at the `version` that was asked for, or
     TokenNotOursError for a course that has tokens of ours.
     """
     take_in(session, course_id, course_id, now=now)
-    course = _lock(session, course_id)
+    course = _lock(session, course_id, version)
     if present_token(session, course) is not None:
         raise TokenNotOursError(
             f"the course {course_id!r} has a token that was issued here, and no Moodle's",
@@ -136,7 +180,17 @@ def present_token(session: Session, course: Course) -> str | None:
     ).one_or_none()
 
 
-def _lock(session: Session, course_id: str) -> Course:
+def present_tokens(session: Session, course_pks: Collection[int]) -> dict[int, str]:
+    """Return the ids of the present tokens of courses; one that lives in a Moodle has none."""
+    rows = session.execute(
+        select(IssuedToken.course_pk, IssuedToken.token_id).where(
+            IssuedToken.course_pk.in_(course_pks), IssuedToken.superseded_at.is_(None)
+        )
+    )
+    return dict(rows.tuples().all())
+
+
+def _lock(session: Session, course_id: str, version: int | None = None) -> Course:
     # Read anew: the session may know the course from before another transaction changed it.
     query = select(Course).where(Course.course_id == course_id).with_for_update()
     course = session.scalar(query.execution_options(populate_existing=True))
@@ -144,6 +198,12 @@ def _lock(session: Session, course_id: str) -> Course:
         raise CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
     if course.deleted_at is not None:
         raise CourseDeletedError.of(course_id, version=course.version, deleted_at=course.deleted_at)
+    if version is not None and course.version != version:
+        raise CourseChangedError(
+            f"the course {course_id!r} is at version {course.version}, not at {version} any more",
+            course_id=course_id,
+            course_version=course.version,
+        )
     return course
 
 

@@ -12,7 +12,7 @@ from foundation.errors import SealError
 from foundation.vault import Vault
 from notifier import endpoints, replays
 from notifier.health import PAUSED_AFTER
-from notifier.models import SCHEMA, Delivery, DeliveryStatus
+from notifier.models import SCHEMA, Delivery, DeliveryStatus, Endpoint
 
 LATE = timedelta(minutes=5)
 """A delivery due for longer than this says that no worker runs, or too few."""
@@ -35,6 +35,11 @@ def examine(database: Database, vault: Vault) -> list[Finding]:
             _backlog(session, now),
             _dead_letters(session, now),
         ]
+
+
+def is_ailing(endpoint: Endpoint) -> bool:
+    """Tell whether an endpoint wants a person: it is disabled, or keeps failing."""
+    return endpoint.disabled_at is not None or endpoint.failures >= PAUSED_AFTER
 
 
 def _secrets(session: Session, vault: Vault, now: datetime) -> Finding:
@@ -77,18 +82,20 @@ def _endpoints(session: Session) -> Finding:
 
 
 def _backlog(session: Session, now: datetime) -> Finding:
-    backlog = replays.backlog(session)
+    backlog = replays.backlog(session, now=now)
     found = ", ".join(f"{count} {status}" for status, count in sorted(backlog.counts.items()))
     oldest = backlog.oldest_due_at
-    if oldest is not None and oldest < now - LATE:
-        minutes = int((now - oldest).total_seconds() // 60)
-        return Finding(
-            "backlog",
-            False,
-            f"{found}; the oldest has been due for {minutes} min",
-            "Start a worker (`notifier work`), or more of them.",
-        )
-    return Finding("backlog", True, found or "no deliveries yet")
+    if oldest is None or oldest >= now - LATE:
+        return Finding("backlog", True, found or "nothing waits")
+    minutes = int((now - oldest).total_seconds() // 60)
+    late = f"{found}; the oldest has been due for {minutes} min"
+    attempted = replays.last_attempted_at(session)
+    if attempted is not None and attempted >= now - LATE:
+        step = "Start more workers (`notifier work`): those at work cannot keep up."
+        return Finding("backlog", False, late, step)
+    since = f"since {attempted:%Y-%m-%d %H:%M} UTC" if attempted else "yet"
+    step = "Start a worker (`notifier work`), or see in its log why it sends nothing."
+    return Finding("backlog", False, f"{late}, and nothing was attempted {since}", step)
 
 
 def _dead_letters(session: Session, now: datetime) -> Finding:

@@ -13,7 +13,7 @@ from foundation import database as db
 from foundation.addresses import Guard
 from foundation.vault import Vault
 from notifier import deliveries, signals, urls
-from notifier.errors import EndpointExistsError, EndpointUnknownError
+from notifier.errors import EndpointChangedError, EndpointExistsError, EndpointUnknownError
 from notifier.models import Endpoint, EndpointSecret
 
 DEFAULT_OVERLAP = timedelta(hours=24)
@@ -92,11 +92,30 @@ def enable(session: Session, endpoint_id: int, *, now: datetime) -> tuple[Endpoi
     return endpoint, deliveries.release(session, endpoint_id, now=now)
 
 
-def rotate_secret(
-    session: Session, endpoint_id: int, *, overlap: timedelta, vault: Vault, now: datetime
-) -> Secret:
-    """Give an endpoint a new secret and return it; the old ones sign too until the overlap ends."""
+def want(session: Session, endpoint_id: int, event_types: Sequence[str] | None) -> Endpoint:
+    """Let an endpoint be told of event types (None: all of courses) from now on."""
     endpoint = _lock(session, endpoint_id)
+    endpoint.event_types = list(event_types) if event_types else None
+    return endpoint
+
+
+def rotate_secret(
+    session: Session,
+    endpoint_id: int,
+    *,
+    overlap: timedelta,
+    vault: Vault,
+    newest: int | None = None,
+    now: datetime,
+) -> Secret:
+    """Give an endpoint a new secret and return it; the old ones sign too until the overlap ends.
+
+    `newest` is the number of its newest secret as somebody saw it. Raises EndpointChangedError if
+    it has a newer one by now.
+    """
+    endpoint = _lock(session, endpoint_id)
+    if newest is not None and newest != secrets_of(session, endpoint_id)[0].id:
+        raise EndpointChangedError(f"endpoint {endpoint_id} has been given another secret since")
     ends = now + overlap
     session.execute(
         update(EndpointSecret)
@@ -125,6 +144,12 @@ def sealed_secrets(
     for endpoint_id, sealed in rows:
         found[endpoint_id].append(sealed)
     return {endpoint_id: tuple(secrets) for endpoint_id, secrets in found.items()}
+
+
+def secrets_of(session: Session, endpoint_id: int) -> list[EndpointSecret]:
+    """Return all the secrets that an endpoint ever had, sealed, the newest first."""
+    query = select(EndpointSecret).where(EndpointSecret.endpoint_id == endpoint_id)
+    return list(session.scalars(query.order_by(EndpointSecret.id.desc())))
 
 
 def reseal(session: Session, *, vault: Vault) -> int:

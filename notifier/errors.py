@@ -43,6 +43,15 @@ class CourseDeletedError(NotifierError):
         )
 
 
+class CourseChangedError(NotifierError):
+    """The course has changed since whoever asks looked at it, so that this may be done already."""
+
+    next_step = (
+        "Open the course again and see what was done. A token is shown once: if nobody kept the "
+        "one that was made, regenerate it again from there."
+    )
+
+
 class EventNotWrittenError(NotifierError):
     """The event of a change could not be written, so the change was not made either."""
 
@@ -122,6 +131,15 @@ class EndpointExistsError(NotifierError):
     """The URL is registered already."""
 
     next_step = "Use the endpoint that is there, or `notifier endpoints enable` if it is disabled."
+
+
+class EndpointChangedError(NotifierError):
+    """The endpoint is not as whoever asks saw it, so that this may be done already."""
+
+    next_step = (
+        "Open the endpoint again and see what was done. A secret is shown once: if nobody kept the "
+        "one that was made, rotate it again from there."
+    )
 
 
 class EndpointUrlError(NotifierError):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from contract.grades import Score
@@ -50,6 +50,12 @@ def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: dateti
     touched = {row["course_pk"] for row in (*new, *changed)}
     _mark(session, [course for course in courses.values() if course.id in touched], now)
     return Loaded(len(new), len(changed), unchanged)
+
+
+def count(session: Session, course_pk: int) -> int:
+    """Return how many scores a course has."""
+    query = select(func.count()).select_from(Grade).where(Grade.course_pk == course_pk)
+    return session.scalar(query) or 0
 
 
 def _lock_courses(session: Session, course_ids: Sequence[str]) -> dict[str, Course]:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -25,6 +26,15 @@ from notifier.db import Base
 # Without it SQLite gives a deleted row's number to a new one, and a trace of the old would speak
 # of the new.
 _NEVER_REUSED = {"sqlite_autoincrement": True}
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """Return what makes an index one of some rows only: the others cost it nothing."""
+    return {f"{dialect}_where": text(condition) for dialect in ("sqlite", "postgresql")}
+
+
+_IN_BYTES = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text in an order that is alike on each database, and in which a beginning is a range."""
 
 MAX_ID = 2**31 - 1
 """The highest number that a row can have; a database does not even compare with higher ones."""
@@ -60,14 +70,21 @@ class Course(Base):
     `version` grows with every deletion and regeneration, `grades_version` with every load of
     grades that changed one, at `grades_changed_at`; that is None if it was before it was written
     down. A course that lives in a Moodle has no tokens here: Moodle issues its own.
+    `search_key` is what a search looks through: `search.key` of id and title.
     """
 
     __tablename__ = "courses"
-    __table_args__ = (_NEVER_REUSED,)
+    __table_args__ = (
+        Index(None, "search_key", "id"),
+        Index("ix_courses_deleted", "course_id", **_where("deleted_at IS NOT NULL")),
+        Index("ix_courses_present", "course_id", **_where("deleted_at IS NULL")),
+        _NEVER_REUSED,
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     course_id: Mapped[str] = mapped_column(String(255), unique=True)
     title: Mapped[str] = mapped_column(Text)
+    search_key: Mapped[str | None] = mapped_column(_IN_BYTES)
     version: Mapped[int]
     grades_version: Mapped[int]
     grades_changed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -152,6 +169,7 @@ class Event(Base):
     """
 
     __tablename__ = "events"
+    __table_args__ = (Index(None, "type", "occurred_at"),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     type: Mapped[str] = mapped_column(String(64))
@@ -167,13 +185,17 @@ class Delivery(Base):
 
     `attempts` counts those since the schedule began (a replay begins it anew).
     `lease_token` names the worker's claim that may settle it until `leased_until`.
+    `created_at` is the moment of its event: by it deliveries are found in their order.
     """
 
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("event_id", "endpoint_id"),
         Index(None, "endpoint_id", "status", "lane", "due_at"),
+        Index(None, "endpoint_id", "status", "created_at", "id"),
         Index(None, "status", "due_at"),
+        Index(None, "leased_until", **_where("leased_until IS NOT NULL")),
+        Index(None, "status", "settled_at", **_where("settled_at IS NOT NULL")),
         CheckConstraint("status IN ('pending', 'delivered', 'dead', 'held')", name="status"),
         _NEVER_REUSED,
     )
@@ -189,7 +211,7 @@ class Delivery(Base):
     settled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     reason: Mapped[str | None] = mapped_column(Text)
     lease_token: Mapped[str | None] = mapped_column(String(32))
-    leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     event: Mapped[Event] = relationship()
     endpoint: Mapped[Endpoint] = relationship()
 
@@ -208,6 +230,20 @@ class Attempt(Base):
     failure: Mapped[str | None] = mapped_column(String(40))
     detail: Mapped[str | None] = mapped_column(Text)
     decided: Mapped[str] = mapped_column(String(20))
+
+
+class Ping(Base):
+    """The last test of an endpoint: when, how long, what was answered, whether that took it."""
+
+    __tablename__ = "pings"
+
+    endpoint_id: Mapped[int] = mapped_column(ForeignKey("endpoints.id"), primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    milliseconds: Mapped[int]
+    status: Mapped[int | None]
+    failure: Mapped[str | None] = mapped_column(String(40))
+    detail: Mapped[str | None] = mapped_column(Text)
+    taken: Mapped[bool]
 
 
 class Ingested(Base):

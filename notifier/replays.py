@@ -1,53 +1,87 @@
 """Deliveries as operations see them: find, list, show, count, replay with an audit row."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ScalarSelect, func, or_, select
 from sqlalchemy.orm import Session, joinedload
 
 from foundation import database as db
-from notifier import deliveries, health
+from notifier import deliveries, filters, health
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
-from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Replay
+from notifier.filters import Filter, Scope
+from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane, Replay
 
 DEFAULT_LIMIT = 100
 _BATCH = 500
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which deliveries are meant; None is no condition, `since` and `until` speak of the event."""
-
-    status: DeliveryStatus | None = None
-    event_type: str | None = None
-    endpoint_id: int | None = None
-    course_id: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+_AS_A_RULE = frozenset({DeliveryStatus.DELIVERED})
+"""A replay leaves these out unless it is asked for them by status."""
+_WAITING = frozenset(DeliveryStatus) - _AS_A_RULE
+UNTRIED = timedelta(minutes=1)
+"""An endpoint whose pause has been over for so long is one that no worker tries."""
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """How many deliveries there are of each status, and since when the oldest one is due."""
+    """How many deliveries are open or dead, by status, and since when the oldest one is due."""
 
     counts: dict[str, int]
     oldest_due_at: datetime | None
 
 
+@dataclass(frozen=True)
+class Page:
+    """Some of the deliveries that a filter finds, and whether there are others on either side."""
+
+    rows: list[Delivery]
+    has_newer: bool
+    has_older: bool
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """How many deliveries a replay would take, and how many it must leave, by endpoint."""
+
+    replayed: dict[int, int]
+    held: dict[int, int]
+
+
 def find(
     session: Session, wanted: Filter, *, before: int | None = None, limit: int = DEFAULT_LIMIT
 ) -> list[Delivery]:
-    """Return deliveries with their events and endpoints, the newest first, below id `before`."""
+    """Return deliveries with their events and endpoints, the newest first, from `before` on."""
+    scope = filters.scope_of(session, wanted)
+    return _read(session, filters.newest(session, scope, before=before, limit=limit))
+
+
+def page(
+    session: Session,
+    wanted: Filter,
+    *,
+    before: int | None = None,
+    after: int | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> Page:
+    """Return deliveries as `find` does, or those that come next after the delivery `after`."""
+    scope = filters.scope_of(session, wanted)
+    if after is None:
+        ids = filters.newest(session, scope, before=before, limit=limit + 1)
+        return Page(_read(session, ids[:limit]), before is not None, len(ids) > limit)
+    ids = filters.oldest(session, scope, after=after, limit=limit + 1)
+    return Page(_read(session, ids[:limit][::-1]), len(ids) > limit, has_older=True)
+
+
+def _read(session: Session, ids: Sequence[int]) -> list[Delivery]:
     query = (
-        _filtered(select(Delivery), wanted)
+        select(Delivery)
+        .where(Delivery.id.in_(ids))
         .options(joinedload(Delivery.event), joinedload(Delivery.endpoint))
-        .order_by(Delivery.id.desc())
-        .limit(limit)
     )
-    return list(session.scalars(query if before is None else query.where(Delivery.id < before)))
+    rows = {row.id: row for row in session.scalars(query)} if ids else {}
+    return [rows[one] for one in ids]
 
 
 def get(session: Session, delivery_id: int) -> Delivery:
@@ -77,15 +111,44 @@ def last_attempts(session: Session, delivery_ids: Sequence[int]) -> dict[int, At
     return {row.delivery_id: row for row in rows}
 
 
-def backlog(session: Session) -> Backlog:
-    """Return how deliveries stand, and since when the oldest one that may be sent is due."""
-    counts = session.execute(select(Delivery.status, func.count()).group_by(Delivery.status))
-    oldest = session.scalar(
-        select(func.min(Delivery.due_at))
-        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
-        .where(Delivery.status == DeliveryStatus.PENDING, Endpoint.paused_until.is_(None))
+def backlog(session: Session, *, now: datetime) -> Backlog:
+    """Return how open and dead deliveries stand, and since when the oldest that may be sent is due.
+
+    Those of a paused endpoint may not, until its pause has been over for so long that a worker
+    would have tried it. The delivered ones are not counted: they are many.
+    """
+    counts = session.execute(
+        select(Delivery.status, func.count())
+        .where(Delivery.status.in_(_WAITING))
+        .group_by(Delivery.status)
     )
-    return Backlog(dict(counts.tuples().all()), oldest)
+    return Backlog(dict(counts.tuples().all()), _oldest_due_at(session, now))
+
+
+def _oldest_due_at(session: Session, now: datetime) -> datetime | None:
+    paused = Endpoint.paused_until
+    sent = select(*map(_first_due, Lane)).where(or_(paused.is_(None), paused < now - UNTRIED))
+    moments = [moment for row in session.execute(sent) for moment in row if moment is not None]
+    return min(moments, default=None)
+
+
+def _first_due(lane: Lane) -> ScalarSelect[datetime]:
+    """Return the subquery that finds the end of the index for an endpoint's pending deliveries."""
+    return (
+        select(func.min(Delivery.due_at))
+        .where(
+            Delivery.endpoint_id == Endpoint.id,
+            Delivery.status == DeliveryStatus.PENDING,
+            Delivery.lane == lane,
+        )
+        .correlate(Endpoint)
+        .scalar_subquery()
+    )
+
+
+def last_attempted_at(session: Session) -> datetime | None:
+    """Return when the attempt began that was written down last, or None for none."""
+    return session.scalar(select(Attempt.started_at).order_by(Attempt.id.desc()).limit(1))
 
 
 def replayable(session: Session, wanted: Filter, limit: int | None) -> list[int]:
@@ -94,26 +157,50 @@ def replayable(session: Session, wanted: Filter, limit: int | None) -> list[int]
     Those of disabled endpoints are held, not replayable; delivered ones only if asked for by
     status, so that nobody sends everything again by leaving the status out.
     """
-    query = (
-        _filtered(select(Delivery.id), wanted)
-        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
-        .where(Endpoint.disabled_at.is_(None))
-        .order_by(Delivery.id)
-        .limit(limit)
+    return filters.oldest(session, _replayable(session, wanted), limit=limit)
+
+
+def _replayable(session: Session, wanted: Filter) -> Scope:
+    return filters.scope_of(session, wanted, disabled=False, leave_out=_AS_A_RULE)
+
+
+def foresee(session: Session, wanted: Filter, *, most: int) -> Foreseen:
+    """Return how many a replay by filter would take for each endpoint, and how many are held.
+
+    Of each endpoint and status no more than `most` are counted.
+    """
+    held = filters.scope_of(session, wanted, disabled=True, leave_out=_AS_A_RULE)
+    if wanted.status == DeliveryStatus.DELIVERED:
+        held = replace(held, endpoint_ids=())
+    return Foreseen(
+        _sums(filters.count(session, _replayable(session, wanted), most=most)),
+        _sums(filters.count(session, held, most=most)),
     )
-    if wanted.status is None:
-        query = query.where(Delivery.status != DeliveryStatus.DELIVERED)
-    return list(session.scalars(query))
+
+
+def count(session: Session, wanted: Filter, *, most: int) -> dict[DeliveryStatus, int]:
+    """Return how many deliveries of each status there are that are otherwise as wanted.
+
+    Of each endpoint no more than `most` are counted. Empty where counting would take long: for
+    a type of which there are many events.
+    """
+    scope = filters.scope_of(session, replace(wanted, status=None))
+    if not scope.is_cheap:
+        return {}
+    counted = filters.count(session, scope, most=most).values()
+    return {status: sum(one[status] for one in counted) for status in DeliveryStatus}
+
+
+def _sums(counts: Mapping[int, Counter[str]]) -> dict[int, int]:
+    return {one: counted.total() for one, counted in counts.items() if counted.total()}
 
 
 def count_held(session: Session, wanted: Filter) -> int:
     """Return how many a filter finds that a disabled endpoint holds back."""
-    query = (
-        _filtered(select(func.count(Delivery.id)), wanted)
-        .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
-        .where(Endpoint.disabled_at.is_not(None), Delivery.status != DeliveryStatus.DELIVERED)
-    )
-    return session.scalar(query) or 0
+    if wanted.status == DeliveryStatus.DELIVERED:
+        return 0
+    scope = filters.scope_of(session, wanted, disabled=True, leave_out=_AS_A_RULE)
+    return sum(one.total() for one in filters.count(session, scope).values())
 
 
 def check(session: Session, ids: Sequence[int]) -> list[int]:
@@ -174,21 +261,3 @@ def _audit(row: Any, by: str, now: datetime) -> dict[str, Any]:
         "replayed_by": by,
         "previous_status": row.status,
     }
-
-
-def _filtered(query: Select[Any], wanted: Filter) -> Select[Any]:
-    conditions = {
-        Delivery.status: wanted.status,
-        Delivery.endpoint_id: wanted.endpoint_id,
-        Event.type: wanted.event_type,
-        Event.course_id: wanted.course_id,
-    }
-    query = query.join(Event, Event.id == Delivery.event_id)
-    for column, value in conditions.items():
-        if value is not None:
-            query = query.where(column == value)
-    if wanted.since is not None:
-        query = query.where(Event.occurred_at >= wanted.since)
-    if wanted.until is not None:
-        query = query.where(Event.occurred_at < wanted.until)
-    return query

@@ -7,6 +7,7 @@ from flask import Flask, current_app
 from foundation.database import Database
 from foundation.vault import Vault
 from notifier.config import Settings
+from notifier.transport import Transport
 
 _KEY = "notifier"
 
@@ -18,6 +19,16 @@ class Services:
     settings: Settings
     database: Database
     vault: Vault
+
+    def transport(self, connections: int) -> Transport:
+        """Return a transport that keeps the settings' times, and connects where they let it."""
+        return Transport(
+            connect_timeout=self.settings.connect_timeout,
+            deadline=self.settings.attempt_deadline,
+            connections=connections,
+            guard=self.settings.guard,
+            bundle=self.settings.ca_bundle,
+        )
 
 
 def attach(app: Flask, services: Services) -> None:

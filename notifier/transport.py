@@ -31,6 +31,13 @@ MAX_EXCHANGE_BYTES = 64 * 1024
 """How much is received in all, heads and interim answers among it."""
 MAX_KEPT_BYTES = 1024
 """How much of what was said is kept, in UTF-8."""
+HEADERS = {
+    "Content-Type": "application/json",
+    "User-Agent": outbound.USER_AGENT,
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+}
+"""What every POST bears beside its signature."""
 
 
 class Transport:
@@ -73,7 +80,7 @@ class Transport:
 
     def _exchange(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
         prepared = requests.Request(
-            "POST", url, headers={**_HEADERS, **headers}, data=body
+            "POST", url, headers={**HEADERS, **headers}, data=body
         ).prepare()
         timeout = (self._connect_timeout, self._deadline)
         response = self._adapter.send(prepared, stream=True, timeout=timeout, proxies={})
@@ -89,13 +96,6 @@ class Transport:
         said = words.format(why=why, connect=self._connect_timeout, deadline=self._deadline)
         return Failure(kind, outbound.clean(f"{_where(url)}: {said}", MAX_KEPT_BYTES))
 
-
-_HEADERS = {
-    "Content-Type": "application/json",
-    "User-Agent": outbound.USER_AGENT,
-    "Accept": "application/json",
-    "Accept-Encoding": "identity",
-}
 
 _EXPLAINED: dict[Kinds, tuple[FailureKind, str]] = {
     DeadlineError: (FailureKind.DEADLINE, "no answer within {deadline:g} s"),

@@ -50,6 +50,15 @@ def parsed(model: type[_Model], lists: Collection[str] = ()) -> _Model | Faults:
         if name != _TOKEN
     }
     _check_storable(values for _, values in request.form.lists())
+    return _validated(model, fields)
+
+
+def asked(model: type[_Model]) -> _Model | Faults:
+    """Return the query string as a model, or what is wrong with it; an empty field is not there."""
+    return _validated(model, {name: value for name, value in request.args.items() if value.strip()})
+
+
+def _validated(model: type[_Model], fields: dict[str, Any]) -> _Model | Faults:
     try:
         return model.model_validate(fields)
     except ValidationError as error:

@@ -11,10 +11,15 @@ _KEY = "pages"
 
 @dataclass(frozen=True)
 class Place:
-    """Where the navigation leads: a view, and what it is called."""
+    """Where the navigation leads: a view, what it is called, and which other pages are there."""
 
     endpoint: str
     name: str
+    others: tuple[str, ...] = ()
+
+    def holds(self, blueprint: str | None) -> bool:
+        """Tell whether the pages of a blueprint are at this place."""
+        return blueprint in {self.endpoint.partition(".")[0], *self.others}
 
 
 @dataclass(frozen=True)

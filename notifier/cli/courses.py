@@ -19,8 +19,8 @@ from notifier import courses, replays
 from notifier.cli import scope
 from notifier.cli.arguments import MOODLE_TOKEN, TITLE
 from notifier.errors import CourseUnknownError, NotifierError, TokenMalformedError
+from notifier.filters import Filter
 from notifier.models import Course
-from notifier.replays import Filter
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 """How Moodle names a course."""

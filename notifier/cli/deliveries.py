@@ -13,8 +13,8 @@ from foundation.terminal import Commands, json_option
 from notifier import failures, replays
 from notifier.cli import scope
 from notifier.cli.arguments import ROW_ID
+from notifier.filters import Filter
 from notifier.models import Attempt, Delivery, DeliveryStatus, Replay
-from notifier.replays import Filter
 
 _SHOWN_IDS = 20
 

@@ -1,24 +1,21 @@
 """Commands about endpoints: add, list, disable, enable, rotate a secret, ping."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
-from contract import events, signature
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from contract.signature import Secret
 from foundation import database as db
-from foundation import terminal, trace
+from foundation import terminal
 from foundation.arguments import DURATION, WORDS
 from foundation.terminal import Commands, json_option
-from notifier import endpoints, failures, health, outbox
+from notifier import endpoints, failures, health, pings
 from notifier.cli import scope
 from notifier.cli.arguments import ROW_ID
-from notifier.cli.service import transport_of
-from notifier.errors import EndpointDisabledError
 from notifier.models import Endpoint
-from notifier.retry import Answer, Delivered, Failure, decide
+from notifier.retry import Answer, Failure
 
 
 @click.group("endpoints", cls=Commands)
@@ -135,25 +132,9 @@ def ping(endpoint_id: int, as_json: bool) -> None:
 
     If it is, and the endpoint was paused, what waits for it is sent at once.
     """
-    here = scope.ready()
-    with here.database.reading() as session:
-        endpoint = endpoints.get(session, endpoint_id)
-        if endpoint.disabled_at is not None:
-            raise EndpointDisabledError(f"endpoint {endpoint_id} is disabled")
-        url = endpoint.url
-        sealed = endpoints.sealed_secrets(session, [endpoint_id], now=db.now(session))
-    moment = datetime.now(UTC)
-    body = events.dump_ping(here.settings.source, moment).encode()
-    keys = [Secret.parse(here.vault.open(one)) for one in sealed[endpoint_id]]
-    headers = signature.sign(keys, outbox.new_webhook_id(), body, now=moment)
-    headers[trace.HEADER] = trace.begin().header
-    answer = transport_of(here, 1).post(url, headers, body)
-    taken = isinstance(decide(answer, 1, now=moment), Delivered)
-    if taken:
-        with scope.writing() as (writing, now):
-            health.lift(writing, now=now, only=[endpoint_id])
-    _show_ping(url, answer, taken=taken, as_json=as_json)
-    if not taken:
+    result = pings.send(scope.ready(), endpoint_id)
+    _show_ping(result.url, result.answer, taken=result.taken, as_json=as_json)
+    if not result.taken:
         raise click.exceptions.Exit(terminal.EXIT_REFUSED)
 
 

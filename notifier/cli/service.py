@@ -20,7 +20,6 @@ from notifier.app import create_app
 from notifier.cli import scope
 from notifier.models import SCHEMA
 from notifier.services import Services
-from notifier.transport import Transport
 from notifier.worker import Options, Worker
 
 _log = logs.get(__name__)
@@ -96,17 +95,6 @@ def doctor(as_json: bool) -> None:
     raise click.exceptions.Exit(checkup.report(findings, as_json=as_json))
 
 
-def transport_of(here: Services, connections: int) -> Transport:
-    """Return a transport that keeps the settings' times, and connects where they let it."""
-    return Transport(
-        connect_timeout=here.settings.connect_timeout,
-        deadline=here.settings.attempt_deadline,
-        connections=connections,
-        guard=here.settings.guard,
-        bundle=here.settings.ca_bundle,
-    )
-
-
 def _check_schema(app: Flask) -> None:
     SCHEMA.check(services.of(app).database)
 
@@ -120,7 +108,7 @@ def _worker(here: Services, threads: int) -> Worker:
         per_endpoint_rate=here.settings.endpoint_rate,
         disable_after=timedelta(days=here.settings.disable_after_days),
     )
-    return Worker(here.database, here.vault, transport_of(here, threads), options)
+    return Worker(here.database, here.vault, here.transport(threads), options)
 
 
 def _stop_on_signals(worker: Worker) -> None:

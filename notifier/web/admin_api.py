@@ -12,8 +12,8 @@ from foundation import database as db
 from foundation.refusals import RequestInvalidError
 from foundation.web import check_admin_key, guarded, parsed, query
 from notifier import courses, endpoints, grades, replays, services
+from notifier.filters import Filter
 from notifier.models import MAX_ID, Course, Delivery, DeliveryStatus, Endpoint
-from notifier.replays import Filter
 
 admin_api = Blueprint("admin_api", __name__, url_prefix="/api/v1/admin")
 

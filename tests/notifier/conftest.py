@@ -160,6 +160,8 @@ def make_delivery(database: Database) -> MakeDelivery:
         }
         for name, value in overrides.items():
             (event if name in event and name != "id" else delivery)[name] = value
+        if "created_at" not in overrides:
+            delivery["created_at"] = event["occurred_at"]
         with database.writing() as session:
             session.add(Event(**event))
             session.flush()

@@ -10,6 +10,7 @@ from contract.tokens import MOODLE_TOKEN_ID
 from foundation.database import Database
 from notifier import courses, signals
 from notifier.errors import (
+    CourseChangedError,
     CourseDeletedError,
     CourseExistsError,
     CourseUnknownError,
@@ -423,3 +424,58 @@ def test_deletion_of_a_moodle_s_course_is_told(database: Database) -> None:
     assert told(database) == [("course.deleted", "7", 2, "")]
     with pytest.raises(CourseDeletedError, match="the course '7' was deleted at"):
         announce(database, "7", "m0123456789abcdef")
+
+
+def test_several_are_deleted_at_one_moment(
+    database: Database, make_course: MakeCourse, make_endpoint: MakeEndpoint
+) -> None:
+    """Each is told once; one that is unknown or gone before is answered on its own."""
+    make_endpoint()
+    for course_id in ("CS1", "CS2", "CS3"):
+        make_course(course_id)
+    with database.writing() as session:
+        courses.delete_course(session, "CS2", now=NINE)
+
+    with database.writing() as session:
+        results = courses.delete_courses(session, ["CS3", "CS1", "CS2", "CS9", "CS1"], now=TEN)
+
+    told = {one: str(refused) for one, refused in results.items() if isinstance(refused, Exception)}
+    assert told == {
+        "CS2": "the course 'CS2' was deleted at 2026-11-22 09:00:00 UTC",
+        "CS9": "there is no course 'CS9'",
+    }
+    assert [stored(database, one).deleted_at for one in ("CS1", "CS3")] == [TEN, TEN]
+    assert count_events(database) == 3
+
+
+def test_change_that_speaks_of_a_version_that_is_gone_is_refused(
+    database: Database, make_course: MakeCourse
+) -> None:
+    """What was asked of version 1 is not done to version 2, so that nothing is done twice."""
+    make_course("CS1")
+    with database.writing() as session:
+        courses.take_in(session, "7731", "In a Moodle", now=NINE)
+        courses.regenerate_token(session, "CS1", version=1, now=NINE)
+        courses.announce_token(session, "7731", None, version=1, now=NINE)
+
+        with pytest.raises(CourseChangedError, match="'CS1' is at version 2, not at 1 any more"):
+            courses.regenerate_token(session, "CS1", version=1, now=TEN)
+        with pytest.raises(CourseChangedError, match="'7731' is at version 2, not at 1 any more"):
+            courses.announce_token(session, "7731", None, version=1, now=TEN)
+
+    assert (stored(database, "CS1").version, stored(database, "7731").version) == (2, 2)
+
+
+def test_present_tokens_of_many_are_told_at_once(
+    database: Database, make_course: MakeCourse
+) -> None:
+    """Of each course the present one; a course that lives in a Moodle has none."""
+    make_course("CS1")
+    with database.writing() as session:
+        courses.take_in(session, "7731", "In a Moodle", now=NINE)
+        token = courses.regenerate_token(session, "CS1", now=NINE)
+        rows = courses.known(session, ["7731", "CS1", "CS9"])
+        found = courses.present_tokens(session, [row.id for row in rows])
+
+    assert [row.course_id for row in rows] == ["7731", "CS1"]
+    assert list(found.values()) == [token.token_id]

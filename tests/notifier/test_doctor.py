@@ -15,7 +15,7 @@ from foundation.database import Database
 from foundation.vault import Vault
 from notifier import doctor, endpoints, health
 from notifier.health import Health
-from notifier.models import Delivery, DeliveryStatus
+from notifier.models import Attempt, Delivery, DeliveryStatus
 
 
 @pytest.fixture
@@ -100,6 +100,68 @@ def test_a_delivery_long_due_says_that_no_worker_runs(
 
     assert finding.well == well
     assert finding.found.startswith("1 pending")
+
+
+@pytest.mark.parametrize(
+    ("attempted", "said", "step"),
+    [
+        pytest.param(None, "nothing was attempted yet", "Start a worker", id="never"),
+        pytest.param(
+            timedelta(hours=2), "nothing was attempted since 20", "Start a worker", id="long ago"
+        ),
+        pytest.param(timedelta(minutes=1), "10 min", "Start more workers", id="lately"),
+    ],
+)
+def test_a_late_backlog_says_whether_a_worker_is_at_work(
+    database: Database,
+    find: Callable[[str], Finding],
+    make_endpoint: Any,
+    make_delivery: Any,
+    now: datetime,
+    attempted: timedelta | None,
+    said: str,
+    step: str,
+) -> None:
+    """Where attempts are made, more workers are wanted; where none are, one."""
+    delivery_id = make_delivery(make_endpoint().id, due_at=now - timedelta(minutes=10, seconds=9))
+    if attempted is not None:
+        with database.writing() as session:
+            made = {"started_at": now - attempted, "milliseconds": 1, "decided": "retry"}
+            session.add(Attempt(delivery_id=delivery_id, **made))
+
+    finding = find("backlog")
+
+    assert not finding.well
+    assert finding.found.startswith("1 pending; the oldest has been due for 10 min")
+    assert said in finding.found
+    assert finding.next_step is not None
+    assert finding.next_step.startswith(step)
+
+
+@pytest.mark.parametrize(
+    ("over_for", "well"),
+    [
+        pytest.param(timedelta(seconds=30), True, id="just over"),
+        pytest.param(timedelta(seconds=90), False, id="long over"),
+    ],
+)
+def test_a_pause_that_is_long_over_says_that_no_worker_runs(
+    database: Database,
+    find: Callable[[str], Finding],
+    make_endpoint: Any,
+    make_delivery: Any,
+    now: datetime,
+    over_for: timedelta,
+    well: bool,
+) -> None:
+    """Whoever works would have tried the endpoint by then."""
+    endpoint = make_endpoint()
+    make_delivery(endpoint.id, due_at=now - timedelta(hours=1))
+    with database.writing() as session:
+        ailing = Health(9, now - timedelta(hours=2), now, now - over_for)
+        health.write(session, {endpoint.id: ailing})
+
+    assert find("backlog").well == well
 
 
 def test_who_keeps_failing_is_found_and_is_no_want_of_workers(

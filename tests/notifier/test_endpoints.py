@@ -16,7 +16,12 @@ from foundation.errors import SealError
 from foundation.vault import Vault
 from notifier import endpoints
 from notifier.deliveries import Claimed
-from notifier.errors import EndpointExistsError, EndpointUnknownError, EndpointUrlError
+from notifier.errors import (
+    EndpointChangedError,
+    EndpointExistsError,
+    EndpointUnknownError,
+    EndpointUrlError,
+)
 from notifier.models import Delivery, DeliveryStatus, Endpoint, EndpointSecret
 from tests.notifier.conftest import LOOPBACK, NINE, MakeDelivery, MakeEndpoint
 
@@ -99,11 +104,48 @@ def test_endpoints_are_listed_oldest_first(database: Database, make_endpoint: Ma
         assert [one.id for one in endpoints.list_all(session)] == made
 
 
-@pytest.mark.parametrize("verb", ["get", "disable", "enable", "rotate"])
+def test_a_secret_is_rotated_once_by_whoever_saw_the_newest(
+    database: Database, vault: Vault, make_endpoint: MakeEndpoint
+) -> None:
+    """Who asks again with what was seen before is refused, and no further secret is made."""
+    made = make_endpoint()
+    with database.reading() as session:
+        newest = endpoints.secrets_of(session, made.id)[0].id
+    rotate(database, vault, made.id, newest=newest)
+
+    with pytest.raises(EndpointChangedError) as refused:
+        rotate(database, vault, made.id, newest=newest)
+
+    assert str(refused.value) == f"endpoint {made.id} has been given another secret since"
+    with database.reading() as session:
+        assert len(endpoints.secrets_of(session, made.id)) == 2
+
+
+def test_what_an_endpoint_wants_can_change(database: Database, make_endpoint: MakeEndpoint) -> None:
+    """It is told of the types that are chosen, and of all about courses where none are."""
+    made = make_endpoint()
+    wanting = []
+    for types in (["delivery.dead"], None):
+        with database.writing() as session:
+            endpoints.want(session, made.id, types)
+        with database.reading() as session:
+            wanting.append(
+                [
+                    one
+                    for one in ("course.deleted", "delivery.dead")
+                    if endpoints.that_want(session, one, lock=False)
+                ]
+            )
+
+    assert wanting == [["delivery.dead"], ["course.deleted"]]
+
+
+@pytest.mark.parametrize("verb", ["get", "disable", "enable", "rotate", "want"])
 def test_endpoint_that_never_was_is_refused(database: Database, vault: Vault, verb: str) -> None:
     """Whatever is asked of an endpoint that is not there, the refusal names its number."""
     asked = {
         "get": lambda session: endpoints.get(session, 99),
+        "want": lambda session: endpoints.want(session, 99, None),
         "disable": lambda session: endpoints.disable(session, 99, "why", now=NINE),
         "enable": lambda session: endpoints.enable(session, 99, now=NINE),
         "rotate": lambda session: endpoints.rotate_secret(

@@ -8,11 +8,18 @@ import pytest
 from sqlalchemy import text
 
 from foundation.database import Database
-from notifier import deliveries, endpoints, health, replays
+from notifier import courses, deliveries, endpoints, grades, health, replays
 from notifier.db import SOURCE
 from notifier.health import Health
 from notifier.models import Delivery, Endpoint
-from tests.notifier.conftest import NINE, SITE, MakeDelivery, MakeEndpoint
+from tests.notifier.conftest import (
+    NINE,
+    SITE,
+    MakeCourse,
+    MakeDelivery,
+    MakeEndpoint,
+    make_score,
+)
 
 HOUR = timedelta(hours=1)
 ILL = Health(5, NINE - HOUR, NINE, NINE + HOUR)
@@ -101,3 +108,28 @@ def test_replay_locks_endpoints_in_their_order(
     assert not replaying.is_alive()
     with database.reading() as session:
         assert health.read(session)[second.id].paused_until == NINE
+
+
+def test_courses_are_locked_in_the_order_in_which_grades_are_loaded(
+    database: Database, impatient: Database, make_course: MakeCourse
+) -> None:
+    """Who deletes several and waits for the first added holds none that a load may want next."""
+    make_course("ZOO1")
+    make_course("ART1")
+
+    def delete() -> None:
+        with database.writing() as session:
+            courses.delete_courses(session, ["ART1", "ZOO1"], now=NINE)
+
+    deleting = threading.Thread(target=delete)
+    with impatient.writing() as session:
+        grades.load(session, {"ZOO1": [make_score()]}, now=NINE)
+        deleting.start()
+        wait_for_a_waiter(database)
+        loaded = grades.load(session, {"ART1": [make_score()]}, now=NINE)
+    deleting.join(10)
+
+    assert loaded.added == 1
+    assert not deleting.is_alive()
+    with database.reading() as session:
+        assert all(row.deleted_at == NINE for row in courses.list_courses(session))

@@ -1,41 +1,153 @@
-"""The overview: how deliveries stand, and how each endpoint is."""
+"""The overview: what needs a person, how deliveries stand, how the last day went."""
 
-from flask import Blueprint, render_template
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from flask import Blueprint, flash, g, redirect, render_template, url_for
+from pydantic import BaseModel, ConfigDict, Field
+from werkzeug.wrappers import Response
 
 from foundation import database as db
+from foundation import logs
+from foundation.pages import charts, forms
+from foundation.pages.charts import Chart, Series
+from foundation.pages.formats import count, milliseconds
 from foundation.pages.guards import signed_in
-from notifier import endpoints, health, replays, services
-from notifier.health import State
+from foundation.refusals import RequestInvalidError
+from notifier import doctor, failures, replays, services, standings
+from notifier import overview as core
 from notifier.models import DeliveryStatus
+from notifier.overview import Hour
+from notifier.standings import Report
+from notifier.web.pages.asked import NUMBER
+from notifier.web.pages.tones import TONES
 
 overview = Blueprint("overview", __name__, template_folder="templates")
+_log = logs.get(__name__)
 
-TONES = {
-    DeliveryStatus.PENDING: "wait",
-    DeliveryStatus.DELIVERED: "good",
-    DeliveryStatus.DEAD: "bad",
-    DeliveryStatus.HELD: "warn",
-    State.ENABLED: "good",
-    State.FAILING: "warn",
-    State.PAUSED: "warn",
-    State.DISABLED: "bad",
-}
-"""How each status looks, beside its word."""
+MOST = 1000
+"""So many dead letters are replayed at once."""
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class Letters(BaseModel):
+    """Which dead letters are meant: those of an endpoint, for a reason."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoint_id: NUMBER
+    reason: Annotated[str, Field(max_length=10_000)]
 
 
 @overview.get("/")
 @signed_in
 def show() -> str:
-    """Show the backlog and the endpoints."""
-    with services.current().database.reading() as session:
+    """Show what needs a person, the backlog, and the last day."""
+    return render_template("notifier/overview.html", **_facts())
+
+
+@overview.get("/overview/live")
+@signed_in
+def live() -> str:
+    """Show all of it as it is now."""
+    return render_template("notifier/overview_now.html", **_facts())
+
+
+@overview.post("/overview/replay")
+@signed_in
+def replay() -> Response:
+    """Make the dead letters of an endpoint and a reason due now."""
+    asked = forms.parsed(Letters)
+    if not isinstance(asked, Letters):
+        raise RequestInvalidError(
+            "; ".join(asked.values()), next_step="Go back to the overview and choose them there."
+        )
+    with services.current().database.writing() as session:
         now = db.now(session)
-        backlog = replays.backlog(session)
-        rows = endpoints.list_all(session)
-    return render_template(
-        "notifier/overview.html",
-        backlog=backlog,
-        waiting=None if backlog.oldest_due_at is None else now - backlog.oldest_due_at,
-        statuses=DeliveryStatus,
-        endpoints=[(row, health.standing_of(row)) for row in rows],
-        tones=TONES,
+        ids = core.dead_ids(session, asked.endpoint_id, asked.reason, limit=MOST, now=now)
+        replays.replay(session, ids, by=f"{g.person.name} on the pages", now=now)
+    _log.info(
+        "deliveries replayed", count=len(ids), endpoint_id=asked.endpoint_id, user=g.person.name
     )
+    flash(f"{count(len(ids), 'delivery is', 'deliveries are')} due now; a worker sends them.")
+    return redirect(url_for("overview.show"), 303)
+
+
+def _facts() -> dict[str, Any]:
+    here = services.current()
+    findings = doctor.examine(here.database, here.vault)
+    with here.database.reading() as session:
+        now = db.now(session)
+        backlog = replays.backlog(session, now=now)
+        reports = standings.read(session)
+        hours = core.day(session, now=now)
+        letters = core.dead_letters(session, now=now)
+    ailing = [one for one in reports if doctor.is_ailing(one.endpoint)]
+    return {
+        "now": now,
+        "findings": findings,
+        "needs": [finding for finding in findings if not finding.well],
+        "ailing": ailing,
+        "untried": [one for one in reports if _is_untried(one) and one not in ailing],
+        "letters": letters,
+        "reports": reports,
+        "counts": [(status, backlog.counts.get(status, 0)) for status in _WAITING],
+        "oldest_due_at": backlog.oldest_due_at,
+        "delivered": sum(hour.delivered for hour in hours),
+        "delays": _delays(hours),
+        "charts": _charts(hours),
+        "most": MOST,
+        "next_step": failures.next_step,
+        "tones": TONES,
+    }
+
+
+_WAITING = (DeliveryStatus.PENDING, DeliveryStatus.HELD, DeliveryStatus.DEAD)
+
+
+def _is_untried(report: Report) -> bool:
+    return not report.has_answered and report.last is None
+
+
+def _delays(hours: Sequence[Hour]) -> tuple[float, float] | None:
+    """Return the milliseconds that half and 95 of 100 of the latest deliveries took, if any."""
+    known = next((hour for hour in reversed(hours) if hour.delays), None)
+    if known is None:
+        return None
+    return _percentile(known, 50), _percentile(known, 95)
+
+
+def _charts(hours: Sequence[Hour]) -> list[Chart]:
+    if not any(hour.delivered or hour.dead for hour in hours):
+        return []
+    steps = [_clock(hour.begins_at) for hour in hours]
+    settled = [
+        Series("delivered", "good", [hour.delivered for hour in hours]),
+        Series("dead", "bad", [hour.dead for hour in hours]),
+    ]
+    drawn = [charts.stacked_bars("settled", "Delivered and dead", steps, settled, step_name=_STEP)]
+    if any(hour.delays for hour in hours):
+        spans = [
+            Series("half took at most", "wait", [_percentile(hour, 50) for hour in hours]),
+            Series("95 of 100 took at most", "warn", [_percentile(hour, 95) for hour in hours]),
+        ]
+        title = "From event to delivery"
+        drawn.append(
+            charts.lines("delays", title, steps, spans, step_name=_STEP, shown=milliseconds)
+        )
+    return drawn
+
+
+_STEP = "Hour that began at (UTC)"
+
+
+def _clock(at: datetime) -> str:
+    return f"{at:%H:%M}"
+
+
+def _percentile(hour: Hour, hundredth: float) -> float:
+    if not hour.delays:
+        return math.nan
+    return charts.percentile([delay / _MILLISECOND for delay in hour.delays], hundredth)

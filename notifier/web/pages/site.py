@@ -1,7 +1,20 @@
 """The pages of eAssessment taken together, and how the navigation names them."""
 
 from foundation.pages.ground import Place, Site
+from notifier.web.pages.courses import courses
+from notifier.web.pages.deletion import deletion
+from notifier.web.pages.deliveries import deliveries
+from notifier.web.pages.endpoints import endpoints
 from notifier.web.pages.overview import overview
 
-SITE = Site("eAssessment", "notifier", (Place("overview.show", "Overview"),))
-PAGES = (overview,)
+SITE = Site(
+    "eAssessment",
+    "notifier",
+    (
+        Place("overview.show", "Overview"),
+        Place("courses.listed", "Courses", ("deletion",)),
+        Place("deliveries.listed", "Deliveries"),
+        Place("endpoints.listed", "Endpoints"),
+    ),
+)
+PAGES = (overview, courses, deletion, deliveries, endpoints)

@@ -1,0 +1,195 @@
+"""How long eAssessment's pages take beside a hundred deliveries, and beside a million.
+
+`python -m benchmarks.pages [--courses N] [--deliveries N] [--rounds N] [--plans]` fills two SQLite
+databases, asks both for each page in turn, and prints the times and their ratio. With
+`--small-url` and `--large-url` it takes two empty databases instead, such as PostgreSQL's
+(`postgresql+psycopg://…`); those that are filled already are taken as they are. `--plans` prints
+how the database goes about each statement of the large one.
+"""
+
+import argparse
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flask.testing import FlaskClient
+from sqlalchemy import event, func, select
+
+from benchmarks.full_house import BEGAN, BETWEEN, course_id_of, fill, migrated
+from foundation.database import Database
+from foundation.pages import users
+from notifier import services
+from notifier.app import create_app
+from notifier.config import Settings
+from notifier.models import Delivery
+
+_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+_PASSWORD = "a long benchmark"  # noqa: S105 - of nobody
+_SMALL = 100
+
+
+@dataclass(frozen=True)
+class House:
+    """eAssessment on a database of some size, with a browser that is signed in."""
+
+    client: FlaskClient
+    database: Database
+    deliveries: int
+
+
+def pages(deliveries: int) -> dict[str, str]:
+    """Return the addresses of the pages, by what they show of a house of that size."""
+    middle = (BEGAN + deliveries // 4 * BETWEEN).isoformat().replace("+00:00", "Z")
+    last = course_id_of(4)
+    return {
+        "overview": "/",
+        "endpoints": "/endpoints",
+        "an endpoint": "/endpoints/2",
+        "courses": "/courses",
+        "courses, the next page": f"/courses?after={last}",
+        "courses, deleted": "/courses?state=deleted",
+        "courses, beginning of an id": "/courses?q=law0000",
+        "courses, words": "/courses?q=musica+3",
+        "courses, no such word": "/courses?q=zzz",
+        "a course": f"/courses/one?course_id={last}",
+        "deliveries": "/deliveries",
+        "deliveries, the next page": f"/deliveries?before={max(deliveries - 30, 1)}",
+        "deliveries, pending": "/deliveries?status=pending",
+        "deliveries, dead": "/deliveries?status=dead",
+        "deliveries, held": "/deliveries?status=held",
+        "deliveries of an endpoint": "/deliveries?endpoint_id=2",
+        "deliveries of a type": "/deliveries?event_type=token.regenerated",
+        "deliveries of a rare type": "/deliveries?event_type=delivery.dead",
+        "deliveries, pending, of a type": "/deliveries?status=pending&event_type=course.deleted",
+        "deliveries, dead, of a type that none is of": (
+            "/deliveries?status=dead&event_type=course.deleted"
+        ),
+        "deliveries of a course": f"/deliveries?course_id={last}",
+        "deliveries since": f"/deliveries?since={middle}",
+        "deliveries until": f"/deliveries?until={middle}",
+        "deliveries, dead, until": f"/deliveries?status=dead&until={middle}",
+        "a delivery": f"/deliveries/{deliveries // 2}",
+        "before a replay of the dead": "/deliveries/replay?status=dead",
+        "before a replay of all since": f"/deliveries/replay?since={middle}",
+    }
+
+
+@contextmanager
+def opened(url: str, courses: int, deliveries: int) -> Iterator[House]:
+    """Fill the database unless it is, and sign somebody in."""
+    database = migrated(url)
+    with database.reading() as session:
+        there = session.scalar(select(func.max(Delivery.id)))
+    if there is None:
+        started, cpu = time.perf_counter(), time.process_time()
+        fill(database, courses=courses, deliveries=deliveries)
+        took, cpu = time.perf_counter() - started, time.process_time() - cpu
+        print(f"filled with {deliveries:,} deliveries in {took:.0f} s ({cpu:.0f} s of our CPU)")
+    database.dispose()
+    settings = Settings(
+        _env_file=None,  # type: ignore[call-arg]  # pydantic-settings' own
+        admin_key="a-key-that-opens-nothing-at-all-here",
+        encryption_keys=_KEY,
+        database_url=url.replace("postgresql+psycopg", "postgresql"),
+        log_level="ERROR",
+    )
+    app = create_app(settings)
+    here = services.of(app).database
+    client = app.test_client()
+    _sign_in(client, here)
+    yield House(client, here, there or deliveries)
+    here.dispose()
+
+
+def _sign_in(client: FlaskClient, database: Database) -> None:
+    with database.writing() as session:
+        if users.find(session, "bench") is None:
+            users.add(session, "bench", _PASSWORD, now=BEGAN)
+    (token,) = re.findall(r'csrf_token" value="([^"]+)"', client.get("/sign-in").text)
+    fields = {"csrf_token": token, "name": "bench", "password": _PASSWORD}
+    if client.post("/sign-in", data=fields).status_code != 303:
+        raise SystemExit("the benchmark cannot sign in")
+
+
+def milliseconds(house: House, path: str) -> float:
+    """Return how long a page takes, from the request to the last byte of its answer."""
+    started = time.perf_counter()
+    answer = house.client.get(path)
+    took = (time.perf_counter() - started) * 1000
+    if answer.status_code != 200:
+        raise SystemExit(f"{path} answered {answer.status_code}")
+    return took
+
+
+def compare(small: House, large: House, rounds: int) -> Iterator[tuple[str, float, float]]:
+    """Return each page's median at both, asked in turn so that what else runs is fair to both."""
+    for name, of_large in pages(large.deliveries).items():
+        of_small = pages(small.deliveries)[name]
+        taken: dict[str, list[float]] = {"small": [], "large": []}
+        for _ in range(rounds):
+            taken["small"].append(milliseconds(small, of_small))
+            taken["large"].append(milliseconds(large, of_large))
+        yield name, statistics.median(taken["small"]), statistics.median(taken["large"])
+
+
+def explain(house: House) -> None:
+    """Print the plan of each statement that a page takes, each statement once."""
+    seen: set[str] = set()
+    steps: list[str] = []
+    word = "EXPLAIN QUERY PLAN" if house.database.is_sqlite else "EXPLAIN"
+
+    def note(connection: Any, _: object, statement: str, given: Any, *_others: object) -> None:
+        if not statement.startswith("SELECT") or statement in seen:
+            return
+        seen.add(statement)
+        plan = connection.exec_driver_sql(f"{word} {statement}", given)
+        steps.extend([" ".join(statement.split())[:160], *(f"    {row[-1]}" for row in plan), ""])
+
+    event.listen(house.database.engine, "before_cursor_execute", note)
+    for name, path in pages(house.deliveries).items():
+        steps.append(f"== {name}: {path}")
+        house.client.get(path)
+    print("\n".join(steps))
+
+
+def main() -> None:
+    """Fill, measure, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pages")
+    parser.add_argument("--courses", type=int, default=50_000)
+    parser.add_argument("--deliveries", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--small-url")
+    parser.add_argument("--large-url")
+    parser.add_argument("--plans", action="store_true")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        at = _placed(Path(folder))
+        small_url, large_url = asked.small_url or at("small"), asked.large_url or at("large")
+        with (
+            opened(small_url, _SMALL // 2, _SMALL) as small,
+            opened(large_url, asked.courses, asked.deliveries) as large,
+        ):
+            _print(compare(small, large, asked.rounds), small, large)
+            if asked.plans:
+                explain(large)
+
+
+def _placed(folder: Path) -> Callable[[str], str]:
+    return lambda name: f"sqlite:///{folder}/{name}.db"
+
+
+def _print(compared: Iterator[tuple[str, float, float]], small: House, large: House) -> None:
+    heads = f"{small.deliveries:,}", f"{large.deliveries:,}"
+    print(f"{'page, median in ms, deliveries:':45}{heads[0]:>12}{heads[1]:>12}{'ratio':>8}")
+    for name, little, much in compared:
+        print(f"{name:45}{little:12.1f}{much:12.1f}{much / little:8.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""Endpoints: the list, one of them, registering one, and what is done to it."""
+
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Annotated, Any, Literal, TypeVar
+
+from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from werkzeug.wrappers import Response
+
+from contract.events import EVENT_TYPES
+from contract.signature import Secret
+from foundation import database as db
+from foundation import logs
+from foundation.errors import Refusal, SealError
+from foundation.pages import forms
+from foundation.pages.formats import count
+from foundation.pages.guards import signed_in
+from foundation.refusals import RequestInvalidError
+from notifier import endpoints as core
+from notifier import failures, health, pings, services, standings
+from notifier.errors import EndpointDisabledError, EndpointExistsError, EndpointUrlError
+from notifier.retry import Answer
+from notifier.web.pages.asked import NUMBER, TYPES
+from notifier.web.pages.tones import TONES
+
+endpoints = Blueprint("endpoints", __name__, template_folder="templates")
+_log = logs.get(__name__)
+_Answer = Response | str | tuple[str, int]
+_Model = TypeVar("_Model", bound=BaseModel)
+
+OVERLAPS = {
+    "24h": ("24 hours", timedelta(hours=24)),
+    "1h": ("1 hour", timedelta(hours=1)),
+    "7d": ("7 days", timedelta(days=7)),
+    "none": ("not at all: it has leaked", timedelta(0)),
+}
+"""How long a replaced secret may go on signing; the first unless chosen."""
+
+
+def _known(types: list[str]) -> list[str]:
+    if not types:
+        raise ValueError("Choose one at the least, or nothing is ever sent there.")
+    if not set(types) <= set(TYPES):
+        raise ValueError("choose from the types that are listed")
+    return types
+
+
+class Wanted(BaseModel):
+    """The types of events that an endpoint wants."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    event_types: Annotated[list[str], AfterValidator(_known)] = Field([], validate_default=True)
+
+    def chosen(self) -> list[str] | None:
+        """Return the types as the core takes them: None for all of courses, whatever comes."""
+        return None if set(self.event_types) == set(EVENT_TYPES) else self.event_types
+
+
+class NewEndpoint(Wanted):
+    """A URL to register, and the types of events that it wants."""
+
+    url: str
+
+
+class Reason(BaseModel):
+    """Why an endpoint is disabled."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+class Rotation(BaseModel):
+    """How long the old secret goes on signing, and which is the newest that somebody saw."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    overlap: Literal["24h", "1h", "7d", "none"]
+    newest: NUMBER
+
+
+@endpoints.get("/endpoints")
+@signed_in
+def listed() -> str:
+    """Show every endpoint, with its state and what waits for it."""
+    return render_template("notifier/endpoints.html", **_every())
+
+
+@endpoints.get("/endpoints/live")
+@signed_in
+def live() -> str:
+    """Show the list alone, as it is now."""
+    return render_template("notifier/endpoints_list.html", **_every())
+
+
+@endpoints.get("/endpoints/new")
+@signed_in
+def new() -> str:
+    """Show the form that registers a URL."""
+    return _form({}, url="", event_types=list(EVENT_TYPES))
+
+
+@endpoints.post("/endpoints/new")
+@signed_in
+def register() -> _Answer:
+    """Register a URL and show its secret, this once."""
+    asked = forms.parsed(NewEndpoint, lists={"event_types"})
+    if not isinstance(asked, NewEndpoint):
+        return _refused(asked)
+    here = services.current()
+    try:
+        with here.database.writing() as session:
+            endpoint, secret = core.register(
+                session,
+                asked.url.strip(),
+                asked.chosen(),
+                vault=here.vault,
+                guard=here.settings.guard,
+                now=db.now(session),
+            )
+    except (EndpointUrlError, EndpointExistsError) as refusal:
+        return _refused({"url": _sentence(refusal)})
+    _log.info("endpoint registered", endpoint_id=endpoint.id, user=g.person.name)
+    return _secret_page(endpoint.id, secret, is_new=True)
+
+
+@endpoints.get("/endpoints/<int:endpoint_id>")
+@signed_in
+def show(endpoint_id: int) -> str:
+    """Show an endpoint, and what can be done to it."""
+    facts = _one(endpoint_id)
+    return render_template(
+        "notifier/endpoint.html",
+        overlaps=[(value, word) for value, (word, _) in OVERLAPS.items()],
+        types=_TYPES,
+        chosen=facts["row"].event_types or EVENT_TYPES,
+        **facts,
+    )
+
+
+@endpoints.get("/endpoints/<int:endpoint_id>/live")
+@signed_in
+def live_one(endpoint_id: int) -> str:
+    """Show how an endpoint stands, as it is now."""
+    return render_template("notifier/endpoint_told.html", **_one(endpoint_id))
+
+
+@endpoints.post("/endpoints/<int:endpoint_id>/ping")
+@signed_in
+def ping(endpoint_id: int) -> Response:
+    """Send a signed test, and lead to what was answered."""
+    try:
+        result = pings.send(services.current(), endpoint_id)
+    except (EndpointDisabledError, SealError) as refusal:
+        flash(f"Nothing was sent: {_sentence(refusal)}", "error")
+        return _to(endpoint_id)
+    _log.info("endpoint tested", endpoint_id=endpoint_id, taken=result.taken, user=g.person.name)
+    match result.answer:
+        case Answer(status=status) if result.taken:
+            flash(f"The test was taken: it answered {status}.")
+        case Answer(status=status):
+            flash(f"The test was refused: it answered {status}.", "error")
+        case failure:
+            flash(f"No answer came to the test: {failure.kind}.", "error")
+    return _to(endpoint_id)
+
+
+@endpoints.post("/endpoints/<int:endpoint_id>/try")
+@signed_in
+def try_now(endpoint_id: int) -> Response:
+    """End an endpoint's pause, so that one delivery is tried at once."""
+    with services.current().database.writing() as session:
+        core.get(session, endpoint_id)
+        health.lift(session, now=db.now(session), only=[endpoint_id])
+    _log.info("pause ended", endpoint_id=endpoint_id, user=g.person.name)
+    flash(
+        "Its pause is over: a worker tries one delivery at once, and the others if that is taken."
+    )
+    return _to(endpoint_id)
+
+
+@endpoints.post("/endpoints/<int:endpoint_id>/disable")
+@signed_in
+def disable(endpoint_id: int) -> Response:
+    """Stop sending to an endpoint, and hold what is open for it."""
+    asked = _read(Reason)
+    reason = f"{asked.reason.strip() or 'disabled by hand'} ({g.person.name} on the pages)"
+    with services.current().database.writing() as session:
+        core.disable(session, endpoint_id, reason, now=db.now(session))
+    _log.info("endpoint disabled", endpoint_id=endpoint_id, reason=reason, user=g.person.name)
+    flash("It is disabled: nothing is sent, and its deliveries are held until it is enabled.")
+    return _to(endpoint_id)
+
+
+@endpoints.post("/endpoints/<int:endpoint_id>/enable")
+@signed_in
+def enable(endpoint_id: int) -> Response:
+    """Send to an endpoint again, beginning with what was held for it."""
+    with services.current().database.writing() as session:
+        _, released = core.enable(session, endpoint_id, now=db.now(session))
+    _log.info("endpoint enabled", endpoint_id=endpoint_id, released=released, user=g.person.name)
+    held = count(released, "held delivery is", "held deliveries are")
+    flash(f"It is enabled: {held} due now.")
+    return _to(endpoint_id)
+
+
+@endpoints.post("/endpoints/<int:endpoint_id>/types")
+@signed_in
+def want(endpoint_id: int) -> Response:
+    """Let an endpoint be told of other types of events from now on."""
+    asked = _read(Wanted, lists={"event_types"})
+    with services.current().database.writing() as session:
+        core.want(session, endpoint_id, asked.chosen())
+    _log.info(
+        "event types chosen",
+        endpoint_id=endpoint_id,
+        event_types=asked.event_types,
+        user=g.person.name,
+    )
+    flash("From now on it is told of what was chosen.")
+    return _to(endpoint_id)
+
+
+@endpoints.post("/endpoints/<int:endpoint_id>/secret")
+@signed_in
+def rotate(endpoint_id: int) -> str:
+    """Give an endpoint a new secret and show it, this once.
+
+    A form that is sent again is refused, for there is a newer secret by then.
+    """
+    asked = _read(Rotation)
+    here = services.current()
+    _, overlap = OVERLAPS[asked.overlap]
+    with here.database.writing() as session:
+        now = db.now(session)
+        secret = core.rotate_secret(
+            session, endpoint_id, overlap=overlap, vault=here.vault, newest=asked.newest, now=now
+        )
+    _log.info("secret rotated", endpoint_id=endpoint_id, user=g.person.name)
+    return _secret_page(endpoint_id, secret, is_new=False)
+
+
+def _every() -> dict[str, Any]:
+    with services.current().database.reading() as session:
+        reports, now = standings.read(session), db.now(session)
+    return {"reports": reports, "now": now, "tones": TONES, "next_step": failures.next_step}
+
+
+def _one(endpoint_id: int) -> dict[str, Any]:
+    with services.current().database.reading() as session:
+        report = standings.read_one(session, endpoint_id)
+        secrets = core.secrets_of(session, endpoint_id)
+        now = db.now(session)
+    return {
+        "report": report,
+        "row": report.endpoint,
+        "secrets": [one for one in secrets if one.expires_at is None or one.expires_at > now],
+        "now": now,
+        "tones": TONES,
+        "next_step": failures.next_step,
+    }
+
+
+def _secret_page(endpoint_id: int, secret: Secret, *, is_new: bool) -> str:
+    facts = _one(endpoint_id)
+    page = "notifier/endpoint_secret.html"
+    return render_template(page, secret=secret, is_new=is_new, **facts)
+
+
+def _form(faults: forms.Faults, *, url: str, event_types: list[str]) -> str:
+    return render_template(
+        "notifier/endpoint_new.html",
+        faults=faults,
+        url=url,
+        chosen=event_types,
+        types=_TYPES,
+    )
+
+
+_WORDS = {
+    "course.deleted": "a course was deleted",
+    "token.regenerated": "the token of a course was regenerated",
+    "endpoint.disabled": "for those who watch deliveries, not for ELMS: an endpoint was disabled",
+    "delivery.dead": "for those who watch deliveries, not for ELMS: a delivery was given up",
+}
+_TYPES = [(one, f"{one}: {_WORDS[one]}") for one in TYPES]
+
+
+def _refused(faults: forms.Faults) -> tuple[str, int]:
+    given = request.form
+    return _form(faults, url=given.get("url", ""), event_types=given.getlist("event_types")), 422
+
+
+def _read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
+    asked = forms.parsed(model, lists)
+    if isinstance(asked, dict):
+        raise RequestInvalidError(
+            "; ".join(f"{name}: {fault}" for name, fault in asked.items()),
+            next_step="Go back to the page of the endpoint and try again.",
+        )
+    return asked
+
+
+def _sentence(refusal: Refusal) -> str:
+    # A URL at the beginning stays as it is.
+    said = str(refusal)
+    begins = said[:1].upper() if said.partition(" ")[0].isalpha() else said[:1]
+    return f"{begins}{said[1:]}. {refusal.advice}"
+
+
+def _to(endpoint_id: int) -> Response:
+    return redirect(url_for("endpoints.show", endpoint_id=endpoint_id), 303)

@@ -1,0 +1,214 @@
+"""Filters: what is found is what is meant, in order, by whichever way it is looked for."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import event
+
+from foundation.database import Database
+from notifier import filters
+from notifier.filters import Filter
+from notifier.models import DeliveryStatus
+from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
+
+MINUTE = timedelta(minutes=1)
+TYPES = ("course.deleted", "token.regenerated", "delivery.dead")
+WAYS = {"few events": 2000, "many events": 3}
+"""So many events are few, and which way is then taken with the house below."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A delivery as the tests know it."""
+
+    id: int
+    endpoint_id: int
+    status: DeliveryStatus
+    type: str
+    course_id: str
+    at: datetime
+
+    def is_meant(self, wanted: Filter) -> bool:
+        """Say what a filter means, row by row."""
+        return (
+            wanted.status in (None, self.status)
+            and wanted.event_type in (None, self.type)
+            and wanted.endpoint_id in (None, self.endpoint_id)
+            and wanted.course_id in (None, self.course_id)
+            and (wanted.since is None or self.at >= wanted.since)
+            and (wanted.until is None or self.at < wanted.until)
+        )
+
+
+@pytest.fixture
+def house(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> list[Row]:
+    """Deliveries of all kinds, several at one moment, in the order of their events."""
+    chance = random.Random(11)
+    endpoint_ids = [make_endpoint(disabled=number == 2).id for number in range(3)]
+    rows = []
+    for number in range(60):
+        row = {
+            "status": chance.choice(list(DeliveryStatus)),
+            "type": chance.choices(TYPES, weights=(10, 5, 1))[0],
+            "course_id": f"CS{number % 4}",
+        }
+        at, endpoint_id = NINE + MINUTE * (number // 3), chance.choice(endpoint_ids)
+        delivery_id = make_delivery(endpoint_id, occurred_at=at, **row)
+        rows.append(Row(delivery_id, endpoint_id, at=at, **row))
+    return rows
+
+
+MEANT = [
+    pytest.param({}, id="all"),
+    pytest.param({"status": DeliveryStatus.DEAD}, id="status"),
+    pytest.param({"status": DeliveryStatus.DELIVERED}, id="delivered"),
+    pytest.param({"endpoint_id": 2}, id="endpoint"),
+    pytest.param({"endpoint_id": 99}, id="an endpoint that there is not"),
+    pytest.param({"event_type": "course.deleted"}, id="type"),
+    pytest.param({"event_type": "delivery.dead"}, id="rare type"),
+    pytest.param({"event_type": "endpoint.disabled"}, id="a type that never was"),
+    pytest.param(
+        {"event_type": "token.regenerated", "status": DeliveryStatus.HELD}, id="type and status"
+    ),
+    pytest.param({"event_type": "course.deleted", "endpoint_id": 1}, id="type and endpoint"),
+    pytest.param({"course_id": "CS3"}, id="course"),
+    pytest.param({"course_id": "CS3", "event_type": "course.deleted"}, id="course and type"),
+    pytest.param({"since": NINE + 7 * MINUTE}, id="since"),
+    pytest.param({"until": NINE + 7 * MINUTE}, id="until"),
+    pytest.param({"since": NINE + 4 * MINUTE, "until": NINE + 9 * MINUTE}, id="between"),
+    pytest.param({"event_type": "course.deleted", "until": NINE + 9 * MINUTE}, id="type and until"),
+    pytest.param(
+        {"event_type": "token.regenerated", "status": DeliveryStatus.DEAD, "since": NINE + MINUTE},
+        id="type, status and since",
+    ),
+    pytest.param(
+        {"since": NINE + 99 * MINUTE, "event_type": "course.deleted"}, id="later than all"
+    ),
+]
+
+
+@pytest.fixture(params=list(WAYS))
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """By which way events are looked for: one by one, or in the order of all."""
+    monkeypatch.setattr(filters, "_FEW", WAYS[request.param])
+    return str(request.param)
+
+
+@pytest.mark.parametrize("meant", MEANT)
+def test_what_is_found_is_what_is_meant(
+    database: Database, house: list[Row], way: str, meant: dict[str, object]
+) -> None:
+    """Newest and oldest first, after each mark, and counted: as if each row were looked at."""
+    wanted = Filter(**meant)
+    expected = [row.id for row in house if row.is_meant(wanted)]
+
+    with database.reading() as session:
+        scope = filters.scope_of(session, wanted)
+        assert filters.oldest(session, scope, limit=None) == expected
+        assert filters.newest(session, scope, limit=None) == expected[::-1]
+        for mark in (house[0].id, house[20].id, house[59].id):
+            later = [one for one in expected if one > mark]
+            earlier = [one for one in expected if one < mark]
+            assert filters.oldest(session, scope, after=mark, limit=4) == later[:4]
+            assert filters.newest(session, scope, before=mark, limit=4) == earlier[::-1][:4]
+        counted = Counter((row.endpoint_id, row.status) for row in house if row.is_meant(wanted))
+        assert dict(counted) == {
+            (endpoint_id, status): number
+            for endpoint_id, counts in filters.count(session, scope).items()
+            for status, number in counts.items()
+            if number
+        }
+
+
+def test_scope_leaves_out_what_it_is_told_to(database: Database, house: list[Row]) -> None:
+    """Enabled or disabled endpoints alone, and a status only if it is asked for."""
+    but = {DeliveryStatus.DELIVERED}
+    with database.reading() as session:
+        disabled = filters.scope_of(session, Filter(), disabled=True)
+        enabled = filters.scope_of(session, Filter(), disabled=False, leave_out=but)
+        asked = filters.scope_of(session, Filter(DeliveryStatus.DELIVERED), leave_out=but)
+
+    assert (disabled.endpoint_ids, enabled.endpoint_ids) == ([3], [1, 2])
+    assert DeliveryStatus.DELIVERED not in enabled.statuses
+    assert asked.statuses == [DeliveryStatus.DELIVERED]
+    assert len(house) == 60
+
+
+def test_count_is_bounded(database: Database, house: list[Row], way: str) -> None:
+    """With a bound no more than that are counted of an endpoint and a status."""
+    with database.reading() as session:
+        scope = filters.scope_of(session, Filter())
+        counted = filters.count(session, scope, most=2)
+
+    assert {number for counts in counted.values() for number in counts.values()} <= {0, 1, 2}
+    assert sum(counts.total() for counts in counted.values()) < len(house)
+
+
+def test_mark_that_is_gone_stands_for_its_place(database: Database, house: list[Row]) -> None:
+    """A list goes on from a number that no delivery has, as from where that one would be."""
+    with database.reading() as session:
+        scope = filters.scope_of(session, Filter())
+        assert filters.newest(session, scope, before=10_000, limit=1) == [house[-1].id]
+        assert filters.oldest(session, scope, after=10_000, limit=1) == []
+        assert filters.newest(session, scope, before=house[0].id, limit=1) == []
+
+
+@pytest.mark.parametrize("meant", MEANT)
+def test_nothing_is_found_by_going_through_all(
+    database: Database, house: list[Row], way: str, meant: dict[str, object]
+) -> None:
+    """No statement scans deliveries or events: each goes by an index to what it reads."""
+    if not database.is_sqlite:
+        pytest.skip("a planner that knows how small the tables are scans them for that reason")
+    plans = watched(database)
+
+    with database.reading() as session:
+        scope = filters.scope_of(session, Filter(**meant))
+        filters.newest(session, scope, before=house[30].id, limit=5)
+        filters.oldest(session, scope, limit=5)
+        filters.count(session, scope, most=5)
+
+    steps = [step for step in plans() if step.startswith("SCAN")]
+    assert [step for step in steps if "deliveries" in step or "events" in step] == []
+
+
+def watched(database: Database) -> Callable[[], list[str]]:
+    """Return what tells the steps of the plans of all that is read from now on."""
+    read: list[tuple[str, object]] = []
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def note(_conn: object, _cursor: object, statement: str, given: object, *_: object) -> None:
+        if statement.startswith("SELECT"):
+            read.append((statement, given))
+
+    def steps() -> list[str]:
+        seen = list(read)
+        with database.engine.connect() as connection:
+            return [
+                str(step[-1])
+                for statement, given in seen
+                for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given)
+            ]
+
+    return steps
+
+
+def test_deliveries_are_kept_in_the_order_of_their_events(
+    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
+) -> None:
+    """One that was written later about something earlier stands where its event does."""
+    endpoint_id = make_endpoint().id
+    moments = [NINE + 2 * MINUTE, NINE, NINE + MINUTE]
+    late, early, between = (make_delivery(endpoint_id, occurred_at=at) for at in moments)
+
+    with database.reading() as session:
+        scope = filters.scope_of(session, Filter())
+        found = filters.newest(session, scope, limit=None)
+        after = filters.newest(session, scope, before=between, limit=None)
+
+    assert [late, between, early] == found
+    assert [early] == after

@@ -1,0 +1,150 @@
+"""The last day: counted by the hour, timed, and its dead letters put together by their reasons."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from foundation.database import Database
+from notifier import overview
+from notifier.models import DeliveryStatus
+from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
+
+HOUR = timedelta(hours=1)
+SECOND = timedelta(seconds=1)
+NOON = NINE + timedelta(hours=3, minutes=10)
+"""A moment after twelve: the hour that has begun is the one from twelve on."""
+
+Settled = Callable[..., int]
+
+
+@pytest.fixture
+def settled(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> Settled:
+    """Return what writes a delivery to one endpoint that is settled, delivered unless given."""
+    endpoint = make_endpoint()
+
+    def make(at: datetime, **overrides: Any) -> int:
+        given = {"status": DeliveryStatus.DELIVERED, "created_at": at - SECOND, **overrides}
+        return make_delivery(given.pop("endpoint_id", endpoint.id), settled_at=at, **given)
+
+    return make
+
+
+def dead(reason: str = "10 attempts failed", **overrides: Any) -> dict[str, Any]:
+    """Return what makes a delivery dead."""
+    return {"status": DeliveryStatus.DEAD, "reason": reason, **overrides}
+
+
+def test_each_hour_counts_its_own(database: Database, settled: Settled) -> None:
+    """There are 24, the one that has begun is the last, and what is older is left out."""
+    twelve = NOON.replace(minute=0, second=0, microsecond=0)
+    settled(twelve)
+    settled(twelve - timedelta(microseconds=1))
+    settled(twelve - timedelta(microseconds=1), **dead())
+    settled(twelve - 23 * HOUR)
+    settled(twelve - 23 * HOUR - timedelta(microseconds=1))
+
+    with database.reading() as session:
+        hours = overview.day(session, now=NOON)
+
+    assert [hour.begins_at for hour in hours] == [twelve - n * HOUR for n in range(23, -1, -1)]
+    assert [(n, hour.delivered, hour.dead) for n, hour in enumerate(hours) if hour.delivered] == [
+        (0, 1, 0),
+        (22, 1, 1),
+        (23, 1, 0),
+    ]
+
+
+def test_delays_are_from_event_to_delivery(database: Database, settled: Settled) -> None:
+    """Each hour has those of its own, the latest first, and the dead have none."""
+    settled(NOON, created_at=NOON - 3 * SECOND)
+    settled(NOON - SECOND, created_at=NOON - 3 * SECOND)
+    settled(NOON, **dead())
+    settled(NOON - 5 * HOUR, created_at=NOON - 7 * HOUR)
+
+    with database.reading() as session:
+        delays = [list(hour.delays) for hour in overview.day(session, now=NOON)]
+
+    assert delays[23] == [3 * SECOND, 2 * SECOND]
+    assert delays[18] == [2 * HOUR]
+    assert delays[22] == []
+
+
+def test_of_a_busy_hour_the_latest_are_timed(
+    database: Database, settled: Settled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All are counted, and so many as a sample has are looked at one by one."""
+    monkeypatch.setattr(overview, "SAMPLE", 2)
+    for number in range(4):
+        settled(NOON + number * SECOND, created_at=NOON)
+
+    with database.reading() as session:
+        last = overview.day(session, now=NOON + HOUR / 2)[-1]
+
+    assert last.delivered == 4
+    assert list(last.delays) == [3 * SECOND, 2 * SECOND]
+
+
+def test_an_empty_day_has_its_hours(database: Database) -> None:
+    """Where nothing was settled, nothing is counted and nothing timed."""
+    with database.reading() as session:
+        hours = overview.day(session, now=NOON)
+
+    assert [(one.delivered, one.dead, list(one.delays)) for one in hours] == [(0, 0, [])] * 24
+
+
+def test_dead_letters_are_put_together_by_endpoint_and_reason(
+    database: Database, settled: Settled, make_endpoint: MakeEndpoint
+) -> None:
+    """Those whose last one died latest come first; what is older than a week is history."""
+    other = make_endpoint()
+    settled(NOON - HOUR, **dead("status 500"))
+    settled(NOON - 2 * HOUR, **dead("status 500"))
+    settled(NOON - 3 * HOUR, **dead("refused"))
+    settled(NOON, **dead("refused", endpoint_id=other.id))
+    settled(NOON - timedelta(days=8), **dead("long ago"))
+
+    with database.reading() as session:
+        found = overview.dead_letters(session, now=NOON)
+
+    assert [(one.endpoint.url == other.url, one.reason, one.count) for one in found] == [
+        (True, "refused", 1),
+        (False, "status 500", 2),
+        (False, "refused", 1),
+    ]
+    assert found[1].newest_at == NOON - HOUR
+
+
+def test_ids_of_dead_letters_are_those_of_one_reason(
+    database: Database, settled: Settled, make_endpoint: MakeEndpoint
+) -> None:
+    """The latest come first, and no more of them than are asked for."""
+    other = make_endpoint()
+    old = settled(NOON - HOUR, **dead("status 500"))
+    new = settled(NOON, **dead("status 500"))
+    settled(NOON, **dead("refused"))
+    settled(NOON, **dead("status 500", endpoint_id=other.id))
+    settled(NOON - timedelta(days=8), **dead("status 500"))
+    endpoint_id = other.id - 1
+
+    with database.reading() as session:
+        found = overview.dead_ids(session, endpoint_id, "status 500", limit=9, now=NOON)
+        first = overview.dead_ids(session, endpoint_id, "status 500", limit=1, now=NOON)
+
+    assert found == [new, old]
+    assert first == [new]
+
+
+def test_statements_are_constant(database: Database, settled: Settled) -> None:
+    """A busy day takes the two statements that one delivery takes."""
+    taken = []
+    for many in (1, 40):
+        for number in range(many):
+            settled(NOON - number * HOUR / 2)
+        before = database.statements
+        with database.reading() as session:
+            overview.day(session, now=NOON)
+        taken.append(database.statements - before)
+
+    assert taken == [2, 2]

@@ -1,0 +1,99 @@
+"""What an attempt sent: the headers as they were, and no signature that could be used."""
+
+from datetime import timedelta
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+
+from contract import signature
+from foundation.database import Database
+from foundation.vault import Vault
+from notifier import endpoints, replays, sent
+from notifier.models import Attempt
+from tests.notifier.conftest import BODY, NINE, MakeDelivery, MakeEndpoint, Registered
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def endpoint(make_endpoint: MakeEndpoint) -> Registered:
+    """An endpoint."""
+    return make_endpoint()
+
+
+def headers_at(
+    database: Database, vault: Vault, delivery_id: int, hours: float, **how: object
+) -> dict[str, str] | None:
+    """Return the headers of an attempt that was made so many hours after nine."""
+    attempt = Attempt(started_at=NINE + hours * HOUR, **{"status": 200, **how})
+    with database.reading() as session:
+        delivery = replays.get(session, delivery_id)
+        secrets = sent.signing(session, delivery.endpoint_id, vault)
+        found = sent.headers_of(delivery, attempt, secrets)
+        return None if found is None else dict(found)
+
+
+def test_headers_are_those_that_were_sent(
+    database: Database, vault: Vault, endpoint: Registered, make_delivery: MakeDelivery
+) -> None:
+    """Id, moment and the beginning of the signature are what the worker made of them."""
+    delivery_id = make_delivery(endpoint.id)
+    with database.reading() as session:
+        webhook_id = replays.get(session, delivery_id).event_id
+
+    shown = headers_at(database, vault, delivery_id, 1)
+
+    really = signature.sign([endpoint.secret], webhook_id, BODY.encode(), now=NINE + HOUR)
+    assert shown is not None
+    assert shown["Content-Type"] == "application/json"
+    assert shown["webhook-id"] == webhook_id
+    assert shown["webhook-timestamp"] == really["webhook-timestamp"]
+    assert shown["webhook-signature"] == really["webhook-signature"][:11] + "…"
+
+
+def test_each_attempt_was_signed_by_the_secrets_of_its_time(
+    database: Database, vault: Vault, endpoint: Registered, make_delivery: MakeDelivery
+) -> None:
+    """Before a rotation one secret signed, during the overlap two, and after it the new one."""
+    delivery_id = make_delivery(endpoint.id)
+    with database.writing() as session:
+        endpoints.rotate_secret(
+            session, endpoint.id, overlap=2 * HOUR, vault=vault, now=NINE + HOUR
+        )
+
+    signatures = [
+        (headers_at(database, vault, delivery_id, hours) or {})["webhook-signature"].split()
+        for hours in (0.5, 1.5, 3.5)
+    ]
+
+    assert [len(each) for each in signatures] == [1, 2, 1]
+    before, _, after = (each[0] for each in signatures)
+    assert before != after
+
+
+@pytest.mark.parametrize("failure", ["dns", "refused", "secret-sealed", "worker-lost", "blocked"])
+def test_attempt_that_never_got_so_far_sent_nothing(
+    database: Database,
+    vault: Vault,
+    endpoint: Registered,
+    make_delivery: MakeDelivery,
+    failure: str,
+) -> None:
+    """Where no connection stood there are no headers to show."""
+    delivery_id = make_delivery(endpoint.id)
+
+    assert headers_at(database, vault, delivery_id, 1, status=None, failure=failure) is None
+
+
+def test_secret_that_cannot_be_opened_is_told_instead(
+    database: Database, endpoint: Registered, make_delivery: MakeDelivery
+) -> None:
+    """Without the key that sealed it the signature is not known, and the page says so."""
+    other = Vault(SecretStr(Fernet.generate_key().decode()))
+    delivery_id = make_delivery(endpoint.id)
+
+    shown = headers_at(database, other, delivery_id, 1, status=None, failure="deadline")
+
+    assert shown is not None
+    assert shown["webhook-signature"].startswith("cannot be shown")

@@ -1,0 +1,198 @@
+"""Courses are deleted together, after a page that says what will happen and who will be told."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from werkzeug.test import TestResponse
+
+from foundation.database import Database
+from notifier import courses, endpoints, signals
+from notifier.models import Course, Delivery, Event
+from tests.notifier.conftest import NINE
+from tests.notifier.web.pages.conftest import URL
+
+Look = Callable[..., str]
+Send = Callable[..., TestResponse]
+DELETE = "/courses/delete"
+CONFIRMED = "/courses/delete/confirmed"
+
+
+@pytest.fixture
+def three(make_course: Callable[..., str]) -> list[str]:
+    """Three courses."""
+    ids = ["CS101", "CS102", "CS103"]
+    for course_id in ids:
+        make_course(course_id)
+    return ids
+
+
+def deleted(database: Database) -> list[str]:
+    """Return the ids of the courses that are deleted."""
+    with database.reading() as session:
+        return list(session.scalars(select(Course.course_id).where(Course.deleted_at.is_not(None))))
+
+
+def test_it_asks_first_and_names_courses_and_endpoints(
+    send: Send,
+    database: Database,
+    three: list[str],
+    make_endpoint: Callable[..., int],
+    rows: Callable[[], Any],
+) -> None:
+    """Who is told at once, whose delivery is held, and which courses; nothing is done yet."""
+    make_endpoint()
+    held = make_endpoint("https://held.example/hook")
+    make_endpoint("https://other.example/hook", event_types=["token.regenerated"])
+    with database.writing() as session:
+        endpoints.disable(session, held, "out of order", now=NINE)
+    before = rows()
+
+    answer = send(DELETE, course_id=three[:2])
+
+    assert answer.status_code == 200
+    assert "Delete 2 courses for good?" in answer.text
+    assert all(course_id in answer.text for course_id in three[:2])
+    assert three[2] not in answer.text
+    assert URL in answer.text
+    assert "as soon as it is enabled; until then it is held" in answer.text
+    assert "https://other.example/hook" not in answer.text
+    assert before == rows()
+
+
+def test_nobody_to_tell_is_said_before(send: Send, three: list[str]) -> None:
+    """Without an endpoint the page says that nobody is told, and how one would be."""
+    answer = send(DELETE, course_id=three[0])
+
+    assert "Nobody: no endpoint wants to know of deletions." in answer.text
+    assert "notifier endpoints add URL" in answer.text
+
+
+def test_many_are_deleted_at_one_moment_and_what_that_caused_is_shown(
+    send: Send,
+    look: Look,
+    database: Database,
+    three: list[str],
+    make_course: Callable[..., str],
+    make_endpoint: Callable[..., int],
+) -> None:
+    """One transaction: all at the same moment; the answer leads to just their deliveries."""
+    make_endpoint()
+    for earlier_and_later in ("CS998", "CS999"):
+        make_course(earlier_and_later)
+    look(send(CONFIRMED, course_id="CS998").location)
+
+    answer = send(CONFIRMED, course_id=three)
+
+    assert answer.status_code == 303
+    with database.reading() as session:
+        moments = set(session.scalars(select(Course.deleted_at).where(Course.course_id.in_(three))))
+    assert len(moments) == 1
+    page = look(answer.location)
+    assert "Deleted: 3 courses." in page
+    assert all(course_id in page for course_id in three)
+    look(send(CONFIRMED, course_id="CS999").location)
+    page = look(answer.location)
+    assert "CS998" not in page
+    assert "CS999" not in page
+    assert "<strong>3</strong> pending" in page
+
+
+def test_one_leads_to_its_own_page(
+    send: Send, look: Look, three: list[str], make_endpoint: Callable[..., int]
+) -> None:
+    """What was told of a single course stands on the page of that course."""
+    make_endpoint()
+
+    answer = send(CONFIRMED, course_id=three[0])
+
+    assert (answer.status_code, answer.location) == (303, "/courses/one?course_id=CS101")
+    page = look(answer.location)
+    assert "Deleted: CS101." in page
+    assert "course.deleted" in page
+    assert 'data-refresh="/courses/one/live?course_id=CS101"' in page
+
+
+def test_course_deleted_meanwhile_is_told_and_keeps_none_of_the_others(
+    send: Send, look: Look, database: Database, three: list[str]
+) -> None:
+    """Somebody else deleted one between question and answer: the others are deleted still."""
+    with database.writing() as session:
+        courses.delete_course(session, three[1], now=NINE)
+
+    asked = send(DELETE, course_id=three)
+    answer = send(CONFIRMED, course_id=[*three, "NEVER"])
+
+    assert "Delete 2 courses for good?" in asked.text
+    assert "Deleted already" in asked.text
+    page = look(answer.location)
+    assert "Deleted: 2 courses." in page
+    assert "Nothing was done to 2 courses" in page
+    assert "CS102" in page
+    assert "there is no course" in page
+    assert sorted(deleted(database)) == three
+
+
+def test_all_of_them_deleted_before_is_said(
+    send: Send, look: Look, database: Database, three: list[str]
+) -> None:
+    """A form that is sent again deletes nothing more, and says so."""
+    send(CONFIRMED, course_id=three[0])
+
+    answer = send(CONFIRMED, course_id=three[0])
+
+    assert answer.location == "/courses"
+    assert "Nothing was done to 1 course" in look("/courses")
+    assert deleted(database) == three[:1]
+    assert "There is nothing left to delete" in send(DELETE, course_id=three[0]).text
+
+
+@pytest.mark.parametrize("path", [DELETE, CONFIRMED])
+def test_nothing_chosen_is_refused(send: Send, path: str, rows: Callable[[], Any]) -> None:
+    """Without a tick there is nothing to ask about."""
+    before = rows()
+
+    answer = send(path)
+
+    assert answer.status_code == 422
+    assert "No course is chosen" in answer.text
+    assert "tick those you mean" in answer.text
+    assert before == rows()
+
+
+def test_event_that_cannot_be_written_keeps_all_of_them(
+    send: Send,
+    database: Database,
+    three: list[str],
+    make_endpoint: Callable[..., int],
+    rows: Callable[[], Any],
+) -> None:
+    """A subscriber that fails at the last one takes back the others: all or none (law 1)."""
+    make_endpoint()
+    before = rows()
+
+    def fail(_: Session, change: signals.CourseChange) -> None:
+        if change.course_id == three[2]:
+            raise LookupError("planted")
+
+    with signals.course_deleted.connected_to(fail):
+        answer = send(CONFIRMED, course_id=three)
+
+    assert answer.status_code == 500
+    assert "planted" not in answer.text
+    assert before == rows()
+
+
+def test_each_course_is_told_once_however_often_it_is_ticked(
+    send: Send, database: Database, three: list[str], make_endpoint: Callable[..., int]
+) -> None:
+    """An id that stands twice in the form is deleted once, with one event."""
+    make_endpoint()
+
+    send(CONFIRMED, course_id=[three[0], three[0]])
+
+    with database.reading() as session:
+        assert len(session.scalars(select(Event)).all()) == 1
+        assert len(session.scalars(select(Delivery)).all()) == 1
