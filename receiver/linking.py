@@ -141,6 +141,16 @@ def _row(one: Wanted, entry: Entry, vault: Vault, now: datetime) -> dict[str, An
     }
 
 
+def set_place(entry: Entry, course: str | None, activity: str | None) -> None:
+    """Say where in a Moodle a course's grades go, or that it is nowhere.
+
+    Where they did not go before, all of them are asked for again: unchanged ones are missing there.
+    """
+    if (course, activity) != (entry.gradebook_course, entry.gradebook_activity):
+        entry.gradebook_course, entry.gradebook_activity = course, activity
+        entry.etag = None
+
+
 def _line(entry: Entry, token_id: str) -> Line:
     what = What.ENROLLED if entry.enrolled_at is None else What.TOKEN_ENTERED
     memory = replace(memory_of(entry), held_token_id=token_id)

@@ -13,7 +13,7 @@ from contract.tokens import CourseToken
 from foundation.database import Database
 from receiver import runs
 from receiver.memory import Deleted
-from receiver.models import Entry, Run, Source
+from receiver.models import SCHEMA, Entry, Run, Source
 
 
 @pytest.fixture
@@ -159,9 +159,9 @@ def test_a_schema_that_is_not_ours_is_exit_4(
     assert (refused.exit_code, checked.exit_code) == (4, 4)
     assert "Run `receiver db upgrade`" in refused.stderr
     assert json.loads(checked.stdout)["well"] is False
-    assert upgraded.stdout == "the schema is now at r0003 (it was at none)\n"
-    assert again.stdout == "the schema is at r0003 already\n"
-    assert receiver("db", "check").stdout == "the schema is at r0003, as it should be\n"
+    assert upgraded.stdout == f"the schema is now at {SCHEMA.head} (it was at none)\n"
+    assert again.stdout == f"the schema is at {SCHEMA.head} already\n"
+    assert receiver("db", "check").stdout == f"the schema is at {SCHEMA.head}, as it should be\n"
 
 
 def test_settings_that_are_missing_are_exit_2(
