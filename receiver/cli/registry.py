@@ -8,12 +8,12 @@ from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID
 from foundation.terminal import Commands, json_option
-from receiver import answers, history, registry, sources
+from receiver import askers, history, registry, sources
+from receiver.askers import Unproven
 from receiver.cli import registry_files, scope
 from receiver.cli.scope import source_option
 from receiver.memory import Standing, Status
 from receiver.models import API, MOODLE, Entry, Heard
-from receiver.outcomes import Misconfigured, Transient
 from receiver.registry import Token
 from receiver.services import Services
 
@@ -183,21 +183,14 @@ def _read_token(here: Services, source: str | None) -> Token:
 
 def _prove(here: Services, entry: Entry) -> Standing:
     click.echo("it is not the one that eAssessment last named, so eAssessment is asked …")
-    with scope.askers(here) as kinds:
-        source = kinds[entry.source.kind](entry.source)
-        outcome = answers.prove_token(
-            here.database, source, entry, vault=here.vault, teller=scope.teller()
-        )
-    if isinstance(outcome, Transient | Misconfigured):
+    with askers.opened(here) as kinds:
+        proven = askers.prove(here, kinds, entry, teller=scope.teller())
+    if isinstance(proven, Unproven):
         terminal.complain(
-            f"it cannot be told whether the token is good: {outcome.detail}",
-            "The token is kept. Run this again when eAssessment answers."
-            if isinstance(outcome, Transient)
-            else outcome.next_step,
+            f"it cannot be told whether the token is good: {proven.detail}", proven.next_step
         )
         raise click.exceptions.Exit(terminal.EXIT_REFUSED)
-    with here.database.reading() as session:
-        return registry.standing(registry.listing(session, entry_ids=[entry.id])[0])
+    return proven
 
 
 def _exit_unless_active(course_id: str, standing: Standing) -> None:

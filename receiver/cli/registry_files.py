@@ -10,7 +10,7 @@ from flask.cli import with_appcontext
 from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID
-from receiver import answers, linking, registry, registry_file, sources
+from receiver import answers, askers, linking, registry, registry_file, sources
 from receiver.cli import scope
 from receiver.cli.scope import source_option
 from receiver.memory import Standing, Status
@@ -72,7 +72,7 @@ def set_activity(course_id: str, course: int, activity: int, source: str | None)
     """Say into which course and activity of ELMS's Moodle the grades of COURSE_ID go."""
     with scope.writing() as (session, _):
         entry = registry.get(session, sources.choose(session, source), course_id)
-        entry.gradebook_course, entry.gradebook_activity = str(course), str(activity)
+        linking.set_place(entry, str(course), str(activity))
     shown = terminal.printable(course_id)
     click.echo(f"grades of {shown} go to the activity {activity} of the course {course}")
 
@@ -115,7 +115,7 @@ def _prove_all(here: Services, entries: list[Entry]) -> dict[int, str]:
     told: dict[int, str] = {}
     if not doubtful:
         return told
-    with scope.askers(here) as kinds:
+    with askers.opened(here) as kinds:
         known = {entry.source.name: entry.source for entry in doubtful}
         asked = {name: kinds[source.kind](source) for name, source in known.items()}
         for entry in doubtful:

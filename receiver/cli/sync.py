@@ -22,7 +22,7 @@ from foundation import terminal
 from foundation.arguments import COURSE_ID, DURATION, MOMENT
 from foundation.errors import Refusal
 from foundation.terminal import json_option
-from receiver import grade_sync, plans, sources
+from receiver import askers, grade_sync, plans, sources, stories
 from receiver.cli import scope
 from receiver.errors import RunInProgressError
 from receiver.grade_sync import EXIT_LEASED
@@ -119,7 +119,7 @@ def _run_every(here: Services, options: Options, every: timedelta, *, as_json: b
 
 def _run_once(here: Services, options: Options, *, as_json: bool) -> int:
     try:
-        with scope.askers(here) as kinds, _progress() as progress:
+        with askers.opened(here) as kinds, _progress() as progress:
             told = replace(options, progress=progress)
             report = grade_sync.run(here.database, here.vault, kinds, told)
     except RunInProgressError as error:
@@ -160,37 +160,12 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def _show(report: Report) -> None:
-    for line in _story(report):
-        click.echo(line)
+    for line in stories.of_report(report):
+        click.echo(terminal.printable(line))
     told = [course for course in report.courses if course.reason is not None]
     if told:
         click.echo()
         _show_courses(told)
-
-
-def _story(report: Report) -> list[str]:
-    count = {outcome: report.count(outcome) for outcome in CourseOutcome}
-    written = report.written
-    return [
-        f"Grade sync {report.run_id}: {len(report.courses)} courses, "
-        f"{count[CourseOutcome.SKIPPED]} of them skipped before any request.",
-        f"... fetched grades: {count[CourseOutcome.SYNCED]} courses, {written.added} scores new, "
-        f"{written.changed} changed, {written.unchanged} as before",
-        f"... unchanged since they were fetched last: {count[CourseOutcome.UNCHANGED]} courses",
-        f"... failed: {count[CourseOutcome.FAILED]} courses",
-        f"... used {report.requests} request{'' if report.requests == 1 else 's'} to eAssessment",
-        f"... used {report.statements} dbqueries",
-        f"... used {report.seconds} seconds",
-        _ending(report),
-    ]
-
-
-def _ending(report: Report) -> str:
-    if report.stopped:
-        return f"Grade sync ended before its time: {terminal.printable(report.stopped)}"
-    if report.count(CourseOutcome.FAILED):
-        return "Grade sync complete, but not for every course; the table says what to do."
-    return "Grade sync complete."
 
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:
