@@ -37,6 +37,7 @@ class ProblemType(StrEnum):
     SOURCE_MISMATCH = "source-mismatch"
     WEBHOOK_ID_REUSED = "webhook-id-reused"
     ENTRY_UNKNOWN = "entry-unknown"
+    RUN_UNKNOWN = "run-unknown"
     REQUEST_MALFORMED = "request-malformed"
     REQUEST_INVALID = "request-invalid"
     BODY_TOO_LARGE = "body-too-large"
@@ -78,6 +79,7 @@ STATUS: dict[ProblemType, int] = {
     ProblemType.SOURCE_MISMATCH: 403,
     ProblemType.WEBHOOK_ID_REUSED: 409,
     ProblemType.ENTRY_UNKNOWN: 404,
+    ProblemType.RUN_UNKNOWN: 404,
     ProblemType.REQUEST_MALFORMED: 400,
     ProblemType.REQUEST_INVALID: 422,
     ProblemType.BODY_TOO_LARGE: 413,

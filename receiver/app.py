@@ -21,6 +21,7 @@ REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.SignatureRefusedError: ProblemType.SIGNATURE_REFUSED,
     errors.WebhookIdReusedError: ProblemType.WEBHOOK_ID_REUSED,
     errors.EntryUnknownError: ProblemType.ENTRY_UNKNOWN,
+    errors.RunUnknownError: ProblemType.RUN_UNKNOWN,
     SealError: ProblemType.INTERNAL_ERROR,
 }
 """The one table from what ELMS's doors refuse to the problem that says so."""

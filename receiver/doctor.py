@@ -42,6 +42,11 @@ def examine(database: Database, vault: Vault, gradebook: Gradebook | None = None
     return findings
 
 
+def glance(session: Session) -> list[Finding]:
+    """Return what a few queries find, however many courses there are: sources, the last run."""
+    return [_sources(session), _last_run(session, db.now(session))]
+
+
 def _sources(session: Session) -> Finding:
     every = sources.list_all(session)
     if not every:

@@ -1,17 +1,29 @@
 """The history: what was heard of each course, from whom and when, and the status that followed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from contract.events import wire_time
 from foundation import database as db
-from receiver.memory import Deleted, Fact, Memory, Proven, Refused, TokenNamed, fold, status_of
+from foundation import paging
+from foundation.paging import Page, Turn
+from receiver.memory import (
+    Cause,
+    Deleted,
+    Fact,
+    Memory,
+    Proven,
+    Refused,
+    TokenNamed,
+    fold,
+    status_of,
+)
 from receiver.models import Heard
 
 LONGEST = 50
@@ -55,6 +67,14 @@ class Line:
     what: str
     detail: str | None
     memory: Memory
+
+
+_TELLS_OF: dict[str, type[Cause]] = {
+    What.COURSE_DELETED: Deleted,
+    What.TOKEN_REGENERATED: TokenNamed,
+    What.TOKEN_NAMED: TokenNamed,
+    What.TOKEN_REFUSED: Refused,
+}
 
 
 def of_fact(entry_id: int, fact: Fact, memory: Memory, teller: Teller) -> Line:
@@ -111,6 +131,38 @@ def forget(session: Session, before: datetime, most: int) -> int:
     old = select(Heard.id).where(Heard.at < before).order_by(Heard.id).limit(most)
     gone: Any = session.execute(delete(Heard).where(Heard.id.in_(old.scalar_subquery())))
     return int(gone.rowcount)
+
+
+def page(session: Session, entry_id: int, *, turn: Turn, limit: int = paging.PAGE) -> Page[Heard]:
+    """Return a page of what was heard of a course, the newest first."""
+    return paging.read(
+        session,
+        select(Heard).where(Heard.entry_id == entry_id),
+        [Heard.id],
+        lambda row: (row[0], (row[0].id,)),
+        turn=turn,
+        limit=limit,
+        descending=True,
+    )
+
+
+def lines_of(session: Session, causes: Mapping[int, Cause]) -> dict[int, Heard]:
+    """Return by entry id the line that told the fact an entry stands by, in one query.
+
+    The newest of its kind is that of the weightiest, for one that was overtaken has another name.
+    """
+    if not causes:
+        return {}
+    newest = (
+        select(func.max(Heard.id))
+        .where(Heard.entry_id.in_(causes), Heard.what.in_(sorted(_TELLS_OF)))
+        .group_by(Heard.entry_id, Heard.what)
+    )
+    found: dict[int, Heard] = {}
+    for line in session.scalars(select(Heard).where(Heard.id.in_(newest)).order_by(Heard.id)):
+        if isinstance(causes[line.entry_id], _TELLS_OF[line.what]):
+            found[line.entry_id] = line
+    return found
 
 
 def _what(fact: Fact, teller: Teller) -> What:

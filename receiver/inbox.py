@@ -1,22 +1,24 @@
-"""The inbox: each event once, then the registry, in one transaction."""
+"""The inbox: each event once, then the registry, in one transaction; what was taken in."""
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import ColumnElement, and_, delete, select, tuple_
 from sqlalchemy.orm import Session
 
 from contract.events import CourseDeleted, Event, TokenRegenerated, UnknownEvent
 from foundation import database as db
-from foundation import tallies
+from foundation import paging, tallies
+from foundation.paging import Page, Place, Turn
 from receiver import registry
 from receiver.errors import SourceMismatchError, WebhookIdReusedError
 from receiver.history import Teller, TellerKind
 from receiver.memory import Deleted, Fact, TokenNamed
 from receiver.metrics import WEBHOOKS
-from receiver.models import Taken, Tally
+from receiver.models import Entry, Source, Taken, Tally
 from receiver.sources import Door
 
 
@@ -65,6 +67,60 @@ def _apply(
     if applied is registry.Outcome.STALE:
         session.get_one(Taken, (door.source_id, webhook_id)).outcome = Outcome.STALE
     return Outcome(applied.value)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which messages are meant: of this outcome, source, course, or webhook id."""
+
+    outcome: Outcome | None = None
+    source_id: int | None = None
+    course_id: str | None = None
+    webhook_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Message:
+    """What was taken in, from which source, and the course's entry as it stands now."""
+
+    taken: Taken
+    source: str
+    entry: Entry | None
+
+
+def page(
+    session: Session, wanted: Wanted, *, turn: Turn, limit: int = paging.PAGE
+) -> Page[Message]:
+    """Return a page of what was taken in, the newest first, in one query."""
+    of_the_course = and_(Entry.source_id == Taken.source_id, Entry.course_id == Taken.course_id)
+    query = (
+        select(Taken, Source.name, Entry)
+        .join(Source, Source.id == Taken.source_id)
+        .outerjoin(Entry, of_the_course)
+        .where(*_conditions(wanted))
+    )
+    keys = (Taken.received_at, Taken.source_id, Taken.webhook_id)
+    return paging.read(session, query, keys, _placed, turn=turn, limit=limit, descending=True)
+
+
+def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+    columns = {
+        Taken.outcome: wanted.outcome,
+        Taken.source_id: wanted.source_id,
+        Taken.course_id: wanted.course_id,
+        Taken.webhook_id: wanted.webhook_id,
+    }
+    found = [column == value for column, value in columns.items() if value is not None]
+    if wanted.webhook_id is not None:
+        # The primary key begins with the source: so it is looked up in each of them.
+        found.append(Taken.source_id.in_(select(Source.id)))
+    return found
+
+
+def _placed(row: Any) -> tuple[Message, Place]:
+    message = Message(*row)
+    taken = message.taken
+    return message, (taken.received_at, taken.source_id, taken.webhook_id)
 
 
 def _check_source(door: Door, event: Event | UnknownEvent) -> None:

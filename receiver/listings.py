@@ -1,64 +1,87 @@
-"""Listings: what the registry's pages show, a page at a time."""
+"""Listings: what the registry's pages show, a page at a time, and how many stand how."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session, joinedload
 
-from receiver.models import Entry
+from foundation import paging
+from foundation.paging import PAGE, Page, Place, Turn
+from receiver import history, registry
+from receiver.memory import Standing, Status, cause_of
+from receiver.models import Entry, Heard
+from receiver.statuses import conditions
 
-PAGE = 50
-"""How many entries a page has."""
-
-
-@dataclass(frozen=True)
-class Position:
-    """An entry's place in the order of the registry: by source, then by course id."""
-
-    source_id: int
-    course_id: str
+_LAST = "\U0010ffff"
+"""The character that sorts behind every other, and is none of a course id."""
 
 
 @dataclass(frozen=True)
-class EntryPage:
-    """Entries with their sources, and the positions to go on from, None where the list ends."""
+class Wanted:
+    """Which entries are meant: that stand so, of this source, whose course ids begin so."""
 
-    entries: tuple[Entry, ...]
-    before: Position | None
-    after: Position | None
-
-
-def list_entries(
-    session: Session,
-    *,
-    after: Position | None = None,
-    before: Position | None = None,
-    limit: int = PAGE,
-) -> EntryPage:
-    """Return a page of the courses in grade sync, in one query."""
-    place = tuple_(Entry.source_id, Entry.course_id)
-    query = (
-        select(Entry)
-        .options(joinedload(Entry.source, innerjoin=True))
-        .where(Entry.enrolled_at.is_not(None))
-        .limit(limit + 1)
-    )
-    if before is not None:
-        query = query.where(place < (before.source_id, before.course_id))
-        query = query.order_by(Entry.source_id.desc(), Entry.course_id.desc())
-        found = list(session.scalars(query))
-        return _page(found[limit - 1 :: -1], more_before=len(found) > limit, more_after=True)
-    if after is not None:
-        query = query.where(place > (after.source_id, after.course_id))
-    found = list(session.scalars(query.order_by(Entry.source_id, Entry.course_id)))
-    return _page(found[:limit], more_before=after is not None, more_after=len(found) > limit)
+    status: Status | None = None
+    source_id: int | None = None
+    beginning: str = ""
 
 
-def _page(entries: Sequence[Entry], *, more_before: bool, more_after: bool) -> EntryPage:
-    ends = [Position(entry.source_id, entry.course_id) for entry in entries]
-    return EntryPage(
-        tuple(entries),
-        ends[0] if ends and more_before else None,
-        ends[-1] if ends and more_after else None,
-    )
+@dataclass(frozen=True)
+class Listed:
+    """An entry as lists show it: where it stands, and the line that told what it stands by."""
+
+    entry: Entry
+    standing: Standing
+    told: Heard | None
+
+
+def page(session: Session, wanted: Wanted, *, turn: Turn, limit: int = PAGE) -> Page[Listed]:
+    """Return a page of the courses in grade sync by course id, in two queries."""
+    query = _matching(wanted).options(joinedload(Entry.source, innerjoin=True))
+    keys = (Entry.course_id, Entry.source_id)
+    found: Page[Entry] = paging.read(session, query, keys, _placed, turn=turn, limit=limit)
+    return Page(tuple(listed(session, found.rows)), found.before, found.after)
+
+
+def listed(session: Session, entries: Sequence[Entry]) -> list[Listed]:
+    """Return entries as lists show them, in one query."""
+    causes = {
+        entry.id: cause
+        for entry in entries
+        if (cause := cause_of(registry.memory_of(entry))) is not None
+    }
+    told = history.lines_of(session, causes)
+    return [Listed(entry, registry.standing(entry), told.get(entry.id)) for entry in entries]
+
+
+def counts(session: Session) -> dict[Status, int]:
+    """Return how many courses in grade sync stand how, in one query.
+
+    Those that are active are what is left: of most entries nothing has to be looked at.
+    """
+    invalid, deleted = Status.TOKEN_INVALID, Status.COURSE_DELETED
+    wanted = (Wanted(), Wanted(invalid), Wanted(deleted))
+    row = session.execute(select(*map(_counted, wanted))).one()
+    return {Status.ACTIVE: row[0] - row[1] - row[2], invalid: row[1], deleted: row[2]}
+
+
+def _counted(wanted: Wanted) -> ColumnElement[int]:
+    return _matching(wanted).with_only_columns(func.count()).scalar_subquery()
+
+
+def _matching(wanted: Wanted) -> Select[Any]:
+    query = select(Entry).where(Entry.enrolled_at.is_not(None))
+    if wanted.status is not None:
+        query = query.where(conditions(Entry)[wanted.status])
+    if wanted.source_id is not None:
+        query = query.where(Entry.source_id == wanted.source_id)
+    if wanted.beginning:
+        # Not LIKE: of SQLite it asks in which case, of PostgreSQL in which language.
+        query = query.where(Entry.course_id.between(wanted.beginning, wanted.beginning + _LAST))
+    return query
+
+
+def _placed(row: Any) -> tuple[Entry, Place]:
+    entry: Entry = row[0]
+    return entry, (entry.course_id, entry.source_id)

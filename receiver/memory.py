@@ -42,6 +42,8 @@ class Proven:
 
 
 Fact = Deleted | TokenNamed | Refused | Proven
+Cause = Deleted | TokenNamed | Refused
+"""A fact for which a course may be skipped."""
 
 
 @dataclass(frozen=True)
@@ -129,13 +131,23 @@ def _proven_weight(fact: Proven) -> tuple[datetime, str]:
     return fact.at, fact.token_id
 
 
+def cause_of(memory: Memory) -> Cause | None:
+    """Return the fact for which a course is not asked for, or None if it is asked for.
+
+    Deletion is final; then the token held decides.
+    """
+    return memory.deleted or _replacement(memory) or _refusal(memory)
+
+
 def status_of(memory: Memory) -> Status:
-    """Return the status that a memory derives: deletion is final, then the token held decides."""
-    if memory.deleted is not None:
-        return Status.COURSE_DELETED
-    if _replacement(memory) is not None or _refusal(memory) is not None:
-        return Status.TOKEN_INVALID
-    return Status.ACTIVE
+    """Return the status that a memory derives."""
+    match cause_of(memory):
+        case None:
+            return Status.ACTIVE
+        case Deleted():
+            return Status.COURSE_DELETED
+        case _:
+            return Status.TOKEN_INVALID
 
 
 def _replacement(memory: Memory) -> TokenNamed | None:
@@ -162,24 +174,25 @@ def _proven_since(memory: Memory, at: datetime) -> bool:
 def standing_of(memory: Memory, course_id: str) -> Standing:
     """Return the status with the sentence that says why, since when, and what to do."""
     status = status_of(memory)
-    if memory.deleted is not None:
-        return Standing(
-            status,
-            "the course was deleted in eAssessment",
-            memory.deleted.at,
-            "Nothing to mend: it is not asked for again. "
-            "If another course takes its place, link that one with `receiver registry add`.",
-        )
     enter = (
         "Ask the eAssessment administrator for the present token and enter it with "
         f"`receiver registry set-token {shlex.quote(course_id)}`."
     )
-    replacement, refusal = _replacement(memory), _refusal(memory)
-    if replacement is not None:
-        held = memory.held_token_id or "none"
-        why = f"the token was regenerated: present is {replacement.token_id}, held is {held}"
-        return Standing(status, why, replacement.at, enter)
-    if refusal is not None:
-        why = f"eAssessment refused the token {refusal.token_id}: {refusal.reason}"
-        return Standing(status, why, refusal.at, enter)
-    return Standing(status)
+    match cause_of(memory):
+        case None:
+            return Standing(status)
+        case Deleted(at=at):
+            return Standing(
+                status,
+                "the course was deleted in eAssessment",
+                at,
+                "Nothing to mend: it is not asked for again. "
+                "If another course takes its place, link that one with `receiver registry add`.",
+            )
+        case TokenNamed(token_id=token_id, at=at):
+            held = memory.held_token_id or "none"
+            why = f"the token was regenerated: present is {token_id}, held is {held}"
+            return Standing(status, why, at, enter)
+        case Refused(token_id=token_id, reason=reason, at=at):
+            why = f"eAssessment refused the token {token_id}: {reason}"
+            return Standing(status, why, at, enter)

@@ -3,7 +3,17 @@
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint, false
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+    and_,
+    false,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from foundation.database import ExactDecimal, UtcDateTime
@@ -11,10 +21,14 @@ from foundation.pages.models import put_into
 from foundation.schema import Schema
 from foundation.tallies import Tallied
 from receiver.db import Base
+from receiver.statuses import conditions
 
 # Without it SQLite gives a deleted row's number to a new one, and a trace of the old would speak
 # of the new.
 _NEVER_REUSED = {"sqlite_autoincrement": True}
+
+# An id is opaque: its order is that of its bytes, not of the language a database was made with.
+_BYTEWISE = String(255).with_variant(String(255, collation="C"), "postgresql")
 
 
 API = "api"
@@ -61,6 +75,12 @@ class Taken(Base):
     """A webhook id that was taken: the primary key answers whether it is a duplicate."""
 
     __tablename__ = "inbox"
+    __table_args__ = (
+        Index(None, "received_at", "source_id", "webhook_id"),
+        Index(None, "source_id", "received_at", "webhook_id"),
+        Index(None, "outcome", "received_at", "source_id", "webhook_id"),
+        Index(None, "course_id", "received_at", "source_id", "webhook_id"),
+    )
 
     source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"), primary_key=True)
     webhook_id: Mapped[str] = mapped_column(String(255), primary_key=True)
@@ -81,11 +101,17 @@ class Entry(Base):
     """
 
     __tablename__ = "entries"
-    __table_args__ = (UniqueConstraint("source_id", "course_id"), _NEVER_REUSED)
+    __table_args__ = (
+        UniqueConstraint("source_id", "course_id"),
+        # Not for those in grade sync alone: SQLite would take it where a status is asked for,
+        # instead of that status's.
+        Index(None, "course_id", "source_id", "enrolled_at"),
+        _NEVER_REUSED,
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))
-    course_id: Mapped[str] = mapped_column(String(255))
+    course_id: Mapped[str] = mapped_column(_BYTEWISE)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     enrolled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     sealed_token: Mapped[str | None] = mapped_column(Text)
@@ -105,6 +131,17 @@ class Entry(Base):
     etag: Mapped[str | None] = mapped_column(String(255))
     synced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     source: Mapped[Source] = relationship(lazy="raise")
+
+
+def _index(status: str, condition: ColumnElement[bool]) -> None:
+    """Index the entries in grade sync that have a status, in the order of lists."""
+    which = and_(Entry.enrolled_at.is_not(None), condition)
+    keys = (Entry.course_id, Entry.source_id)
+    Index(f"ix_entries_{status}", *keys, sqlite_where=which, postgresql_where=which)
+
+
+for _status, _condition in conditions(Entry).items():
+    _index(_status.value, _condition)
 
 
 class Heard(Base):
@@ -142,6 +179,8 @@ class Run(Base):
     """One grade sync; `ended_at` stays None if it was killed.
 
     `partial`: it was told which courses or which source; `stopped` says why it ended too early.
+    How many scores were new, changed, or as before is None for a run that did not write it down.
+    The scores are those that it stored, None where nobody counted them.
     """
 
     __tablename__ = "runs"
@@ -155,6 +194,9 @@ class Run(Base):
     unchanged: Mapped[int] = mapped_column(default=0)
     skipped: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
+    scores_new: Mapped[int | None]
+    scores_changed: Mapped[int | None]
+    scores_as_before: Mapped[int | None]
     requests: Mapped[int] = mapped_column(default=0)
     statements: Mapped[int] = mapped_column(default=0)
     seconds: Mapped[float | None]
@@ -167,10 +209,14 @@ class RunCourse(Base):
     """What became of one course in one run."""
 
     __tablename__ = "run_courses"
-    __table_args__ = (_NEVER_REUSED,)
+    __table_args__ = (
+        Index(None, "run_id", "outcome", "source", "id"),
+        Index(None, "course_id", "source", "id"),
+        _NEVER_REUSED,
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
     source: Mapped[str] = mapped_column(String(100))
     course_id: Mapped[str] = mapped_column(String(255))
     outcome: Mapped[str] = mapped_column(String(10))

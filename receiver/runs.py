@@ -121,6 +121,9 @@ def end(session: Session, report: Report, *, now: datetime) -> None:
         .values(
             ended_at=now,
             **{outcome.value: report.count(outcome) for outcome in CourseOutcome},
+            scores_new=report.written.added,
+            scores_changed=report.written.changed,
+            scores_as_before=report.written.unchanged,
             requests=report.requests,
             statements=report.statements,
             seconds=report.seconds,

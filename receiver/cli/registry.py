@@ -10,12 +10,12 @@ from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID
 from foundation.terminal import Commands, json_option
-from receiver import history, plans, proving, registry, runs, services, sources
+from receiver import askers, history, plans, registry, runs, services, sources
+from receiver.askers import Unproven
 from receiver.cli import registry_files, scope
 from receiver.cli.scope import source_option
 from receiver.memory import Standing, Status
 from receiver.models import API, MOODLE, Entry, Heard
-from receiver.outcomes import Misconfigured, SiteTrouble, Transient
 from receiver.runs import LastOutcome
 from receiver.services import Services
 
@@ -189,26 +189,14 @@ def _read_token(here: Services, source: str | None) -> Token:
 
 def _prove(here: Services, entry: Entry) -> Standing:
     click.echo("it is not the one that eAssessment last named, so eAssessment is asked …")
-    with scope.askers(here) as kinds:
-        source = kinds[entry.source.kind](entry.source)
-        [heard] = proving.prove(
-            here.database,
-            {entry.source.name: source},
-            [entry],
-            vault=here.vault,
-            teller=scope.teller(),
-        )
-    outcome = heard.outcome
-    if isinstance(outcome, Transient | Misconfigured | SiteTrouble):
+    with askers.opened(here) as kinds:
+        proven = askers.prove(here, kinds, entry, teller=scope.teller())
+    if isinstance(proven, Unproven):
         terminal.complain(
-            f"it cannot be told whether the token is good: {outcome.detail}",
-            "The token is kept. Run this again when eAssessment answers."
-            if isinstance(outcome, Transient)
-            else outcome.next_step,
+            f"it cannot be told whether the token is good: {proven.detail}", proven.next_step
         )
         raise click.exceptions.Exit(terminal.EXIT_REFUSED)
-    with here.database.reading() as session:
-        return _standing(registry.listing(session, entry_ids=[entry.id])[0])
+    return proven
 
 
 def _standing(entry: Entry) -> Standing:

@@ -10,7 +10,7 @@ from flask.cli import with_appcontext
 from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID
-from receiver import linking, proving, registry, registry_file, sources
+from receiver import askers, linking, proving, registry, registry_file, sources
 from receiver.cli import scope
 from receiver.cli.scope import source_option
 from receiver.memory import Standing, Status
@@ -126,7 +126,7 @@ def _prove_all(here: Services, entries: list[Entry]) -> dict[int, str]:
     ]
     if not doubtful:
         return {}
-    with scope.askers(here) as kinds:
+    with askers.opened(here) as kinds:
         known = {entry.source.name: entry.source for entry in doubtful}
         heard = proving.prove(
             here.database,

@@ -1,25 +1,18 @@
 """What every command begins with: the services, on a schema that is ours."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 
 import click
 from sqlalchemy.orm import Session
 
-from contract.tokens import MoodleToken
 from foundation import database as db
-from foundation import terminal, trace
+from foundation import terminal
 from receiver import services
-from receiver.eassessment import Client
-from receiver.exchange import Exchange
-from receiver.grade_sync import Kinds
-from receiver.gradebooks import Gradebook
 from receiver.history import Teller, TellerKind
-from receiver.models import API, MOODLE, SCHEMA, Source
-from receiver.moodle.gradebook import MoodleGradebook
-from receiver.moodle.source import MoodleGradeSource
+from receiver.models import SCHEMA
 from receiver.services import Services
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -51,45 +44,6 @@ def reading() -> Iterator[Session]:
     """Open a reading transaction."""
     with ready().database.reading() as session:
         yield session
-
-
-@contextmanager
-def askers(here: Services) -> Iterator[Kinds]:
-    """Open what asks sources, of each kind; closed at the end."""
-    with ExitStack() as opened:
-        client = opened.enter_context(Client(_exchange(here)))
-
-        def moodle(source: Source) -> MoodleGradeSource:
-            exchange = _exchange(here)
-            opened.callback(exchange.close)
-            sealed = source.sealed_site_token
-            site_token = MoodleToken.parse(here.vault.open(sealed)) if sealed else None
-            return MoodleGradeSource(exchange, site_token=site_token, now=lambda: datetime.now(UTC))
-
-        yield {API: lambda _: client, MOODLE: moodle}
-
-
-@contextmanager
-def gradebook(here: Services) -> Iterator[Gradebook | None]:
-    """Open the Moodle that ELMS is, for one run; None where grades go into ELMS's database."""
-    if not here.settings.elms_is_moodle:
-        yield None
-        return
-    token = MoodleToken.parse(here.settings.gradebook_token.get_secret_value())
-    with closing(_exchange(here)) as exchange:
-        yield MoodleGradebook(exchange, url=here.settings.gradebook_url, token=token)
-
-
-def _exchange(here: Services) -> Exchange:
-    """Return what keeps the settings' times, trusts whom they name and sends the trace on."""
-    return Exchange(
-        connect_timeout=here.settings.connect_timeout,
-        read_timeout=here.settings.read_timeout,
-        total=here.settings.request_deadline,
-        bundle=here.settings.ca_bundle,
-        connections=here.settings.sync_concurrency,
-        span=trace.current(),
-    )
 
 
 def teller() -> Teller:

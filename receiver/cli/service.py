@@ -14,8 +14,8 @@ from foundation.pages.user_commands import users_commands
 from foundation.schema_commands import schema_commands
 from foundation.server import Server
 from foundation.terminal import json_option
+from receiver import askers, history, inbox, registry, runs, services, sources
 from receiver import doctor as checks
-from receiver import history, inbox, registry, runs, services, sources
 from receiver.app import create_app
 from receiver.cli import scope
 from receiver.models import SCHEMA
@@ -81,7 +81,7 @@ def doctor(as_json: bool) -> None:
     Exit 1 if something is wrong.
     """
     here = services.current()
-    with scope.gradebook(here) as gradebook:
+    with askers.gradebook(here) as gradebook:
         findings = checks.examine(here.database, here.vault, gradebook)
     raise click.exceptions.Exit(checkup.report(findings, as_json=as_json))
 

@@ -23,7 +23,7 @@ from foundation import terminal, trace
 from foundation.arguments import COURSE_ID, DURATION, MOMENT
 from foundation.errors import Refusal
 from foundation.terminal import json_option
-from receiver import grade_sync, plans, sources
+from receiver import askers, grade_sync, plans, sources, stories
 from receiver.cli import scope
 from receiver.errors import RunInProgressError
 from receiver.grade_sync import EXIT_LEASED
@@ -124,8 +124,8 @@ def _run_once(here: Services, options: Options, *, as_json: bool) -> int:
     try:
         with (
             trace.entered(trace.begin()),
-            scope.askers(here) as kinds,
-            scope.gradebook(here) as gradebook,
+            askers.opened(here) as kinds,
+            askers.gradebook(here) as gradebook,
             _progress() as progress,
         ):
             told = replace(options, progress=progress)
@@ -168,51 +168,12 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def _show(report: Report) -> None:
-    for line in _story(report):
-        click.echo(line)
+    for line in stories.of_report(report):
+        click.echo(terminal.printable(line))
     told = [course for course in report.courses if course.reason is not None]
     if told:
         click.echo()
         _show_courses(told)
-
-
-def _story(report: Report) -> list[str]:
-    count = {outcome: report.count(outcome) for outcome in CourseOutcome}
-    written = report.written
-    return [
-        f"Grade sync {report.run_id}: {len(report.courses)} courses, "
-        f"{count[CourseOutcome.SKIPPED]} of them skipped before any request.",
-        f"... fetched grades: {count[CourseOutcome.SYNCED]} courses, {written.added} scores new, "
-        f"{written.changed} changed, {written.unchanged} as before",
-        f"... unchanged since they were fetched last: {count[CourseOutcome.UNCHANGED]} courses",
-        f"... failed: {count[CourseOutcome.FAILED]} courses",
-        f"... used {_requests(report.requests)} to eAssessment",
-        *_to_moodle(report),
-        f"... used {report.statements} dbqueries",
-        f"... used {report.seconds} seconds",
-        *_ending(report),
-    ]
-
-
-def _to_moodle(report: Report) -> list[str]:
-    asked = report.gradebook_requests
-    return [f"... used {_requests(asked)} to ELMS's Moodle"] if asked else []
-
-
-def _requests(number: int) -> str:
-    return f"{number} request{'' if number == 1 else 's'}"
-
-
-def _ending(report: Report) -> list[str]:
-    if report.stopped:
-        step = terminal.printable(str(report.next_step))
-        return [
-            f"Grade sync ended before its time: {terminal.printable(report.stopped)}",
-            f" next: {step}",
-        ]
-    if report.count(CourseOutcome.FAILED):
-        return ["Grade sync complete, but not for every course; the table says what to do."]
-    return ["Grade sync complete."]
 
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:

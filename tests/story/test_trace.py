@@ -25,9 +25,8 @@ from notifier.models import SCHEMA as NOTIFIER
 from notifier.transport import Transport
 from notifier.worker import Options, Worker
 from receiver import app as elms
-from receiver import grade_sync, registry, sources
+from receiver import askers, grade_sync, registry, sources
 from receiver import services as receiver_services
-from receiver.cli import scope
 from receiver.config import Settings as ReceiverSettings
 from receiver.models import SCHEMA as RECEIVER
 from receiver.plans import Options as SyncOptions
@@ -161,7 +160,7 @@ def test_a_grade_sync_is_one_trace_on_both_sides(
                 session, source, "CS101", token,
                 vault=services.vault, teller=registry.Teller("administrator", "ada"), now=now,
             )  # fmt: skip
-        with entered(begin()) as span, scope.askers(services) as kinds:
+        with entered(begin()) as span, askers.opened(services) as kinds:
             options = SyncOptions(holder="ada", lease=timedelta(minutes=5), retry_waits=())
             report = grade_sync.run(services.database, services.vault, kinds, options)
 

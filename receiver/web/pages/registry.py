@@ -1,45 +1,149 @@
-"""The registry: which courses are in grade sync, and which are skipped and why."""
+"""The registry: which courses are in grade sync, which are skipped and why, and linking one."""
 
-from flask import Blueprint, render_template, request
+from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from pydantic import BaseModel, ConfigDict
+from werkzeug.wrappers import Response
 
+from contract.events import CourseId
+from foundation import database as db
+from foundation.pages import forms, turns
+from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
-from receiver import listings, registry, services
-from receiver.listings import Position
+from foundation.paging import Turn
+from receiver import doctor, listings, registry, services, sources
+from receiver.errors import EntryExistsError, SourceUnknownError, TokenMalformedError
+from receiver.history import Teller, TellerKind
+from receiver.listings import Wanted
 from receiver.memory import Status
+from receiver.models import Source
+from receiver.web.pages import words
 
 registry_pages = Blueprint("registry", __name__, template_folder="templates")
+registry_pages.app_context_processor(lambda: words.GLOBALS)
 
-TONES = {Status.ACTIVE: "good", Status.TOKEN_INVALID: "warn", Status.COURSE_DELETED: "calm"}
-"""How each status looks, beside its words."""
-WORDS = {
-    Status.ACTIVE: "active",
-    Status.TOKEN_INVALID: "token invalid",
-    Status.COURSE_DELETED: "course deleted",
-}
+_PLACE = (str, int)
+_FIRST_FEW = 5
+"""How many of those that need a person stand above all others."""
+
+
+class Linked(BaseModel):
+    """What links a course: whose it is, what it is called, its token."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    source: str
+    course_id: CourseId
+    token: str
 
 
 @registry_pages.get("/")
 @signed_in
 def show() -> str:
-    """Show the courses in grade sync, a page at a time."""
-    after, before = _position("after"), _position("before")
+    """Show the courses in grade sync, a page at a time; those that need a person first."""
+    turn = turns.read(request.args, _PLACE)
     with services.current().database.reading() as session:
-        page = listings.list_entries(session, after=after, before=before)
+        every = sources.list_all(session)
+        wanted = _wanted(every)
+        page = listings.page(session, wanted, turn=turn)
+        counts = listings.counts(session)
+        first = wanted == Wanted() and turn == Turn()
+        waiting = (
+            listings.page(session, Wanted(Status.TOKEN_INVALID), turn=turn, limit=_FIRST_FEW).rows
+            if first and counts[Status.TOKEN_INVALID]
+            else ()
+        )
+        # A registry that is new has its first steps to say, and nothing to be alarmed about.
+        findings = doctor.glance(session) if any(counts.values()) else []
     return render_template(
         "receiver/registry.html",
-        rows=[(entry, registry.standing(entry)) for entry in page.entries],
-        before=_spelled(page.before),
-        after=_spelled(page.after),
-        tones=TONES,
-        words=WORDS,
+        page=page,
+        counts=counts,
+        waiting=waiting,
+        findings=[finding for finding in findings if not finding.well],
+        sources=words.choices(every),
+        wanted=wanted,
+        chosen=_chosen(wanted, every),
     )
 
 
-def _position(name: str) -> Position | None:
-    source_id, colon, course_id = request.args.get(name, "").partition(":")
-    known = colon and source_id.isascii() and source_id.isdecimal() and len(source_id) < 10
-    return Position(int(source_id), course_id) if known else None
+@registry_pages.get("/entries/new")
+@signed_in
+def ask_for_new() -> str:
+    """Show the form that links a course."""
+    given = {name: request.args.get(name, "") for name in ("course_id", "source")}
+    return _form(given, {})
 
 
-def _spelled(position: Position | None) -> str | None:
-    return None if position is None else f"{position.source_id}:{position.course_id}"
+@registry_pages.post("/entries/new")
+@signed_in
+def link() -> Response | tuple[str, int]:
+    """Put a course into grade sync with its token, and go to its page."""
+    linked = forms.parsed(Linked)
+    if not isinstance(linked, Linked):
+        return _form(request.form.to_dict(), linked), 422
+    here = services.current()
+    try:
+        with here.database.writing() as session:
+            source = sources.get(session, linked.source)
+            entry = registry.enrol(
+                session,
+                source,
+                linked.course_id,
+                registry.parse_token(linked.token, source.kind),
+                vault=here.vault,
+                teller=teller(),
+                now=db.now(session),
+            )
+    except (TokenMalformedError, EntryExistsError, SourceUnknownError) as refusal:
+        faults = {_FIELDS[type(refusal)]: words.in_sentences(refusal)}
+        return _form(request.form.to_dict(), faults), 422
+    flash(f"{linked.course_id} is in the registry, with the token {entry.held_token_id}.")
+    return redirect(url_for("registry.show_entry", entry_id=entry.id), 303)
+
+
+_FIELDS = {
+    TokenMalformedError: "token",
+    EntryExistsError: "course_id",
+    SourceUnknownError: "source",
+}
+
+
+def teller() -> Teller:
+    """Return who is signed in, for the history."""
+    return Teller(TellerKind.ADMINISTRATOR, g.person.name)
+
+
+def _wanted(every: list[Source]) -> Wanted:
+    status = request.args.get("status", "")
+    name = request.args.get("source", "")
+    known = {source.name: source.id for source in every}
+    if name and name not in known:
+        raise SourceUnknownError(f"there is no source {name!r}")
+    return Wanted(
+        Status(status) if status in set(Status) else None,
+        known.get(name),
+        request.args.get("begins", "").strip(),
+    )
+
+
+def _chosen(wanted: Wanted, every: list[Source]) -> dict[str, str]:
+    """Return what was chosen as the address has it, so that the pages beside keep to it."""
+    names = {source.id: source.name for source in every}
+    chosen = {
+        "status": wanted.status,
+        "source": wanted.source_id and names[wanted.source_id],
+        "begins": wanted.beginning,
+    }
+    return {name: str(value) for name, value in chosen.items() if value}
+
+
+def _form(given: dict[str, str], faults: Faults) -> str:
+    with services.current().database.reading() as session:
+        every = sources.list_all(session)
+    return render_template(
+        "receiver/new_entry.html",
+        sources=words.choices(every),
+        course_id=given.get("course_id", ""),
+        source=given.get("source", ""),
+        faults=faults,
+    )

@@ -1,0 +1,249 @@
+"""How long ELMS's pages take with many courses and webhooks, beside the same pages with a hundred.
+
+`python -m benchmarks.elms_pages` fills two databases in a temporary folder, or two of a PostgreSQL
+server (`--server URL`), and asks both by turns.
+"""
+
+import argparse
+import secrets
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from flask.testing import FlaskClient
+from sqlalchemy import create_engine, insert, make_url, text
+
+from foundation.database import Database
+from foundation.pages import users
+from receiver import services
+from receiver.app import create_app
+from receiver.config import Settings
+from receiver.models import SCHEMA, Entry, Heard, Run, RunCourse, Source, Taken
+
+KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+PASSWORD = "correct horse battery"  # noqa: S105 - of a user of a database that is thrown away
+NOW = datetime.now(UTC)
+CHUNK = 20_000
+RUNS = 20
+FEW = 100
+PAGES = (
+    ("registry", "/"),
+    ("registry, in the middle", "/?after=%5B%22C050-025000%22%2C1%5D"),
+    ("registry, token invalid", "/?status=token_invalid"),
+    ("registry, course deleted", "/?status=course_deleted"),
+    ("registry, one source", "/?source=two"),
+    ("registry, token invalid at one source", "/?source=two&status=token_invalid"),
+    ("registry, course id begins with", "/?begins=C05"),
+    ("one course", "/entries/3"),
+    ("runs", "/runs"),
+    ("one run, failed", f"/runs/{RUNS}"),
+    ("one run, unchanged", f"/runs/{RUNS}?outcome=unchanged"),
+    ("inbox", "/inbox"),
+    ("inbox, stale", "/inbox?outcome=stale"),
+    ("inbox, one course", "/inbox?course_id=C003-000003"),
+    ("inbox, one webhook", "/inbox?webhook_id=msg_7"),
+    ("sources", "/sources"),
+)
+
+
+def fill(database: Database, courses: int, webhooks: int) -> None:
+    """Fill a database: one course in ten needs a token, one in ten was deleted."""
+    with database.writing() as session:
+        users.add(session, "Ada", PASSWORD, now=NOW)
+        for name in ("one", "two"):
+            session.add(Source(name=name, url=f"https://{name}.example", created_at=NOW))
+    _write(database, Entry, (_entry(number) for number in range(courses)))
+    _write(database, Heard, (_heard(number, courses) for number in range(2 * courses)))
+    _write(database, Taken, (_taken(number, courses) for number in range(webhooks)))
+    _write(database, Run, (_run(number, courses) for number in range(RUNS)))
+    _write(
+        database,
+        RunCourse,
+        (_run_course(run, number) for run in range(RUNS) for number in range(courses)),
+    )
+
+
+def _name(number: int) -> str:
+    return f"C{number % 997:03}-{number:06}"
+
+
+def _entry(number: int) -> dict[str, Any]:
+    invalid, deleted = number % 10 == 3, number % 10 == 4
+    return {
+        "id": number + 1,
+        "source_id": 1 + number % 2,
+        "course_id": _name(number),
+        "created_at": NOW,
+        "enrolled_at": NOW,
+        "sealed_token": "x" * 120,
+        "held_token_id": "held",
+        "announced_version": 2 if invalid else None,
+        "announced_token_id": "new" if invalid else None,
+        "announced_at": NOW if invalid else None,
+        "deleted_version": 3 if deleted else None,
+        "deleted_at": NOW if deleted else None,
+        "synced_at": NOW,
+    }
+
+
+def _heard(number: int, courses: int) -> dict[str, Any]:
+    return {
+        "entry_id": 1 + number % courses,
+        "at": NOW,
+        "teller": "webhook",
+        "who": f"msg_{number}",
+        "what": "course.deleted" if number % 10 == 4 else "token.regenerated",
+        "detail": "version 2, present is new",
+        "status": "token_invalid",
+    }
+
+
+def _taken(number: int, courses: int) -> dict[str, Any]:
+    return {
+        "source_id": 1 + number % 2,
+        "webhook_id": f"msg_{number}",
+        "type": "token.regenerated",
+        "course_id": _name(number % courses),
+        "course_version": 2,
+        "body_sha256": "0" * 64,
+        "outcome": "stale" if number % 1000 == 7 else "applied",
+        "received_at": NOW - timedelta(milliseconds=number),
+    }
+
+
+def _run(number: int, courses: int) -> dict[str, Any]:
+    return {
+        "holder": "elms@sync",
+        "started_at": NOW - timedelta(minutes=15 * (RUNS - number)),
+        "ended_at": NOW - timedelta(minutes=15 * (RUNS - number) - 1),
+        "unchanged": courses - courses // 10,
+        "failed": courses // 10,
+        "synced": 0,
+        "skipped": 0,
+        "requests": 500,
+        "statements": 2000,
+        "seconds": 60.0,
+        "exit_code": 1,
+    }
+
+
+def _run_course(run: int, number: int) -> dict[str, Any]:
+    failed = number % 10 == 5
+    return {
+        "run_id": run + 1,
+        "source": ("one", "two")[number % 2],
+        "course_id": _name(number),
+        "outcome": "failed" if failed else "unchanged",
+        "reason": "transient" if failed else None,
+        "detail": "answered 503" if failed else None,
+        "next_step": "Nothing yet: the next run asks again." if failed else None,
+    }
+
+
+def _write(database: Database, model: Any, rows: Iterator[dict[str, Any]]) -> None:
+    chunk = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == CHUNK:
+            _insert(database, model, chunk)
+            chunk = []
+    if chunk:
+        _insert(database, model, chunk)
+
+
+def _insert(database: Database, model: Any, rows: list[dict[str, Any]]) -> None:
+    with database.writing() as session:
+        session.execute(insert(model.__table__), rows)
+
+
+def browser(url: str, courses: int, webhooks: int) -> FlaskClient:
+    """Return somebody who is signed in at an ELMS with so much in its database."""
+    app = create_app(
+        Settings(
+            _env_file=None,  # type: ignore[call-arg]
+            database_url=url,  # type: ignore[arg-type]
+            encryption_keys=KEY,  # type: ignore[arg-type]
+            log_level="ERROR",
+        )
+    )
+    database = services.of(app).database
+    SCHEMA.upgrade(database)
+    began = time.perf_counter()
+    fill(database, courses, webhooks)
+    if not database.is_sqlite:
+        with database.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT").execute(text("ANALYZE"))
+    print(
+        f"{courses:,} courses, {webhooks:,} webhooks: {time.perf_counter() - began:.0f} s to fill"
+    )
+    client = app.test_client()
+    form = client.get("/sign-in").text.partition('name="csrf_token" value="')[2].partition('"')[0]
+    fields = {"name": "Ada", "password": PASSWORD, "csrf_token": form}
+    assert client.post("/sign-in", data=fields).status_code == 303  # noqa: S101 - it measures nothing else
+    return client
+
+
+def seconds(client: FlaskClient, path: str) -> float:
+    """Return how long a page takes."""
+    began = time.perf_counter()
+    assert client.get(path).status_code == 200  # noqa: S101 - as above
+    return time.perf_counter() - began
+
+
+def measure(few: FlaskClient, many: FlaskClient, times: int) -> None:
+    """Ask both for each page by turns, and print the medians and their ratio."""
+    print(f"\n{'page':42} {'with a hundred':>15} {'with many':>12} {'ratio':>7}")
+    for name, path in PAGES:
+        seconds(few, path), seconds(many, path)
+        pairs = [(seconds(few, path), seconds(many, path)) for _ in range(times)]
+        one, other = (statistics.median(side) * 1000 for side in zip(*pairs, strict=True))
+        print(f"{name:42} {one:12.1f} ms {other:9.1f} ms {other / one:7.2f}")
+
+
+@contextmanager
+def two_urls(server: str | None) -> Iterator[list[str]]:
+    """Make two empty databases, give their URLs, and throw them away at the end."""
+    if server is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield [f"sqlite:///{Path(folder) / name}.db" for name in ("few", "many")]
+        return
+    root = make_url(server.replace("postgresql://", "postgresql+psycopg://", 1))
+    names = [f"pages_{secrets.token_hex(4)}" for _ in range(2)]
+    engine = create_engine(root, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for name in names:
+            connection.execute(text(f'CREATE DATABASE "{name}"'))
+        try:
+            yield [
+                root.set(drivername="postgresql", database=name).render_as_string(
+                    hide_password=False
+                )
+                for name in names
+            ]
+        finally:
+            for name in names:
+                connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    engine.dispose()
+
+
+def main() -> None:
+    """Fill both databases and measure every page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--courses", type=int, default=50_000)
+    parser.add_argument("--webhooks", type=int, default=200_000)
+    parser.add_argument("--times", type=int, default=15)
+    parser.add_argument("--server", help="A PostgreSQL server, instead of SQLite.")
+    given = parser.parse_args()
+    with two_urls(given.server) as (small, large):
+        few = browser(small, FEW, FEW)
+        many = browser(large, given.courses, given.webhooks)
+        measure(few, many, given.times)
+
+
+if __name__ == "__main__":
+    main()

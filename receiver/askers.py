@@ -1,0 +1,95 @@
+"""What asks the sources, of each kind, as the settings have it."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from contract.tokens import MoodleToken
+from foundation import trace
+from receiver import plans, proving, registry
+from receiver.eassessment import Client
+from receiver.exchange import Exchange
+from receiver.grade_sync import Kinds
+from receiver.gradebooks import Gradebook
+from receiver.history import Teller
+from receiver.memory import Standing
+from receiver.models import API, MOODLE, Entry, Source
+from receiver.moodle.gradebook import MoodleGradebook
+from receiver.moodle.source import MoodleGradeSource
+from receiver.outcomes import Misconfigured, SiteTrouble, Transient
+from receiver.services import Services
+
+
+@dataclass(frozen=True)
+class Unproven:
+    """It cannot be told whether a token is good: why, and what to do."""
+
+    detail: str
+    next_step: str
+
+
+@contextmanager
+def opened(here: Services, *, most_seconds: float | None = None) -> Iterator[Kinds]:
+    """Open what asks sources, of each kind; closed at the end.
+
+    `most_seconds` is how long one request may take where somebody waits for it.
+    """
+    with ExitStack() as stack:
+        client = stack.enter_context(Client(_exchange(here, most_seconds)))
+
+        def moodle(source: Source) -> MoodleGradeSource:
+            exchange = _exchange(here, most_seconds)
+            stack.callback(exchange.close)
+            sealed = source.sealed_site_token
+            site_token = MoodleToken.parse(here.vault.open(sealed)) if sealed else None
+            return MoodleGradeSource(exchange, site_token=site_token, now=lambda: datetime.now(UTC))
+
+        yield {API: lambda _: client, MOODLE: moodle}
+
+
+@contextmanager
+def gradebook(here: Services) -> Iterator[Gradebook | None]:
+    """Open the Moodle that ELMS is, for one run; None where grades go into ELMS's database."""
+    if not here.settings.elms_is_moodle:
+        yield None
+        return
+    token = MoodleToken.parse(here.settings.gradebook_token.get_secret_value())
+    with closing(_exchange(here)) as exchange:
+        yield MoodleGradebook(exchange, url=here.settings.gradebook_url, token=token)
+
+
+def prove(here: Services, kinds: Kinds, entry: Entry, *, teller: Teller) -> Standing | Unproven:
+    """Ask a source about the token that is held for an entry, and return where that stands then.
+
+    No session may be open.
+    """
+    source = kinds[entry.source.kind](entry.source)
+    [heard] = proving.prove(
+        here.database, {entry.source.name: source}, [entry], vault=here.vault, teller=teller
+    )
+    match heard.outcome:
+        case Transient(detail=detail):
+            step = "The token is kept. Enter it again when eAssessment answers."
+            return Unproven(detail, step)
+        case (
+            Misconfigured(detail=detail, next_step=step)
+            | SiteTrouble(detail=detail, next_step=step)
+        ):
+            return Unproven(detail, step)
+    with here.database.reading() as session:
+        known = registry.get_by_number(session, entry.id)
+        return plans.standing(known, places=here.settings.elms_is_moodle)
+
+
+def _exchange(here: Services, most_seconds: float | None = None) -> Exchange:
+    """Return what keeps the settings' times, trusts whom they name and sends the trace on."""
+    total = here.settings.request_deadline
+    return Exchange(
+        connect_timeout=here.settings.connect_timeout,
+        read_timeout=here.settings.read_timeout,
+        total=total if most_seconds is None else min(total, most_seconds),
+        bundle=here.settings.ca_bundle,
+        connections=here.settings.sync_concurrency,
+        span=trace.current(),
+    )

@@ -1,0 +1,78 @@
+"""A long list, a page at a time."""
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Table, insert, select
+
+from foundation import paging
+from foundation.database import Database
+from foundation.paging import Page, Turn
+
+Read = Callable[..., Page[str]]
+EVERY = [f"{number}{letter}" for number in range(4) for letter in "ab"]
+"""What the list holds, in its order: by number, then by name."""
+
+
+@pytest.fixture
+def read(database: Database, items: Table) -> Read:
+    """Return what reads a page of three of a list of eight."""
+    with database.writing() as session:
+        session.execute(
+            insert(items), [{"number": int(one[0]), "name": one} for one in reversed(EVERY)]
+        )
+
+    def page(turn: Turn, *, descending: bool = False) -> Page[str]:
+        with database.reading() as session:
+            return paging.read(
+                session,
+                select(items.c.number, items.c.name),
+                (items.c.number, items.c.name),
+                lambda row: (row.name, (row.number, row.name)),
+                turn=turn,
+                limit=3,
+                descending=descending,
+            )
+
+    return page
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_going_on_shows_every_row_once_and_ends(read: Read, *, descending: bool) -> None:
+    """Each page begins behind the one before, be two rows alike in their first key or not."""
+    pages = [read(Turn(), descending=descending)]
+    while pages[-1].after is not None:
+        pages.append(read(Turn(after=pages[-1].after), descending=descending))
+
+    expected = EVERY[::-1] if descending else EVERY
+    assert expected == [row for page in pages for row in page.rows]
+    assert [len(page.rows) for page in pages] == [3, 3, 2]
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_going_back_shows_the_same_pages_from_their_ends(read: Read, *, descending: bool) -> None:
+    """Each page ends before the one behind it, and the first has nothing before it."""
+    pages = [read(Turn(before=(9, "") if not descending else (-1, "")), descending=descending)]
+    while pages[-1].before is not None:
+        pages.append(read(Turn(before=pages[-1].before), descending=descending))
+
+    expected = EVERY[::-1] if descending else EVERY
+    assert expected == [row for page in reversed(pages) for row in page.rows]
+
+
+def test_a_page_names_what_lies_beside_it(read: Read) -> None:
+    """The first page has nothing before it, and one in the middle has both."""
+    first = read(Turn())
+    middle = read(Turn(after=first.after))
+    back = read(Turn(before=middle.before))
+
+    assert (first.before, first.after) == (None, (1, "1a"))
+    assert (middle.before, middle.after) == ((1, "1b"), (2, "2b"))
+    assert first == back
+
+
+def test_a_place_behind_the_end_is_an_empty_page(read: Read) -> None:
+    """A list that became shorter meanwhile is no fault."""
+    page = read(Turn(after=(9, "")))
+
+    assert Page((), None, None) == page

@@ -1,0 +1,61 @@
+"""Which page of a long list an address means."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from foundation.pages import turns
+from foundation.paging import Turn
+
+NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("place", "kinds"),
+    [
+        pytest.param((7,), (int,), id="a number"),
+        pytest.param(('a"b,]\u202e/é', 3), (str, int), id="text as people write it"),
+        pytest.param((NINE, 1, "msg_1"), (datetime, int, str), id="a moment"),
+    ],
+)
+def test_a_place_is_read_as_it_was_spelled(place: Any, kinds: Any) -> None:
+    """To the microsecond, and whatever a course is called."""
+    text = turns.spelled(place)
+
+    assert Turn(after=place) == turns.read({"after": str(text)}, kinds)
+    assert Turn(before=place) == turns.read({"before": str(text)}, kinds)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("[", id="cut short"),
+        pytest.param("7", id="no list"),
+        pytest.param("[]", id="too few"),
+        pytest.param('["a",1,2]', id="too many"),
+        pytest.param('["a","1"]', id="text for a number"),
+        pytest.param('["a",true]', id="a truth for a number"),
+        pytest.param('["a",1.5]', id="a fraction"),
+        pytest.param('["a",9223372036854775808]', id="beyond 64 bits"),
+        pytest.param('["\\u0000",1]', id="NUL"),
+        pytest.param('["\\ud800",1]', id="half a character"),
+        pytest.param("[" * 5000, id="nested deep"),
+        pytest.param("[1" + "0" * 5000 + "]", id="5,000 digits"),
+    ],
+)
+def test_what_spells_no_place_is_the_first_page(text: str) -> None:
+    """Somebody who types into an address meets a page, not a fault."""
+    assert Turn() == turns.read({"after": text}, (str, int))
+
+
+@pytest.mark.parametrize("text", ['["9999-12-31T23:59:59-14:00"]', '["yesterday"]', "[5]"])
+def test_a_moment_that_there_is_not_is_the_first_page(text: str) -> None:
+    """A moment beyond the year 9999 neither."""
+    assert Turn() == turns.read({"before": text}, (datetime,))
+
+
+def test_no_place_is_spelled_as_none() -> None:
+    """A list that ends has nowhere to go on to."""
+    assert turns.spelled(None) is None

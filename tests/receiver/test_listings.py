@@ -1,0 +1,250 @@
+"""The registry as its pages list it: narrowed, counted, told by whom, and by an index."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from contract.tokens import CourseToken
+from foundation.database import Database
+from foundation.paging import Page, Turn
+from receiver import listings, registry
+from receiver.history import Teller
+from receiver.listings import Listed, Wanted
+from receiver.memory import Deleted, Fact, Refused, Status, TokenNamed
+from receiver.models import Entry, Source
+
+Read = Callable[..., Page[Listed]]
+EVERY = "ix_entries_course_id_source_id_enrolled_at"
+"""The index of all entries in the order of lists."""
+
+
+@pytest.fixture
+def read(database: Database) -> Read:
+    """Return what reads a page of the list."""
+
+    def page(wanted: Wanted | None = None, turn: Turn | None = None, limit: int = 50) -> Any:
+        with database.reading() as session:
+            return listings.page(session, wanted or Wanted(), turn=turn or Turn(), limit=limit)
+
+    return page
+
+
+@dataclass
+class Sent:
+    """What was sent to a database."""
+
+    statements: list[tuple[str, Any]] = field(default_factory=list)
+
+
+@pytest.fixture
+def sent(database: Database) -> Iterator[Sent]:
+    """The statements that the test's database is sent."""
+    seen = Sent()
+
+    def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
+        if not statement.startswith("BEGIN"):
+            seen.statements.append((statement, values))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(database.engine, "before_cursor_execute", note)
+
+
+@pytest.fixture
+def planned(database: Database, sent: Sent) -> Callable[[], list[str]]:
+    """Return what tells how SQLite goes about the one statement that was sent."""
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL plans by what is in the tables, and these are empty")
+
+    def explain() -> list[str]:
+        [(statement, values)] = sent.statements
+        with database.reading() as session:
+            plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+            return [str(row[-1]) for row in plan]
+
+    return explain
+
+
+def named(page: Page[Listed]) -> list[str]:
+    """Return the course ids of a page."""
+    return [row.entry.course_id for row in page.rows]
+
+
+def test_courses_stand_in_the_order_of_their_ids(
+    read: Read, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
+) -> None:
+    """By their bytes, whatever language the database speaks, and alike ones by source."""
+    one, two = make_source("one"), make_source("two")
+    for source, course_id in ((two, "a"), (one, "é"), (one, "a"), (one, "B"), (one, "Z")):
+        make_entry(source, course_id)
+
+    page = read()
+
+    assert [(row.entry.course_id, row.entry.source.name) for row in page.rows] == [
+        ("B", "one"),
+        ("Z", "one"),
+        ("a", "one"),
+        ("a", "two"),
+        ("é", "one"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        pytest.param(Wanted(), ["CS1", "CS2", "CS3", "cs1"], id="all"),
+        pytest.param(Wanted(Status.ACTIVE), ["CS1", "cs1"], id="active"),
+        pytest.param(Wanted(Status.TOKEN_INVALID), ["CS2"], id="token invalid"),
+        pytest.param(Wanted(Status.COURSE_DELETED), ["CS3"], id="course deleted"),
+        pytest.param(Wanted(beginning="CS"), ["CS1", "CS2", "CS3"], id="a beginning"),
+        pytest.param(Wanted(beginning="CS2"), ["CS2"], id="a whole id"),
+        pytest.param(Wanted(beginning="S"), [], id="not from the middle"),
+        pytest.param(Wanted(beginning="C_"), [], id="no wildcard"),
+        pytest.param(Wanted(source_id=2), [], id="a source without courses"),
+        pytest.param(Wanted(Status.ACTIVE, 1, "CS"), ["CS1"], id="all at once"),
+    ],
+)
+def test_the_list_is_narrowed(
+    read: Read,
+    make_source: Callable[..., Source],
+    make_entry: Callable[..., Entry],
+    now: datetime,
+    wanted: Wanted,
+    expected: list[str],
+) -> None:
+    """By status, source and beginning, each and together; who is not linked is in none of it."""
+    source, _ = make_source("one"), make_source("two")
+    make_entry(source, "CS1")
+    make_entry(source, "CS2", facts=(TokenNamed(2, "new", now),))
+    make_entry(source, "CS3", facts=(Deleted(3, now),))
+    make_entry(source, "cs1")
+
+    assert expected == named(read(wanted))
+
+
+def test_a_course_that_was_only_spoken_of_is_not_listed(
+    read: Read, database: Database, make_source: Callable[..., Source], now: datetime
+) -> None:
+    """It is in no list and no count until it is linked."""
+    source = make_source("one")
+    with database.writing() as session:
+        registry.apply(
+            session, source.id, "CS1", Deleted(3, now), teller=Teller("webhook", "msg_1"), now=now
+        )
+
+    assert named(read()) == []
+    with database.reading() as session:
+        assert dict.fromkeys(Status, 0) == listings.counts(session)
+
+
+def test_courses_are_counted_by_status(
+    database: Database,
+    make_source: Callable[..., Source],
+    make_entry: Callable[..., Entry],
+    now: datetime,
+) -> None:
+    """Each course in grade sync is counted once."""
+    source = make_source("one")
+    for number in range(6):
+        facts: tuple[Fact, ...] = (Deleted(3, now),) if number < 3 else ()
+        make_entry(source, f"CS{number}", facts=facts)
+    make_entry(source, "CS9", facts=(TokenNamed(2, "new", now),))
+
+    with database.reading() as session:
+        counts = listings.counts(session)
+
+    assert counts == {Status.ACTIVE: 3, Status.TOKEN_INVALID: 1, Status.COURSE_DELETED: 3}
+
+
+def test_each_course_tells_who_said_so(
+    read: Read,
+    database: Database,
+    make_source: Callable[..., Source],
+    make_entry: Callable[..., Entry],
+    now: datetime,
+) -> None:
+    """It is the line of the very fact that it stands by, not of an older or overtaken one."""
+    source, token = make_source("one"), CourseToken.generate()
+    told: tuple[tuple[str, Fact, str], ...] = (
+        ("CS1", TokenNamed(2, "second", now), "msg_1"),
+        ("CS1", TokenNamed(3, "third", now), "msg_2"),
+        ("CS1", TokenNamed(2, "second", now), "msg_3"),
+        ("CS2", TokenNamed(2, "new", now), "msg_4"),
+        ("CS2", Deleted(3, now), "msg_5"),
+        ("CS3", Refused(token.token_id, "unknown", now), "run 7"),
+        ("CS4", TokenNamed(2, token.token_id, now - timedelta(hours=1)), "msg_6"),
+    )
+    for number in range(1, 5):
+        make_entry(source, f"CS{number}", token=token)
+    for course_id, fact, who in told:
+        with database.writing() as session:
+            teller = Teller("sync" if who.startswith("run") else "webhook", who)
+            registry.apply(session, source.id, course_id, fact, teller=teller, now=now)
+
+    rows = read().rows
+
+    assert [row.told and row.told.who for row in rows] == ["msg_2", "msg_5", "run 7", None]
+
+
+@pytest.mark.parametrize(
+    "turn", [Turn(), Turn(after=("CS1", 1)), Turn(before=("CS1", 1))], ids=["first", "on", "back"]
+)
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        pytest.param(Wanted(), EVERY, id="all"),
+        pytest.param(Wanted(Status.ACTIVE), "ix_entries_active", id="active"),
+        pytest.param(Wanted(Status.TOKEN_INVALID), "ix_entries_token_invalid", id="invalid"),
+        pytest.param(Wanted(Status.COURSE_DELETED), "ix_entries_course_deleted", id="deleted"),
+        pytest.param(Wanted(beginning="CS"), EVERY, id="a beginning"),
+        pytest.param(
+            Wanted(Status.TOKEN_INVALID, beginning="CS"), "ix_entries_token_invalid", id="both"
+        ),
+    ],
+)
+def test_an_index_gives_each_list_in_its_order(
+    read: Read, planned: Callable[[], list[str]], wanted: Wanted, index: str, turn: Turn
+) -> None:
+    """SQLite neither looks at all entries nor sorts any, so a page costs what is on it."""
+    read(wanted, turn)
+
+    plan = planned()
+
+    assert any(index in step for step in plan)
+    assert not any("TEMP B-TREE" in step or step == "SCAN entries" for step in plan)
+
+
+def test_an_index_counts_each_status(database: Database, planned: Callable[[], list[str]]) -> None:
+    """Of the entries that are well, SQLite looks at none."""
+    with database.reading() as session:
+        listings.counts(session)
+
+    plan = planned()
+
+    assert [step for step in plan if step.startswith("SCAN entries")] == [
+        f"SCAN entries USING COVERING INDEX {EVERY}",
+        "SCAN entries USING INDEX ix_entries_token_invalid",
+        "SCAN entries USING INDEX ix_entries_course_deleted",
+    ]
+
+
+def test_a_page_costs_two_statements_however_many_need_a_person(
+    read: Read,
+    sent: Sent,
+    make_source: Callable[..., Source],
+    make_entry: Callable[..., Entry],
+    now: datetime,
+) -> None:
+    """One for the entries with their sources, one for who said so of them all."""
+    source = make_source("one")
+    for number in range(12):
+        make_entry(source, f"CS{number:02}", facts=(TokenNamed(2, "new", now),))
+    sent.statements.clear()
+
+    page = read(limit=10)
+
+    assert (len(page.rows), len(sent.statements)) == (10, 2)

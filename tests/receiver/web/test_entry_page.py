@@ -1,0 +1,393 @@
+"""One course's page: where it stands, what was heard, and the forms that mend it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from contract.problems import ProblemType
+from contract.tokens import CourseToken
+from foundation.database import Database
+from receiver import registry, runs, services
+from receiver.gradebook import Written
+from receiver.history import Teller
+from receiver.memory import Deleted, Refused, TokenNamed
+from receiver.models import Entry, Heard, Source
+from receiver.runs import CourseOutcome, CourseReport, Report
+from tests.receiver.conftest import NINE
+from tests.receiver.web.conftest import Ada, rows_of, said
+
+NEW = TokenNamed(4, "new", NINE)
+
+
+@pytest.fixture
+def one(make_source: Callable[..., Source], far_side: Any) -> Source:
+    """The far side, as ELMS knows it."""
+    return make_source("one", far_side.url)
+
+
+def page_of(entry: Entry) -> str:
+    """Return where an entry's page is."""
+    return f"/entries/{entry.id}"
+
+
+class TestShowing:
+    """What the page tells."""
+
+    def test_a_course_that_is_well_says_so(
+        self, ada: Ada, one: Source, make_entry: Callable[..., Entry]
+    ) -> None:
+        """There is nothing to do about it."""
+        page = said(ada.get(page_of(make_entry(one))))
+
+        assert page.startswith("Course of one CS101 active")
+        assert "All is well: the next grade sync asks for its grades." in page
+
+    def test_a_course_that_needs_a_token_says_why_and_by_whom(
+        self, ada: Ada, one: Source, make_entry: Callable[..., Entry]
+    ) -> None:
+        """Cause, moment, teller and next step stand first."""
+        entry = make_entry(one, facts=(NEW,))
+
+        answer = ada.get(page_of(entry))
+
+        assert (
+            f"The token was regenerated: present is new, held is {entry.held_token_id} So since "
+            "2026-11-22 09:00:00 UTC . Said by webhook msg_1 , heard 2026-11-22 09:00:00 UTC . "
+            "The grade sync skips it before any request. What to do: Ask the eAssessment "
+            "administrator for the present token and enter it."
+        ) in said(answer)
+        assert '<time datetime="2026-11-22T09:00:00.123456Z"' in answer.text
+
+    def test_a_deleted_course_asks_for_no_token(
+        self, ada: Ada, one: Source, make_entry: Callable[..., Entry]
+    ) -> None:
+        """A deletion is final, and the page says so instead of offering what cannot help."""
+        answer = ada.get(page_of(make_entry(one, facts=(Deleted(4, NINE),))))
+
+        assert "a deletion is final: no token brings it back" in said(answer)
+        assert 'name="token"' not in answer.text
+
+    def test_a_course_that_was_only_spoken_of_can_be_linked(
+        self, ada: Ada, one: Source, database: Database, entry_of: Callable[[str], Entry]
+    ) -> None:
+        """What was heard of it stands on its page, and the way to link it."""
+        with database.writing() as session:
+            teller = Teller("webhook", "msg_1")
+            registry.apply(session, one.id, "CS101", Deleted(3, NINE), teller=teller, now=NINE)
+
+        answer = ada.get(page_of(entry_of("CS101")))
+
+        assert "This course is not in grade sync." in said(answer)
+        assert 'href="/entries/new?course_id=CS101&amp;source=one"' in answer.text
+        assert [row.split()[0] for row in rows_of(answer)] == ["course.deleted"]
+
+    def test_what_was_heard_stands_newest_first_with_its_teller(
+        self, ada: Ada, one: Source, database: Database, make_entry: Callable[..., Entry]
+    ) -> None:
+        """Webhooks lead to the inbox, runs to their page, people have their names."""
+        entry = make_entry(one, facts=(NEW,))
+        refused = Refused(str(entry.held_token_id), "unknown", NINE)
+        with database.writing() as session:
+            teller = Teller("sync", "run 7")
+            registry.apply(session, one.id, "CS101", refused, teller=teller, now=NINE)
+
+        answer = ada.get(page_of(entry))
+
+        heard = [row for row in rows_of(answer) if not row[0].isdigit()]
+        assert [" ".join(row.split(" 2026")[0].split()) for row in heard] == [
+            "token refused",
+            "token.regenerated",
+            "enrolled",
+        ]
+        assert "administrator ada@elms" in heard[2]
+        assert '<a href="/runs/7">grade sync 7</a>' in answer.text
+        assert '<a href="/inbox?webhook_id=msg_1">' in answer.text
+
+    def test_a_long_history_goes_on_on_its_next_page(
+        self, ada: Ada, one: Source, database: Database, make_entry: Callable[..., Entry]
+    ) -> None:
+        """Fifty lines stand on a page."""
+        entry = make_entry(one)
+        with database.writing() as session:
+            for version in range(1, 56):
+                fact = TokenNamed(version, "new", NINE)
+                teller = Teller("webhook", f"msg_{version}")
+                registry.apply(session, one.id, "CS101", fact, teller=teller, now=NINE)
+
+        first = ada.get(page_of(entry))
+        second = ada.get(f"{page_of(entry)}?after=%5B7%5D")
+
+        assert f'rel="next" href="{page_of(entry)}?after=%5B7%5D"' in first.text
+        assert (len(rows_of(first)), len(rows_of(second))) == (50, 6)
+
+    def test_its_last_runs_tell_what_became_of_it(
+        self, ada: Ada, one: Source, database: Database, make_entry: Callable[..., Entry]
+    ) -> None:
+        """The newest first; where it failed, why and what to do."""
+        entry = make_entry(one)
+        outcomes = (
+            CourseReport("one", "CS101", CourseOutcome.SYNCED),
+            CourseReport(
+                "one", "CS101", CourseOutcome.FAILED, "transient", "said 503", None, "Wait."
+            ),
+            CourseReport("two", "CS101", CourseOutcome.SKIPPED),
+        )
+        with database.writing() as session:
+            for outcome in outcomes:
+                run_id = runs.begin(session, "elms", now=NINE)
+                runs.record(session, run_id, [outcome])
+                runs.end(session, Report(run_id, (outcome,), Written(), 1, 1, 1.0, 0), now=NINE)
+
+        rows = rows_of(ada.get(page_of(entry)))
+
+        assert rows[:2] == [
+            "2 2026-11-22 09:00:00 UTC failed said 503 Wait.",
+            "1 2026-11-22 09:00:00 UTC synced \N{EN DASH}",
+        ]
+
+    def test_an_entry_that_there_is_not_is_refused(self, ada: Ada) -> None:
+        """A number that nothing has is a page that says so."""
+        answer = ada.get("/entries/7")
+
+        assert answer.status_code == 404
+        assert "There is no entry 7 in the registry." in said(answer)
+
+    @pytest.mark.parametrize("number", ["0", "-1", "2147483648", "9" * 40, "x"])
+    def test_what_is_no_number_of_an_entry_is_a_404(self, ada: Ada, number: str) -> None:
+        """No database is asked for more than it can hold."""
+        assert ada.get(f"/entries/{number}").status_code == 404
+
+
+class TestToken:
+    """Entering a token."""
+
+    def enter(self, ada: Ada, entry: Entry, text: str) -> str:
+        """Enter a token, and return what the page says then."""
+        return ada.after(ada.send(f"{page_of(entry)}/token", page_of(entry), token=text))
+
+    def test_the_token_that_was_named_heals_without_a_request(
+        self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
+    ) -> None:
+        """The webhook is taken at its word."""
+        new = CourseToken.generate()
+        entry = make_entry(one, facts=(TokenNamed(4, new.token_id, NINE),))
+
+        page = self.enter(ada, entry, f" {new.reveal()} ")
+
+        assert page.startswith(f"The token {new.token_id} is held, and the course is active")
+        assert far_side.asked == []
+        assert new.secret not in page
+
+    def test_another_one_is_proven_against_eassessment(
+        self,
+        ada: Ada,
+        one: Source,
+        make_entry: Callable[..., Entry],
+        far_side: Any,
+        entry_of: Callable[[str], Entry],
+    ) -> None:
+        """A token whose webhook was lost heals its entry, and the history says who entered it."""
+        new = CourseToken.generate()
+        entry = make_entry(one, facts=(NEW,))
+        far_side.grades("CS101", new, course_version=5)
+
+        page = self.enter(ada, entry, new.reveal())
+
+        assert "and the course is active: the next sync asks for its grades." in page
+        assert "token named" in page
+        assert "administrator Ada" in page
+        assert len(far_side.asked) == 1
+        assert entry_of("CS101").announced_token_id == new.token_id
+
+    def test_one_that_is_refused_says_why_and_what_to_do(
+        self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
+    ) -> None:
+        """The course stays as invalid as it was."""
+        far_side.refuse("CS101", ProblemType.TOKEN_UNKNOWN)
+        entry = make_entry(one, facts=(NEW,))
+        stranger = CourseToken.generate()
+
+        page = self.enter(ada, entry, stranger.reveal())
+
+        assert (
+            f"The token {stranger.token_id} is held, but the course still cannot be synced" in page
+        )
+        assert "Ask the eAssessment administrator for the present token and enter it." in page
+
+    def test_one_that_nobody_can_tell_of_is_kept(
+        self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
+    ) -> None:
+        """Where eAssessment does not answer, the token is held and the page says what to do."""
+        far_side.answer("CS101", 503)
+        entry = make_entry(one, facts=(NEW,))
+        new = CourseToken.generate()
+
+        page = self.enter(ada, entry, new.reveal())
+
+        assert f"The token {new.token_id} is held, but it cannot be told whether it is good" in page
+        assert "Enter it again when eAssessment answers." in page
+
+    def test_no_session_is_open_while_eassessment_is_asked(
+        self,
+        ada: Ada,
+        one: Source,
+        make_entry: Callable[..., Entry],
+        far_side: Any,
+        database: Database,
+    ) -> None:
+        """Whoever is slow to answer holds no connection of the database meanwhile."""
+        entry, new = make_entry(one, facts=(NEW,)), CourseToken.generate()
+        far_side.grades("CS101", new, course_version=5)
+        answer, held = far_side.answers["CS101"], []
+
+        def look(handler: Any) -> None:
+            pool: Any = services.of(ada.client.application).database.engine.pool
+            held.append(pool.checkedout())
+            answer(handler)
+
+        far_side.answers["CS101"] = look
+
+        self.enter(ada, entry, new.reveal())
+
+        assert held == [0]
+
+    def test_what_is_no_token_stands_beside_its_field_and_is_not_shown_again(
+        self,
+        ada: Ada,
+        one: Source,
+        make_entry: Callable[..., Entry],
+        rows: Callable[..., list[Any]],
+    ) -> None:
+        """Nothing is stored, and what was typed stands nowhere."""
+        entry = make_entry(one)
+
+        answer = ada.send(f"{page_of(entry)}/token", page_of(entry), token="eas_typo_planted")
+
+        assert answer.status_code == 422
+        assert "this is cut or mistyped. Copy the whole token again" in said(answer)
+        assert "planted" not in answer.text
+        assert [line.what for line in rows(Heard)] == ["enrolled"]
+
+    def test_a_course_that_is_not_linked_takes_none(
+        self, ada: Ada, one: Source, make_entry: Callable[..., Entry]
+    ) -> None:
+        """Somebody else took it out meanwhile: the form is refused, and says so."""
+        entry = make_entry(one)
+        ada.send(f"{page_of(entry)}/remove", page_of(entry))
+
+        answer = ada.send(f"{page_of(entry)}/token", token=CourseToken.generate().reveal())
+
+        assert answer.status_code == 404
+        assert "is not in the registry" in said(answer)
+
+
+class TestActivity:
+    """Where grades go in ELMS's Moodle."""
+
+    @pytest.mark.parametrize(
+        ("course", "activity", "kept", "words"),
+        [
+            pytest.param(
+                "7", "12", ("7", "12"), "go to the activity 12 of the course 7", id="both"
+            ),
+            pytest.param("", "", (None, None), "go to no activity of a Moodle", id="neither"),
+        ],
+    )
+    def test_it_is_set(
+        self,
+        ada: Ada,
+        one: Source,
+        make_entry: Callable[..., Entry],
+        entry_of: Callable[[str], Entry],
+        course: str,
+        activity: str,
+        kept: tuple[str | None, str | None],
+        words: str,
+    ) -> None:
+        """Both numbers, or neither."""
+        entry = make_entry(one)
+
+        answer = ada.send(
+            f"{page_of(entry)}/activity",
+            page_of(entry),
+            gradebook_course=course,
+            gradebook_activity=activity,
+        )
+
+        assert words in ada.after(answer)
+        found = entry_of("CS101")
+        assert kept == (found.gradebook_course, found.gradebook_activity)
+
+    @pytest.mark.parametrize(
+        ("course", "activity", "fault"),
+        [
+            pytest.param("7", "", "give the numbers of both, or neither", id="one of them"),
+            pytest.param("seven", "12", "is whole and positive", id="no number"),
+            pytest.param("7", "0", "is whole and positive", id="zero"),
+        ],
+    )
+    def test_what_is_wrong_is_said(
+        self,
+        ada: Ada,
+        one: Source,
+        make_entry: Callable[..., Entry],
+        entry_of: Callable[[str], Entry],
+        course: str,
+        activity: str,
+        fault: str,
+    ) -> None:
+        """What was entered is still there, and nothing is stored."""
+        entry = make_entry(one)
+
+        answer = ada.send(
+            f"{page_of(entry)}/activity",
+            page_of(entry),
+            gradebook_course=course,
+            gradebook_activity=activity,
+        )
+
+        assert answer.status_code == 422
+        assert fault in said(answer)
+        assert f'value="{course}"' in answer.text
+        assert entry_of("CS101").gradebook_course is None
+
+
+def test_a_course_is_taken_out_after_it_was_said_what_that_does(
+    ada: Ada, one: Source, make_entry: Callable[..., Entry], entry_of: Callable[[str], Entry]
+) -> None:
+    """Its token is forgotten, what was heard is not, and the page offers to link it again."""
+    entry = make_entry(one)
+    before = said(ada.get(page_of(entry)))
+
+    page = ada.after(ada.send(f"{page_of(entry)}/remove", page_of(entry)))
+
+    assert "its token is forgotten. The grades that ELMS has stay" in before
+    assert page.startswith("CS101 is out of the grade sync. The grades that it has stay.")
+    assert "not in grade sync" in page
+    assert entry_of("CS101").sealed_token is None
+
+
+def test_the_page_costs_the_same_statements_however_much_was_heard(
+    ada: Ada,
+    one: Source,
+    database: Database,
+    make_entry: Callable[..., Entry],
+    statements: Callable[[], int],
+) -> None:
+    """None is sent for a line."""
+    entry = make_entry(one, facts=(NEW,))
+    statements()
+    ada.get(page_of(entry))
+    with_two = statements()
+    with database.writing() as session:
+        for version in range(5, 45):
+            fact = TokenNamed(version, "new", NINE)
+            registry.apply(
+                session, one.id, "CS101", fact, teller=Teller("webhook", "msg"), now=NINE
+            )
+
+    ada.get(page_of(entry))
+
+    assert with_two == statements()
+    assert with_two <= 8
