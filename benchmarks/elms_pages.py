@@ -165,9 +165,9 @@ def browser(url: str, courses: int, webhooks: int) -> FlaskClient:
     """Return somebody who is signed in at an ELMS with so much in its database."""
     app = create_app(
         Settings(
-            _env_file=None,  # type: ignore[call-arg]
-            database_url=url,  # type: ignore[arg-type]
-            encryption_keys=KEY,  # type: ignore[arg-type]
+            _env_file=None,
+            database_url=url,
+            encryption_keys=KEY,
             log_level="ERROR",
         )
     )

@@ -54,9 +54,9 @@ def _fill(connection: Any, is_sqlite: bool, courses: int, events: int) -> None:
     ):
         write(cursor, table.__tablename__, rows)
     if not is_sqlite:
-        for table in ("endpoints", "endpoint_secrets", "courses", "deliveries"):
+        for name in ("endpoints", "endpoint_secrets", "courses", "deliveries"):
             cursor.execute(
-                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
+                f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name}"
             )
     connection.commit()
     if not is_sqlite:

@@ -93,7 +93,7 @@ def opened(url: str, courses: int, deliveries: int) -> Iterator[House]:
         print(f"filled with {deliveries:,} deliveries in {took:.0f} s ({cpu:.0f} s of our CPU)")
     database.dispose()
     settings = Settings(
-        _env_file=None,  # type: ignore[call-arg]  # pydantic-settings' own
+        _env_file=None,
         admin_key="a-key-that-opens-nothing-at-all-here",
         encryption_keys=_KEY,
         database_url=url.replace("postgresql+psycopg", "postgresql"),
