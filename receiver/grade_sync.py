@@ -8,7 +8,7 @@ from foundation import database as db
 from foundation import logs
 from foundation.database import Database
 from foundation.vault import Vault
-from receiver import answers, keeping, plans, registry, runs, verdicts
+from receiver import answers, ending, keeping, plans, registry, runs, verdicts
 from receiver.asking import Asking, Hands, Pace, Step
 from receiver.errors import LeaseLostError
 from receiver.gradebook import Written
@@ -120,7 +120,8 @@ class _Run:
         hands = Hands(self._sources, self._read_again, self._prepare, self.lease.keep, self._broken)
         self._asking = Asking(pace, hands)
         try:
-            self._work(todo.ask)
+            with ending.enforced(lambda: self._asking.over, self._gradebook.break_off):
+                self._work(todo.ask)
         except db.UNUSABLE as error:
             self._stop = Stop(EXIT_DATABASE, "database_unavailable", db.cause(error))
         except LeaseLostError as error:
@@ -161,7 +162,12 @@ class _Run:
         )
 
     def _stopped_by(self, trouble: Trouble | None) -> bool:
-        """Stop the run if nothing can be written, and return whether it is so."""
+        """Stop the run if nothing can be written, and return whether it is to end.
+
+        Once it is over, what was broken off is no trouble of the gradebook's.
+        """
+        if self._asking.over:
+            return True
         if trouble is not None:
             self._trouble = trouble
             self._stop = Stop(EXIT_FAILED, GRADEBOOK_TROUBLE, trouble.detail, trouble.next_step)
@@ -199,7 +205,7 @@ class _Run:
             self._settled += len(kept) + len(skipped)
             self._options.progress(self._settled, courses)
             skipped = ()
-            if self._stopped_by(self._keeper.trouble(kept)) or self._asking.over:
+            if self._asking.over or self._stopped_by(self._keeper.trouble(kept)):
                 return
 
     def finish(self, todo: Plan) -> Report:

@@ -12,7 +12,7 @@ import pytest
 
 from foundation.database import Database
 from foundation.vault import Vault
-from receiver import asking, grade_sync
+from receiver import asking, ending, grade_sync
 from receiver.models import API, Entry, Source
 from receiver.outcomes import (
     Grades,
@@ -316,7 +316,7 @@ def test_a_run_that_is_told_to_stop_reports_what_it_did(
 @pytest.fixture
 def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is under way has no time left when the run is to end."""
-    monkeypatch.setattr(asking, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(ending, "GRACE_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize(
