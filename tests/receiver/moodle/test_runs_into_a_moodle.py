@@ -15,7 +15,7 @@ from contract.grades import Score
 from contract.tokens import CourseToken, MoodleToken
 from foundation.database import Database
 from foundation.vault import Vault
-from receiver import ending, grade_sync
+from receiver import ending, grade_sync, linking
 from receiver.exchange import Exchange
 from receiver.grade_sync import Kinds
 from receiver.gradebook import Written
@@ -214,6 +214,30 @@ def test_grades_that_are_changed_back_are_written_back(
 
     assert (reasons(report), report.written) == ({"CS101": ("synced", None)}, Written(changed=1))
     assert elms.grades[14] == Decimal(70)
+
+
+def test_a_course_that_moves_while_it_is_written_is_asked_for_again(
+    database: Database,
+    link: Callable[..., CourseToken],
+    sync: Sync,
+    elms: Elms,
+    make_score: Callable[..., Any],
+    entry_of: Callable[[str], Entry],
+) -> None:
+    """Its grades went where they no longer go: in the new place they would be missing for good."""
+    link("CS101", make_score("ada"))
+    moved = entry_of("CS101").id
+
+    def move() -> None:
+        with database.writing() as session:
+            linking.set_place(session.get_one(Entry, moved), "8", "43")
+
+    meanwhile(elms.moodle, UPDATE, move)
+
+    report = sync()
+
+    assert (reasons(report), elms.grades[14]) == ({"CS101": ("synced", None)}, Decimal(75))
+    assert entry_of("CS101").etag is None
 
 
 def test_who_was_left_out_at_both_ends_is_told_together(
