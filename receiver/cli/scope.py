@@ -13,11 +13,12 @@ from foundation import database as db
 from foundation import terminal
 from receiver import services
 from receiver.eassessment import Client
-from receiver.exchange import Exchange
+from receiver.exchange import MAX_ANSWER_BYTES, Exchange
 from receiver.grade_sync import Kinds
 from receiver.gradebooks import Gradebook
 from receiver.history import Teller, TellerKind
 from receiver.models import API, MOODLE, SCHEMA, Source
+from receiver.moodle.client import MOST_BYTES
 from receiver.moodle.gradebook import MoodleGradebook
 from receiver.moodle.source import MoodleGradeSource
 from receiver.services import Services
@@ -60,7 +61,7 @@ def askers(here: Services) -> Iterator[Kinds]:
         client = opened.enter_context(Client(_exchange(here)))
 
         def moodle(source: Source) -> MoodleGradeSource:
-            exchange = _exchange(here)
+            exchange = _exchange(here, most_bytes=MOST_BYTES)
             opened.callback(exchange.close)
             sealed = source.sealed_site_token
             site_token = MoodleToken.parse(here.vault.open(sealed)) if sealed else None
@@ -76,11 +77,11 @@ def gradebook(here: Services) -> Iterator[Gradebook | None]:
         yield None
         return
     token = MoodleToken.parse(here.settings.gradebook_token.get_secret_value())
-    with closing(_exchange(here)) as exchange:
+    with closing(_exchange(here, most_bytes=MOST_BYTES)) as exchange:
         yield MoodleGradebook(exchange, url=here.settings.gradebook_url, token=token)
 
 
-def _exchange(here: Services) -> Exchange:
+def _exchange(here: Services, most_bytes: int = MAX_ANSWER_BYTES) -> Exchange:
     """Return what keeps the settings' times and trusts whom they name."""
     return Exchange(
         connect_timeout=here.settings.connect_timeout,
@@ -88,6 +89,7 @@ def _exchange(here: Services) -> Exchange:
         total=here.settings.request_deadline,
         bundle=here.settings.ca_bundle,
         connections=here.settings.sync_concurrency,
+        most_bytes=most_bytes,
     )
 
 
