@@ -269,6 +269,19 @@ def test_who_was_left_out_at_both_ends_is_told_together(
     )
 
 
+def test_an_id_number_without_end_is_cut_in_the_report(
+    link: Callable[..., CourseToken], sync: Sync
+) -> None:
+    """A site can send megabytes of it, which no log and no record is to hold."""
+    link("CS101")
+    endless = PersonProblem("9" * 1_000_000, "too long")
+    there = Told(outcomes={"CS101": [Grades((), None, left_out=(endless,))]})
+
+    course = by_course(sync(told=there))["CS101"]
+
+    assert course.detail == f"left out 1: {'9' * 100}…: too long"
+
+
 @pytest.mark.parametrize(
     ("answer", "level"),
     [
