@@ -212,6 +212,7 @@ class _Run:
         """Close the record and return the report; what was not stored counts as failed."""
         left_over = self._left_over(todo)
         self._telling.tell(left_over)
+        self._telling.tell_of_the_rest()
         for name, trouble in {**self._closed, **self._asking.trouble}.items():
             self._telling.tell_of_site(name, trouble)
         if self._trouble is not None:
