@@ -89,7 +89,7 @@ class _Run:
             holder = self._options.holder
             self.lease.acquire(session, holder, now=now)
             entries = registry.listing(session, course_ids=self._options.course_ids)
-            chosen = plans.chosen(entries, self._options.sources)
+            chosen = plans.chosen(entries, self._options.sources, self._options.course_ids)
             planned = plans.of(chosen, places=self._gradebook.places)
             self._run_id = runs.begin(session, holder, partial=self._options.partial, now=now)
             runs.record(session, self._run_id, planned.not_asked)

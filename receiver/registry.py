@@ -209,7 +209,7 @@ def listing(
     if entry_ids:
         query = query.where(Entry.id.in_(entry_ids))
     entries = list(session.scalars(query))
-    _check_all_found(course_ids, entries)
+    check_all_found(course_ids, entries)
     return entries
 
 
@@ -278,7 +278,8 @@ def _tell(
     history.write(session, [line], teller=teller, now=now)
 
 
-def _check_all_found(course_ids: Iterable[str], entries: Iterable[Entry]) -> None:
+def check_all_found(course_ids: Iterable[str], entries: Iterable[Entry]) -> None:
+    """Raise EntryUnknownError if one of the course ids is of none of the entries."""
     missing = sorted(set(course_ids) - {entry.course_id for entry in entries})
     if missing:
         named = ", ".join(repr(course_id) for course_id in missing)
