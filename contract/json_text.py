@@ -68,6 +68,20 @@ def check_extent(raw: bytes) -> None:
         raise JsonTextError(f"the JSON holds more than {MAX_PARTS} objects and arrays")
 
 
+def check_keys(raw: bytes) -> None:
+    """Raise a JsonTextError if a key stands twice in one object: one reader takes the other value.
+
+    Nothing else is looked at; what is no JSON at all raises a ValueError.
+    """
+    json.loads(
+        raw, object_pairs_hook=_unique_keys, parse_int=_passed_over, parse_float=_passed_over
+    )
+
+
+def _passed_over(_digits: str) -> None:
+    """Read no number: Python's take a time without end, and some it refuses."""
+
+
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):

@@ -9,12 +9,13 @@ from contract.tokens import MoodleToken
 from foundation import trace
 from receiver import plans, proving, registry
 from receiver.eassessment import Client
-from receiver.exchange import Exchange
+from receiver.exchange import MAX_ANSWER_BYTES, Exchange
 from receiver.grade_sync import Kinds
 from receiver.gradebooks import Gradebook
 from receiver.history import Teller
 from receiver.memory import Standing
 from receiver.models import API, MOODLE, Entry, Source
+from receiver.moodle.client import MOST_BYTES
 from receiver.moodle.gradebook import MoodleGradebook
 from receiver.moodle.source import MoodleGradeSource
 from receiver.outcomes import Misconfigured, SiteTrouble, Transient
@@ -39,7 +40,7 @@ def opened(here: Services, *, most_seconds: float | None = None) -> Iterator[Kin
         client = stack.enter_context(Client(_exchange(here, most_seconds)))
 
         def moodle(source: Source) -> MoodleGradeSource:
-            exchange = _exchange(here, most_seconds)
+            exchange = _exchange(here, most_seconds, most_bytes=MOST_BYTES)
             stack.callback(exchange.close)
             sealed = source.sealed_site_token
             site_token = MoodleToken.parse(here.vault.open(sealed)) if sealed else None
@@ -55,7 +56,7 @@ def gradebook(here: Services) -> Iterator[Gradebook | None]:
         yield None
         return
     token = MoodleToken.parse(here.settings.gradebook_token.get_secret_value())
-    with closing(_exchange(here)) as exchange:
+    with closing(_exchange(here, most_bytes=MOST_BYTES)) as exchange:
         yield MoodleGradebook(exchange, url=here.settings.gradebook_url, token=token)
 
 
@@ -82,7 +83,9 @@ def prove(here: Services, kinds: Kinds, entry: Entry, *, teller: Teller) -> Stan
         return plans.standing(known, places=here.settings.elms_is_moodle)
 
 
-def _exchange(here: Services, most_seconds: float | None = None) -> Exchange:
+def _exchange(
+    here: Services, most_seconds: float | None = None, *, most_bytes: int = MAX_ANSWER_BYTES
+) -> Exchange:
     """Return what keeps the settings' times, trusts whom they name and sends the trace on."""
     total = here.settings.request_deadline
     return Exchange(
@@ -92,4 +95,5 @@ def _exchange(here: Services, most_seconds: float | None = None) -> Exchange:
         bundle=here.settings.ca_bundle,
         connections=here.settings.sync_concurrency,
         span=trace.current(),
+        most_bytes=most_bytes,
     )

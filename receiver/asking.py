@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from receiver import confirming
+from receiver import confirming, ending
 from receiver.models import Entry
 from receiver.outcomes import (
     GradeSource,
@@ -21,9 +21,6 @@ from receiver.outcomes import (
 )
 from receiver.runs import CourseReport
 from receiver.verdicts import Broken, Heard
-
-GRACE_SECONDS = 2.0
-"""How long what is under way may still take when nothing more may be asked."""
 
 _TICK_SECONDS = 0.2
 _MOST_RETRY_AFTER = 60.0
@@ -143,7 +140,7 @@ class Asking:
         if self.over:
             now = time.monotonic()
             self._over_since = self._over_since or now
-            if now - self._over_since >= GRACE_SECONDS:
+            if now - self._over_since >= ending.GRACE_SECONDS:
                 self._break_off()
         return done
 

@@ -16,7 +16,15 @@ from contract.grades import MAX_BATCH, GradesAnswer
 from contract.problems import STATUS, ProblemType, type_of
 from foundation import outbound
 from receiver import batches
-from receiver.exchange import MAX_DETAIL, Answer, Exchange, ExchangeError, UnsendableError
+from receiver.exchange import (
+    MAX_DETAIL,
+    TOO_LARGE,
+    Answer,
+    Exchange,
+    ExchangeError,
+    TooLargeError,
+    UnsendableError,
+)
 from receiver.outcomes import (
     CourseGone,
     Grades,
@@ -106,6 +114,8 @@ class Client:
         """Return what eAssessment answers, whatever that is, within the deadline."""
         try:
             answer = self._exchange.send("GET", url_of(question), _headers(question))
+        except TooLargeError as error:
+            return Misconfigured(str(error), TOO_LARGE)
         except UnsendableError as error:
             return Misconfigured(str(error), CHECK_URL)
         except ExchangeError as error:

@@ -60,6 +60,17 @@ class UnsendableError(ExchangeError):
     """The request cannot be sent, or its answer not be taken; trying again does not help."""
 
 
+class TooLargeError(UnsendableError):
+    """More was answered than is taken; the site is the right one."""
+
+
+TOO_LARGE = (
+    "The course has more people and grade items than one answer may hold: have what is no longer "
+    "needed removed from it there, or the course split."
+)
+"""What to do where an answer about one course is too large."""
+
+
 class Exchange:
     """Sends requests over connections that are kept, from several threads at once.
 
@@ -151,7 +162,7 @@ class Exchange:
                 return Answer(response.status_code, response.headers, bytes(body))
             body += piece
         response.raw.close()
-        raise UnsendableError(f"the answer is larger than {self._most_bytes} bytes")
+        raise TooLargeError(f"the answer is larger than {self._most_bytes} bytes")
 
     def _failure(self, error: Exception) -> ExchangeError:
         if self._broken_off:

@@ -8,7 +8,7 @@ from foundation import database as db
 from foundation import logs
 from foundation.database import Database
 from foundation.vault import Vault
-from receiver import answers, keeping, plans, registry, runs, verdicts
+from receiver import answers, ending, keeping, plans, registry, runs, verdicts
 from receiver.asking import Asking, Hands, Pace, Step
 from receiver.errors import LeaseLostError
 from receiver.gradebook import Written
@@ -89,7 +89,7 @@ class _Run:
             holder = self._options.holder
             self.lease.acquire(session, holder, now=now)
             entries = registry.listing(session, course_ids=self._options.course_ids)
-            chosen = plans.chosen(entries, self._options.sources)
+            chosen = plans.chosen(entries, self._options.sources, self._options.course_ids)
             planned = plans.of(chosen, places=self._gradebook.places)
             self._run_id = runs.begin(session, holder, partial=self._options.partial, now=now)
             runs.record(session, self._run_id, planned.not_asked)
@@ -120,7 +120,8 @@ class _Run:
         hands = Hands(self._sources, self._read_again, self._prepare, self.lease.keep, self._broken)
         self._asking = Asking(pace, hands)
         try:
-            self._work(todo.ask)
+            with ending.enforced(lambda: self._asking.over, self._gradebook.break_off):
+                self._work(todo.ask)
         except db.UNUSABLE as error:
             self._stop = Stop(EXIT_DATABASE, "database_unavailable", db.cause(error))
         except LeaseLostError as error:
@@ -161,7 +162,12 @@ class _Run:
         )
 
     def _stopped_by(self, trouble: Trouble | None) -> bool:
-        """Stop the run if nothing can be written, and return whether it is so."""
+        """Stop the run if nothing can be written, and return whether it is to end.
+
+        Once it is over, what was broken off is no trouble of the gradebook's.
+        """
+        if self._asking.over:
+            return True
         if trouble is not None:
             self._trouble = trouble
             self._stop = Stop(EXIT_FAILED, GRADEBOOK_TROUBLE, trouble.detail, trouble.next_step)
@@ -199,13 +205,14 @@ class _Run:
             self._settled += len(kept) + len(skipped)
             self._options.progress(self._settled, courses)
             skipped = ()
-            if self._stopped_by(self._keeper.trouble(kept)) or self._asking.over:
+            if self._asking.over or self._stopped_by(self._keeper.trouble(kept)):
                 return
 
     def finish(self, todo: Plan) -> Report:
         """Close the record and return the report; what was not stored counts as failed."""
         left_over = self._left_over(todo)
         self._telling.tell(left_over)
+        self._telling.tell_of_the_rest()
         for name, trouble in {**self._closed, **self._asking.trouble}.items():
             self._telling.tell_of_site(name, trouble)
         if self._trouble is not None:

@@ -73,6 +73,10 @@ class Gradebook(Protocol):
         """
         ...
 
+    def break_off(self) -> None:
+        """End what is under way, from whatever thread; from now on nothing can be written."""
+        ...
+
 
 class TableGradebook:
     """The gradebook in ELMS's own database; a `fence` begins each transaction, and may end it."""
@@ -98,3 +102,6 @@ class TableGradebook:
                 session, {course.entry_id: course.scores for course in courses}
             )
         return [Kept(course.entry_id, written[course.entry_id]) for course in courses]
+
+    def break_off(self) -> None:
+        """Do nothing: the database has a deadline for each statement."""

@@ -16,6 +16,9 @@ from receiver.errors import LeaseLostError, RunInProgressError
 from receiver.models import SyncLease
 
 _NAME = "grade-sync"
+_MOST_BETWEEN_SECONDS = 10.0
+"""How long a lease is not renewed for: a request that begins then must end before the lease."""
+
 _CLOCK_WENT_BACK = timedelta(days=1)
 """A lease that lasts so much longer than any was given by a clock that has been set right since."""
 
@@ -92,8 +95,9 @@ class HeldLease:
         return now
 
     def keep(self) -> None:
-        """Hold it for longer if a third of it is over; no session may be open."""
-        if time.monotonic() - self._kept >= self._lasting.total_seconds() / 3:
+        """Hold it for longer if that was not done for a while; no session may be open."""
+        most = min(self._lasting.total_seconds() / 3, _MOST_BETWEEN_SECONDS)
+        if time.monotonic() - self._kept >= most:
             with self._database.writing() as session:
                 self.fence(session)
             self._kept = time.monotonic()

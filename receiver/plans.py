@@ -73,12 +73,19 @@ def plan(
     """
     with database.reading() as session:
         entries = registry.listing(session, course_ids=course_ids)
-        return of(chosen(entries, sources), places=places)
+        return of(chosen(entries, sources, course_ids), places=places)
 
 
-def chosen(entries: Sequence[Entry], sources: Collection[str]) -> list[Entry]:
-    """Return the entries of these sources, of all if none is named."""
-    return [entry for entry in entries if not sources or entry.source.name in sources]
+def chosen(
+    entries: Sequence[Entry], sources: Collection[str], course_ids: Collection[str] = ()
+) -> list[Entry]:
+    """Return the entries of these sources, of all if none is named.
+
+    Raises EntryUnknownError if one of the course ids is of none of them.
+    """
+    found = [entry for entry in entries if not sources or entry.source.name in sources]
+    registry.check_all_found(course_ids, found)
+    return found
 
 
 def of(entries: Sequence[Entry], *, places: bool = False) -> Plan:

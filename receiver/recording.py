@@ -9,6 +9,7 @@ from receiver import registry, runs, verdicts
 from receiver.errors import LeaseLostError
 from receiver.history import Teller, TellerKind
 from receiver.leases import HeldLease
+from receiver.memory import Fact
 from receiver.outcomes import Grades
 from receiver.registry import Lesson
 from receiver.runs import CourseReport
@@ -60,10 +61,16 @@ class Recorder:
             told = [(one, verdicts.facts_of(one, now=now)) for one in kept]
             registry.learn(
                 session,
-                [Lesson(one.entry.id, facts, one.etag, one.well) for one, facts in told],
+                [_lesson(one, facts) for one, facts in told],
                 teller=Teller(TellerKind.SYNC, f"run {self.run_id}"),
                 now=now,
             )
             reports = [*skipped, *(verdicts.judged(one, facts) for one, facts in told)]
             runs.record(session, self.run_id, reports)
         self.telling.tell(reports)
+
+
+def _lesson(heard: Heard, facts: tuple[Fact, ...]) -> Lesson:
+    entry = heard.entry
+    place = entry.gradebook_course, entry.gradebook_activity
+    return Lesson(entry.id, facts, heard.etag, heard.well, place)

@@ -39,12 +39,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the sync learnt of one entry; `etag` replaces the stored one where there is a new."""
+    """What the sync learnt of one entry; `etag` replaces the stored one where there is a new.
+
+    `place` is the course and activity of a Moodle into which the grades went that it names.
+    """
 
     entry_id: int
     facts: tuple[Fact, ...] = ()
     etag: str | None = None
     synced: bool = False
+    place: tuple[str | None, str | None] = (None, None)
 
 
 def apply(
@@ -88,8 +92,8 @@ def learn(session: Session, lessons: Sequence[Lesson], *, teller: Teller, now: d
         lesson = by_id[entry.id]
         memory, lines = history.of_facts(entry.id, lesson.facts, memory_of(entry), teller)
         heard += lines
-        if lines or (lesson.etag or entry.etag) != entry.etag:
-            etag = lesson.etag or entry.etag
+        etag = _etag_after(entry, lesson)
+        if lines or etag != entry.etag:
             changed.append({"id": entry.id, **columns_of(memory), "etag": etag})
     if changed:
         session.execute(update(Entry), changed)
@@ -97,6 +101,13 @@ def learn(session: Session, lessons: Sequence[Lesson], *, teller: Teller, now: d
     synced = [lesson.entry_id for lesson in lessons if lesson.synced]
     if synced:
         session.execute(update(Entry).where(Entry.id.in_(synced)).values(synced_at=now))
+
+
+def _etag_after(entry: Entry, lesson: Lesson) -> str | None:
+    """Return the name of the grades that ELMS has: none that went where they no longer go."""
+    if (entry.gradebook_course, entry.gradebook_activity) != lesson.place:
+        return entry.etag
+    return lesson.etag or entry.etag
 
 
 def forget_etags(session: Session, entry_ids: Collection[int]) -> None:
@@ -206,7 +217,7 @@ def listing(
     if entry_ids:
         query = query.where(Entry.id.in_(entry_ids))
     entries = list(session.scalars(query))
-    _check_all_found(course_ids, entries)
+    check_all_found(course_ids, entries)
     return entries
 
 
@@ -273,7 +284,8 @@ def _tell(
     history.write(session, [line], teller=teller, now=now)
 
 
-def _check_all_found(course_ids: Iterable[str], entries: Iterable[Entry]) -> None:
+def check_all_found(course_ids: Iterable[str], entries: Iterable[Entry]) -> None:
+    """Raise EntryUnknownError if one of the course ids is of none of the entries."""
     missing = sorted(set(course_ids) - {entry.course_id for entry in entries})
     if missing:
         named = ", ".join(repr(course_id) for course_id in missing)

@@ -79,6 +79,7 @@ PEOPLE_LEFT_OUT = "people_left_out"
 """The reason beside a course that was synced, but not for everybody in it."""
 
 _MOST_NAMED = 5
+_MOST_LETTERS = 100
 
 
 def broken(error: Exception) -> Broken:
@@ -180,11 +181,16 @@ _REASONS: dict[type[Failure], str] = {
 
 
 def _named(people: Sequence[PersonProblem]) -> str:
-    named = "; ".join(
-        f"{one.user_id or 'without ID number'}: {one.detail}" for one in people[:_MOST_NAMED]
-    )
+    named = "; ".join(f"{_who(one.user_id)}: {one.detail}" for one in people[:_MOST_NAMED])
     more = len(people) - _MOST_NAMED
     return f"left out {len(people)}: {named}" + (f"; and {more} more" if more > 0 else "")
+
+
+def _who(user_id: str | None) -> str:
+    """Return how somebody is named: what is no ID number can be as long as an answer."""
+    if user_id is None:
+        return "without ID number"
+    return user_id if len(user_id) <= _MOST_LETTERS else f"{user_id[:_MOST_LETTERS]}…"
 
 
 def _report(heard: Heard, outcome: CourseOutcome) -> CourseReport:

@@ -7,11 +7,23 @@ from urllib.parse import urlencode
 
 from contract.tokens import MoodleToken
 from foundation.logs import REDACTED
-from receiver.exchange import Exchange, ExchangeError, UnsendableError
+from receiver.exchange import (
+    TOO_LARGE,
+    Exchange,
+    ExchangeError,
+    TooLargeError,
+    UnsendableError,
+)
 from receiver.moodle.answers import CHECK_URL, LATER, Verdict, classify
 from receiver.outcomes import Misconfigured, Transient
 
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+MOST_BYTES = 48 * 1024 * 1024
+"""How large an answer may be: a grade report of 1,500 people and 50 items, 0.6 kB each.
+
+Read, it takes four times as much memory.
+"""
 
 Parameters = Mapping[str, Any]
 """What a function is given: text and whole numbers, in mappings and sequences."""
@@ -45,6 +57,8 @@ class Client:
         }
         try:
             answer = self._exchange.send("POST", door(url), _FORM, urlencode(form).encode("ascii"))
+        except TooLargeError as error:
+            return Misconfigured(str(error), TOO_LARGE)
         except UnsendableError as error:
             return Misconfigured(str(error), CHECK_URL)
         except ExchangeError as error:

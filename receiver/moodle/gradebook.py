@@ -50,6 +50,10 @@ class MoodleGradebook:
         """How many requests were sent."""
         return self._client.requests
 
+    def break_off(self) -> None:
+        """End what is under way, and write nothing from now on."""
+        self._client.break_off()
+
     def check(self) -> Trouble | None:
         """Return why nothing can be written now, or None; by one request."""
         answer = self._call(SITE_INFO, {})

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from contract.grades import Score
 from receiver.gradebook import Written
@@ -86,7 +87,8 @@ def counted(done: Plan) -> Written:
 
 def _standing(user: UserGrades, activity: str) -> Standing | None:
     for item in user.items:
-        if item.get("itemtype") == "mod" and str(item.get("cmid")) == activity:
+        # A scale holds words, and points would choose one of them.
+        if _is_of(item, activity) and item.get("scaleid") is None:
             try:
                 given, least, most = (
                     exact(item.get(key)) for key in ("graderaw", "grademin", "grademax")
@@ -95,6 +97,12 @@ def _standing(user: UserGrades, activity: str) -> Standing | None:
                 return None
             return None if most is None else Standing(given, least or Decimal(0), most)
     return None
+
+
+def _is_of(item: dict[str, Any], activity: str) -> bool:
+    """Tell whether an item is an activity's own grade: its outcomes are items of it too."""
+    of_activity = item.get("itemtype") == "mod" and str(item.get("cmid")) == activity
+    return of_activity and not item.get("itemnumber")
 
 
 def _step(

@@ -12,8 +12,8 @@ import pytest
 
 from foundation.database import Database
 from foundation.vault import Vault
-from receiver import asking, grade_sync
-from receiver.models import API, Entry, Source
+from receiver import ending, grade_sync
+from receiver.models import API, Entry, RunCourse, Source
 from receiver.outcomes import (
     Grades,
     Misconfigured,
@@ -316,7 +316,7 @@ def test_a_run_that_is_told_to_stop_reports_what_it_did(
 @pytest.fixture
 def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is under way has no time left when the run is to end."""
-    monkeypatch.setattr(asking, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(ending, "GRACE_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -456,3 +456,24 @@ def test_progress_is_told(link: Callable[..., None], sync: Sync) -> None:
     sync(Told(), chunk=1, progress=lambda done, courses: told.append((done, courses)))
 
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("why", [pytest.param(DOWN, id="down"), pytest.param(BUSY, id="busy")])
+def test_a_site_that_is_down_fills_no_log(
+    link: Callable[..., None],
+    sync: Sync,
+    make_app: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+    rows: Callable[[type[Any]], list[Any]],
+    why: Transient,
+) -> None:
+    """Five of its courses are told of, and how many more failed alike; the record names each."""
+    make_app(log_level="WARNING")
+    link(*(f"C{number}" for number in range(8)))
+
+    sync(Told(outcomes={f"C{number}": [why] for number in range(8)}))
+
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["event"] for line in lines] == [*["course failed"] * 5, "courses failed alike"]
+    assert (lines[5]["source"], lines[5]["detail"], lines[5]["courses"]) == ("one", why.detail, 3)
+    assert len(rows(RunCourse)) == 8

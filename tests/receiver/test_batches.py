@@ -13,6 +13,10 @@ from receiver.outcomes import Question
 TOKEN = CourseToken("k7Qx2mPa", "s" * 24)
 QUESTIONS = [Question("http://x.example", course_id, TOKEN) for course_id in ("CS1", "CS2")]
 SAME = Item(304, None, b"")
+UNCHANGED = b'{"course_id":"CS2","status":304}'
+BOTH = b'{"course_id":"CS1","status":304},' + UNCHANGED
+TWICE = b'{"course_id":"CS1","status":410,"status":304}'
+DEEP = b'{"course_id":"CS1","status":200,"grades":{"scores":[{"userId":"ada","userId":"bob"}]}}'
 
 
 def unchanged(course_id: str, **more: Any) -> dict[str, Any]:
@@ -68,8 +72,25 @@ def test_an_item_that_is_broken_spoils_no_other(broken: Any) -> None:
         pytest.param(b"[" * 100_000, id="nested without end"),
         pytest.param(b'{"answers": [[' + b"{}," * 500_000 + b"{}], {}]}", id="objects without end"),
         pytest.param(b'{"answers": [' + b"9" * 5000 + b", {}]}", id="a number without end"),
+        pytest.param(b'{"answers":[],"answers":[' + BOTH + b"]}", id="answers twice"),
+        pytest.param(b'{"answers":[' + TWICE + b"," + UNCHANGED + b"]}", id="a status twice"),
+        pytest.param(b'{"answers":[' + DEEP + b"," + UNCHANGED + b"]}", id="a score's key twice"),
     ],
 )
 def test_what_is_no_batch_answers_nothing(body: bytes) -> None:
     """Each course is then asked by itself."""
     assert batches.load(body, QUESTIONS) == [None, None]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"answers":[' + BOTH + b"]}", id="as it comes"),
+        pytest.param(b'{ "answers": [\n' + BOTH + b"\n] }", id="with blanks"),
+        pytest.param(b'{"answers":[' + BOTH + '],"who":"Zoë"}'.encode(), id="with more"),
+        pytest.param(b'{"answers":[' + BOTH + b'],"by":NaN}', id="with what is no JSON"),
+    ],
+)
+def test_a_batch_is_read_however_it_is_spelt(body: bytes) -> None:
+    """Only a key that stands twice is looked for, and what answers no course is passed over."""
+    assert batches.load(body, QUESTIONS) == [SAME, SAME]

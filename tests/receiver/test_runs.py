@@ -9,6 +9,7 @@ import pytest
 
 from foundation.database import Database
 from receiver import leases, runs
+from receiver.config import LEASE_MARGIN_SECONDS
 from receiver.errors import LeaseLostError, RunInProgressError, RunUnknownError
 from receiver.gradebook import Written
 from receiver.models import Run, RunCourse
@@ -62,6 +63,28 @@ def test_a_renewed_lease_lasts_longer(
 
     with pytest.raises(RunInProgressError, match="09:09:00Z"):
         acquire("bob@elms", minutes=6)
+
+
+@pytest.mark.parametrize(
+    ("ago", "renewed"),
+    [pytest.param(9, False, id="just now"), pytest.param(11, True, id="a while ago")],
+)
+def test_a_lease_never_ends_during_one_request(
+    database: Database, now: datetime, ago: float, renewed: bool
+) -> None:
+    """It may be as short as a request's deadline and half a minute, so ten seconds are a while."""
+    held = leases.HeldLease(database, timedelta(seconds=300 + LEASE_MARGIN_SECONDS))
+    with database.writing() as session:
+        held.acquire(session, "ada@elms", now=now)
+    held._kept -= ago
+
+    held.keep()
+
+    with database.reading() as session:
+        lease = leases.held(session)
+        assert lease is not None
+        assert lease.leased_until is not None
+        assert (lease.leased_until > now + timedelta(days=1)) is renewed
 
 
 def test_a_released_lease_is_free_at_once(database: Database, acquire: Callable[..., str]) -> None:

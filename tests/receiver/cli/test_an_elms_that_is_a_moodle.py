@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,9 +13,11 @@ from contract.signature import Secret
 from contract.tokens import CourseToken
 from receiver.models import Entry, Source
 from receiver.moodle.gradebook import SITE_INFO
+from receiver.moodle.grades import FUNCTION
 from tests.receiver.conftest import FarSide
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import serving
+from tests.receiver.moodle.recordings import Recorded
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 UNPLACED = "it is not said where its grades go in ELMS's Moodle"
@@ -185,3 +188,27 @@ def test_the_doctor_of_another_elms_speaks_of_no_moodle(
     findings = json.loads(receiver("doctor", "--json").stdout)["findings"]
 
     assert "gradebook" not in [one["check"] for one in findings]
+
+
+def test_the_report_of_a_large_course_is_taken_at_both_ends(elms: Elms, receiver: Receiver) -> None:
+    """A thousand people with fifty grade items each are thirty megabytes of Moodle's JSON."""
+    elms.enrol(15, "bob", grade="50")
+    report = elms.moodle.answers[FUNCTION]
+    elms.moodle.answers[FUNCTION] = lambda form: padded(report(form), 33_000_000)
+    kind = ("--kind", "moodle", "--url", elms.moodle.url)
+    place = ("--course", COURSE, "--activity", ACTIVITY)
+    receiver("sources", "add", "moodle", *kind, stdin=Secret.generate().reveal())
+    receiver("registry", "add", COURSE, stdin=TOKEN)
+    receiver("registry", "set-activity", COURSE, *place)
+
+    result = receiver("sync-grades")
+
+    assert (result.exit_code, result.stdout.splitlines()[1]) == (
+        0,
+        "... fetched grades: 1 courses, 0 scores new, 0 changed, 2 as before",
+    )
+
+
+def padded(answer: Recorded, size: int) -> Recorded:
+    """Return an answer that means the same, and is so many bytes long."""
+    return replace(answer, body=answer.body.ljust(size))

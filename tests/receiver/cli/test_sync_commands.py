@@ -129,6 +129,21 @@ def test_an_unknown_course_is_exit_1(courses: None, receiver: Callable[..., Resu
     assert (result.exit_code, "not in the registry: 'NONE'" in result.stderr) == (1, True)
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_course_of_another_source_is_exit_1(
+    courses: None,
+    make_source: Callable[..., Source],
+    receiver: Callable[..., Result],
+    dry: tuple[str, ...],
+) -> None:
+    """A run that would leave out what it was told to sync says so, and is not called well."""
+    make_source("other")
+
+    result = receiver("sync-grades", "--course", "CS101", "--source", "other", *dry)
+
+    assert (result.exit_code, "not in the registry: 'CS101'" in result.stderr) == (1, True)
+
+
 @pytest.mark.parametrize("words", [["sync-grades"], ["registry", "list"], ["db", "check"]])
 def test_a_database_that_is_away_is_exit_4(
     receiver: Callable[..., Result],

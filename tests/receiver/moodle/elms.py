@@ -26,6 +26,8 @@ class Elms:
     grades: dict[int, Decimal | None] = field(default_factory=dict)
     locked: set[int] = field(default_factory=set)
     most: int = 100
+    scale: int | None = None
+    outcomes: int = 0
 
     def __post_init__(self) -> None:
         self.moodle.answers.update(
@@ -71,12 +73,19 @@ class Elms:
         item = {
             "itemtype": "mod",
             "cmid": int(ACTIVITY),
+            "itemnumber": 0,
+            "scaleid": self.scale,
             "graderaw": None if grade is None else float(grade),
             "grademin": 0,
             "grademax": self.most,
         }
-        total = {**item, "itemtype": "course", "cmid": None}
-        return {"userid": user, "useridnumber": self.users[user], "gradeitems": [item, total]}
+        outcomes = [
+            {**item, "itemnumber": 1000 + number, "graderaw": 3, "grademax": 5}
+            for number in range(self.outcomes)
+        ]
+        total = {**item, "itemtype": "course", "cmid": None, "itemnumber": None}
+        items = [*outcomes, item, total]
+        return {"userid": user, "useridnumber": self.users[user], "gradeitems": items}
 
     def _update(self, form: Form) -> Recorded:
         if form["activityid"] != ACTIVITY:

@@ -30,7 +30,8 @@ class Called:
 class FakeMoodle:
     """Answers by function; what it was told nothing of does not exist, as a real one says it.
 
-    It lets every token in, unless it is told which.
+    It lets every token in, unless it is told which. What is `slow` takes half a minute;
+    `waited_for` is what was answered after it.
     """
 
     url: str = ""
@@ -38,6 +39,7 @@ class FakeMoodle:
     answers: dict[str, Say] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
     slow: set[str] = field(default_factory=set)
+    waited_for: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -78,8 +80,8 @@ def serving() -> Iterator[FakeMoodle]:
             form = dict(parse_qsl(raw, keep_blank_values=True, strict_parsing=True))
             there.called.append(Called(self.path, form))
             answer = there.answer(form)
-            if form["wsfunction"] in there.slow:
-                there.ended.wait(10)
+            if form["wsfunction"] in there.slow and not there.ended.wait(30):
+                there.waited_for.append(form["wsfunction"])
             with suppress(OSError):
                 self._send(answer, whole=form["wsfunction"] not in there.broken)
 

@@ -98,6 +98,27 @@ def test_nothing_new_is_not_written(elms: Elms, write: Callable[..., Kept]) -> N
     assert elms.moodle.functions() == [FUNCTION]
 
 
+def test_no_points_are_written_where_words_stand(elms: Elms, write: Callable[..., Kept]) -> None:
+    """A scale's maximum is how many words it has, and points would choose one of them."""
+    elms.scale, elms.most = 2, 4
+
+    kept = write(score(given="7.5", most="10"))
+
+    assert isinstance(kept.failure, Misconfigured)
+    assert kept.failure.detail == "the course 7 of ELMS's Moodle has no activity 42 with points"
+    assert elms.moodle.functions() == [people.FUNCTION, FUNCTION]
+
+
+def test_an_outcome_of_an_activity_is_not_its_grade(elms: Elms, write: Callable[..., Kept]) -> None:
+    """It bears the activity's number, and another one of its own."""
+    elms.outcomes = 1
+
+    kept = write(score(), score("S1002", "50"))
+
+    assert kept == Kept(1, Written(added=1, unchanged=1))
+    assert elms.grades == {14: Decimal("72.5"), 15: Decimal(50)}
+
+
 @pytest.mark.parametrize(
     ("given", "most", "stands"),
     [

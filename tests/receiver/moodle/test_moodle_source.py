@@ -441,3 +441,19 @@ def test_what_is_no_report_is_refused(document: Any) -> None:
     """Half a report is none."""
     with pytest.raises(ReportError, match="no list of usergrades"):
         grades_of(document, now=NINE)
+
+
+def test_a_report_that_is_too_large_is_told_as_that(
+    ask: Callable[..., Outcome], moodle: FakeMoodle, exchange: Exchange
+) -> None:
+    """The course is what is to be mended, and not the URL."""
+    exchange._most_bytes = 1000
+    moodle.sends(FUNCTION, Recorded(200, "application/json", b" " * 1001))
+
+    outcome = ask()
+
+    assert outcome == Misconfigured(
+        "the answer is larger than 1000 bytes",
+        "The course has more people and grade items than one answer may hold: have what is no "
+        "longer needed removed from it there, or the course split.",
+    )

@@ -1,6 +1,7 @@
 """A run whose gradebook is a Moodle: what is asked, written, reported, and asked for again."""
 
 import json
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
@@ -14,7 +15,7 @@ from contract.grades import Score
 from contract.tokens import CourseToken, MoodleToken
 from foundation.database import Database
 from foundation.vault import Vault
-from receiver import grade_sync
+from receiver import ending, grade_sync, linking
 from receiver.exchange import Exchange
 from receiver.grade_sync import Kinds
 from receiver.gradebook import Written
@@ -85,9 +86,11 @@ def sync(
 ) -> Sync:
     """Return what runs the sync into ELMS's Moodle, `batch` courses in one write."""
 
-    def run(*, batch: int = 20, told: Told | None = None, **overrides: Any) -> Report:
+    def run(
+        *, batch: int = 20, told: Told | None = None, patience: float = 0.5, **overrides: Any
+    ) -> Report:
         asked = kinds if told is None else {API: lambda _: told}
-        exchange = Exchange(connect_timeout=0.5, read_timeout=0.5, total=1.0)
+        exchange = Exchange(connect_timeout=0.5, read_timeout=patience, total=2 * patience)
         with closing(exchange):
             gradebook = MoodleGradebook(exchange, url=elms.moodle.url, token=TOKEN)
             gradebook.batch = batch
@@ -213,6 +216,30 @@ def test_grades_that_are_changed_back_are_written_back(
     assert elms.grades[14] == Decimal(70)
 
 
+def test_a_course_that_moves_while_it_is_written_is_asked_for_again(
+    database: Database,
+    link: Callable[..., CourseToken],
+    sync: Sync,
+    elms: Elms,
+    make_score: Callable[..., Any],
+    entry_of: Callable[[str], Entry],
+) -> None:
+    """Its grades went where they no longer go: in the new place they would be missing for good."""
+    link("CS101", make_score("ada"))
+    moved = entry_of("CS101").id
+
+    def move() -> None:
+        with database.writing() as session:
+            linking.set_place(session.get_one(Entry, moved), "8", "43")
+
+    meanwhile(elms.moodle, UPDATE, move)
+
+    report = sync()
+
+    assert (reasons(report), elms.grades[14]) == ({"CS101": ("synced", None)}, Decimal(75))
+    assert entry_of("CS101").etag is None
+
+
 def test_who_was_left_out_at_both_ends_is_told_together(
     link: Callable[..., CourseToken], sync: Sync, make_score: Callable[..., Any]
 ) -> None:
@@ -240,6 +267,19 @@ def test_who_was_left_out_at_both_ends_is_told_together(
     assert course.next_step == (
         "Mend what is said of each at the source and in ELMS; the next run takes them over."
     )
+
+
+def test_an_id_number_without_end_is_cut_in_the_report(
+    link: Callable[..., CourseToken], sync: Sync
+) -> None:
+    """A site can send megabytes of it, which no log and no record is to hold."""
+    link("CS101")
+    endless = PersonProblem("9" * 1_000_000, "too long")
+    there = Told(outcomes={"CS101": [Grades((), None, left_out=(endless,))]})
+
+    course = by_course(sync(told=there))["CS101"]
+
+    assert course.detail == f"left out 1: {'9' * 100}…: too long"
 
 
 @pytest.mark.parametrize(
@@ -281,6 +321,42 @@ def test_where_nothing_can_be_written_nobody_is_asked(
         ("CS101", "gradebook_trouble"),
         ("CS102", "gradebook_trouble"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("function", "seconds", "ended"),
+    [
+        pytest.param(SITE_INFO, None, (143, "it was told to stop"), id="looked at"),
+        pytest.param(people.FUNCTION, None, (143, "it was told to stop"), id="asked for people"),
+        pytest.param(FUNCTION, None, (143, "it was told to stop"), id="asked how grades stand"),
+        pytest.param(UPDATE, None, (143, "it was told to stop"), id="written into"),
+        pytest.param(UPDATE, 4, (1, "its 4 seconds were over"), id="until the deadline"),
+    ],
+)
+def test_a_moodle_that_hangs_does_not_hold_up_the_end(
+    link: Callable[..., CourseToken],
+    sync: Sync,
+    elms: Elms,
+    make_score: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+    seconds: int | None,
+    ended: tuple[int, str],
+) -> None:
+    """Whatever is under way there is broken off, and the report says why the run ended."""
+    monkeypatch.setattr(ending, "GRACE_SECONDS", 0.0)
+    link("CS101", make_score("ada"))
+    stop = threading.Event()
+    elms.moodle.slow.add(function)
+    if seconds is None:
+        meanwhile(elms.moodle, function, stop.set)
+
+    report = sync(patience=60.0, stop=stop, deadline=timedelta(seconds=seconds or 60))
+
+    assert elms.moodle.waited_for == []
+    assert (report.exit_code, report.stopped) == ended
+    assert elms.moodle.functions()[-1] == function
+    assert [course.outcome for course in report.courses] == ["failed"]
 
 
 def test_a_run_without_anybody_to_ask_does_not_look(
