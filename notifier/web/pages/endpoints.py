@@ -1,15 +1,14 @@
-"""Endpoints: the list, one of them, registering one, and what is done to it."""
+"""Endpoints: the list, one of them, and what is done to it."""
 
 from collections.abc import Collection
 from datetime import timedelta
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from flask import Blueprint, flash, g, redirect, render_template, url_for
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from werkzeug.wrappers import Response
 
 from contract.events import EVENT_TYPES
-from contract.signature import Secret
 from foundation import database as db
 from foundation import logs
 from foundation.errors import Refusal, SealError
@@ -19,9 +18,9 @@ from foundation.pages.guards import signed_in
 from foundation.refusals import RequestInvalidError
 from notifier import endpoints as core
 from notifier import failures, health, pings, services, standings
-from notifier.errors import EndpointDisabledError, EndpointExistsError, EndpointUrlError
+from notifier.errors import EndpointDisabledError
 from notifier.retry import Answer
-from notifier.web.pages.asked import NUMBER, TYPES
+from notifier.web.pages.asked import TYPES
 from notifier.web.pages.tones import TONES
 
 endpoints = Blueprint("endpoints", __name__, template_folder="templates")
@@ -58,27 +57,12 @@ class Wanted(BaseModel):
         return None if set(self.event_types) == set(EVENT_TYPES) else self.event_types
 
 
-class NewEndpoint(Wanted):
-    """A URL to register, and the types of events that it wants."""
-
-    url: str
-
-
 class Reason(BaseModel):
     """Why an endpoint is disabled."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     reason: Annotated[str, Field(max_length=1000)] = ""
-
-
-class Rotation(BaseModel):
-    """How long the old secret goes on signing, and which is the newest that somebody saw."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    overlap: Literal["24h", "1h", "7d", "none"]
-    newest: NUMBER
 
 
 @endpoints.get("/endpoints")
@@ -95,46 +79,15 @@ def live() -> str:
     return render_template("notifier/endpoints_list.html", **_every())
 
 
-@endpoints.get("/endpoints/new")
-@signed_in
-def new() -> str:
-    """Show the form that registers a URL."""
-    return _form({}, url="", event_types=list(EVENT_TYPES))
-
-
-@endpoints.post("/endpoints/new")
-@signed_in
-def register() -> _Answer:
-    """Register a URL and show its secret, this once."""
-    asked = forms.parsed(NewEndpoint, lists={"event_types"})
-    if not isinstance(asked, NewEndpoint):
-        return _refused(asked)
-    here = services.current()
-    try:
-        with here.database.writing() as session:
-            endpoint, secret = core.register(
-                session,
-                asked.url.strip(),
-                asked.chosen(),
-                vault=here.vault,
-                guard=here.settings.guard,
-                now=db.now(session),
-            )
-    except (EndpointUrlError, EndpointExistsError) as refusal:
-        return _refused({"url": _sentence(refusal)})
-    _log.info("endpoint registered", endpoint_id=endpoint.id, user=g.person.name)
-    return _secret_page(endpoint.id, secret, is_new=True)
-
-
 @endpoints.get("/endpoints/<int:endpoint_id>")
 @signed_in
 def show(endpoint_id: int) -> str:
     """Show an endpoint, and what can be done to it."""
-    facts = _one(endpoint_id)
+    facts = told(endpoint_id)
     return render_template(
         "notifier/endpoint.html",
         overlaps=[(value, word) for value, (word, _) in OVERLAPS.items()],
-        types=_TYPES,
+        types=TYPES_IN_WORDS,
         chosen=facts["row"].event_types or EVENT_TYPES,
         **facts,
     )
@@ -144,7 +97,7 @@ def show(endpoint_id: int) -> str:
 @signed_in
 def live_one(endpoint_id: int) -> str:
     """Show how an endpoint stands, as it is now."""
-    return render_template("notifier/endpoint_told.html", **_one(endpoint_id))
+    return render_template("notifier/endpoint_told.html", **told(endpoint_id))
 
 
 @endpoints.post("/endpoints/<int:endpoint_id>/ping")
@@ -154,7 +107,7 @@ def ping(endpoint_id: int) -> Response:
     try:
         result = pings.send(services.current(), endpoint_id)
     except (EndpointDisabledError, SealError) as refusal:
-        flash(f"Nothing was sent: {_sentence(refusal)}", "error")
+        flash(f"Nothing was sent: {sentence(refusal)}", "error")
         return _to(endpoint_id)
     _log.info("endpoint tested", endpoint_id=endpoint_id, taken=result.taken, user=g.person.name)
     match result.answer:
@@ -185,7 +138,7 @@ def try_now(endpoint_id: int) -> Response:
 @signed_in
 def disable(endpoint_id: int) -> Response:
     """Stop sending to an endpoint, and hold what is open for it."""
-    asked = _read(Reason)
+    asked = read(Reason)
     reason = f"{asked.reason.strip() or 'disabled by hand'} ({g.person.name} on the pages)"
     with services.current().database.writing() as session:
         core.disable(session, endpoint_id, reason, now=db.now(session))
@@ -210,7 +163,7 @@ def enable(endpoint_id: int) -> Response:
 @signed_in
 def want(endpoint_id: int) -> Response:
     """Let an endpoint be told of other types of events from now on."""
-    asked = _read(Wanted, lists={"event_types"})
+    asked = read(Wanted, lists={"event_types"})
     with services.current().database.writing() as session:
         core.want(session, endpoint_id, asked.chosen())
     _log.info(
@@ -223,32 +176,14 @@ def want(endpoint_id: int) -> Response:
     return _to(endpoint_id)
 
 
-@endpoints.post("/endpoints/<int:endpoint_id>/secret")
-@signed_in
-def rotate(endpoint_id: int) -> str:
-    """Give an endpoint a new secret and show it, this once.
-
-    A form that is sent again is refused, for there is a newer secret by then.
-    """
-    asked = _read(Rotation)
-    here = services.current()
-    _, overlap = OVERLAPS[asked.overlap]
-    with here.database.writing() as session:
-        now = db.now(session)
-        secret = core.rotate_secret(
-            session, endpoint_id, overlap=overlap, vault=here.vault, newest=asked.newest, now=now
-        )
-    _log.info("secret rotated", endpoint_id=endpoint_id, user=g.person.name)
-    return _secret_page(endpoint_id, secret, is_new=False)
-
-
 def _every() -> dict[str, Any]:
     with services.current().database.reading() as session:
         reports, now = standings.read(session), db.now(session)
     return {"reports": reports, "now": now, "tones": TONES, "next_step": failures.next_step}
 
 
-def _one(endpoint_id: int) -> dict[str, Any]:
+def told(endpoint_id: int) -> dict[str, Any]:
+    """Return what the pages of one endpoint say of it."""
     with services.current().database.reading() as session:
         report = standings.read_one(session, endpoint_id)
         secrets = core.secrets_of(session, endpoint_id)
@@ -263,37 +198,18 @@ def _one(endpoint_id: int) -> dict[str, Any]:
     }
 
 
-def _secret_page(endpoint_id: int, secret: Secret, *, is_new: bool) -> str:
-    facts = _one(endpoint_id)
-    page = "notifier/endpoint_secret.html"
-    return render_template(page, secret=secret, is_new=is_new, **facts)
-
-
-def _form(faults: forms.Faults, *, url: str, event_types: list[str]) -> str:
-    return render_template(
-        "notifier/endpoint_new.html",
-        faults=faults,
-        url=url,
-        chosen=event_types,
-        types=_TYPES,
-    )
-
-
 _WORDS = {
     "course.deleted": "a course was deleted",
     "token.regenerated": "the token of a course was regenerated",
     "endpoint.disabled": "for those who watch deliveries, not for ELMS: an endpoint was disabled",
     "delivery.dead": "for those who watch deliveries, not for ELMS: a delivery was given up",
 }
-_TYPES = [(one, f"{one}: {_WORDS[one]}") for one in TYPES]
+TYPES_IN_WORDS = [(one, f"{one}: {_WORDS[one]}") for one in TYPES]
+"""Each type of event, and what it tells."""
 
 
-def _refused(faults: forms.Faults) -> tuple[str, int]:
-    given = request.form
-    return _form(faults, url=given.get("url", ""), event_types=given.getlist("event_types")), 422
-
-
-def _read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
+def read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
+    """Return the form as a model, or raise what is wrong with it."""
     asked = forms.parsed(model, lists)
     if isinstance(asked, dict):
         raise RequestInvalidError(
@@ -303,7 +219,8 @@ def _read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
     return asked
 
 
-def _sentence(refusal: Refusal) -> str:
+def sentence(refusal: Refusal) -> str:
+    """Return a refusal with what to do next, as it stands among other sentences."""
     # A URL at the beginning stays as it is.
     said = str(refusal)
     begins = said[:1].upper() if said.partition(" ")[0].isalpha() else said[:1]

@@ -2,6 +2,7 @@
 
 from foundation.pages.ground import Place, Site
 from notifier.web.pages.courses import courses
+from notifier.web.pages.credentials import credentials
 from notifier.web.pages.deletion import deletion
 from notifier.web.pages.deliveries import deliveries
 from notifier.web.pages.endpoints import endpoints
@@ -14,7 +15,7 @@ SITE = Site(
         Place("overview.show", "Overview"),
         Place("courses.listed", "Courses", ("deletion",)),
         Place("deliveries.listed", "Deliveries"),
-        Place("endpoints.listed", "Endpoints"),
+        Place("endpoints.listed", "Endpoints", ("credentials",)),
     ),
 )
-PAGES = (overview, courses, deletion, deliveries, endpoints)
+PAGES = (overview, courses, deletion, deliveries, endpoints, credentials)

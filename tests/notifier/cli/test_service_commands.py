@@ -291,7 +291,7 @@ def ill(
             "late",
             "backlog",
             "1 pending; the oldest has been due for 7 min",
-            "Start a worker (`notifier work`), or more of them.",
+            "Start a worker (`notifier work`), or see in its log why it sends nothing.",
             id="no worker",
         ),
         pytest.param(

@@ -1,0 +1,196 @@
+"""eAssessment's overview and endpoints in a real browser, with much, little and nothing in it."""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from pydantic import SecretStr
+
+from foundation.addresses import Guard
+from foundation.database import Database
+from foundation.schema import Schema
+from foundation.vault import Vault
+from notifier import endpoints, health
+from notifier.health import Health
+from notifier.models import SCHEMA
+from tests.browser.conftest import NARROW, WIDE, add_ada, address_of, findings, overflow
+from tests.browser.furnished import furnish
+from tests.doors.served import Served, copied, serve
+from tests.pages.conftest import KEY
+
+Open = Callable[..., Page]
+FULL = {
+    "overview": "/",
+    "endpoints": "/endpoints",
+    "an endpoint that is well": "/endpoints/1",
+    "a disabled endpoint": "/endpoints/2",
+    "a paused endpoint": "/endpoints/3",
+    "a new endpoint": "/endpoints/new",
+}
+EMPTY = {"overview": "/", "endpoints": "/endpoints", "a new endpoint": "/endpoints/new"}
+
+
+@pytest.fixture(scope="module")
+def house(
+    browser: Browser,
+    tmp_path_factory: pytest.TempPathFactory,
+    sqlite_templates: Callable[[Schema], Path],
+) -> Iterator[Served]:
+    """An eAssessment that has seen something of everything: a disabled and a paused endpoint too.
+
+    Nobody listens at the paused one, which is on this machine.
+    """
+    folder = tmp_path_factory.mktemp("house")
+    url = copied(sqlite_templates(SCHEMA), folder)
+    add_ada(url)
+    vault = Vault(SecretStr(KEY))
+    furnish(url, vault)
+    _pause_one(url, vault)
+    settings = {"ENCRYPTION_KEYS": KEY, "ALLOW_LOOPBACK": "true", "WEB_PROCESSES": "1"}
+    served = serve("notifier", SCHEMA, url, folder, **settings)
+    yield served
+    served.stop()
+
+
+def _pause_one(url: str, vault: Vault) -> None:
+    database, now = Database(url), datetime.now(UTC)
+    with database.writing() as session:
+        local = Guard(loopback=True)
+        row, _ = endpoints.register(
+            session, "http://127.0.0.1:9/", vault=vault, guard=local, now=now
+        )
+        ailing = Health(9, now - timedelta(hours=2), now, now + timedelta(hours=1))
+        health.write(session, {row.id: ailing})
+    database.dispose()
+
+
+@pytest.fixture
+def at(open_page: Open, house: Served, signed_in_at: Callable[[str], Any]) -> Open:
+    """Return what opens a page of the house, signed in."""
+
+    def make(path: str, **options: object) -> Page:
+        address = address_of(house)
+        page = open_page(storage_state=signed_in_at(address), **options)
+        page.goto(f"{address}{path}")
+        return page
+
+    return make
+
+
+def open_all(page: Page) -> None:
+    """Unfold whatever is folded."""
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("path", FULL.values(), ids=FULL.keys())
+def test_the_pages_are_for_everybody(at: Open, path: str, width: int, scheme: str) -> None:
+    """axe-core finds nothing wrong, all of it unfolded, and nothing is wider than the window."""
+    page = at(path, width=width, color_scheme=scheme, reduced_motion="reduce")
+
+    open_all(page)
+
+    assert findings(page) == []
+    assert overflow(page) == 0
+
+
+@pytest.mark.parametrize("path", EMPTY.values(), ids=EMPTY.keys())
+def test_empty_pages_are_for_everybody(
+    open_page: Open, served: dict[str, Served], signed_in_at: Callable[[str], Any], path: str
+) -> None:
+    """Where there is nothing yet, axe-core finds nothing wrong either."""
+    address = address_of(served["notifier"])
+    page = open_page(storage_state=signed_in_at(address), width=NARROW)
+
+    page.goto(f"{address}{path}")
+
+    assert findings(page) == []
+    assert overflow(page) == 0
+
+
+def test_what_needs_a_person_is_mended_from_the_overview(at: Open) -> None:
+    """The test that nobody hears says why on the page that it leads to."""
+    page = at("/")
+    expect(page.get_by_role("heading", level=2).first).to_contain_text("need a person")
+
+    page.get_by_role("button", name="Send a test (endpoint 3)").first.click()
+
+    expect(page.get_by_role("alert")).to_have_text("No answer came to the test: refused.")
+    expect(page.get_by_role("main")).to_contain_text("Check that the receiver runs and listens")
+
+
+def test_a_replay_asks_with_the_number(at: Open) -> None:
+    """The keyboard opens the question, and the button in it says how many are sent."""
+    page = at("/")
+
+    page.locator("summary", has_text=re.compile("^Replay")).first.focus()
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("button", name=re.compile(r"^Send \d+ deliver"))).to_be_visible()
+
+
+def test_the_list_is_new_by_itself(at: Open, house: Served) -> None:
+    """What happens meanwhile comes onto the page without anybody asking for it."""
+    page = at("/endpoints")
+    expect(page.get_by_role("rowheader")).to_have_count(3)
+
+    database = Database(house.database_url)
+    with database.writing() as session:
+        url = "https://later.example.ac.uk/"
+        now = datetime.now(UTC)
+        endpoints.register(session, url, vault=Vault(SecretStr(KEY)), guard=Guard(), now=now)
+    database.dispose()
+
+    expect(page.get_by_role("rowheader")).to_have_count(4, timeout=30_000)
+
+
+def test_a_secret_is_shown_once_and_copied(at: Open) -> None:
+    """It can be copied; a reload, which sends the form again, makes no other one."""
+    page = at("/endpoints/1", permissions=["clipboard-read", "clipboard-write"])
+    page.locator("summary", has_text="Rotate its secret").click()
+    page.get_by_label("The old one goes on signing for").select_option("1h")
+    page.get_by_role("button", name="Rotate it and show the new one").click()
+
+    secret = page.locator("[data-copy-text]").inner_text()
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copied_text = page.evaluate("navigator.clipboard.readText()")
+    wrong = findings(page)
+    page.reload()
+
+    assert secret.startswith("whsec_")
+    assert copied_text == secret
+    assert wrong == []
+    expect(page.get_by_role("heading", level=1)).not_to_contain_text("rotated")
+    expect(page.get_by_role("main")).to_contain_text("has been given another secret since")
+
+
+def test_an_endpoint_is_disabled_and_enabled_without_script(at: Open) -> None:
+    """The question opens, the reason is kept, and the way back is the first button."""
+    page = at("/endpoints/1", java_script_enabled=False)
+
+    page.locator("summary", has_text="Disable it").click()
+    page.get_by_label("Why").fill("ELMS moves")
+    page.get_by_role("button", name="Disable it and hold its deliveries").click()
+
+    expect(page.get_by_role("main")).to_contain_text("ELMS moves (Ada on the pages)")
+    page.get_by_role("button", name=re.compile("^Enable it")).click()
+    expect(page.get_by_role("status")).to_contain_text("It is enabled")
+
+
+def test_a_fault_is_read_out_with_its_field(at: Open) -> None:
+    """What is wrong with a URL is said with the field, which is filled in as it was."""
+    page = at("/endpoints/new")
+
+    page.get_by_label("URL").fill("http://elms.example.ac.uk/")
+    page.get_by_role("button", name="Register it and show its secret").click()
+
+    field = page.get_by_label("URL")
+    expect(field).to_have_value("http://elms.example.ac.uk/")
+    expect(field).to_have_accessible_description(re.compile("is not https"))
+    assert findings(page) == []
