@@ -13,6 +13,7 @@ from werkzeug.routing import Rule
 from contract import json_text
 from contract.problems import MEDIA_TYPE, STATUS, ProblemType
 from foundation import openapi_page
+from foundation.pages import ground
 from foundation.web import guarded
 
 VERSION = "3.1.0"
@@ -68,11 +69,12 @@ class Description:
 
 
 def document(app: Flask, described: Description) -> dict[str, Any]:
-    """Return the OpenAPI document of an app; every route of it has to be described."""
+    """Return the OpenAPI document of an app; every route but pages has to be described."""
     sent = [operation for _, operation in described.sends.values()]
     schemas = _Schemas([*described.operations.values(), *sent])
     paths: dict[str, dict[str, Any]] = {}
-    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+    routes = [rule for rule in app.url_map.iter_rules() if not ground.holds(app, rule.endpoint)]
+    for rule in sorted(routes, key=lambda rule: rule.rule):
         method = next(iter((rule.methods or set()) - {"HEAD", "OPTIONS"})).lower()
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         paths.setdefault(path, {})[method] = _operation(app, rule, described, schemas)

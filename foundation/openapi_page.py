@@ -25,17 +25,17 @@ td, th { border-bottom: 1px solid #ccc; padding: .25rem .75rem .25rem 0; text-al
 <section>
 <h3><code>{{ name }}</code></h3>
 <p>{{ said.summary }}
-{% for proof in said.security %}{% for scheme in proof %} Needs: {{ scheme }}.{% endfor %}
+{% for proof in said.security|default([]) %}{% for scheme in proof %} Needs: {{ scheme }}.{% endfor %}
 {% endfor %}</p>
 {% if said.parameters %}
 <table>
 <tr><th>name<th>where<th>meaning
 {% for one in said.parameters %}
-<tr><td><code>{{ one.name }}</code><td>{{ one.in }}<td>{{ one.description }}
+<tr><td><code>{{ one.name }}</code><td>{{ one.in }}<td>{{ one.description|default("") }}
 {% endfor %}
 </table>
 {% endif %}
-{% if said.requestBody %}
+{% if said.requestBody is defined %}
 <details><summary>Body</summary><pre>{{ written(said.requestBody) }}</pre></details>
 {% endif %}
 <table>

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from contract.tokens import MoodleToken
 from foundation import trace
-from receiver import plans, proving, registry
+from receiver import listings, plans, proving
 from receiver.eassessment import Client
 from receiver.exchange import MAX_ANSWER_BYTES, Exchange
 from receiver.grade_sync import Kinds
@@ -79,7 +79,7 @@ def prove(here: Services, kinds: Kinds, entry: Entry, *, teller: Teller) -> Stan
         ):
             return Unproven(detail, step)
     with here.database.reading() as session:
-        known = registry.get_by_number(session, entry.id)
+        known = listings.get(session, entry.id)
         return plans.standing(known, places=here.settings.elms_is_moodle)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, joinedload
 from foundation import paging
 from foundation.paging import PAGE, Page, Place, Turn
 from receiver import history, registry
+from receiver.errors import EntryUnknownError
 from receiver.memory import Standing, Status, cause_of
 from receiver.models import Entry, Heard
 from receiver.statuses import conditions
@@ -34,6 +35,14 @@ class Listed:
     entry: Entry
     standing: Standing
     told: Heard | None
+
+
+def get(session: Session, entry_id: int) -> Entry:
+    """Return the entry of a number, in grade sync or only spoken of, or raise EntryUnknownError."""
+    entry = session.get(Entry, entry_id, options=[joinedload(Entry.source, innerjoin=True)])
+    if entry is None:
+        raise EntryUnknownError(f"there is no entry {entry_id} in the registry")
+    return entry
 
 
 def page(session: Session, wanted: Wanted, *, turn: Turn, limit: int = PAGE) -> Page[Listed]:

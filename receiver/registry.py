@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from contract.tokens import CourseToken, MalformedTokenError, MoodleToken, Token
@@ -184,17 +184,9 @@ def get_heard_of(session: Session, source: Source, course_id: str) -> Entry:
 
     Raises EntryUnknownError for one of which nothing was ever heard.
     """
-    entry = _find(session, Entry.source_id == source.id, Entry.course_id == course_id)
+    entry = _find(session, source.id, course_id)
     if entry is None:
         raise EntryUnknownError(f"the course {course_id!r} of {source.name} is not in the registry")
-    return entry
-
-
-def get_by_number(session: Session, entry_id: int) -> Entry:
-    """Return the entry of a number, in grade sync or only spoken of, or raise EntryUnknownError."""
-    entry = _find(session, Entry.id == entry_id)
-    if entry is None:
-        raise EntryUnknownError(f"there is no entry {entry_id} in the registry")
     return entry
 
 
@@ -259,9 +251,11 @@ def _enrolled() -> Select[tuple[Entry]]:
     )
 
 
-def _find(session: Session, *which: ColumnElement[bool]) -> Entry | None:
+def _find(session: Session, source_id: int, course_id: str) -> Entry | None:
     return session.scalar(
-        select(Entry).options(joinedload(Entry.source, innerjoin=True)).where(*which)
+        select(Entry)
+        .options(joinedload(Entry.source, innerjoin=True))
+        .where(Entry.source_id == source_id, Entry.course_id == course_id)
     )
 
 

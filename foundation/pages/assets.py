@@ -7,9 +7,10 @@ from importlib.resources import files
 
 from flask import Blueprint, Response, abort, url_for
 
+from foundation.pages import ground
 from foundation.web import guarded
 
-assets = Blueprint("assets", __name__)
+assets = Blueprint(ground.ASSETS, __name__)
 
 _KINDS = {
     "css": "text/css; charset=utf-8",

@@ -7,6 +7,8 @@ from flask import Flask, current_app
 from foundation.database import Database
 
 _KEY = "pages"
+ASSETS = "assets"
+"""The blueprint of what pages load."""
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,10 @@ def current() -> Ground:
     """Return the ground of the app that is at work."""
     ground: Ground = current_app.extensions[_KEY]
     return ground
+
+
+def holds(app: Flask, endpoint: str) -> bool:
+    """Tell whether a view is one of an app's pages, or of what they load."""
+    ground: Ground | None = app.extensions.get(_KEY)
+    blueprint = endpoint.rpartition(".")[0]
+    return ground is not None and blueprint in ground.blueprints | {ASSETS}

@@ -84,5 +84,6 @@ def _set_up_templates(app: Flask, site: Site) -> None:
 
 def _harden(response: Response) -> Response:
     if response.mimetype == "text/html":
-        response.headers.update(_HEADERS)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
     return response

@@ -21,7 +21,9 @@ from notifier.models import SCHEMA
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 
-class _Quiet(WSGIRequestHandler):
+class Quiet(WSGIRequestHandler):
+    """Answers as any other, without a line for each request."""
+
     def log_message(self, *_: object) -> None:
         """Say nothing: the app has its own log."""
 
@@ -66,7 +68,7 @@ def eassessment(make_database_url: Callable[[Schema], str]) -> Iterator[EAssessm
     app = create_app(settings)
     there = EAssessment(services.of(app).database)
     listening: Any = _Listening(app, there.asked)
-    server = make_server("127.0.0.1", 0, listening, handler_class=_Quiet)
+    server = make_server("127.0.0.1", 0, listening, handler_class=Quiet)
     there.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

@@ -30,7 +30,7 @@ from receiver import services as receiver_services
 from receiver.config import Settings as ReceiverSettings
 from receiver.models import SCHEMA as RECEIVER
 from receiver.plans import Options as SyncOptions
-from tests.story.test_batches import KEY, _Quiet
+from tests.story.conftest import KEY, Quiet
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 CAUSE = begin()
@@ -48,7 +48,7 @@ def logging_as_it_was() -> Iterator[None]:
 @contextmanager
 def served(app: Flask) -> Iterator[str]:
     """Serve an app on loopback, and give its URL."""
-    server = make_server("127.0.0.1", 0, app, handler_class=_Quiet)
+    server = make_server("127.0.0.1", 0, app, handler_class=Quiet)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}"

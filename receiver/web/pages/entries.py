@@ -102,7 +102,7 @@ def set_activity(entry_id: int) -> Response | tuple[str, int]:
 def remove(entry_id: int) -> Response:
     """Take the course out of the grade sync; the grades that it has stay."""
     with services.current().database.writing() as session:
-        entry = registry.get_by_number(session, entry_id)
+        entry = listings.get(session, entry_id)
         registry.withdraw(
             session, entry.source, entry.course_id, teller=teller(), now=db.now(session)
         )
@@ -113,7 +113,7 @@ def remove(entry_id: int) -> Response:
 def _page(entry_id: int, faults: Faults) -> str:
     turn = turns.read(request.args, _PLACE)
     with services.current().database.reading() as session:
-        entry = registry.get_by_number(session, entry_id)
+        entry = listings.get(session, entry_id)
         [listed] = listings.listed(session, [entry])
         heard = history.page(session, entry.id, turn=turn)
         last = records.of_course(session, entry.source.name, entry.course_id)
@@ -137,7 +137,7 @@ def _place(entry: Entry, faults: Faults) -> dict[str, Any]:
 
 
 def _linked(session: Session, entry_id: int) -> Entry:
-    entry = registry.get_by_number(session, entry_id)
+    entry = listings.get(session, entry_id)
     return registry.get(session, entry.source, entry.course_id)
 
 
