@@ -156,15 +156,15 @@ MUTATIONS = (
     Mutation(
         "the finality of a deletion",
         "receiver/memory.py",
-        "    if memory.deleted is not None:\n        return Status.COURSE_DELETED\n",
-        "",
+        "return memory.deleted or _replacement(memory)",
+        "return _replacement(memory)",
         "tests/receiver/test_memory.py::test_deletion_is_final",
     ),
     Mutation(
         "the token that was named last",
         "receiver/memory.py",
-        "if _replacement(memory) is not None or _refusal(memory) is not None:",
-        "if _refusal(memory) is not None:",
+        "return memory.deleted or _replacement(memory) or _refusal(memory)",
+        "return memory.deleted or _refusal(memory)",
         "tests/receiver/test_memory.py::test_status_is_derived_from_what_is_remembered",
     ),
     Mutation(

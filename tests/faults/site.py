@@ -212,5 +212,5 @@ def _answers(port: int) -> bool:
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     with closing(connection), suppress(OSError, HTTPException):
         connection.request("GET", "/")
-        return connection.getresponse().status == HTTPStatus.NOT_FOUND
+        return connection.getresponse().status == HTTPStatus.SEE_OTHER  # to the sign-in
     return False
