@@ -22,7 +22,7 @@ from receiver.errors import (
     SourceUnclearError,
     SourceUnknownError,
 )
-from receiver.models import API, MOODLE, Source, SourceSecret, Taken
+from receiver.models import API, MOODLE, Entry, Source, SourceSecret, Taken
 
 _NAME: TypeAdapter[str] = TypeAdapter(SourceName)
 
@@ -75,12 +75,21 @@ def get(session: Session, name: str) -> Source:
     return source
 
 
-def choose(session: Session, name: str | None) -> Source:
-    """Return the source of this name, or the only one there is if none was named."""
+def choose(session: Session, name: str | None, *, course_id: str | None = None) -> Source:
+    """Return the source of this name; if none was named the only one, or the only one of a course.
+
+    Raises SourceUnknownError or SourceUnclearError.
+    """
     if name is not None:
         return get(session, name)
     sources = list_all(session)
-    if len(sources) != 1:
+    if not sources:
+        step = "Add eAssessment first, with `receiver sources add NAME --url URL`."
+        raise SourceUnclearError("there is no source yet", next_step=step)
+    if len(sources) > 1 and course_id is not None:
+        spoke_of = set(session.scalars(select(Entry.source_id).where(Entry.course_id == course_id)))
+        sources = [source for source in sources if source.id in spoke_of] or sources
+    if len(sources) > 1:
         raise SourceUnclearError(f"there are {len(sources)} sources, and none was named")
     return sources[0]
 

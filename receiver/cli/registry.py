@@ -107,7 +107,9 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
     A course that is not linked is shown too if a webhook has spoken of it.
     """
     with scope.reading() as session:
-        entry = registry.get_heard_of(session, sources.choose(session, source), course_id)
+        entry = registry.get_heard_of(
+            session, sources.choose(session, source, course_id=course_id), course_id
+        )
         heard = history.of_entry(session, entry.id, limit)
     facts = {**_facts(entry, _standing(entry)), **_memory(entry)}
     if as_json:
@@ -131,7 +133,7 @@ def remove(course_id: str, source: str | None) -> None:
     """Take COURSE_ID out of the grade sync; the grades that it has stay."""
     here = scope.ready()
     with here.database.writing() as session:
-        chosen = sources.choose(session, source)
+        chosen = sources.choose(session, source, course_id=course_id)
         registry.withdraw(session, chosen, course_id, teller=scope.teller(), now=db.now(session))
         name = chosen.name
     click.echo(f"{terminal.printable(course_id)} of {name} is out of the grade sync")
@@ -162,9 +164,10 @@ def set_token(course_id: str | None, source: str | None, file: BinaryIO | None) 
 
 
 def _set_one(here: Services, course_id: str, source: str | None) -> None:
-    token = _read_token(here, source)
+    token = _read_token(here, source, course_id)
     with here.database.writing() as session:
-        entry = registry.get(session, sources.choose(session, source), course_id)
+        chosen = sources.choose(session, source, course_id=course_id)
+        entry = registry.get(session, chosen, course_id)
         registry.set_token(
             session,
             entry,
@@ -181,9 +184,9 @@ def _set_one(here: Services, course_id: str, source: str | None) -> None:
     _exit_unless_active(course_id, standing)
 
 
-def _read_token(here: Services, source: str | None) -> Token:
+def _read_token(here: Services, source: str | None, course_id: str | None = None) -> Token:
     with here.database.reading() as session:
-        kind = sources.choose(session, source).kind
+        kind = sources.choose(session, source, course_id=course_id).kind
     return registry.parse_token(terminal.read_secret(_PROMPTS[kind]), kind)
 
 

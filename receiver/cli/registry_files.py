@@ -80,7 +80,8 @@ def set_activity(
     if clear == bool(place) or (clear and (course or activity)):
         raise click.UsageError("give --course and --activity, or --clear alone")
     with scope.writing() as (session, _):
-        entry = registry.get(session, sources.choose(session, source), course_id)
+        chosen = sources.choose(session, source, course_id=course_id)
+        entry = registry.get(session, chosen, course_id)
         linking.set_place(entry, *(place or (None, None)))
     shown = terminal.printable(course_id)
     if clear:

@@ -72,6 +72,25 @@ def test_a_source_must_be_named_if_there_are_two(
     assert "there are 2 sources, and none was named" in unclear.stderr
 
 
+def test_a_course_of_one_source_needs_none_named(
+    receiver: Callable[..., Result], source: Source, make_source: Callable[..., Source]
+) -> None:
+    """What the sync says to run can be run as it stands; a course of both is not guessed at."""
+    make_source("two")
+    for course_id, where in (("CS101", "one"), ("CS102", "one"), ("CS102", "two")):
+        token = CourseToken.generate().reveal()
+        receiver("registry", "add", course_id, "--source", where, stdin=token)
+
+    shown = receiver("registry", "show", "CS101")
+    renewed = receiver("registry", "set-token", "CS101", stdin=CourseToken.generate().reveal())
+    unclear = receiver("registry", "remove", "CS102")
+    removed = receiver("registry", "remove", "CS101")
+
+    assert [one.exit_code for one in (shown, renewed, removed)] == [0, 0, 0]
+    assert unclear.exit_code == 1
+    assert "there are 2 sources, and none was named" in unclear.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "stdin", "exit_code", "message"),
     [
