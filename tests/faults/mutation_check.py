@@ -98,7 +98,7 @@ MUTATIONS = (
     Mutation(
         "the fence of a late 410",
         "notifier/turn.py",
-        "if isinstance(one.outcome, Disable) and one not in fenced:",
+        "if isinstance(one.outcome, Disable) and one not in stood.fenced:",
         "if isinstance(one.outcome, Disable):",
         "tests/notifier/test_hostile_hands.py::test_late_410_does_not_disable",
     ),

@@ -66,11 +66,13 @@ def test_a_child_is_another_span_of_the_same_trace() -> None:
 
 def test_a_span_is_at_work_until_its_end() -> None:
     """While it is, every log line has it; afterwards none has."""
+    structlog.contextvars.clear_contextvars()
     span = trace.begin()
 
     with trace.entered(span):
-        within = trace.current(), structlog.contextvars.get_contextvars()
+        at_work, bound = trace.current(), structlog.contextvars.get_contextvars()
 
-    assert within == (span, {"trace_id": span.trace_id, "span_id": span.span_id})
+    assert at_work == span
+    assert (bound["trace_id"], bound["span_id"]) == (span.trace_id, span.span_id)
     assert trace.current() is None
     assert "trace_id" not in structlog.contextvars.get_contextvars()

@@ -166,7 +166,10 @@ def test_delivered_is_settled_and_told(
     assert (attempt.status, attempt.failure, attempt.decided) == (200, None, "delivered")
     assert attempt.detail == '{"outcome":"applied"}'
     (line,) = lines(logged, "event delivered")
-    assert line | {"milliseconds": 0} == {
+    assert {"trace_id", "span_id"} <= line.keys()
+    assert line | {"milliseconds": 0, "trace_id": "", "span_id": ""} == {
+        "trace_id": "",
+        "span_id": "",
         "event": "event delivered",
         "delivery_id": delivery_id,
         "endpoint_id": row.endpoint_id,
