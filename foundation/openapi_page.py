@@ -25,7 +25,8 @@ td, th { border-bottom: 1px solid #ccc; padding: .25rem .75rem .25rem 0; text-al
 <section>
 <h3><code>{{ name }}</code></h3>
 <p>{{ said.summary }}
-{% for proof in said.security|default([]) %}{% for scheme in proof %} Needs: {{ scheme }}.{% endfor %}
+{% for proof in said.security|default([]) %}
+{% for scheme in proof %} Needs: {{ scheme }}.{% endfor %}
 {% endfor %}</p>
 {% if said.parameters %}
 <table>

@@ -20,7 +20,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def source_option(command: _Command) -> _Command:
     """Give a command `--source`."""
-    return click.option("--source", help="Name of the source; not needed if only one can be meant.")(
+    return click.option("--source", help="Name of the source; not needed if only one is meant.")(
         command
     )
 

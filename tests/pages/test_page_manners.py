@@ -17,8 +17,8 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-OPEN = {"/sign-in", "/assets/<version>/<name>"}
-PROGRAMS = ("/api/", "/webhooks/", "/healthz", "/readyz", "/metrics")
+OPEN = {"/sign-in", "/assets/<version>/<name>", "/docs"}
+PROGRAMS = ("/api/", "/webhooks/", "/openapi.json", "/healthz", "/readyz", "/metrics")
 
 
 @pytest.fixture

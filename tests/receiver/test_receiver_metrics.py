@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from contract import events
 from contract.tokens import CourseToken
 from foundation.database import Database
-from receiver import inbox, metrics, runs
+from receiver import inbox, leases, metrics, runs
 from receiver.gradebook import Written
 from receiver.inbox import Outcome
 from receiver.memory import Deleted, Refused, TokenNamed
@@ -120,7 +120,7 @@ def test_runs_are_counted_by_their_ending_and_their_courses_by_outcome(
     with database.writing() as session:
         runs.begin(session, "killed@elms", now=now)
         at = datetime.now(now.tzinfo)
-        runs.acquire(session, "ada@elms", HOUR, now=at)
+        leases.acquire(session, "ada@elms", HOUR, now=at)
         runs.begin(session, "ada@elms", now=at)
 
     found = numbers()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from foundation.database import Database
-from receiver import runs
+from receiver import leases, runs
 from receiver.gradebook import Written
 from receiver.models import Entry, Source
 from receiver.runs import CourseOutcome, CourseReport, Report
@@ -97,7 +97,7 @@ class TestList:
         record(ended=False)
         with database.writing() as session:
             now = datetime.now(NINE.tzinfo)
-            runs.acquire(session, "ada@elms", timedelta(minutes=5), now=now)
+            leases.acquire(session, "ada@elms", timedelta(minutes=5), now=now)
 
         assert "at work" in rows_of(ada.get("/runs"))[0]
         assert "It is at work." in said(ada.get("/runs/1"))
