@@ -65,14 +65,13 @@ def test_a_child_is_another_span_of_the_same_trace() -> None:
 
 
 def test_a_span_is_at_work_until_its_end() -> None:
-    """While it is, every log line has it; afterwards none has."""
-    structlog.contextvars.clear_contextvars()
+    """While it is, every log line has it; afterwards what was there before has its place again."""
     span = trace.begin()
+    before = trace.current(), structlog.contextvars.get_contextvars()
 
     with trace.entered(span):
-        at_work, bound = trace.current(), structlog.contextvars.get_contextvars()
+        within = trace.current(), structlog.contextvars.get_contextvars()
 
-    assert at_work == span
-    assert (bound["trace_id"], bound["span_id"]) == (span.trace_id, span.span_id)
-    assert trace.current() is None
-    assert "trace_id" not in structlog.contextvars.get_contextvars()
+    fields = {"trace_id": span.trace_id, "span_id": span.span_id}
+    assert within == (span, {**before[1], **fields})
+    assert (trace.current(), structlog.contextvars.get_contextvars()) == before
