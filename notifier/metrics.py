@@ -5,16 +5,18 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from prometheus_client.core import GaugeMetricFamily, Metric
-from sqlalchemy import ScalarSelect, func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from foundation import database as db
 from foundation import tallies
 from foundation.tallies import Counter, Histogram, Key
+from notifier import replays
 from notifier.deliveries import Settled, Settlement
 from notifier.failures import FailureKind
 from notifier.leases import Lost
-from notifier.models import Delivery, DeliveryStatus, Endpoint, Lane, Tally
+from notifier.models import DeliveryStatus, Endpoint, Tally
+from notifier.replays import Backlog
 from notifier.retry import Dead, Delivered
 
 SETTLED = Counter(
@@ -38,7 +40,7 @@ EVENT_TO_DELIVERY = Histogram(
     (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 28800, 86400, 259200),
 )
 
-_OPEN = (DeliveryStatus.PENDING, DeliveryStatus.HELD, DeliveryStatus.DEAD)
+_WAITING = (DeliveryStatus.PENDING, DeliveryStatus.HELD, DeliveryStatus.DEAD)
 _STATES = ("well", "paused", "disabled")
 
 
@@ -59,10 +61,11 @@ def numbers(session: Session) -> Iterable[Metric]:
     """Return every number of the service; none of the queries reads what was delivered."""
     now = db.now(session)
     amounts = tallies.read(session, Tally)
+    backlog = replays.backlog(session, now=now)
     return [
         *(one.family(amounts) for one in (SETTLED, ATTEMPTS, CLAIM_TO_SETTLE, EVENT_TO_DELIVERY)),
-        _deliveries(session),
-        _oldest_due(session, now),
+        _deliveries(backlog),
+        _oldest_due(backlog, now),
         _endpoints(session),
     ]
 
@@ -93,46 +96,21 @@ def _of_lost(one: Lost) -> Bag[Key]:
     return bag
 
 
-def _deliveries(session: Session) -> GaugeMetricFamily:
+def _deliveries(backlog: Backlog) -> GaugeMetricFamily:
     family = GaugeMetricFamily(
         "notifier_deliveries", "Deliveries that are not delivered, by status.", labels=["status"]
     )
-    rows = session.execute(
-        select(Delivery.status, func.count())
-        .where(Delivery.status.in_(_OPEN))
-        .group_by(Delivery.status)
-    )
-    found = dict(rows.tuples().all())
-    for status in _OPEN:
-        family.add_metric([status], found.get(status, 0))
+    for status in _WAITING:
+        family.add_metric([status], backlog.counts.get(status, 0))
     return family
 
 
-def _oldest_due(session: Session, now: datetime) -> GaugeMetricFamily:
-    """Return for how long the delivery has been due that may be sent and waits longest."""
-    # By endpoint and lane, so that each is the first entry of an index.
-    rows = session.execute(
-        select(*map(_first_due, Lane)).where(
-            Endpoint.disabled_at.is_(None), Endpoint.paused_until.is_(None)
-        )
-    )
-    waits = [(now - due_at).total_seconds() for row in rows for due_at in row if due_at is not None]
+def _oldest_due(backlog: Backlog, now: datetime) -> GaugeMetricFamily:
+    due_at = backlog.oldest_due_at
     return GaugeMetricFamily(
         "notifier_oldest_due_seconds",
         "For how long the oldest delivery has been due that no pause holds back; 0 if none is.",
-        max([0.0, *waits]),
-    )
-
-
-def _first_due(lane: Lane) -> ScalarSelect[datetime]:
-    return (
-        select(func.min(Delivery.due_at))
-        .where(
-            Delivery.endpoint_id == Endpoint.id,
-            Delivery.status == DeliveryStatus.PENDING,
-            Delivery.lane == lane,
-        )
-        .scalar_subquery()
+        0.0 if due_at is None else max(0.0, (now - due_at).total_seconds()),
     )
 
 

@@ -1,7 +1,7 @@
 """eAssessment's numbers: what a worker's turns add up to, and how deliveries stand."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -136,7 +136,8 @@ def test_how_deliveries_and_endpoints_stand(
 ) -> None:
     """What was delivered is not looked at, and what a pause holds back is not late."""
     well, paused, gone = make_endpoint(), make_endpoint(), make_endpoint(disabled=True)
-    set_health(database, paused.id, Health(5, NINE, NINE, paused_until=NINE + MINUTE))
+    until = datetime.now(UTC) + HOUR
+    set_health(database, paused.id, Health(5, NINE, NINE, paused_until=until))
     make_delivery(well.id, status=DeliveryStatus.DELIVERED)
     make_delivery(well.id, status=DeliveryStatus.DEAD)
     make_delivery(paused.id)
@@ -152,6 +153,17 @@ def test_how_deliveries_and_endpoints_stand(
         "endpoints paused": 1,
         "endpoints disabled": 1,
     }
+
+
+def test_a_pause_that_is_over_and_that_no_worker_ends_holds_nothing_back(
+    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers
+) -> None:
+    """Else nobody would be told that no worker runs, as long as all endpoints were paused."""
+    endpoint = make_endpoint()
+    set_health(database, endpoint.id, Health(5, NINE, NINE, paused_until=NINE + MINUTE))
+    make_delivery(endpoint.id)
+
+    assert numbers()["oldest_due_seconds"] > 0
 
 
 @pytest.mark.parametrize("lane", ["first", "again", "alone"])
