@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from receiver import confirming, ending
+from receiver import confirming
 from receiver.models import Entry
 from receiver.outcomes import (
     GradeSource,
@@ -91,7 +91,6 @@ class Asking:
         self._lines: dict[str, _Line] = {}
         self._again: list[Heard] = []
         self._round = 0
-        self._over_since: float | None = None
         self._heard: list[Heard] = []
         self._skipped: list[CourseReport] = []
 
@@ -114,7 +113,7 @@ class Asking:
                 self._paused.clear()
             yield Step(tuple(self._again))
         except BaseException:
-            self._break_off()  # nobody will take the answers
+            self.break_off()  # nobody will take the answers
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -134,18 +133,14 @@ class Asking:
         yield self._step()
 
     def _ended(self, under_way: Collection[Future[Any]]) -> set[Future[Any]]:
-        """Wait a moment for requests, the lease kept; break them off if they outlast the end."""
+        """Wait a moment for requests, the lease kept, and return those that have ended."""
         done, _ = wait(under_way, _TICK_SECONDS, FIRST_COMPLETED)
         self._hands.beat()
-        if self.over:
-            now = time.monotonic()
-            self._over_since = self._over_since or now
-            if now - self._over_since >= ending.GRACE_SECONDS:
-                self._break_off()
         return done
 
-    def _break_off(self) -> None:
-        for source in self._hands.sources.values():
+    def break_off(self) -> None:
+        """End the requests that are under way, from whatever thread; no more are sent."""
+        for source in list(self._hands.sources.values()):
             source.break_off()
 
     def _line_up(self, entries: Sequence[Entry]) -> None:

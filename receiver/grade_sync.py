@@ -120,7 +120,7 @@ class _Run:
         hands = Hands(self._sources, self._read_again, self._prepare, self.lease.keep, self._broken)
         self._asking = Asking(pace, hands)
         try:
-            with ending.enforced(lambda: self._asking.over, self._gradebook.break_off):
+            with ending.enforced(lambda: self._asking.over, self._break_off):
                 self._work(todo.ask)
         except db.UNUSABLE as error:
             self._stop = Stop(EXIT_DATABASE, "database_unavailable", db.cause(error))
@@ -131,6 +131,10 @@ class _Run:
         elif self._stop is None and time.monotonic() >= ends:
             seconds = options.deadline.total_seconds()
             self._stop = Stop(EXIT_FAILED, "deadline", f"its {seconds:g} seconds were over")
+
+    def _break_off(self) -> None:
+        self._asking.break_off()
+        self._gradebook.break_off()
 
     def _work(self, entries: Sequence[Entry]) -> None:
         """Ask nobody before it is known that what comes can be written."""
