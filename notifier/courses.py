@@ -57,12 +57,6 @@ def get_course(session: Session, course_id: str) -> Course:
     return course
 
 
-def is_known(session: Session, course_id: str) -> bool:
-    """Tell whether there is such a course, or was."""
-    found = session.scalar(select(Course.id).where(Course.course_id == course_id))
-    return found is not None
-
-
 def known(session: Session, course_ids: Collection[str]) -> list[Course]:
     """Return those of the courses that are known, deleted or not, by id."""
     query = select(Course).where(Course.course_id.in_(set(course_ids)))

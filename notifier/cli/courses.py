@@ -186,7 +186,7 @@ def token_regenerated(
 def _check_not_mistyped(course_id: str, *, asks: bool) -> None:
     """Keep a slip of the hand from being told as a course."""
     with scope.reading() as session:
-        if courses.is_known(session, course_id):
+        if courses.known(session, [course_id]):
             return
     if not _NUMBER.fullmatch(course_id):
         raise CourseUnknownError(
