@@ -1,7 +1,6 @@
 """The OpenAPI documents tell the truth: schemathesis asks what they allow, and what they do not."""
 
 import json
-import logging
 import re
 import secrets
 from collections.abc import Callable, Iterator
@@ -47,15 +46,6 @@ BOUNDED = settings(
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """Take back what the apps do to the logging of the whole process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from contract.tokens import CourseToken
+from tests.loopback import Handler, served
 
 WHO = "ada"
 
@@ -74,10 +75,7 @@ def counting() -> Iterator[CountingSource]:
     """Serve such a site on loopback."""
     there = CountingSource()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
+    class Answering(Handler, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers["Content-Length"]))
             with suppress(OSError, ValueError):  # who asked may have been killed
@@ -87,22 +85,8 @@ def counting() -> Iterator[CountingSource]:
                 self.end_headers()
                 self.wfile.write(body)
 
-        def handle(self) -> None:
-            with suppress(OSError):
-                super().handle()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    there.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.005,))
-    thread.start()
-    try:
-        yield there
-    finally:
-        there.goes_on.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with served(Answering) as there.url:
+        try:
+            yield there
+        finally:
+            there.goes_on.set()

@@ -1,11 +1,9 @@
 """The fuzz of all doors, for a moment: a run of any length is `python -m tests.faults.fuzz`."""
 
-import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-import structlog
 
 from contract.signature import Secret
 from foundation.schema import Schema
@@ -13,16 +11,6 @@ from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
 from tests.faults import fuzz
 from tests.faults.mutations import Known, draw
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """Take back what making the apps does to the logging of the whole process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What is watched: alive whatever happens, ready only with the database, numbers for who may."""
 
 import json
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,15 +18,6 @@ from notifier.models import SCHEMA
 
 TOKEN = "planted-metrics-token"
 WATCHED = ["/healthz", "/readyz", "/metrics"]
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """Take back what a test does to the logging of the whole process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
 
 
 @pytest.fixture

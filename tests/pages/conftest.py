@@ -1,6 +1,5 @@
 """Both services' pages under test: each test that asks for an app gets that of either service."""
 
-import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -60,15 +59,6 @@ SERVICES = [
     Service("notifier", NOTIFIER, _notifier, lambda app: notifier_services.of(app).database),
     Service("receiver", RECEIVER, _receiver, lambda app: receiver_services.of(app).database),
 ]
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """Take back what `create_app` does to the logging of the whole process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
 
 
 @pytest.fixture(autouse=True)

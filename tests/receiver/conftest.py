@@ -1,7 +1,6 @@
 """ELMS under test: its database, its factories, and a far side that answers and counts."""
 
 import json
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -35,15 +34,6 @@ from receiver.plans import Options
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 SITE = "eassessment.example.ac.uk"
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """Take back what `create_app` does to the logging of the whole process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
 
 
 @pytest.fixture

@@ -5,12 +5,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote
 
 from contract.problems import Problem, ProblemType
 from contract.tokens import CourseToken
+from tests.loopback import Handler, served
 
 Document = dict[str, Any]
 Say = Callable[["Asked"], None]
@@ -152,10 +153,7 @@ def serving() -> Iterator[FarSides]:
     """Serve far sides on loopback; what they were not told is a site that answers 404."""
     there = FarSides()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
+    class Answering(Handler, BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             course_id = unquote(self.path.split("/")[-2])
             known = {course_id} if self.headers.get("If-None-Match") == ETAG else set()
@@ -173,18 +171,8 @@ def serving() -> Iterator[FarSides]:
             with suppress(OSError):
                 there.says.get(site, says(404, b""))(Asked(self, there, site, course_ids, known))
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    there.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.005,))
-    thread.start()
-    try:
-        yield there
-    finally:
-        there.over.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with served(Answering) as there.url:
+        try:
+            yield there
+        finally:
+            there.over.set()

@@ -1,6 +1,5 @@
 """Both services' doors on databases that a test can break, and what must be whole behind each."""
 
-import logging
 import secrets
 import shutil
 import signal
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 from flask import Flask
 from sqlalchemy import create_engine, func, make_url, select, text
@@ -54,17 +52,6 @@ from tests.notifier.conftest import LOOPBACK, make_sink, make_transport, sink  #
 SCHEMAS = {"notifier": NOTIFIER, "receiver": RECEIVER}
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """Take back what making an app does to the logging of the whole process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
 
 
 def notifier_settings(url: str, **overrides: Any) -> notifier_config.Settings:

@@ -4,9 +4,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qsl
 
+from tests.loopback import Handler, served
 from tests.receiver.moodle.recordings import RECORDED, Recorded
 
 Form = dict[str, str]
@@ -71,10 +72,7 @@ def serving() -> Iterator[FakeMoodle]:
     """Serve a Moodle on loopback."""
     there = FakeMoodle()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
+    class Answering(Handler, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers["Content-Length"])).decode("ascii")
             form = dict(parse_qsl(raw, keep_blank_values=True, strict_parsing=True))
@@ -95,18 +93,8 @@ def serving() -> Iterator[FakeMoodle]:
             self.wfile.write(answer.body if whole else answer.body[: len(answer.body) // 2])
             self.close_connection = not whole
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    there.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.005,))
-    thread.start()
-    try:
-        yield there
-    finally:
-        there.ended.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with served(Answering) as there.url:
+        try:
+            yield there
+        finally:
+            there.ended.set()
