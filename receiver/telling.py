@@ -54,13 +54,6 @@ class Telling:
                     courses=courses - _MOST_ALIKE,
                 )
 
-    def _is_one_of_many(self, report: CourseReport) -> bool:
-        if report.reason not in _OF_NO_COURSE:
-            return False
-        alike = report.source, report.detail
-        self._alike[alike] += 1
-        return self._alike[alike] > _MOST_ALIKE
-
     def tell_of_site(self, name: str, trouble: SiteTrouble) -> None:
         """Log of a site that is out of order once, not for each of its courses."""
         kept = [one for one in self.reports if (one.source, one.reason) == (name, SITE_TROUBLE)]
@@ -82,3 +75,10 @@ class Telling:
             next_step=trouble.next_step,
             courses=waiting,
         )
+
+    def _is_one_of_many(self, report: CourseReport) -> bool:
+        if report.reason not in _OF_NO_COURSE:
+            return False
+        alike = report.source, report.detail
+        self._alike[alike] += 1
+        return self._alike[alike] > _MOST_ALIKE
