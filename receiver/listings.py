@@ -1,6 +1,6 @@
 """Listings: what the registry's pages show, a page at a time, and how many stand how."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,10 @@ from receiver.statuses import conditions
 
 _LAST = "\U0010ffff"
 """The character that sorts behind every other, and is none of a course id."""
+
+
+Stands = Callable[[Entry], Standing]
+"""Where an entry stands, for whoever knows more of it than the registry does."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,24 @@ def get(session: Session, entry_id: int) -> Entry:
     return entry
 
 
-def page(session: Session, wanted: Wanted, *, turn: Turn, limit: int = PAGE) -> Page[Listed]:
+def page(
+    session: Session,
+    wanted: Wanted,
+    *,
+    turn: Turn,
+    limit: int = PAGE,
+    stands: Stands = registry.standing,
+) -> Page[Listed]:
     """Return a page of the courses in grade sync by course id, in two queries."""
     query = _matching(wanted).options(joinedload(Entry.source, innerjoin=True))
     keys = (Entry.course_id, Entry.source_id)
     found: Page[Entry] = paging.read(session, query, keys, _placed, turn=turn, limit=limit)
-    return Page(tuple(listed(session, found.rows)), found.before, found.after)
+    return Page(tuple(listed(session, found.rows, stands=stands)), found.before, found.after)
 
 
-def listed(session: Session, entries: Sequence[Entry]) -> list[Listed]:
+def listed(
+    session: Session, entries: Sequence[Entry], *, stands: Stands = registry.standing
+) -> list[Listed]:
     """Return entries as lists show them, in one query."""
     causes = {
         entry.id: cause
@@ -61,7 +74,7 @@ def listed(session: Session, entries: Sequence[Entry]) -> list[Listed]:
         if (cause := cause_of(registry.memory_of(entry))) is not None
     }
     told = history.lines_of(session, causes)
-    return [Listed(entry, registry.standing(entry), told.get(entry.id)) for entry in entries]
+    return [Listed(entry, stands(entry), told.get(entry.id)) for entry in entries]
 
 
 def counts(session: Session) -> dict[Status, int]:

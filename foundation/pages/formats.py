@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from markupsafe import Markup, escape
 
+from foundation.errors import Refusal
+
 
 def number(value: int) -> str:
     """Return a whole number with its thousands apart."""
@@ -59,6 +61,14 @@ def spoken(text: str) -> Markup:
         Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
         for index, part in parts
     )
+
+
+def in_sentences(refusal: Refusal) -> str:
+    """Return what was refused and what to do, as it stands beside a field or among sentences."""
+    # A URL at the beginning stays as it is.
+    said = str(refusal)
+    begins = said[:1].upper() if said.partition(" ")[0].isalpha() else said[:1]
+    return f"{begins}{said[1:]}. {refusal.advice}"
 
 
 FILTERS = {

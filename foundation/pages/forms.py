@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from contract.json_text import is_storable
 from foundation.pages.errors import FormRefusedError
-from foundation.refusals import RequestMalformedError
+from foundation.refusals import RequestInvalidError, RequestMalformedError
 
 MAX_BYTES = 256 * 1024
 """How large a form may be that is sent."""
@@ -56,6 +56,14 @@ def parsed(model: type[_Model], lists: Collection[str] = ()) -> _Model | Faults:
 def asked(model: type[_Model]) -> _Model | Faults:
     """Return the query string as a model, or what is wrong with it; an empty field is not there."""
     return _validated(model, {name: value for name, value in request.args.items() if value.strip()})
+
+
+def sound(read: _Model | Faults, *, next_step: str) -> _Model:
+    """Return what was read, or raise RequestInvalidError where no field shows what is wrong."""
+    if isinstance(read, dict):
+        told = (f"{name}: {fault}" if name else fault for name, fault in read.items())
+        raise RequestInvalidError("; ".join(told), next_step=next_step)
+    return read
 
 
 def _validated(model: type[_Model], fields: dict[str, Any]) -> _Model | Faults:

@@ -12,7 +12,6 @@ from foundation import database as db
 from foundation import logs
 from foundation.pages import forms
 from foundation.pages.guards import signed_in
-from foundation.refusals import RequestInvalidError
 from notifier import courses as core
 from notifier import endpoints, grades, replays, search, services
 from notifier.errors import CourseExistsError
@@ -26,6 +25,7 @@ _log = logs.get(__name__)
 _ROWS = 50
 _STATES = (("", "Any"), ("present", "present"), ("deleted", "deleted"))
 _IS_DELETED = {"present": False, "deleted": True}
+_GO_BACK = "Go back to the course's page and try again."
 _Answer = Response | str | tuple[str, int]
 
 
@@ -149,7 +149,7 @@ def regenerate() -> str:
 
     A form that is sent again is refused, for the course is at another version by then.
     """
-    order = _read(Order)
+    order = forms.sound(forms.parsed(Order), next_step=_GO_BACK)
     with services.current().database.writing() as session:
         now = db.now(session)
         token = core.regenerate_token(session, order.course_id, version=order.version, now=now)
@@ -161,9 +161,7 @@ def regenerate() -> str:
 @signed_in
 def announce() -> _Answer:
     """Tell that a Moodle regenerated a course's token."""
-    asked = forms.parsed(Announcement)
-    if not isinstance(asked, Announcement):
-        raise _unreadable(asked)
+    asked = forms.sound(forms.parsed(Announcement), next_step=_GO_BACK)
     with services.current().database.writing() as session:
         token_id, now = asked.token or None, db.now(session)
         core.announce_token(session, asked.course_id, token_id, version=asked.version, now=now)
@@ -211,15 +209,3 @@ def _token_page(course_id: str, token: CourseToken, *, is_new: bool) -> str:
 def _refused_new(faults: forms.Faults, taken: str | None = None) -> tuple[str, int]:
     given = request.form
     return render_template("notifier/course_new.html", given=given, faults=faults, taken=taken), 422
-
-
-def _read(model: type[Order]) -> Order:
-    order = forms.parsed(model)
-    if not isinstance(order, Order):
-        raise _unreadable(order)
-    return order
-
-
-def _unreadable(faults: forms.Faults) -> RequestInvalidError:
-    detail = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
-    return RequestInvalidError(detail, next_step="Go back to the course's page and try again.")

@@ -10,12 +10,13 @@ from contract.signature import Secret
 from foundation import database as db
 from foundation import logs
 from foundation.pages import forms
+from foundation.pages.formats import in_sentences
 from foundation.pages.guards import signed_in
 from notifier import endpoints as core
 from notifier import services
 from notifier.errors import EndpointExistsError, EndpointUrlError
 from notifier.web.pages.asked import NUMBER
-from notifier.web.pages.endpoints import OVERLAPS, TYPES_IN_WORDS, Wanted, read, sentence, told
+from notifier.web.pages.endpoints import OVERLAPS, TYPES_IN_WORDS, Wanted, read, told
 
 credentials = Blueprint("credentials", __name__, template_folder="templates")
 _log = logs.get(__name__)
@@ -62,7 +63,7 @@ def register() -> str | tuple[str, int]:
                 now=db.now(session),
             )
     except (EndpointUrlError, EndpointExistsError) as refusal:
-        return _refused({"url": sentence(refusal)})
+        return _refused({"url": in_sentences(refusal)})
     _log.info("endpoint registered", endpoint_id=endpoint.id, user=g.person.name)
     return _secret_page(endpoint.id, secret, is_new=True)
 

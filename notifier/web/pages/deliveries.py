@@ -11,7 +11,6 @@ from foundation import logs
 from foundation.pages import forms
 from foundation.pages.formats import count
 from foundation.pages.guards import signed_in
-from foundation.refusals import RequestInvalidError
 from notifier import endpoints, failures, replays, sent, services
 from notifier.errors import ReplayRefusedError
 from notifier.filters import Filter
@@ -24,6 +23,7 @@ deliveries = Blueprint("deliveries", __name__, template_folder="templates")
 _log = logs.get(__name__)
 
 _ROWS = 50
+_GO_BACK = "Go back to the deliveries and choose them by the form."
 MOST = 1000
 """So many deliveries are replayed at once, and counted before."""
 
@@ -94,10 +94,7 @@ def foresee() -> str:
 @signed_in
 def replay() -> Response:
     """Make due what a filter finds, the oldest first, so many at the most."""
-    asked = forms.parsed(Asked)
-    if not isinstance(asked, Asked):
-        raise _unreadable(asked)
-    wanted = _conditions(asked)
+    wanted = _conditions(forms.sound(forms.parsed(Asked), next_step=_GO_BACK))
     with services.current().database.writing() as session:
         ids = replays.replayable(session, wanted, MOST)
         replays.replay(session, ids, by=_by(), now=db.now(session))
@@ -164,17 +161,7 @@ def _told(delivery_id: int) -> dict[str, Any]:
 
 
 def _asked() -> Asked:
-    asked = forms.asked(Asked)
-    if not isinstance(asked, Asked):
-        raise _unreadable(asked)
-    return asked
-
-
-def _unreadable(faults: forms.Faults) -> RequestInvalidError:
-    return RequestInvalidError(
-        "; ".join(faults.values()),
-        next_step="Go back to the deliveries and choose them by the form.",
-    )
+    return forms.sound(forms.asked(Asked), next_step=_GO_BACK)
 
 
 def _conditions(asked: Asked) -> Filter:

@@ -11,11 +11,10 @@ from werkzeug.wrappers import Response
 from contract.events import EVENT_TYPES
 from foundation import database as db
 from foundation import logs
-from foundation.errors import Refusal, SealError
+from foundation.errors import SealError
 from foundation.pages import forms
-from foundation.pages.formats import count
+from foundation.pages.formats import count, in_sentences
 from foundation.pages.guards import signed_in
-from foundation.refusals import RequestInvalidError
 from notifier import endpoints as core
 from notifier import failures, health, pings, services, standings
 from notifier.errors import EndpointDisabledError
@@ -107,7 +106,7 @@ def ping(endpoint_id: int) -> Response:
     try:
         result = pings.send(services.current(), endpoint_id)
     except (EndpointDisabledError, SealError) as refusal:
-        flash(f"Nothing was sent: {sentence(refusal)}", "error")
+        flash(f"Nothing was sent: {in_sentences(refusal)}", "error")
         return _to(endpoint_id)
     _log.info("endpoint tested", endpoint_id=endpoint_id, taken=result.taken, user=g.person.name)
     match result.answer:
@@ -210,21 +209,8 @@ TYPES_IN_WORDS = [(one, f"{one}: {_WORDS[one]}") for one in TYPES]
 
 def read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
     """Return the form as a model, or raise what is wrong with it."""
-    asked = forms.parsed(model, lists)
-    if isinstance(asked, dict):
-        raise RequestInvalidError(
-            "; ".join(f"{name}: {fault}" for name, fault in asked.items()),
-            next_step="Go back to the page of the endpoint and try again.",
-        )
-    return asked
-
-
-def sentence(refusal: Refusal) -> str:
-    """Return a refusal with what to do next, as it stands among other sentences."""
-    # A URL at the beginning stays as it is.
-    said = str(refusal)
-    begins = said[:1].upper() if said.partition(" ")[0].isalpha() else said[:1]
-    return f"{begins}{said[1:]}. {refusal.advice}"
+    step = "Go back to the page of the endpoint and try again."
+    return forms.sound(forms.parsed(model, lists), next_step=step)
 
 
 def _to(endpoint_id: int) -> Response:

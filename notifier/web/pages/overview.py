@@ -15,7 +15,6 @@ from foundation.pages import charts, forms
 from foundation.pages.charts import Chart, Series
 from foundation.pages.formats import count, milliseconds
 from foundation.pages.guards import signed_in
-from foundation.refusals import RequestInvalidError
 from notifier import doctor, failures, replays, services, standings
 from notifier import overview as core
 from notifier.models import DeliveryStatus
@@ -59,11 +58,8 @@ def live() -> str:
 @signed_in
 def replay() -> Response:
     """Make the dead letters of an endpoint and a reason due now."""
-    asked = forms.parsed(Letters)
-    if not isinstance(asked, Letters):
-        raise RequestInvalidError(
-            "; ".join(asked.values()), next_step="Go back to the overview and choose them there."
-        )
+    step = "Go back to the overview and choose them there."
+    asked = forms.sound(forms.parsed(Letters), next_step=step)
     with services.current().database.writing() as session:
         now = db.now(session)
         ids = core.dead_ids(session, asked.endpoint_id, asked.reason, limit=MOST, now=now)

@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response
 
 from foundation import database as db
 from foundation.pages import forms, turns
+from foundation.pages.formats import in_sentences
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from receiver import askers, history, linking, listings, records, registry, registry_file, services
@@ -17,8 +18,8 @@ from receiver.errors import TokenMalformedError
 from receiver.memory import Standing, Status
 from receiver.models import Entry
 from receiver.services import Services
-from receiver.web.pages.registry import registry_pages, teller
-from receiver.web.pages.words import in_sentences, next_step
+from receiver.web.pages.registry import registry_pages, standing_of, teller
+from receiver.web.pages.words import next_step
 
 entry_pages = registry_pages
 """The registry's pages, with those of its entries."""
@@ -114,7 +115,7 @@ def _page(entry_id: int, faults: Faults) -> str:
     turn = turns.read(request.args, _PLACE)
     with services.current().database.reading() as session:
         entry = listings.get(session, entry_id)
-        [listed] = listings.listed(session, [entry])
+        [listed] = listings.listed(session, [entry], stands=standing_of)
         heard = history.page(session, entry.id, turn=turn)
         last = records.of_course(session, entry.source.name, entry.course_id)
     return render_template(
@@ -154,7 +155,7 @@ def _hold(here: Services, entry_id: int, text: str) -> Entry:
 
 def _proven(here: Services, entry: Entry) -> Standing | Unproven:
     """Return where an entry stands with its new token; no session is open while a site is asked."""
-    standing = registry.standing(entry)
+    standing = standing_of(entry)
     if standing.status is not Status.TOKEN_INVALID:
         return standing
     with askers.opened(here, most_seconds=_PATIENCE_SECONDS) as kinds:

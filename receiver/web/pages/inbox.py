@@ -7,10 +7,9 @@ from flask import Blueprint, render_template, request
 from foundation.pages import turns
 from foundation.pages.guards import signed_in
 from receiver import inbox, services, sources
-from receiver.errors import SourceUnknownError
 from receiver.inbox import Outcome, Wanted
 from receiver.models import Source
-from receiver.web.pages import words
+from receiver.web.pages import asked, words
 
 inbox_pages = Blueprint("inbox", __name__, template_folder="templates")
 
@@ -38,14 +37,10 @@ def show() -> str:
 
 
 def _wanted(every: list[Source]) -> Wanted:
-    known = {source.name: source.id for source in every}
-    name = request.args.get("source", "").strip()
-    if name and name not in known:
-        raise SourceUnknownError(f"there is no source {name!r}")
     outcome = request.args.get("outcome", "").strip()
     return Wanted(
         Outcome(outcome) if outcome in set(Outcome) else None,
-        known.get(name),
+        asked.source_id(every),
         request.args.get("course_id", "").strip() or None,
         request.args.get("webhook_id", "").strip() or None,
     )

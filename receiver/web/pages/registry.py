@@ -7,16 +7,17 @@ from werkzeug.wrappers import Response
 from contract.events import CourseId
 from foundation import database as db
 from foundation.pages import forms, turns
+from foundation.pages.formats import in_sentences
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from foundation.paging import Turn
-from receiver import doctor, listings, registry, services, sources
+from receiver import doctor, listings, plans, registry, services, sources
 from receiver.errors import EntryExistsError, SourceUnknownError, TokenMalformedError
 from receiver.history import Teller, TellerKind
 from receiver.listings import Wanted
-from receiver.memory import Status
-from receiver.models import Source
-from receiver.web.pages import words
+from receiver.memory import Standing, Status
+from receiver.models import Entry, Source
+from receiver.web.pages import asked, words
 
 registry_pages = Blueprint("registry", __name__, template_folder="templates")
 registry_pages.app_context_processor(lambda: words.GLOBALS)
@@ -44,7 +45,7 @@ def show() -> str:
     with services.current().database.reading() as session:
         every = sources.list_all(session)
         wanted = _wanted(every)
-        page = listings.page(session, wanted, turn=turn)
+        page = listings.page(session, wanted, turn=turn, stands=standing_of)
         counts = listings.counts(session)
         first = wanted == Wanted() and turn == Turn()
         waiting = (
@@ -95,7 +96,7 @@ def link() -> Response | tuple[str, int]:
                 now=db.now(session),
             )
     except (TokenMalformedError, EntryExistsError, SourceUnknownError) as refusal:
-        faults = {_FIELDS[type(refusal)]: words.in_sentences(refusal)}
+        faults = {_FIELDS[type(refusal)]: in_sentences(refusal)}
         return _form(request.form.to_dict(), faults), 422
     flash(f"{linked.course_id} is in the registry, with the token {entry.held_token_id}.")
     return redirect(url_for("registry.show_entry", entry_id=entry.id), 303)
@@ -108,6 +109,11 @@ _FIELDS = {
 }
 
 
+def standing_of(entry: Entry) -> Standing:
+    """Return where an entry stands, and what is wanting of it where ELMS is a Moodle."""
+    return plans.standing(entry, places=services.current().settings.elms_is_moodle)
+
+
 def teller() -> Teller:
     """Return who is signed in, for the history."""
     return Teller(TellerKind.ADMINISTRATOR, g.person.name)
@@ -115,13 +121,9 @@ def teller() -> Teller:
 
 def _wanted(every: list[Source]) -> Wanted:
     status = request.args.get("status", "")
-    name = request.args.get("source", "")
-    known = {source.name: source.id for source in every}
-    if name and name not in known:
-        raise SourceUnknownError(f"there is no source {name!r}")
     return Wanted(
         Status(status) if status in set(Status) else None,
-        known.get(name),
+        asked.source_id(every),
         request.args.get("begins", "").strip(),
     )
 

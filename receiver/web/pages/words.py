@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from foundation.errors import Refusal
 from foundation.pages.turns import spelled
 from receiver.history import TellerKind
 from receiver.inbox import Outcome
@@ -66,12 +65,6 @@ def next_step(standing: Standing) -> str | None:
 def choices(sources: Sequence[Source]) -> list[tuple[str, str]]:
     """Return the names of sources, as a form gives them to choose from."""
     return [(source.name, source.name) for source in sources]
-
-
-def in_sentences(refusal: Refusal) -> str:
-    """Return what was refused and what to do, to stand beside the field that it is about."""
-    said = str(refusal)
-    return f"{said[:1].upper()}{said[1:]}. {refusal.advice}"
 
 
 def run_of(line: Heard) -> int | None:

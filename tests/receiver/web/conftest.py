@@ -48,13 +48,18 @@ class Ada:
         return said(self.get(answer.headers["Location"]))
 
 
-@pytest.fixture
-def ada(database: Database, client: FlaskClient) -> Ada:
-    """Somebody who is signed in."""
+def signed_in(database: Database, client: FlaskClient) -> Ada:
+    """Return a browser in which Ada, a new user, has signed in."""
     with database.writing() as session:
         users.add(session, "Ada", PASSWORD, now=NINE)
     assert enter(client, "ada").status_code == 303
     return Ada(client)
+
+
+@pytest.fixture
+def ada(database: Database, client: FlaskClient) -> Ada:
+    """Somebody who is signed in."""
+    return signed_in(database, client)
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
 """One course's page: where it stands, what was heard, and the forms that mend it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from flask import Flask
+from pydantic import SecretStr
 
 from contract.problems import ProblemType
 from contract.tokens import CourseToken
@@ -15,7 +18,7 @@ from receiver.memory import Deleted, Refused, TokenNamed
 from receiver.models import Entry, Heard, Source
 from receiver.runs import CourseOutcome, CourseReport, Report
 from tests.receiver.conftest import NINE
-from tests.receiver.web.conftest import Ada, rows_of, said
+from tests.receiver.web.conftest import Ada, rows_of, said, signed_in
 
 NEW = TokenNamed(4, "new", NINE)
 
@@ -42,6 +45,28 @@ class TestShowing:
 
         assert page.startswith("Course of one CS101 active")
         assert "All is well: the next grade sync asks for its grades." in page
+
+    def test_a_course_without_a_place_says_so_where_elms_is_a_moodle(
+        self,
+        app: Flask,
+        database: Database,
+        one: Source,
+        make_entry: Callable[..., Entry],
+    ) -> None:
+        """Its next sync would fail unasked, which neither its page nor the list may call well."""
+        where = {"gradebook_url": "http://127.0.0.1:9", "gradebook_token": SecretStr("a" * 32)}
+        here = services.of(app)
+        services.attach(app, replace(here, settings=here.settings.model_copy(update=where)))
+        ada = signed_in(database, app.test_client())
+        entry = make_entry(one)
+
+        page, listed = said(ada.get(page_of(entry))), said(ada.get("/"))
+
+        reason = "t is not said where its grades go in ELMS's Moodle"
+        assert reason in page
+        assert "receiver registry set-activity CS101 --course N --activity N" in page
+        assert "All is well" not in page
+        assert reason in listed
 
     def test_a_course_that_needs_a_token_says_why_and_by_whom(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry]
