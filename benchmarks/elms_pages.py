@@ -1,7 +1,8 @@
 """How long ELMS's pages take with many courses and webhooks, beside the same pages with a hundred.
 
 `python -m benchmarks.elms_pages` fills two databases in a temporary folder, or two of a PostgreSQL
-server (`--server URL`), and asks both by turns.
+server (`--server URL`), and asks both by turns. `--plans` prints how the database with much in it
+goes about each statement.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import Any
 from flask.testing import FlaskClient
 from sqlalchemy import create_engine, insert, make_url, text
 
+from benchmarks.plans import explain
 from foundation.database import Database
 from foundation.pages import users
 from receiver import services
@@ -161,7 +163,7 @@ def _insert(database: Database, model: Any, rows: list[dict[str, Any]]) -> None:
         session.execute(insert(model.__table__), rows)
 
 
-def browser(url: str, courses: int, webhooks: int) -> FlaskClient:
+def browser(url: str, courses: int, webhooks: int) -> tuple[FlaskClient, Database]:
     """Return somebody who is signed in at an ELMS with so much in its database."""
     app = create_app(
         Settings(
@@ -185,7 +187,7 @@ def browser(url: str, courses: int, webhooks: int) -> FlaskClient:
     form = client.get("/sign-in").text.partition('name="csrf_token" value="')[2].partition('"')[0]
     fields = {"name": "Ada", "password": PASSWORD, "csrf_token": form}
     assert client.post("/sign-in", data=fields).status_code == 303  # noqa: S101 - it measures nothing else
-    return client
+    return client, database
 
 
 def seconds(client: FlaskClient, path: str) -> float:
@@ -238,11 +240,14 @@ def main() -> None:
     parser.add_argument("--webhooks", type=int, default=200_000)
     parser.add_argument("--times", type=int, default=15)
     parser.add_argument("--server", help="A PostgreSQL server, instead of SQLite.")
+    parser.add_argument("--plans", action="store_true")
     given = parser.parse_args()
     with two_urls(given.server) as (small, large):
-        few = browser(small, FEW, FEW)
-        many = browser(large, given.courses, given.webhooks)
+        few, _ = browser(small, FEW, FEW)
+        many, database = browser(large, given.courses, given.webhooks)
         measure(few, many, given.times)
+        if given.plans:
+            explain(many, database, dict(PAGES))
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from flask.testing import FlaskClient
-from sqlalchemy import event, func, select
+from sqlalchemy import func, select
 
 from benchmarks.full_house import BEGAN, BETWEEN, course_id_of, fill, migrated
+from benchmarks.plans import explain
 from foundation.database import Database
 from foundation.pages import users
 from notifier import services
@@ -138,26 +138,6 @@ def compare(small: House, large: House, rounds: int) -> Iterator[tuple[str, floa
         yield name, statistics.median(taken["small"]), statistics.median(taken["large"])
 
 
-def explain(house: House) -> None:
-    """Print the plan of each statement that a page takes, each statement once."""
-    seen: set[str] = set()
-    steps: list[str] = []
-    word = "EXPLAIN QUERY PLAN" if house.database.is_sqlite else "EXPLAIN"
-
-    def note(connection: Any, _: object, statement: str, given: Any, *_others: object) -> None:
-        if not statement.startswith("SELECT") or statement in seen:
-            return
-        seen.add(statement)
-        plan = connection.exec_driver_sql(f"{word} {statement}", given)
-        steps.extend([" ".join(statement.split())[:160], *(f"    {row[-1]}" for row in plan), ""])
-
-    event.listen(house.database.engine, "before_cursor_execute", note)
-    for name, path in pages(house.deliveries).items():
-        steps.append(f"== {name}: {path}")
-        house.client.get(path)
-    print("\n".join(steps))
-
-
 def main() -> None:
     """Fill, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pages")
@@ -177,7 +157,7 @@ def main() -> None:
         ):
             _print(compare(small, large, asked.rounds), small, large)
             if asked.plans:
-                explain(large)
+                explain(large.client, large.database, pages(large.deliveries))
 
 
 def _placed(folder: Path) -> Callable[[str], str]:

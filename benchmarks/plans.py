@@ -1,0 +1,30 @@
+"""How a database goes about what a page asks of it: the plan of each statement, once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask.testing import FlaskClient
+from sqlalchemy import event
+
+from foundation.database import Database
+
+
+def explain(client: FlaskClient, database: Database, pages: Mapping[str, str]) -> None:
+    """Print the plan of each statement that the pages take, by the page that takes it first."""
+    seen: set[str] = set()
+    steps: list[str] = []
+    word = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+
+    def note(connection: Any, _: object, statement: str, given: Any, *_others: object) -> None:
+        if not statement.startswith("SELECT") or statement in seen:
+            return
+        seen.add(statement)
+        plan = connection.exec_driver_sql(f"{word} {statement}", given)
+        steps.extend([" ".join(statement.split())[:160], *(f"    {row[-1]}" for row in plan), ""])
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    for name, path in pages.items():
+        steps.append(f"== {name}: {path}")
+        client.get(path)
+    event.remove(database.engine, "before_cursor_execute", note)
+    print("\n".join(steps))
