@@ -100,8 +100,9 @@ def replay() -> Response:
         replays.replay(session, ids, by=_by(), now=db.now(session))
     _log.info("deliveries replayed", count=len(ids), user=g.person.name)
     flash(f"{count(len(ids), 'delivery is', 'deliveries are')} due now; a worker sends them.")
-    # They are pending now: the status that they were found by would not show them.
-    return redirect(url_for("deliveries.listed", **{**query_of(wanted), "status": "pending"}), 303)
+    # Their status changes while one looks: any that is asked for would let them vanish.
+    shown = {name: value for name, value in query_of(wanted).items() if name != "status"}
+    return redirect(url_for("deliveries.listed", **shown), 303)
 
 
 def _page(*, faults: forms.Faults, **found: Any) -> str:
