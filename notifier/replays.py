@@ -114,18 +114,22 @@ def last_attempts(session: Session, delivery_ids: Sequence[int]) -> dict[int, At
 def backlog(session: Session, *, now: datetime) -> Backlog:
     """Return how open and dead deliveries stand, and since when the oldest that may be sent is due.
 
-    Those of a paused endpoint may not, until its pause has been over for so long that a worker
-    would have tried it. The delivered ones are not counted: they are many.
+    The delivered ones are not counted: they are many.
     """
     counts = session.execute(
         select(Delivery.status, func.count())
         .where(Delivery.status.in_(_WAITING))
         .group_by(Delivery.status)
     )
-    return Backlog(dict(counts.tuples().all()), _oldest_due_at(session, now))
+    return Backlog(dict(counts.tuples().all()), oldest_due_at(session, now=now))
 
 
-def _oldest_due_at(session: Session, now: datetime) -> datetime | None:
+def oldest_due_at(session: Session, *, now: datetime) -> datetime | None:
+    """Return since when the oldest delivery that may be sent is due; None if none is pending.
+
+    Those of a paused endpoint may not, until its pause has been over for so long that a worker
+    would have tried it.
+    """
     paused = Endpoint.paused_until
     sent = select(*map(_first_due, Lane)).where(or_(paused.is_(None), paused < now - UNTRIED))
     moments = [moment for row in session.execute(sent) for moment in row if moment is not None]

@@ -76,7 +76,7 @@ def _facts() -> dict[str, Any]:
     findings = doctor.examine(here.database, here.vault)
     with here.database.reading() as session:
         now = db.now(session)
-        backlog = replays.backlog(session, now=now)
+        oldest_due_at = replays.oldest_due_at(session, now=now)
         reports = standings.read(session)
         hours = core.day(session, now=now)
         letters = core.dead_letters(session, now=now)
@@ -89,8 +89,8 @@ def _facts() -> dict[str, Any]:
         "untried": [one for one in reports if _is_untried(one) and one not in ailing],
         "letters": letters,
         "reports": reports,
-        "counts": [(status, backlog.counts.get(status, 0)) for status in _WAITING],
-        "oldest_due_at": backlog.oldest_due_at,
+        "counts": _counts(reports),
+        "oldest_due_at": oldest_due_at,
         "delivered": sum(hour.delivered for hour in hours),
         "delays": _delays(hours),
         "charts": _charts(hours),
@@ -100,7 +100,13 @@ def _facts() -> dict[str, Any]:
     }
 
 
-_WAITING = (DeliveryStatus.PENDING, DeliveryStatus.HELD, DeliveryStatus.DEAD)
+def _counts(reports: Sequence[Report]) -> list[tuple[DeliveryStatus, int]]:
+    """Return what waits by status, added up: to count a long backlog once more takes its time."""
+    return [
+        (DeliveryStatus.PENDING, sum(report.pending for report in reports)),
+        (DeliveryStatus.HELD, sum(report.held for report in reports)),
+        (DeliveryStatus.DEAD, sum(report.dead for report in reports)),
+    ]
 
 
 def _is_untried(report: Report) -> bool:
