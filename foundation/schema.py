@@ -3,11 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import MetaData, inspect, text
+from sqlalchemy import Connection, MetaData, column, inspect, select, table, text
 
 from foundation.database import Database
 from foundation.errors import SchemaError
@@ -16,26 +12,27 @@ from foundation.errors import SchemaError
 # in the database locks; the lock ends with the transaction.
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(1935894629)")
 
+_VERSIONS = table("alembic_version", column("version_num"))
+
 
 class Schema:
     """The schema of one service: its tables and the history that leads to them.
 
-    `versions` is the folder of its revisions; the service's own in `migrations` unless given.
+    `versions` is the folder of its revisions; the service's own in `migrations` unless given. Each
+    file there is named after its revision, and by name they stand in the order of the history: so
+    what is asked at every start needs none of them loaded, nor what loads them.
     """
 
     def __init__(self, service: str, metadata: MetaData, *, versions: Path | None = None) -> None:
         self.service = service
         self.metadata = metadata
-        root = Path(str(files("migrations")))
-        self._config = Config()
-        self._config.set_main_option("script_location", str(root))
-        self._config.set_main_option("version_locations", str(versions or root / service))
-        self._config.set_main_option("path_separator", "os")
+        self._root = Path(str(files("migrations")))
+        self._versions = versions or self._root / service
 
     @property
     def head(self) -> str | None:
         """The revision that this program works with."""
-        return ScriptDirectory.from_config(self._config).get_current_head()
+        return max(self._revisions(), default=None)
 
     def upgrade(self, database: Database) -> str | None:
         """Bring the schema up to date in one transaction; return the revision it came from.
@@ -46,24 +43,22 @@ class Schema:
             connection = session.connection()
             if not database.is_sqlite:  # where a writer is alone from the beginning
                 connection.execute(_ONE_AT_A_TIME)
-            before = MigrationContext.configure(connection).get_current_revision()
+            before = _current(connection)
             self._refuse_stranger(before)
-            self._config.attributes["connection"] = connection
-            self._config.attributes["metadata"] = self.metadata
-            command.upgrade(self._config, "head")
+            self._run(connection)
         self.check(database)
         return before
 
     def current(self, database: Database) -> str | None:
         """Return the revision that the database is at; None for an empty one."""
         with database.reading() as session:
-            return MigrationContext.configure(session.connection()).get_current_revision()
+            return _current(session.connection())
 
     def check(self, database: Database) -> None:
         """Raise a SchemaError unless the database has this program's revision and tables."""
         with database.reading() as session:
             connection = session.connection()
-            current = MigrationContext.configure(connection).get_current_revision()
+            current = _current(connection)
             tables = set(inspect(connection).get_table_names())
         self._refuse_stranger(current)
         if current != self.head:
@@ -79,13 +74,30 @@ class Schema:
                 f"`{self.service} db check` tells whether it is whole.",
             )
 
+    def _run(self, connection: Connection) -> None:
+        # Its import takes a tenth of a start, and no other command needs it.
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config(attributes={"connection": connection, "metadata": self.metadata})
+        config.set_main_option("script_location", str(self._root))
+        config.set_main_option("version_locations", str(self._versions))
+        config.set_main_option("path_separator", "os")
+        command.upgrade(config, "head")
+
+    def _revisions(self) -> set[str]:
+        return {path.stem.partition("_")[0] for path in self._versions.glob("[!_]*.py")}
+
     def _refuse_stranger(self, current: str | None) -> None:
-        known = {
-            item.revision for item in ScriptDirectory.from_config(self._config).walk_revisions()
-        }
-        if current is not None and current not in known:
+        if current is not None and current not in self._revisions():
             raise SchemaError(
                 f"the database is at schema {current}, which this {self.service} does not know",
                 next_step="Point the database URL at this service's own database, "
                 "or install the release that made this schema.",
             )
+
+
+def _current(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(_VERSIONS.name):
+        return None
+    return ", ".join(connection.scalars(select(_VERSIONS.c.version_num))) or None

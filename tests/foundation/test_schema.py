@@ -3,9 +3,12 @@
 import re
 import shutil
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, inspect, text
 from sqlalchemy.exc import OperationalError
 
@@ -148,6 +151,22 @@ def test_an_upgrade_that_failed_can_be_run_again(
 
     assert before is None
     assert inspect(new_sqlite.engine).get_columns("notes")[1]["name"] == "line"
+
+
+@pytest.mark.parametrize("service", ["notifier", "receiver"])
+def test_revisions_stand_by_name_in_the_order_of_their_history(service: str) -> None:
+    """Each file is named after its revision, and the last of them is the head."""
+    root = Path(str(files("migrations")))
+    config = Config()
+    config.set_main_option("script_location", str(root))
+    config.set_main_option("version_locations", str(root / service))
+    config.set_main_option("path_separator", "os")
+
+    history = list(ScriptDirectory.from_config(config).walk_revisions())
+
+    named = sorted(path.stem.partition("_")[0] for path in (root / service).glob("[!_]*.py"))
+    assert [one.revision for one in reversed(history)] == named
+    assert Schema(service, MetaData()).head == named[-1]
 
 
 def test_a_service_without_a_folder_of_its_own_takes_the_one_in_migrations() -> None:
