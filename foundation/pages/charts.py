@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 WIDTH, HEIGHT = 720, 220
-_LEFT, _TOP, _BOTTOM = 64, 14, 30
+_LEFT, _TOP, _BOTTOM = 80, 14, 30
 _STEPS = 6
 
 
@@ -67,6 +67,52 @@ class Chart:
 
 
 Shown = Callable[[float], str]
+Marks = Callable[[float], Sequence[float]]
+"""From the largest value to the marks of an axis that holds it: from nothing to its end."""
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def marks_of_counts(most: float) -> Sequence[float]:
+    """Return marks up to the next 1, 2 or 5 with zeros behind it, each of them a whole number."""
+    ten = 10 ** math.floor(math.log10(most)) if most > 1 else 1
+    factor = next(factor for factor in (1, 2, 5, 10) if ten * factor >= most)
+    end = ten * factor
+    parts = {1: 1 if end == 1 else 2, 2: 2, 5: 5, 10: 2}[factor]
+    return _divided(end, parts)
+
+
+def marks_of_milliseconds(most: float) -> Sequence[float]:
+    """Return marks that are round as times are: beyond ten seconds, of minutes, hours, days."""
+    if most <= 10_000:
+        return marks_of_counts(most)
+    fits = ((end, parts) for end, parts in _TIMES if end * 1000 >= most)
+    if (found := next(fits, None)) is not None:
+        return _divided(found[0] * 1000, found[1])
+    return [days * _DAY * 1000 for days in marks_of_counts(most / _DAY / 1000)]
+
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_TIMES = (
+    (30, 3),
+    (_MINUTE, 3),
+    (2 * _MINUTE, 2),
+    (5 * _MINUTE, 5),
+    (10 * _MINUTE, 2),
+    (30 * _MINUTE, 3),
+    (_HOUR, 3),
+    (2 * _HOUR, 2),
+    (6 * _HOUR, 3),
+    (12 * _HOUR, 3),
+    (_DAY, 2),
+)
+"""Seconds at which an axis may end, and how many parts it has then."""
+
+
+def _divided(end: float, parts: int) -> Sequence[float]:
+    return [end * part / parts for part in range(parts + 1)]
 
 
 def stacked_bars(
@@ -76,11 +122,12 @@ def stacked_bars(
     series: Sequence[Series],
     *,
     step_name: str = "Time",
-    shown: Shown = lambda value: f"{value:,.0f}",
+    shown: Shown = _count,
 ) -> Chart:
     """Return bars, one for each step, made of the values of each series."""
     sums = [sum(values) for values in zip(*(one.values for one in series), strict=True)]
-    top = rounded_up(max(sums, default=0))
+    rises = marks_of_counts(max(sums, default=0))
+    top = rises[-1]
     slot = _slot(len(steps))
     bars = []
     for index, step in enumerate(steps):
@@ -93,7 +140,7 @@ def stacked_bars(
                 label = f"{step}: {one.name} {shown(value)}"
                 bars.append(Bar(r(x), r(high), r(width), r(low - high), one.tone, label))
             below += value
-    return _chart(chart_id, title, steps, series, top, step_name, shown, bars=tuple(bars))
+    return _chart(chart_id, title, steps, series, rises, step_name, shown, bars=tuple(bars))
 
 
 def lines(
@@ -103,13 +150,14 @@ def lines(
     series: Sequence[Series],
     *,
     step_name: str = "Time",
-    shown: Shown = lambda value: f"{value:,.0f}",
+    shown: Shown = _count,
+    marks: Marks = marks_of_counts,
 ) -> Chart:
     """Return a line for each series; a step whose value is not a number is left open."""
     known = [value for one in series for value in one.values if not math.isnan(value)]
-    top = rounded_up(max(known, default=0))
-    drawn = tuple(Line(one.tone, _path(one.values, top)) for one in series)
-    return _chart(chart_id, title, steps, series, top, step_name, shown, lines=drawn)
+    rises = marks(max(known, default=0))
+    drawn = tuple(Line(one.tone, _path(one.values, rises[-1])) for one in series)
+    return _chart(chart_id, title, steps, series, rises, step_name, shown, lines=drawn)
 
 
 def percentile(values: Sequence[float], hundredth: float) -> float:
@@ -118,14 +166,6 @@ def percentile(values: Sequence[float], hundredth: float) -> float:
         return math.nan
     rank = max(1, math.ceil(hundredth / 100 * len(values)))
     return sorted(values)[rank - 1]
-
-
-def rounded_up(value: float) -> float:
-    """Return the next 1, 2 or 5 with zeros behind it, at least 1: where an axis ends."""
-    if value <= 1:
-        return 1
-    ten = 10 ** math.floor(math.log10(value))
-    return float(next(ten * factor for factor in (1, 2, 5, 10) if ten * factor >= value))
 
 
 def r(value: float) -> float:
@@ -138,7 +178,7 @@ def _chart(
     title: str,
     steps: Sequence[str],
     series: Sequence[Series],
-    top: float,
+    rises: Sequence[float],
     step_name: str,
     shown: Shown,
     *,
@@ -150,7 +190,7 @@ def _chart(
         id=chart_id,
         title=title,
         description=_description(steps, series, shown),
-        rises=tuple(Tick(r(_y(part, top)), shown(part)) for part in (0.0, top / 2, top)),
+        rises=tuple(Tick(r(_y(mark, rises[-1])), shown(mark)) for mark in rises),
         steps=_ticks(steps),
         legend=tuple(series),
         columns=(step_name, *(one.name for one in series)),

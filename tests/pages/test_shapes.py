@@ -61,11 +61,39 @@ def test_what_stands_between_backticks_is_code_and_nothing_is_markup() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "end"), [(0, 1), (1, 1), (1.1, 2), (3, 5), (7, 10), (10, 10), (11, 20), (4177, 5000)]
+    ("most", "marks"),
+    [
+        (0, [0, 1]),
+        (1, [0, 1]),
+        (1.1, [0, 1, 2]),
+        (3, [0, 1, 2, 3, 4, 5]),
+        (7, [0, 5, 10]),
+        (10, [0, 5, 10]),
+        (11, [0, 10, 20]),
+        (4177, [0, 1000, 2000, 3000, 4000, 5000]),
+    ],
 )
-def test_an_axis_ends_at_a_round_number(value: float, end: float) -> None:
-    """1, 2 or 5 with zeros behind it."""
-    assert charts.rounded_up(value) == end
+def test_an_axis_of_counts_has_whole_numbers(most: float, marks: list[float]) -> None:
+    """It ends at 1, 2 or 5 with zeros behind it, and nothing between is rounded."""
+    assert charts.marks_of_counts(most) == marks
+
+
+@pytest.mark.parametrize(
+    ("most", "marks"),
+    [
+        (337, ["0 ms", "100 ms", "200 ms", "300 ms", "400 ms", "500 ms"]),
+        (1200, ["0 ms", "1.0 s", "2.0 s"]),
+        (12_000, ["0 ms", "10 s", "20 s", "30 s"]),
+        (2_200_000, ["0 ms", "20 min", "40 min", "1 h"]),
+        (80_000_000, ["0 ms", "12 h", "1 d"]),
+        (272_000_000, ["0 ms", "1 d", "2 d", "3 d", "4 d", "5 d"]),
+    ],
+)
+def test_an_axis_of_times_has_round_times(most: float, marks: list[str]) -> None:
+    """What is beyond ten seconds is divided as clocks and calendars are."""
+    found = charts.marks_of_milliseconds(most)
+
+    assert [formats.milliseconds(mark) for mark in found] == marks
 
 
 def test_bars_stand_on_one_another() -> None:

@@ -137,7 +137,15 @@ def _charts(hours: Sequence[Hour]) -> list[Chart]:
         ]
         title = "From event to delivery"
         drawn.append(
-            charts.lines("delays", title, steps, spans, step_name=_STEP, shown=milliseconds)
+            charts.lines(
+                "delays",
+                title,
+                steps,
+                spans,
+                step_name=_STEP,
+                shown=milliseconds,
+                marks=charts.marks_of_milliseconds,
+            )
         )
     return drawn
 
