@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from werkzeug.serving import make_server
 
 from foundation.database import Database
@@ -28,6 +28,8 @@ from tests.pages.specimen import add_specimen
 SCHEMAS = {"notifier": NOTIFIER, "receiver": RECEIVER}
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 WIDE, NARROW = 1280, 360
+SEEN_WITHIN = 20_000
+"""Milliseconds within which a page shows what it is expected to, on a busy machine too."""
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +40,7 @@ def browser() -> Iterator[Browser]:
         if os.environ.get("CI"):
             pytest.fail("chromium is not installed, and in CI nothing may skip for want of it")
         pytest.skip("chromium is not installed (apt-get install chromium)")
+    expect.set_options(timeout=SEEN_WITHIN)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=path)
         yield launched
@@ -123,7 +126,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         given = {"viewport": {"width": width, "height": 800}, "timezone_id": "Europe/Berlin"}
         made.append(browser.new_context(**{**given, **options}))
         page = made[-1].new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(SEEN_WITHIN)
         page.on("console", lambda said: complaints.append(said.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
