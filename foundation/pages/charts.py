@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 WIDTH, HEIGHT = 720, 220
-_LEFT, _TOP, _BOTTOM = 80, 14, 30
+_LEFT, _TOP, _BOTTOM = 88, 14, 34
 _STEPS = 6
 
 
@@ -40,11 +40,24 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class Point:
+    """A value on a line, and what it says when pointed at."""
+
+    x: float
+    y: float
+    label: str
+
+
+@dataclass(frozen=True)
 class Line:
-    """A line through the values of one series, as an SVG path."""
+    """A line through the values of one series, as an SVG path, and the values on it.
+
+    A value with none beside it would be a line without a length: only its point is seen.
+    """
 
     tone: str
     path: str
+    points: tuple[Point, ...]
 
 
 @dataclass(frozen=True)
@@ -156,7 +169,7 @@ def lines(
     """Return a line for each series; a step whose value is not a number is left open."""
     known = [value for one in series for value in one.values if not math.isnan(value)]
     rises = marks(max(known, default=0))
-    drawn = tuple(Line(one.tone, _path(one.values, rises[-1])) for one in series)
+    drawn = tuple(_line(steps, one, rises[-1], shown) for one in series)
     return _chart(chart_id, title, steps, series, rises, step_name, shown, lines=drawn)
 
 
@@ -223,16 +236,17 @@ def _ticks(steps: Sequence[str]) -> tuple[Tick, ...]:
     )
 
 
-def _path(values: Sequence[float], top: float) -> str:
-    slot, parts, pen_down = _slot(len(values)), [], False
-    for index, value in enumerate(values):
+def _line(steps: Sequence[str], series: Series, top: float, shown: Shown) -> Line:
+    slot, parts, points, pen_down = _slot(len(steps)), [], [], False
+    for index, (step, value) in enumerate(zip(steps, series.values, strict=True)):
         if math.isnan(value):
             pen_down = False
             continue
-        point = f"{r(_LEFT + (index + 0.5) * slot)} {r(_y(value, top))}"
-        parts.append(f"L{point}" if pen_down else f"M{point}l0 0")
+        x, y = r(_LEFT + (index + 0.5) * slot), r(_y(value, top))
+        parts.append(f"{'L' if pen_down else 'M'}{x} {y}")
+        points.append(Point(x, y, f"{step}: {series.name} {shown(value)}"))
         pen_down = True
-    return "".join(parts)
+    return Line(series.tone, "".join(parts), tuple(points))
 
 
 def _slot(count: int) -> float:

@@ -123,6 +123,7 @@ def test_a_line_is_open_where_nothing_is_known() -> None:
     (line,) = chart.lines
     assert line.path.count("M") == 2
     assert "nan" not in line.path
+    assert [point.label for point in line.points] == ["1: p50 1", "3: p50 2"]
     assert chart.rows[1] == ("2", "none")
 
 
