@@ -65,7 +65,7 @@ def _endpoints(session: Session) -> Finding:
             "endpoints",
             False,
             f"{len(disabled)} of {len(every)} disabled; {first.id}: {first.disabled_reason}",
-            f"Mend the receiver, then `notifier endpoints enable {first.id}`.",
+            f"Mend the receiver, then enable it with `notifier endpoints enable {first.id}`.",
         )
     failing = [endpoint for endpoint in every if endpoint.failures >= PAUSED_AFTER]
     if failing:
@@ -110,6 +110,6 @@ def _dead_letters(session: Session, now: datetime) -> Finding:
             False,
             f"{count} in the last {RECENT.days} days",
             "See `notifier deliveries list --status dead`, mend the cause, "
-            "then `notifier deliveries replay --status dead`.",
+            "then replay them with `notifier deliveries replay --status dead`.",
         )
     return Finding("dead letters", True, f"none in the last {RECENT.days} days")

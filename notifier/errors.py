@@ -152,7 +152,7 @@ class EndpointDisabledError(NotifierError):
     """The endpoint is disabled, so nothing is sent to it."""
 
     next_step = (
-        "Mend the receiver, then run `notifier endpoints enable` for it; that sends what it holds."
+        "Mend the receiver, then enable it with `notifier endpoints enable`: that sends what waits."
     )
 
 

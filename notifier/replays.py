@@ -252,7 +252,7 @@ def _lock_replayable(session: Session, ids: Sequence[int]) -> Sequence[Any]:
         if row.disabled_at is not None:
             raise ReplayRefusedError(
                 f"delivery {row.id} is for endpoint {row.endpoint_id}, which is disabled",
-                next_step=f"Run `notifier endpoints enable {row.endpoint_id}`; "
+                next_step=f"Enable it with `notifier endpoints enable {row.endpoint_id}`; "
                 "that sends what it holds.",
             )
     return rows

@@ -2,8 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-from markupsafe import Markup, escape
-
 from foundation.errors import Refusal
 
 
@@ -54,15 +52,6 @@ def span(lasting: timedelta) -> str:
     raise AssertionError(whole)
 
 
-def spoken(text: str) -> Markup:
-    """Return a sentence in which what stands between backticks looks like code."""
-    parts = enumerate(text.split("`"))
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
-        for index, part in parts
-    )
-
-
 def in_sentences(refusal: Refusal) -> str:
     """Return what was refused and what to do, as it stands beside a field or among sentences."""
     # A URL at the beginning stays as it is.
@@ -79,6 +68,5 @@ FILTERS = {
     "exact": exact,
     "milliseconds": milliseconds,
     "span": span,
-    "spoken": spoken,
 }
 """What templates call them."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from flask import Flask, current_app
 
 from foundation.database import Database
+from foundation.pages.ways import Way
 
 _KEY = "pages"
 ASSETS = "assets"
@@ -26,11 +27,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Site:
-    """What people call the service, how its command is named, and where its pages are."""
+    """What people call the service, how its command is named, and where its pages are.
+
+    `ways` are the pages that stand for a command in an advice.
+    """
 
     name: str
     command: str
     places: tuple[Place, ...]
+    ways: tuple[Way, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ _SERVICE = (
     "Have that Moodle's administrator add the function to the service that the token belongs to."
 )
 _ACTIVITY = (
-    "Name an activity that is there: `receiver registry set-activity COURSE_ID --course N "
+    "Name an activity that is there with `receiver registry set-activity COURSE_ID --course N "
     "--activity N`."
 )
 _WEB_SERVICES = (

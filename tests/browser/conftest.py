@@ -28,6 +28,14 @@ from tests.pages.specimen import add_specimen
 SCHEMAS = {"notifier": NOTIFIER, "receiver": RECEIVER}
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 WIDE, NARROW = 1280, 360
+ALONE = (
+    "notifier work",
+    "notifier doctor",
+    "receiver sync-grades",
+    "receiver registry import",
+    "receiver sources",
+)
+"""What no page does: it takes a process, a file or a secret of the machine."""
 SEEN_WITHIN = 20_000
 """Milliseconds within which a page shows what it is expected to, on a busy machine too."""
 
@@ -160,6 +168,13 @@ def findings(page: Page) -> list[tuple[str, list[str]]]:
     return [
         (one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found["violations"]
     ]
+
+
+def commands(page: Page) -> list[str]:
+    """Return the commands that a page names though a page does the same."""
+    named = page.locator("code").all_text_contents()
+    ours = [one for one in named if one.startswith(("notifier ", "receiver "))]
+    return [one for one in ours if not one.startswith(ALONE)]
 
 
 def overflow(page: Page) -> int:

@@ -13,7 +13,7 @@ from foundation.database import Database
 from foundation.schema import Schema
 from foundation.vault import Vault
 from notifier.models import SCHEMA, Delivery, DeliveryStatus
-from tests.browser.conftest import NARROW, WIDE, add_ada, findings, overflow
+from tests.browser.conftest import NARROW, WIDE, add_ada, commands, findings, overflow
 from tests.browser.furnished import furnish
 from tests.doors.served import copied, serve
 from tests.pages.conftest import KEY
@@ -70,7 +70,7 @@ def at(open_page: Open, house: tuple[str, str], signed_in_at: Callable[[str], An
     ("scheme", "width"), [("light", WIDE), ("dark", NARROW)], ids=["light, wide", "dark, narrow"]
 )
 def test_every_page_is_for_everybody(at: Open, path: str, scheme: str, width: int) -> None:
-    """axe-core finds nothing wrong, folded or open, and nothing is wider than the window."""
+    """axe-core finds nothing wrong, nothing is too wide, and no command stands for a page."""
     page = at(path, color_scheme=scheme, width=width, reduced_motion="reduce")
 
     folded = findings(page)
@@ -78,6 +78,7 @@ def test_every_page_is_for_everybody(at: Open, path: str, scheme: str, width: in
 
     assert folded == []
     assert findings(page) == []
+    assert commands(page) == []
     assert overflow(page) == 0
 
 

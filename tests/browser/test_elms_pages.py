@@ -27,7 +27,16 @@ from receiver.memory import Refused, TokenNamed
 from receiver.models import SCHEMA
 from receiver.runs import CourseOutcome, CourseReport, Report
 from receiver.sources import Door
-from tests.browser.conftest import NARROW, WIDE, add_ada, address_of, findings, overflow, sign_in
+from tests.browser.conftest import (
+    NARROW,
+    WIDE,
+    add_ada,
+    address_of,
+    commands,
+    findings,
+    overflow,
+    sign_in,
+)
 from tests.doors.served import ENCRYPTION_KEY, Served, copied, serve
 
 Open = Callable[..., Page]
@@ -188,7 +197,8 @@ def doubled(page: Page) -> list[str]:
 def test_nobody_is_left_out(open_elms: Open, elms: Elms, scheme: str, width: int) -> None:
     """axe-core finds nothing wrong with any page, folded open, and none is wider than its window.
 
-    Whatever courses are called, and whatever sites say (B7).
+    Nor is anybody sent to a terminal for what a page does. Whatever courses are called, and
+    whatever sites say (B7).
     """
     paths = [
         *("/", "/?status=token_invalid", "/?begins=none", "/entries/new"),
@@ -202,9 +212,9 @@ def test_nobody_is_left_out(open_elms: Open, elms: Elms, scheme: str, width: int
     for path in paths:
         page.goto(f"{elms.address}{path}")
         page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
-        found[path] = (findings(page), overflow(page), doubled(page))
+        found[path] = (findings(page), overflow(page), doubled(page), commands(page))
 
-    assert found == {path: ([], 0, []) for path in paths}
+    assert found == {path: ([], 0, [], []) for path in paths}
 
 
 def test_a_dead_token_is_replaced_by_keyboard_alone(open_elms: Open, elms: Elms) -> None:

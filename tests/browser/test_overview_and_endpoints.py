@@ -17,7 +17,7 @@ from foundation.vault import Vault
 from notifier import endpoints, health
 from notifier.health import Health
 from notifier.models import SCHEMA
-from tests.browser.conftest import NARROW, WIDE, add_ada, address_of, findings, overflow
+from tests.browser.conftest import NARROW, WIDE, add_ada, address_of, commands, findings, overflow
 from tests.browser.furnished import furnish
 from tests.doors.served import Served, copied, serve
 from tests.pages.conftest import KEY
@@ -90,13 +90,14 @@ def open_all(page: Page) -> None:
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 @pytest.mark.parametrize("path", FULL.values(), ids=FULL.keys())
 def test_the_pages_are_for_everybody(at: Open, path: str, width: int, scheme: str) -> None:
-    """axe-core finds nothing wrong, all of it unfolded, and nothing is wider than the window."""
+    """axe-core finds nothing wrong, nothing is too wide, and no command stands for a page."""
     page = at(path, width=width, color_scheme=scheme, reduced_motion="reduce")
 
     open_all(page)
 
     assert findings(page) == []
     assert overflow(page) == 0
+    assert commands(page) == []
 
 
 @pytest.mark.parametrize("path", EMPTY.values(), ids=EMPTY.keys())
@@ -111,6 +112,7 @@ def test_empty_pages_are_for_everybody(
 
     assert findings(page) == []
     assert overflow(page) == 0
+    assert commands(page) == []
 
 
 def test_what_needs_a_person_is_mended_from_the_overview(at: Open) -> None:

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from foundation.pages import attempts, charts, formats
+from foundation.pages import attempts, charts, formats, ways
 from foundation.pages.charts import Series
+from foundation.pages.ways import Way
 
 AT = datetime(2026, 11, 22, 10, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
 
@@ -55,9 +56,27 @@ def test_what_is_counted_has_its_thousands_apart() -> None:
 
 def test_what_stands_between_backticks_is_code_and_nothing_is_markup() -> None:
     """An advice is a sentence with a command in it; what people named stays text."""
-    written = formats.spoken("Run `receiver <b>` & <i>wait</i>.")
+    written = ways.spoken("Run `receiver <b>` & <i>wait</i>.", "receiver", [])
 
     assert written == "Run <code>receiver &lt;b&gt;</code> &amp; &lt;i&gt;wait&lt;/i&gt;."
+
+
+def test_a_command_that_a_page_stands_for_is_the_way_to_it() -> None:
+    """Its further words say what of; another program's command of that name stays a command."""
+    way = Way("courses show", lambda words, about: (f"the page of {words[0]}", about or "/courses"))
+    text = "See `notifier courses show 'A & <b>'` or `receiver courses show X` or `notifier work`."
+
+    written = ways.spoken(text, "notifier", [way], "/here")
+
+    assert written == (
+        'See <a href="/here">the page of A &amp; &lt;b&gt;</a> or '
+        "<code>receiver courses show X</code> or <code>notifier work</code>."
+    )
+
+
+def test_a_quote_that_nobody_closes_is_no_command() -> None:
+    """A name that people gave may have any sign in it."""
+    assert ways.spoken("See `notifier 'x`.", "notifier", []) == "See <code>notifier &#39;x</code>."
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from notifier.web.pages.deletion import deletion
 from notifier.web.pages.deliveries import deliveries
 from notifier.web.pages.endpoints import endpoints
 from notifier.web.pages.overview import overview
+from notifier.web.pages.ways import WAYS
 
 SITE = Site(
     "eAssessment",
@@ -17,5 +18,6 @@ SITE = Site(
         Place("deliveries.listed", "Deliveries"),
         Place("endpoints.listed", "Endpoints", ("credentials",)),
     ),
+    WAYS,
 )
 PAGES = (overview, courses, deletion, deliveries, endpoints, credentials)

@@ -19,7 +19,6 @@ from receiver.memory import Standing, Status
 from receiver.models import Entry
 from receiver.services import Services
 from receiver.web.pages.registry import registry_pages, standing_of, teller
-from receiver.web.pages.words import next_step
 
 entry_pages = registry_pages
 """The registry's pages, with those of its entries."""
@@ -175,10 +174,10 @@ def _tell(entry: Entry, proven: Standing | Unproven) -> None:
                 f"The token {entry.held_token_id} is held, and the course is active: "
                 "the next sync asks for its grades."
             )
-        case Standing(reason=reason):
+        case Standing(reason=reason, next_step=step):
             flash(
                 f"The token {entry.held_token_id} is held, but the course still cannot be synced: "
-                f"{reason}. {next_step(proven)}",
+                f"{reason}. {step}",
                 "error",
             )
 

@@ -5,6 +5,7 @@ from receiver.web.pages.entries import entry_pages
 from receiver.web.pages.inbox import inbox_pages
 from receiver.web.pages.runs import run_pages
 from receiver.web.pages.sources import source_pages
+from receiver.web.pages.ways import WAYS
 
 SITE = Site(
     "ELMS grade sync",
@@ -15,5 +16,6 @@ SITE = Site(
         Place("inbox.show", "Inbox"),
         Place("sources.show", "Sources"),
     ),
+    WAYS,
 )
 PAGES = (entry_pages, run_pages, inbox_pages, source_pages)

@@ -48,20 +48,6 @@ def in_words(status: str) -> str:
     return STATUSES[Status(status)]
 
 
-def next_step(standing: Standing) -> str | None:
-    """Return what to do about a course that is skipped, for somebody who has its page at hand."""
-    match standing.status:
-        case Status.TOKEN_INVALID:
-            return "Ask the eAssessment administrator for the present token and enter it."
-        case Status.COURSE_DELETED:
-            return (
-                "Nothing to mend: it is not asked for again. "
-                "If another course takes its place, link that one."
-            )
-        case Status.ACTIVE:
-            return standing.next_step
-
-
 def choices(sources: Sequence[Source]) -> list[tuple[str, str]]:
     """Return the names of sources, as a form gives them to choose from."""
     return [(source.name, source.name) for source in sources]
@@ -84,7 +70,6 @@ GLOBALS = {
     "statuses": STATUSES,
     "meanings": MEANINGS,
     "in_words": in_words,
-    "what_to_do": next_step,
     "run_of": run_of,
     "needs_token": needs_token,
     "status_of": lambda entry: status_of(memory_of(entry)),

@@ -64,7 +64,7 @@ class TestShowing:
 
         reason = "t is not said where its grades go in ELMS's Moodle"
         assert reason in page
-        assert "receiver registry set-activity CS101 --course N --activity N" in page
+        assert "Say it with the form “Where its grades go” of CS101 ." in page
         assert "All is well" not in page
         assert reason in listed
 
@@ -80,7 +80,8 @@ class TestShowing:
             f"The token was regenerated: present is new, held is {entry.held_token_id} So since "
             "2026-11-22 09:00:00 UTC . Said by webhook msg_1 , heard 2026-11-22 09:00:00 UTC . "
             "The grade sync skips it before any request. What to do: Ask the eAssessment "
-            "administrator for the present token and enter it."
+            "administrator for the present token and enter it with the form “Enter a token” of "
+            "CS101 ."
         ) in said(answer)
         assert '<time datetime="2026-11-22T09:00:00.123456Z"' in answer.text
 
@@ -238,7 +239,7 @@ class TestToken:
         assert (
             f"The token {stranger.token_id} is held, but the course still cannot be synced" in page
         )
-        assert "Ask the eAssessment administrator for the present token and enter it." in page
+        assert "enter it with the form “Enter a token” of CS101" in page
 
     def test_one_that_nobody_can_tell_of_is_kept(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any

@@ -54,7 +54,7 @@ class TestInbox:
         page = said(ada.get("/inbox"))
 
         assert "No webhook was heard yet." in page
-        assert "notifier endpoints ping" in page
+        assert "with the button on its Endpoints page, appears here" in page
 
     def test_each_message_tells_what_came_of_it(
         self, ada: Ada, hear: Hear, one: Source, make_entry: Callable[..., Entry]

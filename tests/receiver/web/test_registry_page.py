@@ -188,7 +188,7 @@ def test_a_last_run_that_failed_is_said_on_top(
     answer = ada.get("/")
 
     assert "Last run: run 1 began 0 min ago: 0 synced" in said(answer)
-    assert '<a href="/runs">See the runs</a>' in answer.text
+    assert '<a href="/runs/1">the page of grade sync 1</a> says of each course why' in answer.text
 
 
 def test_names_that_people_give_are_shown_as_text(

@@ -67,7 +67,7 @@ def test_nobody_to_tell_is_said_before(send: Send, three: list[str]) -> None:
     answer = send(DELETE, course_id=three[0])
 
     assert "Nobody: no endpoint wants to know of deletions." in answer.text
-    assert "notifier endpoints add URL" in answer.text
+    assert '<a href="/endpoints/new">register its door</a> first' in answer.text
 
 
 def test_many_are_deleted_at_one_moment_and_what_that_caused_is_shown(

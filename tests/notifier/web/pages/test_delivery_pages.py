@@ -50,7 +50,7 @@ def make_attempt(database: Database) -> Callable[..., None]:
 
 def test_empty_list_says_what_to_do_first(look: Look, make_endpoint: Callable[..., int]) -> None:
     """Without an endpoint that is registering one; then there is simply nothing to tell yet."""
-    assert "door first, or nobody is told anything" in look("/deliveries")
+    assert "door</a> first, or nobody is told anything" in look("/deliveries")
     make_endpoint()
     assert "Nothing was to be told yet." in look("/deliveries")
     assert "No delivery is like that." in look("/deliveries", status="dead")

@@ -81,7 +81,7 @@ def test_the_first_step_is_an_endpoint(look: Look) -> None:
 
     assert "1 thing needs a person" in page
     assert headings(page) == ["Endpoints"]
-    assert "None: nobody is told anything." in page
+    assert "There is none, so nobody is told anything." in page
     assert '<a class="button main" href="/endpoints/new">' in page
     assert "All is well" not in page
 
@@ -179,7 +179,7 @@ class TestDeadLetters:
         page = look("/")
 
         assert headings(page) == ["Dead letters"]
-        assert "3 in the last 7 days." in page
+        assert "3 in the last 7 days: they were given up." in page
         assert "2 deliveries</a>" in page
         assert "Send 2 deliveries again" in page
         assert "Send 1 delivery again" in page
@@ -242,7 +242,7 @@ class TestDeadLetters:
         assert "This endpoint is disabled: enable it first, then replay them." in page
         assert "/overview/replay" not in page
         assert answer.status_code == 409
-        assert "notifier endpoints enable 1" in answer.text
+        assert '<a href="/endpoints/1">the button “Enable it” of endpoint 1</a>' in answer.text
 
     @pytest.mark.parametrize(
         "fields",
