@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-WIDTH, HEIGHT = 720, 220
-_LEFT, _TOP, _BOTTOM = 88, 14, 34
+WIDTH, HEIGHT = 520, 200
+_LEFT, _TOP, _BOTTOM = 88, 14, 30
 _STEPS = 6
 
 
