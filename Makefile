@@ -8,12 +8,13 @@ TORTURE_CYCLES ?= 5000
 FUZZ_REQUESTS ?= 100000
 TORTURE := $(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TORTURE_SEED:%=--seed %)
 
-.PHONY: help demo test bench torture lint types imports clean
+.PHONY: help demo test bench pictures torture lint types imports clean
 
 help:
 	@echo "make demo     both services as real processes, and the whole story in about a minute"
 	@echo "make test     every test; those that need PostgreSQL run if TEST_POSTGRES_URL names one"
 	@echo "make bench    what a grade sync costs, beside the run of old; a few minutes"
+	@echo "make pictures the pictures of the pages in docs/pictures, anew; needs chromium"
 	@echo "make torture  kill -9 and restart, fuzz, outage, long histories (TORTURE_CYCLES, TORTURE_SEED)"
 	@echo "make lint     ruff: style and faults"
 	@echo "make types    mypy, strict"
@@ -35,6 +36,9 @@ test: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks.sync $(ARGS)
+
+pictures: $(READY)
+	@$(BIN)/python -m tests.browser.pictures $(ARGS)
 
 # Kills on SQLite, and on PostgreSQL too if TEST_POSTGRES_URL names a server; an hour and more.
 torture: $(READY)

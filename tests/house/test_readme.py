@@ -12,6 +12,7 @@ from notifier.cli import main as notifier
 from notifier.models import DeliveryStatus
 from notifier.retry import SCHEDULE
 from receiver.cli import main as receiver
+from tests.browser import pictures
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -80,6 +81,29 @@ def test_makefile_has_the_two_commands() -> None:
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert {"demo", "test"} <= set(targets)
+
+
+PICTURES = re.findall(r"!\[(.*?)\]\((.*?)\)", README, re.DOTALL)
+OF_PAGES = "docs/pictures"
+MOST_BYTES = 80_000
+
+
+@pytest.mark.parametrize(("words", "path"), PICTURES, ids=[path for _, path in PICTURES])
+def test_every_picture_is_there_and_told_in_words(words: str, path: str) -> None:
+    """A picture that the README shows exists, is soon loaded, and is told to who cannot see it."""
+    size = (ROOT / path).stat().st_size
+
+    assert 0 < size < MOST_BYTES
+    assert len(words.split()) > 5
+
+
+def test_the_script_makes_the_pictures_of_pages_and_no_other() -> None:
+    """Each picture of a page is shown, and can be made anew."""
+    shown = {Path(path).stem for _, path in PICTURES if Path(path).parent == Path(OF_PAGES)}
+
+    assert shown
+    assert {one.stem for one in (ROOT / OF_PAGES).iterdir()} == shown
+    assert set(pictures.README) == shown
 
 
 def test_readme_names_the_schedule() -> None:
