@@ -11,7 +11,8 @@ TORTURE := $(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TO
 .PHONY: help demo test bench pictures torture lint types imports clean
 
 help:
-	@echo "make demo     both services as real processes, and the whole story in about a minute"
+	@echo "make demo     both services as real processes, and the whole story in about a minute;"
+	@echo "              with ARGS=--stay both stay up afterwards, with a sign-in, until Ctrl-C"
 	@echo "make test     every test; those that need PostgreSQL run if TEST_POSTGRES_URL names one"
 	@echo "make bench    what a grade sync costs, beside the run of old; a few minutes"
 	@echo "make pictures the pictures of the pages in docs/pictures, anew; needs chromium"

@@ -65,10 +65,11 @@ class MoodleChapter(Teller):
         begun = {"courses": courses, "tokens": {**tokens, self.site_token: ""}}
         file = self.both.folder / "moodle.json"
         file.write_text(json.dumps(begun), encoding="utf-8")
-        port = self.both.moodle_url.rpartition(":")[2]
+        url = self.both.moodle_url
+        port = url.rpartition(":")[2]
         python = Path(sys.executable).name
-        self.both.start("moodle", python, str(moodle_site.__file__), port, str(file))
-        self.both.wait_until_answers("moodle", self.both.moodle_url)
+        self.both.start("moodle", python, str(moodle_site.__file__), port, str(file), at=url)
+        self.both.wait_until_answers("moodle", url)
 
     def _both_in_one_run(self) -> None:
         log = self.both.log_of("eassessment")
@@ -114,9 +115,10 @@ class MoodleChapter(Teller):
 
     def _start_notifier(self) -> None:
         self.both.run("notifier", "db", "upgrade", where=self._where)
-        self.both.start("beside-moodle", "notifier", "serve", where=self._where)
+        url = self.both.beside_moodle_url
+        self.both.start("beside-moodle", "notifier", "serve", at=url, where=self._where)
         self.both.start("worker-beside-moodle", "notifier", "work", where=self._where)
-        self.both.wait_until_answers("beside-moodle", self.both.beside_moodle_url)
+        self.both.wait_until_answers("beside-moodle", url)
 
     def _set_up_webhooks(self) -> None:
         door = f"{self.both.elms_url}/webhooks/moodle"

@@ -14,10 +14,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 _STARTS_WITHIN = 20.0
 _STOPS_WITHIN = 20.0
-_SCRIPTS = Path(sys.executable).parent
+_PREFIXES = ("NOTIFIER_", "RECEIVER_")
+SCRIPTS = Path(sys.executable).parent
+"""Where our own commands are."""
 
 
 class ProcessError(RuntimeError):
@@ -51,7 +54,7 @@ class Machines:
         `where` are settings that differ from the machines' own.
         """
         done = subprocess.run(
-            [_SCRIPTS / command[0], *command[1:]],
+            [SCRIPTS / command[0], *command[1:]],
             cwd=self.folder,
             env={**self.environment, **(where or {})},
             input=stdin,
@@ -66,16 +69,28 @@ class Machines:
             )
         return done.stdout
 
-    def start(self, name: str, *command: str, where: Mapping[str, str] | None = None) -> None:
-        """Start a server or worker; its log goes to a file of its name."""
+    def start(
+        self,
+        name: str,
+        *command: str,
+        at: str | None = None,
+        where: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start a server or worker; its log goes to a file of its name.
+
+        `at` is the address that a server will have; that somebody else has it is an error.
+        """
+        if at is not None:
+            _check_free(name, at)
         with self.log_of(name).open("ab") as log:
             self.running[name] = subprocess.Popen(
-                [_SCRIPTS / command[0], *command[1:]],
+                [SCRIPTS / command[0], *command[1:]],
                 cwd=self.folder,
                 env={**self.environment, **(where or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                process_group=0,  # Ctrl-C is for us, who stop one after the other
             )
 
     def stop(self, name: str) -> int:
@@ -85,13 +100,30 @@ class Machines:
         try:
             return process.wait(_STOPS_WITHIN)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             return process.wait()
 
     def stop_all(self) -> None:
         """Stop whatever runs, the newest first."""
         for name in reversed(list(self.running)):
             self.stop(name)
+
+    def check_all_run(self) -> None:
+        """Raise ProcessError if a server or worker has ended by itself."""
+        for name, process in self.running.items():
+            if process.poll() is not None:
+                raise ProcessError(f"{name} ended by itself, with {process.returncode}")
+
+    def keep_settings(self) -> None:
+        """Write the machines' settings down, so that commands work in their folder as they are."""
+        ours = (
+            f"{name}={value}\n"
+            for name, value in self.environment.items()
+            if name.startswith(_PREFIXES)
+        )
+        file = self.folder / ".env"
+        file.touch(mode=0o600)
+        file.write_text("".join(ours), encoding="utf-8")
 
     def log_of(self, name: str) -> Path:
         """Return the path of a process's log."""
@@ -128,11 +160,7 @@ def machines(folder: Path) -> Iterator[Machines]:
 
 def _environment(notifier_port: int, receiver_port: int) -> dict[str, str]:
     """Return an environment with fresh secrets and none of this shell's settings."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("NOTIFIER_", "RECEIVER_"))
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIXES)}
     return kept | {
         "NOTIFIER_ENCRYPTION_KEYS": _key(),
         "NOTIFIER_ADMIN_KEY": secrets.token_hex(32),
@@ -144,6 +172,17 @@ def _environment(notifier_port: int, receiver_port: int) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "COLUMNS": "110",
     }
+
+
+def _check_free(name: str, url: str) -> None:
+    address = urlsplit(url)
+    try:
+        socket.create_server((address.hostname, address.port)).close()
+    except OSError:
+        raise ProcessError(
+            f"{name} cannot be served at {url}, where something else listens; "
+            "run it again, and it takes other ports"
+        ) from None
 
 
 def _key() -> str:

@@ -41,8 +41,8 @@ class Story(Teller):
     def _set_up(self) -> None:
         self.title("Two platforms, each with its own database, and a worker between them")
         self.show_both(("notifier", "db", "upgrade"), ("receiver", "db", "upgrade"))
-        self.both.start("eassessment", "notifier", "serve")
-        self.both.start("elms", "receiver", "serve")
+        self.both.start("eassessment", "notifier", "serve", at=self.both.eassessment_url)
+        self._start_elms()
         self.both.wait_until_answers("eassessment", self.both.eassessment_url)
         self.both.wait_until_answers("elms", self.both.elms_url)
         door = f"{self.both.elms_url}/webhooks/eassessment"
@@ -52,6 +52,9 @@ class Story(Teller):
         self.show("notifier", "endpoints", "ping", "1")
         self.both.start("worker", "notifier", "work")
         self._load_courses()
+
+    def _start_elms(self) -> None:
+        self.both.start("elms", "receiver", "serve", at=self.both.elms_url)
 
     def _load_courses(self) -> None:
         with (HERE / "courses.csv").open(encoding="utf-8", newline="") as file:
@@ -90,7 +93,7 @@ class Story(Teller):
         self.both.stop("elms")
         self.show("notifier", "courses", "delete", DELETED_WHILE_DOWN)
         self.wait_for(self._has_failed, "an attempt failed")
-        self.both.start("elms", "receiver", "serve")  # it takes its time, and a retry comes soon
+        self._start_elms()  # it takes its time, and a retry comes soon
         self.show("notifier", "deliveries", "list", "--status", "pending")
         self.say("\n  ELMS comes back; operations need not wait for the next attempt:")
         self.both.wait_until_answers("elms", self.both.elms_url)
