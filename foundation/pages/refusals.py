@@ -4,7 +4,6 @@ from flask import Response, g, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from contract.problems import Problem, ProblemType
-from foundation import database
 from foundation.pages import ground, sessions
 from foundation.pages.errors import SignInNeeded
 from foundation.pages.paths import own_path
@@ -58,7 +57,4 @@ def _who(problem: Problem) -> sessions.Person | None:
     if problem.status >= 500:
         known: sessions.Person | None = g.get("person")
         return known
-    try:
-        return sessions.person()
-    except database.UNUSABLE:
-        return None
+    return sessions.person_if_known()

@@ -12,6 +12,7 @@ from flask_login import LoginManager, current_user, login_user
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from foundation import database
 from foundation.pages import ground, users
 from foundation.pages.models import EndedSession, User
 
@@ -84,6 +85,14 @@ def person() -> Person | None:
     """Return who is signed in, or None."""
     known = current_user._get_current_object()  # noqa: SLF001 - how a LocalProxy is opened
     return known if isinstance(known, Person) else None
+
+
+def person_if_known() -> Person | None:
+    """Return who is signed in, or None; also where the database cannot say."""
+    try:
+        return person()
+    except database.UNUSABLE:
+        return None
 
 
 def prolong(*, now: datetime) -> None:

@@ -58,7 +58,7 @@ def test_nothing_is_reached_without_sign_in(app: Flask, client: FlaskClient) -> 
         assert answer.headers["Location"].startswith("/sign-in?next=/")
 
 
-@pytest.mark.parametrize("path", ["/", "/sign-in", "/nowhere", "/specimen/broken"])
+@pytest.mark.parametrize("path", ["/", "/sign-in", "/docs", "/nowhere", "/specimen/broken"])
 def test_every_page_says_what_a_browser_may_do_with_it(
     specimen: Flask, signed_in: FlaskClient, path: str
 ) -> None:
@@ -76,6 +76,21 @@ def test_every_page_says_what_a_browser_may_do_with_it(
     assert "camera=()" in answer.headers["Permissions-Policy"]
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Vary"] == "Cookie"
+
+
+def test_what_is_for_everybody_needs_no_database(
+    make_app: Callable[..., Flask], tmp_path: Path, signed_in: FlaskClient, service: Service
+) -> None:
+    """Whether somebody is signed in may stay unknown: the page about the API is there."""
+    away = make_app(database_url=f"sqlite:///{tmp_path}/none/x.db").test_client()
+    cookie = signed_in.get_cookie(service.cookie)
+    assert cookie is not None
+    away.set_cookie(service.cookie, cookie.value)
+
+    answers = [signed_in.get("/docs"), away.get("/docs")]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert ["Sign out" in answer.text for answer in answers] == [True, False]
 
 
 def test_a_program_is_answered_as_before(service: Service, client: FlaskClient) -> None:

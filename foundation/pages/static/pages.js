@@ -1,4 +1,4 @@
-// What pages do beyond what they say: times in the viewer's zone, copying, refreshing.
+// What pages do beyond what they say: times in the viewer's zone, copying, refreshing, unfolding.
 // Each page is whole without it.
 "use strict";
 
@@ -91,6 +91,14 @@
     if (element.innerHTML !== parsed.body.innerHTML) element.replaceChildren(...parsed.body.childNodes);
   }
 
+  // Who follows a link to something that is folded wants to see it.
+  function unfold() {
+    const named = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!(named instanceof HTMLDetailsElement)) return;
+    named.open = true;
+    named.scrollIntoView();
+  }
+
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-copy], [data-zone-switch]");
     if (!button) return;
@@ -99,5 +107,7 @@
   showTimes(document);
   showZone();
   offerCopies(document);
+  addEventListener("hashchange", unfold);
+  unfold();
   document.querySelectorAll("[data-refresh]").forEach(refresh);
 })();
