@@ -45,6 +45,9 @@ def _tell(folder: Path, *, stay: bool) -> int:
                 told = True
                 if stay:
                     Staying(both, _say).stay()
+            except KeyboardInterrupt:
+                _say("\nstopping all of it …")
+                raise
             finally:
                 # What is started has to be stopped, however often somebody asks meanwhile.
                 for one in _ENDINGS:
@@ -54,7 +57,7 @@ def _tell(folder: Path, *, stay: bool) -> int:
         _print_logs(folder)
         return 1
     except KeyboardInterrupt:
-        print("\nAll is stopped." if told else "\nthe story broke off: it was told to stop")
+        _say("All is stopped." if told else "the story broke off: it was told to stop")
         return 0 if told else 1
     return 0
 

@@ -96,17 +96,17 @@ class Machines:
     def stop(self, name: str) -> int:
         """Stop a process as an operator would, with SIGTERM; return its exit code."""
         process = self.running.pop(name)
-        process.send_signal(signal.SIGTERM)
-        try:
-            return process.wait(_STOPS_WITHIN)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            return process.wait()
+        process.terminate()
+        return _end_of(process)
 
     def stop_all(self) -> None:
-        """Stop whatever runs, the newest first."""
-        for name in reversed(list(self.running)):
-            self.stop(name)
+        """Stop whatever runs, the newest first, and return when nothing does."""
+        every = list(reversed(self.running.values()))
+        self.running.clear()
+        for process in every:
+            process.terminate()
+        for process in every:
+            _end_of(process)
 
     def check_all_run(self) -> None:
         """Raise ProcessError if a server or worker has ended by itself."""
@@ -172,6 +172,15 @@ def _environment(notifier_port: int, receiver_port: int) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "COLUMNS": "110",
     }
+
+
+def _end_of(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit code of a process that was told to stop, and kill it if it does not."""
+    try:
+        return process.wait(_STOPS_WITHIN)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
 
 
 def _check_free(name: str, url: str) -> None:

@@ -141,7 +141,7 @@ def test_ctrl_c_ends_all_of_it(stayed: Stayed) -> None:
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
     rest, _ = process.communicate(timeout=ENDS_WITHIN)
 
-    assert rest.split() == ["All", "is", "stopped."]
+    assert rest == "\nstopping all of it …\nAll is stopped.\n"
     assert process.returncode == 0
     assert not folder.exists()
     for group in groups:
