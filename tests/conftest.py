@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy import create_engine, make_url, text
 
 from foundation.database import Database
+from foundation.pages import users
 from foundation.schema import Schema
 
 POSTGRES_VARIABLE = "TEST_POSTGRES_URL"
@@ -73,6 +74,14 @@ def logging_as_it_was() -> Iterator[None]:
 def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tables be as wide as where there is no terminal, whoever runs the tests, and how."""
     monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_hashes() -> Iterator[None]:
+    """Hash passwords fast: what makes it slow is a number that one test looks at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(users, "METHOD", "scrypt:1024:8:1")
+        yield
 
 
 @pytest.fixture(scope="session")

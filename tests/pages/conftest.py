@@ -61,12 +61,6 @@ SERVICES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hash passwords fast: what makes it slow is a number that one test looks at."""
-    monkeypatch.setattr(users, "METHOD", "scrypt:1024:8:1")
-
-
 @pytest.fixture(params=SERVICES, ids=lambda service: service.name)
 def service(request: pytest.FixtureRequest) -> Service:
     """The service whose pages are looked at: every test that asks looks at both."""

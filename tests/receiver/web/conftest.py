@@ -21,12 +21,6 @@ from tests.receiver.conftest import NINE
 HTML = {"Accept": "text/html"}
 
 
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hash passwords fast: how slow that is matters elsewhere."""
-    monkeypatch.setattr(users, "METHOD", "scrypt:1024:8:1")
-
-
 @dataclass(frozen=True)
 class Ada:
     """Ada's browser; she is signed in."""

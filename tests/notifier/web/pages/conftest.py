@@ -17,12 +17,6 @@ MARKUP = "<script>alert(1)</script>&\"'"
 URL = "https://elms.example/webhooks/eassessment"
 
 
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hash passwords fast: nobody guesses them here."""
-    monkeypatch.setattr(users, "METHOD", "scrypt:1024:8:1")
-
-
 @pytest.fixture
 def ada(client: FlaskClient, database: Database) -> FlaskClient:
     """The browser of Ada, who is signed in."""
