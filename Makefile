@@ -8,15 +8,17 @@ TORTURE_CYCLES ?= 5000
 FUZZ_REQUESTS ?= 100000
 # No commit waits for a disk where memory is enough, and no process compiles what another has.
 MEMORY := $(shell [ "$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')" -gt 2000000 ] 2>/dev/null && echo TMPDIR=/dev/shm)
-PYTEST := env PYTHONDONTWRITEBYTECODE= $(MEMORY) $(BIN)/pytest -n $(WORKERS) --dist loadfile
+PYTEST := env PYTHONDONTWRITEBYTECODE= $(MEMORY) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TORTURE := $(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TORTURE_SEED:%=--seed %)
+LEFT_OUT := Left out: the long tests (a browser, real processes that are killed, the whole story). \`make test-all\` runs them too.
 
-.PHONY: help demo test bench pictures torture lint types imports clean
+.PHONY: help demo test test-all bench pictures torture lint types imports clean
 
 help:
 	@echo "make demo     both services as real processes, and the whole story in about a minute;"
 	@echo "              with ARGS=--stay both stay up afterwards, with a sign-in, until Ctrl-C"
-	@echo "make test     every test; those that need PostgreSQL run if TEST_POSTGRES_URL names one"
+	@echo "make test     every test but the long ones; all of them where CI is set, or ARGS names some"
+	@echo "make test-all the long ones too; those for PostgreSQL if TEST_POSTGRES_URL names one"
 	@echo "make bench    what a grade sync costs, beside the run of old; a few minutes"
 	@echo "make pictures the pictures of the pages in docs/pictures, anew; needs chromium"
 	@echo "make torture  kill -9 and restart, fuzz, outage, long histories (TORTURE_CYCLES, TORTURE_SEED)"
@@ -35,7 +37,15 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@$(BIN)/python -m demo $(ARGS)
 
+# In CI nothing is left out; tests/house holds that.
+ifneq ($(CI)$(ARGS),)
+test: test-all
+else
 test: $(READY)
+	@$(PYTEST) -m "not torture and not long"; code=$$?; echo "$(LEFT_OUT)"; exit $$code
+endif
+
+test-all: $(READY)
 	@$(PYTEST) $(ARGS)
 
 bench: $(READY)

@@ -17,6 +17,37 @@ from foundation.schema import Schema
 
 POSTGRES_VARIABLE = "TEST_POSTGRES_URL"
 
+TESTS = Path(__file__).parent
+LONG = (
+    "story",
+    "browser",
+    "faults/kills",
+    "faults/database/test_rotation.py",
+    "faults/model/test_state_machine.py",
+    "faults/database/test_schema_gate.py",
+    "doors/test_commands_without_room.py",
+    "receiver/moodle/test_real_moodle_tests.py",
+    "receiver/cli/test_sync_stops.py",
+)
+"""What waits for a browser, or for many processes, the longest first.
+
+`make test` leaves it out on a person's machine, and says so; CI runs all of it.
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is long, and let it begin first, so that at the end nobody waits for it."""
+    ranks = {item: _rank(item.path) for item in items}
+    for item, rank in ranks.items():
+        if rank < len(LONG):
+            item.add_marker("long")
+    items.sort(key=ranks.__getitem__)
+
+
+def _rank(path: Path) -> int:
+    found = (rank for rank, long in enumerate(LONG) if path.is_relative_to(TESTS / long))
+    return next(found, len(LONG))
+
 
 class Postgres:
     """A server on which a test run makes databases of its own, and drops them at its end."""
