@@ -13,8 +13,8 @@ from receiver.errors import RegistryFileError, TokenMalformedError
 from receiver.models import Source
 from receiver.registry import parse_token
 
-REQUIRED = ("course_id", "token")
-OPTIONAL = ("source", "gradebook_course", "gradebook_activity")
+REQUIRED = ("course_id",)
+OPTIONAL = ("token", "source", "gradebook_course", "gradebook_activity")
 TOLD = ("status", "reason", "since", "next_step", "held_token_id", "enrolled_at", "synced_at")
 """What an export tells and an import passes over."""
 
@@ -103,7 +103,7 @@ def _wanted(line: int, row: dict[str, str | None], sources: Sequence[Source]) ->
         line,
         source,
         _course_id(given["course_id"]),
-        _token(given["token"].strip(), source.kind),
+        _token(given.get("token", "").strip(), source.kind),
         _number(given.get("gradebook_course")),
         _number(given.get("gradebook_activity")),
     )

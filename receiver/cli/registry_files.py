@@ -54,7 +54,9 @@ def import_(file: BinaryIO) -> None:
     """Link the courses of FILE, a CSV of course_id,token (`-`: standard input).
 
     It may name source, gradebook_course and gradebook_activity too. A course that is linked gets
-    its token and activity where they differ. Exit 1 if a line is wrong: then nothing is taken in.
+    its token and activity where they differ, and keeps its token where none stands in the file:
+    so what `export` wrote can be edited and imported. Exit 1 if a line is wrong: then nothing is
+    taken in.
     """
     here = scope.ready()
     wanted = read(here, file)

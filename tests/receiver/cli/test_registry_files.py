@@ -167,6 +167,36 @@ def test_an_export_comes_back_as_it_was(
     assert again.stdout == "0 new, 0 changed, 1 as before\n"
 
 
+def test_an_export_with_its_places_filled_in_is_imported_without_tokens(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    entry_of: Callable[[str], Entry],
+) -> None:
+    """A linked course keeps the token that is held, for an export has no column for it."""
+    held = make_entry(source, "CS101").held_token_id
+    printed = receiver("registry", "export").stdout
+
+    again = receiver("registry", "import", "-", stdin=printed)
+    edited = receiver("registry", "import", "-", stdin=printed.replace(",,\n", ",4,12\n"))
+
+    entry = entry_of("CS101")
+    assert (again.exit_code, again.stdout) == (0, "0 new, 0 changed, 1 as before\n")
+    assert (edited.exit_code, edited.stdout) == (0, "0 new, 1 changed, 0 as before\n")
+    assert (entry.held_token_id, entry.gradebook_activity) == (held, "12")
+
+
+def test_a_course_that_is_not_linked_is_not_imported_without_a_token(
+    receiver: Callable[..., Result], source: Source, rows: Callable[[type[Any]], list[Any]]
+) -> None:
+    """A file without the column is read, and each line that needs a token is named."""
+    result = receiver("registry", "import", "-", stdin="course_id\nCS101\n")
+
+    assert result.exit_code == 1
+    assert "line 2: the course is not linked yet, and its token is missing" in result.stderr
+    assert rows(Entry) == []
+
+
 @pytest.mark.parametrize(
     "course_id", ["CS101", "=1", "'=1", "''=1", "'CS101", "''CS101", "-", "@x"]
 )
@@ -183,7 +213,7 @@ def test_a_cell_is_read_as_what_was_written(source: Source, course_id: str) -> N
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        pytest.param("", "line 1: the columns course_id, token are missing", id="empty"),
+        pytest.param("", "line 1: the columns course_id are missing", id="empty"),
         pytest.param("course_id\ttoken\n", "between commas or semicolons", id="tabs"),
         pytest.param("\ufeffcourse_id,token\n", "the columns course_id are missing", id="two BOMs"),
         pytest.param("course_id,token\nA\0B,\n", "line 2: no course id", id="NUL"),
