@@ -5,9 +5,9 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from contract.tokens import MoodleToken
+from contract.tokens import MoodleToken, Token
 from foundation import trace
-from receiver import listings, plans, proving
+from receiver import listings, plans, proving, replacing
 from receiver.eassessment import Client
 from receiver.exchange import MAX_ANSWER_BYTES, Exchange
 from receiver.grade_sync import Kinds
@@ -81,6 +81,23 @@ def prove(here: Services, kinds: Kinds, entry: Entry, *, teller: Teller) -> Stan
     with here.database.reading() as session:
         known = listings.get(session, entry.id)
         return plans.standing(known, places=here.settings.elms_is_moodle)
+
+
+def refuse_worse(
+    here: Services, entry: Entry, token: Token, *, teller: Teller, most_seconds: float | None = None
+) -> None:
+    """Raise TokenNotTakenError if a token is not known to be good, and the one held is.
+
+    No session may be open, and the entry belongs to none.
+    """
+    if not replacing.is_risky(entry, token):
+        return
+    with opened(here, most_seconds=most_seconds) as kinds:
+        refused = replacing.check(
+            here.database, kinds, [(entry, token)], vault=here.vault, teller=teller
+        )
+    for refusal in refused.values():
+        raise refusal
 
 
 def _exchange(

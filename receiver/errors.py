@@ -106,6 +106,15 @@ class TokenMalformedError(ReceiverError):
     next_step = "Copy the whole token again, from eas_ to its last character."
 
 
+class TokenNotTakenError(ReceiverError):
+    """A token would replace one that is known to be good, and is not known to be."""
+
+    next_step = (
+        "Nothing to mend if the course is synced. If a newer token was made, copy that one from "
+        "eAssessment and enter it while eAssessment answers."
+    )
+
+
 class RunInProgressError(ReceiverError):
     """Another grade sync is at work."""
 

@@ -150,6 +150,12 @@ def status_of(memory: Memory) -> Status:
             return Status.TOKEN_INVALID
 
 
+def is_vouched_for(memory: Memory) -> bool:
+    """Tell whether the token held is known to be the present one, not only not known to be bad."""
+    good = [fact.token_id for fact in (memory.named, memory.proven) if fact]
+    return status_of(memory) is Status.ACTIVE and memory.held_token_id in good
+
+
 def _replacement(memory: Memory) -> TokenNamed | None:
     named = memory.named
     if named is None or named.token_id == memory.held_token_id or _proven_since(memory, named.at):

@@ -130,7 +130,7 @@ def enrol(
     if entry.enrolled_at is not None:
         raise EntryExistsError(f"the course {course_id!r} of {source.name} is in the registry")
     entry.enrolled_at = now
-    _hold(entry, token, vault)
+    hold(entry, token, vault)
     _tell(session, entry, What.ENROLLED, f"held is {token.token_id}", teller=teller, now=now)
     return entry
 
@@ -145,7 +145,7 @@ def set_token(
     now: datetime,
 ) -> None:
     """Hold another token for an entry; its status follows from what is known of that token."""
-    _hold(entry, token, vault)
+    hold(entry, token, vault)
     _tell(session, entry, What.TOKEN_ENTERED, f"held is {token.token_id}", teller=teller, now=now)
 
 
@@ -184,7 +184,11 @@ def get_heard_of(session: Session, source: Source, course_id: str) -> Entry:
 
     Raises EntryUnknownError for one of which nothing was ever heard.
     """
-    entry = _find(session, source.id, course_id)
+    entry = session.scalar(
+        select(Entry)
+        .options(joinedload(Entry.source, innerjoin=True))
+        .where(Entry.source_id == source.id, Entry.course_id == course_id)
+    )
     if entry is None:
         raise EntryUnknownError(f"the course {course_id!r} of {source.name} is not in the registry")
     return entry
@@ -251,15 +255,8 @@ def _enrolled() -> Select[tuple[Entry]]:
     )
 
 
-def _find(session: Session, source_id: int, course_id: str) -> Entry | None:
-    return session.scalar(
-        select(Entry)
-        .options(joinedload(Entry.source, innerjoin=True))
-        .where(Entry.source_id == source_id, Entry.course_id == course_id)
-    )
-
-
-def _hold(entry: Entry, token: Token, vault: Vault) -> None:
+def hold(entry: Entry, token: Token, vault: Vault) -> None:
+    """Let an entry hold a token, sealed."""
     entry.sealed_token = vault.seal(token.reveal())
     entry.held_token_id = token.token_id
 

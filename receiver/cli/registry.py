@@ -152,7 +152,8 @@ def set_token(course_id: str | None, source: str | None, file: BinaryIO | None) 
     """Enter the present token of COURSE_ID, from a prompt or standard input.
 
     If it is not the token that eAssessment last named, eAssessment is asked whether it is good:
-    the webhook that named it may have been lost. Exit 1 if the course still cannot be synced.
+    the webhook that named it may have been lost. Until it says so, one that it named or took last
+    is not replaced. Exit 1 if the course still cannot be synced, or the token is not taken.
     """
     if (course_id is None) == (file is None) or (file and source):
         raise click.UsageError("give COURSE_ID, or `--from-file` alone")
@@ -165,6 +166,10 @@ def set_token(course_id: str | None, source: str | None, file: BinaryIO | None) 
 
 def _set_one(here: Services, course_id: str, source: str | None) -> None:
     token = _read_token(here, source, course_id)
+    with here.database.reading() as session:
+        chosen = sources.choose(session, source, course_id=course_id)
+        entry = registry.get(session, chosen, course_id)
+    askers.refuse_worse(here, entry, token, teller=scope.teller())
     with here.database.writing() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         entry = registry.get(session, chosen, course_id)

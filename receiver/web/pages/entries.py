@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
+from contract.tokens import Token
 from foundation import database as db
 from foundation.pages import forms, turns
 from foundation.pages.formats import in_sentences
@@ -14,7 +15,7 @@ from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from receiver import askers, history, linking, listings, records, registry, registry_file, services
 from receiver.askers import Unproven
-from receiver.errors import TokenMalformedError
+from receiver.errors import TokenMalformedError, TokenNotTakenError
 from receiver.memory import Standing, Status
 from receiver.models import Entry
 from receiver.services import Services
@@ -72,8 +73,8 @@ def enter_token(entry_id: int) -> Response | tuple[str, int]:
     if not isinstance(entered, EnteredToken):
         return _page(entry_id, entered), 422
     try:
-        entry = _hold(here, entry_id, entered.token)
-    except TokenMalformedError as refusal:
+        entry = _hold(here, entry_id, _checked(here, entry_id, entered.token))
+    except (TokenMalformedError, TokenNotTakenError) as refusal:
         return _page(entry_id, {"token": in_sentences(refusal)}), 422
     _tell(entry, _proven(here, entry))
     return _back(entry_id)
@@ -141,10 +142,18 @@ def _linked(session: Session, entry_id: int) -> Entry:
     return registry.get(session, entry.source, entry.course_id)
 
 
-def _hold(here: Services, entry_id: int, text: str) -> Entry:
+def _checked(here: Services, entry_id: int, text: str) -> Token:
+    """Return the token that was entered, unless it would replace a better one."""
+    with here.database.reading() as session:
+        entry = _linked(session, entry_id)
+    token = registry.parse_token(text, entry.source.kind)
+    askers.refuse_worse(here, entry, token, teller=teller(), most_seconds=_PATIENCE_SECONDS)
+    return token
+
+
+def _hold(here: Services, entry_id: int, token: Token) -> Entry:
     with here.database.writing() as session:
         entry = _linked(session, entry_id)
-        token = registry.parse_token(text, entry.source.kind)
         registry.set_token(
             session, entry, token, vault=here.vault, teller=teller(), now=db.now(session)
         )

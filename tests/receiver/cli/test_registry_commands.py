@@ -299,6 +299,70 @@ def test_a_token_that_does_not_heal_says_why(
     assert registry.standing(entry_of("CS101")).status is not Status.ACTIVE
 
 
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        pytest.param(
+            lambda there, held: there.regenerated("CS101", held, 4),
+            "is not taken: it was regenerated, and present is {held}; {held}, which",
+            id="regenerated",
+        ),
+        pytest.param(
+            lambda there, held: there.refuse("CS101", ProblemType.TOKEN_UNKNOWN),
+            "is not taken: eAssessment refused it: token-unknown: refused",
+            id="unknown",
+        ),
+        pytest.param(
+            lambda there, held: there.answer("CS101", 503),
+            "is not taken: it cannot be told whether it is good: answered 503",
+            id="away",
+        ),
+    ],
+)
+def test_a_good_token_is_not_replaced_by_one_that_is_not_known_to_be(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    far_side: Any,
+    entry_of: Callable[[str], Entry],
+    now: datetime,
+    answer: Callable[[Any, str], None],
+    message: str,
+) -> None:
+    """The one that eAssessment named last stays held and active, and the exit code is 1."""
+    held, old = CourseToken.generate(), CourseToken.generate()
+    make_entry(source, token=held, facts=(TokenNamed(4, held.token_id, now),))
+    answer(far_side, held.token_id)
+
+    result = receiver("registry", "set-token", "CS101", stdin=old.reveal())
+
+    assert result.exit_code == 1
+    assert f"{old.token_id} {message.format(held=held.token_id)}" in result.stderr
+    assert " next: Nothing to mend if the course is synced." in result.stderr
+    assert entry_of("CS101").held_token_id == held.token_id
+    assert registry.standing(entry_of("CS101")).status is Status.ACTIVE
+
+
+def test_a_newer_token_than_the_last_that_was_heard_of_replaces_a_good_one(
+    receiver: Callable[..., Result],
+    source: Source,
+    make_entry: Callable[..., Entry],
+    far_side: Any,
+    entry_of: Callable[[str], Entry],
+    now: datetime,
+) -> None:
+    """Its webhook is late: eAssessment, asked once, says that it is good."""
+    held, new = CourseToken.generate(), CourseToken.generate()
+    make_entry(source, token=held, facts=(TokenNamed(4, held.token_id, now),))
+    far_side.grades("CS101", new, course_version=5)
+
+    result = receiver("registry", "set-token", "CS101", stdin=new.reveal())
+
+    assert (result.exit_code, len(far_side.asked)) == (0, 1)
+    assert entry_of("CS101").held_token_id == new.token_id
+    assert registry.standing(entry_of("CS101")).status is Status.ACTIVE
+
+
 def test_a_course_is_taken_out_and_can_come_back(
     receiver: Callable[..., Result], source: Source, entry_of: Callable[[str], Entry]
 ) -> None:

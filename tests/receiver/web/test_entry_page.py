@@ -254,6 +254,26 @@ class TestToken:
         assert f"The token {new.token_id} is held, but it cannot be told whether it is good" in page
         assert "Enter it again when eAssessment answers." in page
 
+    def test_an_old_one_does_not_replace_a_good_one(
+        self,
+        ada: Ada,
+        one: Source,
+        make_entry: Callable[..., Entry],
+        far_side: Any,
+        entry_of: Callable[[str], Entry],
+    ) -> None:
+        """eAssessment says that it was regenerated: the field says so, and the good one stays."""
+        held, old = CourseToken.generate(), CourseToken.generate()
+        entry = make_entry(one, token=held, facts=(TokenNamed(4, held.token_id, NINE),))
+        far_side.regenerated("CS101", held.token_id, 4)
+
+        answer = ada.send(f"{page_of(entry)}/token", page_of(entry), token=old.reveal())
+
+        assert answer.status_code == 422
+        assert f"The token {old.token_id} is not taken: it was regenerated" in said(answer)
+        assert old.secret not in answer.text
+        assert entry_of("CS101").held_token_id == held.token_id
+
     def test_no_session_is_open_while_eassessment_is_asked(
         self,
         ada: Ada,
