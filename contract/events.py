@@ -180,6 +180,18 @@ class UnknownEvent(_Strict):
     type: Annotated[str, Field(min_length=1, max_length=255)]
 
 
+class PingData(_Strict):
+    """Which site sent a test, if it says so."""
+
+    source: SourceName | None = None
+
+
+class Ping(UnknownEvent):
+    """A test POST: nothing is acted upon, but it must be at the right door as an event must."""
+
+    data: PingData = PingData()
+
+
 Event = CourseDeleted | TokenRegenerated
 OperationalEvent = EndpointDisabled | DeliveryDead
 
@@ -223,6 +235,8 @@ def _model_of(
     document: dict[str, Any],
 ) -> type[CourseDeleted] | type[TokenRegenerated] | type[UnknownEvent]:
     named = document.get("type")
+    if named == PING_TYPE:
+        return Ping
     return _MODELS.get(named, UnknownEvent) if isinstance(named, str) else UnknownEvent
 
 

@@ -52,7 +52,10 @@ class SourceUnclearError(ReceiverError):
 class SourceMismatchError(ReceiverError):
     """An event names another source than the one whose door it came to."""
 
-    next_step = "Send each source's events to its own door, signed with its own secret."
+    next_step = (
+        "Send each source's events to its own door, signed with its own secret: NOTIFIER_SOURCE "
+        "at eAssessment and the name of the source at ELMS must be the same."
+    )
 
 
 class SecretInvalidError(ReceiverError):

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, select, tuple_
 from sqlalchemy.orm import Session
 
-from contract.events import CourseDeleted, Event, TokenRegenerated, UnknownEvent
+from contract.events import CourseDeleted, Event, Ping, TokenRegenerated, UnknownEvent
 from foundation import database as db
 from foundation import paging, tallies
 from foundation.paging import Page, Place, Turn
@@ -124,9 +124,12 @@ def _placed(row: Any) -> tuple[Message, Place]:
 
 
 def _check_source(door: Door, event: Event | UnknownEvent) -> None:
-    if not isinstance(event, UnknownEvent) and event.data.source != door.name:
+    if isinstance(event, UnknownEvent) and not isinstance(event, Ping):
+        return
+    source = event.data.source
+    if source is not None and source != door.name:
         raise SourceMismatchError(
-            f"the event is of the source {event.data.source!r}, this is the door of {door.name!r}"
+            f"the event is of the source {source!r}, this is the door of {door.name!r}"
         )
 
 

@@ -17,6 +17,8 @@ from contract.events import (
     EventError,
     InvalidEventError,
     MalformedEventError,
+    Ping,
+    PingData,
     TokenRegenerated,
     TokenRegeneratedData,
     UnknownEvent,
@@ -131,7 +133,9 @@ def test_the_ping_is_of_a_type_that_no_receiver_acts_upon() -> None:
         '{"type":"endpoint.ping","timestamp":"2026-11-22T09:00:00.123456Z",'
         '"data":{"source":"eassessment.example.ac.uk"}}'
     )
-    assert events.load(ping.encode()) == UnknownEvent(type="endpoint.ping")
+    assert events.load(ping.encode()) == Ping(
+        type="endpoint.ping", data=PingData(source="eassessment.example.ac.uk")
+    )
 
 
 @pytest.mark.parametrize(

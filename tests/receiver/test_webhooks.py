@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from standardwebhooks import Webhook
 from werkzeug.test import TestResponse
 
-from contract import signature
+from contract import events, signature
 from contract.problems import ProblemType
 from contract.signature import Secret
 from receiver.models import Entry, Source, Taken
@@ -121,6 +121,23 @@ def test_outcomes_are_told(post: Callable[..., TestResponse]) -> None:
         "stale",
         "ignored",
     ]
+
+
+def test_a_test_of_another_source_is_refused_as_an_event_of_it_would_be(
+    post: Callable[..., TestResponse], now: datetime
+) -> None:
+    """Who sends under another name than the door's finds out before an event is lost."""
+    own, other = (events.dump_ping(source, now).encode() for source in (SITE, "renamed"))
+
+    answers = [post(own, webhook_id="msg_1"), post(other, webhook_id="msg_2")]
+
+    assert [answer.status_code for answer in answers] == [200, 403]
+    assert answers[0].get_json() == {"outcome": "ignored"}
+    problem = answers[1].get_json()
+    assert problem["detail"] == (
+        f"the event is of the source 'renamed', this is the door of '{SITE}'"
+    )
+    assert "NOTIFIER_SOURCE" in problem["next_step"]
 
 
 def test_both_secrets_count_while_one_rotates(
