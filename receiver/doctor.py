@@ -50,8 +50,9 @@ def glance(session: Session) -> list[Finding]:
 def _sources(session: Session) -> Finding:
     every = sources.list_all(session)
     if not every:
-        step = "Add eAssessment with `receiver sources add NAME --url URL`."
-        return Finding("sources", False, "none: nobody is heard and nobody asked", step)
+        return Finding(
+            "sources", False, "none: nobody is heard and nobody asked", sources.FIRST_STEP
+        )
     # A Moodle signs no webhook itself, and need not have anybody beside it who does.
     deaf = [source.name for source in every if not source.secrets and source.kind != MOODLE]
     if deaf:

@@ -24,6 +24,9 @@ from receiver.errors import (
 )
 from receiver.models import API, MOODLE, Entry, Source, SourceSecret, Taken
 
+FIRST_STEP = "Add eAssessment with `receiver sources add NAME --url URL`."
+"""What to do where there is no source yet."""
+
 _NAME: TypeAdapter[str] = TypeAdapter(SourceName)
 
 

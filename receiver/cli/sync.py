@@ -86,7 +86,10 @@ def sync_grades(
     _check_sources(here, names)
     if dry_run:
         places = here.settings.elms_is_moodle
-        _show_plan(plans.plan(here.database, course_ids, names, places=places), as_json=as_json)
+        planned = plans.plan(here.database, course_ids, names, places=places)
+        _show_plan(planned, as_json=as_json)
+        if not (planned.ask or planned.not_asked):
+            _say_what_comes_first(here)
         return
     options = Options(
         holder=terminal.who(),
@@ -137,7 +140,18 @@ def _run_once(here: Services, options: Options, *, as_json: bool) -> int:
         terminal.print_json(_document(report))
     else:
         _show(report)
+    if not (report.courses or report.stopped):
+        _say_what_comes_first(here)
     return report.exit_code
+
+
+def _say_what_comes_first(here: Services) -> None:
+    """Say why there was nothing to sync: that is no failure, but nobody's wish either."""
+    with here.database.reading() as session:
+        is_there = bool(sources.list_all(session))
+    why = "no course is linked" if is_there else "there is no source"
+    step = "Link one with `receiver registry add COURSE_ID`." if is_there else sources.FIRST_STEP
+    click.echo(f"nothing to sync: {why}\n next: {step}", err=True)
 
 
 def _check_sources(here: Services, names: tuple[str, ...]) -> None:

@@ -74,6 +74,29 @@ def test_skips_are_well(
     assert "Grade sync complete.\n" in result.stdout
 
 
+@pytest.mark.parametrize("how", [(), ("--json",), ("--dry-run",)], ids=["run", "json", "dry run"])
+def test_a_run_with_nothing_to_sync_says_what_comes_first(
+    database: Database,
+    make_source: Callable[..., Source],
+    receiver: Callable[..., Result],
+    how: tuple[str, ...],
+) -> None:
+    """It is well, and so exits 0; but who has forgotten a step is told which."""
+    bare = receiver("sync-grades", *how)
+    make_source("one")
+    unlinked = receiver("sync-grades", *how)
+
+    assert (bare.exit_code, unlinked.exit_code) == (0, 0)
+    assert bare.stderr.endswith(
+        "nothing to sync: there is no source\n"
+        " next: Add eAssessment with `receiver sources add NAME --url URL`.\n"
+    )
+    assert unlinked.stderr.endswith(
+        "nothing to sync: no course is linked\n"
+        " next: Link one with `receiver registry add COURSE_ID`.\n"
+    )
+
+
 def test_a_report_as_json(courses: None, receiver: Callable[..., Result]) -> None:
     """Programs read the same report."""
     result = receiver("sync-grades", "--json")
