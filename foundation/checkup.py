@@ -27,10 +27,13 @@ class Finding:
 
 def examine_database(database: Database, schema: Schema) -> list[Finding]:
     """Return what is found of the database, its schema and its clock; stop at the first fault."""
+    findings: list[Finding] = []
     try:
+        if database.file and not database.file.exists():
+            schema.check(database)  # a look must not make the file
         with database.reading() as session:
             drift = abs(db.now(session) - datetime.now(UTC))
-        findings = [
+        findings += [
             Finding("database", True, database.engine.url.set(query={}).render_as_string()),
             _clock(drift),
         ]
@@ -40,7 +43,8 @@ def examine_database(database: Database, schema: Schema) -> list[Finding]:
             Finding("database", False, db.cause(error), "Check the database URL and that it runs.")
         ]
     except SchemaError as error:
-        return [*findings, Finding("schema", False, str(error), error.advice)]
+        place = f"; the file is {error.file}" if error.file else ""
+        return [*findings, Finding("schema", False, f"{error}{place}", error.advice)]
     return [*findings, Finding("schema", True, f"at {schema.head}")]
 
 

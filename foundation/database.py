@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -121,6 +122,14 @@ class Database:
     def is_sqlite(self) -> bool:
         """Whether the database is embedded, and its clock and writers those of one machine."""
         return self.engine.dialect.name == "sqlite"
+
+    @property
+    def file(self) -> Path | None:
+        """The full path of an embedded database's file; None for a server, or one in memory."""
+        name = self.engine.url.database
+        if not self.is_sqlite or not name or name == ":memory:" or name.startswith("file:"):
+            return None
+        return Path(name).absolute()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -1,5 +1,6 @@
 """The root of what a service refuses."""
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 
@@ -24,7 +25,16 @@ class ConfigurationError(Refusal):
 
 
 class SchemaError(Refusal):
-    """The database's schema is not the one that this program works with."""
+    """The database's schema is not the one that this program works with.
+
+    `file` is that of an embedded database: for who is at the machine, and nobody else.
+    """
+
+    def __init__(
+        self, detail: str, *, next_step: str | None = None, file: Path | None = None
+    ) -> None:
+        super().__init__(detail, next_step=next_step)
+        self.file = file
 
 
 class SealError(Refusal):

@@ -55,17 +55,20 @@ class Schema:
             return _current(session.connection())
 
     def check(self, database: Database) -> None:
-        """Raise a SchemaError unless the database has this program's revision and tables."""
+        """Raise a SchemaError unless the database has this program's revision and tables.
+
+        A file that is not there is not made: only `upgrade` does that.
+        """
+        file = database.file
+        if file is not None and not file.exists() and file.parent.is_dir():
+            raise self._outdated(None, file)
         with database.reading() as session:
             connection = session.connection()
             current = _current(connection)
             tables = set(inspect(connection).get_table_names())
         self._refuse_stranger(current)
         if current != self.head:
-            raise SchemaError(
-                f"the database is at schema {current or 'none'}, this program needs {self.head}",
-                next_step=f"Run `{self.service} db upgrade`, then start again.",
-            )
+            raise self._outdated(current, file)
         missing = sorted(set(self.metadata.tables) - tables)
         if missing:
             raise SchemaError(
@@ -73,6 +76,13 @@ class Schema:
                 next_step="Restore the database from its backup; then "
                 f"`{self.service} db check` tells whether it is whole.",
             )
+
+    def _outdated(self, current: str | None, file: Path | None) -> SchemaError:
+        return SchemaError(
+            f"the database is at schema {current or 'none'}, this program needs {self.head}",
+            next_step=f"Run `{self.service} db upgrade`, then start again.",
+            file=file,
+        )
 
     def _run(self, connection: Connection) -> None:
         # Its import takes a tenth of a start, and no other command needs it.

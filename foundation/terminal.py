@@ -50,7 +50,7 @@ class Commands(AppGroup):
         try:
             return super().invoke(ctx)
         except Refusal as refusal:
-            complain(str(refusal), refusal.advice)
+            complain(f"{refusal}{_place(refusal)}", refusal.advice)
             ctx.exit(_exit_code(refusal))
         except database.UNUSABLE as error:
             complain(
@@ -64,6 +64,13 @@ def _let_go_of_output() -> None:
     # What a full disk did not take would be tried again, and complained of, as Python ends.
     with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _place(refusal: Refusal) -> str:
+    file = refusal.file if isinstance(refusal, SchemaError) else None
+    if file is None:
+        return ""
+    return f"\nits file is {file}" if file.exists() else f"\nthere is no file {file}"
 
 
 def _exit_code(refusal: Refusal) -> int:

@@ -41,15 +41,30 @@ def test_a_schema_that_is_missing_is_told_with_its_command(
     new_sqlite: Database, ground: Schema
 ) -> None:
     """What is well is told beside what is not."""
+    assert new_sqlite.file is not None
+    new_sqlite.file.touch()
+
     findings = checkup.examine_database(new_sqlite, ground)
 
     assert [finding.well for finding in findings] == [True, True, False]
     assert findings[2] == Finding(
         "schema",
         False,
-        "the database is at schema none, this program needs 0001",
+        f"the database is at schema none, this program needs 0001; the file is {new_sqlite.file}",
         "Run `ground db upgrade`, then start again.",
     )
+
+
+def test_a_look_at_a_file_that_is_not_there_does_not_make_it(
+    new_sqlite: Database, ground: Schema
+) -> None:
+    """It may be in another folder, and an empty one here would lead astray."""
+    [finding] = checkup.examine_database(new_sqlite, ground)
+
+    assert (finding.check, finding.well) == ("schema", False)
+    assert new_sqlite.file is not None
+    assert str(new_sqlite.file) in finding.found
+    assert not new_sqlite.file.exists()
 
 
 def test_a_database_that_is_away_is_the_only_finding(ground: Schema) -> None:

@@ -75,6 +75,20 @@ def test_an_empty_database_is_refused_with_the_command_that_mends_it(
     assert caught.value.advice == "Run `ground db upgrade`, then start again."
 
 
+def test_a_file_that_is_not_there_is_named_and_not_made(
+    schema: Schema, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who is in another folder is told where it was looked for; only upgrades make it."""
+    monkeypatch.chdir(tmp_path)
+    relative = Database("sqlite:///elsewhere.db")
+
+    with pytest.raises(SchemaError) as caught:
+        schema.check(relative)
+
+    assert caught.value.file == tmp_path / "elsewhere.db"
+    assert list(tmp_path.glob("elsewhere*")) == []
+
+
 def test_an_older_schema_is_refused_with_the_command_that_mends_it(
     new_sqlite: Database, schema: Schema
 ) -> None:
