@@ -28,15 +28,19 @@ class CourseExistsError(NotifierError):
 class CourseDeletedError(NotifierError):
     """The course was deleted; deletion is final."""
 
-    next_step = (
+    next_step = "Nothing is left to do with it; if the course is held again, add it under a new id."
+    for_bearer = (
         "Remove the course from the grade sync; a restored course gets a new id and a new token."
     )
 
     @classmethod
-    def of(cls, course_id: str, *, version: int, deleted_at: datetime) -> "CourseDeletedError":
+    def of(
+        cls, course_id: str, *, version: int, deleted_at: datetime, next_step: str | None = None
+    ) -> "CourseDeletedError":
         """Return the refusal that tells when a course was deleted, and which version that made."""
         return cls(
             f"the course {course_id!r} was deleted at {deleted_at:%Y-%m-%d %H:%M:%S} UTC",
+            next_step=next_step,
             course_id=course_id,
             course_version=version,
             deleted_at=deleted_at,

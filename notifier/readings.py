@@ -205,7 +205,12 @@ def _verdict(
     if row.course_id != question.course_id:
         return _not_of_this_course(question.course_id, row.token_id, existing)
     if row.deleted_at is not None:
-        return CourseDeletedError.of(row.course_id, version=row.version, deleted_at=row.deleted_at)
+        return CourseDeletedError.of(
+            row.course_id,
+            version=row.version,
+            deleted_at=row.deleted_at,
+            next_step=CourseDeletedError.for_bearer,
+        )
     return _reading(row) if row.superseded_at is None else _regenerated(row)
 
 

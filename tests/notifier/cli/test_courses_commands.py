@@ -225,7 +225,7 @@ def test_a_deleted_course_gets_no_token(notifier: Notifier, told: Told, rows: Ro
 
     assert result.exit_code == 1
     assert result.stderr.startswith("error: the course 'CS101' was deleted at 20")
-    assert "a restored course gets a new id and a new token" in result.stderr
+    assert "if the course is held again, add it under a new id" in result.stderr
     assert before == rows()
 
 
