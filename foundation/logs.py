@@ -14,7 +14,9 @@ from foundation.terminal import escaped, printable
 
 REDACTED = "[redacted]"
 _SECRET = re.compile(
-    r"eas_\w{4,}|whsec_[\w+/=-]{4,}|gAAAA[\w=-]{20,}|(?i:bearer)\s+\S+"
+    r"eas_\w{4,}|whsec_[\w+/=-]{4,}|gAAAA[\w=-]{20,}"
+    # Advice names what belongs there, in just these words.
+    r"|(?i:bearer)\s+(?!<(?:admin key|course token|metrics token)>(?:[`;,.\s]|$))\S+"
     r"|(?i:wstoken)\W{1,6}\w+"
     r"|(?<=://)[^\s/@]*:[^\s/@]+(?=@)"
 )

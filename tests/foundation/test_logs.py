@@ -162,6 +162,8 @@ SECRETS = [
     pytest.param('{"wstoken": "planted"}', "planted", id="a Moodle token in JSON"),
     pytest.param("Authorization: Bearer hunter2", "hunter2", id="a bearer"),
     pytest.param("authorization: bEARER   hunter2", "hunter2", id="a bearer in other case"),
+    pytest.param("Authorization: Bearer <hunter2>", "hunter2", id="a bearer in brackets"),
+    pytest.param("Bearer <admin>hunter2", "hunter2", id="a bearer behind a word in brackets"),
     pytest.param("postgresql+psycopg://notifier:hunter2@db/x", "hunter2", id="a password in a URL"),
     pytest.param("https://:hunter2@example.com/", "hunter2", id="a password without a user"),
 ]
@@ -350,6 +352,7 @@ def test_redact_is_for_other_texts_too(text: str, secret: str) -> None:
         "",
         "course CS101-2026 is deleted",
         "the bearer",
+        "Send `Authorization: Bearer <admin key>`; the key stands in the service's settings.",
         "https://example.com:8443/hook?x=a@b",
         "eas_",
         "user@example.com",
