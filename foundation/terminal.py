@@ -26,10 +26,24 @@ EXIT_DATABASE = 4
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _PLAIN_WIDTH = 200
+_WHOLE = 1000
 
 
 class Commands(AppGroup):
     """A group of commands in which a refusal is a sentence and an exit code, never a trace."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands, each with its whole sentence, over as many lines as it takes.
+
+        Click would cut what one line does not hold.
+        """
+        listed = [
+            (name, command.get_short_help_str(limit=_WHOLE))
+            for name in self.list_commands(ctx)
+            if (command := self.get_command(ctx, name)) is not None and not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(listed)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line; what the system refuses it is a sentence too."""

@@ -301,3 +301,15 @@ def test_who_names_the_person_and_the_machine() -> None:
 
     assert person
     assert machine
+
+
+def test_a_list_of_commands_cuts_no_sentence() -> None:
+    """What one line does not hold goes on in the next one."""
+    group = Commands("things")
+    sentence = "Look at everything that there is, near and far, and say of each what it is good for"
+    group.add_command(click.Command("look", help=f"{sentence}."))
+
+    shown = group.get_help(click.Context(group, terminal_width=60))
+
+    assert sentence in " ".join(shown.split())
+    assert "..." not in shown.partition("Commands:")[2]
