@@ -288,8 +288,8 @@ def test_a_disabled_endpoint_is_not_pinged(notifier: Notifier, told: Told, sink:
     assert result.exit_code == 1
     assert result.stderr == (
         "error: endpoint 1 is disabled\n"
-        " next: Mend the receiver, then run `notifier endpoints enable` for it; "
-        "that sends what it holds.\n"
+        " next: Mend the receiver, then enable it with `notifier endpoints enable`: "
+        "that sends what waits.\n"
     )
     assert sink.heard == []
 
