@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from foundation import database as db
 from foundation.checkup import Finding, examine_database
+from foundation.counts import count
 from foundation.database import Database
 from foundation.errors import SealError
 from foundation.vault import Vault
@@ -80,7 +81,10 @@ def _registry(entries: list[Entry]) -> Finding:
     standings = [registry.standing(entry) for entry in entries]
     waiting = [standing for standing in standings if standing.status is Status.TOKEN_INVALID]
     deleted = sum(standing.status is Status.COURSE_DELETED for standing in standings)
-    found = f"{len(entries)} courses, {deleted} of them deleted, {len(waiting)} need a new token"
+    found = (
+        f"{count(len(entries), 'course')}, {deleted} of them deleted, "
+        f"{count(len(waiting), 'needs', 'need')} a new token"
+    )
     if waiting:
         return Finding("registry", False, found, waiting[0].next_step)
     return Finding("registry", True, found)
@@ -91,7 +95,7 @@ def _gradebook(gradebook: Gradebook, unplaced: Sequence[CourseReport]) -> Findin
     if trouble is not None:
         return Finding("gradebook", False, trouble.detail, trouble.next_step)
     if unplaced:
-        found = f"of {len(unplaced)} courses it is not said where their grades go"
+        found = f"of {count(len(unplaced), 'course')} it is not said where their grades go"
         return Finding("gradebook", False, found, unplaced[0].next_step)
     return Finding("gradebook", True, "ELMS's own Moodle takes grades")
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from foundation.counts import count
 from receiver.gradebook import Written
 from receiver.models import Run
 from receiver.runs import CourseOutcome, Report
@@ -64,14 +65,14 @@ def _written(run: Run) -> Written | None:
 
 
 def _told(figures: Figures) -> list[str]:
-    count = figures.counts
+    counts = figures.counts
     asked = figures.gradebook_requests
     return [
-        f"Grade sync {figures.run_id}: {sum(count.values())} courses, "
-        f"{count[CourseOutcome.SKIPPED]} of them skipped before any request.",
-        f"... fetched grades: {count[CourseOutcome.SYNCED]} courses{_scores(figures.written)}",
-        f"... unchanged since they were fetched last: {count[CourseOutcome.UNCHANGED]} courses",
-        f"... failed: {count[CourseOutcome.FAILED]} courses",
+        f"Grade sync {figures.run_id}: {_courses(sum(counts.values()))}, "
+        f"{counts[CourseOutcome.SKIPPED]} of them skipped before any request.",
+        f"... fetched grades: {_courses(counts[CourseOutcome.SYNCED])}{_scores(figures.written)}",
+        f"... unchanged since they were fetched last: {_courses(counts[CourseOutcome.UNCHANGED])}",
+        f"... failed: {_courses(counts[CourseOutcome.FAILED])}",
         f"... used {_requests(figures.requests)} to eAssessment",
         *([f"... used {_requests(asked)} to ELMS's Moodle"] if asked else []),
         f"... used {figures.statements} dbqueries",
@@ -83,11 +84,16 @@ def _told(figures: Figures) -> list[str]:
 def _scores(written: Written | None) -> str:
     if written is None:
         return ""
-    return f", {written.added} scores new, {written.changed} changed, {written.unchanged} as before"
+    added = count(written.added, "score")
+    return f", {added} new, {written.changed} changed, {written.unchanged} as before"
+
+
+def _courses(number: int) -> str:
+    return count(number, "course")
 
 
 def _requests(number: int) -> str:
-    return f"{number} request{'' if number == 1 else 's'}"
+    return count(number, "request")
 
 
 def _ending(figures: Figures) -> list[str]:

@@ -2,17 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+from foundation.counts import count
 from foundation.errors import Refusal
 
 
 def number(value: int) -> str:
     """Return a whole number with its thousands apart."""
     return f"{value:,}"
-
-
-def count(value: int, one: str, many: str | None = None) -> str:
-    """Return how many there are, in words: 1 course, 2 courses."""
-    return f"{value:,} {one if value == 1 else many or one + 's'}"
 
 
 def machine(at: datetime) -> str:

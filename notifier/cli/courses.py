@@ -13,6 +13,7 @@ from contract.tokens import MalformedTokenError, MoodleToken
 from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID, WORDS
+from foundation.counts import count
 from foundation.database import Database
 from foundation.terminal import Commands, json_option
 from notifier import courses, replays
@@ -124,7 +125,7 @@ def delete(course_ids: tuple[str, ...], from_file: Path | None, yes: bool, as_js
     if not wanted:
         raise click.UsageError("name at least one COURSE_ID, or a file with --from-file")
     if not yes and sys.stdin.isatty():
-        click.confirm(f"Delete {len(wanted)} courses for good?", abort=True)
+        click.confirm(f"Delete {count(len(wanted), 'course')} for good?", abort=True)
     database = scope.ready().database
     results: list[dict[str, Any]] = []
     try:

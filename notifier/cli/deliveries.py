@@ -9,6 +9,7 @@ import click
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation import terminal
 from foundation.arguments import MOMENT, WORDS
+from foundation.counts import count
 from foundation.terminal import Commands, json_option
 from notifier import failures, replays
 from notifier.cli import scope
@@ -182,13 +183,12 @@ def _show_replay(ids: Sequence[int], held: int, *, dry_run: bool, as_json: bool)
         terminal.print_json({"dry_run": dry_run, "deliveries": list(ids), "held": held})
         return
     shown = ", ".join(map(str, ids[:_SHOWN_IDS])) + (", …" if len(ids) > _SHOWN_IDS else "")
-    verb = "would be replayed" if dry_run else "are due now"
-    click.echo(f"{len(ids)} deliveries {verb}{': ' if ids else ''}{shown}")
+    verb = "would be replayed" if dry_run else "is due now" if len(ids) == 1 else "are due now"
+    click.echo(f"{count(len(ids), 'delivery', 'deliveries')} {verb}{': ' if ids else ''}{shown}")
     if held:
-        click.echo(
-            f"{held} more are held because their endpoint is disabled; "
-            "`notifier endpoints enable` sends them"
-        )
+        waiting = count(held, "more is held for an endpoint", "more are held for endpoints")
+        verb, them = ("is", "it") if held == 1 else ("are", "them")
+        click.echo(f"{waiting} that {verb} disabled; `notifier endpoints enable` sends {them}")
 
 
 def _answer(attempt: Attempt | None) -> str | None:

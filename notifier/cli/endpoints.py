@@ -10,6 +10,7 @@ from contract.signature import Secret
 from foundation import database as db
 from foundation import terminal
 from foundation.arguments import DURATION, WORDS
+from foundation.counts import count
 from foundation.terminal import Commands, json_option
 from notifier import endpoints, failures, health, pings
 from notifier.cli import scope
@@ -92,7 +93,8 @@ def enable(endpoint_id: int) -> None:
     """Send to ENDPOINT_ID again, beginning with what was held for it."""
     with scope.writing() as (session, now):
         _, released = endpoints.enable(session, endpoint_id, now=now)
-    click.echo(f"endpoint {endpoint_id} is enabled; {released} held deliveries are due now")
+    held = count(released, "held delivery is", "held deliveries are")
+    click.echo(f"endpoint {endpoint_id} is enabled; {held} due now")
 
 
 @endpoints_group.command("rotate-secret")

@@ -9,6 +9,7 @@ import click
 
 from foundation import terminal
 from foundation.arguments import COURSE_ID, WORDS
+from foundation.counts import count
 from foundation.terminal import Commands, json_option
 from notifier import grades, grades_file
 from notifier.cli import scope
@@ -50,7 +51,7 @@ def import_(
         terminal.print_json({**facts, **(vars(read.taken) if read.taken else {})})
         return
     click.echo(
-        f"imported grades of {len(read.scores)} courses: "
+        f"imported grades of {count(len(read.scores), 'course')}: "
         f"{loaded.added} new, {loaded.changed} changed, {loaded.unchanged} unchanged"
     )
     if read.taken is not None:

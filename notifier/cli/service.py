@@ -10,6 +10,7 @@ from flask.cli import with_appcontext
 
 from foundation import checkup, logs
 from foundation.arguments import AGE
+from foundation.counts import count
 from foundation.pages.user_commands import users_commands
 from foundation.schema_commands import schema_commands
 from foundation.server import Server
@@ -34,8 +35,8 @@ def reseal() -> None:
     """Seal every stored secret anew with the first encryption key, so that an old key can go."""
     here = scope.ready()
     with here.database.writing() as session:
-        count = endpoints.reseal(session, vault=here.vault)
-    click.echo(f"{count} secrets are sealed with the first key; older keys can be taken out")
+        sealed = count(endpoints.reseal(session, vault=here.vault), "secret is", "secrets are")
+    click.echo(f"{sealed} sealed with the first key; older keys can be taken out")
 
 
 @db_group.command()

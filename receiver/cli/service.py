@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from foundation import checkup
 from foundation.arguments import AGE
+from foundation.counts import count
 from foundation.pages.user_commands import users_commands
 from foundation.schema_commands import schema_commands
 from foundation.server import Server
@@ -32,7 +33,7 @@ def reseal() -> None:
         secrets = sources.reseal(session, vault=here.vault)
         tokens = registry.reseal(session, vault=here.vault)
     click.echo(
-        f"{secrets} secrets and {tokens} tokens are sealed with the first key; "
+        f"{count(secrets, 'secret')} and {count(tokens, 'token')} are sealed with the first key; "
         "older keys can be taken out"
     )
 

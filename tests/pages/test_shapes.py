@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from foundation.counts import count
 from foundation.pages import attempts, charts, formats, ways
 from foundation.pages.charts import Series
 from foundation.pages.ways import Way
@@ -41,12 +42,12 @@ def test_a_span_is_written_in_its_two_largest_units(seconds: float, written: str
 def test_what_is_counted_has_its_thousands_apart() -> None:
     """And its word in the right number."""
     assert formats.number(12771) == "12,771"
-    assert [formats.count(n, "course") for n in (0, 1, 2000)] == [
+    assert [count(n, "course") for n in (0, 1, 2000)] == [
         "0 courses",
         "1 course",
         "2,000 courses",
     ]
-    assert formats.count(2, "entry", "entries") == "2 entries"
+    assert count(2, "entry", "entries") == "2 entries"
     assert [formats.milliseconds(n) for n in (148.4, 1300, 65_000)] == [
         "148 ms",
         "1.3 s",

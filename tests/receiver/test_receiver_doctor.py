@@ -138,7 +138,7 @@ def test_courses_that_need_a_token_are_counted(
 
     found = examine()["registry"]
 
-    assert (found.well, found.found) == (False, "1 courses, 0 of them deleted, 1 need a new token")
+    assert (found.well, found.found) == (False, "1 course, 0 of them deleted, 1 needs a new token")
     assert "receiver registry set-token CS101" in str(found.next_step)
 
 

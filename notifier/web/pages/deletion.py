@@ -9,8 +9,8 @@ from werkzeug.wrappers import Response
 
 from foundation import database as db
 from foundation import logs
+from foundation.counts import count
 from foundation.pages import forms
-from foundation.pages.formats import count
 from foundation.pages.guards import signed_in
 from foundation.refusals import RequestInvalidError
 from notifier import courses, endpoints, services

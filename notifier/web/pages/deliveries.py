@@ -8,8 +8,8 @@ from werkzeug.wrappers import Response
 
 from foundation import database as db
 from foundation import logs
+from foundation.counts import count
 from foundation.pages import forms
-from foundation.pages.formats import count
 from foundation.pages.guards import signed_in
 from notifier import endpoints, failures, replays, sent, services
 from notifier.errors import ReplayRefusedError

@@ -11,9 +11,10 @@ from werkzeug.wrappers import Response
 from contract.events import EVENT_TYPES
 from foundation import database as db
 from foundation import logs
+from foundation.counts import count
 from foundation.errors import SealError
 from foundation.pages import forms
-from foundation.pages.formats import count, in_sentences
+from foundation.pages.formats import in_sentences
 from foundation.pages.guards import signed_in
 from notifier import endpoints as core
 from notifier import failures, health, pings, services, standings

@@ -11,9 +11,10 @@ from werkzeug.wrappers import Response
 
 from foundation import database as db
 from foundation import logs
+from foundation.counts import count
 from foundation.pages import charts, forms
 from foundation.pages.charts import Chart, Series
-from foundation.pages.formats import count, milliseconds
+from foundation.pages.formats import milliseconds
 from foundation.pages.guards import signed_in
 from notifier import doctor, failures, replays, services, standings
 from notifier import overview as core

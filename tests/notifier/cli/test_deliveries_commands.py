@@ -411,12 +411,12 @@ def test_what_a_disabled_endpoint_holds_is_refused_and_explained(
         assert result.exit_code == 1
         assert result.stderr == (
             f"error: delivery {four['dead']} is for endpoint 1, which is disabled\n"
-            " next: Run `notifier endpoints enable 1`; that sends what it holds.\n"
+            " next: Enable it with `notifier endpoints enable 1`; that sends what it holds.\n"
         )
     assert by_filter.stdout == (
         "0 deliveries are due now\n"
-        "1 more are held because their endpoint is disabled; "
-        "`notifier endpoints enable` sends them\n"
+        "1 more is held for an endpoint that is disabled; "
+        "`notifier endpoints enable` sends it\n"
     )
     assert as_json == {"dry_run": False, "deliveries": [], "held": 1}
     assert before == rows()

@@ -63,7 +63,7 @@ def test_importing_again_tells_what_changed(
     again = notifier("grades", "import", "grades.csv")
     changed = told("grades", "import", "-", stdin=text.replace("8,10", "9,10"))
 
-    assert again.stdout == "imported grades of 1 courses: 0 new, 0 changed, 2 unchanged\n"
+    assert again.stdout == "imported grades of 1 course: 0 new, 0 changed, 2 unchanged\n"
     assert changed == {"courses": 1, "added": 0, "changed": 1, "unchanged": 1}
 
 
@@ -195,7 +195,7 @@ def test_an_export_of_moodle_is_imported(
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
-        "imported grades of 1 courses: 2 new, 0 changed, 0 unchanged\n"
+        "imported grades of 1 course: 2 new, 0 changed, 0 unchanged\n"
         "the points are those of 'Course total (Real)', out of 100, for no --maximum was given\n"
     )
     with database.reading() as session:

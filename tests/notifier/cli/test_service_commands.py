@@ -127,7 +127,7 @@ def test_sealed_secrets_move_to_the_first_key(
     monkeypatch.setenv("NOTIFIER_ENCRYPTION_KEYS", new)
 
     assert resealed.stdout == (
-        "1 secrets are sealed with the first key; older keys can be taken out\n"
+        "1 secret is sealed with the first key; older keys can be taken out\n"
     )
     assert notifier("doctor").exit_code == 0
 
@@ -285,7 +285,7 @@ def ill(
             "disabled",
             "endpoints",
             "1 of 1 disabled; 1: ELMS moves (",
-            "Mend the receiver, then `notifier endpoints enable 1`.",
+            "Mend the receiver, then enable it with `notifier endpoints enable 1`.",
             id="an endpoint disabled",
         ),
         pytest.param(
@@ -300,7 +300,7 @@ def ill(
             "dead letters",
             "1 in the last 7 days",
             "See `notifier deliveries list --status dead`, mend the cause, "
-            "then `notifier deliveries replay --status dead`.",
+            "then replay them with `notifier deliveries replay --status dead`.",
             id="dead letters",
         ),
     ],
@@ -384,5 +384,5 @@ def test_on_a_terminal_a_deletion_is_asked_about(command: Notifier, tmp_path: Pa
     os.close(theirs)
 
     assert process.returncode == 1
-    assert out + err == "Delete 1 courses for good? [y/N]: Aborted!\n"
+    assert out + err == "Delete 1 course for good? [y/N]: Aborted!\n"
     assert json.loads(command("courses", "list", "--deleted", "--json").stdout) == []

@@ -176,7 +176,7 @@ def test_the_doctor_counts_the_courses_without_a_place(
     (finding,) = [one for one in findings if one["check"] == "gradebook"]
     assert (finding["well"], finding["found"]) == (
         False,
-        "of 1 courses it is not said where their grades go",
+        "of 1 course it is not said where their grades go",
     )
     assert finding["next_step"] == STEP
 
@@ -205,7 +205,7 @@ def test_the_report_of_a_large_course_is_taken_at_both_ends(elms: Elms, receiver
 
     assert (result.exit_code, result.stdout.splitlines()[1]) == (
         0,
-        "... fetched grades: 1 courses, 0 scores new, 0 changed, 2 as before",
+        "... fetched grades: 1 course, 0 scores new, 0 changed, 2 as before",
     )
 
 

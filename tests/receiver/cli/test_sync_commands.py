@@ -49,9 +49,9 @@ def test_a_run_tells_its_story(courses: None, receiver: Callable[..., Result]) -
     assert result.exit_code == 1
     assert lines[:5] == [
         "Grade sync 1: 3 courses, 1 of them skipped before any request.",
-        "... fetched grades: 1 courses, 1 scores new, 0 changed, 0 as before",
+        "... fetched grades: 1 course, 1 score new, 0 changed, 0 as before",
         "... unchanged since they were fetched last: 0 courses",
-        "... failed: 1 courses",
+        "... failed: 1 course",
         "... used 3 requests to eAssessment",
     ]
     assert lines[7] == "Grade sync complete, but not for every course; the table says what to do."
@@ -242,7 +242,7 @@ def test_reseal_counts_what_it_sealed(
 
     result = receiver("db", "reseal")
 
-    assert result.stdout.startswith("1 secrets and 1 tokens are sealed with the first key")
+    assert result.stdout.startswith("1 secret and 1 token are sealed with the first key")
 
 
 def test_no_token_and_no_secret_is_seen_anywhere(

@@ -156,9 +156,9 @@ class TestOne:
 
         assert (
             "Grade sync 1: 5 courses, 2 of them skipped before any request. "
-            "... fetched grades: 1 courses, 4 scores new, 5 changed, 6 as before "
-            "... unchanged since they were fetched last: 1 courses "
-            "... failed: 1 courses "
+            "... fetched grades: 1 course, 4 scores new, 5 changed, 6 as before "
+            "... unchanged since they were fetched last: 1 course "
+            "... failed: 1 course "
             "... used 2 requests to eAssessment "
             "... used 7 dbqueries "
             "... used 1.25 seconds "
@@ -235,7 +235,7 @@ class TestOne:
 
         page = said(ada.get(f"/runs/{run_id}"))
 
-        assert "... fetched grades: 1 courses ... unchanged" in page
+        assert "... fetched grades: 1 course ... unchanged" in page
         assert "seconds" not in page
 
     def test_the_courses_go_on(self, ada: Ada, record: Record) -> None:
