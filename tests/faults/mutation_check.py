@@ -170,8 +170,8 @@ MUTATIONS = (
     Mutation(
         "the source's own door",
         "receiver/inbox.py",
-        "event.data.source != door.name:",
-        "event.data.source == '':",
+        "if source is not None and source != door.name:",
+        "if source == '':",
         "tests/receiver/test_inbox.py::test_anothers_event_leaves_nothing_behind",
     ),
     Mutation(

@@ -212,7 +212,7 @@ def test_disabled_endpoint_refuses_a_replay(
         f"delivery {held} is for endpoint {disabled.id}, which is disabled"
     )
     assert refused.value.advice == (
-        f"Run `notifier endpoints enable {disabled.id}`; that sends what it holds."
+        f"Enable it with `notifier endpoints enable {disabled.id}`; that sends what it holds."
     )
     assert [delivery_of(one).status for one in (good, held)] == ["dead", "held"]
     assert audit(database) == []
