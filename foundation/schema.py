@@ -96,7 +96,7 @@ class Schema:
         command.upgrade(config, "head")
 
     def _revisions(self) -> set[str]:
-        return {path.stem.partition("_")[0] for path in self._versions.glob("[!_]*.py")}
+        return {path.stem.partition("_")[0] for path in self._versions.glob("[!_.]*.py")}
 
     def _refuse_stranger(self, current: str | None) -> None:
         if current is not None and current not in self._revisions():

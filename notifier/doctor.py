@@ -64,7 +64,8 @@ def _endpoints(session: Session) -> Finding:
         return Finding(
             "endpoints",
             False,
-            f"{len(disabled)} of {len(every)} disabled; {first.id}: {first.disabled_reason}",
+            f"{len(disabled)} of {len(every)} disabled; endpoint {first.id}: "
+            f"{first.disabled_reason}",
             f"Mend the receiver, then enable it with `notifier endpoints enable {first.id}`.",
         )
     failing = [endpoint for endpoint in every if endpoint.failures >= PAUSED_AFTER]
@@ -73,7 +74,7 @@ def _endpoints(session: Session) -> Finding:
         return Finding(
             "endpoints",
             False,
-            f"{len(failing)} of {len(every)} failing and paused; {first.id} since "
+            f"{len(failing)} of {len(every)} failing and paused; endpoint {first.id} since "
             f"{first.failing_since:%Y-%m-%d %H:%M} UTC, failures in a row: {first.failures}",
             f"See what it answers with `notifier endpoints ping {first.id}`; "
             "its deliveries wait and are sent once it is well again.",

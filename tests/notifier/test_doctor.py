@@ -183,7 +183,7 @@ def test_who_keeps_failing_is_found_and_is_no_want_of_workers(
     assert backlog.well
     assert not finding.well
     assert finding.found == (
-        f"1 of 1 failing and paused; {endpoint.id} since {since:%Y-%m-%d %H:%M} UTC, "
+        f"1 of 1 failing and paused; endpoint {endpoint.id} since {since:%Y-%m-%d %H:%M} UTC, "
         "failures in a row: 9"
     )
     assert finding.next_step.startswith(
@@ -203,7 +203,7 @@ def test_what_is_held_is_no_late_backlog(
     assert (backlog.well, backlog.found) == (True, "1 held")
     assert (disabled.well, disabled.found) == (
         False,
-        f"1 of 1 disabled; {endpoint.id}: out of order",
+        f"1 of 1 disabled; endpoint {endpoint.id}: out of order",
     )
 
 

@@ -284,7 +284,7 @@ def ill(
         pytest.param(
             "disabled",
             "endpoints",
-            "1 of 1 disabled; 1: ELMS moves (",
+            "1 of 1 disabled; endpoint 1: ELMS moves (",
             "Mend the receiver, then enable it with `notifier endpoints enable 1`.",
             id="an endpoint disabled",
         ),
