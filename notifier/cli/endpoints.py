@@ -1,4 +1,4 @@
-"""Commands about endpoints: add, list, disable, enable, rotate a secret, ping."""
+"""Commands about endpoints: add, list, disable, enable, want, rotate a secret, ping."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +18,8 @@ from notifier.cli.arguments import ROW_ID
 from notifier.models import Endpoint
 from notifier.retry import Answer, Failure
 
+_TYPES = click.Choice([*EVENT_TYPES, *OPERATIONAL_TYPES])
+
 
 @click.group("endpoints", cls=Commands)
 def endpoints_group() -> None:
@@ -30,7 +32,7 @@ def endpoints_group() -> None:
     "--event-type",
     "event_types",
     multiple=True,
-    type=click.Choice([*EVENT_TYPES, *OPERATIONAL_TYPES]),
+    type=_TYPES,
     help="Only events of this type; may be given more than once. All those of courses unless "
     "given; those of deliveries themselves only if named.",
 )
@@ -95,6 +97,20 @@ def enable(endpoint_id: int) -> None:
         _, released = endpoints.enable(session, endpoint_id, now=now)
     held = count(released, "held delivery is", "held deliveries are")
     click.echo(f"endpoint {endpoint_id} is enabled; {held} due now")
+
+
+@endpoints_group.command()
+@click.argument("endpoint_id", type=ROW_ID)
+@click.argument("event_types", nargs=-1, type=_TYPES, metavar="[EVENT_TYPE]...")
+def want(endpoint_id: int, event_types: tuple[str, ...]) -> None:
+    """Tell ENDPOINT_ID of these types alone from now on; without any, of all those of courses.
+
+    What is open for it already is still sent.
+    """
+    with scope.writing() as (session, _):
+        row = endpoints.want(session, endpoint_id, event_types)
+        wanted = ", ".join(row.event_types or EVENT_TYPES)
+    click.echo(f"endpoint {endpoint_id} is told of {wanted} from now on")
 
 
 @endpoints_group.command("rotate-secret")

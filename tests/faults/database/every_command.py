@@ -63,6 +63,7 @@ EVERY = {
     "notifier endpoints add": Given("https://other.example/webhooks", writes=True),
     "notifier endpoints list": Given(),
     "notifier endpoints disable": Given("1", writes=True),
+    "notifier endpoints want": Given("1 course.deleted", writes=True),
     "notifier endpoints enable": Given("2", writes=True),
     "notifier endpoints rotate-secret": Given("1", writes=True),
     "notifier endpoints ping": Given("1"),

@@ -1,4 +1,4 @@
-"""`notifier endpoints …`: add, list, disable, enable, rotate-secret, ping."""
+"""`notifier endpoints …`: add, list, disable, enable, want, rotate-secret, ping."""
 
 import socket
 from collections.abc import Callable
@@ -168,6 +168,33 @@ def test_disabling_holds_and_enabling_releases(
     assert "ELMS moves (" in listed
     assert enabled.stdout == "endpoint 1 is enabled; 2 held deliveries are due now\n"
     assert len(told("deliveries", "list", "--status", "pending")) == 2
+
+
+def test_what_an_endpoint_wants_is_changed(notifier: Notifier, told: Told) -> None:
+    """The types that are named replace those of before; without any it is all those of courses."""
+    told("endpoints", "add", URL)
+
+    fewer = notifier("endpoints", "want", 1, "course.deleted", "delivery.dead")
+    wanted = told("endpoints", "list")[0]["event_types"]
+    all_of_courses = notifier("endpoints", "want", 1)
+
+    assert fewer.stdout == "endpoint 1 is told of course.deleted, delivery.dead from now on\n"
+    assert wanted == ["course.deleted", "delivery.dead"]
+    assert all_of_courses.stdout == (
+        "endpoint 1 is told of course.deleted, token.regenerated from now on\n"
+    )
+    assert told("endpoints", "list")[0]["event_types"] == ["course.deleted", "token.regenerated"]
+
+
+def test_an_unknown_type_is_refused_and_changes_nothing(notifier: Notifier, told: Told) -> None:
+    """A typo is told with the types that there are."""
+    told("endpoints", "add", URL, "--event-type", "course.deleted")
+
+    result = notifier("endpoints", "want", 1, "course.delete")
+
+    assert result.exit_code == 2
+    assert "token.regenerated" in result.stderr
+    assert told("endpoints", "list")[0]["event_types"] == ["course.deleted"]
 
 
 def test_a_disabled_endpoint_keeps_its_first_reason(notifier: Notifier, told: Told) -> None:
