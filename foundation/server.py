@@ -11,7 +11,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from foundation import database, logs
-from foundation.connections import Connections
+from foundation.arbiter import Attending, Attentive
 from foundation.errors import Refusal
 from foundation.settings import ServiceSettings, variable
 
@@ -57,7 +57,7 @@ class Server(BaseApplication):
             "bind": f"{_bracketed(self._settings.host)}:{self._settings.port}",
             "workers": self._settings.web_processes,
             "threads": self._settings.web_threads,
-            "worker_class": Connections,
+            "worker_class": Attentive,
             "worker_connections": 500,
             "graceful_timeout": 30,
             "keepalive": 15,
@@ -82,7 +82,7 @@ class Server(BaseApplication):
         Gunicorn would try for five seconds, and say so in as many errors.
         """
         self._check_address()
-        super().run()
+        Attending(self).run()
 
     def _check_address(self) -> None:
         host, port = self._settings.host, self._settings.port

@@ -89,6 +89,7 @@ class Served:
             return self.process.wait(ANSWERS_WITHIN)
         finally:
             self.process.kill()
+            self.process.wait()
 
 
 def hear(connection: socket.socket) -> Answer:
@@ -123,7 +124,7 @@ def head(
 
 def serve(service: str, schema: Schema, database_url: str, folder: Path, **settings: str) -> Served:
     """Start a service on a free port and return it once it answers."""
-    port = _free_port()
+    port = free_port()
     log = folder / f"{service}.log"
     with log.open("wb") as written:
         process = subprocess.Popen(
@@ -186,6 +187,7 @@ def _wait_until_it_answers(served: Served) -> None:
     raise AssertionError(f"it does not answer:\n{served.log.read_text()}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
