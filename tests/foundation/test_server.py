@@ -11,7 +11,7 @@ from gunicorn.arbiter import Arbiter
 from sqlalchemy.exc import OperationalError
 
 from foundation import logs
-from foundation.connections import Connections
+from foundation.arbiter import Attentive
 from foundation.errors import SchemaError
 from foundation.server import Server
 from foundation.settings import ServiceSettings
@@ -37,7 +37,7 @@ def test_the_settings_reach_gunicorn(settings: ServiceSettings) -> None:
 
     assert server.cfg.address == [("127.0.0.9", 8123)]
     assert (server.cfg.workers, server.cfg.threads) == (3, 5)
-    assert server.cfg.worker_class is Connections
+    assert server.cfg.worker_class is Attentive
 
 
 def test_gunicorns_own_variable_is_not_read(

@@ -181,6 +181,7 @@ def test_what_lists_or_reports_offers_json() -> None:
         ("work",),
         ("endpoints", "disable"),
         ("endpoints", "enable"),
+        ("endpoints", "want"),
         ("users",),
         ("users", "add"),
         ("users", "set-password"),
