@@ -1,14 +1,18 @@
 """Ways: what an advice names as a command, said as the page where one finds the same."""
 
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-Lead = Callable[[Sequence[str], str | None], tuple[str, str]]
+Lead = Callable[[Sequence[str], str | None], tuple[str, str] | None]
 """From a command's further words, and the page of what the advice is about if there is one, to
-what the link says and where it leads."""
+what the link says and where it leads; None if the words are not those of that command, for a name
+that people gave can look like one."""
+
+_CODE = re.compile("`([^`]*)`")
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,12 @@ class Way:
 
     command: str
     lead: Lead
+
+
+def number(words: Sequence[str]) -> int | None:
+    """Return the first of a command's further words if it is the number of a row."""
+    word = words[0] if words else ""
+    return int(word) if word.isascii() and word.isdecimal() else None
 
 
 def to(command: str, says: str, url: Callable[[], str]) -> Way:
@@ -29,7 +39,7 @@ def spoken(text: str, program: str, ways: Sequence[Way], about: str | None = Non
 
     A command that no page stands for looks like code: somebody has to give it on that machine.
     """
-    parts = enumerate(text.split("`"))
+    parts = enumerate(_CODE.split(text))  # a backtick without a second one stays where it is
     return Markup("").join(
         _said(part, program, ways, about) if index % 2 else escape(part) for index, part in parts
     )
@@ -41,8 +51,10 @@ def _said(code: str, program: str, ways: Sequence[Way], about: str | None) -> Ma
         for way in ways:
             first = way.command.split()
             if words[1 : len(first) + 1] == first:
-                says, url = way.lead(words[len(first) + 1 :], about)
-                return Markup('<a href="{}">{}</a>').format(url, says)
+                link = way.lead(words[len(first) + 1 :], about)
+                if link is not None:
+                    says, url = link
+                    return Markup('<a href="{}">{}</a>').format(url, says)
     return Markup("<code>{}</code>").format(code)
 
 

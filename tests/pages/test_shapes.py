@@ -75,6 +75,21 @@ def test_a_command_that_a_page_stands_for_is_the_way_to_it() -> None:
     )
 
 
+def test_a_name_that_looks_like_a_command_leads_nowhere() -> None:
+    """What people named may be like a command with other words than it takes (B7)."""
+    way = Way("runs show", lambda words, _: None if ways.number(words) is None else ("it", "/"))
+    names = ["`receiver runs show`", "`receiver runs show -1`", "`receiver runs show ٣`"]
+
+    written = [ways.spoken(name, "receiver", [way]) for name in names]
+
+    assert written == [f"<code>{name.strip('`')}</code>" for name in names]
+
+
+def test_a_backtick_alone_stays_where_it_is() -> None:
+    """A course may be called so, and nothing after its name is code for it."""
+    assert ways.spoken("a`b is out.", "receiver", []) == "a`b is out."
+
+
 def test_a_quote_that_nobody_closes_is_no_command() -> None:
     """A name that people gave may have any sign in it."""
     assert ways.spoken("See `notifier 'x`.", "notifier", []) == "See <code>notifier &#39;x</code>."

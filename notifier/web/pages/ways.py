@@ -4,28 +4,31 @@ from collections.abc import Sequence
 
 from flask import url_for
 
-from foundation.pages.ways import Way, to
+from foundation.pages.ways import Way, number, to
 
 
 def _endpoint(words: Sequence[str], button: str) -> tuple[str, str]:
-    number = next((word for word in words if word.isdecimal()), None)
-    if number is None:
+    endpoint_id = number(words)
+    if endpoint_id is None:
         return f"the button “{button}” on its page", url_for("endpoints.listed")
-    says = f"the button “{button}” of endpoint {number}"
-    return says, url_for("endpoints.show", endpoint_id=int(number))
+    says = f"the button “{button}” of endpoint {endpoint_id}"
+    return says, url_for("endpoints.show", endpoint_id=endpoint_id)
 
 
 def _listed(words: Sequence[str]) -> tuple[str, str]:
-    if list(words[:1]) == ["--status"]:
-        status = words[1]
-        return f"the {status} deliveries", url_for("deliveries.listed", status=status)
-    return "the page Deliveries", url_for("deliveries.listed")
+    match words:
+        case ["--status", status]:
+            return f"the {status} deliveries", url_for("deliveries.listed", status=status)
+        case _:
+            return "the page Deliveries", url_for("deliveries.listed")
 
 
 def _replayed(words: Sequence[str]) -> tuple[str, str]:
-    if list(words[:1]) == ["--status"]:
-        return "the page for that", url_for("deliveries.foresee", status=words[1])
-    return "the button on its page", url_for("deliveries.listed")
+    match words:
+        case ["--status", status]:
+            return "the page for that", url_for("deliveries.foresee", status=status)
+        case _:
+            return "the button on its page", url_for("deliveries.listed")
 
 
 WAYS = (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from flask import url_for
 
-from foundation.pages.ways import Lead, Way, to
+from foundation.pages.ways import Lead, Way, number, to
 
 
 def _on_its_page(form: str, anchor: str) -> Lead:
@@ -18,8 +18,11 @@ def _on_its_page(form: str, anchor: str) -> Lead:
     return lead
 
 
-def _run(words: Sequence[str], _: str | None) -> tuple[str, str]:
-    return f"the page of grade sync {words[0]}", url_for("runs.show_run", run_id=int(words[0]))
+def _run(words: Sequence[str], _: str | None) -> tuple[str, str] | None:
+    run_id = number(words)
+    if run_id is None:
+        return None
+    return f"the page of grade sync {run_id}", url_for("runs.show_run", run_id=run_id)
 
 
 WAYS = (

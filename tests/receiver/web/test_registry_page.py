@@ -221,6 +221,16 @@ class TestLinking:
         assert token.token_id == entry_of("CS101").held_token_id
         assert token.secret not in page
 
+    def test_a_course_that_is_called_like_a_command_is_linked(self, ada: Ada, one: Source) -> None:
+        """The page names it as it is, and takes it for no advice (B7)."""
+        token = CourseToken.generate()
+
+        answer = ada.send(
+            "/entries/new", source="one", course_id="`receiver runs show`", token=token.reveal()
+        )
+
+        assert "receiver runs show is in the registry" in ada.after(answer)
+
     def test_the_history_says_who_linked_it(
         self, ada: Ada, one: Source, rows: Callable[[type[Heard]], list[Heard]]
     ) -> None:
