@@ -22,6 +22,7 @@ from foundation.database import Database
 from foundation.vault import Vault
 from tests.browser import university
 from tests.browser.conftest import NARROW, SCHEMAS, WIDE, add_ada, address_of, sign_in
+from tests.browser.university import Seen
 from tests.doors.served import ENCRYPTION_KEY, Served, serve
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
@@ -45,18 +46,13 @@ class House:
     """Both services as they are served, and of what there is something to see."""
 
     served: Mapping[str, Served]
-    entries: Mapping[str, int]
-    waited: int
-    dead: int
-    deleted: str
-    renewed: str
-    active: str
+    seen: Seen
 
 
 README: Mapping[str, Callable[[House], Shot]] = {
     "overview": lambda _: Shot("notifier", "/", 1040),
-    "course": lambda house: Shot("notifier", f"/courses/one?course_id={house.deleted}", 700),
-    "delivery": lambda house: Shot("notifier", f"/deliveries/{house.waited}", 960),
+    "course": lambda house: Shot("notifier", f"/courses/one?course_id={house.seen.deleted}", 700),
+    "delivery": lambda house: Shot("notifier", f"/deliveries/{house.seen.waited}", 960),
     "registry": lambda _: Shot("receiver", "/?status=token_invalid", 760),
     "runs": lambda _: Shot("receiver", "/runs", 820, "dark"),
 }
@@ -70,14 +66,14 @@ def of_every_page(house: House) -> Mapping[str, Shot]:
             "overview": "/",
             "courses": "/courses",
             "courses-none": "/courses?q=zzz",
-            "course": f"/courses/one?course_id={house.renewed}",
-            "course-deleted": f"/courses/one?course_id={house.deleted}",
+            "course": f"/courses/one?course_id={house.seen.renewed}",
+            "course-deleted": f"/courses/one?course_id={house.seen.deleted}",
             "course-new": "/courses/new",
             "deliveries": "/deliveries",
             "deliveries-dead": "/deliveries?status=dead",
             "deliveries-fault": "/deliveries?since=yesterday",
-            "delivery": f"/deliveries/{house.waited}",
-            "delivery-dead": f"/deliveries/{house.dead}",
+            "delivery": f"/deliveries/{house.seen.waited}",
+            "delivery-dead": f"/deliveries/{house.seen.dead}",
             "replay": "/deliveries/replay?status=dead",
             "endpoints": "/endpoints",
             "endpoint-well": "/endpoints/1",
@@ -89,9 +85,9 @@ def of_every_page(house: House) -> Mapping[str, Shot]:
             "registry": "/",
             "registry-tokens": "/?status=token_invalid",
             "registry-none": "/?begins=zzz",
-            "entry": f"/entries/{house.entries[house.active]}",
-            "entry-token": f"/entries/{house.entries[house.renewed]}",
-            "entry-deleted": f"/entries/{house.entries[house.deleted]}",
+            "entry": f"/entries/{house.seen.entries[house.seen.active]}",
+            "entry-token": f"/entries/{house.seen.entries[house.seen.renewed]}",
+            "entry-deleted": f"/entries/{house.seen.entries[house.seen.deleted]}",
             "entry-new": "/entries/new",
             "runs": "/runs",
             "run": "/runs/96",
@@ -130,7 +126,7 @@ def furnished(folder: Path, library_ill_for: timedelta) -> Iterator[House]:
         for name, schema in SCHEMAS.items():
             served[name] = serve(name, schema, urls[name], folder, WEB_PROCESSES="1")
             running.callback(served[name].stop)
-        yield House(served=served, **vars(seen))
+        yield House(served, seen)
 
 
 def take(page: Page, house: House, shot: Shot, *, whole: bool = False) -> bytes:

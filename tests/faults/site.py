@@ -5,7 +5,6 @@ import json
 import secrets
 import shutil
 import signal
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from foundation.database import Database
 from foundation.vault import Vault
 from notifier import courses
 from receiver import sources
+from tests.doors.served import free_port
 from tests.faults.failpoints import Fault
 from tests.faults.observer import Observer, observing
 from tests.faults.processes import PATIENCE, Process, Zygote, wait_until
@@ -90,7 +90,7 @@ class Site:
 
     def serve(self, service: str) -> tuple[Process, int]:
         """Start a service's web server; return it with its port once it answers."""
-        port = _free_port()
+        port = free_port()
         server = self.start(service, "serve", more={f"{service.upper()}_PORT": str(port)})
         wait_until(lambda: server.ended or _answers(port), f"{server} answers")
         assert not server.ended, server.logged()
@@ -201,11 +201,6 @@ def environment(key: str, notifier_url: str, receiver_url: str) -> dict[str, str
         "RECEIVER_SYNC_LEASE": str(LEASE_SECONDS),
         "RECEIVER_LOG_FORMAT": "json",
     }
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])
 
 
 def _answers(port: int) -> bool:
