@@ -1,7 +1,7 @@
 """Deliveries as operations see them: find, list, show, count, replay with an audit row."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -212,16 +212,34 @@ def check(session: Session, ids: Sequence[int]) -> list[int]:
     return [row.id for rows in _batches(session, ids) for row in rows]
 
 
-def replay(session: Session, ids: Sequence[int], *, by: str, now: datetime) -> list[int]:
+def replay_found(
+    session: Session, wanted: Filter, limit: int | None, *, by: str, now: datetime
+) -> list[int]:
+    """Replay what `replayable` finds, as `replay` does, and return the ids."""
+    ids = replayable(session, wanted, limit)
+    of = _WAITING if wanted.status is None else {wanted.status}
+    return replay(session, ids, by=by, now=now, of=of)
+
+
+def replay(
+    session: Session,
+    ids: Sequence[int],
+    *,
+    by: str,
+    now: datetime,
+    of: Collection[str] = frozenset(DeliveryStatus),
+) -> list[int]:
     """Make deliveries due now under their own webhook-ids and write who asked; return the ids.
 
-    Who replays believes the receiver to be well, so that paused endpoints are tried at once.
-    Raises DeliveryUnknownError, or ReplayRefusedError for one of a disabled endpoint;
-    then none of them is replayed.
+    Those that are not of the statuses `of` any more are left out: a delivery that was found as
+    pending may have been delivered since. Who replays believes the receiver to be well, so that
+    paused endpoints are tried at once. Raises DeliveryUnknownError, or ReplayRefusedError for
+    one of a disabled endpoint; then none of them is replayed.
     """
     health.lift(session, now=now)
     replayed: list[int] = []
-    for rows in _batches(session, ids):
+    for locked in _batches(session, ids):
+        rows = [row for row in locked if row.status in of]
         batch = [row.id for row in rows]
         deliveries.make_due(session, batch, now=now)
         db.insert_all(session, Replay, [_audit(row, by, now) for row in rows])

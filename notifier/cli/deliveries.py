@@ -160,13 +160,16 @@ def replay(
     """
     _check_use(ids, wanted, every=every, yes=yes or dry_run)
     with scope.writing() as (session, now):
-        if ids:
-            found = replays.check(session, ids)
-        else:
-            found = replays.replayable(session, wanted, None if every else limit)
+        most = None if every else limit
         held = 0 if ids else replays.count_held(session, wanted)
-        if not dry_run:
-            replays.replay(session, found, by=terminal.who(), now=now)
+        if dry_run and ids:
+            found = replays.check(session, ids)
+        elif dry_run:
+            found = replays.replayable(session, wanted, most)
+        elif ids:
+            found = replays.replay(session, ids, by=terminal.who(), now=now)
+        else:
+            found = replays.replay_found(session, wanted, most, by=terminal.who(), now=now)
     _show_replay(found, held, dry_run=dry_run, as_json=as_json)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from flask import Blueprint, request
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES, CourseId, WireTime
 from contract.grades import Score
@@ -194,14 +195,22 @@ def replay_deliveries() -> dict[str, Any]:
     if (asked.ids is None) == (asked.filter is None):
         raise RequestInvalidError("name either `ids` or a `filter`", errors=[])
     with services.current().database.writing() as session:
-        if asked.filter is not None:
-            ids = replays.replayable(session, asked.filter.filter(), asked.limit)
-        else:
-            ids = replays.check(session, asked.ids or [])
-        if not asked.dry_run:
-            by = f"admin API from {request.remote_addr}"
-            replays.replay(session, ids, by=by, now=db.now(session))
-        return {"replayed": [] if asked.dry_run else ids, "found": ids, "dry_run": asked.dry_run}
+        found = _found(session, asked) if asked.dry_run else _replayed(session, asked)
+    replayed = [] if asked.dry_run else found
+    return {"replayed": replayed, "found": found, "dry_run": asked.dry_run}
+
+
+def _found(session: Session, asked: ReplayOrder) -> list[int]:
+    if asked.filter is None:
+        return replays.check(session, asked.ids or [])
+    return replays.replayable(session, asked.filter.filter(), asked.limit)
+
+
+def _replayed(session: Session, asked: ReplayOrder) -> list[int]:
+    by, now = f"admin API from {request.remote_addr}", db.now(session)
+    if asked.filter is None:
+        return replays.replay(session, asked.ids or [], by=by, now=now)
+    return replays.replay_found(session, asked.filter.filter(), asked.limit, by=by, now=now)
 
 
 def _course(course: Course) -> dict[str, Any]:

@@ -192,6 +192,49 @@ def test_success_of_an_attempt_under_way_settles_a_replay(
     assert claim(now=TEN) == []
 
 
+def test_what_was_delivered_since_it_was_found_is_left_out(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    claim: Claim,
+    delivery_of: DeliveryOf,
+) -> None:
+    """Found as pending, and delivered before it was locked: it is not sent a second time."""
+    endpoint_id = make_endpoint().id
+    delivery_id, other = make_delivery(endpoint_id), make_delivery(endpoint_id)
+    (under_way, _) = claim()
+    settle(database, under_way, Delivered())
+
+    with database.writing() as session:
+        replayed = replays.replay(
+            session, [delivery_id, other], by="ada", now=TEN, of={DeliveryStatus.PENDING}
+        )
+
+    assert replayed == [other]
+    assert delivery_of(delivery_id).status == "delivered"
+    assert [row[0] for row in audit(database)] == [other]
+
+
+@pytest.mark.parametrize("status", [None, *DeliveryStatus])
+def test_replay_by_filter_takes_what_the_filter_finds(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    status: DeliveryStatus | None,
+) -> None:
+    """Of each status just those that are asked for; without one all but the delivered."""
+    endpoint_id = make_endpoint().id
+    made = {one: make_delivery(endpoint_id, status=one) for one in DeliveryStatus}
+
+    with database.writing() as session:
+        wanted = Filter(status=status)
+        found = replays.replayable(session, wanted, None)
+        replayed = replays.replay_found(session, wanted, None, by="ada", now=TEN)
+
+    expected = {*DeliveryStatus} - {DeliveryStatus.DELIVERED} if status is None else {status}
+    assert replayed == found == sorted(made[one] for one in expected)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_disabled_endpoint_refuses_a_replay(
     database: Database,

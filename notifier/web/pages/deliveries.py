@@ -96,8 +96,7 @@ def replay() -> Response:
     """Make due what a filter finds, the oldest first, so many at the most."""
     wanted = _conditions(forms.sound(forms.parsed(Asked), next_step=_GO_BACK))
     with services.current().database.writing() as session:
-        ids = replays.replayable(session, wanted, MOST)
-        replays.replay(session, ids, by=_by(), now=db.now(session))
+        ids = replays.replay_found(session, wanted, MOST, by=_by(), now=db.now(session))
     _log.info("deliveries replayed", count=len(ids), user=g.person.name)
     flash(f"{count(len(ids), 'delivery is', 'deliveries are')} due now; a worker sends them.")
     # Their status changes while one looks: any that is asked for would let them vanish.

@@ -63,8 +63,9 @@ def replay() -> Response:
     asked = forms.sound(forms.parsed(Letters), next_step=step)
     with services.current().database.writing() as session:
         now = db.now(session)
-        ids = core.dead_ids(session, asked.endpoint_id, asked.reason, limit=MOST, now=now)
-        replays.replay(session, ids, by=f"{g.person.name} on the pages", now=now)
+        dead = core.dead_ids(session, asked.endpoint_id, asked.reason, limit=MOST, now=now)
+        by = f"{g.person.name} on the pages"
+        ids = replays.replay(session, dead, by=by, now=now, of={DeliveryStatus.DEAD})
     _log.info(
         "deliveries replayed", count=len(ids), endpoint_id=asked.endpoint_id, user=g.person.name
     )

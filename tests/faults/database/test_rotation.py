@@ -227,7 +227,8 @@ def test_a_rotation_without_overlap_signs_with_the_new_secret_alone(
     traffic.wait_until_settled()
 
     assert traffic.failed == []
-    assert traffic.attempts()["delivered"] == traffic.count(Event)
+    # More where the retry was under way when its delivery was replayed: at least once.
+    assert traffic.attempts()["delivered"] >= traffic.count(Event)
     assert traffic.refusals() == {401}
     assert taken(both) == traffic.count(Event)
     assert status_of(both, old, "msg_old") == 401
