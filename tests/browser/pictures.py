@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from foundation.database import Database
 from foundation.vault import Vault
 from tests.browser import university
+from tests.browser.behind_forms import WAYS
 from tests.browser.conftest import NARROW, SCHEMAS, WIDE, add_ada, address_of, sign_in
 from tests.browser.university import Seen
 from tests.doors.served import ENCRYPTION_KEY, Served, serve
@@ -80,6 +81,7 @@ def of_every_page(house: House) -> Mapping[str, Shot]:
             "endpoint-paused": "/endpoints/2",
             "endpoint-new": "/endpoints/new",
             "refused": "/courses/one?course_id=NONE",
+            "docs": "/docs",
         },
         "receiver": {
             "registry": "/",
@@ -95,6 +97,7 @@ def of_every_page(house: House) -> Mapping[str, Shot]:
             "inbox": "/inbox",
             "sources": "/sources",
             "refused": "/entries/9999",
+            "docs": "/docs",
         },
     }
     return {
@@ -129,14 +132,17 @@ def furnished(folder: Path, library_ill_for: timedelta) -> Iterator[House]:
         yield House(served, seen)
 
 
-def take(page: Page, house: House, shot: Shot, *, whole: bool = False) -> bytes:
-    """Return a picture of a page, or of the whole of it."""
-    page.goto(f"{address_of(house.served[shot.service])}{shot.path}")
+def go(page: Page, house: House, service: str, path: str) -> None:
+    """Be at a page of a service."""
+    page.goto(f"{address_of(house.served[service])}{path}")
+
+
+def take(page: Page, most: int | None = None) -> bytes:
+    """Return a picture of the page one is at, so many pixels high at the most."""
     page.wait_for_load_state("networkidle")
     size = page.evaluate("document.documentElement.scrollHeight")
     width = page.viewport_size["width"] if page.viewport_size else WIDE
-    height = size if whole else min(size, shot.height)
-    clip: FloatRect = {"x": 0, "y": 0, "width": width, "height": height}
+    clip: FloatRect = {"x": 0, "y": 0, "width": width, "height": min(size, most or size)}
     return page.screenshot(full_page=True, clip=clip, animations="disabled")
 
 
@@ -153,20 +159,41 @@ def make(browser: Browser, house: House, into: Path) -> None:
     for name, of in README.items():
         shot = of(house)
         with _signed_in(browser, house, shot.scheme, WIDE) as page:
-            picture = _small(take(page, house, shot))
+            go(page, house, shot.service, shot.path)
+            picture = _small(take(page, shot.height))
         (into / f"{name}.png").write_bytes(picture)
         print(f"{name}.png: {len(picture) / 1000:.0f} kB")
 
 
 def make_every(browser: Browser, house: House, into: Path) -> None:
-    """Make a picture of the whole of every page, light and dark, wide and narrow."""
+    """Make a picture of the whole of every page, light and dark, wide and narrow.
+
+    Those behind a form too: what it asks, what it shows once, and what it says to what is wrong.
+    """
     into.mkdir(parents=True, exist_ok=True)
     for scheme in ("light", "dark"):
         for width in (WIDE, NARROW):
             with _signed_in(browser, house, scheme, width) as page:
-                for name, shot in of_every_page(house).items():
-                    picture = take(page, house, shot, whole=True)
-                    (into / f"{name}-{scheme}-{width}.png").write_bytes(picture)
+                for name in _walk(page, house):
+                    (into / f"{name}-{scheme}-{width}.png").write_bytes(take(page))
+
+
+def _walk(page: Page, house: House) -> Iterator[str]:
+    """Be at one page after the other, and tell its name."""
+    for name, shot in of_every_page(house).items():
+        go(page, house, shot.service, shot.path)
+        yield name
+    for name, way in WAYS.items():
+        go(page, house, way.service, way.begins(house.seen))
+        way.steps(page, house.seen)
+        yield name
+    page.context.clear_cookies()
+    go(page, house, "notifier", "/")
+    yield "sign-in"
+    for box in (page.get_by_label("Name"), page.get_by_label("Password")):
+        box.fill("nobody")
+    page.get_by_role("button", name="Sign in").click()
+    yield "sign-in-refused"
 
 
 @contextmanager
