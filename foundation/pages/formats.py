@@ -50,13 +50,17 @@ def span(lasting: timedelta) -> str:
 
 def in_sentences(refusal: Refusal) -> str:
     """Return what was refused and what to do, as it stands beside a field or among sentences."""
-    # A URL at the beginning stays as it is.
-    said = str(refusal)
-    begins = said[:1].upper() if said.partition(" ")[0].isalpha() else said[:1]
-    return f"{begins}{said[1:]}. {refusal.advice}"
+    return f"{sentence(str(refusal))} {refusal.advice}"
+
+
+def sentence(text: str) -> str:
+    """Return text with a capital and a full stop; a URL at its beginning stays as it is."""
+    begins = text[:1].upper() if text.partition(" ")[0].isalpha() else text[:1]
+    return f"{begins}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
 
 
 FILTERS = {
+    "sentence": sentence,
     "number": number,
     "count_of": count,
     "machine": machine,

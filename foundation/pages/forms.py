@@ -7,9 +7,11 @@ from flask import Flask, current_app, request
 from flask_wtf.csrf import CSRFError, CSRFProtect, generate_csrf
 from markupsafe import Markup
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from contract.json_text import is_storable
 from foundation.pages.errors import FormRefusedError
+from foundation.pages.formats import sentence
 from foundation.refusals import RequestInvalidError, RequestMalformedError
 
 MAX_BYTES = 256 * 1024
@@ -62,7 +64,7 @@ def sound(read: _Model | Faults, *, next_step: str) -> _Model:
     """Return what was read, or raise RequestInvalidError where no field shows what is wrong."""
     if isinstance(read, dict):
         told = (f"{name}: {fault}" if name else fault for name, fault in read.items())
-        raise RequestInvalidError("; ".join(told), next_step=next_step)
+        raise RequestInvalidError(" ".join(told), next_step=next_step)
     return read
 
 
@@ -70,10 +72,17 @@ def _validated(model: type[_Model], fields: dict[str, Any]) -> _Model | Faults:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        return {
-            ".".join(map(str, fault["loc"][:1])): fault["msg"].removeprefix("Value error, ")
-            for fault in error.errors(include_url=False, include_input=False, include_context=False)
-        }
+        found = error.errors(include_url=False, include_input=False)
+        return {".".join(map(str, fault["loc"][:1])): _in_words(fault) for fault in found}
+
+
+def _in_words(fault: ErrorDetails) -> str:
+    match fault:
+        case {"type": "missing"} | {"type": "string_too_short", "ctx": {"min_length": 1}}:
+            return "Something has to stand here."
+        case {"type": "string_too_long", "ctx": {"max_length": most}}:
+            return f"No more than {most} characters can stand here."
+    return sentence(fault["msg"].removeprefix("Value error, "))
 
 
 def _check_storable(fields: Any) -> None:

@@ -1,6 +1,17 @@
 """Refusals as pages: what and why, what to do next, and the request's id."""
 
-from flask import Response, g, make_response, redirect, render_template, request, url_for
+from urllib.parse import urlsplit
+
+from flask import (
+    Response,
+    current_app,
+    g,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
 from werkzeug.wrappers import Response as AnyResponse
 
 from contract.problems import Problem, ProblemType
@@ -33,6 +44,7 @@ def show(problem: Problem) -> Response | None:
         title=title,
         detail=detail,
         next_step=next_step,
+        back=_page_before(),
         request_id=g.get("request_id"),
         person=_who(problem),
     )
@@ -58,3 +70,18 @@ def _who(problem: Problem) -> sessions.Person | None:
         known: sessions.Person | None = g.get("person")
         return known
     return sessions.person_if_known()
+
+
+def _page_before() -> str | None:
+    """Return the page of ours that a form was sent from, or None; it can be opened again."""
+    if request.method == "GET":
+        return None
+    try:
+        came_from = urlsplit(request.headers.get("Referer", ""))
+    except ValueError:
+        return None
+    is_page = current_app.url_map.bind("").test(came_from.path, "GET")
+    if came_from.netloc != request.host or not is_page:
+        return None
+    asked = f"?{came_from.query}" if came_from.query else ""
+    return own_path(f"{came_from.path}{asked}")

@@ -4,10 +4,12 @@ import itertools
 import math
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 from flask import Blueprint, Flask, flash, render_template
+from pydantic import AfterValidator, BaseModel, Field
 
-from foundation.pages import charts, ground
+from foundation.pages import charts, forms, ground
 from foundation.pages.charts import Series
 from foundation.pages.ground import Ground
 from foundation.pages.guards import signed_in
@@ -19,6 +21,12 @@ _STEPS = [f"{hour:02}:00" for hour in range(24)]
 _times = itertools.count(1)
 
 
+def _checked(title: str) -> str:
+    if title == "no":
+        raise ValueError("a title is not a no")
+    return title
+
+
 def add_specimen(app: Flask) -> None:
     """Give an app the page `/specimen`."""
     specimen = Blueprint(
@@ -27,6 +35,7 @@ def add_specimen(app: Flask) -> None:
     specimen.add_url_rule("/specimen", view_func=signed_in(show))
     specimen.add_url_rule("/specimen/now", view_func=signed_in(now))
     specimen.add_url_rule("/specimen/broken", view_func=signed_in(broken))
+    specimen.add_url_rule("/specimen/form", view_func=signed_in(form), methods=["POST"])
     laid: Ground = app.extensions["pages"]
     ground.lay(app, Ground(laid.site, laid.database, laid.blueprints | {"specimen"}))
     app.register_blueprint(specimen)
@@ -58,6 +67,17 @@ def show() -> str:
 def now() -> str:
     """Answer what is other at each look."""
     return f'<p id="now">look {next(_times)}</p>'
+
+
+class Given(BaseModel):
+    """A form with one field."""
+
+    title: Annotated[str, Field(min_length=1, max_length=10), AfterValidator(_checked)]
+
+
+def form() -> str:
+    """Say what is given, or refuse it."""
+    return forms.sound(forms.parsed(Given), next_step="Go back.").title
 
 
 def broken() -> str:

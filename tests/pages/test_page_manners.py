@@ -104,6 +104,54 @@ def test_a_program_is_answered_as_before(service: Service, client: FlaskClient) 
     assert "Set-Cookie" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    ("referer", "back"),
+    [
+        pytest.param("http://localhost/specimen?a=1&b=2", "/specimen?a=1&amp;b=2", id="a page"),
+        pytest.param("http://localhost/specimen/form", None, id="only a form leads there"),
+        pytest.param("http://localhost/nowhere", None, id="no page"),
+        pytest.param("http://elsewhere.example/specimen", None, id="elsewhere"),
+        pytest.param("http://localhost//elsewhere.example/", None, id="elsewhere in a path"),
+        pytest.param("http://[::1/specimen", None, id="no address"),
+        pytest.param("", None, id="not told"),
+    ],
+)
+def test_a_form_that_is_refused_leads_back(
+    specimen: Flask, signed_in: FlaskClient, referer: str, back: str | None
+) -> None:
+    """To the page that it was sent from, if that is ours and can be opened again."""
+    token = token_in(signed_in.get("/docs"))
+    headers = {**HTML, **({"Referer": referer} if referer else {})}
+
+    answer = signed_in.post("/specimen/form", headers=headers, data={"csrf_token": token})
+
+    assert answer.status_code == 422
+    links = re.findall(r'href="([^"]+)">Back to where you were', answer.text)
+    assert links == ([back] if back else [])
+
+
+@pytest.mark.parametrize(
+    ("title", "said"),
+    [
+        pytest.param(None, "Something has to stand here.", id="not there"),
+        pytest.param("", "Something has to stand here.", id="empty"),
+        pytest.param("x" * 11, "No more than 10 characters can stand here.", id="too long"),
+        pytest.param("no", "A title is not a no.", id="a rule of ours"),
+    ],
+)
+def test_what_is_wrong_with_a_form_is_said_in_sentences(
+    specimen: Flask, signed_in: FlaskClient, title: str | None, said: str
+) -> None:
+    """Each says what to change, in no parser's words."""
+    data = {"csrf_token": token_in(signed_in.get("/docs"))}
+
+    answer = signed_in.post(
+        "/specimen/form", headers=HTML, data=data | ({} if title is None else {"title": title})
+    )
+
+    assert f"title: {said}" in answer.text
+
+
 def test_no_path_at_all_is_no_redirect(client: FlaskClient) -> None:
     """It would name whatever host the request names."""
     answer = client.get(environ_overrides={"PATH_INFO": ""})

@@ -28,6 +28,8 @@ _log = logs.get(__name__)
 _Answer = Response | str | tuple[str, int]
 _Model = TypeVar("_Model", bound=BaseModel)
 
+_BRIEF = 200
+"""So many characters of what kept an answer away are told at once; all of it stands on the page."""
 OVERLAPS = {
     "24h": ("24 hours", timedelta(hours=24)),
     "1h": ("1 hour", timedelta(hours=1)),
@@ -116,7 +118,7 @@ def ping(endpoint_id: int) -> Response:
         case Answer(status=status):
             flash(f"The test was refused: it answered {status}.", "error")
         case failure:
-            flash(f"No answer came to the test: {failure.kind}.", "error")
+            flash(f"No answer came to the test: {failure.detail[:_BRIEF]}.", "error")
     return _to(endpoint_id)
 
 

@@ -368,7 +368,7 @@ class TestActivity:
     @pytest.mark.parametrize(
         ("course", "activity", "fault"),
         [
-            pytest.param("7", "", "give the numbers of both, or neither", id="one of them"),
+            pytest.param("7", "", "Give the numbers of both, or neither", id="one of them"),
             pytest.param("seven", "12", "is whole and positive", id="no number"),
             pytest.param("7", "0", "is whole and positive", id="zero"),
         ],

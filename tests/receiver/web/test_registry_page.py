@@ -259,7 +259,7 @@ class TestLinking:
         [
             pytest.param({"token": "junk"}, "this is cut or mistyped. Copy the whole", id="token"),
             pytest.param({"course_id": "/x"}, "no leading '/'", id="course id"),
-            pytest.param({"course_id": ""}, "at least 1 character", id="no course id"),
+            pytest.param({"course_id": ""}, "Something has to stand here", id="no course id"),
             pytest.param({"source": "none"}, "There is no source 'none'.", id="source"),
             pytest.param({"course_id": "TAKEN"}, "is in the registry. To enter", id="linked"),
         ],

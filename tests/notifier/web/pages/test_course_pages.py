@@ -160,10 +160,10 @@ def test_added_course_shows_its_token_this_once(
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        pytest.param({"course_id": "", "title": "x"}, "at least 1 character", id="no id"),
+        pytest.param({"course_id": "", "title": "x"}, "Something has to stand", id="no id"),
         pytest.param({"course_id": " CS1", "title": "x"}, "no space around it", id="space"),
-        pytest.param({"course_id": "C" * 256, "title": "x"}, "at most 255", id="a long id"),
-        pytest.param({"course_id": "CS1", "title": ""}, "at least 1 character", id="no title"),
+        pytest.param({"course_id": "C" * 256, "title": "x"}, "No more than 255", id="a long id"),
+        pytest.param({"course_id": "CS1", "title": ""}, "Something has to stand", id="no title"),
         pytest.param({"course_id": "CS101", "title": "x"}, "is taken", id="taken"),
     ],
 )

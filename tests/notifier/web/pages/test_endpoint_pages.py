@@ -132,7 +132,7 @@ class TestRegistering:
         ("types", "said"),
         [
             pytest.param([], "Choose one at the least", id="none"),
-            pytest.param(["endpoint.ping"], "choose from the types that are listed", id="unknown"),
+            pytest.param(["endpoint.ping"], "Choose from the types that are listed", id="unknown"),
         ],
     )
     def test_what_it_wants_has_to_be_chosen(self, send: Send, types: list[str], said: str) -> None:
@@ -181,7 +181,7 @@ class TestTesting:
         send(f"/endpoints/{make_endpoint('http://127.0.0.1:9/')}/ping")
 
         page = look("/endpoints/1")
-        assert "No answer came to the test: refused." in page
+        assert "No answer came to the test: 127.0.0.1:9: " in page
         assert "Check that the receiver runs and listens on this port." in page
 
     def test_a_test_that_is_taken_ends_the_pause(
