@@ -4,7 +4,17 @@ from datetime import datetime
 
 from contract.tokens import CourseToken, MoodleToken
 from foundation.vault import Vault
-from receiver.memory import Deleted, Fact, Memory, Proven, Refused, Status, TokenNamed, status_of
+from receiver.memory import (
+    Deleted,
+    Fact,
+    Memory,
+    Proven,
+    Refused,
+    Status,
+    TokenNamed,
+    is_vouched_for,
+    status_of,
+)
 from receiver.models import MOODLE, Entry
 from receiver.outcomes import (
     CourseGone,
@@ -14,6 +24,7 @@ from receiver.outcomes import (
     SeemsGone,
     TokenRefused,
     TokenReplaced,
+    Unchanged,
 )
 
 
@@ -40,9 +51,9 @@ def facts_of(memory: Memory, outcome: Outcome, token_id: str, *, now: datetime) 
         case Grades(course_version=int(version), token_id=str(present)):
             named = TokenNamed(version, present, now)
             return () if _is_known(memory, named) else (named,)
-        case Grades():
-            active = status_of(memory) is Status.ACTIVE
-            return () if active else (Proven(token_id, now),)
+        case Grades() | Unchanged():
+            # Once, so that it is known to be good before another one is to take its place.
+            return () if is_vouched_for(memory) else (Proven(token_id, now),)
         case SeemsGone():
             return (Deleted(0, now),)
         case CourseGone(course_version=version, deleted_at=at):
