@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from contract.tokens import MoodleToken, Token
+from foundation import database as db
 from foundation import trace
-from receiver import listings, plans, proving, replacing
+from receiver import listings, plans, proving, registry, replacing
 from receiver.eassessment import Client
 from receiver.exchange import MAX_ANSWER_BYTES, Exchange
 from receiver.grade_sync import Kinds
@@ -83,15 +84,37 @@ def prove(here: Services, kinds: Kinds, entry: Entry, *, teller: Teller) -> Stan
         return plans.standing(known, places=here.settings.elms_is_moodle)
 
 
-def refuse_worse(
-    here: Services, entry: Entry, token: Token, *, teller: Teller, most_seconds: float | None = None
-) -> None:
-    """Raise TokenNotTakenError if a token is not known to be good, and the one held is.
+def enter(
+    here: Services,
+    entry_id: int,
+    token: Token,
+    *,
+    teller: Teller,
+    most_seconds: float | None = None,
+) -> Entry:
+    """Hold another token for an entry, and return it; it belongs to no session.
 
-    No session may be open, and the entry belongs to none.
+    Raises TokenNotTakenError if the token is not known to be good, and the one held is: who enters
+    another one at the same time drives no good one out either. No session may be open.
     """
-    if not replacing.is_risky(entry, token):
-        return
+    asked_over: str | None = None
+    while True:
+        with here.database.writing() as session:
+            entry = listings.get_locked(session, entry_id)
+            risky = replacing.is_risky(entry, token) and entry.held_token_id != asked_over
+            if not risky:
+                now = db.now(session)
+                registry.set_token(session, entry, token, vault=here.vault, teller=teller, now=now)
+            session.expunge_all()
+        if not risky:
+            return entry
+        asked_over = entry.held_token_id
+        _refuse_worse(here, entry, token, teller=teller, most_seconds=most_seconds)
+
+
+def _refuse_worse(
+    here: Services, entry: Entry, token: Token, *, teller: Teller, most_seconds: float | None
+) -> None:
     with opened(here, most_seconds=most_seconds) as kinds:
         refused = replacing.check(
             here.database, kinds, [(entry, token)], vault=here.vault, teller=teller

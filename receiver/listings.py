@@ -49,6 +49,16 @@ def get(session: Session, entry_id: int) -> Entry:
     return entry
 
 
+def get_locked(session: Session, entry_id: int) -> Entry:
+    """Return the entry of a number in grade sync, as nobody else can change it until the end.
+
+    Raises EntryUnknownError.
+    """
+    entry = get(session, entry_id)
+    session.refresh(entry, with_for_update={"of": Entry})
+    return registry.get(session, entry.source, entry.course_id)
+
+
 def page(
     session: Session,
     wanted: Wanted,

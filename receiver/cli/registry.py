@@ -168,20 +168,8 @@ def _set_one(here: Services, course_id: str, source: str | None) -> None:
     token = _read_token(here, source, course_id)
     with here.database.reading() as session:
         chosen = sources.choose(session, source, course_id=course_id)
-        entry = registry.get(session, chosen, course_id)
-    askers.refuse_worse(here, entry, token, teller=scope.teller())
-    with here.database.writing() as session:
-        chosen = sources.choose(session, source, course_id=course_id)
-        entry = registry.get(session, chosen, course_id)
-        registry.set_token(
-            session,
-            entry,
-            token,
-            vault=here.vault,
-            teller=scope.teller(),
-            now=db.now(session),
-        )
-        session.expunge_all()
+        entry_id = registry.get(session, chosen, course_id).id
+    entry = askers.enter(here, entry_id, token, teller=scope.teller())
     click.echo(f"the token {token.token_id} is held for {terminal.printable(course_id)} now")
     standing = _standing(entry)
     if standing.status is Status.TOKEN_INVALID:

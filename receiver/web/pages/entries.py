@@ -7,7 +7,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
-from contract.tokens import Token
 from foundation import database as db
 from foundation.pages import forms, turns
 from foundation.pages.formats import in_sentences
@@ -73,7 +72,7 @@ def enter_token(entry_id: int) -> Response | tuple[str, int]:
     if not isinstance(entered, EnteredToken):
         return _page(entry_id, entered), 422
     try:
-        entry = _hold(here, entry_id, _checked(here, entry_id, entered.token))
+        entry = _entered(here, entry_id, entered.token)
     except (TokenMalformedError, TokenNotTakenError) as refusal:
         return _page(entry_id, {"token": in_sentences(refusal)}), 422
     _tell(entry, _proven(here, entry))
@@ -142,23 +141,11 @@ def _linked(session: Session, entry_id: int) -> Entry:
     return registry.get(session, entry.source, entry.course_id)
 
 
-def _checked(here: Services, entry_id: int, text: str) -> Token:
-    """Return the token that was entered, unless it would replace a better one."""
+def _entered(here: Services, entry_id: int, text: str) -> Entry:
     with here.database.reading() as session:
-        entry = _linked(session, entry_id)
-    token = registry.parse_token(text, entry.source.kind)
-    askers.refuse_worse(here, entry, token, teller=teller(), most_seconds=_PATIENCE_SECONDS)
-    return token
-
-
-def _hold(here: Services, entry_id: int, token: Token) -> Entry:
-    with here.database.writing() as session:
-        entry = _linked(session, entry_id)
-        registry.set_token(
-            session, entry, token, vault=here.vault, teller=teller(), now=db.now(session)
-        )
-        session.expunge_all()
-        return entry
+        kind = _linked(session, entry_id).source.kind
+    token = registry.parse_token(text, kind)
+    return askers.enter(here, entry_id, token, teller=teller(), most_seconds=_PATIENCE_SECONDS)
 
 
 def _proven(here: Services, entry: Entry) -> Standing | Unproven:

@@ -1,18 +1,26 @@
 """`receiver registry`, where a token that is known to be good is to be replaced by another."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
 from click.testing import Result
 from sqlalchemy import update
 
-from contract.tokens import MoodleToken
+from contract.tokens import CourseToken, MoodleToken
 from foundation.database import Database
-from receiver.models import Entry
+from foundation.vault import Vault
+from receiver import registry
+from receiver.history import Teller, TellerKind
+from receiver.memory import Status, TokenNamed
+from receiver.models import Entry, Source
 from receiver.moodle.grades import FUNCTION
 from tests.receiver.moodle.fake import FakeMoodle, serving
 
 GOOD, STRANGER = "0123456789abcdef0123456789abcdef", "f" * 32
+ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
 
 
 @pytest.fixture
@@ -60,3 +68,39 @@ def test_a_moodle_whose_grades_did_not_change_took_the_token_all_the_same(
 
     assert '"unchanged": 1' in synced.stdout
     assert (entered.exit_code, "is not taken" in entered.stderr) == (1, True)
+
+
+def test_a_good_token_that_is_entered_meanwhile_is_not_driven_out(
+    receiver: Callable[..., Result],
+    make_source: Callable[..., Source],
+    make_entry: Callable[..., Entry],
+    far_side: Any,
+    database: Database,
+    vault: Vault,
+    entry_of: Callable[[str], Entry],
+    now: datetime,
+) -> None:
+    """A token that was good when eAssessment was asked is asked about again."""
+    first, entered, present = (CourseToken.generate() for _ in range(3))
+    source = make_source("one", far_side.url)
+    entry = make_entry(source, token=first, facts=(TokenNamed(4, first.token_id, now),))
+    far_side.grades("CS101", entered, course_version=5)
+    answer = far_side.answers["CS101"]
+
+    def regenerate_and_enter_the_present_one(handler: BaseHTTPRequestHandler) -> None:
+        with database.writing() as session:
+            held = session.get_one(Entry, entry.id)
+            registry.set_token(session, held, present, vault=vault, teller=ADA, now=now)
+            named = TokenNamed(6, present.token_id, now)
+            registry.apply(session, source.id, "CS101", named, teller=ADA, now=now)
+        answer(handler)
+        far_side.regenerated("CS101", present.token_id, 6)
+
+    far_side.answers["CS101"] = regenerate_and_enter_the_present_one
+
+    result = receiver("registry", "set-token", "CS101", stdin=entered.reveal())
+
+    assert (result.exit_code, len(far_side.asked)) == (1, 2)
+    assert f"it was regenerated, and present is {present.token_id}" in result.stderr
+    assert entry_of("CS101").held_token_id == present.token_id
+    assert registry.standing(entry_of("CS101")).status is Status.ACTIVE
