@@ -1,6 +1,6 @@
 """What asks the sources, of each kind, as the settings have it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from contract.tokens import MoodleToken, Token
 from foundation import database as db
 from foundation import trace
-from receiver import listings, plans, proving, registry, replacing
+from receiver import linking, listings, plans, proving, registry, replacing
 from receiver.eassessment import Client
+from receiver.errors import TokenNotTakenError
 from receiver.exchange import MAX_ANSWER_BYTES, Exchange
 from receiver.grade_sync import Kinds
 from receiver.gradebooks import Gradebook
@@ -20,6 +21,7 @@ from receiver.moodle.client import MOST_BYTES
 from receiver.moodle.gradebook import MoodleGradebook
 from receiver.moodle.source import MoodleGradeSource
 from receiver.outcomes import Misconfigured, SiteTrouble, Transient
+from receiver.registry_file import Wanted
 from receiver.services import Services
 
 
@@ -29,6 +31,15 @@ class Unproven:
 
     detail: str
     next_step: str
+
+
+@dataclass(frozen=True)
+class NotTaken:
+    """A line of a file whose token is not to be held, and why."""
+
+    entry_id: int
+    wanted: Wanted
+    why: TokenNotTakenError
 
 
 @contextmanager
@@ -110,6 +121,32 @@ def enter(
             return entry
         asked_over = entry.held_token_id
         _refuse_worse(here, entry, token, teller=teller, most_seconds=most_seconds)
+
+
+def not_taken(here: Services, wanted: Sequence[Wanted], *, teller: Teller) -> list[NotTaken]:
+    """Return of which courses of a file the tokens are not to be held; their sites are asked.
+
+    No session may be open.
+    """
+    with here.database.reading() as session:
+        risky = {
+            entry.id: (entry, one)
+            for one, entry in linking.linked_among(session, wanted)
+            if one.token is not None and replacing.is_risky(entry, one.token)
+        }
+    pairs = [(entry, one.token) for entry, one in risky.values() if one.token is not None]
+    if not pairs:
+        return []
+    with opened(here) as kinds:
+        refused = replacing.check(
+            here.database,
+            kinds,
+            pairs,
+            vault=here.vault,
+            teller=teller,
+            concurrency=here.settings.sync_concurrency,
+        )
+    return [NotTaken(number, risky[number][1], why) for number, why in refused.items()]
 
 
 def _refuse_worse(

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy.orm import Session, joinedload
 
 from foundation import database as db
 from foundation.vault import Vault
@@ -68,6 +68,29 @@ def enter_tokens(
     return [entry.id for _, entry in pairs]
 
 
+def linked_among(session: Session, wanted: Sequence[Wanted]) -> list[tuple[Wanted, Entry]]:
+    """Return the lines whose courses are linked, each with its entry and that with its source."""
+    pairs: list[tuple[Wanted, Entry]] = []
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = wanted[start : start + _AT_ONCE]
+        rows = session.scalars(
+            select(Entry)
+            .options(joinedload(Entry.source, innerjoin=True))
+            .where(_are_of(some), Entry.enrolled_at.is_not(None))
+        )
+        found = {(entry.source_id, entry.course_id): entry for entry in rows}
+        keyed = [(one, found.get((one.source.id, one.course_id))) for one in some]
+        pairs += [(one, entry) for one, entry in keyed if entry is not None]
+    return pairs
+
+
+def _are_of(some: Sequence[Wanted]) -> ColumnElement[bool]:
+    return and_(
+        Entry.source_id.in_({one.source.id for one in some}),
+        Entry.course_id.in_({one.course_id for one in some}),
+    )
+
+
 def _locked(
     session: Session, wanted: Sequence[Wanted], *, now: datetime
 ) -> list[tuple[Wanted, Entry]]:
@@ -86,10 +109,7 @@ def _locked(
         )
         rows = session.scalars(
             select(Entry)
-            .where(
-                Entry.source_id.in_({one.source.id for one in some}),
-                Entry.course_id.in_({one.course_id for one in some}),
-            )
+            .where(_are_of(some))
             .order_by(Entry.source_id, Entry.course_id)
             .with_for_update()
         )

@@ -39,6 +39,7 @@ def check(
     *,
     vault: Vault,
     teller: Teller,
+    concurrency: int = 1,
 ) -> dict[int, TokenNotTakenError]:
     """Return, by the number of its entry, why a risky token is not to be held.
 
@@ -55,6 +56,7 @@ def check(
         [entry for entry, _ in pairs],
         vault=vault,
         teller=teller,
+        concurrency=concurrency,
     )
     return {
         one.entry.id: TokenNotTakenError(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import click
@@ -10,7 +11,9 @@ from flask.cli import with_appcontext
 from foundation import database as db
 from foundation import terminal
 from foundation.arguments import COURSE_ID
+from foundation.counts import count
 from receiver import askers, linking, proving, registry, registry_file, sources
+from receiver.askers import NotTaken
 from receiver.cli import scope
 from receiver.cli.scope import source_option
 from receiver.memory import Standing, Status
@@ -55,16 +58,31 @@ def import_(file: BinaryIO) -> None:
 
     It may name source, gradebook_course and gradebook_activity too. A course that is linked gets
     its token and activity where they differ, and keeps its token where none stands in the file:
-    so what `export` wrote can be edited and imported. Exit 1 if a line is wrong: then nothing is
-    taken in.
+    so what `export` wrote can be edited and imported. eAssessment is asked before a token that it
+    named or took last is replaced. Exit 1 if a line is wrong: then nothing is taken in; or if a
+    token is not taken, for eAssessment does not say that it is good.
     """
     here = scope.ready()
     wanted = read(here, file)
+    refused = askers.not_taken(here, wanted, teller=scope.teller())
+    lines = {one.wanted.line for one in refused}
+    wanted = [replace(one, token=None) if one.line in lines else one for one in wanted]
     with here.database.writing() as session:
         linked = linking.link(
             session, wanted, vault=here.vault, teller=scope.teller(), now=db.now(session)
         )
-    click.echo(f"{linked.new} new, {linked.changed} changed, {linked.as_before} as before")
+    counts = f"{linked.new} new, {linked.changed} changed, {linked.as_before} as before"
+    click.echo(counts + _counted(refused))
+    if refused:
+        terminal.print_table(
+            ("course", "source", "why", "what to do"),
+            [
+                (one.wanted.course_id, one.wanted.source.name, one.why, one.why.advice)
+                for one in refused
+            ],
+            empty="",
+        )
+        raise click.exceptions.Exit(terminal.EXIT_REFUSED)
 
 
 @click.command("set-activity")
@@ -105,21 +123,45 @@ def read(here: Services, file: BinaryIO) -> list[Wanted]:
 def enter_tokens(here: Services, file: BinaryIO) -> None:
     """Enter the tokens of a file, and say which courses are active and which need something."""
     wanted = read(here, file)
+    refused = askers.not_taken(here, wanted, teller=scope.teller())
+    lines = {one.wanted.line for one in refused}
+    taken = [one for one in wanted if one.line not in lines]
     with here.database.writing() as session:
         ids = linking.enter_tokens(
-            session, wanted, vault=here.vault, teller=scope.teller(), now=db.now(session)
+            session, taken, vault=here.vault, teller=scope.teller(), now=db.now(session)
         )
     told = _prove_all(here, _entries(here, ids))
     after = [(entry, registry.standing(entry)) for entry in _entries(here, ids)]
     terminal.print_table(
         ("course", "source", "status", "why", "what to do"),
-        [_told(entry, standing, told.get(entry.id)) for entry, standing in after],
+        [_told(entry, standing, told.get(entry.id)) for entry, standing in after]
+        + _kept(here, refused),
         empty="the file names no course",
     )
     waiting = sum(standing.status is not Status.ACTIVE for _, standing in after)
-    click.echo(f"{len(after) - waiting} active, {waiting} still need something")
-    if waiting:
+    counts = f"{len(after) - waiting} active, {waiting} still need something"
+    click.echo(counts + _counted(refused))
+    if waiting or refused:
         raise click.exceptions.Exit(terminal.EXIT_REFUSED)
+
+
+def _counted(refused: list[NotTaken]) -> str:
+    return f"; {count(len(refused), 'token')} not taken" if refused else ""
+
+
+def _kept(here: Services, refused: list[NotTaken]) -> list[tuple[object, ...]]:
+    """Return the rows of courses that keep the token they hold, with why the other is not taken."""
+    why = {one.entry_id: one.why for one in refused}
+    return [
+        (
+            entry.course_id,
+            entry.source.name,
+            registry.standing(entry).status,
+            why[entry.id],
+            why[entry.id].advice,
+        )
+        for entry in _entries(here, list(why))
+    ]
 
 
 def _prove_all(here: Services, entries: list[Entry]) -> dict[int, str]:

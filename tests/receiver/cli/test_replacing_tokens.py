@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,3 +105,74 @@ def test_a_good_token_that_is_entered_meanwhile_is_not_driven_out(
     assert f"it was regenerated, and present is {present.token_id}" in result.stderr
     assert entry_of("CS101").held_token_id == present.token_id
     assert registry.standing(entry_of("CS101")).status is Status.ACTIVE
+
+
+@pytest.fixture
+def old_and_new(
+    receiver: Callable[..., Result],  # it makes the folder that the file is in
+    make_source: Callable[..., Source],
+    make_entry: Callable[..., Entry],
+    far_side: Any,
+    now: datetime,
+) -> dict[str, CourseToken]:
+    """Two good courses: of CS101 an old token is in `tokens.csv`, of CS102 one that is newer."""
+    tokens = {name: CourseToken.generate() for name in ("held", "old", "newer")}
+    source = make_source("one", far_side.url)
+    for course_id in ("CS101", "CS102"):
+        named = TokenNamed(4, tokens["held"].token_id, now)
+        make_entry(source, course_id, token=tokens["held"], facts=(named,))
+    far_side.regenerated("CS101", tokens["held"].token_id, 4)
+    far_side.grades("CS102", tokens["newer"], course_version=5)
+    old, newer = tokens["old"].reveal(), tokens["newer"].reveal()
+    Path("tokens.csv").write_text(
+        f"course_id,token,gradebook_course,gradebook_activity\nCS101,{old},7,42\nCS102,{newer},,\n"
+    )
+    return tokens
+
+
+@pytest.mark.parametrize(
+    ("words", "counts"),
+    [
+        pytest.param(
+            ["set-token", "--from-file", "tokens.csv"],
+            "1 active, 0 still need something; 1 token not taken",
+            id="entered",
+        ),
+        pytest.param(
+            ["import", "tokens.csv"],
+            "0 new, 2 changed, 0 as before; 1 token not taken",
+            id="imported",
+        ),
+    ],
+)
+def test_an_old_token_in_a_file_does_not_replace_a_good_one(
+    receiver: Callable[..., Result],
+    old_and_new: dict[str, CourseToken],
+    far_side: Any,
+    entry_of: Callable[[str], Entry],
+    words: list[str],
+    counts: str,
+) -> None:
+    """Each is asked about once; what is not taken is named with its reason, and exits 1."""
+    result = receiver("registry", *words)
+
+    assert (result.exit_code, len(far_side.asked)) == (1, 2)
+    assert counts in result.stdout
+    told = " ".join(result.stdout.split())
+    assert f"the token {old_and_new['old'].token_id} is not taken" in told
+    held = [entry_of(course_id).held_token_id for course_id in ("CS101", "CS102")]
+    assert held == [old_and_new["held"].token_id, old_and_new["newer"].token_id]
+    stands = [registry.standing(entry_of(course_id)).status for course_id in ("CS101", "CS102")]
+    assert stands == [Status.ACTIVE, Status.ACTIVE]
+
+
+def test_a_line_whose_token_is_not_taken_says_where_grades_go_all_the_same(
+    receiver: Callable[..., Result],
+    old_and_new: dict[str, CourseToken],
+    entry_of: Callable[[str], Entry],
+) -> None:
+    """The rest of an imported line counts."""
+    receiver("registry", "import", "tokens.csv")
+
+    entry = entry_of("CS101")
+    assert (entry.gradebook_course, entry.gradebook_activity) == ("7", "42")
