@@ -47,6 +47,7 @@ class Commands(AppGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line; what the system refuses it is a sentence too."""
+        _open_closed_input()
         try:
             return super().main(*args, **kwargs)
         except OSError as error:
@@ -72,6 +73,14 @@ class Commands(AppGroup):
                 "Check the database URL and that the database runs, then try again.",
             )
             ctx.exit(EXIT_DATABASE)
+
+
+def _open_closed_input() -> None:
+    # Python has no object for an input that is closed, and what asks for it would break.
+    if sys.stdin is None:
+        sys.stdin = open(  # noqa: SIM115 - it stays open to the end
+            os.open(os.devnull, os.O_RDONLY), encoding="utf-8", closefd=False
+        )
 
 
 def _let_go_of_output() -> None:
@@ -172,8 +181,6 @@ def printable(text: str) -> str:
 
 def read_secret(prompt: str) -> str:
     """Return a secret typed unseen at a prompt, or the first line of standard input."""
-    if sys.stdin is None:
-        raise click.UsageError(f"{prompt}: standard input is closed")
     if sys.stdin.isatty():
         return str(click.prompt(prompt, hide_input=True)).strip()
     secret = sys.stdin.readline().strip()

@@ -68,8 +68,6 @@ def users_commands(program: str, writing: Writing, reading: Reading) -> Commands
 
 
 def _read_password() -> str:
-    if sys.stdin is None:
-        raise click.UsageError("Password: standard input is closed")
     if _is_terminal():
         return str(click.prompt("Password", hide_input=True, confirmation_prompt="Once more"))
     return sys.stdin.readline().rstrip("\r\n")

@@ -2,9 +2,11 @@
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from typing import BinaryIO
 
 import click
 import pytest
@@ -313,3 +315,25 @@ def test_a_list_of_commands_cuts_no_sentence() -> None:
 
     assert sentence in " ".join(shown.split())
     assert "..." not in shown.partition("Commands:")[2]
+
+
+def test_an_input_that_is_closed_is_an_empty_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python has no object for it, and click and `isatty` would break."""
+
+    @click.group(cls=Commands)
+    def main() -> None:
+        """Be a program."""
+
+    @main.command(with_appcontext=False)
+    @click.argument("file", type=click.File("rb"))
+    def read(file: BinaryIO) -> None:
+        click.echo(f"{file.read()!r} {sys.stdin.isatty()}")
+
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(SystemExit) as ended:
+        main(["read", "-"])
+
+    sys.stdin.close()
+    assert (ended.value.code, capsys.readouterr().out) == (0, "b'' False\n")
