@@ -103,10 +103,18 @@ class EntryExistsError(ReceiverError):
     next_step = "To enter another token, use `receiver registry set-token`."
 
 
+class CourseIdError(ReceiverError):
+    """The source can have no course of this id."""
+
+    next_step = (
+        "Link the course by its number in that Moodle: the id in its address, course/view.php?id=…."
+    )
+
+
 class TokenMalformedError(ReceiverError):
     """What was entered is no course token."""
 
-    next_step = "Copy the whole token again, from eas_ to its last character."
+    next_step = "Copy the whole token again, from its first character to its last."
 
 
 class TokenNotTakenError(ReceiverError):

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session, joinedload
 
 from foundation import database as db
 from foundation.vault import Vault
-from receiver import history, registry_file
+from receiver import history, registry_file, sources
+from receiver.errors import CourseIdError
 from receiver.history import Line, Teller, What
 from receiver.models import Entry
 from receiver.registry import memory_of
@@ -33,19 +34,30 @@ def link(
 ) -> Linked:
     """Link the courses; one that is linked gets its token and activity where they differ.
 
-    Raises RegistryFileError if a course that is not linked has no token.
+    Raises RegistryFileError if a course that is not linked has no token, or an id that its source
+    does not give.
     """
     pairs = _locked(session, wanted, now=now)
     registry_file.refuse(
         [
-            f"line {one.line}: the course is not linked yet, and its token is missing"
+            f"line {one.line}: {fault}"
             for one, entry in pairs
-            if one.token is None and entry.enrolled_at is None
+            if entry.enrolled_at is None and (fault := _fault(one))
         ]
     )
     new = sum(entry.enrolled_at is None for _, entry in pairs)
     changed = _take(session, pairs, vault=vault, teller=teller, now=now)
     return Linked(new, changed - new, len(pairs) - changed)
+
+
+def _fault(one: Wanted) -> str | None:
+    if one.token is None:
+        return "the course is not linked yet, and its token is missing"
+    try:
+        sources.check_course(one.source, one.course_id)
+    except CourseIdError as error:
+        return str(error)
+    return None
 
 
 def enter_tokens(

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, joinedload
 from contract.tokens import CourseToken, MalformedTokenError, MoodleToken, Token
 from foundation import database as db
 from foundation.vault import Vault
-from receiver import history
+from receiver import history, sources
 from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedError
 from receiver.history import Line, Teller, What
 from receiver.memory import (
@@ -126,6 +126,7 @@ def enrol(
     now: datetime,
 ) -> Entry:
     """Put a course into grade sync with its token; what was heard of it before still counts."""
+    sources.check_course(source, course_id)
     entry = _lock_or_make(session, source.id, course_id, now=now)
     if entry.enrolled_at is not None:
         raise EntryExistsError(f"the course {course_id!r} of {source.name} is in the registry")

@@ -1,5 +1,6 @@
 """The eAssessment sites: where to ask each, and the secrets that its webhooks are signed with."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from foundation import database as db
 from foundation.vault import Vault
 from receiver import urls
 from receiver.errors import (
+    CourseIdError,
     SecretExistsError,
     SecretUnknownError,
     SourceExistsError,
@@ -26,6 +28,9 @@ from receiver.models import API, MOODLE, Entry, Source, SourceSecret, Taken
 
 FIRST_STEP = "Add eAssessment with `receiver sources add NAME --url URL`."
 """What to do where there is no source yet."""
+
+MOODLE_COURSE = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
+"""The form of a course's id in a Moodle: its number."""
 
 _NAME: TypeAdapter[str] = TypeAdapter(SourceName)
 
@@ -95,6 +100,12 @@ def choose(session: Session, name: str | None, *, course_id: str | None = None) 
     if len(sources) > 1:
         raise SourceUnclearError(f"there are {len(sources)} sources, and none was named")
     return sources[0]
+
+
+def check_course(source: Source, course_id: str) -> None:
+    """Raise CourseIdError if a source can have no course of this id."""
+    if source.kind == MOODLE and not MOODLE_COURSE.fullmatch(course_id):
+        raise CourseIdError(f"{course_id!r}: a course's id is a whole number in a Moodle")
 
 
 def find_door(session: Session, name: str, *, vault: Vault) -> Door:

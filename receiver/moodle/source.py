@@ -1,11 +1,11 @@
 """A Moodle as a source of grades: what its answers say of a course and its token."""
 
-import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from contract.tokens import MoodleToken
+from receiver.errors import CourseIdError
 from receiver.exchange import Exchange
 from receiver.moodle import grades
 from receiver.moodle.answers import (
@@ -29,16 +29,13 @@ from receiver.outcomes import (
     Transient,
     Unchanged,
 )
+from receiver.sources import MOODLE_COURSE
 
 SITE_INFO = "core_webservice_get_site_info"
 COURSES = "core_course_get_courses"
 MOST_IDS = 100
 """How many courses are confirmed by one request."""
 
-_NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
-_CHECK_COURSE = (
-    "Link the course by its number in that Moodle: the id in its address, course/view.php?id=…."
-)
 _ALLOW = (
     f"Have that Moodle's administrator allow {grades.FUNCTION} and {SITE_INFO} in the token's "
     "service, and check what the service and the token are restricted to: users, addresses."
@@ -85,8 +82,10 @@ class MoodleGradeSource:
         return door(question.source_url)
 
     def _ask(self, question: Question) -> Outcome:
-        if not _NUMBER.fullmatch(question.course_id):
-            return Misconfigured("a course's id is a whole number in a Moodle", _CHECK_COURSE)
+        if not MOODLE_COURSE.fullmatch(question.course_id):
+            return Misconfigured(
+                "a course's id is a whole number in a Moodle", CourseIdError.next_step
+            )
         verdict = self._call(question, grades.FUNCTION, {"courseid": question.course_id})
         match verdict:
             case Fine(document):
@@ -115,7 +114,7 @@ class MoodleGradeSource:
         return _outcome(verdict)
 
     def _confirm(self, questions: Sequence[Question]) -> list[bool | None]:
-        numbers = [one.course_id for one in questions if _NUMBER.fullmatch(one.course_id)]
+        numbers = [one.course_id for one in questions if MOODLE_COURSE.fullmatch(one.course_id)]
         # Asked for none, Moodle would list every course.
         if self._site_token is None or not numbers:
             return [None] * len(questions)
@@ -126,7 +125,7 @@ class MoodleGradeSource:
         if there is None:
             return [None] * len(questions)
         return [
-            one.course_id not in there if _NUMBER.fullmatch(one.course_id) else None
+            one.course_id not in there if MOODLE_COURSE.fullmatch(one.course_id) else None
             for one in questions
         ]
 

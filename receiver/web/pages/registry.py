@@ -12,7 +12,12 @@ from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from foundation.paging import Turn
 from receiver import doctor, listings, plans, registry, services, sources
-from receiver.errors import EntryExistsError, SourceUnknownError, TokenMalformedError
+from receiver.errors import (
+    CourseIdError,
+    EntryExistsError,
+    SourceUnknownError,
+    TokenMalformedError,
+)
 from receiver.history import Teller, TellerKind
 from receiver.listings import Wanted
 from receiver.memory import Standing, Status
@@ -95,7 +100,7 @@ def link() -> Response | tuple[str, int]:
                 teller=teller(),
                 now=db.now(session),
             )
-    except (TokenMalformedError, EntryExistsError, SourceUnknownError) as refusal:
+    except tuple(_FIELDS) as refusal:
         faults = {_FIELDS[type(refusal)]: in_sentences(refusal)}
         return _form(request.form.to_dict(), faults), 422
     flash(f"{linked.course_id} is in the registry, with the token {entry.held_token_id}.")
@@ -104,6 +109,7 @@ def link() -> Response | tuple[str, int]:
 
 _FIELDS = {
     TokenMalformedError: "token",
+    CourseIdError: "course_id",
     EntryExistsError: "course_id",
     SourceUnknownError: "source",
 }

@@ -139,11 +139,38 @@ def test_a_moodle_has_tokens_of_its_own_kind(
     with database.writing() as session:
         session.get_one(Source, source.id).kind = MOODLE
 
-    ours = receiver("registry", "add", "CS101", stdin=new_token())
-    theirs = receiver("registry", "add", "CS101", stdin=token)
+    ours = receiver("registry", "add", "7", stdin=new_token())
+    theirs = receiver("registry", "add", "7", stdin=token)
 
     assert (ours.exit_code, theirs.exit_code) == (1, 0)
     assert MoodleToken(token).token_id in theirs.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["add", "CS101"], id="one"),
+        pytest.param(["import", "-"], id="in a file"),
+    ],
+)
+def test_a_moodles_course_is_linked_by_its_number_alone(
+    database: Database,
+    make_source: Callable[..., Source],
+    receiver: Callable[..., Result],
+    rows: Callable[[type[Any]], list[Any]],
+    words: list[str],
+) -> None:
+    """A short name would fail at every sync."""
+    source, token = make_source("moodle"), "0123456789abcdef" * 2
+    with database.writing() as session:
+        session.get_one(Source, source.id).kind = MOODLE
+
+    given = token if words[0] == "add" else f"course_id,token\nCS101,{token}\n"
+    result = receiver("registry", *words, stdin=given)
+
+    assert result.exit_code == 1
+    assert "'CS101': a course's id is a whole number in a Moodle" in result.stderr
+    assert rows(Entry) == []
 
 
 def test_an_export_comes_back_as_it_was(
