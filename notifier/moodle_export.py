@@ -1,7 +1,7 @@
 """What Moodle's grade export says of one course, and what it leaves to be said beside it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -34,23 +34,32 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Taken:
-    """Which column was taken for the score, and what it was taken to be out of."""
+    """Which column was taken for the score, and what it was taken to be out of.
+
+    `left_out` are the lines of people without an ID number, who are nobody elsewhere.
+    """
 
     column: str
     maximum: Decimal
+    left_out: tuple[int, ...] = ()
 
 
 def read(table: Table, chosen: Chosen, *, now: datetime) -> tuple[list[Score], Taken]:
     """Return the scores of an export, of `now`, and what they were taken from.
 
-    A dash is a score that is not given yet. Raises GradesFileError, naming each line that is
-    wrong, a grade above the maximum among them: it shows that the maximum is another.
+    A dash is a score that is not given yet; who has no ID number is left out, as in a sync. Raises
+    GradesFileError if nobody has one, and naming each line that is wrong, a grade above the
+    maximum among them: it shows that the maximum is another.
     """
     taken = Taken(_column(csv_table.columns(table), chosen), chosen.maximum or MAXIMUM)
     scores: list[Score] = []
     seen: dict[str, int] = {}
+    left_out: list[int] = []
 
     def take(row: Row, line: int) -> None:
+        if not row[ID_NUMBER].strip():
+            left_out.append(line)
+            return
         score = _score(row, taken, now)
         if score.user_id in seen:
             raise ValueError(f"the ID number of line {seen[score.user_id]} stands here again")
@@ -58,7 +67,13 @@ def read(table: Table, chosen: Chosen, *, now: datetime) -> tuple[list[Score], T
         scores.append(score)
 
     csv_table.take_rows(table, take)
-    return scores, taken
+    if left_out and not scores:
+        raise GradesFileError(
+            f"nobody in this export has an ID number; '{ID_NUMBER}' is empty in every line",
+            next_step="Give people their ID numbers in that Moodle, or export as somebody who may "
+            "see them, then import again.",
+        )
+    return scores, replace(taken, left_out=tuple(left_out))
 
 
 def _column(names: Sequence[str], chosen: Chosen) -> str:
@@ -81,8 +96,6 @@ def _column(names: Sequence[str], chosen: Chosen) -> str:
 
 
 def _score(row: Row, taken: Taken, now: datetime) -> Score:
-    if not row[ID_NUMBER].strip():
-        raise ValueError(f"{ID_NUMBER} is empty")
     grade = row[taken.column].strip()
     given = {
         "user_id": row[ID_NUMBER],

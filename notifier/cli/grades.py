@@ -17,6 +17,8 @@ from notifier.cli.arguments import MAXIMUM
 from notifier.grades_file import GradesFile
 from notifier.moodle_export import Chosen, Taken
 
+_SHOWN_LINES = 20
+
 
 @click.group("grades", cls=Commands)
 def grades_group() -> None:
@@ -39,8 +41,9 @@ def import_(
     """Import FILE, a CSV with course_id, user_id, score_given, score_maximum in its first line.
 
     comment, timestamp, activity_progress and grading_progress may be there too. The CSV that
-    Moodle's grade export writes is taken as well: it needs --course. A file with a line that
-    cannot be read is refused as a whole, with every such line named.
+    Moodle's grade export writes is taken as well: it needs --course, and people without an ID
+    number are left out. A file with a line that cannot be read is refused as a whole, with every
+    such line named.
     """
     # Before the transaction, for input may take its time.
     read = _read(file, Chosen(course, maximum, item), datetime.now(UTC))
@@ -70,4 +73,15 @@ def _read(file: BinaryIO, chosen: Chosen, now: datetime) -> GradesFile:
 def _told(taken: Taken, maximum: Decimal | None) -> str:
     column = terminal.printable(taken.column)
     why = "" if maximum else ", for no --maximum was given"
-    return f"the points are those of '{column}', out of {taken.maximum}{why}"
+    points = f"the points are those of '{column}', out of {taken.maximum}{why}"
+    return f"{points}\n{_left_out(taken.left_out)}" if taken.left_out else points
+
+
+def _left_out(lines: tuple[int, ...]) -> str:
+    people = count(len(lines), "person", "people")
+    more = ", …" if len(lines) > _SHOWN_LINES else ""
+    shown = ", ".join(map(str, lines[:_SHOWN_LINES]))
+    return (
+        f"left out, for want of an ID number: {people}, line {shown}{more}; "
+        "give them one in Moodle, then export and import again"
+    )

@@ -61,6 +61,23 @@ def test_dash_is_no_grade_yet(mark: str) -> None:
     assert [score.score_given for score in found.scores["CS101"]] == [None]
 
 
+@pytest.mark.parametrize("nobody", [pytest.param("", id="empty"), pytest.param('" "', id="space")])
+def test_who_has_no_id_number_is_left_out_alone(nobody: str) -> None:
+    """Others are taken, as in a sync; the lines of those who are not are told."""
+    found = read(f"{HEADER}\n{line(nobody)}{line()}{line(nobody)}")
+
+    assert [score.user_id for score in found.scores["CS101"]] == ["ada"]
+    assert found.taken == Taken("Course total (Real)", Decimal(100), (2, 4))
+
+
+def test_an_export_in_which_nobody_has_an_id_number_is_refused() -> None:
+    """It was made by somebody who may not see them, or the site has none."""
+    said = refusal(f"{HEADER}\n{line('')}{line('')}")
+
+    assert str(said).startswith("nobody in this export has an ID number")
+    assert "export as somebody who may see them" in said.advice
+
+
 @pytest.mark.parametrize(
     ("separator", "grade"),
     [
@@ -99,8 +116,6 @@ def test_another_item_can_be_taken(item: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        pytest.param(line(id_number=""), "ID number is empty", id="nobody"),
-        pytest.param(line(id_number='" "'), "ID number is empty", id="nobody but a space"),
         pytest.param(
             line(id_number="x" * 256),
             "ID number: String should have at most 255 characters",
@@ -148,7 +163,7 @@ def test_id_number_stands_once() -> None:
 
 def test_every_wrong_line_is_named() -> None:
     """All wrong lines are named at once."""
-    said = faults(line(""), line("grace"), line("ada", "x"))
+    said = faults(line("ben", "-1"), line("grace"), line("ada", "x"))
 
     assert [one.partition(":")[0] for one in said] == ["line 2", "line 4"]
 

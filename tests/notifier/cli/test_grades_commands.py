@@ -217,7 +217,22 @@ def test_an_item_and_its_maximum_are_chosen(told: Told, courses: None) -> None:
         "unchanged": 0,
         "column": "Quiz: Final exam (Real)",
         "maximum": "20",
+        "left_out": [],
     }
+
+
+def test_who_is_left_out_of_an_export_is_told(notifier: Notifier, courses: None) -> None:
+    """Who has no ID number is not imported, and hinders nobody; the first lines are named."""
+    nobodies = "Nobody,,1.00,1.00\r\n"
+
+    few = notifier("grades", "import", "-", "--course", "CS101", stdin=EXPORT + nobodies)
+    many = notifier("grades", "import", "-", "--course", "CS101", stdin=EXPORT + nobodies * 21)
+
+    assert (few.exit_code, many.exit_code) == (0, 0)
+    assert "imported grades of 1 course: 2 new" in few.stdout
+    assert "left out, for want of an ID number: 1 person, line 4; give" in few.stdout
+    assert "21 people, line 4, 5," in many.stdout
+    assert ", 23, …; give" in many.stdout
 
 
 def test_an_export_without_its_course_is_refused(
