@@ -53,9 +53,16 @@ class _Kept:
         return now - self.since >= LONGEST or now - self.seen_at >= IDLE
 
 
+class _BySessionAlone(LoginManager):  # type: ignore[misc]  # it has no types
+    """Knows nobody by a "remember me", of which there is none: anything can stand in its cookie."""
+
+    def _load_user_from_remember_cookie(self, _: str) -> None:
+        return None
+
+
 def keep(app: Flask) -> None:
     """Let an app know who is signed in."""
-    manager = LoginManager()
+    manager = _BySessionAlone()
     # Addresses change under way, and behind a web server all have its own.
     manager.session_protection = None
     manager.user_loader(_load)

@@ -388,6 +388,15 @@ class TestEnd:
 
         assert not is_in(signed_in)
 
+    @pytest.mark.parametrize("path", ["/", "/sign-in", "/docs"])
+    def test_there_is_no_other_cookie_to_be_known_by(self, app: Flask, path: str) -> None:
+        """Flask-Login would read a "remember me", and fail over what is not in ASCII."""
+        browser = app.test_client(use_cookies=False)
+
+        answer = browser.get(path, headers={"Cookie": "remember_token=1|\u00e9"})
+
+        assert answer.status_code < 400
+
 
 class TestForms:
     """Forms that are not from a page of this session."""
