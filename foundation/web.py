@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import structlog
 from flask import Flask, Response, current_app, g, request
 from pydantic import BaseModel, ValidationError
-from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import BadHost, HTTPException, NotFound, RequestEntityTooLarge
 
 from contract import json_text
 from contract.problems import MEDIA_TYPE, Problem, ProblemType
@@ -198,6 +198,8 @@ def _begin() -> None:
         raise NotFound  # werkzeug takes all slashes that a path begins with for one, and adds one
     if request.environ["SERVER_PROTOCOL"] == "HTTP/1.1" and "Host" not in request.headers:
         raise RequestMalformedError("the request has no Host header (RFC 9112, 3.2)")
+    if isinstance(request.routing_exception, BadHost):
+        raise RequestMalformedError("the Host header holds no name of a host")
     values = (value for several in request.args.listvalues() for value in several)
     if not all(map(json_text.is_storable, (request.path, *values))):
         raise RequestMalformedError("the URL holds NUL, which nothing here is named by")

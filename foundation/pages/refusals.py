@@ -12,6 +12,7 @@ from flask import (
     request,
     url_for,
 )
+from werkzeug.exceptions import BadHost
 from werkzeug.wrappers import Response as AnyResponse
 
 from contract.problems import Problem, ProblemType
@@ -58,6 +59,8 @@ def to_sign_in(_: SignInNeeded) -> AnyResponse:
 
 
 def _is_for_a_page() -> bool:
+    if isinstance(request.routing_exception, BadHost):
+        return False  # Flask makes no address then, and a page is full of them
     if request.url_rule is not None:
         return request.blueprint in ground.current().blueprints
     accepts = "text/html" in request.headers.get("Accept", "")

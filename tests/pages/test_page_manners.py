@@ -152,6 +152,21 @@ def test_what_is_wrong_with_a_form_is_said_in_sentences(
     assert f"title: {said}" in answer.text
 
 
+def test_a_number_that_no_row_can_have_leads_nowhere(app: Flask, signed_in: FlaskClient) -> None:
+    """Not to a fault of ours, for one that a database cannot even be asked for."""
+    numbered = re.compile(r"<int[^>]*>")
+    doors = [
+        (method, numbered.sub(str(2**63), rule.rule))
+        for rule in app.url_map.iter_rules()
+        if numbered.search(rule.rule)
+        for method in sorted((rule.methods or set()) - {"OPTIONS"})
+    ]
+
+    answers = {(*door, signed_in.open(door[1], method=door[0]).status_code) for door in doors}
+
+    assert {status for *_, status in answers} == {404}, answers
+
+
 def test_no_path_at_all_is_no_redirect(client: FlaskClient) -> None:
     """It would name whatever host the request names."""
     answer = client.get(environ_overrides={"PATH_INFO": ""})
@@ -225,6 +240,16 @@ class TestRefusals:
 
         assert (answer.status_code, answer.mimetype) == (405, "text/html")
         assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
+
+    @pytest.mark.parametrize("path", ["/", "/sign-in", "/docs", "/nowhere"])
+    def test_a_host_that_is_none_is_said_without_a_page(
+        self, client: FlaskClient, path: str
+    ) -> None:
+        """A page is full of addresses, and none can be made there: a program's answer will do."""
+        answer = client.get(path, headers=HTML, environ_overrides={"HTTP_HOST": "a..b"})
+
+        assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
+        assert answer.get_json()["detail"] == "the Host header holds no name of a host"
 
     def test_what_fails_unforeseen_says_whom_to_ask(
         self, specimen: Flask, signed_in: FlaskClient

@@ -16,7 +16,7 @@ from notifier import endpoints as core
 from notifier import services
 from notifier.errors import EndpointExistsError, EndpointUrlError
 from notifier.web.pages.asked import NUMBER
-from notifier.web.pages.endpoints import OVERLAPS, TYPES_IN_WORDS, Wanted, read, told
+from notifier.web.pages.endpoints import ENDPOINT, OVERLAPS, TYPES_IN_WORDS, Wanted, read, told
 
 credentials = Blueprint("credentials", __name__, template_folder="templates")
 _log = logs.get(__name__)
@@ -68,7 +68,7 @@ def register() -> str | tuple[str, int]:
     return _secret_page(endpoint.id, secret, is_new=True)
 
 
-@credentials.post("/endpoints/<int:endpoint_id>/secret")
+@credentials.post(f"{ENDPOINT}/secret")
 @signed_in
 def rotate(endpoint_id: int) -> str:
     """Give an endpoint a new secret and show it, this once.

@@ -14,7 +14,7 @@ from foundation.pages.guards import signed_in
 from notifier import endpoints, failures, replays, sent, services
 from notifier.errors import ReplayRefusedError
 from notifier.filters import Filter
-from notifier.models import DeliveryStatus
+from notifier.models import MAX_ID, DeliveryStatus
 from notifier.retry import MAX_ATTEMPTS
 from notifier.web.pages.asked import TYPES, Asked, query_of
 from notifier.web.pages.tones import DECISIONS, TONES
@@ -22,6 +22,7 @@ from notifier.web.pages.tones import DECISIONS, TONES
 deliveries = Blueprint("deliveries", __name__, template_folder="templates")
 _log = logs.get(__name__)
 
+_DELIVERY = f"/deliveries/<int(max={MAX_ID}):delivery_id>"
 _ROWS = 50
 _GO_BACK = "Go back to the deliveries and choose them by the form."
 MOST = 1000
@@ -45,21 +46,21 @@ def live() -> str:
     return render_template("notifier/deliveries_list.html", **_found(_asked()))
 
 
-@deliveries.get("/deliveries/<int:delivery_id>")
+@deliveries.get(_DELIVERY)
 @signed_in
 def show(delivery_id: int) -> str:
     """Show a delivery: how it stands, what it sends, and every attempt."""
     return render_template("notifier/delivery.html", **_told(delivery_id))
 
 
-@deliveries.get("/deliveries/<int:delivery_id>/live")
+@deliveries.get(f"{_DELIVERY}/live")
 @signed_in
 def live_one(delivery_id: int) -> str:
     """Show how a delivery stands, as it is now."""
     return render_template("notifier/delivery_told.html", **_told(delivery_id))
 
 
-@deliveries.post("/deliveries/<int:delivery_id>/replay")
+@deliveries.post(f"{_DELIVERY}/replay")
 @signed_in
 def replay_one(delivery_id: int) -> Response:
     """Make a delivery due now."""

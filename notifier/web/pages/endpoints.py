@@ -19,6 +19,7 @@ from foundation.pages.guards import signed_in
 from notifier import endpoints as core
 from notifier import failures, health, pings, services, standings
 from notifier.errors import EndpointDisabledError
+from notifier.models import MAX_ID
 from notifier.retry import Answer
 from notifier.web.pages.asked import TYPES
 from notifier.web.pages.tones import TONES
@@ -30,6 +31,8 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 _BRIEF = 200
 """So many characters of what kept an answer away are told at once; all of it stands on the page."""
+ENDPOINT = f"/endpoints/<int(max={MAX_ID}):endpoint_id>"
+"""The path of one endpoint's page."""
 OVERLAPS = {
     "24h": ("24 hours", timedelta(hours=24)),
     "1h": ("1 hour", timedelta(hours=1)),
@@ -81,7 +84,7 @@ def live() -> str:
     return render_template("notifier/endpoints_list.html", **_every())
 
 
-@endpoints.get("/endpoints/<int:endpoint_id>")
+@endpoints.get(ENDPOINT)
 @signed_in
 def show(endpoint_id: int) -> str:
     """Show an endpoint, and what can be done to it."""
@@ -95,14 +98,14 @@ def show(endpoint_id: int) -> str:
     )
 
 
-@endpoints.get("/endpoints/<int:endpoint_id>/live")
+@endpoints.get(f"{ENDPOINT}/live")
 @signed_in
 def live_one(endpoint_id: int) -> str:
     """Show how an endpoint stands, as it is now."""
     return render_template("notifier/endpoint_told.html", **told(endpoint_id))
 
 
-@endpoints.post("/endpoints/<int:endpoint_id>/ping")
+@endpoints.post(f"{ENDPOINT}/ping")
 @signed_in
 def ping(endpoint_id: int) -> Response:
     """Send a signed test, and lead to what was answered."""
@@ -122,7 +125,7 @@ def ping(endpoint_id: int) -> Response:
     return _to(endpoint_id)
 
 
-@endpoints.post("/endpoints/<int:endpoint_id>/try")
+@endpoints.post(f"{ENDPOINT}/try")
 @signed_in
 def try_now(endpoint_id: int) -> Response:
     """End an endpoint's pause, so that one delivery is tried at once."""
@@ -136,7 +139,7 @@ def try_now(endpoint_id: int) -> Response:
     return _to(endpoint_id)
 
 
-@endpoints.post("/endpoints/<int:endpoint_id>/disable")
+@endpoints.post(f"{ENDPOINT}/disable")
 @signed_in
 def disable(endpoint_id: int) -> Response:
     """Stop sending to an endpoint, and hold what is open for it."""
@@ -149,7 +152,7 @@ def disable(endpoint_id: int) -> Response:
     return _to(endpoint_id)
 
 
-@endpoints.post("/endpoints/<int:endpoint_id>/enable")
+@endpoints.post(f"{ENDPOINT}/enable")
 @signed_in
 def enable(endpoint_id: int) -> Response:
     """Send to an endpoint again, beginning with what was held for it."""
@@ -161,7 +164,7 @@ def enable(endpoint_id: int) -> Response:
     return _to(endpoint_id)
 
 
-@endpoints.post("/endpoints/<int:endpoint_id>/types")
+@endpoints.post(f"{ENDPOINT}/types")
 @signed_in
 def want(endpoint_id: int) -> Response:
     """Let an endpoint be told of other types of events from now on."""
