@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 
 from foundation.counts import count
-from foundation.errors import Refusal
 
 
 def number(value: int) -> str:
@@ -46,11 +45,6 @@ def span(lasting: timedelta) -> str:
             rest = whole % size // small_size
             return f"{whole // size} {unit}" + (f" {rest} {small}" if rest else "")
     raise AssertionError(whole)
-
-
-def in_sentences(refusal: Refusal) -> str:
-    """Return what was refused and what to do, as it stands beside a field or among sentences."""
-    return f"{sentence(str(refusal))} {refusal.advice}"
 
 
 def sentence(text: str) -> str:

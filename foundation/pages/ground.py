@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from flask import Flask, current_app
+from markupsafe import Markup
 
 from foundation.database import Database
+from foundation.pages import ways
 from foundation.pages.ways import Way
 
 _KEY = "pages"
@@ -36,6 +38,10 @@ class Site:
     command: str
     places: tuple[Place, ...]
     ways: tuple[Way, ...] = ()
+
+    def spoken(self, text: str, about: str | None = None) -> Markup:
+        """Return an advice with links to its pages; `about` is the page of what it is about."""
+        return ways.spoken(text, self.command, self.ways, about)
 
 
 @dataclass(frozen=True)

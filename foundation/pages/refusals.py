@@ -1,4 +1,4 @@
-"""Refusals as pages: what and why, what to do next, and the request's id."""
+"""Refusals as pages, or among a page's sentences: what and why, and what to do next."""
 
 from urllib.parse import urlsplit
 
@@ -12,12 +12,15 @@ from flask import (
     request,
     url_for,
 )
+from markupsafe import Markup
 from werkzeug.exceptions import BadHost
 from werkzeug.wrappers import Response as AnyResponse
 
 from contract.problems import Problem, ProblemType
+from foundation.errors import Refusal
 from foundation.pages import ground, sessions
 from foundation.pages.errors import SignInNeeded
+from foundation.pages.formats import sentence
 from foundation.pages.paths import own_path
 
 _PROGRAMS = ("/api/", "/webhooks/")
@@ -50,6 +53,12 @@ def show(problem: Problem) -> Response | None:
         person=_who(problem),
     )
     return make_response(page, problem.status)
+
+
+def in_sentences(refusal: Refusal) -> Markup:
+    """Return what was refused and what to do, as it stands beside a field or among sentences."""
+    advice = ground.current().site.spoken(refusal.advice)
+    return Markup("{} {}").format(sentence(str(refusal)), advice)
 
 
 def to_sign_in(_: SignInNeeded) -> AnyResponse:

@@ -1,15 +1,14 @@
 """The composition of a site of pages: keys, sessions, forms, layout, headers, refusals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from flask import Blueprint, Flask, Response, g
 from jinja2 import StrictUndefined
-from markupsafe import Markup
 from pydantic import SecretStr
 
 from foundation import web
 from foundation.database import Database
-from foundation.pages import assets, forms, ground, refusals, sessions, ways
+from foundation.pages import assets, forms, ground, refusals, sessions
 from foundation.pages.errors import SignInNeeded
 from foundation.pages.formats import FILTERS
 from foundation.pages.ground import Ground, Site
@@ -78,16 +77,9 @@ def _set_up_sessions(app: Flask, site: Site, encryption_keys: SecretStr) -> None
 def _set_up_templates(app: Flask, site: Site) -> None:
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters.update(FILTERS, spoken=_spoken(site))
+    app.jinja_env.filters.update(FILTERS, spoken=site.spoken)
     app.jinja_env.globals.update(site=site, asset=assets.address)
     app.context_processor(lambda: {"person": g.get("person")})
-
-
-def _spoken(site: Site) -> Callable[..., Markup]:
-    def spoken(text: str, about: str | None = None) -> Markup:
-        return ways.spoken(text, site.command, site.ways, about)
-
-    return spoken
 
 
 def _harden(response: Response) -> Response:

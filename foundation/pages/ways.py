@@ -12,7 +12,8 @@ Lead = Callable[[Sequence[str], str | None], tuple[str, str] | None]
 what the link says and where it leads; None if the words are not those of that command, for a name
 that people gave can look like one."""
 
-_CODE = re.compile("`([^`]*)`")
+_CODE = re.compile("""`((?:[^`'"]|'[^']*'|"[^"]*")*|[^`]*)`""")
+"""What stands between backticks; one within quotes, as of a name in a command, is not the end."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,11 @@ def spoken(text: str, program: str, ways: Sequence[Way], about: str | None = Non
     """Return a sentence in which a command between backticks is a link to where a page does it.
 
     A command that no page stands for looks like code: somebody has to give it on that machine.
+    Markup stays as it is: so names that people gave are put into a sentence, for one of them can
+    look like a command too.
     """
+    if isinstance(text, Markup):
+        return text
     parts = enumerate(_CODE.split(text))  # a backtick without a second one stays where it is
     return Markup("").join(
         _said(part, program, ways, about) if index % 2 else escape(part) for index, part in parts

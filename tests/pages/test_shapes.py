@@ -1,9 +1,11 @@
 """Numbers, moments, charts and addresses as pages write them."""
 
 import math
+import shlex
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from markupsafe import Markup
 
 from foundation.counts import count
 from foundation.pages import attempts, charts, formats, ways
@@ -83,6 +85,26 @@ def test_a_name_that_looks_like_a_command_leads_nowhere() -> None:
     written = [ways.spoken(name, "receiver", [way]) for name in names]
 
     assert written == [f"<code>{name.strip('`')}</code>" for name in names]
+
+
+def test_a_name_within_a_command_may_hold_a_backtick() -> None:
+    """Quoted as a shell wants it, it is a word of the command, whatever it is like."""
+    way = Way("set", lambda words, _: (words[0], "/"))
+    names = ["a`b", "`receiver get`", "it's `receiver set b`", '"`"']
+
+    written = [
+        ways.spoken(f"Use `receiver set {shlex.quote(name)}`.", "receiver", [way]) for name in names
+    ]
+
+    assert written == [Markup('Use <a href="/">{}</a>.').format(name) for name in names]
+
+
+def test_a_sentence_in_which_names_were_put_stays_as_it_is() -> None:
+    """A name in it can be like a command in all of its words."""
+    way = Way("list", lambda *_: ("the list", "/"))
+    sentence = Markup("{} is out.").format("`receiver list`")
+
+    assert ways.spoken(sentence, "receiver", [way]) == "`receiver list` is out."
 
 
 def test_a_backtick_alone_stays_where_it_is() -> None:

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from markupsafe import escape
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from werkzeug.wrappers import Response
 
@@ -137,7 +138,7 @@ def add() -> _Answer:
         with services.current().database.writing() as session:
             token = core.add_course(session, asked.course_id, asked.title, now=db.now(session))
     except CourseExistsError as refusal:
-        return _refused_new({"course_id": f"{refusal}"}, taken=asked.course_id)
+        return _refused_new({"course_id": escape(refusal)}, taken=asked.course_id)
     _log.info("course added", course_id=asked.course_id, user=g.person.name)
     return _token_page(asked.course_id, token, is_new=True)
 

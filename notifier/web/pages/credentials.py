@@ -10,8 +10,8 @@ from contract.signature import Secret
 from foundation import database as db
 from foundation import logs
 from foundation.pages import forms
-from foundation.pages.formats import in_sentences
 from foundation.pages.guards import signed_in
+from foundation.pages.refusals import in_sentences
 from notifier import endpoints as core
 from notifier import services
 from notifier.errors import EndpointExistsError, EndpointUrlError

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Annotated
 
 from flask import Blueprint, flash, g, redirect, render_template, url_for
+from markupsafe import Markup, escape
 from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.wrappers import Response
 
@@ -84,8 +85,9 @@ def _chosen() -> Chosen:
 def _tell(deleted: list[Course], refused: list[NotifierError]) -> None:
     if deleted:
         which = deleted[0].course_id[:80] if len(deleted) == 1 else count(len(deleted), "course")
-        flash(f"Deleted: {which}. Below is who is told, and how that goes.")
+        flash(Markup("Deleted: {}. Below is who is told, and how that goes.").format(which))
     if refused:
         named = "; ".join(str(one)[:160] for one in refused[:_NAMED])
         more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
-        flash(f"Nothing was done to {count(len(refused), 'course')}: {named}{more}.", "error")
+        nothing = f"Nothing was done to {count(len(refused), 'course')}: {named}{more}."
+        flash(escape(nothing), "error")

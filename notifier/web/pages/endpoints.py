@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 
 from flask import Blueprint, flash, g, redirect, render_template, url_for
+from markupsafe import Markup, escape
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from werkzeug.wrappers import Response
 
@@ -14,8 +15,8 @@ from foundation import logs
 from foundation.counts import count
 from foundation.errors import SealError
 from foundation.pages import forms
-from foundation.pages.formats import in_sentences
 from foundation.pages.guards import signed_in
+from foundation.pages.refusals import in_sentences
 from notifier import endpoints as core
 from notifier import failures, health, pings, services, standings
 from notifier.errors import EndpointDisabledError
@@ -112,7 +113,7 @@ def ping(endpoint_id: int) -> Response:
     try:
         result = pings.send(services.current(), endpoint_id)
     except (EndpointDisabledError, SealError) as refusal:
-        flash(f"Nothing was sent: {in_sentences(refusal)}", "error")
+        flash(Markup("Nothing was sent: {}").format(in_sentences(refusal)), "error")
         return _to(endpoint_id)
     _log.info("endpoint tested", endpoint_id=endpoint_id, taken=result.taken, user=g.person.name)
     match result.answer:
@@ -121,7 +122,7 @@ def ping(endpoint_id: int) -> Response:
         case Answer(status=status):
             flash(f"The test was refused: it answered {status}.", "error")
         case failure:
-            flash(f"No answer came to the test: {failure.detail[:_BRIEF]}.", "error")
+            flash(escape(f"No answer came to the test: {failure.detail[:_BRIEF]}."), "error")
     return _to(endpoint_id)
 
 

@@ -3,15 +3,16 @@
 from typing import Annotated, Any
 
 from flask import flash, redirect, render_template, request, url_for
+from markupsafe import Markup
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
 from foundation import database as db
-from foundation.pages import forms, turns
-from foundation.pages.formats import in_sentences
+from foundation.pages import forms, ground, turns
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
+from foundation.pages.refusals import in_sentences
 from receiver import askers, history, linking, listings, records, registry, registry_file, services
 from receiver.askers import Unproven
 from receiver.errors import TokenMalformedError, TokenNotTakenError
@@ -106,7 +107,8 @@ def remove(entry_id: int) -> Response:
         registry.withdraw(
             session, entry.source, entry.course_id, teller=teller(), now=db.now(session)
         )
-    flash(f"{entry.course_id} is out of the grade sync. The grades that it has stay.")
+    is_out = Markup("{} is out of the grade sync. The grades that it has stay.")
+    flash(is_out.format(entry.course_id))
     return _back(entry_id)
 
 
@@ -160,22 +162,20 @@ def _proven(here: Services, entry: Entry) -> Standing | Unproven:
 def _tell(entry: Entry, proven: Standing | Unproven) -> None:
     match proven:
         case Unproven(detail=detail, next_step=step):
-            flash(
-                f"The token {entry.held_token_id} is held, but it cannot be told whether it is "
-                f"good: {detail}. {step}",
-                "error",
-            )
+            unknown = f"it cannot be told whether it is good: {detail}"
+            flash(_held_but(entry, unknown, step), "error")
         case Standing(status=Status.ACTIVE):
             flash(
                 f"The token {entry.held_token_id} is held, and the course is active: "
                 "the next sync asks for its grades."
             )
         case Standing(reason=reason, next_step=step):
-            flash(
-                f"The token {entry.held_token_id} is held, but the course still cannot be synced: "
-                f"{reason}. {step}",
-                "error",
-            )
+            flash(_held_but(entry, f"the course still cannot be synced: {reason}", step), "error")
+
+
+def _held_but(entry: Entry, trouble: str, step: str | None) -> Markup:
+    held = Markup("The token {} is held, but {}. {}")
+    return held.format(entry.held_token_id, trouble, ground.current().site.spoken(step or ""))
 
 
 def _back(entry_id: int) -> Response:

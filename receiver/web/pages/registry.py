@@ -1,15 +1,16 @@
 """The registry: which courses are in grade sync, which are skipped and why, and linking one."""
 
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict
 from werkzeug.wrappers import Response
 
 from contract.events import CourseId
 from foundation import database as db
 from foundation.pages import forms, turns
-from foundation.pages.formats import in_sentences
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
+from foundation.pages.refusals import in_sentences
 from foundation.paging import Turn
 from receiver import doctor, listings, plans, registry, services, sources
 from receiver.errors import (
@@ -101,9 +102,10 @@ def link() -> Response | tuple[str, int]:
                 now=db.now(session),
             )
     except tuple(_FIELDS) as refusal:
-        faults = {_FIELDS[type(refusal)]: in_sentences(refusal)}
+        faults: Faults = {_FIELDS[type(refusal)]: in_sentences(refusal)}
         return _form(request.form.to_dict(), faults), 422
-    flash(f"{linked.course_id} is in the registry, with the token {entry.held_token_id}.")
+    is_in = Markup("{} is in the registry, with the token {}.")
+    flash(is_in.format(linked.course_id, entry.held_token_id))
     return redirect(url_for("registry.show_entry", entry_id=entry.id), 303)
 
 

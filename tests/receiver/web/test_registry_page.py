@@ -221,15 +221,20 @@ class TestLinking:
         assert token.token_id == entry_of("CS101").held_token_id
         assert token.secret not in page
 
-    def test_a_course_that_is_called_like_a_command_is_linked(self, ada: Ada, one: Source) -> None:
-        """The page names it as it is, and takes it for no advice (B7)."""
-        token = CourseToken.generate()
+    @pytest.mark.parametrize("command", ["runs show", "runs show 1", "registry list"])
+    def test_a_course_that_is_called_like_a_command_is_linked(
+        self, ada: Ada, one: Source, entry_of: Callable[[str], Entry], command: str
+    ) -> None:
+        """The pages name it as it is, and take it for no advice (B7)."""
+        called, token = f"`receiver {command}`", CourseToken.generate().reveal()
 
-        answer = ada.send(
-            "/entries/new", source="one", course_id="`receiver runs show`", token=token.reveal()
-        )
+        linked = ada.after(ada.send("/entries/new", source="one", course_id=called, token=token))
+        again = ada.send("/entries/new", source="one", course_id=called, token=token)
+        removed = ada.after(ada.send(f"/entries/{entry_of(called).id}/remove"))
 
-        assert "receiver runs show is in the registry" in ada.after(answer)
+        assert linked.startswith(f"{called} is in the registry, with the token ")
+        assert f"The course '{called}' of one is in the registry" in said(again)
+        assert removed.startswith(f"{called} is out of the grade sync.")
 
     def test_the_history_says_who_linked_it(
         self, ada: Ada, one: Source, rows: Callable[[type[Heard]], list[Heard]]

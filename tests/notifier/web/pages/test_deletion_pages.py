@@ -135,6 +135,22 @@ def test_course_deleted_meanwhile_is_told_and_keeps_none_of_the_others(
     assert sorted(deleted(database)) == three
 
 
+def test_course_that_is_called_like_a_command_is_named_as_it_is(
+    send: Send, look: Look, make_course: Callable[..., str]
+) -> None:
+    """What people named is no advice, in whichever sentence it stands (B7)."""
+    called = "`notifier courses list`"
+    make_course(called)
+
+    added = send("/courses/new", course_id=called, title="x").text
+    deleted = look(send(CONFIRMED, course_id=called).location)
+    refused = look(send(CONFIRMED, course_id=called).location)
+
+    assert f"&#39;{called}&#39;" in added
+    assert f"Deleted: {called}." in deleted
+    assert f"Nothing was done to 1 course: the course &#39;{called}&#39;" in refused
+
+
 def test_all_of_them_deleted_before_is_said(
     send: Send, look: Look, database: Database, three: list[str]
 ) -> None:

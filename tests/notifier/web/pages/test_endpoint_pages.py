@@ -15,8 +15,11 @@ from contract.signature import Secret
 from foundation import database as db
 from foundation.database import Database
 from notifier import endpoints, health
+from notifier.failures import FailureKind
 from notifier.health import Health
 from notifier.models import SCHEMA, DeliveryStatus, Endpoint, EndpointSecret
+from notifier.retry import Failure
+from notifier.transport import Transport
 from tests.notifier.conftest import Reply
 from tests.notifier.web.pages.conftest import URL
 
@@ -183,6 +186,23 @@ class TestTesting:
         page = look("/endpoints/1")
         assert "No answer came to the test: 127.0.0.1:9: " in page
         assert "Check that the receiver runs and listens on this port." in page
+
+    def test_what_answers_like_a_command_is_no_advice(
+        self,
+        send: Send,
+        look: Look,
+        make_endpoint: Callable[..., int],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Whoever answers there, in whichever way, puts no link on the page (B7)."""
+        said = "what came is not HTTP: `notifier endpoints list` <b>"
+        failure = Failure(FailureKind.PROTOCOL, said)
+        monkeypatch.setattr(Transport, "post", lambda *_: failure)
+
+        send(f"/endpoints/{make_endpoint()}/ping")
+
+        flashed = look("/endpoints/1").partition('role="alert">')[2].partition("</p>")[0]
+        assert flashed == f"No answer came to the test: {escape(said)}."
 
     def test_a_test_that_is_taken_ends_the_pause(
         self,
