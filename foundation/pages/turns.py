@@ -9,9 +9,9 @@ from contract.json_text import is_storable
 from foundation.paging import Place, Turn
 
 Kinds = Sequence[type]
-"""What a place is made of: text, whole numbers, moments."""
+"""What a place is made of: text, numbers of rows, moments."""
 
-_MAX_WHOLE = 2**63 - 1
+_MAX_NUMBER = 2**31 - 1  # PostgreSQL fails over a larger one instead of finding no row
 
 
 def read(args: Mapping[str, str], kinds: Kinds) -> Turn:
@@ -38,7 +38,7 @@ def _place(text: str, kinds: Kinds) -> Place | None:
 
 
 def _part(part: Any, kind: type) -> Any:
-    if kind is int and type(part) is int and abs(part) <= _MAX_WHOLE:
+    if kind is int and type(part) is int and abs(part) <= _MAX_NUMBER:
         return part
     if kind is str and type(part) is str and is_storable(part):
         return part

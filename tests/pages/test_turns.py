@@ -38,6 +38,8 @@ def test_a_place_is_read_as_it_was_spelled(place: Any, kinds: Any) -> None:
         pytest.param('["a","1"]', id="text for a number"),
         pytest.param('["a",true]', id="a truth for a number"),
         pytest.param('["a",1.5]', id="a fraction"),
+        pytest.param('["a",2147483648]', id="a number that no row can have"),
+        pytest.param('["a",-2147483648]', id="one far below all rows"),
         pytest.param('["a",9223372036854775808]', id="beyond 64 bits"),
         pytest.param('["\\u0000",1]', id="NUL"),
         pytest.param('["\\ud800",1]', id="half a character"),
