@@ -1,13 +1,17 @@
 """Sign-in: who comes in, who does not, how often one may try, and when a session ends."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from flask import Flask, session
 from flask.testing import FlaskClient
 from freezegun import freeze_time
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from foundation.database import Database
 from foundation.pages import attempts, users
@@ -266,6 +270,31 @@ class TestEnd:
         assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in")
         assert "You are signed out." in signed_in.get("/sign-in").text
         assert [is_in(one) for one in (signed_in, thief, other)] == [False, False, True]
+
+    def test_signing_out_twice_at_once_is_signing_out(
+        self, service: Service, app: Flask, signed_in: FlaskClient, database: Database
+    ) -> None:
+        """Whoever clicks twice is out, and no fault of ours tells otherwise."""
+        form = token_in(signed_in.get("/"))
+        cookie = signed_in.get_cookie(service.cookie)
+        together = threading.Barrier(2)
+        assert cookie is not None
+
+        def wait(_: Any, __: Any, statement: str, *___: Any) -> None:
+            if statement.startswith("INSERT INTO ended_sessions"):
+                with suppress(threading.BrokenBarrierError):  # SQLite lets one in at a time
+                    together.wait(timeout=1)
+
+        def leave(_: int) -> str | None:
+            browser = app.test_client()
+            browser.set_cookie(service.cookie, cookie.value)
+            return browser.post("/sign-out", data={"csrf_token": form}).location
+
+        event.listen(database.engine, "before_cursor_execute", wait)
+        with ThreadPoolExecutor(2) as both:
+            led_to = list(both.map(leave, range(2)))
+
+        assert set(led_to) <= {"/sign-in", "/sign-in?next=/"}, led_to
 
     def test_what_is_kept_of_ended_sessions_goes_with_time(
         self, signed_in: FlaskClient, database: Database
