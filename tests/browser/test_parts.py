@@ -54,9 +54,12 @@ def test_times_are_the_viewers_with_utc_at_hand(open_specimen: Open) -> None:
     expect(page.locator("time").first).to_have_text("22 Nov 2026, 10:00:00")
 
 
-def test_a_part_that_refreshes_itself_is_new_by_itself(open_specimen: Open) -> None:
-    """It asks again and again, and what it holds is replaced in place."""
+@pytest.mark.parametrize("fragment", ["", "#%"], ids=["as it is", "a fragment that is no text"])
+def test_a_part_that_refreshes_itself_is_new_by_itself(open_specimen: Open, fragment: str) -> None:
+    """It asks again and again, whatever the address ends with, and is replaced in place."""
     page = open_specimen()
+    page.goto(f"{page.url}{fragment}")
+    page.reload()
 
     expect(page.locator("#now")).to_have_text(re.compile(r"look \d+"))
     first = page.locator("#now").inner_text()

@@ -91,9 +91,13 @@
     if (element.innerHTML !== parsed.body.innerHTML) element.replaceChildren(...parsed.body.childNodes);
   }
 
+  function fragment() {
+    try { return decodeURIComponent(location.hash.slice(1)); } catch { return ""; }
+  }
+
   // Who follows a link to something that is folded wants to see it.
   function unfold() {
-    const named = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const named = document.getElementById(fragment());
     if (!(named instanceof HTMLDetailsElement)) return;
     named.open = true;
     named.scrollIntoView();
