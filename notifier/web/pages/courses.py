@@ -164,6 +164,7 @@ def announce() -> _Answer:
     """Tell that a Moodle regenerated a course's token."""
     asked = forms.sound(forms.parsed(Announcement), next_step=_GO_BACK)
     with services.current().database.writing() as session:
+        core.get_course(session, asked.course_id)  # else it were taken in, under whatever name
         token_id, now = asked.token or None, db.now(session)
         core.announce_token(session, asked.course_id, token_id, version=asked.version, now=now)
     _log.info("token announced", course_id=asked.course_id, user=g.person.name)

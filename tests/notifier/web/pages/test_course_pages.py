@@ -317,6 +317,18 @@ def test_moodles_token_that_is_none_is_refused_and_not_repeated(
     assert before == rows()
 
 
+@pytest.mark.parametrize("course_id", ["7731", "", " ", "x" * 300], ids=len)
+def test_moodles_new_token_is_told_of_no_course_that_nobody_saw(
+    send: Send, rows: Callable[[], Any], course_id: str
+) -> None:
+    """A form speaks of the course whose page it is on; none is taken in by it (B7)."""
+    before = rows()
+
+    answer = send("/courses/announce", course_id=course_id, version=1)
+
+    assert (answer.status_code, before) == (404, rows())
+
+
 def test_page_of_a_course_tells_all_of_it(
     look: Look,
     send: Send,
