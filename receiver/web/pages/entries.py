@@ -175,7 +175,8 @@ def _tell(entry: Entry, proven: Standing | Unproven) -> None:
 
 def _held_but(entry: Entry, trouble: str, step: str | None) -> Markup:
     held = Markup("The token {} is held, but {}. {}")
-    return held.format(entry.held_token_id, trouble, ground.current().site.spoken(step or ""))
+    advice = ground.current().site.spoken(step or "", about="")  # the entry's own page has forms
+    return held.format(entry.held_token_id, trouble, advice)
 
 
 def _back(entry_id: int) -> Response:

@@ -234,12 +234,14 @@ class TestToken:
         entry = make_entry(one, facts=(NEW,))
         stranger = CourseToken.generate()
 
-        page = self.enter(ada, entry, stranger.reveal())
+        ada.send(f"{page_of(entry)}/token", page_of(entry), token=stranger.reveal())
+        page = ada.get(page_of(entry)).text
 
-        assert (
-            f"The token {stranger.token_id} is held, but the course still cannot be synced" in page
+        flashed = page.partition('role="alert">')[2].partition("</p>")[0]
+        assert flashed.startswith(
+            f"The token {stranger.token_id} is held, but the course still cannot be synced"
         )
-        assert "enter it with the form “Enter a token” of CS101" in page
+        assert 'enter it with <a href="#enter-token">the form “Enter a token” of CS101' in flashed
 
     def test_one_that_nobody_can_tell_of_is_kept(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
