@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated
 
-from flask import Blueprint, flash, g, redirect, render_template, url_for
+from flask import Blueprint, flash, g, redirect, render_template, request, url_for
 from markupsafe import Markup, escape
 from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.wrappers import Response
@@ -24,6 +24,8 @@ deletion = Blueprint("deletion", __name__, template_folder="templates")
 _log = logs.get(__name__)
 
 EVENT = "course.deleted"
+_MOST = 500
+"""So many courses are deleted at once."""
 _NAMED = 3
 _INSTANT = timedelta(microseconds=1)
 
@@ -33,7 +35,7 @@ class Chosen(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    course_id: Annotated[list[str], Field(min_length=1, max_length=500)]
+    course_id: Annotated[list[str], Field(min_length=1, max_length=_MOST)]
 
 
 @deletion.post("/courses/delete")
@@ -75,11 +77,15 @@ def delete() -> Response:
 
 def _chosen() -> Chosen:
     chosen = forms.parsed(Chosen, lists={"course_id"})
-    if not isinstance(chosen, Chosen):
-        raise RequestInvalidError(
-            "no course is chosen", next_step="Go back to the courses and tick those you mean."
-        )
-    return chosen
+    if isinstance(chosen, Chosen):
+        return chosen
+    many = len(request.form.getlist("course_id"))
+    raise RequestInvalidError(
+        f"{many:,} courses are chosen, and no more than {_MOST} are deleted at once"
+        if many
+        else "no course is chosen",
+        next_step="Go back to the courses and tick those you mean.",
+    )
 
 
 def _tell(deleted: list[Course], refused: list[NotifierError]) -> None:

@@ -178,6 +178,20 @@ def test_nothing_chosen_is_refused(send: Send, path: str, rows: Callable[[], Any
     assert before == rows()
 
 
+@pytest.mark.parametrize("path", [DELETE, CONFIRMED])
+def test_more_than_are_deleted_at_once_are_refused(
+    send: Send, path: str, three: list[str], rows: Callable[[], Any]
+) -> None:
+    """All of them, with a word on how many are too many."""
+    before = rows()
+
+    answer = send(path, course_id=[*three, *(f"x{number}" for number in range(4997))])
+
+    assert answer.status_code == 422
+    assert "5,000 courses are chosen, and no more than 500 are deleted at once." in answer.text
+    assert before == rows()
+
+
 def test_event_that_cannot_be_written_keeps_all_of_them(
     send: Send,
     database: Database,
