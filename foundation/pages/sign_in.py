@@ -19,6 +19,8 @@ sign_in = Blueprint("sign_in", __name__, template_folder="templates")
 _log = logs.get(__name__)
 _Answer = Response | str | tuple[str, int] | tuple[str, int, dict[str, str]]
 
+_THIS_MACHINE = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
+"""How a peer on this machine is written; the last, where one socket listens for IPv6 and IPv4."""
 _WRONG = "The name or the password is wrong."
 
 
@@ -98,4 +100,4 @@ def _address() -> str:
     """Return who is asking: the peer, or whom the web server on this machine speaks for."""
     peer = request.remote_addr or ""
     named = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-    return named if named and peer in {"127.0.0.1", "::1"} else peer
+    return named if named and peer in _THIS_MACHINE else peer

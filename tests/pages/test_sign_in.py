@@ -223,12 +223,13 @@ class TestAttempts:
             client.delete_cookie("__Host-notifier")
             client.delete_cookie("__Host-receiver")
 
+    @pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
     def test_the_address_is_who_the_web_server_on_this_machine_speaks_for(
-        self, client: FlaskClient, database: Database
+        self, client: FlaskClient, database: Database, peer: str
     ) -> None:
         """From elsewhere nobody names another address than their own."""
         named = {"headers": {"X-Forwarded-For": "198.51.100.7, 203.0.113.9"}}
-        enter(client, "Bob", "wrong", **named)
+        enter(client, "Bob", "wrong", environ_base={"REMOTE_ADDR": peer}, **named)
         enter(client, "Bob", "wrong", environ_base={"REMOTE_ADDR": "10.1.2.3"}, **named)
 
         with database.reading() as reading:
