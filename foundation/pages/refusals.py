@@ -42,6 +42,10 @@ def show(problem: Problem) -> Response | None:
     title, detail, next_step = _IN_OTHER_WORDS.get(
         problem.type, (document["title"], problem.detail, problem.next_step)
     )
+    if problem.type is ProblemType.DATABASE_UNAVAILABLE:
+        # A table may be missing too, and then no wait helps; strangers are not told which.
+        doctor = f"{ground.current().site.command} doctor"
+        next_step += f" If that goes on, `{doctor}` on the machine of this service says why."
     page = render_template(
         "pages/refused.html",
         status=problem.status,

@@ -285,6 +285,7 @@ class TestRefusals:
         for answer in answers:
             assert (answer.status_code, answer.mimetype) == (503, "text/html")
             assert "The database cannot be used: it is busy or away." in answer.text
+            assert f"<code>{service.name} doctor</code> on the machine" in answer.text
             assert answer.headers["Retry-After"] == "5"
             assert "Try again after 5 seconds." in answer.text
 
