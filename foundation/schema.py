@@ -44,7 +44,7 @@ class Schema:
             if not database.is_sqlite:  # where a writer is alone from the beginning
                 connection.execute(_ONE_AT_A_TIME)
             before = _current(connection)
-            self._refuse_stranger(before)
+            self._refuse_stranger(before, _tables(connection))
             self._run(connection)
         self.check(database)
         return before
@@ -65,8 +65,8 @@ class Schema:
         with database.reading() as session:
             connection = session.connection()
             current = _current(connection)
-            tables = set(inspect(connection).get_table_names())
-        self._refuse_stranger(current)
+            tables = _tables(connection)
+        self._refuse_stranger(current, tables)
         if current != self.head:
             raise self._outdated(current, file)
         missing = sorted(set(self.metadata.tables) - tables)
@@ -98,10 +98,18 @@ class Schema:
     def _revisions(self) -> set[str]:
         return {path.stem.partition("_")[0] for path in self._versions.glob("[!_.]*.py")}
 
-    def _refuse_stranger(self, current: str | None) -> None:
+    def _refuse_stranger(self, current: str | None, tables: set[str]) -> None:
+        ours = sorted(tables & set(self.metadata.tables))
+        if current is None and ours:
+            raise SchemaError(
+                f"the database says no schema, but has {', '.join(ours)} already",
+                next_step="Restore the database from its backup, "
+                "or point the database URL at one of this service's own.",
+            )
         if current is not None and current not in self._revisions():
             raise SchemaError(
-                f"the database is at schema {current}, which this {self.service} does not know",
+                f"the database is at schema {current or repr(current)}, "
+                f"which this {self.service} does not know",
                 next_step="Point the database URL at this service's own database, "
                 "or install the release that made this schema.",
             )
@@ -110,4 +118,9 @@ class Schema:
 def _current(connection: Connection) -> str | None:
     if not inspect(connection).has_table(_VERSIONS.name):
         return None
-    return ", ".join(connection.scalars(select(_VERSIONS.c.version_num))) or None
+    versions = connection.scalars(select(_VERSIONS.c.version_num)).all()
+    return ", ".join(versions) if versions else None
+
+
+def _tables(connection: Connection) -> set[str]:
+    return set(inspect(connection).get_table_names())

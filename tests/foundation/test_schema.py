@@ -137,6 +137,42 @@ def test_a_strangers_schema_is_neither_used_nor_touched(
     assert schema.current(new_sqlite) == "r0007"
 
 
+@pytest.mark.parametrize("step", ["check", "upgrade"])
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        pytest.param(
+            "DROP TABLE alembic_version",
+            "the database says no schema, but has items, parts already",
+            id="no table",
+        ),
+        pytest.param(
+            "DELETE FROM alembic_version",
+            "the database says no schema, but has items, parts already",
+            id="no row",
+        ),
+        pytest.param(
+            "UPDATE alembic_version SET version_num = ''",
+            "the database is at schema '', which this ground does not know",
+            id="no word",
+        ),
+    ],
+)
+def test_a_schema_that_lost_its_revision_is_neither_used_nor_made_again(
+    new_sqlite: Database, ground: Schema, step: str, lost: str, said: str
+) -> None:
+    """Its tables are there: an upgrade from nothing, as for an empty one, is no way out."""
+    ground.upgrade(new_sqlite)
+    with new_sqlite.writing() as session:
+        session.execute(text(lost))
+
+    with pytest.raises(SchemaError) as caught:
+        getattr(ground, step)(new_sqlite)
+
+    assert str(caught.value) == said
+    assert "`ground db upgrade`" not in caught.value.advice
+
+
 def test_an_upgrade_that_fails_leaves_nothing_behind(
     new_sqlite: Database, schema: Schema, revise: Revise, versions: Path
 ) -> None:
