@@ -14,7 +14,7 @@ from demo.story import Story
 from demo.teller import StoryError
 
 _LAST_LINES = 8
-_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 @click.command()

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 _STARTS_WITHIN = 20.0
@@ -41,6 +42,7 @@ class Machines:
     moodle_url: str
     beside_moodle_url: str
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    guardian: IO[str] | None = None
 
     def run(
         self,
@@ -83,7 +85,7 @@ class Machines:
         if at is not None:
             _check_free(name, at)
         with self.log_of(name).open("ab") as log:
-            self.running[name] = subprocess.Popen(
+            process = subprocess.Popen(
                 [SCRIPTS / command[0], *command[1:]],
                 cwd=self.folder,
                 env={**self.environment, **(where or {})},
@@ -92,12 +94,16 @@ class Machines:
                 stderr=log,
                 process_group=0,  # Ctrl-C is for us, who stop one after the other
             )
+        self.running[name] = process
+        self._tell_guardian("+", process)
 
     def stop(self, name: str) -> int:
         """Stop a process as an operator would, with SIGTERM; return its exit code."""
         process = self.running.pop(name)
         process.terminate()
-        return _end_of(process)
+        code = _end_of(process)
+        self._tell_guardian("-", process)
+        return code
 
     def stop_all(self) -> None:
         """Stop whatever runs, the newest first, and return when nothing does."""
@@ -107,6 +113,10 @@ class Machines:
             process.terminate()
         for process in every:
             _end_of(process)
+
+    def _tell_guardian(self, sign: str, process: subprocess.Popen[bytes]) -> None:
+        if self.guardian is not None:
+            print(f"{sign}{process.pid}", file=self.guardian, flush=True)
 
     def check_all_run(self) -> None:
         """Raise ProcessError if a server or worker has ended by itself."""
@@ -152,10 +162,29 @@ def machines(folder: Path) -> Iterator[Machines]:
     ports = _free_ports(4)
     eassessment, elms, moodle, beside_moodle = (f"http://127.0.0.1:{port}" for port in ports)
     both = Machines(folder, _environment(*ports[:2]), eassessment, elms, moodle, beside_moodle)
+    with _guardian() as both.guardian:
+        try:
+            yield both
+        finally:
+            both.stop_all()
+
+
+@contextmanager
+def _guardian() -> Iterator[IO[str]]:
+    """Let a process of its own end what is left running if this one is killed; return its ear."""
+    guardian = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("guardian.py")],
+        stdin=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    assert guardian.stdin is not None  # noqa: S101 - it is a pipe
     try:
-        yield both
+        yield guardian.stdin
     finally:
-        both.stop_all()
+        guardian.kill()
+        guardian.wait()
+        guardian.stdin.close()
 
 
 def _environment(notifier_port: int, receiver_port: int) -> dict[str, str]:
