@@ -34,7 +34,7 @@ def register(
     Raises EndpointUrlError or EndpointExistsError.
     """
     urls.check(url, guard)
-    wanted = list(event_types) if event_types else None
+    wanted = _each_once(event_types)
     endpoint: Endpoint | None = session.scalar(
         db.insert(session, Endpoint)
         .values(url=url, event_types=wanted, created_at=now)
@@ -95,7 +95,7 @@ def enable(session: Session, endpoint_id: int, *, now: datetime) -> tuple[Endpoi
 def want(session: Session, endpoint_id: int, event_types: Sequence[str] | None) -> Endpoint:
     """Let an endpoint be told of event types (None: all of courses) from now on."""
     endpoint = _lock(session, endpoint_id)
-    endpoint.event_types = list(event_types) if event_types else None
+    endpoint.event_types = _each_once(event_types)
     return endpoint
 
 
@@ -158,6 +158,10 @@ def reseal(session: Session, *, vault: Vault) -> int:
     for row in rows:
         row.sealed = vault.reseal(row.sealed)
     return len(rows)
+
+
+def _each_once(event_types: Sequence[str] | None) -> list[str] | None:
+    return list(dict.fromkeys(event_types)) if event_types else None
 
 
 def _add_secret(session: Session, endpoint: Endpoint, *, vault: Vault, now: datetime) -> Secret:

@@ -140,6 +140,19 @@ def test_what_an_endpoint_wants_can_change(database: Database, make_endpoint: Ma
     assert wanting == [["delivery.dead"], ["course.deleted"]]
 
 
+def test_what_is_wanted_twice_is_wanted_once(
+    database: Database, make_endpoint: MakeEndpoint
+) -> None:
+    """An endpoint's wants are told as they are, in the order in which they were named."""
+    made = make_endpoint()
+
+    with database.writing() as session:
+        twice = ["delivery.dead", "course.deleted", "delivery.dead"]
+        wanted = endpoints.want(session, made.id, twice).event_types
+
+    assert wanted == ["delivery.dead", "course.deleted"]
+
+
 @pytest.mark.parametrize("verb", ["get", "disable", "enable", "rotate", "want"])
 def test_endpoint_that_never_was_is_refused(database: Database, vault: Vault, verb: str) -> None:
     """Whatever is asked of an endpoint that is not there, the refusal names its number."""
