@@ -4,8 +4,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -111,12 +110,14 @@ def show(course_id: str, as_json: bool) -> None:
 @click.argument("course_ids", nargs=-1, type=COURSE_ID, metavar="COURSE_ID...")
 @click.option(
     "--from-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file of course ids to delete, one on each line.",
+    type=click.File("rb"),
+    help="A file of course ids to delete, one on each line (`-`: standard input).",
 )
 @click.option("--yes", is_flag=True, help="Do not ask before deleting.")
 @json_option
-def delete(course_ids: tuple[str, ...], from_file: Path | None, yes: bool, as_json: bool) -> None:
+def delete(
+    course_ids: tuple[str, ...], from_file: BinaryIO | None, yes: bool, as_json: bool
+) -> None:
     """Delete courses for good and tell every endpoint; each on its own, exit 1 if one is refused.
 
     On a terminal it asks first, unless --yes is given.
@@ -230,11 +231,11 @@ def _show_deleted(results: list[dict[str, Any]], *, as_json: bool) -> None:
         click.echo(terminal.printable(f"{result['course_id']}: {result['result']}"))
 
 
-def _listed(path: Path | None) -> Iterator[str]:
-    if path is None:
+def _listed(file: BinaryIO | None) -> Iterator[str]:
+    if file is None:
         return
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = file.read().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
     for number, line in enumerate(lines, start=1):

@@ -75,7 +75,7 @@ def test_a_taken_course_id_is_refused(notifier: Notifier, rows: Rows) -> None:
         pytest.param(("add", "A", "B", "--title", "x"), "unexpected extra argument", id="two"),
         pytest.param(("show",), "Missing argument 'COURSE_ID'", id="show what"),
         pytest.param(("delete",), "name at least one COURSE_ID", id="delete what"),
-        pytest.param(("delete", "--from-file", "none"), "'none' does not exist", id="no file"),
+        pytest.param(("delete", "--from-file", "none"), "'none': No such file", id="no file"),
         pytest.param(("list", "--limit", "0"), "0 is not in the range", id="limit zero"),
         pytest.param(("list", "--limit", "x"), "'x' is not a valid integer", id="limit"),
         pytest.param(("list", "--after", "\udce9"), "the text is not UTF-8", id="after"),
@@ -250,6 +250,16 @@ def test_several_courses_are_deleted_each_on_its_own(
         "CS102: deleted; deliveries: 1 pending\n"
     )
     assert len(told("courses", "list", "--deleted")) == 3
+
+
+def test_courses_to_delete_come_from_standard_input_too(notifier: Notifier, told: Told) -> None:
+    """As every other file of ours does, so that another program can name them."""
+    for course_id in ("CS101", "CS102"):
+        told("courses", "add", course_id, "--title", "x")
+
+    result = notifier("courses", "delete", "--from-file", "-", stdin="CS101\nCS102\n")
+
+    assert (result.exit_code, result.stdout.count(": deleted")) == (0, 2)
 
 
 def test_what_was_deleted_and_what_not_comes_as_json(notifier: Notifier, told: Told) -> None:
