@@ -16,6 +16,7 @@ from foundation.pages import users
 from foundation.schema import Schema
 
 POSTGRES_VARIABLE = "TEST_POSTGRES_URL"
+_SURROUNDINGS = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PYTHONWARNINGS")
 
 TESTS = Path(__file__).parent
 LONG = (
@@ -102,9 +103,14 @@ def logging_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let tables be as wide as where there is no terminal, whoever runs the tests, and how."""
-    monkeypatch.delenv("COLUMNS", raising=False)
+def nobodys_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tables be as wide as where there is no terminal, and settings be the tests' own.
+
+    Whoever runs the tests, and how: the shell may have the settings of a service that runs beside.
+    """
+    for name in [*os.environ]:
+        if name in _SURROUNDINGS or name.startswith(("NOTIFIER_", "RECEIVER_")):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session", autouse=True)
