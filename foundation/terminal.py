@@ -1,6 +1,7 @@
 """What people see on a terminal: tables, JSON, sentences for refusals, exit codes."""
 
 import getpass
+import io
 import json
 import os
 import shutil
@@ -48,6 +49,7 @@ class Commands(AppGroup):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line; what the system refuses it is a sentence too."""
         _open_closed_input()
+        _spell_what_the_terminal_has_not()
         try:
             return super().main(*args, **kwargs)
         except OSError as error:
@@ -81,6 +83,12 @@ def _open_closed_input() -> None:
         sys.stdin = open(  # noqa: SIM115 - it stays open to the end
             os.open(os.devnull, os.O_RDONLY), encoding="utf-8", closefd=False
         )
+
+
+def _spell_what_the_terminal_has_not() -> None:
+    # A letter that a terminal's own encoding lacks, as Latin-1 lacks most, is no reason to break.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _let_go_of_output() -> None:

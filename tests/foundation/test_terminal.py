@@ -337,3 +337,29 @@ def test_an_input_that_is_closed_is_an_empty_one(
 
     sys.stdin.close()
     assert (ended.value.code, capsys.readouterr().out) == (0, "b'' False\n")
+
+
+def test_a_letter_that_a_terminal_has_not_is_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the encoding is Latin-1, a course's title in Greek does not break the list."""
+
+    @click.group(cls=Commands)
+    def main() -> None:
+        """Be a program."""
+
+    @main.command(with_appcontext=False)
+    def show() -> None:
+        click.echo("Übung …")
+        terminal.print_table(("title",), [("αβ",)], empty="nothing")
+
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+    with pytest.raises(SystemExit) as ended:
+        main(["show"])
+
+    assert ended.value.code == 0
+    assert raw.getvalue().decode("latin-1").split() == [
+        "Übung",
+        "\\u2026",
+        "title",
+        "\\u03b1\\u03b2",
+    ]
