@@ -102,7 +102,7 @@ class Schema:
         ours = sorted(tables & set(self.metadata.tables))
         if current is None and ours:
             raise SchemaError(
-                f"the database says no schema, but has {', '.join(ours)} already",
+                f"the database says no schema, but has {', '.join(ours[:3])} already",
                 next_step="Restore the database from its backup, "
                 "or point the database URL at one of this service's own.",
             )

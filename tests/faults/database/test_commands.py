@@ -194,6 +194,9 @@ LAST_TABLE = {"notifier": "replays", "receiver": "sync_lease"}
     ("kind", "cause", "next_step"),
     [
         pytest.param("empty", "is at schema none", "`{program} db upgrade`", id="empty"),
+        pytest.param(
+            "lost", "says no schema, but has", "from its backup", id="one that lost its own"
+        ),
         pytest.param("unknown", "is at schema x9999, which", "own database", id="a newer one's"),
         pytest.param("other", "is at schema {head}, which", "own database", id="the other's"),
         pytest.param("half", "but without {table}", "`{program} db check`", id="half of it"),
@@ -213,6 +216,9 @@ def test_no_command_works_on_a_schema_that_is_not_its_own(
     table = LAST_TABLE[program]
     match kind:
         case "empty":
+            for name in [*reversed(schema.metadata.sorted_tables), "alembic_version"]:
+                run_sql(url, f"DROP TABLE {name}")
+        case "lost":
             run_sql(url, "DROP TABLE alembic_version")
         case "unknown":
             run_sql(url, "UPDATE alembic_version SET version_num = 'x9999'")
