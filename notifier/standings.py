@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from notifier import health, replays
 from notifier.errors import EndpointUnknownError
-from notifier.health import Standing
+from notifier.health import Standing, State
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane, Ping
 
 _LATELY = 1000
@@ -37,6 +37,11 @@ class Report:
     def has_answered(self) -> bool:
         """Whether anything that was sent there was ever taken."""
         return self.ever_delivered or (self.ping is not None and self.ping.taken)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether what was sent there last was not taken, be it only once so far."""
+        return self.standing.state in {State.FAILING, State.PAUSED}
 
 
 def read(session: Session) -> list[Report]:

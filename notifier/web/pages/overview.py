@@ -88,6 +88,7 @@ def _facts() -> dict[str, Any]:
         "findings": findings,
         "needs": [finding for finding in findings if not finding.well],
         "ailing": ailing,
+        "failing": [one for one in reports if one.is_failing and one not in ailing],
         "untried": [one for one in reports if _is_untried(one) and one not in ailing],
         "letters": letters,
         "reports": reports,

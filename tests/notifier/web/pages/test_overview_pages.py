@@ -151,6 +151,27 @@ def test_a_failing_endpoint_has_its_last_answer_and_its_buttons(
     assert 'action="/endpoints/1/try"' in page
 
 
+def test_all_is_not_well_where_an_endpoint_has_begun_to_fail(
+    look: Look, well: int, add: Callable[..., int], database: Database, now: datetime
+) -> None:
+    """One failure is no matter for a person yet, but nobody reads that every endpoint answers."""
+    waiting = add(status=DeliveryStatus.PENDING, due_at=now + timedelta(minutes=5))
+    with database.writing() as session:
+        health.write(session, {well: Health(1, now, now)})
+        failed = {"failure": "refused", "detail": "nobody listens", "decided": "retry"}
+        session.add(Attempt(delivery_id=waiting, started_at=now, milliseconds=8, **failed))
+
+    page = look("/")
+
+    assert "All is well" not in page
+    assert "1 endpoint fails at present" in page
+    assert headings(page) == []
+    assert "failures in a row: 1" in page
+    assert "refused: <bdi" in page
+    assert "Check that the receiver runs" in page
+    assert 'action="/endpoints/1/ping"' in page
+
+
 def test_a_backlog_that_nobody_works_on_says_the_command(
     look: Look, well: int, add: Callable[..., int], now: datetime
 ) -> None:
