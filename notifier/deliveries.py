@@ -143,6 +143,23 @@ def release(session: Session, endpoint_id: int, *, now: datetime) -> int:
     return len(released.all())
 
 
+def hasten(session: Session, endpoint_id: int, *, now: datetime) -> int:
+    """Make due what waits for an endpoint until later, each on a fresh schedule; return how many.
+
+    So whoever asks for it again and again uses up nobody's attempts. What is under way is left.
+    """
+    later = _locked(endpoint_id, DeliveryStatus.PENDING).where(
+        Delivery.due_at > now, Delivery.lease_token.is_(None)
+    )
+    hastened = session.execute(
+        update(Delivery)
+        .where(Delivery.id.in_(later))
+        .values(due_at=now, attempts=0)
+        .returning(Delivery.id)
+    )
+    return len(hastened.all())
+
+
 def make_due(session: Session, ids: Sequence[int], *, now: datetime) -> None:
     """Put deliveries at the beginning of the schedule, due now; an attempt under way is fenced."""
     session.execute(
@@ -159,6 +176,14 @@ def make_due(session: Session, ids: Sequence[int], *, now: datetime) -> None:
             leased_until=None,
         )
     )
+
+
+def is_awaited(session: Session, endpoint_id: int) -> bool:
+    """Tell whether anything is pending for an endpoint."""
+    query = select(Delivery.id).where(
+        Delivery.endpoint_id == endpoint_id, Delivery.status == DeliveryStatus.PENDING
+    )
+    return session.scalar(query.limit(1)) is not None
 
 
 def _locked(endpoint_id: int, status: DeliveryStatus) -> Select[tuple[int]]:

@@ -87,9 +87,33 @@ def enable(session: Session, endpoint_id: int, *, now: datetime) -> tuple[Endpoi
     """
     endpoint = _lock(session, endpoint_id)
     endpoint.disabled_at = endpoint.disabled_reason = None
-    endpoint.failures = 0
-    endpoint.failing_since = endpoint.failed_at = endpoint.paused_until = None
+    _make_well(endpoint)
     return endpoint, deliveries.release(session, endpoint_id, now=now)
+
+
+def try_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
+    """End an endpoint's pause and make due what waits for it; return how many became due.
+
+    A worker tries one of them, and goes on with the others if that is taken. There is nothing to
+    try at a disabled endpoint, and nothing to hasten at a well one.
+    """
+    endpoint = _lock(session, endpoint_id)
+    if endpoint.disabled_at is not None or not endpoint.failures:
+        return 0
+    if endpoint.paused_until is not None:
+        endpoint.paused_until = min(endpoint.paused_until, now)
+    return deliveries.hasten(session, endpoint_id, now=now)
+
+
+def take_at_its_word(session: Session, endpoint_id: int, *, now: datetime) -> int:
+    """Try an endpoint that took a test at once, as `try_now` does; return how many became due.
+
+    Where nothing waits that could be tried, the test is the last that is known: it is well.
+    """
+    due = try_now(session, endpoint_id, now=now)
+    if not deliveries.is_awaited(session, endpoint_id):
+        _make_well(get(session, endpoint_id))
+    return due
 
 
 def want(session: Session, endpoint_id: int, event_types: Sequence[str] | None) -> Endpoint:
@@ -170,6 +194,11 @@ def _add_secret(session: Session, endpoint: Endpoint, *, vault: Vault, now: date
     session.add(EndpointSecret(endpoint_id=endpoint.id, sealed=sealed, created_at=now))
     session.flush()
     return secret
+
+
+def _make_well(endpoint: Endpoint) -> None:
+    endpoint.failures = 0
+    endpoint.failing_since = endpoint.failed_at = endpoint.paused_until = None
 
 
 def _lock(session: Session, endpoint_id: int) -> Endpoint:

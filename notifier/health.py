@@ -139,12 +139,12 @@ def write(session: Session, changed: Mapping[int, Health]) -> None:
         session.execute(update(Endpoint), rows)
 
 
-def lift(session: Session, *, now: datetime, only: Collection[int] | None = None) -> None:
-    """End the pauses of all endpoints or of some, so that each of these is tried at once."""
-    if not any(health.is_paused(now) for health in read(session, only=only).values()):
+def lift(session: Session, *, now: datetime) -> None:
+    """End every pause, so that each paused endpoint is tried at once."""
+    if not any(health.is_paused(now) for health in read(session).values()):
         return
     # All of them, though only some change: who locks some first and others later may deadlock.
-    locked = read(session, only=only, lock=True)
+    locked = read(session, lock=True)
     paused = {one: health for one, health in locked.items() if health.is_paused(now)}
     write(session, {one: replace(health, paused_until=now) for one, health in paused.items()})
 

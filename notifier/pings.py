@@ -13,7 +13,7 @@ from contract import events, signature
 from contract.signature import Secret
 from foundation import database as db
 from foundation import trace
-from notifier import endpoints, health, outbox
+from notifier import endpoints, outbox
 from notifier.errors import EndpointDisabledError
 from notifier.models import Ping
 from notifier.retry import Answer, Delivered, Failure, decide
@@ -22,18 +22,22 @@ from notifier.services import Services
 
 @dataclass(frozen=True)
 class Result:
-    """What a ping was answered, and whether that means that events are taken there."""
+    """What a ping was answered, and whether that means that events are taken there.
+
+    `due` says how many deliveries waited for a later time, and are due now because it was taken.
+    """
 
     url: str
     answer: Answer | Failure
     taken: bool
+    due: int
 
 
 def send(here: Services, endpoint_id: int) -> Result:
     """POST a signed test to an endpoint, with no session open, and write down what came of it.
 
-    If it is taken, and the endpoint was paused, what waits for it is sent at once. Raises
-    EndpointUnknownError, EndpointDisabledError, or SealError.
+    If it is taken, and the endpoint was failing, what waits for it is sent at once; if nothing
+    waits, it is well. Raises EndpointUnknownError, EndpointDisabledError, or SealError.
     """
     with here.database.reading() as session:
         url, sealed = _addressed(session, endpoint_id)
@@ -48,10 +52,9 @@ def send(here: Services, endpoint_id: int) -> Result:
     taken = isinstance(decide(answer, 1, now=moment), Delivered)
     with here.database.writing() as session:
         now = db.now(session)
-        if taken:
-            health.lift(session, now=now, only=[endpoint_id])
+        due = endpoints.take_at_its_word(session, endpoint_id, now=now) if taken else 0
         _write(session, endpoint_id, answer, taken=taken, milliseconds=milliseconds, now=now)
-    return Result(url, answer, taken)
+    return Result(url, answer, taken, due)
 
 
 def _addressed(session: Session, endpoint_id: int) -> tuple[str, Sequence[str]]:

@@ -131,13 +131,13 @@ def oldest_due_at(session: Session, *, now: datetime) -> datetime | None:
     would have tried it.
     """
     paused = Endpoint.paused_until
-    sent = select(*map(_first_due, Lane)).where(or_(paused.is_(None), paused < now - UNTRIED))
+    sent = select(*map(first_due, Lane)).where(or_(paused.is_(None), paused < now - UNTRIED))
     moments = [moment for row in session.execute(sent) for moment in row if moment is not None]
     return min(moments, default=None)
 
 
-def _first_due(lane: Lane) -> ScalarSelect[datetime]:
-    """Return the subquery that finds the end of the index for an endpoint's pending deliveries."""
+def first_due(lane: Lane) -> ScalarSelect[datetime]:
+    """Return the subquery that finds when the first of an endpoint's pending deliveries is due."""
     return (
         select(func.min(Delivery.due_at))
         .where(

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, ScalarSelect, func, select
@@ -20,6 +21,7 @@ _LATELY = 1000
 class Report:
     """An endpoint: how it is, how many deliveries wait for it, what it said last.
 
+    `due_at` is when the first that waits is due, and None if nothing waits.
     `last` is its last attempt as far as that is found by index: the newest of the latest attempts
     of all, or else of its newest delivery of some kinds.
     """
@@ -29,6 +31,7 @@ class Report:
     pending: int
     held: int
     dead: int
+    due_at: datetime | None
     ever_delivered: bool
     last: Attempt | None
     ping: Ping | None
@@ -37,6 +40,13 @@ class Report:
     def has_answered(self) -> bool:
         """Whether anything that was sent there was ever taken."""
         return self.ever_delivered or (self.ping is not None and self.ping.taken)
+
+    @property
+    def tried_at(self) -> datetime | None:
+        """When it is tried next: something is due, and its pause is over; None if nothing waits."""
+        if self.due_at is None:
+            return None
+        return max(self.due_at, self.standing.tried_at or self.due_at)
 
     @property
     def is_failing(self) -> bool:
@@ -58,7 +68,7 @@ def read_one(session: Session, endpoint_id: int) -> Report:
 
 
 def _reports(session: Session, only: int | None) -> list[Report]:
-    query = select(Endpoint, Ping, *_COUNTS, *_TRACES).outerjoin(Ping).order_by(Endpoint.id)
+    query = select(Endpoint, Ping, *_COUNTS, *_TRACES, *_DUE).outerjoin(Ping).order_by(Endpoint.id)
     rows = session.execute(query if only is None else query.where(Endpoint.id == only)).all()
     last = _last_attempts(session, rows)
     return [
@@ -68,6 +78,7 @@ def _reports(session: Session, only: int | None) -> list[Report]:
             pending=row.pending,
             held=row.held,
             dead=row.dead,
+            due_at=min((at for at in row[-len(_DUE) :] if at is not None), default=None),
             ever_delivered=row.delivered_id is not None,
             last=last.get(row.Endpoint.id),
             ping=row.Ping,
@@ -106,6 +117,7 @@ _RETRIED = _of(
     order=(Delivery.due_at.desc(),),
     also=(Delivery.lane == Lane.AGAIN,),
 ).label("retried_id")
+_DUE = tuple(map(replays.first_due, Lane))
 _TRACES = (_newest(DeliveryStatus.DELIVERED), _newest(DeliveryStatus.DEAD), _RETRIED)
 
 

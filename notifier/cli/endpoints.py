@@ -148,10 +148,10 @@ def rotate_secret(
 def ping(endpoint_id: int, as_json: bool) -> None:
     """POST a signed test to ENDPOINT_ID and print the answer; exit 1 unless it is taken.
 
-    If it is, and the endpoint was paused, what waits for it is sent at once.
+    If it is, and the endpoint was failing, what waits for it is sent at once.
     """
     result = pings.send(scope.ready(), endpoint_id)
-    _show_ping(result.url, result.answer, taken=result.taken, as_json=as_json)
+    _show_ping(result, as_json=as_json)
     if not result.taken:
         raise click.exceptions.Exit(terminal.EXIT_REFUSED)
 
@@ -165,16 +165,20 @@ def _state(row: Endpoint) -> tuple[str, datetime | None, str | None]:
     return standing.state, standing.since, tried
 
 
-def _show_ping(url: str, answer: Answer | Failure, *, taken: bool, as_json: bool) -> None:
+def _show_ping(result: pings.Result, *, as_json: bool) -> None:
+    url, answer = result.url, result.answer
     if as_json:
         step = {"next_step": failures.next_step(answer.kind)} if isinstance(answer, Failure) else {}
-        terminal.print_json({"url": url, "taken": taken, **vars(answer), **step})
+        terminal.print_json({"url": url, "taken": result.taken, **vars(answer), **step})
     elif isinstance(answer, Answer):
-        verdict = "taken" if taken else "refused"
+        verdict = "taken" if result.taken else "refused"
         click.echo(f"{verdict}: {url} answered {answer.status} {answer.said}")
     else:
         click.echo(f"failed: {url}: {answer.kind}: {answer.detail}")
         click.echo(f"  next: {failures.next_step(answer.kind)}")
+    if result.due and not as_json:
+        waited = count(result.due, "delivery that waited is", "deliveries that waited are")
+        click.echo(f"{waited} due now")
 
 
 def _show_secret(endpoint_id: int, what: str, secret: Secret, *, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from foundation.addresses import Guard
 from foundation.database import Database
 from foundation.errors import SealError
 from foundation.vault import Vault
-from notifier import endpoints
+from notifier import endpoints, health
 from notifier.deliveries import Claimed
 from notifier.errors import (
     EndpointChangedError,
@@ -22,6 +22,7 @@ from notifier.errors import (
     EndpointUnknownError,
     EndpointUrlError,
 )
+from notifier.health import Health
 from notifier.models import Delivery, DeliveryStatus, Endpoint, EndpointSecret
 from tests.notifier.conftest import LOOPBACK, NINE, MakeDelivery, MakeEndpoint
 
@@ -255,6 +256,95 @@ def test_enabling_what_is_enabled_changes_nothing(
 
     assert released == 0
     assert (delivery_of(waiting).attempts, delivery_of(waiting).due_at) == (3, TEN)
+
+
+@pytest.fixture
+def ail(database: Database) -> Callable[[int], None]:
+    """Return what lets an endpoint have failed for an hour, and pauses it for one more."""
+
+    def write(endpoint_id: int) -> None:
+        with database.writing() as session:
+            health.write(session, {endpoint_id: Health(7, NINE - HOUR, NINE, TEN)})
+
+    return write
+
+
+def test_trying_an_endpoint_makes_due_what_waits(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    claim: Callable[..., list[Claimed]],
+    ail: Callable[[int], None],
+    endpoint_of: Callable[[int], Endpoint],
+    delivery_of: Callable[[int], Delivery],
+) -> None:
+    """Its own, on fresh schedules; what is under way, and what is another's, is left."""
+    endpoint, other = make_endpoint(), make_endpoint()
+    under_way = make_delivery(endpoint.id)
+    claim()
+    waiting, elsewhere = (
+        make_delivery(one.id, due_at=TEN, attempts=8) for one in (endpoint, other)
+    )
+    ail(endpoint.id)
+
+    with database.writing() as session:
+        due = endpoints.try_now(session, endpoint.id, now=NINE)
+
+    row = delivery_of(waiting)
+    assert due == 1
+    assert (row.status, row.due_at, row.attempts) == ("pending", NINE, 0)
+    assert (delivery_of(elsewhere).due_at, delivery_of(elsewhere).attempts) == (TEN, 8)
+    assert delivery_of(under_way).attempts == 1
+    assert delivery_of(under_way).lease_token is not None
+    assert (endpoint_of(endpoint.id).failures, endpoint_of(endpoint.id).paused_until) == (7, NINE)
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_trying_a_well_or_a_disabled_endpoint_changes_nothing(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    ail: Callable[[int], None],
+    delivery_of: Callable[[int], Delivery],
+    disabled: bool,
+) -> None:
+    """A well endpoint's delivery keeps its schedule, and a disabled one's is not sent."""
+    endpoint = make_endpoint(disabled=disabled)
+    waiting = make_delivery(endpoint.id, due_at=TEN, attempts=2)
+    if disabled:
+        ail(endpoint.id)
+
+    with database.writing() as session:
+        due = endpoints.try_now(session, endpoint.id, now=NINE)
+
+    assert due == 0
+    assert (delivery_of(waiting).due_at, delivery_of(waiting).attempts) == (TEN, 2)
+
+
+@pytest.mark.parametrize(
+    ("waits", "failures"),
+    [pytest.param(True, 7, id="to be proven"), pytest.param(False, 0, id="nothing waits")],
+)
+def test_an_endpoint_that_took_a_test_is_well_unless_something_waits_to_prove_it(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    ail: Callable[[int], None],
+    endpoint_of: Callable[[int], Endpoint],
+    waits: bool,
+    failures: int,
+) -> None:
+    """Or it would be called failing, whatever it answers, until the next event."""
+    endpoint = make_endpoint()
+    ail(endpoint.id)
+    if waits:
+        make_delivery(endpoint.id, due_at=TEN)
+
+    with database.writing() as session:
+        due = endpoints.take_at_its_word(session, endpoint.id, now=NINE)
+
+    row = endpoint_of(endpoint.id)
+    assert (due, row.failures, row.failing_since is None) == (int(waits), failures, not waits)
 
 
 def test_attempt_under_way_survives_disabling_and_enabling(

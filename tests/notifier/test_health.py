@@ -184,18 +184,18 @@ def test_lifting_makes_paused_endpoints_tried_at_once(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
     """A lifted pause is over, and what is known of the trouble stays."""
-    ill, other = make_endpoint(), make_endpoint()
+    ill, well = make_endpoint(), make_endpoint()
     with database.writing() as session:
-        health.write(session, {ill.id: ILL, other.id: ILL})
+        health.write(session, {ill.id: ILL})
 
     with database.writing() as session:
-        health.lift(session, now=NINE, only=[ill.id])
+        health.lift(session, now=NINE)
 
     with database.reading() as session:
         after = health.read(session)
     assert after[ill.id].is_half_open(NINE)
     assert (after[ill.id].failures, after[ill.id].failing_since) == (PAUSED_AFTER, NINE - HOUR)
-    assert after[other.id] == ILL
+    assert after[well.id] == Health()
 
 
 def test_enabling_makes_an_endpoint_well(

@@ -56,6 +56,7 @@ def wait_for_a_waiter(database: Database) -> None:
         pytest.param(lambda session, one: health.read(session, lock=True), id="a turn"),
         pytest.param(lambda session, one: endpoints.disable(session, one, "", now=NINE), id="off"),
         pytest.param(lambda session, one: endpoints.enable(session, one, now=NINE), id="on"),
+        pytest.param(lambda session, one: endpoints.try_now(session, one, now=NINE), id="try"),
     ],
 )
 def test_delivery_is_written_for_an_endpoint_that_another_holds(

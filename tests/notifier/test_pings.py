@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import pytest
@@ -17,7 +17,7 @@ from notifier.health import Health
 from notifier.models import Endpoint, Ping
 from notifier.retry import Answer, Failure
 from notifier.services import Services
-from tests.notifier.conftest import MakeEndpoint, Reply, Sink
+from tests.notifier.conftest import MakeDelivery, MakeEndpoint, Reply, Sink
 
 
 @pytest.fixture
@@ -62,16 +62,18 @@ def test_what_takes_a_ping_is_tried_at_once(
     here: Services,
     sink: Sink,
     make_paused: Callable[[str], int],
+    make_delivery: MakeDelivery,
     endpoint_of: Callable[[int], Endpoint],
     noted: Callable[[int], Ping | None],
 ) -> None:
-    """The pause ends, and the answer is noted with how long it took."""
+    """The pause ends, what waits is due, and the answer is noted with how long it took."""
     endpoint_id = make_paused(sink.url())
+    make_delivery(endpoint_id, due_at=datetime.now(UTC) + timedelta(hours=2))
 
     result = pings.send(here, endpoint_id)
 
     ping, endpoint = noted(endpoint_id), endpoint_of(endpoint_id)
-    assert result == pings.Result(sink.url(), Answer(200, None, '{"outcome":"applied"}'), True)
+    assert result == pings.Result(sink.url(), Answer(200, None, '{"outcome":"applied"}'), True, 1)
     assert ping is not None
     assert (ping.status, ping.failure, ping.taken) == (200, None, True)
     assert ping.detail == '{"outcome":"applied"}'

@@ -18,7 +18,7 @@ from foundation.pages import forms
 from foundation.pages.guards import signed_in
 from foundation.pages.refusals import in_sentences
 from notifier import endpoints as core
-from notifier import failures, health, pings, services, standings
+from notifier import failures, pings, services, standings
 from notifier.errors import EndpointDisabledError
 from notifier.models import MAX_ID
 from notifier.retry import Answer
@@ -118,7 +118,7 @@ def ping(endpoint_id: int) -> Response:
     _log.info("endpoint tested", endpoint_id=endpoint_id, taken=result.taken, user=g.person.name)
     match result.answer:
         case Answer(status=status) if result.taken:
-            flash(f"The test was taken: it answered {status}.")
+            flash(f"The test was taken: it answered {status}.{_due(result.due)}")
         case Answer(status=status):
             flash(f"The test was refused: it answered {status}.", "error")
         case failure:
@@ -129,14 +129,11 @@ def ping(endpoint_id: int) -> Response:
 @endpoints.post(f"{ENDPOINT}/try")
 @signed_in
 def try_now(endpoint_id: int) -> Response:
-    """End an endpoint's pause, so that one delivery is tried at once."""
+    """End an endpoint's pause and let a worker try it with what waits for it."""
     with services.current().database.writing() as session:
-        core.get(session, endpoint_id)
-        health.lift(session, now=db.now(session), only=[endpoint_id])
-    _log.info("pause ended", endpoint_id=endpoint_id, user=g.person.name)
-    flash(
-        "Its pause is over: a worker tries one delivery at once, and the others if that is taken."
-    )
+        due = core.try_now(session, endpoint_id, now=db.now(session))
+    _log.info("endpoint tried anew", endpoint_id=endpoint_id, due=due, user=g.person.name)
+    flash(f"A worker tries it at once, and sends the others if the first is taken.{_due(due)}")
     return _to(endpoint_id)
 
 
@@ -218,6 +215,11 @@ def read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
     """Return the form as a model, or raise what is wrong with it."""
     step = "Go back to the page of the endpoint and try again."
     return forms.sound(forms.parsed(model, lists), next_step=step)
+
+
+def _due(number: int) -> str:
+    waited = count(number, "delivery that waited is", "deliveries that waited are")
+    return f" {waited} due now." if number else ""
 
 
 def _to(endpoint_id: int) -> Response:

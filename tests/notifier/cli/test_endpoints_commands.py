@@ -16,7 +16,7 @@ from foundation import database as db
 from foundation.database import Database
 from notifier import health
 from notifier.health import Health
-from notifier.models import EndpointSecret
+from notifier.models import Delivery, EndpointSecret
 
 Notifier = Callable[..., Result]
 Told = Callable[..., Any]
@@ -405,17 +405,24 @@ def test_the_list_tells_who_is_in_trouble(
     assert (listed["paused_until"] is not None) is paused
 
 
-def test_a_ping_that_is_taken_ends_the_pause(
+def test_a_ping_that_is_taken_sends_what_waits(
     notifier: Notifier, told: Told, sink: Any, database: Database
 ) -> None:
-    """Whoever sees the receiver answer need not wait for the pause to be over."""
+    """Whoever sees the receiver answer need not wait: not for the pause, and not for a retry."""
     told("endpoints", "add", sink.url())
+    told("courses", "add", "CS101", "--title", "Programming")
+    told("courses", "delete", "CS101")
+    with database.writing() as session:
+        session.get_one(Delivery, 1).due_at = db.now(session) + timedelta(hours=2)
     ail(database, 7, paused=True)
 
-    notifier("endpoints", "ping", 1)
+    result = notifier("endpoints", "ping", 1)
 
     with database.reading() as session:
-        assert health.read(session)[1].is_half_open(db.now(session))
+        now = db.now(session)
+        assert health.read(session)[1].is_half_open(now)
+        assert session.get_one(Delivery, 1).due_at <= now
+    assert result.stdout.endswith("\n1 delivery that waited is due now\n")
 
 
 def test_an_address_of_operations_own_is_registered_by_what_it_wants(told: Told) -> None:

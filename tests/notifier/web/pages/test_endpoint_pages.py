@@ -17,7 +17,7 @@ from foundation.database import Database
 from notifier import endpoints, health
 from notifier.failures import FailureKind
 from notifier.health import Health
-from notifier.models import SCHEMA, DeliveryStatus, Endpoint, EndpointSecret
+from notifier.models import SCHEMA, Delivery, DeliveryStatus, Endpoint, EndpointSecret
 from notifier.retry import Failure
 from notifier.transport import Transport
 from tests.notifier.conftest import Reply
@@ -55,6 +55,22 @@ def pause(database: Database) -> Callable[[int], None]:
             now = db.now(session)
             ailing = Health(9, now - timedelta(hours=2), now, now + timedelta(hours=1))
             health.write(session, {endpoint_id: ailing})
+
+    return make
+
+
+@pytest.fixture
+def make_waiting(
+    database: Database, make_endpoint: Callable[..., int], make_delivery: Callable[..., int]
+) -> Callable[..., None]:
+    """Return what makes a delivery to endpoint 1 that is due in five minutes."""
+
+    def make(url: str = URL) -> None:
+        make_endpoint(url)
+        delivery_id = make_delivery("CS101")
+        with database.writing() as session:
+            row = session.get_one(Delivery, delivery_id)
+            row.due_at = db.now(session) + timedelta(minutes=5)
 
     return make
 
@@ -204,23 +220,27 @@ class TestTesting:
         flashed = look("/endpoints/1").partition('role="alert">')[2].partition("</p>")[0]
         assert flashed == f"No answer came to the test: {escape(said)}."
 
-    def test_a_test_that_is_taken_ends_the_pause(
+    def test_a_test_that_is_taken_sends_what_waits(
         self,
         send: Send,
+        look: Look,
         sink: Any,
-        make_endpoint: Callable[..., int],
+        make_waiting: Callable[..., None],
         pause: Callable[[int], None],
         endpoint_of: Callable[[int], Endpoint],
         database: Database,
     ) -> None:
-        """What waits is tried at once, as after the command."""
-        endpoint_id = make_endpoint(sink.url())
-        pause(endpoint_id)
+        """What waits is tried at once, as after the command, and the page says how many."""
+        make_waiting(sink.url())
+        pause(1)
 
-        send(f"/endpoints/{endpoint_id}/ping")
+        send("/endpoints/1/ping")
 
         with database.reading() as session:
-            assert endpoint_of(endpoint_id).paused_until <= db.now(session)  # type: ignore[operator]
+            now = db.now(session)
+            assert endpoint_of(1).paused_until <= now  # type: ignore[operator]
+            assert session.get_one(Delivery, 1).due_at <= now
+        assert "it answered 200. 1 delivery that waited is due now." in look("/endpoints/1")
 
     def test_a_disabled_endpoint_is_not_tested(
         self, send: Send, look: Look, sink: Any, make_endpoint: Callable[..., int]
@@ -296,23 +316,51 @@ class TestDisablingAndEnabling:
 
         assert endpoint_of(endpoint_id).disabled_reason == "disabled by hand (Ada on the pages)"
 
-    def test_trying_now_ends_the_pause(
+    def test_trying_now_makes_due_what_waits(
         self,
         send: Send,
         look: Look,
-        make_endpoint: Callable[..., int],
+        make_waiting: Callable[..., None],
         pause: Callable[[int], None],
     ) -> None:
-        """The page of a paused endpoint has the button, and afterwards a worker tries it next."""
-        endpoint_id = make_endpoint()
-        pause(endpoint_id)
-        before = look(f"/endpoints/{endpoint_id}")
+        """The button of an endpoint that fails does what it says, whatever is due when."""
+        make_waiting()
+        pause(1)
+        before = look("/endpoints/1")
 
-        send(f"/endpoints/{endpoint_id}/try")
+        send("/endpoints/1/try")
 
+        after = look("/endpoints/1")
         assert "Try it now" in before
-        assert "next tried at" in before
-        assert "its pause is over, and a worker tries it next" in look(f"/endpoints/{endpoint_id}")
+        assert re.search(r"failures in a row: 9</bdi>; next tried at <time", before)
+        assert "1 delivery that waited is due now." in after
+        assert "failures in a row: 9</bdi>; its pause is over; a worker tries it next" in after
+
+    def test_a_pause_that_is_over_promises_no_attempt_before_one_is_due(
+        self, look: Look, make_waiting: Callable[..., None], database: Database
+    ) -> None:
+        """What waits for five more minutes is tried in five minutes."""
+        make_waiting()
+        with database.writing() as session:
+            now = db.now(session)
+            health.write(session, {1: Health(9, now - timedelta(hours=2), now, now)})
+
+        page = look("/endpoints/1")
+
+        assert "; its pause is over; next tried at <time" in page
+        assert "a worker tries it next" not in page
+
+    def test_there_is_nothing_to_try_where_nothing_waits(
+        self, look: Look, make_endpoint: Callable[..., int], pause: Callable[[int], None]
+    ) -> None:
+        """A test alone can show whether it is well."""
+        pause(make_endpoint())
+
+        page = look("/endpoints/1")
+
+        assert "Send a test" in page
+        assert "Try it now" not in page
+        assert "the next delivery tries it" in page
 
 
 class TestRotating:
