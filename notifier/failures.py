@@ -1,4 +1,4 @@
-"""What keeps an answer away: every kind of failure, and what to do about each."""
+"""What keeps an event from being taken: failures and refusals, and what to do about each."""
 
 from enum import StrEnum
 
@@ -61,6 +61,34 @@ NEXT_STEPS: dict[str, str] = {
 """The one remedy for each kind."""
 
 
-def next_step(kind: str | None) -> str | None:
-    """Return what to do about a kind of failure; None for what is no failure known here."""
-    return NEXT_STEPS.get(kind or "")
+_SIGNED_BY_ANOTHER = (
+    "Enter this endpoint's present secret at the receiver, and check that its URL names the "
+    "receiver's door. If nobody kept it, `notifier endpoints rotate-secret` makes a new one."
+)
+_PATH = "Check the path of its URL: the receiver takes no webhooks there."
+_REFUSED = "The receiver understood it and refused it: mend there what it names."
+ANSWERS: dict[int, str] = {
+    400: _REFUSED,
+    401: _SIGNED_BY_ANOTHER,
+    403: _SIGNED_BY_ANOTHER,
+    404: _PATH,
+    405: _PATH,
+    409: _REFUSED,
+    410: "The receiver wants no more events: ask its administrator why.",
+    413: _REFUSED,
+    415: _REFUSED,
+    422: _REFUSED,
+    429: "The receiver asks to be sent less: if it stays so, ask its administrator.",
+}
+"""The remedy for each status that has one of its own."""
+
+
+def next_step(kind: str | None, status: int | None = None) -> str | None:
+    """Return what to do about a kind of failure, or about a status; None if nothing is known."""
+    if status is None:
+        return NEXT_STEPS.get(kind or "")
+    if 300 <= status < 400:
+        return "Register the address that it leads to: a redirect is never followed."
+    if status >= 500:
+        return "Look into the logs of the receiver and of the web server before it."
+    return ANSWERS.get(status)

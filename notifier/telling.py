@@ -53,7 +53,7 @@ def _tell_settled(one: Settlement, tally: Tally) -> None:
             line.info("event delivered", status=one.status)
         case RetryAt(due_at):
             tally.to_retry += 1
-            step = failures.next_step(one.failure)
+            step = failures.next_step(one.failure, one.status)
             line.warning(
                 "attempt failed, will be retried", due_at=due_at.isoformat(), next_step=step, **why
             )

@@ -117,7 +117,7 @@ def show(delivery_id: int, as_json: bool) -> None:
         ],
         empty="not attempted yet",
     )
-    step = failures.next_step(attempts[-1].failure) if attempts else None
+    step = failures.next_step(attempts[-1].failure, attempts[-1].status) if attempts else None
     if step is not None:
         click.echo(f"next: {step}")
     if replayed:
@@ -227,7 +227,7 @@ def _attempt_facts(one: Attempt) -> dict[str, Any]:
         "failure": one.failure,
         "decided": one.decided,
         "detail": one.detail,
-        "next_step": failures.next_step(one.failure),
+        "next_step": failures.next_step(one.failure, one.status),
     }
 
 

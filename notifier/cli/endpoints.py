@@ -173,6 +173,8 @@ def _show_ping(result: pings.Result, *, as_json: bool) -> None:
     elif isinstance(answer, Answer):
         verdict = "taken" if result.taken else "refused"
         click.echo(f"{verdict}: {url} answered {answer.status} {answer.said}")
+        if (remedy := failures.next_step(None, answer.status)) is not None:
+            click.echo(f"  next: {remedy}")
     else:
         click.echo(f"failed: {url}: {answer.kind}: {answer.detail}")
         click.echo(f"  next: {failures.next_step(answer.kind)}")

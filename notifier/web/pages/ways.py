@@ -38,6 +38,7 @@ WAYS = (
     to("endpoints add", "the form “Register an endpoint”", lambda: url_for("credentials.new")),
     to("endpoints list", "the page Endpoints", lambda: url_for("endpoints.listed")),
     Way("endpoints enable", lambda words, _: _endpoint(words, "Enable it")),
+    Way("endpoints rotate-secret", lambda words, _: _endpoint(words, "Rotate its secret …")),
     Way("endpoints ping", lambda words, _: _endpoint(words, "Send a test")),
     Way("deliveries list", lambda words, _: _listed(words)),
     Way("deliveries replay", lambda words, _: _replayed(words)),

@@ -151,6 +151,22 @@ def test_a_failing_endpoint_has_its_last_answer_and_its_buttons(
     assert 'action="/endpoints/1/try"' in page
 
 
+def test_a_secret_that_does_not_match_is_mended_from_the_overview(
+    look: Look, well: int, add: Callable[..., int], database: Database, now: datetime
+) -> None:
+    """ELMS's 401 comes with what to do about it, and a link to where a new one is made."""
+    waiting = add(status=DeliveryStatus.PENDING, due_at=now + timedelta(minutes=5))
+    with database.writing() as session:
+        health.write(session, {well: Health(2, now, now)})
+        refused = {"status": 401, "detail": "no signature matches", "decided": "retry"}
+        session.add(Attempt(delivery_id=waiting, started_at=now, milliseconds=8, **refused))
+
+    page = look("/")
+
+    assert "Enter this endpoint&#39;s present secret at the receiver" in page
+    assert "the button “Rotate its secret …” on its page</a> makes a new one" in page
+
+
 def test_all_is_not_well_where_an_endpoint_has_begun_to_fail(
     look: Look, well: int, add: Callable[..., int], database: Database, now: datetime
 ) -> None:
