@@ -1,24 +1,13 @@
 """Refusals as pages, or among a page's sentences: what and why, and what to do next."""
 
-from urllib.parse import urlsplit
-
-from flask import (
-    Response,
-    current_app,
-    g,
-    make_response,
-    redirect,
-    render_template,
-    request,
-    url_for,
-)
+from flask import Response, g, make_response, redirect, render_template, request, url_for
 from markupsafe import Markup
 from werkzeug.exceptions import BadHost
 from werkzeug.wrappers import Response as AnyResponse
 
 from contract.problems import Problem, ProblemType
 from foundation.errors import Refusal
-from foundation.pages import ground, sessions
+from foundation.pages import back, ground, sessions
 from foundation.pages.errors import SignInNeeded
 from foundation.pages.formats import sentence
 from foundation.pages.paths import own_path
@@ -52,7 +41,7 @@ def show(problem: Problem) -> Response | None:
         title=title,
         detail=detail,
         next_step=next_step,
-        back=_page_before(),
+        back=back.page_before(),
         request_id=g.get("request_id"),
         person=_who(problem),
     )
@@ -86,18 +75,3 @@ def _who(problem: Problem) -> sessions.Person | None:
         known: sessions.Person | None = g.get("person")
         return known
     return sessions.person_if_known()
-
-
-def _page_before() -> str | None:
-    """Return the page of ours that a form was sent from, or None; it can be opened again."""
-    if request.method == "GET":
-        return None
-    try:
-        came_from = urlsplit(request.headers.get("Referer", ""))
-    except ValueError:
-        return None
-    is_page = current_app.url_map.bind("").test(came_from.path, "GET")
-    if came_from.netloc != request.host or not is_page:
-        return None
-    asked = f"?{came_from.query}" if came_from.query else ""
-    return own_path(f"{came_from.path}{asked}")

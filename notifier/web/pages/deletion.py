@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from foundation import database as db
 from foundation import logs
 from foundation.counts import count
-from foundation.pages import forms
+from foundation.pages import back, forms
 from foundation.pages.guards import signed_in
 from foundation.refusals import RequestInvalidError
 from notifier import courses, endpoints, services
@@ -51,6 +51,7 @@ def ask() -> str:
         found=[row for row in found if row.deleted_at is None],
         gone=[row for row in found if row.deleted_at is not None],
         told=told,
+        kept=back.page_before() or url_for("courses.listed"),
     )
 
 

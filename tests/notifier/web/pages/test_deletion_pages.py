@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
@@ -60,6 +61,21 @@ def test_it_asks_first_and_names_courses_and_endpoints(
     assert "as soon as it is enabled; until then it is held" in answer.text
     assert "https://other.example/hook" not in answer.text
     assert before == rows()
+
+
+def test_who_keeps_a_course_is_back_where_they_were(
+    send: Send, ada: FlaskClient, three: list[str]
+) -> None:
+    """On the course's own page or in the midst of a search, as the browser says."""
+    course = "http://localhost/courses/one?course_id=CS101"
+    ada.environ_base["HTTP_REFERER"] = course
+
+    told = send(DELETE, course_id=three[0]).text
+    ada.environ_base.pop("HTTP_REFERER")
+    untold = send(DELETE, course_id=three[0]).text
+
+    assert '<a class="button" href="/courses/one?course_id=CS101">Keep it</a>' in told
+    assert '<a class="button" href="/courses">Keep it</a>' in untold
 
 
 def test_nobody_to_tell_is_said_before(send: Send, three: list[str]) -> None:
