@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from foundation import database as db
 from foundation.checkup import Finding, examine_database
+from foundation.counts import lasted
 from foundation.database import Database
 from foundation.errors import SealError
 from foundation.vault import Vault
@@ -88,8 +89,7 @@ def _backlog(session: Session, now: datetime) -> Finding:
     oldest = backlog.oldest_due_at
     if oldest is None or oldest >= now - LATE:
         return Finding("backlog", True, found or "nothing waits")
-    minutes = int((now - oldest).total_seconds() // 60)
-    late = f"{found}; the oldest has been due for {minutes} min"
+    late = f"{found}; the oldest has been due for {lasted(now - oldest)}"
     attempted = replays.last_attempted_at(session)
     if attempted is not None and attempted >= now - LATE:
         step = "Start more workers (`notifier work`): those at work cannot keep up."

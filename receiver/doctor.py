@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from foundation import database as db
 from foundation.checkup import Finding, examine_database
-from foundation.counts import count
+from foundation.counts import count, lasted
 from foundation.database import Database
 from foundation.errors import SealError
 from foundation.vault import Vault
@@ -105,10 +105,12 @@ def _last_run(session: Session, now: datetime) -> Finding:
     if run is None:
         step = "Run `receiver sync-grades`, and schedule it."
         return Finding("last run", False, "grades of every course were never synced", step)
-    minutes = int((now - run.started_at).total_seconds() // 60)
-    found = f"run {run.id} began {minutes} min ago"
+    found = f"run {run.id} began {lasted(now - run.started_at)} ago"
     if now - run.started_at > LATE:
-        return Finding("last run", False, found, "Schedule `receiver sync-grades`.")
+        step = (
+            "See that cron or a timer runs `receiver sync-grades`, and in its log why it did not."
+        )
+        return Finding("last run", False, f"{found}, and none of every course since", step)
     if run.ended_at is None:
         ending = runs.endings(session, [run], now=now)[run.id]
         step = "If it was killed, the next run goes on by itself; see that one is scheduled."
@@ -118,6 +120,6 @@ def _last_run(session: Session, now: datetime) -> Finding:
         f"{run.skipped} skipped, {run.failed} failed"
     )
     if run.exit_code:
-        step = f"`receiver runs show {run.id}` says of each course why, and what to do."
+        step = f"Of each course, `receiver runs show {run.id}` says why and what to do."
         return Finding("last run", False, found, step)
     return Finding("last run", True, found)

@@ -145,7 +145,13 @@ def test_courses_that_need_a_token_are_counted(
 @pytest.mark.parametrize(
     ("ago", "exit_code", "well", "words"),
     [
-        pytest.param(timedelta(days=2), 0, False, "began 2880 min ago", id="long ago"),
+        pytest.param(
+            timedelta(days=2),
+            0,
+            False,
+            "began 2 days ago, and none of every course since",
+            id="long ago",
+        ),
         pytest.param(timedelta(0), 1, False, "0 failed", id="courses failed"),
         pytest.param(timedelta(0), None, True, "has not ended", id="at work, or killed"),
     ],
@@ -180,7 +186,8 @@ def test_a_run_of_some_courses_does_not_hide_a_late_schedule(
 
     found = examine()["last run"]
 
-    assert (found.well, found.found) == (False, "run 1 began 2880 min ago")
+    late = "run 1 began 2 days ago, and none of every course since"
+    assert (found.well, found.found) == (False, late)
 
 
 def test_without_its_database_nothing_more_is_looked_at(tmp_path: Path, vault: Any) -> None:

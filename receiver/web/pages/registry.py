@@ -66,7 +66,7 @@ def show() -> str:
         page=page,
         counts=counts,
         waiting=waiting,
-        findings=[finding for finding in findings if not finding.well],
+        findings=findings,
         sources=words.choices(every),
         wanted=wanted,
         chosen=_chosen(wanted, every),

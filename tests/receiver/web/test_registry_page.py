@@ -1,7 +1,7 @@
 """The registry's page: what needs a person first, narrowed, a page at a time; linking a course."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -188,7 +188,23 @@ def test_a_last_run_that_failed_is_said_on_top(
     answer = ada.get("/")
 
     assert "Last run: run 1 began 0 min ago: 0 synced" in said(answer)
-    assert '<a href="/runs/1">the page of grade sync 1</a> says of each course why' in answer.text
+    assert 'Of each course, <a href="/runs/1">the page of grade sync 1</a> says why' in answer.text
+
+
+def test_a_last_run_that_went_well_is_said_too(
+    ada: Ada, one: Source, database: Database, make_entry: Callable[..., Entry]
+) -> None:
+    """Whoever looks learns when the last was, and need not take silence for it."""
+    began = datetime.now(UTC) - timedelta(minutes=7)
+    make_entry(one)
+    with database.writing() as session:
+        run_id = runs.begin(session, "elms", now=began)
+        runs.end(session, Report(run_id, (), Written(), 1, 1, 1.0, 0), now=began)
+
+    page = said(ada.get("/"))
+
+    assert "Last run: run 1 began 7 min ago: 0 synced" in page
+    assert "Of each course" not in page
 
 
 def test_names_that_people_give_are_shown_as_text(
