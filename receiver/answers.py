@@ -5,6 +5,7 @@ from datetime import datetime
 from contract.tokens import CourseToken, MoodleToken
 from foundation.vault import Vault
 from receiver.memory import (
+    REGENERATED,
     Deleted,
     Fact,
     Memory,
@@ -61,7 +62,7 @@ def facts_of(memory: Memory, outcome: Outcome, token_id: str, *, now: datetime) 
         case TokenReplaced(course_version=version, token_id=present, regenerated_at=at):
             return (
                 TokenNamed(version, present, at),
-                Refused(token_id, "it was regenerated", now),
+                Refused(token_id, REGENERATED, now),
             )
         case TokenRefused(problem=problem, detail=detail):
             return (Refused(token_id, f"{problem}: {detail}", now),)

@@ -6,6 +6,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+REGENERATED = "it was regenerated"
+"""The reason for which eAssessment refuses a token that it has replaced."""
+
 
 @dataclass(frozen=True)
 class Deleted:
@@ -198,7 +201,16 @@ def standing_of(memory: Memory, course_id: str) -> Standing:
         case TokenNamed(token_id=token_id, at=at):
             held = memory.held_token_id or "none"
             why = f"the token was regenerated: present is {token_id}, held is {held}"
+            why += _refused_besides(memory)
             return Standing(status, why, at, enter)
         case Refused(token_id=token_id, reason=reason, at=at):
             why = f"eAssessment refused the token {token_id}: {reason}"
             return Standing(status, why, at, enter)
+
+
+def _refused_besides(memory: Memory) -> str:
+    """Say why the token held was refused if that is more than its having been replaced."""
+    refused = memory.refused
+    if refused is None or refused.token_id != memory.held_token_id:
+        return ""
+    return "" if refused.reason == REGENERATED else f", which was refused: {refused.reason}"

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receiver.memory import (
+    REGENERATED,
     Deleted,
     Fact,
     Memory,
@@ -162,6 +163,19 @@ def test_course_version_is_the_highest_seen(told: tuple[Fact, ...], version: int
 def test_active_needs_no_reason() -> None:
     """An active course has nothing to explain."""
     assert standing_of(Memory("held"), "CS101") == Standing(Status.ACTIVE)
+
+
+def test_standing_says_why_the_token_held_was_refused_besides() -> None:
+    """Who entered another course's token is told that, and not only that it is not the present."""
+    named = TokenNamed(5, "new", NINE)
+    wrong = Refused("held", "token-wrong-course: it belongs to another course", NINE)
+    replaced = Refused("held", REGENERATED, NINE)
+
+    both, one = (standing_of(remembered((named, fact)), "CS101") for fact in (wrong, replaced))
+
+    told = "the token was regenerated: present is new, held is held"
+    assert both.reason == f"{told}, which was refused: {wrong.reason}"
+    assert one.reason == told
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,7 @@ class TestToken:
             f"The token {stranger.token_id} is held, but the course still cannot be synced"
         )
         assert 'enter it with <a href="#enter-token">the form “Enter a token” of CS101' in flashed
+        assert f"held is {stranger.token_id}, which was refused: token-unknown: " in flashed
 
     def test_one_that_nobody_can_tell_of_is_kept(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
