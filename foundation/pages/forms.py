@@ -63,7 +63,9 @@ def asked(model: type[_Model]) -> _Model | Faults:
 def sound(read: _Model | Faults, *, next_step: str) -> _Model:
     """Return what was read, or raise RequestInvalidError where no field shows what is wrong."""
     if isinstance(read, dict):
-        told = (f"{name}: {fault}" if name else fault for name, fault in read.items())
+        told = (
+            f"{name.replace('_', ' ')}: {fault}" if name else fault for name, fault in read.items()
+        )
         raise RequestInvalidError(" ".join(told), next_step=next_step)
     return read
 

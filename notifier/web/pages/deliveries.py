@@ -99,7 +99,8 @@ def replay() -> Response:
     with services.current().database.writing() as session:
         ids = replays.replay_found(session, wanted, MOST, by=_by(), now=db.now(session))
     _log.info("deliveries replayed", count=len(ids), user=g.person.name)
-    flash(f"{count(len(ids), 'delivery is', 'deliveries are')} due now; a worker sends them.")
+    them = "it" if len(ids) == 1 else "them"
+    flash(f"{count(len(ids), 'delivery is', 'deliveries are')} due now; a worker sends {them}.")
     # Their status changes while one looks: any that is asked for would let them vanish.
     shown = {name: value for name, value in query_of(wanted).items() if name != "status"}
     return redirect(url_for("deliveries.listed", **shown), 303)

@@ -69,7 +69,8 @@ def replay() -> Response:
     _log.info(
         "deliveries replayed", count=len(ids), endpoint_id=asked.endpoint_id, user=g.person.name
     )
-    flash(f"{count(len(ids), 'delivery is', 'deliveries are')} due now; a worker sends them.")
+    them = "it" if len(ids) == 1 else "them"
+    flash(f"{count(len(ids), 'delivery is', 'deliveries are')} due now; a worker sends {them}.")
     return redirect(url_for("overview.show"), 303)
 
 

@@ -460,6 +460,16 @@ def test_what_it_wants_is_changed(
     assert 'value="token.regenerated" checked' not in page
 
 
+def test_wanting_nothing_is_refused_in_words(send: Send, make_endpoint: Callable[..., int]) -> None:
+    """The refusal calls the field by what the page calls it."""
+    make_endpoint()
+
+    answer = send("/endpoints/1/types")
+
+    assert answer.status_code == 422
+    assert "Event types: Choose one at the least, or nothing is ever sent there." in answer.text
+
+
 def test_list_shows_how_each_endpoint_stands(
     look: Look,
     make_delivery: Callable[..., int],

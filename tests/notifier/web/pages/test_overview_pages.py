@@ -257,7 +257,10 @@ class TestDeadLetters:
         send("/overview/replay", endpoint_id=well, reason=REASON)
 
         assert "The latest 2 of them become due now" in page
-        assert "Send 1 delivery again" in look("/")
+        assert "2 deliveries are due now; a worker sends them." in look("/")
+        send("/overview/replay", endpoint_id=well, reason=REASON)
+        assert "1 delivery is due now; a worker sends it." in look("/")
+        assert "Send 1 delivery again" not in look("/")
 
     def test_those_of_a_disabled_endpoint_wait(
         self,
