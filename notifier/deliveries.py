@@ -180,8 +180,17 @@ def make_due(session: Session, ids: Sequence[int], *, now: datetime) -> None:
 
 def is_awaited(session: Session, endpoint_id: int) -> bool:
     """Tell whether anything is pending for an endpoint."""
+    return _any(session, endpoint_id, DeliveryStatus.PENDING)
+
+
+def any_delivered(session: Session, endpoint_id: int) -> bool:
+    """Tell whether an endpoint has ever taken anything."""
+    return _any(session, endpoint_id, DeliveryStatus.DELIVERED)
+
+
+def _any(session: Session, endpoint_id: int, status: DeliveryStatus) -> bool:
     query = select(Delivery.id).where(
-        Delivery.endpoint_id == endpoint_id, Delivery.status == DeliveryStatus.PENDING
+        Delivery.endpoint_id == endpoint_id, Delivery.status == status
     )
     return session.scalar(query.limit(1)) is not None
 

@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import delete, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from contract.events import EVENT_TYPES
@@ -13,8 +14,13 @@ from foundation import database as db
 from foundation.addresses import Guard
 from foundation.vault import Vault
 from notifier import deliveries, signals, urls
-from notifier.errors import EndpointChangedError, EndpointExistsError, EndpointUnknownError
-from notifier.models import Endpoint, EndpointSecret
+from notifier.errors import (
+    EndpointChangedError,
+    EndpointExistsError,
+    EndpointUnknownError,
+    EndpointUrlError,
+)
+from notifier.models import Endpoint, EndpointSecret, Ping
 
 DEFAULT_OVERLAP = timedelta(hours=24)
 """How long a replaced secret goes on signing beside the new one."""
@@ -121,6 +127,34 @@ def want(session: Session, endpoint_id: int, event_types: Sequence[str] | None) 
     endpoint = _lock(session, endpoint_id)
     endpoint.event_types = _each_once(event_types)
     return endpoint
+
+
+def correct_url(
+    session: Session, endpoint_id: int, url: str, *, guard: Guard, now: datetime
+) -> int:
+    """Put the right URL in the place of one where nothing was ever taken; return how many are due.
+
+    What waits goes there, signed with the same secret, and what was answered before counts no
+    more. Where something was taken the URL says by whom, and stays. Raises EndpointUrlError or
+    EndpointExistsError.
+    """
+    urls.check(url, guard)
+    endpoint = _lock(session, endpoint_id)
+    if deliveries.any_delivered(session, endpoint_id):
+        raise EndpointUrlError(
+            f"endpoint {endpoint_id} has taken deliveries at the URL that it has",
+            next_step="Register the new one with `notifier endpoints add`, and disable this one.",
+        )
+    # The URL last: in PostgreSQL whoever changes it holds up who writes deliveries there.
+    due = deliveries.hasten(session, endpoint_id, now=now)
+    try:
+        with session.begin_nested():
+            endpoint.url = url
+    except IntegrityError:
+        raise EndpointExistsError(f"{url} is registered already") from None
+    _make_well(endpoint)
+    session.execute(delete(Ping).where(Ping.endpoint_id == endpoint_id))
+    return due
 
 
 def rotate_secret(

@@ -30,8 +30,9 @@ class FailureKind(StrEnum):
 
 
 NEXT_STEPS: dict[str, str] = {
-    FailureKind.URL: "Register the right URL with `notifier endpoints add`, and disable this one.",
-    FailureKind.DNS: "Check the host's spelling, its DNS records, and this machine's name service.",
+    FailureKind.URL: "Put the right URL in its place with `notifier endpoints correct-url`.",
+    FailureKind.DNS: "Check its DNS records, this machine's name service, and the host's spelling: "
+    "`notifier endpoints correct-url` puts the right one in its place.",
     FailureKind.DNS_TIMEOUT: "Check this machine's name service and that of the host's domain.",
     FailureKind.BLOCKED: "If this receiver is yours, name its host or network in "
     "NOTIFIER_ALLOWED_HOSTS and restart; otherwise disable the endpoint and ask who set its DNS.",
@@ -62,10 +63,14 @@ NEXT_STEPS: dict[str, str] = {
 
 
 _SIGNED_BY_ANOTHER = (
-    "Enter this endpoint's present secret at the receiver, and check that its URL names the "
-    "receiver's door. If nobody kept it, `notifier endpoints rotate-secret` makes a new one."
+    "Enter this endpoint's present secret at the receiver; if nobody kept it, "
+    "`notifier endpoints rotate-secret` makes a new one. And check that the URL names the "
+    "receiver's door: `notifier endpoints correct-url` corrects it."
 )
-_PATH = "Check the path of its URL: the receiver takes no webhooks there."
+_PATH = (
+    "Check the path of its URL, for the receiver takes no webhooks there: "
+    "`notifier endpoints correct-url` puts the right one in its place."
+)
 _REFUSED = "The receiver understood it and refused it: mend there what it names."
 ANSWERS: dict[int, str] = {
     400: _REFUSED,

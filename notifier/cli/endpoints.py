@@ -1,4 +1,4 @@
-"""Commands about endpoints: add, list, disable, enable, want, rotate a secret, ping."""
+"""Commands about endpoints: add, list, disable, enable, want, correct, rotate a secret, ping."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -111,6 +111,22 @@ def want(endpoint_id: int, event_types: tuple[str, ...]) -> None:
         row = endpoints.want(session, endpoint_id, event_types)
         wanted = ", ".join(row.event_types or EVENT_TYPES)
     click.echo(f"endpoint {endpoint_id} is told of {wanted} from now on")
+
+
+@endpoints_group.command("correct-url")
+@click.argument("endpoint_id", type=ROW_ID)
+@click.argument("url")
+def correct_url(endpoint_id: int, url: str) -> None:
+    """Put the right URL in the place of the mistyped one of ENDPOINT_ID; its secret stays.
+
+    What waits is sent there at once. An endpoint that has taken a delivery keeps its URL.
+    """
+    here = scope.ready()
+    with here.database.writing() as session:
+        endpoints.correct_url(
+            session, endpoint_id, url, guard=here.settings.guard, now=db.now(session)
+        )
+    click.echo(f"endpoint {endpoint_id} is at {url} now")
 
 
 @endpoints_group.command("rotate-secret")

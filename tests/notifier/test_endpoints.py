@@ -23,11 +23,12 @@ from notifier.errors import (
     EndpointUrlError,
 )
 from notifier.health import Health
-from notifier.models import Delivery, DeliveryStatus, Endpoint, EndpointSecret
+from notifier.models import Delivery, DeliveryStatus, Endpoint, EndpointSecret, Ping
 from tests.notifier.conftest import LOOPBACK, NINE, MakeDelivery, MakeEndpoint
 
 TEN = NINE + timedelta(hours=1)
 HOUR = timedelta(hours=1)
+RIGHT = "https://elms.example/webhooks/right"
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ def test_what_is_wanted_twice_is_wanted_once(
     assert wanted == ["delivery.dead", "course.deleted"]
 
 
-@pytest.mark.parametrize("verb", ["get", "disable", "enable", "rotate", "want"])
+@pytest.mark.parametrize("verb", ["get", "disable", "enable", "rotate", "want", "try", "correct"])
 def test_endpoint_that_never_was_is_refused(database: Database, vault: Vault, verb: str) -> None:
     """Whatever is asked of an endpoint that is not there, the refusal names its number."""
     asked = {
@@ -162,6 +163,10 @@ def test_endpoint_that_never_was_is_refused(database: Database, vault: Vault, ve
         "want": lambda session: endpoints.want(session, 99, None),
         "disable": lambda session: endpoints.disable(session, 99, "why", now=NINE),
         "enable": lambda session: endpoints.enable(session, 99, now=NINE),
+        "try": lambda session: endpoints.try_now(session, 99, now=NINE),
+        "correct": lambda session: endpoints.correct_url(
+            session, 99, RIGHT, guard=LOOPBACK, now=NINE
+        ),
         "rotate": lambda session: endpoints.rotate_secret(
             session, 99, overlap=HOUR, vault=vault, now=NINE
         ),
@@ -345,6 +350,76 @@ def test_an_endpoint_that_took_a_test_is_well_unless_something_waits_to_prove_it
 
     row = endpoint_of(endpoint.id)
     assert (due, row.failures, row.failing_since is None) == (int(waits), failures, not waits)
+
+
+def test_a_url_is_corrected_where_nothing_was_taken(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    ail: Callable[[int], None],
+    endpoint_of: Callable[[int], Endpoint],
+    delivery_of: Callable[[int], Delivery],
+) -> None:
+    """What waits goes there at once, and what the wrong one answered counts no more."""
+    made = make_endpoint("https://elms.example/webhooks/wrnog")
+    waiting = make_delivery(made.id, due_at=TEN, attempts=3)
+    ail(made.id)
+    with database.writing() as session:
+        session.add(
+            Ping(endpoint_id=made.id, started_at=NINE, milliseconds=1, status=401, taken=False)
+        )
+
+    with database.writing() as session:
+        due = endpoints.correct_url(session, made.id, RIGHT, guard=LOOPBACK, now=NINE)
+
+    row = endpoint_of(made.id)
+    assert due == 1
+    assert (row.url, row.failures, row.paused_until) == (RIGHT, 0, None)
+    assert (delivery_of(waiting).due_at, delivery_of(waiting).attempts) == (NINE, 0)
+    with database.reading() as session:
+        assert session.get(Ping, made.id) is None
+        assert len(endpoints.secrets_of(session, made.id)) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "taken", "error", "said"),
+    [
+        pytest.param(
+            RIGHT, True, EndpointUrlError, "endpoint 1 has taken deliveries at the URL", id="taken"
+        ),
+        pytest.param(
+            "https://elms.example/2",
+            False,
+            EndpointExistsError,
+            "https://elms.example/2 is registered already",
+            id="another's",
+        ),
+        pytest.param(
+            "https://10.0.0.7/", False, EndpointUrlError, "10.0.0.7 is for private use", id="barred"
+        ),
+    ],
+)
+def test_a_url_that_cannot_be_the_right_one_changes_nothing(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    endpoint_of: Callable[[int], Endpoint],
+    url: str,
+    taken: bool,
+    error: type[Exception],
+    said: str,
+) -> None:
+    """History keeps its address, and no two endpoints have one URL."""
+    made = make_endpoint("https://elms.example/1")
+    make_endpoint("https://elms.example/2")
+    if taken:
+        make_delivery(made.id, status=DeliveryStatus.DELIVERED)
+
+    with pytest.raises(error) as refused, database.writing() as session:
+        endpoints.correct_url(session, made.id, url, guard=Guard(), now=NINE)
+
+    assert str(refused.value).startswith(said)
+    assert endpoint_of(made.id).url == "https://elms.example/1"
 
 
 def test_attempt_under_way_survives_disabling_and_enabling(

@@ -63,6 +63,14 @@ class Wanted(BaseModel):
         return None if set(self.event_types) == set(EVENT_TYPES) else self.event_types
 
 
+class Address(BaseModel):
+    """The URL that an endpoint should have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    url: str
+
+
 class Reason(BaseModel):
     """Why an endpoint is disabled."""
 
@@ -159,6 +167,21 @@ def enable(endpoint_id: int) -> Response:
     _log.info("endpoint enabled", endpoint_id=endpoint_id, released=released, user=g.person.name)
     held = count(released, "held delivery is", "held deliveries are")
     flash(f"It is enabled: {held} due now.")
+    return _to(endpoint_id)
+
+
+@endpoints.post(f"{ENDPOINT}/url")
+@signed_in
+def correct_url(endpoint_id: int) -> Response:
+    """Put the right URL in the place of a mistyped one, where nothing was ever taken."""
+    asked = read(Address)
+    here = services.current()
+    with here.database.writing() as session:
+        due = core.correct_url(
+            session, endpoint_id, asked.url, guard=here.settings.guard, now=db.now(session)
+        )
+    _log.info("endpoint's URL corrected", endpoint_id=endpoint_id, user=g.person.name)
+    flash(f"Its URL is the one below now. Send a test.{_due(due)}")
     return _to(endpoint_id)
 
 

@@ -39,6 +39,7 @@ WAYS = (
     to("endpoints list", "the page Endpoints", lambda: url_for("endpoints.listed")),
     Way("endpoints enable", lambda words, _: _endpoint(words, "Enable it")),
     Way("endpoints rotate-secret", lambda words, _: _endpoint(words, "Rotate its secret …")),
+    Way("endpoints correct-url", lambda words, _: _endpoint(words, "Correct its URL …")),
     Way("endpoints ping", lambda words, _: _endpoint(words, "Send a test")),
     Way("deliveries list", lambda words, _: _listed(words)),
     Way("deliveries replay", lambda words, _: _replayed(words)),

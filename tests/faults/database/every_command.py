@@ -65,6 +65,7 @@ EVERY = {
     "notifier endpoints disable": Given("1", writes=True),
     "notifier endpoints want": Given("1 course.deleted", writes=True),
     "notifier endpoints enable": Given("2", writes=True),
+    "notifier endpoints correct-url": Given("2 https://right.example/webhooks", writes=True),
     "notifier endpoints rotate-secret": Given("1", writes=True),
     "notifier endpoints ping": Given("1"),
     "notifier deliveries list": Given(),

@@ -170,6 +170,19 @@ def test_disabling_holds_and_enabling_releases(
     assert len(told("deliveries", "list", "--status", "pending")) == 2
 
 
+def test_a_mistyped_url_is_corrected(notifier: Notifier, told: Told) -> None:
+    """The right one stands in the list, and one that is barred is refused as when registering."""
+    told("endpoints", "add", "https://elms.example/wrnog")
+
+    done = notifier("endpoints", "correct-url", 1, URL)
+    refused = notifier("endpoints", "correct-url", 1, "https://10.0.0.7/")
+
+    assert done.stdout == f"endpoint 1 is at {URL} now\n"
+    assert [one["url"] for one in told("endpoints", "list")] == [URL]
+    assert refused.exit_code == 1
+    assert "10.0.0.7 is for private use" in refused.stderr
+
+
 def test_what_an_endpoint_wants_is_changed(notifier: Notifier, told: Told) -> None:
     """The types that are named replace those of before; without any it is all those of courses."""
     told("endpoints", "add", URL)

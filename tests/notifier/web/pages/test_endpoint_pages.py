@@ -460,6 +460,45 @@ def test_what_it_wants_is_changed(
     assert 'value="token.regenerated" checked' not in page
 
 
+class TestCorrectingTheUrl:
+    """One that was mistyped, which is found out before anything is taken there."""
+
+    def test_the_right_url_takes_its_place(
+        self,
+        send: Send,
+        look: Look,
+        make_waiting: Callable[..., None],
+        pause: Callable[[int], None],
+        endpoint_of: Callable[[int], Endpoint],
+    ) -> None:
+        """The page of one that has taken nothing offers it, and what waits is due."""
+        make_waiting("https://elms.example/webhooks/wrnog")
+        pause(1)
+        before = look("/endpoints/1")
+
+        answer = send("/endpoints/1/url", url=f" {URL} ")
+
+        after = look("/endpoints/1")
+        assert 'action="/endpoints/1/url"' in before
+        assert answer.status_code == 303
+        assert endpoint_of(1).url == URL
+        assert "Its URL is the one below now. Send a test. 1 delivery that waited" in after
+        assert "failures in a row" not in after
+
+    def test_it_is_not_offered_where_something_was_taken(
+        self, send: Send, look: Look, make_delivery: Callable[..., int]
+    ) -> None:
+        """Who asks all the same is told what to do instead."""
+        make_delivery("CS101", DeliveryStatus.DELIVERED)
+
+        page, answer = look("/endpoints/1"), send("/endpoints/1/url", url=f"{URL}/2")
+
+        assert "/endpoints/1/url" not in page
+        assert answer.status_code == 422
+        assert "Endpoint 1 has taken deliveries at the URL that it has." in answer.text
+        assert '<a href="/endpoints/new">' in answer.text
+
+
 def test_wanting_nothing_is_refused_in_words(send: Send, make_endpoint: Callable[..., int]) -> None:
     """The refusal calls the field by what the page calls it."""
     make_endpoint()
@@ -491,12 +530,13 @@ def test_list_shows_how_each_endpoint_stands(
     assert look("/endpoints/live").count("<tr>") == page.count("<tr>") == 3
 
 
-@pytest.mark.parametrize("verb", ["ping", "try", "disable", "enable", "secret", "types"])
+@pytest.mark.parametrize("verb", ["ping", "try", "disable", "enable", "secret", "types", "url"])
 def test_an_endpoint_that_there_is_not_is_a_page_that_says_so(send: Send, verb: str) -> None:
     """Whatever is asked of it is a 404 that names its number."""
     fields = {
         "secret": {"overlap": "24h", "newest": 1},
         "types": {"event_types": ["course.deleted"]},
+        "url": {"url": URL},
     }
 
     answer = send(f"/endpoints/99/{verb}", **fields.get(verb, {}))
@@ -517,13 +557,13 @@ def test_nothing_is_done_without_the_form_of_a_page(
     """A form from elsewhere is refused and changes nothing."""
     make_endpoint()
     before = rows()
-    verbs = ("ping", "try", "disable", "enable", "secret", "types")
+    verbs = ("ping", "try", "disable", "enable", "secret", "types", "url")
 
     answers = [
         ada.post(path) for path in ("/endpoints/new", *(f"/endpoints/1/{one}" for one in verbs))
     ]
 
-    assert [answer.status_code for answer in answers] == [400] * 7
+    assert [answer.status_code for answer in answers] == [400] * 8
     assert before == rows()
 
 
