@@ -4,15 +4,18 @@ from collections.abc import Sequence
 
 from flask import url_for
 
-from foundation.pages.ways import Way, number, to
+from foundation.pages.ways import Lead, Way, number, to
 
 
-def _endpoint(words: Sequence[str], button: str) -> tuple[str, str]:
-    endpoint_id = number(words)
-    if endpoint_id is None:
-        return f"the button “{button}” on its page", url_for("endpoints.listed")
-    says = f"the button “{button}” of endpoint {endpoint_id}"
-    return says, url_for("endpoints.show", endpoint_id=endpoint_id)
+def _on_its_page(button: str) -> Lead:
+    def lead(words: Sequence[str], about: str | None) -> tuple[str, str]:
+        endpoint_id = number(words)
+        if endpoint_id is None:
+            return f"the button “{button}” on its page", about or url_for("endpoints.listed")
+        says = f"the button “{button}” of endpoint {endpoint_id}"
+        return says, url_for("endpoints.show", endpoint_id=endpoint_id)
+
+    return lead
 
 
 def _listed(words: Sequence[str]) -> tuple[str, str]:
@@ -37,10 +40,10 @@ WAYS = (
     to("courses token-regenerated", "the button on its page", lambda: url_for("courses.listed")),
     to("endpoints add", "the form “Register an endpoint”", lambda: url_for("credentials.new")),
     to("endpoints list", "the page Endpoints", lambda: url_for("endpoints.listed")),
-    Way("endpoints enable", lambda words, _: _endpoint(words, "Enable it")),
-    Way("endpoints rotate-secret", lambda words, _: _endpoint(words, "Rotate its secret …")),
-    Way("endpoints correct-url", lambda words, _: _endpoint(words, "Correct its URL …")),
-    Way("endpoints ping", lambda words, _: _endpoint(words, "Send a test")),
+    Way("endpoints enable", _on_its_page("Enable it")),
+    Way("endpoints rotate-secret", _on_its_page("Rotate its secret …")),
+    Way("endpoints correct-url", _on_its_page("Correct its URL …")),
+    Way("endpoints ping", _on_its_page("Send a test")),
     Way("deliveries list", lambda words, _: _listed(words)),
     Way("deliveries replay", lambda words, _: _replayed(words)),
 )

@@ -494,6 +494,7 @@ class TestCorrectingTheUrl:
         page, answer = look("/endpoints/1"), send("/endpoints/1/url", url=f"{URL}/2")
 
         assert "/endpoints/1/url" not in page
+        assert "It has taken deliveries at this URL, so it keeps it." in page
         assert answer.status_code == 422
         assert "Endpoint 1 has taken deliveries at the URL that it has." in answer.text
         assert '<a href="/endpoints/new">' in answer.text

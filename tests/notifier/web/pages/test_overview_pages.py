@@ -164,7 +164,8 @@ def test_a_secret_that_does_not_match_is_mended_from_the_overview(
     page = look("/")
 
     assert "Enter this endpoint&#39;s present secret at the receiver" in page
-    assert "the button “Rotate its secret …” on its page</a> makes a new one" in page
+    for button in ("Rotate its secret …", "Correct its URL …"):
+        assert f'<a href="/endpoints/1">the button “{button}” on its page</a>' in page
 
 
 def test_all_is_not_well_where_an_endpoint_has_begun_to_fail(
