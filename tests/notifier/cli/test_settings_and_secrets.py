@@ -182,6 +182,7 @@ def test_what_lists_or_reports_offers_json() -> None:
         ("endpoints", "disable"),
         ("endpoints", "enable"),
         ("endpoints", "want"),
+        ("endpoints", "correct-url"),
         ("users",),
         ("users", "add"),
         ("users", "set-password"),
