@@ -164,7 +164,7 @@ def test_a_secret_that_does_not_match_is_mended_from_the_overview(
     page = look("/")
 
     assert "Enter this endpoint&#39;s present secret at the receiver" in page
-    for button in ("Rotate its secret …", "Correct its URL …"):
+    for button in ("Rotate its secret…", "Correct its URL…"):
         assert f'<a href="/endpoints/1">the button “{button}” on its page</a>' in page
 
 
