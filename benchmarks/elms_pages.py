@@ -20,7 +20,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import create_engine, insert, make_url, text
 
 from benchmarks.plans import explain
-from foundation.database import Database
+from foundation.db.session import Database
 from foundation.pages import users
 from receiver import services
 from receiver.app import create_app

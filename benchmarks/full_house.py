@@ -7,8 +7,8 @@ from itertools import chain
 from typing import Any
 
 from contract.tokens import CourseToken
-from foundation.database import Database
-from notifier import search
+from foundation.db.session import Database
+from notifier.courses import search
 from notifier.models import (
     SCHEMA,
     Attempt,

@@ -8,20 +8,33 @@ from sqlalchemy import (
     ColumnElement,
     ForeignKey,
     Index,
+    MetaData,
     String,
     Text,
     UniqueConstraint,
     and_,
     false,
 )
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from foundation.database import ExactDecimal, UtcDateTime
+from foundation.db.counters import Tallied
+from foundation.db.migrations import Schema
+from foundation.db.session import NAMING, Database, ExactDecimal, UtcDateTime
 from foundation.pages.models import put_into
-from foundation.schema import Schema
-from foundation.tallies import Tallied
-from receiver.db import Base
+from receiver.config import Settings
 from receiver.statuses import conditions
+
+
+class Base(DeclarativeBase):
+    """The root of the tables; every constraint has a name that a migration can use."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+def open_database(settings: Settings) -> Database:
+    """Return the database that the settings name; nothing is connected yet."""
+    return Database(settings.database_url.get_secret_value(), timeout=settings.database_timeout)
+
 
 # Without it SQLite gives a deleted row's number to a new one, and a trace of the old would speak
 # of the new.

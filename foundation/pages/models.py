@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from foundation.database import NAMING, UtcDateTime
+from foundation.db.session import NAMING, UtcDateTime
 
 MAX_NAME = 100
 """How many characters a user's name may have."""

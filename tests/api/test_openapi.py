@@ -16,20 +16,20 @@ from schemathesis.core import NotSet
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
-from contract import signature
+from contract import signatures
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
-from contract.signature import Secret
-from foundation.pages import ground
-from foundation.schema import Schema
+from contract.signatures import Secret
+from foundation.db.migrations import Schema
+from foundation.pages import context
 from notifier import app as eassessment
 from notifier import services as notifier_services
 from notifier.config import Settings as NotifierSettings
 from notifier.models import SCHEMA as NOTIFIER
 from receiver import app as elms
 from receiver import services as receiver_services
-from receiver import sources
 from receiver.config import Settings as ReceiverSettings
 from receiver.models import SCHEMA as RECEIVER
+from receiver.sources import store as sources
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
@@ -133,7 +133,7 @@ def signed(app: Flask, case: Any) -> Any:
     if case.method != "POST" or isinstance(case.body, NotSet):
         return case.call()
     raw = case.body if isinstance(case.body, bytes) else json.dumps(case.body).encode()
-    headers = signature.sign([SECRET], f"msg_{secrets.token_hex(8)}", raw, now=datetime.now(UTC))
+    headers = signatures.sign([SECRET], f"msg_{secrets.token_hex(8)}", raw, now=datetime.now(UTC))
     return app.test_client().post(
         "/webhooks/eassessment", data=raw, headers=headers, content_type="application/json"
     )
@@ -147,7 +147,7 @@ def operations(app: Flask) -> set[str]:
     return {
         " ".join([method, _NAME.sub(r"{\1}", rule.rule)])
         for rule in app.url_map.iter_rules()
-        if not ground.holds(app, rule.endpoint)
+        if not context.holds(app, rule.endpoint)
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
 

@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from pydantic import SecretStr
 
-from foundation.database import Database
-from foundation.schema import Schema
-from foundation.vault import Vault
+from foundation.crypto import Vault
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from notifier.models import SCHEMA, Delivery, DeliveryStatus
 from tests.browser.conftest import NARROW, WIDE, add_ada, commands, findings, overflow
 from tests.browser.furnished import furnish

@@ -15,18 +15,21 @@ from pydantic import SecretStr
 
 from contract import events
 from contract.events import CourseDeleted, CourseDeletedData, UnknownEvent
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation.database import Database
-from foundation.schema import Schema
-from foundation.vault import Vault
-from receiver import inbox, registry, runs, sources
-from receiver.gradebook import Written
-from receiver.history import Teller, TellerKind
-from receiver.memory import Refused, TokenNamed
+from foundation.crypto import Vault
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
+from receiver.course_state import Refused, TokenNamed
+from receiver.gradebook.database import Written
 from receiver.models import SCHEMA
-from receiver.runs import CourseOutcome, CourseReport, Report
-from receiver.sources import Door
+from receiver.registry import entries as registry
+from receiver.registry.history import Teller, TellerKind
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.sources import store as sources
+from receiver.sources.store import Door
+from receiver.webhooks import inbox
 from tests.browser.conftest import (
     NARROW,
     WIDE,

@@ -10,13 +10,13 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from pydantic import SecretStr
 
-from foundation.addresses import Guard
-from foundation.database import Database
-from foundation.schema import Schema
-from foundation.vault import Vault
-from notifier import endpoints, health
-from notifier.health import Health
+from foundation.crypto import Vault
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
+from foundation.http.ssrf import Guard
 from notifier.models import SCHEMA
+from notifier.webhooks import circuit_breaker, endpoints
+from notifier.webhooks.circuit_breaker import Health
 from tests.browser.conftest import NARROW, WIDE, add_ada, address_of, commands, findings, overflow
 from tests.browser.furnished import furnish
 from tests.doors.served import Served, copied, serve
@@ -64,7 +64,7 @@ def _pause_one(url: str, vault: Vault) -> None:
             session, "http://127.0.0.1:9/", vault=vault, guard=local, now=now
         )
         ailing = Health(9, now - timedelta(hours=2), now, now + timedelta(hours=1))
-        health.write(session, {row.id: ailing})
+        circuit_breaker.write(session, {row.id: ailing})
     database.dispose()
 
 

@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from demo.processes import Machines
-from foundation.database import Database
+from foundation.db.session import Database
 from notifier.models import Delivery, Event
-from notifier.retry import MAX_ATTEMPTS
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 from tests.browser.conftest import sign_in
 from tests.browser.house import lived_in
 from tests.pages.conftest import PASSWORD

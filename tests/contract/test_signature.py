@@ -15,8 +15,8 @@ from freezegun import freeze_time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract import signature
-from contract.signature import (
+from contract import signatures
+from contract.signatures import (
     MalformedHeaderError,
     MissingHeaderError,
     NoMatchError,
@@ -38,12 +38,12 @@ ID_HEADER, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-si
 def make_headers(**overrides: Any) -> dict[str, str]:
     """Return the headers of `BODY` signed with `SECRET` now, but for the overrides."""
     made = {"keys": [SECRET], "webhook_id": ID, "body": BODY, "now": NOW, **overrides}
-    return signature.sign(**made)
+    return signatures.sign(**made)
 
 
 def verify(headers: Mapping[str, str], body: bytes = BODY, *, now: datetime = NOW) -> str:
     """Verify with `SECRET`, now."""
-    return signature.verify([SECRET], headers, body, now=now)
+    return signatures.verify([SECRET], headers, body, now=now)
 
 
 def secrets_of(vector: dict[str, Any]) -> list[str]:
@@ -78,7 +78,7 @@ class TestPublishedVectors:
         """Our headers for a published request are the published ones."""
         keys = [Secret.parse(text) for text in secrets_of(vector)]
 
-        signed = signature.sign(keys, vector["id"], vector["body"].encode(), now=moment_of(vector))
+        signed = signatures.sign(keys, vector["id"], vector["body"].encode(), now=moment_of(vector))
 
         assert signed == headers_of(vector)
 
@@ -89,7 +89,7 @@ class TestPublishedVectors:
         body, now = vector["body"].encode(), moment_of(vector)
 
         verified = [
-            signature.verify([Secret.parse(text)], headers_of(vector), body, now=now)
+            signatures.verify([Secret.parse(text)], headers_of(vector), body, now=now)
             for text in secrets_of(vector)
         ]
 
@@ -102,7 +102,7 @@ class TestPublishedVectors:
         stranger = Secret(b"x" * 32)
 
         with pytest.raises(NoMatchError, match="no signature matches: another secret, or a"):
-            signature.verify(
+            signatures.verify(
                 [stranger], headers_of(vector), vector["body"].encode(), now=moment_of(vector)
             )
 
@@ -152,20 +152,20 @@ def test_while_a_secret_rotates_either_verifies(held: Secret) -> None:
     """A request signed with two secrets is good for who holds one of them."""
     headers = make_headers(keys=[SECRET, OTHER])
 
-    assert signature.verify([held], headers, BODY, now=NOW) == ID
+    assert signatures.verify([held], headers, BODY, now=NOW) == ID
 
 
 def test_each_secret_that_the_receiver_holds_is_tried() -> None:
     """A receiver that rotates takes what either of its secrets signed."""
     headers = make_headers(keys=[OTHER])
 
-    assert signature.verify([SECRET, OTHER], headers, BODY, now=NOW) == ID
+    assert signatures.verify([SECRET, OTHER], headers, BODY, now=NOW) == ID
 
 
 def test_without_secrets_nothing_verifies() -> None:
     """A source without a secret lets nobody in."""
     with pytest.raises(NoMatchError, match="no signature matches"):
-        signature.verify([], make_headers(), BODY, now=NOW)
+        signatures.verify([], make_headers(), BODY, now=NOW)
 
 
 class _Watched(bytes):
@@ -179,13 +179,13 @@ class _Watched(bytes):
 
 def test_signatures_are_compared_in_constant_time() -> None:
     """Neither a good nor a wrong signature is compared byte by byte with the right one."""
-    stamp = signature.read(make_headers(), now=NOW)
+    stamp = signatures.read(make_headers(), now=NOW)
     good = replace(stamp, signatures=(_Watched(stamp.signatures[0]),))
     wrong = replace(stamp, signatures=(_Watched(bytes(32)),))
 
-    assert signature.verify_stamp([SECRET], good, BODY) == ID
+    assert signatures.verify_stamp([SECRET], good, BODY) == ID
     with pytest.raises(NoMatchError):
-        signature.verify_stamp([SECRET], wrong, BODY)
+        signatures.verify_stamp([SECRET], wrong, BODY)
 
 
 @pytest.mark.parametrize("where", ["before", "behind"])
@@ -500,9 +500,9 @@ def test_any_request_is_an_id_or_a_signature_error(headers: dict[str, str], body
 def test_whatever_is_signed_verifies(keys: list[bytes], body: bytes) -> None:
     """Any body, signed with any secrets, verifies with the last of them."""
     held = [Secret(key) for key in keys]
-    headers = signature.sign(held, ID, body, now=NOW)
+    headers = signatures.sign(held, ID, body, now=NOW)
 
-    assert signature.verify(held[-1:], headers, body, now=NOW) == ID
+    assert signatures.verify(held[-1:], headers, body, now=NOW) == ID
 
 
 class TestSecret:
@@ -601,8 +601,8 @@ def test_reading_the_headers_needs_no_secret() -> None:
     """What the headers say is known before the source's secrets are looked up."""
     headers = make_headers(keys=[SECRET, OTHER])
 
-    stamp = signature.read(headers, now=NOW)
+    stamp = signatures.read(headers, now=NOW)
 
     assert (stamp.webhook_id, stamp.timestamp) == (ID, headers[TIMESTAMP])
     assert len(stamp.signatures) == 2
-    assert signature.verify_stamp([OTHER], stamp, BODY) == ID
+    assert signatures.verify_stamp([OTHER], stamp, BODY) == ID

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.schema import Schema
+from foundation.db.migrations import Schema
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
 from tests.doors.served import command, copied, environment

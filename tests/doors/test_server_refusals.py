@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from contract import signature
-from contract.signature import Secret
+from contract import signatures
+from contract.signatures import Secret
 from tests.doors.served import ADMIN_KEY, SITE, Answer, Served, half_closed, head, hear
 
 BODY = json.dumps(
@@ -45,7 +45,7 @@ def signed(secret: Secret) -> Callable[[str], list[tuple[str, str]]]:
     """Return what signs the body just now under an id, as a list of headers."""
 
     def sign(webhook_id: str) -> list[tuple[str, str]]:
-        return list(signature.sign([secret], webhook_id, BODY, now=datetime.now(UTC)).items())
+        return list(signatures.sign([secret], webhook_id, BODY, now=datetime.now(UTC)).items())
 
     return sign
 

@@ -28,16 +28,16 @@ from sqlalchemy import delete, func, select, text
 import notifier.app
 import receiver.app
 from contract.problems import STATUS, type_of
-from contract.signature import Secret
-from foundation.database import Database
-from foundation.schema import Schema
+from contract.signatures import Secret
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from notifier import models as sent
 from notifier import services as notifier_services
 from notifier.config import Settings as NotifierSettings
 from receiver import models as taken
 from receiver import services as receiver_services
-from receiver import sources
 from receiver.config import Settings as ReceiverSettings
+from receiver.sources import store as sources
 from tests.conftest import Postgres
 from tests.faults.mutations import BATCH, COURSES, INGEST_SECRET, SITE, Known, Request, draw
 

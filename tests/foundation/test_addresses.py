@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from foundation.addresses import Guard, parse_guard
+from foundation.http.ssrf import Guard, parse_guard
 
 SPECIAL = {
     "0.0.0.0": "this network",

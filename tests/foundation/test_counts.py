@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from foundation.counts import count, lasted
+from foundation.text import count, lasted
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from foundation import database as db
-from foundation.database import Database
-from foundation.schema import Schema
+from foundation.db import session as db
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
 

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from foundation import engines
-from foundation.database import Database
+from foundation.db import engines
+from foundation.db.session import Database
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from foundation import hosts
-from foundation.hosts import Host, HostError
+from foundation.http import hosts
+from foundation.http.hosts import Host, HostError
 
 LOOPBACK = Host("127.0.0.1", ip_address("127.0.0.1"))
 SPELLINGS = [

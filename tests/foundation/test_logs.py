@@ -10,10 +10,10 @@ from typing import Any, Literal
 import pytest
 import structlog
 
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation import logs
-from foundation.vault import Vault
+from foundation import logging as logs
+from foundation.crypto import Vault
 
 pytestmark = pytest.mark.usefixtures("logging_restored")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from foundation import names
-from foundation.names import LookupTimeoutError, Names, Place
+from foundation.http import dns
+from foundation.http.dns import LookupTimeoutError, Names, Place
 
 
 class Slow:
@@ -109,14 +109,14 @@ def test_name_that_hangs_keeps_one_thread(slow: Slow) -> None:
 def test_names_that_hang_keep_so_many_threads_and_no_more(slow: Slow) -> None:
     """Once as many look-ups hang as may, another one is given up without a thread."""
     service = Names(slow)
-    for number in range(names.MAX_LOOKUPS):
+    for number in range(dns.MAX_LOOKUPS):
         with pytest.raises(LookupTimeoutError):
             service.places(f"elms{number}.example", 443, seconds=0.001)
 
     with pytest.raises(LookupTimeoutError, match="128 look-ups of other names hang"):
         service.places("elms.example", 443, seconds=10)
 
-    assert len(slow.asked) == names.MAX_LOOKUPS
+    assert len(slow.asked) == dns.MAX_LOOKUPS
 
 
 def test_name_is_looked_up_anew_each_time() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from foundation.openapi_words import Piece, fields, kind, notes
+from foundation.web.openapi_words import Piece, fields, kind, notes
 
 
 @pytest.mark.parametrize(

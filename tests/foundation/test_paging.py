@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import Table, insert, select
 
-from foundation import paging
-from foundation.database import Database
-from foundation.paging import Page, Turn
+from foundation.db import pagination
+from foundation.db.pagination import Page, Turn
+from foundation.db.session import Database
 
 Read = Callable[..., Page[str]]
 EVERY = [f"{number}{letter}" for number in range(4) for letter in "ab"]
@@ -24,7 +24,7 @@ def read(database: Database, items: Table) -> Read:
 
     def page(turn: Turn, *, descending: bool = False) -> Page[str]:
         with database.reading() as session:
-            return paging.read(
+            return pagination.read(
                 session,
                 select(items.c.number, items.c.name),
                 (items.c.number, items.c.name),

@@ -12,9 +12,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, inspect, text
 from sqlalchemy.exc import OperationalError
 
-from foundation.database import Database
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from foundation.errors import SchemaError
-from foundation.schema import Schema
 
 Revise = Callable[[str, str | None, str], None]
 

@@ -10,11 +10,11 @@ from flask import Flask
 from gunicorn.arbiter import Arbiter
 from sqlalchemy.exc import OperationalError
 
-from foundation import logs
-from foundation.arbiter import Attentive
+from foundation import logging as logs
+from foundation.config import ServiceSettings
 from foundation.errors import SchemaError
-from foundation.server import Server
-from foundation.settings import ServiceSettings
+from foundation.web.arbiter import Attentive
+from foundation.web.server import Server
 
 
 @pytest.fixture

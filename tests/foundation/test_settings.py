@@ -9,10 +9,10 @@ import pytest
 from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from foundation import settings
+from foundation import config
+from foundation.config import ServiceSettings
+from foundation.crypto import Vault
 from foundation.errors import ConfigurationError
-from foundation.settings import ServiceSettings
-from foundation.vault import Vault
 
 KEY = base64.b64encode(b"\xfb\xff" * 16).decode()
 OTHER_KEY = base64.urlsafe_b64encode(b"\xfe\xef" * 16).decode()
@@ -53,13 +53,13 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def refusal() -> ConfigurationError:
     """Return what loading the settings is refused with."""
     with pytest.raises(ConfigurationError) as caught:
-        settings.load(GroundSettings)
+        config.load(GroundSettings)
     return caught.value
 
 
 def test_the_least_that_is_needed_is_enough(environment: pytest.MonkeyPatch) -> None:
     """What is not set has the defaults that its description names."""
-    loaded = settings.load(GroundSettings)
+    loaded = config.load(GroundSettings)
 
     assert loaded.port == 8100
     assert loaded.host == "127.0.0.1"
@@ -120,7 +120,7 @@ def test_settings_stand_in_a_file_too(tmp_path: Path) -> None:
     lines = [f"{name}={value}" for name, value in {**GOOD, "GROUND_PORT": "8200"}.items()]
     (tmp_path / ".env").write_text("\n".join(lines))
 
-    assert settings.load(GroundSettings).port == 8200
+    assert config.load(GroundSettings).port == 8200
 
 
 def test_the_environment_goes_before_the_file(
@@ -130,7 +130,7 @@ def test_the_environment_goes_before_the_file(
     (tmp_path / ".env").write_text("GROUND_PORT=8200\nGROUND_LOG_LEVEL=ERROR\nOTHER=1\n")
     environment.setenv("GROUND_PORT", "8300")
 
-    loaded = settings.load(GroundSettings)
+    loaded = config.load(GroundSettings)
 
     assert (loaded.port, loaded.log_level) == (8300, "ERROR")
 
@@ -139,7 +139,7 @@ def test_settings_do_not_show_their_secrets(environment: pytest.MonkeyPatch) -> 
     """Keys and the database's URL, with its password, are in no repr."""
     environment.setenv("GROUND_DATABASE_URL", "postgresql://u:hunter2@there/db")
 
-    shown = repr(settings.load(GroundSettings))
+    shown = repr(config.load(GroundSettings))
 
     assert KEY not in shown
     assert "hunter2" not in shown
@@ -160,7 +160,7 @@ def test_encryption_keys_are_read_in_either_base64(
     """What the settings take for keys a vault takes for keys."""
     environment.setenv("GROUND_ENCRYPTION_KEYS", keys)
 
-    vault = Vault(settings.load(GroundSettings).encryption_keys)
+    vault = Vault(config.load(GroundSettings).encryption_keys)
 
     assert vault.open(vault.seal("secret")) == "secret"
 
@@ -216,7 +216,7 @@ def test_a_database_url_names_our_driver(
     """The URL that people know is enough."""
     environment.setenv("GROUND_DATABASE_URL", url)
 
-    assert settings.load(GroundSettings).database_url.get_secret_value() == read
+    assert config.load(GroundSettings).database_url.get_secret_value() == read
 
 
 @pytest.mark.parametrize(
@@ -285,4 +285,4 @@ def test_not_even_the_librarys_own_error_shows_a_value() -> None:
 
 def test_a_setting_has_one_variable() -> None:
     """The name in the environment is the prefix and the setting's own."""
-    assert settings.variable(GroundSettings, "database_url") == "GROUND_DATABASE_URL"
+    assert config.variable(GroundSettings, "database_url") == "GROUND_DATABASE_URL"

@@ -13,10 +13,11 @@ import pytest
 from flask import Flask
 from sqlalchemy import text
 
-from foundation import terminal
-from foundation.database import Database
+from foundation.cli import output
+from foundation.cli.output import Commands
+from foundation.db.session import Database
 from foundation.errors import ConfigurationError, Refusal, SchemaError
-from foundation.terminal import Commands
+from foundation.text import printable
 
 HOSTILE = "\x1b[31mred\x07\u202e\x9b\r"
 ACTING = {"\x1b", "\x07", "\u202e", "\x9b", "\r"}
@@ -51,7 +52,7 @@ class TestPrintable:
     )
     def test_what_acts_is_spelled_out(self, text: str, printed: str) -> None:
         """Control and direction characters are shown by name; all else is as it is."""
-        assert terminal.printable(text) == printed
+        assert printable(text) == printed
 
 
 class TestCell:
@@ -76,7 +77,7 @@ class TestCell:
     )
     def test_it_has_one_look(self, value: object, shown: str) -> None:
         """Nothing is a dash, moments are in UTC, truth is a word."""
-        assert terminal.cell(value) == shown
+        assert output.cell(value) == shown
 
 
 class TestTables:
@@ -84,14 +85,14 @@ class TestTables:
 
     def test_a_row_is_a_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         """Headings first, then the rows in their order."""
-        terminal.print_table(("course", "at"), [("CS101", None), ("CS102", 4)], empty="none")
+        output.print_table(("course", "at"), [("CS101", None), ("CS102", 4)], empty="none")
 
         lines = [line.split() for line in capsys.readouterr().out.splitlines()]
         assert lines == [["course", "at"], ["CS101", "-"], ["CS102", "4"]]
 
     def test_an_empty_list_is_a_sentence(self, capsys: pytest.CaptureFixture[str]) -> None:
         """No rows, no headings: the sentence for none, from a generator too."""
-        terminal.print_table(("course",), (row for row in ()), empty="no courses yet")
+        output.print_table(("course",), (row for row in ()), empty="no courses yet")
 
         assert capsys.readouterr().out == "no courses yet\n"
 
@@ -103,8 +104,8 @@ class TestTables:
         self, capsys: pytest.CaptureFixture[str], title: str
     ) -> None:
         """A title is text, whatever the table's library would read into it."""
-        terminal.print_table(("title",), [(title,)], empty="none")
-        terminal.print_facts([("title", title)])
+        output.print_table(("title",), [(title,)], empty="none")
+        output.print_facts([("title", title)])
 
         printed = capsys.readouterr().out.splitlines()
         assert [line.strip() for line in printed] == ["title", title, f"title  {title}"]
@@ -113,8 +114,8 @@ class TestTables:
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """No control or direction character of a stranger reaches the terminal."""
-        terminal.print_table(("title",), [(HOSTILE,)], empty="none")
-        terminal.print_facts([("title", HOSTILE)])
+        output.print_table(("title",), [(HOSTILE,)], empty="none")
+        output.print_facts([("title", HOSTILE)])
 
         printed = capsys.readouterr().out
         assert not ACTING & set(printed)
@@ -122,13 +123,13 @@ class TestTables:
 
     def test_a_line_break_makes_no_row(self, capsys: pytest.CaptureFixture[str]) -> None:
         """One row is one line, so that nobody can forge another."""
-        terminal.print_table(("title",), [("a\nCS102  deleted",)], empty="none")
+        output.print_table(("title",), [("a\nCS102  deleted",)], empty="none")
 
         assert len(capsys.readouterr().out.splitlines()) == 2
 
     def test_a_long_value_is_folded_and_not_cut(self, capsys: pytest.CaptureFixture[str]) -> None:
         """Every character of what is asked for is printed."""
-        terminal.print_table(("title",), [("x" * 1000,)], empty="none")
+        output.print_table(("title",), [("x" * 1000,)], empty="none")
 
         assert capsys.readouterr().out.count("x") == 1000
 
@@ -140,7 +141,7 @@ class TestJson:
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Moments are RFC 3339, points are exact."""
-        terminal.print_json({"at": datetime(2026, 11, 22, 9, tzinfo=UTC), "n": Decimal("7.50")})
+        output.print_json({"at": datetime(2026, 11, 22, 9, tzinfo=UTC), "n": Decimal("7.50")})
 
         assert json.loads(capsys.readouterr().out) == {
             "at": "2026-11-22T09:00:00+00:00",
@@ -152,7 +153,7 @@ class TestJson:
         self, capsys: pytest.CaptureFixture[str], title: str
     ) -> None:
         """JSON on a terminal is as harmless as a table, and as exact as in a file."""
-        terminal.print_json([title])
+        output.print_json([title])
 
         printed = capsys.readouterr().out
         assert json.loads(printed) == [title]
@@ -160,7 +161,7 @@ class TestJson:
 
     def test_letters_stay_letters(self, capsys: pytest.CaptureFixture[str]) -> None:
         """People can read the JSON as well."""
-        terminal.print_json(["Übung 😀"])
+        output.print_json(["Übung 😀"])
 
         assert "Übung 😀" in capsys.readouterr().out
 
@@ -174,7 +175,7 @@ def run(cause: Raise, *arguments: str) -> tuple[int, str, str]:
     outer, inner = Commands("ground"), Commands("courses")
 
     @inner.command("delete")
-    @terminal.json_option
+    @output.json_option
     def delete(as_json: bool) -> None:
         click.echo(f"json: {as_json}")
         cause()
@@ -286,7 +287,7 @@ class TestReadSecret:
         """A script pipes it in; what stands around it does not count."""
         monkeypatch.setattr("sys.stdin", io.StringIO("  hunter2 \nmore\n"))
 
-        assert terminal.read_secret("Token") == "hunter2"
+        assert output.read_secret("Token") == "hunter2"
 
     @pytest.mark.parametrize("given", ["", "\n", "   \nhunter2\n"])
     def test_nothing_is_refused(self, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
@@ -294,12 +295,12 @@ class TestReadSecret:
         monkeypatch.setattr("sys.stdin", io.StringIO(given))
 
         with pytest.raises(click.UsageError, match=r"^Token: nothing on standard input$"):
-            terminal.read_secret("Token")
+            output.read_secret("Token")
 
 
 def test_who_names_the_person_and_the_machine() -> None:
     """The audit says who gave a command, and where."""
-    person, _, machine = terminal.who().partition("@")
+    person, _, machine = output.who().partition("@")
 
     assert person
     assert machine
@@ -349,7 +350,7 @@ def test_a_letter_that_a_terminal_has_not_is_spelled_out(monkeypatch: pytest.Mon
     @main.command(with_appcontext=False)
     def show() -> None:
         click.echo("Übung …")
-        terminal.print_table(("title",), [("αβ",)], empty="nothing")
+        output.print_table(("title",), [("αβ",)], empty="nothing")
 
     raw = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="latin-1"))

@@ -5,8 +5,8 @@ import base64
 import pytest
 from pydantic import SecretStr
 
+from foundation.crypto import Vault
 from foundation.errors import SealError
-from foundation.vault import Vault
 
 NEW = base64.b64encode(bytes(range(224, 256))).decode()
 OLD = base64.b64encode(bytes(32)).decode()

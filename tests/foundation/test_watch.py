@@ -11,9 +11,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from foundation import logs, watch, web
-from foundation.database import Database
-from foundation.watch import Watched
+from foundation import logging
+from foundation.db.session import Database
+from foundation.web import app as web
+from foundation.web import health
+from foundation.web.health import Watched
 from notifier.models import SCHEMA
 
 TOKEN = "planted-metrics-token"
@@ -39,7 +41,7 @@ def make_client() -> Callable[..., FlaskClient]:
             token,
             lambda _: [GaugeMetricFamily("notifier_things", "Things.", 7)],
         )
-        app.register_blueprint(watch.blueprint(lambda: watched))
+        app.register_blueprint(health.blueprint(lambda: watched))
         return app.test_client()
 
     return make
@@ -80,7 +82,7 @@ def test_without_its_database_a_service_is_alive_and_not_ready(
     make_client: Callable[..., FlaskClient], away: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whoever asks learns what to do; the cause, which names machines, is for the log."""
-    logs.configure("INFO", "json")
+    logging.configure("INFO", "json")
     client = make_client(away)
 
     alive, ready, metrics = (client.get(path) for path in WATCHED)
@@ -168,7 +170,7 @@ def test_whether_it_lives_is_asked_without_a_line_in_the_log(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What is asked every few seconds is told at DEBUG only."""
-    logs.configure("INFO", "json")
+    logging.configure("INFO", "json")
     client = make_client(database)
 
     for path in WATCHED:

@@ -14,10 +14,11 @@ from sqlalchemy import text
 from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 
 from contract.problems import Problem, ProblemType
-from foundation import logs, web
-from foundation.database import Database
+from foundation import logging
+from foundation.db.session import Database
 from foundation.errors import Refusal
-from foundation.refusals import RETRY_AFTER_SECONDS
+from foundation.web import app as web
+from foundation.web.errors import RETRY_AFTER_SECONDS
 
 LIMIT = 100
 ADMIN_KEY = "k" * 24
@@ -175,7 +176,7 @@ class TestEveryAnswer:
         self, client: FlaskClient, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Method, address, status, how long, and the id by which the caller knows it."""
-        logs.configure("INFO", "json")
+        logging.configure("INFO", "json")
 
         answer = client.get("/fine?token=hunter2", headers={"Authorization": "Bearer hunter2"})
 
@@ -327,7 +328,7 @@ class TestProblems:
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """The log has the traceback under the id; the caller has the id, and nothing of ours."""
-        logs.configure("INFO", "json")
+        logging.configure("INFO", "json")
         client = faulty_client(raising(RuntimeError("hunter2 at /srv/secret.py")))
 
         answer = client.get("/fault")
@@ -348,7 +349,7 @@ class TestProblems:
         self, new_sqlite: Database, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """The caller is told when to come back; what the database said stays in the log."""
-        logs.configure("INFO", "json")
+        logging.configure("INFO", "json")
 
         def ask() -> None:
             with new_sqlite.reading() as session:
@@ -379,7 +380,7 @@ class TestProblems:
         self, capsys: pytest.CaptureFixture[str], logging_restored: None
     ) -> None:
         """The one place that logs failures names the problem and what to do."""
-        logs.configure("INFO", "json")
+        logging.configure("INFO", "json")
 
         make_app().test_client().get("/nowhere")
 

@@ -14,12 +14,12 @@ import pytest
 from prometheus_client.core import Metric
 from sqlalchemy.orm import Session
 
-from foundation.database import Database
-from foundation.schema import Schema
-from notifier import metrics as notifier_metrics
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from notifier.models import SCHEMA as NOTIFIER
-from receiver import metrics as receiver_metrics
+from notifier.worker import metrics as notifier_metrics
 from receiver.models import SCHEMA as RECEIVER
+from receiver.monitoring import metrics as receiver_metrics
 from tests.house.test_readme import resolve
 
 ROOT = Path(__file__).parents[2]

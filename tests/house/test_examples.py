@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from contract import events, signature
+from contract import events, signatures
 from contract.events import CourseDeleted, CourseDeletedData
-from contract.signature import Secret
+from contract.signatures import Secret
 
 ROOT = Path(__file__).parents[2]
 SECRET, OTHER = Secret.generate(), Secret.generate()
@@ -39,7 +39,7 @@ def body(version: int = 4) -> bytes:
 
 def signed(raw: bytes, *secrets: Secret, ago: timedelta = timedelta()) -> Headers:
     """Return the headers of an attempt that was made a while ago."""
-    return signature.sign(secrets or (SECRET,), "msg_1", raw, now=datetime.now(UTC) - ago)
+    return signatures.sign(secrets or (SECRET,), "msg_1", raw, now=datetime.now(UTC) - ago)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from contract.problems import ProblemType
 from notifier.cli import main as notifier
 from notifier.models import DeliveryStatus
-from notifier.retry import SCHEDULE
+from notifier.webhooks.retry_policy import SCHEDULE
 from receiver.cli import main as receiver
 from tests.browser import pictures
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from foundation.addresses import Guard
+from foundation.config import load
 from foundation.errors import ConfigurationError
-from foundation.settings import load
+from foundation.http.ssrf import Guard
 from notifier.config import Settings
 
 GIVEN = {

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import func, select
 
 from contract.tokens import MOODLE_TOKEN_ID
-from foundation.database import Database
-from notifier import courses, signals
+from foundation.db.session import Database
+from notifier import signals
+from notifier.courses import service as courses
 from notifier.errors import (
     CourseChangedError,
     CourseDeletedError,

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from foundation.database import Database
-from notifier import deliveries
-from notifier.deliveries import Claimed, Settlement
+from foundation.db.session import Database
 from notifier.models import Attempt, Delivery
-from notifier.retry import MAX_ATTEMPTS, Dead, Delivered, Disable, Outcome, RetryAt
+from notifier.webhooks import deliveries
+from notifier.webhooks.deliveries import Claimed, Settlement
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Dead, Delivered, Disable, Outcome, RetryAt
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
 
 MINUTE = timedelta(minutes=1)

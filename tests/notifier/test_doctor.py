@@ -9,13 +9,14 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
-from foundation import database as db
-from foundation.checkup import Finding
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier import doctor, endpoints, health
-from notifier.health import Health
+from foundation.cli.doctor import Finding
+from foundation.crypto import Vault
+from foundation.db import session as db
+from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, DeliveryStatus
+from notifier.monitoring import doctor
+from notifier.webhooks import circuit_breaker, endpoints
+from notifier.webhooks.circuit_breaker import Health
 
 
 @pytest.fixture
@@ -159,7 +160,7 @@ def test_a_pause_that_is_long_over_says_that_no_worker_runs(
     make_delivery(endpoint.id, due_at=now - timedelta(hours=1))
     with database.writing() as session:
         ailing = Health(9, now - timedelta(hours=2), now, now - over_for)
-        health.write(session, {endpoint.id: ailing})
+        circuit_breaker.write(session, {endpoint.id: ailing})
 
     assert find("backlog").well == well
 
@@ -176,7 +177,9 @@ def test_who_keeps_failing_is_found_and_is_no_want_of_workers(
     make_delivery(endpoint.id, due_at=now - timedelta(hours=1))
     since = now - timedelta(hours=2)
     with database.writing() as session:
-        health.write(session, {endpoint.id: Health(9, since, now, now + timedelta(minutes=5))})
+        circuit_breaker.write(
+            session, {endpoint.id: Health(9, since, now, now + timedelta(minutes=5))}
+        )
 
     finding, backlog = find("endpoints"), find("backlog")
 

@@ -10,20 +10,20 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from foundation.addresses import Guard
-from foundation.database import Database
+from foundation.crypto import Vault
+from foundation.db.session import Database
 from foundation.errors import SealError
-from foundation.vault import Vault
-from notifier import endpoints, health
-from notifier.deliveries import Claimed
+from foundation.http.ssrf import Guard
 from notifier.errors import (
     EndpointChangedError,
     EndpointExistsError,
     EndpointUnknownError,
     EndpointUrlError,
 )
-from notifier.health import Health
 from notifier.models import Delivery, DeliveryStatus, Endpoint, EndpointSecret, Ping
+from notifier.webhooks import circuit_breaker, endpoints
+from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.deliveries import Claimed
 from tests.notifier.conftest import LOOPBACK, NINE, MakeDelivery, MakeEndpoint
 
 TEN = NINE + timedelta(hours=1)
@@ -269,7 +269,7 @@ def ail(database: Database) -> Callable[[int], None]:
 
     def write(endpoint_id: int) -> None:
         with database.writing() as session:
-            health.write(session, {endpoint_id: Health(7, NINE - HOUR, NINE, TEN)})
+            circuit_breaker.write(session, {endpoint_id: Health(7, NINE - HOUR, NINE, TEN)})
 
     return write
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from notifier import failures
-from notifier.failures import NEXT_STEPS, FailureKind
 from notifier.models import Attempt
+from notifier.webhooks import failures
+from notifier.webhooks.failures import NEXT_STEPS, FailureKind
 
 
 @pytest.mark.parametrize("kind", [pytest.param(one, id=one.value) for one in FailureKind])

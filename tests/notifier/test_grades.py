@@ -9,12 +9,13 @@ from sqlalchemy import func, select
 
 from contract.grades import ActivityProgress, GradingProgress, Score
 from contract.tokens import CourseToken
-from foundation.database import Database
-from notifier import courses, grades, readings
+from foundation.db.session import Database
+from notifier.courses import grade_access, grades
+from notifier.courses import service as courses
+from notifier.courses.grade_access import Granted, Question
+from notifier.courses.grades import Loaded
 from notifier.errors import CourseDeletedError, CourseUnknownError
-from notifier.grades import Loaded
 from notifier.models import Grade
-from notifier.readings import Granted, Question
 from tests.notifier.conftest import MINUTE, NINE, MakeCourse, make_score
 
 TEN = NINE + timedelta(hours=1)
@@ -29,7 +30,7 @@ def delete(database: Database, course_id: str) -> None:
 def scores_of(database: Database, course_id: str, token: CourseToken) -> tuple[Score, ...]:
     """Return what the bearer of a token reads."""
     with database.reading() as session:
-        (answer,) = readings.answer(session, [Question(course_id, token)])
+        (answer,) = grade_access.answer(session, [Question(course_id, token)])
     assert isinstance(answer, Granted)
     return answer.scores
 

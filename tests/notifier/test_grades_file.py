@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from contract.grades import ActivityProgress, GradingProgress
-from notifier import grades_file
+from notifier.courses import grade_import
 from notifier.errors import GradesFileError
 from tests.notifier.conftest import NINE, make_score
 
@@ -20,7 +20,7 @@ NEITHER = (
 
 def read(text: str) -> dict[str, list[object]]:
     """Return the scores of a file's text, read at nine."""
-    return grades_file.read(text.splitlines(keepends=True), now=NINE).scores  # type: ignore[return-value]
+    return grade_import.read(text.splitlines(keepends=True), now=NINE).scores  # type: ignore[return-value]
 
 
 def refusal(text: str) -> str:

@@ -5,11 +5,17 @@ from datetime import timedelta
 
 import pytest
 
-from foundation.database import Database
-from notifier import endpoints, health
-from notifier.health import LONGEST_PAUSE, PAUSED_AFTER, SHORTEST_PAUSE, Health, fold
+from foundation.db.session import Database
 from notifier.models import Endpoint
-from notifier.retry import Answer, Failure
+from notifier.webhooks import circuit_breaker, endpoints
+from notifier.webhooks.circuit_breaker import (
+    LONGEST_PAUSE,
+    PAUSED_AFTER,
+    SHORTEST_PAUSE,
+    Health,
+    fold,
+)
+from notifier.webhooks.retry_policy import Answer, Failure
 from tests.notifier.conftest import NINE, MakeEndpoint
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -144,7 +150,7 @@ def test_an_old_failure_belongs_to_another_trouble() -> None:
 )
 def test_days_of_failure_give_an_endpoint_up(standing: Health, given_up: bool) -> None:
     """An endpoint is given up once it has failed for the whole time, and often enough."""
-    assert health.has_failed_for(standing, 5 * DAY, now=NINE) is given_up
+    assert circuit_breaker.has_failed_for(standing, 5 * DAY, now=NINE) is given_up
 
 
 def test_health_is_stored_and_read(database: Database, make_endpoint: MakeEndpoint) -> None:
@@ -152,10 +158,10 @@ def test_health_is_stored_and_read(database: Database, make_endpoint: MakeEndpoi
     ill, well = make_endpoint(), make_endpoint()
 
     with database.writing() as session:
-        health.write(session, {ill.id: ILL})
+        circuit_breaker.write(session, {ill.id: ILL})
 
     with database.reading() as session:
-        assert health.read(session) == {ill.id: ILL, well.id: Health()}
+        assert circuit_breaker.read(session) == {ill.id: ILL, well.id: Health()}
 
 
 def test_disabled_endpoints_have_no_health(database: Database, make_endpoint: MakeEndpoint) -> None:
@@ -163,7 +169,7 @@ def test_disabled_endpoints_have_no_health(database: Database, make_endpoint: Ma
     make_endpoint(disabled=True)
 
     with database.reading() as session:
-        assert health.read(session) == {}
+        assert circuit_breaker.read(session) == {}
 
 
 def test_examination_of_the_well_locks_nothing(
@@ -174,7 +180,7 @@ def test_examination_of_the_well_locks_nothing(
 
     with database.writing() as session:
         before = database.statements
-        found = health.examine(session, {endpoint.id: [Answer(200)]}, also=(), now=NINE)
+        found = circuit_breaker.examine(session, {endpoint.id: [Answer(200)]}, also=(), now=NINE)
 
     assert found == {endpoint.id: Health()}
     assert database.statements - before == 1
@@ -186,13 +192,13 @@ def test_lifting_makes_paused_endpoints_tried_at_once(
     """A lifted pause is over, and what is known of the trouble stays."""
     ill, well = make_endpoint(), make_endpoint()
     with database.writing() as session:
-        health.write(session, {ill.id: ILL})
+        circuit_breaker.write(session, {ill.id: ILL})
 
     with database.writing() as session:
-        health.lift(session, now=NINE)
+        circuit_breaker.lift(session, now=NINE)
 
     with database.reading() as session:
-        after = health.read(session)
+        after = circuit_breaker.read(session)
     assert after[ill.id].is_half_open(NINE)
     assert (after[ill.id].failures, after[ill.id].failing_since) == (PAUSED_AFTER, NINE - HOUR)
     assert after[well.id] == Health()
@@ -204,7 +210,7 @@ def test_enabling_makes_an_endpoint_well(
     """An endpoint that was disabled for its failures starts without them (F12)."""
     endpoint = make_endpoint()
     with database.writing() as session:
-        health.write(session, {endpoint.id: ILL})
+        circuit_breaker.write(session, {endpoint.id: ILL})
         endpoints.disable(session, endpoint.id, "it kept failing", now=NINE)
 
     with database.writing() as session:

@@ -9,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import select
 
-from foundation.database import Database
-from notifier import courses, ingest
-from notifier.ingest import COURSE_DELETED, Deletion, Outcome
+from foundation.db.session import Database
+from notifier.courses import moodle_events
+from notifier.courses import service as courses
+from notifier.courses.moodle_events import COURSE_DELETED, Deletion, Outcome
 from notifier.models import Course, Event, Ingested
 from tests.notifier.conftest import NINE, SITE, MakeCourse, MakeEndpoint
 
@@ -21,7 +22,7 @@ TOLD = json.loads((Path(__file__).parent / "moodle_events.json").read_text(encod
 
 def understood(**fields: Any) -> Deletion | None:
     """Return what is understood of a deletion with these fields."""
-    return ingest.understand({"eventname": COURSE_DELETED, **fields})
+    return moodle_events.understand({"eventname": COURSE_DELETED, **fields})
 
 
 def make_deletion(**overrides: Any) -> Deletion:
@@ -34,7 +35,7 @@ def make_deletion(**overrides: Any) -> Deletion:
 def accepted(database: Database, told: Deletion) -> Outcome:
     """Take a deletion in at ten, and return what came of it."""
     with database.writing() as session:
-        return ingest.accept(session, told, now=TEN)
+        return moodle_events.accept(session, told, now=TEN)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def accepted(database: Database, told: Deletion) -> Outcome:
 )
 def test_deletion_is_understood_as_it_is_sent(sender: str, host: str) -> None:
     """What both plugins post of a deletion names the same course, title and moment."""
-    told = ingest.understand(json.loads(TOLD[sender]["body"]))
+    told = moodle_events.understand(json.loads(TOLD[sender]["body"]))
 
     assert told is not None
     assert (told.course_id, told.title, told.time_created, told.host) == (
@@ -67,7 +68,7 @@ def test_deletion_is_understood_as_it_is_sent(sender: str, host: str) -> None:
 )
 def test_what_is_none_of_our_business_is_not_looked_into(document: dict[str, Any]) -> None:
     """An event of another name is no deletion, whatever else it holds."""
-    assert ingest.understand(document) is None
+    assert moodle_events.understand(document) is None
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,9 @@ def test_fields_are_found_by_several_names(fields: dict[str, Any]) -> None:
 def test_event_name_needs_no_leading_backslash() -> None:
     """The name of a class is the same with and without its leading backslash."""
     assert (
-        ingest.understand({"event": r"core\event\course_deleted", "objectid": 7, "at": 1795336477})
+        moodle_events.understand(
+            {"event": r"core\event\course_deleted", "objectid": 7, "at": 1795336477}
+        )
         == make_deletion()
     )
 
@@ -213,7 +216,7 @@ def test_what_was_taken_in_long_ago_is_forgotten(database: Database) -> None:
     outcomes = []
     for bound in (TEN, TEN + timedelta(seconds=1)):
         with database.writing() as session:
-            gone = ingest.forget(session, bound)
+            gone = moodle_events.forget(session, bound)
         outcomes.append((gone, accepted(database, make_deletion())))
 
     assert outcomes == [(0, Outcome.DUPLICATE), (1, Outcome.STALE)]

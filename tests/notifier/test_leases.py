@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from foundation.database import Database
-from notifier import health, leases
-from notifier.deliveries import Claimed
-from notifier.leases import Places, Share
+from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Lane
-from notifier.retry import MAX_ATTEMPTS
+from notifier.webhooks import circuit_breaker
+from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS
+from notifier.worker import claims
+from notifier.worker.claims import Places, Share
 from tests.notifier.conftest import BODY, NINE, MakeDelivery, MakeEndpoint, places_in
 
 MINUTE = timedelta(minutes=1)
@@ -36,7 +37,7 @@ def stand(row: Delivery) -> tuple[str, int, bool]:
 def is_due(database: Database) -> bool:
     """Tell whether at nine there is anything to do for any enabled endpoint."""
     with database.reading() as session:
-        return leases.any_due(session, health.read(session), now=NINE)
+        return claims.any_due(session, circuit_breaker.read(session), now=NINE)
 
 
 def test_claim_says_all_that_a_post_needs(
@@ -204,7 +205,7 @@ def test_an_endpoint_has_its_own_share(
     shares = {quiet.id: Share(3, 3)} | ({crowded.id: share} if share else {})
 
     with database.writing() as session:
-        claimed = leases.claim(session, Places(10, 10, 1, shares), lease=MINUTE, now=NINE)
+        claimed = claims.claim(session, Places(10, 10, 1, shares), lease=MINUTE, now=NINE)
 
     ids = [one.endpoint_id for one in claimed]
     assert (ids.count(crowded.id), ids.count(quiet.id)) == (taken, 3)
@@ -345,7 +346,7 @@ def test_eight_threads_claim_each_delivery_once(
         while due:
             with mine.writing() as session:
                 room = places_in(session, total=3, endpoint=3)
-                claimed = leases.claim(session, room, lease=MINUTE, now=NINE)
+                claimed = claims.claim(session, room, lease=MINUTE, now=NINE)
             won += [one.delivery_id for one in claimed]
             due = is_due(mine)
         mine.dispose()
@@ -363,9 +364,10 @@ def test_eight_threads_claim_each_delivery_once(
 RACERS = """
 import json, multiprocessing, sys
 from datetime import datetime, timedelta
-from foundation.database import Database
-from notifier import health, leases
-from notifier.leases import Places, Share
+from foundation.db.session import Database
+from notifier.webhooks import circuit_breaker as health
+from notifier.worker import claims as leases
+from notifier.worker.claims import Places, Share
 
 def race(url, now, start, won):
     database, ids, due = Database(url, timeout=30), [], True
@@ -417,7 +419,7 @@ def test_claim_that_is_rolled_back_takes_nothing(
     make_delivery(make_endpoint().id)
 
     with database.reading() as session:  # which is rolled back at its end
-        taken = leases.claim(session, places_in(session), lease=MINUTE, now=NINE)
+        taken = claims.claim(session, places_in(session), lease=MINUTE, now=NINE)
 
     assert len(taken) == 1
     assert [one.attempts for one in claim()] == [1]

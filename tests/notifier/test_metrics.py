@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from foundation.database import Database
-from notifier import metrics, turn
-from notifier.deliveries import Claimed
-from notifier.health import Health
-from notifier.leases import Places
+from foundation.db.session import Database
 from notifier.models import DeliveryStatus
-from notifier.retry import MAX_ATTEMPTS, Answer, Failure
-from notifier.turn import Finished, Terms
+from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Answer, Failure
+from notifier.worker import batch, metrics
+from notifier.worker.batch import Finished, Terms
+from notifier.worker.claims import Places
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
 from tests.notifier.test_turn import set_health
 
@@ -31,7 +31,7 @@ def take(database: Database) -> Callable[..., None]:
     def one(*finished: tuple[Claimed, Answer | Failure], now: Any = NINE + SECOND) -> None:
         made = [Finished(claimed, NINE, 12, answer) for claimed, answer in finished]
         with database.writing() as session:
-            turn.take(session, made, lambda _: Places(0, 0, 0, {}), TERMS, now=now)
+            batch.take(session, made, lambda _: Places(0, 0, 0, {}), TERMS, now=now)
 
     return one
 

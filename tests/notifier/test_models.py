@@ -11,8 +11,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from foundation.database import Database
-from foundation.schema import Schema
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from notifier.models import SCHEMA, Base, Course, Delivery, DeliveryStatus
 
 FAILING = """

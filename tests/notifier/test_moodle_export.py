@@ -4,9 +4,9 @@ from decimal import Decimal
 
 import pytest
 
-from notifier import grades_file
+from notifier.courses import grade_import
+from notifier.courses.moodle_export import Chosen, Taken
 from notifier.errors import GradesFileError
-from notifier.moodle_export import Chosen, Taken
 from tests.notifier.conftest import NINE, make_score
 
 HEADER = (
@@ -22,9 +22,9 @@ def line(id_number: str = "ada", total: str = "75.00", exam: str = "-") -> str:
     return f'Ada,Lovelace,{id_number},,,a@x.example,-,{exam},{total},"75.00 %",C,1795336477\n'
 
 
-def read(text: str, chosen: Chosen = CS101) -> grades_file.GradesFile:
+def read(text: str, chosen: Chosen = CS101) -> grade_import.GradesFile:
     """Return what a file's text holds, read at nine."""
-    return grades_file.read(text.splitlines(keepends=True), chosen, now=NINE)
+    return grade_import.read(text.splitlines(keepends=True), chosen, now=NINE)
 
 
 def refusal(text: str, chosen: Chosen = CS101) -> GradesFileError:

@@ -14,10 +14,12 @@ from contract.events import (
     TokenRegenerated,
     TokenRegeneratedData,
 )
-from foundation.database import Database
-from notifier import courses, outbox, signals
+from foundation.db.session import Database
+from notifier import signals
+from notifier.courses import service as courses
 from notifier.errors import EventNotWrittenError
 from notifier.models import Course, Delivery, DeliveryStatus, Event, IssuedToken
+from notifier.webhooks import outbox
 from tests.notifier.conftest import NINE, SITE, MakeCourse, MakeEndpoint
 
 TEN = NINE + timedelta(hours=1)
@@ -270,4 +272,4 @@ def test_every_signal_is_heard(signal: object) -> None:
     """Both signals have the outbox among their subscribers."""
     heard_by = {one.__module__ for one in signal.receivers_for(None)}  # type: ignore[attr-defined]
 
-    assert "notifier.outbox" in heard_by
+    assert "notifier.webhooks.outbox" in heard_by

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from foundation.database import Database
-from notifier import overview
+from foundation.db.session import Database
 from notifier.models import DeliveryStatus
+from notifier.monitoring import dashboard
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
 
 HOUR = timedelta(hours=1)
@@ -46,7 +46,7 @@ def test_each_hour_counts_its_own(database: Database, settled: Settled) -> None:
     settled(twelve - 23 * HOUR - timedelta(microseconds=1))
 
     with database.reading() as session:
-        hours = overview.day(session, now=NOON)
+        hours = dashboard.day(session, now=NOON)
 
     assert [hour.begins_at for hour in hours] == [twelve - n * HOUR for n in range(23, -1, -1)]
     assert [(n, hour.delivered, hour.dead) for n, hour in enumerate(hours) if hour.delivered] == [
@@ -64,7 +64,7 @@ def test_delays_are_from_event_to_delivery(database: Database, settled: Settled)
     settled(NOON - 5 * HOUR, created_at=NOON - 7 * HOUR)
 
     with database.reading() as session:
-        delays = [list(hour.delays) for hour in overview.day(session, now=NOON)]
+        delays = [list(hour.delays) for hour in dashboard.day(session, now=NOON)]
 
     assert delays[23] == [3 * SECOND, 2 * SECOND]
     assert delays[18] == [2 * HOUR]
@@ -75,12 +75,12 @@ def test_of_a_busy_hour_the_latest_are_timed(
     database: Database, settled: Settled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All are counted, and so many as a sample has are looked at one by one."""
-    monkeypatch.setattr(overview, "SAMPLE", 2)
+    monkeypatch.setattr(dashboard, "SAMPLE", 2)
     for number in range(4):
         settled(NOON + number * SECOND, created_at=NOON)
 
     with database.reading() as session:
-        last = overview.day(session, now=NOON + HOUR / 2)[-1]
+        last = dashboard.day(session, now=NOON + HOUR / 2)[-1]
 
     assert last.delivered == 4
     assert list(last.delays) == [3 * SECOND, 2 * SECOND]
@@ -89,7 +89,7 @@ def test_of_a_busy_hour_the_latest_are_timed(
 def test_an_empty_day_has_its_hours(database: Database) -> None:
     """Where nothing was settled, nothing is counted and nothing timed."""
     with database.reading() as session:
-        hours = overview.day(session, now=NOON)
+        hours = dashboard.day(session, now=NOON)
 
     assert [(one.delivered, one.dead, list(one.delays)) for one in hours] == [(0, 0, [])] * 24
 
@@ -106,7 +106,7 @@ def test_dead_letters_are_put_together_by_endpoint_and_reason(
     settled(NOON - timedelta(days=8), **dead("long ago"))
 
     with database.reading() as session:
-        found = overview.dead_letters(session, now=NOON)
+        found = dashboard.dead_letters(session, now=NOON)
 
     assert [(one.endpoint.url == other.url, one.reason, one.count) for one in found] == [
         (True, "refused", 1),
@@ -129,8 +129,8 @@ def test_ids_of_dead_letters_are_those_of_one_reason(
     endpoint_id = other.id - 1
 
     with database.reading() as session:
-        found = overview.dead_ids(session, endpoint_id, "status 500", limit=9, now=NOON)
-        first = overview.dead_ids(session, endpoint_id, "status 500", limit=1, now=NOON)
+        found = dashboard.dead_ids(session, endpoint_id, "status 500", limit=9, now=NOON)
+        first = dashboard.dead_ids(session, endpoint_id, "status 500", limit=1, now=NOON)
 
     assert found == [new, old]
     assert first == [new]
@@ -144,7 +144,7 @@ def test_statements_are_constant(database: Database, settled: Settled) -> None:
             settled(NOON - number * HOUR / 2)
         before = database.statements
         with database.reading() as session:
-            overview.day(session, now=NOON)
+            dashboard.day(session, now=NOON)
         taken.append(database.statements - before)
 
     assert taken == [2, 2]

@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from foundation import trace
-from notifier.deliveries import Claimed
-from notifier.health import Health
-from notifier.leases import Share
+from foundation import tracing
 from notifier.models import Lane
-from notifier.pace import Pace
-from notifier.retry import Sign
+from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.retry_policy import Sign
+from notifier.worker.claims import Share
+from notifier.worker.limiter import Pace
 from tests.notifier.conftest import BODY, NINE
 
 WELL = Health()
@@ -49,7 +49,7 @@ def attempt(endpoint_id: int = 1, lane: Lane = Lane.FIRST) -> Claimed:
         lease_token="t",
         occurred_at=NINE,
         claimed_at=NINE,
-        span=trace.begin(),
+        span=tracing.begin(),
     )
 
 

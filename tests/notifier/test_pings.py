@@ -7,16 +7,17 @@ from threading import Event
 
 import pytest
 
-from foundation import database as db
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier import health, pings
+from foundation.crypto import Vault
+from foundation.db import session as db
+from foundation.db.session import Database
 from notifier.config import Settings
 from notifier.errors import EndpointDisabledError, EndpointUnknownError
-from notifier.health import Health
 from notifier.models import Endpoint, Ping
-from notifier.retry import Answer, Failure
 from notifier.services import Services
+from notifier.webhooks import circuit_breaker
+from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.retry_policy import Answer, Failure
+from notifier.worker import ping as pings
 from tests.notifier.conftest import MakeDelivery, MakeEndpoint, Reply, Sink
 
 
@@ -52,7 +53,9 @@ def make_paused(database: Database, make_endpoint: MakeEndpoint) -> Callable[[st
         with database.writing() as session:
             now = db.now(session)
             later = now + timedelta(hours=1)
-            health.write(session, {made.id: Health(9, now - timedelta(hours=2), now, later)})
+            circuit_breaker.write(
+                session, {made.id: Health(9, now - timedelta(hours=2), now, later)}
+            )
         return made.id
 
     return make

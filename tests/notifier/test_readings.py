@@ -8,8 +8,11 @@ import pytest
 
 from contract.grades import Score
 from contract.tokens import CourseToken
-from foundation.database import Database
-from notifier import courses, readings
+from foundation.db.session import Database
+from notifier.courses import grade_access
+from notifier.courses import service as courses
+from notifier.courses.grade_access import Answer, Granted, Question, Reading, Unchanged
+from notifier.courses.grades import Loaded
 from notifier.errors import (
     BatchFullError,
     CourseDeletedError,
@@ -21,8 +24,6 @@ from notifier.errors import (
     TokenUnknownError,
     TokenWrongCourseError,
 )
-from notifier.grades import Loaded
-from notifier.readings import Answer, Granted, Question, Reading, Unchanged
 from tests.notifier.conftest import NINE, MakeCourse, make_score
 
 TEN = NINE + timedelta(hours=1)
@@ -34,7 +35,7 @@ def authorize(database: Database) -> Callable[[str, CourseToken], Reading]:
 
     def ask(course_id: str, bearer: CourseToken) -> Reading:
         with database.reading() as session:
-            (verdict,) = readings.authorize(session, [Question(course_id, bearer)])
+            (verdict,) = grade_access.authorize(session, [Question(course_id, bearer)])
         if isinstance(verdict, NotifierError):
             raise verdict
         return verdict
@@ -57,7 +58,7 @@ def regenerate(database: Database, course_id: str) -> CourseToken:
 def scores_of(database: Database, course_id: str, token: CourseToken) -> tuple[Score, ...]:
     """Return what the bearer of a token reads."""
     with database.reading() as session:
-        (answer,) = readings.answer(session, [Question(course_id, token)])
+        (answer,) = grade_access.answer(session, [Question(course_id, token)])
     assert isinstance(answer, Granted)
     return answer.scores
 
@@ -67,7 +68,7 @@ def test_bearer_is_read_from_the_header(header: str) -> None:
     """The scheme is read in any case, with spaces where HTTP has them (RFC 6750)."""
     token = CourseToken.generate()
 
-    assert readings.parse_bearer(header.format(token.reveal())) == token
+    assert grade_access.parse_bearer(header.format(token.reveal())) == token
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_bearer_is_read_from_the_header(header: str) -> None:
 def test_request_without_a_token_is_told_so(header: str | None) -> None:
     """Without a bearer token the refusal is that it is missing."""
     with pytest.raises(TokenMissingError) as refused:
-        readings.parse_bearer(header)
+        grade_access.parse_bearer(header)
 
     assert str(refused.value) == "the request bears no course token"
 
@@ -102,7 +103,7 @@ def test_malformed_token_is_told_from_a_missing_one(credentials: str) -> None:
     token = CourseToken.generate().reveal()
 
     with pytest.raises(TokenMalformedError) as refused:
-        readings.parse_bearer(f"Bearer {credentials.format(token, token)}")
+        grade_access.parse_bearer(f"Bearer {credentials.format(token, token)}")
 
     assert str(refused.value) == "a course token looks like eas_…_…; this is cut or mistyped"
 
@@ -113,7 +114,7 @@ def test_mistyped_token_is_told_by_its_checksum() -> None:
     typo = token.reveal()[:-1] + ("0" if token.reveal()[-1] != "0" else "1")
 
     with pytest.raises(TokenMalformedError) as refused:
-        readings.parse_bearer(f"Bearer {typo}")
+        grade_access.parse_bearer(f"Bearer {typo}")
 
     assert str(refused.value) == "the token's checksum is wrong: a character was mistyped"
 
@@ -263,7 +264,7 @@ def test_good_token_needs_one_statement(database: Database, make_course: MakeCou
     before = database.statements
 
     with database.reading() as session:
-        readings.authorize(session, [Question("CS101", token)])
+        grade_access.authorize(session, [Question("CS101", token)])
 
     assert database.statements - before == 1
 
@@ -339,7 +340,7 @@ def make_question(database: Database, make_course: MakeCourse, kind: str, name: 
 def ask(database: Database, questions: list[Question], **overrides: int) -> list[Answer]:
     """Return what the questions are answered, in a transaction of their own."""
     with database.reading() as session:
-        return readings.answer(session, questions, **overrides)
+        return grade_access.answer(session, questions, **overrides)
 
 
 def shown(answer: Answer) -> object:

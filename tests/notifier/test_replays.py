@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from foundation.database import Database
-from notifier import deliveries, endpoints, replays
-from notifier.deliveries import Claimed, Settlement
+from foundation.db.session import Database
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
-from notifier.filters import Filter
 from notifier.models import Attempt, Delivery, DeliveryStatus, Replay
-from notifier.replays import Backlog
-from notifier.retry import Dead, Delivered, Outcome
+from notifier.webhooks import deliveries, endpoints
+from notifier.webhooks import replay as replays
+from notifier.webhooks.deliveries import Claimed, Settlement
+from notifier.webhooks.delivery_filter import Filter
+from notifier.webhooks.replay import Backlog
+from notifier.webhooks.retry_policy import Dead, Delivered, Outcome
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
 
 TEN = NINE + timedelta(hours=1)

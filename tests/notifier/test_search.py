@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from foundation.database import Database
-from notifier import courses, search
+from foundation.db.session import Database
+from notifier.courses import search
+from notifier.courses import service as courses
 from notifier.models import Course
 from tests.notifier.conftest import NINE, MakeCourse
 

@@ -6,11 +6,11 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
-from contract import signature
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier import endpoints, replays, sent
+from contract import signatures as signature
+from foundation.crypto import Vault
+from foundation.db.session import Database
 from notifier.models import Attempt
+from notifier.webhooks import endpoints, replay, request_preview
 from tests.notifier.conftest import BODY, NINE, MakeDelivery, MakeEndpoint, Registered
 
 HOUR = timedelta(hours=1)
@@ -28,9 +28,9 @@ def headers_at(
     """Return the headers of an attempt that was made so many hours after nine."""
     attempt = Attempt(started_at=NINE + hours * HOUR, **{"status": 200, **how})
     with database.reading() as session:
-        delivery = replays.get(session, delivery_id)
-        secrets = sent.signing(session, delivery.endpoint_id, vault)
-        found = sent.headers_of(delivery, attempt, secrets)
+        delivery = replay.get(session, delivery_id)
+        secrets = request_preview.signing(session, delivery.endpoint_id, vault)
+        found = request_preview.headers_of(delivery, attempt, secrets)
         return None if found is None else dict(found)
 
 
@@ -40,7 +40,7 @@ def test_headers_are_those_that_were_sent(
     """Id, moment and the beginning of the signature are what the worker made of them."""
     delivery_id = make_delivery(endpoint.id)
     with database.reading() as session:
-        webhook_id = replays.get(session, delivery_id).event_id
+        webhook_id = replay.get(session, delivery_id).event_id
 
     shown = headers_at(database, vault, delivery_id, 1)
 

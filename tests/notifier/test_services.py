@@ -4,8 +4,8 @@ import pytest
 from flask import Flask
 from pydantic import SecretStr
 
-from foundation.database import Database
-from foundation.vault import Vault
+from foundation.crypto import Vault
+from foundation.db.session import Database
 from notifier import services
 from notifier.config import Settings
 from notifier.services import Services

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from foundation.database import Database
-from notifier import standings
+from foundation.db.session import Database
 from notifier.errors import EndpointUnknownError
-from notifier.health import State
 from notifier.models import Attempt, DeliveryStatus, Ping
-from notifier.standings import Report
+from notifier.monitoring import endpoint_status
+from notifier.monitoring.endpoint_status import Report
+from notifier.webhooks.circuit_breaker import State
 from tests.notifier.conftest import MINUTE, NINE, MakeDelivery, MakeEndpoint
 
 Attempted = Callable[..., None]
@@ -32,7 +32,7 @@ def attempt(database: Database) -> Attempted:
 def report_of(database: Database, endpoint_id: int) -> Report:
     """Return the report of an endpoint."""
     with database.reading() as session:
-        return standings.read_one(session, endpoint_id)
+        return endpoint_status.read_one(session, endpoint_id)
 
 
 def test_a_new_endpoint_has_answered_nothing(
@@ -57,7 +57,7 @@ def test_what_is_open_and_dead_is_counted_by_endpoint(
     make_delivery(other.id)
 
     with database.reading() as session:
-        reports = standings.read(session)
+        reports = endpoint_status.read(session)
 
     assert [one.endpoint.id for one in reports] == [one.id, other.id]
     assert [(one.pending, one.held, one.dead) for one in reports] == [(3, 2, 1), (1, 0, 0)]
@@ -94,7 +94,7 @@ def test_the_last_answer_is_the_newest_attempt(
     attempt(make_delivery(other.id), failure="refused")
 
     with database.reading() as session:
-        last = {one.endpoint.id: one.last for one in standings.read(session)}
+        last = {one.endpoint.id: one.last for one in endpoint_status.read(session)}
 
     assert last[one.id].status == 503  # type: ignore[union-attr]
     assert last[other.id].failure == "refused"  # type: ignore[union-attr]
@@ -117,7 +117,7 @@ def test_a_quiet_endpoint_keeps_its_last_answer(
     kind: dict[str, Any],
 ) -> None:
     """However much the others were sent since, it is found by the endpoint's own deliveries."""
-    monkeypatch.setattr(standings, "_LATELY", 2)
+    monkeypatch.setattr(endpoint_status, "_LATELY", 2)
     quiet, busy = make_endpoint(), make_endpoint()
     attempt(make_delivery(quiet.id, **kind), status=418)
     loud = make_delivery(busy.id)
@@ -151,7 +151,7 @@ def test_the_statements_do_not_grow(
             attempt(make_delivery(make_endpoint().id, due_at=NINE + number * MINUTE), status=200)
         before = database.statements
         with database.reading() as session:
-            standings.read(session)
+            endpoint_status.read(session)
         taken.append(database.statements - before)
 
     assert taken == [3, 3]
@@ -163,7 +163,7 @@ def test_moments_of_a_paused_endpoint_are_told(
     """Since when it has been failing, and when it is tried again."""
     made = make_endpoint()
     with database.writing() as session:
-        row = standings.read_one(session, made.id).endpoint
+        row = endpoint_status.read_one(session, made.id).endpoint
         row.failures, row.failing_since, row.failed_at = 7, NINE, NINE + MINUTE
         row.paused_until = NINE + timedelta(minutes=9)
 

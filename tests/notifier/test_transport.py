@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from foundation.addresses import Guard
-from notifier.retry import Answer, Failure
-from notifier.transport import MAX_KEPT_BYTES, Transport
+from foundation.http.ssrf import Guard
+from notifier.webhooks.http_client import MAX_KEPT_BYTES, Transport
+from notifier.webhooks.retry_policy import Answer, Failure
 from tests.notifier.conftest import Reply, Sink
 
 HEADERS = {

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from foundation import database as db
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier.health import PAUSED_AFTER
+from foundation.crypto import Vault
+from foundation.db import session as db
+from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane
-from notifier.telling import Tally
-from notifier.transport import Transport
-from notifier.worker import Options, Worker
+from notifier.webhooks.circuit_breaker import PAUSED_AFTER
+from notifier.webhooks.http_client import Transport
+from notifier.worker.reporter import Tally
+from notifier.worker.worker import Options, Worker
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint, Reply, Sink, running
 
 MINUTE = timedelta(minutes=1)

@@ -9,14 +9,15 @@ import pytest
 from sqlalchemy import select
 
 from contract.events import OPERATIONAL_TYPES
-from foundation.database import Database
-from notifier import endpoints, health, turn
-from notifier.deliveries import Claimed
-from notifier.health import PAUSED_AFTER, SHORTEST_PAUSE, Health
-from notifier.leases import Places, Share
+from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Lane
-from notifier.retry import MAX_ATTEMPTS, Answer, Failure
-from notifier.turn import Finished, Terms, Turn
+from notifier.webhooks import circuit_breaker, endpoints
+from notifier.webhooks.circuit_breaker import PAUSED_AFTER, SHORTEST_PAUSE, Health
+from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Answer, Failure
+from notifier.worker import batch
+from notifier.worker.batch import Finished, Terms, Turn
+from notifier.worker.claims import Places, Share
 from tests.notifier.conftest import NINE, SITE, MakeDelivery, MakeEndpoint
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -53,7 +54,7 @@ def take(database: Database) -> Take:
     ) -> Turn:
         made = [Finished(claimed, NINE, 12, answer) for claimed, answer in finished]
         with database.writing() as session:
-            return turn.take(session, made, places, TERMS, **{"now": NINE, **given})
+            return batch.take(session, made, places, TERMS, **{"now": NINE, **given})
 
     return one
 
@@ -73,7 +74,7 @@ def told(database: Database) -> Callable[[], list[dict[str, Any]]]:
 def set_health(database: Database, endpoint_id: int, standing: Health) -> None:
     """Write an endpoint's health."""
     with database.writing() as session:
-        health.write(session, {endpoint_id: standing})
+        circuit_breaker.write(session, {endpoint_id: standing})
 
 
 def test_what_failed_in_a_row_pauses_its_endpoint_and_uses_up_no_attempt(
@@ -321,7 +322,7 @@ def test_a_turn_that_is_rolled_back_leaves_everything(
     finished = [Finished(claimed, NINE, 12, Answer(410))]
 
     with database.reading() as session:  # which is rolled back at its end
-        turn.take(session, finished, all_places, TERMS, now=NINE + SECOND)
+        batch.take(session, finished, all_places, TERMS, now=NINE + SECOND)
 
     assert endpoint_of(endpoint.id).disabled_at is None
     assert delivery_of(settled).lease_token == claimed.lease_token

@@ -4,9 +4,9 @@ import socket
 
 import pytest
 
-from foundation.addresses import Guard, parse_guard
-from notifier import urls
+from foundation.http.ssrf import Guard, parse_guard
 from notifier.errors import EndpointUrlError
+from notifier.webhooks import url_policy
 
 STRICT = Guard()
 DEVELOPMENT = Guard(loopback=True)
@@ -19,7 +19,7 @@ DEVELOP = "Only for development: set NOTIFIER_ALLOW_LOOPBACK=true."
 def refused(url: str, guard: Guard = STRICT) -> tuple[str, str]:
     """Return the words and the next step with which a URL is refused."""
     with pytest.raises(EndpointUrlError) as caught:
-        urls.check(url, guard)
+        url_policy.check(url, guard)
     return str(caught.value), caught.value.advice
 
 
@@ -49,7 +49,7 @@ def test_url_that_leads_to_one_good_host_may_be_an_endpoint(
     """
     monkeypatch.delattr(socket, "getaddrinfo")
 
-    urls.check(url, guard)
+    url_policy.check(url, guard)
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,15 @@ from sqlalchemy import select, text, update
 from sqlalchemy.exc import OperationalError
 from standardwebhooks.webhooks import Webhook
 
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier import courses, deliveries, endpoints
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from notifier.courses import service as courses
 from notifier.models import Attempt, Delivery, Endpoint, Event
-from notifier.retry import MAX_ATTEMPTS
-from notifier.telling import Tally
-from notifier.transport import Transport
-from notifier.worker import Options, Worker
+from notifier.webhooks import deliveries, endpoints
+from notifier.webhooks.http_client import Transport
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS
+from notifier.worker.reporter import Tally
+from notifier.worker.worker import Options, Worker
 from tests.notifier.conftest import (
     NINE,
     SITE,

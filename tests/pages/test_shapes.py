@@ -7,19 +7,19 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from markupsafe import Markup
 
-from foundation.counts import count
-from foundation.pages import attempts, charts, formats, ways
+from foundation.pages import charts, filters, throttle, ways
 from foundation.pages.charts import Series
 from foundation.pages.ways import Way
+from foundation.text import count
 
 AT = datetime(2026, 11, 22, 10, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
 
 
 def test_a_moment_is_written_in_utc() -> None:
     """For people to the second, exactly beside it, and for programs."""
-    assert formats.utc(AT) == "2026-11-22 09:00:00 UTC"
-    assert formats.exact(AT) == "2026-11-22 09:00:00.123456 UTC"
-    assert formats.machine(AT) == "2026-11-22T09:00:00.123456Z"
+    assert filters.utc(AT) == "2026-11-22 09:00:00 UTC"
+    assert filters.exact(AT) == "2026-11-22 09:00:00.123456 UTC"
+    assert filters.machine(AT) == "2026-11-22T09:00:00.123456Z"
 
 
 @pytest.mark.parametrize(
@@ -38,19 +38,19 @@ def test_a_moment_is_written_in_utc() -> None:
 )
 def test_a_span_is_written_in_its_two_largest_units(seconds: float, written: str) -> None:
     """Nobody reads seconds beside days."""
-    assert formats.span(timedelta(seconds=seconds)) == written
+    assert filters.span(timedelta(seconds=seconds)) == written
 
 
 def test_what_is_counted_has_its_thousands_apart() -> None:
     """And its word in the right number."""
-    assert formats.number(12771) == "12,771"
+    assert filters.number(12771) == "12,771"
     assert [count(n, "course") for n in (0, 1, 2000)] == [
         "0 courses",
         "1 course",
         "2,000 courses",
     ]
     assert count(2, "entry", "entries") == "2 entries"
-    assert [formats.milliseconds(n) for n in (148.4, 1300, 65_000)] == [
+    assert [filters.milliseconds(n) for n in (148.4, 1300, 65_000)] == [
         "148 ms",
         "1.3 s",
         "1 min 5 s",
@@ -150,7 +150,7 @@ def test_an_axis_of_times_has_round_times(most: float, marks: list[str]) -> None
     """What is beyond ten seconds is divided as clocks and calendars are."""
     found = charts.marks_of_milliseconds(most)
 
-    assert [formats.milliseconds(mark) for mark in found] == marks
+    assert [filters.milliseconds(mark) for mark in found] == marks
 
 
 def test_bars_stand_on_one_another() -> None:
@@ -222,9 +222,9 @@ def test_a_percentile_is_a_value_that_there_was() -> None:
 )
 def test_an_address_is_counted_as_one_household(address: str, network: str) -> None:
     """Whoever has a network of IPv6 does not have 2^64 tries."""
-    assert attempts.network_of(address) == network
+    assert throttle.network_of(address) == network
 
 
 def test_machine_times_are_utc() -> None:
     """A moment that is UTC already stays as it is."""
-    assert formats.machine(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000000Z"
+    assert filters.machine(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000000Z"

@@ -13,10 +13,10 @@ from flask.testing import FlaskClient
 from freezegun import freeze_time
 from sqlalchemy import event, func, select
 
-from foundation.database import Database
-from foundation.pages import attempts, users
+from foundation.db.session import Database
+from foundation.pages import throttle, users
 from foundation.pages.models import EndedSession, SignInFailure
-from foundation.pages.paths import own_path
+from foundation.pages.redirects import own_path
 from tests.pages.conftest import KEY, NINE, OTHER_KEY, PASSWORD, Service, enter, token_in
 
 WRONG = "The name or the password is wrong."
@@ -158,7 +158,7 @@ class TestAttempts:
         self, client: FlaskClient, ada: str, is_in: Callable[[FlaskClient], bool]
     ) -> None:
         """After ten failures even the right password is not looked at; the page says until when."""
-        for _ in range(attempts.MOST_BY_NAME):
+        for _ in range(throttle.MOST_BY_NAME):
             assert enter(client, ada, "wrong").status_code == 422
 
         answer = enter(client, ada)
@@ -172,7 +172,7 @@ class TestAttempts:
 
     def test_others_do_not_wait_for_it(self, client: FlaskClient, ada: str) -> None:
         """Another name from another address is not held up."""
-        for number in range(attempts.MOST_BY_NAME):
+        for number in range(throttle.MOST_BY_NAME):
             enter(client, "Bob", environ_base={"REMOTE_ADDR": f"10.0.0.{number}"})
 
         assert enter(client, "bob").status_code == 429
@@ -181,7 +181,7 @@ class TestAttempts:
     def test_an_address_has_to_wait(self, client: FlaskClient, ada: str) -> None:
         """Whoever tries many names from one place waits; who is elsewhere does not."""
         there = {"environ_base": {"REMOTE_ADDR": "10.1.2.3"}}
-        for number in range(attempts.MOST_BY_ADDRESS):
+        for number in range(throttle.MOST_BY_ADDRESS):
             assert enter(client, f"user {number}", "wrong", **there).status_code == 422
 
         refused, let = enter(client, ada, **there), enter(client, ada)
@@ -195,7 +195,7 @@ class TestAttempts:
     ) -> None:
         """What one process saw fail, another knows of."""
         first, second = make_app().test_client(), make_app().test_client()
-        for number in range(attempts.MOST_BY_NAME):
+        for number in range(throttle.MOST_BY_NAME):
             enter((first, second)[number % 2], ada, "wrong")
 
         assert [enter(one, ada).status_code for one in (first, second)] == [429, 429]
@@ -204,11 +204,11 @@ class TestAttempts:
         self, client: FlaskClient, database: Database, ada: str
     ) -> None:
         """Failures of a quarter of an hour ago are forgotten, and their rows are gone."""
-        for _ in range(attempts.MOST_BY_NAME):
+        for _ in range(throttle.MOST_BY_NAME):
             enter(client, ada, "wrong")
         with database.writing() as writing:
             for row in writing.scalars(select(SignInFailure)):
-                row.at -= attempts.WINDOW
+                row.at -= throttle.WINDOW
 
         assert enter(client, ada).status_code == 303
         with database.reading() as reading:
@@ -217,7 +217,7 @@ class TestAttempts:
     def test_who_comes_in_begins_anew(self, client: FlaskClient, ada: str) -> None:
         """The failures before a sign-in that went well do not count."""
         for _ in range(3):
-            for _ in range(attempts.MOST_BY_NAME - 1):
+            for _ in range(throttle.MOST_BY_NAME - 1):
                 enter(client, ada, "wrong")
             assert enter(client, ada).status_code == 303
             client.delete_cookie("__Host-notifier")

@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from foundation.database import Database
+from foundation.db.session import Database
 from foundation.pages import user_commands, users
 from notifier.cli import main as notifier
 from receiver.cli import main as receiver

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from foundation.database import Database
+from foundation.db.session import Database
 from foundation.errors import Refusal
 from foundation.pages import users
 from foundation.pages.errors import (

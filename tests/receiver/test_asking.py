@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import ending, grade_sync
+from foundation.crypto import Vault
+from foundation.db.session import Database
 from receiver.models import API, Entry, RunCourse, Source
-from receiver.outcomes import (
+from receiver.runs.store import Report
+from receiver.sources.base import (
     Grades,
     Misconfigured,
     Outcome,
@@ -24,8 +24,9 @@ from receiver.outcomes import (
     SiteTrouble,
     Transient,
 )
-from receiver.plans import Options
-from receiver.runs import Report
+from receiver.sync import ending
+from receiver.sync import run as grade_sync
+from receiver.sync.planner import Options
 
 WELL = Grades((), None)
 BUSY = Transient("answered 503")

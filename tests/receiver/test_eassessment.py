@@ -16,9 +16,7 @@ import pytest
 
 from contract.problems import Problem, ProblemType
 from contract.tokens import CourseToken
-from receiver.eassessment import Client, classify, url_of
-from receiver.exchange import MAX_ANSWER_BYTES, Exchange
-from receiver.outcomes import (
+from receiver.sources.base import (
     CourseGone,
     Grades,
     Misconfigured,
@@ -28,6 +26,8 @@ from receiver.outcomes import (
     Transient,
     Unchanged,
 )
+from receiver.sources.eassessment import Client, classify, url_of
+from receiver.sources.http_client import MAX_ANSWER_BYTES, Exchange
 from tests.faults.authority import Authority
 from tests.faults.server import RawSink, over_tls, says
 

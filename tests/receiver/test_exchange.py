@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from receiver.exchange import Exchange, ExchangeError
+from receiver.sources.http_client import Exchange, ExchangeError
 from tests.faults.authority import Authority
 from tests.faults.server import FINE, RawSink, ask, over_tls, says
 

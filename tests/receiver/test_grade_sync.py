@@ -13,16 +13,20 @@ from sqlalchemy.exc import OperationalError
 
 from contract.problems import ProblemType
 from contract.tokens import CourseToken
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import grade_sync, gradebook, leases, plans, registry
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import Deleted, Status, TokenNamed
 from receiver.errors import EntryUnknownError, RunInProgressError
-from receiver.grade_sync import Kinds
-from receiver.gradebook import Written
-from receiver.memory import Deleted, Status, TokenNamed
+from receiver.gradebook import database as gradebook
+from receiver.gradebook.database import Written
 from receiver.models import Entry, Run, RunCourse, Source, StoredScore
-from receiver.plans import Options
-from receiver.runs import Report
+from receiver.registry import entries as registry
+from receiver.runs import lease
+from receiver.runs.store import Report
+from receiver.sync import planner
+from receiver.sync import run as grade_sync
+from receiver.sync.planner import Options
+from receiver.sync.run import Kinds
 from tests.receiver.conftest import NINE
 
 Rows = Callable[[type[Any]], list[Any]]
@@ -442,7 +446,7 @@ def test_a_plan_asks_nothing_and_leaves_nothing(
     link("CS102", facts=(Deleted(4, now),))
     before = database.statements
 
-    plan = plans.plan(database)
+    plan = planner.plan(database)
 
     assert [entry.course_id for entry in plan.ask] == ["CS101"]
     assert [course.course_id for course in plan.skipped] == ["CS102"]
@@ -483,7 +487,7 @@ def test_a_run_that_was_killed_frees_itself(
     """The lease of a run that ended without a word ends by itself (F29)."""
     link()
     with database.writing() as session:
-        leases.acquire(session, "killed@elms", timedelta(minutes=5), now=now - timedelta(days=400))
+        lease.acquire(session, "killed@elms", timedelta(minutes=5), now=now - timedelta(days=400))
 
     assert sync().exit_code == 0
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from contract.grades import Score
-from foundation.database import Database
-from receiver import gradebook
-from receiver.gradebook import Written
+from foundation.db.session import Database
+from receiver.gradebook import database as gradebook
+from receiver.gradebook.database import Written
 from receiver.models import Entry, Source, StoredScore
 
 

@@ -13,14 +13,16 @@ from sqlalchemy import select
 from contract import events
 from contract.events import CourseDeleted, CourseDeletedData
 from contract.tokens import CourseToken
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import history, inbox, registry
-from receiver.history import Teller, TellerKind
-from receiver.memory import Deleted, Fact, Proven, Refused, TokenNamed
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import Deleted, Fact, Proven, Refused, TokenNamed
 from receiver.models import Entry, Heard, Source
-from receiver.registry import Lesson
-from receiver.sources import Door
+from receiver.registry import entries as registry
+from receiver.registry import history
+from receiver.registry.entries import Lesson
+from receiver.registry.history import Teller, TellerKind
+from receiver.sources.store import Door
+from receiver.webhooks import inbox
 
 ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
 RUN = Teller(TellerKind.SYNC, "run 7")

@@ -8,12 +8,12 @@ import pytest
 
 from contract import events
 from contract.events import CourseDeleted, CourseDeletedData, UnknownEvent
-from foundation.database import Database
-from receiver import inbox
+from foundation.db.session import Database
 from receiver.errors import SourceMismatchError, WebhookIdReusedError
-from receiver.inbox import Outcome
 from receiver.models import Entry, Source, Taken
-from receiver.sources import Door
+from receiver.sources.store import Door
+from receiver.webhooks import inbox
+from receiver.webhooks.inbox import Outcome
 
 
 @pytest.fixture

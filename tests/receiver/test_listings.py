@@ -9,13 +9,14 @@ import pytest
 from sqlalchemy import event
 
 from contract.tokens import CourseToken
-from foundation.database import Database
-from foundation.paging import Page, Turn
-from receiver import listings, registry
-from receiver.history import Teller
-from receiver.listings import Listed, Wanted
-from receiver.memory import Deleted, Fact, Refused, Status, TokenNamed
+from foundation.db.pagination import Page, Turn
+from foundation.db.session import Database
+from receiver.course_state import Deleted, Fact, Refused, Status, TokenNamed
 from receiver.models import Entry, Source
+from receiver.registry import entries as registry
+from receiver.registry import listing
+from receiver.registry.history import Teller
+from receiver.registry.listing import Listed, Wanted
 
 Read = Callable[..., Page[Listed]]
 EVERY = "ix_entries_course_id_source_id_enrolled_at"
@@ -28,7 +29,7 @@ def read(database: Database) -> Read:
 
     def page(wanted: Wanted | None = None, turn: Turn | None = None, limit: int = 50) -> Any:
         with database.reading() as session:
-            return listings.page(session, wanted or Wanted(), turn=turn or Turn(), limit=limit)
+            return listing.page(session, wanted or Wanted(), turn=turn or Turn(), limit=limit)
 
     return page
 
@@ -138,7 +139,7 @@ def test_a_course_that_was_only_spoken_of_is_not_listed(
 
     assert named(read()) == []
     with database.reading() as session:
-        assert dict.fromkeys(Status, 0) == listings.counts(session)
+        assert dict.fromkeys(Status, 0) == listing.counts(session)
 
 
 def test_courses_are_counted_by_status(
@@ -155,7 +156,7 @@ def test_courses_are_counted_by_status(
     make_entry(source, "CS9", facts=(TokenNamed(2, "new", now),))
 
     with database.reading() as session:
-        counts = listings.counts(session)
+        counts = listing.counts(session)
 
     assert counts == {Status.ACTIVE: 3, Status.TOKEN_INVALID: 1, Status.COURSE_DELETED: 3}
 
@@ -221,7 +222,7 @@ def test_an_index_gives_each_list_in_its_order(
 def test_an_index_counts_each_status(database: Database, planned: Callable[[], list[str]]) -> None:
     """Of the entries that are well, SQLite looks at none."""
     with database.reading() as session:
-        listings.counts(session)
+        listing.counts(session)
 
     plan = planned()
 

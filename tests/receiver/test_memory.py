@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.memory import (
+from receiver.course_state import (
     REGENERATED,
     Deleted,
     Fact,

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from foundation.database import Database
-from foundation.paging import Turn
-from receiver import history, inbox, records, sources
-from receiver.inbox import Outcome, Wanted
-from receiver.runs import CourseOutcome
+from foundation.db.pagination import Turn
+from foundation.db.session import Database
+from receiver.registry import history
+from receiver.runs import queries
+from receiver.runs.store import CourseOutcome
+from receiver.sources import store as sources
+from receiver.webhooks import inbox
+from receiver.webhooks.inbox import Outcome, Wanted
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 HEARD = "USING INDEX ix_inbox_"
@@ -76,14 +79,14 @@ def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[st
     ("ask", "index"),
     [
         pytest.param(
-            lambda session: records.page_of_courses(
+            lambda session: queries.page_of_courses(
                 session, 1, CourseOutcome.FAILED, turn=Turn(after=("one", 7))
             ),
             "ix_run_courses_run_id_outcome_source_id (run_id=? AND outcome=? AND source>?)",
             id="the courses of a run",
         ),
         pytest.param(
-            lambda session: records.of_course(session, "one", "CS101"),
+            lambda session: queries.of_course(session, "one", "CS101"),
             "ix_run_courses_course_id_source_id (course_id=? AND source=?)",
             id="the runs of a course",
         ),
@@ -106,7 +109,7 @@ def test_an_index_gives_each_other_list_in_its_order(
 
 def test_which_run_asked_a_source_last_is_looked_up(planned: Callable[..., list[str]]) -> None:
     """Whether one did is told by the courses' index alone, however many courses a run had."""
-    plan = planned(records.last_asking)
+    plan = planned(queries.last_asking)
 
     covering = "USING COVERING INDEX ix_run_courses_run_id_outcome_source_id"
     assert any(f"{covering} (run_id=? AND outcome=? AND source=?)" in step for step in plan)

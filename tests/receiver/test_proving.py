@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import proving, registry
-from receiver.history import Teller, TellerKind
-from receiver.memory import Status
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import Status
 from receiver.models import Entry, Source
-from receiver.outcomes import Grades, Outcome, Question, SeemsGone, TokenRefused, Transient
-from receiver.verdicts import Heard
+from receiver.registry import entries as registry
+from receiver.registry.history import Teller, TellerKind
+from receiver.sources.base import Grades, Outcome, Question, SeemsGone, TokenRefused, Transient
+from receiver.sync import token_check
+from receiver.sync.results import Heard
 
 ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
 AWAY = Transient("no answer", unreachable=True)
@@ -62,7 +63,7 @@ def prove(
         source = make_source("one")
         entries = [make_entry(source, course_id) for course_id in course_ids]
         sites = {"one": told}
-        return proving.prove(database, sites, entries, vault=vault, teller=ADA)  # type: ignore[arg-type]  # narrower
+        return token_check.prove(database, sites, entries, vault=vault, teller=ADA)  # type: ignore[arg-type]  # narrower
 
     return proven
 

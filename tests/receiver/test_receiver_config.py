@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation import settings
+from foundation import config
 from foundation.errors import ConfigurationError
 from receiver.config import Settings
 
@@ -26,7 +26,7 @@ def test_secrets_are_all_that_is_needed(monkeypatch: pytest.MonkeyPatch) -> None
     """With the encryption keys alone ELMS runs on SQLite."""
     monkeypatch.setenv("RECEIVER_ENCRYPTION_KEYS", ENCRYPTION_KEY)
 
-    loaded = settings.load(Settings)
+    loaded = config.load(Settings)
 
     assert loaded.database_url.get_secret_value() == "sqlite:///receiver.db"
     assert loaded.port == 8002
@@ -40,7 +40,7 @@ def test_faults_are_named_all_at_once_and_no_value_is_shown(
     monkeypatch.setenv("RECEIVER_DATABASE_URL", "mysql://ada:planted@host/db")
 
     with pytest.raises(ConfigurationError) as refused:
-        settings.load(Settings)
+        config.load(Settings)
 
     said = str(refused.value)
     assert "RECEIVER_ENCRYPTION_KEYS: is missing" in said
@@ -58,7 +58,7 @@ def test_the_lease_outlasts_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
         ConfigurationError,
         match="RECEIVER_SYNC_LEASE must be longer than RECEIVER_REQUEST_DEADLINE",
     ):
-        settings.load(Settings)
+        config.load(Settings)
 
 
 def set_gradebook(monkeypatch: pytest.MonkeyPatch, url: str | None, token: str | None) -> None:
@@ -73,7 +73,7 @@ def test_elms_can_be_a_moodle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its URL is kept as a source's is, and its token never shown."""
     set_gradebook(monkeypatch, "https://elms.example.ac.uk/moodle/", TOKEN)
 
-    loaded = settings.load(Settings)
+    loaded = config.load(Settings)
 
     assert loaded.gradebook_url == "https://elms.example.ac.uk/moodle"
     assert loaded.gradebook_token.get_secret_value() == TOKEN
@@ -84,7 +84,7 @@ def test_nothing_is_set_of_a_gradebook_that_is_our_own(monkeypatch: pytest.Monke
     """Both left empty, as in `.env.example`, are as both not set."""
     set_gradebook(monkeypatch, "", "")
 
-    assert settings.load(Settings).gradebook_url == ""
+    assert config.load(Settings).gradebook_url == ""
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_gradebook_that_cannot_be_is_refused(
     set_gradebook(monkeypatch, url, token)
 
     with pytest.raises(ConfigurationError) as refused:
-        settings.load(Settings)
+        config.load(Settings)
 
     assert str(refused.value) == said
 

@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import MoodleToken
-from foundation.checkup import Finding
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import doctor, runs, sources
-from receiver.gradebook import Written
-from receiver.memory import TokenNamed
+from foundation.cli.doctor import Finding
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import TokenNamed
+from receiver.gradebook.database import Written
 from receiver.models import MOODLE, Entry, Run, Source
-from receiver.runs import Report
+from receiver.monitoring import doctor
+from receiver.runs import store as runs
+from receiver.runs.store import Report
+from receiver.sources import store as sources
 
 OTHER = Vault(SecretStr("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="))
 

@@ -10,14 +10,17 @@ from sqlalchemy.orm import Session
 
 from contract import events
 from contract.tokens import CourseToken
-from foundation.database import Database
-from receiver import inbox, leases, metrics, runs
-from receiver.gradebook import Written
-from receiver.inbox import Outcome
-from receiver.memory import Deleted, Refused, TokenNamed
+from foundation.db.session import Database
+from receiver.course_state import Deleted, Refused, TokenNamed
+from receiver.gradebook.database import Written
 from receiver.models import Entry, Source
-from receiver.runs import CourseOutcome, CourseReport, Report
-from receiver.sources import Door
+from receiver.monitoring import metrics
+from receiver.runs import lease
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.sources.store import Door
+from receiver.webhooks import inbox
+from receiver.webhooks.inbox import Outcome
 
 HOUR = timedelta(hours=1)
 Numbers = Callable[[], dict[str, float]]
@@ -120,7 +123,7 @@ def test_runs_are_counted_by_their_ending_and_their_courses_by_outcome(
     with database.writing() as session:
         runs.begin(session, "killed@elms", now=now)
         at = datetime.now(now.tzinfo)
-        leases.acquire(session, "ada@elms", HOUR, now=at)
+        lease.acquire(session, "ada@elms", HOUR, now=at)
         runs.begin(session, "ada@elms", now=at)
 
     found = numbers()

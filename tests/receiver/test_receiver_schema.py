@@ -6,7 +6,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import BigInteger
 
-from foundation.database import Database
+from foundation.db.session import Database
 from receiver.models import SCHEMA
 
 

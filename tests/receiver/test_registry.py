@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from contract.tokens import CourseToken
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import registry
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import Deleted, Fact, Memory, Refused, Status, TokenNamed, fold
 from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedError
-from receiver.memory import Deleted, Fact, Memory, Refused, Status, TokenNamed, fold
 from receiver.models import Entry, Source
-from receiver.registry import Lesson, Outcome
+from receiver.registry import entries as registry
+from receiver.registry.entries import Lesson, Outcome
 
 
 def test_first_fact_of_an_unlinked_course_is_kept(

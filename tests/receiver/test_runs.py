@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from foundation.database import Database
-from receiver import leases, runs
+from foundation.db.session import Database
 from receiver.config import LEASE_MARGIN_SECONDS
 from receiver.errors import LeaseLostError, RunInProgressError, RunUnknownError
-from receiver.gradebook import Written
+from receiver.gradebook.database import Written
 from receiver.models import Run, RunCourse
-from receiver.runs import CourseOutcome, CourseReport, Ending, LastOutcome, Report
+from receiver.runs import lease as leases
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseReport, Ending, LastOutcome, Report
 
 LASTING = timedelta(minutes=5)
 

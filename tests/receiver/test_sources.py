@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import SecretStr
 
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import MoodleToken
-from foundation.database import Database
+from foundation.crypto import Vault
+from foundation.db.session import Database
 from foundation.errors import SealError
-from foundation.vault import Vault
-from receiver import sources
 from receiver.errors import (
     SecretExistsError,
     SecretUnknownError,
@@ -24,6 +23,7 @@ from receiver.errors import (
     SourceUnknownError,
 )
 from receiver.models import MOODLE, Source, SourceSecret
+from receiver.sources import store as sources
 
 OTHER_KEY = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="
 

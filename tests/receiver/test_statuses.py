@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from foundation.database import Database
-from receiver.memory import (
+from foundation.db.session import Database
+from receiver.course_state import (
     Deleted,
     Memory,
     Proven,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from contract import events, signature
+from contract import events, signatures
 from contract.events import (
     CourseDeleted,
     CourseDeletedData,
@@ -15,16 +15,17 @@ from contract.events import (
     TokenRegenerated,
     TokenRegeneratedData,
 )
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import grade_sync, registry
-from receiver.grade_sync import Kinds
-from receiver.memory import Status
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import Status
 from receiver.models import Entry, Source, StoredScore
-from receiver.plans import Options
-from receiver.runs import Report
+from receiver.registry import entries as registry
+from receiver.runs.store import Report
+from receiver.sync import run as grade_sync
+from receiver.sync.planner import Options
+from receiver.sync.run import Kinds
 
 SITE = "eassessment.example.ac.uk"
 OLD, NEW = CourseToken("tokenOld", "o" * 24), CourseToken("tokenNew", "n" * 24)
@@ -48,7 +49,7 @@ def hear(client: FlaskClient, secret: Secret) -> Callable[[Event], None]:
 
     def post(event: Event) -> None:
         body = events.dump(event).encode()
-        signed = signature.sign([secret], "msg_1", body, now=datetime.now(UTC))
+        signed = signatures.sign([secret], "msg_1", body, now=datetime.now(UTC))
         response = client.post(
             f"/webhooks/{SITE}", data=body, headers=signed, content_type="application/json"
         )

@@ -13,11 +13,11 @@ from flask.testing import FlaskClient
 from standardwebhooks import Webhook
 from werkzeug.test import TestResponse
 
-from contract import events, signature
+from contract import events, signatures
 from contract.problems import ProblemType
-from contract.signature import Secret
+from contract.signatures import Secret
 from receiver.models import Entry, Source, Taken
-from receiver.webhooks import MAX_BODY_BYTES
+from receiver.webhooks.views import MAX_BODY_BYTES
 
 SITE = "eassessment.example.ac.uk"
 Rows = Callable[[type[Any]], list[Any]]
@@ -61,7 +61,7 @@ def post(client: FlaskClient, source: Source, secret: Secret) -> Callable[..., T
         **options: Any,
     ) -> TestResponse:
         raw = event() if body is None else body
-        signed = signature.sign([signed_by or secret], webhook_id, raw, now=datetime.now(UTC))
+        signed = signatures.sign([signed_by or secret], webhook_id, raw, now=datetime.now(UTC))
         options.setdefault("content_type", "application/json")
         return client.post(path, data=raw, headers=signed, **options)
 
@@ -207,7 +207,7 @@ def test_the_same_event_a_hundred_times_at_once_has_one_effect(
     app: Flask, source: Source, secret: Secret, rows: Rows
 ) -> None:
     """One is applied, 99 are duplicates, none is a 500 (F19)."""
-    signed = signature.sign([secret], "msg_1", event(), now=datetime.now(UTC))
+    signed = signatures.sign([secret], "msg_1", event(), now=datetime.now(UTC))
 
     def send(_: int) -> str:
         response = app.test_client().post(
@@ -224,7 +224,7 @@ def test_the_same_event_a_hundred_times_at_once_has_one_effect(
 
 def test_a_database_that_is_away_is_503(away: FlaskClient, secret: Secret) -> None:
     """The sender is asked to come again, and told nothing of the database (F10)."""
-    signed = signature.sign([secret], "msg_1", event(), now=datetime.now(UTC))
+    signed = signatures.sign([secret], "msg_1", event(), now=datetime.now(UTC))
 
     response = away.post(
         f"/webhooks/{SITE}", data=event(), headers=signed, content_type="application/json"
@@ -239,7 +239,7 @@ def test_a_lost_encryption_key_is_500_without_a_trace(
 ) -> None:
     """Secrets that cannot be opened are ELMS's trouble: the sender retries, and sees no more."""
     other = make_app(encryption_keys="YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY=")
-    signed = signature.sign([secret], "msg_1", event(), now=datetime.now(UTC))
+    signed = signatures.sign([secret], "msg_1", event(), now=datetime.now(UTC))
 
     response = other.test_client().post(
         f"/webhooks/{SITE}", data=event(), headers=signed, content_type="application/json"

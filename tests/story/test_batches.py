@@ -9,19 +9,22 @@ from pydantic import SecretStr
 
 from contract.grades import Score
 from contract.tokens import CourseToken
-from foundation import database as db
-from foundation.database import Database
-from foundation.schema import Schema
-from foundation.vault import Vault
-from notifier import courses, grades
-from receiver import grade_sync, registry, sources
-from receiver.eassessment import Client
-from receiver.exchange import Exchange
-from receiver.gradebooks import Gradebook
+from foundation.crypto import Vault
+from foundation.db import session as db
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
+from notifier.courses import grades
+from notifier.courses import service as courses
+from receiver.gradebook.base import Gradebook
 from receiver.models import API
 from receiver.models import SCHEMA as RECEIVER
-from receiver.plans import Options
-from receiver.runs import CourseOutcome, Report
+from receiver.registry import entries as registry
+from receiver.runs.store import CourseOutcome, Report
+from receiver.sources import store as sources
+from receiver.sources.eassessment import Client
+from receiver.sources.http_client import Exchange
+from receiver.sync import run as grade_sync
+from receiver.sync.planner import Options
 from tests.story.conftest import KEY, EAssessment
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import picture, sync
 from benchmarks.cost import COLUMNS, Cost, markdown, median
 from benchmarks.sync import AGAIN, FIRST, OLD, RUNS, SINGLE, Size
-from foundation.schema import Schema
+from foundation.db.migrations import Schema
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
 

@@ -10,15 +10,15 @@ import pytest
 from sqlalchemy import update
 
 from contract.tokens import MoodleToken
-from foundation import database as db
-from notifier import grades
-from receiver.exchange import Exchange
-from receiver.gradebook import Written
+from foundation.db import session as db
+from notifier.courses import grades
+from receiver.gradebook.database import Written
 from receiver.models import Entry
-from receiver.moodle import people
+from receiver.moodle import users
+from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
-from receiver.moodle.grades import FUNCTION
-from receiver.runs import Report
+from receiver.runs.store import Report
+from receiver.sources.http_client import Exchange
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import serving
 from tests.story.test_batches import NINE, Both, both, scores  # noqa: F401 - a fixture
@@ -120,4 +120,4 @@ def test_people_are_looked_up_and_courses_read_once(every: All) -> None:
     """A course costs three requests beside the look at who is who."""
     every.sync()
 
-    assert every.elms.moodle.functions() == [SITE_INFO, people.FUNCTION, FUNCTION, UPDATE, FUNCTION]
+    assert every.elms.moodle.functions() == [SITE_INFO, users.FUNCTION, FUNCTION, UPDATE, FUNCTION]

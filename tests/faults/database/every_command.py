@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import click
 
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
 from notifier.cli import main as notifier
 from receiver.cli import main as receiver

@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import Result
 
-from foundation.schema import Schema
+from foundation.db.migrations import Schema
 from tests.faults.database.conftest import SCHEMAS, held, rows, run_sql, write_lock
 from tests.faults.database.every_command import COURSE, DOCTORS, EVERY, PROGRAMS, WRITING
 from tests.faults.postgres_proxy import DISK_FULL, SHUTDOWN, Break, PostgresProxy, Says

@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import event, inspect
 
 from demo.processes import Machines, machines
-from foundation.database import Database
-from foundation.schema import Schema
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from tests.faults.database.conftest import SCHEMAS, run_sql
 
 SIGNS_OF_LIFE = "Booting worker with pid: "

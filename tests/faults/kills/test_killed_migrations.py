@@ -7,8 +7,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from foundation.database import Database
-from foundation.schema import Schema
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from notifier.models import SCHEMA as NOTIFIER_SCHEMA
 from receiver.models import SCHEMA as RECEIVER_SCHEMA
 from tests.conftest import Postgres

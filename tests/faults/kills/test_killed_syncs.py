@@ -14,10 +14,13 @@ from sqlalchemy import select, text, update
 
 from contract.grades import Score
 from contract.tokens import CourseToken
-from notifier import courses, grades
-from receiver import linking, registry, sources
+from notifier.courses import grades
+from notifier.courses import service as courses
 from receiver.models import Entry, Source, StoredScore
-from receiver.registry_file import Wanted
+from receiver.registry import bulk
+from receiver.registry import entries as registry
+from receiver.registry.csv_files import Wanted
+from receiver.sources import store as sources
 from tests.faults.counting_source import CountingSource, counting
 from tests.faults.failpoints import Fault, Point
 from tests.faults.processes import wait_until
@@ -107,7 +110,7 @@ def source(both: Site) -> Iterator[CountingSource]:
             for line in range(COURSES)
         ]
         teller = registry.Teller("administrator", "ada@elms")
-        linking.link(session, wanted, vault=both.vault, teller=teller, now=NINE)
+        bulk.link(session, wanted, vault=both.vault, teller=teller, now=NINE)
         session.commit()
         yield there
 

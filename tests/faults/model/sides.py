@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis.stateful import RuleBasedStateMachine
 
-from contract import signature
-from contract.signature import Secret
+from contract import signatures
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation.database import Database
-from notifier.deliveries import Claimed
-from notifier.retry import Answer, Failure
-from notifier.turn import Finished
+from foundation.db.session import Database
+from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.retry_policy import Answer, Failure
+from notifier.worker.batch import Finished
 from tests.faults.model.elms import Elms, Fact, Letter
 from tests.faults.model.sender import Claim, Result, Room, Sender
 from tests.faults.model.world import LEASE, World
@@ -113,7 +113,7 @@ class Sides(RuleBasedStateMachine):
         one.started_at, one.result = self.now, result
         keys = [self.secrets[name] for name in one.signed_by]
         body = one.claimed.body.encode()
-        headers = signature.sign(keys, one.claimed.webhook_id, body, now=self.now)
+        headers = signatures.sign(keys, one.claimed.webhook_id, body, now=self.now)
         letter = Letter(one.fact, one.signed_by, int(self.now.timestamp()))
         if result in {Result.TAKEN, Result.SILENT}:
             self.wire.append(OnTheWay(letter, headers, body))

@@ -9,14 +9,14 @@ import pytest
 from freezegun import freeze_time
 from freezegun.api import FrozenDateTimeFactory
 
-from foundation.database import Database
-from notifier import turn
-from notifier.leases import Places, Share
+from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, Endpoint
-from notifier.retry import Answer
-from notifier.transport import Transport
-from notifier.turn import Finished, Terms
-from notifier.worker import Options, Worker
+from notifier.webhooks.http_client import Transport
+from notifier.webhooks.retry_policy import Answer
+from notifier.worker import batch
+from notifier.worker.batch import Finished, Terms
+from notifier.worker.claims import Places, Share
+from notifier.worker.worker import Options, Worker
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint, Reply, Sink
 
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
@@ -283,7 +283,7 @@ def test_schedule_is_kept_by_the_database_clock(
             return Places(1, 1, 1, {} if standing[endpoint_id].is_paused(now) else shares)
 
         with database.writing() as session:
-            claimed[:] = turn.take(session, finished, places, terms, now=now).claimed
+            claimed[:] = batch.take(session, finished, places, terms, now=now).claimed
         return len(claimed)
 
     counts = []

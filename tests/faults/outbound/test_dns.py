@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from foundation.addresses import Guard, parse_guard
-from notifier.retry import Answer, Failure, RetryAt, decide
-from notifier.transport import Transport
+from foundation.http.ssrf import Guard, parse_guard
+from notifier.webhooks.http_client import Transport
+from notifier.webhooks.retry_policy import Answer, Failure, RetryAt, decide
 from tests.faults.outbound.conftest import BODY, HEADERS
 from tests.faults.server import FINE, Behaviour, RawSink, says
 from tests.notifier.conftest import NINE, Sink
@@ -150,8 +150,8 @@ def test_name_service_that_hangs_delays_nobody_else(
 
 _HANGS = """
 import time
-from foundation.addresses import Guard
-from notifier.transport import Transport
+from foundation.http.ssrf import Guard
+from notifier.webhooks.http_client import Transport
 
 transport = Transport(
     connect_timeout=0.1, deadline=1, connections=1, guard=Guard(),

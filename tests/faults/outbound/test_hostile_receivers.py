@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from notifier.retry import Answer, Failure
-from notifier.transport import MAX_KEPT_BYTES, Transport
+from notifier.webhooks.http_client import MAX_KEPT_BYTES, Transport
+from notifier.webhooks.retry_policy import Answer, Failure
 from tests.faults.outbound.conftest import BODY, HEADERS
 from tests.faults.server import (
     FAULTS,
@@ -57,8 +57,8 @@ def test_attempt_ends_within_its_deadline(
 
 _MEASURE = """
 import json, sys, tracemalloc
-from foundation.addresses import Guard
-from notifier.transport import Transport
+from foundation.http.ssrf import Guard
+from notifier.webhooks.http_client import Transport
 
 transport = Transport(connect_timeout=2, deadline=0.5, connections=1, guard=Guard(loopback=True))
 fine, *hostile = json.loads(sys.argv[1])

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from foundation import deadline, outbound
-from foundation.dial import Dialler
-from notifier.retry import Answer, Failure
-from notifier.transport import Transport
+from foundation.http import client as http
+from foundation.http import deadline
+from foundation.http.dialer import Dialler
+from notifier.webhooks.http_client import Transport
+from notifier.webhooks.retry_policy import Answer, Failure
 from tests.faults.outbound.conftest import BODY, HEADERS
 from tests.faults.server import FINE, OK, Behaviour, RawSink, ask, says_each
 from tests.notifier.conftest import LOOPBACK
@@ -129,7 +130,7 @@ def test_connections_are_kept_to_so_many_hosts_and_no_more(
         if connection.recv(1) == b"":
             ended.release()
 
-    adapter = outbound.Adapter(Dialler(LOOPBACK), hosts=2)
+    adapter = http.Adapter(Dialler(LOOPBACK), hosts=2)
     raws = [make_raw_sink(behave) for _ in range(5)]
 
     with deadline.within(10, silence=10, most_bytes=10_000):

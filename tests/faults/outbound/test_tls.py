@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from notifier import failures
-from notifier.retry import Answer, Failure
-from notifier.transport import Transport
+from notifier.webhooks import failures
+from notifier.webhooks.http_client import Transport
+from notifier.webhooks.retry_policy import Answer, Failure
 from tests.faults.authority import Authority
 from tests.faults.outbound.conftest import BODY, HEADERS
 from tests.faults.server import (

@@ -10,8 +10,8 @@ import pytest
 from click.testing import Result
 
 from contract.tokens import CourseToken, MoodleToken
-from foundation.database import Database
-from notifier import courses
+from foundation.db.session import Database
+from notifier.courses import service as courses
 
 Notifier = Callable[..., Result]
 Told = Callable[..., Any]

@@ -13,10 +13,10 @@ import pytest
 from click.testing import Result
 from sqlalchemy import insert, select, update
 
-from contract import signature
-from contract.signature import Secret
-from foundation.database import Database
-from notifier import courses
+from contract import signatures
+from contract.signatures import Secret
+from foundation.db.session import Database
+from notifier.courses import service as courses
 from notifier.models import Delivery, Event, Replay
 
 Notifier = Callable[..., Result]
@@ -54,7 +54,7 @@ def test_work_once_delivers_what_is_due(
     assert result.stdout == "delivered 2, to be retried 0, dead 0, held 0\n"
     assert len(sink.heard) == 2
     for heard in sink.heard:
-        signature.verify([Secret.parse(secret)], heard.headers, heard.body, now=datetime.now(UTC))
+        signatures.verify([Secret.parse(secret)], heard.headers, heard.body, now=datetime.now(UTC))
     shown = told("deliveries", "show", delivery_id)
     assert shown["status"] == "delivered"
     assert shown["webhook_id"] in {one.headers["webhook-id"] for one in sink.heard}

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from contract import json_text, signature
-from contract.signature import Secret
-from foundation import database as db
-from foundation.database import Database
-from notifier import health
-from notifier.health import Health
+from contract import signatures, strict_json
+from contract.signatures import Secret
+from foundation.db import session as db
+from foundation.db.session import Database
 from notifier.models import Delivery, EndpointSecret
+from notifier.webhooks import circuit_breaker
+from notifier.webhooks.circuit_breaker import Health
 
 Notifier = Callable[..., Result]
 Told = Callable[..., Any]
@@ -261,10 +261,10 @@ def test_a_ping_is_signed_and_its_answer_shown(notifier: Notifier, told: Told, s
     (heard,) = sink.heard
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == f'taken: {sink.url()} answered 200 {{"outcome":"applied"}}\n'
-    assert json_text.load(heard.body)["type"] == "endpoint.ping"
+    assert strict_json.load(heard.body)["type"] == "endpoint.ping"
     for secret in (old, new):
         keys = [Secret.parse(secret)]
-        webhook_id = signature.verify(keys, heard.headers, heard.body, now=datetime.now(UTC))
+        webhook_id = signatures.verify(keys, heard.headers, heard.body, now=datetime.now(UTC))
         assert webhook_id.startswith("msg_")
 
 
@@ -309,7 +309,7 @@ def test_a_ping_that_nobody_hears_exits_1(notifier: Notifier, told: Told) -> Non
     assert result.stdout == (
         f"failed: {url}: refused: {where}: nobody listens there\n  next: {step}\n"
     )
-    assert json_text.load(as_json.stdout_bytes) == {
+    assert strict_json.load(as_json.stdout_bytes) == {
         "url": url,
         "taken": False,
         "kind": "refused",
@@ -392,7 +392,7 @@ def ail(database: Database, failures: int, *, paused: bool) -> None:
         now = db.now(session)
         since, until = now - timedelta(hours=1), now + timedelta(minutes=10)
         ill = Health(failures, since, now, until if paused else None)
-        health.write(session, {1: ill})
+        circuit_breaker.write(session, {1: ill})
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,7 @@ def test_a_ping_that_is_taken_sends_what_waits(
 
     with database.reading() as session:
         now = db.now(session)
-        assert health.read(session)[1].is_half_open(now)
+        assert circuit_breaker.read(session)[1].is_half_open(now)
         assert session.get_one(Delivery, 1).due_at <= now
     assert result.stdout.endswith("\n1 delivery that waited is due now\n")
 

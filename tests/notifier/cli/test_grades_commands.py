@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 from sqlalchemy import select
 
-from foundation.database import Database
+from foundation.db.session import Database
 from notifier.models import Grade
 
 Notifier = Callable[..., Result]

@@ -16,10 +16,10 @@ import pytest
 from click.testing import Result
 from sqlalchemy import make_url, update
 
-from foundation import database as db
-from foundation.database import Database
-from notifier import ingest
-from notifier.ingest import Deletion
+from foundation.db import session as db
+from foundation.db.session import Database
+from notifier.courses import moodle_events
+from notifier.courses.moodle_events import Deletion
 from notifier.models import SCHEMA, Delivery
 
 Notifier = Callable[..., Result]
@@ -135,7 +135,7 @@ def test_what_moodles_told_long_ago_is_forgotten(notifier: Notifier, database: D
         with database.writing() as session:
             at = datetime.now(UTC) - timedelta(days=days)
             named = told.model_copy(update={"host": f"moodle{days}.example"})
-            ingest.accept(session, named, now=at)
+            moodle_events.accept(session, named, now=at)
 
     result = notifier("db", "prune", "--older-than", "30d")
     refused = notifier("db", "prune", "--older-than", "29d")

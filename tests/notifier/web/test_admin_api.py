@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation.database import Database
+from foundation.db.session import Database
 from notifier.models import Delivery, DeliveryStatus, Endpoint, Replay
 
 Ask = Callable[..., TestResponse]

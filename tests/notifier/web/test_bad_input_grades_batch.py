@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from contract.tokens import CourseToken
-from foundation.database import Database
+from foundation.db.session import Database
 
 PATH = "/api/v1/grades/batch"
 TOKEN = CourseToken.generate().reveal()

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from contract.tokens import CourseToken
-from foundation.database import Database
+from foundation.db.session import Database
 from notifier.models import Course
 
 REALM = 'Bearer realm="eassessment"'

@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from contract.grades import BatchAnswer
 from contract.tokens import CourseToken
-from foundation.database import Database
+from foundation.db.session import Database
 
 PATH = "/api/v1/grades/batch"
 SCORE = {

@@ -12,8 +12,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
-from foundation.database import Database
-from foundation.schema import Schema
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from notifier import services
 from notifier.models import SCHEMA, Course, Event, Ingested
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from contract.tokens import MoodleToken
-from foundation.database import Database
+from foundation.db.session import Database
 from notifier.models import Event
 
 TOKEN = "0123456789abcdef0123456789abcdef"

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
 from receiver.models import Entry, Source
+from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import SITE_INFO
-from receiver.moodle.grades import FUNCTION
 from tests.receiver.conftest import FarSide
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import serving

@@ -8,13 +8,16 @@ import pytest
 from click.testing import Result
 
 from contract.events import CourseDeleted, CourseDeletedData, dump, load
-from foundation.database import Database
-from receiver import history, inbox, registry, runs
-from receiver.history import Teller, TellerKind
-from receiver.memory import Deleted
+from foundation.db.session import Database
+from receiver.course_state import Deleted
 from receiver.models import Entry, Heard, Run, RunCourse, Source, Taken
-from receiver.runs import CourseOutcome, CourseReport
-from receiver.sources import Door
+from receiver.registry import entries as registry
+from receiver.registry import history
+from receiver.registry.history import Teller, TellerKind
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseReport
+from receiver.sources.store import Door
+from receiver.webhooks import inbox
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 ADA = Teller(TellerKind.WEBHOOK, "msg_1")

@@ -10,10 +10,10 @@ from click.testing import Result
 
 from contract.problems import ProblemType
 from contract.tokens import CourseToken
-from foundation.database import Database
-from receiver import registry
-from receiver.memory import Deleted, Refused, Status, TokenNamed
+from foundation.db.session import Database
+from receiver.course_state import Deleted, Refused, Status, TokenNamed
 from receiver.models import Entry, Source
+from receiver.registry import entries as registry
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from click.testing import Result
 from sqlalchemy import Engine, event, update
 
 from contract.tokens import CourseToken, MoodleToken
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import linking, registry_file
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import TokenNamed
 from receiver.errors import RegistryFileError
-from receiver.history import Teller, TellerKind
-from receiver.memory import TokenNamed
 from receiver.models import MOODLE, Entry, Heard, Source
+from receiver.registry import bulk, csv_files
+from receiver.registry.history import Teller, TellerKind
 from tests.faults.counting_source import counting
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -122,10 +122,10 @@ def test_hundreds_of_lines_cost_as_many_statements_as_a_few(
 
     def cost(name: str, number: int) -> int:
         lines = [f"{name}{place},{new_token()}" for place in range(number)]
-        wanted = registry_file.read("\n".join(["course_id,token", *lines]), [source])
+        wanted = csv_files.read("\n".join(["course_id,token", *lines]), [source])
         before = database.statements
         with database.writing() as session:
-            linking.link(session, wanted, vault=vault, teller=ADA, now=now)
+            bulk.link(session, wanted, vault=vault, teller=ADA, now=now)
         return database.statements - before
 
     assert cost("A", 3) == cost("B", 250) == 4
@@ -229,9 +229,9 @@ def test_a_course_that_is_not_linked_is_not_imported_without_a_token(
 )
 def test_a_cell_is_read_as_what_was_written(source: Source, course_id: str) -> None:
     """The apostrophe that guards a cell is told from one that the course id begins with."""
-    cell = registry_file.cell(course_id)
+    cell = csv_files.cell(course_id)
 
-    [wanted] = registry_file.read(f"course_id,token\n{cell},\n", [source])
+    [wanted] = csv_files.read(f"course_id,token\n{cell},\n", [source])
 
     assert wanted.course_id == course_id
     assert not cell.startswith(("=", "-", "@"))
@@ -257,7 +257,7 @@ def test_a_file_that_is_none_is_refused_in_a_few_lines(
 ) -> None:
     """Whatever a spreadsheet or a slip makes of it, what is wrong is said, and shortly."""
     with pytest.raises(RegistryFileError) as refused:
-        registry_file.read(text, [source])
+        csv_files.read(text, [source])
 
     assert reason in str(refused.value)
     assert len(str(refused.value).splitlines()) <= 22

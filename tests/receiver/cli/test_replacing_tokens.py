@@ -11,13 +11,13 @@ from click.testing import Result
 from sqlalchemy import update
 
 from contract.tokens import CourseToken, MoodleToken
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import registry
-from receiver.history import Teller, TellerKind
-from receiver.memory import Status, TokenNamed
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import Status, TokenNamed
 from receiver.models import Entry, Source
-from receiver.moodle.grades import FUNCTION
+from receiver.moodle.grade_report import FUNCTION
+from receiver.registry import entries as registry
+from receiver.registry.history import Teller, TellerKind
 from tests.receiver.moodle.fake import FakeMoodle, serving
 
 GOOD, STRANGER = "0123456789abcdef0123456789abcdef", "f" * 32

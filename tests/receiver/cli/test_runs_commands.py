@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 import pytest
 from click.testing import Result
 
-from foundation.database import Database
-from receiver import runs
-from receiver.gradebook import Written
-from receiver.runs import CourseOutcome, CourseReport, Report
+from foundation.db.session import Database
+from receiver.gradebook.database import Written
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseReport, Report
 
 COURSES = (
     CourseReport("one", "CS101", CourseOutcome.SYNCED),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from click.testing import Result
 
-from contract.signature import Secret
+from contract.signatures import Secret
 from receiver.models import Source, SourceSecret
 
 URL = "https://eassessment.example"

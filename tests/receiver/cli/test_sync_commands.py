@@ -9,13 +9,14 @@ import pytest
 from click.testing import Result
 from pydantic import SecretStr
 
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken, MoodleToken
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import leases, sources
-from receiver.memory import Deleted
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import Deleted
 from receiver.models import MOODLE, SCHEMA, Entry, Run, Source
+from receiver.runs import lease
+from receiver.sources import store as sources
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_another_run_at_work_is_exit_3(
 ) -> None:
     """The second run says who is at work, and asks nobody (F29)."""
     with database.writing() as session:
-        leases.acquire(session, "ada@elms", timedelta(minutes=5), now=datetime.now(UTC))
+        lease.acquire(session, "ada@elms", timedelta(minutes=5), now=datetime.now(UTC))
 
     result = receiver("sync-grades")
 

@@ -12,9 +12,9 @@ import pytest
 from click.testing import Result
 from sqlalchemy import text
 
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation.database import Database
+from foundation.db.session import Database
 
 COMMAND = [sys.executable, "-c", "from receiver.cli import main; main()", "sync-grades"]
 

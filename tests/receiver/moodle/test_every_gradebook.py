@@ -10,12 +10,12 @@ import pytest
 
 from contract.grades import Score
 from contract.tokens import MoodleToken
-from foundation.database import Database
-from receiver.exchange import Exchange
-from receiver.gradebook import Written
-from receiver.gradebooks import CourseScores, Gradebook, TableGradebook
+from foundation.db.session import Database
+from receiver.gradebook.base import CourseScores, Gradebook, TableGradebook
+from receiver.gradebook.database import Written
 from receiver.models import Entry, Source, StoredScore
 from receiver.moodle.gradebook import MoodleGradebook
+from receiver.sources.http_client import Exchange
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle
 

@@ -10,11 +10,9 @@ import pytest
 
 from contract.problems import ProblemType
 from contract.tokens import CourseToken, MoodleToken
-from receiver.eassessment import Client
-from receiver.exchange import Exchange
-from receiver.moodle.grades import FUNCTION
+from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.source import COURSES, MoodleGradeSource
-from receiver.outcomes import (
+from receiver.sources.base import (
     CourseGone,
     Grades,
     Outcome,
@@ -25,6 +23,8 @@ from receiver.outcomes import (
     Transient,
     Unchanged,
 )
+from receiver.sources.eassessment import Client
+from receiver.sources.http_client import Exchange
 from tests.receiver.moodle.fake import FakeMoodle
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)

@@ -5,8 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from receiver.exchange import MAX_DETAIL
-from receiver.moodle.answers import (
+from receiver.moodle.responses import (
     Ambiguous,
     Fine,
     InvalidToken,
@@ -15,7 +14,8 @@ from receiver.moodle.answers import (
     Verdict,
     classify,
 )
-from receiver.outcomes import Misconfigured, SiteTrouble, Transient
+from receiver.sources.base import Misconfigured, SiteTrouble, Transient
+from receiver.sources.http_client import MAX_DETAIL
 from tests.receiver.moodle.recordings import RECORDED, failure
 
 JSON = "application/json"

@@ -8,13 +8,13 @@ import pytest
 
 from contract.grades import Score
 from contract.tokens import MoodleToken
-from receiver.exchange import Exchange
-from receiver.gradebook import Written
-from receiver.gradebooks import CourseScores, Kept
-from receiver.moodle import people
+from receiver.gradebook.base import CourseScores, Kept
+from receiver.gradebook.database import Written
+from receiver.moodle import users
+from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
-from receiver.moodle.grades import FUNCTION
-from receiver.outcomes import Misconfigured, SiteTrouble, Transient
+from receiver.sources.base import Misconfigured, SiteTrouble, Transient
+from receiver.sources.http_client import Exchange
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle
 from tests.receiver.moodle.recordings import RECORDED, Recorded
@@ -73,7 +73,7 @@ def test_only_what_differs_is_written_and_read_back(elms: Elms, write: Callable[
     form = next(one.form for one in elms.moodle.called if one.function == UPDATE)
     assert kept == Kept(1, Written(added=1, unchanged=1))
     assert elms.grades == {14: Decimal("72.5"), 15: Decimal(50)}
-    assert elms.moodle.functions() == [people.FUNCTION, FUNCTION, UPDATE, FUNCTION]
+    assert elms.moodle.functions() == [users.FUNCTION, FUNCTION, UPDATE, FUNCTION]
     assert {key: form[key] for key in form if not key.startswith("ws")} == {
         "moodlewsrestformat": "json",
         "moodlewssettinglang": "en",
@@ -106,7 +106,7 @@ def test_no_points_are_written_where_words_stand(elms: Elms, write: Callable[...
 
     assert isinstance(kept.failure, Misconfigured)
     assert kept.failure.detail == "the course 7 of ELMS's Moodle has no activity 42 with points"
-    assert elms.moodle.functions() == [people.FUNCTION, FUNCTION]
+    assert elms.moodle.functions() == [users.FUNCTION, FUNCTION]
 
 
 def test_an_outcome_of_an_activity_is_not_its_grade(elms: Elms, write: Callable[..., Kept]) -> None:
@@ -223,9 +223,9 @@ def test_one_courses_failure_is_not_anothers(elms: Elms, gradebook: MoodleGradeb
 @pytest.mark.parametrize(
     ("function", "answer", "kind"),
     [
-        pytest.param(people.FUNCTION, "token_invalid", SiteTrouble, id="token invalid"),
-        pytest.param(people.FUNCTION, "maintenance", Transient, id="maintenance"),
-        pytest.param(people.FUNCTION, "grades", Transient, id="no users"),
+        pytest.param(users.FUNCTION, "token_invalid", SiteTrouble, id="token invalid"),
+        pytest.param(users.FUNCTION, "maintenance", Transient, id="maintenance"),
+        pytest.param(users.FUNCTION, "grades", Transient, id="no users"),
         pytest.param(FUNCTION, "database_down", Transient, id="database down"),
         pytest.param(FUNCTION, "web_services_off", SiteTrouble, id="switched off"),
         pytest.param(FUNCTION, "get_courses_none", Transient, id="no report"),
@@ -285,7 +285,7 @@ def test_people_are_looked_up_in_batches_for_all_courses_once(
     gradebook.write(courses, beat=lambda: None)
     gradebook.write(courses, beat=lambda: None)
 
-    assert elms.moodle.functions().count(people.FUNCTION) == 2
+    assert elms.moodle.functions().count(users.FUNCTION) == 2
     assert gradebook.requests == len(elms.moodle.called)
 
 
@@ -306,7 +306,7 @@ def test_the_lease_is_kept_before_each_request(elms: Elms, gradebook: MoodleGrad
 
 def test_hidden_id_numbers_are_a_fault_of_the_site(elms: Elms, write: Callable[..., Kept]) -> None:
     """A Moodle that does not show them would otherwise know nobody."""
-    elms.moodle.sends(people.FUNCTION, Recorded(200, "application/json", b'[{"id":14}]'))
+    elms.moodle.sends(users.FUNCTION, Recorded(200, "application/json", b'[{"id":14}]'))
 
     kept = write(score())
 

@@ -10,10 +10,9 @@ import pytest
 
 from contract.grades import ActivityProgress, GradingProgress, Score
 from contract.tokens import CourseToken, MoodleToken
-from receiver.exchange import Exchange
-from receiver.moodle.grades import FUNCTION, ReportError, grades_of
+from receiver.moodle.grade_report import FUNCTION, ReportError, grades_of
 from receiver.moodle.source import COURSES, SITE_INFO, MoodleGradeSource
-from receiver.outcomes import (
+from receiver.sources.base import (
     Grades,
     Misconfigured,
     Outcome,
@@ -25,6 +24,7 @@ from receiver.outcomes import (
     Transient,
     Unchanged,
 )
+from receiver.sources.http_client import Exchange
 from tests.receiver.moodle.fake import FakeMoodle
 from tests.receiver.moodle.recordings import RECORDED, Recorded
 

@@ -20,16 +20,15 @@ import pytest
 
 from contract.grades import Score
 from contract.tokens import MoodleToken
-from receiver.exchange import Exchange
-from receiver.gradebook import Written
-from receiver.gradebooks import CourseScores
-from receiver.moodle import grades, plans
-from receiver.moodle.answers import Fine, InvalidToken, Lost, Missing
+from receiver.gradebook.base import CourseScores
+from receiver.gradebook.database import Written
+from receiver.moodle import grade_diff, grade_report
 from receiver.moodle.client import Client
+from receiver.moodle.grade_diff import Standing
 from receiver.moodle.gradebook import MoodleGradebook
-from receiver.moodle.plans import Standing
+from receiver.moodle.responses import Fine, InvalidToken, Lost, Missing
 from receiver.moodle.source import MoodleGradeSource
-from receiver.outcomes import (
+from receiver.sources.base import (
     Grades,
     Misconfigured,
     Question,
@@ -38,6 +37,7 @@ from receiver.outcomes import (
     TokenRefused,
     Unchanged,
 )
+from receiver.sources.http_client import Exchange
 
 URL = "TEST_MOODLE_URL"
 NEEDED = ("TEST_MOODLE_TOKEN", "TEST_MOODLE_COURSE", "TEST_MOODLE_ACTIVITY")
@@ -108,18 +108,18 @@ def student(site: Site) -> Student:
     pytest.skip("no student with an ID number has a grade in the activity, to be put back")
 
 
-def report(site: Site) -> list[grades.UserGrades]:
+def report(site: Site) -> list[grade_report.UserGrades]:
     """Return what the Moodle's report says now."""
     verdict = Client(site.exchange).call(
-        site.url, site.token, grades.FUNCTION, {"courseid": site.course}
+        site.url, site.token, grade_report.FUNCTION, {"courseid": site.course}
     )
     assert isinstance(verdict, Fine), verdict
-    return grades.report_of(verdict.document)
+    return grade_report.report_of(verdict.document)
 
 
 def standings(site: Site) -> dict[int, Standing | None]:
     """Return how the grades of the activity stand now."""
-    return plans.standings(report(site), site.activity)
+    return grade_diff.standings(report(site), site.activity)
 
 
 def score(student: Student, given: Decimal) -> Score:

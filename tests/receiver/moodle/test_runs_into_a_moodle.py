@@ -13,20 +13,22 @@ from sqlalchemy import text
 
 from contract.grades import Score
 from contract.tokens import CourseToken, MoodleToken
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import ending, grade_sync, linking
-from receiver.exchange import Exchange
-from receiver.grade_sync import Kinds
-from receiver.gradebook import Written
-from receiver.memory import Deleted
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import Deleted
+from receiver.gradebook.database import Written
 from receiver.models import API, Entry, RunCourse, Source, StoredScore
-from receiver.moodle import people
+from receiver.moodle import users
+from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
-from receiver.moodle.grades import FUNCTION
-from receiver.outcomes import Grades, PersonProblem
-from receiver.plans import Options
-from receiver.runs import CourseReport, Report
+from receiver.registry import bulk
+from receiver.runs.store import CourseReport, Report
+from receiver.sources.base import Grades, PersonProblem
+from receiver.sources.http_client import Exchange
+from receiver.sync import ending
+from receiver.sync import run as grade_sync
+from receiver.sync.planner import Options
+from receiver.sync.run import Kinds
 from tests.receiver.conftest import NINE, FarSide
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle, Form
@@ -135,7 +137,7 @@ def test_grades_go_into_the_moodle_and_nowhere_else(
     report = sync()
 
     assert elms.grades == {14: Decimal(75), 15: Decimal(50)}
-    assert elms.moodle.functions() == [SITE_INFO, people.FUNCTION, FUNCTION, UPDATE, FUNCTION]
+    assert elms.moodle.functions() == [SITE_INFO, users.FUNCTION, FUNCTION, UPDATE, FUNCTION]
     assert reasons(report) == {"CS101": ("synced", None)}
     assert (report.written, report.exit_code) == (Written(added=2), 0)
     assert (report.requests, report.gradebook_requests) == (1, 5)
@@ -230,7 +232,7 @@ def test_a_course_that_moves_while_it_is_written_is_asked_for_again(
 
     def move() -> None:
         with database.writing() as session:
-            linking.set_place(session.get_one(Entry, moved), "8", "43")
+            bulk.set_place(session.get_one(Entry, moved), "8", "43")
 
     meanwhile(elms.moodle, UPDATE, move)
 
@@ -327,7 +329,7 @@ def test_where_nothing_can_be_written_nobody_is_asked(
     ("function", "seconds", "ended"),
     [
         pytest.param(SITE_INFO, None, (143, "it was told to stop"), id="looked at"),
-        pytest.param(people.FUNCTION, None, (143, "it was told to stop"), id="asked for people"),
+        pytest.param(users.FUNCTION, None, (143, "it was told to stop"), id="asked for people"),
         pytest.param(FUNCTION, None, (143, "it was told to stop"), id="asked how grades stand"),
         pytest.param(UPDATE, None, (143, "it was told to stop"), id="written into"),
         pytest.param(UPDATE, 4, (1, "its 4 seconds were over"), id="until the deadline"),
@@ -491,7 +493,7 @@ def test_a_token_that_ends_in_the_midst_of_a_write_costs_no_more_requests(
     report = sync()
 
     assert set(reasons(report).values()) == {("failed", "gradebook_trouble")}
-    assert elms.moodle.functions() == [SITE_INFO, people.FUNCTION, FUNCTION]
+    assert elms.moodle.functions() == [SITE_INFO, users.FUNCTION, FUNCTION]
     assert str(report.stopped).startswith("ELMS's own Moodle: invalidtoken")
 
 

@@ -10,13 +10,15 @@ from pydantic import SecretStr
 
 from contract.problems import ProblemType
 from contract.tokens import CourseToken
-from foundation.database import Database
-from receiver import registry, runs, services
-from receiver.gradebook import Written
-from receiver.history import Teller
-from receiver.memory import Deleted, Refused, TokenNamed
+from foundation.db.session import Database
+from receiver import services
+from receiver.course_state import Deleted, Refused, TokenNamed
+from receiver.gradebook.database import Written
 from receiver.models import Entry, Heard, Source
-from receiver.runs import CourseOutcome, CourseReport, Report
+from receiver.registry import entries as registry
+from receiver.registry.history import Teller
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseReport, Report
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said, signed_in
 

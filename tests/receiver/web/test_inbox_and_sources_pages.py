@@ -7,14 +7,17 @@ import pytest
 
 from contract import events
 from contract.events import CourseDeleted, CourseDeletedData, UnknownEvent
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import MoodleToken
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import inbox, records, runs, sources
+from foundation.crypto import Vault
+from foundation.db.session import Database
 from receiver.models import MOODLE, Entry, Source
-from receiver.runs import CourseOutcome, CourseReport
-from receiver.sources import Door
+from receiver.runs import queries
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseReport
+from receiver.sources import store as sources
+from receiver.sources.store import Door
+from receiver.webhooks import inbox
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said
 
@@ -195,7 +198,7 @@ class TestSources:
                 runs.record(session, run_id, reports)
 
         with database.reading() as session:
-            last = records.last_asking(session)
+            last = queries.last_asking(session)
 
         assert {source_id: run.id for source_id, run in last.items()} == {1: 3, 2: 2}
 

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from contract.tokens import CourseToken, MoodleToken
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import runs, sources
-from receiver.gradebook import Written
-from receiver.memory import Deleted, Fact, TokenNamed
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import Deleted, Fact, TokenNamed
+from receiver.gradebook.database import Written
 from receiver.models import MOODLE, Entry, Heard, Source
-from receiver.runs import Report
+from receiver.runs import store as runs
+from receiver.runs.store import Report
+from receiver.sources import store as sources
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said
 

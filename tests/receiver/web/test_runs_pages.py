@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from foundation.database import Database
-from receiver import leases, runs
-from receiver.gradebook import Written
+from foundation.db.session import Database
+from receiver.gradebook.database import Written
 from receiver.models import Entry, Source
-from receiver.runs import CourseOutcome, CourseReport, Report
+from receiver.runs import lease
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseReport, Report
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said
 
@@ -97,7 +98,7 @@ class TestList:
         record(ended=False)
         with database.writing() as session:
             now = datetime.now(NINE.tzinfo)
-            leases.acquire(session, "ada@elms", timedelta(minutes=5), now=now)
+            lease.acquire(session, "ada@elms", timedelta(minutes=5), now=now)
 
         assert "at work" in rows_of(ada.get("/runs"))[0]
         assert "It is at work." in said(ada.get("/runs/1"))

@@ -11,9 +11,10 @@ from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from contract.tokens import CourseToken
-from foundation.database import Database
-from notifier import courses, endpoints
+from foundation.db.session import Database
+from notifier.courses import service as courses
 from notifier.models import Course, Event, IssuedToken
+from notifier.webhooks import endpoints
 from tests.notifier.conftest import NINE
 from tests.notifier.web.pages.conftest import MARKUP
 
@@ -84,7 +85,7 @@ def test_list_is_searched_and_leafed_through(
     look: Look, make_course: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each page leads to the next with what was asked, until there is none."""
-    monkeypatch.setattr("notifier.web.pages.courses._ROWS", 2)
+    monkeypatch.setattr("notifier.pages.courses._ROWS", 2)
     for number in range(5):
         make_course(f"CS10{number}", title="Música" if number else "Law")
 

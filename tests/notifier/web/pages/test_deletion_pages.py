@@ -9,9 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
-from foundation.database import Database
-from notifier import courses, endpoints, signals
+from foundation.db.session import Database
+from notifier import signals
+from notifier.courses import service as courses
 from notifier.models import Course, Delivery, Event
+from notifier.webhooks import endpoints
 from tests.notifier.conftest import NINE
 from tests.notifier.web.pages.conftest import URL
 

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import select, update
 from werkzeug.test import TestResponse
 
-from foundation.database import Database
-from notifier import endpoints
+from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, DeliveryStatus, Event, Replay
-from notifier.web.pages import deliveries as pages
+from notifier.pages import deliveries as pages
+from notifier.webhooks import endpoints
 from tests.notifier.conftest import NINE
 from tests.notifier.web.pages.conftest import MARKUP, URL
 

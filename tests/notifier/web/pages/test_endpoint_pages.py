@@ -11,15 +11,15 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from contract.signature import Secret
-from foundation import database as db
-from foundation.database import Database
-from notifier import endpoints, health
-from notifier.failures import FailureKind
-from notifier.health import Health
+from contract.signatures import Secret
+from foundation.db import session as db
+from foundation.db.session import Database
 from notifier.models import SCHEMA, Delivery, DeliveryStatus, Endpoint, EndpointSecret
-from notifier.retry import Failure
-from notifier.transport import Transport
+from notifier.webhooks import circuit_breaker, endpoints
+from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.failures import FailureKind
+from notifier.webhooks.http_client import Transport
+from notifier.webhooks.retry_policy import Failure
 from tests.notifier.conftest import Reply
 from tests.notifier.web.pages.conftest import URL
 
@@ -54,7 +54,7 @@ def pause(database: Database) -> Callable[[int], None]:
         with database.writing() as session:
             now = db.now(session)
             ailing = Health(9, now - timedelta(hours=2), now, now + timedelta(hours=1))
-            health.write(session, {endpoint_id: ailing})
+            circuit_breaker.write(session, {endpoint_id: ailing})
 
     return make
 
@@ -343,7 +343,7 @@ class TestDisablingAndEnabling:
         make_waiting()
         with database.writing() as session:
             now = db.now(session)
-            health.write(session, {1: Health(9, now - timedelta(hours=2), now, now)})
+            circuit_breaker.write(session, {1: Health(9, now - timedelta(hours=2), now, now)})
 
         page = look("/endpoints/1")
 

@@ -9,11 +9,13 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from foundation import database as db
-from foundation.database import Database
-from notifier import doctor, endpoints, health, outbox, services
-from notifier.health import Health
+from foundation.db import session as db
+from foundation.db.session import Database
+from notifier import services
 from notifier.models import Attempt, Delivery, DeliveryStatus, Event, Ping, Replay
+from notifier.monitoring import doctor
+from notifier.webhooks import circuit_breaker, endpoints, outbox
+from notifier.webhooks.circuit_breaker import Health
 
 Look = Callable[..., str]
 Send = Callable[..., TestResponse]
@@ -137,7 +139,7 @@ def test_a_failing_endpoint_has_its_last_answer_and_its_buttons(
     waiting = add(status=DeliveryStatus.PENDING, due_at=now - timedelta(hours=1))
     with database.writing() as session:
         later = now + timedelta(minutes=9)
-        health.write(session, {well: Health(9, now - timedelta(hours=2), now, later)})
+        circuit_breaker.write(session, {well: Health(9, now - timedelta(hours=2), now, later)})
         failed = {"failure": "tls-expired", "detail": "elms: expired", "decided": "retry"}
         session.add(Attempt(delivery_id=waiting, started_at=now, milliseconds=8, **failed))
 
@@ -157,7 +159,7 @@ def test_a_secret_that_does_not_match_is_mended_from_the_overview(
     """ELMS's 401 comes with what to do about it, and a link to where a new one is made."""
     waiting = add(status=DeliveryStatus.PENDING, due_at=now + timedelta(minutes=5))
     with database.writing() as session:
-        health.write(session, {well: Health(2, now, now)})
+        circuit_breaker.write(session, {well: Health(2, now, now)})
         refused = {"status": 401, "detail": "no signature matches", "decided": "retry"}
         session.add(Attempt(delivery_id=waiting, started_at=now, milliseconds=8, **refused))
 
@@ -174,7 +176,7 @@ def test_all_is_not_well_where_an_endpoint_has_begun_to_fail(
     """One failure is no matter for a person yet, but nobody reads that every endpoint answers."""
     waiting = add(status=DeliveryStatus.PENDING, due_at=now + timedelta(minutes=5))
     with database.writing() as session:
-        health.write(session, {well: Health(1, now, now)})
+        circuit_breaker.write(session, {well: Health(1, now, now)})
         failed = {"failure": "refused", "detail": "nobody listens", "decided": "retry"}
         session.add(Attempt(delivery_id=waiting, started_at=now, milliseconds=8, **failed))
 
@@ -250,7 +252,7 @@ class TestDeadLetters:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Of very many the latest are taken, and the page says so."""
-        monkeypatch.setattr("notifier.web.pages.overview.MOST", 2)
+        monkeypatch.setattr("notifier.pages.dashboard.MOST", 2)
         for _ in range(3):
             add(status=DeliveryStatus.DEAD, reason=REASON)
 
