@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import SecretStr
 
-from foundation.errors import SealError
+from foundation.errors import DecryptionError
 
 
 class Vault:
@@ -17,22 +17,22 @@ class Vault:
     def __init__(self, keys: SecretStr) -> None:
         self._fernet = MultiFernet([Fernet(key) for key in _listed(keys)])
 
-    def seal(self, secret: str) -> str:
+    def encrypt(self, secret: str) -> str:
         """Return the secret sealed, as ASCII text."""
         return self._fernet.encrypt(secret.encode()).decode("ascii")
 
-    def open(self, sealed: str) -> str:
+    def decrypt(self, encrypted: str) -> str:
         """Return the secret that was sealed, or raise SealError if no key opens it."""
         try:
-            return self._fernet.decrypt(sealed.encode("ascii")).decode()
+            return self._fernet.decrypt(encrypted.encode("ascii")).decode()
         except (InvalidToken, UnicodeEncodeError):
-            raise SealError(
+            raise DecryptionError(
                 "a stored secret was sealed with a key that is not in the list"
             ) from None
 
-    def reseal(self, sealed: str) -> str:
+    def reencrypt(self, encrypted: str) -> str:
         """Return what was sealed with any key sealed anew with the first one."""
-        return self.seal(self.open(sealed))
+        return self.encrypt(self.decrypt(encrypted))
 
 
 def derive(keys: SecretStr, purpose: str) -> Sequence[str]:

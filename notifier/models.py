@@ -18,10 +18,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from foundation.db.counters import Tallied
+from foundation.db.counters import CounterColumns
 from foundation.db.migrations import Schema
 from foundation.db.session import NAMING, Database, ExactDecimal, UtcDateTime
-from foundation.pages.models import put_into
+from foundation.pages.models import add_user_tables
 from notifier.config import Settings
 
 SOURCE = "source"
@@ -176,7 +176,7 @@ class EndpointSecret(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     endpoint_id: Mapped[int] = mapped_column(ForeignKey("endpoints.id"), index=True)
-    sealed: Mapped[str] = mapped_column(Text)
+    encrypted: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
@@ -292,9 +292,9 @@ class Replay(Base):
     previous_status: Mapped[str] = mapped_column(String(10))
 
 
-class Tally(Tallied, Base):
+class CounterShard(CounterColumns, Base):
     """How much of what has happened, for the numbers that operations watch."""
 
 
-put_into(Base.metadata)
+add_user_tables(Base.metadata)
 SCHEMA = Schema("notifier", Base.metadata)

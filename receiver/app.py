@@ -5,7 +5,7 @@ from flask import Flask
 from contract.problems import Problem, ProblemType
 from foundation import config, logging
 from foundation.crypto import Vault
-from foundation.errors import Refusal, SealError
+from foundation.errors import DecryptionError, Refusal
 from foundation.pages.site import install
 from foundation.web import app as web
 from foundation.web import health, openapi
@@ -24,7 +24,7 @@ REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.WebhookIdReusedError: ProblemType.WEBHOOK_ID_REUSED,
     errors.EntryUnknownError: ProblemType.ENTRY_UNKNOWN,
     errors.RunUnknownError: ProblemType.RUN_UNKNOWN,
-    SealError: ProblemType.INTERNAL_ERROR,
+    DecryptionError: ProblemType.INTERNAL_ERROR,
 }
 """The one table from what ELMS's doors refuse to the problem that says so."""
 

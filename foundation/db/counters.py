@@ -1,4 +1,4 @@
-"""Tallies: what happened, counted in the transaction in which it happened.
+"""Counters: what happened, counted in the transaction in which it happened.
 
 A service is several processes on several machines, which come and go. A number that stands in the
 database is right whichever of them is asked, survives each of them, and is never of something that
@@ -29,10 +29,10 @@ Amounts = Mapping[Key, float]
 """How much of what, by the name of the number and its labels."""
 
 
-class Tallied:
+class CounterColumns:
     """The columns of a service's table of tallies."""
 
-    __tablename__ = "tallies"
+    __tablename__ = "counters"
 
     name: Mapped[str] = mapped_column(String(60), primary_key=True)
     labels: Mapped[str] = mapped_column(String(120), primary_key=True)

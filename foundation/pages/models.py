@@ -55,7 +55,7 @@ class EndedSession(Base):
     ends_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
 
-def put_into(metadata: MetaData) -> None:
+def add_user_tables(metadata: MetaData) -> None:
     """Add these tables to those of a service."""
     for table in Base.metadata.sorted_tables:
         table.to_metadata(metadata)

@@ -34,12 +34,14 @@ users_group = users_commands("notifier", context.writing, context.reading)
 
 
 @db_group.command()
-def reseal() -> None:
+def rotate_key() -> None:
     """Seal every stored secret anew with the first encryption key, so that an old key can go."""
     here = context.ready()
     with here.database.writing() as session:
-        sealed = count(endpoints.reseal(session, vault=here.vault), "secret is", "secrets are")
-    click.echo(f"{sealed} sealed with the first key; older keys can be taken out")
+        encrypted = count(
+            endpoints.reencrypt(session, vault=here.vault), "secret is", "secrets are"
+        )
+    click.echo(f"{encrypted} sealed with the first key; older keys can be taken out")
 
 
 @db_group.command()
@@ -78,14 +80,14 @@ def work(once: bool, threads: int | None) -> None:
     _stop_on_signals(worker)
     _log.info("worker started", threads=worker.options.threads, once=once)
     try:
-        tally = worker.run(once=once)
+        counter = worker.run(once=once)
     finally:
         worker.transport.close()
-    _log.info("worker stopped", **vars(tally))
+    _log.info("worker stopped", **vars(counter))
     if once:
         click.echo(
-            f"delivered {tally.delivered}, to be retried {tally.to_retry}, "
-            f"dead {tally.dead}, held {tally.held}"
+            f"delivered {counter.delivered}, to be retried {counter.to_retry}, "
+            f"dead {counter.dead}, held {counter.held}"
         )
 
 

@@ -9,7 +9,7 @@ from foundation.cli.doctor import Finding, examine_database
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
-from foundation.errors import SealError
+from foundation.errors import DecryptionError
 from foundation.text import lasted
 from notifier.models import SCHEMA, Delivery, DeliveryStatus, Endpoint
 from notifier.webhooks import endpoints, replay
@@ -45,13 +45,15 @@ def is_ailing(endpoint: Endpoint) -> bool:
 
 def _secrets(session: Session, vault: Vault, now: datetime) -> Finding:
     ids = [endpoint.id for endpoint in endpoints.list_all(session)]
-    sealed = endpoints.sealed_secrets(session, ids, now=now)
+    encrypted = endpoints.encrypted_secrets(session, ids, now=now)
     try:
-        for secret in (one for several in sealed.values() for one in several):
-            vault.open(secret)
-    except SealError as error:
+        for secret in (one for several in encrypted.values() for one in several):
+            vault.decrypt(secret)
+    except DecryptionError as error:
         return Finding("secrets", False, str(error), error.advice)
-    return Finding("secrets", True, f"{sum(map(len, sealed.values()))} sealed, all can be opened")
+    return Finding(
+        "secrets", True, f"{sum(map(len, encrypted.values()))} sealed, all can be opened"
+    )
 
 
 def _endpoints(session: Session) -> Finding:

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response
 from contract.events import EVENT_TYPES
 from foundation import logging
 from foundation.db import session as db
-from foundation.errors import SealError
+from foundation.errors import DecryptionError
 from foundation.pages import forms
 from foundation.pages.error_pages import in_sentences
 from foundation.pages.guards import signed_in
@@ -123,7 +123,7 @@ def ping(endpoint_id: int) -> Response:
     """Send a signed test, and lead to what was answered."""
     try:
         result = pings.send(services.current(), endpoint_id)
-    except (EndpointDisabledError, SealError) as refusal:
+    except (EndpointDisabledError, DecryptionError) as refusal:
         flash(Markup("Nothing was sent: {}").format(in_sentences(refusal)), "error")
         return _to(endpoint_id)
     _log.info("endpoint tested", endpoint_id=endpoint_id, taken=result.taken, user=g.person.name)

@@ -187,12 +187,12 @@ def rotate_secret(
     return _add_secret(session, endpoint, vault=vault, now=now)
 
 
-def sealed_secrets(
+def encrypted_secrets(
     session: Session, endpoint_ids: Sequence[int], *, now: datetime
 ) -> dict[int, tuple[str, ...]]:
     """Return the sealed secrets that sign for each endpoint now, the newest first."""
     rows = session.execute(
-        select(EndpointSecret.endpoint_id, EndpointSecret.sealed)
+        select(EndpointSecret.endpoint_id, EndpointSecret.encrypted)
         .where(
             EndpointSecret.endpoint_id.in_(endpoint_ids),
             or_(EndpointSecret.expires_at.is_(None), EndpointSecret.expires_at > now),
@@ -200,8 +200,8 @@ def sealed_secrets(
         .order_by(EndpointSecret.id.desc())
     )
     found: defaultdict[int, list[str]] = defaultdict(list)
-    for endpoint_id, sealed in rows:
-        found[endpoint_id].append(sealed)
+    for endpoint_id, encrypted in rows:
+        found[endpoint_id].append(encrypted)
     return {endpoint_id: tuple(secrets) for endpoint_id, secrets in found.items()}
 
 
@@ -211,11 +211,11 @@ def secrets_of(session: Session, endpoint_id: int) -> list[EndpointSecret]:
     return list(session.scalars(query.order_by(EndpointSecret.id.desc())))
 
 
-def reseal(session: Session, *, vault: Vault) -> int:
+def reencrypt(session: Session, *, vault: Vault) -> int:
     """Seal every secret anew with the vault's first key; return how many there are."""
     rows = list(session.scalars(select(EndpointSecret)))
     for row in rows:
-        row.sealed = vault.reseal(row.sealed)
+        row.encrypted = vault.reencrypt(row.encrypted)
     return len(rows)
 
 
@@ -225,8 +225,8 @@ def _each_once(event_types: Sequence[str] | None) -> list[str] | None:
 
 def _add_secret(session: Session, endpoint: Endpoint, *, vault: Vault, now: datetime) -> Secret:
     secret = Secret.generate()
-    sealed = vault.seal(secret.reveal())
-    session.add(EndpointSecret(endpoint_id=endpoint.id, sealed=sealed, created_at=now))
+    encrypted = vault.encrypt(secret.reveal())
+    session.add(EndpointSecret(endpoint_id=endpoint.id, encrypted=encrypted, created_at=now))
     session.flush()
     return secret
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from contract import signatures
 from contract.signatures import ID_HEADER, SIGNATURE_HEADER, Secret
 from foundation.crypto import Vault
-from foundation.errors import SealError
+from foundation.errors import DecryptionError
 from notifier.models import Attempt, Delivery
 from notifier.webhooks import endpoints
 from notifier.webhooks.failures import FailureKind
@@ -38,7 +38,7 @@ class Signing:
 def signing(session: Session, endpoint_id: int, vault: Vault) -> list[Signing]:
     """Return all the secrets that an endpoint ever had, the newest first."""
     return [
-        Signing(row.created_at, row.expires_at, _opened(vault, row.sealed))
+        Signing(row.created_at, row.expires_at, _opened(vault, row.encrypted))
         for row in endpoints.secrets_of(session, endpoint_id)
     ]
 
@@ -58,8 +58,8 @@ def headers_of(
     return {**HEADERS, **signed, SIGNATURE_HEADER: " ".join(cut)}
 
 
-def _opened(vault: Vault, sealed: str) -> Secret | None:
+def _opened(vault: Vault, encrypted: str) -> Secret | None:
     try:
-        return Secret.parse(vault.open(sealed))
-    except SealError:
+        return Secret.parse(vault.decrypt(encrypted))
+    except DecryptionError:
         return None

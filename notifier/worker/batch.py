@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from foundation.db import counters
-from notifier.models import Tally
+from notifier.models import CounterShard
 from notifier.webhooks import circuit_breaker, deliveries, endpoints, retry_policy
 from notifier.webhooks.circuit_breaker import Answers, Health
 from notifier.webhooks.deliveries import Claimed, Settled, Settlement
@@ -47,7 +47,7 @@ class Turn:
     lost: Sequence[Lost] = ()
     given_up: Mapping[int, str] = field(default_factory=dict)
     claimed: Sequence[Claimed] = ()
-    sealed: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    encrypted: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 def take(
@@ -81,14 +81,14 @@ def take(
     circuit_breaker.write(
         session, {one: each for one, each in after.items() if each != before[one]}
     )
-    counters.add(session, Tally, metrics.of_turn(settled, stood, lost, now=now))
+    counters.add(session, CounterShard, metrics.of_turn(settled, stood, lost, now=now))
     wanted = sorted({one.endpoint_id for one in claimed})
     return Turn(
         settled,
         lost,
         given_up,
         claimed,
-        endpoints.sealed_secrets(session, wanted, now=now) if wanted else {},
+        endpoints.encrypted_secrets(session, wanted, now=now) if wanted else {},
     )
 
 

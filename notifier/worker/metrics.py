@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from foundation.db import counters
 from foundation.db import session as db
 from foundation.db.counters import Counter, Histogram, Key
-from notifier.models import DeliveryStatus, Endpoint, Tally
+from notifier.models import CounterShard, DeliveryStatus, Endpoint
 from notifier.webhooks import replay
 from notifier.webhooks.deliveries import Settled, Settlement
 from notifier.webhooks.failures import FailureKind
@@ -60,7 +60,7 @@ def of_turn(
 def numbers(session: Session) -> Iterable[Metric]:
     """Return every number of the service; none of the queries reads what was delivered."""
     now = db.now(session)
-    amounts = counters.read(session, Tally)
+    amounts = counters.read(session, CounterShard)
     backlog = replay.backlog(session, now=now)
     return [
         *(one.family(amounts) for one in (SETTLED, ATTEMPTS, CLAIM_TO_SETTLE, EVENT_TO_DELIVERY)),

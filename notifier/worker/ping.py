@@ -40,8 +40,8 @@ def send(here: Services, endpoint_id: int) -> Result:
     waits, it is well. Raises EndpointUnknownError, EndpointDisabledError, or SealError.
     """
     with here.database.reading() as session:
-        url, sealed = _addressed(session, endpoint_id)
-    keys = [Secret.parse(here.vault.open(one)) for one in sealed]
+        url, encrypted = _addressed(session, endpoint_id)
+    keys = [Secret.parse(here.vault.decrypt(one)) for one in encrypted]
     moment, clock = datetime.now(UTC), time.perf_counter()
     body = events.dump_ping(here.settings.source, moment).encode()
     headers = signatures.sign(keys, outbox.new_webhook_id(), body, now=moment)
@@ -61,8 +61,8 @@ def _addressed(session: Session, endpoint_id: int) -> tuple[str, Sequence[str]]:
     endpoint = endpoints.get(session, endpoint_id)
     if endpoint.disabled_at is not None:
         raise EndpointDisabledError(f"endpoint {endpoint_id} is disabled")
-    sealed = endpoints.sealed_secrets(session, [endpoint_id], now=db.now(session))
-    return endpoint.url, sealed[endpoint_id]
+    encrypted = endpoints.encrypted_secrets(session, [endpoint_id], now=db.now(session))
+    return endpoint.url, encrypted[endpoint_id]
 
 
 def _write(

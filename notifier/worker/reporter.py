@@ -14,7 +14,7 @@ _log = logging.get(__name__)
 
 
 @dataclass
-class Tally:
+class WorkerTotals:
     """What a run of the worker did."""
 
     delivered: int = 0
@@ -23,17 +23,17 @@ class Tally:
     held: int = 0
 
 
-def tell(done: Turn, tally: Tally) -> None:
+def tell(done: Turn, totals: WorkerTotals) -> None:
     """Count and log what came of a turn that is committed: the one place that does."""
     for one in done.settled:
-        _tell_settled(one, tally)
+        _tell_settled(one, totals)
     for lost in done.lost:
-        _tell_lost(lost, tally)
+        _tell_lost(lost, totals)
     for endpoint_id, reason in done.given_up.items():
         _tell_disabled(_log.bind(endpoint_id=endpoint_id), endpoint_id, reason)
 
 
-def _tell_settled(one: Settlement, tally: Tally) -> None:
+def _tell_settled(one: Settlement, totals: WorkerTotals) -> None:
     line = _log.bind(
         delivery_id=one.claimed.delivery_id,
         endpoint_id=one.claimed.endpoint_id,
@@ -49,23 +49,23 @@ def _tell_settled(one: Settlement, tally: Tally) -> None:
     why = {"status": one.status, "failure": one.failure, "detail": one.detail}
     match one.outcome:
         case Delivered():
-            tally.delivered += 1
+            totals.delivered += 1
             line.info("event delivered", status=one.status)
         case RetryAt(due_at):
-            tally.to_retry += 1
+            totals.to_retry += 1
             step = failures.next_step(one.failure, one.status)
             line.warning(
                 "attempt failed, will be retried", due_at=due_at.isoformat(), next_step=step, **why
             )
         case Dead(reason):
-            tally.dead += 1
+            totals.dead += 1
             _tell_dead(line.bind(**why), one.claimed.delivery_id, reason)
         case Disable(reason):
-            tally.held += 1
+            totals.held += 1
             _tell_disabled(line.bind(**why), one.claimed.endpoint_id, reason)
 
 
-def _tell_lost(one: Lost, tally: Tally) -> None:
+def _tell_lost(one: Lost, totals: WorkerTotals) -> None:
     line = _log.bind(
         delivery_id=one.delivery_id,
         endpoint_id=one.endpoint_id,
@@ -76,7 +76,7 @@ def _tell_lost(one: Lost, tally: Tally) -> None:
         failure=FailureKind.WORKER_LOST.value,
     )
     if one.dead:
-        tally.dead += 1
+        totals.dead += 1
         _tell_dead(line, one.delivery_id, one.dead)
         return
     line.warning(

@@ -14,7 +14,7 @@ from foundation import logging
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
-from foundation.errors import SealError
+from foundation.errors import DecryptionError
 from foundation.tracing import HEADER
 from notifier.webhooks import circuit_breaker
 from notifier.webhooks.circuit_breaker import Health
@@ -26,7 +26,7 @@ from notifier.worker import batch, claims, reporter
 from notifier.worker.batch import Finished, Terms
 from notifier.worker.claims import Places
 from notifier.worker.limiter import Pace
-from notifier.worker.reporter import Tally
+from notifier.worker.reporter import WorkerTotals
 
 _log = logging.get(__name__)
 _GATHER_SECONDS = 0.02
@@ -68,7 +68,7 @@ class Worker:
     transport: Transport
     options: Options
     jitter: Callable[[], float] = random.random
-    tally: Tally = field(default_factory=Tally)
+    totals: WorkerTotals = field(default_factory=WorkerTotals)
 
     def __post_init__(self) -> None:
         options = self.options
@@ -88,7 +88,7 @@ class Worker:
         self._stopping = True
         self._finished.put(_Wake())
 
-    def run(self, *, once: bool = False) -> Tally:
+    def run(self, *, once: bool = False) -> WorkerTotals:
         """Deliver until stopped, or with `once` until nothing is due.
 
         While the database is away the worker backs off and tries again; with `once` it raises,
@@ -98,10 +98,10 @@ class Worker:
             while True:
                 started = self._turn_or_back_off(pool, once=once)
                 if not started and not self._under_way() and self._is_over(once=once):
-                    return self.tally
+                    return self.totals
                 if self._stopping and self._back_off and not self._pace.busy:
                     self._leave_to_leases()
-                    return self.tally
+                    return self.totals
                 self._gather()
 
     def _leave_to_leases(self) -> None:
@@ -150,10 +150,10 @@ class Worker:
                 now=now,
             )
         self._unsettled = []
-        reporter.tell(done, self.tally)
+        reporter.tell(done, self.totals)
         for each in done.claimed:
             self._pace.start(each)
-            pool.submit(self._attempt, each, done.sealed.get(each.endpoint_id, ()))
+            pool.submit(self._attempt, each, done.encrypted.get(each.endpoint_id, ()))
         return len(done.claimed)
 
     def _any_due(self) -> bool:
@@ -168,10 +168,10 @@ class Worker:
     def _places(self, standing: Mapping[int, Health], now: datetime) -> Places:
         return self._pace.places({} if self._stopping else standing, now=now)
 
-    def _attempt(self, claimed: Claimed, sealed: tuple[str, ...]) -> None:
+    def _attempt(self, claimed: Claimed, encrypted: tuple[str, ...]) -> None:
         started_at, clock = datetime.now(UTC), time.perf_counter()
         try:
-            answer = self._post(claimed, sealed, now=started_at)
+            answer = self._post(claimed, encrypted, now=started_at)
         except Exception as error:  # noqa: BLE001 - one delivery's fault must not end the worker
             _log.exception("attempt failed unforeseen", delivery_id=claimed.delivery_id)
             answer = Failure(FailureKind.INTERNAL, type(error).__name__)
@@ -179,11 +179,11 @@ class Worker:
         self._finished.put(Finished(claimed, started_at, milliseconds, answer))
 
     def _post(
-        self, claimed: Claimed, sealed: tuple[str, ...], *, now: datetime
+        self, claimed: Claimed, encrypted: tuple[str, ...], *, now: datetime
     ) -> Answer | Failure:
         try:
-            keys = [Secret.parse(self.vault.open(secret)) for secret in sealed]
-        except SealError as error:
+            keys = [Secret.parse(self.vault.decrypt(secret)) for secret in encrypted]
+        except DecryptionError as error:
             return Failure(FailureKind.SECRET_SEALED, f"{error}; {error.advice}")
         body = claimed.body.encode()
         headers = signatures.sign(keys, claimed.webhook_id, body, now=now)

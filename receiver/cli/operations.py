@@ -32,12 +32,12 @@ users_group = users_commands("receiver", context.writing, context.reading)
 
 
 @db_group.command()
-def reseal() -> None:
+def rotate_key() -> None:
     """Seal every secret and token anew with the first encryption key, so that an old one can go."""
     here = context.ready()
     with here.database.writing() as session:
-        secrets = sources.reseal(session, vault=here.vault)
-        tokens = registry.reseal(session, vault=here.vault)
+        secrets = sources.reencrypt(session, vault=here.vault)
+        tokens = registry.reencrypt(session, vault=here.vault)
     click.echo(
         f"{count(secrets, 'secret')} and {count(tokens, 'token')} are sealed with the first key; "
         "older keys can be taken out"

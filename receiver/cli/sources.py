@@ -155,7 +155,7 @@ def _secret_ids(source: Source) -> str:
 
 
 def _site_token(source: Source) -> str:
-    return "held" if source.sealed_site_token else "none"
+    return "held" if source.encrypted_site_token else "none"
 
 
 def _facts(source: Source) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _facts(source: Source) -> dict[str, Any]:
         "source": source.name,
         "url": source.url,
         "kind": source.kind,
-        "site_token_held": source.sealed_site_token is not None,
+        "site_token_held": source.encrypted_site_token is not None,
         "door": f"/webhooks/{source.name}",
         "created_at": source.created_at,
         "secrets": [

@@ -9,7 +9,7 @@ from foundation.cli.doctor import Finding, examine_database
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
-from foundation.errors import SealError
+from foundation.errors import DecryptionError
 from foundation.text import count, lasted
 from receiver.course_state import Status
 from receiver.gradebook.base import Gradebook
@@ -37,7 +37,7 @@ def examine(database: Database, vault: Vault, gradebook: Gradebook | None = None
         unplaced = planner.of(entries, places=True).unplaced
         findings += [
             _sources(session),
-            _sealed(session, entries, vault),
+            _encrypted(session, entries, vault),
             _registry(entries),
             _last_run(session, db.now(session)),
         ]
@@ -69,15 +69,17 @@ def _sources(session: Session) -> Finding:
     return Finding("sources", True, ", ".join(source.name for source in every))
 
 
-def _sealed(session: Session, entries: list[Entry], vault: Vault) -> Finding:
-    sealed = [one for source in sources.list_all(session) for one in sources.sealed_of(source)]
-    sealed += [str(entry.sealed_token) for entry in entries]
+def _encrypted(session: Session, entries: list[Entry], vault: Vault) -> Finding:
+    encrypted = [
+        one for source in sources.list_all(session) for one in sources.encrypted_of(source)
+    ]
+    encrypted += [str(entry.encrypted_token) for entry in entries]
     try:
-        for one in sealed:
-            vault.open(one)
-    except SealError as error:
+        for one in encrypted:
+            vault.decrypt(one)
+    except DecryptionError as error:
         return Finding("secrets", False, str(error), error.advice)
-    return Finding("secrets", True, f"{len(sealed)} sealed, all can be opened")
+    return Finding("secrets", True, f"{len(encrypted)} sealed, all can be opened")
 
 
 def _registry(entries: list[Entry]) -> Finding:

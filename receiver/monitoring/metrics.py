@@ -10,7 +10,7 @@ from foundation.db import counters
 from foundation.db import session as db
 from foundation.db.counters import Counter
 from receiver.course_state import Status
-from receiver.models import Tally
+from receiver.models import CounterShard
 from receiver.registry import listing
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, Ending, Totals
@@ -28,7 +28,7 @@ def numbers(session: Session) -> Iterable[Metric]:
     totals = runs.totals(session, now=now)
     since = (now - totals.well_at).total_seconds() if totals.well_at else inf
     return [
-        WEBHOOKS.family(counters.read(session, Tally)),
+        WEBHOOKS.family(counters.read(session, CounterShard)),
         _entries(session),
         *_runs(totals),
         GaugeMetricFamily(

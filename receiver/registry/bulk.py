@@ -167,7 +167,7 @@ def _row(one: Wanted, entry: Entry, vault: Vault, now: datetime) -> dict[str, An
     return {
         "id": entry.id,
         "enrolled_at": entry.enrolled_at or now,
-        "sealed_token": vault.seal(token.reveal()) if token else entry.sealed_token,
+        "encrypted_token": vault.encrypt(token.reveal()) if token else entry.encrypted_token,
         "held_token_id": token.token_id if token else entry.held_token_id,
         "gradebook_course": course,
         "gradebook_activity": activity,

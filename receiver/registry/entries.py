@@ -159,7 +159,7 @@ def withdraw(
     Its grades stay in the gradebook. Raises EntryUnknownError.
     """
     entry = get(session, source, course_id)
-    entry.enrolled_at = entry.sealed_token = entry.held_token_id = entry.etag = None
+    entry.enrolled_at = entry.encrypted_token = entry.held_token_id = entry.etag = None
     _tell(session, entry, What.WITHDRAWN, None, teller=teller, now=now)
 
 
@@ -239,13 +239,13 @@ def memory_of(entry: Entry) -> Memory:
     return Memory(entry.held_token_id, deleted, named, refused, proven)
 
 
-def reseal(session: Session, *, vault: Vault) -> int:
+def reencrypt(session: Session, *, vault: Vault) -> int:
     """Seal every held token anew with the vault's first key; return how many there are."""
     rows = session.scalars(
-        select(Entry).where(Entry.sealed_token.is_not(None)).order_by(Entry.id).with_for_update()
+        select(Entry).where(Entry.encrypted_token.is_not(None)).order_by(Entry.id).with_for_update()
     ).all()
     for row in rows:
-        row.sealed_token = vault.reseal(str(row.sealed_token))
+        row.encrypted_token = vault.reencrypt(str(row.encrypted_token))
     return len(rows)
 
 
@@ -259,7 +259,7 @@ def _enrolled() -> Select[tuple[Entry]]:
 
 def hold(entry: Entry, token: Token, vault: Vault) -> None:
     """Let an entry hold a token, sealed."""
-    entry.sealed_token = vault.seal(token.reveal())
+    entry.encrypted_token = vault.encrypt(token.reveal())
     entry.held_token_id = token.token_id
 
 

@@ -116,7 +116,7 @@ def find_door(session: Session, name: str, *, vault: Vault) -> Door:
 
 def secrets_of(source: Source, *, vault: Vault) -> list[Secret]:
     """Return a source's secrets, opened, the oldest first."""
-    return [Secret.parse(vault.open(row.sealed)) for row in source.secrets]
+    return [Secret.parse(vault.decrypt(row.encrypted)) for row in source.secrets]
 
 
 def add_secret(
@@ -125,7 +125,7 @@ def add_secret(
     """Add a secret to a source, beside those that it has; raise SecretExistsError for a known."""
     if secret in secrets_of(source, vault=vault):
         raise SecretExistsError(f"the source {source.name} has this secret already")
-    row = SourceSecret(sealed=vault.seal(secret.reveal()), created_at=now)
+    row = SourceSecret(encrypted=vault.encrypt(secret.reveal()), created_at=now)
     source.secrets.append(row)
     session.flush()
     return row
@@ -143,35 +143,35 @@ def set_site_token(session: Session, source: Source, token: MoodleToken, *, vaul
     """Hold a site-wide token of a Moodle in place of any other, or raise SourceKindError."""
     if source.kind != MOODLE:
         raise SourceKindError(f"the source {source.name} is no Moodle, but of the kind {API}")
-    source.sealed_site_token = vault.seal(token.reveal())
+    source.encrypted_site_token = vault.encrypt(token.reveal())
     session.flush()
 
 
 def site_token_of(source: Source, *, vault: Vault) -> MoodleToken | None:
     """Return the site-wide token of a source, opened, or None if none is held."""
-    sealed = source.sealed_site_token
-    return None if sealed is None else MoodleToken.parse(vault.open(sealed))
+    encrypted = source.encrypted_site_token
+    return None if encrypted is None else MoodleToken.parse(vault.decrypt(encrypted))
 
 
-def sealed_of(source: Source) -> list[str]:
+def encrypted_of(source: Source) -> list[str]:
     """Return all that is sealed of a source."""
-    held = [] if source.sealed_site_token is None else [source.sealed_site_token]
-    return [row.sealed for row in source.secrets] + held
+    held = [] if source.encrypted_site_token is None else [source.encrypted_site_token]
+    return [row.encrypted for row in source.secrets] + held
 
 
-def reseal(session: Session, *, vault: Vault) -> int:
+def reencrypt(session: Session, *, vault: Vault) -> int:
     """Seal every secret and site-wide token anew with the first key; return how many there are."""
     rows = session.scalars(select(SourceSecret).order_by(SourceSecret.id).with_for_update()).all()
     for row in rows:
-        row.sealed = vault.reseal(row.sealed)
+        row.encrypted = vault.reencrypt(row.encrypted)
     held = session.scalars(
         select(Source)
-        .where(Source.sealed_site_token.is_not(None))
+        .where(Source.encrypted_site_token.is_not(None))
         .order_by(Source.id)
         .with_for_update()
     ).all()
     for source in held:
-        source.sealed_site_token = vault.reseal(str(source.sealed_site_token))
+        source.encrypted_site_token = vault.reencrypt(str(source.encrypted_site_token))
     return len(rows) + len(held)
 
 

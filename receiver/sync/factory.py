@@ -56,8 +56,8 @@ def opened(here: Services, *, most_seconds: float | None = None) -> Iterator[Kin
         def moodle(source: Source) -> MoodleGradeSource:
             exchange = _exchange(here, most_seconds, most_bytes=MOST_BYTES)
             stack.callback(exchange.close)
-            sealed = source.sealed_site_token
-            site_token = MoodleToken.parse(here.vault.open(sealed)) if sealed else None
+            encrypted = source.encrypted_site_token
+            site_token = MoodleToken.parse(here.vault.decrypt(encrypted)) if encrypted else None
             return MoodleGradeSource(exchange, site_token=site_token, now=lambda: datetime.now(UTC))
 
         yield {API: lambda _: client, MOODLE: moodle}

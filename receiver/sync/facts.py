@@ -38,7 +38,7 @@ def question_about(
 ) -> Question:
     """Return the question about an entry, or raise SealError."""
     kind = MoodleToken if entry.source.kind == MOODLE else CourseToken
-    token = kind.parse(vault.open(str(entry.sealed_token)))
+    token = kind.parse(vault.decrypt(str(entry.encrypted_token)))
     return Question(entry.source.url, entry.course_id, token, etag, modified_since)
 
 

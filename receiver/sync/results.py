@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 
-from foundation.errors import SealError
+from foundation.errors import DecryptionError
 from receiver.course_state import Fact, Standing, fold, standing_of
 from receiver.gradebook import base as gradebooks
 from receiver.gradebook.base import Failure, Kept
@@ -86,7 +86,7 @@ _MOST_LETTERS = 100
 
 def broken(error: Exception) -> Broken:
     """Return why a course failed on our side, by what was raised."""
-    if isinstance(error, SealError):
+    if isinstance(error, DecryptionError):
         return Broken("token_unreadable", str(error), error.advice)
     return Broken(
         "unforeseen",

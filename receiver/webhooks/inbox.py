@@ -15,7 +15,7 @@ from foundation.db import session as db
 from foundation.db.pagination import Page, Place, Turn
 from receiver.course_state import Deleted, Fact, TokenNamed
 from receiver.errors import SourceMismatchError, WebhookIdReusedError
-from receiver.models import Entry, Source, Taken, Tally
+from receiver.models import CounterShard, Entry, Source, Taken
 from receiver.monitoring.metrics import WEBHOOKS
 from receiver.registry import entries as registry
 from receiver.registry.history import Teller, TellerKind
@@ -54,7 +54,7 @@ def accept(
         outcome = Outcome.IGNORED
     else:
         outcome = _apply(session, door, webhook_id, event, now=now)
-    counters.add(session, Tally, WEBHOOKS.of(outcome))
+    counters.add(session, CounterShard, WEBHOOKS.of(outcome))
     return outcome
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from foundation.errors import ConfigurationError, Refusal, SchemaError, SealError
+from foundation.errors import ConfigurationError, DecryptionError, Refusal, SchemaError
 
 
 class LostError(Refusal):
@@ -28,7 +28,7 @@ def test_a_refusal_can_bring_its_own_advice() -> None:
     assert refusal.facts == {}
 
 
-@pytest.mark.parametrize("kind", [Refusal, ConfigurationError, SchemaError, SealError])
+@pytest.mark.parametrize("kind", [Refusal, ConfigurationError, SchemaError, DecryptionError])
 def test_every_refusal_has_advice(kind: type[Refusal]) -> None:
     """No refusal leaves a person without a next step."""
     assert kind("refused").advice.endswith(".")

@@ -367,9 +367,9 @@ def test_what_a_vault_seals_is_known_by_its_looks() -> None:
     """The pattern fits what is really stored."""
     from pydantic import SecretStr
 
-    sealed = Vault(SecretStr("A" * 43 + "=")).seal("hunter2")
+    encrypted = Vault(SecretStr("A" * 43 + "=")).encrypt("hunter2")
 
-    assert logs.redact(f"row: {sealed}") == f"row: {logs.REDACTED}"
+    assert logs.redact(f"row: {encrypted}") == f"row: {logs.REDACTED}"
 
 
 @each_form

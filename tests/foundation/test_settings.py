@@ -162,7 +162,7 @@ def test_encryption_keys_are_read_in_either_base64(
 
     vault = Vault(config.load(GroundSettings).encryption_keys)
 
-    assert vault.open(vault.seal("secret")) == "secret"
+    assert vault.decrypt(vault.encrypt("secret")) == "secret"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from prometheus_client.core import Metric
 from foundation.db import counters
 from foundation.db.counters import Counter, Histogram
 from foundation.db.session import Database
-from notifier.models import SCHEMA, Tally
+from notifier.models import SCHEMA, CounterShard
 
 ANSWERS = Counter("answers_total", "Answers.", ("status_class", "failure"))
 WAITS = Histogram("wait_seconds", "Waits.", (0.5, 1, 10))
@@ -34,10 +34,10 @@ def test_what_several_transactions_add_is_one_number(database: Database) -> None
     for _ in range(3 * counters.SHARDS):
         with database.writing() as session:
             parts = [ANSWERS.of("2xx", ""), ANSWERS.of("none", "deadline", amount=2)]
-            counters.add(session, Tally, counters.total(parts))
+            counters.add(session, CounterShard, counters.total(parts))
 
     with database.reading() as session:
-        found = samples(ANSWERS.family(counters.read(session, Tally)))
+        found = samples(ANSWERS.family(counters.read(session, CounterShard)))
     assert found == {
         "answers_total 2xx, ": 3.0 * counters.SHARDS,
         "answers_total none, deadline": 6.0 * counters.SHARDS,
@@ -47,20 +47,22 @@ def test_what_several_transactions_add_is_one_number(database: Database) -> None
 def test_what_is_rolled_back_was_never_counted(database: Database) -> None:
     """A number is of what was committed, for it stands in the same transaction."""
     with database.writing() as session:
-        counters.add(session, Tally, ANSWERS.of("2xx", ""))
+        counters.add(session, CounterShard, ANSWERS.of("2xx", ""))
         session.rollback()
 
     with database.reading() as session:
-        assert counters.read(session, Tally) == {}
+        assert counters.read(session, CounterShard) == {}
 
 
 def test_a_bucket_holds_what_lies_below_it_too(database: Database) -> None:
     """Buckets are cumulative, their bounds belong to them, and the last one holds everything."""
     with database.writing() as session:
-        counters.add(session, Tally, counters.total([WAITS.of(each) for each in (0.5, 0.6, 3, 11)]))
+        counters.add(
+            session, CounterShard, counters.total([WAITS.of(each) for each in (0.5, 0.6, 3, 11)])
+        )
 
     with database.reading() as session:
-        found = samples(WAITS.family(counters.read(session, Tally)))
+        found = samples(WAITS.family(counters.read(session, CounterShard)))
     assert found == {
         "wait_seconds_bucket 0.5": 1,
         "wait_seconds_bucket 1": 2,
@@ -84,7 +86,7 @@ def test_many_at_once_lose_nothing(database: Database) -> None:
         for at in range(10):
             with database.writing() as session:
                 turned = parts[at % 3 :] + parts[: at % 3]
-                counters.add(session, Tally, counters.total(turned))
+                counters.add(session, CounterShard, counters.total(turned))
 
     threads = [threading.Thread(target=adds) for _ in range(6)]
     for thread in threads:
@@ -93,5 +95,5 @@ def test_many_at_once_lose_nothing(database: Database) -> None:
         thread.join()
 
     with database.reading() as session:
-        found = counters.read(session, Tally)
+        found = counters.read(session, CounterShard)
     assert found["answers_total", "2xx,"] == found["answers_total", "5xx,"] == 60

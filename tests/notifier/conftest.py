@@ -34,7 +34,7 @@ from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.http_client import Transport
 from notifier.worker import claims
 from notifier.worker.claims import Places, Share
-from notifier.worker.reporter import Tally
+from notifier.worker.reporter import WorkerTotals
 from notifier.worker.worker import Worker
 from tests.faults.server import LoopbackServer, RawSink
 
@@ -399,7 +399,7 @@ def make_raw_sink() -> Iterator[Callable[..., RawSink]]:
 
 
 @contextmanager
-def running(one: Worker) -> Iterator[Future[Tally]]:
+def running(one: Worker) -> Iterator[Future[WorkerTotals]]:
     """Run a worker beside the test; stopped at the end, and its failure raised."""
     with ThreadPoolExecutor(1) as pool:
         ran = pool.submit(one.run)

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from foundation.crypto import Vault
 from foundation.db.session import Database
-from foundation.errors import SealError
+from foundation.errors import DecryptionError
 from foundation.http.ssrf import Guard
 from notifier.errors import (
     EndpointChangedError,
@@ -37,8 +37,8 @@ def secrets_at(database: Database, vault: Vault) -> Callable[..., list[str]]:
 
     def opened(endpoint_id: int, now: object) -> list[str]:
         with database.reading() as session:
-            sealed = endpoints.sealed_secrets(session, [endpoint_id], now=now)  # type: ignore[arg-type]
-        return [vault.open(one) for one in sealed.get(endpoint_id, ())]
+            encrypted = endpoints.encrypted_secrets(session, [endpoint_id], now=now)  # type: ignore[arg-type]
+        return [vault.decrypt(one) for one in encrypted.get(endpoint_id, ())]
 
     return opened
 
@@ -94,8 +94,8 @@ def test_secret_is_stored_sealed(
 
     with database.reading() as session:
         row = session.scalars(select(EndpointSecret)).one()
-    assert made.secret.reveal() not in row.sealed
-    assert vault.open(row.sealed) == made.secret.reveal()
+    assert made.secret.reveal() not in row.encrypted
+    assert vault.decrypt(row.encrypted) == made.secret.reveal()
 
 
 def test_endpoints_are_listed_oldest_first(database: Database, make_endpoint: MakeEndpoint) -> None:
@@ -497,10 +497,10 @@ def test_secrets_of_many_endpoints_come_in_one_statement(
     before = database.statements
 
     with database.reading() as session:
-        sealed = endpoints.sealed_secrets(session, [one.id for one in made], now=NINE)
+        encrypted = endpoints.encrypted_secrets(session, [one.id for one in made], now=NINE)
 
     assert database.statements - before == 1
-    assert {key: [vault.open(one) for one in secrets] for key, secrets in sealed.items()} == {
+    assert {key: [vault.decrypt(one) for one in secrets] for key, secrets in encrypted.items()} == {
         one.id: [one.secret.reveal()] for one in made
     }
 
@@ -513,12 +513,12 @@ def test_reseal_moves_every_secret_to_the_first_key(
     made = [make_endpoint(vault=Vault(SecretStr(old))) for _ in range(2)]
 
     with database.writing() as session:
-        count = endpoints.reseal(session, vault=Vault(SecretStr(f"{new},{old}")))
+        count = endpoints.reencrypt(session, vault=Vault(SecretStr(f"{new},{old}")))
 
     assert count == 2
     with database.reading() as session:
         rows = list(session.scalars(select(EndpointSecret).order_by(EndpointSecret.id)))
-    opened = [Vault(SecretStr(new)).open(row.sealed) for row in rows]
+    opened = [Vault(SecretStr(new)).open(row.encrypted) for row in rows]
     assert opened == [one.secret.reveal() for one in made]
 
 
@@ -529,13 +529,13 @@ def test_reseal_without_the_old_key_changes_nothing(
     made = make_endpoint()
     stranger = Vault(SecretStr(Fernet.generate_key().decode()))
 
-    with pytest.raises(SealError) as refused, database.writing() as session:
-        endpoints.reseal(session, vault=stranger)
+    with pytest.raises(DecryptionError) as refused, database.writing() as session:
+        endpoints.reencrypt(session, vault=stranger)
 
     assert str(refused.value) == "a stored secret was sealed with a key that is not in the list"
     with database.reading() as session:
         row = session.scalars(select(EndpointSecret)).one()
-    assert vault.open(row.sealed) == made.secret.reveal()
+    assert vault.decrypt(row.encrypted) == made.secret.reveal()
 
 
 def test_a_url_registered_twice_at_once_is_registered_once(

@@ -59,7 +59,7 @@ def test_what_a_retry_cannot_help_is_dead_at_once(status: int) -> None:
         ),
         pytest.param(Failure("deadline", "no answer within 15 s"), id="deadline"),
         pytest.param(Failure("refused", "nobody listens there"), id="refused"),
-        pytest.param(Failure("secret-sealed", "no key opens it"), id="sealed"),
+        pytest.param(Failure("secret-sealed", "no key opens it"), id="encrypted"),
     ],
 )
 def test_all_else_is_retried(answer: Answer | Failure) -> None:

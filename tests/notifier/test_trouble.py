@@ -14,7 +14,7 @@ from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
 from notifier.webhooks.http_client import Transport
-from notifier.worker.reporter import Tally
+from notifier.worker.reporter import WorkerTotals
 from notifier.worker.worker import Options, Worker
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint, Reply, Sink, running
 
@@ -87,12 +87,12 @@ def test_an_outage_costs_few_attempts(
         make_delivery(endpoint.id)
     sink.always(Reply(503))
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert PAUSED_AFTER <= tally.to_retry <= PAUSED_AFTER + PLACES
-    assert len(sink.heard) == tally.to_retry == attempts_made(database)
+    assert PAUSED_AFTER <= totals.to_retry <= PAUSED_AFTER + PLACES
+    assert len(sink.heard) == totals.to_retry == attempts_made(database)
     untouched = count(database, Delivery.attempts == 0, Delivery.due_at == NINE)
-    assert untouched == 40 - tally.to_retry
+    assert untouched == 40 - totals.to_retry
 
 
 def test_after_an_outage_all_is_delivered_without_a_herd(
@@ -195,10 +195,10 @@ def test_a_dead_endpoint_rests_while_another_flows(
         make_delivery(healthy.id)
     sink.always(Reply(500), "/dead")
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert tally.delivered == 30
-    assert tally.to_retry <= PAUSED_AFTER + PLACES
+    assert totals.delivered == 30
+    assert totals.to_retry <= PAUSED_AFTER + PLACES
 
 
 def test_a_single_run_ends_when_its_rate_allows_no_more_only_once_all_is_sent(
@@ -209,6 +209,6 @@ def test_a_single_run_ends_when_its_rate_allows_no_more_only_once_all_is_sent(
     for _ in range(30):
         make_delivery(endpoint.id)
 
-    tally = make_worker(per_endpoint_rate=20.0).run(once=True)
+    totals = make_worker(per_endpoint_rate=20.0).run(once=True)
 
-    assert tally == Tally(delivered=30)
+    assert totals == WorkerTotals(delivered=30)

@@ -23,7 +23,7 @@ from notifier.models import Attempt, Delivery, Endpoint, Event
 from notifier.webhooks import deliveries, endpoints
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
-from notifier.worker.reporter import Tally
+from notifier.worker.reporter import WorkerTotals
 from notifier.worker.worker import Options, Worker
 from tests.notifier.conftest import (
     NINE,
@@ -107,12 +107,12 @@ def test_change_arrives_signed_at_the_sink(
     with database.writing() as session:
         courses.delete_course(session, "Größe-1", now=NINE)
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
     (heard,) = sink.heard
     with database.reading() as session:
         event = session.scalars(select(Event)).one()
-    assert tally == Tally(delivered=1)
+    assert totals == WorkerTotals(delivered=1)
     assert heard.body == event.body.encode()
     assert heard.headers["webhook-id"] == event.id
     assert abs(int(heard.headers["webhook-timestamp"]) - datetime.now(UTC).timestamp()) < 10
@@ -207,9 +207,9 @@ def test_failure_is_retried_by_the_schedule(
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
     sink.answer(reply)
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert (tally, len(sink.heard)) == (Tally(to_retry=1), 1)
+    assert (totals, len(sink.heard)) == (WorkerTotals(to_retry=1), 1)
     row = delivery_of(delivery_id)
     (attempt,) = attempts_of(delivery_id)
     assert (row.status, row.attempts, attempt.decided) == ("pending", 1, "retry")
@@ -294,9 +294,9 @@ def test_hopeless_delivery_is_dead_with_its_reason(
     delivery_id = make_delivery(make_endpoint(sink.url()).id, attempts=attempts)
     sink.answer(reply)
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert tally == Tally(dead=1)
+    assert totals == WorkerTotals(dead=1)
     row = delivery_of(delivery_id)
     assert (row.status, row.reason) == ("dead", reason)
     assert attempts_of(delivery_id)[-1].detail == '{"detail":"course_version"}'
@@ -322,9 +322,9 @@ def test_410_disables_the_endpoint_and_holds_the_rest(
     healthy = make_delivery(other.id)
     sink.always(Reply(410), "/gone")
 
-    tally = make_worker(per_endpoint=1).run(once=True)
+    totals = make_worker(per_endpoint=1).run(once=True)
 
-    assert tally == Tally(delivered=1, held=1)
+    assert totals == WorkerTotals(delivered=1, held=1)
     assert [heard.path for heard in sink.heard].count("/gone") == 1
     statuses = [delivery_of(one).status for one in (first, second, healthy)]
     assert statuses == ["held", "held", "delivered"]
@@ -351,9 +351,9 @@ def test_enabling_lets_go_what_was_held(
     with database.writing() as session:
         endpoints.enable(session, endpoint.id, now=NINE)
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert tally == Tally(delivered=3)
+    assert totals == WorkerTotals(delivered=3)
     ids = [heard.headers["webhook-id"] for heard in sink.heard]
     assert (len(ids), len(set(ids))) == (4, 3)
 
@@ -388,9 +388,9 @@ def test_places_of_an_endpoint_bound_its_connections(
     for _ in range(20):
         make_delivery(endpoint.id)
 
-    tally = make_worker(threads=8, per_endpoint=3).run(once=True)
+    totals = make_worker(threads=8, per_endpoint=3).run(once=True)
 
-    assert tally == Tally(delivered=20)
+    assert totals == WorkerTotals(delivered=20)
     assert sink.connections <= 3
 
 
@@ -413,10 +413,10 @@ def test_stop_finishes_what_is_under_way_and_claims_no_more(
         one.stop()
         ended_early = ran.done()
         answered.set()
-        tally = ran.result(timeout=10)
+        totals = ran.result(timeout=10)
 
     assert not ended_early
-    assert (tally, len(sink.heard)) == (Tally(delivered=2), 2)
+    assert (totals, len(sink.heard)) == (WorkerTotals(delivered=2), 2)
     rows = [delivery_of(each) for each in ids]
     assert [(row.status, row.attempts, row.lease_token) for row in rows] == [
         *[("delivered", 1, None)] * 2,
@@ -431,7 +431,7 @@ def test_stop_of_an_idle_worker_is_prompt(database: Database, make_worker: MakeW
     with running(one) as ran:
         wait_until(lambda: database.statements > 0)
         one.stop()
-        assert ran.result(timeout=5) == Tally()
+        assert ran.result(timeout=5) == WorkerTotals()
 
 
 def test_worker_finds_what_comes_later(
@@ -475,11 +475,11 @@ def test_two_workers_share_the_work(
 
     with running(make_worker()) as first, running(make_worker()) as second:
         sink.wait_for(30)
-    tallies = [first.result(), second.result()]
+    counters = [first.result(), second.result()]
 
     ids = [heard.headers["webhook-id"] for heard in sink.heard]
     assert (len(ids), len(set(ids))) == (30, 30)
-    assert sum(tally.delivered for tally in tallies) == 30
+    assert sum(totals.delivered for totals in counters) == 30
 
 
 def test_lost_worker_is_followed_by_another(
@@ -494,9 +494,9 @@ def test_lost_worker_is_followed_by_another(
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
     claim(lease=MINUTE)
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert (tally, len(sink.heard)) == (Tally(delivered=1), 1)
+    assert (totals, len(sink.heard)) == (WorkerTotals(delivered=1), 1)
     decided = [(one.failure, one.decided) for one in attempts_of(delivery_id)]
     assert decided == [("worker-lost", "retry"), (None, "delivered")]
 
@@ -511,15 +511,15 @@ def test_lost_key_is_a_failed_attempt(
 ) -> None:
     """A secret that no key opens fails its attempt with what to do, and crashes nothing."""
     strange = Vault(SecretStr(Fernet.generate_key().decode()))
-    sealed = make_delivery(make_endpoint(sink.url("/sealed"), vault=strange).id)
+    encrypted = make_delivery(make_endpoint(sink.url("/sealed"), vault=strange).id)
     healthy = make_delivery(make_endpoint(sink.url("/healthy")).id)
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert tally == Tally(delivered=1, to_retry=1)
+    assert totals == WorkerTotals(delivered=1, to_retry=1)
     assert [heard.path for heard in sink.heard] == ["/healthy"]
-    assert [delivery_of(one).status for one in (sealed, healthy)] == ["pending", "delivered"]
-    (attempt,) = attempts_of(sealed)
+    assert [delivery_of(one).status for one in (encrypted, healthy)] == ["pending", "delivered"]
+    (attempt,) = attempts_of(encrypted)
     assert (attempt.status, attempt.failure) == (None, "secret-sealed")
     assert attempt.detail == (
         "a stored secret was sealed with a key that is not in the list; "
@@ -541,9 +541,9 @@ def test_endpoint_without_a_secret_is_sent_nothing(
     with database.writing() as session:
         session.execute(update(endpoints.EndpointSecret).values(expires_at=NINE))
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert (tally, sink.connections) == (Tally(to_retry=1), 0)
+    assert (totals, sink.connections) == (WorkerTotals(to_retry=1), 0)
     (attempt,) = attempts_of(delivery_id)
     assert (attempt.failure, attempt.detail) == ("internal", "ValueError")
     assert len(lines(logged, "attempt failed unforeseen")) == 1
@@ -663,7 +663,7 @@ def test_locked_database_ends_a_single_run(
 
 def test_single_run_of_nothing_ends(make_worker: MakeWorker) -> None:
     """With `once` and nothing due the run ends at once, with an empty tally."""
-    assert make_worker().run(once=True) == Tally()
+    assert make_worker().run(once=True) == WorkerTotals()
 
 
 def test_missing_table_is_waited_for(

@@ -231,8 +231,8 @@ def test_held_token_is_sealed(
     entry = make_entry(make_source(), token=token)
 
     assert entry.held_token_id == token.token_id
-    assert token.secret not in str(entry.sealed_token)
-    assert vault.open(str(entry.sealed_token)) == token.reveal()
+    assert token.secret not in str(entry.encrypted_token)
+    assert vault.decrypt(str(entry.encrypted_token)) == token.reveal()
 
 
 def test_resealed_tokens_open_still(
@@ -246,13 +246,13 @@ def test_resealed_tokens_open_still(
     before = make_entry(make_source(), token=token)
 
     with database.writing() as session:
-        resealed = registry.reseal(session, vault=vault)
+        reencrypted = registry.reencrypt(session, vault=vault)
     with database.reading() as session:
         (after,) = registry.listing(session)
 
-    assert resealed == 1
-    assert before.sealed_token != after.sealed_token
-    assert vault.open(str(after.sealed_token)) == token.reveal()
+    assert reencrypted == 1
+    assert before.encrypted_token != after.encrypted_token
+    assert vault.decrypt(str(after.encrypted_token)) == token.reveal()
 
 
 def test_listing_takes_one_query(

@@ -12,7 +12,7 @@ from contract.signatures import Secret
 from contract.tokens import MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
-from foundation.errors import SealError
+from foundation.errors import DecryptionError
 from receiver.errors import (
     SecretExistsError,
     SecretUnknownError,
@@ -50,7 +50,7 @@ def test_secrets_are_sealed_at_rest(
 
     make_source(secrets=(secret,))
 
-    assert secret.reveal() not in rows(SourceSecret)[0].sealed
+    assert secret.reveal() not in rows(SourceSecret)[0].encrypted
     assert secret.reveal() not in repr(sources.Door(1, "one", (secret,)))
 
 
@@ -62,7 +62,7 @@ def test_a_strange_key_opens_nothing(
 
     with (
         database.reading() as session,
-        pytest.raises(SealError, match="a key that is not in the list"),
+        pytest.raises(DecryptionError, match="a key that is not in the list"),
     ):
         sources.find_door(session, "one", vault=Vault(SecretStr(OTHER_KEY)))
 
@@ -76,7 +76,7 @@ def test_resealing_needs_the_old_key_once(
     both = Vault(SecretStr(f"{OTHER_KEY},MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="))
 
     with database.writing() as session:
-        count = sources.reseal(session, vault=both)
+        count = sources.reencrypt(session, vault=both)
 
     with database.reading() as session:
         door = sources.find_door(session, "one", vault=Vault(SecretStr(OTHER_KEY)))
@@ -194,13 +194,13 @@ class TestSiteToken:
             sources.set_site_token(session, source, self.TOKEN, vault=vault)
 
         with database.writing() as session:
-            count = sources.reseal(session, vault=both)
+            count = sources.reencrypt(session, vault=both)
 
         with database.reading() as session:
             source = sources.get(session, "m")
             held = sources.site_token_of(source, vault=Vault(SecretStr(OTHER_KEY)))
-            sealed = sources.sealed_of(source)
-        assert (held_before, count, held, len(sealed)) == (None, 1, self.TOKEN, 1)
+            encrypted = sources.encrypted_of(source)
+        assert (held_before, count, held, len(encrypted)) == (None, 1, self.TOKEN, 1)
         assert self.TOKEN.reveal() not in everything()
 
     def test_only_a_moodle_has_one(self, database: Database, vault: Vault, now: datetime) -> None:

@@ -49,7 +49,7 @@ def _secret() -> str:
 EVERY = {
     "notifier db upgrade": Given(),
     "notifier db check": Given(),
-    "notifier db reseal": Given(writes=True),
+    "notifier db rotate-key": Given(writes=True),
     "notifier db prune": Given("--older-than 400d", writes=True),
     "notifier serve": Given(),
     "notifier work": Given("--once"),
@@ -78,7 +78,7 @@ EVERY = {
     "notifier doctor": Given(),
     "receiver db upgrade": Given(),
     "receiver db check": Given(),
-    "receiver db reseal": Given(writes=True),
+    "receiver db rotate-key": Given(writes=True),
     "receiver db prune": Given("--older-than 400d", writes=True),
     "receiver serve": Given(),
     "receiver sources add": Given("other --url https://e.example", stdin=_secret, writes=True),

@@ -59,10 +59,10 @@ def due(make_database_url: Callable[[Schema], str], elms: str, door: str) -> Out
     vault = Vault(SecretStr(ENCRYPTION_KEY))
     made = Outbox(make_database_url(NOTIFIER), vault)
     made.register(door)
-    (sealed,) = made.read(select(EndpointSecret.sealed))
+    (encrypted,) = made.read(select(EndpointSecret.encrypted))
     database = Database(elms)
     with database.writing() as session:
-        secret, now = Secret.parse(vault.open(sealed)), datetime.now(UTC)
+        secret, now = Secret.parse(vault.decrypt(encrypted)), datetime.now(UTC)
         sources.add_secret(session, sources.get(session, SITE), secret, vault=vault, now=now)
     database.dispose()
     return made

@@ -111,7 +111,7 @@ def test_a_database_that_others_use_is_not_taken_over(
 def test_sealed_secrets_move_to_the_first_key(
     notifier: Notifier, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After `db reseal` the old key can be taken out, and the doctor finds nothing wrong."""
+    """After `db reencrypt` the old key can be taken out, and the doctor finds nothing wrong."""
     old, new = (
         os.environ["NOTIFIER_ENCRYPTION_KEYS"],
         "YW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcyE=",
@@ -119,10 +119,10 @@ def test_sealed_secrets_move_to_the_first_key(
     told("endpoints", "add", "https://elms.example/webhooks")
 
     monkeypatch.setenv("NOTIFIER_ENCRYPTION_KEYS", f"{new},{old}")
-    resealed = notifier("db", "reseal")
+    reencrypted = notifier("db", "rotate-key")
     monkeypatch.setenv("NOTIFIER_ENCRYPTION_KEYS", new)
 
-    assert resealed.stdout == (
+    assert reencrypted.stdout == (
         "1 secret is sealed with the first key; older keys can be taken out\n"
     )
     assert notifier("doctor").exit_code == 0

@@ -176,7 +176,7 @@ def test_what_lists_or_reports_offers_json() -> None:
         ("deliveries",),
         ("db", "upgrade"),
         ("db", "prune"),
-        ("db", "reseal"),
+        ("db", "rotate-key"),
         ("serve",),
         ("work",),
         ("endpoints", "disable"),
@@ -236,7 +236,7 @@ def test_a_planted_secret_shows_up_nowhere(
             *(("deliveries", "show", number, "--json") for number in (1, 2)),
             ("deliveries", "replay", "--status", "dead"),
             ("db", "check"),
-            ("db", "reseal"),
+            ("db", "rotate-key"),
             ("doctor",),
             ("doctor", "--json"),
         )

@@ -373,7 +373,7 @@ def test_a_course_is_taken_out_and_can_come_back(
 
     again = receiver("registry", "remove", "CS101")
     assert (result.exit_code, result.stdout) == (0, "CS101 of one is out of the grade sync\n")
-    assert entry_of("CS101").sealed_token is None
+    assert entry_of("CS101").encrypted_token is None
     assert again.exit_code == 1
     added = receiver("registry", "add", "CS101", stdin=CourseToken.generate().reveal())
     assert added.exit_code == 0

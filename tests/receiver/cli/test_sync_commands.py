@@ -239,9 +239,9 @@ def test_reseal_counts_what_it_sealed(
     make_entry: Callable[..., Entry],
 ) -> None:
     """After a new key was put first, all is sealed with it."""
-    make_entry(make_source("sealed", secrets=(Secret.generate(),)))
+    make_entry(make_source("encrypted", secrets=(Secret.generate(),)))
 
-    result = receiver("db", "reseal")
+    result = receiver("db", "rotate-key")
 
     assert result.stdout.startswith("1 secret and 1 token are sealed with the first key")
 

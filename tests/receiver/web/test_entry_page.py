@@ -416,7 +416,7 @@ def test_a_course_is_taken_out_after_it_was_said_what_that_does(
     assert "its token is forgotten. The grades that ELMS has stay" in before
     assert page.startswith("CS101 is out of the grade sync. The grades that it has stay.")
     assert "not in grade sync" in page
-    assert entry_of("CS101").sealed_token is None
+    assert entry_of("CS101").encrypted_token is None
 
 
 def test_the_page_costs_the_same_statements_however_much_was_heard(

@@ -211,13 +211,13 @@ class TestSources:
             source = sources.add(session, "moodle", "https://m.example", MOODLE, now=NINE)
             row = sources.add_secret(session, source, secret, vault=vault, now=NINE)
             sources.set_site_token(session, source, token, vault=vault)
-            sealed = [row.sealed, str(source.sealed_site_token)]
+            encrypted = [row.encrypted, str(source.encrypted_site_token)]
 
         answer = ada.get("/sources")
 
         assert "secret 1, entered" in said(answer)
         assert "Site-wide token held" in said(answer)
-        hidden = [secret.reveal().removeprefix("whsec_"), token.text, *sealed]
+        hidden = [secret.reveal().removeprefix("whsec_"), token.text, *encrypted]
         assert [one for one in hidden if one in answer.text] == []
 
     def test_what_a_source_lacks_is_said_with_the_command(

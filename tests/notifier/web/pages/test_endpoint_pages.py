@@ -260,7 +260,7 @@ class TestTesting:
         """The page names the remedy, and nothing is sent unsigned."""
         endpoint_id = make_endpoint(sink.url())
         with database.writing() as session:
-            endpoints.secrets_of(session, endpoint_id)[0].sealed = "sealed by nobody"
+            endpoints.secrets_of(session, endpoint_id)[0].encrypted = "sealed by nobody"
 
         send(f"/endpoints/{endpoint_id}/ping")
 
