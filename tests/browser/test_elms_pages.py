@@ -221,7 +221,6 @@ def test_nobody_is_left_out(open_elms: Open, elms: Elms, scheme: str, width: int
 
 
 def test_a_dead_token_is_replaced_by_keyboard_alone(open_elms: Open, elms: Elms) -> None:
-    """From the first page to the course that needs a person, and to its being active again."""
     page = open_elms("/")
 
     page.get_by_role("link", name="Enter the token of CS101").first.focus()
@@ -239,7 +238,6 @@ def test_a_dead_token_is_replaced_by_keyboard_alone(open_elms: Open, elms: Elms)
 
 
 def test_a_reload_does_not_enter_it_once_more(open_elms: Open, elms: Elms) -> None:
-    """The page after a form is asked for anew, so a reload asks for it again and does nothing."""
     page = open_elms(elms.page_of("CS102"))
     page.get_by_label("Token of this course").fill(ANOTHER.reveal())
     page.get_by_role("button", name="Hold this token").click()
@@ -254,7 +252,6 @@ def test_a_reload_does_not_enter_it_once_more(open_elms: Open, elms: Elms) -> No
 
 
 def test_without_script_a_course_is_linked_and_taken_out(open_page: Open, elms: Elms) -> None:
-    """Both forms, the question before the second included, need none."""
     page = open_page(java_script_enabled=False)
     sign_in(page, elms.address)
     page.get_by_role("link", name="Link a course").click()
@@ -272,7 +269,6 @@ def test_without_script_a_course_is_linked_and_taken_out(open_page: Open, elms: 
 
 
 def test_the_courses_of_a_run_lead_to_their_pages(open_elms: Open) -> None:
-    """From the runs to one of them, to an outcome, to the course."""
     page = open_elms("/runs")
 
     page.get_by_role("link", name="4", exact=True).click()

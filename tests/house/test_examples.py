@@ -88,7 +88,6 @@ def in_shell(headers: Headers, raw: bytes) -> Verdict:
 def test_what_is_signed_is_taken(
     verdict: Callable[[Headers, bytes], Verdict], secrets: list[Secret]
 ) -> None:
-    """One good signature is enough."""
     raw = body()
 
     assert verdict(signed(raw, *secrets), raw) == (True, "signed with our secret")
@@ -109,7 +108,6 @@ def test_what_is_signed_is_taken(
 def test_what_is_forged_is_refused(
     verdict: Callable[[Headers, bytes], Verdict], change: Headers, said: str
 ) -> None:
-    """Whatever was changed, the receiver says which part of the check it failed."""
     raw = body()
 
     assert verdict({**signed(raw), **change}, raw) == (False, said)
@@ -119,21 +117,18 @@ def test_what_is_forged_is_refused(
 def test_what_is_too_old_or_too_new_is_refused(
     verdict: Callable[[Headers, bytes], Verdict], ago: timedelta
 ) -> None:
-    """A good signature from long ago may have been recorded, and played again."""
     raw = body()
 
     assert verdict(signed(raw, ago=ago), raw) == (False, LATE)
 
 
 def test_another_secret_is_refused(verdict: Callable[[Headers, bytes], Verdict]) -> None:
-    """Who does not know the secret cannot sign."""
     raw = body()
 
     assert verdict(signed(raw, OTHER), raw) == (False, REFUSED)
 
 
 def test_each_change_is_acted_upon_once(client: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the course's version a duplicate and a straggler change nothing, and a ping is ignored."""
     ping = events.dump_ping("eassessment", datetime.now(UTC)).encode()
     told = [body(4), body(4), body(3), body(5), ping]
 

@@ -33,12 +33,10 @@ def named() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("row", FAULTS + BAD_INPUTS)
 def test_every_row_has_a_test_that_names_it(named: dict[str, list[str]], row: str) -> None:
-    """A fault or a bad input that no test names is not proven."""
     assert named.get(row)
 
 
 def test_no_test_names_a_row_that_there_is_not(named: dict[str, list[str]]) -> None:
-    """A name in brackets is one of the rows, or one of the six invariants."""
     invariants = {f"I{number}" for number in range(1, 7)}
 
     assert set(named) <= {*FAULTS, *BAD_INPUTS, *invariants}

@@ -39,7 +39,6 @@ def resolve(line: str) -> tuple[click.Command, list[str]]:
 
 @pytest.mark.parametrize("line", named_commands())
 def test_every_named_command_exists_with_its_options(line: str) -> None:
-    """A command that the README names is there, with the options it names."""
     command, words = resolve(line)
 
     options = {
@@ -65,7 +64,6 @@ EVERY_COMMAND = [
 
 @pytest.mark.parametrize("command", EVERY_COMMAND)
 def test_every_command_and_option_has_a_sentence_of_help(command: click.Command) -> None:
-    """`--help` leaves no command and no option unexplained."""
     silent = [
         param.name
         for param in command.params
@@ -77,7 +75,6 @@ def test_every_command_and_option_has_a_sentence_of_help(command: click.Command)
 
 
 def test_makefile_has_the_two_commands() -> None:
-    """The commands that the README opens with are targets of the Makefile."""
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert {"demo", "test"} <= set(targets)
@@ -90,7 +87,6 @@ MOST_BYTES = 80_000
 
 @pytest.mark.parametrize(("words", "path"), PICTURES, ids=[path for _, path in PICTURES])
 def test_every_picture_is_there_and_told_in_words(words: str, path: str) -> None:
-    """A picture that the README shows exists, is soon loaded, and is told to who cannot see it."""
     size = (ROOT / path).stat().st_size
 
     assert 0 < size < MOST_BYTES
@@ -98,7 +94,6 @@ def test_every_picture_is_there_and_told_in_words(words: str, path: str) -> None
 
 
 def test_the_script_makes_the_pictures_of_pages_and_no_other() -> None:
-    """Each picture of a page is shown, and can be made anew."""
     shown = {Path(path).stem for _, path in PICTURES if Path(path).parent == Path(OF_PAGES)}
 
     assert shown
@@ -107,7 +102,6 @@ def test_the_script_makes_the_pictures_of_pages_and_no_other() -> None:
 
 
 def test_readme_names_the_schedule() -> None:
-    """The waits that the README names are those of the schedule."""
     units = {"s": 1, "min": 60, "h": 3600}
     told = re.search(r"retried after (.*?), with up to", README)
 
@@ -117,7 +111,6 @@ def test_readme_names_the_schedule() -> None:
 
 
 def test_readme_names_only_problems_that_exist() -> None:
-    """Each problem type in the table of the grades API is one of ours."""
     section = README.partition("Grades are read with")[2].partition("Problem types are")[0]
     named = set(re.findall(r"\b[45]\d\d(?: `([a-z-]+)`)(?: · `([a-z-]+)`)?", section))
 
@@ -127,7 +120,6 @@ def test_readme_names_only_problems_that_exist() -> None:
 
 
 def test_glossary_names_every_status_of_a_delivery() -> None:
-    """The glossary's row for deliveries names each status."""
     row = next(line for line in README.splitlines() if line.startswith("| delivery |"))
 
     assert [status for status in DeliveryStatus if f"`{status}`" not in row] == []

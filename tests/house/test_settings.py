@@ -59,19 +59,16 @@ def unless_set(field: FieldInfo) -> str:
 
 @pytest.mark.parametrize("settings", SERVICES.values(), ids=SERVICES.keys())
 def test_every_setting_has_a_sentence(settings: type[ServiceSettings]) -> None:
-    """Each setting says what it is for."""
     silent = [name for name, field in settings.model_fields.items() if not field.description]
 
     assert silent == []
 
 
 def test_env_example_lists_exactly_the_settings() -> None:
-    """.env.example holds every setting with its sentence and default, and nothing else."""
     assert (ROOT / ".env.example").read_text(encoding="utf-8") == example()
 
 
 def test_readme_lists_exactly_the_settings() -> None:
-    """The README's table holds every setting with its default and sentence."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     found = re.search(r"<!-- settings -->\n(.*?)<!-- /settings -->", text, re.DOTALL)
 

@@ -30,7 +30,6 @@ def load(*answers: Any) -> list[Item | None]:
 
 
 def test_an_item_of_another_course_answers_nothing() -> None:
-    """Answers in a wrong order are nobody's."""
     assert load(unchanged("CS2"), unchanged("CS1")) == [None, None]
     assert load(unchanged("CS2"), unchanged("CS2")) == [None, SAME]
 
@@ -50,7 +49,6 @@ def test_an_item_of_another_course_answers_nothing() -> None:
     ],
 )
 def test_an_item_that_is_broken_spoils_no_other(broken: Any) -> None:
-    """What cannot be read of one course is asked by itself, and the next one is answered."""
     told = load(broken, unchanged("CS2"))
 
     assert told[1] == SAME
@@ -78,7 +76,6 @@ def test_an_item_that_is_broken_spoils_no_other(broken: Any) -> None:
     ],
 )
 def test_what_is_no_batch_answers_nothing(body: bytes) -> None:
-    """Each course is then asked by itself."""
     assert eassessment_batch.load(body, QUESTIONS) == [None, None]
 
 
@@ -92,5 +89,4 @@ def test_what_is_no_batch_answers_nothing(body: bytes) -> None:
     ],
 )
 def test_a_batch_is_read_however_it_is_spelt(body: bytes) -> None:
-    """Only a key that stands twice is looked for, and what answers no course is passed over."""
     assert eassessment_batch.load(body, QUESTIONS) == [SAME, SAME]

@@ -84,14 +84,12 @@ def test_a_course_that_seems_gone_is_confirmed_first(
     certain: bool,
     status: Status,
 ) -> None:
-    """A deletion is final, so that entering a token learns it no more easily than a run does."""
     prove(Told({"CS1": SeemsGone("no such record", certain)}, gone), "CS1")
 
     assert registry.standing(entry_of("CS1")).status is status
 
 
 def test_a_site_that_cannot_be_reached_is_tried_once(prove: Callable[..., list[Heard]]) -> None:
-    """The tokens that are left are told the same, without a request."""
     there = Told({"CS1": AWAY})
 
     proven = prove(there, "CS1", "CS2", "CS3")
@@ -107,7 +105,6 @@ def test_a_site_that_cannot_be_reached_is_tried_once(prove: Callable[..., list[H
 def test_each_token_is_learnt_of_by_itself(
     prove: Callable[..., list[Heard]], entry_of: Callable[[str], Entry]
 ) -> None:
-    """One that is refused says nothing of the others in its request."""
     prove(Told({"CS2": TokenRefused("invalidtoken", "unknown")}, batch=10), "CS1", "CS2", "CS3")
 
     statuses = [registry.standing(entry_of(one)).status for one in ("CS1", "CS2", "CS3")]

@@ -104,7 +104,6 @@ def test_course_deleted(
     now: datetime,
     heard: bool,
 ) -> None:
-    """A deleted course is skipped; if the webhook was missed, after one 410. Others go on."""
     far_side.gone("CS101")
     if heard:
         hear(deletion(now))
@@ -135,7 +134,6 @@ def test_invalid_token(
     now: datetime,
     heard: bool,
 ) -> None:
-    """A course with a replaced token is skipped until the new one is entered, which heals it."""
     far_side.regenerated("CS101", NEW.token_id)
     if heard:
         hear(regeneration(now))
@@ -175,7 +173,6 @@ def test_normal_sync(
     now: datetime,
     heard: bool,
 ) -> None:
-    """Healthy courses are synced, whether the webhook about their present token came or not."""
     far_side.grades("CS101", OLD, make_score("ada"), course_version=5)
     if heard:
         data = TokenRegeneratedData(
