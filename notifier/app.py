@@ -6,7 +6,7 @@ from contract.problems import Problem, ProblemType
 from foundation import config, logging
 from foundation.crypto import Vault
 from foundation.errors import Refusal
-from foundation.pages.site import install
+from foundation.pages.site import init_site
 from foundation.web import app as web
 from foundation.web import health, openapi
 from notifier import errors, services
@@ -75,7 +75,7 @@ def create_app(given: Settings | None = None) -> Flask:
     app.register_blueprint(api)
     app.register_blueprint(admin_api)
     app.register_blueprint(ingest_api)
-    install(app, SITE, PAGES, database=database, encryption_keys=chosen.encryption_keys)
+    init_site(app, SITE, PAGES, database=database, encryption_keys=chosen.encryption_keys)
     outbox.subscribe()
     return app
 

@@ -6,7 +6,7 @@ from contract.problems import Problem, ProblemType
 from foundation import config, logging
 from foundation.crypto import Vault
 from foundation.errors import DecryptionError, Refusal
-from foundation.pages.site import install
+from foundation.pages.site import init_site
 from foundation.web import app as web
 from foundation.web import health, openapi
 from receiver import errors, services
@@ -48,7 +48,7 @@ def create_app(given: Settings | None = None) -> Flask:
     app.register_blueprint(health.blueprint(lambda: _watched(services.of(app))))
     app.register_blueprint(openapi.blueprint(DESCRIPTION))
     app.register_blueprint(webhooks)
-    install(app, SITE, PAGES, database=database, encryption_keys=chosen.encryption_keys)
+    init_site(app, SITE, PAGES, database=database, encryption_keys=chosen.encryption_keys)
     return app
 
 

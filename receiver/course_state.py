@@ -1,10 +1,11 @@
 """The law of the registry, pure: facts folded into a memory, and the status it derives."""
 
-import shlex
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from foundation.errors import Advice
 
 REGENERATED = "it was regenerated"
 """The reason for which eAssessment refuses a token that it has replaced."""
@@ -81,7 +82,7 @@ class Standing:
     status: Status
     reason: str | None = None
     since: datetime | None = None
-    next_step: str | None = None
+    next_step: Advice | None = None
 
 
 def fold(memory: Memory, fact: Fact) -> Memory:
@@ -183,9 +184,10 @@ def _proven_since(memory: Memory, at: datetime) -> bool:
 def standing_of(memory: Memory, course_id: str) -> Standing:
     """Return the status with the sentence that says why, since when, and what to do."""
     status = status_of(memory)
-    enter = (
-        "Ask the eAssessment administrator for the present token and enter it with "
-        f"`receiver registry set-token {shlex.quote(course_id)}`."
+    enter = Advice(
+        "Get the current token from the eAssessment administrator and enter it.",
+        "registry set-token",
+        (course_id,),
     )
     match cause_of(memory):
         case None:
@@ -195,8 +197,7 @@ def standing_of(memory: Memory, course_id: str) -> Standing:
                 status,
                 "the course was deleted in eAssessment",
                 at,
-                "Nothing to mend: it is not asked for again. "
-                "If another course takes its place, link that one with `receiver registry add`.",
+                Advice("No action needed: this course is no longer synced."),
             )
         case TokenNamed(token_id=token_id, at=at):
             held = memory.held_token_id or "none"

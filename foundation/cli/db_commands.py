@@ -8,7 +8,7 @@ from foundation.cli import output
 from foundation.cli.output import Commands, json_option
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from foundation.errors import SchemaError
+from foundation.errors import SchemaError, fields_of
 
 
 def schema_commands(schema: Schema, database: Callable[[], Database]) -> Commands:
@@ -33,7 +33,7 @@ def schema_commands(schema: Schema, database: Callable[[], Database]) -> Command
         except SchemaError as error:
             if not as_json:
                 raise
-            output.print_json({"well": False, "detail": str(error), "next_step": error.advice})
+            output.print_json({"well": False, "detail": str(error), **fields_of(error.advice)})
             raise click.exceptions.Exit(output.EXIT_DATABASE) from None
         if as_json:
             output.print_json({"well": True, "schema": schema.head})

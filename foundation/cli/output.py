@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import click
 from flask.cli import AppGroup
@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foundation.db import session as db
-from foundation.errors import ConfigurationError, Refusal, SchemaError
+from foundation.errors import Advice, ConfigurationError, Refusal, SchemaError
 from foundation.text import escaped, printable
 
 EXIT_REFUSED = 1
@@ -59,7 +59,7 @@ class Commands(AppGroup):
             with suppress(OSError):
                 complain(
                     f"the system refused to read or write: {error.strerror or error}{where}",
-                    "Make room or give the right, or write the output elsewhere, then try again.",
+                    Advice("Free some space, fix the permissions or write elsewhere."),
                 )
             sys.exit(EXIT_REFUSED)
 
@@ -73,7 +73,7 @@ class Commands(AppGroup):
         except db.UNUSABLE as error:
             complain(
                 f"the database cannot be used: {db.cause(error)}",
-                "Check the database URL and that the database runs, then try again.",
+                Advice("Check the database URL and that the database is running."),
             )
             ctx.exit(EXIT_DATABASE)
 
@@ -111,10 +111,24 @@ def _exit_code(refusal: Refusal) -> int:
     return EXIT_DATABASE if isinstance(refusal, SchemaError) else EXIT_REFUSED
 
 
-def complain(what: str, next_step: str) -> None:
+def complain(what: str, advice: Advice) -> None:
     """Print a refusal to stderr: what was refused, in one line or several, and what to do."""
     said = "\n       ".join(printable(line) for line in what.split("\n"))
-    click.echo(f"error: {said}\n next: {printable(next_step)}", err=True)
+    click.echo(f"error: {said}\n next: {printable(next_step(advice))}", err=True)
+
+
+@overload
+def next_step(advice: Advice) -> str: ...
+@overload
+def next_step(advice: None) -> None: ...
+def next_step(advice: Advice | None) -> str | None:
+    """Return an advice as a terminal shows it: the sentence, then the command to run."""
+    if advice is None:
+        return None
+    if advice.command is None:
+        return advice.text
+    program = click.get_current_context().find_root().command.name
+    return f"{advice.text} Run `{program} {advice.command}`."
 
 
 def json_option(command: _Command) -> _Command:

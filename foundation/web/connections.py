@@ -18,7 +18,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from contract import strict_json
 from contract.problems import MEDIA_TYPE, Problem
 from foundation import logging
-from foundation.errors import Refusal
+from foundation.errors import Advice, Refusal
 from foundation.web.errors import (
     PROBLEMS,
     HeadersTooLargeError,
@@ -250,7 +250,7 @@ class Connections(ThreadWorker):
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:  # noqa: ARG002 - gunicorn's signature
         """Answer what gunicorn refuses, or fails at, with a problem document."""
         refusal = _refusal_of(exc)
-        problem = Problem(PROBLEMS[type(refusal)], str(refusal), refusal.advice)
+        problem = Problem(PROBLEMS[type(refusal)], str(refusal), refusal.advice.text)
         request_id = secrets.token_hex(8)
         ours = isinstance(refusal, InternalError)
         _log.log(
@@ -279,7 +279,7 @@ def _refusal_of(error: BaseException) -> Refusal:
             kinds = (kind for kind in type(error).__mro__ if kind in _MALFORMED)
             return RequestMalformedError(
                 _MALFORMED.get(next(kinds, Exception), "the request is not as HTTP says"),
-                next_step="Check the request and send it again.",
+                advice=Advice("Check the request and send it again."),
             )
         case _:
             return InternalError("the request failed for a reason that is ours")

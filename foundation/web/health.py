@@ -15,7 +15,7 @@ from foundation import logging
 from foundation.db import session as db
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from foundation.errors import SchemaError
+from foundation.errors import Advice, SchemaError
 from foundation.web.app import check_bearer, guarded
 from foundation.web.errors import MetricsTokenError, NotReadyError
 
@@ -91,16 +91,16 @@ def _check(watched: Watched) -> None:
         with watched.database.apart(timeout=WAIT_SECONDS, answer=ANSWER_SECONDS) as database:
             watched.schema.check(database)
     except SchemaError as error:
-        raise NotReadyError(str(error), next_step=error.advice) from None
+        raise NotReadyError(str(error), advice=error.advice) from None
     except db.UNUSABLE as error:
-        raise _unusable(watched, error) from None
+        raise _unusable(error) from None
 
 
-def _unusable(watched: Watched, error: Exception) -> NotReadyError:
+def _unusable(error: Exception) -> NotReadyError:
     _log.error("database unavailable", cause=db.cause(error))
     return NotReadyError(
         "the database cannot be used: it is busy or away",
-        next_step=f"Run `{watched.service} doctor` on that machine; it says why.",
+        advice=Advice("Find the cause on the machine of this service.", "doctor"),
     )
 
 

@@ -74,7 +74,7 @@ def document(app: Flask, described: Description) -> dict[str, Any]:
     sent = [operation for _, operation in described.sends.values()]
     schemas = _Schemas([*described.operations.values(), *sent])
     paths: dict[str, dict[str, Any]] = {}
-    routes = [rule for rule in app.url_map.iter_rules() if not context.holds(app, rule.endpoint)]
+    routes = [rule for rule in app.url_map.iter_rules() if not context.is_page(app, rule.endpoint)]
     for rule in sorted(routes, key=lambda rule: rule.rule):
         method = next(iter((rule.methods or set()) - {"HEAD", "OPTIONS"})).lower()
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
@@ -225,7 +225,7 @@ def _answer(answer: Answer, schemas: _Schemas) -> Schema:
 
 
 def _problem() -> Schema:
-    texts = ("title", "detail", "next_step", "request_id")
+    texts = ("title", "detail", "next_step", "action", "request_id")
     return {
         "description": "A refusal (RFC 9457): what and why, and what to do next.",
         "type": "object",

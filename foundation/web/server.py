@@ -13,7 +13,7 @@ from gunicorn.glogging import Logger
 from foundation import logging
 from foundation.config import ServiceSettings, variable
 from foundation.db import session as db
-from foundation.errors import Refusal
+from foundation.errors import Advice, Refusal, fields_of
 from foundation.web.arbiter import Attending, Attentive
 
 _log = logging.get(__name__)
@@ -96,8 +96,10 @@ class Server(BaseApplication):
             names = [variable(type(self._settings), field) for field in ("host", "port")]
             raise AddressError(
                 f"{_bracketed(host)}:{port} cannot be listened on: {error.strerror}",
-                next_step=f"Stop what listens there, or set {names[0]} and {names[1]} "
-                "to an address of this machine and a port that is free.",
+                advice=Advice(
+                    f"Stop the program that listens there, or set {names[0]} and {names[1]} to an "
+                    "address of this machine and a free port."
+                ),
             ) from None
 
     def load(self) -> Any:  # a Flask; the stubs ask for their own shape of WSGI app
@@ -110,7 +112,7 @@ class Server(BaseApplication):
             app = self._make_app()
             self._check(app)
         except Refusal as refusal:
-            _log.error("process cannot start", detail=str(refusal), next_step=refusal.advice)
+            _log.error("process cannot start", detail=str(refusal), **fields_of(refusal.advice))
             raise SystemExit(Arbiter.APP_LOAD_ERROR) from None
         except db.UNAVAILABLE as error:
             _log.warning("process starts without its database", cause=db.cause(error))

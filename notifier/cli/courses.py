@@ -14,6 +14,7 @@ from foundation.cli.output import Commands, json_option
 from foundation.cli.params import COURSE_ID, WORDS
 from foundation.db import session as db
 from foundation.db.session import Database
+from foundation.errors import Advice
 from foundation.text import count, printable
 from notifier.cli import context
 from notifier.cli.params import MOODLE_TOKEN, TITLE
@@ -192,8 +193,11 @@ def _check_not_mistyped(course_id: str, *, asks: bool) -> None:
     if not _NUMBER.fullmatch(course_id):
         raise CourseUnknownError(
             f"there is no course {course_id!r} here, and a Moodle's is a whole number",
-            next_step="Name the course by its number in Moodle, the id in its address "
-            "(course/view.php?id=…), or as `notifier courses list` does.",
+            advice=Advice(
+                "Name the course by its number in Moodle, the id in its address "
+                "(course/view.php?id=…), or by its id here.",
+                "courses list",
+            ),
         )
     if asks:
         click.confirm(f"The course {course_id} is not known here yet. Tell it?", abort=True)
@@ -204,7 +208,7 @@ def _read_token_id() -> str:
         return MoodleToken.parse(output.read_secret("New Moodle token")).token_id
     except MalformedTokenError as error:
         raise TokenMalformedError(
-            str(error), next_step="Copy the whole token again, or give --unknown."
+            str(error), advice=Advice("Copy the whole token again, or give --unknown.")
         ) from None
 
 
@@ -215,7 +219,7 @@ def _delete_one(database: Database, course_id: str) -> dict[str, Any]:
             caused = Filter(event_type="course.deleted", course_id=course_id)
             told = Counter(row.status for row in replay.find(session, caused))
     except NotifierError as refusal:
-        result = f"refused: {refusal}. {refusal.advice}"
+        result = f"refused: {refusal}. {output.next_step(refusal.advice)}"
         return {"course_id": course_id, "deleted": False, "result": result}
     told_how = ", ".join(f"{count} {status}" for status, count in sorted(told.items()))
     result = f"deleted; deliveries: {told_how or 'none, for no endpoint wants this event'}"

@@ -10,6 +10,7 @@ from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.cli import output
 from foundation.cli.output import Commands, json_option
 from foundation.cli.params import MOMENT, WORDS
+from foundation.errors import Advice, fields_of
 from foundation.text import count
 from notifier.cli import context
 from notifier.cli.params import ROW_ID
@@ -102,7 +103,7 @@ def show(delivery_id: int, as_json: bool) -> None:
         attempts, replayed = replays.history(session, delivery_id)
     facts = _facts(row, attempts[-1] if attempts else None)
     if as_json:
-        tried = [_attempt_facts(one) for one in attempts]
+        tried = [_attempt_facts(row, one) for one in attempts]
         audit = [_replay_facts(one) for one in replayed]
         output.print_json(
             {**facts, "body": row.event.body, "attempts_made": tried, "replays": audit}
@@ -118,9 +119,9 @@ def show(delivery_id: int, as_json: bool) -> None:
         ],
         empty="not attempted yet",
     )
-    step = failures.next_step(attempts[-1].failure, attempts[-1].status) if attempts else None
-    if step is not None:
-        click.echo(f"next: {step}")
+    advice = _advice(row, attempts[-1]) if attempts else None
+    if advice is not None:
+        click.echo(f"next: {output.next_step(advice)}")
     if replayed:
         click.echo("\nreplays")
         output.print_table(
@@ -220,7 +221,11 @@ def _facts(row: Delivery, last: Attempt | None) -> dict[str, Any]:
     }
 
 
-def _attempt_facts(one: Attempt) -> dict[str, Any]:
+def _advice(row: Delivery, one: Attempt) -> Advice | None:
+    return failures.advice_for(one.failure, one.status, row.endpoint_id)
+
+
+def _attempt_facts(row: Delivery, one: Attempt) -> dict[str, Any]:
     return {
         "started_at": one.started_at,
         "milliseconds": one.milliseconds,
@@ -228,7 +233,7 @@ def _attempt_facts(one: Attempt) -> dict[str, Any]:
         "failure": one.failure,
         "decided": one.decided,
         "detail": one.detail,
-        "next_step": failures.next_step(one.failure, one.status),
+        **fields_of(_advice(row, one)),
     }
 
 

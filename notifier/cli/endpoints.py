@@ -11,6 +11,7 @@ from foundation.cli import output
 from foundation.cli.output import Commands, json_option
 from foundation.cli.params import DURATION, WORDS
 from foundation.db import session as db
+from foundation.errors import fields_of
 from foundation.text import count
 from notifier.cli import context
 from notifier.cli.params import ROW_ID
@@ -168,7 +169,7 @@ def ping(endpoint_id: int, as_json: bool) -> None:
     If it is, and the endpoint was failing, what waits for it is sent at once.
     """
     result = pings.send(context.ready(), endpoint_id)
-    _show_ping(result, as_json=as_json)
+    _show_ping(endpoint_id, result, as_json=as_json)
     if not result.taken:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
@@ -182,19 +183,20 @@ def _state(row: Endpoint) -> tuple[str, datetime | None, str | None]:
     return standing.state, standing.since, tried
 
 
-def _show_ping(result: pings.Result, *, as_json: bool) -> None:
+def _show_ping(endpoint_id: int, result: pings.Result, *, as_json: bool) -> None:
     url, answer = result.url, result.answer
+    kind, status = (answer.kind, None) if isinstance(answer, Failure) else (None, answer.status)
+    advice = failures.advice_for(kind, status, endpoint_id)
     if as_json:
-        step = {"next_step": failures.next_step(answer.kind)} if isinstance(answer, Failure) else {}
+        step = fields_of(advice) if isinstance(answer, Failure) else {}
         output.print_json({"url": url, "taken": result.taken, **vars(answer), **step})
     elif isinstance(answer, Answer):
         verdict = "taken" if result.taken else "refused"
         click.echo(f"{verdict}: {url} answered {answer.status} {answer.said}")
-        if (remedy := failures.next_step(None, answer.status)) is not None:
-            click.echo(f"  next: {remedy}")
     else:
         click.echo(f"failed: {url}: {answer.kind}: {answer.detail}")
-        click.echo(f"  next: {failures.next_step(answer.kind)}")
+    if advice is not None and not as_json:
+        click.echo(f"  next: {output.next_step(advice)}")
     if result.due and not as_json:
         waited = count(result.due, "delivery that waited is", "deliveries that waited are")
         click.echo(f"{waited} due now")

@@ -209,7 +209,7 @@ def _verdict(
             row.course_id,
             version=row.version,
             deleted_at=row.deleted_at,
-            next_step=CourseDeletedError.for_bearer,
+            advice=CourseDeletedError.for_bearer,
         )
     return _reading(row) if row.superseded_at is None else _regenerated(row)
 

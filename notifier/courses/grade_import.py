@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from contract.grades import Score
+from foundation.errors import Advice
 from notifier.courses import csv_table, moodle_export
 from notifier.courses.csv_table import Row, Table
 from notifier.courses.moodle_export import Chosen, Taken
@@ -45,8 +46,10 @@ def _read_export(table: Table, chosen: Chosen, now: datetime) -> GradesFile:
     if chosen.course_id is None:
         raise GradesFileError(
             "this is Moodle's grade export, which is of one course and does not name it",
-            next_step="Name the course with --course, and what its total is out of with "
-            f"--maximum unless that is {moodle_export.MAXIMUM}.",
+            advice=Advice(
+                "Name the course with --course, and the maximum of its total with --maximum "
+                f"unless that is {moodle_export.MAXIMUM}."
+            ),
         )
     scores, taken = moodle_export.read(table, chosen, now=now)
     return GradesFile({chosen.course_id: scores}, taken)
@@ -56,7 +59,7 @@ def _read_own(table: Table, chosen: Chosen, now: datetime) -> dict[str, list[Sco
     if chosen.maximum is not None or chosen.item is not None:
         raise GradesFileError(
             "--maximum and --item are for Moodle's grade export; this file says both by itself",
-            next_step="Leave these options out.",
+            advice=Advice("Leave out these options."),
         )
     scores: defaultdict[str, list[Score]] = defaultdict(list)
 
@@ -88,8 +91,10 @@ def _unrecognised(names: Sequence[str]) -> GradesFileError:
     return GradesFileError(
         f"line 1: the columns {', '.join(REQUIRED)} are missing, and so is "
         f"{moodle_export.ID_NUMBER!r} of Moodle's grade export; found: {found}{more}",
-        next_step="Name the columns in the first line; export from Moodle in English, as a CSV "
-        "with the users' ID numbers.",
+        advice=Advice(
+            "Name the columns in the first line; export from Moodle in English, as a CSV file with "
+            "the ID numbers of the users."
+        ),
     )
 
 

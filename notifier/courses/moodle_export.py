@@ -8,6 +8,7 @@ from decimal import Decimal
 from pydantic import ValidationError
 
 from contract.grades import Score
+from foundation.errors import Advice
 from notifier.courses import csv_table
 from notifier.courses.csv_table import Row, Table
 from notifier.errors import GradesFileError
@@ -70,8 +71,10 @@ def read(table: Table, chosen: Chosen, *, now: datetime) -> tuple[list[Score], T
     if left_out and not scores:
         raise GradesFileError(
             f"nobody in this export has an ID number; '{ID_NUMBER}' is empty in every line",
-            next_step="Give people their ID numbers in that Moodle, or export as somebody who may "
-            "see them, then import again.",
+            advice=Advice(
+                "Give the users ID numbers in that Moodle, or export as a user who may see them, "
+                "then import again."
+            ),
         )
     return scores, replace(taken, left_out=tuple(left_out))
 
@@ -86,8 +89,10 @@ def _column(names: Sequence[str], chosen: Chosen) -> str:
         listed = ", ".join(repr(name.removesuffix(REAL)) for name in points) or "none"
         raise GradesFileError(
             f"line 1: there is no column '{wanted}{REAL}'; items with points here: {listed}",
-            next_step="Name one of these items with --item, or export the grades with the "
-            "display type Real.",
+            advice=Advice(
+                "Name one of these items with --item, or export the grades with the display type "
+                "Real."
+            ),
         )
     if len(found) > 1 or names.count(ID_NUMBER) > 1:
         doubled = found[0] if len(found) > 1 else ID_NUMBER

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from contract.tokens import CourseToken
 from foundation.db import session as db
+from foundation.errors import Advice
 from notifier import signals
 from notifier.courses import search
 from notifier.errors import (
@@ -154,7 +155,7 @@ def announce_token(
     if present_token(session, course) is not None:
         raise TokenNotOursError(
             f"the course {course_id!r} has a token that was issued here, and no Moodle's",
-            next_step="Regenerate that one with `notifier courses regenerate-token`.",
+            advice=Advice("Regenerate this token.", "courses regenerate-token", (course_id,)),
             course_id=course_id,
         )
     course.version += 1

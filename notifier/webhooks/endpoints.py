@@ -12,6 +12,7 @@ from contract.events import EVENT_TYPES
 from contract.signatures import Secret
 from foundation.crypto import Vault
 from foundation.db import session as db
+from foundation.errors import Advice
 from foundation.http.ssrf import Guard
 from notifier import signals
 from notifier.errors import (
@@ -144,7 +145,9 @@ def correct_url(
     if deliveries.any_delivered(session, endpoint_id):
         raise EndpointUrlError(
             f"endpoint {endpoint_id} has taken deliveries at the URL that it has",
-            next_step="Register the new one with `notifier endpoints add`, and disable this one.",
+            advice=Advice(
+                "Add the new URL, then disable this endpoint.", "endpoints add", ("URL",)
+            ),
         )
     # The URL last: in PostgreSQL whoever changes it holds up who writes deliveries there.
     due = deliveries.hasten(session, endpoint_id, now=now)

@@ -5,6 +5,7 @@ from urllib.parse import SplitResult, urlsplit
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
+from foundation.errors import Advice
 from foundation.http import hosts
 from foundation.http.hosts import Host, HostError
 from foundation.http.ssrf import Guard
@@ -30,12 +31,12 @@ def check(url: str, guard: Guard) -> None:
     if _written_host(parts) != host.spelling:
         raise EndpointUrlError(
             f"the host {_written_host(parts)} is another spelling of {host.spelling}",
-            next_step=f"Write {host.spelling}.",
+            advice=Advice(f"Write {host.spelling}."),
         )
     if parts.scheme != "https" and not (guard.loopback and _is_loopback(host)):
         raise EndpointUrlError(
             f"{url} is not https: anybody on the way could read and change what is sent",
-            next_step=f"Give an https URL. {_ALLOW_LOOPBACK}" if _is_loopback(host) else None,
+            advice=Advice(f"Give an https URL. {_ALLOW_LOOPBACK}") if _is_loopback(host) else None,
         )
 
 
@@ -98,16 +99,16 @@ def _check_barred(parts: SplitResult, host: Host, guard: Guard) -> None:
             if written != host.spelling:
                 why = f"{written} means {why.replace(' ', ', which ', 1)}"
             step = f"{_ALLOW} {_ALLOW_LOOPBACK}" if host.address.is_loopback else _ALLOW
-            raise EndpointUrlError(why, next_step=step)
+            raise EndpointUrlError(why, advice=Advice(step))
     elif hosts.is_localhost(host.spelling):
         if not guard.loopback:
             raise EndpointUrlError(
-                f"{host.spelling} is loopback (RFC 6761)", next_step=_ALLOW_LOOPBACK
+                f"{host.spelling} is loopback (RFC 6761)", advice=Advice(_ALLOW_LOOPBACK)
             )
     elif "." not in host.spelling and not guard.names(host.spelling):
         raise EndpointUrlError(
             f"{host.spelling} has no dot, so it means another host on every network",
-            next_step=f"Give the host's full name. {_ALLOW}",
+            advice=Advice(f"Give the full name of the host. {_ALLOW}"),
         )
 
 

@@ -10,6 +10,7 @@ from foundation.cli import output
 from foundation.cli.output import Commands, json_option
 from foundation.cli.params import COURSE_ID
 from foundation.db import session as db
+from foundation.errors import Refusal, fields_of
 from foundation.text import printable
 from receiver import services
 from receiver.cli import context, registry_bulk
@@ -88,7 +89,7 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
                 _last(entry, last)["last_outcome"],
                 standing.reason,
                 standing.since,
-                standing.next_step,
+                output.next_step(standing.next_step),
             )
             for entry, standing in shown
         ],
@@ -211,9 +212,11 @@ def _exit_unless_active(course_id: str, standing: Standing) -> None:
         if standing.reason is None:
             click.echo(f"{shown} is active: the next sync asks for its grades")
         else:
-            click.echo(f"{shown} is active, but {standing.reason}\n next: {standing.next_step}")
+            step = output.next_step(standing.next_step)
+            click.echo(f"{shown} is active, but {standing.reason}\n next: {step}")
         return
-    output.complain(f"{course_id} cannot be synced: {standing.reason}", str(standing.next_step))
+    advice = standing.next_step or Refusal.advice
+    output.complain(f"{course_id} cannot be synced: {standing.reason}", advice)
     raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
@@ -224,7 +227,7 @@ def _facts(entry: Entry, standing: Standing) -> dict[str, Any]:
         "status": standing.status.value,
         "reason": standing.reason,
         "since": standing.since,
-        "next_step": standing.next_step,
+        **fields_of(standing.next_step),
         "held_token_id": entry.held_token_id,
         "enrolled_at": entry.enrolled_at,
         "synced_at": entry.synced_at,

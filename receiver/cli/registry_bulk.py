@@ -80,7 +80,12 @@ def import_(file: BinaryIO) -> None:
         output.print_table(
             ("course", "source", "why", "what to do"),
             [
-                (one.wanted.course_id, one.wanted.source.name, one.why, one.why.advice)
+                (
+                    one.wanted.course_id,
+                    one.wanted.source.name,
+                    one.why,
+                    output.next_step(one.why.advice),
+                )
                 for one in refused
             ],
             empty="",
@@ -161,7 +166,7 @@ def _kept(here: Services, refused: list[NotTaken]) -> list[tuple[object, ...]]:
             entry.source.name,
             registry.standing(entry).status,
             why[entry.id],
-            why[entry.id].advice,
+            output.next_step(why[entry.id].advice),
         )
         for entry in _entries(here, list(why))
     ]
@@ -202,7 +207,8 @@ def _entries(here: Services, ids: list[int]) -> list[Entry]:
 
 def _told(entry: Entry, standing: Standing, unclear: str | None) -> tuple[object, ...]:
     why = unclear or standing.reason
-    return entry.course_id, entry.source.name, standing.status, why, standing.next_step
+    step = output.next_step(standing.next_step)
+    return entry.course_id, entry.source.name, standing.status, why, step
 
 
 def _cells(entry: Entry) -> list[str]:
@@ -213,7 +219,7 @@ def _cells(entry: Entry) -> list[str]:
         "status": standing.status.value,
         "reason": standing.reason,
         "since": standing.since and standing.since.isoformat(),
-        "next_step": standing.next_step,
+        "next_step": output.next_step(standing.next_step),
         "held_token_id": entry.held_token_id,
         "enrolled_at": entry.enrolled_at and entry.enrolled_at.isoformat(),
         "synced_at": entry.synced_at and entry.synced_at.isoformat(),

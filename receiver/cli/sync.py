@@ -23,7 +23,7 @@ from foundation.cli import output
 from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, DURATION, MOMENT
 from foundation.db import session as db
-from foundation.errors import Refusal
+from foundation.errors import Advice, Refusal, fields_of
 from foundation.text import printable
 from receiver.cli import context
 from receiver.errors import RunInProgressError
@@ -112,6 +112,9 @@ def sync_grades(
     _run_every(here, options, every, as_json=as_json)
 
 
+_ADD_COURSE = Advice("Add a course.", "registry add", ("COURSE_ID",))
+
+
 def _run_every(here: Services, options: Options, every: timedelta, *, as_json: bool) -> None:
     """Run again and again; what one run refuses or fails at does not keep the next from running."""
     while not options.stop.is_set():
@@ -123,7 +126,7 @@ def _run_every(here: Services, options: Options, every: timedelta, *, as_json: b
         except db.UNUSABLE as error:
             output.complain(
                 f"the database cannot be used: {db.cause(error)}",
-                "The next run tries again; check that the database runs.",
+                Advice("The next run tries again; check that the database is running."),
             )
         options.stop.wait(max(0.0, began + every.total_seconds() - time.monotonic()))
 
@@ -155,8 +158,8 @@ def _say_what_comes_first(here: Services) -> None:
     with here.database.reading() as session:
         is_there = bool(sources.list_all(session))
     why = "no course is linked" if is_there else "there is no source"
-    step = "Link one with `receiver registry add COURSE_ID`." if is_there else sources.FIRST_STEP
-    click.echo(f"nothing to sync: {why}\n next: {step}", err=True)
+    advice = _ADD_COURSE if is_there else sources.FIRST_STEP
+    click.echo(f"nothing to sync: {why}\n next: {output.next_step(advice)}", err=True)
 
 
 def _check_sources(here: Services, names: tuple[str, ...]) -> None:
@@ -204,8 +207,8 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
                     {"source": entry.source.name, "course_id": entry.course_id}
                     for entry in plan.ask
                 ],
-                "would_skip": [course.columns() for course in plan.skipped],
-                "would_fail": [course.columns() for course in plan.unplaced],
+                "would_skip": [course.document() for course in plan.skipped],
+                "would_fail": [course.document() for course in plan.unplaced],
             }
         )
         return
@@ -235,7 +238,7 @@ def _show_courses(courses: Sequence[CourseReport]) -> None:
                 course.outcome,
                 course.detail,
                 course.since,
-                course.next_step,
+                output.next_step(course.next_step),
             )
             for course in courses
         ],
@@ -248,12 +251,12 @@ def _document(report: Report) -> dict[str, Any]:
         "run_id": report.run_id,
         "exit_code": report.exit_code,
         "stopped": report.stopped,
-        "next_step": report.next_step,
+        **fields_of(report.next_step),
         "counts": {outcome.value: report.count(outcome) for outcome in CourseOutcome},
         "scores": vars(report.written),
         "requests": report.requests,
         "gradebook_requests": report.gradebook_requests,
         "statements": report.statements,
         "seconds": report.seconds,
-        "courses": [course.columns() for course in report.courses],
+        "courses": [course.document() for course in report.courses],
     }

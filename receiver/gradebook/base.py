@@ -1,6 +1,5 @@
 """Where grades are written in ELMS: what a gradebook is given, what comes of it, and our own."""
 
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from contract.grades import Score
 from foundation.db.session import Database
+from foundation.errors import Advice
 from receiver.gradebook import database as gradebook
 from receiver.gradebook.database import Written
 from receiver.sources.base import Misconfigured, PersonProblem, SiteTrouble, Transient
@@ -38,12 +38,18 @@ class Kept:
     failure: Failure | None = None
 
 
+SET_ACTIVITY = Advice(
+    "Choose the course and activity of ELMS's Moodle that its grades go to.",
+    "registry set-activity",
+    ("COURSE_ID", "--course", "N", "--activity", "N"),
+)
+
+
 def unplaced(course_id: str = "COURSE_ID") -> Misconfigured:
     """Return why a course whose entry names no place cannot be written, and what names one."""
     return Misconfigured(
         "it is not said where its grades go in ELMS's Moodle",
-        "Say it with `receiver registry set-activity "
-        f"{shlex.quote(course_id)} --course N --activity N`.",
+        SET_ACTIVITY.fill("COURSE_ID", course_id),
     )
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from contract.tokens import MoodleToken
-from receiver.gradebook.base import CourseScores, Failure, Kept, Trouble, unplaced
+from foundation.errors import Advice
+from receiver.gradebook.base import SET_ACTIVITY, CourseScores, Failure, Kept, Trouble, unplaced
 from receiver.gradebook.database import Written
 from receiver.moodle import grade_diff, grade_report, users
 from receiver.moodle.client import Client
@@ -24,11 +25,14 @@ MOST_GRADES = 100
 _SOURCE = "course-webhooks"
 """How Moodle's grade history names who wrote."""
 
-_SET_ACTIVITY = "`receiver registry set-activity COURSE_ID --course N --activity N`"
-_RENAME = f"Check the course and activity in ELMS's Moodle, and name them with {_SET_ACTIVITY}."
-_UNLOCK = "Look at the activity in ELMS's Moodle: whether its grade item is locked, or no longer."
-_TOKEN = (
-    "Enter a present token of ELMS's own Moodle, whose service allows "
+_RENAME = replace(
+    SET_ACTIVITY, text="Check the course and activity in ELMS's Moodle, and enter their numbers."
+)
+_UNLOCK = Advice(
+    "Check in ELMS's Moodle whether the grade item of the activity is locked or deleted."
+)
+_TOKEN = Advice(
+    "Enter a valid token of ELMS's own Moodle, whose service allows "
     f"{', '.join((SITE_INFO, *NEEDED))}."
 )
 

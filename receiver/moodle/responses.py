@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from contract import strict_json
+from foundation.errors import Advice
 from foundation.http import client as http
 from receiver.sources.base import Misconfigured, SiteTrouble, Transient
 from receiver.sources.http_client import MAX_DETAIL
@@ -51,34 +52,37 @@ class Missing:
 
 Verdict = Fine | InvalidToken | Ambiguous | Missing | Misconfigured | SiteTrouble | Transient
 
-LATER = "Nothing yet: the next run asks again. If it stays so, look at that Moodle."
-CHECK_URL = (
-    "Check the URL of that Moodle, and what answers at its /webservice/rest/server.php "
-    "(`receiver sources list` shows a source's URL)."
+LATER = Advice(
+    "No action needed yet: the next run tries again. If this persists, check that Moodle."
 )
-_ACCOUNT = (
+CHECK_URL = Advice(
+    "Check the URL of that Moodle and which server responds at its /webservice/rest/server.php.",
+    "sources list",
+)
+_ACCOUNT = Advice(
     "Have that Moodle's administrator mend the account that the tokens belong to: neither "
     "suspended nor expired, confirmed, allowed to log in, its password not expired nor to be "
     "changed, its profile complete, the site policy agreed to."
 )
-_RIGHTS = (
+_RIGHTS = Advice(
     "Check that the token is of this course, and that its user may see the course and its grades "
     "(gradereport/user:view, moodle/grade:viewall; moodle/course:view and viewhiddencourses where "
     "it is not enrolled; moodle/site:accessallgroups where there are groups), and edit them in "
     "ELMS (moodle/grade:edit)."
 )
-_SERVICE = (
+_SERVICE = Advice(
     "Have that Moodle's administrator add the function to the service that the token belongs to."
 )
-_ACTIVITY = (
-    "Name an activity that is there with `receiver registry set-activity COURSE_ID --course N "
-    "--activity N`."
+_ACTIVITY = Advice(
+    "Choose an activity that exists.",
+    "registry set-activity",
+    ("COURSE_ID", "--course", "N", "--activity", "N"),
 )
-_WEB_SERVICES = (
+_WEB_SERVICES = Advice(
     "Have that Moodle's administrator switch on web services and the REST protocol "
     "(Site administration > Server > Web services)."
 )
-_REPORT = "Check which release that Moodle is of; 4.3 and later are known to answer."
+_REPORT = Advice("Check which release that Moodle is of; 4.3 and later are known to answer.")
 
 _SITE_CODES = {
     "wsaccessusersuspended",

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from contract.tokens import MoodleToken
+from foundation.errors import Advice
 from receiver.errors import CourseIdError
 from receiver.moodle import grade_report
 from receiver.moodle.client import Client, door
@@ -28,7 +29,7 @@ COURSES = "core_course_get_courses"
 MOST_IDS = 100
 """How many courses are confirmed by one request."""
 
-_ALLOW = (
+_ALLOW = Advice(
     f"Have that Moodle's administrator allow {grade_report.FUNCTION} and {SITE_INFO} in "
     "the token's service, and check what the service and the token are restricted to: "
     "users, addresses."
@@ -77,7 +78,7 @@ class MoodleGradeSource:
     def _ask(self, question: Question) -> Outcome:
         if not MOODLE_COURSE.fullmatch(question.course_id):
             return Misconfigured(
-                "a course's id is a whole number in a Moodle", CourseIdError.next_step
+                "a course's id is a whole number in a Moodle", CourseIdError.advice
             )
         verdict = self._call(question, grade_report.FUNCTION, {"courseid": question.course_id})
         match verdict:
@@ -127,7 +128,7 @@ class MoodleGradeSource:
         if not isinstance(token, MoodleToken):
             return Misconfigured(
                 "the token that is held is none of a Moodle's",
-                "Enter the course's Moodle token with `receiver registry set-token COURSE_ID`.",
+                Advice("Enter the course's Moodle token.", "registry set-token", ("COURSE_ID",)),
             )
         return self._client.call(question.source_url, token, function, parameters)
 

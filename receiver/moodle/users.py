@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from foundation.errors import Advice
 from receiver.gradebook.base import Failure
 from receiver.moodle.responses import LATER, Fine
 from receiver.sources.base import SiteTrouble, Transient
@@ -57,7 +58,7 @@ def _unreadable(document: Any) -> Failure | None:
     return None
 
 
-_SHOW = (
+_SHOW = Advice(
     "Give the token's user the capability moodle/user:viewalldetails there, or have the "
     "administrator name the ID number among the shown identities (showuseridentity)."
 )

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
 from foundation.db import session as db
+from foundation.errors import Advice
 from foundation.pages import context, forms, pagination
 from foundation.pages.error_pages import in_sentences
 from foundation.pages.forms import Faults
@@ -177,9 +178,9 @@ def _tell(entry: Entry, proven: Standing | Unproven) -> None:
             flash(_held_but(entry, f"the course still cannot be synced: {reason}", step), "error")
 
 
-def _held_but(entry: Entry, trouble: str, step: str | None) -> Markup:
+def _held_but(entry: Entry, trouble: str, step: Advice | None) -> Markup:
     held = Markup("The token {} is held, but {}. {}")
-    advice = context.current().site.spoken(step or "", about="")  # the entry's own page has forms
+    advice = context.current().site.render_advice(step, "")  # the entry's own page has forms
     return held.format(entry.held_token_id, trouble, advice)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from foundation.db import session as db
+from foundation.errors import Advice, fields_of
 from receiver.errors import RunUnknownError
 from receiver.gradebook.database import Written
 from receiver.models import Run, RunCourse
@@ -17,6 +18,9 @@ from receiver.runs import lease as leases
 
 LOOKED_BACK = 10
 """In how many runs a course's last outcome is looked for: it stands in each that was for all."""
+
+
+_OF_THE_LOG = {"url", "next_step"}
 
 
 class CourseOutcome(StrEnum):
@@ -51,12 +55,21 @@ class CourseReport:
     reason: str | None = None
     detail: str | None = None
     since: datetime | None = None
-    next_step: str | None = None
+    next_step: Advice | None = None
     url: str | None = None
 
+    def document(self) -> dict[str, Any]:
+        """Return what is shown of it, as JSON has it."""
+        known = {name: value for name, value in vars(self).items() if name not in _OF_THE_LOG}
+        return {**known, **fields_of(self.next_step)}
+
     def columns(self) -> dict[str, Any]:
-        """Return what is kept of it, and shown."""
-        return {name: value for name, value in vars(self).items() if name != "url"}
+        """Return what is stored of it."""
+        advice = self.next_step
+        return {
+            **self.document(),
+            "action": [advice.action, *advice.args] if advice and advice.action else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ class Report:
     seconds: float
     exit_code: int
     stopped: str | None = None
-    next_step: str | None = None
+    next_step: Advice | None = None
     gradebook_requests: int = 0
 
     def count(self, outcome: CourseOutcome) -> int:

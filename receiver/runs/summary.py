@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from foundation.errors import Advice
 from foundation.text import count
 from receiver.gradebook.database import Written
 from receiver.models import Run
@@ -21,7 +22,7 @@ class Figures:
     statements: int
     seconds: float | None
     stopped: str | None
-    next_step: str | None
+    next_step: Advice | None
 
 
 def of_report(report: Report) -> list[str]:
@@ -98,7 +99,7 @@ def _requests(number: int) -> str:
 
 def _ending(figures: Figures) -> list[str]:
     if figures.stopped:
-        step = [f" next: {figures.next_step}"] if figures.next_step else []
+        step = [f" next: {figures.next_step.text}"] if figures.next_step else []
         return [f"Grade sync ended before its time: {figures.stopped}", *step]
     if figures.counts[CourseOutcome.FAILED]:
         return ["Grade sync complete, but not for every course; the table says what to do."]

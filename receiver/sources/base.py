@@ -8,6 +8,11 @@ from typing import Protocol
 from contract.grades import Score
 from contract.problems import ProblemType
 from contract.tokens import Token
+from foundation.errors import Advice
+
+TRY_LATER = Advice(
+    "No action needed yet: the next run tries again. If this persists, check eAssessment."
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class Misconfigured:
     """The far side answers as no site in order does; asking again does not help."""
 
     detail: str
-    next_step: str
+    next_step: Advice
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class SiteTrouble:
     """Nothing can be asked of this site before a person has mended it."""
 
     detail: str
-    next_step: str
+    next_step: Advice
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ class Transient:
     """
 
     detail: str
-    next_step: str = "Nothing yet: the next run asks again. If it stays so, look at eAssessment."
+    next_step: Advice = TRY_LATER
     unreachable: bool = False
     retry_after: float | None = None
 

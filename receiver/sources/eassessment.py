@@ -14,6 +14,7 @@ from contract import strict_json
 from contract.events import CourseId, TokenId, Version, WireTime
 from contract.grades import MAX_BATCH, GradesAnswer
 from contract.problems import STATUS, ProblemType, type_of
+from foundation.errors import Advice
 from foundation.http import client as http
 from receiver.sources import eassessment_batch
 from receiver.sources.base import (
@@ -171,8 +172,10 @@ def _patient(outcome: Outcome, answer: Answer) -> Outcome:
     )
 
 
-CHECK_URL = "Check the source's URL (`receiver sources list`) and what answers there."
-_CHECK_COURSE = "Check the course id and the source's URL with the eAssessment administrator."
+CHECK_URL = Advice("Check the URL of the source and which server responds there.", "sources list")
+_CHECK_COURSE = Advice(
+    "Check the course id and the URL of the source with the eAssessment administrator."
+)
 _BUSY = {408, 425, 429}
 _NO_BATCH = {404, 405, 501}
 _TOKEN_PROBLEMS = {

@@ -13,6 +13,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from foundation import tracing
+from foundation.errors import Advice
 from foundation.http import client as http
 from foundation.http import deadline
 from foundation.http.client import Kinds
@@ -66,9 +67,9 @@ class TooLargeError(UnsendableError):
     """More was answered than is taken; the site is the right one."""
 
 
-TOO_LARGE = (
-    "The course has more people and grade items than one answer may hold: have what is no longer "
-    "needed removed from it there, or the course split."
+TOO_LARGE = Advice(
+    "The course has more users and grade items than one response may hold: have items that are no "
+    "longer needed removed from it, or split the course."
 )
 """What to do where an answer about one course is too large."""
 

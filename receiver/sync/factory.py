@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from contract.tokens import MoodleToken, Token
 from foundation import tracing
 from foundation.db import session as db
+from foundation.errors import Advice
 from receiver.course_state import Standing
 from receiver.errors import TokenNotTakenError
 from receiver.gradebook.base import Gradebook
@@ -32,7 +33,7 @@ class Unproven:
     """It cannot be told whether a token is good: why, and what to do."""
 
     detail: str
-    next_step: str
+    next_step: Advice
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def prove(here: Services, kinds: Kinds, entry: Entry, *, teller: Teller) -> Stan
     )
     match heard.outcome:
         case Transient(detail=detail):
-            step = "The token is kept. Enter it again when eAssessment answers."
+            step = Advice("The token is stored. Enter it again when eAssessment responds.")
             return Unproven(detail, step)
         case (
             Misconfigured(detail=detail, next_step=step)

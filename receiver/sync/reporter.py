@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from foundation.errors import fields_of
 from receiver.gradebook.base import Trouble
 from receiver.runs.store import CourseOutcome, CourseReport
 from receiver.sources.base import SiteTrouble
@@ -40,7 +41,7 @@ class Telling:
             self._log.log(
                 logging.ERROR if urgent else logging.WARNING,
                 f"course {report.outcome.value}",
-                **{name: value for name, value in vars(report).items() if value is not None},
+                **{name: value for name, value in _fields(report).items() if value is not None},
             )
 
     def tell_of_the_rest(self) -> None:
@@ -61,7 +62,7 @@ class Telling:
             "site out of order",
             source=name,
             detail=trouble.detail,
-            next_step=trouble.next_step,
+            **fields_of(trouble.next_step),
             courses=len(kept),
         )
 
@@ -72,7 +73,7 @@ class Telling:
             logging.ERROR if isinstance(trouble, SiteTrouble) else logging.WARNING,
             "gradebook out of order",
             detail=trouble.detail,
-            next_step=trouble.next_step,
+            **fields_of(trouble.next_step),
             courses=waiting,
         )
 
@@ -82,3 +83,7 @@ class Telling:
         alike = report.source, report.detail
         self._alike[alike] += 1
         return self._alike[alike] > _MOST_ALIKE
+
+
+def _fields(report: CourseReport) -> dict[str, Any]:
+    return {**report.document(), "url": report.url}

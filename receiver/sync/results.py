@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 
-from foundation.errors import DecryptionError
+from foundation.errors import Advice, DecryptionError
 from receiver.course_state import Fact, Standing, fold, standing_of
 from receiver.gradebook import base as gradebooks
 from receiver.gradebook.base import Failure, Kept
@@ -32,7 +32,7 @@ class Broken:
 
     reason: str
     detail: str
-    next_step: str
+    next_step: Advice
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,9 @@ class Heard:
         return self.outcome.etag if isinstance(self.outcome, Grades) and self.well else None
 
 
+NEXT_RUN = Advice("No action needed yet: the next run tries again.")
+
+
 @dataclass(frozen=True)
 class Stop:
     """Why a run ended before its time; `reason` is a stable word."""
@@ -68,7 +71,7 @@ class Stop:
     exit_code: int
     reason: str
     detail: str
-    next_step: str = "Nothing yet: the next run asks again."
+    next_step: Advice = NEXT_RUN
 
 
 SITE_TROUBLE = "site_trouble"
@@ -91,7 +94,9 @@ def broken(error: Exception) -> Broken:
     return Broken(
         "unforeseen",
         f"failed unforeseen: {type(error).__name__}",
-        "Tell the operators of ELMS; RECEIVER_LOG_LEVEL=DEBUG shows where it failed.",
+        Advice(
+            "Report this to the operators of ELMS; RECEIVER_LOG_LEVEL=DEBUG shows where it failed."
+        ),
     )
 
 
@@ -105,7 +110,9 @@ def confirmed(heard: Heard, gone: bool | None) -> Heard:
     said = heard.outcome.detail
     if gone is None:
         return replace(heard, outcome=Transient(f"{said}; whether it was deleted is not certain"))
-    step = "Check the token's rights and the course id with the eAssessment administrator."
+    step = Advice(
+        "Check the permissions of the token and the course id with the eAssessment administrator."
+    )
     return replace(heard, outcome=Misconfigured(f"{said}, and yet the course is there", step))
 
 
@@ -170,7 +177,7 @@ def _taken(heard: Heard, left_out: Sequence[PersonProblem]) -> CourseReport:
     if not people:
         return report
     where = ["at the source"] * bool(left_out) + ["in ELMS"] * bool(problems)
-    step = f"Mend what is said of each {' and '.join(where)}; the next run takes them over."
+    step = Advice(f"Fix what is reported for each user {' and '.join(where)}.")
     return replace(report, reason=PEOPLE_LEFT_OUT, detail=people[0], next_step=step)
 
 
@@ -199,12 +206,12 @@ def _report(heard: Heard, outcome: CourseOutcome) -> CourseReport:
     return CourseReport(heard.entry.source.name, heard.entry.course_id, outcome, url=heard.url)
 
 
-def _failed(heard: Heard, reason: str, detail: str, step: str) -> CourseReport:
+def _failed(heard: Heard, reason: str, detail: str, step: Advice) -> CourseReport:
     return _failure(heard.entry, reason, detail, step, heard.url)
 
 
 def _failure(
-    entry: Entry, reason: str, detail: str, step: str, url: str | None = None
+    entry: Entry, reason: str, detail: str, step: Advice, url: str | None = None
 ) -> CourseReport:
     return CourseReport(
         entry.source.name,
@@ -212,12 +219,12 @@ def _failure(
         CourseOutcome.FAILED,
         reason,
         detail,
-        next_step=step,
+        next_step=step.fill("COURSE_ID", entry.course_id),
         url=url,
     )
 
 
-def _kept_from(heard: Heard, detail: str, step: str) -> CourseReport:
+def _kept_from(heard: Heard, detail: str, step: Advice) -> CourseReport:
     """Return the report of a course whose site is out of order; it failed if it was asked for."""
     outcome = CourseOutcome.FAILED if heard.url else CourseOutcome.SKIPPED
     return replace(_failed(heard, SITE_TROUBLE, detail, step), outcome=outcome)

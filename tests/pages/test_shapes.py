@@ -5,11 +5,11 @@ import shlex
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from foundation.pages.ways import Way
 from markupsafe import Markup
 
 from foundation.pages import charts, filters, throttle, ways
 from foundation.pages.charts import Series
-from foundation.pages.ways import Way
 from foundation.text import count
 
 AT = datetime(2026, 11, 22, 10, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
