@@ -29,7 +29,11 @@ def add_course(session: Session, course_id: str, title: str, *, now: datetime) -
     Raises CourseExistsError for an id that is or was in use.
     """
     if not take_in(session, course_id, title, now=now):
-        raise CourseExistsError(f"the course id {course_id!r} is taken", course_id=course_id)
+        raise CourseExistsError(
+            f"the course id {course_id!r} is taken",
+            advice=CourseExistsError.advice.fill("COURSE_ID", course_id),
+            course_id=course_id,
+        )
     return _issue_token(session, get_course(session, course_id), now=now)
 
 

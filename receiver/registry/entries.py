@@ -130,7 +130,10 @@ def enrol(
     sources.check_course(source, course_id)
     entry = _lock_or_make(session, source.id, course_id, now=now)
     if entry.enrolled_at is not None:
-        raise EntryExistsError(f"the course {course_id!r} of {source.name} is in the registry")
+        raise EntryExistsError(
+            f"the course {course_id!r} of {source.name} is in the registry",
+            advice=EntryExistsError.advice.fill("COURSE_ID", course_id),
+        )
     entry.enrolled_at = now
     hold(entry, token, vault)
     _tell(session, entry, What.ENROLLED, f"held is {token.token_id}", teller=teller, now=now)

@@ -21,6 +21,7 @@ from contract.signatures import Secret
 from contract.tokens import CourseToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
+from foundation.errors import Advice
 from foundation.http.ssrf import Guard
 from notifier.courses import grades
 from notifier.courses import service as courses
@@ -267,7 +268,7 @@ def _asked(day: Day, entry: Any, *, busy: bool) -> CourseReport:
             CourseOutcome.FAILED,
             "transient",
             "eAssessment answered 503 three times: its database is busy",
-            next_step="Nothing to do: the next sync asks again.",
+            next_step=Advice("No action needed yet: the next run tries again."),
         )
     outcome = CourseOutcome.SYNCED if day.chance.random() < 0.12 else CourseOutcome.UNCHANGED
     return CourseReport("eassessment", entry.course_id, outcome)

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from foundation.cli import output
 from foundation.cli.output import Commands
 from foundation.db.session import Database
-from foundation.errors import ConfigurationError, Refusal, SchemaError
+from foundation.errors import Advice, ConfigurationError, Refusal, SchemaError
 from foundation.text import printable
 
 HOSTILE = "\x1b[31mred\x07\u202e\x9b\r"
@@ -26,7 +26,7 @@ ACTING = {"\x1b", "\x07", "\u202e", "\x9b", "\r"}
 class CourseUnknownError(Refusal):
     """The tests' own refusal."""
 
-    next_step = "List the courses."
+    advice = Advice("List the courses.")
 
 
 class TestPrintable:
@@ -202,7 +202,7 @@ class TestCommands:
                 id="a refusal",
             ),
             pytest.param(
-                CourseUnknownError("there is no course CS101", next_step="Look again."),
+                CourseUnknownError("there is no course CS101", advice=Advice("Look again.")),
                 1,
                 "error: there is no course CS101\n next: Look again.\n",
                 id="a refusal with its own advice",
@@ -215,9 +215,9 @@ class TestCommands:
                 id="settings",
             ),
             pytest.param(
-                SchemaError("the schema is old", next_step="Run `ground db upgrade`."),
+                SchemaError("the schema is old", advice=Advice("Upgrade it.", "db upgrade")),
                 4,
-                "error: the schema is old\n next: Run `ground db upgrade`.\n",
+                "error: the schema is old\n next: Upgrade it. Run `ground db upgrade`.\n",
                 id="a schema",
             ),
         ],
@@ -237,7 +237,7 @@ class TestCommands:
         assert code == 4
         assert said == (
             "error: the database cannot be used: no such table: nowhere\n"
-            " next: Check the database URL and that the database runs, then try again.\n"
+            " next: Check the database URL and that the database is running.\n"
         )
 
     def test_a_refusal_cannot_act_on_the_terminal(self) -> None:

@@ -74,7 +74,7 @@ def test_what_no_key_opens_is_refused(encrypted: str) -> None:
         make_vault(NEW).decrypt(encrypted)
 
     assert str(caught.value) == "a stored secret was sealed with a key that is not in the list"
-    assert caught.value.advice == (
+    assert caught.value.advice.text == (
         "Put the key that sealed it back into the list of encryption keys."
     )
 

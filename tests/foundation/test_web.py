@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 from contract.problems import Problem, ProblemType
 from foundation import logging
 from foundation.db.session import Database
-from foundation.errors import Refusal
+from foundation.errors import Advice, Refusal
 from foundation.web import app as web
 from foundation.web.errors import RETRY_AFTER_SECONDS
 
@@ -27,7 +27,7 @@ ADMIN_KEY = "k" * 24
 class CourseDeletedError(Refusal):
     """The tests' own refusal, of a type in the table."""
 
-    next_step = "Take the course out of the sync."
+    advice = Advice("Take the course out of the sync.")
 
 
 class LongDeletedError(CourseDeletedError):

@@ -376,7 +376,7 @@ def test_token_of_ours_is_not_told_as_a_moodle_s(
     assert str(refused.value) == (
         "the course 'CS101' has a token that was issued here, and no Moodle's"
     )
-    assert refused.value.advice == ("Regenerate that one with `notifier courses regenerate-token`.")
+    assert refused.value.advice.command == "courses regenerate-token CS101"
     assert (stored(database, "CS101").version, count_events(database)) == (1, 0)
 
 
@@ -388,7 +388,7 @@ def test_token_of_a_moodle_is_not_replaced_by_one_of_ours(database: Database) ->
         courses.regenerate_token(session, "7", now=TEN)
 
     assert str(refused.value) == "the course '7' lives in a Moodle, which issues its tokens"
-    assert "`notifier courses token-regenerated`" in refused.value.advice
+    assert refused.value.advice.action == "courses token-regenerated"
     assert (tokens_of(database, "7"), count_events(database)) == ([], 0)
 
 

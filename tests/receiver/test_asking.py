@@ -1,5 +1,6 @@
 """Who is asked when, by a source that answers as told and writes down what it was asked."""
 
+from foundation.errors import Advice
 import json
 import threading
 import time
@@ -31,7 +32,7 @@ from receiver.sync.planner import Options
 WELL = Grades((), None)
 BUSY = Transient("answered 503")
 DOWN = Transient("no answer: Connection refused", unreachable=True)
-TROUBLE = SiteTrouble("the service account is suspended", "Have it let in again.")
+TROUBLE = SiteTrouble("the service account is suspended", Advice("Have it let in again."))
 
 
 @dataclass
@@ -384,7 +385,7 @@ def test_a_whole_site_of_every_failure_syncs_every_healthy_course(
 ) -> None:
     bad: dict[str, list[Outcome]] = {
         "A1": [BUSY],
-        "A2": [Misconfigured("answered 404", "Check it.")],
+        "A2": [Misconfigured("answered 404", Advice("Check it."))],
         "A3": [SeemsGone("no such course", certain=True)],
         "A4": [DOWN, BUSY],
     }

@@ -396,7 +396,7 @@ def test_an_endless_body_is_cut_off() -> None:
     hostile.stop()
     assert isinstance(outcome, Misconfigured)
     assert outcome.detail == f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
-    assert outcome.next_step.startswith("The course has more people and grade items than")
+    assert outcome.next_step.text.startswith("The course has more users and grade items than")
 
 
 @pytest.mark.parametrize(

@@ -610,7 +610,7 @@ def test_a_token_sealed_with_a_lost_key_fails_its_course_alone(
     report = grade_sync.run(database, other, kinds, make_options())
 
     assert told(report) == {"CS101": ("failed", "token_unreadable")}
-    assert "Put the key that sealed it back" in str(report.courses[0].next_step)
+    assert "Put the key that sealed it back" in report.courses[0].next_step.text
     assert far_side.connections == 0
 
 

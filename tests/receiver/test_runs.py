@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from foundation.db.session import Database
+from foundation.errors import Advice
 from receiver.config import LEASE_MARGIN_SECONDS
 from receiver.errors import LeaseLostError, RunInProgressError, RunUnknownError
 from receiver.gradebook.database import Written
@@ -140,7 +141,13 @@ def test_a_run_is_recorded_with_its_courses(
     courses = (
         CourseReport("one", "CS101", CourseOutcome.SYNCED, url="http://x.example"),
         CourseReport(
-            "one", "CS102", CourseOutcome.SKIPPED, "course_deleted", "it was", now, "Nothing."
+            "one",
+            "CS102",
+            CourseOutcome.SKIPPED,
+            "course_deleted",
+            "it was",
+            now,
+            Advice("Look.", "runs show", ("1",)),
         ),
     )
     with database.writing() as session:
@@ -158,6 +165,7 @@ def test_a_run_is_recorded_with_its_courses(
         ("CS101", "synced", None),
         ("CS102", "skipped", now),
     ]
+    assert [row.advice for row in rows(RunCourse)] == [course.next_step for course in courses]
 
 
 def test_the_latest_run_is_the_one_that_began_last(database: Database, now: datetime) -> None:

@@ -63,7 +63,7 @@ def test_a_process_of_the_server_starts_on_no_other_schema(both: Machines, progr
     assert refusal["detail"] == (
         f"the database is at schema x9999, which this {program} does not know"
     )
-    assert refusal["next_step"].startswith("Point the database URL at this service's own database")
+    assert refusal["next_step"].startswith("Set the database URL to the database of this service")
     assert "Traceback" not in log
 
 

@@ -45,9 +45,9 @@ def test_a_taken_course_id_is_refused(notifier: Notifier, rows: Rows) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
         "error: the course id 'CS101' is taken\n"
-        " next: Choose another course id; a deleted course's id stays taken, "
-        "so that nobody mistakes one for the other. If you added it just now and did not hear its "
-        "token, make a new one with `notifier courses regenerate-token`.\n"
+        " next: Choose another course id; the id of a deleted course cannot be used again. "
+        "If you have just added this course and did not see its token, regenerate the token. "
+        "Run `notifier courses regenerate-token CS101`.\n"
     )
     assert before == rows()
 
@@ -187,7 +187,7 @@ def test_an_unknown_course_is_refused(notifier: Notifier, verb: str) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
         "error: there is no course 'NONE'\n"
-        " next: Check the course id; `notifier courses list` names those that exist.\n"
+        " next: Check the course id. Run `notifier courses list`.\n"
     )
 
 
@@ -230,8 +230,8 @@ def test_several_courses_are_deleted_each_on_its_own(
     assert (result.exit_code, result.stderr) == (1, "")
     assert result.stdout == (
         "CS101: deleted; deliveries: 1 pending\n"
-        "NONE: refused: there is no course 'NONE'. Check the course id; "
-        "`notifier courses list` names those that exist.\n"
+        "NONE: refused: there is no course 'NONE'. Check the course id. "
+        "Run `notifier courses list`.\n"
         "Économie: deleted; deliveries: 1 pending\n"
         "CS102: deleted; deliveries: 1 pending\n"
     )

@@ -117,7 +117,7 @@ def test_a_delivery_that_nobody_heard_shows_what_to_do(
     text = notifier("deliveries", "show", delivery_id).stdout
     shown = told("deliveries", "show", delivery_id)
 
-    step = "Check that the receiver runs and listens on this port."
+    step = "Check that the receiver is running and listens on this port."
     assert text.endswith(f"\nnext: {step}\n")
     assert [(one["failure"], one["next_step"]) for one in shown["attempts_made"]] == [
         ("refused", step)
@@ -146,7 +146,7 @@ def test_an_unknown_delivery_is_refused(notifier: Notifier, arguments: tuple[obj
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
         "error: there is no delivery 7\n"
-        " next: `notifier deliveries list` names the deliveries that exist.\n"
+        " next: Check the number of the delivery. Run `notifier deliveries list`.\n"
     )
 
 
@@ -392,7 +392,8 @@ def test_what_a_disabled_endpoint_holds_is_refused_and_explained(
         assert result.exit_code == 1
         assert result.stderr == (
             f"error: delivery {four['dead']} is for endpoint 1, which is disabled\n"
-            " next: Enable it with `notifier endpoints enable 1`; that sends what it holds.\n"
+            " next: Enable the endpoint; its held deliveries are sent then. "
+            "Run `notifier endpoints enable 1`.\n"
         )
     assert by_filter.stdout == (
         "0 deliveries are due now\n"

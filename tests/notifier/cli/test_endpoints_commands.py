@@ -136,7 +136,7 @@ def test_an_unknown_endpoint_is_refused(notifier: Notifier, verb: str) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
         "error: there is no endpoint 7\n"
-        " next: `notifier endpoints list` names the endpoints that exist.\n"
+        " next: Check the number of the endpoint. Run `notifier endpoints list`.\n"
     )
 
 
@@ -289,7 +289,7 @@ def test_a_ping_that_nobody_hears_exits_1(notifier: Notifier, told: Told) -> Non
     as_json = notifier("endpoints", "ping", 1, "--json")
 
     assert (result.exit_code, as_json.exit_code) == (1, 1)
-    step = "Check that the receiver runs and listens on this port."
+    step = "Check that the receiver is running and listens on this port."
     assert result.stdout == (
         f"failed: {url}: refused: {where}: nobody listens there\n  next: {step}\n"
     )
@@ -299,6 +299,7 @@ def test_a_ping_that_nobody_hears_exits_1(notifier: Notifier, told: Told) -> Non
         "kind": "refused",
         "detail": f"{where}: nobody listens there",
         "next_step": step,
+        "action": None,
     }
 
 
@@ -311,8 +312,8 @@ def test_a_disabled_endpoint_is_not_pinged(notifier: Notifier, told: Told, sink:
     assert result.exit_code == 1
     assert result.stderr == (
         "error: endpoint 1 is disabled\n"
-        " next: Mend the receiver, then enable it with `notifier endpoints enable`: "
-        "that sends what waits.\n"
+        " next: Fix the receiver, then enable the endpoint; its held deliveries are sent then. "
+        "Run `notifier endpoints enable 1`.\n"
     )
     assert sink.heard == []
 

@@ -8,13 +8,16 @@ import pytest
 from click.testing import Result
 
 from foundation.db.session import Database
+from foundation.errors import Advice
 from receiver.gradebook.database import Written
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseReport, Report
 
 COURSES = (
     CourseReport("one", "CS101", CourseOutcome.SYNCED),
-    CourseReport("one", "CS102", CourseOutcome.FAILED, "transient", "answered 503", None, "Wait."),
+    CourseReport(
+        "one", "CS102", CourseOutcome.FAILED, "transient", "answered 503", None, Advice("Wait.")
+    ),
 )
 
 

@@ -58,7 +58,7 @@ def test_a_run_tells_its_story(courses: None, receiver: Callable[..., Result]) -
     table = "\n".join(lines[8:])
     assert "CS102   one     skipped  the course was deleted in eAssessment" in table
     assert "CS103   one     failed   answered 503" in table
-    assert "the next run asks again" in table
+    assert "the next run tries again" in table
     assert "CS101" not in table
 
 
@@ -87,11 +87,11 @@ def test_a_run_with_nothing_to_sync_says_what_comes_first(
     assert (bare.exit_code, unlinked.exit_code) == (0, 0)
     assert bare.stderr.endswith(
         "nothing to sync: there is no source\n"
-        " next: Add eAssessment with `receiver sources add NAME --url URL`.\n"
+        " next: Add eAssessment as a source. Run `receiver sources add NAME --url URL`.\n"
     )
     assert unlinked.stderr.endswith(
         "nothing to sync: no course is linked\n"
-        " next: Link one with `receiver registry add COURSE_ID`.\n"
+        " next: Add a course. Run `receiver registry add COURSE_ID`.\n"
     )
 
 

@@ -177,7 +177,7 @@ def test_a_fault_of_the_account_is_the_whole_sites(code: str) -> None:
     verdict = on(failure(exception="moodle_exception", errorcode=code, message="Zugriff verwehrt"))
 
     assert isinstance(verdict, SiteTrouble)
-    assert "account" in verdict.next_step
+    assert "account" in verdict.next_step.text
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_missing_rights_are_the_entrys(keys: dict[str, str]) -> None:
     verdict = on(failure(**keys, message="nein"))
 
     assert isinstance(verdict, Misconfigured)
-    assert "token" in verdict.next_step
+    assert "token" in verdict.next_step.text
 
 
 @pytest.mark.parametrize(

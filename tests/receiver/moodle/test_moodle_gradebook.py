@@ -172,7 +172,7 @@ def test_a_course_without_a_place_costs_no_request(
     kept = write(score(), **{missing: None})
 
     assert isinstance(kept.failure, Misconfigured)
-    assert "`receiver registry set-activity" in kept.failure.next_step
+    assert kept.failure.next_step.action == "registry set-activity"
     assert elms.moodle.called == []
 
 
@@ -295,7 +295,7 @@ def test_hidden_id_numbers_are_a_fault_of_the_site(elms: Elms, write: Callable[.
     kept = write(score())
 
     assert isinstance(kept.failure, SiteTrouble)
-    assert "moodle/user:viewalldetails" in kept.failure.next_step
+    assert "moodle/user:viewalldetails" in kept.failure.next_step.text
     assert kept.problems == ()
 
 

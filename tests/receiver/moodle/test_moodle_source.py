@@ -24,7 +24,7 @@ from receiver.sources.base import (
     Transient,
     Unchanged,
 )
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import TOO_LARGE, Exchange
 from tests.receiver.moodle.fake import FakeMoodle
 from tests.receiver.moodle.recordings import RECORDED, Recorded
 
@@ -225,7 +225,7 @@ def test_a_course_id_that_is_no_number_costs_no_request(
     outcome = ask(course_id)
 
     assert isinstance(outcome, Misconfigured)
-    assert "course/view.php?id=" in outcome.next_step
+    assert "course/view.php?id=" in outcome.next_step.text
     assert moodle.called == []
 
 
@@ -430,6 +430,5 @@ def test_a_report_that_is_too_large_is_told_as_that(
 
     assert outcome == Misconfigured(
         "the answer is larger than 1000 bytes",
-        "The course has more people and grade items than one answer may hold: have what is no "
-        "longer needed removed from it there, or the course split.",
+        TOO_LARGE,
     )

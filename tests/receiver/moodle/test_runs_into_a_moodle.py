@@ -15,6 +15,7 @@ from contract.grades import Score
 from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
+from foundation.errors import Advice
 from receiver.course_state import Deleted
 from receiver.gradebook.database import Written
 from receiver.models import API, Entry, RunCourse, Source, StoredScore
@@ -181,7 +182,7 @@ def test_who_cannot_be_graded_is_told_and_asked_for_again(
     assert course.detail == (
         "left out 1: eve: no users of ELMS have this ID number, and it must be one"
     )
-    assert course.next_step == ("Mend what is said of each in ELMS; the next run takes them over.")
+    assert course.next_step == Advice("Fix what is reported for each user in ELMS.")
     assert told == [("synced", "people_left_out", course.detail)]
     assert (first.exit_code, left.etag, left.synced_at) == (0, None, None)
     assert "if-none-match" not in far_side.asked[1].headers
@@ -261,8 +262,8 @@ def test_who_was_left_out_at_both_ends_is_told_together(
         "left out 2: without ID number: has none; "
         "eve: no users of ELMS have this ID number, and it must be one"
     )
-    assert course.next_step == (
-        "Mend what is said of each at the source and in ELMS; the next run takes them over."
+    assert course.next_step == Advice(
+        "Fix what is reported for each user at the source and in ELMS."
     )
 
 
@@ -386,9 +387,8 @@ def test_a_course_without_a_place_is_not_asked_for(
     course = by_course(report)["CS101"]
     assert reasons(report) == {"CS101": ("failed", "misconfigured"), "CS102": ("synced", None)}
     assert course.detail == "it is not said where its grades go in ELMS's Moodle"
-    assert course.next_step == (
-        "Say it with `receiver registry set-activity CS101 --course N --activity N`."
-    )
+    assert course.next_step is not None
+    assert course.next_step.command == "registry set-activity CS101 --course N --activity N"
     assert [asked.course_id for asked in far_side.asked] == ["CS102"]
     assert report.exit_code == 1
 

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from contract.problems import ProblemType
 from contract.tokens import CourseToken
 from foundation.db.session import Database
+from foundation.errors import Advice
 from receiver import services
 from receiver.course_state import Deleted, Refused, TokenNamed
 from receiver.gradebook.database import Written
@@ -149,7 +150,7 @@ class TestShowing:
         outcomes = (
             CourseReport("one", "CS101", CourseOutcome.SYNCED),
             CourseReport(
-                "one", "CS101", CourseOutcome.FAILED, "transient", "said 503", None, "Wait."
+                "one", "CS101", CourseOutcome.FAILED, "transient", "said 503", None, Advice("Wait.")
             ),
             CourseReport("two", "CS101", CourseOutcome.SKIPPED),
         )

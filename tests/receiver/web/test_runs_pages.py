@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from foundation.db.session import Database
+from foundation.errors import Advice
 from receiver.gradebook.database import Written
 from receiver.models import Entry, Source
 from receiver.runs import lease
@@ -20,7 +21,7 @@ Record = Callable[..., int]
 
 def course(name: str, outcome: CourseOutcome, detail: str | None = None) -> CourseReport:
     """Return what became of a course."""
-    step = "Ask `somebody`." if detail else None
+    step = Advice("Ask somebody.", "sync-grades") if detail else None
     return CourseReport("one", name, outcome, "transient" if detail else None, detail, None, step)
 
 
