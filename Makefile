@@ -12,7 +12,7 @@ PYTEST := env PYTHONDONTWRITEBYTECODE= $(MEMORY) $(BIN)/pytest -n $(WORKERS) --d
 TORTURE := $(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TORTURE_SEED:%=--seed %)
 LEFT_OUT := Left out: the long tests (a browser, real processes that are killed, the whole story). \`make test-all\` runs them too.
 
-.PHONY: help demo test test-all bench pictures torture lint types imports clean
+.PHONY: help demo test test-all bench pictures settings torture lint types imports clean
 
 help:
 	@echo "make demo     both services as real processes, and the whole story in about a minute;"
@@ -21,6 +21,7 @@ help:
 	@echo "make test-all the long ones too; those for PostgreSQL if TEST_POSTGRES_URL names one"
 	@echo "make bench    what a grade sync costs, beside the run of old; a few minutes"
 	@echo "make pictures the pictures of the pages in docs/pictures, anew; needs chromium"
+	@echo "make settings .env.example and docs/settings.md, from the settings classes"
 	@echo "make torture  kill -9 and restart, fuzz, outage, long histories (TORTURE_CYCLES, TORTURE_SEED)"
 	@echo "make lint     ruff: style and faults"
 	@echo "make types    mypy, strict"
@@ -53,6 +54,9 @@ bench: $(READY)
 
 pictures: $(READY)
 	@$(BIN)/python -m tests.browser.pictures $(ARGS)
+
+settings: $(READY)
+	@$(BIN)/python -m tests.house.settings_docs
 
 # Kills on SQLite, and on PostgreSQL too if TEST_POSTGRES_URL names a server; an hour and more.
 torture: $(READY)

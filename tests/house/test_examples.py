@@ -113,9 +113,7 @@ def test_example_rejects_other_secret(accepts: Accepts) -> None:
     assert not accepts(sign(raw, OTHER), raw)
 
 
-def test_example_applies_each_version_once(
-    client: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_example_applies_each_version_once(client: Any, capsys: pytest.CaptureFixture[str]) -> None:
     ping = events.dump_ping("eassessment", datetime.now(UTC)).encode()
     bodies = [make_body(4), make_body(4), make_body(3), make_body(5), ping]
 
