@@ -20,7 +20,7 @@ from notifier import metrics as notifier_metrics
 from notifier.models import SCHEMA as NOTIFIER
 from receiver import metrics as receiver_metrics
 from receiver.models import SCHEMA as RECEIVER
-from tests.house.test_readme import resolve
+from tests.house.commands import resolve
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
