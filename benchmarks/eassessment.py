@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 from flask import Flask, Response, abort, request
 
-from foundation import settings
-from foundation.server import Server
+from foundation import config
+from foundation.web.server import Server
 from notifier import services
 from notifier.app import create_app
 from notifier.config import Settings
@@ -56,7 +56,7 @@ def _refuse_batch() -> None:
 @click.option("--without-batch", is_flag=True, help="Know of no batches.")
 def main(folder: Path, without_batch: bool) -> None:
     """Answer until stopped."""
-    Server(_counting(folder, batch=not without_batch), settings.load(Settings)).run()
+    Server(_counting(folder, batch=not without_batch), config.load(Settings)).run()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import create_engine, insert, make_url, text
 
 from benchmarks.plans import explain
-from foundation.database import Database
+from foundation.db.session import Database
 from foundation.pages import users
 from receiver import services
 from receiver.app import create_app
@@ -82,7 +82,7 @@ def _entry(number: int) -> dict[str, Any]:
         "course_id": _name(number),
         "created_at": NOW,
         "enrolled_at": NOW,
-        "sealed_token": "x" * 120,
+        "encrypted_token": "x" * 120,
         "held_token_id": "held",
         "announced_version": 2 if invalid else None,
         "announced_token_id": "new" if invalid else None,

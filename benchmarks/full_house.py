@@ -7,8 +7,8 @@ from itertools import chain
 from typing import Any
 
 from contract.tokens import CourseToken
-from foundation.database import Database
-from notifier import search
+from foundation.db.session import Database
+from notifier.courses import search
 from notifier.models import (
     SCHEMA,
     Attempt,
@@ -105,8 +105,8 @@ def _endpoints(events: int) -> Iterator[dict[str, Any]]:
 
 def _secrets() -> Iterator[dict[str, Any]]:
     for number in range(1, len(_URLS) + 1):
-        sealed = "sealed with a key that nobody has"
-        yield {"id": number, "endpoint_id": number, "sealed": sealed, "created_at": BEGAN}
+        encrypted = "sealed with a key that nobody has"
+        yield {"id": number, "endpoint_id": number, "encrypted": encrypted, "created_at": BEGAN}
 
 
 def _courses(courses: int, events: int) -> Iterator[dict[str, Any]]:

@@ -8,12 +8,12 @@ from sqlalchemy.orm import Session, joinedload
 
 from benchmarks.cost import Cost
 from contract.grades import GradesAnswer, Score
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver.answers import question_about
-from receiver.eassessment import url_of
+from foundation.crypto import Vault
+from foundation.db.session import Database
 from receiver.models import Entry, StoredScore
-from receiver.outcomes import Question
+from receiver.sources.base import Question
+from receiver.sources.eassessment import url_of
+from receiver.sync.facts import question_about
 
 _WITH_SOURCE = joinedload(Entry.source, innerjoin=True)
 _TIMEOUT = 15

@@ -22,7 +22,7 @@ from sqlalchemy import func, select
 
 from benchmarks.full_house import BEGAN, BETWEEN, course_id_of, fill, migrated
 from benchmarks.plans import explain
-from foundation.database import Database
+from foundation.db.session import Database
 from foundation.pages import users
 from notifier import services
 from notifier.app import create_app

@@ -6,7 +6,7 @@ from typing import Any
 from flask.testing import FlaskClient
 from sqlalchemy import event
 
-from foundation.database import Database
+from foundation.db.session import Database
 
 
 def explain(client: FlaskClient, database: Database, pages: Mapping[str, str]) -> None:

@@ -9,14 +9,18 @@ from sqlalchemy import delete, select, update
 
 from contract import events
 from contract.grades import Score
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier import courses, grades, outbox
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from notifier.courses import grades
+from notifier.courses import service as courses
 from notifier.models import Event
-from receiver import inbox, registry, sources
-from receiver.history import Teller, TellerKind
+from notifier.webhooks import outbox
 from receiver.models import Entry, Heard, Run, RunCourse, StoredScore
-from receiver.sources import Door
+from receiver.registry import entries as registry
+from receiver.registry.history import Teller, TellerKind
+from receiver.sources import store as sources
+from receiver.sources.store import Door
+from receiver.webhooks import inbox
 
 SOURCE = "eassessment"
 _AT_ONCE = 250

@@ -22,17 +22,17 @@ from benchmarks.cost import Cost, markdown, median
 from benchmarks.stage import SOURCE, Stage, is_invalid
 from contract.grades import MAX_BATCH
 from demo.processes import Machines, machines
-from foundation import logs
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier.db import SOURCE as SOURCE_KEY
-from receiver import grade_sync
+from foundation import logging
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from notifier.models import SOURCE as SOURCE_KEY
 from receiver.config import Settings
-from receiver.eassessment import Client
-from receiver.exchange import Exchange
 from receiver.models import API
-from receiver.plans import Options
-from receiver.runs import CourseOutcome
+from receiver.runs.store import CourseOutcome
+from receiver.sources.eassessment import Client
+from receiver.sources.http_client import Exchange
+from receiver.sync import run as grade_sync
+from receiver.sync.planner import Options
 from tests.faults.torture import databases
 
 OLD = "run of old"
@@ -195,7 +195,7 @@ def main(
     readme: Path | None,
 ) -> None:
     """Measure, print, and exit 1 if a promise does not hold."""
-    logs.configure("ERROR", "auto")
+    logging.configure("ERROR", "auto")
     with tempfile.TemporaryDirectory() as folder, databases(Path(folder), database_url) as urls:
         costs = measure(Path(folder), urls, Size(courses, grades, times))
     for line in markdown(costs):

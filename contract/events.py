@@ -15,7 +15,7 @@ from pydantic import (
     ValidationError,
 )
 
-from contract import json_text
+from contract import strict_json
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -51,7 +51,7 @@ def wire_time(moment: datetime) -> str:
 
 
 def _course_id(value: str) -> str:
-    if not json_text.is_storable(value) or not value.isprintable():
+    if not strict_json.is_storable(value) or not value.isprintable():
         raise ValueError("a course id holds printable characters only")
     if value != value.strip() or value in {".", ".."} or value.startswith("/"):
         raise ValueError("a course id has no space around it, no leading '/', and is not a dot")
@@ -206,12 +206,12 @@ OPERATIONAL_TYPES: tuple[str, ...] = ("endpoint.disabled", "delivery.dead")
 
 def dump(event: Event | OperationalEvent) -> str:
     """Return the body of an event: made once, then stored, signed and sent as it is."""
-    return json_text.dump(event.model_dump(mode="json"))
+    return strict_json.dump(event.model_dump(mode="json"))
 
 
 def dump_ping(source: str, at: datetime) -> str:
     """Return the body of a test POST, which no receiver acts upon."""
-    return json_text.dump(
+    return strict_json.dump(
         {"type": PING_TYPE, "timestamp": wire_time(at), "data": {"source": source}}
     )
 
@@ -223,8 +223,8 @@ def load(raw: bytes) -> Event | UnknownEvent:
     so that an older receiver lives with a newer sender.
     """
     try:
-        document = json_text.load(raw)
-    except json_text.JsonTextError as error:
+        document = strict_json.load(raw)
+    except strict_json.JsonTextError as error:
         raise MalformedEventError(str(error)) from None
     if not isinstance(document, dict):
         raise MalformedEventError("the body is JSON, but not an object")

@@ -8,7 +8,7 @@ bind = "127.0.0.1:8001"  # 8002 for 'receiver.app:create_app()'
 workers = 2
 threads = 4
 # Limits on slow and malformed requests, answered as problem documents.
-worker_class = "foundation.connections.Connections"
+worker_class = "foundation.web.connections.Connections"
 worker_connections = 500
 graceful_timeout = 30
 keepalive = 15

@@ -37,7 +37,7 @@ class SchemaError(Refusal):
         self.file = file
 
 
-class SealError(Refusal):
+class DecryptionError(Refusal):
     """What is stored sealed cannot be opened with the encryption keys at hand."""
 
     next_step = "Put the key that sealed it back into the list of encryption keys."

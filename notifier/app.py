@@ -3,19 +3,22 @@
 from flask import Flask
 
 from contract.problems import Problem, ProblemType
-from foundation import logs, openapi, settings, watch, web
+from foundation import config, logging
+from foundation.crypto import Vault
 from foundation.errors import Refusal
 from foundation.pages.site import install
-from foundation.vault import Vault
-from notifier import errors, metrics, outbox, services
+from foundation.web import app as web
+from foundation.web import health, openapi
+from notifier import errors, services
+from notifier.api.admin import admin_api
+from notifier.api.grades import api
+from notifier.api.moodle import ingest_api
+from notifier.api.openapi import DESCRIPTION
 from notifier.config import Settings
-from notifier.db import open_database
-from notifier.models import SCHEMA
-from notifier.web.admin_api import admin_api
-from notifier.web.api import api
-from notifier.web.described import DESCRIPTION
-from notifier.web.ingest_api import ingest_api
-from notifier.web.pages.site import PAGES, SITE
+from notifier.models import SCHEMA, open_database
+from notifier.pages.navigation import PAGES, SITE
+from notifier.webhooks import outbox
+from notifier.worker import metrics
 
 REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.CourseUnknownError: ProblemType.COURSE_UNKNOWN,
@@ -62,12 +65,12 @@ def challenge(problem: Problem) -> dict[str, str]:
 
 def create_app(given: Settings | None = None) -> Flask:
     """Return eAssessment, ready to answer, or raise a ConfigurationError."""
-    chosen = given or settings.load(Settings)
-    logs.configure(chosen.log_level, chosen.log_format)
+    chosen = given or config.load(Settings)
+    logging.configure(chosen.log_level, chosen.log_format)
     app = web.new_app(__name__, REFUSALS, challenge)
     database = open_database(chosen)
     services.attach(app, services.Services(chosen, database, Vault(chosen.encryption_keys)))
-    app.register_blueprint(watch.blueprint(lambda: _watched(services.of(app))))
+    app.register_blueprint(health.blueprint(lambda: _watched(services.of(app))))
     app.register_blueprint(openapi.blueprint(DESCRIPTION))
     app.register_blueprint(api)
     app.register_blueprint(admin_api)
@@ -77,6 +80,6 @@ def create_app(given: Settings | None = None) -> Flask:
     return app
 
 
-def _watched(here: services.Services) -> watch.Watched:
+def _watched(here: services.Services) -> health.Watched:
     token = here.settings.metrics_token.get_secret_value()
-    return watch.Watched("notifier", here.database, SCHEMA, token, metrics.numbers)
+    return health.Watched("notifier", here.database, SCHEMA, token, metrics.numbers)

@@ -7,8 +7,8 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from contract.events import SourceName
-from foundation.addresses import Guard, parse_guard
-from foundation.settings import BearerSecret, DatabaseUrl, Seconds, ServiceSettings
+from foundation.config import BearerSecret, DatabaseUrl, Seconds, ServiceSettings
+from foundation.http.ssrf import Guard, parse_guard
 
 LEASE_MARGIN_SECONDS = 5.0
 """What a lease must last beyond the attempt's deadline: the time to settle."""

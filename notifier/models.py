@@ -10,18 +10,38 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     Index,
+    MetaData,
     String,
     Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from foundation.database import ExactDecimal, UtcDateTime
-from foundation.pages.models import put_into
-from foundation.schema import Schema
-from foundation.tallies import Tallied
-from notifier.db import Base
+from foundation.db.counters import CounterColumns
+from foundation.db.migrations import Schema
+from foundation.db.session import NAMING, Database, ExactDecimal, UtcDateTime
+from foundation.pages.models import add_user_tables
+from notifier.config import Settings
+
+SOURCE = "source"
+"""Under this key a session knows the name of the site whose events it writes."""
+
+
+class Base(DeclarativeBase):
+    """The root of the tables; every constraint has a name that a migration can use."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+def open_database(settings: Settings) -> Database:
+    """Return the database that the settings name; nothing is connected yet."""
+    return Database(
+        settings.database_url.get_secret_value(),
+        timeout=settings.database_timeout,
+        info={SOURCE: settings.source},
+    )
+
 
 # Without it SQLite gives a deleted row's number to a new one, and a trace of the old would speak
 # of the new.
@@ -156,7 +176,7 @@ class EndpointSecret(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     endpoint_id: Mapped[int] = mapped_column(ForeignKey("endpoints.id"), index=True)
-    sealed: Mapped[str] = mapped_column(Text)
+    encrypted: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
@@ -272,9 +292,9 @@ class Replay(Base):
     previous_status: Mapped[str] = mapped_column(String(10))
 
 
-class Tally(Tallied, Base):
+class CounterShard(CounterColumns, Base):
     """How much of what has happened, for the numbers that operations watch."""
 
 
-put_into(Base.metadata)
+add_user_tables(Base.metadata)
 SCHEMA = Schema("notifier", Base.metadata)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from flask import Flask, current_app
 
-from foundation.database import Database
-from foundation.vault import Vault
+from foundation.crypto import Vault
+from foundation.db.session import Database
 from notifier.config import Settings
-from notifier.transport import Transport
+from notifier.webhooks.http_client import Transport
 
 _KEY = "notifier"
 

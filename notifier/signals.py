@@ -7,12 +7,12 @@ from datetime import datetime
 from blinker import NamedSignal, Namespace
 from sqlalchemy.orm import Session
 
-from foundation import database as db
-from foundation import logs
+from foundation import logging
+from foundation.db import session as db
 from foundation.errors import Refusal
 from notifier.errors import EventNotWrittenError
 
-_log = logs.get(__name__)
+_log = logging.get(__name__)
 _namespace = Namespace()
 course_deleted = _namespace.signal("course-deleted")
 token_regenerated = _namespace.signal("token-regenerated")

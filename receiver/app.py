@@ -3,17 +3,19 @@
 from flask import Flask
 
 from contract.problems import Problem, ProblemType
-from foundation import logs, openapi, settings, watch, web
-from foundation.errors import Refusal, SealError
+from foundation import config, logging
+from foundation.crypto import Vault
+from foundation.errors import DecryptionError, Refusal
 from foundation.pages.site import install
-from foundation.vault import Vault
-from receiver import errors, metrics, services
+from foundation.web import app as web
+from foundation.web import health, openapi
+from receiver import errors, services
 from receiver.config import Settings
-from receiver.db import open_database
-from receiver.described import DESCRIPTION
-from receiver.models import SCHEMA
-from receiver.web.pages.site import PAGES, SITE
-from receiver.webhooks import webhooks
+from receiver.models import SCHEMA, open_database
+from receiver.monitoring import metrics
+from receiver.pages.navigation import PAGES, SITE
+from receiver.webhooks.openapi import DESCRIPTION
+from receiver.webhooks.views import webhooks
 
 REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.SourceUnknownError: ProblemType.SOURCE_UNKNOWN,
@@ -22,7 +24,7 @@ REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.WebhookIdReusedError: ProblemType.WEBHOOK_ID_REUSED,
     errors.EntryUnknownError: ProblemType.ENTRY_UNKNOWN,
     errors.RunUnknownError: ProblemType.RUN_UNKNOWN,
-    SealError: ProblemType.INTERNAL_ERROR,
+    DecryptionError: ProblemType.INTERNAL_ERROR,
 }
 """The one table from what ELMS's doors refuse to the problem that says so."""
 
@@ -38,18 +40,18 @@ def challenge(problem: Problem) -> dict[str, str]:
 
 def create_app(given: Settings | None = None) -> Flask:
     """Return ELMS, ready to answer, or raise a ConfigurationError."""
-    chosen = given or settings.load(Settings)
-    logs.configure(chosen.log_level, chosen.log_format)
+    chosen = given or config.load(Settings)
+    logging.configure(chosen.log_level, chosen.log_format)
     app = web.new_app(__name__, REFUSALS, challenge)
     database = open_database(chosen)
     services.attach(app, services.Services(chosen, database, Vault(chosen.encryption_keys)))
-    app.register_blueprint(watch.blueprint(lambda: _watched(services.of(app))))
+    app.register_blueprint(health.blueprint(lambda: _watched(services.of(app))))
     app.register_blueprint(openapi.blueprint(DESCRIPTION))
     app.register_blueprint(webhooks)
     install(app, SITE, PAGES, database=database, encryption_keys=chosen.encryption_keys)
     return app
 
 
-def _watched(here: services.Services) -> watch.Watched:
+def _watched(here: services.Services) -> health.Watched:
     token = here.settings.metrics_token.get_secret_value()
-    return watch.Watched("receiver", here.database, SCHEMA, token, metrics.numbers)
+    return health.Watched("receiver", here.database, SCHEMA, token, metrics.numbers)

@@ -6,8 +6,8 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from contract.tokens import MoodleToken
-from foundation.settings import DatabaseUrl, Seconds, ServiceSettings
-from receiver import urls
+from foundation.config import DatabaseUrl, Seconds, ServiceSettings
+from foundation.http import urls
 
 LEASE_MARGIN_SECONDS = 30.0
 """What the sync's lease must last beyond one request: the time to store what came of it."""

@@ -8,20 +8,33 @@ from sqlalchemy import (
     ColumnElement,
     ForeignKey,
     Index,
+    MetaData,
     String,
     Text,
     UniqueConstraint,
     and_,
     false,
 )
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from foundation.database import ExactDecimal, UtcDateTime
-from foundation.pages.models import put_into
-from foundation.schema import Schema
-from foundation.tallies import Tallied
-from receiver.db import Base
+from foundation.db.counters import CounterColumns
+from foundation.db.migrations import Schema
+from foundation.db.session import NAMING, Database, ExactDecimal, UtcDateTime
+from foundation.pages.models import add_user_tables
+from receiver.config import Settings
 from receiver.statuses import conditions
+
+
+class Base(DeclarativeBase):
+    """The root of the tables; every constraint has a name that a migration can use."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+def open_database(settings: Settings) -> Database:
+    """Return the database that the settings name; nothing is connected yet."""
+    return Database(settings.database_url.get_secret_value(), timeout=settings.database_timeout)
+
 
 # Without it SQLite gives a deleted row's number to a new one, and a trace of the old would speak
 # of the new.
@@ -41,7 +54,7 @@ MOODLE = "moodle"
 class Source(Base):
     """An eAssessment site: its name in every event, where to ask it, and of what kind it is.
 
-    `sealed_site_token` is a Moodle's token that may look at every course.
+    `encrypted_site_token` is a Moodle's token that may look at every course.
     """
 
     __tablename__ = "sources"
@@ -51,7 +64,7 @@ class Source(Base):
     name: Mapped[str] = mapped_column(String(100), unique=True)
     url: Mapped[str] = mapped_column(String(2000))
     kind: Mapped[str] = mapped_column(String(20), default=API)
-    sealed_site_token: Mapped[str | None] = mapped_column(Text)
+    encrypted_site_token: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     secrets: Mapped[list["SourceSecret"]] = relationship(
         order_by="SourceSecret.id", back_populates="source"
@@ -66,7 +79,7 @@ class SourceSecret(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"), index=True)
-    sealed: Mapped[str] = mapped_column(Text)
+    encrypted: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     source: Mapped[Source] = relationship(back_populates="secrets")
 
@@ -114,7 +127,7 @@ class Entry(Base):
     course_id: Mapped[str] = mapped_column(_BYTEWISE)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     enrolled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    sealed_token: Mapped[str | None] = mapped_column(Text)
+    encrypted_token: Mapped[str | None] = mapped_column(Text)
     held_token_id: Mapped[str | None] = mapped_column(String(64))
     deleted_version: Mapped[int | None] = mapped_column(BigInteger)
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -237,9 +250,9 @@ class SyncLease(Base):
     leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
-class Tally(Tallied, Base):
+class CounterShard(CounterColumns, Base):
     """How much of what has happened, for the numbers that operations watch."""
 
 
-put_into(Base.metadata)
+add_user_tables(Base.metadata)
 SCHEMA = Schema("receiver", Base.metadata)

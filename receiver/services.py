@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from flask import Flask, current_app
 
-from foundation.database import Database
-from foundation.vault import Vault
+from foundation.crypto import Vault
+from foundation.db.session import Database
 from receiver.config import Settings
 
 _KEY = "receiver"

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, not_, or_
 
-from receiver.memory import Status
+from receiver.course_state import Status
 
 
 def conditions(row: Any) -> dict[Status, ColumnElement[bool]]:

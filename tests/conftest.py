@@ -11,9 +11,9 @@ import pytest
 import structlog
 from sqlalchemy import create_engine, make_url, text
 
-from foundation.database import Database
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from foundation.pages import users
-from foundation.schema import Schema
 
 POSTGRES_VARIABLE = "TEST_POSTGRES_URL"
 _SURROUNDINGS = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PYTHONWARNINGS")

@@ -1,7 +1,7 @@
 """What is refused to those who sign in, each with what to do next."""
 
 from foundation.errors import Refusal
-from foundation.refusals import RequestMalformedError
+from foundation.web.errors import RequestMalformedError
 
 
 class NameInvalidError(Refusal):

@@ -9,10 +9,10 @@ from markupsafe import Markup
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from contract.json_text import is_storable
+from contract.strict_json import is_storable
 from foundation.pages.errors import FormRefusedError
-from foundation.pages.formats import sentence
-from foundation.refusals import RequestInvalidError, RequestMalformedError
+from foundation.pages.filters import sentence
+from foundation.web.errors import RequestInvalidError, RequestMalformedError
 
 MAX_BYTES = 256 * 1024
 """How large a form may be that is sent."""

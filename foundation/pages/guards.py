@@ -6,7 +6,7 @@ from flask import g, request
 
 from foundation.pages import forms, sessions
 from foundation.pages.errors import SignInNeeded
-from foundation.web import guarded
+from foundation.web.app import guarded
 
 REFRESH = "X-Refresh"
 """The header by which a page that refreshes itself says that nobody asked."""

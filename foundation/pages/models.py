@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from foundation.database import NAMING, UtcDateTime
+from foundation.db.session import NAMING, UtcDateTime
 
 MAX_NAME = 100
 """How many characters a user's name may have."""
@@ -55,7 +55,7 @@ class EndedSession(Base):
     ends_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
 
-def put_into(metadata: MetaData) -> None:
+def add_user_tables(metadata: MetaData) -> None:
     """Add these tables to those of a service."""
     for table in Base.metadata.sorted_tables:
         table.to_metadata(metadata)

@@ -12,8 +12,8 @@ from flask_login import LoginManager, current_user, login_user
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from foundation import database
-from foundation.pages import ground, users
+from foundation.db import session as db
+from foundation.pages import context, users
 from foundation.pages.models import EndedSession, User
 
 IDLE = timedelta(hours=8)
@@ -87,9 +87,7 @@ def end(writing: Session, *, now: datetime) -> None:
     if kept is not None:
         ended = {"session_id": kept.session_id, "ends_at": kept.since + LONGEST}
         # Who clicks twice ends it twice, and the other click may not have committed yet.
-        writing.execute(
-            database.insert(writing, EndedSession).values(ended).on_conflict_do_nothing()
-        )
+        writing.execute(db.insert(writing, EndedSession).values(ended).on_conflict_do_nothing())
 
 
 def person() -> Person | None:
@@ -102,7 +100,7 @@ def person_if_known() -> Person | None:
     """Return who is signed in, or None; also where the database cannot say."""
     try:
         return person()
-    except database.UNUSABLE:
+    except db.UNUSABLE:
         return None
 
 
@@ -118,7 +116,7 @@ def _load(user: str) -> Person | None:
     number, _, fingerprint = user.partition(".")
     if kept is None or kept.is_over(datetime.now(UTC)) or not _NUMBER.fullmatch(number):
         return None
-    with ground.current().database.reading() as reading:
+    with context.current().database.reading() as reading:
         found = _find(reading, int(number), kept.session_id)
     return found if found is not None and found.fingerprint == fingerprint else None
 

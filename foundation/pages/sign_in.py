@@ -6,17 +6,17 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from pydantic import BaseModel, ConfigDict
 from werkzeug.wrappers import Response
 
-from foundation import database as db
-from foundation import logs
-from foundation.pages import attempts, forms, ground, sessions, users
+from foundation import logging
+from foundation.db import session as db
+from foundation.pages import context, forms, sessions, throttle, users
 from foundation.pages.errors import TooManyAttemptsError
 from foundation.pages.guards import anyone, signed_in
 from foundation.pages.models import User
-from foundation.pages.paths import own_path
-from foundation.refusals import RequestMalformedError
+from foundation.pages.redirects import own_path
+from foundation.web.errors import RequestMalformedError
 
 sign_in = Blueprint("sign_in", __name__, template_folder="templates")
-_log = logs.get(__name__)
+_log = logging.get(__name__)
 _Answer = Response | str | tuple[str, int] | tuple[str, int, dict[str, str]]
 
 _THIS_MACHINE = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
@@ -72,7 +72,7 @@ def enter() -> _Answer:
 @signed_in
 def leave() -> Response:
     """End the session."""
-    with ground.current().database.writing() as session:
+    with context.current().database.writing() as session:
         sessions.end(session, now=db.now(session))
     flash("You are signed out.")
     return redirect(url_for("sign_in.show"), 303)
@@ -85,14 +85,14 @@ def _form(**facts: object) -> str:
 
 def _recognized(name: str, password: str) -> User | None:
     """Return whose name and password these are, or None; no session is open while one hashes."""
-    database = ground.current().database
+    database = context.current().database
     with database.writing() as session:
-        attempts.begin(session, name, _address(), now=db.now(session))
+        throttle.begin(session, name, _address(), now=db.now(session))
         user = users.find(session, name)
     if not users.is_password_of(user, password):
         return None
     with database.writing() as session:
-        attempts.forgive(session, name)
+        throttle.forgive(session, name)
     return user
 
 

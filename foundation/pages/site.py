@@ -6,14 +6,14 @@ from flask import Blueprint, Flask, Response, g
 from jinja2 import StrictUndefined
 from pydantic import SecretStr
 
-from foundation import web
-from foundation.database import Database
-from foundation.pages import assets, forms, ground, refusals, sessions
+from foundation.crypto import derive
+from foundation.db.session import Database
+from foundation.pages import assets, context, error_pages, forms, sessions
+from foundation.pages.context import Ground, Site
 from foundation.pages.errors import SignInNeeded
-from foundation.pages.formats import FILTERS
-from foundation.pages.ground import Ground, Site
+from foundation.pages.filters import FILTERS
 from foundation.pages.sign_in import sign_in
-from foundation.vault import derive
+from foundation.web import app as web
 
 _POLICY = "; ".join(
     (
@@ -47,16 +47,16 @@ def install(
 ) -> None:
     """Give an app its pages, with the sign-in before them and one look for all."""
     every = (*pages, sign_in)
-    ground.lay(app, Ground(site, database, frozenset(page.name for page in every)))
+    context.lay(app, Ground(site, database, frozenset(page.name for page in every)))
     _set_up_sessions(app, site, encryption_keys)
     forms.protect(app)
     sessions.keep(app)
     _set_up_templates(app, site)
     for blueprint in (*every, assets.assets):
         app.register_blueprint(blueprint)
-    app.register_error_handler(SignInNeeded, refusals.to_sign_in)
+    app.register_error_handler(SignInNeeded, error_pages.to_sign_in)
     app.after_request(_harden)
-    web.show_refusals_with(app, refusals.show)
+    web.show_refusals_with(app, error_pages.show)
 
 
 def _set_up_sessions(app: Flask, site: Site, encryption_keys: SecretStr) -> None:

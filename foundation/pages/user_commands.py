@@ -9,11 +9,11 @@ from typing import Any
 import click
 from sqlalchemy.orm import Session
 
-from foundation import terminal
-from foundation.arguments import WORDS
+from foundation.cli import output
+from foundation.cli.output import Commands, json_option
+from foundation.cli.params import WORDS
 from foundation.pages import users
 from foundation.pages.models import User
-from foundation.terminal import Commands, json_option
 
 Writing = Callable[[], AbstractContextManager[tuple[Session, datetime]]]
 Reading = Callable[[], AbstractContextManager[Session]]
@@ -39,9 +39,9 @@ def users_commands(program: str, writing: Writing, reading: Reading) -> Commands
         with reading() as session:
             rows = users.list_all(session)
         if as_json:
-            terminal.print_json([_facts(row) for row in rows])
+            output.print_json([_facts(row) for row in rows])
             return
-        terminal.print_table(
+        output.print_table(
             ("user", "added", "password set"),
             [(row.name, row.created_at, row.password_changed_at) for row in rows],
             empty=f"nobody may sign in; let somebody with `{program} users add NAME`",

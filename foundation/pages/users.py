@@ -9,8 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from contract.json_text import is_storable
-from foundation import database as db
+from contract.strict_json import is_storable
+from foundation.db import session as db
 from foundation.pages.errors import (
     NameInvalidError,
     PasswordWeakError,

@@ -4,14 +4,14 @@ import click
 from flask import Flask
 from flask.cli import ScriptInfo
 
-from foundation.terminal import Commands
+from foundation.cli.output import Commands
 from notifier import services
 from notifier.app import create_app
 from notifier.cli.courses import courses_group
 from notifier.cli.deliveries import deliveries_group
 from notifier.cli.endpoints import endpoints_group
 from notifier.cli.grades import grades_group
-from notifier.cli.service import db_group, doctor, serve, users_group, work
+from notifier.cli.operations import db_group, doctor, serve, users_group, work
 
 
 @click.group("notifier", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,18 +9,19 @@ from typing import Any, BinaryIO
 import click
 
 from contract.tokens import MalformedTokenError, MoodleToken
-from foundation import database as db
-from foundation import terminal
-from foundation.arguments import COURSE_ID, WORDS
-from foundation.counts import count
-from foundation.database import Database
-from foundation.terminal import Commands, json_option
-from notifier import courses, replays
-from notifier.cli import scope
-from notifier.cli.arguments import MOODLE_TOKEN, TITLE
+from foundation.cli import output
+from foundation.cli.output import Commands, json_option
+from foundation.cli.params import COURSE_ID, WORDS
+from foundation.db import session as db
+from foundation.db.session import Database
+from foundation.text import count, printable
+from notifier.cli import context
+from notifier.cli.params import MOODLE_TOKEN, TITLE
+from notifier.courses import service as courses
 from notifier.errors import CourseUnknownError, NotifierError, TokenMalformedError
-from notifier.filters import Filter
 from notifier.models import Course
+from notifier.webhooks import replay
+from notifier.webhooks.delivery_filter import Filter
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 """How Moodle names a course."""
@@ -37,7 +38,7 @@ def courses_group() -> None:
 @json_option
 def add(course_id: str, title: str, as_json: bool) -> None:
     """Add a course and print its token, which is shown this once."""
-    with scope.writing() as (session, now):
+    with context.writing() as (session, now):
         token = courses.add_course(session, course_id, title, now=now)
     _show_token("is added; its token", course_id, token.token_id, token.reveal(), as_json=as_json)
 
@@ -51,18 +52,18 @@ def add(course_id: str, title: str, as_json: bool) -> None:
 @json_option
 def list_(deleted: bool | None, after: str, limit: int, as_json: bool) -> None:
     """List courses by id."""
-    with scope.reading() as session:
+    with context.reading() as session:
         rows = courses.list_courses(session, after=after, limit=limit, deleted=deleted)
     if as_json:
-        terminal.print_json([_facts(row) for row in rows])
+        output.print_json([_facts(row) for row in rows])
         return
-    terminal.print_table(
+    output.print_table(
         ("course", "title", "version", "created", "deleted"),
         [(row.course_id, row.title, row.version, row.created_at, row.deleted_at) for row in rows],
         empty="no courses; add one with `notifier courses add COURSE_ID --title …`",
     )
     if len(rows) == limit:
-        click.echo(f"there may be more: --after {terminal.printable(rows[-1].course_id)}")
+        click.echo(f"there may be more: --after {printable(rows[-1].course_id)}")
 
 
 @courses_group.command()
@@ -70,7 +71,7 @@ def list_(deleted: bool | None, after: str, limit: int, as_json: bool) -> None:
 @json_option
 def show(course_id: str, as_json: bool) -> None:
     """Show a course: its state, its tokens' public ids, and who was told what of it."""
-    with scope.reading() as session:
+    with context.reading() as session:
         course = courses.get_course(session, course_id)
         tokens = [
             {
@@ -88,18 +89,18 @@ def show(course_id: str, as_json: bool) -> None:
                 "status": row.status,
                 "occurred_at": row.event.occurred_at,
             }
-            for row in replays.find(session, Filter(course_id=course_id))
+            for row in replay.find(session, Filter(course_id=course_id))
         ]
     if as_json:
-        terminal.print_json({**_facts(course), "tokens": tokens, "deliveries": told})
+        output.print_json({**_facts(course), "tokens": tokens, "deliveries": told})
         return
-    terminal.print_facts(_facts(course).items())
+    output.print_facts(_facts(course).items())
     click.echo("\ntokens, the oldest first")
-    terminal.print_table(
+    output.print_table(
         ("token id", "created", "replaced"), [tuple(one.values()) for one in tokens], empty="none"
     )
     click.echo("\nwho was told what, the newest first")
-    terminal.print_table(
+    output.print_table(
         ("delivery", "event", "endpoint", "status", "happened"),
         [tuple(one.values()) for one in told],
         empty="nothing was told of this course yet",
@@ -127,7 +128,7 @@ def delete(
         raise click.UsageError("name at least one COURSE_ID, or a file with --from-file")
     if not yes and sys.stdin.isatty():
         click.confirm(f"Delete {count(len(wanted), 'course')} for good?", abort=True)
-    database = scope.ready().database
+    database = context.ready().database
     results: list[dict[str, Any]] = []
     try:
         for course_id in wanted:
@@ -135,7 +136,7 @@ def delete(
     finally:
         _show_deleted(results, as_json=as_json)
     if not all(result["deleted"] for result in results):
-        raise click.exceptions.Exit(terminal.EXIT_REFUSED)
+        raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
 @courses_group.command("regenerate-token")
@@ -143,12 +144,12 @@ def delete(
 @json_option
 def regenerate_token(course_id: str, as_json: bool) -> None:
     """Replace a course's token, tell every endpoint, and print the new one, shown this once."""
-    with scope.writing() as (session, now):
+    with context.writing() as (session, now):
         token = courses.regenerate_token(session, course_id, now=now)
     _show_token("has a new token", course_id, token.token_id, token.reveal(), as_json=as_json)
 
 
-@courses_group.command("token-regenerated")
+@courses_group.command("announce-token")
 @click.argument("course_id", type=COURSE_ID)
 @click.option("--token-id", type=MOODLE_TOKEN, help="The new token's public id, if you have it.")
 @click.option("--unknown", is_flag=True, help="Tell it though nobody knows the new token.")
@@ -168,10 +169,10 @@ def token_regenerated(
     _check_not_mistyped(course_id, asks=not yes and sys.stdin.isatty())
     if not unknown and token_id is None:
         token_id = _read_token_id()
-    with scope.writing() as (session, now):
+    with context.writing() as (session, now):
         told = courses.announce_token(session, course_id, token_id, now=now)
     if as_json:
-        terminal.print_json(
+        output.print_json(
             {
                 "course_id": told.course_id,
                 "course_version": told.course_version,
@@ -180,14 +181,12 @@ def token_regenerated(
         )
         return
     present = "not known here" if token_id is None else token_id
-    click.echo(
-        f"the course {terminal.printable(course_id)} has a new token, which is told: {present}"
-    )
+    click.echo(f"the course {printable(course_id)} has a new token, which is told: {present}")
 
 
 def _check_not_mistyped(course_id: str, *, asks: bool) -> None:
     """Keep a slip of the hand from being told as a course."""
-    with scope.reading() as session:
+    with context.reading() as session:
         if courses.known(session, [course_id]):
             return
     if not _NUMBER.fullmatch(course_id):
@@ -202,7 +201,7 @@ def _check_not_mistyped(course_id: str, *, asks: bool) -> None:
 
 def _read_token_id() -> str:
     try:
-        return MoodleToken.parse(terminal.read_secret("New Moodle token")).token_id
+        return MoodleToken.parse(output.read_secret("New Moodle token")).token_id
     except MalformedTokenError as error:
         raise TokenMalformedError(
             str(error), next_step="Copy the whole token again, or give --unknown."
@@ -214,7 +213,7 @@ def _delete_one(database: Database, course_id: str) -> dict[str, Any]:
         with database.writing() as session:
             courses.delete_course(session, course_id, now=db.now(session))
             caused = Filter(event_type="course.deleted", course_id=course_id)
-            told = Counter(row.status for row in replays.find(session, caused))
+            told = Counter(row.status for row in replay.find(session, caused))
     except NotifierError as refusal:
         result = f"refused: {refusal}. {refusal.advice}"
         return {"course_id": course_id, "deleted": False, "result": result}
@@ -225,10 +224,10 @@ def _delete_one(database: Database, course_id: str) -> dict[str, Any]:
 
 def _show_deleted(results: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        terminal.print_json(results)
+        output.print_json(results)
         return
     for result in results:
-        click.echo(terminal.printable(f"{result['course_id']}: {result['result']}"))
+        click.echo(printable(f"{result['course_id']}: {result['result']}"))
 
 
 def _listed(file: BinaryIO | None) -> Iterator[str]:
@@ -248,9 +247,9 @@ def _listed(file: BinaryIO | None) -> Iterator[str]:
 
 def _show_token(what: str, course_id: str, token_id: str, token: str, *, as_json: bool) -> None:
     if as_json:
-        terminal.print_json({"course_id": course_id, "token_id": token_id, "token": token})
+        output.print_json({"course_id": course_id, "token_id": token_id, "token": token})
         return
-    click.echo(f"the course {terminal.printable(course_id)} {what}, shown this once:")
+    click.echo(f"the course {printable(course_id)} {what}, shown this once:")
     click.echo(token)
 
 

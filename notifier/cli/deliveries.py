@@ -7,15 +7,16 @@ from typing import Any
 import click
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
-from foundation import terminal
-from foundation.arguments import MOMENT, WORDS
-from foundation.counts import count
-from foundation.terminal import Commands, json_option
-from notifier import failures, replays
-from notifier.cli import scope
-from notifier.cli.arguments import ROW_ID
-from notifier.filters import Filter
+from foundation.cli import output
+from foundation.cli.output import Commands, json_option
+from foundation.cli.params import MOMENT, WORDS
+from foundation.text import count
+from notifier.cli import context
+from notifier.cli.params import ROW_ID
 from notifier.models import Attempt, Delivery, DeliveryStatus, Replay
+from notifier.webhooks import failures
+from notifier.webhooks import replay as replays
+from notifier.webhooks.delivery_filter import Filter
 
 _SHOWN_IDS = 20
 
@@ -64,13 +65,13 @@ def deliveries_group() -> None:
 @json_option
 def list_(wanted: Filter, before: int | None, limit: int, as_json: bool) -> None:
     """List deliveries, the newest first, each with its last attempt."""
-    with scope.reading() as session:
+    with context.reading() as session:
         rows = replays.find(session, wanted, before=before, limit=limit)
         last = replays.last_attempts(session, [row.id for row in rows])
     if as_json:
-        terminal.print_json([_facts(row, last.get(row.id)) for row in rows])
+        output.print_json([_facts(row, last.get(row.id)) for row in rows])
         return
-    terminal.print_table(
+    output.print_table(
         ("delivery", "status", "event", "course", "endpoint", "attempts", "last answer", "next"),
         [
             (
@@ -96,20 +97,20 @@ def list_(wanted: Filter, before: int | None, limit: int, as_json: bool) -> None
 @json_option
 def show(delivery_id: int, as_json: bool) -> None:
     """Show a delivery: its event's body, every attempt, every replay."""
-    with scope.reading() as session:
+    with context.reading() as session:
         row = replays.get(session, delivery_id)
         attempts, replayed = replays.history(session, delivery_id)
     facts = _facts(row, attempts[-1] if attempts else None)
     if as_json:
         tried = [_attempt_facts(one) for one in attempts]
         audit = [_replay_facts(one) for one in replayed]
-        terminal.print_json(
+        output.print_json(
             {**facts, "body": row.event.body, "attempts_made": tried, "replays": audit}
         )
         return
-    terminal.print_facts([*facts.items(), ("body", row.event.body)])
+    output.print_facts([*facts.items(), ("body", row.event.body)])
     click.echo("\nattempts, the oldest first")
-    terminal.print_table(
+    output.print_table(
         ("started", "ms", "answer", "decided", "detail"),
         [
             (one.started_at, one.milliseconds, _answer(one), one.decided, one.detail)
@@ -122,7 +123,7 @@ def show(delivery_id: int, as_json: bool) -> None:
         click.echo(f"next: {step}")
     if replayed:
         click.echo("\nreplays")
-        terminal.print_table(
+        output.print_table(
             ("when", "by", "was"),
             [(one.replayed_at, one.replayed_by, one.previous_status) for one in replayed],
             empty="",
@@ -159,7 +160,7 @@ def replay(
     and when is written down. The worker does the sending.
     """
     _check_use(ids, wanted, every=every, yes=yes or dry_run)
-    with scope.writing() as (session, now):
+    with context.writing() as (session, now):
         most = None if every else limit
         held = 0 if ids else replays.count_held(session, wanted)
         if dry_run and ids:
@@ -167,9 +168,9 @@ def replay(
         elif dry_run:
             found = replays.replayable(session, wanted, most)
         elif ids:
-            found = replays.replay(session, ids, by=terminal.who(), now=now)
+            found = replays.replay(session, ids, by=output.who(), now=now)
         else:
-            found = replays.replay_found(session, wanted, most, by=terminal.who(), now=now)
+            found = replays.replay_found(session, wanted, most, by=output.who(), now=now)
     _show_replay(found, held, dry_run=dry_run, as_json=as_json)
 
 
@@ -183,7 +184,7 @@ def _check_use(ids: Sequence[int], wanted: Filter, *, every: bool, yes: bool) ->
 
 def _show_replay(ids: Sequence[int], held: int, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        terminal.print_json({"dry_run": dry_run, "deliveries": list(ids), "held": held})
+        output.print_json({"dry_run": dry_run, "deliveries": list(ids), "held": held})
         return
     shown = ", ".join(map(str, ids[:_SHOWN_IDS])) + (", …" if len(ids) > _SHOWN_IDS else "")
     verb = "would be replayed" if dry_run else "is due now" if len(ids) == 1 else "are due now"

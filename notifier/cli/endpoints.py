@@ -6,17 +6,18 @@ from typing import Any
 import click
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
-from contract.signature import Secret
-from foundation import database as db
-from foundation import terminal
-from foundation.arguments import DURATION, WORDS
-from foundation.counts import count
-from foundation.terminal import Commands, json_option
-from notifier import endpoints, failures, health, pings
-from notifier.cli import scope
-from notifier.cli.arguments import ROW_ID
+from contract.signatures import Secret
+from foundation.cli import output
+from foundation.cli.output import Commands, json_option
+from foundation.cli.params import DURATION, WORDS
+from foundation.db import session as db
+from foundation.text import count
+from notifier.cli import context
+from notifier.cli.params import ROW_ID
 from notifier.models import Endpoint
-from notifier.retry import Answer, Failure
+from notifier.webhooks import circuit_breaker, endpoints, failures
+from notifier.webhooks.retry_policy import Answer, Failure
+from notifier.worker import ping as pings
 
 _TYPES = click.Choice([*EVENT_TYPES, *OPERATIONAL_TYPES])
 
@@ -39,7 +40,7 @@ def endpoints_group() -> None:
 @json_option
 def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
     """Register URL and print its secret, which is shown this once; ELMS needs it too."""
-    here = scope.ready()
+    here = context.ready()
     with here.database.writing() as session:
         endpoint, secret = endpoints.register(
             session,
@@ -57,12 +58,12 @@ def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the endpoints and their state."""
-    with scope.reading() as session:
+    with context.reading() as session:
         rows = endpoints.list_all(session)
     if as_json:
-        terminal.print_json([_facts(row) for row in rows])
+        output.print_json([_facts(row) for row in rows])
         return
-    terminal.print_table(
+    output.print_table(
         ("endpoint", "URL", "wants", "state", "since", "reason"),
         [
             (
@@ -84,8 +85,8 @@ def list_(as_json: bool) -> None:
 )
 def disable(endpoint_id: int, reason: str) -> None:
     """Stop sending to ENDPOINT_ID; what is open for it is held, nothing is dropped."""
-    with scope.writing() as (session, now):
-        endpoints.disable(session, endpoint_id, f"{reason} ({terminal.who()})", now=now)
+    with context.writing() as (session, now):
+        endpoints.disable(session, endpoint_id, f"{reason} ({output.who()})", now=now)
     click.echo(f"endpoint {endpoint_id} is disabled; its deliveries are held until it is enabled")
 
 
@@ -93,7 +94,7 @@ def disable(endpoint_id: int, reason: str) -> None:
 @click.argument("endpoint_id", type=ROW_ID)
 def enable(endpoint_id: int) -> None:
     """Send to ENDPOINT_ID again, beginning with what was held for it."""
-    with scope.writing() as (session, now):
+    with context.writing() as (session, now):
         _, released = endpoints.enable(session, endpoint_id, now=now)
     held = count(released, "held delivery is", "held deliveries are")
     click.echo(f"endpoint {endpoint_id} is enabled; {held} due now")
@@ -102,12 +103,12 @@ def enable(endpoint_id: int) -> None:
 @endpoints_group.command()
 @click.argument("endpoint_id", type=ROW_ID)
 @click.argument("event_types", nargs=-1, type=_TYPES, metavar="[EVENT_TYPE]...")
-def want(endpoint_id: int, event_types: tuple[str, ...]) -> None:
+def set_event_types(endpoint_id: int, event_types: tuple[str, ...]) -> None:
     """Tell ENDPOINT_ID of these types alone from now on; without any, of all those of courses.
 
     What is open for it already is still sent.
     """
-    with scope.writing() as (session, _):
+    with context.writing() as (session, _):
         row = endpoints.want(session, endpoint_id, event_types)
         wanted = ", ".join(row.event_types or EVENT_TYPES)
     click.echo(f"endpoint {endpoint_id} is told of {wanted} from now on")
@@ -121,7 +122,7 @@ def correct_url(endpoint_id: int, url: str) -> None:
 
     What waits is sent there at once. An endpoint that has taken a delivery keeps its URL.
     """
-    here = scope.ready()
+    here = context.ready()
     with here.database.writing() as session:
         endpoints.correct_url(
             session, endpoint_id, url, guard=here.settings.guard, now=db.now(session)
@@ -146,7 +147,7 @@ def rotate_secret(
         raise click.UsageError("--now means no overlap; leave out --overlap")
     if overlap is None:
         overlap = timedelta(0) if at_once else endpoints.DEFAULT_OVERLAP
-    here = scope.ready()
+    here = context.ready()
     with here.database.writing() as session:
         secret = endpoints.rotate_secret(
             session,
@@ -166,18 +167,18 @@ def ping(endpoint_id: int, as_json: bool) -> None:
 
     If it is, and the endpoint was failing, what waits for it is sent at once.
     """
-    result = pings.send(scope.ready(), endpoint_id)
+    result = pings.send(context.ready(), endpoint_id)
     _show_ping(result, as_json=as_json)
     if not result.taken:
-        raise click.exceptions.Exit(terminal.EXIT_REFUSED)
+        raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
 def _state(row: Endpoint) -> tuple[str, datetime | None, str | None]:
     """Return an endpoint's state, since when, and why."""
-    standing = health.standing_of(row)
+    standing = circuit_breaker.standing_of(row)
     if standing.tried_at is None:
         return standing.state, standing.since, standing.reason
-    tried = f"{standing.reason}; tried at {terminal.cell(standing.tried_at)}"
+    tried = f"{standing.reason}; tried at {output.cell(standing.tried_at)}"
     return standing.state, standing.since, tried
 
 
@@ -185,7 +186,7 @@ def _show_ping(result: pings.Result, *, as_json: bool) -> None:
     url, answer = result.url, result.answer
     if as_json:
         step = {"next_step": failures.next_step(answer.kind)} if isinstance(answer, Failure) else {}
-        terminal.print_json({"url": url, "taken": result.taken, **vars(answer), **step})
+        output.print_json({"url": url, "taken": result.taken, **vars(answer), **step})
     elif isinstance(answer, Answer):
         verdict = "taken" if result.taken else "refused"
         click.echo(f"{verdict}: {url} answered {answer.status} {answer.said}")
@@ -201,7 +202,7 @@ def _show_ping(result: pings.Result, *, as_json: bool) -> None:
 
 def _show_secret(endpoint_id: int, what: str, secret: Secret, *, as_json: bool) -> None:
     if as_json:
-        terminal.print_json({"endpoint_id": endpoint_id, "secret": secret.reveal()})
+        output.print_json({"endpoint_id": endpoint_id, "secret": secret.reveal()})
         return
     click.echo(f"endpoint {endpoint_id} {what}, shown this once:")
     click.echo(secret.reveal())

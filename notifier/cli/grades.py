@@ -7,15 +7,15 @@ from typing import BinaryIO
 
 import click
 
-from foundation import terminal
-from foundation.arguments import COURSE_ID, WORDS
-from foundation.counts import count
-from foundation.terminal import Commands, json_option
-from notifier import grades, grades_file
-from notifier.cli import scope
-from notifier.cli.arguments import MAXIMUM
-from notifier.grades_file import GradesFile
-from notifier.moodle_export import Chosen, Taken
+from foundation.cli import output
+from foundation.cli.output import Commands, json_option
+from foundation.cli.params import COURSE_ID, WORDS
+from foundation.text import count, printable
+from notifier.cli import context
+from notifier.cli.params import MAXIMUM
+from notifier.courses import grade_import, grades
+from notifier.courses.grade_import import GradesFile
+from notifier.courses.moodle_export import Chosen, Taken
 
 _SHOWN_LINES = 20
 
@@ -47,11 +47,11 @@ def import_(
     """
     # Before the transaction, for input may take its time.
     read = _read(file, Chosen(course, maximum, item), datetime.now(UTC))
-    with scope.writing() as (session, now):
+    with context.writing() as (session, now):
         loaded = grades.load(session, read.scores, now=now)
     if as_json:
         facts = {"courses": len(read.scores), **vars(loaded)}
-        terminal.print_json({**facts, **(vars(read.taken) if read.taken else {})})
+        output.print_json({**facts, **(vars(read.taken) if read.taken else {})})
         return
     click.echo(
         f"imported grades of {count(len(read.scores), 'course')}: "
@@ -65,13 +65,13 @@ def _read(file: BinaryIO, chosen: Chosen, now: datetime) -> GradesFile:
     # Line ends are the CSV reader's: those inside a quoted comment stay as they are.
     with TextIOWrapper(file, encoding="utf-8-sig", newline="") as lines:
         try:
-            return grades_file.read(lines, chosen, now=now)
+            return grade_import.read(lines, chosen, now=now)
         except UnicodeDecodeError:
             raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
 
 
 def _told(taken: Taken, maximum: Decimal | None) -> str:
-    column = terminal.printable(taken.column)
+    column = printable(taken.column)
     why = "" if maximum else ", for no --maximum was given"
     points = f"the points are those of '{column}', out of {taken.maximum}{why}"
     return f"{points}\n{_left_out(taken.left_out)}" if taken.left_out else points

@@ -4,12 +4,12 @@ import click
 from flask import Flask
 from flask.cli import ScriptInfo
 
-from foundation.terminal import Commands
+from foundation.cli.output import Commands
 from receiver import services
 from receiver.app import create_app
+from receiver.cli.operations import db_group, doctor, serve, users_group
 from receiver.cli.registry import registry_group
 from receiver.cli.runs import runs_group
-from receiver.cli.service import db_group, doctor, serve, users_group
 from receiver.cli.sources import sources_group
 from receiver.cli.sync import sync_grades
 

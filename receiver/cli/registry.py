@@ -6,18 +6,24 @@ from typing import Any, BinaryIO
 import click
 
 from contract.tokens import Token
-from foundation import database as db
-from foundation import terminal
-from foundation.arguments import COURSE_ID
-from foundation.terminal import Commands, json_option
-from receiver import askers, history, plans, registry, runs, services, sources
-from receiver.askers import Unproven
-from receiver.cli import registry_files, scope
-from receiver.cli.scope import source_option
-from receiver.memory import Standing, Status
+from foundation.cli import output
+from foundation.cli.output import Commands, json_option
+from foundation.cli.params import COURSE_ID
+from foundation.db import session as db
+from foundation.text import printable
+from receiver import services
+from receiver.cli import context, registry_bulk
+from receiver.cli.context import source_option
+from receiver.course_state import Standing, Status
 from receiver.models import API, MOODLE, Entry, Heard
-from receiver.runs import LastOutcome
+from receiver.registry import entries as registry
+from receiver.registry import history
+from receiver.runs import store as runs
+from receiver.runs.store import LastOutcome
 from receiver.services import Services
+from receiver.sources import store as sources
+from receiver.sync import factory, planner
+from receiver.sync.factory import Unproven
 
 _PROMPTS = {API: "Course token (eas_…)", MOODLE: "Token of the Moodle"}
 
@@ -32,7 +38,7 @@ def registry_group() -> None:
 @source_option
 def add(course_id: str, source: str | None) -> None:
     """Put COURSE_ID into the grade sync; its token is read from a prompt or standard input."""
-    here = scope.ready()
+    here = context.ready()
     token = _read_token(here, source)
     with here.database.writing() as session:
         chosen = sources.choose(session, source)
@@ -42,11 +48,11 @@ def add(course_id: str, source: str | None) -> None:
             course_id,
             token,
             vault=here.vault,
-            teller=scope.teller(),
+            teller=context.teller(),
             now=db.now(session),
         )
         standing, name = _standing(entry), chosen.name
-    shown = terminal.printable(course_id)
+    shown = printable(course_id)
     click.echo(f"{shown} of {name} is in the registry, with the token {token.token_id}")
     _exit_unless_active(course_id, standing)
 
@@ -61,18 +67,18 @@ def add(course_id: str, source: str | None) -> None:
 @json_option
 def list_(status: str | None, source: str | None, as_json: bool) -> None:
     """List the courses in grade sync: status, why, since when, what to do."""
-    with scope.reading() as session:
+    with context.reading() as session:
         source_id = sources.get(session, source).id if source else None
         entries = registry.listing(session, source_id=source_id)
         last = runs.last_outcomes(session)
     rows = [(entry, _standing(entry)) for entry in entries]
     shown = [row for row in rows if status is None or row[1].status == status]
     if as_json:
-        terminal.print_json(
+        output.print_json(
             [{**_facts(entry, standing), **_last(entry, last)} for entry, standing in shown]
         )
         return
-    terminal.print_table(
+    output.print_table(
         ("course", "source", "status", "last outcome", "why", "since", "what to do"),
         [
             (
@@ -106,20 +112,20 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
 
     A course that is not linked is shown too if a webhook has spoken of it.
     """
-    with scope.reading() as session:
+    with context.reading() as session:
         entry = registry.get_heard_of(
             session, sources.choose(session, source, course_id=course_id), course_id
         )
         heard = history.of_entry(session, entry.id, limit)
     facts = {**_facts(entry, _standing(entry)), **_memory(entry)}
     if as_json:
-        terminal.print_json({**facts, "heard": [_heard(line) for line in heard]})
+        output.print_json({**facts, "heard": [_heard(line) for line in heard]})
         return
     if entry.enrolled_at is None:
         click.echo("not in the registry; what was heard of it counts as soon as it is linked")
-    terminal.print_facts((name.replace("_", " "), value) for name, value in facts.items())
+    output.print_facts((name.replace("_", " "), value) for name, value in facts.items())
     click.echo("\nwhat was heard, the newest first:")
-    terminal.print_table(
+    output.print_table(
         ("when", "from", "who", "what", "detail", "what followed"),
         [tuple(_heard(line).values()) for line in heard],
         empty="nothing is written down",
@@ -131,12 +137,12 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
 @source_option
 def remove(course_id: str, source: str | None) -> None:
     """Take COURSE_ID out of the grade sync; the grades that it has stay."""
-    here = scope.ready()
+    here = context.ready()
     with here.database.writing() as session:
         chosen = sources.choose(session, source, course_id=course_id)
-        registry.withdraw(session, chosen, course_id, teller=scope.teller(), now=db.now(session))
+        registry.withdraw(session, chosen, course_id, teller=context.teller(), now=db.now(session))
         name = chosen.name
-    click.echo(f"{terminal.printable(course_id)} of {name} is out of the grade sync")
+    click.echo(f"{printable(course_id)} of {name} is out of the grade sync")
 
 
 @registry_group.command("set-token")
@@ -157,9 +163,9 @@ def set_token(course_id: str | None, source: str | None, file: BinaryIO | None) 
     """
     if (course_id is None) == (file is None) or (file and source):
         raise click.UsageError("give COURSE_ID, or `--from-file` alone")
-    here = scope.ready()
+    here = context.ready()
     if file is not None:
-        registry_files.enter_tokens(here, file)
+        registry_bulk.enter_tokens(here, file)
     elif course_id is not None:
         _set_one(here, course_id, source)
 
@@ -169,8 +175,8 @@ def _set_one(here: Services, course_id: str, source: str | None) -> None:
     with here.database.reading() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         entry_id = registry.get(session, chosen, course_id).id
-    entry = askers.enter(here, entry_id, token, teller=scope.teller())
-    click.echo(f"the token {token.token_id} is held for {terminal.printable(course_id)} now")
+    entry = factory.enter(here, entry_id, token, teller=context.teller())
+    click.echo(f"the token {token.token_id} is held for {printable(course_id)} now")
     standing = _standing(entry)
     if standing.status is Status.TOKEN_INVALID:
         standing = _prove(here, entry)
@@ -180,35 +186,35 @@ def _set_one(here: Services, course_id: str, source: str | None) -> None:
 def _read_token(here: Services, source: str | None, course_id: str | None = None) -> Token:
     with here.database.reading() as session:
         kind = sources.choose(session, source, course_id=course_id).kind
-    return registry.parse_token(terminal.read_secret(_PROMPTS[kind]), kind)
+    return registry.parse_token(output.read_secret(_PROMPTS[kind]), kind)
 
 
 def _prove(here: Services, entry: Entry) -> Standing:
     click.echo("it is not the one that eAssessment last named, so eAssessment is asked …")
-    with askers.opened(here) as kinds:
-        proven = askers.prove(here, kinds, entry, teller=scope.teller())
+    with factory.opened(here) as kinds:
+        proven = factory.prove(here, kinds, entry, teller=context.teller())
     if isinstance(proven, Unproven):
-        terminal.complain(
+        output.complain(
             f"it cannot be told whether the token is good: {proven.detail}", proven.next_step
         )
-        raise click.exceptions.Exit(terminal.EXIT_REFUSED)
+        raise click.exceptions.Exit(output.EXIT_REFUSED)
     return proven
 
 
 def _standing(entry: Entry) -> Standing:
-    return plans.standing(entry, places=services.current().settings.elms_is_moodle)
+    return planner.standing(entry, places=services.current().settings.elms_is_moodle)
 
 
 def _exit_unless_active(course_id: str, standing: Standing) -> None:
     if standing.status is Status.ACTIVE:
-        shown = terminal.printable(course_id)
+        shown = printable(course_id)
         if standing.reason is None:
             click.echo(f"{shown} is active: the next sync asks for its grades")
         else:
             click.echo(f"{shown} is active, but {standing.reason}\n next: {standing.next_step}")
         return
-    terminal.complain(f"{course_id} cannot be synced: {standing.reason}", str(standing.next_step))
-    raise click.exceptions.Exit(terminal.EXIT_REFUSED)
+    output.complain(f"{course_id} cannot be synced: {standing.reason}", str(standing.next_step))
+    raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
 def _facts(entry: Entry, standing: Standing) -> dict[str, Any]:
@@ -258,5 +264,5 @@ def _memory(entry: Entry) -> dict[str, Any]:
     }
 
 
-for command in (registry_files.export, registry_files.import_, registry_files.set_activity):
+for command in (registry_bulk.export, registry_bulk.import_, registry_bulk.set_activity):
     registry_group.add_command(command)

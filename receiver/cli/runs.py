@@ -4,13 +4,13 @@ from typing import Any
 
 import click
 
-from foundation import database as db
-from foundation import terminal
-from foundation.terminal import Commands, json_option
-from receiver import runs
-from receiver.cli import scope
+from foundation.cli import output
+from foundation.cli.output import Commands, json_option
+from foundation.db import session as db
+from receiver.cli import context
 from receiver.models import Run, RunCourse
-from receiver.runs import CourseOutcome, Ending
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, Ending
 
 _MAX_ID = 2**31 - 1
 _COLUMNS = (
@@ -32,13 +32,13 @@ def runs_group() -> None:
 @json_option
 def list_(limit: int, as_json: bool) -> None:
     """List the runs, the newest first: when, by whom, what came of the courses, how it ended."""
-    with scope.reading() as session:
+    with context.reading() as session:
         every = runs.listing(session, limit)
         endings = runs.endings(session, every, now=db.now(session))
     if as_json:
-        terminal.print_json([_facts(run, endings[run.id]) for run in every])
+        output.print_json([_facts(run, endings[run.id]) for run in every])
         return
-    terminal.print_table(
+    output.print_table(
         _COLUMNS,
         [_row(run, endings[run.id]) for run in every],
         empty="no run yet; begin with `receiver sync-grades`",
@@ -55,17 +55,17 @@ def list_(limit: int, as_json: bool) -> None:
 @json_option
 def show(number: int | None, outcome: str | None, as_json: bool) -> None:
     """Show run NUMBER, or the last one: what became of each course, why, what to do."""
-    with scope.reading() as session:
+    with context.reading() as session:
         run = runs.get(session, number)
         ending = runs.endings(session, [run], now=db.now(session))[run.id]
         courses = runs.courses_of(session, run.id, CourseOutcome(outcome) if outcome else None)
     facts = _facts(run, ending)
     if as_json:
-        terminal.print_json({**facts, "courses": [_course(course) for course in courses]})
+        output.print_json({**facts, "courses": [_course(course) for course in courses]})
         return
-    terminal.print_facts((name.replace("_", " "), value) for name, value in facts.items())
+    output.print_facts((name.replace("_", " "), value) for name, value in facts.items())
     click.echo()
-    terminal.print_table(
+    output.print_table(
         ("course", "source", "outcome", "why", "since", "what to do"),
         [
             (

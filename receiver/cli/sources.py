@@ -5,15 +5,15 @@ from typing import Any
 
 import click
 
-from contract.signature import Secret, SecretError
+from contract.signatures import Secret, SecretError
 from contract.tokens import MalformedTokenError, MoodleToken
-from foundation import database as db
-from foundation import terminal
-from foundation.terminal import Commands, json_option
-from receiver import sources
-from receiver.cli import scope
+from foundation.cli import output
+from foundation.cli.output import Commands, json_option
+from foundation.db import session as db
+from receiver.cli import context
 from receiver.errors import SecretInvalidError, SiteTokenInvalidError
 from receiver.models import API, MOODLE, Source
+from receiver.sources import store as sources
 
 
 @click.group("sources", cls=Commands)
@@ -37,7 +37,7 @@ def add(name: str, url: str, kind: str) -> None:
     Its webhook secret is read from a prompt or standard input; leave it empty if there is none
     yet, and enter it with `receiver sources add-secret`.
     """
-    here = scope.ready()
+    here = context.ready()
     secret = _read_secret(may_wait=True)
     with here.database.writing() as session:
         now = db.now(session)
@@ -58,12 +58,12 @@ def add(name: str, url: str, kind: str) -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the sources, with the numbers of their secrets."""
-    with scope.reading() as session:
+    with context.reading() as session:
         rows = sources.list_all(session)
     if as_json:
-        terminal.print_json([_facts(row) for row in rows])
+        output.print_json([_facts(row) for row in rows])
         return
-    terminal.print_table(
+    output.print_table(
         ("source", "kind", "URL", "door", "secrets", "site token", "added"),
         [
             (
@@ -85,7 +85,7 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 def add_secret(name: str) -> None:
     """Enter a webhook secret of NAME, from a prompt or standard input; older ones still count."""
-    here = scope.ready()
+    here = context.ready()
     secret = _read_secret()
     if secret is None:
         raise SecretInvalidError("no secret was entered")
@@ -98,15 +98,15 @@ def add_secret(name: str) -> None:
     )
 
 
-@sources_group.command("drop-secret")
+@sources_group.command("remove-secret")
 @click.argument("name")
 @click.argument("secret_id", type=click.IntRange(1, 2**31 - 1))
-def drop_secret(name: str, secret_id: int) -> None:
+def remove_secret(name: str, secret_id: int) -> None:
     """Forget the secret SECRET_ID of NAME: what it signs is refused from now on."""
-    with scope.writing() as (session, _):
+    with context.writing() as (session, _):
         source = sources.get(session, name)
         left = len(source.secrets) - 1
-        sources.drop_secret(session, source, secret_id)
+        sources.remove_secret(session, source, secret_id)
     click.echo(f"secret {secret_id} is dropped; {name} has {left} left")
     if not left:
         click.echo("no webhook of it can be verified until `receiver sources add-secret`")
@@ -120,7 +120,7 @@ def set_site_token(name: str) -> None:
     It is used for one thing: to confirm that courses which seem gone are, before their entries
     are given up. Its user needs to see every course, and its service core_course_get_courses.
     """
-    here = scope.ready()
+    here = context.ready()
     token = _read_site_token()
     with here.database.writing() as session:
         sources.set_site_token(session, sources.get(session, name), token, vault=here.vault)
@@ -155,7 +155,7 @@ def _secret_ids(source: Source) -> str:
 
 
 def _site_token(source: Source) -> str:
-    return "held" if source.sealed_site_token else "none"
+    return "held" if source.encrypted_site_token else "none"
 
 
 def _facts(source: Source) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _facts(source: Source) -> dict[str, Any]:
         "source": source.name,
         "url": source.url,
         "kind": source.kind,
-        "site_token_held": source.sealed_site_token is not None,
+        "site_token_held": source.encrypted_site_token is not None,
         "door": f"/webhooks/{source.name}",
         "created_at": source.created_at,
         "secrets": [

@@ -18,18 +18,23 @@ from flask.cli import with_appcontext
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from foundation import database as db
-from foundation import terminal, trace
-from foundation.arguments import COURSE_ID, DURATION, MOMENT
+from foundation import tracing
+from foundation.cli import output
+from foundation.cli.output import json_option
+from foundation.cli.params import COURSE_ID, DURATION, MOMENT
+from foundation.db import session as db
 from foundation.errors import Refusal
-from foundation.terminal import json_option
-from receiver import askers, grade_sync, plans, sources, stories
-from receiver.cli import scope
+from foundation.text import printable
+from receiver.cli import context
 from receiver.errors import RunInProgressError
-from receiver.grade_sync import EXIT_LEASED
-from receiver.plans import Options, Plan
-from receiver.runs import CourseOutcome, CourseReport, Report
+from receiver.runs import summary
+from receiver.runs.store import CourseOutcome, CourseReport, Report
 from receiver.services import Services
+from receiver.sources import store as sources
+from receiver.sync import factory, planner
+from receiver.sync import run as grade_sync
+from receiver.sync.planner import Options, Plan
+from receiver.sync.run import EXIT_LEASED
 
 RETRY_WAITS = (2.0, 10.0, 30.0, 60.0, 120.0)
 """Seconds before each time that a request that failed for now is made again."""
@@ -81,18 +86,18 @@ def sync_grades(
     4 the registry cannot be read or the database is away, 143 it was told to stop.
     With --every, 0 when it is told to stop.
     """
-    here = scope.ready()
+    here = context.ready()
     gc.freeze()  # what is loaded by now stays; the collector need not walk it with every batch
     _check_sources(here, names)
     if dry_run:
         places = here.settings.elms_is_moodle
-        planned = plans.plan(here.database, course_ids, names, places=places)
+        planned = planner.plan(here.database, course_ids, names, places=places)
         _show_plan(planned, as_json=as_json)
         if not (planned.ask or planned.not_asked):
             _say_what_comes_first(here)
         return
     options = Options(
-        holder=terminal.who(),
+        holder=output.who(),
         lease=timedelta(seconds=here.settings.sync_lease),
         course_ids=course_ids,
         sources=names,
@@ -114,9 +119,9 @@ def _run_every(here: Services, options: Options, every: timedelta, *, as_json: b
         try:
             _run_once(here, options, as_json=as_json)
         except Refusal as refusal:
-            terminal.complain(str(refusal), refusal.advice)
+            output.complain(str(refusal), refusal.advice)
         except db.UNUSABLE as error:
-            terminal.complain(
+            output.complain(
                 f"the database cannot be used: {db.cause(error)}",
                 "The next run tries again; check that the database runs.",
             )
@@ -126,18 +131,18 @@ def _run_every(here: Services, options: Options, every: timedelta, *, as_json: b
 def _run_once(here: Services, options: Options, *, as_json: bool) -> int:
     try:
         with (
-            trace.entered(trace.begin()),
-            askers.opened(here) as kinds,
-            askers.gradebook(here) as gradebook,
+            tracing.entered(tracing.begin()),
+            factory.opened(here) as kinds,
+            factory.gradebook(here) as gradebook,
             _progress() as progress,
         ):
             told = replace(options, progress=progress)
             report = grade_sync.run(here.database, here.vault, kinds, told, gradebook)
     except RunInProgressError as error:
-        terminal.complain(str(error), error.advice)
+        output.complain(str(error), error.advice)
         return EXIT_LEASED
     if as_json:
-        terminal.print_json(_document(report))
+        output.print_json(_document(report))
     else:
         _show(report)
     if not (report.courses or report.stopped):
@@ -182,8 +187,8 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def _show(report: Report) -> None:
-    for line in stories.of_report(report):
-        click.echo(terminal.printable(line))
+    for line in summary.of_report(report):
+        click.echo(printable(line))
     told = [course for course in report.courses if course.reason is not None]
     if told:
         click.echo()
@@ -192,7 +197,7 @@ def _show(report: Report) -> None:
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
-        terminal.print_json(
+        output.print_json(
             {
                 "dry_run": True,
                 "would_ask": [
@@ -210,7 +215,7 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
     )
     if plan.unplaced:
         click.echo(f"Courses that would fail before they are asked for: {len(plan.unplaced)}.")
-    terminal.print_table(
+    output.print_table(
         ("would be asked", "source", "synced last"),
         [(entry.course_id, entry.source.name, entry.synced_at) for entry in plan.ask],
         empty="no course would be asked for",
@@ -221,7 +226,7 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
 
 
 def _show_courses(courses: Sequence[CourseReport]) -> None:
-    terminal.print_table(
+    output.print_table(
         _COLUMNS,
         [
             (

@@ -1,1 +1,1 @@
-"""Moodle's web services: asked for grades, and written to."""
+"""Moodle as a source of grades and as a gradebook."""

@@ -6,16 +6,16 @@ from typing import Any
 from urllib.parse import urlencode
 
 from contract.tokens import MoodleToken
-from foundation.logs import REDACTED
-from receiver.exchange import (
+from foundation.logging import REDACTED
+from receiver.moodle.responses import CHECK_URL, LATER, Verdict, classify
+from receiver.sources.base import Misconfigured, Transient
+from receiver.sources.http_client import (
     TOO_LARGE,
     Exchange,
     ExchangeError,
     TooLargeError,
     UnsendableError,
 )
-from receiver.moodle.answers import CHECK_URL, LATER, Verdict, classify
-from receiver.outcomes import Misconfigured, Transient
 
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 

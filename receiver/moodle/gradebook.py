@@ -5,19 +5,19 @@ from dataclasses import replace
 from typing import Any
 
 from contract.tokens import MoodleToken
-from receiver.exchange import Exchange
-from receiver.gradebook import Written
-from receiver.gradebooks import CourseScores, Failure, Kept, Trouble, unplaced
-from receiver.moodle import grades, people, plans
-from receiver.moodle.answers import LATER, Ambiguous, Fine, InvalidToken, Missing
+from receiver.gradebook.base import CourseScores, Failure, Kept, Trouble, unplaced
+from receiver.gradebook.database import Written
+from receiver.moodle import grade_diff, grade_report, users
 from receiver.moodle.client import Client
-from receiver.moodle.people import Call, People
-from receiver.moodle.plans import Plan, Standing, Step
-from receiver.outcomes import Misconfigured, SiteTrouble, Transient
+from receiver.moodle.grade_diff import Plan, Standing, Step
+from receiver.moodle.responses import LATER, Ambiguous, Fine, InvalidToken, Missing
+from receiver.moodle.users import Call, People
+from receiver.sources.base import Misconfigured, SiteTrouble, Transient
+from receiver.sources.http_client import Exchange
 
 UPDATE = "core_grades_update_grades"
 SITE_INFO = "core_webservice_get_site_info"
-NEEDED = (grades.FUNCTION, people.FUNCTION, UPDATE)
+NEEDED = (grade_report.FUNCTION, users.FUNCTION, UPDATE)
 MOST_GRADES = 100
 """How many grades are written by one request."""
 
@@ -106,11 +106,11 @@ class MoodleGradebook:
         standing = _read(number, activity, call)
         if not isinstance(standing, dict):
             return Kept(course.entry_id, Written(), failure=standing)
-        planned = plans.plan(course.scores, self._people.bearers, standing)
+        planned = grade_diff.plan(course.scores, self._people.bearers, standing)
         failure: Failure | None = None
         if planned.steps:
             planned, failure = _carry_out(planned, number, activity, call)
-        return Kept(course.entry_id, plans.counted(planned), planned.problems, failure)
+        return Kept(course.entry_id, grade_diff.counted(planned), planned.problems, failure)
 
     def _call(self, function: str, parameters: dict[str, Any]) -> Fine | Failure:
         verdict = self._client.call(self._url, self._token, function, parameters)
@@ -138,12 +138,12 @@ def _lacking(document: Any) -> Trouble | None:
 
 def _read(number: str, activity: str, call: Call) -> dict[int, Standing | None] | Failure:
     """Return how the grades of an activity stand, or why that cannot be told."""
-    answer = call(grades.FUNCTION, {"courseid": number})
+    answer = call(grade_report.FUNCTION, {"courseid": number})
     if not isinstance(answer, Fine):
         return answer
     try:
-        standing = plans.standings(grades.report_of(answer.document), activity)
-    except grades.ReportError as error:
+        standing = grade_diff.standings(grade_report.report_of(answer.document), activity)
+    except grade_report.ReportError as error:
         return Transient(f"ELMS's own Moodle {error}", LATER)
     if standing and not any(standing.values()):
         detail = f"the course {number} of ELMS's Moodle has no activity {activity} with points"
@@ -163,7 +163,7 @@ def _carry_out(
     standing = _read(number, activity, call)
     if isinstance(standing, dict):
         if not failure:
-            return plans.compare(planned, standing), None
+            return grade_diff.compare(planned, standing), None
         return replace(planned, steps=_found(planned.steps, standing)), failure
     return replace(planned, steps=()), failure or standing
 

@@ -6,19 +6,10 @@ from typing import Any
 
 from contract.tokens import MoodleToken
 from receiver.errors import CourseIdError
-from receiver.exchange import Exchange
-from receiver.moodle import grades
-from receiver.moodle.answers import (
-    LATER,
-    Ambiguous,
-    Fine,
-    InvalidToken,
-    Lost,
-    Missing,
-    Verdict,
-)
+from receiver.moodle import grade_report
 from receiver.moodle.client import Client, door
-from receiver.outcomes import (
+from receiver.moodle.responses import LATER, Ambiguous, Fine, InvalidToken, Lost, Missing, Verdict
+from receiver.sources.base import (
     Grades,
     Misconfigured,
     Outcome,
@@ -29,7 +20,8 @@ from receiver.outcomes import (
     Transient,
     Unchanged,
 )
-from receiver.sources import MOODLE_COURSE
+from receiver.sources.http_client import Exchange
+from receiver.sources.store import MOODLE_COURSE
 
 SITE_INFO = "core_webservice_get_site_info"
 COURSES = "core_course_get_courses"
@@ -37,8 +29,9 @@ MOST_IDS = 100
 """How many courses are confirmed by one request."""
 
 _ALLOW = (
-    f"Have that Moodle's administrator allow {grades.FUNCTION} and {SITE_INFO} in the token's "
-    "service, and check what the service and the token are restricted to: users, addresses."
+    f"Have that Moodle's administrator allow {grade_report.FUNCTION} and {SITE_INFO} in "
+    "the token's service, and check what the service and the token are restricted to: "
+    "users, addresses."
 )
 
 
@@ -86,7 +79,7 @@ class MoodleGradeSource:
             return Misconfigured(
                 "a course's id is a whole number in a Moodle", CourseIdError.next_step
             )
-        verdict = self._call(question, grades.FUNCTION, {"courseid": question.course_id})
+        verdict = self._call(question, grade_report.FUNCTION, {"courseid": question.course_id})
         match verdict:
             case Fine(document):
                 return self._grades(question, document)
@@ -97,8 +90,8 @@ class MoodleGradeSource:
 
     def _grades(self, question: Question, document: Any) -> Outcome:
         try:
-            read: Grades = grades.grades_of(document, now=self._now())
-        except grades.ReportError as error:
+            read: Grades = grade_report.grades_of(document, now=self._now())
+        except grade_report.ReportError as error:
             return Transient(str(error), LATER)
         return Unchanged() if read.etag and read.etag == question.etag else read
 

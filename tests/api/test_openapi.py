@@ -16,20 +16,20 @@ from schemathesis.core import NotSet
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
-from contract import signature
+from contract import signatures
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
-from contract.signature import Secret
-from foundation.pages import ground
-from foundation.schema import Schema
+from contract.signatures import Secret
+from foundation.db.migrations import Schema
+from foundation.pages import context
 from notifier import app as eassessment
 from notifier import services as notifier_services
 from notifier.config import Settings as NotifierSettings
 from notifier.models import SCHEMA as NOTIFIER
 from receiver import app as elms
 from receiver import services as receiver_services
-from receiver import sources
 from receiver.config import Settings as ReceiverSettings
 from receiver.models import SCHEMA as RECEIVER
+from receiver.sources import store as sources
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
@@ -133,7 +133,7 @@ def signed(app: Flask, case: Any) -> Any:
     if case.method != "POST" or isinstance(case.body, NotSet):
         return case.call()
     raw = case.body if isinstance(case.body, bytes) else json.dumps(case.body).encode()
-    headers = signature.sign([SECRET], f"msg_{secrets.token_hex(8)}", raw, now=datetime.now(UTC))
+    headers = signatures.sign([SECRET], f"msg_{secrets.token_hex(8)}", raw, now=datetime.now(UTC))
     return app.test_client().post(
         "/webhooks/eassessment", data=raw, headers=headers, content_type="application/json"
     )
@@ -147,7 +147,7 @@ def operations(app: Flask) -> set[str]:
     return {
         " ".join([method, _NAME.sub(r"{\1}", rule.rule)])
         for rule in app.url_map.iter_rules()
-        if not ground.holds(app, rule.endpoint)
+        if not context.holds(app, rule.endpoint)
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
 
@@ -164,7 +164,6 @@ def operations(app: Flask) -> set[str]:
 def test_what_the_document_allows_is_answered_as_it_says(
     request: pytest.FixtureRequest, name: str, send: Send
 ) -> None:
-    """Every route is in it; status, media type, headers and body are those that it states."""
     app: Flask = request.getfixturevalue(name)
 
     asked = ask_all(app, GenerationMode.POSITIVE, send)
@@ -183,14 +182,12 @@ def test_what_the_document_allows_is_answered_as_it_says(
 def test_what_the_document_does_not_allow_is_refused(
     request: pytest.FixtureRequest, name: str, send: Send, least: int
 ) -> None:
-    """With a problem document, and never by a fault of ours."""
     app: Flask = request.getfixturevalue(name)
 
     assert len(ask_all(app, GenerationMode.NEGATIVE, send)) >= least
 
 
 def test_the_events_are_described_by_the_models_that_write_them(notifier: Flask) -> None:
-    """Each type of event stands among the webhooks, with its headers and its body."""
     document = notifier.test_client().get("/openapi.json").json
 
     assert set(document["webhooks"]) == {*EVENT_TYPES, *OPERATIONAL_TYPES}
@@ -206,7 +203,6 @@ def test_the_events_are_described_by_the_models_that_write_them(notifier: Flask)
 def test_the_page_shows_every_operation_to_strangers(
     request: pytest.FixtureRequest, name: str
 ) -> None:
-    """It stands in the layout of all pages, by their policy, with what the document has."""
     app: Flask = request.getfixturevalue(name)
     document = app.test_client().get("/openapi.json").json
 
@@ -231,7 +227,6 @@ def test_the_page_shows_every_operation_to_strangers(
 def test_every_shape_that_the_page_speaks_of_is_on_it(
     request: pytest.FixtureRequest, name: str
 ) -> None:
-    """A link to a shape leads to it, and none that the document has is left out."""
     app: Flask = request.getfixturevalue(name)
     schemas = app.test_client().get("/openapi.json").json["components"]["schemas"]
 
@@ -242,7 +237,6 @@ def test_every_shape_that_the_page_speaks_of_is_on_it(
 
 
 def test_problem_types_stand_beside_their_status(notifier: Flask) -> None:
-    """A caller sees which problems to reckon with, and what proves who calls."""
     page = notifier.test_client().get("/docs").text
 
     told = page.partition('id="get-api/v1/courses/{course_id}/grades"')[2].partition("</details>")[

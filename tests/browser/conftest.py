@@ -15,9 +15,9 @@ from flask import Flask
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from werkzeug.serving import make_server
 
-from foundation.database import Database
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from foundation.pages import users
-from foundation.schema import Schema
 from notifier import services as notifier_services
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER

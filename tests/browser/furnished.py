@@ -2,14 +2,16 @@
 
 from datetime import UTC, datetime, timedelta
 
-from foundation.addresses import Guard
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier import courses, deliveries, endpoints, leases, outbox, replays
-from notifier.db import SOURCE
-from notifier.deliveries import Claimed, Settlement
-from notifier.leases import Places, Share
-from notifier.retry import Dead, Delivered, RetryAt
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from foundation.http.ssrf import Guard
+from notifier.courses import service as courses
+from notifier.models import SOURCE
+from notifier.webhooks import deliveries, endpoints, outbox, replay
+from notifier.webhooks.deliveries import Claimed, Settlement
+from notifier.webhooks.retry_policy import Dead, Delivered, RetryAt
+from notifier.worker import claims
+from notifier.worker.claims import Places, Share
 
 RIGHT_TO_LEFT = "مقدمة في البرمجة"
 ACCENTS = "Música y matemáticas: álgebra"
@@ -48,7 +50,7 @@ def furnish(url: str, vault: Vault) -> None:
         endpoints.disable(session, 2, "answered 410", now=now + timedelta(hours=1))
     _regenerate(database, "LAW300-2026")
     with database.writing() as session:
-        replays.replay(session, [1], by="ada on the pages", now=now + timedelta(minutes=90))
+        replay.replay(session, [1], by="ada on the pages", now=now + timedelta(minutes=90))
     database.dispose()
 
 
@@ -67,7 +69,7 @@ def _attempt(database: Database, now: datetime) -> None:
     """Attempt what is due, each delivery with an outcome of its own."""
     places = Places(100, 100, 100, {1: Share(100, 100), 2: Share(100, 100)})
     with database.writing() as session:
-        claimed = leases.claim(session, places, lease=timedelta(minutes=1), now=now)
+        claimed = claims.claim(session, places, lease=timedelta(minutes=1), now=now)
         deliveries.settle(session, [_settled(one, now) for one in claimed], now=now)
 
 

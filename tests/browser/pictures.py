@@ -18,8 +18,8 @@ from PIL import Image
 from playwright.sync_api import Browser, FloatRect, Page, sync_playwright
 from pydantic import SecretStr
 
-from foundation.database import Database
-from foundation.vault import Vault
+from foundation.crypto import Vault
+from foundation.db.session import Database
 from tests.browser import university
 from tests.browser.behind_forms import WAYS
 from tests.browser.conftest import NARROW, SCHEMAS, WIDE, add_ada, address_of, sign_in

@@ -15,18 +15,21 @@ from pydantic import SecretStr
 
 from contract import events
 from contract.events import CourseDeleted, CourseDeletedData, UnknownEvent
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation.database import Database
-from foundation.schema import Schema
-from foundation.vault import Vault
-from receiver import inbox, registry, runs, sources
-from receiver.gradebook import Written
-from receiver.history import Teller, TellerKind
-from receiver.memory import Refused, TokenNamed
+from foundation.crypto import Vault
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
+from receiver.course_state import Refused, TokenNamed
+from receiver.gradebook.database import Written
 from receiver.models import SCHEMA
-from receiver.runs import CourseOutcome, CourseReport, Report
-from receiver.sources import Door
+from receiver.registry import entries as registry
+from receiver.registry.history import Teller, TellerKind
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.sources import store as sources
+from receiver.sources.store import Door
+from receiver.webhooks import inbox
 from tests.browser.conftest import (
     NARROW,
     WIDE,
@@ -218,7 +221,6 @@ def test_nobody_is_left_out(open_elms: Open, elms: Elms, scheme: str, width: int
 
 
 def test_a_dead_token_is_replaced_by_keyboard_alone(open_elms: Open, elms: Elms) -> None:
-    """From the first page to the course that needs a person, and to its being active again."""
     page = open_elms("/")
 
     page.get_by_role("link", name="Enter the token of CS101").first.focus()
@@ -236,7 +238,6 @@ def test_a_dead_token_is_replaced_by_keyboard_alone(open_elms: Open, elms: Elms)
 
 
 def test_a_reload_does_not_enter_it_once_more(open_elms: Open, elms: Elms) -> None:
-    """The page after a form is asked for anew, so a reload asks for it again and does nothing."""
     page = open_elms(elms.page_of("CS102"))
     page.get_by_label("Token of this course").fill(ANOTHER.reveal())
     page.get_by_role("button", name="Hold this token").click()
@@ -251,7 +252,6 @@ def test_a_reload_does_not_enter_it_once_more(open_elms: Open, elms: Elms) -> No
 
 
 def test_without_script_a_course_is_linked_and_taken_out(open_page: Open, elms: Elms) -> None:
-    """Both forms, the question before the second included, need none."""
     page = open_page(java_script_enabled=False)
     sign_in(page, elms.address)
     page.get_by_role("link", name="Link a course").click()
@@ -269,7 +269,6 @@ def test_without_script_a_course_is_linked_and_taken_out(open_page: Open, elms: 
 
 
 def test_the_courses_of_a_run_lead_to_their_pages(open_elms: Open) -> None:
-    """From the runs to one of them, to an outcome, to the course."""
     page = open_elms("/runs")
 
     page.get_by_role("link", name="4", exact=True).click()

@@ -17,24 +17,30 @@ from sqlalchemy.orm import Session
 
 from contract import events
 from contract.grades import Score
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation.addresses import Guard
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier import courses, endpoints, grades, outbox, turn
-from notifier.db import SOURCE
-from notifier.health import Health
-from notifier.leases import Places, Share
-from notifier.models import Delivery, DeliveryStatus
-from notifier.retry import Answer, Failure, RetryAt
-from notifier.turn import Finished, Terms
-from receiver import inbox, plans, registry, runs, sources
-from receiver.gradebook import Written
-from receiver.history import Teller, TellerKind
-from receiver.memory import Status
-from receiver.registry import Lesson
-from receiver.runs import CourseOutcome, CourseReport, Report
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from foundation.http.ssrf import Guard
+from notifier.courses import grades
+from notifier.courses import service as courses
+from notifier.models import SOURCE, Delivery, DeliveryStatus
+from notifier.webhooks import endpoints, outbox
+from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.retry_policy import Answer, Failure, RetryAt
+from notifier.worker import batch
+from notifier.worker.batch import Finished, Terms
+from notifier.worker.claims import Places, Share
+from receiver.course_state import Status
+from receiver.gradebook.database import Written
+from receiver.registry import entries as registry
+from receiver.registry.entries import Lesson
+from receiver.registry.history import Teller, TellerKind
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.sources import store as sources
+from receiver.sync import planner
+from receiver.webhooks import inbox
 from tests.browser.syllabus import LAST_YEAR, THIS_YEAR
 
 ELMS = "https://elms.example.ac.uk/webhooks/eassessment"
@@ -195,7 +201,7 @@ def _moments(day: Day) -> timedelta:
 def _work(day: Day, at: datetime) -> None:
     """Take a worker's turn: claim, send, settle; what is tried again, is when it is due."""
     with day.eassessment.writing() as session:
-        claimed = turn.take(session, [], _places(at), TERMS, now=at).claimed
+        claimed = batch.take(session, [], _places(at), TERMS, now=at).claimed
     if not claimed:
         return
     finished = [
@@ -203,7 +209,7 @@ def _work(day: Day, at: datetime) -> None:
     ]
     settled_at = at + timedelta(milliseconds=max(one.milliseconds for one in finished))
     with day.eassessment.writing() as session:
-        settled = turn.take(session, finished, lambda _: _NONE, TERMS, now=settled_at).settled
+        settled = batch.take(session, finished, lambda _: _NONE, TERMS, now=settled_at).settled
     for one in settled:
         if isinstance(one.outcome, RetryAt):
             day.plan(one.outcome.due_at, partial(_work, day))
@@ -239,7 +245,7 @@ def _answer(day: Day, one: Any, at: datetime) -> Answer | Failure:
 def _sync(day: Day, at: datetime) -> None:
     """Record a grade sync of the registry as it stands; one of the day found eAssessment busy."""
     with day.elms.writing() as session:
-        planned = plans.of(registry.listing(session))
+        planned = planner.of(registry.listing(session))
         run_id = runs.begin(session, "elms@sync-1", now=at)
         busy = run_id == 71
         asked = [_asked(day, entry, busy=busy) for entry in planned.ask]

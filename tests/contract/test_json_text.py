@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract import json_text
-from contract.json_text import MAX_DEPTH, JsonTextError
+from contract import strict_json
+from contract.strict_json import MAX_DEPTH, JsonTextError
 
 documents = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(2**63) + 1, 2**63 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text().filter(json_text.is_storable),
+    | st.text().filter(strict_json.is_storable),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.text().filter(json_text.is_storable), inner, max_size=3)
+        | st.dictionaries(st.text().filter(strict_json.is_storable), inner, max_size=3)
     ),
     max_leaves=8,
 )
@@ -31,23 +31,20 @@ def nested(levels: int) -> bytes:
 
 
 def test_dump_is_compact_and_keeps_every_character() -> None:
-    """A document is written without spaces, in its own order, its characters as they are."""
-    text = json_text.dump({"b": [1, "Übung 😀"], "a": None})
+    text = strict_json.dump({"b": [1, "Übung 😀"], "a": None})
 
     assert text == '{"b":[1,"Übung 😀"],"a":null}'
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_dump_refuses_what_json_has_no_word_for(number: float) -> None:
-    """NaN and the infinities are never written."""
     with pytest.raises(ValueError, match="not JSON compliant"):
-        json_text.dump([number])
+        strict_json.dump([number])
 
 
 @given(documents)
 def test_what_is_dumped_is_loaded_alike(document: object) -> None:
-    """Reading gives back what was written, whatever it was."""
-    loaded = json_text.load(json_text.dump(document).encode())
+    loaded = strict_json.load(strict_json.dump(document).encode())
 
     assert loaded == document
 
@@ -87,9 +84,8 @@ def test_what_is_dumped_is_loaded_alike(document: object) -> None:
     ],
 )
 def test_load_refuses_what_two_readers_might_read_differently(raw: bytes, message: str) -> None:
-    """Whatever is not plain JSON in UTF-8 is a JsonTextError that says what was met."""
     with pytest.raises(JsonTextError, match=re.escape(message)):
-        json_text.load(raw)
+        strict_json.load(raw)
 
 
 @pytest.mark.parametrize(
@@ -104,33 +100,29 @@ def test_load_refuses_what_two_readers_might_read_differently(raw: bytes, messag
     ],
 )
 def test_load_reads_plain_json(raw: bytes, document: object) -> None:
-    """What every JSON reader reads alike is read."""
-    assert json_text.load(raw) == document
+    assert strict_json.load(raw) == document
 
 
 def test_an_exact_document_holds_no_float() -> None:
-    """A fraction becomes the Decimal that its digits spell, and what is too long is refused."""
-    document = json_text.load(b'{"a":[72.50,0.1],"b":7}', exact=True)
+    document = strict_json.load(b'{"a":[72.50,0.1],"b":7}', exact=True)
 
     assert document == {"a": [Decimal("72.50"), Decimal("0.1")], "b": 7}
     with pytest.raises(JsonTextError, match="too long or too large"):
-        json_text.load(b"[1e999]", exact=True)
+        strict_json.load(b"[1e999]", exact=True)
 
 
 def test_the_deepest_document_allowed_is_read() -> None:
-    """A document of just the greatest depth is no garbage."""
-    assert json_text.load(nested(MAX_DEPTH)) == json.loads(nested(MAX_DEPTH))
+    assert strict_json.load(nested(MAX_DEPTH)) == json.loads(nested(MAX_DEPTH))
 
 
 @given(st.binary() | st.text().map(str.encode))
 def test_any_bytes_are_a_document_or_a_json_text_error(raw: bytes) -> None:
-    """Reading fails in one way only, whatever was sent; what it reads can be written again."""
     try:
-        document = json_text.load(raw)
+        document = strict_json.load(raw)
     except JsonTextError:
         return
 
-    assert json_text.load(json_text.dump(document).encode()) == document
+    assert strict_json.load(strict_json.dump(document).encode()) == document
 
 
 @pytest.mark.parametrize(
@@ -144,21 +136,18 @@ def test_any_bytes_are_a_document_or_a_json_text_error(raw: bytes) -> None:
     ],
 )
 def test_is_storable_tells_what_no_database_holds(text: str, storable: bool) -> None:
-    """NUL and lone surrogates are the only characters that cannot be stored."""
-    assert json_text.is_storable(text) is storable
+    assert strict_json.is_storable(text) is storable
 
 
 @pytest.mark.parametrize("part", [b"{},", b"[],"], ids=["objects", "arrays"])
 def test_more_parts_than_anybody_sends_are_not_read(part: bytes) -> None:
-    """A text of a few megabytes would otherwise fill gigabytes of memory."""
     with pytest.raises(JsonTextError) as refused:
-        json_text.load(b"[" + part * json_text.MAX_PARTS + b"0]")
+        strict_json.load(b"[" + part * strict_json.MAX_PARTS + b"0]")
 
     assert str(refused.value) == "the JSON holds more than 500000 objects and arrays"
 
 
 def test_as_many_parts_as_may_be_are_read() -> None:
-    """The last one that may be is."""
-    parts = json_text.MAX_PARTS - 1
+    parts = strict_json.MAX_PARTS - 1
 
-    assert len(json_text.load(b"[" + b"[]," * parts + b"0]")) == parts + 1
+    assert len(strict_json.load(b"[" + b"[]," * parts + b"0]")) == parts + 1

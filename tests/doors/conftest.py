@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from contract.signature import Secret
-from foundation.schema import Schema
+from contract.signatures import Secret
+from foundation.db.migrations import Schema
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
 from tests.doors.served import THREADS, Served, add_source, copied, serve

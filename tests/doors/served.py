@@ -18,11 +18,11 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from contract.signature import Secret
-from foundation.database import Database
-from foundation.schema import Schema
-from foundation.vault import Vault
-from receiver import sources
+from contract.signatures import Secret
+from foundation.crypto import Vault
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
+from receiver.sources import store as sources
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contract import signature
-from contract.signature import Secret
-from foundation.schema import Schema
+from contract import signatures
+from contract.signatures import Secret
+from foundation.db.migrations import Schema
 from receiver.models import SCHEMA
 from tests.doors.served import SITE, Answer, add_source, head, serve
 
@@ -26,7 +26,7 @@ def test_the_same_event_a_hundred_times_at_once_has_one_effect(
     data = {"source": SITE, "course_id": "CS101", "course_version": 4}
     event = {"type": "course.deleted", "timestamp": "2026-11-22T08:59:59Z", "data": data}
     body = json.dumps(event).encode()
-    signed = signature.sign([secret], "msg_once", body, now=datetime.now(UTC))
+    signed = signatures.sign([secret], "msg_once", body, now=datetime.now(UTC))
     kind = {"Content-Type": "application/json", "Content-Length": str(len(body))}
     whole = head(headers={**signed, **kind}) + body
     served = serve("receiver", SCHEMA, url, tmp_path, WEB_PROCESSES="3", WEB_THREADS="4")

@@ -10,10 +10,10 @@ from socket import SO_RCVBUF, SOL_SOCKET, socket
 
 import pytest
 
-from contract import signature
-from contract.signature import Secret
-from foundation.connections import PATIENCE_SECONDS
-from foundation.schema import Schema
+from contract import signatures
+from contract.signatures import Secret
+from foundation.db.migrations import Schema
+from foundation.web.connections import PATIENCE_SECONDS
 from receiver.models import SCHEMA
 from tests.doors.served import ADMIN_KEY, THREADS, Served, copied, head, hear, serve
 
@@ -78,7 +78,7 @@ def test_half_a_body_holds_its_thread_for_the_patience_at_most(
 ) -> None:
     """With every thread at a body that stalls, others wait for that long and no longer (B5)."""
     before = elms.rows()
-    signed = signature.sign([secret], "msg_stalled", b"x" * 100, now=datetime.now(UTC))
+    signed = signatures.sign([secret], "msg_stalled", b"x" * 100, now=datetime.now(UTC))
     half = head(headers=[*signed.items(), ("Content-Type", "application/json"), LENGTH]) + b"x"
     began = time.monotonic()
     waiting = stalled(elms, THREADS - 1, half)

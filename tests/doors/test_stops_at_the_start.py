@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from foundation.schema import Schema
+from foundation.db.migrations import Schema
 from receiver.models import SCHEMA
 from tests.doors.served import copied, environment, free_port
 
 SLOW_TO_LISTEN = """
 import time
-from foundation.server import Server
+from foundation.web.server import Server
 from receiver.cli import main
 
 load_config = Server.load_config

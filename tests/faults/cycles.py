@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
 
-from foundation import database as db
-from foundation.terminal import EXIT_DATABASE
-from notifier import courses, outbox
-from notifier.failures import FailureKind
+from foundation.cli.output import EXIT_DATABASE
+from foundation.db import session as db
+from notifier.courses import service as courses
 from notifier.models import Attempt, Delivery
+from notifier.webhooks import outbox
+from notifier.webhooks.failures import FailureKind
 from tests.faults import invariants, schedule
 from tests.faults.failpoints import Action, Point
 from tests.faults.invariants import Books

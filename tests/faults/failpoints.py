@@ -19,14 +19,16 @@ from alembic.operations import Operations
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from contract import signature
+from contract import signatures
 from notifier import config as notifier_config
-from notifier import deliveries, health, leases, retry, signals
-from notifier.transport import Transport
+from notifier import signals
+from notifier.webhooks import circuit_breaker, deliveries, retry_policy
+from notifier.webhooks.http_client import Transport
+from notifier.worker import claims
 from receiver import config as receiver_config
-from receiver import inbox
-from receiver.eassessment import Client
-from receiver.gradebooks import TableGradebook
+from receiver.gradebook.base import TableGradebook
+from receiver.sources.eassessment import Client
+from receiver.webhooks import inbox
 
 
 class Point(StrEnum):
@@ -89,13 +91,13 @@ def is_armed(folder: Path, point: Point) -> bool:
 def install(folder: Path) -> None:
     """Wrap every place, so that this process meets what is laid down in the folder."""
     places = _Places(folder)
-    places.before(signature, "sign", Point.CLAIMED)
+    places.before(signatures, "sign", Point.CLAIMED)
     places.before(Transport, "post", Point.SIGNED)
     places.after(Transport, "post", Point.POSTED)
-    places.after(leases, "any_due", Point.DUE_SEEN)
+    places.after(claims, "any_due", Point.DUE_SEEN)
     places.before(deliveries, "settle", Point.SETTLING)
     places.after(signals, "send", Point.COURSE_CHANGED)
-    places.after(signature, "verify_stamp", Point.VERIFIED)
+    places.after(signatures, "verify_stamp", Point.VERIFIED)
     places.after(inbox, "_insert", Point.INBOX_WRITTEN)
     places.after(Client, "ask", Point.ASKED)
     places.after(TableGradebook, "write", Point.STORED)
@@ -112,8 +114,8 @@ def shorten(wait: float, margin: float) -> None:
     Hours of retries then pass in seconds; how many attempts there are stays as it is.
     `margin` is what a lease must last beyond the deadline of what is done under it.
     """
-    retry.SCHEDULE = tuple(timedelta(seconds=wait) for _ in retry.SCHEDULE)
-    health.SHORTEST_PAUSE = health.LONGEST_PAUSE = timedelta(seconds=wait)
+    retry_policy.SCHEDULE = tuple(timedelta(seconds=wait) for _ in retry_policy.SCHEDULE)
+    circuit_breaker.SHORTEST_PAUSE = circuit_breaker.LONGEST_PAUSE = timedelta(seconds=wait)
     notifier_config.LEASE_MARGIN_SECONDS = receiver_config.LEASE_MARGIN_SECONDS = margin
 
 

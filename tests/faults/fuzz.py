@@ -28,16 +28,16 @@ from sqlalchemy import delete, func, select, text
 import notifier.app
 import receiver.app
 from contract.problems import STATUS, type_of
-from contract.signature import Secret
-from foundation.database import Database
-from foundation.schema import Schema
+from contract.signatures import Secret
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from notifier import models as sent
 from notifier import services as notifier_services
 from notifier.config import Settings as NotifierSettings
 from receiver import models as taken
 from receiver import services as receiver_services
-from receiver import sources
 from receiver.config import Settings as ReceiverSettings
+from receiver.sources import store as sources
 from tests.conftest import Postgres
 from tests.faults.mutations import BATCH, COURSES, INGEST_SECRET, SITE, Known, Request, draw
 
@@ -65,7 +65,7 @@ class Answer:
 
 
 @dataclass
-class Tally:
+class Totals:
     """What came of a run."""
 
     requests: int = 0
@@ -113,7 +113,7 @@ class Doors:
     def _watch(self, service: str, schema: Schema) -> Callable[[], object]:
         database = self.databases[service]
         # That something was heard is counted, though nothing else changes.
-        names = [table.name for table in schema.metadata.sorted_tables if table.name != "tallies"]
+        names = [table.name for table in schema.metadata.sorted_tables if table.name != "counters"]
         if database.is_sqlite:
             looking = sqlite3.connect(str(database.engine.url.database))
             self._open.callback(looking.close)
@@ -201,17 +201,17 @@ def _environ(request: Request) -> dict[str, Any]:
     return environ | joined
 
 
-def run(urls: dict[str, str], requests: int, seed: int) -> Tally:
+def run(urls: dict[str, str], requests: int, seed: int) -> Totals:
     """Send so many requests; return what came of them, or raise FuzzError at the first fault."""
-    doors, tally, chance = Doors(urls), Tally(), random.Random(seed)
+    doors, totals, chance = Doors(urls), Totals(), random.Random(seed)
     began = time.monotonic()
     try:
         for start in range(0, requests, ROUND):
-            _round(doors, tally, chance, min(ROUND, requests - start))
+            _round(doors, totals, chance, min(ROUND, requests - start))
     finally:
         doors.close()
-    tally.seconds = time.monotonic() - began
-    return tally
+    totals.seconds = time.monotonic() - began
+    return totals
 
 
 def _rows(looking: sqlite3.Connection, names: Sequence[str]) -> object:
@@ -219,7 +219,7 @@ def _rows(looking: sqlite3.Connection, names: Sequence[str]) -> object:
     return [looking.execute(f"SELECT * FROM {name}").fetchall() for name in names]
 
 
-def _round(doors: Doors, tally: Tally, chance: random.Random, count: int) -> None:
+def _round(doors: Doors, totals: Totals, chance: random.Random, count: int) -> None:
     known = doors.begin()
     outcomes: Counter[str] = Counter()
     for _ in range(count):
@@ -236,12 +236,12 @@ def _round(doors: Doors, tally: Tally, chance: random.Random, count: int) -> Non
             if changed and not _may_change(request, answer, outcome):
                 raise FuzzError("it changed what is stored")
         except FuzzError as error:
-            raise FuzzError(f"request {tally.requests}: {error}\n{request}\n{answer}") from None
+            raise FuzzError(f"request {totals.requests}: {error}\n{request}\n{answer}") from None
         _learn_token(known, answer)
         outcomes[outcome] += webhook
-        tally.requests += 1
-        tally.statuses[answer.status] += 1
-    tally.outcomes += outcomes
+        totals.requests += 1
+        totals.statuses[answer.status] += 1
+    totals.outcomes += outcomes
     _check_receiver(doors.databases["receiver"], outcomes)
     _check_notifier(doors.databases["notifier"])
 
@@ -392,10 +392,12 @@ def main() -> None:
     with ExitStack() as stack:
         url = given.database_url
         urls = _postgres(stack, url) if url else _sqlite(stack)
-        tally = run(urls, given.requests, given.seed)
-    statuses = ", ".join(f"{count} of {status}" for status, count in sorted(tally.statuses.items()))
-    outcomes = ", ".join(f"{count} {name}" for name, count in sorted(tally.outcomes.items()))
-    click.echo(f"{tally.requests} requests in {tally.seconds:.0f} s: {statuses}")
+        totals = run(urls, given.requests, given.seed)
+    statuses = ", ".join(
+        f"{count} of {status}" for status, count in sorted(totals.statuses.items())
+    )
+    outcomes = ", ".join(f"{count} {name}" for name, count in sorted(totals.outcomes.items()))
+    click.echo(f"{totals.requests} requests in {totals.seconds:.0f} s: {statuses}")
     click.echo(
         f"of the webhooks: {outcomes}; no 5xx, no stray redirect, no change by what was refused"
     )

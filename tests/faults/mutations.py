@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from contract import signature
-from contract.signature import Secret
+from contract import signatures
+from contract.signatures import Secret
 
 SITE = "eassessment.example.ac.uk"
 COURSES = [f"CS{number}" for number in range(8)]
@@ -121,7 +121,7 @@ def signed(chance: random.Random, known: Known, body: bytes) -> Request:
         webhook_id, body = past_id, chance.choice((past_body, past_body, body))
     known.events.append((webhook_id, body))
     now = datetime.now(UTC)
-    headers = signature.sign([known.secret], webhook_id, body, now=now)
+    headers = signatures.sign([known.secret], webhook_id, body, now=now)
     kind = (("Content-Type", _KIND),)
     return Request("receiver", "POST", f"/webhooks/{SITE}", (*headers.items(), *kind), body)
 

@@ -18,10 +18,10 @@ from typing import Any
 from sqlalchemy import func, select, update
 
 from demo.processes import Machines, machines
-from foundation import database as db
-from foundation.database import Database
-from notifier import outbox
+from foundation.db import session as db
+from foundation.db.session import Database
 from notifier.models import Delivery, DeliveryStatus, Endpoint, Event, Lane
+from notifier.webhooks import outbox
 from tests.faults.plain_sink import PlainSink
 
 _OUTAGE = timedelta(hours=6)

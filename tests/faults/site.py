@@ -15,11 +15,11 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from contract.signature import Secret
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier import courses
-from receiver import sources
+from contract.signatures import Secret
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from notifier.courses import service as courses
+from receiver.sources import store as sources
 from tests.doors.served import free_port
 from tests.faults.failpoints import Fault
 from tests.faults.observer import Observer, observing

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from contract.signature import Secret
-from foundation.schema import Schema
+from contract.signatures import Secret
+from foundation.db.migrations import Schema
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
 from tests.faults import fuzz
@@ -22,16 +22,14 @@ def urls(make_database_url: Callable[[Schema], str]) -> dict[str, str]:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_request_of_a_few_hundred_breaks_a_door(urls: dict[str, str], seed: int) -> None:
     """No 5xx, no redirect, problems for refusals, and no change by what was refused (B12)."""
-    tally = fuzz.run(urls, 300, seed)
+    counter = fuzz.run(urls, 300, seed)
 
-    assert tally.requests == 300
-    assert {200, 400, 401, 404, 405, 409, 422} <= tally.statuses.keys()
-    assert {"applied", "duplicate", "stale", "ignored"} <= tally.outcomes.keys()
+    assert counter.requests == 300
+    assert {200, 400, 401, 404, 405, 409, 422} <= counter.statuses.keys()
+    assert {"applied", "duplicate", "stale", "ignored"} <= counter.outcomes.keys()
 
 
 def test_the_same_seed_draws_the_same_requests() -> None:
-    """What was found once can be found again."""
-
     def drawn() -> list[tuple[str, str, bytes]]:
         chance, known = random.Random(7), Known(Secret(b"x" * 32), fuzz.ADMIN_KEY)
         requests = [draw(chance, known) for _ in range(50)]

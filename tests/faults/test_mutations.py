@@ -7,7 +7,6 @@ from tests.faults.mutation_check import MUTATIONS, ROOT, Mutation
 
 @pytest.mark.parametrize("mutation", [pytest.param(one, id=one.name) for one in MUTATIONS])
 def test_each_mutation_can_be_made(mutation: Mutation) -> None:
-    """What is to be taken away stands just once, and what is left is Python."""
     path = ROOT / mutation.path
 
     left = mutation.applied(path.read_text(encoding="utf-8"))
@@ -17,7 +16,6 @@ def test_each_mutation_can_be_made(mutation: Mutation) -> None:
 
 @pytest.mark.parametrize("mutation", [pytest.param(one, id=one.name) for one in MUTATIONS])
 def test_each_mutation_names_a_test(mutation: Mutation) -> None:
-    """The file that must notice exists, and so does the test where one is named."""
     path, _, test = mutation.test.partition("::")
 
     source = (ROOT / path).read_text(encoding="utf-8")

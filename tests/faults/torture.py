@@ -15,8 +15,8 @@ from pathlib import Path
 
 import click
 
-from foundation.database import Database
-from foundation.schema import Schema
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from notifier.models import SCHEMA as NOTIFIER_SCHEMA
 from receiver.models import SCHEMA as RECEIVER_SCHEMA
 from tests.conftest import Postgres

@@ -9,8 +9,8 @@ import pytest
 import structlog
 from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table
 
-from foundation.database import Database, ExactDecimal, UtcDateTime
-from foundation.schema import Schema
+from foundation.db.migrations import Schema
+from foundation.db.session import Database, ExactDecimal, UtcDateTime
 
 METADATA = MetaData()
 ITEMS = Table(
@@ -31,7 +31,7 @@ PARTS = Table(
 
 FIRST = "0001"
 FIRST_STEPS = """
-    from foundation.database import ExactDecimal, UtcDateTime
+    from foundation.db.session import ExactDecimal, UtcDateTime
 
     op.create_table(
         "items",

@@ -6,18 +6,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from freezegun import freeze_time
 
-from foundation import checkup
-from foundation.checkup import Finding
-from foundation.database import Database
-from foundation.schema import Schema
+from foundation.cli import doctor
+from foundation.cli.doctor import Finding
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 
 WELL = Finding("database", True, "sqlite:///a.db")
 UNWELL = Finding("clock", False, "75.0 s from the database's", "Set this machine's clock (NTP).")
 
 
 def test_a_database_in_order_is_well(database: Database, ground: Schema) -> None:
-    """On either database three things are looked at, and nothing is to be done."""
-    findings = checkup.examine_database(database, ground)
+    findings = doctor.examine_database(database, ground)
 
     assert [finding.check for finding in findings] == ["database", "clock", "schema"]
     assert all(finding.well and finding.next_step is None for finding in findings)
@@ -26,11 +25,10 @@ def test_a_database_in_order_is_well(database: Database, ground: Schema) -> None
 
 @pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 def test_a_database_is_named_without_its_password(database: Database, ground: Schema) -> None:
-    """Where the database is can be told; how to get in cannot."""
     url = database.engine.url.set(username="postgres", password="hunter2")
     named = Database(url.render_as_string(hide_password=False))
 
-    found = checkup.examine_database(named, ground)[0].found
+    found = doctor.examine_database(named, ground)[0].found
 
     named.dispose()
     assert "hunter2" not in found
@@ -40,11 +38,10 @@ def test_a_database_is_named_without_its_password(database: Database, ground: Sc
 def test_a_schema_that_is_missing_is_told_with_its_command(
     new_sqlite: Database, ground: Schema
 ) -> None:
-    """What is well is told beside what is not."""
     assert new_sqlite.file is not None
     new_sqlite.file.touch()
 
-    findings = checkup.examine_database(new_sqlite, ground)
+    findings = doctor.examine_database(new_sqlite, ground)
 
     assert [finding.well for finding in findings] == [True, True, False]
     assert findings[2] == Finding(
@@ -58,8 +55,7 @@ def test_a_schema_that_is_missing_is_told_with_its_command(
 def test_a_look_at_a_file_that_is_not_there_does_not_make_it(
     new_sqlite: Database, ground: Schema
 ) -> None:
-    """It may be in another folder, and an empty one here would lead astray."""
-    [finding] = checkup.examine_database(new_sqlite, ground)
+    [finding] = doctor.examine_database(new_sqlite, ground)
 
     assert (finding.check, finding.well) == ("schema", False)
     assert new_sqlite.file is not None
@@ -68,10 +64,9 @@ def test_a_look_at_a_file_that_is_not_there_does_not_make_it(
 
 
 def test_a_database_that_is_away_is_the_only_finding(ground: Schema) -> None:
-    """Without a database nothing else can be looked at; its password is not shown."""
     away = Database("postgresql+psycopg://nobody:hunter2@127.0.0.1:1/none", timeout=1)
 
-    findings = checkup.examine_database(away, ground)
+    findings = doctor.examine_database(away, ground)
 
     (finding,) = findings
     assert (finding.check, finding.well) == ("database", False)
@@ -84,12 +79,11 @@ def test_a_database_that_is_away_is_the_only_finding(ground: Schema) -> None:
 def test_a_clock_that_differs_from_the_databases_is_told(
     database: Database, ground: Schema
 ) -> None:
-    """A machine whose clock is off would have its signatures refused."""
     with database.reading() as session:
         session.connection()
 
     with freeze_time(datetime.now(UTC) + timedelta(hours=1)):
-        clock = checkup.examine_database(database, ground)[1]
+        clock = doctor.examine_database(database, ground)[1]
 
     assert (clock.check, clock.well) == ("clock", False)
     assert clock.found.endswith(" s from the database's")
@@ -98,8 +92,7 @@ def test_a_clock_that_differs_from_the_databases_is_told(
 
 
 def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
-    """A checkup without a fault exits with 0 and says so."""
-    code = checkup.report([WELL], as_json=False)
+    code = doctor.report([WELL], as_json=False)
 
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert code == 0
@@ -108,8 +101,7 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_one_fault_needs_a_person(capsys: pytest.CaptureFixture[str]) -> None:
-    """A fault is told with what to do, and exits with 1."""
-    code = checkup.report([WELL, UNWELL], as_json=False)
+    code = doctor.report([WELL, UNWELL], as_json=False)
 
     printed = capsys.readouterr().out
     assert code == 1
@@ -122,8 +114,7 @@ def test_one_fault_needs_a_person(capsys: pytest.CaptureFixture[str]) -> None:
 def test_programs_read_the_same(
     capsys: pytest.CaptureFixture[str], findings: list[Finding], code: int
 ) -> None:
-    """The JSON holds every finding and whether all is well; the code is the same."""
-    exit_code = checkup.report(findings, as_json=True)
+    exit_code = doctor.report(findings, as_json=True)
 
     document = json.loads(capsys.readouterr().out)
     assert exit_code == code

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 from prometheus_client.core import Metric
 
-from foundation import tallies
-from foundation.database import Database
-from foundation.tallies import Counter, Histogram
-from notifier.models import SCHEMA, Tally
+from foundation.db import counters
+from foundation.db.counters import Counter, Histogram
+from foundation.db.session import Database
+from notifier.models import SCHEMA, CounterShard
 
 ANSWERS = Counter("answers_total", "Answers.", ("status_class", "failure"))
 WAITS = Histogram("wait_seconds", "Waits.", (0.5, 1, 10))
@@ -30,37 +30,36 @@ def samples(family: Metric) -> dict[str, float]:
 
 
 def test_what_several_transactions_add_is_one_number(database: Database) -> None:
-    """Whichever rows they add to, the number is the sum, by its labels."""
-    for _ in range(3 * tallies.SHARDS):
+    for _ in range(3 * counters.SHARDS):
         with database.writing() as session:
             parts = [ANSWERS.of("2xx", ""), ANSWERS.of("none", "deadline", amount=2)]
-            tallies.add(session, Tally, tallies.total(parts))
+            counters.add(session, CounterShard, counters.total(parts))
 
     with database.reading() as session:
-        found = samples(ANSWERS.family(tallies.read(session, Tally)))
+        found = samples(ANSWERS.family(counters.read(session, CounterShard)))
     assert found == {
-        "answers_total 2xx, ": 3.0 * tallies.SHARDS,
-        "answers_total none, deadline": 6.0 * tallies.SHARDS,
+        "answers_total 2xx, ": 3.0 * counters.SHARDS,
+        "answers_total none, deadline": 6.0 * counters.SHARDS,
     }
 
 
 def test_what_is_rolled_back_was_never_counted(database: Database) -> None:
-    """A number is of what was committed, for it stands in the same transaction."""
     with database.writing() as session:
-        tallies.add(session, Tally, ANSWERS.of("2xx", ""))
+        counters.add(session, CounterShard, ANSWERS.of("2xx", ""))
         session.rollback()
 
     with database.reading() as session:
-        assert tallies.read(session, Tally) == {}
+        assert counters.read(session, CounterShard) == {}
 
 
 def test_a_bucket_holds_what_lies_below_it_too(database: Database) -> None:
-    """Buckets are cumulative, their bounds belong to them, and the last one holds everything."""
     with database.writing() as session:
-        tallies.add(session, Tally, tallies.total([WAITS.of(each) for each in (0.5, 0.6, 3, 11)]))
+        counters.add(
+            session, CounterShard, counters.total([WAITS.of(each) for each in (0.5, 0.6, 3, 11)])
+        )
 
     with database.reading() as session:
-        found = samples(WAITS.family(tallies.read(session, Tally)))
+        found = samples(WAITS.family(counters.read(session, CounterShard)))
     assert found == {
         "wait_seconds_bucket 0.5": 1,
         "wait_seconds_bucket 1": 2,
@@ -72,19 +71,17 @@ def test_a_bucket_holds_what_lies_below_it_too(database: Database) -> None:
 
 
 def test_a_clock_that_ran_back_takes_nothing_away() -> None:
-    """A duration below nothing counts as none: a sum that shrinks would look like a restart."""
     assert WAITS.of(-3) == {("wait_seconds", "0.5"): 1, ("wait_seconds", "sum"): 0.0}
 
 
 def test_many_at_once_lose_nothing(database: Database) -> None:
-    """Threads that add at the same time wait for each other at the most, and deadlock never."""
     parts = [WAITS.of(0.1), ANSWERS.of("2xx", ""), ANSWERS.of("5xx", "")]
 
     def adds() -> None:
         for at in range(10):
             with database.writing() as session:
                 turned = parts[at % 3 :] + parts[: at % 3]
-                tallies.add(session, Tally, tallies.total(turned))
+                counters.add(session, CounterShard, counters.total(turned))
 
     threads = [threading.Thread(target=adds) for _ in range(6)]
     for thread in threads:
@@ -93,5 +90,5 @@ def test_many_at_once_lose_nothing(database: Database) -> None:
         thread.join()
 
     with database.reading() as session:
-        found = tallies.read(session, Tally)
+        found = counters.read(session, CounterShard)
     assert found["answers_total", "2xx,"] == found["answers_total", "5xx,"] == 60

@@ -5,8 +5,8 @@ import re
 import pytest
 import structlog
 
-from foundation import trace
-from foundation.trace import Trace
+from foundation import tracing
+from foundation.tracing import Trace
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE_ID}-{SPAN_ID}-01"
@@ -23,8 +23,7 @@ GOOD = f"00-{TRACE_ID}-{SPAN_ID}-01"
     ],
 )
 def test_a_traceparent_names_a_span(header: str, sampled: bool) -> None:
-    """Of a later version the part that this one knows is read."""
-    assert trace.parse(header) == Trace(TRACE_ID, SPAN_ID, sampled)
+    assert tracing.parse(header) == Trace(TRACE_ID, SPAN_ID, sampled)
 
 
 @pytest.mark.parametrize(
@@ -47,31 +46,28 @@ def test_a_traceparent_names_a_span(header: str, sampled: bool) -> None:
     ],
 )
 def test_what_is_no_traceparent_begins_a_new_trace(header: str | None) -> None:
-    """It is passed over, and never a refusal."""
-    begun = trace.after(header)
+    begun = tracing.after(header)
 
-    assert trace.parse(header) is None
+    assert tracing.parse(header) is None
     assert begun.trace_id != TRACE_ID
     assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", begun.header)
-    assert trace.parse(begun.header) == begun
+    assert tracing.parse(begun.header) == begun
 
 
 def test_a_child_is_another_span_of_the_same_trace() -> None:
-    """Whether the trace is recorded was decided where it began."""
-    child = trace.after(f"00-{TRACE_ID}-{SPAN_ID}-00")
+    child = tracing.after(f"00-{TRACE_ID}-{SPAN_ID}-00")
 
     assert (child.trace_id, child.sampled) == (TRACE_ID, False)
     assert child.span_id != SPAN_ID
 
 
 def test_a_span_is_at_work_until_its_end() -> None:
-    """While it is, every log line has it; afterwards what was there before has its place again."""
-    span = trace.begin()
-    before = trace.current(), structlog.contextvars.get_contextvars()
+    span = tracing.begin()
+    before = tracing.current(), structlog.contextvars.get_contextvars()
 
-    with trace.entered(span):
-        within = trace.current(), structlog.contextvars.get_contextvars()
+    with tracing.entered(span):
+        within = tracing.current(), structlog.contextvars.get_contextvars()
 
     fields = {"trace_id": span.trace_id, "span_id": span.span_id}
     assert within == (span, {**before[1], **fields})
-    assert (trace.current(), structlog.contextvars.get_contextvars()) == before
+    assert (tracing.current(), structlog.contextvars.get_contextvars()) == before

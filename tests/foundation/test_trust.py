@@ -5,9 +5,10 @@ from pathlib import Path
 import certifi
 import pytest
 
-from foundation import settings, trust
+from foundation import config
+from foundation.config import ServiceSettings
 from foundation.errors import ConfigurationError
-from foundation.settings import ServiceSettings
+from foundation.http import tls
 from notifier.config import Settings as NotifierSettings
 from receiver.config import Settings as ReceiverSettings
 from tests.faults.authority import Authority
@@ -16,12 +17,11 @@ ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 
 def test_bundle_is_added_to_the_public_authorities(tmp_path: Path) -> None:
-    """An installation's own authority is trusted beside the others, not instead of them."""
     bundle = Authority(tmp_path).bundle
 
     names = [
         dict(pair for part in one["subject"] for pair in part).get("commonName")
-        for one in trust.tls_context(str(bundle)).get_ca_certs()
+        for one in tls.tls_context(str(bundle)).get_ca_certs()
     ]
 
     assert "Campus CA" in names
@@ -57,7 +57,6 @@ def test_bundle_that_is_none_is_refused_at_the_start(
     content: bytes | None,
     words: str,
 ) -> None:
-    """A file that is missing or holds no certificate is refused, and its variable named."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(f"{prefix}_ENCRYPTION_KEYS", ENCRYPTION_KEY)
     monkeypatch.setenv(f"{prefix}_ADMIN_KEY", "k" * 32)
@@ -66,7 +65,7 @@ def test_bundle_that_is_none_is_refused_at_the_start(
         Path("campus.pem").write_bytes(content)
 
     with pytest.raises(ConfigurationError) as refused:
-        settings.load(kind)
+        config.load(kind)
 
     assert str(refused.value) == (
         f"{prefix}_CA_BUNDLE: expected a file of certificates in PEM, and {words}"
@@ -74,6 +73,5 @@ def test_bundle_that_is_none_is_refused_at_the_start(
 
 
 def test_bundle_that_is_a_folder_is_refused(tmp_path: Path) -> None:
-    """A folder is no file of certificates."""
     with pytest.raises(ValueError, match="there is no such file"):
-        trust.check_bundle(str(tmp_path))
+        config._check_bundle(str(tmp_path))

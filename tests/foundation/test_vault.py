@@ -5,8 +5,8 @@ import base64
 import pytest
 from pydantic import SecretStr
 
-from foundation.errors import SealError
-from foundation.vault import Vault
+from foundation.crypto import Vault
+from foundation.errors import DecryptionError
 
 NEW = base64.b64encode(bytes(range(224, 256))).decode()
 OLD = base64.b64encode(bytes(32)).decode()
@@ -20,62 +20,58 @@ def make_vault(*keys: str) -> Vault:
 
 @pytest.mark.parametrize("secret", [SECRET, "", "Übung 😀", "x" * 10_000])
 def test_what_is_sealed_is_opened_alike(secret: str) -> None:
-    """A secret comes back as it was, whatever it is."""
     vault = make_vault(NEW)
 
-    assert vault.open(vault.seal(secret)) == secret
+    assert vault.decrypt(vault.encrypt(secret)) == secret
 
 
 def test_what_is_sealed_does_not_show() -> None:
-    """The stored text is ASCII, holds nothing of the secret, and is another one each time."""
     vault = make_vault(NEW)
 
-    sealed = [vault.seal(SECRET) for _ in range(3)]
+    encrypted = [vault.encrypt(SECRET) for _ in range(3)]
 
-    assert len(set(sealed)) == 3
-    assert all(text.isascii() and SECRET not in text and SECRET[6:] not in text for text in sealed)
+    assert len(set(encrypted)) == 3
+    assert all(
+        text.isascii() and SECRET not in text and SECRET[6:] not in text for text in encrypted
+    )
 
 
 def test_what_an_older_key_sealed_is_opened() -> None:
-    """While keys rotate, every key in the list opens."""
-    sealed = make_vault(OLD).seal(SECRET)
+    encrypted = make_vault(OLD).encrypt(SECRET)
 
-    assert make_vault(NEW, OLD).open(sealed) == SECRET
+    assert make_vault(NEW, OLD).decrypt(encrypted) == SECRET
 
 
 def test_the_first_key_seals() -> None:
-    """After a rotation nothing more is sealed with the older key."""
-    sealed = make_vault(NEW, OLD).seal(SECRET)
+    encrypted = make_vault(NEW, OLD).encrypt(SECRET)
 
-    assert make_vault(NEW).open(sealed) == SECRET
-    with pytest.raises(SealError, match="sealed with a key that is not in the list"):
-        make_vault(OLD).open(sealed)
+    assert make_vault(NEW).decrypt(encrypted) == SECRET
+    with pytest.raises(DecryptionError, match="sealed with a key that is not in the list"):
+        make_vault(OLD).decrypt(encrypted)
 
 
 def test_resealing_moves_a_secret_to_the_first_key() -> None:
-    """Once all is sealed anew, the older key can go."""
-    sealed = make_vault(OLD).seal(SECRET)
+    encrypted = make_vault(OLD).encrypt(SECRET)
 
-    moved = make_vault(NEW, OLD).reseal(sealed)
+    moved = make_vault(NEW, OLD).reencrypt(encrypted)
 
-    assert make_vault(NEW).open(moved) == SECRET
+    assert make_vault(NEW).decrypt(moved) == SECRET
 
 
 @pytest.mark.parametrize(
-    "sealed",
+    "encrypted",
     [
-        pytest.param(make_vault(OLD).seal(SECRET), id="another key's"),
+        pytest.param(make_vault(OLD).encrypt(SECRET), id="another key's"),
         pytest.param("", id="nothing"),
         pytest.param(SECRET, id="a secret that was never sealed"),
         pytest.param("gAAAA", id="cut short"),
         pytest.param("é", id="not ASCII"),
-        pytest.param(make_vault(NEW).seal(SECRET)[:-4] + "AAA=", id="changed"),
+        pytest.param(make_vault(NEW).encrypt(SECRET)[:-4] + "AAA=", id="changed"),
     ],
 )
-def test_what_no_key_opens_is_refused(sealed: str) -> None:
-    """The refusal says what to do, and shows neither the stored text nor a key."""
-    with pytest.raises(SealError) as caught:
-        make_vault(NEW).open(sealed)
+def test_what_no_key_opens_is_refused(encrypted: str) -> None:
+    with pytest.raises(DecryptionError) as caught:
+        make_vault(NEW).decrypt(encrypted)
 
     assert str(caught.value) == "a stored secret was sealed with a key that is not in the list"
     assert caught.value.advice == (
@@ -84,9 +80,8 @@ def test_what_no_key_opens_is_refused(sealed: str) -> None:
 
 
 def test_a_key_is_read_in_either_base64() -> None:
-    """`openssl rand -base64 32` and Fernet's own form are the same key."""
     standard = base64.b64encode(b"\xfb\xff" * 16).decode()
     urlsafe = base64.urlsafe_b64encode(b"\xfb\xff" * 16).decode()
 
     assert standard != urlsafe
-    assert make_vault(f" {urlsafe} ").open(make_vault(standard).seal(SECRET)) == SECRET
+    assert make_vault(f" {urlsafe} ").decrypt(make_vault(standard).encrypt(SECRET)) == SECRET

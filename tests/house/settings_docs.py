@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from foundation.settings import ServiceSettings, variable
+from foundation.config import ServiceSettings, variable
 from notifier.config import Settings as NotifierSettings
 from receiver.config import Settings as ReceiverSettings
 

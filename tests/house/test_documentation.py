@@ -8,7 +8,7 @@ import pytest
 
 from contract.problems import ProblemType
 from notifier.models import DeliveryStatus
-from notifier.retry import SCHEDULE
+from notifier.webhooks.retry_policy import SCHEDULE
 from tests.browser import pictures
 from tests.house.commands import PROGRAMS, every_command, find_commands, resolve
 

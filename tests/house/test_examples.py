@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from contract import events, signature
+from contract import events, signatures
 from contract.events import CourseDeleted, CourseDeletedData
-from contract.signature import Secret
+from contract.signatures import Secret
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SECRET, OTHER = Secret.generate(), Secret.generate()
@@ -30,7 +30,7 @@ def make_body(version: int = 4) -> bytes:
 
 def sign(raw: bytes, *secrets: Secret, age: timedelta = timedelta()) -> Headers:
     """Return the headers of an attempt of this age."""
-    return signature.sign(secrets or (SECRET,), "msg_1", raw, now=datetime.now(UTC) - age)
+    return signatures.sign(secrets or (SECRET,), "msg_1", raw, now=datetime.now(UTC) - age)
 
 
 @pytest.fixture

@@ -36,14 +36,12 @@ def told(*words: str, **environment: str) -> str:
 def test_nothing_is_left_out_where_all_is_asked_for(
     words: list[str], environment: dict[str, str]
 ) -> None:
-    """CI, `make test-all` and a path all run the long tests too."""
     [command] = [line for line in told(*words, **environment).splitlines() if "bin/pytest" in line]
 
     assert " -m " not in command
 
 
 def test_what_is_left_out_is_said() -> None:
-    """A plain `make test` leaves the long tests out, and names the command that runs them."""
     commands = told("test")
 
     assert '-m "not torture and not long"' in commands
@@ -51,7 +49,6 @@ def test_what_is_left_out_is_said() -> None:
 
 
 def test_only_torture_is_left_out_by_default() -> None:
-    """What pytest leaves out by itself is the torture, which is part of no suite."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     options = settings["tool"]["pytest"]["ini_options"]["addopts"]
 
@@ -59,7 +56,6 @@ def test_only_torture_is_left_out_by_default() -> None:
 
 
 def test_the_gate_runs_as_ci_does() -> None:
-    """The gate sets CI before it runs the README's command for the tests."""
     lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
     assert lines.index("export CI=true") < lines.index("make test")
@@ -67,7 +63,6 @@ def test_the_gate_runs_as_ci_does() -> None:
 
 @pytest.mark.parametrize("long", LONG)
 def test_what_is_long_is_there(long: str) -> None:
-    """Each place that is named as long has tests in it."""
     found = TESTS / long
 
     assert list(found.glob("test_*.py") if found.is_dir() else [found] * found.exists())

@@ -7,13 +7,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("contract", "foundation", "notifier", "receiver", "migrations", "demo", "benchmarks")
-MAX_LINES = 300
-
-
-def python_files() -> list[Path]:
-    """Return every module of the packages."""
-    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
 def tracked_files() -> list[Path]:
@@ -24,18 +17,8 @@ def tracked_files() -> list[Path]:
     return [ROOT / name for name in listed if name and (ROOT / name).is_file()]
 
 
-@pytest.mark.parametrize("path", python_files(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_can_be_read_in_one_go(path: Path) -> None:
-    """No module is longer than 300 lines, and each opens with a sentence about itself."""
-    text = path.read_text(encoding="utf-8")
-
-    assert text.startswith('"""')
-    assert len(text.splitlines()) <= MAX_LINES
-
-
 @pytest.mark.parametrize("service", ["notifier", "receiver"])
 def test_the_environment_is_read_in_one_place(service: str) -> None:
-    """Nobody in a service asks the operating system for variables; settings do."""
     readers = [
         path.name
         for path in (ROOT / service).rglob("*.py")
@@ -46,7 +29,6 @@ def test_the_environment_is_read_in_one_place(service: str) -> None:
 
 
 def test_no_file_names_a_machine_of_ours() -> None:
-    """No file holds a path of the machine that it was made on."""
     pattern = re.compile(r"/(?:root|work|home)/[A-Za-z0-9._-]+")
     found = [
         f"{path.relative_to(ROOT)}: {match[0]}"

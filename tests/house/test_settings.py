@@ -2,7 +2,7 @@
 
 import pytest
 
-from foundation.settings import ServiceSettings
+from foundation.config import ServiceSettings
 from tests.house.settings_docs import (
     ENV_EXAMPLE,
     SERVICES,

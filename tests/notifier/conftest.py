@@ -19,20 +19,23 @@ from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
 from contract.grades import Score
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation.addresses import Guard
-from foundation.database import Database
-from foundation.schema import Schema
-from foundation.vault import Vault
-from notifier import courses, endpoints, grades, health, leases, outbox, signals
-from notifier.db import SOURCE
-from notifier.deliveries import Claimed
-from notifier.leases import Places, Share
-from notifier.models import SCHEMA, Attempt, Delivery, DeliveryStatus, Endpoint, Event
-from notifier.telling import Tally
-from notifier.transport import Transport
-from notifier.worker import Worker
+from foundation.crypto import Vault
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
+from foundation.http.ssrf import Guard
+from notifier import signals
+from notifier.courses import grades
+from notifier.courses import service as courses
+from notifier.models import SCHEMA, SOURCE, Attempt, Delivery, DeliveryStatus, Endpoint, Event
+from notifier.webhooks import circuit_breaker, endpoints, outbox
+from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.http_client import Transport
+from notifier.worker import claims
+from notifier.worker.claims import Places, Share
+from notifier.worker.reporter import WorkerTotals
+from notifier.worker.worker import Worker
 from tests.faults.server import LoopbackServer, RawSink
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
@@ -213,8 +216,8 @@ def claim(database: Database) -> Callable[..., list[Claimed]]:
 
     def take(*, now: datetime = NINE, lease: timedelta = MINUTE, **overrides: Any) -> list[Claimed]:
         with database.writing() as session:
-            leases.take_back(session, now=now)
-            return leases.claim(session, places_in(session, **overrides), lease=lease, now=now)
+            claims.take_back(session, now=now)
+            return claims.claim(session, places_in(session, **overrides), lease=lease, now=now)
 
     return take
 
@@ -222,7 +225,9 @@ def claim(database: Database) -> Callable[..., list[Claimed]]:
 def places_in(session: Session, *, endpoint: int = 1000, **overrides: int) -> Places:
     """Return room for all there is, at each enabled endpoint, but for the overrides."""
     most = {"total": 1000, "again": 1000, "alone": 1000, **overrides}
-    shares = {endpoint_id: Share(endpoint, endpoint) for endpoint_id in health.read(session)}
+    shares = {
+        endpoint_id: Share(endpoint, endpoint) for endpoint_id in circuit_breaker.read(session)
+    }
     return Places(shares=shares, **most)
 
 
@@ -394,7 +399,7 @@ def make_raw_sink() -> Iterator[Callable[..., RawSink]]:
 
 
 @contextmanager
-def running(one: Worker) -> Iterator[Future[Tally]]:
+def running(one: Worker) -> Iterator[Future[WorkerTotals]]:
     """Run a worker beside the test; stopped at the end, and its failure raised."""
     with ThreadPoolExecutor(1) as pool:
         ran = pool.submit(one.run)

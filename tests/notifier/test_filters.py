@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import event
 
-from foundation.database import Database
-from notifier import filters
-from notifier.filters import Filter
+from foundation.db.session import Database
 from notifier.models import DeliveryStatus
+from notifier.webhooks import delivery_filter
+from notifier.webhooks.delivery_filter import Filter
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
 
 MINUTE = timedelta(minutes=1)
@@ -94,7 +94,7 @@ MEANT = [
 @pytest.fixture(params=list(WAYS))
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """By which way events are looked for: one by one, or in the order of all."""
-    monkeypatch.setattr(filters, "_FEW", WAYS[request.param])
+    monkeypatch.setattr(delivery_filter, "_FEW", WAYS[request.param])
     return str(request.param)
 
 
@@ -102,35 +102,33 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_what_is_found_is_what_is_meant(
     database: Database, house: list[Row], way: str, meant: dict[str, object]
 ) -> None:
-    """Newest and oldest first, after each mark, and counted: as if each row were looked at."""
     wanted = Filter(**meant)
     expected = [row.id for row in house if row.is_meant(wanted)]
 
     with database.reading() as session:
-        scope = filters.scope_of(session, wanted)
-        assert filters.oldest(session, scope, limit=None) == expected
-        assert filters.newest(session, scope, limit=None) == expected[::-1]
+        scope = delivery_filter.scope_of(session, wanted)
+        assert delivery_filter.oldest(session, scope, limit=None) == expected
+        assert delivery_filter.newest(session, scope, limit=None) == expected[::-1]
         for mark in (house[0].id, house[20].id, house[59].id):
             later = [one for one in expected if one > mark]
             earlier = [one for one in expected if one < mark]
-            assert filters.oldest(session, scope, after=mark, limit=4) == later[:4]
-            assert filters.newest(session, scope, before=mark, limit=4) == earlier[::-1][:4]
+            assert delivery_filter.oldest(session, scope, after=mark, limit=4) == later[:4]
+            assert delivery_filter.newest(session, scope, before=mark, limit=4) == earlier[::-1][:4]
         counted = Counter((row.endpoint_id, row.status) for row in house if row.is_meant(wanted))
         assert dict(counted) == {
             (endpoint_id, status): number
-            for endpoint_id, counts in filters.count(session, scope).items()
+            for endpoint_id, counts in delivery_filter.count(session, scope).items()
             for status, number in counts.items()
             if number
         }
 
 
 def test_scope_leaves_out_what_it_is_told_to(database: Database, house: list[Row]) -> None:
-    """Enabled or disabled endpoints alone, and a status only if it is asked for."""
     but = {DeliveryStatus.DELIVERED}
     with database.reading() as session:
-        disabled = filters.scope_of(session, Filter(), disabled=True)
-        enabled = filters.scope_of(session, Filter(), disabled=False, leave_out=but)
-        asked = filters.scope_of(session, Filter(DeliveryStatus.DELIVERED), leave_out=but)
+        disabled = delivery_filter.scope_of(session, Filter(), disabled=True)
+        enabled = delivery_filter.scope_of(session, Filter(), disabled=False, leave_out=but)
+        asked = delivery_filter.scope_of(session, Filter(DeliveryStatus.DELIVERED), leave_out=but)
 
     assert (disabled.endpoint_ids, enabled.endpoint_ids) == ([3], [1, 2])
     assert DeliveryStatus.DELIVERED not in enabled.statuses
@@ -139,38 +137,35 @@ def test_scope_leaves_out_what_it_is_told_to(database: Database, house: list[Row
 
 
 def test_count_is_bounded(database: Database, house: list[Row], way: str) -> None:
-    """With a bound no more than that are counted of an endpoint and a status."""
     with database.reading() as session:
-        scope = filters.scope_of(session, Filter())
-        counted = filters.count(session, scope, most=2)
+        scope = delivery_filter.scope_of(session, Filter())
+        counted = delivery_filter.count(session, scope, most=2)
 
     assert {number for counts in counted.values() for number in counts.values()} <= {0, 1, 2}
     assert sum(counts.total() for counts in counted.values()) < len(house)
 
 
 def test_mark_that_is_gone_stands_for_its_place(database: Database, house: list[Row]) -> None:
-    """A list goes on from a number that no delivery has, as from where that one would be."""
     with database.reading() as session:
-        scope = filters.scope_of(session, Filter())
-        assert filters.newest(session, scope, before=10_000, limit=1) == [house[-1].id]
-        assert filters.oldest(session, scope, after=10_000, limit=1) == []
-        assert filters.newest(session, scope, before=house[0].id, limit=1) == []
+        scope = delivery_filter.scope_of(session, Filter())
+        assert delivery_filter.newest(session, scope, before=10_000, limit=1) == [house[-1].id]
+        assert delivery_filter.oldest(session, scope, after=10_000, limit=1) == []
+        assert delivery_filter.newest(session, scope, before=house[0].id, limit=1) == []
 
 
 @pytest.mark.parametrize("meant", MEANT)
 def test_nothing_is_found_by_going_through_all(
     database: Database, house: list[Row], way: str, meant: dict[str, object]
 ) -> None:
-    """No statement scans deliveries or events: each goes by an index to what it reads."""
     if not database.is_sqlite:
         pytest.skip("a planner that knows how small the tables are scans them for that reason")
     plans = watched(database)
 
     with database.reading() as session:
-        scope = filters.scope_of(session, Filter(**meant))
-        filters.newest(session, scope, before=house[30].id, limit=5)
-        filters.oldest(session, scope, limit=5)
-        filters.count(session, scope, most=5)
+        scope = delivery_filter.scope_of(session, Filter(**meant))
+        delivery_filter.newest(session, scope, before=house[30].id, limit=5)
+        delivery_filter.oldest(session, scope, limit=5)
+        delivery_filter.count(session, scope, most=5)
 
     steps = [step for step in plans() if step.startswith("SCAN")]
     assert [step for step in steps if "deliveries" in step or "events" in step] == []
@@ -200,15 +195,14 @@ def watched(database: Database) -> Callable[[], list[str]]:
 def test_deliveries_are_kept_in_the_order_of_their_events(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
-    """One that was written later about something earlier stands where its event does."""
     endpoint_id = make_endpoint().id
     moments = [NINE + 2 * MINUTE, NINE, NINE + MINUTE]
     late, early, between = (make_delivery(endpoint_id, occurred_at=at) for at in moments)
 
     with database.reading() as session:
-        scope = filters.scope_of(session, Filter())
-        found = filters.newest(session, scope, limit=None)
-        after = filters.newest(session, scope, before=between, limit=None)
+        scope = delivery_filter.scope_of(session, Filter())
+        found = delivery_filter.newest(session, scope, limit=None)
+        after = delivery_filter.newest(session, scope, before=between, limit=None)
 
     assert [late, between, early] == found
     assert [early] == after

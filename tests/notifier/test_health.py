@@ -5,11 +5,17 @@ from datetime import timedelta
 
 import pytest
 
-from foundation.database import Database
-from notifier import endpoints, health
-from notifier.health import LONGEST_PAUSE, PAUSED_AFTER, SHORTEST_PAUSE, Health, fold
+from foundation.db.session import Database
 from notifier.models import Endpoint
-from notifier.retry import Answer, Failure
+from notifier.webhooks import circuit_breaker, endpoints
+from notifier.webhooks.circuit_breaker import (
+    LONGEST_PAUSE,
+    PAUSED_AFTER,
+    SHORTEST_PAUSE,
+    Health,
+    fold,
+)
+from notifier.webhooks.retry_policy import Answer, Failure
 from tests.notifier.conftest import NINE, MakeEndpoint
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -29,7 +35,6 @@ ILL = Health(PAUSED_AFTER, NINE - HOUR, NINE, NINE + MINUTE)
     ],
 )
 def test_an_answer_about_the_event_makes_an_endpoint_well(answer: Answer) -> None:
-    """Who answers about the event is well, whatever is said of the event."""
     assert fold(ILL, [answer], now=NINE) == Health()
 
 
@@ -48,13 +53,11 @@ def test_an_answer_about_the_event_makes_an_endpoint_well(answer: Answer) -> Non
     ],
 )
 def test_a_failure_is_counted(answer: Answer | Failure) -> None:
-    """One failure is counted with its time, and pauses nothing."""
     assert fold(Health(), [answer], now=NINE) == Health(1, NINE, NINE, None)
 
 
 @pytest.mark.parametrize("kind", ["internal", "secret-sealed"])
 def test_a_fault_of_ours_says_nothing_of_the_endpoint(kind: str) -> None:
-    """What failed before anything was sent changes no health."""
     assert fold(ILL, [Failure(kind, "ours")], now=NINE) == ILL
 
 
@@ -82,7 +85,6 @@ def test_failures_in_a_row_pause() -> None:
     ],
 )
 def test_a_pause_is_half_as_long_as_the_trouble(lasted: timedelta, pause: timedelta) -> None:
-    """Pauses grow with the time for which an endpoint has been failing, within bounds."""
     ill = Health(PAUSED_AFTER, NINE - lasted, NINE - SECOND, NINE)
 
     assert fold(ill, [REFUSED], now=NINE).paused_until == NINE + pause
@@ -105,7 +107,6 @@ def test_retry_after_pauses_at_once(retry_after: str, pause: timedelta | None) -
 
 
 def test_a_pause_is_never_shortened_by_a_failure() -> None:
-    """Of two pauses the longer one holds."""
     asked = fold(Health(), [Answer(503, "600")], now=NINE)
 
     again = fold(asked, [REFUSED], now=NINE)
@@ -114,7 +115,6 @@ def test_a_pause_is_never_shortened_by_a_failure() -> None:
 
 
 def test_a_success_among_failures_begins_anew() -> None:
-    """Failures count only in a row."""
     answers = [REFUSED] * 4 + [Answer(200)] + [REFUSED] * 4
 
     after = fold(Health(), answers, now=NINE)
@@ -123,7 +123,6 @@ def test_a_success_among_failures_begins_anew() -> None:
 
 
 def test_an_old_failure_belongs_to_another_trouble() -> None:
-    """After a day and a half without any attempt the count begins anew."""
     old = Health(4, NINE - 4 * DAY, NINE - 37 * HOUR, None)
 
     assert fold(old, [REFUSED], now=NINE) == Health(1, NINE, NINE, None)
@@ -143,38 +142,34 @@ def test_an_old_failure_belongs_to_another_trouble() -> None:
     ],
 )
 def test_days_of_failure_give_an_endpoint_up(standing: Health, given_up: bool) -> None:
-    """An endpoint is given up once it has failed for the whole time, and often enough."""
-    assert health.has_failed_for(standing, 5 * DAY, now=NINE) is given_up
+    assert circuit_breaker.has_failed_for(standing, 5 * DAY, now=NINE) is given_up
 
 
 def test_health_is_stored_and_read(database: Database, make_endpoint: MakeEndpoint) -> None:
-    """What is written of an endpoint's health is read again; others stay well."""
     ill, well = make_endpoint(), make_endpoint()
 
     with database.writing() as session:
-        health.write(session, {ill.id: ILL})
+        circuit_breaker.write(session, {ill.id: ILL})
 
     with database.reading() as session:
-        assert health.read(session) == {ill.id: ILL, well.id: Health()}
+        assert circuit_breaker.read(session) == {ill.id: ILL, well.id: Health()}
 
 
 def test_disabled_endpoints_have_no_health(database: Database, make_endpoint: MakeEndpoint) -> None:
-    """Only endpoints that are enabled are looked at."""
     make_endpoint(disabled=True)
 
     with database.reading() as session:
-        assert health.read(session) == {}
+        assert circuit_breaker.read(session) == {}
 
 
 def test_examination_of_the_well_locks_nothing(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """While all is well an examination is one statement, so that workers do not wait in line."""
     endpoint = make_endpoint()
 
     with database.writing() as session:
         before = database.statements
-        found = health.examine(session, {endpoint.id: [Answer(200)]}, also=(), now=NINE)
+        found = circuit_breaker.examine(session, {endpoint.id: [Answer(200)]}, also=(), now=NINE)
 
     assert found == {endpoint.id: Health()}
     assert database.statements - before == 1
@@ -183,16 +178,15 @@ def test_examination_of_the_well_locks_nothing(
 def test_lifting_makes_paused_endpoints_tried_at_once(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """A lifted pause is over, and what is known of the trouble stays."""
     ill, well = make_endpoint(), make_endpoint()
     with database.writing() as session:
-        health.write(session, {ill.id: ILL})
+        circuit_breaker.write(session, {ill.id: ILL})
 
     with database.writing() as session:
-        health.lift(session, now=NINE)
+        circuit_breaker.lift(session, now=NINE)
 
     with database.reading() as session:
-        after = health.read(session)
+        after = circuit_breaker.read(session)
     assert after[ill.id].is_half_open(NINE)
     assert (after[ill.id].failures, after[ill.id].failing_since) == (PAUSED_AFTER, NINE - HOUR)
     assert after[well.id] == Health()
@@ -204,7 +198,7 @@ def test_enabling_makes_an_endpoint_well(
     """An endpoint that was disabled for its failures starts without them (F12)."""
     endpoint = make_endpoint()
     with database.writing() as session:
-        health.write(session, {endpoint.id: ILL})
+        circuit_breaker.write(session, {endpoint.id: ILL})
         endpoints.disable(session, endpoint.id, "it kept failing", now=NINE)
 
     with database.writing() as session:

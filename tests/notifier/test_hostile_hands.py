@@ -10,19 +10,21 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from contract.problems import ProblemType
-from foundation import database as db
-from foundation import web
-from foundation.addresses import Guard
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier import endpoints, replays, turn
-from notifier.deliveries import Claimed
-from notifier.leases import Places
+from foundation.crypto import Vault
+from foundation.db import session as db
+from foundation.db.session import Database
+from foundation.http.ssrf import Guard
+from foundation.web import app as web
 from notifier.models import Delivery, Endpoint
-from notifier.retry import Answer
-from notifier.transport import Transport
-from notifier.turn import Finished, Terms
-from notifier.worker import Options, Worker
+from notifier.webhooks import endpoints
+from notifier.webhooks import replay as replays
+from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.http_client import Transport
+from notifier.webhooks.retry_policy import Answer
+from notifier.worker import batch
+from notifier.worker.batch import Finished, Terms
+from notifier.worker.claims import Places
+from notifier.worker.worker import Options, Worker
 from tests.notifier.conftest import MakeDelivery, MakeEndpoint
 
 
@@ -43,7 +45,6 @@ class _ServersOwnError(Exception):
 
 
 def test_broken_chunk_is_malformed_and_no_fault_of_ours() -> None:
-    """A body that the server cannot read is a 400, whoever sent it."""
     app = web.new_app("door", {})
 
     @app.post("/")
@@ -83,7 +84,7 @@ def test_late_410_does_not_disable(
     for claimed, answer in ((present, Answer(200)), (late, Answer(410))):
         with database.writing() as session:
             finished = Finished(claimed, moment, 1, answer)
-            turn.take(session, [finished], lambda _: Places(0, 0, 0, {}), terms, now=moment)
+            batch.take(session, [finished], lambda _: Places(0, 0, 0, {}), terms, now=moment)
 
     assert endpoint_of(endpoint.id).disabled_at is None
     assert delivery_of(delivery_id).status == "delivered"
@@ -97,7 +98,6 @@ def test_worker_stops_without_the_database(
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
 ) -> None:
-    """A stopped worker does not wait for a database that is away; its lease ends by itself."""
     if database_kind != "sqlite":
         pytest.skip("a lock of the whole file is SQLite's")
     make_delivery(make_endpoint("https://elms.example/webhooks").id)
@@ -125,7 +125,6 @@ def test_replay_during_a_disable_waits_and_is_refused(
     make_delivery: MakeDelivery,
     delivery_of: Callable[[int], Delivery],
 ) -> None:
-    """Nothing is pending at an endpoint that was disabled while a replay began."""
     if database_kind == "sqlite":
         pytest.skip("SQLite has one writer at a time")
     endpoint = make_endpoint("https://elms.example/webhooks")

@@ -9,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import select
 
-from foundation.database import Database
-from notifier import courses, ingest
-from notifier.ingest import COURSE_DELETED, Deletion, Outcome
+from foundation.db.session import Database
+from notifier.courses import moodle_events
+from notifier.courses import service as courses
+from notifier.courses.moodle_events import COURSE_DELETED, Deletion, Outcome
 from notifier.models import Course, Event, Ingested
 from tests.notifier.conftest import NINE, SITE, MakeCourse, MakeEndpoint
 
@@ -21,7 +22,7 @@ TOLD = json.loads((Path(__file__).parent / "moodle_events.json").read_text(encod
 
 def understood(**fields: Any) -> Deletion | None:
     """Return what is understood of a deletion with these fields."""
-    return ingest.understand({"eventname": COURSE_DELETED, **fields})
+    return moodle_events.understand({"eventname": COURSE_DELETED, **fields})
 
 
 def make_deletion(**overrides: Any) -> Deletion:
@@ -34,7 +35,7 @@ def make_deletion(**overrides: Any) -> Deletion:
 def accepted(database: Database, told: Deletion) -> Outcome:
     """Take a deletion in at ten, and return what came of it."""
     with database.writing() as session:
-        return ingest.accept(session, told, now=TEN)
+        return moodle_events.accept(session, told, now=TEN)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +46,7 @@ def accepted(database: Database, told: Deletion) -> Outcome:
     ],
 )
 def test_deletion_is_understood_as_it_is_sent(sender: str, host: str) -> None:
-    """What both plugins post of a deletion names the same course, title and moment."""
-    told = ingest.understand(json.loads(TOLD[sender]["body"]))
+    told = moodle_events.understand(json.loads(TOLD[sender]["body"]))
 
     assert told is not None
     assert (told.course_id, told.title, told.time_created, told.host) == (
@@ -66,8 +66,7 @@ def test_deletion_is_understood_as_it_is_sent(sender: str, host: str) -> None:
     ],
 )
 def test_what_is_none_of_our_business_is_not_looked_into(document: dict[str, Any]) -> None:
-    """An event of another name is no deletion, whatever else it holds."""
-    assert ingest.understand(document) is None
+    assert moodle_events.understand(document) is None
 
 
 @pytest.mark.parametrize(
@@ -85,16 +84,16 @@ def test_what_is_none_of_our_business_is_not_looked_into(document: dict[str, Any
     ],
 )
 def test_fields_are_found_by_several_names(fields: dict[str, Any]) -> None:
-    """Ids and moments come under several names, as text or as numbers, and mean the same."""
     told = understood(**fields)
 
     assert told == make_deletion()
 
 
 def test_event_name_needs_no_leading_backslash() -> None:
-    """The name of a class is the same with and without its leading backslash."""
     assert (
-        ingest.understand({"event": r"core\event\course_deleted", "objectid": 7, "at": 1795336477})
+        moodle_events.understand(
+            {"event": r"core\event\course_deleted", "objectid": 7, "at": 1795336477}
+        )
         == make_deletion()
     )
 
@@ -121,7 +120,6 @@ def test_event_name_needs_no_leading_backslash() -> None:
     ],
 )
 def test_field_that_cannot_be_is_named(fields: dict[str, Any], place: tuple[str, ...]) -> None:
-    """A deletion with a field that is missing or wrong is refused at that field."""
     with pytest.raises(ValidationError) as refused:
         understood(**{"objectid": "7", "timecreated": "1795336477", **fields})
 
@@ -131,7 +129,6 @@ def test_field_that_cannot_be_is_named(fields: dict[str, Any], place: tuple[str,
 def test_deletion_of_an_unknown_course_is_told(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """A course that was not known is taken in and deleted, and its event is as every other."""
     make_endpoint()
 
     outcome = accepted(database, make_deletion(other={"shortname": "HOOK"}))
@@ -157,7 +154,6 @@ def test_deletion_of_an_unknown_course_is_told(
 
 
 def test_same_telling_is_a_duplicate(database: Database) -> None:
-    """What has been taken in is not taken in again, however its numbers are written."""
     first = accepted(database, make_deletion())
     again = accepted(database, make_deletion(objectid=7))
 
@@ -172,7 +168,6 @@ def test_same_telling_is_a_duplicate(database: Database) -> None:
     ],
 )
 def test_deletion_of_a_deleted_course_is_stale(database: Database, other: dict[str, Any]) -> None:
-    """A deletion is final: told once more under another name, it changes nothing."""
     accepted(database, make_deletion())
 
     outcome = accepted(database, make_deletion(**other))
@@ -188,7 +183,6 @@ def test_deletion_of_a_deleted_course_is_stale(database: Database, other: dict[s
 def test_known_course_is_deleted_under_its_own_title(
     database: Database, make_course: MakeCourse
 ) -> None:
-    """A course that was known keeps its title, and takes the version after its last one."""
     make_course("7", title="Algorithms")
 
     accepted(database, make_deletion(shortname="HOOK"))
@@ -199,7 +193,6 @@ def test_known_course_is_deleted_under_its_own_title(
 
 
 def test_course_without_a_title_has_its_id_for_one(database: Database) -> None:
-    """Where no title is told, the course is called by its id."""
     accepted(database, make_deletion())
 
     with database.reading() as session:
@@ -207,13 +200,12 @@ def test_course_without_a_title_has_its_id_for_one(database: Database) -> None:
 
 
 def test_what_was_taken_in_long_ago_is_forgotten(database: Database) -> None:
-    """Within the bound a telling that comes again is a duplicate; beyond it is stale."""
     accepted(database, make_deletion())
 
     outcomes = []
     for bound in (TEN, TEN + timedelta(seconds=1)):
         with database.writing() as session:
-            gone = ingest.forget(session, bound)
+            gone = moodle_events.forget(session, bound)
         outcomes.append((gone, accepted(database, make_deletion())))
 
     assert outcomes == [(0, Outcome.DUPLICATE), (1, Outcome.STALE)]

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from foundation.database import Database
-from notifier import health, leases
-from notifier.deliveries import Claimed
-from notifier.leases import Places, Share
+from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Lane
-from notifier.retry import MAX_ATTEMPTS
+from notifier.webhooks import circuit_breaker
+from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS
+from notifier.worker import claims
+from notifier.worker.claims import Places, Share
 from tests.notifier.conftest import BODY, NINE, MakeDelivery, MakeEndpoint, places_in
 
 MINUTE = timedelta(minutes=1)
@@ -36,13 +37,12 @@ def stand(row: Delivery) -> tuple[str, int, bool]:
 def is_due(database: Database) -> bool:
     """Tell whether at nine there is anything to do for any enabled endpoint."""
     with database.reading() as session:
-        return leases.any_due(session, health.read(session), now=NINE)
+        return claims.any_due(session, circuit_breaker.read(session), now=NINE)
 
 
 def test_claim_says_all_that_a_post_needs(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """A claim carries the event's id and exact body, the URL, and which attempt this is."""
     endpoint = make_endpoint()
     delivery_id = make_delivery(endpoint.id, attempts=3, course_id="CS999", body=BODY)
 
@@ -84,7 +84,6 @@ def test_claim_takes_a_lease_and_counts(
 def test_leased_delivery_is_not_claimed_again(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """A lease keeps others away until it ends, and not an instant longer."""
     delivery_id = make_delivery(make_endpoint().id)
     claim(lease=MINUTE)
 
@@ -108,7 +107,6 @@ def test_only_what_is_pending_and_due_is_claimed(
     claim: Claim,
     overrides: dict[str, Any],
 ) -> None:
-    """What is not due, settled or held is not claimed, and does not count as due."""
     make_delivery(make_endpoint().id, **overrides)
 
     assert is_due(database) is False
@@ -118,7 +116,6 @@ def test_only_what_is_pending_and_due_is_claimed(
 def test_something_is_due_until_it_is_claimed(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """`any_due` tells whether a claim can take anything."""
     make_delivery(make_endpoint().id)
 
     before = is_due(database)
@@ -131,7 +128,6 @@ def test_something_is_due_until_it_is_claimed(
 def test_disabled_endpoint_is_not_claimed_for(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """Even a pending delivery of a disabled endpoint is not claimed."""
     endpoint = make_endpoint()
     make_delivery(endpoint.id)
     with database.writing() as session:
@@ -143,7 +139,6 @@ def test_disabled_endpoint_is_not_claimed_for(
 def test_oldest_due_goes_first(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """Claims come in the order in which they are due, over all endpoints; ids break a tie."""
     first, second = make_endpoint(), make_endpoint()
     minutes_ago = {
         make_delivery(endpoint.id, due_at=NINE - minutes * MINUTE): minutes
@@ -158,7 +153,6 @@ def test_oldest_due_goes_first(
 def test_limit_bounds_a_claim(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """A claim takes no more than its limit, over all endpoints together."""
     for endpoint in (make_endpoint(), make_endpoint()):
         for _ in range(3):
             make_delivery(endpoint.id)
@@ -204,7 +198,7 @@ def test_an_endpoint_has_its_own_share(
     shares = {quiet.id: Share(3, 3)} | ({crowded.id: share} if share else {})
 
     with database.writing() as session:
-        claimed = leases.claim(session, Places(10, 10, 1, shares), lease=MINUTE, now=NINE)
+        claimed = claims.claim(session, Places(10, 10, 1, shares), lease=MINUTE, now=NINE)
 
     ids = [one.endpoint_id for one in claimed]
     assert (ids.count(crowded.id), ids.count(quiet.id)) == (taken, 3)
@@ -228,7 +222,6 @@ def test_a_storm_of_retries_leaves_the_reserved_places(
 def test_places_that_are_reserved_stay_free_without_first_attempts(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """Retries do not take a reserved place even where nobody else wants it just now."""
     for endpoint in (make_endpoint(), make_endpoint()):
         for _ in range(4):
             make_delivery(endpoint.id, lane=Lane.AGAIN, attempts=1)
@@ -239,7 +232,6 @@ def test_places_that_are_reserved_stay_free_without_first_attempts(
 def test_first_attempts_may_take_every_place(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """First attempts are not held to the reserved places."""
     endpoint = make_endpoint()
     for _ in range(10):
         make_delivery(endpoint.id)
@@ -265,8 +257,6 @@ def test_what_lost_its_worker_is_claimed_one_at_a_time(
 def test_statements_of_a_claim_do_not_grow(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """A claim of 40 for 10 endpoints, lost and exhausted ones among them, is as cheap as of 4."""
-
     def claimed_in(endpoints: int, rows: int) -> int:
         for _ in range(endpoints):
             endpoint = make_endpoint()
@@ -345,7 +335,7 @@ def test_eight_threads_claim_each_delivery_once(
         while due:
             with mine.writing() as session:
                 room = places_in(session, total=3, endpoint=3)
-                claimed = leases.claim(session, room, lease=MINUTE, now=NINE)
+                claimed = claims.claim(session, room, lease=MINUTE, now=NINE)
             won += [one.delivery_id for one in claimed]
             due = is_due(mine)
         mine.dispose()
@@ -363,9 +353,10 @@ def test_eight_threads_claim_each_delivery_once(
 RACERS = """
 import json, multiprocessing, sys
 from datetime import datetime, timedelta
-from foundation.database import Database
-from notifier import health, leases
-from notifier.leases import Places, Share
+from foundation.db.session import Database
+from notifier.webhooks import circuit_breaker as health
+from notifier.worker import claims as leases
+from notifier.worker.claims import Places, Share
 
 def race(url, now, start, won):
     database, ids, due = Database(url, timeout=30), [], True
@@ -413,11 +404,10 @@ def test_eight_processes_claim_each_delivery_once(
 def test_claim_that_is_rolled_back_takes_nothing(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """A claim whose transaction fails leaves its deliveries due, uncounted and unleased."""
     make_delivery(make_endpoint().id)
 
     with database.reading() as session:  # which is rolled back at its end
-        taken = leases.claim(session, places_in(session), lease=MINUTE, now=NINE)
+        taken = claims.claim(session, places_in(session), lease=MINUTE, now=NINE)
 
     assert len(taken) == 1
     assert [one.attempts for one in claim()] == [1]

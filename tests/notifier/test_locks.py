@@ -7,11 +7,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from foundation.database import Database
-from notifier import courses, deliveries, endpoints, grades, health, replays
-from notifier.db import SOURCE
-from notifier.health import Health
-from notifier.models import Delivery, Endpoint
+from foundation.db.session import Database
+from notifier.courses import grades
+from notifier.courses import service as courses
+from notifier.models import SOURCE, Delivery, Endpoint
+from notifier.webhooks import circuit_breaker, deliveries, endpoints
+from notifier.webhooks import replay as replays
+from notifier.webhooks.circuit_breaker import Health
 from tests.notifier.conftest import (
     NINE,
     SITE,
@@ -53,7 +55,7 @@ def wait_for_a_waiter(database: Database) -> None:
 @pytest.mark.parametrize(
     "lock",
     [
-        pytest.param(lambda session, one: health.read(session, lock=True), id="a turn"),
+        pytest.param(lambda session, one: circuit_breaker.read(session, lock=True), id="a turn"),
         pytest.param(lambda session, one: endpoints.disable(session, one, "", now=NINE), id="off"),
         pytest.param(lambda session, one: endpoints.enable(session, one, now=NINE), id="on"),
         pytest.param(lambda session, one: endpoints.try_now(session, one, now=NINE), id="try"),
@@ -66,7 +68,6 @@ def test_delivery_is_written_for_an_endpoint_that_another_holds(
     make_delivery: MakeDelivery,
     lock: Callable[..., object],
 ) -> None:
-    """An event about deliveries, written under other locks, waits for no lock of an endpoint."""
     endpoint = make_endpoint()
     other = make_endpoint()
     delivery_id = make_delivery(other.id)
@@ -87,11 +88,10 @@ def test_replay_locks_endpoints_in_their_order(
     make_delivery: MakeDelivery,
     delivery_of: Callable[[int], Delivery],
 ) -> None:
-    """A replay that waits for one endpoint holds no later one that a worker's turn may want."""
     first, second = make_endpoint(), make_endpoint()
     delivery_id = make_delivery(second.id)
     with database.writing() as session:
-        health.write(session, {second.id: ILL})
+        circuit_breaker.write(session, {second.id: ILL})
 
     def replay() -> None:
         with database.writing() as session:
@@ -99,22 +99,21 @@ def test_replay_locks_endpoints_in_their_order(
 
     replaying = threading.Thread(target=replay)
     with impatient.writing() as session:
-        health.read(session, only=[first.id], lock=True)
+        circuit_breaker.read(session, only=[first.id], lock=True)
         replaying.start()
         wait_for_a_waiter(database)
-        locked = health.read(session, only=[second.id], lock=True)
+        locked = circuit_breaker.read(session, only=[second.id], lock=True)
     replaying.join(10)
 
     assert locked == {second.id: ILL}
     assert not replaying.is_alive()
     with database.reading() as session:
-        assert health.read(session)[second.id].paused_until == NINE
+        assert circuit_breaker.read(session)[second.id].paused_until == NINE
 
 
 def test_courses_are_locked_in_the_order_in_which_grades_are_loaded(
     database: Database, impatient: Database, make_course: MakeCourse
 ) -> None:
-    """Who deletes several and waits for the first added holds none that a load may want next."""
     make_course("ZOO1")
     make_course("ART1")
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from foundation.database import Database
-from notifier import overview
+from foundation.db.session import Database
 from notifier.models import DeliveryStatus
+from notifier.monitoring import dashboard
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
 
 HOUR = timedelta(hours=1)
@@ -37,7 +37,6 @@ def dead(reason: str = "10 attempts failed", **overrides: Any) -> dict[str, Any]
 
 
 def test_each_hour_counts_its_own(database: Database, settled: Settled) -> None:
-    """There are 24, the one that has begun is the last, and what is older is left out."""
     twelve = NOON.replace(minute=0, second=0, microsecond=0)
     settled(twelve)
     settled(twelve - timedelta(microseconds=1))
@@ -46,7 +45,7 @@ def test_each_hour_counts_its_own(database: Database, settled: Settled) -> None:
     settled(twelve - 23 * HOUR - timedelta(microseconds=1))
 
     with database.reading() as session:
-        hours = overview.day(session, now=NOON)
+        hours = dashboard.day(session, now=NOON)
 
     assert [hour.begins_at for hour in hours] == [twelve - n * HOUR for n in range(23, -1, -1)]
     assert [(n, hour.delivered, hour.dead) for n, hour in enumerate(hours) if hour.delivered] == [
@@ -57,14 +56,13 @@ def test_each_hour_counts_its_own(database: Database, settled: Settled) -> None:
 
 
 def test_delays_are_from_event_to_delivery(database: Database, settled: Settled) -> None:
-    """Each hour has those of its own, the latest first, and the dead have none."""
     settled(NOON, created_at=NOON - 3 * SECOND)
     settled(NOON - SECOND, created_at=NOON - 3 * SECOND)
     settled(NOON, **dead())
     settled(NOON - 5 * HOUR, created_at=NOON - 7 * HOUR)
 
     with database.reading() as session:
-        delays = [list(hour.delays) for hour in overview.day(session, now=NOON)]
+        delays = [list(hour.delays) for hour in dashboard.day(session, now=NOON)]
 
     assert delays[23] == [3 * SECOND, 2 * SECOND]
     assert delays[18] == [2 * HOUR]
@@ -74,22 +72,20 @@ def test_delays_are_from_event_to_delivery(database: Database, settled: Settled)
 def test_of_a_busy_hour_the_latest_are_timed(
     database: Database, settled: Settled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All are counted, and so many as a sample has are looked at one by one."""
-    monkeypatch.setattr(overview, "SAMPLE", 2)
+    monkeypatch.setattr(dashboard, "SAMPLE", 2)
     for number in range(4):
         settled(NOON + number * SECOND, created_at=NOON)
 
     with database.reading() as session:
-        last = overview.day(session, now=NOON + HOUR / 2)[-1]
+        last = dashboard.day(session, now=NOON + HOUR / 2)[-1]
 
     assert last.delivered == 4
     assert list(last.delays) == [3 * SECOND, 2 * SECOND]
 
 
 def test_an_empty_day_has_its_hours(database: Database) -> None:
-    """Where nothing was settled, nothing is counted and nothing timed."""
     with database.reading() as session:
-        hours = overview.day(session, now=NOON)
+        hours = dashboard.day(session, now=NOON)
 
     assert [(one.delivered, one.dead, list(one.delays)) for one in hours] == [(0, 0, [])] * 24
 
@@ -97,7 +93,6 @@ def test_an_empty_day_has_its_hours(database: Database) -> None:
 def test_dead_letters_are_put_together_by_endpoint_and_reason(
     database: Database, settled: Settled, make_endpoint: MakeEndpoint
 ) -> None:
-    """Those whose last one died latest come first; what is older than a week is history."""
     other = make_endpoint()
     settled(NOON - HOUR, **dead("status 500"))
     settled(NOON - 2 * HOUR, **dead("status 500"))
@@ -106,7 +101,7 @@ def test_dead_letters_are_put_together_by_endpoint_and_reason(
     settled(NOON - timedelta(days=8), **dead("long ago"))
 
     with database.reading() as session:
-        found = overview.dead_letters(session, now=NOON)
+        found = dashboard.dead_letters(session, now=NOON)
 
     assert [(one.endpoint.url == other.url, one.reason, one.count) for one in found] == [
         (True, "refused", 1),
@@ -119,7 +114,6 @@ def test_dead_letters_are_put_together_by_endpoint_and_reason(
 def test_ids_of_dead_letters_are_those_of_one_reason(
     database: Database, settled: Settled, make_endpoint: MakeEndpoint
 ) -> None:
-    """The latest come first, and no more of them than are asked for."""
     other = make_endpoint()
     old = settled(NOON - HOUR, **dead("status 500"))
     new = settled(NOON, **dead("status 500"))
@@ -129,22 +123,21 @@ def test_ids_of_dead_letters_are_those_of_one_reason(
     endpoint_id = other.id - 1
 
     with database.reading() as session:
-        found = overview.dead_ids(session, endpoint_id, "status 500", limit=9, now=NOON)
-        first = overview.dead_ids(session, endpoint_id, "status 500", limit=1, now=NOON)
+        found = dashboard.dead_ids(session, endpoint_id, "status 500", limit=9, now=NOON)
+        first = dashboard.dead_ids(session, endpoint_id, "status 500", limit=1, now=NOON)
 
     assert found == [new, old]
     assert first == [new]
 
 
 def test_statements_are_constant(database: Database, settled: Settled) -> None:
-    """A busy day takes the two statements that one delivery takes."""
     taken = []
     for many in (1, 40):
         for number in range(many):
             settled(NOON - number * HOUR / 2)
         before = database.statements
         with database.reading() as session:
-            overview.day(session, now=NOON)
+            dashboard.day(session, now=NOON)
         taken.append(database.statements - before)
 
     assert taken == [2, 2]

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from foundation.database import Database
-from notifier import standings
+from foundation.db.session import Database
 from notifier.errors import EndpointUnknownError
-from notifier.health import State
 from notifier.models import Attempt, DeliveryStatus, Ping
-from notifier.standings import Report
+from notifier.monitoring import endpoint_status
+from notifier.monitoring.endpoint_status import Report
+from notifier.webhooks.circuit_breaker import State
 from tests.notifier.conftest import MINUTE, NINE, MakeDelivery, MakeEndpoint
 
 Attempted = Callable[..., None]
@@ -32,13 +32,12 @@ def attempt(database: Database) -> Attempted:
 def report_of(database: Database, endpoint_id: int) -> Report:
     """Return the report of an endpoint."""
     with database.reading() as session:
-        return standings.read_one(session, endpoint_id)
+        return endpoint_status.read_one(session, endpoint_id)
 
 
 def test_a_new_endpoint_has_answered_nothing(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """Nothing is open for it, and nothing was ever taken there."""
     report = report_of(database, make_endpoint().id)
 
     assert (report.pending, report.held, report.dead) == (0, 0, 0)
@@ -49,7 +48,6 @@ def test_a_new_endpoint_has_answered_nothing(
 def test_what_is_open_and_dead_is_counted_by_endpoint(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
-    """Each endpoint's own are counted, and the delivered ones are not."""
     one, other = make_endpoint(), make_endpoint()
     for status, many in (("pending", 3), ("held", 2), ("dead", 1), ("delivered", 4)):
         for _ in range(many):
@@ -57,7 +55,7 @@ def test_what_is_open_and_dead_is_counted_by_endpoint(
     make_delivery(other.id)
 
     with database.reading() as session:
-        reports = standings.read(session)
+        reports = endpoint_status.read(session)
 
     assert [one.endpoint.id for one in reports] == [one.id, other.id]
     assert [(one.pending, one.held, one.dead) for one in reports] == [(3, 2, 1), (1, 0, 0)]
@@ -67,7 +65,6 @@ def test_what_is_open_and_dead_is_counted_by_endpoint(
 def test_a_ping_that_was_taken_is_an_answer(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """Whoever took a test is known to answer, though no event was sent yet."""
     made = make_endpoint()
     with database.writing() as session:
         session.add(
@@ -86,7 +83,6 @@ def test_the_last_answer_is_the_newest_attempt(
     make_delivery: MakeDelivery,
     attempt: Attempted,
 ) -> None:
-    """Whichever delivery it was for, the one that was written down last is shown."""
     one, other = make_endpoint(), make_endpoint()
     first, second = make_delivery(one.id), make_delivery(one.id)
     attempt(second, status=200)
@@ -94,7 +90,7 @@ def test_the_last_answer_is_the_newest_attempt(
     attempt(make_delivery(other.id), failure="refused")
 
     with database.reading() as session:
-        last = {one.endpoint.id: one.last for one in standings.read(session)}
+        last = {one.endpoint.id: one.last for one in endpoint_status.read(session)}
 
     assert last[one.id].status == 503  # type: ignore[union-attr]
     assert last[other.id].failure == "refused"  # type: ignore[union-attr]
@@ -116,8 +112,7 @@ def test_a_quiet_endpoint_keeps_its_last_answer(
     monkeypatch: pytest.MonkeyPatch,
     kind: dict[str, Any],
 ) -> None:
-    """However much the others were sent since, it is found by the endpoint's own deliveries."""
-    monkeypatch.setattr(standings, "_LATELY", 2)
+    monkeypatch.setattr(endpoint_status, "_LATELY", 2)
     quiet, busy = make_endpoint(), make_endpoint()
     attempt(make_delivery(quiet.id, **kind), status=418)
     loud = make_delivery(busy.id)
@@ -131,7 +126,6 @@ def test_a_quiet_endpoint_keeps_its_last_answer(
 
 
 def test_an_endpoint_that_there_is_not_is_refused(database: Database) -> None:
-    """The refusal names its number."""
     with pytest.raises(EndpointUnknownError) as refused:
         report_of(database, 7)
 
@@ -144,14 +138,13 @@ def test_the_statements_do_not_grow(
     make_delivery: MakeDelivery,
     attempt: Attempted,
 ) -> None:
-    """Many endpoints with their deliveries take as many statements as one: three."""
     taken = []
     for many in (1, 20):
         for number in range(many):
             attempt(make_delivery(make_endpoint().id, due_at=NINE + number * MINUTE), status=200)
         before = database.statements
         with database.reading() as session:
-            standings.read(session)
+            endpoint_status.read(session)
         taken.append(database.statements - before)
 
     assert taken == [3, 3]
@@ -160,10 +153,9 @@ def test_the_statements_do_not_grow(
 def test_moments_of_a_paused_endpoint_are_told(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """Since when it has been failing, and when it is tried again."""
     made = make_endpoint()
     with database.writing() as session:
-        row = standings.read_one(session, made.id).endpoint
+        row = endpoint_status.read_one(session, made.id).endpoint
         row.failures, row.failing_since, row.failed_at = 7, NINE, NINE + MINUTE
         row.paused_until = NINE + timedelta(minutes=9)
 

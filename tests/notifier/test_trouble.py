@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from foundation import database as db
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier.health import PAUSED_AFTER
+from foundation.crypto import Vault
+from foundation.db import session as db
+from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane
-from notifier.telling import Tally
-from notifier.transport import Transport
-from notifier.worker import Options, Worker
+from notifier.webhooks.circuit_breaker import PAUSED_AFTER
+from notifier.webhooks.http_client import Transport
+from notifier.worker.reporter import WorkerTotals
+from notifier.worker.worker import Options, Worker
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint, Reply, Sink, running
 
 MINUTE = timedelta(minutes=1)
@@ -81,18 +81,17 @@ def test_an_outage_costs_few_attempts(
     make_worker: MakeWorker,
     sink: Sink,
 ) -> None:
-    """Of a backlog for a receiver that is down little is attempted, and the rest is as it was."""
     endpoint = make_endpoint(sink.url())
     for _ in range(40):
         make_delivery(endpoint.id)
     sink.always(Reply(503))
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert PAUSED_AFTER <= tally.to_retry <= PAUSED_AFTER + PLACES
-    assert len(sink.heard) == tally.to_retry == attempts_made(database)
+    assert PAUSED_AFTER <= totals.to_retry <= PAUSED_AFTER + PLACES
+    assert len(sink.heard) == totals.to_retry == attempts_made(database)
     untouched = count(database, Delivery.attempts == 0, Delivery.due_at == NINE)
-    assert untouched == 40 - tally.to_retry
+    assert untouched == 40 - totals.to_retry
 
 
 def test_after_an_outage_all_is_delivered_without_a_herd(
@@ -131,7 +130,6 @@ def test_a_half_open_endpoint_sees_one_request_at_a_time(
     sink: Sink,
     held_reply: Reply,
 ) -> None:
-    """While the attempt that tries is not answered the worker polls on and sends no other."""
     endpoint = make_endpoint(sink.url())
     for _ in range(10):
         make_delivery(endpoint.id)
@@ -195,10 +193,10 @@ def test_a_dead_endpoint_rests_while_another_flows(
         make_delivery(healthy.id)
     sink.always(Reply(500), "/dead")
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert tally.delivered == 30
-    assert tally.to_retry <= PAUSED_AFTER + PLACES
+    assert totals.delivered == 30
+    assert totals.to_retry <= PAUSED_AFTER + PLACES
 
 
 def test_a_single_run_ends_when_its_rate_allows_no_more_only_once_all_is_sent(
@@ -209,6 +207,6 @@ def test_a_single_run_ends_when_its_rate_allows_no_more_only_once_all_is_sent(
     for _ in range(30):
         make_delivery(endpoint.id)
 
-    tally = make_worker(per_endpoint_rate=20.0).run(once=True)
+    totals = make_worker(per_endpoint_rate=20.0).run(once=True)
 
-    assert tally == Tally(delivered=30)
+    assert totals == WorkerTotals(delivered=30)

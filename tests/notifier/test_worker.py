@@ -16,14 +16,15 @@ from sqlalchemy import select, text, update
 from sqlalchemy.exc import OperationalError
 from standardwebhooks.webhooks import Webhook
 
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier import courses, deliveries, endpoints
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from notifier.courses import service as courses
 from notifier.models import Attempt, Delivery, Endpoint, Event
-from notifier.retry import MAX_ATTEMPTS
-from notifier.telling import Tally
-from notifier.transport import Transport
-from notifier.worker import Options, Worker
+from notifier.webhooks import deliveries, endpoints
+from notifier.webhooks.http_client import Transport
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS
+from notifier.worker.reporter import WorkerTotals
+from notifier.worker.worker import Options, Worker
 from tests.notifier.conftest import (
     NINE,
     SITE,
@@ -100,18 +101,17 @@ def test_change_arrives_signed_at_the_sink(
     make_worker: MakeWorker,
     sink: Sink,
 ) -> None:
-    """What PyPI's standardwebhooks verifies at the sink is the stored body, byte by byte."""
     endpoint = make_endpoint(sink.url())
     make_course("Größe-1")
     with database.writing() as session:
         courses.delete_course(session, "Größe-1", now=NINE)
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
     (heard,) = sink.heard
     with database.reading() as session:
         event = session.scalars(select(Event)).one()
-    assert tally == Tally(delivered=1)
+    assert totals == WorkerTotals(delivered=1)
     assert heard.body == event.body.encode()
     assert heard.headers["webhook-id"] == event.id
     assert abs(int(heard.headers["webhook-timestamp"]) - datetime.now(UTC).timestamp()) < 10
@@ -155,7 +155,6 @@ def test_delivered_is_settled_and_told(
     attempts_of: AttemptsOf,
     logged: pytest.LogCaptureFixture,
 ) -> None:
-    """A 2xx settles the delivery with its attempt, and one line says so without the query."""
     delivery_id = make_delivery(make_endpoint(sink.url("/w?key=1")).id)
 
     make_worker().run(once=True)
@@ -202,13 +201,12 @@ def test_failure_is_retried_by_the_schedule(
     reply: Reply,
     wait: timedelta,
 ) -> None:
-    """A failed attempt leaves the delivery pending, due after its wait, and `once` ends."""
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
     sink.answer(reply)
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert (tally, len(sink.heard)) == (Tally(to_retry=1), 1)
+    assert (totals, len(sink.heard)) == (WorkerTotals(to_retry=1), 1)
     row = delivery_of(delivery_id)
     (attempt,) = attempts_of(delivery_id)
     assert (row.status, row.attempts, attempt.decided) == ("pending", 1, "retry")
@@ -224,7 +222,6 @@ def test_failure_is_told_with_its_remedy(
     make_sink: Callable[[], Sink],
     logged: pytest.LogCaptureFixture,
 ) -> None:
-    """The line of an attempt that nobody heard says which failure it was and what to do."""
     gone = make_sink()
     gone.stop()
     make_delivery(make_endpoint(gone.url()).id)
@@ -243,7 +240,6 @@ def test_retry_has_the_same_id_and_body_and_a_new_signature(
     make_worker: MakeWorker,
     sink: Sink,
 ) -> None:
-    """Every attempt carries the same webhook-id and bytes, signed anew for its own time."""
     endpoint = make_endpoint(sink.url())
     delivery_id = make_delivery(endpoint.id)
     sink.answer(Reply(503))
@@ -289,13 +285,12 @@ def test_hopeless_delivery_is_dead_with_its_reason(
     reply: Reply,
     reason: str,
 ) -> None:
-    """A refusal, or the tenth failure, leaves a dead letter; an error line says what to do."""
     delivery_id = make_delivery(make_endpoint(sink.url()).id, attempts=attempts)
     sink.answer(reply)
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert tally == Tally(dead=1)
+    assert totals == WorkerTotals(dead=1)
     row = delivery_of(delivery_id)
     assert (row.status, row.reason) == ("dead", reason)
     assert attempts_of(delivery_id)[-1].detail == '{"detail":"course_version"}'
@@ -321,9 +316,9 @@ def test_410_disables_the_endpoint_and_holds_the_rest(
     healthy = make_delivery(other.id)
     sink.always(Reply(410), "/gone")
 
-    tally = make_worker(per_endpoint=1).run(once=True)
+    totals = make_worker(per_endpoint=1).run(once=True)
 
-    assert tally == Tally(delivered=1, held=1)
+    assert totals == WorkerTotals(delivered=1, held=1)
     assert [heard.path for heard in sink.heard].count("/gone") == 1
     statuses = [delivery_of(one).status for one in (first, second, healthy)]
     assert statuses == ["held", "held", "delivered"]
@@ -350,9 +345,9 @@ def test_enabling_lets_go_what_was_held(
     with database.writing() as session:
         endpoints.enable(session, endpoint.id, now=NINE)
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert tally == Tally(delivered=3)
+    assert totals == WorkerTotals(delivered=3)
     ids = [heard.headers["webhook-id"] for heard in sink.heard]
     assert (len(ids), len(set(ids))) == (4, 3)
 
@@ -382,14 +377,13 @@ def test_slow_endpoint_does_not_hold_up_another(
 def test_places_of_an_endpoint_bound_its_connections(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, make_worker: MakeWorker, sink: Sink
 ) -> None:
-    """However much is due for one endpoint, no more attempts than its places are under way."""
     endpoint = make_endpoint(sink.url())
     for _ in range(20):
         make_delivery(endpoint.id)
 
-    tally = make_worker(threads=8, per_endpoint=3).run(once=True)
+    totals = make_worker(threads=8, per_endpoint=3).run(once=True)
 
-    assert tally == Tally(delivered=20)
+    assert totals == WorkerTotals(delivered=20)
     assert sink.connections <= 3
 
 
@@ -412,10 +406,10 @@ def test_stop_finishes_what_is_under_way_and_claims_no_more(
         one.stop()
         ended_early = ran.done()
         answered.set()
-        tally = ran.result(timeout=10)
+        totals = ran.result(timeout=10)
 
     assert not ended_early
-    assert (tally, len(sink.heard)) == (Tally(delivered=2), 2)
+    assert (totals, len(sink.heard)) == (WorkerTotals(delivered=2), 2)
     rows = [delivery_of(each) for each in ids]
     assert [(row.status, row.attempts, row.lease_token) for row in rows] == [
         *[("delivered", 1, None)] * 2,
@@ -424,19 +418,17 @@ def test_stop_finishes_what_is_under_way_and_claims_no_more(
 
 
 def test_stop_of_an_idle_worker_is_prompt(database: Database, make_worker: MakeWorker) -> None:
-    """A worker with nothing to do does not sit out its poll when it is stopped."""
     one = make_worker(poll_seconds=60)
 
     with running(one) as ran:
         wait_until(lambda: database.statements > 0)
         one.stop()
-        assert ran.result(timeout=5) == Tally()
+        assert ran.result(timeout=5) == WorkerTotals()
 
 
 def test_worker_finds_what_comes_later(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, make_worker: MakeWorker, sink: Sink
 ) -> None:
-    """A running worker delivers what becomes due while it polls."""
     endpoint = make_endpoint(sink.url())
 
     with running(make_worker()):
@@ -455,7 +447,6 @@ def test_result_is_settled_before_the_next_event(
     sink: Sink,
     delivery_of: DeliveryOf,
 ) -> None:
-    """A running worker settles what it has delivered without waiting for more to do."""
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
 
     with running(make_worker()):
@@ -474,11 +465,11 @@ def test_two_workers_share_the_work(
 
     with running(make_worker()) as first, running(make_worker()) as second:
         sink.wait_for(30)
-    tallies = [first.result(), second.result()]
+    counters = [first.result(), second.result()]
 
     ids = [heard.headers["webhook-id"] for heard in sink.heard]
     assert (len(ids), len(set(ids))) == (30, 30)
-    assert sum(tally.delivered for tally in tallies) == 30
+    assert sum(totals.delivered for totals in counters) == 30
 
 
 def test_lost_worker_is_followed_by_another(
@@ -493,9 +484,9 @@ def test_lost_worker_is_followed_by_another(
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
     claim(lease=MINUTE)
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert (tally, len(sink.heard)) == (Tally(delivered=1), 1)
+    assert (totals, len(sink.heard)) == (WorkerTotals(delivered=1), 1)
     decided = [(one.failure, one.decided) for one in attempts_of(delivery_id)]
     assert decided == [("worker-lost", "retry"), (None, "delivered")]
 
@@ -508,17 +499,16 @@ def test_lost_key_is_a_failed_attempt(
     delivery_of: DeliveryOf,
     attempts_of: AttemptsOf,
 ) -> None:
-    """A secret that no key opens fails its attempt with what to do, and crashes nothing."""
     strange = Vault(SecretStr(Fernet.generate_key().decode()))
-    sealed = make_delivery(make_endpoint(sink.url("/sealed"), vault=strange).id)
+    encrypted = make_delivery(make_endpoint(sink.url("/sealed"), vault=strange).id)
     healthy = make_delivery(make_endpoint(sink.url("/healthy")).id)
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert tally == Tally(delivered=1, to_retry=1)
+    assert totals == WorkerTotals(delivered=1, to_retry=1)
     assert [heard.path for heard in sink.heard] == ["/healthy"]
-    assert [delivery_of(one).status for one in (sealed, healthy)] == ["pending", "delivered"]
-    (attempt,) = attempts_of(sealed)
+    assert [delivery_of(one).status for one in (encrypted, healthy)] == ["pending", "delivered"]
+    (attempt,) = attempts_of(encrypted)
     assert (attempt.status, attempt.failure) == (None, "secret-sealed")
     assert attempt.detail == (
         "a stored secret was sealed with a key that is not in the list; "
@@ -535,14 +525,13 @@ def test_endpoint_without_a_secret_is_sent_nothing(
     attempts_of: AttemptsOf,
     logged: pytest.LogCaptureFixture,
 ) -> None:
-    """Where nothing can sign nothing is sent: the fault fails this attempt, not the worker."""
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
     with database.writing() as session:
         session.execute(update(endpoints.EndpointSecret).values(expires_at=NINE))
 
-    tally = make_worker().run(once=True)
+    totals = make_worker().run(once=True)
 
-    assert (tally, sink.connections) == (Tally(to_retry=1), 0)
+    assert (totals, sink.connections) == (WorkerTotals(to_retry=1), 0)
     (attempt,) = attempts_of(delivery_id)
     assert (attempt.failure, attempt.detail) == ("internal", "ValueError")
     assert len(lines(logged, "attempt failed unforeseen")) == 1
@@ -556,7 +545,6 @@ def test_secret_is_in_no_line_and_no_row(
     attempts_of: AttemptsOf,
     logged: pytest.LogCaptureFixture,
 ) -> None:
-    """A receiver that answers with the secret itself does not bring it into our rows."""
     endpoint = make_endpoint(sink.url())
     delivery_id = make_delivery(endpoint.id)
     secret = endpoint.secret.reveal()
@@ -625,7 +613,6 @@ def test_result_is_kept_while_the_database_is_locked(
     delivery_of: DeliveryOf,
     logged: pytest.LogCaptureFixture,
 ) -> None:
-    """What was delivered just before the database was locked is settled after, and sent once."""
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
     answered = threading.Event()
     sink.always(Reply(after=answered))
@@ -650,7 +637,6 @@ def test_locked_database_ends_a_single_run(
     sink: Sink,
     request: pytest.FixtureRequest,
 ) -> None:
-    """With `once` nobody waits: a database that is away ends the run with its error."""
     make_delivery(make_endpoint(sink.url()).id)
     request.getfixturevalue("locked")
 
@@ -661,8 +647,7 @@ def test_locked_database_ends_a_single_run(
 
 
 def test_single_run_of_nothing_ends(make_worker: MakeWorker) -> None:
-    """With `once` and nothing due the run ends at once, with an empty tally."""
-    assert make_worker().run(once=True) == Tally()
+    assert make_worker().run(once=True) == WorkerTotals()
 
 
 def test_missing_table_is_waited_for(

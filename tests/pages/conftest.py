@@ -13,9 +13,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from foundation.database import Database
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from foundation.pages import users
-from foundation.schema import Schema
 from notifier import services as notifier_services
 from notifier.app import create_app as create_notifier
 from notifier.config import Settings as NotifierSettings
@@ -144,7 +144,7 @@ def is_in() -> Callable[[FlaskClient], bool]:
 def templates() -> list[Path]:
     """Return every template and every file that is served."""
     root = Path(__file__).parents[2]
-    folders = ("foundation/pages", "notifier/web/pages", "receiver/web/pages")
+    folders = ("foundation/pages", "notifier/pages", "receiver/pages")
     return sorted(
         path
         for folder in folders

@@ -9,9 +9,9 @@ from typing import Annotated
 from flask import Blueprint, Flask, flash, render_template
 from pydantic import AfterValidator, BaseModel, Field
 
-from foundation.pages import charts, forms, ground
+from foundation.pages import charts, context, forms
 from foundation.pages.charts import Series
-from foundation.pages.ground import Ground
+from foundation.pages.context import Ground
 from foundation.pages.guards import signed_in
 
 TEXT = 'Été <script>alert(1)</script> & "ß" عربي \u202eخلط\u202c 漢字 ' + "x" * 300
@@ -37,7 +37,7 @@ def add_specimen(app: Flask) -> None:
     specimen.add_url_rule("/specimen/broken", view_func=signed_in(broken))
     specimen.add_url_rule("/specimen/form", view_func=signed_in(form), methods=["POST"])
     laid: Ground = app.extensions["pages"]
-    ground.lay(app, Ground(laid.site, laid.database, laid.blueprints | {"specimen"}))
+    context.lay(app, Ground(laid.site, laid.database, laid.blueprints | {"specimen"}))
     app.register_blueprint(specimen)
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from foundation.pages import turns
-from foundation.paging import Turn
+from foundation.db.pagination import Turn
+from foundation.pages import pagination
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 
@@ -20,11 +20,10 @@ NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
     ],
 )
 def test_a_place_is_read_as_it_was_spelled(place: Any, kinds: Any) -> None:
-    """To the microsecond, and whatever a course is called."""
-    text = turns.spelled(place)
+    text = pagination.spelled(place)
 
-    assert Turn(after=place) == turns.read({"after": str(text)}, kinds)
-    assert Turn(before=place) == turns.read({"before": str(text)}, kinds)
+    assert Turn(after=place) == pagination.read({"after": str(text)}, kinds)
+    assert Turn(before=place) == pagination.read({"before": str(text)}, kinds)
 
 
 @pytest.mark.parametrize(
@@ -48,16 +47,13 @@ def test_a_place_is_read_as_it_was_spelled(place: Any, kinds: Any) -> None:
     ],
 )
 def test_what_spells_no_place_is_the_first_page(text: str) -> None:
-    """Somebody who types into an address meets a page, not a fault."""
-    assert Turn() == turns.read({"after": text}, (str, int))
+    assert Turn() == pagination.read({"after": text}, (str, int))
 
 
 @pytest.mark.parametrize("text", ['["9999-12-31T23:59:59-14:00"]', '["yesterday"]', "[5]"])
 def test_a_moment_that_there_is_not_is_the_first_page(text: str) -> None:
-    """A moment beyond the year 9999 neither."""
-    assert Turn() == turns.read({"before": text}, (datetime,))
+    assert Turn() == pagination.read({"before": text}, (datetime,))
 
 
 def test_no_place_is_spelled_as_none() -> None:
-    """A list that ends has nowhere to go on to."""
-    assert turns.spelled(None) is None
+    assert pagination.spelled(None) is None

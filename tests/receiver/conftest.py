@@ -17,19 +17,21 @@ from pydantic import SecretStr
 from sqlalchemy import select
 
 from contract.problems import Problem, ProblemType
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation.database import Database
-from foundation.schema import Schema
-from foundation.vault import Vault
-from receiver import registry, services, sources
+from foundation.crypto import Vault
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
+from receiver import services
 from receiver.app import create_app
 from receiver.config import Settings
-from receiver.eassessment import Client
-from receiver.exchange import Exchange
-from receiver.grade_sync import Kinds
 from receiver.models import API, SCHEMA, Entry, Source
-from receiver.plans import Options
+from receiver.registry import entries as registry
+from receiver.sources import store as sources
+from receiver.sources.eassessment import Client
+from receiver.sources.http_client import Exchange
+from receiver.sync.planner import Options
+from receiver.sync.run import Kinds
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 SITE = "eassessment.example.ac.uk"

@@ -12,14 +12,14 @@ from flask.testing import FlaskClient
 from freezegun import freeze_time
 from werkzeug.test import TestResponse
 
-from contract import signature
+from contract import signatures
 from contract.problems import ProblemType
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation import logs
+from foundation import logging
 from receiver import services
 from receiver.models import Entry, Source, Taken
-from receiver.webhooks import MAX_BODY_BYTES
+from receiver.webhooks.views import MAX_BODY_BYTES
 
 SITE = "eassessment.example.ac.uk"
 PATH = f"/webhooks/{SITE}"
@@ -67,7 +67,7 @@ def send(client: FlaskClient) -> Send:
     """Return what signs and sends a request; headers go past the client's own checks."""
 
     def give(sent: Sent) -> TestResponse:
-        signed = signature.sign([sent.signed_by], "msg_bad", sent.body, now=datetime.now(UTC))
+        signed = signatures.sign([sent.signed_by], "msg_bad", sent.body, now=datetime.now(UTC))
         headers = {**signed, **sent.changed}
         variables = {
             f"HTTP_{name.upper().replace('-', '_')}": value
@@ -459,7 +459,7 @@ def test_extra_fields_are_passed_over(lived_in: None, send: Send) -> None:
 
 def signed_as(webhook_id: str, body: bytes, now: datetime | None = None) -> dict[str, str]:
     """Return the headers of a body under another id, as WSGI has them; signed now unless told."""
-    signed = signature.sign([KEY], webhook_id, body, now=now or datetime.now(UTC))
+    signed = signatures.sign([KEY], webhook_id, body, now=now or datetime.now(UTC))
     return {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in signed.items()}
 
 
@@ -487,7 +487,7 @@ def test_a_strange_course_id_is_stored_as_it_is(
 ) -> None:
     """Its characters are kept, and none of them acts in the log (B7)."""
     body = event(course_id=course_id)
-    logs.configure("INFO", "json")
+    logging.configure("INFO", "json")
 
     response = send(Sent(body, environ=signed_as("msg_new", body)))
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from contract.tokens import CourseToken
-from receiver import batches
-from receiver.batches import Item
-from receiver.outcomes import Question
+from receiver.sources import eassessment_batch
+from receiver.sources.base import Question
+from receiver.sources.eassessment_batch import Item
 
 TOKEN = CourseToken("k7Qx2mPa", "s" * 24)
 QUESTIONS = [Question("http://x.example", course_id, TOKEN) for course_id in ("CS1", "CS2")]
@@ -26,11 +26,10 @@ def unchanged(course_id: str, **more: Any) -> dict[str, Any]:
 
 def load(*answers: Any) -> list[Item | None]:
     """Return what a batch of these answers is taken apart into."""
-    return batches.load(json.dumps({"answers": answers}).encode(), QUESTIONS)
+    return eassessment_batch.load(json.dumps({"answers": answers}).encode(), QUESTIONS)
 
 
 def test_an_item_of_another_course_answers_nothing() -> None:
-    """Answers in a wrong order are nobody's."""
     assert load(unchanged("CS2"), unchanged("CS1")) == [None, None]
     assert load(unchanged("CS2"), unchanged("CS2")) == [None, SAME]
 
@@ -50,7 +49,6 @@ def test_an_item_of_another_course_answers_nothing() -> None:
     ],
 )
 def test_an_item_that_is_broken_spoils_no_other(broken: Any) -> None:
-    """What cannot be read of one course is asked by itself, and the next one is answered."""
     told = load(broken, unchanged("CS2"))
 
     assert told[1] == SAME
@@ -78,8 +76,7 @@ def test_an_item_that_is_broken_spoils_no_other(broken: Any) -> None:
     ],
 )
 def test_what_is_no_batch_answers_nothing(body: bytes) -> None:
-    """Each course is then asked by itself."""
-    assert batches.load(body, QUESTIONS) == [None, None]
+    assert eassessment_batch.load(body, QUESTIONS) == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -92,5 +89,4 @@ def test_what_is_no_batch_answers_nothing(body: bytes) -> None:
     ],
 )
 def test_a_batch_is_read_however_it_is_spelt(body: bytes) -> None:
-    """Only a key that stands twice is looked for, and what answers no course is passed over."""
-    assert batches.load(body, QUESTIONS) == [SAME, SAME]
+    assert eassessment_batch.load(body, QUESTIONS) == [SAME, SAME]

@@ -10,11 +10,11 @@ from itertools import permutations
 import pytest
 from flask.testing import FlaskClient
 
-from contract import signature
-from contract.signature import Secret
-from receiver import registry
-from receiver.memory import Deleted, Fact, Memory, TokenNamed, fold
+from contract import signatures
+from contract.signatures import Secret
+from receiver.course_state import Deleted, Fact, Memory, TokenNamed, fold
 from receiver.models import Entry, Source
+from receiver.registry import entries as registry
 
 SITE = "eassessment.example.ac.uk"
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -54,7 +54,7 @@ def tell(client: FlaskClient, make_source: Callable[..., Source]) -> Tell:
         for number in order:
             body = body_of(course_id, LIFE[number])
             webhook_id = f"msg_{course_id}_{number}"
-            signed = signature.sign([secret], webhook_id, body, now=datetime.now(UTC))
+            signed = signatures.sign([secret], webhook_id, body, now=datetime.now(UTC))
             answer = client.post(
                 f"/webhooks/{SITE}", data=body, headers=signed, content_type="application/json"
             )

@@ -13,16 +13,20 @@ from sqlalchemy.exc import OperationalError
 
 from contract.problems import ProblemType
 from contract.tokens import CourseToken
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import grade_sync, gradebook, leases, plans, registry
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import Deleted, Status, TokenNamed
 from receiver.errors import EntryUnknownError, RunInProgressError
-from receiver.grade_sync import Kinds
-from receiver.gradebook import Written
-from receiver.memory import Deleted, Status, TokenNamed
+from receiver.gradebook import database as gradebook
+from receiver.gradebook.database import Written
 from receiver.models import Entry, Run, RunCourse, Source, StoredScore
-from receiver.plans import Options
-from receiver.runs import Report
+from receiver.registry import entries as registry
+from receiver.runs import lease
+from receiver.runs.store import Report
+from receiver.sync import planner
+from receiver.sync import run as grade_sync
+from receiver.sync.planner import Options
+from receiver.sync.run import Kinds
 from tests.receiver.conftest import NINE
 
 Rows = Callable[[type[Any]], list[Any]]
@@ -72,7 +76,6 @@ def test_grades_are_fetched_and_stored(
     make_score: Callable[..., Any],
     rows: Rows,
 ) -> None:
-    """What eAssessment has of each course stands in the gradebook afterwards."""
     link("CS101", make_score("ada"), make_score("bob", None))
     link("CS102", make_score("ada", "3"))
 
@@ -86,7 +89,6 @@ def test_grades_are_fetched_and_stored(
 def test_a_second_run_finds_all_unchanged(
     link: Callable[..., CourseToken], sync: Callable[..., Report], make_score: Callable[..., Any]
 ) -> None:
-    """The ETag of the last answer spares the next one its body."""
     link("CS101", make_score())
     sync()
 
@@ -102,7 +104,6 @@ def test_known_invalid_courses_open_no_socket(
     far_side: Any,
     now: datetime,
 ) -> None:
-    """I4: the far side's own count shows that nobody came."""
     link("CS101", facts=(Deleted(4, now),))
     link("CS102", facts=(TokenNamed(4, "new", now),))
 
@@ -125,7 +126,6 @@ def test_one_course_never_stops_the_others(
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """Every kind of failure at once, and each healthy course is synced."""
     for course_id in ("A", "B", "C", "D", "E", "F", "G"):
         link(course_id, make_score())
     far_side.gone("B")
@@ -169,7 +169,6 @@ def test_transient_answers_never_change_the_registry(
     entry_of: Callable[[str], Entry],
     break_it: Callable[[Any], None],
 ) -> None:
-    """What says nothing of the course leaves its entry as it was: the next run asks again."""
     link()
     before = registry.memory_of(entry_of("CS101"))
     break_it(far_side)
@@ -188,7 +187,6 @@ def test_a_token_that_the_far_side_took_back_is_not_asked_with_again(
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """An eAssessment restored from a backup names lower versions; its refusal counts still."""
     token = link("CS101", make_score())
     far_side.grades("CS101", token, course_version=9)
     sync()
@@ -209,7 +207,6 @@ def test_a_late_event_about_an_older_token_changes_nothing(
     source: Source,
     now: datetime,
 ) -> None:
-    """What a 200 proved of a token outlasts an event of a version before it."""
     token = link()
     far_side.grades("CS101", token, course_version=3)
     sync()
@@ -305,7 +302,6 @@ def test_a_course_invalidated_in_the_midst_of_a_chunk_is_skipped(
 def test_the_registry_is_read_again_by_the_clock(
     link: Callable[..., CourseToken], sync: Callable[..., Report]
 ) -> None:
-    """A run of slow courses reads what is left once a reading is old, and no sooner."""
     for number in range(5):
         link(f"CS{number}")
     sync()
@@ -402,7 +398,6 @@ def test_grades_that_were_in_flight_do_not_undo_a_deletion(
 def test_queries_do_not_grow_with_the_courses_of_a_chunk(
     link: Callable[..., CourseToken], sync: Callable[..., Report], make_score: Callable[..., Any]
 ) -> None:
-    """One course or twenty: a run of one chunk sends the same number of statements."""
     link("CS0", make_score())
     hour = timedelta(hours=1)
     alone = sync(read_again=hour).statements
@@ -417,7 +412,6 @@ def test_queries_do_not_grow_with_the_courses_of_a_chunk(
 def test_only_the_courses_that_are_named(
     link: Callable[..., CourseToken], sync: Callable[..., Report], far_side: Any
 ) -> None:
-    """A run for one course asks for that one; an unknown one is refused before any request."""
     link("CS101")
     link("CS102")
 
@@ -437,12 +431,11 @@ def test_a_plan_asks_nothing_and_leaves_nothing(
     now: datetime,
     rows: Rows,
 ) -> None:
-    """A dry run names whom it would ask and skip, in one query, without request, lease, record."""
     link("CS101")
     link("CS102", facts=(Deleted(4, now),))
     before = database.statements
 
-    plan = plans.plan(database)
+    plan = planner.plan(database)
 
     assert [entry.course_id for entry in plan.ask] == ["CS101"]
     assert [course.course_id for course in plan.skipped] == ["CS102"]
@@ -483,7 +476,7 @@ def test_a_run_that_was_killed_frees_itself(
     """The lease of a run that ended without a word ends by itself (F29)."""
     link()
     with database.writing() as session:
-        leases.acquire(session, "killed@elms", timedelta(minutes=5), now=now - timedelta(days=400))
+        lease.acquire(session, "killed@elms", timedelta(minutes=5), now=now - timedelta(days=400))
 
     assert sync().exit_code == 0
 
@@ -496,7 +489,6 @@ def test_a_run_that_lost_its_lease_writes_no_more(
     rows: Rows,
     make_score: Callable[..., Any],
 ) -> None:
-    """A run that slept too long cannot write over its successor."""
     link("CS101", make_score())
     link("CS102", make_score())
     answer = far_side.answers["CS101"]
@@ -519,7 +511,6 @@ def test_a_run_that_lost_its_lease_writes_no_more(
 def test_a_lease_is_renewed_between_requests(
     link: Callable[..., CourseToken], sync: Callable[..., Report]
 ) -> None:
-    """However slow a chunk is, its run keeps the lease: with none to spare, at each request."""
     for number in range(3):
         link(f"CS{number}")
 
@@ -552,7 +543,6 @@ def test_a_database_that_dies_in_a_run_ends_it_cleanly(
     sync: Callable[..., Report],
     far_side: Any,
 ) -> None:
-    """What was not stored counts as failed, nobody is asked any more, and the exit code is 4."""
     for course_id in ("CS101", "CS102", "CS103"):
         link(course_id)
     answer = far_side.answers["CS102"]
@@ -586,7 +576,6 @@ def test_an_answer_that_cannot_be_stored_costs_its_course_alone(
     rows: Rows,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """If a chunk cannot be stored whole, each of its courses is stored on its own."""
     for course_id in ("CS101", "CS102", "CS103"):
         link(course_id, make_score(course_id))
     write = gradebook.write
@@ -615,7 +604,6 @@ def test_a_token_sealed_with_a_lost_key_fails_its_course_alone(
     make_options: Callable[..., Options],
     far_side: Any,
 ) -> None:
-    """A token that cannot be opened is told, with the key to put back."""
     link()
     other = Vault(SecretStr("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="))
 
@@ -633,7 +621,6 @@ def test_the_run_is_recorded(
     far_side: Any,
     now: datetime,
 ) -> None:
-    """The record says what the report says."""
     link("CS101")
     link("CS102", facts=(Deleted(4, now),))
     link("CS103")
@@ -657,7 +644,6 @@ def test_each_failure_is_logged_once_with_what_to_do(
     capsys: pytest.CaptureFixture[str],
     make_app: Callable[..., Any],
 ) -> None:
-    """WARNING for what was skipped or will be retried, ERROR for what needs a person."""
     make_app(log_level="WARNING")
     link("CS101", facts=(Deleted(4, now),))
     link("CS102")

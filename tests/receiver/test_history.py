@@ -13,14 +13,16 @@ from sqlalchemy import select
 from contract import events
 from contract.events import CourseDeleted, CourseDeletedData
 from contract.tokens import CourseToken
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import history, inbox, registry
-from receiver.history import Teller, TellerKind
-from receiver.memory import Deleted, Fact, Proven, Refused, TokenNamed
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import Deleted, Fact, Proven, Refused, TokenNamed
 from receiver.models import Entry, Heard, Source
-from receiver.registry import Lesson
-from receiver.sources import Door
+from receiver.registry import entries as registry
+from receiver.registry import history
+from receiver.registry.entries import Lesson
+from receiver.registry.history import Teller, TellerKind
+from receiver.sources.store import Door
+from receiver.webhooks import inbox
 
 ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
 RUN = Teller(TellerKind.SYNC, "run 7")
@@ -45,7 +47,6 @@ def test_a_life_is_told_from_its_first_day(
     told: Callable[[], list[tuple[str, ...]]],
     now: datetime,
 ) -> None:
-    """Linked, regenerated, entered, taken out: each with its teller and the status after it."""
     source, first, second = make_source(), CourseToken.generate(), CourseToken.generate()
     named = TokenNamed(2, second.token_id, now)
 
@@ -70,7 +71,6 @@ def test_no_secret_is_written_down(
     rows: Callable[[type[Any]], list[Any]],
     now: datetime,
 ) -> None:
-    """A line names a token by its public id."""
     token = CourseToken.generate()
 
     with database.writing() as session:
@@ -87,7 +87,6 @@ def test_webhooks_without_news_are_told_as_such(
     told: Callable[[], list[tuple[str, ...]]],
     now: datetime,
 ) -> None:
-    """One that was overtaken is stale; one that came again changes nothing, not even this."""
     source = make_source()
     door = Door(source.id, source.name, ())
 
@@ -111,7 +110,6 @@ def test_a_sync_tells_what_it_learnt_and_nothing_of_what_it_knew(
     told: Callable[[], list[tuple[str, ...]]],
     now: datetime,
 ) -> None:
-    """Each fact that changed something is a line; an entry without news has none."""
     source = make_source()
     changed, known = make_entry(source, "CS101"), make_entry(source, "CS102")
     held = str(changed.held_token_id)
@@ -130,7 +128,6 @@ def test_a_sync_tells_what_it_learnt_and_nothing_of_what_it_knew(
 def test_a_history_is_read_from_its_end(
     database: Database, make_source: Callable[..., Source], now: datetime
 ) -> None:
-    """Of a long life the newest lines come first, and no more than were asked for."""
     source = make_source()
     with database.writing() as session:
         for version in range(1, 6):
@@ -176,7 +173,6 @@ def test_the_last_line_is_where_the_course_stands(
     now: datetime,
     life: list[tuple[str, Any]],
 ) -> None:
-    """Whatever is told, by whom and in which order: the newest line's status is the standing."""
     source = make_source(f"source-{next(_numbers)}")
 
     def at(fact: Fact) -> Fact:

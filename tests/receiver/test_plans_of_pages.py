@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from foundation.database import Database
-from foundation.paging import Turn
-from receiver import history, inbox, records, sources
-from receiver.inbox import Outcome, Wanted
-from receiver.runs import CourseOutcome
+from foundation.db.pagination import Turn
+from foundation.db.session import Database
+from receiver.registry import history
+from receiver.runs import queries
+from receiver.runs.store import CourseOutcome
+from receiver.sources import store as sources
+from receiver.webhooks import inbox
+from receiver.webhooks.inbox import Outcome, Wanted
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 HEARD = "USING INDEX ix_inbox_"
@@ -58,7 +61,6 @@ def planned(database: Database) -> Iterator[Callable[[Callable[[Any], Any]], lis
 def test_an_index_gives_each_list_of_messages_in_its_order(
     planned: Callable[..., list[str]], wanted: Wanted, index: str, turn: Turn
 ) -> None:
-    """However many were heard, a page costs what is on it."""
     plan = planned(lambda session: inbox.page(session, wanted, turn=turn))
 
     assert any(index in step for step in plan)
@@ -66,7 +68,6 @@ def test_an_index_gives_each_list_of_messages_in_its_order(
 
 
 def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[str]]) -> None:
-    """By the primary key, though that begins with the source."""
     plan = planned(lambda session: inbox.page(session, Wanted(webhook_id="msg_1"), turn=Turn()))
 
     assert any("(source_id=? AND webhook_id=?)" in step for step in plan)
@@ -76,14 +77,14 @@ def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[st
     ("ask", "index"),
     [
         pytest.param(
-            lambda session: records.page_of_courses(
+            lambda session: queries.page_of_courses(
                 session, 1, CourseOutcome.FAILED, turn=Turn(after=("one", 7))
             ),
             "ix_run_courses_run_id_outcome_source_id (run_id=? AND outcome=? AND source>?)",
             id="the courses of a run",
         ),
         pytest.param(
-            lambda session: records.of_course(session, "one", "CS101"),
+            lambda session: queries.of_course(session, "one", "CS101"),
             "ix_run_courses_course_id_source_id (course_id=? AND source=?)",
             id="the runs of a course",
         ),
@@ -97,7 +98,6 @@ def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[st
 def test_an_index_gives_each_other_list_in_its_order(
     planned: Callable[..., list[str]], ask: Callable[[Any], Any], index: str
 ) -> None:
-    """Neither all rows are looked at nor any sorted."""
     plan = planned(ask)
 
     assert any(index in step for step in plan)
@@ -105,15 +105,13 @@ def test_an_index_gives_each_other_list_in_its_order(
 
 
 def test_which_run_asked_a_source_last_is_looked_up(planned: Callable[..., list[str]]) -> None:
-    """Whether one did is told by the courses' index alone, however many courses a run had."""
-    plan = planned(records.last_asking)
+    plan = planned(queries.last_asking)
 
     covering = "USING COVERING INDEX ix_run_courses_run_id_outcome_source_id"
     assert any(f"{covering} (run_id=? AND outcome=? AND source=?)" in step for step in plan)
 
 
 def test_when_a_source_was_heard_last_is_looked_up(planned: Callable[..., list[str]]) -> None:
-    """The last message of each source is the end of its part of an index."""
     plan = planned(sources.last_heard)
 
     assert any("ix_inbox_source_id_received_at_webhook_id (source_id=?)" in step for step in plan)

@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import proving, registry
-from receiver.history import Teller, TellerKind
-from receiver.memory import Status
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import Status
 from receiver.models import Entry, Source
-from receiver.outcomes import Grades, Outcome, Question, SeemsGone, TokenRefused, Transient
-from receiver.verdicts import Heard
+from receiver.registry import entries as registry
+from receiver.registry.history import Teller, TellerKind
+from receiver.sources.base import Grades, Outcome, Question, SeemsGone, TokenRefused, Transient
+from receiver.sync import token_check
+from receiver.sync.results import Heard
 
 ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
 AWAY = Transient("no answer", unreachable=True)
@@ -62,7 +63,7 @@ def prove(
         source = make_source("one")
         entries = [make_entry(source, course_id) for course_id in course_ids]
         sites = {"one": told}
-        return proving.prove(database, sites, entries, vault=vault, teller=ADA)  # type: ignore[arg-type]  # narrower
+        return token_check.prove(database, sites, entries, vault=vault, teller=ADA)  # type: ignore[arg-type]  # narrower
 
     return proven
 
@@ -83,14 +84,12 @@ def test_a_course_that_seems_gone_is_confirmed_first(
     certain: bool,
     status: Status,
 ) -> None:
-    """A deletion is final, so that entering a token learns it no more easily than a run does."""
     prove(Told({"CS1": SeemsGone("no such record", certain)}, gone), "CS1")
 
     assert registry.standing(entry_of("CS1")).status is status
 
 
 def test_a_site_that_cannot_be_reached_is_tried_once(prove: Callable[..., list[Heard]]) -> None:
-    """The tokens that are left are told the same, without a request."""
     there = Told({"CS1": AWAY})
 
     proven = prove(there, "CS1", "CS2", "CS3")
@@ -106,7 +105,6 @@ def test_a_site_that_cannot_be_reached_is_tried_once(prove: Callable[..., list[H
 def test_each_token_is_learnt_of_by_itself(
     prove: Callable[..., list[Heard]], entry_of: Callable[[str], Entry]
 ) -> None:
-    """One that is refused says nothing of the others in its request."""
     prove(Told({"CS2": TokenRefused("invalidtoken", "unknown")}, batch=10), "CS1", "CS2", "CS3")
 
     statuses = [registry.standing(entry_of(one)).status for one in ("CS1", "CS2", "CS3")]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation import settings
+from foundation import config
 from foundation.errors import ConfigurationError
 from receiver.config import Settings
 
@@ -23,10 +23,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_secrets_are_all_that_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the encryption keys alone ELMS runs on SQLite."""
     monkeypatch.setenv("RECEIVER_ENCRYPTION_KEYS", ENCRYPTION_KEY)
 
-    loaded = settings.load(Settings)
+    loaded = config.load(Settings)
 
     assert loaded.database_url.get_secret_value() == "sqlite:///receiver.db"
     assert loaded.port == 8002
@@ -40,7 +39,7 @@ def test_faults_are_named_all_at_once_and_no_value_is_shown(
     monkeypatch.setenv("RECEIVER_DATABASE_URL", "mysql://ada:planted@host/db")
 
     with pytest.raises(ConfigurationError) as refused:
-        settings.load(Settings)
+        config.load(Settings)
 
     said = str(refused.value)
     assert "RECEIVER_ENCRYPTION_KEYS: is missing" in said
@@ -50,7 +49,6 @@ def test_faults_are_named_all_at_once_and_no_value_is_shown(
 
 
 def test_the_lease_outlasts_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lease that could end while one request is under way is refused."""
     monkeypatch.setenv("RECEIVER_ENCRYPTION_KEYS", ENCRYPTION_KEY)
     monkeypatch.setenv("RECEIVER_SYNC_LEASE", "60")
 
@@ -58,7 +56,7 @@ def test_the_lease_outlasts_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
         ConfigurationError,
         match="RECEIVER_SYNC_LEASE must be longer than RECEIVER_REQUEST_DEADLINE",
     ):
-        settings.load(Settings)
+        config.load(Settings)
 
 
 def set_gradebook(monkeypatch: pytest.MonkeyPatch, url: str | None, token: str | None) -> None:
@@ -70,10 +68,9 @@ def set_gradebook(monkeypatch: pytest.MonkeyPatch, url: str | None, token: str |
 
 
 def test_elms_can_be_a_moodle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its URL is kept as a source's is, and its token never shown."""
     set_gradebook(monkeypatch, "https://elms.example.ac.uk/moodle/", TOKEN)
 
-    loaded = settings.load(Settings)
+    loaded = config.load(Settings)
 
     assert loaded.gradebook_url == "https://elms.example.ac.uk/moodle"
     assert loaded.gradebook_token.get_secret_value() == TOKEN
@@ -81,10 +78,9 @@ def test_elms_can_be_a_moodle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_set_of_a_gradebook_that_is_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both left empty, as in `.env.example`, are as both not set."""
     set_gradebook(monkeypatch, "", "")
 
-    assert settings.load(Settings).gradebook_url == ""
+    assert config.load(Settings).gradebook_url == ""
 
 
 @pytest.mark.parametrize(
@@ -129,13 +125,12 @@ def test_a_gradebook_that_cannot_be_is_refused(
     set_gradebook(monkeypatch, url, token)
 
     with pytest.raises(ConfigurationError) as refused:
-        settings.load(Settings)
+        config.load(Settings)
 
     assert str(refused.value) == said
 
 
 def test_every_setting_is_explained() -> None:
-    """Each field has a sentence, for `.env.example` is made of them."""
     silent = [name for name, field in Settings.model_fields.items() if not field.description]
 
     assert silent == []

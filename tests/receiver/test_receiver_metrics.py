@@ -10,14 +10,17 @@ from sqlalchemy.orm import Session
 
 from contract import events
 from contract.tokens import CourseToken
-from foundation.database import Database
-from receiver import inbox, leases, metrics, runs
-from receiver.gradebook import Written
-from receiver.inbox import Outcome
-from receiver.memory import Deleted, Refused, TokenNamed
+from foundation.db.session import Database
+from receiver.course_state import Deleted, Refused, TokenNamed
+from receiver.gradebook.database import Written
 from receiver.models import Entry, Source
-from receiver.runs import CourseOutcome, CourseReport, Report
-from receiver.sources import Door
+from receiver.monitoring import metrics
+from receiver.runs import lease
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.sources.store import Door
+from receiver.webhooks import inbox
+from receiver.webhooks.inbox import Outcome
 
 HOUR = timedelta(hours=1)
 Numbers = Callable[[], dict[str, float]]
@@ -59,7 +62,6 @@ def ended(database: Database, now: datetime) -> Callable[..., None]:
 def test_webhooks_are_counted_by_what_they_did(
     database: Database, make_source: Callable[..., Source], numbers: Numbers, now: datetime
 ) -> None:
-    """Also those that changed nothing: duplicates, stale ones, and unknown types."""
     source = make_source()
     door = Door(source.id, source.name, ())
 
@@ -91,7 +93,6 @@ def test_courses_are_counted_by_the_law_of_the_registry(
     numbers: Numbers,
     now: datetime,
 ) -> None:
-    """One that was only spoken of is in no sync, and so is not counted."""
     source = make_source()
     make_entry(source, "CS101")
     make_entry(source, "CS102", facts=(Deleted(4, now),))
@@ -113,14 +114,13 @@ def test_courses_are_counted_by_the_law_of_the_registry(
 def test_runs_are_counted_by_their_ending_and_their_courses_by_outcome(
     database: Database, ended: Callable[..., None], numbers: Numbers, now: datetime
 ) -> None:
-    """One that holds the lease is not over; one that neither ended nor holds it was killed."""
     ended(CourseOutcome.SYNCED, CourseOutcome.SKIPPED)
     ended(CourseOutcome.FAILED, exit_code=1)
     ended(CourseOutcome.UNCHANGED, exit_code=143, stopped="it was told to stop")
     with database.writing() as session:
         runs.begin(session, "killed@elms", now=now)
         at = datetime.now(now.tzinfo)
-        leases.acquire(session, "ada@elms", HOUR, now=at)
+        lease.acquire(session, "ada@elms", HOUR, now=at)
         runs.begin(session, "ada@elms", now=at)
 
     found = numbers()
@@ -140,7 +140,6 @@ def test_runs_are_counted_by_their_ending_and_their_courses_by_outcome(
 def test_a_good_run_is_one_of_every_course_without_a_failure(
     ended: Callable[..., None], numbers: Numbers, now: datetime
 ) -> None:
-    """Neither a run of some courses nor one with failures says that grades are fetched."""
     ended(hours=1)
     ended(hours=2, partial=True)
     ended(hours=3, exit_code=1)
@@ -152,5 +151,4 @@ def test_a_good_run_is_one_of_every_course_without_a_failure(
 
 
 def test_no_run_at_all_is_infinitely_long_ago(numbers: Numbers) -> None:
-    """So that an alert about it needs no second rule."""
     assert numbers() == {"seconds_since_good_run": inf}

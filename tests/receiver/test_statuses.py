@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from foundation.database import Database
-from receiver.memory import (
+from foundation.db.session import Database
+from receiver.course_state import (
     Deleted,
     Memory,
     Proven,
@@ -48,7 +48,6 @@ def row(number: int, memory: Memory) -> dict[str, Any]:
 
 
 def test_each_condition_is_true_of_just_those_that_have_the_status(database: Database) -> None:
-    """Of each of 1,372 memories one condition is true, and it is that of the derived status."""
     with database.writing() as session:
         session.add(Source(name="one", url="http://one.example", created_at=NINE))
         session.flush()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from contract import events, signature
+from contract import events, signatures
 from contract.events import (
     CourseDeleted,
     CourseDeletedData,
@@ -15,16 +15,17 @@ from contract.events import (
     TokenRegenerated,
     TokenRegeneratedData,
 )
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import grade_sync, registry
-from receiver.grade_sync import Kinds
-from receiver.memory import Status
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import Status
 from receiver.models import Entry, Source, StoredScore
-from receiver.plans import Options
-from receiver.runs import Report
+from receiver.registry import entries as registry
+from receiver.runs.store import Report
+from receiver.sync import run as grade_sync
+from receiver.sync.planner import Options
+from receiver.sync.run import Kinds
 
 SITE = "eassessment.example.ac.uk"
 OLD, NEW = CourseToken("tokenOld", "o" * 24), CourseToken("tokenNew", "n" * 24)
@@ -48,7 +49,7 @@ def hear(client: FlaskClient, secret: Secret) -> Callable[[Event], None]:
 
     def post(event: Event) -> None:
         body = events.dump(event).encode()
-        signed = signature.sign([secret], "msg_1", body, now=datetime.now(UTC))
+        signed = signatures.sign([secret], "msg_1", body, now=datetime.now(UTC))
         response = client.post(
             f"/webhooks/{SITE}", data=body, headers=signed, content_type="application/json"
         )
@@ -103,7 +104,6 @@ def test_course_deleted(
     now: datetime,
     heard: bool,
 ) -> None:
-    """A deleted course is skipped; if the webhook was missed, after one 410. Others go on."""
     far_side.gone("CS101")
     if heard:
         hear(deletion(now))
@@ -134,7 +134,6 @@ def test_invalid_token(
     now: datetime,
     heard: bool,
 ) -> None:
-    """A course with a replaced token is skipped until the new one is entered, which heals it."""
     far_side.regenerated("CS101", NEW.token_id)
     if heard:
         hear(regeneration(now))
@@ -174,7 +173,6 @@ def test_normal_sync(
     now: datetime,
     heard: bool,
 ) -> None:
-    """Healthy courses are synced, whether the webhook about their present token came or not."""
     far_side.grades("CS101", OLD, make_score("ada"), course_version=5)
     if heard:
         data = TokenRegeneratedData(

@@ -11,8 +11,8 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 
-from foundation.database import Database
-from foundation.schema import Schema
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from notifier import services
 from notifier.app import create_app
 from notifier.config import Settings

@@ -15,15 +15,17 @@ from sqlalchemy.orm import joinedload
 
 from contract.grades import Score
 from contract.tokens import CourseToken, MoodleToken
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier import courses, grades
-from receiver import registry, sources
-from receiver.history import Teller, TellerKind
-from receiver.memory import Deleted, TokenNamed
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from notifier.courses import grades
+from notifier.courses import service as courses
+from receiver.course_state import Deleted, TokenNamed
 from receiver.models import API, MOODLE, Entry, StoredScore
-from receiver.moodle.grades import FUNCTION
+from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.source import COURSES
+from receiver.registry import entries as registry
+from receiver.registry.history import Teller, TellerKind
+from receiver.sources import store as sources
 from tests.receiver.moodle.fake import FakeMoodle, Form
 from tests.receiver.moodle.recordings import RECORDED, Recorded, failure
 from tests.story import far_sides

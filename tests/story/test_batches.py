@@ -9,19 +9,22 @@ from pydantic import SecretStr
 
 from contract.grades import Score
 from contract.tokens import CourseToken
-from foundation import database as db
-from foundation.database import Database
-from foundation.schema import Schema
-from foundation.vault import Vault
-from notifier import courses, grades
-from receiver import grade_sync, registry, sources
-from receiver.eassessment import Client
-from receiver.exchange import Exchange
-from receiver.gradebooks import Gradebook
+from foundation.crypto import Vault
+from foundation.db import session as db
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
+from notifier.courses import grades
+from notifier.courses import service as courses
+from receiver.gradebook.base import Gradebook
 from receiver.models import API
 from receiver.models import SCHEMA as RECEIVER
-from receiver.plans import Options
-from receiver.runs import CourseOutcome, Report
+from receiver.registry import entries as registry
+from receiver.runs.store import CourseOutcome, Report
+from receiver.sources import store as sources
+from receiver.sources.eassessment import Client
+from receiver.sources.http_client import Exchange
+from receiver.sync import run as grade_sync
+from receiver.sync.planner import Options
 from tests.story.conftest import KEY, EAssessment
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -85,7 +88,6 @@ def both(eassessment: EAssessment, make_database: Callable[[Schema], Database]) 
 
 
 def test_statements_grow_with_batches_and_not_with_courses(both: Both) -> None:
-    """A run over a full batch sends, on both sides, as many statements as one over ten courses."""
     both.add(*(f"A{number:03}" for number in range(10)))
     small, _, there_small = both.sync()
     both.add(*(f"B{number:03}" for number in range(90)))
@@ -98,7 +100,6 @@ def test_statements_grow_with_batches_and_not_with_courses(both: Both) -> None:
 
 
 def test_each_batch_costs_the_same(both: Both) -> None:
-    """Three batches cost three times the statements of one, beyond those of the run itself."""
     both.add(*(f"A{number:03}" for number in range(100)))
     one, _, there_one = both.sync()
     both.add(*(f"B{number:03}" for number in range(200)))
@@ -113,7 +114,6 @@ def test_each_batch_costs_the_same(both: Both) -> None:
 
 
 def test_unchanged_grades_cost_hardly_a_byte(both: Both) -> None:
-    """A second run with nothing new moves under a twentieth of the first one's bytes."""
     both.add(*(f"A{number:03}" for number in range(100)), students=30)
     _, first, _ = both.sync()
 
@@ -124,7 +124,6 @@ def test_unchanged_grades_cost_hardly_a_byte(both: Both) -> None:
 
 
 def test_courses_that_are_invalid_are_in_no_request(both: Both) -> None:
-    """What is known to be deleted is not asked; what was not heard of is told in the batch."""
     tokens = both.add("GONE", "OLD", "WELL")
     with both.there.writing() as session:
         courses.delete_course(session, "GONE", now=db.now(session))
@@ -150,7 +149,6 @@ def test_courses_that_are_invalid_are_in_no_request(both: Both) -> None:
 
 
 def test_only_what_changed_since_is_sent(both: Both) -> None:
-    """By time, courses whose grades did not change after it are unchanged, whatever ELMS has."""
     both.add("OLD", "NEW")
     later = datetime(2026, 11, 23, 9, tzinfo=UTC)
     with both.there.writing() as session:

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import picture, sync
 from benchmarks.cost import COLUMNS, Cost, markdown, median
 from benchmarks.sync import AGAIN, FIRST, OLD, RUNS, SINGLE, Size
-from foundation.schema import Schema
+from foundation.db.migrations import Schema
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
 
@@ -33,7 +33,6 @@ LARGE = {
 def test_the_benchmark_counts_what_each_run_did(
     make_database_url: Callable[[Schema], str], database_kind: str, tmp_path: Path
 ) -> None:
-    """Requests, refusals and queries are those that each run must have made, on both sides."""
     urls = (make_database_url(NOTIFIER), make_database_url(RECEIVER))
 
     costs = sync.measure(tmp_path, urls, SIZE)
@@ -52,7 +51,6 @@ def test_the_benchmark_counts_what_each_run_did(
 
 
 def test_what_is_promised_holds_for_costs_as_measured() -> None:
-    """All four promises hold where requests, bytes and seconds are far below those of old."""
     assert list(sync.claims(LARGE, 5000).values()) == [True] * 4
 
 
@@ -68,7 +66,6 @@ def test_what_is_promised_holds_for_costs_as_measured() -> None:
     ],
 )
 def test_a_promise_that_does_not_hold_is_told(run: str, worse: dict[str, int], broken: int) -> None:
-    """Of the promises just the one that the costs break is told to be broken."""
     costs = {**LARGE, run: replace(LARGE[run], **worse)}
 
     kept = list(sync.claims(costs, 5000).values())
@@ -77,7 +74,6 @@ def test_a_promise_that_does_not_hold_is_told(run: str, worse: dict[str, int], b
 
 
 def test_the_median_is_one_of_the_runs() -> None:
-    """Of three runs the one that took the median time is told, whole."""
     runs = [replace(LARGE[FIRST], seconds=seconds, here=here) for seconds, here in
             ((9.0, 1), (1.0, 2), (2.0, 3))]  # fmt: skip
 
@@ -85,7 +81,6 @@ def test_the_median_is_one_of_the_runs() -> None:
 
 
 def test_the_docs_show_the_table_that_is_printed() -> None:
-    """The table of docs/benchmarks.md has the columns and the runs that the program prints."""
     head, rule, *rows = markdown(LARGE)
 
     shown = PAGE.partition("<!-- costs -->\n")[2].partition("<!-- /costs -->")[0].splitlines()
@@ -95,7 +90,6 @@ def test_the_docs_show_the_table_that_is_printed() -> None:
 
 
 def test_a_page_takes_the_table_between_its_marks() -> None:
-    """What stood between the marks is replaced, and all else of the page is kept."""
     page = "# Page\n<!-- costs -->\n| old |\n<!-- /costs -->\nthe rest\n"
 
     assert sync.with_table(page, ["| a |", "| b |"]) == (
@@ -106,7 +100,6 @@ def test_a_page_takes_the_table_between_its_marks() -> None:
 
 
 def test_the_picture_tells_what_the_table_tells() -> None:
-    """The picture is there, and was drawn from the run that its table shows."""
     shown = PAGE.partition("<!-- costs -->\n")[2].partition("<!-- /costs -->")[0]
     rows = [line.strip("| ").split(" | ") for line in shown.splitlines()[2:6]]
     told = PICTURE.read_text(encoding="utf-8")
@@ -117,7 +110,6 @@ def test_the_picture_tells_what_the_table_tells() -> None:
 
 
 def test_the_picture_can_be_seen_and_heard() -> None:
-    """A picture has a bar for each cost of each run, and a description with all the numbers."""
     drawn = ET.fromstring(picture.drawn(LARGE, "5,000 courses"))
 
     space = "{http://www.w3.org/2000/svg}"

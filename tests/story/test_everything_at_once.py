@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import make_url, select, text
 
-from foundation.database import Database
-from foundation.schema import Schema
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from receiver.cli import main
 from receiver.models import SCHEMA, Heard, Run, RunCourse
 from tests.receiver.moodle import fake

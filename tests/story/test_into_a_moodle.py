@@ -10,15 +10,15 @@ import pytest
 from sqlalchemy import update
 
 from contract.tokens import MoodleToken
-from foundation import database as db
-from notifier import grades
-from receiver.exchange import Exchange
-from receiver.gradebook import Written
+from foundation.db import session as db
+from notifier.courses import grades
+from receiver.gradebook.database import Written
 from receiver.models import Entry
-from receiver.moodle import people
+from receiver.moodle import users
+from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
-from receiver.moodle.grades import FUNCTION
-from receiver.runs import Report
+from receiver.runs.store import Report
+from receiver.sources.http_client import Exchange
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import serving
 from tests.story.test_batches import NINE, Both, both, scores  # noqa: F401 - a fixture
@@ -56,7 +56,6 @@ def every(both: Both) -> Iterator[All]:  # noqa: F811 - the fixture that was imp
 
 
 def test_grades_are_written_once(every: All) -> None:
-    """What came stands in the Moodle; a second run asks for it, and nothing is written again."""
     first = every.sync()
     before = len(every.elms.moodle.called)
 
@@ -69,7 +68,6 @@ def test_grades_are_written_once(every: All) -> None:
 
 
 def test_of_changed_grades_only_those_are_written(every: All) -> None:
-    """One grade that changed at eAssessment is one grade in Moodle's request."""
     every.sync()
     del every.elms.moodle.called[:]
     with every.both.there.writing() as session:
@@ -88,7 +86,6 @@ def test_of_changed_grades_only_those_are_written(every: All) -> None:
 
 
 def test_a_person_whom_the_moodle_does_not_know_is_left_out_alone(every: All) -> None:
-    """The others are graded, and the course is asked for as a whole until all are."""
     every.elms.users[14] = "another"
 
     first, second = every.sync(), every.sync()
@@ -105,7 +102,6 @@ def test_a_person_whom_the_moodle_does_not_know_is_left_out_alone(every: All) ->
 
 
 def test_where_nothing_can_be_written_eassessment_hears_nothing(every: All) -> None:
-    """A token that the Moodle refuses is found before the first request to eAssessment."""
     every.elms.moodle.says(SITE_INFO, "token_invalid")
     before = every.both.there.statements
 
@@ -117,7 +113,6 @@ def test_where_nothing_can_be_written_eassessment_hears_nothing(every: All) -> N
 
 
 def test_people_are_looked_up_and_courses_read_once(every: All) -> None:
-    """A course costs three requests beside the look at who is who."""
     every.sync()
 
-    assert every.elms.moodle.functions() == [SITE_INFO, people.FUNCTION, FUNCTION, UPDATE, FUNCTION]
+    assert every.elms.moodle.functions() == [SITE_INFO, users.FUNCTION, FUNCTION, UPDATE, FUNCTION]

@@ -10,25 +10,28 @@ from wsgiref.simple_server import make_server
 import pytest
 from flask import Flask
 
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation import database as db
-from foundation.addresses import Guard
-from foundation.schema import Schema
-from foundation.trace import begin, entered
+from foundation.db import session as db
+from foundation.db.migrations import Schema
+from foundation.http.ssrf import Guard
+from foundation.tracing import begin, entered
 from notifier import app as eassessment
-from notifier import endpoints
 from notifier import services as notifier_services
 from notifier.config import Settings as NotifierSettings
 from notifier.models import SCHEMA as NOTIFIER
-from notifier.transport import Transport
-from notifier.worker import Options, Worker
+from notifier.webhooks import endpoints
+from notifier.webhooks.http_client import Transport
+from notifier.worker.worker import Options, Worker
 from receiver import app as elms
-from receiver import askers, grade_sync, registry, sources
 from receiver import services as receiver_services
 from receiver.config import Settings as ReceiverSettings
 from receiver.models import SCHEMA as RECEIVER
-from receiver.plans import Options as SyncOptions
+from receiver.registry import entries as registry
+from receiver.sources import store as sources
+from receiver.sync import factory
+from receiver.sync import run as grade_sync
+from receiver.sync.planner import Options as SyncOptions
 from tests.story.conftest import KEY, Quiet
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
@@ -113,7 +116,6 @@ def tell(app: Flask, url: str, secret_to: Callable[[Secret], None]) -> Worker:
 def test_a_deletion_leads_to_elms_log_in_one_trace(
     there: Flask, here: Flask, told: Callable[[str], list[dict[str, Any]]]
 ) -> None:
-    """The request, the attempt and the webhook are spans of the trace that the request named."""
     services = receiver_services.of(here)
 
     def enter(secret: Secret) -> None:
@@ -138,7 +140,6 @@ def test_a_deletion_leads_to_elms_log_in_one_trace(
 def test_a_grade_sync_is_one_trace_on_both_sides(
     there: Flask, here: Flask, told: Callable[[str], list[dict[str, Any]]]
 ) -> None:
-    """The run's own lines and those of the requests that it makes bear the same trace."""
     services = receiver_services.of(here)
     course = {"course_id": "CS101", "title": "Algorithms"}
     token = CourseToken.parse(admin(there, "POST", "/courses", json=course)["token"])
@@ -150,7 +151,7 @@ def test_a_grade_sync_is_one_trace_on_both_sides(
                 session, source, "CS101", token,
                 vault=services.vault, teller=registry.Teller("administrator", "ada"), now=now,
             )  # fmt: skip
-        with entered(begin()) as span, askers.opened(services) as kinds:
+        with entered(begin()) as span, factory.opened(services) as kinds:
             options = SyncOptions(holder="ada", lease=timedelta(minutes=5), retry_waits=())
             report = grade_sync.run(services.database, services.vault, kinds, options)
 

@@ -19,31 +19,32 @@ from sqlalchemy import create_engine, func, make_url, select, text
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
-from contract import events, signature
+from contract import events, signatures
 from contract.grades import Score
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation.database import Database
+from foundation.crypto import Vault
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from foundation.pages import users
-from foundation.schema import Schema
-from foundation.vault import Vault
 from notifier import app as notifier_app
 from notifier import config as notifier_config
-from notifier import courses, endpoints, outbox
 from notifier import services as notifier_services
-from notifier.db import SOURCE
-from notifier.db import open_database as open_notifier
+from notifier.courses import service as courses
 from notifier.models import SCHEMA as NOTIFIER
-from notifier.models import Course, Delivery, Event, Grade, IssuedToken
-from notifier.transport import Transport
-from notifier.worker import Options, Worker
+from notifier.models import SOURCE, Course, Delivery, Event, Grade, IssuedToken
+from notifier.models import open_database as open_notifier
+from notifier.webhooks import endpoints, outbox
+from notifier.webhooks.http_client import Transport
+from notifier.worker.worker import Options, Worker
 from receiver import app as receiver_app
 from receiver import config as receiver_config
-from receiver import registry, sources
 from receiver import services as receiver_services
-from receiver.db import open_database as open_receiver
 from receiver.models import SCHEMA as RECEIVER
 from receiver.models import Entry, Taken
+from receiver.models import open_database as open_receiver
+from receiver.registry import entries as registry
+from receiver.sources import store as sources
 from tests.faults.database.every_command import COURSE, EVERY, MOODLE, PROGRAMS, SITE, USER
 from tests.faults.database.outbox import Outbox
 from tests.faults.postgres_proxy import PostgresProxy
@@ -137,7 +138,7 @@ def webhook_door(
     body = events.dump(events.CourseDeleted(timestamp=now, data=data)).encode()
 
     def knock(app: Flask) -> TestResponse:
-        headers = signature.sign([secret], "msg_1", body, now=datetime.now(UTC))
+        headers = signatures.sign([secret], "msg_1", body, now=datetime.now(UTC))
         return app.test_client().post(
             f"/webhooks/{SITE}", data=body, headers=headers, content_type="application/json"
         )

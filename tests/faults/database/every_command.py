@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import click
 
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import CourseToken
 from notifier.cli import main as notifier
 from receiver.cli import main as receiver
@@ -49,7 +49,7 @@ def _secret() -> str:
 EVERY = {
     "notifier db upgrade": Given(),
     "notifier db check": Given(),
-    "notifier db reseal": Given(writes=True),
+    "notifier db rotate-key": Given(writes=True),
     "notifier db prune": Given("--older-than 400d", writes=True),
     "notifier serve": Given(),
     "notifier work": Given("--once"),
@@ -58,12 +58,12 @@ EVERY = {
     "notifier courses show": Given(COURSE),
     "notifier courses delete": Given(COURSE, writes=True),
     "notifier courses regenerate-token": Given(COURSE, writes=True),
-    "notifier courses token-regenerated": Given("7 --unknown", writes=True),
+    "notifier courses announce-token": Given("7 --unknown", writes=True),
     "notifier grades import": Given("grades.csv", writes=True),
     "notifier endpoints add": Given("https://other.example/webhooks", writes=True),
     "notifier endpoints list": Given(),
     "notifier endpoints disable": Given("1", writes=True),
-    "notifier endpoints want": Given("1 course.deleted", writes=True),
+    "notifier endpoints set-event-types": Given("1 course.deleted", writes=True),
     "notifier endpoints enable": Given("2", writes=True),
     "notifier endpoints correct-url": Given("2 https://right.example/webhooks", writes=True),
     "notifier endpoints rotate-secret": Given("1", writes=True),
@@ -78,13 +78,13 @@ EVERY = {
     "notifier doctor": Given(),
     "receiver db upgrade": Given(),
     "receiver db check": Given(),
-    "receiver db reseal": Given(writes=True),
+    "receiver db rotate-key": Given(writes=True),
     "receiver db prune": Given("--older-than 400d", writes=True),
     "receiver serve": Given(),
     "receiver sources add": Given("other --url https://e.example", stdin=_secret, writes=True),
     "receiver sources list": Given(),
     "receiver sources add-secret": Given(SITE, stdin=_secret, writes=True),
-    "receiver sources drop-secret": Given(f"{SITE} 1", writes=True),
+    "receiver sources remove-secret": Given(f"{SITE} 1", writes=True),
     "receiver sources set-site-token": Given(MOODLE, stdin=_moodle_token, writes=True),
     "receiver registry add": Given(f"CS102 --source {SITE}", stdin=_token, writes=True),
     "receiver registry list": Given(),

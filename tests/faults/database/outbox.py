@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier import courses, endpoints, outbox
-from notifier.db import SOURCE
-from notifier.models import Delivery, Event
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from notifier.courses import service as courses
+from notifier.models import SOURCE, Delivery, Event
+from notifier.webhooks import endpoints, outbox
 from tests.faults.database.every_command import SITE
 from tests.notifier.conftest import LOOPBACK
 

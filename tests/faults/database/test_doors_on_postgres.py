@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from werkzeug.test import TestResponse
 
-from foundation.database import Database
-from notifier.db import SOURCE
+from foundation.db.session import Database
+from notifier.models import SOURCE
 from tests.faults.database.conftest import SITE, Door, admin, held, with_database
 from tests.faults.postgres_proxy import (
     DEADLOCK,

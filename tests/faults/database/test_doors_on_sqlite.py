@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import event, func, select
 from werkzeug.test import TestResponse
 
-from contract import events, signature
-from contract.signature import Secret
-from foundation.database import Database
+from contract import events, signatures
+from contract.signatures import Secret
+from foundation.db.session import Database
 from notifier import services as notifier_services
 from notifier.models import Course, Delivery, Event
 from receiver import services as receiver_services
@@ -159,7 +159,7 @@ def test_a_full_disk_takes_no_webhook(webhook_door: Door, secret: Secret, refuse
     def knock(number: int) -> TestResponse:
         data = events.CourseDeletedData(source=SITE, course_id=f"C{number}", course_version=2)
         body = events.dump(events.CourseDeleted(timestamp=now, data=data)).encode()
-        headers = signature.sign([secret], f"msg_{number}", body, now=datetime.now(UTC))
+        headers = signatures.sign([secret], f"msg_{number}", body, now=datetime.now(UTC))
         headers["Content-Type"] = "application/json"
         return app.test_client().post(f"/webhooks/{SITE}", data=body, headers=headers)
 

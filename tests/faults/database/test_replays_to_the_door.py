@@ -11,17 +11,17 @@ from pydantic import SecretStr
 from sqlalchemy import select
 from werkzeug.serving import make_server
 
-from contract.signature import Secret
-from foundation.database import Database
-from foundation.schema import Schema
-from foundation.vault import Vault
+from contract.signatures import Secret
+from foundation.crypto import Vault
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from notifier.models import SCHEMA as NOTIFIER
 from notifier.models import Attempt, EndpointSecret, Event, Replay
-from notifier.worker import Worker
-from receiver import sources
+from notifier.worker.worker import Worker
 from receiver.app import create_app
 from receiver.models import SCHEMA as RECEIVER
 from receiver.models import Entry, Taken
+from receiver.sources import store as sources
 from tests.faults.database.conftest import ENCRYPTION_KEY, receiver_settings
 from tests.faults.database.every_command import SITE
 from tests.faults.database.outbox import Outbox
@@ -59,10 +59,10 @@ def due(make_database_url: Callable[[Schema], str], elms: str, door: str) -> Out
     vault = Vault(SecretStr(ENCRYPTION_KEY))
     made = Outbox(make_database_url(NOTIFIER), vault)
     made.register(door)
-    (sealed,) = made.read(select(EndpointSecret.sealed))
+    (encrypted,) = made.read(select(EndpointSecret.encrypted))
     database = Database(elms)
     with database.writing() as session:
-        secret, now = Secret.parse(vault.open(sealed)), datetime.now(UTC)
+        secret, now = Secret.parse(vault.decrypt(encrypted)), datetime.now(UTC)
         sources.add_secret(session, sources.get(session, SITE), secret, vault=vault, now=now)
     database.dispose()
     return made

@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
-from contract import events, signature
-from contract.signature import Secret
+from contract import events, signatures
+from contract.signatures import Secret
 from demo.processes import Machines, machines
-from foundation import database as db
-from foundation.database import Database
-from foundation.schema import Schema
-from notifier import courses, outbox
-from notifier.db import SOURCE
+from foundation.db import session as db
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
+from notifier.courses import service as courses
 from notifier.models import SCHEMA as NOTIFIER
-from notifier.models import Attempt, Delivery, EndpointSecret, Event
+from notifier.models import SOURCE, Attempt, Delivery, EndpointSecret, Event
+from notifier.webhooks import outbox
 from receiver.models import SCHEMA as RECEIVER
 from receiver.models import Taken
 from tests.faults.database.every_command import SITE
@@ -159,7 +159,7 @@ def status_of(both: Machines, secret: Secret, webhook_id: str) -> int:
     data = events.CourseDeletedData(source=SITE, course_id="CS101", course_version=2)
     now = datetime.now(UTC)
     body = events.dump(events.CourseDeleted(timestamp=now, data=data)).encode()
-    headers = {**signature.sign([secret], webhook_id, body, now=now)}
+    headers = {**signatures.sign([secret], webhook_id, body, now=now)}
     headers["Content-Type"] = "application/json"
     url = f"{both.elms_url}/webhooks/{SITE}"
     request = urllib.request.Request(url, body, headers, method="POST")
@@ -197,7 +197,7 @@ def test_a_rotation_under_traffic_fails_no_delivery(both: Machines, traffic: Tra
         in_overlap = status_of(both, old, "msg_old_in_overlap")
         traffic.end_overlap()
         traffic.wait_for_more()
-        both.run("receiver", "sources", "drop-secret", SITE, "1")
+        both.run("receiver", "sources", "remove-secret", SITE, "1")
         traffic.wait_for_more()
     traffic.wait_until_settled()
 
@@ -222,7 +222,7 @@ def test_a_rotation_without_overlap_signs_with_the_new_secret_alone(
     traffic.delete("after the rotation")
     traffic.wait_for_refusal()
     both.run("receiver", "sources", "add-secret", SITE, stdin=new.reveal())
-    both.run("receiver", "sources", "drop-secret", SITE, "1")
+    both.run("receiver", "sources", "remove-secret", SITE, "1")
     both.run("notifier", "deliveries", "replay", "--status", "pending")
     traffic.wait_until_settled()
 

@@ -8,15 +8,17 @@ import pytest
 from sqlalchemy import func, select
 
 from contract.tokens import CourseToken
-from foundation.database import Database
-from foundation.schema import Schema
-from foundation.vault import Vault
-from receiver import grade_sync, registry, sources
-from receiver.eassessment import Client
-from receiver.exchange import Exchange
+from foundation.crypto import Vault
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from receiver.models import API, SCHEMA, Entry, StoredScore
-from receiver.plans import Options
-from receiver.runs import Report
+from receiver.registry import entries as registry
+from receiver.runs.store import Report
+from receiver.sources import store as sources
+from receiver.sources.eassessment import Client
+from receiver.sources.http_client import Exchange
+from receiver.sync import run as grade_sync
+from receiver.sync.planner import Options
 from tests.faults.database.conftest import receiver_settings
 from tests.faults.database.every_command import COURSE, SITE
 from tests.faults.postgres_proxy import DISK_FULL, SHUTDOWN, Break, PostgresProxy, Says

@@ -10,11 +10,11 @@ from pydantic import SecretStr
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
-from foundation.database import Database
-from foundation.schema import Schema
-from foundation.vault import Vault
+from foundation.crypto import Vault
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
 from notifier.models import SCHEMA, Attempt, Delivery, Event
-from notifier.worker import Worker
+from notifier.worker.worker import Worker
 from tests.faults.database.conftest import ENCRYPTION_KEY, file_of
 from tests.faults.database.outbox import Outbox, wait_until
 from tests.faults.postgres_proxy import (

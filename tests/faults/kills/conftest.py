@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from foundation.schema import Schema
+from foundation.db.migrations import Schema
 from notifier.models import SCHEMA as NOTIFIER_SCHEMA
 from receiver.models import SCHEMA as RECEIVER_SCHEMA
 from tests.faults import processes, site

@@ -14,10 +14,13 @@ from sqlalchemy import select, text, update
 
 from contract.grades import Score
 from contract.tokens import CourseToken
-from notifier import courses, grades
-from receiver import linking, registry, sources
+from notifier.courses import grades
+from notifier.courses import service as courses
 from receiver.models import Entry, Source, StoredScore
-from receiver.registry_file import Wanted
+from receiver.registry import bulk
+from receiver.registry import entries as registry
+from receiver.registry.csv_files import Wanted
+from receiver.sources import store as sources
 from tests.faults.counting_source import CountingSource, counting
 from tests.faults.failpoints import Fault, Point
 from tests.faults.processes import wait_until
@@ -107,7 +110,7 @@ def source(both: Site) -> Iterator[CountingSource]:
             for line in range(COURSES)
         ]
         teller = registry.Teller("administrator", "ada@elms")
-        linking.link(session, wanted, vault=both.vault, teller=teller, now=NINE)
+        bulk.link(session, wanted, vault=both.vault, teller=teller, now=NINE)
         session.commit()
         yield there
 
@@ -192,7 +195,6 @@ def test_runs_killed_anywhere_leave_no_tag_without_its_score(
 @pytest.mark.torture
 @pytest.mark.timeout(3600)
 def test_hundreds_of_runs_are_killed(both: Site, source: CountingSource) -> None:
-    """The long loop of the test above."""
     kill_again_and_again(both, random.randrange(2**32), 300)
 
     assert json.loads(both.run(*SYNC))["counts"]["synced"] == COURSES
@@ -201,7 +203,6 @@ def test_hundreds_of_runs_are_killed(both: Site, source: CountingSource) -> None
 def test_a_run_that_is_told_to_stop_ends_though_requests_hang(
     both: Site, source: CountingSource
 ) -> None:
-    """SIGTERM: what came is stored and reported, exit 143, and the next run is free to begin."""
     patient = {
         "RECEIVER_READ_TIMEOUT": "120",
         "RECEIVER_REQUEST_DEADLINE": "120",

@@ -6,8 +6,8 @@ import threading
 import pytest
 from sqlalchemy import select
 
-from notifier.failures import FailureKind
 from notifier.models import Attempt, Delivery, Event
+from notifier.webhooks.failures import FailureKind
 from receiver.models import Entry, Taken
 from tests.faults.failpoints import Action, Fault, Point
 from tests.faults.processes import Process, wait_until

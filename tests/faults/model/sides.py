@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis.stateful import RuleBasedStateMachine
 
-from contract import signature
-from contract.signature import Secret
+from contract import signatures
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation.database import Database
-from notifier.deliveries import Claimed
-from notifier.retry import Answer, Failure
-from notifier.turn import Finished
+from foundation.db.session import Database
+from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.retry_policy import Answer, Failure
+from notifier.worker.batch import Finished
 from tests.faults.model.elms import Elms, Fact, Letter
 from tests.faults.model.sender import Claim, Result, Room, Sender
 from tests.faults.model.world import LEASE, World
@@ -91,10 +91,10 @@ class Sides(RuleBasedStateMachine):
         self.sender.take_back(self.now)
         expected = self.sender.choose(room, self.now)
         assert [one.delivery_id for one in done.claimed] == [one.number for one in expected]
-        self.claim(worker, done.claimed, done.sealed)
+        self.claim(worker, done.claimed, done.encrypted)
 
     def claim(
-        self, worker: int, claimed: Sequence[Claimed], sealed: Mapping[int, Sequence[str]]
+        self, worker: int, claimed: Sequence[Claimed], encrypted: Mapping[int, Sequence[str]]
     ) -> None:
         """Put what was claimed into a worker's hands, with the secrets that sign now."""
         by_number = {one.number: one for one in self.sender.deliveries}
@@ -103,7 +103,9 @@ class Sides(RuleBasedStateMachine):
             self.sender.claim([one], real.lease_token, self.now + LEASE, self.now)
             assert (real.attempts, real.webhook_id) == (one.attempts, one.event)
             signed_by = self.sender.endpoints[one.endpoint].signing(self.now)
-            opened = [Secret.parse(self.world.vault.open(text)) for text in sealed[one.endpoint]]
+            opened = [
+                Secret.parse(self.world.vault.decrypt(text)) for text in encrypted[one.endpoint]
+            ]
             assert opened == [self.secrets[name] for name in signed_by]
             claim = Claim(one, one.attempts, real.lease_token)
             self.hands[worker].append(Open(claim, real, self.facts[one.event], signed_by))
@@ -113,7 +115,7 @@ class Sides(RuleBasedStateMachine):
         one.started_at, one.result = self.now, result
         keys = [self.secrets[name] for name in one.signed_by]
         body = one.claimed.body.encode()
-        headers = signature.sign(keys, one.claimed.webhook_id, body, now=self.now)
+        headers = signatures.sign(keys, one.claimed.webhook_id, body, now=self.now)
         letter = Letter(one.fact, one.signed_by, int(self.now.timestamp()))
         if result in {Result.TAKEN, Result.SILENT}:
             self.wire.append(OnTheWay(letter, headers, body))

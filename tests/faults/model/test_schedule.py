@@ -9,14 +9,14 @@ import pytest
 from freezegun import freeze_time
 from freezegun.api import FrozenDateTimeFactory
 
-from foundation.database import Database
-from notifier import turn
-from notifier.leases import Places, Share
+from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, Endpoint
-from notifier.retry import Answer
-from notifier.transport import Transport
-from notifier.turn import Finished, Terms
-from notifier.worker import Options, Worker
+from notifier.webhooks.http_client import Transport
+from notifier.webhooks.retry_policy import Answer
+from notifier.worker import batch
+from notifier.worker.batch import Finished, Terms
+from notifier.worker.claims import Places, Share
+from notifier.worker.worker import Options, Worker
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint, Reply, Sink
 
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
@@ -115,7 +115,6 @@ def test_each_attempt_is_signed_for_its_own_time(
     sink: Sink,
     clock: FrozenClock,
 ) -> None:
-    """The `webhook-timestamp` of each of the ten is its own, their id and body are the same."""
     make_delivery(make_endpoint(sink.url()).id)
     sink.always(Reply(500))
     worker = make_worker()
@@ -143,7 +142,6 @@ def test_jitter_is_only_added(
     clock: FrozenClock,
     jitter: float,
 ) -> None:
-    """With jitter no attempt comes before its time, and none later than a tenth of its wait."""
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
     sink.always(Reply(500))
     worker = make_worker(jitter)
@@ -283,7 +281,7 @@ def test_schedule_is_kept_by_the_database_clock(
             return Places(1, 1, 1, {} if standing[endpoint_id].is_paused(now) else shares)
 
         with database.writing() as session:
-            claimed[:] = turn.take(session, finished, places, terms, now=now).claimed
+            claimed[:] = batch.take(session, finished, places, terms, now=now).claimed
         return len(claimed)
 
     counts = []

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from foundation.database import Database
-from foundation.schema import Schema
-from notifier import outbox
-from notifier.db import SOURCE
-from notifier.models import SCHEMA
+from foundation.db.migrations import Schema
+from foundation.db.session import Database
+from notifier.models import SCHEMA, SOURCE
+from notifier.webhooks import outbox
 from receiver.models import SCHEMA as ELMS_SCHEMA
 from tests.faults.model.machine import Machine
 from tests.faults.model.world import SITE

@@ -9,22 +9,27 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 from sqlalchemy import delete, func, select
 
-from contract import events, signature
-from contract.signature import Secret
+from contract import events, signatures
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation import database as db
-from foundation.addresses import Guard
-from foundation.database import Database
-from foundation.vault import Vault
-from notifier import courses, endpoints, replays, turn
-from notifier.health import Health
-from notifier.leases import Places, Share
+from foundation.crypto import Vault
+from foundation.db import session as db
+from foundation.db.session import Database
+from foundation.http.ssrf import Guard
+from notifier.courses import service as courses
 from notifier.models import SCHEMA, Attempt, Course, Delivery, Endpoint, Event, Replay
-from notifier.turn import Finished, Terms, Turn
-from receiver import inbox, registry, sources
+from notifier.webhooks import endpoints
+from notifier.webhooks import replay as replays
+from notifier.webhooks.circuit_breaker import Health
+from notifier.worker import batch as turn
+from notifier.worker.batch import Finished, Terms, Turn
+from notifier.worker.claims import Places, Share
 from receiver.models import SCHEMA as ELMS_SCHEMA
 from receiver.models import Entry, Source, Taken
-from receiver.sources import Door
+from receiver.registry import entries as registry
+from receiver.sources import store as sources
+from receiver.sources.store import Door
+from receiver.webhooks import inbox
 from tests.faults.model.elms import Fact
 from tests.faults.model.sender import Room
 
@@ -151,8 +156,8 @@ class World:
     ) -> str:
         """Take a webhook in as ELMS's door does; return the outcome, or `refused`."""
         try:
-            webhook_id = signature.verify(secrets, headers, body, now=now)
-        except signature.SignatureError:
+            webhook_id = signatures.verify(secrets, headers, body, now=now)
+        except signatures.SignatureError:
             return "refused"
         door = Door(self._source_id, SITE, tuple(secrets))
         with self.receiver.writing() as session:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from notifier.retry import Answer, Failure
-from notifier.transport import MAX_KEPT_BYTES, Transport
+from notifier.webhooks.http_client import MAX_KEPT_BYTES, Transport
+from notifier.webhooks.retry_policy import Answer, Failure
 from tests.faults.outbound.conftest import BODY, HEADERS
 from tests.faults.server import (
     FAULTS,
@@ -57,8 +57,8 @@ def test_attempt_ends_within_its_deadline(
 
 _MEASURE = """
 import json, sys, tracemalloc
-from foundation.addresses import Guard
-from notifier.transport import Transport
+from foundation.http.ssrf import Guard
+from notifier.webhooks.http_client import Transport
 
 transport = Transport(connect_timeout=2, deadline=0.5, connections=1, guard=Guard(loopback=True))
 fine, *hostile = json.loads(sys.argv[1])
@@ -120,7 +120,6 @@ def test_reset_at_any_byte_leaves_an_answer_or_a_failure(
 def test_answer_that_ends_in_its_head_is_none(
     make_raw_sink: MakeRawSink, make_transport: MakeTransport, at: int
 ) -> None:
-    """A connection closed in the middle of a head gave no answer, whatever status it began with."""
     answer = make_transport().post(make_raw_sink(says(FINE[:at])).url(), HEADERS, BODY)
 
     assert isinstance(answer, Failure)
@@ -223,7 +222,6 @@ def test_status_counts_whatever_becomes_of_the_body(
 def test_interim_answers_are_read_past(
     make_raw_sink: MakeRawSink, make_transport: MakeTransport
 ) -> None:
-    """The answer is the first that is final, after any number of interim ones (RFC 9110, 15.2)."""
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
 
     answer = make_transport().post(make_raw_sink(says(interim * 3 + FINE)).url(), HEADERS, BODY)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from foundation import deadline, outbound
-from foundation.dial import Dialler
-from notifier.retry import Answer, Failure
-from notifier.transport import Transport
+from foundation.http import client as http
+from foundation.http import deadline
+from foundation.http.dialer import Dialler
+from notifier.webhooks.http_client import Transport
+from notifier.webhooks.retry_policy import Answer, Failure
 from tests.faults.outbound.conftest import BODY, HEADERS
 from tests.faults.server import FINE, OK, Behaviour, RawSink, ask, says_each
 from tests.notifier.conftest import LOOPBACK
@@ -57,7 +58,6 @@ REFUSED = b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\nno"
 def test_what_is_left_over_answers_nothing(
     make_raw_sink: MakeRawSink, make_transport: MakeTransport, answer: bytes
 ) -> None:
-    """After an answer with bytes behind it the next request goes over a new connection."""
     raw = make_raw_sink(says_each(answer, REFUSED))
     transport = make_transport()
 
@@ -73,7 +73,6 @@ def test_what_is_left_over_answers_nothing(
 def test_what_comes_late_answers_nothing(
     make_raw_sink: MakeRawSink, make_transport: MakeTransport
 ) -> None:
-    """What arrives on a kept connection while nobody asks ends it."""
     sent = threading.Event()
 
     def behave(connection: socket.socket, stopped: threading.Event) -> None:
@@ -106,7 +105,6 @@ def test_what_comes_late_answers_nothing(
 def test_clean_answer_keeps_its_connection(
     make_raw_sink: MakeRawSink, make_transport: MakeTransport, answer: bytes
 ) -> None:
-    """An answer that ends where it says leaves its connection to the next request."""
     raw = make_raw_sink(says_each(answer, REFUSED))
     transport = make_transport()
 
@@ -120,7 +118,6 @@ def test_clean_answer_keeps_its_connection(
 def test_connections_are_kept_to_so_many_hosts_and_no_more(
     make_raw_sink: MakeRawSink,
 ) -> None:
-    """Those to the host used longest ago are closed for the next one, however many there are."""
     ended = threading.Semaphore(0)
 
     def behave(connection: socket.socket, _: threading.Event) -> None:
@@ -129,7 +126,7 @@ def test_connections_are_kept_to_so_many_hosts_and_no_more(
         if connection.recv(1) == b"":
             ended.release()
 
-    adapter = outbound.Adapter(Dialler(LOOPBACK), hosts=2)
+    adapter = http.Adapter(Dialler(LOOPBACK), hosts=2)
     raws = [make_raw_sink(behave) for _ in range(5)]
 
     with deadline.within(10, silence=10, most_bytes=10_000):
@@ -147,7 +144,6 @@ def test_connections_are_kept_to_so_many_hosts_and_no_more(
 def test_unasked_switch_of_protocols_ends_the_connection(
     make_raw_sink: MakeRawSink, make_transport: MakeTransport
 ) -> None:
-    """After a 101 the connection speaks something else, and is not used again."""
     raw = make_raw_sink(says_each(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + FORGED, REFUSED))
     transport = make_transport()
 

@@ -14,10 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import create_engine, select, text
 
-from foundation import database as db
-from foundation.database import Database
-from notifier import courses
+from foundation.db import session as db
+from foundation.db.session import Database
 from notifier.cli import main
+from notifier.courses import service as courses
 from notifier.models import SCHEMA, Delivery, Event
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"

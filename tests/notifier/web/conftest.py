@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
-from foundation.database import Database
+from foundation.db.session import Database
 from notifier import services
 from notifier.app import create_app
 from notifier.config import Settings

@@ -11,8 +11,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from contract.tokens import CourseToken
-from foundation import logs, terminal
-from foundation.database import Database
+from foundation import logging
+from foundation.cli import output
+from foundation.db.session import Database
+from foundation.text import escaped
 from notifier.models import DeliveryStatus
 
 BASE = "/api/v1/admin"
@@ -83,7 +85,6 @@ def lived_in(
 
 
 def test_every_write_here_would_be_taken(lived_in: None, send: Send) -> None:
-    """What is refused below is refused for its fault alone."""
     answers = [
         send(Sent(method, path, json.dumps(document).encode()))
         for (method, path), document in WRITES.items()
@@ -345,7 +346,7 @@ def test_people_may_write_what_they_like(
     text: str,
 ) -> None:
     """Titles and comments are stored as they are, and act in no terminal, JSON or log (B7)."""
-    logs.configure("INFO", "json")
+    logging.configure("INFO", "json")
     course = {"course_id": "CS300", "title": text}
     comment = {"scores": [{**SCORE, "comment": text, "userId": text[:255]}]}
 
@@ -361,9 +362,9 @@ def test_people_may_write_what_they_like(
     assert read == text
     assert grades.json["scores"][0]["comment"] == text
     assert grades.json["scores"][0]["userId"] == text[:255]
-    logs.get("titles").info("a title", title=text)
+    logging.get("titles").info("a title", title=text)
     logged = capsys.readouterr().err
     assert "a title" in logged
     assert all(map(str.isprintable, logged.split("\n")))
-    assert terminal.cell(text).isprintable()
-    assert all(map(str.isprintable, terminal.escaped(json.dumps(text, ensure_ascii=False))))
+    assert output.cell(text).isprintable()
+    assert all(map(str.isprintable, escaped(json.dumps(text, ensure_ascii=False))))

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from contract.tokens import CourseToken
-from foundation.database import Database
+from foundation.db.session import Database
 
 PATH = "/api/v1/courses/CS101/grades"
 REALM = 'Bearer realm="eassessment"'

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 import pytest
 from click.testing import Result
 
-from foundation.database import Database
-from receiver import runs
-from receiver.gradebook import Written
-from receiver.runs import CourseOutcome, CourseReport, Report
+from foundation.db.session import Database
+from receiver.gradebook.database import Written
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseReport, Report
 
 COURSES = (
     CourseReport("one", "CS101", CourseOutcome.SYNCED),
@@ -36,7 +36,6 @@ def have_run(database: Database, now: datetime) -> Callable[[], int]:
 def test_runs_are_listed_newest_first(
     receiver: Callable[..., Result], have_run: Callable[[], int]
 ) -> None:
-    """Each with who, counts, costs and how it ended; no more than were asked for."""
     empty = receiver("runs", "list")
     have_run()
     have_run()
@@ -54,7 +53,6 @@ def test_runs_are_listed_newest_first(
 def test_a_run_tells_what_became_of_each_course(
     receiver: Callable[..., Result], have_run: Callable[[], int]
 ) -> None:
-    """The last run unless another is named; by outcome if asked for."""
     have_run()
 
     shown = receiver("runs", "show").stdout
@@ -66,7 +64,6 @@ def test_a_run_tells_what_became_of_each_course(
 
 
 def test_an_unknown_run_is_a_sentence(receiver: Callable[..., Result]) -> None:
-    """The refusal says where the numbers are."""
     result = receiver("runs", "show", "7")
 
     assert result.exit_code == 1

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from receiver.exchange import Exchange
+from receiver.sources.http_client import Exchange
 from tests.receiver.moodle.fake import FakeMoodle, serving
 
 

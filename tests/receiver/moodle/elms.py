@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from receiver.moodle import people
+from receiver.moodle import users as people
+from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import NEEDED, SITE_INFO, UPDATE
-from receiver.moodle.grades import FUNCTION
 from receiver.moodle.source import COURSES
 from tests.receiver.moodle.fake import FakeMoodle, Form
 from tests.receiver.moodle.recordings import RECORDED, Recorded

@@ -10,11 +10,9 @@ import pytest
 
 from contract.problems import ProblemType
 from contract.tokens import CourseToken, MoodleToken
-from receiver.eassessment import Client
-from receiver.exchange import Exchange
-from receiver.moodle.grades import FUNCTION
+from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.source import COURSES, MoodleGradeSource
-from receiver.outcomes import (
+from receiver.sources.base import (
     CourseGone,
     Grades,
     Outcome,
@@ -25,6 +23,8 @@ from receiver.outcomes import (
     Transient,
     Unchanged,
 )
+from receiver.sources.eassessment import Client
+from receiver.sources.http_client import Exchange
 from tests.receiver.moodle.fake import FakeMoodle
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -79,7 +79,6 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 def test_grades_come_exact(kind: Kind) -> None:
-    """A score is what the site said, to the last digit."""
     kind.fine()
 
     outcome = kind.ask(None)
@@ -94,7 +93,6 @@ def test_grades_come_exact(kind: Kind) -> None:
 
 
 def test_what_elms_has_is_not_told_again(kind: Kind) -> None:
-    """The tag of the last answer makes the same one short."""
     kind.fine()
     first = kind.ask(None)
     assert isinstance(first, Grades)
@@ -103,7 +101,6 @@ def test_what_elms_has_is_not_told_again(kind: Kind) -> None:
 
 
 def test_a_refused_token_is_told_from_a_deleted_course(kind: Kind) -> None:
-    """The two have an outcome each."""
     kind.refuses()
     refused = kind.ask(None)
     kind.deleted()
@@ -114,7 +111,6 @@ def test_a_refused_token_is_told_from_a_deleted_course(kind: Kind) -> None:
 
 
 def test_a_site_that_is_away_says_nothing(kind: Kind) -> None:
-    """What may pass is transient, and the next answer is as good as any."""
     kind.away()
     away = kind.ask(None)
     kind.fine()

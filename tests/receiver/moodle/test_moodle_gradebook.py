@@ -8,13 +8,13 @@ import pytest
 
 from contract.grades import Score
 from contract.tokens import MoodleToken
-from receiver.exchange import Exchange
-from receiver.gradebook import Written
-from receiver.gradebooks import CourseScores, Kept
-from receiver.moodle import people
+from receiver.gradebook.base import CourseScores, Kept
+from receiver.gradebook.database import Written
+from receiver.moodle import users
+from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
-from receiver.moodle.grades import FUNCTION
-from receiver.outcomes import Misconfigured, SiteTrouble, Transient
+from receiver.sources.base import Misconfigured, SiteTrouble, Transient
+from receiver.sources.http_client import Exchange
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle
 from tests.receiver.moodle.recordings import RECORDED, Recorded
@@ -67,13 +67,12 @@ def write(gradebook: MoodleGradebook) -> Callable[..., Kept]:
 
 
 def test_only_what_differs_is_written_and_read_back(elms: Elms, write: Callable[..., Kept]) -> None:
-    """A new grade is written by its student's id, and the one that stands is not."""
     kept = write(score(), score("S1002", "50.00"))
 
     form = next(one.form for one in elms.moodle.called if one.function == UPDATE)
     assert kept == Kept(1, Written(added=1, unchanged=1))
     assert elms.grades == {14: Decimal("72.5"), 15: Decimal(50)}
-    assert elms.moodle.functions() == [people.FUNCTION, FUNCTION, UPDATE, FUNCTION]
+    assert elms.moodle.functions() == [users.FUNCTION, FUNCTION, UPDATE, FUNCTION]
     assert {key: form[key] for key in form if not key.startswith("ws")} == {
         "moodlewsrestformat": "json",
         "moodlewssettinglang": "en",
@@ -88,7 +87,6 @@ def test_only_what_differs_is_written_and_read_back(elms: Elms, write: Callable[
 
 
 def test_nothing_new_is_not_written(elms: Elms, write: Callable[..., Kept]) -> None:
-    """The second write of the same grades only looks."""
     write(score())
     del elms.moodle.called[:]
 
@@ -99,18 +97,16 @@ def test_nothing_new_is_not_written(elms: Elms, write: Callable[..., Kept]) -> N
 
 
 def test_no_points_are_written_where_words_stand(elms: Elms, write: Callable[..., Kept]) -> None:
-    """A scale's maximum is how many words it has, and points would choose one of them."""
     elms.scale, elms.most = 2, 4
 
     kept = write(score(given="7.5", most="10"))
 
     assert isinstance(kept.failure, Misconfigured)
     assert kept.failure.detail == "the course 7 of ELMS's Moodle has no activity 42 with points"
-    assert elms.moodle.functions() == [people.FUNCTION, FUNCTION]
+    assert elms.moodle.functions() == [users.FUNCTION, FUNCTION]
 
 
 def test_an_outcome_of_an_activity_is_not_its_grade(elms: Elms, write: Callable[..., Kept]) -> None:
-    """It bears the activity's number, and another one of its own."""
     elms.outcomes = 1
 
     kept = write(score(), score("S1002", "50"))
@@ -131,7 +127,6 @@ def test_an_outcome_of_an_activity_is_not_its_grade(elms: Elms, write: Callable[
 def test_points_are_rescaled_to_the_activity(
     elms: Elms, write: Callable[..., Kept], given: str, most: str, stands: str
 ) -> None:
-    """A share of one maximum is the same share of the other."""
     write(score(given=given, most=most))
 
     assert elms.grades[14] == Decimal(stands)
@@ -152,7 +147,6 @@ def test_points_are_rescaled_to_the_activity(
 def test_a_problem_is_one_persons(
     elms: Elms, write: Callable[..., Kept], given: Score, words: str
 ) -> None:
-    """Who cannot be graded is named with the reason; nothing is clamped, and the others are."""
     elms.users.update({20: "TWIN", 21: "TWIN", 22: "GUEST"})
     elms.enrol(16, "LOCKED")
     elms.enrol(17, "S1003")
@@ -168,7 +162,6 @@ def test_a_problem_is_one_persons(
 
 
 def test_no_grade_where_none_stands_is_as_before(write: Callable[..., Kept]) -> None:
-    """Who is not graded yet is neither written nor a problem."""
     assert write(score(given=None)) == Kept(1, Written(unchanged=1))
 
 
@@ -176,7 +169,6 @@ def test_no_grade_where_none_stands_is_as_before(write: Callable[..., Kept]) -> 
 def test_a_course_without_a_place_costs_no_request(
     elms: Elms, write: Callable[..., Kept], missing: str
 ) -> None:
-    """It is told which command names the place."""
     kept = write(score(), **{missing: None})
 
     assert isinstance(kept.failure, Misconfigured)
@@ -194,7 +186,6 @@ def test_a_course_without_a_place_costs_no_request(
 def test_a_place_that_is_not_there_is_told(
     elms: Elms, write: Callable[..., Kept], place: dict[str, str], words: str
 ) -> None:
-    """Nothing is written, and the course's grades are not said to be gone in eAssessment."""
     kept = write(score(), **place)
 
     assert isinstance(kept.failure, Misconfigured)
@@ -203,7 +194,6 @@ def test_a_place_that_is_not_there_is_told(
 
 
 def test_one_courses_failure_is_not_anothers(elms: Elms, gradebook: MoodleGradebook) -> None:
-    """Of three courses in one write, two that have no place leave the third as it was."""
     courses = [
         course(score(), number=None, entry_id=1),
         course(score(), number="8", entry_id=2),
@@ -223,9 +213,9 @@ def test_one_courses_failure_is_not_anothers(elms: Elms, gradebook: MoodleGradeb
 @pytest.mark.parametrize(
     ("function", "answer", "kind"),
     [
-        pytest.param(people.FUNCTION, "token_invalid", SiteTrouble, id="token invalid"),
-        pytest.param(people.FUNCTION, "maintenance", Transient, id="maintenance"),
-        pytest.param(people.FUNCTION, "grades", Transient, id="no users"),
+        pytest.param(users.FUNCTION, "token_invalid", SiteTrouble, id="token invalid"),
+        pytest.param(users.FUNCTION, "maintenance", Transient, id="maintenance"),
+        pytest.param(users.FUNCTION, "grades", Transient, id="no users"),
         pytest.param(FUNCTION, "database_down", Transient, id="database down"),
         pytest.param(FUNCTION, "web_services_off", SiteTrouble, id="switched off"),
         pytest.param(FUNCTION, "get_courses_none", Transient, id="no report"),
@@ -237,7 +227,6 @@ def test_one_courses_failure_is_not_anothers(elms: Elms, gradebook: MoodleGradeb
 def test_a_failure_anywhere_is_the_courses(
     elms: Elms, write: Callable[..., Kept], function: str, answer: str, kind: type
 ) -> None:
-    """What stops the writing is told, says whose Moodle it is, and counts nothing as written."""
     elms.moodle.says(function, answer)
 
     kept = write(score())
@@ -251,7 +240,6 @@ def test_a_failure_anywhere_is_the_courses(
 
 @pytest.mark.parametrize("body", [b"1", b"4", b"false", b"null", b'"0"', b"0.0"])
 def test_only_a_bare_nought_means_done(elms: Elms, write: Callable[..., Kept], body: bytes) -> None:
-    """Any other number is one of Moodle's refusals."""
     elms.moodle.sends(UPDATE, Recorded(200, "application/json", body))
 
     kept = write(score())
@@ -260,7 +248,6 @@ def test_only_a_bare_nought_means_done(elms: Elms, write: Callable[..., Kept], b
 
 
 def test_what_was_written_before_a_failure_counts(elms: Elms, write: Callable[..., Kept]) -> None:
-    """Of two requests the first was done: its hundred are found there, and the next run goes on."""
     for number in range(101):
         elms.enrol(1000 + number, f"T{number:03}")
     done = elms.moodle.answers[UPDATE]
@@ -276,7 +263,6 @@ def test_what_was_written_before_a_failure_counts(elms: Elms, write: Callable[..
 def test_people_are_looked_up_in_batches_for_all_courses_once(
     elms: Elms, gradebook: MoodleGradebook
 ) -> None:
-    """A hundred and one people of two courses take two requests, and none the next time."""
     for number in range(101):
         elms.enrol(1000 + number, f"T{number:03}", "72.5")
     scores = [score(f"T{number:03}") for number in range(101)]
@@ -285,12 +271,11 @@ def test_people_are_looked_up_in_batches_for_all_courses_once(
     gradebook.write(courses, beat=lambda: None)
     gradebook.write(courses, beat=lambda: None)
 
-    assert elms.moodle.functions().count(people.FUNCTION) == 2
+    assert elms.moodle.functions().count(users.FUNCTION) == 2
     assert gradebook.requests == len(elms.moodle.called)
 
 
 def test_the_lease_is_kept_before_each_request(elms: Elms, gradebook: MoodleGradebook) -> None:
-    """Whoever writes beats once for each request, and stops where the beat says so."""
     beats: list[int] = []
 
     def lost() -> None:
@@ -305,8 +290,7 @@ def test_the_lease_is_kept_before_each_request(elms: Elms, gradebook: MoodleGrad
 
 
 def test_hidden_id_numbers_are_a_fault_of_the_site(elms: Elms, write: Callable[..., Kept]) -> None:
-    """A Moodle that does not show them would otherwise know nobody."""
-    elms.moodle.sends(people.FUNCTION, Recorded(200, "application/json", b'[{"id":14}]'))
+    elms.moodle.sends(users.FUNCTION, Recorded(200, "application/json", b'[{"id":14}]'))
 
     kept = write(score())
 
@@ -319,7 +303,6 @@ class TestCheck:
     """Whether anything can be written, by one request before a run."""
 
     def test_a_good_token_is_well(self, elms: Elms, gradebook: MoodleGradebook) -> None:
-        """The token is good, and its service allows what is needed."""
         assert gradebook.check() is None
         assert elms.moodle.functions() == [SITE_INFO]
 
@@ -341,7 +324,6 @@ class TestCheck:
         kind: type,
         words: str,
     ) -> None:
-        """Nothing need be fetched that cannot be written."""
         elms.moodle.says(SITE_INFO, name)
 
         trouble = gradebook.check()
@@ -353,7 +335,6 @@ class TestCheck:
     def test_a_function_that_is_not_allowed_is_named(
         self, elms: Elms, gradebook: MoodleGradebook
     ) -> None:
-        """Before a run it is known that its end would fail."""
         body = RECORDED["site_info"].body.replace(UPDATE.encode(), b"core_other")
         elms.moodle.sends(SITE_INFO, Recorded(200, "application/json", body))
 

@@ -20,16 +20,15 @@ import pytest
 
 from contract.grades import Score
 from contract.tokens import MoodleToken
-from receiver.exchange import Exchange
-from receiver.gradebook import Written
-from receiver.gradebooks import CourseScores
-from receiver.moodle import grades, plans
-from receiver.moodle.answers import Fine, InvalidToken, Lost, Missing
+from receiver.gradebook.base import CourseScores
+from receiver.gradebook.database import Written
+from receiver.moodle import grade_diff, grade_report
 from receiver.moodle.client import Client
+from receiver.moodle.grade_diff import Standing
 from receiver.moodle.gradebook import MoodleGradebook
-from receiver.moodle.plans import Standing
+from receiver.moodle.responses import Fine, InvalidToken, Lost, Missing
 from receiver.moodle.source import MoodleGradeSource
-from receiver.outcomes import (
+from receiver.sources.base import (
     Grades,
     Misconfigured,
     Question,
@@ -38,6 +37,7 @@ from receiver.outcomes import (
     TokenRefused,
     Unchanged,
 )
+from receiver.sources.http_client import Exchange
 
 URL = "TEST_MOODLE_URL"
 NEEDED = ("TEST_MOODLE_TOKEN", "TEST_MOODLE_COURSE", "TEST_MOODLE_ACTIVITY")
@@ -108,18 +108,18 @@ def student(site: Site) -> Student:
     pytest.skip("no student with an ID number has a grade in the activity, to be put back")
 
 
-def report(site: Site) -> list[grades.UserGrades]:
+def report(site: Site) -> list[grade_report.UserGrades]:
     """Return what the Moodle's report says now."""
     verdict = Client(site.exchange).call(
-        site.url, site.token, grades.FUNCTION, {"courseid": site.course}
+        site.url, site.token, grade_report.FUNCTION, {"courseid": site.course}
     )
     assert isinstance(verdict, Fine), verdict
-    return grades.report_of(verdict.document)
+    return grade_report.report_of(verdict.document)
 
 
 def standings(site: Site) -> dict[int, Standing | None]:
     """Return how the grades of the activity stand now."""
-    return plans.standings(report(site), site.activity)
+    return grade_diff.standings(report(site), site.activity)
 
 
 def score(student: Student, given: Decimal) -> Score:
@@ -142,7 +142,6 @@ def nobody() -> None:
 
 
 def test_a_good_token_brings_the_courses_grades(site: Site) -> None:
-    """Each person is named once, and has a maximum."""
     (outcome,) = site.source().ask([site.question(site.course, site.token)])
 
     assert isinstance(outcome, Grades), outcome
@@ -152,7 +151,6 @@ def test_a_good_token_brings_the_courses_grades(site: Site) -> None:
 
 
 def test_grades_that_did_not_change_are_told_by_their_tag(site: Site) -> None:
-    """The same report twice has the same tag, unless somebody was left out of it."""
     (first,) = site.source().ask([site.question(site.course, site.token)])
     assert isinstance(first, Grades), first
     if first.etag is None:
@@ -164,21 +162,18 @@ def test_grades_that_did_not_change_are_told_by_their_tag(site: Site) -> None:
 
 
 def test_a_bad_token_is_refused_and_says_nothing_of_the_course(site: Site) -> None:
-    """A token that was reset is told from all else, in whatever language."""
     (outcome,) = site.source().ask([site.question(site.course, stranger())])
 
     assert isinstance(outcome, TokenRefused), outcome
 
 
 def test_a_course_that_is_not_there_seems_gone(site: Site) -> None:
-    """What is asked with a site-wide token about no course is not the token's fault."""
     (outcome,) = site.source().ask([site.question(NOWHERE, site.token)])
 
     assert isinstance(outcome, SeemsGone), outcome
 
 
 def test_a_deletion_is_confirmed_and_a_course_that_is_there_is_not_gone(site: Site) -> None:
-    """One request tells the two apart."""
     questions = [site.question(number, site.token) for number in (site.course, NOWHERE)]
 
     told = site.source().confirm(questions)
@@ -187,7 +182,6 @@ def test_a_deletion_is_confirmed_and_a_course_that_is_there_is_not_gone(site: Si
 
 
 def test_a_function_that_is_not_there_is_no_deletion(site: Site) -> None:
-    """Moodle misses a record here too, and it is not the course's."""
     verdict = Client(site.exchange).call(site.url, site.token, "core_course_no_such_function")
 
     assert not isinstance(verdict, Fine | InvalidToken)
@@ -195,17 +189,14 @@ def test_a_function_that_is_not_there_is_no_deletion(site: Site) -> None:
 
 
 def test_the_gradebook_is_in_order(site: Site) -> None:
-    """The token's service has every function that writing needs."""
     assert site.gradebook().check() is None
 
 
 def test_a_gradebook_with_a_bad_token_is_out_of_order(site: Site) -> None:
-    """Nothing is written by whom that Moodle does not know."""
     assert isinstance(site.gradebook(stranger()).check(), SiteTrouble)
 
 
 def test_a_grade_is_written_read_back_and_put_back(site: Site, student: Student) -> None:
-    """What was written stands there, the same again changes nothing, and the old one returns."""
     before = student.standing
     assert before.given is not None
     other = before.given + (1 if before.given + 1 <= before.most else -1)
@@ -226,7 +217,6 @@ def test_a_grade_is_written_read_back_and_put_back(site: Site, student: Student)
 
 
 def test_a_stranger_is_named_and_nothing_is_written(site: Site) -> None:
-    """Nobody bears this ID number there, so that nobody gets the grade."""
     before = standings(site)
     unknown = Score(
         user_id=f"nobody-{secrets.token_hex(8)}",
@@ -243,7 +233,6 @@ def test_a_stranger_is_named_and_nothing_is_written(site: Site) -> None:
 
 
 def test_more_than_the_maximum_is_not_written(site: Site, student: Student) -> None:
-    """A Moodle would keep less than it was given and say nothing."""
     too_much = score(student, student.standing.most + 1)
 
     (kept,) = site.gradebook().write(site.scores(too_much), beat=nobody)
@@ -255,7 +244,6 @@ def test_more_than_the_maximum_is_not_written(site: Site, student: Student) -> N
 def test_an_activity_that_is_not_there_is_a_fault_of_configuration(
     site: Site, student: Student
 ) -> None:
-    """The course's entry is at fault, not the whole site."""
     scores = site.scores(score(student, Decimal(1)), activity=NOWHERE)
 
     (kept,) = site.gradebook().write(scores, beat=nobody)

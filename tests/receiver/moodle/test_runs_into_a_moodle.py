@@ -13,20 +13,22 @@ from sqlalchemy import text
 
 from contract.grades import Score
 from contract.tokens import CourseToken, MoodleToken
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import ending, grade_sync, linking
-from receiver.exchange import Exchange
-from receiver.grade_sync import Kinds
-from receiver.gradebook import Written
-from receiver.memory import Deleted
+from foundation.crypto import Vault
+from foundation.db.session import Database
+from receiver.course_state import Deleted
+from receiver.gradebook.database import Written
 from receiver.models import API, Entry, RunCourse, Source, StoredScore
-from receiver.moodle import people
+from receiver.moodle import users
+from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
-from receiver.moodle.grades import FUNCTION
-from receiver.outcomes import Grades, PersonProblem
-from receiver.plans import Options
-from receiver.runs import CourseReport, Report
+from receiver.registry import bulk
+from receiver.runs.store import CourseReport, Report
+from receiver.sources.base import Grades, PersonProblem
+from receiver.sources.http_client import Exchange
+from receiver.sync import ending
+from receiver.sync import run as grade_sync
+from receiver.sync.planner import Options
+from receiver.sync.run import Kinds
 from tests.receiver.conftest import NINE, FarSide
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle, Form
@@ -129,13 +131,12 @@ def test_grades_go_into_the_moodle_and_nowhere_else(
     make_score: Callable[..., Any],
     rows: Rows,
 ) -> None:
-    """It is looked at first, then eAssessment is asked, and what came is written and read back."""
     link("CS101", make_score("ada"), make_score("bob", "5"))
 
     report = sync()
 
     assert elms.grades == {14: Decimal(75), 15: Decimal(50)}
-    assert elms.moodle.functions() == [SITE_INFO, people.FUNCTION, FUNCTION, UPDATE, FUNCTION]
+    assert elms.moodle.functions() == [SITE_INFO, users.FUNCTION, FUNCTION, UPDATE, FUNCTION]
     assert reasons(report) == {"CS101": ("synced", None)}
     assert (report.written, report.exit_code) == (Written(added=2), 0)
     assert (report.requests, report.gradebook_requests) == (1, 5)
@@ -148,7 +149,6 @@ def test_a_second_run_with_nothing_new_only_looks_whether_it_could_write(
     elms: Elms,
     make_score: Callable[..., Any],
 ) -> None:
-    """Grades that did not change cost the Moodle one request for the whole run."""
     link("CS101", make_score("ada"))
     sync()
     del elms.moodle.called[:]
@@ -168,7 +168,6 @@ def test_who_cannot_be_graded_is_told_and_asked_for_again(
     entry_of: Callable[[str], Entry],
     rows: Rows,
 ) -> None:
-    """The others' grades are kept; once the person is known, the next run grades them too."""
     link("CS101", make_score("ada"), make_score("eve"))
 
     first = sync()
@@ -224,13 +223,12 @@ def test_a_course_that_moves_while_it_is_written_is_asked_for_again(
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """Its grades went where they no longer go: in the new place they would be missing for good."""
     link("CS101", make_score("ada"))
     moved = entry_of("CS101").id
 
     def move() -> None:
         with database.writing() as session:
-            linking.set_place(session.get_one(Entry, moved), "8", "43")
+            bulk.set_place(session.get_one(Entry, moved), "8", "43")
 
     meanwhile(elms.moodle, UPDATE, move)
 
@@ -243,7 +241,6 @@ def test_a_course_that_moves_while_it_is_written_is_asked_for_again(
 def test_who_was_left_out_at_both_ends_is_told_together(
     link: Callable[..., CourseToken], sync: Sync, make_score: Callable[..., Any]
 ) -> None:
-    """The source's people and ELMS's are named in one sentence, with both places to mend them."""
     link("CS101")
     score = json.dumps(make_score("eve"))
     there = Told(
@@ -272,7 +269,6 @@ def test_who_was_left_out_at_both_ends_is_told_together(
 def test_an_id_number_without_end_is_cut_in_the_report(
     link: Callable[..., CourseToken], sync: Sync
 ) -> None:
-    """A site can send megabytes of it, which no log and no record is to hold."""
     link("CS101")
     endless = PersonProblem("9" * 1_000_000, "too long")
     there = Told(outcomes={"CS101": [Grades((), None, left_out=(endless,))]})
@@ -300,7 +296,6 @@ def test_where_nothing_can_be_written_nobody_is_asked(
     answer: str | Recorded,
     level: str,
 ) -> None:
-    """The run stops before its first request, says why once, and records each course's want."""
     make_app(log_level="WARNING")
     link("CS101")
     link("CS102")
@@ -327,7 +322,7 @@ def test_where_nothing_can_be_written_nobody_is_asked(
     ("function", "seconds", "ended"),
     [
         pytest.param(SITE_INFO, None, (143, "it was told to stop"), id="looked at"),
-        pytest.param(people.FUNCTION, None, (143, "it was told to stop"), id="asked for people"),
+        pytest.param(users.FUNCTION, None, (143, "it was told to stop"), id="asked for people"),
         pytest.param(FUNCTION, None, (143, "it was told to stop"), id="asked how grades stand"),
         pytest.param(UPDATE, None, (143, "it was told to stop"), id="written into"),
         pytest.param(UPDATE, 4, (1, "its 4 seconds were over"), id="until the deadline"),
@@ -343,7 +338,6 @@ def test_a_moodle_that_hangs_does_not_hold_up_the_end(
     seconds: int | None,
     ended: tuple[int, str],
 ) -> None:
-    """Whatever is under way there is broken off, and the report says why the run ended."""
     monkeypatch.setattr(ending, "GRACE_SECONDS", 0.0)
     link("CS101", make_score("ada"))
     stop = threading.Event()
@@ -362,7 +356,6 @@ def test_a_moodle_that_hangs_does_not_hold_up_the_end(
 def test_a_run_without_anybody_to_ask_does_not_look(
     link: Callable[..., CourseToken], sync: Sync, elms: Elms
 ) -> None:
-    """Where every course is skipped the Moodle is left alone."""
     link("CS101", facts=(Deleted(4, NINE),))
 
     report = sync()
@@ -385,7 +378,6 @@ def test_a_course_without_a_place_is_not_asked_for(
     make_score: Callable[..., Any],
     place: Any,
 ) -> None:
-    """Its grades could go nowhere: it fails with the command to run, and the others go on."""
     link("CS101", make_score("ada"), place=place)
     link("CS102", make_score("ada"))
 
@@ -407,7 +399,6 @@ def test_a_place_that_is_not_there_fails_its_course_alone(
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """The course is asked for again as a whole once its place is mended."""
     link("CS101", make_score("ada"), place=(COURSE, "43"))
     link("CS102", make_score("ada"))
 
@@ -426,7 +417,6 @@ def test_what_fails_for_now_fails_its_course_if_the_moodle_is_well(
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """One answer of nonsense costs one more look at the Moodle, and no other course."""
     link("CS101", make_score("ada"))
     link("CS102", make_score("bob"))
     whole = elms.moodle.answers[FUNCTION]
@@ -448,7 +438,6 @@ def test_a_moodle_that_breaks_down_stops_the_run_once(
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """What was kept is recorded, what failed is told, and nobody more is asked."""
     for course_id in ("CS101", "CS102", "CS103"):
         link(course_id, make_score("ada"))
     away = Recorded(503, "text/html", b"maintenance")
@@ -483,7 +472,6 @@ def test_a_token_that_ends_in_the_midst_of_a_write_costs_no_more_requests(
     elms: Elms,
     make_score: Callable[..., Any],
 ) -> None:
-    """Courses of the same piece are not tried with a token that was refused."""
     for course_id in ("CS101", "CS102", "CS103"):
         link(course_id, make_score("ada"))
     elms.moodle.says(FUNCTION, "token_invalid")
@@ -491,7 +479,7 @@ def test_a_token_that_ends_in_the_midst_of_a_write_costs_no_more_requests(
     report = sync()
 
     assert set(reasons(report).values()) == {("failed", "gradebook_trouble")}
-    assert elms.moodle.functions() == [SITE_INFO, people.FUNCTION, FUNCTION]
+    assert elms.moodle.functions() == [SITE_INFO, users.FUNCTION, FUNCTION]
     assert str(report.stopped).startswith("ELMS's own Moodle: invalidtoken")
 
 
@@ -526,8 +514,6 @@ def test_a_run_that_lost_its_lease_writes_no_more(
     elms: Elms,
     make_score: Callable[..., Any],
 ) -> None:
-    """The lease is kept between requests, with no session open at any; once lost, it is over."""
-
     def take_over() -> None:
         with database.writing() as session:
             session.execute(text("UPDATE sync_lease SET token = 'another'"))
@@ -551,7 +537,6 @@ def test_grades_that_were_written_and_not_recorded_are_found_as_they_stand(
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """A database that dies between the two loses nothing, and nothing is written twice."""
     token = link("CS101")
     sync()
     far_side.grades("CS101", token, make_score("ada"), etag='"2"')

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import event
 from werkzeug.test import TestResponse
 
-from foundation.database import Database
+from foundation.db.session import Database
 from foundation.pages import users
 from receiver import services
 from tests.pages.conftest import PASSWORD, enter, token_in

@@ -10,13 +10,15 @@ from pydantic import SecretStr
 
 from contract.problems import ProblemType
 from contract.tokens import CourseToken
-from foundation.database import Database
-from receiver import registry, runs, services
-from receiver.gradebook import Written
-from receiver.history import Teller
-from receiver.memory import Deleted, Refused, TokenNamed
+from foundation.db.session import Database
+from receiver import services
+from receiver.course_state import Deleted, Refused, TokenNamed
+from receiver.gradebook.database import Written
 from receiver.models import Entry, Heard, Source
-from receiver.runs import CourseOutcome, CourseReport, Report
+from receiver.registry import entries as registry
+from receiver.registry.history import Teller
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseReport, Report
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said, signed_in
 
@@ -40,7 +42,6 @@ class TestShowing:
     def test_a_course_that_is_well_says_so(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry]
     ) -> None:
-        """There is nothing to do about it."""
         page = said(ada.get(page_of(make_entry(one))))
 
         assert page.startswith("Course of one CS101 active")
@@ -53,7 +54,6 @@ class TestShowing:
         one: Source,
         make_entry: Callable[..., Entry],
     ) -> None:
-        """Its next sync would fail unasked, which neither its page nor the list may call well."""
         where = {"gradebook_url": "http://127.0.0.1:9", "gradebook_token": SecretStr("a" * 32)}
         here = services.of(app)
         services.attach(app, replace(here, settings=here.settings.model_copy(update=where)))
@@ -71,7 +71,6 @@ class TestShowing:
     def test_a_course_that_needs_a_token_says_why_and_by_whom(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry]
     ) -> None:
-        """Cause, moment, teller and next step stand first."""
         entry = make_entry(one, facts=(NEW,))
 
         answer = ada.get(page_of(entry))
@@ -88,7 +87,6 @@ class TestShowing:
     def test_a_deleted_course_asks_for_no_token(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry]
     ) -> None:
-        """A deletion is final, and the page says so instead of offering what cannot help."""
         answer = ada.get(page_of(make_entry(one, facts=(Deleted(4, NINE),))))
 
         assert "a deletion is final: no token brings it back" in said(answer)
@@ -97,7 +95,6 @@ class TestShowing:
     def test_a_course_that_was_only_spoken_of_can_be_linked(
         self, ada: Ada, one: Source, database: Database, entry_of: Callable[[str], Entry]
     ) -> None:
-        """What was heard of it stands on its page, and the way to link it."""
         with database.writing() as session:
             teller = Teller("webhook", "msg_1")
             registry.apply(session, one.id, "CS101", Deleted(3, NINE), teller=teller, now=NINE)
@@ -111,7 +108,6 @@ class TestShowing:
     def test_what_was_heard_stands_newest_first_with_its_teller(
         self, ada: Ada, one: Source, database: Database, make_entry: Callable[..., Entry]
     ) -> None:
-        """Webhooks lead to the inbox, runs to their page, people have their names."""
         entry = make_entry(one, facts=(NEW,))
         refused = Refused(str(entry.held_token_id), "unknown", NINE)
         with database.writing() as session:
@@ -133,7 +129,6 @@ class TestShowing:
     def test_a_long_history_goes_on_on_its_next_page(
         self, ada: Ada, one: Source, database: Database, make_entry: Callable[..., Entry]
     ) -> None:
-        """Fifty lines stand on a page."""
         entry = make_entry(one)
         with database.writing() as session:
             for version in range(1, 56):
@@ -150,7 +145,6 @@ class TestShowing:
     def test_its_last_runs_tell_what_became_of_it(
         self, ada: Ada, one: Source, database: Database, make_entry: Callable[..., Entry]
     ) -> None:
-        """The newest first; where it failed, why and what to do."""
         entry = make_entry(one)
         outcomes = (
             CourseReport("one", "CS101", CourseOutcome.SYNCED),
@@ -173,7 +167,6 @@ class TestShowing:
         ]
 
     def test_an_entry_that_there_is_not_is_refused(self, ada: Ada) -> None:
-        """A number that nothing has is a page that says so."""
         answer = ada.get("/entries/7")
 
         assert answer.status_code == 404
@@ -181,7 +174,6 @@ class TestShowing:
 
     @pytest.mark.parametrize("number", ["0", "-1", "2147483648", "9" * 40, "x"])
     def test_what_is_no_number_of_an_entry_is_a_404(self, ada: Ada, number: str) -> None:
-        """No database is asked for more than it can hold."""
         assert ada.get(f"/entries/{number}").status_code == 404
 
 
@@ -195,7 +187,6 @@ class TestToken:
     def test_the_token_that_was_named_heals_without_a_request(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
     ) -> None:
-        """The webhook is taken at its word."""
         new = CourseToken.generate()
         entry = make_entry(one, facts=(TokenNamed(4, new.token_id, NINE),))
 
@@ -213,7 +204,6 @@ class TestToken:
         far_side: Any,
         entry_of: Callable[[str], Entry],
     ) -> None:
-        """A token whose webhook was lost heals its entry, and the history says who entered it."""
         new = CourseToken.generate()
         entry = make_entry(one, facts=(NEW,))
         far_side.grades("CS101", new, course_version=5)
@@ -229,7 +219,6 @@ class TestToken:
     def test_one_that_is_refused_says_why_and_what_to_do(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
     ) -> None:
-        """The course stays as invalid as it was."""
         far_side.refuse("CS101", ProblemType.TOKEN_UNKNOWN)
         entry = make_entry(one, facts=(NEW,))
         stranger = CourseToken.generate()
@@ -247,7 +236,6 @@ class TestToken:
     def test_one_that_nobody_can_tell_of_is_kept(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
     ) -> None:
-        """Where eAssessment does not answer, the token is held and the page says what to do."""
         far_side.answer("CS101", 503)
         entry = make_entry(one, facts=(NEW,))
         new = CourseToken.generate()
@@ -265,7 +253,6 @@ class TestToken:
         far_side: Any,
         entry_of: Callable[[str], Entry],
     ) -> None:
-        """eAssessment says that it was regenerated: the field says so, and the good one stays."""
         held, old = CourseToken.generate(), CourseToken.generate()
         entry = make_entry(one, token=held, facts=(TokenNamed(4, held.token_id, NINE),))
         far_side.regenerated("CS101", held.token_id, 4)
@@ -285,7 +272,6 @@ class TestToken:
         far_side: Any,
         database: Database,
     ) -> None:
-        """Whoever is slow to answer holds no connection of the database meanwhile."""
         entry, new = make_entry(one, facts=(NEW,)), CourseToken.generate()
         far_side.grades("CS101", new, course_version=5)
         answer, held = far_side.answers["CS101"], []
@@ -308,7 +294,6 @@ class TestToken:
         make_entry: Callable[..., Entry],
         rows: Callable[..., list[Any]],
     ) -> None:
-        """Nothing is stored, and what was typed stands nowhere."""
         entry = make_entry(one)
 
         answer = ada.send(f"{page_of(entry)}/token", page_of(entry), token="eas_typo_planted")
@@ -321,7 +306,6 @@ class TestToken:
     def test_a_course_that_is_not_linked_takes_none(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry]
     ) -> None:
-        """Somebody else took it out meanwhile: the form is refused, and says so."""
         entry = make_entry(one)
         ada.send(f"{page_of(entry)}/remove", page_of(entry))
 
@@ -354,7 +338,6 @@ class TestActivity:
         kept: tuple[str | None, str | None],
         words: str,
     ) -> None:
-        """Both numbers, or neither."""
         entry = make_entry(one)
 
         answer = ada.send(
@@ -386,7 +369,6 @@ class TestActivity:
         activity: str,
         fault: str,
     ) -> None:
-        """What was entered is still there, and nothing is stored."""
         entry = make_entry(one)
 
         answer = ada.send(
@@ -405,7 +387,6 @@ class TestActivity:
 def test_a_course_is_taken_out_after_it_was_said_what_that_does(
     ada: Ada, one: Source, make_entry: Callable[..., Entry], entry_of: Callable[[str], Entry]
 ) -> None:
-    """Its token is forgotten, what was heard is not, and the page offers to link it again."""
     entry = make_entry(one)
     before = said(ada.get(page_of(entry)))
 
@@ -414,7 +395,7 @@ def test_a_course_is_taken_out_after_it_was_said_what_that_does(
     assert "its token is forgotten. The grades that ELMS has stay" in before
     assert page.startswith("CS101 is out of the grade sync. The grades that it has stay.")
     assert "not in grade sync" in page
-    assert entry_of("CS101").sealed_token is None
+    assert entry_of("CS101").encrypted_token is None
 
 
 def test_the_page_costs_the_same_statements_however_much_was_heard(
@@ -424,7 +405,6 @@ def test_the_page_costs_the_same_statements_however_much_was_heard(
     make_entry: Callable[..., Entry],
     statements: Callable[[], int],
 ) -> None:
-    """None is sent for a line."""
     entry = make_entry(one, facts=(NEW,))
     statements()
     ada.get(page_of(entry))

@@ -7,14 +7,17 @@ import pytest
 
 from contract import events
 from contract.events import CourseDeleted, CourseDeletedData, UnknownEvent
-from contract.signature import Secret
+from contract.signatures import Secret
 from contract.tokens import MoodleToken
-from foundation.database import Database
-from foundation.vault import Vault
-from receiver import inbox, records, runs, sources
+from foundation.crypto import Vault
+from foundation.db.session import Database
 from receiver.models import MOODLE, Entry, Source
-from receiver.runs import CourseOutcome, CourseReport
-from receiver.sources import Door
+from receiver.runs import queries
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseReport
+from receiver.sources import store as sources
+from receiver.sources.store import Door
+from receiver.webhooks import inbox
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said
 
@@ -50,7 +53,6 @@ class TestInbox:
     """What was heard, and what came of it."""
 
     def test_while_nothing_was_heard_it_says_what_to_do(self, ada: Ada) -> None:
-        """A ping from the other side appears here."""
         page = said(ada.get("/inbox"))
 
         assert "No webhook was heard yet." in page
@@ -59,7 +61,6 @@ class TestInbox:
     def test_each_message_tells_what_came_of_it(
         self, ada: Ada, hear: Hear, one: Source, make_entry: Callable[..., Entry]
     ) -> None:
-        """The newest first, with the course as it stands now; a duplicate leaves no line."""
         entry = make_entry(one, "CS101")
         hear("msg_1", "CS101", 5, second=1)
         hear("msg_1", "CS101", 5, second=2)
@@ -102,7 +103,6 @@ class TestInbox:
         query: str,
         expected: list[str],
     ) -> None:
-        """Ids are compared whole."""
         make_source("two")
         hear("msg_1", "CS101", 5, second=1)
         hear("msg_2", "CS101", 4, second=2)
@@ -113,11 +113,9 @@ class TestInbox:
         assert expected == [row.split()[1] for row in rows_of(answer)]
 
     def test_a_source_that_there_is_not_is_refused(self, ada: Ada) -> None:
-        """An empty list would say that it was never heard."""
         assert ada.get("/inbox?source=none").status_code == 404
 
     def test_the_list_goes_on_and_back(self, ada: Ada, hear: Hear) -> None:
-        """Messages of one moment neither fall out nor stand twice."""
         for number in range(60):
             hear(f"msg_{number:02}", f"CS{number}")
         place = "%5B%222026-11-22T09:00:00.123456%2B00:00%22,1,%22msg_10%22%5D"
@@ -132,7 +130,6 @@ class TestInbox:
     def test_it_costs_the_same_statements_with_10_messages_and_with_50(
         self, ada: Ada, hear: Hear, statements: Callable[[], int]
     ) -> None:
-        """None is sent for a message."""
         for number in range(10):
             hear(f"msg_{number}", f"CS{number}")
         statements()
@@ -151,7 +148,6 @@ class TestSources:
     """Who is heard and asked."""
 
     def test_without_a_source_it_says_what_to_do_first(self, ada: Ada) -> None:
-        """The command, and which name to give."""
         page = said(ada.get("/sources"))
 
         assert "No source yet: nobody is heard and nobody asked." in page
@@ -164,7 +160,6 @@ class TestSources:
         hear: Hear,
         database: Database,
     ) -> None:
-        """Where it is asked, its door, its secrets by number, and the last of each."""
         hear("msg_1", "CS101", second=1)
         hear("msg_2", "CS102", second=2)
         with database.writing() as session:
@@ -185,7 +180,6 @@ class TestSources:
     def test_each_source_tells_which_run_asked_it_last(
         self, ada: Ada, one: Source, make_source: Callable[..., Source], database: Database
     ) -> None:
-        """One that was passed over meanwhile is told of the run that did ask it."""
         make_source("two")
         asked = (("two",), ("one", "two"), ("one",))
         with database.writing() as session:
@@ -195,32 +189,30 @@ class TestSources:
                 runs.record(session, run_id, reports)
 
         with database.reading() as session:
-            last = records.last_asking(session)
+            last = queries.last_asking(session)
 
         assert {source_id: run.id for source_id, run in last.items()} == {1: 3, 2: 2}
 
     def test_secrets_have_numbers_and_no_values(
         self, ada: Ada, database: Database, vault: Vault
     ) -> None:
-        """Neither a webhook's secret nor a Moodle's token stands on the page, sealed or not."""
         secret, token = Secret.generate(), MoodleToken("0123456789abcdef" * 2)
         with database.writing() as session:
             source = sources.add(session, "moodle", "https://m.example", MOODLE, now=NINE)
             row = sources.add_secret(session, source, secret, vault=vault, now=NINE)
             sources.set_site_token(session, source, token, vault=vault)
-            sealed = [row.sealed, str(source.sealed_site_token)]
+            encrypted = [row.encrypted, str(source.encrypted_site_token)]
 
         answer = ada.get("/sources")
 
         assert "secret 1, entered" in said(answer)
         assert "Site-wide token held" in said(answer)
-        hidden = [secret.reveal().removeprefix("whsec_"), token.text, *sealed]
+        hidden = [secret.reveal().removeprefix("whsec_"), token.text, *encrypted]
         assert [one for one in hidden if one in answer.text] == []
 
     def test_what_a_source_lacks_is_said_with_the_command(
         self, ada: Ada, database: Database
     ) -> None:
-        """A source without a secret is deaf, and a Moodle without a token cannot confirm."""
         with database.writing() as session:
             sources.add(session, "moodle", "https://m.example", MOODLE, now=NINE)
 

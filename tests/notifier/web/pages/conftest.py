@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from foundation.database import Database
+from foundation.db.session import Database
 from foundation.pages import users
 from tests.notifier.conftest import NINE
 from tests.pages.conftest import PASSWORD, enter, token_in

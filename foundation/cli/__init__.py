@@ -1,0 +1,1 @@
+"""The command line of both services: output, parameters, checks, database commands."""

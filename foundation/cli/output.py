@@ -1,0 +1,192 @@
+"""What people see on a terminal: tables, JSON, sentences for refusals, exit codes."""
+
+import getpass
+import io
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+from flask.cli import AppGroup
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from foundation.db import session as db
+from foundation.errors import ConfigurationError, Refusal, SchemaError
+from foundation.text import escaped, printable
+
+EXIT_REFUSED = 1
+EXIT_USAGE = 2
+EXIT_DATABASE = 4
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_PLAIN_WIDTH = 200
+_WHOLE = 1000
+
+
+class Commands(AppGroup):
+    """A group of commands in which a refusal is a sentence and an exit code, never a trace."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands, each with its whole sentence, over as many lines as it takes.
+
+        Click would cut what one line does not hold.
+        """
+        listed = [
+            (name, command.get_short_help_str(limit=_WHOLE))
+            for name in self.list_commands(ctx)
+            if (command := self.get_command(ctx, name)) is not None and not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(listed)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line; what the system refuses it is a sentence too."""
+        _open_closed_input()
+        _spell_what_the_terminal_has_not()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            _let_go_of_output()
+            where = "" if error.filename is None else f": {error.filename}"
+            with suppress(OSError):
+                complain(
+                    f"the system refused to read or write: {error.strerror or error}{where}",
+                    "Make room or give the right, or write the output elsewhere, then try again.",
+                )
+            sys.exit(EXIT_REFUSED)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn what it refuses into words."""
+        try:
+            return super().invoke(ctx)
+        except Refusal as refusal:
+            complain(f"{refusal}{_place(refusal)}", refusal.advice)
+            ctx.exit(_exit_code(refusal))
+        except db.UNUSABLE as error:
+            complain(
+                f"the database cannot be used: {db.cause(error)}",
+                "Check the database URL and that the database runs, then try again.",
+            )
+            ctx.exit(EXIT_DATABASE)
+
+
+def _open_closed_input() -> None:
+    # Python has no object for an input that is closed, and what asks for it would break.
+    if sys.stdin is None:
+        sys.stdin = open(  # noqa: SIM115 - it stays open to the end
+            os.open(os.devnull, os.O_RDONLY), encoding="utf-8", closefd=False
+        )
+
+
+def _spell_what_the_terminal_has_not() -> None:
+    # A letter that a terminal's own encoding lacks, as Latin-1 lacks most, is no reason to break.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _let_go_of_output() -> None:
+    # What a full disk did not take would be tried again, and complained of, as Python ends.
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _place(refusal: Refusal) -> str:
+    file = refusal.file if isinstance(refusal, SchemaError) else None
+    if file is None:
+        return ""
+    return f"\nits file is {file}" if file.exists() else f"\nthere is no file {file}"
+
+
+def _exit_code(refusal: Refusal) -> int:
+    if isinstance(refusal, ConfigurationError):
+        return EXIT_USAGE
+    return EXIT_DATABASE if isinstance(refusal, SchemaError) else EXIT_REFUSED
+
+
+def complain(what: str, next_step: str) -> None:
+    """Print a refusal to stderr: what was refused, in one line or several, and what to do."""
+    said = "\n       ".join(printable(line) for line in what.split("\n"))
+    click.echo(f"error: {said}\n next: {printable(next_step)}", err=True)
+
+
+def json_option(command: _Command) -> _Command:
+    """Give a command `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(
+        command
+    )
+
+
+def print_json(document: Any) -> None:
+    """Print a document as JSON; moments in RFC 3339, what could act on a terminal escaped."""
+    click.echo(escaped(json.dumps(document, ensure_ascii=False, indent=2, default=_json_default)))
+
+
+def _json_default(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """Print rows under their headings, or the sentence for an empty list."""
+    listed = list(rows)
+    if not listed:
+        click.echo(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in listed:
+        table.add_row(*(Text(cell(value)) for value in row))
+    console().print(table)
+
+
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """Print one thing's facts, a line each."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(name, Text(cell(value)))
+    console().print(table)
+
+
+def console() -> Console:
+    """Return a console on stdout that folds at the terminal's width, and late where none is."""
+    return Console(width=shutil.get_terminal_size((_PLAIN_WIDTH, 50)).columns, highlight=False)
+
+
+def cell(value: object) -> str:
+    """Return a value as a person reads it; nothing is a dash, moments are UTC."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return printable(str(value))
+
+
+def read_secret(prompt: str) -> str:
+    """Return a secret typed unseen at a prompt, or the first line of standard input."""
+    if sys.stdin.isatty():
+        return str(click.prompt(prompt, hide_input=True)).strip()
+    secret = sys.stdin.readline().strip()
+    if not secret:
+        raise click.UsageError(f"{prompt}: nothing on standard input")
+    return secret
+
+
+def who() -> str:
+    """Return who gives a command here, for the audit."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        user = f"uid {os.getuid()}"
+    return printable(f"{user}@{socket.gethostname()}")[:255]

@@ -1,0 +1,159 @@
+"""Settings from the environment or .env: read once, refused all at once, never shown."""
+
+import base64
+import re
+import ssl
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from foundation.errors import ConfigurationError
+
+_Settings = TypeVar("_Settings", bound="ServiceSettings")
+
+
+def _database_url(url: str) -> str:
+    schemes = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
+    if not url.startswith(schemes) or _database_name(url) in {None, "", ":memory:"}:
+        raise ValueError("expected sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def _database_name(url: str) -> str | None:
+    try:
+        return make_url(url).database
+    except (ArgumentError, ValueError):  # their words would show the URL, and its password
+        return None
+
+
+def _encryption_keys(joined: SecretStr) -> SecretStr:
+    keys = [key for key in joined.get_secret_value().split(",") if key.strip()]
+    if not keys:
+        raise ValueError("expected at least one key")
+    for key in keys:
+        try:
+            raw = base64.urlsafe_b64decode(key.strip().replace("+", "-").replace("/", "_"))
+        except ValueError:
+            raw = b""
+        if len(raw) != 32:
+            raise ValueError(
+                "expected 32 random bytes in base64, as `openssl rand -base64 32` says"
+            )
+    return joined
+
+
+DatabaseUrl = Annotated[
+    SecretStr, AfterValidator(lambda url: SecretStr(_database_url(url.get_secret_value())))
+]
+EncryptionKeys = Annotated[SecretStr, NoDecode, AfterValidator(_encryption_keys)]
+"""Comma-separated keys of 32 bytes in base64; the first one seals, every one opens."""
+_BEARABLE = re.compile(r"[!-~]{12,}", re.ASCII)
+
+
+def _bearable(secret: SecretStr) -> SecretStr:
+    if secret.get_secret_value() and not _BEARABLE.fullmatch(secret.get_secret_value()):
+        raise ValueError(
+            "expected 12 or more visible ASCII characters, as `openssl rand -hex 32` makes, "
+            "or nothing"
+        )
+    return secret
+
+
+BearerSecret = Annotated[SecretStr, AfterValidator(_bearable)]
+"""A secret that a header can carry, or nothing."""
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def _check_bundle(bundle: str) -> str:
+    """Return the path of a bundle, or raise a ValueError that says why it cannot be one."""
+    if not bundle:
+        return bundle
+    if not Path(bundle).is_file():
+        raise ValueError("expected a file of certificates in PEM, and there is no such file")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(bundle)
+    except ssl.SSLError:
+        raise ValueError("expected a file of certificates in PEM, and it holds none") from None
+    except OSError as error:
+        raise ValueError(f"expected a file of certificates in PEM: {error.strerror}") from None
+    return bundle
+
+
+CaBundle = Annotated[str, AfterValidator(_check_bundle)]
+"""The path of a file of authorities in PEM, or nothing."""
+
+
+class ServiceSettings(BaseSettings):
+    """What both services are set up with; each adds its own."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        env_ignore_empty=False,
+    )
+
+    encryption_keys: EncryptionKeys = Field(
+        description="Comma-separated keys that encrypt the stored secrets: the first one encrypts, "
+        "all of them decrypt. Generate one with `openssl rand -base64 32`."
+    )
+    database_url: DatabaseUrl
+    database_timeout: Seconds = Field(
+        5.0, description="Seconds to wait for a busy database before giving up."
+    )
+    host: Annotated[str, Field(min_length=1)] = Field(
+        "127.0.0.1", description="Address that `serve` listens on."
+    )
+    port: Annotated[int, Field(ge=1, le=65535)]
+    web_processes: Annotated[int, Field(ge=1, le=64)] = Field(
+        2, description="Number of processes that `serve` runs."
+    )
+    web_threads: Annotated[int, Field(ge=1, le=64)] = Field(
+        4, description="Number of threads in each of these processes."
+    )
+    metrics_token: BearerSecret = Field(
+        SecretStr(""),
+        description="Bearer token for `/metrics`, at least 12 characters. "
+        "If empty, anyone who can reach the service can read its metrics.",
+    )
+    ca_bundle: CaBundle = Field(
+        "",
+        description="PEM file of certificate authorities to trust, "
+        "in addition to those of the system and of certifi.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Lowest level of the log messages to write."
+    )
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto",
+        description="`text` for people, `json` for machines; `auto` is `text` on a terminal.",
+    )
+
+
+def variable(settings: type[ServiceSettings], field: str) -> str:
+    """Return the name of the environment variable of a setting."""
+    return f"{settings.model_config.get('env_prefix', '')}{field}".upper()
+
+
+def load(settings: type[_Settings]) -> _Settings:
+    """Return the settings, or raise a ConfigurationError that names every fault and no value."""
+    try:
+        return settings()
+    except UnicodeDecodeError:
+        raise ConfigurationError("the file .env is not UTF-8") from None
+    except ValidationError as error:
+        faults = [
+            "".join(f"{variable(settings, str(field))}: " for field in fault["loc"][:1])
+            + _fault(fault["type"], fault["msg"])
+            for fault in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        raise ConfigurationError("; ".join(faults)) from None
+
+
+def _fault(kind: str, message: str) -> str:
+    return "is missing" if kind == "missing" else message.removeprefix("Value error, ")

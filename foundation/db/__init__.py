@@ -1,0 +1,1 @@
+"""The database of both services: engines, transactions, migrations, pagination, counters."""

@@ -1,0 +1,223 @@
+"""One database: how it is reached, and what its columns may hold."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    DateTime,
+    Dialect,
+    Select,
+    String,
+    TypeDecorator,
+    event,
+    text,
+)
+from sqlalchemy import (
+    insert as sql_insert,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
+
+from foundation.db import engines
+
+UNAVAILABLE = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
+"""What SQLAlchemy raises while a database is away, busy, full, read-only or shutting down."""
+
+UNUSABLE = (*UNAVAILABLE, ProgrammingError)
+"""That, and what it raises where tables or rights are not what an edge needs."""
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+"""How indexes and constraints are named, so that each has a name that a migration can use."""
+
+ANSWER_SECONDS = 30.0
+"""How long a server may take over a statement, beyond the wait for a busy one."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware moment in UTC, to the microsecond, alike on every database."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive moments; hand SQLite, which knows no zones, the time in UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no zone; moments are aware, in UTC")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the moment aware, in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class ExactDecimal(TypeDecorator[Decimal]):
+    """A Decimal stored digit by digit: SQLite's own numbers are floats."""
+
+    impl = String(40)
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return the digits; refuse floats, whose digits nobody wrote."""
+        if isinstance(value, float):
+            raise ValueError(f"{value!r} is a float; points are Decimal")
+        return None if value is None else format(value, "f")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return the number."""
+        return None if value is None else Decimal(value)
+
+
+class Database:
+    """An engine and its two kinds of transaction; nothing is connected before the first one.
+
+    On SQLite a writing transaction begins IMMEDIATE, because one that reads first and writes
+    later loses updates or fails at once where it should wait.
+    A server that does not answer a statement within `timeout` and `answer` is given up as one
+    that is away. `info` is what each session knows of the service; `statements` counts what was
+    sent to the database in this process.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 5.0,
+        answer: float = ANSWER_SECONDS,
+        pool_size: int = 10,
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._patience: float | None = timeout + answer
+        self.engine = engines.new_engine(
+            url, timeout=timeout, pool_size=pool_size, patience=lambda: self._patience
+        )
+        self._info = dict(info or {})
+        self._writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
+        self.statements = 0
+        event.listen(self.engine, "before_cursor_execute", self._count)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is embedded, and its clock and writers those of one machine."""
+        return self.engine.dialect.name == "sqlite"
+
+    @property
+    def file(self) -> Path | None:
+        """The full path of an embedded database's file; None for a server, or one in memory."""
+        name = self.engine.url.database
+        if not self.is_sqlite or not name or name == ":memory:" or name.startswith("file:"):
+            return None
+        return Path(name).absolute()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a transaction that only reads; it is rolled back at the end."""
+        with Session(self.engine, info=self._info) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """Open a transaction: returning commits, raising rolls back."""
+        # What was read stays readable after the commit: edges tell of it when all is closed.
+        with (
+            Session(self._writer, info=self._info, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """Let statements take as long as they need, as those of a migration may."""
+        patience, self._patience = self._patience, None
+        try:
+            yield
+        finally:
+            self._patience = patience
+
+    @contextmanager
+    def apart(self, *, timeout: float, answer: float) -> Iterator["Database"]:
+        """Open the same database over a connection of its own, with a patience of its own."""
+        url = self.engine.url.render_as_string(hide_password=False)
+        other = Database(url, timeout=timeout, answer=answer, pool_size=1, info=self._info)
+        try:
+            yield other
+        finally:
+            other.dispose()
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def _count(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if not statement.startswith("BEGIN"):  # PostgreSQL's driver sends its own unseen
+            self.statements += 1
+
+
+def now(session: Session) -> datetime:
+    """Return the database's clock: the one clock that all machines on it share.
+
+    SQLite is embedded, so its clock is this machine's.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return datetime.now(UTC)
+    moment: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return moment.astimezone(UTC)
+
+
+def insert(session: Session, table: Any) -> Any:
+    """Return an INSERT that can `on_conflict_do_nothing()`, in the session's dialect."""
+    if session.get_bind().dialect.name == "sqlite":
+        return sqlite.insert(table)
+    return postgresql.insert(table)
+
+
+def insert_all(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, all with the same columns, in one statement, or none for no rows.
+
+    Past the ORM, which would leave a None out, send a statement for each pattern of them, and take
+    half as long again.
+    """
+    if rows:
+        session.execute(sql_insert(table.__table__), rows)
+
+
+def dicts(session: Session, query: Select[Any]) -> list[dict[str, Any]]:
+    """Return the rows that a query finds, each as a dict by column.
+
+    SQLAlchemy's own mappings take several times as long to become dicts.
+    """
+    found = session.execute(query)
+    names = tuple(found.keys())
+    return [dict(zip(names, row, strict=True)) for row in found]
+
+
+def cause(error: Exception) -> str:
+    """Return in one line what a database said, without statement or values.
+
+    Its first line alone: in those below it PostgreSQL names the row.
+    """
+    original = error.orig if isinstance(error, DBAPIError) else error
+    said = str(original).strip().split("\n", 1)[0]
+    return " ".join(said.split())[:300] or type(error).__name__

@@ -1,0 +1,66 @@
+"""How numbers, moments and spans are written on pages."""
+
+from datetime import UTC, datetime, timedelta
+
+from foundation.text import count
+
+
+def number(value: int) -> str:
+    """Return a whole number with its thousands apart."""
+    return f"{value:,}"
+
+
+def machine(at: datetime) -> str:
+    """Return a moment for programs, to the microsecond (RFC 3339)."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def utc(at: datetime) -> str:
+    """Return a moment in UTC, to the second."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def exact(at: datetime) -> str:
+    """Return a moment in UTC as exactly as it is known."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
+
+
+def milliseconds(value: float) -> str:
+    """Return a duration that is known in milliseconds."""
+    return f"{value:,.0f} ms" if value < 1000 else span(timedelta(milliseconds=value))
+
+
+def span(lasting: timedelta) -> str:
+    """Return how long something lasts, in its two largest units."""
+    seconds = max(lasting.total_seconds(), 0)
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    whole = round(seconds)
+    for size, unit, small_size, small in (
+        (86_400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // small_size
+            return f"{whole // size} {unit}" + (f" {rest} {small}" if rest else "")
+    raise AssertionError(whole)
+
+
+def sentence(text: str) -> str:
+    """Return text with a capital and a full stop; a URL at its beginning stays as it is."""
+    begins = text[:1].upper() if text.partition(" ")[0].isalpha() else text[:1]
+    return f"{begins}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
+
+
+FILTERS = {
+    "sentence": sentence,
+    "number": number,
+    "count_of": count,
+    "machine": machine,
+    "utc": utc,
+    "exact": exact,
+    "milliseconds": milliseconds,
+    "span": span,
+}
+"""What templates call them."""

@@ -1,0 +1,32 @@
+"""The way back: the page of ours that a form was sent from, as the browser says."""
+
+from urllib.parse import urlsplit
+
+from flask import current_app, request
+
+
+def own_path(address: str) -> str:
+    """Return the address if it is a path of this site, or the first page."""
+    plain = address.isprintable() and "\\" not in address and len(address) <= 2000
+    if not plain or not address.startswith("/") or address.startswith("//"):
+        return "/"
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return "/"
+    return "/" if parts.scheme or parts.netloc else address
+
+
+def page_before() -> str | None:
+    """Return the page of ours that a form was sent from, or None; it can be opened again."""
+    if request.method == "GET":
+        return None
+    try:
+        came_from = urlsplit(request.headers.get("Referer", ""))
+    except ValueError:
+        return None
+    is_page = current_app.url_map.bind("").test(came_from.path, "GET")
+    if came_from.netloc != request.host or not is_page:
+        return None
+    asked = f"?{came_from.query}" if came_from.query else ""
+    return own_path(f"{came_from.path}{asked}")

@@ -1,0 +1,1 @@
+"""Incoming HTTP of both services: the Flask application, errors, health, OpenAPI, the server."""

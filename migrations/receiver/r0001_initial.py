@@ -1,0 +1,260 @@
+"""Sources and secrets, the inbox, the registry, the gradebook, the runs of the sync; users."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "r0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "counters",
+        sa.Column("name", sa.String(length=60), nullable=False),
+        sa.Column("labels", sa.String(length=120), nullable=False),
+        sa.Column("shard", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("amount", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name", "labels", "shard", name=op.f("pk_counters")),
+    )
+    op.create_table(
+        "ended_sessions",
+        sa.Column("session_id", sa.String(length=64), nullable=False),
+        sa.Column("ends_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("session_id", name=op.f("pk_ended_sessions")),
+    )
+    op.create_index(op.f("ix_ended_sessions_ends_at"), "ended_sessions", ["ends_at"])
+    op.create_table(
+        "runs",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("holder", sa.String(length=255), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("synced", sa.Integer(), nullable=False),
+        sa.Column("unchanged", sa.Integer(), nullable=False),
+        sa.Column("skipped", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("scores_new", sa.Integer(), nullable=True),
+        sa.Column("scores_changed", sa.Integer(), nullable=True),
+        sa.Column("scores_as_before", sa.Integer(), nullable=True),
+        sa.Column("requests", sa.Integer(), nullable=False),
+        sa.Column("statements", sa.Integer(), nullable=False),
+        sa.Column("seconds", sa.Float(), nullable=True),
+        sa.Column("partial", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("stopped", sa.Text(), nullable=True),
+        sa.Column("exit_code", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "sign_in_failures",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name_sha256", sa.String(length=64), nullable=False),
+        sa.Column("address", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sign_in_failures")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_sign_in_failures_address"), "sign_in_failures", ["address"])
+    op.create_index(op.f("ix_sign_in_failures_at"), "sign_in_failures", ["at"])
+    op.create_index(op.f("ix_sign_in_failures_name_sha256"), "sign_in_failures", ["name_sha256"])
+    op.create_table(
+        "sources",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("url", sa.String(length=2000), nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("encrypted_site_token", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sources")),
+        sa.UniqueConstraint("name", name=op.f("uq_sources_name")),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "sync_lease",
+        sa.Column("name", sa.String(length=20), nullable=False),
+        sa.Column("holder", sa.String(length=255), nullable=True),
+        sa.Column("token", sa.String(length=32), nullable=True),
+        sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_sync_lease")),
+    )
+    op.create_table(
+        "users",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("name_key", sa.String(length=400), nullable=False),
+        sa.Column("password_hash", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("password_changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
+        sa.UniqueConstraint("name_key", name=op.f("uq_users_name_key")),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "entries",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("source_id", sa.Integer(), nullable=False),
+        sa.Column(
+            "course_id",
+            sa.String(length=255).with_variant(sa.String(length=255, collation="C"), "postgresql"),
+            nullable=False,
+        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("enrolled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("encrypted_token", sa.Text(), nullable=True),
+        sa.Column("held_token_id", sa.String(length=64), nullable=True),
+        sa.Column("deleted_version", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("announced_version", sa.BigInteger(), nullable=True),
+        sa.Column("announced_token_id", sa.String(length=64), nullable=True),
+        sa.Column("announced_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("refused_token_id", sa.String(length=64), nullable=True),
+        sa.Column("refused_reason", sa.Text(), nullable=True),
+        sa.Column("refused_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("proven_token_id", sa.String(length=64), nullable=True),
+        sa.Column("proven_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("gradebook_course", sa.String(length=20), nullable=True),
+        sa.Column("gradebook_activity", sa.String(length=20), nullable=True),
+        sa.Column("etag", sa.String(length=255), nullable=True),
+        sa.Column("synced_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["source_id"], ["sources.id"], name=op.f("fk_entries_source_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_entries")),
+        sa.UniqueConstraint("source_id", "course_id", name=op.f("uq_entries_source_id_course_id")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "ix_entries_active",
+        "entries",
+        ["course_id", "source_id"],
+        sqlite_where=sa.text(
+            "enrolled_at IS NOT NULL AND NOT (deleted_version IS NOT NULL AND deleted_at IS NOT NULL) AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND (held_token_id IS NULL OR announced_token_id != held_token_id) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > announced_at) OR held_token_id IS NOT NULL AND refused_token_id IS NOT NULL AND refused_at IS NOT NULL AND refused_token_id = held_token_id AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND announced_token_id = refused_token_id AND announced_at > refused_at) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > refused_at))"
+        ),
+        postgresql_where=sa.text(
+            "enrolled_at IS NOT NULL AND NOT (deleted_version IS NOT NULL AND deleted_at IS NOT NULL) AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND (held_token_id IS NULL OR announced_token_id != held_token_id) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > announced_at) OR held_token_id IS NOT NULL AND refused_token_id IS NOT NULL AND refused_at IS NOT NULL AND refused_token_id = held_token_id AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND announced_token_id = refused_token_id AND announced_at > refused_at) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > refused_at))"
+        ),
+    )
+    op.create_index(
+        "ix_entries_course_deleted",
+        "entries",
+        ["course_id", "source_id"],
+        sqlite_where=sa.text(
+            "enrolled_at IS NOT NULL AND deleted_version IS NOT NULL AND deleted_at IS NOT NULL"
+        ),
+        postgresql_where=sa.text(
+            "enrolled_at IS NOT NULL AND deleted_version IS NOT NULL AND deleted_at IS NOT NULL"
+        ),
+    )
+    op.create_index(
+        op.f("ix_entries_course_id_source_id_enrolled_at"),
+        "entries",
+        ["course_id", "source_id", "enrolled_at"],
+    )
+    op.create_index(
+        "ix_entries_token_invalid",
+        "entries",
+        ["course_id", "source_id"],
+        sqlite_where=sa.text(
+            "enrolled_at IS NOT NULL AND NOT (deleted_version IS NOT NULL AND deleted_at IS NOT NULL) AND (announced_version IS NOT NULL AND announced_at IS NOT NULL AND (held_token_id IS NULL OR announced_token_id != held_token_id) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > announced_at) OR held_token_id IS NOT NULL AND refused_token_id IS NOT NULL AND refused_at IS NOT NULL AND refused_token_id = held_token_id AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND announced_token_id = refused_token_id AND announced_at > refused_at) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > refused_at))"
+        ),
+        postgresql_where=sa.text(
+            "enrolled_at IS NOT NULL AND NOT (deleted_version IS NOT NULL AND deleted_at IS NOT NULL) AND (announced_version IS NOT NULL AND announced_at IS NOT NULL AND (held_token_id IS NULL OR announced_token_id != held_token_id) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > announced_at) OR held_token_id IS NOT NULL AND refused_token_id IS NOT NULL AND refused_at IS NOT NULL AND refused_token_id = held_token_id AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND announced_token_id = refused_token_id AND announced_at > refused_at) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > refused_at))"
+        ),
+    )
+    op.create_table(
+        "inbox",
+        sa.Column("source_id", sa.Integer(), nullable=False),
+        sa.Column("webhook_id", sa.String(length=255), nullable=False),
+        sa.Column("type", sa.String(length=255), nullable=False),
+        sa.Column("course_id", sa.String(length=255), nullable=True),
+        sa.Column("course_version", sa.BigInteger(), nullable=True),
+        sa.Column("body_sha256", sa.String(length=64), nullable=False),
+        sa.Column("outcome", sa.String(length=10), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["source_id"], ["sources.id"], name=op.f("fk_inbox_source_id")),
+        sa.PrimaryKeyConstraint("source_id", "webhook_id", name=op.f("pk_inbox")),
+    )
+    op.create_index(
+        op.f("ix_inbox_course_id_received_at_source_id_webhook_id"),
+        "inbox",
+        ["course_id", "received_at", "source_id", "webhook_id"],
+    )
+    op.create_index(
+        op.f("ix_inbox_outcome_received_at_source_id_webhook_id"),
+        "inbox",
+        ["outcome", "received_at", "source_id", "webhook_id"],
+    )
+    op.create_index(
+        op.f("ix_inbox_received_at_source_id_webhook_id"),
+        "inbox",
+        ["received_at", "source_id", "webhook_id"],
+    )
+    op.create_index(
+        op.f("ix_inbox_source_id_received_at_webhook_id"),
+        "inbox",
+        ["source_id", "received_at", "webhook_id"],
+    )
+    op.create_table(
+        "run_courses",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.Integer(), nullable=False),
+        sa.Column("source", sa.String(length=100), nullable=False),
+        sa.Column("course_id", sa.String(length=255), nullable=False),
+        sa.Column("outcome", sa.String(length=10), nullable=False),
+        sa.Column("reason", sa.String(length=40), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("next_step", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_run_courses_run_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_run_courses")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        op.f("ix_run_courses_course_id_source_id"), "run_courses", ["course_id", "source", "id"]
+    )
+    op.create_index(
+        op.f("ix_run_courses_run_id_outcome_source_id"),
+        "run_courses",
+        ["run_id", "outcome", "source", "id"],
+    )
+    op.create_table(
+        "source_secrets",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("source_id", sa.Integer(), nullable=False),
+        sa.Column("encrypted", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["source_id"], ["sources.id"], name=op.f("fk_source_secrets_source_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_source_secrets")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_source_secrets_source_id"), "source_secrets", ["source_id"])
+    op.create_table(
+        "heard",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("entry_id", sa.Integer(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("teller", sa.String(length=20), nullable=False),
+        sa.Column("who", sa.String(length=255), nullable=False),
+        sa.Column("what", sa.String(length=40), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("status", sa.String(length=20), nullable=False),
+        sa.ForeignKeyConstraint(["entry_id"], ["entries.id"], name=op.f("fk_heard_entry_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_heard")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_heard_entry_id"), "heard", ["entry_id"])
+    op.create_table(
+        "scores",
+        sa.Column("entry_id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.String(length=255), nullable=False),
+        sa.Column("score_given", sa.String(length=40), nullable=True),
+        sa.Column("score_maximum", sa.String(length=40), nullable=False),
+        sa.Column("comment", sa.Text(), nullable=True),
+        sa.Column("timestamp", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("activity_progress", sa.String(length=20), nullable=False),
+        sa.Column("grading_progress", sa.String(length=20), nullable=False),
+        sa.ForeignKeyConstraint(["entry_id"], ["entries.id"], name=op.f("fk_scores_entry_id")),
+        sa.PrimaryKeyConstraint("entry_id", "user_id", name=op.f("pk_scores")),
+    )

@@ -1,0 +1,1 @@
+"""Courses, their tokens and their grades."""

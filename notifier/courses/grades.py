@@ -1,0 +1,122 @@
+"""Grades as an administrator loads them: what is new, what changed, and when."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from contract.grades import Score
+from foundation.db import session as db
+from notifier.errors import CourseDeletedError, CourseUnknownError
+from notifier.models import Course, Grade
+
+_TICK = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """How many scores were new, changed and the same as before."""
+
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+
+
+def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: datetime) -> Loaded:
+    """Store the scores of courses, by course id; the last one of a user counts.
+
+    Scores of users who are not named stay as they are, and so do the marks of courses to which a
+    load tells nothing new. Raises CourseUnknownError or
+    CourseDeletedError, and then nothing is stored.
+    """
+    courses = _lock_courses(session, sorted(scores))
+    known = _known(session, [course.id for course in courses.values()])
+    new: list[dict[str, Any]] = []
+    changed: list[dict[str, Any]] = []
+    unchanged = 0
+    for course_id, course_scores in scores.items():
+        for user_id, row in _last_of_each_user(courses[course_id].id, course_scores).items():
+            before = known.get((courses[course_id].id, user_id))
+            if before is None:
+                new.append(row)
+            elif _differs(before, row):
+                changed.append(row)
+            else:
+                unchanged += 1
+    _store(session, new, changed)
+    touched = {row["course_pk"] for row in (*new, *changed)}
+    _mark(session, [course for course in courses.values() if course.id in touched], now)
+    return Loaded(len(new), len(changed), unchanged)
+
+
+def count(session: Session, course_pk: int) -> int:
+    """Return how many scores a course has."""
+    query = select(func.count()).select_from(Grade).where(Grade.course_pk == course_pk)
+    return session.scalar(query) or 0
+
+
+def _lock_courses(session: Session, course_ids: Sequence[str]) -> dict[str, Course]:
+    # Read anew: the session may know a course from before another transaction deleted it.
+    query = select(Course).where(Course.course_id.in_(course_ids)).order_by(Course.id)
+    rows = session.scalars(query.with_for_update().execution_options(populate_existing=True))
+    courses = {row.course_id: row for row in rows}
+    for course_id in course_ids:
+        if course_id not in courses:
+            raise CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
+        if (deleted_at := courses[course_id].deleted_at) is not None:
+            version = courses[course_id].version
+            raise CourseDeletedError.of(course_id, version=version, deleted_at=deleted_at)
+    return courses
+
+
+_COLUMNS = list(Grade.__table__.columns)
+
+
+def _known(session: Session, course_pks: Sequence[int]) -> dict[tuple[int, str], dict[str, Any]]:
+    rows = db.dicts(session, select(*_COLUMNS).where(Grade.course_pk.in_(course_pks)))
+    return {(row["course_pk"], row["user_id"]): row for row in rows}
+
+
+def _last_of_each_user(course_pk: int, scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
+    return {
+        score.user_id: {
+            "course_pk": course_pk,
+            **vars(score),
+            "activity_progress": str(score.activity_progress),
+            "grading_progress": str(score.grading_progress),
+        }
+        for score in scores
+    }
+
+
+def _differs(before: dict[str, Any], row: dict[str, Any]) -> bool:
+    """Tell whether a score says anything new; being said again at another time is not new."""
+    return {**before, "timestamp": None} != {**row, "timestamp": None}
+
+
+def _store(session: Session, new: list[dict[str, Any]], changed: list[dict[str, Any]]) -> None:
+    db.insert_all(session, Grade, new)
+    if changed:
+        session.execute(update(Grade), changed)
+
+
+def _mark(session: Session, touched: Collection[Course], now: datetime) -> None:
+    marks = [
+        {
+            "id": course.id,
+            "grades_version": course.grades_version + 1,
+            "grades_changed_at": _after(course.grades_changed_at, now),
+        }
+        for course in touched
+    ]
+    if marks:
+        session.execute(update(Course), marks)
+
+
+def _after(before: datetime | None, now: datetime) -> datetime:
+    # Never the same moment twice, nor an earlier one: a clock may be set back, and who has all up
+    # to the moment before must not be told that nothing changed.
+    return now if before is None else max(now, before + _TICK)

@@ -1,0 +1,220 @@
+"""What is done to a course: add or take in, delete, regenerate its token; it is signalled."""
+
+import secrets
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from contract.tokens import CourseToken
+from foundation.db import session as db
+from notifier import signals
+from notifier.courses import search
+from notifier.errors import (
+    CourseChangedError,
+    CourseDeletedError,
+    CourseExistsError,
+    CourseUnknownError,
+    NotifierError,
+    TokenNotOursError,
+)
+from notifier.models import Course, IssuedToken
+
+
+def add_course(session: Session, course_id: str, title: str, *, now: datetime) -> CourseToken:
+    """Add a course and return its token, which is shown this once and stored hashed.
+
+    Raises CourseExistsError for an id that is or was in use.
+    """
+    if not take_in(session, course_id, title, now=now):
+        raise CourseExistsError(f"the course id {course_id!r} is taken", course_id=course_id)
+    return _issue_token(session, get_course(session, course_id), now=now)
+
+
+def take_in(session: Session, course_id: str, title: str, *, now: datetime) -> bool:
+    """Know of a course that lives in a Moodle, without a token; tell whether it was new."""
+    added = session.execute(
+        db.insert(session, Course)
+        .values(
+            course_id=course_id,
+            title=title,
+            search_key=search.key(f"{course_id} {title}"),
+            version=1,
+            grades_version=0,
+            created_at=now,
+        )
+        .on_conflict_do_nothing(index_elements=["course_id"])
+        .returning(Course.id)
+    )
+    return added.first() is not None
+
+
+def get_course(session: Session, course_id: str) -> Course:
+    """Return a course, deleted or not; raise CourseUnknownError if there never was one."""
+    course = session.scalar(select(Course).where(Course.course_id == course_id))
+    if course is None:
+        raise CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
+    return course
+
+
+def known(session: Session, course_ids: Collection[str]) -> list[Course]:
+    """Return those of the courses that are known, deleted or not, by id."""
+    query = select(Course).where(Course.course_id.in_(set(course_ids)))
+    return list(session.scalars(query.order_by(Course.course_id)))
+
+
+def list_courses(
+    session: Session, *, after: str = "", limit: int = 100, deleted: bool | None = None
+) -> list[Course]:
+    """Return courses by id, those beyond `after`; `deleted` picks the deleted or the others."""
+    query = select(Course).where(Course.course_id > after).order_by(Course.course_id).limit(limit)
+    if deleted is not None:
+        query = query.where(
+            Course.deleted_at.is_not(None) if deleted else Course.deleted_at.is_(None)
+        )
+    return list(session.scalars(query))
+
+
+def delete_course(session: Session, course_id: str, *, now: datetime) -> Course:
+    """Delete a course for good, and return what remains of it.
+
+    Raises CourseUnknownError, or CourseDeletedError if it was deleted before.
+    """
+    course = _lock(session, course_id)
+    course.deleted_at = now
+    course.version += 1
+    token_id = present_token(session, course) or ""
+    signals.send(signals.course_deleted, session, _change(course, token_id, now))
+    return course
+
+
+def delete_courses(
+    session: Session, course_ids: Collection[str], *, now: datetime
+) -> dict[str, Course | NotifierError]:
+    """Delete several courses at one moment; return of each what remains, or why it was refused.
+
+    One that is unknown or was deleted before keeps none of the others from being deleted.
+    """
+    results: dict[str, Course | NotifierError] = {}
+    # In the order in which grades are loaded too, or two who lock several could deadlock.
+    named = select(Course.id).where(Course.course_id.in_(set(course_ids)))
+    session.execute(named.order_by(Course.id).with_for_update())
+    for course_id in sorted(set(course_ids)):
+        try:
+            results[course_id] = delete_course(session, course_id, now=now)
+        except (CourseUnknownError, CourseDeletedError) as refusal:
+            results[course_id] = refusal
+    return results
+
+
+def regenerate_token(
+    session: Session, course_id: str, *, version: int | None = None, now: datetime
+) -> CourseToken:
+    """Replace a course's token and return the new one, which is shown this once.
+
+    Raises CourseUnknownError, CourseDeletedError for a course that is gone, CourseChangedError
+    for one that is not at the `version` that was asked for, or TokenNotOursError for one whose
+    tokens a Moodle issues.
+    """
+    course = _lock(session, course_id, version)
+    if present_token(session, course) is None:
+        raise TokenNotOursError(
+            f"the course {course_id!r} lives in a Moodle, which issues its tokens",
+            course_id=course_id,
+        )
+    session.execute(
+        update(IssuedToken)
+        .where(IssuedToken.course_pk == course.id, IssuedToken.superseded_at.is_(None))
+        .values(superseded_at=now)
+    )
+    token = _issue_token(session, course, now=now)
+    course.version += 1
+    signals.send(signals.token_regenerated, session, _change(course, token.token_id, now))
+    return token
+
+
+def announce_token(
+    session: Session,
+    course_id: str,
+    token_id: str | None,
+    *,
+    version: int | None = None,
+    now: datetime,
+) -> signals.CourseChange:
+    """Tell that a Moodle regenerated a course's token, and return what was told.
+
+    A course that is not known yet is taken in. Without the new one's public id, one is told that
+    no token has, so that ELMS asks for the new token. Raises CourseDeletedError,
+    CourseChangedError for one that is not at the `version` that was asked for, or
+    TokenNotOursError for a course that has tokens of ours.
+    """
+    take_in(session, course_id, course_id, now=now)
+    course = _lock(session, course_id, version)
+    if present_token(session, course) is not None:
+        raise TokenNotOursError(
+            f"the course {course_id!r} has a token that was issued here, and no Moodle's",
+            next_step="Regenerate that one with `notifier courses regenerate-token`.",
+            course_id=course_id,
+        )
+    course.version += 1
+    change = _change(course, token_id or f"m{secrets.token_hex(8)}", now)
+    signals.send(signals.token_regenerated, session, change)
+    return change
+
+
+def present_token(session: Session, course: Course) -> str | None:
+    """Return the id of the token that is good for the course, or was at its deletion.
+
+    None for a course that lives in a Moodle.
+    """
+    return session.scalars(
+        select(IssuedToken.token_id).where(
+            IssuedToken.course_pk == course.id, IssuedToken.superseded_at.is_(None)
+        )
+    ).one_or_none()
+
+
+def present_tokens(session: Session, course_pks: Collection[int]) -> dict[int, str]:
+    """Return the ids of the present tokens of courses; one that lives in a Moodle has none."""
+    rows = session.execute(
+        select(IssuedToken.course_pk, IssuedToken.token_id).where(
+            IssuedToken.course_pk.in_(course_pks), IssuedToken.superseded_at.is_(None)
+        )
+    )
+    return dict(rows.tuples().all())
+
+
+def _lock(session: Session, course_id: str, version: int | None = None) -> Course:
+    # Read anew: the session may know the course from before another transaction changed it.
+    query = select(Course).where(Course.course_id == course_id).with_for_update()
+    course = session.scalar(query.execution_options(populate_existing=True))
+    if course is None:
+        raise CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
+    if course.deleted_at is not None:
+        raise CourseDeletedError.of(course_id, version=course.version, deleted_at=course.deleted_at)
+    if version is not None and course.version != version:
+        raise CourseChangedError(
+            f"the course {course_id!r} is at version {course.version}, not at {version} any more",
+            course_id=course_id,
+            course_version=course.version,
+        )
+    return course
+
+
+def _issue_token(session: Session, course: Course, *, now: datetime) -> CourseToken:
+    token = CourseToken.generate()
+    session.add(
+        IssuedToken(
+            course_pk=course.id,
+            token_id=token.token_id,
+            secret_sha256=token.secret_sha256(),
+            created_at=now,
+        )
+    )
+    session.flush()
+    return token
+
+
+def _change(course: Course, token_id: str, now: datetime) -> signals.CourseChange:
+    return signals.CourseChange(course.course_id, course.version, now, token_id)

@@ -1,0 +1,126 @@
+"""The last day at a glance: what was settled, how long that took, and what is dead and why."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, ScalarSelect, Select, func, literal, select, union_all
+from sqlalchemy.orm import Session
+
+from notifier.models import Delivery, DeliveryStatus, Endpoint
+from notifier.monitoring.doctor import RECENT
+
+HOURS = 24
+"""So many hours are shown, the one that has begun among them."""
+SAMPLE = 200
+"""The times of so many deliveries of each hour are looked at, the latest of it."""
+_MOST_LETTERS = 2000
+"""So many dead letters, the latest, are put together by their reasons."""
+_HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Hour:
+    """What was settled in an hour, and how long after their events the last of it was delivered."""
+
+    begins_at: datetime
+    delivered: int
+    dead: int
+    delays: Sequence[timedelta]
+
+
+@dataclass(frozen=True)
+class DeadLetters:
+    """Deliveries to one endpoint that are dead for one reason, and when the last of them died."""
+
+    endpoint: Endpoint
+    reason: str
+    count: int
+    newest_at: datetime
+
+
+def day(session: Session, *, now: datetime) -> list[Hour]:
+    """Return the last hours, the oldest first, in two statements."""
+    first = now.replace(minute=0, second=0, microsecond=0) - (HOURS - 1) * _HOUR
+    begins = [first + number * _HOUR for number in range(HOURS)]
+    counts = session.execute(
+        select(
+            *(_count(DeliveryStatus.DELIVERED, at) for at in begins),
+            *(_count(DeliveryStatus.DEAD, at) for at in begins),
+        )
+    ).one()
+    delivered, dead = counts[:HOURS], counts[HOURS:]
+    delays = _delays(session, [at for at, some in zip(begins, delivered, strict=True) if some])
+    hours = zip(begins, delivered, dead, strict=True)
+    return [Hour(at, some, lost, delays.get(at, [])) for at, some, lost in hours]
+
+
+def dead_letters(session: Session, *, now: datetime) -> list[DeadLetters]:
+    """Return the dead letters that want a person, by endpoint and reason, the latest first."""
+    latest = (
+        select(Delivery.endpoint_id, Delivery.reason, Delivery.settled_at)
+        .where(Delivery.status == DeliveryStatus.DEAD, Delivery.settled_at > now - RECENT)
+        .order_by(Delivery.settled_at.desc())
+        .limit(_MOST_LETTERS)
+        .subquery()
+    )
+    newest = func.max(latest.c.settled_at)
+    grouped = (
+        select(latest.c.endpoint_id, latest.c.reason, func.count().label("count"), newest)
+        .group_by(latest.c.endpoint_id, latest.c.reason)
+        .subquery()
+    )
+    rows = session.execute(
+        select(Endpoint, *list(grouped.c)[1:])
+        .join(grouped, grouped.c.endpoint_id == Endpoint.id)
+        .order_by(list(grouped.c)[3].desc())
+    )
+    return [DeadLetters(row[0], row[1] or "", row[2], row[3]) for row in rows]
+
+
+def dead_ids(
+    session: Session, endpoint_id: int, reason: str, *, limit: int, now: datetime
+) -> list[int]:
+    """Return the ids of the dead letters of an endpoint and a reason, the latest first."""
+    query = (
+        select(Delivery.id)
+        .where(
+            Delivery.status == DeliveryStatus.DEAD,
+            Delivery.settled_at > now - RECENT,
+            Delivery.endpoint_id == endpoint_id,
+            func.coalesce(Delivery.reason, "") == reason,
+        )
+        .order_by(Delivery.settled_at.desc())
+        .limit(limit)
+    )
+    return list(session.scalars(query))
+
+
+def _count(status: DeliveryStatus, at: datetime) -> ScalarSelect[int]:
+    query = select(func.count()).select_from(Delivery)
+    return query.where(*_settled(status, at)).scalar_subquery()
+
+
+def _delays(session: Session, begins: Sequence[datetime]) -> dict[datetime, list[timedelta]]:
+    found: dict[datetime, list[timedelta]] = {at: [] for at in begins}
+    if begins:
+        for number, created_at, settled_at in session.execute(union_all(*_samples(begins))):
+            found[begins[number]].append(settled_at - created_at)
+    return found
+
+
+def _samples(begins: Sequence[datetime]) -> Iterator[Select[tuple[int, datetime, datetime]]]:
+    for number, at in enumerate(begins):
+        sample = (
+            select(literal(number).label("hour"), Delivery.created_at, Delivery.settled_at)
+            .where(*_settled(DeliveryStatus.DELIVERED, at))
+            .order_by(Delivery.settled_at.desc())
+            .limit(SAMPLE)
+            .subquery()
+        )
+        yield select(sample)
+
+
+def _settled(status: DeliveryStatus, at: datetime) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions of what was settled in the hour that began at a moment."""
+    return Delivery.status == status, Delivery.settled_at >= at, Delivery.settled_at < at + _HOUR

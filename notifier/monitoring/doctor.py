@@ -1,0 +1,118 @@
+"""What `notifier doctor` looks at: secrets, endpoints, backlog, dead letters."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from foundation.cli.doctor import Finding, examine_database
+from foundation.crypto import Vault
+from foundation.db import session as db
+from foundation.db.session import Database
+from foundation.errors import DecryptionError
+from foundation.text import lasted
+from notifier.models import SCHEMA, Delivery, DeliveryStatus, Endpoint
+from notifier.webhooks import endpoints, replay
+from notifier.webhooks.circuit_breaker import PAUSED_AFTER
+
+LATE = timedelta(minutes=5)
+"""A delivery due for longer than this says that no worker runs, or too few."""
+
+RECENT = timedelta(days=7)
+"""Dead letters younger than this want a person; older ones are history."""
+
+
+def examine(database: Database, vault: Vault) -> list[Finding]:
+    """Return what is found; the database comes first, and without it there is nothing more."""
+    findings = examine_database(database, SCHEMA)
+    if not all(finding.well for finding in findings):
+        return findings
+    with database.reading() as session:
+        now = db.now(session)
+        return [
+            *findings,
+            _secrets(session, vault, now),
+            _endpoints(session),
+            _backlog(session, now),
+            _dead_letters(session, now),
+        ]
+
+
+def is_ailing(endpoint: Endpoint) -> bool:
+    """Tell whether an endpoint wants a person: it is disabled, or keeps failing."""
+    return endpoint.disabled_at is not None or endpoint.failures >= PAUSED_AFTER
+
+
+def _secrets(session: Session, vault: Vault, now: datetime) -> Finding:
+    ids = [endpoint.id for endpoint in endpoints.list_all(session)]
+    encrypted = endpoints.encrypted_secrets(session, ids, now=now)
+    try:
+        for secret in (one for several in encrypted.values() for one in several):
+            vault.decrypt(secret)
+    except DecryptionError as error:
+        return Finding("secrets", False, str(error), error.advice)
+    return Finding(
+        "secrets", True, f"{sum(map(len, encrypted.values()))} sealed, all can be opened"
+    )
+
+
+def _endpoints(session: Session) -> Finding:
+    every = endpoints.list_all(session)
+    if not every:
+        step = "Register ELMS's door with `notifier endpoints add URL`."
+        return Finding("endpoints", False, "none: nobody is told anything", step)
+    disabled = [endpoint for endpoint in every if endpoint.disabled_at]
+    if disabled:
+        first = disabled[0]
+        return Finding(
+            "endpoints",
+            False,
+            f"{len(disabled)} of {len(every)} disabled; endpoint {first.id}: "
+            f"{first.disabled_reason}",
+            f"Mend the receiver, then enable it with `notifier endpoints enable {first.id}`.",
+        )
+    failing = [endpoint for endpoint in every if endpoint.failures >= PAUSED_AFTER]
+    if failing:
+        first = failing[0]
+        return Finding(
+            "endpoints",
+            False,
+            f"{len(failing)} of {len(every)} failing and paused; endpoint {first.id} since "
+            f"{first.failing_since:%Y-%m-%d %H:%M} UTC, failures in a row: {first.failures}",
+            f"See what it answers with `notifier endpoints ping {first.id}`; "
+            "its deliveries wait and are sent once it is well again.",
+        )
+    return Finding("endpoints", True, f"{len(every)}, none disabled, none paused")
+
+
+def _backlog(session: Session, now: datetime) -> Finding:
+    backlog = replay.backlog(session, now=now)
+    found = ", ".join(f"{count} {status}" for status, count in sorted(backlog.counts.items()))
+    oldest = backlog.oldest_due_at
+    if oldest is None or oldest >= now - LATE:
+        return Finding("backlog", True, found or "nothing waits")
+    late = f"{found}; the oldest has been due for {lasted(now - oldest)}"
+    attempted = replay.last_attempted_at(session)
+    if attempted is not None and attempted >= now - LATE:
+        step = "Start more workers (`notifier work`): those at work cannot keep up."
+        return Finding("backlog", False, late, step)
+    since = f"since {attempted:%Y-%m-%d %H:%M} UTC" if attempted else "yet"
+    step = "Start a worker (`notifier work`), or see in its log why it sends nothing."
+    return Finding("backlog", False, f"{late}, and nothing was attempted {since}", step)
+
+
+def _dead_letters(session: Session, now: datetime) -> Finding:
+    count = session.scalar(
+        select(func.count(Delivery.id)).where(
+            Delivery.status == DeliveryStatus.DEAD, Delivery.settled_at > now - RECENT
+        )
+    )
+    if count:
+        return Finding(
+            "dead letters",
+            False,
+            f"{count} in the last {RECENT.days} days",
+            "See `notifier deliveries list --status dead`, mend the cause, "
+            "then replay them with `notifier deliveries replay --status dead`.",
+        )
+    return Finding("dead letters", True, f"none in the last {RECENT.days} days")

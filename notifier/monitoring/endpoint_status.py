@@ -1,0 +1,158 @@
+"""Standings: each endpoint with what is open for it, its last answer, its last test."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, ScalarSelect, func, select
+from sqlalchemy.orm import Session
+
+from notifier.errors import EndpointUnknownError
+from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane, Ping
+from notifier.webhooks import circuit_breaker, replay
+from notifier.webhooks.circuit_breaker import Standing, State
+
+_LATELY = 1000
+"""So many of the latest attempts, whosever they are, are looked through for each one's last."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """An endpoint: how it is, how many deliveries wait for it, what it said last.
+
+    `due_at` is when the first that waits is due, and None if nothing waits.
+    `last` is its last attempt as far as that is found by index: the newest of the latest attempts
+    of all, or else of its newest delivery of some kinds.
+    """
+
+    endpoint: Endpoint
+    standing: Standing
+    pending: int
+    held: int
+    dead: int
+    due_at: datetime | None
+    ever_delivered: bool
+    last: Attempt | None
+    ping: Ping | None
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether anything that was sent there was ever taken."""
+        return self.ever_delivered or (self.ping is not None and self.ping.taken)
+
+    @property
+    def tried_at(self) -> datetime | None:
+        """When it is tried next: something is due, and its pause is over; None if nothing waits."""
+        if self.due_at is None:
+            return None
+        return max(self.due_at, self.standing.tried_at or self.due_at)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether what was sent there last was not taken, be it only once so far."""
+        return self.standing.state in {State.FAILING, State.PAUSED}
+
+
+def read(session: Session) -> list[Report]:
+    """Return every endpoint's report, the oldest endpoint first, in four statements."""
+    return _reports(session, None)
+
+
+def read_one(session: Session, endpoint_id: int) -> Report:
+    """Return an endpoint's report, or raise EndpointUnknownError."""
+    found = _reports(session, endpoint_id)
+    if not found:
+        raise EndpointUnknownError(f"there is no endpoint {endpoint_id}")
+    return found[0]
+
+
+def _reports(session: Session, only: int | None) -> list[Report]:
+    query = select(Endpoint, Ping, *_COUNTS, *_TRACES, *_DUE).outerjoin(Ping).order_by(Endpoint.id)
+    rows = session.execute(query if only is None else query.where(Endpoint.id == only)).all()
+    last = _last_attempts(session, rows)
+    return [
+        Report(
+            endpoint=row.Endpoint,
+            standing=circuit_breaker.standing_of(row.Endpoint),
+            pending=row.pending,
+            held=row.held,
+            dead=row.dead,
+            due_at=min((at for at in row[-len(_DUE) :] if at is not None), default=None),
+            ever_delivered=row.delivered_id is not None,
+            last=last.get(row.Endpoint.id),
+            ping=row.Ping,
+        )
+        for row in rows
+    ]
+
+
+def _count(status: DeliveryStatus) -> ColumnElement[int]:
+    return _of(func.count(Delivery.id), status).label(status)
+
+
+def _newest(status: DeliveryStatus) -> ColumnElement[int]:
+    newest = (Delivery.created_at.desc(), Delivery.id.desc())
+    return _of(Delivery.id, status, order=newest).label(f"{status}_id")
+
+
+def _of(
+    what: Any,
+    status: DeliveryStatus,
+    *,
+    order: Sequence[Any] = (),
+    also: Sequence[ColumnElement[bool]] = (),
+) -> ScalarSelect[Any]:
+    query = select(what).where(
+        Delivery.endpoint_id == Endpoint.id, Delivery.status == status, *also
+    )
+    query = query.order_by(*order).limit(1) if order else query
+    return query.correlate(Endpoint).scalar_subquery()
+
+
+_COUNTS = tuple(map(_count, (DeliveryStatus.PENDING, DeliveryStatus.HELD, DeliveryStatus.DEAD)))
+_RETRIED = _of(
+    Delivery.id,
+    DeliveryStatus.PENDING,
+    order=(Delivery.due_at.desc(),),
+    also=(Delivery.lane == Lane.AGAIN,),
+).label("retried_id")
+_DUE = tuple(map(replay.first_due, Lane))
+_TRACES = (_newest(DeliveryStatus.DELIVERED), _newest(DeliveryStatus.DEAD), _RETRIED)
+
+
+def _last_attempts(session: Session, rows: Sequence[Any]) -> dict[int, Attempt]:
+    owners = {
+        delivery_id: row.Endpoint.id
+        for row in rows
+        for delivery_id in (row.delivered_id, row.dead_id, row.retried_id)
+        if delivery_id is not None
+    }
+    known = [
+        (owners[delivery_id], attempt)
+        for delivery_id, attempt in replay.last_attempts(session, list(owners)).items()
+    ]
+    known += _latest(session, {row.Endpoint.id for row in rows})
+    return dict(sorted(known, key=lambda one: one[1].id))
+
+
+def _latest(session: Session, endpoint_ids: Collection[int]) -> list[tuple[int, Attempt]]:
+    # The limit holds the planner to these: it would rather go through all deliveries.
+    lately = (
+        select(Attempt.id, Attempt.delivery_id)
+        .order_by(Attempt.id.desc())
+        .limit(_LATELY)
+        .subquery()
+    )
+    latest = (
+        select(Delivery.endpoint_id, func.max(lately.c.id).label("attempt_id"))
+        .join(lately, lately.c.delivery_id == Delivery.id)
+        .group_by(Delivery.endpoint_id)
+        .subquery()
+    )
+    found = session.execute(
+        select(latest.c.endpoint_id, Attempt).join(Attempt, Attempt.id == latest.c.attempt_id)
+    )
+    return [
+        (endpoint_id, one) for endpoint_id, one in found.tuples() if endpoint_id in endpoint_ids
+    ]

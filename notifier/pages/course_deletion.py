@@ -1,0 +1,102 @@
+"""Deletion of courses: say what will happen and who will be told, then delete them together."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from markupsafe import Markup, escape
+from pydantic import BaseModel, ConfigDict, Field
+from werkzeug.wrappers import Response
+
+from foundation import logging
+from foundation.db import session as db
+from foundation.pages import forms, redirects
+from foundation.pages.guards import signed_in
+from foundation.text import count
+from foundation.web.errors import RequestInvalidError
+from notifier import services
+from notifier.courses import service as courses
+from notifier.errors import NotifierError
+from notifier.models import Course
+from notifier.pages.params import query_of
+from notifier.webhooks import endpoints
+from notifier.webhooks.delivery_filter import Filter
+
+deletion = Blueprint("deletion", __name__, template_folder="templates")
+_log = logging.get(__name__)
+
+EVENT = "course.deleted"
+_MOST = 500
+"""So many courses are deleted at once."""
+_NAMED = 3
+_INSTANT = timedelta(microseconds=1)
+
+
+class Chosen(BaseModel):
+    """The courses that somebody chose."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    course_id: Annotated[list[str], Field(min_length=1, max_length=_MOST)]
+
+
+@deletion.post("/courses/delete")
+@signed_in
+def ask() -> str:
+    """Show what deleting the courses will do, and change nothing."""
+    chosen = _chosen()
+    with services.current().database.reading() as session:
+        found = courses.known(session, chosen.course_id)
+        told = endpoints.that_want(session, EVENT, lock=False)
+    return render_template(
+        "notifier/courses_delete.html",
+        found=[row for row in found if row.deleted_at is None],
+        gone=[row for row in found if row.deleted_at is not None],
+        told=told,
+        kept=redirects.page_before() or url_for("courses.listed"),
+    )
+
+
+@deletion.post("/courses/delete/confirmed")
+@signed_in
+def delete() -> Response:
+    """Delete the courses in one transaction, and lead to the deliveries that this caused."""
+    chosen = _chosen()
+    with services.current().database.writing() as session:
+        now = db.now(session)
+        results = courses.delete_courses(session, chosen.course_id, now=now)
+    deleted = [one for one in results.values() if isinstance(one, Course)]
+    refused = [one for one in results.values() if isinstance(one, NotifierError)]
+    for course in deleted:
+        _log.info("course deleted", course_id=course.course_id, user=g.person.name)
+    _tell(deleted, refused)
+    if not deleted:
+        return redirect(url_for("courses.listed"), 303)
+    if len(deleted) == 1:
+        return redirect(url_for("courses.show", course_id=deleted[0].course_id), 303)
+    caused = Filter(event_type=EVENT, since=now, until=now + _INSTANT)
+    return redirect(url_for("deliveries.listed", **query_of(caused)), 303)
+
+
+def _chosen() -> Chosen:
+    chosen = forms.parsed(Chosen, lists={"course_id"})
+    if isinstance(chosen, Chosen):
+        return chosen
+    many = len(request.form.getlist("course_id"))
+    raise RequestInvalidError(
+        f"{many:,} courses are chosen, and no more than {_MOST} are deleted at once"
+        if many
+        else "no course is chosen",
+        next_step="Go back to the courses and tick those you mean.",
+    )
+
+
+def _tell(deleted: list[Course], refused: list[NotifierError]) -> None:
+    if deleted:
+        which = deleted[0].course_id[:80] if len(deleted) == 1 else count(len(deleted), "course")
+        flash(Markup("Deleted: {}. Below is who is told, and how that goes.").format(which))
+    if refused:
+        named = "; ".join(str(one)[:160] for one in refused[:_NAMED])
+        more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+        nothing = f"Nothing was done to {count(len(refused), 'course')}: {named}{more}."
+        flash(escape(nothing), "error")

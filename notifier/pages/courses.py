@@ -1,0 +1,215 @@
+"""Courses: find them, look at one, add one; regenerate its token, or tell that a Moodle did."""
+
+from typing import Annotated, Any
+
+from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from markupsafe import escape
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from werkzeug.wrappers import Response
+
+from contract.events import CourseId
+from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
+from foundation import logging
+from foundation.db import session as db
+from foundation.pages import forms
+from foundation.pages.guards import signed_in
+from notifier import services
+from notifier.courses import grades, search
+from notifier.courses import service as core
+from notifier.errors import CourseExistsError
+from notifier.models import Course
+from notifier.pages.labels import TONES
+from notifier.webhooks import endpoints, replay
+from notifier.webhooks.delivery_filter import Filter
+
+courses = Blueprint("courses", __name__, template_folder="templates")
+_log = logging.get(__name__)
+
+_ROWS = 50
+_STATES = (("", "Any"), ("present", "present"), ("deleted", "deleted"))
+_IS_DELETED = {"present": False, "deleted": True}
+_GO_BACK = "Go back to the course's page and try again."
+_Answer = Response | str | tuple[str, int]
+
+
+def _moodle_token(text: str) -> str:
+    """Return the public id of a token, or "" for none; the token itself goes no further."""
+    if not text.strip():
+        return ""
+    try:
+        return MoodleToken.parse(text.strip()).token_id
+    except MalformedTokenError as error:
+        raise ValueError(f"{error}; copy the whole token again, or leave this empty") from None
+
+
+class Asked(BaseModel):
+    """Which courses to list."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    q: str = ""
+    state: str = ""
+    after: str = ""
+
+
+class NewCourse(BaseModel):
+    """A course to add."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    course_id: CourseId
+    title: Annotated[str, Field(min_length=1, max_length=10_000)]
+
+
+class Order(BaseModel):
+    """What is done to a course as somebody saw it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    course_id: str
+    version: Annotated[int, Field(ge=0)]
+
+
+class Announcement(Order):
+    """That a Moodle regenerated a course's token: the new one, of which the id alone is kept."""
+
+    token: Annotated[str, AfterValidator(_moodle_token)] = ""
+
+
+@courses.get("/courses")
+@signed_in
+def listed() -> str:
+    """Show courses, those that are searched for."""
+    asked = forms.asked(Asked)
+    if not isinstance(asked, Asked):
+        asked = Asked()
+    deleted = _IS_DELETED.get(asked.state)
+    with services.current().database.reading() as session:
+        found = _find(session, asked, deleted)
+        tokens = core.present_tokens(session, [row.id for row in found.rows])
+    return render_template(
+        "notifier/courses.html",
+        asked=asked,
+        found=found,
+        tokens=tokens,
+        states=_STATES,
+        query={name: value for name, value in (("q", asked.q), ("state", asked.state)) if value},
+    )
+
+
+@courses.get("/courses/one")
+@signed_in
+def show() -> str:
+    """Show a course: its state, its tokens, its grades, and who was told what of it."""
+    with services.current().database.reading() as session:
+        course = core.get_course(session, request.args.get("course_id", ""))
+        facts = {
+            "course": course,
+            "tokens": list(reversed(course.tokens)),
+            "scores": grades.count(session, course.id),
+            **_about(session, course),
+        }
+    return _course_page(**facts)
+
+
+@courses.get("/courses/one/live")
+@signed_in
+def live() -> str:
+    """Show who was told what of a course, as it is now."""
+    with services.current().database.reading() as session:
+        course = core.get_course(session, request.args.get("course_id", ""))
+        facts = {"course": course, **_about(session, course)}
+    return render_template("notifier/course_told.html", **facts)
+
+
+@courses.get("/courses/new")
+@signed_in
+def new() -> str:
+    """Show the form that adds a course."""
+    return render_template("notifier/course_new.html", given={}, faults={}, taken=None)
+
+
+@courses.post("/courses/new")
+@signed_in
+def add() -> _Answer:
+    """Add a course and show its token, this once."""
+    asked = forms.parsed(NewCourse)
+    if not isinstance(asked, NewCourse):
+        return _refused_new(asked)
+    try:
+        with services.current().database.writing() as session:
+            token = core.add_course(session, asked.course_id, asked.title, now=db.now(session))
+    except CourseExistsError as refusal:
+        return _refused_new({"course_id": escape(refusal)}, taken=asked.course_id)
+    _log.info("course added", course_id=asked.course_id, user=g.person.name)
+    return _token_page(asked.course_id, token, is_new=True)
+
+
+@courses.post("/courses/token")
+@signed_in
+def regenerate() -> str:
+    """Replace a course's token, tell it, and show the new one, this once.
+
+    A form that is sent again is refused, for the course is at another version by then.
+    """
+    order = forms.sound(forms.parsed(Order), next_step=_GO_BACK)
+    with services.current().database.writing() as session:
+        now = db.now(session)
+        token = core.regenerate_token(session, order.course_id, version=order.version, now=now)
+    _log.info("token regenerated", course_id=order.course_id, user=g.person.name)
+    return _token_page(order.course_id, token, is_new=False)
+
+
+@courses.post("/courses/announce")
+@signed_in
+def announce() -> _Answer:
+    """Tell that a Moodle regenerated a course's token."""
+    asked = forms.sound(forms.parsed(Announcement), next_step=_GO_BACK)
+    with services.current().database.writing() as session:
+        core.get_course(session, asked.course_id)  # else it were taken in, under whatever name
+        token_id, now = asked.token or None, db.now(session)
+        core.announce_token(session, asked.course_id, token_id, version=asked.version, now=now)
+    _log.info("token announced", course_id=asked.course_id, user=g.person.name)
+    flash("Every endpoint is told that the course has a new token.")
+    return redirect(url_for("courses.show", course_id=asked.course_id), 303)
+
+
+def _find(session: Any, asked: Asked, deleted: bool | None) -> search.Found:
+    if not search.key(asked.q):
+        rows = core.list_courses(session, after=asked.after, limit=_ROWS + 1, deleted=deleted)
+        return search.Found(rows[:_ROWS], len(rows) > _ROWS)
+    after = core.get_course(session, asked.after) if asked.after else None
+    return search.find(session, asked.q, deleted=deleted, after=after, limit=_ROWS)
+
+
+def _about(session: Any, course: Course) -> dict[str, Any]:
+    page = replay.page(session, Filter(course_id=course.course_id), limit=20)
+    return {
+        "page": page,
+        "last": replay.last_attempts(session, [row.id for row in page.rows]),
+        "wanting": endpoints.that_want(session, "token.regenerated", lock=False),
+        "tones": TONES,
+        "now": db.now(session),
+    }
+
+
+def _course_page(**facts: Any) -> str:
+    present = [token for token in facts["tokens"] if token.superseded_at is None]
+    return render_template("notifier/course.html", present=present[0] if present else None, **facts)
+
+
+def _token_page(course_id: str, token: CourseToken, *, is_new: bool) -> str:
+    with services.current().database.reading() as session:
+        facts = _about(session, core.get_course(session, course_id))
+        return render_template(
+            "notifier/course_token.html",
+            course=core.get_course(session, course_id),
+            token=token,
+            is_new=is_new,
+            **facts,
+        )
+
+
+def _refused_new(faults: forms.Faults, taken: str | None = None) -> tuple[str, int]:
+    given = request.form
+    return render_template("notifier/course_new.html", given=given, faults=faults, taken=taken), 422

@@ -1,0 +1,170 @@
+"""The overview: what needs a person, how deliveries stand, how the last day went."""
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from flask import Blueprint, flash, g, redirect, render_template, url_for
+from pydantic import BaseModel, ConfigDict, Field
+from werkzeug.wrappers import Response
+
+from foundation import logging
+from foundation.db import session as db
+from foundation.pages import charts, forms
+from foundation.pages.charts import Chart, Series
+from foundation.pages.filters import milliseconds
+from foundation.pages.guards import signed_in
+from foundation.text import count
+from notifier import services
+from notifier.models import DeliveryStatus
+from notifier.monitoring import dashboard as core
+from notifier.monitoring import doctor, endpoint_status
+from notifier.monitoring.dashboard import Hour
+from notifier.monitoring.endpoint_status import Report
+from notifier.pages.labels import TONES
+from notifier.pages.params import NUMBER
+from notifier.webhooks import failures
+from notifier.webhooks import replay as replays
+
+overview = Blueprint("overview", __name__, template_folder="templates")
+_log = logging.get(__name__)
+
+MOST = 1000
+"""So many dead letters are replayed at once."""
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class Letters(BaseModel):
+    """Which dead letters are meant: those of an endpoint, for a reason."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoint_id: NUMBER
+    reason: Annotated[str, Field(max_length=10_000)]
+
+
+@overview.get("/")
+@signed_in
+def show() -> str:
+    """Show what needs a person, the backlog, and the last day."""
+    return render_template("notifier/overview.html", **_facts())
+
+
+@overview.get("/overview/live")
+@signed_in
+def live() -> str:
+    """Show all of it as it is now."""
+    return render_template("notifier/overview_now.html", **_facts())
+
+
+@overview.post("/overview/replay")
+@signed_in
+def replay() -> Response:
+    """Make the dead letters of an endpoint and a reason due now."""
+    step = "Go back to the overview and choose them there."
+    asked = forms.sound(forms.parsed(Letters), next_step=step)
+    with services.current().database.writing() as session:
+        now = db.now(session)
+        dead = core.dead_ids(session, asked.endpoint_id, asked.reason, limit=MOST, now=now)
+        by = f"{g.person.name} on the pages"
+        ids = replays.replay(session, dead, by=by, now=now, of={DeliveryStatus.DEAD})
+    _log.info(
+        "deliveries replayed", count=len(ids), endpoint_id=asked.endpoint_id, user=g.person.name
+    )
+    them = "it" if len(ids) == 1 else "them"
+    flash(f"{count(len(ids), 'delivery is', 'deliveries are')} due now; a worker sends {them}.")
+    return redirect(url_for("overview.show"), 303)
+
+
+def _facts() -> dict[str, Any]:
+    here = services.current()
+    findings = doctor.examine(here.database, here.vault)
+    with here.database.reading() as session:
+        now = db.now(session)
+        oldest_due_at = replays.oldest_due_at(session, now=now)
+        reports = endpoint_status.read(session)
+        hours = core.day(session, now=now)
+        letters = core.dead_letters(session, now=now)
+    ailing = [one for one in reports if doctor.is_ailing(one.endpoint)]
+    return {
+        "now": now,
+        "findings": findings,
+        "needs": [finding for finding in findings if not finding.well],
+        "ailing": ailing,
+        "failing": [one for one in reports if one.is_failing and one not in ailing],
+        "untried": [one for one in reports if _is_untried(one) and one not in ailing],
+        "letters": letters,
+        "reports": reports,
+        "counts": _counts(reports),
+        "oldest_due_at": oldest_due_at,
+        "delivered": sum(hour.delivered for hour in hours),
+        "delays": _delays(hours),
+        "charts": _charts(hours),
+        "most": MOST,
+        "next_step": failures.next_step,
+        "tones": TONES,
+    }
+
+
+def _counts(reports: Sequence[Report]) -> list[tuple[DeliveryStatus, int]]:
+    """Return what waits by status, added up: to count a long backlog once more takes its time."""
+    return [
+        (DeliveryStatus.PENDING, sum(report.pending for report in reports)),
+        (DeliveryStatus.HELD, sum(report.held for report in reports)),
+        (DeliveryStatus.DEAD, sum(report.dead for report in reports)),
+    ]
+
+
+def _is_untried(report: Report) -> bool:
+    return not report.has_answered and report.last is None
+
+
+def _delays(hours: Sequence[Hour]) -> tuple[float, float] | None:
+    """Return the milliseconds that half and 95 of 100 of the latest deliveries took, if any."""
+    known = next((hour for hour in reversed(hours) if hour.delays), None)
+    if known is None:
+        return None
+    return _percentile(known, 50), _percentile(known, 95)
+
+
+def _charts(hours: Sequence[Hour]) -> list[Chart]:
+    if not any(hour.delivered or hour.dead for hour in hours):
+        return []
+    steps = [_clock(hour.begins_at) for hour in hours]
+    settled = [
+        Series("delivered", "good", [hour.delivered for hour in hours]),
+        Series("dead", "bad", [hour.dead for hour in hours]),
+    ]
+    drawn = [charts.stacked_bars("settled", "Delivered and dead", steps, settled, step_name=_STEP)]
+    if any(hour.delays for hour in hours):
+        spans = [
+            Series("half took at most", "wait", [_percentile(hour, 50) for hour in hours]),
+            Series("95 of 100 took at most", "warn", [_percentile(hour, 95) for hour in hours]),
+        ]
+        title = "From event to delivery"
+        drawn.append(
+            charts.lines(
+                "delays",
+                title,
+                steps,
+                spans,
+                step_name=_STEP,
+                shown=milliseconds,
+                marks=charts.marks_of_milliseconds,
+            )
+        )
+    return drawn
+
+
+_STEP = "Hour that began at (UTC)"
+
+
+def _clock(at: datetime) -> str:
+    return f"{at:%H:%M}"
+
+
+def _percentile(hour: Hour, hundredth: float) -> float:
+    if not hour.delays:
+        return math.nan
+    return charts.percentile([delay / _MILLISECOND for delay in hour.delays], hundredth)

@@ -1,0 +1,197 @@
+"""Deliveries: find them, look at each with its attempts, and replay one or all that are found."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from flask import Blueprint, flash, g, redirect, render_template, url_for
+from werkzeug.wrappers import Response
+
+from foundation import logging
+from foundation.db import session as db
+from foundation.pages import forms
+from foundation.pages.guards import signed_in
+from foundation.text import count
+from notifier import services
+from notifier.errors import ReplayRefusedError
+from notifier.models import MAX_ID, DeliveryStatus
+from notifier.pages.labels import DECISIONS, TONES
+from notifier.pages.params import TYPES, Asked, query_of
+from notifier.webhooks import endpoints, failures, request_preview
+from notifier.webhooks import replay as replays
+from notifier.webhooks.delivery_filter import Filter
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS
+
+deliveries = Blueprint("deliveries", __name__, template_folder="templates")
+_log = logging.get(__name__)
+
+_DELIVERY = f"/deliveries/<int(max={MAX_ID}):delivery_id>"
+_ROWS = 50
+_GO_BACK = "Go back to the deliveries and choose them by the form."
+MOST = 1000
+"""So many deliveries are replayed at once, and counted before."""
+
+
+@deliveries.get("/deliveries")
+@signed_in
+def listed() -> str:
+    """Show the deliveries that a filter finds."""
+    asked = forms.asked(Asked)
+    if not isinstance(asked, Asked):
+        return _page(faults=asked, **_found(Asked()))
+    return _page(faults={}, **_found(asked))
+
+
+@deliveries.get("/deliveries/live")
+@signed_in
+def live() -> str:
+    """Show the list alone, as it is now."""
+    return render_template("notifier/deliveries_list.html", **_found(_asked()))
+
+
+@deliveries.get(_DELIVERY)
+@signed_in
+def show(delivery_id: int) -> str:
+    """Show a delivery: how it stands, what it sends, and every attempt."""
+    return render_template("notifier/delivery.html", **_told(delivery_id))
+
+
+@deliveries.get(f"{_DELIVERY}/live")
+@signed_in
+def live_one(delivery_id: int) -> str:
+    """Show how a delivery stands, as it is now."""
+    return render_template("notifier/delivery_told.html", **_told(delivery_id))
+
+
+@deliveries.post(f"{_DELIVERY}/replay")
+@signed_in
+def replay_one(delivery_id: int) -> Response:
+    """Make a delivery due now."""
+    with services.current().database.writing() as session:
+        replays.replay(session, [delivery_id], by=_by(), now=db.now(session))
+    _log.info("delivery replayed", delivery_id=delivery_id, user=g.person.name)
+    flash(f"Delivery {delivery_id} is due now; a worker sends it.")
+    return redirect(url_for("deliveries.show", delivery_id=delivery_id), 303)
+
+
+@deliveries.get("/deliveries/replay")
+@signed_in
+def foresee() -> str:
+    """Show how many deliveries a replay by filter would take, and who would get them."""
+    wanted = _conditions(_asked())
+    with services.current().database.reading() as session:
+        foreseen = replays.foresee(session, wanted, most=MOST + 1)
+        rows = {row.id: row for row in endpoints.list_all(session)}
+    return render_template(
+        "notifier/replay.html",
+        wanted=wanted,
+        query=query_of(wanted),
+        told=_in_words(wanted, {one: row.url for one, row in rows.items()}),
+        foreseen=foreseen,
+        total=sum(foreseen.replayed.values()),
+        rows=rows,
+        most=MOST,
+    )
+
+
+@deliveries.post("/deliveries/replay")
+@signed_in
+def replay() -> Response:
+    """Make due what a filter finds, the oldest first, so many at the most."""
+    wanted = _conditions(forms.sound(forms.parsed(Asked), next_step=_GO_BACK))
+    with services.current().database.writing() as session:
+        ids = replays.replay_found(session, wanted, MOST, by=_by(), now=db.now(session))
+    _log.info("deliveries replayed", count=len(ids), user=g.person.name)
+    them = "it" if len(ids) == 1 else "them"
+    flash(f"{count(len(ids), 'delivery is', 'deliveries are')} due now; a worker sends {them}.")
+    # Their status changes while one looks: any that is asked for would let them vanish.
+    shown = {name: value for name, value in query_of(wanted).items() if name != "status"}
+    return redirect(url_for("deliveries.listed", **shown), 303)
+
+
+def _page(*, faults: forms.Faults, **found: Any) -> str:
+    return render_template(
+        "notifier/deliveries.html",
+        faults=faults,
+        types=_choices(TYPES),
+        statuses=_choices(DeliveryStatus),
+        **found,
+    )
+
+
+def _choices(words: Iterable[str]) -> list[tuple[str, str]]:
+    return [("", "Any"), *((str(word), str(word)) for word in words)]
+
+
+def _found(asked: Asked) -> dict[str, Any]:
+    wanted = asked.filter()
+    with services.current().database.reading() as session:
+        page = replays.page(session, wanted, before=asked.before, after=asked.after, limit=_ROWS)
+        last = replays.last_attempts(session, [row.id for row in page.rows])
+        counts = replays.count(session, wanted, most=MOST + 1)
+        every = endpoints.list_all(session)
+        now = db.now(session)
+    return {
+        "asked": asked,
+        "query": query_of(wanted),
+        "page": page,
+        "last": last,
+        "counts": counts,
+        "most": MOST,
+        "endpoints": every,
+        "tones": TONES,
+        "now": now,
+    }
+
+
+def _told(delivery_id: int) -> dict[str, Any]:
+    here = services.current()
+    with here.database.reading() as session:
+        row = replays.get(session, delivery_id)
+        attempts, replayed = replays.history(session, delivery_id)
+        secrets = request_preview.signing(session, row.endpoint_id, here.vault)
+        now = db.now(session)
+    steps = [
+        (one.started_at, one, request_preview.headers_of(row, one, secrets)) for one in attempts
+    ]
+    again = [(one.replayed_at, one, None) for one in replayed]
+    return {
+        "row": row,
+        "now": now,
+        "steps": sorted([*steps, *again], key=lambda step: step[0], reverse=True),
+        "last": attempts[-1] if attempts else None,
+        "most": MAX_ATTEMPTS,
+        "next_step": failures.next_step,
+        "tones": TONES,
+        "decisions": DECISIONS,
+    }
+
+
+def _asked() -> Asked:
+    return forms.sound(forms.asked(Asked), next_step=_GO_BACK)
+
+
+def _conditions(asked: Asked) -> Filter:
+    wanted = asked.filter()
+    if wanted == Filter():
+        raise ReplayRefusedError(
+            "a replay needs a filter, or everything would be sent again",
+            next_step="Choose which deliveries are meant, as those of the status dead.",
+        )
+    return wanted
+
+
+def _in_words(wanted: Filter, urls: dict[int, str]) -> list[tuple[str, Any]]:
+    endpoint = wanted.endpoint_id and urls.get(wanted.endpoint_id, f"number {wanted.endpoint_id}")
+    given = (
+        ("Status", wanted.status or "any but delivered"),
+        ("Event", wanted.event_type),
+        ("Endpoint", endpoint),
+        ("Course", wanted.course_id),
+        ("Happened at or after", wanted.since),
+        ("Happened before", wanted.until),
+    )
+    return [(name, value) for name, value in given if value is not None]
+
+
+def _by() -> str:
+    return f"{g.person.name} on the pages"

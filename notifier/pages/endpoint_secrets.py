@@ -1,0 +1,108 @@
+"""Secrets of endpoints: made when one is registered or its secret rotated, and shown once."""
+
+from typing import Literal
+
+from flask import Blueprint, g, render_template, request
+from pydantic import BaseModel, ConfigDict
+
+from contract.events import EVENT_TYPES
+from contract.signatures import Secret
+from foundation import logging
+from foundation.db import session as db
+from foundation.pages import forms
+from foundation.pages.error_pages import in_sentences
+from foundation.pages.guards import signed_in
+from notifier import services
+from notifier.errors import EndpointExistsError, EndpointUrlError
+from notifier.pages.endpoints import ENDPOINT, OVERLAPS, TYPES_IN_WORDS, Wanted, read, told
+from notifier.pages.params import NUMBER
+from notifier.webhooks import endpoints as core
+
+credentials = Blueprint("credentials", __name__, template_folder="templates")
+_log = logging.get(__name__)
+
+
+class NewEndpoint(Wanted):
+    """A URL to register, and the types of events that it wants."""
+
+    url: str
+
+
+class Rotation(BaseModel):
+    """How long the old secret goes on signing, and which is the newest that somebody saw."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    overlap: Literal["24h", "1h", "7d", "none"]
+    newest: NUMBER
+
+
+@credentials.get("/endpoints/new")
+@signed_in
+def new() -> str:
+    """Show the form that registers a URL."""
+    return _form({}, url="", event_types=list(EVENT_TYPES))
+
+
+@credentials.post("/endpoints/new")
+@signed_in
+def register() -> str | tuple[str, int]:
+    """Register a URL and show its secret, this once."""
+    asked = forms.parsed(NewEndpoint, lists={"event_types"})
+    if not isinstance(asked, NewEndpoint):
+        return _refused(asked)
+    here = services.current()
+    try:
+        with here.database.writing() as session:
+            endpoint, secret = core.register(
+                session,
+                asked.url.strip(),
+                asked.chosen(),
+                vault=here.vault,
+                guard=here.settings.guard,
+                now=db.now(session),
+            )
+    except (EndpointUrlError, EndpointExistsError) as refusal:
+        return _refused({"url": in_sentences(refusal)})
+    _log.info("endpoint registered", endpoint_id=endpoint.id, user=g.person.name)
+    return _secret_page(endpoint.id, secret, is_new=True)
+
+
+@credentials.post(f"{ENDPOINT}/secret")
+@signed_in
+def rotate(endpoint_id: int) -> str:
+    """Give an endpoint a new secret and show it, this once.
+
+    A form that is sent again is refused, for there is a newer secret by then.
+    """
+    asked = read(Rotation)
+    here = services.current()
+    _, overlap = OVERLAPS[asked.overlap]
+    with here.database.writing() as session:
+        now = db.now(session)
+        secret = core.rotate_secret(
+            session, endpoint_id, overlap=overlap, vault=here.vault, newest=asked.newest, now=now
+        )
+    _log.info("secret rotated", endpoint_id=endpoint_id, user=g.person.name)
+    return _secret_page(endpoint_id, secret, is_new=False)
+
+
+def _secret_page(endpoint_id: int, secret: Secret, *, is_new: bool) -> str:
+    facts = told(endpoint_id)
+    page = "notifier/endpoint_secret.html"
+    return render_template(page, secret=secret, is_new=is_new, **facts)
+
+
+def _form(faults: forms.Faults, *, url: str, event_types: list[str]) -> str:
+    return render_template(
+        "notifier/endpoint_new.html",
+        faults=faults,
+        url=url,
+        chosen=event_types,
+        types=TYPES_IN_WORDS,
+    )
+
+
+def _refused(faults: forms.Faults) -> tuple[str, int]:
+    given = request.form
+    return _form(faults, url=given.get("url", ""), event_types=given.getlist("event_types")), 422

@@ -1,0 +1,252 @@
+"""Endpoints: the list, one of them, and what is done to it."""
+
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar
+
+from flask import Blueprint, flash, g, redirect, render_template, url_for
+from markupsafe import Markup, escape
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from werkzeug.wrappers import Response
+
+from contract.events import EVENT_TYPES
+from foundation import logging
+from foundation.db import session as db
+from foundation.errors import DecryptionError
+from foundation.pages import forms
+from foundation.pages.error_pages import in_sentences
+from foundation.pages.guards import signed_in
+from foundation.text import count
+from notifier import services
+from notifier.errors import EndpointDisabledError
+from notifier.models import MAX_ID
+from notifier.monitoring import endpoint_status
+from notifier.pages.labels import TONES
+from notifier.pages.params import TYPES
+from notifier.webhooks import endpoints as core
+from notifier.webhooks import failures
+from notifier.webhooks.retry_policy import Answer
+from notifier.worker import ping as pings
+
+endpoints = Blueprint("endpoints", __name__, template_folder="templates")
+_log = logging.get(__name__)
+_Answer = Response | str | tuple[str, int]
+_Model = TypeVar("_Model", bound=BaseModel)
+
+_BRIEF = 200
+"""So many characters of what kept an answer away are told at once; all of it stands on the page."""
+ENDPOINT = f"/endpoints/<int(max={MAX_ID}):endpoint_id>"
+"""The path of one endpoint's page."""
+OVERLAPS = {
+    "24h": ("24 hours", timedelta(hours=24)),
+    "1h": ("1 hour", timedelta(hours=1)),
+    "7d": ("7 days", timedelta(days=7)),
+    "none": ("not at all: it has leaked", timedelta(0)),
+}
+"""How long a replaced secret may go on signing; the first unless chosen."""
+
+
+def _known(types: list[str]) -> list[str]:
+    if not types:
+        raise ValueError("Choose one at the least, or nothing is ever sent there.")
+    if not set(types) <= set(TYPES):
+        raise ValueError("choose from the types that are listed")
+    return types
+
+
+class Wanted(BaseModel):
+    """The types of events that an endpoint wants."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    event_types: Annotated[list[str], AfterValidator(_known)] = Field([], validate_default=True)
+
+    def chosen(self) -> list[str] | None:
+        """Return the types as the core takes them: None for all of courses, whatever comes."""
+        return None if set(self.event_types) == set(EVENT_TYPES) else self.event_types
+
+
+class Address(BaseModel):
+    """The URL that an endpoint should have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    url: str
+
+
+class Reason(BaseModel):
+    """Why an endpoint is disabled."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reason: Annotated[str, Field(max_length=1000)] = ""
+
+
+@endpoints.get("/endpoints")
+@signed_in
+def listed() -> str:
+    """Show every endpoint, with its state and what waits for it."""
+    return render_template("notifier/endpoints.html", **_every())
+
+
+@endpoints.get("/endpoints/live")
+@signed_in
+def live() -> str:
+    """Show the list alone, as it is now."""
+    return render_template("notifier/endpoints_list.html", **_every())
+
+
+@endpoints.get(ENDPOINT)
+@signed_in
+def show(endpoint_id: int) -> str:
+    """Show an endpoint, and what can be done to it."""
+    facts = told(endpoint_id)
+    return render_template(
+        "notifier/endpoint.html",
+        overlaps=[(value, word) for value, (word, _) in OVERLAPS.items()],
+        types=TYPES_IN_WORDS,
+        chosen=facts["row"].event_types or EVENT_TYPES,
+        **facts,
+    )
+
+
+@endpoints.get(f"{ENDPOINT}/live")
+@signed_in
+def live_one(endpoint_id: int) -> str:
+    """Show how an endpoint stands, as it is now."""
+    return render_template("notifier/endpoint_told.html", **told(endpoint_id))
+
+
+@endpoints.post(f"{ENDPOINT}/ping")
+@signed_in
+def ping(endpoint_id: int) -> Response:
+    """Send a signed test, and lead to what was answered."""
+    try:
+        result = pings.send(services.current(), endpoint_id)
+    except (EndpointDisabledError, DecryptionError) as refusal:
+        flash(Markup("Nothing was sent: {}").format(in_sentences(refusal)), "error")
+        return _to(endpoint_id)
+    _log.info("endpoint tested", endpoint_id=endpoint_id, taken=result.taken, user=g.person.name)
+    match result.answer:
+        case Answer(status=status) if result.taken:
+            flash(f"The test was taken: it answered {status}.{_due(result.due)}")
+        case Answer(status=status):
+            flash(f"The test was refused: it answered {status}.", "error")
+        case failure:
+            flash(escape(f"No answer came to the test: {failure.detail[:_BRIEF]}."), "error")
+    return _to(endpoint_id)
+
+
+@endpoints.post(f"{ENDPOINT}/try")
+@signed_in
+def try_now(endpoint_id: int) -> Response:
+    """End an endpoint's pause and let a worker try it with what waits for it."""
+    with services.current().database.writing() as session:
+        due = core.try_now(session, endpoint_id, now=db.now(session))
+    _log.info("endpoint tried anew", endpoint_id=endpoint_id, due=due, user=g.person.name)
+    flash(f"A worker tries it at once, and sends the others if the first is taken.{_due(due)}")
+    return _to(endpoint_id)
+
+
+@endpoints.post(f"{ENDPOINT}/disable")
+@signed_in
+def disable(endpoint_id: int) -> Response:
+    """Stop sending to an endpoint, and hold what is open for it."""
+    asked = read(Reason)
+    reason = f"{asked.reason.strip() or 'disabled by hand'} ({g.person.name} on the pages)"
+    with services.current().database.writing() as session:
+        core.disable(session, endpoint_id, reason, now=db.now(session))
+    _log.info("endpoint disabled", endpoint_id=endpoint_id, reason=reason, user=g.person.name)
+    flash("It is disabled: nothing is sent, and its deliveries are held until it is enabled.")
+    return _to(endpoint_id)
+
+
+@endpoints.post(f"{ENDPOINT}/enable")
+@signed_in
+def enable(endpoint_id: int) -> Response:
+    """Send to an endpoint again, beginning with what was held for it."""
+    with services.current().database.writing() as session:
+        _, released = core.enable(session, endpoint_id, now=db.now(session))
+    _log.info("endpoint enabled", endpoint_id=endpoint_id, released=released, user=g.person.name)
+    held = count(released, "held delivery is", "held deliveries are")
+    flash(f"It is enabled: {held} due now.")
+    return _to(endpoint_id)
+
+
+@endpoints.post(f"{ENDPOINT}/url")
+@signed_in
+def correct_url(endpoint_id: int) -> Response:
+    """Put the right URL in the place of a mistyped one, where nothing was ever taken."""
+    asked = read(Address)
+    here = services.current()
+    with here.database.writing() as session:
+        due = core.correct_url(
+            session, endpoint_id, asked.url, guard=here.settings.guard, now=db.now(session)
+        )
+    _log.info("endpoint's URL corrected", endpoint_id=endpoint_id, user=g.person.name)
+    flash(f"Its URL is the one below now. Send a test.{_due(due)}")
+    return _to(endpoint_id)
+
+
+@endpoints.post(f"{ENDPOINT}/types")
+@signed_in
+def want(endpoint_id: int) -> Response:
+    """Let an endpoint be told of other types of events from now on."""
+    asked = read(Wanted, lists={"event_types"})
+    with services.current().database.writing() as session:
+        core.want(session, endpoint_id, asked.chosen())
+    _log.info(
+        "event types chosen",
+        endpoint_id=endpoint_id,
+        event_types=asked.event_types,
+        user=g.person.name,
+    )
+    flash("From now on it is told of what was chosen.")
+    return _to(endpoint_id)
+
+
+def _every() -> dict[str, Any]:
+    with services.current().database.reading() as session:
+        reports, now = endpoint_status.read(session), db.now(session)
+    return {"reports": reports, "now": now, "tones": TONES, "next_step": failures.next_step}
+
+
+def told(endpoint_id: int) -> dict[str, Any]:
+    """Return what the pages of one endpoint say of it."""
+    with services.current().database.reading() as session:
+        report = endpoint_status.read_one(session, endpoint_id)
+        secrets = core.secrets_of(session, endpoint_id)
+        now = db.now(session)
+    return {
+        "report": report,
+        "row": report.endpoint,
+        "secrets": [one for one in secrets if one.expires_at is None or one.expires_at > now],
+        "now": now,
+        "tones": TONES,
+        "next_step": failures.next_step,
+    }
+
+
+_WORDS = {
+    "course.deleted": "a course was deleted",
+    "token.regenerated": "the token of a course was regenerated",
+    "endpoint.disabled": "for those who watch deliveries, not for ELMS: an endpoint was disabled",
+    "delivery.dead": "for those who watch deliveries, not for ELMS: a delivery was given up",
+}
+TYPES_IN_WORDS = [(one, f"{one}: {_WORDS[one]}") for one in TYPES]
+"""Each type of event, and what it tells."""
+
+
+def read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
+    """Return the form as a model, or raise what is wrong with it."""
+    step = "Go back to the page of the endpoint and try again."
+    return forms.sound(forms.parsed(model, lists), next_step=step)
+
+
+def _due(number: int) -> str:
+    waited = count(number, "delivery that waited is", "deliveries that waited are")
+    return f" {waited} due now." if number else ""
+
+
+def _to(endpoint_id: int) -> Response:
+    return redirect(url_for("endpoints.show", endpoint_id=endpoint_id), 303)

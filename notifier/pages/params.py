@@ -1,0 +1,66 @@
+"""What pages of deliveries are asked for: the filter and the place in the list."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
+from foundation import text as moments
+from notifier.models import MAX_ID, DeliveryStatus
+from notifier.webhooks.delivery_filter import Filter
+
+TYPES = (*EVENT_TYPES, *OPERATIONAL_TYPES)
+NUMBER = Annotated[int, Field(ge=1, le=MAX_ID)]
+"""The number of a row."""
+
+
+def _moment(text: object) -> object:
+    try:
+        return moments.read(str(text).strip())
+    except (ValueError, OverflowError):
+        raise ValueError(f"{str(text)[:40]!r} is no moment; write 2026-11-22T09:00 (UTC)") from None
+
+
+def _event_type(text: object) -> object:
+    if text not in TYPES:
+        raise ValueError(f"{str(text)[:40]!r} is no type of event; choose one from the list")
+    return text
+
+
+def _status(text: object) -> object:
+    if text not in list(DeliveryStatus):
+        raise ValueError(f"{str(text)[:40]!r} is no status; choose one from the list")
+    return DeliveryStatus(str(text))
+
+
+_Moment = Annotated[datetime, BeforeValidator(_moment)]
+
+
+class Asked(BaseModel):
+    """A filter, as it stands in a query string or a form; what is left out is no condition."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    status: Annotated[DeliveryStatus, BeforeValidator(_status)] | None = None
+    event_type: Annotated[str, BeforeValidator(_event_type)] | None = None
+    endpoint_id: NUMBER | None = None
+    course_id: str | None = None
+    since: _Moment | None = None
+    until: _Moment | None = None
+    before: NUMBER | None = None
+    after: NUMBER | None = None
+
+    def filter(self) -> Filter:
+        """Return the filter of the core."""
+        return Filter(**{name: getattr(self, name) for name in Filter.__dataclass_fields__})
+
+
+def query_of(wanted: Filter) -> dict[str, Any]:
+    """Return a filter as the arguments of an address, to the microsecond."""
+    given = ((name, getattr(wanted, name)) for name in Filter.__dataclass_fields__)
+    return {
+        name: value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
+        for name, value in given
+        if value is not None
+    }

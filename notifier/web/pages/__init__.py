@@ -1,1 +1,0 @@
-"""The pages of eAssessment: one module for each place, all listed in `site`."""

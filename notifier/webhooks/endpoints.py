@@ -1,0 +1,245 @@
+"""Endpoints: register, list, disable, enable, and the secrets that sign for them."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from contract.events import EVENT_TYPES
+from contract.signatures import Secret
+from foundation.crypto import Vault
+from foundation.db import session as db
+from foundation.http.ssrf import Guard
+from notifier import signals
+from notifier.errors import (
+    EndpointChangedError,
+    EndpointExistsError,
+    EndpointUnknownError,
+    EndpointUrlError,
+)
+from notifier.models import Endpoint, EndpointSecret, Ping
+from notifier.webhooks import deliveries, url_policy
+
+DEFAULT_OVERLAP = timedelta(hours=24)
+"""How long a replaced secret goes on signing beside the new one."""
+
+
+def register(
+    session: Session,
+    url: str,
+    event_types: Sequence[str] | None = None,
+    *,
+    vault: Vault,
+    guard: Guard,
+    now: datetime,
+) -> tuple[Endpoint, Secret]:
+    """Register a URL for event types (None: all) and return it with its secret, shown this once.
+
+    Raises EndpointUrlError or EndpointExistsError.
+    """
+    url_policy.check(url, guard)
+    wanted = _each_once(event_types)
+    endpoint: Endpoint | None = session.scalar(
+        db.insert(session, Endpoint)
+        .values(url=url, event_types=wanted, created_at=now)
+        .on_conflict_do_nothing(index_elements=["url"])
+        .returning(Endpoint)
+    )
+    if endpoint is None:
+        raise EndpointExistsError(f"{url} is registered already")
+    return endpoint, _add_secret(session, endpoint, vault=vault, now=now)
+
+
+def get(session: Session, endpoint_id: int) -> Endpoint:
+    """Return an endpoint, or raise EndpointUnknownError."""
+    endpoint = session.get(Endpoint, endpoint_id)
+    if endpoint is None:
+        raise EndpointUnknownError(f"there is no endpoint {endpoint_id}")
+    return endpoint
+
+
+def list_all(session: Session) -> list[Endpoint]:
+    """Return every endpoint, the oldest first."""
+    return list(session.scalars(select(Endpoint).order_by(Endpoint.id)))
+
+
+def that_want(session: Session, event_type: str, *, lock: bool = True) -> list[Endpoint]:
+    """Return the endpoints that want events of a type, disabled ones too, for they are held.
+
+    The rows are locked against being disabled meanwhile, or a delivery would stay pending there.
+    """
+    query = select(Endpoint).order_by(Endpoint.id)
+    rows = session.scalars(query.with_for_update(read=True) if lock else query)
+    return [row for row in rows if event_type in (row.event_types or EVENT_TYPES)]
+
+
+def disable(session: Session, endpoint_id: int, reason: str, *, now: datetime) -> Endpoint:
+    """Stop sending to an endpoint, hold what is open for it, signal it; the first reason stays."""
+    endpoint = _lock(session, endpoint_id)
+    if endpoint.disabled_at is None:
+        endpoint.disabled_at, endpoint.disabled_reason = now, reason
+        change = signals.EndpointChange(endpoint_id, endpoint.url, reason, now)
+        signals.send(signals.endpoint_disabled, session, change)
+    deliveries.hold(session, endpoint_id)
+    return endpoint
+
+
+def enable(session: Session, endpoint_id: int, *, now: datetime) -> tuple[Endpoint, int]:
+    """Send to an endpoint again, as to a well one, beginning with what was held.
+
+    Returns the endpoint, and how many deliveries were held.
+    """
+    endpoint = _lock(session, endpoint_id)
+    endpoint.disabled_at = endpoint.disabled_reason = None
+    _make_well(endpoint)
+    return endpoint, deliveries.release(session, endpoint_id, now=now)
+
+
+def try_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
+    """End an endpoint's pause and make due what waits for it; return how many became due.
+
+    A worker tries one of them, and goes on with the others if that is taken. There is nothing to
+    try at a disabled endpoint, and nothing to hasten at a well one.
+    """
+    endpoint = _lock(session, endpoint_id)
+    if endpoint.disabled_at is not None or not endpoint.failures:
+        return 0
+    if endpoint.paused_until is not None:
+        endpoint.paused_until = min(endpoint.paused_until, now)
+    return deliveries.hasten(session, endpoint_id, now=now)
+
+
+def take_at_its_word(session: Session, endpoint_id: int, *, now: datetime) -> int:
+    """Try an endpoint that took a test at once, as `try_now` does; return how many became due.
+
+    Where nothing waits that could be tried, the test is the last that is known: it is well.
+    """
+    due = try_now(session, endpoint_id, now=now)
+    if not deliveries.is_awaited(session, endpoint_id):
+        _make_well(get(session, endpoint_id))
+    return due
+
+
+def want(session: Session, endpoint_id: int, event_types: Sequence[str] | None) -> Endpoint:
+    """Let an endpoint be told of event types (None: all of courses) from now on."""
+    endpoint = _lock(session, endpoint_id)
+    endpoint.event_types = _each_once(event_types)
+    return endpoint
+
+
+def correct_url(
+    session: Session, endpoint_id: int, url: str, *, guard: Guard, now: datetime
+) -> int:
+    """Put the right URL in the place of one where nothing was ever taken; return how many are due.
+
+    What waits goes there, signed with the same secret, and what was answered before counts no
+    more. Where something was taken the URL says by whom, and stays. Raises EndpointUrlError or
+    EndpointExistsError.
+    """
+    url_policy.check(url, guard)
+    endpoint = _lock(session, endpoint_id)
+    if deliveries.any_delivered(session, endpoint_id):
+        raise EndpointUrlError(
+            f"endpoint {endpoint_id} has taken deliveries at the URL that it has",
+            next_step="Register the new one with `notifier endpoints add`, and disable this one.",
+        )
+    # The URL last: in PostgreSQL whoever changes it holds up who writes deliveries there.
+    due = deliveries.hasten(session, endpoint_id, now=now)
+    try:
+        with session.begin_nested():
+            endpoint.url = url
+    except IntegrityError:
+        raise EndpointExistsError(f"{url} is registered already") from None
+    _make_well(endpoint)
+    session.execute(delete(Ping).where(Ping.endpoint_id == endpoint_id))
+    return due
+
+
+def rotate_secret(
+    session: Session,
+    endpoint_id: int,
+    *,
+    overlap: timedelta,
+    vault: Vault,
+    newest: int | None = None,
+    now: datetime,
+) -> Secret:
+    """Give an endpoint a new secret and return it; the old ones sign too until the overlap ends.
+
+    `newest` is the number of its newest secret as somebody saw it. Raises EndpointChangedError if
+    it has a newer one by now.
+    """
+    endpoint = _lock(session, endpoint_id)
+    if newest is not None and newest != secrets_of(session, endpoint_id)[0].id:
+        raise EndpointChangedError(f"endpoint {endpoint_id} has been given another secret since")
+    ends = now + overlap
+    session.execute(
+        update(EndpointSecret)
+        .where(
+            EndpointSecret.endpoint_id == endpoint_id,
+            or_(EndpointSecret.expires_at.is_(None), EndpointSecret.expires_at > ends),
+        )
+        .values(expires_at=ends)
+    )
+    return _add_secret(session, endpoint, vault=vault, now=now)
+
+
+def encrypted_secrets(
+    session: Session, endpoint_ids: Sequence[int], *, now: datetime
+) -> dict[int, tuple[str, ...]]:
+    """Return the sealed secrets that sign for each endpoint now, the newest first."""
+    rows = session.execute(
+        select(EndpointSecret.endpoint_id, EndpointSecret.encrypted)
+        .where(
+            EndpointSecret.endpoint_id.in_(endpoint_ids),
+            or_(EndpointSecret.expires_at.is_(None), EndpointSecret.expires_at > now),
+        )
+        .order_by(EndpointSecret.id.desc())
+    )
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    for endpoint_id, encrypted in rows:
+        found[endpoint_id].append(encrypted)
+    return {endpoint_id: tuple(secrets) for endpoint_id, secrets in found.items()}
+
+
+def secrets_of(session: Session, endpoint_id: int) -> list[EndpointSecret]:
+    """Return all the secrets that an endpoint ever had, sealed, the newest first."""
+    query = select(EndpointSecret).where(EndpointSecret.endpoint_id == endpoint_id)
+    return list(session.scalars(query.order_by(EndpointSecret.id.desc())))
+
+
+def reencrypt(session: Session, *, vault: Vault) -> int:
+    """Seal every secret anew with the vault's first key; return how many there are."""
+    rows = list(session.scalars(select(EndpointSecret)))
+    for row in rows:
+        row.encrypted = vault.reencrypt(row.encrypted)
+    return len(rows)
+
+
+def _each_once(event_types: Sequence[str] | None) -> list[str] | None:
+    return list(dict.fromkeys(event_types)) if event_types else None
+
+
+def _add_secret(session: Session, endpoint: Endpoint, *, vault: Vault, now: datetime) -> Secret:
+    secret = Secret.generate()
+    encrypted = vault.encrypt(secret.reveal())
+    session.add(EndpointSecret(endpoint_id=endpoint.id, encrypted=encrypted, created_at=now))
+    session.flush()
+    return secret
+
+
+def _make_well(endpoint: Endpoint) -> None:
+    endpoint.failures = 0
+    endpoint.failing_since = endpoint.failed_at = endpoint.paused_until = None
+
+
+def _lock(session: Session, endpoint_id: int) -> Endpoint:
+    # KEY SHARE: a delivery that another transaction writes for the endpoint need not wait for it.
+    query = select(Endpoint).where(Endpoint.id == endpoint_id).with_for_update(key_share=True)
+    endpoint = session.scalar(query.execution_options(populate_existing=True))
+    if endpoint is None:
+        raise EndpointUnknownError(f"there is no endpoint {endpoint_id}")
+    return endpoint

@@ -1,0 +1,121 @@
+"""The outbox: a signalled change becomes an event and its deliveries, in its transaction."""
+
+import secrets
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from contract import events
+from foundation import tracing
+from foundation.db import session as db
+from notifier import signals
+from notifier.models import SOURCE, Event
+from notifier.webhooks import deliveries, endpoints
+
+
+def subscribe() -> None:
+    """Connect the outbox to every signal; doing it again changes nothing."""
+    signals.course_deleted.connect(on_course_deleted)
+    signals.token_regenerated.connect(on_token_regenerated)
+    signals.endpoint_disabled.connect(on_endpoint_disabled)
+    signals.deliveries_dead.connect(on_deliveries_dead)
+
+
+def on_course_deleted(session: Session, change: signals.CourseChange) -> str:
+    """Write the event of a deletion; return its id."""
+    data = events.CourseDeletedData(
+        source=session.info[SOURCE],
+        course_id=change.course_id,
+        course_version=change.course_version,
+    )
+    return _write(session, events.CourseDeleted(timestamp=change.at, data=data))
+
+
+def on_token_regenerated(session: Session, change: signals.CourseChange) -> str:
+    """Write the event of a regeneration, which names the new token by its public id only."""
+    data = events.TokenRegeneratedData(
+        source=session.info[SOURCE],
+        course_id=change.course_id,
+        course_version=change.course_version,
+        token_id=change.token_id,
+    )
+    return _write(session, events.TokenRegenerated(timestamp=change.at, data=data))
+
+
+def on_endpoint_disabled(session: Session, change: signals.EndpointChange) -> int:
+    """Write the event of a disabled endpoint, if anybody asked for those; return how many."""
+    data = events.EndpointDisabledData(
+        source=session.info[SOURCE],
+        endpoint_id=change.endpoint_id,
+        url=change.url.partition("?")[0],
+        reason=change.reason,
+    )
+    return _write_operational(session, [events.EndpointDisabled(timestamp=change.at, data=data)])
+
+
+def on_deliveries_dead(session: Session, change: Sequence[signals.DeadDelivery]) -> int:
+    """Write an event of each dead delivery, if anybody asked for those; return how many."""
+    return _write_operational(session, [_dead(session, one) for one in change])
+
+
+def _dead(session: Session, one: signals.DeadDelivery) -> events.DeliveryDead:
+    data = events.DeliveryDeadData(
+        source=session.info[SOURCE],
+        delivery_id=one.delivery_id,
+        endpoint_id=one.endpoint_id,
+        webhook_id=one.webhook_id,
+        event_type=one.event_type,
+        course_id=one.course_id,
+        reason=one.reason,
+    )
+    return events.DeliveryDead(timestamp=one.at, data=data)
+
+
+def _write_operational(session: Session, told: Sequence[events.OperationalEvent]) -> int:
+    # Not locked: what asks for these holds deliveries already, and endpoints come before those.
+    wanting = endpoints.that_want(session, told[0].type, lock=False)
+    if not wanting:
+        return 0
+    rows = [
+        {
+            "id": new_webhook_id(),
+            "type": event.type,
+            "course_id": "",
+            "course_version": 0,
+            "body": events.dump(event),
+            "occurred_at": event.timestamp,
+            "traceparent": _traceparent(),
+        }
+        for event in told
+    ]
+    db.insert_all(session, Event, rows)
+    ids = [str(row["id"]) for row in rows]
+    deliveries.create(session, ids, wanting, now=told[0].timestamp)
+    return len(rows)
+
+
+def _write(session: Session, event: events.Event) -> str:
+    row = Event(
+        id=new_webhook_id(),
+        type=event.type,
+        course_id=event.data.course_id,
+        course_version=event.data.course_version,
+        body=events.dump(event),
+        occurred_at=event.timestamp,
+        traceparent=_traceparent(),
+    )
+    session.add(row)
+    session.flush()
+    wanting = endpoints.that_want(session, event.type)
+    deliveries.create(session, [row.id], wanting, now=event.timestamp)
+    return row.id
+
+
+def _traceparent() -> str:
+    """Return the span that is at work, or one that begins with this event."""
+    return (tracing.current() or tracing.begin()).header
+
+
+def new_webhook_id() -> str:
+    """Return an id that no other event has: 128 random bits."""
+    return f"msg_{secrets.token_hex(16)}"

@@ -1,0 +1,117 @@
+"""Which URLs may be endpoints: https, one host to every reader, and none that is barred."""
+
+from urllib.parse import SplitResult, urlsplit
+
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
+
+from foundation.http import hosts
+from foundation.http.hosts import Host, HostError
+from foundation.http.ssrf import Guard
+from foundation.logging import redact
+from notifier.errors import EndpointUrlError
+from notifier.models import MAX_URL
+
+_ALLOW = "If this receiver is yours, name its host or network in NOTIFIER_ALLOWED_HOSTS."
+_ALLOW_LOOPBACK = "Only for development: set NOTIFIER_ALLOW_LOOPBACK=true."
+
+
+def check(url: str, guard: Guard) -> None:
+    """Raise EndpointUrlError unless a URL may be an endpoint as it is written.
+
+    No name is looked up: what it resolves to is checked whenever it is connected to.
+    """
+    _check_characters(url)
+    parts = _split(url)
+    if parts.username is not None or parts.password is not None or "#" in url:
+        raise EndpointUrlError("the URL holds user info or a fragment, which is never sent")
+    host = _read_host(parts)
+    _check_barred(parts, host, guard)
+    if _written_host(parts) != host.spelling:
+        raise EndpointUrlError(
+            f"the host {_written_host(parts)} is another spelling of {host.spelling}",
+            next_step=f"Write {host.spelling}.",
+        )
+    if parts.scheme != "https" and not (guard.loopback and _is_loopback(host)):
+        raise EndpointUrlError(
+            f"{url} is not https: anybody on the way could read and change what is sent",
+            next_step=f"Give an https URL. {_ALLOW_LOOPBACK}" if _is_loopback(host) else None,
+        )
+
+
+def _check_characters(url: str) -> None:
+    if len(url) > MAX_URL:
+        raise EndpointUrlError(f"the URL is longer than {MAX_URL} characters")
+    # Readers drop some of these without a word, and then read another URL.
+    if not url.isprintable() or " " in url:
+        raise EndpointUrlError("the URL holds a space or a control character")
+
+
+def _split(url: str) -> SplitResult:
+    """Return a URL's parts, if two readers see the same host and port in it."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise EndpointUrlError(f"the URL cannot be read: {error}") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise EndpointUrlError(f"{redact(url)!r} is not an http or https URL with a host")
+    other = _other_host(url)
+    if parts.hostname.isascii() and other != (parts.hostname, port):
+        raise EndpointUrlError(
+            f"two readers of this URL see two hosts: {parts.hostname} and {other[0] or 'none'}"
+        )
+    if "\\" in url:
+        raise EndpointUrlError("the URL holds a backslash, which some readers take for a slash")
+    return parts
+
+
+def _other_host(url: str) -> tuple[str | None, int | None]:
+    """Return host and port as the library reads them that will send to this URL."""
+    try:
+        read = parse_url(url)
+    except LocationParseError:
+        return None, None
+    return (read.host or "").strip("[]"), read.port
+
+
+def _written_host(parts: SplitResult) -> str:
+    """Return the host as it is written, without brackets."""
+    if parts.netloc.startswith("["):
+        return parts.netloc[1:].partition("]")[0]
+    return parts.netloc.partition(":")[0]
+
+
+def _read_host(parts: SplitResult) -> Host:
+    written = _written_host(parts)
+    try:
+        return hosts.read(written)
+    except HostError as error:
+        raise EndpointUrlError(f"the host {written} {error}") from None
+
+
+def _check_barred(parts: SplitResult, host: Host, guard: Guard) -> None:
+    if host.address is not None:
+        why = guard.why_barred(host.spelling, host.address)
+        if why is not None:
+            written = _written_host(parts)
+            if written != host.spelling:
+                why = f"{written} means {why.replace(' ', ', which ', 1)}"
+            step = f"{_ALLOW} {_ALLOW_LOOPBACK}" if host.address.is_loopback else _ALLOW
+            raise EndpointUrlError(why, next_step=step)
+    elif hosts.is_localhost(host.spelling):
+        if not guard.loopback:
+            raise EndpointUrlError(
+                f"{host.spelling} is loopback (RFC 6761)", next_step=_ALLOW_LOOPBACK
+            )
+    elif "." not in host.spelling and not guard.names(host.spelling):
+        raise EndpointUrlError(
+            f"{host.spelling} has no dot, so it means another host on every network",
+            next_step=f"Give the host's full name. {_ALLOW}",
+        )
+
+
+def _is_loopback(host: Host) -> bool:
+    if host.address is not None:
+        return host.address.is_loopback
+    return hosts.is_localhost(host.spelling)

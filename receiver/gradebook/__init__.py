@@ -1,0 +1,1 @@
+"""Gradebooks: where fetched grades are written."""

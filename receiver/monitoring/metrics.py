@@ -1,0 +1,62 @@
+"""The numbers of ELMS: what is counted as it happens, and how things stand when asked."""
+
+from collections.abc import Iterable
+from math import inf
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from sqlalchemy.orm import Session
+
+from foundation.db import counters
+from foundation.db import session as db
+from foundation.db.counters import Counter
+from receiver.course_state import Status
+from receiver.models import CounterShard
+from receiver.registry import listing
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, Ending, Totals
+
+WEBHOOKS = Counter(
+    "receiver_webhooks_total",
+    "Webhooks that were signed and understood, by what they did.",
+    ("outcome",),
+)
+
+
+def numbers(session: Session) -> Iterable[Metric]:
+    """Return every number of the service."""
+    now = db.now(session)
+    totals = runs.totals(session, now=now)
+    since = (now - totals.well_at).total_seconds() if totals.well_at else inf
+    return [
+        WEBHOOKS.family(counters.read(session, CounterShard)),
+        _entries(session),
+        *_runs(totals),
+        GaugeMetricFamily(
+            "receiver_seconds_since_good_run",
+            "Since a sync of every course ended with no failure; infinite if none ever did.",
+            since,
+        ),
+    ]
+
+
+def _entries(session: Session) -> GaugeMetricFamily:
+    counts = listing.counts(session)
+    family = GaugeMetricFamily(
+        "receiver_entries", "Courses in grade sync, by status.", labels=["status"]
+    )
+    for status in Status:
+        family.add_metric([status], counts[status])
+    return family
+
+
+def _runs(totals: Totals) -> Iterable[Metric]:
+    ended = CounterMetricFamily("receiver_runs", "Grade syncs that are over.", labels=["ending"])
+    for ending in Ending:
+        if ending is not Ending.AT_WORK:
+            ended.add_metric([ending.name.lower()], totals.runs.get(ending, 0))
+    courses = CounterMetricFamily(
+        "receiver_run_courses", "Courses of all grade syncs, by outcome.", labels=["outcome"]
+    )
+    for outcome in CourseOutcome:
+        courses.add_metric([outcome], totals.courses[outcome])
+    return ended, courses

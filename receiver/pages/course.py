@@ -1,0 +1,187 @@
+"""One course of the registry: where it stands and why, what was heard of it, what mends it."""
+
+from typing import Annotated, Any
+
+from flask import flash, redirect, render_template, request, url_for
+from markupsafe import Markup
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from sqlalchemy.orm import Session
+from werkzeug.wrappers import Response
+
+from foundation.db import session as db
+from foundation.pages import context, forms, pagination
+from foundation.pages.error_pages import in_sentences
+from foundation.pages.forms import Faults
+from foundation.pages.guards import signed_in
+from receiver import services
+from receiver.course_state import Standing, Status
+from receiver.errors import TokenMalformedError, TokenNotTakenError
+from receiver.models import Entry
+from receiver.pages.registry import registry_pages, standing_of, teller
+from receiver.registry import bulk, csv_files, history, listing
+from receiver.registry import entries as registry
+from receiver.runs import queries
+from receiver.services import Services
+from receiver.sync import factory
+from receiver.sync.factory import Unproven
+
+entry_pages = registry_pages
+"""The registry's pages, with those of its entries."""
+
+_ENTRY = "/entries/<int(max=2147483647):entry_id>"
+_PLACE = (int,)
+_PATIENCE_SECONDS = 20.0
+"""How long somebody waits for eAssessment to say whether a token is good."""
+
+
+def _number(text: str | None) -> str | None:
+    return csv_files.check_number(text) if text else None
+
+
+class EnteredToken(BaseModel):
+    """A token that somebody enters."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    token: str
+
+
+class Place(BaseModel):
+    """Where in ELMS's Moodle grades go: a course and an activity, or neither."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    gradebook_course: Annotated[str | None, AfterValidator(_number)]
+    gradebook_activity: Annotated[str | None, AfterValidator(_number)]
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> "Place":
+        if bool(self.gradebook_course) is not bool(self.gradebook_activity):
+            raise ValueError("give the numbers of both, or neither")
+        return self
+
+
+@registry_pages.get(_ENTRY)
+@signed_in
+def show_entry(entry_id: int) -> str:
+    """Show one course: where it stands, what to do, its last runs, what was heard."""
+    return _page(entry_id, {})
+
+
+@registry_pages.post(f"{_ENTRY}/token")
+@signed_in
+def enter_token(entry_id: int) -> Response | tuple[str, int]:
+    """Hold another token; ask eAssessment about one that it did not name last."""
+    here = services.current()
+    entered = forms.parsed(EnteredToken)
+    if not isinstance(entered, EnteredToken):
+        return _page(entry_id, entered), 422
+    try:
+        entry = _entered(here, entry_id, entered.token)
+    except (TokenMalformedError, TokenNotTakenError) as refusal:
+        return _page(entry_id, {"token": in_sentences(refusal)}), 422
+    _tell(entry, _proven(here, entry))
+    return _back(entry_id)
+
+
+@registry_pages.post(f"{_ENTRY}/activity")
+@signed_in
+def set_activity(entry_id: int) -> Response | tuple[str, int]:
+    """Say into which course and activity of ELMS's Moodle the grades go."""
+    place = forms.parsed(Place)
+    if not isinstance(place, Place):
+        return _page(entry_id, place), 422
+    course, activity = place.gradebook_course, place.gradebook_activity
+    with services.current().database.writing() as session:
+        bulk.set_place(_linked(session, entry_id), course, activity)
+    flash(
+        f"Its grades go to the activity {activity} of the course {course}."
+        if course
+        else "Its grades go to no activity of a Moodle."
+    )
+    return _back(entry_id)
+
+
+@registry_pages.post(f"{_ENTRY}/remove")
+@signed_in
+def remove(entry_id: int) -> Response:
+    """Take the course out of the grade sync; the grades that it has stay."""
+    with services.current().database.writing() as session:
+        entry = listing.get(session, entry_id)
+        registry.withdraw(
+            session, entry.source, entry.course_id, teller=teller(), now=db.now(session)
+        )
+    is_out = Markup("{} is out of the grade sync. The grades that it has stay.")
+    flash(is_out.format(entry.course_id))
+    return _back(entry_id)
+
+
+def _page(entry_id: int, faults: Faults) -> str:
+    turn = pagination.read(request.args, _PLACE)
+    with services.current().database.reading() as session:
+        entry = listing.get(session, entry_id)
+        [listed] = listing.listed(session, [entry], stands=standing_of)
+        heard = history.page(session, entry.id, turn=turn)
+        last = queries.of_course(session, entry.source.name, entry.course_id)
+    return render_template(
+        "receiver/entry.html",
+        entry=entry,
+        listed=listed,
+        memory=registry.memory_of(entry),
+        heard=heard,
+        runs=last,
+        place=_place(entry, faults),
+        faults=faults,
+    )
+
+
+def _place(entry: Entry, faults: Faults) -> dict[str, Any]:
+    """Return the numbers of the gradebook as they are, or as they were sent and refused."""
+    names = ("gradebook_course", "gradebook_activity")
+    sent = request.form if faults and names[0] in request.form else {}
+    return {name: sent.get(name, getattr(entry, name) or "") for name in names}
+
+
+def _linked(session: Session, entry_id: int) -> Entry:
+    entry = listing.get(session, entry_id)
+    return registry.get(session, entry.source, entry.course_id)
+
+
+def _entered(here: Services, entry_id: int, text: str) -> Entry:
+    with here.database.reading() as session:
+        kind = _linked(session, entry_id).source.kind
+    token = registry.parse_token(text, kind)
+    return factory.enter(here, entry_id, token, teller=teller(), most_seconds=_PATIENCE_SECONDS)
+
+
+def _proven(here: Services, entry: Entry) -> Standing | Unproven:
+    """Return where an entry stands with its new token; no session is open while a site is asked."""
+    standing = standing_of(entry)
+    if standing.status is not Status.TOKEN_INVALID:
+        return standing
+    with factory.opened(here, most_seconds=_PATIENCE_SECONDS) as kinds:
+        return factory.prove(here, kinds, entry, teller=teller())
+
+
+def _tell(entry: Entry, proven: Standing | Unproven) -> None:
+    match proven:
+        case Unproven(detail=detail, next_step=step):
+            unknown = f"it cannot be told whether it is good: {detail}"
+            flash(_held_but(entry, unknown, step), "error")
+        case Standing(status=Status.ACTIVE):
+            flash(
+                f"The token {entry.held_token_id} is held, and the course is active: "
+                "the next sync asks for its grades."
+            )
+        case Standing(reason=reason, next_step=step):
+            flash(_held_but(entry, f"the course still cannot be synced: {reason}", step), "error")
+
+
+def _held_but(entry: Entry, trouble: str, step: str | None) -> Markup:
+    held = Markup("The token {} is held, but {}. {}")
+    advice = context.current().site.spoken(step or "", about="")  # the entry's own page has forms
+    return held.format(entry.held_token_id, trouble, advice)
+
+
+def _back(entry_id: int) -> Response:
+    return redirect(url_for("registry.show_entry", entry_id=entry_id), 303)

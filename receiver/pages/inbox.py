@@ -1,0 +1,48 @@
+"""The inbox: what was heard by webhooks, and what came of it."""
+
+from datetime import datetime
+
+from flask import Blueprint, render_template, request
+
+from foundation.pages import pagination
+from foundation.pages.guards import signed_in
+from receiver import services
+from receiver.models import Source
+from receiver.pages import asked, words
+from receiver.sources import store as sources
+from receiver.webhooks import inbox
+from receiver.webhooks.inbox import Outcome, Wanted
+
+inbox_pages = Blueprint("inbox", __name__, template_folder="templates")
+
+_PLACE = (datetime, int, str)
+_FIELDS = ("outcome", "source", "course_id", "webhook_id")
+
+
+@inbox_pages.get("/inbox")
+@signed_in
+def show() -> str:
+    """Show what was taken in, the newest first, a page at a time."""
+    turn = pagination.read(request.args, _PLACE)
+    with services.current().database.reading() as session:
+        every = sources.list_all(session)
+        wanted = _wanted(every)
+        page = inbox.page(session, wanted, turn=turn)
+    chosen = {name: request.args.get(name, "").strip() for name in _FIELDS}
+    return render_template(
+        "receiver/inbox.html",
+        page=page,
+        outcomes=[(each.value, each.value) for each in words.MEANINGS],
+        sources=words.choices(every),
+        chosen={name: value for name, value in chosen.items() if value},
+    )
+
+
+def _wanted(every: list[Source]) -> Wanted:
+    outcome = request.args.get("outcome", "").strip()
+    return Wanted(
+        Outcome(outcome) if outcome in set(Outcome) else None,
+        asked.source_id(every),
+        request.args.get("course_id", "").strip() or None,
+        request.args.get("webhook_id", "").strip() or None,
+    )

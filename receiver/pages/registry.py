@@ -1,0 +1,164 @@
+"""The registry: which courses are in grade sync, which are skipped and why, and linking one."""
+
+from flask import Blueprint, flash, g, redirect, render_template, request, url_for
+from markupsafe import Markup
+from pydantic import BaseModel, ConfigDict
+from werkzeug.wrappers import Response
+
+from contract.events import CourseId
+from foundation.db import session as db
+from foundation.db.pagination import Turn
+from foundation.pages import forms, pagination
+from foundation.pages.error_pages import in_sentences
+from foundation.pages.forms import Faults
+from foundation.pages.guards import signed_in
+from receiver import services
+from receiver.course_state import Standing, Status
+from receiver.errors import (
+    CourseIdError,
+    EntryExistsError,
+    SourceUnknownError,
+    TokenMalformedError,
+)
+from receiver.models import Entry, Source
+from receiver.monitoring import doctor
+from receiver.pages import asked, words
+from receiver.registry import entries as registry
+from receiver.registry import listing
+from receiver.registry.history import Teller, TellerKind
+from receiver.registry.listing import Wanted
+from receiver.sources import store as sources
+from receiver.sync import planner
+
+registry_pages = Blueprint("registry", __name__, template_folder="templates")
+registry_pages.app_context_processor(lambda: words.GLOBALS)
+
+_PLACE = (str, int)
+_FIRST_FEW = 5
+"""How many of those that need a person stand above all others."""
+
+
+class Linked(BaseModel):
+    """What links a course: whose it is, what it is called, its token."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    source: str
+    course_id: CourseId
+    token: str
+
+
+@registry_pages.get("/")
+@signed_in
+def show() -> str:
+    """Show the courses in grade sync, a page at a time; those that need a person first."""
+    turn = pagination.read(request.args, _PLACE)
+    with services.current().database.reading() as session:
+        every = sources.list_all(session)
+        wanted = _wanted(every)
+        page = listing.page(session, wanted, turn=turn, stands=standing_of)
+        counts = listing.counts(session)
+        first = wanted == Wanted() and turn == Turn()
+        waiting = (
+            listing.page(session, Wanted(Status.TOKEN_INVALID), turn=turn, limit=_FIRST_FEW).rows
+            if first and counts[Status.TOKEN_INVALID]
+            else ()
+        )
+        # A registry that is new has its first steps to say, and nothing to be alarmed about.
+        findings = doctor.glance(session) if any(counts.values()) else []
+    return render_template(
+        "receiver/registry.html",
+        page=page,
+        counts=counts,
+        waiting=waiting,
+        findings=findings,
+        sources=words.choices(every),
+        wanted=wanted,
+        chosen=_chosen(wanted, every),
+    )
+
+
+@registry_pages.get("/entries/new")
+@signed_in
+def ask_for_new() -> str:
+    """Show the form that links a course."""
+    given = {name: request.args.get(name, "") for name in ("course_id", "source")}
+    return _form(given, {})
+
+
+@registry_pages.post("/entries/new")
+@signed_in
+def link() -> Response | tuple[str, int]:
+    """Put a course into grade sync with its token, and go to its page."""
+    linked = forms.parsed(Linked)
+    if not isinstance(linked, Linked):
+        return _form(request.form.to_dict(), linked), 422
+    here = services.current()
+    try:
+        with here.database.writing() as session:
+            source = sources.get(session, linked.source)
+            entry = registry.enrol(
+                session,
+                source,
+                linked.course_id,
+                registry.parse_token(linked.token, source.kind),
+                vault=here.vault,
+                teller=teller(),
+                now=db.now(session),
+            )
+    except tuple(_FIELDS) as refusal:
+        faults: Faults = {_FIELDS[type(refusal)]: in_sentences(refusal)}
+        return _form(request.form.to_dict(), faults), 422
+    is_in = Markup("{} is in the registry, with the token {}.")
+    flash(is_in.format(linked.course_id, entry.held_token_id))
+    return redirect(url_for("registry.show_entry", entry_id=entry.id), 303)
+
+
+_FIELDS = {
+    TokenMalformedError: "token",
+    CourseIdError: "course_id",
+    EntryExistsError: "course_id",
+    SourceUnknownError: "source",
+}
+
+
+def standing_of(entry: Entry) -> Standing:
+    """Return where an entry stands, and what is wanting of it where ELMS is a Moodle."""
+    return planner.standing(entry, places=services.current().settings.elms_is_moodle)
+
+
+def teller() -> Teller:
+    """Return who is signed in, for the history."""
+    return Teller(TellerKind.ADMINISTRATOR, g.person.name)
+
+
+def _wanted(every: list[Source]) -> Wanted:
+    status = request.args.get("status", "")
+    return Wanted(
+        Status(status) if status in set(Status) else None,
+        asked.source_id(every),
+        request.args.get("begins", "").strip(),
+    )
+
+
+def _chosen(wanted: Wanted, every: list[Source]) -> dict[str, str]:
+    """Return what was chosen as the address has it, so that the pages beside keep to it."""
+    names = {source.id: source.name for source in every}
+    chosen = {
+        "status": wanted.status,
+        "source": wanted.source_id and names[wanted.source_id],
+        "begins": wanted.beginning,
+    }
+    return {name: str(value) for name, value in chosen.items() if value}
+
+
+def _form(given: dict[str, str], faults: Faults) -> str:
+    with services.current().database.reading() as session:
+        every = sources.list_all(session)
+    return render_template(
+        "receiver/new_entry.html",
+        sources=words.choices(every),
+        course_id=given.get("course_id", ""),
+        source=given.get("source", ""),
+        faults=faults,
+    )

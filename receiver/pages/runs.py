@@ -1,0 +1,105 @@
+"""The runs: what each grade sync did, how long it took, and what became of each course."""
+
+import math
+from collections.abc import Sequence
+
+from flask import Blueprint, render_template, request
+
+from foundation.db import session as db
+from foundation.pages import charts, pagination
+from foundation.pages.charts import Chart, Series
+from foundation.pages.guards import signed_in
+from receiver import services
+from receiver.models import Run
+from receiver.runs import queries, summary
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome
+
+run_pages = Blueprint("runs", __name__, template_folder="templates")
+
+_RUN = "/runs/<int(max=2147483647):run_id>"
+_PLACE, _COURSE = (int,), (str, int)
+_WORST_FIRST = (
+    CourseOutcome.FAILED,
+    CourseOutcome.SKIPPED,
+    CourseOutcome.SYNCED,
+    CourseOutcome.UNCHANGED,
+)
+
+
+@run_pages.get("/runs")
+@signed_in
+def show() -> str:
+    """Show the runs, the newest first, a page at a time."""
+    turn = pagination.read(request.args, _PLACE)
+    with services.current().database.reading() as session:
+        page = queries.page(session, turn=turn)
+        endings = runs.endings(session, page.rows, now=db.now(session))
+        counts = queries.counts(session, page.rows)
+    return render_template(
+        "receiver/runs.html",
+        page=page,
+        endings=endings,
+        counts=counts,
+        charts=_charts(page.rows[::-1]),
+    )
+
+
+@run_pages.get(_RUN)
+@signed_in
+def show_run(run_id: int) -> str:
+    """Show one run: what it did, and its courses by outcome, those that failed first."""
+    turn = pagination.read(request.args, _COURSE)
+    with services.current().database.reading() as session:
+        run = runs.get(session, run_id)
+        [ending] = runs.endings(session, [run], now=db.now(session)).values()
+        [counts] = queries.counts(session, [run]).values()
+        outcome = _outcome(counts)
+        page = queries.page_of_courses(session, run.id, outcome, turn=turn)
+        untold = queries.untold(session, run)
+    return render_template(
+        "receiver/run.html",
+        run=run,
+        ending=ending,
+        counts={each: counts[each] for each in _WORST_FIRST},
+        outcome=outcome,
+        page=page,
+        untold=untold,
+        story=summary.of_run(run) if run.ended_at else (),
+    )
+
+
+def _outcome(counts: dict[CourseOutcome, int]) -> CourseOutcome:
+    """Return the outcome that was chosen, or the worst that any course had."""
+    chosen = request.args.get("outcome", "")
+    if chosen in set(CourseOutcome):
+        return CourseOutcome(chosen)
+    return next((each for each in _WORST_FIRST if counts[each]), CourseOutcome.FAILED)
+
+
+def _charts(every: Sequence[Run]) -> list[Chart]:
+    ended = [run for run in every if run.seconds is not None]
+    if len(ended) < 2:
+        return []
+    steps = [str(run.id) for run in ended]
+    lasted = Series(
+        "seconds", "wait", [math.nan if r.seconds is None else r.seconds for r in ended]
+    )
+    asked = Series("requests", "good", [run.requests for run in ended])
+    return [
+        charts.lines(
+            "lasted",
+            "How long each grade sync took",
+            steps,
+            [lasted],
+            step_name="Grade sync",
+            shown=lambda value: f"{value:,.1f} s",
+        ),
+        charts.lines(
+            "asked",
+            "Requests to eAssessment in each grade sync",
+            steps,
+            [asked],
+            step_name="Grade sync",
+        ),
+    ]

@@ -1,0 +1,27 @@
+"""The sources: the eAssessment sites, when each was last heard and last asked."""
+
+from flask import Blueprint, render_template
+
+from foundation.pages.guards import signed_in
+from receiver import services
+from receiver.runs import queries
+from receiver.sources import store as sources
+
+source_pages = Blueprint("sources", __name__, template_folder="templates")
+
+
+@source_pages.get("/sources")
+@signed_in
+def show() -> str:
+    """Show each source with the numbers of its secrets; adding and rotating are commands."""
+    with services.current().database.reading() as session:
+        every = sources.list_all(session)
+        heard = sources.last_heard(session)
+        asked = queries.last_asking(session)
+    return render_template(
+        "receiver/sources.html",
+        sources=every,
+        heard=heard,
+        asked=asked,
+        looked_back=queries.LOOKED_BACK,
+    )

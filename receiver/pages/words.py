@@ -1,0 +1,78 @@
+"""How pages of ELMS name and colour what the core has words for."""
+
+from collections.abc import Sequence
+
+from foundation.pages.pagination import spelled
+from receiver.course_state import Standing, Status, status_of
+from receiver.models import Entry, Heard, Source
+from receiver.registry.entries import memory_of
+from receiver.registry.history import TellerKind
+from receiver.runs.store import CourseOutcome, Ending
+from receiver.webhooks.inbox import Outcome
+
+TONES = {
+    Status.ACTIVE: "good",
+    Status.TOKEN_INVALID: "warn",
+    Status.COURSE_DELETED: "calm",
+    CourseOutcome.SYNCED: "good",
+    CourseOutcome.UNCHANGED: "calm",
+    CourseOutcome.SKIPPED: "warn",
+    CourseOutcome.FAILED: "bad",
+    Ending.WELL: "good",
+    Ending.WITH_FAILURES: "bad",
+    Ending.STOPPED: "warn",
+    Ending.KILLED: "bad",
+    Ending.AT_WORK: "wait",
+    Outcome.APPLIED: "good",
+    Outcome.STALE: "calm",
+    Outcome.IGNORED: "calm",
+}
+"""How each status, outcome and ending looks, beside its word."""
+
+STATUSES = {
+    Status.ACTIVE: "active",
+    Status.TOKEN_INVALID: "token invalid",
+    Status.COURSE_DELETED: "course deleted",
+}
+
+MEANINGS = {
+    Outcome.APPLIED: "It told something new, and the registry took it in.",
+    Outcome.STALE: "The registry knew this, or something newer: nothing changed.",
+    Outcome.IGNORED: "It is of a type that ELMS does not act on.",
+}
+"""What came of a message, by its outcome."""
+
+
+def in_words(status: str) -> str:
+    """Return a status as people read it, be it the present one or one on record."""
+    return STATUSES[Status(status)]
+
+
+def choices(sources: Sequence[Source]) -> list[tuple[str, str]]:
+    """Return the names of sources, as a form gives them to choose from."""
+    return [(source.name, source.name) for source in sources]
+
+
+def run_of(line: Heard) -> int | None:
+    """Return the number of the run that told a line, or None if no run did."""
+    number = line.who.removeprefix("run ")
+    is_run = line.teller == TellerKind.SYNC and number.isascii() and number.isdecimal()
+    return int(number) if is_run else None
+
+
+def needs_token(entry: Entry, standing: Standing) -> bool:
+    """Tell whether entering a token would help."""
+    return entry.enrolled_at is not None and standing.status is Status.TOKEN_INVALID
+
+
+GLOBALS = {
+    "tones": TONES,
+    "statuses": STATUSES,
+    "meanings": MEANINGS,
+    "in_words": in_words,
+    "run_of": run_of,
+    "needs_token": needs_token,
+    "status_of": lambda entry: status_of(memory_of(entry)),
+    "spelled": spelled,
+}
+"""What every template of ELMS knows beside what it is given."""

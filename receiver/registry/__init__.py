@@ -1,0 +1,1 @@
+"""The registry: the courses in the grade sync."""

@@ -1,0 +1,1 @@
+"""Runs of the grade sync: their records, summaries and lease."""

@@ -1,0 +1,113 @@
+"""The record of the runs, looked back at a page at a time."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import and_, func, select
+from sqlalchemy.orm import Session
+
+from foundation.db import pagination
+from foundation.db.pagination import Page, Turn
+from receiver.models import Entry, Run, RunCourse, Source
+from receiver.runs.store import CourseOutcome
+
+LOOKED_BACK = 20
+"""In how many runs it is looked for which one asked a source last."""
+
+
+def page(session: Session, *, turn: Turn, limit: int = pagination.PAGE) -> Page[Run]:
+    """Return a page of the runs, the newest first."""
+    return pagination.read(
+        session,
+        select(Run),
+        [Run.id],
+        lambda row: (row[0], (row[0].id,)),
+        turn=turn,
+        limit=limit,
+        descending=True,
+    )
+
+
+def page_of_courses(
+    session: Session,
+    run_id: int,
+    outcome: CourseOutcome,
+    *,
+    turn: Turn,
+    limit: int = pagination.PAGE,
+) -> Page[tuple[RunCourse, int | None]]:
+    """Return a page of the courses of which this became, by source, with the numbers of entries."""
+    query = (
+        select(RunCourse, Entry.id)
+        .outerjoin(Source, Source.name == RunCourse.source)
+        .outerjoin(
+            Entry, and_(Entry.source_id == Source.id, Entry.course_id == RunCourse.course_id)
+        )
+        .where(RunCourse.run_id == run_id, RunCourse.outcome == outcome.value)
+    )
+    return pagination.read(
+        session,
+        query,
+        [RunCourse.source, RunCourse.id],
+        lambda row: ((row[0], row[1]), (row[0].source, row[0].id)),
+        turn=turn,
+        limit=limit,
+    )
+
+
+def of_course(
+    session: Session, source: str, course_id: str, limit: int = 5
+) -> list[tuple[RunCourse, Run]]:
+    """Return what became of a course in the last runs that told of it, the newest first."""
+    query = (
+        select(RunCourse, Run)
+        .join(Run, Run.id == RunCourse.run_id)
+        .where(RunCourse.course_id == course_id, RunCourse.source == source)
+        .order_by(RunCourse.id.desc())
+        .limit(limit)
+    )
+    return list(session.execute(query).tuples())
+
+
+def last_asking(session: Session) -> dict[int, Run]:
+    """Return by source id the run that asked a source last, of those that began lately."""
+    newest = select(func.coalesce(func.max(Run.id), 0) - LOOKED_BACK).scalar_subquery()
+    asked = (
+        select(RunCourse.id)
+        .where(
+            RunCourse.run_id == Run.id,
+            RunCourse.outcome.in_(sorted(set(CourseOutcome) - {CourseOutcome.SKIPPED})),
+            RunCourse.source == Source.name,
+        )
+        .correlate(Run, Source)
+        .exists()
+    )
+    last = select(func.max(Run.id)).where(Run.id > newest, asked).correlate(Source)
+    query = select(Source.id, Run).join(Run, Run.id == last.scalar_subquery())
+    return dict(session.execute(query).tuples().all())
+
+
+def counts(session: Session, every: Sequence[Run]) -> dict[int, dict[CourseOutcome, int]]:
+    """Return by number of how many courses what became in each run, in one query at the most.
+
+    Of a run that did not end it is what that wrote down until now.
+    """
+    known: dict[int, dict[CourseOutcome, int]] = {
+        run.id: {outcome: getattr(run, outcome.value) for outcome in CourseOutcome} for run in every
+    }
+    open_ended = [run.id for run in every if run.ended_at is None]
+    if open_ended:
+        query = select(RunCourse.run_id, RunCourse.outcome, func.count())
+        query = query.where(RunCourse.run_id.in_(open_ended))
+        rows = session.execute(query.group_by(RunCourse.run_id, RunCourse.outcome))
+        for run_id, outcome, count in rows:
+            known[run_id][CourseOutcome(outcome)] = count
+    return known
+
+
+def untold(session: Session, run: Run) -> int:
+    """Return how many courses failed in a run without being written down: it ended before them."""
+    if run.stopped is None:
+        return 0
+    failed = (RunCourse.run_id == run.id, RunCourse.outcome == CourseOutcome.FAILED.value)
+    told = session.scalars(select(func.count()).select_from(RunCourse).where(*failed)).one()
+    return run.failed - told

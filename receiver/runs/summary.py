@@ -1,0 +1,105 @@
+"""What a run did, told in lines as Moodle's scheduled tasks tell it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from foundation.text import count
+from receiver.gradebook.database import Written
+from receiver.models import Run
+from receiver.runs.store import CourseOutcome, Report
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a story is told from; `written` is None if nobody wrote down what was stored."""
+
+    run_id: int
+    counts: Mapping[CourseOutcome, int]
+    written: Written | None
+    requests: int
+    gradebook_requests: int
+    statements: int
+    seconds: float | None
+    stopped: str | None
+    next_step: str | None
+
+
+def of_report(report: Report) -> list[str]:
+    """Return the story of a run that just ended."""
+    counts = {outcome: report.count(outcome) for outcome in CourseOutcome}
+    figures = Figures(
+        report.run_id,
+        counts,
+        report.written,
+        report.requests,
+        report.gradebook_requests,
+        report.statements,
+        report.seconds,
+        report.stopped,
+        report.next_step,
+    )
+    return _told(figures)
+
+
+def of_run(run: Run) -> list[str]:
+    """Return the story of a run that is on record and has ended."""
+    counts = {outcome: getattr(run, outcome.value) for outcome in CourseOutcome}
+    figures = Figures(
+        run.id,
+        counts,
+        _written(run),
+        run.requests,
+        0,  # those to ELMS's Moodle are told in the report of the run, and not kept
+        run.statements,
+        run.seconds,
+        run.stopped,
+        None,
+    )
+    return _told(figures)
+
+
+def _written(run: Run) -> Written | None:
+    if run.scores_new is None or run.scores_changed is None or run.scores_as_before is None:
+        return None
+    return Written(run.scores_new, run.scores_changed, run.scores_as_before)
+
+
+def _told(figures: Figures) -> list[str]:
+    counts = figures.counts
+    asked = figures.gradebook_requests
+    return [
+        f"Grade sync {figures.run_id}: {_courses(sum(counts.values()))}, "
+        f"{counts[CourseOutcome.SKIPPED]} of them skipped before any request.",
+        f"... fetched grades: {_courses(counts[CourseOutcome.SYNCED])}{_scores(figures.written)}",
+        f"... unchanged since they were fetched last: {_courses(counts[CourseOutcome.UNCHANGED])}",
+        f"... failed: {_courses(counts[CourseOutcome.FAILED])}",
+        f"... used {_requests(figures.requests)} to eAssessment",
+        *([f"... used {_requests(asked)} to ELMS's Moodle"] if asked else []),
+        f"... used {figures.statements} dbqueries",
+        *([] if figures.seconds is None else [f"... used {figures.seconds} seconds"]),
+        *_ending(figures),
+    ]
+
+
+def _scores(written: Written | None) -> str:
+    if written is None:
+        return ""
+    added = count(written.added, "score")
+    return f", {added} new, {written.changed} changed, {written.unchanged} as before"
+
+
+def _courses(number: int) -> str:
+    return count(number, "course")
+
+
+def _requests(number: int) -> str:
+    return count(number, "request")
+
+
+def _ending(figures: Figures) -> list[str]:
+    if figures.stopped:
+        step = [f" next: {figures.next_step}"] if figures.next_step else []
+        return [f"Grade sync ended before its time: {figures.stopped}", *step]
+    if figures.counts[CourseOutcome.FAILED]:
+        return ["Grade sync complete, but not for every course; the table says what to do."]
+    return ["Grade sync complete."]

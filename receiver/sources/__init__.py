@@ -1,0 +1,1 @@
+"""Sources: the eAssessment sites that grades are fetched from."""

@@ -1,0 +1,275 @@
+"""The client of eAssessment's grades API: for each question a typed outcome, never an exception."""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from email.utils import format_datetime
+from typing import Any, Self
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from contract import strict_json
+from contract.events import CourseId, TokenId, Version, WireTime
+from contract.grades import MAX_BATCH, GradesAnswer
+from contract.problems import STATUS, ProblemType, type_of
+from foundation.http import client as http
+from receiver.sources import eassessment_batch
+from receiver.sources.base import (
+    CourseGone,
+    Grades,
+    Misconfigured,
+    Outcome,
+    Question,
+    TokenRefused,
+    TokenReplaced,
+    Transient,
+    Unchanged,
+)
+from receiver.sources.http_client import (
+    MAX_DETAIL,
+    TOO_LARGE,
+    Answer,
+    Exchange,
+    ExchangeError,
+    TooLargeError,
+    UnsendableError,
+)
+
+_ETAG = re.compile(r'(?:W/)?"[!#-~]{0,240}"', re.ASCII)
+
+
+class Client:
+    """Asks eAssessments, each at its source's URL; a `GradeSource` that speaks our own API."""
+
+    def __init__(self, exchange: Exchange, batch: int = MAX_BATCH) -> None:
+        self._exchange = exchange
+        self._single: set[str] = set()
+        self.batch = batch
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exchange.close()
+
+    @property
+    def requests(self) -> int:
+        """How many requests were sent."""
+        return self._exchange.requests
+
+    @property
+    def bytes_moved(self) -> int:
+        """How many bytes of bodies went and came."""
+        return self._exchange.sent + self._exchange.received
+
+    def break_off(self) -> None:
+        """End what is under way, and ask nothing from now on."""
+        self._exchange.break_off()
+
+    def url_of(self, question: Question) -> str:
+        """Return where a question goes when it is asked by itself."""
+        return url_of(question)
+
+    def confirm(self, questions: Sequence[Question]) -> list[bool | None]:
+        """Tell nothing: eAssessment says by itself what was deleted."""
+        return [None for _ in questions]
+
+    def ask(self, questions: Sequence[Question]) -> list[Outcome]:
+        """Return what eAssessment answers to questions about courses of one site, in order.
+
+        They go in one request, or in one each where the site has no batch; what a batch left
+        unanswered is asked by itself.
+        """
+        site = questions[0].source_url
+        if len(questions) == 1 or site in self._single:
+            return self._ask_each(questions)
+        outcomes = self._ask_at_once(questions)
+        if outcomes is None:
+            self._single.add(site)
+            return self._ask_each(questions)
+        pairs = zip(questions, outcomes, strict=True)
+        alone = iter(self._ask_each([question for question, outcome in pairs if outcome is None]))
+        return [outcome or next(alone) for outcome in outcomes]
+
+    def _ask_each(self, questions: Sequence[Question]) -> list[Outcome]:
+        """Ask one after another, for as long as one request may take.
+
+        What is left then, or when the site cannot be reached, is not asked: others wait too.
+        """
+        ends = time.monotonic() + self._exchange.total
+        left: Transient | None = None
+        outcomes: list[Outcome] = []
+        for question in questions:
+            if left is None and outcomes and time.monotonic() >= ends:
+                left = Transient("its turn did not come: the courses before it took all the time")
+            outcome = left or self.ask_one(question)
+            if isinstance(outcome, Transient) and outcome.unreachable:
+                left = outcome
+            outcomes.append(outcome)
+        return outcomes
+
+    def ask_one(self, question: Question) -> Outcome:
+        """Return what eAssessment answers, whatever that is, within the deadline."""
+        try:
+            answer = self._exchange.send("GET", url_of(question), _headers(question))
+        except TooLargeError as error:
+            return Misconfigured(str(error), TOO_LARGE)
+        except UnsendableError as error:
+            return Misconfigured(str(error), CHECK_URL)
+        except ExchangeError as error:
+            return Transient(str(error), unreachable=error.unreachable)
+        outcome = classify(question, answer.status, answer.headers.get("ETag"), answer.body)
+        return _patient(outcome, answer)
+
+    def _ask_at_once(self, questions: Sequence[Question]) -> list[Outcome | None] | None:
+        """Return what a batch answers of each, or None if the site does not know of batches."""
+        site = questions[0].source_url
+        body = eassessment_batch.dump(questions)
+        headers = {"Content-Type": "application/json"}
+        try:
+            answer = self._exchange.send("POST", f"{site}{eassessment_batch.PATH}", headers, body)
+        except UnsendableError:
+            return [None for _ in questions]
+        except ExchangeError as error:
+            return [Transient(str(error), unreachable=error.unreachable) for _ in questions]
+        if answer.status in _NO_BATCH:
+            return None
+        if answer.status == 200:
+            items = eassessment_batch.load(answer.body, questions)
+            return [
+                None if item is None else classify(question, item.status, item.etag, item.body)
+                for question, item in zip(questions, items, strict=True)
+            ]
+        if answer.status >= 500 or answer.status in _BUSY:
+            failed = _patient(Transient(f"answered {answer.status}"), answer)
+            return [failed for _ in questions]
+        return [None for _ in questions]
+
+
+def url_of(question: Question) -> str:
+    """Return where a question goes; the course id is one path segment, whatever it holds."""
+    return f"{question.source_url}/api/v1/courses/{quote(question.course_id, safe='')}/grades"
+
+
+def _headers(question: Question) -> dict[str, str]:
+    headers = {"Authorization": f"Bearer {question.token.reveal()}"}
+    if question.etag:
+        headers["If-None-Match"] = question.etag
+    elif question.modified_since:
+        headers["If-Modified-Since"] = format_datetime(question.modified_since, usegmt=True)
+    return headers
+
+
+def _patient(outcome: Outcome, answer: Answer) -> Outcome:
+    """Return the outcome with the seconds that the site asked to be left alone for."""
+    return (
+        replace(outcome, retry_after=answer.retry_after)
+        if isinstance(outcome, Transient)
+        else outcome
+    )
+
+
+CHECK_URL = "Check the source's URL (`receiver sources list`) and what answers there."
+_CHECK_COURSE = "Check the course id and the source's URL with the eAssessment administrator."
+_BUSY = {408, 425, 429}
+_NO_BATCH = {404, 405, 501}
+_TOKEN_PROBLEMS = {
+    ProblemType.TOKEN_MALFORMED,
+    ProblemType.TOKEN_UNKNOWN,
+    ProblemType.TOKEN_WRONG_COURSE,
+}
+
+
+def classify(question: Question, status: int, etag: str | None, body: bytes) -> Outcome:
+    """Return what an answer means; the problem's stable `type` decides, never its words."""
+    if status == 200:
+        return _grades(question, etag, body)
+    if status == 304 and (question.etag or question.modified_since):
+        return Unchanged()
+    if 300 <= status < 400:
+        return Misconfigured(f"answered {status}: a redirect, which is not followed", CHECK_URL)
+    if status < 400 or status >= 500 or status in _BUSY:
+        return Transient(f"answered {status}")
+    return _refusal(question, status, body)
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    course_id: CourseId
+    course_version: Version
+
+
+class _GoneFacts(_Facts):
+    deleted_at: WireTime
+
+
+class _ReplacedFacts(_Facts):
+    token_id: TokenId
+    regenerated_at: WireTime
+
+
+def _grades(question: Question, etag: str | None, body: bytes) -> Outcome:
+    try:
+        strict_json.load(body)
+        answer = GradesAnswer.model_validate_json(body)
+    except strict_json.JsonTextError as error:
+        return Transient(f"answered 200, but {error}")
+    except ValidationError as error:
+        return Transient(f"answered 200, but not with grades: {_first_fault(error)}")
+    if (answer.course_id, answer.token_id) != (question.course_id, question.token.token_id):
+        return Misconfigured("answered with another course, or for another token", CHECK_URL)
+    name = etag if etag and _ETAG.fullmatch(etag) else None
+    return Grades(answer.scores, name, answer.course_version, answer.token_id)
+
+
+def _refusal(question: Question, status: int, body: bytes) -> Outcome:
+    document = _document(body)
+    problem = type_of(document)
+    if problem is None or STATUS[problem] != status:
+        return Misconfigured(f"answered {status} with no reason that is known here", CHECK_URL)
+    try:
+        if problem is ProblemType.COURSE_DELETED:
+            return _gone(question, _GoneFacts.model_validate(document))
+        if problem is ProblemType.TOKEN_REGENERATED:
+            return _replaced(question, _ReplacedFacts.model_validate(document))
+    except ValidationError as error:
+        return Misconfigured(f"answered {problem}, but {_first_fault(error)}", CHECK_URL)
+    if problem in _TOKEN_PROBLEMS:
+        return TokenRefused(problem, _said(document))
+    return Misconfigured(f"answered {status} {problem}: {_said(document)}", _CHECK_COURSE)
+
+
+def _gone(question: Question, facts: _GoneFacts) -> Outcome:
+    if facts.course_id != question.course_id:
+        return Misconfigured("answered that another course was deleted", CHECK_URL)
+    return CourseGone(facts.course_version, facts.deleted_at)
+
+
+def _replaced(question: Question, facts: _ReplacedFacts) -> Outcome:
+    if facts.course_id != question.course_id or facts.token_id == question.token.token_id:
+        return Misconfigured(
+            "answered that the token was replaced, but by itself or for another course", CHECK_URL
+        )
+    return TokenReplaced(facts.course_version, facts.token_id, facts.regenerated_at)
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    try:
+        document = strict_json.load(body)
+    except strict_json.JsonTextError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _said(document: dict[str, Any]) -> str:
+    detail = document.get("detail")
+    return http.clean(detail, MAX_DETAIL) if isinstance(detail, str) else "it did not say why"
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    pointer = "".join(f"/{part}" for part in fault["loc"])
+    return http.clean(f"{pointer}: {fault['msg'].removeprefix('Value error, ')}", MAX_DETAIL)

@@ -1,0 +1,1 @@
+"""The grade sync, a pipeline of stages."""

@@ -1,0 +1,1 @@
+"""The webhook route and its inbox."""
