@@ -16,7 +16,7 @@ from foundation.db.migrations import Schema
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 PICTURE = ROOT / "benchmarks" / "sync.svg"
 SIZE = Size(courses=200, grades=5, times=1)
