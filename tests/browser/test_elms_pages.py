@@ -40,7 +40,7 @@ from tests.browser.conftest import (
     overflow,
     sign_in,
 )
-from tests.doors.served import ENCRYPTION_KEY, Served, copied, serve
+from tests.integration.services import ENCRYPTION_KEY, Served, copied, serve
 
 Open = Callable[..., Page]
 VAULT = Vault(SecretStr(ENCRYPTION_KEY))

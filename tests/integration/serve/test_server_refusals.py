@@ -10,7 +10,7 @@ import pytest
 
 from contract import signatures
 from contract.signatures import Secret
-from tests.doors.served import ADMIN_KEY, SITE, Answer, Served, half_closed, head, hear
+from tests.integration.services import ADMIN_KEY, SITE, Answer, Served, half_closed, head, hear
 
 BODY = json.dumps(
     {

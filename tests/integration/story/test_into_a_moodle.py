@@ -19,9 +19,9 @@ from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
 from receiver.runs.store import RunResult
 from receiver.sources.http_client import Exchange
+from tests.integration.story.test_batches import NINE, Both, both, scores  # noqa: F401 - a fixture
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import serving
-from tests.story.test_batches import NINE, Both, both, scores  # noqa: F401 - a fixture
 
 TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
 

@@ -25,7 +25,7 @@ from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import Exchange
 from receiver.sync import run as grade_sync
 from receiver.sync.planner import SyncOptions
-from tests.story.conftest import KEY, EAssessment
+from tests.integration.story.conftest import KEY, EAssessment
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 

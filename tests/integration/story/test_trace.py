@@ -32,7 +32,7 @@ from receiver.sources import store as sources
 from receiver.sync import factory
 from receiver.sync import run as grade_sync
 from receiver.sync.planner import SyncOptions
-from tests.story.conftest import KEY, Quiet
+from tests.integration.story.conftest import KEY, Quiet
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 CAUSE = begin()
