@@ -124,7 +124,7 @@ _FIELDS = {
 
 def standing_of(entry: Entry) -> Standing:
     """Return where an entry stands, and what is wanting of it where ELMS is a Moodle."""
-    return planner.standing(entry, places=services.current().settings.elms_is_moodle)
+    return planner.standing(entry, needs_activity=services.current().settings.elms_is_moodle)
 
 
 def actor() -> Actor:

@@ -109,7 +109,7 @@ class Exchange:
         """Close the connections that are kept."""
         self._adapter.close()
 
-    def break_off(self) -> None:
+    def cancel(self) -> None:
         """End what is under way, from whatever thread, and send nothing from now on."""
         with self._counting:
             self._broken_off = True

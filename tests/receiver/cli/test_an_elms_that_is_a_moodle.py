@@ -12,8 +12,8 @@ from click.testing import Result
 from contract.signatures import Secret
 from contract.tokens import CourseToken
 from receiver.models import Entry, Source
+from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
-from receiver.moodle.gradebook import SITE_INFO
 from tests.receiver.conftest import FarSide
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import serving

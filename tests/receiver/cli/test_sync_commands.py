@@ -138,7 +138,7 @@ def test_another_run_at_work_is_exit_3(
     result = receiver("sync-grades")
 
     assert (result.exit_code, far_side.connections) == (3, 0)
-    assert "error: another grade sync is at work: ada@elms" in result.stderr
+    assert "error: another grade sync is running: ada@elms" in result.stderr
 
 
 def test_an_unknown_course_is_exit_1(courses: None, receiver: Callable[..., Result]) -> None:

@@ -13,7 +13,7 @@ from contract.tokens import CourseToken
 from foundation.db.session import Database
 from receiver import services
 from receiver.course_state import Deleted, Refused, TokenNamed
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import Entry, Heard, Source
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor

@@ -8,11 +8,11 @@ import pytest
 
 from contract.grades import Score
 from contract.tokens import MoodleToken
-from receiver.gradebook.base import CourseScores, WriteResult
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import CourseScores, ScoreCounts, WriteResult
 from receiver.moodle import users
+from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
-from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
+from receiver.moodle.gradebook import UPDATE, MoodleGradebook
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import Exchange
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
@@ -60,7 +60,7 @@ def write(gradebook: MoodleGradebook) -> Callable[..., WriteResult]:
     """Return what writes scores of the one course."""
 
     def one(*scores: Score, **more: str | None) -> WriteResult:
-        (kept,) = gradebook.write([course(*scores, **more)], beat=lambda: None)
+        (kept,) = gradebook.write([course(*scores, **more)])
         return kept
 
     return one
@@ -163,7 +163,7 @@ def test_a_problem_is_one_persons(
     (problem,) = kept.problems
     assert problem.user_id == given.user_id
     assert words in problem.detail
-    assert (kept.written, kept.failure) == (ScoreCounts(added=1), None)
+    assert (kept.scores, kept.failure) == (ScoreCounts(added=1), None)
     assert elms.grades == {14: None, 15: Decimal(50), 16: None, 17: Decimal("72.5")}
 
 
@@ -206,7 +206,7 @@ def test_one_courses_failure_is_not_anothers(elms: Elms, gradebook: MoodleGradeb
         course(score(), entry_id=3),
     ]
 
-    kept = gradebook.write(courses, beat=lambda: None)
+    kept = gradebook.write(courses)
 
     assert [(one.entry_id, one.failure is None) for one in kept] == [
         (1, False),
@@ -240,7 +240,7 @@ def test_a_failure_anywhere_is_the_courses(
     assert type(kept.failure) is kind
     assert kept.failure is not None
     assert "ELMS's" in kept.failure.detail
-    assert kept.written == ScoreCounts()
+    assert kept.scores == ScoreCounts()
     assert TOKEN.reveal() not in repr(kept)
 
 
@@ -267,7 +267,7 @@ def test_what_was_written_before_a_failure_counts(
     kept = write(*(score(f"T{number:03}") for number in range(101)))
 
     assert isinstance(kept.failure, Transient)
-    assert kept.written == ScoreCounts(added=100)
+    assert kept.scores == ScoreCounts(added=100)
 
 
 def test_people_are_looked_up_in_batches_for_all_courses_once(
@@ -278,8 +278,8 @@ def test_people_are_looked_up_in_batches_for_all_courses_once(
     scores = [score(f"T{number:03}") for number in range(101)]
     courses = [course(*scores[:60], entry_id=1), course(*scores[60:], entry_id=2)]
 
-    gradebook.write(courses, beat=lambda: None)
-    gradebook.write(courses, beat=lambda: None)
+    gradebook.write(courses)
+    gradebook.write(courses)
 
     assert elms.moodle.functions().count(users.FUNCTION) == 2
     assert gradebook.requests == len(elms.moodle.called)

@@ -10,8 +10,9 @@ import pytest
 
 from contract.grades import ActivityProgress, GradingProgress, Score
 from contract.tokens import CourseToken, MoodleToken
+from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION, ReportError, grades_of
-from receiver.moodle.source import COURSES, SITE_INFO, MoodleGradeSource
+from receiver.moodle.source import COURSES, MoodleGradeSource
 from receiver.sources.base import (
     FetchOutcome,
     GradeQuery,
@@ -46,7 +47,7 @@ def ask(source: MoodleGradeSource, moodle: FakeMoodle) -> Callable[..., FetchOut
 
     def one(course_id: str = "2", **more: Any) -> FetchOutcome:
         question = GradeQuery(moodle.url, course_id, more.pop("token", TOKEN), **more)
-        (outcome,) = source.ask([question])
+        (outcome,) = source.fetch([question])
         return outcome
 
     return one
@@ -286,7 +287,7 @@ def test_a_redirect_is_not_followed(moodle: FakeMoodle, ask: Callable[..., Fetch
 
 
 def test_who_cannot_be_reached_is_told(source: MoodleGradeSource) -> None:
-    (outcome,) = source.ask([GradeQuery("http://127.0.0.1:9", "2", TOKEN)])
+    (outcome,) = source.fetch([GradeQuery("http://127.0.0.1:9", "2", TOKEN)])
 
     assert isinstance(outcome, Transient)
     assert outcome.unreachable
@@ -299,7 +300,7 @@ class TestConfirm:
         moodle.says(COURSES, "get_courses_omits_missing")
         questions = [GradeQuery(moodle.url, course_id, TOKEN) for course_id in ("2", "3", "CS")]
 
-        told = source.confirm(questions)
+        told = source.confirm_deleted(questions)
 
         (called,) = moodle.called
         assert told == [False, True, None]
@@ -311,7 +312,9 @@ class TestConfirm:
     ) -> None:
         moodle.says(COURSES, "get_courses_none")
 
-        told = source.confirm([GradeQuery(moodle.url, str(n), TOKEN) for n in range(1, 102)])
+        told = source.confirm_deleted(
+            [GradeQuery(moodle.url, str(n), TOKEN) for n in range(1, 102)]
+        )
 
         assert told == [True] * 101
         assert moodle.functions() == [COURSES] * 2
@@ -322,14 +325,14 @@ class TestConfirm:
     ) -> None:
         moodle.says(COURSES, name)
 
-        assert source.confirm([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
+        assert source.confirm_deleted([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
 
     def test_without_the_sites_token_nothing_is_asked(
         self, moodle: FakeMoodle, exchange: Exchange
     ) -> None:
         source = MoodleGradeSource(exchange, site_token=None, now=lambda: NINE)
 
-        assert source.confirm([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
+        assert source.confirm_deleted([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
         assert moodle.called == []
 
 
