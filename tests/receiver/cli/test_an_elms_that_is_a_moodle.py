@@ -20,8 +20,8 @@ from tests.receiver.moodle.fake import serving
 from tests.receiver.moodle.recordings import Recorded
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-UNPLACED = "it is not said where its grades go in ELMS's Moodle"
-STEP = "Say it with `receiver registry set-activity CS101 --course N --activity N`."
+UNPLACED = "no activity in ELMS's Moodle is set for its grades"
+STEP = "Set it with `receiver registry set-activity CS101 --course N --activity N`."
 
 Receiver = Callable[..., Result]
 

@@ -292,17 +292,17 @@ def test_a_token_that_does_not_heal_says_why(
     [
         pytest.param(
             lambda there, held: there.regenerated("CS101", held, 4),
-            "is not taken: it was regenerated, and present is {held}; {held}, which",
+            "is not taken: it was regenerated, and the current token is {held}; {held}, which",
             id="regenerated",
         ),
         pytest.param(
             lambda there, held: there.refuse("CS101", ProblemType.TOKEN_UNKNOWN),
-            "is not taken: eAssessment refused it: token-unknown: refused",
+            "was not entered: eAssessment rejected it: token-unknown: refused",
             id="unknown",
         ),
         pytest.param(
             lambda there, held: there.answer("CS101", 503),
-            "is not taken: it cannot be told whether it is good: answered 503",
+            "is not taken: it could not be checked: answered 503",
             id="away",
         ),
     ],

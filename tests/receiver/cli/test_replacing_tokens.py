@@ -48,7 +48,7 @@ def test_a_token_that_a_moodle_took_is_not_replaced_by_one_that_it_refuses(
     entered = receiver("registry", "set-token", "7", stdin=STRANGER)
 
     assert entered.exit_code == 1
-    assert "is not taken: eAssessment refused it: invalidtoken" in entered.stderr
+    assert "was not entered: eAssessment rejected it: invalidtoken" in entered.stderr
     assert entry_of("7").held_token_id == MoodleToken(GOOD).token_id
     told = receiver("registry", "show", "7").stdout
     assert told.count("token proven") == 1
@@ -99,7 +99,7 @@ def test_a_good_token_that_is_entered_meanwhile_is_not_driven_out(
     result = receiver("registry", "set-token", "CS101", stdin=entered.reveal())
 
     assert (result.exit_code, len(far_side.asked)) == (1, 2)
-    assert f"it was regenerated, and present is {present.token_id}" in result.stderr
+    assert f"it was regenerated, and the current token is {present.token_id}" in result.stderr
     assert entry_of("CS101").held_token_id == present.token_id
     assert registry.standing(entry_of("CS101")).status is Status.ACTIVE
 

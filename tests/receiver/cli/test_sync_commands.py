@@ -299,6 +299,8 @@ def test_a_site_token_that_cannot_be_opened_costs_its_site_alone(
     }
     assert "Put the key that sealed it back" in told["7"]["next_step"]
     assert [
-        (line["source"], line["courses"]) for line in lines if line["event"] == "site out of order"
+        (line["source"], line["courses"])
+        for line in lines
+        if line["event"] == "site cannot be used"
     ] == [("two", 2)]
     assert [line for line in lines if line.get("course_id") in {"7", "8"}] == []

@@ -126,7 +126,7 @@ def score(student: Student, given: Decimal) -> Score:
     return Score(
         user_id=student.id_number,
         score_given=given,
-        score_maximum=student.standing.most,
+        score_maximum=student.standing.maximum,
         timestamp=datetime.now(UTC),
     )
 
@@ -198,13 +198,13 @@ def test_a_gradebook_with_a_bad_token_is_out_of_order(site: Site) -> None:
 def test_a_grade_is_written_read_back_and_put_back(site: Site, student: Student) -> None:
     before = student.standing
     assert before.given is not None
-    other = before.given + (1 if before.given + 1 <= before.most else -1)
+    other = before.given + (1 if before.given + 1 <= before.maximum else -1)
     try:
-        (written,) = site.gradebook().write(site.scores(score(student, other)), beat=nobody)
+        (written,) = site.gradebook().write(site.scores(score(student, other)))
         now = current_grades(site)[student.user]
-        (again,) = site.gradebook().write(site.scores(score(student, other)), beat=nobody)
+        (again,) = site.gradebook().write(site.scores(score(student, other)))
     finally:
-        (restored,) = site.gradebook().write(site.scores(score(student, before.given)), beat=nobody)
+        (restored,) = site.gradebook().write(site.scores(score(student, before.given)))
 
     assert (written.failure, written.problems) == (None, ())
     assert written.scores == ScoreCounts(changed=1)
@@ -224,7 +224,7 @@ def test_a_stranger_is_named_and_nothing_is_written(site: Site) -> None:
         timestamp=datetime.now(UTC),
     )
 
-    (kept,) = site.gradebook().write(site.scores(unknown), beat=nobody)
+    (kept,) = site.gradebook().write(site.scores(unknown))
 
     assert (kept.failure, kept.scores) == (None, ScoreCounts())
     assert [problem.user_id for problem in kept.problems] == [unknown.user_id]
@@ -232,9 +232,9 @@ def test_a_stranger_is_named_and_nothing_is_written(site: Site) -> None:
 
 
 def test_more_than_the_maximum_is_not_written(site: Site, student: Student) -> None:
-    too_much = score(student, student.standing.most + 1)
+    too_much = score(student, student.standing.maximum + 1)
 
-    (kept,) = site.gradebook().write(site.scores(too_much), beat=nobody)
+    (kept,) = site.gradebook().write(site.scores(too_much))
 
     assert [problem.user_id for problem in kept.problems] == [student.id_number]
     assert current_grades(site)[student.user] == student.standing
@@ -245,6 +245,6 @@ def test_an_activity_that_is_not_there_is_a_fault_of_configuration(
 ) -> None:
     scores = site.scores(score(student, Decimal(1)), activity=NOWHERE)
 
-    (kept,) = site.gradebook().write(scores, beat=nobody)
+    (kept,) = site.gradebook().write(scores)
 
     assert isinstance(kept.failure, Misconfigured), kept.failure

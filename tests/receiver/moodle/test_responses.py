@@ -74,7 +74,7 @@ REFUSED = [
     pytest.param("missing_parameter", Misconfigured, "invalidparameter", id="parameter"),
     pytest.param("update_grades_no_activity", Misconfigured, "invalidcoursemodule", id="activity"),
     pytest.param("user_suspended", SiteOutage, "wsaccessusersuspended", id="suspended"),
-    pytest.param("web_services_off", SiteOutage, "web services are off", id="switched off"),
+    pytest.param("web_services_off", SiteOutage, "web services are disabled", id="switched off"),
     pytest.param("maintenance", Transient, "sitemaintenance", id="maintenance"),
     pytest.param("database_down", Transient, "dbconnectionfailed: Error: Database", id="database"),
     pytest.param("courses_by_field_ids_crash", Transient, "Error: Attempt", id="no errorcode"),
@@ -276,7 +276,7 @@ def test_a_redirect_says_where_it_leads() -> None:
     verdict = classify(301, "text/html", b"", location="https://moodle.example/webservice/\n")
 
     assert isinstance(verdict, SiteOutage)
-    assert verdict.detail.startswith("answered 301 to https://moodle.example/webservice/, as no")
+    assert verdict.detail.startswith("responded 301 to https://moodle.example/webservice/, which")
 
 
 def test_html_and_long_messages_are_not_passed_on() -> None:

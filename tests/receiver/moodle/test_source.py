@@ -272,7 +272,7 @@ def test_a_site_that_asks_to_be_left_alone_is_left_alone(
     outcome = ask()
 
     assert isinstance(outcome, Transient)
-    assert (outcome.detail, outcome.retry_after) == ("answered 503", 40.0)
+    assert (outcome.detail, outcome.retry_after) == ("responded 503", 40.0)
 
 
 def test_a_redirect_is_not_followed(moodle: FakeMoodle, ask: Callable[..., FetchOutcome]) -> None:
@@ -282,7 +282,7 @@ def test_a_redirect_is_not_followed(moodle: FakeMoodle, ask: Callable[..., Fetch
     outcome = ask()
 
     assert isinstance(outcome, SiteOutage)
-    assert outcome.detail.startswith(f"answered 303 to {moodle.url}/login/index.php, as no Moodle")
+    assert outcome.detail.startswith(f"responded 303 to {moodle.url}/login/index.php, which Moodle")
     assert moodle.functions() == [FUNCTION]
 
 
@@ -348,8 +348,8 @@ class TestConfirm:
         pytest.param([("S1", [total(graderaw=-1)])], "greater than or equal", id="negative"),
         pytest.param([("S1", [total(grademax=0)])], "greater than 0", id="maximum 0"),
         pytest.param([("S1", [total(grademax=None)])], "score_maximum", id="no maximum"),
-        pytest.param([("S1", [total(graderaw="7")])], "no number", id="text"),
-        pytest.param([("S1", [total(graderaw=True)])], "no number", id="a truth"),
+        pytest.param([("S1", [total(graderaw="7")])], "not a number", id="text"),
+        pytest.param([("S1", [total(graderaw=True)])], "not a number", id="a truth"),
         pytest.param([("S1", [total(graderaw=Decimal("1e99"))])], "too large", id="too large"),
         pytest.param([("S1", [total(graderaw=10**12)])], "score_given", id="too many digits"),
         pytest.param([("S1", [total(feedback="x" * 10_001)])], "comment", id="long feedback"),

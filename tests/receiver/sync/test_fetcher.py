@@ -209,7 +209,7 @@ def test_a_site_that_cannot_be_opened_costs_its_courses_alone(
         "CS2": ("failed", "site_trouble"),
         "CS3": ("synced", None),
     }
-    assert report.courses[0].detail == "failed unforeseen: KeyError"
+    assert report.courses[0].detail == "unexpected error: KeyError"
     assert report.exit_code == 1
 
 
@@ -282,7 +282,7 @@ def test_the_deadline_ends_a_run(link: Callable[..., None], sync: Sync) -> None:
         "CS2": ("failed", "deadline"),
         "CS3": ("failed", "deadline"),
     }
-    assert (report.exit_code, report.stopped) == (1, "its 2 seconds were over")
+    assert (report.exit_code, report.stopped) == (1, "its time limit of 2 seconds was reached")
 
 
 def test_a_run_that_is_told_to_stop_reports_what_it_did(
@@ -310,7 +310,7 @@ def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     ("stops", "ended"),
     [
         pytest.param(True, (143, "it was told to stop"), id="told to stop"),
-        pytest.param(False, (1, "its 2 seconds were over"), id="deadline"),
+        pytest.param(False, (1, "its time limit of 2 seconds was reached"), id="deadline"),
     ],
 )
 def test_what_outlasts_the_end_of_a_run_is_broken_off(
@@ -454,6 +454,9 @@ def test_a_site_that_is_down_fills_no_log(
     sync(Told(outcomes={f"C{number}": [why] for number in range(8)}))
 
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [line["event"] for line in lines] == [*["course failed"] * 5, "courses failed alike"]
+    assert [line["event"] for line in lines] == [
+        *["course failed"] * 5,
+        "more courses failed for the same reason",
+    ]
     assert (lines[5]["source"], lines[5]["detail"], lines[5]["courses"]) == ("one", why.detail, 3)
     assert len(rows(RunCourse)) == 8

@@ -181,7 +181,7 @@ def test_who_cannot_be_graded_is_told_and_asked_for_again(
     assert course.detail == (
         "left out 1: eve: no users of ELMS have this ID number, and it must be one"
     )
-    assert course.next_step == ("Mend what is said of each in ELMS; the next run takes them over.")
+    assert course.next_step == ("Fix each problem in ELMS; the next run imports these grades.")
     assert told == [("synced", "people_left_out", course.detail)]
     assert (first.exit_code, left.etag, left.synced_at) == (0, None, None)
     assert "if-none-match" not in far_side.asked[1].headers
@@ -265,7 +265,7 @@ def test_who_was_left_out_at_both_ends_is_told_together(
         "eve: no users of ELMS have this ID number, and it must be one"
     )
     assert course.next_step == (
-        "Mend what is said of each at the source and in ELMS; the next run takes them over."
+        "Fix each problem at the source and in ELMS; the next run imports these grades."
     )
 
 
@@ -313,7 +313,7 @@ def test_where_nothing_can_be_written_nobody_is_asked(
     assert str(report.stopped).startswith("ELMS's own Moodle: ")
     assert {course.next_step for course in report.courses} == {report.next_step}
     assert [(line["event"], line["level"], line["courses"]) for line in lines] == [
-        ("gradebook out of order", level, 2)
+        ("gradebook cannot be used", level, 2)
     ]
     assert [(row.course_id, row.reason) for row in rows(RunCourse)] == [
         ("CS101", "gradebook_trouble"),
@@ -328,7 +328,9 @@ def test_where_nothing_can_be_written_nobody_is_asked(
         pytest.param(users.FUNCTION, None, (143, "it was told to stop"), id="asked for people"),
         pytest.param(FUNCTION, None, (143, "it was told to stop"), id="asked how grades stand"),
         pytest.param(UPDATE, None, (143, "it was told to stop"), id="written into"),
-        pytest.param(UPDATE, 4, (1, "its 4 seconds were over"), id="until the deadline"),
+        pytest.param(
+            UPDATE, 4, (1, "its time limit of 4 seconds was reached"), id="until the deadline"
+        ),
     ],
 )
 def test_a_moodle_that_hangs_does_not_hold_up_the_end(
@@ -388,9 +390,9 @@ def test_a_course_without_a_place_is_not_asked_for(
 
     course = by_course(report)["CS101"]
     assert reasons(report) == {"CS101": ("failed", "misconfigured"), "CS102": ("synced", None)}
-    assert course.detail == "it is not said where its grades go in ELMS's Moodle"
+    assert course.detail == "no activity in ELMS's Moodle is set for its grades"
     assert course.next_step == (
-        "Say it with `receiver registry set-activity CS101 --course N --activity N`."
+        "Set it with `receiver registry set-activity CS101 --course N --activity N`."
     )
     assert [asked.course_id for asked in far_side.asked] == ["CS102"]
     assert report.exit_code == 1
@@ -464,7 +466,7 @@ def test_a_moodle_that_breaks_down_stops_the_run_once(
         "CS102": ("failed", "transient"),
         "CS103": ("failed", "gradebook_trouble"),
     }
-    assert (report.exit_code, report.stopped) == (1, "ELMS's own Moodle: answered 503")
+    assert (report.exit_code, report.stopped) == (1, "ELMS's own Moodle: responded 503")
     assert [asked.course_id for asked in far_side.asked] == ["CS101", "CS102"]
     assert entry_of("CS101").etag is not None
 

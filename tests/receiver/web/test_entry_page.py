@@ -244,7 +244,7 @@ class TestToken:
 
         page = self.enter(ada, entry, new.reveal())
 
-        assert f"The token {new.token_id} is held, but it cannot be told whether it is good" in page
+        assert f"The token {new.token_id} is held, but it could not be checked" in page
         assert "Enter it again when eAssessment answers." in page
 
     def test_an_old_one_does_not_replace_a_good_one(
