@@ -15,7 +15,7 @@ _LAST = "\U0010ffff"
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchPage:
     """Some courses, and whether there are more after the last of them."""
 
     rows: list[Course]
@@ -37,7 +37,7 @@ def find(
     deleted: bool | None = None,
     after: Course | None = None,
     limit: int = 100,
-) -> Found:
+) -> SearchPage:
     """Return the courses whose id begins as asked, then those that hold all of the words.
 
     The former are found by index; the latter by looking through the index, which takes longer the
@@ -51,7 +51,7 @@ def find(
     if len(rows) <= limit:
         beyond = _read(session, _holding(asked), deleted, after, limit + 1 - len(rows))
         rows += beyond
-    return Found(rows[:limit], len(rows) > limit)
+    return SearchPage(rows[:limit], len(rows) > limit)
 
 
 def _begins(course: Course, asked: str) -> bool:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation import text as moments
 from notifier.models import MAX_ID, DeliveryStatus
-from notifier.webhooks.delivery_filter import Filter
+from notifier.webhooks.delivery_filter import DeliveryFilter
 
 TYPES = (*EVENT_TYPES, *OPERATIONAL_TYPES)
 NUMBER = Annotated[int, Field(ge=1, le=MAX_ID)]
@@ -51,14 +51,16 @@ class Asked(BaseModel):
     before: NUMBER | None = None
     after: NUMBER | None = None
 
-    def filter(self) -> Filter:
+    def filter(self) -> DeliveryFilter:
         """Return the filter of the core."""
-        return Filter(**{name: getattr(self, name) for name in Filter.__dataclass_fields__})
+        return DeliveryFilter(
+            **{name: getattr(self, name) for name in DeliveryFilter.__dataclass_fields__}
+        )
 
 
-def query_of(wanted: Filter) -> dict[str, Any]:
+def query_of(wanted: DeliveryFilter) -> dict[str, Any]:
     """Return a filter as the arguments of an address, to the microsecond."""
-    given = ((name, getattr(wanted, name)) for name in Filter.__dataclass_fields__)
+    given = ((name, getattr(wanted, name)) for name in DeliveryFilter.__dataclass_fields__)
     return {
         name: value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
         for name, value in given

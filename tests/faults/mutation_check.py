@@ -112,8 +112,8 @@ MUTATIONS = (
     Mutation(
         "the holding back of a suspect",
         "notifier/pace.py",
-        "alone=max(0, 1 - self._busy_in(Lane.ALONE)),",
-        "alone=total,",
+        "isolated=max(0, 1 - self._busy_in(Lane.ISOLATED)),",
+        "isolated=total,",
         "tests/notifier/test_pace.py",
     ),
     Mutation(

@@ -12,8 +12,8 @@ from contract.tokens import CourseToken
 from foundation.db.session import Database
 from notifier.courses import grade_access, grades
 from notifier.courses import service as courses
-from notifier.courses.grade_access import Granted, Question
-from notifier.courses.grades import Loaded
+from notifier.courses.grade_access import GradesRequest, GradesResult
+from notifier.courses.grades import LoadResult
 from notifier.errors import CourseDeletedError, CourseUnknownError
 from notifier.models import Grade
 from tests.notifier.conftest import MINUTE, NINE, MakeCourse, make_score
@@ -30,8 +30,8 @@ def delete(database: Database, course_id: str) -> None:
 def scores_of(database: Database, course_id: str, token: CourseToken) -> tuple[Score, ...]:
     """Return what the bearer of a token reads."""
     with database.reading() as session:
-        (answer,) = grade_access.answer(session, [Question(course_id, token)])
-    assert isinstance(answer, Granted)
+        (answer,) = grade_access.read_grades(session, [GradesRequest(course_id, token)])
+    assert isinstance(answer, GradesResult)
     return answer.scores
 
 
@@ -52,7 +52,7 @@ def changed_at(database: Database, course_id: str) -> datetime | None:
     ["0", "0.1", "0.10", "7.50000", "9999999999.99999", "0.00001"],
 )
 def test_points_keep_every_digit(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded], digits: str
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult], digits: str
 ) -> None:
     """Points come back as the digits that were loaded, trailing zeros and all."""
     token = make_course("CS101")
@@ -64,7 +64,7 @@ def test_points_keep_every_digit(
 
 
 def test_score_comes_back_whole(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     """Every field of a score comes back as it was loaded."""
     token = make_course("CS101")
@@ -80,7 +80,7 @@ def test_score_comes_back_whole(
 
 
 def test_load_counts_new_changed_and_unchanged(
-    make_course: MakeCourse, load: Callable[..., Loaded]
+    make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     """A load tells the new scores from the changed and the unchanged."""
     make_course("CS101")
@@ -97,7 +97,7 @@ def test_load_counts_new_changed_and_unchanged(
         }
     )
 
-    assert loaded == Loaded(added=1, changed=2, unchanged=1)
+    assert loaded == LoadResult(added=1, changed=2, unchanged=1)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_load_counts_new_changed_and_unchanged(
 def test_every_field_that_says_something_is_a_change(
     database: Database,
     make_course: MakeCourse,
-    load: Callable[..., Loaded],
+    load: Callable[..., LoadResult],
     overrides: dict[str, object],
 ) -> None:
     """A difference in any field of a score is a change, is stored and makes a new version."""
@@ -123,7 +123,7 @@ def test_every_field_that_says_something_is_a_change(
 
     loaded = load({"CS101": [make_score(**overrides)]})
 
-    assert loaded == Loaded(changed=1)
+    assert loaded == LoadResult(changed=1)
     assert scores_of(database, "CS101", token) == (make_score(**overrides),)
     assert grades_version(database, "CS101") == 2
 
@@ -139,7 +139,7 @@ def test_every_field_that_says_something_is_a_change(
 def test_nothing_new_is_no_change(
     database: Database,
     make_course: MakeCourse,
-    load: Callable[..., Loaded],
+    load: Callable[..., LoadResult],
     overrides: dict[str, object],
 ) -> None:
     """A score that says nothing new is counted as unchanged and makes no new version."""
@@ -148,12 +148,12 @@ def test_nothing_new_is_no_change(
 
     loaded = load({"CS101": [make_score(**overrides)]})
 
-    assert loaded == Loaded(unchanged=1)
+    assert loaded == LoadResult(unchanged=1)
     assert grades_version(database, "CS101") == 1
 
 
 def test_load_touches_the_versions_of_what_it_changed(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     """Of the courses in one load only those with a new or changed score get a new version."""
     for course_id in ("CS101", "CS102", "CS103"):
@@ -173,7 +173,7 @@ def test_load_touches_the_versions_of_what_it_changed(
 
 
 def test_load_says_when_grades_changed(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     """A load marks the courses that it changed with its moment, and leaves the others' as it is."""
     make_course("CS101")
@@ -193,7 +193,7 @@ def test_load_says_when_grades_changed(
     [pytest.param(NINE, id="the same moment"), pytest.param(NINE - MINUTE, id="set back")],
 )
 def test_a_clock_that_stands_or_goes_back_hides_no_change(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded], now: datetime
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult], now: datetime
 ) -> None:
     """Each change is later than the one before it, whatever the clock says."""
     make_course("CS101")
@@ -205,7 +205,7 @@ def test_a_clock_that_stands_or_goes_back_hides_no_change(
 
 
 def test_scores_that_are_not_named_stay(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     """A load of one student's score leaves the others' as they are."""
     token = make_course("CS101")
@@ -218,19 +218,19 @@ def test_scores_that_are_not_named_stay(
 
 
 def test_last_score_of_a_user_counts(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     """Where a user stands twice in one load, the last score is stored and counted once."""
     token = make_course("CS101")
 
     loaded = load({"CS101": [make_score(), make_score(score_given=Decimal(3))]})
 
-    assert loaded == Loaded(added=1)
+    assert loaded == LoadResult(added=1)
     assert scores_of(database, "CS101", token) == (make_score(score_given=Decimal(3)),)
 
 
 def test_same_user_in_two_courses_has_two_scores(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     """A user's scores in two courses do not meet."""
     first, second = make_course("CS101"), make_course("CS102")
@@ -255,7 +255,7 @@ def test_same_user_in_two_courses_has_two_scores(
 def test_nothing_is_stored_if_one_course_cannot_be(
     database: Database,
     make_course: MakeCourse,
-    load: Callable[..., Loaded],
+    load: Callable[..., LoadResult],
     refusal: type[Exception],
     words: str,
 ) -> None:
@@ -293,7 +293,7 @@ def test_load_sees_a_deletion_that_came_between(
 
 
 def test_statements_of_a_load_do_not_grow(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     """A load takes as many statements for 30 courses of 20 students as for one of one."""
     users = [f"user-{number}" for number in range(20)]

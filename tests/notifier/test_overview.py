@@ -16,11 +16,11 @@ SECOND = timedelta(seconds=1)
 NOON = NINE + timedelta(hours=3, minutes=10)
 """A moment after twelve: the hour that has begun is the one from twelve on."""
 
-Settled = Callable[..., int]
+SettleResult = Callable[..., int]
 
 
 @pytest.fixture
-def settled(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> Settled:
+def settled(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> SettleResult:
     """Return what writes a delivery to one endpoint that is settled, delivered unless given."""
     endpoint = make_endpoint()
 
@@ -36,7 +36,7 @@ def dead(reason: str = "10 attempts failed", **overrides: Any) -> dict[str, Any]
     return {"status": DeliveryStatus.DEAD, "reason": reason, **overrides}
 
 
-def test_each_hour_counts_its_own(database: Database, settled: Settled) -> None:
+def test_each_hour_counts_its_own(database: Database, settled: SettleResult) -> None:
     """There are 24, the one that has begun is the last, and what is older is left out."""
     twelve = NOON.replace(minute=0, second=0, microsecond=0)
     settled(twelve)
@@ -56,7 +56,7 @@ def test_each_hour_counts_its_own(database: Database, settled: Settled) -> None:
     ]
 
 
-def test_delays_are_from_event_to_delivery(database: Database, settled: Settled) -> None:
+def test_delays_are_from_event_to_delivery(database: Database, settled: SettleResult) -> None:
     """Each hour has those of its own, the latest first, and the dead have none."""
     settled(NOON, created_at=NOON - 3 * SECOND)
     settled(NOON - SECOND, created_at=NOON - 3 * SECOND)
@@ -72,7 +72,7 @@ def test_delays_are_from_event_to_delivery(database: Database, settled: Settled)
 
 
 def test_of_a_busy_hour_the_latest_are_timed(
-    database: Database, settled: Settled, monkeypatch: pytest.MonkeyPatch
+    database: Database, settled: SettleResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All are counted, and so many as a sample has are looked at one by one."""
     monkeypatch.setattr(dashboard, "SAMPLE", 2)
@@ -95,7 +95,7 @@ def test_an_empty_day_has_its_hours(database: Database) -> None:
 
 
 def test_dead_letters_are_put_together_by_endpoint_and_reason(
-    database: Database, settled: Settled, make_endpoint: MakeEndpoint
+    database: Database, settled: SettleResult, make_endpoint: MakeEndpoint
 ) -> None:
     """Those whose last one died latest come first; what is older than a week is history."""
     other = make_endpoint()
@@ -117,7 +117,7 @@ def test_dead_letters_are_put_together_by_endpoint_and_reason(
 
 
 def test_ids_of_dead_letters_are_those_of_one_reason(
-    database: Database, settled: Settled, make_endpoint: MakeEndpoint
+    database: Database, settled: SettleResult, make_endpoint: MakeEndpoint
 ) -> None:
     """The latest come first, and no more of them than are asked for."""
     other = make_endpoint()
@@ -136,7 +136,7 @@ def test_ids_of_dead_letters_are_those_of_one_reason(
     assert first == [new]
 
 
-def test_statements_are_constant(database: Database, settled: Settled) -> None:
+def test_statements_are_constant(database: Database, settled: SettleResult) -> None:
     """A busy day takes the two statements that one delivery takes."""
     taken = []
     for many in (1, 40):
