@@ -44,7 +44,6 @@ def remembered(told: tuple[Fact, ...], held: str | None = "held") -> Memory:
 def test_every_order_and_duplication_gives_the_same_memory(
     told: list[Fact], data: st.DataObject
 ) -> None:
-    """Up to six facts in any order, each any number of times, are remembered alike."""
     again = data.draw(st.lists(st.sampled_from(told), max_size=6)) if told else []
     shuffled = data.draw(st.permutations([*told, *again]))
 
@@ -56,7 +55,6 @@ def test_every_order_and_duplication_gives_the_same_memory(
 
 
 def test_all_orders_of_six_facts_give_one_memory() -> None:
-    """A course's whole life, told in each of its 720 orders, is remembered alike."""
     life = (
         TokenNamed(1, "old", NINE),
         TokenNamed(2, "held", NINE),
@@ -81,13 +79,11 @@ def test_all_orders_of_six_facts_give_one_memory() -> None:
     ],
 )
 def test_versions_decide_and_not_times(low: Fact, high: Fact) -> None:
-    """Where eAssessment's clock was put back in between, the higher version still counts."""
     assert remembered((low, high)) == remembered((high, low)) == remembered((high,))
 
 
 @given(st.lists(facts, max_size=6), versions, moments)
 def test_deletion_is_final(told: list[Fact], version: int, at: datetime) -> None:
-    """Once a deletion is known nothing brings the course back, whatever its version."""
     memory = remembered((Deleted(version, at), *told))
 
     assert status_of(memory) is Status.COURSE_DELETED
@@ -122,14 +118,12 @@ def test_deletion_is_final(told: list[Fact], version: int, at: datetime) -> None
 def test_status_is_derived_from_what_is_remembered(
     told: tuple[Fact, ...], expected: Status
 ) -> None:
-    """The status follows from the facts and the token held, and from nothing else."""
     actual = status_of(remembered(told))
 
     assert expected == actual
 
 
 def test_entering_the_named_token_heals() -> None:
-    """An entry whose token was replaced is active as soon as it holds the present one."""
     told = (TokenNamed(2, "new", NINE),)
 
     before, after = remembered(told, held="held"), remembered(told, held="new")
@@ -139,7 +133,6 @@ def test_entering_the_named_token_heals() -> None:
 
 @pytest.mark.parametrize("order", [1, -1], ids=["as it happened", "the other way round"])
 def test_the_highest_version_names_the_token(order: int) -> None:
-    """Of two tokens the one of the higher version is present, whichever was heard of last."""
     told = (TokenNamed(2, "zzz", NINE), TokenNamed(3, "aaa", NINE))[::order]
 
     after = remembered(told, held="aaa")
@@ -156,17 +149,14 @@ def test_the_highest_version_names_the_token(order: int) -> None:
     ],
 )
 def test_course_version_is_the_highest_seen(told: tuple[Fact, ...], version: int | None) -> None:
-    """The version of a course is the highest that any fact spoke of."""
     assert remembered(told).course_version == version
 
 
 def test_active_needs_no_reason() -> None:
-    """An active course has nothing to explain."""
     assert standing_of(Memory("held"), "CS101") == Standing(Status.ACTIVE)
 
 
 def test_standing_says_why_the_token_held_was_refused_besides() -> None:
-    """Who entered another course's token is told that, and not only that it is not the present."""
     named = TokenNamed(5, "new", NINE)
     wrong = Refused("held", "token-wrong-course: it belongs to another course", NINE)
     replaced = Refused("held", REGENERATED, NINE)
@@ -201,7 +191,6 @@ def test_standing_says_why_the_token_held_was_refused_besides() -> None:
 def test_standing_says_why_since_when_and_what_to_do(
     fact: Fact, reason: str, next_step: str
 ) -> None:
-    """A course that is not asked for comes with its reason, since when, and a step to take."""
     standing = standing_of(remembered((fact,)), "CS 101")
 
     assert (standing.reason, standing.since) == (reason, NINE)

@@ -61,7 +61,6 @@ def planned(database: Database) -> Iterator[Callable[[Callable[[Any], Any]], lis
 def test_an_index_gives_each_list_of_messages_in_its_order(
     planned: Callable[..., list[str]], wanted: Wanted, index: str, turn: Turn
 ) -> None:
-    """However many were heard, a page costs what is on it."""
     plan = planned(lambda session: inbox.page(session, wanted, turn=turn))
 
     assert any(index in step for step in plan)
@@ -69,7 +68,6 @@ def test_an_index_gives_each_list_of_messages_in_its_order(
 
 
 def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[str]]) -> None:
-    """By the primary key, though that begins with the source."""
     plan = planned(lambda session: inbox.page(session, Wanted(webhook_id="msg_1"), turn=Turn()))
 
     assert any("(source_id=? AND webhook_id=?)" in step for step in plan)
@@ -100,7 +98,6 @@ def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[st
 def test_an_index_gives_each_other_list_in_its_order(
     planned: Callable[..., list[str]], ask: Callable[[Any], Any], index: str
 ) -> None:
-    """Neither all rows are looked at nor any sorted."""
     plan = planned(ask)
 
     assert any(index in step for step in plan)
@@ -108,7 +105,6 @@ def test_an_index_gives_each_other_list_in_its_order(
 
 
 def test_which_run_asked_a_source_last_is_looked_up(planned: Callable[..., list[str]]) -> None:
-    """Whether one did is told by the courses' index alone, however many courses a run had."""
     plan = planned(queries.last_asking)
 
     covering = "USING COVERING INDEX ix_run_courses_run_id_outcome_source_id"
@@ -116,7 +112,6 @@ def test_which_run_asked_a_source_last_is_looked_up(planned: Callable[..., list[
 
 
 def test_when_a_source_was_heard_last_is_looked_up(planned: Callable[..., list[str]]) -> None:
-    """The last message of each source is the end of its part of an index."""
     plan = planned(sources.last_heard)
 
     assert any("ix_inbox_source_id_received_at_webhook_id (source_id=?)" in step for step in plan)

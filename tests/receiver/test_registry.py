@@ -19,7 +19,7 @@ from receiver.course_state import Deleted, Fact, Memory, Refused, Status, TokenN
 from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedError
 from receiver.models import Entry, Source
 from receiver.registry import entries as registry
-from receiver.registry.entries import Lesson, Outcome
+from receiver.registry.entries import EntryUpdate, Outcome
 
 
 def test_first_fact_of_an_unlinked_course_is_kept(
@@ -28,7 +28,6 @@ def test_first_fact_of_an_unlinked_course_is_kept(
     entry_of: Callable[[str], Entry],
     now: datetime,
 ) -> None:
-    """A course that is not in the registry is remembered, and still not listed."""
     source = make_source()
 
     with database.writing() as session:
@@ -37,7 +36,7 @@ def test_first_fact_of_an_unlinked_course_is_kept(
             source.id,
             "CS101",
             Deleted(4, now),
-            teller=registry.Teller("webhook", "msg_1"),
+            actor=registry.Actor("webhook", "msg_1"),
             now=now,
         )
     with database.reading() as session:
@@ -54,7 +53,6 @@ def test_later_enrolment_starts_from_the_truth(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    """A course that was deleted before it was linked is never asked for."""
     source = make_source()
     with database.writing() as session:
         registry.apply(
@@ -62,7 +60,7 @@ def test_later_enrolment_starts_from_the_truth(
             source.id,
             "CS101",
             Deleted(4, now),
-            teller=registry.Teller("webhook", "msg_1"),
+            actor=registry.Actor("webhook", "msg_1"),
             now=now,
         )
 
@@ -87,7 +85,6 @@ def test_a_fact_that_changes_nothing_is_stale(
     second: Callable[[datetime], Fact],
     expected: Outcome,
 ) -> None:
-    """A fact is applied if something stored changes, else stale."""
     source = make_source()
     with database.writing() as session:
         registry.apply(
@@ -95,7 +92,7 @@ def test_a_fact_that_changes_nothing_is_stale(
             source.id,
             "CS101",
             TokenNamed(3, "b", now),
-            teller=registry.Teller("webhook", "msg_1"),
+            actor=registry.Actor("webhook", "msg_1"),
             now=now,
         )
 
@@ -105,7 +102,7 @@ def test_a_fact_that_changes_nothing_is_stale(
             source.id,
             "CS101",
             second(now),
-            teller=registry.Teller("webhook", "msg_1"),
+            actor=registry.Actor("webhook", "msg_1"),
             now=now,
         )
 
@@ -118,7 +115,6 @@ def test_the_largest_version_of_the_wire_is_kept(
     entry_of: Callable[[str], Entry],
     now: datetime,
 ) -> None:
-    """A version of 2^53 - 1 comes back as it went in."""
     source = make_source()
 
     with database.writing() as session:
@@ -127,7 +123,7 @@ def test_the_largest_version_of_the_wire_is_kept(
             source.id,
             "CS101",
             Deleted(2**53 - 1, now),
-            teller=registry.Teller("webhook", "msg_1"),
+            actor=registry.Actor("webhook", "msg_1"),
             now=now,
         )
 
@@ -157,7 +153,6 @@ _KINDS: dict[str, Callable[..., Fact]] = {
 def test_what_is_stored_is_the_fold_of_what_was_told(
     database: Database, make_source: Callable[..., Source], now: datetime, told: list[Any]
 ) -> None:
-    """Told forwards or backwards, in a transaction each, the rows hold what the pure law says."""
     source = make_source(f"source-{next(_numbers)}")
     facts = [_KINDS[kind](*rest, now + timedelta(hours=hours)) for kind, *rest, hours in told]
     expected = reduce(fold, facts, Memory())
@@ -170,7 +165,7 @@ def test_what_is_stored_is_the_fold_of_what_was_told(
                     source.id,
                     name,
                     fact,
-                    teller=registry.Teller("webhook", "msg_1"),
+                    actor=registry.Actor("webhook", "msg_1"),
                     now=now,
                 )
 
@@ -188,7 +183,6 @@ def test_two_facts_at_once_are_both_taken(
     entry_of: Callable[[str], Entry],
     now: datetime,
 ) -> None:
-    """Facts that arrive at the same moment for a new course lose nothing of each other."""
     source = make_source()
 
     def tell(version: int) -> None:
@@ -199,7 +193,7 @@ def test_two_facts_at_once_are_both_taken(
                 source.id,
                 "CS101",
                 fact,
-                teller=registry.Teller("webhook", "msg_1"),
+                actor=registry.Actor("webhook", "msg_1"),
                 now=now,
             )
 
@@ -212,7 +206,6 @@ def test_two_facts_at_once_are_both_taken(
 def test_linking_twice_is_refused(
     make_source: Callable[..., Source], make_entry: Callable[..., Entry]
 ) -> None:
-    """A course is linked once; the refusal names the command that enters another token."""
     source = make_source()
     make_entry(source)
 
@@ -225,7 +218,6 @@ def test_linking_twice_is_refused(
 def test_held_token_is_sealed(
     vault: Vault, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
 ) -> None:
-    """The row holds the token sealed, beside its public id."""
     token = CourseToken.generate()
 
     entry = make_entry(make_source(), token=token)
@@ -241,7 +233,6 @@ def test_resealed_tokens_open_still(
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
 ) -> None:
-    """Sealing anew changes what is stored and not what it holds."""
     token = CourseToken.generate()
     before = make_entry(make_source(), token=token)
 
@@ -258,7 +249,6 @@ def test_resealed_tokens_open_still(
 def test_listing_takes_one_query(
     database: Database, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
 ) -> None:
-    """However many courses there are, the registry is read in one statement."""
     source = make_source()
     for number in range(5):
         make_entry(source, f"CS10{number}")
@@ -273,7 +263,6 @@ def test_listing_takes_one_query(
 
 
 def test_unknown_courses_are_named(database: Database, make_source: Callable[..., Source]) -> None:
-    """Asking for a course that is not linked says which one."""
     source = make_source()
 
     with (
@@ -289,7 +278,6 @@ def test_unknown_courses_are_named(database: Database, make_source: Callable[...
 
 
 def test_a_mistyped_token_is_told_without_a_query() -> None:
-    """A token whose checksum is wrong is refused, and not shown."""
     mistyped = CourseToken.generate().reveal()[:-1] + "!"
 
     with pytest.raises(TokenMalformedError, match="cut or mistyped") as refused:
@@ -304,17 +292,18 @@ def test_lessons_are_learnt_in_four_statements(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    """What a chunk of the sync brings costs as many statements as one course would."""
     source = make_source()
     entries = [make_entry(source, f"CS10{number}") for number in range(5)]
     lessons = [
-        Lesson(entry.id, (TokenNamed(2, str(entry.held_token_id), now),), f'"{entry.id}"', True)
+        EntryUpdate(
+            entry.id, (TokenNamed(2, str(entry.held_token_id), now),), f'"{entry.id}"', True
+        )
         for entry in entries
     ]
     before = database.statements
 
     with database.writing() as session:
-        registry.learn(session, lessons, teller=registry.Teller("webhook", "msg_1"), now=now)
+        registry.apply_updates(session, lessons, actor=registry.Actor("webhook", "msg_1"), now=now)
 
     assert database.statements - before == 4
     with database.reading() as session:
@@ -329,14 +318,13 @@ def test_a_lesson_without_news_costs_no_row(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    """An answer that says nothing new is read and not written."""
     entry = make_entry(make_source())
     before = database.statements
 
     with database.writing() as session:
-        registry.learn(
-            session, [Lesson(entry.id)], teller=registry.Teller("webhook", "msg_1"), now=now
+        registry.apply_updates(
+            session, [EntryUpdate(entry.id)], actor=registry.Actor("webhook", "msg_1"), now=now
         )
-        registry.learn(session, [], teller=registry.Teller("webhook", "msg_1"), now=now)
+        registry.apply_updates(session, [], actor=registry.Actor("webhook", "msg_1"), now=now)
 
     assert database.statements - before == 1

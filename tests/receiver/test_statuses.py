@@ -48,7 +48,6 @@ def row(number: int, memory: Memory) -> dict[str, Any]:
 
 
 def test_each_condition_is_true_of_just_those_that_have_the_status(database: Database) -> None:
-    """Of each of 1,372 memories one condition is true, and it is that of the derived status."""
     with database.writing() as session:
         session.add(Source(name="one", url="http://one.example", created_at=NINE))
         session.flush()

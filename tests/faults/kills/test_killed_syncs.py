@@ -54,7 +54,7 @@ def linked(both: Site) -> Site:
             "CS101",
             token,
             vault=both.vault,
-            teller=registry.Teller("administrator", "ada@elms"),
+            actor=registry.Actor("administrator", "ada@elms"),
             now=NINE,
         )
     return both
@@ -109,8 +109,8 @@ def source(both: Site) -> Iterator[CountingSource]:
             Wanted(line, known, f"C{line:03}", CourseToken.generate(), None, None)
             for line in range(COURSES)
         ]
-        teller = registry.Teller("administrator", "ada@elms")
-        bulk.link(session, wanted, vault=both.vault, teller=teller, now=NINE)
+        actor = registry.Actor("administrator", "ada@elms")
+        bulk.link(session, wanted, vault=both.vault, actor=actor, now=NINE)
         session.commit()
         yield there
 
@@ -195,7 +195,6 @@ def test_runs_killed_anywhere_leave_no_tag_without_its_score(
 @pytest.mark.torture
 @pytest.mark.timeout(3600)
 def test_hundreds_of_runs_are_killed(both: Site, source: CountingSource) -> None:
-    """The long loop of the test above."""
     kill_again_and_again(both, random.randrange(2**32), 300)
 
     assert json.loads(both.run(*SYNC))["counts"]["synced"] == COURSES
@@ -204,7 +203,6 @@ def test_hundreds_of_runs_are_killed(both: Site, source: CountingSource) -> None
 def test_a_run_that_is_told_to_stop_ends_though_requests_hang(
     both: Site, source: CountingSource
 ) -> None:
-    """SIGTERM: what came is stored and reported, exit 143, and the next run is free to begin."""
     patient = {
         "RECEIVER_READ_TIMEOUT": "120",
         "RECEIVER_REQUEST_DEADLINE": "120",

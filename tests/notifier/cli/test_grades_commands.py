@@ -134,8 +134,6 @@ def test_a_file_that_is_not_utf_8_is_wrong_use(
     assert before == rows()
 
 
-
-
 def test_grades_of_a_deleted_course_are_refused(
     notifier: Notifier, told: Told, courses: None, tmp_path: Path, rows: Rows
 ) -> None:

@@ -18,11 +18,11 @@ from foundation.db.session import Database
 from receiver.course_state import TokenNamed
 from receiver.models import MOODLE, Entry, Heard, Source
 from receiver.registry import bulk, csv_files
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.history import Actor, ActorKind
 from tests.faults.counting_source import counting
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
-ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
+ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
 
 
 def new_token() -> str:
@@ -76,7 +76,9 @@ def test_many_courses_are_linked_at_once(
         pytest.param("CS101,{token},nowhere", "there is no source of this name", id="source"),
         pytest.param("CS101,{token}x,one", "cut or mistyped", id="token"),
         pytest.param("CS102,{token},one", "the course is the same as in line 2", id="doubled"),
-        pytest.param(" ,{token},one", "course_id: a course id has no space around it", id="course id"),
+        pytest.param(
+            " ,{token},one", "course_id: a course id has no space around it", id="course id"
+        ),
         pytest.param("CS101,,one", "is not linked yet, and its token is missing", id="no token"),
         pytest.param("{token}", "more or fewer fields", id="fields"),
     ],
@@ -120,7 +122,7 @@ def test_hundreds_of_lines_cost_as_many_statements_as_a_few(
         wanted = csv_files.read("\n".join(["course_id,token", *lines]), [source])
         before = database.statements
         with database.writing() as session:
-            bulk.link(session, wanted, vault=vault, teller=ADA, now=now)
+            bulk.link(session, wanted, vault=vault, actor=ADA, now=now)
         return database.statements - before
 
     assert cost("A", 3) == cost("B", 250) == 4
