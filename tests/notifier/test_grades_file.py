@@ -11,10 +11,6 @@ from notifier.courses import grade_import
 from tests.notifier.conftest import NINE, make_score
 
 HEADER = "course_id,user_id,score_given,score_maximum"
-NEITHER = (
-    "line 1: the columns course_id, user_id, score_given, score_maximum are missing, "
-    "and so is 'ID number' of Moodle's grade export"
-)
 
 
 def read(text: str) -> dict[str, list[object]]:

@@ -76,9 +76,7 @@ def test_many_courses_are_linked_at_once(
         pytest.param("CS101,{token},nowhere", "there is no source of this name", id="source"),
         pytest.param("CS101,{token}x,one", "cut or mistyped", id="token"),
         pytest.param("CS102,{token},one", "the course is the same as in line 2", id="doubled"),
-        pytest.param(
-            " ,{token},one", "course_id: a course id has", id="course id"
-        ),
+        pytest.param(" ,{token},one", "course_id: a course id has", id="course id"),
         pytest.param("CS101,,one", "is not linked yet, and its token is missing", id="no token"),
         pytest.param("{token}", "more or fewer fields", id="fields"),
     ],
