@@ -214,7 +214,7 @@ class World:
         """Return the status of each course in ELMS's registry."""
         with self.receiver.reading() as session:
             rows = session.scalars(select(Entry))
-            return {row.course_id: registry.states(row).status.value for row in rows}
+            return {row.course_id: registry.standing(row).status.value for row in rows}
 
     def inbox(self) -> dict[str, str]:
         """Return the outcome of each webhook id that ELMS has taken."""
