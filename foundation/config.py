@@ -110,11 +110,8 @@ class ServiceSettings(BaseSettings):
         "127.0.0.1", description="Address that `serve` listens on."
     )
     port: Annotated[int, Field(ge=1, le=65535)]
-    web_processes: Annotated[int, Field(ge=1, le=64)] = Field(
-        2, description="Processes that `serve` answers requests with."
-    )
     web_threads: Annotated[int, Field(ge=1, le=64)] = Field(
-        4, description="Threads in each of those processes."
+        8, description="Requests that `serve` handles at the same time, each in a thread."
     )
     metrics_token: BearerSecret = Field(
         SecretStr(""),

@@ -26,7 +26,7 @@ LONG = (
     "faults/database/test_rotation.py",
     "faults/model/test_state_machine.py",
     "faults/database/test_schema_gate.py",
-    "doors/test_commands_without_room.py",
+    "integration/test_commands_without_room.py",
     "receiver/moodle/test_real_moodle_tests.py",
     "receiver/cli/test_sync_stops.py",
 )

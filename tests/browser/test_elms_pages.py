@@ -40,7 +40,7 @@ from tests.browser.conftest import (
     overflow,
     sign_in,
 )
-from tests.doors.served import ENCRYPTION_KEY, Served, copied, serve
+from tests.integration.served import ENCRYPTION_KEY, Served, copied, serve
 
 Open = Callable[..., Page]
 VAULT = Vault(SecretStr(ENCRYPTION_KEY))
@@ -117,7 +117,7 @@ def elms(
     url = copied(sqlite_templates(SCHEMA), folder)
     add_ada(url)
     entries = fill(url, eassessment)
-    served = serve("receiver", SCHEMA, url, folder, WEB_PROCESSES="1")
+    served = serve("receiver", SCHEMA, url, folder)
     yield Elms(served, entries)
     served.stop()
 

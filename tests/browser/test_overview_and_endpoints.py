@@ -19,7 +19,7 @@ from notifier.webhooks import circuit_breaker, endpoints
 from notifier.webhooks.circuit_breaker import Health
 from tests.browser.conftest import NARROW, WIDE, add_ada, address_of, commands, findings, overflow
 from tests.browser.furnished import furnish
-from tests.doors.served import Served, copied, serve
+from tests.integration.served import Served, copied, serve
 from tests.pages.conftest import KEY
 
 Open = Callable[..., Page]
@@ -50,7 +50,7 @@ def house(
     vault = Vault(SecretStr(KEY))
     furnish(url, vault)
     _pause_one(url, vault)
-    settings = {"ENCRYPTION_KEYS": KEY, "ALLOW_LOOPBACK": "true", "WEB_PROCESSES": "1"}
+    settings = {"ENCRYPTION_KEYS": KEY, "ALLOW_LOOPBACK": "true"}
     served = serve("notifier", SCHEMA, url, folder, **settings)
     yield served
     served.stop()
