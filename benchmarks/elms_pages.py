@@ -97,7 +97,7 @@ def _heard(number: int, courses: int) -> dict[str, Any]:
     return {
         "entry_id": 1 + number % courses,
         "at": NOW,
-        "teller": "webhook",
+        "actor": "webhook",
         "who": f"msg_{number}",
         "what": "course.deleted" if number % 10 == 4 else "token.regenerated",
         "detail": "version 2, present is new",

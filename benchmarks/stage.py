@@ -17,7 +17,7 @@ from notifier.models import Event
 from notifier.webhooks import outbox
 from receiver.models import Entry, Heard, Run, RunCourse, StoredScore
 from receiver.registry import entries as registry
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.history import Actor, ActorKind
 from receiver.sources import store as sources
 from receiver.sources.store import Door
 from receiver.webhooks import inbox
@@ -25,7 +25,7 @@ from receiver.webhooks import inbox
 SOURCE = "eassessment"
 _AT_ONCE = 250
 _NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
-_TELLER = Teller(TellerKind.ADMINISTRATOR, "benchmark")
+_TELLER = Actor(ActorKind.ADMINISTRATOR, "benchmark")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Stage:
         with self.here.writing() as session:
             for table in (StoredScore, RunCourse, Run):
                 session.execute(delete(table))
-            session.execute(delete(Heard).where(Heard.teller == TellerKind.SYNC.value))
+            session.execute(delete(Heard).where(Heard.actor == ActorKind.SYNC.value))
             nothing = dict.fromkeys(
                 ("etag", "synced_at", "announced_version", "announced_token_id", "announced_at")
             )
@@ -74,7 +74,7 @@ class Stage:
             for course_id, token in tokens.items():
                 registry.enrol(
                     session, source, course_id, token,
-                    vault=self.vault, teller=_TELLER, now=_NINE,
+                    vault=self.vault, actor=_TELLER, now=_NINE,
                 )  # fmt: skip
 
     def _spoil(self, ids: Sequence[str]) -> None:

@@ -106,7 +106,7 @@ class TokenNotOursError(NotifierError):
 
     next_step = (
         "Reset the token in the Moodle where the course lives, then tell it with "
-        "`notifier courses token-regenerated`."
+        "`notifier courses announce-token`."
     )
 
 

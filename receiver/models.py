@@ -170,7 +170,7 @@ class Heard(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     entry_id: Mapped[int] = mapped_column(ForeignKey("entries.id"), index=True)
     at: Mapped[datetime] = mapped_column(UtcDateTime)
-    teller: Mapped[str] = mapped_column(String(20))
+    actor: Mapped[str] = mapped_column(String(20))
     who: Mapped[str] = mapped_column(String(255))
     what: Mapped[str] = mapped_column(String(40))
     detail: Mapped[str | None] = mapped_column(Text)

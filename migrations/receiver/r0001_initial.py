@@ -235,7 +235,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("entry_id", sa.Integer(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("teller", sa.String(length=20), nullable=False),
+        sa.Column("actor", sa.String(length=20), nullable=False),
         sa.Column("who", sa.String(length=255), nullable=False),
         sa.Column("what", sa.String(length=40), nullable=False),
         sa.Column("detail", sa.Text(), nullable=True),

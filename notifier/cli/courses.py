@@ -149,7 +149,7 @@ def regenerate_token(course_id: str, as_json: bool) -> None:
     _show_token("has a new token", course_id, token.token_id, token.reveal(), as_json=as_json)
 
 
-@courses_group.command("token-regenerated")
+@courses_group.command("announce-token")
 @click.argument("course_id", type=COURSE_ID)
 @click.option("--token-id", type=MOODLE_TOKEN, help="The new token's public id, if you have it.")
 @click.option("--unknown", is_flag=True, help="Tell it though nobody knows the new token.")

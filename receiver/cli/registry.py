@@ -48,7 +48,7 @@ def add(course_id: str, source: str | None) -> None:
             course_id,
             token,
             vault=here.vault,
-            teller=context.teller(),
+            actor=context.actor(),
             now=db.now(session),
         )
         standing, name = _standing(entry), chosen.name
@@ -140,7 +140,7 @@ def remove(course_id: str, source: str | None) -> None:
     here = context.ready()
     with here.database.writing() as session:
         chosen = sources.choose(session, source, course_id=course_id)
-        registry.withdraw(session, chosen, course_id, teller=context.teller(), now=db.now(session))
+        registry.withdraw(session, chosen, course_id, actor=context.actor(), now=db.now(session))
         name = chosen.name
     click.echo(f"{printable(course_id)} of {name} is out of the grade sync")
 
@@ -175,7 +175,7 @@ def _set_one(here: Services, course_id: str, source: str | None) -> None:
     with here.database.reading() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         entry_id = registry.get(session, chosen, course_id).id
-    entry = factory.enter(here, entry_id, token, teller=context.teller())
+    entry = factory.enter(here, entry_id, token, actor=context.actor())
     click.echo(f"the token {token.token_id} is held for {printable(course_id)} now")
     standing = _standing(entry)
     if standing.status is Status.TOKEN_INVALID:
@@ -192,7 +192,7 @@ def _read_token(here: Services, source: str | None, course_id: str | None = None
 def _prove(here: Services, entry: Entry) -> Standing:
     click.echo("it is not the one that eAssessment last named, so eAssessment is asked …")
     with factory.opened(here) as kinds:
-        proven = factory.prove(here, kinds, entry, teller=context.teller())
+        proven = factory.prove(here, kinds, entry, actor=context.actor())
     if isinstance(proven, Unproven):
         output.complain(
             f"it cannot be told whether the token is good: {proven.detail}", proven.next_step
@@ -244,7 +244,7 @@ def _last(entry: Entry, known: Mapping[tuple[str, str], LastOutcome]) -> dict[st
 def _heard(line: Heard) -> dict[str, Any]:
     return {
         "at": line.at,
-        "teller": line.teller,
+        "actor": line.actor,
         "who": line.who,
         "what": line.what,
         "detail": line.detail,

@@ -21,7 +21,7 @@ from receiver.registry import entries as registry
 from receiver.registry.csv_files import Wanted
 from receiver.services import Services
 from receiver.sources import store as sources
-from receiver.sources.base import Misconfigured, SiteTrouble, Transient
+from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sync import factory, token_check
 from receiver.sync.factory import NotTaken
 
@@ -67,12 +67,12 @@ def import_(file: BinaryIO) -> None:
     """
     here = context.ready()
     wanted = read(here, file)
-    refused = factory.not_taken(here, wanted, teller=context.teller())
+    refused = factory.not_taken(here, wanted, actor=context.actor())
     lines = {one.wanted.line for one in refused}
     wanted = [replace(one, token=None) if one.line in lines else one for one in wanted]
     with here.database.writing() as session:
         linked = bulk.link(
-            session, wanted, vault=here.vault, teller=context.teller(), now=db.now(session)
+            session, wanted, vault=here.vault, actor=context.actor(), now=db.now(session)
         )
     counts = f"{linked.new} new, {linked.changed} changed, {linked.as_before} as before"
     click.echo(counts + _counted(refused))
@@ -126,12 +126,12 @@ def read(here: Services, file: BinaryIO) -> list[Wanted]:
 def enter_tokens(here: Services, file: BinaryIO) -> None:
     """Enter the tokens of a file, and say which courses are active and which need something."""
     wanted = read(here, file)
-    refused = factory.not_taken(here, wanted, teller=context.teller())
+    refused = factory.not_taken(here, wanted, actor=context.actor())
     lines = {one.wanted.line for one in refused}
     taken = [one for one in wanted if one.line not in lines]
     with here.database.writing() as session:
         ids = bulk.enter_tokens(
-            session, taken, vault=here.vault, teller=context.teller(), now=db.now(session)
+            session, taken, vault=here.vault, actor=context.actor(), now=db.now(session)
         )
     told = _prove_all(here, _entries(here, ids))
     after = [(entry, registry.standing(entry)) for entry in _entries(here, ids)]
@@ -181,13 +181,13 @@ def _prove_all(here: Services, entries: list[Entry]) -> dict[int, str]:
             {name: kinds[source.kind](source) for name, source in known.items()},
             doubtful,
             vault=here.vault,
-            teller=context.teller(),
+            actor=context.actor(),
             concurrency=here.settings.sync_concurrency,
         )
     return {
         one.entry.id: f"it cannot be told whether the token is good: {one.outcome.detail}"
         for one in heard
-        if isinstance(one.outcome, Transient | Misconfigured | SiteTrouble)
+        if isinstance(one.outcome, Transient | Misconfigured | SiteOutage)
     }
 
 

@@ -17,7 +17,7 @@ from receiver import services
 from receiver.course_state import Standing, Status
 from receiver.errors import TokenMalformedError, TokenNotTakenError
 from receiver.models import Entry
-from receiver.pages.registry import registry_pages, standing_of, teller
+from receiver.pages.registry import actor, registry_pages, standing_of
 from receiver.registry import bulk, csv_files, history, listing
 from receiver.registry import entries as registry
 from receiver.runs import queries
@@ -109,7 +109,7 @@ def remove(entry_id: int) -> Response:
     with services.current().database.writing() as session:
         entry = listing.get(session, entry_id)
         registry.withdraw(
-            session, entry.source, entry.course_id, teller=teller(), now=db.now(session)
+            session, entry.source, entry.course_id, actor=actor(), now=db.now(session)
         )
     is_out = Markup("{} is out of the grade sync. The grades that it has stay.")
     flash(is_out.format(entry.course_id))
@@ -151,7 +151,7 @@ def _entered(here: Services, entry_id: int, text: str) -> Entry:
     with here.database.reading() as session:
         kind = _linked(session, entry_id).source.kind
     token = registry.parse_token(text, kind)
-    return factory.enter(here, entry_id, token, teller=teller(), most_seconds=_PATIENCE_SECONDS)
+    return factory.enter(here, entry_id, token, actor=actor(), most_seconds=_PATIENCE_SECONDS)
 
 
 def _proven(here: Services, entry: Entry) -> Standing | Unproven:
@@ -160,7 +160,7 @@ def _proven(here: Services, entry: Entry) -> Standing | Unproven:
     if standing.status is not Status.TOKEN_INVALID:
         return standing
     with factory.opened(here, most_seconds=_PATIENCE_SECONDS) as kinds:
-        return factory.prove(here, kinds, entry, teller=teller())
+        return factory.prove(here, kinds, entry, actor=actor())
 
 
 def _tell(entry: Entry, proven: Standing | Unproven) -> None:

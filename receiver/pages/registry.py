@@ -25,7 +25,7 @@ from receiver.monitoring import doctor
 from receiver.pages import asked, words
 from receiver.registry import entries as registry
 from receiver.registry import listing
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.history import Actor, ActorKind
 from receiver.registry.listing import Wanted
 from receiver.sources import store as sources
 from receiver.sync import planner
@@ -103,7 +103,7 @@ def link() -> Response | tuple[str, int]:
                 linked.course_id,
                 registry.parse_token(linked.token, source.kind),
                 vault=here.vault,
-                teller=teller(),
+                actor=actor(),
                 now=db.now(session),
             )
     except tuple(_FIELDS) as refusal:
@@ -127,9 +127,9 @@ def standing_of(entry: Entry) -> Standing:
     return planner.standing(entry, places=services.current().settings.elms_is_moodle)
 
 
-def teller() -> Teller:
+def actor() -> Actor:
     """Return who is signed in, for the history."""
-    return Teller(TellerKind.ADMINISTRATOR, g.person.name)
+    return Actor(ActorKind.ADMINISTRATOR, g.person.name)
 
 
 def _wanted(every: list[Source]) -> Wanted:

@@ -6,7 +6,7 @@ from foundation.pages.pagination import spelled
 from receiver.course_state import Standing, Status, status_of
 from receiver.models import Entry, Heard, Source
 from receiver.registry.entries import memory_of
-from receiver.registry.history import TellerKind
+from receiver.registry.history import ActorKind
 from receiver.runs.store import CourseOutcome, Ending
 from receiver.webhooks.inbox import Outcome
 
@@ -56,7 +56,7 @@ def choices(sources: Sequence[Source]) -> list[tuple[str, str]]:
 def run_of(line: Heard) -> int | None:
     """Return the number of the run that told a line, or None if no run did."""
     number = line.who.removeprefix("run ")
-    is_run = line.teller == TellerKind.SYNC and number.isascii() and number.isdecimal()
+    is_run = line.actor == ActorKind.SYNC and number.isascii() and number.isdecimal()
     return int(number) if is_run else None
 
 

@@ -15,7 +15,7 @@ from receiver.models import Entry
 from receiver.registry import csv_files, history
 from receiver.registry.csv_files import Wanted
 from receiver.registry.entries import memory_of
-from receiver.registry.history import Line, Teller, What
+from receiver.registry.history import Actor, Line, What
 from receiver.sources import store as sources
 
 _AT_ONCE = 300
@@ -31,7 +31,7 @@ class Linked:
 
 
 def link(
-    session: Session, wanted: Sequence[Wanted], *, vault: Vault, teller: Teller, now: datetime
+    session: Session, wanted: Sequence[Wanted], *, vault: Vault, actor: Actor, now: datetime
 ) -> Linked:
     """Link the courses; one that is linked gets its token and activity where they differ.
 
@@ -47,7 +47,7 @@ def link(
         ]
     )
     new = sum(entry.enrolled_at is None for _, entry in pairs)
-    changed = _take(session, pairs, vault=vault, teller=teller, now=now)
+    changed = _take(session, pairs, vault=vault, actor=actor, now=now)
     return Linked(new, changed - new, len(pairs) - changed)
 
 
@@ -62,7 +62,7 @@ def _fault(one: Wanted) -> str | None:
 
 
 def enter_tokens(
-    session: Session, wanted: Sequence[Wanted], *, vault: Vault, teller: Teller, now: datetime
+    session: Session, wanted: Sequence[Wanted], *, vault: Vault, actor: Actor, now: datetime
 ) -> list[int]:
     """Hold the tokens for courses that are linked, and return the numbers of their entries.
 
@@ -77,7 +77,7 @@ def enter_tokens(
             if entry.enrolled_at is None
         ]
     )
-    _take(session, pairs, vault=vault, teller=teller, now=now)
+    _take(session, pairs, vault=vault, actor=actor, now=now)
     return [entry.id for _, entry in pairs]
 
 
@@ -136,7 +136,7 @@ def _take(
     pairs: Sequence[tuple[Wanted, Entry]],
     *,
     vault: Vault,
-    teller: Teller,
+    actor: Actor,
     now: datetime,
 ) -> int:
     """Store what differs, and return of how many courses something did."""
@@ -151,7 +151,7 @@ def _take(
             lines.append(_line(entry, row["held_token_id"]))
     if rows:
         session.execute(update(Entry), rows)
-    history.write(session, lines, teller=teller, now=now)
+    history.write(session, lines, actor=actor, now=now)
     return len(rows)
 
 

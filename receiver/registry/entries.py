@@ -27,7 +27,7 @@ from receiver.course_state import (
 from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedError
 from receiver.models import API, MOODLE, Entry, Source
 from receiver.registry import history
-from receiver.registry.history import Line, Teller, What
+from receiver.registry.history import Actor, Line, What
 from receiver.sources import store as sources
 
 
@@ -39,7 +39,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Lesson:
+class EntryUpdate:
     """What the sync learnt of one entry; `etag` replaces the stored one where there is a new.
 
     `place` is the course and activity of a Moodle into which the grades went that it names.
@@ -58,7 +58,7 @@ def apply(
     course_id: str,
     fact: Fact,
     *,
-    teller: Teller,
+    actor: Actor,
     now: datetime,
 ) -> Outcome:
     """Take a fact into a course's entry; a course not in the registry is remembered all the same.
@@ -69,17 +69,19 @@ def apply(
     before = memory_of(entry)
     after = fold(before, fact)
     if after == before:
-        line = history.of_stale(entry.id, fact, before, teller)
-        history.write(session, [line], teller=teller, now=now)
+        line = history.of_stale(entry.id, fact, before, actor)
+        history.write(session, [line], actor=actor, now=now)
         return Outcome.STALE
     for column, value in columns_of(after).items():
         setattr(entry, column, value)
-    line = history.of_fact(entry.id, fact, after, teller)
-    history.write(session, [line], teller=teller, now=now)
+    line = history.of_fact(entry.id, fact, after, actor)
+    history.write(session, [line], actor=actor, now=now)
     return Outcome.APPLIED
 
 
-def learn(session: Session, lessons: Sequence[Lesson], *, teller: Teller, now: datetime) -> None:
+def apply_updates(
+    session: Session, lessons: Sequence[EntryUpdate], *, actor: Actor, now: datetime
+) -> None:
     """Take what the sync learnt into many entries, by the law of `apply`, in four statements."""
     by_id = {lesson.entry_id: lesson for lesson in lessons}
     if not by_id:
@@ -91,20 +93,20 @@ def learn(session: Session, lessons: Sequence[Lesson], *, teller: Teller, now: d
     heard: list[Line] = []
     for entry in rows:
         lesson = by_id[entry.id]
-        memory, lines = history.of_facts(entry.id, lesson.facts, memory_of(entry), teller)
+        memory, lines = history.of_facts(entry.id, lesson.facts, memory_of(entry), actor)
         heard += lines
         etag = _etag_after(entry, lesson)
         if lines or etag != entry.etag:
             changed.append({"id": entry.id, **columns_of(memory), "etag": etag})
     if changed:
         session.execute(update(Entry), changed)
-    history.write(session, heard, teller=teller, now=now)
+    history.write(session, heard, actor=actor, now=now)
     synced = [lesson.entry_id for lesson in lessons if lesson.synced]
     if synced:
         session.execute(update(Entry).where(Entry.id.in_(synced)).values(synced_at=now))
 
 
-def _etag_after(entry: Entry, lesson: Lesson) -> str | None:
+def _etag_after(entry: Entry, lesson: EntryUpdate) -> str | None:
     """Return the name of the grades that ELMS has: none that went where they no longer go."""
     if (entry.gradebook_course, entry.gradebook_activity) != lesson.place:
         return entry.etag
@@ -123,7 +125,7 @@ def enrol(
     token: Token,
     *,
     vault: Vault,
-    teller: Teller,
+    actor: Actor,
     now: datetime,
 ) -> Entry:
     """Put a course into grade sync with its token; what was heard of it before still counts."""
@@ -133,7 +135,7 @@ def enrol(
         raise EntryExistsError(f"the course {course_id!r} of {source.name} is in the registry")
     entry.enrolled_at = now
     hold(entry, token, vault)
-    _tell(session, entry, What.ENROLLED, f"held is {token.token_id}", teller=teller, now=now)
+    _tell(session, entry, What.ENROLLED, f"held is {token.token_id}", actor=actor, now=now)
     return entry
 
 
@@ -143,16 +145,16 @@ def set_token(
     token: Token,
     *,
     vault: Vault,
-    teller: Teller,
+    actor: Actor,
     now: datetime,
 ) -> None:
     """Hold another token for an entry; its status follows from what is known of that token."""
     hold(entry, token, vault)
-    _tell(session, entry, What.TOKEN_ENTERED, f"held is {token.token_id}", teller=teller, now=now)
+    _tell(session, entry, What.TOKEN_ENTERED, f"held is {token.token_id}", actor=actor, now=now)
 
 
 def withdraw(
-    session: Session, source: Source, course_id: str, *, teller: Teller, now: datetime
+    session: Session, source: Source, course_id: str, *, actor: Actor, now: datetime
 ) -> None:
     """Take a course out of grade sync with its token; what was heard of it stays remembered.
 
@@ -160,7 +162,7 @@ def withdraw(
     """
     entry = get(session, source, course_id)
     entry.enrolled_at = entry.encrypted_token = entry.held_token_id = entry.etag = None
-    _tell(session, entry, What.WITHDRAWN, None, teller=teller, now=now)
+    _tell(session, entry, What.WITHDRAWN, None, actor=actor, now=now)
 
 
 def parse_token(text: str, kind: str = API) -> Token:
@@ -269,12 +271,12 @@ def _tell(
     what: What,
     detail: str | None,
     *,
-    teller: Teller,
+    actor: Actor,
     now: datetime,
 ) -> None:
     session.flush()
     line = Line(entry.id, what, detail, memory_of(entry))
-    history.write(session, [line], teller=teller, now=now)
+    history.write(session, [line], actor=actor, now=now)
 
 
 def check_all_found(course_ids: Iterable[str], entries: Iterable[Entry]) -> None:

@@ -30,7 +30,7 @@ LONGEST = 50
 """How many of a course's lines are shown unless more are asked for."""
 
 
-class TellerKind(StrEnum):
+class ActorKind(StrEnum):
     """By which way something of a course came to be known."""
 
     WEBHOOK = "webhook"
@@ -39,10 +39,10 @@ class TellerKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Teller:
+class Actor:
     """Who tells: a webhook by its id, a sync by its run, an administrator by user@host."""
 
-    kind: TellerKind
+    kind: ActorKind
     who: str
 
 
@@ -77,37 +77,37 @@ _TELLS_OF: dict[str, type[Cause]] = {
 }
 
 
-def of_fact(entry_id: int, fact: Fact, memory: Memory, teller: Teller) -> Line:
+def of_fact(entry_id: int, fact: Fact, memory: Memory, actor: Actor) -> Line:
     """Return the line that tells a fact which the memory has taken in."""
-    return Line(entry_id, _what(fact, teller), _detail(fact), memory)
+    return Line(entry_id, _what(fact, actor), _detail(fact), memory)
 
 
-def of_stale(entry_id: int, fact: Fact, memory: Memory, teller: Teller) -> Line:
+def of_stale(entry_id: int, fact: Fact, memory: Memory, actor: Actor) -> Line:
     """Return the line of a fact that was overtaken, and changed nothing."""
-    return Line(entry_id, f"stale {_what(fact, teller)}", _detail(fact), memory)
+    return Line(entry_id, f"stale {_what(fact, actor)}", _detail(fact), memory)
 
 
 def of_facts(
-    entry_id: int, facts: Iterable[Fact], before: Memory, teller: Teller
+    entry_id: int, facts: Iterable[Fact], before: Memory, actor: Actor
 ) -> tuple[Memory, list[Line]]:
     """Return the memory with the facts folded in, and a line for each that changed it."""
     lines, memory = [], before
     for fact in facts:
         after = fold(memory, fact)
         if after != memory:
-            lines.append(of_fact(entry_id, fact, after, teller))
+            lines.append(of_fact(entry_id, fact, after, actor))
         memory = after
     return memory, lines
 
 
-def write(session: Session, lines: Sequence[Line], *, teller: Teller, now: datetime) -> None:
+def write(session: Session, lines: Sequence[Line], *, actor: Actor, now: datetime) -> None:
     """Write lines down in their order, in one statement, or in none for no lines."""
     rows = [
         {
             "entry_id": line.entry_id,
             "at": now,
-            "teller": str(teller.kind),
-            "who": teller.who,
+            "actor": str(actor.kind),
+            "who": actor.who,
             "what": str(line.what),
             "detail": line.detail,
             "status": status_of(line.memory).value,
@@ -167,11 +167,11 @@ def lines_of(session: Session, causes: Mapping[int, Cause]) -> dict[int, Heard]:
     return found
 
 
-def _what(fact: Fact, teller: Teller) -> What:
+def _what(fact: Fact, actor: Actor) -> What:
     match fact:
         case Deleted():
             return What.COURSE_DELETED
-        case TokenNamed() if teller.kind == TellerKind.WEBHOOK:
+        case TokenNamed() if actor.kind == ActorKind.WEBHOOK:
             return What.TOKEN_REGENERATED
         case TokenNamed():
             return What.TOKEN_NAMED

@@ -9,12 +9,12 @@ from receiver.course_state import is_vouched_for
 from receiver.errors import TokenNotTakenError
 from receiver.models import Entry
 from receiver.registry import entries as registry
-from receiver.registry.history import Teller
+from receiver.registry.history import Actor
 from receiver.sources.base import (
+    FetchOutcome,
     Grades,
     Misconfigured,
-    Outcome,
-    SiteTrouble,
+    SiteOutage,
     TokenRefused,
     TokenReplaced,
     Transient,
@@ -39,7 +39,7 @@ def check(
     pairs: Sequence[tuple[Entry, Token]],
     *,
     vault: Vault,
-    teller: Teller,
+    actor: Actor,
     concurrency: int = 1,
 ) -> dict[int, TokenNotTakenError]:
     """Return, by the number of its entry, why a risky token is not to be held.
@@ -56,7 +56,7 @@ def check(
         {name: kinds[source.kind](source) for name, source in known.items()},
         [entry for entry, _ in pairs],
         vault=vault,
-        teller=teller,
+        actor=actor,
         concurrency=concurrency,
     )
     return {
@@ -69,13 +69,13 @@ def check(
     }
 
 
-def _why(outcome: Outcome | Broken) -> str:
+def _why(outcome: FetchOutcome | Broken) -> str:
     match outcome:
         case TokenReplaced(token_id=present):
             return f"it was regenerated, and present is {present}"
         case TokenRefused(problem=problem, detail=detail):
             return f"eAssessment refused it: {problem}: {detail}"
-        case Transient(detail=detail) | Misconfigured(detail=detail) | SiteTrouble(detail=detail):
+        case Transient(detail=detail) | Misconfigured(detail=detail) | SiteOutage(detail=detail):
             return f"it cannot be told whether it is good: {detail}"
         case _:
             return "the course was deleted in eAssessment"

@@ -18,7 +18,7 @@ from receiver.errors import SourceMismatchError, WebhookIdReusedError
 from receiver.models import CounterShard, Entry, Source, Taken
 from receiver.monitoring.metrics import WEBHOOKS
 from receiver.registry import entries as registry
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.history import Actor, ActorKind
 from receiver.sources.store import Door
 
 
@@ -62,8 +62,8 @@ def _apply(
     session: Session, door: Door, webhook_id: str, event: Event, *, now: datetime
 ) -> Outcome:
     course_id, fact = event.data.course_id, _fact_of(event)
-    teller = Teller(TellerKind.WEBHOOK, webhook_id)
-    applied = registry.apply(session, door.source_id, course_id, fact, teller=teller, now=now)
+    actor = Actor(ActorKind.WEBHOOK, webhook_id)
+    applied = registry.apply(session, door.source_id, course_id, fact, actor=actor, now=now)
     if applied is registry.Outcome.STALE:
         session.get_one(Taken, (door.source_id, webhook_id)).outcome = Outcome.STALE
     return Outcome(applied.value)

@@ -15,7 +15,7 @@ from foundation.db.session import Database
 from notifier.models import SCHEMA, Delivery, DeliveryStatus
 from tests.browser.conftest import NARROW, WIDE, add_ada, commands, findings, overflow
 from tests.browser.furnished import furnish
-from tests.integration.served import copied, serve
+from tests.integration.services import copied, serve
 from tests.pages.conftest import KEY
 
 Open = Callable[..., Page]

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import NARROW, WIDE, address_of, findings, overflow
-from tests.integration.served import Served
+from tests.integration.services import Served
 
 Open = Callable[..., Page]
 

@@ -21,12 +21,12 @@ from foundation.crypto import Vault
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from receiver.course_state import Refused, TokenNamed
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import SCHEMA
 from receiver.registry import entries as registry
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.sources import store as sources
 from receiver.sources.store import Door
 from receiver.webhooks import inbox
@@ -40,7 +40,7 @@ from tests.browser.conftest import (
     overflow,
     sign_in,
 )
-from tests.integration.served import ENCRYPTION_KEY, Served, copied, serve
+from tests.integration.services import ENCRYPTION_KEY, Served, copied, serve
 
 Open = Callable[..., Page]
 VAULT = Vault(SecretStr(ENCRYPTION_KEY))
@@ -129,11 +129,11 @@ def fill(url: str, eassessment: str) -> dict[str, int]:
         source = sources.add(session, "one", eassessment, now=now)
         sources.add_secret(session, source, Secret.generate(), vault=VAULT, now=now)
         sources.add(session, "deaf", "https://deaf.example", now=now)
-        ada = Teller(TellerKind.ADMINISTRATOR, "Ada")
+        ada = Actor(ActorKind.ADMINISTRATOR, "Ada")
         entries = {}
         for name in NAMES:
             token = CourseToken.generate()
-            entry = registry.enrol(session, source, name, token, vault=VAULT, teller=ada, now=now)
+            entry = registry.enrol(session, source, name, token, vault=VAULT, actor=ada, now=now)
             session.flush()
             entries[name] = entry.id
         told = (
@@ -142,8 +142,8 @@ def fill(url: str, eassessment: str) -> dict[str, int]:
             (NAMES[2], Refused(token_held(session, source, NAMES[2]), LONG, now)),
         )
         for name, fact in told:
-            teller = Teller(TellerKind.WEBHOOK, f"msg_{entries[name]}")
-            registry.apply(session, source.id, name, fact, teller=teller, now=now)
+            actor = Actor(ActorKind.WEBHOOK, f"msg_{entries[name]}")
+            registry.apply(session, source.id, name, fact, actor=actor, now=now)
         door = Door(source.id, source.name, ())
         data = CourseDeletedData(source="one", course_id=NAMES[3], course_version=4)
         deleted = CourseDeleted(timestamp=now, data=data)
@@ -163,7 +163,7 @@ def token_held(session: Any, source: Any, name: str) -> str:
 def record_runs(database: Database, now: datetime) -> None:
     """Record a run for each ending, with a course for each outcome."""
     courses = tuple(
-        CourseReport("one", name, outcome, "why", LONG if number else None, now, "Ask `somebody`.")
+        CourseResult("one", name, outcome, "why", LONG if number else None, now, "Ask `somebody`.")
         for number, (name, outcome) in enumerate(zip(NAMES, CourseOutcome, strict=False))
     )
     for number in range(4):
@@ -173,7 +173,9 @@ def record_runs(database: Database, now: datetime) -> None:
             runs.record(session, run_id, courses)
             if number != 2:
                 stopped = "it was told to stop" if number == 1 else None
-                report = Report(run_id, courses, Written(1, 2, 3), 2, 9, 1.5, number % 2, stopped)
+                report = RunResult(
+                    run_id, courses, ScoreCounts(1, 2, 3), 2, 9, 1.5, number % 2, stopped
+                )
                 runs.end(session, report, now=began_at + timedelta(seconds=2))
 
 

@@ -32,12 +32,12 @@ from notifier.worker import batch
 from notifier.worker.batch import Finished, Terms
 from notifier.worker.claims import Places, Share
 from receiver.course_state import Status
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.registry import entries as registry
-from receiver.registry.entries import Lesson
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.entries import EntryUpdate
+from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.sources import store as sources
 from receiver.sync import planner
 from receiver.webhooks import inbox
@@ -46,7 +46,7 @@ from tests.browser.syllabus import LAST_YEAR, THIS_YEAR
 ELMS = "https://elms.example.ac.uk/webhooks/eassessment"
 LIBRARY = "https://library.example.ac.uk/hooks/courses"
 EASSESSMENT = "https://eassessment.example.ac.uk"
-ADA = Teller(TellerKind.ADMINISTRATOR, "Ada Lovelace")
+ADA = Actor(ActorKind.ADMINISTRATOR, "Ada Lovelace")
 BY_HOUR = {8: 3, 9: 6, 10: 8, 11: 6, 12: 2, 13: 4, 14: 7, 15: 5, 16: 4, 17: 2, 21: 1}
 """How much is deleted or regenerated in each hour of the clock (UTC)."""
 ELMS_IS_DOWN = timedelta(hours=6, minutes=10), timedelta(hours=6, minutes=6)
@@ -131,9 +131,7 @@ def _open_term(day: Day) -> None:
         source = sources.add(session, "eassessment", EASSESSMENT, now=began)
         sources.add_secret(session, source, Secret.generate(), vault=day.vault, now=began)
         for course_id, token in day.tokens.items():
-            registry.enrol(
-                session, source, course_id, token, vault=day.vault, teller=ADA, now=began
-            )
+            registry.enrol(session, source, course_id, token, vault=day.vault, actor=ADA, now=began)
 
 
 def _scores(day: Day, at: datetime) -> list[Score]:
@@ -191,7 +189,7 @@ def _regenerate(day: Day, course_id: str, entered: bool, at: datetime) -> None:
 def _enter(day: Day, course_id: str, token: CourseToken, at: datetime) -> None:
     with day.elms.writing() as session:
         entry = registry.get(session, sources.get(session, "eassessment"), course_id)
-        registry.set_token(session, entry, token, vault=day.vault, teller=ADA, now=at)
+        registry.set_token(session, entry, token, vault=day.vault, actor=ADA, now=at)
 
 
 def _moments(day: Day) -> timedelta:
@@ -253,15 +251,15 @@ def _sync(day: Day, at: datetime) -> None:
         runs.record(session, run_id, reports)
         _learn(session, planned, asked, run_id, at)
         synced = sum(one.outcome is CourseOutcome.SYNCED for one in asked)
-        written = Written(synced * 3, synced * 2, synced * 40)
+        written = ScoreCounts(synced * 3, synced * 2, synced * 40)
         seconds = round(day.chance.uniform(0.3, 0.9) + (12.1 if busy else 0), 2)
-        report = Report(run_id, reports, written, 3 if busy else 1, 10, seconds, int(busy))
+        report = RunResult(run_id, reports, written, 3 if busy else 1, 10, seconds, int(busy))
         runs.end(session, report, now=at + timedelta(seconds=seconds))
 
 
-def _asked(day: Day, entry: Any, *, busy: bool) -> CourseReport:
+def _asked(day: Day, entry: Any, *, busy: bool) -> CourseResult:
     if busy and day.chance.random() < 0.2:
-        return CourseReport(
+        return CourseResult(
             "eassessment",
             entry.course_id,
             CourseOutcome.FAILED,
@@ -270,16 +268,16 @@ def _asked(day: Day, entry: Any, *, busy: bool) -> CourseReport:
             next_step="Nothing to do: the next sync asks again.",
         )
     outcome = CourseOutcome.SYNCED if day.chance.random() < 0.12 else CourseOutcome.UNCHANGED
-    return CourseReport("eassessment", entry.course_id, outcome)
+    return CourseResult("eassessment", entry.course_id, outcome)
 
 
 def _learn(session: Session, planned: Any, asked: Any, run_id: int, at: datetime) -> None:
     lessons = [
-        Lesson(entry.id, synced=True)
+        EntryUpdate(entry.id, synced=True)
         for entry, report in zip(planned.ask, asked, strict=True)
         if report.outcome is not CourseOutcome.FAILED
     ]
-    registry.learn(session, lessons, teller=Teller(TellerKind.SYNC, f"run {run_id}"), now=at)
+    registry.apply_updates(session, lessons, actor=Actor(ActorKind.SYNC, f"run {run_id}"), now=at)
 
 
 def _seen(day: Day) -> Seen:

@@ -23,7 +23,7 @@ from receiver.sources import store as sources
 from tests.faults.failpoints import Fault
 from tests.faults.observer import Observer, observing
 from tests.faults.processes import PATIENCE, Process, Zygote, wait_until
-from tests.integration.served import free_port
+from tests.integration.services import free_port
 
 SOURCE = "eassessment"
 DOOR = f"/webhooks/{SOURCE}"

@@ -20,7 +20,7 @@ from notifier.models import SCHEMA as NOTIFIER
 from notifier.worker import metrics as notifier_metrics
 from receiver.models import SCHEMA as RECEIVER
 from receiver.monitoring import metrics as receiver_metrics
-from tests.house.test_readme import resolve
+from tests.house.commands import resolve
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -388,7 +388,7 @@ def test_token_of_a_moodle_is_not_replaced_by_one_of_ours(database: Database) ->
         courses.regenerate_token(session, "7", now=TEN)
 
     assert str(refused.value) == "the course '7' lives in a Moodle, which issues its tokens"
-    assert "`notifier courses token-regenerated`" in refused.value.advice
+    assert "`notifier courses announce-token`" in refused.value.advice
     assert (tokens_of(database, "7"), count_events(database)) == ([], 0)
 
 

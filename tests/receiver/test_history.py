@@ -19,14 +19,14 @@ from receiver.course_state import Deleted, Fact, Proven, Refused, TokenNamed
 from receiver.models import Entry, Heard, Source
 from receiver.registry import entries as registry
 from receiver.registry import history
-from receiver.registry.entries import Lesson
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.entries import EntryUpdate
+from receiver.registry.history import Actor, ActorKind
 from receiver.sources.store import Door
 from receiver.webhooks import inbox
 
-ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
-RUN = Teller(TellerKind.SYNC, "run 7")
-WEBHOOK = Teller(TellerKind.WEBHOOK, "msg_1")
+ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
+RUN = Actor(ActorKind.SYNC, "run 7")
+WEBHOOK = Actor(ActorKind.WEBHOOK, "msg_1")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def told(rows: Callable[[type[Any]], list[Any]]) -> Callable[[], list[tuple[str,
 
     def read() -> list[tuple[str, ...]]:
         lines = sorted(rows(Heard), key=lambda line: line.id)
-        return [(line.teller, line.who, line.what, line.status) for line in lines]
+        return [(line.actor, line.who, line.what, line.status) for line in lines]
 
     return read
 
@@ -51,10 +51,10 @@ def test_a_life_is_told_from_its_first_day(
     named = TokenNamed(2, second.token_id, now)
 
     with database.writing() as session:
-        entry = registry.enrol(session, source, "CS101", first, vault=vault, teller=ADA, now=now)
-        registry.apply(session, source.id, "CS101", named, teller=WEBHOOK, now=now)
-        registry.set_token(session, entry, second, vault=vault, teller=ADA, now=now)
-        registry.withdraw(session, source, "CS101", teller=ADA, now=now)
+        entry = registry.enrol(session, source, "CS101", first, vault=vault, actor=ADA, now=now)
+        registry.apply(session, source.id, "CS101", named, actor=WEBHOOK, now=now)
+        registry.set_token(session, entry, second, vault=vault, actor=ADA, now=now)
+        registry.withdraw(session, source, "CS101", actor=ADA, now=now)
 
     assert told() == [
         ("administrator", "ada@elms", "enrolled", "active"),
@@ -74,7 +74,7 @@ def test_no_secret_is_written_down(
     token = CourseToken.generate()
 
     with database.writing() as session:
-        registry.enrol(session, make_source(), "CS101", token, vault=vault, teller=ADA, now=now)
+        registry.enrol(session, make_source(), "CS101", token, vault=vault, actor=ADA, now=now)
 
     (line,) = rows(Heard)
     assert line.detail == f"held is {token.token_id}"
@@ -116,8 +116,8 @@ def test_a_sync_tells_what_it_learnt_and_nothing_of_what_it_knew(
     facts = (TokenNamed(2, "new", now), Refused(held, "it was regenerated", now))
 
     with database.writing() as session:
-        lessons = [Lesson(changed.id, facts), Lesson(known.id, (), '"etag"', True)]
-        registry.learn(session, lessons, teller=RUN, now=now)
+        lessons = [EntryUpdate(changed.id, facts), EntryUpdate(known.id, (), '"etag"', True)]
+        registry.apply_updates(session, lessons, actor=RUN, now=now)
 
     assert told()[2:] == [
         ("sync", "run 7", "token named", "token_invalid"),
@@ -132,7 +132,7 @@ def test_a_history_is_read_from_its_end(
     with database.writing() as session:
         for version in range(1, 6):
             fact = TokenNamed(version, f"t{version}", now)
-            registry.apply(session, source.id, "CS101", fact, teller=WEBHOOK, now=now)
+            registry.apply(session, source.id, "CS101", fact, actor=WEBHOOK, now=now)
 
     with database.reading() as session:
         entry = registry.get_heard_of(session, source, "CS101")
@@ -180,19 +180,19 @@ def test_the_last_line_is_where_the_course_stands(
 
     with database.writing() as session:
         entry = registry.enrol(
-            session, source, "CS101", _tokens["a"], vault=vault, teller=ADA, now=now
+            session, source, "CS101", _tokens["a"], vault=vault, actor=ADA, now=now
         )
     for kind, what in life:
         with database.writing() as session:
             if kind == "webhook":
-                registry.apply(session, source.id, "CS101", at(what), teller=WEBHOOK, now=now)
+                registry.apply(session, source.id, "CS101", at(what), actor=WEBHOOK, now=now)
             elif kind == "sync":
-                lesson = Lesson(entry.id, tuple(map(at, what)))
-                registry.learn(session, [lesson], teller=RUN, now=now)
+                lesson = EntryUpdate(entry.id, tuple(map(at, what)))
+                registry.apply_updates(session, [lesson], actor=RUN, now=now)
             else:
                 row = registry.get(session, source, "CS101")
                 token = _tokens[what]
-                registry.set_token(session, row, token, vault=vault, teller=ADA, now=now)
+                registry.set_token(session, row, token, vault=vault, actor=ADA, now=now)
 
     with database.reading() as session:
         row = session.scalars(select(Entry).where(Entry.id == entry.id)).one()

@@ -15,7 +15,7 @@ from receiver.course_state import Deleted, Fact, Refused, Status, TokenNamed
 from receiver.models import Entry, Source
 from receiver.registry import entries as registry
 from receiver.registry import listing
-from receiver.registry.history import Teller
+from receiver.registry.history import Actor
 from receiver.registry.listing import Listed, Wanted
 
 Read = Callable[..., Page[Listed]]
@@ -131,7 +131,7 @@ def test_a_course_that_was_only_spoken_of_is_not_listed(
     source = make_source("one")
     with database.writing() as session:
         registry.apply(
-            session, source.id, "CS1", Deleted(3, now), teller=Teller("webhook", "msg_1"), now=now
+            session, source.id, "CS1", Deleted(3, now), actor=Actor("webhook", "msg_1"), now=now
         )
 
     assert named(read()) == []
@@ -178,8 +178,8 @@ def test_each_course_tells_who_said_so(
         make_entry(source, f"CS{number}", token=token)
     for course_id, fact, who in told:
         with database.writing() as session:
-            teller = Teller("sync" if who.startswith("run") else "webhook", who)
-            registry.apply(session, source.id, course_id, fact, teller=teller, now=now)
+            actor = Actor("sync" if who.startswith("run") else "webhook", who)
+            registry.apply(session, source.id, course_id, fact, actor=actor, now=now)
 
     rows = read().rows
 

@@ -12,12 +12,12 @@ from contract import events
 from contract.tokens import CourseToken
 from foundation.db.session import Database
 from receiver.course_state import Deleted, Refused, TokenNamed
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Entry, Source
 from receiver.monitoring import metrics
 from receiver.runs import lease
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.sources.store import Door
 from receiver.webhooks import inbox
 from receiver.webhooks.inbox import Outcome
@@ -51,9 +51,9 @@ def ended(database: Database, now: datetime) -> Callable[..., None]:
     ) -> None:
         with database.writing() as session:
             run_id = runs.begin(session, "ada@elms", partial=partial, now=now)
-            courses = tuple(CourseReport("site", "CS101", outcome) for outcome in outcomes)
+            courses = tuple(CourseResult("site", "CS101", outcome) for outcome in outcomes)
             made = {"exit_code": 0, "stopped": None, **given}
-            report = Report(run_id, courses, Written(), 1, 1, 0.1, **made)
+            report = RunResult(run_id, courses, ScoreCounts(), 1, 1, 0.1, **made)
             runs.end(session, report, now=now + hours * HOUR)
 
     return write

@@ -19,7 +19,7 @@ from receiver.course_state import Deleted, Fact, Memory, Refused, Status, TokenN
 from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedError
 from receiver.models import Entry, Source
 from receiver.registry import entries as registry
-from receiver.registry.entries import Lesson, Outcome
+from receiver.registry.entries import EntryUpdate, Outcome
 
 
 def test_first_fact_of_an_unlinked_course_is_kept(
@@ -36,7 +36,7 @@ def test_first_fact_of_an_unlinked_course_is_kept(
             source.id,
             "CS101",
             Deleted(4, now),
-            teller=registry.Teller("webhook", "msg_1"),
+            actor=registry.Actor("webhook", "msg_1"),
             now=now,
         )
     with database.reading() as session:
@@ -60,7 +60,7 @@ def test_later_enrolment_starts_from_the_truth(
             source.id,
             "CS101",
             Deleted(4, now),
-            teller=registry.Teller("webhook", "msg_1"),
+            actor=registry.Actor("webhook", "msg_1"),
             now=now,
         )
 
@@ -92,7 +92,7 @@ def test_a_fact_that_changes_nothing_is_stale(
             source.id,
             "CS101",
             TokenNamed(3, "b", now),
-            teller=registry.Teller("webhook", "msg_1"),
+            actor=registry.Actor("webhook", "msg_1"),
             now=now,
         )
 
@@ -102,7 +102,7 @@ def test_a_fact_that_changes_nothing_is_stale(
             source.id,
             "CS101",
             second(now),
-            teller=registry.Teller("webhook", "msg_1"),
+            actor=registry.Actor("webhook", "msg_1"),
             now=now,
         )
 
@@ -123,7 +123,7 @@ def test_the_largest_version_of_the_wire_is_kept(
             source.id,
             "CS101",
             Deleted(2**53 - 1, now),
-            teller=registry.Teller("webhook", "msg_1"),
+            actor=registry.Actor("webhook", "msg_1"),
             now=now,
         )
 
@@ -165,7 +165,7 @@ def test_what_is_stored_is_the_fold_of_what_was_told(
                     source.id,
                     name,
                     fact,
-                    teller=registry.Teller("webhook", "msg_1"),
+                    actor=registry.Actor("webhook", "msg_1"),
                     now=now,
                 )
 
@@ -193,7 +193,7 @@ def test_two_facts_at_once_are_both_taken(
                 source.id,
                 "CS101",
                 fact,
-                teller=registry.Teller("webhook", "msg_1"),
+                actor=registry.Actor("webhook", "msg_1"),
                 now=now,
             )
 
@@ -295,13 +295,15 @@ def test_lessons_are_learnt_in_four_statements(
     source = make_source()
     entries = [make_entry(source, f"CS10{number}") for number in range(5)]
     lessons = [
-        Lesson(entry.id, (TokenNamed(2, str(entry.held_token_id), now),), f'"{entry.id}"', True)
+        EntryUpdate(
+            entry.id, (TokenNamed(2, str(entry.held_token_id), now),), f'"{entry.id}"', True
+        )
         for entry in entries
     ]
     before = database.statements
 
     with database.writing() as session:
-        registry.learn(session, lessons, teller=registry.Teller("webhook", "msg_1"), now=now)
+        registry.apply_updates(session, lessons, actor=registry.Actor("webhook", "msg_1"), now=now)
 
     assert database.statements - before == 4
     with database.reading() as session:
@@ -320,9 +322,9 @@ def test_a_lesson_without_news_costs_no_row(
     before = database.statements
 
     with database.writing() as session:
-        registry.learn(
-            session, [Lesson(entry.id)], teller=registry.Teller("webhook", "msg_1"), now=now
+        registry.apply_updates(
+            session, [EntryUpdate(entry.id)], actor=registry.Actor("webhook", "msg_1"), now=now
         )
-        registry.learn(session, [], teller=registry.Teller("webhook", "msg_1"), now=now)
+        registry.apply_updates(session, [], actor=registry.Actor("webhook", "msg_1"), now=now)
 
     assert database.statements - before == 1

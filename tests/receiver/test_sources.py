@@ -141,9 +141,9 @@ def test_secrets_come_and_go(
             sources.add_secret(session, one, secret, vault=vault, now=now)
         number = one.secrets[0].id
         with pytest.raises(SecretUnknownError, match=f"two has no secret {number}"):
-            sources.drop_secret(session, two, number)
+            sources.remove_secret(session, two, number)
 
-        sources.drop_secret(session, one, number)
+        sources.remove_secret(session, one, number)
 
     with database.reading() as session:
         assert sources.find_door(session, "one", vault=vault).secrets == ()

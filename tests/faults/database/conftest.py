@@ -129,7 +129,7 @@ def webhook_door(
             COURSE,
             CourseToken.generate(),
             vault=vault,
-            teller=registry.Teller("administrator", "ada@elms"),
+            actor=registry.Actor("administrator", "ada@elms"),
             now=now,
         )
         users.add(session, USER, "tr0ubador and three", now=now)
@@ -443,7 +443,7 @@ def _furnish_receiver(url: str) -> None:
             COURSE,
             CourseToken.generate(),
             vault=vault,
-            teller=registry.Teller("administrator", "ada@elms"),
+            actor=registry.Actor("administrator", "ada@elms"),
             now=now,
         )
         users.add(session, USER, "tr0ubador and three", now=now)

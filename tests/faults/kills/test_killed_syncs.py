@@ -54,7 +54,7 @@ def linked(both: Site) -> Site:
             "CS101",
             token,
             vault=both.vault,
-            teller=registry.Teller("administrator", "ada@elms"),
+            actor=registry.Actor("administrator", "ada@elms"),
             now=NINE,
         )
     return both
@@ -109,8 +109,8 @@ def source(both: Site) -> Iterator[CountingSource]:
             Wanted(line, known, f"C{line:03}", CourseToken.generate(), None, None)
             for line in range(COURSES)
         ]
-        teller = registry.Teller("administrator", "ada@elms")
-        bulk.link(session, wanted, vault=both.vault, teller=teller, now=NINE)
+        actor = registry.Actor("administrator", "ada@elms")
+        bulk.link(session, wanted, vault=both.vault, actor=actor, now=NINE)
         session.commit()
         yield there
 

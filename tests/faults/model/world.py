@@ -74,7 +74,7 @@ class World:
                 course_id,
                 token,
                 vault=self.vault,
-                teller=registry.Teller("administrator", "ada@elms"),
+                actor=registry.Actor("administrator", "ada@elms"),
                 now=now,
             )
         return token
@@ -174,7 +174,7 @@ class World:
                 entry,
                 token,
                 vault=self.vault,
-                teller=registry.Teller("administrator", "ada@elms"),
+                actor=registry.Actor("administrator", "ada@elms"),
                 now=db.now(session),
             )
 

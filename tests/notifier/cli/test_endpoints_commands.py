@@ -177,9 +177,9 @@ def test_a_mistyped_url_is_corrected(notifier: Notifier, told: Told) -> None:
 def test_what_an_endpoint_wants_is_changed(notifier: Notifier, told: Told) -> None:
     told("endpoints", "add", URL)
 
-    fewer = notifier("endpoints", "want", 1, "course.deleted", "delivery.dead")
+    fewer = notifier("endpoints", "set-event-types", 1, "course.deleted", "delivery.dead")
     wanted = told("endpoints", "list")[0]["event_types"]
-    all_of_courses = notifier("endpoints", "want", 1)
+    all_of_courses = notifier("endpoints", "set-event-types", 1)
 
     assert fewer.stdout == "endpoint 1 is told of course.deleted, delivery.dead from now on\n"
     assert wanted == ["course.deleted", "delivery.dead"]
@@ -192,7 +192,7 @@ def test_what_an_endpoint_wants_is_changed(notifier: Notifier, told: Told) -> No
 def test_an_unknown_type_is_refused_and_changes_nothing(notifier: Notifier, told: Told) -> None:
     told("endpoints", "add", URL, "--event-type", "course.deleted")
 
-    result = notifier("endpoints", "want", 1, "course.delete")
+    result = notifier("endpoints", "set-event-types", 1, "course.delete")
 
     assert result.exit_code == 2
     assert "token.regenerated" in result.stderr

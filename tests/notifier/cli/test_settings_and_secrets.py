@@ -174,7 +174,7 @@ def test_what_lists_or_reports_offers_json() -> None:
         ("work",),
         ("endpoints", "disable"),
         ("endpoints", "enable"),
-        ("endpoints", "want"),
+        ("endpoints", "set-event-types"),
         ("endpoints", "correct-url"),
         ("users",),
         ("users", "add"),

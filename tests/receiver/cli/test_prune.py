@@ -13,14 +13,14 @@ from receiver.course_state import Deleted
 from receiver.models import Entry, Heard, Run, RunCourse, Source, Taken
 from receiver.registry import entries as registry
 from receiver.registry import history
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport
+from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources.store import Door
 from receiver.webhooks import inbox
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
-ADA = Teller(TellerKind.WEBHOOK, "msg_1")
+ADA = Actor(ActorKind.WEBHOOK, "msg_1")
 Rows = Callable[[type[Any]], list[Any]]
 
 
@@ -28,7 +28,7 @@ def run_at(database: Database, at: datetime, *, partial: bool = False) -> int:
     """Leave a run behind that began then, with one course."""
     with database.writing() as session:
         run_id = runs.begin(session, "ada@elms", partial=partial, now=at)
-        runs.record(session, run_id, [CourseReport("one", "CS101", CourseOutcome.SYNCED)])
+        runs.record(session, run_id, [CourseResult("one", "CS101", CourseOutcome.SYNCED)])
     return run_id
 
 
@@ -60,7 +60,7 @@ def test_what_was_heard_is_forgotten_and_what_follows_from_it_stays(
     make_entry(source)
     with database.writing() as session:
         gone = Deleted(4, LONG_AGO)
-        registry.apply(session, source.id, "CS101", gone, teller=ADA, now=LONG_AGO)
+        registry.apply(session, source.id, "CS101", gone, actor=ADA, now=LONG_AGO)
     recent = len([line for line in rows(Heard) if line.at > LONG_AGO])
 
     receiver("db", "prune", "--older-than", "400d")
@@ -104,7 +104,7 @@ def test_much_is_forgotten_in_pieces(
     with database.writing() as session:
         memory = registry.memory_of(entry)
         lines = [history.Line(entry.id, "token entered", None, memory) for _ in range(5)]
-        history.write(session, lines, teller=ADA, now=LONG_AGO)
+        history.write(session, lines, actor=ADA, now=LONG_AGO)
 
     pieces = []
     for _ in range(3):

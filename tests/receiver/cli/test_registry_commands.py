@@ -46,7 +46,7 @@ def test_linking_a_deleted_course_says_so(
             source.id,
             "CS101",
             Deleted(4, now),
-            teller=registry.Teller("webhook", "msg_1"),
+            actor=registry.Actor("webhook", "msg_1"),
             now=now,
         )
 
@@ -166,7 +166,7 @@ def test_a_course_tells_its_history(
     assert known["heard"] == [
         {
             "at": now.isoformat(),
-            "teller": "webhook",
+            "actor": "webhook",
             "who": "msg_1",
             "what": "course.deleted",
             "detail": "version 5, deleted at 2026-11-22T09:00:00.123456Z",
@@ -184,7 +184,7 @@ def test_a_course_that_was_only_spoken_of_is_shown(
             source.id,
             "CS101",
             Deleted(4, now),
-            teller=registry.Teller("webhook", "msg_1"),
+            actor=registry.Actor("webhook", "msg_1"),
             now=now,
         )
 

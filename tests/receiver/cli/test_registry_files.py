@@ -18,11 +18,11 @@ from receiver.course_state import TokenNamed
 from receiver.errors import RegistryFileError
 from receiver.models import MOODLE, Entry, Heard, Source
 from receiver.registry import bulk, csv_files
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.history import Actor, ActorKind
 from tests.faults.counting_source import counting
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
-ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
+ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
 
 
 def new_token() -> str:
@@ -120,7 +120,7 @@ def test_hundreds_of_lines_cost_as_many_statements_as_a_few(
         wanted = csv_files.read("\n".join(["course_id,token", *lines]), [source])
         before = database.statements
         with database.writing() as session:
-            bulk.link(session, wanted, vault=vault, teller=ADA, now=now)
+            bulk.link(session, wanted, vault=vault, actor=ADA, now=now)
         return database.statements - before
 
     assert cost("A", 3) == cost("B", 250) == 4

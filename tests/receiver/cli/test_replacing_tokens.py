@@ -17,11 +17,11 @@ from receiver.course_state import Status, TokenNamed
 from receiver.models import Entry, Source
 from receiver.moodle.grade_report import FUNCTION
 from receiver.registry import entries as registry
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.history import Actor, ActorKind
 from tests.receiver.moodle.fake import FakeMoodle, serving
 
 GOOD, STRANGER = "0123456789abcdef0123456789abcdef", "f" * 32
-ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
+ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
 
 
 @pytest.fixture
@@ -88,9 +88,9 @@ def test_a_good_token_that_is_entered_meanwhile_is_not_driven_out(
     def regenerate_and_enter_the_present_one(handler: BaseHTTPRequestHandler) -> None:
         with database.writing() as session:
             held = session.get_one(Entry, entry.id)
-            registry.set_token(session, held, present, vault=vault, teller=ADA, now=now)
+            registry.set_token(session, held, present, vault=vault, actor=ADA, now=now)
             named = TokenNamed(6, present.token_id, now)
-            registry.apply(session, source.id, "CS101", named, teller=ADA, now=now)
+            registry.apply(session, source.id, "CS101", named, actor=ADA, now=now)
         answer(handler)
         far_side.regenerated("CS101", present.token_id, 6)
 

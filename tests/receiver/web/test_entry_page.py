@@ -13,12 +13,12 @@ from contract.tokens import CourseToken
 from foundation.db.session import Database
 from receiver import services
 from receiver.course_state import Deleted, Refused, TokenNamed
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Entry, Heard, Source
 from receiver.registry import entries as registry
-from receiver.registry.history import Teller
+from receiver.registry.history import Actor
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said, signed_in
 
@@ -96,8 +96,8 @@ class TestShowing:
         self, ada: Ada, one: Source, database: Database, entry_of: Callable[[str], Entry]
     ) -> None:
         with database.writing() as session:
-            teller = Teller("webhook", "msg_1")
-            registry.apply(session, one.id, "CS101", Deleted(3, NINE), teller=teller, now=NINE)
+            actor = Actor("webhook", "msg_1")
+            registry.apply(session, one.id, "CS101", Deleted(3, NINE), actor=actor, now=NINE)
 
         answer = ada.get(page_of(entry_of("CS101")))
 
@@ -111,8 +111,8 @@ class TestShowing:
         entry = make_entry(one, facts=(NEW,))
         refused = Refused(str(entry.held_token_id), "unknown", NINE)
         with database.writing() as session:
-            teller = Teller("sync", "run 7")
-            registry.apply(session, one.id, "CS101", refused, teller=teller, now=NINE)
+            actor = Actor("sync", "run 7")
+            registry.apply(session, one.id, "CS101", refused, actor=actor, now=NINE)
 
         answer = ada.get(page_of(entry))
 
@@ -133,8 +133,8 @@ class TestShowing:
         with database.writing() as session:
             for version in range(1, 56):
                 fact = TokenNamed(version, "new", NINE)
-                teller = Teller("webhook", f"msg_{version}")
-                registry.apply(session, one.id, "CS101", fact, teller=teller, now=NINE)
+                actor = Actor("webhook", f"msg_{version}")
+                registry.apply(session, one.id, "CS101", fact, actor=actor, now=NINE)
 
         first = ada.get(page_of(entry))
         second = ada.get(f"{page_of(entry)}?after=%5B7%5D")
@@ -147,17 +147,19 @@ class TestShowing:
     ) -> None:
         entry = make_entry(one)
         outcomes = (
-            CourseReport("one", "CS101", CourseOutcome.SYNCED),
-            CourseReport(
+            CourseResult("one", "CS101", CourseOutcome.SYNCED),
+            CourseResult(
                 "one", "CS101", CourseOutcome.FAILED, "transient", "said 503", None, "Wait."
             ),
-            CourseReport("two", "CS101", CourseOutcome.SKIPPED),
+            CourseResult("two", "CS101", CourseOutcome.SKIPPED),
         )
         with database.writing() as session:
             for outcome in outcomes:
                 run_id = runs.begin(session, "elms", now=NINE)
                 runs.record(session, run_id, [outcome])
-                runs.end(session, Report(run_id, (outcome,), Written(), 1, 1, 1.0, 0), now=NINE)
+                runs.end(
+                    session, RunResult(run_id, (outcome,), ScoreCounts(), 1, 1, 1.0, 0), now=NINE
+                )
 
         rows = rows_of(ada.get(page_of(entry)))
 
@@ -412,9 +414,7 @@ def test_the_page_costs_the_same_statements_however_much_was_heard(
     with database.writing() as session:
         for version in range(5, 45):
             fact = TokenNamed(version, "new", NINE)
-            registry.apply(
-                session, one.id, "CS101", fact, teller=Teller("webhook", "msg"), now=NINE
-            )
+            registry.apply(session, one.id, "CS101", fact, actor=Actor("webhook", "msg"), now=NINE)
 
     ada.get(page_of(entry))
 

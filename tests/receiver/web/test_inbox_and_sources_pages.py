@@ -14,7 +14,7 @@ from foundation.db.session import Database
 from receiver.models import MOODLE, Entry, Source
 from receiver.runs import queries
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport
+from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
 from receiver.sources.store import Door
 from receiver.webhooks import inbox
@@ -165,7 +165,7 @@ class TestSources:
         with database.writing() as session:
             for outcome in (CourseOutcome.UNCHANGED, CourseOutcome.SKIPPED):
                 run_id = runs.begin(session, "elms", now=NINE)
-                runs.record(session, run_id, [CourseReport("one", "CS101", outcome)])
+                runs.record(session, run_id, [CourseResult("one", "CS101", outcome)])
 
         page = said(ada.get("/sources"))
 
@@ -185,7 +185,7 @@ class TestSources:
         with database.writing() as session:
             for names in asked:
                 run_id = runs.begin(session, "elms", now=NINE)
-                reports = [CourseReport(name, "CS1", CourseOutcome.FAILED) for name in names]
+                reports = [CourseResult(name, "CS1", CourseOutcome.FAILED) for name in names]
                 runs.record(session, run_id, reports)
 
         with database.reading() as session:

@@ -9,10 +9,10 @@ from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from receiver.course_state import Deleted, Fact, TokenNamed
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import MOODLE, Entry, Heard, Source
 from receiver.runs import store as runs
-from receiver.runs.store import Report
+from receiver.runs.store import RunResult
 from receiver.sources import store as sources
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said
@@ -173,7 +173,7 @@ def test_a_last_run_that_failed_is_said_on_top(
     make_entry(one)
     with database.writing() as session:
         run_id = runs.begin(session, "elms", now=now)
-        runs.end(session, Report(run_id, (), Written(), 1, 1, 1.0, 1), now=now)
+        runs.end(session, RunResult(run_id, (), ScoreCounts(), 1, 1, 1.0, 1), now=now)
 
     answer = ada.get("/")
 
@@ -188,7 +188,7 @@ def test_a_last_run_that_went_well_is_said_too(
     make_entry(one)
     with database.writing() as session:
         run_id = runs.begin(session, "elms", now=began)
-        runs.end(session, Report(run_id, (), Written(), 1, 1, 1.0, 0), now=began)
+        runs.end(session, RunResult(run_id, (), ScoreCounts(), 1, 1, 1.0, 0), now=began)
 
     page = said(ada.get("/"))
 
@@ -248,7 +248,7 @@ class TestLinking:
         ada.send("/entries/new", source="one", course_id="CS101", token=token.reveal())
 
         (line,) = rows(Heard)
-        assert (line.teller, line.who, line.what) == ("administrator", "Ada", "enrolled")
+        assert (line.actor, line.who, line.what) == ("administrator", "Ada", "enrolled")
 
     def test_a_moodle_takes_a_token_of_its_own_kind(
         self, ada: Ada, database: Database, entry_of: Callable[[str], Entry], now: datetime

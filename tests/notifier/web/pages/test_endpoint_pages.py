@@ -379,7 +379,7 @@ class TestRotating:
 
         answer = self.rotate(send, look, overlap="none")
 
-        assert "receiver sources drop-secret" in answer.text
+        assert "receiver sources remove-secret" in answer.text
         assert secrets_of(database, 1)[1].expires_at == secrets_of(database, 1)[0].created_at
         assert "One, since" in look("/endpoints/1")
 

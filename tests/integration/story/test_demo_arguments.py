@@ -9,7 +9,7 @@ import pytest
 
 from demo.processes import ProcessError, machines
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -31,8 +31,8 @@ from receiver.registry import entries as registry
 from receiver.sources import store as sources
 from receiver.sync import factory
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options as SyncOptions
-from tests.story.conftest import KEY, Quiet
+from receiver.sync.planner import SyncOptions
+from tests.integration.story.conftest import KEY, Quiet
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 CAUSE = begin()
@@ -149,7 +149,7 @@ def test_a_grade_sync_is_one_trace_on_both_sides(
             source = sources.add(session, "eassessment", url, now=now)
             registry.enrol(
                 session, source, "CS101", token,
-                vault=services.vault, teller=registry.Teller("administrator", "ada"), now=now,
+                vault=services.vault, actor=registry.Actor("administrator", "ada"), now=now,
             )  # fmt: skip
         with entered(begin()) as span, factory.opened(services) as kinds:
             options = SyncOptions(holder="ada", lease=timedelta(minutes=5), retry_waits=())

@@ -16,7 +16,7 @@ from contract import signatures
 from contract.signatures import Secret
 from foundation.db.migrations import Schema
 from receiver.models import SCHEMA
-from tests.integration.served import SITE, Served, add_source, copied, head, hear, serve
+from tests.integration.services import SITE, Served, add_source, copied, head, hear, serve
 
 BODY = json.dumps(
     {

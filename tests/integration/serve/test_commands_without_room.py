@@ -10,7 +10,7 @@ import pytest
 from foundation.db.migrations import Schema
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
-from tests.integration.served import command, copied, environment
+from tests.integration.services import command, copied, environment
 
 SERVICES = [
     pytest.param("notifier", NOTIFIER, id="notifier"),
