@@ -4,9 +4,9 @@ from decimal import Decimal
 
 import pytest
 
+from foundation.csv_reader import CsvError
 from notifier.courses import grade_import
 from notifier.courses.moodle_export import Chosen, Taken
-from notifier.errors import GradesFileError
 from tests.notifier.conftest import NINE, make_score
 
 HEADER = (
@@ -24,12 +24,12 @@ def line(id_number: str = "ada", total: str = "75.00", exam: str = "-") -> str:
 
 def read(text: str, chosen: Chosen = CS101) -> grade_import.GradesFile:
     """Return what a file's text holds, read at nine."""
-    return grade_import.read(text.splitlines(keepends=True), chosen, now=NINE)
+    return grade_import.read(text, chosen, now=NINE)
 
 
-def refusal(text: str, chosen: Chosen = CS101) -> GradesFileError:
+def refusal(text: str, chosen: Chosen = CS101) -> CsvError:
     """Return the refusal that a file's text meets."""
-    with pytest.raises(GradesFileError) as refused:
+    with pytest.raises(CsvError) as refused:
         read(text, chosen)
     return refused.value
 
@@ -150,7 +150,7 @@ def test_line_that_cannot_be_read_is_named(wrong: str, words: str) -> None:
 def test_id_number_stands_once() -> None:
     said = faults(line("grace"), line("ada"), line("grace", "80"))
 
-    assert said == ["line 4: the ID number of line 2 stands here again"]
+    assert said == ["line 4: the ID number is the same as in line 2"]
 
 
 def test_every_wrong_line_is_named() -> None:
@@ -184,10 +184,10 @@ def test_column_that_stands_twice_is_refused() -> None:
     text = "ID number,Quiz: Test (Real),Assignment: Test (Real)\nada,1,2\n"
 
     assert str(refusal(text, Chosen("CS101", item="Test"))) == (
-        "line 1: the column 'Quiz: Test (Real)' stands twice"
+        "line 1: duplicate columns: Quiz: Test (Real)"
     )
     assert str(refusal("ID number,ID number,Course total (Real)\n")) == (
-        "line 1: the column 'ID number' stands twice"
+        "line 1: duplicate columns: ID number"
     )
 
 
@@ -195,8 +195,9 @@ def test_header_of_another_kind_is_told_with_what_was_expected() -> None:
     refused = refusal("Vorname;ID-Nummer;Kurs gesamt (Punkte)\nAda;ada;75,00\n")
 
     assert str(refused) == (
-        "line 1: the columns course_id, user_id, score_given, score_maximum are missing, and so "
-        "is 'ID number' of Moodle's grade export; found: Vorname, ID-Nummer, Kurs gesamt (Punkte)"
+        "line 1: expected the columns course_id, user_id, score_given, score_maximum, or Moodle's "
+        "grade export with its column 'ID number'; "
+        "found: Vorname, ID-Nummer, Kurs gesamt (Punkte)"
     )
 
 
