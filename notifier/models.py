@@ -39,6 +39,7 @@ def open_database(settings: Settings) -> Database:
     return Database(
         settings.database_url.get_secret_value(),
         timeout=settings.database_timeout,
+        pool_size=max(10, settings.web_threads),
         info={SOURCE: settings.source},
     )
 

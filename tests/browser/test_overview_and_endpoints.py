@@ -50,7 +50,7 @@ def house(
     vault = Vault(SecretStr(KEY))
     furnish(url, vault)
     _pause_one(url, vault)
-    settings = {"ENCRYPTION_KEYS": KEY, "ALLOW_LOOPBACK": "true", "WEB_PROCESSES": "1"}
+    settings = {"ENCRYPTION_KEYS": KEY, "ALLOW_LOOPBACK": "true"}
     served = serve("notifier", SCHEMA, url, folder, **settings)
     yield served
     served.stop()

@@ -3,18 +3,14 @@
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from io import BufferedReader, RawIOBase
-from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from contract.problems import ProblemType
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.http.ssrf import Guard
-from foundation.web import app as web
 from notifier.models import Delivery, Endpoint
 from notifier.webhooks import endpoints
 from notifier.webhooks import replay as replays
@@ -26,38 +22,6 @@ from notifier.worker.batch import Finished, Terms
 from notifier.worker.claims import Places
 from notifier.worker.worker import Options, Worker
 from tests.notifier.conftest import MakeDelivery, MakeEndpoint
-
-
-class _BrokenChunk(RawIOBase):
-    """A body at which the server finds that its chunks are not as HTTP says."""
-
-    def readable(self) -> bool:
-        """Claim to be readable."""
-        return True
-
-    def readinto(self, _: Any) -> int:
-        """Break off as gunicorn's reader does, with an error of its own."""
-        raise _ServersOwnError("Invalid chunk size")
-
-
-class _ServersOwnError(Exception):
-    """An error that neither Flask nor we know."""
-
-
-def test_broken_chunk_is_malformed_and_no_fault_of_ours() -> None:
-    app = web.new_app("door", {})
-
-    @app.post("/")
-    @web.guarded("nobody")
-    def door() -> str:
-        web.body(100)
-        return "fine"
-
-    stream = {"wsgi.input": BufferedReader(_BrokenChunk()), "wsgi.input_terminated": True}
-    answer = app.test_client().post("/", environ_overrides=stream)
-
-    assert answer.status_code == 400
-    assert answer.get_json()["type"].endswith(ProblemType.REQUEST_MALFORMED)
 
 
 def _worker(database: Database, vault: Vault) -> Worker:
