@@ -191,7 +191,7 @@ def test_each_course_tells_who_said_so(
 
 
 @pytest.mark.parametrize(
-    "turn",
+    "page_request",
     [PageRequest(), PageRequest(after=("CS1", 1)), PageRequest(before=("CS1", 1))],
     ids=["first", "on", "back"],
 )
