@@ -184,7 +184,7 @@ _OPERATIONS = {
     ),
     "admin_api.list_deliveries": Operation(
         {200: Answer("A page of deliveries.", Deliveries)},
-        asks=admin.DeliveryPage,
+        asks=admin.DeliveryListParams,
         refuses=(*_ADMIN, P.REQUEST_INVALID),
     ),
     "admin_api.replay_deliveries": Operation(

@@ -21,7 +21,7 @@ from notifier.models import SCHEMA
 from notifier.monitoring import doctor as checks
 from notifier.services import Services
 from notifier.webhooks import endpoints
-from notifier.worker.worker import Options, Worker
+from notifier.worker.worker import Worker, WorkerOptions
 
 _log = logging.get(__name__)
 # A little over the largest body that a route accepts, so that the route itself refuses more.
@@ -105,7 +105,7 @@ def doctor(as_json: bool) -> None:
 
 
 def _worker(here: Services, threads: int) -> Worker:
-    options = Options(
+    options = WorkerOptions(
         threads=threads,
         per_endpoint=min(threads, here.settings.endpoint_concurrency),
         lease=timedelta(seconds=here.settings.lease),

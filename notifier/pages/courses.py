@@ -23,7 +23,7 @@ from notifier.errors import CourseExistsError
 from notifier.models import Course
 from notifier.pages.labels import TONES
 from notifier.webhooks import endpoints, replay
-from notifier.webhooks.delivery_filter import Filter
+from notifier.webhooks.delivery_filter import DeliveryFilter
 
 courses = Blueprint("courses", __name__, template_folder="templates")
 _log = logging.get(__name__)
@@ -89,7 +89,7 @@ def listed() -> str:
     deleted = _IS_DELETED.get(asked.state)
     with services.current().database.reading() as session:
         found = _find(session, asked, deleted)
-        tokens = core.present_tokens(session, [row.id for row in found.rows])
+        tokens = core.current_tokens(session, [row.id for row in found.rows])
     return render_template(
         "notifier/courses.html",
         asked=asked,
@@ -186,11 +186,11 @@ def _find(session: Session, asked: Asked, deleted: bool | None) -> Page[Course]:
 
 
 def _about(session: Session, course: Course) -> dict[str, Any]:
-    page = replay.page(session, Filter(course_id=course.course_id), PageRequest(), limit=20)
+    page = replay.page(session, DeliveryFilter(course_id=course.course_id), PageRequest(), limit=20)
     return {
         "page": page,
         "last": replay.last_attempts(session, [row.id for row in page.rows]),
-        "wanting": endpoints.that_want(session, "token.regenerated", lock=False),
+        "wanting": endpoints.subscribed_to(session, "token.regenerated", lock=False),
         "tones": TONES,
         "now": db.now(session),
     }
