@@ -125,7 +125,7 @@ def _choices(words: Iterable[str]) -> list[tuple[str, str]]:
 def _found(asked: Asked) -> dict[str, Any]:
     wanted = asked.filter()
     with services.current().database.reading() as session:
-        page = replays.page(session, wanted, before=asked.before, after=asked.after, limit=_ROWS)
+        page = replays.page(session, wanted, asked.page_request, limit=_ROWS)
         last = replays.last_attempts(session, [row.id for row in page.rows])
         counts = replays.count(session, wanted, most=MOST + 1)
         every = endpoints.list_all(session)

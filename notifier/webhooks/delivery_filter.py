@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from itertools import islice, product
 from typing import Any
 
-from sqlalchemy import Select, and_, func, literal, select, tuple_, union_all
+from sqlalchemy import Select, and_, func, literal, select, union_all
 from sqlalchemy.orm import Session
 
+from foundation.db import pagination
 from notifier.models import Delivery, DeliveryStatus, Endpoint, Event
 
 _FEW = 2000
@@ -202,10 +203,8 @@ def _by_type(
     )
     if mark is not None:
         query = query.where(at <= mark[0] if backwards else at >= mark[0])
-        place = tuple_(at, number)
-        query = query.where(place < mark if backwards else place > mark)
-    order = (at.desc(), number.desc()) if backwards else (at, number)
-    return query.order_by(*order).limit(limit)
+        query = query.where(pagination.beyond((at, number), mark, descending=backwards))
+    return pagination.in_order(query, (at, number), descending=backwards).limit(limit)
 
 
 def _parts(
@@ -269,12 +268,10 @@ def _within(column: Any, wanted: DeliveryFilter) -> list[Any]:
 def _ordered(
     part: Select[Any], mark: _Mark | None, limit: int | None, *, backwards: bool
 ) -> Select[Any]:
-    at, number = Delivery.created_at, Delivery.id
+    keys = (Delivery.created_at, Delivery.id)
     if mark is not None:
-        place = tuple_(at, number)
-        part = part.where(place < mark if backwards else place > mark)
-    order = (at.desc(), number.desc()) if backwards else (at, number)
-    return select(part.order_by(*order).limit(limit).subquery())
+        part = part.where(pagination.beyond(keys, mark, descending=backwards))
+    return select(pagination.in_order(part, keys, descending=backwards).limit(limit).subquery())
 
 
 def _counted(

@@ -9,7 +9,9 @@ from typing import Any
 from sqlalchemy import ScalarSelect, func, or_, select
 from sqlalchemy.orm import Session, joinedload
 
+from foundation.db import pagination
 from foundation.db import session as db
+from foundation.db.pagination import Page, PageRequest
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane, Replay
 from notifier.webhooks import circuit_breaker, deliveries, delivery_filter
@@ -30,15 +32,6 @@ class Backlog:
 
     counts: dict[str, int]
     oldest_due_at: datetime | None
-
-
-@dataclass(frozen=True)
-class DeliveryPage:
-    """Some of the deliveries that a filter finds, and whether there are others on either side."""
-
-    rows: list[Delivery]
-    has_newer: bool
-    has_older: bool
 
 
 @dataclass(frozen=True)
@@ -64,18 +57,19 @@ def find(
 def page(
     session: Session,
     wanted: DeliveryFilter,
+    page_request: PageRequest,
     *,
-    before: int | None = None,
-    after: int | None = None,
     limit: int = DEFAULT_LIMIT,
-) -> DeliveryPage:
-    """Return deliveries as `find` does, or those that come next after the delivery `after`."""
+) -> Page[Delivery]:
+    """Return a page of deliveries as `find` does; a cursor is the id of a delivery."""
     scope = delivery_filter.scope_of(session, wanted)
-    if after is None:
-        ids = delivery_filter.newest(session, scope, before=before, limit=limit + 1)
-        return DeliveryPage(_read(session, ids[:limit]), before is not None, len(ids) > limit)
-    ids = delivery_filter.oldest(session, scope, after=after, limit=limit + 1)
-    return DeliveryPage(_read(session, ids[:limit][::-1]), len(ids) > limit, has_older=True)
+    (cursor,) = page_request.cursor or (None,)
+    if page_request.backwards:
+        ids = delivery_filter.oldest(session, scope, after=cursor, limit=limit + 1)
+    else:
+        ids = delivery_filter.newest(session, scope, before=cursor, limit=limit + 1)
+    found = [(row, (row.id,)) for row in _read(session, ids)]
+    return pagination.page_of(found, page_request, limit)
 
 
 def _read(session: Session, ids: Sequence[int]) -> list[Delivery]:
