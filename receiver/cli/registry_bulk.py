@@ -9,7 +9,7 @@ import click
 from flask.cli import with_appcontext
 
 from foundation.cli import output
-from foundation.cli.params import COURSE_ID
+from foundation.cli.params import COURSE_ID, read_text
 from foundation.db import session as db
 from foundation.text import count, printable
 from receiver.cli import context
@@ -113,11 +113,8 @@ def set_activity(
 
 
 def read(here: Services, file: BinaryIO) -> list[Wanted]:
-    """Return what a file wants, or raise RegistryFileError."""
-    try:
-        text = file.read().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
+    """Return what a file wants, or raise CsvError."""
+    text = read_text(file)
     with here.database.reading() as session:
         return csv_files.read(text, sources.list_all(session))
 

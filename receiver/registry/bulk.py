@@ -8,11 +8,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.orm import Session, joinedload
 
+from foundation import csv_reader
 from foundation.crypto import Vault
+from foundation.csv_reader import Fault
 from foundation.db import session as db
 from receiver.errors import CourseIdError
 from receiver.models import Entry
-from receiver.registry import csv_files, history
+from receiver.registry import history
 from receiver.registry.csv_files import Wanted
 from receiver.registry.entries import memory_of
 from receiver.registry.history import Actor, Line, What
@@ -35,13 +37,13 @@ def link(
 ) -> Linked:
     """Link the courses; one that is linked gets its token and activity where they differ.
 
-    Raises RegistryFileError if a course that is not linked has no token, or an id that its source
+    Raises CsvError if a course that is not linked has no token, or an id that its source
     does not give.
     """
     pairs = _locked(session, wanted, now=now)
-    csv_files.refuse(
+    csv_reader.refuse(
         [
-            f"line {one.line}: {fault}"
+            Fault(one.line, fault)
             for one, entry in pairs
             if entry.enrolled_at is None and (fault := _fault(one))
         ]
@@ -66,13 +68,13 @@ def enter_tokens(
 ) -> list[int]:
     """Hold the tokens for courses that are linked, and return the numbers of their entries.
 
-    Raises RegistryFileError if a token is missing or a course is not linked.
+    Raises CsvError if a token is missing or a course is not linked.
     """
     pairs = _locked(session, wanted, now=now)
-    csv_files.refuse(
-        [f"line {one.line}: the token is missing" for one in wanted if one.token is None]
+    csv_reader.refuse(
+        [Fault(one.line, "the token is missing") for one in wanted if one.token is None]
         + [
-            f"line {one.line}: the course is not in the registry"
+            Fault(one.line, "the course is not in the registry")
             for one, entry in pairs
             if entry.enrolled_at is None
         ]

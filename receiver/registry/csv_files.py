@@ -1,15 +1,16 @@
 """Files of courses and tokens: every line read, or every bad one named, never by what it holds."""
 
-import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
 from contract.events import CourseId
 from contract.tokens import Token
-from receiver.errors import RegistryFileError, TokenMalformedError
+from foundation import csv_reader
+from foundation.csv_reader import Fault, Row, Table
+from receiver.errors import TokenMalformedError
 from receiver.models import Source
 from receiver.registry.entries import parse_token
 
@@ -22,7 +23,6 @@ EXPORTED = ("source", "course_id", *TOLD, "gradebook_course", "gradebook_activit
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
-_SHOWN_FAULTS = 20
 
 
 @dataclass(frozen=True)
@@ -43,36 +43,15 @@ def cell(text: str) -> str:
 
 
 def read(text: str, sources: Sequence[Source]) -> list[Wanted]:
-    """Return what the lines of a CSV file want, or raise RegistryFileError.
+    """Return what the lines of a CSV file want, or raise CsvError.
 
-    Comma or semicolon, as its first line has it. The source may be left out if there is only one.
+    The source may be left out if there is only one.
     """
-    first = text.split("\n", 1)[0]
-    reader = csv.DictReader(
-        text.splitlines(keepends=True), delimiter=";" if ";" in first else ",", strict=True
-    )
-    wanted: list[Wanted] = []
-    faults: list[str] = []
-    try:
-        _check_columns(reader.fieldnames or ())
-        for row in reader:
-            try:
-                wanted.append(_wanted(reader.line_num, row, sources))
-            except ValueError as error:
-                faults.append(f"line {reader.line_num}: {error}")
-    except csv.Error as error:
-        faults.append(f"line {reader.reader.line_num}: not CSV: {error}")
-    refuse([*faults, *_doubled(wanted)])
+    table = Table(text, (*REQUIRED, *OPTIONAL, *TOLD))
+    table.check_columns(REQUIRED, (*OPTIONAL, *TOLD))
+    wanted, faults = table.parse(lambda line, row: _wanted(line, row, sources))
+    csv_reader.refuse([*faults, *_duplicates(wanted)])
     return wanted
-
-
-def refuse(faults: Sequence[str]) -> None:
-    """Raise RegistryFileError for faults, if there are any."""
-    if faults:
-        more = len(faults) - _SHOWN_FAULTS
-        tail = [f"and {more} more"] if more > 0 else []
-        found = f"nothing was taken in: {len(faults)} lines are wrong"
-        raise RegistryFileError("\n".join([found, *faults[:_SHOWN_FAULTS], *tail]))
 
 
 def check_number(text: str) -> str:
@@ -82,22 +61,8 @@ def check_number(text: str) -> str:
     return text
 
 
-def _check_columns(names: Sequence[str]) -> None:
-    missing = [name for name in REQUIRED if name not in names]
-    if missing:
-        raise RegistryFileError(
-            f"line 1: the columns {', '.join(missing)} are missing; "
-            "columns are named as here, between commas or semicolons"
-        )
-    # Not named: in a file without a first line of names it may be a token.
-    if set(names) - {*REQUIRED, *OPTIONAL, *TOLD} or len(set(names)) < len(names):
-        raise RegistryFileError("line 1: a column is not known, or stands twice")
-
-
-def _wanted(line: int, row: dict[str, str | None], sources: Sequence[Source]) -> Wanted:
-    if None in row or None in row.values():
-        raise ValueError("the line has more or fewer fields than the first one")
-    given = {name: _plain(str(value)) for name, value in row.items()}
+def _wanted(line: int, row: Row, sources: Sequence[Source]) -> Wanted:
+    given = {name: _plain(value) for name, value in row.items()}
     source = _source(given.get("source"), sources)
     return Wanted(
         line,
@@ -134,7 +99,7 @@ def _course_id(text: str) -> str:
         return _COURSE_ID.validate_python(text)
     except ValidationError as error:
         message = error.errors(include_url=False, include_input=False)[0]["msg"]
-        raise ValueError(f"no course id: {message.removeprefix('Value error, ')}") from None
+        raise ValueError(f"course_id: {message.removeprefix('Value error, ')}") from None
 
 
 def _token(text: str, kind: str) -> Token | None:
@@ -148,11 +113,10 @@ def _number(text: str | None) -> str | None:
     return check_number(text) if text else None
 
 
-def _doubled(wanted: Iterable[Wanted]) -> list[str]:
+def _duplicates(wanted: Sequence[Wanted]) -> list[Fault]:
     first: dict[tuple[int, str], int] = {}
-    faults = []
-    for one in wanted:
-        line = first.setdefault((one.source.id, one.course_id), one.line)
-        if line != one.line:
-            faults.append(f"line {one.line}: the course stands in line {line} already")
-    return faults
+    return [
+        Fault(one.line, f"the course is the same as in line {line}")
+        for one in wanted
+        if (line := first.setdefault((one.source.id, one.course_id), one.line)) != one.line
+    ]
