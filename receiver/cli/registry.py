@@ -191,6 +191,7 @@ def _read_token(here: Services, source: str | None, course_id: str | None = None
 
 def _check(here: Services, entry: Entry) -> Standing:
     """Return the status that follows from what eAssessment says of the token, or exit."""
+    click.echo("it is not the token that eAssessment last named; checking it with eAssessment …")
     checked = token_check.check_token(here, entry, actor=context.actor())
     if isinstance(checked, TokenCheckFailed):
         output.complain(f"the token could not be checked: {checked.detail}", checked.next_step)

@@ -167,7 +167,7 @@ def _proven(here: Services, entry: Entry) -> Standing | TokenCheckFailed:
 def _tell(entry: Entry, proven: Standing | TokenCheckFailed) -> None:
     match proven:
         case TokenCheckFailed(detail=detail, next_step=step):
-            unknown = f"it cannot be told whether it is good: {detail}"
+            unknown = f"it could not be checked: {detail}"
             flash(_held_but(entry, unknown, step), "error")
         case Standing(status=Status.ACTIVE):
             flash(

@@ -96,10 +96,10 @@ def test_a_moodle_that_refuses_is_told_with_what_to_do(
     report = json.loads(document.stdout)
     assert (told.exit_code, document.exit_code, far_side.connections) == (1, 1, 0)
     assert "Grade sync ended before its time: ELMS's own Moodle: invalidtoken" in told.stdout
-    assert " next: Enter a present token of ELMS's own Moodle" in told.stdout
+    assert " next: Enter a current token of ELMS's own Moodle" in told.stdout
     assert (report["requests"], report["gradebook_requests"]) == (0, 1)
     assert report["courses"][0]["reason"] == "gradebook_trouble"
-    assert report["next_step"].startswith("Enter a present token")
+    assert report["next_step"].startswith("Enter a current token")
     assert TOKEN not in told.output + document.output
 
 

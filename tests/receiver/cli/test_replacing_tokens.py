@@ -66,7 +66,7 @@ def test_a_moodle_whose_grades_did_not_change_took_the_token_all_the_same(
     entered = receiver("registry", "set-token", "7", stdin=STRANGER)
 
     assert '"unchanged": 1' in synced.stdout
-    assert (entered.exit_code, "is not taken" in entered.stderr) == (1, True)
+    assert (entered.exit_code, "was not entered" in entered.stderr) == (1, True)
 
 
 def test_a_good_token_that_is_entered_meanwhile_is_not_driven_out(
@@ -155,7 +155,7 @@ def test_an_old_token_in_a_file_does_not_replace_a_good_one(
     assert (result.exit_code, len(far_side.asked)) == (1, 2)
     assert counts in result.stdout
     told = " ".join(result.stdout.split())
-    assert f"the token {old_and_new['old'].token_id} is not taken" in told
+    assert f"the token {old_and_new['old'].token_id} was not entered" in told
     held = [entry_of(course_id).held_token_id for course_id in ("CS101", "CS102")]
     assert held == [old_and_new["held"].token_id, old_and_new["newer"].token_id]
     stands = [registry.standing(entry_of(course_id)).status for course_id in ("CS101", "CS102")]

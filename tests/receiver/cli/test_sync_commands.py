@@ -58,7 +58,7 @@ def test_a_run_tells_its_story(courses: None, receiver: Callable[..., Result]) -
     table = "\n".join(lines[8:])
     assert "CS102   one     skipped  the course was deleted in eAssessment" in table
     assert "CS103   one     failed   answered 503" in table
-    assert "the next run asks again" in table
+    assert "the next run tries again" in table
     assert "CS101" not in table
 
 

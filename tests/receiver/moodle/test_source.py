@@ -356,7 +356,7 @@ class TestConfirm:
         pytest.param([("S1", [total(gradedategraded=10**17)])], "out of range", id="no such year"),
         pytest.param(
             [("S1", [total(graderaw=None, gradeneedsupdate=True)])],
-            "worked out",
+            "not calculated",
             id="to be added up",
         ),
         pytest.param(
