@@ -15,10 +15,10 @@ from receiver.registry.entries import parse_token
 
 REQUIRED = ("course_id",)
 OPTIONAL = ("token", "source", "gradebook_course", "gradebook_activity")
-TOLD = ("status", "reason", "since", "next_step", "held_token_id", "enrolled_at", "synced_at")
-"""What an export tells and an import passes over."""
+IGNORED = ("status", "reason", "since", "next_step", "stored_token_id", "added_at", "synced_at")
+"""What an export writes and an import ignores."""
 
-EXPORTED = ("source", "course_id", *TOLD, "gradebook_course", "gradebook_activity")
+EXPORTED = ("source", "course_id", *IGNORED, "gradebook_course", "gradebook_activity")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
@@ -26,7 +26,7 @@ _SHOWN_FAULTS = 20
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RegistryRow:
     """What a line wants: a course of a source, its token and activity as far as they are given."""
 
     line: int
@@ -42,7 +42,7 @@ def cell(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) or _is_marked(text) else text
 
 
-def read(text: str, sources: Sequence[Source]) -> list[Wanted]:
+def read(text: str, sources: Sequence[Source]) -> list[RegistryRow]:
     """Return what the lines of a CSV file want, or raise RegistryFileError.
 
     Comma or semicolon, as its first line has it. The source may be left out if there is only one.
@@ -51,7 +51,7 @@ def read(text: str, sources: Sequence[Source]) -> list[Wanted]:
     reader = csv.DictReader(
         text.splitlines(keepends=True), delimiter=";" if ";" in first else ",", strict=True
     )
-    wanted: list[Wanted] = []
+    wanted: list[RegistryRow] = []
     faults: list[str] = []
     try:
         _check_columns(reader.fieldnames or ())
@@ -62,11 +62,11 @@ def read(text: str, sources: Sequence[Source]) -> list[Wanted]:
                 faults.append(f"line {reader.line_num}: {error}")
     except csv.Error as error:
         faults.append(f"line {reader.reader.line_num}: not CSV: {error}")
-    refuse([*faults, *_doubled(wanted)])
+    check([*faults, *_doubled(wanted)])
     return wanted
 
 
-def refuse(faults: Sequence[str]) -> None:
+def check(faults: Sequence[str]) -> None:
     """Raise RegistryFileError for faults, if there are any."""
     if faults:
         more = len(faults) - _SHOWN_FAULTS
@@ -90,16 +90,16 @@ def _check_columns(names: Sequence[str]) -> None:
             "columns are named as here, between commas or semicolons"
         )
     # Not named: in a file without a first line of names it may be a token.
-    if set(names) - {*REQUIRED, *OPTIONAL, *TOLD} or len(set(names)) < len(names):
+    if set(names) - {*REQUIRED, *OPTIONAL, *IGNORED} or len(set(names)) < len(names):
         raise RegistryFileError("line 1: a column is not known, or stands twice")
 
 
-def _wanted(line: int, row: dict[str, str | None], sources: Sequence[Source]) -> Wanted:
+def _wanted(line: int, row: dict[str, str | None], sources: Sequence[Source]) -> RegistryRow:
     if None in row or None in row.values():
         raise ValueError("the line has more or fewer fields than the first one")
     given = {name: _plain(str(value)) for name, value in row.items()}
     source = _source(given.get("source"), sources)
-    return Wanted(
+    return RegistryRow(
         line,
         source,
         _course_id(given["course_id"]),
@@ -148,7 +148,7 @@ def _number(text: str | None) -> str | None:
     return check_number(text) if text else None
 
 
-def _doubled(wanted: Iterable[Wanted]) -> list[str]:
+def _doubled(wanted: Iterable[RegistryRow]) -> list[str]:
     first: dict[tuple[int, str], int] = {}
     faults = []
     for one in wanted:

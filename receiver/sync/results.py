@@ -6,7 +6,8 @@ from datetime import datetime
 from functools import reduce
 
 from foundation.errors import DecryptionError
-from receiver.course_state import Fact, Standing, fold, standing_of
+from receiver import course_state
+from receiver.course_state import CourseStatus, Fact, explain
 from receiver.gradebook import base as gradebooks
 from receiver.gradebook.base import Failure, Kept
 from receiver.models import Entry
@@ -113,8 +114,8 @@ def facts_of(heard: Heard, *, now: datetime) -> tuple[Fact, ...]:
     """Return what the registry learns from what was heard."""
     if isinstance(heard.outcome, Broken):
         return ()
-    memory = registry.memory_of(heard.entry)
-    return answers.facts_of(memory, heard.outcome, str(heard.entry.held_token_id), now=now)
+    memory = registry.state_of(heard.entry)
+    return answers.facts_of(memory, heard.outcome, str(heard.entry.stored_token_id), now=now)
 
 
 def judged(heard: Heard, facts: Sequence[Fact]) -> CourseReport:
@@ -133,14 +134,14 @@ def judged(heard: Heard, facts: Sequence[Fact]) -> CourseReport:
         case Broken(reason=reason, detail=detail, next_step=step):
             return _failed(heard, reason, detail, step)
         case _:
-            memory = reduce(fold, facts, registry.memory_of(heard.entry))
-            standing = standing_of(memory, heard.entry.course_id)
-            return _because(heard.entry, CourseOutcome.FAILED, standing, heard.url)
+            memory = reduce(course_state.apply, facts, registry.state_of(heard.entry))
+            course_status = explain(memory, heard.entry.course_id)
+            return _because(heard.entry, CourseOutcome.FAILED, course_status, heard.url)
 
 
-def skipped(entry: Entry, standing: Standing) -> CourseReport:
+def skipped(entry: Entry, course_status: CourseStatus) -> CourseReport:
     """Return the report of a course that is not asked."""
-    return _because(entry, CourseOutcome.SKIPPED, standing, None)
+    return _because(entry, CourseOutcome.SKIPPED, course_status, None)
 
 
 def unplaced(entry: Entry) -> CourseReport:
@@ -224,15 +225,15 @@ def _kept_from(heard: Heard, detail: str, step: str) -> CourseReport:
 
 
 def _because(
-    entry: Entry, outcome: CourseOutcome, standing: Standing, url: str | None
+    entry: Entry, outcome: CourseOutcome, course_status: CourseStatus, url: str | None
 ) -> CourseReport:
     return CourseReport(
         entry.source.name,
         entry.course_id,
         outcome,
-        standing.status.value,
-        standing.reason,
-        standing.since,
-        standing.next_step,
+        course_status.status.value,
+        course_status.reason,
+        course_status.since,
+        course_status.next_step,
         url,
     )

@@ -90,7 +90,7 @@ class _Run:
             now = db.now(session)
             holder = self._options.holder
             self.lease.acquire(session, holder, now=now)
-            entries = registry.listing(session, course_ids=self._options.course_ids)
+            entries = registry.list_entries(session, course_ids=self._options.course_ids)
             chosen = planner.chosen(entries, self._options.sources, self._options.course_ids)
             planned = planner.of(chosen, places=self._gradebook.places)
             self._run_id = runs.begin(session, holder, partial=self._options.partial, now=now)
@@ -241,7 +241,7 @@ class _Run:
             return (), ()
         with self._database.reading() as session:
             ids = [entry.id for entry in entries]
-            listed = registry.listing(session, entry_ids=ids)
+            listed = registry.list_entries(session, entry_ids=ids)
             planned = planner.of(listed, places=self._gradebook.places)
             session.expunge_all()
         return planned.ask, planned.not_asked

@@ -6,13 +6,13 @@ from contract.events import CourseDeleted, TokenRegenerated, UnknownEvent
 from contract.problems import ProblemType as P
 from foundation.web.answered import WATCHED
 from foundation.web.openapi import Answer, Description, Operation
-from receiver.webhooks.inbox import Outcome
+from receiver.webhooks.inbox import WebhookOutcome
 
 
 class Taken(BaseModel):
     """What an event that was understood did."""
 
-    outcome: Outcome
+    outcome: WebhookOutcome
 
 
 DESCRIPTION = Description(

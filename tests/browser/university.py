@@ -34,8 +34,8 @@ from notifier.worker.claims import Places, Share
 from receiver.course_state import Status
 from receiver.gradebook.database import Written
 from receiver.registry import entries as registry
-from receiver.registry.entries import Lesson
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.entries import EntryUpdate
+from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseReport, Report
 from receiver.sources import store as sources
@@ -46,7 +46,7 @@ from tests.browser.syllabus import LAST_YEAR, THIS_YEAR
 ELMS = "https://elms.example.ac.uk/webhooks/eassessment"
 LIBRARY = "https://library.example.ac.uk/hooks/courses"
 EASSESSMENT = "https://eassessment.example.ac.uk"
-ADA = Teller(TellerKind.ADMINISTRATOR, "Ada Lovelace")
+ADA = Actor(ActorKind.ADMINISTRATOR, "Ada Lovelace")
 BY_HOUR = {8: 3, 9: 6, 10: 8, 11: 6, 12: 2, 13: 4, 14: 7, 15: 5, 16: 4, 17: 2, 21: 1}
 """How much is deleted or regenerated in each hour of the clock (UTC)."""
 ELMS_IS_DOWN = timedelta(hours=6, minutes=10), timedelta(hours=6, minutes=6)
@@ -131,9 +131,7 @@ def _open_term(day: Day) -> None:
         source = sources.add(session, "eassessment", EASSESSMENT, now=began)
         sources.add_secret(session, source, Secret.generate(), vault=day.vault, now=began)
         for course_id, token in day.tokens.items():
-            registry.enrol(
-                session, source, course_id, token, vault=day.vault, teller=ADA, now=began
-            )
+            registry.add(session, source, course_id, token, vault=day.vault, actor=ADA, now=began)
 
 
 def _scores(day: Day, at: datetime) -> list[Score]:
@@ -191,7 +189,7 @@ def _regenerate(day: Day, course_id: str, entered: bool, at: datetime) -> None:
 def _enter(day: Day, course_id: str, token: CourseToken, at: datetime) -> None:
     with day.elms.writing() as session:
         entry = registry.get(session, sources.get(session, "eassessment"), course_id)
-        registry.set_token(session, entry, token, vault=day.vault, teller=ADA, now=at)
+        registry.set_token(session, entry, token, vault=day.vault, actor=ADA, now=at)
 
 
 def _moments(day: Day) -> timedelta:
@@ -236,7 +234,7 @@ def _answer(day: Day, one: Any, at: datetime) -> Answer | Failure:
     if ELMS_IS_DOWN[0] > before_now > ELMS_IS_DOWN[1]:
         return Failure("refused", "elms.example.ac.uk:443: the connection was refused")
     with day.elms.writing() as session:
-        door = sources.find_door(session, "eassessment", vault=day.vault)
+        door = sources.get_webhook_source(session, "eassessment", vault=day.vault)
         raw = one.body.encode()
         outcome = inbox.accept(session, door, one.webhook_id, events.load(raw), raw, now=at)
     return Answer(200, said=f'{{"outcome": "{outcome}"}}')
@@ -245,7 +243,7 @@ def _answer(day: Day, one: Any, at: datetime) -> Answer | Failure:
 def _sync(day: Day, at: datetime) -> None:
     """Record a grade sync of the registry as it stands; one of the day found eAssessment busy."""
     with day.elms.writing() as session:
-        planned = planner.of(registry.listing(session))
+        planned = planner.of(registry.list_entries(session))
         run_id = runs.begin(session, "elms@sync-1", now=at)
         busy = run_id == 71
         asked = [_asked(day, entry, busy=busy) for entry in planned.ask]
@@ -275,11 +273,11 @@ def _asked(day: Day, entry: Any, *, busy: bool) -> CourseReport:
 
 def _learn(session: Session, planned: Any, asked: Any, run_id: int, at: datetime) -> None:
     lessons = [
-        Lesson(entry.id, synced=True)
+        EntryUpdate(entry.id, synced=True)
         for entry, report in zip(planned.ask, asked, strict=True)
         if report.outcome is not CourseOutcome.FAILED
     ]
-    registry.learn(session, lessons, teller=Teller(TellerKind.SYNC, f"run {run_id}"), now=at)
+    registry.apply_updates(session, lessons, actor=Actor(ActorKind.SYNC, f"run {run_id}"), now=at)
 
 
 def _seen(day: Day) -> Seen:
@@ -288,8 +286,8 @@ def _seen(day: Day) -> Seen:
         waited = to_elms.order_by(Delivery.attempts.desc(), Delivery.id).limit(1).one()
         dead = session.query(Delivery).where(Delivery.status == DeliveryStatus.DEAD).limit(1).one()
     with day.elms.reading() as session:
-        every = registry.listing(session)
-    by_status = {registry.standing(one).status: one.course_id for one in every}
+        every = registry.list_entries(session)
+    by_status = {registry.course_status(one).status: one.course_id for one in every}
     return Seen(
         entries={one.course_id: one.id for one in every},
         waited=waited.id,

@@ -128,13 +128,13 @@ def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
         held = token or CourseToken.generate()
         with database.writing() as session:
             given = session.get_one(Source, source.id)
-            registry.enrol(
+            registry.add(
                 session,
                 given,
                 course_id,
                 held,
                 vault=vault,
-                teller=registry.Teller("administrator", "ada@elms"),
+                actor=registry.Actor("administrator", "ada@elms"),
                 now=NINE,
             )
             for fact in facts:
@@ -143,11 +143,11 @@ def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
                     source.id,
                     course_id,
                     fact,
-                    teller=registry.Teller("webhook", "msg_1"),
+                    actor=registry.Actor("webhook", "msg_1"),
                     now=NINE,
                 )
         with database.reading() as session:
-            return registry.listing(session, source_id=source.id, course_ids=[course_id])[0]
+            return registry.list_entries(session, source_id=source.id, course_ids=[course_id])[0]
 
     return make
 

@@ -14,10 +14,10 @@ from receiver.runs import queries
 from receiver.runs.store import CourseOutcome
 from receiver.sources import store as sources
 from receiver.webhooks import inbox
-from receiver.webhooks.inbox import Outcome, Wanted
+from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
-HEARD = "USING INDEX ix_inbox_"
+INBOX = "USING INDEX ix_inbox_"
 TURNS = [Turn(), Turn(after=(NINE, 1, "msg_1")), Turn(before=(NINE, 1, "msg_1"))]
 
 
@@ -52,14 +52,16 @@ def planned(database: Database) -> Iterator[Callable[[Callable[[Any], Any]], lis
 @pytest.mark.parametrize(
     ("wanted", "index"),
     [
-        pytest.param(Wanted(), f"{HEARD}received_at_source_id_webhook_id", id="all"),
-        pytest.param(Wanted(Outcome.STALE), f"{HEARD}outcome_received_at", id="outcome"),
-        pytest.param(Wanted(source_id=1), f"{HEARD}source_id_received_at", id="source"),
-        pytest.param(Wanted(course_id="CS1"), f"{HEARD}course_id_received_at", id="course"),
+        pytest.param(InboxFilter(), f"{INBOX}received_at_source_id_webhook_id", id="all"),
+        pytest.param(
+            InboxFilter(WebhookOutcome.STALE), f"{INBOX}outcome_received_at", id="outcome"
+        ),
+        pytest.param(InboxFilter(source_id=1), f"{INBOX}source_id_received_at", id="source"),
+        pytest.param(InboxFilter(course_id="CS1"), f"{INBOX}course_id_received_at", id="course"),
     ],
 )
 def test_an_index_gives_each_list_of_messages_in_its_order(
-    planned: Callable[..., list[str]], wanted: Wanted, index: str, turn: Turn
+    planned: Callable[..., list[str]], wanted: InboxFilter, index: str, turn: Turn
 ) -> None:
     """However many were heard, a page costs what is on it."""
     plan = planned(lambda session: inbox.page(session, wanted, turn=turn))
@@ -70,7 +72,9 @@ def test_an_index_gives_each_list_of_messages_in_its_order(
 
 def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[str]]) -> None:
     """By the primary key, though that begins with the source."""
-    plan = planned(lambda session: inbox.page(session, Wanted(webhook_id="msg_1"), turn=Turn()))
+    plan = planned(
+        lambda session: inbox.page(session, InboxFilter(webhook_id="msg_1"), turn=Turn())
+    )
 
     assert any("(source_id=? AND webhook_id=?)" in step for step in plan)
 
@@ -92,8 +96,8 @@ def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[st
         ),
         pytest.param(
             lambda session: history.page(session, 1, turn=Turn(after=(7,))),
-            "ix_heard_entry_id (entry_id=? AND rowid<?)",
-            id="what was heard of a course",
+            "ix_history_entry_id (entry_id=? AND rowid<?)",
+            id="history of a course",
         ),
     ],
 )

@@ -10,12 +10,12 @@ from foundation.db.session import Database
 from receiver.course_state import Status
 from receiver.models import Entry, Source
 from receiver.registry import entries as registry
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.history import Actor, ActorKind
 from receiver.sources.base import Grades, Outcome, Question, SeemsGone, TokenRefused, Transient
 from receiver.sync import token_check
 from receiver.sync.results import Heard
 
-ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
+ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
 AWAY = Transient("no answer", unreachable=True)
 
 
@@ -63,7 +63,7 @@ def prove(
         source = make_source("one")
         entries = [make_entry(source, course_id) for course_id in course_ids]
         sites = {"one": told}
-        return token_check.prove(database, sites, entries, vault=vault, teller=ADA)  # type: ignore[arg-type]  # narrower
+        return token_check.prove(database, sites, entries, vault=vault, actor=ADA)  # type: ignore[arg-type]  # narrower
 
     return proven
 
@@ -87,7 +87,7 @@ def test_a_course_that_seems_gone_is_confirmed_first(
     """A deletion is final, so that entering a token learns it no more easily than a run does."""
     prove(Told({"CS1": SeemsGone("no such record", certain)}, gone), "CS1")
 
-    assert registry.standing(entry_of("CS1")).status is status
+    assert registry.course_status(entry_of("CS1")).status is status
 
 
 def test_a_site_that_cannot_be_reached_is_tried_once(prove: Callable[..., list[Heard]]) -> None:
@@ -110,5 +110,5 @@ def test_each_token_is_learnt_of_by_itself(
     """One that is refused says nothing of the others in its request."""
     prove(Told({"CS2": TokenRefused("invalidtoken", "unknown")}, batch=10), "CS1", "CS2", "CS3")
 
-    statuses = [registry.standing(entry_of(one)).status for one in ("CS1", "CS2", "CS3")]
+    statuses = [registry.course_status(entry_of(one)).status for one in ("CS1", "CS2", "CS3")]
     assert statuses == [Status.ACTIVE, Status.TOKEN_INVALID, Status.ACTIVE]

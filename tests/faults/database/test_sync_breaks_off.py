@@ -47,13 +47,13 @@ def url(
     database = Database(made)
     with database.writing() as session:
         source = sources.add(session, SITE, far_side.url, now=now)
-        registry.enrol(
+        registry.add(
             session,
             source,
             COURSE,
             token,
             vault=vault,
-            teller=registry.Teller("administrator", "ada@elms"),
+            actor=registry.Actor("administrator", "ada@elms"),
             now=now,
         )
     database.dispose()
