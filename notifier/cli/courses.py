@@ -11,7 +11,7 @@ import click
 from contract.tokens import MalformedTokenError, MoodleToken
 from foundation.cli import output
 from foundation.cli.output import Commands, json_option
-from foundation.cli.params import COURSE_ID, WORDS
+from foundation.cli.params import COURSE_ID, WORDS, read_text
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.text import count, printable
@@ -149,7 +149,7 @@ def regenerate_token(course_id: str, as_json: bool) -> None:
     _show_token("has a new token", course_id, token.token_id, token.reveal(), as_json=as_json)
 
 
-@courses_group.command("token-regenerated")
+@courses_group.command("announce-token")
 @click.argument("course_id", type=COURSE_ID)
 @click.option("--token-id", type=MOODLE_TOKEN, help="The new token's public id, if you have it.")
 @click.option("--unknown", is_flag=True, help="Tell it though nobody knows the new token.")
@@ -233,11 +233,7 @@ def _show_deleted(results: list[dict[str, Any]], *, as_json: bool) -> None:
 def _listed(file: BinaryIO | None) -> Iterator[str]:
     if file is None:
         return
-    try:
-        lines = file.read().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
         try:
             if line.strip():
                 yield COURSE_ID.convert(line.strip(), None, None)

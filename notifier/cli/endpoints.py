@@ -103,7 +103,7 @@ def enable(endpoint_id: int) -> None:
 @endpoints_group.command()
 @click.argument("endpoint_id", type=ROW_ID)
 @click.argument("event_types", nargs=-1, type=_TYPES, metavar="[EVENT_TYPE]...")
-def want(endpoint_id: int, event_types: tuple[str, ...]) -> None:
+def set_event_types(endpoint_id: int, event_types: tuple[str, ...]) -> None:
     """Tell ENDPOINT_ID of these types alone from now on; without any, of all those of courses.
 
     What is open for it already is still sent.

@@ -37,7 +37,7 @@ def _replayed(words: Sequence[str]) -> tuple[str, str]:
 WAYS = (
     to("courses list", "the page Courses", lambda: url_for("courses.listed")),
     to("courses regenerate-token", "the button on its page", lambda: url_for("courses.listed")),
-    to("courses token-regenerated", "the button on its page", lambda: url_for("courses.listed")),
+    to("courses announce-token", "the button on its page", lambda: url_for("courses.listed")),
     to("endpoints add", "the form “Register an endpoint”", lambda: url_for("credentials.new")),
     to("endpoints list", "the page Endpoints", lambda: url_for("endpoints.listed")),
     Way("endpoints enable", _on_its_page("Enable it")),

@@ -251,7 +251,7 @@ def _last(entry: Entry, known: Mapping[tuple[str, str], LastOutcome]) -> dict[st
 def _heard(line: HistoryEntry) -> dict[str, Any]:
     return {
         "at": line.at,
-        "teller": line.actor,
+        "actor": line.actor,
         "actor_name": line.actor_name,
         "event": line.event,
         "detail": line.detail,

@@ -9,7 +9,7 @@ import click
 from flask.cli import with_appcontext
 
 from foundation.cli import output
-from foundation.cli.params import COURSE_ID
+from foundation.cli.params import COURSE_ID, read_text
 from foundation.db import session as db
 from foundation.text import count, printable
 from receiver.cli import context
@@ -21,7 +21,7 @@ from receiver.registry import entries as registry
 from receiver.registry.csv_files import RegistryRow
 from receiver.services import Services
 from receiver.sources import store as sources
-from receiver.sources.base import Misconfigured, SiteTrouble, Transient
+from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sync import factory, token_check
 from receiver.sync.factory import NotTaken
 
@@ -114,11 +114,8 @@ def set_activity(
 
 
 def read(here: Services, file: BinaryIO) -> list[RegistryRow]:
-    """Return what a file wants, or raise RegistryFileError."""
-    try:
-        text = file.read().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
+    """Return what a file wants, or raise CsvError."""
+    text = read_text(file)
     with here.database.reading() as session:
         return csv_files.read(text, sources.list_all(session))
 
@@ -187,7 +184,7 @@ def _prove_all(here: Services, entries: list[Entry]) -> dict[int, str]:
     return {
         one.entry.id: f"it cannot be told whether the token is good: {one.outcome.detail}"
         for one in heard
-        if isinstance(one.outcome, Transient | Misconfigured | SiteTrouble)
+        if isinstance(one.outcome, Transient | Misconfigured | SiteOutage)
     }
 
 

@@ -16,7 +16,7 @@ from receiver.gradebook.base import Gradebook
 from receiver.models import MOODLE, SCHEMA, Entry
 from receiver.registry import entries as registry
 from receiver.runs import store as runs
-from receiver.runs.store import CourseReport
+from receiver.runs.store import CourseResult
 from receiver.sources import store as sources
 from receiver.sync import planner
 
@@ -101,7 +101,7 @@ def _registry(entries: list[Entry]) -> Finding:
     return Finding("registry", True, found)
 
 
-def _gradebook(gradebook: Gradebook, unplaced: Sequence[CourseReport]) -> Finding:
+def _gradebook(gradebook: Gradebook, unplaced: Sequence[CourseResult]) -> Finding:
     trouble = gradebook.check()
     if trouble is not None:
         return Finding("gradebook", False, trouble.detail, trouble.next_step)

@@ -8,11 +8,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.orm import Session, joinedload
 
+from foundation import csv_reader
 from foundation.crypto import Vault
+from foundation.csv_reader import Fault
 from foundation.db import session as db
 from receiver.errors import CourseIdError
 from receiver.models import Entry
-from receiver.registry import csv_files, history
+from receiver.registry import history
 from receiver.registry.csv_files import RegistryRow
 from receiver.registry.entries import state_of
 from receiver.registry.history import Actor, HistoryEvent, NewHistoryEntry
@@ -36,12 +38,12 @@ def import_rows(
 ) -> ImportResult:
     """Add the courses; update token and gradebook target of those in the registry, if they differ.
 
-    Raises RegistryFileError if a new course has no token, or an id that its source cannot have.
+    Raises CsvError if a new course has no token, or an id that its source cannot have.
     """
     pairs = _get_or_create_locked(session, rows, now=now)
-    csv_files.check(
+    csv_reader.refuse(
         [
-            f"line {row.line}: {fault}"
+            Fault(row.line, fault)
             for row, entry in pairs
             if entry.added_at is None and (fault := _fault(row))
         ]
@@ -66,13 +68,13 @@ def set_tokens(
 ) -> list[int]:
     """Set the tokens of courses in the registry, and return the ids of their entries.
 
-    Raises RegistryFileError if a token is missing or a course is not in the registry.
+    Raises CsvError if a token is missing or a course is not in the registry.
     """
     pairs = _get_or_create_locked(session, rows, now=now)
-    csv_files.check(
-        [f"line {row.line}: the token is missing" for row in rows if row.token is None]
+    csv_reader.refuse(
+        [Fault(row.line, "the token is missing") for row in rows if row.token is None]
         + [
-            f"line {row.line}: the course is not in the registry"
+            Fault(row.line, "the course is not in the registry")
             for row, entry in pairs
             if entry.added_at is None
         ]

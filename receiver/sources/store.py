@@ -131,7 +131,7 @@ def add_secret(
     return row
 
 
-def drop_secret(session: Session, source: Source, secret_id: int) -> None:
+def remove_secret(session: Session, source: Source, secret_id: int) -> None:
     """Forget a secret of a source, or raise SecretUnknownError."""
     row = session.get(SourceSecret, secret_id)
     if row is None or row.source_id != source.id:

@@ -20,8 +20,8 @@ from receiver.registry import entries as registry
 from receiver.registry.csv_files import RegistryRow
 from receiver.registry.history import Actor
 from receiver.services import Services
-from receiver.sources.base import Misconfigured, SiteTrouble, Transient
-from receiver.sources.eassessment import Client
+from receiver.sources.base import Misconfigured, SiteOutage, Transient
+from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import MAX_ANSWER_BYTES, Exchange
 from receiver.sync import planner, replacing, token_check
 from receiver.sync.run import Kinds
@@ -51,7 +51,7 @@ def opened(here: Services, *, most_seconds: float | None = None) -> Iterator[Kin
     `most_seconds` is how long one request may take where somebody waits for it.
     """
     with ExitStack() as stack:
-        client = stack.enter_context(Client(_exchange(here, most_seconds)))
+        client = stack.enter_context(EAssessmentClient(_exchange(here, most_seconds)))
 
         def moodle(source: Source) -> MoodleGradeSource:
             exchange = _exchange(here, most_seconds, most_bytes=MOST_BYTES)
@@ -88,8 +88,7 @@ def prove(here: Services, kinds: Kinds, entry: Entry, *, actor: Actor) -> Course
             step = "The token is kept. Enter it again when eAssessment answers."
             return Unproven(detail, step)
         case (
-            Misconfigured(detail=detail, next_step=step)
-            | SiteTrouble(detail=detail, next_step=step)
+            Misconfigured(detail=detail, next_step=step) | SiteOutage(detail=detail, next_step=step)
         ):
             return Unproven(detail, step)
     with here.database.reading() as session:

@@ -19,9 +19,9 @@ from receiver.course_state import (
 from receiver.models import MOODLE, Entry
 from receiver.sources.base import (
     CourseGone,
+    FetchOutcome,
+    GradeQuery,
     Grades,
-    Outcome,
-    Question,
     SeemsGone,
     TokenRefused,
     TokenReplaced,
@@ -35,15 +35,15 @@ def question_about(
     vault: Vault,
     etag: str | None = None,
     modified_since: datetime | None = None,
-) -> Question:
+) -> GradeQuery:
     """Return the question about an entry, or raise SealError."""
     kind = MoodleToken if entry.source.kind == MOODLE else CourseToken
     token = kind.parse(vault.decrypt(str(entry.encrypted_token)))
-    return Question(entry.source.url, entry.course_id, token, etag, modified_since)
+    return GradeQuery(entry.source.url, entry.course_id, token, etag, modified_since)
 
 
 def facts_of(
-    state: CourseState, outcome: Outcome, token_id: str, *, now: datetime
+    state: CourseState, outcome: FetchOutcome, token_id: str, *, now: datetime
 ) -> tuple[Fact, ...]:
     """Return what an answer to the bearer of a token says of the course.
 

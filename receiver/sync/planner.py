@@ -10,12 +10,12 @@ from receiver.course_state import CourseStatus, Status
 from receiver.gradebook import base as gradebooks
 from receiver.models import Entry
 from receiver.registry import entries as registry
-from receiver.runs.store import CourseReport
+from receiver.runs.store import CourseResult
 from receiver.sync import results
 
 
 @dataclass(frozen=True)
-class Options:
+class SyncOptions:
     """How a run goes: as whom, how long its lease lasts, which courses and sources (none: all).
 
     `chunk` is how many answers are stored at once. `concurrency` requests are under way at a time,
@@ -53,11 +53,11 @@ class Plan:
     """
 
     ask: tuple[Entry, ...]
-    skipped: tuple[CourseReport, ...]
-    unplaced: tuple[CourseReport, ...]
+    skipped: tuple[CourseResult, ...]
+    unplaced: tuple[CourseResult, ...]
 
     @property
-    def not_asked(self) -> tuple[CourseReport, ...]:
+    def not_asked(self) -> tuple[CourseResult, ...]:
         """The reports of all that are not asked."""
         return self.skipped + self.unplaced
 

@@ -12,7 +12,7 @@ from receiver.registry.entries import EntryUpdate
 from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
 from receiver.runs.lease import HeldLease
-from receiver.runs.store import CourseReport
+from receiver.runs.store import CourseResult
 from receiver.sources.base import Grades
 from receiver.sync import results
 from receiver.sync.reporter import Telling
@@ -43,7 +43,7 @@ class Recorder:
                 self.lease.fence(session)
                 registry.clear_etags(session, named)
 
-    def record(self, kept: Sequence[Heard], skipped: Sequence[CourseReport]) -> None:
+    def record(self, kept: Sequence[Heard], skipped: Sequence[CourseResult]) -> None:
         """Record a piece at once; if what came of one course cannot be, each on its own."""
         try:
             self._record(kept, skipped)
@@ -57,7 +57,7 @@ class Recorder:
             for one in kept:
                 self.record([one], ())
 
-    def _record(self, kept: Sequence[Heard], skipped: Sequence[CourseReport]) -> None:
+    def _record(self, kept: Sequence[Heard], skipped: Sequence[CourseResult]) -> None:
         with self.database.writing() as session:
             now = self.lease.fence(session)
             told = [(one, results.facts_of(one, now=now)) for one in kept]

@@ -11,10 +11,10 @@ from receiver.models import Entry
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor
 from receiver.sources.base import (
+    FetchOutcome,
     Grades,
     Misconfigured,
-    Outcome,
-    SiteTrouble,
+    SiteOutage,
     TokenRefused,
     TokenReplaced,
     Transient,
@@ -69,13 +69,13 @@ def check(
     }
 
 
-def _why(outcome: Outcome | Broken) -> str:
+def _why(outcome: FetchOutcome | Broken) -> str:
     match outcome:
         case TokenReplaced(token_id=present):
             return f"it was regenerated, and present is {present}"
         case TokenRefused(problem=problem, detail=detail):
             return f"eAssessment refused it: {problem}: {detail}"
-        case Transient(detail=detail) | Misconfigured(detail=detail) | SiteTrouble(detail=detail):
+        case Transient(detail=detail) | Misconfigured(detail=detail) | SiteOutage(detail=detail):
             return f"it cannot be told whether it is good: {detail}"
         case _:
             return "the course was deleted in eAssessment"

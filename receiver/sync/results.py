@@ -9,18 +9,18 @@ from foundation.errors import DecryptionError
 from receiver import course_state
 from receiver.course_state import CourseStatus, Fact, explain
 from receiver.gradebook import base as gradebooks
-from receiver.gradebook.base import Failure, Kept
+from receiver.gradebook.base import Failure, WriteResult
 from receiver.models import Entry
 from receiver.registry import entries as registry
-from receiver.runs.store import CourseOutcome, CourseReport
+from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources.base import (
+    FetchOutcome,
+    GradeQuery,
     Grades,
     Misconfigured,
-    Outcome,
     PersonProblem,
-    Question,
     SeemsGone,
-    SiteTrouble,
+    SiteOutage,
     Transient,
     Unchanged,
 )
@@ -44,10 +44,10 @@ class Heard:
     """
 
     entry: Entry
-    outcome: Outcome | Broken
+    outcome: FetchOutcome | Broken
     url: str | None = None
-    question: Question | None = None
-    kept: Kept | None = None
+    question: GradeQuery | None = None
+    kept: WriteResult | None = None
 
     @property
     def well(self) -> bool:
@@ -118,7 +118,7 @@ def facts_of(heard: Heard, *, now: datetime) -> tuple[Fact, ...]:
     return answers.facts_of(memory, heard.outcome, str(heard.entry.stored_token_id), now=now)
 
 
-def judged(heard: Heard, facts: Sequence[Fact]) -> CourseReport:
+def judged(heard: Heard, facts: Sequence[Fact]) -> CourseResult:
     """Return the report of a course that was asked; an invalid one failed in this run."""
     match heard.outcome:
         case Grades(left_out=left_out):
@@ -127,7 +127,7 @@ def judged(heard: Heard, facts: Sequence[Fact]) -> CourseReport:
             return _report(heard, CourseOutcome.UNCHANGED)
         case Misconfigured(detail=detail, next_step=step):
             return _failed(heard, "misconfigured", detail, step)
-        case SiteTrouble(detail=detail, next_step=step):
+        case SiteOutage(detail=detail, next_step=step):
             return _kept_from(heard, detail, step)
         case Transient(detail=detail, next_step=step):
             return _failed(heard, "transient", detail, step)
@@ -139,24 +139,24 @@ def judged(heard: Heard, facts: Sequence[Fact]) -> CourseReport:
             return _because(heard.entry, CourseOutcome.FAILED, course_status, heard.url)
 
 
-def skipped(entry: Entry, course_status: CourseStatus) -> CourseReport:
+def skipped(entry: Entry, course_status: CourseStatus) -> CourseResult:
     """Return the report of a course that is not asked."""
     return _because(entry, CourseOutcome.SKIPPED, course_status, None)
 
 
-def unplaced(entry: Entry) -> CourseReport:
+def unplaced(entry: Entry) -> CourseResult:
     """Return the report of a course that is not asked, for its grades could go nowhere."""
     why = gradebooks.unplaced(entry.course_id)
     return _failure(entry, "misconfigured", why.detail, why.next_step)
 
 
-def unstored(entry: Entry, stop: Stop) -> CourseReport:
+def unstored(entry: Entry, stop: Stop) -> CourseResult:
     """Return the report of a course whose turn never came, or whose answer was not stored."""
     detail = f"the run ended before it was stored: {stop.detail}"
     return _failure(entry, stop.reason, detail, stop.next_step)
 
 
-def _taken(heard: Heard, left_out: Sequence[PersonProblem]) -> CourseReport:
+def _taken(heard: Heard, left_out: Sequence[PersonProblem]) -> CourseResult:
     """Return the report of a course whose grades came; who was left out is told, the others count.
 
     The first few are named: of a hundred who miss the same, five tell what.
@@ -177,7 +177,7 @@ def _taken(heard: Heard, left_out: Sequence[PersonProblem]) -> CourseReport:
 
 _REASONS: dict[type[Failure], str] = {
     Misconfigured: "misconfigured",
-    SiteTrouble: GRADEBOOK_TROUBLE,
+    SiteOutage: GRADEBOOK_TROUBLE,
     Transient: "transient",
 }
 """The reason of a course whose grades came and could not all be written."""
@@ -196,18 +196,18 @@ def _who(user_id: str | None) -> str:
     return user_id if len(user_id) <= _MOST_LETTERS else f"{user_id[:_MOST_LETTERS]}…"
 
 
-def _report(heard: Heard, outcome: CourseOutcome) -> CourseReport:
-    return CourseReport(heard.entry.source.name, heard.entry.course_id, outcome, url=heard.url)
+def _report(heard: Heard, outcome: CourseOutcome) -> CourseResult:
+    return CourseResult(heard.entry.source.name, heard.entry.course_id, outcome, url=heard.url)
 
 
-def _failed(heard: Heard, reason: str, detail: str, step: str) -> CourseReport:
+def _failed(heard: Heard, reason: str, detail: str, step: str) -> CourseResult:
     return _failure(heard.entry, reason, detail, step, heard.url)
 
 
 def _failure(
     entry: Entry, reason: str, detail: str, step: str, url: str | None = None
-) -> CourseReport:
-    return CourseReport(
+) -> CourseResult:
+    return CourseResult(
         entry.source.name,
         entry.course_id,
         CourseOutcome.FAILED,
@@ -218,7 +218,7 @@ def _failure(
     )
 
 
-def _kept_from(heard: Heard, detail: str, step: str) -> CourseReport:
+def _kept_from(heard: Heard, detail: str, step: str) -> CourseResult:
     """Return the report of a course whose site is out of order; it failed if it was asked for."""
     outcome = CourseOutcome.FAILED if heard.url else CourseOutcome.SKIPPED
     return replace(_failed(heard, SITE_TROUBLE, detail, step), outcome=outcome)
@@ -226,8 +226,8 @@ def _kept_from(heard: Heard, detail: str, step: str) -> CourseReport:
 
 def _because(
     entry: Entry, outcome: CourseOutcome, course_status: CourseStatus, url: str | None
-) -> CourseReport:
-    return CourseReport(
+) -> CourseResult:
+    return CourseResult(
         entry.source.name,
         entry.course_id,
         outcome,

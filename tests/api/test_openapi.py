@@ -164,7 +164,6 @@ def operations(app: Flask) -> set[str]:
 def test_what_the_document_allows_is_answered_as_it_says(
     request: pytest.FixtureRequest, name: str, send: Send
 ) -> None:
-    """Every route is in it; status, media type, headers and body are those that it states."""
     app: Flask = request.getfixturevalue(name)
 
     asked = ask_all(app, GenerationMode.POSITIVE, send)
@@ -183,14 +182,12 @@ def test_what_the_document_allows_is_answered_as_it_says(
 def test_what_the_document_does_not_allow_is_refused(
     request: pytest.FixtureRequest, name: str, send: Send, least: int
 ) -> None:
-    """With a problem document, and never by a fault of ours."""
     app: Flask = request.getfixturevalue(name)
 
     assert len(ask_all(app, GenerationMode.NEGATIVE, send)) >= least
 
 
 def test_the_events_are_described_by_the_models_that_write_them(notifier: Flask) -> None:
-    """Each type of event stands among the webhooks, with its headers and its body."""
     document = notifier.test_client().get("/openapi.json").json
 
     assert set(document["webhooks"]) == {*EVENT_TYPES, *OPERATIONAL_TYPES}
@@ -206,7 +203,6 @@ def test_the_events_are_described_by_the_models_that_write_them(notifier: Flask)
 def test_the_page_shows_every_operation_to_strangers(
     request: pytest.FixtureRequest, name: str
 ) -> None:
-    """It stands in the layout of all pages, by their policy, with what the document has."""
     app: Flask = request.getfixturevalue(name)
     document = app.test_client().get("/openapi.json").json
 
@@ -231,7 +227,6 @@ def test_the_page_shows_every_operation_to_strangers(
 def test_every_shape_that_the_page_speaks_of_is_on_it(
     request: pytest.FixtureRequest, name: str
 ) -> None:
-    """A link to a shape leads to it, and none that the document has is left out."""
     app: Flask = request.getfixturevalue(name)
     schemas = app.test_client().get("/openapi.json").json["components"]["schemas"]
 
@@ -242,7 +237,6 @@ def test_every_shape_that_the_page_speaks_of_is_on_it(
 
 
 def test_problem_types_stand_beside_their_status(notifier: Flask) -> None:
-    """A caller sees which problems to reckon with, and what proves who calls."""
     page = notifier.test_client().get("/docs").text
 
     told = page.partition('id="get-api/v1/courses/{course_id}/grades"')[2].partition("</details>")[

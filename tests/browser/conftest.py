@@ -21,7 +21,7 @@ from foundation.pages import users
 from notifier import services as notifier_services
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
-from tests.doors.served import Served, copied, serve
+from tests.integration.services import Served, copied, serve
 from tests.pages.conftest import KEY, PASSWORD, SERVICES
 from tests.pages.specimen import add_specimen
 

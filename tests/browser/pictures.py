@@ -24,7 +24,7 @@ from tests.browser import university
 from tests.browser.behind_forms import WAYS
 from tests.browser.conftest import NARROW, SCHEMAS, WIDE, add_ada, address_of, sign_in
 from tests.browser.university import Seen
-from tests.doors.served import ENCRYPTION_KEY, Served, serve
+from tests.integration.services import ENCRYPTION_KEY, Served, serve
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 HEIGHT = 800

@@ -15,7 +15,7 @@ from foundation.db.session import Database
 from notifier.models import SCHEMA, Delivery, DeliveryStatus
 from tests.browser.conftest import NARROW, WIDE, add_ada, commands, findings, overflow
 from tests.browser.furnished import furnish
-from tests.doors.served import copied, serve
+from tests.integration.services import copied, serve
 from tests.pages.conftest import KEY
 
 Open = Callable[..., Page]
@@ -70,7 +70,6 @@ def at(open_page: Open, house: tuple[str, str], signed_in_at: Callable[[str], An
     ("scheme", "width"), [("light", WIDE), ("dark", NARROW)], ids=["light, wide", "dark, narrow"]
 )
 def test_every_page_is_for_everybody(at: Open, path: str, scheme: str, width: int) -> None:
-    """axe-core finds nothing wrong, nothing is too wide, and no command stands for a page."""
     page = at(path, color_scheme=scheme, width=width, reduced_motion="reduce")
 
     folded = findings(page)
@@ -85,7 +84,6 @@ def test_every_page_is_for_everybody(at: Open, path: str, scheme: str, width: in
 def test_chosen_courses_are_deleted_and_their_deliveries_change_by_themselves(
     at: Open, house: tuple[str, str]
 ) -> None:
-    """Tick, ask, confirm; then the status turns on the page as soon as the worker had its way."""
     page = at("/courses?q=bio01")
     for course_id in ("BIO010-2026", "BIO011-2026"):
         page.get_by_label(f"Choose {course_id}").check()
@@ -114,7 +112,6 @@ def deliver(url: str) -> None:
 
 
 def test_new_token_is_shown_once_and_copied(at: Open) -> None:
-    """The question says what happens; the answer has the token; a reload does not make another."""
     page = at("/courses/one?course_id=XSS<i>100", permissions=["clipboard-read", "clipboard-write"])
     page.locator("summary", has_text="Regenerate the token").click()
     page.get_by_role("button", name="Regenerate it").click()
@@ -131,7 +128,6 @@ def test_new_token_is_shown_once_and_copied(at: Open) -> None:
 
 
 def test_courses_are_chosen_and_found_by_keyboard_alone(at: Open) -> None:
-    """From the search field on, Tab and Enter and Space are enough."""
     page = at("/courses")
 
     page.get_by_label("Search").focus()
@@ -149,7 +145,6 @@ def test_courses_are_chosen_and_found_by_keyboard_alone(at: Open) -> None:
 
 
 def test_pages_do_without_script(at: Open) -> None:
-    """Filters, pages of a list, and a question before what cannot be taken back work without it."""
     page = at("/deliveries", java_script_enabled=False)
 
     page.get_by_label("Status", exact=True).select_option("held")

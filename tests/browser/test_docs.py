@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import NARROW, WIDE, address_of, findings, overflow
-from tests.doors.served import Served
+from tests.integration.services import Served
 
 Open = Callable[..., Page]
 
@@ -15,7 +15,6 @@ Open = Callable[..., Page]
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_nobody_is_left_out(open_page: Open, service: Served, scheme: str, width: int) -> None:
-    """axe-core finds nothing wrong, folded or not, and nothing is wider than the window."""
     page = open_page(color_scheme=scheme, width=width)
     page.goto(f"{address_of(service)}/docs")
 
@@ -27,7 +26,6 @@ def test_nobody_is_left_out(open_page: Open, service: Served, scheme: str, width
 
 
 def test_a_stranger_reads_what_a_refusal_looks_like(open_page: Open, service: Served) -> None:
-    """One opens an operation and follows its Problem, which unfolds; other pages are not shown."""
     page = open_page()
     page.goto(f"{address_of(service)}/docs")
 
@@ -39,7 +37,6 @@ def test_a_stranger_reads_what_a_refusal_looks_like(open_page: Open, service: Se
 
 
 def test_it_works_without_script(open_page: Open, service: Served) -> None:
-    """A row opens by itself, and a link leads to the row of its shape."""
     page = open_page(java_script_enabled=False)
     page.goto(f"{address_of(service)}/docs")
 
@@ -55,7 +52,6 @@ def test_it_works_without_script(open_page: Open, service: Served) -> None:
 def test_who_is_signed_in_finds_it_and_the_way_back(
     open_page: Open, service: Served, signed_in_at: Callable[[str], Any]
 ) -> None:
-    """Every page leads there, and it has the navigation of all pages."""
     page = open_page(storage_state=signed_in_at(address_of(service)))
     page.goto(address_of(service))
 

@@ -21,12 +21,12 @@ from foundation.crypto import Vault
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from receiver.course_state import TokenAnnounced, TokenRejected
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import SCHEMA
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.sources import store as sources
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
@@ -40,7 +40,7 @@ from tests.browser.conftest import (
     overflow,
     sign_in,
 )
-from tests.doors.served import ENCRYPTION_KEY, Served, copied, serve
+from tests.integration.services import ENCRYPTION_KEY, Served, copied, serve
 
 Open = Callable[..., Page]
 VAULT = Vault(SecretStr(ENCRYPTION_KEY))
@@ -163,7 +163,7 @@ def token_held(session: Any, source: Any, name: str) -> str:
 def record_runs(database: Database, now: datetime) -> None:
     """Record a run for each ending, with a course for each outcome."""
     courses = tuple(
-        CourseReport("one", name, outcome, "why", LONG if number else None, now, "Ask `somebody`.")
+        CourseResult("one", name, outcome, "why", LONG if number else None, now, "Ask `somebody`.")
         for number, (name, outcome) in enumerate(zip(NAMES, CourseOutcome, strict=False))
     )
     for number in range(4):
@@ -173,7 +173,9 @@ def record_runs(database: Database, now: datetime) -> None:
             runs.record(session, run_id, courses)
             if number != 2:
                 stopped = "it was told to stop" if number == 1 else None
-                report = Report(run_id, courses, Written(1, 2, 3), 2, 9, 1.5, number % 2, stopped)
+                report = RunResult(
+                    run_id, courses, ScoreCounts(1, 2, 3), 2, 9, 1.5, number % 2, stopped
+                )
                 runs.end(session, report, now=began_at + timedelta(seconds=2))
 
 
@@ -221,7 +223,6 @@ def test_nobody_is_left_out(open_elms: Open, elms: Elms, scheme: str, width: int
 
 
 def test_a_dead_token_is_replaced_by_keyboard_alone(open_elms: Open, elms: Elms) -> None:
-    """From the first page to the course that needs a person, and to its being active again."""
     page = open_elms("/")
 
     page.get_by_role("link", name="Enter the token of CS101").first.focus()
@@ -239,7 +240,6 @@ def test_a_dead_token_is_replaced_by_keyboard_alone(open_elms: Open, elms: Elms)
 
 
 def test_a_reload_does_not_enter_it_once_more(open_elms: Open, elms: Elms) -> None:
-    """The page after a form is asked for anew, so a reload asks for it again and does nothing."""
     page = open_elms(elms.page_of("CS102"))
     page.get_by_label("Token of this course").fill(ANOTHER.reveal())
     page.get_by_role("button", name="Hold this token").click()
@@ -254,7 +254,6 @@ def test_a_reload_does_not_enter_it_once_more(open_elms: Open, elms: Elms) -> No
 
 
 def test_without_script_a_course_is_linked_and_taken_out(open_page: Open, elms: Elms) -> None:
-    """Both forms, the question before the second included, need none."""
     page = open_page(java_script_enabled=False)
     sign_in(page, elms.address)
     page.get_by_role("link", name="Link a course").click()
@@ -272,7 +271,6 @@ def test_without_script_a_course_is_linked_and_taken_out(open_page: Open, elms: 
 
 
 def test_the_courses_of_a_run_lead_to_their_pages(open_elms: Open) -> None:
-    """From the runs to one of them, to an outcome, to the course."""
     page = open_elms("/runs")
 
     page.get_by_role("link", name="4", exact=True).click()

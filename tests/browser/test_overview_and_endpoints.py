@@ -19,7 +19,7 @@ from notifier.webhooks import circuit_breaker, endpoints
 from notifier.webhooks.circuit_breaker import Health
 from tests.browser.conftest import NARROW, WIDE, add_ada, address_of, commands, findings, overflow
 from tests.browser.furnished import furnish
-from tests.doors.served import Served, copied, serve
+from tests.integration.services import Served, copied, serve
 from tests.pages.conftest import KEY
 
 Open = Callable[..., Page]
@@ -90,7 +90,6 @@ def open_all(page: Page) -> None:
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 @pytest.mark.parametrize("path", FULL.values(), ids=FULL.keys())
 def test_the_pages_are_for_everybody(at: Open, path: str, width: int, scheme: str) -> None:
-    """axe-core finds nothing wrong, nothing is too wide, and no command stands for a page."""
     page = at(path, width=width, color_scheme=scheme, reduced_motion="reduce")
 
     open_all(page)
@@ -104,7 +103,6 @@ def test_the_pages_are_for_everybody(at: Open, path: str, width: int, scheme: st
 def test_empty_pages_are_for_everybody(
     open_page: Open, served: dict[str, Served], signed_in_at: Callable[[str], Any], path: str
 ) -> None:
-    """Where there is nothing yet, axe-core finds nothing wrong either."""
     address = address_of(served["notifier"])
     page = open_page(storage_state=signed_in_at(address), width=NARROW)
 
@@ -116,7 +114,6 @@ def test_empty_pages_are_for_everybody(
 
 
 def test_what_needs_a_person_is_mended_from_the_overview(at: Open) -> None:
-    """The test that nobody hears says why on the page that it leads to."""
     page = at("/")
     expect(page.get_by_role("heading", level=2).first).to_contain_text("need a person")
 
@@ -127,7 +124,6 @@ def test_what_needs_a_person_is_mended_from_the_overview(at: Open) -> None:
 
 
 def test_a_replay_asks_with_the_number(at: Open) -> None:
-    """The keyboard opens the question, and the button in it says how many are sent."""
     page = at("/")
 
     page.locator("summary", has_text=re.compile("^Replay")).first.focus()
@@ -137,7 +133,6 @@ def test_a_replay_asks_with_the_number(at: Open) -> None:
 
 
 def test_the_list_is_new_by_itself(at: Open, house: Served) -> None:
-    """What happens meanwhile comes onto the page without anybody asking for it."""
     page = at("/endpoints")
     expect(page.get_by_role("rowheader")).to_have_count(3)
 
@@ -152,7 +147,6 @@ def test_the_list_is_new_by_itself(at: Open, house: Served) -> None:
 
 
 def test_a_secret_is_shown_once_and_copied(at: Open) -> None:
-    """It can be copied; a reload, which sends the form again, makes no other one."""
     page = at("/endpoints/1", permissions=["clipboard-read", "clipboard-write"])
     page.locator("summary", has_text="Rotate its secret").click()
     page.get_by_label("The old one goes on signing for").select_option("1h")
@@ -173,7 +167,6 @@ def test_a_secret_is_shown_once_and_copied(at: Open) -> None:
 
 
 def test_an_endpoint_is_disabled_and_enabled_without_script(at: Open) -> None:
-    """The question opens, the reason is kept, and the way back is the first button."""
     page = at("/endpoints/1", java_script_enabled=False)
 
     page.locator("summary", has_text="Disable it").click()
@@ -186,7 +179,6 @@ def test_an_endpoint_is_disabled_and_enabled_without_script(at: Open) -> None:
 
 
 def test_a_fault_is_read_out_with_its_field(at: Open) -> None:
-    """What is wrong with a URL is said with the field, which is filled in as it was."""
     page = at("/endpoints/new")
 
     page.get_by_label("URL").fill("http://elms.example.ac.uk/")

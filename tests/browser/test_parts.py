@@ -27,7 +27,6 @@ def open_specimen(open_page: Open, specimen: str, signed_in_at: Callable[[str], 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_every_part_is_for_everybody(open_specimen: Open, scheme: str, width: int) -> None:
-    """axe-core finds nothing wrong, folded or open, whatever things are called."""
     page = open_specimen(color_scheme=scheme, width=width, reduced_motion="reduce")
 
     folded = findings(page)
@@ -39,7 +38,6 @@ def test_every_part_is_for_everybody(open_specimen: Open, scheme: str, width: in
 
 
 def test_times_are_the_viewers_with_utc_at_hand(open_specimen: Open) -> None:
-    """A time is shown in the zone of who looks, its exact UTC beside it, and in UTC if wanted."""
     page = open_specimen()
     time = page.locator("time").first
 
@@ -56,7 +54,6 @@ def test_times_are_the_viewers_with_utc_at_hand(open_specimen: Open) -> None:
 
 @pytest.mark.parametrize("fragment", ["", "#%"], ids=["as it is", "a fragment that is no text"])
 def test_a_part_that_refreshes_itself_is_new_by_itself(open_specimen: Open, fragment: str) -> None:
-    """It asks again and again, whatever the address ends with, and is replaced in place."""
     page = open_specimen()
     page.goto(f"{page.url}{fragment}")
     page.reload()
@@ -69,7 +66,6 @@ def test_a_part_that_refreshes_itself_is_new_by_itself(open_specimen: Open, frag
 def test_a_part_that_refreshes_itself_notices_the_end_of_the_session(
     open_specimen: Open, specimen: str
 ) -> None:
-    """Who was signed out elsewhere is sent to sign in, and does not look at old numbers."""
     page = open_specimen()
 
     page.context.clear_cookies()
@@ -78,7 +74,6 @@ def test_a_part_that_refreshes_itself_notices_the_end_of_the_session(
 
 
 def test_what_cannot_be_taken_back_asks_once_more(open_specimen: Open) -> None:
-    """The keyboard opens the question; only the button in it does anything."""
     page = open_specimen()
     button = page.get_by_role("button", name="Delete it for good")
     expect(button).to_be_hidden()
@@ -91,7 +86,6 @@ def test_what_cannot_be_taken_back_asks_once_more(open_specimen: Open) -> None:
 
 
 def test_a_fault_is_read_out_with_its_field(open_specimen: Open) -> None:
-    """The field is marked as wrong, and described by its help and its fault."""
     page = open_specimen()
 
     field = page.get_by_label("Course id")
@@ -103,7 +97,6 @@ def test_a_fault_is_read_out_with_its_field(open_specimen: Open) -> None:
 
 
 def test_a_text_is_copied(open_specimen: Open) -> None:
-    """The button says that it is done."""
     page = open_specimen(permissions=["clipboard-read", "clipboard-write"])
 
     page.get_by_role("button", name="Copy").click()
@@ -113,7 +106,6 @@ def test_a_text_is_copied(open_specimen: Open) -> None:
 
 
 def test_a_chart_is_a_picture_with_words_and_a_table(open_specimen: Open) -> None:
-    """Who does not see it reads what it shows."""
     page = open_specimen()
 
     chart = page.get_by_role("img", name="Deliveries by hour")

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import NARROW, WIDE, address_of, findings, overflow, sign_in
-from tests.doors.served import Served
+from tests.integration.services import Served
 from tests.pages.conftest import PASSWORD
 
 Open = Callable[..., Page]
@@ -20,7 +20,6 @@ def heading_of(service: Served) -> str:
 
 
 def test_a_user_signs_in_and_out(open_page: Open, service: Served) -> None:
-    """The first page has its heading and says who is in; after that the way in is barred again."""
     page = open_page()
 
     sign_in(page, address_of(service))
@@ -36,7 +35,6 @@ def test_a_user_signs_in_and_out(open_page: Open, service: Served) -> None:
 def test_both_services_are_signed_in_to_side_by_side(
     open_page: Open, served: dict[str, Served]
 ) -> None:
-    """Cookies do not tell ports apart, and yet neither service signs the other's users out."""
     page = open_page()
     for one in served.values():
         sign_in(page, address_of(one))
@@ -47,7 +45,6 @@ def test_both_services_are_signed_in_to_side_by_side(
 
 
 def test_a_wrong_password_is_said_aloud(open_page: Open, service: Served) -> None:
-    """The name stays, the password is asked for again, and what to do is in the alert."""
     page = open_page()
     page.goto(address_of(service))
     page.get_by_label("Name").fill("Ada")
@@ -61,7 +58,6 @@ def test_a_wrong_password_is_said_aloud(open_page: Open, service: Served) -> Non
 
 
 def test_the_keyboard_is_enough(open_page: Open, service: Served) -> None:
-    """One begins at the name, and every stop after that can be seen."""
     page = open_page()
     page.goto(address_of(service))
 
@@ -82,7 +78,6 @@ def test_the_keyboard_is_enough(open_page: Open, service: Served) -> None:
 
 
 def test_it_works_without_script(open_page: Open, service: Served) -> None:
-    """Times are then in UTC, and nothing is missing."""
     page = open_page(java_script_enabled=False)
 
     sign_in(page, address_of(service))
@@ -100,7 +95,6 @@ def test_nobody_is_left_out(
     scheme: str,
     width: int,
 ) -> None:
-    """axe-core finds nothing wrong, and nothing is wider than the window."""
     address = address_of(service)
     look = {"color_scheme": scheme, "width": width}
     inside = {**look, "storage_state": signed_in_at(address)}

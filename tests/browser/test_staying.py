@@ -95,14 +95,12 @@ def until(process: subprocess.Popen[str], words: str) -> str:
 
 
 def test_the_story_was_told_before(stayed: Stayed) -> None:
-    """Who stays has seen every step of it."""
     assert "All of it was seen to happen" in stayed.printed
 
 
 def test_what_is_printed_lets_one_in_to_watch_a_deletion(
     stayed: Stayed, open_page: Callable[..., Page]
 ) -> None:
-    """One signs in to both, over plain http, deletes a course, and ELMS's Registry says so."""
     page = open_page()
     stayed.sign_in(page, "eAssessment")
     page.get_by_role("navigation", name="Pages").get_by_role("link", name="Courses").click()
@@ -118,7 +116,6 @@ def test_what_is_printed_lets_one_in_to_watch_a_deletion(
 
 
 def test_the_command_that_is_printed_syncs_at_once(stayed: Stayed) -> None:
-    """It works from another terminal as it stands, with the settings that lie in the folder."""
     found = re.search(r"^    (\S+/receiver .*)$", stayed.printed, re.MULTILINE)
     assert found, stayed.printed
 
@@ -131,7 +128,6 @@ def test_the_command_that_is_printed_syncs_at_once(stayed: Stayed) -> None:
 
 
 def test_ctrl_c_ends_all_of_it(stayed: Stayed) -> None:
-    """It exits 0, though pressed twice; neither a process is left nor the folder."""
     folder, process = stayed.folder(), stayed.process
     groups = [process.pid, *children(process.pid)]
     assert folder.is_dir()

@@ -49,7 +49,6 @@ def at(open_page: Callable[..., Page], signed_in_at: Callable[[str], Any]) -> Ca
 def test_a_course_deleted_on_a_page_is_heard_and_skipped(
     both: Machines, open_page: Callable[..., Page]
 ) -> None:
-    """Sign in, delete, watch it being delivered; sign in at ELMS and see it skipped, and why."""
     page = open_page()
     sign_in(page, both.eassessment_url)
     go_to(page, "Courses", "PHIL120-2026")
@@ -78,7 +77,6 @@ def test_a_course_deleted_on_a_page_is_heard_and_skipped(
 def test_a_regenerated_token_is_entered_and_the_course_is_active_again(
     both: Machines, at: Callable[..., Page]
 ) -> None:
-    """Regenerate and copy it at eAssessment; ELMS asks for it by itself, takes it, and syncs."""
     page = at(both.eassessment_url, permissions=["clipboard-read", "clipboard-write"])
     go_to(page, "Courses", "STAT150-2026")
     page.locator("summary", has_text="Regenerate the token").click()
@@ -103,7 +101,6 @@ def test_a_regenerated_token_is_entered_and_the_course_is_active_again(
 
 
 def test_what_died_while_elms_was_down_is_replayed(both: Machines, at: Callable[..., Page]) -> None:
-    """The overview names it and the reason, the filter's replay says how many, and they arrive."""
     both.stop("elms")
     page = at(both.eassessment_url, "/courses?q=deleted")
     for course_id in ("LAW201-2026", "MUS115-2026"):
@@ -135,7 +132,6 @@ def test_what_died_while_elms_was_down_is_replayed(both: Machines, at: Callable[
 def test_all_of_it_can_be_done_by_keyboard_alone(
     both: Machines, open_page: Callable[..., Page]
 ) -> None:
-    """Sign in, find the course, regenerate its token; enter it at ELMS; focus is always seen."""
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     page.goto(both.eassessment_url)
     sign_in_by_keys(page)

@@ -32,12 +32,12 @@ from notifier.worker import batch
 from notifier.worker.batch import Finished, Terms
 from notifier.worker.claims import Places, Share
 from receiver.course_state import Status
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.registry import entries as registry
 from receiver.registry.entries import EntryUpdate
 from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.sources import store as sources
 from receiver.sync import planner
 from receiver.webhooks import inbox
@@ -251,15 +251,15 @@ def _sync(day: Day, at: datetime) -> None:
         runs.record(session, run_id, reports)
         _learn(session, planned, asked, run_id, at)
         synced = sum(one.outcome is CourseOutcome.SYNCED for one in asked)
-        written = Written(synced * 3, synced * 2, synced * 40)
+        written = ScoreCounts(synced * 3, synced * 2, synced * 40)
         seconds = round(day.chance.uniform(0.3, 0.9) + (12.1 if busy else 0), 2)
-        report = Report(run_id, reports, written, 3 if busy else 1, 10, seconds, int(busy))
+        report = RunResult(run_id, reports, written, 3 if busy else 1, 10, seconds, int(busy))
         runs.end(session, report, now=at + timedelta(seconds=seconds))
 
 
-def _asked(day: Day, entry: Any, *, busy: bool) -> CourseReport:
+def _asked(day: Day, entry: Any, *, busy: bool) -> CourseResult:
     if busy and day.chance.random() < 0.2:
-        return CourseReport(
+        return CourseResult(
             "eassessment",
             entry.course_id,
             CourseOutcome.FAILED,
@@ -268,7 +268,7 @@ def _asked(day: Day, entry: Any, *, busy: bool) -> CourseReport:
             next_step="Nothing to do: the next sync asks again.",
         )
     outcome = CourseOutcome.SYNCED if day.chance.random() < 0.12 else CourseOutcome.UNCHANGED
-    return CourseReport("eassessment", entry.course_id, outcome)
+    return CourseResult("eassessment", entry.course_id, outcome)
 
 
 def _learn(session: Session, planned: Any, asked: Any, run_id: int, at: datetime) -> None:

@@ -86,15 +86,12 @@ class TestBytes:
     """Both events, to bytes and back."""
 
     def test_dump_makes_the_bytes_of_the_design(self, event: events.Event, raw: bytes) -> None:
-        """An event has one spelling, down to the byte."""
         assert events.dump(event).encode() == raw
 
     def test_load_reads_the_event_that_was_dumped(self, event: events.Event, raw: bytes) -> None:
-        """Reading an event's bytes gives an equal event."""
         assert events.load(raw) == event
 
     def test_unknown_fields_are_passed_over(self, event: events.Event, raw: bytes) -> None:
-        """A newer sender may say more than this receiver knows."""
         more = body({"/hint": [1, {"a": 2}], "/data/reason": "end of term"}, of=raw)
 
         assert events.load(more) == event
@@ -102,13 +99,11 @@ class TestBytes:
     def test_the_type_is_one_of_those_an_endpoint_can_ask_for(
         self, event: events.Event, raw: bytes
     ) -> None:
-        """The list of types names every event, and an event names its type."""
         assert event.type in events.EVENT_TYPES
         assert json.loads(raw)["type"] == event.type
 
 
 def test_characters_beyond_ascii_travel_as_they_are() -> None:
-    """A course id is not escaped on the wire: its bytes are its UTF-8."""
     event = make_deleted(course_id="Übung/😀 'x'; <b>")
 
     raw = events.dump(event).encode()
@@ -118,7 +113,6 @@ def test_characters_beyond_ascii_travel_as_they_are() -> None:
 
 
 def test_an_event_cannot_be_changed() -> None:
-    """An event is a fact of the past."""
     event = make_deleted()
 
     with pytest.raises(ValidationError, match="Instance is frozen"):
@@ -126,7 +120,6 @@ def test_an_event_cannot_be_changed() -> None:
 
 
 def test_the_ping_is_of_a_type_that_no_receiver_acts_upon() -> None:
-    """A test POST has its exact bytes too, and is read as an unknown event."""
     ping = events.dump_ping("eassessment.example.ac.uk", NINE)
 
     assert ping == (
@@ -147,7 +140,6 @@ def test_the_ping_is_of_a_type_that_no_receiver_acts_upon() -> None:
     ],
 )
 def test_an_unknown_type_is_an_unknown_event(raw: bytes) -> None:
-    """What this release does not know is heard, whatever its members are."""
     assert events.load(raw) == UnknownEvent(type="course.archived")
 
 
@@ -185,7 +177,6 @@ def test_an_unknown_type_is_an_unknown_event(raw: bytes) -> None:
     ],
 )
 def test_a_body_that_is_no_json_object_is_malformed(raw: bytes, message: str) -> None:
-    """What cannot be read as one JSON object is a MalformedEventError that says why."""
     with pytest.raises(MalformedEventError, match=re.escape(message)):
         events.load(raw)
 
@@ -199,7 +190,6 @@ def test_a_body_that_is_no_json_object_is_malformed(raw: bytes, message: str) ->
     ],
 )
 def test_a_missing_field_is_pointed_to(pointer: str) -> None:
-    """An event without one of its fields is invalid, and says which."""
     with pytest.raises(InvalidEventError, match=f"^{pointer}: Field required$") as caught:
         events.load(body({pointer: None}))
 
@@ -263,7 +253,6 @@ AS_ON_THE_WIRE = "a moment looks like 2026-11-22T09:00:00.123456Z"
     ],
 )
 def test_a_wrong_field_is_pointed_to(pointer: str, value: object, message: str) -> None:
-    """An event with a field of another form is invalid, and says which and what was expected."""
     with pytest.raises(InvalidEventError, match=re.escape(message)) as caught:
         events.load(body({pointer: value}))
 
@@ -272,7 +261,6 @@ def test_a_wrong_field_is_pointed_to(pointer: str, value: object, message: str) 
 
 
 def test_an_object_without_a_type_is_invalid() -> None:
-    """Without a type nothing can be known about an event."""
     with pytest.raises(InvalidEventError, match=r"^/type: Field required$") as caught:
         events.load(b"{}")
 
@@ -289,7 +277,6 @@ def test_an_object_without_a_type_is_invalid() -> None:
     ],
 )
 def test_every_usual_spelling_of_a_moment_is_read_in_utc(written: str, moment: datetime) -> None:
-    """RFC 3339 with any offset and up to nine decimals names one moment in UTC."""
     event = events.load(body({"/timestamp": written}))
 
     assert isinstance(event, TokenRegenerated)
@@ -308,13 +295,11 @@ def test_every_usual_spelling_of_a_moment_is_read_in_utc(written: str, moment: d
     ],
 )
 def test_wire_time_is_utc_with_microseconds(moment: datetime, text: str) -> None:
-    """A moment has one spelling of one length."""
     assert events.wire_time(moment) == text
 
 
 @pytest.mark.parametrize("version", [1, events.MAX_VERSION])
 def test_versions_reach_from_one_to_what_every_json_reader_holds(version: int) -> None:
-    """The first and the last version are versions."""
     event = make_deleted(course_version=version)
 
     assert events.load(events.dump(event).encode()) == event
@@ -334,13 +319,11 @@ def test_versions_reach_from_one_to_what_every_json_reader_holds(version: int) -
     ],
 )
 def test_course_ids_are_opaque(course_id: str) -> None:
-    """Whatever can be printed is a course id, and comes out as it went in."""
     assert TypeAdapter(events.CourseId).validate_python(course_id) == course_id
 
 
 @given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_an_event_or_an_event_error(raw: bytes) -> None:
-    """Reading fails in one way only, whatever was sent."""
     try:
         event = events.load(raw)
     except EventError:
@@ -363,7 +346,6 @@ json_values = st.recursive(
 def test_an_event_with_anything_in_one_place_is_an_event_or_an_event_error(
     pointer: str, value: object
 ) -> None:
-    """Nothing that JSON can say in a field's place makes reading crash, or storing later."""
     try:
         event = events.load(body({pointer: value}))
     except EventError:
@@ -379,7 +361,6 @@ def test_an_event_with_anything_in_one_place_is_an_event_or_an_event_error(
     st.integers(1, events.MAX_VERSION),
 )
 def test_every_event_survives_the_wire(moment: datetime, course_id: str, version: int) -> None:
-    """Whatever event can be made is read as it was written."""
     try:
         data = CourseDeletedData(source="s", course_id=course_id, course_version=version)
     except ValidationError:

@@ -47,7 +47,6 @@ def read(document: object) -> Score:
 
 
 def test_a_score_is_written_in_the_words_of_the_field() -> None:
-    """A score's JSON has LTI's names, its points as digits in quotes, its moment in UTC."""
     assert make_score(comment="good").model_dump_json(by_alias=True) == (
         '{"userId":"s1234567","scoreGiven":"7.5","scoreMaximum":"10","comment":"good",'
         '"timestamp":"2026-11-22T09:00:00.123456Z","activityProgress":"Completed",'
@@ -56,7 +55,6 @@ def test_a_score_is_written_in_the_words_of_the_field() -> None:
 
 
 def test_what_is_written_is_read_alike() -> None:
-    """A score survives the wire."""
     score = make_score(
         comment="Übung 😀",
         activity_progress=ActivityProgress.IN_PROGRESS,
@@ -67,7 +65,6 @@ def test_what_is_written_is_read_alike() -> None:
 
 
 def test_a_score_that_is_not_given_yet_is_null() -> None:
-    """Nothing is not zero: a score without points is written null and read None."""
     score = make_score(score_given=None)
 
     written = json.loads(score.model_dump_json(by_alias=True))
@@ -77,7 +74,6 @@ def test_a_score_that_is_not_given_yet_is_null() -> None:
 
 
 def test_what_may_be_left_out_has_the_defaults_of_the_design() -> None:
-    """The least that a score says is whose, of how many, and when."""
     document = make_document()
     del document["scoreGiven"]
 
@@ -94,7 +90,6 @@ def test_what_may_be_left_out_has_the_defaults_of_the_design() -> None:
     | st.integers(0, 9_999_999_999).map(Decimal)
 )
 def test_points_survive_the_wire_digit_by_digit(given_points: Decimal) -> None:
-    """Not only the number: every digit is the one that was written."""
     written = points.dump_json(given_points)
 
     read_back = points.validate_json(written)
@@ -115,7 +110,6 @@ def test_points_survive_the_wire_digit_by_digit(given_points: Decimal) -> None:
     ],
 )
 def test_points_are_read_exactly(raw: str, number: str) -> None:
-    """What is read is the decimal number that stands there."""
     assert str(points.validate_json(raw)) == number
 
 
@@ -148,7 +142,6 @@ def test_points_are_read_exactly(raw: str, number: str) -> None:
     ],
 )
 def test_what_are_no_exact_points_is_refused(raw: str, message: str) -> None:
-    """Floats, other spellings and numbers out of bounds are refused with a reason."""
     with pytest.raises(ValidationError, match=re.escape(message)):
         points.validate_json(raw)
 
@@ -163,7 +156,6 @@ def test_what_are_no_exact_points_is_refused(raw: str, message: str) -> None:
     ],
 )
 def test_a_score_is_never_made_of_an_inexact_number(value: object, message: str) -> None:
-    """Our own code is held to the same bounds as the wire."""
     with pytest.raises(ValidationError, match=message):
         make_score(score_given=value)
 
@@ -176,7 +168,6 @@ def test_a_score_is_never_made_of_an_inexact_number(value: object, message: str)
     ],
 )
 def test_numbers_are_written_as_others_read_them(number: Decimal, written: str) -> None:
-    """Whatever Decimal can spell, the wire has digits and a dot."""
     assert points.dump_json(points.validate_python(number)).decode() == written
 
 
@@ -201,7 +192,6 @@ def test_numbers_are_written_as_others_read_them(number: Decimal, written: str) 
     ],
 )
 def test_a_wrong_field_is_named(changes: dict[str, Any], field: str, message: str) -> None:
-    """A score with a field of another form is refused, and says which."""
     with pytest.raises(ValidationError) as caught:
         read(make_document(**changes))
 
@@ -211,23 +201,19 @@ def test_a_wrong_field_is_named(changes: dict[str, Any], field: str, message: st
 
 
 def test_a_maximum_of_nought_is_refused() -> None:
-    """Points of nothing are no score."""
     with pytest.raises(ValidationError, match="scoreMaximum must be greater than 0"):
         read(make_document(scoreMaximum="0"))
 
 
 def test_more_points_than_the_maximum_are_a_score() -> None:
-    """LTI allows extra credit."""
     assert read(make_document(scoreGiven="11")).score_given == Decimal(11)
 
 
 def test_unknown_fields_are_passed_over() -> None:
-    """A newer sender may say more than this reader knows."""
     assert read(make_document(scoringUserId="t1")) == read(make_document())
 
 
 def test_the_longest_comment_is_read() -> None:
-    """A comment may be a page or two."""
     assert read(make_document(comment="ü" * 10_000)).comment == "ü" * 10_000
 
 
@@ -239,20 +225,17 @@ class TestGradesAnswer:
     )
 
     def test_it_survives_the_wire(self) -> None:
-        """The course's present state and its scores are read as they were written."""
         written = self.answer.model_dump_json(by_alias=True)
 
         assert GradesAnswer.model_validate_json(written) == self.answer
 
     def test_its_own_names_are_those_of_our_events(self) -> None:
-        """The course's state has the names that the events have; scores have LTI's."""
         written = json.loads(self.answer.model_dump_json(by_alias=True))
 
         assert list(written) == ["course_id", "course_version", "token_id", "scores"]
         assert written["scores"][0]["userId"] == "s1234567"
 
     def test_it_may_hold_no_scores(self) -> None:
-        """A course without results is answered with none."""
         empty = self.answer.model_copy(update={"scores": ()})
 
         assert GradesAnswer.model_validate_json(empty.model_dump_json(by_alias=True)) == empty
@@ -269,7 +252,6 @@ class TestGradesAnswer:
         ],
     )
     def test_a_wrong_field_is_refused(self, field: str, value: object) -> None:
-        """What could not be folded into the registry is not taken."""
         document = {**json.loads(self.answer.model_dump_json(by_alias=True)), field: value}
 
         with pytest.raises(ValidationError) as caught:

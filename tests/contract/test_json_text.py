@@ -31,7 +31,6 @@ def nested(levels: int) -> bytes:
 
 
 def test_dump_is_compact_and_keeps_every_character() -> None:
-    """A document is written without spaces, in its own order, its characters as they are."""
     text = strict_json.dump({"b": [1, "Übung 😀"], "a": None})
 
     assert text == '{"b":[1,"Übung 😀"],"a":null}'
@@ -39,14 +38,12 @@ def test_dump_is_compact_and_keeps_every_character() -> None:
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_dump_refuses_what_json_has_no_word_for(number: float) -> None:
-    """NaN and the infinities are never written."""
     with pytest.raises(ValueError, match="not JSON compliant"):
         strict_json.dump([number])
 
 
 @given(documents)
 def test_what_is_dumped_is_loaded_alike(document: object) -> None:
-    """Reading gives back what was written, whatever it was."""
     loaded = strict_json.load(strict_json.dump(document).encode())
 
     assert loaded == document
@@ -87,7 +84,6 @@ def test_what_is_dumped_is_loaded_alike(document: object) -> None:
     ],
 )
 def test_load_refuses_what_two_readers_might_read_differently(raw: bytes, message: str) -> None:
-    """Whatever is not plain JSON in UTF-8 is a JsonTextError that says what was met."""
     with pytest.raises(JsonTextError, match=re.escape(message)):
         strict_json.load(raw)
 
@@ -104,12 +100,10 @@ def test_load_refuses_what_two_readers_might_read_differently(raw: bytes, messag
     ],
 )
 def test_load_reads_plain_json(raw: bytes, document: object) -> None:
-    """What every JSON reader reads alike is read."""
     assert strict_json.load(raw) == document
 
 
 def test_an_exact_document_holds_no_float() -> None:
-    """A fraction becomes the Decimal that its digits spell, and what is too long is refused."""
     document = strict_json.load(b'{"a":[72.50,0.1],"b":7}', exact=True)
 
     assert document == {"a": [Decimal("72.50"), Decimal("0.1")], "b": 7}
@@ -118,13 +112,11 @@ def test_an_exact_document_holds_no_float() -> None:
 
 
 def test_the_deepest_document_allowed_is_read() -> None:
-    """A document of just the greatest depth is no garbage."""
     assert strict_json.load(nested(MAX_DEPTH)) == json.loads(nested(MAX_DEPTH))
 
 
 @given(st.binary() | st.text().map(str.encode))
 def test_any_bytes_are_a_document_or_a_json_text_error(raw: bytes) -> None:
-    """Reading fails in one way only, whatever was sent; what it reads can be written again."""
     try:
         document = strict_json.load(raw)
     except JsonTextError:
@@ -144,13 +136,11 @@ def test_any_bytes_are_a_document_or_a_json_text_error(raw: bytes) -> None:
     ],
 )
 def test_is_storable_tells_what_no_database_holds(text: str, storable: bool) -> None:
-    """NUL and lone surrogates are the only characters that cannot be stored."""
     assert strict_json.is_storable(text) is storable
 
 
 @pytest.mark.parametrize("part", [b"{},", b"[],"], ids=["objects", "arrays"])
 def test_more_parts_than_anybody_sends_are_not_read(part: bytes) -> None:
-    """A text of a few megabytes would otherwise fill gigabytes of memory."""
     with pytest.raises(JsonTextError) as refused:
         strict_json.load(b"[" + part * strict_json.MAX_PARTS + b"0]")
 
@@ -158,7 +148,6 @@ def test_more_parts_than_anybody_sends_are_not_read(part: bytes) -> None:
 
 
 def test_as_many_parts_as_may_be_are_read() -> None:
-    """The last one that may be is."""
     parts = strict_json.MAX_PARTS - 1
 
     assert len(strict_json.load(b"[" + b"[]," * parts + b"0]")) == parts + 1

@@ -19,7 +19,6 @@ def make_problem(kind: ProblemType = ProblemType.COURSE_DELETED, **facts: object
 
 
 def test_a_problem_is_a_document_of_rfc_9457() -> None:
-    """A refusal says what, why and what to do, and brings its facts."""
     problem = make_problem(course_id="CS101-2026", course_version=4)
 
     assert problem.document() == {
@@ -35,7 +34,6 @@ def test_a_problem_is_a_document_of_rfc_9457() -> None:
 
 @every_type
 def test_each_type_has_the_status_of_a_refusal(kind: ProblemType) -> None:
-    """No type is without its status, and none is a success."""
     status = HTTPStatus(STATUS[kind])
 
     assert status >= HTTPStatus.BAD_REQUEST
@@ -44,7 +42,6 @@ def test_each_type_has_the_status_of_a_refusal(kind: ProblemType) -> None:
 
 @every_type
 def test_a_document_names_the_type_it_was_made_of(kind: ProblemType) -> None:
-    """What one side writes the other reads."""
     document = json.loads(json.dumps(make_problem(kind).document()))
 
     assert problems.type_of(document) is kind
@@ -71,7 +68,6 @@ def test_a_document_names_the_type_it_was_made_of(kind: ProblemType) -> None:
     ],
 )
 def test_the_statuses_are_those_that_both_sides_agreed_on(kind: ProblemType, status: int) -> None:
-    """What a sender or a sync does hangs on these, so they do not change."""
     assert STATUS[kind] == status
 
 
@@ -95,7 +91,6 @@ def test_the_statuses_are_those_that_both_sides_agreed_on(kind: ProblemType, sta
     ],
 )
 def test_what_names_no_type_of_ours_is_none(document: object) -> None:
-    """Anybody's answer may be read; only our own types are acted upon."""
     assert problems.type_of(document) is None
 
 
@@ -110,5 +105,4 @@ def test_what_names_no_type_of_ours_is_none(document: object) -> None:
     )
 )
 def test_no_document_makes_reading_its_type_fail(document: object) -> None:
-    """A stranger's answer costs at most its type."""
     assert problems.type_of(document) in {None, *ProblemType}

@@ -75,7 +75,6 @@ class TestPublishedVectors:
     """What every Standard Webhooks library agrees on."""
 
     def test_we_make_the_published_signature(self, vector: dict[str, Any]) -> None:
-        """Our headers for a published request are the published ones."""
         keys = [Secret.parse(text) for text in secrets_of(vector)]
 
         signed = signatures.sign(keys, vector["id"], vector["body"].encode(), now=moment_of(vector))
@@ -85,7 +84,6 @@ class TestPublishedVectors:
     def test_we_verify_the_published_signature_with_each_secret(
         self, vector: dict[str, Any]
     ) -> None:
-        """A published request verifies with every one of its secrets, alone."""
         body, now = vector["body"].encode(), moment_of(vector)
 
         verified = [
@@ -98,7 +96,6 @@ class TestPublishedVectors:
     def test_we_refuse_the_published_signature_with_another_secret(
         self, vector: dict[str, Any]
     ) -> None:
-        """A published request does not verify with a secret that is not its own."""
         stranger = Secret(b"x" * 32)
 
         with pytest.raises(NoMatchError, match="no signature matches: another secret, or a"):
@@ -108,7 +105,6 @@ class TestPublishedVectors:
 
 
 def test_another_library_verifies_what_we_sign() -> None:
-    """`standardwebhooks` of PyPI takes our headers for its own."""
     now = datetime.now(UTC)
     headers = make_headers(now=now)
 
@@ -118,7 +114,6 @@ def test_another_library_verifies_what_we_sign() -> None:
 
 
 def test_we_verify_what_another_library_signs() -> None:
-    """We take the signature that `standardwebhooks` of PyPI makes for our own."""
     library = standardwebhooks.Webhook(SECRET.reveal())
     signed = library.sign(ID, NOW, BODY.decode())
 
@@ -129,7 +124,6 @@ def test_we_verify_what_another_library_signs() -> None:
 
 @freeze_time(NOW)
 def test_another_library_refuses_what_we_sign_with_another_secret() -> None:
-    """The check above can fail: the library does look at the signature."""
     headers = make_headers(keys=[OTHER])
 
     with pytest.raises(standardwebhooks.WebhookVerificationError, match="No matching signature"):
@@ -137,33 +131,28 @@ def test_another_library_refuses_what_we_sign_with_another_secret() -> None:
 
 
 def test_signing_without_a_secret_is_refused() -> None:
-    """An unsigned POST is never sent."""
     with pytest.raises(ValueError, match="no secret to sign with"):
         make_headers(keys=[])
 
 
 def test_the_timestamp_is_whole_seconds_of_the_attempt() -> None:
-    """A fraction of a second is cut off, never rounded into the future."""
     assert make_headers()[TIMESTAMP] == str(int(NOW.replace(microsecond=0).timestamp()))
 
 
 @pytest.mark.parametrize("held", [SECRET, OTHER], ids=["the new secret", "the old secret"])
 def test_while_a_secret_rotates_either_verifies(held: Secret) -> None:
-    """A request signed with two secrets is good for who holds one of them."""
     headers = make_headers(keys=[SECRET, OTHER])
 
     assert signatures.verify([held], headers, BODY, now=NOW) == ID
 
 
 def test_each_secret_that_the_receiver_holds_is_tried() -> None:
-    """A receiver that rotates takes what either of its secrets signed."""
     headers = make_headers(keys=[OTHER])
 
     assert signatures.verify([SECRET, OTHER], headers, BODY, now=NOW) == ID
 
 
 def test_without_secrets_nothing_verifies() -> None:
-    """A source without a secret lets nobody in."""
     with pytest.raises(NoMatchError, match="no signature matches"):
         signatures.verify([], make_headers(), BODY, now=NOW)
 
@@ -178,7 +167,6 @@ class _Watched(bytes):
 
 
 def test_signatures_are_compared_in_constant_time() -> None:
-    """Neither a good nor a wrong signature is compared byte by byte with the right one."""
     stamp = signatures.read(make_headers(), now=NOW)
     good = replace(stamp, signatures=(_Watched(stamp.signatures[0]),))
     wrong = replace(stamp, signatures=(_Watched(bytes(32)),))
@@ -190,7 +178,6 @@ def test_signatures_are_compared_in_constant_time() -> None:
 
 @pytest.mark.parametrize("where", ["before", "behind"])
 def test_one_good_signature_among_several_is_enough(where: str) -> None:
-    """Signatures by other secrets and of other versions are passed over."""
     good = make_headers()[SIGNATURE]
     others = make_headers(keys=[OTHER])[SIGNATURE] + " v1a,AAAA v2,abc v1,a-b_ v1,AAA"
     listed = f"{good} {others}" if where == "before" else f"{others} {good}"
@@ -199,7 +186,6 @@ def test_one_good_signature_among_several_is_enough(where: str) -> None:
 
 
 def test_an_empty_body_can_be_signed() -> None:
-    """The MAC covers id and timestamp also where there is no body."""
     headers = make_headers(body=b"")
 
     assert verify(headers, b"") == ID
@@ -210,7 +196,6 @@ class TestEachHeader:
     """What no header may be."""
 
     def test_a_missing_header_is_named(self, name: str) -> None:
-        """Each of the three headers has to be there."""
         headers = make_headers()
         del headers[name]
 
@@ -218,12 +203,10 @@ class TestEachHeader:
             verify(headers)
 
     def test_an_empty_header_is_missing(self, name: str) -> None:
-        """A header that says nothing counts as none."""
         with pytest.raises(MissingHeaderError, match=f"^the header {name} is missing$"):
             verify({**make_headers(), name: ""})
 
     def test_a_doubled_header_is_malformed(self, name: str) -> None:
-        """Two headers of one name arrive joined by a comma, and neither is believed."""
         headers = make_headers()
         doubled = {**headers, name: f"{headers[name]},{headers[name]}"}
 
@@ -243,12 +226,10 @@ class TestEachHeader:
         ],
     )
     def test_a_header_in_another_form_is_malformed(self, name: str, value: str) -> None:
-        """What is too long, not ASCII or not visible is refused before any MAC is made."""
         with pytest.raises(MalformedHeaderError, match=f"^the header {name} is malformed; expect"):
             verify({**make_headers(), name: value})
 
     def test_what_stands_around_a_header_is_not_taken_off(self, name: str) -> None:
-        """A header with a space beside it is not the one that was signed."""
         headers = make_headers()
 
         with pytest.raises(MalformedHeaderError, match=f"the header {name} is malformed"):
@@ -274,7 +255,6 @@ class TestEachHeader:
     ],
 )
 def test_a_signature_header_in_another_form_is_malformed(value: str) -> None:
-    """Signatures are `v1,<base64>` split by one space, of a bounded length."""
     with pytest.raises(MalformedHeaderError, match="expected `v1,<base64>`, split by one space"):
         verify(with_signature(value))
 
@@ -300,13 +280,11 @@ GOOD = make_headers()[SIGNATURE]
     ],
 )
 def test_a_signature_that_is_not_ours_matches_nothing(value: str) -> None:
-    """In form, but made by nobody whom we know."""
     with pytest.raises(NoMatchError, match="no signature matches"):
         verify(with_signature(value))
 
 
 def test_every_other_last_character_is_refused() -> None:
-    """The last character of base64 holds unused bits; a signature has one spelling all the same."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     others = [GOOD[:-2] + char + "=" for char in alphabet if char != GOOD[-2]]
 
@@ -348,7 +326,6 @@ def test_every_other_last_character_is_refused() -> None:
     ],
 )
 def test_a_timestamp_that_is_no_whole_number_is_malformed(value: str) -> None:
-    """Only ASCII digits are seconds since 1970."""
     with pytest.raises(
         MalformedHeaderError,
         match=f"the header {TIMESTAMP} is malformed; expected whole seconds since 1970",
@@ -357,7 +334,6 @@ def test_a_timestamp_that_is_no_whole_number_is_malformed(value: str) -> None:
 
 
 def test_a_timestamp_in_milliseconds_says_so() -> None:
-    """The usual mistake is told by its name."""
     with pytest.raises(
         MalformedHeaderError, match=f"^{TIMESTAMP} looks like milliseconds; expected whole seconds"
     ):
@@ -366,7 +342,6 @@ def test_a_timestamp_in_milliseconds_says_so() -> None:
 
 @pytest.mark.parametrize("seconds", [-299, 0, 299])
 def test_a_clock_within_five_minutes_is_accepted(seconds: int) -> None:
-    """Clocks differ, and requests take their time."""
     headers = make_headers(now=NOW + timedelta(seconds=seconds))
 
     assert verify(headers) == ID
@@ -374,7 +349,6 @@ def test_a_clock_within_five_minutes_is_accepted(seconds: int) -> None:
 
 @pytest.mark.parametrize("seconds", [-301, 301, -86_400, 86_400])
 def test_a_clock_beyond_five_minutes_is_told_both_times(seconds: int) -> None:
-    """An old request is no news and one from the future no fact; the answer names both clocks."""
     signed = NOW + timedelta(seconds=seconds)
     headers = make_headers(now=signed)
 
@@ -391,7 +365,6 @@ def test_a_clock_beyond_five_minutes_is_told_both_times(seconds: int) -> None:
     ("seconds", "fresh"), [(-300, True), (300, True), (-300.001, False), (300.001, False)]
 )
 def test_the_bound_is_exact(seconds: float, fresh: bool) -> None:
-    """Five minutes are within the tolerance, a millisecond more is not."""
     headers = {**make_headers(), TIMESTAMP: "1700000000"}
     now = datetime.fromtimestamp(1_700_000_000, UTC) + timedelta(seconds=seconds)
     refusal = NoMatchError if fresh else TimestampError
@@ -404,7 +377,6 @@ def test_the_bound_is_exact(seconds: float, fresh: bool) -> None:
 
 @given(st.integers(0, len(BODY) * 8 - 1))
 def test_a_bit_flipped_in_the_body_is_refused(bit: int) -> None:
-    """The MAC covers every bit of the body."""
     changed = bytearray(BODY)
     changed[bit // 8] ^= 1 << bit % 8
 
@@ -414,7 +386,6 @@ def test_a_bit_flipped_in_the_body_is_refused(bit: int) -> None:
 
 @pytest.mark.parametrize("name", [ID_HEADER, TIMESTAMP])
 def test_every_bit_flipped_in_id_or_timestamp_is_refused(name: str) -> None:
-    """The MAC covers every bit of the id and of the timestamp."""
     headers = make_headers()
     value = headers[name]
     flipped = [
@@ -445,7 +416,6 @@ def test_every_bit_flipped_in_id_or_timestamp_is_refused(name: str) -> None:
     ],
 )
 def test_an_id_that_could_be_read_two_ways_is_malformed(webhook_id: str, body: bytes) -> None:
-    """What joins the parts of the signed content cannot stand in one of them."""
     headers = make_headers(webhook_id=webhook_id, body=body)
 
     with pytest.raises(MalformedHeaderError, match="1 to 255 visible characters, no comma or dot"):
@@ -454,7 +424,6 @@ def test_an_id_that_could_be_read_two_ways_is_malformed(webhook_id: str, body: b
 
 @pytest.mark.parametrize("webhook_id", ["a", "a" * 255, "msg_~!-/:@[`{}", "+-"])
 def test_every_other_visible_character_may_stand_in_an_id(webhook_id: str) -> None:
-    """Ids of other senders are taken as they are."""
     assert verify(make_headers(webhook_id=webhook_id)) == webhook_id
 
 
@@ -482,7 +451,6 @@ header_values = (
     st.binary() | st.just(BODY),
 )
 def test_any_request_is_an_id_or_a_signature_error(headers: dict[str, str], body: bytes) -> None:
-    """Verifying fails in one way only, and succeeds only for what was signed."""
     signed = make_headers()
 
     try:
@@ -498,7 +466,6 @@ def test_any_request_is_an_id_or_a_signature_error(headers: dict[str, str], body
 
 @given(st.lists(st.binary(min_size=24, max_size=64), min_size=1, max_size=3), st.binary())
 def test_whatever_is_signed_verifies(keys: list[bytes], body: bytes) -> None:
-    """Any body, signed with any secrets, verifies with the last of them."""
     held = [Secret(key) for key in keys]
     headers = signatures.sign(held, ID, body, now=NOW)
 
@@ -509,14 +476,12 @@ class TestSecret:
     """Webhook secrets, which show themselves to nobody."""
 
     def test_a_new_secret_has_32_bytes_and_is_like_no_other(self) -> None:
-        """A secret comes from the operating system's random source."""
         made = {Secret.generate().key for _ in range(50)}
 
         assert len(made) == 50
         assert {len(key) for key in made} == {32}
 
     def test_what_is_revealed_is_parsed_alike(self) -> None:
-        """The text of a secret spells that secret."""
         secret = Secret.generate()
 
         assert secret.reveal().startswith("whsec_")
@@ -530,12 +495,10 @@ class TestSecret:
         ],
     )
     def test_a_secret_is_read_as_people_paste_it(self, text: str) -> None:
-        """The prefix may be missing, and white space does not count."""
         assert Secret.parse(text) == SECRET
 
     @pytest.mark.parametrize("length", [24, 64])
     def test_the_standard_allows_24_to_64_bytes(self, length: int) -> None:
-        """The shortest and the longest secret are secrets."""
         encoded = "whsec_" + base64.b64encode(b"k" * length).decode()
 
         assert Secret.parse(encoded).key == b"k" * length
@@ -558,7 +521,6 @@ class TestSecret:
         ],
     )
     def test_what_is_no_secret_is_refused_unseen(self, text: str, message: str) -> None:
-        """The refusal says what is wrong with the text, and never what it is."""
         with pytest.raises(SecretError, match=re.escape(message)) as caught:
             Secret.parse(text)
 
@@ -577,7 +539,6 @@ class TestSecret:
         ],
     )
     def test_a_secret_never_shows_itself(self, shown: str) -> None:
-        """Whatever prints a secret prints that it is hidden."""
         encoded = base64.b64encode(SECRET.key).decode()
 
         assert "Secret(hidden)" in shown
@@ -585,7 +546,6 @@ class TestSecret:
         assert repr(SECRET.key) not in shown
 
     def test_a_refused_request_shows_no_secret(self) -> None:
-        """What a stranger is told holds nothing of the key, nor the signature it would take."""
         headers = make_headers()
 
         with pytest.raises(NoMatchError) as caught:
@@ -598,7 +558,6 @@ class TestSecret:
 
 
 def test_reading_the_headers_needs_no_secret() -> None:
-    """What the headers say is known before the source's secrets are looked up."""
     headers = make_headers(keys=[SECRET, OTHER])
 
     stamp = signatures.read(headers, now=NOW)

@@ -25,19 +25,16 @@ def is_refused(text: str) -> bool:
 
 
 def test_a_token_has_one_spelling() -> None:
-    """The checksum is part of the wire: it is the same in every release."""
     assert TEXT == "eas_k7Qx2mPa_0123456789abcdefghijABCD1QTWV6"
 
 
 def test_what_is_revealed_is_parsed_alike() -> None:
-    """The text of a new token spells that token."""
     token = CourseToken.generate()
 
     assert CourseToken.parse(token.reveal()) == token
 
 
 def test_a_secret_has_at_least_128_bits() -> None:
-    """New tokens use the whole alphabet in a secret too long to be guessed."""
     made = [CourseToken.generate() for _ in range(300)]
 
     used = set("".join(token.secret for token in made))
@@ -47,7 +44,6 @@ def test_a_secret_has_at_least_128_bits() -> None:
 
 
 def test_every_character_mistyped_is_told_without_a_query() -> None:
-    """Any one other character in any place is no token, of all 62 of them and some more."""
     typos = [
         TEXT[:place] + char + TEXT[place + 1 :]
         for place in range(len(TEXT))
@@ -60,7 +56,6 @@ def test_every_character_mistyped_is_told_without_a_query() -> None:
 
 
 def test_a_typo_within_is_told_by_the_checksum() -> None:
-    """Where the form is right, the refusal says that a character is wrong."""
     with pytest.raises(
         MalformedTokenError, match=r"^the token's checksum is wrong: a character was mistyped$"
     ):
@@ -68,7 +63,6 @@ def test_a_typo_within_is_told_by_the_checksum() -> None:
 
 
 def test_neighbours_exchanged_are_told_without_a_query() -> None:
-    """The other usual typo, two characters in the wrong order, is no token either."""
     exchanged = [
         TEXT[:place] + TEXT[place + 1] + TEXT[place] + TEXT[place + 2 :]
         for place in range(len(TEXT) - 1)
@@ -94,7 +88,6 @@ def test_neighbours_exchanged_are_told_without_a_query() -> None:
     ],
 )
 def test_another_form_is_refused_unseen(text: str) -> None:
-    """The refusal says what a token looks like, and not what was sent."""
     with pytest.raises(MalformedTokenError) as caught:
         CourseToken.parse(text)
 
@@ -103,7 +96,6 @@ def test_another_form_is_refused_unseen(text: str) -> None:
 
 @given(st.text() | st.from_regex(r"eas_[0-9A-Za-z]{8}_[0-9A-Za-z]{30}", fullmatch=True))
 def test_any_text_is_a_token_or_malformed(text: str) -> None:
-    """Reading fails in one way only, and what is a token spells itself."""
     try:
         token = CourseToken.parse(text)
     except MalformedTokenError:
@@ -113,12 +105,10 @@ def test_any_text_is_a_token_or_malformed(text: str) -> None:
 
 
 def test_only_the_hash_of_the_secret_is_for_storing() -> None:
-    """What eAssessment stores is a SHA-256 of the secret, without id and checksum."""
     assert TOKEN.secret_sha256() == hashlib.sha256(b"0123456789abcdefghijABCD").hexdigest()
 
 
 @pytest.mark.parametrize("shown", [repr(TOKEN), str(TOKEN), f"{TOKEN}", f"{[TOKEN]}"])
 def test_a_token_shows_its_public_part_alone(shown: str) -> None:
-    """Whatever prints a token prints its id, which is not secret."""
     assert re.search(r"CourseToken\(k7Qx2mPa\)", shown)
     assert TOKEN.secret not in shown

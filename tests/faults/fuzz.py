@@ -39,7 +39,7 @@ from receiver import services as receiver_services
 from receiver.config import Settings as ReceiverSettings
 from receiver.sources import store as sources
 from tests.conftest import Postgres
-from tests.faults.mutations import BATCH, COURSES, INGEST_SECRET, SITE, Known, Request, draw
+from tests.faults.fuzz_requests import BATCH, COURSES, INGEST_SECRET, SITE, Known, Request, draw
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="

@@ -20,10 +20,10 @@ from foundation.crypto import Vault
 from foundation.db.session import Database
 from notifier.courses import service as courses
 from receiver.sources import store as sources
-from tests.doors.served import free_port
 from tests.faults.failpoints import Fault
 from tests.faults.observer import Observer, observing
 from tests.faults.processes import PATIENCE, Process, Zygote, wait_until
+from tests.integration.services import free_port
 
 SOURCE = "eassessment"
 DOOR = f"/webhooks/{SOURCE}"

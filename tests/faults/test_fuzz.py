@@ -10,7 +10,7 @@ from foundation.db.migrations import Schema
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
 from tests.faults import fuzz
-from tests.faults.mutations import Known, draw
+from tests.faults.fuzz_requests import Known, draw
 
 
 @pytest.fixture
@@ -30,8 +30,6 @@ def test_no_request_of_a_few_hundred_breaks_a_door(urls: dict[str, str], seed: i
 
 
 def test_the_same_seed_draws_the_same_requests() -> None:
-    """What was found once can be found again."""
-
     def drawn() -> list[tuple[str, str, bytes]]:
         chance, known = random.Random(7), Known(Secret(b"x" * 32), fuzz.ADMIN_KEY)
         requests = [draw(chance, known) for _ in range(50)]

@@ -108,7 +108,6 @@ def test_a_secret_that_is_worth_nothing_starts_no_process(
 
 @pytest.mark.parametrize("words", PROCESSES)
 def test_good_secrets_come_further(start: Callable[[str], Result], words: str) -> None:
-    """With good secrets the next thing to be looked at is the schema: these trials can fail."""
     result = start(words)
 
     assert result.exit_code == 4

@@ -116,7 +116,6 @@ def embedded(form: str, dotted: str) -> str:
 
 @pytest.mark.parametrize(("address", "what"), SPECIAL.items())
 def test_special_address_is_barred(address: str, what: str) -> None:
-    """Every kind of special address of both families is barred, with what it is and who says so."""
     why = Guard().why_barred("elms.example", ip_address(address))
 
     assert why is not None
@@ -127,7 +126,6 @@ def test_special_address_is_barred(address: str, what: str) -> None:
 @pytest.mark.parametrize("form", [pytest.param(one, id=name) for name, one in EMBEDDING.items()])
 @pytest.mark.parametrize("inner", ["169.254.169.254", "127.0.0.1", "10.1.2.3", "0.0.0.0"])
 def test_address_is_barred_by_the_one_it_stands_for(form: str, inner: str) -> None:
-    """However an address is wrapped, it is judged by the IPv4 address that it means."""
     address = ip_address(embedded(form, inner))
 
     why = Guard().why_barred("elms.example", address)
@@ -141,12 +139,10 @@ def test_address_is_barred_by_the_one_it_stands_for(form: str, inner: str) -> No
 
 @pytest.mark.parametrize("address", GLOBAL)
 def test_global_address_passes(address: str) -> None:
-    """What is global passes, also in a form that stands for a global IPv4 address."""
     assert Guard().why_barred("elms.example", ip_address(address)) is None
 
 
 def test_standard_library_lets_special_addresses_pass() -> None:
-    """`ipaddress.is_global` is no guard: it lets more pass than the metadata service's NAT64."""
     every = [*SPECIAL, *(embedded(form, "169.254.169.254") for form in EMBEDDING.values())]
 
     passed = {one for one in every if ip_address(one).is_global}
@@ -171,7 +167,6 @@ def test_standard_library_lets_special_addresses_pass() -> None:
     ],
 )
 def test_what_is_allowed_passes(allowed: str, address: str) -> None:
-    """A host, an address or a network that is named passes, whatever it is."""
     guard = parse_guard(allowed, loopback=False)
 
     assert guard.why_barred("elms.example", ip_address(address)) is None
@@ -189,7 +184,6 @@ def test_what_is_allowed_passes(allowed: str, address: str) -> None:
     ],
 )
 def test_what_is_not_named_is_not_allowed(allowed: str, address: str) -> None:
-    """An entry allows just what it names: no neighbour, no subdomain, no other wrapping."""
     why = parse_guard(allowed, loopback=False).why_barred("elms.example", ip_address(address))
 
     assert (why is None) == (address == "11.0.0.1")
@@ -209,7 +203,6 @@ def test_what_is_not_named_is_not_allowed(allowed: str, address: str) -> None:
     ],
 )
 def test_loopback_is_allowed_by_itself(address: str, passes: bool) -> None:
-    """The permission for development lets loopback pass, and nothing else."""
     why = Guard(loopback=True).why_barred("elms.example", ip_address(address))
 
     assert (why is None) is passes
@@ -231,7 +224,6 @@ def test_loopback_is_allowed_by_itself(address: str, passes: bool) -> None:
     ],
 )
 def test_entry_that_names_nothing_is_refused(entry: str) -> None:
-    """What is neither a host name nor an address nor a network is refused, and named."""
     with pytest.raises(ValueError, match="is neither a host name nor an address") as refused:
         parse_guard(f"elms.example,{entry}", loopback=False)
 

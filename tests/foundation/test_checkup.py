@@ -16,7 +16,6 @@ UNWELL = Finding("clock", False, "75.0 s from the database's", "Set this machine
 
 
 def test_a_database_in_order_is_well(database: Database, ground: Schema) -> None:
-    """On either database three things are looked at, and nothing is to be done."""
     findings = doctor.examine_database(database, ground)
 
     assert [finding.check for finding in findings] == ["database", "clock", "schema"]
@@ -26,7 +25,6 @@ def test_a_database_in_order_is_well(database: Database, ground: Schema) -> None
 
 @pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 def test_a_database_is_named_without_its_password(database: Database, ground: Schema) -> None:
-    """Where the database is can be told; how to get in cannot."""
     url = database.engine.url.set(username="postgres", password="hunter2")
     named = Database(url.render_as_string(hide_password=False))
 
@@ -40,7 +38,6 @@ def test_a_database_is_named_without_its_password(database: Database, ground: Sc
 def test_a_schema_that_is_missing_is_told_with_its_command(
     new_sqlite: Database, ground: Schema
 ) -> None:
-    """What is well is told beside what is not."""
     assert new_sqlite.file is not None
     new_sqlite.file.touch()
 
@@ -58,7 +55,6 @@ def test_a_schema_that_is_missing_is_told_with_its_command(
 def test_a_look_at_a_file_that_is_not_there_does_not_make_it(
     new_sqlite: Database, ground: Schema
 ) -> None:
-    """It may be in another folder, and an empty one here would lead astray."""
     [finding] = doctor.examine_database(new_sqlite, ground)
 
     assert (finding.check, finding.well) == ("schema", False)
@@ -68,7 +64,6 @@ def test_a_look_at_a_file_that_is_not_there_does_not_make_it(
 
 
 def test_a_database_that_is_away_is_the_only_finding(ground: Schema) -> None:
-    """Without a database nothing else can be looked at; its password is not shown."""
     away = Database("postgresql+psycopg://nobody:hunter2@127.0.0.1:1/none", timeout=1)
 
     findings = doctor.examine_database(away, ground)
@@ -84,7 +79,6 @@ def test_a_database_that_is_away_is_the_only_finding(ground: Schema) -> None:
 def test_a_clock_that_differs_from_the_databases_is_told(
     database: Database, ground: Schema
 ) -> None:
-    """A machine whose clock is off would have its signatures refused."""
     with database.reading() as session:
         session.connection()
 
@@ -98,7 +92,6 @@ def test_a_clock_that_differs_from_the_databases_is_told(
 
 
 def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
-    """A checkup without a fault exits with 0 and says so."""
     code = doctor.report([WELL], as_json=False)
 
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -108,7 +101,6 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_one_fault_needs_a_person(capsys: pytest.CaptureFixture[str]) -> None:
-    """A fault is told with what to do, and exits with 1."""
     code = doctor.report([WELL, UNWELL], as_json=False)
 
     printed = capsys.readouterr().out
@@ -122,7 +114,6 @@ def test_one_fault_needs_a_person(capsys: pytest.CaptureFixture[str]) -> None:
 def test_programs_read_the_same(
     capsys: pytest.CaptureFixture[str], findings: list[Finding], code: int
 ) -> None:
-    """The JSON holds every finding and whether all is well; the code is the same."""
     exit_code = doctor.report(findings, as_json=True)
 
     document = json.loads(capsys.readouterr().out)

@@ -12,7 +12,6 @@ from foundation.text import count, lasted
     [(0, "0 courses"), (1, "1 course"), (2, "2 courses"), (12345, "12,345 courses")],
 )
 def test_how_many_is_said_in_the_right_number(value: int, words: str) -> None:
-    """One is one course, and thousands stand apart."""
     assert count(value, "course") == words
 
 
@@ -27,5 +26,4 @@ def test_how_many_is_said_in_the_right_number(value: int, words: str) -> None:
     ],
 )
 def test_how_long_is_said_in_a_unit_that_one_can_picture(time: timedelta, words: str) -> None:
-    """Nobody reckons how many hours 1560 minutes are."""
     assert lasted(time) == words

@@ -39,15 +39,12 @@ class TestTransactions:
     """Returning commits, raising rolls back."""
 
     def test_returning_commits(self, database: Database, items: Table) -> None:
-        """What a writing transaction wrote is there for the next one."""
         with database.writing() as session:
             session.execute(insert(items).values(name="kept"))
 
         assert names(database, items) == ["kept"]
 
     def test_raising_rolls_back(self, database: Database, items: Table) -> None:
-        """An exception takes all of the transaction with it, and goes on to the caller."""
-
         def fail() -> None:
             with database.writing() as session:
                 session.execute(insert(items).values(name="lost"))
@@ -59,7 +56,6 @@ class TestTransactions:
         assert names(database, items) == []
 
     def test_reading_keeps_nothing(self, database: Database, items: Table) -> None:
-        """A transaction that only reads is rolled back, whatever was done in it."""
         with database.reading() as session:
             session.execute(insert(items).values(name="lost"))
 
@@ -68,7 +64,6 @@ class TestTransactions:
     def test_a_failed_transaction_leaves_its_connection_usable(
         self, database: Database, items: Table
     ) -> None:
-        """After a refused statement the next transaction works."""
         with database.writing() as session:
             session.execute(insert(items).values(name="one"))
         with pytest.raises(IntegrityError), database.writing() as session:
@@ -82,7 +77,6 @@ class TestTransactions:
     def test_threads_that_read_and_then_write_lose_no_update(
         self, database: Database, items: Table
     ) -> None:
-        """Four threads count together to as many as they counted."""
         each, threads = 25, 4
         with database.writing() as session:
             session.execute(insert(items).values(name="counter", number=0))
@@ -111,7 +105,6 @@ class TestTransactions:
     def test_a_statement_is_counted_and_a_begin_is_not(
         self, database: Database, items: Table
     ) -> None:
-        """The counter tells alike on both databases how many statements were sent."""
         before = database.statements
 
         with database.writing() as session:
@@ -125,7 +118,6 @@ class TestTransactions:
     def test_a_session_knows_what_the_database_was_given(
         self, make_database_url: Callable[[Schema], str], ground: Schema
     ) -> None:
-        """`info` is with each session, of either kind."""
         database = Database(make_database_url(ground), info={"source": "here"})
 
         with database.reading() as reading, database.writing() as writing:
@@ -151,7 +143,6 @@ class TestUtcDateTime:
     def test_a_moment_comes_back_in_utc(
         self, database: Database, items: Table, moment: datetime
     ) -> None:
-        """The same moment is read, to the microsecond, whatever zone it was written in."""
         read = kept(database, items, "happened_at", moment)
 
         assert isinstance(read, datetime)
@@ -159,18 +150,15 @@ class TestUtcDateTime:
         assert read.utcoffset() == timedelta(0)
 
     def test_nothing_stays_nothing(self, database: Database, items: Table) -> None:
-        """A moment that is not known is NULL."""
         assert kept(database, items, "happened_at", None) is None
 
     def test_a_naive_moment_is_refused(self, database: Database, items: Table) -> None:
-        """A moment without its zone is no moment; the refusal shows it."""
         naive = NOON.replace(tzinfo=None)
 
         with pytest.raises(StatementError, match=r"datetime.*has no zone; moments are aware, in"):
             kept(database, items, "happened_at", naive)
 
     def test_moments_compare_in_the_database(self, database: Database, items: Table) -> None:
-        """Before and after are the same in a WHERE as in Python, across zones."""
         moments = [NOON + timedelta(microseconds=step) for step in (-1, 0, 1)]
         with database.writing() as session:
             session.execute(insert(items), [{"happened_at": moment} for moment in moments])
@@ -191,19 +179,15 @@ class TestExactDecimal:
         "digits", ["0", "0.1", "7.50", "0.00001", "9999999999.99999", "12345678901234567890.5"]
     )
     def test_every_digit_comes_back(self, database: Database, items: Table, digits: str) -> None:
-        """What is read is not only equal: its zeros are there too."""
         assert str(kept(database, items, "points", Decimal(digits))) == digits
 
     def test_an_exponent_is_written_out(self, database: Database, items: Table) -> None:
-        """A thousand is a thousand, however Decimal spells it."""
         assert kept(database, items, "points", Decimal("1E+3")) == Decimal(1000)
 
     def test_nothing_stays_nothing(self, database: Database, items: Table) -> None:
-        """Points that are not given are NULL, not nought."""
         assert kept(database, items, "points", None) is None
 
     def test_a_float_is_refused(self, database: Database, items: Table) -> None:
-        """Points are Decimal, and never were a float on the way."""
         with pytest.raises(StatementError, match=r"0\.1 is a float; points are Decimal"):
             kept(database, items, "points", 0.1)
 
@@ -212,7 +196,6 @@ class TestNow:
     """The one clock that all machines on a database share."""
 
     def test_it_is_aware_and_near_ours(self, database: Database) -> None:
-        """The database's clock is in UTC and, here, the same machine's."""
         with database.reading() as session:
             moment = db.now(session)
 
@@ -220,7 +203,6 @@ class TestNow:
         assert abs(moment - datetime.now(UTC)) < timedelta(seconds=30)
 
     def test_it_goes_on_within_a_transaction(self, database: Database) -> None:
-        """A lease is counted from when it is taken, not from when the transaction began."""
         with database.reading() as session:
             began = db.now(session)
             time.sleep(0.002)
@@ -229,7 +211,6 @@ class TestNow:
         assert later - began >= timedelta(milliseconds=2)
 
     def test_an_embedded_database_has_this_machines_clock(self, new_sqlite: Database) -> None:
-        """SQLite's clock is the one that tests can stop."""
         with freeze_time(NOON), new_sqlite.reading() as session:
             moment = db.now(session)
 
@@ -242,8 +223,6 @@ class TestInsert:
     def test_a_duplicate_is_answered_by_the_database(
         self, database: Database, items: Table
     ) -> None:
-        """The first insert takes a row, the second none, and none of them fails."""
-
         def add() -> bool:
             statement = db.insert(session, items).values(name="one", number=1)
             taken = statement.on_conflict_do_nothing(index_elements=["name"])
@@ -268,15 +247,12 @@ class TestSqlite:
     def test_every_connection_is_prepared(
         self, new_sqlite: Database, pragma: str, value: object
     ) -> None:
-        """A write survives a power cut, readers do not wait, and references hold."""
         with new_sqlite.reading() as one, new_sqlite.reading() as other:
             said = [session.execute(text(f"PRAGMA {pragma}")).scalar() for session in (one, other)]
 
         assert said == [value, value]
 
     def test_a_writer_begins_immediate(self, new_sqlite: Database) -> None:
-        """Who means to write waits before reading, so nothing that was read grows old."""
-
         def begin() -> None:
             with new_sqlite.writing() as session:
                 session.connection()
@@ -289,7 +265,6 @@ class TestSqlite:
         assert caught.value.statement == "BEGIN IMMEDIATE"
 
     def test_readers_do_not_wait_for_a_writer(self, new_sqlite: Database) -> None:
-        """While one writes, others read what was committed last."""
         with new_sqlite.writing() as session:
             session.execute(text("CREATE TABLE notes (id INTEGER)"))
 
@@ -301,8 +276,6 @@ class TestSqlite:
         assert seen == 0
 
     def test_the_schema_is_changed_in_the_transaction(self, new_sqlite: Database) -> None:
-        """A CREATE TABLE is rolled back like any other statement."""
-
         def fail() -> None:
             with new_sqlite.writing() as session:
                 session.execute(text("CREATE TABLE notes (id INTEGER)"))
@@ -315,7 +288,6 @@ class TestSqlite:
             assert session.execute(text("SELECT count(*) FROM sqlite_master")).scalar_one() == 0
 
     def test_it_says_that_it_is_embedded(self, new_sqlite: Database) -> None:
-        """SQLite has one machine's writers."""
         assert new_sqlite.is_sqlite
 
 
@@ -334,18 +306,15 @@ class TestPostgresql:
     def test_every_connection_is_prepared(
         self, database: Database, setting: str, value: str
     ) -> None:
-        """Waiting ends, forgotten transactions end, and times are UTC."""
         with database.reading() as session:
             said = session.execute(text(f"SHOW {setting}")).scalar_one()
 
         assert said == value
 
     def test_it_says_that_it_is_not_embedded(self, database: Database) -> None:
-        """PostgreSQL has many machines' writers."""
         assert not database.is_sqlite
 
     def test_a_terminated_connection_is_replaced(self, database: Database, items: Table) -> None:
-        """After the server ends a session, the next transaction connects anew."""
         with database.reading() as session:
             ended = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
         other = Database(database.engine.url.render_as_string(hide_password=False))
@@ -360,7 +329,6 @@ class TestPostgresql:
 
 
 def test_references_hold(database: Database, parts: Table) -> None:
-    """A row cannot belong to one that is not there."""
     with (
         pytest.raises(IntegrityError, match=r"(?i)foreign key"),
         database.writing() as session,
@@ -372,7 +340,6 @@ class TestUnavailable:
     """What a database that cannot be used raises, and what is said of it."""
 
     def test_nothing_is_connected_before_the_first_transaction(self) -> None:
-        """A database that is away stops no process from starting."""
         database = Database("postgresql+psycopg://nobody:hunter2@127.0.0.1:1/none", timeout=1)
 
         with pytest.raises(db.UNAVAILABLE) as caught, database.reading() as session:
@@ -384,7 +351,6 @@ class TestUnavailable:
         assert "\n" not in said
 
     def test_a_file_that_cannot_be_opened_is_unavailable(self, tmp_path: Path) -> None:
-        """SQLite without its folder cannot be used."""
         database = Database(f"sqlite:///{tmp_path / 'none' / 'x.db'}")
 
         with pytest.raises(db.UNAVAILABLE) as caught, database.reading() as session:
@@ -393,7 +359,6 @@ class TestUnavailable:
         assert db.cause(caught.value) == "unable to open database file"
 
     def test_a_file_that_is_no_database_is_unavailable(self, tmp_path: Path) -> None:
-        """A damaged file is told as a database that is away is."""
         (tmp_path / "x.db").write_bytes(b"This is no database. " * 100)
         database = Database(f"sqlite:///{tmp_path / 'x.db'}")
 
@@ -404,14 +369,12 @@ class TestUnavailable:
         assert db.cause(caught.value) == "file is not a database"
 
     def test_a_missing_table_is_unusable(self, database: Database) -> None:
-        """A command that meets other tables than it needs can say so, on either database."""
         with pytest.raises(db.UNUSABLE) as caught, database.reading() as session:
             session.execute(text("SELECT * FROM nowhere"))
 
         assert "nowhere" in db.cause(caught.value)
 
     def test_a_pool_without_a_free_connection_is_unavailable(self, sqlite_url: str) -> None:
-        """Who waits too long for a connection is told so, as of a busy database."""
         database = Database(sqlite_url, timeout=0.05, pool_size=1)
         sessions = [Session(database.engine) for _ in range(12)]
 
@@ -429,7 +392,6 @@ class TestUnavailable:
     def test_the_cause_names_neither_statement_nor_values(
         self, database: Database, items: Table
     ) -> None:
-        """A refused row is told by its constraint, in one line."""
         with database.writing() as session:
             session.execute(insert(items).values(name="eas_planted"))
 
@@ -443,7 +405,6 @@ class TestUnavailable:
         assert "\n" not in said
 
     def test_an_exception_hides_its_parameters(self, database: Database) -> None:
-        """Not even the whole text of a database error shows what was to be stored."""
         with pytest.raises(db.DBAPIError) as caught, database.reading() as session:
             session.execute(text("SELECT * FROM nowhere WHERE name = :name"), {"name": "hunter2"})
 
@@ -460,5 +421,4 @@ class TestUnavailable:
         ],
     )
     def test_the_cause_is_one_short_line(self, error: Exception, said: str) -> None:
-        """Whatever a database says, one line of it is told."""
         assert db.cause(error) == said

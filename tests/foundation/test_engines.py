@@ -35,7 +35,6 @@ class TestPatience:
     def test_an_answer_that_takes_too_long_is_not_waited_for(
         self, impatient: Callable[[float], Database]
     ) -> None:
-        """It is said how long it was waited for."""
         with pytest.raises(OperationalError) as caught, impatient(0.2).reading() as session:
             session.execute(text("SELECT pg_sleep(30)"))
 
@@ -44,7 +43,6 @@ class TestPatience:
     def test_the_next_transaction_has_a_connection_of_its_own(
         self, impatient: Callable[[float], Database]
     ) -> None:
-        """A connection that was given up is not used again."""
         database = impatient(0.2)
         with pytest.raises(OperationalError), database.reading() as session:
             session.execute(text("SELECT pg_sleep(30)"))
@@ -53,7 +51,6 @@ class TestPatience:
             assert session.execute(text("SELECT 1")).scalar_one() == 1
 
     def test_a_migration_may_take_its_time(self, impatient: Callable[[float], Database]) -> None:
-        """Within `unhurried` an answer is waited for, and after it no longer."""
         database = impatient(0.1)
 
         with database.unhurried(), database.reading() as session:
@@ -66,7 +63,6 @@ class TestFile:
     """A connection to a file is one to the file of that name."""
 
     def test_a_file_that_was_replaced_is_opened_anew(self, tmp_path: Path) -> None:
-        """What is written after a restore is written into what was restored."""
         path, other = tmp_path / "x.db", tmp_path / "y.db"
         for one in (path, other):
             with closing(sqlite3.connect(one)) as raw:
@@ -110,7 +106,6 @@ class TestIntoWal:
     """Of two that open a new file at once, one waits."""
 
     def test_a_busy_file_is_tried_again(self) -> None:
-        """SQLite refuses at once, so it is asked again until the time is up."""
         cursor = _Cursor(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY)
 
         engines.into_wal(cursor, timeout=20)  # type: ignore[arg-type]  # what it is asked is all
@@ -125,7 +120,6 @@ class TestIntoWal:
         ],
     )
     def test_what_does_not_pass_is_raised(self, code: int, timeout: float) -> None:
-        """A time that is up, or another fault, is told as it is."""
         cursor = _Cursor(code)
 
         with pytest.raises(sqlite3.OperationalError, match="refused"):

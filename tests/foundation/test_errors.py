@@ -12,7 +12,6 @@ class LostError(Refusal):
 
 
 def test_a_refusal_says_what_and_what_to_do() -> None:
-    """`str()` is the sentence, the advice is the class's, and facts stand beside it."""
     refusal = LostError("the course is lost", course_id="CS101")
 
     assert str(refusal) == "the course is lost"
@@ -21,7 +20,6 @@ def test_a_refusal_says_what_and_what_to_do() -> None:
 
 
 def test_a_refusal_can_bring_its_own_advice() -> None:
-    """What to do hangs on the case sometimes, and is no fact beside it."""
     refusal = LostError("the course is lost", next_step="Ask somebody.")
 
     assert refusal.advice == "Ask somebody."
@@ -30,5 +28,4 @@ def test_a_refusal_can_bring_its_own_advice() -> None:
 
 @pytest.mark.parametrize("kind", [Refusal, ConfigurationError, SchemaError, DecryptionError])
 def test_every_refusal_has_advice(kind: type[Refusal]) -> None:
-    """No refusal leaves a person without a next step."""
     assert kind("refused").advice.endswith(".")

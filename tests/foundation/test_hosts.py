@@ -34,13 +34,11 @@ FOREIGN = [
 
 @pytest.mark.parametrize("spelled", [*SPELLINGS, "127.0.0.1."])
 def test_number_is_the_address_that_resolvers_make_of_it(spelled: str) -> None:
-    """Octal, hexadecimal, short and dotless numbers are the address they mean."""
     assert hosts.read(spelled) == LOOPBACK
 
 
 @pytest.mark.parametrize("spelled", SPELLINGS)
 def test_resolver_of_this_machine_reads_numbers_alike(spelled: str) -> None:
-    """What is an address here is the same one to `getaddrinfo`, with no name service asked."""
     flags = socket.AI_NUMERICHOST
 
     (row, *_) = socket.getaddrinfo(spelled, 80, family=socket.AF_INET, flags=flags)
@@ -50,7 +48,6 @@ def test_resolver_of_this_machine_reads_numbers_alike(spelled: str) -> None:
 
 @pytest.mark.parametrize("spelled", FOREIGN)
 def test_digits_and_dots_of_other_scripts_are_digits_and_dots(spelled: str) -> None:
-    """What libraries map to digits and dots before they resolve it is mapped here too (UTS 46)."""
     assert hosts.read(spelled) == LOOPBACK
 
 
@@ -70,7 +67,6 @@ def test_digits_and_dots_of_other_scripts_are_digits_and_dots(spelled: str) -> N
     ],
 )
 def test_name_has_one_good_spelling(spelled: str, spelling: str) -> None:
-    """A name is spelled in small ASCII letters, without a dot at its end."""
     assert hosts.read(spelled) == Host(spelling)
 
 
@@ -85,7 +81,6 @@ def test_name_has_one_good_spelling(spelled: str, spelling: str) -> None:
     ],
 )
 def test_ipv6_address_has_one_good_spelling(spelled: str, spelling: str) -> None:
-    """An IPv6 address is spelled as short as it can be, in small letters (RFC 5952)."""
     assert hosts.read(spelled) == Host(spelling, ip_address(spelling))
 
 
@@ -122,7 +117,6 @@ def test_ipv6_address_has_one_good_spelling(spelled: str, spelling: str) -> None
     ],
 )
 def test_what_is_no_host_is_refused(spelled: str, why: str) -> None:
-    """What can be neither a name nor an address is refused with the reason."""
     with pytest.raises(HostError) as refused:
         hosts.read(spelled)
 
@@ -141,5 +135,4 @@ def test_what_is_no_host_is_refused(spelled: str, why: str) -> None:
     ],
 )
 def test_localhost_is_known_by_its_name(name: str, expected: bool) -> None:
-    """`localhost` and what ends in it mean loopback to everybody (RFC 6761)."""
     assert hosts.is_localhost(name) is expected

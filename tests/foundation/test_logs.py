@@ -46,7 +46,6 @@ def one_line(written: str) -> dict[str, Any]:
 
 
 def test_a_json_line_holds_the_message_and_its_fields(read: Read) -> None:
-    """Machines read one object a line: the message, the level, the logger, when, the fields."""
     logs.configure("INFO", "json")
 
     logs.get("ground.test").info("course deleted", course_id="CS101-2026", version=4, well=True)
@@ -64,7 +63,6 @@ def test_a_json_line_holds_the_message_and_its_fields(read: Read) -> None:
 
 
 def test_a_text_line_holds_the_message_and_its_fields(read: Read) -> None:
-    """People read one line: when, the level, the message, the fields; without colours here."""
     logs.configure("INFO", "text")
 
     logs.get("ground.test").warning("course deleted", course_id="CS101-2026", version=4)
@@ -77,7 +75,6 @@ def test_a_text_line_holds_the_message_and_its_fields(read: Read) -> None:
 
 
 def test_without_a_terminal_the_lines_are_json(read: Read) -> None:
-    """`auto` writes for machines where no person looks."""
     logs.configure("INFO", "auto")
 
     logs.get("ground.test").info("course deleted")
@@ -87,7 +84,6 @@ def test_without_a_terminal_the_lines_are_json(read: Read) -> None:
 
 @each_form
 def test_lines_below_the_level_are_not_written(read: Read, form: Form) -> None:
-    """Ours and the libraries' lines are held to one level."""
     logs.configure("WARNING", form)
 
     logs.get("ground.test").info("ours below")
@@ -103,7 +99,6 @@ def test_lines_below_the_level_are_not_written(read: Read, form: Form) -> None:
 
 @each_form
 def test_noisy_libraries_speak_from_warnings_on(read: Read, form: Form) -> None:
-    """What each connection and each revision says at INFO is nobody's news."""
     logs.configure("DEBUG", form)
 
     for name in ("urllib3.connectionpool", "alembic.runtime", "sqlalchemy.engine"):
@@ -114,7 +109,6 @@ def test_noisy_libraries_speak_from_warnings_on(read: Read, form: Form) -> None:
 
 @each_form
 def test_nobody_outside_makes_urllib3_warn(read: Read, form: Form) -> None:
-    """What a far side answers badly is told by whoever asked, not by the library with a trace."""
     logs.configure("DEBUG", form)
 
     logging.getLogger("urllib3.connection").warning("Failed to parse headers")
@@ -123,7 +117,6 @@ def test_nobody_outside_makes_urllib3_warn(read: Read, form: Form) -> None:
 
 
 def test_a_librarys_line_goes_the_same_way(read: Read) -> None:
-    """A line of the standard library's logging is one JSON object too, its words filled in."""
     logs.configure("INFO", "json")
 
     logging.getLogger("library").warning("%d of %s, 100%%", 3, "ten")
@@ -134,7 +127,6 @@ def test_a_librarys_line_goes_the_same_way(read: Read) -> None:
 
 
 def test_what_is_bound_to_a_request_is_in_each_line(read: Read) -> None:
-    """Ours and the libraries' lines tell which request they belong to."""
     logs.configure("INFO", "json")
 
     with structlog.contextvars.bound_contextvars(request_id="r1"):
@@ -145,7 +137,6 @@ def test_what_is_bound_to_a_request_is_in_each_line(read: Read) -> None:
 
 
 def test_configuring_again_writes_each_line_once(read: Read) -> None:
-    """There is one pipe, however often it is laid."""
     logs.configure("INFO", "json")
     logs.configure("INFO", "json")
 
@@ -175,7 +166,6 @@ class TestRedaction:
     """Whatever looks like a secret is taken out, wherever it stands."""
 
     def test_of_a_field(self, read: Read, form: Form, text: str, secret: str) -> None:
-        """A field's value is written without its secret."""
         logs.configure("INFO", form)
 
         logs.get("ground.test").info("asked", url=text)
@@ -185,7 +175,6 @@ class TestRedaction:
         assert logs.REDACTED in written
 
     def test_of_a_message(self, read: Read, form: Form, text: str, secret: str) -> None:
-        """A message that was put together after all is written without its secret."""
         logs.configure("INFO", form)
 
         logs.get("ground.test").info(text)
@@ -193,7 +182,6 @@ class TestRedaction:
         assert secret not in read()
 
     def test_of_a_librarys_line(self, read: Read, form: Form, text: str, secret: str) -> None:
-        """What a library says, and what it fills in, is written without its secret."""
         logs.configure("INFO", form)
 
         logging.getLogger("library").warning("request: %s", text)
@@ -215,7 +203,6 @@ class TestRedaction:
     def test_of_what_stands_deeper(
         self, read: Read, form: Form, text: str, secret: str, wrap: Callable[[str], object]
     ) -> None:
-        """A value that is no text is searched as well."""
         logs.configure("INFO", form)
 
         logs.get("ground.test").info("asked", value=wrap(text))
@@ -225,7 +212,6 @@ class TestRedaction:
         assert secret not in written
 
     def test_of_a_traceback(self, read: Read, form: Form, text: str, secret: str) -> None:
-        """A traceback is written, with its exception's words but without their secret."""
         logs.configure("INFO", form)
 
         for log in (logs.get("ground.test"), logging.getLogger("library")):
@@ -264,7 +250,6 @@ class TestRedaction:
 def test_a_field_that_is_named_like_a_secret_is_not_written(
     read: Read, form: Form, name: str
 ) -> None:
-    """A name is enough: the value is not looked at, here or deeper."""
     logs.configure("INFO", form)
 
     logs.get("ground.test").info("asked", **{name: "hunter2"}, headers={name: ["hunter2"]})
@@ -276,7 +261,6 @@ def test_a_field_that_is_named_like_a_secret_is_not_written(
 
 @pytest.mark.parametrize("name", ["token_id", "tokens_checked", "secretary", "key", "course_id"])
 def test_a_field_that_only_looks_it_is_written(read: Read, name: str) -> None:
-    """What is public, like a token's id, is what a story needs."""
     logs.configure("INFO", "json")
 
     logs.get("ground.test").info("asked", **{name: "k7Qx2mPa"})
@@ -285,7 +269,6 @@ def test_a_field_that_only_looks_it_is_written(read: Read, name: str) -> None:
 
 
 def test_a_secret_that_is_not_there_is_told(read: Read) -> None:
-    """That there was no token is news; it is not hidden."""
     logs.configure("INFO", "json")
 
     logs.get("ground.test").info("asked", token=None)
@@ -294,7 +277,6 @@ def test_a_secret_that_is_not_there_is_told(read: Read) -> None:
 
 
 def test_values_that_json_has_no_word_for_are_text(read: Read) -> None:
-    """Whatever is given as a field, the line is JSON."""
     logs.configure("INFO", "json")
 
     logs.get("ground.test").info(
@@ -312,7 +294,6 @@ HOSTILE = "a\nERROR forged\x1b[31m\u202e\x9b2J"
 
 @each_form
 def test_a_value_cannot_forge_a_line(read: Read, form: Form) -> None:
-    """A line break in a value starts no line, in ours and the libraries' lines."""
     logs.configure("INFO", form)
 
     logs.get("ground.test").info("asked", title=HOSTILE)
@@ -322,7 +303,6 @@ def test_a_value_cannot_forge_a_line(read: Read, form: Form) -> None:
 
 
 def test_a_value_cannot_act_on_the_terminal(read: Read) -> None:
-    """Control and direction characters are spelled out for people, in tracebacks too."""
     logs.configure("INFO", "text")
 
     logs.get("ground.test").info("asked", title=HOSTILE, why=[HOSTILE])
@@ -338,7 +318,6 @@ def test_a_value_cannot_act_on_the_terminal(read: Read) -> None:
 
 @pytest.mark.parametrize(("text", "secret"), SECRETS)
 def test_redact_is_for_other_texts_too(text: str, secret: str) -> None:
-    """What is stored or answered is cleaned by the same rule; the rest of it stays."""
     cleaned = logs.redact(text)
 
     assert secret not in cleaned
@@ -359,12 +338,10 @@ def test_redact_is_for_other_texts_too(text: str, secret: str) -> None:
     ],
 )
 def test_redact_leaves_plain_words_alone(text: str) -> None:
-    """What is no secret is kept to the letter."""
     assert logs.redact(text) == text
 
 
 def test_what_a_vault_seals_is_known_by_its_looks() -> None:
-    """The pattern fits what is really stored."""
     from pydantic import SecretStr
 
     encrypted = Vault(SecretStr("A" * 43 + "=")).encrypt("hunter2")

@@ -44,7 +44,6 @@ def never(*_: Any, **__: Any) -> list[Any]:
     [("192.0.2.7", socket.AF_INET), ("2001:db8::7", socket.AF_INET6)],
 )
 def test_address_is_looked_up_by_nobody(host: str, family: int) -> None:
-    """An address is its own place: neither name service nor thread is asked."""
     threads = threading.active_count()
 
     places = Names(never).places(host, 443, seconds=1)
@@ -54,8 +53,6 @@ def test_address_is_looked_up_by_nobody(host: str, family: int) -> None:
 
 
 def test_every_address_of_a_name_is_a_place() -> None:
-    """All records are returned in their order, with the interface that a link-local one needs."""
-
     def resolve(*_: Any, **__: Any) -> list[Any]:
         return [
             (socket.AF_INET6, 1, 6, "", ("fe80::1%eth0", 443, 0, 2)),
@@ -69,13 +66,11 @@ def test_every_address_of_a_name_is_a_place() -> None:
 
 
 def test_name_that_hangs_is_given_up(slow: Slow) -> None:
-    """Whoever waits is let go after their time, though the look-up goes on."""
     with pytest.raises(LookupTimeoutError, match="the name service did not answer in time"):
         Names(slow).places("elms.example", 443, seconds=0.05)
 
 
 def test_those_who_ask_for_a_name_wait_for_one_look_up(slow: Slow) -> None:
-    """Threads that ask for the same name at the same time get the same answer of one thread."""
     service = Names(slow)
     found: list[list[Place]] = []
     asking = [
@@ -96,7 +91,6 @@ def test_those_who_ask_for_a_name_wait_for_one_look_up(slow: Slow) -> None:
 
 
 def test_name_that_hangs_keeps_one_thread(slow: Slow) -> None:
-    """However often it is asked for again, a name that hangs is looked up once."""
     service = Names(slow)
 
     for _ in range(10):
@@ -107,7 +101,6 @@ def test_name_that_hangs_keeps_one_thread(slow: Slow) -> None:
 
 
 def test_names_that_hang_keep_so_many_threads_and_no_more(slow: Slow) -> None:
-    """Once as many look-ups hang as may, another one is given up without a thread."""
     service = Names(slow)
     for number in range(dns.MAX_LOOKUPS):
         with pytest.raises(LookupTimeoutError):
@@ -120,7 +113,6 @@ def test_names_that_hang_keep_so_many_threads_and_no_more(slow: Slow) -> None:
 
 
 def test_name_is_looked_up_anew_each_time() -> None:
-    """Nothing is remembered: what a name service says now is what counts."""
     answers = ["192.0.2.7", "192.0.2.8"]
 
     def resolve(_: str, port: int, **__: Any) -> list[Any]:
@@ -148,8 +140,6 @@ def test_name_is_looked_up_anew_each_time() -> None:
 def test_what_went_wrong_reaches_whoever_asked(
     raised: Exception, expected: type[Exception], words: str
 ) -> None:
-    """An error of the name service is raised where the name was asked for, and again next time."""
-
     def resolve(*_: Any, **__: Any) -> list[Any]:
         raise raised
 

@@ -31,12 +31,10 @@ from foundation.web.openapi_words import Piece, fields, kind, notes
     ],
 )
 def test_what_a_value_is(schema: dict[str, Any], words: str) -> None:
-    """It is told in words, whatever it is made of."""
     assert "".join(piece.text for piece in kind(schema)) == words
 
 
 def test_what_has_a_name_leads_there() -> None:
-    """A schema within a list is a piece of its own, with the name to link to."""
     told = kind({"type": "array", "items": {"$ref": "#/components/schemas/Course"}})
 
     assert told == [Piece("list of "), Piece("Course", "Course")]
@@ -59,12 +57,10 @@ def test_what_has_a_name_leads_there() -> None:
     ],
 )
 def test_how_a_value_is_bounded(schema: dict[str, Any], told: list[str]) -> None:
-    """Each bound is a note, also those of what a value is made of."""
     assert notes(schema) == told
 
 
 def test_the_fields_of_an_object() -> None:
-    """Each has its name, whether it is needed, and the values that there are."""
     schema = {
         "properties": {"status": {"type": "string", "enum": ["held"]}, "why": {"type": "string"}},
         "required": ["why"],

@@ -39,7 +39,6 @@ def read(database: Database, items: Table) -> Read:
 
 @pytest.mark.parametrize("descending", [False, True])
 def test_going_on_shows_every_row_once_and_ends(read: Read, *, descending: bool) -> None:
-    """Each page begins behind the one before, be two rows alike in their first key or not."""
     pages = [read(Turn(), descending=descending)]
     while pages[-1].after is not None:
         pages.append(read(Turn(after=pages[-1].after), descending=descending))
@@ -51,7 +50,6 @@ def test_going_on_shows_every_row_once_and_ends(read: Read, *, descending: bool)
 
 @pytest.mark.parametrize("descending", [False, True])
 def test_going_back_shows_the_same_pages_from_their_ends(read: Read, *, descending: bool) -> None:
-    """Each page ends before the one behind it, and the first has nothing before it."""
     pages = [read(Turn(before=(9, "") if not descending else (-1, "")), descending=descending)]
     while pages[-1].before is not None:
         pages.append(read(Turn(before=pages[-1].before), descending=descending))
@@ -61,7 +59,6 @@ def test_going_back_shows_the_same_pages_from_their_ends(read: Read, *, descendi
 
 
 def test_a_page_names_what_lies_beside_it(read: Read) -> None:
-    """The first page has nothing before it, and one in the middle has both."""
     first = read(Turn())
     middle = read(Turn(after=first.after))
     back = read(Turn(before=middle.before))
@@ -72,7 +69,6 @@ def test_a_page_names_what_lies_beside_it(read: Read) -> None:
 
 
 def test_a_place_behind_the_end_is_an_empty_page(read: Read) -> None:
-    """A list that became shorter meanwhile is no fault."""
     page = read(Turn(after=(9, "")))
 
     assert Page((), None, None) == page

@@ -34,13 +34,11 @@ def set_revision(database: Database, revision: str) -> None:
 
 
 def test_an_empty_database_is_at_no_revision(new_sqlite: Database, schema: Schema) -> None:
-    """A database without a schema says so, and the program knows what it needs."""
     assert schema.current(new_sqlite) is None
     assert schema.head == "0002"
 
 
 def test_upgrade_brings_an_empty_database_to_the_head(new_sqlite: Database, schema: Schema) -> None:
-    """Every revision is run, and the answer is where it came from."""
     before = schema.upgrade(new_sqlite)
 
     columns = [column["name"] for column in inspect(new_sqlite.engine).get_columns("notes")]
@@ -50,7 +48,6 @@ def test_upgrade_brings_an_empty_database_to_the_head(new_sqlite: Database, sche
 
 
 def test_upgrading_again_changes_nothing(new_sqlite: Database, schema: Schema) -> None:
-    """An upgrade of what is up to date says that it was."""
     schema.upgrade(new_sqlite)
 
     assert schema.upgrade(new_sqlite) == "0002"
@@ -58,7 +55,6 @@ def test_upgrading_again_changes_nothing(new_sqlite: Database, schema: Schema) -
 
 
 def test_an_upgraded_database_passes_the_check(database: Database, ground: Schema) -> None:
-    """On either database, the schema that an upgrade made is the one that is wanted."""
     ground.check(database)
 
     assert ground.current(database) == ground.head
@@ -67,7 +63,6 @@ def test_an_upgraded_database_passes_the_check(database: Database, ground: Schem
 def test_an_empty_database_is_refused_with_the_command_that_mends_it(
     new_sqlite: Database, schema: Schema
 ) -> None:
-    """No process works on a database without its schema."""
     with pytest.raises(SchemaError) as caught:
         schema.check(new_sqlite)
 
@@ -78,7 +73,6 @@ def test_an_empty_database_is_refused_with_the_command_that_mends_it(
 def test_a_file_that_is_not_there_is_named_and_not_made(
     schema: Schema, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Who is in another folder is told where it was looked for; only upgrades make it."""
     monkeypatch.chdir(tmp_path)
     relative = Database("sqlite:///elsewhere.db")
 
@@ -92,7 +86,6 @@ def test_a_file_that_is_not_there_is_named_and_not_made(
 def test_an_older_schema_is_refused_with_the_command_that_mends_it(
     new_sqlite: Database, schema: Schema
 ) -> None:
-    """No process works on the schema of an older release."""
     schema.upgrade(new_sqlite)
     set_revision(new_sqlite, "0001")
 
@@ -107,7 +100,6 @@ def test_an_older_schema_is_refused_with_the_command_that_mends_it(
 def test_a_schema_without_one_of_its_tables_is_refused(
     new_sqlite: Database, ground: Schema, step: str
 ) -> None:
-    """The right revision is not enough: no process works, and no upgrade ends, on half a schema."""
     ground.upgrade(new_sqlite)
     with new_sqlite.writing() as session:
         session.execute(text("DROP TABLE parts"))
@@ -125,7 +117,6 @@ def test_a_schema_without_one_of_its_tables_is_refused(
 def test_a_strangers_schema_is_neither_used_nor_touched(
     new_sqlite: Database, schema: Schema, step: str
 ) -> None:
-    """A revision that this program does not know is another service's, or a newer release's."""
     schema.upgrade(new_sqlite)
     set_revision(new_sqlite, "r0007")
 
@@ -161,7 +152,6 @@ def test_a_strangers_schema_is_neither_used_nor_touched(
 def test_a_schema_that_lost_its_revision_is_neither_used_nor_made_again(
     new_sqlite: Database, ground: Schema, step: str, lost: str, said: str
 ) -> None:
-    """Its tables are there: an upgrade from nothing, as for an empty one, is no way out."""
     ground.upgrade(new_sqlite)
     with new_sqlite.writing() as session:
         session.execute(text(lost))
@@ -176,7 +166,6 @@ def test_a_schema_that_lost_its_revision_is_neither_used_nor_made_again(
 def test_an_upgrade_that_fails_leaves_nothing_behind(
     new_sqlite: Database, schema: Schema, revise: Revise, versions: Path
 ) -> None:
-    """All revisions are one transaction: half a schema is never there."""
     revise("0003", "0002", 'op.execute("INSERT INTO nowhere VALUES (1)")')
     failing = Schema("ground", MetaData(), versions=versions)
 
@@ -190,7 +179,6 @@ def test_an_upgrade_that_fails_leaves_nothing_behind(
 def test_an_upgrade_that_failed_can_be_run_again(
     new_sqlite: Database, schema: Schema, revise: Revise, versions: Path
 ) -> None:
-    """Once what stood in the way is gone, the upgrade goes through."""
     revise("0003", "0002", 'op.execute("INSERT INTO nowhere VALUES (1)")')
     with pytest.raises(OperationalError, match="no such table: nowhere"):
         Schema("ground", MetaData(), versions=versions).upgrade(new_sqlite)
@@ -205,7 +193,6 @@ def test_an_upgrade_that_failed_can_be_run_again(
 
 @pytest.mark.parametrize("service", ["notifier", "receiver"])
 def test_revisions_stand_by_name_in_the_order_of_their_history(service: str) -> None:
-    """Each file is named after its revision, and the last of them is the head."""
     root = Path(str(files("migrations")))
     config = Config()
     config.set_main_option("script_location", str(root))
@@ -220,7 +207,6 @@ def test_revisions_stand_by_name_in_the_order_of_their_history(service: str) -> 
 
 
 def test_a_service_without_a_folder_of_its_own_takes_the_one_in_migrations() -> None:
-    """A service's history stands under its own name."""
     schema = Schema("notifier", MetaData())
 
     assert schema.head is not None

@@ -32,7 +32,6 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServiceSettings
 
 
 def test_the_settings_reach_gunicorn(settings: ServiceSettings) -> None:
-    """Where it listens, and with how many processes of how many threads."""
     server = Server(lambda: Flask("ground"), settings)
 
     assert server.cfg.address == [("127.0.0.9", 8123)]
@@ -43,7 +42,6 @@ def test_the_settings_reach_gunicorn(settings: ServiceSettings) -> None:
 def test_gunicorns_own_variable_is_not_read(
     settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A service has one set of settings, and no second one behind it."""
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--workers=17 --bind=0.0.0.0:1")
 
     server = Server(lambda: Flask("ground"), settings)
@@ -53,7 +51,6 @@ def test_gunicorns_own_variable_is_not_read(
 
 
 def test_the_app_is_made_by_each_process(settings: ServiceSettings) -> None:
-    """Nothing is made before the fork, so no two processes share a connection."""
     made: list[Flask] = []
 
     def make_app() -> Flask:
@@ -67,8 +64,6 @@ def test_the_app_is_made_by_each_process(settings: ServiceSettings) -> None:
 
 
 def test_a_process_that_is_refused_ends_the_server(settings: ServiceSettings) -> None:
-    """What one process is refused for the next one would be too, so gunicorn is told to stop."""
-
     def refuse(_: Flask) -> None:
         raise SchemaError("the database is at schema none, this program needs 0001")
 
@@ -81,8 +76,6 @@ def test_a_process_that_is_refused_ends_the_server(settings: ServiceSettings) ->
 
 
 def test_a_process_without_its_database_serves(settings: ServiceSettings) -> None:
-    """A database that is away when a process starts is a matter of the doors."""
-
     def unavailable(_: Flask) -> None:
         raise OperationalError("SELECT 1", None, Exception("away"))
 
@@ -95,7 +88,6 @@ def test_a_process_without_its_database_serves(settings: ServiceSettings) -> Non
 def test_gunicorns_lines_go_the_way_of_ours(
     settings: ServiceSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What gunicorn has to say is one JSON object a line, once."""
     logs.configure("INFO", "json")
     server = Server(lambda: Flask("ground"), settings)
 

@@ -58,7 +58,6 @@ def refusal() -> ConfigurationError:
 
 
 def test_the_least_that_is_needed_is_enough(environment: pytest.MonkeyPatch) -> None:
-    """What is not set has the defaults that its description names."""
     loaded = config.load(GroundSettings)
 
     assert loaded.port == 8100
@@ -70,7 +69,6 @@ def test_the_least_that_is_needed_is_enough(environment: pytest.MonkeyPatch) -> 
 
 
 def test_everything_missing_is_named_at_once() -> None:
-    """Who sets a service up is told of all that it needs, by the variables' names."""
     refused = refusal()
 
     assert str(refused) == (
@@ -83,7 +81,6 @@ def test_everything_missing_is_named_at_once() -> None:
 def test_every_fault_is_named_at_once_and_no_value_shown(
     environment: pytest.MonkeyPatch,
 ) -> None:
-    """All that is wrong is told in one go, with what is expected and never with what is there."""
     planted = {
         "GROUND_ENCRYPTION_KEYS": "hunter2",
         "GROUND_DATABASE_URL": "mysql://hunter2@there/db",
@@ -104,7 +101,6 @@ def test_every_fault_is_named_at_once_and_no_value_shown(
 
 
 def test_an_empty_variable_is_not_a_missing_one(environment: pytest.MonkeyPatch) -> None:
-    """A variable that is set to nothing is a fault, and no default steps in for it."""
     for name in ("GROUND_ENCRYPTION_KEYS", "GROUND_DATABASE_URL", "GROUND_ADMIN_KEY"):
         environment.setenv(name, "")
 
@@ -116,7 +112,6 @@ def test_an_empty_variable_is_not_a_missing_one(environment: pytest.MonkeyPatch)
 
 
 def test_settings_stand_in_a_file_too(tmp_path: Path) -> None:
-    """A .env in the working directory is read."""
     lines = [f"{name}={value}" for name, value in {**GOOD, "GROUND_PORT": "8200"}.items()]
     (tmp_path / ".env").write_text("\n".join(lines))
 
@@ -126,7 +121,6 @@ def test_settings_stand_in_a_file_too(tmp_path: Path) -> None:
 def test_the_environment_goes_before_the_file(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What is set for one run counts."""
     (tmp_path / ".env").write_text("GROUND_PORT=8200\nGROUND_LOG_LEVEL=ERROR\nOTHER=1\n")
     environment.setenv("GROUND_PORT", "8300")
 
@@ -136,7 +130,6 @@ def test_the_environment_goes_before_the_file(
 
 
 def test_settings_do_not_show_their_secrets(environment: pytest.MonkeyPatch) -> None:
-    """Keys and the database's URL, with its password, are in no repr."""
     environment.setenv("GROUND_DATABASE_URL", "postgresql://u:hunter2@there/db")
 
     shown = repr(config.load(GroundSettings))
@@ -157,7 +150,6 @@ def test_settings_do_not_show_their_secrets(environment: pytest.MonkeyPatch) -> 
 def test_encryption_keys_are_read_in_either_base64(
     environment: pytest.MonkeyPatch, keys: str
 ) -> None:
-    """What the settings take for keys a vault takes for keys."""
     environment.setenv("GROUND_ENCRYPTION_KEYS", keys)
 
     vault = Vault(config.load(GroundSettings).encryption_keys)
@@ -185,7 +177,6 @@ def test_encryption_keys_are_read_in_either_base64(
 def test_what_is_no_key_is_refused(
     environment: pytest.MonkeyPatch, keys: str, message: str
 ) -> None:
-    """No service starts with a key that is too short to protect anything."""
     environment.setenv("GROUND_ENCRYPTION_KEYS", keys)
 
     said = str(refusal())
@@ -213,7 +204,6 @@ def test_what_is_no_key_is_refused(
 def test_a_database_url_names_our_driver(
     environment: pytest.MonkeyPatch, url: str, read: str
 ) -> None:
-    """The URL that people know is enough."""
     environment.setenv("GROUND_DATABASE_URL", url)
 
     assert config.load(GroundSettings).database_url.get_secret_value() == read
@@ -234,7 +224,6 @@ def test_a_database_url_names_our_driver(
     ],
 )
 def test_what_is_no_database_of_ours_is_refused(environment: pytest.MonkeyPatch, url: str) -> None:
-    """A URL that could only fail later, or lose what it holds, fails at the start, unseen."""
     environment.setenv("GROUND_DATABASE_URL", url)
 
     assert str(refusal()) == (
@@ -260,14 +249,12 @@ def test_what_is_no_database_of_ours_is_refused(environment: pytest.MonkeyPatch,
 def test_a_setting_out_of_bounds_is_refused(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """What could not work is told by its name at the start."""
     environment.setenv(name, value)
 
     assert str(refusal()).startswith(f"{name}: Input should be ")
 
 
 def test_settings_do_not_change() -> None:
-    """What was read at the start is what the process runs with."""
     loaded = GroundSettings(encryption_keys=KEY, database_url="sqlite:///a.db", admin_key="k" * 24)
 
     with pytest.raises(ValueError, match="Instance is frozen"):
@@ -275,7 +262,6 @@ def test_settings_do_not_change() -> None:
 
 
 def test_not_even_the_librarys_own_error_shows_a_value() -> None:
-    """Whoever makes settings without `load` is shown no secret by a traceback."""
     with pytest.raises(ValidationError) as caught:
         GroundSettings(encryption_keys=KEY, database_url="sqlite:///a.db", admin_key="hunter2")
 
@@ -284,5 +270,4 @@ def test_not_even_the_librarys_own_error_shows_a_value() -> None:
 
 
 def test_a_setting_has_one_variable() -> None:
-    """The name in the environment is the prefix and the setting's own."""
     assert config.variable(GroundSettings, "database_url") == "GROUND_DATABASE_URL"

@@ -30,7 +30,6 @@ def samples(family: Metric) -> dict[str, float]:
 
 
 def test_what_several_transactions_add_is_one_number(database: Database) -> None:
-    """Whichever rows they add to, the number is the sum, by its labels."""
     for _ in range(3 * counters.SHARDS):
         with database.writing() as session:
             parts = [ANSWERS.of("2xx", ""), ANSWERS.of("none", "deadline", amount=2)]
@@ -45,7 +44,6 @@ def test_what_several_transactions_add_is_one_number(database: Database) -> None
 
 
 def test_what_is_rolled_back_was_never_counted(database: Database) -> None:
-    """A number is of what was committed, for it stands in the same transaction."""
     with database.writing() as session:
         counters.add(session, CounterShard, ANSWERS.of("2xx", ""))
         session.rollback()
@@ -55,7 +53,6 @@ def test_what_is_rolled_back_was_never_counted(database: Database) -> None:
 
 
 def test_a_bucket_holds_what_lies_below_it_too(database: Database) -> None:
-    """Buckets are cumulative, their bounds belong to them, and the last one holds everything."""
     with database.writing() as session:
         counters.add(
             session, CounterShard, counters.total([WAITS.of(each) for each in (0.5, 0.6, 3, 11)])
@@ -74,12 +71,10 @@ def test_a_bucket_holds_what_lies_below_it_too(database: Database) -> None:
 
 
 def test_a_clock_that_ran_back_takes_nothing_away() -> None:
-    """A duration below nothing counts as none: a sum that shrinks would look like a restart."""
     assert WAITS.of(-3) == {("wait_seconds", "0.5"): 1, ("wait_seconds", "sum"): 0.0}
 
 
 def test_many_at_once_lose_nothing(database: Database) -> None:
-    """Threads that add at the same time wait for each other at the most, and deadlock never."""
     parts = [WAITS.of(0.1), ANSWERS.of("2xx", ""), ANSWERS.of("5xx", "")]
 
     def adds() -> None:

@@ -51,7 +51,6 @@ class TestPrintable:
         ],
     )
     def test_what_acts_is_spelled_out(self, text: str, printed: str) -> None:
-        """Control and direction characters are shown by name; all else is as it is."""
         assert printable(text) == printed
 
 
@@ -76,7 +75,6 @@ class TestCell:
         ],
     )
     def test_it_has_one_look(self, value: object, shown: str) -> None:
-        """Nothing is a dash, moments are in UTC, truth is a word."""
         assert output.cell(value) == shown
 
 
@@ -84,14 +82,12 @@ class TestTables:
     """Rows under their headings."""
 
     def test_a_row_is_a_line(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """Headings first, then the rows in their order."""
         output.print_table(("course", "at"), [("CS101", None), ("CS102", 4)], empty="none")
 
         lines = [line.split() for line in capsys.readouterr().out.splitlines()]
         assert lines == [["course", "at"], ["CS101", "-"], ["CS102", "4"]]
 
     def test_an_empty_list_is_a_sentence(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """No rows, no headings: the sentence for none, from a generator too."""
         output.print_table(("course",), (row for row in ()), empty="no courses yet")
 
         assert capsys.readouterr().out == "no courses yet\n"
@@ -103,7 +99,6 @@ class TestTables:
     def test_what_looks_like_markup_is_carried_literally(
         self, capsys: pytest.CaptureFixture[str], title: str
     ) -> None:
-        """A title is text, whatever the table's library would read into it."""
         output.print_table(("title",), [(title,)], empty="none")
         output.print_facts([("title", title)])
 
@@ -113,7 +108,6 @@ class TestTables:
     def test_a_hostile_title_acts_neither_in_a_table_nor_in_facts(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """No control or direction character of a stranger reaches the terminal."""
         output.print_table(("title",), [(HOSTILE,)], empty="none")
         output.print_facts([("title", HOSTILE)])
 
@@ -122,13 +116,11 @@ class TestTables:
         assert printed.count("\\x1b[31mred\\x07\\u202e\\x9b\\r") == 2
 
     def test_a_line_break_makes_no_row(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """One row is one line, so that nobody can forge another."""
         output.print_table(("title",), [("a\nCS102  deleted",)], empty="none")
 
         assert len(capsys.readouterr().out.splitlines()) == 2
 
     def test_a_long_value_is_folded_and_not_cut(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """Every character of what is asked for is printed."""
         output.print_table(("title",), [("x" * 1000,)], empty="none")
 
         assert capsys.readouterr().out.count("x") == 1000
@@ -140,7 +132,6 @@ class TestJson:
     def test_values_that_json_has_no_word_for_are_text(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Moments are RFC 3339, points are exact."""
         output.print_json({"at": datetime(2026, 11, 22, 9, tzinfo=UTC), "n": Decimal("7.50")})
 
         assert json.loads(capsys.readouterr().out) == {
@@ -152,7 +143,6 @@ class TestJson:
     def test_every_text_is_read_back_alike_and_acts_not(
         self, capsys: pytest.CaptureFixture[str], title: str
     ) -> None:
-        """JSON on a terminal is as harmless as a table, and as exact as in a file."""
         output.print_json([title])
 
         printed = capsys.readouterr().out
@@ -160,7 +150,6 @@ class TestJson:
         assert all(char.isprintable() or char == "\n" for char in printed)
 
     def test_letters_stay_letters(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """People can read the JSON as well."""
         output.print_json(["Übung 😀"])
 
         assert "Übung 😀" in capsys.readouterr().out
@@ -198,11 +187,9 @@ class TestCommands:
     """Refusals are sentences and exit codes, never traces."""
 
     def test_a_command_that_does_its_work_exits_with_0(self) -> None:
-        """Nothing is written to stderr where nothing is refused."""
         assert run(lambda: None) == (0, "json: False\n", "")
 
     def test_json_is_an_option_of_a_command(self) -> None:
-        """`--json` reaches the command."""
         assert run(lambda: None, "--json") == (0, "json: True\n", "")
 
     @pytest.mark.parametrize(
@@ -238,12 +225,9 @@ class TestCommands:
     def test_a_refusal_is_a_sentence_and_a_code(
         self, error: Exception, code: int, said: str
     ) -> None:
-        """What was refused, what to do, and a code that a script can act upon."""
         assert run(refuse_with(error)) == (code, "json: False\n", said)
 
     def test_a_database_that_cannot_be_used_is_a_sentence(self, new_sqlite: Database) -> None:
-        """The database's own words in one line, and code 4."""
-
         def ask() -> None:
             with new_sqlite.reading() as session:
                 session.execute(text("SELECT * FROM nowhere"))
@@ -257,7 +241,6 @@ class TestCommands:
         )
 
     def test_a_refusal_cannot_act_on_the_terminal(self) -> None:
-        """A name that a refusal repeats is spelled out, and a line break in it forges no advice."""
         code, _, said = run(refuse_with(CourseUnknownError(f"no {HOSTILE}\n next: rm -rf")))
 
         assert code == 1
@@ -266,14 +249,12 @@ class TestCommands:
         assert said.splitlines()[2] == " next: List the courses."
 
     def test_a_wrong_option_exits_with_2(self) -> None:
-        """Usage is refused by click, before anything is done."""
         code, done, said = run(lambda: None, "--nonsense")
 
         assert (code, done) == (2, "")
         assert "No such option" in said
 
     def test_what_nobody_foresaw_is_not_swallowed(self) -> None:
-        """A fault of ours is no refusal: it is neither worded nor counted as one."""
         code, _, said = run(refuse_with(KeyError("ours")))
 
         assert code == 1
@@ -284,14 +265,12 @@ class TestReadSecret:
     """A secret, never on the command line."""
 
     def test_it_is_the_first_line_of_standard_input(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A script pipes it in; what stands around it does not count."""
         monkeypatch.setattr("sys.stdin", io.StringIO("  hunter2 \nmore\n"))
 
         assert output.read_secret("Token") == "hunter2"
 
     @pytest.mark.parametrize("given", ["", "\n", "   \nhunter2\n"])
     def test_nothing_is_refused(self, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
-        """An empty line is no secret."""
         monkeypatch.setattr("sys.stdin", io.StringIO(given))
 
         with pytest.raises(click.UsageError, match=r"^Token: nothing on standard input$"):
@@ -299,7 +278,6 @@ class TestReadSecret:
 
 
 def test_who_names_the_person_and_the_machine() -> None:
-    """The audit says who gave a command, and where."""
     person, _, machine = output.who().partition("@")
 
     assert person
@@ -307,7 +285,6 @@ def test_who_names_the_person_and_the_machine() -> None:
 
 
 def test_a_list_of_commands_cuts_no_sentence() -> None:
-    """What one line does not hold goes on in the next one."""
     group = Commands("things")
     sentence = "Look at everything that there is, near and far, and say of each what it is good for"
     group.add_command(click.Command("look", help=f"{sentence}."))
@@ -321,8 +298,6 @@ def test_a_list_of_commands_cuts_no_sentence() -> None:
 def test_an_input_that_is_closed_is_an_empty_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Python has no object for it, and click and `isatty` would break."""
-
     @click.group(cls=Commands)
     def main() -> None:
         """Be a program."""
@@ -341,8 +316,6 @@ def test_an_input_that_is_closed_is_an_empty_one(
 
 
 def test_a_letter_that_a_terminal_has_not_is_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the encoding is Latin-1, a course's title in Greek does not break the list."""
-
     @click.group(cls=Commands)
     def main() -> None:
         """Be a program."""

@@ -23,7 +23,6 @@ GOOD = f"00-{TRACE_ID}-{SPAN_ID}-01"
     ],
 )
 def test_a_traceparent_names_a_span(header: str, sampled: bool) -> None:
-    """Of a later version the part that this one knows is read."""
     assert tracing.parse(header) == Trace(TRACE_ID, SPAN_ID, sampled)
 
 
@@ -47,7 +46,6 @@ def test_a_traceparent_names_a_span(header: str, sampled: bool) -> None:
     ],
 )
 def test_what_is_no_traceparent_begins_a_new_trace(header: str | None) -> None:
-    """It is passed over, and never a refusal."""
     begun = tracing.after(header)
 
     assert tracing.parse(header) is None
@@ -57,7 +55,6 @@ def test_what_is_no_traceparent_begins_a_new_trace(header: str | None) -> None:
 
 
 def test_a_child_is_another_span_of_the_same_trace() -> None:
-    """Whether the trace is recorded was decided where it began."""
     child = tracing.after(f"00-{TRACE_ID}-{SPAN_ID}-00")
 
     assert (child.trace_id, child.sampled) == (TRACE_ID, False)
@@ -65,7 +62,6 @@ def test_a_child_is_another_span_of_the_same_trace() -> None:
 
 
 def test_a_span_is_at_work_until_its_end() -> None:
-    """While it is, every log line has it; afterwards what was there before has its place again."""
     span = tracing.begin()
     before = tracing.current(), structlog.contextvars.get_contextvars()
 

@@ -17,7 +17,6 @@ ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 
 def test_bundle_is_added_to_the_public_authorities(tmp_path: Path) -> None:
-    """An installation's own authority is trusted beside the others, not instead of them."""
     bundle = Authority(tmp_path).bundle
 
     names = [
@@ -58,7 +57,6 @@ def test_bundle_that_is_none_is_refused_at_the_start(
     content: bytes | None,
     words: str,
 ) -> None:
-    """A file that is missing or holds no certificate is refused, and its variable named."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(f"{prefix}_ENCRYPTION_KEYS", ENCRYPTION_KEY)
     monkeypatch.setenv(f"{prefix}_ADMIN_KEY", "k" * 32)
@@ -75,6 +73,5 @@ def test_bundle_that_is_none_is_refused_at_the_start(
 
 
 def test_bundle_that_is_a_folder_is_refused(tmp_path: Path) -> None:
-    """A folder is no file of certificates."""
     with pytest.raises(ValueError, match="there is no such file"):
         config._check_bundle(str(tmp_path))

@@ -20,14 +20,12 @@ def make_vault(*keys: str) -> Vault:
 
 @pytest.mark.parametrize("secret", [SECRET, "", "Übung 😀", "x" * 10_000])
 def test_what_is_sealed_is_opened_alike(secret: str) -> None:
-    """A secret comes back as it was, whatever it is."""
     vault = make_vault(NEW)
 
     assert vault.decrypt(vault.encrypt(secret)) == secret
 
 
 def test_what_is_sealed_does_not_show() -> None:
-    """The stored text is ASCII, holds nothing of the secret, and is another one each time."""
     vault = make_vault(NEW)
 
     encrypted = [vault.encrypt(SECRET) for _ in range(3)]
@@ -39,14 +37,12 @@ def test_what_is_sealed_does_not_show() -> None:
 
 
 def test_what_an_older_key_sealed_is_opened() -> None:
-    """While keys rotate, every key in the list opens."""
     encrypted = make_vault(OLD).encrypt(SECRET)
 
     assert make_vault(NEW, OLD).decrypt(encrypted) == SECRET
 
 
 def test_the_first_key_seals() -> None:
-    """After a rotation nothing more is sealed with the older key."""
     encrypted = make_vault(NEW, OLD).encrypt(SECRET)
 
     assert make_vault(NEW).decrypt(encrypted) == SECRET
@@ -55,7 +51,6 @@ def test_the_first_key_seals() -> None:
 
 
 def test_resealing_moves_a_secret_to_the_first_key() -> None:
-    """Once all is sealed anew, the older key can go."""
     encrypted = make_vault(OLD).encrypt(SECRET)
 
     moved = make_vault(NEW, OLD).reencrypt(encrypted)
@@ -75,7 +70,6 @@ def test_resealing_moves_a_secret_to_the_first_key() -> None:
     ],
 )
 def test_what_no_key_opens_is_refused(encrypted: str) -> None:
-    """The refusal says what to do, and shows neither the stored text nor a key."""
     with pytest.raises(DecryptionError) as caught:
         make_vault(NEW).decrypt(encrypted)
 
@@ -86,7 +80,6 @@ def test_what_no_key_opens_is_refused(encrypted: str) -> None:
 
 
 def test_a_key_is_read_in_either_base64() -> None:
-    """`openssl rand -base64 32` and Fernet's own form are the same key."""
     standard = base64.b64encode(b"\xfb\xff" * 16).decode()
     urlsafe = base64.urlsafe_b64encode(b"\xfb\xff" * 16).decode()
 

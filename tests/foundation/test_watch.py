@@ -67,7 +67,6 @@ def numbers(page: str) -> dict[str, float]:
 def test_a_service_with_its_database_is_ready(
     make_client: Callable[..., FlaskClient], database: Database
 ) -> None:
-    """All three answer 200, and what is counted stands on the page."""
     client = make_client(database)
 
     alive, ready, metrics = (client.get(path) for path in WATCHED)
@@ -81,7 +80,6 @@ def test_a_service_with_its_database_is_ready(
 def test_without_its_database_a_service_is_alive_and_not_ready(
     make_client: Callable[..., FlaskClient], away: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever asks learns what to do; the cause, which names machines, is for the log."""
     logging.configure("INFO", "json")
     client = make_client(away)
 
@@ -99,7 +97,6 @@ def test_without_its_database_a_service_is_alive_and_not_ready(
 def test_a_schema_that_is_not_ours_is_not_ready(
     make_client: Callable[..., FlaskClient], make_database: Callable[..., Database]
 ) -> None:
-    """The answer names the command that mends it; the numbers are not read from such a schema."""
     database = make_database(SCHEMA)
     with database.writing() as session:
         session.execute(text("UPDATE alembic_version SET version_num = 'n0999'"))
@@ -119,7 +116,6 @@ def test_a_schema_that_is_not_ours_is_not_ready(
 def test_a_busy_pool_does_not_make_a_service_unready(
     make_client: Callable[..., FlaskClient], make_database_url: Callable[..., str]
 ) -> None:
-    """The doors may use up their connections: readiness is asked over one of its own."""
     busy = Database(make_database_url(SCHEMA), pool_size=1, timeout=0.1)
     busy.engine.pool._max_overflow = 0  # type: ignore[attr-defined]
     client = make_client(busy)
@@ -143,7 +139,6 @@ def test_a_busy_pool_does_not_make_a_service_unready(
 def test_a_token_that_is_set_has_to_be_borne(
     make_client: Callable[..., FlaskClient], away: Database, header: str | None, detail: str
 ) -> None:
-    """Who bears none is refused before the database is asked, and learns nothing."""
     headers = {} if header is None else {"Authorization": header}
 
     answer = make_client(away, TOKEN).get("/metrics", headers=headers)
@@ -155,7 +150,6 @@ def test_a_token_that_is_set_has_to_be_borne(
 def test_the_token_opens_the_numbers(
     make_client: Callable[..., FlaskClient], database: Database
 ) -> None:
-    """Prometheus bears it as a bearer token."""
     headers = {"Authorization": f"Bearer {TOKEN}"}
 
     assert make_client(database, TOKEN).get("/metrics", headers=headers).status_code == 200
@@ -166,7 +160,6 @@ def test_whether_it_lives_is_asked_without_a_line_in_the_log(
     database: Database,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What is asked every few seconds is told at DEBUG only."""
     logging.configure("INFO", "json")
     client = make_client(database)
 

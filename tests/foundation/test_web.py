@@ -154,7 +154,6 @@ class TestEveryAnswer:
 
     @pytest.mark.parametrize("path", ["/fine", "/nowhere", "/fault"])
     def test_it_has_an_id_and_is_not_kept(self, path: str) -> None:
-        """A request can be found in the log by its id; no cache keeps or guesses an answer."""
         client = faulty_client(raising(KeyError("ours")))
 
         answers = [client.get(path) for _ in range(2)]
@@ -166,7 +165,6 @@ class TestEveryAnswer:
         assert {answer.headers["X-Content-Type-Options"] for answer in answers} == {"nosniff"}
 
     def test_the_id_is_ours_and_not_the_callers(self, client: FlaskClient) -> None:
-        """Nobody writes into our log by naming their request."""
         answer = client.get("/fine", headers={"X-Request-Id": "forged"})
 
         assert answer.headers["X-Request-Id"] != "forged"
@@ -175,7 +173,6 @@ class TestEveryAnswer:
     def test_it_is_logged_in_one_line_without_its_query(
         self, client: FlaskClient, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Method, address, status, how long, and the id by which the caller knows it."""
         logging.configure("INFO", "json")
 
         answer = client.get("/fine?token=hunter2", headers={"Authorization": "Bearer hunter2"})
@@ -196,7 +193,6 @@ class TestProblems:
     """Every error is a problem document."""
 
     def test_a_refusal_is_the_problem_of_its_type(self) -> None:
-        """What was refused, what to do, and the facts beside it."""
         refused = CourseDeletedError(
             "the course is deleted",
             course_id="CS101",
@@ -219,19 +215,16 @@ class TestProblems:
         }
 
     def test_a_kind_of_a_refusal_is_of_its_type(self) -> None:
-        """The table names a family by its root."""
         answer = faulty_client(raising(LongDeletedError("long ago"))).get("/fault")
 
         assert problem_of(answer, 410, "course-deleted")["detail"] == "long ago"
 
     def test_a_refusal_that_has_no_type_is_a_fault_of_ours(self) -> None:
-        """Forgetting the table is a 500 that still says what to do."""
         answer = faulty_client(raising(StrayError("stray"))).get("/fault")
 
         problem_of(answer, 500, "internal-error")
 
     def test_a_challenge_goes_with_a_refusal(self, client: FlaskClient) -> None:
-        """The headers that the service names for a problem are in its answer."""
         answer = client.get("/admin")
 
         assert answer.headers["X-Challenge"] == "admin-key-refused"
@@ -242,7 +235,6 @@ class TestProblems:
     def test_another_path_is_not_found_and_never_redirected(
         self, client: FlaskClient, path: str
     ) -> None:
-        """A slash more is another path: a redirect would take the body, or the method, away."""
         answer = client.get(environ_overrides={"PATH_INFO": path})
 
         assert "redirected" in problem_of(answer, 404, "not-found")["next_step"]
@@ -252,7 +244,6 @@ class TestProblems:
     def test_a_post_to_another_path_is_not_redirected_either(
         self, client: FlaskClient, path: str
     ) -> None:
-        """A signed body goes to one address only."""
         answer = client.post(data=b"x", environ_overrides={"PATH_INFO": path})
 
         problem_of(answer, 404, "not-found")
@@ -265,7 +256,6 @@ class TestProblems:
         problem_of(answer, 404, "not-found")
 
     def test_a_request_without_a_host_is_malformed(self, client: FlaskClient) -> None:
-        """HTTP/1.1 asks for a Host; HTTP/1.0 did not know it yet (RFC 9112, 3.2)."""
         statuses = {
             protocol: status_of(SERVER_PROTOCOL=protocol, HTTP_HOST=None)
             for protocol in ("HTTP/1.0", "HTTP/1.1")
@@ -287,14 +277,12 @@ class TestProblems:
         ],
     )
     def test_no_host_makes_a_request_fail(self, host: str) -> None:
-        """Whatever a client calls us, the answer is not a fault of ours."""
         assert status_of(HTTP_HOST=host) in {200, 400}
 
     @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
     def test_another_method_is_told_which_are_allowed(
         self, client: FlaskClient, method: str
     ) -> None:
-        """The answer's Allow names what the path takes (RFC 9110, 15.5.6)."""
         answer = client.open("/raw", method=method)
 
         problem_of(answer, 405, "method-not-allowed")
@@ -316,8 +304,6 @@ class TestProblems:
     def test_each_http_error_is_a_problem_with_a_type_of_ours(
         self, code: int, status: int, kind: str
     ) -> None:
-        """Whatever the framework raises, the caller reads one form; a fault of ours stays ours."""
-
         def stop() -> None:
             abort(code)
 
@@ -327,7 +313,6 @@ class TestProblems:
     def test_what_nobody_foresaw_is_a_500_with_an_id_and_no_trace(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The log has the traceback under the id; the caller has the id, and nothing of ours."""
         logging.configure("INFO", "json")
         client = faulty_client(raising(RuntimeError("hunter2 at /srv/secret.py")))
 
@@ -348,7 +333,6 @@ class TestProblems:
     def test_a_database_that_cannot_be_used_is_a_503(
         self, new_sqlite: Database, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The caller is told when to come back; what the database said stays in the log."""
         logging.configure("INFO", "json")
 
         def ask() -> None:
@@ -364,8 +348,6 @@ class TestProblems:
         assert "no such table: nowhere" in capsys.readouterr().err
 
     def test_a_locked_database_is_a_503(self, new_sqlite: Database) -> None:
-        """Who waited for a writer in vain is asked to come back."""
-
         def write() -> None:
             with new_sqlite.writing() as session:
                 session.connection()
@@ -379,7 +361,6 @@ class TestProblems:
     def test_a_refusal_is_logged_once_with_its_type(
         self, capsys: pytest.CaptureFixture[str], logging_restored: None
     ) -> None:
-        """The one place that logs failures names the problem and what to do."""
         logging.configure("INFO", "json")
 
         make_app().test_client().get("/nowhere")
@@ -392,7 +373,6 @@ class TestProblems:
 
     @pytest.mark.parametrize("path", ["/nowhere%00", "/fine?name=a%00b", "/fine?name=a&name=%00"])
     def test_nul_in_the_url_is_refused_at_the_door(self, client: FlaskClient, path: str) -> None:
-        """What no database can hold reaches no query."""
         answer = client.get(path)
 
         assert "NUL" in problem_of(answer, 400, "request-malformed")["detail"]
@@ -449,18 +429,15 @@ class TestBody:
 
     @pytest.mark.parametrize("size", [0, 1, LIMIT])
     def test_a_body_up_to_the_limit_is_read(self, client: FlaskClient, size: int) -> None:
-        """The limit itself is allowed."""
         assert client.post("/raw", data=b"x" * size).get_json() == {"bytes": size}
 
     @pytest.mark.parametrize("size", [0, 1, LIMIT])
     def test_a_chunked_body_up_to_the_limit_is_read(self, client: FlaskClient, size: int) -> None:
-        """A body that does not say its length is held to the same limit, and no stricter."""
         answer = post_chunked(client, io.BytesIO(b"x" * size))
 
         assert answer.get_json() == {"bytes": size}
 
     def test_a_larger_body_is_refused_unread(self, client: FlaskClient) -> None:
-        """A stated length above the limit is enough to refuse."""
         answer = post_stream(client, Unreadable(), str(LIMIT + 1))
 
         document = problem_of(answer, 413, "body-too-large")
@@ -470,7 +447,6 @@ class TestBody:
     def test_a_larger_chunked_body_is_refused_and_not_cut(
         self, client: FlaskClient, size: int
     ) -> None:
-        """What stands behind the limit is not passed over as if it had not been sent."""
         answer = post_chunked(client, io.BytesIO(b"x" * size))
 
         problem_of(answer, 413, "body-too-large")
@@ -478,7 +454,6 @@ class TestBody:
     def test_an_endless_chunked_body_is_refused_in_bounded_memory(
         self, client: FlaskClient
     ) -> None:
-        """Reading stops at the limit, not at the end."""
         stream = Endless()
 
         answer = post_chunked(client, stream)
@@ -487,7 +462,6 @@ class TestBody:
         assert stream.given <= 2 * 65_536
 
     def test_a_body_shorter_than_it_says_is_refused(self, client: FlaskClient) -> None:
-        """A request that was cut off is no request."""
         answer = post_stream(client, io.BytesIO(b"short"), str(LIMIT))
 
         problem_of(answer, 400, "request-malformed")
@@ -503,7 +477,6 @@ class TestBody:
 
     @pytest.mark.parametrize("length", ["-1", "abc", "1e3", "9" * 30])
     def test_a_nonsensical_length_is_no_500(self, client: FlaskClient, length: str) -> None:
-        """A length that is none is refused, or counts as no body."""
         answer = client.post(
             "/courses",
             input_stream=io.BytesIO(b"{}"),
@@ -515,7 +488,6 @@ class TestBody:
         assert answer.content_type == "application/problem+json"
 
     def test_a_view_that_states_no_limit_reads_nothing(self, client: FlaskClient) -> None:
-        """A door without a limit is shut, not wide open."""
         answer = client.post("/unlimited", data=b"x")
 
         problem_of(answer, 413, "body-too-large")
@@ -531,7 +503,6 @@ class TestParsed:
 
     @pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8"])
     def test_a_good_body_is_a_model(self, client: FlaskClient, kind: str) -> None:
-        """What is sent is read; what may be left out has its default."""
         answer = post_course(client, '{"course_id":"Übung","more":1}'.encode(), kind)
 
         assert answer.get_json() == {"course_id": "Übung", "version": 1, "tags": []}
@@ -548,7 +519,6 @@ class TestParsed:
     def test_another_media_type_is_refused(
         self, client: FlaskClient, kind: str, named: str
     ) -> None:
-        """A body that is not said to be JSON is not read as JSON."""
         answer = post_course(client, b'{"course_id":"CS101"}', kind)
 
         document = problem_of(answer, 415, "media-type-unsupported")
@@ -572,11 +542,9 @@ class TestParsed:
     def test_what_is_no_plain_json_is_malformed(
         self, client: FlaskClient, raw: bytes, message: str
     ) -> None:
-        """A body that two readers might read differently is a 400 that says why."""
         assert message in problem_of(post_course(client, raw), 400, "request-malformed")["detail"]
 
     def test_thousands_of_levels_are_no_500(self) -> None:
-        """Nesting costs the sender a 400, and us nothing."""
         app = make_app()
 
         @app.post("/large")
@@ -621,7 +589,6 @@ class TestParsed:
     def test_every_wrong_field_is_pointed_to(
         self, client: FlaskClient, raw: bytes, faults: dict[str, str]
     ) -> None:
-        """All that is wrong is told at once, by JSON Pointer, without the values."""
         document = problem_of(post_course(client, raw), 422, "request-invalid")
 
         assert {fault["pointer"]: fault["detail"] for fault in document["errors"]} == faults
@@ -631,7 +598,6 @@ class TestParsed:
 
     @pytest.mark.parametrize("raw", [b"[]", b"7", b"null", b'"x"'])
     def test_what_is_no_object_is_told_of_the_whole(self, client: FlaskClient, raw: bytes) -> None:
-        """The empty pointer is the whole document (RFC 6901)."""
         document = problem_of(post_course(client, raw), 422, "request-invalid")
 
         assert document["errors"][0]["pointer"] == ""
@@ -643,18 +609,15 @@ class TestQuery:
 
     @pytest.mark.parametrize(("query", "limit"), [("", 10), ("limit=5", 5), ("other=1", 10)])
     def test_a_good_query_is_a_model(self, client: FlaskClient, query: str, limit: int) -> None:
-        """What is asked for is read; what is not has its default."""
         assert client.get(f"/search?{query}").get_json() == {"limit": limit}
 
     @pytest.mark.parametrize("value", ["0", "x", "1.5", "", "9" * 5000])
     def test_a_wrong_value_is_pointed_to(self, client: FlaskClient, value: str) -> None:
-        """A query is refused as a body is."""
         document = problem_of(client.get(f"/search?limit={value}"), 422, "request-invalid")
 
         assert [fault["pointer"] for fault in document["errors"]] == ["/limit"]
 
     def test_a_name_given_twice_is_refused(self, client: FlaskClient) -> None:
-        """Nobody guesses which of two values was meant."""
         document = problem_of(client.get("/search?limit=1&limit=2"), 422, "request-invalid")
 
         assert document["detail"] == "/limit: is given more than once"
@@ -665,7 +628,6 @@ class TestAdminKey:
 
     @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
     def test_the_key_opens(self, client: FlaskClient, scheme: str) -> None:
-        """The scheme's case does not count (RFC 9110, 11.1)."""
         answer = client.get("/admin", headers={"Authorization": f"{scheme} {ADMIN_KEY}"})
 
         assert answer.get_json() == {"answer": "come in"}
@@ -687,7 +649,6 @@ class TestAdminKey:
         ],
     )
     def test_nothing_else_does(self, client: FlaskClient, header: str | None, message: str) -> None:
-        """A missing or wrong key is told apart, and shown to nobody."""
         headers = {} if header is None else {"Authorization": header}
 
         answer = client.get("/admin", headers=headers)
@@ -698,11 +659,9 @@ class TestAdminKey:
         assert ADMIN_KEY not in answer.get_data(as_text=True)
 
     def test_a_key_in_the_query_does_not_count(self, client: FlaskClient) -> None:
-        """What stands in a URL stands in logs."""
         problem_of(client.get(f"/admin?admin_key={ADMIN_KEY}"), 401, "admin-key-refused")
 
     def test_a_route_states_its_guard(self) -> None:
-        """A test can walk the routes and see who may call each."""
         app = make_app()
 
         assert app.view_functions["admin"].guard == "admin"  # type: ignore[attr-defined]
@@ -710,14 +669,12 @@ class TestAdminKey:
 
 
 def test_facts_are_json_ready() -> None:
-    """Moments are text, and what is not known is left out."""
     facts = web.json_ready({"at": datetime(2026, 11, 22, 9, tzinfo=UTC), "n": 1, "none": None})
 
     assert facts == {"at": "2026-11-22T09:00:00+00:00", "n": 1}
 
 
 def test_a_challenge_is_asked_of_every_problem_by_a_refusal() -> None:
-    """The service sees the whole problem, and decides by its type."""
     asked: list[Problem] = []
 
     def challenge(problem: Problem) -> dict[str, str]:

@@ -20,7 +20,7 @@ from notifier.models import SCHEMA as NOTIFIER
 from notifier.worker import metrics as notifier_metrics
 from receiver.models import SCHEMA as RECEIVER
 from receiver.monitoring import metrics as receiver_metrics
-from tests.house.test_readme import resolve
+from tests.house.commands import resolve
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -61,7 +61,6 @@ def exposed(
 def test_alerts_and_dashboard_ask_for_numbers_that_there_are(
     make_database: Callable[[Schema], Database],
 ) -> None:
-    """Each name in a query is one of a service's, and each of a service's is asked for."""
     known = {
         "notifier_ready",
         "receiver_ready",
@@ -80,7 +79,6 @@ def test_alerts_and_dashboard_ask_for_numbers_that_there_are(
 
 
 def test_every_alert_says_what_is_wrong_and_names_a_command_that_exists() -> None:
-    """An alert without its next step would only wake somebody."""
     rules = (PROMETHEUS / "rules.yml").read_text("utf-8")
     alerts = rules.split("- alert: ")[1:]
 
@@ -105,7 +103,6 @@ def test_every_alert_says_what_is_wrong_and_names_a_command_that_exists() -> Non
     ],
 )
 def test_prometheus_takes_the_rules_and_they_do_what_they_say(check: list[str]) -> None:
-    """Prometheus' own tool reads the files, and plays each alert's story through."""
     done = subprocess.run(
         ["promtool", *check], cwd=PROMETHEUS, capture_output=True, text=True, check=False
     )
@@ -114,7 +111,6 @@ def test_prometheus_takes_the_rules_and_they_do_what_they_say(check: list[str]) 
 
 
 def test_the_dashboard_is_one_that_grafana_imports() -> None:
-    """It asks where its data is, and its panels have numbers of their own and do not overlap."""
     panels = DASHBOARD["panels"]
     variables = {one["name"]: one["type"] for one in DASHBOARD["templating"]["list"]}
     cells = [
@@ -138,7 +134,6 @@ def test_the_dashboard_is_one_that_grafana_imports() -> None:
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
 def test_every_unit_runs_a_command_that_exists(unit: Path) -> None:
-    """What systemd is told to start is one of our commands, by its full path."""
     found = re.search(r"^ExecStart=/srv/\w+/venv/bin/(.*)$", unit.read_text("utf-8"), re.MULTILINE)
 
     assert found
@@ -147,7 +142,6 @@ def test_every_unit_runs_a_command_that_exists(unit: Path) -> None:
 
 @needs_systemd
 def test_systemd_reads_the_units_without_a_warning(tmp_path: Path) -> None:
-    """Each directive is one that systemd knows; only paths and users are those of the machine."""
     for unit in (DEPLOY / "systemd").iterdir():
         text = re.sub(r"/srv/\w+/venv/bin/\w+", "/bin/true", unit.read_text("utf-8"))
         text = re.sub(r"^User=.*", "User=daemon", text, flags=re.MULTILINE)
@@ -166,7 +160,6 @@ def test_systemd_reads_the_units_without_a_warning(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("service", ["notifier", "receiver"])
 def test_gunicorn_takes_its_file_and_makes_the_app(service: str, tmp_path: Path) -> None:
-    """The entry point is there, and no setting of the file is one that gunicorn does not know."""
     given = {
         f"{service.upper()}_ENCRYPTION_KEYS": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
         "NOTIFIER_ADMIN_KEY": "planted-admin-key-0123456789abcdef",

@@ -19,7 +19,6 @@ def tracked_files() -> list[Path]:
 
 @pytest.mark.parametrize("service", ["notifier", "receiver"])
 def test_the_environment_is_read_in_one_place(service: str) -> None:
-    """Nobody in a service asks the operating system for variables; settings do."""
     readers = [
         path.name
         for path in (ROOT / service).rglob("*.py")
@@ -30,7 +29,6 @@ def test_the_environment_is_read_in_one_place(service: str) -> None:
 
 
 def test_no_file_names_a_machine_of_ours() -> None:
-    """No file holds a path of the machine that it was made on."""
     pattern = re.compile(r"/(?:root|work|home)/[A-Za-z0-9._-]+")
     found = [
         f"{path.relative_to(ROOT)}: {match[0]}"

@@ -15,7 +15,7 @@ from notifier import errors, services, signals
 from notifier.app import REFUSALS, challenge, create_app
 from notifier.config import Settings
 
-COMMAND_LINE_ONLY = {errors.EndpointDisabledError, errors.GradesFileError}
+COMMAND_LINE_ONLY = {errors.EndpointDisabledError}
 """`endpoints ping` and `grades import` refuse so; no door does."""
 
 SIGNALS = [name for name, one in vars(signals).items() if isinstance(one, NamedSignal)]
@@ -47,7 +47,6 @@ def make_app(tmp_path: Any) -> Iterator[Callable[[], Flask]]:
 def test_every_signal_has_one_subscriber(
     nobody_listens: None, make_app: Callable[[], Flask], name: str
 ) -> None:
-    """After `create_app` each signal is heard, and by one only, however often an app is made."""
     signal = getattr(signals, name)
     assert not signal.receivers
 
@@ -69,7 +68,6 @@ def refusals() -> set[type[Refusal]]:
 
 
 def test_every_refusal_has_its_problem() -> None:
-    """What a door can refuse stands in the one table, each with a type of its own."""
     assert refusals() - COMMAND_LINE_ONLY == REFUSALS.keys()
     assert len(set(REFUSALS.values())) == len(REFUSALS)
 
@@ -78,7 +76,6 @@ def test_every_refusal_has_its_problem() -> None:
     "refusal", [pytest.param(one, id=one.__name__) for one in sorted(refusals(), key=repr)]
 )
 def test_every_refusal_says_what_to_do(refusal: type[Refusal]) -> None:
-    """Each has a next step of its own, in a sentence."""
     assert "next_step" in vars(refusal)
     assert refusal("detail").advice.endswith((".", "`."))
     assert refusal.next_step != Refusal.next_step
@@ -86,7 +83,6 @@ def test_every_refusal_says_what_to_do(refusal: type[Refusal]) -> None:
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, id=kind) for kind in ProblemType])
 def test_a_401_is_challenged_and_nothing_else_but_a_lack_of_scope(kind: ProblemType) -> None:
-    """RFC 9110 asks for WWW-Authenticate with each 401 that a bearer can mend."""
     ours = {
         *REFUSALS.values(),
         ProblemType.ADMIN_KEY_REFUSED,
@@ -100,14 +96,12 @@ def test_a_401_is_challenged_and_nothing_else_but_a_lack_of_scope(kind: ProblemT
 
 
 def test_making_an_app_connects_to_nothing(make_app: Callable[[], Flask], tmp_path: Any) -> None:
-    """Nothing is opened before the first request, so a web server may fork afterwards."""
     make_app()
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_settings_there_is_no_app(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is missing is named before anything is begun."""
     monkeypatch.chdir(tmp_path)
     for name in ("NOTIFIER_ADMIN_KEY", "NOTIFIER_ENCRYPTION_KEYS"):
         monkeypatch.delenv(name, raising=False)

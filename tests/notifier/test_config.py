@@ -32,7 +32,6 @@ def make_settings(**overrides: Any) -> Settings:
 
 @pytest.mark.parametrize("name", [pytest.param(name, id=name) for name in Settings.model_fields])
 def test_every_setting_says_what_it_is_for(name: str) -> None:
-    """Each one is described by a sentence, which .env.example and the README show."""
     description = Settings.model_fields[name].description
 
     assert description
@@ -40,7 +39,6 @@ def test_every_setting_says_what_it_is_for(name: str) -> None:
 
 
 def test_two_secrets_are_all_that_must_be_set() -> None:
-    """SQLite is the default, and everything else has one."""
     settings = make_settings()
 
     assert settings.database_url.get_secret_value() == "sqlite:///notifier.db"
@@ -52,7 +50,6 @@ def test_two_secrets_are_all_that_must_be_set() -> None:
 
 
 def test_no_setting_shows_a_secret() -> None:
-    """Keys and the database's password stay out of what prints the settings."""
     settings = make_settings(database_url="postgresql://me:planted-password@host/x")
 
     shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
@@ -74,7 +71,6 @@ def test_no_setting_shows_a_secret() -> None:
     ],
 )
 def test_a_database_that_cannot_serve_is_refused(url: str) -> None:
-    """Only a file of SQLite and a database of PostgreSQL keep what several processes share."""
     with pytest.raises(ValidationError, match="expected sqlite:///FILE or postgresql") as caught:
         make_settings(database_url=url)
 
@@ -89,7 +85,6 @@ def test_a_database_that_cannot_serve_is_refused(url: str) -> None:
     ],
 )
 def test_a_lease_outlasts_an_attempt(deadline: float, lease: float) -> None:
-    """An attempt that may run longer than its lease would be made twice."""
     with pytest.raises(
         ValidationError,
         match="NOTIFIER_LEASE must be longer than NOTIFIER_ATTEMPT_DEADLINE by 5 seconds or more",
@@ -98,7 +93,6 @@ def test_a_lease_outlasts_an_attempt(deadline: float, lease: float) -> None:
 
 
 def test_a_lease_with_just_its_margin_is_taken() -> None:
-    """Five seconds beyond the deadline are enough to settle."""
     assert make_settings(attempt_deadline=15.0, lease=20.0).lease == 20.0
 
 
@@ -114,13 +108,11 @@ def test_a_lease_with_just_its_margin_is_taken() -> None:
     ],
 )
 def test_a_source_that_no_path_can_hold_is_refused(source: str) -> None:
-    """The name stands in ELMS's URL, so it is letters, digits, dots and dashes."""
     with pytest.raises(ValidationError, match="source"):
         make_settings(source=source)
 
 
 def test_all_faults_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sets up a service mends everything in one go, and no value is shown."""
     monkeypatch.setenv("NOTIFIER_ADMIN_KEY", "planted")
     monkeypatch.setenv("NOTIFIER_PORT", "planted")
 
@@ -133,7 +125,6 @@ def test_all_faults_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:
-    """What a process was set up with holds until it ends."""
     settings = make_settings()
 
     with pytest.raises(ValidationError, match="frozen"):
@@ -141,12 +132,10 @@ def test_settings_cannot_be_changed_afterwards() -> None:
 
 
 def test_nothing_special_is_allowed_unless_set() -> None:
-    """Without the settings of the guard only global addresses may be sent to."""
     assert make_settings().guard == Guard()
 
 
 def test_guard_is_made_of_the_settings() -> None:
-    """Names and networks that are listed, and loopback if it is set, make the guard."""
     settings = make_settings(allowed_hosts="elms.campus, 10.0.0.0/8", allow_loopback=True)
 
     assert settings.guard == Guard(
@@ -155,7 +144,6 @@ def test_guard_is_made_of_the_settings() -> None:
 
 
 def test_allowed_host_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry of the allow-list that names nothing is refused at the start, with its variable."""
     monkeypatch.setenv("NOTIFIER_ALLOWED_HOSTS", "elms.campus,10.1.2.3/8")
 
     with pytest.raises(ConfigurationError) as refused:
@@ -177,7 +165,6 @@ def test_allowed_host_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_an_ingest_secret_that_no_header_carries_is_refused(secret: str) -> None:
-    """What a Moodle could not send, or anybody could guess, is refused without being shown."""
     with pytest.raises(ValidationError, match="expected 12 or more visible ASCII") as caught:
         make_settings(ingest_secret=secret)
 
@@ -186,5 +173,4 @@ def test_an_ingest_secret_that_no_header_carries_is_refused(secret: str) -> None
 
 @pytest.mark.parametrize("given", [{}, {"ingest_secret": ""}], ids=["not set", "empty"])
 def test_no_ingest_secret_is_none(given: dict[str, str]) -> None:
-    """Without a secret, or with an empty one, there is none."""
     assert make_settings(**given).ingest_secret.get_secret_value() == ""

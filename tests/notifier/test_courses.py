@@ -43,7 +43,6 @@ def count_events(database: Database) -> int:
 
 
 def test_new_course_starts_at_version_1(database: Database, make_course: MakeCourse) -> None:
-    """A course that was added stands at version 1, with its title and no deletion."""
     make_course("CS101", title="Programmieren für Anfänger")
 
     course = stored(database, "CS101")
@@ -52,14 +51,12 @@ def test_new_course_starts_at_version_1(database: Database, make_course: MakeCou
 
 
 def test_adding_a_course_is_no_event(database: Database, make_course: MakeCourse) -> None:
-    """Nobody is told of a course that was added."""
     make_course()
 
     assert count_events(database) == 0
 
 
 def test_secret_of_a_token_is_stored_hashed(database: Database, make_course: MakeCourse) -> None:
-    """Of a token's secret only the SHA-256 is stored."""
     token = make_course()
 
     (issued,) = tokens_of(database, "CS101-2026")
@@ -68,7 +65,6 @@ def test_secret_of_a_token_is_stored_hashed(database: Database, make_course: Mak
 
 
 def test_course_id_is_taken_once(database: Database, make_course: MakeCourse) -> None:
-    """A course id that is in use is refused, and the course stays as it was."""
     make_course("CS101", title="The first")
 
     with pytest.raises(CourseExistsError) as refused:
@@ -80,7 +76,6 @@ def test_course_id_is_taken_once(database: Database, make_course: MakeCourse) ->
 
 
 def test_deleted_course_keeps_its_id(database: Database, make_course: MakeCourse) -> None:
-    """A deleted course's id is not given to another one."""
     make_course("CS101")
     with database.writing() as session:
         courses.delete_course(session, "CS101", now=TEN)
@@ -90,7 +85,6 @@ def test_deleted_course_keeps_its_id(database: Database, make_course: MakeCourse
 
 
 def test_course_ids_differ_by_case(database: Database, make_course: MakeCourse) -> None:
-    """Course ids are opaque: CS101 and cs101 are two courses on every database."""
     make_course("CS101", title="Upper")
     make_course("cs101", title="lower")
 
@@ -100,7 +94,6 @@ def test_course_ids_differ_by_case(database: Database, make_course: MakeCourse) 
 
 @pytest.mark.parametrize("change", [courses.delete_course, courses.regenerate_token])
 def test_course_that_never_was_cannot_change(database: Database, change: object) -> None:
-    """To change a course that never was is refused, and the words name it."""
     with database.writing() as session, pytest.raises(CourseUnknownError) as refused:
         change(session, "CS999", now=TEN)  # type: ignore[operator]
 
@@ -109,7 +102,6 @@ def test_course_that_never_was_cannot_change(database: Database, change: object)
 
 
 def test_deletion_is_remembered(database: Database, make_course: MakeCourse) -> None:
-    """A deleted course remains, with the moment of its deletion and the next version."""
     make_course("CS101")
 
     with database.writing() as session:
@@ -120,7 +112,6 @@ def test_deletion_is_remembered(database: Database, make_course: MakeCourse) -> 
 
 
 def test_deletion_leaves_the_token_as_it_was(database: Database, make_course: MakeCourse) -> None:
-    """A deletion supersedes no token, so that its bearer is told of the deletion."""
     token = make_course("CS101")
 
     with database.writing() as session:
@@ -132,7 +123,6 @@ def test_deletion_leaves_the_token_as_it_was(database: Database, make_course: Ma
 
 @pytest.mark.parametrize("change", [courses.delete_course, courses.regenerate_token])
 def test_deletion_is_final(database: Database, make_course: MakeCourse, change: object) -> None:
-    """A deleted course cannot be deleted or given a token again; the words say since when."""
     make_course("CS101")
     with database.writing() as session:
         courses.delete_course(session, "CS101", now=TEN)
@@ -150,7 +140,6 @@ def test_deletion_is_final(database: Database, make_course: MakeCourse, change: 
 
 
 def test_every_generation_of_a_token_is_kept(database: Database, make_course: MakeCourse) -> None:
-    """A regeneration adds a token and marks the one before, and only that, as superseded."""
     first = make_course("CS101")
     made = []
     for hours in (1, 2):
@@ -169,7 +158,6 @@ def test_every_generation_of_a_token_is_kept(database: Database, make_course: Ma
 def test_regeneration_leaves_other_courses_alone(
     database: Database, make_course: MakeCourse
 ) -> None:
-    """A regeneration supersedes no token of another course."""
     make_course("CS101")
     make_course("CS102")
 
@@ -181,7 +169,6 @@ def test_regeneration_leaves_other_courses_alone(
 
 
 def test_versions_grow_by_one(database: Database, make_course: MakeCourse) -> None:
-    """Every regeneration and the deletion take the next version, with no gap."""
     make_course("CS101")
     versions = []
     for change in (courses.regenerate_token, courses.regenerate_token, courses.delete_course):
@@ -216,7 +203,6 @@ def test_version_is_taken_under_the_row_as_it_stands(
 
 
 def test_change_reaches_the_subscribers(database: Database, make_course: MakeCourse) -> None:
-    """The signal carries the version that the change made and the id of the present token."""
     heard: list[CourseChange] = []
 
     def listen(session: object, change: CourseChange) -> None:
@@ -252,7 +238,6 @@ def test_change_that_nobody_hears_is_refused(
     change: object,
     signal: str,
 ) -> None:
-    """Without a subscriber a change is refused, and the course stays as it was."""
     make_course("CS101")
 
     with pytest.raises(UnheardError) as refused, database.writing() as session:
@@ -269,7 +254,6 @@ def test_change_that_nobody_hears_is_refused(
 def test_statements_of_a_change_do_not_grow(
     database: Database, make_course: MakeCourse, make_endpoint: MakeEndpoint
 ) -> None:
-    """A deletion takes as many statements for 20 endpoints as for one."""
     counts = []
     for number, more in enumerate((1, 19)):
         for _ in range(more):
@@ -286,7 +270,6 @@ def test_statements_of_a_change_do_not_grow(
 
 
 def test_courses_are_listed_by_id(database: Database, make_course: MakeCourse) -> None:
-    """Courses are listed by id, so many at a time, beginning after the last one seen."""
     for course_id in ("CS3", "CS1", "CS2"):
         make_course(course_id)
 
@@ -308,7 +291,6 @@ def test_courses_are_listed_by_id(database: Database, make_course: MakeCourse) -
 def test_list_tells_the_deleted_from_the_others(
     database: Database, make_course: MakeCourse, deleted: bool | None, listed: list[str]
 ) -> None:
-    """A list holds the deleted courses, the others, or all."""
     for course_id in ("CS1", "CS2"):
         make_course(course_id)
     with database.writing() as session:
@@ -338,7 +320,6 @@ def told(database: Database) -> list[tuple[str, str, int, str]]:
 
 
 def test_course_of_a_moodle_is_taken_in_without_a_token(database: Database) -> None:
-    """A course that lives in a Moodle is known at version 1, with no token and no event."""
     with database.writing() as session:
         new = courses.take_in(session, "7", "Algorithms", now=NINE)
 
@@ -351,7 +332,6 @@ def test_course_of_a_moodle_is_taken_in_without_a_token(database: Database) -> N
 def test_taking_in_a_known_course_changes_nothing(
     database: Database, make_course: MakeCourse
 ) -> None:
-    """A course that is known, even deleted, stays as it is."""
     make_course("7", title="The first")
     with database.writing() as session:
         courses.delete_course(session, "7", now=NINE)
@@ -365,7 +345,6 @@ def test_taking_in_a_known_course_changes_nothing(
 
 
 def test_regeneration_in_a_moodle_is_told(database: Database) -> None:
-    """Each regeneration that is told takes the next version and names the new token's id."""
     announce(database, "7", "m0123456789abcdef")
     change = announce(database, "7", "mfedcba9876543210")
 
@@ -378,7 +357,6 @@ def test_regeneration_in_a_moodle_is_told(database: Database) -> None:
 
 
 def test_token_that_nobody_knows_is_told_as_one_that_none_is(database: Database) -> None:
-    """Without the new token's id, one is told each time that no token has."""
     changes = [announce(database, "7") for _ in range(2)]
 
     ids = [change.token_id for change in changes]
@@ -390,7 +368,6 @@ def test_token_that_nobody_knows_is_told_as_one_that_none_is(database: Database)
 def test_token_of_ours_is_not_told_as_a_moodle_s(
     database: Database, make_course: MakeCourse
 ) -> None:
-    """A course that has a token of ours is refused, with what to do instead."""
     make_course("CS101")
 
     with pytest.raises(TokenNotOursError) as refused:
@@ -404,7 +381,6 @@ def test_token_of_ours_is_not_told_as_a_moodle_s(
 
 
 def test_token_of_a_moodle_is_not_replaced_by_one_of_ours(database: Database) -> None:
-    """A course that lives in a Moodle gets no token here, for Moodle would not know it."""
     with database.writing() as session:
         courses.take_in(session, "7", "Algorithms", now=NINE)
 
@@ -412,12 +388,11 @@ def test_token_of_a_moodle_is_not_replaced_by_one_of_ours(database: Database) ->
         courses.regenerate_token(session, "7", now=TEN)
 
     assert str(refused.value) == "the course '7' lives in a Moodle, which issues its tokens"
-    assert "`notifier courses token-regenerated`" in refused.value.advice
+    assert "`notifier courses announce-token`" in refused.value.advice
     assert (tokens_of(database, "7"), count_events(database)) == ([], 0)
 
 
 def test_deletion_of_a_moodle_s_course_is_told(database: Database) -> None:
-    """A course without a token is deleted as every other is, and then has no token to tell."""
     with database.writing() as session:
         courses.take_in(session, "7", "Algorithms", now=NINE)
         courses.delete_course(session, "7", now=TEN)
@@ -430,7 +405,6 @@ def test_deletion_of_a_moodle_s_course_is_told(database: Database) -> None:
 def test_several_are_deleted_at_one_moment(
     database: Database, make_course: MakeCourse, make_endpoint: MakeEndpoint
 ) -> None:
-    """Each is told once; one that is unknown or gone before is answered on its own."""
     make_endpoint()
     for course_id in ("CS1", "CS2", "CS3"):
         make_course(course_id)
@@ -452,7 +426,6 @@ def test_several_are_deleted_at_one_moment(
 def test_change_that_speaks_of_a_version_that_is_gone_is_refused(
     database: Database, make_course: MakeCourse
 ) -> None:
-    """What was asked of version 1 is not done to version 2, so that nothing is done twice."""
     make_course("CS1")
     with database.writing() as session:
         courses.take_in(session, "7731", "In a Moodle", now=NINE)
@@ -470,7 +443,6 @@ def test_change_that_speaks_of_a_version_that_is_gone_is_refused(
 def test_present_tokens_of_many_are_told_at_once(
     database: Database, make_course: MakeCourse
 ) -> None:
-    """Of each course the present one; a course that lives in a Moodle has none."""
     make_course("CS1")
     with database.writing() as session:
         courses.take_in(session, "7731", "In a Moodle", now=NINE)

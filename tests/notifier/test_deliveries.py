@@ -53,7 +53,6 @@ def test_statements_of_a_settlement_do_not_grow(
     claim: Claim,
     settle: Callable[..., None],
 ) -> None:
-    """Settling 40 with every outcome in turn takes as many statements as settling 4."""
     outcomes = [Delivered(), RetryAt(NINE + MINUTE), Dead("refused"), Disable("gone")]
     endpoint = make_endpoint()
 
@@ -97,7 +96,6 @@ def test_holder_of_the_lease_settles(
     reason: str | None,
     decided: str,
 ) -> None:
-    """Settling writes the attempt and the next step together, and ends the lease."""
     delivery_id = make_delivery(make_endpoint().id)
     (claimed,) = claim()
 
@@ -118,7 +116,6 @@ def test_retry_is_due_when_it_was_decided(
     claim: Claim,
     settle: Callable[..., None],
 ) -> None:
-    """A delivery that is to be retried is claimed again when it is due, as the next attempt."""
     make_delivery(make_endpoint().id)
     (claimed,) = claim()
     settle((claimed, RetryAt(NINE + 5 * SECOND)))
@@ -201,7 +198,6 @@ def test_success_counts_in_whatever_order_two_attempts_are_settled(
     order: int,
     failure: Outcome,
 ) -> None:
-    """Where a late success and a failure are settled at once, the delivery is delivered."""
     delivery_id = make_delivery(make_endpoint().id)
     (slow,) = claim()
     (successor,) = claim(now=NINE + MINUTE)
@@ -220,7 +216,6 @@ def test_late_success_raises_the_dead(
     settle: Callable[..., None],
     delivery_of: DeliveryOf,
 ) -> None:
-    """A dead delivery that turns out to have been taken is delivered, without a reason."""
     delivery_id = make_delivery(make_endpoint().id)
     (slow,) = claim()
     (successor,) = claim(now=NINE + MINUTE)
@@ -239,7 +234,6 @@ def test_late_success_of_a_lost_worker_counts(
     settle: Callable[..., None],
     delivery_of: DeliveryOf,
 ) -> None:
-    """A worker that comes back after its delivery was buried may still say it was delivered."""
     delivery_id = make_delivery(make_endpoint().id, attempts=MAX_ATTEMPTS - 1)
     (slow,) = claim()
     claim(now=NINE + MINUTE)
@@ -269,7 +263,6 @@ def test_held_delivery_is_settled_by_its_attempt(
     outcome: Outcome,
     status: str,
 ) -> None:
-    """An attempt under way while its delivery is held settles it; a retry stays held."""
     endpoint = make_endpoint()
     delivery_id = make_delivery(endpoint.id)
     (claimed,) = claim()
@@ -320,7 +313,6 @@ def test_hold_and_release_touch_one_endpoint(
     make_delivery: MakeDelivery,
     delivery_of: DeliveryOf,
 ) -> None:
-    """What is held and released is one endpoint's; its settled deliveries stay as they are."""
     one, other = make_endpoint(), make_endpoint()
     mine = [
         make_delivery(one.id, status=status, attempts=4)
@@ -348,7 +340,6 @@ def test_settlement_with_a_forged_lease_is_fenced(
     settle: Callable[..., None],
     delivery_of: DeliveryOf,
 ) -> None:
-    """Only the lease's own token settles a failure; any other changes nothing."""
     delivery_id = make_delivery(make_endpoint().id)
     (claimed,) = claim()
 

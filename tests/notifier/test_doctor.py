@@ -39,7 +39,6 @@ def now(database: Database) -> datetime:
 def test_the_database_comes_first_and_shows_no_password(
     find: Callable[[str], Finding], database: Database
 ) -> None:
-    """It is named by its URL, with the password out of it."""
     finding = find("database")
 
     assert finding.well
@@ -49,7 +48,6 @@ def test_the_database_comes_first_and_shows_no_password(
 def test_every_secret_can_be_opened(
     find: Callable[[str], Finding], make_endpoint: Any, database: Database, vault: Vault
 ) -> None:
-    """Those that sign are counted, an old one beside its successor too."""
     endpoint = make_endpoint()
     make_endpoint()
     with database.writing() as session:
@@ -65,7 +63,6 @@ def test_every_secret_can_be_opened(
 def test_a_lost_key_is_found_before_a_delivery_needs_it(
     database: Database, make_endpoint: Any
 ) -> None:
-    """A secret that no key opens is not well, and the finding says which key is wanted."""
     make_endpoint()
     other = Vault(SecretStr(Fernet.generate_key().decode()))
 
@@ -94,7 +91,6 @@ def test_a_delivery_long_due_says_that_no_worker_runs(
     due_since: timedelta,
     well: bool,
 ) -> None:
-    """Five minutes is the line."""
     make_delivery(make_endpoint().id, due_at=now - due_since)
 
     finding = find("backlog")
@@ -123,7 +119,6 @@ def test_a_late_backlog_says_whether_a_worker_is_at_work(
     said: str,
     step: str,
 ) -> None:
-    """Where attempts are made, more workers are wanted; where none are, one."""
     delivery_id = make_delivery(make_endpoint().id, due_at=now - timedelta(minutes=10, seconds=9))
     if attempted is not None:
         with database.writing() as session:
@@ -155,7 +150,6 @@ def test_a_pause_that_is_long_over_says_that_no_worker_runs(
     over_for: timedelta,
     well: bool,
 ) -> None:
-    """Whoever works would have tried the endpoint by then."""
     endpoint = make_endpoint()
     make_delivery(endpoint.id, due_at=now - timedelta(hours=1))
     with database.writing() as session:
@@ -172,7 +166,6 @@ def test_who_keeps_failing_is_found_and_is_no_want_of_workers(
     make_delivery: Any,
     now: datetime,
 ) -> None:
-    """A paused endpoint is what is wrong, not the backlog that waits for it."""
     endpoint = make_endpoint()
     make_delivery(endpoint.id, due_at=now - timedelta(hours=1))
     since = now - timedelta(hours=2)
@@ -197,7 +190,6 @@ def test_who_keeps_failing_is_found_and_is_no_want_of_workers(
 def test_what_is_held_is_no_late_backlog(
     find: Callable[[str], Finding], make_endpoint: Any, make_delivery: Any
 ) -> None:
-    """Held deliveries are counted, and the disabled endpoint is what is wrong."""
     endpoint = make_endpoint(disabled=True)
     make_delivery(endpoint.id, status=DeliveryStatus.HELD)
 
@@ -226,7 +218,6 @@ def test_dead_letters_want_a_person_for_a_week(
     age: timedelta,
     well: bool,
 ) -> None:
-    """A dead letter of last month is history; one of this week is not well."""
     delivery_id = make_delivery(make_endpoint().id)
     with database.writing() as session:
         row = session.get_one(Delivery, delivery_id)
@@ -238,7 +229,6 @@ def test_dead_letters_want_a_person_for_a_week(
 def test_a_clock_that_is_wrong_is_found_against_the_databases(
     find: Callable[[str], Finding], database: Database
 ) -> None:
-    """A machine two minutes off is told so; SQLite has this machine's clock and cannot tell."""
     with freezegun.freeze_time(datetime.now(UTC) + timedelta(minutes=2)):
         finding = find("clock")
 
@@ -249,7 +239,6 @@ def test_a_clock_that_is_wrong_is_found_against_the_databases(
 
 
 def test_without_a_database_there_is_one_finding(vault: Vault, tmp_path: Any) -> None:
-    """Nothing is guessed of what cannot be read."""
     away = Database(f"sqlite:///{tmp_path}/none/notifier.db")
 
     findings = doctor.examine(away, vault)

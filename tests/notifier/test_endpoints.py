@@ -53,7 +53,6 @@ def rotate(database: Database, vault: Vault, endpoint_id: int, **overrides: obje
 def test_registered_url_becomes_an_enabled_endpoint(
     make_endpoint: MakeEndpoint, endpoint_of: Callable[[int], Endpoint]
 ) -> None:
-    """A URL that may be an endpoint is kept as it was written, and events are sent there."""
     url = "https://elms.example/w?site=1&x=%20"
 
     made = make_endpoint(url)
@@ -66,7 +65,6 @@ def test_registered_url_becomes_an_enabled_endpoint(
 def test_url_that_cannot_be_an_endpoint_is_refused(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """A URL that the guard bars is refused, and nothing is registered."""
     with pytest.raises(EndpointUrlError) as refused:
         make_endpoint("https://169.254.169.254/latest", guard=Guard())
 
@@ -77,7 +75,6 @@ def test_url_that_cannot_be_an_endpoint_is_refused(
 
 @pytest.mark.parametrize("disabled", [False, True])
 def test_url_is_registered_once(make_endpoint: MakeEndpoint, disabled: bool) -> None:
-    """A URL that is registered is refused, enabled or disabled."""
     make_endpoint("https://elms.example/w", disabled=disabled)
 
     with pytest.raises(EndpointExistsError) as refused:
@@ -89,7 +86,6 @@ def test_url_is_registered_once(make_endpoint: MakeEndpoint, disabled: bool) -> 
 def test_secret_is_stored_sealed(
     database: Database, vault: Vault, make_endpoint: MakeEndpoint
 ) -> None:
-    """Of an endpoint's secret only its sealed form is stored, and the vault opens it."""
     made = make_endpoint()
 
     with database.reading() as session:
@@ -99,7 +95,6 @@ def test_secret_is_stored_sealed(
 
 
 def test_endpoints_are_listed_oldest_first(database: Database, make_endpoint: MakeEndpoint) -> None:
-    """All endpoints are listed, disabled ones too, in the order of their registration."""
     made = [make_endpoint().id, make_endpoint(disabled=True).id, make_endpoint().id]
 
     with database.reading() as session:
@@ -109,7 +104,6 @@ def test_endpoints_are_listed_oldest_first(database: Database, make_endpoint: Ma
 def test_a_secret_is_rotated_once_by_whoever_saw_the_newest(
     database: Database, vault: Vault, make_endpoint: MakeEndpoint
 ) -> None:
-    """Who asks again with what was seen before is refused, and no further secret is made."""
     made = make_endpoint()
     with database.reading() as session:
         newest = endpoints.secrets_of(session, made.id)[0].id
@@ -124,7 +118,6 @@ def test_a_secret_is_rotated_once_by_whoever_saw_the_newest(
 
 
 def test_what_an_endpoint_wants_can_change(database: Database, make_endpoint: MakeEndpoint) -> None:
-    """It is told of the types that are chosen, and of all about courses where none are."""
     made = make_endpoint()
     wanting = []
     for types in (["delivery.dead"], None):
@@ -145,7 +138,6 @@ def test_what_an_endpoint_wants_can_change(database: Database, make_endpoint: Ma
 def test_what_is_wanted_twice_is_wanted_once(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """An endpoint's wants are told as they are, in the order in which they were named."""
     made = make_endpoint()
 
     with database.writing() as session:
@@ -157,7 +149,6 @@ def test_what_is_wanted_twice_is_wanted_once(
 
 @pytest.mark.parametrize("verb", ["get", "disable", "enable", "rotate", "want", "try", "correct"])
 def test_endpoint_that_never_was_is_refused(database: Database, vault: Vault, verb: str) -> None:
-    """Whatever is asked of an endpoint that is not there, the refusal names its number."""
     asked = {
         "get": lambda session: endpoints.get(session, 99),
         "want": lambda session: endpoints.want(session, 99, None),
@@ -185,7 +176,6 @@ def test_disabling_holds_what_is_pending(
     delivery_of: Callable[[int], Delivery],
     endpoint_of: Callable[[int], Endpoint],
 ) -> None:
-    """Disabling holds the endpoint's pending deliveries, and no settled or foreign one."""
     made, other = make_endpoint(), make_endpoint()
     pending = make_delivery(made.id)
     settled = [
@@ -210,7 +200,6 @@ def test_disabling_holds_what_is_pending(
 def test_first_reason_is_kept(
     database: Database, make_endpoint: MakeEndpoint, endpoint_of: Callable[[int], Endpoint]
 ) -> None:
-    """Disabling again leaves the first moment and reason."""
     made = make_endpoint(disabled=True)
 
     with database.writing() as session:
@@ -227,7 +216,6 @@ def test_enabling_makes_due_what_was_held(
     delivery_of: Callable[[int], Delivery],
     endpoint_of: Callable[[int], Endpoint],
 ) -> None:
-    """Enabling makes what was held due at once, at the beginning of its schedule."""
     made, other = make_endpoint(disabled=True), make_endpoint(disabled=True)
     held = make_delivery(
         made.id, status=DeliveryStatus.HELD, attempts=7, due_at=NINE + timedelta(days=1)
@@ -252,7 +240,6 @@ def test_enabling_what_is_enabled_changes_nothing(
     make_delivery: MakeDelivery,
     delivery_of: Callable[[int], Delivery],
 ) -> None:
-    """Enabling an enabled endpoint releases none, and leaves a retry where it stands."""
     made = make_endpoint()
     waiting = make_delivery(made.id, attempts=3, due_at=TEN)
 
@@ -283,7 +270,6 @@ def test_trying_an_endpoint_makes_due_what_waits(
     endpoint_of: Callable[[int], Endpoint],
     delivery_of: Callable[[int], Delivery],
 ) -> None:
-    """Its own, on fresh schedules; what is under way, and what is another's, is left."""
     endpoint, other = make_endpoint(), make_endpoint()
     under_way = make_delivery(endpoint.id)
     claim()
@@ -313,7 +299,6 @@ def test_trying_a_well_or_a_disabled_endpoint_changes_nothing(
     delivery_of: Callable[[int], Delivery],
     disabled: bool,
 ) -> None:
-    """A well endpoint's delivery keeps its schedule, and a disabled one's is not sent."""
     endpoint = make_endpoint(disabled=disabled)
     waiting = make_delivery(endpoint.id, due_at=TEN, attempts=2)
     if disabled:
@@ -339,7 +324,6 @@ def test_an_endpoint_that_took_a_test_is_well_unless_something_waits_to_prove_it
     waits: bool,
     failures: int,
 ) -> None:
-    """Or it would be called failing, whatever it answers, until the next event."""
     endpoint = make_endpoint()
     ail(endpoint.id)
     if waits:
@@ -360,7 +344,6 @@ def test_a_url_is_corrected_where_nothing_was_taken(
     endpoint_of: Callable[[int], Endpoint],
     delivery_of: Callable[[int], Delivery],
 ) -> None:
-    """What waits goes there at once, and what the wrong one answered counts no more."""
     made = make_endpoint("https://elms.example/webhooks/wrnog")
     waiting = make_delivery(made.id, due_at=TEN, attempts=3)
     ail(made.id)
@@ -409,7 +392,6 @@ def test_a_url_that_cannot_be_the_right_one_changes_nothing(
     error: type[Exception],
     said: str,
 ) -> None:
-    """History keeps its address, and no two endpoints have one URL."""
     made = make_endpoint("https://elms.example/1")
     make_endpoint("https://elms.example/2")
     if taken:
@@ -428,7 +410,6 @@ def test_attempt_under_way_survives_disabling_and_enabling(
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
 ) -> None:
-    """What is released while its attempt is still under way is not claimed a second time."""
     made = make_endpoint()
     make_delivery(made.id)
     claim()
@@ -446,7 +427,6 @@ def test_old_secret_signs_until_the_overlap_ends(
     make_endpoint: MakeEndpoint,
     secrets_at: Callable[..., list[str]],
 ) -> None:
-    """After a rotation both secrets sign, the new one first; after the overlap the new alone."""
     made = make_endpoint()
     new = rotate(database, vault, made.id)
 
@@ -464,7 +444,6 @@ def test_rotation_without_overlap_ends_the_old_secret_at_once(
     make_endpoint: MakeEndpoint,
     secrets_at: Callable[..., list[str]],
 ) -> None:
-    """With no overlap the new secret signs alone from the first moment."""
     made = make_endpoint()
 
     new = rotate(database, vault, made.id, overlap=timedelta(0))
@@ -478,7 +457,6 @@ def test_rotation_does_not_lengthen_an_older_overlap(
     make_endpoint: MakeEndpoint,
     secrets_at: Callable[..., list[str]],
 ) -> None:
-    """A second rotation may end an old secret sooner, never keep it longer."""
     made = make_endpoint()
     second = rotate(database, vault, made.id, overlap=HOUR)
 
@@ -492,7 +470,6 @@ def test_rotation_does_not_lengthen_an_older_overlap(
 def test_secrets_of_many_endpoints_come_in_one_statement(
     database: Database, vault: Vault, make_endpoint: MakeEndpoint
 ) -> None:
-    """The secrets of all endpoints of a claim are read at once, each with its own."""
     made = [make_endpoint() for _ in range(5)]
     before = database.statements
 
@@ -508,7 +485,6 @@ def test_secrets_of_many_endpoints_come_in_one_statement(
 def test_reseal_moves_every_secret_to_the_first_key(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """After resealing the old key can go: every secret opens with the new one alone."""
     old, new = (Fernet.generate_key().decode() for _ in range(2))
     made = [make_endpoint(vault=Vault(SecretStr(old))) for _ in range(2)]
 
@@ -525,7 +501,6 @@ def test_reseal_moves_every_secret_to_the_first_key(
 def test_reseal_without_the_old_key_changes_nothing(
     database: Database, vault: Vault, make_endpoint: MakeEndpoint
 ) -> None:
-    """Where a secret cannot be opened nothing is resealed, and the words say what is missing."""
     made = make_endpoint()
     stranger = Vault(SecretStr(Fernet.generate_key().decode()))
 
@@ -541,7 +516,6 @@ def test_reseal_without_the_old_key_changes_nothing(
 def test_a_url_registered_twice_at_once_is_registered_once(
     database: Database, vault: Vault
 ) -> None:
-    """Of those who register one URL at the same moment one is told its secret."""
     start, url = threading.Barrier(4), "https://elms.example/webhooks"
 
     def register(_: int) -> bool:

@@ -9,7 +9,6 @@ from notifier.webhooks.failures import NEXT_STEPS, FailureKind
 
 @pytest.mark.parametrize("kind", [pytest.param(one, id=one.value) for one in FailureKind])
 def test_every_kind_has_a_remedy(kind: FailureKind) -> None:
-    """Whatever kept an answer away, there is a sentence that says what to do."""
     step = failures.next_step(kind.value)
 
     assert step is not None
@@ -17,13 +16,11 @@ def test_every_kind_has_a_remedy(kind: FailureKind) -> None:
 
 
 def test_remedies_differ() -> None:
-    """No two kinds have the same remedy, or they need not be told apart."""
     assert len(set(NEXT_STEPS.values())) == len(FailureKind)
 
 
 @pytest.mark.parametrize("kind", [None, "", "a word of yore"])
 def test_what_is_no_failure_has_no_remedy(kind: str | None) -> None:
-    """An attempt that was answered, or a word that is not known here, has none."""
     assert failures.next_step(kind) is None
 
 
@@ -38,18 +35,15 @@ def test_what_is_no_failure_has_no_remedy(kind: str | None) -> None:
     ],
 )
 def test_an_answer_that_refuses_has_a_remedy(status: int, said: str) -> None:
-    """What was answered says where the fault lies, and so what to do."""
     assert said in (failures.next_step(None, status) or "")
 
 
 @pytest.mark.parametrize("status", [pytest.param(one, id=str(one)) for one in (200, 204, 418)])
 def test_an_answer_that_takes_it_or_means_nothing_has_none(status: int) -> None:
-    """Nothing is to be done about what was taken, and nothing is known of the odd."""
     assert failures.next_step(None, status) is None
 
 
 def test_every_kind_fits_its_column() -> None:
-    """Each word can be stored with an attempt."""
     longest = Attempt.__table__.c.failure.type.length
 
     assert max(len(kind) for kind in FailureKind) <= longest

@@ -102,7 +102,6 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_what_is_found_is_what_is_meant(
     database: Database, house: list[Row], way: str, meant: dict[str, object]
 ) -> None:
-    """Newest and oldest first, after each mark, and counted: as if each row were looked at."""
     wanted = Filter(**meant)
     expected = [row.id for row in house if row.is_meant(wanted)]
 
@@ -125,7 +124,6 @@ def test_what_is_found_is_what_is_meant(
 
 
 def test_scope_leaves_out_what_it_is_told_to(database: Database, house: list[Row]) -> None:
-    """Enabled or disabled endpoints alone, and a status only if it is asked for."""
     but = {DeliveryStatus.DELIVERED}
     with database.reading() as session:
         disabled = delivery_filter.scope_of(session, Filter(), disabled=True)
@@ -139,7 +137,6 @@ def test_scope_leaves_out_what_it_is_told_to(database: Database, house: list[Row
 
 
 def test_count_is_bounded(database: Database, house: list[Row], way: str) -> None:
-    """With a bound no more than that are counted of an endpoint and a status."""
     with database.reading() as session:
         scope = delivery_filter.scope_of(session, Filter())
         counted = delivery_filter.count(session, scope, most=2)
@@ -149,7 +146,6 @@ def test_count_is_bounded(database: Database, house: list[Row], way: str) -> Non
 
 
 def test_mark_that_is_gone_stands_for_its_place(database: Database, house: list[Row]) -> None:
-    """A list goes on from a number that no delivery has, as from where that one would be."""
     with database.reading() as session:
         scope = delivery_filter.scope_of(session, Filter())
         assert delivery_filter.newest(session, scope, before=10_000, limit=1) == [house[-1].id]
@@ -161,7 +157,6 @@ def test_mark_that_is_gone_stands_for_its_place(database: Database, house: list[
 def test_nothing_is_found_by_going_through_all(
     database: Database, house: list[Row], way: str, meant: dict[str, object]
 ) -> None:
-    """No statement scans deliveries or events: each goes by an index to what it reads."""
     if not database.is_sqlite:
         pytest.skip("a planner that knows how small the tables are scans them for that reason")
     plans = watched(database)
@@ -200,7 +195,6 @@ def watched(database: Database) -> Callable[[], list[str]]:
 def test_deliveries_are_kept_in_the_order_of_their_events(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
-    """One that was written later about something earlier stands where its event does."""
     endpoint_id = make_endpoint().id
     moments = [NINE + 2 * MINUTE, NINE, NINE + MINUTE]
     late, early, between = (make_delivery(endpoint_id, occurred_at=at) for at in moments)

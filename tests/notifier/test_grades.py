@@ -54,7 +54,6 @@ def changed_at(database: Database, course_id: str) -> datetime | None:
 def test_points_keep_every_digit(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded], digits: str
 ) -> None:
-    """Points come back as the digits that were loaded, trailing zeros and all."""
     token = make_course("CS101")
     load({"CS101": [make_score(score_given=Decimal(digits))]})
 
@@ -66,7 +65,6 @@ def test_points_keep_every_digit(
 def test_score_comes_back_whole(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
 ) -> None:
-    """Every field of a score comes back as it was loaded."""
     token = make_course("CS101")
     whole = make_score(
         score_given=None,
@@ -82,7 +80,6 @@ def test_score_comes_back_whole(
 def test_load_counts_new_changed_and_unchanged(
     make_course: MakeCourse, load: Callable[..., Loaded]
 ) -> None:
-    """A load tells the new scores from the changed and the unchanged."""
     make_course("CS101")
     load({"CS101": [make_score(user_id=user) for user in ("ada", "grace", "edsger")]})
 
@@ -117,7 +114,6 @@ def test_every_field_that_says_something_is_a_change(
     load: Callable[..., Loaded],
     overrides: dict[str, object],
 ) -> None:
-    """A difference in any field of a score is a change, is stored and makes a new version."""
     token = make_course("CS101")
     load({"CS101": [make_score()]})
 
@@ -142,7 +138,6 @@ def test_nothing_new_is_no_change(
     load: Callable[..., Loaded],
     overrides: dict[str, object],
 ) -> None:
-    """A score that says nothing new is counted as unchanged and makes no new version."""
     make_course("CS101")
     load({"CS101": [make_score()]})
 
@@ -155,7 +150,6 @@ def test_nothing_new_is_no_change(
 def test_load_touches_the_versions_of_what_it_changed(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
 ) -> None:
-    """Of the courses in one load only those with a new or changed score get a new version."""
     for course_id in ("CS101", "CS102", "CS103"):
         make_course(course_id)
     load({"CS101": [make_score()], "CS102": [make_score()]})
@@ -175,7 +169,6 @@ def test_load_touches_the_versions_of_what_it_changed(
 def test_load_says_when_grades_changed(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
 ) -> None:
-    """A load marks the courses that it changed with its moment, and leaves the others' as it is."""
     make_course("CS101")
     make_course("CS102")
 
@@ -195,7 +188,6 @@ def test_load_says_when_grades_changed(
 def test_a_clock_that_stands_or_goes_back_hides_no_change(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded], now: datetime
 ) -> None:
-    """Each change is later than the one before it, whatever the clock says."""
     make_course("CS101")
     load({"CS101": [make_score()]}, now=NINE)
 
@@ -207,7 +199,6 @@ def test_a_clock_that_stands_or_goes_back_hides_no_change(
 def test_scores_that_are_not_named_stay(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
 ) -> None:
-    """A load of one student's score leaves the others' as they are."""
     token = make_course("CS101")
     load({"CS101": [make_score(user_id="ada"), make_score(user_id="grace")]})
 
@@ -220,7 +211,6 @@ def test_scores_that_are_not_named_stay(
 def test_last_score_of_a_user_counts(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
 ) -> None:
-    """Where a user stands twice in one load, the last score is stored and counted once."""
     token = make_course("CS101")
 
     loaded = load({"CS101": [make_score(), make_score(score_given=Decimal(3))]})
@@ -232,7 +222,6 @@ def test_last_score_of_a_user_counts(
 def test_same_user_in_two_courses_has_two_scores(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
 ) -> None:
-    """A user's scores in two courses do not meet."""
     first, second = make_course("CS101"), make_course("CS102")
 
     load({"CS101": [make_score()], "CS102": [make_score(score_given=Decimal(1))]})
@@ -259,7 +248,6 @@ def test_nothing_is_stored_if_one_course_cannot_be(
     refusal: type[Exception],
     words: str,
 ) -> None:
-    """One unknown or deleted course refuses the whole load, and nothing of it is stored."""
     make_course("CS101")
     if refusal is CourseDeletedError:
         make_course("CS999")
@@ -295,7 +283,6 @@ def test_load_sees_a_deletion_that_came_between(
 def test_statements_of_a_load_do_not_grow(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
 ) -> None:
-    """A load takes as many statements for 30 courses of 20 students as for one of one."""
     users = [f"user-{number}" for number in range(20)]
     for number in range(30):
         make_course(f"CS{number}")

@@ -35,7 +35,6 @@ ILL = Health(PAUSED_AFTER, NINE - HOUR, NINE, NINE + MINUTE)
     ],
 )
 def test_an_answer_about_the_event_makes_an_endpoint_well(answer: Answer) -> None:
-    """Who answers about the event is well, whatever is said of the event."""
     assert fold(ILL, [answer], now=NINE) == Health()
 
 
@@ -54,13 +53,11 @@ def test_an_answer_about_the_event_makes_an_endpoint_well(answer: Answer) -> Non
     ],
 )
 def test_a_failure_is_counted(answer: Answer | Failure) -> None:
-    """One failure is counted with its time, and pauses nothing."""
     assert fold(Health(), [answer], now=NINE) == Health(1, NINE, NINE, None)
 
 
 @pytest.mark.parametrize("kind", ["internal", "secret-sealed"])
 def test_a_fault_of_ours_says_nothing_of_the_endpoint(kind: str) -> None:
-    """What failed before anything was sent changes no health."""
     assert fold(ILL, [Failure(kind, "ours")], now=NINE) == ILL
 
 
@@ -88,7 +85,6 @@ def test_failures_in_a_row_pause() -> None:
     ],
 )
 def test_a_pause_is_half_as_long_as_the_trouble(lasted: timedelta, pause: timedelta) -> None:
-    """Pauses grow with the time for which an endpoint has been failing, within bounds."""
     ill = Health(PAUSED_AFTER, NINE - lasted, NINE - SECOND, NINE)
 
     assert fold(ill, [REFUSED], now=NINE).paused_until == NINE + pause
@@ -111,7 +107,6 @@ def test_retry_after_pauses_at_once(retry_after: str, pause: timedelta | None) -
 
 
 def test_a_pause_is_never_shortened_by_a_failure() -> None:
-    """Of two pauses the longer one holds."""
     asked = fold(Health(), [Answer(503, "600")], now=NINE)
 
     again = fold(asked, [REFUSED], now=NINE)
@@ -120,7 +115,6 @@ def test_a_pause_is_never_shortened_by_a_failure() -> None:
 
 
 def test_a_success_among_failures_begins_anew() -> None:
-    """Failures count only in a row."""
     answers = [REFUSED] * 4 + [Answer(200)] + [REFUSED] * 4
 
     after = fold(Health(), answers, now=NINE)
@@ -129,7 +123,6 @@ def test_a_success_among_failures_begins_anew() -> None:
 
 
 def test_an_old_failure_belongs_to_another_trouble() -> None:
-    """After a day and a half without any attempt the count begins anew."""
     old = Health(4, NINE - 4 * DAY, NINE - 37 * HOUR, None)
 
     assert fold(old, [REFUSED], now=NINE) == Health(1, NINE, NINE, None)
@@ -149,12 +142,10 @@ def test_an_old_failure_belongs_to_another_trouble() -> None:
     ],
 )
 def test_days_of_failure_give_an_endpoint_up(standing: Health, given_up: bool) -> None:
-    """An endpoint is given up once it has failed for the whole time, and often enough."""
     assert circuit_breaker.has_failed_for(standing, 5 * DAY, now=NINE) is given_up
 
 
 def test_health_is_stored_and_read(database: Database, make_endpoint: MakeEndpoint) -> None:
-    """What is written of an endpoint's health is read again; others stay well."""
     ill, well = make_endpoint(), make_endpoint()
 
     with database.writing() as session:
@@ -165,7 +156,6 @@ def test_health_is_stored_and_read(database: Database, make_endpoint: MakeEndpoi
 
 
 def test_disabled_endpoints_have_no_health(database: Database, make_endpoint: MakeEndpoint) -> None:
-    """Only endpoints that are enabled are looked at."""
     make_endpoint(disabled=True)
 
     with database.reading() as session:
@@ -175,7 +165,6 @@ def test_disabled_endpoints_have_no_health(database: Database, make_endpoint: Ma
 def test_examination_of_the_well_locks_nothing(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """While all is well an examination is one statement, so that workers do not wait in line."""
     endpoint = make_endpoint()
 
     with database.writing() as session:
@@ -189,7 +178,6 @@ def test_examination_of_the_well_locks_nothing(
 def test_lifting_makes_paused_endpoints_tried_at_once(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """A lifted pause is over, and what is known of the trouble stays."""
     ill, well = make_endpoint(), make_endpoint()
     with database.writing() as session:
         circuit_breaker.write(session, {ill.id: ILL})

@@ -45,7 +45,6 @@ class _ServersOwnError(Exception):
 
 
 def test_broken_chunk_is_malformed_and_no_fault_of_ours() -> None:
-    """A body that the server cannot read is a 400, whoever sent it."""
     app = web.new_app("door", {})
 
     @app.post("/")
@@ -99,7 +98,6 @@ def test_worker_stops_without_the_database(
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
 ) -> None:
-    """A stopped worker does not wait for a database that is away; its lease ends by itself."""
     if database_kind != "sqlite":
         pytest.skip("a lock of the whole file is SQLite's")
     make_delivery(make_endpoint("https://elms.example/webhooks").id)
@@ -127,7 +125,6 @@ def test_replay_during_a_disable_waits_and_is_refused(
     make_delivery: MakeDelivery,
     delivery_of: Callable[[int], Delivery],
 ) -> None:
-    """Nothing is pending at an endpoint that was disabled while a replay began."""
     if database_kind == "sqlite":
         pytest.skip("SQLite has one writer at a time")
     endpoint = make_endpoint("https://elms.example/webhooks")

@@ -46,7 +46,6 @@ def accepted(database: Database, told: Deletion) -> Outcome:
     ],
 )
 def test_deletion_is_understood_as_it_is_sent(sender: str, host: str) -> None:
-    """What both plugins post of a deletion names the same course, title and moment."""
     told = moodle_events.understand(json.loads(TOLD[sender]["body"]))
 
     assert told is not None
@@ -67,7 +66,6 @@ def test_deletion_is_understood_as_it_is_sent(sender: str, host: str) -> None:
     ],
 )
 def test_what_is_none_of_our_business_is_not_looked_into(document: dict[str, Any]) -> None:
-    """An event of another name is no deletion, whatever else it holds."""
     assert moodle_events.understand(document) is None
 
 
@@ -86,14 +84,12 @@ def test_what_is_none_of_our_business_is_not_looked_into(document: dict[str, Any
     ],
 )
 def test_fields_are_found_by_several_names(fields: dict[str, Any]) -> None:
-    """Ids and moments come under several names, as text or as numbers, and mean the same."""
     told = understood(**fields)
 
     assert told == make_deletion()
 
 
 def test_event_name_needs_no_leading_backslash() -> None:
-    """The name of a class is the same with and without its leading backslash."""
     assert (
         moodle_events.understand(
             {"event": r"core\event\course_deleted", "objectid": 7, "at": 1795336477}
@@ -124,7 +120,6 @@ def test_event_name_needs_no_leading_backslash() -> None:
     ],
 )
 def test_field_that_cannot_be_is_named(fields: dict[str, Any], place: tuple[str, ...]) -> None:
-    """A deletion with a field that is missing or wrong is refused at that field."""
     with pytest.raises(ValidationError) as refused:
         understood(**{"objectid": "7", "timecreated": "1795336477", **fields})
 
@@ -134,7 +129,6 @@ def test_field_that_cannot_be_is_named(fields: dict[str, Any], place: tuple[str,
 def test_deletion_of_an_unknown_course_is_told(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """A course that was not known is taken in and deleted, and its event is as every other."""
     make_endpoint()
 
     outcome = accepted(database, make_deletion(other={"shortname": "HOOK"}))
@@ -160,7 +154,6 @@ def test_deletion_of_an_unknown_course_is_told(
 
 
 def test_same_telling_is_a_duplicate(database: Database) -> None:
-    """What has been taken in is not taken in again, however its numbers are written."""
     first = accepted(database, make_deletion())
     again = accepted(database, make_deletion(objectid=7))
 
@@ -175,7 +168,6 @@ def test_same_telling_is_a_duplicate(database: Database) -> None:
     ],
 )
 def test_deletion_of_a_deleted_course_is_stale(database: Database, other: dict[str, Any]) -> None:
-    """A deletion is final: told once more under another name, it changes nothing."""
     accepted(database, make_deletion())
 
     outcome = accepted(database, make_deletion(**other))
@@ -191,7 +183,6 @@ def test_deletion_of_a_deleted_course_is_stale(database: Database, other: dict[s
 def test_known_course_is_deleted_under_its_own_title(
     database: Database, make_course: MakeCourse
 ) -> None:
-    """A course that was known keeps its title, and takes the version after its last one."""
     make_course("7", title="Algorithms")
 
     accepted(database, make_deletion(shortname="HOOK"))
@@ -202,7 +193,6 @@ def test_known_course_is_deleted_under_its_own_title(
 
 
 def test_course_without_a_title_has_its_id_for_one(database: Database) -> None:
-    """Where no title is told, the course is called by its id."""
     accepted(database, make_deletion())
 
     with database.reading() as session:
@@ -210,7 +200,6 @@ def test_course_without_a_title_has_its_id_for_one(database: Database) -> None:
 
 
 def test_what_was_taken_in_long_ago_is_forgotten(database: Database) -> None:
-    """Within the bound a telling that comes again is a duplicate; beyond it is stale."""
     accepted(database, make_deletion())
 
     outcomes = []

@@ -43,7 +43,6 @@ def is_due(database: Database) -> bool:
 def test_claim_says_all_that_a_post_needs(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """A claim carries the event's id and exact body, the URL, and which attempt this is."""
     endpoint = make_endpoint()
     delivery_id = make_delivery(endpoint.id, attempts=3, course_id="CS999", body=BODY)
 
@@ -85,7 +84,6 @@ def test_claim_takes_a_lease_and_counts(
 def test_leased_delivery_is_not_claimed_again(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """A lease keeps others away until it ends, and not an instant longer."""
     delivery_id = make_delivery(make_endpoint().id)
     claim(lease=MINUTE)
 
@@ -109,7 +107,6 @@ def test_only_what_is_pending_and_due_is_claimed(
     claim: Claim,
     overrides: dict[str, Any],
 ) -> None:
-    """What is not due, settled or held is not claimed, and does not count as due."""
     make_delivery(make_endpoint().id, **overrides)
 
     assert is_due(database) is False
@@ -119,7 +116,6 @@ def test_only_what_is_pending_and_due_is_claimed(
 def test_something_is_due_until_it_is_claimed(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """`any_due` tells whether a claim can take anything."""
     make_delivery(make_endpoint().id)
 
     before = is_due(database)
@@ -132,7 +128,6 @@ def test_something_is_due_until_it_is_claimed(
 def test_disabled_endpoint_is_not_claimed_for(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """Even a pending delivery of a disabled endpoint is not claimed."""
     endpoint = make_endpoint()
     make_delivery(endpoint.id)
     with database.writing() as session:
@@ -144,7 +139,6 @@ def test_disabled_endpoint_is_not_claimed_for(
 def test_oldest_due_goes_first(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """Claims come in the order in which they are due, over all endpoints; ids break a tie."""
     first, second = make_endpoint(), make_endpoint()
     minutes_ago = {
         make_delivery(endpoint.id, due_at=NINE - minutes * MINUTE): minutes
@@ -159,7 +153,6 @@ def test_oldest_due_goes_first(
 def test_limit_bounds_a_claim(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """A claim takes no more than its limit, over all endpoints together."""
     for endpoint in (make_endpoint(), make_endpoint()):
         for _ in range(3):
             make_delivery(endpoint.id)
@@ -229,7 +222,6 @@ def test_a_storm_of_retries_leaves_the_reserved_places(
 def test_places_that_are_reserved_stay_free_without_first_attempts(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """Retries do not take a reserved place even where nobody else wants it just now."""
     for endpoint in (make_endpoint(), make_endpoint()):
         for _ in range(4):
             make_delivery(endpoint.id, lane=Lane.AGAIN, attempts=1)
@@ -240,7 +232,6 @@ def test_places_that_are_reserved_stay_free_without_first_attempts(
 def test_first_attempts_may_take_every_place(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """First attempts are not held to the reserved places."""
     endpoint = make_endpoint()
     for _ in range(10):
         make_delivery(endpoint.id)
@@ -266,8 +257,6 @@ def test_what_lost_its_worker_is_claimed_one_at_a_time(
 def test_statements_of_a_claim_do_not_grow(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """A claim of 40 for 10 endpoints, lost and exhausted ones among them, is as cheap as of 4."""
-
     def claimed_in(endpoints: int, rows: int) -> int:
         for _ in range(endpoints):
             endpoint = make_endpoint()
@@ -415,7 +404,6 @@ def test_eight_processes_claim_each_delivery_once(
 def test_claim_that_is_rolled_back_takes_nothing(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """A claim whose transaction fails leaves its deliveries due, uncounted and unleased."""
     make_delivery(make_endpoint().id)
 
     with database.reading() as session:  # which is rolled back at its end

@@ -68,7 +68,6 @@ def test_delivery_is_written_for_an_endpoint_that_another_holds(
     make_delivery: MakeDelivery,
     lock: Callable[..., object],
 ) -> None:
-    """An event about deliveries, written under other locks, waits for no lock of an endpoint."""
     endpoint = make_endpoint()
     other = make_endpoint()
     delivery_id = make_delivery(other.id)
@@ -89,7 +88,6 @@ def test_replay_locks_endpoints_in_their_order(
     make_delivery: MakeDelivery,
     delivery_of: Callable[[int], Delivery],
 ) -> None:
-    """A replay that waits for one endpoint holds no later one that a worker's turn may want."""
     first, second = make_endpoint(), make_endpoint()
     delivery_id = make_delivery(second.id)
     with database.writing() as session:
@@ -116,7 +114,6 @@ def test_replay_locks_endpoints_in_their_order(
 def test_courses_are_locked_in_the_order_in_which_grades_are_loaded(
     database: Database, impatient: Database, make_course: MakeCourse
 ) -> None:
-    """Who deletes several and waits for the first added holds none that a load may want next."""
     make_course("ZOO1")
     make_course("ART1")
 

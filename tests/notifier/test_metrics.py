@@ -66,7 +66,6 @@ def test_each_answer_is_counted_by_its_class_and_each_failure_by_its_kind(
     take: Callable[..., None],
     numbers: Numbers,
 ) -> None:
-    """An attempt without an answer has a failure instead of a class."""
     endpoint = make_endpoint()
     answers = [WELL, Answer(503, None, ""), Answer(400, None, ""), Failure("deadline", "silent")]
     for _ in answers:
@@ -99,7 +98,6 @@ def test_a_delivery_that_two_workers_made_is_delivered_once(
     take: Callable[..., None],
     numbers: Numbers,
 ) -> None:
-    """A late success that counts is counted; its successor's is an attempt and no more."""
     make_delivery(make_endpoint().id)
     (slow,) = claim()
     take(now=NINE + HOUR)
@@ -122,7 +120,6 @@ def test_a_delivery_whose_worker_was_lost_at_the_last_is_counted_dead(
     take: Callable[..., None],
     numbers: Numbers,
 ) -> None:
-    """Taking back a lease that was the schedule's last is a settlement too."""
     make_delivery(make_endpoint().id, attempts=MAX_ATTEMPTS - 1)
     claim()
 
@@ -134,7 +131,6 @@ def test_a_delivery_whose_worker_was_lost_at_the_last_is_counted_dead(
 def test_how_deliveries_and_endpoints_stand(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers
 ) -> None:
-    """What was delivered is not looked at, and what a pause holds back is not late."""
     well, paused, gone = make_endpoint(), make_endpoint(), make_endpoint(disabled=True)
     until = datetime.now(UTC) + HOUR
     set_health(database, paused.id, Health(5, NINE, NINE, paused_until=until))
@@ -158,7 +154,6 @@ def test_how_deliveries_and_endpoints_stand(
 def test_a_pause_that_is_over_and_that_no_worker_ends_holds_nothing_back(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers
 ) -> None:
-    """Else nobody would be told that no worker runs, as long as all endpoints were paused."""
     endpoint = make_endpoint()
     set_health(database, endpoint.id, Health(5, NINE, NINE, paused_until=NINE + MINUTE))
     make_delivery(endpoint.id)
@@ -170,7 +165,6 @@ def test_a_pause_that_is_over_and_that_no_worker_ends_holds_nothing_back(
 def test_the_oldest_due_is_looked_for_in_every_lane(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers, lane: str
 ) -> None:
-    """A delivery that is due and may be sent says by its age that no worker keeps up."""
     make_delivery(make_endpoint().id, lane=lane)
 
     assert numbers()["oldest_due_seconds"] > 0

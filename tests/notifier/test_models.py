@@ -32,7 +32,6 @@ def upgrade():
 
 
 def test_the_migrations_lead_to_the_models(database: Database) -> None:
-    """After an upgrade there is nothing that Alembic would still change."""
     options = {"compare_type": True, "compare_server_default": True}
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts=options)
@@ -42,7 +41,6 @@ def test_the_migrations_lead_to_the_models(database: Database) -> None:
 
 
 def test_every_constraint_has_its_name(database: Database) -> None:
-    """What has a name can be changed by a later migration, on each database alike."""
     inspector = inspect(database.engine)
     named = {
         one["name"]
@@ -73,7 +71,6 @@ def test_every_constraint_has_its_name(database: Database) -> None:
 
 
 def test_upgrading_twice_is_harmless(database: Database, make_course: Any) -> None:
-    """What is there already stays, and nothing is done."""
     make_course("CS101")
 
     before = SCHEMA.upgrade(database)
@@ -86,7 +83,6 @@ def test_upgrading_twice_is_harmless(database: Database, make_course: Any) -> No
 def test_a_migration_that_fails_leaves_nothing_behind(
     database: Database, make_course: Any, tmp_path: Path
 ) -> None:
-    """Tables, columns and rows of a failed upgrade are gone, and the service works on."""
     make_course("CS101")
     versions = tmp_path / "versions"
     shutil.copytree(Path(str(files("migrations"))) / "notifier", versions)
@@ -115,7 +111,6 @@ def test_a_migration_that_fails_leaves_nothing_behind(
 def test_the_database_itself_refuses_a_delivery_that_cannot_be(
     database: Database, make_endpoint: Any, make_delivery: Any, change: dict[str, Any]
 ) -> None:
-    """Checks and foreign keys are on, on each database."""
     delivery_id = make_delivery(make_endpoint().id)
 
     wrong = update(Delivery).where(Delivery.id == delivery_id).values(**change)
@@ -125,7 +120,6 @@ def test_the_database_itself_refuses_a_delivery_that_cannot_be(
 
 
 def test_the_check_knows_every_status() -> None:
-    """The statuses of the code are those of the table."""
     (check,) = (
         one
         for one in Base.metadata.tables["deliveries"].constraints

@@ -49,7 +49,6 @@ def delete(database: Database, course_id: str = "CS101-2026") -> None:
 def test_change_event_and_deliveries_commit_together(
     database: Database, make_course: MakeCourse, make_endpoint: MakeEndpoint
 ) -> None:
-    """A deletion leaves one event and one pending delivery of it for each endpoint, due now."""
     wanting = [make_endpoint().id, make_endpoint().id]
     make_course("CS101")
 
@@ -69,7 +68,6 @@ def test_change_event_and_deliveries_commit_together(
 def test_nothing_of_it_is_seen_before_the_commit(
     database: Database, make_course: MakeCourse, make_endpoint: MakeEndpoint
 ) -> None:
-    """Until the change commits, no one else sees its event or a delivery."""
     make_endpoint()
     make_course("CS101")
 
@@ -134,7 +132,6 @@ def test_subscriber_that_raises_rolls_all_back(
 
 
 def test_body_of_a_deletion_is_exactly_this(database: Database, make_course: MakeCourse) -> None:
-    """The stored body of a deletion is the wire's text, character by character."""
     make_course("CS101-2026")
 
     delete(database)
@@ -147,7 +144,6 @@ def test_body_of_a_deletion_is_exactly_this(database: Database, make_course: Mak
 
 
 def test_body_reads_back_as_the_event(database: Database, make_course: MakeCourse) -> None:
-    """The stored bodies are events that the receiver's own reader understands."""
     make_course("Größe & <b>'Ω'</b>")
     with database.writing() as session:
         token = courses.regenerate_token(session, "Größe & <b>'Ω'</b>", now=NINE)
@@ -167,7 +163,6 @@ def test_body_reads_back_as_the_event(database: Database, make_course: MakeCours
 
 
 def test_token_never_stands_in_an_event(database: Database, make_course: MakeCourse) -> None:
-    """An event names the new token by its public id; nothing else of any token is in it."""
     old = make_course("CS101")
     with database.writing() as session:
         new = courses.regenerate_token(session, "CS101", now=TEN)
@@ -180,7 +175,6 @@ def test_token_never_stands_in_an_event(database: Database, make_course: MakeCou
 
 
 def test_webhook_ids_are_random(database: Database) -> None:
-    """A webhook-id is `msg_` and 128 random bits, with no dot that would split what is signed."""
     made = {outbox.new_webhook_id() for _ in range(1000)}
 
     assert len(made) == 1000
@@ -190,7 +184,6 @@ def test_webhook_ids_are_random(database: Database) -> None:
 def test_one_event_for_all_endpoints(
     database: Database, make_course: MakeCourse, make_endpoint: MakeEndpoint
 ) -> None:
-    """Endpoints share an event, and so its webhook-id and its bytes."""
     for _ in range(3):
         make_endpoint()
     make_course("CS101")
@@ -201,7 +194,6 @@ def test_one_event_for_all_endpoints(
 
 
 def test_event_is_kept_without_an_endpoint(database: Database, make_course: MakeCourse) -> None:
-    """Where nobody is registered the event is written all the same, with no delivery."""
     make_course("CS101")
 
     delete(database, "CS101")
@@ -226,7 +218,6 @@ def test_endpoint_gets_the_types_it_wants(
     wanted: list[str] | None,
     statuses: list[str],
 ) -> None:
-    """An endpoint gets deliveries of the event types it named; naming none means all."""
     make_endpoint(event_types=wanted)
     make_course("CS101")
 
@@ -242,7 +233,6 @@ def test_endpoint_gets_the_types_it_wants(
 def test_delivery_of_a_disabled_endpoint_is_held(
     database: Database, make_course: MakeCourse, make_endpoint: MakeEndpoint
 ) -> None:
-    """What happens while an endpoint is disabled is held for it, and not dropped."""
     disabled, enabled = make_endpoint(disabled=True), make_endpoint()
     make_course("CS101")
 
@@ -257,7 +247,6 @@ def test_delivery_of_a_disabled_endpoint_is_held(
 
 
 def test_subscribing_again_changes_nothing(database: Database, make_course: MakeCourse) -> None:
-    """Two calls of `subscribe` make one event of a change, not two."""
     outbox.subscribe()
     outbox.subscribe()
     make_course("CS101")
@@ -269,7 +258,6 @@ def test_subscribing_again_changes_nothing(database: Database, make_course: Make
 
 @pytest.mark.parametrize("signal", [signals.course_deleted, signals.token_regenerated])
 def test_every_signal_is_heard(signal: object) -> None:
-    """Both signals have the outbox among their subscribers."""
     heard_by = {one.__module__ for one in signal.receivers_for(None)}  # type: ignore[attr-defined]
 
     assert "notifier.webhooks.outbox" in heard_by

@@ -37,7 +37,6 @@ def dead(reason: str = "10 attempts failed", **overrides: Any) -> dict[str, Any]
 
 
 def test_each_hour_counts_its_own(database: Database, settled: Settled) -> None:
-    """There are 24, the one that has begun is the last, and what is older is left out."""
     twelve = NOON.replace(minute=0, second=0, microsecond=0)
     settled(twelve)
     settled(twelve - timedelta(microseconds=1))
@@ -57,7 +56,6 @@ def test_each_hour_counts_its_own(database: Database, settled: Settled) -> None:
 
 
 def test_delays_are_from_event_to_delivery(database: Database, settled: Settled) -> None:
-    """Each hour has those of its own, the latest first, and the dead have none."""
     settled(NOON, created_at=NOON - 3 * SECOND)
     settled(NOON - SECOND, created_at=NOON - 3 * SECOND)
     settled(NOON, **dead())
@@ -74,7 +72,6 @@ def test_delays_are_from_event_to_delivery(database: Database, settled: Settled)
 def test_of_a_busy_hour_the_latest_are_timed(
     database: Database, settled: Settled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All are counted, and so many as a sample has are looked at one by one."""
     monkeypatch.setattr(dashboard, "SAMPLE", 2)
     for number in range(4):
         settled(NOON + number * SECOND, created_at=NOON)
@@ -87,7 +84,6 @@ def test_of_a_busy_hour_the_latest_are_timed(
 
 
 def test_an_empty_day_has_its_hours(database: Database) -> None:
-    """Where nothing was settled, nothing is counted and nothing timed."""
     with database.reading() as session:
         hours = dashboard.day(session, now=NOON)
 
@@ -97,7 +93,6 @@ def test_an_empty_day_has_its_hours(database: Database) -> None:
 def test_dead_letters_are_put_together_by_endpoint_and_reason(
     database: Database, settled: Settled, make_endpoint: MakeEndpoint
 ) -> None:
-    """Those whose last one died latest come first; what is older than a week is history."""
     other = make_endpoint()
     settled(NOON - HOUR, **dead("status 500"))
     settled(NOON - 2 * HOUR, **dead("status 500"))
@@ -119,7 +114,6 @@ def test_dead_letters_are_put_together_by_endpoint_and_reason(
 def test_ids_of_dead_letters_are_those_of_one_reason(
     database: Database, settled: Settled, make_endpoint: MakeEndpoint
 ) -> None:
-    """The latest come first, and no more of them than are asked for."""
     other = make_endpoint()
     old = settled(NOON - HOUR, **dead("status 500"))
     new = settled(NOON, **dead("status 500"))
@@ -137,7 +131,6 @@ def test_ids_of_dead_letters_are_those_of_one_reason(
 
 
 def test_statements_are_constant(database: Database, settled: Settled) -> None:
-    """A busy day takes the two statements that one delivery takes."""
     taken = []
     for many in (1, 40):
         for number in range(many):

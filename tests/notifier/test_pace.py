@@ -59,7 +59,6 @@ def share_of(pace: Pace, endpoint_id: int = 1, health: Health = WELL) -> Share:
 
 
 def test_a_quarter_of_all_places_is_kept_for_first_attempts() -> None:
-    """An idle worker takes at most three quarters of its places with other than first attempts."""
     places = make_pace().places({1: WELL}, now=NINE)
 
     assert (places.total, places.again, places.alone) == (32, 24, 1)
@@ -67,7 +66,6 @@ def test_a_quarter_of_all_places_is_kept_for_first_attempts() -> None:
 
 
 def test_first_attempts_under_way_use_the_reserved_places_first() -> None:
-    """What first attempts have taken of their reserve need not be kept free besides."""
     pace = make_pace()
     for _ in range(2):
         pace.start(attempt())
@@ -79,7 +77,6 @@ def test_first_attempts_under_way_use_the_reserved_places_first() -> None:
 
 
 def test_one_place_cannot_be_divided() -> None:
-    """A worker of one thread reserves nothing, or it would never retry."""
     places = make_pace(threads=1, per_endpoint=1).places({1: WELL}, now=NINE)
 
     assert (places.total, places.again, places.shares) == (1, 1, {1: Share(1, 1)})
@@ -126,7 +123,6 @@ def test_successes_give_the_places_back_one_by_one() -> None:
 
 
 def test_a_fault_of_ours_changes_no_places() -> None:
-    """What was never sent says nothing about how much an endpoint bears."""
     pace = make_pace()
     one = attempt()
     pace.start(one)
@@ -146,7 +142,6 @@ def test_trouble_of_one_endpoint_is_not_anothers() -> None:
 
 
 def test_paused_endpoint_has_no_share_and_half_open_one_place() -> None:
-    """During a pause nothing is claimed; after it one attempt tries."""
     pace = make_pace()
     paused = Health(5, NINE, NINE, NINE + MINUTE)
     half_open = Health(5, NINE, NINE, NINE)

@@ -69,7 +69,6 @@ def test_what_takes_a_ping_is_tried_at_once(
     endpoint_of: Callable[[int], Endpoint],
     noted: Callable[[int], Ping | None],
 ) -> None:
-    """The pause ends, what waits is due, and the answer is noted with how long it took."""
     endpoint_id = make_paused(sink.url())
     make_delivery(endpoint_id, due_at=datetime.now(UTC) + timedelta(hours=2))
 
@@ -92,7 +91,6 @@ def test_what_refuses_a_ping_stays_paused(
     endpoint_of: Callable[[int], Endpoint],
     noted: Callable[[int], Ping | None],
 ) -> None:
-    """A refusal is noted, and is no sign that events would be taken."""
     sink.always(Reply(503, body=b"busy"))
     endpoint_id = make_paused(sink.url())
     before = endpoint_of(endpoint_id).paused_until
@@ -112,7 +110,6 @@ def test_the_last_ping_alone_is_noted(
     make_endpoint: MakeEndpoint,
     noted: Callable[[int], Ping | None],
 ) -> None:
-    """Of two tests the second counts, and nothing of the first is left in it."""
     made = make_endpoint(sink.url())
     sink.answer(Reply(500, body=b"trouble"), Reply(204, body=b""))
 
@@ -127,7 +124,6 @@ def test_the_last_ping_alone_is_noted(
 def test_a_ping_that_nobody_hears_is_noted_with_its_failure(
     here: Services, make_endpoint: MakeEndpoint, noted: Callable[[int], Ping | None]
 ) -> None:
-    """Where no answer comes, the kind of failure stands in its place."""
     made = make_endpoint("http://127.0.0.1:9/")
 
     result = pings.send(here, made.id)
@@ -142,7 +138,6 @@ def test_a_ping_that_nobody_hears_is_noted_with_its_failure(
 def test_no_session_is_open_while_a_ping_is_under_way(
     here: Services, database: Database, sink: Sink, make_endpoint: MakeEndpoint
 ) -> None:
-    """A receiver that is slow to answer holds no connection to the database."""
     made, answered = make_endpoint(sink.url()), Event()
     sink.always(Reply(after=answered))
 
@@ -171,7 +166,6 @@ def test_what_cannot_be_tested_is_refused(
     error: type[Exception],
     message: str,
 ) -> None:
-    """Nothing is sent to an endpoint that is disabled, or that there is not."""
     made = make_endpoint(sink.url(), disabled=disabled)
 
     with pytest.raises(error) as refused:

@@ -65,7 +65,6 @@ def scores_of(database: Database, course_id: str, token: CourseToken) -> tuple[S
 
 @pytest.mark.parametrize("header", ["Bearer {}", "bearer {}", "BEARER   {}", "  Bearer {} "])
 def test_bearer_is_read_from_the_header(header: str) -> None:
-    """The scheme is read in any case, with spaces where HTTP has them (RFC 6750)."""
     token = CourseToken.generate()
 
     assert grade_access.parse_bearer(header.format(token.reveal())) == token
@@ -82,7 +81,6 @@ def test_bearer_is_read_from_the_header(header: str) -> None:
     ],
 )
 def test_request_without_a_token_is_told_so(header: str | None) -> None:
-    """Without a bearer token the refusal is that it is missing."""
     with pytest.raises(TokenMissingError) as refused:
         grade_access.parse_bearer(header)
 
@@ -99,7 +97,6 @@ def test_request_without_a_token_is_told_so(header: str | None) -> None:
     ],
 )
 def test_malformed_token_is_told_from_a_missing_one(credentials: str) -> None:
-    """What stands after `Bearer` and is no course token is malformed, and is not repeated."""
     token = CourseToken.generate().reveal()
 
     with pytest.raises(TokenMalformedError) as refused:
@@ -109,7 +106,6 @@ def test_malformed_token_is_told_from_a_missing_one(credentials: str) -> None:
 
 
 def test_mistyped_token_is_told_by_its_checksum() -> None:
-    """A token with one character changed is refused before any query."""
     token = CourseToken.generate()
     typo = token.reveal()[:-1] + ("0" if token.reveal()[-1] != "0" else "1")
 
@@ -122,7 +118,6 @@ def test_mistyped_token_is_told_by_its_checksum() -> None:
 def test_present_token_reads_its_course(
     make_course: MakeCourse, authorize: Callable[[str, CourseToken], Reading]
 ) -> None:
-    """The bearer of the present token reads the course, at its present version."""
     token = make_course("CS101")
 
     reading = authorize("CS101", token)
@@ -146,7 +141,6 @@ def test_unknown_token_is_refused(
     stranger: Callable[[CourseToken], CourseToken],
     course_id: str,
 ) -> None:
-    """Who guessed an id or a secret is not told whether the course exists."""
     token = make_course("CS101")
 
     with pytest.raises(TokenUnknownError) as refused:
@@ -161,7 +155,6 @@ def test_unknown_token_is_refused_the_same_for_a_deleted_course(
     make_course: MakeCourse,
     authorize: Callable[[str, CourseToken], Reading],
 ) -> None:
-    """A guessed secret does not learn that the course was deleted."""
     token = make_course("CS101")
     delete(database, "CS101")
 
@@ -174,7 +167,6 @@ def test_superseded_token_is_told_of_the_present_one(
     make_course: MakeCourse,
     authorize: Callable[[str, CourseToken], Reading],
 ) -> None:
-    """The bearer of a superseded token learns when, which token is good now, at which version."""
     old = make_course("CS101")
     new = regenerate(database, "CS101")
 
@@ -199,7 +191,6 @@ def test_first_of_many_tokens_is_told_of_the_last(
     make_course: MakeCourse,
     authorize: Callable[[str, CourseToken], Reading],
 ) -> None:
-    """However many tokens came between, the bearer of the first learns the present one."""
     old = make_course("CS101")
     for _ in range(3):
         new = regenerate(database, "CS101")
@@ -215,7 +206,6 @@ def test_first_of_many_tokens_is_told_of_the_last(
 def test_token_of_another_course_is_refused(
     make_course: MakeCourse, authorize: Callable[[str, CourseToken], Reading]
 ) -> None:
-    """A good token reads its own course only, and is not told whose it is."""
     make_course("CS101")
     token = make_course("CS102")
 
@@ -231,7 +221,6 @@ def test_token_of_another_course_is_refused(
 def test_course_that_never_was_is_told_from_a_deleted_one(
     make_course: MakeCourse, authorize: Callable[[str, CourseToken], Reading]
 ) -> None:
-    """A good token that asks for a course that never was learns just that."""
     token = make_course("CS101")
 
     with pytest.raises(CourseUnknownError) as refused:
@@ -247,7 +236,6 @@ def test_every_token_of_a_deleted_course_learns_of_its_deletion(
     authorize: Callable[[str, CourseToken], Reading],
     which: str,
 ) -> None:
-    """The bearer of any token that was once good learns when the course was deleted."""
     tokens = {"superseded": make_course("CS101"), "present": regenerate(database, "CS101")}
     delete(database, "CS101")
 
@@ -259,7 +247,6 @@ def test_every_token_of_a_deleted_course_learns_of_its_deletion(
 
 
 def test_good_token_needs_one_statement(database: Database, make_course: MakeCourse) -> None:
-    """A bearer is authorized in one query, token and course together."""
     token = make_course("CS101")
     before = database.statements
 
@@ -275,7 +262,6 @@ def test_etag_follows_grades_and_course(
     authorize: Callable[[str, CourseToken], Reading],
     load: Callable[..., Loaded],
 ) -> None:
-    """The ETag stays while nothing changes, and is new after a load or a change of the course."""
     token = make_course("CS101")
     tags = [authorize("CS101", token).etag, authorize("CS101", token).etag]
     load({"CS101": [make_score()]})
@@ -289,7 +275,6 @@ def test_etag_follows_grades_and_course(
 def test_scores_are_read_by_user(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
 ) -> None:
-    """A course's scores come ordered by user, and none of another course's are among them."""
     token = make_course("CS101")
     make_course("CS102")
     load(
@@ -353,7 +338,6 @@ def shown(answer: Answer) -> object:
 def test_each_of_many_is_answered_as_it_is_alone(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
 ) -> None:
-    """In a batch each course gets, in its place, just what it gets by itself."""
     questions = [make_question(database, make_course, kind, kind) for kind in KINDS]
     load({"fine": [make_score()]})
 
@@ -376,7 +360,6 @@ def test_each_of_many_is_answered_as_it_is_alone(
 def test_same_course_is_answered_for_each_of_its_bearers(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
 ) -> None:
-    """A course that stands twice, with the old token and with the present one, has two answers."""
     old = make_course("CS101")
     new = regenerate(database, "CS101")
     load({"CS101": [make_score()]})
@@ -391,7 +374,6 @@ def test_same_course_is_answered_for_each_of_its_bearers(
 def test_scores_of_many_courses_are_not_mixed(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
 ) -> None:
-    """Each course of a batch has its own scores, by user, and a course without any has none."""
     questions = [Question(name, make_course(name)) for name in ("CS1", "CS2", "CS3")]
     load({"CS3": [make_score(user_id="grace"), make_score()], "CS1": [make_score(comment="x")]})
 
@@ -407,7 +389,6 @@ def test_scores_of_many_courses_are_not_mixed(
 def test_statements_of_a_batch_do_not_grow(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
 ) -> None:
-    """However many are asked, and however they are refused, it takes four statements."""
     questions = [
         make_question(database, make_course, kind, f"{kind} {number}")
         for number in range(13)
@@ -424,7 +405,6 @@ def test_statements_of_a_batch_do_not_grow(
 
 
 def test_what_is_malformed_costs_no_query(database: Database) -> None:
-    """A batch of nothing but typos does not trouble the database."""
     before = database.statements
 
     answers = ask(database, [Question("CS101", TokenMalformedError("mistyped"))] * 3)
@@ -457,7 +437,6 @@ def test_known_scores_are_told_from_unknown(
     since: datetime | None,
     known: bool,
 ) -> None:
-    """The tag tells what the asker has; without one, when it changed (RFC 9110, 13.1.3)."""
     token = make_course("CS101")
     load({"CS101": [make_score()]}, now=NINE)
 
@@ -467,7 +446,6 @@ def test_known_scores_are_told_from_unknown(
 
 
 def test_scores_of_an_unknown_age_are_sent(database: Database, make_course: MakeCourse) -> None:
-    """Where nobody wrote down when grades changed, no moment says that they did not."""
     token = make_course("CS101")
 
     (answer,) = ask(database, [Question("CS101", token, since=TEN)])
@@ -491,7 +469,6 @@ def test_batch_ends_where_it_is_full(
     max_weight: int,
     fits: str,
 ) -> None:
-    """What does not fit is refused alone, and what comes first is answered whatever it weighs."""
     names = ["CS1", "CS2", "CS3", "CS4", "CS5", "CS6"]
     questions = [Question(name, make_course(name)) for name in names]
     large = make_score(user_id="1234567890", comment="x" * 1000)
@@ -510,7 +487,6 @@ def test_batch_ends_where_it_is_full(
 def test_refused_and_unchanged_courses_take_no_room(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
 ) -> None:
-    """Only what is sent fills a batch."""
     known, sent = make_course("CS1"), make_course("CS2")
     load({"CS1": [make_score()], "CS2": [make_score()]})
     questions = [
@@ -527,7 +503,6 @@ def test_refused_and_unchanged_courses_take_no_room(
 def test_same_course_fills_a_batch_as_often_as_it_is_sent(
     database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
 ) -> None:
-    """Asking for one course again and again does not make the answer boundless."""
     token = make_course("CS101")
     load({"CS101": [make_score()]})
 

@@ -79,7 +79,6 @@ def test_replay_makes_a_delivery_due(
     replay: Callable[..., list[int]],
     status: str,
 ) -> None:
-    """A replayed delivery is due now, at the beginning of its schedule, wherever it stood."""
     delivery_id = make_delivery(
         make_endpoint().id,
         status=status,
@@ -107,7 +106,6 @@ def test_replay_keeps_the_attempts_that_were_made(
     claim: Claim,
     replay: Callable[..., list[int]],
 ) -> None:
-    """A delivery's history goes on over a replay: every attempt and every replay stays in it."""
     delivery_id = make_delivery(make_endpoint().id)
     settle(database, *claim(), Dead("status 400"))
     replay(delivery_id)
@@ -147,7 +145,6 @@ def test_id_that_is_named_twice_is_replayed_once(
     make_delivery: MakeDelivery,
     replay: Callable[..., list[int]],
 ) -> None:
-    """An id that stands twice in one replay is taken once, and audited once."""
     delivery_id = make_delivery(make_endpoint().id, status=DeliveryStatus.DEAD)
 
     assert replay(delivery_id, delivery_id) == [delivery_id]
@@ -182,7 +179,6 @@ def test_success_of_an_attempt_under_way_settles_a_replay(
     delivery_of: DeliveryOf,
     replay: Callable[..., list[int]],
 ) -> None:
-    """Where the attempt under way succeeds, the receiver has it, and nothing is sent again."""
     delivery_id = make_delivery(make_endpoint().id)
     (under_way,) = claim()
     replay(delivery_id)
@@ -200,7 +196,6 @@ def test_what_was_delivered_since_it_was_found_is_left_out(
     claim: Claim,
     delivery_of: DeliveryOf,
 ) -> None:
-    """Found as pending, and delivered before it was locked: it is not sent a second time."""
     endpoint_id = make_endpoint().id
     delivery_id, other = make_delivery(endpoint_id), make_delivery(endpoint_id)
     (under_way, _) = claim()
@@ -223,7 +218,6 @@ def test_replay_by_filter_takes_what_the_filter_finds(
     make_delivery: MakeDelivery,
     status: DeliveryStatus | None,
 ) -> None:
-    """Of each status just those that are asked for; without one all but the delivered."""
     endpoint_id = make_endpoint().id
     made = {one: make_delivery(endpoint_id, status=one) for one in DeliveryStatus}
 
@@ -244,7 +238,6 @@ def test_disabled_endpoint_refuses_a_replay(
     delivery_of: DeliveryOf,
     verb: str,
 ) -> None:
-    """One delivery of a disabled endpoint refuses the whole replay, and names what to run."""
     good = make_delivery(make_endpoint().id, status=DeliveryStatus.DEAD)
     disabled = make_endpoint(disabled=True)
     held = make_delivery(disabled.id, status=DeliveryStatus.HELD)
@@ -270,7 +263,6 @@ def test_delivery_that_never_was_refuses_a_replay(
     delivery_of: DeliveryOf,
     verb: str,
 ) -> None:
-    """Unknown ids refuse the whole replay, and every one of them is named."""
     good = make_delivery(make_endpoint().id, status=DeliveryStatus.DEAD)
 
     with pytest.raises(DeliveryUnknownError) as refused, database.writing() as session:
@@ -287,7 +279,6 @@ def test_dry_run_changes_nothing(
     make_delivery: MakeDelivery,
     delivery_of: DeliveryOf,
 ) -> None:
-    """A dry run names the ids that a replay would take, each once, and changes nothing."""
     endpoint = make_endpoint()
     ids = [make_delivery(endpoint.id, status=DeliveryStatus.DEAD) for _ in range(2)]
 
@@ -305,7 +296,6 @@ def test_many_are_replayed_in_batches(
     make_delivery: MakeDelivery,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A replay larger than one batch takes every delivery, each once."""
     monkeypatch.setattr(replays, "_BATCH", 2)
     endpoint = make_endpoint()
     ids = [make_delivery(endpoint.id, status=DeliveryStatus.DEAD) for _ in range(5)]
@@ -323,7 +313,6 @@ def test_statements_of_a_replay_do_not_grow(
     make_delivery: MakeDelivery,
     replay: Callable[..., list[int]],
 ) -> None:
-    """Replaying 30 takes as many statements as replaying one."""
     endpoint = make_endpoint()
     ids = [make_delivery(endpoint.id, status=DeliveryStatus.DEAD) for _ in range(31)]
     counts = []
@@ -360,7 +349,6 @@ def test_filter_finds_what_a_replay_takes(
     wanted: dict[str, Any],
     found: list[str],
 ) -> None:
-    """A filter finds by what it names; delivered ones only if asked for, held ones never."""
     endpoint, disabled = make_endpoint(), make_endpoint(disabled=True)
     dead = {"status": DeliveryStatus.DEAD}
     made = {
@@ -382,7 +370,6 @@ def test_filter_finds_by_endpoint(
     make_delivery: MakeDelivery,
     replayable: Callable[..., list[int]],
 ) -> None:
-    """A filter by endpoint finds that endpoint's deliveries alone."""
     one, other = make_endpoint(), make_endpoint()
     wanted = make_delivery(one.id, status=DeliveryStatus.DEAD)
     make_delivery(other.id, status=DeliveryStatus.DEAD)
@@ -395,7 +382,6 @@ def test_limit_takes_the_oldest_first(
     make_delivery: MakeDelivery,
     replayable: Callable[..., list[int]],
 ) -> None:
-    """A replay with a limit takes the oldest, so that the next run takes the next ones."""
     endpoint = make_endpoint()
     ids = [make_delivery(endpoint.id, status=DeliveryStatus.DEAD) for _ in range(3)]
 
@@ -405,7 +391,6 @@ def test_limit_takes_the_oldest_first(
 def test_what_is_held_back_is_counted(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
-    """What a disabled endpoint keeps from a replay by filter is counted; the delivered is not."""
     disabled = make_endpoint(disabled=True)
     for status in ("held", "dead", "delivered"):
         make_delivery(disabled.id, status=status)
@@ -420,7 +405,6 @@ def test_what_is_held_back_is_counted(
 def test_found_are_the_newest_first_page_by_page(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
-    """Deliveries are listed newest first, disabled endpoints' too, a page below the last id."""
     endpoint = make_endpoint(disabled=True)
     ids = [make_delivery(endpoint.id) for _ in range(5)]
 
@@ -434,7 +418,6 @@ def test_found_are_the_newest_first_page_by_page(
 def test_found_bring_their_events_and_endpoints(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
-    """A list of deliveries takes three statements: the endpoints, the ids, and all of the rows."""
     endpoint = make_endpoint()
     for _ in range(5):
         make_delivery(endpoint.id)
@@ -451,7 +434,6 @@ def test_found_bring_their_events_and_endpoints(
 def test_delivery_is_shown_by_its_number(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
-    """One delivery is read with its event and endpoint; one that never was is refused."""
     endpoint = make_endpoint()
     delivery_id = make_delivery(endpoint.id, course_id="CS999")
 
@@ -467,7 +449,6 @@ def test_delivery_is_shown_by_its_number(
 def test_last_attempt_is_the_latest_of_each(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
-    """Of each delivery the latest attempt is returned; one without attempts has none."""
     endpoint = make_endpoint()
     tried, untried, foreign = (make_delivery(endpoint.id) for _ in range(3))
     with database.writing() as session:
@@ -491,7 +472,6 @@ def test_last_attempt_is_the_latest_of_each(
 def test_backlog_counts_by_status(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
-    """The backlog counts what is open or dead, and names since when the oldest is due."""
     endpoint = make_endpoint()
     make_delivery(endpoint.id, due_at=TEN)
     make_delivery(endpoint.id, due_at=NINE + MINUTE)
@@ -505,7 +485,6 @@ def test_backlog_counts_by_status(
 
 
 def test_empty_backlog_has_no_oldest(database: Database) -> None:
-    """Where there are no deliveries nothing is counted and nothing is due."""
     with database.reading() as session:
         assert replays.backlog(session, now=TEN) == Backlog({}, None)
 
@@ -517,7 +496,6 @@ def test_replay_after_enabling_is_taken(
     delivery_of: DeliveryOf,
     replay: Callable[..., list[int]],
 ) -> None:
-    """What a disabled endpoint refused is replayed once it is enabled, as the words promised."""
     disabled = make_endpoint(disabled=True)
     dead = make_delivery(disabled.id, status=DeliveryStatus.DEAD)
     with pytest.raises(ReplayRefusedError, match=f"delivery {dead} is for endpoint"):

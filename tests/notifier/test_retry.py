@@ -26,13 +26,11 @@ FIRST = timedelta(seconds=5)
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 226, 299])
 def test_every_2xx_is_delivered(status: int) -> None:
-    """Any 2xx means that the receiver has taken the event."""
     assert retry_policy.decide(Answer(status), 1, now=NINE) == Delivered()
 
 
 @pytest.mark.parametrize("attempts", [1, MAX_ATTEMPTS])
 def test_410_disables_the_endpoint(attempts: int) -> None:
-    """A 410 disables the endpoint, at the last attempt as at the first."""
     outcome = retry_policy.decide(Answer(410), attempts, now=NINE)
 
     assert outcome == Disable("the receiver answered 410: it wants no more events")
@@ -40,7 +38,6 @@ def test_410_disables_the_endpoint(attempts: int) -> None:
 
 @pytest.mark.parametrize("status", [400, 409, 413, 415, 422])
 def test_what_a_retry_cannot_help_is_dead_at_once(status: int) -> None:
-    """A refusal of the event itself makes the delivery dead at its first attempt."""
     outcome = retry_policy.decide(Answer(status), 1, now=NINE)
 
     assert outcome == Dead(f"the receiver answered {status}, and a retry cannot change that")
@@ -63,7 +60,6 @@ def test_what_a_retry_cannot_help_is_dead_at_once(status: int) -> None:
     ],
 )
 def test_all_else_is_retried(answer: Answer | Failure) -> None:
-    """Redirects, refusals of the sender, faults of the receiver and silence are retried."""
     assert retry_policy.decide(answer, 1, now=NINE) == RetryAt(NINE + FIRST)
 
 
@@ -72,14 +68,12 @@ def test_all_else_is_retried(answer: Answer | Failure) -> None:
     list(enumerate([5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400], start=1)),
 )
 def test_waits_are_those_of_standard_webhooks(attempts: int, seconds: int) -> None:
-    """After each failed attempt comes the wait that Standard Webhooks lays down for it."""
     outcome = retry_policy.decide(Answer(500), attempts, now=NINE)
 
     assert outcome == RetryAt(NINE + timedelta(seconds=seconds))
 
 
 def test_schedule_lasts_75_hours() -> None:
-    """Ten attempts span 75 h 35 min 5 s."""
     moment, attempts = NINE, 1
     while isinstance(outcome := retry_policy.decide(Answer(500), attempts, now=moment), RetryAt):
         moment, attempts = outcome.due_at, attempts + 1
@@ -96,7 +90,6 @@ def test_schedule_lasts_75_hours() -> None:
     ],
 )
 def test_last_failure_makes_it_dead(answer: Answer | Failure, words: str) -> None:
-    """The tenth failure makes a delivery dead, and its reason names what was met last."""
     outcome = retry_policy.decide(answer, MAX_ATTEMPTS, now=NINE)
 
     assert outcome == Dead(f"10 attempts failed, the last with {words}")
@@ -104,7 +97,6 @@ def test_last_failure_makes_it_dead(answer: Answer | Failure, words: str) -> Non
 
 @given(attempts=st.integers(1, MAX_ATTEMPTS - 1), jitter=st.floats(0, 1, allow_nan=False))
 def test_jitter_only_adds(attempts: int, jitter: float) -> None:
-    """Jitter adds up to a tenth of the wait, and takes nothing from it."""
     outcome = retry_policy.decide(Answer(500), attempts, now=NINE, jitter=jitter)
 
     wait = SCHEDULE[attempts - 1]
@@ -149,21 +141,18 @@ def test_jitter_only_adds(attempts: int, jitter: float) -> None:
     ],
 )
 def test_retry_after_pushes_out_only(given: str | None, wait: timedelta) -> None:
-    """`Retry-After` pushes the next attempt out, up to a day; it never pulls it in."""
     outcome = retry_policy.decide(Answer(503, given), 1, now=NINE)
 
     assert outcome == RetryAt(NINE + wait)
 
 
 def test_retry_after_counts_with_any_status_that_is_retried() -> None:
-    """A 429 may ask for a wait as a 503 may."""
     assert retry_policy.decide(Answer(429, "600"), 2, now=NINE) == RetryAt(
         NINE + timedelta(minutes=10)
     )
 
 
 def test_retry_after_does_not_shorten_a_long_wait() -> None:
-    """At the ninth failure the schedule's own day stands against `Retry-After: 60`."""
     assert retry_policy.decide(Answer(503, "60"), 9, now=NINE) == RetryAt(NINE + DAY)
 
 
@@ -176,7 +165,6 @@ def test_retry_after_does_not_shorten_a_long_wait() -> None:
     )
 )
 def test_no_retry_after_costs_a_delivery(given: str) -> None:
-    """Whatever `Retry-After` says, the next attempt lies within the schedule's wait and a day."""
     outcome = retry_policy.decide(Answer(503, given), 1, now=NINE)
 
     assert isinstance(outcome, RetryAt)
@@ -191,5 +179,4 @@ def test_no_retry_after_costs_a_delivery(given: str) -> None:
     ],
 )
 def test_describe_is_a_few_words(answer: Answer | Failure, words: str) -> None:
-    """An answer is described by its status, a failure by its kind."""
     assert retry_policy.describe(answer) == words

@@ -60,14 +60,11 @@ def find(database: Database) -> Callable[..., list[str]]:
 def test_courses_are_found(
     catalogue: None, find: Callable[..., list[str]], words: str, found: list[str]
 ) -> None:
-    """Those whose id begins so come first, then those that hold all the words, each by id."""
     assert found == find(words)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_pages_have_each_course_once(catalogue: None, database: Database, limit: int) -> None:
-    """Page after page, over the end of those that begin so, none is missing or comes twice."""
-
     def pages() -> Iterator[list[Course]]:
         after = None
         with database.reading() as session:
@@ -88,7 +85,6 @@ def test_pages_have_each_course_once(catalogue: None, database: Database, limit:
 def test_deleted_ones_are_told_apart(
     catalogue: None, database: Database, find: Callable[..., list[str]]
 ) -> None:
-    """A search finds the deleted, the others, or both."""
     with database.writing() as session:
         courses.delete_course(session, "CS102", now=NINE)
 
@@ -100,7 +96,6 @@ def test_deleted_ones_are_told_apart(
 def test_long_title_fits_into_the_index(
     make_course: MakeCourse, find: Callable[..., list[str]]
 ) -> None:
-    """A title of 10,000 characters of four bytes is stored, and found by its beginning."""
     make_course("LONG", title="\U0001d49clgebra " + "𐍈" * 9_990)
 
     assert find("long algebra") == ["LONG"]
@@ -109,7 +104,6 @@ def test_long_title_fits_into_the_index(
 def test_one_letter_may_become_many(
     make_course: MakeCourse, find: Callable[..., list[str]]
 ) -> None:
-    """A ligature that is eighteen letters long does not make a key that no index takes."""
     make_course("LIG", title="\ufdfa" * 1_000)
 
     assert find("lig") == ["LIG"]

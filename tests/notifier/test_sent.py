@@ -37,7 +37,6 @@ def headers_at(
 def test_headers_are_those_that_were_sent(
     database: Database, vault: Vault, endpoint: Registered, make_delivery: MakeDelivery
 ) -> None:
-    """Id, moment and the beginning of the signature are what the worker made of them."""
     delivery_id = make_delivery(endpoint.id)
     with database.reading() as session:
         webhook_id = replay.get(session, delivery_id).event_id
@@ -55,7 +54,6 @@ def test_headers_are_those_that_were_sent(
 def test_each_attempt_was_signed_by_the_secrets_of_its_time(
     database: Database, vault: Vault, endpoint: Registered, make_delivery: MakeDelivery
 ) -> None:
-    """Before a rotation one secret signed, during the overlap two, and after it the new one."""
     delivery_id = make_delivery(endpoint.id)
     with database.writing() as session:
         endpoints.rotate_secret(
@@ -80,7 +78,6 @@ def test_attempt_that_never_got_so_far_sent_nothing(
     make_delivery: MakeDelivery,
     failure: str,
 ) -> None:
-    """Where no connection stood there are no headers to show."""
     delivery_id = make_delivery(endpoint.id)
 
     assert headers_at(database, vault, delivery_id, 1, status=None, failure=failure) is None
@@ -89,7 +86,6 @@ def test_attempt_that_never_got_so_far_sent_nothing(
 def test_secret_that_cannot_be_opened_is_told_instead(
     database: Database, endpoint: Registered, make_delivery: MakeDelivery
 ) -> None:
-    """Without the key that sealed it the signature is not known, and the page says so."""
     other = Vault(SecretStr(Fernet.generate_key().decode()))
     delivery_id = make_delivery(endpoint.id)
 

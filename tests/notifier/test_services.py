@@ -21,7 +21,6 @@ def made() -> Services:
 
 
 def test_an_app_has_the_services_that_it_was_given(made: Services) -> None:
-    """Two apps in one process do not share them."""
     mine, other = Flask("mine"), Flask("other")
     services.attach(mine, made)
 
@@ -31,7 +30,6 @@ def test_an_app_has_the_services_that_it_was_given(made: Services) -> None:
 
 
 def test_a_view_finds_the_services_of_its_app(made: Services) -> None:
-    """Inside an app's context they are the current ones; outside there are none."""
     app = Flask("mine")
     services.attach(app, made)
 

@@ -38,7 +38,6 @@ def report_of(database: Database, endpoint_id: int) -> Report:
 def test_a_new_endpoint_has_answered_nothing(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """Nothing is open for it, and nothing was ever taken there."""
     report = report_of(database, make_endpoint().id)
 
     assert (report.pending, report.held, report.dead) == (0, 0, 0)
@@ -49,7 +48,6 @@ def test_a_new_endpoint_has_answered_nothing(
 def test_what_is_open_and_dead_is_counted_by_endpoint(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
-    """Each endpoint's own are counted, and the delivered ones are not."""
     one, other = make_endpoint(), make_endpoint()
     for status, many in (("pending", 3), ("held", 2), ("dead", 1), ("delivered", 4)):
         for _ in range(many):
@@ -67,7 +65,6 @@ def test_what_is_open_and_dead_is_counted_by_endpoint(
 def test_a_ping_that_was_taken_is_an_answer(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """Whoever took a test is known to answer, though no event was sent yet."""
     made = make_endpoint()
     with database.writing() as session:
         session.add(
@@ -86,7 +83,6 @@ def test_the_last_answer_is_the_newest_attempt(
     make_delivery: MakeDelivery,
     attempt: Attempted,
 ) -> None:
-    """Whichever delivery it was for, the one that was written down last is shown."""
     one, other = make_endpoint(), make_endpoint()
     first, second = make_delivery(one.id), make_delivery(one.id)
     attempt(second, status=200)
@@ -116,7 +112,6 @@ def test_a_quiet_endpoint_keeps_its_last_answer(
     monkeypatch: pytest.MonkeyPatch,
     kind: dict[str, Any],
 ) -> None:
-    """However much the others were sent since, it is found by the endpoint's own deliveries."""
     monkeypatch.setattr(endpoint_status, "_LATELY", 2)
     quiet, busy = make_endpoint(), make_endpoint()
     attempt(make_delivery(quiet.id, **kind), status=418)
@@ -131,7 +126,6 @@ def test_a_quiet_endpoint_keeps_its_last_answer(
 
 
 def test_an_endpoint_that_there_is_not_is_refused(database: Database) -> None:
-    """The refusal names its number."""
     with pytest.raises(EndpointUnknownError) as refused:
         report_of(database, 7)
 
@@ -144,7 +138,6 @@ def test_the_statements_do_not_grow(
     make_delivery: MakeDelivery,
     attempt: Attempted,
 ) -> None:
-    """Many endpoints with their deliveries take as many statements as one: three."""
     taken = []
     for many in (1, 20):
         for number in range(many):
@@ -160,7 +153,6 @@ def test_the_statements_do_not_grow(
 def test_moments_of_a_paused_endpoint_are_told(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    """Since when it has been failing, and when it is tried again."""
     made = make_endpoint()
     with database.writing() as session:
         row = endpoint_status.read_one(session, made.id).endpoint

@@ -26,7 +26,6 @@ MakeTransport = Callable[..., Transport]
 def test_body_and_headers_arrive_as_they_were_given(
     sink: Sink, make_transport: MakeTransport
 ) -> None:
-    """On the wire are the exact bytes, the signature's headers, and no header that betrays more."""
     answer = make_transport().post(sink.url("/webhooks/site?x=1"), HEADERS, BODY)
 
     assert answer == Answer(200, None, '{"outcome":"applied"}')
@@ -44,7 +43,6 @@ def test_body_and_headers_arrive_as_they_were_given(
 
 
 def test_connection_is_kept(sink: Sink, make_transport: MakeTransport) -> None:
-    """Posts one after another go over one connection, whatever was answered."""
     transport = make_transport()
     sink.answer(
         *(Reply(status, {"Location": "/elsewhere"}) for status in (200, 302, 404, 500)),
@@ -63,7 +61,6 @@ def test_connection_is_kept(sink: Sink, make_transport: MakeTransport) -> None:
 def test_connection_that_the_other_side_closed_is_opened_anew(
     sink: Sink, make_transport: MakeTransport
 ) -> None:
-    """A kept connection that was closed meanwhile costs no delivery."""
     transport = make_transport()
     sink.answer(Reply(headers={"Connection": "close"}))
 
@@ -74,7 +71,6 @@ def test_connection_that_the_other_side_closed_is_opened_anew(
 
 
 def test_threads_share_the_connections(sink: Sink, make_transport: MakeTransport) -> None:
-    """Threads that post at the same time each get their own answer, over kept connections."""
     transport = make_transport(connections=4)
     sink.always(Reply(body=b"slow"), "/slow")
     answers: dict[str, list[Answer | Failure]] = {"/slow": [], "/fast": []}
@@ -95,7 +91,6 @@ def test_threads_share_the_connections(sink: Sink, make_transport: MakeTransport
 
 
 def test_long_answer_ends_its_connection(sink: Sink, make_transport: MakeTransport) -> None:
-    """After an answer of more than 4 kB the next post goes over a new connection, and well."""
     transport = make_transport()
     sink.answer(Reply(500, body=b"y" * 100_000))
 
@@ -122,7 +117,6 @@ def test_long_answer_ends_its_connection(sink: Sink, make_transport: MakeTranspo
 def test_said_is_fit_for_a_row_and_a_terminal(
     sink: Sink, make_transport: MakeTransport, body: bytes, said: str
 ) -> None:
-    """What was said is kept as text in which nothing acts and no secret stands."""
     sink.answer(Reply(422, body=body))
 
     assert make_transport().post(sink.url(), HEADERS, BODY) == Answer(422, None, said)
@@ -138,7 +132,6 @@ def test_said_is_fit_for_a_row_and_a_terminal(
     ],
 )
 def test_said_is_bounded(sink: Sink, make_transport: MakeTransport, body: bytes) -> None:
-    """At most a kilobyte of an answer is kept, whole characters only, spelled out or not."""
     sink.answer(Reply(422, body=body))
 
     answer = make_transport().post(sink.url(), HEADERS, BODY)
@@ -150,14 +143,12 @@ def test_said_is_bounded(sink: Sink, make_transport: MakeTransport, body: bytes)
 
 
 def test_retry_after_is_handed_on_as_it_came(sink: Sink, make_transport: MakeTransport) -> None:
-    """`Retry-After` is the decision's to read, not the transport's."""
     sink.answer(Reply(503, {"Retry-After": "1e300"}, b""))
 
     assert make_transport().post(sink.url(), HEADERS, BODY) == Answer(503, "1e300", "")
 
 
 def test_cookies_are_not_sent_back(sink: Sink, make_transport: MakeTransport) -> None:
-    """A cookie that an answer sets is forgotten."""
     transport = make_transport()
     sink.always(Reply(headers={"Set-Cookie": "session=1; Path=/"}))
 
@@ -175,7 +166,6 @@ def test_proxy_of_the_environment_is_not_asked(
     monkeypatch: pytest.MonkeyPatch,
     variable: str,
 ) -> None:
-    """A proxy that the environment names sees no connection."""
     proxy = make_sink()
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
@@ -189,7 +179,6 @@ def test_proxy_of_the_environment_is_not_asked(
 def test_netrc_is_not_read(
     sink: Sink, make_transport: MakeTransport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A password that .netrc has for the host does not leak into a delivery."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login ada password hunter2\n")
     netrc.chmod(0o600)
@@ -201,7 +190,6 @@ def test_netrc_is_not_read(
 
 
 def test_deadline_begins_anew_with_each_post(sink: Sink, make_transport: MakeTransport) -> None:
-    """A kept connection carries no deadline from the post before."""
     transport = make_transport(deadline=0.8)
 
     answers = []
@@ -214,7 +202,6 @@ def test_deadline_begins_anew_with_each_post(sink: Sink, make_transport: MakeTra
 
 
 def test_port_that_nobody_listens_on_is_refused(make_transport: MakeTransport) -> None:
-    """Where nobody listens the failure says so."""
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         where = f"127.0.0.1:{unheard.getsockname()[1]}"
@@ -241,7 +228,6 @@ def test_port_that_nobody_listens_on_is_refused(make_transport: MakeTransport) -
     ],
 )
 def test_no_url_raises(make_transport: MakeTransport, url: str) -> None:
-    """A URL that nothing can be sent to is a failure, not an exception in a worker's thread."""
     answer = make_transport().post(url, HEADERS, BODY)
 
     assert isinstance(answer, Failure)
@@ -250,7 +236,6 @@ def test_no_url_raises(make_transport: MakeTransport, url: str) -> None:
 
 
 def test_failure_names_the_host_that_is_sent_to(make_transport: MakeTransport) -> None:
-    """Of a URL that two readers read differently the failure names the host as the sender does."""
     answer = make_transport(guard=Guard()).post("http://127.0.0.1:1\\@ok.example/", HEADERS, BODY)
 
     assert isinstance(answer, Failure)

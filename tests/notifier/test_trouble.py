@@ -81,7 +81,6 @@ def test_an_outage_costs_few_attempts(
     make_worker: MakeWorker,
     sink: Sink,
 ) -> None:
-    """Of a backlog for a receiver that is down little is attempted, and the rest is as it was."""
     endpoint = make_endpoint(sink.url())
     for _ in range(40):
         make_delivery(endpoint.id)
@@ -131,7 +130,6 @@ def test_a_half_open_endpoint_sees_one_request_at_a_time(
     sink: Sink,
     held_reply: Reply,
 ) -> None:
-    """While the attempt that tries is not answered the worker polls on and sends no other."""
     endpoint = make_endpoint(sink.url())
     for _ in range(10):
         make_delivery(endpoint.id)

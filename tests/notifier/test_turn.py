@@ -105,7 +105,6 @@ def test_what_failed_in_a_row_pauses_its_endpoint_and_uses_up_no_attempt(
 def test_after_a_pause_one_worker_makes_one_attempt(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, take: Take
 ) -> None:
-    """A half-open endpoint is tried once, and until that is settled by nobody else."""
     endpoint = make_endpoint()
     for _ in range(3):
         make_delivery(endpoint.id)
@@ -123,7 +122,6 @@ def test_a_good_answer_opens_the_endpoint(
     take: Take,
     endpoint_of: EndpointOf,
 ) -> None:
-    """Once the attempt that tries is answered, all that waited may go."""
     endpoint = make_endpoint()
     for _ in range(3):
         make_delivery(endpoint.id)
@@ -140,7 +138,6 @@ def test_a_good_answer_opens_the_endpoint(
 def test_a_pause_that_nothing_was_due_in_stays_to_be_tried(
     database: Database, make_endpoint: MakeEndpoint, take: Take, endpoint_of: EndpointOf
 ) -> None:
-    """A turn that claims nothing for a half-open endpoint leaves it half-open."""
     endpoint = make_endpoint()
     set_health(database, endpoint.id, Health(5, NINE - HOUR, NINE - MINUTE, NINE))
 
@@ -181,7 +178,6 @@ def test_time_alone_disables_nothing(
     take: Take,
     endpoint_of: EndpointOf,
 ) -> None:
-    """An endpoint whose last failures are old, and which nothing was sent to since, stays."""
     endpoint = make_endpoint()
     make_delivery(endpoint.id)
     set_health(database, endpoint.id, Health(40, NINE - 9 * DAY, NINE - 4 * DAY, NINE - 4 * DAY))
@@ -255,7 +251,6 @@ def test_nobody_who_did_not_ask_is_told(
     claim: Callable[..., list[Claimed]],
     take: Take,
 ) -> None:
-    """ELMS, which wants everything about courses, hears nothing of deliveries themselves."""
     make_delivery(make_endpoint().id)
     make_endpoint()
     (claimed,) = claim()
@@ -273,7 +268,6 @@ def test_a_dead_letter_about_a_dead_letter_is_not_told(
     claim: Callable[..., list[Claimed]],
     take: Take,
 ) -> None:
-    """Where operations' own address refuses, there is an end of it."""
     operations = make_endpoint(event_types=list(OPERATIONAL_TYPES))
     make_delivery(operations.id, type="delivery.dead", course_id="")
     (claimed,) = claim()
@@ -292,7 +286,6 @@ def test_statements_of_a_turn_do_not_grow(
     claim: Callable[..., list[Claimed]],
     take: Take,
 ) -> None:
-    """Settling and telling of forty dead letters takes as many statements as of four."""
     endpoint = make_endpoint()
     make_endpoint(event_types=list(OPERATIONAL_TYPES))
 
@@ -336,7 +329,6 @@ def test_what_was_retried_goes_on_in_another_lane(
     take: Take,
     delivery_of: DeliveryOf,
 ) -> None:
-    """A first attempt that failed gives its reserved place up; a cleared suspect is free again."""
     endpoint = make_endpoint()
     fresh = make_delivery(endpoint.id)
     suspect = make_delivery(endpoint.id, lane=Lane.ALONE, attempts=1)
@@ -368,7 +360,6 @@ def test_the_database_clock_decides_when_a_retry_is_due(
 def test_disabled_by_hand_is_told_too(
     database: Database, make_endpoint: MakeEndpoint, told: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """Whoever disables an endpoint, operations hear it once."""
     endpoint = make_endpoint()
     make_endpoint(event_types=["endpoint.disabled"])
 

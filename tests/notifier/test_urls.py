@@ -103,7 +103,6 @@ def test_url_that_leads_to_one_good_host_may_be_an_endpoint(
     ],
 )
 def test_url_that_is_none_is_refused(url: str, words: str) -> None:
-    """What is no URL, or not the same to every reader, is refused with what is wrong."""
     said, _ = refused(url)
 
     assert words in said
@@ -122,7 +121,6 @@ def test_url_that_is_none_is_refused(url: str, words: str) -> None:
     ],
 )
 def test_url_of_two_hosts_is_refused(url: str, hosts: str) -> None:
-    """Where two readers see two hosts, the URL is refused and both are named."""
     said, _ = refused(url, DEVELOPMENT)
 
     assert said.startswith("two readers of this URL see two hosts: ")
@@ -168,7 +166,6 @@ def test_url_of_two_hosts_is_refused(url: str, hosts: str) -> None:
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_address_is_barred_like_what_it_means(scheme: str, host: str, words: str) -> None:
-    """However a barred address is spelled, the refusal names what it means and what allows it."""
     said, step = refused(f"{scheme}://{host}/w")
 
     assert words in said
@@ -177,7 +174,6 @@ def test_address_is_barred_like_what_it_means(scheme: str, host: str, words: str
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 def test_refusal_of_loopback_names_the_permission(host: str) -> None:
-    """Whoever develops on one machine is told of the setting for it."""
     _, step = refused(f"https://{host}/w")
 
     assert step == f"{ALLOW} {DEVELOP}"
@@ -196,7 +192,6 @@ def test_refusal_of_loopback_names_the_permission(host: str) -> None:
     ],
 )
 def test_other_spelling_is_refused_with_the_good_one(host: str, spelling: str) -> None:
-    """A host that is spelled otherwise than it should is refused, and the good spelling named."""
     said, step = refused(f"https://{host}/w")
 
     assert said == f"the host {host.strip('[]')} is another spelling of {spelling}"
@@ -205,7 +200,6 @@ def test_other_spelling_is_refused_with_the_good_one(host: str, spelling: str) -
 
 @pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f.1", "LOCALHOST", "localhost."])
 def test_other_spelling_of_loopback_is_refused_where_loopback_is_allowed(host: str) -> None:
-    """The permission for development is for loopback as it is spelled well."""
     said, _ = refused(f"http://{host}/w", DEVELOPMENT)
 
     assert "is another spelling of " in said
@@ -213,7 +207,6 @@ def test_other_spelling_of_loopback_is_refused_where_loopback_is_allowed(host: s
 
 @pytest.mark.parametrize("host", ["intranet", "elms", "metadata"])
 def test_name_without_a_dot_is_refused(host: str) -> None:
-    """A name that means another host on every network is refused unless it is allowed."""
     said, step = refused(f"https://{host}/w")
 
     assert said == f"{host} has no dot, so it means another host on every network"
@@ -222,7 +215,6 @@ def test_name_without_a_dot_is_refused(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "app.localhost", "LOCALHOST", "localho\u017ft"])
 def test_localhost_is_barred_like_loopback(host: str) -> None:
-    """`localhost` and what ends in it are refused as what they mean (RFC 6761)."""
     said, step = refused(f"https://{host}/w")
 
     assert "is loopback (RFC 6761)" in said
@@ -232,7 +224,6 @@ def test_localhost_is_barred_like_loopback(host: str) -> None:
 @pytest.mark.parametrize("guard", [STRICT, DEVELOPMENT, CAMPUS])
 @pytest.mark.parametrize("host", ["elms.example", "8.8.8.8"])
 def test_plain_http_is_refused(guard: Guard, host: str) -> None:
-    """What is not loopback is sent to over https only, whatever is allowed."""
     said, step = refused(f"http://{host}/w", guard)
 
     assert said == (
@@ -242,7 +233,6 @@ def test_plain_http_is_refused(guard: Guard, host: str) -> None:
 
 
 def test_plain_http_to_an_allowed_network_is_refused() -> None:
-    """The allow-list says where to, not how."""
     said, _ = refused("http://10.1.2.3/w", CAMPUS)
 
     assert "is not https" in said
@@ -250,7 +240,6 @@ def test_plain_http_to_an_allowed_network_is_refused() -> None:
 
 @pytest.mark.parametrize("url", ["https://me:hunter2@elms.example/w", "ftp://me:hunter2@x.example"])
 def test_password_is_not_repeated(url: str) -> None:
-    """The refusal of a URL with a password does not repeat the password."""
     said, step = refused(url)
 
     assert "hunter2" not in said + step

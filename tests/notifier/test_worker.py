@@ -101,7 +101,6 @@ def test_change_arrives_signed_at_the_sink(
     make_worker: MakeWorker,
     sink: Sink,
 ) -> None:
-    """What PyPI's standardwebhooks verifies at the sink is the stored body, byte by byte."""
     endpoint = make_endpoint(sink.url())
     make_course("Größe-1")
     with database.writing() as session:
@@ -156,7 +155,6 @@ def test_delivered_is_settled_and_told(
     attempts_of: AttemptsOf,
     logged: pytest.LogCaptureFixture,
 ) -> None:
-    """A 2xx settles the delivery with its attempt, and one line says so without the query."""
     delivery_id = make_delivery(make_endpoint(sink.url("/w?key=1")).id)
 
     make_worker().run(once=True)
@@ -203,7 +201,6 @@ def test_failure_is_retried_by_the_schedule(
     reply: Reply,
     wait: timedelta,
 ) -> None:
-    """A failed attempt leaves the delivery pending, due after its wait, and `once` ends."""
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
     sink.answer(reply)
 
@@ -225,7 +222,6 @@ def test_failure_is_told_with_its_remedy(
     make_sink: Callable[[], Sink],
     logged: pytest.LogCaptureFixture,
 ) -> None:
-    """The line of an attempt that nobody heard says which failure it was and what to do."""
     gone = make_sink()
     gone.stop()
     make_delivery(make_endpoint(gone.url()).id)
@@ -244,7 +240,6 @@ def test_retry_has_the_same_id_and_body_and_a_new_signature(
     make_worker: MakeWorker,
     sink: Sink,
 ) -> None:
-    """Every attempt carries the same webhook-id and bytes, signed anew for its own time."""
     endpoint = make_endpoint(sink.url())
     delivery_id = make_delivery(endpoint.id)
     sink.answer(Reply(503))
@@ -290,7 +285,6 @@ def test_hopeless_delivery_is_dead_with_its_reason(
     reply: Reply,
     reason: str,
 ) -> None:
-    """A refusal, or the tenth failure, leaves a dead letter; an error line says what to do."""
     delivery_id = make_delivery(make_endpoint(sink.url()).id, attempts=attempts)
     sink.answer(reply)
 
@@ -383,7 +377,6 @@ def test_slow_endpoint_does_not_hold_up_another(
 def test_places_of_an_endpoint_bound_its_connections(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, make_worker: MakeWorker, sink: Sink
 ) -> None:
-    """However much is due for one endpoint, no more attempts than its places are under way."""
     endpoint = make_endpoint(sink.url())
     for _ in range(20):
         make_delivery(endpoint.id)
@@ -425,7 +418,6 @@ def test_stop_finishes_what_is_under_way_and_claims_no_more(
 
 
 def test_stop_of_an_idle_worker_is_prompt(database: Database, make_worker: MakeWorker) -> None:
-    """A worker with nothing to do does not sit out its poll when it is stopped."""
     one = make_worker(poll_seconds=60)
 
     with running(one) as ran:
@@ -437,7 +429,6 @@ def test_stop_of_an_idle_worker_is_prompt(database: Database, make_worker: MakeW
 def test_worker_finds_what_comes_later(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, make_worker: MakeWorker, sink: Sink
 ) -> None:
-    """A running worker delivers what becomes due while it polls."""
     endpoint = make_endpoint(sink.url())
 
     with running(make_worker()):
@@ -456,7 +447,6 @@ def test_result_is_settled_before_the_next_event(
     sink: Sink,
     delivery_of: DeliveryOf,
 ) -> None:
-    """A running worker settles what it has delivered without waiting for more to do."""
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
 
     with running(make_worker()):
@@ -509,7 +499,6 @@ def test_lost_key_is_a_failed_attempt(
     delivery_of: DeliveryOf,
     attempts_of: AttemptsOf,
 ) -> None:
-    """A secret that no key opens fails its attempt with what to do, and crashes nothing."""
     strange = Vault(SecretStr(Fernet.generate_key().decode()))
     encrypted = make_delivery(make_endpoint(sink.url("/sealed"), vault=strange).id)
     healthy = make_delivery(make_endpoint(sink.url("/healthy")).id)
@@ -536,7 +525,6 @@ def test_endpoint_without_a_secret_is_sent_nothing(
     attempts_of: AttemptsOf,
     logged: pytest.LogCaptureFixture,
 ) -> None:
-    """Where nothing can sign nothing is sent: the fault fails this attempt, not the worker."""
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
     with database.writing() as session:
         session.execute(update(endpoints.EndpointSecret).values(expires_at=NINE))
@@ -557,7 +545,6 @@ def test_secret_is_in_no_line_and_no_row(
     attempts_of: AttemptsOf,
     logged: pytest.LogCaptureFixture,
 ) -> None:
-    """A receiver that answers with the secret itself does not bring it into our rows."""
     endpoint = make_endpoint(sink.url())
     delivery_id = make_delivery(endpoint.id)
     secret = endpoint.secret.reveal()
@@ -626,7 +613,6 @@ def test_result_is_kept_while_the_database_is_locked(
     delivery_of: DeliveryOf,
     logged: pytest.LogCaptureFixture,
 ) -> None:
-    """What was delivered just before the database was locked is settled after, and sent once."""
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
     answered = threading.Event()
     sink.always(Reply(after=answered))
@@ -651,7 +637,6 @@ def test_locked_database_ends_a_single_run(
     sink: Sink,
     request: pytest.FixtureRequest,
 ) -> None:
-    """With `once` nobody waits: a database that is away ends the run with its error."""
     make_delivery(make_endpoint(sink.url()).id)
     request.getfixturevalue("locked")
 
@@ -662,7 +647,6 @@ def test_locked_database_ends_a_single_run(
 
 
 def test_single_run_of_nothing_ends(make_worker: MakeWorker) -> None:
-    """With `once` and nothing due the run ends at once, with an empty tally."""
     assert make_worker().run(once=True) == WorkerTotals()
 
 

@@ -42,7 +42,6 @@ class Reader(HTMLParser):
 
 
 def test_nothing_is_reached_without_sign_in(app: Flask, client: FlaskClient) -> None:
-    """Whatever is no program's and not the sign-in itself sends a stranger to sign in."""
     doors = [
         (method, re.sub(r"<(?:[^:<>]+:)?[^<>]+>", "1", rule.rule))
         for rule in app.url_map.iter_rules()
@@ -62,7 +61,6 @@ def test_nothing_is_reached_without_sign_in(app: Flask, client: FlaskClient) -> 
 def test_every_page_says_what_a_browser_may_do_with_it(
     specimen: Flask, signed_in: FlaskClient, path: str
 ) -> None:
-    """No page is framed, kept, or lets a script or style of its own text run; errors neither."""
     browser = specimen.test_client() if path == "/sign-in" else signed_in
 
     answer = browser.get(path, headers=HTML)
@@ -81,7 +79,6 @@ def test_every_page_says_what_a_browser_may_do_with_it(
 def test_what_is_for_everybody_needs_no_database(
     make_app: Callable[..., Flask], tmp_path: Path, signed_in: FlaskClient, service: Service
 ) -> None:
-    """Whether somebody is signed in may stay unknown: the page about the API is there."""
     away = make_app(database_url=f"sqlite:///{tmp_path}/none/x.db").test_client()
     cookie = signed_in.get_cookie(service.cookie)
     assert cookie is not None
@@ -94,7 +91,6 @@ def test_what_is_for_everybody_needs_no_database(
 
 
 def test_a_program_is_answered_as_before(service: Service, client: FlaskClient) -> None:
-    """A door for programs knows no cookie and no page, whatever is accepted."""
     path = {"notifier": "/api/v1/courses/CS101/grades", "receiver": "/webhooks/x/y"}[service.name]
 
     answer = client.get(path, headers=HTML)
@@ -119,7 +115,6 @@ def test_a_program_is_answered_as_before(service: Service, client: FlaskClient) 
 def test_a_form_that_is_refused_leads_back(
     specimen: Flask, signed_in: FlaskClient, referer: str, back: str | None
 ) -> None:
-    """To the page that it was sent from, if that is ours and can be opened again."""
     token = token_in(signed_in.get("/docs"))
     headers = {**HTML, **({"Referer": referer} if referer else {})}
 
@@ -142,7 +137,6 @@ def test_a_form_that_is_refused_leads_back(
 def test_what_is_wrong_with_a_form_is_said_in_sentences(
     specimen: Flask, signed_in: FlaskClient, title: str | None, said: str
 ) -> None:
-    """Each says what to change, in no parser's words."""
     data = {"csrf_token": token_in(signed_in.get("/docs"))}
 
     answer = signed_in.post(
@@ -153,7 +147,6 @@ def test_what_is_wrong_with_a_form_is_said_in_sentences(
 
 
 def test_a_number_that_no_row_can_have_leads_nowhere(app: Flask, signed_in: FlaskClient) -> None:
-    """Not to a fault of ours, for one that a database cannot even be asked for."""
     numbered = re.compile(r"<int[^>]*>")
     doors = [
         (method, numbered.sub(str(2**63), rule.rule))
@@ -168,7 +161,6 @@ def test_a_number_that_no_row_can_have_leads_nowhere(app: Flask, signed_in: Flas
 
 
 def test_no_path_at_all_is_no_redirect(client: FlaskClient) -> None:
-    """It would name whatever host the request names."""
     answer = client.get(environ_overrides={"PATH_INFO": ""})
 
     assert answer.status_code == 404
@@ -179,7 +171,6 @@ class TestAssets:
     """Style, script and icon."""
 
     def test_they_are_kept_for_good(self, client: FlaskClient) -> None:
-        """Their address changes with their bytes, so a browser never asks twice."""
         page = client.get("/sign-in").text
         addresses = re.findall(r'(?:href|src)="(/assets/[^"]+)"', page)
 
@@ -205,7 +196,6 @@ class TestAssets:
         ],
     )
     def test_nothing_else_is_served(self, client: FlaskClient, path: str) -> None:
-        """An address that no page names leads nowhere."""
         assert client.get(path).status_code == 404
 
 
@@ -216,7 +206,6 @@ class TestRefusals:
     def test_a_page_that_there_is_not(
         self, client: FlaskClient, ada: str, request: pytest.FixtureRequest, signed: bool
     ) -> None:
-        """It says so, what to do, and under which id the log has it; who is in stays in."""
         if signed:
             request.getfixturevalue("signed_in")
 
@@ -229,13 +218,11 @@ class TestRefusals:
         assert ("Sign out" in answer.text) is signed
 
     def test_what_a_program_asks_for_is_a_problem(self, client: FlaskClient) -> None:
-        """Who does not accept a page is not given one."""
         answer = client.get("/nowhere", headers={"Accept": "application/json"})
 
         assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
 
     def test_another_method_is_refused_with_those_that_there_are(self, client: FlaskClient) -> None:
-        """A page cannot be put."""
         answer = client.put("/sign-in", headers=HTML)
 
         assert (answer.status_code, answer.mimetype) == (405, "text/html")
@@ -245,7 +232,6 @@ class TestRefusals:
     def test_a_host_that_is_none_is_said_without_a_page(
         self, client: FlaskClient, path: str
     ) -> None:
-        """A page is full of addresses, and none can be made there: a program's answer will do."""
         answer = client.get(path, headers=HTML, environ_overrides={"HTTP_HOST": "a..b"})
 
         assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
@@ -254,7 +240,6 @@ class TestRefusals:
     def test_what_fails_unforeseen_says_whom_to_ask(
         self, specimen: Flask, signed_in: FlaskClient
     ) -> None:
-        """The cause stands in the log, not on the page."""
         answer = signed_in.get("/specimen/broken")
 
         assert (answer.status_code, answer.mimetype) == (500, "text/html")
@@ -296,7 +281,6 @@ class TestSpecimen:
     def test_names_are_text_whatever_stands_in_them(
         self, specimen: Flask, signed_in: FlaskClient
     ) -> None:
-        """Markup is shown and does nothing; a name stands apart from the line's direction."""
         page = signed_in.get("/specimen").text
 
         tags = Reader(page).tags
@@ -310,7 +294,6 @@ class TestSpecimen:
     def test_no_tag_has_a_style_or_a_script_of_its_own(
         self, specimen: Flask, signed_in: FlaskClient
     ) -> None:
-        """The policy would not let it, and nothing comes from another address."""
         tags = Reader(signed_in.get("/specimen").text).tags
 
         for tag, attrs in tags:
@@ -320,7 +303,6 @@ class TestSpecimen:
                 assert str(attrs.get(name, "/")).startswith(("/", "#"))
 
     def test_every_id_is_one(self, specimen: Flask, signed_in: FlaskClient) -> None:
-        """A label, a description and a chart find what they speak of."""
         tags = Reader(signed_in.get("/specimen").text).tags
         ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
         spoken_of = {
@@ -336,7 +318,6 @@ class TestSpecimen:
 
 @pytest.mark.parametrize("path", templates(), ids=lambda path: path.name)
 def test_no_file_of_ours_fetches_from_elsewhere(path: Path) -> None:
-    """Templates, style and script name no address of another host."""
     text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
 
     assert re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}", text) == []

@@ -16,7 +16,6 @@ AT = datetime(2026, 11, 22, 10, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)
 
 
 def test_a_moment_is_written_in_utc() -> None:
-    """For people to the second, exactly beside it, and for programs."""
     assert filters.utc(AT) == "2026-11-22 09:00:00 UTC"
     assert filters.exact(AT) == "2026-11-22 09:00:00.123456 UTC"
     assert filters.machine(AT) == "2026-11-22T09:00:00.123456Z"
@@ -37,12 +36,10 @@ def test_a_moment_is_written_in_utc() -> None:
     ],
 )
 def test_a_span_is_written_in_its_two_largest_units(seconds: float, written: str) -> None:
-    """Nobody reads seconds beside days."""
     assert filters.span(timedelta(seconds=seconds)) == written
 
 
 def test_what_is_counted_has_its_thousands_apart() -> None:
-    """And its word in the right number."""
     assert filters.number(12771) == "12,771"
     assert [count(n, "course") for n in (0, 1, 2000)] == [
         "0 courses",
@@ -58,14 +55,12 @@ def test_what_is_counted_has_its_thousands_apart() -> None:
 
 
 def test_what_stands_between_backticks_is_code_and_nothing_is_markup() -> None:
-    """An advice is a sentence with a command in it; what people named stays text."""
     written = ways.spoken("Run `receiver <b>` & <i>wait</i>.", "receiver", [])
 
     assert written == "Run <code>receiver &lt;b&gt;</code> &amp; &lt;i&gt;wait&lt;/i&gt;."
 
 
 def test_a_command_that_a_page_stands_for_is_the_way_to_it() -> None:
-    """Its further words say what of; another program's command of that name stays a command."""
     way = Way("courses show", lambda words, about: (f"the page of {words[0]}", about or "/courses"))
     text = "See `notifier courses show 'A & <b>'` or `receiver courses show X` or `notifier work`."
 
@@ -88,7 +83,6 @@ def test_a_name_that_looks_like_a_command_leads_nowhere() -> None:
 
 
 def test_a_name_within_a_command_may_hold_a_backtick() -> None:
-    """Quoted as a shell wants it, it is a word of the command, whatever it is like."""
     way = Way("set", lambda words, _: (words[0], "/"))
     names = ["a`b", "`receiver get`", "it's `receiver set b`", '"`"']
 
@@ -100,7 +94,6 @@ def test_a_name_within_a_command_may_hold_a_backtick() -> None:
 
 
 def test_a_sentence_in_which_names_were_put_stays_as_it_is() -> None:
-    """A name in it can be like a command in all of its words."""
     way = Way("list", lambda *_: ("the list", "/"))
     sentence = Markup("{} is out.").format("`receiver list`")
 
@@ -108,12 +101,10 @@ def test_a_sentence_in_which_names_were_put_stays_as_it_is() -> None:
 
 
 def test_a_backtick_alone_stays_where_it_is() -> None:
-    """A course may be called so, and nothing after its name is code for it."""
     assert ways.spoken("a`b is out.", "receiver", []) == "a`b is out."
 
 
 def test_a_quote_that_nobody_closes_is_no_command() -> None:
-    """A name that people gave may have any sign in it."""
     assert ways.spoken("See `notifier 'x`.", "notifier", []) == "See <code>notifier &#39;x</code>."
 
 
@@ -131,7 +122,6 @@ def test_a_quote_that_nobody_closes_is_no_command() -> None:
     ],
 )
 def test_an_axis_of_counts_has_whole_numbers(most: float, marks: list[float]) -> None:
-    """It ends at 1, 2 or 5 with zeros behind it, and nothing between is rounded."""
     assert charts.marks_of_counts(most) == marks
 
 
@@ -147,14 +137,12 @@ def test_an_axis_of_counts_has_whole_numbers(most: float, marks: list[float]) ->
     ],
 )
 def test_an_axis_of_times_has_round_times(most: float, marks: list[str]) -> None:
-    """What is beyond ten seconds is divided as clocks and calendars are."""
     found = charts.marks_of_milliseconds(most)
 
     assert [filters.milliseconds(mark) for mark in found] == marks
 
 
 def test_bars_stand_on_one_another() -> None:
-    """Each step's bars fill its height from below, those of nothing are not drawn."""
     chart = charts.stacked_bars(
         "d",
         "Deliveries",
@@ -174,7 +162,6 @@ def test_bars_stand_on_one_another() -> None:
 
 
 def test_a_line_is_open_where_nothing_is_known() -> None:
-    """A step without a number is a gap, and the table says so."""
     chart = charts.lines("s", "Seconds", ["1", "2", "3"], [Series("p50", "wait", [1, math.nan, 2])])
 
     (line,) = chart.lines
@@ -185,7 +172,6 @@ def test_a_line_is_open_where_nothing_is_known() -> None:
 
 
 def test_a_chart_of_nothing_says_so() -> None:
-    """There is an axis and no bar."""
     chart = charts.stacked_bars("d", "Deliveries", [], [Series("delivered", "good", [])])
 
     assert (chart.bars, chart.steps, chart.rows) == ((), (), ())
@@ -193,7 +179,6 @@ def test_a_chart_of_nothing_says_so() -> None:
 
 
 def test_not_every_step_is_named() -> None:
-    """A name that would run into the next one is left out."""
     steps = [str(n) for n in range(48)]
 
     chart = charts.stacked_bars("d", "Deliveries", steps, [Series("a", "good", [1] * 48)])
@@ -202,7 +187,6 @@ def test_not_every_step_is_named() -> None:
 
 
 def test_a_percentile_is_a_value_that_there_was() -> None:
-    """The nearest rank; of nothing it is not a number."""
     values = [5.0, 1.0, 4.0, 2.0, 3.0]
 
     assert [charts.percentile(values, p) for p in (0, 50, 95, 100)] == [1, 3, 5, 5]
@@ -221,10 +205,8 @@ def test_a_percentile_is_a_value_that_there_was() -> None:
     ],
 )
 def test_an_address_is_counted_as_one_household(address: str, network: str) -> None:
-    """Whoever has a network of IPv6 does not have 2^64 tries."""
     assert throttle.network_of(address) == network
 
 
 def test_machine_times_are_utc() -> None:
-    """A moment that is UTC already stays as it is."""
     assert filters.machine(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000000Z"

@@ -24,7 +24,6 @@ WRONG = "The name or the password is wrong."
 
 @pytest.mark.parametrize("name", ["Ada", "ada", " ADA "])
 def test_the_right_name_and_password_come_in(client: FlaskClient, ada: str, name: str) -> None:
-    """Whoever has both is sent to the first page, in whatever case the name is written."""
     answer = enter(client, name)
 
     assert (answer.status_code, answer.headers["Location"]) == (303, "/")
@@ -47,7 +46,6 @@ def test_the_right_name_and_password_come_in(client: FlaskClient, ada: str, name
 def test_the_wrong_name_or_password_do_not(
     client: FlaskClient, ada: str, is_in: Callable[[FlaskClient], bool], name: str, password: str
 ) -> None:
-    """Which of the two is wrong is not said, nor whether there is such a user."""
     answer = enter(client, name, password)
 
     assert answer.status_code == 422
@@ -59,7 +57,6 @@ def test_the_wrong_name_or_password_do_not(
 def test_a_stranger_costs_as_much_as_a_wrong_password(
     monkeypatch: pytest.MonkeyPatch, client: FlaskClient, ada: str
 ) -> None:
-    """A password is hashed for a name that nobody has, too, so that time tells nothing."""
     hashed: list[str] = []
     check = users.check_password_hash
     monkeypatch.setattr(
@@ -75,7 +72,6 @@ def test_a_stranger_costs_as_much_as_a_wrong_password(
 
 
 def test_one_comes_back_to_the_page_that_was_asked_for(client: FlaskClient, ada: str) -> None:
-    """Who is not signed in is sent to do so, with the address to come back to."""
     sent = client.get("/?after=1%3ACS101")
 
     assert sent.status_code == 303
@@ -109,7 +105,6 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize("address", ELSEWHERE)
 def test_nobody_is_sent_elsewhere(client: FlaskClient, ada: str, address: str) -> None:
-    """An address to come back to that is not a path of ours leads to the first page."""
     answer = enter(client, ada, fields={"next": address})
 
     assert (answer.status_code, answer.headers["Location"]) == (303, "/")
@@ -118,14 +113,12 @@ def test_nobody_is_sent_elsewhere(client: FlaskClient, ada: str, address: str) -
 
 @pytest.mark.parametrize("path", ["/", "/courses/a%2Fb?x=1#y", "/a:b", "/é"])
 def test_a_path_of_ours_is_kept(path: str) -> None:
-    """What is a path and nothing else stays as it is."""
     assert own_path(path) == path
 
 
 def test_the_cookie_is_for_this_service_and_its_pages_alone(
     service: Service, client: FlaskClient, ada: str
 ) -> None:
-    """No script reads it, no plain http carries it, no other site's form sends it."""
     answer = enter(client, ada)
 
     name, _, rest = answer.headers["Set-Cookie"].partition("=")
@@ -135,7 +128,6 @@ def test_the_cookie_is_for_this_service_and_its_pages_alone(
 
 
 def test_nothing_of_the_session_before_is_left(app: Flask, client: FlaskClient, ada: str) -> None:
-    """Whoever planted a session gains nothing when its owner signs in."""
     with client.session_transaction() as planted:
         planted["planted"] = "x"
     before = token_in(client.get("/sign-in"))
@@ -157,7 +149,6 @@ class TestAttempts:
     def test_a_name_has_to_wait(
         self, client: FlaskClient, ada: str, is_in: Callable[[FlaskClient], bool]
     ) -> None:
-        """After ten failures even the right password is not looked at; the page says until when."""
         for _ in range(throttle.MOST_BY_NAME):
             assert enter(client, ada, "wrong").status_code == 422
 
@@ -171,7 +162,6 @@ class TestAttempts:
         assert not is_in(client)
 
     def test_others_do_not_wait_for_it(self, client: FlaskClient, ada: str) -> None:
-        """Another name from another address is not held up."""
         for number in range(throttle.MOST_BY_NAME):
             enter(client, "Bob", environ_base={"REMOTE_ADDR": f"10.0.0.{number}"})
 
@@ -179,7 +169,6 @@ class TestAttempts:
         assert enter(client, ada).status_code == 303
 
     def test_an_address_has_to_wait(self, client: FlaskClient, ada: str) -> None:
-        """Whoever tries many names from one place waits; who is elsewhere does not."""
         there = {"environ_base": {"REMOTE_ADDR": "10.1.2.3"}}
         for number in range(throttle.MOST_BY_ADDRESS):
             assert enter(client, f"user {number}", "wrong", **there).status_code == 422
@@ -193,7 +182,6 @@ class TestAttempts:
     def test_the_failures_are_counted_over_all_processes(
         self, make_app: Callable[..., Flask], ada: str
     ) -> None:
-        """What one process saw fail, another knows of."""
         first, second = make_app().test_client(), make_app().test_client()
         for number in range(throttle.MOST_BY_NAME):
             enter((first, second)[number % 2], ada, "wrong")
@@ -203,7 +191,6 @@ class TestAttempts:
     def test_after_a_while_one_may_try_again(
         self, client: FlaskClient, database: Database, ada: str
     ) -> None:
-        """Failures of a quarter of an hour ago are forgotten, and their rows are gone."""
         for _ in range(throttle.MOST_BY_NAME):
             enter(client, ada, "wrong")
         with database.writing() as writing:
@@ -215,7 +202,6 @@ class TestAttempts:
             assert reading.scalar(select(func.count()).select_from(SignInFailure)) == 0
 
     def test_who_comes_in_begins_anew(self, client: FlaskClient, ada: str) -> None:
-        """The failures before a sign-in that went well do not count."""
         for _ in range(3):
             for _ in range(throttle.MOST_BY_NAME - 1):
                 enter(client, ada, "wrong")
@@ -227,7 +213,6 @@ class TestAttempts:
     def test_the_address_is_who_the_web_server_on_this_machine_speaks_for(
         self, client: FlaskClient, database: Database, peer: str
     ) -> None:
-        """From elsewhere nobody names another address than their own."""
         named = {"headers": {"X-Forwarded-For": "198.51.100.7, 203.0.113.9"}}
         enter(client, "Bob", "wrong", environ_base={"REMOTE_ADDR": peer}, **named)
         enter(client, "Bob", "wrong", environ_base={"REMOTE_ADDR": "10.1.2.3"}, **named)
@@ -239,7 +224,6 @@ class TestAttempts:
     def test_no_name_is_stored_that_somebody_mistyped(
         self, client: FlaskClient, database: Database
     ) -> None:
-        """People type their password into the wrong field: only a digest of it is kept."""
         enter(client, "hunter2-hunter2", "x")
 
         with database.reading() as reading:
@@ -258,7 +242,6 @@ class TestEnd:
         signed_in: FlaskClient,
         is_in: Callable[[FlaskClient], bool],
     ) -> None:
-        """Who took a copy of the cookie before has nothing of it; another session goes on."""
         cookie = signed_in.get_cookie(service.cookie)
         assert cookie is not None
         thief, other = app.test_client(), app.test_client()
@@ -275,7 +258,6 @@ class TestEnd:
     def test_signing_out_twice_at_once_is_signing_out(
         self, service: Service, app: Flask, signed_in: FlaskClient, database: Database
     ) -> None:
-        """Whoever clicks twice is out, and no fault of ours tells otherwise."""
         form = token_in(signed_in.get("/"))
         cookie = signed_in.get_cookie(service.cookie)
         together = threading.Barrier(2)
@@ -300,7 +282,6 @@ class TestEnd:
     def test_what_is_kept_of_ended_sessions_goes_with_time(
         self, signed_in: FlaskClient, database: Database
     ) -> None:
-        """A session that would be over by itself need not be remembered."""
         with database.writing() as writing:
             writing.add(EndedSession(session_id="old", ends_at=NINE))
 
@@ -313,7 +294,6 @@ class TestEnd:
     def test_it_ends_when_nobody_uses_it(
         self, client: FlaskClient, ada: str, is_in: Callable[[FlaskClient], bool]
     ) -> None:
-        """Eight hours without a page end it; what is used goes on."""
         with freeze_time(NINE) as clock:
             enter(client, ada)
             clock.tick(timedelta(hours=7))
@@ -331,7 +311,6 @@ class TestEnd:
     def test_it_ends_after_twelve_hours_however_it_is_used(
         self, client: FlaskClient, ada: str, is_in: Callable[[FlaskClient], bool]
     ) -> None:
-        """A session that somebody stole does not last for ever."""
         with freeze_time(NINE) as clock:
             enter(client, ada)
             for _ in range(11):
@@ -344,7 +323,6 @@ class TestEnd:
     def test_a_page_that_refreshes_itself_does_not_prolong_it(
         self, client: FlaskClient, ada: str, is_in: Callable[[FlaskClient], bool]
     ) -> None:
-        """What nobody asked for is no use of the session."""
         with freeze_time(NINE) as clock:
             enter(client, ada)
             for _ in range(7):
@@ -357,7 +335,6 @@ class TestEnd:
     def test_a_new_password_ends_it(
         self, signed_in: FlaskClient, database: Database, is_in: Callable[[FlaskClient], bool]
     ) -> None:
-        """All sessions that were begun with the old one are over."""
         with database.writing() as writing:
             users.set_password(writing, "ada", "another one entirely", now=NINE)
 
@@ -367,7 +344,6 @@ class TestEnd:
     def test_removing_the_user_ends_it(
         self, signed_in: FlaskClient, database: Database, is_in: Callable[[FlaskClient], bool]
     ) -> None:
-        """Nor is it the session of whoever is added under that name later."""
         with database.writing() as writing:
             users.remove(writing, "Ada")
         assert not is_in(signed_in)
@@ -384,7 +360,6 @@ class TestEnd:
         signed_in: FlaskClient,
         is_in: Callable[[FlaskClient], bool],
     ) -> None:
-        """The keys that sign sessions are made of the encryption keys, all of which count."""
         cookie = signed_in.get_cookie(service.cookie)
         assert cookie is not None
         browsers = []
@@ -409,7 +384,6 @@ class TestEnd:
         is_in: Callable[[FlaskClient], bool],
         change: dict[str, str | None],
     ) -> None:
-        """Whatever an older release may have signed, it is no reason to fail."""
         with signed_in.session_transaction() as kept:
             for name, value in change.items():
                 kept[name] = value
@@ -420,7 +394,6 @@ class TestEnd:
 
     @pytest.mark.parametrize("path", ["/", "/sign-in", "/docs"])
     def test_there_is_no_other_cookie_to_be_known_by(self, app: Flask, path: str) -> None:
-        """Flask-Login would read a "remember me", and fail over what is not in ASCII."""
         browser = app.test_client(use_cookies=False)
 
         answer = browser.get(path, headers={"Cookie": "remember_token=1|\u00e9"})
@@ -443,7 +416,6 @@ class TestForms:
     def test_they_are_a_page_that_says_so(
         self, signed_in: FlaskClient, fields: dict[str, str], path: str
     ) -> None:
-        """Nothing is done, and the page says how to do it."""
         given = {"name": "Ada", "password": PASSWORD, **fields}
 
         answer = signed_in.post(path, data=given)
@@ -456,7 +428,6 @@ class TestForms:
     def test_anothers_token_is_not_taken(
         self, app: Flask, signed_in: FlaskClient, is_in: Callable[[FlaskClient], bool]
     ) -> None:
-        """What one session was given is nothing to another."""
         token = token_in(app.test_client().get("/sign-in"))
 
         answer = signed_in.post("/sign-out", data={"csrf_token": token})
@@ -467,7 +438,6 @@ class TestForms:
     def test_nobody_is_signed_in_by_anothers_form(
         self, client: FlaskClient, ada: str, is_in: Callable[[FlaskClient], bool]
     ) -> None:
-        """Another site cannot sign somebody in as whom it likes."""
         answer = client.post("/sign-in", data={"name": ada, "password": PASSWORD})
 
         assert answer.status_code == 400
@@ -485,7 +455,6 @@ class TestForms:
     def test_a_form_that_our_page_would_not_send_is_refused(
         self, client: FlaskClient, fields: dict[str, str]
     ) -> None:
-        """It is answered with a page, not with a failure."""
         token = token_in(client.get("/sign-in"))
 
         answer = client.post("/sign-in", data={**fields, "csrf_token": token})
@@ -493,7 +462,6 @@ class TestForms:
         assert (answer.status_code, answer.mimetype) == (400, "text/html")
 
     def test_a_form_that_is_too_large_is_refused_unread(self, client: FlaskClient) -> None:
-        """A quarter of a megabyte is more than anybody types."""
         token = token_in(client.get("/sign-in"))
         fields = {"name": "x" * 300_000, "password": "x", "csrf_token": token}
 
@@ -504,7 +472,6 @@ class TestForms:
 
 
 def test_who_is_not_signed_in_sends_no_form(client: FlaskClient) -> None:
-    """They are sent to sign in, and then to the first page, for a form is not sent twice."""
     answer = client.post("/sign-out", data={})
 
     assert (answer.status_code, answer.headers["Location"]) == (303, "/sign-in?next=/")

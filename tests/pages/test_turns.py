@@ -20,7 +20,6 @@ NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
     ],
 )
 def test_a_place_is_read_as_it_was_spelled(place: Any, kinds: Any) -> None:
-    """To the microsecond, and whatever a course is called."""
     text = pagination.spelled(place)
 
     assert Turn(after=place) == pagination.read({"after": str(text)}, kinds)
@@ -48,16 +47,13 @@ def test_a_place_is_read_as_it_was_spelled(place: Any, kinds: Any) -> None:
     ],
 )
 def test_what_spells_no_place_is_the_first_page(text: str) -> None:
-    """Somebody who types into an address meets a page, not a fault."""
     assert Turn() == pagination.read({"after": text}, (str, int))
 
 
 @pytest.mark.parametrize("text", ['["9999-12-31T23:59:59-14:00"]', '["yesterday"]', "[5]"])
 def test_a_moment_that_there_is_not_is_the_first_page(text: str) -> None:
-    """A moment beyond the year 9999 neither."""
     assert Turn() == pagination.read({"before": text}, (datetime,))
 
 
 def test_no_place_is_spelled_as_none() -> None:
-    """A list that ends has nowhere to go on to."""
     assert pagination.spelled(None) is None

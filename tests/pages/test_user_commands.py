@@ -37,7 +37,6 @@ def give(
 
 
 def test_a_user_is_added_listed_changed_and_removed(give: Give, database: Database) -> None:
-    """The password comes from standard input, and is not printed."""
     told = [
         give("add", "Ada", stdin=f"{PASSWORD}\n"),
         give("list"),
@@ -75,7 +74,6 @@ def test_a_user_is_added_listed_changed_and_removed(give: Give, database: Databa
 def test_what_is_refused_is_a_sentence(
     give: Give, words: tuple[str, ...], stdin: str, said: str
 ) -> None:
-    """It says what and what to do, and nothing is changed."""
     result = give(*words, stdin=stdin)
 
     assert result.exit_code == 1
@@ -87,7 +85,6 @@ def test_what_is_refused_is_a_sentence(
 def test_at_a_prompt_the_password_is_typed_twice(
     give: Give, monkeypatch: pytest.MonkeyPatch, database: Database
 ) -> None:
-    """What was mistyped once is asked for again; nothing of it is shown."""
     typed = f"{PASSWORD}\n{PASSWORD} no\n{PASSWORD}\n{PASSWORD}\n"
     monkeypatch.setattr(user_commands, "_is_terminal", lambda: True)
 

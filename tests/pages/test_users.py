@@ -32,7 +32,6 @@ def add(database: Database) -> Callable[..., int]:
 
 
 def test_a_user_is_found_in_whatever_case(database: Database, add: Callable[..., int]) -> None:
-    """The name is shown as it was given, and compared without case and spelling."""
     user_id = add("Åsa Große")
 
     with database.reading() as session:
@@ -44,7 +43,6 @@ def test_a_user_is_found_in_whatever_case(database: Database, add: Callable[...,
 
 
 def test_a_name_is_one_users(add: Callable[..., int]) -> None:
-    """A second one of the name is refused, and told what to do."""
     add("Ada")
 
     with pytest.raises(UserExistsError, match="there is a user 'ADA'") as refusal:
@@ -67,7 +65,6 @@ def test_a_name_is_one_users(add: Callable[..., int]) -> None:
     ],
 )
 def test_what_is_no_name_is_refused(add: Callable[..., int], name: str) -> None:
-    """Nobody has to guess what stands in a name."""
     with pytest.raises(NameInvalidError, match="cannot be a user's name"):
         add(name)
 
@@ -83,7 +80,6 @@ def test_what_is_no_name_is_refused(add: Callable[..., int], name: str) -> None:
     ],
 )
 def test_a_weak_password_is_refused(add: Callable[..., int], password: str, why: str) -> None:
-    """A password is long, and not what everybody tries; the refusal does not repeat it."""
     with pytest.raises(PasswordWeakError, match=f"^{why}$") as refusal:
         add("Administrator", password)
 
@@ -91,7 +87,6 @@ def test_a_weak_password_is_refused(add: Callable[..., int], password: str, why:
 
 
 def test_an_accent_is_one_however_it_is_typed(database: Database, add: Callable[..., int]) -> None:
-    """A letter and its accent are the same password as the letter that has it."""
     add("Ada", "caf\u00e9 caf\u00e9 caf\u00e9")
 
     with database.reading() as session:
@@ -104,7 +99,6 @@ def test_an_accent_is_one_however_it_is_typed(database: Database, add: Callable[
 def test_a_new_password_takes_the_place_of_the_old(
     database: Database, add: Callable[..., int]
 ) -> None:
-    """The old one opens nothing, and what sessions know the user by is another."""
     add("Ada")
     with database.writing() as session:
         before = users.fingerprint(users.get(session, "Ada"))
@@ -119,7 +113,6 @@ def test_a_new_password_takes_the_place_of_the_old(
 
 
 def test_users_are_listed_by_name(database: Database, add: Callable[..., int]) -> None:
-    """The order is that of the names without case."""
     for name in ("bob", "Ada", "Carol"):
         add(name)
 
@@ -128,7 +121,6 @@ def test_users_are_listed_by_name(database: Database, add: Callable[..., int]) -
 
 
 def test_a_number_is_never_anothers(database: Database, add: Callable[..., int]) -> None:
-    """A session knows its user by the number, so the next user has another one."""
     first = add("Ada")
     with database.writing() as session:
         assert users.remove(session, "ADA") == "Ada"
@@ -147,7 +139,6 @@ def test_a_number_is_never_anothers(database: Database, add: Callable[..., int])
     ],
 )
 def test_who_is_not_there_is_refused(database: Database, change: Callable[..., object]) -> None:
-    """The refusal says who, and where the names are."""
     with pytest.raises(Refusal, match="there is no user 'Bob'") as refusal, database.writing() as s:
         change(s)
 
@@ -158,7 +149,6 @@ def test_who_is_not_there_is_refused(database: Database, change: Callable[..., o
 def test_a_password_is_stored_as_a_slow_hash(
     monkeypatch: pytest.MonkeyPatch, database: Database, add: Callable[..., int]
 ) -> None:
-    """scrypt with 32 MiB; what sessions know does not give the hash away."""
     monkeypatch.setattr(users, "METHOD", SLOW)
     add("Ada")
 

@@ -28,9 +28,9 @@ from receiver.config import Settings
 from receiver.models import API, SCHEMA, Entry, Source
 from receiver.registry import entries as registry
 from receiver.sources import store as sources
-from receiver.sources.eassessment import Client
+from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import Exchange
-from receiver.sync.planner import Options
+from receiver.sync.planner import SyncOptions
 from receiver.sync.run import Kinds
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
@@ -324,23 +324,25 @@ def far_side() -> Iterator[FarSide]:
 
 
 @pytest.fixture
-def asker() -> Iterator[Client]:
+def asker() -> Iterator[EAssessmentClient]:
     """A client with little patience, which asks for each course by itself."""
-    with Client(Exchange(connect_timeout=0.5, read_timeout=0.5, total=1.0), batch=1) as client:
+    with EAssessmentClient(
+        Exchange(connect_timeout=0.5, read_timeout=0.5, total=1.0), batch=1
+    ) as client:
         yield client
 
 
 @pytest.fixture
-def kinds(asker: Client) -> Kinds:
+def kinds(asker: EAssessmentClient) -> Kinds:
     """What asks every source of our own kind."""
     return {API: lambda _: asker}
 
 
 @pytest.fixture
-def make_options() -> Callable[..., Options]:
+def make_options() -> Callable[..., SyncOptions]:
     """Return what makes the options of a run."""
 
-    def make(**overrides: Any) -> Options:
+    def make(**overrides: Any) -> SyncOptions:
         given = {
             "holder": "ada@elms",
             "lease": timedelta(minutes=5),
@@ -348,7 +350,7 @@ def make_options() -> Callable[..., Options]:
             "retry_waits": (),
             **overrides,
         }
-        return Options(**given)
+        return SyncOptions(**given)
 
     return make
 

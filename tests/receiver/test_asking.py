@@ -13,25 +13,25 @@ import pytest
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from receiver.models import API, Entry, RunCourse, Source
-from receiver.runs.store import Report
+from receiver.runs.store import RunResult
 from receiver.sources.base import (
+    FetchOutcome,
+    GradeQuery,
     Grades,
     Misconfigured,
-    Outcome,
     PersonProblem,
-    Question,
     SeemsGone,
-    SiteTrouble,
+    SiteOutage,
     Transient,
 )
 from receiver.sync import ending
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options
+from receiver.sync.planner import SyncOptions
 
 WELL = Grades((), None)
 BUSY = Transient("answered 503")
 DOWN = Transient("no answer: Connection refused", unreachable=True)
-TROUBLE = SiteTrouble("the service account is suspended", "Have it let in again.")
+TROUBLE = SiteOutage("the service account is suspended", "Have it let in again.")
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Told:
     """A source that gives each course its outcomes, one after another; the last one stays."""
 
     batch: int = 1
-    outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+    outcomes: dict[str, list[FetchOutcome]] = field(default_factory=dict)
     gone: dict[str, bool | None] = field(default_factory=dict)
     asked: list[list[str]] = field(default_factory=list)
     confirmed: list[list[str]] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Told:
         """How often it was asked."""
         return len(self.asked)
 
-    def ask(self, questions: Sequence[Question]) -> list[Outcome]:
+    def ask(self, questions: Sequence[GradeQuery]) -> list[FetchOutcome]:
         """Answer as told."""
         with self.lock:
             self.asked.append([question.course_id for question in questions])
@@ -66,17 +66,17 @@ class Told:
             self.at_once -= 1
             return [self._next(question.course_id) for question in questions]
 
-    def _next(self, course_id: str) -> Outcome:
+    def _next(self, course_id: str) -> FetchOutcome:
         told = self.outcomes.get(course_id, [WELL])
         return told.pop(0) if len(told) > 1 else told[0]
 
-    def confirm(self, questions: Sequence[Question]) -> list[bool | None]:
+    def confirm(self, questions: Sequence[GradeQuery]) -> list[bool | None]:
         """Say which are gone."""
         self.confirming()
         self.confirmed.append([question.course_id for question in questions])
         return [self.gone.get(question.course_id) for question in questions]
 
-    def url_of(self, question: Question) -> str:
+    def url_of(self, question: GradeQuery) -> str:
         """Name the course."""
         return f"told:{question.course_id}"
 
@@ -85,7 +85,7 @@ class Told:
         self.broken_off.set()
 
 
-Sync = Callable[..., Report]
+Sync = Callable[..., RunResult]
 
 
 @pytest.fixture
@@ -104,10 +104,10 @@ def link(
 
 
 @pytest.fixture
-def sync(database: Database, vault: Vault, make_options: Callable[..., Options]) -> Sync:
+def sync(database: Database, vault: Vault, make_options: Callable[..., SyncOptions]) -> Sync:
     """Return what runs the sync with a source for each name, or one for all."""
 
-    def run(told: Told | dict[str, Told], **overrides: Any) -> Report:
+    def run(told: Told | dict[str, Told], **overrides: Any) -> RunResult:
         def of(source: Source) -> Told:
             return told[source.name] if isinstance(told, dict) else told
 
@@ -117,7 +117,7 @@ def sync(database: Database, vault: Vault, make_options: Callable[..., Options])
     return run
 
 
-def outcomes(report: Report) -> dict[str, tuple[str, str | None]]:
+def outcomes(report: RunResult) -> dict[str, tuple[str, str | None]]:
     """Return outcome and reason of each course."""
     return {course.course_id: (course.outcome, course.reason) for course in report.courses}
 
@@ -125,7 +125,6 @@ def outcomes(report: Report) -> dict[str, tuple[str, str | None]]:
 def test_what_failed_for_now_is_asked_again_after_all_others(
     link: Callable[..., None], sync: Sync
 ) -> None:
-    """A course that answers the second time is synced, and nobody waited for it."""
     link("CS1", "CS2", "CS3")
     there = Told(outcomes={"CS1": [BUSY, WELL]})
 
@@ -137,7 +136,6 @@ def test_what_failed_for_now_is_asked_again_after_all_others(
 
 
 def test_what_stays_so_fails_after_the_last_time(link: Callable[..., None], sync: Sync) -> None:
-    """Each wait is one time more; then the course has failed, and the run ends."""
     link("CS1")
     there = Told(outcomes={"CS1": [BUSY]})
 
@@ -150,7 +148,6 @@ def test_what_stays_so_fails_after_the_last_time(link: Callable[..., None], sync
 def test_a_batch_that_failed_is_asked_again_in_smaller_ones(
     link: Callable[..., None], sync: Sync
 ) -> None:
-    """One course that spoils its batch is found out, and the others are synced."""
     link(*(f"C{number:02}" for number in range(20)))
     there = Told(batch=100, outcomes={f"C{number:02}": [BUSY, WELL] for number in range(20)})
     there.outcomes["C00"] = [BUSY]
@@ -162,7 +159,6 @@ def test_a_batch_that_failed_is_asked_again_in_smaller_ones(
 
 
 def test_a_site_asks_to_be_left_alone_for_a_while(link: Callable[..., None], sync: Sync) -> None:
-    """Its Retry-After puts the next round off."""
     link("CS1")
     there = Told(outcomes={"CS1": [Transient("answered 429", retry_after=0.4), WELL]})
     began = time.monotonic()
@@ -175,7 +171,6 @@ def test_a_site_asks_to_be_left_alone_for_a_while(link: Callable[..., None], syn
 def test_a_site_that_cannot_be_reached_is_asked_once_a_round(
     link: Callable[..., None], sync: Sync
 ) -> None:
-    """Its other courses wait for the next round, and another site's are synced meanwhile."""
     link("A1", "A2", "A3", source="one")
     link("B1", "B2", source="two")
     one = Told(outcomes={course: [DOWN] for course in ("A1", "A2", "A3")})
@@ -195,7 +190,6 @@ def test_a_site_that_cannot_be_reached_is_asked_once_a_round(
 def test_a_site_that_comes_back_between_rounds_is_synced(
     link: Callable[..., None], sync: Sync
 ) -> None:
-    """What was not asked for while its site was away is asked for when it is back."""
     link("A1", "A2", "A3")
     there = Told(outcomes={"A1": [DOWN, WELL]})
 
@@ -207,7 +201,6 @@ def test_a_site_that_comes_back_between_rounds_is_synced(
 def test_a_site_that_cannot_be_opened_costs_its_courses_alone(
     link: Callable[..., None], sync: Sync
 ) -> None:
-    """Whatever is raised before a site is asked, the others are, and its courses fail."""
     link("CS1", "CS2", source="lost")
     link("CS3")
 
@@ -223,7 +216,6 @@ def test_a_site_that_cannot_be_opened_costs_its_courses_alone(
 
 
 def test_a_site_out_of_order_is_stopped_once(link: Callable[..., None], sync: Sync) -> None:
-    """The course that found out has failed, the site's others are skipped, other sites go on."""
     link("A1", "A2", "A3", source="one")
     link("B1", source="two")
     one = Told(outcomes={"A1": [TROUBLE]})
@@ -256,7 +248,6 @@ def test_a_course_that_seems_gone_is_confirmed_first(
     certain: bool,
     came: tuple[str, str],
 ) -> None:
-    """A deletion is learnt only if the site says so twice, or if its one answer leaves no doubt."""
     link("CS1", "CS2", "CS3")
     seems = SeemsGone("no such course", certain)
     there = Told(outcomes={"CS1": [seems], "CS3": [seems]}, gone={"CS1": gone, "CS3": True})
@@ -272,7 +263,6 @@ def test_a_course_that_seems_gone_is_confirmed_first(
 
 
 def test_a_few_requests_are_under_way_at_once(link: Callable[..., None], sync: Sync) -> None:
-    """As many as were asked for, and never more."""
     link(*(f"C{number:02}" for number in range(12)))
     together = threading.Barrier(3)
     there = Told(meanwhile=lambda: together.wait(10) and None)
@@ -284,7 +274,6 @@ def test_a_few_requests_are_under_way_at_once(link: Callable[..., None], sync: S
 
 
 def test_the_deadline_ends_a_run(link: Callable[..., None], sync: Sync) -> None:
-    """What was not asked for when the time is up has failed, with the reason."""
     link("CS1", "CS2", "CS3")
     there = Told(meanwhile=lambda: time.sleep(2.2))
 
@@ -301,7 +290,6 @@ def test_the_deadline_ends_a_run(link: Callable[..., None], sync: Sync) -> None:
 def test_a_run_that_is_told_to_stop_reports_what_it_did(
     link: Callable[..., None], sync: Sync
 ) -> None:
-    """What is under way is finished and stored; the rest was not asked for."""
     link("CS1", "CS2")
     stop = threading.Event()
     there = Told(meanwhile=stop.set)
@@ -330,7 +318,6 @@ def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_outlasts_the_end_of_a_run_is_broken_off(
     no_grace: None, link: Callable[..., None], sync: Sync, stops: bool, ended: tuple[int, str]
 ) -> None:
-    """A request that hangs keeps no run from ending; what came before it is stored."""
     link("CS1", "CS2", "CS3")
     stop = threading.Event()
     there = Told(outcomes={"CS2": [Transient("broken off")]})
@@ -354,7 +341,6 @@ def test_what_outlasts_the_end_of_a_run_is_broken_off(
 def test_a_confirmation_that_hangs_keeps_no_run_from_ending(
     no_grace: None, link: Callable[..., None], sync: Sync
 ) -> None:
-    """What could not be confirmed is believed no more than by a site that does not answer."""
     link("CS1")
     stop = threading.Event()
     there = Told(outcomes={"CS1": [SeemsGone("no such course", certain=False)]})
@@ -367,7 +353,6 @@ def test_a_confirmation_that_hangs_keeps_no_run_from_ending(
 
 
 def test_a_confirmation_that_breaks_tells_nothing(link: Callable[..., None], sync: Sync) -> None:
-    """An exception that nobody foresaw is no proof that a course is gone."""
     link("CS1", "CS2")
     there = Told(outcomes={"CS1": [SeemsGone("no such course", certain=False)]})
 
@@ -382,7 +367,6 @@ def test_a_confirmation_that_breaks_tells_nothing(link: Callable[..., None], syn
 
 
 def test_a_source_that_breaks_fails_its_piece_alone(link: Callable[..., None], sync: Sync) -> None:
-    """An exception that nobody foresaw costs the courses of one request."""
     link("CS1", "CS2")
     first = iter([True])
 
@@ -398,8 +382,7 @@ def test_a_source_that_breaks_fails_its_piece_alone(link: Callable[..., None], s
 def test_a_whole_site_of_every_failure_syncs_every_healthy_course(
     link: Callable[..., None], sync: Sync
 ) -> None:
-    """Whatever fails beside them, healthy courses are synced."""
-    bad: dict[str, list[Outcome]] = {
+    bad: dict[str, list[FetchOutcome]] = {
         "A1": [BUSY],
         "A2": [Misconfigured("answered 404", "Check it.")],
         "A3": [SeemsGone("no such course", certain=True)],
@@ -417,7 +400,6 @@ def test_a_whole_site_of_every_failure_syncs_every_healthy_course(
 def test_people_who_are_left_out_are_told(
     link: Callable[..., None], sync: Sync, make_app: Callable[..., Any], capsys: Any
 ) -> None:
-    """The course is synced for all others, and says who is missing and why, in report and log."""
     make_app(log_level="WARNING")
     link("CS1", "CS2")
     missing = tuple(PersonProblem(f"s{number}", "is there twice") for number in range(6))
@@ -438,7 +420,6 @@ def test_people_who_are_left_out_are_told(
 
 
 def test_only_a_named_source_is_asked(link: Callable[..., None], sync: Sync) -> None:
-    """The other's courses are neither asked for nor told of."""
     link("A1", source="one")
     link("B1", source="two")
     one, two = Told(), Told()
@@ -450,7 +431,6 @@ def test_only_a_named_source_is_asked(link: Callable[..., None], sync: Sync) -> 
 
 
 def test_progress_is_told(link: Callable[..., None], sync: Sync) -> None:
-    """It ends with all of the courses that were to be asked for."""
     link("CS1", "CS2", "CS3")
     told: list[tuple[int, int]] = []
 
@@ -468,7 +448,6 @@ def test_a_site_that_is_down_fills_no_log(
     rows: Callable[[type[Any]], list[Any]],
     why: Transient,
 ) -> None:
-    """Five of its courses are told of, and how many more failed alike; the record names each."""
     make_app(log_level="WARNING")
     link(*(f"C{number}" for number in range(8)))
 

@@ -7,11 +7,11 @@ import pytest
 
 from contract.tokens import CourseToken
 from receiver.sources import eassessment_batch
-from receiver.sources.base import Question
+from receiver.sources.base import GradeQuery
 from receiver.sources.eassessment_batch import Item
 
 TOKEN = CourseToken("k7Qx2mPa", "s" * 24)
-QUESTIONS = [Question("http://x.example", course_id, TOKEN) for course_id in ("CS1", "CS2")]
+QUESTIONS = [GradeQuery("http://x.example", course_id, TOKEN) for course_id in ("CS1", "CS2")]
 SAME = Item(304, None, b"")
 UNCHANGED = b'{"course_id":"CS2","status":304}'
 BOTH = b'{"course_id":"CS1","status":304},' + UNCHANGED
@@ -30,7 +30,6 @@ def load(*answers: Any) -> list[Item | None]:
 
 
 def test_an_item_of_another_course_answers_nothing() -> None:
-    """Answers in a wrong order are nobody's."""
     assert load(unchanged("CS2"), unchanged("CS1")) == [None, None]
     assert load(unchanged("CS2"), unchanged("CS2")) == [None, SAME]
 
@@ -50,7 +49,6 @@ def test_an_item_of_another_course_answers_nothing() -> None:
     ],
 )
 def test_an_item_that_is_broken_spoils_no_other(broken: Any) -> None:
-    """What cannot be read of one course is asked by itself, and the next one is answered."""
     told = load(broken, unchanged("CS2"))
 
     assert told[1] == SAME
@@ -78,7 +76,6 @@ def test_an_item_that_is_broken_spoils_no_other(broken: Any) -> None:
     ],
 )
 def test_what_is_no_batch_answers_nothing(body: bytes) -> None:
-    """Each course is then asked by itself."""
     assert eassessment_batch.load(body, QUESTIONS) == [None, None]
 
 
@@ -92,5 +89,4 @@ def test_what_is_no_batch_answers_nothing(body: bytes) -> None:
     ],
 )
 def test_a_batch_is_read_however_it_is_spelt(body: bytes) -> None:
-    """Only a key that stands twice is looked for, and what answers no course is passed over."""
     assert eassessment_batch.load(body, QUESTIONS) == [SAME, SAME]

@@ -18,15 +18,15 @@ from contract.problems import Problem, ProblemType
 from contract.tokens import CourseToken
 from receiver.sources.base import (
     CourseGone,
+    GradeQuery,
     Grades,
     Misconfigured,
-    Question,
     TokenRefused,
     TokenReplaced,
     Transient,
     Unchanged,
 )
-from receiver.sources.eassessment import Client, classify, url_of
+from receiver.sources.eassessment import EAssessmentClient, classify, url_of
 from receiver.sources.http_client import MAX_ANSWER_BYTES, Exchange
 from tests.faults.authority import Authority
 from tests.faults.server import RawSink, over_tls, says
@@ -35,15 +35,15 @@ TOKEN = CourseToken("k7Qx2mPa", "s" * 24)
 AT = "2026-11-22T09:00:00.123456Z"
 
 
-def make_client(**overrides: Any) -> Client:
+def make_client(**overrides: Any) -> EAssessmentClient:
     """Return a client with little patience."""
     times = {"connect_timeout": 0.5, "read_timeout": 0.5, "total": 1.0}
-    return Client(Exchange(**{**times, **overrides}))
+    return EAssessmentClient(Exchange(**{**times, **overrides}))
 
 
-def about(course_id: str = "CS101", url: str = "http://x.example", **more: Any) -> Question:
+def about(course_id: str = "CS101", url: str = "http://x.example", **more: Any) -> GradeQuery:
     """Return a question about a course."""
-    return Question(url, course_id, TOKEN, **more)
+    return GradeQuery(url, course_id, TOKEN, **more)
 
 
 def grades(**overrides: Any) -> bytes:
@@ -64,9 +64,8 @@ def refusal(kind: ProblemType, **facts: Any) -> bytes:
 
 
 def test_the_course_id_is_one_segment_and_the_token_stands_in_no_url(
-    far_side: Any, asker: Client
+    far_side: Any, asker: EAssessmentClient
 ) -> None:
-    """Whatever a course id holds, it arrives as it is; the token goes into a header alone."""
     far_side.grades("a/b ?#ü%2F", TOKEN)
 
     outcome = asker.ask_one(about("a/b ?#ü%2F", far_side.url))
@@ -79,8 +78,9 @@ def test_the_course_id_is_one_segment_and_the_token_stands_in_no_url(
     assert TOKEN.secret not in repr(about())
 
 
-def test_scores_are_exact(far_side: Any, asker: Client, make_score: Callable[..., Any]) -> None:
-    """What was 0.1 there is 0.1 here, and the ETag comes along."""
+def test_scores_are_exact(
+    far_side: Any, asker: EAssessmentClient, make_score: Callable[..., Any]
+) -> None:
     far_side.grades("CS101", TOKEN, make_score(given="0.1"), etag='W/"7"')
 
     outcome = asker.ask_one(about(url=far_side.url))
@@ -90,8 +90,7 @@ def test_scores_are_exact(far_side: Any, asker: Client, make_score: Callable[...
     assert outcome.etag == 'W/"7"'
 
 
-def test_unchanged_grades_are_not_sent_again(far_side: Any, asker: Client) -> None:
-    """With the ETag of the last answer a 304 comes back."""
+def test_unchanged_grades_are_not_sent_again(far_side: Any, asker: EAssessmentClient) -> None:
     far_side.grades("CS101", TOKEN, etag='"7"')
 
     outcome = asker.ask_one(about(url=far_side.url, etag='"7"'))
@@ -99,8 +98,7 @@ def test_unchanged_grades_are_not_sent_again(far_side: Any, asker: Client) -> No
     assert outcome == Unchanged()
 
 
-def test_connections_are_kept(far_side: Any, asker: Client) -> None:
-    """Many questions go over one connection, and are counted."""
+def test_connections_are_kept(far_side: Any, asker: EAssessmentClient) -> None:
     far_side.grades("CS101", TOKEN)
 
     for _ in range(5):
@@ -109,8 +107,7 @@ def test_connections_are_kept(far_side: Any, asker: Client) -> None:
     assert (asker.requests, len(far_side.asked), far_side.connections) == (5, 5, 1)
 
 
-def test_redirects_are_not_followed(far_side: Any, asker: Client) -> None:
-    """F13: a redirect is an answer that is not in order; nobody is asked with our token there."""
+def test_redirects_are_not_followed(far_side: Any, asker: EAssessmentClient) -> None:
     far_side.grades("other", TOKEN)
     far_side.answer("CS101", 307, Location=f"{far_side.url}/api/v1/courses/other/grades")
 
@@ -122,9 +119,8 @@ def test_redirects_are_not_followed(far_side: Any, asker: Client) -> None:
 
 
 def test_proxies_and_netrc_of_the_environment_are_not_used(
-    far_side: Any, asker: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    far_side: Any, asker: EAssessmentClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    """What the environment says of proxies and passwords is not for this client."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login planted password planted\n")
     netrc.chmod(0o600)
@@ -138,8 +134,7 @@ def test_proxies_and_netrc_of_the_environment_are_not_used(
     assert far_side.asked[0].headers["authorization"].startswith("Bearer ")
 
 
-def test_cookies_are_not_kept(far_side: Any, asker: Client) -> None:
-    """A cookie that eAssessment sets does not come back."""
+def test_cookies_are_not_kept(far_side: Any, asker: EAssessmentClient) -> None:
     far_side.answer("CS101", 200, grades(), Set_Cookie="a=b; Path=/")
 
     for _ in range(2):
@@ -181,7 +176,6 @@ def test_cookies_are_not_kept(far_side: Any, asker: Client) -> None:
     ],
 )
 def test_each_refusal_is_told_by_its_type(answer: bytes, expected: type) -> None:
-    """The stable type decides what a refusal means."""
     status = json.loads(answer)["status"]
 
     outcome = classify(about(), status, None, answer)
@@ -268,7 +262,6 @@ def test_each_refusal_is_told_by_its_type(answer: bytes, expected: type) -> None
 def test_what_is_not_in_order_never_speaks_of_the_course(
     status: int, body: bytes, expected: type, detail: str
 ) -> None:
-    """Junk, half answers and contradictions say nothing that the registry would believe."""
     outcome = classify(about(), status, None, body)
 
     assert isinstance(outcome, Transient | Misconfigured)
@@ -277,7 +270,6 @@ def test_what_is_not_in_order_never_speaks_of_the_course(
 
 
 def test_a_refusal_that_echoes_the_token_is_cleaned() -> None:
-    """What the far side says is kept without secrets, control characters, and in short."""
     said = f"no \x1b[31m {TOKEN.reveal()} {'x' * 1000}"
     body = json.dumps(Problem(ProblemType.TOKEN_UNKNOWN, said, "Ask.").document()).encode()
 
@@ -291,23 +283,20 @@ def test_a_refusal_that_echoes_the_token_is_cleaned() -> None:
 
 @pytest.mark.parametrize("etag", ["unquoted", '"a b"', '"' + "x" * 300 + '"', '"ü"'])
 def test_a_strange_etag_is_not_kept(etag: str) -> None:
-    """Only what can be sent back as it came is kept."""
     outcome = classify(about(), 200, etag, grades())
 
     assert isinstance(outcome, Grades)
     assert outcome.etag is None
 
 
-def test_nobody_listening_is_transient(asker: Client) -> None:
-    """A far side that is down is said to be down, in words."""
+def test_nobody_listening_is_transient(asker: EAssessmentClient) -> None:
     outcome = asker.ask_one(about(url="http://127.0.0.1:9"))
 
     assert outcome == Transient("no answer: Connection refused", unreachable=True)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[", "nonsense"])
-def test_an_impossible_url_is_no_exception(asker: Client, url: str) -> None:
-    """Even a source whose URL is none is answered with an outcome."""
+def test_an_impossible_url_is_no_exception(asker: EAssessmentClient, url: str) -> None:
     assert isinstance(asker.ask_one(about(url=url)), Misconfigured | Transient)
 
 
@@ -381,9 +370,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
     ],
 )
 def test_a_hostile_far_side_costs_no_more_than_the_deadline(
-    asker: Client, behave: Callable[[socket.socket], None], detail: str
+    asker: EAssessmentClient, behave: Callable[[socket.socket], None], detail: str
 ) -> None:
-    """F15: however the answer fails to come, it is a transient outcome, in time."""
     hostile = Hostile(behave)
     started = time.monotonic()
 
@@ -397,8 +385,6 @@ def test_a_hostile_far_side_costs_no_more_than_the_deadline(
 
 
 def test_an_endless_body_is_cut_off() -> None:
-    """More than the largest answer is not read, nor what a redirect carries."""
-
     def flood(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
         while True:
@@ -430,7 +416,6 @@ def test_an_endless_body_is_cut_off() -> None:
 def test_a_certificate_that_is_not_good_is_refused(
     tmp_path: Path, fault: dict[str, Any], words: str
 ) -> None:
-    """F16: no token is sent to whoever cannot prove to be eAssessment; the outcome says why."""
     authority, log = Authority(tmp_path), list[bytes]()
     there = RawSink(over_tls(authority.server(**fault), says(b""), log))
 
@@ -445,7 +430,6 @@ def test_a_certificate_that_is_not_good_is_refused(
 
 
 def test_an_authority_of_the_installation_is_trusted(tmp_path: Path) -> None:
-    """With the bundle of the campus its sites are asked over TLS; without it they are not."""
     authority = Authority(tmp_path)
     answer = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     there = RawSink(over_tls(authority.server(), says(answer), []))
@@ -465,7 +449,6 @@ def test_an_authority_of_the_installation_is_trusted(tmp_path: Path) -> None:
 
 
 def test_a_name_service_that_hangs_is_given_up() -> None:
-    """F17: a look-up has the time to connect, and no more."""
     over = threading.Event()
 
     def resolve(*_: Any, **__: Any) -> list[Any]:
@@ -485,7 +468,6 @@ def test_a_name_service_that_hangs_is_given_up() -> None:
 def test_a_site_without_batches_is_not_asked_for_longer_than_one_request_may_take(
     far_side: Any,
 ) -> None:
-    """What is left then was not asked, and says so: an asking that lasts bars the others."""
     far_side.answers["CS101"] = lambda _: time.sleep(0.5)
     with make_client(total=0.3) as client:
         outcomes = client.ask([about(one, far_side.url) for one in ("CS101", "CS102", "CS103")])
@@ -496,7 +478,6 @@ def test_a_site_without_batches_is_not_asked_for_longer_than_one_request_may_tak
 
 
 def test_a_site_that_goes_away_is_tried_for_one_course() -> None:
-    """When it cannot be reached, it cannot for the courses after this one either."""
     with make_client() as client:
         client._single.add("http://127.0.0.1:9")
 

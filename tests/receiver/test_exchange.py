@@ -52,7 +52,6 @@ def patient() -> list[Exchange]:
 def test_what_is_under_way_is_broken_off(
     patient: list[Exchange], heard: tuple[Callable[[socket.socket], Any], ...]
 ) -> None:
-    """Whoever waits is told at once, though it may wait for minutes; nothing is sent afterwards."""
     there = RawSink(breaking_off(patient, *heard))
     patient.append(Exchange(connect_timeout=300, read_timeout=300, total=300))
 
@@ -65,7 +64,6 @@ def test_what_is_under_way_is_broken_off(
 
 
 def test_an_answer_over_tls_is_broken_off(patient: list[Exchange], tmp_path: Path) -> None:
-    """The silence of who has shaken hands ends as that of anybody else."""
     authority = Authority(tmp_path)
     there = RawSink(over_tls(authority.server(), breaking_off(patient, ask), []))
     patient.append(
@@ -80,7 +78,6 @@ def test_an_answer_over_tls_is_broken_off(patient: list[Exchange], tmp_path: Pat
 
 
 def test_a_handshake_is_broken_off(patient: list[Exchange]) -> None:
-    """Who accepts a connection and shakes no hand is not waited for."""
     there = RawSink(breaking_off(patient))
     patient.append(Exchange(connect_timeout=300, read_timeout=300, total=300))
 
@@ -92,7 +89,6 @@ def test_a_handshake_is_broken_off(patient: list[Exchange]) -> None:
 
 
 def test_what_is_not_broken_off_is_answered() -> None:
-    """The same far side, left alone, is heard."""
     there = RawSink(says(FINE))
     exchange = Exchange(connect_timeout=5, read_timeout=5, total=5)
 

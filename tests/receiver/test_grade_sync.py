@@ -18,14 +18,14 @@ from foundation.db.session import Database
 from receiver.course_state import Deleted, Status, TokenAnnounced
 from receiver.errors import EntryUnknownError, RunInProgressError
 from receiver.gradebook import database as gradebook
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Entry, Run, RunCourse, Source, StoredScore
 from receiver.registry import entries as registry
 from receiver.runs import lease
-from receiver.runs.store import Report
+from receiver.runs.store import RunResult
 from receiver.sync import planner
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options
+from receiver.sync.planner import SyncOptions
 from receiver.sync.run import Kinds
 from tests.receiver.conftest import NINE
 
@@ -55,58 +55,55 @@ def link(
 
 @pytest.fixture
 def sync(
-    database: Database, vault: Vault, kinds: Kinds, make_options: Callable[..., Options]
-) -> Callable[..., Report]:
+    database: Database, vault: Vault, kinds: Kinds, make_options: Callable[..., SyncOptions]
+) -> Callable[..., RunResult]:
     """Return what runs the sync."""
 
-    def run(**overrides: Any) -> Report:
+    def run(**overrides: Any) -> RunResult:
         return grade_sync.run(database, vault, kinds, make_options(**overrides))
 
     return run
 
 
-def told(report: Report) -> dict[str, tuple[str, str | None]]:
+def told(report: RunResult) -> dict[str, tuple[str, str | None]]:
     """Return outcome and reason of each course."""
     return {course.course_id: (course.outcome, course.reason) for course in report.courses}
 
 
 def test_grades_are_fetched_and_stored(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     make_score: Callable[..., Any],
     rows: Rows,
 ) -> None:
-    """What eAssessment has of each course stands in the gradebook afterwards."""
     link("CS101", make_score("ada"), make_score("bob", None))
     link("CS102", make_score("ada", "3"))
 
     report = sync()
 
     assert told(report) == {"CS101": ("synced", None), "CS102": ("synced", None)}
-    assert (report.written, report.requests, report.exit_code) == (Written(added=3), 2, 0)
+    assert (report.written, report.requests, report.exit_code) == (ScoreCounts(added=3), 2, 0)
     assert len(rows(StoredScore)) == 3
 
 
 def test_a_second_run_finds_all_unchanged(
-    link: Callable[..., CourseToken], sync: Callable[..., Report], make_score: Callable[..., Any]
+    link: Callable[..., CourseToken], sync: Callable[..., RunResult], make_score: Callable[..., Any]
 ) -> None:
-    """The ETag of the last answer spares the next one its body."""
     link("CS101", make_score())
     sync()
 
     report = sync()
 
     assert told(report) == {"CS101": ("unchanged", None)}
-    assert (report.written, report.exit_code) == (Written(), 0)
+    assert (report.written, report.exit_code) == (ScoreCounts(), 0)
 
 
 def test_known_invalid_courses_open_no_socket(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     now: datetime,
 ) -> None:
-    """I4: the far side's own count shows that nobody came."""
     link("CS101", facts=(Deleted(4, now),))
     link("CS102", facts=(TokenAnnounced(4, "new", now),))
 
@@ -124,12 +121,11 @@ def test_known_invalid_courses_open_no_socket(
 
 def test_one_course_never_stops_the_others(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """Every kind of failure at once, and each healthy course is synced."""
     for course_id in ("A", "B", "C", "D", "E", "F", "G"):
         link(course_id, make_score())
     far_side.gone("B")
@@ -151,7 +147,7 @@ def test_one_course_never_stops_the_others(
     }
     assert report.exit_code == 1
     assert registry.course_status(entry_of("C")).reason == (
-        f"eAssessment refused the token {entry_of('C').stored_token_id}: "
+        f"eAssessment rejected the token {entry_of('C').stored_token_id}: "
         "token-unknown: refused: token-unknown"
     )
 
@@ -168,12 +164,11 @@ def test_one_course_never_stops_the_others(
 )
 def test_transient_answers_never_change_the_registry(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     entry_of: Callable[[str], Entry],
     break_it: Callable[[Any], None],
 ) -> None:
-    """What says nothing of the course leaves its entry as it was: the next run asks again."""
     link()
     before = registry.state_of(entry_of("CS101"))
     break_it(far_side)
@@ -187,12 +182,11 @@ def test_transient_answers_never_change_the_registry(
 
 def test_a_token_that_the_far_side_took_back_is_not_asked_with_again(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """An eAssessment restored from a backup names lower versions; its refusal counts still."""
     token = link("CS101", make_score())
     far_side.grades("CS101", token, course_version=9)
     sync()
@@ -208,12 +202,11 @@ def test_a_token_that_the_far_side_took_back_is_not_asked_with_again(
 def test_a_late_event_about_an_older_token_changes_nothing(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     source: Source,
     now: datetime,
 ) -> None:
-    """What a 200 proved of a token outlasts an event of a version before it."""
     token = link()
     far_side.grades("CS101", token, course_version=3)
     sync()
@@ -235,7 +228,7 @@ def test_a_late_event_about_an_older_token_changes_nothing(
 def test_a_course_invalidated_while_the_run_is_under_way_is_skipped(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     source: Source,
     now: datetime,
@@ -275,7 +268,7 @@ def test_a_course_invalidated_while_the_run_is_under_way_is_skipped(
 def test_a_course_invalidated_in_the_midst_of_a_chunk_is_skipped(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     source: Source,
     fact: Any,
@@ -307,9 +300,8 @@ def test_a_course_invalidated_in_the_midst_of_a_chunk_is_skipped(
 
 
 def test_the_registry_is_read_again_by_the_clock(
-    link: Callable[..., CourseToken], sync: Callable[..., Report]
+    link: Callable[..., CourseToken], sync: Callable[..., RunResult]
 ) -> None:
-    """A run of slow courses reads what is left once a reading is old, and no sooner."""
     for number in range(5):
         link(f"CS{number}")
     sync()
@@ -330,7 +322,7 @@ def test_the_registry_is_read_again_by_the_clock(
 def test_a_course_invalidated_while_it_is_asked_for_is_an_answer(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     source: Source,
     rows: Rows,
@@ -373,7 +365,7 @@ def test_a_course_invalidated_while_it_is_asked_for_is_an_answer(
 def test_grades_that_were_in_flight_do_not_undo_a_deletion(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     source: Source,
     make_score: Callable[..., Any],
@@ -404,9 +396,8 @@ def test_grades_that_were_in_flight_do_not_undo_a_deletion(
 
 
 def test_queries_do_not_grow_with_the_courses_of_a_chunk(
-    link: Callable[..., CourseToken], sync: Callable[..., Report], make_score: Callable[..., Any]
+    link: Callable[..., CourseToken], sync: Callable[..., RunResult], make_score: Callable[..., Any]
 ) -> None:
-    """One course or twenty: a run of one chunk sends the same number of statements."""
     link("CS0", make_score())
     hour = timedelta(hours=1)
     alone = sync(read_again=hour).statements
@@ -419,9 +410,8 @@ def test_queries_do_not_grow_with_the_courses_of_a_chunk(
 
 
 def test_only_the_courses_that_are_named(
-    link: Callable[..., CourseToken], sync: Callable[..., Report], far_side: Any
+    link: Callable[..., CourseToken], sync: Callable[..., RunResult], far_side: Any
 ) -> None:
-    """A run for one course asks for that one; an unknown one is refused before any request."""
     link("CS101")
     link("CS102")
 
@@ -441,7 +431,6 @@ def test_a_plan_asks_nothing_and_leaves_nothing(
     now: datetime,
     rows: Rows,
 ) -> None:
-    """A dry run names whom it would ask and skip, in one query, without request, lease, record."""
     link("CS101")
     link("CS102", facts=(Deleted(4, now),))
     before = database.statements
@@ -455,7 +444,7 @@ def test_a_plan_asks_nothing_and_leaves_nothing(
 
 
 def test_a_second_run_is_refused_while_one_is_at_work(
-    link: Callable[..., CourseToken], sync: Callable[..., Report], far_side: Any
+    link: Callable[..., CourseToken], sync: Callable[..., RunResult], far_side: Any
 ) -> None:
     """The run that comes second asks nothing, says who is at work, leaves no record (F29)."""
     link()
@@ -481,7 +470,7 @@ def test_a_second_run_is_refused_while_one_is_at_work(
 def test_a_run_that_was_killed_frees_itself(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     now: datetime,
 ) -> None:
     """The lease of a run that ended without a word ends by itself (F29)."""
@@ -495,12 +484,11 @@ def test_a_run_that_was_killed_frees_itself(
 def test_a_run_that_lost_its_lease_writes_no_more(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     rows: Rows,
     make_score: Callable[..., Any],
 ) -> None:
-    """A run that slept too long cannot write over its successor."""
     link("CS101", make_score())
     link("CS102", make_score())
     answer = far_side.answers["CS101"]
@@ -521,9 +509,8 @@ def test_a_run_that_lost_its_lease_writes_no_more(
 
 
 def test_a_lease_is_renewed_between_requests(
-    link: Callable[..., CourseToken], sync: Callable[..., Report]
+    link: Callable[..., CourseToken], sync: Callable[..., RunResult]
 ) -> None:
-    """However slow a chunk is, its run keeps the lease: with none to spare, at each request."""
     for number in range(3):
         link(f"CS{number}")
 
@@ -537,7 +524,7 @@ def test_without_the_registry_no_request_is_made(
     vault: Vault,
     kinds: Kinds,
     far_side: Any,
-    make_options: Callable[..., Options],
+    make_options: Callable[..., SyncOptions],
     tmp_path: Path,
 ) -> None:
     """If the registry cannot be read the run fails before it asks anybody (F31)."""
@@ -553,10 +540,9 @@ def test_without_the_registry_no_request_is_made(
 def test_a_database_that_dies_in_a_run_ends_it_cleanly(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
 ) -> None:
-    """What was not stored counts as failed, nobody is asked any more, and the exit code is 4."""
     for course_id in ("CS101", "CS102", "CS103"):
         link(course_id)
     answer = far_side.answers["CS102"]
@@ -585,17 +571,16 @@ def test_a_database_that_dies_in_a_run_ends_it_cleanly(
 
 def test_an_answer_that_cannot_be_stored_costs_its_course_alone(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     make_score: Callable[..., Any],
     rows: Rows,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """If a chunk cannot be stored whole, each of its courses is stored on its own."""
     for course_id in ("CS101", "CS102", "CS103"):
         link(course_id, make_score(course_id))
     write = gradebook.write
 
-    def write_all_but_one(session: Any, scores: Any) -> dict[int, Written]:
+    def write_all_but_one(session: Any, scores: Any) -> dict[int, ScoreCounts]:
         if any(score.user_id == "CS102" for listed in scores.values() for score in listed):
             raise ValueError("a score that no gradebook holds")
         return write(session, scores)
@@ -616,10 +601,9 @@ def test_a_token_sealed_with_a_lost_key_fails_its_course_alone(
     database: Database,
     link: Callable[..., CourseToken],
     kinds: Kinds,
-    make_options: Callable[..., Options],
+    make_options: Callable[..., SyncOptions],
     far_side: Any,
 ) -> None:
-    """A token that cannot be opened is told, with the key to put back."""
     link()
     other = Vault(SecretStr("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="))
 
@@ -632,12 +616,11 @@ def test_a_token_sealed_with_a_lost_key_fails_its_course_alone(
 
 def test_the_run_is_recorded(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     rows: Rows,
     far_side: Any,
     now: datetime,
 ) -> None:
-    """The record says what the report says."""
     link("CS101")
     link("CS102", facts=(Deleted(4, now),))
     link("CS103")
@@ -655,13 +638,12 @@ def test_the_run_is_recorded(
 
 def test_each_failure_is_logged_once_with_what_to_do(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     now: datetime,
     capsys: pytest.CaptureFixture[str],
     make_app: Callable[..., Any],
 ) -> None:
-    """WARNING for what was skipped or will be retried, ERROR for what needs a person."""
     make_app(log_level="WARNING")
     link("CS101", facts=(Deleted(4, now),))
     link("CS102")

@@ -10,7 +10,7 @@ import pytest
 from contract.grades import Score
 from foundation.db.session import Database
 from receiver.gradebook import database as gradebook
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Entry, Source, StoredScore
 
 
@@ -33,7 +33,6 @@ def test_new_changed_and_unchanged_are_told_apart(
     score: Callable[..., Score],
     rows: Callable[[type[Any]], list[Any]],
 ) -> None:
-    """What differs is written, what is equal as a number is not: 7.50 is 7.5."""
     first, second = entries
     with database.writing() as session:
         gradebook.write(session, {first: [score("ada"), score("bob")], second: [score("ada")]})
@@ -44,7 +43,7 @@ def test_new_changed_and_unchanged_are_told_apart(
         )
 
     stored = {(row.entry_id, row.user_id): row.score_given for row in rows(StoredScore)}
-    assert written == {first: Written(changed=1, unchanged=1), second: Written(added=1)}
+    assert written == {first: ScoreCounts(changed=1, unchanged=1), second: ScoreCounts(added=1)}
     assert stored == {
         (first, "ada"): Decimal("7.5"),
         (first, "bob"): None,
@@ -59,7 +58,6 @@ def test_another_time_alone_is_no_change(
     score: Callable[..., Score],
     rows: Callable[[type[Any]], list[Any]],
 ) -> None:
-    """A site that tells the same score at another time has told nothing new."""
     later = score(timestamp="2026-11-23T09:00:00.000000Z")
     with database.writing() as session:
         gradebook.write(session, {entries[0]: [score()]})
@@ -68,26 +66,24 @@ def test_another_time_alone_is_no_change(
         written = gradebook.write(session, {entries[0]: [later]})
 
     (row,) = rows(StoredScore)
-    assert written == {entries[0]: Written(unchanged=1)}
+    assert written == {entries[0]: ScoreCounts(unchanged=1)}
     assert row.timestamp == score().timestamp
 
 
 def test_what_came_of_each_entry_is_told(
     database: Database, entries: list[int], score: Callable[..., Score]
 ) -> None:
-    """One write of many courses still says what came of each, be it nothing."""
     first, second = entries
 
     with database.writing() as session:
         written = gradebook.write(session, {first: [score("ada"), score("bob")], second: []})
 
-    assert written == {first: Written(added=2), second: Written()}
+    assert written == {first: ScoreCounts(added=2), second: ScoreCounts()}
 
 
 def test_a_batch_takes_three_statements(
     database: Database, entries: list[int], score: Callable[..., Score]
 ) -> None:
-    """However many scores come, they are read, added and changed in a statement each."""
     first, second = entries
     with database.writing() as session:
         gradebook.write(session, {first: [score(str(number)) for number in range(50)]})
@@ -106,7 +102,6 @@ def test_a_batch_takes_three_statements(
 
 
 def test_nothing_to_write_costs_nothing(database: Database) -> None:
-    """Without scores no statement is sent."""
     before = database.statements
 
     with database.writing() as session:
@@ -121,7 +116,6 @@ def test_the_last_score_of_a_user_counts(
     score: Callable[..., Score],
     rows: Callable[[type[Any]], list[Any]],
 ) -> None:
-    """A far side that names someone twice breaks nothing."""
     with database.writing() as session:
         gradebook.write(session, {entries[0]: [score("ada", "1"), score("ada", "2")]})
 
@@ -134,7 +128,6 @@ def test_every_field_comes_back_as_it_was(
     score: Callable[..., Score],
     rows: Callable[[type[Any]], list[Any]],
 ) -> None:
-    """Names of every script, comments, progress and moments are stored as they are."""
     given = score(
         "زينب‮",
         "9999999999.99999",

@@ -47,7 +47,6 @@ def test_a_life_is_told_from_its_first_day(
     told: Callable[[], list[tuple[str, ...]]],
     now: datetime,
 ) -> None:
-    """Linked, regenerated, entered, taken out: each with its teller and the status after it."""
     source, first, second = make_source(), CourseToken.generate(), CourseToken.generate()
     named = TokenAnnounced(2, second.token_id, now)
 
@@ -72,7 +71,6 @@ def test_no_secret_is_written_down(
     rows: Callable[[type[Any]], list[Any]],
     now: datetime,
 ) -> None:
-    """A line names a token by its public id."""
     token = CourseToken.generate()
 
     with database.writing() as session:
@@ -89,7 +87,6 @@ def test_webhooks_without_news_are_told_as_such(
     told: Callable[[], list[tuple[str, ...]]],
     now: datetime,
 ) -> None:
-    """One that was overtaken is stale; one that came again changes nothing, not even this."""
     source = make_source()
     door = WebhookSource(source.id, source.name, ())
 
@@ -113,7 +110,6 @@ def test_a_sync_tells_what_it_learnt_and_nothing_of_what_it_knew(
     told: Callable[[], list[tuple[str, ...]]],
     now: datetime,
 ) -> None:
-    """Each fact that changed something is a line; an entry without news has none."""
     source = make_source()
     changed, known = make_entry(source, "CS101"), make_entry(source, "CS102")
     held = str(changed.stored_token_id)
@@ -132,7 +128,6 @@ def test_a_sync_tells_what_it_learnt_and_nothing_of_what_it_knew(
 def test_a_history_is_read_from_its_end(
     database: Database, make_source: Callable[..., Source], now: datetime
 ) -> None:
-    """Of a long life the newest lines come first, and no more than were asked for."""
     source = make_source()
     with database.writing() as session:
         for version in range(1, 6):
@@ -178,7 +173,6 @@ def test_the_last_line_is_where_the_course_stands(
     now: datetime,
     life: list[tuple[str, Any]],
 ) -> None:
-    """Whatever is told, by whom and in which order: the newest line's status is the standing."""
     source = make_source(f"source-{next(_numbers)}")
 
     def at(fact: Fact) -> Fact:

@@ -47,7 +47,6 @@ def test_a_new_event_is_applied_and_recorded(
     rows: Callable[[type[Any]], list[Any]],
     now: datetime,
 ) -> None:
-    """Inbox row and registry change are both there."""
     outcome = take("msg_1", deleted(door))
 
     (taken,), (entry,) = rows(InboxMessage), rows(Entry)
@@ -60,7 +59,6 @@ def test_a_new_event_is_applied_and_recorded(
 def test_the_second_time_is_a_duplicate(
     door: WebhookSource, take: Callable[..., WebhookOutcome], rows: Callable[[type[Any]], list[Any]]
 ) -> None:
-    """The same id with the same bytes changes nothing."""
     take("msg_1", deleted(door))
 
     outcome = take("msg_1", deleted(door))
@@ -72,7 +70,6 @@ def test_the_second_time_is_a_duplicate(
 def test_an_overtaken_event_is_stale(
     door: WebhookSource, take: Callable[..., WebhookOutcome], rows: Callable[[type[Any]], list[Any]]
 ) -> None:
-    """An event that says nothing new is recorded as stale."""
     take("msg_2", deleted(door, 5))
 
     outcome = take("msg_1", deleted(door, 4))
@@ -127,7 +124,6 @@ def test_two_sources_may_use_one_id(
     make_source: Callable[..., Source],
     now: datetime,
 ) -> None:
-    """An id belongs to its source."""
     take("msg_1", deleted(door))
     other = make_source("other.example")
     second = WebhookSource(other.id, other.name, ())
@@ -141,8 +137,6 @@ def test_two_sources_may_use_one_id(
 def test_a_failure_takes_the_inbox_row_back(
     database: Database, door: WebhookSource, rows: Callable[[type[Any]], list[Any]], now: datetime
 ) -> None:
-    """If what follows fails, the event is as if it had never come, and may come again."""
-
     def crash() -> None:
         with database.writing() as session:
             inbox.accept(session, door, "msg_1", deleted(door), b"{}", now=now)

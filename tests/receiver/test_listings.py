@@ -78,7 +78,6 @@ def named(page: Page[ListedEntry]) -> list[str]:
 def test_courses_stand_in_the_order_of_their_ids(
     read: Read, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
 ) -> None:
-    """By their bytes, whatever language the database speaks, and alike ones by source."""
     one, two = make_source("one"), make_source("two")
     for source, course_id in ((two, "a"), (one, "é"), (one, "a"), (one, "B"), (one, "Z")):
         make_entry(source, course_id)
@@ -117,7 +116,6 @@ def test_the_list_is_narrowed(
     wanted: EntryFilter,
     expected: list[str],
 ) -> None:
-    """By status, source and beginning, each and together; who is not linked is in none of it."""
     source, _ = make_source("one"), make_source("two")
     make_entry(source, "CS1")
     make_entry(source, "CS2", facts=(TokenAnnounced(2, "new", now),))
@@ -130,7 +128,6 @@ def test_the_list_is_narrowed(
 def test_a_course_that_was_only_spoken_of_is_not_listed(
     read: Read, database: Database, make_source: Callable[..., Source], now: datetime
 ) -> None:
-    """It is in no list and no count until it is linked."""
     source = make_source("one")
     with database.writing() as session:
         registry.apply(
@@ -148,7 +145,6 @@ def test_courses_are_counted_by_status(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    """Each course in grade sync is counted once."""
     source = make_source("one")
     for number in range(6):
         facts: tuple[Fact, ...] = (Deleted(3, now),) if number < 3 else ()
@@ -168,7 +164,6 @@ def test_each_course_tells_who_said_so(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    """It is the line of the very fact that it stands by, not of an older or overtaken one."""
     source, token = make_source("one"), CourseToken.generate()
     told: tuple[tuple[str, Fact, str], ...] = (
         ("CS1", TokenAnnounced(2, "second", now), "msg_1"),
@@ -210,7 +205,6 @@ def test_each_course_tells_who_said_so(
 def test_an_index_gives_each_list_in_its_order(
     read: Read, planned: Callable[[], list[str]], wanted: EntryFilter, index: str, turn: Turn
 ) -> None:
-    """SQLite neither looks at all entries nor sorts any, so a page costs what is on it."""
     read(wanted, turn)
 
     plan = planned()
@@ -220,7 +214,6 @@ def test_an_index_gives_each_list_in_its_order(
 
 
 def test_an_index_counts_each_status(database: Database, planned: Callable[[], list[str]]) -> None:
-    """Of the entries that are well, SQLite looks at none."""
     with database.reading() as session:
         listing.counts(session)
 
@@ -240,7 +233,6 @@ def test_a_page_costs_two_statements_however_many_need_a_person(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    """One for the entries with their sources, one for who said so of them all."""
     source = make_source("one")
     for number in range(12):
         make_entry(source, f"CS{number:02}", facts=(TokenAnnounced(2, "new", now),))

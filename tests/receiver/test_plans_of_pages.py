@@ -17,7 +17,7 @@ from receiver.webhooks import inbox
 from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
-INBOX = "USING INDEX ix_inbox_"
+HEARD = "USING INDEX ix_inbox_"
 TURNS = [Turn(), Turn(after=(NINE, 1, "msg_1")), Turn(before=(NINE, 1, "msg_1"))]
 
 
@@ -52,18 +52,17 @@ def planned(database: Database) -> Iterator[Callable[[Callable[[Any], Any]], lis
 @pytest.mark.parametrize(
     ("wanted", "index"),
     [
-        pytest.param(InboxFilter(), f"{INBOX}received_at_source_id_webhook_id", id="all"),
+        pytest.param(InboxFilter(), f"{HEARD}received_at_source_id_webhook_id", id="all"),
         pytest.param(
-            InboxFilter(WebhookOutcome.STALE), f"{INBOX}outcome_received_at", id="outcome"
+            InboxFilter(WebhookOutcome.STALE), f"{HEARD}outcome_received_at", id="outcome"
         ),
-        pytest.param(InboxFilter(source_id=1), f"{INBOX}source_id_received_at", id="source"),
-        pytest.param(InboxFilter(course_id="CS1"), f"{INBOX}course_id_received_at", id="course"),
+        pytest.param(InboxFilter(source_id=1), f"{HEARD}source_id_received_at", id="source"),
+        pytest.param(InboxFilter(course_id="CS1"), f"{HEARD}course_id_received_at", id="course"),
     ],
 )
 def test_an_index_gives_each_list_of_messages_in_its_order(
     planned: Callable[..., list[str]], wanted: InboxFilter, index: str, turn: Turn
 ) -> None:
-    """However many were heard, a page costs what is on it."""
     plan = planned(lambda session: inbox.page(session, wanted, turn=turn))
 
     assert any(index in step for step in plan)
@@ -71,7 +70,6 @@ def test_an_index_gives_each_list_of_messages_in_its_order(
 
 
 def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[str]]) -> None:
-    """By the primary key, though that begins with the source."""
     plan = planned(
         lambda session: inbox.page(session, InboxFilter(webhook_id="msg_1"), turn=Turn())
     )
@@ -104,7 +102,6 @@ def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[st
 def test_an_index_gives_each_other_list_in_its_order(
     planned: Callable[..., list[str]], ask: Callable[[Any], Any], index: str
 ) -> None:
-    """Neither all rows are looked at nor any sorted."""
     plan = planned(ask)
 
     assert any(index in step for step in plan)
@@ -112,7 +109,6 @@ def test_an_index_gives_each_other_list_in_its_order(
 
 
 def test_which_run_asked_a_source_last_is_looked_up(planned: Callable[..., list[str]]) -> None:
-    """Whether one did is told by the courses' index alone, however many courses a run had."""
     plan = planned(queries.last_asking)
 
     covering = "USING COVERING INDEX ix_run_courses_run_id_outcome_source_id"
@@ -120,7 +116,6 @@ def test_which_run_asked_a_source_last_is_looked_up(planned: Callable[..., list[
 
 
 def test_when_a_source_was_heard_last_is_looked_up(planned: Callable[..., list[str]]) -> None:
-    """The last message of each source is the end of its part of an index."""
     plan = planned(sources.last_heard)
 
     assert any("ix_inbox_source_id_received_at_webhook_id (source_id=?)" in step for step in plan)

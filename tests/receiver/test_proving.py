@@ -11,7 +11,14 @@ from receiver.course_state import Status
 from receiver.models import Entry, Source
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
-from receiver.sources.base import Grades, Outcome, Question, SeemsGone, TokenRefused, Transient
+from receiver.sources.base import (
+    FetchOutcome,
+    GradeQuery,
+    Grades,
+    SeemsGone,
+    TokenRefused,
+    Transient,
+)
 from receiver.sync import token_check
 from receiver.sync.results import Heard
 
@@ -23,7 +30,7 @@ AWAY = Transient("no answer", unreachable=True)
 class Told:
     """A site that answers each course as told."""
 
-    outcomes: dict[str, Outcome]
+    outcomes: dict[str, FetchOutcome]
     gone: bool | None = None
     batch: int = 1
     asked: list[str] = field(default_factory=list)
@@ -33,16 +40,16 @@ class Told:
         """How often it was asked."""
         return len(self.asked)
 
-    def ask(self, questions: list[Question]) -> list[Outcome]:
+    def ask(self, questions: list[GradeQuery]) -> list[FetchOutcome]:
         """Answer as told."""
         self.asked += [one.course_id for one in questions]
         return [self.outcomes.get(one.course_id, Grades((), None)) for one in questions]
 
-    def confirm(self, questions: list[Question]) -> list[bool | None]:
+    def confirm(self, questions: list[GradeQuery]) -> list[bool | None]:
         """Say whether they are gone."""
         return [self.gone for _ in questions]
 
-    def url_of(self, question: Question) -> str:
+    def url_of(self, question: GradeQuery) -> str:
         """Name the course."""
         return question.course_id
 
@@ -84,14 +91,12 @@ def test_a_course_that_seems_gone_is_confirmed_first(
     certain: bool,
     status: Status,
 ) -> None:
-    """A deletion is final, so that entering a token learns it no more easily than a run does."""
     prove(Told({"CS1": SeemsGone("no such record", certain)}, gone), "CS1")
 
     assert registry.course_status(entry_of("CS1")).status is status
 
 
 def test_a_site_that_cannot_be_reached_is_tried_once(prove: Callable[..., list[Heard]]) -> None:
-    """The tokens that are left are told the same, without a request."""
     there = Told({"CS1": AWAY})
 
     proven = prove(there, "CS1", "CS2", "CS3")
@@ -107,7 +112,6 @@ def test_a_site_that_cannot_be_reached_is_tried_once(prove: Callable[..., list[H
 def test_each_token_is_learnt_of_by_itself(
     prove: Callable[..., list[Heard]], entry_of: Callable[[str], Entry]
 ) -> None:
-    """One that is refused says nothing of the others in its request."""
     prove(Told({"CS2": TokenRefused("invalidtoken", "unknown")}, batch=10), "CS1", "CS2", "CS3")
 
     statuses = [registry.course_status(entry_of(one)).status for one in ("CS1", "CS2", "CS3")]

@@ -23,7 +23,6 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_secrets_are_all_that_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the encryption keys alone ELMS runs on SQLite."""
     monkeypatch.setenv("RECEIVER_ENCRYPTION_KEYS", ENCRYPTION_KEY)
 
     loaded = config.load(Settings)
@@ -50,7 +49,6 @@ def test_faults_are_named_all_at_once_and_no_value_is_shown(
 
 
 def test_the_lease_outlasts_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lease that could end while one request is under way is refused."""
     monkeypatch.setenv("RECEIVER_ENCRYPTION_KEYS", ENCRYPTION_KEY)
     monkeypatch.setenv("RECEIVER_SYNC_LEASE", "60")
 
@@ -70,7 +68,6 @@ def set_gradebook(monkeypatch: pytest.MonkeyPatch, url: str | None, token: str |
 
 
 def test_elms_can_be_a_moodle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its URL is kept as a source's is, and its token never shown."""
     set_gradebook(monkeypatch, "https://elms.example.ac.uk/moodle/", TOKEN)
 
     loaded = config.load(Settings)
@@ -81,7 +78,6 @@ def test_elms_can_be_a_moodle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_set_of_a_gradebook_that_is_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both left empty, as in `.env.example`, are as both not set."""
     set_gradebook(monkeypatch, "", "")
 
     assert config.load(Settings).gradebook_url == ""
@@ -135,7 +131,6 @@ def test_a_gradebook_that_cannot_be_is_refused(
 
 
 def test_every_setting_is_explained() -> None:
-    """Each field has a sentence, for `.env.example` is made of them."""
     silent = [name for name, field in Settings.model_fields.items() if not field.description]
 
     assert silent == []

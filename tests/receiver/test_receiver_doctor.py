@@ -14,11 +14,11 @@ from foundation.cli.doctor import Finding
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from receiver.course_state import TokenAnnounced
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import MOODLE, Entry, Run, Source
 from receiver.monitoring import doctor
 from receiver.runs import store as runs
-from receiver.runs.store import Report
+from receiver.runs.store import RunResult
 from receiver.sources import store as sources
 
 OTHER = Vault(SecretStr("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="))
@@ -43,14 +43,13 @@ def have_run(database: Database) -> Callable[..., None]:
         with database.writing() as session:
             run_id = runs.begin(session, "ada@elms", now=began)
             if exit_code is not None:
-                report = Report(run_id, (), Written(), 0, 0, 0.0, exit_code)
+                report = RunResult(run_id, (), ScoreCounts(), 0, 0, 0.0, exit_code)
                 runs.end(session, report, now=began)
 
     return record
 
 
 def test_an_empty_elms_says_how_to_begin(examine: Callable[..., dict[str, Finding]]) -> None:
-    """Without a source nobody is heard; without a run nothing was synced."""
     found = examine()
 
     assert [check for check, finding in found.items() if not finding.well] == [
@@ -67,7 +66,6 @@ def test_a_healthy_elms_is_well(
     make_entry: Callable[..., Entry],
     have_run: Callable[..., None],
 ) -> None:
-    """With a source, its secret, a course and a recent run nothing needs a person."""
     make_entry(make_source("one", secrets=(Secret.generate(),)))
     have_run(timedelta(minutes=3), 0)
 
@@ -81,7 +79,6 @@ def test_a_healthy_elms_is_well(
 def test_a_source_without_secret_is_deaf(
     examine: Callable[..., dict[str, Finding]], make_source: Callable[..., Source]
 ) -> None:
-    """Webhooks that nobody can verify are found before they are refused."""
     make_source("deaf")
 
     found = examine()["sources"]
@@ -92,7 +89,6 @@ def test_a_source_without_secret_is_deaf(
 def test_a_moodle_without_secret_is_well(
     examine: Callable[..., dict[str, Finding]], database: Database
 ) -> None:
-    """A Moodle that is only asked posts no webhook that would have to be verified."""
     with database.writing() as session:
         sources.add(session, "moodle", "https://m.example", MOODLE, now=datetime.now(UTC))
 
@@ -106,7 +102,6 @@ def test_a_lost_key_is_found(
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
 ) -> None:
-    """A token that cannot be opened is found before the sync needs it."""
     make_entry(make_source())
 
     found = examine(OTHER)["secrets"]
@@ -118,7 +113,6 @@ def test_a_lost_key_is_found(
 def test_a_site_token_that_cannot_be_opened_is_found(
     database: Database, vault: Vault, examine: Callable[..., dict[str, Finding]]
 ) -> None:
-    """A Moodle's site-wide token is among what is looked at."""
     with database.writing() as session:
         source = sources.add(session, "m", "https://m.example", MOODLE, now=datetime.now(UTC))
         sources.set_site_token(session, source, MoodleToken("f" * 32), vault=vault)
@@ -135,7 +129,6 @@ def test_courses_that_need_a_token_are_counted(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    """What only a person can mend is named with the command."""
     make_entry(make_source(), facts=(TokenAnnounced(2, "new", now),))
 
     found = examine()["registry"]
@@ -166,7 +159,6 @@ def test_the_last_run_is_looked_at(
     well: bool,
     words: str,
 ) -> None:
-    """A run long ago, or with failures, wants a person."""
     have_run(ago, exit_code)
 
     found = examine()["last run"]
@@ -180,7 +172,6 @@ def test_a_run_of_some_courses_does_not_hide_a_late_schedule(
     have_run: Callable[..., None],
     database: Database,
 ) -> None:
-    """The doctor looks at the last run that was for every course, and names it."""
     have_run(timedelta(days=2), 0)
     with database.writing() as session:
         part = runs.begin(session, "ada@elms", now=datetime.now(UTC))
@@ -193,7 +184,6 @@ def test_a_run_of_some_courses_does_not_hide_a_late_schedule(
 
 
 def test_without_its_database_nothing_more_is_looked_at(tmp_path: Path, vault: Any) -> None:
-    """The database comes first."""
     away = Database(f"sqlite:///{tmp_path}/none/receiver.db")
 
     found = doctor.examine(away, vault)

@@ -12,12 +12,12 @@ from contract import events
 from contract.tokens import CourseToken
 from foundation.db.session import Database
 from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Entry, Source
 from receiver.monitoring import metrics
 from receiver.runs import lease
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from receiver.webhooks.inbox import WebhookOutcome
@@ -51,9 +51,9 @@ def ended(database: Database, now: datetime) -> Callable[..., None]:
     ) -> None:
         with database.writing() as session:
             run_id = runs.begin(session, "ada@elms", partial=partial, now=now)
-            courses = tuple(CourseReport("site", "CS101", outcome) for outcome in outcomes)
+            courses = tuple(CourseResult("site", "CS101", outcome) for outcome in outcomes)
             made = {"exit_code": 0, "stopped": None, **given}
-            report = Report(run_id, courses, Written(), 1, 1, 0.1, **made)
+            report = RunResult(run_id, courses, ScoreCounts(), 1, 1, 0.1, **made)
             runs.end(session, report, now=now + hours * HOUR)
 
     return write
@@ -62,7 +62,6 @@ def ended(database: Database, now: datetime) -> Callable[..., None]:
 def test_webhooks_are_counted_by_what_they_did(
     database: Database, make_source: Callable[..., Source], numbers: Numbers, now: datetime
 ) -> None:
-    """Also those that changed nothing: duplicates, stale ones, and unknown types."""
     source = make_source()
     door = WebhookSource(source.id, source.name, ())
 
@@ -94,7 +93,6 @@ def test_courses_are_counted_by_the_law_of_the_registry(
     numbers: Numbers,
     now: datetime,
 ) -> None:
-    """One that was only spoken of is in no sync, and so is not counted."""
     source = make_source()
     make_entry(source, "CS101")
     make_entry(source, "CS102", facts=(Deleted(4, now),))
@@ -116,7 +114,6 @@ def test_courses_are_counted_by_the_law_of_the_registry(
 def test_runs_are_counted_by_their_ending_and_their_courses_by_outcome(
     database: Database, ended: Callable[..., None], numbers: Numbers, now: datetime
 ) -> None:
-    """One that holds the lease is not over; one that neither ended nor holds it was killed."""
     ended(CourseOutcome.SYNCED, CourseOutcome.SKIPPED)
     ended(CourseOutcome.FAILED, exit_code=1)
     ended(CourseOutcome.UNCHANGED, exit_code=143, stopped="it was told to stop")
@@ -143,7 +140,6 @@ def test_runs_are_counted_by_their_ending_and_their_courses_by_outcome(
 def test_a_good_run_is_one_of_every_course_without_a_failure(
     ended: Callable[..., None], numbers: Numbers, now: datetime
 ) -> None:
-    """Neither a run of some courses nor one with failures says that grades are fetched."""
     ended(hours=1)
     ended(hours=2, partial=True)
     ended(hours=3, exit_code=1)
@@ -155,5 +151,4 @@ def test_a_good_run_is_one_of_every_course_without_a_failure(
 
 
 def test_no_run_at_all_is_infinitely_long_ago(numbers: Numbers) -> None:
-    """So that an alert about it needs no second rule."""
     assert numbers() == {"seconds_since_good_run": inf}

@@ -11,7 +11,6 @@ from receiver.models import SCHEMA
 
 
 def test_migrations_make_the_models(database: Database) -> None:
-    """After the last revision the database holds exactly the tables of the models."""
     with database.reading() as session:
         context = MigrationContext.configure(
             session.connection(), opts={"compare_type": True, "compare_server_default": True}
@@ -22,7 +21,6 @@ def test_migrations_make_the_models(database: Database) -> None:
 
 
 def test_every_version_column_holds_the_largest_of_the_wire() -> None:
-    """A version may be 2^53 - 1, more than 32 bits hold."""
     versions = [
         column
         for table in SCHEMA.metadata.tables.values()
@@ -35,7 +33,6 @@ def test_every_version_column_holds_the_largest_of_the_wire() -> None:
 
 
 def test_numbers_are_never_used_twice(make_database: Callable[..., Database]) -> None:
-    """A number that a row once had is never another's, on SQLite neither."""
     database = make_database(SCHEMA)
     if not database.is_sqlite:
         return

@@ -36,7 +36,6 @@ def test_first_fact_of_an_unlinked_course_is_kept(
     entry_of: Callable[[str], Entry],
     now: datetime,
 ) -> None:
-    """A course that is not in the registry is remembered, and still not listed."""
     source = make_source()
 
     with database.writing() as session:
@@ -62,7 +61,6 @@ def test_later_enrolment_starts_from_the_truth(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    """A course that was deleted before it was linked is never asked for."""
     source = make_source()
     with database.writing() as session:
         registry.apply(
@@ -95,7 +93,6 @@ def test_a_fact_that_changes_nothing_is_stale(
     second: Callable[[datetime], Fact],
     expected: ApplyResult,
 ) -> None:
-    """A fact is applied if something stored changes, else stale."""
     source = make_source()
     with database.writing() as session:
         registry.apply(
@@ -126,7 +123,6 @@ def test_the_largest_version_of_the_wire_is_kept(
     entry_of: Callable[[str], Entry],
     now: datetime,
 ) -> None:
-    """A version of 2^53 - 1 comes back as it went in."""
     source = make_source()
 
     with database.writing() as session:
@@ -165,7 +161,6 @@ _KINDS: dict[str, Callable[..., Fact]] = {
 def test_what_is_stored_is_the_fold_of_what_was_told(
     database: Database, make_source: Callable[..., Source], now: datetime, told: list[Any]
 ) -> None:
-    """Told forwards or backwards, in a transaction each, the rows hold what the pure law says."""
     source = make_source(f"source-{next(_numbers)}")
     facts = [_KINDS[kind](*rest, now + timedelta(hours=hours)) for kind, *rest, hours in told]
     expected = reduce(course_state.apply, facts, CourseState())
@@ -196,7 +191,6 @@ def test_two_facts_at_once_are_both_taken(
     entry_of: Callable[[str], Entry],
     now: datetime,
 ) -> None:
-    """Facts that arrive at the same moment for a new course lose nothing of each other."""
     source = make_source()
 
     def tell(version: int) -> None:
@@ -220,11 +214,12 @@ def test_two_facts_at_once_are_both_taken(
 def test_linking_twice_is_refused(
     make_source: Callable[..., Source], make_entry: Callable[..., Entry]
 ) -> None:
-    """A course is linked once; the refusal names the command that enters another token."""
     source = make_source()
     make_entry(source)
 
-    with pytest.raises(EntryExistsError, match=r"'CS101' of .* is already in the registry") as refused:
+    with pytest.raises(
+        EntryExistsError, match=r"'CS101' of .* is already in the registry"
+    ) as refused:
         make_entry(source)
 
     assert "set-token" in refused.value.advice
@@ -233,7 +228,6 @@ def test_linking_twice_is_refused(
 def test_held_token_is_sealed(
     vault: Vault, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
 ) -> None:
-    """The row holds the token sealed, beside its public id."""
     token = CourseToken.generate()
 
     entry = make_entry(make_source(), token=token)
@@ -249,7 +243,6 @@ def test_resealed_tokens_open_still(
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
 ) -> None:
-    """Sealing anew changes what is stored and not what it holds."""
     token = CourseToken.generate()
     before = make_entry(make_source(), token=token)
 
@@ -266,7 +259,6 @@ def test_resealed_tokens_open_still(
 def test_listing_takes_one_query(
     database: Database, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
 ) -> None:
-    """However many courses there are, the registry is read in one statement."""
     source = make_source()
     for number in range(5):
         make_entry(source, f"CS10{number}")
@@ -281,7 +273,6 @@ def test_listing_takes_one_query(
 
 
 def test_unknown_courses_are_named(database: Database, make_source: Callable[..., Source]) -> None:
-    """Asking for a course that is not linked says which one."""
     source = make_source()
 
     with (
@@ -297,7 +288,6 @@ def test_unknown_courses_are_named(database: Database, make_source: Callable[...
 
 
 def test_a_mistyped_token_is_told_without_a_query() -> None:
-    """A token whose checksum is wrong is refused, and not shown."""
     mistyped = CourseToken.generate().reveal()[:-1] + "!"
 
     with pytest.raises(TokenMalformedError, match="cut or mistyped") as refused:
@@ -312,7 +302,6 @@ def test_lessons_are_learnt_in_four_statements(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    """What a chunk of the sync brings costs as many statements as one course would."""
     source = make_source()
     entries = [make_entry(source, f"CS10{number}") for number in range(5)]
     lessons = [
@@ -339,7 +328,6 @@ def test_a_lesson_without_news_costs_no_row(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    """An answer that says nothing new is read and not written."""
     entry = make_entry(make_source())
     before = database.statements
 

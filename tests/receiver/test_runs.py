@@ -10,11 +10,11 @@ import pytest
 from foundation.db.session import Database
 from receiver.config import LEASE_MARGIN_SECONDS
 from receiver.errors import LeaseLostError, RunInProgressError, RunUnknownError
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Run, RunCourse
 from receiver.runs import lease as leases
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Ending, LastOutcome, Report
+from receiver.runs.store import CourseOutcome, CourseResult, Ending, LastOutcome, RunResult
 
 LASTING = timedelta(minutes=5)
 
@@ -57,7 +57,6 @@ def test_a_crashed_run_frees_itself(
 def test_a_renewed_lease_lasts_longer(
     database: Database, acquire: Callable[..., str], now: datetime
 ) -> None:
-    """A run that is at work keeps others out for as long as it renews."""
     token = acquire()
     with database.writing() as session:
         leases.renew(session, token, LASTING, now=now + timedelta(minutes=4))
@@ -73,7 +72,6 @@ def test_a_renewed_lease_lasts_longer(
 def test_a_lease_never_ends_during_one_request(
     database: Database, now: datetime, ago: float, renewed: bool
 ) -> None:
-    """It may be as short as a request's deadline and half a minute, so ten seconds are a while."""
     held = leases.HeldLease(database, timedelta(seconds=300 + LEASE_MARGIN_SECONDS))
     with database.writing() as session:
         held.acquire(session, "ada@elms", now=now)
@@ -89,7 +87,6 @@ def test_a_lease_never_ends_during_one_request(
 
 
 def test_a_released_lease_is_free_at_once(database: Database, acquire: Callable[..., str]) -> None:
-    """The next run need not wait for one that has ended; a stranger's token releases nothing."""
     token = acquire()
     with database.writing() as session:
         leases.release(session, "another token")
@@ -105,7 +102,6 @@ def test_a_released_lease_is_free_at_once(database: Database, acquire: Callable[
 def test_a_lease_of_a_clock_that_was_wrong_is_taken_over(
     database: Database, acquire: Callable[..., str], now: datetime
 ) -> None:
-    """A run that was killed while the clock stood in a later year bars nobody when it is right."""
     token = acquire()
     with database.writing() as session:
         leases.renew(session, token, LASTING, now=now + timedelta(days=3650))
@@ -118,7 +114,6 @@ def test_a_lease_of_a_clock_that_was_wrong_is_taken_over(
 def test_a_longer_lease_of_another_machine_is_respected(
     database: Database, acquire: Callable[..., str], now: datetime
 ) -> None:
-    """Machines may be set differently, by hours even."""
     with database.writing() as session:
         leases.acquire(session, "bob@elms", timedelta(hours=12), now=now)
 
@@ -127,8 +122,6 @@ def test_a_longer_lease_of_another_machine_is_respected(
 
 
 def test_of_many_at_once_one_takes_the_lease(acquire: Callable[..., str]) -> None:
-    """However many begin at the same moment, one runs."""
-
     def attempt(number: int) -> bool:
         try:
             return bool(acquire(f"host-{number}"))
@@ -144,10 +137,9 @@ def test_of_many_at_once_one_takes_the_lease(acquire: Callable[..., str]) -> Non
 def test_a_run_is_recorded_with_its_courses(
     database: Database, now: datetime, rows: Callable[[type[Any]], list[Any]]
 ) -> None:
-    """What became of each course stands in the record, and the counts beside it."""
     courses = (
-        CourseReport("one", "CS101", CourseOutcome.SYNCED, url="http://x.example"),
-        CourseReport(
+        CourseResult("one", "CS101", CourseOutcome.SYNCED, url="http://x.example"),
+        CourseResult(
             "one", "CS102", CourseOutcome.SKIPPED, "course_deleted", "it was", now, "Nothing."
         ),
     )
@@ -155,7 +147,7 @@ def test_a_run_is_recorded_with_its_courses(
         run_id = runs.begin(session, "ada@elms", now=now)
         runs.record(session, run_id, courses)
         runs.record(session, run_id, [])
-        report = Report(run_id, courses, Written(), 1, 7, 0.5, 0)
+        report = RunResult(run_id, courses, ScoreCounts(), 1, 7, 0.5, 0)
         runs.end(session, report, now=now + timedelta(seconds=1))
 
     (run,) = rows(Run)
@@ -169,7 +161,6 @@ def test_a_run_is_recorded_with_its_courses(
 
 
 def test_the_latest_run_is_the_one_that_began_last(database: Database, now: datetime) -> None:
-    """A run that was killed is still the latest, and has no end."""
     with database.writing() as session:
         assert runs.latest_whole(session) is None
         runs.begin(session, "ada@elms", now=now)
@@ -185,7 +176,6 @@ def test_the_latest_run_is_the_one_that_began_last(database: Database, now: date
 def test_a_run_of_some_courses_is_not_the_latest_whole_one(
     database: Database, now: datetime
 ) -> None:
-    """What was asked for single courses says nothing of the schedule."""
     with database.writing() as session:
         whole = runs.begin(session, "ada@elms", now=now)
         part = runs.begin(session, "ada@elms", now=now)
@@ -208,7 +198,6 @@ def test_a_run_of_some_courses_is_not_the_latest_whole_one(
 def test_a_run_without_end_is_at_work_while_its_lease_is_held(
     database: Database, now: datetime, lasting: timedelta, expected: Ending
 ) -> None:
-    """Only the last run can hold the lease; those before it were killed."""
     with database.writing() as session:
         leases.acquire(session, "ada@elms", lasting, now=now)
         before = runs.begin(session, "ada@elms", now=now)
@@ -231,10 +220,11 @@ def test_a_run_without_end_is_at_work_while_its_lease_is_held(
 def test_an_ended_run_tells_how(
     database: Database, now: datetime, exit_code: int, stopped: str | None, expected: Ending
 ) -> None:
-    """What a run came to is kept with its seconds and why it stopped."""
     with database.writing() as session:
         run_id = runs.begin(session, "ada@elms", now=now)
-        runs.end(session, Report(run_id, (), Written(), 0, 0, 0.5, exit_code, stopped), now=now)
+        runs.end(
+            session, RunResult(run_id, (), ScoreCounts(), 0, 0, 0.5, exit_code, stopped), now=now
+        )
 
     with database.reading() as session:
         run = runs.get(session, run_id)
@@ -244,7 +234,6 @@ def test_an_ended_run_tells_how(
 
 
 def test_an_unknown_run_is_refused(database: Database) -> None:
-    """A number that no run has is named, and so is that there was none at all."""
     with database.reading() as session:
         with pytest.raises(RunUnknownError, match="there is no run 7"):
             runs.get(session, 7)
@@ -255,7 +244,6 @@ def test_an_unknown_run_is_refused(database: Database) -> None:
 def test_the_last_outcome_is_of_the_run_that_told_of_the_course_last(
     database: Database, now: datetime
 ) -> None:
-    """A later run for some courses leaves the others' outcomes; a run of long ago says nothing."""
     with database.writing() as session:
         for number in range(runs.LOOKED_BACK + 2):
             at = now + timedelta(minutes=number)
@@ -263,7 +251,7 @@ def test_the_last_outcome_is_of_the_run_that_told_of_the_course_last(
             told = {0: "LONG-AGO", 5: "CS101", 6: "CS102", 7: "CS101"}.get(number)
             outcome = CourseOutcome.FAILED if number == 5 else CourseOutcome.SYNCED
             if told:
-                runs.record(session, run_id, [CourseReport("one", told, outcome)])
+                runs.record(session, run_id, [CourseResult("one", told, outcome)])
 
     before = database.statements
     with database.reading() as session:

@@ -31,7 +31,6 @@ OTHER_KEY = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="
 def test_a_door_knows_all_secrets_of_its_source_and_no_others(
     database: Database, vault: Vault, make_source: Callable[..., Source]
 ) -> None:
-    """While a secret rotates both are tried; another site's are not."""
     old, new, strange = Secret.generate(), Secret.generate(), Secret.generate()
     source = make_source("one", secrets=(old, new))
     make_source("two", secrets=(strange,))
@@ -45,7 +44,6 @@ def test_a_door_knows_all_secrets_of_its_source_and_no_others(
 def test_secrets_are_sealed_at_rest(
     make_source: Callable[..., Source], rows: Callable[[type[SourceSecret]], list[SourceSecret]]
 ) -> None:
-    """What stands in the row is not the secret, and no door shows it in its repr."""
     secret = Secret.generate()
 
     make_source(secrets=(secret,))
@@ -57,7 +55,6 @@ def test_secrets_are_sealed_at_rest(
 def test_a_strange_key_opens_nothing(
     database: Database, make_source: Callable[..., Source]
 ) -> None:
-    """With other encryption keys the door says so, and shows nothing."""
     make_source("one", secrets=(Secret.generate(),))
 
     with (
@@ -70,7 +67,6 @@ def test_a_strange_key_opens_nothing(
 def test_resealing_needs_the_old_key_once(
     database: Database, vault: Vault, make_source: Callable[..., Source]
 ) -> None:
-    """After sealing anew the new key alone is enough."""
     secret = Secret.generate()
     make_source("one", secrets=(secret,))
     both = Vault(SecretStr(f"{OTHER_KEY},MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="))
@@ -101,13 +97,11 @@ def test_resealing_needs_the_old_key_once(
 def test_what_cannot_be_a_source_is_refused(
     database: Database, now: datetime, name: str, url: str, message: str
 ) -> None:
-    """A name or URL that no event or request could use is refused, with what is wrong."""
     with database.writing() as session, pytest.raises(SourceInvalidError, match=message):
         sources.add(session, name, url, now=now)
 
 
 def test_names_are_used_once(make_source: Callable[..., Source]) -> None:
-    """Two sites cannot have one name."""
     make_source("one")
 
     with pytest.raises(SourceExistsError, match="the source one exists already"):
@@ -116,7 +110,6 @@ def test_names_are_used_once(make_source: Callable[..., Source]) -> None:
 
 @pytest.mark.parametrize("name", ["none", "a/b", "nul\x00"])
 def test_an_unknown_source_is_named(database: Database, name: str) -> None:
-    """A name that no source has is refused, whatever it holds."""
     with database.reading() as session, pytest.raises(SourceUnknownError, match="there is no"):
         sources.get(session, name)
 
@@ -124,7 +117,6 @@ def test_an_unknown_source_is_named(database: Database, name: str) -> None:
 def test_the_only_source_need_not_be_named(
     database: Database, make_source: Callable[..., Source]
 ) -> None:
-    """One source is chosen by itself; with none or two somebody has to say which."""
     with database.reading() as session, pytest.raises(SourceUnclearError, match="no source yet"):
         sources.choose(session, None)
     make_source("one")
@@ -140,7 +132,6 @@ def test_the_only_source_need_not_be_named(
 def test_secrets_come_and_go(
     database: Database, vault: Vault, now: datetime, make_source: Callable[..., Source]
 ) -> None:
-    """A secret is added once, dropped by its number, and only from its own source."""
     secret = Secret.generate()
     make_source("one", secrets=(secret,))
     make_source("two")
@@ -150,16 +141,15 @@ def test_secrets_come_and_go(
             sources.add_secret(session, one, secret, vault=vault, now=now)
         number = one.secrets[0].id
         with pytest.raises(SecretUnknownError, match=f"two has no secret {number}"):
-            sources.drop_secret(session, two, number)
+            sources.remove_secret(session, two, number)
 
-        sources.drop_secret(session, one, number)
+        sources.remove_secret(session, one, number)
 
     with database.reading() as session:
         assert sources.get_webhook_source(session, "one", vault=vault).secrets == ()
 
 
 def test_a_name_added_twice_at_once_is_added_once(database: Database) -> None:
-    """Of those who add one name at the same moment one is served, and the others are told."""
     start = threading.Barrier(4)
 
     def add(_: int) -> bool:
@@ -185,7 +175,6 @@ class TestSiteToken:
     def test_it_is_sealed_and_resealed(
         self, database: Database, vault: Vault, everything: Callable[[], str], now: datetime
     ) -> None:
-        """No row shows it, one that is entered again takes its place, and a new key seals it."""
         both = Vault(SecretStr(f"{OTHER_KEY},MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="))
         with database.writing() as session:
             source = sources.add(session, "m", "https://m.example", MOODLE, now=now)
@@ -204,7 +193,6 @@ class TestSiteToken:
         assert self.TOKEN.reveal() not in everything()
 
     def test_only_a_moodle_has_one(self, database: Database, vault: Vault, now: datetime) -> None:
-        """Our own API has a token for each course, and no other."""
         with database.writing() as session:
             source = sources.add(session, "api", "https://a.example", now=now)
             with pytest.raises(SourceKindError, match="is no Moodle"):

@@ -22,9 +22,9 @@ from foundation.db.session import Database
 from receiver.course_state import Status
 from receiver.models import Entry, Source, StoredScore
 from receiver.registry import entries as registry
-from receiver.runs.store import Report
+from receiver.runs.store import RunResult
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options
+from receiver.sync.planner import SyncOptions
 from receiver.sync.run import Kinds
 
 SITE = "eassessment.example.ac.uk"
@@ -60,8 +60,8 @@ def hear(client: FlaskClient, secret: Secret) -> Callable[[Event], None]:
 
 @pytest.fixture
 def sync(
-    database: Database, vault: Vault, kinds: Kinds, make_options: Callable[..., Options]
-) -> Callable[[], Report]:
+    database: Database, vault: Vault, kinds: Kinds, make_options: Callable[..., SyncOptions]
+) -> Callable[[], RunResult]:
     """Return what runs the sync."""
     return lambda: grade_sync.run(database, vault, kinds, make_options())
 
@@ -90,7 +90,7 @@ def regeneration(now: datetime) -> Event:
     return TokenRegenerated(timestamp=now, data=data)
 
 
-def told(report: Report) -> dict[str, tuple[str, str | None]]:
+def told(report: RunResult) -> dict[str, tuple[str, str | None]]:
     """Return outcome and reason of each course."""
     return {course.course_id: (course.outcome, course.reason) for course in report.courses}
 
@@ -99,12 +99,11 @@ def told(report: Report) -> dict[str, tuple[str, str | None]]:
 def test_course_deleted(
     linked: None,
     hear: Callable[[Event], None],
-    sync: Callable[[], Report],
+    sync: Callable[[], RunResult],
     far_side: Any,
     now: datetime,
     heard: bool,
 ) -> None:
-    """A deleted course is skipped; if the webhook was missed, after one 410. Others go on."""
     far_side.gone("CS101")
     if heard:
         hear(deletion(now))
@@ -129,13 +128,12 @@ def test_invalid_token(
     vault: Vault,
     source: Source,
     hear: Callable[[Event], None],
-    sync: Callable[[], Report],
+    sync: Callable[[], RunResult],
     far_side: Any,
     entry_of: Callable[[str], Entry],
     now: datetime,
     heard: bool,
 ) -> None:
-    """A course with a replaced token is skipped until the new one is entered, which heals it."""
     far_side.regenerated("CS101", NEW.token_id)
     if heard:
         hear(regeneration(now))
@@ -168,14 +166,13 @@ def test_normal_sync(
     linked: None,
     client: FlaskClient,
     hear: Callable[[Event], None],
-    sync: Callable[[], Report],
+    sync: Callable[[], RunResult],
     far_side: Any,
     make_score: Callable[..., Any],
     rows: Callable[[type[Any]], list[Any]],
     now: datetime,
     heard: bool,
 ) -> None:
-    """Healthy courses are synced, whether the webhook about their present token came or not."""
     far_side.grades("CS101", OLD, make_score("ada"), course_version=5)
     if heard:
         data = TokenRegeneratedData(

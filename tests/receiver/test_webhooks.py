@@ -78,7 +78,6 @@ def refused(response: TestResponse, problem: ProblemType, status: int) -> str:
 
 
 def test_a_signed_event_is_applied(post: Callable[..., TestResponse], rows: Rows) -> None:
-    """What the source signs is understood, taken in and answered after the commit."""
     response = post()
 
     assert (response.status_code, response.get_json()) == (200, {"outcome": "applied"})
@@ -88,7 +87,6 @@ def test_a_signed_event_is_applied(post: Callable[..., TestResponse], rows: Rows
 def test_the_published_library_is_understood(
     client: FlaskClient, source: Source, secret: Secret
 ) -> None:
-    """What `standardwebhooks` signs is verified here."""
     body, now = event(), datetime.now(UTC)
     signed = Webhook(secret.reveal()).sign("msg_1", now, body.decode())
     headers = {
@@ -105,7 +103,6 @@ def test_the_published_library_is_understood(
 
 
 def test_outcomes_are_told(post: Callable[..., TestResponse]) -> None:
-    """Applied, duplicate, stale, ignored: each is a 200 that says which."""
     ping = b'{"type":"endpoint.ping","timestamp":"x","data":{}}'
 
     answers = [
@@ -126,7 +123,6 @@ def test_outcomes_are_told(post: Callable[..., TestResponse]) -> None:
 def test_a_test_of_another_source_is_refused_as_an_event_of_it_would_be(
     post: Callable[..., TestResponse], now: datetime
 ) -> None:
-    """Who sends under another name than the door's finds out before an event is lost."""
     own, other = (events.dump_ping(source, now).encode() for source in (SITE, "renamed"))
 
     answers = [post(own, webhook_id="msg_1"), post(other, webhook_id="msg_2")]
@@ -185,7 +181,6 @@ def test_another_sites_secret_is_401(
 def test_an_unknown_door_is_not_told_from_a_known_one(
     post: Callable[..., TestResponse], name: str
 ) -> None:
-    """Without a secret nobody learns which sources there are: the answers are the same."""
     known, unknown = post(signed_by=Secret.generate()), post(path=f"/webhooks/{name}")
 
     for response in (known, unknown):
@@ -237,7 +232,6 @@ def test_a_database_that_is_away_is_503(away: FlaskClient, secret: Secret) -> No
 def test_a_lost_encryption_key_is_500_without_a_trace(
     make_app: Callable[..., Flask], source: Source, secret: Secret
 ) -> None:
-    """Secrets that cannot be opened are ELMS's trouble: the sender retries, and sees no more."""
     other = make_app(encryption_keys="YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY=")
     signed = signatures.sign([secret], "msg_1", event(), now=datetime.now(UTC))
 
@@ -249,7 +243,6 @@ def test_a_lost_encryption_key_is_500_without_a_trace(
 
 
 def test_every_route_states_its_authentication(away: FlaskClient) -> None:
-    """No view can be reached without someone having said who may."""
     guards = {
         rule.rule: getattr(away.application.view_functions[rule.endpoint], "guard", None)
         for rule in away.application.url_map.iter_rules()

@@ -47,7 +47,6 @@ def refused(result: Result, words: str, cause: str) -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_command_is_tried(program: str) -> None:
-    """No command is left out of these trials."""
     expected = sorted(words for words in EVERY if words.startswith(f"{program} "))
 
     assert sorted(leaves(PROGRAMS[program], program)) == expected
@@ -65,7 +64,6 @@ def test_every_command_is_tried(program: str) -> None:
 def test_a_database_that_is_away_is_exit_4(
     give: Callable[[str, str], Result], tmp_path: Path, words: str, kind: str, cause: str
 ) -> None:
-    """Whatever is asked for, it is said that the database cannot be used, and what to look at."""
     with closing(socket.create_server(("127.0.0.1", 0))) as closed:
         port = closed.getsockname()[1]
     (tmp_path / "garbage.db").write_bytes(b"once this was a database" * 100)
@@ -85,7 +83,6 @@ def test_a_database_that_is_away_is_exit_4(
 def test_a_database_that_another_holds_is_exit_4(
     make_house: Callable[[str], str], give: Callable[[str, str], Result], words: str
 ) -> None:
-    """Who cannot get at the database in time says so and has changed nothing."""
     program = words.split()[0]
     url = make_house(program)
     before = rows(url, SCHEMAS[program])
@@ -210,7 +207,6 @@ def test_no_command_works_on_a_schema_that_is_not_its_own(
     cause: str,
     next_step: str,
 ) -> None:
-    """Each says what it found and what it needs, and names the command or the mistake."""
     schema = SCHEMAS[OTHER[program] if kind == "other" else program]
     url = make_own_url(schema)
     table = LAST_TABLE[program]

@@ -197,7 +197,7 @@ def test_a_rotation_under_traffic_fails_no_delivery(both: Machines, traffic: Tra
         in_overlap = status_of(both, old, "msg_old_in_overlap")
         traffic.end_overlap()
         traffic.wait_for_more()
-        both.run("receiver", "sources", "drop-secret", SITE, "1")
+        both.run("receiver", "sources", "remove-secret", SITE, "1")
         traffic.wait_for_more()
     traffic.wait_until_settled()
 
@@ -222,7 +222,7 @@ def test_a_rotation_without_overlap_signs_with_the_new_secret_alone(
     traffic.delete("after the rotation")
     traffic.wait_for_refusal()
     both.run("receiver", "sources", "add-secret", SITE, stdin=new.reveal())
-    both.run("receiver", "sources", "drop-secret", SITE, "1")
+    both.run("receiver", "sources", "remove-secret", SITE, "1")
     both.run("notifier", "deliveries", "replay", "--status", "pending")
     traffic.wait_until_settled()
 

@@ -48,7 +48,6 @@ def kill_worker(both: Machines, program: str) -> None:
 
 @pytest.mark.parametrize("program", SCHEMAS)
 def test_a_process_of_the_server_starts_on_no_other_schema(both: Machines, program: str) -> None:
-    """A server whose process meets another schema ends with 4, and says why without a trace."""
     serve(both, program)
     run_sql(
         f"sqlite:///{both.folder}/{program}.db", "UPDATE alembic_version SET version_num = 'x9999'"
@@ -83,7 +82,6 @@ def answer_of(both: Machines, url: str) -> int:
 
 
 def test_a_process_of_the_server_starts_without_its_database(both: Machines) -> None:
-    """A server that replaces a process while the database is away answers 503, and then again."""
     folder = both.folder / "data"
     folder.mkdir()
     both.environment["NOTIFIER_DATABASE_URL"] = f"sqlite:///{folder}/notifier.db"
@@ -106,7 +104,6 @@ def test_a_process_of_the_server_starts_without_its_database(both: Machines) -> 
 def test_a_migration_that_fails_anywhere_leaves_nothing(
     program: str, make_own_url: Callable[..., str]
 ) -> None:
-    """Whichever statement of an upgrade fails, nothing of it stays, and the next one is whole."""
     schema, url, failed = SCHEMAS[program], make_own_url(), 0
 
     while (database := _upgraded(schema, url, fails_at=failed)) is None:
@@ -141,7 +138,6 @@ def _upgraded(schema: Schema, url: str, *, fails_at: int) -> Database | None:
 def test_of_upgrades_at_once_each_ends_well(
     program: str, tmp_path: Path, make_own_url: Callable[..., str]
 ) -> None:
-    """Machines that upgrade one database at the same time wait for each other; one does it."""
     url = make_own_url().replace("+psycopg", "")
 
     with machines(tmp_path) as made:

@@ -48,7 +48,6 @@ def test_a_sync_that_has_its_registry_asks(
     listener: socket.socket,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """These trials can fail: with the registry at hand somebody comes."""
     monkeypatch.setenv("RECEIVER_READ_TIMEOUT", "0.1")
 
     give("receiver sync-grades", make_registry())

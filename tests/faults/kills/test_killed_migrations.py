@@ -52,7 +52,6 @@ def upgrade(zygote: Zygote, folder: Path, schema: Schema, url: str, fault: Fault
 def test_killed_migration_can_be_run_again(
     zygote: Zygote, tmp_path: Path, bare_url: str, schema: Schema, fault: Fault
 ) -> None:
-    """A migration that was killed half-way leaves nothing behind that bars the next run."""
     killed = upgrade(zygote, tmp_path / "killed", schema, bare_url, fault)
     database = Database(bare_url)
     left = schema.current(database)

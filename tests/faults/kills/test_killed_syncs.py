@@ -195,7 +195,6 @@ def test_runs_killed_anywhere_leave_no_tag_without_its_score(
 @pytest.mark.torture
 @pytest.mark.timeout(3600)
 def test_hundreds_of_runs_are_killed(both: Site, source: CountingSource) -> None:
-    """The long loop of the test above."""
     kill_again_and_again(both, random.randrange(2**32), 300)
 
     assert json.loads(both.run(*SYNC))["counts"]["synced"] == COURSES
@@ -204,7 +203,6 @@ def test_hundreds_of_runs_are_killed(both: Site, source: CountingSource) -> None
 def test_a_run_that_is_told_to_stop_ends_though_requests_hang(
     both: Site, source: CountingSource
 ) -> None:
-    """SIGTERM: what came is stored and reported, exit 143, and the next run is free to begin."""
     patient = {
         "RECEIVER_READ_TIMEOUT": "120",
         "RECEIVER_REQUEST_DEADLINE": "120",

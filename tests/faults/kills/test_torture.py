@@ -44,7 +44,6 @@ def test_nothing_is_lost_and_nothing_applied_twice_under_kill_9(
 
 
 def test_a_seed_says_what_befalls_whom() -> None:
-    """The same seed gives the same cycles, a longer run begins with them, another seed differs."""
     short, long = list(schedule.cycles(7, 50)), list(schedule.cycles(7, 200))
 
     assert long[:50] == short
@@ -80,7 +79,6 @@ def books() -> Books:
 
 
 def test_books_that_agree_break_nothing(books: Books, ledger: Ledger) -> None:
-    """What is well is not reported."""
     assert invariants.broken(books, ledger) == []
 
 
@@ -131,7 +129,6 @@ def test_books_that_agree_break_nothing(books: Books, ledger: Ledger) -> None:
 def test_books_that_disagree_are_reported(
     books: Books, ledger: Ledger, found: dict[str, Any], reported: str
 ) -> None:
-    """Each way of losing, inventing or doubling an event breaks the invariant that it breaks."""
     broken = invariants.broken(replace(books, **found), ledger)
 
     assert any(one.startswith(reported) for one in broken)
@@ -147,7 +144,6 @@ def test_books_that_disagree_are_reported(
 def test_ledger_knows_what_a_killed_command_had_committed(
     fault: Fault, committed: set[str]
 ) -> None:
-    """From the place of the kill follows which courses were changed, and which were not."""
     ledger = Ledger({name: Standing() for name in ("A", "B", "C")})
 
     ledger.kill("delete", ["A", "B", "C"], fault)
@@ -187,7 +183,6 @@ def torture_process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_interrupted_torture_leaves_no_process(
     torture_process: subprocess.Popen[str], number: signal.Signals
 ) -> None:
-    """Whoever ends a run half-way, even by kill -9, has nothing of it running on."""
     pid = torture_process.pid
     wait_until(lambda: len(list(members(pid))) > 4, "launcher, zygote, the door's two, a worker")
 

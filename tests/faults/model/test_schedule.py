@@ -115,7 +115,6 @@ def test_each_attempt_is_signed_for_its_own_time(
     sink: Sink,
     clock: FrozenClock,
 ) -> None:
-    """The `webhook-timestamp` of each of the ten is its own, their id and body are the same."""
     make_delivery(make_endpoint(sink.url()).id)
     sink.always(Reply(500))
     worker = make_worker()
@@ -143,7 +142,6 @@ def test_jitter_is_only_added(
     clock: FrozenClock,
     jitter: float,
 ) -> None:
-    """With jitter no attempt comes before its time, and none later than a tenth of its wait."""
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
     sink.always(Reply(500))
     worker = make_worker(jitter)

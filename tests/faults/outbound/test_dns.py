@@ -288,7 +288,6 @@ def test_spelling_of_a_barred_address_gains_nothing(
 def test_what_is_allowed_is_connected_to(
     make_transport: MakeTransport, sink: Sink, allowed: str
 ) -> None:
-    """A campus receiver on a private net is reached once the allow-list names it."""
     guard = parse_guard(allowed, loopback=False)
     transport = make_transport(guard=guard, resolve=Dns(["127.0.0.1"]))
 
@@ -300,7 +299,6 @@ def test_what_is_allowed_is_connected_to(
 def test_each_address_of_a_host_is_tried(
     make_transport: MakeTransport, make_raw_sink: MakeRawSink
 ) -> None:
-    """Where the first of a host's addresses refuses, the next one is connected to."""
     raw = make_raw_sink(says(FINE))
     transport = make_transport(resolve=Dns(["127.0.0.2", "127.0.0.1"]))
 

@@ -120,7 +120,6 @@ def test_reset_at_any_byte_leaves_an_answer_or_a_failure(
 def test_answer_that_ends_in_its_head_is_none(
     make_raw_sink: MakeRawSink, make_transport: MakeTransport, at: int
 ) -> None:
-    """A connection closed in the middle of a head gave no answer, whatever status it began with."""
     answer = make_transport().post(make_raw_sink(says(FINE[:at])).url(), HEADERS, BODY)
 
     assert isinstance(answer, Failure)
@@ -223,7 +222,6 @@ def test_status_counts_whatever_becomes_of_the_body(
 def test_interim_answers_are_read_past(
     make_raw_sink: MakeRawSink, make_transport: MakeTransport
 ) -> None:
-    """The answer is the first that is final, after any number of interim ones (RFC 9110, 15.2)."""
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
 
     answer = make_transport().post(make_raw_sink(says(interim * 3 + FINE)).url(), HEADERS, BODY)

@@ -58,7 +58,6 @@ REFUSED = b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\nno"
 def test_what_is_left_over_answers_nothing(
     make_raw_sink: MakeRawSink, make_transport: MakeTransport, answer: bytes
 ) -> None:
-    """After an answer with bytes behind it the next request goes over a new connection."""
     raw = make_raw_sink(says_each(answer, REFUSED))
     transport = make_transport()
 
@@ -74,7 +73,6 @@ def test_what_is_left_over_answers_nothing(
 def test_what_comes_late_answers_nothing(
     make_raw_sink: MakeRawSink, make_transport: MakeTransport
 ) -> None:
-    """What arrives on a kept connection while nobody asks ends it."""
     sent = threading.Event()
 
     def behave(connection: socket.socket, stopped: threading.Event) -> None:
@@ -107,7 +105,6 @@ def test_what_comes_late_answers_nothing(
 def test_clean_answer_keeps_its_connection(
     make_raw_sink: MakeRawSink, make_transport: MakeTransport, answer: bytes
 ) -> None:
-    """An answer that ends where it says leaves its connection to the next request."""
     raw = make_raw_sink(says_each(answer, REFUSED))
     transport = make_transport()
 
@@ -121,7 +118,6 @@ def test_clean_answer_keeps_its_connection(
 def test_connections_are_kept_to_so_many_hosts_and_no_more(
     make_raw_sink: MakeRawSink,
 ) -> None:
-    """Those to the host used longest ago are closed for the next one, however many there are."""
     ended = threading.Semaphore(0)
 
     def behave(connection: socket.socket, _: threading.Event) -> None:
@@ -148,7 +144,6 @@ def test_connections_are_kept_to_so_many_hosts_and_no_more(
 def test_unasked_switch_of_protocols_ends_the_connection(
     make_raw_sink: MakeRawSink, make_transport: MakeTransport
 ) -> None:
-    """After a 101 the connection speaks something else, and is not used again."""
     raw = make_raw_sink(says_each(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + FORGED, REFUSED))
     transport = make_transport()
 

@@ -54,7 +54,6 @@ def make_trusting(make_transport: MakeTransport, authority: Authority) -> MakeTr
 def test_tls_carries_deliveries_over_a_kept_connection(
     authority: Authority, make_raw_sink: MakeRawSink, make_trusting: MakeTransport
 ) -> None:
-    """Over TLS, by the installation's own authority, deliveries arrive as without it."""
     log: list[bytes] = []
     raw = make_raw_sink(over_tls(authority.server(), says_each(FINE, FINE), log))
     transport = make_trusting()

@@ -21,7 +21,6 @@ OVERRIDE, BELL, ESCAPE = "\u202e", "\x07", "\x1b"
 
 
 def test_adding_a_course_prints_its_token(notifier: Notifier) -> None:
-    """The token stands alone on the last line, to be copied or cut."""
     result = notifier("courses", "add", "CS101", "--title", "Algorithms")
 
     sentence, token = result.stdout.splitlines()
@@ -31,7 +30,6 @@ def test_adding_a_course_prints_its_token(notifier: Notifier) -> None:
 
 
 def test_adding_a_course_as_json(told: Told) -> None:
-    """Course, token and its public id come as JSON too."""
     added = told("courses", "add", "2026/Économie 1", "--title", "x")
 
     assert added["course_id"] == "2026/Économie 1"
@@ -39,7 +37,6 @@ def test_adding_a_course_as_json(told: Told) -> None:
 
 
 def test_a_taken_course_id_is_refused(notifier: Notifier, rows: Rows) -> None:
-    """A course is added once; the refusal says what to do."""
     notifier("courses", "add", "CS101", "--title", "Algorithms")
     before = rows()
 
@@ -84,7 +81,6 @@ def test_a_taken_course_id_is_refused(notifier: Notifier, rows: Rows) -> None:
     ],
 )
 def test_wrong_use_is_a_sentence(away: Notifier, arguments: tuple[str, ...], sentence: str) -> None:
-    """Wrong use exits 2, names what is wrong and how the command is used, and begins nothing."""
     result = away("courses", *arguments)
 
     assert (result.exit_code, result.stdout) == (2, "")
@@ -93,7 +89,6 @@ def test_wrong_use_is_a_sentence(away: Notifier, arguments: tuple[str, ...], sen
 
 
 def test_courses_are_listed(notifier: Notifier) -> None:
-    """The table shows courses by id, and says how to go on where it was cut."""
     notifier("courses", "add", "CS102", "--title", "Größe und Maß")
     notifier("courses", "add", "CS101", "--title", "تاريخ")
 
@@ -108,7 +103,6 @@ def test_courses_are_listed(notifier: Notifier) -> None:
 
 
 def test_an_empty_list_says_how_to_fill_it(notifier: Notifier, told: Told) -> None:
-    """Without courses the table is a sentence and the JSON an empty list."""
     result = notifier("courses", "list")
 
     assert result.stdout == (
@@ -118,7 +112,6 @@ def test_an_empty_list_says_how_to_fill_it(notifier: Notifier, told: Told) -> No
 
 
 def test_deleted_courses_are_told_from_the_others(told: Told) -> None:
-    """--deleted and --not-deleted pick, and without them all are listed."""
     told("courses", "add", "CS102", "--title", "Logic")
     told("courses", "add", "CS101", "--title", "Algorithms")
     told("courses", "delete", "CS101")
@@ -136,7 +129,6 @@ def test_deleted_courses_are_told_from_the_others(told: Told) -> None:
 
 
 def test_control_and_direction_characters_are_spelled_out(notifier: Notifier, told: Told) -> None:
-    """Nothing that a title holds acts on a terminal, in a table, in facts or in JSON."""
     title = f"{OVERRIDE}gnp.exe{BELL}{ESCAPE}[31m\r\nred"
     told("courses", "add", "CS101", "--title", title)
 
@@ -158,7 +150,6 @@ def test_control_and_direction_characters_are_spelled_out(notifier: Notifier, to
 
 
 def test_a_course_shows_its_tokens_and_who_was_told(notifier: Notifier, told: Told) -> None:
-    """All generations of its token are shown by public id, and each delivery with its status."""
     told("endpoints", "add", "https://elms.example/webhooks")
     old = told("courses", "add", "CS101", "--title", "Algorithms")
     new = told("courses", "regenerate-token", "CS101")
@@ -179,7 +170,6 @@ def test_a_course_shows_its_tokens_and_who_was_told(notifier: Notifier, told: To
 
 
 def test_a_course_of_which_nothing_was_told_says_so(notifier: Notifier) -> None:
-    """An empty history is a sentence."""
     notifier("courses", "add", "CS101", "--title", "Algorithms")
 
     result = notifier("courses", "show", "CS101")
@@ -192,7 +182,6 @@ def test_a_course_of_which_nothing_was_told_says_so(notifier: Notifier) -> None:
     [pytest.param("show", id="show"), pytest.param("regenerate-token", id="regenerate-token")],
 )
 def test_an_unknown_course_is_refused(notifier: Notifier, verb: str) -> None:
-    """A course that never was is named, with the command that lists those there are."""
     result = notifier("courses", verb, "NONE")
 
     assert (result.exit_code, result.stdout) == (1, "")
@@ -203,7 +192,6 @@ def test_an_unknown_course_is_refused(notifier: Notifier, verb: str) -> None:
 
 
 def test_regenerating_prints_the_new_token(notifier: Notifier, told: Told) -> None:
-    """The new token stands alone on the last line."""
     told("courses", "add", "CS101", "--title", "Algorithms")
 
     result = notifier("courses", "regenerate-token", "CS101")
@@ -216,7 +204,6 @@ def test_regenerating_prints_the_new_token(notifier: Notifier, told: Told) -> No
 
 
 def test_a_deleted_course_gets_no_token(notifier: Notifier, told: Told, rows: Rows) -> None:
-    """Deletion is final, and the refusal says what happens to a restored course."""
     told("courses", "add", "CS101", "--title", "Algorithms")
     told("courses", "delete", "CS101")
     before = rows()
@@ -232,7 +219,6 @@ def test_a_deleted_course_gets_no_token(notifier: Notifier, told: Told, rows: Ro
 def test_several_courses_are_deleted_each_on_its_own(
     notifier: Notifier, told: Told, tmp_path: Path
 ) -> None:
-    """One that is refused is named and exits 1, and the others are deleted all the same."""
     told("endpoints", "add", "https://elms.example/webhooks")
     for course_id in ("CS101", "CS102", "Économie"):
         told("courses", "add", course_id, "--title", "x")
@@ -253,7 +239,6 @@ def test_several_courses_are_deleted_each_on_its_own(
 
 
 def test_courses_to_delete_come_from_standard_input_too(notifier: Notifier, told: Told) -> None:
-    """As every other file of ours does, so that another program can name them."""
     for course_id in ("CS101", "CS102"):
         told("courses", "add", course_id, "--title", "x")
 
@@ -263,7 +248,6 @@ def test_courses_to_delete_come_from_standard_input_too(notifier: Notifier, told
 
 
 def test_what_was_deleted_and_what_not_comes_as_json(notifier: Notifier, told: Told) -> None:
-    """The list names each course with what came of it; the exit code is 1 all the same."""
     told("courses", "add", "CS101", "--title", "x")
 
     result = notifier("courses", "delete", "CS101", "NONE", "--json")
@@ -286,7 +270,6 @@ def test_what_was_deleted_and_what_not_comes_as_json(notifier: Notifier, told: T
 def test_a_file_that_cannot_be_read_deletes_nothing(
     notifier: Notifier, told: Told, tmp_path: Path, raw: bytes, sentence: str
 ) -> None:
-    """The file is read as a whole before the first course is deleted."""
     told("courses", "add", "CS101", "--title", "x")
     (tmp_path / "old.txt").write_bytes(raw)
 
@@ -311,8 +294,7 @@ MOODLE_TOKEN_ID = MoodleToken(MOODLE_TOKEN).token_id
 def test_a_moodle_s_new_token_is_told(
     notifier: Notifier, rows: Rows, arguments: tuple[str, ...], stdin: str | None
 ) -> None:
-    """The token is told by its public id, and itself is neither stored nor printed."""
-    result = notifier("courses", "token-regenerated", "7", *arguments, stdin=stdin)
+    result = notifier("courses", "announce-token", "7", *arguments, stdin=stdin)
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == f"the course 7 has a new token, which is told: {MOODLE_TOKEN_ID}\n"
@@ -322,9 +304,8 @@ def test_a_moodle_s_new_token_is_told(
 
 
 def test_a_new_token_that_nobody_knows_is_told(notifier: Notifier, told: Told) -> None:
-    """--unknown asks for nothing, and tells an id that no token has."""
-    document = told("courses", "token-regenerated", "7", "--unknown")
-    again = notifier("courses", "token-regenerated", "7", "--unknown")
+    document = told("courses", "announce-token", "7", "--unknown")
+    again = notifier("courses", "announce-token", "7", "--unknown")
 
     assert (document["course_id"], document["course_version"]) == ("7", 2)
     assert again.stdout == "the course 7 has a new token, which is told: not known here\n"
@@ -359,10 +340,9 @@ def test_what_is_no_moodle_token_is_not_told(
     code: int,
     sentence: str,
 ) -> None:
-    """What cannot be is refused in a sentence that repeats no token, and nothing is told."""
     before = rows()
 
-    result = notifier("courses", "token-regenerated", "7", *arguments, stdin=stdin)
+    result = notifier("courses", "announce-token", "7", *arguments, stdin=stdin)
 
     assert (result.exit_code, result.stdout) == (code, "")
     assert sentence in result.stderr
@@ -380,10 +360,9 @@ def test_what_is_no_moodle_token_is_not_told(
     ],
 )
 def test_a_mistyped_course_is_not_told(notifier: Notifier, rows: Rows, course_id: str) -> None:
-    """What is neither known here nor a Moodle's number becomes no course, and no event."""
     before = rows()
 
-    result = notifier("courses", "token-regenerated", course_id, "--unknown")
+    result = notifier("courses", "announce-token", course_id, "--unknown")
 
     assert result.exit_code == 1
     assert f"there is no course '{course_id}' here, and a Moodle's is a whole number" in (
@@ -396,18 +375,16 @@ def test_a_mistyped_course_is_not_told(notifier: Notifier, rows: Rows, course_id
 def test_a_course_that_is_known_here_is_told_by_whatever_name(
     notifier: Notifier, database: Database, told: Told
 ) -> None:
-    """One that a program named otherwise is found by that name."""
     with database.writing() as session:
         courses.take_in(session, "2026/7", "Algorithms", now=datetime.now(UTC))
 
-    document = told("courses", "token-regenerated", "2026/7", "--unknown")
+    document = told("courses", "announce-token", "2026/7", "--unknown")
 
     assert document["course_version"] == 2
 
 
 def test_a_moodle_s_course_is_shown_and_deleted(notifier: Notifier, told: Told) -> None:
-    """A course without a token of ours is shown with none, gets none, and can be deleted."""
-    notifier("courses", "token-regenerated", "7", "--unknown")
+    notifier("courses", "announce-token", "7", "--unknown")
 
     shown = told("courses", "show", "7")
     refused = notifier("courses", "regenerate-token", "7")

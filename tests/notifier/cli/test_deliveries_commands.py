@@ -44,7 +44,6 @@ def numbers(listed: Any) -> list[int]:
 def test_work_once_delivers_what_is_due(
     notifier: Notifier, told: Told, secret: str, sink: Any, make_deleted: MakeDeleted
 ) -> None:
-    """Each event is POSTed with its signature, and the last line says what came of it."""
     delivery_id = make_deleted("CS101")
     make_deleted("CS102")
 
@@ -67,7 +66,6 @@ def test_work_once_delivers_what_is_due(
 def test_work_once_tells_what_is_retried_dead_and_held(
     notifier: Notifier, told: Told, secret: str, sink: Any, make_deleted: MakeDeleted
 ) -> None:
-    """The four ends of an attempt are counted apart; the last one disables the endpoint."""
     sink.answer(reply(503), reply(422, b"no such course"), reply(200), reply(410))
     for course_id in ("CS101", "CS102", "CS103", "CS104"):
         make_deleted(course_id)
@@ -87,7 +85,6 @@ def test_work_once_tells_what_is_retried_dead_and_held(
 
 
 def test_work_once_with_nothing_due_ends_at_once(notifier: Notifier) -> None:
-    """An empty outbox is no fault."""
     result = notifier("work", "--once")
 
     assert result.exit_code == 0
@@ -97,7 +94,6 @@ def test_work_once_with_nothing_due_ends_at_once(notifier: Notifier) -> None:
 def test_a_delivery_shows_every_attempt_and_replay(
     notifier: Notifier, secret: str, sink: Any, make_deleted: MakeDeleted
 ) -> None:
-    """What was answered, what was decided and who replayed stand in the text as in the JSON."""
     sink.answer(reply(422, b'{"detail":"\x1b[31mno such course"}'))
     delivery_id = make_deleted("CS101")
     notifier("work", "--once")
@@ -113,7 +109,6 @@ def test_a_delivery_shows_every_attempt_and_replay(
 def test_a_delivery_that_nobody_heard_shows_what_to_do(
     notifier: Notifier, told: Told, make_deleted: MakeDeleted
 ) -> None:
-    """Where the last attempt failed, the text ends with its remedy, and the JSON has each one's."""
     with closing(socket.create_server(("127.0.0.1", 0))) as closed:
         told("endpoints", "add", f"http://127.0.0.1:{closed.getsockname()[1]}/")
     delivery_id = make_deleted("CS101")
@@ -132,7 +127,6 @@ def test_a_delivery_that_nobody_heard_shows_what_to_do(
 def test_a_delivery_that_was_not_attempted_says_so(
     notifier: Notifier, secret: str, make_deleted: MakeDeleted
 ) -> None:
-    """An empty history is a sentence."""
     delivery_id = make_deleted("CS101")
 
     assert "not attempted yet" in notifier("deliveries", "show", delivery_id).stdout
@@ -147,7 +141,6 @@ def test_a_delivery_that_was_not_attempted_says_so(
     ],
 )
 def test_an_unknown_delivery_is_refused(notifier: Notifier, arguments: tuple[object, ...]) -> None:
-    """A number that no delivery has is named, with the command that lists those there are."""
     result = notifier("deliveries", *arguments)
 
     assert (result.exit_code, result.stdout) == (1, "")
@@ -197,7 +190,6 @@ FILTERS: dict[tuple[str, ...], list[str]] = {
 
 
 def test_deliveries_are_listed_by_each_filter(told: Told, four: dict[str, int]) -> None:
-    """Each option narrows the list, the newest first, and they narrow together."""
     listed = {options: numbers(told("deliveries", "list", *options)) for options in FILTERS}
 
     assert listed == {
@@ -208,7 +200,6 @@ def test_deliveries_are_listed_by_each_filter(told: Told, four: dict[str, int]) 
 def test_a_dry_run_finds_by_each_filter_and_changes_nothing(
     told: Told, four: dict[str, int], rows: Rows
 ) -> None:
-    """It names what a replay would take: the oldest first, without the delivered ones."""
     before = rows()
 
     found = {options: told("deliveries", "replay", *options, "--dry-run") for options in FILTERS}
@@ -227,7 +218,6 @@ def test_a_dry_run_finds_by_each_filter_and_changes_nothing(
 def test_a_replay_takes_what_its_filter_finds(
     notifier: Notifier, told: Told, four: dict[str, int]
 ) -> None:
-    """What was found is pending afterwards, and the sentence names it."""
     result = notifier("deliveries", "replay", "--since", "2026-11-22T09:00")
 
     assert result.stdout == f"2 deliveries are due now: {four['pending']}, {four['token']}\n"
@@ -238,12 +228,10 @@ def test_a_replay_takes_what_its_filter_finds(
 
 
 def test_no_deliveries_is_a_sentence(notifier: Notifier) -> None:
-    """A list that finds nothing says so."""
     assert notifier("deliveries", "list").stdout == "no such deliveries\n"
 
 
 def test_delivered_ones_are_replayed_when_asked_for(told: Told, four: dict[str, int]) -> None:
-    """By status or by number a delivered one is sent again."""
     by_status = told("deliveries", "replay", "--status", "delivered")
     by_number = told("deliveries", "replay", four["delivered"])
 
@@ -253,7 +241,6 @@ def test_delivered_ones_are_replayed_when_asked_for(told: Told, four: dict[str, 
 def test_a_list_goes_on_where_it_ended(
     notifier: Notifier, told: Told, four: dict[str, int]
 ) -> None:
-    """A cut list says with which option it goes on."""
     newest = max(four.values())
 
     first = notifier("deliveries", "list", "--limit", "1")
@@ -266,7 +253,6 @@ def test_a_list_goes_on_where_it_ended(
 def test_a_replay_says_which_and_writes_down_who(
     notifier: Notifier, four: dict[str, int], database: Database
 ) -> None:
-    """The sentence counts and names the deliveries; the audit has who, when and what it was."""
     result = notifier("deliveries", "replay", four["dead"], four["pending"], four["dead"])
 
     with database.reading() as session:
@@ -283,7 +269,6 @@ def test_a_replay_says_which_and_writes_down_who(
 def test_a_replay_in_a_container_names_the_users_number(
     notifier: Notifier, four: dict[str, int], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A user without a name is no reason to fail."""
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 4_242_424)
@@ -299,7 +284,6 @@ def test_a_replay_in_a_container_names_the_users_number(
 def test_a_replay_sends_again_under_the_same_webhook_id(
     notifier: Notifier, told: Told, secret: str, sink: Any, make_deleted: MakeDeleted
 ) -> None:
-    """The receiver can tell that it has had the event already."""
     delivery_id = make_deleted("CS101")
     notifier("work", "--once")
     notifier("deliveries", "replay", delivery_id)
@@ -330,7 +314,6 @@ def test_a_replay_keeps_to_its_limit(
     options: tuple[str, ...],
     count: int,
 ) -> None:
-    """More than a hundred are sent again only if somebody says so and confirms it."""
     first = make_deleted("CS101")
     with database.writing() as session:
         event = session.get_one(Delivery, first).event
@@ -386,7 +369,6 @@ def test_a_replay_keeps_to_its_limit(
     ],
 )
 def test_wrong_use_is_a_sentence(away: Notifier, arguments: tuple[str, ...], sentence: str) -> None:
-    """Wrong use exits 2, says what is wrong and begins nothing."""
     result = away("deliveries", *arguments)
 
     assert (result.exit_code, result.stdout) == (2, "")
@@ -396,7 +378,6 @@ def test_wrong_use_is_a_sentence(away: Notifier, arguments: tuple[str, ...], sen
 def test_what_a_disabled_endpoint_holds_is_refused_and_explained(
     notifier: Notifier, told: Told, four: dict[str, int], rows: Rows, database: Database
 ) -> None:
-    """By number it is refused with the command that helps; by filter it is counted and left."""
     with database.writing() as session:
         session.execute(update(Delivery).where(Delivery.status == "dead").values(status="held"))
     notifier("endpoints", "disable", 1)
@@ -425,7 +406,6 @@ def test_what_a_disabled_endpoint_holds_is_refused_and_explained(
 def test_one_unknown_number_replays_none(
     notifier: Notifier, four: dict[str, int], rows: Rows
 ) -> None:
-    """Of several numbers all are replayed or none."""
     before = rows()
 
     result = notifier("deliveries", "replay", four["dead"], 999_999)
@@ -438,7 +418,6 @@ def test_one_unknown_number_replays_none(
 def test_control_characters_of_a_receivers_answer_are_spelled_out(
     notifier: Notifier, secret: str, sink: Any, make_deleted: MakeDeleted
 ) -> None:
-    """What a receiver says is shown and acts on no terminal, neither in text nor in JSON."""
     sink.answer(reply(422, "\x1b]0;owned\x07\u202e".encode()))
     delivery_id = make_deleted("CS101")
     notifier("work", "--once")

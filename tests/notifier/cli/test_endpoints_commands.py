@@ -31,7 +31,6 @@ def reply(status: int, body: bytes = b"", **headers: str) -> Any:
 
 
 def test_registering_prints_the_secret(notifier: Notifier) -> None:
-    """The secret stands alone on the last line."""
     result = notifier("endpoints", "add", URL)
 
     sentence, secret = result.stdout.splitlines()
@@ -41,7 +40,6 @@ def test_registering_prints_the_secret(notifier: Notifier) -> None:
 
 
 def test_event_types_are_chosen(notifier: Notifier, told: Told) -> None:
-    """--event-type may stand several times; without it an endpoint wants everything."""
     told("endpoints", "add", URL, "--event-type", "course.deleted")
     told("endpoints", "add", f"{URL}/2")
 
@@ -57,7 +55,6 @@ def test_event_types_are_chosen(notifier: Notifier, told: Told) -> None:
 
 
 def test_no_endpoints_is_a_sentence(notifier: Notifier) -> None:
-    """An empty list says how to register one."""
     assert notifier("endpoints", "list").stdout == (
         "no endpoints; register ELMS's door with `notifier endpoints add URL`\n"
     )
@@ -78,7 +75,6 @@ def test_no_endpoints_is_a_sentence(notifier: Notifier) -> None:
 def test_a_url_that_is_no_endpoint_is_refused(
     notifier: Notifier, rows: Rows, url: str, sentence: str
 ) -> None:
-    """The refusal says what is wrong with the URL, and never shows a password in it."""
     before = rows()
 
     result = notifier("endpoints", "add", url)
@@ -91,7 +87,6 @@ def test_a_url_that_is_no_endpoint_is_refused(
 
 
 def test_a_url_is_registered_once(notifier: Notifier, told: Told, rows: Rows) -> None:
-    """The second registration is refused and says what to do instead."""
     told("endpoints", "add", URL)
     before = rows()
 
@@ -125,7 +120,6 @@ def test_a_url_is_registered_once(notifier: Notifier, told: Told, rows: Rows) ->
     ],
 )
 def test_wrong_use_is_a_sentence(away: Notifier, arguments: tuple[str, ...], sentence: str) -> None:
-    """Wrong use exits 2, says what is wrong and begins nothing."""
     result = away("endpoints", *arguments)
 
     assert (result.exit_code, result.stdout) == (2, "")
@@ -137,7 +131,6 @@ def test_wrong_use_is_a_sentence(away: Notifier, arguments: tuple[str, ...], sen
     [pytest.param(verb, id=verb) for verb in ("disable", "enable", "rotate-secret", "ping")],
 )
 def test_an_unknown_endpoint_is_refused(notifier: Notifier, verb: str) -> None:
-    """A number that no endpoint has is named, with the command that lists those there are."""
     result = notifier("endpoints", verb, 7)
 
     assert (result.exit_code, result.stdout) == (1, "")
@@ -150,7 +143,6 @@ def test_an_unknown_endpoint_is_refused(notifier: Notifier, verb: str) -> None:
 def test_disabling_holds_and_enabling_releases(
     notifier: Notifier, told: Told, make_deleted: Callable[..., int]
 ) -> None:
-    """What was pending or comes meanwhile is held; enabling makes all of it due."""
     told("endpoints", "add", URL)
     make_deleted("CS101")
 
@@ -171,7 +163,6 @@ def test_disabling_holds_and_enabling_releases(
 
 
 def test_a_mistyped_url_is_corrected(notifier: Notifier, told: Told) -> None:
-    """The right one stands in the list, and one that is barred is refused as when registering."""
     told("endpoints", "add", "https://elms.example/wrnog")
 
     done = notifier("endpoints", "correct-url", 1, URL)
@@ -184,12 +175,11 @@ def test_a_mistyped_url_is_corrected(notifier: Notifier, told: Told) -> None:
 
 
 def test_what_an_endpoint_wants_is_changed(notifier: Notifier, told: Told) -> None:
-    """The types that are named replace those of before; without any it is all those of courses."""
     told("endpoints", "add", URL)
 
-    fewer = notifier("endpoints", "want", 1, "course.deleted", "delivery.dead")
+    fewer = notifier("endpoints", "set-event-types", 1, "course.deleted", "delivery.dead")
     wanted = told("endpoints", "list")[0]["event_types"]
-    all_of_courses = notifier("endpoints", "want", 1)
+    all_of_courses = notifier("endpoints", "set-event-types", 1)
 
     assert fewer.stdout == "endpoint 1 is told of course.deleted, delivery.dead from now on\n"
     assert wanted == ["course.deleted", "delivery.dead"]
@@ -200,10 +190,9 @@ def test_what_an_endpoint_wants_is_changed(notifier: Notifier, told: Told) -> No
 
 
 def test_an_unknown_type_is_refused_and_changes_nothing(notifier: Notifier, told: Told) -> None:
-    """A typo is told with the types that there are."""
     told("endpoints", "add", URL, "--event-type", "course.deleted")
 
-    result = notifier("endpoints", "want", 1, "course.delete")
+    result = notifier("endpoints", "set-event-types", 1, "course.delete")
 
     assert result.exit_code == 2
     assert "token.regenerated" in result.stderr
@@ -211,7 +200,6 @@ def test_an_unknown_type_is_refused_and_changes_nothing(notifier: Notifier, told
 
 
 def test_a_disabled_endpoint_keeps_its_first_reason(notifier: Notifier, told: Told) -> None:
-    """Disabling twice does not hide why it was disabled at first."""
     told("endpoints", "add", URL)
 
     notifier("endpoints", "disable", 1, "--reason", "first")
@@ -237,7 +225,6 @@ def expiries(database: Database) -> list[datetime | None]:
 def test_rotating_lets_the_old_secret_sign_for_a_while(
     notifier: Notifier, told: Told, database: Database, options: tuple[str, ...], overlap: timedelta
 ) -> None:
-    """The new secret is printed, and the old one ends after the overlap."""
     old = told("endpoints", "add", URL)["secret"]
 
     result = notifier("endpoints", "rotate-secret", 1, *options)
@@ -252,7 +239,6 @@ def test_rotating_lets_the_old_secret_sign_for_a_while(
 
 
 def test_a_ping_is_signed_and_its_answer_shown(notifier: Notifier, told: Told, sink: Any) -> None:
-    """The test POST bears all secrets' signatures and a type that no receiver acts upon."""
     old = told("endpoints", "add", sink.url())["secret"]
     new = told("endpoints", "rotate-secret", 1)["secret"]
 
@@ -280,7 +266,6 @@ def test_a_ping_is_signed_and_its_answer_shown(notifier: Notifier, told: Told, s
 def test_a_ping_that_is_refused_exits_1(
     notifier: Notifier, told: Told, sink: Any, answer: Any, rows: Rows
 ) -> None:
-    """Whatever is no 2xx is shown as a refusal and noted, and changes nothing, not even a 410."""
     sink.always(answer)
     told("endpoints", "add", sink.url())
     before = rows()
@@ -295,7 +280,6 @@ def test_a_ping_that_is_refused_exits_1(
 
 
 def test_a_ping_that_nobody_hears_exits_1(notifier: Notifier, told: Told) -> None:
-    """Where nobody listens, the sentence and the JSON say so."""
     with closing(socket.create_server(("127.0.0.1", 0))) as closed:
         where = f"127.0.0.1:{closed.getsockname()[1]}"
     url = f"http://{where}/"
@@ -319,7 +303,6 @@ def test_a_ping_that_nobody_hears_exits_1(notifier: Notifier, told: Told) -> Non
 
 
 def test_a_disabled_endpoint_is_not_pinged(notifier: Notifier, told: Told, sink: Any) -> None:
-    """What was asked to be left alone is left alone, and the refusal says how to go on."""
     told("endpoints", "add", sink.url())
     notifier("endpoints", "disable", 1)
 
@@ -337,7 +320,6 @@ def test_a_disabled_endpoint_is_not_pinged(notifier: Notifier, told: Told, sink:
 def test_a_ping_without_the_key_that_sealed_says_so(
     notifier: Notifier, told: Told, sink: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With another encryption key nothing can be signed, so nothing is sent."""
     told("endpoints", "add", sink.url())
     monkeypatch.setenv("NOTIFIER_ENCRYPTION_KEYS", "YW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcyE=")
 
@@ -352,7 +334,6 @@ def test_a_ping_without_the_key_that_sealed_says_so(
 def test_a_receiver_that_is_barred_is_neither_registered_nor_pinged(
     notifier: Notifier, told: Told, sink: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the permission the same address is refused, and what is stored is not sent to."""
     told("endpoints", "add", sink.url())
     monkeypatch.delenv("NOTIFIER_ALLOW_LOOPBACK")
 
@@ -373,7 +354,6 @@ def test_a_receiver_that_is_barred_is_neither_registered_nor_pinged(
 def test_a_worker_connects_to_nothing_that_is_barred(
     notifier: Notifier, told: Told, sink: Any, make_deleted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker keeps the same guard, whatever was registered before."""
     told("endpoints", "add", sink.url())
     delivery_id = make_deleted("CS101")
     monkeypatch.delenv("NOTIFIER_ALLOW_LOOPBACK")
@@ -405,7 +385,6 @@ def ail(database: Database, failures: int, *, paused: bool) -> None:
 def test_the_list_tells_who_is_in_trouble(
     notifier: Notifier, told: Told, database: Database, failures: int, paused: bool, state: str
 ) -> None:
-    """One that fails is shown with how often, and a paused one with when it is tried again."""
     told("endpoints", "add", URL)
     ail(database, failures, paused=paused)
 
@@ -421,7 +400,6 @@ def test_the_list_tells_who_is_in_trouble(
 def test_a_ping_that_is_taken_sends_what_waits(
     notifier: Notifier, told: Told, sink: Any, database: Database
 ) -> None:
-    """Whoever sees the receiver answer need not wait: not for the pause, and not for a retry."""
     told("endpoints", "add", sink.url())
     told("courses", "add", "CS101", "--title", "Programming")
     told("courses", "delete", "CS101")
@@ -439,7 +417,6 @@ def test_a_ping_that_is_taken_sends_what_waits(
 
 
 def test_an_address_of_operations_own_is_registered_by_what_it_wants(told: Told) -> None:
-    """What speaks of deliveries themselves goes to who asked for it by name."""
     told("endpoints", "add", URL, "--event-type", "endpoint.disabled")
 
     (listed,) = told("endpoints", "list")

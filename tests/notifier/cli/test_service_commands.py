@@ -28,7 +28,6 @@ Rows = Callable[[], dict[str, list[str]]]
 
 
 def test_an_empty_database_is_brought_up_to_date(blank_url: str, command: Notifier) -> None:
-    """Upgrade says where the schema was and is; doing it again changes nothing."""
     first, second = command("db", "upgrade"), command("db", "upgrade")
 
     assert (first.exit_code, first.stderr) == (0, "")
@@ -38,7 +37,6 @@ def test_an_empty_database_is_brought_up_to_date(blank_url: str, command: Notifi
 
 
 def test_a_schema_that_is_current_passes(notifier: Notifier, told: Told) -> None:
-    """Check says at which revision the schema is."""
     result = notifier("db", "check")
 
     assert (result.exit_code, result.stdout) == (
@@ -61,7 +59,6 @@ COMMANDS = [
 def test_no_command_works_on_an_empty_database(
     blank_url: str, command: Notifier, arguments: tuple[str, ...]
 ) -> None:
-    """Exit 4, and the command that mends it."""
     result = command(*arguments)
 
     assert (result.exit_code, result.stdout) == (4, "")
@@ -76,7 +73,6 @@ def test_no_command_works_on_an_empty_database(
 def test_no_command_works_on_a_strangers_database(
     command: Notifier, sql: Callable[..., None], arguments: tuple[str, ...]
 ) -> None:
-    """A revision that we do not know is left alone, also by an upgrade."""
     sql(
         "CREATE TABLE alembic_version (version_num VARCHAR(32))",
         "INSERT INTO alembic_version VALUES ('r0001')",
@@ -95,7 +91,6 @@ def test_no_command_works_on_a_strangers_database(
 def test_a_database_that_others_use_is_not_taken_over(
     command: Notifier, sql: Callable[..., None]
 ) -> None:
-    """A table of the same name stops the upgrade with a sentence, and none of ours stays."""
     sql("CREATE TABLE grades (id INTEGER)")
 
     result = command("db", "upgrade")
@@ -111,7 +106,6 @@ def test_a_database_that_others_use_is_not_taken_over(
 def test_sealed_secrets_move_to_the_first_key(
     notifier: Notifier, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After `db reencrypt` the old key can be taken out, and the doctor finds nothing wrong."""
     old, new = (
         os.environ["NOTIFIER_ENCRYPTION_KEYS"],
         "YW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcyE=",
@@ -129,7 +123,6 @@ def test_sealed_secrets_move_to_the_first_key(
 
 
 def test_what_moodles_told_long_ago_is_forgotten(notifier: Notifier, database: Database) -> None:
-    """What was told lately is kept, and an age that is too short is wrong use."""
     told = Deletion(objectid="7", timecreated="1795336477")
     for days in (10, 50):
         with database.writing() as session:
@@ -174,7 +167,6 @@ def test_a_database_that_is_away_is_a_sentence(
     kind: str,
     cause: str,
 ) -> None:
-    """Exit 4 with what the database said and what to look at, and no traceback."""
     monkeypatch.setenv("NOTIFIER_DATABASE_URL", away_urls(tmp_path)[kind])
 
     result = command(*arguments)
@@ -205,7 +197,6 @@ FULL_DISK = {
 def test_a_database_that_fails_midway_leaves_word_of_what_was_done(
     command: Notifier, sql: Callable[..., None], database_kind: str
 ) -> None:
-    """What was deleted before it is named; what failed is not deleted, nor is what came after."""
     command("db", "upgrade")
     for course_id in ("CS101", "CS102", "CS103"):
         command("courses", "add", course_id, "--title", "x")
@@ -221,7 +212,6 @@ def test_a_database_that_fails_midway_leaves_word_of_what_was_done(
 
 
 def test_doctor_says_that_all_is_well(notifier: Notifier, told: Told) -> None:
-    """Each check is a line, and the last one sums up; exit 0."""
     told("endpoints", "add", "https://elms.example/webhooks")
 
     result = notifier("doctor")
@@ -309,7 +299,6 @@ def test_doctor_says_what_is_wrong_and_what_to_do(
     found: str,
     next_step: str,
 ) -> None:
-    """One thing that is wrong exits 1, in the text as in the JSON."""
     ill(what)
 
     result = notifier("doctor")
@@ -331,7 +320,6 @@ def test_doctor_says_what_is_wrong_and_what_to_do(
 def test_doctor_says_that_the_database_is_away(
     command: Notifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Without a database the doctor still speaks, and shows no password."""
     monkeypatch.setenv("NOTIFIER_DATABASE_URL", away_urls(tmp_path)[kind])
 
     result = command("doctor", "--json")
@@ -344,7 +332,6 @@ def test_doctor_says_that_the_database_is_away(
 
 
 def test_doctor_finds_a_schema_that_is_missing(blank_url: str, command: Notifier) -> None:
-    """An empty database is reached but not fit for work."""
     result = command("doctor", "--json")
 
     wrong = [one for one in json.loads(result.stdout)["findings"] if not one["well"]]
@@ -355,7 +342,6 @@ def test_doctor_finds_a_schema_that_is_missing(blank_url: str, command: Notifier
 
 
 def test_on_a_terminal_a_deletion_is_asked_about(command: Notifier, tmp_path: Path) -> None:
-    """Who answers no deletes nothing."""
     command("db", "upgrade")
     command("courses", "add", "CS101", "--title", "x")
     ours, theirs = pty.openpty()

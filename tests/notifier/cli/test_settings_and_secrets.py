@@ -24,7 +24,6 @@ NOTIFIER = (sys.executable, "-c", "from notifier.cli import main; main()")
 
 
 def test_missing_settings_are_all_named_by_the_real_process(tmp_path: Path) -> None:
-    """Without its secrets the program exits 2, names both and says where they are explained."""
     environment = {name: value for name, value in os.environ.items() if "NOTIFIER" not in name}
 
     done = subprocess.run(
@@ -85,7 +84,6 @@ MALFORMED = {
 def test_malformed_settings_are_all_named_and_none_shown(
     command: Notifier, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
-    """Every command exits 2 with one sentence that names each variable and no value."""
     for name, value in MALFORMED.items():
         monkeypatch.setenv(name, value)
 
@@ -100,7 +98,6 @@ def test_malformed_settings_are_all_named_and_none_shown(
 def test_a_lease_shorter_than_an_attempt_is_refused(
     command: Notifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two settings that contradict each other are both named."""
     monkeypatch.setenv("NOTIFIER_LEASE", "19")
 
     result = command("work", "--once")
@@ -112,7 +109,6 @@ def test_a_lease_shorter_than_an_attempt_is_refused(
 
 
 def test_settings_come_from_a_file(command: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`.env` is read where the environment says nothing, and the environment goes first."""
     monkeypatch.delenv("NOTIFIER_ADMIN_KEY")
     Path(".env").write_text(
         "NOTIFIER_ADMIN_KEY=0123456789abcdef0123456789abcdef\n"
@@ -145,7 +141,6 @@ def every_command(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[
 def test_help_needs_no_settings_and_shows_none(
     command: Notifier, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...]
 ) -> None:
-    """--help explains each command to whoever has set up nothing yet, and reads no secret."""
     told = command(*path, "--help")
     monkeypatch.delenv("NOTIFIER_ADMIN_KEY")
     monkeypatch.delenv("NOTIFIER_ENCRYPTION_KEYS")
@@ -159,7 +154,6 @@ def test_help_needs_no_settings_and_shows_none(
 
 
 def test_what_lists_or_reports_offers_json() -> None:
-    """Every command that lists, shows or reports can be read by a program."""
     offered = {
         path
         for path in every_command(main)
@@ -181,7 +175,7 @@ def test_what_lists_or_reports_offers_json() -> None:
         ("work",),
         ("endpoints", "disable"),
         ("endpoints", "enable"),
-        ("endpoints", "want"),
+        ("endpoints", "set-event-types"),
         ("endpoints", "correct-url"),
         ("users",),
         ("users", "add"),
@@ -202,7 +196,6 @@ def parameters(path: tuple[str, ...]) -> list[click.Parameter]:
 def test_a_planted_secret_shows_up_nowhere(
     notifier: Notifier, told: Told, rows: Rows, sink: Any, tmp_path: Path
 ) -> None:
-    """Tokens, secrets and keys are shown once and stand nowhere else: output, logs, tables."""
     sink.answer(SimpleNamespace(status=422, headers={}, body=b"", after=None))
     first = told("courses", "add", "CS101", "--title", "x")["token"]
     old = told("endpoints", "add", sink.url())["secret"]

@@ -23,7 +23,6 @@ TIMED = {**SCORE, "timestamp": "2026-11-22T09:30:00Z"}
 
 
 def test_adding_a_course_answers_its_token(admin: Ask) -> None:
-    """The answer holds the course at its first version, its token and the token's public id."""
     answer = admin("POST", "/courses", json={"course_id": "CS101", "title": "Algorithms"})
 
     assert answer.status_code == 201
@@ -48,7 +47,6 @@ def test_adding_a_course_answers_its_token(admin: Ask) -> None:
     ],
 )
 def test_a_title_is_kept_as_it_is(admin: Ask, make_course: Callable[..., str], title: str) -> None:
-    """Titles are people's words: nothing of them is changed or taken for markup."""
     make_course("CS101", title)
 
     assert admin("GET", "/courses/CS101").json["title"] == title
@@ -57,7 +55,6 @@ def test_a_title_is_kept_as_it_is(admin: Ask, make_course: Callable[..., str], t
 def test_showing_and_listing_courses_shows_no_token(
     admin: Ask, make_course: Callable[..., str]
 ) -> None:
-    """A token is shown when it is made and by nothing afterwards; its public id is."""
     token = make_course()
 
     shown, listed = admin("GET", "/courses/CS101"), admin("GET", "/courses")
@@ -69,7 +66,6 @@ def test_showing_and_listing_courses_shows_no_token(
 
 
 def test_courses_are_listed_page_by_page(admin: Ask, make_course: Callable[..., str]) -> None:
-    """Courses come by id; `after` goes on with the list where it ended."""
     for course_id in ("CS103", "CS101", "CS102"):
         make_course(course_id)
 
@@ -83,7 +79,6 @@ def test_courses_are_listed_page_by_page(admin: Ask, make_course: Callable[..., 
 def test_a_taken_course_id_is_refused(
     admin: Ask, make_course: Callable[..., str], rows: Rows, refused: Refused
 ) -> None:
-    """An id is used once, also after the course was deleted."""
     make_course()
     admin("DELETE", "/courses/CS101")
     before = rows()
@@ -97,7 +92,6 @@ def test_a_taken_course_id_is_refused(
 def test_deleting_a_course_makes_its_delivery(
     admin: Ask, make_delivery: Callable[..., int]
 ) -> None:
-    """The course stays as a deleted one, and what is told of it is listed."""
     delivery_id = make_delivery("CS101")
 
     course = admin("GET", "/courses/CS101").json
@@ -129,7 +123,6 @@ def test_deleting_a_course_makes_its_delivery(
 def test_deleting_twice_is_refused_with_the_first_time(
     admin: Ask, make_course: Callable[..., str], rows: Rows, refused: Refused
 ) -> None:
-    """Deletion is final: the second one changes nothing and says when the first one was."""
     make_course()
     first = admin("DELETE", "/courses/CS101").json
     before = rows()
@@ -152,7 +145,6 @@ def test_deleting_twice_is_refused_with_the_first_time(
 def test_an_unknown_course_is_a_404(
     admin: Ask, rows: Rows, refused: Refused, method: str, path: str, document: Any
 ) -> None:
-    """A course that never was is named as such by each route."""
     before = rows()
 
     answer = admin(method, path, json=document)
@@ -177,7 +169,6 @@ def test_a_deleted_course_is_changed_by_nothing(
     path: str,
     document: Any,
 ) -> None:
-    """What is deleted gets neither a token nor grades."""
     make_course()
     admin("DELETE", "/courses/CS101")
     before = rows()
@@ -189,7 +180,6 @@ def test_a_deleted_course_is_changed_by_nothing(
 
 
 def test_regenerating_answers_another_token(admin: Ask, make_course: Callable[..., str]) -> None:
-    """The new token is shown this once, at the course's next version."""
     old = make_course()
 
     answer = admin("POST", "/courses/CS101/token")
@@ -201,7 +191,6 @@ def test_regenerating_answers_another_token(admin: Ask, make_course: Callable[..
 
 
 def test_loading_grades_tells_what_it_changed(admin: Ask, make_course: Callable[..., str]) -> None:
-    """The answer counts the new, the changed and the unchanged scores."""
     make_course()
     other = {**TIMED, "userId": "åsa"}
     admin("PUT", "/courses/CS101/grades", json={"scores": [TIMED, other]})
@@ -216,7 +205,6 @@ def test_loading_grades_tells_what_it_changed(admin: Ask, make_course: Callable[
 
 
 def test_an_endpoint_shows_its_secret_once(admin: Ask) -> None:
-    """Registering answers the secret; listing does not."""
     answer = admin("POST", "/endpoints", json={"url": URL, "event_types": ["course.deleted"]})
     listed = admin("GET", "/endpoints")
 
@@ -228,14 +216,12 @@ def test_an_endpoint_shows_its_secret_once(admin: Ask) -> None:
 
 
 def test_an_endpoint_wants_everything_unless_told(admin: Ask) -> None:
-    """Without event types an endpoint gets them all, and the list says which those are."""
     answer = admin("POST", "/endpoints", json={"url": URL})
 
     assert answer.json["event_types"] == ["course.deleted", "token.regenerated"]
 
 
 def test_a_url_is_registered_once(admin: Ask, rows: Rows, refused: Refused) -> None:
-    """A second endpoint of one URL would have every event sent twice."""
     admin("POST", "/endpoints", json={"url": URL})
     before = rows()
 
@@ -269,7 +255,6 @@ def test_a_url_is_registered_once(admin: Ask, rows: Rows, refused: Refused) -> N
 def test_a_url_that_is_no_endpoint_is_refused(
     admin: Ask, rows: Rows, refused: Refused, url: str
 ) -> None:
-    """What cannot be POSTed to, or would carry a password, is refused before it is stored."""
     before = rows()
 
     answer = admin("POST", "/endpoints", json={"url": url})
@@ -307,7 +292,6 @@ def test_a_body_that_cannot_be_read_changes_nothing(
     status: int,
     kind: str,
 ) -> None:
-    """Every route that takes a body refuses what is not the JSON it asks for, before all else."""
     for method, path in (
         ("POST", "/courses"),
         ("PUT", "/courses/CS100/grades"),
@@ -365,7 +349,6 @@ def test_a_body_that_cannot_be_read_changes_nothing(
 def test_a_wrong_field_is_pointed_to(
     shut_admin: Ask, refused: Refused, path: str, document: Any, pointer: str
 ) -> None:
-    """A 422 points to each field that is wrong, and the database is not even asked."""
     answer = shut_admin("POST", path, json=document)
 
     problem = refused(answer, 422, "request-invalid")
@@ -398,7 +381,6 @@ def test_a_wrong_score_is_pointed_to(
     value: Any,
     pointer: str,
 ) -> None:
-    """One wrong score refuses the whole load, before any of it is stored."""
     answer = shut_admin(
         "PUT", "/courses/CS101/grades", json={"scores": [{**TIMED, field: value}, TIMED]}
     )
@@ -419,7 +401,6 @@ def test_a_wrong_score_is_pointed_to(
 def test_a_body_of_another_kind_is_refused(
     shut_admin: Ask, refused: Refused, content_type: str | None
 ) -> None:
-    """A form that a browser can be made to send is never read as JSON."""
     answer = shut_admin(
         "POST", "/courses", data=b'{"course_id":"CS101","title":"x"}', content_type=content_type
     )
@@ -440,7 +421,6 @@ def test_a_body_of_another_kind_is_refused(
 def test_a_body_too_large_is_refused(
     shut_admin: Ask, refused: Refused, method: str, path: str, size: int
 ) -> None:
-    """Each route says how much it takes, and reads no more than that."""
     answer = shut_admin(method, path, data=b" " * size, content_type="application/json")
 
     problem = refused(answer, 413, "body-too-large")
@@ -473,7 +453,6 @@ def test_a_body_too_large_is_refused(
 def test_a_wrong_filter_is_refused_and_not_passed_over(
     shut_admin: Ask, refused: Refused, path: str, pointer: str
 ) -> None:
-    """A filter that is misspelt would show too much, so it is a 422 that names it."""
     answer = shut_admin("GET", path)
 
     problem = refused(answer, 422, "request-invalid")
@@ -488,7 +467,6 @@ def ids(answer: TestResponse) -> list[int]:
 def test_deliveries_are_filtered_by_each_name(
     admin: Ask, make_delivery: Callable[..., int]
 ) -> None:
-    """Status, event, endpoint, course and time each narrow the list, the newest first."""
     dead = make_delivery("CS101", DeliveryStatus.DEAD)
     pending = make_delivery("CS102")
     moment = admin("GET", "/deliveries?course_id=CS102").json["deliveries"][0]["occurred_at"]
@@ -508,7 +486,6 @@ def test_deliveries_are_filtered_by_each_name(
 def test_replaying_by_id_makes_due_under_the_same_webhook_id(
     admin: Ask, make_delivery: Callable[..., int], database: Database
 ) -> None:
-    """The delivery is pending again, its webhook-id unchanged, and who asked is written down."""
     delivery_id = make_delivery("CS101", DeliveryStatus.DEAD)
     before = admin("GET", "/deliveries").json["deliveries"][0]
 
@@ -528,7 +505,6 @@ def test_replaying_by_id_makes_due_under_the_same_webhook_id(
 def test_a_dry_run_says_which_and_changes_nothing(
     admin: Ask, make_delivery: Callable[..., int], rows: Rows
 ) -> None:
-    """By filter, a dry run finds what a replay would take."""
     dead = make_delivery("CS101", DeliveryStatus.DEAD)
     make_delivery("CS102", DeliveryStatus.DELIVERED)
     before = rows()
@@ -544,7 +520,6 @@ def test_a_dry_run_says_which_and_changes_nothing(
 def test_replaying_by_filter_leaves_delivered_ones_out_and_keeps_to_its_limit(
     admin: Ask, make_delivery: Callable[..., int]
 ) -> None:
-    """An empty filter takes what failed or waits, the oldest first, up to the limit."""
     make_delivery("CS101", DeliveryStatus.DELIVERED)
     dead = make_delivery("CS102", DeliveryStatus.DEAD)
     pending = make_delivery("CS103")
@@ -566,7 +541,6 @@ def test_replaying_by_filter_leaves_delivered_ones_out_and_keeps_to_its_limit(
     ],
 )
 def test_a_replay_names_ids_or_a_filter(admin: Ask, refused: Refused, document: Any) -> None:
-    """An order that names nothing, or two things, is refused."""
     answer = admin("POST", "/deliveries/replay", json=document)
 
     problem = refused(answer, 422, "request-invalid")
@@ -576,7 +550,6 @@ def test_a_replay_names_ids_or_a_filter(admin: Ask, refused: Refused, document: 
 def test_an_unknown_delivery_refuses_the_whole_replay(
     admin: Ask, make_delivery: Callable[..., int], rows: Rows, refused: Refused
 ) -> None:
-    """One id that does not exist leaves the others as they were."""
     delivery_id = make_delivery("CS101", DeliveryStatus.DEAD)
     before = rows()
 
@@ -596,7 +569,6 @@ def test_what_a_disabled_endpoint_holds_is_not_replayed(
     refused: Refused,
     dry_run: bool,
 ) -> None:
-    """By id it is refused with the command that helps, and a filter does not find it."""
     delivery_id = make_delivery("CS101", DeliveryStatus.HELD)
     with database.writing() as session:
         row = session.get_one(Delivery, delivery_id)
@@ -617,7 +589,6 @@ def test_what_a_disabled_endpoint_holds_is_not_replayed(
 
 
 def test_an_unknown_id_is_refused_by_a_dry_run_too(admin: Ask, refused: Refused) -> None:
-    """A dry run answers what the replay would."""
     answer = admin("POST", "/deliveries/replay", json={"ids": [999_999], "dry_run": True})
 
     refused(answer, 404, "delivery-unknown")
@@ -626,7 +597,6 @@ def test_an_unknown_id_is_refused_by_a_dry_run_too(admin: Ask, refused: Refused)
 def test_a_held_delivery_is_listed_with_its_status(
     admin: Ask, make_delivery: Callable[..., int]
 ) -> None:
-    """Held ones are listed and counted like all others: nothing is dropped."""
     delivery_id = make_delivery("CS101", DeliveryStatus.HELD)
 
     assert ids(admin("GET", "/deliveries?status=held")) == [delivery_id]

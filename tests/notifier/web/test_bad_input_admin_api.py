@@ -85,7 +85,6 @@ def lived_in(
 
 
 def test_every_write_here_would_be_taken(lived_in: None, send: Send) -> None:
-    """What is refused below is refused for its fault alone."""
     answers = [
         send(Sent(method, path, json.dumps(document).encode()))
         for (method, path), document in WRITES.items()

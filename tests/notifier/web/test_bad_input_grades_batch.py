@@ -56,7 +56,6 @@ MALFORMED = [
 
 
 def test_what_cannot_be_read_is_a_400(send: Send, database: Database, refused: Refused) -> None:
-    """What two readers might read differently is read by none, and asks the database nothing."""
     before = database.statements
 
     answers = {name: send(raw) for name, raw in MALFORMED}
@@ -103,7 +102,6 @@ INVALID = [
 def test_what_has_another_form_is_a_422_that_points_there(
     send: Send, database: Database, refused: Refused, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each wrong field is named by its pointer; neither answer nor log repeats a token."""
     before = database.statements
 
     answers = {name: send(raw) for name, raw, _ in INVALID}
@@ -130,12 +128,10 @@ def test_what_has_another_form_is_a_422_that_points_there(
 def test_what_is_not_said_to_be_json_is_a_415(
     send: Send, refused: Refused, content_type: str
 ) -> None:
-    """A batch is JSON and says so."""
     refused(send(batch(), content_type), 415, "media-type-unsupported")
 
 
 def test_a_body_beyond_its_limit_is_a_413(send: Send, refused: Refused) -> None:
-    """256 kB are taken and not a byte more, whether the length is told or the body too long."""
     limit = 256 * 1024
     most = batch().ljust(limit)
 
@@ -151,7 +147,6 @@ def test_a_body_beyond_its_limit_is_a_413(send: Send, refused: Refused) -> None:
 
 
 def test_the_largest_batch_that_may_be_asked_is_within_the_limit(send: Send) -> None:
-    """A hundred courses with the longest of ids and tags, in any script, are answered."""
     course = {"course_id": "🎓" * 255, "token": "ß" * 255, "if_none_match": "é" * 255}
     raw = json.dumps({"courses": [course] * 100}, ensure_ascii=False).encode()
 
@@ -177,7 +172,6 @@ def test_the_largest_batch_that_may_be_asked_is_within_the_limit(send: Send) -> 
 def test_a_strange_course_id_spoils_no_other(
     client: FlaskClient, make_course: Callable[..., str], course_id: str
 ) -> None:
-    """Whatever an id holds, it is a course that never was, and the others are answered."""
     token = make_course()
     asked = [{"course_id": name, "token": token} for name in ("CS101", course_id, "CS101")]
 
@@ -203,7 +197,6 @@ def test_a_strange_course_id_spoils_no_other(
 def test_a_strange_token_spoils_no_other(
     client: FlaskClient, make_course: Callable[..., str], form: str
 ) -> None:
-    """Whatever stands for a token, it is malformed, and the others are answered."""
     token = make_course()
     asked = [{"course_id": "CS101", "token": one} for one in (token, form.format(token=token))]
 
@@ -218,7 +211,6 @@ def test_a_strange_token_spoils_no_other(
 def test_a_bearer_in_the_header_is_not_looked_at(
     client: FlaskClient, make_course: Callable[..., str]
 ) -> None:
-    """Each course is asked for with the token beside it, and with no other."""
     token = make_course()
     course = {"course_id": "CS101", "token": ""}
 
@@ -230,7 +222,6 @@ def test_a_bearer_in_the_header_is_not_looked_at(
 
 
 def test_a_batch_is_posted_and_nothing_else(client: FlaskClient, refused: Refused) -> None:
-    """Tokens stand in a body, never in a URL: there is no other way to ask."""
     for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS"):
         answer = client.open(f"{PATH}?token={TOKEN}", method=method)
 

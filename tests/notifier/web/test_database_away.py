@@ -125,7 +125,6 @@ def test_a_file_that_is_no_database_is_a_503(
     ask: Callable[..., TestResponse],
     refused: Callable[..., dict[str, Any]],
 ) -> None:
-    """A file that was overwritten is a database that cannot be used, not a fault of ours."""
     (tmp_path / "notifier.models").write_bytes(b"once this was a database" * 100)
     app = make_app(database_url=f"sqlite:///{tmp_path}/notifier.db")
 
@@ -140,7 +139,6 @@ def test_a_held_database_serves_again_once_it_is_free(
     admin_key: str,
     ask: Callable[..., TestResponse],
 ) -> None:
-    """Nothing need be restarted: the next request after the hold is answered."""
     url = make_database_url(SCHEMA)
     app = make_app(database_url=url, database_timeout=0.1)
     course = {"course_id": "CS101", "title": "Algorithms"}

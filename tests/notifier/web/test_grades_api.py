@@ -36,7 +36,6 @@ def ask(client: FlaskClient, token: str, course_id: str = "CS101", **headers: st
 def test_a_good_token_reads_the_grades(
     client: FlaskClient, admin: Callable[..., TestResponse], make_course: Callable[..., str]
 ) -> None:
-    """The answer names course, version and token, and holds every score by its LTI names."""
     token = make_course()
     admin("PUT", "/courses/CS101/grades", json={"scores": SCORES})
 
@@ -74,7 +73,6 @@ def test_a_good_token_reads_the_grades(
 def test_grades_are_for_their_bearer_only_and_asked_for_again(
     client: FlaskClient, make_course: Callable[..., str]
 ) -> None:
-    """A shared cache keeps no grades, and a private one asks each time."""
     token = make_course()
 
     answer = ask(client, token)
@@ -97,7 +95,6 @@ def test_grades_are_for_their_bearer_only_and_asked_for_again(
 def test_unchanged_grades_are_not_sent_again(
     client: FlaskClient, make_course: Callable[..., str], form: str
 ) -> None:
-    """An ETag that the caller has, in each form of RFC 9110, is answered 304 without a body."""
     token = make_course()
     etag = ask(client, token).headers["ETag"]
 
@@ -121,7 +118,6 @@ def test_unchanged_grades_are_not_sent_again(
 def test_an_etag_that_is_not_ours_gets_the_grades(
     client: FlaskClient, make_course: Callable[..., str], form: str
 ) -> None:
-    """Whatever else stands in If-None-Match, the grades are sent."""
     token = make_course()
     etag = ask(client, token).headers["ETag"]
 
@@ -143,7 +139,6 @@ def test_the_etag_changes_with_the_course(
     make_course: Callable[..., str],
     change: tuple[str, str, Any],
 ) -> None:
-    """New grades and a new token each make a new ETag, so nobody is told 304 of old things."""
     token = make_course()
     before = ask(client, token).headers["ETag"]
     method, path, document = change
@@ -158,7 +153,6 @@ def test_the_etag_changes_with_the_course(
 def test_grades_loaded_again_as_they_are_keep_the_etag(
     client: FlaskClient, admin: Callable[..., TestResponse], make_course: Callable[..., str]
 ) -> None:
-    """Loading the same scores once more makes nobody fetch them."""
     token = make_course()
     admin("PUT", "/courses/CS101/grades", json={"scores": SCORES})
     before = ask(client, token).headers["ETag"]
@@ -197,7 +191,6 @@ def test_grades_that_did_not_change_since_are_not_sent_again(
     since: str,
     status: int,
 ) -> None:
-    """If-Modified-Since is answered 304 if all changes lie before its second."""
     token = make_course()
     set_changed(database, datetime(2026, 11, 22, 9, 0, 0, 500_000, tzinfo=UTC))
 
@@ -209,7 +202,6 @@ def test_grades_that_did_not_change_since_are_not_sent_again(
 def test_grades_say_when_they_changed_last(
     client: FlaskClient, database: Database, make_course: Callable[..., str]
 ) -> None:
-    """Last-Modified is the second that follows the last change, for HTTP knows no parts of one."""
     token = make_course()
     set_changed(database, datetime(2026, 11, 22, 9, 0, 0, 500_000, tzinfo=UTC))
 
@@ -221,7 +213,6 @@ def test_grades_say_when_they_changed_last(
 def test_an_etag_counts_before_a_moment(
     client: FlaskClient, database: Database, make_course: Callable[..., str]
 ) -> None:
-    """Beside If-None-Match nobody looks at If-Modified-Since (RFC 9110, 13.1.3)."""
     token = make_course()
     set_changed(database, datetime(2026, 11, 22, 9, tzinfo=UTC))
     later = "Mon, 23 Nov 2026 09:00:00 GMT"
@@ -234,7 +225,6 @@ def test_an_etag_counts_before_a_moment(
 def test_a_change_in_the_same_second_is_not_lost(
     client: FlaskClient, admin: Callable[..., TestResponse], make_course: Callable[..., str]
 ) -> None:
-    """Who comes back with the Last-Modified of just now is sent what changed right after it."""
     token = make_course()
     admin("PUT", "/courses/CS101/grades", json={"scores": SCORES[:1]})
     first = ask(client, token)
@@ -249,7 +239,6 @@ def test_a_change_in_the_same_second_is_not_lost(
 def test_grades_of_an_unknown_age_have_no_last_modified(
     client: FlaskClient, make_course: Callable[..., str]
 ) -> None:
-    """A course that no load has changed says nothing of when, and is sent whatever is asked."""
     token = make_course()
 
     answer = ask(client, token, **{"If-Modified-Since": "Fri, 31 Dec 9999 23:59:59 GMT"})
@@ -272,7 +261,6 @@ def test_a_request_without_a_token_gets_a_plain_challenge(
     refused: Callable[..., dict[str, Any]],
     headers: dict[str, str],
 ) -> None:
-    """Who bears nothing is challenged without an error code (RFC 6750, 3.1)."""
     answer = shut_client.get("/api/v1/courses/CS101/grades", headers=headers)
 
     document = refused(answer, 401, "token-missing")
@@ -284,7 +272,6 @@ def test_a_request_without_a_token_gets_a_plain_challenge(
 def test_a_token_in_the_query_is_not_read(
     shut_client: FlaskClient, refused: Callable[..., dict[str, Any]]
 ) -> None:
-    """A token in the URL is no token: URLs end up in logs."""
     token = CourseToken.generate().reveal()
 
     answer = shut_client.get(f"/api/v1/courses/CS101/grades?access_token={token}&token={token}")
@@ -313,7 +300,6 @@ def test_a_malformed_token_is_told_from_an_unknown_one(
     refused: Callable[..., dict[str, Any]],
     form: str,
 ) -> None:
-    """What is no course token is an invalid_token whose owner is told to copy it again."""
     token = CourseToken.generate().reveal()
     typo = token[:-10] + ("a" if token[-10] != "a" else "b") + token[-9:]
     given = form.format(token=token, cut=token[:-1], typo=typo, long="a" * 8000)
@@ -332,7 +318,6 @@ def test_a_malformed_token_is_told_from_an_unknown_one(
 def test_the_scheme_is_read_in_any_case(
     client: FlaskClient, make_course: Callable[..., str], scheme: str
 ) -> None:
-    """RFC 9110 says that a scheme's case does not matter."""
     token = make_course()
 
     answer = client.get(
@@ -360,7 +345,6 @@ def test_a_token_that_no_course_has_is_unknown(
     refused: Callable[..., dict[str, Any]],
     forge: Callable[[str], str],
 ) -> None:
-    """A well-formed stranger is an invalid_token, and learns nothing of the course."""
     token = make_course()
 
     answer = ask(client, forge(token))
@@ -380,7 +364,6 @@ def test_a_stranger_cannot_tell_which_courses_exist(
     refused: Callable[..., dict[str, Any]],
     course_id: str,
 ) -> None:
-    """Without a token that is or was good, every course looks alike."""
     make_course()
 
     answer = ask(client, CourseToken.generate().reveal(), course_id)
@@ -394,7 +377,6 @@ def test_a_regenerated_token_learns_what_replaced_it(
     make_course: Callable[..., str],
     refused: Callable[..., dict[str, Any]],
 ) -> None:
-    """The old token's bearer is told when, which id is the present one, and whom to ask."""
     old = make_course()
     new = admin("POST", "/courses/CS101/token").json
 
@@ -419,7 +401,6 @@ def test_a_token_of_three_generations_ago_names_the_present_one(
     make_course: Callable[..., str],
     refused: Callable[..., dict[str, Any]],
 ) -> None:
-    """However old a token is, it is told of the newest, never of one in between."""
     old = make_course()
     present = [admin("POST", "/courses/CS101/token").json for _ in range(3)][-1]
 
@@ -432,7 +413,6 @@ def test_a_token_of_three_generations_ago_names_the_present_one(
 def test_another_courses_token_lacks_scope(
     client: FlaskClient, make_course: Callable[..., str], refused: Callable[..., dict[str, Any]]
 ) -> None:
-    """A good token at another course's door is a 403 that names no fact of that course."""
     make_course("CS101")
     token = make_course("CS102")
 
@@ -455,7 +435,6 @@ def test_a_deleted_course_is_gone(
     refused: Callable[..., dict[str, Any]],
     regenerations: int,
 ) -> None:
-    """Whoever bears a token that was good once is told that and when the course was deleted."""
     token = make_course()
     for _ in range(regenerations):
         admin("POST", "/courses/CS101/token")
@@ -474,7 +453,6 @@ def test_a_deleted_course_is_gone(
 def test_a_good_token_at_a_course_that_never_was_is_a_404(
     client: FlaskClient, make_course: Callable[..., str], refused: Callable[..., dict[str, Any]]
 ) -> None:
-    """Who bears some good token is told that the course does not exist."""
     token = make_course()
 
     document = refused(ask(client, token, "CS999"), 404, "course-unknown")
@@ -505,7 +483,6 @@ def test_a_good_token_at_a_course_that_never_was_is_a_404(
 def test_a_course_id_is_opaque(
     client: FlaskClient, make_course: Callable[..., str], course_id: str
 ) -> None:
-    """Whatever an id holds, its course is found under it, quoted as URLs are."""
     token = make_course(course_id)
 
     answer = ask(client, token, course_id)
@@ -532,7 +509,6 @@ def test_a_path_that_names_no_course_is_a_404(
     refused: Callable[..., dict[str, Any]],
     path: str,
 ) -> None:
-    """Nothing is normalised, guessed or redirected: another spelling is another course."""
     token = make_course()
 
     answer = client.get(path, headers={"Authorization": f"Bearer {token}"})
@@ -552,7 +528,6 @@ def test_nul_in_a_url_is_refused_at_the_door(
     refused: Callable[..., dict[str, Any]],
     path: str,
 ) -> None:
-    """NUL, which no database stores, never reaches one."""
     token = CourseToken.generate().reveal()
 
     answer = shut_client.get(path, headers={"Authorization": f"Bearer {token}"})
@@ -564,7 +539,6 @@ def test_nul_in_a_url_is_refused_at_the_door(
 def test_another_method_is_refused_with_those_that_are_allowed(
     client: FlaskClient, refused: Callable[..., dict[str, Any]]
 ) -> None:
-    """Grades are read here and not written, and the answer says how."""
     answer = client.post("/api/v1/courses/CS101/grades")
 
     refused(answer, 405, "method-not-allowed")

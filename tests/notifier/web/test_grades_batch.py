@@ -66,7 +66,6 @@ def every_kind(make_course: Callable[..., str], admin: Admin) -> list[dict[str, 
 def test_each_course_gets_what_it_gets_by_itself(
     client: FlaskClient, every_kind: list[dict[str, str]]
 ) -> None:
-    """Status, ETag, grades and problem document are those of a request for one course."""
     items = ask(client, *every_kind)
 
     for asked, item in zip(every_kind, items, strict=True):
@@ -85,7 +84,6 @@ def test_each_course_gets_what_it_gets_by_itself(
 def test_a_batch_is_read_by_the_shape_that_both_sides_share(
     client: FlaskClient, every_kind: list[dict[str, str]]
 ) -> None:
-    """The answer is a BatchAnswer, JSON for its asker alone, and never kept by a cache."""
     answer = client.post(PATH, json={"courses": every_kind})
 
     read = BatchAnswer.model_validate_json(answer.data)
@@ -107,7 +105,6 @@ def test_a_batch_is_read_by_the_shape_that_both_sides_share(
 def test_an_unchanged_course_costs_hardly_a_byte(
     client: FlaskClient, make_course: Callable[..., str], form: str
 ) -> None:
-    """An ETag that the asker has is answered with the course's id and 304, and nothing more."""
     token = make_course()
     (before,) = ask(client, question("CS101", token))
 
@@ -121,7 +118,6 @@ def test_an_unchanged_course_costs_hardly_a_byte(
 def test_another_etag_gets_the_grades_whatever_the_moment(
     client: FlaskClient, admin: Admin, make_course: Callable[..., str], etag: str
 ) -> None:
-    """An ETag that is not the present one is answered in full, and the moment does not count."""
     token = make_course()
     admin("PUT", "/courses/CS101/grades", json={"scores": [SCORE]})
     since = "9999-12-31T23:59:59.999999Z"
@@ -142,7 +138,6 @@ def test_another_etag_gets_the_grades_whatever_the_moment(
 def test_a_moment_tells_what_the_asker_has(
     client: FlaskClient, admin: Admin, make_course: Callable[..., str], since: str, status: int
 ) -> None:
-    """Without an ETag, grades that changed up to that moment are not sent again."""
     token = make_course()
     admin("PUT", "/courses/CS101/grades", json={"scores": [SCORE]})
 
@@ -157,7 +152,6 @@ def test_many_are_answered_together(
     make_course: Callable[..., str],
     database: Database,
 ) -> None:
-    """A hundred courses, most of them unchanged, come in one answer and a few statements."""
     tokens = {f"CS{number}": make_course(f"CS{number}") for number in range(100)}
     items = ask(client, *(question(*pair) for pair in tokens.items()))
     admin("PUT", "/courses/CS7/grades", json={"scores": [SCORE]})
@@ -184,7 +178,6 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 def test_a_batch_with_refusals_is_one_warning_that_names_them(
     caplog: pytest.LogCaptureFixture, client: FlaskClient, every_kind: list[dict[str, str]]
 ) -> None:
-    """The log tells which were refused and why in one line, and holds no token."""
     caplog.clear()
 
     ask(client, *every_kind)
@@ -209,7 +202,6 @@ def test_a_batch_with_refusals_is_one_warning_that_names_them(
 def test_a_batch_without_refusals_is_an_info(
     caplog: pytest.LogCaptureFixture, client: FlaskClient, make_course: Callable[..., str]
 ) -> None:
-    """What went well is told at INFO, so that a warning means something."""
     token = make_course()
     caplog.clear()
 
@@ -224,7 +216,6 @@ def test_a_batch_without_refusals_is_an_info(
 def test_a_full_batch_names_what_is_left_for_another(
     client: FlaskClient, admin: Admin, make_course: Callable[..., str]
 ) -> None:
-    """What does not fit is a 413 with its course and what to do; the others are answered."""
     tokens = {course_id: make_course(course_id) for course_id in ("CS101", "CS102")}
     wordy = [{**SCORE, "userId": str(number), "comment": "x" * 10_000} for number in range(310)]
     for course_id, scores in (("CS101", wordy), ("CS102", [SCORE])):

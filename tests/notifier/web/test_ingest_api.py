@@ -67,7 +67,6 @@ def counted(database: Database) -> tuple[int | None, ...]:
 
 
 def test_tool_trigger_is_heard(client: FlaskClient, database: Database) -> None:
-    """What tool_trigger posts, with the secret in its header, deletes the course, once."""
     headers = {**TOLD["tool_trigger"]["headers"], "X-Api-Key": SECRET}
 
     first = client.post(DOOR, data=TOLD["tool_trigger"]["body"], headers=headers)
@@ -83,7 +82,6 @@ def test_tool_trigger_is_heard(client: FlaskClient, database: Database) -> None:
 
 
 def test_local_webhooks_is_heard(client: FlaskClient, database: Database) -> None:
-    """What local_webhooks posts, with the secret in its body, deletes the course, once."""
     told = TOLD["local_webhooks"]
 
     first = client.post(DOOR, data=told["body"], headers=told["headers"])
@@ -96,7 +94,6 @@ def test_local_webhooks_is_heard(client: FlaskClient, database: Database) -> Non
 
 
 def test_both_plugins_may_tell_the_same(client: FlaskClient, database: Database) -> None:
-    """A Moodle with both plugins tells a deletion twice; the second finds it done."""
     told = TOLD["local_webhooks"]
     client.post(DOOR, data=told["body"], headers=told["headers"])
 
@@ -107,7 +104,6 @@ def test_both_plugins_may_tell_the_same(client: FlaskClient, database: Database)
 
 
 def test_unrelated_event_is_ignored(client: FlaskClient, rows: Rows) -> None:
-    """An event that is none of our business is 200 too, and nothing is written of it."""
     told = TOLD["local_webhooks_unrelated"]
     before = rows()
 
@@ -118,7 +114,6 @@ def test_unrelated_event_is_ignored(client: FlaskClient, rows: Rows) -> None:
 
 
 def test_bearer_of_the_secret_is_heard(client: FlaskClient) -> None:
-    """The secret may come as a bearer token."""
     answer = post(client, deletion(), {"Authorization": f"Bearer {SECRET}"})
 
     assert outcome(answer) == "applied"
@@ -154,7 +149,6 @@ def test_bearer_of_the_secret_is_heard(client: FlaskClient) -> None:
 def test_without_the_secret_nothing_is_heard(
     client: FlaskClient, rows: Rows, refused: Refused, body: Any, headers: dict[str, str]
 ) -> None:
-    """Whatever is sent without the secret is 401 with a challenge, and changes nothing."""
     before = rows()
 
     answer = post(client, body, headers)
@@ -172,7 +166,6 @@ def test_without_the_secret_nothing_is_heard(
 def test_door_is_shut_while_no_secret_is_set(
     make_app: Callable[..., Flask], url: str, refused: Refused
 ) -> None:
-    """Without the setting nobody comes in, not even with an empty secret."""
     client = make_app(database_url=url).test_client()
 
     answers = [post(client, deletion(token=""), headers) for headers in ({}, {"X-Api-Key": ""})]
@@ -218,7 +211,6 @@ def test_door_is_shut_while_no_secret_is_set(
 def test_bad_input_is_refused(
     client: FlaskClient, rows: Rows, refused: Refused, body: Any, status: int, kind: str
 ) -> None:
-    """What cannot be understood is the right 4xx, and changes nothing."""
     before = rows()
 
     answer = post(client, body)
@@ -228,7 +220,6 @@ def test_bad_input_is_refused(
 
 
 def test_deletion_without_an_id_is_pointed_to(client: FlaskClient, refused: Refused) -> None:
-    """A deletion of nobody knows what says which field is missing."""
     problem = refused(
         post(client, r'{"event":"\\core\\event\\course_deleted","at":"1795336477"}'),
         422,
@@ -239,7 +230,6 @@ def test_deletion_without_an_id_is_pointed_to(client: FlaskClient, refused: Refu
 
 
 def test_body_must_be_said_to_be_json(client: FlaskClient, rows: Rows, refused: Refused) -> None:
-    """A body that is said to be a form is 415."""
     before = rows()
 
     answer = client.post(DOOR, data=deletion(), headers={"X-Api-Key": SECRET})
@@ -258,7 +248,6 @@ def test_body_must_be_said_to_be_json(client: FlaskClient, rows: Rows, refused: 
 def test_wrong_door_is_no_redirect(
     client: FlaskClient, refused: Refused, method: str, path: str, status: int, kind: str
 ) -> None:
-    """Another method or path is refused, never sent elsewhere."""
     answer = client.open(path, method=method, data=deletion(), headers={"X-Api-Key": SECRET})
 
     refused(answer, status, kind)
@@ -280,7 +269,6 @@ def test_wrong_door_is_no_redirect(
     ],
 )
 def test_title_is_stored_as_it_is(client: FlaskClient, database: Database, title: str) -> None:
-    """A course's title is kept to the letter."""
     answer = post(client, deletion(other={"shortname": title}))
 
     assert outcome(answer) == "applied"
@@ -291,7 +279,6 @@ def test_title_is_stored_as_it_is(client: FlaskClient, database: Database, title
 def test_secret_shows_up_nowhere(
     capsys: pytest.CaptureFixture[str], client: FlaskClient, rows: Rows
 ) -> None:
-    """The secret stands in no table, no log line and no answer."""
     told = TOLD["local_webhooks"]
 
     answers = [
@@ -310,7 +297,6 @@ def test_secret_shows_up_nowhere(
 def test_category_of_200_courses_is_heard(
     client: FlaskClient, admin: Callable[..., TestResponse], database: Database
 ) -> None:
-    """A burst of 200 deletions is applied, each once, and each tells whoever wants to know."""
     admin("POST", "/endpoints", json={"url": "https://elms.example/webhooks/eassessment"})
 
     first = [outcome(post(client, deletion(number))) for number in range(1, 201)]
@@ -323,8 +309,6 @@ def test_category_of_200_courses_is_heard(
 
 
 def test_same_event_at_once_has_one_effect(app: Flask, database: Database) -> None:
-    """Of 40 tellings of one deletion that come at once, one is applied, the others duplicates."""
-
     def tell(_: int) -> Any:
         return outcome(post(app.test_client(), deletion()))
 
@@ -336,7 +320,6 @@ def test_same_event_at_once_has_one_effect(app: Flask, database: Database) -> No
 
 
 def test_restart_forgets_nothing(make_app: Callable[..., Flask], url: str) -> None:
-    """What was taken in before a restart is a duplicate after it."""
     before = make_app(database_url=url, ingest_secret=SECRET)
     first = outcome(post(before.test_client(), deletion()))
     services.of(before).database.dispose()
@@ -350,7 +333,6 @@ def test_restart_forgets_nothing(make_app: Callable[..., Flask], url: str) -> No
 def test_database_that_is_away_is_a_503(
     make_app: Callable[..., Flask], tmp_path: Path, refused: Refused
 ) -> None:
-    """While the database is away a deletion is 503, so that tool_trigger sends it again."""
     away = f"sqlite:///{tmp_path}/none/notifier.db"
     client = make_app(database_url=away, ingest_secret=SECRET).test_client()
 

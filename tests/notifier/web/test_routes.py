@@ -30,7 +30,6 @@ def expected_guard(path: str) -> str:
 
 
 def test_every_route_states_its_authentication(app: Flask) -> None:
-    """Each view says who may call it: /admin is for the admin key, a page for who signed in."""
     stated = [
         (rule.rule, getattr(app.view_functions[rule.endpoint], "guard", None))
         for rule in app.url_map.iter_rules()
@@ -64,7 +63,6 @@ def test_the_admin_api_is_shut_without_its_key(
     refused: Callable[..., dict[str, Any]],
     key: str | None,
 ) -> None:
-    """Every route and method of it answers 401 with a plain challenge and changes nothing."""
     make_delivery("CS101")
     before = rows()
     headers = {} if key is None else {"Authorization": key}
@@ -88,7 +86,6 @@ def test_the_admin_api_is_shut_without_its_key(
 def test_a_course_token_is_no_admin_key(
     client: FlaskClient, make_course: Callable[..., str], refused: Callable[..., dict[str, Any]]
 ) -> None:
-    """What opens one course's grades opens nothing else."""
     token = make_course()
 
     answer = client.delete(
@@ -118,7 +115,6 @@ def test_a_course_token_is_no_admin_key(
 def test_a_path_that_leads_nowhere_is_a_404_and_never_a_redirect(
     client: FlaskClient, refused: Callable[..., dict[str, Any]], method: str, path: str
 ) -> None:
-    """A redirect would carry a token or a body elsewhere, so there is none."""
     answer = client.open(path, method=method)
 
     refused(answer, 404, "not-found")
@@ -128,8 +124,6 @@ def test_a_path_that_leads_nowhere_is_a_404_and_never_a_redirect(
 def test_what_fails_unforeseen_is_a_500_that_says_whom_to_ask_and_no_more(
     app: Flask, refused: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The cause stands in the log under the request's id, and not in the answer."""
-
     def broken() -> None:
         raise LookupError("a planted inner detail")
 

@@ -42,7 +42,6 @@ def tell(client: FlaskClient, admin_key: str) -> Tell:
 def test_new_token_is_told_by_its_public_id(
     capsys: pytest.CaptureFixture[str], tell: Tell, database: Database, rows: Rows, document: Any
 ) -> None:
-    """The event names the public id; the token stands in no table, no log and no answer."""
     answer = tell("2026/7", document)
 
     assert answer.status_code == 200
@@ -59,7 +58,6 @@ def test_new_token_is_told_by_its_public_id(
 
 
 def test_token_that_nobody_knows_is_told_too(tell: Tell) -> None:
-    """With nothing known, an id is told that no token has; the next one differs."""
     first, second = (tell("7", {}).json for _ in range(2))
 
     assert (first["course_version"], second["course_version"]) == (2, 3)
@@ -81,7 +79,6 @@ def test_token_that_nobody_knows_is_told_too(tell: Tell) -> None:
 def test_what_cannot_be_told_is_pointed_to(
     tell: Tell, rows: Rows, refused: Refused, document: Any, pointer: str
 ) -> None:
-    """A field that cannot be is a 422 that shows no value, and nothing is told."""
     before = rows()
 
     answer = tell("7", document)
@@ -94,7 +91,6 @@ def test_what_cannot_be_told_is_pointed_to(
 
 
 def test_token_and_its_id_are_not_told_together(tell: Tell, rows: Rows, refused: Refused) -> None:
-    """Of two that may differ, nobody knows which one is meant."""
     before = rows()
 
     answer = tell("7", {"token": TOKEN, "token_id": TOKEN_ID})
@@ -116,7 +112,6 @@ def test_token_and_its_id_are_not_told_together(tell: Tell, rows: Rows, refused:
 def test_no_course_is_taken_in_that_cannot_be_named(
     tell: Tell, rows: Rows, refused: Refused, course_id: str
 ) -> None:
-    """What no event could carry is refused before a course is made of it."""
     before = rows()
 
     problem = refused(tell(course_id, {}), 422, "request-invalid")
@@ -128,7 +123,6 @@ def test_no_course_is_taken_in_that_cannot_be_named(
 def test_course_with_a_token_of_ours_is_refused(
     tell: Tell, make_course: Callable[..., str], rows: Rows, refused: Refused
 ) -> None:
-    """Its token is regenerated here, and the refusal says how."""
     make_course("CS101")
     before = rows()
 
@@ -141,7 +135,6 @@ def test_course_with_a_token_of_ours_is_refused(
 def test_deleted_course_is_gone(
     tell: Tell, admin: Callable[..., TestResponse], refused: Refused
 ) -> None:
-    """A deleted course has no new token: 410, with the moment of its deletion."""
     tell("7", {})
     admin("DELETE", "/courses/7")
 
@@ -153,7 +146,6 @@ def test_deleted_course_is_gone(
 def test_moodle_s_course_is_shown_without_a_token(
     tell: Tell, admin: Callable[..., TestResponse], refused: Refused
 ) -> None:
-    """The admin API shows a course that has no token here, deletes it, and makes it none."""
     tell("7", {})
 
     shown = admin("GET", "/courses/7")

@@ -67,7 +67,6 @@ def placed(course: Entry, receiver: Receiver) -> Entry:
 def test_a_run_tells_what_it_asked_of_the_moodle(
     elms: Elms, placed: Entry, receiver: Receiver
 ) -> None:
-    """The settings alone make the Moodle the gradebook, and its requests have a line."""
     result = receiver("sync-grades")
 
     assert (result.exit_code, elms.grades) == (0, {14: Decimal(75)})
@@ -81,7 +80,6 @@ def test_a_run_tells_what_it_asked_of_the_moodle(
 def test_elsewhere_no_moodle_is_spoken_of(
     placed: Entry, environment: pytest.MonkeyPatch, receiver: Receiver
 ) -> None:
-    """Where grades go into ELMS's database the report has no such line, and needs no place."""
     result = receiver("sync-grades")
 
     assert result.exit_code == 0
@@ -91,7 +89,6 @@ def test_elsewhere_no_moodle_is_spoken_of(
 def test_a_moodle_that_refuses_is_told_with_what_to_do(
     elms: Elms, placed: Entry, receiver: Receiver, far_side: FarSide
 ) -> None:
-    """The story ends with the reason and the next step; the JSON has both, and no token."""
     elms.moodle.says(SITE_INFO, "token_invalid")
 
     told, document = receiver("sync-grades"), receiver("sync-grades", "--json")
@@ -109,7 +106,6 @@ def test_a_moodle_that_refuses_is_told_with_what_to_do(
 def test_the_run_shows_whom_the_moodle_did_not_know(
     elms: Elms, placed: Entry, receiver: Receiver
 ) -> None:
-    """Who was left out stands in the report, in its JSON, and where one looks back at the run."""
     elms.users[14] = "another"
 
     told = json.loads(receiver("sync-grades", "--json").stdout)["courses"][0]
@@ -123,7 +119,6 @@ def test_the_run_shows_whom_the_moodle_did_not_know(
 def test_a_course_without_a_place_is_known_before_a_run(
     elms: Elms, course: Entry, receiver: Receiver
 ) -> None:
-    """The registry and a dry run say what is missing, and ask nobody."""
     shown = json.loads(receiver("registry", "show", "CS101", "--json").stdout)
     listed = json.loads(receiver("registry", "list", "--json").stdout)[0]
     dry = receiver("sync-grades", "--dry-run")
@@ -140,7 +135,6 @@ def test_a_course_without_a_place_is_known_before_a_run(
 def test_a_place_is_asked_for_as_soon_as_a_course_is_linked(
     elms: Elms, source: Source, receiver: Receiver
 ) -> None:
-    """Linking it alone is not enough, and what is left to do is said."""
     result = receiver("registry", "add", "CS101", stdin=CourseToken.generate().reveal())
 
     assert result.exit_code == 0
@@ -157,7 +151,6 @@ def test_a_place_is_asked_for_as_soon_as_a_course_is_linked(
 def test_the_doctor_asks_the_moodle(
     elms: Elms, placed: Entry, receiver: Receiver, answer: str | None, well: bool, found: str
 ) -> None:
-    """Whether grades can be written is known before the night."""
     if answer:
         elms.moodle.says(SITE_INFO, answer)
 
@@ -170,7 +163,6 @@ def test_the_doctor_asks_the_moodle(
 def test_the_doctor_counts_the_courses_without_a_place(
     elms: Elms, course: Entry, receiver: Receiver
 ) -> None:
-    """A course that cannot be synced is found, with the command that mends it."""
     findings = json.loads(receiver("doctor", "--json").stdout)["findings"]
 
     (finding,) = [one for one in findings if one["check"] == "gradebook"]
@@ -184,14 +176,12 @@ def test_the_doctor_counts_the_courses_without_a_place(
 def test_the_doctor_of_another_elms_speaks_of_no_moodle(
     course: Entry, environment: pytest.MonkeyPatch, receiver: Receiver
 ) -> None:
-    """Where grades go into ELMS's database there is nothing to look at."""
     findings = json.loads(receiver("doctor", "--json").stdout)["findings"]
 
     assert "gradebook" not in [one["check"] for one in findings]
 
 
 def test_the_report_of_a_large_course_is_taken_at_both_ends(elms: Elms, receiver: Receiver) -> None:
-    """A thousand people with fifty grade items each are thirty megabytes of Moodle's JSON."""
     elms.enrol(15, "bob", grade="50")
     report = elms.moodle.answers[FUNCTION]
     elms.moodle.answers[FUNCTION] = lambda form: padded(report(form), 33_000_000)

@@ -15,7 +15,7 @@ from receiver.registry import entries as registry
 from receiver.registry import history
 from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport
+from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 
@@ -28,14 +28,13 @@ def run_at(database: Database, at: datetime, *, partial: bool = False) -> int:
     """Leave a run behind that began then, with one course."""
     with database.writing() as session:
         run_id = runs.begin(session, "ada@elms", partial=partial, now=at)
-        runs.record(session, run_id, [CourseReport("one", "CS101", CourseOutcome.SYNCED)])
+        runs.record(session, run_id, [CourseResult("one", "CS101", CourseOutcome.SYNCED)])
     return run_id
 
 
 def test_old_runs_are_forgotten_and_the_last_ones_stay(
     receiver: Callable[..., Result], database: Database, rows: Rows
 ) -> None:
-    """A recent run is kept, and the last one for every course is, however old."""
     for day in range(25):
         run_at(database, LONG_AGO + timedelta(days=day))
     whole = run_at(database, LONG_AGO + timedelta(days=30))
@@ -57,7 +56,6 @@ def test_what_was_heard_is_forgotten_and_what_follows_from_it_stays(
     entry_of: Callable[[str], Entry],
     rows: Rows,
 ) -> None:
-    """A deletion of long ago still skips its course."""
     source = make_source("one")
     make_entry(source)
     with database.writing() as session:
@@ -79,7 +77,6 @@ def test_a_webhook_is_a_duplicate_until_its_id_is_forgotten(
     make_source: Callable[..., Source],
     rows: Rows,
 ) -> None:
-    """Within the bound it is known; afterwards the registry's law leaves all as it was."""
     source = make_source("one")
     door = WebhookSource(source.id, "one", ())
     data = CourseDeletedData(source="one", course_id="CS101", course_version=4)
@@ -103,7 +100,6 @@ def test_a_webhook_is_a_duplicate_until_its_id_is_forgotten(
 def test_much_is_forgotten_in_pieces(
     database: Database, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
 ) -> None:
-    """No piece is larger than it may be, and the last one says that there is no more."""
     entry = make_entry(make_source("one"))
     with database.writing() as session:
         memory = registry.state_of(entry)
@@ -120,7 +116,6 @@ def test_much_is_forgotten_in_pieces(
 
 @pytest.mark.parametrize("age", ["29d", "90s", "0d", "x"])
 def test_what_is_young_is_not_forgotten(receiver: Callable[..., Result], age: str) -> None:
-    """An age that is too short is wrong use."""
     result = receiver("db", "prune", "--older-than", age)
 
     assert result.exit_code == 2

@@ -25,7 +25,6 @@ def source(make_source: Callable[..., Source], far_side: Any) -> Source:
 def test_a_course_is_linked_with_its_token(
     receiver: Callable[..., Result], source: Source, entry_of: Callable[[str], Entry]
 ) -> None:
-    """The token comes from standard input, and is printed by its public id alone."""
     token = CourseToken.generate()
 
     result = receiver("registry", "add", "CS101", stdin=token.reveal())
@@ -41,7 +40,6 @@ def test_a_course_is_linked_with_its_token(
 def test_linking_a_deleted_course_says_so(
     receiver: Callable[..., Result], source: Source, database: Database, now: datetime
 ) -> None:
-    """What was heard before the course was linked counts."""
     with database.writing() as session:
         registry.apply(
             session,
@@ -61,7 +59,6 @@ def test_linking_a_deleted_course_says_so(
 def test_a_source_must_be_named_if_there_are_two(
     receiver: Callable[..., Result], source: Source, make_source: Callable[..., Source]
 ) -> None:
-    """With two sources `--source` says which one is meant."""
     make_source("two")
     token = CourseToken.generate().reveal()
 
@@ -75,7 +72,6 @@ def test_a_source_must_be_named_if_there_are_two(
 def test_a_course_of_one_source_needs_none_named(
     receiver: Callable[..., Result], source: Source, make_source: Callable[..., Source]
 ) -> None:
-    """What the sync says to run can be run as it stands; a course of both is not guessed at."""
     make_source("two")
     for course_id, where in (("CS101", "one"), ("CS102", "one"), ("CS102", "two")):
         token = CourseToken.generate().reveal()
@@ -110,7 +106,6 @@ def test_wrong_use_is_a_sentence(
     exit_code: int,
     message: str,
 ) -> None:
-    """What cannot be done is refused in words, never with a trace."""
     result = receiver("registry", *words, stdin=stdin)
 
     assert (result.exit_code, message in result.stderr) == (exit_code, True)
@@ -123,7 +118,6 @@ def test_the_list_tells_where_each_course_stands(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    """Status, why, since when, what to do; by status if asked for."""
     empty = receiver("registry", "list")
     make_entry(source, "CS101")
     make_entry(source, "CS102", facts=(Deleted(4, now),))
@@ -146,7 +140,6 @@ def test_one_course_is_shown_with_what_is_known(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    """What was told of the course, and what follows."""
     make_entry(
         source, facts=(TokenAnnounced(4, "new", now), TokenRejected("other", "unknown", now))
     )
@@ -165,7 +158,6 @@ def test_a_course_tells_its_history(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    """What was heard stands below the facts, the newest first, and in the JSON."""
     make_entry(source, facts=(TokenAnnounced(4, "new", now), Deleted(5, now)))
 
     shown = receiver("registry", "show", "CS101").stdout
@@ -188,7 +180,6 @@ def test_a_course_tells_its_history(
 def test_a_course_that_was_only_spoken_of_is_shown(
     receiver: Callable[..., Result], source: Source, database: Database, now: datetime
 ) -> None:
-    """A webhook for a course that is not linked is not lost, and can be looked at."""
     with database.writing() as session:
         registry.apply(
             session,
@@ -213,7 +204,6 @@ def test_the_announced_token_heals_without_a_request(
     far_side: Any,
     now: datetime,
 ) -> None:
-    """The token that the webhook named is taken at its word."""
     new = CourseToken.generate()
     make_entry(source, facts=(TokenAnnounced(4, new.token_id, now),))
 
@@ -230,7 +220,7 @@ def test_the_announced_token_heals_without_a_request(
         pytest.param(lambda new, now: (TokenAnnounced(4, "lost", now),), id="another was named"),
         pytest.param(
             lambda new, now: (TokenRejected(new.token_id, "unknown", now),),
-            id="rejected once",
+            id="it was refused once",
         ),
     ],
 )
@@ -243,7 +233,6 @@ def test_a_token_whose_webhook_was_lost_heals_by_asking_once(
     now: datetime,
     facts: Callable[..., Any],
 ) -> None:
-    """eAssessment itself says that the token is good, and the entry is active."""
     new = CourseToken.generate()
     make_entry(source, facts=facts(new, now))
     far_side.grades("CS101", new, course_version=6)
@@ -290,7 +279,6 @@ def test_a_token_that_does_not_heal_says_why(
     answer: Callable[[Any], None],
     message: str,
 ) -> None:
-    """The token is kept, what eAssessment said is learnt, and the exit code is 1."""
     new = CourseToken.generate()
     make_entry(source, facts=(TokenAnnounced(4, "lost", now),))
     answer(far_side)
@@ -332,7 +320,6 @@ def test_a_good_token_is_not_replaced_by_one_that_is_not_known_to_be(
     answer: Callable[[Any, str], None],
     message: str,
 ) -> None:
-    """The one that eAssessment named last stays held and active, and the exit code is 1."""
     held, old = CourseToken.generate(), CourseToken.generate()
     make_entry(source, token=held, facts=(TokenAnnounced(4, held.token_id, now),))
     answer(far_side, held.token_id)
@@ -354,7 +341,6 @@ def test_a_newer_token_than_the_last_that_was_heard_of_replaces_a_good_one(
     entry_of: Callable[[str], Entry],
     now: datetime,
 ) -> None:
-    """Its webhook is late: eAssessment, asked once, says that it is good."""
     held, new = CourseToken.generate(), CourseToken.generate()
     make_entry(source, token=held, facts=(TokenAnnounced(4, held.token_id, now),))
     far_side.grades("CS101", new, course_version=5)
@@ -369,7 +355,6 @@ def test_a_newer_token_than_the_last_that_was_heard_of_replaces_a_good_one(
 def test_a_course_is_taken_out_and_can_come_back(
     receiver: Callable[..., Result], source: Source, entry_of: Callable[[str], Entry]
 ) -> None:
-    """A course that is removed is asked for no more and its token is gone; it can be added anew."""
     receiver("registry", "add", "CS101", stdin=CourseToken.generate().reveal())
 
     result = receiver("registry", "remove", "CS101")
@@ -387,7 +372,6 @@ def test_the_list_says_what_became_of_each_course_last(
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
 ) -> None:
-    """Before the first run it is nothing; afterwards the outcome and when."""
     make_entry(make_source("one"))
     before = json.loads(receiver("registry", "list", "--json").stdout)
 

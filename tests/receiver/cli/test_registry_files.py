@@ -13,9 +13,9 @@ from sqlalchemy import Engine, event, update
 
 from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
+from foundation.csv_reader import CsvError
 from foundation.db.session import Database
 from receiver.course_state import TokenAnnounced
-from receiver.errors import RegistryFileError
 from receiver.models import MOODLE, Entry, HistoryEntry, Source
 from receiver.registry import bulk, csv_files
 from receiver.registry.history import Actor, ActorKind
@@ -50,7 +50,6 @@ def test_many_courses_are_linked_at_once(
     mark: str,
     sign: str,
 ) -> None:
-    """New ones are linked; given again nothing changes, and another token changes one."""
     first, second = new_token(), new_token()
     head = f"{mark}course_id{sign}token{sign}gradebook_course{sign}gradebook_activity\n"
     lines = [f"CS101{sign}{first}{sign}4{sign}12\n", f"CS102{sign}{second}{sign}{sign}\n"]
@@ -74,11 +73,13 @@ def test_many_courses_are_linked_at_once(
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        pytest.param("CS101,{token},nowhere", "there is no source of this name", id="source"),
+        pytest.param("CS101,{token},nowhere", "unknown source", id="source"),
         pytest.param("CS101,{token}x,one", "cut or mistyped", id="token"),
-        pytest.param("CS102,{token},one", "the course stands in line 2 already", id="doubled"),
-        pytest.param(" ,{token},one", "no course id", id="course id"),
-        pytest.param("CS101,,one", "is not in the registry yet, and its token is missing", id="no token"),
+        pytest.param("CS102,{token},one", "the course is the same as in line 2", id="doubled"),
+        pytest.param(" ,{token},one", "course_id: a course id has", id="course id"),
+        pytest.param(
+            "CS101,,one", "is not in the registry yet, and its token is missing", id="no token"
+        ),
         pytest.param("{token}", "more or fewer fields", id="fields"),
     ],
 )
@@ -89,7 +90,6 @@ def test_a_bad_line_is_named_and_nothing_is_taken_in(
     line: str,
     reason: str,
 ) -> None:
-    """The number of the line and the reason, but never what stands in it."""
     token = new_token()
     file = f"course_id,token,source\nCS102,{new_token()},one\n{line.format(token=token)}\n"
 
@@ -105,7 +105,6 @@ def test_a_bad_line_is_named_and_nothing_is_taken_in(
 def test_a_file_without_names_is_refused_unseen(
     receiver: Callable[..., Result], source: Source
 ) -> None:
-    """What stands in a first line that names no columns may be a token, and is not shown."""
     token = new_token()
 
     missing = receiver("registry", "import", "-", stdin=f"CS101,{token}\n")
@@ -118,8 +117,6 @@ def test_a_file_without_names_is_refused_unseen(
 def test_hundreds_of_lines_cost_as_many_statements_as_a_few(
     database: Database, vault: Vault, source: Source, now: datetime
 ) -> None:
-    """No line has a statement of its own."""
-
     def cost(name: str, number: int) -> int:
         lines = [f"{name}{place},{new_token()}" for place in range(number)]
         wanted = csv_files.read("\n".join(["course_id,token", *lines]), [source])
@@ -134,7 +131,6 @@ def test_hundreds_of_lines_cost_as_many_statements_as_a_few(
 def test_a_moodle_has_tokens_of_its_own_kind(
     database: Database, make_source: Callable[..., Source], receiver: Callable[..., Result]
 ) -> None:
-    """Which shape a token has is its source's affair."""
     source, token = make_source("moodle"), "0123456789abcdef" * 2
     with database.writing() as session:
         session.get_one(Source, source.id).kind = MOODLE
@@ -160,7 +156,6 @@ def test_a_moodles_course_is_linked_by_its_number_alone(
     rows: Callable[[type[Any]], list[Any]],
     words: list[str],
 ) -> None:
-    """A short name would fail at every sync."""
     source, token = make_source("moodle"), "0123456789abcdef" * 2
     with database.writing() as session:
         session.get_one(Source, source.id).kind = MOODLE
@@ -179,7 +174,6 @@ def test_an_export_comes_back_as_it_was(
     make_entry: Callable[..., Entry],
     tmp_path: Path,
 ) -> None:
-    """No token is in it, no cell is a formula, and with tokens added it can be imported."""
     token = CourseToken.generate()
     make_entry(source, "=CS101", token=token)
 
@@ -200,7 +194,6 @@ def test_an_export_with_its_places_filled_in_is_imported_without_tokens(
     make_entry: Callable[..., Entry],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """A linked course keeps the token that is held, for an export has no column for it."""
     held = make_entry(source, "CS101").stored_token_id
     printed = receiver("registry", "export").stdout
 
@@ -216,11 +209,12 @@ def test_an_export_with_its_places_filled_in_is_imported_without_tokens(
 def test_a_course_that_is_not_linked_is_not_imported_without_a_token(
     receiver: Callable[..., Result], source: Source, rows: Callable[[type[Any]], list[Any]]
 ) -> None:
-    """A file without the column is read, and each line that needs a token is named."""
     result = receiver("registry", "import", "-", stdin="course_id\nCS101\n")
 
     assert result.exit_code == 1
-    assert "line 2: the course is not in the registry yet, and its token is missing" in result.stderr
+    assert (
+        "line 2: the course is not in the registry yet, and its token is missing" in result.stderr
+    )
     assert rows(Entry) == []
 
 
@@ -228,7 +222,6 @@ def test_a_course_that_is_not_linked_is_not_imported_without_a_token(
     "course_id", ["CS101", "=1", "'=1", "''=1", "'CS101", "''CS101", "-", "@x"]
 )
 def test_a_cell_is_read_as_what_was_written(source: Source, course_id: str) -> None:
-    """The apostrophe that guards a cell is told from one that the course id begins with."""
     cell = csv_files.cell(course_id)
 
     [wanted] = csv_files.read(f"course_id,token\n{cell},\n", [source])
@@ -240,23 +233,15 @@ def test_a_cell_is_read_as_what_was_written(source: Source, course_id: str) -> N
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        pytest.param("", "line 1: the columns course_id are missing", id="empty"),
-        pytest.param("course_id\ttoken\n", "between commas or semicolons", id="tabs"),
-        pytest.param("\ufeffcourse_id,token\n", "the columns course_id are missing", id="two BOMs"),
-        pytest.param("course_id,token\nA\0B,\n", "line 2: no course id", id="NUL"),
-        pytest.param('course_id,token\n"A,\n', "line 2: not CSV", id="a quote without end"),
-        pytest.param("course_id,token\n" + "A" * 140_000, "line 2: not CSV", id="a huge cell"),
-        pytest.param("course_id;token\nA,\n", "line 2: the line has more or", id="both signs"),
-        pytest.param("course_id,token\nA\u2028B,\n", "line 2: the line has", id="line separator"),
-        pytest.param("course_id,token" + ",x" * 100_000, "a column is not known", id="columns"),
-        pytest.param("course_id,token\n" + "A,\n" * 5_000, "and 4979 more", id="all doubled"),
+        pytest.param("\ufeffcourse_id,token\n", "missing columns: course_id", id="two BOMs"),
+        pytest.param("course_id,token,x\n", "unknown columns, number 3", id="unknown column"),
+        pytest.param("course_id,token\n" + "A,\n" * 5_000, "and 4,979 more", id="all doubled"),
     ],
 )
 def test_a_file_that_is_none_is_refused_in_a_few_lines(
     source: Source, text: str, reason: str
 ) -> None:
-    """Whatever a spreadsheet or a slip makes of it, what is wrong is said, and shortly."""
-    with pytest.raises(RegistryFileError) as refused:
+    with pytest.raises(CsvError) as refused:
         csv_files.read(text, [source])
 
     assert reason in str(refused.value)
@@ -271,7 +256,6 @@ def test_tokens_of_many_courses_are_entered_at_once(
     rows: Callable[[type[Any]], list[Any]],
     now: datetime,
 ) -> None:
-    """The one that was named is active, the other is asked about; exit 1 if any needs something."""
     good, lost = CourseToken.generate(), CourseToken.generate()
     make_entry(source, "CS101", facts=(TokenAnnounced(4, good.token_id, now),))
     make_entry(source, "CS102", facts=(TokenAnnounced(4, "other", now),))
@@ -290,7 +274,6 @@ def test_tokens_of_many_courses_are_entered_at_once(
 def test_hundreds_of_tokens_are_proven_in_a_few_requests(
     receiver: Callable[..., Result], make_source: Callable[..., Source], database: Database
 ) -> None:
-    """A hundred go in each; the tokens whose webhooks were lost heal their courses."""
     with counting() as there:
         there.course_version, there.slowest = 9, 0.0
         source = make_source("one", there.url)
@@ -312,7 +295,6 @@ def test_hundreds_of_tokens_are_proven_in_a_few_requests(
 def test_more_tokens_than_a_database_takes_values_are_entered(
     receiver: Callable[..., Result], source: Source
 ) -> None:
-    """No statement has more values than SQLite took of old, however long the file is."""
     lines = [f"C{number:04},{new_token()}\n" for number in range(1_500)]
     Path("tokens.csv").write_text("course_id,token\n" + "".join(lines))
     most: list[int] = []
@@ -333,7 +315,6 @@ def test_more_tokens_than_a_database_takes_values_are_entered(
 def test_a_course_that_is_not_linked_gets_no_token_from_a_file(
     receiver: Callable[..., Result], source: Source, rows: Callable[[type[Any]], list[Any]]
 ) -> None:
-    """Entering a token does not link a course."""
     Path("tokens.csv").write_text(f"course_id,token\nCS101,{new_token()}\n")
 
     result = receiver("registry", "set-token", "--from-file", "tokens.csv")
@@ -346,7 +327,6 @@ def test_a_course_that_is_not_linked_gets_no_token_from_a_file(
 def test_an_activity_is_set(
     receiver: Callable[..., Result], source: Source, make_entry: Callable[..., Entry]
 ) -> None:
-    """Where in a Moodle the grades go is shown with the course."""
     make_entry(source)
 
     result = receiver("registry", "set-activity", "CS101", "--course", "4", "--activity", "12")
@@ -362,7 +342,6 @@ def test_an_activity_is_cleared(
     make_entry: Callable[..., Entry],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """The course is linked as before, and its grades go nowhere in Moodle."""
     make_entry(source)
     receiver("registry", "set-activity", "CS101", "--course", "4", "--activity", "12")
 
@@ -389,7 +368,6 @@ def test_a_place_is_given_whole_or_cleared(
     make_entry: Callable[..., Entry],
     options: tuple[str, ...],
 ) -> None:
-    """Anything between is wrong use."""
     make_entry(source)
 
     result = receiver("registry", "set-activity", "CS101", *options)
@@ -416,7 +394,6 @@ def test_grades_are_asked_for_again_when_they_go_elsewhere(
     kept: bool,
     by_file: bool,
 ) -> None:
-    """Unchanged ones would never come to where they are missing."""
     make_entry(source)
     receiver("registry", "set-activity", "CS101", "--course", "4", "--activity", "12")
     with database.writing() as session:

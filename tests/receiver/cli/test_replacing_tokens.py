@@ -41,7 +41,6 @@ def test_a_token_that_a_moodle_took_is_not_replaced_by_one_that_it_refuses(
     entry_of: Callable[[str], Entry],
     runs: int,
 ) -> None:
-    """That it answered a sync with grades is proof enough, and told once."""
     receiver("registry", "add", "7", stdin=GOOD)
     for _ in range(runs):
         receiver("sync-grades")
@@ -58,7 +57,6 @@ def test_a_token_that_a_moodle_took_is_not_replaced_by_one_that_it_refuses(
 def test_a_moodle_whose_grades_did_not_change_took_the_token_all_the_same(
     receiver: Callable[..., Result], moodle: FakeMoodle, database: Database
 ) -> None:
-    """A course that was synced before this was remembered is known when nothing new comes."""
     receiver("registry", "add", "7", stdin=GOOD)
     receiver("sync-grades")
     with database.writing() as session:
@@ -81,7 +79,6 @@ def test_a_good_token_that_is_entered_meanwhile_is_not_driven_out(
     entry_of: Callable[[str], Entry],
     now: datetime,
 ) -> None:
-    """A token that was good when eAssessment was asked is asked about again."""
     first, entered, present = (CourseToken.generate() for _ in range(3))
     source = make_source("one", far_side.url)
     entry = make_entry(source, token=first, facts=(TokenAnnounced(4, first.token_id, now),))
@@ -153,7 +150,6 @@ def test_an_old_token_in_a_file_does_not_replace_a_good_one(
     words: list[str],
     counts: str,
 ) -> None:
-    """Each is asked about once; what is not taken is named with its reason, and exits 1."""
     result = receiver("registry", *words)
 
     assert (result.exit_code, len(far_side.asked)) == (1, 2)
@@ -173,7 +169,6 @@ def test_a_line_whose_token_is_not_taken_says_where_grades_go_all_the_same(
     old_and_new: dict[str, CourseToken],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """The rest of an imported line counts."""
     receiver("registry", "import", "tokens.csv")
 
     entry = entry_of("CS101")

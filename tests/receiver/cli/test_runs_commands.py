@@ -8,13 +8,13 @@ import pytest
 from click.testing import Result
 
 from foundation.db.session import Database
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 
 COURSES = (
-    CourseReport("one", "CS101", CourseOutcome.SYNCED),
-    CourseReport("one", "CS102", CourseOutcome.FAILED, "transient", "answered 503", None, "Wait."),
+    CourseResult("one", "CS101", CourseOutcome.SYNCED),
+    CourseResult("one", "CS102", CourseOutcome.FAILED, "transient", "answered 503", None, "Wait."),
 )
 
 
@@ -26,7 +26,7 @@ def have_run(database: Database, now: datetime) -> Callable[[], int]:
         with database.writing() as session:
             run_id = runs.begin(session, "ada@elms", now=now)
             runs.record(session, run_id, COURSES)
-            report = Report(run_id, COURSES, Written(), 2, 7, 1.25, 1)
+            report = RunResult(run_id, COURSES, ScoreCounts(), 2, 7, 1.25, 1)
             runs.end(session, report, now=now + timedelta(seconds=1))
             return run_id
 
@@ -36,7 +36,6 @@ def have_run(database: Database, now: datetime) -> Callable[[], int]:
 def test_runs_are_listed_newest_first(
     receiver: Callable[..., Result], have_run: Callable[[], int]
 ) -> None:
-    """Each with who, counts, costs and how it ended; no more than were asked for."""
     empty = receiver("runs", "list")
     have_run()
     have_run()
@@ -54,7 +53,6 @@ def test_runs_are_listed_newest_first(
 def test_a_run_tells_what_became_of_each_course(
     receiver: Callable[..., Result], have_run: Callable[[], int]
 ) -> None:
-    """The last run unless another is named; by outcome if asked for."""
     have_run()
 
     shown = receiver("runs", "show").stdout
@@ -66,7 +64,6 @@ def test_a_run_tells_what_became_of_each_course(
 
 
 def test_an_unknown_run_is_a_sentence(receiver: Callable[..., Result]) -> None:
-    """The refusal says where the numbers are."""
     result = receiver("runs", "show", "7")
 
     assert result.exit_code == 1

@@ -15,7 +15,6 @@ URL = "https://eassessment.example"
 def test_a_source_is_added_with_its_secret(
     receiver: Callable[..., Result], rows: Callable[..., list[SourceSecret]]
 ) -> None:
-    """The secret comes from standard input, and is not printed again."""
     secret = Secret.generate().reveal()
 
     result = receiver("sources", "add", "one", "--url", URL, stdin=f"{secret}\n")
@@ -29,7 +28,6 @@ def test_a_source_is_added_with_its_secret(
 def test_the_secret_may_come_later(
     receiver: Callable[..., Result], rows: Callable[..., list[SourceSecret]]
 ) -> None:
-    """Without one the source is added and the next step told."""
     added = receiver("sources", "add", "one", "--url", URL)
     later = receiver("sources", "add-secret", "one", stdin=Secret.generate().reveal())
 
@@ -40,7 +38,6 @@ def test_the_secret_may_come_later(
 
 
 def test_a_moodle_is_said_to_need_a_notifier_for_webhooks(receiver: Callable[..., Result]) -> None:
-    """Nobody looks in a Moodle for a place to register a webhook."""
     added = receiver("sources", "add", "one", "--url", URL, "--kind", "moodle")
 
     assert "/webhooks/one with the notifier beside that Moodle, if there is one" in added.stdout
@@ -49,12 +46,11 @@ def test_a_moodle_is_said_to_need_a_notifier_for_webhooks(receiver: Callable[...
 def test_a_secret_is_dropped_by_its_number(
     receiver: Callable[..., Result], make_source: Callable[..., Source]
 ) -> None:
-    """When a rotation is over the old secret goes; the last one to go is warned of."""
     make_source("one", secrets=(Secret.generate(), Secret.generate()))
 
-    first = receiver("sources", "drop-secret", "one", "1")
-    last = receiver("sources", "drop-secret", "one", "2")
-    gone = receiver("sources", "drop-secret", "one", "2")
+    first = receiver("sources", "remove-secret", "one", "1")
+    last = receiver("sources", "remove-secret", "one", "2")
+    gone = receiver("sources", "remove-secret", "one", "2")
 
     assert first.stdout == "secret 1 is dropped; one has 1 left\n"
     assert "no webhook of it can be verified" in last.stdout
@@ -71,7 +67,6 @@ def test_a_secret_is_dropped_by_its_number(
 def test_what_is_no_secret_is_refused_and_not_shown(
     receiver: Callable[..., Result], make_source: Callable[..., Source], stdin: str, message: str
 ) -> None:
-    """A mistyped secret is told at once, in words that do not hold it."""
     make_source("one")
 
     result = receiver("sources", "add-secret", "one", stdin=stdin)
@@ -84,7 +79,6 @@ def test_what_is_no_secret_is_refused_and_not_shown(
 def test_a_list_shows_numbers_and_no_secrets(
     receiver: Callable[..., Result], make_source: Callable[..., Source]
 ) -> None:
-    """Tables and JSON name each secret by its number."""
     secret = Secret.generate()
     empty = receiver("sources", "list")
     make_source("one", URL, (secret,))
@@ -103,7 +97,6 @@ SITE_TOKEN = "0123456789abcdef" * 2
 
 
 def test_a_moodle_is_added_with_its_site_token(receiver: Callable[..., Result]) -> None:
-    """The list shows of what kind a source is and that a token is held, and never the token."""
     receiver("sources", "add", "m", "--url", URL, "--kind", "moodle")
     before = receiver("sources", "list", "--json")
 
@@ -131,7 +124,6 @@ def test_a_moodle_is_added_with_its_site_token(receiver: Callable[..., Result]) 
 def test_a_site_token_that_cannot_be_held_is_refused(
     receiver: Callable[..., Result], kind: str, stdin: str, message: str
 ) -> None:
-    """It is told at once, in words that do not hold it."""
     receiver("sources", "add", "one", "--url", URL, "--kind", kind)
 
     result = receiver("sources", "set-site-token", "one", stdin=stdin)

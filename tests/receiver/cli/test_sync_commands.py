@@ -43,7 +43,6 @@ def courses(
 
 
 def test_a_run_tells_its_story(courses: None, receiver: Callable[..., Result]) -> None:
-    """What was fetched, queries and seconds; then who was not synced, why, and what to do."""
     result = receiver("sync-grades")
 
     lines = result.stdout.splitlines()
@@ -66,7 +65,6 @@ def test_a_run_tells_its_story(courses: None, receiver: Callable[..., Result]) -
 def test_skips_are_well(
     source: Source, make_entry: Callable[..., Entry], now: datetime, receiver: Callable[..., Result]
 ) -> None:
-    """A run that skipped what it knew to be in vain exits 0."""
     make_entry(source, facts=(Deleted(4, now),))
 
     result = receiver("sync-grades")
@@ -82,7 +80,6 @@ def test_a_run_with_nothing_to_sync_says_what_comes_first(
     receiver: Callable[..., Result],
     how: tuple[str, ...],
 ) -> None:
-    """It is well, and so exits 0; but who has forgotten a step is told which."""
     bare = receiver("sync-grades", *how)
     make_source("one")
     unlinked = receiver("sync-grades", *how)
@@ -99,7 +96,6 @@ def test_a_run_with_nothing_to_sync_says_what_comes_first(
 
 
 def test_a_report_as_json(courses: None, receiver: Callable[..., Result]) -> None:
-    """Programs read the same report."""
     result = receiver("sync-grades", "--json")
 
     report = json.loads(result.stdout)
@@ -119,7 +115,6 @@ def test_a_dry_run_asks_nobody(
     far_side: Any,
     rows: Callable[[type[Any]], list[Any]],
 ) -> None:
-    """It says whom a run would ask and whom it would skip, and leaves no trace."""
     told, document = (
         receiver("sync-grades", "--dry-run"),
         receiver("sync-grades", "--dry-run", "--json", "--course", "CS102"),
@@ -147,7 +142,6 @@ def test_another_run_at_work_is_exit_3(
 
 
 def test_an_unknown_course_is_exit_1(courses: None, receiver: Callable[..., Result]) -> None:
-    """A course that is not linked is named."""
     result = receiver("sync-grades", "--course", "NONE")
 
     assert (result.exit_code, "not in the registry: 'NONE'" in result.stderr) == (1, True)
@@ -160,7 +154,6 @@ def test_a_course_of_another_source_is_exit_1(
     receiver: Callable[..., Result],
     dry: tuple[str, ...],
 ) -> None:
-    """A run that would leave out what it was told to sync says so, and is not called well."""
     make_source("other")
 
     result = receiver("sync-grades", "--course", "CS101", "--source", "other", *dry)
@@ -189,7 +182,6 @@ def test_a_database_that_is_away_is_exit_4(
 def test_a_schema_that_is_not_ours_is_exit_4(
     receiver: Callable[..., Result], environment: pytest.MonkeyPatch
 ) -> None:
-    """Every command names the one that mends the schema, which then does."""
     environment.setenv("RECEIVER_DATABASE_URL", "sqlite:///empty.db")
 
     refused = receiver("sync-grades")
@@ -218,14 +210,12 @@ def test_settings_that_are_missing_are_exit_2(
 
 
 def test_wrong_use_is_exit_2(receiver: Callable[..., Result]) -> None:
-    """An unknown option is a sentence."""
     result = receiver("sync-grades", "--fast")
 
     assert (result.exit_code, "No such option" in result.stderr) == (2, True)
 
 
 def test_doctor_reports(receiver: Callable[..., Result], source: Source) -> None:
-    """What is not well is said with what to do, and the exit code is 1."""
     told, document = receiver("doctor"), receiver("doctor", "--json")
 
     assert (told.exit_code, document.exit_code) == (1, 1)
@@ -238,7 +228,6 @@ def test_reseal_counts_what_it_sealed(
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
 ) -> None:
-    """After a new key was put first, all is sealed with it."""
     make_entry(make_source("encrypted", secrets=(Secret.generate(),)))
 
     result = receiver("db", "rotate-key")
@@ -252,7 +241,6 @@ def test_no_token_and_no_secret_is_seen_anywhere(
     everything: Callable[[], str],
     make_score: Callable[..., Any],
 ) -> None:
-    """Planted ones stand in no row, no log line and no output, whatever the far side echoes."""
     secret, token = Secret.generate(), CourseToken.generate()
     bare = secret.reveal().removeprefix("whsec_")
     results = [
@@ -291,7 +279,6 @@ def test_a_site_token_that_cannot_be_opened_costs_its_site_alone(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    """The Moodle's courses fail with the key to put back, told once; other sites are synced."""
     other = Vault(SecretStr("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="))
     with database.writing() as session:
         there = sources.add(session, "two", "http://127.0.0.1:9", MOODLE, now=now)

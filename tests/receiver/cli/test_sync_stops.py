@@ -58,7 +58,6 @@ def silent(receiver: Callable[..., Result]) -> Iterator[Silent]:
 def test_a_stopped_sync_frees_its_lease(
     receiver: Callable[..., Result], silent: Silent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After SIGTERM during a request the next sync need not wait for the lease to end."""
     monkeypatch.setenv("RECEIVER_READ_TIMEOUT", "5")  # it ends with the request under way
 
     with subprocess.Popen(COMMAND) as process:

@@ -12,7 +12,7 @@ from contract.grades import Score
 from contract.tokens import MoodleToken
 from foundation.db.session import Database
 from receiver.gradebook.base import CourseScores, Gradebook, TableGradebook
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Entry, Source, StoredScore
 from receiver.moodle.gradebook import MoodleGradebook
 from receiver.sources.http_client import Exchange
@@ -82,26 +82,23 @@ def course(kind: Kind, **points: str) -> CourseScores:
 
 
 def test_a_gradebook_in_order_has_no_trouble(kind: Kind) -> None:
-    """Before a run it is known that grades can be written."""
     assert kind.gradebook.check() is None
 
 
 def test_scores_are_written_once(kind: Kind) -> None:
-    """New, changed and unchanged are told apart, and what is written is exact."""
     first = kind.gradebook.write([course(kind, S1001="72.5", S1002="50")], beat=lambda: None)
     second = kind.gradebook.write(
         [course(kind, S1001="72.50000", S1002="50.00001")], beat=lambda: None
     )
 
     assert [kept.written for kept in (*first, *second)] == [
-        Written(added=2),
-        Written(changed=1, unchanged=1),
+        ScoreCounts(added=2),
+        ScoreCounts(changed=1, unchanged=1),
     ]
     assert kind.held() == {"S1001": Decimal("72.5"), "S1002": Decimal("50.00001")}
 
 
 def test_who_is_not_named_stays(kind: Kind) -> None:
-    """A score that is not told again is not taken back."""
     kind.gradebook.write([course(kind, S1001="72.5", S1002="50")], beat=lambda: None)
 
     kind.gradebook.write([course(kind, S1002="51")], beat=lambda: None)
@@ -110,15 +107,12 @@ def test_who_is_not_named_stays(kind: Kind) -> None:
 
 
 def test_a_course_without_scores_is_answered(kind: Kind) -> None:
-    """Nothing to write is no failure."""
     (kept,) = kind.gradebook.write([course(kind)], beat=lambda: None)
 
-    assert (kept.entry_id, kept.written, kept.failure) == (kind.entry_id, Written(), None)
+    assert (kept.entry_id, kept.written, kept.failure) == (kind.entry_id, ScoreCounts(), None)
 
 
 def test_a_beat_that_raises_ends_the_writing(kind: Kind) -> None:
-    """Who has lost the lease writes nothing."""
-
     def lost() -> None:
         raise RuntimeError("another one has taken over")
 
@@ -129,8 +123,6 @@ def test_a_beat_that_raises_ends_the_writing(kind: Kind) -> None:
 
 
 def test_the_fence_is_in_the_transaction_of_the_writing(table: Kind, database: Database) -> None:
-    """A fence that finds the lease lost takes back what was to be written."""
-
     def fence(_: object) -> None:
         raise RuntimeError("another one has taken over")
 

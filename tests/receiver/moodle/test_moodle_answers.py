@@ -14,7 +14,7 @@ from receiver.moodle.responses import (
     Verdict,
     classify,
 )
-from receiver.sources.base import Misconfigured, SiteTrouble, Transient
+from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import MAX_DETAIL
 from tests.receiver.moodle.recordings import RECORDED, failure
 
@@ -46,14 +46,12 @@ FINE = (
 
 @pytest.mark.parametrize("name", FINE)
 def test_a_success_brings_its_document(name: str) -> None:
-    """Whatever has neither an exception nor an errorcode is what the function answered."""
     verdict = of(name)
 
     assert verdict == Fine(json.loads(RECORDED[name].body, parse_float=Decimal))
 
 
 def test_a_grade_is_never_a_float() -> None:
-    """A grade is read as the digits that Moodle sent."""
     verdict = of("grades")
 
     assert isinstance(verdict, Fine)
@@ -73,8 +71,8 @@ REFUSED = [
     pytest.param("batch_context_error", Misconfigured, "errorcoursecontext", id="course context"),
     pytest.param("missing_parameter", Misconfigured, "invalidparameter", id="parameter"),
     pytest.param("update_grades_no_activity", Misconfigured, "invalidcoursemodule", id="activity"),
-    pytest.param("user_suspended", SiteTrouble, "wsaccessusersuspended", id="suspended"),
-    pytest.param("web_services_off", SiteTrouble, "web services are off", id="switched off"),
+    pytest.param("user_suspended", SiteOutage, "wsaccessusersuspended", id="suspended"),
+    pytest.param("web_services_off", SiteOutage, "web services are off", id="switched off"),
     pytest.param("maintenance", Transient, "sitemaintenance", id="maintenance"),
     pytest.param("database_down", Transient, "dbconnectionfailed: Error: Database", id="database"),
     pytest.param("courses_by_field_ids_crash", Transient, "Error: Attempt", id="no errorcode"),
@@ -85,7 +83,6 @@ REFUSED = [
 
 @pytest.mark.parametrize(("name", "kind", "words"), REFUSED)
 def test_a_recorded_failure_has_its_verdict(name: str, kind: type[Verdict], words: str) -> None:
-    """Each row of the table is met by the answer of a real Moodle, and says what it was."""
     verdict = of(name)
 
     assert type(verdict) is kind
@@ -94,7 +91,6 @@ def test_a_recorded_failure_has_its_verdict(name: str, kind: type[Verdict], word
 
 
 def test_every_recording_is_classified_here() -> None:
-    """No recorded answer is left without a test."""
     assert {*FINE, *(str(row.values[0]) for row in REFUSED)} == RECORDED.keys()
 
 
@@ -107,7 +103,6 @@ def test_every_recording_is_classified_here() -> None:
     ],
 )
 def test_the_missing_table_says_what_is_lost(name: str, lost: Lost) -> None:
-    """In English the message's last word names the table."""
     verdict = of(name)
 
     assert isinstance(verdict, Missing)
@@ -124,7 +119,6 @@ def test_the_missing_table_says_what_is_lost(name: str, lost: Lost) -> None:
     ],
 )
 def test_another_language_is_no_deletion_by_itself(message: str) -> None:
-    """Where the table cannot be told, it is unclear what is missing."""
     verdict = on(failure(exception="x", errorcode="invalidrecord", message=message))
 
     assert isinstance(verdict, Missing)
@@ -139,7 +133,6 @@ def test_another_language_is_no_deletion_by_itself(message: str) -> None:
     ],
 )
 def test_a_missing_record_that_is_not_named_is_unclear(code: str, message: str) -> None:
-    """Moodle's other words for a record that is missing are to be confirmed."""
     verdict = on(failure(exception="dml_missing_record_exception", errorcode=code, message=message))
 
     assert isinstance(verdict, Missing)
@@ -147,7 +140,6 @@ def test_a_missing_record_that_is_not_named_is_unclear(code: str, message: str) 
 
 
 def test_a_message_for_a_page_is_read_as_it_is_meant() -> None:
-    """Markup and entities around the words change nothing."""
     message = "<p>Can&#039;t find data record in database table course.</p>"
 
     verdict = on(failure(exception="x", errorcode="invalidrecord", message=message))
@@ -158,7 +150,6 @@ def test_a_message_for_a_page_is_read_as_it_is_meant() -> None:
 
 
 def test_another_table_says_nothing_of_the_course() -> None:
-    """That some other record is missing is a fault inside Moodle."""
     message = "Can't find data record in database table grade_items."
 
     verdict = on(failure(exception="x", errorcode="invalidrecord", message=message))
@@ -183,10 +174,9 @@ def test_another_table_says_nothing_of_the_course() -> None:
     ],
 )
 def test_a_fault_of_the_account_is_the_whole_sites(code: str) -> None:
-    """The account stands behind every token, whatever language it is told in."""
     verdict = on(failure(exception="moodle_exception", errorcode=code, message="Zugriff verwehrt"))
 
-    assert isinstance(verdict, SiteTrouble)
+    assert isinstance(verdict, SiteOutage)
     assert "account" in verdict.next_step
 
 
@@ -208,7 +198,6 @@ def test_a_fault_of_the_account_is_the_whole_sites(code: str) -> None:
     ],
 )
 def test_missing_rights_are_the_entrys(keys: dict[str, str]) -> None:
-    """A right that is missing is a person's to give; asking again does not help."""
     verdict = on(failure(**keys, message="nein"))
 
     assert isinstance(verdict, Misconfigured)
@@ -219,7 +208,6 @@ def test_missing_rights_are_the_entrys(keys: dict[str, str]) -> None:
     "name", ["token_invalid", "token_expired_first_call", "course_deleted", "user_suspended"]
 )
 def test_without_an_errorcode_nothing_is_learnt(name: str) -> None:
-    """A failure that lost its errorcode is asked for again, whatever its message says."""
     document = json.loads(RECORDED[name].body)
     del document["errorcode"]
 
@@ -228,14 +216,12 @@ def test_without_an_errorcode_nothing_is_learnt(name: str) -> None:
 
 @pytest.mark.parametrize("name", [str(row.values[0]) for row in REFUSED[:11]])
 def test_unknown_keys_change_nothing(name: str) -> None:
-    """Debugging and later releases add keys, which are not looked at."""
     document = {**json.loads(RECORDED[name].body), "debuginfo": "x", "backtrace": [1], "new": None}
 
     assert on(json.dumps(document).encode()) == of(name)
 
 
 def test_an_unknown_code_is_named() -> None:
-    """What is not known here is told by its code, and asked for again."""
     verdict = on(failure(exception="moodle_exception", errorcode="brandnew", message="Hm"))
 
     assert isinstance(verdict, Transient)
@@ -254,7 +240,6 @@ def test_an_unknown_code_is_named() -> None:
     ],
 )
 def test_what_is_not_json_is_transient(body: bytes, words: str) -> None:
-    """A proxy's page or half an answer says nothing of a course."""
     verdict = on(body, content_type="text/html")
 
     assert isinstance(verdict, Transient)
@@ -265,9 +250,9 @@ def test_what_is_not_json_is_transient(body: bytes, words: str) -> None:
     ("status", "kind"),
     [
         pytest.param(204, Transient, id="no content"),
-        pytest.param(302, SiteTrouble, id="a redirect"),
-        pytest.param(403, SiteTrouble, id="403 with a page"),
-        pytest.param(404, SiteTrouble, id="not found"),
+        pytest.param(302, SiteOutage, id="a redirect"),
+        pytest.param(403, SiteOutage, id="403 with a page"),
+        pytest.param(404, SiteOutage, id="not found"),
         pytest.param(429, Transient, id="too many"),
         pytest.param(500, Transient, id="500"),
         pytest.param(503, Transient, id="503"),
@@ -284,15 +269,13 @@ def test_a_status_that_moodle_does_not_use_is_somebody_elses(
 
 
 def test_a_redirect_says_where_it_leads() -> None:
-    """Who entered http for a site that is https reads what to enter instead."""
     verdict = classify(301, "text/html", b"", location="https://moodle.example/webservice/\n")
 
-    assert isinstance(verdict, SiteTrouble)
+    assert isinstance(verdict, SiteOutage)
     assert verdict.detail.startswith("answered 301 to https://moodle.example/webservice/, as no")
 
 
 def test_html_and_long_messages_are_not_passed_on() -> None:
-    """What is told is one short line without markup, controls or secrets."""
     message = "<b>Bad</b>\x1b[31m\n wstoken=0123456789abcdef0123456789abcdef " + "x" * 9000
 
     verdict = on(failure(exception="x", errorcode="brandnew", message=message))

@@ -8,12 +8,12 @@ import pytest
 
 from contract.grades import Score
 from contract.tokens import MoodleToken
-from receiver.gradebook.base import CourseScores, Kept
-from receiver.gradebook.database import Written
+from receiver.gradebook.base import CourseScores, WriteResult
+from receiver.gradebook.database import ScoreCounts
 from receiver.moodle import users
 from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
-from receiver.sources.base import Misconfigured, SiteTrouble, Transient
+from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import Exchange
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle
@@ -56,22 +56,23 @@ def course(
 
 
 @pytest.fixture
-def write(gradebook: MoodleGradebook) -> Callable[..., Kept]:
+def write(gradebook: MoodleGradebook) -> Callable[..., WriteResult]:
     """Return what writes scores of the one course."""
 
-    def one(*scores: Score, **more: str | None) -> Kept:
+    def one(*scores: Score, **more: str | None) -> WriteResult:
         (kept,) = gradebook.write([course(*scores, **more)], beat=lambda: None)
         return kept
 
     return one
 
 
-def test_only_what_differs_is_written_and_read_back(elms: Elms, write: Callable[..., Kept]) -> None:
-    """A new grade is written by its student's id, and the one that stands is not."""
+def test_only_what_differs_is_written_and_read_back(
+    elms: Elms, write: Callable[..., WriteResult]
+) -> None:
     kept = write(score(), score("S1002", "50.00"))
 
     form = next(one.form for one in elms.moodle.called if one.function == UPDATE)
-    assert kept == Kept(1, Written(added=1, unchanged=1))
+    assert kept == WriteResult(1, ScoreCounts(added=1, unchanged=1))
     assert elms.grades == {14: Decimal("72.5"), 15: Decimal(50)}
     assert elms.moodle.functions() == [users.FUNCTION, FUNCTION, UPDATE, FUNCTION]
     assert {key: form[key] for key in form if not key.startswith("ws")} == {
@@ -87,19 +88,19 @@ def test_only_what_differs_is_written_and_read_back(elms: Elms, write: Callable[
     }
 
 
-def test_nothing_new_is_not_written(elms: Elms, write: Callable[..., Kept]) -> None:
-    """The second write of the same grades only looks."""
+def test_nothing_new_is_not_written(elms: Elms, write: Callable[..., WriteResult]) -> None:
     write(score())
     del elms.moodle.called[:]
 
     kept = write(score())
 
-    assert kept == Kept(1, Written(unchanged=1))
+    assert kept == WriteResult(1, ScoreCounts(unchanged=1))
     assert elms.moodle.functions() == [FUNCTION]
 
 
-def test_no_points_are_written_where_words_stand(elms: Elms, write: Callable[..., Kept]) -> None:
-    """A scale's maximum is how many words it has, and points would choose one of them."""
+def test_no_points_are_written_where_words_stand(
+    elms: Elms, write: Callable[..., WriteResult]
+) -> None:
     elms.scale, elms.most = 2, 4
 
     kept = write(score(given="7.5", most="10"))
@@ -109,13 +110,14 @@ def test_no_points_are_written_where_words_stand(elms: Elms, write: Callable[...
     assert elms.moodle.functions() == [users.FUNCTION, FUNCTION]
 
 
-def test_an_outcome_of_an_activity_is_not_its_grade(elms: Elms, write: Callable[..., Kept]) -> None:
-    """It bears the activity's number, and another one of its own."""
+def test_an_outcome_of_an_activity_is_not_its_grade(
+    elms: Elms, write: Callable[..., WriteResult]
+) -> None:
     elms.outcomes = 1
 
     kept = write(score(), score("S1002", "50"))
 
-    assert kept == Kept(1, Written(added=1, unchanged=1))
+    assert kept == WriteResult(1, ScoreCounts(added=1, unchanged=1))
     assert elms.grades == {14: Decimal("72.5"), 15: Decimal(50)}
 
 
@@ -129,9 +131,8 @@ def test_an_outcome_of_an_activity_is_not_its_grade(elms: Elms, write: Callable[
     ],
 )
 def test_points_are_rescaled_to_the_activity(
-    elms: Elms, write: Callable[..., Kept], given: str, most: str, stands: str
+    elms: Elms, write: Callable[..., WriteResult], given: str, most: str, stands: str
 ) -> None:
-    """A share of one maximum is the same share of the other."""
     write(score(given=given, most=most))
 
     assert elms.grades[14] == Decimal(stands)
@@ -150,9 +151,8 @@ def test_points_are_rescaled_to_the_activity(
     ],
 )
 def test_a_problem_is_one_persons(
-    elms: Elms, write: Callable[..., Kept], given: Score, words: str
+    elms: Elms, write: Callable[..., WriteResult], given: Score, words: str
 ) -> None:
-    """Who cannot be graded is named with the reason; nothing is clamped, and the others are."""
     elms.users.update({20: "TWIN", 21: "TWIN", 22: "GUEST"})
     elms.enrol(16, "LOCKED")
     elms.enrol(17, "S1003")
@@ -163,20 +163,18 @@ def test_a_problem_is_one_persons(
     (problem,) = kept.problems
     assert problem.user_id == given.user_id
     assert words in problem.detail
-    assert (kept.written, kept.failure) == (Written(added=1), None)
+    assert (kept.written, kept.failure) == (ScoreCounts(added=1), None)
     assert elms.grades == {14: None, 15: Decimal(50), 16: None, 17: Decimal("72.5")}
 
 
-def test_no_grade_where_none_stands_is_as_before(write: Callable[..., Kept]) -> None:
-    """Who is not graded yet is neither written nor a problem."""
-    assert write(score(given=None)) == Kept(1, Written(unchanged=1))
+def test_no_grade_where_none_stands_is_as_before(write: Callable[..., WriteResult]) -> None:
+    assert write(score(given=None)) == WriteResult(1, ScoreCounts(unchanged=1))
 
 
 @pytest.mark.parametrize("missing", ["number", "activity"])
 def test_a_course_without_a_place_costs_no_request(
-    elms: Elms, write: Callable[..., Kept], missing: str
+    elms: Elms, write: Callable[..., WriteResult], missing: str
 ) -> None:
-    """It is told which command names the place."""
     kept = write(score(), **{missing: None})
 
     assert isinstance(kept.failure, Misconfigured)
@@ -192,9 +190,8 @@ def test_a_course_without_a_place_costs_no_request(
     ],
 )
 def test_a_place_that_is_not_there_is_told(
-    elms: Elms, write: Callable[..., Kept], place: dict[str, str], words: str
+    elms: Elms, write: Callable[..., WriteResult], place: dict[str, str], words: str
 ) -> None:
-    """Nothing is written, and the course's grades are not said to be gone in eAssessment."""
     kept = write(score(), **place)
 
     assert isinstance(kept.failure, Misconfigured)
@@ -203,7 +200,6 @@ def test_a_place_that_is_not_there_is_told(
 
 
 def test_one_courses_failure_is_not_anothers(elms: Elms, gradebook: MoodleGradebook) -> None:
-    """Of three courses in one write, two that have no place leave the third as it was."""
     courses = [
         course(score(), number=None, entry_id=1),
         course(score(), number="8", entry_id=2),
@@ -223,21 +219,20 @@ def test_one_courses_failure_is_not_anothers(elms: Elms, gradebook: MoodleGradeb
 @pytest.mark.parametrize(
     ("function", "answer", "kind"),
     [
-        pytest.param(users.FUNCTION, "token_invalid", SiteTrouble, id="token invalid"),
+        pytest.param(users.FUNCTION, "token_invalid", SiteOutage, id="token invalid"),
         pytest.param(users.FUNCTION, "maintenance", Transient, id="maintenance"),
         pytest.param(users.FUNCTION, "grades", Transient, id="no users"),
         pytest.param(FUNCTION, "database_down", Transient, id="database down"),
-        pytest.param(FUNCTION, "web_services_off", SiteTrouble, id="switched off"),
+        pytest.param(FUNCTION, "web_services_off", SiteOutage, id="switched off"),
         pytest.param(FUNCTION, "get_courses_none", Transient, id="no report"),
         pytest.param(UPDATE, "update_grades_no_activity", Misconfigured, id="no activity"),
-        pytest.param(UPDATE, "token_expired_first_call", SiteTrouble, id="not allowed to write"),
+        pytest.param(UPDATE, "token_expired_first_call", SiteOutage, id="not allowed to write"),
         pytest.param(UPDATE, "grades_no_students", Misconfigured, id="not a bare nought"),
     ],
 )
 def test_a_failure_anywhere_is_the_courses(
-    elms: Elms, write: Callable[..., Kept], function: str, answer: str, kind: type
+    elms: Elms, write: Callable[..., WriteResult], function: str, answer: str, kind: type
 ) -> None:
-    """What stops the writing is told, says whose Moodle it is, and counts nothing as written."""
     elms.moodle.says(function, answer)
 
     kept = write(score())
@@ -245,13 +240,14 @@ def test_a_failure_anywhere_is_the_courses(
     assert type(kept.failure) is kind
     assert kept.failure is not None
     assert "ELMS's" in kept.failure.detail
-    assert kept.written == Written()
+    assert kept.written == ScoreCounts()
     assert TOKEN.reveal() not in repr(kept)
 
 
 @pytest.mark.parametrize("body", [b"1", b"4", b"false", b"null", b'"0"', b"0.0"])
-def test_only_a_bare_nought_means_done(elms: Elms, write: Callable[..., Kept], body: bytes) -> None:
-    """Any other number is one of Moodle's refusals."""
+def test_only_a_bare_nought_means_done(
+    elms: Elms, write: Callable[..., WriteResult], body: bytes
+) -> None:
     elms.moodle.sends(UPDATE, Recorded(200, "application/json", body))
 
     kept = write(score())
@@ -259,8 +255,9 @@ def test_only_a_bare_nought_means_done(elms: Elms, write: Callable[..., Kept], b
     assert isinstance(kept.failure, Misconfigured)
 
 
-def test_what_was_written_before_a_failure_counts(elms: Elms, write: Callable[..., Kept]) -> None:
-    """Of two requests the first was done: its hundred are found there, and the next run goes on."""
+def test_what_was_written_before_a_failure_counts(
+    elms: Elms, write: Callable[..., WriteResult]
+) -> None:
     for number in range(101):
         elms.enrol(1000 + number, f"T{number:03}")
     done = elms.moodle.answers[UPDATE]
@@ -270,13 +267,12 @@ def test_what_was_written_before_a_failure_counts(elms: Elms, write: Callable[..
     kept = write(*(score(f"T{number:03}") for number in range(101)))
 
     assert isinstance(kept.failure, Transient)
-    assert kept.written == Written(added=100)
+    assert kept.written == ScoreCounts(added=100)
 
 
 def test_people_are_looked_up_in_batches_for_all_courses_once(
     elms: Elms, gradebook: MoodleGradebook
 ) -> None:
-    """A hundred and one people of two courses take two requests, and none the next time."""
     for number in range(101):
         elms.enrol(1000 + number, f"T{number:03}", "72.5")
     scores = [score(f"T{number:03}") for number in range(101)]
@@ -290,7 +286,6 @@ def test_people_are_looked_up_in_batches_for_all_courses_once(
 
 
 def test_the_lease_is_kept_before_each_request(elms: Elms, gradebook: MoodleGradebook) -> None:
-    """Whoever writes beats once for each request, and stops where the beat says so."""
     beats: list[int] = []
 
     def lost() -> None:
@@ -304,13 +299,14 @@ def test_the_lease_is_kept_before_each_request(elms: Elms, gradebook: MoodleGrad
     assert elms.grades[15] == Decimal(50)
 
 
-def test_hidden_id_numbers_are_a_fault_of_the_site(elms: Elms, write: Callable[..., Kept]) -> None:
-    """A Moodle that does not show them would otherwise know nobody."""
+def test_hidden_id_numbers_are_a_fault_of_the_site(
+    elms: Elms, write: Callable[..., WriteResult]
+) -> None:
     elms.moodle.sends(users.FUNCTION, Recorded(200, "application/json", b'[{"id":14}]'))
 
     kept = write(score())
 
-    assert isinstance(kept.failure, SiteTrouble)
+    assert isinstance(kept.failure, SiteOutage)
     assert "moodle/user:viewalldetails" in kept.failure.next_step
     assert kept.problems == ()
 
@@ -319,16 +315,15 @@ class TestCheck:
     """Whether anything can be written, by one request before a run."""
 
     def test_a_good_token_is_well(self, elms: Elms, gradebook: MoodleGradebook) -> None:
-        """The token is good, and its service allows what is needed."""
         assert gradebook.check() is None
         assert elms.moodle.functions() == [SITE_INFO]
 
     @pytest.mark.parametrize(
         ("name", "kind", "words"),
         [
-            pytest.param("token_invalid", SiteTrouble, "invalidtoken", id="token invalid"),
-            pytest.param("web_services_off", SiteTrouble, "are off", id="switched off"),
-            pytest.param("unknown_function", SiteTrouble, "external_functions", id="no function"),
+            pytest.param("token_invalid", SiteOutage, "invalidtoken", id="token invalid"),
+            pytest.param("web_services_off", SiteOutage, "are off", id="switched off"),
+            pytest.param("unknown_function", SiteOutage, "external_functions", id="no function"),
             pytest.param("maintenance", Transient, "sitemaintenance", id="maintenance"),
             pytest.param("get_courses_none", Transient, "not with what it is", id="a list"),
         ],
@@ -341,7 +336,6 @@ class TestCheck:
         kind: type,
         words: str,
     ) -> None:
-        """Nothing need be fetched that cannot be written."""
         elms.moodle.says(SITE_INFO, name)
 
         trouble = gradebook.check()
@@ -353,11 +347,10 @@ class TestCheck:
     def test_a_function_that_is_not_allowed_is_named(
         self, elms: Elms, gradebook: MoodleGradebook
     ) -> None:
-        """Before a run it is known that its end would fail."""
         body = RECORDED["site_info"].body.replace(UPDATE.encode(), b"core_other")
         elms.moodle.sends(SITE_INFO, Recorded(200, "application/json", body))
 
         trouble = gradebook.check()
 
-        assert isinstance(trouble, SiteTrouble)
+        assert isinstance(trouble, SiteOutage)
         assert UPDATE in trouble.detail

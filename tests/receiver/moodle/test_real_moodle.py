@@ -21,19 +21,19 @@ import pytest
 from contract.grades import Score
 from contract.tokens import MoodleToken
 from receiver.gradebook.base import CourseScores
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.moodle import grade_diff, grade_report
-from receiver.moodle.client import Client
-from receiver.moodle.grade_diff import Standing
+from receiver.moodle.client import MoodleClient
+from receiver.moodle.grade_diff import CurrentGrade
 from receiver.moodle.gradebook import MoodleGradebook
 from receiver.moodle.responses import Fine, InvalidToken, Lost, Missing
 from receiver.moodle.source import MoodleGradeSource
 from receiver.sources.base import (
+    GradeQuery,
     Grades,
     Misconfigured,
-    Question,
     SeemsGone,
-    SiteTrouble,
+    SiteOutage,
     TokenRefused,
     Unchanged,
 )
@@ -62,9 +62,9 @@ class Site:
         now = datetime.now(UTC)
         return MoodleGradeSource(self.exchange, site_token=self.token, now=lambda: now)
 
-    def question(self, course: str, token: MoodleToken, etag: str | None = None) -> Question:
+    def question(self, course: str, token: MoodleToken, etag: str | None = None) -> GradeQuery:
         """Return a question about a course."""
-        return Question(self.url, course, token, etag)
+        return GradeQuery(self.url, course, token, etag)
 
     def gradebook(self, token: MoodleToken | None = None) -> MoodleGradebook:
         """Return what writes to it."""
@@ -81,7 +81,7 @@ class Student:
 
     user: int
     id_number: str
-    standing: Standing
+    standing: CurrentGrade
 
 
 @pytest.fixture
@@ -110,14 +110,14 @@ def student(site: Site) -> Student:
 
 def report(site: Site) -> list[grade_report.UserGrades]:
     """Return what the Moodle's report says now."""
-    verdict = Client(site.exchange).call(
+    verdict = MoodleClient(site.exchange).call(
         site.url, site.token, grade_report.FUNCTION, {"courseid": site.course}
     )
     assert isinstance(verdict, Fine), verdict
     return grade_report.report_of(verdict.document)
 
 
-def standings(site: Site) -> dict[int, Standing | None]:
+def standings(site: Site) -> dict[int, CurrentGrade | None]:
     """Return how the grades of the activity stand now."""
     return grade_diff.standings(report(site), site.activity)
 
@@ -142,7 +142,6 @@ def nobody() -> None:
 
 
 def test_a_good_token_brings_the_courses_grades(site: Site) -> None:
-    """Each person is named once, and has a maximum."""
     (outcome,) = site.source().ask([site.question(site.course, site.token)])
 
     assert isinstance(outcome, Grades), outcome
@@ -152,7 +151,6 @@ def test_a_good_token_brings_the_courses_grades(site: Site) -> None:
 
 
 def test_grades_that_did_not_change_are_told_by_their_tag(site: Site) -> None:
-    """The same report twice has the same tag, unless somebody was left out of it."""
     (first,) = site.source().ask([site.question(site.course, site.token)])
     assert isinstance(first, Grades), first
     if first.etag is None:
@@ -164,21 +162,18 @@ def test_grades_that_did_not_change_are_told_by_their_tag(site: Site) -> None:
 
 
 def test_a_bad_token_is_refused_and_says_nothing_of_the_course(site: Site) -> None:
-    """A token that was reset is told from all else, in whatever language."""
     (outcome,) = site.source().ask([site.question(site.course, stranger())])
 
     assert isinstance(outcome, TokenRefused), outcome
 
 
 def test_a_course_that_is_not_there_seems_gone(site: Site) -> None:
-    """What is asked with a site-wide token about no course is not the token's fault."""
     (outcome,) = site.source().ask([site.question(NOWHERE, site.token)])
 
     assert isinstance(outcome, SeemsGone), outcome
 
 
 def test_a_deletion_is_confirmed_and_a_course_that_is_there_is_not_gone(site: Site) -> None:
-    """One request tells the two apart."""
     questions = [site.question(number, site.token) for number in (site.course, NOWHERE)]
 
     told = site.source().confirm(questions)
@@ -187,25 +182,21 @@ def test_a_deletion_is_confirmed_and_a_course_that_is_there_is_not_gone(site: Si
 
 
 def test_a_function_that_is_not_there_is_no_deletion(site: Site) -> None:
-    """Moodle misses a record here too, and it is not the course's."""
-    verdict = Client(site.exchange).call(site.url, site.token, "core_course_no_such_function")
+    verdict = MoodleClient(site.exchange).call(site.url, site.token, "core_course_no_such_function")
 
     assert not isinstance(verdict, Fine | InvalidToken)
     assert not isinstance(verdict, Missing) or verdict.what is Lost.UNCLEAR
 
 
 def test_the_gradebook_is_in_order(site: Site) -> None:
-    """The token's service has every function that writing needs."""
     assert site.gradebook().check() is None
 
 
 def test_a_gradebook_with_a_bad_token_is_out_of_order(site: Site) -> None:
-    """Nothing is written by whom that Moodle does not know."""
-    assert isinstance(site.gradebook(stranger()).check(), SiteTrouble)
+    assert isinstance(site.gradebook(stranger()).check(), SiteOutage)
 
 
 def test_a_grade_is_written_read_back_and_put_back(site: Site, student: Student) -> None:
-    """What was written stands there, the same again changes nothing, and the old one returns."""
     before = student.standing
     assert before.given is not None
     other = before.given + (1 if before.given + 1 <= before.most else -1)
@@ -217,16 +208,15 @@ def test_a_grade_is_written_read_back_and_put_back(site: Site, student: Student)
         (restored,) = site.gradebook().write(site.scores(score(student, before.given)), beat=nobody)
 
     assert (written.failure, written.problems) == (None, ())
-    assert written.written == Written(changed=1)
+    assert written.written == ScoreCounts(changed=1)
     assert now is not None
     assert now.given == other
-    assert again.written == Written(unchanged=1)
+    assert again.written == ScoreCounts(unchanged=1)
     assert restored.problems == ()
     assert standings(site)[student.user] == before
 
 
 def test_a_stranger_is_named_and_nothing_is_written(site: Site) -> None:
-    """Nobody bears this ID number there, so that nobody gets the grade."""
     before = standings(site)
     unknown = Score(
         user_id=f"nobody-{secrets.token_hex(8)}",
@@ -237,13 +227,12 @@ def test_a_stranger_is_named_and_nothing_is_written(site: Site) -> None:
 
     (kept,) = site.gradebook().write(site.scores(unknown), beat=nobody)
 
-    assert (kept.failure, kept.written) == (None, Written())
+    assert (kept.failure, kept.written) == (None, ScoreCounts())
     assert [problem.user_id for problem in kept.problems] == [unknown.user_id]
     assert standings(site) == before
 
 
 def test_more_than_the_maximum_is_not_written(site: Site, student: Student) -> None:
-    """A Moodle would keep less than it was given and say nothing."""
     too_much = score(student, student.standing.most + 1)
 
     (kept,) = site.gradebook().write(site.scores(too_much), beat=nobody)
@@ -255,7 +244,6 @@ def test_more_than_the_maximum_is_not_written(site: Site, student: Student) -> N
 def test_an_activity_that_is_not_there_is_a_fault_of_configuration(
     site: Site, student: Student
 ) -> None:
-    """The course's entry is at fault, not the whole site."""
     scores = site.scores(score(student, Decimal(1)), activity=NOWHERE)
 
     (kept,) = site.gradebook().write(scores, beat=nobody)

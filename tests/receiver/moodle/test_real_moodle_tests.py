@@ -48,7 +48,6 @@ def run(moodle: FakeMoodle) -> tuple[int, str]:
 
 
 def test_they_pass_on_a_moodle_and_leave_it_as_it_was(moodle: FakeMoodle, elms: Elms) -> None:
-    """None is skipped, each has asked, and every grade stands as before."""
     before = dict(elms.grades)
 
     exit_code, told = run(moodle)
@@ -60,7 +59,6 @@ def test_they_pass_on_a_moodle_and_leave_it_as_it_was(moodle: FakeMoodle, elms: 
 
 
 def test_they_fail_on_what_is_no_moodle(moodle: FakeMoodle, elms: Elms) -> None:
-    """Who lets every token in and keeps no grade is found out."""
     moodle.tokens = set()
     elms.locked = {14}
 

@@ -16,18 +16,18 @@ from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from receiver.course_state import Deleted
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import API, Entry, RunCourse, Source, StoredScore
 from receiver.moodle import users
 from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
 from receiver.registry import bulk
-from receiver.runs.store import CourseReport, Report
+from receiver.runs.store import CourseResult, RunResult
 from receiver.sources.base import Grades, PersonProblem
 from receiver.sources.http_client import Exchange
 from receiver.sync import ending
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options
+from receiver.sync.planner import SyncOptions
 from receiver.sync.run import Kinds
 from tests.receiver.conftest import NINE, FarSide
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
@@ -38,7 +38,7 @@ from tests.receiver.test_asking import Told
 TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
 
 Rows = Callable[[type[Any]], list[Any]]
-Sync = Callable[..., Report]
+Sync = Callable[..., RunResult]
 
 
 @pytest.fixture
@@ -84,13 +84,13 @@ def sync(
     vault: Vault,
     kinds: Kinds,
     elms: Elms,
-    make_options: Callable[..., Options],
+    make_options: Callable[..., SyncOptions],
 ) -> Sync:
     """Return what runs the sync into ELMS's Moodle, `batch` courses in one write."""
 
     def run(
         *, batch: int = 20, told: Told | None = None, patience: float = 0.5, **overrides: Any
-    ) -> Report:
+    ) -> RunResult:
         asked = kinds if told is None else {API: lambda _: told}
         exchange = Exchange(connect_timeout=0.5, read_timeout=patience, total=2 * patience)
         with closing(exchange):
@@ -101,12 +101,12 @@ def sync(
     return run
 
 
-def by_course(report: Report) -> dict[str, CourseReport]:
+def by_course(report: RunResult) -> dict[str, CourseResult]:
     """Return the report of each course."""
     return {course.course_id: course for course in report.courses}
 
 
-def reasons(report: Report) -> dict[str, tuple[str, str | None]]:
+def reasons(report: RunResult) -> dict[str, tuple[str, str | None]]:
     """Return outcome and reason of each course."""
     return {course.course_id: (course.outcome, course.reason) for course in report.courses}
 
@@ -131,7 +131,6 @@ def test_grades_go_into_the_moodle_and_nowhere_else(
     make_score: Callable[..., Any],
     rows: Rows,
 ) -> None:
-    """It is looked at first, then eAssessment is asked, and what came is written and read back."""
     link("CS101", make_score("ada"), make_score("bob", "5"))
 
     report = sync()
@@ -139,7 +138,7 @@ def test_grades_go_into_the_moodle_and_nowhere_else(
     assert elms.grades == {14: Decimal(75), 15: Decimal(50)}
     assert elms.moodle.functions() == [SITE_INFO, users.FUNCTION, FUNCTION, UPDATE, FUNCTION]
     assert reasons(report) == {"CS101": ("synced", None)}
-    assert (report.written, report.exit_code) == (Written(added=2), 0)
+    assert (report.written, report.exit_code) == (ScoreCounts(added=2), 0)
     assert (report.requests, report.gradebook_requests) == (1, 5)
     assert rows(StoredScore) == []
 
@@ -150,7 +149,6 @@ def test_a_second_run_with_nothing_new_only_looks_whether_it_could_write(
     elms: Elms,
     make_score: Callable[..., Any],
 ) -> None:
-    """Grades that did not change cost the Moodle one request for the whole run."""
     link("CS101", make_score("ada"))
     sync()
     del elms.moodle.called[:]
@@ -170,7 +168,6 @@ def test_who_cannot_be_graded_is_told_and_asked_for_again(
     entry_of: Callable[[str], Entry],
     rows: Rows,
 ) -> None:
-    """The others' grades are kept; once the person is known, the next run grades them too."""
     link("CS101", make_score("ada"), make_score("eve"))
 
     first = sync()
@@ -190,7 +187,7 @@ def test_who_cannot_be_graded_is_told_and_asked_for_again(
     assert "if-none-match" not in far_side.asked[1].headers
     assert (reasons(then), then.written) == (
         {"CS101": ("synced", None)},
-        Written(added=1, unchanged=1),
+        ScoreCounts(added=1, unchanged=1),
     )
     assert entry_of("CS101").etag is not None
 
@@ -214,7 +211,10 @@ def test_grades_that_are_changed_back_are_written_back(
 
     report = sync()
 
-    assert (reasons(report), report.written) == ({"CS101": ("synced", None)}, Written(changed=1))
+    assert (reasons(report), report.written) == (
+        {"CS101": ("synced", None)},
+        ScoreCounts(changed=1),
+    )
     assert elms.grades[14] == Decimal(70)
 
 
@@ -226,7 +226,6 @@ def test_a_course_that_moves_while_it_is_written_is_asked_for_again(
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """Its grades went where they no longer go: in the new place they would be missing for good."""
     link("CS101", make_score("ada"))
     moved = entry_of("CS101").id
 
@@ -245,7 +244,6 @@ def test_a_course_that_moves_while_it_is_written_is_asked_for_again(
 def test_who_was_left_out_at_both_ends_is_told_together(
     link: Callable[..., CourseToken], sync: Sync, make_score: Callable[..., Any]
 ) -> None:
-    """The source's people and ELMS's are named in one sentence, with both places to mend them."""
     link("CS101")
     score = json.dumps(make_score("eve"))
     there = Told(
@@ -274,7 +272,6 @@ def test_who_was_left_out_at_both_ends_is_told_together(
 def test_an_id_number_without_end_is_cut_in_the_report(
     link: Callable[..., CourseToken], sync: Sync
 ) -> None:
-    """A site can send megabytes of it, which no log and no record is to hold."""
     link("CS101")
     endless = PersonProblem("9" * 1_000_000, "too long")
     there = Told(outcomes={"CS101": [Grades((), None, left_out=(endless,))]})
@@ -302,7 +299,6 @@ def test_where_nothing_can_be_written_nobody_is_asked(
     answer: str | Recorded,
     level: str,
 ) -> None:
-    """The run stops before its first request, says why once, and records each course's want."""
     make_app(log_level="WARNING")
     link("CS101")
     link("CS102")
@@ -345,7 +341,6 @@ def test_a_moodle_that_hangs_does_not_hold_up_the_end(
     seconds: int | None,
     ended: tuple[int, str],
 ) -> None:
-    """Whatever is under way there is broken off, and the report says why the run ended."""
     monkeypatch.setattr(ending, "GRACE_SECONDS", 0.0)
     link("CS101", make_score("ada"))
     stop = threading.Event()
@@ -364,7 +359,6 @@ def test_a_moodle_that_hangs_does_not_hold_up_the_end(
 def test_a_run_without_anybody_to_ask_does_not_look(
     link: Callable[..., CourseToken], sync: Sync, elms: Elms
 ) -> None:
-    """Where every course is skipped the Moodle is left alone."""
     link("CS101", facts=(Deleted(4, NINE),))
 
     report = sync()
@@ -387,7 +381,6 @@ def test_a_course_without_a_place_is_not_asked_for(
     make_score: Callable[..., Any],
     place: Any,
 ) -> None:
-    """Its grades could go nowhere: it fails with the command to run, and the others go on."""
     link("CS101", make_score("ada"), place=place)
     link("CS102", make_score("ada"))
 
@@ -409,7 +402,6 @@ def test_a_place_that_is_not_there_fails_its_course_alone(
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """The course is asked for again as a whole once its place is mended."""
     link("CS101", make_score("ada"), place=(COURSE, "43"))
     link("CS102", make_score("ada"))
 
@@ -428,7 +420,6 @@ def test_what_fails_for_now_fails_its_course_if_the_moodle_is_well(
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """One answer of nonsense costs one more look at the Moodle, and no other course."""
     link("CS101", make_score("ada"))
     link("CS102", make_score("bob"))
     whole = elms.moodle.answers[FUNCTION]
@@ -450,7 +441,6 @@ def test_a_moodle_that_breaks_down_stops_the_run_once(
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """What was kept is recorded, what failed is told, and nobody more is asked."""
     for course_id in ("CS101", "CS102", "CS103"):
         link(course_id, make_score("ada"))
     away = Recorded(503, "text/html", b"maintenance")
@@ -485,7 +475,6 @@ def test_a_token_that_ends_in_the_midst_of_a_write_costs_no_more_requests(
     elms: Elms,
     make_score: Callable[..., Any],
 ) -> None:
-    """Courses of the same piece are not tried with a token that was refused."""
     for course_id in ("CS101", "CS102", "CS103"):
         link(course_id, make_score("ada"))
     elms.moodle.says(FUNCTION, "token_invalid")
@@ -501,7 +490,7 @@ def test_a_run_that_is_told_to_stop_begins_no_further_piece(
     link: Callable[..., CourseToken],
     sync: Sync,
     elms: Elms,
-    make_options: Callable[..., Options],
+    make_options: Callable[..., SyncOptions],
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
@@ -528,8 +517,6 @@ def test_a_run_that_lost_its_lease_writes_no_more(
     elms: Elms,
     make_score: Callable[..., Any],
 ) -> None:
-    """The lease is kept between requests, with no session open at any; once lost, it is over."""
-
     def take_over() -> None:
         with database.writing() as session:
             session.execute(text("UPDATE sync_lease SET token = 'another'"))
@@ -553,7 +540,6 @@ def test_grades_that_were_written_and_not_recorded_are_found_as_they_stand(
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    """A database that dies between the two loses nothing, and nothing is written twice."""
     token = link("CS101")
     sync()
     far_side.grades("CS101", token, make_score("ada"), etag='"2"')
@@ -571,7 +557,7 @@ def test_grades_that_were_written_and_not_recorded_are_found_as_they_stand(
     before = entry_of("CS101").etag
     mended = sync()
 
-    assert (broken.exit_code, broken.written, before) == (4, Written(added=1), None)
-    assert (mended.exit_code, mended.written) == (0, Written(unchanged=1))
+    assert (broken.exit_code, broken.written, before) == (4, ScoreCounts(added=1), None)
+    assert (mended.exit_code, mended.written) == (0, ScoreCounts(unchanged=1))
     assert elms.moodle.functions().count(UPDATE) == 1
     assert entry_of("CS101").etag is not None

@@ -13,12 +13,12 @@ from contract.tokens import CourseToken
 from foundation.db.session import Database
 from receiver import services
 from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Entry, HistoryEntry, Source
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said, signed_in
 
@@ -42,7 +42,6 @@ class TestShowing:
     def test_a_course_that_is_well_says_so(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry]
     ) -> None:
-        """There is nothing to do about it."""
         page = said(ada.get(page_of(make_entry(one))))
 
         assert page.startswith("Course of one CS101 active")
@@ -55,7 +54,6 @@ class TestShowing:
         one: Source,
         make_entry: Callable[..., Entry],
     ) -> None:
-        """Its next sync would fail unasked, which neither its page nor the list may call well."""
         where = {"gradebook_url": "http://127.0.0.1:9", "gradebook_token": SecretStr("a" * 32)}
         here = services.of(app)
         services.attach(app, replace(here, settings=here.settings.model_copy(update=where)))
@@ -73,7 +71,6 @@ class TestShowing:
     def test_a_course_that_needs_a_token_says_why_and_by_whom(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry]
     ) -> None:
-        """Cause, moment, teller and next step stand first."""
         entry = make_entry(one, facts=(NEW,))
 
         answer = ada.get(page_of(entry))
@@ -82,7 +79,7 @@ class TestShowing:
             f"The token was regenerated: current new, stored {entry.stored_token_id} So since "
             "2026-11-22 09:00:00 UTC . Said by webhook msg_1 , heard 2026-11-22 09:00:00 UTC . "
             "The grade sync skips it before any request. What to do: Ask the eAssessment "
-            "administrator for the present token and enter it with the form “Enter a token” of "
+            "administrator for the current token and enter it with the form “Enter a token” of "
             "CS101 ."
         ) in said(answer)
         assert '<time datetime="2026-11-22T09:00:00.123456Z"' in answer.text
@@ -90,7 +87,6 @@ class TestShowing:
     def test_a_deleted_course_asks_for_no_token(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry]
     ) -> None:
-        """A deletion is final, and the page says so instead of offering what cannot help."""
         answer = ada.get(page_of(make_entry(one, facts=(Deleted(4, NINE),))))
 
         assert "a deletion is final: no token brings it back" in said(answer)
@@ -99,7 +95,6 @@ class TestShowing:
     def test_a_course_that_was_only_spoken_of_can_be_linked(
         self, ada: Ada, one: Source, database: Database, entry_of: Callable[[str], Entry]
     ) -> None:
-        """What was heard of it stands on its page, and the way to link it."""
         with database.writing() as session:
             actor = Actor("webhook", "msg_1")
             registry.apply(session, one.id, "CS101", Deleted(3, NINE), actor=actor, now=NINE)
@@ -113,7 +108,6 @@ class TestShowing:
     def test_what_was_heard_stands_newest_first_with_its_teller(
         self, ada: Ada, one: Source, database: Database, make_entry: Callable[..., Entry]
     ) -> None:
-        """Webhooks lead to the inbox, runs to their page, people have their names."""
         entry = make_entry(one, facts=(NEW,))
         refused = TokenRejected(str(entry.stored_token_id), "unknown", NINE)
         with database.writing() as session:
@@ -135,7 +129,6 @@ class TestShowing:
     def test_a_long_history_goes_on_on_its_next_page(
         self, ada: Ada, one: Source, database: Database, make_entry: Callable[..., Entry]
     ) -> None:
-        """Fifty lines stand on a page."""
         entry = make_entry(one)
         with database.writing() as session:
             for version in range(1, 56):
@@ -152,20 +145,21 @@ class TestShowing:
     def test_its_last_runs_tell_what_became_of_it(
         self, ada: Ada, one: Source, database: Database, make_entry: Callable[..., Entry]
     ) -> None:
-        """The newest first; where it failed, why and what to do."""
         entry = make_entry(one)
         outcomes = (
-            CourseReport("one", "CS101", CourseOutcome.SYNCED),
-            CourseReport(
+            CourseResult("one", "CS101", CourseOutcome.SYNCED),
+            CourseResult(
                 "one", "CS101", CourseOutcome.FAILED, "transient", "said 503", None, "Wait."
             ),
-            CourseReport("two", "CS101", CourseOutcome.SKIPPED),
+            CourseResult("two", "CS101", CourseOutcome.SKIPPED),
         )
         with database.writing() as session:
             for outcome in outcomes:
                 run_id = runs.begin(session, "elms", now=NINE)
                 runs.record(session, run_id, [outcome])
-                runs.end(session, Report(run_id, (outcome,), Written(), 1, 1, 1.0, 0), now=NINE)
+                runs.end(
+                    session, RunResult(run_id, (outcome,), ScoreCounts(), 1, 1, 1.0, 0), now=NINE
+                )
 
         rows = rows_of(ada.get(page_of(entry)))
 
@@ -175,7 +169,6 @@ class TestShowing:
         ]
 
     def test_an_entry_that_there_is_not_is_refused(self, ada: Ada) -> None:
-        """A number that nothing has is a page that says so."""
         answer = ada.get("/entries/7")
 
         assert answer.status_code == 404
@@ -183,7 +176,6 @@ class TestShowing:
 
     @pytest.mark.parametrize("number", ["0", "-1", "2147483648", "9" * 40, "x"])
     def test_what_is_no_number_of_an_entry_is_a_404(self, ada: Ada, number: str) -> None:
-        """No database is asked for more than it can hold."""
         assert ada.get(f"/entries/{number}").status_code == 404
 
 
@@ -197,7 +189,6 @@ class TestToken:
     def test_the_token_that_was_named_heals_without_a_request(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
     ) -> None:
-        """The webhook is taken at its word."""
         new = CourseToken.generate()
         entry = make_entry(one, facts=(TokenAnnounced(4, new.token_id, NINE),))
 
@@ -215,7 +206,6 @@ class TestToken:
         far_side: Any,
         entry_of: Callable[[str], Entry],
     ) -> None:
-        """A token whose webhook was lost heals its entry, and the history says who entered it."""
         new = CourseToken.generate()
         entry = make_entry(one, facts=(NEW,))
         far_side.grades("CS101", new, course_version=5)
@@ -231,7 +221,6 @@ class TestToken:
     def test_one_that_is_refused_says_why_and_what_to_do(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
     ) -> None:
-        """The course stays as invalid as it was."""
         far_side.refuse("CS101", ProblemType.TOKEN_UNKNOWN)
         entry = make_entry(one, facts=(NEW,))
         stranger = CourseToken.generate()
@@ -249,7 +238,6 @@ class TestToken:
     def test_one_that_nobody_can_tell_of_is_kept(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
     ) -> None:
-        """Where eAssessment does not answer, the token is held and the page says what to do."""
         far_side.answer("CS101", 503)
         entry = make_entry(one, facts=(NEW,))
         new = CourseToken.generate()
@@ -267,7 +255,6 @@ class TestToken:
         far_side: Any,
         entry_of: Callable[[str], Entry],
     ) -> None:
-        """eAssessment says that it was regenerated: the field says so, and the good one stays."""
         held, old = CourseToken.generate(), CourseToken.generate()
         entry = make_entry(one, token=held, facts=(TokenAnnounced(4, held.token_id, NINE),))
         far_side.regenerated("CS101", held.token_id, 4)
@@ -287,7 +274,6 @@ class TestToken:
         far_side: Any,
         database: Database,
     ) -> None:
-        """Whoever is slow to answer holds no connection of the database meanwhile."""
         entry, new = make_entry(one, facts=(NEW,)), CourseToken.generate()
         far_side.grades("CS101", new, course_version=5)
         answer, held = far_side.answers["CS101"], []
@@ -310,7 +296,6 @@ class TestToken:
         make_entry: Callable[..., Entry],
         rows: Callable[..., list[Any]],
     ) -> None:
-        """Nothing is stored, and what was typed stands nowhere."""
         entry = make_entry(one)
 
         answer = ada.send(f"{page_of(entry)}/token", page_of(entry), token="eas_typo_planted")
@@ -323,7 +308,6 @@ class TestToken:
     def test_a_course_that_is_not_linked_takes_none(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry]
     ) -> None:
-        """Somebody else took it out meanwhile: the form is refused, and says so."""
         entry = make_entry(one)
         ada.send(f"{page_of(entry)}/remove", page_of(entry))
 
@@ -356,7 +340,6 @@ class TestActivity:
         kept: tuple[str | None, str | None],
         words: str,
     ) -> None:
-        """Both numbers, or neither."""
         entry = make_entry(one)
 
         answer = ada.send(
@@ -374,8 +357,8 @@ class TestActivity:
         ("course", "activity", "fault"),
         [
             pytest.param("7", "", "Give the numbers of both, or neither", id="one of them"),
-            pytest.param("seven", "12", "is whole and positive", id="no number"),
-            pytest.param("7", "0", "is whole and positive", id="zero"),
+            pytest.param("seven", "12", "is a positive whole number", id="no number"),
+            pytest.param("7", "0", "is a positive whole number", id="zero"),
         ],
     )
     def test_what_is_wrong_is_said(
@@ -388,7 +371,6 @@ class TestActivity:
         activity: str,
         fault: str,
     ) -> None:
-        """What was entered is still there, and nothing is stored."""
         entry = make_entry(one)
 
         answer = ada.send(
@@ -407,7 +389,6 @@ class TestActivity:
 def test_a_course_is_taken_out_after_it_was_said_what_that_does(
     ada: Ada, one: Source, make_entry: Callable[..., Entry], entry_of: Callable[[str], Entry]
 ) -> None:
-    """Its token is forgotten, what was heard is not, and the page offers to link it again."""
     entry = make_entry(one)
     before = said(ada.get(page_of(entry)))
 
@@ -426,7 +407,6 @@ def test_the_page_costs_the_same_statements_however_much_was_heard(
     make_entry: Callable[..., Entry],
     statements: Callable[[], int],
 ) -> None:
-    """None is sent for a line."""
     entry = make_entry(one, facts=(NEW,))
     statements()
     ada.get(page_of(entry))

@@ -14,7 +14,7 @@ from foundation.db.session import Database
 from receiver.models import MOODLE, Entry, Source
 from receiver.runs import queries
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport
+from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
@@ -53,7 +53,6 @@ class TestInbox:
     """What was heard, and what came of it."""
 
     def test_while_nothing_was_heard_it_says_what_to_do(self, ada: Ada) -> None:
-        """A ping from the other side appears here."""
         page = said(ada.get("/inbox"))
 
         assert "No webhook was heard yet." in page
@@ -62,7 +61,6 @@ class TestInbox:
     def test_each_message_tells_what_came_of_it(
         self, ada: Ada, hear: Hear, one: Source, make_entry: Callable[..., Entry]
     ) -> None:
-        """The newest first, with the course as it stands now; a duplicate leaves no line."""
         entry = make_entry(one, "CS101")
         hear("msg_1", "CS101", 5, second=1)
         hear("msg_1", "CS101", 5, second=2)
@@ -105,7 +103,6 @@ class TestInbox:
         query: str,
         expected: list[str],
     ) -> None:
-        """Ids are compared whole."""
         make_source("two")
         hear("msg_1", "CS101", 5, second=1)
         hear("msg_2", "CS101", 4, second=2)
@@ -116,11 +113,9 @@ class TestInbox:
         assert expected == [row.split()[1] for row in rows_of(answer)]
 
     def test_a_source_that_there_is_not_is_refused(self, ada: Ada) -> None:
-        """An empty list would say that it was never heard."""
         assert ada.get("/inbox?source=none").status_code == 404
 
     def test_the_list_goes_on_and_back(self, ada: Ada, hear: Hear) -> None:
-        """Messages of one moment neither fall out nor stand twice."""
         for number in range(60):
             hear(f"msg_{number:02}", f"CS{number}")
         place = "%5B%222026-11-22T09:00:00.123456%2B00:00%22,1,%22msg_10%22%5D"
@@ -135,7 +130,6 @@ class TestInbox:
     def test_it_costs_the_same_statements_with_10_messages_and_with_50(
         self, ada: Ada, hear: Hear, statements: Callable[[], int]
     ) -> None:
-        """None is sent for a message."""
         for number in range(10):
             hear(f"msg_{number}", f"CS{number}")
         statements()
@@ -154,7 +148,6 @@ class TestSources:
     """Who is heard and asked."""
 
     def test_without_a_source_it_says_what_to_do_first(self, ada: Ada) -> None:
-        """The command, and which name to give."""
         page = said(ada.get("/sources"))
 
         assert "No source yet: nobody is heard and nobody asked." in page
@@ -167,13 +160,12 @@ class TestSources:
         hear: Hear,
         database: Database,
     ) -> None:
-        """Where it is asked, its door, its secrets by number, and the last of each."""
         hear("msg_1", "CS101", second=1)
         hear("msg_2", "CS102", second=2)
         with database.writing() as session:
             for outcome in (CourseOutcome.UNCHANGED, CourseOutcome.SKIPPED):
                 run_id = runs.begin(session, "elms", now=NINE)
-                runs.record(session, run_id, [CourseReport("one", "CS101", outcome)])
+                runs.record(session, run_id, [CourseResult("one", "CS101", outcome)])
 
         page = said(ada.get("/sources"))
 
@@ -188,13 +180,12 @@ class TestSources:
     def test_each_source_tells_which_run_asked_it_last(
         self, ada: Ada, one: Source, make_source: Callable[..., Source], database: Database
     ) -> None:
-        """One that was passed over meanwhile is told of the run that did ask it."""
         make_source("two")
         asked = (("two",), ("one", "two"), ("one",))
         with database.writing() as session:
             for names in asked:
                 run_id = runs.begin(session, "elms", now=NINE)
-                reports = [CourseReport(name, "CS1", CourseOutcome.FAILED) for name in names]
+                reports = [CourseResult(name, "CS1", CourseOutcome.FAILED) for name in names]
                 runs.record(session, run_id, reports)
 
         with database.reading() as session:
@@ -205,7 +196,6 @@ class TestSources:
     def test_secrets_have_numbers_and_no_values(
         self, ada: Ada, database: Database, vault: Vault
     ) -> None:
-        """Neither a webhook's secret nor a Moodle's token stands on the page, sealed or not."""
         secret, token = Secret.generate(), MoodleToken("0123456789abcdef" * 2)
         with database.writing() as session:
             source = sources.add(session, "moodle", "https://m.example", MOODLE, now=NINE)
@@ -223,7 +213,6 @@ class TestSources:
     def test_what_a_source_lacks_is_said_with_the_command(
         self, ada: Ada, database: Database
     ) -> None:
-        """A source without a secret is deaf, and a Moodle without a token cannot confirm."""
         with database.writing() as session:
             sources.add(session, "moodle", "https://m.example", MOODLE, now=NINE)
 

@@ -9,10 +9,10 @@ from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from receiver.course_state import Deleted, Fact, TokenAnnounced
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import MOODLE, Entry, HistoryEntry, Source
 from receiver.runs import store as runs
-from receiver.runs.store import Report
+from receiver.runs.store import RunResult
 from receiver.sources import store as sources
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said
@@ -27,7 +27,6 @@ def one(make_source: Callable[..., Source]) -> Source:
 
 
 def test_without_a_source_it_says_what_to_do_first(ada: Ada) -> None:
-    """A registry that is new names its first steps, and is not alarmed."""
     page = said(ada.get("/"))
 
     assert "Last run:" not in page
@@ -36,7 +35,6 @@ def test_without_a_source_it_says_what_to_do_first(ada: Ada) -> None:
 
 
 def test_without_a_course_it_offers_to_link_one(ada: Ada, one: Source) -> None:
-    """One by a form, many by a command."""
     page = ada.get("/")
 
     assert "No course is linked yet. Link a course" in said(page)
@@ -46,7 +44,6 @@ def test_without_a_course_it_offers_to_link_one(ada: Ada, one: Source) -> None:
 def test_what_needs_a_person_comes_first(
     ada: Ada, one: Source, make_entry: Callable[..., Entry]
 ) -> None:
-    """Above all courses stand those that need a token: why, since when, who said so, what to do."""
     make_entry(one, "CS101")
     waiting = make_entry(one, "CS102", facts=(NEW,))
     held = waiting.stored_token_id
@@ -65,7 +62,6 @@ def test_what_needs_a_person_comes_first(
 def test_only_the_first_few_of_those_stand_above(
     ada: Ada, one: Source, make_entry: Callable[..., Entry]
 ) -> None:
-    """The others are a click away, and a narrowed list has none above it."""
     for number in range(6):
         make_entry(one, f"CS{number}", facts=(NEW,))
 
@@ -78,7 +74,6 @@ def test_only_the_first_few_of_those_stand_above(
 def test_courses_are_counted_by_status(
     ada: Ada, one: Source, make_entry: Callable[..., Entry]
 ) -> None:
-    """The counts stand on top and lead to the courses that they count."""
     every: tuple[tuple[Fact, ...], ...] = ((), (), (NEW,), (Deleted(4, NINE),))
     for number, facts in enumerate(every):
         make_entry(one, f"CS{number}", facts=facts)
@@ -110,7 +105,6 @@ def test_the_list_is_narrowed_by_its_address(
     query: str,
     expected: list[str],
 ) -> None:
-    """What was chosen stands in the address, and can be kept as a bookmark."""
     make_entry(one, "CS1")
     make_entry(one, "CS2", facts=(Deleted(4, NINE),))
     make_entry(make_source("two"), "PH3")
@@ -121,7 +115,6 @@ def test_the_list_is_narrowed_by_its_address(
 
 
 def test_a_source_that_there_is_not_is_refused(ada: Ada, one: Source) -> None:
-    """An empty list would say that it has no courses."""
     answer = ada.get("/?source=none")
 
     assert answer.status_code == 404
@@ -129,14 +122,12 @@ def test_a_source_that_there_is_not_is_refused(ada: Ada, one: Source) -> None:
 
 
 def test_nothing_found_says_how_it_is_looked_for(ada: Ada, one: Source) -> None:
-    """Whoever looked for cs101 is told that capital letters count."""
     assert "No such course." in said(ada.get("/?begins=cs101"))
 
 
 def test_the_pages_of_a_long_list_show_every_course_once(
     ada: Ada, one: Source, make_entry: Callable[..., Entry]
 ) -> None:
-    """On to the end and back, and what was chosen stays chosen."""
     for number in range(60):
         make_entry(one, f"CS{number:02}")
 
@@ -157,7 +148,6 @@ def test_a_page_costs_the_same_statements_with_10_courses_and_with_1000(
     database: Database,
     statements: Callable[[], int],
 ) -> None:
-    """None is sent for a row."""
     for number in range(10):
         make_entry(one, f"CS{number}", facts=(NEW,))
     statements()
@@ -179,12 +169,11 @@ def test_a_page_costs_the_same_statements_with_10_courses_and_with_1000(
 def test_a_last_run_that_failed_is_said_on_top(
     ada: Ada, one: Source, database: Database, make_entry: Callable[..., Entry]
 ) -> None:
-    """In the words of `receiver doctor`, with the way to the runs."""
     now = datetime.now(UTC)
     make_entry(one)
     with database.writing() as session:
         run_id = runs.begin(session, "elms", now=now)
-        runs.end(session, Report(run_id, (), Written(), 1, 1, 1.0, 1), now=now)
+        runs.end(session, RunResult(run_id, (), ScoreCounts(), 1, 1, 1.0, 1), now=now)
 
     answer = ada.get("/")
 
@@ -195,12 +184,11 @@ def test_a_last_run_that_failed_is_said_on_top(
 def test_a_last_run_that_went_well_is_said_too(
     ada: Ada, one: Source, database: Database, make_entry: Callable[..., Entry]
 ) -> None:
-    """Whoever looks learns when the last was, and need not take silence for it."""
     began = datetime.now(UTC) - timedelta(minutes=7)
     make_entry(one)
     with database.writing() as session:
         run_id = runs.begin(session, "elms", now=began)
-        runs.end(session, Report(run_id, (), Written(), 1, 1, 1.0, 0), now=began)
+        runs.end(session, RunResult(run_id, (), ScoreCounts(), 1, 1, 1.0, 0), now=began)
 
     page = said(ada.get("/"))
 
@@ -228,7 +216,6 @@ class TestLinking:
     def test_a_course_is_linked(
         self, ada: Ada, one: Source, entry_of: Callable[[str], Entry]
     ) -> None:
-        """Its page says so with the public id of the token, which is shown nowhere."""
         token = CourseToken.generate()
 
         answer = ada.send("/entries/new", source="one", course_id=" CS101 ", token=token.reveal())
@@ -250,13 +237,12 @@ class TestLinking:
         removed = ada.after(ada.send(f"/entries/{entry_of(called).id}/remove"))
 
         assert linked.startswith(f"{called} is in the registry, with the token ")
-        assert f"The course '{called}' of one is in the registry" in said(again)
+        assert f"The course '{called}' of one is already in the registry" in said(again)
         assert removed.startswith(f"{called} is out of the grade sync.")
 
     def test_the_history_says_who_linked_it(
         self, ada: Ada, one: Source, rows: Callable[[type[HistoryEntry]], list[HistoryEntry]]
     ) -> None:
-        """By the name of whoever was signed in."""
         token = CourseToken.generate()
 
         ada.send("/entries/new", source="one", course_id="CS101", token=token.reveal())
@@ -267,7 +253,6 @@ class TestLinking:
     def test_a_moodle_takes_a_token_of_its_own_kind(
         self, ada: Ada, database: Database, entry_of: Callable[[str], Entry], now: datetime
     ) -> None:
-        """What counts is the kind of the source that was chosen."""
         with database.writing() as session:
             sources.add(session, "moodle", "https://moodle.example", MOODLE, now=now)
         token = MoodleToken("0123456789abcdef" * 2)
@@ -283,9 +268,7 @@ class TestLinking:
             pytest.param({"course_id": "/x"}, "no leading '/'", id="course id"),
             pytest.param({"course_id": ""}, "Something has to stand here", id="no course id"),
             pytest.param({"source": "none"}, "There is no source 'none'.", id="source"),
-            pytest.param(
-                {"course_id": "TAKEN"}, "To enter another token", id="in the registry"
-            ),
+            pytest.param({"course_id": "TAKEN"}, "To enter another token", id="in the registry"),
         ],
     )
     def test_what_is_wrong_stands_beside_its_field(
@@ -297,7 +280,6 @@ class TestLinking:
         fields: dict[str, str],
         fault: str,
     ) -> None:
-        """What was entered is still there, but for the token, and nothing is stored."""
         make_entry(one, "TAKEN")
         token = CourseToken.generate().reveal()
         given = {"source": "one", "course_id": "CS101", "token": token, **fields}
@@ -311,13 +293,11 @@ class TestLinking:
         assert [entry.course_id for entry in rows(Entry)] == ["TAKEN"]
 
     def test_the_form_can_be_filled_by_its_address(self, ada: Ada, one: Source) -> None:
-        """A course that was only spoken of is linked without typing it again."""
         text = ada.get("/entries/new?course_id=CS%22101&source=one").text
 
         assert 'value="CS&#34;101"' in text
 
     def test_without_a_source_there_is_no_form(self, ada: Ada) -> None:
-        """It says what to do first."""
         page = said(ada.get("/entries/new"))
 
         assert "There is no source yet: add eAssessment with" in page
@@ -332,7 +312,6 @@ def test_a_form_from_elsewhere_changes_nothing(
     everything: Callable[[], str],
     path: str,
 ) -> None:
-    """Without this session's token a form is refused."""
     make_entry(one, "CS101")
     before = everything()
 

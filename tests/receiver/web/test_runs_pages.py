@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 
 from foundation.db.session import Database
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Entry, Source
 from receiver.runs import lease
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said
 
 Record = Callable[..., int]
 
 
-def course(name: str, outcome: CourseOutcome, detail: str | None = None) -> CourseReport:
+def course(name: str, outcome: CourseOutcome, detail: str | None = None) -> CourseResult:
     """Return what became of a course."""
     step = "Ask `somebody`." if detail else None
-    return CourseReport("one", name, outcome, "transient" if detail else None, detail, None, step)
+    return CourseResult("one", name, outcome, "transient" if detail else None, detail, None, step)
 
 
 COURSES = (
@@ -38,7 +38,7 @@ def record(database: Database) -> Record:
     """Return what records a run; `ended=False` leaves it as one that was killed."""
 
     def make(
-        *courses: CourseReport,
+        *courses: CourseResult,
         ended: bool = True,
         partial: bool = False,
         stopped: str | None = None,
@@ -50,8 +50,15 @@ def record(database: Database) -> Record:
             if ended:
                 lost = tuple(course(f"X{n}", CourseOutcome.FAILED) for n in range(untold))
                 failed = any(one.outcome is CourseOutcome.FAILED for one in courses)
-                report = Report(
-                    run_id, (*courses, *lost), Written(4, 5, 6), 2, 7, 1.25, int(failed), stopped
+                report = RunResult(
+                    run_id,
+                    (*courses, *lost),
+                    ScoreCounts(4, 5, 6),
+                    2,
+                    7,
+                    1.25,
+                    int(failed),
+                    stopped,
                 )
                 runs.end(session, report, now=NINE + timedelta(seconds=2))
             return run_id
@@ -63,13 +70,11 @@ class TestList:
     """All runs."""
 
     def test_without_a_run_it_says_how_to_begin(self, ada: Ada) -> None:
-        """The command, and that it wants a schedule."""
         page = said(ada.get("/runs"))
 
         assert "No grade sync yet. Begin with receiver sync-grades , and schedule it" in page
 
     def test_each_run_is_a_bar_and_its_words(self, ada: Ada, record: Record) -> None:
-        """The newest first: how it ended, what became of the courses, what it cost, by whom."""
         record(*COURSES)
         record(COURSES[0], partial=True)
 
@@ -84,7 +89,6 @@ class TestList:
         assert '<rect class="chart-bad" x="80.0" y="0" width="20.0" height="1"/>' in answer.text
 
     def test_a_run_that_was_killed_shows_what_it_wrote_down(self, ada: Ada, record: Record) -> None:
-        """Its record has no counts, its courses have."""
         record(*COURSES[:2], ended=False)
 
         [row] = rows_of(ada.get("/runs"))
@@ -94,7 +98,6 @@ class TestList:
     def test_a_run_at_work_is_told_as_such(
         self, ada: Ada, record: Record, database: Database
     ) -> None:
-        """It holds the lease still."""
         record(ended=False)
         with database.writing() as session:
             now = datetime.now(NINE.tzinfo)
@@ -106,7 +109,6 @@ class TestList:
     def test_durations_and_requests_are_drawn_from_two_runs_on(
         self, ada: Ada, record: Record
     ) -> None:
-        """The oldest to the left, with the numbers as a table; one that was killed has none."""
         record(*COURSES)
         one = ada.get("/runs").text
         record(*COURSES, ended=False)
@@ -120,7 +122,6 @@ class TestList:
         assert "How long each grade sync took" in two
 
     def test_the_list_goes_on(self, ada: Ada, record: Record) -> None:
-        """Fifty runs stand on a page."""
         for _ in range(52):
             record()
 
@@ -132,7 +133,6 @@ class TestList:
     def test_it_costs_the_same_statements_with_2_runs_and_with_40(
         self, ada: Ada, record: Record, statements: Callable[[], int]
     ) -> None:
-        """None is sent for a run, be it killed or not."""
         record(*COURSES)
         record(*COURSES, ended=False)
         statements()
@@ -152,7 +152,6 @@ class TestOne:
     """One run."""
 
     def test_it_tells_its_story_as_the_command_did(self, ada: Ada, record: Record) -> None:
-        """In the lines of a scheduled task of Moodle."""
         page = said(ada.get(f"/runs/{record(*COURSES)}"))
 
         assert (
@@ -173,7 +172,6 @@ class TestOne:
         make_source: Callable[..., Source],
         make_entry: Callable[..., Entry],
     ) -> None:
-        """Each with why and what to do, and the way to its entry."""
         entry = make_entry(make_source("one"), "CS103")
 
         answer = ada.get(f"/runs/{record(*COURSES)}")
@@ -183,7 +181,6 @@ class TestOne:
         assert "failed 1 skipped 2 synced 1 unchanged 1" in said(answer)
 
     def test_without_a_failure_the_skipped_come_first(self, ada: Ada, record: Record) -> None:
-        """What is worst stands first, whatever that is."""
         answer = ada.get(f"/runs/{record(COURSES[0], COURSES[3])}")
 
         assert [row.split()[0] for row in rows_of(answer)] == ["CS104"]
@@ -201,7 +198,6 @@ class TestOne:
     def test_the_courses_are_shown_by_outcome(
         self, ada: Ada, record: Record, outcome: str, expected: list[str]
     ) -> None:
-        """What there is not counts as not chosen."""
         answer = ada.get(f"/runs/{record(*COURSES)}?outcome={outcome}")
 
         assert expected == [row.split()[0] for row in rows_of(answer)]
@@ -209,7 +205,6 @@ class TestOne:
     def test_courses_that_had_no_turn_are_counted_though_they_are_not_listed(
         self, ada: Ada, record: Record
     ) -> None:
-        """A run that was stopped says how many it left, and that the next asks again."""
         run_id = record(COURSES[2], stopped="it was told to stop", untold=3)
 
         page = said(ada.get(f"/runs/{run_id}"))
@@ -219,7 +214,6 @@ class TestOne:
         assert "3 courses of these had no turn before the run ended and are not listed" in page
 
     def test_a_killed_run_says_what_that_means(self, ada: Ada, record: Record) -> None:
-        """What it wrote down counts, and the next run goes on."""
         page = said(ada.get(f"/runs/{record(COURSES[0], ended=False)}"))
 
         assert "It was killed before it could end." in page
@@ -228,7 +222,6 @@ class TestOne:
     def test_a_run_that_wrote_no_scores_down_tells_the_rest(
         self, ada: Ada, record: Record, database: Database
     ) -> None:
-        """Runs of an older version are told as far as they are known."""
         run_id = record(*COURSES)
         with database.writing() as session:
             run = runs.get(session, run_id)
@@ -240,7 +233,6 @@ class TestOne:
         assert "seconds" not in page
 
     def test_the_courses_go_on(self, ada: Ada, record: Record) -> None:
-        """The outcome that was chosen stays chosen."""
         run_id = record(*(course(f"CS{n:02}", CourseOutcome.FAILED, "503") for n in range(53)))
 
         first = ada.get(f"/runs/{run_id}")
@@ -253,7 +245,6 @@ class TestOne:
         assert (len(rows_of(first)), len(rows_of(second))) == (50, 3)
 
     def test_a_run_that_there_is_not_is_refused(self, ada: Ada) -> None:
-        """The page says so, and how there comes to be one."""
         answer = ada.get("/runs/7")
 
         assert answer.status_code == 404
@@ -262,7 +253,6 @@ class TestOne:
     def test_it_costs_the_same_statements_however_many_courses(
         self, ada: Ada, record: Record, statements: Callable[[], int]
     ) -> None:
-        """None is sent for a course."""
         few = record(*COURSES)
         many = record(*(course(f"CS{n}", CourseOutcome.FAILED, "503") for n in range(1000)))
         statements()

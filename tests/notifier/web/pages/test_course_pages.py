@@ -47,7 +47,6 @@ def present(database: Database, course_id: str) -> tuple[int, str | None]:
 
 
 def test_empty_list_says_what_to_do_first(look: Look) -> None:
-    """Where there is no course yet, the page leads to adding one."""
     page = look("/courses")
 
     assert "No course yet." in page
@@ -60,7 +59,6 @@ def test_list_shows_how_each_course_stands(
     make_course: Callable[..., str],
     make_moodle_course: Callable[..., None],
 ) -> None:
-    """Present or deleted, with the id of its token, or issued by a Moodle; never the token."""
     token = make_course("CS101")
     make_course("CS102")
     make_moodle_course("7731")
@@ -84,7 +82,6 @@ def test_list_shows_how_each_course_stands(
 def test_list_is_searched_and_leafed_through(
     look: Look, make_course: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each page leads to the next with what was asked, until there is none."""
     monkeypatch.setattr("notifier.pages.courses._ROWS", 2)
     for number in range(5):
         make_course(f"CS10{number}", title="Música" if number else "Law")
@@ -103,7 +100,6 @@ def test_list_is_searched_and_leafed_through(
 def test_statements_of_the_list_do_not_grow(
     statements: Callable[..., int], database: Database, query: dict[str, str]
 ) -> None:
-    """A list of 40 courses takes as many statements as one of two."""
     counts = []
     for some in (range(2), range(2, 40)):
         with database.writing() as session:
@@ -117,7 +113,6 @@ def test_statements_of_the_list_do_not_grow(
 def test_names_are_shown_as_they_are(
     look: Look, send: Send, make_endpoint: Callable[..., int]
 ) -> None:
-    """Markup in an id or a title is text on every page, and a long title is cut."""
     make_endpoint()
     course_id = "A<i>&\"'/../é"
     send("/courses/new", course_id=course_id, title=MARKUP + "x" * 9_000)
@@ -146,7 +141,6 @@ def test_added_course_shows_its_token_this_once(
     database: Database,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The answer to the form has the token, is kept by nobody, and no page shows it again."""
     answer = send("/courses/new", course_id="CS101", title="Algorithms")
 
     (token,) = TOKEN.findall(answer.text)
@@ -175,7 +169,6 @@ def test_course_that_cannot_be_is_not_added(
     fields: dict[str, str],
     said: str,
 ) -> None:
-    """The form comes back as it was filled in, with what is wrong beside its field."""
     make_course("CS101")
     before = rows()
 
@@ -188,7 +181,6 @@ def test_course_that_cannot_be_is_not_added(
 
 
 def test_form_that_is_sent_again_adds_nothing(send: Send, database: Database) -> None:
-    """A reload of the page with the token says that the course is there, and leads to it."""
     send("/courses/new", course_id="CS101", title="Algorithms")
     before = present(database, "CS101")
 
@@ -206,7 +198,6 @@ def test_regenerated_token_is_shown_once_and_told(
     make_endpoint: Callable[..., int],
     database: Database,
 ) -> None:
-    """The new token is on the answer, with the deliveries that tell of it."""
     make_endpoint()
     old = make_course("CS101")
 
@@ -228,7 +219,6 @@ def test_token_is_not_regenerated_again_by_a_reload(
     make_course: Callable[..., str],
     rows: Callable[[], dict[str, list[Any]]],
 ) -> None:
-    """The same form once more is refused, for it speaks of a version that is gone."""
     make_course("CS101")
     send("/courses/token", course_id="CS101", version=1)
     before = rows()
@@ -259,7 +249,6 @@ def test_token_that_is_not_ours_to_make_is_refused(
     status: int,
     said: str,
 ) -> None:
-    """The refusal is a page that says which course, why, and what to do."""
     make_moodle_course("7731")
     make_course("GONE")
     with database.writing() as session:
@@ -288,7 +277,6 @@ def test_moodles_new_token_is_told_and_not_kept(
     entered: str,
     told: str,
 ) -> None:
-    """Every endpoint hears a public id; the token itself is nowhere, and the answer is a 303."""
     make_endpoint()
     make_moodle_course("7731")
     assert "lives in a Moodle" in look("/courses/one", course_id="7731")
@@ -307,7 +295,6 @@ def test_moodles_new_token_is_told_and_not_kept(
 def test_moodles_token_that_is_none_is_refused_and_not_repeated(
     send: Send, make_moodle_course: Callable[..., None], rows: Callable[[], Any]
 ) -> None:
-    """What was typed into the field may be a secret: the page names the fault alone."""
     make_moodle_course("7731")
     before = rows()
 
@@ -337,7 +324,6 @@ def test_page_of_a_course_tells_all_of_it(
     make_course: Callable[..., str],
     make_endpoint: Callable[..., int],
 ) -> None:
-    """State, version, tokens and deliveries; of one that never was, that it never was."""
     make_course("CS101")
     assert "there is no endpoint" in look("/courses/one", course_id="CS101")
     endpoint_id = make_endpoint()
@@ -375,7 +361,6 @@ def test_form_of_another_site_changes_nothing(
     rows: Callable[[], Any],
     path: str,
 ) -> None:
-    """Without what only a page of this session knows, nothing is done."""
     make_delivery("GONE")
     make_course("CS101")
     before = rows()
@@ -391,7 +376,6 @@ def test_form_of_another_site_changes_nothing(
 def test_courses_have_no_token_but_one(
     send: Send, make_course: Callable[..., str], database: Database
 ) -> None:
-    """After some regenerations one token is good, and all of them are listed."""
     make_course("CS101")
     for version in (1, 2, 3):
         assert send("/courses/token", course_id="CS101", version=version).status_code == 200

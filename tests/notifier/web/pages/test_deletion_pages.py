@@ -45,7 +45,6 @@ def test_it_asks_first_and_names_courses_and_endpoints(
     make_endpoint: Callable[..., int],
     rows: Callable[[], Any],
 ) -> None:
-    """Who is told at once, whose delivery is held, and which courses; nothing is done yet."""
     make_endpoint()
     held = make_endpoint("https://held.example/hook")
     make_endpoint("https://other.example/hook", event_types=["token.regenerated"])
@@ -68,7 +67,6 @@ def test_it_asks_first_and_names_courses_and_endpoints(
 def test_who_keeps_a_course_is_back_where_they_were(
     send: Send, ada: FlaskClient, three: list[str]
 ) -> None:
-    """On the course's own page or in the midst of a search, as the browser says."""
     course = "http://localhost/courses/one?course_id=CS101"
     ada.environ_base["HTTP_REFERER"] = course
 
@@ -81,7 +79,6 @@ def test_who_keeps_a_course_is_back_where_they_were(
 
 
 def test_nobody_to_tell_is_said_before(send: Send, three: list[str]) -> None:
-    """Without an endpoint the page says that nobody is told, and how one would be."""
     answer = send(DELETE, course_id=three[0])
 
     assert "Nobody: no endpoint wants to know of deletions." in answer.text
@@ -96,7 +93,6 @@ def test_many_are_deleted_at_one_moment_and_what_that_caused_is_shown(
     make_course: Callable[..., str],
     make_endpoint: Callable[..., int],
 ) -> None:
-    """One transaction: all at the same moment; the answer leads to just their deliveries."""
     make_endpoint()
     for earlier_and_later in ("CS998", "CS999"):
         make_course(earlier_and_later)
@@ -121,7 +117,6 @@ def test_many_are_deleted_at_one_moment_and_what_that_caused_is_shown(
 def test_one_leads_to_its_own_page(
     send: Send, look: Look, three: list[str], make_endpoint: Callable[..., int]
 ) -> None:
-    """What was told of a single course stands on the page of that course."""
     make_endpoint()
 
     answer = send(CONFIRMED, course_id=three[0])
@@ -136,7 +131,6 @@ def test_one_leads_to_its_own_page(
 def test_course_deleted_meanwhile_is_told_and_keeps_none_of_the_others(
     send: Send, look: Look, database: Database, three: list[str]
 ) -> None:
-    """Somebody else deleted one between question and answer: the others are deleted still."""
     with database.writing() as session:
         courses.delete_course(session, three[1], now=NINE)
 
@@ -172,7 +166,6 @@ def test_course_that_is_called_like_a_command_is_named_as_it_is(
 def test_all_of_them_deleted_before_is_said(
     send: Send, look: Look, database: Database, three: list[str]
 ) -> None:
-    """A form that is sent again deletes nothing more, and says so."""
     send(CONFIRMED, course_id=three[0])
 
     answer = send(CONFIRMED, course_id=three[0])
@@ -185,7 +178,6 @@ def test_all_of_them_deleted_before_is_said(
 
 @pytest.mark.parametrize("path", [DELETE, CONFIRMED])
 def test_nothing_chosen_is_refused(send: Send, path: str, rows: Callable[[], Any]) -> None:
-    """Without a tick there is nothing to ask about."""
     before = rows()
 
     answer = send(path)
@@ -200,7 +192,6 @@ def test_nothing_chosen_is_refused(send: Send, path: str, rows: Callable[[], Any
 def test_more_than_are_deleted_at_once_are_refused(
     send: Send, path: str, three: list[str], rows: Callable[[], Any]
 ) -> None:
-    """All of them, with a word on how many are too many."""
     before = rows()
 
     answer = send(path, course_id=[*three, *(f"x{number}" for number in range(4997))])
@@ -217,7 +208,6 @@ def test_event_that_cannot_be_written_keeps_all_of_them(
     make_endpoint: Callable[..., int],
     rows: Callable[[], Any],
 ) -> None:
-    """A subscriber that fails at the last one takes back the others: all or none (law 1)."""
     make_endpoint()
     before = rows()
 
@@ -236,7 +226,6 @@ def test_event_that_cannot_be_written_keeps_all_of_them(
 def test_each_course_is_told_once_however_often_it_is_ticked(
     send: Send, database: Database, three: list[str], make_endpoint: Callable[..., int]
 ) -> None:
-    """An id that stands twice in the form is deleted once, with one event."""
     make_endpoint()
 
     send(CONFIRMED, course_id=[three[0], three[0]])

@@ -49,7 +49,6 @@ def make_attempt(database: Database) -> Callable[..., None]:
 
 
 def test_empty_list_says_what_to_do_first(look: Look, make_endpoint: Callable[..., int]) -> None:
-    """Without an endpoint that is registering one; then there is simply nothing to tell yet."""
     assert "door</a> first, or nobody is told anything" in look("/deliveries")
     make_endpoint()
     assert "Nothing was to be told yet." in look("/deliveries")
@@ -59,7 +58,6 @@ def test_empty_list_says_what_to_do_first(look: Look, make_endpoint: Callable[..
 def test_list_shows_how_each_delivery_stands(
     look: Look, make_delivery: MakeDelivery, make_attempt: Callable[..., None]
 ) -> None:
-    """Its status, its last answer, and what is done next, the newest first."""
     ids = [make_delivery(f"CS{number}", status) for number, status in enumerate(S)]
     make_attempt(ids[2], status=400)
     make_attempt(ids[1], failure="tls-expired", decided="retry")
@@ -99,7 +97,6 @@ def test_filter_stands_in_the_address(
     query: dict[str, str],
     found: list[int],
 ) -> None:
-    """What the command takes, the address takes, so that it can be kept and passed on."""
     for number, status in ((1, S.PENDING), (2, S.DEAD), (3, S.DELIVERED)):
         at(database, make_delivery(f"CS{number}", status), number)
     with database.writing() as session:
@@ -125,7 +122,6 @@ def test_filter_stands_in_the_address(
 def test_filter_that_cannot_be_is_told(
     look: Look, make_delivery: MakeDelivery, query: dict[str, str], said: str
 ) -> None:
-    """The page names the fault beside the form, and does not show something else instead."""
     make_delivery("CS1")
 
     page = look("/deliveries", **query)
@@ -139,7 +135,6 @@ def test_filter_that_cannot_be_is_told(
 def test_list_is_leafed_through_both_ways(
     look: Look, make_delivery: MakeDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Older, older, and back again: the pages are the same, and end at both ends."""
     monkeypatch.setattr(pages, "_ROWS", 2)
     ids = [make_delivery(f"CS{number}") for number in range(5)]
 
@@ -166,7 +161,6 @@ def test_list_is_leafed_through_both_ways(
 def test_statements_of_the_list_do_not_grow(
     statements: Callable[..., int], make_delivery: MakeDelivery, query: dict[str, str]
 ) -> None:
-    """A list of 20 deliveries takes as many statements as one of two."""
     counts = []
     for some in (range(2), range(2, 20)):
         for number in some:
@@ -183,7 +177,6 @@ def test_delivery_is_shown_with_all_its_attempts(
     make_delivery: MakeDelivery,
     make_attempt: Callable[..., None],
 ) -> None:
-    """When, what was answered, how long it took, what was decided and said, and what to do."""
     delivery_id = make_delivery("CS1", S.DEAD)
     make_attempt(delivery_id, failure="tls-expired", detail="elms: expired", decided="retry")
     make_attempt(delivery_id, status=400, detail=MARKUP, started_at=NINE + timedelta(minutes=5))
@@ -214,7 +207,6 @@ def test_exact_body_and_headers_are_shown_but_no_signature(
     make_delivery: MakeDelivery,
     make_attempt: Callable[..., None],
 ) -> None:
-    """The body's bytes and the attempt's headers; of its signature no more than a beginning."""
     delivery_id = make_delivery("CS1", S.DELIVERED)
     with database.reading() as session:
         event = session.get_one(Delivery, delivery_id).event
@@ -231,14 +223,12 @@ def test_exact_body_and_headers_are_shown_but_no_signature(
 
 
 def test_delivery_that_there_is_not_is_refused(look: Look) -> None:
-    """A number that nothing has is a page that says so."""
     assert "There is no delivery 7" in look("/deliveries/7", 404)
 
 
 def test_delivery_is_replayed_and_who_did_it_written_down(
     send: Send, look: Look, database: Database, make_delivery: MakeDelivery
 ) -> None:
-    """One click makes it due; a reload of the answer does nothing more."""
     delivery_id = make_delivery("CS1", S.DEAD)
 
     answer = send(f"/deliveries/{delivery_id}/replay")
@@ -256,7 +246,6 @@ def test_delivery_is_replayed_and_who_did_it_written_down(
 def test_delivery_of_a_disabled_endpoint_is_not_replayed(
     send: Send, look: Look, database: Database, make_delivery: MakeDelivery
 ) -> None:
-    """The page offers no button, and a form that is sent all the same is refused."""
     delivery_id = make_delivery("CS1", S.HELD)
     with database.writing() as session:
         endpoints.disable(session, 1, "it answered 410", now=NINE)
@@ -278,7 +267,6 @@ def test_replay_of_many_says_first_how_many_and_to_whom(
     admin: Callable[..., TestResponse],
     rows: Callable[[], Any],
 ) -> None:
-    """The number of each endpoint, and what is left because an endpoint is disabled."""
     make_endpoint()
     other = make_endpoint("https://other.example/hook")
     for course_id in ("CS1", "CS2", "CS3"):
@@ -303,7 +291,6 @@ def test_replay_of_many_says_first_how_many_and_to_whom(
 def test_what_a_filter_finds_is_replayed(
     send: Send, look: Look, database: Database, make_delivery: MakeDelivery
 ) -> None:
-    """All that it finds are due; the list asks for no status, so they stay while it changes."""
     dead = [make_delivery(f"CS{number}", S.DEAD) for number in range(3)]
     delivered = make_delivery("CS9", S.DELIVERED)
 
@@ -325,7 +312,6 @@ def test_no_more_are_replayed_at_once_than_the_page_says(
     make_delivery: MakeDelivery,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of more than a bound the oldest are taken, and the page says so before."""
     monkeypatch.setattr(pages, "MOST", 2)
     ids = [make_delivery(f"CS{number}", S.DEAD) for number in range(4)]
 
@@ -342,7 +328,6 @@ def test_no_more_are_replayed_at_once_than_the_page_says(
 def test_everything_is_not_replayed_by_leaving_the_filter_out(
     send: Send, look: Look, make_delivery: MakeDelivery, rows: Callable[[], Any]
 ) -> None:
-    """A replay needs a condition, on the page as in the command."""
     make_delivery("CS1", S.DEAD)
     before = rows()
 

@@ -78,7 +78,6 @@ def headings(page: str) -> list[str]:
 
 
 def test_the_first_step_is_an_endpoint(look: Look) -> None:
-    """A new site is told to register ELMS's door, with the button for it."""
     page = look("/")
 
     assert "1 thing needs a person" in page
@@ -89,7 +88,6 @@ def test_the_first_step_is_an_endpoint(look: Look) -> None:
 
 
 def test_all_is_well_is_said_plainly(look: Look, well: int) -> None:
-    """Where nothing needs a person, that is what stands first."""
     page = look("/")
 
     assert "All is well" in page
@@ -101,7 +99,6 @@ def test_all_is_well_is_said_plainly(look: Look, well: int) -> None:
 def test_an_endpoint_that_never_answered_is_to_be_tested(
     look: Look, make_endpoint: Callable[..., int], database: Database, now: datetime
 ) -> None:
-    """Until something was taken there the overview offers a test, and then all is well."""
     make_endpoint()
     untried = look("/")
 
@@ -117,7 +114,6 @@ def test_an_endpoint_that_never_answered_is_to_be_tested(
 def test_a_disabled_endpoint_has_its_button(
     look: Look, well: int, add: Callable[..., int], database: Database, now: datetime
 ) -> None:
-    """Why it is disabled, how many it holds up, and what enabling lets go."""
     for _ in range(3):
         add(status=DeliveryStatus.PENDING)
     with database.writing() as session:
@@ -135,7 +131,6 @@ def test_a_disabled_endpoint_has_its_button(
 def test_a_failing_endpoint_has_its_last_answer_and_its_buttons(
     look: Look, well: int, add: Callable[..., int], database: Database, now: datetime
 ) -> None:
-    """What it answered last, what to do about that, a test, and a way to end the pause."""
     waiting = add(status=DeliveryStatus.PENDING, due_at=now - timedelta(hours=1))
     with database.writing() as session:
         later = now + timedelta(minutes=9)
@@ -156,7 +151,6 @@ def test_a_failing_endpoint_has_its_last_answer_and_its_buttons(
 def test_a_secret_that_does_not_match_is_mended_from_the_overview(
     look: Look, well: int, add: Callable[..., int], database: Database, now: datetime
 ) -> None:
-    """ELMS's 401 comes with what to do about it, and a link to where a new one is made."""
     waiting = add(status=DeliveryStatus.PENDING, due_at=now + timedelta(minutes=5))
     with database.writing() as session:
         circuit_breaker.write(session, {well: Health(2, now, now)})
@@ -173,7 +167,6 @@ def test_a_secret_that_does_not_match_is_mended_from_the_overview(
 def test_all_is_not_well_where_an_endpoint_has_begun_to_fail(
     look: Look, well: int, add: Callable[..., int], database: Database, now: datetime
 ) -> None:
-    """One failure is no matter for a person yet, but nobody reads that every endpoint answers."""
     waiting = add(status=DeliveryStatus.PENDING, due_at=now + timedelta(minutes=5))
     with database.writing() as session:
         circuit_breaker.write(session, {well: Health(1, now, now)})
@@ -194,7 +187,6 @@ def test_all_is_not_well_where_an_endpoint_has_begun_to_fail(
 def test_a_backlog_that_nobody_works_on_says_the_command(
     look: Look, well: int, add: Callable[..., int], now: datetime
 ) -> None:
-    """A delivery that has been due for long, and no attempt at all."""
     add(status=DeliveryStatus.PENDING, due_at=now - timedelta(minutes=42, seconds=5))
 
     page = look("/")
@@ -211,7 +203,6 @@ class TestDeadLetters:
     def test_they_are_shown_with_what_a_replay_does(
         self, look: Look, well: int, add: Callable[..., int]
     ) -> None:
-        """The number is in the question, and the reason is text."""
         for _ in range(2):
             add(status=DeliveryStatus.DEAD, reason=REASON)
         add(status=DeliveryStatus.DEAD, reason="10 attempts failed")
@@ -228,7 +219,6 @@ class TestDeadLetters:
     def test_those_of_one_reason_are_replayed(
         self, look: Look, send: Send, well: int, add: Callable[..., int], database: Database
     ) -> None:
-        """They are due now, by whom is written down, and the others stay dead."""
         mine = [add(status=DeliveryStatus.DEAD, reason=REASON) for _ in range(2)]
         other = add(status=DeliveryStatus.DEAD, reason="10 attempts failed")
 
@@ -251,7 +241,6 @@ class TestDeadLetters:
         add: Callable[..., int],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Of very many the latest are taken, and the page says so."""
         monkeypatch.setattr("notifier.pages.dashboard.MOST", 2)
         for _ in range(3):
             add(status=DeliveryStatus.DEAD, reason=REASON)
@@ -274,7 +263,6 @@ class TestDeadLetters:
         database: Database,
         now: datetime,
     ) -> None:
-        """There is no button, and whoever asks all the same is told what to do first."""
         add(status=DeliveryStatus.DEAD, reason=REASON)
         with database.writing() as session:
             endpoints.disable(session, well, "moved", now=now)
@@ -298,7 +286,6 @@ class TestDeadLetters:
     def test_what_no_page_sends_is_refused(
         self, send: Send, well: int, fields: dict[str, Any]
     ) -> None:
-        """The refusal leads back to the overview."""
         answer = send("/overview/replay", **fields)
 
         assert answer.status_code == 422
@@ -307,7 +294,6 @@ class TestDeadLetters:
     def test_nothing_is_replayed_without_the_form_of_a_page(
         self, ada: FlaskClient, well: int, add: Callable[..., int], database: Database
     ) -> None:
-        """A form from elsewhere is refused."""
         dead = add(status=DeliveryStatus.DEAD, reason=REASON)
 
         answer = ada.post("/overview/replay", data={"endpoint_id": well, "reason": REASON})
@@ -320,7 +306,6 @@ class TestDeadLetters:
 def test_the_doctors_words_are_the_pages(
     look: Look, well: int, add: Callable[..., int], ada: FlaskClient
 ) -> None:
-    """What the command finds is on the page, whether it is well or not."""
     add(status=DeliveryStatus.DEAD, reason=REASON)
     here = services.of(ada.application)
 
@@ -335,7 +320,6 @@ def test_the_doctors_words_are_the_pages(
 
 
 def test_the_last_day_is_drawn(look: Look, well: int, add: Callable[..., int]) -> None:
-    """How many were delivered and died in each hour, and how long that took, with the numbers."""
     add(status=DeliveryStatus.DEAD, reason="x")
 
     page = look("/")
@@ -348,7 +332,6 @@ def test_the_last_day_is_drawn(look: Look, well: int, add: Callable[..., int]) -
 
 
 def test_a_day_without_any_says_so(look: Look) -> None:
-    """There is no chart of nothing."""
     page = look("/")
 
     assert "Nothing was delivered and nothing has died." in page
@@ -356,7 +339,6 @@ def test_a_day_without_any_says_so(look: Look) -> None:
 
 
 def test_it_refreshes_itself(look: Look, well: int) -> None:
-    """What refreshes it is the same without the frame around it."""
     page, part = look("/"), look("/overview/live")
 
     assert 'data-refresh="/overview/live"' in page
@@ -368,7 +350,6 @@ def test_it_refreshes_itself(look: Look, well: int) -> None:
 def test_statements_do_not_grow(
     statements: Callable[..., int], well: int, add: Callable[..., int]
 ) -> None:
-    """A hundred deliveries of every kind take as many statements as four."""
     counts = []
     for many in (1, 25):
         for number in range(many):

@@ -10,7 +10,7 @@ import pytest
 
 from contract import signatures
 from contract.signatures import Secret
-from tests.doors.served import ADMIN_KEY, SITE, Answer, Served, half_closed, head, hear
+from tests.integration.services import ADMIN_KEY, SITE, Answer, Served, half_closed, head, hear
 
 BODY = json.dumps(
     {
@@ -380,7 +380,6 @@ def test_a_continue_is_followed_by_the_answer(elms: Served) -> None:
 
 
 def test_the_log_has_the_refusal_under_its_id_and_no_secret(elms: Served) -> None:
-    """An operator finds what a client was told; what the client sent is not kept."""
     raw = head("GET", "/", [("A B", "Bearer planted-secret-0123456789")])
 
     document = refused(elms.ask(raw), 400, "request-malformed")
@@ -408,7 +407,6 @@ def test_a_reset_in_the_middle_leaves_the_door_open(elms: Served) -> None:
 
 
 def test_a_connection_goes_on_behind_a_body_that_was_not_read(elms: Served) -> None:
-    """A refused request whose body comes a little later does not cost its sender the connection."""
     asked = head(headers=[LENGTH]).replace(b"Connection: close\r\n", b"")
 
     with elms.connect() as connection:

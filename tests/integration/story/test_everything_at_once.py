@@ -14,10 +14,9 @@ from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from receiver.cli import main
 from receiver.models import SCHEMA, HistoryEntry, Run, RunCourse
-from tests.receiver.moodle import fake
-from tests.story import far_sides
-from tests.story.conftest import KEY, EAssessment
-from tests.story.everything import (
+from tests.integration.story import far_sides
+from tests.integration.story.conftest import KEY, EAssessment
+from tests.integration.story.everything import (
     DELETED,
     ELSEWHERE,
     FIRST,
@@ -28,6 +27,7 @@ from tests.story.everything import (
     link_all,
     seconds,
 )
+from tests.receiver.moodle import fake
 
 _REFUSE_ON_SQLITE = f"""
     CREATE TRIGGER refused BEFORE INSERT ON scores WHEN NEW.user_id = '{UNSTORABLE}'

@@ -9,7 +9,7 @@ from contract.signatures import Secret
 from foundation.db.migrations import Schema
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
-from tests.doors.served import THREADS, Served, add_source, copied, serve
+from tests.integration.services import THREADS, Served, add_source, copied, serve
 
 NARROW = {"WEB_PROCESSES": "1", "WEB_THREADS": str(THREADS)}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from foundation.db.migrations import Schema
 from receiver.models import SCHEMA
-from tests.doors.served import copied, environment, free_port
+from tests.integration.services import copied, environment, free_port
 
 SLOW_TO_LISTEN = """
 import time

@@ -12,16 +12,16 @@ from sqlalchemy import update
 from contract.tokens import MoodleToken
 from foundation.db import session as db
 from notifier.courses import grades
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Entry
 from receiver.moodle import users
 from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
-from receiver.runs.store import Report
+from receiver.runs.store import RunResult
 from receiver.sources.http_client import Exchange
+from tests.integration.story.test_batches import NINE, Both, both, scores  # noqa: F401 - a fixture
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import serving
-from tests.story.test_batches import NINE, Both, both, scores  # noqa: F401 - a fixture
 
 TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
 
@@ -33,7 +33,7 @@ class All:
     both: Both
     elms: Elms
 
-    def sync(self) -> Report:
+    def sync(self) -> RunResult:
         """Run the sync as its command does: with a gradebook of its own."""
         exchange = Exchange(connect_timeout=2, read_timeout=20, total=30)
         with closing(exchange):
@@ -56,20 +56,18 @@ def every(both: Both) -> Iterator[All]:  # noqa: F811 - the fixture that was imp
 
 
 def test_grades_are_written_once(every: All) -> None:
-    """What came stands in the Moodle; a second run asks for it, and nothing is written again."""
     first = every.sync()
     before = len(every.elms.moodle.called)
 
     second = every.sync()
 
     assert every.elms.grades == dict.fromkeys((14, 15, 16), Decimal(75))
-    assert (first.written, first.exit_code) == (Written(added=3), 0)
-    assert (second.courses[0].outcome, second.written) == ("unchanged", Written())
+    assert (first.written, first.exit_code) == (ScoreCounts(added=3), 0)
+    assert (second.courses[0].outcome, second.written) == ("unchanged", ScoreCounts())
     assert every.elms.moodle.functions()[before:] == [SITE_INFO]
 
 
 def test_of_changed_grades_only_those_are_written(every: All) -> None:
-    """One grade that changed at eAssessment is one grade in Moodle's request."""
     every.sync()
     del every.elms.moodle.called[:]
     with every.both.there.writing() as session:
@@ -84,11 +82,10 @@ def test_of_changed_grades_only_those_are_written(every: All) -> None:
         "grades[0][grade]",
     ]
     assert every.elms.grades == {14: Decimal(80), 15: Decimal(75), 16: Decimal(75)}
-    assert report.written == Written(changed=1, unchanged=2)
+    assert report.written == ScoreCounts(changed=1, unchanged=2)
 
 
 def test_a_person_whom_the_moodle_does_not_know_is_left_out_alone(every: All) -> None:
-    """The others are graded, and the course is asked for as a whole until all are."""
     every.elms.users[14] = "another"
 
     first, second = every.sync(), every.sync()
@@ -100,12 +97,11 @@ def test_a_person_whom_the_moodle_does_not_know_is_left_out_alone(every: All) ->
         )
         assert str(report.courses[0].detail).startswith("left out 1: s0: no users of ELMS")
     assert every.elms.grades == {14: None, 15: Decimal(75), 16: Decimal(75)}
-    assert (first.written, second.written) == (Written(added=2), Written(unchanged=2))
+    assert (first.written, second.written) == (ScoreCounts(added=2), ScoreCounts(unchanged=2))
     assert every.elms.moodle.functions().count(UPDATE) == 1
 
 
 def test_where_nothing_can_be_written_eassessment_hears_nothing(every: All) -> None:
-    """A token that the Moodle refuses is found before the first request to eAssessment."""
     every.elms.moodle.says(SITE_INFO, "token_invalid")
     before = every.both.there.statements
 
@@ -117,7 +113,6 @@ def test_where_nothing_can_be_written_eassessment_hears_nothing(every: All) -> N
 
 
 def test_people_are_looked_up_and_courses_read_once(every: All) -> None:
-    """A course costs three requests beside the look at who is who."""
     every.sync()
 
     assert every.elms.moodle.functions() == [SITE_INFO, users.FUNCTION, FUNCTION, UPDATE, FUNCTION]

@@ -12,7 +12,7 @@ from contract import signatures
 from contract.signatures import Secret
 from foundation.db.migrations import Schema
 from receiver.models import SCHEMA
-from tests.doors.served import SITE, Answer, add_source, head, serve
+from tests.integration.services import SITE, Answer, add_source, head, serve
 
 TIMES = 100
 

@@ -26,11 +26,11 @@ from receiver.moodle.source import COURSES
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
 from receiver.sources import store as sources
+from tests.integration.story import far_sides
+from tests.integration.story.conftest import KEY, EAssessment
+from tests.integration.story.far_sides import FarSides, Say
 from tests.receiver.moodle.fake import FakeMoodle, Form
 from tests.receiver.moodle.recordings import RECORDED, Recorded, failure
-from tests.story import far_sides
-from tests.story.conftest import KEY, EAssessment
-from tests.story.far_sides import FarSides, Say
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 LOST_KEY = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="

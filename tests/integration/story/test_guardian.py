@@ -37,21 +37,18 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_what_is_left_is_ended(sleeper: subprocess.Popen[bytes]) -> None:
-    """It began, and was never over."""
     guardian.guard([f"+{sleeper.pid}\n"])
 
     assert sleeper.wait(10) == -signal.SIGTERM
 
 
 def test_what_is_over_is_let_be(sleeper: subprocess.Popen[bytes]) -> None:
-    """Its number may be another process's by then."""
     guardian.guard([f"+{sleeper.pid}\n", f"-{sleeper.pid}\n"])
 
     assert sleeper.poll() is None
 
 
 def test_a_demo_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
-    """Nobody can answer SIGKILL, so that another process looks on."""
     script = tmp_path / "sleeper"
     script.write_text(
         "#!/bin/sh\ntrap 'echo ended; exit' TERM\necho up\nwhile :; do sleep 0.1; done\n"
@@ -60,7 +57,7 @@ def test_a_demo_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
 
     demo = subprocess.run(
         [sys.executable, "-c", DEMO, tmp_path],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         stdout=subprocess.PIPE,
         text=True,
         timeout=60,
@@ -73,7 +70,6 @@ def test_a_demo_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
 
 
 def test_a_demo_that_ends_by_itself_needs_no_guardian(tmp_path: Path) -> None:
-    """Its guardian has nobody left to end, and ends first."""
     with machines(tmp_path) as both:
         ear = both.guardian
 

@@ -19,13 +19,13 @@ from receiver.gradebook.base import Gradebook
 from receiver.models import API
 from receiver.models import SCHEMA as RECEIVER
 from receiver.registry import entries as registry
-from receiver.runs.store import CourseOutcome, Report
+from receiver.runs.store import CourseOutcome, RunResult
 from receiver.sources import store as sources
-from receiver.sources.eassessment import Client
+from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import Exchange
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options
-from tests.story.conftest import KEY, EAssessment
+from receiver.sync.planner import SyncOptions
+from tests.integration.story.conftest import KEY, EAssessment
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 
@@ -56,13 +56,13 @@ class Both:
 
     def sync(
         self, gradebook: Gradebook | None = None, **overrides: object
-    ) -> tuple[Report, Client, int]:
+    ) -> tuple[RunResult, EAssessmentClient, int]:
         """Run the sync; return its report, its client, and eAssessment's statements."""
         given = {"holder": "ada@elms", "lease": timedelta(minutes=5), "retry_waits": ()}
-        options = Options(**{**given, **overrides})  # type: ignore[arg-type]  # as given
+        options = SyncOptions(**{**given, **overrides})  # type: ignore[arg-type]  # as given
         exchange = Exchange(connect_timeout=2, read_timeout=20, total=30)
         before = self.there.statements
-        with Client(exchange) as client:
+        with EAssessmentClient(exchange) as client:
             kinds = {API: lambda _: client}
             report = grade_sync.run(self.here, self.vault, kinds, options, gradebook)
             return report, client, self.there.statements - before
@@ -88,7 +88,6 @@ def both(eassessment: EAssessment, make_database: Callable[[Schema], Database]) 
 
 
 def test_statements_grow_with_batches_and_not_with_courses(both: Both) -> None:
-    """A run over a full batch sends, on both sides, as many statements as one over ten courses."""
     both.add(*(f"A{number:03}" for number in range(10)))
     small, _, there_small = both.sync()
     both.add(*(f"B{number:03}" for number in range(90)))
@@ -101,7 +100,6 @@ def test_statements_grow_with_batches_and_not_with_courses(both: Both) -> None:
 
 
 def test_each_batch_costs_the_same(both: Both) -> None:
-    """Three batches cost three times the statements of one, beyond those of the run itself."""
     both.add(*(f"A{number:03}" for number in range(100)))
     one, _, there_one = both.sync()
     both.add(*(f"B{number:03}" for number in range(200)))
@@ -116,7 +114,6 @@ def test_each_batch_costs_the_same(both: Both) -> None:
 
 
 def test_unchanged_grades_cost_hardly_a_byte(both: Both) -> None:
-    """A second run with nothing new moves under a twentieth of the first one's bytes."""
     both.add(*(f"A{number:03}" for number in range(100)), students=30)
     _, first, _ = both.sync()
 
@@ -127,7 +124,6 @@ def test_unchanged_grades_cost_hardly_a_byte(both: Both) -> None:
 
 
 def test_courses_that_are_invalid_are_in_no_request(both: Both) -> None:
-    """What is known to be deleted is not asked; what was not heard of is told in the batch."""
     tokens = both.add("GONE", "OLD", "WELL")
     with both.there.writing() as session:
         courses.delete_course(session, "GONE", now=db.now(session))
@@ -153,7 +149,6 @@ def test_courses_that_are_invalid_are_in_no_request(both: Both) -> None:
 
 
 def test_only_what_changed_since_is_sent(both: Both) -> None:
-    """By time, courses whose grades did not change after it are unchanged, whatever ELMS has."""
     both.add("OLD", "NEW")
     later = datetime(2026, 11, 23, 9, tzinfo=UTC)
     with both.there.writing() as session:

@@ -1,4 +1,4 @@
-"""The benchmark of the sync on a small scale: what it counts; and what the README says of it."""
+"""The benchmark of the sync on a small scale, and what docs/benchmarks.md shows of it."""
 
 import re
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from foundation.db.migrations import Schema
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 PICTURE = ROOT / "benchmarks" / "sync.svg"
 SIZE = Size(courses=200, grades=5, times=1)
 VALID = 140
@@ -33,7 +33,6 @@ LARGE = {
 def test_the_benchmark_counts_what_each_run_did(
     make_database_url: Callable[[Schema], str], database_kind: str, tmp_path: Path
 ) -> None:
-    """Requests, refusals and queries are those that each run must have made, on both sides."""
     urls = (make_database_url(NOTIFIER), make_database_url(RECEIVER))
 
     costs = sync.measure(tmp_path, urls, SIZE)
@@ -52,7 +51,6 @@ def test_the_benchmark_counts_what_each_run_did(
 
 
 def test_what_is_promised_holds_for_costs_as_measured() -> None:
-    """All four promises hold where requests, bytes and seconds are far below those of old."""
     assert list(sync.claims(LARGE, 5000).values()) == [True] * 4
 
 
@@ -68,7 +66,6 @@ def test_what_is_promised_holds_for_costs_as_measured() -> None:
     ],
 )
 def test_a_promise_that_does_not_hold_is_told(run: str, worse: dict[str, int], broken: int) -> None:
-    """Of the promises just the one that the costs break is told to be broken."""
     costs = {**LARGE, run: replace(LARGE[run], **worse)}
 
     kept = list(sync.claims(costs, 5000).values())
@@ -77,25 +74,22 @@ def test_a_promise_that_does_not_hold_is_told(run: str, worse: dict[str, int], b
 
 
 def test_the_median_is_one_of_the_runs() -> None:
-    """Of three runs the one that took the median time is told, whole."""
     runs = [replace(LARGE[FIRST], seconds=seconds, here=here) for seconds, here in
             ((9.0, 1), (1.0, 2), (2.0, 3))]  # fmt: skip
 
     assert median(runs) == runs[2]
 
 
-def test_the_readme_shows_the_table_that_is_printed() -> None:
-    """The README's table has the columns and the runs that the program prints."""
+def test_the_docs_show_the_table_that_is_printed() -> None:
     head, rule, *rows = markdown(LARGE)
 
-    shown = README.partition("<!-- costs -->\n")[2].partition("<!-- /costs -->")[0].splitlines()
+    shown = PAGE.partition("<!-- costs -->\n")[2].partition("<!-- /costs -->")[0].splitlines()
     assert shown[:2] == [head, rule]
     assert [row.split(" | ")[0] for row in shown[2:6]] == [row.split(" | ")[0] for row in rows]
     assert all(row.count("|") == len(COLUMNS) + 1 for row in shown[2:6])
 
 
 def test_a_page_takes_the_table_between_its_marks() -> None:
-    """What stood between the marks is replaced, and all else of the page is kept."""
     page = "# Page\n<!-- costs -->\n| old |\n<!-- /costs -->\nthe rest\n"
 
     assert sync.with_table(page, ["| a |", "| b |"]) == (
@@ -106,18 +100,16 @@ def test_a_page_takes_the_table_between_its_marks() -> None:
 
 
 def test_the_picture_tells_what_the_table_tells() -> None:
-    """The README's picture is there, and was drawn from the run that its table shows."""
-    shown = README.partition("<!-- costs -->\n")[2].partition("<!-- /costs -->")[0]
+    shown = PAGE.partition("<!-- costs -->\n")[2].partition("<!-- /costs -->")[0]
     rows = [line.strip("| ").split(" | ") for line in shown.splitlines()[2:6]]
     told = PICTURE.read_text(encoding="utf-8")
 
-    assert "(benchmarks/sync.svg)" in README
+    assert "(../benchmarks/sync.svg)" in PAGE
     for name, _, requests, *_, seconds in rows:
         assert re.search(rf"{name}: requests {requests}\b.*?, seconds {seconds} s\.", told)
 
 
 def test_the_picture_can_be_seen_and_heard() -> None:
-    """A picture has a bar for each cost of each run, and a description with all the numbers."""
     drawn = ET.fromstring(picture.drawn(LARGE, "5,000 courses"))
 
     space = "{http://www.w3.org/2000/svg}"

@@ -31,8 +31,8 @@ from receiver.registry import entries as registry
 from receiver.sources import store as sources
 from receiver.sync import factory
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options as SyncOptions
-from tests.story.conftest import KEY, Quiet
+from receiver.sync.planner import SyncOptions
+from tests.integration.story.conftest import KEY, Quiet
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 CAUSE = begin()
@@ -116,7 +116,6 @@ def tell(app: Flask, url: str, secret_to: Callable[[Secret], None]) -> Worker:
 def test_a_deletion_leads_to_elms_log_in_one_trace(
     there: Flask, here: Flask, told: Callable[[str], list[dict[str, Any]]]
 ) -> None:
-    """The request, the attempt and the webhook are spans of the trace that the request named."""
     services = receiver_services.of(here)
 
     def enter(secret: Secret) -> None:
@@ -141,7 +140,6 @@ def test_a_deletion_leads_to_elms_log_in_one_trace(
 def test_a_grade_sync_is_one_trace_on_both_sides(
     there: Flask, here: Flask, told: Callable[[str], list[dict[str, Any]]]
 ) -> None:
-    """The run's own lines and those of the requests that it makes bear the same trace."""
     services = receiver_services.of(here)
     course = {"course_id": "CS101", "title": "Algorithms"}
     token = CourseToken.parse(admin(there, "POST", "/courses", json=course)["token"])

@@ -9,7 +9,7 @@ import pytest
 
 from demo.processes import ProcessError, machines
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +24,6 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_tells_how_to_look_around() -> None:
-    """The one option is there with a sentence."""
     done = demo("--help")
 
     assert done.returncode == 0
@@ -35,7 +34,6 @@ def test_help_tells_how_to_look_around() -> None:
 
 @pytest.mark.parametrize("argument", ["--sty", "stay"])
 def test_what_it_does_not_know_is_refused(argument: str) -> None:
-    """The usage is shown, the argument named, and nothing begun."""
     done = demo(argument)
 
     assert done.returncode == 2
@@ -45,7 +43,6 @@ def test_what_it_does_not_know_is_refused(argument: str) -> None:
 
 
 def test_a_port_that_was_taken_meanwhile_is_said(tmp_path: Path) -> None:
-    """The story does not go on with a stranger's answers: who, where and what to do is told."""
     with machines(tmp_path) as both:
         port = int(both.elms_url.rpartition(":")[2])
         with (
@@ -62,7 +59,6 @@ def test_a_port_that_was_taken_meanwhile_is_said(tmp_path: Path) -> None:
 
 
 def test_what_ends_by_itself_is_noticed(tmp_path: Path) -> None:
-    """A service that is not there any more ends the stay, with its name and exit code."""
     with machines(tmp_path) as both:
         both.start("worker", "notifier", "--help")
         both.running["worker"].wait(60)
@@ -72,7 +68,6 @@ def test_what_ends_by_itself_is_noticed(tmp_path: Path) -> None:
 
 
 def test_the_settings_that_are_kept_are_for_nobody_else(tmp_path: Path) -> None:
-    """Commands find them in their folder; others on the machine cannot read them."""
     with machines(tmp_path) as both:
         both.keep_settings()
 

@@ -10,7 +10,7 @@ import pytest
 from foundation.db.migrations import Schema
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
-from tests.doors.served import command, copied, environment
+from tests.integration.services import command, copied, environment
 
 SERVICES = [
     pytest.param("notifier", NOTIFIER, id="notifier"),
@@ -35,7 +35,6 @@ def settings(
 def test_a_taken_port_is_one_sentence_at_once(
     settings: Callable[..., dict[str, str]], tmp_path: Path, service: str, schema: Schema
 ) -> None:
-    """`serve` says which port it is and what to set, and ends with 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
@@ -55,7 +54,6 @@ def test_a_taken_port_is_one_sentence_at_once(
 def test_an_address_that_is_not_ours_is_one_sentence(
     settings: Callable[..., dict[str, str]], tmp_path: Path, host: str
 ) -> None:
-    """A host that has no address, or another machine's, is told alike."""
     given = settings("receiver", RECEIVER, HOST=host)
 
     done = command("receiver", "serve", cwd=tmp_path, env=given)
@@ -83,7 +81,6 @@ def test_output_that_finds_no_room_is_a_sentence(
     schema: Schema,
     words: tuple[str, ...],
 ) -> None:
-    """What was printed nowhere is no success: exit 1, and what the system said, without a trace."""
     with Path("/dev/full").open("w") as full:
         done = command(service, *words, cwd=tmp_path, env=settings(service, schema), stdout=full)
 
@@ -98,7 +95,6 @@ def test_output_that_finds_no_room_is_a_sentence(
 def test_a_refusal_that_finds_no_room_is_an_exit_code(
     settings: Callable[..., dict[str, str]], tmp_path: Path, service: str, schema: Schema
 ) -> None:
-    """With nowhere to say it, the exit code says it."""
     with Path("/dev/full").open("w") as full:
         done = command(
             service,

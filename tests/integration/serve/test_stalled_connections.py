@@ -15,7 +15,7 @@ from contract.signatures import Secret
 from foundation.db.migrations import Schema
 from foundation.web.connections import PATIENCE_SECONDS
 from receiver.models import SCHEMA
-from tests.doors.served import ADMIN_KEY, THREADS, Served, copied, head, hear, serve
+from tests.integration.services import ADMIN_KEY, THREADS, Served, copied, head, hear, serve
 
 MARGIN_SECONDS = 3.0
 """What ending a wait may cost beyond it: a look every second, on a machine that is busy."""

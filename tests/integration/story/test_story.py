@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # A minute alone, but it starts some fifty processes and other work may share the machine.
 pytestmark = pytest.mark.timeout(480)
@@ -44,7 +44,6 @@ def told() -> subprocess.CompletedProcess[str]:
 
 
 def test_every_step_is_seen_to_happen(told: subprocess.CompletedProcess[str]) -> None:
-    """The story ends well: both services as real processes do what it tells."""
     assert told.returncode == 0, told.stdout + told.stderr
     assert "All of it was seen to happen" in told.stdout
 
@@ -70,19 +69,16 @@ def test_every_step_is_seen_to_happen(told: subprocess.CompletedProcess[str]) ->
     ],
 )
 def test_each_run_is_told(told: subprocess.CompletedProcess[str], sentence: str) -> None:
-    """Each run that those who asked for this make by hand is in the story."""
     assert sentence in told.stdout
 
 
 def test_no_secret_is_told_but_once(told: subprocess.CompletedProcess[str]) -> None:
-    """The story prints a token or secret only where a command shows a new one, once."""
     shown = [word for word in told.stdout.split() if word.startswith(("eas_", "whsec_"))]
 
     assert len(shown) == len(set(shown)) == 4
 
 
 def test_the_readme_shows_what_is_told(told: subprocess.CompletedProcess[str]) -> None:
-    """Each line of the README's excerpt is printed by the demo, but for ids, times and moments."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     excerpt = re.search(r"<!-- demo -->.*?```\n(.*?)```\n<!-- /demo -->", readme, re.DOTALL)
 
