@@ -110,11 +110,8 @@ class ServiceSettings(BaseSettings):
         "127.0.0.1", description="Address that `serve` listens on."
     )
     port: Annotated[int, Field(ge=1, le=65535)]
-    web_processes: Annotated[int, Field(ge=1, le=64)] = Field(
-        2, description="Number of processes that `serve` runs."
-    )
     web_threads: Annotated[int, Field(ge=1, le=64)] = Field(
-        4, description="Number of threads in each of these processes."
+        8, description="Number of requests that `serve` handles at the same time."
     )
     metrics_token: BearerSecret = Field(
         SecretStr(""),

@@ -33,7 +33,11 @@ class Base(DeclarativeBase):
 
 def open_database(settings: Settings) -> Database:
     """Return the database that the settings name; nothing is connected yet."""
-    return Database(settings.database_url.get_secret_value(), timeout=settings.database_timeout)
+    return Database(
+        settings.database_url.get_secret_value(),
+        timeout=settings.database_timeout,
+        pool_size=max(10, settings.web_threads),
+    )
 
 
 # Without it SQLite gives a deleted row's number to a new one, and a trace of the old would speak

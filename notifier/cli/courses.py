@@ -21,7 +21,7 @@ from notifier.courses import service as courses
 from notifier.errors import CourseUnknownError, NotifierError, TokenMalformedError
 from notifier.models import Course
 from notifier.webhooks import replay
-from notifier.webhooks.delivery_filter import Filter
+from notifier.webhooks.delivery_filter import DeliveryFilter
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 """How Moodle names a course."""
@@ -89,7 +89,7 @@ def show(course_id: str, as_json: bool) -> None:
                 "status": row.status,
                 "occurred_at": row.event.occurred_at,
             }
-            for row in replay.find(session, Filter(course_id=course_id))
+            for row in replay.find(session, DeliveryFilter(course_id=course_id))
         ]
     if as_json:
         output.print_json({**_facts(course), "tokens": tokens, "deliveries": told})
@@ -187,7 +187,7 @@ def token_regenerated(
 def _check_not_mistyped(course_id: str, *, asks: bool) -> None:
     """Keep a slip of the hand from being told as a course."""
     with context.reading() as session:
-        if courses.known(session, [course_id]):
+        if courses.find_courses(session, [course_id]):
             return
     if not _NUMBER.fullmatch(course_id):
         raise CourseUnknownError(
@@ -212,7 +212,7 @@ def _delete_one(database: Database, course_id: str) -> dict[str, Any]:
     try:
         with database.writing() as session:
             courses.delete_course(session, course_id, now=db.now(session))
-            caused = Filter(event_type="course.deleted", course_id=course_id)
+            caused = DeliveryFilter(event_type="course.deleted", course_id=course_id)
             told = Counter(row.status for row in replay.find(session, caused))
     except NotifierError as refusal:
         result = f"refused: {refusal}. {refusal.advice}"

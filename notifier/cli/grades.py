@@ -13,7 +13,7 @@ from foundation.text import count, printable
 from notifier.cli import context
 from notifier.cli.params import MAXIMUM
 from notifier.courses import grade_import, grades
-from notifier.courses.moodle_export import Chosen, Taken
+from notifier.courses.moodle_export import ExportOptions, ExportSource
 
 _SHOWN_LINES = 20
 
@@ -44,23 +44,23 @@ def import_(
     such line named.
     """
     # Before the transaction, for input may take its time.
-    chosen = Chosen(course, maximum, item)
+    chosen = ExportOptions(course, maximum, item)
     read = grade_import.read(read_text(file), chosen, now=datetime.now(UTC))
     with context.writing() as (session, now):
         loaded = grades.load(session, read.scores, now=now)
     if as_json:
         facts = {"courses": len(read.scores), **vars(loaded)}
-        output.print_json({**facts, **(vars(read.taken) if read.taken else {})})
+        output.print_json({**facts, **(vars(read.source) if read.source else {})})
         return
     click.echo(
         f"imported grades of {count(len(read.scores), 'course')}: "
         f"{loaded.added} new, {loaded.changed} changed, {loaded.unchanged} unchanged"
     )
-    if read.taken is not None:
-        click.echo(_told(read.taken, maximum))
+    if read.source is not None:
+        click.echo(_told(read.source, maximum))
 
 
-def _told(taken: Taken, maximum: Decimal | None) -> str:
+def _told(taken: ExportSource, maximum: Decimal | None) -> str:
     column = printable(taken.column)
     why = "" if maximum else ", for no --maximum was given"
     points = f"the points are those of '{column}', out of {taken.maximum}{why}"

@@ -9,12 +9,12 @@ from contract.grades import Score
 from foundation import csv_reader
 from foundation.csv_reader import CsvError, Row, Table
 from notifier.courses import moodle_export
-from notifier.courses.moodle_export import Chosen, Taken
+from notifier.courses.moodle_export import ExportOptions, ExportSource
 
 REQUIRED = ("course_id", "user_id", "score_given", "score_maximum")
 OPTIONAL = ("comment", "timestamp", "activity_progress", "grading_progress")
 _KNOWN = frozenset((*REQUIRED, *OPTIONAL, moodle_export.ID_NUMBER))
-_NOTHING_CHOSEN = Chosen()
+_NOTHING_CHOSEN = ExportOptions()
 _SHOWN_COLUMNS = 20
 
 
@@ -23,10 +23,10 @@ class GradesFile:
     """The scores of a file by course id; for Moodle's export also what they were taken from."""
 
     scores: dict[str, list[Score]]
-    taken: Taken | None = None
+    source: ExportSource | None = None
 
 
-def read(text: str, chosen: Chosen = _NOTHING_CHOSEN, *, now: datetime) -> GradesFile:
+def read(text: str, chosen: ExportOptions = _NOTHING_CHOSEN, *, now: datetime) -> GradesFile:
     """Return the scores of a CSV file; a score without a timestamp is of `now`.
 
     The first line names the columns: `REQUIRED`, and any of `OPTIONAL`; or those of Moodle's
@@ -42,7 +42,7 @@ def read(text: str, chosen: Chosen = _NOTHING_CHOSEN, *, now: datetime) -> Grade
     return GradesFile(_read_own(table, chosen, now))
 
 
-def _read_export(table: Table, chosen: Chosen, now: datetime) -> GradesFile:
+def _read_export(table: Table, chosen: ExportOptions, now: datetime) -> GradesFile:
     if chosen.course_id is None:
         raise CsvError(
             "this is Moodle's grade export, which is of one course and does not name it",
@@ -53,7 +53,7 @@ def _read_export(table: Table, chosen: Chosen, now: datetime) -> GradesFile:
     return GradesFile({chosen.course_id: scores}, taken)
 
 
-def _read_own(table: Table, chosen: Chosen, now: datetime) -> dict[str, list[Score]]:
+def _read_own(table: Table, chosen: ExportOptions, now: datetime) -> dict[str, list[Score]]:
     if chosen.maximum is not None or chosen.item is not None:
         raise CsvError(
             "--maximum and --item are for Moodle's grade export; this file says both by itself",
@@ -80,7 +80,7 @@ def _unrecognised(names: Sequence[str]) -> CsvError:
     )
 
 
-def _course_id(row: Row, chosen: Chosen) -> str:
+def _course_id(row: Row, chosen: ExportOptions) -> str:
     course_id = row["course_id"]
     if not course_id:
         raise ValueError("course_id is empty")

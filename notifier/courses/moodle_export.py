@@ -23,7 +23,7 @@ _NO_GRADE = ("", "-")
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ExportOptions:
     """What was said beside the file: whose grades these are, out of how much, of which item."""
 
     course_id: str | None = None
@@ -32,7 +32,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Taken:
+class ExportSource:
     """Which column was taken for the score, and what it was taken to be out of.
 
     `left_out` are the lines of people without an ID number, who are nobody elsewhere.
@@ -43,14 +43,14 @@ class Taken:
     left_out: tuple[int, ...] = ()
 
 
-def read(table: Table, chosen: Chosen, *, now: datetime) -> tuple[list[Score], Taken]:
+def read(table: Table, chosen: ExportOptions, *, now: datetime) -> tuple[list[Score], ExportSource]:
     """Return the scores of an export, of `now`, and what they were taken from.
 
     A dash is a score that is not given yet; who has no ID number is left out, as in a sync. Raises
     CsvError if nobody has one, and naming each line that is wrong, a grade above the
     maximum among them: it shows that the maximum is another.
     """
-    taken = Taken(_column(table.columns, chosen), chosen.maximum or MAXIMUM)
+    taken = ExportSource(_column(table.columns, chosen), chosen.maximum or MAXIMUM)
     parsed, faults = table.parse(
         lambda line, row: (line, _score(row, taken, now) if row[ID_NUMBER].strip() else None)
     )
@@ -75,7 +75,7 @@ def _duplicates(parsed: Sequence[tuple[int, Score | None]]) -> list[Fault]:
     ]
 
 
-def _column(names: Sequence[str], chosen: Chosen) -> str:
+def _column(names: Sequence[str], chosen: ExportOptions) -> str:
     wanted = chosen.item or TOTAL
     # Moodle puts the kind of an activity before its name: `Quiz: Final exam (Real)`.
     points = [name for name in names if name.endswith(REAL)]
@@ -94,7 +94,7 @@ def _column(names: Sequence[str], chosen: Chosen) -> str:
     return found[0]
 
 
-def _score(row: Row, taken: Taken, now: datetime) -> Score:
+def _score(row: Row, taken: ExportSource, now: datetime) -> Score:
     grade = row[taken.column].strip()
     given = {
         "user_id": row[ID_NUMBER],

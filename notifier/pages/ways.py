@@ -29,7 +29,7 @@ def _listed(words: Sequence[str]) -> tuple[str, str]:
 def _replayed(words: Sequence[str]) -> tuple[str, str]:
     match words:
         case ["--status", status]:
-            return "the page for that", url_for("deliveries.foresee", status=status)
+            return "the page for that", url_for("deliveries.preview_replay", status=status)
         case _:
             return "the button on its page", url_for("deliveries.listed")
 

@@ -115,11 +115,11 @@ def remove(entry_id: int) -> Response:
 
 
 def _page(entry_id: int, faults: Faults) -> str:
-    turn = pagination.read(request.args, _PLACE)
+    page_request = pagination.read(request.args, _PLACE)
     with services.current().database.reading() as session:
         entry = registry.get_by_id(session, entry_id)
         [listed] = listing.with_causes(session, [entry], course_status=course_status_of)
-        heard = history.page(session, entry.id, turn=turn)
+        heard = history.page(session, entry.id, page_request)
         last = queries.of_course(session, entry.source.name, entry.course_id)
     return render_template(
         "receiver/entry.html",

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from contract.events import wire_time
 from foundation.db import pagination
 from foundation.db import session as db
-from foundation.db.pagination import Page, Turn
+from foundation.db.pagination import Page, PageRequest
 from receiver import course_state
 from receiver.course_state import (
     Cause,
@@ -141,7 +141,7 @@ def latest(session: Session, entry_id: int, limit: int = DEFAULT_LIMIT) -> list[
 
 
 def page(
-    session: Session, entry_id: int, *, turn: Turn, limit: int = pagination.PAGE
+    session: Session, entry_id: int, page_request: PageRequest, *, limit: int = pagination.PAGE
 ) -> Page[HistoryEntry]:
     """Return a page of the history of a course, newest first."""
     return pagination.read(
@@ -149,7 +149,7 @@ def page(
         select(HistoryEntry).where(HistoryEntry.entry_id == entry_id),
         [HistoryEntry.id],
         lambda row: (row[0], (row[0].id,)),
-        turn=turn,
+        page_request,
         limit=limit,
         descending=True,
     )

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from foundation.db import pagination
-from foundation.db.pagination import PAGE, Page, Place, Turn
+from foundation.db.pagination import PAGE, Cursor, Page, PageRequest
 from receiver.course_state import CourseStatus, Status, cause_of, conditions
 from receiver.models import Entry, HistoryEntry
 from receiver.registry import entries as registry
@@ -39,15 +39,15 @@ class ListedEntry:
 def page(
     session: Session,
     entry_filter: EntryFilter,
+    page_request: PageRequest,
     *,
-    turn: Turn,
     limit: int = PAGE,
     course_status: Callable[[Entry], CourseStatus] = registry.course_status,
 ) -> Page[ListedEntry]:
     """Return a page of the courses in grade sync by course id, in two queries."""
     query = _matching(entry_filter).options(joinedload(Entry.source, innerjoin=True))
     keys = (Entry.course_id, Entry.source_id)
-    found: Page[Entry] = pagination.read(session, query, keys, _cursor, turn=turn, limit=limit)
+    found: Page[Entry] = pagination.read(session, query, keys, _cursor, page_request, limit=limit)
     rows = with_causes(session, found.rows, course_status=course_status)
     return Page(tuple(rows), found.before, found.after)
 
@@ -96,6 +96,6 @@ def _matching(entry_filter: EntryFilter) -> Select[Any]:
     return query
 
 
-def _cursor(row: Any) -> tuple[Entry, Place]:
+def _cursor(row: Any) -> tuple[Entry, Cursor]:
     entry: Entry = row[0]
     return entry, (entry.course_id, entry.source_id)

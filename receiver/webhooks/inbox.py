@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from contract.events import CourseDeleted, Event, Ping, TokenRegenerated, UnknownEvent
 from foundation.db import counters, pagination
 from foundation.db import session as db
-from foundation.db.pagination import Page, Place, Turn
+from foundation.db.pagination import Cursor, Page, PageRequest
 from receiver.course_state import Deleted, Fact, TokenAnnounced
 from receiver.errors import SourceMismatchError, WebhookIdReusedError
 from receiver.models import CounterShard, Entry, InboxMessage, Source
@@ -154,7 +154,11 @@ def _fact_of(event: Event) -> Fact:
 
 
 def page(
-    session: Session, inbox_filter: InboxFilter, *, turn: Turn, limit: int = pagination.PAGE
+    session: Session,
+    inbox_filter: InboxFilter,
+    page_request: PageRequest,
+    *,
+    limit: int = pagination.PAGE,
 ) -> Page[ListedMessage]:
     """Return a page of accepted webhooks, newest first, in one query."""
     same_course = and_(
@@ -167,7 +171,9 @@ def page(
         .where(*_conditions(inbox_filter))
     )
     keys = (InboxMessage.received_at, InboxMessage.source_id, InboxMessage.webhook_id)
-    return pagination.read(session, query, keys, _cursor, turn=turn, limit=limit, descending=True)
+    return pagination.read(
+        session, query, keys, _cursor, page_request, limit=limit, descending=True
+    )
 
 
 def _conditions(inbox_filter: InboxFilter) -> list[ColumnElement[bool]]:
@@ -184,7 +190,7 @@ def _conditions(inbox_filter: InboxFilter) -> list[ColumnElement[bool]]:
     return found
 
 
-def _cursor(row: Any) -> tuple[ListedMessage, Place]:
+def _cursor(row: Any) -> tuple[ListedMessage, Cursor]:
     listed = ListedMessage(*row)
     message = listed.message
     return listed, (message.received_at, message.source_id, message.webhook_id)

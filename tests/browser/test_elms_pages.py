@@ -117,7 +117,7 @@ def elms(
     url = copied(sqlite_templates(SCHEMA), folder)
     add_ada(url)
     entries = fill(url, eassessment)
-    served = serve("receiver", SCHEMA, url, folder, WEB_PROCESSES="1")
+    served = serve("receiver", SCHEMA, url, folder)
     yield Elms(served, entries)
     served.stop()
 

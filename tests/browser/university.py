@@ -26,11 +26,11 @@ from notifier.courses import grades
 from notifier.courses import service as courses
 from notifier.models import SOURCE, Delivery, DeliveryStatus
 from notifier.webhooks import endpoints, outbox
-from notifier.webhooks.circuit_breaker import Health
-from notifier.webhooks.retry_policy import Answer, Failure, RetryAt
+from notifier.webhooks.circuit_breaker import BreakerState
+from notifier.webhooks.retry_policy import Failure, RetryAt, WebhookResponse
 from notifier.worker import batch
-from notifier.worker.batch import Finished, Terms
-from notifier.worker.claims import Places, Share
+from notifier.worker.batch import BatchSettings, Finished
+from notifier.worker.claims import ClaimLimits, EndpointLimit
 from receiver.course_state import Status
 from receiver.gradebook.database import ScoreCounts
 from receiver.registry import entries as registry
@@ -51,7 +51,7 @@ BY_HOUR = {8: 3, 9: 6, 10: 8, 11: 6, 12: 2, 13: 4, 14: 7, 15: 5, 16: 4, 17: 2, 2
 """How much is deleted or regenerated in each hour of the clock (UTC)."""
 ELMS_IS_DOWN = timedelta(hours=6, minutes=10), timedelta(hours=6, minutes=6)
 """From when until when, before now, ELMS does not answer."""
-TERMS = Terms(timedelta(minutes=1), timedelta(days=5), lambda: 0.5)
+TERMS = BatchSettings(timedelta(minutes=1), timedelta(days=5), lambda: 0.5)
 
 
 @dataclass
@@ -199,7 +199,7 @@ def _moments(day: Day) -> timedelta:
 def _work(day: Day, at: datetime) -> None:
     """Take a worker's turn: claim, send, settle; what is tried again, is when it is due."""
     with day.eassessment.writing() as session:
-        claimed = batch.take(session, [], _places(at), TERMS, now=at).claimed
+        claimed = batch.process_batch(session, [], _limits(at), TERMS, now=at).claimed
     if not claimed:
         return
     finished = [
@@ -207,37 +207,41 @@ def _work(day: Day, at: datetime) -> None:
     ]
     settled_at = at + timedelta(milliseconds=max(one.milliseconds for one in finished))
     with day.eassessment.writing() as session:
-        settled = batch.take(session, finished, lambda _: _NONE, TERMS, now=settled_at).settled
+        settled = batch.process_batch(
+            session, finished, lambda _: _NONE, TERMS, now=settled_at
+        ).settled
     for one in settled:
         if isinstance(one.outcome, RetryAt):
             day.plan(one.outcome.due_at, partial(_work, day))
 
 
-_NONE = Places(0, 0, 0, {})
+_NONE = ClaimLimits(0, 0, 0, {})
 
 
-def _places(at: datetime) -> Callable[[Mapping[int, Health]], Places]:
-    share = Share(50, 50)
-    return lambda every: Places(
+def _limits(at: datetime) -> Callable[[Mapping[int, BreakerState]], ClaimLimits]:
+    share = EndpointLimit(50, 50)
+    return lambda every: ClaimLimits(
         50, 50, 50, {one: share for one, health in every.items() if not health.is_paused(at)}
     )
 
 
-def _answer(day: Day, one: Any, at: datetime) -> Answer | Failure:
+def _answer(day: Day, one: Any, at: datetime) -> WebhookResponse | Failure:
     before_now = day.now - at
     if one.url == LIBRARY:
         if before_now < day.library_ill_for:
-            return Answer(503, said='{"detail": "the catalogue is being migrated"}')
+            return WebhookResponse(503, said='{"detail": "the catalogue is being migrated"}')
         if one.course_id.startswith(("ARCH", "MUS")):
-            return Answer(422, said=f'{{"detail": "no shelf is known for {one.course_id}"}}')
-        return Answer(204)
+            return WebhookResponse(
+                422, said=f'{{"detail": "no shelf is known for {one.course_id}"}}'
+            )
+        return WebhookResponse(204)
     if ELMS_IS_DOWN[0] > before_now > ELMS_IS_DOWN[1]:
         return Failure("refused", "elms.example.ac.uk:443: the connection was refused")
     with day.elms.writing() as session:
         door = sources.get_webhook_source(session, "eassessment", vault=day.vault)
         raw = one.body.encode()
         outcome = inbox.accept(session, door, one.webhook_id, events.load(raw), raw, now=at)
-    return Answer(200, said=f'{{"outcome": "{outcome}"}}')
+    return WebhookResponse(200, said=f'{{"outcome": "{outcome}"}}')
 
 
 def _sync(day: Day, at: datetime) -> None:

@@ -36,7 +36,7 @@ from notifier.models import SOURCE, Course, Delivery, Event, Grade, IssuedToken
 from notifier.models import open_database as open_notifier
 from notifier.webhooks import endpoints, outbox
 from notifier.webhooks.http_client import Transport
-from notifier.worker.worker import Options, Worker
+from notifier.worker.worker import Worker, WorkerOptions
 from receiver import app as receiver_app
 from receiver import config as receiver_config
 from receiver import services as receiver_services
@@ -497,7 +497,7 @@ def make_worker(
 
     def make(due: Outbox, url: str) -> Worker:
         made.append(Database(url, timeout=0.2, answer=0.3, info={SOURCE: SITE}))
-        options = Options(threads=4, per_endpoint=4, lease=LEASE, poll_seconds=0.02)
+        options = WorkerOptions(threads=4, per_endpoint=4, lease=LEASE, poll_seconds=0.02)
         return Worker(made[-1], due.vault, make_transport(connections=4), options)
 
     yield make

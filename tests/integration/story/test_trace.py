@@ -22,7 +22,7 @@ from notifier.config import Settings as NotifierSettings
 from notifier.models import SCHEMA as NOTIFIER
 from notifier.webhooks import endpoints
 from notifier.webhooks.http_client import Transport
-from notifier.worker.worker import Options, Worker
+from notifier.worker.worker import Worker, WorkerOptions
 from receiver import app as elms
 from receiver import services as receiver_services
 from receiver.config import Settings as ReceiverSettings
@@ -109,7 +109,10 @@ def tell(app: Flask, url: str, secret_to: Callable[[Secret], None]) -> Worker:
     secret_to(secret)
     transport = Transport(connect_timeout=5, deadline=15, connections=1, guard=Guard(loopback=True))
     return Worker(
-        services.database, services.vault, transport, Options(1, 1, timedelta(minutes=1), 0.01)
+        services.database,
+        services.vault,
+        transport,
+        WorkerOptions(1, 1, timedelta(minutes=1), 0.01),
     )
 
 

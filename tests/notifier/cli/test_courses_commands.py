@@ -376,7 +376,7 @@ def test_a_course_that_is_known_here_is_told_by_whatever_name(
     notifier: Notifier, database: Database, told: Told
 ) -> None:
     with database.writing() as session:
-        courses.take_in(session, "2026/7", "Algorithms", now=datetime.now(UTC))
+        courses.ensure_course(session, "2026/7", "Algorithms", now=datetime.now(UTC))
 
     document = told("courses", "announce-token", "2026/7", "--unknown")
 
