@@ -52,8 +52,8 @@ def prune(older_than: timedelta) -> None:
     The registry and the gradebook stay, and so does the last run.
     """
     old_runs = _forget_all(runs.forget, older_than, most=10)
-    lines = _forget_all(history.forget, older_than)
-    ids = _forget_all(inbox.forget, older_than)
+    lines = _forget_all(history.prune, older_than)
+    ids = _forget_all(inbox.prune, older_than)
     click.echo(f"forgotten: {old_runs} runs, {lines} lines of history, {ids} webhook ids")
 
 

@@ -4,14 +4,14 @@ from datetime import datetime
 
 from receiver.course_state import (
     REGENERATED,
+    CourseState,
     Deleted,
     Fact,
-    Memory,
-    Proven,
-    Refused,
     Status,
-    TokenNamed,
-    is_vouched_for,
+    TokenAccepted,
+    TokenAnnounced,
+    TokenRejected,
+    is_token_confirmed,
     status_of,
 )
 from receiver.sources.base import (
@@ -26,7 +26,7 @@ from receiver.sources.base import (
 
 
 def facts_of(
-    memory: Memory, outcome: FetchOutcome, token_id: str, *, now: datetime
+    state: CourseState, outcome: FetchOutcome, token_id: str, *, now: datetime
 ) -> tuple[Fact, ...]:
     """Return the new facts in a response to a request with this token.
 
@@ -34,30 +34,30 @@ def facts_of(
     """
     match outcome:
         case Grades(course_version=int(version), token_id=str(present)):
-            named = TokenNamed(version, present, now)
-            return () if _is_known(memory, named) else (named,)
+            named = TokenAnnounced(version, present, now)
+            return () if _is_known(state, named) else (named,)
         case Grades() | Unchanged():
             # Stored once, so that the token is known to be good before another one replaces it.
-            return () if is_vouched_for(memory) else (Proven(token_id, now),)
+            return () if is_token_confirmed(state) else (TokenAccepted(token_id, now),)
         case SeemsGone():
             return (Deleted(0, now),)
         case CourseGone(course_version=version, deleted_at=at):
             return (Deleted(version, at),)
         case TokenReplaced(course_version=version, token_id=present, regenerated_at=at):
             return (
-                TokenNamed(version, present, at),
-                Refused(token_id, REGENERATED, now),
+                TokenAnnounced(version, present, at),
+                TokenRejected(token_id, REGENERATED, now),
             )
         case TokenRefused(problem=problem, detail=detail):
-            return (Refused(token_id, f"{problem}: {detail}", now),)
+            return (TokenRejected(token_id, f"{problem}: {detail}", now),)
         case _:
             return ()
 
 
-def _is_known(memory: Memory, named: TokenNamed) -> bool:
-    known = memory.named
+def _is_known(state: CourseState, named: TokenAnnounced) -> bool:
+    known = state.announced
     return (
         known is not None
         and (known.course_version, known.token_id) == (named.course_version, named.token_id)
-        and status_of(memory) is Status.ACTIVE
+        and status_of(state) is Status.ACTIVE
     )

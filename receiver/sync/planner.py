@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy.orm import Session
 
 from foundation.db.session import Database
-from receiver.course_state import Standing, Status
+from receiver.course_state import CourseStatus, Status
 from receiver.gradebook.base import missing_activity
 from receiver.models import Entry
 from receiver.registry import entries as registry
@@ -45,7 +45,7 @@ class Planner:
 
     def plan(self, session: Session) -> Plan:
         """Return the plan for now, or raise EntryUnknownError if a named course does not exist."""
-        entries = registry.listing(session, course_ids=self.course_ids)
+        entries = registry.list_entries(session, course_ids=self.course_ids)
         chosen = [one for one in entries if not self.sources or one.source.name in self.sources]
         registry.check_all_found(self.course_ids, chosen)
         planned = plan_entries(chosen, needs_activity=self.needs_activity)
@@ -57,7 +57,7 @@ class Planner:
         if not entries:
             return Plan((), (), ())
         with self.database.reading() as session:
-            current = registry.listing(session, entry_ids=[entry.id for entry in entries])
+            current = registry.list_entries(session, entry_ids=[entry.id for entry in entries])
             planned = plan_entries(current, needs_activity=self.needs_activity)
             session.expunge_all()
         return planned
@@ -65,23 +65,23 @@ class Planner:
 
 def plan_entries(entries: Sequence[Entry], *, needs_activity: bool = False) -> Plan:
     """Return the plan for these entries, without a query."""
-    standings = [(entry, registry.standing(entry)) for entry in entries]
-    active = [entry for entry, standing in standings if standing.status is Status.ACTIVE]
+    statuses = [(entry, registry.course_status(entry)) for entry in entries]
+    active = [entry for entry, one in statuses if one.status is Status.ACTIVE]
     without = [one for one in active if needs_activity and not _has_activity(one)]
     return Plan(
         to_fetch=tuple(one for one in active if _has_activity(one) or not needs_activity),
         skipped=tuple(
-            results.skipped(entry, standing)
-            for entry, standing in standings
-            if standing.status is not Status.ACTIVE
+            results.skipped(entry, one)
+            for entry, one in statuses
+            if one.status is not Status.ACTIVE
         ),
         without_activity=tuple(results.without_activity(entry) for entry in without),
     )
 
 
-def standing(entry: Entry, *, needs_activity: bool = False) -> Standing:
+def course_status(entry: Entry, *, needs_activity: bool = False) -> CourseStatus:
     """Return an entry's status; an active one without its target activity has that as reason."""
-    found = registry.standing(entry)
+    found = registry.course_status(entry)
     if found.status is not Status.ACTIVE or not needs_activity or _has_activity(entry):
         return found
     failure = missing_activity(entry.course_id)

@@ -36,7 +36,7 @@ class Recorder:
         ]
         if ids:
             with self.lease.transaction() as (session, _):
-                registry.forget_etags(session, ids)
+                registry.clear_etags(session, ids)
 
     def record(
         self, batch: Sequence[FetchResult], skipped: Sequence[CourseResult]

@@ -7,7 +7,8 @@ from functools import reduce
 
 from foundation import logging
 from foundation.errors import DecryptionError
-from receiver.course_state import Fact, Standing, fold, standing_of
+from receiver import course_state
+from receiver.course_state import CourseStatus, Fact, explain
 from receiver.gradebook.base import Failure, WriteResult, missing_activity
 from receiver.models import Entry
 from receiver.registry import entries as registry
@@ -104,9 +105,9 @@ def facts_of(result: FetchResult, *, now: datetime) -> tuple[Fact, ...]:
     """Return the facts that a result states about its course."""
     if isinstance(result.outcome, InternalFailure):
         return ()
-    memory = registry.memory_of(result.entry)
-    token_id = str(result.entry.held_token_id)
-    return fetched_facts.facts_of(memory, result.outcome, token_id, now=now)
+    state = registry.state_of(result.entry)
+    token_id = str(result.entry.stored_token_id)
+    return fetched_facts.facts_of(state, result.outcome, token_id, now=now)
 
 
 def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult:
@@ -127,14 +128,14 @@ def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult
         case InternalFailure(reason=reason, detail=detail, next_step=step):
             return _failed(entry, reason, detail, step, url)
         case _:
-            memory = reduce(fold, facts, registry.memory_of(entry))
-            standing = standing_of(memory, entry.course_id)
-            return _not_active(entry, CourseOutcome.FAILED, standing, url)
+            state = reduce(course_state.apply, facts, registry.state_of(entry))
+            status = explain(state, entry.course_id)
+            return _not_active(entry, CourseOutcome.FAILED, status, url)
 
 
-def skipped(entry: Entry, standing: Standing) -> CourseResult:
+def skipped(entry: Entry, status: CourseStatus) -> CourseResult:
     """Return the report line of a course that is not fetched because of its status."""
-    return _not_active(entry, CourseOutcome.SKIPPED, standing, None)
+    return _not_active(entry, CourseOutcome.SKIPPED, status, None)
 
 
 def without_activity(entry: Entry) -> CourseResult:
@@ -188,16 +189,16 @@ def _failed(
 
 
 def _not_active(
-    entry: Entry, outcome: CourseOutcome, standing: Standing, url: str | None
+    entry: Entry, outcome: CourseOutcome, status: CourseStatus, url: str | None
 ) -> CourseResult:
     return CourseResult(
         entry.source.name,
         entry.course_id,
         outcome,
-        standing.status.value,
-        standing.reason,
-        standing.since,
-        standing.next_step,
+        status.status.value,
+        status.reason,
+        status.since,
+        status.next_step,
         url,
     )
 

@@ -9,12 +9,12 @@ from contract.tokens import Token
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
-from receiver.course_state import Standing, is_vouched_for
+from receiver.course_state import CourseStatus, is_token_confirmed
 from receiver.errors import TokenNotTakenError
 from receiver.models import Entry
-from receiver.registry import bulk, listing
+from receiver.registry import bulk
 from receiver.registry import entries as registry
-from receiver.registry.csv_files import Wanted
+from receiver.registry.csv_files import RegistryRow
 from receiver.registry.entries import EntryUpdate
 from receiver.registry.history import Actor
 from receiver.services import Services
@@ -52,7 +52,7 @@ class RejectedToken:
     """A row of a CSV file whose token is not entered, and why."""
 
     entry_id: int
-    row: Wanted
+    row: RegistryRow
     error: TokenNotTakenError
 
 
@@ -61,7 +61,7 @@ def needs_check(entry: Entry, token: Token) -> bool:
 
     It may be newer, its webhook still on the way, or an old one: only eAssessment knows.
     """
-    return token.token_id != entry.held_token_id and is_vouched_for(registry.memory_of(entry))
+    return token.token_id != entry.stored_token_id and is_token_confirmed(registry.state_of(entry))
 
 
 def enter_token(
@@ -80,8 +80,8 @@ def enter_token(
     checked_against: str | None = None
     while True:
         with services.database.writing() as session:
-            entry = listing.get_locked(session, entry_id)
-            needed = needs_check(entry, token) and entry.held_token_id != checked_against
+            entry = registry.get_locked(session, entry_id)
+            needed = needs_check(entry, token) and entry.stored_token_id != checked_against
             if not needed:
                 now = db.now(session)
                 registry.set_token(
@@ -90,7 +90,7 @@ def enter_token(
             session.expunge_all()
         if not needed:
             return entry
-        checked_against = entry.held_token_id
+        checked_against = entry.stored_token_id
         for error in _check_replacements(
             services, [(entry, token)], actor=actor, max_seconds=max_seconds
         ).values():
@@ -98,7 +98,7 @@ def enter_token(
 
 
 def reject_unverified(
-    services: Services, rows: Sequence[Wanted], *, actor: Actor
+    services: Services, rows: Sequence[RegistryRow], *, actor: Actor
 ) -> list[RejectedToken]:
     """Return the rows of a CSV file whose tokens must not replace valid ones.
 
@@ -107,7 +107,7 @@ def reject_unverified(
     with services.database.reading() as session:
         pairs = {
             entry.id: (entry, row, row.token)
-            for row, entry in bulk.linked_among(session, rows)
+            for row, entry in bulk.find_added(session, rows)
             if row.token is not None and needs_check(entry, row.token)
         }
     if not pairs:
@@ -120,7 +120,7 @@ def reject_unverified(
 
 def check_token(
     services: Services, entry: Entry, *, actor: Actor, max_seconds: float | None = None
-) -> Standing | TokenCheckFailed:
+) -> CourseStatus | TokenCheckFailed:
     """Check the stored token of an entry, and return the status that follows.
 
     No session may be open.
@@ -129,8 +129,8 @@ def check_token(
     if entry.id in failed:
         return failed[entry.id]
     with services.database.reading() as session:
-        checked = listing.get(session, entry.id)
-        return planner.standing(checked, needs_activity=services.settings.elms_is_moodle)
+        checked = registry.get_by_id(session, entry.id)
+        return planner.course_status(checked, needs_activity=services.settings.elms_is_moodle)
 
 
 def check_tokens(
@@ -213,9 +213,9 @@ def _check_replacements(
 
     The entries are detached from any session; they hold the new tokens afterwards.
     """
-    stored = {entry.id: entry.held_token_id for entry, _ in pairs}
+    stored = {entry.id: entry.stored_token_id for entry, _ in pairs}
     for entry, token in pairs:
-        registry.hold(entry, token, services.vault)
+        registry.store_token(entry, token, services.vault)
     with ClientFactory(services.settings, services.vault, max_seconds=max_seconds) as sources:
         fetched = fetch_once(
             services.database,
@@ -227,7 +227,7 @@ def _check_replacements(
         )
     return {
         result.entry.id: TokenNotTakenError(
-            f"the token {result.entry.held_token_id} was not entered: {_why_not(result)}; "
+            f"the token {result.entry.stored_token_id} was not entered: {_why_not(result)}; "
             f"{stored[result.entry.id]}, which is known to be valid, is still in use"
         )
         for result in fetched

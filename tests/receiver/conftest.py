@@ -129,7 +129,7 @@ def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
         held = token or CourseToken.generate()
         with database.writing() as session:
             given = session.get_one(Source, source.id)
-            registry.enrol(
+            registry.add(
                 session,
                 given,
                 course_id,
@@ -148,7 +148,7 @@ def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
                     now=NINE,
                 )
         with database.reading() as session:
-            return registry.listing(session, source_id=source.id, course_ids=[course_id])[0]
+            return registry.list_entries(session, source_id=source.id, course_ids=[course_id])[0]
 
     return make
 

@@ -47,7 +47,7 @@ def url(
     database = Database(made)
     with database.writing() as session:
         source = sources.add(session, SITE, far_side.url, now=now)
-        registry.enrol(
+        registry.add(
             session,
             source,
             COURSE,

@@ -49,7 +49,7 @@ class Both:
             known = {source.name: source for source in sources.list_all(session)}
             source = known.get("one") or sources.add(session, "one", self.url, now=NINE)
             for course_id, token in tokens.items():
-                registry.enrol(
+                registry.add(
                     session, source, course_id, token,
                     vault=self.vault, actor=registry.Actor("administrator", "ada"), now=NINE,
                 )  # fmt: skip
@@ -105,7 +105,7 @@ def test_each_batch_costs_the_same(both: Both) -> None:
     one, _, there_one = both.sync()
     both.add(*(f"B{number:03}" for number in range(200)))
     with both.here.writing() as session:
-        for entry in registry.listing(session):
+        for entry in registry.list_entries(session):
             entry.etag = None
     three, _, there_three = both.sync()
 

@@ -150,7 +150,7 @@ def test_a_grade_sync_is_one_trace_on_both_sides(
         with services.database.writing() as session:
             now = db.now(session)
             source = sources.add(session, "eassessment", url, now=now)
-            registry.enrol(
+            registry.add(
                 session, source, "CS101", token,
                 vault=services.vault, actor=registry.Actor("administrator", "ada"), now=now,
             )  # fmt: skip

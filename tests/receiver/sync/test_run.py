@@ -15,7 +15,7 @@ from contract.problems import ProblemType
 from contract.tokens import CourseToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
-from receiver.course_state import Deleted, Status, TokenNamed
+from receiver.course_state import Deleted, Status, TokenAnnounced
 from receiver.errors import EntryUnknownError, RunInProgressError
 from receiver.gradebook import database as gradebook
 from receiver.gradebook.base import ScoreCounts
@@ -104,7 +104,7 @@ def test_known_invalid_courses_open_no_socket(
     now: datetime,
 ) -> None:
     link("CS101", facts=(Deleted(4, now),))
-    link("CS102", facts=(TokenNamed(4, "new", now),))
+    link("CS102", facts=(TokenAnnounced(4, "new", now),))
 
     report = sync()
 
@@ -145,8 +145,8 @@ def test_one_course_never_stops_the_others(
         "G": ("synced", None),
     }
     assert report.exit_code == 1
-    assert registry.standing(entry_of("C")).reason == (
-        f"eAssessment refused the token {entry_of('C').held_token_id}: "
+    assert registry.course_status(entry_of("C")).reason == (
+        f"eAssessment rejected the token {entry_of('C').stored_token_id}: "
         "token-unknown: refused: token-unknown"
     )
 
@@ -169,13 +169,13 @@ def test_transient_answers_never_change_the_registry(
     break_it: Callable[[Any], None],
 ) -> None:
     link()
-    before = registry.memory_of(entry_of("CS101"))
+    before = registry.state_of(entry_of("CS101"))
     break_it(far_side)
 
     report = sync()
 
     assert report.exit_code == 1
-    assert registry.memory_of(entry_of("CS101")) == before
+    assert registry.state_of(entry_of("CS101")) == before
     assert entry_of("CS101").synced_at is None
 
 
@@ -195,7 +195,7 @@ def test_a_token_that_the_far_side_took_back_is_not_asked_with_again(
 
     assert told(first) == {"CS101": ("failed", "token_invalid")}
     assert told(second) == {"CS101": ("skipped", "token_invalid")}
-    assert registry.standing(entry_of("CS101")).status is Status.TOKEN_INVALID
+    assert registry.course_status(entry_of("CS101")).status is Status.TOKEN_INVALID
 
 
 def test_a_late_event_about_an_older_token_changes_nothing(
@@ -215,12 +215,12 @@ def test_a_late_event_about_an_older_token_changes_nothing(
             session,
             source.id,
             "CS101",
-            TokenNamed(2, "older", now),
+            TokenAnnounced(2, "older", now),
             actor=registry.Actor("webhook", "msg_1"),
             now=now,
         )
 
-    assert outcome is registry.Outcome.STALE
+    assert outcome is registry.ApplyResult.STALE
     assert told(sync()) == {"CS101": ("unchanged", None)}
 
 
@@ -261,7 +261,7 @@ def test_a_course_invalidated_while_the_run_is_under_way_is_skipped(
     "fact",
     [
         pytest.param(Deleted(4, NINE), id="deleted"),
-        pytest.param(TokenNamed(4, "another", NINE), id="regenerated"),
+        pytest.param(TokenAnnounced(4, "another", NINE), id="regenerated"),
     ],
 )
 def test_a_course_invalidated_in_the_midst_of_a_chunk_is_skipped(
@@ -335,7 +335,7 @@ def test_a_course_invalidated_while_it_is_asked_for_is_an_answer(
         heard: Any = Deleted(4, NINE)
     else:
         far_side.regenerated("CS101", "another", 4)
-        heard = TokenNamed(4, "another", NINE)
+        heard = TokenAnnounced(4, "another", NINE)
     answer = far_side.answers["CS101"]
 
     def answer_while_the_webhook_comes(handler: Any) -> None:

@@ -231,7 +231,7 @@ def test_a_course_that_moves_while_it_is_written_is_asked_for_again(
 
     def move() -> None:
         with database.writing() as session:
-            bulk.set_place(session.get_one(Entry, moved), "8", "43")
+            bulk.set_gradebook_target(session.get_one(Entry, moved), "8", "43")
 
     meanwhile(elms.moodle, UPDATE, move)
 

@@ -158,7 +158,7 @@ def test_invalid_token(
     assert asked_while_invalid == (0 if heard else 1)
     assert told(third)["CS101"] == ("synced", None)
     assert (first.exit_code, second.exit_code, third.exit_code) == (0 if heard else 1, 0, 0)
-    assert registry.standing(entry_of("CS101")).status is Status.ACTIVE
+    assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 
 
 @pytest.mark.parametrize("heard", [True, False], ids=["webhook received", "webhook missed"])

@@ -93,7 +93,7 @@ def test_a_course_that_seems_gone_is_confirmed_first(
 ) -> None:
     prove(Told({"CS1": SeemsGone("no such record", certain)}, gone), "CS1")
 
-    assert registry.standing(entry_of("CS1")).status is status
+    assert registry.course_status(entry_of("CS1")).status is status
 
 
 def test_a_site_that_cannot_be_reached_is_tried_once(
@@ -116,5 +116,5 @@ def test_each_token_is_learnt_of_by_itself(
 ) -> None:
     prove(Told({"CS2": TokenRefused("invalidtoken", "unknown")}, batch=10), "CS1", "CS2", "CS3")
 
-    statuses = [registry.standing(entry_of(one)).status for one in ("CS1", "CS2", "CS3")]
+    statuses = [registry.course_status(entry_of(one)).status for one in ("CS1", "CS2", "CS3")]
     assert statuses == [Status.ACTIVE, Status.TOKEN_INVALID, Status.ACTIVE]
