@@ -125,7 +125,7 @@ def classify(
     if status == 403 and not body.strip():
         return SiteOutage("answered 403 and nothing else: web services are off", _WEB_SERVICES)
     if 300 <= status < 500:
-        to = f" to {http.clean(location, MAX_DETAIL)}" if location else ""
+        to = f" to {http.safe_line(location, MAX_DETAIL)}" if location else ""
         return SiteOutage(f"answered {status}{to}, as no Moodle's web service does", CHECK_URL)
     if status != 200:
         return Transient(f"answered {status}", LATER)
@@ -139,7 +139,7 @@ def classify(
 
 
 def _kind(content_type: str | None) -> str:
-    return http.clean(content_type or "", MAX_DETAIL) or "without a content type"
+    return http.safe_line(content_type or "", MAX_DETAIL) or "without a content type"
 
 
 def _failure(document: dict[str, Any]) -> Verdict:
@@ -186,4 +186,4 @@ def _message(document: dict[str, Any]) -> str:
 def _said(document: dict[str, Any]) -> str:
     code = _text(document, "errorcode") or _text(document, "exception") or "an error without a name"
     message = _message(document)
-    return http.clean(f"{code}: {message}" if message.strip() else code, MAX_DETAIL)
+    return http.safe_line(f"{code}: {message}" if message.strip() else code, MAX_DETAIL)
