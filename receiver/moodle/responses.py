@@ -127,7 +127,7 @@ def classify(
     if status == 403 and not body.strip():
         return SiteOutage("responded 403 without a body: web services are disabled", _WEB_SERVICES)
     if 300 <= status < 500:
-        to = f" to {http.clean(location, MAX_DETAIL)}" if location else ""
+        to = f" to {http.safe_line(location, MAX_DETAIL)}" if location else ""
         return SiteOutage(
             f"responded {status}{to}, which Moodle's web services never do", CHECK_URL
         )
@@ -143,7 +143,7 @@ def classify(
 
 
 def _kind(content_type: str | None) -> str:
-    return http.clean(content_type or "", MAX_DETAIL) or "without a content type"
+    return http.safe_line(content_type or "", MAX_DETAIL) or "without a content type"
 
 
 def _failure(document: dict[str, Any]) -> MoodleResult:
@@ -190,4 +190,4 @@ def _message(document: dict[str, Any]) -> str:
 def _said(document: dict[str, Any]) -> str:
     code = _text(document, "errorcode") or _text(document, "exception") or "an error without a code"
     message = _message(document)
-    return http.clean(f"{code}: {message}" if message.strip() else code, MAX_DETAIL)
+    return http.safe_line(f"{code}: {message}" if message.strip() else code, MAX_DETAIL)

@@ -266,10 +266,10 @@ def _document(body: bytes) -> dict[str, Any]:
 
 def _said(document: dict[str, Any]) -> str:
     detail = document.get("detail")
-    return http.clean(detail, MAX_DETAIL) if isinstance(detail, str) else "it did not say why"
+    return http.safe_line(detail, MAX_DETAIL) if isinstance(detail, str) else "it did not say why"
 
 
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     pointer = "".join(f"/{part}" for part in fault["loc"])
-    return http.clean(f"{pointer}: {fault['msg'].removeprefix('Value error, ')}", MAX_DETAIL)
+    return http.safe_line(f"{pointer}: {fault['msg'].removeprefix('Value error, ')}", MAX_DETAIL)
