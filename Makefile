@@ -1,31 +1,31 @@
-# Every target sets up what it needs: a virtual environment in .venv, from the project's own files.
+# Every target sets up the virtual environment .venv that it needs from the project's files.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 4
-TORTURE_CYCLES ?= 5000
-FUZZ_REQUESTS ?= 100000
-# No commit waits for a disk where memory is enough, and no process compiles what another has.
+TORTURE_CYCLES ?= 500
+FUZZ_REQUESTS ?= 20000
+# Use memory for temporary files where there is enough: no test waits for a disk.
 MEMORY := $(shell [ "$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')" -gt 2000000 ] 2>/dev/null && echo TMPDIR=/dev/shm)
 PYTEST := env PYTHONDONTWRITEBYTECODE= $(MEMORY) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TORTURE := $(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TORTURE_SEED:%=--seed %)
-LEFT_OUT := Left out: the long tests (a browser, real processes that are killed, the whole story). \`make test-all\` runs them too.
 
-.PHONY: help demo test test-all bench pictures torture lint types imports clean
+.PHONY: help demo test test-all bench pictures settings torture lint types imports clean
 
 help:
-	@echo "make demo     both services as real processes, and the whole story in about a minute;"
-	@echo "              with ARGS=--stay both stay up afterwards, with a sign-in, until Ctrl-C"
-	@echo "make test     every test but the long ones; all of them where CI is set, or ARGS names some"
-	@echo "make test-all the long ones too; those for PostgreSQL if TEST_POSTGRES_URL names one"
-	@echo "make bench    what a grade sync costs, beside the run of old; a few minutes"
-	@echo "make pictures the pictures of the pages in docs/pictures, anew; needs chromium"
-	@echo "make torture  kill -9 and restart, fuzz, outage, long histories (TORTURE_CYCLES, TORTURE_SEED)"
-	@echo "make lint     ruff: style and faults"
+	@echo "make demo     run both services and the whole story, in about a minute;"
+	@echo "              ARGS=--stay keeps both running, with a sign-in, until Ctrl-C"
+	@echo "make test     run the tests except the long ones; all of them in CI, or those in ARGS"
+	@echo "make test-all run the long tests too; with TEST_POSTGRES_URL, those on PostgreSQL too"
+	@echo "make bench    measure what a grade sync costs; a few minutes"
+	@echo "make pictures make the pictures of the pages in docs/pictures; needs chromium"
+	@echo "make settings write .env.example and docs/settings.md from the settings classes"
+	@echo "make torture  kill -9 cycles, fuzzing, an outage, long histories (TORTURE_CYCLES, TORTURE_SEED)"
+	@echo "make lint     ruff: style and errors"
 	@echo "make types    mypy, strict"
-	@echo "make imports  import-linter: which room may know which"
-	@echo "make clean    take the virtual environment away"
+	@echo "make imports  import-linter: which package may import which"
+	@echo "make clean    remove the virtual environment"
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=…")'
@@ -37,16 +37,16 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@$(BIN)/python -m demo $(ARGS)
 
-# In CI nothing is left out; tests/house holds that.
 ifneq ($(CI)$(ARGS),)
 test: test-all
 else
 test: $(READY)
-	@$(PYTEST) -m "not torture and not long"; code=$$?; echo "$(LEFT_OUT)"; exit $$code
+	@$(PYTEST) -q -m "not torture and not long"
+	@echo "Without the long tests (browser, killed processes); \`make test-all\` runs them too."
 endif
 
 test-all: $(READY)
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -q $(ARGS)
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks.sync $(ARGS)
@@ -54,7 +54,10 @@ bench: $(READY)
 pictures: $(READY)
 	@$(BIN)/python -m tests.browser.pictures $(ARGS)
 
-# Kills on SQLite, and on PostgreSQL too if TEST_POSTGRES_URL names a server; an hour and more.
+settings: $(READY)
+	@$(BIN)/python -m tests.house.settings_docs
+
+# On SQLite, and on PostgreSQL too if TEST_POSTGRES_URL is set.
 torture: $(READY)
 	@$(TORTURE)
 ifdef TEST_POSTGRES_URL
@@ -62,8 +65,7 @@ ifdef TEST_POSTGRES_URL
 endif
 	@$(BIN)/python -m tests.faults.fuzz --requests $(FUZZ_REQUESTS)
 	@$(BIN)/python -m tests.faults.outage --events 100000
-	@$(BIN)/pytest -m torture
-	@$(BIN)/python -m tests.faults.mutation_check
+	@$(BIN)/pytest -q -m torture
 
 lint: $(READY)
 	@$(BIN)/ruff check .

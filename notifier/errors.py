@@ -109,7 +109,7 @@ class TokenNotOursError(NotifierError):
 
     advice = Advice(
         "Reset the token in the Moodle that issues it, then announce the new one.",
-        "courses token-regenerated",
+        "courses announce-token",
         ("COURSE_ID",),
     )
 
@@ -180,9 +180,3 @@ class ReplayRefusedError(NotifierError):
         "endpoints enable",
         ("ENDPOINT_ID",),
     )
-
-
-class GradesFileError(NotifierError):
-    """A file of grades has lines that cannot be read; nothing of it was imported."""
-
-    advice = Advice("Mend the lines that are named and import the file again.")

@@ -1,9 +1,10 @@
-"""Databases for tests: each test that asks for one runs on SQLite and on PostgreSQL."""
+"""Databases and surroundings that all tests share, and what is said about skipped tests."""
 
 import logging
 import os
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,32 +17,37 @@ from foundation.db.session import Database
 from foundation.pages import users
 
 POSTGRES_VARIABLE = "TEST_POSTGRES_URL"
+NO_POSTGRES = f"{POSTGRES_VARIABLE} is not set"
 _SURROUNDINGS = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PYTHONWARNINGS")
 
 TESTS = Path(__file__).parent
+# Tests that wait for a browser or for many processes, the slowest first.
+# `make test` leaves them out; `make test-all` and CI run them.
 LONG = (
-    "story",
+    "integration/story",
     "browser",
     "faults/kills",
     "faults/database/test_rotation.py",
     "faults/model/test_state_machine.py",
     "faults/database/test_schema_gate.py",
-    "doors/test_commands_without_room.py",
-    "receiver/moodle/test_real_moodle_tests.py",
+    "integration/serve/test_commands_without_room.py",
+    "receiver/moodle/test_real_moodle_needs.py",
     "receiver/cli/test_sync_stops.py",
 )
-"""What waits for a browser, or for many processes, the longest first.
-
-`make test` leaves it out on a person's machine, and says so; CI runs all of it.
-"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is long, and let it begin first, so that at the end nobody waits for it."""
+    """Mark the long tests and start them first; skip the PostgreSQL tests without a server.
+
+    In CI they fail instead (see `postgres`).
+    """
+    skips_postgres = not (os.environ.get(POSTGRES_VARIABLE) or os.environ.get("CI"))
     ranks = {item: _rank(item.path) for item in items}
     for item, rank in ranks.items():
         if rank < len(LONG):
             item.add_marker("long")
+        if skips_postgres and _needs_postgres(item):
+            item.add_marker(pytest.mark.skip(reason=NO_POSTGRES))
     items.sort(key=ranks.__getitem__)
 
 
@@ -50,8 +56,25 @@ def _rank(path: Path) -> int:
     return next(found, len(LONG))
 
 
+def _needs_postgres(item: pytest.Item) -> bool:
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return parameters.get("database_kind") == "postgresql" or "postgres" in getattr(
+        item, "fixturenames", ()
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print one line for each reason to skip, with the number of tests."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+    )
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:,} skipped: {reason}")
+
+
 class Postgres:
-    """A server on which a test run makes databases of its own, and drops them at its end."""
+    """A server on which a test run creates its own databases, and drops them at the end."""
 
     def __init__(self, url: str) -> None:
         self._server = make_url(url.replace("postgresql://", "postgresql+psycopg://", 1))
@@ -59,7 +82,7 @@ class Postgres:
         self._migrated: dict[str, str] = {}
 
     def database_for(self, schema: Schema) -> str:
-        """Return the URL of the run's database for a service, made and migrated once."""
+        """Return the URL of the run's database for a service, created and migrated once."""
         if schema.service not in self._migrated:
             url = self.bare_database(schema.service)
             database = Database(url)
@@ -69,7 +92,7 @@ class Postgres:
         return self._migrated[schema.service]
 
     def bare_database(self, service: str) -> str:
-        """Return the URL of a new database that holds nothing, not even tables."""
+        """Return the URL of a new database without tables."""
         name = f"webhooks_test_{service}_{secrets.token_hex(4)}"
         self._run(f'CREATE DATABASE "{name}"')
         self._made.append(name)
@@ -80,7 +103,7 @@ class Postgres:
         return self._server.set(database=name).render_as_string(hide_password=False)
 
     def drop_all(self) -> None:
-        """Drop every database that this run made."""
+        """Drop every database that this run created."""
         for name in self._made:
             self._run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
@@ -92,8 +115,8 @@ class Postgres:
 
 
 @pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """Take back what making an app, or asking it, does to the logging of the whole process."""
+def restore_logging() -> Iterator[None]:
+    """Undo what making an app, or sending it a request, does to the process's logging."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -103,11 +126,8 @@ def logging_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def nobodys_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let tables be as wide as where there is no terminal, and settings be the tests' own.
-
-    Whoever runs the tests, and how: the shell may have the settings of a service that runs beside.
-    """
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove terminal settings and settings of our services that the shell may have."""
     for name in [*os.environ]:
         if name in _SURROUNDINGS or name.startswith(("NOTIFIER_", "RECEIVER_")):
             monkeypatch.delenv(name)
@@ -115,7 +135,7 @@ def nobodys_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_hashes() -> Iterator[None]:
-    """Hash passwords fast: what makes it slow is a number that one test looks at."""
+    """Hash passwords cheaply; one test checks the real method."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(users, "METHOD", "scrypt:1024:8:1")
         yield
@@ -123,14 +143,10 @@ def quick_hashes() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """The PostgreSQL server of this run; without one, what needs it skips, and fails in CI."""
+    """The PostgreSQL server that TEST_POSTGRES_URL names, with databases of this run's own."""
     url = os.environ.get(POSTGRES_VARIABLE)
     if not url:
-        if os.environ.get("CI"):
-            pytest.fail(
-                f"{POSTGRES_VARIABLE} is not set, and in CI nothing may skip for want of it"
-            )
-        pytest.skip(f"{POSTGRES_VARIABLE} is not set")
+        pytest.fail(f"{NO_POSTGRES}, and CI skips no PostgreSQL test")
     server = Postgres(url)
     yield server
     server.drop_all()
@@ -138,7 +154,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def sqlite_templates(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Schema], Path]:
-    """Migrated SQLite files, one for each service, to be copied by each test."""
+    """Return the migrated SQLite file of a service, which each test copies."""
     folder = tmp_path_factory.mktemp("templates")
 
     def template(schema: Schema) -> Path:
@@ -154,7 +170,7 @@ def sqlite_templates(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sche
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_kind(request: pytest.FixtureRequest) -> str:
-    """The kind of database a test runs on: every test that asks runs on both."""
+    """The kind of database: every test that uses this runs on both."""
     return str(request.param)
 
 
@@ -165,7 +181,7 @@ def make_database_url(
     tmp_path: Path,
     sqlite_templates: Callable[[Schema], Path],
 ) -> Callable[[Schema], str]:
-    """Return what makes an empty, migrated database for a service and names its URL."""
+    """Return a function that creates an empty, migrated database and returns its URL."""
 
     def make(schema: Schema) -> str:
         if database_kind == "sqlite":
@@ -192,7 +208,7 @@ def _empty(url: str, schema: Schema) -> None:
 def make_database(
     make_database_url: Callable[[Schema], str],
 ) -> Iterator[Callable[[Schema], Database]]:
-    """Return what makes an empty, migrated database for a service; closed after the test."""
+    """Return a function that opens an empty, migrated database; closed after the test."""
     made: list[Database] = []
 
     def make(schema: Schema) -> Database:

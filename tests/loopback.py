@@ -1,4 +1,4 @@
-"""A server on loopback that answers by a handler of a test's own."""
+"""An HTTP server on loopback with a handler of the test."""
 
 import threading
 from collections.abc import Iterator
@@ -7,23 +7,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
-    """What handlers have in common: connections that are kept, and no line for each request."""
+    """Base of the handlers: keeps connections open and logs nothing."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
-        """Answer until the other side leaves, be it in the midst of an answer."""
+        """Respond until the client disconnects, possibly in the middle of a response."""
         with suppress(OSError):
             super().handle()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: the tests look at what was asked."""
+        """Log nothing."""
 
 
 @contextmanager
 def served(handler: type[Handler]) -> Iterator[str]:
-    """Serve a handler, each connection in a thread of its own, and give the URL."""
+    """Serve a handler, one thread for each connection, and yield the URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.005,))

@@ -26,7 +26,7 @@ class FailureKind(StrEnum):
     DEADLINE = "deadline"
     PROTOCOL = "protocol"
     CONNECTION_FAILED = "connection-failed"
-    SECRET_SEALED = "secret-sealed"  # noqa: S105 - the name of a failure
+    SECRET_UNREADABLE = "secret-unreadable"  # noqa: S105 - the name of a failure
     WORKER_LOST = "worker-lost"
     INTERNAL = "internal"
 
@@ -83,7 +83,7 @@ _ADVICE: dict[str, Advice] = {
         "Check that a web server listens there, and any proxy in front of it."
     ),
     FailureKind.CONNECTION_FAILED: Advice("Read the detail, then check this machine.", "doctor"),
-    FailureKind.SECRET_SEALED: Advice(
+    FailureKind.SECRET_UNREADABLE: Advice(
         "Add the key that encrypted it to NOTIFIER_ENCRYPTION_KEYS again."
     ),
     FailureKind.WORKER_LOST: Advice(

@@ -28,13 +28,14 @@ from foundation.text import printable
 from receiver.cli import context
 from receiver.errors import RunInProgressError
 from receiver.runs import summary
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.services import Services
 from receiver.sources import store as sources
-from receiver.sync import factory, planner
+from receiver.sources.factory import ClientFactory, open_gradebook
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options, Plan
-from receiver.sync.run import EXIT_LEASED
+from receiver.sync.fetcher import FetchLimits
+from receiver.sync.planner import Plan, Planner
+from receiver.sync.run import EXIT_LEASED, SyncOptions
 
 RETRY_WAITS = (2.0, 10.0, 30.0, 60.0, 120.0)
 """Seconds before each time that a request that failed for now is made again."""
@@ -90,19 +91,22 @@ def sync_grades(
     gc.freeze()  # what is loaded by now stays; the collector need not walk it with every batch
     _check_sources(here, names)
     if dry_run:
-        places = here.settings.elms_is_moodle
-        planned = planner.plan(here.database, course_ids, names, places=places)
+        planner = Planner(here.database, course_ids, names, here.settings.elms_is_moodle)
+        with here.database.reading() as session:
+            planned = planner.plan(session)
         _show_plan(planned, as_json=as_json)
-        if not (planned.ask or planned.not_asked):
+        if not (planned.to_fetch or planned.not_fetched):
             _say_what_comes_first(here)
         return
-    options = Options(
+    options = SyncOptions(
         holder=output.who(),
         lease=timedelta(seconds=here.settings.sync_lease),
         course_ids=course_ids,
         sources=names,
-        concurrency=concurrency or here.settings.sync_concurrency,
-        retry_waits=RETRY_WAITS[: here.settings.sync_retries],
+        limits=FetchLimits(
+            concurrency=concurrency or here.settings.sync_concurrency,
+            retry_waits=RETRY_WAITS[: here.settings.sync_retries],
+        ),
         deadline=timedelta(seconds=here.settings.sync_deadline),
         modified_since=changed_since,
     )
@@ -115,7 +119,7 @@ def sync_grades(
 _ADD_COURSE = Advice("Add a course.", "registry add", ("COURSE_ID",))
 
 
-def _run_every(here: Services, options: Options, every: timedelta, *, as_json: bool) -> None:
+def _run_every(here: Services, options: SyncOptions, every: timedelta, *, as_json: bool) -> None:
     """Run again and again; what one run refuses or fails at does not keep the next from running."""
     while not options.stop.is_set():
         began = time.monotonic()
@@ -131,16 +135,16 @@ def _run_every(here: Services, options: Options, every: timedelta, *, as_json: b
         options.stop.wait(max(0.0, began + every.total_seconds() - time.monotonic()))
 
 
-def _run_once(here: Services, options: Options, *, as_json: bool) -> int:
+def _run_once(here: Services, options: SyncOptions, *, as_json: bool) -> int:
     try:
         with (
             tracing.entered(tracing.begin()),
-            factory.opened(here) as kinds,
-            factory.gradebook(here) as gradebook,
+            ClientFactory(here.settings, here.vault) as clients,
+            open_gradebook(here.settings) as gradebook,
             _progress() as progress,
         ):
             told = replace(options, progress=progress)
-            report = grade_sync.run(here.database, here.vault, kinds, told, gradebook)
+            report = grade_sync.run(here.database, here.vault, clients, told, gradebook)
     except RunInProgressError as error:
         output.complain(str(error), error.advice)
         return EXIT_LEASED
@@ -189,7 +193,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         yield lambda done, courses: bar.update(task, completed=done, total=courses)
 
 
-def _show(report: Report) -> None:
+def _show(report: RunResult) -> None:
     for line in summary.of_report(report):
         click.echo(printable(line))
     told = [course for course in report.courses if course.reason is not None]
@@ -205,30 +209,32 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
                 "dry_run": True,
                 "would_ask": [
                     {"source": entry.source.name, "course_id": entry.course_id}
-                    for entry in plan.ask
+                    for entry in plan.to_fetch
                 ],
                 "would_skip": [course.document() for course in plan.skipped],
-                "would_fail": [course.document() for course in plan.unplaced],
+                "would_fail": [course.document() for course in plan.without_activity],
             }
         )
         return
     click.echo(
-        f"Nothing was asked. Courses that a run would ask for: {len(plan.ask)}, "
+        f"Nothing was asked. Courses that a run would ask for: {len(plan.to_fetch)}, "
         f"and skip: {len(plan.skipped)}."
     )
-    if plan.unplaced:
-        click.echo(f"Courses that would fail before they are asked for: {len(plan.unplaced)}.")
+    if plan.without_activity:
+        click.echo(
+            f"Courses that would fail before they are asked for: {len(plan.without_activity)}."
+        )
     output.print_table(
         ("would be asked", "source", "synced last"),
-        [(entry.course_id, entry.source.name, entry.synced_at) for entry in plan.ask],
+        [(entry.course_id, entry.source.name, entry.synced_at) for entry in plan.to_fetch],
         empty="no course would be asked for",
     )
-    if plan.not_asked:
+    if plan.not_fetched:
         click.echo()
-        _show_courses(plan.not_asked)
+        _show_courses(plan.not_fetched)
 
 
-def _show_courses(courses: Sequence[CourseReport]) -> None:
+def _show_courses(courses: Sequence[CourseResult]) -> None:
     output.print_table(
         _COLUMNS,
         [
@@ -238,7 +244,7 @@ def _show_courses(courses: Sequence[CourseReport]) -> None:
                 course.outcome,
                 course.detail,
                 course.since,
-                output.next_step(course.next_step),
+                output.next_step(course.advice),
             )
             for course in courses
         ],
@@ -246,14 +252,14 @@ def _show_courses(courses: Sequence[CourseReport]) -> None:
     )
 
 
-def _document(report: Report) -> dict[str, Any]:
+def _document(report: RunResult) -> dict[str, Any]:
     return {
         "run_id": report.run_id,
         "exit_code": report.exit_code,
         "stopped": report.stopped,
-        **fields_of(report.next_step),
+        **fields_of(report.advice),
         "counts": {outcome.value: report.count(outcome) for outcome in CourseOutcome},
-        "scores": vars(report.written),
+        "scores": vars(report.scores),
         "requests": report.requests,
         "gradebook_requests": report.gradebook_requests,
         "statements": report.statements,

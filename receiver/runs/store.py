@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from foundation.db import session as db
 from foundation.errors import Advice, fields_of
 from receiver.errors import RunUnknownError
-from receiver.gradebook.database import Written
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import Run, RunCourse
 from receiver.runs import lease as leases
 
@@ -20,7 +20,7 @@ LOOKED_BACK = 10
 """In how many runs a course's last outcome is looked for: it stands in each that was for all."""
 
 
-_OF_THE_LOG = {"url", "next_step"}
+_OF_THE_LOG = {"url", "advice"}
 
 
 class CourseOutcome(StrEnum):
@@ -43,7 +43,7 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True)
-class CourseReport:
+class CourseResult:
     """What became of one course; where it was not synced: why, since when, what to do.
 
     `url` is what was asked, for the log; the record does without.
@@ -55,17 +55,17 @@ class CourseReport:
     reason: str | None = None
     detail: str | None = None
     since: datetime | None = None
-    next_step: Advice | None = None
+    advice: Advice | None = None
     url: str | None = None
 
     def document(self) -> dict[str, Any]:
         """Return what is shown of it, as JSON has it."""
         known = {name: value for name, value in vars(self).items() if name not in _OF_THE_LOG}
-        return {**known, **fields_of(self.next_step)}
+        return {**known, **fields_of(self.advice)}
 
     def columns(self) -> dict[str, Any]:
         """Return what is stored of it."""
-        advice = self.next_step
+        advice = self.advice
         return {
             **self.document(),
             "action": [advice.action, *advice.args] if advice and advice.action else None,
@@ -73,21 +73,21 @@ class CourseReport:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a run came to; `stopped` says why it ended before its time, and `next_step` what to do.
+class RunResult:
+    """What a run came to; `stopped` says why it ended before its time, and `advice` what to do.
 
     `requests` went to eAssessment, `gradebook_requests` to the Moodle that ELMS is, if it is one.
     """
 
     run_id: int
-    courses: tuple[CourseReport, ...]
-    written: Written
+    courses: tuple[CourseResult, ...]
+    scores: ScoreCounts
     requests: int
     statements: int
     seconds: float
     exit_code: int
     stopped: str | None = None
-    next_step: Advice | None = None
+    advice: Advice | None = None
     gradebook_requests: int = 0
 
     def count(self, outcome: CourseOutcome) -> int:
@@ -120,13 +120,13 @@ def begin(session: Session, holder: str, *, partial: bool = False, now: datetime
     return run.id
 
 
-def record(session: Session, run_id: int, reports: Sequence[CourseReport]) -> None:
+def record(session: Session, run_id: int, reports: Sequence[CourseResult]) -> None:
     """Write down what became of courses in a run."""
     rows = [{"run_id": run_id, **report.columns()} for report in reports]
     db.insert_all(session, RunCourse, rows)
 
 
-def end(session: Session, report: Report, *, now: datetime) -> None:
+def end(session: Session, report: RunResult, *, now: datetime) -> None:
     """Close the record of a run."""
     session.execute(
         update(Run)
@@ -134,9 +134,9 @@ def end(session: Session, report: Report, *, now: datetime) -> None:
         .values(
             ended_at=now,
             **{outcome.value: report.count(outcome) for outcome in CourseOutcome},
-            scores_new=report.written.added,
-            scores_changed=report.written.changed,
-            scores_as_before=report.written.unchanged,
+            scores_new=report.scores.added,
+            scores_changed=report.scores.changed,
+            scores_as_before=report.scores.unchanged,
             requests=report.requests,
             statements=report.statements,
             seconds=report.seconds,
@@ -220,7 +220,7 @@ def last_outcomes(session: Session) -> dict[tuple[str, str], LastOutcome]:
 
 def endings(session: Session, every: Sequence[Run], *, now: datetime) -> dict[int, Ending]:
     """Return by number how each run ended; at work is only who holds the lease still."""
-    lease = leases.held(session)
+    lease = leases.current(session)
     until = lease.leased_until if lease else None
     last = session.scalar(select(func.max(Run.id)))
     held = until is not None and until > now

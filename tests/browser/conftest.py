@@ -21,7 +21,7 @@ from foundation.pages import users
 from notifier import services as notifier_services
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
-from tests.doors.served import Served, copied, serve
+from tests.integration.services import Served, copied, serve
 from tests.pages.conftest import KEY, PASSWORD, SERVICES
 from tests.pages.specimen import add_specimen
 
@@ -67,7 +67,7 @@ def served(
         folder = tmp_path_factory.mktemp(name)
         url = copied(sqlite_templates(schema), folder)
         add_ada(url)
-        running[name] = serve(name, schema, url, folder, WEB_PROCESSES="1")
+        running[name] = serve(name, schema, url, folder)
     yield running
     for one in running.values():
         one.stop()

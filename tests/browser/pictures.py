@@ -24,7 +24,7 @@ from tests.browser import university
 from tests.browser.behind_forms import WAYS
 from tests.browser.conftest import NARROW, SCHEMAS, WIDE, add_ada, address_of, sign_in
 from tests.browser.university import Seen
-from tests.doors.served import ENCRYPTION_KEY, Served, serve
+from tests.integration.services import ENCRYPTION_KEY, Served, serve
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 HEIGHT = 800
@@ -127,7 +127,7 @@ def furnished(folder: Path, library_ill_for: timedelta) -> Iterator[House]:
     with ExitStack() as running:
         served = {}
         for name, schema in SCHEMAS.items():
-            served[name] = serve(name, schema, urls[name], folder, WEB_PROCESSES="1")
+            served[name] = serve(name, schema, urls[name], folder)
             running.callback(served[name].stop)
         yield House(served, seen)
 

@@ -15,7 +15,7 @@ from foundation.db.session import Database
 from notifier.models import SCHEMA, Delivery, DeliveryStatus
 from tests.browser.conftest import NARROW, WIDE, add_ada, commands, findings, overflow
 from tests.browser.furnished import furnish
-from tests.doors.served import copied, serve
+from tests.integration.services import copied, serve
 from tests.pages.conftest import KEY
 
 Open = Callable[..., Page]
@@ -47,7 +47,7 @@ def house(
     url = copied(sqlite_templates(SCHEMA), folder)
     add_ada(url)
     furnish(url, Vault(SecretStr(KEY)))
-    served = serve("notifier", SCHEMA, url, folder, WEB_PROCESSES="1", ENCRYPTION_KEYS=KEY)
+    served = serve("notifier", SCHEMA, url, folder, ENCRYPTION_KEYS=KEY)
     yield f"http://127.0.0.1:{served.port}", url
     served.stop()
 

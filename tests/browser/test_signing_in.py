@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import NARROW, WIDE, address_of, findings, overflow, sign_in
-from tests.doors.served import Served
+from tests.integration.services import Served
 from tests.pages.conftest import PASSWORD
 
 Open = Callable[..., Page]

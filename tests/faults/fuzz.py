@@ -39,7 +39,7 @@ from receiver import services as receiver_services
 from receiver.config import Settings as ReceiverSettings
 from receiver.sources import store as sources
 from tests.conftest import Postgres
-from tests.faults.mutations import BATCH, COURSES, INGEST_SECRET, SITE, Known, Request, draw
+from tests.faults.fuzz_requests import BATCH, COURSES, INGEST_SECRET, SITE, Known, Request, draw
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
@@ -314,11 +314,11 @@ def _check_receiver(database: Database, outcomes: Counter[str]) -> None:
     """Each answer has its row in the inbox, and each entry is the highest that the inbox tells."""
     with database.reading() as session:
         rows = session.execute(
-            select(taken.Taken.outcome, func.count()).group_by(taken.Taken.outcome)
+            select(taken.InboxMessage.outcome, func.count()).group_by(taken.InboxMessage.outcome)
         )
         stored = dict(rows.tuples().all())
         entries = list(session.scalars(select(taken.Entry)))
-        inbox = list(session.scalars(select(taken.Taken)))
+        inbox = list(session.scalars(select(taken.InboxMessage)))
     told = {name: outcomes[name] for name in ("applied", "stale", "ignored") if outcomes[name]}
     if stored != told:
         raise FuzzError(f"the inbox holds {stored}, answered was {told}")

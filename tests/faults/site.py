@@ -20,10 +20,10 @@ from foundation.crypto import Vault
 from foundation.db.session import Database
 from notifier.courses import service as courses
 from receiver.sources import store as sources
-from tests.doors.served import free_port
 from tests.faults.failpoints import Fault
 from tests.faults.observer import Observer, observing
 from tests.faults.processes import PATIENCE, Process, Zygote, wait_until
+from tests.integration.services import free_port
 
 SOURCE = "eassessment"
 DOOR = f"/webhooks/{SOURCE}"
@@ -187,7 +187,6 @@ def environment(key: str, notifier_url: str, receiver_url: str) -> dict[str, str
         "NOTIFIER_DATABASE_URL": notifier_url,
         "NOTIFIER_SOURCE": SOURCE,
         "NOTIFIER_ALLOW_LOOPBACK": "true",
-        "NOTIFIER_WEB_PROCESSES": "1",
         "NOTIFIER_WORKER_THREADS": "4",
         "NOTIFIER_CONNECT_TIMEOUT": "1",
         "NOTIFIER_ATTEMPT_DEADLINE": str(_DEADLINE_SECONDS),
@@ -196,7 +195,6 @@ def environment(key: str, notifier_url: str, receiver_url: str) -> dict[str, str
         "NOTIFIER_LOG_FORMAT": "json",
         "RECEIVER_ENCRYPTION_KEYS": key,
         "RECEIVER_DATABASE_URL": receiver_url,
-        "RECEIVER_WEB_PROCESSES": "1",
         "RECEIVER_REQUEST_DEADLINE": str(_DEADLINE_SECONDS),
         "RECEIVER_SYNC_LEASE": str(LEASE_SECONDS),
         "RECEIVER_LOG_FORMAT": "json",

@@ -10,7 +10,7 @@ from foundation.db.migrations import Schema
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
 from tests.faults import fuzz
-from tests.faults.mutations import Known, draw
+from tests.faults.fuzz_requests import Known, draw
 
 
 @pytest.fixture

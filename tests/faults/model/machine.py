@@ -15,8 +15,8 @@ from tests.faults.model.world import LEASE, RolledBackError
 
 KINDS = ("course.deleted", "token.regenerated")
 WANTS = (KINDS, KINDS, KINDS[:1])
-EVERYWHERE = Room(total=20, endpoint=20, again=20, alone=20)
-NOWHERE = Room(total=0, endpoint=0, again=0, alone=0)
+EVERYWHERE = Room(total=20, endpoint=20, retry=20, isolated=20)
+NOWHERE = Room(total=0, endpoint=0, retry=0, isolated=0)
 
 picks = st.integers(0, 11)
 workers = st.integers(0, WORKERS - 1)
@@ -25,8 +25,8 @@ rooms = st.builds(
     Room,
     total=st.integers(1, 6),
     endpoint=st.integers(1, 4),
-    again=st.integers(0, 6),
-    alone=st.integers(0, 2),
+    retry=st.integers(0, 6),
+    isolated=st.integers(0, 2),
 )
 
 

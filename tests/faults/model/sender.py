@@ -59,7 +59,7 @@ class Delivery:
 
     def begin_anew(self, now: datetime) -> None:
         """Be due now, at the beginning of the schedule; an attempt under way stays alone."""
-        self.status, self.due, self.attempts, self.lane = "pending", now, 0, "again"
+        self.status, self.due, self.attempts, self.lane = "pending", now, 0, "retry"
 
     def end(self, status: str) -> None:
         """Stand so from now on, under no lease."""
@@ -138,8 +138,8 @@ class Room:
 
     total: int
     endpoint: int
-    again: int
-    alone: int
+    retry: int
+    isolated: int
 
 
 @dataclass
@@ -171,13 +171,13 @@ class Sender:
             if not self.endpoints[one].disabled and self.endpoints[one].is_given_up(now):
                 self.disable(one)
 
-    def take_back(self, now: datetime) -> None:
+    def reclaim_expired(self, now: datetime) -> None:
         """Count what lost workers left as attempts, and let it go on by itself."""
         for one in self.deliveries:
             if one.is_lost(now):
                 one.decided.append("retry" if one.attempts < MOST_ATTEMPTS else "dead")
                 one.end("pending" if one.attempts < MOST_ATTEMPTS else "dead")
-                one.lane = "alone" if one.status == "pending" else one.lane
+                one.lane = "isolated" if one.status == "pending" else one.lane
 
     def choose(self, room: Room, now: datetime) -> list[Delivery]:
         """Return what a claim takes: the longest due first, as long as there is room."""
@@ -237,9 +237,9 @@ class Sender:
         if endpoint.disabled or endpoint.is_paused(now):
             bounds["nothing"] = 0
         if one.lane != "first":
-            bounds["again"] = room.again
-        if one.lane == "alone":
-            bounds["alone"] = room.alone
+            bounds["retry"] = room.retry
+        if one.lane == "isolated":
+            bounds["isolated"] = room.isolated
         return bounds
 
     def _take_sign(self, endpoint: Endpoint, result: Result, now: datetime) -> None:
@@ -264,7 +264,7 @@ class Sender:
         match decided:
             case "retry":
                 one.due = now + max(WAITS[claim.attempt - 1], _asked(result))
-                one.lane = "again"
+                one.lane = "retry"
                 one.end(one.status)
             case "dead":
                 one.end("dead")

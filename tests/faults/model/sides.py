@@ -12,7 +12,7 @@ from contract.signatures import Secret
 from contract.tokens import CourseToken
 from foundation.db.session import Database
 from notifier.webhooks.deliveries import Claimed
-from notifier.webhooks.retry_policy import Answer, Failure
+from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from notifier.worker.batch import Finished
 from tests.faults.model.elms import Elms, Fact, Letter
 from tests.faults.model.sender import Claim, Result, Room, Sender
@@ -21,13 +21,13 @@ from tests.faults.model.world import LEASE, World
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 WORKERS = 3
 
-ANSWERS: dict[Result, Answer | Failure] = {
-    Result.TAKEN: Answer(200),
-    Result.BUSY: Answer(503),
-    Result.LATER: Answer(429, "120"),
-    Result.REFUSED: Answer(401),
-    Result.HOPELESS: Answer(422),
-    Result.GONE: Answer(410),
+ANSWERS: dict[Result, WebhookResponse | Failure] = {
+    Result.TAKEN: WebhookResponse(200),
+    Result.BUSY: WebhookResponse(503),
+    Result.LATER: WebhookResponse(429, "120"),
+    Result.REFUSED: WebhookResponse(401),
+    Result.HOPELESS: WebhookResponse(422),
+    Result.GONE: WebhookResponse(410),
     Result.SILENT: Failure("deadline", "no answer within 15 s"),
     Result.OURS: Failure("internal", "ValueError"),
 }
@@ -88,7 +88,7 @@ class Sides(RuleBasedStateMachine):
         done = self.world.turn([one.finished() for one in chosen], room, now=self.now)
         self.hands[worker] = [one for one in self.hands[worker] if one not in chosen]
         self.sender.settle([(one.claim, one.result) for one in chosen if one.result], self.now)
-        self.sender.take_back(self.now)
+        self.sender.reclaim_expired(self.now)
         expected = self.sender.choose(room, self.now)
         assert [one.delivery_id for one in done.claimed] == [one.number for one in expected]
         self.claim(worker, done.claimed, done.encrypted)

@@ -12,11 +12,11 @@ from freezegun.api import FrozenDateTimeFactory
 from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, Endpoint
 from notifier.webhooks.http_client import Transport
-from notifier.webhooks.retry_policy import Answer
+from notifier.webhooks.retry_policy import WebhookResponse
 from notifier.worker import batch
-from notifier.worker.batch import Finished, Terms
-from notifier.worker.claims import Places, Share
-from notifier.worker.worker import Options, Worker
+from notifier.worker.batch import BatchSettings, Finished
+from notifier.worker.claims import ClaimLimits, EndpointLimit
+from notifier.worker.worker import Worker, WorkerOptions
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint, Reply, Sink
 
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
@@ -48,7 +48,7 @@ def make_worker(
     """Return what makes a worker; without jitter, unless that is given."""
 
     def make(jitter: float = 0.0) -> Worker:
-        options = Options(threads=2, per_endpoint=2, lease=LEASE, poll_seconds=0.01)
+        options = WorkerOptions(threads=2, per_endpoint=2, lease=LEASE, poll_seconds=0.01)
         return Worker(database, vault, make_transport(connections=2), options, lambda: jitter)
 
     return make
@@ -272,23 +272,23 @@ def test_schedule_is_kept_by_the_database_clock(
     """On either database a turn claims at each instant of the schedule, never before it (F11)."""
     endpoint_id = make_endpoint().id
     delivery_id = make_delivery(endpoint_id)
-    shares = {endpoint_id: Share(1, 1)}
-    terms = Terms(LEASE, timedelta(days=5), lambda: 0.0)
+    by_endpoint = {endpoint_id: EndpointLimit(1, 1)}
+    terms = BatchSettings(LEASE, timedelta(days=5), lambda: 0.0)
     claimed = []
 
     def turn_at(now: datetime, *finished: Finished) -> int:
-        def places(standing: Any) -> Places:
-            return Places(1, 1, 1, {} if standing[endpoint_id].is_paused(now) else shares)
+        def limits(states: Any) -> ClaimLimits:
+            return ClaimLimits(1, 1, 1, {} if states[endpoint_id].is_paused(now) else by_endpoint)
 
         with database.writing() as session:
-            claimed[:] = batch.take(session, finished, places, terms, now=now).claimed
+            claimed[:] = batch.process_batch(session, finished, limits, terms, now=now).claimed
         return len(claimed)
 
     counts = []
     for due in sums(WAITS):
         now = NINE + due
         counts.append((turn_at(now - INSTANT), turn_at(now)))
-        turn_at(now, Finished(claimed[0], now.astimezone(UTC), 1, Answer(500)))
+        turn_at(now, Finished(claimed[0], now.astimezone(UTC), 1, WebhookResponse(500)))
 
     assert counts == [(0, 1)] * 10
     row = delivery_of(delivery_id)

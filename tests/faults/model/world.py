@@ -20,22 +20,22 @@ from notifier.courses import service as courses
 from notifier.models import SCHEMA, Attempt, Course, Delivery, Endpoint, Event, Replay
 from notifier.webhooks import endpoints
 from notifier.webhooks import replay as replays
-from notifier.webhooks.circuit_breaker import Health
-from notifier.worker import batch as turn
-from notifier.worker.batch import Finished, Terms, Turn
-from notifier.worker.claims import Places, Share
+from notifier.webhooks.circuit_breaker import BreakerState
+from notifier.worker import batch
+from notifier.worker.batch import BatchResult, BatchSettings, Finished
+from notifier.worker.claims import ClaimLimits, EndpointLimit
 from receiver.models import SCHEMA as ELMS_SCHEMA
-from receiver.models import Entry, Source, Taken
+from receiver.models import Entry, InboxMessage, Source
 from receiver.registry import entries as registry
 from receiver.sources import store as sources
-from receiver.sources.store import Door
+from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from tests.faults.model.elms import Fact
 from tests.faults.model.sender import Room
 
 SITE = "eassessment.example.ac.uk"
 LEASE = timedelta(minutes=1)
-_TERMS = Terms(LEASE, timedelta(days=5), lambda: 0.0)
+_TERMS = BatchSettings(LEASE, timedelta(days=5), lambda: 0.0)
 
 
 class RolledBackError(Exception):
@@ -68,13 +68,13 @@ class World:
             token = courses.add_course(session, course_id, course_id, now=now)
         with self.receiver.writing() as session:
             source = session.get_one(Source, self._source_id)
-            registry.enrol(
+            registry.add(
                 session,
                 source,
                 course_id,
                 token,
                 vault=self.vault,
-                teller=registry.Teller("administrator", "ada@elms"),
+                actor=registry.Actor("administrator", "ada@elms"),
                 now=now,
             )
         return token
@@ -112,19 +112,21 @@ class World:
 
     def turn(
         self, finished: Sequence[Finished], room: Room, *, now: datetime, breaks: bool = False
-    ) -> Turn:
+    ) -> BatchResult:
         """Take a turn as a worker does."""
 
-        def places(standing: Mapping[int, Health]) -> Places:
-            shares = {
-                one: Share(1, 1) if health.is_half_open(now) else Share(room.endpoint, room.again)
-                for one, health in standing.items()
+        def limits(states: Mapping[int, BreakerState]) -> ClaimLimits:
+            by_endpoint = {
+                one: EndpointLimit(1, 1)
+                if health.is_half_open(now)
+                else EndpointLimit(room.endpoint, room.retry)
+                for one, health in states.items()
                 if not health.is_paused(now)
             }
-            return Places(room.total, room.again, room.alone, shares)
+            return ClaimLimits(room.total, room.retry, room.isolated, by_endpoint)
 
         with self.notifier.writing() as session:
-            done = turn.take(session, finished, places, _TERMS, now=now)
+            done = batch.process_batch(session, finished, limits, _TERMS, now=now)
             if breaks:
                 raise RolledBackError
         return done
@@ -159,7 +161,7 @@ class World:
             webhook_id = signatures.verify(secrets, headers, body, now=now)
         except signatures.SignatureError:
             return "refused"
-        door = Door(self._source_id, SITE, tuple(secrets))
+        door = WebhookSource(self._source_id, SITE, tuple(secrets))
         with self.receiver.writing() as session:
             event = events.load(body)
             return inbox.accept(session, door, webhook_id, event, body, now=now).value
@@ -174,7 +176,7 @@ class World:
                 entry,
                 token,
                 vault=self.vault,
-                teller=registry.Teller("administrator", "ada@elms"),
+                actor=registry.Actor("administrator", "ada@elms"),
                 now=db.now(session),
             )
 
@@ -217,7 +219,7 @@ class World:
     def inbox(self) -> dict[str, str]:
         """Return the outcome of each webhook id that ELMS has taken."""
         with self.receiver.reading() as session:
-            rows = session.execute(select(Taken.webhook_id, Taken.outcome))
+            rows = session.execute(select(InboxMessage.webhook_id, InboxMessage.outcome))
             return dict(rows.tuples().all())
 
 

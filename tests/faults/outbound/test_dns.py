@@ -12,8 +12,8 @@ import pytest
 
 from foundation.http.ssrf import Guard, parse_guard
 from notifier.webhooks.http_client import Transport
-from notifier.webhooks.retry_policy import Answer, Failure, RetryAt, decide
-from tests.faults.outbound.conftest import BODY, HEADERS
+from notifier.webhooks.retry_policy import Failure, RetryAt, WebhookResponse, decide
+from tests.faults.outbound.conftest import BODY, HEADERS, PATIENCE
 from tests.faults.server import FINE, Behaviour, RawSink, says
 from tests.notifier.conftest import NINE, Sink
 
@@ -84,8 +84,8 @@ def raises(error: Exception) -> Callable[..., list[Any]]:
             "Temporary failure in name resolution",
             id="the name service is away",
         ),
-        pytest.param(raises(UnicodeError("label too long")), "it cannot be a name", id="no name"),
-        pytest.param(Dns([]), "it has no address", id="no address"),
+        pytest.param(raises(UnicodeError("label too long")), "not a valid host name", id="no name"),
+        pytest.param(Dns([]), "the name has no address", id="no address"),
     ],
 )
 def test_name_without_an_address_says_why(
@@ -120,7 +120,7 @@ def test_name_service_that_hangs_cannot_stretch_the_deadline(
     answer = transport.post("https://elms.example/w", HEADERS, BODY)
 
     assert answer == Failure(kind, f"elms.example:443: {words}")
-    assert time.monotonic() - started < 1.2
+    assert time.monotonic() - started < PATIENCE
     assert isinstance(decide(answer, 1, now=NINE), RetryAt)
 
 
@@ -145,7 +145,7 @@ def test_name_service_that_hangs_delays_nobody_else(
     over.set()
 
     assert hanging == 1
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, WebhookResponse)
 
 
 _HANGS = """
@@ -239,7 +239,7 @@ def test_kept_connection_needs_no_name(make_transport: MakeTransport, sink: Sink
         transport.post(f"http://elms.example:{port_of(sink)}/w", HEADERS, BODY) for _ in range(2)
     ]
 
-    assert [type(one) for one in answers] == [Answer, Answer]
+    assert [type(one) for one in answers] == [WebhookResponse, WebhookResponse]
     assert (sink.connections, len(dns.asked)) == (1, 1)
 
 
@@ -293,7 +293,7 @@ def test_what_is_allowed_is_connected_to(
 
     answer = transport.post(f"http://elms.example:{port_of(sink)}/w", HEADERS, BODY)
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, WebhookResponse)
 
 
 def test_each_address_of_a_host_is_tried(
@@ -304,7 +304,7 @@ def test_each_address_of_a_host_is_tried(
 
     answer = transport.post(raw.url(host="elms.example"), HEADERS, BODY)
 
-    assert answer == Answer(200, None, "well")
+    assert answer == WebhookResponse(200, None, "well")
 
 
 @pytest.fixture
@@ -334,7 +334,7 @@ def test_many_addresses_cannot_stretch_the_deadline(
     elapsed = time.monotonic() - started
 
     assert answer == Failure("deadline", f"elms.example:{full_port}: no answer within 0.5 s")
-    assert elapsed < 1.5
+    assert elapsed < PATIENCE
 
 
 def test_slow_name_and_slow_connect_share_the_deadline(
@@ -353,4 +353,4 @@ def test_slow_name_and_slow_connect_share_the_deadline(
     elapsed = time.monotonic() - started
 
     assert answer == Failure("deadline", f"elms.example:{full_port}: no answer within 1.5 s")
-    assert elapsed < 2.5
+    assert elapsed < PATIENCE
