@@ -13,7 +13,7 @@ from foundation.cli.doctor import Finding
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
-from foundation.errors import DecryptionError
+from foundation.errors import Advice, DecryptionError
 from notifier.models import Attempt, Delivery, DeliveryStatus
 from notifier.monitoring import doctor
 from notifier.webhooks import circuit_breaker, endpoints
@@ -248,6 +248,6 @@ def test_without_a_database_there_is_one_finding(vault: Vault, tmp_path: Any) ->
             "database",
             False,
             "unable to open database file",
-            "Check the database URL and that it runs.",
+            Advice("Check the database URL and that the database is running."),
         )
     ]
