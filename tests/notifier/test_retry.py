@@ -176,7 +176,7 @@ def test_no_retry_after_costs_a_delivery(given: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        pytest.param(WebhookResponse(503, said="sorry"), "status 503", id="an answer"),
+        pytest.param(WebhookResponse(503, excerpt="sorry"), "status 503", id="an answer"),
         pytest.param(Failure("deadline", "no answer within 15 s"), "deadline", id="a failure"),
     ],
 )

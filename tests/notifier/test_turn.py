@@ -165,7 +165,7 @@ def test_days_of_failure_disable_the_endpoint_and_hold_its_deliveries(
     done = take((tried, REFUSED), limits=all_limits)
 
     reason = f"it has been failing since {NINE - failing_for:%Y-%m-%d %H:%M} UTC"
-    assert done.given_up == {endpoint.id: reason}
+    assert done.disabled == {endpoint.id: reason}
     row = endpoint_of(endpoint.id)
     assert (row.disabled_at, row.disabled_reason) == (NINE, reason)
     assert [delivery_of(one).status for one in (first, second)] == ["held", "held"]
@@ -187,7 +187,7 @@ def test_time_alone_disables_nothing(
     (tried,) = take(limits=all_limits).claimed
     done = take((tried, Failure("internal", "ValueError")))
 
-    assert done.given_up == {}
+    assert done.disabled == {}
     assert endpoint_of(endpoint.id).disabled_at is None
 
 
