@@ -5,12 +5,15 @@ from typing import Annotated, Any
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
 from markupsafe import escape
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
 from contract.events import CourseId
 from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
 from foundation import logging
+from foundation.db import pagination
 from foundation.db import session as db
+from foundation.db.pagination import Page, PageRequest
 from foundation.pages import forms
 from foundation.pages.guards import signed_in
 from notifier import services
@@ -174,16 +177,18 @@ def announce() -> _Answer:
     return redirect(url_for("courses.show", course_id=asked.course_id), 303)
 
 
-def _find(session: Any, asked: Asked, deleted: bool | None) -> search.SearchPage:
+def _find(session: Session, asked: Asked, deleted: bool | None) -> Page[Course]:
     if not search.key(asked.q):
         rows = core.list_courses(session, after=asked.after, limit=_ROWS + 1, deleted=deleted)
-        return search.SearchPage(rows[:_ROWS], len(rows) > _ROWS)
+        return pagination.page_of([(row, (row.course_id,)) for row in rows], PageRequest(), _ROWS)
     after = core.get_course(session, asked.after) if asked.after else None
     return search.find(session, asked.q, deleted=deleted, after=after, limit=_ROWS)
 
 
-def _about(session: Any, course: Course) -> dict[str, Any]:
-    page = delivery_queries.page(session, DeliveryFilter(course_id=course.course_id), limit=20)
+def _about(session: Session, course: Course) -> dict[str, Any]:
+    page = delivery_queries.page(
+        session, DeliveryFilter(course_id=course.course_id), PageRequest(), limit=20
+    )
     return {
         "page": page,
         "last": delivery_queries.last_attempts(session, [row.id for row in page.rows]),

@@ -125,9 +125,7 @@ def _choices(words: Iterable[str]) -> list[tuple[str, str]]:
 def _found(asked: Asked) -> dict[str, Any]:
     wanted = asked.filter()
     with services.current().database.reading() as session:
-        page = delivery_queries.page(
-            session, wanted, before=asked.before, after=asked.after, limit=_ROWS
-        )
+        page = delivery_queries.page(session, wanted, asked.page_request, limit=_ROWS)
         last = delivery_queries.last_attempts(session, [row.id for row in page.rows])
         counts = delivery_queries.count_by_status(session, wanted, most=MOST + 1)
         every = endpoints.list_all(session)

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation import text as moments
+from foundation.db.pagination import PageRequest
 from notifier.models import MAX_ID, DeliveryStatus
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
@@ -55,6 +56,14 @@ class Asked(BaseModel):
         """Return the filter of the core."""
         return DeliveryFilter(
             **{name: getattr(self, name) for name in DeliveryFilter.__dataclass_fields__}
+        )
+
+    @property
+    def page_request(self) -> PageRequest:
+        """The page of the list, which is the newest first: older ones come after newer ones."""
+        return PageRequest(
+            after=(self.before,) if self.before else None,
+            before=(self.after,) if self.after else None,
         )
 
 

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from itertools import islice, product
 from typing import Any
 
-from sqlalchemy import Select, and_, func, literal, select, tuple_, union_all
+from sqlalchemy import Select, and_, func, literal, select, union_all
 from sqlalchemy.orm import Session
 
+from foundation.db import pagination
 from notifier.models import Delivery, DeliveryStatus, Endpoint, Event
 
 # Up to this many events are looked up one by one; beyond that deliveries are scanned in order.
@@ -79,14 +80,14 @@ def newest(
     session: Session, scope: DeliveryScope, *, before: int | None = None, limit: int | None
 ) -> list[int]:
     """Return the ids of deliveries, newest first, older than the delivery `before`."""
-    return _ids(session, scope, before, limit, backwards=True)
+    return _ids(session, scope, before, limit, descending=True)
 
 
 def oldest(
     session: Session, scope: DeliveryScope, *, after: int | None = None, limit: int | None
 ) -> list[int]:
     """Return the ids of deliveries, oldest first, newer than the delivery `after`."""
-    return _ids(session, scope, after, limit, backwards=False)
+    return _ids(session, scope, after, limit, descending=False)
 
 
 def count(
@@ -117,9 +118,9 @@ def _ids(
     beyond: int | None,
     limit: int | None,
     *,
-    backwards: bool,
+    descending: bool,
 ) -> list[int]:
-    mark = None if beyond is None else _position_of(session, beyond, backwards=backwards)
+    mark = None if beyond is None else _position_of(session, beyond, descending=descending)
     if beyond is not None and mark is None:
         return []
     if scope.events is not None:
@@ -127,26 +128,26 @@ def _ids(
     elif scope.criteria.event_type is not None and DeliveryStatus.DELIVERED in scope.statuses:
         is_sqlite = session.get_bind().dialect.name == "sqlite"
         rows = session.execute(
-            _query_by_type(scope, mark, limit, backwards=backwards, is_sqlite=is_sqlite)
+            _query_by_type(scope, mark, limit, descending=descending, is_sqlite=is_sqlite)
         )
     else:
-        rows = _rows(session, _parts(session, scope, mark, limit, backwards=backwards))
+        rows = _rows(session, _parts(session, scope, mark, limit, descending=descending))
     found = [
         (row.created_at, row.id)
         for row in rows
-        if mark is None or _is_beyond((row.created_at, row.id), mark, backwards=backwards)
+        if mark is None or _is_beyond((row.created_at, row.id), mark, descending=descending)
     ]
-    return [one for _, one in islice(sorted(found, reverse=backwards), limit)]
+    return [one for _, one in islice(sorted(found, reverse=descending), limit)]
 
 
-def _is_beyond(position: _Position, mark: _Position, *, backwards: bool) -> bool:
-    return position < mark if backwards else position > mark
+def _is_beyond(position: _Position, mark: _Position, *, descending: bool) -> bool:
+    return position < mark if descending else position > mark
 
 
-def _position_of(session: Session, delivery_id: int, *, backwards: bool) -> _Position | None:
+def _position_of(session: Session, delivery_id: int, *, descending: bool) -> _Position | None:
     """Return the position of a delivery or, if it is gone, of its id; None if nothing is beyond."""
     query = select(Delivery.created_at).limit(1)
-    if backwards:
+    if descending:
         query = query.where(Delivery.id <= delivery_id).order_by(Delivery.id.desc())
     else:
         query = query.where(Delivery.id >= delivery_id).order_by(Delivery.id)
@@ -184,7 +185,7 @@ def _query_by_type(
     mark: _Position | None,
     limit: int | None,
     *,
-    backwards: bool,
+    descending: bool,
     is_sqlite: bool,
 ) -> Select[Any]:
     """Return the query that scans the events of a type in order.
@@ -208,11 +209,9 @@ def _query_by_type(
         )
     )
     if mark is not None:
-        query = query.where(at <= mark[0] if backwards else at >= mark[0])
-        position = tuple_(at, number)
-        query = query.where(position < mark if backwards else position > mark)
-    order = (at.desc(), number.desc()) if backwards else (at, number)
-    return query.order_by(*order).limit(limit)
+        query = query.where(at <= mark[0] if descending else at >= mark[0])
+        query = query.where(pagination.beyond((at, number), mark, descending=descending))
+    return pagination.in_order(query, (at, number), descending=descending).limit(limit)
 
 
 def _parts(
@@ -221,19 +220,19 @@ def _parts(
     mark: _Position | None,
     limit: int | None,
     *,
-    backwards: bool,
+    descending: bool,
 ) -> list[Select[Any]]:
-    criteria = _narrow(session, scope.criteria, mark, backwards=backwards)
+    criteria = _narrow(session, scope.criteria, mark, descending=descending)
     if criteria is None:
         return []
     return [
-        _ordered(_query(criteria, endpoint_id, status), mark, limit, backwards=backwards)
+        _ordered(_query(criteria, endpoint_id, status), mark, limit, descending=descending)
         for endpoint_id, status in product(scope.endpoint_ids, scope.statuses)
     ]
 
 
 def _narrow(
-    session: Session, criteria: DeliveryFilter, mark: _Position | None, *, backwards: bool
+    session: Session, criteria: DeliveryFilter, mark: _Position | None, *, descending: bool
 ) -> DeliveryFilter | None:
     """Return the filter restricted to start at the first event of its type, or None if none."""
     if criteria.event_type is None:
@@ -241,11 +240,11 @@ def _narrow(
     at = Event.occurred_at
     query = select(at).where(Event.type == criteria.event_type, *_in_period(at, criteria)).limit(1)
     if mark is not None:
-        query = query.where(at <= mark[0] if backwards else at >= mark[0])
-    first = session.scalar(query.order_by(at.desc() if backwards else at))
+        query = query.where(at <= mark[0] if descending else at >= mark[0])
+    first = session.scalar(query.order_by(at.desc() if descending else at))
     if first is None:
         return None
-    return replace(criteria, until=first + _TICK) if backwards else replace(criteria, since=first)
+    return replace(criteria, until=first + _TICK) if descending else replace(criteria, since=first)
 
 
 def _query(criteria: DeliveryFilter, endpoint_id: int, status: DeliveryStatus) -> Select[Any]:
@@ -277,21 +276,19 @@ def _in_period(column: Any, criteria: DeliveryFilter) -> list[Any]:
 
 
 def _ordered(
-    part: Select[Any], mark: _Position | None, limit: int | None, *, backwards: bool
+    part: Select[Any], mark: _Position | None, limit: int | None, *, descending: bool
 ) -> Select[Any]:
-    at, number = Delivery.created_at, Delivery.id
+    keys = (Delivery.created_at, Delivery.id)
     if mark is not None:
-        position = tuple_(at, number)
-        part = part.where(position < mark if backwards else position > mark)
-    order = (at.desc(), number.desc()) if backwards else (at, number)
-    return select(part.order_by(*order).limit(limit).subquery())
+        part = part.where(pagination.beyond(keys, mark, descending=descending))
+    return select(pagination.in_order(part, keys, descending=descending).limit(limit).subquery())
 
 
 def _count_query(
     part: Select[Any], most: int | None, endpoint_id: int, status: DeliveryStatus
 ) -> Select[Any]:
     # Ordered, although any rows would do: without it PostgreSQL scans the whole table.
-    found = part if most is None else _ordered(part, None, most, backwards=True)
+    found = part if most is None else _ordered(part, None, most, descending=True)
     counted = select(literal(endpoint_id), literal(status.value), func.count())
     return counted.select_from(found.subquery())
 

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import ScalarSelect, func, or_, select
 from sqlalchemy.orm import Session, joinedload
 
+from foundation.db import pagination
+from foundation.db.pagination import Page, PageRequest
 from notifier.errors import DeliveryUnknownError
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane, Replay
 from notifier.webhooks import delivery_filter
@@ -26,15 +28,6 @@ class Backlog:
     oldest_due_at: datetime | None
 
 
-@dataclass(frozen=True)
-class DeliveryPage:
-    """A page of deliveries, and whether there are newer or older ones."""
-
-    rows: list[Delivery]
-    has_newer: bool
-    has_older: bool
-
-
 def find(
     session: Session,
     criteria: DeliveryFilter,
@@ -50,18 +43,19 @@ def find(
 def page(
     session: Session,
     criteria: DeliveryFilter,
+    page_request: PageRequest,
     *,
-    before: int | None = None,
-    after: int | None = None,
     limit: int = DEFAULT_LIMIT,
-) -> DeliveryPage:
-    """Return the deliveries older than `before`, or the next ones newer than `after`."""
+) -> Page[Delivery]:
+    """Return a page of deliveries as `find` does; a cursor is the id of a delivery."""
     scope = delivery_filter.scope_of(session, criteria)
-    if after is None:
-        ids = delivery_filter.newest(session, scope, before=before, limit=limit + 1)
-        return DeliveryPage(_load(session, ids[:limit]), before is not None, len(ids) > limit)
-    ids = delivery_filter.oldest(session, scope, after=after, limit=limit + 1)
-    return DeliveryPage(_load(session, ids[:limit][::-1]), len(ids) > limit, has_older=True)
+    (cursor,) = page_request.cursor or (None,)
+    if page_request.backwards:
+        ids = delivery_filter.oldest(session, scope, after=cursor, limit=limit + 1)
+    else:
+        ids = delivery_filter.newest(session, scope, before=cursor, limit=limit + 1)
+    found = [(row, (row.id,)) for row in _load(session, ids)]
+    return pagination.page_of(found, page_request, limit)
 
 
 def _load(session: Session, ids: Sequence[int]) -> list[Delivery]:

@@ -117,11 +117,11 @@ def remove(entry_id: int) -> Response:
 
 
 def _page(entry_id: int, faults: Faults) -> str:
-    turn = pagination.read(request.args, _PLACE)
+    page_request = pagination.read(request.args, _PLACE)
     with services.current().database.reading() as session:
         entry = listing.get(session, entry_id)
         [listed] = listing.listed(session, [entry], stands=standing_of)
-        heard = history.page(session, entry.id, turn=turn)
+        heard = history.page(session, entry.id, page_request)
         last = queries.of_course(session, entry.source.name, entry.course_id)
     return render_template(
         "receiver/entry.html",

@@ -23,11 +23,11 @@ _FIELDS = ("outcome", "source", "course_id", "webhook_id")
 @signed_in
 def show() -> str:
     """Show what was taken in, the newest first, a page at a time."""
-    turn = pagination.read(request.args, _PLACE)
+    page_request = pagination.read(request.args, _PLACE)
     with services.current().database.reading() as session:
         every = sources.list_all(session)
         wanted = _wanted(every)
-        page = inbox.page(session, wanted, turn=turn)
+        page = inbox.page(session, wanted, page_request)
     chosen = {name: request.args.get(name, "").strip() for name in _FIELDS}
     return render_template(
         "receiver/inbox.html",

@@ -7,7 +7,7 @@ from werkzeug.wrappers import Response
 
 from contract.events import CourseId
 from foundation.db import session as db
-from foundation.db.pagination import Turn
+from foundation.db.pagination import PageRequest
 from foundation.pages import forms, pagination
 from foundation.pages.error_pages import in_sentences
 from foundation.pages.forms import Faults
@@ -52,15 +52,15 @@ class Linked(BaseModel):
 @signed_in
 def show() -> str:
     """Show the courses in grade sync, a page at a time; those that need a person first."""
-    turn = pagination.read(request.args, _PLACE)
+    page_request = pagination.read(request.args, _PLACE)
     with services.current().database.reading() as session:
         every = sources.list_all(session)
         wanted = _wanted(every)
-        page = listing.page(session, wanted, turn=turn, stands=standing_of)
+        page = listing.page(session, wanted, page_request, stands=standing_of)
         counts = listing.counts(session)
-        first = wanted == Wanted() and turn == Turn()
+        first = wanted == Wanted() and page_request == PageRequest()
         waiting = (
-            listing.page(session, Wanted(Status.TOKEN_INVALID), turn=turn, limit=_FIRST_FEW).rows
+            listing.page(session, Wanted(Status.TOKEN_INVALID), page_request, limit=_FIRST_FEW).rows
             if first and counts[Status.TOKEN_INVALID]
             else ()
         )

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from contract.events import wire_time
 from foundation.db import pagination
 from foundation.db import session as db
-from foundation.db.pagination import Page, Turn
+from foundation.db.pagination import Page, PageRequest
 from receiver.course_state import (
     Cause,
     Deleted,
@@ -134,7 +134,7 @@ def forget(session: Session, before: datetime, most: int) -> int:
 
 
 def page(
-    session: Session, entry_id: int, *, turn: Turn, limit: int = pagination.PAGE
+    session: Session, entry_id: int, page_request: PageRequest, *, limit: int = pagination.PAGE
 ) -> Page[Heard]:
     """Return a page of what was heard of a course, the newest first."""
     return pagination.read(
@@ -142,7 +142,7 @@ def page(
         select(Heard).where(Heard.entry_id == entry_id),
         [Heard.id],
         lambda row: (row[0], (row[0].id,)),
-        turn=turn,
+        page_request,
         limit=limit,
         descending=True,
     )

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from foundation.db import pagination
-from foundation.db.pagination import PAGE, Page, Place, Turn
+from foundation.db.pagination import PAGE, Cursor, Page, PageRequest
 from receiver.course_state import Standing, Status, cause_of
 from receiver.errors import EntryUnknownError
 from receiver.models import Entry, Heard
@@ -63,15 +63,15 @@ def get_locked(session: Session, entry_id: int) -> Entry:
 def page(
     session: Session,
     wanted: Wanted,
+    page_request: PageRequest,
     *,
-    turn: Turn,
     limit: int = PAGE,
     stands: Stands = registry.standing,
 ) -> Page[Listed]:
     """Return a page of the courses in grade sync by course id, in two queries."""
     query = _matching(wanted).options(joinedload(Entry.source, innerjoin=True))
     keys = (Entry.course_id, Entry.source_id)
-    found: Page[Entry] = pagination.read(session, query, keys, _placed, turn=turn, limit=limit)
+    found: Page[Entry] = pagination.read(session, query, keys, _placed, page_request, limit=limit)
     return Page(tuple(listed(session, found.rows, stands=stands)), found.before, found.after)
 
 
@@ -115,6 +115,6 @@ def _matching(wanted: Wanted) -> Select[Any]:
     return query
 
 
-def _placed(row: Any) -> tuple[Entry, Place]:
+def _placed(row: Any) -> tuple[Entry, Cursor]:
     entry: Entry = row[0]
     return entry, (entry.course_id, entry.source_id)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from contract.events import CourseDeleted, Event, Ping, TokenRegenerated, UnknownEvent
 from foundation.db import counters, pagination
 from foundation.db import session as db
-from foundation.db.pagination import Page, Place, Turn
+from foundation.db.pagination import Cursor, Page, PageRequest
 from receiver.course_state import Deleted, Fact, TokenNamed
 from receiver.errors import SourceMismatchError, WebhookIdReusedError
 from receiver.models import CounterShard, Entry, Source, Taken
@@ -89,7 +89,7 @@ class Message:
 
 
 def page(
-    session: Session, wanted: Wanted, *, turn: Turn, limit: int = pagination.PAGE
+    session: Session, wanted: Wanted, page_request: PageRequest, *, limit: int = pagination.PAGE
 ) -> Page[Message]:
     """Return a page of what was taken in, the newest first, in one query."""
     of_the_course = and_(Entry.source_id == Taken.source_id, Entry.course_id == Taken.course_id)
@@ -100,7 +100,9 @@ def page(
         .where(*_conditions(wanted))
     )
     keys = (Taken.received_at, Taken.source_id, Taken.webhook_id)
-    return pagination.read(session, query, keys, _placed, turn=turn, limit=limit, descending=True)
+    return pagination.read(
+        session, query, keys, _placed, page_request, limit=limit, descending=True
+    )
 
 
 def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
@@ -117,7 +119,7 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
     return found
 
 
-def _placed(row: Any) -> tuple[Message, Place]:
+def _placed(row: Any) -> tuple[Message, Cursor]:
     message = Message(*row)
     taken = message.taken
     return message, (taken.received_at, taken.source_id, taken.webhook_id)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from contract.tokens import CourseToken
-from foundation.db.pagination import Page, Turn
+from foundation.db.pagination import Page, PageRequest
 from foundation.db.session import Database
 from receiver.course_state import Deleted, Fact, Refused, Status, TokenNamed
 from receiver.models import Entry, Source
@@ -27,9 +27,13 @@ EVERY = "ix_entries_course_id_source_id_enrolled_at"
 def read(database: Database) -> Read:
     """Return what reads a page of the list."""
 
-    def page(wanted: Wanted | None = None, turn: Turn | None = None, limit: int = 50) -> Any:
+    def page(
+        wanted: Wanted | None = None, page_request: PageRequest | None = None, limit: int = 50
+    ) -> Any:
         with database.reading() as session:
-            return listing.page(session, wanted or Wanted(), turn=turn or Turn(), limit=limit)
+            return listing.page(
+                session, wanted or Wanted(), page_request or PageRequest(), limit=limit
+            )
 
     return page
 
@@ -187,7 +191,9 @@ def test_each_course_tells_who_said_so(
 
 
 @pytest.mark.parametrize(
-    "turn", [Turn(), Turn(after=("CS1", 1)), Turn(before=("CS1", 1))], ids=["first", "on", "back"]
+    "page_request",
+    [PageRequest(), PageRequest(after=("CS1", 1)), PageRequest(before=("CS1", 1))],
+    ids=["first", "on", "back"],
 )
 @pytest.mark.parametrize(
     ("wanted", "index"),
@@ -203,9 +209,13 @@ def test_each_course_tells_who_said_so(
     ],
 )
 def test_an_index_gives_each_list_in_its_order(
-    read: Read, planned: Callable[[], list[str]], wanted: Wanted, index: str, turn: Turn
+    read: Read,
+    planned: Callable[[], list[str]],
+    wanted: Wanted,
+    index: str,
+    page_request: PageRequest,
 ) -> None:
-    read(wanted, turn)
+    read(wanted, page_request)
 
     plan = planned()
 

@@ -254,6 +254,7 @@ def test_every_route_states_its_authentication(away: FlaskClient) -> None:
         "/assets/<version>/<name>": "anybody",
         "/openapi.json": "anybody",
         "/docs": "anybody",
+        "/docs/<name>": "anybody",
         "/healthz": "anybody",
         "/readyz": "anybody",
         "/metrics": "metrics token, if one is set",
