@@ -112,7 +112,7 @@ def test_a_secret_is_rotated_once_by_whoever_saw_the_newest(
     with pytest.raises(EndpointChangedError) as refused:
         rotate(database, vault, made.id, newest=newest)
 
-    assert str(refused.value) == f"endpoint {made.id} has been given another secret since"
+    assert str(refused.value) == f"endpoint {made.id} has a newer secret"
     with database.reading() as session:
         assert len(endpoints.secrets_of(session, made.id)) == 2
 

@@ -33,14 +33,14 @@ def test_every_2xx_is_delivered(status: int) -> None:
 def test_410_disables_the_endpoint(attempts: int) -> None:
     outcome = retry_policy.decide(WebhookResponse(410), attempts, now=NINE)
 
-    assert outcome == Disable("the receiver answered 410: it wants no more events")
+    assert outcome == Disable("the receiver responded with 410: it wants no more events")
 
 
 @pytest.mark.parametrize("status", [400, 409, 413, 415, 422])
 def test_what_a_retry_cannot_help_is_dead_at_once(status: int) -> None:
     outcome = retry_policy.decide(WebhookResponse(status), 1, now=NINE)
 
-    assert outcome == Dead(f"the receiver answered {status}, and a retry cannot change that")
+    assert outcome == Dead(f"the receiver responded with {status}: a retry would not help")
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_what_a_retry_cannot_help_is_dead_at_once(status: int) -> None:
                 *(500, 501, 502, 503, 504, 507, 599, 600, 999),
             )
         ),
-        pytest.param(Failure("deadline", "no answer within 15 s"), id="deadline"),
-        pytest.param(Failure("refused", "nobody listens there"), id="refused"),
+        pytest.param(Failure("deadline", "no response within 15 s"), id="deadline"),
+        pytest.param(Failure("refused", "connection refused"), id="refused"),
         pytest.param(Failure("secret-unreadable", "no key opens it"), id="encrypted"),
     ],
 )
@@ -177,7 +177,7 @@ def test_no_retry_after_costs_a_delivery(given: str) -> None:
     ("answer", "words"),
     [
         pytest.param(WebhookResponse(503, excerpt="sorry"), "status 503", id="an answer"),
-        pytest.param(Failure("deadline", "no answer within 15 s"), "deadline", id="a failure"),
+        pytest.param(Failure("deadline", "no response within 15 s"), "deadline", id="a failure"),
     ],
 )
 def test_describe_is_a_few_words(answer: WebhookResponse | Failure, words: str) -> None:

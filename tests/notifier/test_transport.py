@@ -208,7 +208,7 @@ def test_port_that_nobody_listens_on_is_refused(make_transport: MakeTransport) -
 
         answer = make_transport().post(f"http://{where}/", HEADERS, BODY)
 
-    assert answer == Failure("refused", f"{where}: nobody listens there")
+    assert answer == Failure("refused", f"{where}: connection refused")
 
 
 @pytest.mark.parametrize(

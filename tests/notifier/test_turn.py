@@ -23,7 +23,7 @@ from tests.notifier.conftest import NINE, SITE, MakeDelivery, MakeEndpoint
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 DAY = timedelta(days=1)
 TERMS = BatchSettings(MINUTE, 5 * DAY, lambda: 0.0)
-REFUSED = Failure("refused", "nobody listens there")
+REFUSED = Failure("refused", "connection refused")
 
 Take = Callable[..., BatchResult]
 DeliveryOf = Callable[[int], Delivery]
@@ -215,7 +215,7 @@ def test_who_asked_hears_of_a_disabled_endpoint(
             "source": SITE,
             "endpoint_id": gone.id,
             "url": "https://elms.example/webhooks",
-            "reason": "the receiver answered 410: it wants no more events",
+            "reason": "the receiver responded with 410: it wants no more events",
         },
     }
     assert [one.endpoint_id for one in done.claimed] == [operations.id]
@@ -241,7 +241,7 @@ def test_who_asked_hears_of_dead_letters(
     data = {one["data"]["delivery_id"]: one["data"] for one in told()}
     assert set(data) == {refused, lost}
     assert (data[refused]["course_id"], data[refused]["reason"]) == (
-        *("CS1", "the receiver answered 422, and a retry cannot change that"),
+        *("CS1", "the receiver responded with 422: a retry would not help"),
     )
     assert data[lost]["reason"] == "10 attempts failed, the last because its worker was lost"
 

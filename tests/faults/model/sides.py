@@ -28,7 +28,7 @@ ANSWERS: dict[Result, WebhookResponse | Failure] = {
     Result.REFUSED: WebhookResponse(401),
     Result.HOPELESS: WebhookResponse(422),
     Result.GONE: WebhookResponse(410),
-    Result.SILENT: Failure("deadline", "no answer within 15 s"),
+    Result.SILENT: Failure("deadline", "no response within 15 s"),
     Result.OURS: Failure("internal", "ValueError"),
 }
 

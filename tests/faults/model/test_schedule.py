@@ -236,7 +236,7 @@ def test_what_a_retry_cannot_help_is_never_tried_again(
 
     row = delivery_of(delivery_id)
     assert (len(sink.heard), row.status) == (1, "dead")
-    assert row.reason == f"the receiver answered {status}, and a retry cannot change that"
+    assert row.reason == f"the receiver responded with {status}: a retry would not help"
 
 
 @on_a_frozen_clock

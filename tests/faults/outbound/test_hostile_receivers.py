@@ -113,7 +113,7 @@ def test_reset_at_any_byte_leaves_an_answer_or_a_failure(
     else:
         assert isinstance(answer, Failure)
         assert answer.kind == "reset"
-        assert answer.detail.startswith(f"127.0.0.1:{raw.port}: the connection broke off: ")
+        assert answer.detail.startswith(f"127.0.0.1:{raw.port}: the connection was lost: ")
 
 
 @pytest.mark.parametrize("at", [0, 9, 15, len(OK), len(OK) + 12])
@@ -288,7 +288,7 @@ def test_no_answer_in_time_is_a_failure_of_the_deadline(
     started = time.monotonic()
     answer = make_transport(deadline=0.4).post(raw.url(), HEADERS, BODY)
 
-    assert answer == Failure("deadline", f"127.0.0.1:{raw.port}: no answer within 0.4 s")
+    assert answer == Failure("deadline", f"127.0.0.1:{raw.port}: no response within 0.4 s")
     assert 0.4 <= time.monotonic() - started < 1.4
 
 
@@ -304,7 +304,7 @@ def test_request_that_is_not_taken_ends_with_the_deadline(
     started = time.monotonic()
     answer = make_transport(deadline=0.4).post(raw.url(), HEADERS, b"x" * 50_000_000)
 
-    assert answer == Failure("deadline", f"127.0.0.1:{raw.port}: no answer within 0.4 s")
+    assert answer == Failure("deadline", f"127.0.0.1:{raw.port}: no response within 0.4 s")
     assert time.monotonic() - started < 1.4
 
 
@@ -327,7 +327,7 @@ def test_server_that_does_not_accept_costs_the_connect_timeout(
 
         for one in waiting:
             one.close()
-    assert answer == Failure("connect-timeout", f"{where}: accepted no connection in 0.2 s")
+    assert answer == Failure("connect-timeout", f"{where}: no connection within 0.2 s")
     assert elapsed < 1.2
 
 
