@@ -372,7 +372,7 @@ def test_a_url_is_corrected_where_nothing_was_taken(
     ("url", "taken", "error", "said"),
     [
         pytest.param(
-            RIGHT, True, EndpointUrlError, "endpoint 1 has taken deliveries at the URL", id="taken"
+            RIGHT, True, EndpointUrlError, "endpoint 1 has accepted deliveries at", id="taken"
         ),
         pytest.param(
             "https://elms.example/2",

@@ -151,7 +151,7 @@ def test_how_deliveries_and_endpoints_stand(
         "deliveries pending": 1,
         "deliveries held": 1,
         "deliveries dead": 1,
-        "endpoints well": 1,
+        "endpoints healthy": 1,
         "endpoints paused": 1,
         "endpoints disabled": 1,
     }
