@@ -190,7 +190,7 @@ def test_any_barred_record_bars_the_name(
     assert isinstance(answer, Failure)
     assert answer.kind == "blocked"
     assert "127.0.0.1" in answer.detail
-    assert "loopback (RFC 1122): not connected to" in answer.detail
+    assert "loopback (RFC 1122): blocked" in answer.detail
     assert "NOTIFIER_ALLOWED_HOSTS" in answer.detail
     assert sink.connections == 0
     assert isinstance(decide(answer, 1, now=NINE), RetryAt)
