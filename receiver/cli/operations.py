@@ -20,8 +20,8 @@ from receiver.monitoring import doctor as checks
 from receiver.registry import entries as registry
 from receiver.registry import history
 from receiver.runs import store as runs
+from receiver.sources import factory
 from receiver.sources import store as sources
-from receiver.sync import factory
 from receiver.webhooks import inbox
 
 # Several times what a route accepts, so that the route itself refuses more.
@@ -52,8 +52,8 @@ def prune(older_than: timedelta) -> None:
     The registry and the gradebook stay, and so does the last run.
     """
     old_runs = _forget_all(runs.forget, older_than, most=10)
-    lines = _forget_all(history.forget, older_than)
-    ids = _forget_all(inbox.forget, older_than)
+    lines = _forget_all(history.prune, older_than)
+    ids = _forget_all(inbox.prune, older_than)
     click.echo(f"forgotten: {old_runs} runs, {lines} lines of history, {ids} webhook ids")
 
 
@@ -93,6 +93,6 @@ def doctor(as_json: bool) -> None:
     Exit 1 if something is wrong.
     """
     here = services.current()
-    with factory.gradebook(here) as gradebook:
+    with factory.open_gradebook(here.settings) as gradebook:
         findings = checks.examine(here.database, here.vault, gradebook)
     raise click.exceptions.Exit(checkup.report(findings, as_json=as_json))

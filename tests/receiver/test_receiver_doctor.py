@@ -13,8 +13,8 @@ from contract.tokens import MoodleToken
 from foundation.cli.doctor import Finding
 from foundation.crypto import Vault
 from foundation.db.session import Database
-from receiver.course_state import TokenNamed
-from receiver.gradebook.database import ScoreCounts
+from receiver.course_state import TokenAnnounced
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import MOODLE, Entry, Run, Source
 from receiver.monitoring import doctor
 from receiver.runs import store as runs
@@ -129,7 +129,7 @@ def test_courses_that_need_a_token_are_counted(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    make_entry(make_source(), facts=(TokenNamed(2, "new", now),))
+    make_entry(make_source(), facts=(TokenAnnounced(2, "new", now),))
 
     found = examine()["registry"]
 

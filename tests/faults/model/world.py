@@ -25,10 +25,10 @@ from notifier.worker import batch
 from notifier.worker.batch import BatchResult, BatchSettings, Finished
 from notifier.worker.claims import ClaimLimits, EndpointLimit
 from receiver.models import SCHEMA as ELMS_SCHEMA
-from receiver.models import Entry, Source, Taken
+from receiver.models import Entry, InboxMessage, Source
 from receiver.registry import entries as registry
 from receiver.sources import store as sources
-from receiver.sources.store import Door
+from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from tests.faults.model.elms import Fact
 from tests.faults.model.sender import Room
@@ -68,7 +68,7 @@ class World:
             token = courses.add_course(session, course_id, course_id, now=now)
         with self.receiver.writing() as session:
             source = session.get_one(Source, self._source_id)
-            registry.enrol(
+            registry.add(
                 session,
                 source,
                 course_id,
@@ -161,7 +161,7 @@ class World:
             webhook_id = signatures.verify(secrets, headers, body, now=now)
         except signatures.SignatureError:
             return "refused"
-        door = Door(self._source_id, SITE, tuple(secrets))
+        door = WebhookSource(self._source_id, SITE, tuple(secrets))
         with self.receiver.writing() as session:
             event = events.load(body)
             return inbox.accept(session, door, webhook_id, event, body, now=now).value
@@ -219,7 +219,7 @@ class World:
     def inbox(self) -> dict[str, str]:
         """Return the outcome of each webhook id that ELMS has taken."""
         with self.receiver.reading() as session:
-            rows = session.execute(select(Taken.webhook_id, Taken.outcome))
+            rows = session.execute(select(InboxMessage.webhook_id, InboxMessage.outcome))
             return dict(rows.tuples().all())
 
 

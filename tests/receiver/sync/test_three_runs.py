@@ -24,8 +24,8 @@ from receiver.models import Entry, Source, StoredScore
 from receiver.registry import entries as registry
 from receiver.runs.store import RunResult
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import SyncOptions
-from receiver.sync.run import Kinds
+from receiver.sync.run import SyncOptions
+from tests.receiver.conftest import Clients
 
 SITE = "eassessment.example.ac.uk"
 OLD, NEW = CourseToken("tokenOld", "o" * 24), CourseToken("tokenNew", "n" * 24)
@@ -60,10 +60,10 @@ def hear(client: FlaskClient, secret: Secret) -> Callable[[Event], None]:
 
 @pytest.fixture
 def sync(
-    database: Database, vault: Vault, kinds: Kinds, make_options: Callable[..., SyncOptions]
+    database: Database, vault: Vault, clients: Clients, make_options: Callable[..., SyncOptions]
 ) -> Callable[[], RunResult]:
     """Return what runs the sync."""
-    return lambda: grade_sync.run(database, vault, kinds, make_options())
+    return lambda: grade_sync.run(database, vault, clients, make_options())
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_invalid_token(
     assert asked_while_invalid == (0 if heard else 1)
     assert told(third)["CS101"] == ("synced", None)
     assert (first.exit_code, second.exit_code, third.exit_code) == (0 if heard else 1, 0, 0)
-    assert registry.standing(entry_of("CS101")).status is Status.ACTIVE
+    assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 
 
 @pytest.mark.parametrize("heard", [True, False], ids=["webhook received", "webhook missed"])
