@@ -11,7 +11,7 @@ MEMORY := $(shell [ "$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 {print $$4}')
 PYTEST := env PYTHONDONTWRITEBYTECODE= $(MEMORY) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TORTURE := $(BIN)/python -m tests.faults.torture --cycles $(TORTURE_CYCLES) $(TORTURE_SEED:%=--seed %)
 
-.PHONY: help demo test test-all bench pictures torture lint types imports clean
+.PHONY: help demo test test-all bench pictures settings torture lint types imports clean
 
 help:
 	@echo "make demo     run both services and the whole story, in about a minute;"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-all run the long tests too; with TEST_POSTGRES_URL, those on PostgreSQL too"
 	@echo "make bench    measure what a grade sync costs; a few minutes"
 	@echo "make pictures make the pictures of the pages in docs/pictures; needs chromium"
+	@echo "make settings write .env.example and docs/settings.md from the settings classes"
 	@echo "make torture  kill -9 cycles, fuzzing, an outage, long histories (TORTURE_CYCLES, TORTURE_SEED)"
 	@echo "make lint     ruff: style and errors"
 	@echo "make types    mypy, strict"
@@ -52,6 +53,9 @@ bench: $(READY)
 
 pictures: $(READY)
 	@$(BIN)/python -m tests.browser.pictures $(ARGS)
+
+settings: $(READY)
+	@$(BIN)/python -m tests.house.settings_docs
 
 # On SQLite, and on PostgreSQL too if TEST_POSTGRES_URL is set.
 torture: $(READY)

@@ -13,7 +13,7 @@ import click
 from flask import Flask, Response, abort, request
 
 from foundation import config
-from foundation.web.server import Server
+from foundation.web import server
 from notifier import services
 from notifier.app import create_app
 from notifier.config import Settings
@@ -56,7 +56,8 @@ def _refuse_batch() -> None:
 @click.option("--without-batch", is_flag=True, help="Know of no batches.")
 def main(folder: Path, without_batch: bool) -> None:
     """Answer until stopped."""
-    Server(_counting(folder, batch=not without_batch), config.load(Settings)).run()
+    app = _counting(folder, batch=not without_batch)()
+    server.serve(app, config.load(Settings), max_body_bytes=17 * 1024 * 1024)
 
 
 if __name__ == "__main__":

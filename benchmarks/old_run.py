@@ -11,7 +11,7 @@ from contract.grades import GradesAnswer, Score
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from receiver.models import Entry, StoredScore
-from receiver.sources.base import Question
+from receiver.sources.base import GradeQuery
 from receiver.sources.eassessment import url_of
 from receiver.sync.facts import question_about
 
@@ -54,11 +54,11 @@ def run(database: Database, vault: Vault) -> Cost:
     )
 
 
-def _question(session: Session, entry_id: int, vault: Vault) -> Question:
+def _question(session: Session, entry_id: int, vault: Vault) -> GradeQuery:
     return question_about(session.get_one(Entry, entry_id, options=[_WITH_SOURCE]), vault=vault)
 
 
-def _ask(question: Question) -> requests.Response:
+def _ask(question: GradeQuery) -> requests.Response:
     headers = {"Authorization": f"Bearer {question.token.reveal()}"}
     return requests.get(url_of(question), headers=headers, timeout=_TIMEOUT)
 

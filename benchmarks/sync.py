@@ -29,10 +29,10 @@ from notifier.models import SOURCE as SOURCE_KEY
 from receiver.config import Settings
 from receiver.models import API
 from receiver.runs.store import CourseOutcome
-from receiver.sources.eassessment import Client
+from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import Exchange
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options
+from receiver.sync.planner import SyncOptions
 from tests.faults.torture import databases
 
 OLD = "run of old"
@@ -97,8 +97,8 @@ class Bench:
             total=unless_set["request_deadline"],
             connections=unless_set["sync_concurrency"],
         )
-        options = Options("benchmark", timedelta(seconds=unless_set["sync_lease"]))
-        with Client(exchange) as client:
+        options = SyncOptions("benchmark", timedelta(seconds=unless_set["sync_lease"]))
+        with EAssessmentClient(exchange) as client:
             report = grade_sync.run(
                 self.stage.here, self.stage.vault, {API: lambda _: client}, options
             )

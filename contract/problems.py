@@ -44,9 +44,6 @@ class ProblemType(StrEnum):
     MEDIA_TYPE_UNSUPPORTED = "media-type-unsupported"
     NOT_FOUND = "not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
-    REQUEST_TIMEOUT = "request-timeout"
-    URI_TOO_LONG = "uri-too-long"
-    HEADERS_TOO_LARGE = "headers-too-large"
     DATABASE_UNAVAILABLE = "database-unavailable"
     NOT_READY = "not-ready"
     INTERNAL_ERROR = "internal-error"
@@ -86,9 +83,6 @@ STATUS: dict[ProblemType, int] = {
     ProblemType.MEDIA_TYPE_UNSUPPORTED: 415,
     ProblemType.NOT_FOUND: 404,
     ProblemType.METHOD_NOT_ALLOWED: 405,
-    ProblemType.REQUEST_TIMEOUT: 408,
-    ProblemType.URI_TOO_LONG: 414,
-    ProblemType.HEADERS_TOO_LARGE: 431,
     ProblemType.DATABASE_UNAVAILABLE: 503,
     ProblemType.NOT_READY: 503,
     ProblemType.INTERNAL_ERROR: 500,

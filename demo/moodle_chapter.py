@@ -104,7 +104,7 @@ class MoodleChapter(Teller):
         self._delete(DELETED)
         self.heard(self._admin, DELETED)
         self.say("\n  A reset token is no event in Moodle, so whoever resets one tells it:")
-        self._notifier("courses", "token-regenerated", RESET, stdin=self._reset(RESET))
+        self._notifier("courses", "announce-token", RESET, stdin=self._reset(RESET))
         self.heard(self._admin, RESET)
         self.say("\n  What was told and what was found out is remembered alike:")
         called = self._sync("--source", "moodle")

@@ -99,8 +99,8 @@ class ServiceSettings(BaseSettings):
     )
 
     encryption_keys: EncryptionKeys = Field(
-        description="Keys that seal secrets at rest, comma-separated: the first one seals, "
-        "every one opens. Make one with `openssl rand -base64 32`."
+        description="Comma-separated keys that encrypt the stored secrets: the first one encrypts, "
+        "all of them decrypt. Generate one with `openssl rand -base64 32`."
     )
     database_url: DatabaseUrl
     database_timeout: Seconds = Field(
@@ -110,27 +110,25 @@ class ServiceSettings(BaseSettings):
         "127.0.0.1", description="Address that `serve` listens on."
     )
     port: Annotated[int, Field(ge=1, le=65535)]
-    web_processes: Annotated[int, Field(ge=1, le=64)] = Field(
-        2, description="Processes that `serve` answers requests with."
-    )
     web_threads: Annotated[int, Field(ge=1, le=64)] = Field(
-        4, description="Threads in each of those processes."
+        8, description="Number of requests that `serve` handles at the same time."
     )
     metrics_token: BearerSecret = Field(
         SecretStr(""),
-        description="What the reader of `/metrics` must bear, 12 characters or more; "
-        "while it is not set, anybody who reaches the service may read its numbers.",
+        description="Bearer token for `/metrics`, at least 12 characters. "
+        "If empty, anyone who can reach the service can read its metrics.",
     )
     ca_bundle: CaBundle = Field(
         "",
-        description="File of authorities in PEM that certificates may be signed by, "
-        "beside those that the system and certifi trust.",
+        description="PEM file of certificate authorities to trust, "
+        "in addition to those of the system and of certifi.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="The least severe log line that is written."
+        "INFO", description="Lowest level of the log messages to write."
     )
     log_format: Literal["auto", "text", "json"] = Field(
-        "auto", description="`text` for people, `json` for machines; `auto` looks for a terminal."
+        "auto",
+        description="`text` for people, `json` for machines; `auto` is `text` on a terminal.",
     )
 
 

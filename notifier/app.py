@@ -70,7 +70,7 @@ def create_app(given: Settings | None = None) -> Flask:
     app = web.new_app(__name__, REFUSALS, challenge)
     database = open_database(chosen)
     services.attach(app, services.Services(chosen, database, Vault(chosen.encryption_keys)))
-    app.register_blueprint(health.blueprint(lambda: _watched(services.of(app))))
+    app.register_blueprint(health.blueprint(lambda: _monitored(services.of(app))))
     app.register_blueprint(openapi.blueprint(DESCRIPTION))
     app.register_blueprint(api)
     app.register_blueprint(admin_api)
@@ -80,6 +80,6 @@ def create_app(given: Settings | None = None) -> Flask:
     return app
 
 
-def _watched(here: services.Services) -> health.Watched:
+def _monitored(here: services.Services) -> health.MonitoredService:
     token = here.settings.metrics_token.get_secret_value()
-    return health.Watched("notifier", here.database, SCHEMA, token, metrics.numbers)
+    return health.MonitoredService("notifier", here.database, SCHEMA, token, metrics.numbers)

@@ -40,65 +40,66 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="NOTIFIER_")
 
     admin_key: AdminKey = Field(
-        description="The bearer key of the admin API, 32 characters or more. "
-        "Make one with `openssl rand -hex 32`."
+        description="Bearer key for the admin API, at least 32 characters. "
+        "Generate one with `openssl rand -hex 32`."
     )
     database_url: DatabaseUrl = Field(
         SecretStr("sqlite:///notifier.db"),
-        description="eAssessment's database: `sqlite:///FILE` or `postgresql://USER@HOST/DATABASE`.",
+        description="URL of eAssessment's database: `sqlite:///FILE` or `postgresql://USER@HOST/DATABASE`.",
     )
     source: SourceName = Field(
         "eassessment",
-        description="This site's name in every event; ELMS knows the site by the same name.",
+        description="Name of this site in every event. "
+        "ELMS must add the site as a source of the same name.",
     )
     ingest_secret: BearerSecret = Field(
         SecretStr(""),
-        description="The secret by which a Moodle's events are taken in, 12 characters or more; "
-        "while it is not set, none is.",
+        description="Secret that a Moodle sends with its events, at least 12 characters. "
+        "If empty, the route for these events is switched off.",
     )
     port: Annotated[int, Field(ge=1, le=65535)] = Field(
         8001, description="Port that `serve` listens on."
     )
     worker_threads: Annotated[int, Field(ge=1, le=100)] = Field(
-        32, description="Attempts that one worker makes at the same time."
+        32, description="Maximum number of concurrent attempts per worker."
     )
     endpoint_concurrency: Annotated[int, Field(ge=1, le=100)] = Field(
-        8, description="Attempts that one worker makes at the same endpoint at the same time."
+        8, description="Maximum number of concurrent attempts per worker and endpoint."
     )
     endpoint_rate: Annotated[float, Field(ge=0.1, le=10_000)] = Field(
         500.0,
-        description="Attempts that one worker starts at one endpoint in a second, at the most.",
+        description="Maximum number of attempts that a worker starts per second and endpoint.",
     )
     disable_after_days: Annotated[float, Field(gt=0, le=365)] = Field(
         5.0,
-        description="Days for which an endpoint may fail, without one good answer, before it is "
-        "disabled and its deliveries held.",
+        description="Number of days an endpoint may fail without a single good response before "
+        "it is disabled and its deliveries are held.",
     )
     allowed_hosts: Annotated[str, AfterValidator(_allowed_hosts)] = Field(
         "",
-        description="Hosts, addresses and networks in CIDR, comma-separated, that events may be "
-        "sent to though they are not global; all else that is not is barred.",
+        description="Comma-separated host names, addresses and CIDR networks that events may be "
+        "sent to although they are not global. All other non-global addresses are blocked.",
     )
     allow_loopback: bool = Field(
         False,
-        description="Let events be sent to this machine itself, over plain http too; "
-        "for development only.",
+        description="Allow sending events to this machine itself, also over plain http. "
+        "For development only.",
     )
     connect_timeout: Seconds = Field(
         5.0,
-        description="Seconds that an attempt may take to resolve its host's name, to connect, "
-        "and to shake hands, for each of them.",
+        description="Maximum seconds for each of the DNS lookup, the connection and the TLS "
+        "handshake of an attempt.",
     )
     attempt_deadline: Seconds = Field(
-        15.0, description="Seconds that an attempt may take in all, however slowly it is answered."
+        15.0, description="Maximum seconds for an attempt, however slow the response is."
     )
     lease: Seconds = Field(
         60.0,
-        description="Seconds that a worker may hold a delivery; "
-        f"{LEASE_MARGIN_SECONDS:g} more than the attempt's deadline at the least.",
+        description="Seconds for which a worker claims a delivery, "
+        f"at least {LEASE_MARGIN_SECONDS:g} more than `NOTIFIER_ATTEMPT_DEADLINE`.",
     )
     poll_interval: Seconds = Field(
-        0.2, description="Seconds between two looks for due deliveries while there are none."
+        0.2, description="Seconds between checks for due deliveries while there are none."
     )
 
     @property

@@ -106,7 +106,7 @@ class TokenNotOursError(NotifierError):
 
     next_step = (
         "Reset the token in the Moodle where the course lives, then tell it with "
-        "`notifier courses token-regenerated`."
+        "`notifier courses announce-token`."
     )
 
 
@@ -170,9 +170,3 @@ class ReplayRefusedError(NotifierError):
     """A delivery cannot be replayed as things stand."""
 
     next_step = "Enable the endpoint with `notifier endpoints enable`; that sends what it holds."
-
-
-class GradesFileError(NotifierError):
-    """A file of grades has lines that cannot be read; nothing of it was imported."""
-
-    next_step = "Mend the lines that are named and import the file again."

@@ -39,6 +39,7 @@ def open_database(settings: Settings) -> Database:
     return Database(
         settings.database_url.get_secret_value(),
         timeout=settings.database_timeout,
+        pool_size=max(10, settings.web_threads),
         info={SOURCE: settings.source},
     )
 
@@ -80,8 +81,8 @@ class Lane(StrEnum):
     """
 
     FIRST = "first"
-    AGAIN = "again"
-    ALONE = "alone"
+    RETRY = "retry"
+    ISOLATED = "isolated"
 
 
 class Course(Base):
@@ -252,10 +253,10 @@ class Attempt(Base):
     decided: Mapped[str] = mapped_column(String(20))
 
 
-class Ping(Base):
+class EndpointPing(Base):
     """The last test of an endpoint: when, how long, what was answered, whether that took it."""
 
-    __tablename__ = "pings"
+    __tablename__ = "endpoint_pings"
 
     endpoint_id: Mapped[int] = mapped_column(ForeignKey("endpoints.id"), primary_key=True)
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -263,13 +264,13 @@ class Ping(Base):
     status: Mapped[int | None]
     failure: Mapped[str | None] = mapped_column(String(40))
     detail: Mapped[str | None] = mapped_column(Text)
-    taken: Mapped[bool]
+    accepted: Mapped[bool]
 
 
-class Ingested(Base):
+class MoodleEventReceipt(Base):
     """A Moodle event that was taken: the primary key answers whether it is a duplicate."""
 
-    __tablename__ = "ingested"
+    __tablename__ = "moodle_event_receipts"
 
     host: Mapped[str] = mapped_column(String(255), primary_key=True)
     event_name: Mapped[str] = mapped_column(String(255), primary_key=True)

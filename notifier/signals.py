@@ -59,7 +59,7 @@ class DeadDelivery:
 Change = CourseChange | EndpointChange | Sequence[DeadDelivery]
 
 
-class UnheardError(EventNotWrittenError):
+class NoSubscriberError(EventNotWrittenError):
     """Nobody subscribes to a signal, so the change would never be told."""
 
 
@@ -80,7 +80,7 @@ def send(signal: NamedSignal, session: Session, change: Change) -> None:
             f"failed: {type(error).__name__}"
         ) from error
     if not heard:
-        raise UnheardError(
+        raise NoSubscriberError(
             f"nobody subscribes to {signal.name}: `outbox.subscribe()` was not called"
         )
 

@@ -32,51 +32,50 @@ class Settings(ServiceSettings):
 
     database_url: DatabaseUrl = Field(
         SecretStr("sqlite:///receiver.db"),
-        description="ELMS's database: `sqlite:///FILE` or `postgresql://USER@HOST/DATABASE`.",
+        description="URL of ELMS's database: `sqlite:///FILE` or `postgresql://USER@HOST/DATABASE`.",
     )
     port: Annotated[int, Field(ge=1, le=65535)] = Field(
         8002, description="Port that `serve` listens on."
     )
     connect_timeout: Seconds = Field(
-        5.0, description="Seconds that eAssessment may take to accept a connection."
+        5.0, description="Maximum seconds for eAssessment to accept a connection."
     )
     read_timeout: Seconds = Field(
         45.0,
-        description="Seconds that eAssessment may stay silent while it answers; below 30 the "
-        "largest courses of a Moodle are cut off.",
+        description="Maximum seconds between two parts of a response from eAssessment. "
+        "Below 30, the largest courses of a Moodle time out.",
     )
     request_deadline: Seconds = Field(
         60.0,
-        description="Seconds that one request to eAssessment may take in all, "
-        "however slowly it is answered.",
+        description="Maximum seconds for a request to eAssessment, however slow the response is.",
     )
     sync_concurrency: Annotated[int, Field(ge=1, le=32)] = Field(
-        4, description="Requests that a grade sync has under way at the same time."
+        4, description="Number of concurrent requests of a grade sync."
     )
     sync_retries: Annotated[int, Field(ge=0, le=5)] = Field(
         2,
-        description="How often a grade sync asks again, each time after a longer wait, "
-        "where a request failed for now.",
+        description="How often a grade sync repeats a request that failed temporarily, "
+        "each time after a longer wait.",
     )
     sync_deadline: Seconds = Field(
         3600.0,
-        description="Seconds that a grade sync may take in all; "
-        "what it has not asked for by then the next one asks for.",
+        description="Maximum seconds for a grade sync; "
+        "the next one fetches what this one did not get to.",
     )
     sync_lease: Seconds = Field(
         300.0,
-        description="Seconds after which a grade sync that was killed no longer bars the next one; "
-        f"{LEASE_MARGIN_SECONDS:g} more than a request's deadline at the least.",
+        description="Seconds after which a killed grade sync no longer blocks the next one, "
+        f"at least {LEASE_MARGIN_SECONDS:g} more than `RECEIVER_REQUEST_DEADLINE`.",
     )
 
     gradebook_url: Annotated[str, AfterValidator(_site_url)] = Field(
         "",
-        description="Where ELMS is, if it is a Moodle whose gradebook the grades go into, "
-        "as https://elms.example.ac.uk; while it is not set, they go into ELMS's database.",
+        description="URL of ELMS if it is a Moodle that grades are written to, for example "
+        "`https://elms.example.ac.uk`. If empty, grades go into ELMS's database.",
     )
     gradebook_token: Annotated[SecretStr, AfterValidator(_moodle_token)] = Field(
         SecretStr(""),
-        description="The token of that Moodle's web services by which grades are written.",
+        description="Web service token of that Moodle.",
     )
 
     @property

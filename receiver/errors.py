@@ -142,9 +142,3 @@ class LeaseLostError(ReceiverError):
     """This grade sync was slower than its lease, and another one has taken over."""
 
     next_step = "Let the other one end; set RECEIVER_SYNC_LEASE higher if this happens again."
-
-
-class RegistryFileError(ReceiverError):
-    """A file of courses and tokens cannot be taken in; nothing of it was."""
-
-    next_step = "Mend the lines that are named, then give the whole file again."

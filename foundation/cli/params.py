@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 from pydantic import TypeAdapter, ValidationError
@@ -115,3 +115,11 @@ WORDS = Words()
 DURATION = Duration()
 AGE = Age()
 MOMENT = Moment()
+
+
+def read_text(file: BinaryIO) -> str:
+    """Return a file's text, with the line ends it has and without a byte order mark."""
+    try:
+        return file.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None

@@ -1,4 +1,4 @@
-"""A long list a page at a time, by the place of its rows and not by their number."""
+"""Keyset pagination: a page of a query from a cursor on, read by index however far down it is."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,59 +7,84 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import ColumnElement, Row, Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+# Rows on a page.
 PAGE = 50
-"""How many rows a page has."""
 
 _Shown = TypeVar("_Shown")
-Place = tuple[Any, ...]
-"""Where a row stands in the order of its list: the values of the columns that order it."""
+Cursor = tuple[Any, ...]
+"""A row's position in its list: the values of the columns that order the list."""
 Key = InstrumentedAttribute[Any] | ColumnElement[Any]
 
 
 @dataclass(frozen=True)
 class Page(Generic[_Shown]):
-    """Rows, and the places to go on from on either side, None where the list ends."""
+    """Rows, and the cursors of the pages before and after them; None where the list ends."""
 
-    rows: tuple[_Shown, ...]
-    before: Place | None
-    after: Place | None
+    rows: Sequence[_Shown]
+    before: Cursor | None
+    after: Cursor | None
 
 
 @dataclass(frozen=True)
-class Turn:
-    """Which page is meant: the rows after a place, or before one; the first page for neither."""
+class PageRequest:
+    """Which page is requested: the rows after a cursor, or before one; else the first page."""
 
-    after: Place | None = None
-    before: Place | None = None
+    after: Cursor | None = None
+    before: Cursor | None = None
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """The cursor that the page begins or ends at."""
+        return self.after if self.before is None else self.before
+
+    @property
+    def backwards(self) -> bool:
+        """Whether the page is read from its end."""
+        return self.before is not None
+
+
+def beyond(keys: Sequence[Key], cursor: Cursor, *, descending: bool) -> ColumnElement[bool]:
+    """Return the condition for the rows that come after a cursor in the order of the keys."""
+    position = tuple_(*keys)
+    return position < cursor if descending else position > cursor
+
+
+def in_order(query: Select[Any], keys: Sequence[Key], *, descending: bool) -> Select[Any]:
+    """Return the query in the order of the keys."""
+    return query.order_by(*(key.desc() if descending else key.asc() for key in keys))
+
+
+def page_of(
+    found: Sequence[tuple[_Shown, Cursor]], page_request: PageRequest, limit: int
+) -> Page[_Shown]:
+    """Return the page for up to `limit` + 1 rows that were read in its direction."""
+    backwards = page_request.backwards
+    rows = found[:limit][::-1] if backwards else found[:limit]
+    more, some = len(found) > limit, page_request.cursor is not None
+    return Page(
+        tuple(shown for shown, _ in rows),
+        rows[0][1] if rows and (more if backwards else some) else None,
+        rows[-1][1] if rows and (some if backwards else more) else None,
+    )
 
 
 def read(
     session: Session,
     query: Select[Any],
     keys: Sequence[Key],
-    show: Callable[[Row[Any]], tuple[_Shown, Place]],
+    show: Callable[[Row[Any]], tuple[_Shown, Cursor]],
+    page_request: PageRequest,
     *,
-    turn: Turn,
     limit: int = PAGE,
     descending: bool = False,
 ) -> Page[_Shown]:
     """Return a page of a query's rows in the order of the keys, which together are unique.
 
-    `show` gives what is shown of a row, and its place. However long the list, and however far
-    down the page, an index over the keys answers by reading a page.
+    `show` returns what is shown of a row, and its cursor. With an index over the keys no more
+    than the page is read.
     """
-    backwards = turn.before is not None
-    place = turn.before if backwards else turn.after
-    downwards = descending is not backwards
-    if place is not None:
-        here = tuple_(*keys)
-        query = query.where(here < place if downwards else here > place)
-    ordered = query.order_by(*(key.desc() if downwards else key.asc() for key in keys))
-    found = [show(row) for row in session.execute(ordered.limit(limit + 1))]
-    rows = found[:limit][::-1] if backwards else found[:limit]
-    more, some = len(found) > limit, place is not None
-    return Page(
-        tuple(shown for shown, _ in rows),
-        rows[0][1] if rows and (more if backwards else some) else None,
-        rows[-1][1] if rows and (some if backwards else more) else None,
-    )
+    descending = descending is not page_request.backwards
+    if page_request.cursor is not None:
+        query = query.where(beyond(keys, page_request.cursor, descending=descending))
+    ordered = in_order(query, keys, descending=descending).limit(limit + 1)
+    return page_of([show(row) for row in session.execute(ordered)], page_request, limit)

@@ -21,15 +21,8 @@ def _check_signed_in() -> None:
     forms.check()
 
 
-def _look_who() -> None:
-    g.person = sessions.person_if_known()
-
-
 signed_in = guarded("a signed-in user", _check_signed_in)
 """Mark a page's view: who is not signed in is sent to do so, and forms are checked."""
 
 anyone = guarded("anybody", forms.check)
 """Mark a view that is there before one signs in; forms are checked all the same."""
-
-open_to_all = guarded("anybody", _look_who)
-"""Mark a page that is for strangers too; its header knows who is signed in."""

@@ -1,4 +1,4 @@
-"""Which page of a long list an address means, and how the places beside it are spelled there."""
+"""Pagination of a list in the query string of its page."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,28 +6,30 @@ from datetime import UTC, datetime
 from typing import Any
 
 from contract.strict_json import is_storable
-from foundation.db.pagination import Place, Turn
+from foundation.db.pagination import Cursor, PageRequest
 
 Kinds = Sequence[type]
-"""What a place is made of: text, numbers of rows, moments."""
+"""The types of a cursor's values: text, row ids, timestamps."""
 
 _MAX_NUMBER = 2**31 - 1  # PostgreSQL fails over a larger one instead of finding no row
 
 
-def read(args: Mapping[str, str], kinds: Kinds) -> Turn:
-    """Return the turn that an address asks for; the first page where it spells no place."""
-    return Turn(_place(args.get("after", ""), kinds), _place(args.get("before", ""), kinds))
+def read(args: Mapping[str, str], kinds: Kinds) -> PageRequest:
+    """Return the page that a query string requests; the first page unless it has a valid cursor."""
+    return PageRequest(
+        _cursor(args.get("after", ""), kinds), _cursor(args.get("before", ""), kinds)
+    )
 
 
-def spelled(place: Place | None) -> str | None:
-    """Return a place as an address has it, or None for none."""
-    if place is None:
+def spelled(cursor: Cursor | None) -> str | None:
+    """Return a cursor as a query string has it, or None for none."""
+    if cursor is None:
         return None
-    parts = [part.isoformat() if isinstance(part, datetime) else part for part in place]
+    parts = [part.isoformat() if isinstance(part, datetime) else part for part in cursor]
     return json.dumps(parts, separators=(",", ":"))
 
 
-def _place(text: str, kinds: Kinds) -> Place | None:
+def _cursor(text: str, kinds: Kinds) -> Cursor | None:
     try:
         parts = json.loads(text)
         if not isinstance(parts, list):

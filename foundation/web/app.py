@@ -124,21 +124,12 @@ def body(limit: int) -> bytes:
     stated = request.content_length or 0
     # One byte more is asked for: werkzeug cuts a chunked body off at its limit without a word.
     request.max_content_length = limit + 1
-    raw = b"" if stated > limit else _whole_body()
+    raw = b"" if stated > limit else request.get_data(cache=False)
     if max(stated, len(raw)) > limit:
         raise BodyTooLargeError(f"the body is larger than {limit} bytes")
     if len(raw) < stated:
         raise RequestMalformedError(f"the body ended after {len(raw)} of {stated} bytes")
     return raw
-
-
-def _whole_body() -> bytes:
-    try:
-        return request.get_data(cache=False)
-    except (HTTPException, Refusal):
-        raise
-    except Exception as error:  # noqa: BLE001 - the server's own, for a body that is not as HTTP says
-        raise RequestMalformedError(f"the body cannot be read: {type(error).__name__}") from None
 
 
 def require_json() -> None:

@@ -63,30 +63,9 @@ class InternalError(Refusal):
     next_step = "Tell the operators of this service the request id; the log says what happened."
 
 
-class RequestSlowError(Refusal):
-    """The request did not arrive within the time that one may take."""
-
-    next_step = "Send the request again, whole and without a pause."
-
-
-class UriTooLongError(Refusal):
-    """The request line is longer than this server reads."""
-
-    next_step = "Send a shorter URL."
-
-
-class HeadersTooLargeError(Refusal):
-    """The headers are more or longer than this server reads."""
-
-    next_step = "Send fewer or shorter headers."
-
-
 PROBLEMS: dict[type[Refusal], ProblemType] = {
     RequestMalformedError: ProblemType.REQUEST_MALFORMED,
     RequestInvalidError: ProblemType.REQUEST_INVALID,
-    RequestSlowError: ProblemType.REQUEST_TIMEOUT,
-    UriTooLongError: ProblemType.URI_TOO_LONG,
-    HeadersTooLargeError: ProblemType.HEADERS_TOO_LARGE,
     MediaTypeError: ProblemType.MEDIA_TYPE_UNSUPPORTED,
     BodyTooLargeError: ProblemType.BODY_TOO_LARGE,
     AdminKeyError: ProblemType.ADMIN_KEY_REFUSED,

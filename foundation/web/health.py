@@ -1,4 +1,4 @@
-"""What operations watch: whether a process lives, whether it can work, and the numbers."""
+"""Health checks and metrics: /healthz, /readyz and /metrics."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,8 +9,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from contract.problems import ProblemType
 from foundation import logging
 from foundation.db import session as db
 from foundation.db.migrations import Schema
@@ -18,61 +20,89 @@ from foundation.db.session import Database
 from foundation.errors import SchemaError
 from foundation.web.app import check_bearer, guarded
 from foundation.web.errors import MetricsTokenError, NotReadyError
+from foundation.web.openapi import ApiResponse, Operation
 
-WAIT_SECONDS, ANSWER_SECONDS = 1.0, 3.0
-"""How long a busy database is waited for, and how long it may take over a statement."""
+# Seconds to wait for a busy database, and for its answer to a statement.
+_BUSY_SECONDS, _STATEMENT_SECONDS = 1.0, 3.0
 
 _log = logging.get(__name__)
 
 
-@dataclass(frozen=True)
-class Watched:
-    """A service as it is watched; `numbers` reads what its database knows.
+class Alive(BaseModel):
+    """The process responds to requests."""
 
-    `token` is what the reader of the numbers has to bear; if it is empty, anybody may read them.
+    alive: bool
+
+
+class Ready(BaseModel):
+    """The service can use its database."""
+
+    ready: bool
+
+
+OPERATIONS = {
+    "health.alive": Operation({200: ApiResponse("Alive.", Alive)}),
+    "health.ready": Operation(
+        {200: ApiResponse("Ready.", Ready)}, problems=[ProblemType.NOT_READY]
+    ),
+    "health.metrics": Operation(
+        {200: ApiResponse("The metrics, in the format of Prometheus.", "text/plain")},
+        problems=[ProblemType.METRICS_TOKEN_REFUSED],
+    ),
+}
+
+
+@dataclass(frozen=True)
+class MonitoredService:
+    """A service with the metrics of its database.
+
+    Args:
+        metrics_token: The bearer token for /metrics; if empty, anyone may read them.
+        collect: Reads the metrics that the database holds.
     """
 
-    service: str
+    name: str
     database: Database
     schema: Schema
-    token: str
-    numbers: Callable[[Session], Iterable[Metric]]
+    metrics_token: str
+    collect: Callable[[Session], Iterable[Metric]]
 
 
-def blueprint(watched: Callable[[], Watched]) -> Blueprint:
-    """Return the three views; the database is asked over a connection of their own.
+def blueprint(service: Callable[[], MonitoredService]) -> Blueprint:
+    """Return the three views.
 
-    So they answer in a few seconds at the most, however busy the doors are.
+    They open a database connection of their own, so that they respond within a few seconds even
+    if the pool is exhausted.
     """
-    watch = Blueprint("watch", __name__)
-    watch.before_request(_quietly)
+    health = Blueprint("health", __name__)
+    health.before_request(_log_at_debug)
 
-    @watch.get("/healthz")
+    @health.get("/healthz")
     @guarded("anybody")
     def alive() -> dict[str, bool]:
-        """Answer: the process takes requests. Nothing else is looked at."""
+        """Respond that the process is alive, without any check."""
         return {"alive": True}
 
-    @watch.get("/readyz")
+    @health.get("/readyz")
     @guarded("anybody")
     def ready() -> dict[str, bool]:
-        """Answer whether the database can be used and has our schema; 503 says what to do."""
-        _check(watched())
+        """Respond whether the database can be used and has the right schema."""
+        _check(service())
         return {"ready": True}
 
-    @watch.get("/metrics")
-    @guarded("metrics token, if one is set", lambda: _check_token(watched().token))
+    @health.get("/metrics")
+    @guarded("metrics token, if one is set", lambda: _check_token(service().metrics_token))
     def metrics() -> Response:
-        """Answer the numbers as Prometheus reads them; one of them says whether we are ready."""
+        """Return the metrics in the format of Prometheus; one of them is readiness."""
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         registry = CollectorRegistry()
-        registry.register(_Numbers(_collect(watched())))
+        registry.register(_Metrics(_collect(service())))
         return Response(encode(registry), content_type=content_type)
 
-    return watch
+    return health
 
 
-class _Numbers(Collector):
+class _Metrics(Collector):
     def __init__(self, families: list[Metric]) -> None:
         self._families = families
 
@@ -80,28 +110,24 @@ class _Numbers(Collector):
         return self._families
 
 
-def _quietly() -> None:
-    # Asked every few seconds for years: a line for each would bury all others.
+def _log_at_debug() -> None:
+    # These routes are polled every few seconds.
     g.log_level = DEBUG
 
 
-def _check(watched: Watched) -> None:
-    """Raise NotReadyError unless the database can be used; whoever asks is told no more."""
+def _check(service: MonitoredService) -> None:
     try:
-        with watched.database.apart(timeout=WAIT_SECONDS, answer=ANSWER_SECONDS) as database:
-            watched.schema.check(database)
+        with service.database.apart(timeout=_BUSY_SECONDS, answer=_STATEMENT_SECONDS) as database:
+            service.schema.check(database)
     except SchemaError as error:
         raise NotReadyError(str(error), next_step=error.advice) from None
     except db.UNUSABLE as error:
-        raise _unusable(watched, error) from None
-
-
-def _unusable(watched: Watched, error: Exception) -> NotReadyError:
-    _log.error("database unavailable", cause=db.cause(error))
-    return NotReadyError(
-        "the database cannot be used: it is busy or away",
-        next_step=f"Run `{watched.service} doctor` on that machine; it says why.",
-    )
+        # The cause may name machines; it is for the log only.
+        _log.error("database unavailable", cause=db.cause(error))
+        raise NotReadyError(
+            "the database is busy or unavailable",
+            next_step=f"Run `{service.name} doctor` on the server; it shows the cause.",
+        ) from None
 
 
 def _check_token(expected: str) -> None:
@@ -109,15 +135,15 @@ def _check_token(expected: str) -> None:
         check_bearer(expected, MetricsTokenError, "metrics token")
 
 
-def _collect(watched: Watched) -> list[Metric]:
-    meaning = "1 if the database can be used and has the schema of this release, else 0."
-    name = f"{watched.service}_ready"
+def _collect(service: MonitoredService) -> list[Metric]:
+    description = "1 if the database can be used and has the schema of this release, else 0."
+    name = f"{service.name}_ready"
     try:
-        with watched.database.apart(timeout=WAIT_SECONDS, answer=ANSWER_SECONDS) as database:
-            watched.schema.check(database)
+        with service.database.apart(timeout=_BUSY_SECONDS, answer=_STATEMENT_SECONDS) as database:
+            service.schema.check(database)
             with database.reading() as session:
-                numbers = list(watched.numbers(session))
+                metrics = list(service.collect(session))
     except (SchemaError, *db.UNUSABLE) as error:
-        _log.error("not ready", cause=db.cause(error))
-        return [GaugeMetricFamily(name, meaning, 0)]
-    return [GaugeMetricFamily(name, meaning, 1), *numbers]
+        _log.error("service not ready", cause=db.cause(error))
+        return [GaugeMetricFamily(name, description, 0)]
+    return [GaugeMetricFamily(name, description, 1), *metrics]

@@ -1,20 +1,23 @@
-"""OpenAPI: a service's routes described by their own views, guards and the models that parse."""
+"""The OpenAPI document of a service, and Swagger UI to read it.
+
+The document is made from the views, their guards, and the models that parse requests and make
+responses.
+"""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app
+from flask import Blueprint, Flask, Response, abort, current_app, render_template_string
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from werkzeug.routing import Rule
 
 from contract import strict_json
 from contract.problems import MEDIA_TYPE, STATUS, ProblemType
-from foundation.pages import context
-from foundation.pages.guards import open_to_all
-from foundation.web import openapi_page
 from foundation.web.app import guarded
 
 VERSION = "3.1.0"
@@ -25,209 +28,297 @@ _KEY = "openapi"
 Model = type[BaseModel]
 Schema = dict[str, Any]
 
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <title>API of {{ title }}</title>
+  <link rel="stylesheet" href="{{ url_for('.asset', name='swagger-ui.css') }}">
+</head>
+<body>
+  <p><a href="/">Back to {{ title }}</a></p>
+  <div id="swagger-ui"></div>
+  <script src="{{ url_for('.asset', name='swagger-ui-bundle.js') }}"></script>
+  <script src="{{ url_for('.asset', name='start.js') }}"></script>
+</body>
+</html>
+"""
+# validatorUrl: by default Swagger UI sends the document to a validator of another site.
+_START_SCRIPT = b"""SwaggerUIBundle({
+  url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null
+});
+"""
+# Swagger UI sets styles inline and draws its icons from data URLs.
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+_MEDIA_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
+_CHUNK_BYTES = 64 * 1024
+
 
 @dataclass(frozen=True)
-class Answer:
-    """What a route answers when all is well: in words, and its body as a model or a media type."""
+class ApiResponse:
+    """A successful response: what it means, its body as a model or a media type, its headers."""
 
-    meaning: str
+    description: str
     body: Model | str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What a route takes and answers, beyond what its view says of itself.
+    """What a route accepts and returns, in addition to what its view's docstring and guard say.
 
-    `asks` is the model of its query, `takes` those of its body, any one of them; `hears` names
-    headers. `refuses` are the problems to reckon with. `proof` is False where what proves the
-    caller stands in the body.
+    Args:
+        responses: The successful responses by status.
+        bodies: The models of the body; any one of them is accepted.
+        query: The model of the query parameters.
+        headers: Request headers with their description.
+        problems: The problem types to expect.
+        example: An example of the body.
+        has_security: False if the caller authenticates in the body.
     """
 
-    answers: Mapping[int, Answer]
-    takes: Sequence[Model] = ()
-    asks: Model | None = None
-    hears: Mapping[str, str] = field(default_factory=dict)
-    refuses: Sequence[ProblemType] = ()
+    responses: Mapping[int, ApiResponse]
+    bodies: Sequence[Model] = ()
+    query: Model | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    problems: Sequence[ProblemType] = ()
     example: Mapping[str, Any] | None = None
-    proof: bool = True
+    has_security: bool = True
 
 
 @dataclass(frozen=True)
-class Description:
-    """A service described: its operations by endpoint, and the events that it sends, by type.
+class ApiDescription:
+    """The description of a service's API.
 
-    `proofs` gives the security scheme of each guard; a guard that is not there asks for nothing.
-    `paths` gives the schema of each name in a path.
+    Args:
+        operations: The operations by endpoint.
+        security: The security schemes of each guard; other guards need no authentication.
+        path_parameters: The schema of each path parameter.
+        webhooks: The model and operation of each event that the service sends, by type.
     """
 
     title: str
-    about: str
+    description: str
     operations: Mapping[str, Operation]
-    proofs: Mapping[str, Mapping[str, Schema]]
-    paths: Mapping[str, Schema]
-    sends: Mapping[str, tuple[Model, Operation]] = field(default_factory=dict)
+    security: Mapping[str, Mapping[str, Schema]]
+    path_parameters: Mapping[str, Schema]
+    webhooks: Mapping[str, tuple[Model, Operation]] = field(default_factory=dict)
 
 
-def document(app: Flask, described: Description) -> dict[str, Any]:
-    """Return the OpenAPI document of an app; every route but pages has to be described."""
-    sent = [operation for _, operation in described.sends.values()]
-    schemas = _Schemas([*described.operations.values(), *sent])
+class Document(BaseModel):
+    """An OpenAPI document."""
+
+    openapi: str
+
+
+_OPERATIONS = {
+    "openapi.openapi": Operation({200: ApiResponse("This document.", Document)}),
+    "openapi.page": Operation({200: ApiResponse("The document as a web page.", "text/html")}),
+}
+
+
+def document(app: Flask, description: ApiDescription) -> dict[str, Any]:
+    """Return the OpenAPI document of the app's described operations."""
+    operations = {**_OPERATIONS, **description.operations}
+    events = [operation for _, operation in description.webhooks.values()]
+    schemas = _Schemas([*operations.values(), *events])
     paths: dict[str, dict[str, Any]] = {}
-    routes = [rule for rule in app.url_map.iter_rules() if not context.holds(app, rule.endpoint)]
+    routes = [rule for rule in app.url_map.iter_rules() if rule.endpoint in operations]
     for rule in sorted(routes, key=lambda rule: rule.rule):
         method = next(iter((rule.methods or set()) - {"HEAD", "OPTIONS"})).lower()
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
-        paths.setdefault(path, {})[method] = _operation(app, rule, described, schemas)
+        paths.setdefault(path, {})[method] = _route(
+            app, rule, operations[rule.endpoint], description, schemas
+        )
     return {
         "openapi": VERSION,
-        "info": {"title": described.title, "description": described.about, "version": "1"},
+        "info": {
+            "title": description.title,
+            "description": description.description,
+            "version": "1",
+        },
         "paths": paths,
         "webhooks": {
-            kind: {"post": _said(str(model.__doc__), operation, schemas)}
-            for kind, (model, operation) in described.sends.items()
+            event_type: {"post": _operation(str(model.__doc__), operation, schemas)}
+            for event_type, (model, operation) in description.webhooks.items()
         },
         "components": {
             "schemas": {**schemas.definitions, _PROBLEM: _problem()},
             "securitySchemes": {
                 name: scheme
-                for proof in described.proofs.values()
-                for name, scheme in proof.items()
+                for schemes in description.security.values()
+                for name, scheme in schemes.items()
             },
         },
     }
 
 
-def blueprint(described: Description) -> Blueprint:
-    """Return the views that answer a service's document, for programs and for people."""
-    pages = Blueprint("openapi", __name__)
+def blueprint(description: ApiDescription) -> Blueprint:
+    """Return the views of a service's document: as JSON, and as a page with Swagger UI."""
+    views = Blueprint("openapi", __name__)
 
-    @pages.get("/openapi.json")
+    @views.get("/openapi.json")
     @guarded("anybody")
     def openapi() -> Response:
-        """Answer this document: what this service takes and answers."""
-        return Response(strict_json.dump(_made(described)), content_type=_JSON)
+        """Return this document: what this service accepts and returns."""
+        return Response(strict_json.dump(_cached(description)), content_type=_JSON)
 
-    @pages.get("/docs")
-    @open_to_all
-    def page() -> str:
-        """Answer this document as a page for people."""
-        return openapi_page.page(_made(described))
+    @views.get("/docs")
+    @guarded("anybody")
+    def page() -> Response:
+        """Return this document as a web page."""
+        response = Response(render_template_string(_PAGE, title=description.title))
+        response.headers["Content-Security-Policy"] = _PAGE_POLICY
+        return response
 
-    return pages
+    @views.get("/docs/<name>")
+    @guarded("anybody")
+    def asset(name: str) -> Response:
+        """Return a file of Swagger UI."""
+        content = _assets().get(name)
+        if content is None:
+            abort(404)
+        # Streamed without a length: waitress closes the connection after such a response, so that
+        # pipelined requests for the large bundle do not pile up responses in memory.
+        response = Response(_chunks(content), content_type=_MEDIA_TYPES[name.rpartition(".")[2]])
+        response.headers["Cache-Control"] = "public, max-age=86400"
+        return response
+
+    return views
 
 
-def _made(described: Description) -> dict[str, Any]:
-    """Return the document of the app that is at work, made when it is first asked for."""
+def _cached(description: ApiDescription) -> dict[str, Any]:
     if _KEY not in current_app.extensions:
-        current_app.extensions[_KEY] = document(current_app, described)
+        current_app.extensions[_KEY] = document(current_app, description)
     made: dict[str, Any] = current_app.extensions[_KEY]
     return made
+
+
+@cache
+def _assets() -> dict[str, bytes]:
+    folder = files("flask_swagger_ui") / "dist"
+    names = ("swagger-ui.css", "swagger-ui-bundle.js")
+    return {**{name: (folder / name).read_bytes() for name in names}, "start.js": _START_SCRIPT}
+
+
+def _chunks(content: bytes) -> Iterator[bytes]:
+    for start in range(0, len(content), _CHUNK_BYTES):
+        yield content[start : start + _CHUNK_BYTES]
 
 
 class _Schemas:
     """The schemas of every model that operations name, each defined once."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
-        taken = [model for one in operations for model in (*one.takes, one.asks) if model]
-        answered = [
-            answer.body
+        requests = [model for one in operations for model in (*one.bodies, one.query) if model]
+        responses = [
+            response.body
             for one in operations
-            for answer in one.answers.values()
-            if isinstance(answer.body, type)
+            for response in one.responses.values()
+            if isinstance(response.body, type)
         ]
-        wanted: list[tuple[Model, JsonSchemaMode]] = [
-            *((model, "validation") for model in dict.fromkeys(taken)),
-            *((model, "serialization") for model in dict.fromkeys(answered)),
+        models: list[tuple[Model, JsonSchemaMode]] = [
+            *((model, "validation") for model in dict.fromkeys(requests)),
+            *((model, "serialization") for model in dict.fromkeys(responses)),
         ]
-        self._refs, rest = models_json_schema(wanted, ref_template=f"{_REF}{{model}}")
+        self._refs, rest = models_json_schema(models, ref_template=f"{_REF}{{model}}")
         self.definitions: Schema = rest.get("$defs", {})
 
-    def taken(self, model: Model) -> Schema:
+    def request(self, model: Model) -> Schema:
         return self._refs[model, "validation"]
 
-    def answered(self, model: Model) -> Schema:
+    def response(self, model: Model) -> Schema:
         return self._refs[model, "serialization"]
 
     def fields(self, model: Model) -> Mapping[str, Schema]:
-        fields: Mapping[str, Schema] = self.definitions[
-            self.taken(model)["$ref"].removeprefix(_REF)
-        ]["properties"]
+        name = self.request(model)["$ref"].removeprefix(_REF)
+        fields: Mapping[str, Schema] = self.definitions[name]["properties"]
         return fields
 
 
-def _operation(app: Flask, rule: Rule, described: Description, schemas: _Schemas) -> Schema:
+def _route(
+    app: Flask, rule: Rule, operation: Operation, description: ApiDescription, schemas: _Schemas
+) -> Schema:
     view = app.view_functions[rule.endpoint]
-    operation = described.operations[rule.endpoint]
-    said = _said(str(view.__doc__), operation, schemas)
-    proof = described.proofs.get(getattr(view, "guard", ""), {}) if operation.proof else {}
-    named = [
-        {"name": name, "in": "path", "required": True, "schema": described.paths[name]}
+    described = _operation(str(view.__doc__), operation, schemas)
+    guard = getattr(view, "guard", "")
+    security = description.security.get(guard, {}) if operation.has_security else {}
+    path = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": description.path_parameters[name],
+        }
         for name in sorted(rule.arguments)
     ]
     return {
         "operationId": rule.endpoint.rpartition(".")[2],
-        **said,
-        "parameters": [*named, *said["parameters"]],
-        "security": [{name: []} for name in proof],
+        **described,
+        "parameters": [*path, *described["parameters"]],
+        "security": [{name: []} for name in security],
     }
 
 
-def _said(about: str, operation: Operation, schemas: _Schemas) -> Schema:
-    asked = schemas.fields(operation.asks) if operation.asks else {}
-    said: Schema = {
-        "summary": about.partition("\n")[0],
+def _operation(docstring: str, operation: Operation, schemas: _Schemas) -> Schema:
+    query = schemas.fields(operation.query) if operation.query else {}
+    described: Schema = {
+        "summary": docstring.partition("\n")[0],
         "parameters": [
-            *({"name": name, "in": "query", "schema": schema} for name, schema in asked.items()),
+            *({"name": name, "in": "query", "schema": schema} for name, schema in query.items()),
             *(
-                {"name": name, "in": "header", "description": meaning, "schema": {"type": "string"}}
-                for name, meaning in operation.hears.items()
+                {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+                for name, text in operation.headers.items()
             ),
         ],
         "responses": _responses(operation, schemas),
     }
-    if operation.takes:
-        refs = [schemas.taken(model) for model in operation.takes]
+    if operation.bodies:
+        refs = [schemas.request(model) for model in operation.bodies]
         content: Schema = {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}
         if operation.example:
             content["example"] = operation.example
-        said["requestBody"] = {"required": True, "content": {_JSON: content}}
-    return said
+        described["requestBody"] = {"required": True, "content": {_JSON: content}}
+    return described
 
 
 def _responses(operation: Operation, schemas: _Schemas) -> Schema:
-    refused: dict[str, list[str]] = {}
-    for kind in operation.refuses:
-        refused.setdefault(str(STATUS[kind]), []).append(f"`{kind}`")
+    problems: dict[str, list[str]] = {}
+    for problem in operation.problems:
+        problems.setdefault(str(STATUS[problem]), []).append(f"`{problem}`")
     content = {MEDIA_TYPE: {"schema": {"$ref": f"{_REF}{_PROBLEM}"}}}
     return {
-        **{str(code): _answer(one, schemas) for code, one in operation.answers.items()},
+        **{str(status): _response(one, schemas) for status, one in operation.responses.items()},
         **{
-            code: {"description": " · ".join(kinds), "content": content}
-            for code, kinds in refused.items()
+            status: {"description": " · ".join(types), "content": content}
+            for status, types in problems.items()
         },
-        "default": {"description": "Any other refusal.", "content": content},
+        "default": {"description": "Any other problem.", "content": content},
     }
 
 
-def _answer(answer: Answer, schemas: _Schemas) -> Schema:
-    said: Schema = {"description": answer.meaning}
-    if isinstance(answer.body, str):
-        said["content"] = {answer.body: {"schema": {"type": "string"}}}
-    elif answer.body is not None:
-        said["content"] = {_JSON: {"schema": schemas.answered(answer.body)}}
-    if answer.headers:
-        said["headers"] = {
-            name: {"description": meaning, "schema": {"type": "string"}}
-            for name, meaning in answer.headers.items()
+def _response(response: ApiResponse, schemas: _Schemas) -> Schema:
+    described: Schema = {"description": response.description}
+    if isinstance(response.body, str):
+        described["content"] = {response.body: {"schema": {"type": "string"}}}
+    elif response.body is not None:
+        described["content"] = {_JSON: {"schema": schemas.response(response.body)}}
+    if response.headers:
+        described["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in response.headers.items()
         }
-    return said
+    return described
 
 
 def _problem() -> Schema:
     texts = ("title", "detail", "next_step", "request_id")
     return {
-        "description": "A refusal (RFC 9457): what and why, and what to do next.",
+        "description": "A problem (RFC 9457): what was refused, why, and what to do next.",
         "type": "object",
         "properties": {
             "type": {

@@ -1,119 +1,144 @@
-"""`serve`: a service under gunicorn, with its logs in ours."""
+"""The web server behind `notifier serve` and `receiver serve`: waitress, one process of threads.
+
+Waitress reads a whole request before it takes a thread and buffers the whole response, so clients
+that stall cost a connection and nothing else.
+"""
 
 import gc
+import logging as standard_logging
+import os
+import signal
 import socket
-from collections.abc import Callable
-from typing import Any
+import threading
+import time
+from collections.abc import Iterable
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from flask import Flask
-from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
-from gunicorn.glogging import Logger
+from waitress.server import create_server
+from werkzeug.wsgi import ClosingIterator
 
 from foundation import logging
 from foundation.config import ServiceSettings, variable
-from foundation.db import session as db
 from foundation.errors import Refusal
-from foundation.web.arbiter import Attending, Attentive
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+# Bytes of the request line and all headers together.
+MAX_HEAD_BYTES = 32 * 1024
+# Open connections; below the usual limit of 1,024 open files for a process.
+_MAX_CONNECTIONS = 800
+# Seconds after which a connection without traffic is closed, and how often that is checked.
+_IDLE_SECONDS, _IDLE_CHECK_SECONDS = 30, 5
+# Bytes of responses that may wait in one connection's buffer before its thread waits as well.
+_MAX_BUFFERED_BYTES = 64 * 1024 * 1024
+# Seconds that requests have to finish after SIGTERM, and how often that is checked.
+_STOP_SECONDS, _STOP_CHECK_SECONDS = 25.0, 0.2
 
 _log = logging.get(__name__)
 
 
 class AddressError(Refusal):
-    """The address that `serve` should listen on cannot be had."""
+    """The server cannot listen on its address."""
 
 
-class _OurLogs(Logger):
-    """Gunicorn's own lines go the way of all others; requests are logged by the app."""
+class RequestCounter:
+    """WSGI middleware that counts the requests in progress."""
 
-    def setup(self, cfg: Any) -> None:  # noqa: ARG002 - gunicorn's signature
-        """Leave handlers and levels to the one configuration."""
-        self.error_log.propagate = True
+    def __init__(self, app: "WSGIApplication") -> None:
+        self._app = app
+        self._lock = threading.Lock()
+        self.in_progress = 0
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Run the app; the request ends when its response is in the server's buffer."""
+        self._add(1)
+        try:
+            response = self._app(environ, start_response)
+        except BaseException:
+            self._add(-1)
+            raise
+        return ClosingIterator(response, [lambda: self._add(-1)])
+
+    def _add(self, number: int) -> None:
+        with self._lock:
+            self.in_progress += number
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def serve(app: Flask, settings: ServiceSettings, *, max_body_bytes: int) -> None:
+    """Serve the app until SIGTERM or SIGINT; raise AddressError if the address cannot be used.
 
-
-class Server(BaseApplication):
-    """Processes of threads that answer requests; SIGTERM lets what is in flight finish.
-
-    `check` raises what keeps a process from starting, as a schema that is not ours.
+    Requests in progress finish before it returns, within a limit; a second signal ends the
+    process at once.
     """
+    requests = RequestCounter(app)
+    server = create_server(
+        requests,
+        sockets=_listen(settings),
+        threads=settings.web_threads,
+        ident=None,
+        # The app itself decides whose X-Forwarded-For it believes.
+        clear_untrusted_proxy_headers=False,
+        connection_limit=_MAX_CONNECTIONS,
+        channel_timeout=_IDLE_SECONDS,
+        cleanup_interval=_IDLE_CHECK_SECONDS,
+        max_request_header_size=MAX_HEAD_BYTES,
+        max_request_body_size=max_body_bytes,
+        outbuf_high_watermark=_MAX_BUFFERED_BYTES,
+        asyncore_use_poll=True,  # select() fails on file descriptors above 1,023
+    )
+    # It logs a warning for each request that has to wait for a thread.
+    standard_logging.getLogger("waitress.queue").setLevel(standard_logging.ERROR)
+    _stop_on_signals(requests)
+    # Long-lived objects are kept out of garbage collection, which would take a fifth of the time
+    # of a large response.
+    gc.freeze()
+    _log.info("server started", url=f"http://{_address(settings)}", threads=settings.web_threads)
+    server.run()
+    _log.info("server stopped")
 
-    def __init__(
-        self,
-        make_app: Callable[[], Flask],
-        settings: ServiceSettings,
-        check: Callable[[Flask], None] = lambda _: None,
-    ) -> None:
-        self._make_app = make_app
-        self._check = check
-        self._settings = settings
-        super().__init__()
 
-    def load_config(self) -> None:
-        """Hand our settings to gunicorn; files and variables of its own are not read."""
-        options = {
-            "bind": f"{_bracketed(self._settings.host)}:{self._settings.port}",
-            "workers": self._settings.web_processes,
-            "threads": self._settings.web_threads,
-            "worker_class": Attentive,
-            "worker_connections": 500,
-            "graceful_timeout": 30,
-            "keepalive": 15,
-            "max_requests": 50_000,
-            "max_requests_jitter": 5_000,
-            "limit_request_line": 8190,
-            # A header of 8 kB is for the doors to refuse; all of them have MAX_HEAD_BYTES.
-            "limit_request_field_size": 16 * 1024,
-            "limit_request_fields": 64,
-            # Nobody in front of us may set a scheme or a path by a header of theirs.
-            "forwarded_allow_ips": "",
-            # A back door in the home folder, the same for both services, that nobody here needs.
-            "control_socket_disable": True,
-            "logger_class": _OurLogs,
-        }
-        for name, value in options.items():
-            self.cfg.set(name, value)
+def _listen(settings: ServiceSettings) -> list[socket.socket]:
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        addresses = dict.fromkeys((family, address) for family, *_, address in found)
+        return [socket.create_server(address, family=family) for family, address in addresses]
+    except OSError as error:
+        # The text of create_server() repeats the address.
+        cause = (
+            error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        )
+        names = [variable(type(settings), field) for field in ("host", "port")]
+        raise AddressError(
+            f"cannot listen on {_address(settings)}: {cause}",
+            next_step=f"Stop the program that uses this address, or set {names[0]} and {names[1]} "
+            "to an address of this machine and a free port.",
+        ) from None
 
-    def run(self) -> None:
-        """Answer until stopped; raise AddressError at once if there is nowhere to listen.
 
-        Gunicorn would try for five seconds, and say so in as many errors.
-        """
-        self._check_address()
-        Attending(self).run()
+def _address(settings: ServiceSettings) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{host}:{settings.port}"
 
-    def _check_address(self) -> None:
-        host, port = self._settings.host, self._settings.port
-        try:
-            family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            with socket.socket(family, kind) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-        except OSError as error:
-            names = [variable(type(self._settings), field) for field in ("host", "port")]
-            raise AddressError(
-                f"{_bracketed(host)}:{port} cannot be listened on: {error.strerror}",
-                next_step=f"Stop what listens there, or set {names[0]} and {names[1]} "
-                "to an address of this machine and a port that is free.",
-            ) from None
 
-    def load(self) -> Any:  # a Flask; the stubs ask for their own shape of WSGI app
-        """Make the app in each process, so that none shares a database connection.
+def _stop_on_signals(requests: RequestCounter) -> None:
+    def stop(number: int, _: FrameType | None) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_DFL)
+        _log.info("server stopping", signal=signal.Signals(number).name)
+        ends_at = time.monotonic() + _STOP_SECONDS
 
-        What refuses it stops the whole server, for the next process would be refused as well; a
-        database that is away does not, for the doors say so until it is back.
-        """
-        try:
-            app = self._make_app()
-            self._check(app)
-        except Refusal as refusal:
-            _log.error("process cannot start", detail=str(refusal), next_step=refusal.advice)
-            raise SystemExit(Arbiter.APP_LOAD_ERROR) from None
-        except db.UNAVAILABLE as error:
-            _log.warning("process starts without its database", cause=db.cause(error))
-        # What is loaded by now stays; walked by the collector, it takes a fifth of a large answer.
-        gc.freeze()
-        return app
+        def check(*_: object) -> None:
+            if not requests.in_progress or time.monotonic() >= ends_at:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                raise SystemExit
+
+        signal.signal(signal.SIGALRM, check)
+        signal.setitimer(signal.ITIMER_REAL, _STOP_CHECK_SECONDS, _STOP_CHECK_SECONDS)
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, stop)

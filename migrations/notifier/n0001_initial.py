@@ -89,7 +89,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_events_course_id"), "events", ["course_id"])
     op.create_index(op.f("ix_events_type_occurred_at"), "events", ["type", "occurred_at"])
     op.create_table(
-        "ingested",
+        "moodle_event_receipts",
         sa.Column("host", sa.String(length=255), nullable=False),
         sa.Column("event_name", sa.String(length=255), nullable=False),
         sa.Column("object_id", sa.String(length=255), nullable=False),
@@ -97,7 +97,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(length=10), nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint(
-            "host", "event_name", "object_id", "time_created", name=op.f("pk_ingested")
+            "host", "event_name", "object_id", "time_created", name=op.f("pk_moodle_event_receipts")
         ),
     )
     op.create_table(
@@ -177,6 +177,20 @@ def upgrade() -> None:
         postgresql_where=sa.text("settled_at IS NOT NULL"),
     )
     op.create_table(
+        "endpoint_pings",
+        sa.Column("endpoint_id", sa.Integer(), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("milliseconds", sa.Integer(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("failure", sa.String(length=40), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("accepted", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["endpoint_id"], ["endpoints.id"], name=op.f("fk_endpoint_pings_endpoint_id")
+        ),
+        sa.PrimaryKeyConstraint("endpoint_id", name=op.f("pk_endpoint_pings")),
+    )
+    op.create_table(
         "endpoint_secrets",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("endpoint_id", sa.Integer(), nullable=False),
@@ -219,20 +233,6 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_issued_tokens_course_pk"), "issued_tokens", ["course_pk"])
-    op.create_table(
-        "pings",
-        sa.Column("endpoint_id", sa.Integer(), nullable=False),
-        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("milliseconds", sa.Integer(), nullable=False),
-        sa.Column("status", sa.Integer(), nullable=True),
-        sa.Column("failure", sa.String(length=40), nullable=True),
-        sa.Column("detail", sa.Text(), nullable=True),
-        sa.Column("taken", sa.Boolean(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["endpoint_id"], ["endpoints.id"], name=op.f("fk_pings_endpoint_id")
-        ),
-        sa.PrimaryKeyConstraint("endpoint_id", name=op.f("pk_pings")),
-    )
     op.create_table(
         "attempts",
         sa.Column("id", sa.Integer(), nullable=False),

@@ -17,7 +17,7 @@ from notifier.courses import grades
 from notifier.courses import service as courses
 from notifier.models import MAX_ID, Course, Delivery, DeliveryStatus, Endpoint
 from notifier.webhooks import endpoints, replay
-from notifier.webhooks.delivery_filter import Filter
+from notifier.webhooks.delivery_filter import DeliveryFilter
 
 admin_api = Blueprint("admin_api", __name__, url_prefix="/api/v1/admin")
 
@@ -66,7 +66,7 @@ class CoursePage(_Asked):
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
-class DeliveryFilter(_Asked):
+class DeliveryFilterParams(_Asked):
     """Which deliveries are meant; what is left out is no condition."""
 
     status: DeliveryStatus | None = None
@@ -76,12 +76,14 @@ class DeliveryFilter(_Asked):
     since: WireTime | None = None
     until: WireTime | None = None
 
-    def filter(self) -> Filter:
+    def filter(self) -> DeliveryFilter:
         """Return the filter of the core."""
-        return Filter(**{name: getattr(self, name) for name in Filter.__dataclass_fields__})
+        return DeliveryFilter(
+            **{name: getattr(self, name) for name in DeliveryFilter.__dataclass_fields__}
+        )
 
 
-class DeliveryPage(DeliveryFilter):
+class DeliveryListParams(DeliveryFilterParams):
     """Which deliveries to list."""
 
     before: _Id | None = None
@@ -92,7 +94,7 @@ class ReplayOrder(_Asked):
     """What to replay: ids, or all that a filter finds, up to a limit."""
 
     ids: Annotated[list[_Id], Field(min_length=1, max_length=1000)] | None = None
-    filter: DeliveryFilter | None = None
+    filter: DeliveryFilterParams | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = replay.DEFAULT_LIMIT
     dry_run: bool = False
 
@@ -124,7 +126,7 @@ def show_course(course_id: str) -> dict[str, Any]:
     """Show a course, deleted or not."""
     with services.current().database.reading() as session:
         course = courses.get_course(session, course_id)
-        return {**_course(course), "token_id": courses.present_token(session, course)}
+        return {**_course(course), "token_id": courses.current_token(session, course)}
 
 
 @admin_api.delete("/courses/<path:course_id>")
@@ -184,7 +186,7 @@ def list_endpoints() -> dict[str, Any]:
 @admin_only
 def list_deliveries() -> dict[str, Any]:
     """List deliveries, the newest first; go on with `before` the last one."""
-    page = query(DeliveryPage)
+    page = query(DeliveryListParams)
     with services.current().database.reading() as session:
         rows = replay.find(session, page.filter(), before=page.before, limit=page.limit)
         return {"deliveries": [_delivery(row) for row in rows]}

@@ -14,7 +14,12 @@ from foundation.db import session as db
 from foundation.web.app import guarded, parsed, problem_of
 from notifier import services
 from notifier.courses import grade_access
-from notifier.courses.grade_access import Answer, Granted, Question, Unchanged
+from notifier.courses.grade_access import (
+    GradesOutcome,
+    GradesRequest,
+    GradesResult,
+    GradesUnchanged,
+)
 from notifier.errors import NotifierError
 
 _BATCH_BODY = 256 * 1024
@@ -33,7 +38,7 @@ def read_grades(course_id: str) -> Response:
     question = _asked_by_headers(course_id)
     with services.current().database.reading() as session:
         now = db.now(session)  # before the grades are read: what changes after it is not in them
-        (answer,) = grade_access.answer(session, [question])
+        (answer,) = grade_access.read_grades(session, [question])
     if isinstance(answer, NotifierError):
         raise answer
     response = _one(answer)
@@ -50,7 +55,7 @@ def read_batch() -> Response:
     """Answer many courses' grades, each with the status that it would have had by itself."""
     order = parsed(BatchOrder, _BATCH_BODY)
     with services.current().database.reading() as session:
-        answers = grade_access.answer(session, [_asked_in_batch(one) for one in order.courses])
+        answers = grade_access.read_grades(session, [_asked_in_batch(one) for one in order.courses])
     items = tuple(map(_item, order.courses, answers))
     _tell(items, answers)
     # What was not set is left out; None inside a score was set, and stays.
@@ -58,21 +63,21 @@ def read_batch() -> Response:
     return Response(body, content_type="application/json")
 
 
-def _asked_by_headers(course_id: str) -> Question:
+def _asked_by_headers(course_id: str) -> GradesRequest:
     bearer = grade_access.parse_bearer(request.headers.get("Authorization"))
     if "If-None-Match" in request.headers:
-        return Question(course_id, bearer, has_etag=request.if_none_match.contains_weak)
+        return GradesRequest(course_id, bearer, has_etag=request.if_none_match.contains_weak)
     since = request.if_modified_since
     # Before that second, for in it grades may have changed again after they were read.
-    return Question(course_id, bearer, since=since and since - _TICK)
+    return GradesRequest(course_id, bearer, since=since and since - _TICK)
 
 
-def _asked_in_batch(asked: BatchQuestion) -> Question:
+def _asked_in_batch(asked: BatchQuestion) -> GradesRequest:
     bearer = grade_access.parse_token(asked.token)
     if asked.if_none_match is not None:
         etags = parse_etags(asked.if_none_match)
-        return Question(asked.course_id, bearer, has_etag=etags.contains_weak)
-    return Question(asked.course_id, bearer, since=asked.if_modified_since)
+        return GradesRequest(asked.course_id, bearer, has_etag=etags.contains_weak)
+    return GradesRequest(asked.course_id, bearer, since=asked.if_modified_since)
 
 
 def _last_modified(changed_at: datetime, now: datetime) -> datetime:
@@ -81,19 +86,19 @@ def _last_modified(changed_at: datetime, now: datetime) -> datetime:
     return min(changed_at + _SECOND, now)
 
 
-def _one(answer: Granted | Unchanged) -> Response:
-    if isinstance(answer, Unchanged):
+def _one(answer: GradesResult | GradesUnchanged) -> Response:
+    if isinstance(answer, GradesUnchanged):
         return Response(status=304)
     body = _grades(answer).model_dump_json(by_alias=True)
     return Response(body, content_type="application/json")
 
 
-def _item(asked: BatchQuestion, answer: Answer) -> BatchItem:
+def _item(asked: BatchQuestion, answer: GradesOutcome) -> BatchItem:
     match answer:
-        case Granted(reading):
+        case GradesResult(reading):
             etag, grades = quote_etag(reading.etag), _grades(answer)
             return BatchItem(course_id=asked.course_id, status=200, etag=etag, grades=grades)
-        case Unchanged():
+        case GradesUnchanged():
             return BatchItem(course_id=asked.course_id, status=304)
         case refusal:
             problem = problem_of(refusal)
@@ -101,7 +106,7 @@ def _item(asked: BatchQuestion, answer: Answer) -> BatchItem:
             return BatchItem(course_id=asked.course_id, status=problem.status, problem=document)
 
 
-def _grades(granted: Granted) -> GradesAnswer:
+def _grades(granted: GradesResult) -> GradesAnswer:
     return GradesAnswer(
         course_id=granted.reading.course_id,
         course_version=granted.reading.course_version,
@@ -110,7 +115,7 @@ def _grades(granted: Granted) -> GradesAnswer:
     )
 
 
-def _tell(items: Sequence[BatchItem], answers: Sequence[Answer]) -> None:
+def _tell(items: Sequence[BatchItem], answers: Sequence[GradesOutcome]) -> None:
     refused = defaultdict(list)
     for item, answer in zip(items, answers, strict=True):
         if isinstance(answer, NotifierError):
@@ -119,8 +124,8 @@ def _tell(items: Sequence[BatchItem], answers: Sequence[Answer]) -> None:
         WARNING if refused else INFO,
         "batch answered",
         courses=len(answers),
-        sent=sum(isinstance(one, Granted) for one in answers),
-        unchanged=sum(isinstance(one, Unchanged) for one in answers),
+        sent=sum(isinstance(one, GradesResult) for one in answers),
+        unchanged=sum(isinstance(one, GradesUnchanged) for one in answers),
         refused=dict(refused),
     )
     _log.debug("batch in detail", statuses=[(item.course_id, item.status) for item in items])

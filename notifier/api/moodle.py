@@ -18,7 +18,7 @@ from notifier import services
 from notifier.api.admin import admin_only
 from notifier.courses import moodle_events
 from notifier.courses import service as courses
-from notifier.courses.moodle_events import Deletion, Outcome
+from notifier.courses.moodle_events import CourseDeletion, MoodleEventOutcome
 from notifier.errors import IngestOffError, IngestRefusedError
 
 ingest_api = Blueprint("ingest_api", __name__, url_prefix="/api/v1")
@@ -81,7 +81,7 @@ def hear_moodle() -> dict[str, str]:
     web.require_json()
     told = _understood(raw)
     if told is None:
-        return {"outcome": Outcome.IGNORED.value}
+        return {"outcome": MoodleEventOutcome.IGNORED.value}
     with services.current().database.writing() as session:
         outcome = moodle_events.accept(session, told, now=db.now(session))
     _log.info("deletion in a Moodle taken in", course_id=told.course_id, outcome=outcome.value)
@@ -125,7 +125,7 @@ def _check_secret(borne: str, secret: str) -> None:
         raise IngestRefusedError("the ingest secret is wrong")
 
 
-def _understood(raw: bytes) -> Deletion | None:
+def _understood(raw: bytes) -> CourseDeletion | None:
     try:
         document = strict_json.load(raw)
     except strict_json.JsonTextError as error:
@@ -133,6 +133,6 @@ def _understood(raw: bytes) -> Deletion | None:
     if not isinstance(document, dict):
         raise RequestMalformedError("the body is JSON, but no object")
     try:
-        return moodle_events.understand(document)
+        return moodle_events.parse_event(document)
     except ValidationError as error:
         raise invalid(error) from None

@@ -8,8 +8,8 @@ from contract import events
 from contract.events import Version
 from contract.grades import BatchAnswer, BatchOrder, GradesAnswer
 from contract.problems import ProblemType as P
-from foundation.web.answered import WATCHED
-from foundation.web.openapi import Answer, Description, Operation
+from foundation.web import health
+from foundation.web.openapi import ApiDescription, ApiResponse, Operation
 from notifier.api import admin
 from notifier.api.moodle import NewToken
 from notifier.models import DeliveryStatus
@@ -129,28 +129,28 @@ _ADMIN = (P.ADMIN_KEY_REFUSED, P.DATABASE_UNAVAILABLE)
 _TOKEN = (P.TOKEN_MISSING, P.TOKEN_MALFORMED, P.TOKEN_UNKNOWN, P.TOKEN_REGENERATED)
 
 _OPERATIONS = {
-    **WATCHED,
+    **health.OPERATIONS,
     "admin_api.add_course": Operation(
-        {201: Answer("Added; the token is shown this once.", CourseWithToken)},
-        takes=[admin.NewCourse],
-        refuses=(*_ADMIN, *_BODY, P.COURSE_EXISTS, P.COURSE_DELETED),
+        {201: ApiResponse("Added; the token is shown this once.", CourseWithToken)},
+        bodies=[admin.NewCourse],
+        problems=(*_ADMIN, *_BODY, P.COURSE_EXISTS, P.COURSE_DELETED),
         example={"course_id": "CS101-2026", "title": "Programming"},
     ),
     "admin_api.list_courses": Operation(
-        {200: Answer("A page of courses.", Courses)},
-        asks=admin.CoursePage,
-        refuses=(*_ADMIN, P.REQUEST_INVALID),
+        {200: ApiResponse("A page of courses.", Courses)},
+        query=admin.CoursePage,
+        problems=(*_ADMIN, P.REQUEST_INVALID),
     ),
     "admin_api.show_course": Operation(
-        {200: Answer("The course.", CourseShown)}, refuses=(*_ADMIN, P.COURSE_UNKNOWN)
+        {200: ApiResponse("The course.", CourseShown)}, problems=(*_ADMIN, P.COURSE_UNKNOWN)
     ),
     "admin_api.delete_course": Operation(
-        {200: Answer("Deleted, and told.", Course)},
-        refuses=(*_ADMIN, P.COURSE_UNKNOWN, P.COURSE_DELETED, P.EVENT_NOT_WRITTEN),
+        {200: ApiResponse("Deleted, and told.", Course)},
+        problems=(*_ADMIN, P.COURSE_UNKNOWN, P.COURSE_DELETED, P.EVENT_NOT_WRITTEN),
     ),
     "admin_api.regenerate_token": Operation(
-        {201: Answer("Regenerated, and told; the token is shown this once.", CourseWithToken)},
-        refuses=(
+        {201: ApiResponse("Regenerated, and told; the token is shown this once.", CourseWithToken)},
+        problems=(
             *_ADMIN,
             P.COURSE_UNKNOWN,
             P.COURSE_DELETED,
@@ -159,9 +159,9 @@ _OPERATIONS = {
         ),
     ),
     "admin_api.load_grades": Operation(
-        {200: Answer("Loaded.", Loaded)},
-        takes=[admin.GradesToLoad],
-        refuses=(*_ADMIN, *_BODY, P.COURSE_UNKNOWN, P.COURSE_DELETED),
+        {200: ApiResponse("Loaded.", Loaded)},
+        bodies=[admin.GradesToLoad],
+        problems=(*_ADMIN, *_BODY, P.COURSE_UNKNOWN, P.COURSE_DELETED),
         example={
             "scores": [
                 {
@@ -174,50 +174,50 @@ _OPERATIONS = {
         },
     ),
     "admin_api.add_endpoint": Operation(
-        {201: Answer("Registered; the secret is shown this once.", EndpointWithSecret)},
-        takes=[admin.NewEndpoint],
-        refuses=(*_ADMIN, *_BODY, P.ENDPOINT_EXISTS, P.ENDPOINT_URL_REFUSED),
+        {201: ApiResponse("Registered; the secret is shown this once.", EndpointWithSecret)},
+        bodies=[admin.NewEndpoint],
+        problems=(*_ADMIN, *_BODY, P.ENDPOINT_EXISTS, P.ENDPOINT_URL_REFUSED),
         example={"url": "https://elms.example.ac.uk/webhooks/eassessment"},
     ),
     "admin_api.list_endpoints": Operation(
-        {200: Answer("Every endpoint.", Endpoints)}, refuses=_ADMIN
+        {200: ApiResponse("Every endpoint.", Endpoints)}, problems=_ADMIN
     ),
     "admin_api.list_deliveries": Operation(
-        {200: Answer("A page of deliveries.", Deliveries)},
-        asks=admin.DeliveryPage,
-        refuses=(*_ADMIN, P.REQUEST_INVALID),
+        {200: ApiResponse("A page of deliveries.", Deliveries)},
+        query=admin.DeliveryListParams,
+        problems=(*_ADMIN, P.REQUEST_INVALID),
     ),
     "admin_api.replay_deliveries": Operation(
-        {200: Answer("Due again, or only found.", Replayed)},
-        takes=[admin.ReplayOrder],
-        refuses=(*_ADMIN, *_BODY, P.DELIVERY_UNKNOWN, P.REPLAY_REFUSED),
+        {200: ApiResponse("Due again, or only found.", Replayed)},
+        bodies=[admin.ReplayOrder],
+        problems=(*_ADMIN, *_BODY, P.DELIVERY_UNKNOWN, P.REPLAY_REFUSED),
         example={"ids": [1, 2], "dry_run": True},
     ),
     "ingest_api.tell_token": Operation(
-        {200: Answer("Told.", TokenTold)},
-        takes=[NewToken],
-        refuses=(*_ADMIN, *_BODY, P.COURSE_DELETED, P.TOKEN_NOT_OURS, P.EVENT_NOT_WRITTEN),
+        {200: ApiResponse("Told.", TokenTold)},
+        bodies=[NewToken],
+        problems=(*_ADMIN, *_BODY, P.COURSE_DELETED, P.TOKEN_NOT_OURS, P.EVENT_NOT_WRITTEN),
         example={},
     ),
     "ingest_api.hear_moodle": Operation(
-        {200: Answer("Taken in, whatever came of it.", Taken)},
-        takes=[],
-        refuses=(*_BODY, P.INGEST_REFUSED, P.NOT_FOUND, P.DATABASE_UNAVAILABLE),
+        {200: ApiResponse("Taken in, whatever came of it.", Taken)},
+        bodies=[],
+        problems=(*_BODY, P.INGEST_REFUSED, P.NOT_FOUND, P.DATABASE_UNAVAILABLE),
     ),
     "api.read_grades": Operation(
         {
-            200: Answer(
+            200: ApiResponse(
                 "The course's grades.",
                 GradesAnswer,
                 {"ETag": "Names these grades.", "Last-Modified": "When they changed last."},
             ),
-            304: Answer("The caller has them."),
+            304: ApiResponse("The caller has them."),
         },
-        hears={
+        headers={
             "If-None-Match": "The ETag of what the caller has.",
             "If-Modified-Since": "Its Last-Modified; counts only without the other.",
         },
-        refuses=(
+        problems=(
             *_TOKEN,
             P.TOKEN_WRONG_COURSE,
             P.COURSE_UNKNOWN,
@@ -226,11 +226,15 @@ _OPERATIONS = {
         ),
     ),
     "api.read_batch": Operation(
-        {200: Answer("Each course, with the status that it would have had alone.", BatchAnswer)},
-        takes=[BatchOrder],
-        refuses=(*_BODY, P.DATABASE_UNAVAILABLE),
+        {
+            200: ApiResponse(
+                "Each course, with the status that it would have had alone.", BatchAnswer
+            )
+        },
+        bodies=[BatchOrder],
+        problems=(*_BODY, P.DATABASE_UNAVAILABLE),
         example={"courses": [{"course_id": "CS101-2026", "token": "eas_…"}]},
-        proof=False,
+        has_security=False,
     ),
 }
 
@@ -244,23 +248,23 @@ _SIGNED = {
 
 def _sent(model: type[BaseModel]) -> tuple[type[BaseModel], Operation]:
     return model, Operation(
-        {200: Answer("Understood; any other 2xx does as well.", Taken)},
-        takes=[model],
-        hears=_SIGNED,
+        {200: ApiResponse("Understood; any other 2xx does as well.", Taken)},
+        bodies=[model],
+        headers=_SIGNED,
     )
 
 
-DESCRIPTION = Description(
+DESCRIPTION = ApiDescription(
     title="eAssessment",
-    about="Courses, grades, and the webhooks that tell of courses deleted and tokens regenerated.",
+    description="Courses, grades, and webhooks about deleted courses and regenerated tokens.",
     operations=_OPERATIONS,
-    proofs={
+    security={
         "admin key": {"adminKey": {"type": "http", "scheme": "bearer"}},
         "course token": {"courseToken": {"type": "http", "scheme": "bearer"}},
         "ingest secret": {"ingestSecret": {"type": "apiKey", "in": "header", "name": "X-Api-Key"}},
     },
-    paths={"course_id": {"type": "string", "minLength": 1, "maxLength": 255}},
-    sends={
+    path_parameters={"course_id": {"type": "string", "minLength": 1, "maxLength": 255}},
+    webhooks={
         "course.deleted": _sent(events.CourseDeleted),
         "token.regenerated": _sent(events.TokenRegenerated),
         "endpoint.disabled": _sent(events.EndpointDisabled),

@@ -11,7 +11,7 @@ import click
 from contract.tokens import MalformedTokenError, MoodleToken
 from foundation.cli import output
 from foundation.cli.output import Commands, json_option
-from foundation.cli.params import COURSE_ID, WORDS
+from foundation.cli.params import COURSE_ID, WORDS, read_text
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.text import count, printable
@@ -21,7 +21,7 @@ from notifier.courses import service as courses
 from notifier.errors import CourseUnknownError, NotifierError, TokenMalformedError
 from notifier.models import Course
 from notifier.webhooks import replay
-from notifier.webhooks.delivery_filter import Filter
+from notifier.webhooks.delivery_filter import DeliveryFilter
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 """How Moodle names a course."""
@@ -89,7 +89,7 @@ def show(course_id: str, as_json: bool) -> None:
                 "status": row.status,
                 "occurred_at": row.event.occurred_at,
             }
-            for row in replay.find(session, Filter(course_id=course_id))
+            for row in replay.find(session, DeliveryFilter(course_id=course_id))
         ]
     if as_json:
         output.print_json({**_facts(course), "tokens": tokens, "deliveries": told})
@@ -149,7 +149,7 @@ def regenerate_token(course_id: str, as_json: bool) -> None:
     _show_token("has a new token", course_id, token.token_id, token.reveal(), as_json=as_json)
 
 
-@courses_group.command("token-regenerated")
+@courses_group.command("announce-token")
 @click.argument("course_id", type=COURSE_ID)
 @click.option("--token-id", type=MOODLE_TOKEN, help="The new token's public id, if you have it.")
 @click.option("--unknown", is_flag=True, help="Tell it though nobody knows the new token.")
@@ -187,7 +187,7 @@ def token_regenerated(
 def _check_not_mistyped(course_id: str, *, asks: bool) -> None:
     """Keep a slip of the hand from being told as a course."""
     with context.reading() as session:
-        if courses.known(session, [course_id]):
+        if courses.find_courses(session, [course_id]):
             return
     if not _NUMBER.fullmatch(course_id):
         raise CourseUnknownError(
@@ -212,7 +212,7 @@ def _delete_one(database: Database, course_id: str) -> dict[str, Any]:
     try:
         with database.writing() as session:
             courses.delete_course(session, course_id, now=db.now(session))
-            caused = Filter(event_type="course.deleted", course_id=course_id)
+            caused = DeliveryFilter(event_type="course.deleted", course_id=course_id)
             told = Counter(row.status for row in replay.find(session, caused))
     except NotifierError as refusal:
         result = f"refused: {refusal}. {refusal.advice}"
@@ -233,11 +233,7 @@ def _show_deleted(results: list[dict[str, Any]], *, as_json: bool) -> None:
 def _listed(file: BinaryIO | None) -> Iterator[str]:
     if file is None:
         return
-    try:
-        lines = file.read().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
         try:
             if line.strip():
                 yield COURSE_ID.convert(line.strip(), None, None)

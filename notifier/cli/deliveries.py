@@ -16,7 +16,7 @@ from notifier.cli.params import ROW_ID
 from notifier.models import Attempt, Delivery, DeliveryStatus, Replay
 from notifier.webhooks import failures
 from notifier.webhooks import replay as replays
-from notifier.webhooks.delivery_filter import Filter
+from notifier.webhooks.delivery_filter import DeliveryFilter
 
 _SHOWN_IDS = 20
 
@@ -26,7 +26,9 @@ def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def filtered(**options: Any) -> None:
-        wanted = Filter(**{name: options.pop(name) for name in Filter.__dataclass_fields__})
+        wanted = DeliveryFilter(
+            **{name: options.pop(name) for name in DeliveryFilter.__dataclass_fields__}
+        )
         command(wanted=wanted, **options)
 
     for option in reversed(_FILTER):
@@ -63,7 +65,7 @@ def deliveries_group() -> None:
 @click.option("--before", type=ROW_ID, help="Begin below this delivery, to go on with a list.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, help="How many at the most.")
 @json_option
-def list_(wanted: Filter, before: int | None, limit: int, as_json: bool) -> None:
+def list_(wanted: DeliveryFilter, before: int | None, limit: int, as_json: bool) -> None:
     """List deliveries, the newest first, each with its last attempt."""
     with context.reading() as session:
         rows = replays.find(session, wanted, before=before, limit=limit)
@@ -146,7 +148,7 @@ def show(delivery_id: int, as_json: bool) -> None:
 @json_option
 def replay(
     ids: tuple[int, ...],
-    wanted: Filter,
+    wanted: DeliveryFilter,
     dry_run: bool,
     limit: int,
     every: bool,
@@ -174,8 +176,8 @@ def replay(
     _show_replay(found, held, dry_run=dry_run, as_json=as_json)
 
 
-def _check_use(ids: Sequence[int], wanted: Filter, *, every: bool, yes: bool) -> None:
-    filtered = wanted != Filter()
+def _check_use(ids: Sequence[int], wanted: DeliveryFilter, *, every: bool, yes: bool) -> None:
+    filtered = wanted != DeliveryFilter()
     if bool(ids) == (filtered or every):
         raise click.UsageError("name either DELIVERY_IDs or a filter such as --status dead")
     if every and not yes:

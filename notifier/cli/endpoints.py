@@ -16,8 +16,8 @@ from notifier.cli import context
 from notifier.cli.params import ROW_ID
 from notifier.models import Endpoint
 from notifier.webhooks import circuit_breaker, endpoints, failures
-from notifier.webhooks.retry_policy import Answer, Failure
-from notifier.worker import ping as pings
+from notifier.webhooks.retry_policy import Failure, WebhookResponse
+from notifier.worker.ping import PingResult, send_ping
 
 _TYPES = click.Choice([*EVENT_TYPES, *OPERATIONAL_TYPES])
 
@@ -103,13 +103,13 @@ def enable(endpoint_id: int) -> None:
 @endpoints_group.command()
 @click.argument("endpoint_id", type=ROW_ID)
 @click.argument("event_types", nargs=-1, type=_TYPES, metavar="[EVENT_TYPE]...")
-def want(endpoint_id: int, event_types: tuple[str, ...]) -> None:
+def set_event_types(endpoint_id: int, event_types: tuple[str, ...]) -> None:
     """Tell ENDPOINT_ID of these types alone from now on; without any, of all those of courses.
 
     What is open for it already is still sent.
     """
     with context.writing() as (session, _):
-        row = endpoints.want(session, endpoint_id, event_types)
+        row = endpoints.set_event_types(session, endpoint_id, event_types)
         wanted = ", ".join(row.event_types or EVENT_TYPES)
     click.echo(f"endpoint {endpoint_id} is told of {wanted} from now on")
 
@@ -167,28 +167,28 @@ def ping(endpoint_id: int, as_json: bool) -> None:
 
     If it is, and the endpoint was failing, what waits for it is sent at once.
     """
-    result = pings.send(context.ready(), endpoint_id)
+    result = send_ping(context.ready(), endpoint_id)
     _show_ping(result, as_json=as_json)
-    if not result.taken:
+    if not result.accepted:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
 def _state(row: Endpoint) -> tuple[str, datetime | None, str | None]:
     """Return an endpoint's state, since when, and why."""
-    standing = circuit_breaker.standing_of(row)
-    if standing.tried_at is None:
-        return standing.state, standing.since, standing.reason
-    tried = f"{standing.reason}; tried at {output.cell(standing.tried_at)}"
-    return standing.state, standing.since, tried
+    status = circuit_breaker.status_of(row)
+    if status.tried_at is None:
+        return status.state, status.since, status.reason
+    tried = f"{status.reason}; tried at {output.cell(status.tried_at)}"
+    return status.state, status.since, tried
 
 
-def _show_ping(result: pings.Result, *, as_json: bool) -> None:
+def _show_ping(result: PingResult, *, as_json: bool) -> None:
     url, answer = result.url, result.answer
     if as_json:
         step = {"next_step": failures.next_step(answer.kind)} if isinstance(answer, Failure) else {}
-        output.print_json({"url": url, "taken": result.taken, **vars(answer), **step})
-    elif isinstance(answer, Answer):
-        verdict = "taken" if result.taken else "refused"
+        output.print_json({"url": url, "taken": result.accepted, **vars(answer), **step})
+    elif isinstance(answer, WebhookResponse):
+        verdict = "taken" if result.accepted else "refused"
         click.echo(f"{verdict}: {url} answered {answer.status} {answer.said}")
         if (remedy := failures.next_step(None, answer.status)) is not None:
             click.echo(f"  next: {remedy}")

@@ -2,20 +2,18 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from io import TextIOWrapper
 from typing import BinaryIO
 
 import click
 
 from foundation.cli import output
 from foundation.cli.output import Commands, json_option
-from foundation.cli.params import COURSE_ID, WORDS
+from foundation.cli.params import COURSE_ID, WORDS, read_text
 from foundation.text import count, printable
 from notifier.cli import context
 from notifier.cli.params import MAXIMUM
 from notifier.courses import grade_import, grades
-from notifier.courses.grade_import import GradesFile
-from notifier.courses.moodle_export import Chosen, Taken
+from notifier.courses.moodle_export import ExportOptions, ExportSource
 
 _SHOWN_LINES = 20
 
@@ -46,31 +44,23 @@ def import_(
     such line named.
     """
     # Before the transaction, for input may take its time.
-    read = _read(file, Chosen(course, maximum, item), datetime.now(UTC))
+    chosen = ExportOptions(course, maximum, item)
+    read = grade_import.read(read_text(file), chosen, now=datetime.now(UTC))
     with context.writing() as (session, now):
         loaded = grades.load(session, read.scores, now=now)
     if as_json:
         facts = {"courses": len(read.scores), **vars(loaded)}
-        output.print_json({**facts, **(vars(read.taken) if read.taken else {})})
+        output.print_json({**facts, **(vars(read.source) if read.source else {})})
         return
     click.echo(
         f"imported grades of {count(len(read.scores), 'course')}: "
         f"{loaded.added} new, {loaded.changed} changed, {loaded.unchanged} unchanged"
     )
-    if read.taken is not None:
-        click.echo(_told(read.taken, maximum))
+    if read.source is not None:
+        click.echo(_told(read.source, maximum))
 
 
-def _read(file: BinaryIO, chosen: Chosen, now: datetime) -> GradesFile:
-    # Line ends are the CSV reader's: those inside a quoted comment stay as they are.
-    with TextIOWrapper(file, encoding="utf-8-sig", newline="") as lines:
-        try:
-            return grade_import.read(lines, chosen, now=now)
-        except UnicodeDecodeError:
-            raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
-
-
-def _told(taken: Taken, maximum: Decimal | None) -> str:
+def _told(taken: ExportSource, maximum: Decimal | None) -> str:
     column = printable(taken.column)
     why = "" if maximum else ", for no --maximum was given"
     points = f"the points are those of '{column}', out of {taken.maximum}{why}"

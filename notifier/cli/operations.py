@@ -5,8 +5,7 @@ from datetime import timedelta
 from types import FrameType
 
 import click
-from flask import Flask
-from flask.cli import with_appcontext
+from flask.cli import ScriptInfo, pass_script_info, with_appcontext
 
 from foundation import logging
 from foundation.cli import doctor as checkup
@@ -15,19 +14,18 @@ from foundation.cli.output import json_option
 from foundation.cli.params import AGE
 from foundation.pages.user_commands import users_commands
 from foundation.text import count
-from foundation.web.server import Server
 from notifier import services
-from notifier.app import create_app
 from notifier.cli import context
 from notifier.courses import moodle_events
 from notifier.models import SCHEMA
 from notifier.monitoring import doctor as checks
 from notifier.services import Services
 from notifier.webhooks import endpoints
-from notifier.worker.worker import Options, Worker
+from notifier.worker.worker import Worker, WorkerOptions
 
 _log = logging.get(__name__)
-
+# A little over the largest body that a route accepts, so that the route itself refuses more.
+_MAX_BODY_BYTES = 17 * 1024 * 1024
 
 db_group = schema_commands(SCHEMA, lambda: services.current().database)
 users_group = users_commands("notifier", context.writing, context.reading)
@@ -58,11 +56,16 @@ def prune(older_than: timedelta) -> None:
 
 @click.command()
 @with_appcontext
-def serve() -> None:
-    """Answer the grades API and the admin API until stopped (gunicorn; SIGTERM is graceful)."""
+@pass_script_info
+def serve(script: ScriptInfo) -> None:
+    """Serve the grades API, the admin API and the pages until stopped.
+
+    SIGTERM finishes requests in progress.
+    """
+    from foundation.web import server  # only `serve` needs the web server
+
     here = context.ready()
-    here.database.dispose()
-    Server(create_app, here.settings, _check_schema).run()
+    server.serve(script.load_app(), here.settings, max_body_bytes=_MAX_BODY_BYTES)
 
 
 @click.command()
@@ -101,12 +104,8 @@ def doctor(as_json: bool) -> None:
     raise click.exceptions.Exit(checkup.report(findings, as_json=as_json))
 
 
-def _check_schema(app: Flask) -> None:
-    SCHEMA.check(services.of(app).database)
-
-
 def _worker(here: Services, threads: int) -> Worker:
-    options = Options(
+    options = WorkerOptions(
         threads=threads,
         per_endpoint=min(threads, here.settings.endpoint_concurrency),
         lease=timedelta(seconds=here.settings.lease),

@@ -37,7 +37,7 @@ _SCORE_WEIGHT, _CHARACTER_WEIGHT = 200, 4
 
 
 @dataclass(frozen=True)
-class Question:
+class GradesRequest:
     """One course that somebody asks for, and what they have of it.
 
     `has_etag` tells whether they have what an entity tag names; it is None if they name none, and
@@ -51,7 +51,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Reading:
+class CourseAccess:
     """A course that the bearer may read, at its present versions.
 
     `changed_at` is when its grades changed last, or None if that was never written down.
@@ -64,7 +64,7 @@ class Reading:
     etag: str
     changed_at: datetime | None
 
-    def is_known_to(self, question: Question) -> bool:
+    def is_known_to(self, question: GradesRequest) -> bool:
         """Tell whether the asker has all of it already."""
         if question.has_etag is not None:
             return question.has_etag(self.etag)
@@ -74,21 +74,21 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Granted:
+class GradesResult:
     """The scores of a course, by user."""
 
-    reading: Reading
+    reading: CourseAccess
     scores: tuple[Score, ...]
 
 
 @dataclass(frozen=True)
-class Unchanged:
+class GradesUnchanged:
     """The asker has these scores already."""
 
-    reading: Reading
+    reading: CourseAccess
 
 
-Answer = Granted | Unchanged | NotifierError
+GradesOutcome = GradesResult | GradesUnchanged | NotifierError
 
 
 def parse_bearer(authorization: str | None) -> CourseToken:
@@ -113,29 +113,31 @@ def parse_token(text: str) -> CourseToken | TokenMalformedError:
         return TokenMalformedError(str(error))
 
 
-def answer(
-    session: Session, questions: Sequence[Question], *, max_weight: int = MAX_WEIGHT
-) -> list[Answer]:
+def read_grades(
+    session: Session, questions: Sequence[GradesRequest], *, max_weight: int = MAX_WEIGHT
+) -> list[GradesOutcome]:
     """Return what each question is answered: in their order, each on its own.
 
     Takes four statements at the most, however many are asked. What would go beyond `max_weight`
     is answered with a BatchFullError; the first course that has scores to tell never is.
     """
     verdicts = [
-        Unchanged(verdict)
-        if isinstance(verdict, Reading) and verdict.is_known_to(question)
+        GradesUnchanged(verdict)
+        if isinstance(verdict, CourseAccess) and verdict.is_known_to(question)
         else verdict
         for verdict, question in zip(authorize(session, questions), questions, strict=True)
     ]
     fitting = _within(session, verdicts, max_weight)
-    scores = _read(session, {one.course_pk for one in fitting if isinstance(one, Reading)})
+    scores = _read(session, {one.course_pk for one in fitting if isinstance(one, CourseAccess)})
     return [
-        Granted(one, tuple(scores[one.course_pk])) if isinstance(one, Reading) else one
+        GradesResult(one, tuple(scores[one.course_pk])) if isinstance(one, CourseAccess) else one
         for one in fitting
     ]
 
 
-def authorize(session: Session, questions: Sequence[Question]) -> list[Reading | NotifierError]:
+def authorize(
+    session: Session, questions: Sequence[GradesRequest]
+) -> list[CourseAccess | NotifierError]:
     """Return what the bearer of each question may read, or the reason why not.
 
     A question whose bearer is malformed costs no query.
@@ -153,7 +155,7 @@ def authorize(session: Session, questions: Sequence[Question]) -> list[Reading |
     ]
 
 
-def _find_issued(session: Session, questions: Sequence[Question]) -> dict[str, Row[Any]]:
+def _find_issued(session: Session, questions: Sequence[GradesRequest]) -> dict[str, Row[Any]]:
     """Return the issued tokens that are borne, each with its course and that one's present."""
     borne = {one.bearer.token_id for one in questions if isinstance(one.bearer, CourseToken)}
     if not borne:
@@ -196,8 +198,8 @@ def _existing(session: Session, course_ids: Collection[str]) -> set[str]:
 
 
 def _verdict(
-    question: Question, row: Row[Any] | None, existing: Collection[str]
-) -> Reading | NotifierError:
+    question: GradesRequest, row: Row[Any] | None, existing: Collection[str]
+) -> CourseAccess | NotifierError:
     if isinstance(question.bearer, TokenMalformedError):
         return question.bearer
     if row is None:
@@ -235,8 +237,8 @@ def _regenerated(row: Row[Any]) -> TokenRegeneratedError:
     )
 
 
-def _reading(row: Row[Any]) -> Reading:
-    return Reading(
+def _reading(row: Row[Any]) -> CourseAccess:
+    return CourseAccess(
         course_pk=row.course_pk,
         course_id=row.course_id,
         course_version=row.version,
@@ -246,16 +248,16 @@ def _reading(row: Row[Any]) -> Reading:
     )
 
 
-_Verdict = Reading | Unchanged | NotifierError
+_Verdict = CourseAccess | GradesUnchanged | NotifierError
 
 
 def _within(session: Session, verdicts: Sequence[_Verdict], max_weight: int) -> list[_Verdict]:
-    weights = _weigh(session, [one.course_pk for one in verdicts if isinstance(one, Reading)])
+    weights = _weigh(session, [one.course_pk for one in verdicts if isinstance(one, CourseAccess)])
     fitting: list[_Verdict] = []
     sum_of_them = 0
     for one in verdicts:
-        weight = weights.get(one.course_pk, 0) if isinstance(one, Reading) else 0
-        if isinstance(one, Reading) and sum_of_them and sum_of_them + weight > max_weight:
+        weight = weights.get(one.course_pk, 0) if isinstance(one, CourseAccess) else 0
+        if isinstance(one, CourseAccess) and sum_of_them and sum_of_them + weight > max_weight:
             fitting.append(_full(one))
         else:
             fitting.append(one)
@@ -276,7 +278,7 @@ def _weigh(session: Session, course_pks: Sequence[int]) -> dict[int, int]:
     return {pk: count * _SCORE_WEIGHT + int(text) * _CHARACTER_WEIGHT for pk, count, text in rows}
 
 
-def _full(reading: Reading) -> BatchFullError:
+def _full(reading: CourseAccess) -> BatchFullError:
     return BatchFullError(
         f"the scores of {reading.course_id!r} do not fit into this batch beside the others",
         course_id=reading.course_id,

@@ -17,7 +17,7 @@ _TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadResult:
     """How many scores were new, changed and the same as before."""
 
     added: int = 0
@@ -25,7 +25,7 @@ class Loaded:
     unchanged: int = 0
 
 
-def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: datetime) -> Loaded:
+def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: datetime) -> LoadResult:
     """Store the scores of courses, by course id; the last one of a user counts.
 
     Scores of users who are not named stay as they are, and so do the marks of courses to which a
@@ -49,7 +49,7 @@ def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: dateti
     _store(session, new, changed)
     touched = {row["course_pk"] for row in (*new, *changed)}
     _mark(session, [course for course in courses.values() if course.id in touched], now)
-    return Loaded(len(new), len(changed), unchanged)
+    return LoadResult(len(new), len(changed), unchanged)
 
 
 def count(session: Session, course_pk: int) -> int:

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from foundation.db import session as db
 from notifier.courses import service as courses
 from notifier.errors import CourseDeletedError
-from notifier.models import SOURCE, Ingested
+from notifier.models import SOURCE, MoodleEventReceipt
 
 COURSE_DELETED = r"\core\event\course_deleted"
 
@@ -29,7 +29,7 @@ _COURSE_NAMES = ("objectid", "course_id", "courseid")
 _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
-class Outcome(StrEnum):
+class MoodleEventOutcome(StrEnum):
     """What came of something that a Moodle told."""
 
     APPLIED = "applied"
@@ -60,7 +60,7 @@ class _Named(_Told):
     )
 
 
-class Deletion(_Told):
+class CourseDeletion(_Told):
     """A course that a Moodle says it has deleted: where, which, and when.
 
     tool_trigger's administrators choose the names of its fields; those of Moodle itself and the
@@ -83,7 +83,7 @@ class Deletion(_Told):
         return told
 
 
-def understand(document: Mapping[str, object]) -> Deletion | None:
+def parse_event(document: Mapping[str, object]) -> CourseDeletion | None:
     """Return the deletion that a Moodle tells, or None for what is none of our business.
 
     Raises pydantic's ValidationError for a field that is missing or wrong.
@@ -92,10 +92,10 @@ def understand(document: Mapping[str, object]) -> Deletion | None:
     named = _Named.model_validate(told)
     if named.event_name.removeprefix("\\") != COURSE_DELETED.removeprefix("\\"):
         return None
-    return Deletion.model_validate(told)
+    return CourseDeletion.model_validate(told)
 
 
-def accept(session: Session, told: Deletion, *, now: datetime) -> Outcome:
+def accept(session: Session, told: CourseDeletion, *, now: datetime) -> MoodleEventOutcome:
     """Delete the course that a Moodle has deleted, once; one that was not known is taken in.
 
     A course that is deleted already is stale, the same telling again a duplicate.
@@ -107,20 +107,22 @@ def accept(session: Session, told: Deletion, *, now: datetime) -> Outcome:
         "time_created": told.time_created,
     }
     taken = session.execute(
-        db.insert(session, Ingested)
-        .values(**key, outcome=Outcome.APPLIED, received_at=now)
+        db.insert(session, MoodleEventReceipt)
+        .values(**key, outcome=MoodleEventOutcome.APPLIED, received_at=now)
         .on_conflict_do_nothing()
-        .returning(Ingested.host)
+        .returning(MoodleEventReceipt.host)
     )
     if taken.first() is None:
-        return Outcome.DUPLICATE
-    courses.take_in(session, told.course_id, told.title or told.course_id, now=now)
+        return MoodleEventOutcome.DUPLICATE
+    courses.ensure_course(session, told.course_id, told.title or told.course_id, now=now)
     try:
         courses.delete_course(session, told.course_id, now=now)
     except CourseDeletedError:
-        session.execute(update(Ingested).filter_by(**key).values(outcome=Outcome.STALE))
-        return Outcome.STALE
-    return Outcome.APPLIED
+        session.execute(
+            update(MoodleEventReceipt).filter_by(**key).values(outcome=MoodleEventOutcome.STALE)
+        )
+        return MoodleEventOutcome.STALE
+    return MoodleEventOutcome.APPLIED
 
 
 def forget(session: Session, before: datetime) -> int:
@@ -128,5 +130,7 @@ def forget(session: Session, before: datetime) -> int:
 
     What comes again afterwards is no duplicate any more, but stale: its course is deleted.
     """
-    gone: Any = session.execute(delete(Ingested).where(Ingested.received_at < before))
+    gone: Any = session.execute(
+        delete(MoodleEventReceipt).where(MoodleEventReceipt.received_at < before)
+    )
     return int(gone.rowcount)

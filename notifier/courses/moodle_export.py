@@ -8,9 +8,8 @@ from decimal import Decimal
 from pydantic import ValidationError
 
 from contract.grades import Score
-from notifier.courses import csv_table
-from notifier.courses.csv_table import Row, Table
-from notifier.errors import GradesFileError
+from foundation import csv_reader
+from foundation.csv_reader import CsvError, Fault, Row, Table
 
 ID_NUMBER = "ID number"
 """The column that tells a Moodle's export from other files, and names the person on every site."""
@@ -24,7 +23,7 @@ _NO_GRADE = ("", "-")
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ExportOptions:
     """What was said beside the file: whose grades these are, out of how much, of which item."""
 
     course_id: str | None = None
@@ -33,7 +32,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Taken:
+class ExportSource:
     """Which column was taken for the score, and what it was taken to be out of.
 
     `left_out` are the lines of people without an ID number, who are nobody elsewhere.
@@ -44,31 +43,22 @@ class Taken:
     left_out: tuple[int, ...] = ()
 
 
-def read(table: Table, chosen: Chosen, *, now: datetime) -> tuple[list[Score], Taken]:
+def read(table: Table, chosen: ExportOptions, *, now: datetime) -> tuple[list[Score], ExportSource]:
     """Return the scores of an export, of `now`, and what they were taken from.
 
     A dash is a score that is not given yet; who has no ID number is left out, as in a sync. Raises
-    GradesFileError if nobody has one, and naming each line that is wrong, a grade above the
+    CsvError if nobody has one, and naming each line that is wrong, a grade above the
     maximum among them: it shows that the maximum is another.
     """
-    taken = Taken(_column(csv_table.columns(table), chosen), chosen.maximum or MAXIMUM)
-    scores: list[Score] = []
-    seen: dict[str, int] = {}
-    left_out: list[int] = []
-
-    def take(row: Row, line: int) -> None:
-        if not row[ID_NUMBER].strip():
-            left_out.append(line)
-            return
-        score = _score(row, taken, now)
-        if score.user_id in seen:
-            raise ValueError(f"the ID number of line {seen[score.user_id]} stands here again")
-        seen[score.user_id] = line
-        scores.append(score)
-
-    csv_table.take_rows(table, take)
+    taken = ExportSource(_column(table.columns, chosen), chosen.maximum or MAXIMUM)
+    parsed, faults = table.parse(
+        lambda line, row: (line, _score(row, taken, now) if row[ID_NUMBER].strip() else None)
+    )
+    csv_reader.refuse([*faults, *_duplicates(parsed)])
+    scores = [score for _, score in parsed if score is not None]
+    left_out = [line for line, score in parsed if score is None]
     if left_out and not scores:
-        raise GradesFileError(
+        raise CsvError(
             f"nobody in this export has an ID number; '{ID_NUMBER}' is empty in every line",
             next_step="Give people their ID numbers in that Moodle, or export as somebody who may "
             "see them, then import again.",
@@ -76,7 +66,16 @@ def read(table: Table, chosen: Chosen, *, now: datetime) -> tuple[list[Score], T
     return scores, replace(taken, left_out=tuple(left_out))
 
 
-def _column(names: Sequence[str], chosen: Chosen) -> str:
+def _duplicates(parsed: Sequence[tuple[int, Score | None]]) -> list[Fault]:
+    first: dict[str, int] = {}
+    return [
+        Fault(line, f"the ID number is the same as in line {first[score.user_id]}")
+        for line, score in parsed
+        if score is not None and first.setdefault(score.user_id, line) != line
+    ]
+
+
+def _column(names: Sequence[str], chosen: ExportOptions) -> str:
     wanted = chosen.item or TOTAL
     # Moodle puts the kind of an activity before its name: `Quiz: Final exam (Real)`.
     points = [name for name in names if name.endswith(REAL)]
@@ -84,18 +83,18 @@ def _column(names: Sequence[str], chosen: Chosen) -> str:
     found = exact or [name for name in points if name.endswith(f": {wanted}{REAL}")]
     if not found:
         listed = ", ".join(repr(name.removesuffix(REAL)) for name in points) or "none"
-        raise GradesFileError(
+        raise CsvError(
             f"line 1: there is no column '{wanted}{REAL}'; items with points here: {listed}",
             next_step="Name one of these items with --item, or export the grades with the "
             "display type Real.",
         )
     if len(found) > 1 or names.count(ID_NUMBER) > 1:
         doubled = found[0] if len(found) > 1 else ID_NUMBER
-        raise GradesFileError(f"line 1: the column {doubled!r} stands twice")
+        raise CsvError(f"line 1: duplicate columns: {doubled}")
     return found[0]
 
 
-def _score(row: Row, taken: Taken, now: datetime) -> Score:
+def _score(row: Row, taken: ExportSource, now: datetime) -> Score:
     grade = row[taken.column].strip()
     given = {
         "user_id": row[ID_NUMBER],
@@ -107,7 +106,7 @@ def _score(row: Row, taken: Taken, now: datetime) -> Score:
         score = Score.model_validate(given, strict=False)
     except ValidationError as error:
         names = {"user_id": ID_NUMBER, "score_given": taken.column}
-        raise ValueError(csv_table.words(error, names)) from None
+        raise ValueError(csv_reader.describe(error, names)) from None
     if score.score_given is not None and score.score_given > taken.maximum:
         raise ValueError(f"the grade is above the maximum of {taken.maximum}: see --maximum")
     return score

@@ -1,25 +1,19 @@
 """Search: courses by the beginning of their id, or by words of id and title, page by page."""
 
 import unicodedata
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, and_, select, tuple_
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
+from foundation.db import pagination
+from foundation.db.pagination import Page, PageRequest
 from notifier.models import Course
 
 LONGEST_KEY = 600
 """How many characters of id and title are looked through; four bytes each fit into an index."""
 _LAST = "\U0010ffff"
-
-
-@dataclass(frozen=True)
-class Found:
-    """Some courses, and whether there are more after the last of them."""
-
-    rows: list[Course]
-    has_more: bool
+_KEYS = (Course.search_key, Course.id)
 
 
 def key(words: str) -> str:
@@ -37,7 +31,7 @@ def find(
     deleted: bool | None = None,
     after: Course | None = None,
     limit: int = 100,
-) -> Found:
+) -> Page[Course]:
     """Return the courses whose id begins as asked, then those that hold all of the words.
 
     The former are found by index; the latter by looking through the index, which takes longer the
@@ -51,7 +45,7 @@ def find(
     if len(rows) <= limit:
         beyond = _read(session, _holding(asked), deleted, after, limit + 1 - len(rows))
         rows += beyond
-    return Found(rows[:limit], len(rows) > limit)
+    return pagination.page_of([(row, (row.course_id,)) for row in rows], PageRequest(), limit)
 
 
 def _begins(course: Course, asked: str) -> bool:
@@ -73,16 +67,10 @@ def _read(
     # The ids first: these are read from the index alone.
     ids = select(Course.id).where(condition)
     if after is not None:
-        ids = ids.where(_place() > (after.search_key or "", after.id))
+        cursor = (after.search_key or "", after.id)
+        ids = ids.where(pagination.beyond(_KEYS, cursor, descending=False))
     if deleted is not None:
         ids = ids.where(Course.deleted_at.is_not(None) if deleted else Course.deleted_at.is_(None))
-    wanted = _in_order(ids).limit(limit)
-    return list(session.scalars(_in_order(select(Course).where(Course.id.in_(wanted)))))
-
-
-def _place() -> Any:
-    return tuple_(Course.search_key, Course.id)
-
-
-def _in_order(query: Select[Any]) -> Select[Any]:
-    return query.order_by(Course.search_key, Course.id)
+    wanted = pagination.in_order(ids, _KEYS, descending=False).limit(limit)
+    courses = select(Course).where(Course.id.in_(wanted))
+    return list(session.scalars(pagination.in_order(courses, _KEYS, descending=False)))

@@ -27,12 +27,12 @@ def add_course(session: Session, course_id: str, title: str, *, now: datetime) -
 
     Raises CourseExistsError for an id that is or was in use.
     """
-    if not take_in(session, course_id, title, now=now):
+    if not ensure_course(session, course_id, title, now=now):
         raise CourseExistsError(f"the course id {course_id!r} is taken", course_id=course_id)
     return _issue_token(session, get_course(session, course_id), now=now)
 
 
-def take_in(session: Session, course_id: str, title: str, *, now: datetime) -> bool:
+def ensure_course(session: Session, course_id: str, title: str, *, now: datetime) -> bool:
     """Know of a course that lives in a Moodle, without a token; tell whether it was new."""
     added = session.execute(
         db.insert(session, Course)
@@ -58,7 +58,7 @@ def get_course(session: Session, course_id: str) -> Course:
     return course
 
 
-def known(session: Session, course_ids: Collection[str]) -> list[Course]:
+def find_courses(session: Session, course_ids: Collection[str]) -> list[Course]:
     """Return those of the courses that are known, deleted or not, by id."""
     query = select(Course).where(Course.course_id.in_(set(course_ids)))
     return list(session.scalars(query.order_by(Course.course_id)))
@@ -84,7 +84,7 @@ def delete_course(session: Session, course_id: str, *, now: datetime) -> Course:
     course = _lock(session, course_id)
     course.deleted_at = now
     course.version += 1
-    token_id = present_token(session, course) or ""
+    token_id = current_token(session, course) or ""
     signals.send(signals.course_deleted, session, _change(course, token_id, now))
     return course
 
@@ -118,7 +118,7 @@ def regenerate_token(
     tokens a Moodle issues.
     """
     course = _lock(session, course_id, version)
-    if present_token(session, course) is None:
+    if current_token(session, course) is None:
         raise TokenNotOursError(
             f"the course {course_id!r} lives in a Moodle, which issues its tokens",
             course_id=course_id,
@@ -149,9 +149,9 @@ def announce_token(
     CourseChangedError for one that is not at the `version` that was asked for, or
     TokenNotOursError for a course that has tokens of ours.
     """
-    take_in(session, course_id, course_id, now=now)
+    ensure_course(session, course_id, course_id, now=now)
     course = _lock(session, course_id, version)
-    if present_token(session, course) is not None:
+    if current_token(session, course) is not None:
         raise TokenNotOursError(
             f"the course {course_id!r} has a token that was issued here, and no Moodle's",
             next_step="Regenerate that one with `notifier courses regenerate-token`.",
@@ -163,7 +163,7 @@ def announce_token(
     return change
 
 
-def present_token(session: Session, course: Course) -> str | None:
+def current_token(session: Session, course: Course) -> str | None:
     """Return the id of the token that is good for the course, or was at its deletion.
 
     None for a course that lives in a Moodle.
@@ -175,7 +175,7 @@ def present_token(session: Session, course: Course) -> str | None:
     ).one_or_none()
 
 
-def present_tokens(session: Session, course_pks: Collection[int]) -> dict[int, str]:
+def current_tokens(session: Session, course_pks: Collection[int]) -> dict[int, str]:
     """Return the ids of the present tokens of courses; one that lives in a Moodle has none."""
     rows = session.execute(
         select(IssuedToken.course_pk, IssuedToken.token_id).where(

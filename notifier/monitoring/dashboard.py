@@ -30,7 +30,7 @@ class Hour:
 
 
 @dataclass(frozen=True)
-class DeadLetters:
+class DeadLetterGroup:
     """Deliveries to one endpoint that are dead for one reason, and when the last of them died."""
 
     endpoint: Endpoint
@@ -55,7 +55,7 @@ def day(session: Session, *, now: datetime) -> list[Hour]:
     return [Hour(at, some, lost, delays.get(at, [])) for at, some, lost in hours]
 
 
-def dead_letters(session: Session, *, now: datetime) -> list[DeadLetters]:
+def dead_letters(session: Session, *, now: datetime) -> list[DeadLetterGroup]:
     """Return the dead letters that want a person, by endpoint and reason, the latest first."""
     latest = (
         select(Delivery.endpoint_id, Delivery.reason, Delivery.settled_at)
@@ -75,7 +75,7 @@ def dead_letters(session: Session, *, now: datetime) -> list[DeadLetters]:
         .join(grouped, grouped.c.endpoint_id == Endpoint.id)
         .order_by(list(grouped.c)[3].desc())
     )
-    return [DeadLetters(row[0], row[1] or "", row[2], row[3]) for row in rows]
+    return [DeadLetterGroup(row[0], row[1] or "", row[2], row[3]) for row in rows]
 
 
 def dead_ids(

@@ -9,16 +9,16 @@ from sqlalchemy import ColumnElement, ScalarSelect, func, select
 from sqlalchemy.orm import Session
 
 from notifier.errors import EndpointUnknownError
-from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane, Ping
+from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, EndpointPing, Lane
 from notifier.webhooks import circuit_breaker, replay
-from notifier.webhooks.circuit_breaker import Standing, State
+from notifier.webhooks.circuit_breaker import EndpointState, EndpointStatus
 
 _LATELY = 1000
 """So many of the latest attempts, whosever they are, are looked through for each one's last."""
 
 
 @dataclass(frozen=True)
-class Report:
+class EndpointSummary:
     """An endpoint: how it is, how many deliveries wait for it, what it said last.
 
     `due_at` is when the first that waits is due, and None if nothing waits.
@@ -27,39 +27,39 @@ class Report:
     """
 
     endpoint: Endpoint
-    standing: Standing
+    status: EndpointStatus
     pending: int
     held: int
     dead: int
     due_at: datetime | None
     ever_delivered: bool
     last: Attempt | None
-    ping: Ping | None
+    ping: EndpointPing | None
 
     @property
     def has_answered(self) -> bool:
         """Whether anything that was sent there was ever taken."""
-        return self.ever_delivered or (self.ping is not None and self.ping.taken)
+        return self.ever_delivered or (self.ping is not None and self.ping.accepted)
 
     @property
     def tried_at(self) -> datetime | None:
         """When it is tried next: something is due, and its pause is over; None if nothing waits."""
         if self.due_at is None:
             return None
-        return max(self.due_at, self.standing.tried_at or self.due_at)
+        return max(self.due_at, self.status.tried_at or self.due_at)
 
     @property
     def is_failing(self) -> bool:
         """Whether what was sent there last was not taken, be it only once so far."""
-        return self.standing.state in {State.FAILING, State.PAUSED}
+        return self.status.state in {EndpointState.FAILING, EndpointState.PAUSED}
 
 
-def read(session: Session) -> list[Report]:
+def read(session: Session) -> list[EndpointSummary]:
     """Return every endpoint's report, the oldest endpoint first, in four statements."""
     return _reports(session, None)
 
 
-def read_one(session: Session, endpoint_id: int) -> Report:
+def read_one(session: Session, endpoint_id: int) -> EndpointSummary:
     """Return an endpoint's report, or raise EndpointUnknownError."""
     found = _reports(session, endpoint_id)
     if not found:
@@ -67,21 +67,25 @@ def read_one(session: Session, endpoint_id: int) -> Report:
     return found[0]
 
 
-def _reports(session: Session, only: int | None) -> list[Report]:
-    query = select(Endpoint, Ping, *_COUNTS, *_TRACES, *_DUE).outerjoin(Ping).order_by(Endpoint.id)
+def _reports(session: Session, only: int | None) -> list[EndpointSummary]:
+    query = (
+        select(Endpoint, EndpointPing, *_COUNTS, *_TRACES, *_DUE)
+        .outerjoin(EndpointPing)
+        .order_by(Endpoint.id)
+    )
     rows = session.execute(query if only is None else query.where(Endpoint.id == only)).all()
     last = _last_attempts(session, rows)
     return [
-        Report(
+        EndpointSummary(
             endpoint=row.Endpoint,
-            standing=circuit_breaker.standing_of(row.Endpoint),
+            status=circuit_breaker.status_of(row.Endpoint),
             pending=row.pending,
             held=row.held,
             dead=row.dead,
             due_at=min((at for at in row[-len(_DUE) :] if at is not None), default=None),
             ever_delivered=row.delivered_id is not None,
             last=last.get(row.Endpoint.id),
-            ping=row.Ping,
+            ping=row.EndpointPing,
         )
         for row in rows
     ]
@@ -115,7 +119,7 @@ _RETRIED = _of(
     Delivery.id,
     DeliveryStatus.PENDING,
     order=(Delivery.due_at.desc(),),
-    also=(Delivery.lane == Lane.AGAIN,),
+    also=(Delivery.lane == Lane.RETRY,),
 ).label("retried_id")
 _DUE = tuple(map(replay.first_due, Lane))
 _TRACES = (_newest(DeliveryStatus.DELIVERED), _newest(DeliveryStatus.DEAD), _RETRIED)

@@ -20,7 +20,7 @@ from notifier.errors import NotifierError
 from notifier.models import Course
 from notifier.pages.params import query_of
 from notifier.webhooks import endpoints
-from notifier.webhooks.delivery_filter import Filter
+from notifier.webhooks.delivery_filter import DeliveryFilter
 
 deletion = Blueprint("deletion", __name__, template_folder="templates")
 _log = logging.get(__name__)
@@ -46,8 +46,8 @@ def ask() -> str:
     """Show what deleting the courses will do, and change nothing."""
     chosen = _chosen()
     with services.current().database.reading() as session:
-        found = courses.known(session, chosen.course_id)
-        told = endpoints.that_want(session, EVENT, lock=False)
+        found = courses.find_courses(session, chosen.course_id)
+        told = endpoints.subscribed_to(session, EVENT, lock=False)
     return render_template(
         "notifier/courses_delete.html",
         found=[row for row in found if row.deleted_at is None],
@@ -74,7 +74,7 @@ def delete() -> Response:
         return redirect(url_for("courses.listed"), 303)
     if len(deleted) == 1:
         return redirect(url_for("courses.show", course_id=deleted[0].course_id), 303)
-    caused = Filter(event_type=EVENT, since=now, until=now + _INSTANT)
+    caused = DeliveryFilter(event_type=EVENT, since=now, until=now + _INSTANT)
     return redirect(url_for("deliveries.listed", **query_of(caused)), 303)
 
 

@@ -5,12 +5,15 @@ from typing import Annotated, Any
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
 from markupsafe import escape
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
 from contract.events import CourseId
 from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
 from foundation import logging
+from foundation.db import pagination
 from foundation.db import session as db
+from foundation.db.pagination import Page, PageRequest
 from foundation.pages import forms
 from foundation.pages.guards import signed_in
 from notifier import services
@@ -20,7 +23,7 @@ from notifier.errors import CourseExistsError
 from notifier.models import Course
 from notifier.pages.labels import TONES
 from notifier.webhooks import endpoints, replay
-from notifier.webhooks.delivery_filter import Filter
+from notifier.webhooks.delivery_filter import DeliveryFilter
 
 courses = Blueprint("courses", __name__, template_folder="templates")
 _log = logging.get(__name__)
@@ -86,7 +89,7 @@ def listed() -> str:
     deleted = _IS_DELETED.get(asked.state)
     with services.current().database.reading() as session:
         found = _find(session, asked, deleted)
-        tokens = core.present_tokens(session, [row.id for row in found.rows])
+        tokens = core.current_tokens(session, [row.id for row in found.rows])
     return render_template(
         "notifier/courses.html",
         asked=asked,
@@ -174,20 +177,20 @@ def announce() -> _Answer:
     return redirect(url_for("courses.show", course_id=asked.course_id), 303)
 
 
-def _find(session: Any, asked: Asked, deleted: bool | None) -> search.Found:
+def _find(session: Session, asked: Asked, deleted: bool | None) -> Page[Course]:
     if not search.key(asked.q):
         rows = core.list_courses(session, after=asked.after, limit=_ROWS + 1, deleted=deleted)
-        return search.Found(rows[:_ROWS], len(rows) > _ROWS)
+        return pagination.page_of([(row, (row.course_id,)) for row in rows], PageRequest(), _ROWS)
     after = core.get_course(session, asked.after) if asked.after else None
     return search.find(session, asked.q, deleted=deleted, after=after, limit=_ROWS)
 
 
-def _about(session: Any, course: Course) -> dict[str, Any]:
-    page = replay.page(session, Filter(course_id=course.course_id), limit=20)
+def _about(session: Session, course: Course) -> dict[str, Any]:
+    page = replay.page(session, DeliveryFilter(course_id=course.course_id), PageRequest(), limit=20)
     return {
         "page": page,
         "last": replay.last_attempts(session, [row.id for row in page.rows]),
-        "wanting": endpoints.that_want(session, "token.regenerated", lock=False),
+        "wanting": endpoints.subscribed_to(session, "token.regenerated", lock=False),
         "tones": TONES,
         "now": db.now(session),
     }

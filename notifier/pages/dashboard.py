@@ -21,7 +21,7 @@ from notifier.models import DeliveryStatus
 from notifier.monitoring import dashboard as core
 from notifier.monitoring import doctor, endpoint_status
 from notifier.monitoring.dashboard import Hour
-from notifier.monitoring.endpoint_status import Report
+from notifier.monitoring.endpoint_status import EndpointSummary
 from notifier.pages.labels import TONES
 from notifier.pages.params import NUMBER
 from notifier.webhooks import failures
@@ -107,7 +107,7 @@ def _facts() -> dict[str, Any]:
     }
 
 
-def _counts(reports: Sequence[Report]) -> list[tuple[DeliveryStatus, int]]:
+def _counts(reports: Sequence[EndpointSummary]) -> list[tuple[DeliveryStatus, int]]:
     """Return what waits by status, added up: to count a long backlog once more takes its time."""
     return [
         (DeliveryStatus.PENDING, sum(report.pending for report in reports)),
@@ -116,7 +116,7 @@ def _counts(reports: Sequence[Report]) -> list[tuple[DeliveryStatus, int]]:
     ]
 
 
-def _is_untried(report: Report) -> bool:
+def _is_untried(report: EndpointSummary) -> bool:
     return not report.has_answered and report.last is None
 
 

@@ -18,7 +18,7 @@ from notifier.pages.labels import DECISIONS, TONES
 from notifier.pages.params import TYPES, Asked, query_of
 from notifier.webhooks import endpoints, failures, request_preview
 from notifier.webhooks import replay as replays
-from notifier.webhooks.delivery_filter import Filter
+from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 
 deliveries = Blueprint("deliveries", __name__, template_folder="templates")
@@ -75,11 +75,11 @@ def replay_one(delivery_id: int) -> Response:
 
 @deliveries.get("/deliveries/replay")
 @signed_in
-def foresee() -> str:
+def preview_replay() -> str:
     """Show how many deliveries a replay by filter would take, and who would get them."""
     wanted = _conditions(_asked())
     with services.current().database.reading() as session:
-        foreseen = replays.foresee(session, wanted, most=MOST + 1)
+        foreseen = replays.preview_replay(session, wanted, most=MOST + 1)
         rows = {row.id: row for row in endpoints.list_all(session)}
     return render_template(
         "notifier/replay.html",
@@ -125,7 +125,7 @@ def _choices(words: Iterable[str]) -> list[tuple[str, str]]:
 def _found(asked: Asked) -> dict[str, Any]:
     wanted = asked.filter()
     with services.current().database.reading() as session:
-        page = replays.page(session, wanted, before=asked.before, after=asked.after, limit=_ROWS)
+        page = replays.page(session, wanted, asked.page_request, limit=_ROWS)
         last = replays.last_attempts(session, [row.id for row in page.rows])
         counts = replays.count(session, wanted, most=MOST + 1)
         every = endpoints.list_all(session)
@@ -148,7 +148,7 @@ def _told(delivery_id: int) -> dict[str, Any]:
     with here.database.reading() as session:
         row = replays.get(session, delivery_id)
         attempts, replayed = replays.history(session, delivery_id)
-        secrets = request_preview.signing(session, row.endpoint_id, here.vault)
+        secrets = request_preview.signing_secrets(session, row.endpoint_id, here.vault)
         now = db.now(session)
     steps = [
         (one.started_at, one, request_preview.headers_of(row, one, secrets)) for one in attempts
@@ -170,9 +170,9 @@ def _asked() -> Asked:
     return forms.sound(forms.asked(Asked), next_step=_GO_BACK)
 
 
-def _conditions(asked: Asked) -> Filter:
+def _conditions(asked: Asked) -> DeliveryFilter:
     wanted = asked.filter()
-    if wanted == Filter():
+    if wanted == DeliveryFilter():
         raise ReplayRefusedError(
             "a replay needs a filter, or everything would be sent again",
             next_step="Choose which deliveries are meant, as those of the status dead.",
@@ -180,7 +180,7 @@ def _conditions(asked: Asked) -> Filter:
     return wanted
 
 
-def _in_words(wanted: Filter, urls: dict[int, str]) -> list[tuple[str, Any]]:
+def _in_words(wanted: DeliveryFilter, urls: dict[int, str]) -> list[tuple[str, Any]]:
     endpoint = wanted.endpoint_id and urls.get(wanted.endpoint_id, f"number {wanted.endpoint_id}")
     given = (
         ("Status", wanted.status or "any but delivered"),

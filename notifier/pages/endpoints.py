@@ -25,8 +25,8 @@ from notifier.pages.labels import TONES
 from notifier.pages.params import TYPES
 from notifier.webhooks import endpoints as core
 from notifier.webhooks import failures
-from notifier.webhooks.retry_policy import Answer
-from notifier.worker import ping as pings
+from notifier.webhooks.retry_policy import WebhookResponse
+from notifier.worker.ping import send_ping
 
 endpoints = Blueprint("endpoints", __name__, template_folder="templates")
 _log = logging.get(__name__)
@@ -122,15 +122,15 @@ def live_one(endpoint_id: int) -> str:
 def ping(endpoint_id: int) -> Response:
     """Send a signed test, and lead to what was answered."""
     try:
-        result = pings.send(services.current(), endpoint_id)
+        result = send_ping(services.current(), endpoint_id)
     except (EndpointDisabledError, DecryptionError) as refusal:
         flash(Markup("Nothing was sent: {}").format(in_sentences(refusal)), "error")
         return _to(endpoint_id)
-    _log.info("endpoint tested", endpoint_id=endpoint_id, taken=result.taken, user=g.person.name)
+    _log.info("endpoint tested", endpoint_id=endpoint_id, taken=result.accepted, user=g.person.name)
     match result.answer:
-        case Answer(status=status) if result.taken:
+        case WebhookResponse(status=status) if result.accepted:
             flash(f"The test was taken: it answered {status}.{_due(result.due)}")
-        case Answer(status=status):
+        case WebhookResponse(status=status):
             flash(f"The test was refused: it answered {status}.", "error")
         case failure:
             flash(escape(f"No answer came to the test: {failure.detail[:_BRIEF]}."), "error")
@@ -194,7 +194,7 @@ def want(endpoint_id: int) -> Response:
     """Let an endpoint be told of other types of events from now on."""
     asked = read(Wanted, lists={"event_types"})
     with services.current().database.writing() as session:
-        core.want(session, endpoint_id, asked.chosen())
+        core.set_event_types(session, endpoint_id, asked.chosen())
     _log.info(
         "event types chosen",
         endpoint_id=endpoint_id,

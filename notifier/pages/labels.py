@@ -1,17 +1,17 @@
 """How each status and decision looks on a page, beside its word."""
 
 from notifier.models import DeliveryStatus
-from notifier.webhooks.circuit_breaker import State
+from notifier.webhooks.circuit_breaker import EndpointState
 
 TONES = {
     DeliveryStatus.PENDING: "wait",
     DeliveryStatus.DELIVERED: "good",
     DeliveryStatus.DEAD: "bad",
     DeliveryStatus.HELD: "warn",
-    State.ENABLED: "good",
-    State.FAILING: "warn",
-    State.PAUSED: "warn",
-    State.DISABLED: "bad",
+    EndpointState.ENABLED: "good",
+    EndpointState.FAILING: "warn",
+    EndpointState.PAUSED: "warn",
+    EndpointState.DISABLED: "bad",
 }
 
 DECISIONS = {

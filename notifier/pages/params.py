@@ -7,8 +7,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation import text as moments
+from foundation.db.pagination import PageRequest
 from notifier.models import MAX_ID, DeliveryStatus
-from notifier.webhooks.delivery_filter import Filter
+from notifier.webhooks.delivery_filter import DeliveryFilter
 
 TYPES = (*EVENT_TYPES, *OPERATIONAL_TYPES)
 NUMBER = Annotated[int, Field(ge=1, le=MAX_ID)]
@@ -51,14 +52,24 @@ class Asked(BaseModel):
     before: NUMBER | None = None
     after: NUMBER | None = None
 
-    def filter(self) -> Filter:
+    def filter(self) -> DeliveryFilter:
         """Return the filter of the core."""
-        return Filter(**{name: getattr(self, name) for name in Filter.__dataclass_fields__})
+        return DeliveryFilter(
+            **{name: getattr(self, name) for name in DeliveryFilter.__dataclass_fields__}
+        )
+
+    @property
+    def page_request(self) -> PageRequest:
+        """The page of the list, which is the newest first: older ones come after newer ones."""
+        return PageRequest(
+            after=(self.before,) if self.before else None,
+            before=(self.after,) if self.after else None,
+        )
 
 
-def query_of(wanted: Filter) -> dict[str, Any]:
+def query_of(wanted: DeliveryFilter) -> dict[str, Any]:
     """Return a filter as the arguments of an address, to the microsecond."""
-    given = ((name, getattr(wanted, name)) for name in Filter.__dataclass_fields__)
+    given = ((name, getattr(wanted, name)) for name in DeliveryFilter.__dataclass_fields__)
     return {
         name: value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
         for name, value in given

@@ -29,7 +29,7 @@ def _listed(words: Sequence[str]) -> tuple[str, str]:
 def _replayed(words: Sequence[str]) -> tuple[str, str]:
     match words:
         case ["--status", status]:
-            return "the page for that", url_for("deliveries.foresee", status=status)
+            return "the page for that", url_for("deliveries.preview_replay", status=status)
         case _:
             return "the button on its page", url_for("deliveries.listed")
 
@@ -37,7 +37,7 @@ def _replayed(words: Sequence[str]) -> tuple[str, str]:
 WAYS = (
     to("courses list", "the page Courses", lambda: url_for("courses.listed")),
     to("courses regenerate-token", "the button on its page", lambda: url_for("courses.listed")),
-    to("courses token-regenerated", "the button on its page", lambda: url_for("courses.listed")),
+    to("courses announce-token", "the button on its page", lambda: url_for("courses.listed")),
     to("endpoints add", "the form “Register an endpoint”", lambda: url_for("credentials.new")),
     to("endpoints list", "the page Endpoints", lambda: url_for("endpoints.listed")),
     Way("endpoints enable", _on_its_page("Enable it")),

@@ -9,7 +9,13 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from notifier.models import Endpoint
-from notifier.webhooks.retry_policy import Answer, Failure, Sign, asked_wait, sign_of
+from notifier.webhooks.retry_policy import (
+    EndpointSignal,
+    Failure,
+    WebhookResponse,
+    requested_wait,
+    signal_of,
+)
 
 PAUSED_AFTER = 5
 """So many failures with nothing good between them pause an endpoint."""
@@ -17,14 +23,14 @@ PAUSED_AFTER = 5
 SHORTEST_PAUSE, LONGEST_PAUSE = timedelta(seconds=15), timedelta(minutes=15)
 """A pause is half as long as the endpoint has been failing, within these bounds."""
 
-FORGOTTEN_AFTER = timedelta(hours=36)
+RESET_AFTER = timedelta(hours=36)
 """Failures further apart than the schedule's longest wait belong to different troubles."""
 
-Answers = Sequence[Answer | Failure]
+Answers = Sequence[WebhookResponse | Failure]
 
 
 @dataclass(frozen=True)
-class Health:
+class BreakerState:
     """How an endpoint has been answering: failures in a row, since when, until when it rests."""
 
     failures: int = 0
@@ -41,7 +47,7 @@ class Health:
         return self.paused_until is not None and now >= self.paused_until
 
 
-class State(StrEnum):
+class EndpointState(StrEnum):
     """How an endpoint is, in one word."""
 
     ENABLED = "enabled"
@@ -51,47 +57,51 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Standing:
+class EndpointStatus:
     """An endpoint's state: since when, why, and when it is tried again if it is paused."""
 
-    state: State
+    state: EndpointState
     since: datetime | None
     reason: str | None = None
     tried_at: datetime | None = None
 
 
-def standing_of(endpoint: Endpoint) -> Standing:
+def status_of(endpoint: Endpoint) -> EndpointStatus:
     """Return how an endpoint is, with what there is to say of it."""
     if endpoint.disabled_at:
-        return Standing(State.DISABLED, endpoint.disabled_at, endpoint.disabled_reason)
+        return EndpointStatus(
+            EndpointState.DISABLED, endpoint.disabled_at, endpoint.disabled_reason
+        )
     failures = f"failures in a row: {endpoint.failures}"
     if endpoint.paused_until:
-        return Standing(State.PAUSED, endpoint.failing_since, failures, endpoint.paused_until)
+        return EndpointStatus(
+            EndpointState.PAUSED, endpoint.failing_since, failures, endpoint.paused_until
+        )
     if endpoint.failing_since:
-        return Standing(State.FAILING, endpoint.failing_since, failures)
-    return Standing(State.ENABLED, endpoint.created_at)
+        return EndpointStatus(EndpointState.FAILING, endpoint.failing_since, failures)
+    return EndpointStatus(EndpointState.ENABLED, endpoint.created_at)
 
 
-def fold(health: Health, answers: Answers, *, now: datetime) -> Health:
+def record_results(health: BreakerState, answers: Answers, *, now: datetime) -> BreakerState:
     """Return the health after answers; one that speaks of a well endpoint makes it well."""
     for answer in answers:
-        match sign_of(answer):
-            case Sign.WELL:
-                health = Health()
-            case Sign.AILING:
-                health = _ailing(health, asked_wait(answer, now), now)
+        match signal_of(answer):
+            case EndpointSignal.HEALTHY:
+                health = BreakerState()
+            case EndpointSignal.FAILING:
+                health = _ailing(health, requested_wait(answer, now), now)
     return health
 
 
-def has_failed_for(health: Health, lasting: timedelta, *, now: datetime) -> bool:
+def is_failing_for(health: BreakerState, lasting: timedelta, *, now: datetime) -> bool:
     """Tell whether an endpoint has been failing for so long that it is given up."""
     since = health.failing_since
     return since is not None and health.failures >= PAUSED_AFTER and now - since >= lasting
 
 
-def read(
+def read_states(
     session: Session, *, only: Collection[int] | None = None, lock: bool = False
-) -> dict[int, Health]:
+) -> dict[int, BreakerState]:
     """Return the health of each enabled endpoint by its id; locked, in the order of ids."""
     query = (
         select(
@@ -108,54 +118,56 @@ def read(
         query = query.where(Endpoint.id.in_(only))
     # KEY SHARE: a delivery that another transaction writes for the endpoint need not wait for it.
     rows = session.execute(query.with_for_update(key_share=True) if lock else query)
-    return {endpoint_id: Health(*columns) for endpoint_id, *columns in rows}
+    return {endpoint_id: BreakerState(*columns) for endpoint_id, *columns in rows}
 
 
-def examine(
+def read_and_lock(
     session: Session, answers: Mapping[int, Answers], *, also: Collection[int], now: datetime
-) -> dict[int, Health]:
+) -> dict[int, BreakerState]:
     """Return the health of each enabled endpoint, those locked that are about to change.
 
     That is those whose answers change it, those whose pause is over, and `also` those named.
     """
-    every = read(session)
+    every = read_states(session)
     changing = {
         endpoint_id
         for endpoint_id, health in every.items()
         if endpoint_id in also
         or health.is_half_open(now)
-        or fold(health, answers.get(endpoint_id, ()), now=now) != health
+        or record_results(health, answers.get(endpoint_id, ()), now=now) != health
     }
     if not changing:
         return every
     steady = {one: health for one, health in every.items() if one not in changing}
-    return steady | read(session, only=changing, lock=True)
+    return steady | read_states(session, only=changing, lock=True)
 
 
-def write(session: Session, changed: Mapping[int, Health]) -> None:
+def write_states(session: Session, changed: Mapping[int, BreakerState]) -> None:
     """Store the health of endpoints."""
     if changed:
         rows = [{"id": endpoint_id, **vars(health)} for endpoint_id, health in changed.items()]
         session.execute(update(Endpoint), rows)
 
 
-def lift(session: Session, *, now: datetime) -> None:
+def end_pauses(session: Session, *, now: datetime) -> None:
     """End every pause, so that each paused endpoint is tried at once."""
-    if not any(health.is_paused(now) for health in read(session).values()):
+    if not any(health.is_paused(now) for health in read_states(session).values()):
         return
     # All of them, though only some change: who locks some first and others later may deadlock.
-    locked = read(session, lock=True)
+    locked = read_states(session, lock=True)
     paused = {one: health for one, health in locked.items() if health.is_paused(now)}
-    write(session, {one: replace(health, paused_until=now) for one, health in paused.items()})
+    write_states(
+        session, {one: replace(health, paused_until=now) for one, health in paused.items()}
+    )
 
 
-def _ailing(health: Health, asked: timedelta, now: datetime) -> Health:
-    if health.failed_at is None or now - health.failed_at > FORGOTTEN_AFTER:
-        health = Health(failing_since=now)
+def _ailing(health: BreakerState, asked: timedelta, now: datetime) -> BreakerState:
+    if health.failed_at is None or now - health.failed_at > RESET_AFTER:
+        health = BreakerState(failing_since=now)
     failures = health.failures + 1
     pause = min(asked, LONGEST_PAUSE)
     if failures >= PAUSED_AFTER or health.paused_until is not None:
         lasted = now - (health.failing_since or now)
         pause = max(pause, min(max(lasted / 2, SHORTEST_PAUSE), LONGEST_PAUSE))
     until = max(health.paused_until or now, now + pause) if pause else health.paused_until
-    return Health(failures, health.failing_since, now, until)
+    return BreakerState(failures, health.failing_since, now, until)

@@ -13,7 +13,7 @@ from foundation.db import session as db
 from foundation.tracing import Trace
 from notifier import signals
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane
-from notifier.webhooks.retry_policy import Dead, Delivered, Disable, Outcome, RetryAt
+from notifier.webhooks.retry_policy import Dead, Decision, Delivered, Disable, RetryAt
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Settlement:
     claimed: Claimed
     started_at: datetime
     milliseconds: int
-    outcome: Outcome
+    outcome: Decision
     status: int | None = None
     failure: str | None = None
     detail: str | None = None
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettleResult:
     """What settling did: which settlements stand as their delivery's state, which were fenced."""
 
     standing: list[Settlement]
@@ -79,7 +79,7 @@ def create(
     db.insert_all(session, Delivery, rows)
 
 
-def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime) -> Settled:
+def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime) -> SettleResult:
     """Write down attempts and what follows from them, each by the holder of its lease only.
 
     One whose lease went to another, or whose schedule has begun anew, is fenced: its success
@@ -105,10 +105,10 @@ def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime
         # In this order those that set the same columns stand together and go as one statement.
         session.execute(update(Delivery), sorted(changes.values(), key=sorted))
     _tell_dead(session, [_dead(one, now) for one in settlements if _is_dead(one, changes)])
-    return Settled(list(stands.values()), fenced)
+    return SettleResult(list(stands.values()), fenced)
 
 
-def bury(session: Session, dead: Sequence[signals.DeadDelivery], *, now: datetime) -> None:
+def mark_dead(session: Session, dead: Sequence[signals.DeadDelivery], *, now: datetime) -> None:
     """Give up deliveries, each with its reason."""
     if dead:
         steps = [
@@ -137,13 +137,13 @@ def release(session: Session, endpoint_id: int, *, now: datetime) -> int:
     released = session.execute(
         update(Delivery)
         .where(Delivery.id.in_(_locked(endpoint_id, DeliveryStatus.HELD)))
-        .values(status=DeliveryStatus.PENDING, lane=Lane.AGAIN, due_at=now, attempts=0)
+        .values(status=DeliveryStatus.PENDING, lane=Lane.RETRY, due_at=now, attempts=0)
         .returning(Delivery.id)
     )
     return len(released.all())
 
 
-def hasten(session: Session, endpoint_id: int, *, now: datetime) -> int:
+def make_due_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
     """Make due what waits for an endpoint until later, each on a fresh schedule; return how many.
 
     So whoever asks for it again and again uses up nobody's attempts. What is under way is left.
@@ -167,7 +167,7 @@ def make_due(session: Session, ids: Sequence[int], *, now: datetime) -> None:
         .where(Delivery.id.in_(ids))
         .values(
             status=DeliveryStatus.PENDING,
-            lane=Lane.AGAIN,
+            lane=Lane.RETRY,
             due_at=now,
             attempts=0,
             settled_at=None,
@@ -178,7 +178,7 @@ def make_due(session: Session, ids: Sequence[int], *, now: datetime) -> None:
     )
 
 
-def is_awaited(session: Session, endpoint_id: int) -> bool:
+def any_pending(session: Session, endpoint_id: int) -> bool:
     """Tell whether anything is pending for an endpoint."""
     return _any(session, endpoint_id, DeliveryStatus.PENDING)
 
@@ -222,13 +222,13 @@ def _is_fenced(one: Settlement, row: Any) -> bool:
 _NO_LEASE: dict[str, Any] = {"lease_token": None, "leased_until": None}
 
 
-def _next_step(outcome: Outcome, status: str, now: datetime) -> dict[str, Any]:
+def _next_step(outcome: Decision, status: str, now: datetime) -> dict[str, Any]:
     step = _NO_LEASE
     match outcome:
         case Delivered():
             return step | {"status": DeliveryStatus.DELIVERED, "settled_at": now, "reason": None}
         case RetryAt(due_at):
-            return step | {"status": status, "due_at": due_at, "lane": Lane.AGAIN}
+            return step | {"status": status, "due_at": due_at, "lane": Lane.RETRY}
         case Dead(reason):
             return step | {"status": DeliveryStatus.DEAD, "settled_at": now, "reason": reason}
         case Disable():
@@ -247,7 +247,7 @@ def _attempt(one: Settlement, *, fenced: bool) -> dict[str, Any]:
     }
 
 
-def _decided(outcome: Outcome, *, fenced: bool) -> str:
+def _decided(outcome: Decision, *, fenced: bool) -> str:
     match outcome:
         case Delivered():
             return "delivered"

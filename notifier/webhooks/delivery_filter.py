@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from itertools import islice, product
 from typing import Any
 
-from sqlalchemy import Select, and_, func, literal, select, tuple_, union_all
+from sqlalchemy import Select, and_, func, literal, select, union_all
 from sqlalchemy.orm import Session
 
+from foundation.db import pagination
 from notifier.models import Delivery, DeliveryStatus, Endpoint, Event
 
 _FEW = 2000
@@ -19,7 +20,7 @@ _TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
-class Filter:
+class DeliveryFilter:
     """Which deliveries are meant; None is no condition, `since` and `until` speak of the event."""
 
     status: DeliveryStatus | None = None
@@ -31,7 +32,7 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Scope:
+class DeliveryScope:
     """A filter for deliveries to some endpoints, of some statuses.
 
     For each endpoint and status the index holds deliveries in their order, the order of their
@@ -39,7 +40,7 @@ class Scope:
     filter's type or course where these are few.
     """
 
-    wanted: Filter
+    wanted: DeliveryFilter
     endpoint_ids: Sequence[int]
     statuses: Sequence[DeliveryStatus]
     events: Sequence[str] | None
@@ -52,11 +53,11 @@ class Scope:
 
 def scope_of(
     session: Session,
-    wanted: Filter,
+    wanted: DeliveryFilter,
     *,
     disabled: bool | None = None,
     leave_out: Collection[DeliveryStatus] = (),
-) -> Scope:
+) -> DeliveryScope:
     """Return a filter's scope; `disabled` picks disabled endpoints or the others.
 
     The statuses that are left out are taken all the same if the filter asks for them.
@@ -69,24 +70,26 @@ def scope_of(
         query = query.where(is_disabled if disabled else ~is_disabled)
     statuses = [one for one in DeliveryStatus if one not in leave_out]
     chosen = statuses if wanted.status is None else [wanted.status]
-    return Scope(wanted, list(session.scalars(query)), chosen, _few_events(session, wanted))
+    return DeliveryScope(wanted, list(session.scalars(query)), chosen, _few_events(session, wanted))
 
 
 def newest(
-    session: Session, scope: Scope, *, before: int | None = None, limit: int | None
+    session: Session, scope: DeliveryScope, *, before: int | None = None, limit: int | None
 ) -> list[int]:
     """Return the ids of deliveries, the newest first, those before the delivery `before`."""
     return _ids(session, scope, before, limit, backwards=True)
 
 
 def oldest(
-    session: Session, scope: Scope, *, after: int | None = None, limit: int | None
+    session: Session, scope: DeliveryScope, *, after: int | None = None, limit: int | None
 ) -> list[int]:
     """Return the ids of deliveries, the oldest first, those after the delivery `after`."""
     return _ids(session, scope, after, limit, backwards=False)
 
 
-def count(session: Session, scope: Scope, *, most: int | None = None) -> dict[int, Counter[str]]:
+def count(
+    session: Session, scope: DeliveryScope, *, most: int | None = None
+) -> dict[int, Counter[str]]:
     """Return for each endpoint how many deliveries of each status a scope finds.
 
     With `most` no more than that are counted of each.
@@ -110,7 +113,12 @@ _Mark = tuple[datetime, int]
 
 
 def _ids(
-    session: Session, scope: Scope, beyond: int | None, limit: int | None, *, backwards: bool
+    session: Session,
+    scope: DeliveryScope,
+    beyond: int | None,
+    limit: int | None,
+    *,
+    backwards: bool,
 ) -> list[int]:
     mark = None if beyond is None else _mark(session, beyond, backwards=backwards)
     if beyond is not None and mark is None:
@@ -147,7 +155,7 @@ def _mark(session: Session, delivery_id: int, *, backwards: bool) -> _Mark | Non
     return None if created_at is None else (created_at, delivery_id)
 
 
-def _few_events(session: Session, wanted: Filter) -> list[str] | None:
+def _few_events(session: Session, wanted: DeliveryFilter) -> list[str] | None:
     """Return the ids of the events that a filter names, or None for too many, or for any."""
     if wanted.event_type is None and wanted.course_id is None:
         return None
@@ -156,7 +164,7 @@ def _few_events(session: Session, wanted: Filter) -> list[str] | None:
     return found if len(found) <= _FEW else None
 
 
-def _of_events(session: Session, scope: Scope, event_ids: Sequence[str]) -> list[Any]:
+def _of_events(session: Session, scope: DeliveryScope, event_ids: Sequence[str]) -> list[Any]:
     # Chosen from here: asked for these too, SQLite would go by the index that has them all.
     rows = session.execute(
         select(Delivery.id, Delivery.created_at, Delivery.endpoint_id, Delivery.status).where(
@@ -171,7 +179,7 @@ def _of_events(session: Session, scope: Scope, event_ids: Sequence[str]) -> list
 
 
 def _by_type(
-    scope: Scope, mark: _Mark | None, limit: int | None, *, backwards: bool, is_sqlite: bool
+    scope: DeliveryScope, mark: _Mark | None, limit: int | None, *, backwards: bool, is_sqlite: bool
 ) -> Select[Any]:
     """Return the query that goes through the events of a type in their order.
 
@@ -195,14 +203,17 @@ def _by_type(
     )
     if mark is not None:
         query = query.where(at <= mark[0] if backwards else at >= mark[0])
-        place = tuple_(at, number)
-        query = query.where(place < mark if backwards else place > mark)
-    order = (at.desc(), number.desc()) if backwards else (at, number)
-    return query.order_by(*order).limit(limit)
+        query = query.where(pagination.beyond((at, number), mark, descending=backwards))
+    return pagination.in_order(query, (at, number), descending=backwards).limit(limit)
 
 
 def _parts(
-    session: Session, scope: Scope, mark: _Mark | None, limit: int | None, *, backwards: bool
+    session: Session,
+    scope: DeliveryScope,
+    mark: _Mark | None,
+    limit: int | None,
+    *,
+    backwards: bool,
 ) -> list[Select[Any]]:
     wanted = _narrowed(session, scope.wanted, mark, backwards=backwards)
     if wanted is None:
@@ -214,8 +225,8 @@ def _parts(
 
 
 def _narrowed(
-    session: Session, wanted: Filter, mark: _Mark | None, *, backwards: bool
-) -> Filter | None:
+    session: Session, wanted: DeliveryFilter, mark: _Mark | None, *, backwards: bool
+) -> DeliveryFilter | None:
     """Return the filter from the first event of its type on: none before it need be looked at."""
     if wanted.event_type is None:
         return wanted
@@ -229,7 +240,7 @@ def _narrowed(
     return replace(wanted, until=first + _TICK) if backwards else replace(wanted, since=first)
 
 
-def _part(wanted: Filter, endpoint_id: int, status: DeliveryStatus) -> Select[Any]:
+def _part(wanted: DeliveryFilter, endpoint_id: int, status: DeliveryStatus) -> Select[Any]:
     query = select(Delivery.id, Delivery.created_at).where(
         Delivery.endpoint_id == endpoint_id,
         Delivery.status == status,
@@ -241,7 +252,7 @@ def _part(wanted: Filter, endpoint_id: int, status: DeliveryStatus) -> Select[An
     return query
 
 
-def _of_event(wanted: Filter) -> list[Any]:
+def _of_event(wanted: DeliveryFilter) -> list[Any]:
     return [
         column == value
         for column, value in ((Event.type, wanted.event_type), (Event.course_id, wanted.course_id))
@@ -249,7 +260,7 @@ def _of_event(wanted: Filter) -> list[Any]:
     ]
 
 
-def _within(column: Any, wanted: Filter) -> list[Any]:
+def _within(column: Any, wanted: DeliveryFilter) -> list[Any]:
     since = [] if wanted.since is None else [column >= wanted.since]
     return since if wanted.until is None else [*since, column < wanted.until]
 
@@ -257,12 +268,10 @@ def _within(column: Any, wanted: Filter) -> list[Any]:
 def _ordered(
     part: Select[Any], mark: _Mark | None, limit: int | None, *, backwards: bool
 ) -> Select[Any]:
-    at, number = Delivery.created_at, Delivery.id
+    keys = (Delivery.created_at, Delivery.id)
     if mark is not None:
-        place = tuple_(at, number)
-        part = part.where(place < mark if backwards else place > mark)
-    order = (at.desc(), number.desc()) if backwards else (at, number)
-    return select(part.order_by(*order).limit(limit).subquery())
+        part = part.where(pagination.beyond(keys, mark, descending=backwards))
+    return select(pagination.in_order(part, keys, descending=backwards).limit(limit).subquery())
 
 
 def _counted(

@@ -20,7 +20,7 @@ from notifier.errors import (
     EndpointUnknownError,
     EndpointUrlError,
 )
-from notifier.models import Endpoint, EndpointSecret, Ping
+from notifier.models import Endpoint, EndpointPing, EndpointSecret
 from notifier.webhooks import deliveries, url_policy
 
 DEFAULT_OVERLAP = timedelta(hours=24)
@@ -66,7 +66,7 @@ def list_all(session: Session) -> list[Endpoint]:
     return list(session.scalars(select(Endpoint).order_by(Endpoint.id)))
 
 
-def that_want(session: Session, event_type: str, *, lock: bool = True) -> list[Endpoint]:
+def subscribed_to(session: Session, event_type: str, *, lock: bool = True) -> list[Endpoint]:
     """Return the endpoints that want events of a type, disabled ones too, for they are held.
 
     The rows are locked against being disabled meanwhile, or a delivery would stay pending there.
@@ -109,21 +109,23 @@ def try_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
         return 0
     if endpoint.paused_until is not None:
         endpoint.paused_until = min(endpoint.paused_until, now)
-    return deliveries.hasten(session, endpoint_id, now=now)
+    return deliveries.make_due_now(session, endpoint_id, now=now)
 
 
-def take_at_its_word(session: Session, endpoint_id: int, *, now: datetime) -> int:
+def resume_after_ping(session: Session, endpoint_id: int, *, now: datetime) -> int:
     """Try an endpoint that took a test at once, as `try_now` does; return how many became due.
 
     Where nothing waits that could be tried, the test is the last that is known: it is well.
     """
     due = try_now(session, endpoint_id, now=now)
-    if not deliveries.is_awaited(session, endpoint_id):
+    if not deliveries.any_pending(session, endpoint_id):
         _make_well(get(session, endpoint_id))
     return due
 
 
-def want(session: Session, endpoint_id: int, event_types: Sequence[str] | None) -> Endpoint:
+def set_event_types(
+    session: Session, endpoint_id: int, event_types: Sequence[str] | None
+) -> Endpoint:
     """Let an endpoint be told of event types (None: all of courses) from now on."""
     endpoint = _lock(session, endpoint_id)
     endpoint.event_types = _each_once(event_types)
@@ -147,14 +149,14 @@ def correct_url(
             next_step="Register the new one with `notifier endpoints add`, and disable this one.",
         )
     # The URL last: in PostgreSQL whoever changes it holds up who writes deliveries there.
-    due = deliveries.hasten(session, endpoint_id, now=now)
+    due = deliveries.make_due_now(session, endpoint_id, now=now)
     try:
         with session.begin_nested():
             endpoint.url = url
     except IntegrityError:
         raise EndpointExistsError(f"{url} is registered already") from None
     _make_well(endpoint)
-    session.execute(delete(Ping).where(Ping.endpoint_id == endpoint_id))
+    session.execute(delete(EndpointPing).where(EndpointPing.endpoint_id == endpoint_id))
     return due
 
 

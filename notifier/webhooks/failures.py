@@ -24,7 +24,7 @@ class FailureKind(StrEnum):
     DEADLINE = "deadline"
     PROTOCOL = "protocol"
     CONNECTION_FAILED = "connection-failed"
-    SECRET_SEALED = "secret-sealed"  # noqa: S105 - the name of a failure
+    SECRET_UNREADABLE = "secret-unreadable"  # noqa: S105 - the name of a failure
     WORKER_LOST = "worker-lost"
     INTERNAL = "internal"
 
@@ -55,7 +55,7 @@ NEXT_STEPS: dict[str, str] = {
     "it. NOTIFIER_ATTEMPT_DEADLINE is how long it may take.",
     FailureKind.PROTOCOL: "Check that a web server answers there, and what lies between.",
     FailureKind.CONNECTION_FAILED: "Read the detail; `notifier doctor` looks at this machine.",
-    FailureKind.SECRET_SEALED: "Put the key that sealed it back into NOTIFIER_ENCRYPTION_KEYS.",
+    FailureKind.SECRET_UNREADABLE: "Put the key that sealed it back into NOTIFIER_ENCRYPTION_KEYS.",
     FailureKind.WORKER_LOST: "Find out in the worker's log and the system's why it ended.",
     FailureKind.INTERNAL: "Report it with the trace in the worker's log.",
 }

@@ -24,7 +24,7 @@ from foundation.http.dialer import (
 from foundation.http.dns import LookupTimeoutError, Resolve
 from foundation.http.ssrf import Guard
 from notifier.webhooks.failures import FailureKind
-from notifier.webhooks.retry_policy import Answer, Failure
+from notifier.webhooks.retry_policy import Failure, WebhookResponse
 
 MAX_ANSWER_BYTES = 4096
 """How much of an answer's body is read."""
@@ -63,7 +63,7 @@ class Transport:
             Dialler(guard, resolve), connections=connections, bundle=bundle
         )
 
-    def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer | Failure:
+    def post(self, url: str, headers: dict[str, str], body: bytes) -> WebhookResponse | Failure:
         """POST a body; return the answer, or the failure if none came within the deadline.
 
         Redirects are answers, never followed: they would carry body and signature elsewhere.
@@ -79,14 +79,14 @@ class Transport:
         """Close the kept connections."""
         self._adapter.close()
 
-    def _exchange(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
+    def _exchange(self, url: str, headers: dict[str, str], body: bytes) -> WebhookResponse:
         prepared = requests.Request(
             "POST", url, headers={**HEADERS, **headers}, data=body
         ).prepare()
         timeout = (self._connect_timeout, self._deadline)
         response = self._adapter.send(prepared, stream=True, timeout=timeout, proxies={})
         said = _read(response)
-        return Answer(response.status_code, response.headers.get("Retry-After"), said)
+        return WebhookResponse(response.status_code, response.headers.get("Retry-After"), said)
 
     def _failure(self, error: Exception, url: str) -> Failure:
         explained, cause = http.explain(error, _EXPLAINED)

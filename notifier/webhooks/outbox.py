@@ -73,7 +73,7 @@ def _dead(session: Session, one: signals.DeadDelivery) -> events.DeliveryDead:
 
 def _write_operational(session: Session, told: Sequence[events.OperationalEvent]) -> int:
     # Not locked: what asks for these holds deliveries already, and endpoints come before those.
-    wanting = endpoints.that_want(session, told[0].type, lock=False)
+    wanting = endpoints.subscribed_to(session, told[0].type, lock=False)
     if not wanting:
         return 0
     rows = [
@@ -106,7 +106,7 @@ def _write(session: Session, event: events.Event) -> str:
     )
     session.add(row)
     session.flush()
-    wanting = endpoints.that_want(session, event.type)
+    wanting = endpoints.subscribed_to(session, event.type)
     deliveries.create(session, [row.id], wanting, now=event.timestamp)
     return row.id
 

@@ -9,11 +9,13 @@ from typing import Any
 from sqlalchemy import ScalarSelect, func, or_, select
 from sqlalchemy.orm import Session, joinedload
 
+from foundation.db import pagination
 from foundation.db import session as db
+from foundation.db.pagination import Page, PageRequest
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane, Replay
 from notifier.webhooks import circuit_breaker, deliveries, delivery_filter
-from notifier.webhooks.delivery_filter import Filter, Scope
+from notifier.webhooks.delivery_filter import DeliveryFilter, DeliveryScope
 
 DEFAULT_LIMIT = 100
 _BATCH = 500
@@ -33,16 +35,7 @@ class Backlog:
 
 
 @dataclass(frozen=True)
-class Page:
-    """Some of the deliveries that a filter finds, and whether there are others on either side."""
-
-    rows: list[Delivery]
-    has_newer: bool
-    has_older: bool
-
-
-@dataclass(frozen=True)
-class Foreseen:
+class ReplayPreview:
     """How many deliveries a replay would take, and how many it must leave, by endpoint."""
 
     replayed: dict[int, int]
@@ -50,7 +43,11 @@ class Foreseen:
 
 
 def find(
-    session: Session, wanted: Filter, *, before: int | None = None, limit: int = DEFAULT_LIMIT
+    session: Session,
+    wanted: DeliveryFilter,
+    *,
+    before: int | None = None,
+    limit: int = DEFAULT_LIMIT,
 ) -> list[Delivery]:
     """Return deliveries with their events and endpoints, the newest first, from `before` on."""
     scope = delivery_filter.scope_of(session, wanted)
@@ -59,19 +56,20 @@ def find(
 
 def page(
     session: Session,
-    wanted: Filter,
+    wanted: DeliveryFilter,
+    page_request: PageRequest,
     *,
-    before: int | None = None,
-    after: int | None = None,
     limit: int = DEFAULT_LIMIT,
-) -> Page:
-    """Return deliveries as `find` does, or those that come next after the delivery `after`."""
+) -> Page[Delivery]:
+    """Return a page of deliveries as `find` does; a cursor is the id of a delivery."""
     scope = delivery_filter.scope_of(session, wanted)
-    if after is None:
-        ids = delivery_filter.newest(session, scope, before=before, limit=limit + 1)
-        return Page(_read(session, ids[:limit]), before is not None, len(ids) > limit)
-    ids = delivery_filter.oldest(session, scope, after=after, limit=limit + 1)
-    return Page(_read(session, ids[:limit][::-1]), len(ids) > limit, has_older=True)
+    (cursor,) = page_request.cursor or (None,)
+    if page_request.backwards:
+        ids = delivery_filter.oldest(session, scope, after=cursor, limit=limit + 1)
+    else:
+        ids = delivery_filter.newest(session, scope, before=cursor, limit=limit + 1)
+    found = [(row, (row.id,)) for row in _read(session, ids)]
+    return pagination.page_of(found, page_request, limit)
 
 
 def _read(session: Session, ids: Sequence[int]) -> list[Delivery]:
@@ -155,7 +153,7 @@ def last_attempted_at(session: Session) -> datetime | None:
     return session.scalar(select(Attempt.started_at).order_by(Attempt.id.desc()).limit(1))
 
 
-def replayable(session: Session, wanted: Filter, limit: int | None) -> list[int]:
+def replayable(session: Session, wanted: DeliveryFilter, limit: int | None) -> list[int]:
     """Return the ids that a replay by filter takes, the oldest first.
 
     Those of disabled endpoints are held, not replayable; delivered ones only if asked for by
@@ -164,11 +162,11 @@ def replayable(session: Session, wanted: Filter, limit: int | None) -> list[int]
     return delivery_filter.oldest(session, _replayable(session, wanted), limit=limit)
 
 
-def _replayable(session: Session, wanted: Filter) -> Scope:
+def _replayable(session: Session, wanted: DeliveryFilter) -> DeliveryScope:
     return delivery_filter.scope_of(session, wanted, disabled=False, leave_out=_AS_A_RULE)
 
 
-def foresee(session: Session, wanted: Filter, *, most: int) -> Foreseen:
+def preview_replay(session: Session, wanted: DeliveryFilter, *, most: int) -> ReplayPreview:
     """Return how many a replay by filter would take for each endpoint, and how many are held.
 
     Of each endpoint and status no more than `most` are counted.
@@ -176,13 +174,13 @@ def foresee(session: Session, wanted: Filter, *, most: int) -> Foreseen:
     held = delivery_filter.scope_of(session, wanted, disabled=True, leave_out=_AS_A_RULE)
     if wanted.status == DeliveryStatus.DELIVERED:
         held = replace(held, endpoint_ids=())
-    return Foreseen(
+    return ReplayPreview(
         _sums(delivery_filter.count(session, _replayable(session, wanted), most=most)),
         _sums(delivery_filter.count(session, held, most=most)),
     )
 
 
-def count(session: Session, wanted: Filter, *, most: int) -> dict[DeliveryStatus, int]:
+def count(session: Session, wanted: DeliveryFilter, *, most: int) -> dict[DeliveryStatus, int]:
     """Return how many deliveries of each status there are that are otherwise as wanted.
 
     Of each endpoint no more than `most` are counted. Empty where counting would take long: for
@@ -199,7 +197,7 @@ def _sums(counts: Mapping[int, Counter[str]]) -> dict[int, int]:
     return {one: counted.total() for one, counted in counts.items() if counted.total()}
 
 
-def count_held(session: Session, wanted: Filter) -> int:
+def count_held(session: Session, wanted: DeliveryFilter) -> int:
     """Return how many a filter finds that a disabled endpoint holds back."""
     if wanted.status == DeliveryStatus.DELIVERED:
         return 0
@@ -213,7 +211,7 @@ def check(session: Session, ids: Sequence[int]) -> list[int]:
 
 
 def replay_found(
-    session: Session, wanted: Filter, limit: int | None, *, by: str, now: datetime
+    session: Session, wanted: DeliveryFilter, limit: int | None, *, by: str, now: datetime
 ) -> list[int]:
     """Replay what `replayable` finds, as `replay` does, and return the ids."""
     ids = replayable(session, wanted, limit)
@@ -236,7 +234,7 @@ def replay(
     paused endpoints are tried at once. Raises DeliveryUnknownError, or ReplayRefusedError for
     one of a disabled endpoint; then none of them is replayed.
     """
-    circuit_breaker.lift(session, now=now)
+    circuit_breaker.end_pauses(session, now=now)
     replayed: list[int] = []
     for locked in _batches(session, ids):
         rows = [row for row in locked if row.status in of]

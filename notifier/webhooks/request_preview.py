@@ -23,7 +23,7 @@ _AFTER_SENDING = frozenset({FailureKind.RESET, FailureKind.DEADLINE, FailureKind
 
 
 @dataclass(frozen=True)
-class Signing:
+class SigningSecret:
     """A secret with the time in which it signs; None where it cannot be opened."""
 
     created_at: datetime
@@ -35,16 +35,16 @@ class Signing:
         return self.created_at <= at and (self.expires_at is None or at < self.expires_at)
 
 
-def signing(session: Session, endpoint_id: int, vault: Vault) -> list[Signing]:
+def signing_secrets(session: Session, endpoint_id: int, vault: Vault) -> list[SigningSecret]:
     """Return all the secrets that an endpoint ever had, the newest first."""
     return [
-        Signing(row.created_at, row.expires_at, _opened(vault, row.encrypted))
+        SigningSecret(row.created_at, row.expires_at, _opened(vault, row.encrypted))
         for row in endpoints.secrets_of(session, endpoint_id)
     ]
 
 
 def headers_of(
-    delivery: Delivery, attempt: Attempt, secrets: Sequence[Signing]
+    delivery: Delivery, attempt: Attempt, secrets: Sequence[SigningSecret]
 ) -> Mapping[str, str] | None:
     """Return the headers that an attempt sent, or None if it never got as far as that."""
     if attempt.status is None and attempt.failure not in _AFTER_SENDING:

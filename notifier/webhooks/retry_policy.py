@@ -21,12 +21,12 @@ JITTER = 0.1
 MAX_RETRY_AFTER = timedelta(hours=24)
 _HOPELESS = frozenset({400, 409, 413, 415, 422})
 _GONE = 410
-_OURS = frozenset({FailureKind.INTERNAL, FailureKind.SECRET_SEALED})
+_OURS = frozenset({FailureKind.INTERNAL, FailureKind.SECRET_UNREADABLE})
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Answer:
+class WebhookResponse:
     """What came back: a status, `Retry-After` as it came, and the body's beginning."""
 
     status: int
@@ -68,26 +68,26 @@ class Disable:
     reason: str
 
 
-Outcome = Delivered | RetryAt | Dead | Disable
+Decision = Delivered | RetryAt | Dead | Disable
 
 
-class Sign(Enum):
+class EndpointSignal(Enum):
     """What an answer says of the endpoint, whatever it says of the event."""
 
-    WELL = "it answered about the event"
-    AILING = "it did not, or said that it cannot now"
+    HEALTHY = "it answered about the event"
+    FAILING = "it did not, or said that it cannot now"
     NONE = "the fault was ours"
 
 
 def decide(
-    answer: Answer | Failure, attempts: int, *, now: datetime, jitter: float = 0.0
-) -> Outcome:
+    answer: WebhookResponse | Failure, attempts: int, *, now: datetime, jitter: float = 0.0
+) -> Decision:
     """Return what follows from an answer to the attempt that was number `attempts` (1, 2, …).
 
     `jitter`, from 0 to 1, picks how much of `JITTER` is added to the wait.
     `Retry-After` can push the next attempt out, never pull it in, and is capped.
     """
-    if isinstance(answer, Answer):
+    if isinstance(answer, WebhookResponse):
         if 200 <= answer.status < 300:
             return Delivered()
         if answer.status == _GONE:
@@ -97,25 +97,25 @@ def decide(
     if attempts >= MAX_ATTEMPTS:
         return Dead(f"{attempts} attempts failed, the last with {describe(answer)}")
     wait = SCHEDULE[attempts - 1] * (1 + JITTER * jitter)
-    return RetryAt(now + max(wait, asked_wait(answer, now)))
+    return RetryAt(now + max(wait, requested_wait(answer, now)))
 
 
-def sign_of(answer: Answer | Failure) -> Sign:
+def signal_of(answer: WebhookResponse | Failure) -> EndpointSignal:
     """Return what an answer says of the endpoint: a refused event comes from one that is well."""
     if isinstance(answer, Failure):
-        return Sign.NONE if answer.kind in _OURS else Sign.AILING
+        return EndpointSignal.NONE if answer.kind in _OURS else EndpointSignal.FAILING
     well = 200 <= answer.status < 300 or answer.status in _HOPELESS | {_GONE}
-    return Sign.WELL if well else Sign.AILING
+    return EndpointSignal.HEALTHY if well else EndpointSignal.FAILING
 
 
-def describe(answer: Answer | Failure) -> str:
+def describe(answer: WebhookResponse | Failure) -> str:
     """Return an answer in a few words."""
-    return f"status {answer.status}" if isinstance(answer, Answer) else answer.kind
+    return f"status {answer.status}" if isinstance(answer, WebhookResponse) else answer.kind
 
 
-def asked_wait(answer: Answer | Failure, now: datetime) -> timedelta:
+def requested_wait(answer: WebhookResponse | Failure, now: datetime) -> timedelta:
     """Return the wait that `Retry-After` asks for (RFC 9110, 10.2.3); nothing for nonsense."""
-    given = ((answer.retry_after if isinstance(answer, Answer) else None) or "").strip()
+    given = ((answer.retry_after if isinstance(answer, WebhookResponse) else None) or "").strip()
     if _SECONDS.fullmatch(given):
         return min(timedelta(seconds=int(given)), MAX_RETRY_AFTER)
     if given.isdecimal():

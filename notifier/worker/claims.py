@@ -24,29 +24,29 @@ _PARTS_AT_ONCE = 150  # SQLite joins 500 SELECTs at the most
 
 
 @dataclass(frozen=True)
-class Share:
-    """How many deliveries may be claimed for an endpoint: in all, and of the lane `again`."""
+class EndpointLimit:
+    """How many deliveries may be claimed for an endpoint: in all, and of the lane `retry`."""
 
     total: int
-    again: int
+    retry: int
 
 
 @dataclass(frozen=True)
-class Places:
-    """How many deliveries may be claimed: in all, of the lanes `again` and `alone`, by endpoint.
+class ClaimLimits:
+    """How many deliveries may be claimed: in all, of the lanes `retry` and `isolated`, by endpoint.
 
-    Those of the lane `alone` count among those of `again` too: neither takes a place that is
+    Those of the lane `isolated` count among those of `retry` too: neither takes a place that is
     kept for first attempts. Nothing is claimed for an endpoint without a share.
     """
 
     total: int
-    again: int
-    alone: int
-    shares: Mapping[int, Share]
+    retry: int
+    isolated: int
+    by_endpoint: Mapping[int, EndpointLimit]
 
 
 @dataclass(frozen=True)
-class Lost:
+class ExpiredClaim:
     """A delivery whose worker was lost; `dead` is the reason if that was its last attempt."""
 
     delivery_id: int
@@ -70,12 +70,14 @@ def any_due(session: Session, endpoint_ids: Collection[int], *, now: datetime) -
     return any(session.scalar(query.limit(1)) is not None for query in (due, lost))
 
 
-def claim(session: Session, places: Places, *, lease: timedelta, now: datetime) -> list[Claimed]:
+def claim(
+    session: Session, limits: ClaimLimits, *, lease: timedelta, now: datetime
+) -> list[Claimed]:
     """Take due deliveries under a lease, the longest due first, and count the attempt.
 
     `now` is the database's clock. One under a lease that ran out has to be taken back first.
     """
-    ids = _due_ids(session, places, now)
+    ids = _due_ids(session, limits, now)
     if not ids:
         return []
     token = secrets.token_hex(16)
@@ -88,22 +90,22 @@ def claim(session: Session, places: Places, *, lease: timedelta, now: datetime) 
     return claimed
 
 
-def take_back(session: Session, *, now: datetime) -> list[Lost]:
+def reclaim_expired(session: Session, *, now: datetime) -> list[ExpiredClaim]:
     """End the leases that ran out, and return whose they were: the worker of each was lost.
 
     That was an attempt (a crash counts), and where it was the schedule's last, the delivery is
-    dead. The others go on in the lane `alone`.
+    dead. The others go on in the lane `isolated`.
     """
     rows = _lock_lost(session, now)
     if not rows:
         return []
     db.insert_all(session, Attempt, [_lost_attempt(row) for row in rows])
     lost = [_lost(row) for row in rows]
-    deliveries.bury(session, [_buried(one, now) for one in lost if one.dead], now=now)
+    deliveries.mark_dead(session, [_buried(one, now) for one in lost if one.dead], now=now)
     session.execute(
         update(Delivery)
         .where(Delivery.id.in_([one.delivery_id for one in lost if not one.dead]))
-        .values(lane=Lane.ALONE, lease_token=None, leased_until=None)
+        .values(lane=Lane.ISOLATED, lease_token=None, leased_until=None)
     )
     return lost
 
@@ -120,11 +122,11 @@ def _is_lost(now: datetime) -> Any:
     return and_(Delivery.leased_until <= now, Delivery.status == DeliveryStatus.PENDING)
 
 
-def _due_ids(session: Session, places: Places, now: datetime) -> list[int]:
+def _due_ids(session: Session, limits: ClaimLimits, now: datetime) -> list[int]:
     parts = [
         _part(endpoint_id, lane, most, now)
-        for endpoint_id, share in places.shares.items()
-        for lane, most in _most(places, share).items()
+        for endpoint_id, share in limits.by_endpoint.items()
+        for lane, most in _most(limits, share).items()
         if most > 0
     ]
     rows = [
@@ -132,13 +134,13 @@ def _due_ids(session: Session, places: Places, now: datetime) -> list[int]:
         for start in range(0, len(parts), _PARTS_AT_ONCE)
         for row in session.execute(union_all(*parts[start : start + _PARTS_AT_ONCE]))
     ]
-    return _chosen(sorted(rows, key=lambda row: (row.due_at, row.id)), places)
+    return _chosen(sorted(rows, key=lambda row: (row.due_at, row.id)), limits)
 
 
-def _most(places: Places, share: Share) -> dict[Lane, int]:
-    total = min(places.total, share.total)
-    again = min(places.again, share.again, total)
-    return {Lane.FIRST: total, Lane.AGAIN: again, Lane.ALONE: min(places.alone, again)}
+def _most(limits: ClaimLimits, share: EndpointLimit) -> dict[Lane, int]:
+    total = min(limits.total, share.total)
+    retry = min(limits.retry, share.retry, total)
+    return {Lane.FIRST: total, Lane.RETRY: retry, Lane.ISOLATED: min(limits.isolated, retry)}
 
 
 def _part(endpoint_id: int, lane: Lane, most: int, now: datetime) -> Select[Any]:
@@ -152,16 +154,16 @@ def _part(endpoint_id: int, lane: Lane, most: int, now: datetime) -> Select[Any]
     return select(found)
 
 
-def _chosen(rows: Sequence[Any], places: Places) -> list[int]:
+def _chosen(rows: Sequence[Any], limits: ClaimLimits) -> list[int]:
     chosen: list[int] = []
     taken: Counter[object] = Counter()
     for row in rows:
-        share = places.shares[row.endpoint_id]
-        most = {"total": places.total, row.endpoint_id: share.total}
+        share = limits.by_endpoint[row.endpoint_id]
+        most = {"total": limits.total, row.endpoint_id: share.total}
         if row.lane != Lane.FIRST:
-            most |= {Lane.AGAIN: places.again, (row.endpoint_id, Lane.AGAIN): share.again}
-        if row.lane == Lane.ALONE:
-            most[Lane.ALONE] = places.alone
+            most |= {Lane.RETRY: limits.retry, (row.endpoint_id, Lane.RETRY): share.retry}
+        if row.lane == Lane.ISOLATED:
+            most[Lane.ISOLATED] = limits.isolated
         if all(taken[bound] < number for bound, number in most.items()):
             chosen.append(row.id)
             taken.update(most.keys())
@@ -222,9 +224,9 @@ def _claimed(row: Any, token: str, now: datetime) -> Claimed:
     )
 
 
-def _lost(row: Any) -> Lost:
+def _lost(row: Any) -> ExpiredClaim:
     last = row.attempts >= MAX_ATTEMPTS
-    return Lost(
+    return ExpiredClaim(
         row.id,
         row.endpoint_id,
         row.webhook_id,
@@ -246,7 +248,7 @@ def _lost_attempt(row: Any) -> dict[str, Any]:
     }
 
 
-def _buried(one: Lost, now: datetime) -> DeadDelivery:
+def _buried(one: ExpiredClaim, now: datetime) -> DeadDelivery:
     return DeadDelivery(
         one.delivery_id,
         one.endpoint_id,

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from notifier.models import Lane
-from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
-from notifier.webhooks.retry_policy import Sign
-from notifier.worker.claims import Places, Share
+from notifier.webhooks.retry_policy import EndpointSignal
+from notifier.worker.claims import ClaimLimits, EndpointLimit
 
 _RESERVED = 4
 """One place in so many is kept for first attempts."""
@@ -22,7 +22,7 @@ _FEWEST = 2
 """An ailing endpoint keeps one place for first attempts and one for the others."""
 
 
-class Pace:
+class Limiter:
     """Counts what is under way, and says what may be claimed beside it."""
 
     def __init__(
@@ -54,26 +54,26 @@ class Pace:
             self._clock(),
         )
 
-    def finish(self, claimed: Claimed, sign: Sign) -> None:
+    def finish(self, claimed: Claimed, sign: EndpointSignal) -> None:
         """Count an attempt that has ended, and what it says of its endpoint."""
         self._busy[claimed.endpoint_id, claimed.lane] -= 1
         window = self._windows.get(claimed.endpoint_id, self._most)
         match sign:
-            case Sign.WELL:
+            case EndpointSignal.HEALTHY:
                 self._windows[claimed.endpoint_id] = min(window + 1, self._most)
-            case Sign.AILING:
+            case EndpointSignal.FAILING:
                 self._windows[claimed.endpoint_id] = max(window // 2, min(_FEWEST, self._most))
 
-    def places(self, standing: Mapping[int, Health], *, now: datetime) -> Places:
+    def limits(self, states: Mapping[int, BreakerState], *, now: datetime) -> ClaimLimits:
         """Return what may be claimed now for the endpoints that are enabled."""
         total = self._threads - self.busy
-        return Places(
+        return ClaimLimits(
             total=total,
-            again=total - max(0, _reserved(self._threads) - self._busy_in(Lane.FIRST)),
-            alone=max(0, 1 - self._busy_in(Lane.ALONE)),
-            shares={
+            retry=total - max(0, _reserved(self._threads) - self._busy_in(Lane.FIRST)),
+            isolated=max(0, 1 - self._busy_in(Lane.ISOLATED)),
+            by_endpoint={
                 endpoint_id: self._share(endpoint_id, health, now)
-                for endpoint_id, health in standing.items()
+                for endpoint_id, health in states.items()
                 if not health.is_paused(now)
             },
         )
@@ -82,16 +82,16 @@ class Pace:
         """Whether some endpoint has had as many starts as its rate allows."""
         return any(self._starts_left(endpoint_id) < 1 for endpoint_id in self._starts)
 
-    def _share(self, endpoint_id: int, health: Health, now: datetime) -> Share:
+    def _share(self, endpoint_id: int, health: BreakerState, now: datetime) -> EndpointLimit:
         if health.is_half_open(now):
-            return Share(1, 1)
+            return EndpointLimit(1, 1)
         window = self._windows.get(endpoint_id, self._most)
         first = self._busy[endpoint_id, Lane.FIRST]
         busy = sum(self._busy[endpoint_id, lane] for lane in Lane)
         starts = int(self._starts_left(endpoint_id))
         total = window - busy
-        again = total - max(0, _reserved(window) - first)
-        return Share(min(total, starts), min(again, starts))
+        retry = total - max(0, _reserved(window) - first)
+        return EndpointLimit(min(total, starts), min(retry, starts))
 
     def _busy_in(self, wanted: Lane) -> int:
         return sum(count for (_, lane), count in self._busy.items() if lane == wanted)
@@ -102,5 +102,5 @@ class Pace:
         return min(full, left + (self._clock() - at) * self._rate)
 
 
-def _reserved(places: int) -> int:
-    return max(1, places // _RESERVED) if places > 1 else 0
+def _reserved(limits: int) -> int:
+    return max(1, limits // _RESERVED) if limits > 1 else 0

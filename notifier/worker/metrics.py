@@ -13,11 +13,11 @@ from foundation.db import session as db
 from foundation.db.counters import Counter, Histogram, Key
 from notifier.models import CounterShard, DeliveryStatus, Endpoint
 from notifier.webhooks import replay
-from notifier.webhooks.deliveries import Settled, Settlement
+from notifier.webhooks.deliveries import Settlement, SettleResult
 from notifier.webhooks.failures import FailureKind
 from notifier.webhooks.replay import Backlog
 from notifier.webhooks.retry_policy import Dead, Delivered
-from notifier.worker.claims import Lost
+from notifier.worker.claims import ExpiredClaim
 
 SETTLED = Counter(
     "notifier_deliveries_settled_total",
@@ -45,7 +45,11 @@ _STATES = ("well", "paused", "disabled")
 
 
 def of_turn(
-    settlements: Sequence[Settlement], settled: Settled, lost: Sequence[Lost], *, now: datetime
+    settlements: Sequence[Settlement],
+    settled: SettleResult,
+    lost: Sequence[ExpiredClaim],
+    *,
+    now: datetime,
 ) -> Bag[Key]:
     """Return what a turn of a worker adds to the tallies."""
     return counters.total(
@@ -89,7 +93,7 @@ def _of_settled(one: Settlement, now: datetime) -> Bag[Key]:
             return Bag()
 
 
-def _of_lost(one: Lost) -> Bag[Key]:
+def _of_lost(one: ExpiredClaim) -> Bag[Key]:
     bag = ATTEMPTS.of("none", FailureKind.WORKER_LOST)
     if one.dead:
         bag.update(SETTLED.of("dead", one.event_type))

@@ -14,29 +14,29 @@ from contract.signatures import Secret
 from foundation import tracing
 from foundation.db import session as db
 from notifier.errors import EndpointDisabledError
-from notifier.models import Ping
+from notifier.models import EndpointPing
 from notifier.services import Services
 from notifier.webhooks import endpoints, outbox
-from notifier.webhooks.retry_policy import Answer, Delivered, Failure, decide
+from notifier.webhooks.retry_policy import Delivered, Failure, WebhookResponse, decide
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a ping was answered, and whether that means that events are taken there.
+class PingResult:
+    """What a ping was answered, and whether that means that events are accepted there.
 
-    `due` says how many deliveries waited for a later time, and are due now because it was taken.
+    `due` says how many deliveries waited for a later time, and are due now because it was accepted.
     """
 
     url: str
-    answer: Answer | Failure
-    taken: bool
+    answer: WebhookResponse | Failure
+    accepted: bool
     due: int
 
 
-def send(here: Services, endpoint_id: int) -> Result:
+def send_ping(here: Services, endpoint_id: int) -> PingResult:
     """POST a signed test to an endpoint, with no session open, and write down what came of it.
 
-    If it is taken, and the endpoint was failing, what waits for it is sent at once; if nothing
+    If it is accepted, and the endpoint was failing, what waits for it is sent at once; if nothing
     waits, it is well. Raises EndpointUnknownError, EndpointDisabledError, or SealError.
     """
     with here.database.reading() as session:
@@ -49,12 +49,12 @@ def send(here: Services, endpoint_id: int) -> Result:
     with closing(here.transport(1)) as transport:
         answer = transport.post(url, headers, body)
     milliseconds = round((time.perf_counter() - clock) * 1000)
-    taken = isinstance(decide(answer, 1, now=moment), Delivered)
+    accepted = isinstance(decide(answer, 1, now=moment), Delivered)
     with here.database.writing() as session:
         now = db.now(session)
-        due = endpoints.take_at_its_word(session, endpoint_id, now=now) if taken else 0
-        _write(session, endpoint_id, answer, taken=taken, milliseconds=milliseconds, now=now)
-    return Result(url, answer, taken, due)
+        due = endpoints.resume_after_ping(session, endpoint_id, now=now) if accepted else 0
+        _write(session, endpoint_id, answer, accepted=accepted, milliseconds=milliseconds, now=now)
+    return PingResult(url, answer, accepted, due)
 
 
 def _addressed(session: Session, endpoint_id: int) -> tuple[str, Sequence[str]]:
@@ -68,20 +68,25 @@ def _addressed(session: Session, endpoint_id: int) -> tuple[str, Sequence[str]]:
 def _write(
     session: Session,
     endpoint_id: int,
-    answer: Answer | Failure,
+    answer: WebhookResponse | Failure,
     *,
-    taken: bool,
+    accepted: bool,
     milliseconds: int,
     now: datetime,
 ) -> None:
-    known = {"started_at": now, "milliseconds": milliseconds, "taken": taken, **_columns(answer)}
-    written = db.insert(session, Ping).values(endpoint_id=endpoint_id, **known)
+    known = {
+        "started_at": now,
+        "milliseconds": milliseconds,
+        "accepted": accepted,
+        **_columns(answer),
+    }
+    written = db.insert(session, EndpointPing).values(endpoint_id=endpoint_id, **known)
     session.execute(written.on_conflict_do_update(index_elements=["endpoint_id"], set_=known))
 
 
-def _columns(answer: Answer | Failure) -> dict[str, Any]:
+def _columns(answer: WebhookResponse | Failure) -> dict[str, Any]:
     match answer:
-        case Answer(status, _, said):
+        case WebhookResponse(status, _, said):
             return {"status": status, "failure": None, "detail": said or None}
         case Failure(kind, detail):
             return {"status": None, "failure": kind, "detail": detail}

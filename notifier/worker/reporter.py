@@ -7,8 +7,8 @@ from notifier.webhooks import failures
 from notifier.webhooks.deliveries import Settlement
 from notifier.webhooks.failures import FailureKind
 from notifier.webhooks.retry_policy import Dead, Delivered, Disable, RetryAt
-from notifier.worker.batch import Turn
-from notifier.worker.claims import Lost
+from notifier.worker.batch import BatchResult
+from notifier.worker.claims import ExpiredClaim
 
 _log = logging.get(__name__)
 
@@ -23,7 +23,7 @@ class WorkerTotals:
     held: int = 0
 
 
-def tell(done: Turn, totals: WorkerTotals) -> None:
+def tell(done: BatchResult, totals: WorkerTotals) -> None:
     """Count and log what came of a turn that is committed: the one place that does."""
     for one in done.settled:
         _tell_settled(one, totals)
@@ -65,7 +65,7 @@ def _tell_settled(one: Settlement, totals: WorkerTotals) -> None:
             _tell_disabled(line.bind(**why), one.claimed.endpoint_id, reason)
 
 
-def _tell_lost(one: Lost, totals: WorkerTotals) -> None:
+def _tell_lost(one: ExpiredClaim, totals: WorkerTotals) -> None:
     line = _log.bind(
         delivery_id=one.delivery_id,
         endpoint_id=one.endpoint_id,

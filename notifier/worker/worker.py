@@ -17,15 +17,15 @@ from foundation.db.session import Database
 from foundation.errors import DecryptionError
 from foundation.tracing import HEADER
 from notifier.webhooks import circuit_breaker
-from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.failures import FailureKind
 from notifier.webhooks.http_client import Transport
-from notifier.webhooks.retry_policy import Answer, Failure, sign_of
+from notifier.webhooks.retry_policy import Failure, WebhookResponse, signal_of
 from notifier.worker import batch, claims, reporter
-from notifier.worker.batch import Finished, Terms
-from notifier.worker.claims import Places
-from notifier.worker.limiter import Pace
+from notifier.worker.batch import BatchSettings, Finished
+from notifier.worker.claims import ClaimLimits
+from notifier.worker.limiter import Limiter
 from notifier.worker.reporter import WorkerTotals
 
 _log = logging.get(__name__)
@@ -36,7 +36,7 @@ _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.5, 30.0
 
 
 @dataclass(frozen=True)
-class Options:
+class WorkerOptions:
     """How many attempts at once, how many at one endpoint, and the times that bind them.
 
     `per_endpoint_rate` is how many may start for one endpoint in a second.
@@ -66,7 +66,7 @@ class Worker:
     database: Database
     vault: Vault
     transport: Transport
-    options: Options
+    options: WorkerOptions
     jitter: Callable[[], float] = random.random
     totals: WorkerTotals = field(default_factory=WorkerTotals)
 
@@ -74,12 +74,12 @@ class Worker:
         options = self.options
         self._finished: queue.SimpleQueue[Finished | _Wake] = queue.SimpleQueue()
         self._unsettled: list[Finished] = []
-        self._pace = Pace(
+        self._pace = Limiter(
             threads=options.threads,
             per_endpoint=options.per_endpoint,
             rate=options.per_endpoint_rate,
         )
-        self._terms = Terms(options.lease, options.disable_after, self.jitter)
+        self._terms = BatchSettings(options.lease, options.disable_after, self.jitter)
         self._stopping = self._throttled = False
         self._back_off = 0.0
 
@@ -142,10 +142,10 @@ class Worker:
             return 0
         with self.database.writing() as session:
             now = db.now(session)
-            done = batch.take(
+            done = batch.process_batch(
                 session,
                 self._unsettled,
-                lambda standing: self._places(standing, now),
+                lambda states: self._limits(states, now),
                 self._terms,
                 now=now,
             )
@@ -161,12 +161,12 @@ class Worker:
             return False
         with self.database.reading() as session:
             now = db.now(session)
-            shares = self._places(circuit_breaker.read(session), now).shares
-            open_ids = [endpoint_id for endpoint_id, share in shares.items() if share.total > 0]
+            limits = self._limits(circuit_breaker.read_states(session), now).by_endpoint
+            open_ids = [endpoint_id for endpoint_id, limit in limits.items() if limit.total > 0]
             return claims.any_due(session, open_ids, now=now)
 
-    def _places(self, standing: Mapping[int, Health], now: datetime) -> Places:
-        return self._pace.places({} if self._stopping else standing, now=now)
+    def _limits(self, states: Mapping[int, BreakerState], now: datetime) -> ClaimLimits:
+        return self._pace.limits({} if self._stopping else states, now=now)
 
     def _attempt(self, claimed: Claimed, encrypted: tuple[str, ...]) -> None:
         started_at, clock = datetime.now(UTC), time.perf_counter()
@@ -180,11 +180,11 @@ class Worker:
 
     def _post(
         self, claimed: Claimed, encrypted: tuple[str, ...], *, now: datetime
-    ) -> Answer | Failure:
+    ) -> WebhookResponse | Failure:
         try:
             keys = [Secret.parse(self.vault.decrypt(secret)) for secret in encrypted]
         except DecryptionError as error:
-            return Failure(FailureKind.SECRET_SEALED, f"{error}; {error.advice}")
+            return Failure(FailureKind.SECRET_UNREADABLE, f"{error}; {error.advice}")
         body = claimed.body.encode()
         headers = signatures.sign(keys, claimed.webhook_id, body, now=now)
         return self.transport.post(claimed.url, {**headers, HEADER: claimed.span.header}, body)
@@ -199,7 +199,7 @@ class Worker:
                 return
             if isinstance(one, _Wake):
                 return
-            self._pace.finish(one.claimed, sign_of(one.answer))
+            self._pace.finish(one.claimed, signal_of(one.answer))
             self._unsettled.append(one)
             if not self._pace.busy:
                 return

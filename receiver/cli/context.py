@@ -12,7 +12,7 @@ from foundation.cli import output
 from foundation.db import session as db
 from receiver import services
 from receiver.models import SCHEMA
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.history import Actor, ActorKind
 from receiver.services import Services
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -46,6 +46,6 @@ def reading() -> Iterator[Session]:
         yield session
 
 
-def teller() -> Teller:
+def actor() -> Actor:
     """Return the administrator who gives the command, for the history."""
-    return Teller(TellerKind.ADMINISTRATOR, output.who())
+    return Actor(ActorKind.ADMINISTRATOR, output.who())

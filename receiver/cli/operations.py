@@ -4,8 +4,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import click
-from flask import Flask
-from flask.cli import with_appcontext
+from flask.cli import ScriptInfo, pass_script_info, with_appcontext
 from sqlalchemy.orm import Session
 
 from foundation.cli import doctor as checkup
@@ -14,9 +13,7 @@ from foundation.cli.output import json_option
 from foundation.cli.params import AGE
 from foundation.pages.user_commands import users_commands
 from foundation.text import count
-from foundation.web.server import Server
 from receiver import services
-from receiver.app import create_app
 from receiver.cli import context
 from receiver.models import SCHEMA
 from receiver.monitoring import doctor as checks
@@ -26,6 +23,9 @@ from receiver.runs import store as runs
 from receiver.sources import store as sources
 from receiver.sync import factory
 from receiver.webhooks import inbox
+
+# Several times what a route accepts, so that the route itself refuses more.
+_MAX_BODY_BYTES = 1024 * 1024
 
 db_group = schema_commands(SCHEMA, lambda: services.current().database)
 users_group = users_commands("receiver", context.writing, context.reading)
@@ -52,8 +52,8 @@ def prune(older_than: timedelta) -> None:
     The registry and the gradebook stay, and so does the last run.
     """
     old_runs = _forget_all(runs.forget, older_than, most=10)
-    lines = _forget_all(history.forget, older_than)
-    ids = _forget_all(inbox.forget, older_than)
+    lines = _forget_all(history.prune, older_than)
+    ids = _forget_all(inbox.prune, older_than)
     click.echo(f"forgotten: {old_runs} runs, {lines} lines of history, {ids} webhook ids")
 
 
@@ -72,11 +72,16 @@ def _forget_all(
 
 @click.command()
 @with_appcontext
-def serve() -> None:
-    """Answer webhooks until stopped (gunicorn; SIGTERM is graceful)."""
+@pass_script_info
+def serve(script: ScriptInfo) -> None:
+    """Serve webhooks and pages until stopped.
+
+    SIGTERM finishes requests in progress.
+    """
+    from foundation.web import server  # only `serve` needs the web server
+
     here = context.ready()
-    here.database.dispose()
-    Server(create_app, here.settings, _check_schema).run()
+    server.serve(script.load_app(), here.settings, max_body_bytes=_MAX_BODY_BYTES)
 
 
 @click.command()
@@ -91,7 +96,3 @@ def doctor(as_json: bool) -> None:
     with factory.gradebook(here) as gradebook:
         findings = checks.examine(here.database, here.vault, gradebook)
     raise click.exceptions.Exit(checkup.report(findings, as_json=as_json))
-
-
-def _check_schema(app: Flask) -> None:
-    SCHEMA.check(services.of(app).database)

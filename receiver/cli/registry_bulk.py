@@ -9,19 +9,19 @@ import click
 from flask.cli import with_appcontext
 
 from foundation.cli import output
-from foundation.cli.params import COURSE_ID
+from foundation.cli.params import COURSE_ID, read_text
 from foundation.db import session as db
 from foundation.text import count, printable
 from receiver.cli import context
 from receiver.cli.context import source_option
-from receiver.course_state import Standing, Status
+from receiver.course_state import CourseStatus, Status
 from receiver.models import Entry
 from receiver.registry import bulk, csv_files
 from receiver.registry import entries as registry
-from receiver.registry.csv_files import Wanted
+from receiver.registry.csv_files import RegistryRow
 from receiver.services import Services
 from receiver.sources import store as sources
-from receiver.sources.base import Misconfigured, SiteTrouble, Transient
+from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sync import factory, token_check
 from receiver.sync.factory import NotTaken
 
@@ -42,7 +42,7 @@ def export(file: Any, source: str | None) -> None:
     """
     with context.reading() as session:
         source_id = sources.get(session, source).id if source else None
-        entries = registry.listing(session, source_id=source_id)
+        entries = registry.list_entries(session, source_id=source_id)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(csv_files.EXPORTED)
@@ -67,14 +67,14 @@ def import_(file: BinaryIO) -> None:
     """
     here = context.ready()
     wanted = read(here, file)
-    refused = factory.not_taken(here, wanted, teller=context.teller())
+    refused = factory.not_taken(here, wanted, actor=context.actor())
     lines = {one.wanted.line for one in refused}
     wanted = [replace(one, token=None) if one.line in lines else one for one in wanted]
     with here.database.writing() as session:
-        linked = bulk.link(
-            session, wanted, vault=here.vault, teller=context.teller(), now=db.now(session)
+        linked = bulk.import_rows(
+            session, wanted, vault=here.vault, actor=context.actor(), now=db.now(session)
         )
-    counts = f"{linked.new} new, {linked.changed} changed, {linked.as_before} as before"
+    counts = f"{linked.added} new, {linked.changed} changed, {linked.unchanged} as before"
     click.echo(counts + _counted(refused))
     if refused:
         output.print_table(
@@ -105,7 +105,7 @@ def set_activity(
     with context.writing() as (session, _):
         chosen = sources.choose(session, source, course_id=course_id)
         entry = registry.get(session, chosen, course_id)
-        bulk.set_place(entry, *(place or (None, None)))
+        bulk.set_gradebook_target(entry, *(place or (None, None)))
     shown = printable(course_id)
     if clear:
         click.echo(f"grades of {shown} go to no activity")
@@ -113,12 +113,9 @@ def set_activity(
         click.echo(f"grades of {shown} go to the activity {activity} of the course {course}")
 
 
-def read(here: Services, file: BinaryIO) -> list[Wanted]:
-    """Return what a file wants, or raise RegistryFileError."""
-    try:
-        text = file.read().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise click.UsageError("the file is not UTF-8; save it as UTF-8 first") from None
+def read(here: Services, file: BinaryIO) -> list[RegistryRow]:
+    """Return what a file wants, or raise CsvError."""
+    text = read_text(file)
     with here.database.reading() as session:
         return csv_files.read(text, sources.list_all(session))
 
@@ -126,22 +123,22 @@ def read(here: Services, file: BinaryIO) -> list[Wanted]:
 def enter_tokens(here: Services, file: BinaryIO) -> None:
     """Enter the tokens of a file, and say which courses are active and which need something."""
     wanted = read(here, file)
-    refused = factory.not_taken(here, wanted, teller=context.teller())
+    refused = factory.not_taken(here, wanted, actor=context.actor())
     lines = {one.wanted.line for one in refused}
     taken = [one for one in wanted if one.line not in lines]
     with here.database.writing() as session:
-        ids = bulk.enter_tokens(
-            session, taken, vault=here.vault, teller=context.teller(), now=db.now(session)
+        ids = bulk.set_tokens(
+            session, taken, vault=here.vault, actor=context.actor(), now=db.now(session)
         )
     told = _prove_all(here, _entries(here, ids))
-    after = [(entry, registry.standing(entry)) for entry in _entries(here, ids)]
+    after = [(entry, registry.course_status(entry)) for entry in _entries(here, ids)]
     output.print_table(
         ("course", "source", "status", "why", "what to do"),
-        [_told(entry, standing, told.get(entry.id)) for entry, standing in after]
+        [_told(entry, course_status, told.get(entry.id)) for entry, course_status in after]
         + _kept(here, refused),
         empty="the file names no course",
     )
-    waiting = sum(standing.status is not Status.ACTIVE for _, standing in after)
+    waiting = sum(course_status.status is not Status.ACTIVE for _, course_status in after)
     counts = f"{len(after) - waiting} active, {waiting} still need something"
     click.echo(counts + _counted(refused))
     if waiting or refused:
@@ -159,7 +156,7 @@ def _kept(here: Services, refused: list[NotTaken]) -> list[tuple[object, ...]]:
         (
             entry.course_id,
             entry.source.name,
-            registry.standing(entry).status,
+            registry.course_status(entry).status,
             why[entry.id],
             why[entry.id].advice,
         )
@@ -170,7 +167,7 @@ def _kept(here: Services, refused: list[NotTaken]) -> list[tuple[object, ...]]:
 def _prove_all(here: Services, entries: list[Entry]) -> dict[int, str]:
     """Ask eAssessment about the tokens that it did not name last; return what it could not tell."""
     doubtful = [
-        entry for entry in entries if registry.standing(entry).status is Status.TOKEN_INVALID
+        entry for entry in entries if registry.course_status(entry).status is Status.TOKEN_INVALID
     ]
     if not doubtful:
         return {}
@@ -181,13 +178,13 @@ def _prove_all(here: Services, entries: list[Entry]) -> dict[int, str]:
             {name: kinds[source.kind](source) for name, source in known.items()},
             doubtful,
             vault=here.vault,
-            teller=context.teller(),
+            actor=context.actor(),
             concurrency=here.settings.sync_concurrency,
         )
     return {
         one.entry.id: f"it cannot be told whether the token is good: {one.outcome.detail}"
         for one in heard
-        if isinstance(one.outcome, Transient | Misconfigured | SiteTrouble)
+        if isinstance(one.outcome, Transient | Misconfigured | SiteOutage)
     }
 
 
@@ -196,26 +193,28 @@ def _entries(here: Services, ids: list[int]) -> list[Entry]:
         return [
             entry
             for start in range(0, len(ids), _READ_AT_ONCE)
-            for entry in registry.listing(session, entry_ids=ids[start : start + _READ_AT_ONCE])
+            for entry in registry.list_entries(
+                session, entry_ids=ids[start : start + _READ_AT_ONCE]
+            )
         ]
 
 
-def _told(entry: Entry, standing: Standing, unclear: str | None) -> tuple[object, ...]:
-    why = unclear or standing.reason
-    return entry.course_id, entry.source.name, standing.status, why, standing.next_step
+def _told(entry: Entry, course_status: CourseStatus, unclear: str | None) -> tuple[object, ...]:
+    why = unclear or course_status.reason
+    return entry.course_id, entry.source.name, course_status.status, why, course_status.next_step
 
 
 def _cells(entry: Entry) -> list[str]:
-    standing = registry.standing(entry)
+    course_status = registry.course_status(entry)
     facts = {
         "source": entry.source.name,
         "course_id": entry.course_id,
-        "status": standing.status.value,
-        "reason": standing.reason,
-        "since": standing.since and standing.since.isoformat(),
-        "next_step": standing.next_step,
-        "held_token_id": entry.held_token_id,
-        "enrolled_at": entry.enrolled_at and entry.enrolled_at.isoformat(),
+        "status": course_status.status.value,
+        "reason": course_status.reason,
+        "since": course_status.since and course_status.since.isoformat(),
+        "next_step": course_status.next_step,
+        "stored_token_id": entry.stored_token_id,
+        "added_at": entry.added_at and entry.added_at.isoformat(),
         "synced_at": entry.synced_at and entry.synced_at.isoformat(),
         "gradebook_course": entry.gradebook_course,
         "gradebook_activity": entry.gradebook_activity,

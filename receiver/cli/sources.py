@@ -98,15 +98,15 @@ def add_secret(name: str) -> None:
     )
 
 
-@sources_group.command("drop-secret")
+@sources_group.command("remove-secret")
 @click.argument("name")
 @click.argument("secret_id", type=click.IntRange(1, 2**31 - 1))
-def drop_secret(name: str, secret_id: int) -> None:
+def remove_secret(name: str, secret_id: int) -> None:
     """Forget the secret SECRET_ID of NAME: what it signs is refused from now on."""
     with context.writing() as (session, _):
         source = sources.get(session, name)
         left = len(source.secrets) - 1
-        sources.drop_secret(session, source, secret_id)
+        sources.remove_secret(session, source, secret_id)
     click.echo(f"secret {secret_id} is dropped; {name} has {left} left")
     if not left:
         click.echo("no webhook of it can be verified until `receiver sources add-secret`")

@@ -28,12 +28,12 @@ from foundation.text import printable
 from receiver.cli import context
 from receiver.errors import RunInProgressError
 from receiver.runs import summary
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sync import factory, planner
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options, Plan
+from receiver.sync.planner import Plan, SyncOptions
 from receiver.sync.run import EXIT_LEASED
 
 RETRY_WAITS = (2.0, 10.0, 30.0, 60.0, 120.0)
@@ -96,7 +96,7 @@ def sync_grades(
         if not (planned.ask or planned.not_asked):
             _say_what_comes_first(here)
         return
-    options = Options(
+    options = SyncOptions(
         holder=output.who(),
         lease=timedelta(seconds=here.settings.sync_lease),
         course_ids=course_ids,
@@ -112,7 +112,7 @@ def sync_grades(
     _run_every(here, options, every, as_json=as_json)
 
 
-def _run_every(here: Services, options: Options, every: timedelta, *, as_json: bool) -> None:
+def _run_every(here: Services, options: SyncOptions, every: timedelta, *, as_json: bool) -> None:
     """Run again and again; what one run refuses or fails at does not keep the next from running."""
     while not options.stop.is_set():
         began = time.monotonic()
@@ -128,7 +128,7 @@ def _run_every(here: Services, options: Options, every: timedelta, *, as_json: b
         options.stop.wait(max(0.0, began + every.total_seconds() - time.monotonic()))
 
 
-def _run_once(here: Services, options: Options, *, as_json: bool) -> int:
+def _run_once(here: Services, options: SyncOptions, *, as_json: bool) -> int:
     try:
         with (
             tracing.entered(tracing.begin()),
@@ -186,7 +186,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         yield lambda done, courses: bar.update(task, completed=done, total=courses)
 
 
-def _show(report: Report) -> None:
+def _show(report: RunResult) -> None:
     for line in summary.of_report(report):
         click.echo(printable(line))
     told = [course for course in report.courses if course.reason is not None]
@@ -225,7 +225,7 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
         _show_courses(plan.not_asked)
 
 
-def _show_courses(courses: Sequence[CourseReport]) -> None:
+def _show_courses(courses: Sequence[CourseResult]) -> None:
     output.print_table(
         _COLUMNS,
         [
@@ -243,7 +243,7 @@ def _show_courses(courses: Sequence[CourseReport]) -> None:
     )
 
 
-def _document(report: Report) -> dict[str, Any]:
+def _document(report: RunResult) -> dict[str, Any]:
     return {
         "run_id": report.run_id,
         "exit_code": report.exit_code,

@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 from contract.grades import Score
 from foundation.db.session import Database
 from receiver.gradebook import database as gradebook
-from receiver.gradebook.database import Written
-from receiver.sources.base import Misconfigured, PersonProblem, SiteTrouble, Transient
+from receiver.gradebook.database import ScoreCounts
+from receiver.sources.base import Misconfigured, PersonProblem, SiteOutage, Transient
 
-Failure = Misconfigured | SiteTrouble | Transient
-Trouble = SiteTrouble | Transient
+Failure = Misconfigured | SiteOutage | Transient
+Outage = SiteOutage | Transient
 """Why nothing at all can be written now."""
 
 
@@ -29,11 +29,11 @@ class CourseScores:
 
 
 @dataclass(frozen=True)
-class Kept:
+class WriteResult:
     """What came of a course's scores; `failure` says why not all of them were looked at."""
 
     entry_id: int
-    written: Written
+    written: ScoreCounts
     problems: tuple[PersonProblem, ...] = ()
     failure: Failure | None = None
 
@@ -61,11 +61,13 @@ class Gradebook(Protocol):
         """How many requests were sent."""
         ...
 
-    def check(self) -> Trouble | None:
+    def check(self) -> Outage | None:
         """Return why nothing can be written now, or None; at the price of a request at most."""
         ...
 
-    def write(self, courses: Sequence[CourseScores], *, beat: Callable[[], None]) -> list[Kept]:
+    def write(
+        self, courses: Sequence[CourseScores], *, beat: Callable[[], None]
+    ) -> list[WriteResult]:
         """Write what differs, and return what came of each course, in order.
 
         `beat` is called again and again meanwhile, so that a lease is kept; what it raises ends
@@ -89,11 +91,13 @@ class TableGradebook:
         self._database = database
         self._fence = fence
 
-    def check(self) -> Trouble | None:
+    def check(self) -> Outage | None:
         """Return None: the database was looked at by whoever opened it."""
         return None
 
-    def write(self, courses: Sequence[CourseScores], *, beat: Callable[[], None]) -> list[Kept]:
+    def write(
+        self, courses: Sequence[CourseScores], *, beat: Callable[[], None]
+    ) -> list[WriteResult]:
         """Write the courses in one transaction."""
         beat()
         with self._database.writing() as session:
@@ -101,7 +105,7 @@ class TableGradebook:
             written = gradebook.write(
                 session, {course.entry_id: course.scores for course in courses}
             )
-        return [Kept(course.entry_id, written[course.entry_id]) for course in courses]
+        return [WriteResult(course.entry_id, written[course.entry_id]) for course in courses]
 
     def break_off(self) -> None:
         """Do nothing: the database has a deadline for each statement."""

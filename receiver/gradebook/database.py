@@ -15,22 +15,22 @@ _COLUMNS = list(StoredScore.__table__.columns)
 
 
 @dataclass(frozen=True)
-class Written:
+class ScoreCounts:
     """How many scores were new, how many differed, and how many were as they stood."""
 
     added: int = 0
     changed: int = 0
     unchanged: int = 0
 
-    def __add__(self, other: "Written") -> "Written":
-        return Written(
+    def __add__(self, other: "ScoreCounts") -> "ScoreCounts":
+        return ScoreCounts(
             self.added + other.added,
             self.changed + other.changed,
             self.unchanged + other.unchanged,
         )
 
 
-def write(session: Session, scores: Mapping[int, Sequence[Score]]) -> dict[int, Written]:
+def write(session: Session, scores: Mapping[int, Sequence[Score]]) -> dict[int, ScoreCounts]:
     """Store the scores of entries, by entry id, in three statements; the last of a user counts.
 
     Return what came of each entry. Scores as they stand are not written again, be they told anew
@@ -39,17 +39,17 @@ def write(session: Session, scores: Mapping[int, Sequence[Score]]) -> dict[int, 
     known = _known(session, scores.keys())
     added: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
-    written = dict.fromkeys(scores, Written())
+    written = dict.fromkeys(scores, ScoreCounts())
     for key, row in _rows(scores).items():
         before = known.get(key)
         if before is None:
             added.append(row)
-            came = Written(added=1)
+            came = ScoreCounts(added=1)
         elif _differs(before, row):
             changed.append(row)
-            came = Written(changed=1)
+            came = ScoreCounts(changed=1)
         else:
-            came = Written(unchanged=1)
+            came = ScoreCounts(unchanged=1)
         written[key[0]] += came
     db.insert_all(session, StoredScore, added)
     if changed:

@@ -16,7 +16,7 @@ from receiver.gradebook.base import Gradebook
 from receiver.models import MOODLE, SCHEMA, Entry
 from receiver.registry import entries as registry
 from receiver.runs import store as runs
-from receiver.runs.store import CourseReport
+from receiver.runs.store import CourseResult
 from receiver.sources import store as sources
 from receiver.sync import planner
 
@@ -33,7 +33,7 @@ def examine(database: Database, vault: Vault, gradebook: Gradebook | None = None
     if not all(finding.well for finding in findings):
         return findings
     with database.reading() as session:
-        entries = registry.listing(session)
+        entries = registry.list_entries(session)
         unplaced = planner.of(entries, places=True).unplaced
         findings += [
             _sources(session),
@@ -83,9 +83,15 @@ def _encrypted(session: Session, entries: list[Entry], vault: Vault) -> Finding:
 
 
 def _registry(entries: list[Entry]) -> Finding:
-    standings = [registry.standing(entry) for entry in entries]
-    waiting = [standing for standing in standings if standing.status is Status.TOKEN_INVALID]
-    deleted = sum(standing.status is Status.COURSE_DELETED for standing in standings)
+    course_statuses = [registry.course_status(entry) for entry in entries]
+    waiting = [
+        course_status
+        for course_status in course_statuses
+        if course_status.status is Status.TOKEN_INVALID
+    ]
+    deleted = sum(
+        course_status.status is Status.COURSE_DELETED for course_status in course_statuses
+    )
     found = (
         f"{count(len(entries), 'course')}, {deleted} of them deleted, "
         f"{count(len(waiting), 'needs', 'need')} a new token"
@@ -95,7 +101,7 @@ def _registry(entries: list[Entry]) -> Finding:
     return Finding("registry", True, found)
 
 
-def _gradebook(gradebook: Gradebook, unplaced: Sequence[CourseReport]) -> Finding:
+def _gradebook(gradebook: Gradebook, unplaced: Sequence[CourseResult]) -> Finding:
     trouble = gradebook.check()
     if trouble is not None:
         return Finding("gradebook", False, trouble.detail, trouble.next_step)

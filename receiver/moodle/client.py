@@ -29,7 +29,7 @@ Parameters = Mapping[str, Any]
 """What a function is given: text and whole numbers, in mappings and sequences."""
 
 
-class Client:
+class MoodleClient:
     """Calls the functions of one Moodle or several."""
 
     def __init__(self, exchange: Exchange) -> None:

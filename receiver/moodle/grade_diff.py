@@ -6,13 +6,13 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from contract.grades import Score
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.moodle.grade_report import PLACES, UserGrades, exact
 from receiver.sources.base import PersonProblem
 
 
 @dataclass(frozen=True)
-class Standing:
+class CurrentGrade:
     """A student's grade in an activity as it stands, and the range that it may lie in."""
 
     given: Decimal | None
@@ -21,7 +21,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Step:
+class GradeChange:
     """A grade to be written: whose it is, there and here, what it is, and what it replaces."""
 
     student: int
@@ -31,15 +31,15 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class GradeDiff:
     """What is to be written of one course, what stands already, and what cannot be written."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[GradeChange, ...]
     unchanged: int
     problems: tuple[PersonProblem, ...]
 
 
-def standings(users: Iterable[UserGrades], activity: str) -> dict[int, Standing | None]:
+def standings(users: Iterable[UserGrades], activity: str) -> dict[int, CurrentGrade | None]:
     """Return who is a student of a course, with the grade in an activity; None without one."""
     return {user.user_id: _standing(user, activity) for user in users if user.user_id is not None}
 
@@ -47,26 +47,26 @@ def standings(users: Iterable[UserGrades], activity: str) -> dict[int, Standing 
 def plan(
     scores: Sequence[Score],
     bearers: Callable[[str], tuple[int, ...]],
-    standing: dict[int, Standing | None],
-) -> Plan:
+    standing: dict[int, CurrentGrade | None],
+) -> GradeDiff:
     """Return what differs from how it stands; the last score of a user counts."""
-    steps: list[Step] = []
+    steps: list[GradeChange] = []
     problems: list[PersonProblem] = []
     unchanged = 0
     for score in {score.user_id: score for score in scores}.values():
         match _step(score, bearers(score.user_id), standing):
-            case Step() as step:
+            case GradeChange() as step:
                 steps.append(step)
             case str(why):
                 problems.append(PersonProblem(score.user_id, why))
             case None:
                 unchanged += 1
-    return Plan(tuple(steps), unchanged, tuple(problems))
+    return GradeDiff(tuple(steps), unchanged, tuple(problems))
 
 
-def compare(planned: Plan, standing: dict[int, Standing | None]) -> Plan:
+def compare(planned: GradeDiff, standing: dict[int, CurrentGrade | None]) -> GradeDiff:
     """Return the plan with those steps that were kept; the others' are problems."""
-    kept: list[Step] = []
+    kept: list[GradeChange] = []
     lost: list[PersonProblem] = []
     for step in planned.steps:
         now = standing.get(step.student)
@@ -76,16 +76,16 @@ def compare(planned: Plan, standing: dict[int, Standing | None]) -> Plan:
             stands = "no grade" if now is None or now.given is None else _spelt(now.given)
             why = f"{_spelt(step.grade)} was written, and {stands} stands there: is it locked?"
             lost.append(PersonProblem(step.user_id, why))
-    return Plan(tuple(kept), planned.unchanged, (*planned.problems, *lost))
+    return GradeDiff(tuple(kept), planned.unchanged, (*planned.problems, *lost))
 
 
-def counted(done: Plan) -> Written:
+def counted(done: GradeDiff) -> ScoreCounts:
     """Return how many grades were new, changed and as they stood."""
     added = sum(step.before is None for step in done.steps)
-    return Written(added, len(done.steps) - added, done.unchanged)
+    return ScoreCounts(added, len(done.steps) - added, done.unchanged)
 
 
-def _standing(user: UserGrades, activity: str) -> Standing | None:
+def _standing(user: UserGrades, activity: str) -> CurrentGrade | None:
     for item in user.items:
         # A scale holds words, and points would choose one of them.
         if _is_of(item, activity) and item.get("scaleid") is None:
@@ -95,7 +95,7 @@ def _standing(user: UserGrades, activity: str) -> Standing | None:
                 )
             except ValueError:
                 return None
-            return None if most is None else Standing(given, least or Decimal(0), most)
+            return None if most is None else CurrentGrade(given, least or Decimal(0), most)
     return None
 
 
@@ -106,8 +106,8 @@ def _is_of(item: dict[str, Any], activity: str) -> bool:
 
 
 def _step(
-    score: Score, bearers: tuple[int, ...], standing: dict[int, Standing | None]
-) -> Step | str | None:
+    score: Score, bearers: tuple[int, ...], standing: dict[int, CurrentGrade | None]
+) -> GradeChange | str | None:
     """Return the step, why there can be none, or None where nothing differs."""
     if len(bearers) != 1:
         return f"{len(bearers) or 'no'} users of ELMS have this ID number, and it must be one"
@@ -123,7 +123,7 @@ def _step(
     if grade is None or not now.least <= grade <= now.most:
         told = f"{_spelt(score.score_given)} of {_spelt(score.score_maximum)}"
         return f"{told} lies outside {_spelt(now.least)} to {_spelt(now.most)} of the activity"
-    return None if grade == now.given else Step(student, score.user_id, grade, now.given)
+    return None if grade == now.given else GradeChange(student, score.user_id, grade, now.given)
 
 
 _KEPT = "has no grade any more, but {given} stands in ELMS, which cannot be told to take it back"

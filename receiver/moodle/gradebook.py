@@ -5,14 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 from contract.tokens import MoodleToken
-from receiver.gradebook.base import CourseScores, Failure, Kept, Trouble, unplaced
-from receiver.gradebook.database import Written
+from receiver.gradebook.base import CourseScores, Failure, Outage, WriteResult, unplaced
+from receiver.gradebook.database import ScoreCounts
 from receiver.moodle import grade_diff, grade_report, users
-from receiver.moodle.client import Client
-from receiver.moodle.grade_diff import Plan, Standing, Step
+from receiver.moodle.client import MoodleClient
+from receiver.moodle.grade_diff import CurrentGrade, GradeChange, GradeDiff
 from receiver.moodle.responses import LATER, Ambiguous, Fine, InvalidToken, Missing
 from receiver.moodle.users import Call, People
-from receiver.sources.base import Misconfigured, SiteTrouble, Transient
+from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import Exchange
 
 UPDATE = "core_grades_update_grades"
@@ -40,7 +40,7 @@ class MoodleGradebook:
     places = True
 
     def __init__(self, exchange: Exchange, *, url: str, token: MoodleToken) -> None:
-        self._client = Client(exchange)
+        self._client = MoodleClient(exchange)
         self._url = url
         self._token = token
         self._people = People()
@@ -54,18 +54,20 @@ class MoodleGradebook:
         """End what is under way, and write nothing from now on."""
         self._client.break_off()
 
-    def check(self) -> Trouble | None:
+    def check(self) -> Outage | None:
         """Return why nothing can be written now, or None; by one request."""
         answer = self._call(SITE_INFO, {})
         match answer:
             case Fine(document):
                 return _lacking(document)
             case Misconfigured(detail, next_step):
-                return SiteTrouble(detail, next_step)
+                return SiteOutage(detail, next_step)
             case _:
                 return answer
 
-    def write(self, courses: Sequence[CourseScores], *, beat: Callable[[], None]) -> list[Kept]:
+    def write(
+        self, courses: Sequence[CourseScores], *, beat: Callable[[], None]
+    ) -> list[WriteResult]:
         """Write what differs; nothing is clamped, and nobody's problem is another's.
 
         After what keeps every course from being written nothing more is asked.
@@ -78,16 +80,16 @@ class MoodleGradebook:
         placed = [course for course in courses if course.course and course.activity]
         names = {score.user_id for course in placed for score in course.scores}
         failure = self._people.look_up(names, call)
-        kept: list[Kept] = []
+        kept: list[WriteResult] = []
         for course in courses:
             kept.append(self._kept(course, failure, call))
             failure = failure or self._trouble_after(kept[-1].failure, beat)
         return kept
 
-    def _trouble_after(self, failure: Failure | None, beat: Callable[[], None]) -> Trouble | None:
+    def _trouble_after(self, failure: Failure | None, beat: Callable[[], None]) -> Outage | None:
         """Return what a course's failure says of the others; for now, it takes one more request."""
         match failure:
-            case SiteTrouble() | Transient(unreachable=True):
+            case SiteOutage() | Transient(unreachable=True):
                 return failure
             case Transient():
                 beat()
@@ -95,28 +97,28 @@ class MoodleGradebook:
             case _:
                 return None
 
-    def _kept(self, course: CourseScores, failure: Failure | None, call: Call) -> Kept:
+    def _kept(self, course: CourseScores, failure: Failure | None, call: Call) -> WriteResult:
         if not (course.course and course.activity):
             failure = unplaced()
         if failure:
-            return Kept(course.entry_id, Written(), failure=failure)
+            return WriteResult(course.entry_id, ScoreCounts(), failure=failure)
         return self._write(course, str(course.course), str(course.activity), call)
 
-    def _write(self, course: CourseScores, number: str, activity: str, call: Call) -> Kept:
+    def _write(self, course: CourseScores, number: str, activity: str, call: Call) -> WriteResult:
         standing = _read(number, activity, call)
         if not isinstance(standing, dict):
-            return Kept(course.entry_id, Written(), failure=standing)
+            return WriteResult(course.entry_id, ScoreCounts(), failure=standing)
         planned = grade_diff.plan(course.scores, self._people.bearers, standing)
         failure: Failure | None = None
         if planned.steps:
             planned, failure = _carry_out(planned, number, activity, call)
-        return Kept(course.entry_id, grade_diff.counted(planned), planned.problems, failure)
+        return WriteResult(course.entry_id, grade_diff.counted(planned), planned.problems, failure)
 
     def _call(self, function: str, parameters: dict[str, Any]) -> Fine | Failure:
         verdict = self._client.call(self._url, self._token, function, parameters)
         match verdict:
             case InvalidToken(detail) | Ambiguous(detail):
-                return SiteTrouble(f"ELMS's own Moodle: {detail}", _TOKEN)
+                return SiteOutage(f"ELMS's own Moodle: {detail}", _TOKEN)
             case Missing(_, detail):
                 return Misconfigured(f"ELMS's own Moodle: {detail}", _RENAME)
             case Fine():
@@ -125,18 +127,18 @@ class MoodleGradebook:
                 return replace(verdict, detail=f"ELMS's own Moodle: {verdict.detail}")
 
 
-def _lacking(document: Any) -> Trouble | None:
+def _lacking(document: Any) -> Outage | None:
     listed = document.get("functions") if isinstance(document, dict) else None
     if not isinstance(listed, list):
         return Transient("ELMS's own Moodle answered 200, but not with what it is", LATER)
     allowed = {one.get("name") for one in listed if isinstance(one, dict)}
     lacking = [name for name in NEEDED if name not in allowed]
     if lacking:
-        return SiteTrouble(f"the service of ELMS's token lacks {', '.join(lacking)}", _TOKEN)
+        return SiteOutage(f"the service of ELMS's token lacks {', '.join(lacking)}", _TOKEN)
     return None
 
 
-def _read(number: str, activity: str, call: Call) -> dict[int, Standing | None] | Failure:
+def _read(number: str, activity: str, call: Call) -> dict[int, CurrentGrade | None] | Failure:
     """Return how the grades of an activity stand, or why that cannot be told."""
     answer = call(grade_report.FUNCTION, {"courseid": number})
     if not isinstance(answer, Fine):
@@ -152,8 +154,8 @@ def _read(number: str, activity: str, call: Call) -> dict[int, Standing | None] 
 
 
 def _carry_out(
-    planned: Plan, number: str, activity: str, call: Call
-) -> tuple[Plan, Failure | None]:
+    planned: GradeDiff, number: str, activity: str, call: Call
+) -> tuple[GradeDiff, Failure | None]:
     """Write the steps and return those that are found to be kept, and what stopped the others."""
     failure = None
     for start in range(0, len(planned.steps), MOST_GRADES):
@@ -168,13 +170,15 @@ def _carry_out(
     return replace(planned, steps=()), failure or standing
 
 
-def _found(steps: Sequence[Step], standing: dict[int, Standing | None]) -> tuple[Step, ...]:
+def _found(
+    steps: Sequence[GradeChange], standing: dict[int, CurrentGrade | None]
+) -> tuple[GradeChange, ...]:
     """Return the steps that were written before something stopped the others."""
     now = {student: one.given for student, one in standing.items() if one}
     return tuple(step for step in steps if now.get(step.student) == step.grade)
 
 
-def _send(steps: Sequence[Step], number: str, activity: str, call: Call) -> Failure | None:
+def _send(steps: Sequence[GradeChange], number: str, activity: str, call: Call) -> Failure | None:
     answer = call(
         UPDATE,
         {

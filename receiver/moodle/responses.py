@@ -8,7 +8,7 @@ from typing import Any
 
 from contract import strict_json
 from foundation.http import client as http
-from receiver.sources.base import Misconfigured, SiteTrouble, Transient
+from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import MAX_DETAIL
 
 
@@ -49,7 +49,7 @@ class Missing:
     detail: str
 
 
-Verdict = Fine | InvalidToken | Ambiguous | Missing | Misconfigured | SiteTrouble | Transient
+Verdict = Fine | InvalidToken | Ambiguous | Missing | Misconfigured | SiteOutage | Transient
 
 LATER = "Nothing yet: the next run asks again. If it stays so, look at that Moodle."
 CHECK_URL = (
@@ -123,10 +123,10 @@ def classify(
     if status >= 500 or status in _BUSY:
         return Transient(f"answered {status}", LATER)
     if status == 403 and not body.strip():
-        return SiteTrouble("answered 403 and nothing else: web services are off", _WEB_SERVICES)
+        return SiteOutage("answered 403 and nothing else: web services are off", _WEB_SERVICES)
     if 300 <= status < 500:
         to = f" to {http.clean(location, MAX_DETAIL)}" if location else ""
-        return SiteTrouble(f"answered {status}{to}, as no Moodle's web service does", CHECK_URL)
+        return SiteOutage(f"answered {status}{to}, as no Moodle's web service does", CHECK_URL)
     if status != 200:
         return Transient(f"answered {status}", LATER)
     try:
@@ -151,7 +151,7 @@ def _failure(document: dict[str, Any]) -> Verdict:
     if code in _MISSING_CODES:
         return _missing(_message(document), detail)
     if code in _SITE_CODES:
-        return SiteTrouble(detail, _ACCOUNT)
+        return SiteOutage(detail, _ACCOUNT)
     # Without an errorcode it is a crash inside Moodle, whatever its class.
     exception = _text(document, "exception").rpartition("\\")[2] if code else ""
     step = _ENTRY_CODES.get(code) or _ENTRY_EXCEPTIONS.get(exception)

@@ -7,15 +7,15 @@ from typing import Any
 from contract.tokens import MoodleToken
 from receiver.errors import CourseIdError
 from receiver.moodle import grade_report
-from receiver.moodle.client import Client, door
+from receiver.moodle.client import MoodleClient, door
 from receiver.moodle.responses import LATER, Ambiguous, Fine, InvalidToken, Lost, Missing, Verdict
 from receiver.sources.base import (
+    FetchOutcome,
+    GradeQuery,
     Grades,
     Misconfigured,
-    Outcome,
-    Question,
     SeemsGone,
-    SiteTrouble,
+    SiteOutage,
     TokenRefused,
     Transient,
     Unchanged,
@@ -43,7 +43,7 @@ class MoodleGradeSource:
     def __init__(
         self, exchange: Exchange, *, site_token: MoodleToken | None, now: Callable[[], datetime]
     ) -> None:
-        self._client = Client(exchange)
+        self._client = MoodleClient(exchange)
         self._site_token = site_token
         self._now = now
 
@@ -56,11 +56,11 @@ class MoodleGradeSource:
         """End what is under way, and ask nothing from now on."""
         self._client.break_off()
 
-    def ask(self, questions: Sequence[Question]) -> list[Outcome]:
+    def ask(self, questions: Sequence[GradeQuery]) -> list[FetchOutcome]:
         """Return one outcome for each question, in order; never raise."""
         return [self._ask(question) for question in questions]
 
-    def confirm(self, questions: Sequence[Question]) -> list[bool | None]:
+    def confirm(self, questions: Sequence[GradeQuery]) -> list[bool | None]:
         """Tell of each course that seemed gone whether it is; None where that cannot be told.
 
         They are of one site, whose site-wide token sees every course that is there.
@@ -70,11 +70,11 @@ class MoodleGradeSource:
             told += self._confirm(questions[start : start + MOST_IDS])
         return told
 
-    def url_of(self, question: Question) -> str:
+    def url_of(self, question: GradeQuery) -> str:
         """Return where a question goes: one URL for all, without any secret."""
         return door(question.source_url)
 
-    def _ask(self, question: Question) -> Outcome:
+    def _ask(self, question: GradeQuery) -> FetchOutcome:
         if not MOODLE_COURSE.fullmatch(question.course_id):
             return Misconfigured(
                 "a course's id is a whole number in a Moodle", CourseIdError.next_step
@@ -88,14 +88,14 @@ class MoodleGradeSource:
             case _:
                 return _outcome(verdict)
 
-    def _grades(self, question: Question, document: Any) -> Outcome:
+    def _grades(self, question: GradeQuery, document: Any) -> FetchOutcome:
         try:
             read: Grades = grade_report.grades_of(document, now=self._now())
         except grade_report.ReportError as error:
             return Transient(str(error), LATER)
         return Unchanged() if read.etag and read.etag == question.etag else read
 
-    def _probe(self, question: Question, detail: str) -> Outcome:
+    def _probe(self, question: GradeQuery, detail: str) -> FetchOutcome:
         """Tell a token that is barred from one that has expired.
 
         Moodle removes a token at the call that finds it expired, so that a second one does not
@@ -106,7 +106,7 @@ class MoodleGradeSource:
             return Misconfigured(detail, _ALLOW)
         return _outcome(verdict)
 
-    def _confirm(self, questions: Sequence[Question]) -> list[bool | None]:
+    def _confirm(self, questions: Sequence[GradeQuery]) -> list[bool | None]:
         numbers = [one.course_id for one in questions if MOODLE_COURSE.fullmatch(one.course_id)]
         # Asked for none, Moodle would list every course.
         if self._site_token is None or not numbers:
@@ -122,7 +122,7 @@ class MoodleGradeSource:
             for one in questions
         ]
 
-    def _call(self, question: Question, function: str, parameters: dict[str, Any]) -> Verdict:
+    def _call(self, question: GradeQuery, function: str, parameters: dict[str, Any]) -> Verdict:
         token = question.token
         if not isinstance(token, MoodleToken):
             return Misconfigured(
@@ -133,8 +133,8 @@ class MoodleGradeSource:
 
 
 def _outcome(
-    verdict: InvalidToken | Missing | Misconfigured | SiteTrouble | Transient,
-) -> Outcome:
+    verdict: InvalidToken | Missing | Misconfigured | SiteOutage | Transient,
+) -> FetchOutcome:
     match verdict:
         case InvalidToken(detail):
             return TokenRefused("invalidtoken", detail.removeprefix("invalidtoken: "))

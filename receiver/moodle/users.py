@@ -5,7 +5,7 @@ from typing import Any
 
 from receiver.gradebook.base import Failure
 from receiver.moodle.responses import LATER, Fine
-from receiver.sources.base import SiteTrouble, Transient
+from receiver.sources.base import SiteOutage, Transient
 
 FUNCTION = "core_user_get_users_by_field"
 MOST = 100
@@ -53,7 +53,7 @@ def _unreadable(document: Any) -> Failure | None:
     if not all(isinstance(user.get("id"), int) for user in document):
         return Transient("ELMS's own Moodle answered 200, but with users without ids", LATER)
     if not all(isinstance(user.get("idnumber"), str) for user in document):
-        return SiteTrouble("ELMS's own Moodle does not show the ID numbers of users", _SHOW)
+        return SiteOutage("ELMS's own Moodle does not show the ID numbers of users", _SHOW)
     return None
 
 

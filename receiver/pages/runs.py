@@ -31,9 +31,9 @@ _WORST_FIRST = (
 @signed_in
 def show() -> str:
     """Show the runs, the newest first, a page at a time."""
-    turn = pagination.read(request.args, _PLACE)
+    page_request = pagination.read(request.args, _PLACE)
     with services.current().database.reading() as session:
-        page = queries.page(session, turn=turn)
+        page = queries.page(session, page_request)
         endings = runs.endings(session, page.rows, now=db.now(session))
         counts = queries.counts(session, page.rows)
     return render_template(
@@ -49,13 +49,13 @@ def show() -> str:
 @signed_in
 def show_run(run_id: int) -> str:
     """Show one run: what it did, and its courses by outcome, those that failed first."""
-    turn = pagination.read(request.args, _COURSE)
+    page_request = pagination.read(request.args, _COURSE)
     with services.current().database.reading() as session:
         run = runs.get(session, run_id)
         [ending] = runs.endings(session, [run], now=db.now(session)).values()
         [counts] = queries.counts(session, [run]).values()
         outcome = _outcome(counts)
-        page = queries.page_of_courses(session, run.id, outcome, turn=turn)
+        page = queries.page_of_courses(session, run.id, outcome, page_request)
         untold = queries.untold(session, run)
     return render_template(
         "receiver/run.html",

@@ -1,33 +1,33 @@
-"""Files of courses and tokens: every line read, or every bad one named, never by what it holds."""
+"""CSV files of courses, tokens and gradebook targets: the columns, and how a row is parsed."""
 
-import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter, ValidationError
 
 from contract.events import CourseId
 from contract.tokens import Token
-from receiver.errors import RegistryFileError, TokenMalformedError
+from foundation import csv_reader
+from foundation.csv_reader import Fault, Row, Table
+from receiver.errors import TokenMalformedError
 from receiver.models import Source
 from receiver.registry.entries import parse_token
 
 REQUIRED = ("course_id",)
 OPTIONAL = ("token", "source", "gradebook_course", "gradebook_activity")
-TOLD = ("status", "reason", "since", "next_step", "held_token_id", "enrolled_at", "synced_at")
-"""What an export tells and an import passes over."""
+# Columns that an export writes and an import ignores.
+IGNORED = ("status", "reason", "since", "next_step", "stored_token_id", "added_at", "synced_at")
 
-EXPORTED = ("source", "course_id", *TOLD, "gradebook_course", "gradebook_activity")
+EXPORTED = ("source", "course_id", *IGNORED, "gradebook_course", "gradebook_activity")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
-_SHOWN_FAULTS = 20
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a line wants: a course of a source, its token and activity as far as they are given."""
+class RegistryRow:
+    """A row of a file: a course of a source, with its token and gradebook target if given."""
 
     line: int
     source: Source = field(repr=False)
@@ -38,68 +38,33 @@ class Wanted:
 
 
 def cell(text: str) -> str:
-    """Return the text as a cell that no spreadsheet takes for a formula."""
+    """Return the text as a cell that no spreadsheet interprets as a formula."""
     return f"'{text}" if text.startswith(_FORMULA) or _is_marked(text) else text
 
 
-def read(text: str, sources: Sequence[Source]) -> list[Wanted]:
-    """Return what the lines of a CSV file want, or raise RegistryFileError.
+def read(text: str, sources: Sequence[Source]) -> list[RegistryRow]:
+    """Return the rows of a CSV file, or raise CsvError.
 
-    Comma or semicolon, as its first line has it. The source may be left out if there is only one.
+    The source may be left out if there is only one.
     """
-    first = text.split("\n", 1)[0]
-    reader = csv.DictReader(
-        text.splitlines(keepends=True), delimiter=";" if ";" in first else ",", strict=True
-    )
-    wanted: list[Wanted] = []
-    faults: list[str] = []
-    try:
-        _check_columns(reader.fieldnames or ())
-        for row in reader:
-            try:
-                wanted.append(_wanted(reader.line_num, row, sources))
-            except ValueError as error:
-                faults.append(f"line {reader.line_num}: {error}")
-    except csv.Error as error:
-        faults.append(f"line {reader.reader.line_num}: not CSV: {error}")
-    refuse([*faults, *_doubled(wanted)])
-    return wanted
-
-
-def refuse(faults: Sequence[str]) -> None:
-    """Raise RegistryFileError for faults, if there are any."""
-    if faults:
-        more = len(faults) - _SHOWN_FAULTS
-        tail = [f"and {more} more"] if more > 0 else []
-        found = f"nothing was taken in: {len(faults)} lines are wrong"
-        raise RegistryFileError("\n".join([found, *faults[:_SHOWN_FAULTS], *tail]))
+    table = Table(text, (*REQUIRED, *OPTIONAL, *IGNORED))
+    table.check_columns(REQUIRED, (*OPTIONAL, *IGNORED))
+    rows, faults = table.parse(lambda line, row: _parse_row(line, row, sources))
+    csv_reader.refuse([*faults, *_duplicates(rows)])
+    return rows
 
 
 def check_number(text: str) -> str:
-    """Return the text if it can be the number of a Moodle's course or activity, or raise."""
+    """Return the text if it can be the id of a course or activity in Moodle, or raise."""
     if not _NUMBER.fullmatch(text):
-        raise ValueError("the number of a course or activity is whole and positive")
+        raise ValueError("the id of a course or activity in Moodle is a positive whole number")
     return text
 
 
-def _check_columns(names: Sequence[str]) -> None:
-    missing = [name for name in REQUIRED if name not in names]
-    if missing:
-        raise RegistryFileError(
-            f"line 1: the columns {', '.join(missing)} are missing; "
-            "columns are named as here, between commas or semicolons"
-        )
-    # Not named: in a file without a first line of names it may be a token.
-    if set(names) - {*REQUIRED, *OPTIONAL, *TOLD} or len(set(names)) < len(names):
-        raise RegistryFileError("line 1: a column is not known, or stands twice")
-
-
-def _wanted(line: int, row: dict[str, str | None], sources: Sequence[Source]) -> Wanted:
-    if None in row or None in row.values():
-        raise ValueError("the line has more or fewer fields than the first one")
-    given = {name: _plain(str(value)) for name, value in row.items()}
+def _parse_row(line: int, row: Row, sources: Sequence[Source]) -> RegistryRow:
+    given = {name: _plain(value) for name, value in row.items()}
     source = _source(given.get("source"), sources)
-    return Wanted(
+    return RegistryRow(
         line,
         source,
         _course_id(given["course_id"]),
@@ -114,19 +79,19 @@ def _plain(text: str) -> str:
 
 
 def _is_marked(text: str) -> bool:
-    """Tell whether a text reads as a cell that `cell` has put an apostrophe before."""
+    # Whether `cell` has put an apostrophe before the text.
     return text.startswith("'") and text[1:].startswith((*_FORMULA, "'"))
 
 
 def _source(name: str | None, sources: Sequence[Source]) -> Source:
     if not name:
         if len(sources) != 1:
-            raise ValueError(f"there are {len(sources)} sources, and none is named")
+            raise ValueError(f"there are {len(sources)} sources; the row must name one")
         return sources[0]
     for source in sources:
         if source.name == name:
             return source
-    raise ValueError("there is no source of this name")
+    raise ValueError("unknown source")
 
 
 def _course_id(text: str) -> str:
@@ -134,7 +99,7 @@ def _course_id(text: str) -> str:
         return _COURSE_ID.validate_python(text)
     except ValidationError as error:
         message = error.errors(include_url=False, include_input=False)[0]["msg"]
-        raise ValueError(f"no course id: {message.removeprefix('Value error, ')}") from None
+        raise ValueError(f"course_id: {message.removeprefix('Value error, ')}") from None
 
 
 def _token(text: str, kind: str) -> Token | None:
@@ -148,11 +113,10 @@ def _number(text: str | None) -> str | None:
     return check_number(text) if text else None
 
 
-def _doubled(wanted: Iterable[Wanted]) -> list[str]:
+def _duplicates(rows: Sequence[RegistryRow]) -> list[Fault]:
     first: dict[tuple[int, str], int] = {}
-    faults = []
-    for one in wanted:
-        line = first.setdefault((one.source.id, one.course_id), one.line)
-        if line != one.line:
-            faults.append(f"line {one.line}: the course stands in line {line} already")
-    return faults
+    return [
+        Fault(row.line, f"the course is the same as in line {line}")
+        for row in rows
+        if (line := first.setdefault((row.source.id, row.course_id), row.line)) != row.line
+    ]

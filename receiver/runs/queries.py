@@ -6,7 +6,7 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from foundation.db import pagination
-from foundation.db.pagination import Page, Turn
+from foundation.db.pagination import Page, PageRequest
 from receiver.models import Entry, Run, RunCourse, Source
 from receiver.runs.store import CourseOutcome
 
@@ -14,14 +14,14 @@ LOOKED_BACK = 20
 """In how many runs it is looked for which one asked a source last."""
 
 
-def page(session: Session, *, turn: Turn, limit: int = pagination.PAGE) -> Page[Run]:
+def page(session: Session, page_request: PageRequest, *, limit: int = pagination.PAGE) -> Page[Run]:
     """Return a page of the runs, the newest first."""
     return pagination.read(
         session,
         select(Run),
         [Run.id],
         lambda row: (row[0], (row[0].id,)),
-        turn=turn,
+        page_request,
         limit=limit,
         descending=True,
     )
@@ -31,8 +31,8 @@ def page_of_courses(
     session: Session,
     run_id: int,
     outcome: CourseOutcome,
+    page_request: PageRequest,
     *,
-    turn: Turn,
     limit: int = pagination.PAGE,
 ) -> Page[tuple[RunCourse, int | None]]:
     """Return a page of the courses of which this became, by source, with the numbers of entries."""
@@ -49,7 +49,7 @@ def page_of_courses(
         query,
         [RunCourse.source, RunCourse.id],
         lambda row: ((row[0], row[1]), (row[0].source, row[0].id)),
-        turn=turn,
+        page_request,
         limit=limit,
     )
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from foundation.db import session as db
 from receiver.errors import RunUnknownError
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Run, RunCourse
 from receiver.runs import lease as leases
 
@@ -39,7 +39,7 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True)
-class CourseReport:
+class CourseResult:
     """What became of one course; where it was not synced: why, since when, what to do.
 
     `url` is what was asked, for the log; the record does without.
@@ -60,15 +60,15 @@ class CourseReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class RunResult:
     """What a run came to; `stopped` says why it ended before its time, and `next_step` what to do.
 
     `requests` went to eAssessment, `gradebook_requests` to the Moodle that ELMS is, if it is one.
     """
 
     run_id: int
-    courses: tuple[CourseReport, ...]
-    written: Written
+    courses: tuple[CourseResult, ...]
+    written: ScoreCounts
     requests: int
     statements: int
     seconds: float
@@ -107,13 +107,13 @@ def begin(session: Session, holder: str, *, partial: bool = False, now: datetime
     return run.id
 
 
-def record(session: Session, run_id: int, reports: Sequence[CourseReport]) -> None:
+def record(session: Session, run_id: int, reports: Sequence[CourseResult]) -> None:
     """Write down what became of courses in a run."""
     rows = [{"run_id": run_id, **report.columns()} for report in reports]
     db.insert_all(session, RunCourse, rows)
 
 
-def end(session: Session, report: Report, *, now: datetime) -> None:
+def end(session: Session, report: RunResult, *, now: datetime) -> None:
     """Close the record of a run."""
     session.execute(
         update(Run)

@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from foundation.text import count
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Run
-from receiver.runs.store import CourseOutcome, Report
+from receiver.runs.store import CourseOutcome, RunResult
 
 
 @dataclass(frozen=True)
-class Figures:
+class RunSummary:
     """What a story is told from; `written` is None if nobody wrote down what was stored."""
 
     run_id: int
     counts: Mapping[CourseOutcome, int]
-    written: Written | None
+    written: ScoreCounts | None
     requests: int
     gradebook_requests: int
     statements: int
@@ -24,10 +24,10 @@ class Figures:
     next_step: str | None
 
 
-def of_report(report: Report) -> list[str]:
+def of_report(report: RunResult) -> list[str]:
     """Return the story of a run that just ended."""
     counts = {outcome: report.count(outcome) for outcome in CourseOutcome}
-    figures = Figures(
+    figures = RunSummary(
         report.run_id,
         counts,
         report.written,
@@ -44,7 +44,7 @@ def of_report(report: Report) -> list[str]:
 def of_run(run: Run) -> list[str]:
     """Return the story of a run that is on record and has ended."""
     counts = {outcome: getattr(run, outcome.value) for outcome in CourseOutcome}
-    figures = Figures(
+    figures = RunSummary(
         run.id,
         counts,
         _written(run),
@@ -58,13 +58,13 @@ def of_run(run: Run) -> list[str]:
     return _told(figures)
 
 
-def _written(run: Run) -> Written | None:
+def _written(run: Run) -> ScoreCounts | None:
     if run.scores_new is None or run.scores_changed is None or run.scores_as_before is None:
         return None
-    return Written(run.scores_new, run.scores_changed, run.scores_as_before)
+    return ScoreCounts(run.scores_new, run.scores_changed, run.scores_as_before)
 
 
-def _told(figures: Figures) -> list[str]:
+def _told(figures: RunSummary) -> list[str]:
     counts = figures.counts
     asked = figures.gradebook_requests
     return [
@@ -81,7 +81,7 @@ def _told(figures: Figures) -> list[str]:
     ]
 
 
-def _scores(written: Written | None) -> str:
+def _scores(written: ScoreCounts | None) -> str:
     if written is None:
         return ""
     added = count(written.added, "score")
@@ -96,7 +96,7 @@ def _requests(number: int) -> str:
     return count(number, "request")
 
 
-def _ending(figures: Figures) -> list[str]:
+def _ending(figures: RunSummary) -> list[str]:
     if figures.stopped:
         step = [f" next: {figures.next_step}"] if figures.next_step else []
         return [f"Grade sync ended before its time: {figures.stopped}", *step]

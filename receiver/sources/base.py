@@ -11,7 +11,7 @@ from contract.tokens import Token
 
 
 @dataclass(frozen=True)
-class Question:
+class GradeQuery:
     """What is asked: a course's grades, by the bearer of its token.
 
     They need not be sent if they are those that `etag` names or, where none is named, if they did
@@ -97,7 +97,7 @@ class Misconfigured:
 
 
 @dataclass(frozen=True)
-class SiteTrouble:
+class SiteOutage:
     """Nothing can be asked of this site before a person has mended it."""
 
     detail: str
@@ -117,7 +117,7 @@ class Transient:
     retry_after: float | None = None
 
 
-Outcome = (
+FetchOutcome = (
     Grades
     | Unchanged
     | CourseGone
@@ -125,7 +125,7 @@ Outcome = (
     | TokenReplaced
     | TokenRefused
     | Misconfigured
-    | SiteTrouble
+    | SiteOutage
     | Transient
 )
 
@@ -143,15 +143,15 @@ class GradeSource(Protocol):
         """How many requests were sent."""
         ...
 
-    def ask(self, questions: Sequence[Question]) -> list[Outcome]:
+    def ask(self, questions: Sequence[GradeQuery]) -> list[FetchOutcome]:
         """Return an outcome for each question about courses of one site, in order; never raise."""
         ...
 
-    def confirm(self, questions: Sequence[Question]) -> list[bool | None]:
+    def confirm(self, questions: Sequence[GradeQuery]) -> list[bool | None]:
         """Tell of each course that seemed gone whether it is; None where that cannot be told."""
         ...
 
-    def url_of(self, question: Question) -> str:
+    def url_of(self, question: GradeQuery) -> str:
         """Return where a question goes, for the log: without any secret."""
         ...
 

@@ -18,10 +18,10 @@ from foundation.http import client as http
 from receiver.sources import eassessment_batch
 from receiver.sources.base import (
     CourseGone,
+    FetchOutcome,
+    GradeQuery,
     Grades,
     Misconfigured,
-    Outcome,
-    Question,
     TokenRefused,
     TokenReplaced,
     Transient,
@@ -40,7 +40,7 @@ from receiver.sources.http_client import (
 _ETAG = re.compile(r'(?:W/)?"[!#-~]{0,240}"', re.ASCII)
 
 
-class Client:
+class EAssessmentClient:
     """Asks eAssessments, each at its source's URL; a `GradeSource` that speaks our own API."""
 
     def __init__(self, exchange: Exchange, batch: int = MAX_BATCH) -> None:
@@ -68,15 +68,15 @@ class Client:
         """End what is under way, and ask nothing from now on."""
         self._exchange.break_off()
 
-    def url_of(self, question: Question) -> str:
+    def url_of(self, question: GradeQuery) -> str:
         """Return where a question goes when it is asked by itself."""
         return url_of(question)
 
-    def confirm(self, questions: Sequence[Question]) -> list[bool | None]:
+    def confirm(self, questions: Sequence[GradeQuery]) -> list[bool | None]:
         """Tell nothing: eAssessment says by itself what was deleted."""
         return [None for _ in questions]
 
-    def ask(self, questions: Sequence[Question]) -> list[Outcome]:
+    def ask(self, questions: Sequence[GradeQuery]) -> list[FetchOutcome]:
         """Return what eAssessment answers to questions about courses of one site, in order.
 
         They go in one request, or in one each where the site has no batch; what a batch left
@@ -93,14 +93,14 @@ class Client:
         alone = iter(self._ask_each([question for question, outcome in pairs if outcome is None]))
         return [outcome or next(alone) for outcome in outcomes]
 
-    def _ask_each(self, questions: Sequence[Question]) -> list[Outcome]:
+    def _ask_each(self, questions: Sequence[GradeQuery]) -> list[FetchOutcome]:
         """Ask one after another, for as long as one request may take.
 
         What is left then, or when the site cannot be reached, is not asked: others wait too.
         """
         ends = time.monotonic() + self._exchange.total
         left: Transient | None = None
-        outcomes: list[Outcome] = []
+        outcomes: list[FetchOutcome] = []
         for question in questions:
             if left is None and outcomes and time.monotonic() >= ends:
                 left = Transient("its turn did not come: the courses before it took all the time")
@@ -110,7 +110,7 @@ class Client:
             outcomes.append(outcome)
         return outcomes
 
-    def ask_one(self, question: Question) -> Outcome:
+    def ask_one(self, question: GradeQuery) -> FetchOutcome:
         """Return what eAssessment answers, whatever that is, within the deadline."""
         try:
             answer = self._exchange.send("GET", url_of(question), _headers(question))
@@ -123,7 +123,7 @@ class Client:
         outcome = classify(question, answer.status, answer.headers.get("ETag"), answer.body)
         return _patient(outcome, answer)
 
-    def _ask_at_once(self, questions: Sequence[Question]) -> list[Outcome | None] | None:
+    def _ask_at_once(self, questions: Sequence[GradeQuery]) -> list[FetchOutcome | None] | None:
         """Return what a batch answers of each, or None if the site does not know of batches."""
         site = questions[0].source_url
         body = eassessment_batch.dump(questions)
@@ -148,12 +148,12 @@ class Client:
         return [None for _ in questions]
 
 
-def url_of(question: Question) -> str:
+def url_of(question: GradeQuery) -> str:
     """Return where a question goes; the course id is one path segment, whatever it holds."""
     return f"{question.source_url}/api/v1/courses/{quote(question.course_id, safe='')}/grades"
 
 
-def _headers(question: Question) -> dict[str, str]:
+def _headers(question: GradeQuery) -> dict[str, str]:
     headers = {"Authorization": f"Bearer {question.token.reveal()}"}
     if question.etag:
         headers["If-None-Match"] = question.etag
@@ -162,7 +162,7 @@ def _headers(question: Question) -> dict[str, str]:
     return headers
 
 
-def _patient(outcome: Outcome, answer: Answer) -> Outcome:
+def _patient(outcome: FetchOutcome, answer: Answer) -> FetchOutcome:
     """Return the outcome with the seconds that the site asked to be left alone for."""
     return (
         replace(outcome, retry_after=answer.retry_after)
@@ -182,7 +182,7 @@ _TOKEN_PROBLEMS = {
 }
 
 
-def classify(question: Question, status: int, etag: str | None, body: bytes) -> Outcome:
+def classify(question: GradeQuery, status: int, etag: str | None, body: bytes) -> FetchOutcome:
     """Return what an answer means; the problem's stable `type` decides, never its words."""
     if status == 200:
         return _grades(question, etag, body)
@@ -211,7 +211,7 @@ class _ReplacedFacts(_Facts):
     regenerated_at: WireTime
 
 
-def _grades(question: Question, etag: str | None, body: bytes) -> Outcome:
+def _grades(question: GradeQuery, etag: str | None, body: bytes) -> FetchOutcome:
     try:
         strict_json.load(body)
         answer = GradesAnswer.model_validate_json(body)
@@ -225,7 +225,7 @@ def _grades(question: Question, etag: str | None, body: bytes) -> Outcome:
     return Grades(answer.scores, name, answer.course_version, answer.token_id)
 
 
-def _refusal(question: Question, status: int, body: bytes) -> Outcome:
+def _refusal(question: GradeQuery, status: int, body: bytes) -> FetchOutcome:
     document = _document(body)
     problem = type_of(document)
     if problem is None or STATUS[problem] != status:
@@ -242,13 +242,13 @@ def _refusal(question: Question, status: int, body: bytes) -> Outcome:
     return Misconfigured(f"answered {status} {problem}: {_said(document)}", _CHECK_COURSE)
 
 
-def _gone(question: Question, facts: _GoneFacts) -> Outcome:
+def _gone(question: GradeQuery, facts: _GoneFacts) -> FetchOutcome:
     if facts.course_id != question.course_id:
         return Misconfigured("answered that another course was deleted", CHECK_URL)
     return CourseGone(facts.course_version, facts.deleted_at)
 
 
-def _replaced(question: Question, facts: _ReplacedFacts) -> Outcome:
+def _replaced(question: GradeQuery, facts: _ReplacedFacts) -> FetchOutcome:
     if facts.course_id != question.course_id or facts.token_id == question.token.token_id:
         return Misconfigured(
             "answered that the token was replaced, but by itself or for another course", CHECK_URL

@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 from contract import strict_json
 from contract.grades import BatchOrder, BatchQuestion
 from contract.problems import STATUS, ProblemType
-from receiver.sources.base import Question
+from receiver.sources.base import GradeQuery
 
 PATH = "/api/v1/grades/batch"
 
@@ -24,7 +24,7 @@ class Item:
     body: bytes
 
 
-def dump(questions: Sequence[Question]) -> bytes:
+def dump(questions: Sequence[GradeQuery]) -> bytes:
     """Return the body that asks all the questions."""
     order = BatchOrder(
         courses=tuple(
@@ -40,7 +40,7 @@ def dump(questions: Sequence[Question]) -> bytes:
     return order.model_dump_json(exclude_none=True).encode()
 
 
-def load(body: bytes, questions: Sequence[Question]) -> list[Item | None]:
+def load(body: bytes, questions: Sequence[GradeQuery]) -> list[Item | None]:
     """Return an item for each question; None for what was not answered, or not as a batch is.
 
     Each item is read by itself, so that one that is broken does not spoil the others.
@@ -68,7 +68,7 @@ def _check_keys(document: Any, body: bytes) -> None:
         strict_json.check_keys(body)
 
 
-def _item(question: Question, answer: Any) -> Item | None:
+def _item(question: GradeQuery, answer: Any) -> Item | None:
     if not isinstance(answer, dict) or answer.get("course_id") != question.course_id:
         return None
     status, etag = answer.get("status"), answer.get("etag")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from receiver.sources.base import GradeSource, Question, SeemsGone
+from receiver.sources.base import GradeQuery, GradeSource, SeemsGone
 from receiver.sync import results
 from receiver.sync.results import Heard
 
@@ -21,7 +21,7 @@ def confirmed(
     Each site is asked at once about all of its own, and `wait` called again and again until all
     have answered; no session may be open.
     """
-    doubtful: dict[str, list[Question]] = {}
+    doubtful: dict[str, list[GradeQuery]] = {}
     for one in heard:
         if isinstance(one.outcome, SeemsGone) and one.question:
             doubtful.setdefault(one.entry.source.name, []).append(one.question)
@@ -33,7 +33,7 @@ def confirmed(
 
 
 def _confirm(
-    doubtful: Mapping[str, Sequence[Question]],
+    doubtful: Mapping[str, Sequence[GradeQuery]],
     sources: Mapping[str, GradeSource],
     wait: Callable[[Collection[Future[Any]]], object],
 ) -> dict[tuple[str, str], bool | None]:

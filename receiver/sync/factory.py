@@ -8,20 +8,20 @@ from datetime import UTC, datetime
 from contract.tokens import MoodleToken, Token
 from foundation import tracing
 from foundation.db import session as db
-from receiver.course_state import Standing
+from receiver.course_state import CourseStatus
 from receiver.errors import TokenNotTakenError
 from receiver.gradebook.base import Gradebook
 from receiver.models import API, MOODLE, Entry, Source
 from receiver.moodle.client import MOST_BYTES
 from receiver.moodle.gradebook import MoodleGradebook
 from receiver.moodle.source import MoodleGradeSource
-from receiver.registry import bulk, listing
+from receiver.registry import bulk
 from receiver.registry import entries as registry
-from receiver.registry.csv_files import Wanted
-from receiver.registry.history import Teller
+from receiver.registry.csv_files import RegistryRow
+from receiver.registry.history import Actor
 from receiver.services import Services
-from receiver.sources.base import Misconfigured, SiteTrouble, Transient
-from receiver.sources.eassessment import Client
+from receiver.sources.base import Misconfigured, SiteOutage, Transient
+from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import MAX_ANSWER_BYTES, Exchange
 from receiver.sync import planner, replacing, token_check
 from receiver.sync.run import Kinds
@@ -40,7 +40,7 @@ class NotTaken:
     """A line of a file whose token is not to be held, and why."""
 
     entry_id: int
-    wanted: Wanted
+    wanted: RegistryRow
     why: TokenNotTakenError
 
 
@@ -51,7 +51,7 @@ def opened(here: Services, *, most_seconds: float | None = None) -> Iterator[Kin
     `most_seconds` is how long one request may take where somebody waits for it.
     """
     with ExitStack() as stack:
-        client = stack.enter_context(Client(_exchange(here, most_seconds)))
+        client = stack.enter_context(EAssessmentClient(_exchange(here, most_seconds)))
 
         def moodle(source: Source) -> MoodleGradeSource:
             exchange = _exchange(here, most_seconds, most_bytes=MOST_BYTES)
@@ -74,27 +74,26 @@ def gradebook(here: Services) -> Iterator[Gradebook | None]:
         yield MoodleGradebook(exchange, url=here.settings.gradebook_url, token=token)
 
 
-def prove(here: Services, kinds: Kinds, entry: Entry, *, teller: Teller) -> Standing | Unproven:
+def prove(here: Services, kinds: Kinds, entry: Entry, *, actor: Actor) -> CourseStatus | Unproven:
     """Ask a source about the token that is held for an entry, and return where that stands then.
 
     No session may be open.
     """
     source = kinds[entry.source.kind](entry.source)
     [heard] = token_check.prove(
-        here.database, {entry.source.name: source}, [entry], vault=here.vault, teller=teller
+        here.database, {entry.source.name: source}, [entry], vault=here.vault, actor=actor
     )
     match heard.outcome:
         case Transient(detail=detail):
             step = "The token is kept. Enter it again when eAssessment answers."
             return Unproven(detail, step)
         case (
-            Misconfigured(detail=detail, next_step=step)
-            | SiteTrouble(detail=detail, next_step=step)
+            Misconfigured(detail=detail, next_step=step) | SiteOutage(detail=detail, next_step=step)
         ):
             return Unproven(detail, step)
     with here.database.reading() as session:
-        known = listing.get(session, entry.id)
-        return planner.standing(known, places=here.settings.elms_is_moodle)
+        known = registry.get_by_id(session, entry.id)
+        return planner.course_status(known, places=here.settings.elms_is_moodle)
 
 
 def enter(
@@ -102,7 +101,7 @@ def enter(
     entry_id: int,
     token: Token,
     *,
-    teller: Teller,
+    actor: Actor,
     most_seconds: float | None = None,
 ) -> Entry:
     """Hold another token for an entry, and return it; it belongs to no session.
@@ -113,19 +112,19 @@ def enter(
     asked_over: str | None = None
     while True:
         with here.database.writing() as session:
-            entry = listing.get_locked(session, entry_id)
-            risky = replacing.is_risky(entry, token) and entry.held_token_id != asked_over
+            entry = registry.get_locked(session, entry_id)
+            risky = replacing.is_risky(entry, token) and entry.stored_token_id != asked_over
             if not risky:
                 now = db.now(session)
-                registry.set_token(session, entry, token, vault=here.vault, teller=teller, now=now)
+                registry.set_token(session, entry, token, vault=here.vault, actor=actor, now=now)
             session.expunge_all()
         if not risky:
             return entry
-        asked_over = entry.held_token_id
-        _refuse_worse(here, entry, token, teller=teller, most_seconds=most_seconds)
+        asked_over = entry.stored_token_id
+        _refuse_worse(here, entry, token, actor=actor, most_seconds=most_seconds)
 
 
-def not_taken(here: Services, wanted: Sequence[Wanted], *, teller: Teller) -> list[NotTaken]:
+def not_taken(here: Services, wanted: Sequence[RegistryRow], *, actor: Actor) -> list[NotTaken]:
     """Return of which courses of a file the tokens are not to be held; their sites are asked.
 
     No session may be open.
@@ -133,7 +132,7 @@ def not_taken(here: Services, wanted: Sequence[Wanted], *, teller: Teller) -> li
     with here.database.reading() as session:
         risky = {
             entry.id: (entry, one)
-            for one, entry in bulk.linked_among(session, wanted)
+            for one, entry in bulk.find_added(session, wanted)
             if one.token is not None and replacing.is_risky(entry, one.token)
         }
     pairs = [(entry, one.token) for entry, one in risky.values() if one.token is not None]
@@ -145,18 +144,18 @@ def not_taken(here: Services, wanted: Sequence[Wanted], *, teller: Teller) -> li
             kinds,
             pairs,
             vault=here.vault,
-            teller=teller,
+            actor=actor,
             concurrency=here.settings.sync_concurrency,
         )
     return [NotTaken(number, risky[number][1], why) for number, why in refused.items()]
 
 
 def _refuse_worse(
-    here: Services, entry: Entry, token: Token, *, teller: Teller, most_seconds: float | None
+    here: Services, entry: Entry, token: Token, *, actor: Actor, most_seconds: float | None
 ) -> None:
     with opened(here, most_seconds=most_seconds) as kinds:
         refused = replacing.check(
-            here.database, kinds, [(entry, token)], vault=here.vault, teller=teller
+            here.database, kinds, [(entry, token)], vault=here.vault, actor=actor
         )
     for refusal in refused.values():
         raise refusal

@@ -11,8 +11,8 @@ from datetime import timedelta
 from typing import Any
 
 from receiver.models import Entry
-from receiver.runs.store import CourseReport
-from receiver.sources.base import GradeSource, Outcome, Question, SiteTrouble, Transient
+from receiver.runs.store import CourseResult
+from receiver.sources.base import FetchOutcome, GradeQuery, GradeSource, SiteOutage, Transient
 from receiver.sync import deletion_check
 from receiver.sync.results import Broken, Heard
 
@@ -41,7 +41,7 @@ class Step:
     """What has come since the last step: answers, and courses that are skipped after all."""
 
     heard: tuple[Heard, ...] = ()
-    skipped: tuple[CourseReport, ...] = ()
+    skipped: tuple[CourseResult, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Hands:
     """
 
     sources: Mapping[str, GradeSource]
-    read_again: Callable[[Sequence[Entry]], tuple[Sequence[Entry], Sequence[CourseReport]]]
-    prepare: Callable[[Entry], Question | Broken]
+    read_again: Callable[[Sequence[Entry]], tuple[Sequence[Entry], Sequence[CourseResult]]]
+    prepare: Callable[[Entry], GradeQuery | Broken]
     beat: Callable[[], None]
     unforeseen: Callable[[Exception], Broken]
 
@@ -80,13 +80,13 @@ class Asking:
     def __init__(self, pace: Pace, hands: Hands) -> None:
         self._pace = pace
         self._hands = hands
-        self.trouble: dict[str, SiteTrouble] = {}
+        self.trouble: dict[str, SiteOutage] = {}
         self._paused: dict[str, Transient] = {}
         self._lines: dict[str, _Line] = {}
         self._again: list[Heard] = []
         self._round = 0
         self._heard: list[Heard] = []
-        self._skipped: list[CourseReport] = []
+        self._skipped: list[CourseResult] = []
 
     @property
     def over(self) -> bool:
@@ -114,7 +114,7 @@ class Asking:
 
     def _go_round(self, pool: ThreadPoolExecutor, entries: Sequence[Entry]) -> Iterator[Step]:
         self._line_up(entries)
-        under_way: dict[Future[list[Outcome]], list[tuple[Entry, Question]]] = {}
+        under_way: dict[Future[list[FetchOutcome]], list[tuple[Entry, GradeQuery]]] = {}
         while True:
             while len(under_way) < self._pace.concurrency and (piece := self._next_piece()):
                 source = self._hands.sources[piece[0][0].source.name]
@@ -142,7 +142,7 @@ class Asking:
         for entry in entries:
             self._lines.setdefault(entry.source.name, _Line(deque())).waiting.append(entry)
 
-    def _next_piece(self) -> list[tuple[Entry, Question]]:
+    def _next_piece(self) -> list[tuple[Entry, GradeQuery]]:
         """Return what one request asks next; the sites take turns, and none in trouble is asked."""
         while not self.over:
             name = next((name for name, line in self._lines.items() if line), None)
@@ -160,9 +160,9 @@ class Asking:
         """Return how many courses go in one request: fewer each time one has failed."""
         return int(max(1, self._hands.sources[name].batch // 10**self._round))
 
-    def _cut(self, line: _Line, size: int) -> list[tuple[Entry, Question]]:
+    def _cut(self, line: _Line, size: int) -> list[tuple[Entry, GradeQuery]]:
         self._freshen(line, max(size, self._pace.look_ahead))
-        piece: list[tuple[Entry, Question]] = []
+        piece: list[tuple[Entry, GradeQuery]] = []
         while line.fresh and len(piece) < size:
             entry = line.fresh.popleft()
             asked = self._hands.prepare(entry)
@@ -187,10 +187,10 @@ class Asking:
         line.read_at = time.monotonic()
 
     def _take(
-        self, piece: Sequence[tuple[Entry, Question]], future: "Future[list[Outcome]]"
+        self, piece: Sequence[tuple[Entry, GradeQuery]], future: "Future[list[FetchOutcome]]"
     ) -> None:
         try:
-            outcomes: Sequence[Outcome | Broken] = future.result()
+            outcomes: Sequence[FetchOutcome | Broken] = future.result()
         except Exception as error:  # noqa: BLE001 - one course never stops the run
             outcomes = [self._hands.unforeseen(error) for _ in piece]
         for (entry, asked), outcome in zip(piece, outcomes, strict=True):
@@ -200,7 +200,7 @@ class Asking:
     def _sort(self, heard: Heard) -> None:
         name = heard.entry.source.name
         match heard.outcome:
-            case SiteTrouble():
+            case SiteOutage():
                 self.trouble.setdefault(name, heard.outcome)
             case Transient(unreachable=True):
                 self._paused[name] = heard.outcome

@@ -6,16 +6,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from foundation.db.session import Database
-from receiver.course_state import Standing, Status
+from receiver.course_state import CourseStatus, Status
 from receiver.gradebook import base as gradebooks
 from receiver.models import Entry
 from receiver.registry import entries as registry
-from receiver.runs.store import CourseReport
+from receiver.runs.store import CourseResult
 from receiver.sync import results
 
 
 @dataclass(frozen=True)
-class Options:
+class SyncOptions:
     """How a run goes: as whom, how long its lease lasts, which courses and sources (none: all).
 
     `chunk` is how many answers are stored at once. `concurrency` requests are under way at a time,
@@ -53,11 +53,11 @@ class Plan:
     """
 
     ask: tuple[Entry, ...]
-    skipped: tuple[CourseReport, ...]
-    unplaced: tuple[CourseReport, ...]
+    skipped: tuple[CourseResult, ...]
+    unplaced: tuple[CourseResult, ...]
 
     @property
-    def not_asked(self) -> tuple[CourseReport, ...]:
+    def not_asked(self) -> tuple[CourseResult, ...]:
         """The reports of all that are not asked."""
         return self.skipped + self.unplaced
 
@@ -74,7 +74,7 @@ def plan(
     `places`: the gradebook has to be told where each course's grades go.
     """
     with database.reading() as session:
-        entries = registry.listing(session, course_ids=course_ids)
+        entries = registry.list_entries(session, course_ids=course_ids)
         return of(chosen(entries, sources, course_ids), places=places)
 
 
@@ -92,14 +92,14 @@ def chosen(
 
 def of(entries: Sequence[Entry], *, places: bool = False) -> Plan:
     """Return which of the entries are asked for as they stand, and the reports of the others."""
-    standings = [(entry, registry.standing(entry)) for entry in entries]
-    active = [entry for entry, standing in standings if standing.status is Status.ACTIVE]
+    statuses = [(entry, registry.course_status(entry)) for entry in entries]
+    active = [entry for entry, one in statuses if one.status is Status.ACTIVE]
     return Plan(
         ask=tuple(entry for entry in active if _has_place(entry) or not places),
         skipped=tuple(
-            results.skipped(entry, standing)
-            for entry, standing in standings
-            if standing.status is not Status.ACTIVE
+            results.skipped(entry, one)
+            for entry, one in statuses
+            if one.status is not Status.ACTIVE
         ),
         unplaced=tuple(
             results.unplaced(entry) for entry in active if places and not _has_place(entry)
@@ -107,13 +107,13 @@ def of(entries: Sequence[Entry], *, places: bool = False) -> Plan:
     )
 
 
-def standing(entry: Entry, *, places: bool = False) -> Standing:
+def course_status(entry: Entry, *, places: bool = False) -> CourseStatus:
     """Return an entry's status; an active one that would fail unasked has the cause beside it."""
-    stands = registry.standing(entry)
-    if stands.status is not Status.ACTIVE or not places or _has_place(entry):
-        return stands
+    found = registry.course_status(entry)
+    if found.status is not Status.ACTIVE or not places or _has_place(entry):
+        return found
     why = gradebooks.unplaced(entry.course_id)
-    return replace(stands, reason=why.detail, next_step=why.next_step)
+    return replace(found, reason=why.detail, next_step=why.next_step)
 
 
 def _has_place(entry: Entry) -> bool:

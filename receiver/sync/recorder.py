@@ -8,11 +8,11 @@ from foundation.db.session import Database
 from receiver.course_state import Fact
 from receiver.errors import LeaseLostError
 from receiver.registry import entries as registry
-from receiver.registry.entries import Lesson
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.entries import EntryUpdate
+from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
 from receiver.runs.lease import HeldLease
-from receiver.runs.store import CourseReport
+from receiver.runs.store import CourseResult
 from receiver.sources.base import Grades
 from receiver.sync import results
 from receiver.sync.reporter import Telling
@@ -41,9 +41,9 @@ class Recorder:
         if named:
             with self.database.writing() as session:
                 self.lease.fence(session)
-                registry.forget_etags(session, named)
+                registry.clear_etags(session, named)
 
-    def record(self, kept: Sequence[Heard], skipped: Sequence[CourseReport]) -> None:
+    def record(self, kept: Sequence[Heard], skipped: Sequence[CourseResult]) -> None:
         """Record a piece at once; if what came of one course cannot be, each on its own."""
         try:
             self._record(kept, skipped)
@@ -57,14 +57,14 @@ class Recorder:
             for one in kept:
                 self.record([one], ())
 
-    def _record(self, kept: Sequence[Heard], skipped: Sequence[CourseReport]) -> None:
+    def _record(self, kept: Sequence[Heard], skipped: Sequence[CourseResult]) -> None:
         with self.database.writing() as session:
             now = self.lease.fence(session)
             told = [(one, results.facts_of(one, now=now)) for one in kept]
-            registry.learn(
+            registry.apply_updates(
                 session,
                 [_lesson(one, facts) for one, facts in told],
-                teller=Teller(TellerKind.SYNC, f"run {self.run_id}"),
+                actor=Actor(ActorKind.SYNC, f"run {self.run_id}"),
                 now=now,
             )
             reports = [*skipped, *(results.judged(one, facts) for one, facts in told)]
@@ -72,7 +72,7 @@ class Recorder:
         self.telling.tell(reports)
 
 
-def _lesson(heard: Heard, facts: tuple[Fact, ...]) -> Lesson:
+def _lesson(heard: Heard, facts: tuple[Fact, ...]) -> EntryUpdate:
     entry = heard.entry
-    place = entry.gradebook_course, entry.gradebook_activity
-    return Lesson(entry.id, facts, heard.etag, heard.well, place)
+    target = entry.gradebook_course, entry.gradebook_activity
+    return EntryUpdate(entry.id, facts, heard.etag, heard.well, target)

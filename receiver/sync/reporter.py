@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from receiver.gradebook.base import Trouble
-from receiver.runs.store import CourseOutcome, CourseReport
-from receiver.sources.base import SiteTrouble
+from receiver.gradebook.base import Outage
+from receiver.runs.store import CourseOutcome, CourseResult
+from receiver.sources.base import SiteOutage
 from receiver.sync.results import GRADEBOOK_TROUBLE, SITE_TROUBLE
 
 _QUIET = {CourseOutcome.SYNCED, CourseOutcome.UNCHANGED}
@@ -26,10 +26,10 @@ class Telling:
 
     def __init__(self, log: Any) -> None:
         self._log = log
-        self.reports: list[CourseReport] = []
+        self.reports: list[CourseResult] = []
         self._alike: Counter[tuple[str, str | None]] = Counter()
 
-    def tell(self, reports: Sequence[CourseReport]) -> None:
+    def tell(self, reports: Sequence[CourseResult]) -> None:
         """Keep what became of courses, and log what went wrong with each."""
         self.reports += reports
         for report in reports:
@@ -54,7 +54,7 @@ class Telling:
                     courses=courses - _MOST_ALIKE,
                 )
 
-    def tell_of_site(self, name: str, trouble: SiteTrouble) -> None:
+    def tell_of_site(self, name: str, trouble: SiteOutage) -> None:
         """Log of a site that is out of order once, not for each of its courses."""
         kept = [one for one in self.reports if (one.source, one.reason) == (name, SITE_TROUBLE)]
         self._log.error(
@@ -65,18 +65,18 @@ class Telling:
             courses=len(kept),
         )
 
-    def tell_of_gradebook(self, trouble: Trouble) -> None:
+    def tell_of_gradebook(self, trouble: Outage) -> None:
         """Log of a gradebook that is out of order once, not for each course that waits for it."""
         waiting = sum(one.reason == GRADEBOOK_TROUBLE for one in self.reports)
         self._log.log(
-            logging.ERROR if isinstance(trouble, SiteTrouble) else logging.WARNING,
+            logging.ERROR if isinstance(trouble, SiteOutage) else logging.WARNING,
             "gradebook out of order",
             detail=trouble.detail,
             next_step=trouble.next_step,
             courses=waiting,
         )
 
-    def _is_one_of_many(self, report: CourseReport) -> bool:
+    def _is_one_of_many(self, report: CourseResult) -> bool:
         if report.reason not in _OF_NO_COURSE:
             return False
         alike = report.source, report.detail

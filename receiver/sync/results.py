@@ -6,20 +6,21 @@ from datetime import datetime
 from functools import reduce
 
 from foundation.errors import DecryptionError
-from receiver.course_state import Fact, Standing, fold, standing_of
+from receiver import course_state
+from receiver.course_state import CourseStatus, Fact, explain
 from receiver.gradebook import base as gradebooks
-from receiver.gradebook.base import Failure, Kept
+from receiver.gradebook.base import Failure, WriteResult
 from receiver.models import Entry
 from receiver.registry import entries as registry
-from receiver.runs.store import CourseOutcome, CourseReport
+from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources.base import (
+    FetchOutcome,
+    GradeQuery,
     Grades,
     Misconfigured,
-    Outcome,
     PersonProblem,
-    Question,
     SeemsGone,
-    SiteTrouble,
+    SiteOutage,
     Transient,
     Unchanged,
 )
@@ -43,10 +44,10 @@ class Heard:
     """
 
     entry: Entry
-    outcome: Outcome | Broken
+    outcome: FetchOutcome | Broken
     url: str | None = None
-    question: Question | None = None
-    kept: Kept | None = None
+    question: GradeQuery | None = None
+    kept: WriteResult | None = None
 
     @property
     def well(self) -> bool:
@@ -113,11 +114,11 @@ def facts_of(heard: Heard, *, now: datetime) -> tuple[Fact, ...]:
     """Return what the registry learns from what was heard."""
     if isinstance(heard.outcome, Broken):
         return ()
-    memory = registry.memory_of(heard.entry)
-    return answers.facts_of(memory, heard.outcome, str(heard.entry.held_token_id), now=now)
+    memory = registry.state_of(heard.entry)
+    return answers.facts_of(memory, heard.outcome, str(heard.entry.stored_token_id), now=now)
 
 
-def judged(heard: Heard, facts: Sequence[Fact]) -> CourseReport:
+def judged(heard: Heard, facts: Sequence[Fact]) -> CourseResult:
     """Return the report of a course that was asked; an invalid one failed in this run."""
     match heard.outcome:
         case Grades(left_out=left_out):
@@ -126,36 +127,36 @@ def judged(heard: Heard, facts: Sequence[Fact]) -> CourseReport:
             return _report(heard, CourseOutcome.UNCHANGED)
         case Misconfigured(detail=detail, next_step=step):
             return _failed(heard, "misconfigured", detail, step)
-        case SiteTrouble(detail=detail, next_step=step):
+        case SiteOutage(detail=detail, next_step=step):
             return _kept_from(heard, detail, step)
         case Transient(detail=detail, next_step=step):
             return _failed(heard, "transient", detail, step)
         case Broken(reason=reason, detail=detail, next_step=step):
             return _failed(heard, reason, detail, step)
         case _:
-            memory = reduce(fold, facts, registry.memory_of(heard.entry))
-            standing = standing_of(memory, heard.entry.course_id)
-            return _because(heard.entry, CourseOutcome.FAILED, standing, heard.url)
+            memory = reduce(course_state.apply, facts, registry.state_of(heard.entry))
+            course_status = explain(memory, heard.entry.course_id)
+            return _because(heard.entry, CourseOutcome.FAILED, course_status, heard.url)
 
 
-def skipped(entry: Entry, standing: Standing) -> CourseReport:
+def skipped(entry: Entry, course_status: CourseStatus) -> CourseResult:
     """Return the report of a course that is not asked."""
-    return _because(entry, CourseOutcome.SKIPPED, standing, None)
+    return _because(entry, CourseOutcome.SKIPPED, course_status, None)
 
 
-def unplaced(entry: Entry) -> CourseReport:
+def unplaced(entry: Entry) -> CourseResult:
     """Return the report of a course that is not asked, for its grades could go nowhere."""
     why = gradebooks.unplaced(entry.course_id)
     return _failure(entry, "misconfigured", why.detail, why.next_step)
 
 
-def unstored(entry: Entry, stop: Stop) -> CourseReport:
+def unstored(entry: Entry, stop: Stop) -> CourseResult:
     """Return the report of a course whose turn never came, or whose answer was not stored."""
     detail = f"the run ended before it was stored: {stop.detail}"
     return _failure(entry, stop.reason, detail, stop.next_step)
 
 
-def _taken(heard: Heard, left_out: Sequence[PersonProblem]) -> CourseReport:
+def _taken(heard: Heard, left_out: Sequence[PersonProblem]) -> CourseResult:
     """Return the report of a course whose grades came; who was left out is told, the others count.
 
     The first few are named: of a hundred who miss the same, five tell what.
@@ -176,7 +177,7 @@ def _taken(heard: Heard, left_out: Sequence[PersonProblem]) -> CourseReport:
 
 _REASONS: dict[type[Failure], str] = {
     Misconfigured: "misconfigured",
-    SiteTrouble: GRADEBOOK_TROUBLE,
+    SiteOutage: GRADEBOOK_TROUBLE,
     Transient: "transient",
 }
 """The reason of a course whose grades came and could not all be written."""
@@ -195,18 +196,18 @@ def _who(user_id: str | None) -> str:
     return user_id if len(user_id) <= _MOST_LETTERS else f"{user_id[:_MOST_LETTERS]}…"
 
 
-def _report(heard: Heard, outcome: CourseOutcome) -> CourseReport:
-    return CourseReport(heard.entry.source.name, heard.entry.course_id, outcome, url=heard.url)
+def _report(heard: Heard, outcome: CourseOutcome) -> CourseResult:
+    return CourseResult(heard.entry.source.name, heard.entry.course_id, outcome, url=heard.url)
 
 
-def _failed(heard: Heard, reason: str, detail: str, step: str) -> CourseReport:
+def _failed(heard: Heard, reason: str, detail: str, step: str) -> CourseResult:
     return _failure(heard.entry, reason, detail, step, heard.url)
 
 
 def _failure(
     entry: Entry, reason: str, detail: str, step: str, url: str | None = None
-) -> CourseReport:
-    return CourseReport(
+) -> CourseResult:
+    return CourseResult(
         entry.source.name,
         entry.course_id,
         CourseOutcome.FAILED,
@@ -217,22 +218,22 @@ def _failure(
     )
 
 
-def _kept_from(heard: Heard, detail: str, step: str) -> CourseReport:
+def _kept_from(heard: Heard, detail: str, step: str) -> CourseResult:
     """Return the report of a course whose site is out of order; it failed if it was asked for."""
     outcome = CourseOutcome.FAILED if heard.url else CourseOutcome.SKIPPED
     return replace(_failed(heard, SITE_TROUBLE, detail, step), outcome=outcome)
 
 
 def _because(
-    entry: Entry, outcome: CourseOutcome, standing: Standing, url: str | None
-) -> CourseReport:
-    return CourseReport(
+    entry: Entry, outcome: CourseOutcome, course_status: CourseStatus, url: str | None
+) -> CourseResult:
+    return CourseResult(
         entry.source.name,
         entry.course_id,
         outcome,
-        standing.status.value,
-        standing.reason,
-        standing.since,
-        standing.next_step,
+        course_status.status.value,
+        course_status.reason,
+        course_status.since,
+        course_status.next_step,
         url,
     )

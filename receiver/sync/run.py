@@ -9,17 +9,17 @@ from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
 from receiver.errors import LeaseLostError
-from receiver.gradebook.base import Gradebook, TableGradebook, Trouble
-from receiver.gradebook.database import Written
+from receiver.gradebook.base import Gradebook, Outage, TableGradebook
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Entry, Source
 from receiver.registry import entries as registry
 from receiver.runs import store as runs
 from receiver.runs.lease import HeldLease
-from receiver.runs.store import CourseOutcome, CourseReport, Report
-from receiver.sources.base import GradeSource, Question, SiteTrouble
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
+from receiver.sources.base import GradeQuery, GradeSource, SiteOutage
 from receiver.sync import ending, facts, planner, results, writer
 from receiver.sync.fetcher import Asking, Hands, Pace, Step
-from receiver.sync.planner import Options, Plan
+from receiver.sync.planner import Plan, SyncOptions
 from receiver.sync.recorder import Recorder
 from receiver.sync.reporter import Telling
 from receiver.sync.results import GRADEBOOK_TROUBLE, SITE_TROUBLE, Broken, Heard, Stop
@@ -38,9 +38,9 @@ def run(
     database: Database,
     vault: Vault,
     kinds: Kinds,
-    options: Options,
+    options: SyncOptions,
     gradebook: Gradebook | None = None,
-) -> Report:
+) -> RunResult:
     """Fetch the grades of every active course into a gradebook and return what came of each.
 
     The gradebook serves this run alone; without one, grades go into ELMS's own database.
@@ -64,7 +64,7 @@ class _Run:
         database: Database,
         vault: Vault,
         kinds: Kinds,
-        options: Options,
+        options: SyncOptions,
         gradebook: Gradebook | None,
     ) -> None:
         self._database = database
@@ -75,14 +75,14 @@ class _Run:
         self._gradebook: Gradebook = gradebook or TableGradebook(database, self.lease.fence)
         self._keeper = Keeper(self._gradebook, self.lease.keep, self._broken)
         self._sources: dict[str, GradeSource] = {}
-        self._closed: dict[str, SiteTrouble] = {}
+        self._closed: dict[str, SiteOutage] = {}
         self._sent_before = 0
         self._settled = 0
         self._started = time.monotonic()
         self._statements = database.statements
-        self._written = Written()
+        self._written = ScoreCounts()
         self._stop: Stop | None = None
-        self._trouble: Trouble | None = None
+        self._trouble: Outage | None = None
 
     def begin(self) -> Plan:
         """Take the lease, read the registry, open the record: all of it, or nothing."""
@@ -90,7 +90,7 @@ class _Run:
             now = db.now(session)
             holder = self._options.holder
             self.lease.acquire(session, holder, now=now)
-            entries = registry.listing(session, course_ids=self._options.course_ids)
+            entries = registry.list_entries(session, course_ids=self._options.course_ids)
             chosen = planner.chosen(entries, self._options.sources, self._options.course_ids)
             planned = planner.of(chosen, places=self._gradebook.places)
             self._run_id = runs.begin(session, holder, partial=self._options.partial, now=now)
@@ -153,7 +153,7 @@ class _Run:
                 self._sources[source.name] = self._kinds[source.kind](source)
             except Exception as error:  # noqa: BLE001 - one site never stops the run
                 broken = self._broken(error)
-                self._closed[source.name] = SiteTrouble(broken.detail, broken.next_step)
+                self._closed[source.name] = SiteOutage(broken.detail, broken.next_step)
         self._sent_before = self._sent()
         return tuple(
             Heard(entry, Broken(SITE_TROUBLE, trouble.detail, trouble.next_step))
@@ -167,7 +167,7 @@ class _Run:
             source.requests for source in {id(one): one for one in self._sources.values()}.values()
         )
 
-    def _stopped_by(self, trouble: Trouble | None) -> bool:
+    def _stopped_by(self, trouble: Outage | None) -> bool:
         """Stop the run if nothing can be written, and return whether it is to end.
 
         Once it is over, what was broken off is no trouble of the gradebook's.
@@ -182,7 +182,7 @@ class _Run:
     def _store_all(self, steps: Iterable[Step], courses: int) -> None:
         """Store what comes, many courses at once, but none of it late."""
         heard: list[Heard] = []
-        skipped: list[CourseReport] = []
+        skipped: list[CourseResult] = []
         flushed = time.monotonic()
         for step in steps:
             heard += step.heard
@@ -197,7 +197,7 @@ class _Run:
             self._settle_all(heard, skipped, courses)
 
     def _settle_all(
-        self, heard: Sequence[Heard], skipped: Sequence[CourseReport], courses: int
+        self, heard: Sequence[Heard], skipped: Sequence[CourseResult], courses: int
     ) -> None:
         """Write and record piece after piece, so that a kill costs the record of one at the most.
 
@@ -214,7 +214,7 @@ class _Run:
             if self._asking.over or self._stopped_by(self._keeper.trouble(kept)):
                 return
 
-    def finish(self, todo: Plan) -> Report:
+    def finish(self, todo: Plan) -> RunResult:
         """Close the record and return the report; what was not stored counts as failed."""
         left_over = self._left_over(todo)
         self._telling.tell(left_over)
@@ -236,17 +236,17 @@ class _Run:
 
     def _read_again(
         self, entries: Sequence[Entry]
-    ) -> tuple[Sequence[Entry], Sequence[CourseReport]]:
+    ) -> tuple[Sequence[Entry], Sequence[CourseResult]]:
         if not entries:
             return (), ()
         with self._database.reading() as session:
             ids = [entry.id for entry in entries]
-            listed = registry.listing(session, entry_ids=ids)
+            listed = registry.list_entries(session, entry_ids=ids)
             planned = planner.of(listed, places=self._gradebook.places)
             session.expunge_all()
         return planned.ask, planned.not_asked
 
-    def _prepare(self, entry: Entry) -> Question | Broken:
+    def _prepare(self, entry: Entry) -> GradeQuery | Broken:
         since = self._options.modified_since
         try:
             return facts.question_about(
@@ -262,7 +262,7 @@ class _Run:
         self._log.debug("failed on our side", exc_info=error)
         return results.broken(error)
 
-    def _left_over(self, todo: Plan) -> list[CourseReport]:
+    def _left_over(self, todo: Plan) -> list[CourseResult]:
         if self._stop is None:
             return []
         stored = {(report.source, report.course_id) for report in self._telling.reports}
@@ -272,11 +272,11 @@ class _Run:
             if (entry.source.name, entry.course_id) not in stored
         ]
 
-    def _report(self) -> Report:
+    def _report(self) -> RunResult:
         courses = tuple(self._telling.reports)
         failed = any(report.outcome is CourseOutcome.FAILED for report in courses)
         stop = self._stop
-        return Report(
+        return RunResult(
             run_id=self._run_id,
             courses=courses,
             written=self._written,

@@ -8,8 +8,8 @@ from foundation.db import session as db
 from foundation.db.session import Database
 from receiver.models import Entry
 from receiver.registry import entries as registry
-from receiver.registry.entries import Lesson
-from receiver.registry.history import Teller
+from receiver.registry.entries import EntryUpdate
+from receiver.registry.history import Actor
 from receiver.sources.base import GradeSource, Transient
 from receiver.sync import deletion_check, facts, results
 from receiver.sync.results import Heard
@@ -24,7 +24,7 @@ def prove(
     entries: Sequence[Entry],
     *,
     vault: Vault,
-    teller: Teller,
+    actor: Actor,
     concurrency: int = 1,
 ) -> list[Heard]:
     """Ask each site about the tokens of its entries, and let the registry learn what it answers.
@@ -39,9 +39,9 @@ def prove(
         for heard in pool.map(asking.ask, _pieces(sources, entries)):
             unlearnt += deletion_check.confirmed(heard, sources, wait)
             if len(unlearnt) >= _AT_ONCE:
-                _learn(database, unlearnt, teller)
+                _learn(database, unlearnt, actor)
                 proven, unlearnt = proven + unlearnt, []
-    _learn(database, unlearnt, teller)
+    _learn(database, unlearnt, actor)
     return proven + unlearnt
 
 
@@ -83,10 +83,10 @@ def _pieces(
             yield asked[start : start + batch]
 
 
-def _learn(database: Database, heard: Sequence[Heard], teller: Teller) -> None:
+def _learn(database: Database, heard: Sequence[Heard], actor: Actor) -> None:
     if not heard:
         return
     with database.writing() as session:
         now = db.now(session)
-        lessons = [Lesson(one.entry.id, results.facts_of(one, now=now)) for one in heard]
-        registry.learn(session, lessons, teller=teller, now=now)
+        lessons = [EntryUpdate(one.entry.id, results.facts_of(one, now=now)) for one in heard]
+        registry.apply_updates(session, lessons, actor=actor, now=now)

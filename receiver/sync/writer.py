@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 from foundation.db import session as db
 from receiver.errors import LeaseLostError
-from receiver.gradebook.base import CourseScores, Gradebook, Trouble
-from receiver.gradebook.database import Written
+from receiver.gradebook.base import CourseScores, Gradebook, Outage
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Entry
-from receiver.sources.base import Grades, SiteTrouble, Transient
+from receiver.sources.base import Grades, SiteOutage, Transient
 from receiver.sync.results import Broken, Heard
 
 
@@ -54,14 +54,14 @@ class Keeper:
         by_entry = {one.entry_id: one for one in kept}
         return [replace(one, kept=by_entry.get(one.entry.id)) for one in piece]
 
-    def trouble(self, kept: Sequence[Heard]) -> Trouble | None:
+    def trouble(self, kept: Sequence[Heard]) -> Outage | None:
         """Return what keeps every other course from being written too.
 
         A failure for now may be one course's own, so that the gradebook is looked at after it.
         """
         failures = [one.kept.failure for one in kept if one.kept]
         for failure in failures:
-            if isinstance(failure, SiteTrouble):
+            if isinstance(failure, SiteOutage):
                 return failure
         if any(isinstance(failure, Transient) for failure in failures):
             self.beat()
@@ -69,9 +69,9 @@ class Keeper:
         return None
 
 
-def written(kept: Sequence[Heard]) -> Written:
+def written(kept: Sequence[Heard]) -> ScoreCounts:
     """Return how many scores were new, changed, and as they stood."""
-    return sum((one.kept.written for one in kept if one.kept), Written())
+    return sum((one.kept.written for one in kept if one.kept), ScoreCounts())
 
 
 def _scores_of(entry: Entry, grades: Grades) -> CourseScores:

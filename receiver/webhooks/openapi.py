@@ -4,31 +4,31 @@ from pydantic import BaseModel
 
 from contract.events import CourseDeleted, TokenRegenerated, UnknownEvent
 from contract.problems import ProblemType as P
-from foundation.web.answered import WATCHED
-from foundation.web.openapi import Answer, Description, Operation
-from receiver.webhooks.inbox import Outcome
+from foundation.web import health
+from foundation.web.openapi import ApiDescription, ApiResponse, Operation
+from receiver.webhooks.inbox import WebhookOutcome
 
 
 class Taken(BaseModel):
     """What an event that was understood did."""
 
-    outcome: Outcome
+    outcome: WebhookOutcome
 
 
-DESCRIPTION = Description(
+DESCRIPTION = ApiDescription(
     title="ELMS",
-    about="The door for webhooks of eAssessment, by Standard Webhooks 1.0.",
+    description="The door for webhooks of eAssessment, by Standard Webhooks 1.0.",
     operations={
-        **WATCHED,
+        **health.OPERATIONS,
         "webhooks.receive": Operation(
-            {200: Answer("Understood, and taken in once.", Taken)},
-            takes=[CourseDeleted, TokenRegenerated, UnknownEvent],
-            hears={
+            {200: ApiResponse("Understood, and taken in once.", Taken)},
+            bodies=[CourseDeleted, TokenRegenerated, UnknownEvent],
+            headers={
                 "webhook-id": "Names the event; the same over attempts and replays.",
                 "webhook-timestamp": "When the attempt was made, in whole seconds.",
                 "traceparent": "The attempt's span (W3C Trace Context), for the log.",
             },
-            refuses=(
+            problems=(
                 P.SIGNATURE_REFUSED,
                 P.SOURCE_MISMATCH,
                 P.WEBHOOK_ID_REUSED,
@@ -49,7 +49,7 @@ DESCRIPTION = Description(
             },
         ),
     },
-    proofs={
+    security={
         "webhook signature": {
             "signature": {
                 "type": "apiKey",
@@ -59,6 +59,6 @@ DESCRIPTION = Description(
             }
         }
     },
-    paths={"source": {"type": "string", "minLength": 1, "maxLength": 100}},
+    path_parameters={"source": {"type": "string", "minLength": 1, "maxLength": 100}},
 )
 """ELMS as it describes itself."""

@@ -147,7 +147,7 @@ def operations(app: Flask) -> set[str]:
     return {
         " ".join([method, _NAME.sub(r"{\1}", rule.rule)])
         for rule in app.url_map.iter_rules()
-        if not context.holds(app, rule.endpoint)
+        if not context.holds(app, rule.endpoint) and rule.endpoint != "openapi.asset"
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
 
@@ -199,50 +199,29 @@ def test_the_events_are_described_by_the_models_that_write_them(notifier: Flask)
         assert body["properties"]["type"]["const"] == kind
 
 
-@pytest.mark.parametrize("name", ["notifier", "receiver"])
-def test_the_page_shows_every_operation_to_strangers(
-    request: pytest.FixtureRequest, name: str
-) -> None:
-    app: Flask = request.getfixturevalue(name)
-    document = app.test_client().get("/openapi.json").json
+def test_page_loads_swagger_ui_from_this_service(notifier: Flask) -> None:
+    client = notifier.test_client()
 
-    page = app.test_client().get("/docs")
+    page = client.get("/docs")
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
 
     assert page.content_type == "text/html; charset=utf-8"
     assert (
-        "default-src 'none'; script-src 'self'; style-src 'self'"
+        "script-src 'self'; style-src 'self' 'unsafe-inline'"
         in (page.headers["Content-Security-Policy"])
     )
-    assert "Sign out" not in page.text
-    named = re.findall(
-        r'<span class="method[^>]*>(\w+)</span> <code [^>]*>([^<]+)</code>', page.text
-    )
-    assert {" ".join(one) for one in named} == {
-        *operations(app),
-        *(f"POST {event}" for event in document["webhooks"]),
-    }
+    assert "/docs/swagger-ui-bundle.js" in loaded
+    for address in loaded:
+        response = client.get(address)
+        assert (address, response.status_code < 400) == (address, True)
 
 
-@pytest.mark.parametrize("name", ["notifier", "receiver"])
-def test_every_shape_that_the_page_speaks_of_is_on_it(
-    request: pytest.FixtureRequest, name: str
-) -> None:
-    app: Flask = request.getfixturevalue(name)
-    schemas = app.test_client().get("/openapi.json").json["components"]["schemas"]
-
-    page = app.test_client().get("/docs").text
-
-    assert set(re.findall(r'id="shape-([^"]+)"', page)) == set(schemas)
-    assert set(re.findall(r'href="#shape-([^"]+)"', page)) <= set(schemas)
+def test_only_the_files_of_swagger_ui_are_served(notifier: Flask) -> None:
+    assert notifier.test_client().get("/docs/oauth2-redirect.html").status_code == 404
 
 
-def test_problem_types_stand_beside_their_status(notifier: Flask) -> None:
-    page = notifier.test_client().get("/docs").text
+def test_large_file_is_streamed_without_a_length(notifier: Flask) -> None:
+    response = notifier.test_client().get("/docs/swagger-ui-bundle.js")
 
-    told = page.partition('id="get-api/v1/courses/{course_id}/grades"')[2].partition("</details>")[
-        0
-    ]
-    row = told.partition('<th scope="row">410</th>')[2].partition("</tr>")[0]
-    assert "<code>course-deleted</code>" in row
-    assert '<a href="#shape-Problem">Problem</a>' in row
-    assert "<code>courseToken</code>" in told
+    assert len(response.data) > 1_000_000
+    assert "Content-Length" not in response.headers

@@ -67,7 +67,7 @@ def served(
         folder = tmp_path_factory.mktemp(name)
         url = copied(sqlite_templates(schema), folder)
         add_ada(url)
-        running[name] = serve(name, schema, url, folder, WEB_PROCESSES="1")
+        running[name] = serve(name, schema, url, folder)
     yield running
     for one in running.values():
         one.stop()

@@ -11,7 +11,7 @@ from notifier.webhooks import deliveries, endpoints, outbox, replay
 from notifier.webhooks.deliveries import Claimed, Settlement
 from notifier.webhooks.retry_policy import Dead, Delivered, RetryAt
 from notifier.worker import claims
-from notifier.worker.claims import Places, Share
+from notifier.worker.claims import ClaimLimits, EndpointLimit
 
 RIGHT_TO_LEFT = "مقدمة في البرمجة"
 ACCENTS = "Música y matemáticas: álgebra"
@@ -39,7 +39,7 @@ def furnish(url: str, vault: Vault) -> None:
             endpoints.register(session, address, vault=vault, guard=Guard(), now=now)
         for course_id, title in TITLES.items():
             courses.add_course(session, course_id, title, now=now)
-        courses.take_in(session, "7731", "A course in a Moodle", now=now)
+        courses.ensure_course(session, "7731", "A course in a Moodle", now=now)
         for number in range(130):
             courses.add_course(session, f"BIO{number:03}-2026", f"Biology {number}", now=now)
     _regenerate(database, "CS101-2026", "CS102-2026", "XSS<i>100")
@@ -67,7 +67,7 @@ def _delete(database: Database, course_id: str) -> None:
 
 def _attempt(database: Database, now: datetime) -> None:
     """Attempt what is due, each delivery with an outcome of its own."""
-    places = Places(100, 100, 100, {1: Share(100, 100), 2: Share(100, 100)})
+    places = ClaimLimits(100, 100, 100, {1: EndpointLimit(100, 100), 2: EndpointLimit(100, 100)})
     with database.writing() as session:
         claimed = claims.claim(session, places, lease=timedelta(minutes=1), now=now)
         deliveries.settle(session, [_settled(one, now) for one in claimed], now=now)

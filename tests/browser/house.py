@@ -9,8 +9,6 @@ from demo.processes import Machines, machines
 from tests.pages.conftest import PASSWORD
 
 _SETTINGS = {
-    "NOTIFIER_WEB_PROCESSES": "1",
-    "RECEIVER_WEB_PROCESSES": "1",
     "NOTIFIER_POLL_INTERVAL": "0.05",
 }
 

@@ -127,7 +127,7 @@ def furnished(folder: Path, library_ill_for: timedelta) -> Iterator[House]:
     with ExitStack() as running:
         served = {}
         for name, schema in SCHEMAS.items():
-            served[name] = serve(name, schema, urls[name], folder, WEB_PROCESSES="1")
+            served[name] = serve(name, schema, urls[name], folder)
             running.callback(served[name].stop)
         yield House(served, seen)
 

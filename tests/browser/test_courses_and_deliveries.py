@@ -47,7 +47,7 @@ def house(
     url = copied(sqlite_templates(SCHEMA), folder)
     add_ada(url)
     furnish(url, Vault(SecretStr(KEY)))
-    served = serve("notifier", SCHEMA, url, folder, WEB_PROCESSES="1", ENCRYPTION_KEYS=KEY)
+    served = serve("notifier", SCHEMA, url, folder, ENCRYPTION_KEYS=KEY)
     yield f"http://127.0.0.1:{served.port}", url
     served.stop()
 

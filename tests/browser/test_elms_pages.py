@@ -20,15 +20,15 @@ from contract.tokens import CourseToken
 from foundation.crypto import Vault
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from receiver.course_state import Refused, TokenNamed
-from receiver.gradebook.database import Written
+from receiver.course_state import TokenAnnounced, TokenRejected
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import SCHEMA
 from receiver.registry import entries as registry
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.sources import store as sources
-from receiver.sources.store import Door
+from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from tests.browser.conftest import (
     NARROW,
@@ -117,7 +117,7 @@ def elms(
     url = copied(sqlite_templates(SCHEMA), folder)
     add_ada(url)
     entries = fill(url, eassessment)
-    served = serve("receiver", SCHEMA, url, folder, WEB_PROCESSES="1")
+    served = serve("receiver", SCHEMA, url, folder)
     yield Elms(served, entries)
     served.stop()
 
@@ -129,22 +129,22 @@ def fill(url: str, eassessment: str) -> dict[str, int]:
         source = sources.add(session, "one", eassessment, now=now)
         sources.add_secret(session, source, Secret.generate(), vault=VAULT, now=now)
         sources.add(session, "deaf", "https://deaf.example", now=now)
-        ada = Teller(TellerKind.ADMINISTRATOR, "Ada")
+        ada = Actor(ActorKind.ADMINISTRATOR, "Ada")
         entries = {}
         for name in NAMES:
             token = CourseToken.generate()
-            entry = registry.enrol(session, source, name, token, vault=VAULT, teller=ada, now=now)
+            entry = registry.add(session, source, name, token, vault=VAULT, actor=ada, now=now)
             session.flush()
             entries[name] = entry.id
         told = (
-            ("CS101", TokenNamed(4, PRESENT.token_id, now)),
-            ("CS102", TokenNamed(4, "lost", now)),
-            (NAMES[2], Refused(token_held(session, source, NAMES[2]), LONG, now)),
+            ("CS101", TokenAnnounced(4, PRESENT.token_id, now)),
+            ("CS102", TokenAnnounced(4, "lost", now)),
+            (NAMES[2], TokenRejected(token_held(session, source, NAMES[2]), LONG, now)),
         )
         for name, fact in told:
-            teller = Teller(TellerKind.WEBHOOK, f"msg_{entries[name]}")
-            registry.apply(session, source.id, name, fact, teller=teller, now=now)
-        door = Door(source.id, source.name, ())
+            actor = Actor(ActorKind.WEBHOOK, f"msg_{entries[name]}")
+            registry.apply(session, source.id, name, fact, actor=actor, now=now)
+        door = WebhookSource(source.id, source.name, ())
         data = CourseDeletedData(source="one", course_id=NAMES[3], course_version=4)
         deleted = CourseDeleted(timestamp=now, data=data)
         raw = events.dump(deleted).encode()
@@ -157,13 +157,13 @@ def fill(url: str, eassessment: str) -> dict[str, int]:
 
 def token_held(session: Any, source: Any, name: str) -> str:
     """Return the public id of the token that is held for a course."""
-    return str(registry.get(session, source, name).held_token_id)
+    return str(registry.get(session, source, name).stored_token_id)
 
 
 def record_runs(database: Database, now: datetime) -> None:
     """Record a run for each ending, with a course for each outcome."""
     courses = tuple(
-        CourseReport("one", name, outcome, "why", LONG if number else None, now, "Ask `somebody`.")
+        CourseResult("one", name, outcome, "why", LONG if number else None, now, "Ask `somebody`.")
         for number, (name, outcome) in enumerate(zip(NAMES, CourseOutcome, strict=False))
     )
     for number in range(4):
@@ -173,7 +173,9 @@ def record_runs(database: Database, now: datetime) -> None:
             runs.record(session, run_id, courses)
             if number != 2:
                 stopped = "it was told to stop" if number == 1 else None
-                report = Report(run_id, courses, Written(1, 2, 3), 2, 9, 1.5, number % 2, stopped)
+                report = RunResult(
+                    run_id, courses, ScoreCounts(1, 2, 3), 2, 9, 1.5, number % 2, stopped
+                )
                 runs.end(session, report, now=began_at + timedelta(seconds=2))
 
 

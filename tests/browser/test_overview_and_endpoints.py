@@ -16,7 +16,7 @@ from foundation.db.session import Database
 from foundation.http.ssrf import Guard
 from notifier.models import SCHEMA
 from notifier.webhooks import circuit_breaker, endpoints
-from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.circuit_breaker import BreakerState
 from tests.browser.conftest import NARROW, WIDE, add_ada, address_of, commands, findings, overflow
 from tests.browser.furnished import furnish
 from tests.integration.services import Served, copied, serve
@@ -50,7 +50,7 @@ def house(
     vault = Vault(SecretStr(KEY))
     furnish(url, vault)
     _pause_one(url, vault)
-    settings = {"ENCRYPTION_KEYS": KEY, "ALLOW_LOOPBACK": "true", "WEB_PROCESSES": "1"}
+    settings = {"ENCRYPTION_KEYS": KEY, "ALLOW_LOOPBACK": "true"}
     served = serve("notifier", SCHEMA, url, folder, **settings)
     yield served
     served.stop()
@@ -63,8 +63,8 @@ def _pause_one(url: str, vault: Vault) -> None:
         row, _ = endpoints.register(
             session, "http://127.0.0.1:9/", vault=vault, guard=local, now=now
         )
-        ailing = Health(9, now - timedelta(hours=2), now, now + timedelta(hours=1))
-        circuit_breaker.write(session, {row.id: ailing})
+        ailing = BreakerState(9, now - timedelta(hours=2), now, now + timedelta(hours=1))
+        circuit_breaker.write_states(session, {row.id: ailing})
     database.dispose()
 
 

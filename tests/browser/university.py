@@ -26,18 +26,18 @@ from notifier.courses import grades
 from notifier.courses import service as courses
 from notifier.models import SOURCE, Delivery, DeliveryStatus
 from notifier.webhooks import endpoints, outbox
-from notifier.webhooks.circuit_breaker import Health
-from notifier.webhooks.retry_policy import Answer, Failure, RetryAt
+from notifier.webhooks.circuit_breaker import BreakerState
+from notifier.webhooks.retry_policy import Failure, RetryAt, WebhookResponse
 from notifier.worker import batch
-from notifier.worker.batch import Finished, Terms
-from notifier.worker.claims import Places, Share
+from notifier.worker.batch import BatchSettings, Finished
+from notifier.worker.claims import ClaimLimits, EndpointLimit
 from receiver.course_state import Status
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.registry import entries as registry
-from receiver.registry.entries import Lesson
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.entries import EntryUpdate
+from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.sources import store as sources
 from receiver.sync import planner
 from receiver.webhooks import inbox
@@ -46,12 +46,12 @@ from tests.browser.syllabus import LAST_YEAR, THIS_YEAR
 ELMS = "https://elms.example.ac.uk/webhooks/eassessment"
 LIBRARY = "https://library.example.ac.uk/hooks/courses"
 EASSESSMENT = "https://eassessment.example.ac.uk"
-ADA = Teller(TellerKind.ADMINISTRATOR, "Ada Lovelace")
+ADA = Actor(ActorKind.ADMINISTRATOR, "Ada Lovelace")
 BY_HOUR = {8: 3, 9: 6, 10: 8, 11: 6, 12: 2, 13: 4, 14: 7, 15: 5, 16: 4, 17: 2, 21: 1}
 """How much is deleted or regenerated in each hour of the clock (UTC)."""
 ELMS_IS_DOWN = timedelta(hours=6, minutes=10), timedelta(hours=6, minutes=6)
 """From when until when, before now, ELMS does not answer."""
-TERMS = Terms(timedelta(minutes=1), timedelta(days=5), lambda: 0.5)
+TERMS = BatchSettings(timedelta(minutes=1), timedelta(days=5), lambda: 0.5)
 
 
 @dataclass
@@ -131,9 +131,7 @@ def _open_term(day: Day) -> None:
         source = sources.add(session, "eassessment", EASSESSMENT, now=began)
         sources.add_secret(session, source, Secret.generate(), vault=day.vault, now=began)
         for course_id, token in day.tokens.items():
-            registry.enrol(
-                session, source, course_id, token, vault=day.vault, teller=ADA, now=began
-            )
+            registry.add(session, source, course_id, token, vault=day.vault, actor=ADA, now=began)
 
 
 def _scores(day: Day, at: datetime) -> list[Score]:
@@ -191,7 +189,7 @@ def _regenerate(day: Day, course_id: str, entered: bool, at: datetime) -> None:
 def _enter(day: Day, course_id: str, token: CourseToken, at: datetime) -> None:
     with day.elms.writing() as session:
         entry = registry.get(session, sources.get(session, "eassessment"), course_id)
-        registry.set_token(session, entry, token, vault=day.vault, teller=ADA, now=at)
+        registry.set_token(session, entry, token, vault=day.vault, actor=ADA, now=at)
 
 
 def _moments(day: Day) -> timedelta:
@@ -201,7 +199,7 @@ def _moments(day: Day) -> timedelta:
 def _work(day: Day, at: datetime) -> None:
     """Take a worker's turn: claim, send, settle; what is tried again, is when it is due."""
     with day.eassessment.writing() as session:
-        claimed = batch.take(session, [], _places(at), TERMS, now=at).claimed
+        claimed = batch.process_batch(session, [], _limits(at), TERMS, now=at).claimed
     if not claimed:
         return
     finished = [
@@ -209,43 +207,47 @@ def _work(day: Day, at: datetime) -> None:
     ]
     settled_at = at + timedelta(milliseconds=max(one.milliseconds for one in finished))
     with day.eassessment.writing() as session:
-        settled = batch.take(session, finished, lambda _: _NONE, TERMS, now=settled_at).settled
+        settled = batch.process_batch(
+            session, finished, lambda _: _NONE, TERMS, now=settled_at
+        ).settled
     for one in settled:
         if isinstance(one.outcome, RetryAt):
             day.plan(one.outcome.due_at, partial(_work, day))
 
 
-_NONE = Places(0, 0, 0, {})
+_NONE = ClaimLimits(0, 0, 0, {})
 
 
-def _places(at: datetime) -> Callable[[Mapping[int, Health]], Places]:
-    share = Share(50, 50)
-    return lambda every: Places(
+def _limits(at: datetime) -> Callable[[Mapping[int, BreakerState]], ClaimLimits]:
+    share = EndpointLimit(50, 50)
+    return lambda every: ClaimLimits(
         50, 50, 50, {one: share for one, health in every.items() if not health.is_paused(at)}
     )
 
 
-def _answer(day: Day, one: Any, at: datetime) -> Answer | Failure:
+def _answer(day: Day, one: Any, at: datetime) -> WebhookResponse | Failure:
     before_now = day.now - at
     if one.url == LIBRARY:
         if before_now < day.library_ill_for:
-            return Answer(503, said='{"detail": "the catalogue is being migrated"}')
+            return WebhookResponse(503, said='{"detail": "the catalogue is being migrated"}')
         if one.course_id.startswith(("ARCH", "MUS")):
-            return Answer(422, said=f'{{"detail": "no shelf is known for {one.course_id}"}}')
-        return Answer(204)
+            return WebhookResponse(
+                422, said=f'{{"detail": "no shelf is known for {one.course_id}"}}'
+            )
+        return WebhookResponse(204)
     if ELMS_IS_DOWN[0] > before_now > ELMS_IS_DOWN[1]:
         return Failure("refused", "elms.example.ac.uk:443: the connection was refused")
     with day.elms.writing() as session:
-        door = sources.find_door(session, "eassessment", vault=day.vault)
+        door = sources.get_webhook_source(session, "eassessment", vault=day.vault)
         raw = one.body.encode()
         outcome = inbox.accept(session, door, one.webhook_id, events.load(raw), raw, now=at)
-    return Answer(200, said=f'{{"outcome": "{outcome}"}}')
+    return WebhookResponse(200, said=f'{{"outcome": "{outcome}"}}')
 
 
 def _sync(day: Day, at: datetime) -> None:
     """Record a grade sync of the registry as it stands; one of the day found eAssessment busy."""
     with day.elms.writing() as session:
-        planned = planner.of(registry.listing(session))
+        planned = planner.of(registry.list_entries(session))
         run_id = runs.begin(session, "elms@sync-1", now=at)
         busy = run_id == 71
         asked = [_asked(day, entry, busy=busy) for entry in planned.ask]
@@ -253,15 +255,15 @@ def _sync(day: Day, at: datetime) -> None:
         runs.record(session, run_id, reports)
         _learn(session, planned, asked, run_id, at)
         synced = sum(one.outcome is CourseOutcome.SYNCED for one in asked)
-        written = Written(synced * 3, synced * 2, synced * 40)
+        written = ScoreCounts(synced * 3, synced * 2, synced * 40)
         seconds = round(day.chance.uniform(0.3, 0.9) + (12.1 if busy else 0), 2)
-        report = Report(run_id, reports, written, 3 if busy else 1, 10, seconds, int(busy))
+        report = RunResult(run_id, reports, written, 3 if busy else 1, 10, seconds, int(busy))
         runs.end(session, report, now=at + timedelta(seconds=seconds))
 
 
-def _asked(day: Day, entry: Any, *, busy: bool) -> CourseReport:
+def _asked(day: Day, entry: Any, *, busy: bool) -> CourseResult:
     if busy and day.chance.random() < 0.2:
-        return CourseReport(
+        return CourseResult(
             "eassessment",
             entry.course_id,
             CourseOutcome.FAILED,
@@ -270,16 +272,16 @@ def _asked(day: Day, entry: Any, *, busy: bool) -> CourseReport:
             next_step="Nothing to do: the next sync asks again.",
         )
     outcome = CourseOutcome.SYNCED if day.chance.random() < 0.12 else CourseOutcome.UNCHANGED
-    return CourseReport("eassessment", entry.course_id, outcome)
+    return CourseResult("eassessment", entry.course_id, outcome)
 
 
 def _learn(session: Session, planned: Any, asked: Any, run_id: int, at: datetime) -> None:
     lessons = [
-        Lesson(entry.id, synced=True)
+        EntryUpdate(entry.id, synced=True)
         for entry, report in zip(planned.ask, asked, strict=True)
         if report.outcome is not CourseOutcome.FAILED
     ]
-    registry.learn(session, lessons, teller=Teller(TellerKind.SYNC, f"run {run_id}"), now=at)
+    registry.apply_updates(session, lessons, actor=Actor(ActorKind.SYNC, f"run {run_id}"), now=at)
 
 
 def _seen(day: Day) -> Seen:
@@ -288,8 +290,8 @@ def _seen(day: Day) -> Seen:
         waited = to_elms.order_by(Delivery.attempts.desc(), Delivery.id).limit(1).one()
         dead = session.query(Delivery).where(Delivery.status == DeliveryStatus.DEAD).limit(1).one()
     with day.elms.reading() as session:
-        every = registry.listing(session)
-    by_status = {registry.standing(one).status: one.course_id for one in every}
+        every = registry.list_entries(session)
+    by_status = {registry.course_status(one).status: one.course_id for one in every}
     return Seen(
         entries={one.course_id: one.id for one in every},
         waited=waited.id,

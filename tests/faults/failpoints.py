@@ -27,7 +27,7 @@ from notifier.webhooks.http_client import Transport
 from notifier.worker import claims
 from receiver import config as receiver_config
 from receiver.gradebook.base import TableGradebook
-from receiver.sources.eassessment import Client
+from receiver.sources.eassessment import EAssessmentClient
 from receiver.webhooks import inbox
 
 
@@ -99,7 +99,7 @@ def install(folder: Path) -> None:
     places.after(signals, "send", Point.COURSE_CHANGED)
     places.after(signatures, "verify_stamp", Point.VERIFIED)
     places.after(inbox, "_insert", Point.INBOX_WRITTEN)
-    places.after(Client, "ask", Point.ASKED)
+    places.after(EAssessmentClient, "ask", Point.ASKED)
     places.after(TableGradebook, "write", Point.STORED)
     places.after(Operations, "invoke", Point.MIGRATING)
     for point in (Point.BEFORE_COMMIT, Point.AFTER_COMMIT):

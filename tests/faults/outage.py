@@ -72,7 +72,7 @@ def after_the_outage(database: Database, endpoint_id: int, count: int) -> list[s
     ill = {"failures": _ATTEMPTED, "failing_since": now - _OUTAGE, "failed_at": now}
     with database.writing() as session:
         attempted = Delivery.id <= _ATTEMPTED
-        session.execute(update(Delivery).where(attempted).values(lane=Lane.AGAIN, attempts=5))
+        session.execute(update(Delivery).where(attempted).values(lane=Lane.RETRY, attempts=5))
         session.execute(
             update(Endpoint).where(Endpoint.id == endpoint_id).values(paused_until=now, **ill)
         )

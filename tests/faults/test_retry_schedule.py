@@ -12,11 +12,11 @@ from freezegun.api import FrozenDateTimeFactory
 from foundation.db.session import Database
 from notifier.models import Attempt, Delivery
 from notifier.webhooks.http_client import Transport
-from notifier.webhooks.retry_policy import Answer
+from notifier.webhooks.retry_policy import WebhookResponse
 from notifier.worker import batch
-from notifier.worker.batch import Finished, Terms
-from notifier.worker.claims import Places, Share
-from notifier.worker.worker import Options, Worker
+from notifier.worker.batch import BatchSettings, Finished
+from notifier.worker.claims import ClaimLimits, EndpointLimit
+from notifier.worker.worker import Worker, WorkerOptions
 from tests.faults.model import WAITS
 from tests.notifier.conftest import (  # noqa: F401 - fixtures
     NINE,
@@ -56,7 +56,7 @@ def worker(
     make_transport: Callable[..., Transport],  # noqa: F811
 ) -> Worker:
     """A worker without jitter."""
-    options = Options(threads=2, per_endpoint=2, lease=LEASE, poll_seconds=0.01)
+    options = WorkerOptions(threads=2, per_endpoint=2, lease=LEASE, poll_seconds=0.01)
     return Worker(database, vault, make_transport(connections=2), options, lambda: 0.0)
 
 
@@ -104,19 +104,19 @@ def test_schedule_follows_the_database_clock(
     claimed: list[Any] = []
 
     def claims_at(now: datetime, *finished: Finished) -> int:
-        def places(healths: Any) -> Places:
-            paused = healths[endpoint_id].is_paused(now)
-            return Places(1, 1, 1, {} if paused else {endpoint_id: Share(1, 1)})
+        def limits(states: Any) -> ClaimLimits:
+            paused = states[endpoint_id].is_paused(now)
+            return ClaimLimits(1, 1, 1, {} if paused else {endpoint_id: EndpointLimit(1, 1)})
 
         with database.writing() as session:
-            terms = Terms(LEASE, timedelta(days=5), lambda: 0.0)
-            claimed[:] = batch.take(session, finished, places, terms, now=now).claimed
+            terms = BatchSettings(LEASE, timedelta(days=5), lambda: 0.0)
+            claimed[:] = batch.process_batch(session, finished, limits, terms, now=now).claimed
         return len(claimed)
 
     counts = []
     for now in DUE:
         counts.append((claims_at(now - INSTANT), claims_at(now)))
-        claims_at(now, Finished(claimed[0], now.astimezone(UTC), 1, Answer(500)))
+        claims_at(now, Finished(claimed[0], now.astimezone(UTC), 1, WebhookResponse(500)))
 
     row = delivery_of(delivery_id)
     assert counts == [(0, 1)] * 10

@@ -33,33 +33,33 @@ from notifier.courses import service as courses
 from notifier.errors import ReplayRefusedError
 from notifier.models import SCHEMA, SOURCE, Attempt, Course, Delivery, Event, Replay
 from notifier.webhooks import endpoints, outbox, replay
-from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
-from notifier.webhooks.retry_policy import Answer, Failure
+from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from notifier.worker import batch
-from notifier.worker.batch import Finished, Terms, Turn
-from notifier.worker.claims import Places, Share
+from notifier.worker.batch import BatchResult, BatchSettings, Finished
+from notifier.worker.claims import ClaimLimits, EndpointLimit
 from receiver.models import SCHEMA as ELMS_SCHEMA
-from receiver.models import Entry, Source, Taken
+from receiver.models import Entry, InboxMessage, Source
 from receiver.registry import entries as registry
 from receiver.sources import store as sources
-from receiver.sources.store import Door
+from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from tests.faults.model import RETRY_AFTER, Claim, Elms, Endpoint, Fact, Result, Sender
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 SITE = "eassessment.example.ac.uk"
 LEASE = timedelta(minutes=1)
-TERMS = Terms(LEASE, timedelta(days=5), lambda: 0.0)
+TERMS = BatchSettings(LEASE, timedelta(days=5), lambda: 0.0)
 WORKERS = 3
 KINDS = ("course.deleted", "token.regenerated")
-RESPONSES: dict[Result, Answer | Failure] = {
-    Result.SUCCESS: Answer(200),
-    Result.BUSY: Answer(503),
-    Result.RETRY_LATER: Answer(429, str(RETRY_AFTER.seconds)),
-    Result.UNAUTHORIZED: Answer(401),
-    Result.REJECTED: Answer(422),
-    Result.GONE: Answer(410),
+RESPONSES: dict[Result, WebhookResponse | Failure] = {
+    Result.SUCCESS: WebhookResponse(200),
+    Result.BUSY: WebhookResponse(503),
+    Result.RETRY_LATER: WebhookResponse(429, str(RETRY_AFTER.seconds)),
+    Result.UNAUTHORIZED: WebhookResponse(401),
+    Result.REJECTED: WebhookResponse(422),
+    Result.GONE: WebhookResponse(410),
     Result.TIMEOUT: Failure("deadline", "no answer within 15 s"),
     Result.INTERNAL: Failure("internal", "ValueError"),
 }
@@ -145,13 +145,13 @@ class Machine(RuleBasedStateMachine):
         with self.notifier.writing() as session:
             token = courses.add_course(session, course_id, course_id, now=self.now)
         with self.receiver.writing() as session:
-            registry.enrol(
+            registry.add(
                 session,
                 session.get_one(Source, self.source_id),
                 course_id,
                 token,
                 vault=self.vault,
-                teller=registry.Teller("administrator", "ada@elms"),
+                actor=registry.Actor("administrator", "ada@elms"),
                 now=self.now,
             )
         self.tokens[course_id] = token
@@ -186,7 +186,7 @@ class Machine(RuleBasedStateMachine):
                 registry.get(session, session.get_one(Source, self.source_id), course_id),
                 token,
                 vault=self.vault,
-                teller=registry.Teller("administrator", "ada@elms"),
+                actor=registry.Actor("administrator", "ada@elms"),
                 now=db.now(session),
             )
         self.elms.tokens[course_id] = token.token_id
@@ -371,10 +371,10 @@ class Machine(RuleBasedStateMachine):
     def registry_is_the_fold_of_the_accepted_events(self) -> None:
         with self.receiver.reading() as session:
             statuses = {
-                row.course_id: registry.standing(row).status.value
+                row.course_id: registry.course_status(row).status.value
                 for row in session.scalars(select(Entry))
             }
-            accepted = set(session.scalars(select(Taken.webhook_id)))
+            accepted = set(session.scalars(select(InboxMessage.webhook_id)))
         assert statuses == {course_id: self.elms.status(course_id) for course_id in self.tokens}
         assert accepted == {fact.event for fact in self.elms.facts}
         assert set(self.applied.values()) <= {0, 1}
@@ -400,18 +400,19 @@ class Machine(RuleBasedStateMachine):
 
     def _real_batch(
         self, finished: list[Attempted], limit: int, *, roll_back: bool = False
-    ) -> Turn:
-        def places(healths: Mapping[int, Health]) -> Places:
-            shares = {
-                one: Share(1, 1) if health.is_half_open(self.now) else Share(limit, limit)
-                for one, health in healths.items()
-                if not health.is_paused(self.now)
+    ) -> BatchResult:
+        def limits(states: Mapping[int, BreakerState]) -> ClaimLimits:
+            most = EndpointLimit(limit, limit)
+            by_endpoint = {
+                one: EndpointLimit(1, 1) if breaker.is_half_open(self.now) else most
+                for one, breaker in states.items()
+                if not breaker.is_paused(self.now)
             }
-            return Places(limit, limit, limit, shares)
+            return ClaimLimits(limit, limit, limit, by_endpoint)
 
         with self.notifier.writing() as session:
             real = [one.finished() for one in finished]
-            done = batch.take(session, real, places, TERMS, now=self.now)
+            done = batch.process_batch(session, real, limits, TERMS, now=self.now)
             if roll_back:
                 raise RolledBackError
         return done
@@ -445,7 +446,7 @@ class Machine(RuleBasedStateMachine):
             webhook_id = signatures.verify(secrets, message.headers, message.body, now=self.now)
         except signatures.SignatureError:
             return "refused"
-        source = Door(self.source_id, SITE, tuple(secrets))
+        source = WebhookSource(self.source_id, SITE, tuple(secrets))
         with self.receiver.writing() as session:
             event = events.load(message.body)
             return inbox.accept(

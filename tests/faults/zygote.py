@@ -23,8 +23,7 @@ from tests.faults import failpoints
 
 _COMMANDS = {"notifier": notifier.cli.main, "receiver": receiver.cli.main}
 _IMPORTED_LATE = (
-    "gunicorn.arbiter",
-    "gunicorn.workers.gthread",
+    "waitress",
     "psycopg",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite.pysqlite",

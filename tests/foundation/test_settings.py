@@ -63,7 +63,7 @@ def test_the_least_that_is_needed_is_enough(environment: pytest.MonkeyPatch) -> 
     assert loaded.port == 8100
     assert loaded.host == "127.0.0.1"
     assert loaded.database_timeout == 5.0
-    assert (loaded.web_processes, loaded.web_threads) == (2, 4)
+    assert loaded.web_threads == 8
     assert (loaded.log_level, loaded.log_format) == ("INFO", "auto")
     assert loaded.database_url.get_secret_value() == "sqlite:///ground.db"
 
@@ -240,7 +240,6 @@ def test_what_is_no_database_of_ours_is_refused(environment: pytest.MonkeyPatch,
         ("GROUND_DATABASE_TIMEOUT", "-1"),
         ("GROUND_DATABASE_TIMEOUT", "nan"),
         ("GROUND_DATABASE_TIMEOUT", "inf"),
-        ("GROUND_WEB_PROCESSES", "1000"),
         ("GROUND_WEB_THREADS", "1.5"),
         ("GROUND_LOG_LEVEL", "info"),
         ("GROUND_LOG_FORMAT", "xml"),

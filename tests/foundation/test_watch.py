@@ -15,7 +15,7 @@ from foundation import logging
 from foundation.db.session import Database
 from foundation.web import app as web
 from foundation.web import health
-from foundation.web.health import Watched
+from foundation.web.health import MonitoredService
 from notifier.models import SCHEMA
 
 TOKEN = "planted-metrics-token"
@@ -34,7 +34,7 @@ def make_client() -> Callable[..., FlaskClient]:
 
     def make(database: Database, token: str = "") -> FlaskClient:
         app: Flask = web.new_app("watched", {})
-        watched = Watched(
+        watched = MonitoredService(
             "notifier",
             database,
             SCHEMA,
@@ -88,8 +88,8 @@ def test_without_its_database_a_service_is_alive_and_not_ready(
     assert alive.status_code == 200
     assert ready.status_code == 503
     assert ready.json["type"] == "urn:problem-type:not-ready"
-    assert ready.json["detail"] == "the database cannot be used: it is busy or away"
-    assert ready.json["next_step"] == "Run `notifier doctor` on that machine; it says why."
+    assert ready.json["detail"] == "the database is busy or unavailable"
+    assert ready.json["next_step"] == "Run `notifier doctor` on the server; it shows the cause."
     assert numbers(metrics.text) == {"notifier_ready": 0.0}
     assert "unable to open" in capsys.readouterr().err
 

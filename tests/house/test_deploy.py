@@ -20,7 +20,7 @@ from notifier.models import SCHEMA as NOTIFIER
 from notifier.worker import metrics as notifier_metrics
 from receiver.models import SCHEMA as RECEIVER
 from receiver.monitoring import metrics as receiver_metrics
-from tests.house.test_readme import resolve
+from tests.house.commands import resolve
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -35,6 +35,8 @@ needs_promtool = pytest.mark.skipif(
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
 )
+
+needs_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 
 
 def expressions() -> list[str]:
@@ -170,5 +172,25 @@ def test_gunicorn_takes_its_file_and_makes_the_app(service: str, tmp_path: Path)
          f"{service}.app:create_app()"],
         cwd=tmp_path, env={**os.environ, **given}, capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_nginx
+@pytest.mark.parametrize("service", ["eassessment", "elms"])
+def test_nginx_accepts_its_configuration(service: str, tmp_path: Path) -> None:
+    text = (DEPLOY / f"nginx/{service}.conf").read_text("utf-8")
+    text = re.sub(r"^ *ssl_.*\n", "", text, flags=re.MULTILINE).replace("443 ssl", "127.0.0.1:8443")
+    configuration = tmp_path / "nginx.conf"
+    configuration.write_text(
+        f"pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off; {text} }}"
+    )
+
+    done = subprocess.run(
+        ["nginx", "-t", "-q", "-e", "stderr", "-p", str(tmp_path), "-c", str(configuration)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert (done.returncode, done.stderr) == (0, "")

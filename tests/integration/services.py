@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPException, HTTPResponse
@@ -28,7 +28,7 @@ ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 SITE = "eassessment.example.ac.uk"
 THREADS = 3
-"""How many threads the services have that all tests share, each in one process."""
+"""Threads of the services that all tests share."""
 STARTS_WITHIN = 30.0
 ANSWERS_WITHIN = 20.0
 _SCRIPTS = Path(sys.executable).parent
@@ -58,17 +58,16 @@ class Served:
     database_url: str
     schema: Schema
     log: Path
+    host: str = "127.0.0.1"
 
     def connect(self) -> socket.socket:
         """Return a connection to it."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=ANSWERS_WITHIN)
+        return socket.create_connection((self.host, self.port), timeout=ANSWERS_WITHIN)
 
-    def ask(self, *pieces: bytes, then: Callable[[socket.socket], None] = lambda _: None) -> Answer:
-        """Send the pieces, do what is to be done then, and return the answer."""
+    def ask(self, request: bytes) -> Answer:
+        """Send a request and return the answer."""
         with self.connect() as connection:
-            for piece in pieces:
-                connection.sendall(piece)
-            then(connection)
+            connection.sendall(request)
             return hear(connection)
 
     def rows(self) -> dict[str, list[str]]:
@@ -103,11 +102,6 @@ def hear(connection: socket.socket) -> Answer:
     )
 
 
-def half_closed(connection: socket.socket) -> None:
-    """Say that nothing more will come."""
-    connection.shutdown(socket.SHUT_WR)
-
-
 def head(
     method: str = "POST",
     path: str = f"/webhooks/{SITE}",
@@ -135,7 +129,7 @@ def serve(service: str, schema: Schema, database_url: str, folder: Path, **setti
             stdout=written,
             stderr=written,
         )
-    served = Served(process, port, database_url, schema, log)
+    served = Served(process, port, database_url, schema, log, settings.get("HOST", "127.0.0.1"))
     _wait_until_it_answers(served)
     return served
 

@@ -33,7 +33,7 @@ from notifier.webhooks import circuit_breaker, endpoints, outbox
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.http_client import Transport
 from notifier.worker import claims
-from notifier.worker.claims import Places, Share
+from notifier.worker.claims import ClaimLimits, EndpointLimit
 from notifier.worker.reporter import WorkerTotals
 from notifier.worker.worker import Worker
 from tests.faults.server import LoopbackServer, RawSink
@@ -100,10 +100,10 @@ def make_course(database: Database) -> MakeCourse:
 
 
 @pytest.fixture
-def load(database: Database) -> Callable[..., grades.Loaded]:
+def load(database: Database) -> Callable[..., grades.LoadResult]:
     """Return what loads scores by course id, at nine, in a transaction of its own."""
 
-    def store(scores: dict[str, list[Score]], *, now: datetime = NINE) -> grades.Loaded:
+    def store(scores: dict[str, list[Score]], *, now: datetime = NINE) -> grades.LoadResult:
         with database.writing() as session:
             return grades.load(session, scores, now=now)
 
@@ -216,19 +216,20 @@ def claim(database: Database) -> Callable[..., list[Claimed]]:
 
     def take(*, now: datetime = NINE, lease: timedelta = MINUTE, **overrides: Any) -> list[Claimed]:
         with database.writing() as session:
-            claims.take_back(session, now=now)
+            claims.reclaim_expired(session, now=now)
             return claims.claim(session, places_in(session, **overrides), lease=lease, now=now)
 
     return take
 
 
-def places_in(session: Session, *, endpoint: int = 1000, **overrides: int) -> Places:
+def places_in(session: Session, *, endpoint: int = 1000, **overrides: int) -> ClaimLimits:
     """Return room for all there is, at each enabled endpoint, but for the overrides."""
-    most = {"total": 1000, "again": 1000, "alone": 1000, **overrides}
-    shares = {
-        endpoint_id: Share(endpoint, endpoint) for endpoint_id in circuit_breaker.read(session)
+    most = {"total": 1000, "retry": 1000, "isolated": 1000, **overrides}
+    by_endpoint = {
+        endpoint_id: EndpointLimit(endpoint, endpoint)
+        for endpoint_id in circuit_breaker.read_states(session)
     }
-    return Places(shares=shares, **most)
+    return ClaimLimits(by_endpoint=by_endpoint, **most)
 
 
 def make_score(**overrides: Any) -> Score:

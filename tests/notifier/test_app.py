@@ -15,7 +15,7 @@ from notifier import errors, services, signals
 from notifier.app import REFUSALS, challenge, create_app
 from notifier.config import Settings
 
-COMMAND_LINE_ONLY = {errors.EndpointDisabledError, errors.GradesFileError}
+COMMAND_LINE_ONLY = {errors.EndpointDisabledError}
 """`endpoints ping` and `grades import` refuse so; no door does."""
 
 SIGNALS = [name for name, one in vars(signals).items() if isinstance(one, NamedSignal)]

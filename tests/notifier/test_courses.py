@@ -18,7 +18,7 @@ from notifier.errors import (
     TokenNotOursError,
 )
 from notifier.models import Course, Delivery, Event, IssuedToken
-from notifier.signals import CourseChange, UnheardError
+from notifier.signals import CourseChange, NoSubscriberError
 from tests.notifier.conftest import NINE, MakeCourse, MakeEndpoint
 
 TEN = NINE + timedelta(hours=1)
@@ -240,7 +240,7 @@ def test_change_that_nobody_hears_is_refused(
 ) -> None:
     make_course("CS101")
 
-    with pytest.raises(UnheardError) as refused, database.writing() as session:
+    with pytest.raises(NoSubscriberError) as refused, database.writing() as session:
         change(session, "CS101", now=TEN)  # type: ignore[operator]
 
     assert str(refused.value) == (
@@ -321,7 +321,7 @@ def told(database: Database) -> list[tuple[str, str, int, str]]:
 
 def test_course_of_a_moodle_is_taken_in_without_a_token(database: Database) -> None:
     with database.writing() as session:
-        new = courses.take_in(session, "7", "Algorithms", now=NINE)
+        new = courses.ensure_course(session, "7", "Algorithms", now=NINE)
 
     course = stored(database, "7")
     assert new
@@ -337,7 +337,7 @@ def test_taking_in_a_known_course_changes_nothing(
         courses.delete_course(session, "7", now=NINE)
 
     with database.writing() as session:
-        new = courses.take_in(session, "7", "The second", now=TEN)
+        new = courses.ensure_course(session, "7", "The second", now=TEN)
 
     course = stored(database, "7")
     assert not new
@@ -382,19 +382,19 @@ def test_token_of_ours_is_not_told_as_a_moodle_s(
 
 def test_token_of_a_moodle_is_not_replaced_by_one_of_ours(database: Database) -> None:
     with database.writing() as session:
-        courses.take_in(session, "7", "Algorithms", now=NINE)
+        courses.ensure_course(session, "7", "Algorithms", now=NINE)
 
     with database.writing() as session, pytest.raises(TokenNotOursError) as refused:
         courses.regenerate_token(session, "7", now=TEN)
 
     assert str(refused.value) == "the course '7' lives in a Moodle, which issues its tokens"
-    assert "`notifier courses token-regenerated`" in refused.value.advice
+    assert "`notifier courses announce-token`" in refused.value.advice
     assert (tokens_of(database, "7"), count_events(database)) == ([], 0)
 
 
 def test_deletion_of_a_moodle_s_course_is_told(database: Database) -> None:
     with database.writing() as session:
-        courses.take_in(session, "7", "Algorithms", now=NINE)
+        courses.ensure_course(session, "7", "Algorithms", now=NINE)
         courses.delete_course(session, "7", now=TEN)
 
     assert told(database) == [("course.deleted", "7", 2, "")]
@@ -428,7 +428,7 @@ def test_change_that_speaks_of_a_version_that_is_gone_is_refused(
 ) -> None:
     make_course("CS1")
     with database.writing() as session:
-        courses.take_in(session, "7731", "In a Moodle", now=NINE)
+        courses.ensure_course(session, "7731", "In a Moodle", now=NINE)
         courses.regenerate_token(session, "CS1", version=1, now=NINE)
         courses.announce_token(session, "7731", None, version=1, now=NINE)
 
@@ -445,10 +445,10 @@ def test_present_tokens_of_many_are_told_at_once(
 ) -> None:
     make_course("CS1")
     with database.writing() as session:
-        courses.take_in(session, "7731", "In a Moodle", now=NINE)
+        courses.ensure_course(session, "7731", "In a Moodle", now=NINE)
         token = courses.regenerate_token(session, "CS1", now=NINE)
-        rows = courses.known(session, ["7731", "CS1", "CS9"])
-        found = courses.present_tokens(session, [row.id for row in rows])
+        rows = courses.find_courses(session, ["7731", "CS1", "CS9"])
+        found = courses.current_tokens(session, [row.id for row in rows])
 
     assert [row.course_id for row in rows] == ["7731", "CS1"]
     assert list(found.values()) == [token.token_id]

@@ -11,7 +11,7 @@ from foundation.db.session import Database
 from notifier.models import Attempt, Delivery
 from notifier.webhooks import deliveries
 from notifier.webhooks.deliveries import Claimed, Settlement
-from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Dead, Delivered, Disable, Outcome, RetryAt
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Dead, Decision, Delivered, Disable, RetryAt
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
 
 MINUTE = timedelta(minutes=1)
@@ -26,7 +26,7 @@ AttemptsOf = Callable[[int], list[Attempt]]
 def settle(database: Database) -> Callable[..., None]:
     """Return what settles claims in one transaction, a second after nine."""
 
-    def write(*settlements: tuple[Claimed, Outcome], **overrides: Any) -> None:
+    def write(*settlements: tuple[Claimed, Decision], **overrides: Any) -> None:
         given = {"status": 500, "detail": "said", **overrides}
         with database.writing() as session:
             deliveries.settle(
@@ -90,7 +90,7 @@ def test_holder_of_the_lease_settles(
     settle: Callable[..., None],
     delivery_of: DeliveryOf,
     attempts_of: AttemptsOf,
-    outcome: Outcome,
+    outcome: Decision,
     status: str,
     settled_at: object,
     reason: str | None,
@@ -143,7 +143,7 @@ def test_late_failure_is_fenced(
     settle: Callable[..., None],
     delivery_of: DeliveryOf,
     attempts_of: AttemptsOf,
-    late: Outcome,
+    late: Decision,
 ) -> None:
     """A failure of a worker that lost its lease is recorded and changes nothing (F6)."""
     delivery_id = make_delivery(make_endpoint().id)
@@ -196,7 +196,7 @@ def test_success_counts_in_whatever_order_two_attempts_are_settled(
     settle: Callable[..., None],
     delivery_of: DeliveryOf,
     order: int,
-    failure: Outcome,
+    failure: Decision,
 ) -> None:
     delivery_id = make_delivery(make_endpoint().id)
     (slow,) = claim()
@@ -260,7 +260,7 @@ def test_held_delivery_is_settled_by_its_attempt(
     claim: Claim,
     settle: Callable[..., None],
     delivery_of: DeliveryOf,
-    outcome: Outcome,
+    outcome: Decision,
     status: str,
 ) -> None:
     endpoint = make_endpoint()
@@ -290,7 +290,7 @@ def test_attempt_from_before_a_release_is_fenced(
     settle: Callable[..., None],
     delivery_of: DeliveryOf,
     attempts_of: AttemptsOf,
-    outcome: Outcome,
+    outcome: Decision,
 ) -> None:
     """A failure of the schedule before ends its lease, and nothing of the fresh one (F6, F12)."""
     endpoint = make_endpoint()

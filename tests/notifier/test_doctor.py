@@ -16,7 +16,7 @@ from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, DeliveryStatus
 from notifier.monitoring import doctor
 from notifier.webhooks import circuit_breaker, endpoints
-from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.circuit_breaker import BreakerState
 
 
 @pytest.fixture
@@ -153,8 +153,8 @@ def test_a_pause_that_is_long_over_says_that_no_worker_runs(
     endpoint = make_endpoint()
     make_delivery(endpoint.id, due_at=now - timedelta(hours=1))
     with database.writing() as session:
-        ailing = Health(9, now - timedelta(hours=2), now, now - over_for)
-        circuit_breaker.write(session, {endpoint.id: ailing})
+        ailing = BreakerState(9, now - timedelta(hours=2), now, now - over_for)
+        circuit_breaker.write_states(session, {endpoint.id: ailing})
 
     assert find("backlog").well == well
 
@@ -170,8 +170,8 @@ def test_who_keeps_failing_is_found_and_is_no_want_of_workers(
     make_delivery(endpoint.id, due_at=now - timedelta(hours=1))
     since = now - timedelta(hours=2)
     with database.writing() as session:
-        circuit_breaker.write(
-            session, {endpoint.id: Health(9, since, now, now + timedelta(minutes=5))}
+        circuit_breaker.write_states(
+            session, {endpoint.id: BreakerState(9, since, now, now + timedelta(minutes=5))}
         )
 
     finding, backlog = find("endpoints"), find("backlog")

@@ -20,9 +20,9 @@ from notifier.errors import (
     EndpointUnknownError,
     EndpointUrlError,
 )
-from notifier.models import Delivery, DeliveryStatus, Endpoint, EndpointSecret, Ping
+from notifier.models import Delivery, DeliveryStatus, Endpoint, EndpointPing, EndpointSecret
 from notifier.webhooks import circuit_breaker, endpoints
-from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
 from tests.notifier.conftest import LOOPBACK, NINE, MakeDelivery, MakeEndpoint
 
@@ -122,13 +122,13 @@ def test_what_an_endpoint_wants_can_change(database: Database, make_endpoint: Ma
     wanting = []
     for types in (["delivery.dead"], None):
         with database.writing() as session:
-            endpoints.want(session, made.id, types)
+            endpoints.set_event_types(session, made.id, types)
         with database.reading() as session:
             wanting.append(
                 [
                     one
                     for one in ("course.deleted", "delivery.dead")
-                    if endpoints.that_want(session, one, lock=False)
+                    if endpoints.subscribed_to(session, one, lock=False)
                 ]
             )
 
@@ -142,7 +142,7 @@ def test_what_is_wanted_twice_is_wanted_once(
 
     with database.writing() as session:
         twice = ["delivery.dead", "course.deleted", "delivery.dead"]
-        wanted = endpoints.want(session, made.id, twice).event_types
+        wanted = endpoints.set_event_types(session, made.id, twice).event_types
 
     assert wanted == ["delivery.dead", "course.deleted"]
 
@@ -151,7 +151,7 @@ def test_what_is_wanted_twice_is_wanted_once(
 def test_endpoint_that_never_was_is_refused(database: Database, vault: Vault, verb: str) -> None:
     asked = {
         "get": lambda session: endpoints.get(session, 99),
-        "want": lambda session: endpoints.want(session, 99, None),
+        "want": lambda session: endpoints.set_event_types(session, 99, None),
         "disable": lambda session: endpoints.disable(session, 99, "why", now=NINE),
         "enable": lambda session: endpoints.enable(session, 99, now=NINE),
         "try": lambda session: endpoints.try_now(session, 99, now=NINE),
@@ -256,7 +256,9 @@ def ail(database: Database) -> Callable[[int], None]:
 
     def write(endpoint_id: int) -> None:
         with database.writing() as session:
-            circuit_breaker.write(session, {endpoint_id: Health(7, NINE - HOUR, NINE, TEN)})
+            circuit_breaker.write_states(
+                session, {endpoint_id: BreakerState(7, NINE - HOUR, NINE, TEN)}
+            )
 
     return write
 
@@ -330,7 +332,7 @@ def test_an_endpoint_that_took_a_test_is_well_unless_something_waits_to_prove_it
         make_delivery(endpoint.id, due_at=TEN)
 
     with database.writing() as session:
-        due = endpoints.take_at_its_word(session, endpoint.id, now=NINE)
+        due = endpoints.resume_after_ping(session, endpoint.id, now=NINE)
 
     row = endpoint_of(endpoint.id)
     assert (due, row.failures, row.failing_since is None) == (int(waits), failures, not waits)
@@ -349,7 +351,9 @@ def test_a_url_is_corrected_where_nothing_was_taken(
     ail(made.id)
     with database.writing() as session:
         session.add(
-            Ping(endpoint_id=made.id, started_at=NINE, milliseconds=1, status=401, taken=False)
+            EndpointPing(
+                endpoint_id=made.id, started_at=NINE, milliseconds=1, status=401, accepted=False
+            )
         )
 
     with database.writing() as session:
@@ -360,7 +364,7 @@ def test_a_url_is_corrected_where_nothing_was_taken(
     assert (row.url, row.failures, row.paused_until) == (RIGHT, 0, None)
     assert (delivery_of(waiting).due_at, delivery_of(waiting).attempts) == (NINE, 0)
     with database.reading() as session:
-        assert session.get(Ping, made.id) is None
+        assert session.get(EndpointPing, made.id) is None
         assert len(endpoints.secrets_of(session, made.id)) == 1
 
 
@@ -494,7 +498,7 @@ def test_reseal_moves_every_secret_to_the_first_key(
     assert count == 2
     with database.reading() as session:
         rows = list(session.scalars(select(EndpointSecret).order_by(EndpointSecret.id)))
-    opened = [Vault(SecretStr(new)).open(row.encrypted) for row in rows]
+    opened = [Vault(SecretStr(new)).decrypt(row.encrypted) for row in rows]
     assert opened == [one.secret.reveal() for one in made]
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import event
 from foundation.db.session import Database
 from notifier.models import DeliveryStatus
 from notifier.webhooks import delivery_filter
-from notifier.webhooks.delivery_filter import Filter
+from notifier.webhooks.delivery_filter import DeliveryFilter
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
 
 MINUTE = timedelta(minutes=1)
@@ -32,7 +32,7 @@ class Row:
     course_id: str
     at: datetime
 
-    def is_meant(self, wanted: Filter) -> bool:
+    def is_meant(self, wanted: DeliveryFilter) -> bool:
         """Say what a filter means, row by row."""
         return (
             wanted.status in (None, self.status)
@@ -102,7 +102,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_what_is_found_is_what_is_meant(
     database: Database, house: list[Row], way: str, meant: dict[str, object]
 ) -> None:
-    wanted = Filter(**meant)
+    wanted = DeliveryFilter(**meant)
     expected = [row.id for row in house if row.is_meant(wanted)]
 
     with database.reading() as session:
@@ -126,9 +126,11 @@ def test_what_is_found_is_what_is_meant(
 def test_scope_leaves_out_what_it_is_told_to(database: Database, house: list[Row]) -> None:
     but = {DeliveryStatus.DELIVERED}
     with database.reading() as session:
-        disabled = delivery_filter.scope_of(session, Filter(), disabled=True)
-        enabled = delivery_filter.scope_of(session, Filter(), disabled=False, leave_out=but)
-        asked = delivery_filter.scope_of(session, Filter(DeliveryStatus.DELIVERED), leave_out=but)
+        disabled = delivery_filter.scope_of(session, DeliveryFilter(), disabled=True)
+        enabled = delivery_filter.scope_of(session, DeliveryFilter(), disabled=False, leave_out=but)
+        asked = delivery_filter.scope_of(
+            session, DeliveryFilter(DeliveryStatus.DELIVERED), leave_out=but
+        )
 
     assert (disabled.endpoint_ids, enabled.endpoint_ids) == ([3], [1, 2])
     assert DeliveryStatus.DELIVERED not in enabled.statuses
@@ -138,7 +140,7 @@ def test_scope_leaves_out_what_it_is_told_to(database: Database, house: list[Row
 
 def test_count_is_bounded(database: Database, house: list[Row], way: str) -> None:
     with database.reading() as session:
-        scope = delivery_filter.scope_of(session, Filter())
+        scope = delivery_filter.scope_of(session, DeliveryFilter())
         counted = delivery_filter.count(session, scope, most=2)
 
     assert {number for counts in counted.values() for number in counts.values()} <= {0, 1, 2}
@@ -147,7 +149,7 @@ def test_count_is_bounded(database: Database, house: list[Row], way: str) -> Non
 
 def test_mark_that_is_gone_stands_for_its_place(database: Database, house: list[Row]) -> None:
     with database.reading() as session:
-        scope = delivery_filter.scope_of(session, Filter())
+        scope = delivery_filter.scope_of(session, DeliveryFilter())
         assert delivery_filter.newest(session, scope, before=10_000, limit=1) == [house[-1].id]
         assert delivery_filter.oldest(session, scope, after=10_000, limit=1) == []
         assert delivery_filter.newest(session, scope, before=house[0].id, limit=1) == []
@@ -162,7 +164,7 @@ def test_nothing_is_found_by_going_through_all(
     plans = watched(database)
 
     with database.reading() as session:
-        scope = delivery_filter.scope_of(session, Filter(**meant))
+        scope = delivery_filter.scope_of(session, DeliveryFilter(**meant))
         delivery_filter.newest(session, scope, before=house[30].id, limit=5)
         delivery_filter.oldest(session, scope, limit=5)
         delivery_filter.count(session, scope, most=5)
@@ -200,7 +202,7 @@ def test_deliveries_are_kept_in_the_order_of_their_events(
     late, early, between = (make_delivery(endpoint_id, occurred_at=at) for at in moments)
 
     with database.reading() as session:
-        scope = delivery_filter.scope_of(session, Filter())
+        scope = delivery_filter.scope_of(session, DeliveryFilter())
         found = delivery_filter.newest(session, scope, limit=None)
         after = delivery_filter.newest(session, scope, before=between, limit=None)
 

@@ -12,8 +12,8 @@ from contract.tokens import CourseToken
 from foundation.db.session import Database
 from notifier.courses import grade_access, grades
 from notifier.courses import service as courses
-from notifier.courses.grade_access import Granted, Question
-from notifier.courses.grades import Loaded
+from notifier.courses.grade_access import GradesRequest, GradesResult
+from notifier.courses.grades import LoadResult
 from notifier.errors import CourseDeletedError, CourseUnknownError
 from notifier.models import Grade
 from tests.notifier.conftest import MINUTE, NINE, MakeCourse, make_score
@@ -30,8 +30,8 @@ def delete(database: Database, course_id: str) -> None:
 def scores_of(database: Database, course_id: str, token: CourseToken) -> tuple[Score, ...]:
     """Return what the bearer of a token reads."""
     with database.reading() as session:
-        (answer,) = grade_access.answer(session, [Question(course_id, token)])
-    assert isinstance(answer, Granted)
+        (answer,) = grade_access.read_grades(session, [GradesRequest(course_id, token)])
+    assert isinstance(answer, GradesResult)
     return answer.scores
 
 
@@ -52,7 +52,7 @@ def changed_at(database: Database, course_id: str) -> datetime | None:
     ["0", "0.1", "0.10", "7.50000", "9999999999.99999", "0.00001"],
 )
 def test_points_keep_every_digit(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded], digits: str
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult], digits: str
 ) -> None:
     token = make_course("CS101")
     load({"CS101": [make_score(score_given=Decimal(digits))]})
@@ -63,7 +63,7 @@ def test_points_keep_every_digit(
 
 
 def test_score_comes_back_whole(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     token = make_course("CS101")
     whole = make_score(
@@ -78,7 +78,7 @@ def test_score_comes_back_whole(
 
 
 def test_load_counts_new_changed_and_unchanged(
-    make_course: MakeCourse, load: Callable[..., Loaded]
+    make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     make_course("CS101")
     load({"CS101": [make_score(user_id=user) for user in ("ada", "grace", "edsger")]})
@@ -94,7 +94,7 @@ def test_load_counts_new_changed_and_unchanged(
         }
     )
 
-    assert loaded == Loaded(added=1, changed=2, unchanged=1)
+    assert loaded == LoadResult(added=1, changed=2, unchanged=1)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_load_counts_new_changed_and_unchanged(
 def test_every_field_that_says_something_is_a_change(
     database: Database,
     make_course: MakeCourse,
-    load: Callable[..., Loaded],
+    load: Callable[..., LoadResult],
     overrides: dict[str, object],
 ) -> None:
     token = make_course("CS101")
@@ -119,7 +119,7 @@ def test_every_field_that_says_something_is_a_change(
 
     loaded = load({"CS101": [make_score(**overrides)]})
 
-    assert loaded == Loaded(changed=1)
+    assert loaded == LoadResult(changed=1)
     assert scores_of(database, "CS101", token) == (make_score(**overrides),)
     assert grades_version(database, "CS101") == 2
 
@@ -135,7 +135,7 @@ def test_every_field_that_says_something_is_a_change(
 def test_nothing_new_is_no_change(
     database: Database,
     make_course: MakeCourse,
-    load: Callable[..., Loaded],
+    load: Callable[..., LoadResult],
     overrides: dict[str, object],
 ) -> None:
     make_course("CS101")
@@ -143,12 +143,12 @@ def test_nothing_new_is_no_change(
 
     loaded = load({"CS101": [make_score(**overrides)]})
 
-    assert loaded == Loaded(unchanged=1)
+    assert loaded == LoadResult(unchanged=1)
     assert grades_version(database, "CS101") == 1
 
 
 def test_load_touches_the_versions_of_what_it_changed(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     for course_id in ("CS101", "CS102", "CS103"):
         make_course(course_id)
@@ -167,7 +167,7 @@ def test_load_touches_the_versions_of_what_it_changed(
 
 
 def test_load_says_when_grades_changed(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     make_course("CS101")
     make_course("CS102")
@@ -186,7 +186,7 @@ def test_load_says_when_grades_changed(
     [pytest.param(NINE, id="the same moment"), pytest.param(NINE - MINUTE, id="set back")],
 )
 def test_a_clock_that_stands_or_goes_back_hides_no_change(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded], now: datetime
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult], now: datetime
 ) -> None:
     make_course("CS101")
     load({"CS101": [make_score()]}, now=NINE)
@@ -197,7 +197,7 @@ def test_a_clock_that_stands_or_goes_back_hides_no_change(
 
 
 def test_scores_that_are_not_named_stay(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     token = make_course("CS101")
     load({"CS101": [make_score(user_id="ada"), make_score(user_id="grace")]})
@@ -209,18 +209,18 @@ def test_scores_that_are_not_named_stay(
 
 
 def test_last_score_of_a_user_counts(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     token = make_course("CS101")
 
     loaded = load({"CS101": [make_score(), make_score(score_given=Decimal(3))]})
 
-    assert loaded == Loaded(added=1)
+    assert loaded == LoadResult(added=1)
     assert scores_of(database, "CS101", token) == (make_score(score_given=Decimal(3)),)
 
 
 def test_same_user_in_two_courses_has_two_scores(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     first, second = make_course("CS101"), make_course("CS102")
 
@@ -244,7 +244,7 @@ def test_same_user_in_two_courses_has_two_scores(
 def test_nothing_is_stored_if_one_course_cannot_be(
     database: Database,
     make_course: MakeCourse,
-    load: Callable[..., Loaded],
+    load: Callable[..., LoadResult],
     refusal: type[Exception],
     words: str,
 ) -> None:
@@ -281,7 +281,7 @@ def test_load_sees_a_deletion_that_came_between(
 
 
 def test_statements_of_a_load_do_not_grow(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     users = [f"user-{number}" for number in range(20)]
     for number in range(30):

@@ -12,30 +12,30 @@ from notifier.webhooks.circuit_breaker import (
     LONGEST_PAUSE,
     PAUSED_AFTER,
     SHORTEST_PAUSE,
-    Health,
-    fold,
+    BreakerState,
+    record_results,
 )
-from notifier.webhooks.retry_policy import Answer, Failure
+from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from tests.notifier.conftest import NINE, MakeEndpoint
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 DAY = timedelta(days=1)
 REFUSED = Failure("refused", "nobody listens there")
-ILL = Health(PAUSED_AFTER, NINE - HOUR, NINE, NINE + MINUTE)
+ILL = BreakerState(PAUSED_AFTER, NINE - HOUR, NINE, NINE + MINUTE)
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(Answer(200), id="200"),
-        pytest.param(Answer(204), id="204"),
-        pytest.param(Answer(400), id="a refused event"),
-        pytest.param(Answer(422), id="an invalid event"),
-        pytest.param(Answer(410), id="gone"),
+        pytest.param(WebhookResponse(200), id="200"),
+        pytest.param(WebhookResponse(204), id="204"),
+        pytest.param(WebhookResponse(400), id="a refused event"),
+        pytest.param(WebhookResponse(422), id="an invalid event"),
+        pytest.param(WebhookResponse(410), id="gone"),
     ],
 )
-def test_an_answer_about_the_event_makes_an_endpoint_well(answer: Answer) -> None:
-    assert fold(ILL, [answer], now=NINE) == Health()
+def test_an_answer_about_the_event_makes_an_endpoint_well(answer: WebhookResponse) -> None:
+    assert record_results(ILL, [answer], now=NINE) == BreakerState()
 
 
 @pytest.mark.parametrize(
@@ -44,28 +44,28 @@ def test_an_answer_about_the_event_makes_an_endpoint_well(answer: Answer) -> Non
         pytest.param(REFUSED, id="nobody listens"),
         pytest.param(Failure("deadline", "no answer within 15 s"), id="deadline"),
         pytest.param(Failure("blocked", "loopback"), id="barred address"),
-        pytest.param(Answer(302), id="302"),
-        pytest.param(Answer(401), id="401"),
-        pytest.param(Answer(404), id="404"),
-        pytest.param(Answer(429), id="429"),
-        pytest.param(Answer(500), id="500"),
-        pytest.param(Answer(503), id="503"),
+        pytest.param(WebhookResponse(302), id="302"),
+        pytest.param(WebhookResponse(401), id="401"),
+        pytest.param(WebhookResponse(404), id="404"),
+        pytest.param(WebhookResponse(429), id="429"),
+        pytest.param(WebhookResponse(500), id="500"),
+        pytest.param(WebhookResponse(503), id="503"),
     ],
 )
-def test_a_failure_is_counted(answer: Answer | Failure) -> None:
-    assert fold(Health(), [answer], now=NINE) == Health(1, NINE, NINE, None)
+def test_a_failure_is_counted(answer: WebhookResponse | Failure) -> None:
+    assert record_results(BreakerState(), [answer], now=NINE) == BreakerState(1, NINE, NINE, None)
 
 
-@pytest.mark.parametrize("kind", ["internal", "secret-sealed"])
+@pytest.mark.parametrize("kind", ["internal", "secret-unreadable"])
 def test_a_fault_of_ours_says_nothing_of_the_endpoint(kind: str) -> None:
-    assert fold(ILL, [Failure(kind, "ours")], now=NINE) == ILL
+    assert record_results(ILL, [Failure(kind, "ours")], now=NINE) == ILL
 
 
 def test_failures_in_a_row_pause() -> None:
     """The fifth failure pauses the endpoint, shortly at first (F11)."""
-    one_short = fold(Health(), [REFUSED] * (PAUSED_AFTER - 1), now=NINE)
+    one_short = record_results(BreakerState(), [REFUSED] * (PAUSED_AFTER - 1), now=NINE)
 
-    paused = fold(one_short, [REFUSED], now=NINE)
+    paused = record_results(one_short, [REFUSED], now=NINE)
 
     assert one_short.paused_until is None
     assert paused.paused_until == NINE + SHORTEST_PAUSE
@@ -85,9 +85,9 @@ def test_failures_in_a_row_pause() -> None:
     ],
 )
 def test_a_pause_is_half_as_long_as_the_trouble(lasted: timedelta, pause: timedelta) -> None:
-    ill = Health(PAUSED_AFTER, NINE - lasted, NINE - SECOND, NINE)
+    ill = BreakerState(PAUSED_AFTER, NINE - lasted, NINE - SECOND, NINE)
 
-    assert fold(ill, [REFUSED], now=NINE).paused_until == NINE + pause
+    assert record_results(ill, [REFUSED], now=NINE).paused_until == NINE + pause
 
 
 @pytest.mark.parametrize(
@@ -101,65 +101,67 @@ def test_a_pause_is_half_as_long_as_the_trouble(lasted: timedelta, pause: timede
 )
 def test_retry_after_pauses_at_once(retry_after: str, pause: timedelta | None) -> None:
     """An endpoint that says for how long it cannot is left alone so long, within reason (F11)."""
-    paused = fold(Health(), [Answer(429, retry_after)], now=NINE)
+    paused = record_results(BreakerState(), [WebhookResponse(429, retry_after)], now=NINE)
 
     assert paused.paused_until == (pause and NINE + pause)
 
 
 def test_a_pause_is_never_shortened_by_a_failure() -> None:
-    asked = fold(Health(), [Answer(503, "600")], now=NINE)
+    asked = record_results(BreakerState(), [WebhookResponse(503, "600")], now=NINE)
 
-    again = fold(asked, [REFUSED], now=NINE)
+    again = record_results(asked, [REFUSED], now=NINE)
 
     assert again.paused_until == NINE + 10 * MINUTE
 
 
 def test_a_success_among_failures_begins_anew() -> None:
-    answers = [REFUSED] * 4 + [Answer(200)] + [REFUSED] * 4
+    answers = [REFUSED] * 4 + [WebhookResponse(200)] + [REFUSED] * 4
 
-    after = fold(Health(), answers, now=NINE)
+    after = record_results(BreakerState(), answers, now=NINE)
 
     assert (after.failures, after.paused_until) == (4, None)
 
 
 def test_an_old_failure_belongs_to_another_trouble() -> None:
-    old = Health(4, NINE - 4 * DAY, NINE - 37 * HOUR, None)
+    old = BreakerState(4, NINE - 4 * DAY, NINE - 37 * HOUR, None)
 
-    assert fold(old, [REFUSED], now=NINE) == Health(1, NINE, NINE, None)
+    assert record_results(old, [REFUSED], now=NINE) == BreakerState(1, NINE, NINE, None)
 
 
 @pytest.mark.parametrize(
     ("standing", "given_up"),
     [
-        pytest.param(Health(), False, id="well"),
-        pytest.param(Health(PAUSED_AFTER, NINE - 5 * DAY, NINE, NINE), True, id="five days"),
+        pytest.param(BreakerState(), False, id="well"),
+        pytest.param(BreakerState(PAUSED_AFTER, NINE - 5 * DAY, NINE, NINE), True, id="five days"),
         pytest.param(
-            Health(PAUSED_AFTER, NINE - 5 * DAY + SECOND, NINE, NINE), False, id="a second less"
+            BreakerState(PAUSED_AFTER, NINE - 5 * DAY + SECOND, NINE, NINE),
+            False,
+            id="a second less",
         ),
         pytest.param(
-            Health(PAUSED_AFTER - 1, NINE - 9 * DAY, NINE, None), False, id="hardly tried"
+            BreakerState(PAUSED_AFTER - 1, NINE - 9 * DAY, NINE, None), False, id="hardly tried"
         ),
     ],
 )
-def test_days_of_failure_give_an_endpoint_up(standing: Health, given_up: bool) -> None:
-    assert circuit_breaker.has_failed_for(standing, 5 * DAY, now=NINE) is given_up
+def test_days_of_failure_give_an_endpoint_up(standing: BreakerState, given_up: bool) -> None:
+    assert circuit_breaker.is_failing_for(standing, 5 * DAY, now=NINE) is given_up
 
 
 def test_health_is_stored_and_read(database: Database, make_endpoint: MakeEndpoint) -> None:
     ill, well = make_endpoint(), make_endpoint()
 
     with database.writing() as session:
-        circuit_breaker.write(session, {ill.id: ILL})
+        circuit_breaker.write_states(session, {ill.id: ILL})
 
     with database.reading() as session:
-        assert circuit_breaker.read(session) == {ill.id: ILL, well.id: Health()}
+        assert circuit_breaker.read_states(session) == {ill.id: ILL, well.id: BreakerState()}
 
 
 def test_disabled_endpoints_have_no_health(database: Database, make_endpoint: MakeEndpoint) -> None:
     make_endpoint(disabled=True)
 
     with database.reading() as session:
-        assert circuit_breaker.read(session) == {}
+        assert circuit_breaker.read_states(session) == {}
 
 
 def test_examination_of_the_well_locks_nothing(
@@ -169,9 +171,11 @@ def test_examination_of_the_well_locks_nothing(
 
     with database.writing() as session:
         before = database.statements
-        found = circuit_breaker.examine(session, {endpoint.id: [Answer(200)]}, also=(), now=NINE)
+        found = circuit_breaker.read_and_lock(
+            session, {endpoint.id: [WebhookResponse(200)]}, also=(), now=NINE
+        )
 
-    assert found == {endpoint.id: Health()}
+    assert found == {endpoint.id: BreakerState()}
     assert database.statements - before == 1
 
 
@@ -180,16 +184,16 @@ def test_lifting_makes_paused_endpoints_tried_at_once(
 ) -> None:
     ill, well = make_endpoint(), make_endpoint()
     with database.writing() as session:
-        circuit_breaker.write(session, {ill.id: ILL})
+        circuit_breaker.write_states(session, {ill.id: ILL})
 
     with database.writing() as session:
-        circuit_breaker.lift(session, now=NINE)
+        circuit_breaker.end_pauses(session, now=NINE)
 
     with database.reading() as session:
-        after = circuit_breaker.read(session)
+        after = circuit_breaker.read_states(session)
     assert after[ill.id].is_half_open(NINE)
     assert (after[ill.id].failures, after[ill.id].failing_since) == (PAUSED_AFTER, NINE - HOUR)
-    assert after[well.id] == Health()
+    assert after[well.id] == BreakerState()
 
 
 def test_enabling_makes_an_endpoint_well(
@@ -198,7 +202,7 @@ def test_enabling_makes_an_endpoint_well(
     """An endpoint that was disabled for its failures starts without them (F12)."""
     endpoint = make_endpoint()
     with database.writing() as session:
-        circuit_breaker.write(session, {endpoint.id: ILL})
+        circuit_breaker.write_states(session, {endpoint.id: ILL})
         endpoints.disable(session, endpoint.id, "it kept failing", now=NINE)
 
     with database.writing() as session:

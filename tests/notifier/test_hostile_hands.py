@@ -3,66 +3,30 @@
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from io import BufferedReader, RawIOBase
-from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from contract.problems import ProblemType
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.http.ssrf import Guard
-from foundation.web import app as web
 from notifier.models import Delivery, Endpoint
 from notifier.webhooks import endpoints
 from notifier.webhooks import replay as replays
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.http_client import Transport
-from notifier.webhooks.retry_policy import Answer
+from notifier.webhooks.retry_policy import WebhookResponse
 from notifier.worker import batch
-from notifier.worker.batch import Finished, Terms
-from notifier.worker.claims import Places
-from notifier.worker.worker import Options, Worker
+from notifier.worker.batch import BatchSettings, Finished
+from notifier.worker.claims import ClaimLimits
+from notifier.worker.worker import Worker, WorkerOptions
 from tests.notifier.conftest import MakeDelivery, MakeEndpoint
-
-
-class _BrokenChunk(RawIOBase):
-    """A body at which the server finds that its chunks are not as HTTP says."""
-
-    def readable(self) -> bool:
-        """Claim to be readable."""
-        return True
-
-    def readinto(self, _: Any) -> int:
-        """Break off as gunicorn's reader does, with an error of its own."""
-        raise _ServersOwnError("Invalid chunk size")
-
-
-class _ServersOwnError(Exception):
-    """An error that neither Flask nor we know."""
-
-
-def test_broken_chunk_is_malformed_and_no_fault_of_ours() -> None:
-    app = web.new_app("door", {})
-
-    @app.post("/")
-    @web.guarded("nobody")
-    def door() -> str:
-        web.body(100)
-        return "fine"
-
-    stream = {"wsgi.input": BufferedReader(_BrokenChunk()), "wsgi.input_terminated": True}
-    answer = app.test_client().post("/", environ_overrides=stream)
-
-    assert answer.status_code == 400
-    assert answer.get_json()["type"].endswith(ProblemType.REQUEST_MALFORMED)
 
 
 def _worker(database: Database, vault: Vault) -> Worker:
     transport = Transport(connect_timeout=1, deadline=1, connections=1, guard=Guard())
-    return Worker(database, vault, transport, Options(1, 1, timedelta(seconds=60), 0.05))
+    return Worker(database, vault, transport, WorkerOptions(1, 1, timedelta(seconds=60), 0.05))
 
 
 def test_late_410_does_not_disable(
@@ -79,12 +43,14 @@ def test_late_410_does_not_disable(
     moment = datetime.now(UTC)
     (late,) = claim(now=moment, lease=timedelta(seconds=1))
     (present,) = claim(now=moment + timedelta(seconds=2))
-    terms = Terms(timedelta(seconds=60), timedelta(days=5), lambda: 0.0)
+    terms = BatchSettings(timedelta(seconds=60), timedelta(days=5), lambda: 0.0)
 
-    for claimed, answer in ((present, Answer(200)), (late, Answer(410))):
+    for claimed, answer in ((present, WebhookResponse(200)), (late, WebhookResponse(410))):
         with database.writing() as session:
             finished = Finished(claimed, moment, 1, answer)
-            batch.take(session, [finished], lambda _: Places(0, 0, 0, {}), terms, now=moment)
+            batch.process_batch(
+                session, [finished], lambda _: ClaimLimits(0, 0, 0, {}), terms, now=moment
+            )
 
     assert endpoint_of(endpoint.id).disabled_at is None
     assert delivery_of(delivery_id).status == "delivered"
@@ -104,7 +70,7 @@ def test_worker_stops_without_the_database(
     (claimed,) = claim(now=datetime.now(UTC))
     impatient = Database(database.engine.url.render_as_string(), timeout=0.1)
     worker = _worker(impatient, vault)
-    worker._unsettled = [Finished(claimed, datetime.now(UTC), 1, Answer(200))]
+    worker._unsettled = [Finished(claimed, datetime.now(UTC), 1, WebhookResponse(200))]
     worker.stop()
 
     with database.writing():

@@ -12,27 +12,27 @@ from sqlalchemy import select
 from foundation.db.session import Database
 from notifier.courses import moodle_events
 from notifier.courses import service as courses
-from notifier.courses.moodle_events import COURSE_DELETED, Deletion, Outcome
-from notifier.models import Course, Event, Ingested
+from notifier.courses.moodle_events import COURSE_DELETED, CourseDeletion, MoodleEventOutcome
+from notifier.models import Course, Event, MoodleEventReceipt
 from tests.notifier.conftest import NINE, SITE, MakeCourse, MakeEndpoint
 
 TEN = NINE + timedelta(hours=1)
 TOLD = json.loads((Path(__file__).parent / "moodle_events.json").read_text(encoding="utf-8"))
 
 
-def understood(**fields: Any) -> Deletion | None:
+def understood(**fields: Any) -> CourseDeletion | None:
     """Return what is understood of a deletion with these fields."""
-    return moodle_events.understand({"eventname": COURSE_DELETED, **fields})
+    return moodle_events.parse_event({"eventname": COURSE_DELETED, **fields})
 
 
-def make_deletion(**overrides: Any) -> Deletion:
+def make_deletion(**overrides: Any) -> CourseDeletion:
     """Return the deletion of course 7, but for the overrides."""
     told = understood(**{"objectid": "7", "timecreated": "1795336477", **overrides})
     assert told is not None
     return told
 
 
-def accepted(database: Database, told: Deletion) -> Outcome:
+def accepted(database: Database, told: CourseDeletion) -> MoodleEventOutcome:
     """Take a deletion in at ten, and return what came of it."""
     with database.writing() as session:
         return moodle_events.accept(session, told, now=TEN)
@@ -46,7 +46,7 @@ def accepted(database: Database, told: Deletion) -> Outcome:
     ],
 )
 def test_deletion_is_understood_as_it_is_sent(sender: str, host: str) -> None:
-    told = moodle_events.understand(json.loads(TOLD[sender]["body"]))
+    told = moodle_events.parse_event(json.loads(TOLD[sender]["body"]))
 
     assert told is not None
     assert (told.course_id, told.title, told.time_created, told.host) == (
@@ -66,7 +66,7 @@ def test_deletion_is_understood_as_it_is_sent(sender: str, host: str) -> None:
     ],
 )
 def test_what_is_none_of_our_business_is_not_looked_into(document: dict[str, Any]) -> None:
-    assert moodle_events.understand(document) is None
+    assert moodle_events.parse_event(document) is None
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_fields_are_found_by_several_names(fields: dict[str, Any]) -> None:
 
 def test_event_name_needs_no_leading_backslash() -> None:
     assert (
-        moodle_events.understand(
+        moodle_events.parse_event(
             {"event": r"core\event\course_deleted", "objectid": 7, "at": 1795336477}
         )
         == make_deletion()
@@ -133,11 +133,11 @@ def test_deletion_of_an_unknown_course_is_told(
 
     outcome = accepted(database, make_deletion(other={"shortname": "HOOK"}))
 
-    assert outcome == Outcome.APPLIED
+    assert outcome == MoodleEventOutcome.APPLIED
     with database.reading() as session:
         course = session.scalars(select(Course)).one()
         event = session.scalars(select(Event)).one()
-        row = session.scalars(select(Ingested)).one()
+        row = session.scalars(select(MoodleEventReceipt)).one()
     assert (course.course_id, course.title, course.deleted_at) == ("7", "HOOK", TEN)
     assert json.loads(event.body)["data"] == {
         "source": SITE,
@@ -150,14 +150,14 @@ def test_deletion_of_an_unknown_course_is_told(
         "7",
         "1795336477",
     )
-    assert (row.outcome, row.received_at) == (Outcome.APPLIED, TEN)
+    assert (row.outcome, row.received_at) == (MoodleEventOutcome.APPLIED, TEN)
 
 
 def test_same_telling_is_a_duplicate(database: Database) -> None:
     first = accepted(database, make_deletion())
     again = accepted(database, make_deletion(objectid=7))
 
-    assert (first, again) == (Outcome.APPLIED, Outcome.DUPLICATE)
+    assert (first, again) == (MoodleEventOutcome.APPLIED, MoodleEventOutcome.DUPLICATE)
 
 
 @pytest.mark.parametrize(
@@ -172,9 +172,9 @@ def test_deletion_of_a_deleted_course_is_stale(database: Database, other: dict[s
 
     outcome = accepted(database, make_deletion(**other))
 
-    assert outcome == Outcome.STALE
+    assert outcome == MoodleEventOutcome.STALE
     with database.reading() as session:
-        outcomes = sorted(session.scalars(select(Ingested.outcome)))
+        outcomes = sorted(session.scalars(select(MoodleEventReceipt.outcome)))
         assert session.query(Event).count() == 1
         assert courses.get_course(session, "7").version == 2
     assert outcomes == ["applied", "stale"]
@@ -208,4 +208,4 @@ def test_what_was_taken_in_long_ago_is_forgotten(database: Database) -> None:
             gone = moodle_events.forget(session, bound)
         outcomes.append((gone, accepted(database, make_deletion())))
 
-    assert outcomes == [(0, Outcome.DUPLICATE), (1, Outcome.STALE)]
+    assert outcomes == [(0, MoodleEventOutcome.DUPLICATE), (1, MoodleEventOutcome.STALE)]

@@ -18,7 +18,7 @@ from notifier.webhooks import circuit_breaker
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 from notifier.worker import claims
-from notifier.worker.claims import Places, Share
+from notifier.worker.claims import ClaimLimits, EndpointLimit
 from tests.notifier.conftest import BODY, NINE, MakeDelivery, MakeEndpoint, places_in
 
 MINUTE = timedelta(minutes=1)
@@ -37,7 +37,7 @@ def stand(row: Delivery) -> tuple[str, int, bool]:
 def is_due(database: Database) -> bool:
     """Tell whether at nine there is anything to do for any enabled endpoint."""
     with database.reading() as session:
-        return claims.any_due(session, circuit_breaker.read(session), now=NINE)
+        return claims.any_due(session, circuit_breaker.read_states(session), now=NINE)
 
 
 def test_claim_says_all_that_a_post_needs(
@@ -178,16 +178,16 @@ def test_one_endpoint_takes_no_more_than_its_places(
     ("share", "taken"),
     [
         pytest.param(None, 0, id="none"),
-        pytest.param(Share(2, 2), 2, id="some"),
-        pytest.param(Share(0, 0), 0, id="none left"),
-        pytest.param(Share(-1, -1), 0, id="fewer than none left"),
+        pytest.param(EndpointLimit(2, 2), 2, id="some"),
+        pytest.param(EndpointLimit(0, 0), 0, id="none left"),
+        pytest.param(EndpointLimit(-1, -1), 0, id="fewer than none left"),
     ],
 )
 def test_an_endpoint_has_its_own_share(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
-    share: Share | None,
+    share: EndpointLimit | None,
     taken: int,
 ) -> None:
     """What one endpoint may be sent bounds its own deliveries and nobody else's (F25)."""
@@ -195,10 +195,10 @@ def test_an_endpoint_has_its_own_share(
     for _ in range(5):
         make_delivery(crowded.id)
         make_delivery(quiet.id)
-    shares = {quiet.id: Share(3, 3)} | ({crowded.id: share} if share else {})
+    by_endpoint = {quiet.id: EndpointLimit(3, 3)} | ({crowded.id: share} if share else {})
 
     with database.writing() as session:
-        claimed = claims.claim(session, Places(10, 10, 1, shares), lease=MINUTE, now=NINE)
+        claimed = claims.claim(session, ClaimLimits(10, 10, 1, by_endpoint), lease=MINUTE, now=NINE)
 
     ids = [one.endpoint_id for one in claimed]
     assert (ids.count(crowded.id), ids.count(quiet.id)) == (taken, 3)
@@ -210,12 +210,12 @@ def test_a_storm_of_retries_leaves_the_reserved_places(
     """However many retries have waited longer, a first attempt gets a place (F25)."""
     endpoint = make_endpoint()
     for _ in range(20):
-        make_delivery(endpoint.id, lane=Lane.AGAIN, attempts=1, due_at=NINE - MINUTE)
+        make_delivery(endpoint.id, lane=Lane.RETRY, attempts=1, due_at=NINE - MINUTE)
     fresh = [make_delivery(endpoint.id) for _ in range(2)]
 
-    claimed = claim(total=8, again=6)
+    claimed = claim(total=8, retry=6)
 
-    assert [one.lane for one in claimed] == [Lane.AGAIN] * 6 + [Lane.FIRST] * 2
+    assert [one.lane for one in claimed] == [Lane.RETRY] * 6 + [Lane.FIRST] * 2
     assert [one.delivery_id for one in claimed[6:]] == fresh
 
 
@@ -224,9 +224,9 @@ def test_places_that_are_reserved_stay_free_without_first_attempts(
 ) -> None:
     for endpoint in (make_endpoint(), make_endpoint()):
         for _ in range(4):
-            make_delivery(endpoint.id, lane=Lane.AGAIN, attempts=1)
+            make_delivery(endpoint.id, lane=Lane.RETRY, attempts=1)
 
-    assert len(claim(total=8, again=5)) == 5
+    assert len(claim(total=8, retry=5)) == 5
 
 
 def test_first_attempts_may_take_every_place(
@@ -236,7 +236,7 @@ def test_first_attempts_may_take_every_place(
     for _ in range(10):
         make_delivery(endpoint.id)
 
-    assert len(claim(total=8, again=6)) == 8
+    assert len(claim(total=8, retry=6)) == 8
 
 
 def test_what_lost_its_worker_is_claimed_one_at_a_time(
@@ -248,10 +248,10 @@ def test_what_lost_its_worker_is_claimed_one_at_a_time(
     claim(lease=MINUTE)
     fresh = make_delivery(endpoint.id, due_at=NINE + MINUTE)
 
-    claimed = claim(now=NINE + 2 * MINUTE, alone=1)
+    claimed = claim(now=NINE + 2 * MINUTE, isolated=1)
 
     assert [one.delivery_id for one in claimed] == [suspects[0], fresh]
-    assert [one.lane for one in claimed] == [Lane.ALONE, Lane.FIRST]
+    assert [one.lane for one in claimed] == [Lane.ISOLATED, Lane.FIRST]
 
 
 def test_statements_of_a_claim_do_not_grow(
@@ -354,20 +354,21 @@ RACERS = """
 import json, multiprocessing, sys
 from datetime import datetime, timedelta
 from foundation.db.session import Database
-from notifier.webhooks import circuit_breaker as health
-from notifier.worker import claims as leases
-from notifier.worker.claims import Places, Share
+from notifier.webhooks import circuit_breaker
+from notifier.worker import claims
+from notifier.worker.claims import ClaimLimits, EndpointLimit
 
 def race(url, now, start, won):
     database, ids, due = Database(url, timeout=30), [], True
     start.wait(20)
     while due:
         with database.writing() as session:
-            room = Places(2, 2, 1, {one: Share(2, 2) for one in health.read(session)})
-            claimed = leases.claim(session, room, lease=timedelta(minutes=1), now=now)
+            states = circuit_breaker.read_states(session)
+            limits = ClaimLimits(2, 2, 1, dict.fromkeys(states, EndpointLimit(2, 2)))
+            claimed = claims.claim(session, limits, lease=timedelta(minutes=1), now=now)
         ids += [one.delivery_id for one in claimed]
         with database.reading() as session:
-            due = leases.any_due(session, health.read(session), now=now)
+            due = claims.any_due(session, circuit_breaker.read_states(session), now=now)
     database.dispose()
     won.put(ids)
 

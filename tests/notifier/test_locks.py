@@ -13,7 +13,7 @@ from notifier.courses import service as courses
 from notifier.models import SOURCE, Delivery, Endpoint
 from notifier.webhooks import circuit_breaker, deliveries, endpoints
 from notifier.webhooks import replay as replays
-from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.circuit_breaker import BreakerState
 from tests.notifier.conftest import (
     NINE,
     SITE,
@@ -24,7 +24,7 @@ from tests.notifier.conftest import (
 )
 
 HOUR = timedelta(hours=1)
-ILL = Health(5, NINE - HOUR, NINE, NINE + HOUR)
+ILL = BreakerState(5, NINE - HOUR, NINE, NINE + HOUR)
 
 pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"])  # SQLite has one writer
 
@@ -55,7 +55,9 @@ def wait_for_a_waiter(database: Database) -> None:
 @pytest.mark.parametrize(
     "lock",
     [
-        pytest.param(lambda session, one: circuit_breaker.read(session, lock=True), id="a turn"),
+        pytest.param(
+            lambda session, one: circuit_breaker.read_states(session, lock=True), id="a turn"
+        ),
         pytest.param(lambda session, one: endpoints.disable(session, one, "", now=NINE), id="off"),
         pytest.param(lambda session, one: endpoints.enable(session, one, now=NINE), id="on"),
         pytest.param(lambda session, one: endpoints.try_now(session, one, now=NINE), id="try"),
@@ -91,7 +93,7 @@ def test_replay_locks_endpoints_in_their_order(
     first, second = make_endpoint(), make_endpoint()
     delivery_id = make_delivery(second.id)
     with database.writing() as session:
-        circuit_breaker.write(session, {second.id: ILL})
+        circuit_breaker.write_states(session, {second.id: ILL})
 
     def replay() -> None:
         with database.writing() as session:
@@ -99,16 +101,16 @@ def test_replay_locks_endpoints_in_their_order(
 
     replaying = threading.Thread(target=replay)
     with impatient.writing() as session:
-        circuit_breaker.read(session, only=[first.id], lock=True)
+        circuit_breaker.read_states(session, only=[first.id], lock=True)
         replaying.start()
         wait_for_a_waiter(database)
-        locked = circuit_breaker.read(session, only=[second.id], lock=True)
+        locked = circuit_breaker.read_states(session, only=[second.id], lock=True)
     replaying.join(10)
 
     assert locked == {second.id: ILL}
     assert not replaying.is_alive()
     with database.reading() as session:
-        assert circuit_breaker.read(session)[second.id].paused_until == NINE
+        assert circuit_breaker.read_states(session)[second.id].paused_until == NINE
 
 
 def test_courses_are_locked_in_the_order_in_which_grades_are_loaded(

@@ -8,18 +8,18 @@ import pytest
 
 from foundation.db.session import Database
 from notifier.models import DeliveryStatus
-from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
-from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Answer, Failure
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Failure, WebhookResponse
 from notifier.worker import batch, metrics
-from notifier.worker.batch import Finished, Terms
-from notifier.worker.claims import Places
+from notifier.worker.batch import BatchSettings, Finished
+from notifier.worker.claims import ClaimLimits
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
 from tests.notifier.test_turn import set_health
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
-TERMS = Terms(MINUTE, timedelta(days=5), lambda: 0.0)
-WELL = Answer(200, None, "")
+TERMS = BatchSettings(MINUTE, timedelta(days=5), lambda: 0.0)
+WELL = WebhookResponse(200, None, "")
 
 Numbers = Callable[[], dict[str, float]]
 
@@ -28,10 +28,10 @@ Numbers = Callable[[], dict[str, float]]
 def take(database: Database) -> Callable[..., None]:
     """Return what settles claims with an answer each, at a moment."""
 
-    def one(*finished: tuple[Claimed, Answer | Failure], now: Any = NINE + SECOND) -> None:
+    def one(*finished: tuple[Claimed, WebhookResponse | Failure], now: Any = NINE + SECOND) -> None:
         made = [Finished(claimed, NINE, 12, answer) for claimed, answer in finished]
         with database.writing() as session:
-            batch.take(session, made, lambda _: Places(0, 0, 0, {}), TERMS, now=now)
+            batch.process_batch(session, made, lambda _: ClaimLimits(0, 0, 0, {}), TERMS, now=now)
 
     return one
 
@@ -67,7 +67,12 @@ def test_each_answer_is_counted_by_its_class_and_each_failure_by_its_kind(
     numbers: Numbers,
 ) -> None:
     endpoint = make_endpoint()
-    answers = [WELL, Answer(503, None, ""), Answer(400, None, ""), Failure("deadline", "silent")]
+    answers = [
+        WELL,
+        WebhookResponse(503, None, ""),
+        WebhookResponse(400, None, ""),
+        Failure("deadline", "silent"),
+    ]
     for _ in answers:
         make_delivery(endpoint.id)
 
@@ -133,7 +138,7 @@ def test_how_deliveries_and_endpoints_stand(
 ) -> None:
     well, paused, gone = make_endpoint(), make_endpoint(), make_endpoint(disabled=True)
     until = datetime.now(UTC) + HOUR
-    set_health(database, paused.id, Health(5, NINE, NINE, paused_until=until))
+    set_health(database, paused.id, BreakerState(5, NINE, NINE, paused_until=until))
     make_delivery(well.id, status=DeliveryStatus.DELIVERED)
     make_delivery(well.id, status=DeliveryStatus.DEAD)
     make_delivery(paused.id)
@@ -155,13 +160,13 @@ def test_a_pause_that_is_over_and_that_no_worker_ends_holds_nothing_back(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers
 ) -> None:
     endpoint = make_endpoint()
-    set_health(database, endpoint.id, Health(5, NINE, NINE, paused_until=NINE + MINUTE))
+    set_health(database, endpoint.id, BreakerState(5, NINE, NINE, paused_until=NINE + MINUTE))
     make_delivery(endpoint.id)
 
     assert numbers()["oldest_due_seconds"] > 0
 
 
-@pytest.mark.parametrize("lane", ["first", "again", "alone"])
+@pytest.mark.parametrize("lane", ["first", "retry", "isolated"])
 def test_the_oldest_due_is_looked_for_in_every_lane(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers, lane: str
 ) -> None:

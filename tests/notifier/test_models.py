@@ -60,7 +60,7 @@ def test_every_constraint_has_its_name(database: Database) -> None:
         "fk_endpoint_secrets_endpoint_id",
         "fk_grades_course_pk",
         "fk_issued_tokens_course_pk",
-        "fk_pings_endpoint_id",
+        "fk_endpoint_pings_endpoint_id",
         "fk_replays_delivery_id",
         "uq_courses_course_id",
         "uq_deliveries_event_id_endpoint_id",

@@ -4,9 +4,9 @@ from decimal import Decimal
 
 import pytest
 
+from foundation.csv_reader import CsvError
 from notifier.courses import grade_import
-from notifier.courses.moodle_export import Chosen, Taken
-from notifier.errors import GradesFileError
+from notifier.courses.moodle_export import ExportOptions, ExportSource
 from tests.notifier.conftest import NINE, make_score
 
 HEADER = (
@@ -14,7 +14,7 @@ HEADER = (
     '"Assignment: Essay (Real)","Quiz: Final exam (Real)","Course total (Real)",'
     '"Course total (Percentage)","Course total (Letter)","Last downloaded from this course"'
 )
-CS101 = Chosen("CS101")
+CS101 = ExportOptions("CS101")
 
 
 def line(id_number: str = "ada", total: str = "75.00", exam: str = "-") -> str:
@@ -22,14 +22,14 @@ def line(id_number: str = "ada", total: str = "75.00", exam: str = "-") -> str:
     return f'Ada,Lovelace,{id_number},,,a@x.example,-,{exam},{total},"75.00 %",C,1795336477\n'
 
 
-def read(text: str, chosen: Chosen = CS101) -> grade_import.GradesFile:
+def read(text: str, chosen: ExportOptions = CS101) -> grade_import.GradesFile:
     """Return what a file's text holds, read at nine."""
-    return grade_import.read(text.splitlines(keepends=True), chosen, now=NINE)
+    return grade_import.read(text, chosen, now=NINE)
 
 
-def refusal(text: str, chosen: Chosen = CS101) -> GradesFileError:
+def refusal(text: str, chosen: ExportOptions = CS101) -> CsvError:
     """Return the refusal that a file's text meets."""
-    with pytest.raises(GradesFileError) as refused:
+    with pytest.raises(CsvError) as refused:
         read(text, chosen)
     return refused.value
 
@@ -49,7 +49,7 @@ def test_course_total_is_taken_by_id_number() -> None:
             make_score(user_id="grace", score_given=Decimal("9.50"), score_maximum=hundred),
         ]
     }
-    assert found.taken == Taken("Course total (Real)", hundred)
+    assert found.source == ExportSource("Course total (Real)", hundred)
 
 
 @pytest.mark.parametrize("mark", [pytest.param("-", id="dash"), pytest.param("", id="empty")])
@@ -64,7 +64,7 @@ def test_who_has_no_id_number_is_left_out_alone(nobody: str) -> None:
     found = read(f"{HEADER}\n{line(nobody)}{line()}{line(nobody)}")
 
     assert [score.user_id for score in found.scores["CS101"]] == ["ada"]
-    assert found.taken == Taken("Course total (Real)", Decimal(100), (2, 4))
+    assert found.source == ExportSource("Course total (Real)", Decimal(100), (2, 4))
 
 
 def test_an_export_in_which_nobody_has_an_id_number_is_refused() -> None:
@@ -87,7 +87,7 @@ def test_separator_is_that_of_the_first_line(separator: str, grade: str) -> None
     names = ("Last name", "ID number", '"Quiz: a, b; c (Real)"', "Course total (Real)")
     text = f"{separator.join(names)}\r\n{separator.join(('Lovelace', 'ada', '-', grade))}\r\n"
 
-    found = read(text, Chosen("CS101", Decimal(10)))
+    found = read(text, ExportOptions("CS101", Decimal(10)))
 
     assert found.scores == {"CS101": [make_score()]}
 
@@ -100,11 +100,11 @@ def test_separator_is_that_of_the_first_line(separator: str, grade: str) -> None
     ],
 )
 def test_another_item_can_be_taken(item: str) -> None:
-    found = read(f"{HEADER}\n{line(exam='18')}", Chosen("CS101", Decimal(20), item))
+    found = read(f"{HEADER}\n{line(exam='18')}", ExportOptions("CS101", Decimal(20), item))
 
     (score,) = found.scores["CS101"]
     assert (score.score_given, score.score_maximum) == (Decimal(18), Decimal(20))
-    assert found.taken == Taken("Quiz: Final exam (Real)", Decimal(20))
+    assert found.source == ExportSource("Quiz: Final exam (Real)", Decimal(20))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_line_that_cannot_be_read_is_named(wrong: str, words: str) -> None:
 def test_id_number_stands_once() -> None:
     said = faults(line("grace"), line("ada"), line("grace", "80"))
 
-    assert said == ["line 4: the ID number of line 2 stands here again"]
+    assert said == ["line 4: the ID number is the same as in line 2"]
 
 
 def test_every_wrong_line_is_named() -> None:
@@ -160,7 +160,7 @@ def test_every_wrong_line_is_named() -> None:
 
 
 def test_course_must_be_named() -> None:
-    refused = refusal(f"{HEADER}\n{line()}", Chosen())
+    refused = refusal(f"{HEADER}\n{line()}", ExportOptions())
 
     assert str(refused) == (
         "this is Moodle's grade export, which is of one course and does not name it"
@@ -172,7 +172,7 @@ def test_course_must_be_named() -> None:
 
 
 def test_column_that_is_not_there_is_told_with_those_that_are() -> None:
-    refused = refusal(f"{HEADER}\n{line()}", Chosen("CS101", item="Viva"))
+    refused = refusal(f"{HEADER}\n{line()}", ExportOptions("CS101", item="Viva"))
 
     assert str(refused) == (
         "line 1: there is no column 'Viva (Real)'; items with points here: "
@@ -183,11 +183,11 @@ def test_column_that_is_not_there_is_told_with_those_that_are() -> None:
 def test_column_that_stands_twice_is_refused() -> None:
     text = "ID number,Quiz: Test (Real),Assignment: Test (Real)\nada,1,2\n"
 
-    assert str(refusal(text, Chosen("CS101", item="Test"))) == (
-        "line 1: the column 'Quiz: Test (Real)' stands twice"
+    assert str(refusal(text, ExportOptions("CS101", item="Test"))) == (
+        "line 1: duplicate columns: Quiz: Test (Real)"
     )
     assert str(refusal("ID number,ID number,Course total (Real)\n")) == (
-        "line 1: the column 'ID number' stands twice"
+        "line 1: duplicate columns: ID number"
     )
 
 
@@ -195,8 +195,9 @@ def test_header_of_another_kind_is_told_with_what_was_expected() -> None:
     refused = refusal("Vorname;ID-Nummer;Kurs gesamt (Punkte)\nAda;ada;75,00\n")
 
     assert str(refused) == (
-        "line 1: the columns course_id, user_id, score_given, score_maximum are missing, and so "
-        "is 'ID number' of Moodle's grade export; found: Vorname, ID-Nummer, Kurs gesamt (Punkte)"
+        "line 1: expected the columns course_id, user_id, score_given, score_maximum, or Moodle's "
+        "grade export with its column 'ID number'; "
+        "found: Vorname, ID-Nummer, Kurs gesamt (Punkte)"
     )
 
 
@@ -204,8 +205,8 @@ OWN = "course_id;user_id;score_given;score_maximum\nCS101;ada;7.5;10\n"
 
 
 def test_own_file_may_be_separated_by_semicolons() -> None:
-    assert read(OWN, Chosen()).scores == {"CS101": [make_score()]}
-    assert read(OWN, Chosen("CS101")).scores == {"CS101": [make_score()]}
+    assert read(OWN, ExportOptions()).scores == {"CS101": [make_score()]}
+    assert read(OWN, ExportOptions("CS101")).scores == {"CS101": [make_score()]}
 
 
 def test_own_file_is_of_the_course_that_was_named() -> None:
@@ -217,11 +218,11 @@ def test_own_file_is_of_the_course_that_was_named() -> None:
 @pytest.mark.parametrize(
     "chosen",
     [
-        pytest.param(Chosen(maximum=Decimal(10)), id="maximum"),
-        pytest.param(Chosen(item="Final exam"), id="item"),
+        pytest.param(ExportOptions(maximum=Decimal(10)), id="maximum"),
+        pytest.param(ExportOptions(item="Final exam"), id="item"),
     ],
 )
-def test_own_file_says_the_rest_itself(chosen: Chosen) -> None:
+def test_own_file_says_the_rest_itself(chosen: ExportOptions) -> None:
     assert str(refusal(OWN, chosen)) == (
         "--maximum and --item are for Moodle's grade export; this file says both by itself"
     )

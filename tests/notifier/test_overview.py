@@ -16,11 +16,11 @@ SECOND = timedelta(seconds=1)
 NOON = NINE + timedelta(hours=3, minutes=10)
 """A moment after twelve: the hour that has begun is the one from twelve on."""
 
-Settled = Callable[..., int]
+SettleResult = Callable[..., int]
 
 
 @pytest.fixture
-def settled(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> Settled:
+def settled(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> SettleResult:
     """Return what writes a delivery to one endpoint that is settled, delivered unless given."""
     endpoint = make_endpoint()
 
@@ -36,7 +36,7 @@ def dead(reason: str = "10 attempts failed", **overrides: Any) -> dict[str, Any]
     return {"status": DeliveryStatus.DEAD, "reason": reason, **overrides}
 
 
-def test_each_hour_counts_its_own(database: Database, settled: Settled) -> None:
+def test_each_hour_counts_its_own(database: Database, settled: SettleResult) -> None:
     twelve = NOON.replace(minute=0, second=0, microsecond=0)
     settled(twelve)
     settled(twelve - timedelta(microseconds=1))
@@ -55,7 +55,7 @@ def test_each_hour_counts_its_own(database: Database, settled: Settled) -> None:
     ]
 
 
-def test_delays_are_from_event_to_delivery(database: Database, settled: Settled) -> None:
+def test_delays_are_from_event_to_delivery(database: Database, settled: SettleResult) -> None:
     settled(NOON, created_at=NOON - 3 * SECOND)
     settled(NOON - SECOND, created_at=NOON - 3 * SECOND)
     settled(NOON, **dead())
@@ -70,7 +70,7 @@ def test_delays_are_from_event_to_delivery(database: Database, settled: Settled)
 
 
 def test_of_a_busy_hour_the_latest_are_timed(
-    database: Database, settled: Settled, monkeypatch: pytest.MonkeyPatch
+    database: Database, settled: SettleResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dashboard, "SAMPLE", 2)
     for number in range(4):
@@ -91,7 +91,7 @@ def test_an_empty_day_has_its_hours(database: Database) -> None:
 
 
 def test_dead_letters_are_put_together_by_endpoint_and_reason(
-    database: Database, settled: Settled, make_endpoint: MakeEndpoint
+    database: Database, settled: SettleResult, make_endpoint: MakeEndpoint
 ) -> None:
     other = make_endpoint()
     settled(NOON - HOUR, **dead("status 500"))
@@ -112,7 +112,7 @@ def test_dead_letters_are_put_together_by_endpoint_and_reason(
 
 
 def test_ids_of_dead_letters_are_those_of_one_reason(
-    database: Database, settled: Settled, make_endpoint: MakeEndpoint
+    database: Database, settled: SettleResult, make_endpoint: MakeEndpoint
 ) -> None:
     other = make_endpoint()
     old = settled(NOON - HOUR, **dead("status 500"))
@@ -130,7 +130,7 @@ def test_ids_of_dead_letters_are_those_of_one_reason(
     assert first == [new]
 
 
-def test_statements_are_constant(database: Database, settled: Settled) -> None:
+def test_statements_are_constant(database: Database, settled: SettleResult) -> None:
     taken = []
     for many in (1, 40):
         for number in range(many):

@@ -12,12 +12,12 @@ from foundation.db import session as db
 from foundation.db.session import Database
 from notifier.config import Settings
 from notifier.errors import EndpointDisabledError, EndpointUnknownError
-from notifier.models import Endpoint, Ping
+from notifier.models import Endpoint, EndpointPing
 from notifier.services import Services
 from notifier.webhooks import circuit_breaker
-from notifier.webhooks.circuit_breaker import Health
-from notifier.webhooks.retry_policy import Answer, Failure
-from notifier.worker import ping as pings
+from notifier.webhooks.circuit_breaker import BreakerState
+from notifier.webhooks.retry_policy import Failure, WebhookResponse
+from notifier.worker.ping import PingResult, send_ping
 from tests.notifier.conftest import MakeDelivery, MakeEndpoint, Reply, Sink
 
 
@@ -34,12 +34,12 @@ def here(database: Database, vault: Vault) -> Services:
 
 
 @pytest.fixture
-def noted(database: Database) -> Callable[[int], Ping | None]:
+def noted(database: Database) -> Callable[[int], EndpointPing | None]:
     """Return what reads the last test of an endpoint."""
 
-    def read(endpoint_id: int) -> Ping | None:
+    def read(endpoint_id: int) -> EndpointPing | None:
         with database.reading() as session:
-            return session.get(Ping, endpoint_id)
+            return session.get(EndpointPing, endpoint_id)
 
     return read
 
@@ -53,8 +53,8 @@ def make_paused(database: Database, make_endpoint: MakeEndpoint) -> Callable[[st
         with database.writing() as session:
             now = db.now(session)
             later = now + timedelta(hours=1)
-            circuit_breaker.write(
-                session, {made.id: Health(9, now - timedelta(hours=2), now, later)}
+            circuit_breaker.write_states(
+                session, {made.id: BreakerState(9, now - timedelta(hours=2), now, later)}
             )
         return made.id
 
@@ -67,17 +67,19 @@ def test_what_takes_a_ping_is_tried_at_once(
     make_paused: Callable[[str], int],
     make_delivery: MakeDelivery,
     endpoint_of: Callable[[int], Endpoint],
-    noted: Callable[[int], Ping | None],
+    noted: Callable[[int], EndpointPing | None],
 ) -> None:
     endpoint_id = make_paused(sink.url())
     make_delivery(endpoint_id, due_at=datetime.now(UTC) + timedelta(hours=2))
 
-    result = pings.send(here, endpoint_id)
+    result = send_ping(here, endpoint_id)
 
     ping, endpoint = noted(endpoint_id), endpoint_of(endpoint_id)
-    assert result == pings.Result(sink.url(), Answer(200, None, '{"outcome":"applied"}'), True, 1)
+    assert result == PingResult(
+        sink.url(), WebhookResponse(200, None, '{"outcome":"applied"}'), True, 1
+    )
     assert ping is not None
-    assert (ping.status, ping.failure, ping.taken) == (200, None, True)
+    assert (ping.status, ping.failure, ping.accepted) == (200, None, True)
     assert ping.detail == '{"outcome":"applied"}'
     assert 0 <= ping.milliseconds < 60_000
     assert endpoint.paused_until is not None
@@ -89,18 +91,18 @@ def test_what_refuses_a_ping_stays_paused(
     sink: Sink,
     make_paused: Callable[[str], int],
     endpoint_of: Callable[[int], Endpoint],
-    noted: Callable[[int], Ping | None],
+    noted: Callable[[int], EndpointPing | None],
 ) -> None:
     sink.always(Reply(503, body=b"busy"))
     endpoint_id = make_paused(sink.url())
     before = endpoint_of(endpoint_id).paused_until
 
-    result = pings.send(here, endpoint_id)
+    result = send_ping(here, endpoint_id)
 
     ping = noted(endpoint_id)
-    assert not result.taken
+    assert not result.accepted
     assert ping is not None
-    assert (ping.status, ping.detail, ping.taken) == (503, "busy", False)
+    assert (ping.status, ping.detail, ping.accepted) == (503, "busy", False)
     assert endpoint_of(endpoint_id).paused_until == before
 
 
@@ -108,30 +110,30 @@ def test_the_last_ping_alone_is_noted(
     here: Services,
     sink: Sink,
     make_endpoint: MakeEndpoint,
-    noted: Callable[[int], Ping | None],
+    noted: Callable[[int], EndpointPing | None],
 ) -> None:
     made = make_endpoint(sink.url())
     sink.answer(Reply(500, body=b"trouble"), Reply(204, body=b""))
 
-    pings.send(here, made.id)
-    pings.send(here, made.id)
+    send_ping(here, made.id)
+    send_ping(here, made.id)
 
     ping = noted(made.id)
     assert ping is not None
-    assert (ping.status, ping.failure, ping.detail, ping.taken) == (204, None, None, True)
+    assert (ping.status, ping.failure, ping.detail, ping.accepted) == (204, None, None, True)
 
 
 def test_a_ping_that_nobody_hears_is_noted_with_its_failure(
-    here: Services, make_endpoint: MakeEndpoint, noted: Callable[[int], Ping | None]
+    here: Services, make_endpoint: MakeEndpoint, noted: Callable[[int], EndpointPing | None]
 ) -> None:
     made = make_endpoint("http://127.0.0.1:9/")
 
-    result = pings.send(here, made.id)
+    result = send_ping(here, made.id)
 
     ping = noted(made.id)
     assert isinstance(result.answer, Failure)
     assert ping is not None
-    assert (ping.status, ping.failure, ping.taken) == (None, "refused", False)
+    assert (ping.status, ping.failure, ping.accepted) == (None, "refused", False)
     assert ping.detail == "127.0.0.1:9: nobody listens there"
 
 
@@ -142,12 +144,12 @@ def test_no_session_is_open_while_a_ping_is_under_way(
     sink.always(Reply(after=answered))
 
     with ThreadPoolExecutor(1) as pool:
-        sent = pool.submit(pings.send, here, made.id)
+        sent = pool.submit(send_ping, here, made.id)
         sink.wait_for(1)
         held = database.engine.pool.checkedout()  # type: ignore[attr-defined]
         answered.set()
 
-    assert sent.result().taken
+    assert sent.result().accepted
     assert held == 0
 
 
@@ -169,7 +171,7 @@ def test_what_cannot_be_tested_is_refused(
     made = make_endpoint(sink.url(), disabled=disabled)
 
     with pytest.raises(error) as refused:
-        pings.send(here, made.id if disabled else made.id + 1)
+        send_ping(here, made.id if disabled else made.id + 1)
 
     assert str(refused.value) == message
     assert sink.heard == []

@@ -11,8 +11,14 @@ from contract.tokens import CourseToken
 from foundation.db.session import Database
 from notifier.courses import grade_access
 from notifier.courses import service as courses
-from notifier.courses.grade_access import Answer, Granted, Question, Reading, Unchanged
-from notifier.courses.grades import Loaded
+from notifier.courses.grade_access import (
+    CourseAccess,
+    GradesOutcome,
+    GradesRequest,
+    GradesResult,
+    GradesUnchanged,
+)
+from notifier.courses.grades import LoadResult
 from notifier.errors import (
     BatchFullError,
     CourseDeletedError,
@@ -30,12 +36,12 @@ TEN = NINE + timedelta(hours=1)
 
 
 @pytest.fixture
-def authorize(database: Database) -> Callable[[str, CourseToken], Reading]:
+def authorize(database: Database) -> Callable[[str, CourseToken], CourseAccess]:
     """Return what asks for a course with a token, in a transaction of its own, or is refused."""
 
-    def ask(course_id: str, bearer: CourseToken) -> Reading:
+    def ask(course_id: str, bearer: CourseToken) -> CourseAccess:
         with database.reading() as session:
-            (verdict,) = grade_access.authorize(session, [Question(course_id, bearer)])
+            (verdict,) = grade_access.authorize(session, [GradesRequest(course_id, bearer)])
         if isinstance(verdict, NotifierError):
             raise verdict
         return verdict
@@ -58,8 +64,8 @@ def regenerate(database: Database, course_id: str) -> CourseToken:
 def scores_of(database: Database, course_id: str, token: CourseToken) -> tuple[Score, ...]:
     """Return what the bearer of a token reads."""
     with database.reading() as session:
-        (answer,) = grade_access.answer(session, [Question(course_id, token)])
-    assert isinstance(answer, Granted)
+        (answer,) = grade_access.read_grades(session, [GradesRequest(course_id, token)])
+    assert isinstance(answer, GradesResult)
     return answer.scores
 
 
@@ -116,7 +122,7 @@ def test_mistyped_token_is_told_by_its_checksum() -> None:
 
 
 def test_present_token_reads_its_course(
-    make_course: MakeCourse, authorize: Callable[[str, CourseToken], Reading]
+    make_course: MakeCourse, authorize: Callable[[str, CourseToken], CourseAccess]
 ) -> None:
     token = make_course("CS101")
 
@@ -137,7 +143,7 @@ def test_present_token_reads_its_course(
 @pytest.mark.parametrize("course_id", ["CS101", "CS999"])
 def test_unknown_token_is_refused(
     make_course: MakeCourse,
-    authorize: Callable[[str, CourseToken], Reading],
+    authorize: Callable[[str, CourseToken], CourseAccess],
     stranger: Callable[[CourseToken], CourseToken],
     course_id: str,
 ) -> None:
@@ -153,7 +159,7 @@ def test_unknown_token_is_refused(
 def test_unknown_token_is_refused_the_same_for_a_deleted_course(
     database: Database,
     make_course: MakeCourse,
-    authorize: Callable[[str, CourseToken], Reading],
+    authorize: Callable[[str, CourseToken], CourseAccess],
 ) -> None:
     token = make_course("CS101")
     delete(database, "CS101")
@@ -165,7 +171,7 @@ def test_unknown_token_is_refused_the_same_for_a_deleted_course(
 def test_superseded_token_is_told_of_the_present_one(
     database: Database,
     make_course: MakeCourse,
-    authorize: Callable[[str, CourseToken], Reading],
+    authorize: Callable[[str, CourseToken], CourseAccess],
 ) -> None:
     old = make_course("CS101")
     new = regenerate(database, "CS101")
@@ -189,7 +195,7 @@ def test_superseded_token_is_told_of_the_present_one(
 def test_first_of_many_tokens_is_told_of_the_last(
     database: Database,
     make_course: MakeCourse,
-    authorize: Callable[[str, CourseToken], Reading],
+    authorize: Callable[[str, CourseToken], CourseAccess],
 ) -> None:
     old = make_course("CS101")
     for _ in range(3):
@@ -204,7 +210,7 @@ def test_first_of_many_tokens_is_told_of_the_last(
 
 
 def test_token_of_another_course_is_refused(
-    make_course: MakeCourse, authorize: Callable[[str, CourseToken], Reading]
+    make_course: MakeCourse, authorize: Callable[[str, CourseToken], CourseAccess]
 ) -> None:
     make_course("CS101")
     token = make_course("CS102")
@@ -219,7 +225,7 @@ def test_token_of_another_course_is_refused(
 
 
 def test_course_that_never_was_is_told_from_a_deleted_one(
-    make_course: MakeCourse, authorize: Callable[[str, CourseToken], Reading]
+    make_course: MakeCourse, authorize: Callable[[str, CourseToken], CourseAccess]
 ) -> None:
     token = make_course("CS101")
 
@@ -233,7 +239,7 @@ def test_course_that_never_was_is_told_from_a_deleted_one(
 def test_every_token_of_a_deleted_course_learns_of_its_deletion(
     database: Database,
     make_course: MakeCourse,
-    authorize: Callable[[str, CourseToken], Reading],
+    authorize: Callable[[str, CourseToken], CourseAccess],
     which: str,
 ) -> None:
     tokens = {"superseded": make_course("CS101"), "present": regenerate(database, "CS101")}
@@ -251,7 +257,7 @@ def test_good_token_needs_one_statement(database: Database, make_course: MakeCou
     before = database.statements
 
     with database.reading() as session:
-        grade_access.authorize(session, [Question("CS101", token)])
+        grade_access.authorize(session, [GradesRequest("CS101", token)])
 
     assert database.statements - before == 1
 
@@ -259,8 +265,8 @@ def test_good_token_needs_one_statement(database: Database, make_course: MakeCou
 def test_etag_follows_grades_and_course(
     database: Database,
     make_course: MakeCourse,
-    authorize: Callable[[str, CourseToken], Reading],
-    load: Callable[..., Loaded],
+    authorize: Callable[[str, CourseToken], CourseAccess],
+    load: Callable[..., LoadResult],
 ) -> None:
     token = make_course("CS101")
     tags = [authorize("CS101", token).etag, authorize("CS101", token).etag]
@@ -273,7 +279,7 @@ def test_etag_follows_grades_and_course(
 
 
 def test_scores_are_read_by_user(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     token = make_course("CS101")
     make_course("CS102")
@@ -301,34 +307,38 @@ KINDS = (
 )
 
 
-def make_question(database: Database, make_course: MakeCourse, kind: str, name: str) -> Question:
+def make_question(
+    database: Database, make_course: MakeCourse, kind: str, name: str
+) -> GradesRequest:
     """Return a question of a kind about a course of its own, which it makes."""
     token = make_course(name)
     match kind:
         case "unchanged":
-            return Question(name, token, has_etag=lambda _: True)
+            return GradesRequest(name, token, has_etag=lambda _: True)
         case "malformed":
-            return Question(name, TokenMalformedError("mistyped"))
+            return GradesRequest(name, TokenMalformedError("mistyped"))
         case "stranger":
-            return Question(name, CourseToken.generate())
+            return GradesRequest(name, CourseToken.generate())
         case "regenerated":
             regenerate(database, name)
         case "another's":
-            return Question(name, make_course(f"{name}-other"))
+            return GradesRequest(name, make_course(f"{name}-other"))
         case "deleted":
             delete(database, name)
         case "never was":
-            return Question(f"{name}-never", token)
-    return Question(name, token)
+            return GradesRequest(f"{name}-never", token)
+    return GradesRequest(name, token)
 
 
-def ask(database: Database, questions: list[Question], **overrides: int) -> list[Answer]:
+def ask(
+    database: Database, questions: list[GradesRequest], **overrides: int
+) -> list[GradesOutcome]:
     """Return what the questions are answered, in a transaction of their own."""
     with database.reading() as session:
-        return grade_access.answer(session, questions, **overrides)
+        return grade_access.read_grades(session, questions, **overrides)
 
 
-def shown(answer: Answer) -> object:
+def shown(answer: GradesOutcome) -> object:
     """Return what can be compared of an answer; errors compare by identity alone."""
     if isinstance(answer, NotifierError):
         return type(answer), str(answer), answer.facts
@@ -336,7 +346,7 @@ def shown(answer: Answer) -> object:
 
 
 def test_each_of_many_is_answered_as_it_is_alone(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     questions = [make_question(database, make_course, kind, kind) for kind in KINDS]
     load({"fine": [make_score()]})
@@ -346,8 +356,8 @@ def test_each_of_many_is_answered_as_it_is_alone(
     alone = [shown(answer) for question in questions for answer in ask(database, [question])]
     assert [shown(answer) for answer in together] == [*alone, *reversed(alone)]
     assert [type(answer) for answer in together[: len(KINDS)]] == [
-        Granted,
-        Unchanged,
+        GradesResult,
+        GradesUnchanged,
         TokenMalformedError,
         TokenUnknownError,
         TokenRegeneratedError,
@@ -358,28 +368,28 @@ def test_each_of_many_is_answered_as_it_is_alone(
 
 
 def test_same_course_is_answered_for_each_of_its_bearers(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     old = make_course("CS101")
     new = regenerate(database, "CS101")
     load({"CS101": [make_score()]})
 
-    refused, granted = ask(database, [Question("CS101", old), Question("CS101", new)])
+    refused, granted = ask(database, [GradesRequest("CS101", old), GradesRequest("CS101", new)])
 
     assert isinstance(refused, TokenRegeneratedError)
-    assert isinstance(granted, Granted)
+    assert isinstance(granted, GradesResult)
     assert granted.scores == (make_score(),)
 
 
 def test_scores_of_many_courses_are_not_mixed(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
-    questions = [Question(name, make_course(name)) for name in ("CS1", "CS2", "CS3")]
+    questions = [GradesRequest(name, make_course(name)) for name in ("CS1", "CS2", "CS3")]
     load({"CS3": [make_score(user_id="grace"), make_score()], "CS1": [make_score(comment="x")]})
 
     answers = ask(database, questions)
 
-    assert [answer.scores for answer in answers if isinstance(answer, Granted)] == [
+    assert [answer.scores for answer in answers if isinstance(answer, GradesResult)] == [
         (make_score(comment="x"),),
         (),
         (make_score(), make_score(user_id="grace")),
@@ -387,7 +397,7 @@ def test_scores_of_many_courses_are_not_mixed(
 
 
 def test_statements_of_a_batch_do_not_grow(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     questions = [
         make_question(database, make_course, kind, f"{kind} {number}")
@@ -407,7 +417,7 @@ def test_statements_of_a_batch_do_not_grow(
 def test_what_is_malformed_costs_no_query(database: Database) -> None:
     before = database.statements
 
-    answers = ask(database, [Question("CS101", TokenMalformedError("mistyped"))] * 3)
+    answers = ask(database, [GradesRequest("CS101", TokenMalformedError("mistyped"))] * 3)
 
     assert [str(answer) for answer in answers] == ["mistyped"] * 3
     assert database.statements == before
@@ -432,7 +442,7 @@ TICK = timedelta(microseconds=1)
 def test_known_scores_are_told_from_unknown(
     database: Database,
     make_course: MakeCourse,
-    load: Callable[..., Loaded],
+    load: Callable[..., LoadResult],
     has_etag: Callable[[str], bool] | None,
     since: datetime | None,
     known: bool,
@@ -440,17 +450,17 @@ def test_known_scores_are_told_from_unknown(
     token = make_course("CS101")
     load({"CS101": [make_score()]}, now=NINE)
 
-    (answer,) = ask(database, [Question("CS101", token, has_etag, since)])
+    (answer,) = ask(database, [GradesRequest("CS101", token, has_etag, since)])
 
-    assert isinstance(answer, Unchanged) == known
+    assert isinstance(answer, GradesUnchanged) == known
 
 
 def test_scores_of_an_unknown_age_are_sent(database: Database, make_course: MakeCourse) -> None:
     token = make_course("CS101")
 
-    (answer,) = ask(database, [Question("CS101", token, since=TEN)])
+    (answer,) = ask(database, [GradesRequest("CS101", token, since=TEN)])
 
-    assert isinstance(answer, Granted)
+    assert isinstance(answer, GradesResult)
 
 
 @pytest.mark.parametrize(
@@ -465,19 +475,19 @@ def test_scores_of_an_unknown_age_are_sent(database: Database, make_course: Make
 def test_batch_ends_where_it_is_full(
     database: Database,
     make_course: MakeCourse,
-    load: Callable[..., Loaded],
+    load: Callable[..., LoadResult],
     max_weight: int,
     fits: str,
 ) -> None:
     names = ["CS1", "CS2", "CS3", "CS4", "CS5", "CS6"]
-    questions = [Question(name, make_course(name)) for name in names]
+    questions = [GradesRequest(name, make_course(name)) for name in names]
     large = make_score(user_id="1234567890", comment="x" * 1000)
     small = make_score(user_id="1234567890")
     load({name: [large if name in {"CS3", "CS4"} else small] for name in names})
 
     answers = ask(database, questions, max_weight=max_weight)
 
-    assert "".join("1" if isinstance(answer, Granted) else "0" for answer in answers) == fits
+    assert "".join("1" if isinstance(answer, GradesResult) else "0" for answer in answers) == fits
     full = [answer for answer in answers if isinstance(answer, BatchFullError)]
     assert [one.facts["course_id"] for one in full] == [
         name for name, fit in zip(names, fits, strict=True) if fit == "0"
@@ -485,27 +495,27 @@ def test_batch_ends_where_it_is_full(
 
 
 def test_refused_and_unchanged_courses_take_no_room(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     known, sent = make_course("CS1"), make_course("CS2")
     load({"CS1": [make_score()], "CS2": [make_score()]})
     questions = [
-        Question("CS1", known, has_etag=lambda _: True),
-        Question("CS1", CourseToken.generate()),
-        Question("CS2", sent),
+        GradesRequest("CS1", known, has_etag=lambda _: True),
+        GradesRequest("CS1", CourseToken.generate()),
+        GradesRequest("CS2", sent),
     ]
 
     answers = ask(database, questions, max_weight=0)
 
-    assert isinstance(answers[-1], Granted)
+    assert isinstance(answers[-1], GradesResult)
 
 
 def test_same_course_fills_a_batch_as_often_as_it_is_sent(
-    database: Database, make_course: MakeCourse, load: Callable[..., Loaded]
+    database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     token = make_course("CS101")
     load({"CS101": [make_score()]})
 
-    answers = ask(database, [Question("CS101", token)] * 3, max_weight=500)
+    answers = ask(database, [GradesRequest("CS101", token)] * 3, max_weight=500)
 
-    assert [type(answer) for answer in answers] == [Granted, Granted, BatchFullError]
+    assert [type(answer) for answer in answers] == [GradesResult, GradesResult, BatchFullError]

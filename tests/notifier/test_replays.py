@@ -13,9 +13,9 @@ from notifier.models import Attempt, Delivery, DeliveryStatus, Replay
 from notifier.webhooks import deliveries, endpoints
 from notifier.webhooks import replay as replays
 from notifier.webhooks.deliveries import Claimed, Settlement
-from notifier.webhooks.delivery_filter import Filter
+from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.replay import Backlog
-from notifier.webhooks.retry_policy import Dead, Delivered, Outcome
+from notifier.webhooks.retry_policy import Dead, Decision, Delivered
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
 
 TEN = NINE + timedelta(hours=1)
@@ -47,12 +47,12 @@ def replayable(database: Database) -> Callable[..., list[int]]:
 
     def find(limit: int | None = None, **wanted: Any) -> list[int]:
         with database.reading() as session:
-            return replays.replayable(session, Filter(**wanted), limit)
+            return replays.replayable(session, DeliveryFilter(**wanted), limit)
 
     return find
 
 
-def settle(database: Database, claimed: Claimed, outcome: Outcome) -> None:
+def settle(database: Database, claimed: Claimed, outcome: Decision) -> None:
     """Settle one claim a minute after nine."""
     with database.writing() as session:
         deliveries.settle(
@@ -222,7 +222,7 @@ def test_replay_by_filter_takes_what_the_filter_finds(
     made = {one: make_delivery(endpoint_id, status=one) for one in DeliveryStatus}
 
     with database.writing() as session:
-        wanted = Filter(status=status)
+        wanted = DeliveryFilter(status=status)
         found = replays.replayable(session, wanted, None)
         replayed = replays.replay_found(session, wanted, None, by="ada", now=TEN)
 
@@ -397,9 +397,9 @@ def test_what_is_held_back_is_counted(
     make_delivery(make_endpoint().id, status="dead")
 
     with database.reading() as session:
-        assert replays.count_held(session, Filter()) == 2
-        assert replays.count_held(session, Filter(status=DeliveryStatus.DEAD)) == 1
-        assert replays.count_held(session, Filter(course_id="CS999")) == 0
+        assert replays.count_held(session, DeliveryFilter()) == 2
+        assert replays.count_held(session, DeliveryFilter(status=DeliveryStatus.DEAD)) == 1
+        assert replays.count_held(session, DeliveryFilter(course_id="CS999")) == 0
 
 
 def test_found_are_the_newest_first_page_by_page(
@@ -409,8 +409,8 @@ def test_found_are_the_newest_first_page_by_page(
     ids = [make_delivery(endpoint.id) for _ in range(5)]
 
     with database.reading() as session:
-        first = replays.find(session, Filter(), limit=2)
-        then = replays.find(session, Filter(), before=first[-1].id, limit=2)
+        first = replays.find(session, DeliveryFilter(), limit=2)
+        then = replays.find(session, DeliveryFilter(), before=first[-1].id, limit=2)
 
     assert [one.id for one in (*first, *then)] == [ids[4], ids[3], ids[2], ids[1]]
 
@@ -424,7 +424,7 @@ def test_found_bring_their_events_and_endpoints(
     before = database.statements
 
     with database.reading() as session:
-        found = replays.find(session, Filter())
+        found = replays.find(session, DeliveryFilter())
         shown = {(one.event.type, one.endpoint.url) for one in found}
 
     assert shown == {("course.deleted", endpoint.url)}

@@ -11,12 +11,12 @@ from notifier.webhooks.retry_policy import (
     MAX_ATTEMPTS,
     MAX_RETRY_AFTER,
     SCHEDULE,
-    Answer,
     Dead,
     Delivered,
     Disable,
     Failure,
     RetryAt,
+    WebhookResponse,
 )
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, tzinfo=UTC)
@@ -26,19 +26,19 @@ FIRST = timedelta(seconds=5)
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 226, 299])
 def test_every_2xx_is_delivered(status: int) -> None:
-    assert retry_policy.decide(Answer(status), 1, now=NINE) == Delivered()
+    assert retry_policy.decide(WebhookResponse(status), 1, now=NINE) == Delivered()
 
 
 @pytest.mark.parametrize("attempts", [1, MAX_ATTEMPTS])
 def test_410_disables_the_endpoint(attempts: int) -> None:
-    outcome = retry_policy.decide(Answer(410), attempts, now=NINE)
+    outcome = retry_policy.decide(WebhookResponse(410), attempts, now=NINE)
 
     assert outcome == Disable("the receiver answered 410: it wants no more events")
 
 
 @pytest.mark.parametrize("status", [400, 409, 413, 415, 422])
 def test_what_a_retry_cannot_help_is_dead_at_once(status: int) -> None:
-    outcome = retry_policy.decide(Answer(status), 1, now=NINE)
+    outcome = retry_policy.decide(WebhookResponse(status), 1, now=NINE)
 
     assert outcome == Dead(f"the receiver answered {status}, and a retry cannot change that")
 
@@ -47,7 +47,7 @@ def test_what_a_retry_cannot_help_is_dead_at_once(status: int) -> None:
     "answer",
     [
         *(
-            pytest.param(Answer(status), id=str(status))
+            pytest.param(WebhookResponse(status), id=str(status))
             for status in (
                 *(100, 199, 301, 302, 303, 304, 307, 308, 399),
                 *(401, 403, 404, 405, 408, 418, 429, 451, 499),
@@ -56,10 +56,10 @@ def test_what_a_retry_cannot_help_is_dead_at_once(status: int) -> None:
         ),
         pytest.param(Failure("deadline", "no answer within 15 s"), id="deadline"),
         pytest.param(Failure("refused", "nobody listens there"), id="refused"),
-        pytest.param(Failure("secret-sealed", "no key opens it"), id="encrypted"),
+        pytest.param(Failure("secret-unreadable", "no key opens it"), id="encrypted"),
     ],
 )
-def test_all_else_is_retried(answer: Answer | Failure) -> None:
+def test_all_else_is_retried(answer: WebhookResponse | Failure) -> None:
     assert retry_policy.decide(answer, 1, now=NINE) == RetryAt(NINE + FIRST)
 
 
@@ -68,14 +68,16 @@ def test_all_else_is_retried(answer: Answer | Failure) -> None:
     list(enumerate([5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400], start=1)),
 )
 def test_waits_are_those_of_standard_webhooks(attempts: int, seconds: int) -> None:
-    outcome = retry_policy.decide(Answer(500), attempts, now=NINE)
+    outcome = retry_policy.decide(WebhookResponse(500), attempts, now=NINE)
 
     assert outcome == RetryAt(NINE + timedelta(seconds=seconds))
 
 
 def test_schedule_lasts_75_hours() -> None:
     moment, attempts = NINE, 1
-    while isinstance(outcome := retry_policy.decide(Answer(500), attempts, now=moment), RetryAt):
+    while isinstance(
+        outcome := retry_policy.decide(WebhookResponse(500), attempts, now=moment), RetryAt
+    ):
         moment, attempts = outcome.due_at, attempts + 1
 
     assert attempts == 10
@@ -85,11 +87,11 @@ def test_schedule_lasts_75_hours() -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        pytest.param(Answer(503), "status 503", id="an answer"),
+        pytest.param(WebhookResponse(503), "status 503", id="an answer"),
         pytest.param(Failure("dns", "no such host"), "dns", id="a failure"),
     ],
 )
-def test_last_failure_makes_it_dead(answer: Answer | Failure, words: str) -> None:
+def test_last_failure_makes_it_dead(answer: WebhookResponse | Failure, words: str) -> None:
     outcome = retry_policy.decide(answer, MAX_ATTEMPTS, now=NINE)
 
     assert outcome == Dead(f"10 attempts failed, the last with {words}")
@@ -97,7 +99,7 @@ def test_last_failure_makes_it_dead(answer: Answer | Failure, words: str) -> Non
 
 @given(attempts=st.integers(1, MAX_ATTEMPTS - 1), jitter=st.floats(0, 1, allow_nan=False))
 def test_jitter_only_adds(attempts: int, jitter: float) -> None:
-    outcome = retry_policy.decide(Answer(500), attempts, now=NINE, jitter=jitter)
+    outcome = retry_policy.decide(WebhookResponse(500), attempts, now=NINE, jitter=jitter)
 
     wait = SCHEDULE[attempts - 1]
     assert isinstance(outcome, RetryAt)
@@ -141,19 +143,19 @@ def test_jitter_only_adds(attempts: int, jitter: float) -> None:
     ],
 )
 def test_retry_after_pushes_out_only(given: str | None, wait: timedelta) -> None:
-    outcome = retry_policy.decide(Answer(503, given), 1, now=NINE)
+    outcome = retry_policy.decide(WebhookResponse(503, given), 1, now=NINE)
 
     assert outcome == RetryAt(NINE + wait)
 
 
 def test_retry_after_counts_with_any_status_that_is_retried() -> None:
-    assert retry_policy.decide(Answer(429, "600"), 2, now=NINE) == RetryAt(
+    assert retry_policy.decide(WebhookResponse(429, "600"), 2, now=NINE) == RetryAt(
         NINE + timedelta(minutes=10)
     )
 
 
 def test_retry_after_does_not_shorten_a_long_wait() -> None:
-    assert retry_policy.decide(Answer(503, "60"), 9, now=NINE) == RetryAt(NINE + DAY)
+    assert retry_policy.decide(WebhookResponse(503, "60"), 9, now=NINE) == RetryAt(NINE + DAY)
 
 
 @given(
@@ -165,7 +167,7 @@ def test_retry_after_does_not_shorten_a_long_wait() -> None:
     )
 )
 def test_no_retry_after_costs_a_delivery(given: str) -> None:
-    outcome = retry_policy.decide(Answer(503, given), 1, now=NINE)
+    outcome = retry_policy.decide(WebhookResponse(503, given), 1, now=NINE)
 
     assert isinstance(outcome, RetryAt)
     assert FIRST <= outcome.due_at - NINE <= MAX_RETRY_AFTER
@@ -174,9 +176,9 @@ def test_no_retry_after_costs_a_delivery(given: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        pytest.param(Answer(503, said="sorry"), "status 503", id="an answer"),
+        pytest.param(WebhookResponse(503, said="sorry"), "status 503", id="an answer"),
         pytest.param(Failure("deadline", "no answer within 15 s"), "deadline", id="a failure"),
     ],
 )
-def test_describe_is_a_few_words(answer: Answer | Failure, words: str) -> None:
+def test_describe_is_a_few_words(answer: WebhookResponse | Failure, words: str) -> None:
     assert retry_policy.describe(answer) == words

@@ -70,8 +70,8 @@ def test_pages_have_each_course_once(catalogue: None, database: Database, limit:
         with database.reading() as session:
             while True:
                 found = search.find(session, "cs", after=after, limit=limit)
-                yield found.rows
-                if not found.has_more:
+                yield list(found.rows)
+                if found.after is None:
                     return
                 after = found.rows[-1]
 

@@ -29,7 +29,7 @@ def headers_at(
     attempt = Attempt(started_at=NINE + hours * HOUR, **{"status": 200, **how})
     with database.reading() as session:
         delivery = replay.get(session, delivery_id)
-        secrets = request_preview.signing(session, delivery.endpoint_id, vault)
+        secrets = request_preview.signing_secrets(session, delivery.endpoint_id, vault)
         found = request_preview.headers_of(delivery, attempt, secrets)
         return None if found is None else dict(found)
 
@@ -70,7 +70,9 @@ def test_each_attempt_was_signed_by_the_secrets_of_its_time(
     assert before != after
 
 
-@pytest.mark.parametrize("failure", ["dns", "refused", "secret-sealed", "worker-lost", "blocked"])
+@pytest.mark.parametrize(
+    "failure", ["dns", "refused", "secret-unreadable", "worker-lost", "blocked"]
+)
 def test_attempt_that_never_got_so_far_sent_nothing(
     database: Database,
     vault: Vault,

@@ -8,10 +8,10 @@ import pytest
 
 from foundation.db.session import Database
 from notifier.errors import EndpointUnknownError
-from notifier.models import Attempt, DeliveryStatus, Ping
+from notifier.models import Attempt, DeliveryStatus, EndpointPing
 from notifier.monitoring import endpoint_status
-from notifier.monitoring.endpoint_status import Report
-from notifier.webhooks.circuit_breaker import State
+from notifier.monitoring.endpoint_status import EndpointSummary
+from notifier.webhooks.circuit_breaker import EndpointState
 from tests.notifier.conftest import MINUTE, NINE, MakeDelivery, MakeEndpoint
 
 Attempted = Callable[..., None]
@@ -29,7 +29,7 @@ def attempt(database: Database) -> Attempted:
     return write
 
 
-def report_of(database: Database, endpoint_id: int) -> Report:
+def report_of(database: Database, endpoint_id: int) -> EndpointSummary:
     """Return the report of an endpoint."""
     with database.reading() as session:
         return endpoint_status.read_one(session, endpoint_id)
@@ -41,7 +41,7 @@ def test_a_new_endpoint_has_answered_nothing(
     report = report_of(database, make_endpoint().id)
 
     assert (report.pending, report.held, report.dead) == (0, 0, 0)
-    assert report.standing.state == State.ENABLED
+    assert report.status.state == EndpointState.ENABLED
     assert (report.last, report.ping, report.has_answered) == (None, None, False)
 
 
@@ -68,7 +68,9 @@ def test_a_ping_that_was_taken_is_an_answer(
     made = make_endpoint()
     with database.writing() as session:
         session.add(
-            Ping(endpoint_id=made.id, started_at=NINE, milliseconds=9, status=200, taken=True)
+            EndpointPing(
+                endpoint_id=made.id, started_at=NINE, milliseconds=9, status=200, accepted=True
+            )
         )
 
     report = report_of(database, made.id)
@@ -101,7 +103,7 @@ def test_the_last_answer_is_the_newest_attempt(
     [
         pytest.param({"status": DeliveryStatus.DELIVERED}, id="delivered"),
         pytest.param({"status": DeliveryStatus.DEAD}, id="dead"),
-        pytest.param({"lane": "again"}, id="to be retried"),
+        pytest.param({"lane": "retry"}, id="to be retried"),
     ],
 )
 def test_a_quiet_endpoint_keeps_its_last_answer(
@@ -159,8 +161,8 @@ def test_moments_of_a_paused_endpoint_are_told(
         row.failures, row.failing_since, row.failed_at = 7, NINE, NINE + MINUTE
         row.paused_until = NINE + timedelta(minutes=9)
 
-    standing = report_of(database, made.id).standing
+    status = report_of(database, made.id).status
 
-    assert (standing.state, standing.since) == (State.PAUSED, NINE)
-    assert standing.tried_at == NINE + timedelta(minutes=9)
-    assert standing.reason == "failures in a row: 7"
+    assert (status.state, status.since) == (EndpointState.PAUSED, NINE)
+    assert status.tried_at == NINE + timedelta(minutes=9)
+    assert status.reason == "failures in a row: 7"

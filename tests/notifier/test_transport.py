@@ -10,7 +10,7 @@ import pytest
 
 from foundation.http.ssrf import Guard
 from notifier.webhooks.http_client import MAX_KEPT_BYTES, Transport
-from notifier.webhooks.retry_policy import Answer, Failure
+from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from tests.notifier.conftest import Reply, Sink
 
 HEADERS = {
@@ -28,7 +28,7 @@ def test_body_and_headers_arrive_as_they_were_given(
 ) -> None:
     answer = make_transport().post(sink.url("/webhooks/site?x=1"), HEADERS, BODY)
 
-    assert answer == Answer(200, None, '{"outcome":"applied"}')
+    assert answer == WebhookResponse(200, None, '{"outcome":"applied"}')
     (heard,) = sink.heard
     assert (heard.method, heard.path, heard.body) == ("POST", "/webhooks/site?x=1", BODY)
     assert heard.headers == {
@@ -52,7 +52,7 @@ def test_connection_is_kept(sink: Sink, make_transport: MakeTransport) -> None:
 
     statuses = [transport.post(sink.url(), HEADERS, BODY) for _ in range(7)]
 
-    assert [one.status for one in statuses if isinstance(one, Answer)] == [
+    assert [one.status for one in statuses if isinstance(one, WebhookResponse)] == [
         *(200, 302, 404, 500, 204, 200, 200)
     ]
     assert sink.connections == 1
@@ -66,14 +66,14 @@ def test_connection_that_the_other_side_closed_is_opened_anew(
 
     answers = [transport.post(sink.url(), HEADERS, BODY) for _ in range(2)]
 
-    assert [one.status for one in answers if isinstance(one, Answer)] == [200, 200]
+    assert [one.status for one in answers if isinstance(one, WebhookResponse)] == [200, 200]
     assert sink.connections == 2
 
 
 def test_threads_share_the_connections(sink: Sink, make_transport: MakeTransport) -> None:
     transport = make_transport(connections=4)
     sink.always(Reply(body=b"slow"), "/slow")
-    answers: dict[str, list[Answer | Failure]] = {"/slow": [], "/fast": []}
+    answers: dict[str, list[WebhookResponse | Failure]] = {"/slow": [], "/fast": []}
 
     def post(path: str) -> None:
         for _ in range(10):
@@ -85,8 +85,8 @@ def test_threads_share_the_connections(sink: Sink, make_transport: MakeTransport
     for thread in threads:
         thread.join()
 
-    assert set(answers["/slow"]) == {Answer(200, None, "slow")}
-    assert set(answers["/fast"]) == {Answer(200, None, '{"outcome":"applied"}')}
+    assert set(answers["/slow"]) == {WebhookResponse(200, None, "slow")}
+    assert set(answers["/fast"]) == {WebhookResponse(200, None, '{"outcome":"applied"}')}
     assert sink.connections == 2
 
 
@@ -97,8 +97,8 @@ def test_long_answer_ends_its_connection(sink: Sink, make_transport: MakeTranspo
     first = transport.post(sink.url(), HEADERS, BODY)
     second = transport.post(sink.url(), HEADERS, BODY)
 
-    assert first == Answer(500, None, "y" * MAX_KEPT_BYTES)
-    assert second == Answer(200, None, '{"outcome":"applied"}')
+    assert first == WebhookResponse(500, None, "y" * MAX_KEPT_BYTES)
+    assert second == WebhookResponse(200, None, '{"outcome":"applied"}')
     assert sink.connections == 2
 
 
@@ -119,7 +119,7 @@ def test_said_is_fit_for_a_row_and_a_terminal(
 ) -> None:
     sink.answer(Reply(422, body=body))
 
-    assert make_transport().post(sink.url(), HEADERS, BODY) == Answer(422, None, said)
+    assert make_transport().post(sink.url(), HEADERS, BODY) == WebhookResponse(422, None, said)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_said_is_bounded(sink: Sink, make_transport: MakeTransport, body: bytes)
 
     answer = make_transport().post(sink.url(), HEADERS, BODY)
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, WebhookResponse)
     assert MAX_KEPT_BYTES - 3 <= len(answer.said.encode()) <= MAX_KEPT_BYTES
     assert answer.said.isprintable()
     assert "\ufffd" not in answer.said
@@ -145,7 +145,7 @@ def test_said_is_bounded(sink: Sink, make_transport: MakeTransport, body: bytes)
 def test_retry_after_is_handed_on_as_it_came(sink: Sink, make_transport: MakeTransport) -> None:
     sink.answer(Reply(503, {"Retry-After": "1e300"}, b""))
 
-    assert make_transport().post(sink.url(), HEADERS, BODY) == Answer(503, "1e300", "")
+    assert make_transport().post(sink.url(), HEADERS, BODY) == WebhookResponse(503, "1e300", "")
 
 
 def test_cookies_are_not_sent_back(sink: Sink, make_transport: MakeTransport) -> None:
@@ -197,7 +197,7 @@ def test_deadline_begins_anew_with_each_post(sink: Sink, make_transport: MakeTra
         answers.append(transport.post(sink.url(), HEADERS, BODY))
         time.sleep(0.3)  # three of them outlast one deadline
 
-    assert {type(one) for one in answers} == {Answer}
+    assert {type(one) for one in answers} == {WebhookResponse}
     assert sink.connections == 1
 
 

@@ -15,7 +15,7 @@ from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
 from notifier.webhooks.http_client import Transport
 from notifier.worker.reporter import WorkerTotals
-from notifier.worker.worker import Options, Worker
+from notifier.worker.worker import Worker, WorkerOptions
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint, Reply, Sink, running
 
 MINUTE = timedelta(minutes=1)
@@ -32,7 +32,7 @@ def make_worker(
 
     def make(**overrides: Any) -> Worker:
         given = {"per_endpoint": PLACES, "poll_seconds": 0.01, **overrides}
-        options = Options(threads=8, lease=MINUTE, **given)
+        options = WorkerOptions(threads=8, lease=MINUTE, **given)
         return Worker(database, vault, make_transport(), options, jitter=lambda: 0.0)
 
     return make
@@ -163,7 +163,7 @@ def test_a_storm_of_retries_does_not_starve_fresh_events(
     stormy = [make_endpoint(sink.url(f"/stormy/{number}")) for number in range(3)]
     for endpoint in stormy:
         for _ in range(20):
-            make_delivery(endpoint.id, lane=Lane.AGAIN, attempts=2, due_at=NINE - MINUTE)
+            make_delivery(endpoint.id, lane=Lane.RETRY, attempts=2, due_at=NINE - MINUTE)
         sink.always(held_reply, endpoint.url.removeprefix(sink.url("")))
     fresh = make_endpoint(sink.url("/fresh"))
 

@@ -12,37 +12,37 @@ from contract.events import OPERATIONAL_TYPES
 from foundation.db.session import Database
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Lane
 from notifier.webhooks import circuit_breaker, endpoints
-from notifier.webhooks.circuit_breaker import PAUSED_AFTER, SHORTEST_PAUSE, Health
+from notifier.webhooks.circuit_breaker import PAUSED_AFTER, SHORTEST_PAUSE, BreakerState
 from notifier.webhooks.deliveries import Claimed
-from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Answer, Failure
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Failure, WebhookResponse
 from notifier.worker import batch
-from notifier.worker.batch import Finished, Terms, Turn
-from notifier.worker.claims import Places, Share
+from notifier.worker.batch import BatchResult, BatchSettings, Finished
+from notifier.worker.claims import ClaimLimits, EndpointLimit
 from tests.notifier.conftest import NINE, SITE, MakeDelivery, MakeEndpoint
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 DAY = timedelta(days=1)
-TERMS = Terms(MINUTE, 5 * DAY, lambda: 0.0)
+TERMS = BatchSettings(MINUTE, 5 * DAY, lambda: 0.0)
 REFUSED = Failure("refused", "nobody listens there")
 
-Take = Callable[..., Turn]
+Take = Callable[..., BatchResult]
 DeliveryOf = Callable[[int], Delivery]
 EndpointOf = Callable[[int], Endpoint]
 
 
-def all_places(standing: Mapping[int, Health]) -> Places:
+def all_limits(states: Mapping[int, BreakerState]) -> ClaimLimits:
     """Return room for a hundred at each endpoint that is not paused; for one that is tried, one."""
-    shares = {
-        endpoint_id: Share(1, 1) if each.is_half_open(NINE) else Share(100, 100)
-        for endpoint_id, each in standing.items()
+    by_endpoint = {
+        endpoint_id: EndpointLimit(1, 1) if each.is_half_open(NINE) else EndpointLimit(100, 100)
+        for endpoint_id, each in states.items()
         if not each.is_paused(NINE)
     }
-    return Places(100, 100, 100, shares)
+    return ClaimLimits(100, 100, 100, by_endpoint)
 
 
-def no_places(_: Mapping[int, Health]) -> Places:
+def no_places(_: Mapping[int, BreakerState]) -> ClaimLimits:
     """Return no room at all."""
-    return Places(0, 0, 0, {})
+    return ClaimLimits(0, 0, 0, {})
 
 
 @pytest.fixture
@@ -50,11 +50,11 @@ def take(database: Database) -> Take:
     """Return what takes a turn at nine: settles claims with an answer each, and claims."""
 
     def one(
-        *finished: tuple[Claimed, Answer | Failure], places: Any = no_places, **given: Any
-    ) -> Turn:
+        *finished: tuple[Claimed, WebhookResponse | Failure], limits: Any = no_places, **given: Any
+    ) -> BatchResult:
         made = [Finished(claimed, NINE, 12, answer) for claimed, answer in finished]
         with database.writing() as session:
-            return batch.take(session, made, places, TERMS, **{"now": NINE, **given})
+            return batch.process_batch(session, made, limits, TERMS, **{"now": NINE, **given})
 
     return one
 
@@ -71,10 +71,10 @@ def told(database: Database) -> Callable[[], list[dict[str, Any]]]:
     return read
 
 
-def set_health(database: Database, endpoint_id: int, standing: Health) -> None:
+def set_health(database: Database, endpoint_id: int, states: BreakerState) -> None:
     """Write an endpoint's health."""
     with database.writing() as session:
-        circuit_breaker.write(session, {endpoint_id: standing})
+        circuit_breaker.write_states(session, {endpoint_id: states})
 
 
 def test_what_failed_in_a_row_pauses_its_endpoint_and_uses_up_no_attempt(
@@ -92,7 +92,7 @@ def test_what_failed_in_a_row_pauses_its_endpoint_and_uses_up_no_attempt(
     failed = claim()
     waiting, flowing = make_delivery(endpoint.id), make_delivery(well.id)
 
-    done = take(*((one, REFUSED) for one in failed), places=all_places)
+    done = take(*((one, REFUSED) for one in failed), limits=all_limits)
 
     row = endpoint_of(endpoint.id)
     assert (row.failures, row.failing_since) == (5, NINE)
@@ -108,9 +108,9 @@ def test_after_a_pause_one_worker_makes_one_attempt(
     endpoint = make_endpoint()
     for _ in range(3):
         make_delivery(endpoint.id)
-    set_health(database, endpoint.id, Health(5, NINE - HOUR, NINE - MINUTE, NINE))
+    set_health(database, endpoint.id, BreakerState(5, NINE - HOUR, NINE - MINUTE, NINE))
 
-    first, second = take(places=all_places), take(places=all_places)
+    first, second = take(limits=all_limits), take(limits=all_limits)
 
     assert (len(first.claimed), len(second.claimed)) == (1, 0)
 
@@ -125,10 +125,10 @@ def test_a_good_answer_opens_the_endpoint(
     endpoint = make_endpoint()
     for _ in range(3):
         make_delivery(endpoint.id)
-    set_health(database, endpoint.id, Health(5, NINE - HOUR, NINE - MINUTE, NINE))
-    (tried,) = take(places=all_places).claimed
+    set_health(database, endpoint.id, BreakerState(5, NINE - HOUR, NINE - MINUTE, NINE))
+    (tried,) = take(limits=all_limits).claimed
 
-    done = take((tried, Answer(200)), places=all_places)
+    done = take((tried, WebhookResponse(200)), limits=all_limits)
 
     assert len(done.claimed) == 2
     row = endpoint_of(endpoint.id)
@@ -139,9 +139,9 @@ def test_a_pause_that_nothing_was_due_in_stays_to_be_tried(
     database: Database, make_endpoint: MakeEndpoint, take: Take, endpoint_of: EndpointOf
 ) -> None:
     endpoint = make_endpoint()
-    set_health(database, endpoint.id, Health(5, NINE - HOUR, NINE - MINUTE, NINE))
+    set_health(database, endpoint.id, BreakerState(5, NINE - HOUR, NINE - MINUTE, NINE))
 
-    take(places=all_places)
+    take(limits=all_limits)
 
     assert endpoint_of(endpoint.id).paused_until == NINE
 
@@ -159,10 +159,10 @@ def test_days_of_failure_disable_the_endpoint_and_hold_its_deliveries(
     """What has failed for days is disabled with its reason, and nothing of it is dropped (F12)."""
     endpoint = make_endpoint()
     first, second = make_delivery(endpoint.id), make_delivery(endpoint.id)
-    set_health(database, endpoint.id, Health(40, NINE - failing_for, NINE - MINUTE, NINE))
-    (tried,) = take(places=all_places).claimed
+    set_health(database, endpoint.id, BreakerState(40, NINE - failing_for, NINE - MINUTE, NINE))
+    (tried,) = take(limits=all_limits).claimed
 
-    done = take((tried, REFUSED), places=all_places)
+    done = take((tried, REFUSED), limits=all_limits)
 
     reason = f"it has been failing since {NINE - failing_for:%Y-%m-%d %H:%M} UTC"
     assert done.given_up == {endpoint.id: reason}
@@ -180,9 +180,11 @@ def test_time_alone_disables_nothing(
 ) -> None:
     endpoint = make_endpoint()
     make_delivery(endpoint.id)
-    set_health(database, endpoint.id, Health(40, NINE - 9 * DAY, NINE - 4 * DAY, NINE - 4 * DAY))
+    set_health(
+        database, endpoint.id, BreakerState(40, NINE - 9 * DAY, NINE - 4 * DAY, NINE - 4 * DAY)
+    )
 
-    (tried,) = take(places=all_places).claimed
+    (tried,) = take(limits=all_limits).claimed
     done = take((tried, Failure("internal", "ValueError")))
 
     assert done.given_up == {}
@@ -203,7 +205,7 @@ def test_who_asked_hears_of_a_disabled_endpoint(
     make_delivery(gone.id)
     (claimed,) = claim()
 
-    done = take((claimed, Answer(410)), places=all_places)
+    done = take((claimed, WebhookResponse(410)), limits=all_limits)
 
     (event,) = told()
     assert event == {
@@ -233,7 +235,7 @@ def test_who_asked_hears_of_dead_letters(
     lost = make_delivery(endpoint.id, course_id="CS2", attempts=MAX_ATTEMPTS - 1)
     claimed = claim(lease=MINUTE)
 
-    take((claimed[0], Answer(422)), now=NINE)
+    take((claimed[0], WebhookResponse(422)), now=NINE)
     take(now=NINE + 2 * MINUTE)
 
     data = {one["data"]["delivery_id"]: one["data"] for one in told()}
@@ -255,7 +257,7 @@ def test_nobody_who_did_not_ask_is_told(
     make_endpoint()
     (claimed,) = claim()
 
-    take((claimed, Answer(422)))
+    take((claimed, WebhookResponse(422)))
 
     with database.reading() as session:
         assert list(session.scalars(select(Event.type))) == ["course.deleted"]
@@ -272,7 +274,7 @@ def test_a_dead_letter_about_a_dead_letter_is_not_told(
     make_delivery(operations.id, type="delivery.dead", course_id="")
     (claimed,) = claim()
 
-    take((claimed, Answer(422)))
+    take((claimed, WebhookResponse(422)))
 
     with database.reading() as session:
         statuses = list(session.scalars(select(Delivery.status)))
@@ -294,7 +296,7 @@ def test_statements_of_a_turn_do_not_grow(
             make_delivery(endpoint.id)
         claimed = [one for one in claim() if one.endpoint_id == endpoint.id]
         before = database.statements
-        take(*((one, Answer(422)) for one in claimed))
+        take(*((one, WebhookResponse(422)) for one in claimed))
         return database.statements - before
 
     assert statements_for(4) == statements_for(40)
@@ -312,10 +314,10 @@ def test_a_turn_that_is_rolled_back_leaves_everything(
     endpoint = make_endpoint()
     settled, due = make_delivery(endpoint.id), make_delivery(endpoint.id, due_at=NINE + SECOND)
     (claimed,) = claim()
-    finished = [Finished(claimed, NINE, 12, Answer(410))]
+    finished = [Finished(claimed, NINE, 12, WebhookResponse(410))]
 
     with database.reading() as session:  # which is rolled back at its end
-        batch.take(session, finished, all_places, TERMS, now=NINE + SECOND)
+        batch.process_batch(session, finished, all_limits, TERMS, now=NINE + SECOND)
 
     assert endpoint_of(endpoint.id).disabled_at is None
     assert delivery_of(settled).lease_token == claimed.lease_token
@@ -331,12 +333,12 @@ def test_what_was_retried_goes_on_in_another_lane(
 ) -> None:
     endpoint = make_endpoint()
     fresh = make_delivery(endpoint.id)
-    suspect = make_delivery(endpoint.id, lane=Lane.ALONE, attempts=1)
+    suspect = make_delivery(endpoint.id, lane=Lane.ISOLATED, attempts=1)
     claimed = claim()
 
-    take(*((one, Answer(500)) for one in claimed))
+    take(*((one, WebhookResponse(500)) for one in claimed))
 
-    assert [delivery_of(one).lane for one in (fresh, suspect)] == [Lane.AGAIN, Lane.AGAIN]
+    assert [delivery_of(one).lane for one in (fresh, suspect)] == [Lane.RETRY, Lane.RETRY]
 
 
 def test_the_database_clock_decides_when_a_retry_is_due(
@@ -351,7 +353,7 @@ def test_the_database_clock_decides_when_a_retry_is_due(
     delivery_id = make_delivery(make_endpoint().id)
     (claimed,) = claim()
 
-    take((claimed, Answer(500)), now=NINE + HOUR)
+    take((claimed, WebhookResponse(500)), now=NINE + HOUR)
 
     assert delivery_of(delivery_id).due_at == NINE + HOUR + 5 * SECOND
     assert attempts_of(delivery_id)[0].started_at == NINE

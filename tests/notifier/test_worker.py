@@ -24,7 +24,7 @@ from notifier.webhooks import deliveries, endpoints
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 from notifier.worker.reporter import WorkerTotals
-from notifier.worker.worker import Options, Worker
+from notifier.worker.worker import Worker, WorkerOptions
 from tests.notifier.conftest import (
     NINE,
     SITE,
@@ -73,7 +73,7 @@ def make_worker(
         for name, value in overrides.items():
             (options if name in options else given)[name] = value
         given.setdefault("transport", make_transport(connections=options["threads"]))
-        return Worker(options=Options(**options), **given)
+        return Worker(options=WorkerOptions(**options), **given)
 
     return make
 
@@ -509,7 +509,7 @@ def test_lost_key_is_a_failed_attempt(
     assert [heard.path for heard in sink.heard] == ["/healthy"]
     assert [delivery_of(one).status for one in (encrypted, healthy)] == ["pending", "delivered"]
     (attempt,) = attempts_of(encrypted)
-    assert (attempt.status, attempt.failure) == (None, "secret-sealed")
+    assert (attempt.status, attempt.failure) == (None, "secret-unreadable")
     assert attempt.detail == (
         "a stored secret was sealed with a key that is not in the list; "
         "Put the key that sealed it back into the list of encryption keys."

@@ -17,7 +17,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-OPEN = {"/sign-in", "/assets/<version>/<name>", "/docs"}
+OPEN = {"/sign-in", "/assets/<version>/<name>", "/docs", "/docs/<name>"}
 PROGRAMS = ("/api/", "/webhooks/", "/openapi.json", "/healthz", "/readyz", "/metrics")
 
 
@@ -57,7 +57,7 @@ def test_nothing_is_reached_without_sign_in(app: Flask, client: FlaskClient) -> 
         assert answer.headers["Location"].startswith("/sign-in?next=/")
 
 
-@pytest.mark.parametrize("path", ["/", "/sign-in", "/docs", "/nowhere", "/specimen/broken"])
+@pytest.mark.parametrize("path", ["/", "/sign-in", "/nowhere", "/specimen/broken"])
 def test_every_page_says_what_a_browser_may_do_with_it(
     specimen: Flask, signed_in: FlaskClient, path: str
 ) -> None:
@@ -74,20 +74,6 @@ def test_every_page_says_what_a_browser_may_do_with_it(
     assert "camera=()" in answer.headers["Permissions-Policy"]
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Vary"] == "Cookie"
-
-
-def test_what_is_for_everybody_needs_no_database(
-    make_app: Callable[..., Flask], tmp_path: Path, signed_in: FlaskClient, service: Service
-) -> None:
-    away = make_app(database_url=f"sqlite:///{tmp_path}/none/x.db").test_client()
-    cookie = signed_in.get_cookie(service.cookie)
-    assert cookie is not None
-    away.set_cookie(service.cookie, cookie.value)
-
-    answers = [signed_in.get("/docs"), away.get("/docs")]
-
-    assert [answer.status_code for answer in answers] == [200, 200]
-    assert ["Sign out" in answer.text for answer in answers] == [True, False]
 
 
 def test_a_program_is_answered_as_before(service: Service, client: FlaskClient) -> None:
@@ -115,7 +101,7 @@ def test_a_program_is_answered_as_before(service: Service, client: FlaskClient) 
 def test_a_form_that_is_refused_leads_back(
     specimen: Flask, signed_in: FlaskClient, referer: str, back: str | None
 ) -> None:
-    token = token_in(signed_in.get("/docs"))
+    token = token_in(signed_in.get("/"))
     headers = {**HTML, **({"Referer": referer} if referer else {})}
 
     answer = signed_in.post("/specimen/form", headers=headers, data={"csrf_token": token})
@@ -137,7 +123,7 @@ def test_a_form_that_is_refused_leads_back(
 def test_what_is_wrong_with_a_form_is_said_in_sentences(
     specimen: Flask, signed_in: FlaskClient, title: str | None, said: str
 ) -> None:
-    data = {"csrf_token": token_in(signed_in.get("/docs"))}
+    data = {"csrf_token": token_in(signed_in.get("/"))}
 
     answer = signed_in.post(
         "/specimen/form", headers=HTML, data=data | ({} if title is None else {"title": title})
@@ -228,7 +214,7 @@ class TestRefusals:
         assert (answer.status_code, answer.mimetype) == (405, "text/html")
         assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
 
-    @pytest.mark.parametrize("path", ["/", "/sign-in", "/docs", "/nowhere"])
+    @pytest.mark.parametrize("path", ["/", "/sign-in", "/nowhere"])
     def test_a_host_that_is_none_is_said_without_a_page(
         self, client: FlaskClient, path: str
     ) -> None:

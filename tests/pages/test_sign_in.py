@@ -392,7 +392,7 @@ class TestEnd:
 
         assert not is_in(signed_in)
 
-    @pytest.mark.parametrize("path", ["/", "/sign-in", "/docs"])
+    @pytest.mark.parametrize("path", ["/", "/sign-in"])
     def test_there_is_no_other_cookie_to_be_known_by(self, app: Flask, path: str) -> None:
         browser = app.test_client(use_cookies=False)
 

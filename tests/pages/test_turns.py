@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from foundation.db.pagination import Turn
+from foundation.db.pagination import PageRequest
 from foundation.pages import pagination
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
@@ -22,8 +22,8 @@ NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 def test_a_place_is_read_as_it_was_spelled(place: Any, kinds: Any) -> None:
     text = pagination.spelled(place)
 
-    assert Turn(after=place) == pagination.read({"after": str(text)}, kinds)
-    assert Turn(before=place) == pagination.read({"before": str(text)}, kinds)
+    assert PageRequest(after=place) == pagination.read({"after": str(text)}, kinds)
+    assert PageRequest(before=place) == pagination.read({"before": str(text)}, kinds)
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_a_place_is_read_as_it_was_spelled(place: Any, kinds: Any) -> None:
     ],
 )
 def test_what_spells_no_place_is_the_first_page(text: str) -> None:
-    assert Turn() == pagination.read({"after": text}, (str, int))
+    assert PageRequest() == pagination.read({"after": text}, (str, int))
 
 
 @pytest.mark.parametrize("text", ['["9999-12-31T23:59:59-14:00"]', '["yesterday"]', "[5]"])
 def test_a_moment_that_there_is_not_is_the_first_page(text: str) -> None:
-    assert Turn() == pagination.read({"before": text}, (datetime,))
+    assert PageRequest() == pagination.read({"before": text}, (datetime,))
 
 
 def test_no_place_is_spelled_as_none() -> None:

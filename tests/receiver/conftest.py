@@ -28,9 +28,9 @@ from receiver.config import Settings
 from receiver.models import API, SCHEMA, Entry, Source
 from receiver.registry import entries as registry
 from receiver.sources import store as sources
-from receiver.sources.eassessment import Client
+from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import Exchange
-from receiver.sync.planner import Options
+from receiver.sync.planner import SyncOptions
 from receiver.sync.run import Kinds
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
@@ -128,13 +128,13 @@ def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
         held = token or CourseToken.generate()
         with database.writing() as session:
             given = session.get_one(Source, source.id)
-            registry.enrol(
+            registry.add(
                 session,
                 given,
                 course_id,
                 held,
                 vault=vault,
-                teller=registry.Teller("administrator", "ada@elms"),
+                actor=registry.Actor("administrator", "ada@elms"),
                 now=NINE,
             )
             for fact in facts:
@@ -143,11 +143,11 @@ def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
                     source.id,
                     course_id,
                     fact,
-                    teller=registry.Teller("webhook", "msg_1"),
+                    actor=registry.Actor("webhook", "msg_1"),
                     now=NINE,
                 )
         with database.reading() as session:
-            return registry.listing(session, source_id=source.id, course_ids=[course_id])[0]
+            return registry.list_entries(session, source_id=source.id, course_ids=[course_id])[0]
 
     return make
 
@@ -324,23 +324,25 @@ def far_side() -> Iterator[FarSide]:
 
 
 @pytest.fixture
-def asker() -> Iterator[Client]:
+def asker() -> Iterator[EAssessmentClient]:
     """A client with little patience, which asks for each course by itself."""
-    with Client(Exchange(connect_timeout=0.5, read_timeout=0.5, total=1.0), batch=1) as client:
+    with EAssessmentClient(
+        Exchange(connect_timeout=0.5, read_timeout=0.5, total=1.0), batch=1
+    ) as client:
         yield client
 
 
 @pytest.fixture
-def kinds(asker: Client) -> Kinds:
+def kinds(asker: EAssessmentClient) -> Kinds:
     """What asks every source of our own kind."""
     return {API: lambda _: asker}
 
 
 @pytest.fixture
-def make_options() -> Callable[..., Options]:
+def make_options() -> Callable[..., SyncOptions]:
     """Return what makes the options of a run."""
 
-    def make(**overrides: Any) -> Options:
+    def make(**overrides: Any) -> SyncOptions:
         given = {
             "holder": "ada@elms",
             "lease": timedelta(minutes=5),
@@ -348,7 +350,7 @@ def make_options() -> Callable[..., Options]:
             "retry_waits": (),
             **overrides,
         }
-        return Options(**given)
+        return SyncOptions(**given)
 
     return make
 

@@ -13,25 +13,25 @@ import pytest
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from receiver.models import API, Entry, RunCourse, Source
-from receiver.runs.store import Report
+from receiver.runs.store import RunResult
 from receiver.sources.base import (
+    FetchOutcome,
+    GradeQuery,
     Grades,
     Misconfigured,
-    Outcome,
     PersonProblem,
-    Question,
     SeemsGone,
-    SiteTrouble,
+    SiteOutage,
     Transient,
 )
 from receiver.sync import ending
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options
+from receiver.sync.planner import SyncOptions
 
 WELL = Grades((), None)
 BUSY = Transient("answered 503")
 DOWN = Transient("no answer: Connection refused", unreachable=True)
-TROUBLE = SiteTrouble("the service account is suspended", "Have it let in again.")
+TROUBLE = SiteOutage("the service account is suspended", "Have it let in again.")
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Told:
     """A source that gives each course its outcomes, one after another; the last one stays."""
 
     batch: int = 1
-    outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+    outcomes: dict[str, list[FetchOutcome]] = field(default_factory=dict)
     gone: dict[str, bool | None] = field(default_factory=dict)
     asked: list[list[str]] = field(default_factory=list)
     confirmed: list[list[str]] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Told:
         """How often it was asked."""
         return len(self.asked)
 
-    def ask(self, questions: Sequence[Question]) -> list[Outcome]:
+    def ask(self, questions: Sequence[GradeQuery]) -> list[FetchOutcome]:
         """Answer as told."""
         with self.lock:
             self.asked.append([question.course_id for question in questions])
@@ -66,17 +66,17 @@ class Told:
             self.at_once -= 1
             return [self._next(question.course_id) for question in questions]
 
-    def _next(self, course_id: str) -> Outcome:
+    def _next(self, course_id: str) -> FetchOutcome:
         told = self.outcomes.get(course_id, [WELL])
         return told.pop(0) if len(told) > 1 else told[0]
 
-    def confirm(self, questions: Sequence[Question]) -> list[bool | None]:
+    def confirm(self, questions: Sequence[GradeQuery]) -> list[bool | None]:
         """Say which are gone."""
         self.confirming()
         self.confirmed.append([question.course_id for question in questions])
         return [self.gone.get(question.course_id) for question in questions]
 
-    def url_of(self, question: Question) -> str:
+    def url_of(self, question: GradeQuery) -> str:
         """Name the course."""
         return f"told:{question.course_id}"
 
@@ -85,7 +85,7 @@ class Told:
         self.broken_off.set()
 
 
-Sync = Callable[..., Report]
+Sync = Callable[..., RunResult]
 
 
 @pytest.fixture
@@ -104,10 +104,10 @@ def link(
 
 
 @pytest.fixture
-def sync(database: Database, vault: Vault, make_options: Callable[..., Options]) -> Sync:
+def sync(database: Database, vault: Vault, make_options: Callable[..., SyncOptions]) -> Sync:
     """Return what runs the sync with a source for each name, or one for all."""
 
-    def run(told: Told | dict[str, Told], **overrides: Any) -> Report:
+    def run(told: Told | dict[str, Told], **overrides: Any) -> RunResult:
         def of(source: Source) -> Told:
             return told[source.name] if isinstance(told, dict) else told
 
@@ -117,7 +117,7 @@ def sync(database: Database, vault: Vault, make_options: Callable[..., Options])
     return run
 
 
-def outcomes(report: Report) -> dict[str, tuple[str, str | None]]:
+def outcomes(report: RunResult) -> dict[str, tuple[str, str | None]]:
     """Return outcome and reason of each course."""
     return {course.course_id: (course.outcome, course.reason) for course in report.courses}
 
@@ -382,7 +382,7 @@ def test_a_source_that_breaks_fails_its_piece_alone(link: Callable[..., None], s
 def test_a_whole_site_of_every_failure_syncs_every_healthy_course(
     link: Callable[..., None], sync: Sync
 ) -> None:
-    bad: dict[str, list[Outcome]] = {
+    bad: dict[str, list[FetchOutcome]] = {
         "A1": [BUSY],
         "A2": [Misconfigured("answered 404", "Check it.")],
         "A3": [SeemsGone("no such course", certain=True)],

@@ -7,11 +7,11 @@ import pytest
 
 from contract.tokens import CourseToken
 from receiver.sources import eassessment_batch
-from receiver.sources.base import Question
+from receiver.sources.base import GradeQuery
 from receiver.sources.eassessment_batch import Item
 
 TOKEN = CourseToken("k7Qx2mPa", "s" * 24)
-QUESTIONS = [Question("http://x.example", course_id, TOKEN) for course_id in ("CS1", "CS2")]
+QUESTIONS = [GradeQuery("http://x.example", course_id, TOKEN) for course_id in ("CS1", "CS2")]
 SAME = Item(304, None, b"")
 UNCHANGED = b'{"course_id":"CS2","status":304}'
 BOTH = b'{"course_id":"CS1","status":304},' + UNCHANGED

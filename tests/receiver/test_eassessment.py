@@ -18,15 +18,15 @@ from contract.problems import Problem, ProblemType
 from contract.tokens import CourseToken
 from receiver.sources.base import (
     CourseGone,
+    GradeQuery,
     Grades,
     Misconfigured,
-    Question,
     TokenRefused,
     TokenReplaced,
     Transient,
     Unchanged,
 )
-from receiver.sources.eassessment import Client, classify, url_of
+from receiver.sources.eassessment import EAssessmentClient, classify, url_of
 from receiver.sources.http_client import MAX_ANSWER_BYTES, Exchange
 from tests.faults.authority import Authority
 from tests.faults.server import RawSink, over_tls, says
@@ -35,15 +35,15 @@ TOKEN = CourseToken("k7Qx2mPa", "s" * 24)
 AT = "2026-11-22T09:00:00.123456Z"
 
 
-def make_client(**overrides: Any) -> Client:
+def make_client(**overrides: Any) -> EAssessmentClient:
     """Return a client with little patience."""
     times = {"connect_timeout": 0.5, "read_timeout": 0.5, "total": 1.0}
-    return Client(Exchange(**{**times, **overrides}))
+    return EAssessmentClient(Exchange(**{**times, **overrides}))
 
 
-def about(course_id: str = "CS101", url: str = "http://x.example", **more: Any) -> Question:
+def about(course_id: str = "CS101", url: str = "http://x.example", **more: Any) -> GradeQuery:
     """Return a question about a course."""
-    return Question(url, course_id, TOKEN, **more)
+    return GradeQuery(url, course_id, TOKEN, **more)
 
 
 def grades(**overrides: Any) -> bytes:
@@ -64,7 +64,7 @@ def refusal(kind: ProblemType, **facts: Any) -> bytes:
 
 
 def test_the_course_id_is_one_segment_and_the_token_stands_in_no_url(
-    far_side: Any, asker: Client
+    far_side: Any, asker: EAssessmentClient
 ) -> None:
     far_side.grades("a/b ?#ü%2F", TOKEN)
 
@@ -78,7 +78,9 @@ def test_the_course_id_is_one_segment_and_the_token_stands_in_no_url(
     assert TOKEN.secret not in repr(about())
 
 
-def test_scores_are_exact(far_side: Any, asker: Client, make_score: Callable[..., Any]) -> None:
+def test_scores_are_exact(
+    far_side: Any, asker: EAssessmentClient, make_score: Callable[..., Any]
+) -> None:
     far_side.grades("CS101", TOKEN, make_score(given="0.1"), etag='W/"7"')
 
     outcome = asker.ask_one(about(url=far_side.url))
@@ -88,7 +90,7 @@ def test_scores_are_exact(far_side: Any, asker: Client, make_score: Callable[...
     assert outcome.etag == 'W/"7"'
 
 
-def test_unchanged_grades_are_not_sent_again(far_side: Any, asker: Client) -> None:
+def test_unchanged_grades_are_not_sent_again(far_side: Any, asker: EAssessmentClient) -> None:
     far_side.grades("CS101", TOKEN, etag='"7"')
 
     outcome = asker.ask_one(about(url=far_side.url, etag='"7"'))
@@ -96,7 +98,7 @@ def test_unchanged_grades_are_not_sent_again(far_side: Any, asker: Client) -> No
     assert outcome == Unchanged()
 
 
-def test_connections_are_kept(far_side: Any, asker: Client) -> None:
+def test_connections_are_kept(far_side: Any, asker: EAssessmentClient) -> None:
     far_side.grades("CS101", TOKEN)
 
     for _ in range(5):
@@ -105,7 +107,7 @@ def test_connections_are_kept(far_side: Any, asker: Client) -> None:
     assert (asker.requests, len(far_side.asked), far_side.connections) == (5, 5, 1)
 
 
-def test_redirects_are_not_followed(far_side: Any, asker: Client) -> None:
+def test_redirects_are_not_followed(far_side: Any, asker: EAssessmentClient) -> None:
     far_side.grades("other", TOKEN)
     far_side.answer("CS101", 307, Location=f"{far_side.url}/api/v1/courses/other/grades")
 
@@ -117,7 +119,7 @@ def test_redirects_are_not_followed(far_side: Any, asker: Client) -> None:
 
 
 def test_proxies_and_netrc_of_the_environment_are_not_used(
-    far_side: Any, asker: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    far_side: Any, asker: EAssessmentClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login planted password planted\n")
@@ -132,7 +134,7 @@ def test_proxies_and_netrc_of_the_environment_are_not_used(
     assert far_side.asked[0].headers["authorization"].startswith("Bearer ")
 
 
-def test_cookies_are_not_kept(far_side: Any, asker: Client) -> None:
+def test_cookies_are_not_kept(far_side: Any, asker: EAssessmentClient) -> None:
     far_side.answer("CS101", 200, grades(), Set_Cookie="a=b; Path=/")
 
     for _ in range(2):
@@ -287,14 +289,14 @@ def test_a_strange_etag_is_not_kept(etag: str) -> None:
     assert outcome.etag is None
 
 
-def test_nobody_listening_is_transient(asker: Client) -> None:
+def test_nobody_listening_is_transient(asker: EAssessmentClient) -> None:
     outcome = asker.ask_one(about(url="http://127.0.0.1:9"))
 
     assert outcome == Transient("no answer: Connection refused", unreachable=True)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[", "nonsense"])
-def test_an_impossible_url_is_no_exception(asker: Client, url: str) -> None:
+def test_an_impossible_url_is_no_exception(asker: EAssessmentClient, url: str) -> None:
     assert isinstance(asker.ask_one(about(url=url)), Misconfigured | Transient)
 
 
@@ -368,7 +370,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
     ],
 )
 def test_a_hostile_far_side_costs_no_more_than_the_deadline(
-    asker: Client, behave: Callable[[socket.socket], None], detail: str
+    asker: EAssessmentClient, behave: Callable[[socket.socket], None], detail: str
 ) -> None:
     hostile = Hostile(behave)
     started = time.monotonic()

@@ -15,17 +15,17 @@ from contract.problems import ProblemType
 from contract.tokens import CourseToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
-from receiver.course_state import Deleted, Status, TokenNamed
+from receiver.course_state import Deleted, Status, TokenAnnounced
 from receiver.errors import EntryUnknownError, RunInProgressError
 from receiver.gradebook import database as gradebook
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Entry, Run, RunCourse, Source, StoredScore
 from receiver.registry import entries as registry
 from receiver.runs import lease
-from receiver.runs.store import Report
+from receiver.runs.store import RunResult
 from receiver.sync import planner
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options
+from receiver.sync.planner import SyncOptions
 from receiver.sync.run import Kinds
 from tests.receiver.conftest import NINE
 
@@ -55,24 +55,24 @@ def link(
 
 @pytest.fixture
 def sync(
-    database: Database, vault: Vault, kinds: Kinds, make_options: Callable[..., Options]
-) -> Callable[..., Report]:
+    database: Database, vault: Vault, kinds: Kinds, make_options: Callable[..., SyncOptions]
+) -> Callable[..., RunResult]:
     """Return what runs the sync."""
 
-    def run(**overrides: Any) -> Report:
+    def run(**overrides: Any) -> RunResult:
         return grade_sync.run(database, vault, kinds, make_options(**overrides))
 
     return run
 
 
-def told(report: Report) -> dict[str, tuple[str, str | None]]:
+def told(report: RunResult) -> dict[str, tuple[str, str | None]]:
     """Return outcome and reason of each course."""
     return {course.course_id: (course.outcome, course.reason) for course in report.courses}
 
 
 def test_grades_are_fetched_and_stored(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     make_score: Callable[..., Any],
     rows: Rows,
 ) -> None:
@@ -82,12 +82,12 @@ def test_grades_are_fetched_and_stored(
     report = sync()
 
     assert told(report) == {"CS101": ("synced", None), "CS102": ("synced", None)}
-    assert (report.written, report.requests, report.exit_code) == (Written(added=3), 2, 0)
+    assert (report.written, report.requests, report.exit_code) == (ScoreCounts(added=3), 2, 0)
     assert len(rows(StoredScore)) == 3
 
 
 def test_a_second_run_finds_all_unchanged(
-    link: Callable[..., CourseToken], sync: Callable[..., Report], make_score: Callable[..., Any]
+    link: Callable[..., CourseToken], sync: Callable[..., RunResult], make_score: Callable[..., Any]
 ) -> None:
     link("CS101", make_score())
     sync()
@@ -95,17 +95,17 @@ def test_a_second_run_finds_all_unchanged(
     report = sync()
 
     assert told(report) == {"CS101": ("unchanged", None)}
-    assert (report.written, report.exit_code) == (Written(), 0)
+    assert (report.written, report.exit_code) == (ScoreCounts(), 0)
 
 
 def test_known_invalid_courses_open_no_socket(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     now: datetime,
 ) -> None:
     link("CS101", facts=(Deleted(4, now),))
-    link("CS102", facts=(TokenNamed(4, "new", now),))
+    link("CS102", facts=(TokenAnnounced(4, "new", now),))
 
     report = sync()
 
@@ -121,7 +121,7 @@ def test_known_invalid_courses_open_no_socket(
 
 def test_one_course_never_stops_the_others(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
@@ -146,8 +146,8 @@ def test_one_course_never_stops_the_others(
         "G": ("synced", None),
     }
     assert report.exit_code == 1
-    assert registry.standing(entry_of("C")).reason == (
-        f"eAssessment refused the token {entry_of('C').held_token_id}: "
+    assert registry.course_status(entry_of("C")).reason == (
+        f"eAssessment rejected the token {entry_of('C').stored_token_id}: "
         "token-unknown: refused: token-unknown"
     )
 
@@ -164,25 +164,25 @@ def test_one_course_never_stops_the_others(
 )
 def test_transient_answers_never_change_the_registry(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     entry_of: Callable[[str], Entry],
     break_it: Callable[[Any], None],
 ) -> None:
     link()
-    before = registry.memory_of(entry_of("CS101"))
+    before = registry.state_of(entry_of("CS101"))
     break_it(far_side)
 
     report = sync()
 
     assert report.exit_code == 1
-    assert registry.memory_of(entry_of("CS101")) == before
+    assert registry.state_of(entry_of("CS101")) == before
     assert entry_of("CS101").synced_at is None
 
 
 def test_a_token_that_the_far_side_took_back_is_not_asked_with_again(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
@@ -196,13 +196,13 @@ def test_a_token_that_the_far_side_took_back_is_not_asked_with_again(
 
     assert told(first) == {"CS101": ("failed", "token_invalid")}
     assert told(second) == {"CS101": ("skipped", "token_invalid")}
-    assert registry.standing(entry_of("CS101")).status is Status.TOKEN_INVALID
+    assert registry.course_status(entry_of("CS101")).status is Status.TOKEN_INVALID
 
 
 def test_a_late_event_about_an_older_token_changes_nothing(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     source: Source,
     now: datetime,
@@ -216,19 +216,19 @@ def test_a_late_event_about_an_older_token_changes_nothing(
             session,
             source.id,
             "CS101",
-            TokenNamed(2, "older", now),
-            teller=registry.Teller("webhook", "msg_1"),
+            TokenAnnounced(2, "older", now),
+            actor=registry.Actor("webhook", "msg_1"),
             now=now,
         )
 
-    assert outcome is registry.Outcome.STALE
+    assert outcome is registry.ApplyResult.STALE
     assert told(sync()) == {"CS101": ("unchanged", None)}
 
 
 def test_a_course_invalidated_while_the_run_is_under_way_is_skipped(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     source: Source,
     now: datetime,
@@ -245,7 +245,7 @@ def test_a_course_invalidated_while_the_run_is_under_way_is_skipped(
                 source.id,
                 "CS102",
                 Deleted(4, now),
-                teller=registry.Teller("webhook", "msg_1"),
+                actor=registry.Actor("webhook", "msg_1"),
                 now=now,
             )
         answer(handler)
@@ -262,13 +262,13 @@ def test_a_course_invalidated_while_the_run_is_under_way_is_skipped(
     "fact",
     [
         pytest.param(Deleted(4, NINE), id="deleted"),
-        pytest.param(TokenNamed(4, "another", NINE), id="regenerated"),
+        pytest.param(TokenAnnounced(4, "another", NINE), id="regenerated"),
     ],
 )
 def test_a_course_invalidated_in_the_midst_of_a_chunk_is_skipped(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     source: Source,
     fact: Any,
@@ -285,7 +285,7 @@ def test_a_course_invalidated_in_the_midst_of_a_chunk_is_skipped(
                 source.id,
                 "CS103",
                 fact,
-                teller=registry.Teller("webhook", "msg_1"),
+                actor=registry.Actor("webhook", "msg_1"),
                 now=NINE,
             )
         answer(handler)
@@ -300,7 +300,7 @@ def test_a_course_invalidated_in_the_midst_of_a_chunk_is_skipped(
 
 
 def test_the_registry_is_read_again_by_the_clock(
-    link: Callable[..., CourseToken], sync: Callable[..., Report]
+    link: Callable[..., CourseToken], sync: Callable[..., RunResult]
 ) -> None:
     for number in range(5):
         link(f"CS{number}")
@@ -322,7 +322,7 @@ def test_the_registry_is_read_again_by_the_clock(
 def test_a_course_invalidated_while_it_is_asked_for_is_an_answer(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     source: Source,
     rows: Rows,
@@ -336,7 +336,7 @@ def test_a_course_invalidated_while_it_is_asked_for_is_an_answer(
         heard: Any = Deleted(4, NINE)
     else:
         far_side.regenerated("CS101", "another", 4)
-        heard = TokenNamed(4, "another", NINE)
+        heard = TokenAnnounced(4, "another", NINE)
     answer = far_side.answers["CS101"]
 
     def answer_while_the_webhook_comes(handler: Any) -> None:
@@ -346,7 +346,7 @@ def test_a_course_invalidated_while_it_is_asked_for_is_an_answer(
                 source.id,
                 "CS101",
                 heard,
-                teller=registry.Teller("webhook", "msg_1"),
+                actor=registry.Actor("webhook", "msg_1"),
                 now=NINE,
             )
         answer(handler)
@@ -365,7 +365,7 @@ def test_a_course_invalidated_while_it_is_asked_for_is_an_answer(
 def test_grades_that_were_in_flight_do_not_undo_a_deletion(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     source: Source,
     make_score: Callable[..., Any],
@@ -381,7 +381,7 @@ def test_grades_that_were_in_flight_do_not_undo_a_deletion(
                 source.id,
                 "CS101",
                 Deleted(4, NINE),
-                teller=registry.Teller("webhook", "msg_1"),
+                actor=registry.Actor("webhook", "msg_1"),
                 now=NINE,
             )
         answer(handler)
@@ -396,7 +396,7 @@ def test_grades_that_were_in_flight_do_not_undo_a_deletion(
 
 
 def test_queries_do_not_grow_with_the_courses_of_a_chunk(
-    link: Callable[..., CourseToken], sync: Callable[..., Report], make_score: Callable[..., Any]
+    link: Callable[..., CourseToken], sync: Callable[..., RunResult], make_score: Callable[..., Any]
 ) -> None:
     link("CS0", make_score())
     hour = timedelta(hours=1)
@@ -410,7 +410,7 @@ def test_queries_do_not_grow_with_the_courses_of_a_chunk(
 
 
 def test_only_the_courses_that_are_named(
-    link: Callable[..., CourseToken], sync: Callable[..., Report], far_side: Any
+    link: Callable[..., CourseToken], sync: Callable[..., RunResult], far_side: Any
 ) -> None:
     link("CS101")
     link("CS102")
@@ -444,7 +444,7 @@ def test_a_plan_asks_nothing_and_leaves_nothing(
 
 
 def test_a_second_run_is_refused_while_one_is_at_work(
-    link: Callable[..., CourseToken], sync: Callable[..., Report], far_side: Any
+    link: Callable[..., CourseToken], sync: Callable[..., RunResult], far_side: Any
 ) -> None:
     """The run that comes second asks nothing, says who is at work, leaves no record (F29)."""
     link()
@@ -470,7 +470,7 @@ def test_a_second_run_is_refused_while_one_is_at_work(
 def test_a_run_that_was_killed_frees_itself(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     now: datetime,
 ) -> None:
     """The lease of a run that ended without a word ends by itself (F29)."""
@@ -484,7 +484,7 @@ def test_a_run_that_was_killed_frees_itself(
 def test_a_run_that_lost_its_lease_writes_no_more(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     rows: Rows,
     make_score: Callable[..., Any],
@@ -509,7 +509,7 @@ def test_a_run_that_lost_its_lease_writes_no_more(
 
 
 def test_a_lease_is_renewed_between_requests(
-    link: Callable[..., CourseToken], sync: Callable[..., Report]
+    link: Callable[..., CourseToken], sync: Callable[..., RunResult]
 ) -> None:
     for number in range(3):
         link(f"CS{number}")
@@ -524,7 +524,7 @@ def test_without_the_registry_no_request_is_made(
     vault: Vault,
     kinds: Kinds,
     far_side: Any,
-    make_options: Callable[..., Options],
+    make_options: Callable[..., SyncOptions],
     tmp_path: Path,
 ) -> None:
     """If the registry cannot be read the run fails before it asks anybody (F31)."""
@@ -540,7 +540,7 @@ def test_without_the_registry_no_request_is_made(
 def test_a_database_that_dies_in_a_run_ends_it_cleanly(
     database: Database,
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
 ) -> None:
     for course_id in ("CS101", "CS102", "CS103"):
@@ -571,7 +571,7 @@ def test_a_database_that_dies_in_a_run_ends_it_cleanly(
 
 def test_an_answer_that_cannot_be_stored_costs_its_course_alone(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     make_score: Callable[..., Any],
     rows: Rows,
     monkeypatch: pytest.MonkeyPatch,
@@ -580,7 +580,7 @@ def test_an_answer_that_cannot_be_stored_costs_its_course_alone(
         link(course_id, make_score(course_id))
     write = gradebook.write
 
-    def write_all_but_one(session: Any, scores: Any) -> dict[int, Written]:
+    def write_all_but_one(session: Any, scores: Any) -> dict[int, ScoreCounts]:
         if any(score.user_id == "CS102" for listed in scores.values() for score in listed):
             raise ValueError("a score that no gradebook holds")
         return write(session, scores)
@@ -601,7 +601,7 @@ def test_a_token_sealed_with_a_lost_key_fails_its_course_alone(
     database: Database,
     link: Callable[..., CourseToken],
     kinds: Kinds,
-    make_options: Callable[..., Options],
+    make_options: Callable[..., SyncOptions],
     far_side: Any,
 ) -> None:
     link()
@@ -616,7 +616,7 @@ def test_a_token_sealed_with_a_lost_key_fails_its_course_alone(
 
 def test_the_run_is_recorded(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     rows: Rows,
     far_side: Any,
     now: datetime,
@@ -638,7 +638,7 @@ def test_the_run_is_recorded(
 
 def test_each_failure_is_logged_once_with_what_to_do(
     link: Callable[..., CourseToken],
-    sync: Callable[..., Report],
+    sync: Callable[..., RunResult],
     far_side: Any,
     now: datetime,
     capsys: pytest.CaptureFixture[str],

@@ -10,7 +10,7 @@ import pytest
 from contract.grades import Score
 from foundation.db.session import Database
 from receiver.gradebook import database as gradebook
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Entry, Source, StoredScore
 
 
@@ -43,7 +43,7 @@ def test_new_changed_and_unchanged_are_told_apart(
         )
 
     stored = {(row.entry_id, row.user_id): row.score_given for row in rows(StoredScore)}
-    assert written == {first: Written(changed=1, unchanged=1), second: Written(added=1)}
+    assert written == {first: ScoreCounts(changed=1, unchanged=1), second: ScoreCounts(added=1)}
     assert stored == {
         (first, "ada"): Decimal("7.5"),
         (first, "bob"): None,
@@ -66,7 +66,7 @@ def test_another_time_alone_is_no_change(
         written = gradebook.write(session, {entries[0]: [later]})
 
     (row,) = rows(StoredScore)
-    assert written == {entries[0]: Written(unchanged=1)}
+    assert written == {entries[0]: ScoreCounts(unchanged=1)}
     assert row.timestamp == score().timestamp
 
 
@@ -78,7 +78,7 @@ def test_what_came_of_each_entry_is_told(
     with database.writing() as session:
         written = gradebook.write(session, {first: [score("ada"), score("bob")], second: []})
 
-    assert written == {first: Written(added=2), second: Written()}
+    assert written == {first: ScoreCounts(added=2), second: ScoreCounts()}
 
 
 def test_a_batch_takes_three_statements(

@@ -7,18 +7,22 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from foundation.db.pagination import Turn
+from foundation.db.pagination import PageRequest
 from foundation.db.session import Database
 from receiver.registry import history
 from receiver.runs import queries
 from receiver.runs.store import CourseOutcome
 from receiver.sources import store as sources
 from receiver.webhooks import inbox
-from receiver.webhooks.inbox import Outcome, Wanted
+from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 HEARD = "USING INDEX ix_inbox_"
-TURNS = [Turn(), Turn(after=(NINE, 1, "msg_1")), Turn(before=(NINE, 1, "msg_1"))]
+REQUESTS = [
+    PageRequest(),
+    PageRequest(after=(NINE, 1, "msg_1")),
+    PageRequest(before=(NINE, 1, "msg_1")),
+]
 
 
 @pytest.fixture
@@ -48,27 +52,31 @@ def planned(database: Database) -> Iterator[Callable[[Callable[[Any], Any]], lis
     event.remove(database.engine, "before_cursor_execute", note)
 
 
-@pytest.mark.parametrize("turn", TURNS, ids=["first", "on", "back"])
+@pytest.mark.parametrize("page_request", REQUESTS, ids=["first", "on", "back"])
 @pytest.mark.parametrize(
     ("wanted", "index"),
     [
-        pytest.param(Wanted(), f"{HEARD}received_at_source_id_webhook_id", id="all"),
-        pytest.param(Wanted(Outcome.STALE), f"{HEARD}outcome_received_at", id="outcome"),
-        pytest.param(Wanted(source_id=1), f"{HEARD}source_id_received_at", id="source"),
-        pytest.param(Wanted(course_id="CS1"), f"{HEARD}course_id_received_at", id="course"),
+        pytest.param(InboxFilter(), f"{HEARD}received_at_source_id_webhook_id", id="all"),
+        pytest.param(
+            InboxFilter(WebhookOutcome.STALE), f"{HEARD}outcome_received_at", id="outcome"
+        ),
+        pytest.param(InboxFilter(source_id=1), f"{HEARD}source_id_received_at", id="source"),
+        pytest.param(InboxFilter(course_id="CS1"), f"{HEARD}course_id_received_at", id="course"),
     ],
 )
 def test_an_index_gives_each_list_of_messages_in_its_order(
-    planned: Callable[..., list[str]], wanted: Wanted, index: str, turn: Turn
+    planned: Callable[..., list[str]], wanted: InboxFilter, index: str, page_request: PageRequest
 ) -> None:
-    plan = planned(lambda session: inbox.page(session, wanted, turn=turn))
+    plan = planned(lambda session: inbox.page(session, wanted, page_request))
 
     assert any(index in step for step in plan)
     assert not any("TEMP B-TREE" in step or step == "SCAN inbox" for step in plan)
 
 
 def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[str]]) -> None:
-    plan = planned(lambda session: inbox.page(session, Wanted(webhook_id="msg_1"), turn=Turn()))
+    plan = planned(
+        lambda session: inbox.page(session, InboxFilter(webhook_id="msg_1"), PageRequest())
+    )
 
     assert any("(source_id=? AND webhook_id=?)" in step for step in plan)
 
@@ -78,7 +86,7 @@ def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[st
     [
         pytest.param(
             lambda session: queries.page_of_courses(
-                session, 1, CourseOutcome.FAILED, turn=Turn(after=("one", 7))
+                session, 1, CourseOutcome.FAILED, PageRequest(after=("one", 7))
             ),
             "ix_run_courses_run_id_outcome_source_id (run_id=? AND outcome=? AND source>?)",
             id="the courses of a run",
@@ -89,9 +97,9 @@ def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[st
             id="the runs of a course",
         ),
         pytest.param(
-            lambda session: history.page(session, 1, turn=Turn(after=(7,))),
-            "ix_heard_entry_id (entry_id=? AND rowid<?)",
-            id="what was heard of a course",
+            lambda session: history.page(session, 1, PageRequest(after=(7,))),
+            "ix_history_entry_id (entry_id=? AND rowid<?)",
+            id="history of a course",
         ),
     ],
 )

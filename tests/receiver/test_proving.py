@@ -10,12 +10,19 @@ from foundation.db.session import Database
 from receiver.course_state import Status
 from receiver.models import Entry, Source
 from receiver.registry import entries as registry
-from receiver.registry.history import Teller, TellerKind
-from receiver.sources.base import Grades, Outcome, Question, SeemsGone, TokenRefused, Transient
+from receiver.registry.history import Actor, ActorKind
+from receiver.sources.base import (
+    FetchOutcome,
+    GradeQuery,
+    Grades,
+    SeemsGone,
+    TokenRefused,
+    Transient,
+)
 from receiver.sync import token_check
 from receiver.sync.results import Heard
 
-ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
+ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
 AWAY = Transient("no answer", unreachable=True)
 
 
@@ -23,7 +30,7 @@ AWAY = Transient("no answer", unreachable=True)
 class Told:
     """A site that answers each course as told."""
 
-    outcomes: dict[str, Outcome]
+    outcomes: dict[str, FetchOutcome]
     gone: bool | None = None
     batch: int = 1
     asked: list[str] = field(default_factory=list)
@@ -33,16 +40,16 @@ class Told:
         """How often it was asked."""
         return len(self.asked)
 
-    def ask(self, questions: list[Question]) -> list[Outcome]:
+    def ask(self, questions: list[GradeQuery]) -> list[FetchOutcome]:
         """Answer as told."""
         self.asked += [one.course_id for one in questions]
         return [self.outcomes.get(one.course_id, Grades((), None)) for one in questions]
 
-    def confirm(self, questions: list[Question]) -> list[bool | None]:
+    def confirm(self, questions: list[GradeQuery]) -> list[bool | None]:
         """Say whether they are gone."""
         return [self.gone for _ in questions]
 
-    def url_of(self, question: Question) -> str:
+    def url_of(self, question: GradeQuery) -> str:
         """Name the course."""
         return question.course_id
 
@@ -63,7 +70,7 @@ def prove(
         source = make_source("one")
         entries = [make_entry(source, course_id) for course_id in course_ids]
         sites = {"one": told}
-        return token_check.prove(database, sites, entries, vault=vault, teller=ADA)  # type: ignore[arg-type]  # narrower
+        return token_check.prove(database, sites, entries, vault=vault, actor=ADA)  # type: ignore[arg-type]  # narrower
 
     return proven
 
@@ -86,7 +93,7 @@ def test_a_course_that_seems_gone_is_confirmed_first(
 ) -> None:
     prove(Told({"CS1": SeemsGone("no such record", certain)}, gone), "CS1")
 
-    assert registry.standing(entry_of("CS1")).status is status
+    assert registry.course_status(entry_of("CS1")).status is status
 
 
 def test_a_site_that_cannot_be_reached_is_tried_once(prove: Callable[..., list[Heard]]) -> None:
@@ -107,5 +114,5 @@ def test_each_token_is_learnt_of_by_itself(
 ) -> None:
     prove(Told({"CS2": TokenRefused("invalidtoken", "unknown")}, batch=10), "CS1", "CS2", "CS3")
 
-    statuses = [registry.standing(entry_of(one)).status for one in ("CS1", "CS2", "CS3")]
+    statuses = [registry.course_status(entry_of(one)).status for one in ("CS1", "CS2", "CS3")]
     assert statuses == [Status.ACTIVE, Status.TOKEN_INVALID, Status.ACTIVE]

@@ -13,12 +13,12 @@ from contract.tokens import MoodleToken
 from foundation.cli.doctor import Finding
 from foundation.crypto import Vault
 from foundation.db.session import Database
-from receiver.course_state import TokenNamed
-from receiver.gradebook.database import Written
+from receiver.course_state import TokenAnnounced
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import MOODLE, Entry, Run, Source
 from receiver.monitoring import doctor
 from receiver.runs import store as runs
-from receiver.runs.store import Report
+from receiver.runs.store import RunResult
 from receiver.sources import store as sources
 
 OTHER = Vault(SecretStr("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="))
@@ -43,7 +43,7 @@ def have_run(database: Database) -> Callable[..., None]:
         with database.writing() as session:
             run_id = runs.begin(session, "ada@elms", now=began)
             if exit_code is not None:
-                report = Report(run_id, (), Written(), 0, 0, 0.0, exit_code)
+                report = RunResult(run_id, (), ScoreCounts(), 0, 0, 0.0, exit_code)
                 runs.end(session, report, now=began)
 
     return record
@@ -129,7 +129,7 @@ def test_courses_that_need_a_token_are_counted(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    make_entry(make_source(), facts=(TokenNamed(2, "new", now),))
+    make_entry(make_source(), facts=(TokenAnnounced(2, "new", now),))
 
     found = examine()["registry"]
 

@@ -10,11 +10,11 @@ import pytest
 from foundation.db.session import Database
 from receiver.config import LEASE_MARGIN_SECONDS
 from receiver.errors import LeaseLostError, RunInProgressError, RunUnknownError
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Run, RunCourse
 from receiver.runs import lease as leases
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Ending, LastOutcome, Report
+from receiver.runs.store import CourseOutcome, CourseResult, Ending, LastOutcome, RunResult
 
 LASTING = timedelta(minutes=5)
 
@@ -138,8 +138,8 @@ def test_a_run_is_recorded_with_its_courses(
     database: Database, now: datetime, rows: Callable[[type[Any]], list[Any]]
 ) -> None:
     courses = (
-        CourseReport("one", "CS101", CourseOutcome.SYNCED, url="http://x.example"),
-        CourseReport(
+        CourseResult("one", "CS101", CourseOutcome.SYNCED, url="http://x.example"),
+        CourseResult(
             "one", "CS102", CourseOutcome.SKIPPED, "course_deleted", "it was", now, "Nothing."
         ),
     )
@@ -147,7 +147,7 @@ def test_a_run_is_recorded_with_its_courses(
         run_id = runs.begin(session, "ada@elms", now=now)
         runs.record(session, run_id, courses)
         runs.record(session, run_id, [])
-        report = Report(run_id, courses, Written(), 1, 7, 0.5, 0)
+        report = RunResult(run_id, courses, ScoreCounts(), 1, 7, 0.5, 0)
         runs.end(session, report, now=now + timedelta(seconds=1))
 
     (run,) = rows(Run)
@@ -222,7 +222,9 @@ def test_an_ended_run_tells_how(
 ) -> None:
     with database.writing() as session:
         run_id = runs.begin(session, "ada@elms", now=now)
-        runs.end(session, Report(run_id, (), Written(), 0, 0, 0.5, exit_code, stopped), now=now)
+        runs.end(
+            session, RunResult(run_id, (), ScoreCounts(), 0, 0, 0.5, exit_code, stopped), now=now
+        )
 
     with database.reading() as session:
         run = runs.get(session, run_id)
@@ -249,7 +251,7 @@ def test_the_last_outcome_is_of_the_run_that_told_of_the_course_last(
             told = {0: "LONG-AGO", 5: "CS101", 6: "CS102", 7: "CS101"}.get(number)
             outcome = CourseOutcome.FAILED if number == 5 else CourseOutcome.SYNCED
             if told:
-                runs.record(session, run_id, [CourseReport("one", told, outcome)])
+                runs.record(session, run_id, [CourseResult("one", told, outcome)])
 
     before = database.statements
     with database.reading() as session:

@@ -22,9 +22,9 @@ from foundation.db.session import Database
 from receiver.course_state import Status
 from receiver.models import Entry, Source, StoredScore
 from receiver.registry import entries as registry
-from receiver.runs.store import Report
+from receiver.runs.store import RunResult
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options
+from receiver.sync.planner import SyncOptions
 from receiver.sync.run import Kinds
 
 SITE = "eassessment.example.ac.uk"
@@ -60,8 +60,8 @@ def hear(client: FlaskClient, secret: Secret) -> Callable[[Event], None]:
 
 @pytest.fixture
 def sync(
-    database: Database, vault: Vault, kinds: Kinds, make_options: Callable[..., Options]
-) -> Callable[[], Report]:
+    database: Database, vault: Vault, kinds: Kinds, make_options: Callable[..., SyncOptions]
+) -> Callable[[], RunResult]:
     """Return what runs the sync."""
     return lambda: grade_sync.run(database, vault, kinds, make_options())
 
@@ -90,7 +90,7 @@ def regeneration(now: datetime) -> Event:
     return TokenRegenerated(timestamp=now, data=data)
 
 
-def told(report: Report) -> dict[str, tuple[str, str | None]]:
+def told(report: RunResult) -> dict[str, tuple[str, str | None]]:
     """Return outcome and reason of each course."""
     return {course.course_id: (course.outcome, course.reason) for course in report.courses}
 
@@ -99,7 +99,7 @@ def told(report: Report) -> dict[str, tuple[str, str | None]]:
 def test_course_deleted(
     linked: None,
     hear: Callable[[Event], None],
-    sync: Callable[[], Report],
+    sync: Callable[[], RunResult],
     far_side: Any,
     now: datetime,
     heard: bool,
@@ -128,7 +128,7 @@ def test_invalid_token(
     vault: Vault,
     source: Source,
     hear: Callable[[Event], None],
-    sync: Callable[[], Report],
+    sync: Callable[[], RunResult],
     far_side: Any,
     entry_of: Callable[[str], Entry],
     now: datetime,
@@ -146,7 +146,7 @@ def test_invalid_token(
             registry.get(session, source, "CS101"),
             NEW,
             vault=vault,
-            teller=registry.Teller("administrator", "ada@elms"),
+            actor=registry.Actor("administrator", "ada@elms"),
             now=now,
         )
     far_side.grades("CS101", NEW)
@@ -158,7 +158,7 @@ def test_invalid_token(
     assert asked_while_invalid == (0 if heard else 1)
     assert told(third)["CS101"] == ("synced", None)
     assert (first.exit_code, second.exit_code, third.exit_code) == (0 if heard else 1, 0, 0)
-    assert registry.standing(entry_of("CS101")).status is Status.ACTIVE
+    assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 
 
 @pytest.mark.parametrize("heard", [True, False], ids=["webhook received", "webhook missed"])
@@ -166,7 +166,7 @@ def test_normal_sync(
     linked: None,
     client: FlaskClient,
     hear: Callable[[Event], None],
-    sync: Callable[[], Report],
+    sync: Callable[[], RunResult],
     far_side: Any,
     make_score: Callable[..., Any],
     rows: Callable[[type[Any]], list[Any]],

@@ -36,12 +36,12 @@ from notifier.models import SOURCE, Course, Delivery, Event, Grade, IssuedToken
 from notifier.models import open_database as open_notifier
 from notifier.webhooks import endpoints, outbox
 from notifier.webhooks.http_client import Transport
-from notifier.worker.worker import Options, Worker
+from notifier.worker.worker import Worker, WorkerOptions
 from receiver import app as receiver_app
 from receiver import config as receiver_config
 from receiver import services as receiver_services
 from receiver.models import SCHEMA as RECEIVER
-from receiver.models import Entry, Taken
+from receiver.models import Entry, InboxMessage
 from receiver.models import open_database as open_receiver
 from receiver.registry import entries as registry
 from receiver.sources import store as sources
@@ -123,13 +123,13 @@ def webhook_door(
     with database.writing() as session:
         source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
         sources.add_secret(session, source, secret, vault=vault, now=now)
-        registry.enrol(
+        registry.add(
             session,
             source,
             COURSE,
             CourseToken.generate(),
             vault=vault,
-            teller=registry.Teller("administrator", "ada@elms"),
+            actor=registry.Actor("administrator", "ada@elms"),
             now=now,
         )
         users.add(session, USER, "tr0ubador and three", now=now)
@@ -145,7 +145,7 @@ def webhook_door(
 
     def facts(session: Session) -> set[bool]:
         return {
-            session.scalar(select(func.count()).select_from(Taken)) == 1,
+            session.scalar(select(func.count()).select_from(InboxMessage)) == 1,
             session.scalars(select(Entry)).one().deleted_at is not None,
         }
 
@@ -437,13 +437,13 @@ def _furnish_receiver(url: str) -> None:
         sources.add(session, MOODLE, "http://127.0.0.1:9", "moodle", now=now)
         source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
         sources.add_secret(session, source, Secret.generate(), vault=vault, now=now)
-        registry.enrol(
+        registry.add(
             session,
             source,
             COURSE,
             CourseToken.generate(),
             vault=vault,
-            teller=registry.Teller("administrator", "ada@elms"),
+            actor=registry.Actor("administrator", "ada@elms"),
             now=now,
         )
         users.add(session, USER, "tr0ubador and three", now=now)
@@ -497,7 +497,7 @@ def make_worker(
 
     def make(due: Outbox, url: str) -> Worker:
         made.append(Database(url, timeout=0.2, answer=0.3, info={SOURCE: SITE}))
-        options = Options(threads=4, per_endpoint=4, lease=LEASE, poll_seconds=0.02)
+        options = WorkerOptions(threads=4, per_endpoint=4, lease=LEASE, poll_seconds=0.02)
         return Worker(made[-1], due.vault, make_transport(connections=4), options)
 
     yield make

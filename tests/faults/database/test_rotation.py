@@ -24,7 +24,7 @@ from notifier.models import SCHEMA as NOTIFIER
 from notifier.models import SOURCE, Attempt, Delivery, EndpointSecret, Event
 from notifier.webhooks import outbox
 from receiver.models import SCHEMA as RECEIVER
-from receiver.models import Taken
+from receiver.models import InboxMessage
 from tests.faults.database.every_command import SITE
 
 
@@ -176,7 +176,7 @@ def taken(both: Machines) -> int:
     url = both.environment["RECEIVER_DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:")
     database = Database(url)
     with database.reading() as session:
-        count = session.scalar(select(func.count()).select_from(Taken)) or 0
+        count = session.scalar(select(func.count()).select_from(InboxMessage)) or 0
     database.dispose()
     return count
 
@@ -197,7 +197,7 @@ def test_a_rotation_under_traffic_fails_no_delivery(both: Machines, traffic: Tra
         in_overlap = status_of(both, old, "msg_old_in_overlap")
         traffic.end_overlap()
         traffic.wait_for_more()
-        both.run("receiver", "sources", "drop-secret", SITE, "1")
+        both.run("receiver", "sources", "remove-secret", SITE, "1")
         traffic.wait_for_more()
     traffic.wait_until_settled()
 
@@ -222,7 +222,7 @@ def test_a_rotation_without_overlap_signs_with_the_new_secret_alone(
     traffic.delete("after the rotation")
     traffic.wait_for_refusal()
     both.run("receiver", "sources", "add-secret", SITE, stdin=new.reveal())
-    both.run("receiver", "sources", "drop-secret", SITE, "1")
+    both.run("receiver", "sources", "remove-secret", SITE, "1")
     both.run("notifier", "deliveries", "replay", "--status", "pending")
     traffic.wait_until_settled()
 

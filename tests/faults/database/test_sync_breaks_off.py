@@ -13,12 +13,12 @@ from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from receiver.models import API, SCHEMA, Entry, StoredScore
 from receiver.registry import entries as registry
-from receiver.runs.store import Report
+from receiver.runs.store import RunResult
 from receiver.sources import store as sources
-from receiver.sources.eassessment import Client
+from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import Exchange
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options
+from receiver.sync.planner import SyncOptions
 from tests.faults.database.conftest import receiver_settings
 from tests.faults.database.every_command import COURSE, SITE
 from tests.faults.postgres_proxy import DISK_FULL, SHUTDOWN, Break, PostgresProxy, Says
@@ -47,13 +47,13 @@ def url(
     database = Database(made)
     with database.writing() as session:
         source = sources.add(session, SITE, far_side.url, now=now)
-        registry.enrol(
+        registry.add(
             session,
             source,
             COURSE,
             token,
             vault=vault,
-            teller=registry.Teller("administrator", "ada@elms"),
+            actor=registry.Actor("administrator", "ada@elms"),
             now=now,
         )
     database.dispose()
@@ -61,12 +61,14 @@ def url(
     return made
 
 
-def sync(url: str) -> Report:
+def sync(url: str) -> RunResult:
     """Run the sync once."""
     database = Database(url, timeout=0.5, answer=0.5)
-    options = Options(holder="ada@elms", lease=timedelta(minutes=5))
+    options = SyncOptions(holder="ada@elms", lease=timedelta(minutes=5))
     try:
-        with Client(Exchange(connect_timeout=2, read_timeout=2, total=4), batch=1) as client:
+        with EAssessmentClient(
+            Exchange(connect_timeout=2, read_timeout=2, total=4), batch=1
+        ) as client:
             vault = Vault(receiver_settings(url).encryption_keys)
             return grade_sync.run(database, vault, {API: lambda _: client}, options)
     finally:

@@ -12,7 +12,7 @@ import pytest
 
 from foundation.http.ssrf import Guard, parse_guard
 from notifier.webhooks.http_client import Transport
-from notifier.webhooks.retry_policy import Answer, Failure, RetryAt, decide
+from notifier.webhooks.retry_policy import Failure, RetryAt, WebhookResponse, decide
 from tests.faults.outbound.conftest import BODY, HEADERS
 from tests.faults.server import FINE, Behaviour, RawSink, says
 from tests.notifier.conftest import NINE, Sink
@@ -145,7 +145,7 @@ def test_name_service_that_hangs_delays_nobody_else(
     over.set()
 
     assert hanging == 1
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, WebhookResponse)
 
 
 _HANGS = """
@@ -239,7 +239,7 @@ def test_kept_connection_needs_no_name(make_transport: MakeTransport, sink: Sink
         transport.post(f"http://elms.example:{port_of(sink)}/w", HEADERS, BODY) for _ in range(2)
     ]
 
-    assert [type(one) for one in answers] == [Answer, Answer]
+    assert [type(one) for one in answers] == [WebhookResponse, WebhookResponse]
     assert (sink.connections, len(dns.asked)) == (1, 1)
 
 
@@ -293,7 +293,7 @@ def test_what_is_allowed_is_connected_to(
 
     answer = transport.post(f"http://elms.example:{port_of(sink)}/w", HEADERS, BODY)
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, WebhookResponse)
 
 
 def test_each_address_of_a_host_is_tried(
@@ -304,7 +304,7 @@ def test_each_address_of_a_host_is_tried(
 
     answer = transport.post(raw.url(host="elms.example"), HEADERS, BODY)
 
-    assert answer == Answer(200, None, "well")
+    assert answer == WebhookResponse(200, None, "well")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from notifier.webhooks.http_client import MAX_KEPT_BYTES, Transport
-from notifier.webhooks.retry_policy import Answer, Failure
+from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from tests.faults.outbound.conftest import BODY, HEADERS
 from tests.faults.server import (
     FAULTS,
@@ -49,7 +49,7 @@ def test_attempt_ends_within_its_deadline(
     elapsed = time.monotonic() - started
 
     assert elapsed < DEADLINE + 1
-    words = answer.said if isinstance(answer, Answer) else answer.detail
+    words = answer.said if isinstance(answer, WebhookResponse) else answer.detail
     assert len(words.encode()) <= MAX_KEPT_BYTES
     assert words.isprintable()
     assert raw.connections == 1
@@ -108,7 +108,7 @@ def test_reset_at_any_byte_leaves_an_answer_or_a_failure(
     answer = make_transport().post(raw.url(), HEADERS, BODY)
 
     if at >= head_ends:
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, WebhookResponse)
         assert answer.status == 200
     else:
         assert isinstance(answer, Failure)
@@ -215,7 +215,7 @@ def test_status_counts_whatever_becomes_of_the_body(
 
     answer = make_transport().post(raw.url(), HEADERS, BODY)
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, WebhookResponse)
     assert (answer.status, answer.said) in {(status, said), (status, "")}
 
 
@@ -226,7 +226,7 @@ def test_interim_answers_are_read_past(
 
     answer = make_transport().post(make_raw_sink(says(interim * 3 + FINE)).url(), HEADERS, BODY)
 
-    assert answer == Answer(200, None, "well")
+    assert answer == WebhookResponse(200, None, "well")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_endless_answer_is_not_read_on(
     started = time.monotonic()
     answer = make_transport(deadline=10).post(make_raw_sink(endless).url(), HEADERS, BODY)
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, WebhookResponse)
     assert answer.said == "x" * MAX_KEPT_BYTES
     assert time.monotonic() - started < 5
     assert sum(poured) < 20 * MEGABYTE
@@ -260,7 +260,7 @@ def test_gzip_is_not_unpacked(make_raw_sink: MakeRawSink, make_transport: MakeTr
 
     answer = make_transport().post(raw.url(), HEADERS, BODY)
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, WebhookResponse)
     assert answer.status == 200
     assert "boomboom" not in answer.said
 
@@ -273,7 +273,7 @@ def test_dripping_body_leaves_the_status(
 
     answer = make_transport(deadline=0.4).post(raw.url(), HEADERS, BODY)
 
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, WebhookResponse)
     assert answer.status == 200
     assert answer.said.strip("x") == ""
 
@@ -341,7 +341,7 @@ def test_redirect_is_an_answer_and_never_followed(
 
     answer = make_transport().post(sink.url(), HEADERS, BODY)
 
-    assert answer == Answer(status, None, "moved")
+    assert answer == WebhookResponse(status, None, "moved")
     assert (len(sink.heard), other.connections) == (1, 0)
 
 
@@ -364,4 +364,6 @@ def test_location_is_nobodys_concern(
     """Wherever a redirect leads, it is an answer with its status, and ends there (F13)."""
     sink.answer(Reply(status, {"Location": location}, b"moved"))
 
-    assert make_transport().post(sink.url(), HEADERS, BODY) == Answer(status, None, "moved")
+    assert make_transport().post(sink.url(), HEADERS, BODY) == WebhookResponse(
+        status, None, "moved"
+    )

@@ -11,7 +11,7 @@ from foundation.http import client as http
 from foundation.http import deadline
 from foundation.http.dialer import Dialler
 from notifier.webhooks.http_client import Transport
-from notifier.webhooks.retry_policy import Answer, Failure
+from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from tests.faults.outbound.conftest import BODY, HEADERS
 from tests.faults.server import FINE, OK, Behaviour, RawSink, ask, says_each
 from tests.notifier.conftest import LOOPBACK
@@ -63,9 +63,9 @@ def test_what_is_left_over_answers_nothing(
 
     first, second = (transport.post(raw.url(), HEADERS, BODY) for _ in range(2))
 
-    assert isinstance(first, Answer)
+    assert isinstance(first, WebhookResponse)
     assert first.status in {200, 204}
-    assert isinstance(second, Answer)
+    assert isinstance(second, WebhookResponse)
     assert second.status in {200, 204}  # the first answer of a second connection
     assert raw.connections == 2
 
@@ -88,7 +88,7 @@ def test_what_comes_late_answers_nothing(
     assert sent.wait(10)
     second = transport.post(raw.url(), HEADERS, BODY)
 
-    assert [first, second] == [Answer(200, None, "well")] * 2
+    assert [first, second] == [WebhookResponse(200, None, "well")] * 2
     assert raw.connections == 2
 
 
@@ -110,8 +110,8 @@ def test_clean_answer_keeps_its_connection(
 
     first, second = (transport.post(raw.url(), HEADERS, BODY) for _ in range(2))
 
-    assert isinstance(first, Answer)
-    assert second == Answer(500, None, "no")
+    assert isinstance(first, WebhookResponse)
+    assert second == WebhookResponse(500, None, "no")
     assert raw.connections == 1
 
 

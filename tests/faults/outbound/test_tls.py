@@ -11,7 +11,7 @@ import pytest
 
 from notifier.webhooks import failures
 from notifier.webhooks.http_client import Transport
-from notifier.webhooks.retry_policy import Answer, Failure
+from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from tests.faults.authority import Authority
 from tests.faults.outbound.conftest import BODY, HEADERS
 from tests.faults.server import (
@@ -60,7 +60,7 @@ def test_tls_carries_deliveries_over_a_kept_connection(
 
     answers = [transport.post(raw.url("https"), HEADERS, BODY) for _ in range(2)]
 
-    assert answers == [Answer(200, None, "well")] * 2
+    assert answers == [WebhookResponse(200, None, "well")] * 2
     assert raw.connections == 1
     assert b"".join(log).count(BODY) == 2
 

@@ -11,7 +11,7 @@ from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
 from tests.integration.services import THREADS, Served, add_source, copied, serve
 
-NARROW = {"WEB_PROCESSES": "1", "WEB_THREADS": str(THREADS)}
+FEW_THREADS = {"WEB_THREADS": str(THREADS)}
 
 
 @pytest.fixture(scope="session")
@@ -26,11 +26,11 @@ def elms(
     sqlite_templates: Callable[[Schema], Path],
     secret: Secret,
 ) -> Iterator[Served]:
-    """ELMS, served by one process of few threads; it knows one source."""
+    """ELMS, served by few threads; it knows one source."""
     folder = tmp_path_factory.mktemp("elms")
     url = copied(sqlite_templates(RECEIVER), folder)
     add_source(url, secret)
-    served = serve("receiver", RECEIVER, url, folder, **NARROW)
+    served = serve("receiver", RECEIVER, url, folder, **FEW_THREADS)
     yield served
     served.stop()
 
@@ -39,9 +39,9 @@ def elms(
 def eassessment(
     tmp_path_factory: pytest.TempPathFactory, sqlite_templates: Callable[[Schema], Path]
 ) -> Iterator[Served]:
-    """An empty eAssessment, served by one process of few threads."""
+    """An empty eAssessment, served by few threads."""
     folder = tmp_path_factory.mktemp("eassessment")
     url = copied(sqlite_templates(NOTIFIER), folder)
-    served = serve("notifier", NOTIFIER, url, folder, **NARROW)
+    served = serve("notifier", NOTIFIER, url, folder, **FEW_THREADS)
     yield served
     served.stop()

@@ -44,9 +44,9 @@ def test_a_taken_port_is_one_sentence_at_once(
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"error: 127.0.0.1:{port} cannot be listened on: Address already in use\n"
-        f" next: Stop what listens there, or set {service.upper()}_HOST and "
-        f"{service.upper()}_PORT to an address of this machine and a port that is free.\n"
+        f"error: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+        f" next: Stop the program that uses this address, or set {service.upper()}_HOST and "
+        f"{service.upper()}_PORT to an address of this machine and a free port.\n"
     )
 
 
@@ -59,7 +59,7 @@ def test_an_address_that_is_not_ours_is_one_sentence(
     done = command("receiver", "serve", cwd=tmp_path, env=given)
 
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {host}:8002 cannot be listened on: ")
+    assert done.stderr.startswith(f"error: cannot listen on {host}:8002: ")
     assert len(done.stderr.splitlines()) == 2
 
 

@@ -19,12 +19,12 @@ from foundation.crypto import Vault
 from foundation.db.session import Database
 from notifier.courses import grades
 from notifier.courses import service as courses
-from receiver.course_state import Deleted, TokenNamed
+from receiver.course_state import Deleted, TokenAnnounced
 from receiver.models import API, MOODLE, Entry, StoredScore
 from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.source import COURSES
 from receiver.registry import entries as registry
-from receiver.registry.history import Teller, TellerKind
+from receiver.registry.history import Actor, ActorKind
 from receiver.sources import store as sources
 from tests.integration.story import far_sides
 from tests.integration.story.conftest import KEY, EAssessment
@@ -35,7 +35,7 @@ from tests.receiver.moodle.recordings import RECORDED, Recorded, failure
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 LOST_KEY = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="
 VAULT, LOST = Vault(SecretStr(KEY)), Vault(SecretStr(LOST_KEY))
-ADA = Teller(TellerKind.ADMINISTRATOR, "ada@elms")
+ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
 HTML = b"<html><body>It works!</body></html>"
 ELSEWHERE = "elsewhere"
 UNSTORABLE = "unstorable"
@@ -168,7 +168,7 @@ class Everything:
             at = sources.get(session, source)
             # One that an older release took in, though a Moodle has no course of such an id.
             number = course_id.removeprefix("CS") if at.kind == MOODLE else course_id
-            entry = registry.enrol(session, at, number, token, vault=vault, teller=ADA, now=NINE)
+            entry = registry.add(session, at, number, token, vault=vault, actor=ADA, now=NINE)
             entry.course_id = course_id
 
     def told(self, source: str, course_id: str, fact: registry.Fact) -> None:
@@ -176,7 +176,7 @@ class Everything:
         with self.here.writing() as session:
             registry.apply(
                 session, sources.get(session, source).id, course_id, fact,
-                teller=Teller(TellerKind.WEBHOOK, "msg_1"), now=NINE,
+                actor=Actor(ActorKind.WEBHOOK, "msg_1"), now=NINE,
             )  # fmt: skip
 
     def entries(self) -> dict[tuple[str, str], dict[str, Any]]:
@@ -233,7 +233,7 @@ def _link_eassessment(made: Everything) -> None:
     for course_id, token in tokens.items():
         made.link("eassessment", course_id, token, LOST if course_id == "SEALED" else VAULT)
     made.told("eassessment", "GONE-HEARD", Deleted(2, NINE))
-    made.told("eassessment", "OLD-HEARD", TokenNamed(2, "another1", NINE))
+    made.told("eassessment", "OLD-HEARD", TokenAnnounced(2, "another1", NINE))
     with made.there.database.writing() as session:
         for gone in ("GONE", "GONE-HEARD"):
             courses.delete_course(session, gone, now=NINE)

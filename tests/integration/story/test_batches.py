@@ -19,12 +19,12 @@ from receiver.gradebook.base import Gradebook
 from receiver.models import API
 from receiver.models import SCHEMA as RECEIVER
 from receiver.registry import entries as registry
-from receiver.runs.store import CourseOutcome, Report
+from receiver.runs.store import CourseOutcome, RunResult
 from receiver.sources import store as sources
-from receiver.sources.eassessment import Client
+from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import Exchange
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options
+from receiver.sync.planner import SyncOptions
 from tests.integration.story.conftest import KEY, EAssessment
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -48,21 +48,21 @@ class Both:
             known = {source.name: source for source in sources.list_all(session)}
             source = known.get("one") or sources.add(session, "one", self.url, now=NINE)
             for course_id, token in tokens.items():
-                registry.enrol(
+                registry.add(
                     session, source, course_id, token,
-                    vault=self.vault, teller=registry.Teller("administrator", "ada"), now=NINE,
+                    vault=self.vault, actor=registry.Actor("administrator", "ada"), now=NINE,
                 )  # fmt: skip
         return tokens
 
     def sync(
         self, gradebook: Gradebook | None = None, **overrides: object
-    ) -> tuple[Report, Client, int]:
+    ) -> tuple[RunResult, EAssessmentClient, int]:
         """Run the sync; return its report, its client, and eAssessment's statements."""
         given = {"holder": "ada@elms", "lease": timedelta(minutes=5), "retry_waits": ()}
-        options = Options(**{**given, **overrides})  # type: ignore[arg-type]  # as given
+        options = SyncOptions(**{**given, **overrides})  # type: ignore[arg-type]  # as given
         exchange = Exchange(connect_timeout=2, read_timeout=20, total=30)
         before = self.there.statements
-        with Client(exchange) as client:
+        with EAssessmentClient(exchange) as client:
             kinds = {API: lambda _: client}
             report = grade_sync.run(self.here, self.vault, kinds, options, gradebook)
             return report, client, self.there.statements - before
@@ -104,7 +104,7 @@ def test_each_batch_costs_the_same(both: Both) -> None:
     one, _, there_one = both.sync()
     both.add(*(f"B{number:03}" for number in range(200)))
     with both.here.writing() as session:
-        for entry in registry.listing(session):
+        for entry in registry.list_entries(session):
             entry.etag = None
     three, _, there_three = both.sync()
 

@@ -1,4 +1,4 @@
-"""The benchmark of the sync on a small scale: what it counts; and what the README says of it."""
+"""The benchmark of the sync on a small scale, and what docs/benchmarks.md shows of it."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
 
 ROOT = Path(__file__).parents[3]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 PICTURE = ROOT / "benchmarks" / "sync.svg"
 SIZE = Size(courses=200, grades=5, times=1)
 VALID = 140
@@ -80,10 +80,10 @@ def test_the_median_is_one_of_the_runs() -> None:
     assert median(runs) == runs[2]
 
 
-def test_the_readme_shows_the_table_that_is_printed() -> None:
+def test_the_docs_show_the_table_that_is_printed() -> None:
     head, rule, *rows = markdown(LARGE)
 
-    shown = README.partition("<!-- costs -->\n")[2].partition("<!-- /costs -->")[0].splitlines()
+    shown = PAGE.partition("<!-- costs -->\n")[2].partition("<!-- /costs -->")[0].splitlines()
     assert shown[:2] == [head, rule]
     assert [row.split(" | ")[0] for row in shown[2:6]] == [row.split(" | ")[0] for row in rows]
     assert all(row.count("|") == len(COLUMNS) + 1 for row in shown[2:6])
@@ -100,11 +100,11 @@ def test_a_page_takes_the_table_between_its_marks() -> None:
 
 
 def test_the_picture_tells_what_the_table_tells() -> None:
-    shown = README.partition("<!-- costs -->\n")[2].partition("<!-- /costs -->")[0]
+    shown = PAGE.partition("<!-- costs -->\n")[2].partition("<!-- /costs -->")[0]
     rows = [line.strip("| ").split(" | ") for line in shown.splitlines()[2:6]]
     told = PICTURE.read_text(encoding="utf-8")
 
-    assert "(benchmarks/sync.svg)" in README
+    assert "(../benchmarks/sync.svg)" in PAGE
     for name, _, requests, *_, seconds in rows:
         assert re.search(rf"{name}: requests {requests}\b.*?, seconds {seconds} s\.", told)
 

@@ -22,7 +22,7 @@ from notifier.config import Settings as NotifierSettings
 from notifier.models import SCHEMA as NOTIFIER
 from notifier.webhooks import endpoints
 from notifier.webhooks.http_client import Transport
-from notifier.worker.worker import Options, Worker
+from notifier.worker.worker import Worker, WorkerOptions
 from receiver import app as elms
 from receiver import services as receiver_services
 from receiver.config import Settings as ReceiverSettings
@@ -31,7 +31,7 @@ from receiver.registry import entries as registry
 from receiver.sources import store as sources
 from receiver.sync import factory
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options as SyncOptions
+from receiver.sync.planner import SyncOptions
 from tests.integration.story.conftest import KEY, Quiet
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
@@ -109,7 +109,10 @@ def tell(app: Flask, url: str, secret_to: Callable[[Secret], None]) -> Worker:
     secret_to(secret)
     transport = Transport(connect_timeout=5, deadline=15, connections=1, guard=Guard(loopback=True))
     return Worker(
-        services.database, services.vault, transport, Options(1, 1, timedelta(minutes=1), 0.01)
+        services.database,
+        services.vault,
+        transport,
+        WorkerOptions(1, 1, timedelta(minutes=1), 0.01),
     )
 
 
@@ -147,9 +150,9 @@ def test_a_grade_sync_is_one_trace_on_both_sides(
         with services.database.writing() as session:
             now = db.now(session)
             source = sources.add(session, "eassessment", url, now=now)
-            registry.enrol(
+            registry.add(
                 session, source, "CS101", token,
-                vault=services.vault, teller=registry.Teller("administrator", "ada"), now=now,
+                vault=services.vault, actor=registry.Actor("administrator", "ada"), now=now,
             )  # fmt: skip
         with entered(begin()) as span, factory.opened(services) as kinds:
             options = SyncOptions(holder="ada", lease=timedelta(minutes=5), retry_waits=())

@@ -294,7 +294,7 @@ MOODLE_TOKEN_ID = MoodleToken(MOODLE_TOKEN).token_id
 def test_a_moodle_s_new_token_is_told(
     notifier: Notifier, rows: Rows, arguments: tuple[str, ...], stdin: str | None
 ) -> None:
-    result = notifier("courses", "token-regenerated", "7", *arguments, stdin=stdin)
+    result = notifier("courses", "announce-token", "7", *arguments, stdin=stdin)
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == f"the course 7 has a new token, which is told: {MOODLE_TOKEN_ID}\n"
@@ -304,8 +304,8 @@ def test_a_moodle_s_new_token_is_told(
 
 
 def test_a_new_token_that_nobody_knows_is_told(notifier: Notifier, told: Told) -> None:
-    document = told("courses", "token-regenerated", "7", "--unknown")
-    again = notifier("courses", "token-regenerated", "7", "--unknown")
+    document = told("courses", "announce-token", "7", "--unknown")
+    again = notifier("courses", "announce-token", "7", "--unknown")
 
     assert (document["course_id"], document["course_version"]) == ("7", 2)
     assert again.stdout == "the course 7 has a new token, which is told: not known here\n"
@@ -342,7 +342,7 @@ def test_what_is_no_moodle_token_is_not_told(
 ) -> None:
     before = rows()
 
-    result = notifier("courses", "token-regenerated", "7", *arguments, stdin=stdin)
+    result = notifier("courses", "announce-token", "7", *arguments, stdin=stdin)
 
     assert (result.exit_code, result.stdout) == (code, "")
     assert sentence in result.stderr
@@ -362,7 +362,7 @@ def test_what_is_no_moodle_token_is_not_told(
 def test_a_mistyped_course_is_not_told(notifier: Notifier, rows: Rows, course_id: str) -> None:
     before = rows()
 
-    result = notifier("courses", "token-regenerated", course_id, "--unknown")
+    result = notifier("courses", "announce-token", course_id, "--unknown")
 
     assert result.exit_code == 1
     assert f"there is no course '{course_id}' here, and a Moodle's is a whole number" in (
@@ -376,15 +376,15 @@ def test_a_course_that_is_known_here_is_told_by_whatever_name(
     notifier: Notifier, database: Database, told: Told
 ) -> None:
     with database.writing() as session:
-        courses.take_in(session, "2026/7", "Algorithms", now=datetime.now(UTC))
+        courses.ensure_course(session, "2026/7", "Algorithms", now=datetime.now(UTC))
 
-    document = told("courses", "token-regenerated", "2026/7", "--unknown")
+    document = told("courses", "announce-token", "2026/7", "--unknown")
 
     assert document["course_version"] == 2
 
 
 def test_a_moodle_s_course_is_shown_and_deleted(notifier: Notifier, told: Told) -> None:
-    notifier("courses", "token-regenerated", "7", "--unknown")
+    notifier("courses", "announce-token", "7", "--unknown")
 
     shown = told("courses", "show", "7")
     refused = notifier("courses", "regenerate-token", "7")

@@ -16,7 +16,7 @@ from foundation.db import session as db
 from foundation.db.session import Database
 from notifier.models import Delivery, EndpointSecret
 from notifier.webhooks import circuit_breaker
-from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.circuit_breaker import BreakerState
 
 Notifier = Callable[..., Result]
 Told = Callable[..., Any]
@@ -177,9 +177,9 @@ def test_a_mistyped_url_is_corrected(notifier: Notifier, told: Told) -> None:
 def test_what_an_endpoint_wants_is_changed(notifier: Notifier, told: Told) -> None:
     told("endpoints", "add", URL)
 
-    fewer = notifier("endpoints", "want", 1, "course.deleted", "delivery.dead")
+    fewer = notifier("endpoints", "set-event-types", 1, "course.deleted", "delivery.dead")
     wanted = told("endpoints", "list")[0]["event_types"]
-    all_of_courses = notifier("endpoints", "want", 1)
+    all_of_courses = notifier("endpoints", "set-event-types", 1)
 
     assert fewer.stdout == "endpoint 1 is told of course.deleted, delivery.dead from now on\n"
     assert wanted == ["course.deleted", "delivery.dead"]
@@ -192,7 +192,7 @@ def test_what_an_endpoint_wants_is_changed(notifier: Notifier, told: Told) -> No
 def test_an_unknown_type_is_refused_and_changes_nothing(notifier: Notifier, told: Told) -> None:
     told("endpoints", "add", URL, "--event-type", "course.deleted")
 
-    result = notifier("endpoints", "want", 1, "course.delete")
+    result = notifier("endpoints", "set-event-types", 1, "course.delete")
 
     assert result.exit_code == 2
     assert "token.regenerated" in result.stderr
@@ -275,8 +275,8 @@ def test_a_ping_that_is_refused_exits_1(
     assert result.exit_code == 1
     assert result.stdout.startswith(f"refused: {sink.url()} answered {answer.status} ")
     assert "\x1b" not in result.stdout
-    assert len(rows()["pings"]) == 1
-    assert before == {**rows(), "pings": []}
+    assert len(rows()["endpoint_pings"]) == 1
+    assert before == {**rows(), "endpoint_pings": []}
 
 
 def test_a_ping_that_nobody_hears_exits_1(notifier: Notifier, told: Told) -> None:
@@ -371,8 +371,8 @@ def ail(database: Database, failures: int, *, paused: bool) -> None:
     with database.writing() as session:
         now = db.now(session)
         since, until = now - timedelta(hours=1), now + timedelta(minutes=10)
-        ill = Health(failures, since, now, until if paused else None)
-        circuit_breaker.write(session, {1: ill})
+        ill = BreakerState(failures, since, now, until if paused else None)
+        circuit_breaker.write_states(session, {1: ill})
 
 
 @pytest.mark.parametrize(
@@ -411,7 +411,7 @@ def test_a_ping_that_is_taken_sends_what_waits(
 
     with database.reading() as session:
         now = db.now(session)
-        assert circuit_breaker.read(session)[1].is_half_open(now)
+        assert circuit_breaker.read_states(session)[1].is_half_open(now)
         assert session.get_one(Delivery, 1).due_at <= now
     assert result.stdout.endswith("\n1 delivery that waited is due now\n")
 

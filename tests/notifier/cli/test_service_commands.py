@@ -19,7 +19,7 @@ from sqlalchemy import make_url, update
 from foundation.db import session as db
 from foundation.db.session import Database
 from notifier.courses import moodle_events
-from notifier.courses.moodle_events import Deletion
+from notifier.courses.moodle_events import CourseDeletion
 from notifier.models import SCHEMA, Delivery
 
 Notifier = Callable[..., Result]
@@ -123,7 +123,7 @@ def test_sealed_secrets_move_to_the_first_key(
 
 
 def test_what_moodles_told_long_ago_is_forgotten(notifier: Notifier, database: Database) -> None:
-    told = Deletion(objectid="7", timecreated="1795336477")
+    told = CourseDeletion(objectid="7", timecreated="1795336477")
     for days in (10, 50):
         with database.writing() as session:
             at = datetime.now(UTC) - timedelta(days=days)

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from notifier import services
-from notifier.models import SCHEMA, Course, Event, Ingested
+from notifier.models import SCHEMA, Course, Event, MoodleEventReceipt
 
 DOOR = "/api/v1/ingest/moodle"
 SECRET = "s3cret-token"
@@ -62,7 +62,7 @@ def counted(database: Database) -> tuple[int | None, ...]:
     with database.reading() as session:
         return tuple(
             session.scalar(select(func.count()).select_from(table))
-            for table in (Course, Event, Ingested)
+            for table in (Course, Event, MoodleEventReceipt)
         )
 
 
@@ -74,7 +74,7 @@ def test_tool_trigger_is_heard(client: FlaskClient, database: Database) -> None:
 
     assert (outcome(first), outcome(again)) == ("applied", "duplicate")
     with database.reading() as session:
-        row = session.scalars(select(Ingested)).one()
+        row = session.scalars(select(MoodleEventReceipt)).one()
         course = session.scalars(select(Course)).one()
     assert row.host == "eassessment.example"
     assert (course.course_id, course.title) == ("7", "HOOK-1795336476")
@@ -89,7 +89,7 @@ def test_local_webhooks_is_heard(client: FlaskClient, database: Database) -> Non
 
     assert (outcome(first), outcome(again)) == ("applied", "duplicate")
     with database.reading() as session:
-        assert session.scalars(select(Ingested.host)).one() == "moodle.example"
+        assert session.scalars(select(MoodleEventReceipt.host)).one() == "moodle.example"
     assert counted(database) == (1, 1, 1)
 
 

@@ -15,6 +15,7 @@ GUARDS = {
     "/assets/<version>/<name>": "anybody",
     "/openapi.json": "anybody",
     "/docs": "anybody",
+    "/docs/<name>": "anybody",
     "/healthz": "anybody",
     "/readyz": "anybody",
     "/metrics": "metrics token, if one is set",

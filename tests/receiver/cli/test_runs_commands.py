@@ -8,13 +8,13 @@ import pytest
 from click.testing import Result
 
 from foundation.db.session import Database
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 
 COURSES = (
-    CourseReport("one", "CS101", CourseOutcome.SYNCED),
-    CourseReport("one", "CS102", CourseOutcome.FAILED, "transient", "answered 503", None, "Wait."),
+    CourseResult("one", "CS101", CourseOutcome.SYNCED),
+    CourseResult("one", "CS102", CourseOutcome.FAILED, "transient", "answered 503", None, "Wait."),
 )
 
 
@@ -26,7 +26,7 @@ def have_run(database: Database, now: datetime) -> Callable[[], int]:
         with database.writing() as session:
             run_id = runs.begin(session, "ada@elms", now=now)
             runs.record(session, run_id, COURSES)
-            report = Report(run_id, COURSES, Written(), 2, 7, 1.25, 1)
+            report = RunResult(run_id, COURSES, ScoreCounts(), 2, 7, 1.25, 1)
             runs.end(session, report, now=now + timedelta(seconds=1))
             return run_id
 

@@ -48,9 +48,9 @@ def test_a_secret_is_dropped_by_its_number(
 ) -> None:
     make_source("one", secrets=(Secret.generate(), Secret.generate()))
 
-    first = receiver("sources", "drop-secret", "one", "1")
-    last = receiver("sources", "drop-secret", "one", "2")
-    gone = receiver("sources", "drop-secret", "one", "2")
+    first = receiver("sources", "remove-secret", "one", "1")
+    last = receiver("sources", "remove-secret", "one", "2")
+    gone = receiver("sources", "remove-secret", "one", "2")
 
     assert first.stdout == "secret 1 is dropped; one has 1 left\n"
     assert "no webhook of it can be verified" in last.stdout

@@ -12,7 +12,7 @@ from contract.grades import Score
 from contract.tokens import MoodleToken
 from foundation.db.session import Database
 from receiver.gradebook.base import CourseScores, Gradebook, TableGradebook
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Entry, Source, StoredScore
 from receiver.moodle.gradebook import MoodleGradebook
 from receiver.sources.http_client import Exchange
@@ -92,8 +92,8 @@ def test_scores_are_written_once(kind: Kind) -> None:
     )
 
     assert [kept.written for kept in (*first, *second)] == [
-        Written(added=2),
-        Written(changed=1, unchanged=1),
+        ScoreCounts(added=2),
+        ScoreCounts(changed=1, unchanged=1),
     ]
     assert kind.held() == {"S1001": Decimal("72.5"), "S1002": Decimal("50.00001")}
 
@@ -109,7 +109,7 @@ def test_who_is_not_named_stays(kind: Kind) -> None:
 def test_a_course_without_scores_is_answered(kind: Kind) -> None:
     (kept,) = kind.gradebook.write([course(kind)], beat=lambda: None)
 
-    assert (kept.entry_id, kept.written, kept.failure) == (kind.entry_id, Written(), None)
+    assert (kept.entry_id, kept.written, kept.failure) == (kind.entry_id, ScoreCounts(), None)
 
 
 def test_a_beat_that_raises_ends_the_writing(kind: Kind) -> None:

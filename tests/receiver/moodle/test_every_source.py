@@ -14,16 +14,16 @@ from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.source import COURSES, MoodleGradeSource
 from receiver.sources.base import (
     CourseGone,
+    FetchOutcome,
+    GradeQuery,
     Grades,
-    Outcome,
-    Question,
     SeemsGone,
     TokenRefused,
     TokenReplaced,
     Transient,
     Unchanged,
 )
-from receiver.sources.eassessment import Client
+from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import Exchange
 from tests.receiver.moodle.fake import FakeMoodle
 
@@ -36,7 +36,7 @@ MOODLE_TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
 class Kind:
     """A kind of site: what asks it about its course, and what makes it answer otherwise."""
 
-    ask: Callable[[str | None], Outcome]
+    ask: Callable[[str | None], FetchOutcome]
     fine: Callable[[], None]
     refuses: Callable[[], None]
     deleted: Callable[[], None]
@@ -46,10 +46,10 @@ class Kind:
 @pytest.fixture
 def api(far_side: Any, exchange: Exchange, make_score: Callable[..., dict[str, Any]]) -> Kind:
     """An eAssessment that speaks our own API."""
-    client = Client(exchange)
+    client = EAssessmentClient(exchange)
     score = make_score("S1001", "72.5", scoreMaximum="100")
     return Kind(
-        lambda etag: client.ask_one(Question(far_side.url, "2", API_TOKEN, etag)),
+        lambda etag: client.ask_one(GradeQuery(far_side.url, "2", API_TOKEN, etag)),
         lambda: far_side.grades("2", API_TOKEN, score),
         lambda: far_side.refuse("2", ProblemType.TOKEN_UNKNOWN),
         lambda: far_side.gone("2"),
@@ -63,7 +63,7 @@ def moodles(moodle: FakeMoodle, exchange: Exchange) -> Kind:
     source = MoodleGradeSource(exchange, site_token=MOODLE_TOKEN, now=lambda: NINE)
     moodle.says(COURSES, "get_courses_none")
     return Kind(
-        lambda etag: source.ask([Question(moodle.url, "2", MOODLE_TOKEN, etag)])[0],
+        lambda etag: source.ask([GradeQuery(moodle.url, "2", MOODLE_TOKEN, etag)])[0],
         lambda: moodle.says(FUNCTION, "grades"),
         lambda: moodle.says(FUNCTION, "token_invalid"),
         lambda: moodle.says(FUNCTION, "course_deleted"),

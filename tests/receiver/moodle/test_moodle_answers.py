@@ -14,7 +14,7 @@ from receiver.moodle.responses import (
     Verdict,
     classify,
 )
-from receiver.sources.base import Misconfigured, SiteTrouble, Transient
+from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import MAX_DETAIL
 from tests.receiver.moodle.recordings import RECORDED, failure
 
@@ -71,8 +71,8 @@ REFUSED = [
     pytest.param("batch_context_error", Misconfigured, "errorcoursecontext", id="course context"),
     pytest.param("missing_parameter", Misconfigured, "invalidparameter", id="parameter"),
     pytest.param("update_grades_no_activity", Misconfigured, "invalidcoursemodule", id="activity"),
-    pytest.param("user_suspended", SiteTrouble, "wsaccessusersuspended", id="suspended"),
-    pytest.param("web_services_off", SiteTrouble, "web services are off", id="switched off"),
+    pytest.param("user_suspended", SiteOutage, "wsaccessusersuspended", id="suspended"),
+    pytest.param("web_services_off", SiteOutage, "web services are off", id="switched off"),
     pytest.param("maintenance", Transient, "sitemaintenance", id="maintenance"),
     pytest.param("database_down", Transient, "dbconnectionfailed: Error: Database", id="database"),
     pytest.param("courses_by_field_ids_crash", Transient, "Error: Attempt", id="no errorcode"),
@@ -176,7 +176,7 @@ def test_another_table_says_nothing_of_the_course() -> None:
 def test_a_fault_of_the_account_is_the_whole_sites(code: str) -> None:
     verdict = on(failure(exception="moodle_exception", errorcode=code, message="Zugriff verwehrt"))
 
-    assert isinstance(verdict, SiteTrouble)
+    assert isinstance(verdict, SiteOutage)
     assert "account" in verdict.next_step
 
 
@@ -250,9 +250,9 @@ def test_what_is_not_json_is_transient(body: bytes, words: str) -> None:
     ("status", "kind"),
     [
         pytest.param(204, Transient, id="no content"),
-        pytest.param(302, SiteTrouble, id="a redirect"),
-        pytest.param(403, SiteTrouble, id="403 with a page"),
-        pytest.param(404, SiteTrouble, id="not found"),
+        pytest.param(302, SiteOutage, id="a redirect"),
+        pytest.param(403, SiteOutage, id="403 with a page"),
+        pytest.param(404, SiteOutage, id="not found"),
         pytest.param(429, Transient, id="too many"),
         pytest.param(500, Transient, id="500"),
         pytest.param(503, Transient, id="503"),
@@ -271,7 +271,7 @@ def test_a_status_that_moodle_does_not_use_is_somebody_elses(
 def test_a_redirect_says_where_it_leads() -> None:
     verdict = classify(301, "text/html", b"", location="https://moodle.example/webservice/\n")
 
-    assert isinstance(verdict, SiteTrouble)
+    assert isinstance(verdict, SiteOutage)
     assert verdict.detail.startswith("answered 301 to https://moodle.example/webservice/, as no")
 
 

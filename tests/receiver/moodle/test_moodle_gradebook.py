@@ -8,12 +8,12 @@ import pytest
 
 from contract.grades import Score
 from contract.tokens import MoodleToken
-from receiver.gradebook.base import CourseScores, Kept
-from receiver.gradebook.database import Written
+from receiver.gradebook.base import CourseScores, WriteResult
+from receiver.gradebook.database import ScoreCounts
 from receiver.moodle import users
 from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
-from receiver.sources.base import Misconfigured, SiteTrouble, Transient
+from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import Exchange
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle
@@ -56,21 +56,23 @@ def course(
 
 
 @pytest.fixture
-def write(gradebook: MoodleGradebook) -> Callable[..., Kept]:
+def write(gradebook: MoodleGradebook) -> Callable[..., WriteResult]:
     """Return what writes scores of the one course."""
 
-    def one(*scores: Score, **more: str | None) -> Kept:
+    def one(*scores: Score, **more: str | None) -> WriteResult:
         (kept,) = gradebook.write([course(*scores, **more)], beat=lambda: None)
         return kept
 
     return one
 
 
-def test_only_what_differs_is_written_and_read_back(elms: Elms, write: Callable[..., Kept]) -> None:
+def test_only_what_differs_is_written_and_read_back(
+    elms: Elms, write: Callable[..., WriteResult]
+) -> None:
     kept = write(score(), score("S1002", "50.00"))
 
     form = next(one.form for one in elms.moodle.called if one.function == UPDATE)
-    assert kept == Kept(1, Written(added=1, unchanged=1))
+    assert kept == WriteResult(1, ScoreCounts(added=1, unchanged=1))
     assert elms.grades == {14: Decimal("72.5"), 15: Decimal(50)}
     assert elms.moodle.functions() == [users.FUNCTION, FUNCTION, UPDATE, FUNCTION]
     assert {key: form[key] for key in form if not key.startswith("ws")} == {
@@ -86,17 +88,19 @@ def test_only_what_differs_is_written_and_read_back(elms: Elms, write: Callable[
     }
 
 
-def test_nothing_new_is_not_written(elms: Elms, write: Callable[..., Kept]) -> None:
+def test_nothing_new_is_not_written(elms: Elms, write: Callable[..., WriteResult]) -> None:
     write(score())
     del elms.moodle.called[:]
 
     kept = write(score())
 
-    assert kept == Kept(1, Written(unchanged=1))
+    assert kept == WriteResult(1, ScoreCounts(unchanged=1))
     assert elms.moodle.functions() == [FUNCTION]
 
 
-def test_no_points_are_written_where_words_stand(elms: Elms, write: Callable[..., Kept]) -> None:
+def test_no_points_are_written_where_words_stand(
+    elms: Elms, write: Callable[..., WriteResult]
+) -> None:
     elms.scale, elms.most = 2, 4
 
     kept = write(score(given="7.5", most="10"))
@@ -106,12 +110,14 @@ def test_no_points_are_written_where_words_stand(elms: Elms, write: Callable[...
     assert elms.moodle.functions() == [users.FUNCTION, FUNCTION]
 
 
-def test_an_outcome_of_an_activity_is_not_its_grade(elms: Elms, write: Callable[..., Kept]) -> None:
+def test_an_outcome_of_an_activity_is_not_its_grade(
+    elms: Elms, write: Callable[..., WriteResult]
+) -> None:
     elms.outcomes = 1
 
     kept = write(score(), score("S1002", "50"))
 
-    assert kept == Kept(1, Written(added=1, unchanged=1))
+    assert kept == WriteResult(1, ScoreCounts(added=1, unchanged=1))
     assert elms.grades == {14: Decimal("72.5"), 15: Decimal(50)}
 
 
@@ -125,7 +131,7 @@ def test_an_outcome_of_an_activity_is_not_its_grade(elms: Elms, write: Callable[
     ],
 )
 def test_points_are_rescaled_to_the_activity(
-    elms: Elms, write: Callable[..., Kept], given: str, most: str, stands: str
+    elms: Elms, write: Callable[..., WriteResult], given: str, most: str, stands: str
 ) -> None:
     write(score(given=given, most=most))
 
@@ -145,7 +151,7 @@ def test_points_are_rescaled_to_the_activity(
     ],
 )
 def test_a_problem_is_one_persons(
-    elms: Elms, write: Callable[..., Kept], given: Score, words: str
+    elms: Elms, write: Callable[..., WriteResult], given: Score, words: str
 ) -> None:
     elms.users.update({20: "TWIN", 21: "TWIN", 22: "GUEST"})
     elms.enrol(16, "LOCKED")
@@ -157,17 +163,17 @@ def test_a_problem_is_one_persons(
     (problem,) = kept.problems
     assert problem.user_id == given.user_id
     assert words in problem.detail
-    assert (kept.written, kept.failure) == (Written(added=1), None)
+    assert (kept.written, kept.failure) == (ScoreCounts(added=1), None)
     assert elms.grades == {14: None, 15: Decimal(50), 16: None, 17: Decimal("72.5")}
 
 
-def test_no_grade_where_none_stands_is_as_before(write: Callable[..., Kept]) -> None:
-    assert write(score(given=None)) == Kept(1, Written(unchanged=1))
+def test_no_grade_where_none_stands_is_as_before(write: Callable[..., WriteResult]) -> None:
+    assert write(score(given=None)) == WriteResult(1, ScoreCounts(unchanged=1))
 
 
 @pytest.mark.parametrize("missing", ["number", "activity"])
 def test_a_course_without_a_place_costs_no_request(
-    elms: Elms, write: Callable[..., Kept], missing: str
+    elms: Elms, write: Callable[..., WriteResult], missing: str
 ) -> None:
     kept = write(score(), **{missing: None})
 
@@ -184,7 +190,7 @@ def test_a_course_without_a_place_costs_no_request(
     ],
 )
 def test_a_place_that_is_not_there_is_told(
-    elms: Elms, write: Callable[..., Kept], place: dict[str, str], words: str
+    elms: Elms, write: Callable[..., WriteResult], place: dict[str, str], words: str
 ) -> None:
     kept = write(score(), **place)
 
@@ -213,19 +219,19 @@ def test_one_courses_failure_is_not_anothers(elms: Elms, gradebook: MoodleGradeb
 @pytest.mark.parametrize(
     ("function", "answer", "kind"),
     [
-        pytest.param(users.FUNCTION, "token_invalid", SiteTrouble, id="token invalid"),
+        pytest.param(users.FUNCTION, "token_invalid", SiteOutage, id="token invalid"),
         pytest.param(users.FUNCTION, "maintenance", Transient, id="maintenance"),
         pytest.param(users.FUNCTION, "grades", Transient, id="no users"),
         pytest.param(FUNCTION, "database_down", Transient, id="database down"),
-        pytest.param(FUNCTION, "web_services_off", SiteTrouble, id="switched off"),
+        pytest.param(FUNCTION, "web_services_off", SiteOutage, id="switched off"),
         pytest.param(FUNCTION, "get_courses_none", Transient, id="no report"),
         pytest.param(UPDATE, "update_grades_no_activity", Misconfigured, id="no activity"),
-        pytest.param(UPDATE, "token_expired_first_call", SiteTrouble, id="not allowed to write"),
+        pytest.param(UPDATE, "token_expired_first_call", SiteOutage, id="not allowed to write"),
         pytest.param(UPDATE, "grades_no_students", Misconfigured, id="not a bare nought"),
     ],
 )
 def test_a_failure_anywhere_is_the_courses(
-    elms: Elms, write: Callable[..., Kept], function: str, answer: str, kind: type
+    elms: Elms, write: Callable[..., WriteResult], function: str, answer: str, kind: type
 ) -> None:
     elms.moodle.says(function, answer)
 
@@ -234,12 +240,14 @@ def test_a_failure_anywhere_is_the_courses(
     assert type(kept.failure) is kind
     assert kept.failure is not None
     assert "ELMS's" in kept.failure.detail
-    assert kept.written == Written()
+    assert kept.written == ScoreCounts()
     assert TOKEN.reveal() not in repr(kept)
 
 
 @pytest.mark.parametrize("body", [b"1", b"4", b"false", b"null", b'"0"', b"0.0"])
-def test_only_a_bare_nought_means_done(elms: Elms, write: Callable[..., Kept], body: bytes) -> None:
+def test_only_a_bare_nought_means_done(
+    elms: Elms, write: Callable[..., WriteResult], body: bytes
+) -> None:
     elms.moodle.sends(UPDATE, Recorded(200, "application/json", body))
 
     kept = write(score())
@@ -247,7 +255,9 @@ def test_only_a_bare_nought_means_done(elms: Elms, write: Callable[..., Kept], b
     assert isinstance(kept.failure, Misconfigured)
 
 
-def test_what_was_written_before_a_failure_counts(elms: Elms, write: Callable[..., Kept]) -> None:
+def test_what_was_written_before_a_failure_counts(
+    elms: Elms, write: Callable[..., WriteResult]
+) -> None:
     for number in range(101):
         elms.enrol(1000 + number, f"T{number:03}")
     done = elms.moodle.answers[UPDATE]
@@ -257,7 +267,7 @@ def test_what_was_written_before_a_failure_counts(elms: Elms, write: Callable[..
     kept = write(*(score(f"T{number:03}") for number in range(101)))
 
     assert isinstance(kept.failure, Transient)
-    assert kept.written == Written(added=100)
+    assert kept.written == ScoreCounts(added=100)
 
 
 def test_people_are_looked_up_in_batches_for_all_courses_once(
@@ -289,12 +299,14 @@ def test_the_lease_is_kept_before_each_request(elms: Elms, gradebook: MoodleGrad
     assert elms.grades[15] == Decimal(50)
 
 
-def test_hidden_id_numbers_are_a_fault_of_the_site(elms: Elms, write: Callable[..., Kept]) -> None:
+def test_hidden_id_numbers_are_a_fault_of_the_site(
+    elms: Elms, write: Callable[..., WriteResult]
+) -> None:
     elms.moodle.sends(users.FUNCTION, Recorded(200, "application/json", b'[{"id":14}]'))
 
     kept = write(score())
 
-    assert isinstance(kept.failure, SiteTrouble)
+    assert isinstance(kept.failure, SiteOutage)
     assert "moodle/user:viewalldetails" in kept.failure.next_step
     assert kept.problems == ()
 
@@ -309,9 +321,9 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("name", "kind", "words"),
         [
-            pytest.param("token_invalid", SiteTrouble, "invalidtoken", id="token invalid"),
-            pytest.param("web_services_off", SiteTrouble, "are off", id="switched off"),
-            pytest.param("unknown_function", SiteTrouble, "external_functions", id="no function"),
+            pytest.param("token_invalid", SiteOutage, "invalidtoken", id="token invalid"),
+            pytest.param("web_services_off", SiteOutage, "are off", id="switched off"),
+            pytest.param("unknown_function", SiteOutage, "external_functions", id="no function"),
             pytest.param("maintenance", Transient, "sitemaintenance", id="maintenance"),
             pytest.param("get_courses_none", Transient, "not with what it is", id="a list"),
         ],
@@ -340,5 +352,5 @@ class TestCheck:
 
         trouble = gradebook.check()
 
-        assert isinstance(trouble, SiteTrouble)
+        assert isinstance(trouble, SiteOutage)
         assert UPDATE in trouble.detail

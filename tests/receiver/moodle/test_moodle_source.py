@@ -13,13 +13,13 @@ from contract.tokens import CourseToken, MoodleToken
 from receiver.moodle.grade_report import FUNCTION, ReportError, grades_of
 from receiver.moodle.source import COURSES, SITE_INFO, MoodleGradeSource
 from receiver.sources.base import (
+    FetchOutcome,
+    GradeQuery,
     Grades,
     Misconfigured,
-    Outcome,
     PersonProblem,
-    Question,
     SeemsGone,
-    SiteTrouble,
+    SiteOutage,
     TokenRefused,
     Transient,
     Unchanged,
@@ -41,11 +41,11 @@ def source(exchange: Exchange) -> MoodleGradeSource:
 
 
 @pytest.fixture
-def ask(source: MoodleGradeSource, moodle: FakeMoodle) -> Callable[..., Outcome]:
+def ask(source: MoodleGradeSource, moodle: FakeMoodle) -> Callable[..., FetchOutcome]:
     """Return what asks about a course."""
 
-    def one(course_id: str = "2", **more: Any) -> Outcome:
-        question = Question(moodle.url, course_id, more.pop("token", TOKEN), **more)
+    def one(course_id: str = "2", **more: Any) -> FetchOutcome:
+        question = GradeQuery(moodle.url, course_id, more.pop("token", TOKEN), **more)
         (outcome,) = source.ask([question])
         return outcome
 
@@ -75,7 +75,9 @@ def report(*users: tuple[str | None, list[dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
-def test_the_recorded_grades_become_scores(moodle: FakeMoodle, ask: Callable[..., Outcome]) -> None:
+def test_the_recorded_grades_become_scores(
+    moodle: FakeMoodle, ask: Callable[..., FetchOutcome]
+) -> None:
     moodle.says(FUNCTION, "grades")
 
     outcome = ask()
@@ -100,14 +102,14 @@ def test_the_recorded_grades_become_scores(moodle: FakeMoodle, ask: Callable[...
 
 
 def test_the_question_is_a_form_and_the_token_stands_in_no_url(
-    moodle: FakeMoodle, ask: Callable[..., Outcome], source: MoodleGradeSource
+    moodle: FakeMoodle, ask: Callable[..., FetchOutcome], source: MoodleGradeSource
 ) -> None:
     moodle.says(FUNCTION, "grades")
 
     ask()
 
     (called,) = moodle.called
-    question = Question(moodle.url, "2", TOKEN)
+    question = GradeQuery(moodle.url, "2", TOKEN)
     assert called.path == "/webservice/rest/server.php"
     assert called.form == {
         "wstoken": TOKEN.reveal(),
@@ -121,7 +123,7 @@ def test_the_question_is_a_form_and_the_token_stands_in_no_url(
 
 
 def test_a_course_without_students_is_no_deletion(
-    moodle: FakeMoodle, ask: Callable[..., Outcome]
+    moodle: FakeMoodle, ask: Callable[..., FetchOutcome]
 ) -> None:
     moodle.says(FUNCTION, "grades_no_students")
 
@@ -132,7 +134,7 @@ def test_a_course_without_students_is_no_deletion(
 
 
 def test_an_unchanged_report_is_told_by_its_tag(
-    moodle: FakeMoodle, ask: Callable[..., Outcome]
+    moodle: FakeMoodle, ask: Callable[..., FetchOutcome]
 ) -> None:
     moodle.says(FUNCTION, "grades", "grades", "grades_no_students")
     first = ask()
@@ -152,8 +154,8 @@ def test_an_unchanged_report_is_told_by_its_tag(
         pytest.param("token_invalid", TokenRefused, id="invalid token"),
         pytest.param("unknown_function", Misconfigured, id="no such function"),
         pytest.param("token_of_another_course", Misconfigured, id="another course's token"),
-        pytest.param("user_suspended", SiteTrouble, id="suspended"),
-        pytest.param("web_services_off", SiteTrouble, id="web services off"),
+        pytest.param("user_suspended", SiteOutage, id="suspended"),
+        pytest.param("web_services_off", SiteOutage, id="web services off"),
         pytest.param("maintenance", Transient, id="maintenance"),
         pytest.param("database_down", Transient, id="database down"),
         pytest.param("token_invalid_xml", Transient, id="XML"),
@@ -162,7 +164,7 @@ def test_an_unchanged_report_is_told_by_its_tag(
     ],
 )
 def test_a_failure_is_an_outcome(
-    moodle: FakeMoodle, ask: Callable[..., Outcome], name: str, kind: type[Outcome]
+    moodle: FakeMoodle, ask: Callable[..., FetchOutcome], name: str, kind: type[FetchOutcome]
 ) -> None:
     moodle.says(FUNCTION, name)
 
@@ -185,7 +187,7 @@ def test_a_failure_is_an_outcome(
     ],
 )
 def test_a_course_that_is_not_found_seems_gone(
-    moodle: FakeMoodle, ask: Callable[..., Outcome], body: bytes, certain: bool
+    moodle: FakeMoodle, ask: Callable[..., FetchOutcome], body: bytes, certain: bool
 ) -> None:
     moodle.sends(FUNCTION, Recorded(200, "application/json", body))
 
@@ -202,11 +204,11 @@ def test_a_course_that_is_not_found_seems_gone(
         pytest.param("token_expired_first_call", Misconfigured, id="the same again: barred"),
         pytest.param("token_invalid", TokenRefused, id="expired, and removed by the first call"),
         pytest.param("maintenance", Transient, id="no answer"),
-        pytest.param("user_suspended", SiteTrouble, id="suspended meanwhile"),
+        pytest.param("user_suspended", SiteOutage, id="suspended meanwhile"),
     ],
 )
 def test_an_ambiguous_refusal_is_probed(
-    moodle: FakeMoodle, ask: Callable[..., Outcome], probed: str, kind: type[Outcome]
+    moodle: FakeMoodle, ask: Callable[..., FetchOutcome], probed: str, kind: type[FetchOutcome]
 ) -> None:
     moodle.says(FUNCTION, "token_expired_first_call")
     moodle.says(SITE_INFO, probed)
@@ -220,7 +222,7 @@ def test_an_ambiguous_refusal_is_probed(
 
 @pytest.mark.parametrize("course_id", ["CS101", "0", "-1", "2 ", "٢", "1" * 30, ""])
 def test_a_course_id_that_is_no_number_costs_no_request(
-    moodle: FakeMoodle, ask: Callable[..., Outcome], course_id: str
+    moodle: FakeMoodle, ask: Callable[..., FetchOutcome], course_id: str
 ) -> None:
     outcome = ask(course_id)
 
@@ -229,7 +231,9 @@ def test_a_course_id_that_is_no_number_costs_no_request(
     assert moodle.called == []
 
 
-def test_another_kind_of_token_is_not_sent(moodle: FakeMoodle, ask: Callable[..., Outcome]) -> None:
+def test_another_kind_of_token_is_not_sent(
+    moodle: FakeMoodle, ask: Callable[..., FetchOutcome]
+) -> None:
     outcome = ask(token=CourseToken.generate())
 
     assert isinstance(outcome, Misconfigured)
@@ -237,7 +241,7 @@ def test_another_kind_of_token_is_not_sent(moodle: FakeMoodle, ask: Callable[...
 
 
 def test_a_token_that_is_echoed_is_not_passed_on(
-    moodle: FakeMoodle, ask: Callable[..., Outcome]
+    moodle: FakeMoodle, ask: Callable[..., FetchOutcome]
 ) -> None:
     body = json.dumps({"exception": "x", "errorcode": "invalidtoken", "message": TOKEN.reveal()})
     moodle.sends(FUNCTION, Recorded(200, "application/json", body.encode()))
@@ -247,7 +251,7 @@ def test_a_token_that_is_echoed_is_not_passed_on(
 
 @pytest.mark.parametrize("fault", ["broken", "slow"])
 def test_no_whole_answer_is_transient(
-    moodle: FakeMoodle, ask: Callable[..., Outcome], fault: str
+    moodle: FakeMoodle, ask: Callable[..., FetchOutcome], fault: str
 ) -> None:
     moodle.says(FUNCTION, "grades")
     getattr(moodle, fault).add(FUNCTION)
@@ -259,7 +263,7 @@ def test_no_whole_answer_is_transient(
 
 
 def test_a_site_that_asks_to_be_left_alone_is_left_alone(
-    moodle: FakeMoodle, ask: Callable[..., Outcome]
+    moodle: FakeMoodle, ask: Callable[..., FetchOutcome]
 ) -> None:
     page = Recorded(503, "text/html", b"<h1>Maintenance</h1>", (("Retry-After", "40"),))
     moodle.sends(FUNCTION, page)
@@ -270,19 +274,19 @@ def test_a_site_that_asks_to_be_left_alone_is_left_alone(
     assert (outcome.detail, outcome.retry_after) == ("answered 503", 40.0)
 
 
-def test_a_redirect_is_not_followed(moodle: FakeMoodle, ask: Callable[..., Outcome]) -> None:
+def test_a_redirect_is_not_followed(moodle: FakeMoodle, ask: Callable[..., FetchOutcome]) -> None:
     moved = Recorded(303, "text/html", b"", (("Location", f"{moodle.url}/login/index.php"),))
     moodle.sends(FUNCTION, moved)
 
     outcome = ask()
 
-    assert isinstance(outcome, SiteTrouble)
+    assert isinstance(outcome, SiteOutage)
     assert outcome.detail.startswith(f"answered 303 to {moodle.url}/login/index.php, as no Moodle")
     assert moodle.functions() == [FUNCTION]
 
 
 def test_who_cannot_be_reached_is_told(source: MoodleGradeSource) -> None:
-    (outcome,) = source.ask([Question("http://127.0.0.1:9", "2", TOKEN)])
+    (outcome,) = source.ask([GradeQuery("http://127.0.0.1:9", "2", TOKEN)])
 
     assert isinstance(outcome, Transient)
     assert outcome.unreachable
@@ -293,7 +297,7 @@ class TestConfirm:
 
     def test_what_is_left_out_is_gone(self, moodle: FakeMoodle, source: MoodleGradeSource) -> None:
         moodle.says(COURSES, "get_courses_omits_missing")
-        questions = [Question(moodle.url, course_id, TOKEN) for course_id in ("2", "3", "CS")]
+        questions = [GradeQuery(moodle.url, course_id, TOKEN) for course_id in ("2", "3", "CS")]
 
         told = source.confirm(questions)
 
@@ -307,7 +311,7 @@ class TestConfirm:
     ) -> None:
         moodle.says(COURSES, "get_courses_none")
 
-        told = source.confirm([Question(moodle.url, str(n), TOKEN) for n in range(1, 102)])
+        told = source.confirm([GradeQuery(moodle.url, str(n), TOKEN) for n in range(1, 102)])
 
         assert told == [True] * 101
         assert moodle.functions() == [COURSES] * 2
@@ -318,14 +322,14 @@ class TestConfirm:
     ) -> None:
         moodle.says(COURSES, name)
 
-        assert source.confirm([Question(moodle.url, "3", TOKEN)]) == [None]
+        assert source.confirm([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
 
     def test_without_the_sites_token_nothing_is_asked(
         self, moodle: FakeMoodle, exchange: Exchange
     ) -> None:
         source = MoodleGradeSource(exchange, site_token=None, now=lambda: NINE)
 
-        assert source.confirm([Question(moodle.url, "3", TOKEN)]) == [None]
+        assert source.confirm([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
         assert moodle.called == []
 
 
@@ -421,7 +425,7 @@ def test_what_is_no_report_is_refused(document: Any) -> None:
 
 
 def test_a_report_that_is_too_large_is_told_as_that(
-    ask: Callable[..., Outcome], moodle: FakeMoodle, exchange: Exchange
+    ask: Callable[..., FetchOutcome], moodle: FakeMoodle, exchange: Exchange
 ) -> None:
     exchange._most_bytes = 1000
     moodle.sends(FUNCTION, Recorded(200, "application/json", b" " * 1001))

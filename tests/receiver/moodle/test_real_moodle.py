@@ -21,19 +21,19 @@ import pytest
 from contract.grades import Score
 from contract.tokens import MoodleToken
 from receiver.gradebook.base import CourseScores
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.moodle import grade_diff, grade_report
-from receiver.moodle.client import Client
-from receiver.moodle.grade_diff import Standing
+from receiver.moodle.client import MoodleClient
+from receiver.moodle.grade_diff import CurrentGrade
 from receiver.moodle.gradebook import MoodleGradebook
 from receiver.moodle.responses import Fine, InvalidToken, Lost, Missing
 from receiver.moodle.source import MoodleGradeSource
 from receiver.sources.base import (
+    GradeQuery,
     Grades,
     Misconfigured,
-    Question,
     SeemsGone,
-    SiteTrouble,
+    SiteOutage,
     TokenRefused,
     Unchanged,
 )
@@ -62,9 +62,9 @@ class Site:
         now = datetime.now(UTC)
         return MoodleGradeSource(self.exchange, site_token=self.token, now=lambda: now)
 
-    def question(self, course: str, token: MoodleToken, etag: str | None = None) -> Question:
+    def question(self, course: str, token: MoodleToken, etag: str | None = None) -> GradeQuery:
         """Return a question about a course."""
-        return Question(self.url, course, token, etag)
+        return GradeQuery(self.url, course, token, etag)
 
     def gradebook(self, token: MoodleToken | None = None) -> MoodleGradebook:
         """Return what writes to it."""
@@ -81,7 +81,7 @@ class Student:
 
     user: int
     id_number: str
-    standing: Standing
+    standing: CurrentGrade
 
 
 @pytest.fixture
@@ -110,14 +110,14 @@ def student(site: Site) -> Student:
 
 def report(site: Site) -> list[grade_report.UserGrades]:
     """Return what the Moodle's report says now."""
-    verdict = Client(site.exchange).call(
+    verdict = MoodleClient(site.exchange).call(
         site.url, site.token, grade_report.FUNCTION, {"courseid": site.course}
     )
     assert isinstance(verdict, Fine), verdict
     return grade_report.report_of(verdict.document)
 
 
-def standings(site: Site) -> dict[int, Standing | None]:
+def standings(site: Site) -> dict[int, CurrentGrade | None]:
     """Return how the grades of the activity stand now."""
     return grade_diff.standings(report(site), site.activity)
 
@@ -182,7 +182,7 @@ def test_a_deletion_is_confirmed_and_a_course_that_is_there_is_not_gone(site: Si
 
 
 def test_a_function_that_is_not_there_is_no_deletion(site: Site) -> None:
-    verdict = Client(site.exchange).call(site.url, site.token, "core_course_no_such_function")
+    verdict = MoodleClient(site.exchange).call(site.url, site.token, "core_course_no_such_function")
 
     assert not isinstance(verdict, Fine | InvalidToken)
     assert not isinstance(verdict, Missing) or verdict.what is Lost.UNCLEAR
@@ -193,7 +193,7 @@ def test_the_gradebook_is_in_order(site: Site) -> None:
 
 
 def test_a_gradebook_with_a_bad_token_is_out_of_order(site: Site) -> None:
-    assert isinstance(site.gradebook(stranger()).check(), SiteTrouble)
+    assert isinstance(site.gradebook(stranger()).check(), SiteOutage)
 
 
 def test_a_grade_is_written_read_back_and_put_back(site: Site, student: Student) -> None:
@@ -208,10 +208,10 @@ def test_a_grade_is_written_read_back_and_put_back(site: Site, student: Student)
         (restored,) = site.gradebook().write(site.scores(score(student, before.given)), beat=nobody)
 
     assert (written.failure, written.problems) == (None, ())
-    assert written.written == Written(changed=1)
+    assert written.written == ScoreCounts(changed=1)
     assert now is not None
     assert now.given == other
-    assert again.written == Written(unchanged=1)
+    assert again.written == ScoreCounts(unchanged=1)
     assert restored.problems == ()
     assert standings(site)[student.user] == before
 
@@ -227,7 +227,7 @@ def test_a_stranger_is_named_and_nothing_is_written(site: Site) -> None:
 
     (kept,) = site.gradebook().write(site.scores(unknown), beat=nobody)
 
-    assert (kept.failure, kept.written) == (None, Written())
+    assert (kept.failure, kept.written) == (None, ScoreCounts())
     assert [problem.user_id for problem in kept.problems] == [unknown.user_id]
     assert standings(site) == before
 

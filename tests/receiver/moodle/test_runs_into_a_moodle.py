@@ -16,18 +16,18 @@ from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from receiver.course_state import Deleted
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import API, Entry, RunCourse, Source, StoredScore
 from receiver.moodle import users
 from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
 from receiver.registry import bulk
-from receiver.runs.store import CourseReport, Report
+from receiver.runs.store import CourseResult, RunResult
 from receiver.sources.base import Grades, PersonProblem
 from receiver.sources.http_client import Exchange
 from receiver.sync import ending
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Options
+from receiver.sync.planner import SyncOptions
 from receiver.sync.run import Kinds
 from tests.receiver.conftest import NINE, FarSide
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
@@ -38,7 +38,7 @@ from tests.receiver.test_asking import Told
 TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
 
 Rows = Callable[[type[Any]], list[Any]]
-Sync = Callable[..., Report]
+Sync = Callable[..., RunResult]
 
 
 @pytest.fixture
@@ -84,13 +84,13 @@ def sync(
     vault: Vault,
     kinds: Kinds,
     elms: Elms,
-    make_options: Callable[..., Options],
+    make_options: Callable[..., SyncOptions],
 ) -> Sync:
     """Return what runs the sync into ELMS's Moodle, `batch` courses in one write."""
 
     def run(
         *, batch: int = 20, told: Told | None = None, patience: float = 0.5, **overrides: Any
-    ) -> Report:
+    ) -> RunResult:
         asked = kinds if told is None else {API: lambda _: told}
         exchange = Exchange(connect_timeout=0.5, read_timeout=patience, total=2 * patience)
         with closing(exchange):
@@ -101,12 +101,12 @@ def sync(
     return run
 
 
-def by_course(report: Report) -> dict[str, CourseReport]:
+def by_course(report: RunResult) -> dict[str, CourseResult]:
     """Return the report of each course."""
     return {course.course_id: course for course in report.courses}
 
 
-def reasons(report: Report) -> dict[str, tuple[str, str | None]]:
+def reasons(report: RunResult) -> dict[str, tuple[str, str | None]]:
     """Return outcome and reason of each course."""
     return {course.course_id: (course.outcome, course.reason) for course in report.courses}
 
@@ -138,7 +138,7 @@ def test_grades_go_into_the_moodle_and_nowhere_else(
     assert elms.grades == {14: Decimal(75), 15: Decimal(50)}
     assert elms.moodle.functions() == [SITE_INFO, users.FUNCTION, FUNCTION, UPDATE, FUNCTION]
     assert reasons(report) == {"CS101": ("synced", None)}
-    assert (report.written, report.exit_code) == (Written(added=2), 0)
+    assert (report.written, report.exit_code) == (ScoreCounts(added=2), 0)
     assert (report.requests, report.gradebook_requests) == (1, 5)
     assert rows(StoredScore) == []
 
@@ -187,7 +187,7 @@ def test_who_cannot_be_graded_is_told_and_asked_for_again(
     assert "if-none-match" not in far_side.asked[1].headers
     assert (reasons(then), then.written) == (
         {"CS101": ("synced", None)},
-        Written(added=1, unchanged=1),
+        ScoreCounts(added=1, unchanged=1),
     )
     assert entry_of("CS101").etag is not None
 
@@ -211,7 +211,10 @@ def test_grades_that_are_changed_back_are_written_back(
 
     report = sync()
 
-    assert (reasons(report), report.written) == ({"CS101": ("synced", None)}, Written(changed=1))
+    assert (reasons(report), report.written) == (
+        {"CS101": ("synced", None)},
+        ScoreCounts(changed=1),
+    )
     assert elms.grades[14] == Decimal(70)
 
 
@@ -228,7 +231,7 @@ def test_a_course_that_moves_while_it_is_written_is_asked_for_again(
 
     def move() -> None:
         with database.writing() as session:
-            bulk.set_place(session.get_one(Entry, moved), "8", "43")
+            bulk.set_gradebook_target(session.get_one(Entry, moved), "8", "43")
 
     meanwhile(elms.moodle, UPDATE, move)
 
@@ -487,7 +490,7 @@ def test_a_run_that_is_told_to_stop_begins_no_further_piece(
     link: Callable[..., CourseToken],
     sync: Sync,
     elms: Elms,
-    make_options: Callable[..., Options],
+    make_options: Callable[..., SyncOptions],
     make_score: Callable[..., Any],
     entry_of: Callable[[str], Entry],
 ) -> None:
@@ -554,7 +557,7 @@ def test_grades_that_were_written_and_not_recorded_are_found_as_they_stand(
     before = entry_of("CS101").etag
     mended = sync()
 
-    assert (broken.exit_code, broken.written, before) == (4, Written(added=1), None)
-    assert (mended.exit_code, mended.written) == (0, Written(unchanged=1))
+    assert (broken.exit_code, broken.written, before) == (4, ScoreCounts(added=1), None)
+    assert (mended.exit_code, mended.written) == (0, ScoreCounts(unchanged=1))
     assert elms.moodle.functions().count(UPDATE) == 1
     assert entry_of("CS101").etag is not None

@@ -14,9 +14,9 @@ from foundation.db.session import Database
 from receiver.models import MOODLE, Entry, Source
 from receiver.runs import queries
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport
+from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
-from receiver.sources.store import Door
+from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said
@@ -33,7 +33,7 @@ def one(make_source: Callable[..., Source]) -> Source:
 @pytest.fixture
 def hear(database: Database, one: Source) -> Hear:
     """Return what takes an event in, so many seconds after nine: a deletion, or a ping."""
-    door = Door(one.id, one.name, ())
+    door = WebhookSource(one.id, one.name, ())
 
     def take(webhook_id: str, course_id: str | None, version: int = 4, second: int = 0) -> None:
         if course_id is None:
@@ -165,7 +165,7 @@ class TestSources:
         with database.writing() as session:
             for outcome in (CourseOutcome.UNCHANGED, CourseOutcome.SKIPPED):
                 run_id = runs.begin(session, "elms", now=NINE)
-                runs.record(session, run_id, [CourseReport("one", "CS101", outcome)])
+                runs.record(session, run_id, [CourseResult("one", "CS101", outcome)])
 
         page = said(ada.get("/sources"))
 
@@ -185,7 +185,7 @@ class TestSources:
         with database.writing() as session:
             for names in asked:
                 run_id = runs.begin(session, "elms", now=NINE)
-                reports = [CourseReport(name, "CS1", CourseOutcome.FAILED) for name in names]
+                reports = [CourseResult(name, "CS1", CourseOutcome.FAILED) for name in names]
                 runs.record(session, run_id, reports)
 
         with database.reading() as session:

@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 
 from foundation.db.session import Database
-from receiver.gradebook.database import Written
+from receiver.gradebook.database import ScoreCounts
 from receiver.models import Entry, Source
 from receiver.runs import lease
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseReport, Report
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said
 
 Record = Callable[..., int]
 
 
-def course(name: str, outcome: CourseOutcome, detail: str | None = None) -> CourseReport:
+def course(name: str, outcome: CourseOutcome, detail: str | None = None) -> CourseResult:
     """Return what became of a course."""
     step = "Ask `somebody`." if detail else None
-    return CourseReport("one", name, outcome, "transient" if detail else None, detail, None, step)
+    return CourseResult("one", name, outcome, "transient" if detail else None, detail, None, step)
 
 
 COURSES = (
@@ -38,7 +38,7 @@ def record(database: Database) -> Record:
     """Return what records a run; `ended=False` leaves it as one that was killed."""
 
     def make(
-        *courses: CourseReport,
+        *courses: CourseResult,
         ended: bool = True,
         partial: bool = False,
         stopped: str | None = None,
@@ -50,8 +50,15 @@ def record(database: Database) -> Record:
             if ended:
                 lost = tuple(course(f"X{n}", CourseOutcome.FAILED) for n in range(untold))
                 failed = any(one.outcome is CourseOutcome.FAILED for one in courses)
-                report = Report(
-                    run_id, (*courses, *lost), Written(4, 5, 6), 2, 7, 1.25, int(failed), stopped
+                report = RunResult(
+                    run_id,
+                    (*courses, *lost),
+                    ScoreCounts(4, 5, 6),
+                    2,
+                    7,
+                    1.25,
+                    int(failed),
+                    stopped,
                 )
                 runs.end(session, report, now=NINE + timedelta(seconds=2))
             return run_id

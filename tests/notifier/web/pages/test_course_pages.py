@@ -29,7 +29,7 @@ def make_moodle_course(database: Database) -> Callable[..., None]:
 
     def make(course_id: str) -> None:
         with database.writing() as session:
-            courses.take_in(session, course_id, "In a Moodle", now=NINE)
+            courses.ensure_course(session, course_id, "In a Moodle", now=NINE)
 
     return make
 
@@ -43,7 +43,7 @@ def present(database: Database, course_id: str) -> tuple[int, str | None]:
     """Return a course's version and its present token's id."""
     with database.reading() as session:
         course = courses.get_course(session, course_id)
-        return course.version, courses.present_token(session, course)
+        return course.version, courses.current_token(session, course)
 
 
 def test_empty_list_says_what_to_do_first(look: Look) -> None:

@@ -16,7 +16,7 @@ from foundation.db import session as db
 from foundation.db.session import Database
 from notifier.models import SCHEMA, Delivery, DeliveryStatus, Endpoint, EndpointSecret
 from notifier.webhooks import circuit_breaker, endpoints
-from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.failures import FailureKind
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import Failure
@@ -53,8 +53,8 @@ def pause(database: Database) -> Callable[[int], None]:
     def make(endpoint_id: int) -> None:
         with database.writing() as session:
             now = db.now(session)
-            ailing = Health(9, now - timedelta(hours=2), now, now + timedelta(hours=1))
-            circuit_breaker.write(session, {endpoint_id: ailing})
+            ailing = BreakerState(9, now - timedelta(hours=2), now, now + timedelta(hours=1))
+            circuit_breaker.write_states(session, {endpoint_id: ailing})
 
     return make
 
@@ -327,7 +327,9 @@ class TestDisablingAndEnabling:
         make_waiting()
         with database.writing() as session:
             now = db.now(session)
-            circuit_breaker.write(session, {1: Health(9, now - timedelta(hours=2), now, now)})
+            circuit_breaker.write_states(
+                session, {1: BreakerState(9, now - timedelta(hours=2), now, now)}
+            )
 
         page = look("/endpoints/1")
 
@@ -379,7 +381,7 @@ class TestRotating:
 
         answer = self.rotate(send, look, overlap="none")
 
-        assert "receiver sources drop-secret" in answer.text
+        assert "receiver sources remove-secret" in answer.text
         assert secrets_of(database, 1)[1].expires_at == secrets_of(database, 1)[0].created_at
         assert "One, since" in look("/endpoints/1")
 

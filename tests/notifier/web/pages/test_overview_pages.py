@@ -12,10 +12,10 @@ from werkzeug.test import TestResponse
 from foundation.db import session as db
 from foundation.db.session import Database
 from notifier import services
-from notifier.models import Attempt, Delivery, DeliveryStatus, Event, Ping, Replay
+from notifier.models import Attempt, Delivery, DeliveryStatus, EndpointPing, Event, Replay
 from notifier.monitoring import doctor
 from notifier.webhooks import circuit_breaker, endpoints, outbox
-from notifier.webhooks.circuit_breaker import Health
+from notifier.webhooks.circuit_breaker import BreakerState
 
 Look = Callable[..., str]
 Send = Callable[..., TestResponse]
@@ -103,7 +103,9 @@ def test_an_endpoint_that_never_answered_is_to_be_tested(
     untried = look("/")
 
     with database.writing() as session:
-        session.add(Ping(endpoint_id=1, started_at=now, milliseconds=9, status=204, taken=True))
+        session.add(
+            EndpointPing(endpoint_id=1, started_at=now, milliseconds=9, status=204, accepted=True)
+        )
 
     assert "Not tried yet" in untried
     assert 'action="/endpoints/1/ping"' in untried
@@ -134,7 +136,9 @@ def test_a_failing_endpoint_has_its_last_answer_and_its_buttons(
     waiting = add(status=DeliveryStatus.PENDING, due_at=now - timedelta(hours=1))
     with database.writing() as session:
         later = now + timedelta(minutes=9)
-        circuit_breaker.write(session, {well: Health(9, now - timedelta(hours=2), now, later)})
+        circuit_breaker.write_states(
+            session, {well: BreakerState(9, now - timedelta(hours=2), now, later)}
+        )
         failed = {"failure": "tls-expired", "detail": "elms: expired", "decided": "retry"}
         session.add(Attempt(delivery_id=waiting, started_at=now, milliseconds=8, **failed))
 
@@ -153,7 +157,7 @@ def test_a_secret_that_does_not_match_is_mended_from_the_overview(
 ) -> None:
     waiting = add(status=DeliveryStatus.PENDING, due_at=now + timedelta(minutes=5))
     with database.writing() as session:
-        circuit_breaker.write(session, {well: Health(2, now, now)})
+        circuit_breaker.write_states(session, {well: BreakerState(2, now, now)})
         refused = {"status": 401, "detail": "no signature matches", "decided": "retry"}
         session.add(Attempt(delivery_id=waiting, started_at=now, milliseconds=8, **refused))
 
@@ -169,7 +173,7 @@ def test_all_is_not_well_where_an_endpoint_has_begun_to_fail(
 ) -> None:
     waiting = add(status=DeliveryStatus.PENDING, due_at=now + timedelta(minutes=5))
     with database.writing() as session:
-        circuit_breaker.write(session, {well: Health(1, now, now)})
+        circuit_breaker.write_states(session, {well: BreakerState(1, now, now)})
         failed = {"failure": "refused", "detail": "nobody listens", "decided": "retry"}
         session.add(Attempt(delivery_id=waiting, started_at=now, milliseconds=8, **failed))
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Table, insert, select
 
 from foundation.db import pagination
-from foundation.db.pagination import Page, Turn
+from foundation.db.pagination import Page, PageRequest
 from foundation.db.session import Database
 
 Read = Callable[..., Page[str]]
@@ -22,14 +22,14 @@ def read(database: Database, items: Table) -> Read:
             insert(items), [{"number": int(one[0]), "name": one} for one in reversed(EVERY)]
         )
 
-    def page(turn: Turn, *, descending: bool = False) -> Page[str]:
+    def page(page_request: PageRequest, *, descending: bool = False) -> Page[str]:
         with database.reading() as session:
             return pagination.read(
                 session,
                 select(items.c.number, items.c.name),
                 (items.c.number, items.c.name),
                 lambda row: (row.name, (row.number, row.name)),
-                turn=turn,
+                page_request,
                 limit=3,
                 descending=descending,
             )
@@ -39,9 +39,9 @@ def read(database: Database, items: Table) -> Read:
 
 @pytest.mark.parametrize("descending", [False, True])
 def test_going_on_shows_every_row_once_and_ends(read: Read, *, descending: bool) -> None:
-    pages = [read(Turn(), descending=descending)]
+    pages = [read(PageRequest(), descending=descending)]
     while pages[-1].after is not None:
-        pages.append(read(Turn(after=pages[-1].after), descending=descending))
+        pages.append(read(PageRequest(after=pages[-1].after), descending=descending))
 
     expected = EVERY[::-1] if descending else EVERY
     assert expected == [row for page in pages for row in page.rows]
@@ -50,18 +50,20 @@ def test_going_on_shows_every_row_once_and_ends(read: Read, *, descending: bool)
 
 @pytest.mark.parametrize("descending", [False, True])
 def test_going_back_shows_the_same_pages_from_their_ends(read: Read, *, descending: bool) -> None:
-    pages = [read(Turn(before=(9, "") if not descending else (-1, "")), descending=descending)]
+    pages = [
+        read(PageRequest(before=(9, "") if not descending else (-1, "")), descending=descending)
+    ]
     while pages[-1].before is not None:
-        pages.append(read(Turn(before=pages[-1].before), descending=descending))
+        pages.append(read(PageRequest(before=pages[-1].before), descending=descending))
 
     expected = EVERY[::-1] if descending else EVERY
     assert expected == [row for page in reversed(pages) for row in page.rows]
 
 
 def test_a_page_names_what_lies_beside_it(read: Read) -> None:
-    first = read(Turn())
-    middle = read(Turn(after=first.after))
-    back = read(Turn(before=middle.before))
+    first = read(PageRequest())
+    middle = read(PageRequest(after=first.after))
+    back = read(PageRequest(before=middle.before))
 
     assert (first.before, first.after) == (None, (1, "1a"))
     assert (middle.before, middle.after) == ((1, "1b"), (2, "2b"))
@@ -69,6 +71,6 @@ def test_a_page_names_what_lies_beside_it(read: Read) -> None:
 
 
 def test_a_place_behind_the_end_is_an_empty_page(read: Read) -> None:
-    page = read(Turn(after=(9, "")))
+    page = read(PageRequest(after=(9, "")))
 
     assert Page((), None, None) == page

@@ -1,0 +1,140 @@
+"""Read CSV files: find the separator, check the columns, parse every row or name its faults."""
+
+import csv
+from collections.abc import Callable, Collection, Mapping, Sequence
+from io import StringIO
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
+
+from pydantic import ValidationError
+from pydantic.alias_generators import to_snake
+
+from contract.strict_json import is_storable
+from foundation.errors import Refusal
+
+Row = dict[str, str]
+_Parsed = TypeVar("_Parsed")
+
+_SEPARATORS = (",", ";", "\t")
+_MAX_SHOWN_FAULTS = 20
+_MAX_SHOWN_COLUMNS = 5
+
+
+class CsvError(Refusal):
+    """A CSV file cannot be read; nothing of it was imported."""
+
+    next_step = "Correct the lines that are named, then import the whole file again."
+
+
+class Fault(NamedTuple):
+    """What is wrong with a line, by its number."""
+
+    line: int
+    message: str
+
+
+class Table:
+    """The rows of a CSV text under the column names of its first line.
+
+    The separator is a comma, semicolon or tab: the one that finds the most of the known column
+    names in the first line, then the most names. Raises CsvError if the first line is not CSV.
+    """
+
+    def __init__(self, text: str, known: Collection[str]) -> None:
+        first = text.split("\n", 1)[0]
+
+        def names_found(separator: str) -> tuple[int, int]:
+            names = _split(first, separator)
+            return sum(name in known for name in names), len(names)
+
+        separator = max(_SEPARATORS, key=names_found)
+        self._rows = csv.DictReader(StringIO(text, newline=""), strict=True, delimiter=separator)
+        try:
+            self.columns: Sequence[str] = self._rows.fieldnames or ()
+        except csv.Error as error:
+            raise CsvError(f"line 1: not CSV: {error}") from None
+
+    def check_columns(self, required: Collection[str], optional: Collection[str]) -> None:
+        """Raise CsvError unless the required columns are there, no unknown one, and none twice.
+
+        Unknown columns are named by their position: without a first line of names, a secret may
+        be in their place.
+        """
+        missing = [name for name in required if name not in self.columns]
+        if missing:
+            raise CsvError(
+                f"line 1: missing columns: {', '.join(missing)}; "
+                "the first line must hold the column names, separated by commas or semicolons"
+            )
+        unknown = [
+            str(position)
+            for position, name in enumerate(self.columns, start=1)
+            if name not in required and name not in optional
+        ]
+        if unknown:
+            more = ", …" if len(unknown) > _MAX_SHOWN_COLUMNS else ""
+            raise CsvError(
+                f"line 1: unknown columns, number {', '.join(unknown[:_MAX_SHOWN_COLUMNS])}{more}; "
+                f"known are {', '.join((*required, *optional))}"
+            )
+        twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
+        if twice:
+            raise CsvError(f"line 1: duplicate columns: {', '.join(twice)}")
+
+    def parse(self, parse_row: Callable[[int, Row], _Parsed]) -> tuple[list[_Parsed], list[Fault]]:
+        """Return what `parse_row` makes of each line number and row, and the faults.
+
+        A row is at fault if it has too few or too many fields, or if `parse_row` raises a
+        ValueError.
+        """
+        parsed: list[_Parsed] = []
+        faults: list[Fault] = []
+        try:
+            for row in self._rows:
+                line = self._rows.line_num
+                try:
+                    _check_row(row)
+                    parsed.append(parse_row(line, row))
+                except ValidationError as error:
+                    faults.append(Fault(line, describe(error)))
+                except ValueError as error:
+                    faults.append(Fault(line, str(error)))
+        except csv.Error as error:
+            faults.append(Fault(self._rows.reader.line_num, f"not CSV: {error}"))
+        return parsed, faults
+
+
+def refuse(faults: Sequence[Fault]) -> None:
+    """Raise a CsvError that names the first faults by line and counts all, if there are any."""
+    if not faults:
+        return
+    shown = [f"line {line}: {message}" for line, message in sorted(faults)[:_MAX_SHOWN_FAULTS]]
+    if len(faults) > len(shown):
+        shown.append(f"and {len(faults) - len(shown):,} more")
+    wrong = "1 line is" if len(faults) == 1 else f"{len(faults):,} lines are"
+    raise CsvError("\n".join([f"nothing was imported: {wrong} invalid", *shown]))
+
+
+def describe(error: ValidationError, columns: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return what is wrong, by column name; `columns` maps fields to columns of other names."""
+    faults = []
+    for fault in error.errors(include_url=False, include_input=False):
+        fields = (to_snake(str(part)) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        faults.append(": ".join((*(columns.get(field, field) for field in fields), message)))
+    return ", ".join(faults)
+
+
+def _split(line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return []
+
+
+def _check_row(row: Mapping[str | None, str | None]) -> None:
+    # A longer line has its rest under None, a shorter one None for what it lacks.
+    if None in row or None in row.values():
+        raise ValueError("the line has more or fewer fields than the first one")
+    if not all(is_storable(str(value)) for value in row.values()):
+        raise ValueError("a field holds NUL, which cannot be stored")

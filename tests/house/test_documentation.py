@@ -1,0 +1,130 @@
+"""The documentation: what it names exists."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from contract.problems import ProblemType
+from notifier.models import DeliveryStatus
+from notifier.webhooks.retry_policy import SCHEDULE
+from tests.browser import pictures
+from tests.house.commands import PROGRAMS, every_command, find_commands, resolve
+
+ROOT = Path(__file__).parents[2]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+}
+CHANGELOG = "CHANGELOG.md"  # names commands that are gone
+WIRE_FORMAT = PAGES["docs/wire-format.md"]
+PICTURES = ROOT / "docs" / "pictures"
+COMMANDS = sorted(
+    {line for page, text in PAGES.items() if page != CHANGELOG for line in find_commands(text)}
+)
+EVERY_COMMAND = [
+    pytest.param(command, id=words)
+    for program, top in PROGRAMS.items()
+    for words, command in every_command(top, (program,))
+]
+LINKS = sorted(
+    {
+        (page, target)
+        for page, text in PAGES.items()
+        for target in re.findall(r"\]\(([^)\s]+)\)", text)
+        if not target.startswith("http")
+    }
+)
+
+
+def anchors(markdown: str) -> set[str]:
+    """Return the anchors of the headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", markdown, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def section(markdown: str, title: str) -> str:
+    """Return what stands between a heading and the next one."""
+    _, _, text = markdown.partition(f"# {title}\n")
+    return text.partition("\n#")[0]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_documented_command_exists_with_its_options(line: str) -> None:
+    command, words = resolve(line)
+
+    options = {
+        option for param in command.params for option in (*param.opts, *param.secondary_opts)
+    }
+    named = {word.split("=")[0] for word in words if word.startswith("--")}
+    assert named <= options | {"--help"}
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND)
+def test_every_command_and_option_has_help(command: click.Command) -> None:
+    without = [
+        param.name for param in command.params if isinstance(param, click.Option) and not param.help
+    ]
+
+    assert command.help
+    assert without == []
+
+
+@pytest.mark.parametrize(("page", "target"), LINKS, ids="->".join)
+def test_link_leads_somewhere(page: str, target: str) -> None:
+    path, _, anchor = target.partition("#")
+    file = (ROOT / page).parent / path if path else ROOT / page
+
+    assert file.exists()
+    if anchor:
+        assert anchor in anchors(file.read_text(encoding="utf-8"))
+
+
+def test_documented_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
+
+    named = {name for text in PAGES.values() for name in re.findall(r"`make ([\w-]+)", text)}
+
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_every_picture_of_a_page_is_shown_and_can_be_taken_again() -> None:
+    shown = {
+        Path(target).stem
+        for text in PAGES.values()
+        for words, target in re.findall(r"!\[(.+?)\]\((.+?)\)", text)
+        if "pictures/" in target and words
+    }
+
+    assert {path.stem for path in PICTURES.iterdir()} == shown == set(pictures.README)
+
+
+def test_every_alert_has_a_runbook_entry() -> None:
+    rules = (ROOT / "deploy" / "prometheus" / "rules.yml").read_text(encoding="utf-8")
+    table = section(PAGES["docs/operations.md"], "Alerts")
+
+    assert set(re.findall(r"`([A-Z]\w+)`", table)) == set(re.findall(r"- alert: (\w+)", rules))
+
+
+def test_documented_waits_are_those_of_the_retry_schedule() -> None:
+    units = {"s": 1, "min": 60, "h": 3600}
+    sentence = re.search(r"Retried after (.*?), each wait", WIRE_FORMAT)
+
+    assert sentence
+    waits = [int(wait) * units[unit] for wait, unit in re.findall(r"(\d+) (s|min|h)", sentence[1])]
+    assert waits == [int(wait.total_seconds()) for wait in SCHEDULE]
+
+
+def test_documented_problem_types_exist() -> None:
+    named = set(re.findall(r"\b[45]\d\d `([a-z-]+)`", section(WIRE_FORMAT, "Refusals")))
+
+    assert named
+    assert named <= {kind.value for kind in ProblemType}
+
+
+def test_every_delivery_status_is_documented() -> None:
+    rows = section(PAGES["docs/user-guide.md"], "Deliveries")
+
+    assert [status for status in DeliveryStatus if f"| `{status}` |" not in rows] == []
