@@ -31,7 +31,7 @@ LONG = (
     "faults/test_state_machine.py",
     "faults/database/test_schema_gate.py",
     "integration/serve/test_commands_without_room.py",
-    "receiver/moodle/test_real_moodle_tests.py",
+    "receiver/moodle/test_real_moodle_needs.py",
     "receiver/cli/test_sync_stops.py",
 )
 

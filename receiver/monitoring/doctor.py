@@ -34,7 +34,7 @@ def examine(database: Database, vault: Vault, gradebook: Gradebook | None = None
         return findings
     with database.reading() as session:
         entries = registry.list_entries(session)
-        unplaced = planner.of(entries, places=True).unplaced
+        unplaced = planner.plan_entries(entries, needs_activity=True).without_activity
         findings += [
             _sources(session),
             _encrypted(session, entries, vault),

@@ -32,7 +32,7 @@ from notifier.worker import batch
 from notifier.worker.batch import BatchSettings, Finished
 from notifier.worker.claims import ClaimLimits, EndpointLimit
 from receiver.course_state import Status
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.registry import entries as registry
 from receiver.registry.entries import EntryUpdate
 from receiver.registry.history import Actor, ActorKind

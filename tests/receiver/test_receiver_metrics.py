@@ -12,7 +12,7 @@ from contract import events
 from contract.tokens import CourseToken
 from foundation.db.session import Database
 from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import Entry, Source
 from receiver.monitoring import metrics
 from receiver.runs import lease

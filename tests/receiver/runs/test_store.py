@@ -10,7 +10,7 @@ import pytest
 from foundation.db.session import Database
 from receiver.config import LEASE_MARGIN_SECONDS
 from receiver.errors import LeaseLostError, RunInProgressError, RunUnknownError
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import Run, RunCourse
 from receiver.runs import lease as leases
 from receiver.runs import store as runs
@@ -35,7 +35,7 @@ def test_a_second_run_is_refused(acquire: Callable[..., str]) -> None:
     acquire("ada@elms")
 
     with pytest.raises(
-        RunInProgressError, match=r"at work: ada@elms, its lease lasts until 2026-11-22 09:05:00Z"
+        RunInProgressError, match=r"running: ada@elms, its lease lasts until 2026-11-22 09:05:00Z"
     ):
         acquire("bob@elms", minutes=4)
 
@@ -72,15 +72,15 @@ def test_a_renewed_lease_lasts_longer(
 def test_a_lease_never_ends_during_one_request(
     database: Database, now: datetime, ago: float, renewed: bool
 ) -> None:
-    held = leases.HeldLease(database, timedelta(seconds=300 + LEASE_MARGIN_SECONDS))
+    held = leases.RunLease(database, timedelta(seconds=300 + LEASE_MARGIN_SECONDS))
     with database.writing() as session:
         held.acquire(session, "ada@elms", now=now)
-    held._kept -= ago
+    held._renewed_at -= ago
 
-    held.keep()
+    held.renew_if_due()
 
     with database.reading() as session:
-        lease = leases.held(session)
+        lease = leases.current(session)
         assert lease is not None
         assert lease.leased_until is not None
         assert (lease.leased_until > now + timedelta(days=1)) is renewed
@@ -90,7 +90,7 @@ def test_a_released_lease_is_free_at_once(database: Database, acquire: Callable[
     token = acquire()
     with database.writing() as session:
         leases.release(session, "another token")
-    with pytest.raises(RunInProgressError, match="at work"):
+    with pytest.raises(RunInProgressError, match="running"):
         acquire("bob@elms")
 
     with database.writing() as session:
