@@ -376,7 +376,9 @@ def test_token_of_ours_is_not_told_as_a_moodle_s(
     assert str(refused.value) == (
         "the tokens of the course 'CS101' are issued here, not by a Moodle"
     )
-    assert refused.value.advice == ("Regenerate that one with `notifier courses regenerate-token`.")
+    assert refused.value.advice == (
+        "Regenerate its token with `notifier courses regenerate-token`."
+    )
     assert (stored(database, "CS101").version, count_events(database)) == (1, 0)
 
 

@@ -70,7 +70,7 @@ def test_who_has_no_id_number_is_left_out_alone(nobody: str) -> None:
 def test_an_export_in_which_nobody_has_an_id_number_is_refused() -> None:
     said = refusal(f"{HEADER}\n{line('')}{line('')}")
 
-    assert str(said).startswith("nobody in this export has an ID number")
+    assert str(said).startswith("no user in this export has an ID number")
     assert "export as somebody who may see them" in said.advice
 
 
@@ -163,7 +163,7 @@ def test_course_must_be_named() -> None:
     refused = refusal(f"{HEADER}\n{line()}", ExportOptions())
 
     assert str(refused) == (
-        "this is Moodle's grade export, which is of one course and does not name it"
+        "this is Moodle's grade export, which does not say which course it is of"
     )
     assert refused.advice == (
         "Name the course with --course, and what its total is out of with --maximum "
@@ -223,6 +223,4 @@ def test_own_file_is_of_the_course_that_was_named() -> None:
     ],
 )
 def test_own_file_says_the_rest_itself(chosen: ExportOptions) -> None:
-    assert str(refusal(OWN, chosen)) == (
-        "--maximum and --item are for Moodle's grade export; this file says both by itself"
-    )
+    assert str(refusal(OWN, chosen)) == ("--maximum and --item are only for Moodle's grade export")
