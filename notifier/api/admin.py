@@ -16,7 +16,7 @@ from notifier import services
 from notifier.courses import grades
 from notifier.courses import service as courses
 from notifier.models import MAX_ID, Course, Delivery, DeliveryStatus, Endpoint
-from notifier.webhooks import endpoints, replay
+from notifier.webhooks import delivery_queries, endpoints, replay
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
 admin_api = Blueprint("admin_api", __name__, url_prefix="/api/v1/admin")
@@ -95,7 +95,7 @@ class ReplayOrder(_Asked):
 
     ids: Annotated[list[_Id], Field(min_length=1, max_length=1000)] | None = None
     filter: DeliveryFilterParams | None = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = replay.DEFAULT_LIMIT
+    limit: Annotated[int, Field(ge=1, le=1000)] = delivery_queries.DEFAULT_LIMIT
     dry_run: bool = False
 
 
@@ -188,7 +188,7 @@ def list_deliveries() -> dict[str, Any]:
     """List deliveries, the newest first; go on with `before` the last one."""
     page = query(DeliveryListParams)
     with services.current().database.reading() as session:
-        rows = replay.find(session, page.filter(), before=page.before, limit=page.limit)
+        rows = delivery_queries.find(session, page.filter(), before=page.before, limit=page.limit)
         return {"deliveries": [_delivery(row) for row in rows]}
 
 

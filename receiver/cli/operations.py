@@ -20,8 +20,8 @@ from receiver.monitoring import doctor as checks
 from receiver.registry import entries as registry
 from receiver.registry import history
 from receiver.runs import store as runs
+from receiver.sources import factory
 from receiver.sources import store as sources
-from receiver.sync import factory
 from receiver.webhooks import inbox
 
 # Several times what a route accepts, so that the route itself refuses more.
@@ -93,6 +93,6 @@ def doctor(as_json: bool) -> None:
     Exit 1 if something is wrong.
     """
     here = services.current()
-    with factory.gradebook(here) as gradebook:
+    with factory.open_gradebook(here.settings) as gradebook:
         findings = checks.examine(here.database, here.vault, gradebook)
     raise click.exceptions.Exit(checkup.report(findings, as_json=as_json))

@@ -22,8 +22,8 @@ from receiver.runs import store as runs
 from receiver.runs.store import LastOutcome
 from receiver.services import Services
 from receiver.sources import store as sources
-from receiver.sync import factory, planner
-from receiver.sync.factory import Unproven
+from receiver.sync import planner, token_check
+from receiver.sync.token_check import TokenCheckFailed
 
 _PROMPTS = {API: "Course token (eas_…)", MOODLE: "Token of the Moodle"}
 
@@ -178,12 +178,12 @@ def _set_one(here: Services, course_id: str, source: str | None) -> None:
     with here.database.reading() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         entry_id = registry.get(session, chosen, course_id).id
-    entry = factory.enter(here, entry_id, token, actor=context.actor())
+    entry = token_check.enter_token(here, entry_id, token, actor=context.actor())
     click.echo(f"the token {token.token_id} is held for {printable(course_id)} now")
-    course_status = _standing(entry)
-    if course_status.status is Status.TOKEN_INVALID:
-        course_status = _prove(here, entry)
-    _exit_unless_active(course_id, course_status)
+    status = _standing(entry)
+    if status.status is Status.TOKEN_INVALID:
+        status = _check(here, entry)
+    _exit_unless_active(course_id, status)
 
 
 def _read_token(here: Services, source: str | None, course_id: str | None = None) -> Token:
@@ -192,20 +192,18 @@ def _read_token(here: Services, source: str | None, course_id: str | None = None
     return registry.parse_token(output.read_secret(_PROMPTS[kind]), kind)
 
 
-def _prove(here: Services, entry: Entry) -> CourseStatus:
-    click.echo("it is not the one that eAssessment last named, so eAssessment is asked …")
-    with factory.opened(here) as kinds:
-        proven = factory.prove(here, kinds, entry, actor=context.actor())
-    if isinstance(proven, Unproven):
-        output.complain(
-            f"it cannot be told whether the token is good: {proven.detail}", proven.next_step
-        )
+def _check(here: Services, entry: Entry) -> CourseStatus:
+    """Return the status that follows from what eAssessment says of the token, or exit."""
+    click.echo("it is not the token that eAssessment last named; checking it with eAssessment …")
+    checked = token_check.check_token(here, entry, actor=context.actor())
+    if isinstance(checked, TokenCheckFailed):
+        output.complain(f"the token could not be checked: {checked.detail}", checked.next_step)
         raise click.exceptions.Exit(output.EXIT_REFUSED)
-    return proven
+    return checked
 
 
 def _standing(entry: Entry) -> CourseStatus:
-    return planner.course_status(entry, places=services.current().settings.elms_is_moodle)
+    return planner.course_status(entry, needs_activity=services.current().settings.elms_is_moodle)
 
 
 def _exit_unless_active(course_id: str, course_status: CourseStatus) -> None:

@@ -21,9 +21,8 @@ from receiver.registry import entries as registry
 from receiver.registry.csv_files import RegistryRow
 from receiver.services import Services
 from receiver.sources import store as sources
-from receiver.sources.base import Misconfigured, SiteOutage, Transient
-from receiver.sync import factory, token_check
-from receiver.sync.factory import NotTaken
+from receiver.sync import token_check
+from receiver.sync.token_check import RejectedToken
 
 _READ_AT_ONCE = 500
 """How many entries one query names: databases take only so many values."""
@@ -67,8 +66,8 @@ def import_(file: BinaryIO) -> None:
     """
     here = context.ready()
     wanted = read(here, file)
-    refused = factory.not_taken(here, wanted, actor=context.actor())
-    lines = {one.wanted.line for one in refused}
+    refused = token_check.reject_unverified(here, wanted, actor=context.actor())
+    lines = {one.row.line for one in refused}
     wanted = [replace(one, token=None) if one.line in lines else one for one in wanted]
     with here.database.writing() as session:
         linked = bulk.import_rows(
@@ -80,7 +79,7 @@ def import_(file: BinaryIO) -> None:
         output.print_table(
             ("course", "source", "why", "what to do"),
             [
-                (one.wanted.course_id, one.wanted.source.name, one.why, one.why.advice)
+                (one.row.course_id, one.row.source.name, one.error, one.error.advice)
                 for one in refused
             ],
             empty="",
@@ -123,14 +122,14 @@ def read(here: Services, file: BinaryIO) -> list[RegistryRow]:
 def enter_tokens(here: Services, file: BinaryIO) -> None:
     """Enter the tokens of a file, and say which courses are active and which need something."""
     wanted = read(here, file)
-    refused = factory.not_taken(here, wanted, actor=context.actor())
-    lines = {one.wanted.line for one in refused}
+    refused = token_check.reject_unverified(here, wanted, actor=context.actor())
+    lines = {one.row.line for one in refused}
     taken = [one for one in wanted if one.line not in lines]
     with here.database.writing() as session:
         ids = bulk.set_tokens(
             session, taken, vault=here.vault, actor=context.actor(), now=db.now(session)
         )
-    told = _prove_all(here, _entries(here, ids))
+    told = _check_all(here, _entries(here, ids))
     after = [(entry, registry.course_status(entry)) for entry in _entries(here, ids)]
     output.print_table(
         ("course", "source", "status", "why", "what to do"),
@@ -145,13 +144,13 @@ def enter_tokens(here: Services, file: BinaryIO) -> None:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
-def _counted(refused: list[NotTaken]) -> str:
+def _counted(refused: list[RejectedToken]) -> str:
     return f"; {count(len(refused), 'token')} not taken" if refused else ""
 
 
-def _kept(here: Services, refused: list[NotTaken]) -> list[tuple[object, ...]]:
+def _kept(here: Services, refused: list[RejectedToken]) -> list[tuple[object, ...]]:
     """Return the rows of courses that keep the token they hold, with why the other is not taken."""
-    why = {one.entry_id: one.why for one in refused}
+    why = {one.entry_id: one.error for one in refused}
     return [
         (
             entry.course_id,
@@ -164,27 +163,17 @@ def _kept(here: Services, refused: list[NotTaken]) -> list[tuple[object, ...]]:
     ]
 
 
-def _prove_all(here: Services, entries: list[Entry]) -> dict[int, str]:
-    """Ask eAssessment about the tokens that it did not name last; return what it could not tell."""
+def _check_all(here: Services, entries: list[Entry]) -> dict[int, str]:
+    """Check the tokens that eAssessment has not named; return by entry id which checks failed."""
     doubtful = [
         entry for entry in entries if registry.course_status(entry).status is Status.TOKEN_INVALID
     ]
     if not doubtful:
         return {}
-    with factory.opened(here) as kinds:
-        known = {entry.source.name: entry.source for entry in doubtful}
-        heard = token_check.prove(
-            here.database,
-            {name: kinds[source.kind](source) for name, source in known.items()},
-            doubtful,
-            vault=here.vault,
-            actor=context.actor(),
-            concurrency=here.settings.sync_concurrency,
-        )
+    failed = token_check.check_tokens(here, doubtful, actor=context.actor())
     return {
-        one.entry.id: f"it cannot be told whether the token is good: {one.outcome.detail}"
-        for one in heard
-        if isinstance(one.outcome, Transient | Misconfigured | SiteOutage)
+        entry_id: f"the token could not be checked: {failure.detail}"
+        for entry_id, failure in failed.items()
     }
 
 

@@ -31,10 +31,11 @@ from receiver.runs import summary
 from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.services import Services
 from receiver.sources import store as sources
-from receiver.sync import factory, planner
+from receiver.sources.factory import ClientFactory, open_gradebook
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import Plan, SyncOptions
-from receiver.sync.run import EXIT_LEASED
+from receiver.sync.fetcher import FetchLimits
+from receiver.sync.planner import Plan, Planner
+from receiver.sync.run import EXIT_LEASED, SyncOptions
 
 RETRY_WAITS = (2.0, 10.0, 30.0, 60.0, 120.0)
 """Seconds before each time that a request that failed for now is made again."""
@@ -90,10 +91,11 @@ def sync_grades(
     gc.freeze()  # what is loaded by now stays; the collector need not walk it with every batch
     _check_sources(here, names)
     if dry_run:
-        places = here.settings.elms_is_moodle
-        planned = planner.plan(here.database, course_ids, names, places=places)
+        planner = Planner(here.database, course_ids, names, here.settings.elms_is_moodle)
+        with here.database.reading() as session:
+            planned = planner.plan(session)
         _show_plan(planned, as_json=as_json)
-        if not (planned.ask or planned.not_asked):
+        if not (planned.to_fetch or planned.not_fetched):
             _say_what_comes_first(here)
         return
     options = SyncOptions(
@@ -101,8 +103,10 @@ def sync_grades(
         lease=timedelta(seconds=here.settings.sync_lease),
         course_ids=course_ids,
         sources=names,
-        concurrency=concurrency or here.settings.sync_concurrency,
-        retry_waits=RETRY_WAITS[: here.settings.sync_retries],
+        limits=FetchLimits(
+            concurrency=concurrency or here.settings.sync_concurrency,
+            retry_waits=RETRY_WAITS[: here.settings.sync_retries],
+        ),
         deadline=timedelta(seconds=here.settings.sync_deadline),
         modified_since=changed_since,
     )
@@ -132,12 +136,12 @@ def _run_once(here: Services, options: SyncOptions, *, as_json: bool) -> int:
     try:
         with (
             tracing.entered(tracing.begin()),
-            factory.opened(here) as kinds,
-            factory.gradebook(here) as gradebook,
+            ClientFactory(here.settings, here.vault) as clients,
+            open_gradebook(here.settings) as gradebook,
             _progress() as progress,
         ):
             told = replace(options, progress=progress)
-            report = grade_sync.run(here.database, here.vault, kinds, told, gradebook)
+            report = grade_sync.run(here.database, here.vault, clients, told, gradebook)
     except RunInProgressError as error:
         output.complain(str(error), error.advice)
         return EXIT_LEASED
@@ -187,7 +191,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def _show(report: RunResult) -> None:
-    for line in summary.of_report(report):
+    for line in summary.of_result(report):
         click.echo(printable(line))
     told = [course for course in report.courses if course.reason is not None]
     if told:
@@ -202,27 +206,29 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
                 "dry_run": True,
                 "would_ask": [
                     {"source": entry.source.name, "course_id": entry.course_id}
-                    for entry in plan.ask
+                    for entry in plan.to_fetch
                 ],
                 "would_skip": [course.columns() for course in plan.skipped],
-                "would_fail": [course.columns() for course in plan.unplaced],
+                "would_fail": [course.columns() for course in plan.without_activity],
             }
         )
         return
     click.echo(
-        f"Nothing was asked. Courses that a run would ask for: {len(plan.ask)}, "
+        f"Nothing was asked. Courses that a run would ask for: {len(plan.to_fetch)}, "
         f"and skip: {len(plan.skipped)}."
     )
-    if plan.unplaced:
-        click.echo(f"Courses that would fail before they are asked for: {len(plan.unplaced)}.")
+    if plan.without_activity:
+        click.echo(
+            f"Courses that would fail before they are asked for: {len(plan.without_activity)}."
+        )
     output.print_table(
         ("would be asked", "source", "synced last"),
-        [(entry.course_id, entry.source.name, entry.synced_at) for entry in plan.ask],
+        [(entry.course_id, entry.source.name, entry.synced_at) for entry in plan.to_fetch],
         empty="no course would be asked for",
     )
-    if plan.not_asked:
+    if plan.not_fetched:
         click.echo()
-        _show_courses(plan.not_asked)
+        _show_courses(plan.not_fetched)
 
 
 def _show_courses(courses: Sequence[CourseResult]) -> None:
@@ -250,7 +256,7 @@ def _document(report: RunResult) -> dict[str, Any]:
         "stopped": report.stopped,
         "next_step": report.next_step,
         "counts": {outcome.value: report.count(outcome) for outcome in CourseOutcome},
-        "scores": vars(report.written),
+        "scores": vars(report.scores),
         "requests": report.requests,
         "gradebook_requests": report.gradebook_requests,
         "statements": report.statements,

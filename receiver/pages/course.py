@@ -22,8 +22,8 @@ from receiver.registry import bulk, csv_files, history, listing
 from receiver.registry import entries as registry
 from receiver.runs import queries
 from receiver.services import Services
-from receiver.sync import factory
-from receiver.sync.factory import Unproven
+from receiver.sync import token_check
+from receiver.sync.token_check import TokenCheckFailed
 
 entry_pages = registry_pages
 """The registry's pages, with those of its entries."""
@@ -149,22 +149,23 @@ def _entered(here: Services, entry_id: int, text: str) -> Entry:
     with here.database.reading() as session:
         kind = _linked(session, entry_id).source.kind
     token = registry.parse_token(text, kind)
-    return factory.enter(here, entry_id, token, actor=actor(), most_seconds=_PATIENCE_SECONDS)
+    return token_check.enter_token(
+        here, entry_id, token, actor=actor(), max_seconds=_PATIENCE_SECONDS
+    )
 
 
-def _proven(here: Services, entry: Entry) -> CourseStatus | Unproven:
+def _proven(here: Services, entry: Entry) -> CourseStatus | TokenCheckFailed:
     """Return where an entry stands with its new token; no session is open while a site is asked."""
-    course_status = course_status_of(entry)
-    if course_status.status is not Status.TOKEN_INVALID:
-        return course_status
-    with factory.opened(here, most_seconds=_PATIENCE_SECONDS) as kinds:
-        return factory.prove(here, kinds, entry, actor=actor())
+    status = course_status_of(entry)
+    if status.status is not Status.TOKEN_INVALID:
+        return status
+    return token_check.check_token(here, entry, actor=actor(), max_seconds=_PATIENCE_SECONDS)
 
 
-def _tell(entry: Entry, proven: CourseStatus | Unproven) -> None:
+def _tell(entry: Entry, proven: CourseStatus | TokenCheckFailed) -> None:
     match proven:
-        case Unproven(detail=detail, next_step=step):
-            unknown = f"it cannot be told whether it is good: {detail}"
+        case TokenCheckFailed(detail=detail, next_step=step):
+            unknown = f"it could not be checked: {detail}"
             flash(_held_but(entry, unknown, step), "error")
         case CourseStatus(status=Status.ACTIVE):
             flash(

@@ -126,7 +126,7 @@ _FIELDS = {
 
 def course_status_of(entry: Entry) -> CourseStatus:
     """Return where an entry stands, and what is wanting of it where ELMS is a Moodle."""
-    return planner.course_status(entry, places=services.current().settings.elms_is_moodle)
+    return planner.course_status(entry, needs_activity=services.current().settings.elms_is_moodle)
 
 
 def actor() -> Actor:

@@ -13,7 +13,7 @@ from contract.signatures import Secret
 from contract.tokens import MoodleToken
 from foundation.crypto import Vault
 from foundation.db import session as db
-from foundation.http import urls
+from foundation.http import hosts
 from receiver.errors import (
     CourseIdError,
     SecretExistsError,
@@ -48,7 +48,7 @@ def add(session: Session, name: str, url: str, kind: str = API, *, now: datetime
     """Add a source of a kind, or raise SourceInvalidError or SourceExistsError."""
     if not _is_name(name):
         raise SourceInvalidError(f"{name!r} cannot be a source's name")
-    if fault := urls.fault_of(url):
+    if fault := hosts.site_url_error(url):
         raise SourceInvalidError(fault)
     source: Source | None = session.scalar(
         db.insert(session, Source)

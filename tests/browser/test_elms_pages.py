@@ -21,7 +21,7 @@ from foundation.crypto import Vault
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from receiver.course_state import TokenAnnounced, TokenRejected
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import SCHEMA
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind

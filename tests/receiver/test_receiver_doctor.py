@@ -14,7 +14,7 @@ from foundation.cli.doctor import Finding
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from receiver.course_state import TokenAnnounced
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import MOODLE, Entry, Run, Source
 from receiver.monitoring import doctor
 from receiver.runs import store as runs

@@ -13,7 +13,7 @@ import pytest
 from foundation.http.ssrf import Guard, parse_guard
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import Failure, RetryAt, WebhookResponse, decide
-from tests.faults.outbound.conftest import BODY, HEADERS
+from tests.faults.outbound.conftest import BODY, HEADERS, PATIENCE
 from tests.faults.server import FINE, Behaviour, RawSink, says
 from tests.notifier.conftest import NINE, Sink
 
@@ -59,7 +59,7 @@ def test_name_that_does_not_exist_is_a_failure_of_dns(make_transport: MakeTransp
 
     assert isinstance(answer, Failure)
     assert answer.kind == "dns"
-    assert answer.detail.startswith("elms.invalid:443: its name cannot be resolved: ")
+    assert answer.detail.startswith("elms.invalid:443: the name cannot be resolved: ")
 
 
 def raises(error: Exception) -> Callable[..., list[Any]]:
@@ -84,8 +84,8 @@ def raises(error: Exception) -> Callable[..., list[Any]]:
             "Temporary failure in name resolution",
             id="the name service is away",
         ),
-        pytest.param(raises(UnicodeError("label too long")), "it cannot be a name", id="no name"),
-        pytest.param(Dns([]), "it has no address", id="no address"),
+        pytest.param(raises(UnicodeError("label too long")), "not a valid host name", id="no name"),
+        pytest.param(Dns([]), "the name has no address", id="no address"),
     ],
 )
 def test_name_without_an_address_says_why(
@@ -94,15 +94,15 @@ def test_name_without_an_address_says_why(
     """What the name service said stands in the failure, and the attempt is retried (F17)."""
     answer = make_transport(resolve=resolve).post("https://elms.example/w", HEADERS, BODY)
 
-    assert answer == Failure("dns", f"elms.example:443: its name cannot be resolved: {words}")
+    assert answer == Failure("dns", f"elms.example:443: the name cannot be resolved: {words}")
     assert isinstance(decide(answer, 1, now=NINE), RetryAt)
 
 
 @pytest.mark.parametrize(
     ("connect_timeout", "deadline", "kind", "words"),
     [
-        pytest.param(0.2, 5, "dns-timeout", "its name was not resolved in 0.2 s", id="time-out"),
-        pytest.param(5, 0.2, "deadline", "no answer within 0.2 s", id="deadline"),
+        pytest.param(0.2, 5, "dns-timeout", "the name was not resolved in 0.2 s", id="time-out"),
+        pytest.param(5, 0.2, "deadline", "no response within 0.2 s", id="deadline"),
     ],
 )
 def test_name_service_that_hangs_cannot_stretch_the_deadline(
@@ -120,7 +120,7 @@ def test_name_service_that_hangs_cannot_stretch_the_deadline(
     answer = transport.post("https://elms.example/w", HEADERS, BODY)
 
     assert answer == Failure(kind, f"elms.example:443: {words}")
-    assert time.monotonic() - started < 1.2
+    assert time.monotonic() - started < PATIENCE
     assert isinstance(decide(answer, 1, now=NINE), RetryAt)
 
 
@@ -190,7 +190,7 @@ def test_any_barred_record_bars_the_name(
     assert isinstance(answer, Failure)
     assert answer.kind == "blocked"
     assert "127.0.0.1" in answer.detail
-    assert "loopback (RFC 1122): not connected to" in answer.detail
+    assert "loopback (RFC 1122): blocked" in answer.detail
     assert "NOTIFIER_ALLOWED_HOSTS" in answer.detail
     assert sink.connections == 0
     assert isinstance(decide(answer, 1, now=NINE), RetryAt)
@@ -333,8 +333,8 @@ def test_many_addresses_cannot_stretch_the_deadline(
     answer = transport.post(f"http://elms.example:{full_port}/w", HEADERS, BODY)
     elapsed = time.monotonic() - started
 
-    assert answer == Failure("deadline", f"elms.example:{full_port}: no answer within 0.5 s")
-    assert elapsed < 1.5
+    assert answer == Failure("deadline", f"elms.example:{full_port}: no response within 0.5 s")
+    assert elapsed < PATIENCE
 
 
 def test_slow_name_and_slow_connect_share_the_deadline(
@@ -352,5 +352,5 @@ def test_slow_name_and_slow_connect_share_the_deadline(
     answer = transport.post(f"http://elms.example:{full_port}/w", HEADERS, BODY)
     elapsed = time.monotonic() - started
 
-    assert answer == Failure("deadline", f"elms.example:{full_port}: no answer within 1.5 s")
-    assert elapsed < 2.5
+    assert answer == Failure("deadline", f"elms.example:{full_port}: no response within 1.5 s")
+    assert elapsed < PATIENCE

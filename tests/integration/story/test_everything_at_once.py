@@ -115,7 +115,7 @@ def assert_each_says_what_to_do(result: Result) -> None:
     assert {(line["source"], line["course_id"]) for line in logged if "course_id" in line} >= {
         (one["source"], one["course_id"]) for one in told if one["reason"] != "site_trouble"
     }
-    assert {line["source"] for line in logged if line["event"] == "site out of order"} == {
+    assert {line["source"] for line in logged if line["event"] == "site cannot be used"} == {
         one["source"] for one in told if one["reason"] == "site_trouble"
     }
 

@@ -240,7 +240,7 @@ def test_a_token_whose_webhook_was_lost_heals_by_asking_once(
     result = receiver("registry", "set-token", "CS101", stdin=new.reveal())
 
     assert (result.exit_code, len(far_side.asked)) == (0, 1)
-    assert "so eAssessment is asked …\nCS101 is active" in result.stdout
+    assert "checking it with eAssessment …\nCS101 is active" in result.stdout
     assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 
 
@@ -259,12 +259,12 @@ def test_a_token_whose_webhook_was_lost_heals_by_asking_once(
         ),
         pytest.param(
             lambda there: there.answer("CS101", 503),
-            "cannot be told whether the token is good: answered 503\n next: The token is kept.",
+            "the token could not be checked: answered 503\n next: The token is stored.",
             id="away",
         ),
         pytest.param(
             lambda there: there.answer("CS101", 302),
-            "cannot be told whether the token is good: answered 302",
+            "the token could not be checked: answered 302",
             id="redirect",
         ),
     ],
@@ -295,17 +295,17 @@ def test_a_token_that_does_not_heal_says_why(
     [
         pytest.param(
             lambda there, held: there.regenerated("CS101", held, 4),
-            "is not taken: it was regenerated, and present is {held}; {held}, which",
+            "was not entered: it was regenerated, and the current token is {held}; {held}, which",
             id="regenerated",
         ),
         pytest.param(
             lambda there, held: there.refuse("CS101", ProblemType.TOKEN_UNKNOWN),
-            "is not taken: eAssessment refused it: token-unknown: refused",
+            "was not entered: eAssessment rejected it: token-unknown: refused",
             id="unknown",
         ),
         pytest.param(
             lambda there, held: there.answer("CS101", 503),
-            "is not taken: it cannot be told whether it is good: answered 503",
+            "was not entered: it could not be checked: answered 503",
             id="away",
         ),
     ],

@@ -48,7 +48,7 @@ def test_a_token_that_a_moodle_took_is_not_replaced_by_one_that_it_refuses(
     entered = receiver("registry", "set-token", "7", stdin=STRANGER)
 
     assert entered.exit_code == 1
-    assert "is not taken: eAssessment refused it: invalidtoken" in entered.stderr
+    assert "was not entered: eAssessment rejected it: invalidtoken" in entered.stderr
     assert entry_of("7").stored_token_id == MoodleToken(GOOD).token_id
     told = receiver("registry", "show", "7").stdout
     assert told.count("token accepted") == 1
@@ -66,7 +66,7 @@ def test_a_moodle_whose_grades_did_not_change_took_the_token_all_the_same(
     entered = receiver("registry", "set-token", "7", stdin=STRANGER)
 
     assert '"unchanged": 1' in synced.stdout
-    assert (entered.exit_code, "is not taken" in entered.stderr) == (1, True)
+    assert (entered.exit_code, "was not entered" in entered.stderr) == (1, True)
 
 
 def test_a_good_token_that_is_entered_meanwhile_is_not_driven_out(
@@ -99,7 +99,7 @@ def test_a_good_token_that_is_entered_meanwhile_is_not_driven_out(
     result = receiver("registry", "set-token", "CS101", stdin=entered.reveal())
 
     assert (result.exit_code, len(far_side.asked)) == (1, 2)
-    assert f"it was regenerated, and present is {present.token_id}" in result.stderr
+    assert f"it was regenerated, and the current token is {present.token_id}" in result.stderr
     assert entry_of("CS101").stored_token_id == present.token_id
     assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 
@@ -155,7 +155,7 @@ def test_an_old_token_in_a_file_does_not_replace_a_good_one(
     assert (result.exit_code, len(far_side.asked)) == (1, 2)
     assert counts in result.stdout
     told = " ".join(result.stdout.split())
-    assert f"the token {old_and_new['old'].token_id} is not taken" in told
+    assert f"the token {old_and_new['old'].token_id} was not entered" in told
     held = [entry_of(course_id).stored_token_id for course_id in ("CS101", "CS102")]
     assert held == [old_and_new["held"].token_id, old_and_new["newer"].token_id]
     stands = [

@@ -49,16 +49,16 @@ def test_a_run_tells_its_story(courses: None, receiver: Callable[..., Result]) -
     assert result.exit_code == 1
     assert lines[:5] == [
         "Grade sync 1: 3 courses, 1 of them skipped before any request.",
-        "... fetched grades: 1 course, 1 score new, 0 changed, 0 as before",
-        "... unchanged since they were fetched last: 0 courses",
+        "... fetched grades: 1 course, 1 score added, 0 changed, 0 unchanged",
+        "... unchanged since the last fetch: 0 courses",
         "... failed: 1 course",
         "... used 3 requests to eAssessment",
     ]
-    assert lines[7] == "Grade sync complete, but not for every course; the table says what to do."
+    assert lines[7] == "Grade sync complete, with errors; the table says what to do."
     table = "\n".join(lines[8:])
     assert "CS102   one     skipped  the course was deleted in eAssessment" in table
     assert "CS103   one     failed   answered 503" in table
-    assert "the next run asks again" in table
+    assert "the next run tries again" in table
     assert "CS101" not in table
 
 
@@ -138,7 +138,7 @@ def test_another_run_at_work_is_exit_3(
     result = receiver("sync-grades")
 
     assert (result.exit_code, far_side.connections) == (3, 0)
-    assert "error: another grade sync is at work: ada@elms" in result.stderr
+    assert "error: another grade sync is running: ada@elms" in result.stderr
 
 
 def test_an_unknown_course_is_exit_1(courses: None, receiver: Callable[..., Result]) -> None:
@@ -299,6 +299,8 @@ def test_a_site_token_that_cannot_be_opened_costs_its_site_alone(
     }
     assert "Put the key that sealed it back" in told["7"]["next_step"]
     assert [
-        (line["source"], line["courses"]) for line in lines if line["event"] == "site out of order"
+        (line["source"], line["courses"])
+        for line in lines
+        if line["event"] == "site cannot be used"
     ] == [("two", 2)]
     assert [line for line in lines if line.get("course_id") in {"7", "8"}] == []

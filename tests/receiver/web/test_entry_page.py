@@ -13,7 +13,7 @@ from contract.tokens import CourseToken
 from foundation.db.session import Database
 from receiver import services
 from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import Entry, HistoryEntry, Source
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor
@@ -62,9 +62,9 @@ class TestShowing:
 
         page, listed = said(ada.get(page_of(entry))), said(ada.get("/"))
 
-        reason = "t is not said where its grades go in ELMS's Moodle"
+        reason = "o activity in ELMS's Moodle is set for its grades"
         assert reason in page
-        assert "Say it with the form “Where its grades go” of CS101 ." in page
+        assert "Set it with the form “Where its grades go” of CS101 ." in page
         assert "All is well" not in page
         assert reason in listed
 
@@ -244,8 +244,8 @@ class TestToken:
 
         page = self.enter(ada, entry, new.reveal())
 
-        assert f"The token {new.token_id} is held, but it cannot be told whether it is good" in page
-        assert "Enter it again when eAssessment answers." in page
+        assert f"The token {new.token_id} is held, but it could not be checked" in page
+        assert "Enter it again when eAssessment responds." in page
 
     def test_an_old_one_does_not_replace_a_good_one(
         self,
@@ -262,7 +262,7 @@ class TestToken:
         answer = ada.send(f"{page_of(entry)}/token", page_of(entry), token=old.reveal())
 
         assert answer.status_code == 422
-        assert f"The token {old.token_id} is not taken: it was regenerated" in said(answer)
+        assert f"The token {old.token_id} was not entered: it was regenerated" in said(answer)
         assert old.secret not in answer.text
         assert entry_of("CS101").stored_token_id == held.token_id
 

@@ -9,7 +9,7 @@ from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from receiver.course_state import Deleted, Fact, TokenAnnounced
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import MOODLE, Entry, HistoryEntry, Source
 from receiver.runs import store as runs
 from receiver.runs.store import RunResult

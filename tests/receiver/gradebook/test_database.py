@@ -10,7 +10,7 @@ import pytest
 from contract.grades import Score
 from foundation.db.session import Database
 from receiver.gradebook import database as gradebook
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import Entry, Source, StoredScore
 
 

@@ -1,4 +1,4 @@
-"""Whom TLS trusts: public authorities, and those that an installation adds."""
+"""Tests of the authorities that outgoing TLS trusts."""
 
 from pathlib import Path
 

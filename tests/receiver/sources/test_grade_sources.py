@@ -49,7 +49,7 @@ def api(far_side: Any, exchange: Exchange, make_score: Callable[..., dict[str, A
     client = EAssessmentClient(exchange)
     score = make_score("S1001", "72.5", scoreMaximum="100")
     return Kind(
-        lambda etag: client.ask_one(GradeQuery(far_side.url, "2", API_TOKEN, etag)),
+        lambda etag: client.fetch_one(GradeQuery(far_side.url, "2", API_TOKEN, etag)),
         lambda: far_side.grades("2", API_TOKEN, score),
         lambda: far_side.refuse("2", ProblemType.TOKEN_UNKNOWN),
         lambda: far_side.gone("2"),
@@ -63,7 +63,7 @@ def moodles(moodle: FakeMoodle, exchange: Exchange) -> Kind:
     source = MoodleGradeSource(exchange, site_token=MOODLE_TOKEN, now=lambda: NINE)
     moodle.says(COURSES, "get_courses_none")
     return Kind(
-        lambda etag: source.ask([GradeQuery(moodle.url, "2", MOODLE_TOKEN, etag)])[0],
+        lambda etag: source.fetch([GradeQuery(moodle.url, "2", MOODLE_TOKEN, etag)])[0],
         lambda: moodle.says(FUNCTION, "grades"),
         lambda: moodle.says(FUNCTION, "token_invalid"),
         lambda: moodle.says(FUNCTION, "course_deleted"),

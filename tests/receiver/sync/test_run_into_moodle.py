@@ -16,24 +16,24 @@ from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from receiver.course_state import Deleted
-from receiver.gradebook.database import ScoreCounts
-from receiver.models import API, Entry, RunCourse, Source, StoredScore
+from receiver.gradebook.base import ScoreCounts
+from receiver.models import Entry, RunCourse, Source, StoredScore
 from receiver.moodle import users
+from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
-from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
+from receiver.moodle.gradebook import UPDATE, MoodleGradebook
 from receiver.registry import bulk
 from receiver.runs.store import CourseResult, RunResult
 from receiver.sources.base import Grades, PersonProblem
 from receiver.sources.http_client import Exchange
-from receiver.sync import ending
+from receiver.sync import heartbeat
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import SyncOptions
-from receiver.sync.run import Kinds
-from tests.receiver.conftest import NINE, FarSide
+from receiver.sync.run import SyncOptions
+from tests.receiver.conftest import NINE, Clients, FarSide
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle, Form
 from tests.receiver.moodle.recordings import RECORDED, Recorded
-from tests.receiver.test_asking import Told
+from tests.receiver.sync.test_fetcher import Told
 
 TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
 
@@ -82,7 +82,7 @@ def link(
 def sync(
     database: Database,
     vault: Vault,
-    kinds: Kinds,
+    clients: Clients,
     elms: Elms,
     make_options: Callable[..., SyncOptions],
 ) -> Sync:
@@ -91,7 +91,7 @@ def sync(
     def run(
         *, batch: int = 20, told: Told | None = None, patience: float = 0.5, **overrides: Any
     ) -> RunResult:
-        asked = kinds if told is None else {API: lambda _: told}
+        asked = clients if told is None else Clients(told)
         exchange = Exchange(connect_timeout=0.5, read_timeout=patience, total=2 * patience)
         with closing(exchange):
             gradebook = MoodleGradebook(exchange, url=elms.moodle.url, token=TOKEN)
@@ -138,7 +138,7 @@ def test_grades_go_into_the_moodle_and_nowhere_else(
     assert elms.grades == {14: Decimal(75), 15: Decimal(50)}
     assert elms.moodle.functions() == [SITE_INFO, users.FUNCTION, FUNCTION, UPDATE, FUNCTION]
     assert reasons(report) == {"CS101": ("synced", None)}
-    assert (report.written, report.exit_code) == (ScoreCounts(added=2), 0)
+    assert (report.scores, report.exit_code) == (ScoreCounts(added=2), 0)
     assert (report.requests, report.gradebook_requests) == (1, 5)
     assert rows(StoredScore) == []
 
@@ -181,11 +181,11 @@ def test_who_cannot_be_graded_is_told_and_asked_for_again(
     assert course.detail == (
         "left out 1: eve: no users of ELMS have this ID number, and it must be one"
     )
-    assert course.next_step == ("Mend what is said of each in ELMS; the next run takes them over.")
+    assert course.next_step == ("Fix each problem in ELMS; the next run imports these grades.")
     assert told == [("synced", "people_left_out", course.detail)]
     assert (first.exit_code, left.etag, left.synced_at) == (0, None, None)
     assert "if-none-match" not in far_side.asked[1].headers
-    assert (reasons(then), then.written) == (
+    assert (reasons(then), then.scores) == (
         {"CS101": ("synced", None)},
         ScoreCounts(added=1, unchanged=1),
     )
@@ -211,7 +211,7 @@ def test_grades_that_are_changed_back_are_written_back(
 
     report = sync()
 
-    assert (reasons(report), report.written) == (
+    assert (reasons(report), report.scores) == (
         {"CS101": ("synced", None)},
         ScoreCounts(changed=1),
     )
@@ -265,7 +265,7 @@ def test_who_was_left_out_at_both_ends_is_told_together(
         "eve: no users of ELMS have this ID number, and it must be one"
     )
     assert course.next_step == (
-        "Mend what is said of each at the source and in ELMS; the next run takes them over."
+        "Fix each problem at the source and in ELMS; the next run imports these grades."
     )
 
 
@@ -313,7 +313,7 @@ def test_where_nothing_can_be_written_nobody_is_asked(
     assert str(report.stopped).startswith("ELMS's own Moodle: ")
     assert {course.next_step for course in report.courses} == {report.next_step}
     assert [(line["event"], line["level"], line["courses"]) for line in lines] == [
-        ("gradebook out of order", level, 2)
+        ("gradebook cannot be used", level, 2)
     ]
     assert [(row.course_id, row.reason) for row in rows(RunCourse)] == [
         ("CS101", "gradebook_trouble"),
@@ -328,7 +328,9 @@ def test_where_nothing_can_be_written_nobody_is_asked(
         pytest.param(users.FUNCTION, None, (143, "it was told to stop"), id="asked for people"),
         pytest.param(FUNCTION, None, (143, "it was told to stop"), id="asked how grades stand"),
         pytest.param(UPDATE, None, (143, "it was told to stop"), id="written into"),
-        pytest.param(UPDATE, 4, (1, "its 4 seconds were over"), id="until the deadline"),
+        pytest.param(
+            UPDATE, 4, (1, "its time limit of 4 seconds was reached"), id="until the deadline"
+        ),
     ],
 )
 def test_a_moodle_that_hangs_does_not_hold_up_the_end(
@@ -341,7 +343,7 @@ def test_a_moodle_that_hangs_does_not_hold_up_the_end(
     seconds: int | None,
     ended: tuple[int, str],
 ) -> None:
-    monkeypatch.setattr(ending, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(heartbeat, "GRACE_SECONDS", 0.0)
     link("CS101", make_score("ada"))
     stop = threading.Event()
     elms.moodle.slow.add(function)
@@ -388,9 +390,9 @@ def test_a_course_without_a_place_is_not_asked_for(
 
     course = by_course(report)["CS101"]
     assert reasons(report) == {"CS101": ("failed", "misconfigured"), "CS102": ("synced", None)}
-    assert course.detail == "it is not said where its grades go in ELMS's Moodle"
+    assert course.detail == "no activity in ELMS's Moodle is set for its grades"
     assert course.next_step == (
-        "Say it with `receiver registry set-activity CS101 --course N --activity N`."
+        "Set it with `receiver registry set-activity CS101 --course N --activity N`."
     )
     assert [asked.course_id for asked in far_side.asked] == ["CS102"]
     assert report.exit_code == 1
@@ -457,14 +459,14 @@ def test_a_moodle_that_breaks_down_stops_the_run_once(
 
     far_side.answers["CS102"] = answer_while_it_breaks_down
 
-    report = sync(chunk=1)
+    report = sync(batch_size=1, window=1)
 
     assert reasons(report) == {
         "CS101": ("synced", None),
         "CS102": ("failed", "transient"),
         "CS103": ("failed", "gradebook_trouble"),
     }
-    assert (report.exit_code, report.stopped) == (1, "ELMS's own Moodle: answered 503")
+    assert (report.exit_code, report.stopped) == (1, "ELMS's own Moodle: responded 503")
     assert [asked.course_id for asked in far_side.asked] == ["CS101", "CS102"]
     assert entry_of("CS101").etag is not None
 
@@ -522,11 +524,13 @@ def test_a_run_that_lost_its_lease_writes_no_more(
             session.execute(text("UPDATE sync_lease SET token = 'another'"))
 
     link("CS101", make_score("ada"))
+    elms.moodle.slow.add(FUNCTION)
     meanwhile(elms.moodle, FUNCTION, take_over)
 
-    report = sync(lease=timedelta(milliseconds=1))
+    report = sync(patience=60.0, lease=timedelta(milliseconds=1))
 
     assert reasons(report) == {"CS101": ("failed", "lease_lost")}
+    assert elms.moodle.waited_for == []
     assert UPDATE not in elms.moodle.functions()
     assert report.exit_code == 3
 
@@ -557,7 +561,7 @@ def test_grades_that_were_written_and_not_recorded_are_found_as_they_stand(
     before = entry_of("CS101").etag
     mended = sync()
 
-    assert (broken.exit_code, broken.written, before) == (4, ScoreCounts(added=1), None)
-    assert (mended.exit_code, mended.written) == (0, ScoreCounts(unchanged=1))
+    assert (broken.exit_code, broken.scores, before) == (4, ScoreCounts(added=1), None)
+    assert (mended.exit_code, mended.scores) == (0, ScoreCounts(unchanged=1))
     assert elms.moodle.functions().count(UPDATE) == 1
     assert entry_of("CS101").etag is not None

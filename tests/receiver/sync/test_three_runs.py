@@ -24,8 +24,8 @@ from receiver.models import Entry, Source, StoredScore
 from receiver.registry import entries as registry
 from receiver.runs.store import RunResult
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import SyncOptions
-from receiver.sync.run import Kinds
+from receiver.sync.run import SyncOptions
+from tests.receiver.conftest import Clients
 
 SITE = "eassessment.example.ac.uk"
 OLD, NEW = CourseToken("tokenOld", "o" * 24), CourseToken("tokenNew", "n" * 24)
@@ -60,10 +60,10 @@ def hear(client: FlaskClient, secret: Secret) -> Callable[[Event], None]:
 
 @pytest.fixture
 def sync(
-    database: Database, vault: Vault, kinds: Kinds, make_options: Callable[..., SyncOptions]
+    database: Database, vault: Vault, clients: Clients, make_options: Callable[..., SyncOptions]
 ) -> Callable[[], RunResult]:
     """Return what runs the sync."""
-    return lambda: grade_sync.run(database, vault, kinds, make_options())
+    return lambda: grade_sync.run(database, vault, clients, make_options())
 
 
 @pytest.fixture

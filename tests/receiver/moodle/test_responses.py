@@ -6,12 +6,12 @@ from decimal import Decimal
 import pytest
 
 from receiver.moodle.responses import (
-    Ambiguous,
-    Fine,
+    AccessDenied,
     InvalidToken,
-    Lost,
     Missing,
-    Verdict,
+    MissingRecord,
+    MoodleResult,
+    Success,
     classify,
 )
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
@@ -21,13 +21,13 @@ from tests.receiver.moodle.recordings import RECORDED, failure
 JSON = "application/json"
 
 
-def of(name: str) -> Verdict:
+def of(name: str) -> MoodleResult:
     """Return the verdict on a recorded answer."""
     recorded = RECORDED[name]
     return classify(recorded.status, recorded.content_type, recorded.body)
 
 
-def on(body: bytes, status: int = 200, content_type: str | None = JSON) -> Verdict:
+def on(body: bytes, status: int = 200, content_type: str | None = JSON) -> MoodleResult:
     """Return the verdict on a body."""
     return classify(status, content_type, body)
 
@@ -48,13 +48,13 @@ FINE = (
 def test_a_success_brings_its_document(name: str) -> None:
     verdict = of(name)
 
-    assert verdict == Fine(json.loads(RECORDED[name].body, parse_float=Decimal))
+    assert verdict == Success(json.loads(RECORDED[name].body, parse_float=Decimal))
 
 
 def test_a_grade_is_never_a_float() -> None:
     verdict = of("grades")
 
-    assert isinstance(verdict, Fine)
+    assert isinstance(verdict, Success)
     raw = verdict.document["usergrades"][0]["gradeitems"][0]["graderaw"]
     assert isinstance(raw, Decimal)
     assert raw == Decimal("72.5")
@@ -62,7 +62,9 @@ def test_a_grade_is_never_a_float() -> None:
 
 REFUSED = [
     pytest.param("token_invalid", InvalidToken, "invalidtoken: Invalid token", id="invalid token"),
-    pytest.param("token_expired_first_call", Ambiguous, "accessexception: Access", id="ambiguous"),
+    pytest.param(
+        "token_expired_first_call", AccessDenied, "accessexception: Access", id="ambiguous"
+    ),
     pytest.param("course_deleted", Missing, "table course.", id="course deleted"),
     pytest.param("course_deleted_debug", Missing, "table course.", id="deleted, debugging on"),
     pytest.param("course_deleted_own_token", Missing, "table context.", id="own token"),
@@ -72,7 +74,7 @@ REFUSED = [
     pytest.param("missing_parameter", Misconfigured, "invalidparameter", id="parameter"),
     pytest.param("update_grades_no_activity", Misconfigured, "invalidcoursemodule", id="activity"),
     pytest.param("user_suspended", SiteOutage, "wsaccessusersuspended", id="suspended"),
-    pytest.param("web_services_off", SiteOutage, "web services are off", id="switched off"),
+    pytest.param("web_services_off", SiteOutage, "web services are disabled", id="switched off"),
     pytest.param("maintenance", Transient, "sitemaintenance", id="maintenance"),
     pytest.param("database_down", Transient, "dbconnectionfailed: Error: Database", id="database"),
     pytest.param("courses_by_field_ids_crash", Transient, "Error: Attempt", id="no errorcode"),
@@ -82,11 +84,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("name", "kind", "words"), REFUSED)
-def test_a_recorded_failure_has_its_verdict(name: str, kind: type[Verdict], words: str) -> None:
+def test_a_recorded_failure_has_its_verdict(
+    name: str, kind: type[MoodleResult], words: str
+) -> None:
     verdict = of(name)
 
     assert type(verdict) is kind
-    assert not isinstance(verdict, Fine)
+    assert not isinstance(verdict, Success)
     assert words in verdict.detail
 
 
@@ -97,12 +101,12 @@ def test_every_recording_is_classified_here() -> None:
 @pytest.mark.parametrize(
     ("name", "lost"),
     [
-        pytest.param("course_deleted", Lost.COURSE, id="the course"),
-        pytest.param("course_deleted_debug", Lost.COURSE, id="the course, with debuginfo"),
-        pytest.param("course_deleted_own_token", Lost.CONTEXT, id="the token's context"),
+        pytest.param("course_deleted", MissingRecord.COURSE, id="the course"),
+        pytest.param("course_deleted_debug", MissingRecord.COURSE, id="the course, with debuginfo"),
+        pytest.param("course_deleted_own_token", MissingRecord.CONTEXT, id="the token's context"),
     ],
 )
-def test_the_missing_table_says_what_is_lost(name: str, lost: Lost) -> None:
+def test_the_missing_table_says_what_is_lost(name: str, lost: MissingRecord) -> None:
     verdict = of(name)
 
     assert isinstance(verdict, Missing)
@@ -122,7 +126,7 @@ def test_another_language_is_no_deletion_by_itself(message: str) -> None:
     verdict = on(failure(exception="x", errorcode="invalidrecord", message=message))
 
     assert isinstance(verdict, Missing)
-    assert verdict.what is Lost.UNCLEAR
+    assert verdict.what is MissingRecord.UNCLEAR
 
 
 @pytest.mark.parametrize(
@@ -136,7 +140,7 @@ def test_a_missing_record_that_is_not_named_is_unclear(code: str, message: str) 
     verdict = on(failure(exception="dml_missing_record_exception", errorcode=code, message=message))
 
     assert isinstance(verdict, Missing)
-    assert verdict.what is Lost.UNCLEAR
+    assert verdict.what is MissingRecord.UNCLEAR
 
 
 def test_a_message_for_a_page_is_read_as_it_is_meant() -> None:
@@ -145,7 +149,7 @@ def test_a_message_for_a_page_is_read_as_it_is_meant() -> None:
     verdict = on(failure(exception="x", errorcode="invalidrecord", message=message))
 
     assert verdict == Missing(
-        Lost.COURSE, "invalidrecord: Can't find data record in database table course."
+        MissingRecord.COURSE, "invalidrecord: Can't find data record in database table course."
     )
 
 
@@ -259,7 +263,7 @@ def test_what_is_not_json_is_transient(body: bytes, words: str) -> None:
     ],
 )
 def test_a_status_that_moodle_does_not_use_is_somebody_elses(
-    status: int, kind: type[Verdict]
+    status: int, kind: type[MoodleResult]
 ) -> None:
     """A failure of Moodle is a 200; the body of another status is not believed.
 
@@ -272,7 +276,7 @@ def test_a_redirect_says_where_it_leads() -> None:
     verdict = classify(301, "text/html", b"", location="https://moodle.example/webservice/\n")
 
     assert isinstance(verdict, SiteOutage)
-    assert verdict.detail.startswith("answered 301 to https://moodle.example/webservice/, as no")
+    assert verdict.detail.startswith("responded 301 to https://moodle.example/webservice/, which")
 
 
 def test_html_and_long_messages_are_not_passed_on() -> None:

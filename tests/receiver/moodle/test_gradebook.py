@@ -8,11 +8,11 @@ import pytest
 
 from contract.grades import Score
 from contract.tokens import MoodleToken
-from receiver.gradebook.base import CourseScores, WriteResult
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import CourseScores, ScoreCounts, WriteResult
 from receiver.moodle import users
+from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
-from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
+from receiver.moodle.gradebook import UPDATE, MoodleGradebook
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import Exchange
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
@@ -60,7 +60,7 @@ def write(gradebook: MoodleGradebook) -> Callable[..., WriteResult]:
     """Return what writes scores of the one course."""
 
     def one(*scores: Score, **more: str | None) -> WriteResult:
-        (kept,) = gradebook.write([course(*scores, **more)], beat=lambda: None)
+        (kept,) = gradebook.write([course(*scores, **more)])
         return kept
 
     return one
@@ -145,9 +145,13 @@ def test_points_are_rescaled_to_the_activity(
         pytest.param(score("s1001"), "no users of ELMS have this ID number", id="another case"),
         pytest.param(score("TWIN"), "2 users of ELMS have this ID number", id="two people"),
         pytest.param(score("GUEST"), "not a student of the course", id="not enrolled"),
-        pytest.param(score(given="101"), "101 of 100 lies outside 0 to 100", id="too much"),
-        pytest.param(score("S1002", None), "50 stands in ELMS", id="a grade taken back"),
-        pytest.param(score("LOCKED"), "72.5 was written, and no grade stands", id="locked"),
+        pytest.param(
+            score(given="101"),
+            "101 of 100 is outside the activity's range of 0 to 100",
+            id="too much",
+        ),
+        pytest.param(score("S1002", None), "but ELMS has 50", id="a grade taken back"),
+        pytest.param(score("LOCKED"), "72.5 was written, but ELMS has no grade", id="locked"),
     ],
 )
 def test_a_problem_is_one_persons(
@@ -163,7 +167,7 @@ def test_a_problem_is_one_persons(
     (problem,) = kept.problems
     assert problem.user_id == given.user_id
     assert words in problem.detail
-    assert (kept.written, kept.failure) == (ScoreCounts(added=1), None)
+    assert (kept.scores, kept.failure) == (ScoreCounts(added=1), None)
     assert elms.grades == {14: None, 15: Decimal(50), 16: None, 17: Decimal("72.5")}
 
 
@@ -206,7 +210,7 @@ def test_one_courses_failure_is_not_anothers(elms: Elms, gradebook: MoodleGradeb
         course(score(), entry_id=3),
     ]
 
-    kept = gradebook.write(courses, beat=lambda: None)
+    kept = gradebook.write(courses)
 
     assert [(one.entry_id, one.failure is None) for one in kept] == [
         (1, False),
@@ -240,7 +244,7 @@ def test_a_failure_anywhere_is_the_courses(
     assert type(kept.failure) is kind
     assert kept.failure is not None
     assert "ELMS's" in kept.failure.detail
-    assert kept.written == ScoreCounts()
+    assert kept.scores == ScoreCounts()
     assert TOKEN.reveal() not in repr(kept)
 
 
@@ -267,7 +271,7 @@ def test_what_was_written_before_a_failure_counts(
     kept = write(*(score(f"T{number:03}") for number in range(101)))
 
     assert isinstance(kept.failure, Transient)
-    assert kept.written == ScoreCounts(added=100)
+    assert kept.scores == ScoreCounts(added=100)
 
 
 def test_people_are_looked_up_in_batches_for_all_courses_once(
@@ -278,25 +282,11 @@ def test_people_are_looked_up_in_batches_for_all_courses_once(
     scores = [score(f"T{number:03}") for number in range(101)]
     courses = [course(*scores[:60], entry_id=1), course(*scores[60:], entry_id=2)]
 
-    gradebook.write(courses, beat=lambda: None)
-    gradebook.write(courses, beat=lambda: None)
+    gradebook.write(courses)
+    gradebook.write(courses)
 
     assert elms.moodle.functions().count(users.FUNCTION) == 2
     assert gradebook.requests == len(elms.moodle.called)
-
-
-def test_the_lease_is_kept_before_each_request(elms: Elms, gradebook: MoodleGradebook) -> None:
-    beats: list[int] = []
-
-    def lost() -> None:
-        raise RuntimeError("another one has taken over")
-
-    gradebook.write([course(score())], beat=lambda: beats.append(len(elms.moodle.called)))
-    with pytest.raises(RuntimeError, match="taken over"):
-        gradebook.write([course(score("S1002"))], beat=lost)
-
-    assert beats == [0, 1, 2, 3]
-    assert elms.grades[15] == Decimal(50)
 
 
 def test_hidden_id_numbers_are_a_fault_of_the_site(
@@ -322,10 +312,10 @@ class TestCheck:
         ("name", "kind", "words"),
         [
             pytest.param("token_invalid", SiteOutage, "invalidtoken", id="token invalid"),
-            pytest.param("web_services_off", SiteOutage, "are off", id="switched off"),
+            pytest.param("web_services_off", SiteOutage, "are disabled", id="switched off"),
             pytest.param("unknown_function", SiteOutage, "external_functions", id="no function"),
             pytest.param("maintenance", Transient, "sitemaintenance", id="maintenance"),
-            pytest.param("get_courses_none", Transient, "not with what it is", id="a list"),
+            pytest.param("get_courses_none", Transient, "without its functions", id="a list"),
         ],
     )
     def test_trouble_is_told(

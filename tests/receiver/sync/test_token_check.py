@@ -20,7 +20,8 @@ from receiver.sources.base import (
     Transient,
 )
 from receiver.sync import token_check
-from receiver.sync.results import Heard
+from receiver.sync.results import FetchResult
+from tests.receiver.conftest import Clients
 
 ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
 AWAY = Transient("no answer", unreachable=True)
@@ -40,12 +41,12 @@ class Told:
         """How often it was asked."""
         return len(self.asked)
 
-    def ask(self, questions: list[GradeQuery]) -> list[FetchOutcome]:
+    def fetch(self, questions: list[GradeQuery]) -> list[FetchOutcome]:
         """Answer as told."""
         self.asked += [one.course_id for one in questions]
         return [self.outcomes.get(one.course_id, Grades((), None)) for one in questions]
 
-    def confirm(self, questions: list[GradeQuery]) -> list[bool | None]:
+    def confirm_deleted(self, questions: list[GradeQuery]) -> list[bool | None]:
         """Say whether they are gone."""
         return [self.gone for _ in questions]
 
@@ -53,7 +54,7 @@ class Told:
         """Name the course."""
         return question.course_id
 
-    def break_off(self) -> None:
+    def cancel(self) -> None:
         """Be told to end."""
 
 
@@ -63,14 +64,13 @@ def prove(
     vault: Vault,
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
-) -> Callable[..., list[Heard]]:
+) -> Callable[..., list[FetchResult]]:
     """Return what links courses and proves their tokens at a site."""
 
-    def proven(told: Told, *course_ids: str) -> list[Heard]:
+    def proven(told: Told, *course_ids: str) -> list[FetchResult]:
         source = make_source("one")
         entries = [make_entry(source, course_id) for course_id in course_ids]
-        sites = {"one": told}
-        return token_check.prove(database, sites, entries, vault=vault, actor=ADA)  # type: ignore[arg-type]  # narrower
+        return token_check.fetch_once(database, vault, Clients(told), entries, actor=ADA)
 
     return proven
 
@@ -85,7 +85,7 @@ def prove(
     ],
 )
 def test_a_course_that_seems_gone_is_confirmed_first(
-    prove: Callable[..., list[Heard]],
+    prove: Callable[..., list[FetchResult]],
     entry_of: Callable[[str], Entry],
     gone: bool | None,
     certain: bool,
@@ -96,7 +96,9 @@ def test_a_course_that_seems_gone_is_confirmed_first(
     assert registry.course_status(entry_of("CS1")).status is status
 
 
-def test_a_site_that_cannot_be_reached_is_tried_once(prove: Callable[..., list[Heard]]) -> None:
+def test_a_site_that_cannot_be_reached_is_tried_once(
+    prove: Callable[..., list[FetchResult]],
+) -> None:
     there = Told({"CS1": AWAY})
 
     proven = prove(there, "CS1", "CS2", "CS3")
@@ -110,7 +112,7 @@ def test_a_site_that_cannot_be_reached_is_tried_once(prove: Callable[..., list[H
 
 
 def test_each_token_is_learnt_of_by_itself(
-    prove: Callable[..., list[Heard]], entry_of: Callable[[str], Entry]
+    prove: Callable[..., list[FetchResult]], entry_of: Callable[[str], Entry]
 ) -> None:
     prove(Told({"CS2": TokenRefused("invalidtoken", "unknown")}, batch=10), "CS1", "CS2", "CS3")
 

@@ -12,7 +12,7 @@ import pytest
 
 from foundation.crypto import Vault
 from foundation.db.session import Database
-from receiver.models import API, Entry, RunCourse, Source
+from receiver.models import Entry, RunCourse, Source
 from receiver.runs.store import RunResult
 from receiver.sources.base import (
     FetchOutcome,
@@ -24,9 +24,10 @@ from receiver.sources.base import (
     SiteOutage,
     Transient,
 )
-from receiver.sync import ending
+from receiver.sync import heartbeat
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import SyncOptions
+from receiver.sync.run import SyncOptions
+from tests.receiver.conftest import Clients
 
 WELL = Grades((), None)
 BUSY = Transient("answered 503")
@@ -55,7 +56,7 @@ class Told:
         """How often it was asked."""
         return len(self.asked)
 
-    def ask(self, questions: Sequence[GradeQuery]) -> list[FetchOutcome]:
+    def fetch(self, questions: Sequence[GradeQuery]) -> list[FetchOutcome]:
         """Answer as told."""
         with self.lock:
             self.asked.append([question.course_id for question in questions])
@@ -70,7 +71,7 @@ class Told:
         told = self.outcomes.get(course_id, [WELL])
         return told.pop(0) if len(told) > 1 else told[0]
 
-    def confirm(self, questions: Sequence[GradeQuery]) -> list[bool | None]:
+    def confirm_deleted(self, questions: Sequence[GradeQuery]) -> list[bool | None]:
         """Say which are gone."""
         self.confirming()
         self.confirmed.append([question.course_id for question in questions])
@@ -80,7 +81,7 @@ class Told:
         """Name the course."""
         return f"told:{question.course_id}"
 
-    def break_off(self) -> None:
+    def cancel(self) -> None:
         """Be told to end."""
         self.broken_off.set()
 
@@ -108,11 +109,8 @@ def sync(database: Database, vault: Vault, make_options: Callable[..., SyncOptio
     """Return what runs the sync with a source for each name, or one for all."""
 
     def run(told: Told | dict[str, Told], **overrides: Any) -> RunResult:
-        def of(source: Source) -> Told:
-            return told[source.name] if isinstance(told, dict) else told
-
         options = make_options(**overrides)
-        return grade_sync.run(database, vault, {API: of}, options)
+        return grade_sync.run(database, vault, Clients(told), options)
 
     return run
 
@@ -211,7 +209,7 @@ def test_a_site_that_cannot_be_opened_costs_its_courses_alone(
         "CS2": ("failed", "site_trouble"),
         "CS3": ("synced", None),
     }
-    assert report.courses[0].detail == "failed unforeseen: KeyError"
+    assert report.courses[0].detail == "unexpected error: KeyError"
     assert report.exit_code == 1
 
 
@@ -284,7 +282,7 @@ def test_the_deadline_ends_a_run(link: Callable[..., None], sync: Sync) -> None:
         "CS2": ("failed", "deadline"),
         "CS3": ("failed", "deadline"),
     }
-    assert (report.exit_code, report.stopped) == (1, "its 2 seconds were over")
+    assert (report.exit_code, report.stopped) == (1, "its time limit of 2 seconds was reached")
 
 
 def test_a_run_that_is_told_to_stop_reports_what_it_did(
@@ -305,14 +303,14 @@ def test_a_run_that_is_told_to_stop_reports_what_it_did(
 @pytest.fixture
 def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is under way has no time left when the run is to end."""
-    monkeypatch.setattr(ending, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(heartbeat, "GRACE_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize(
     ("stops", "ended"),
     [
         pytest.param(True, (143, "it was told to stop"), id="told to stop"),
-        pytest.param(False, (1, "its 2 seconds were over"), id="deadline"),
+        pytest.param(False, (1, "its time limit of 2 seconds was reached"), id="deadline"),
     ],
 )
 def test_what_outlasts_the_end_of_a_run_is_broken_off(
@@ -434,7 +432,9 @@ def test_progress_is_told(link: Callable[..., None], sync: Sync) -> None:
     link("CS1", "CS2", "CS3")
     told: list[tuple[int, int]] = []
 
-    sync(Told(), chunk=1, progress=lambda done, courses: told.append((done, courses)))
+    sync(
+        Told(), batch_size=1, window=1, progress=lambda done, courses: told.append((done, courses))
+    )
 
     assert told == [(1, 3), (2, 3), (3, 3)]
 
@@ -454,6 +454,9 @@ def test_a_site_that_is_down_fills_no_log(
     sync(Told(outcomes={f"C{number}": [why] for number in range(8)}))
 
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [line["event"] for line in lines] == [*["course failed"] * 5, "courses failed alike"]
+    assert [line["event"] for line in lines] == [
+        *["course failed"] * 5,
+        "more courses failed for the same reason",
+    ]
     assert (lines[5]["source"], lines[5]["detail"], lines[5]["courses"]) == ("one", why.detail, 3)
     assert len(rows(RunCourse)) == 8

@@ -18,16 +18,15 @@ from foundation.db.session import Database
 from receiver.course_state import Deleted, Status, TokenAnnounced
 from receiver.errors import EntryUnknownError, RunInProgressError
 from receiver.gradebook import database as gradebook
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import Entry, Run, RunCourse, Source, StoredScore
 from receiver.registry import entries as registry
 from receiver.runs import lease
 from receiver.runs.store import RunResult
-from receiver.sync import planner
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import SyncOptions
-from receiver.sync.run import Kinds
-from tests.receiver.conftest import NINE
+from receiver.sync.planner import Planner
+from receiver.sync.run import SyncOptions
+from tests.receiver.conftest import NINE, Clients
 
 Rows = Callable[[type[Any]], list[Any]]
 
@@ -55,12 +54,12 @@ def link(
 
 @pytest.fixture
 def sync(
-    database: Database, vault: Vault, kinds: Kinds, make_options: Callable[..., SyncOptions]
+    database: Database, vault: Vault, clients: Clients, make_options: Callable[..., SyncOptions]
 ) -> Callable[..., RunResult]:
     """Return what runs the sync."""
 
     def run(**overrides: Any) -> RunResult:
-        return grade_sync.run(database, vault, kinds, make_options(**overrides))
+        return grade_sync.run(database, vault, clients, make_options(**overrides))
 
     return run
 
@@ -82,7 +81,7 @@ def test_grades_are_fetched_and_stored(
     report = sync()
 
     assert told(report) == {"CS101": ("synced", None), "CS102": ("synced", None)}
-    assert (report.written, report.requests, report.exit_code) == (ScoreCounts(added=3), 2, 0)
+    assert (report.scores, report.requests, report.exit_code) == (ScoreCounts(added=3), 2, 0)
     assert len(rows(StoredScore)) == 3
 
 
@@ -95,7 +94,7 @@ def test_a_second_run_finds_all_unchanged(
     report = sync()
 
     assert told(report) == {"CS101": ("unchanged", None)}
-    assert (report.written, report.exit_code) == (ScoreCounts(), 0)
+    assert (report.scores, report.exit_code) == (ScoreCounts(), 0)
 
 
 def test_known_invalid_courses_open_no_socket(
@@ -252,7 +251,7 @@ def test_a_course_invalidated_while_the_run_is_under_way_is_skipped(
 
     far_side.answers["CS101"] = answer_while_the_webhook_comes
 
-    report = sync(chunk=1)
+    report = sync(batch_size=1, window=1)
 
     assert told(report) == {"CS101": ("synced", None), "CS102": ("skipped", "course_deleted")}
     assert [asked.course_id for asked in far_side.asked] == ["CS101"]
@@ -292,7 +291,7 @@ def test_a_course_invalidated_in_the_midst_of_a_chunk_is_skipped(
 
     far_side.answers["CS101"] = answer_while_the_webhook_comes
 
-    report = sync(read_again=timedelta(0))
+    report = sync(refresh_after=timedelta(0))
 
     assert [asked.course_id for asked in far_side.asked] == ["CS101", "CS102"]
     assert told(report)["CS103"][0] == "skipped"
@@ -306,8 +305,8 @@ def test_the_registry_is_read_again_by_the_clock(
         link(f"CS{number}")
     sync()
 
-    believing = sync(read_again=timedelta(hours=1)).statements
-    doubting = sync(read_again=timedelta(0)).statements
+    believing = sync(refresh_after=timedelta(hours=1)).statements
+    doubting = sync(refresh_after=timedelta(0)).statements
 
     assert doubting - believing == 4
 
@@ -400,11 +399,11 @@ def test_queries_do_not_grow_with_the_courses_of_a_chunk(
 ) -> None:
     link("CS0", make_score())
     hour = timedelta(hours=1)
-    alone = sync(read_again=hour).statements
+    alone = sync(refresh_after=hour).statements
     for number in range(1, 20):
         link(f"CS{number}", make_score())
 
-    together = sync(read_again=hour).statements
+    together = sync(refresh_after=hour).statements
 
     assert (alone, together) == (alone, alone)
 
@@ -435,9 +434,10 @@ def test_a_plan_asks_nothing_and_leaves_nothing(
     link("CS102", facts=(Deleted(4, now),))
     before = database.statements
 
-    plan = planner.plan(database)
+    with database.reading() as session:
+        plan = Planner(database).plan(session)
 
-    assert [entry.course_id for entry in plan.ask] == ["CS101"]
+    assert [entry.course_id for entry in plan.to_fetch] == ["CS101"]
     assert [course.course_id for course in plan.skipped] == ["CS102"]
     assert database.statements - before == 1
     assert (far_side.connections, rows(Run)) == (0, [])
@@ -463,7 +463,7 @@ def test_a_second_run_is_refused_while_one_is_at_work(
     report = sync()
 
     assert report.exit_code == 0
-    assert "another grade sync is at work: ada@elms" in refusals[0]
+    assert "another grade sync is running: ada@elms" in refusals[0]
     assert len(far_side.asked) == 1
 
 
@@ -500,7 +500,7 @@ def test_a_run_that_lost_its_lease_writes_no_more(
 
     far_side.answers["CS101"] = answer_while_another_takes_over
 
-    report = sync(chunk=1)
+    report = sync(batch_size=1, window=1)
 
     assert told(report) == {"CS101": ("failed", "lease_lost"), "CS102": ("failed", "lease_lost")}
     assert (report.exit_code, report.stopped) == (3, "another grade sync has taken over the lease")
@@ -522,7 +522,7 @@ def test_a_lease_is_renewed_between_requests(
 def test_without_the_registry_no_request_is_made(
     link: Callable[..., CourseToken],
     vault: Vault,
-    kinds: Kinds,
+    clients: Clients,
     far_side: Any,
     make_options: Callable[..., SyncOptions],
     tmp_path: Path,
@@ -532,7 +532,7 @@ def test_without_the_registry_no_request_is_made(
     away = Database(f"sqlite:///{tmp_path}/none/receiver.db")
 
     with pytest.raises(OperationalError, match="unable to open database file"):
-        grade_sync.run(away, vault, kinds, make_options())
+        grade_sync.run(away, vault, clients, make_options())
 
     assert far_side.connections == 0
 
@@ -554,7 +554,7 @@ def test_a_database_that_dies_in_a_run_ends_it_cleanly(
 
     far_side.answers["CS102"] = answer_while_the_database_dies
     try:
-        report = sync(chunk=1)
+        report = sync(batch_size=1, window=1)
     finally:
         with database.writing() as session:
             session.execute(text("ALTER TABLE gone RENAME TO entries"))
@@ -600,14 +600,14 @@ def test_an_answer_that_cannot_be_stored_costs_its_course_alone(
 def test_a_token_sealed_with_a_lost_key_fails_its_course_alone(
     database: Database,
     link: Callable[..., CourseToken],
-    kinds: Kinds,
+    clients: Clients,
     make_options: Callable[..., SyncOptions],
     far_side: Any,
 ) -> None:
     link()
     other = Vault(SecretStr("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="))
 
-    report = grade_sync.run(database, other, kinds, make_options())
+    report = grade_sync.run(database, other, clients, make_options())
 
     assert told(report) == {"CS101": ("failed", "token_unreadable")}
     assert "Put the key that sealed it back" in str(report.courses[0].next_step)

@@ -10,8 +10,9 @@ import pytest
 
 from contract.grades import ActivityProgress, GradingProgress, Score
 from contract.tokens import CourseToken, MoodleToken
+from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION, ReportError, grades_of
-from receiver.moodle.source import COURSES, SITE_INFO, MoodleGradeSource
+from receiver.moodle.source import COURSES, MoodleGradeSource
 from receiver.sources.base import (
     FetchOutcome,
     GradeQuery,
@@ -46,7 +47,7 @@ def ask(source: MoodleGradeSource, moodle: FakeMoodle) -> Callable[..., FetchOut
 
     def one(course_id: str = "2", **more: Any) -> FetchOutcome:
         question = GradeQuery(moodle.url, course_id, more.pop("token", TOKEN), **more)
-        (outcome,) = source.ask([question])
+        (outcome,) = source.fetch([question])
         return outcome
 
     return one
@@ -271,7 +272,7 @@ def test_a_site_that_asks_to_be_left_alone_is_left_alone(
     outcome = ask()
 
     assert isinstance(outcome, Transient)
-    assert (outcome.detail, outcome.retry_after) == ("answered 503", 40.0)
+    assert (outcome.detail, outcome.retry_after) == ("responded 503", 40.0)
 
 
 def test_a_redirect_is_not_followed(moodle: FakeMoodle, ask: Callable[..., FetchOutcome]) -> None:
@@ -281,12 +282,12 @@ def test_a_redirect_is_not_followed(moodle: FakeMoodle, ask: Callable[..., Fetch
     outcome = ask()
 
     assert isinstance(outcome, SiteOutage)
-    assert outcome.detail.startswith(f"answered 303 to {moodle.url}/login/index.php, as no Moodle")
+    assert outcome.detail.startswith(f"responded 303 to {moodle.url}/login/index.php, which Moodle")
     assert moodle.functions() == [FUNCTION]
 
 
 def test_who_cannot_be_reached_is_told(source: MoodleGradeSource) -> None:
-    (outcome,) = source.ask([GradeQuery("http://127.0.0.1:9", "2", TOKEN)])
+    (outcome,) = source.fetch([GradeQuery("http://127.0.0.1:9", "2", TOKEN)])
 
     assert isinstance(outcome, Transient)
     assert outcome.unreachable
@@ -299,7 +300,7 @@ class TestConfirm:
         moodle.says(COURSES, "get_courses_omits_missing")
         questions = [GradeQuery(moodle.url, course_id, TOKEN) for course_id in ("2", "3", "CS")]
 
-        told = source.confirm(questions)
+        told = source.confirm_deleted(questions)
 
         (called,) = moodle.called
         assert told == [False, True, None]
@@ -311,7 +312,9 @@ class TestConfirm:
     ) -> None:
         moodle.says(COURSES, "get_courses_none")
 
-        told = source.confirm([GradeQuery(moodle.url, str(n), TOKEN) for n in range(1, 102)])
+        told = source.confirm_deleted(
+            [GradeQuery(moodle.url, str(n), TOKEN) for n in range(1, 102)]
+        )
 
         assert told == [True] * 101
         assert moodle.functions() == [COURSES] * 2
@@ -322,14 +325,14 @@ class TestConfirm:
     ) -> None:
         moodle.says(COURSES, name)
 
-        assert source.confirm([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
+        assert source.confirm_deleted([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
 
     def test_without_the_sites_token_nothing_is_asked(
         self, moodle: FakeMoodle, exchange: Exchange
     ) -> None:
         source = MoodleGradeSource(exchange, site_token=None, now=lambda: NINE)
 
-        assert source.confirm([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
+        assert source.confirm_deleted([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
         assert moodle.called == []
 
 
@@ -345,15 +348,15 @@ class TestConfirm:
         pytest.param([("S1", [total(graderaw=-1)])], "greater than or equal", id="negative"),
         pytest.param([("S1", [total(grademax=0)])], "greater than 0", id="maximum 0"),
         pytest.param([("S1", [total(grademax=None)])], "score_maximum", id="no maximum"),
-        pytest.param([("S1", [total(graderaw="7")])], "no number", id="text"),
-        pytest.param([("S1", [total(graderaw=True)])], "no number", id="a truth"),
+        pytest.param([("S1", [total(graderaw="7")])], "not a number", id="text"),
+        pytest.param([("S1", [total(graderaw=True)])], "not a number", id="a truth"),
         pytest.param([("S1", [total(graderaw=Decimal("1e99"))])], "too large", id="too large"),
         pytest.param([("S1", [total(graderaw=10**12)])], "score_given", id="too many digits"),
         pytest.param([("S1", [total(feedback="x" * 10_001)])], "comment", id="long feedback"),
         pytest.param([("S1", [total(gradedategraded=10**17)])], "out of range", id="no such year"),
         pytest.param(
             [("S1", [total(graderaw=None, gradeneedsupdate=True)])],
-            "worked out",
+            "not calculated",
             id="to be added up",
         ),
         pytest.param(

@@ -2,19 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from contract.grades import Score
 from contract.tokens import MoodleToken
+from foundation.db import session as db
 from foundation.db.session import Database
-from receiver.gradebook.base import CourseScores, Gradebook, TableGradebook
-from receiver.gradebook.database import ScoreCounts
-from receiver.models import Entry, Source, StoredScore
+from receiver.errors import LeaseLostError
+from receiver.gradebook.base import CourseScores, Gradebook, ScoreCounts
+from receiver.gradebook.database import DatabaseGradebook
+from receiver.models import Entry, Source, StoredScore, SyncLease
 from receiver.moodle.gradebook import MoodleGradebook
+from receiver.runs.lease import RunLease
+from receiver.sources.base import Transient
 from receiver.sources.http_client import Exchange
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle
@@ -45,7 +50,10 @@ def table(
     def held() -> dict[str, Decimal | None]:
         return {row.user_id: row.score_given for row in rows(StoredScore)}
 
-    return Kind(TableGradebook(database, lambda _: None), entry_id, held)
+    lease = RunLease(database, timedelta(minutes=5))
+    with database.writing() as session:
+        lease.acquire(session, "ada@elms", now=db.now(session))
+    return Kind(DatabaseGradebook(lease), entry_id, held)
 
 
 @pytest.fixture
@@ -86,12 +94,10 @@ def test_a_gradebook_in_order_has_no_trouble(kind: Kind) -> None:
 
 
 def test_scores_are_written_once(kind: Kind) -> None:
-    first = kind.gradebook.write([course(kind, S1001="72.5", S1002="50")], beat=lambda: None)
-    second = kind.gradebook.write(
-        [course(kind, S1001="72.50000", S1002="50.00001")], beat=lambda: None
-    )
+    first = kind.gradebook.write([course(kind, S1001="72.5", S1002="50")])
+    second = kind.gradebook.write([course(kind, S1001="72.50000", S1002="50.00001")])
 
-    assert [kept.written for kept in (*first, *second)] == [
+    assert [kept.scores for kept in (*first, *second)] == [
         ScoreCounts(added=2),
         ScoreCounts(changed=1, unchanged=1),
     ]
@@ -99,34 +105,33 @@ def test_scores_are_written_once(kind: Kind) -> None:
 
 
 def test_who_is_not_named_stays(kind: Kind) -> None:
-    kind.gradebook.write([course(kind, S1001="72.5", S1002="50")], beat=lambda: None)
+    kind.gradebook.write([course(kind, S1001="72.5", S1002="50")])
 
-    kind.gradebook.write([course(kind, S1002="51")], beat=lambda: None)
+    kind.gradebook.write([course(kind, S1002="51")])
 
     assert kind.held() == {"S1001": Decimal("72.5"), "S1002": Decimal(51)}
 
 
 def test_a_course_without_scores_is_answered(kind: Kind) -> None:
-    (kept,) = kind.gradebook.write([course(kind)], beat=lambda: None)
+    (kept,) = kind.gradebook.write([course(kind)])
 
-    assert (kept.entry_id, kept.written, kept.failure) == (kind.entry_id, ScoreCounts(), None)
-
-
-def test_a_beat_that_raises_ends_the_writing(kind: Kind) -> None:
-    def lost() -> None:
-        raise RuntimeError("another one has taken over")
-
-    with pytest.raises(RuntimeError, match="taken over"):
-        kind.gradebook.write([course(kind, S1001="72.5")], beat=lost)
-
-    assert not any(kind.held().values())
+    assert (kept.entry_id, kept.scores, kept.failure) == (kind.entry_id, ScoreCounts(), None)
 
 
-def test_the_fence_is_in_the_transaction_of_the_writing(table: Kind, database: Database) -> None:
-    def fence(_: object) -> None:
-        raise RuntimeError("another one has taken over")
+def test_a_lost_lease_takes_back_what_was_written(table: Kind, database: Database) -> None:
+    with database.writing() as session:
+        session.execute(update(SyncLease).values(token="another"))
 
-    with pytest.raises(RuntimeError, match="taken over"):
-        TableGradebook(database, fence).write([course(table, S1001="72.5")], beat=lambda: None)
+    with pytest.raises(LeaseLostError):
+        table.gradebook.write([course(table, S1001="72.5")])
 
     assert table.held() == {}
+
+
+def test_a_cancelled_moodle_is_not_written(moodles: Kind) -> None:
+    moodles.gradebook.cancel()
+
+    (written,) = moodles.gradebook.write([course(moodles, S1001="72.5")])
+
+    assert isinstance(written.failure, Transient)
+    assert not any(moodles.held().values())

@@ -1,4 +1,4 @@
-"""Names to addresses: by threads that hang alone, each name at most once at a time."""
+"""Tests of DNS lookups with a time-out."""
 
 import socket
 import threading
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from foundation.http import dns
-from foundation.http.dns import LookupTimeoutError, Names, Place
+from foundation.http.dns import LookupTimeoutError, ResolvedAddress, Resolver
 
 
 class Slow:
@@ -46,9 +46,9 @@ def never(*_: Any, **__: Any) -> list[Any]:
 def test_address_is_looked_up_by_nobody(host: str, family: int) -> None:
     threads = threading.active_count()
 
-    places = Names(never).places(host, 443, seconds=1)
+    places = Resolver(never).resolve(host, 443, seconds=1)
 
-    assert places == [Place(ip_address(host), family, (host, 443))]
+    assert places == [ResolvedAddress(ip_address(host), family, (host, 443))]
     assert threading.active_count() == threads
 
 
@@ -59,23 +59,23 @@ def test_every_address_of_a_name_is_a_place() -> None:
             (socket.AF_INET, 1, 6, "", ("192.0.2.7", 443)),
         ]
 
-    places = Names(resolve).places("elms.example", 443, seconds=1)
+    places = Resolver(resolve).resolve("elms.example", 443, seconds=1)
 
     assert [str(place.address) for place in places] == ["fe80::1", "192.0.2.7"]
     assert places[0].socket_address == ("fe80::1%eth0", 443, 0, 2)
 
 
 def test_name_that_hangs_is_given_up(slow: Slow) -> None:
-    with pytest.raises(LookupTimeoutError, match="the name service did not answer in time"):
-        Names(slow).places("elms.example", 443, seconds=0.05)
+    with pytest.raises(LookupTimeoutError, match="the name server did not respond in time"):
+        Resolver(slow).resolve("elms.example", 443, seconds=0.05)
 
 
 def test_those_who_ask_for_a_name_wait_for_one_look_up(slow: Slow) -> None:
-    service = Names(slow)
-    found: list[list[Place]] = []
+    service = Resolver(slow)
+    found: list[list[ResolvedAddress]] = []
     asking = [
         threading.Thread(
-            target=lambda: found.append(service.places("elms.example", 443, seconds=10))
+            target=lambda: found.append(service.resolve("elms.example", 443, seconds=10))
         )
         for _ in range(5)
     ]
@@ -91,23 +91,23 @@ def test_those_who_ask_for_a_name_wait_for_one_look_up(slow: Slow) -> None:
 
 
 def test_name_that_hangs_keeps_one_thread(slow: Slow) -> None:
-    service = Names(slow)
+    service = Resolver(slow)
 
     for _ in range(10):
         with pytest.raises(LookupTimeoutError):
-            service.places("elms.example", 443, seconds=0.01)
+            service.resolve("elms.example", 443, seconds=0.01)
 
     assert slow.asked == ["elms.example"]
 
 
 def test_names_that_hang_keep_so_many_threads_and_no_more(slow: Slow) -> None:
-    service = Names(slow)
+    service = Resolver(slow)
     for number in range(dns.MAX_LOOKUPS):
         with pytest.raises(LookupTimeoutError):
-            service.places(f"elms{number}.example", 443, seconds=0.001)
+            service.resolve(f"elms{number}.example", 443, seconds=0.001)
 
-    with pytest.raises(LookupTimeoutError, match="128 look-ups of other names hang"):
-        service.places("elms.example", 443, seconds=10)
+    with pytest.raises(LookupTimeoutError, match="128 lookups of other names hang"):
+        service.resolve("elms.example", 443, seconds=10)
 
     assert len(slow.asked) == dns.MAX_LOOKUPS
 
@@ -118,9 +118,9 @@ def test_name_is_looked_up_anew_each_time() -> None:
     def resolve(_: str, port: int, **__: Any) -> list[Any]:
         return socket.getaddrinfo(answers.pop(0), port, type=socket.SOCK_STREAM)
 
-    service = Names(resolve)
+    service = Resolver(resolve)
 
-    found = [service.places("elms.example", 443, seconds=10) for _ in range(2)]
+    found = [service.resolve("elms.example", 443, seconds=10) for _ in range(2)]
 
     assert [str(places[0].address) for places in found] == ["192.0.2.7", "192.0.2.8"]
 
@@ -132,7 +132,7 @@ def test_name_is_looked_up_anew_each_time() -> None:
             socket.gaierror(socket.EAI_AGAIN, "try again"), socket.gaierror, "try again", id="DNS"
         ),
         pytest.param(
-            UnicodeError("label too long"), socket.gaierror, "cannot be a name", id="IDNA"
+            UnicodeError("label too long"), socket.gaierror, "not a valid host name", id="IDNA"
         ),
         pytest.param(OSError("no thread"), OSError, "no thread", id="the system"),
     ],
@@ -143,8 +143,8 @@ def test_what_went_wrong_reaches_whoever_asked(
     def resolve(*_: Any, **__: Any) -> list[Any]:
         raise raised
 
-    service = Names(resolve)
+    service = Resolver(resolve)
 
     for _ in range(2):
         with pytest.raises(expected, match=words):
-            service.places("elms.example", 443, seconds=10)
+            service.resolve("elms.example", 443, seconds=10)

@@ -1,4 +1,4 @@
-"""Hosts: the one good spelling of each, and what every other spelling means."""
+"""Tests of the normal form of hosts."""
 
 import socket
 from ipaddress import ip_address
@@ -34,7 +34,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("spelled", [*SPELLINGS, "127.0.0.1."])
 def test_number_is_the_address_that_resolvers_make_of_it(spelled: str) -> None:
-    assert hosts.read(spelled) == LOOPBACK
+    assert hosts.parse_host(spelled) == LOOPBACK
 
 
 @pytest.mark.parametrize("spelled", SPELLINGS)
@@ -43,16 +43,16 @@ def test_resolver_of_this_machine_reads_numbers_alike(spelled: str) -> None:
 
     (row, *_) = socket.getaddrinfo(spelled, 80, family=socket.AF_INET, flags=flags)
 
-    assert row[4][0] == hosts.read(spelled).spelling
+    assert row[4][0] == hosts.parse_host(spelled).name
 
 
 @pytest.mark.parametrize("spelled", FOREIGN)
 def test_digits_and_dots_of_other_scripts_are_digits_and_dots(spelled: str) -> None:
-    assert hosts.read(spelled) == LOOPBACK
+    assert hosts.parse_host(spelled) == LOOPBACK
 
 
 @pytest.mark.parametrize(
-    ("spelled", "spelling"),
+    ("written", "name"),
     [
         pytest.param("elms.example", "elms.example", id="as it should be"),
         pytest.param("ELMS.Example", "elms.example", id="capitals"),
@@ -66,12 +66,12 @@ def test_digits_and_dots_of_other_scripts_are_digits_and_dots(spelled: str) -> N
         pytest.param("intranet", "intranet", id="no dot"),
     ],
 )
-def test_name_has_one_good_spelling(spelled: str, spelling: str) -> None:
-    assert hosts.read(spelled) == Host(spelling)
+def test_name_has_one_normal_form(written: str, name: str) -> None:
+    assert hosts.parse_host(written) == Host(name)
 
 
 @pytest.mark.parametrize(
-    ("spelled", "spelling"),
+    ("written", "name"),
     [
         ("::1", "::1"),
         ("0:0:0:0:0:0:0:1", "::1"),
@@ -80,45 +80,51 @@ def test_name_has_one_good_spelling(spelled: str, spelling: str) -> None:
         ("::ffff:127.0.0.1", "::ffff:7f00:1"),
     ],
 )
-def test_ipv6_address_has_one_good_spelling(spelled: str, spelling: str) -> None:
-    assert hosts.read(spelled) == Host(spelling, ip_address(spelling))
+def test_ipv6_address_has_one_normal_form(written: str, name: str) -> None:
+    assert hosts.parse_host(written) == Host(name, ip_address(name))
 
 
 @pytest.mark.parametrize(
     ("spelled", "why"),
     [
-        pytest.param("", "is no name", id="nothing"),
-        pytest.param(".", "is no name", id="a dot"),
-        pytest.param("a..example", "is no name", id="an empty label"),
-        pytest.param(".example", "is no name", id="a dot first"),
-        pytest.param("-a.example", "is no name", id="a hyphen first"),
-        pytest.param("a b.example", "is no name", id="a space"),
-        pytest.param("a;b.example", "is no name", id="a semicolon"),
-        pytest.param("a" * 64 + ".example", "is no name", id="a label too long"),
+        pytest.param("", "is not a host name", id="nothing"),
+        pytest.param(".", "is not a host name", id="a dot"),
+        pytest.param("a..example", "is not a host name", id="an empty label"),
+        pytest.param(".example", "is not a host name", id="a dot first"),
+        pytest.param("-a.example", "is not a host name", id="a hyphen first"),
+        pytest.param("a b.example", "is not a host name", id="a space"),
+        pytest.param("a;b.example", "is not a host name", id="a semicolon"),
+        pytest.param("a" * 64 + ".example", "is not a host name", id="a label too long"),
         pytest.param("a." * 127 + "example", "is longer than 253 characters", id="too long"),
-        pytest.param("elms%2eexample", "holds a percent sign", id="an escape"),
-        pytest.param("fe80::1%eth0", "holds a percent sign", id="a zone"),
-        pytest.param("fe80::1%25eth0", "holds a percent sign", id="an escaped zone"),
-        pytest.param("1::2::3", "is no IPv6 address", id="no IPv6 address"),
-        pytest.param("::ffff:127.1", "is no IPv6 address", id="a short IPv4 in IPv6"),
-        pytest.param("1.2.3.4.5", "ends like an IPv4 address and is none", id="five numbers"),
-        pytest.param("256.0.0.1", "ends like an IPv4 address and is none", id="256"),
+        pytest.param("elms%2eexample", "contains a percent sign", id="an escape"),
+        pytest.param("fe80::1%eth0", "contains a percent sign", id="a zone"),
+        pytest.param("fe80::1%25eth0", "contains a percent sign", id="an escaped zone"),
+        pytest.param("1::2::3", "is not an IPv6 address", id="no IPv6 address"),
+        pytest.param("::ffff:127.1", "is not an IPv6 address", id="a short IPv4 in IPv6"),
+        pytest.param("1.2.3.4.5", "ends like an IPv4 address but is not one", id="five numbers"),
+        pytest.param("256.0.0.1", "ends like an IPv4 address but is not one", id="256"),
         pytest.param(
-            "127.16777216", "ends like an IPv4 address and is none", id="a number too far"
+            "127.16777216", "ends like an IPv4 address but is not one", id="a number too far"
         ),
-        pytest.param("4294967296", "ends like an IPv4 address and is none", id="2^32"),
-        pytest.param("9" * 240, "ends like an IPv4 address and is none", id="240 digits"),
-        pytest.param("08.1", "ends like an IPv4 address and is none", id="an octal eight"),
-        pytest.param("1_0.1", "ends like an IPv4 address and is none", id="a number for Python"),
-        pytest.param("+1.1", "ends like an IPv4 address and is none", id="a sign"),
-        pytest.param("elms.1", "ends like an IPv4 address and is none", id="a name and a number"),
-        pytest.param("a\u202eb.example", "holds characters that no name has", id="right to left"),
-        pytest.param("a\udc80.example", "holds characters that no name has", id="a surrogate"),
+        pytest.param("4294967296", "ends like an IPv4 address but is not one", id="2^32"),
+        pytest.param("9" * 240, "ends like an IPv4 address but is not one", id="240 digits"),
+        pytest.param("08.1", "ends like an IPv4 address but is not one", id="an octal eight"),
+        pytest.param("1_0.1", "ends like an IPv4 address but is not one", id="a number for Python"),
+        pytest.param("+1.1", "ends like an IPv4 address but is not one", id="a sign"),
+        pytest.param(
+            "elms.1", "ends like an IPv4 address but is not one", id="a name and a number"
+        ),
+        pytest.param(
+            "a\u202eb.example", "contains characters that are not allowed", id="right to left"
+        ),
+        pytest.param(
+            "a\udc80.example", "contains characters that are not allowed", id="a surrogate"
+        ),
     ],
 )
 def test_what_is_no_host_is_refused(spelled: str, why: str) -> None:
     with pytest.raises(HostError) as refused:
-        hosts.read(spelled)
+        hosts.parse_host(spelled)
 
     assert str(refused.value).startswith(why)
 

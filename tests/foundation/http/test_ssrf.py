@@ -1,4 +1,4 @@
-"""The address guard: what is special, in whatever form, is barred unless it is allowed."""
+"""Tests of the address guard."""
 
 from ipaddress import ip_address
 
@@ -115,8 +115,8 @@ def embedded(form: str, dotted: str) -> str:
 
 
 @pytest.mark.parametrize(("address", "what"), SPECIAL.items())
-def test_special_address_is_barred(address: str, what: str) -> None:
-    why = Guard().why_barred("elms.example", ip_address(address))
+def test_special_address_is_blocked(address: str, what: str) -> None:
+    why = Guard().blocked_reason("elms.example", ip_address(address))
 
     assert why is not None
     assert why.startswith(f"{ip_address(address)} ")
@@ -125,10 +125,10 @@ def test_special_address_is_barred(address: str, what: str) -> None:
 
 @pytest.mark.parametrize("form", [pytest.param(one, id=name) for name, one in EMBEDDING.items()])
 @pytest.mark.parametrize("inner", ["169.254.169.254", "127.0.0.1", "10.1.2.3", "0.0.0.0"])
-def test_address_is_barred_by_the_one_it_stands_for(form: str, inner: str) -> None:
+def test_address_is_blocked_by_the_one_it_embeds(form: str, inner: str) -> None:
     address = ip_address(embedded(form, inner))
 
-    why = Guard().why_barred("elms.example", address)
+    why = Guard().blocked_reason("elms.example", address)
 
     if int(address) == 0:  # `::` itself, which is barred as such
         assert why == ":: is unspecified (RFC 4291)"
@@ -139,7 +139,7 @@ def test_address_is_barred_by_the_one_it_stands_for(form: str, inner: str) -> No
 
 @pytest.mark.parametrize("address", GLOBAL)
 def test_global_address_passes(address: str) -> None:
-    assert Guard().why_barred("elms.example", ip_address(address)) is None
+    assert Guard().blocked_reason("elms.example", ip_address(address)) is None
 
 
 def test_standard_library_lets_special_addresses_pass() -> None:
@@ -169,7 +169,7 @@ def test_standard_library_lets_special_addresses_pass() -> None:
 def test_what_is_allowed_passes(allowed: str, address: str) -> None:
     guard = parse_guard(allowed, loopback=False)
 
-    assert guard.why_barred("elms.example", ip_address(address)) is None
+    assert guard.blocked_reason("elms.example", ip_address(address)) is None
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_what_is_allowed_passes(allowed: str, address: str) -> None:
     ],
 )
 def test_what_is_not_named_is_not_allowed(allowed: str, address: str) -> None:
-    why = parse_guard(allowed, loopback=False).why_barred("elms.example", ip_address(address))
+    why = parse_guard(allowed, loopback=False).blocked_reason("elms.example", ip_address(address))
 
     assert (why is None) == (address == "11.0.0.1")
 
@@ -203,7 +203,7 @@ def test_what_is_not_named_is_not_allowed(allowed: str, address: str) -> None:
     ],
 )
 def test_loopback_is_allowed_by_itself(address: str, passes: bool) -> None:
-    why = Guard(loopback=True).why_barred("elms.example", ip_address(address))
+    why = Guard(loopback=True).blocked_reason("elms.example", ip_address(address))
 
     assert (why is None) is passes
 
@@ -224,7 +224,7 @@ def test_loopback_is_allowed_by_itself(address: str, passes: bool) -> None:
     ],
 )
 def test_entry_that_names_nothing_is_refused(entry: str) -> None:
-    with pytest.raises(ValueError, match="is neither a host name nor an address") as refused:
+    with pytest.raises(ValueError, match="is not a host name, an address") as refused:
         parse_guard(f"elms.example,{entry}", loopback=False)
 
     assert repr(entry) in str(refused.value)
