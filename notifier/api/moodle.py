@@ -112,7 +112,7 @@ def _borne() -> str | None:
 def _token_in(raw: bytes) -> str:
     try:
         document = strict_json.load(raw)
-    except strict_json.JsonTextError:
+    except strict_json.StrictJsonError:
         return ""
     token = document.get("token") if isinstance(document, dict) else None
     return token if isinstance(token, str) else ""
@@ -128,7 +128,7 @@ def _check_secret(borne: str, secret: str) -> None:
 def _understood(raw: bytes) -> CourseDeletion | None:
     try:
         document = strict_json.load(raw)
-    except strict_json.JsonTextError as error:
+    except strict_json.StrictJsonError as error:
         raise RequestMalformedError(str(error)) from None
     if not isinstance(document, dict):
         raise RequestMalformedError("the body is JSON, but no object")
