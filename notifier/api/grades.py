@@ -48,8 +48,8 @@ def read_grades(course_id: str) -> Response:
     if isinstance(answer, NotifierError):
         raise answer
     response = _one(answer)
-    response.set_etag(answer.reading.etag)
-    if (changed_at := answer.reading.changed_at) is not None:
+    response.set_etag(answer.access.etag)
+    if (changed_at := answer.access.changed_at) is not None:
         response.last_modified = _last_modified(changed_at, now)
     response.headers["Cache-Control"] = "private, no-cache"
     return response
@@ -118,9 +118,9 @@ def _item(asked: BatchRequestItem, answer: GradesOutcome) -> BatchResponseItem:
 
 def _grades(granted: GradesResult) -> GradesResponse:
     return GradesResponse(
-        course_id=granted.reading.course_id,
-        course_version=granted.reading.course_version,
-        token_id=granted.reading.token_id,
+        course_id=granted.access.course_id,
+        course_version=granted.access.course_version,
+        token_id=granted.access.token_id,
         scores=granted.scores,
     )
 

@@ -50,7 +50,7 @@ def prune(older_than: timedelta) -> None:
     Courses, events, deliveries and their attempts stay.
     """
     with context.writing() as (session, now):
-        count = moodle_events.forget(session, now - older_than)
+        count = moodle_events.delete_receipts(session, now - older_than)
     click.echo(f"forgotten: {count} tellings of Moodles")
 
 
