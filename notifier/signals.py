@@ -12,7 +12,7 @@ from foundation.db import session as db
 from foundation.errors import Refusal
 from notifier.errors import EventNotWrittenError
 
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 _namespace = Namespace()
 course_deleted = _namespace.signal("course-deleted")
 token_regenerated = _namespace.signal("token-regenerated")

@@ -23,7 +23,7 @@ from notifier.services import Services
 from notifier.webhooks import endpoints
 from notifier.worker.worker import Worker, WorkerOptions
 
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 # A little over the largest body that a route accepts, so that the route itself refuses more.
 _MAX_BODY_BYTES = 17 * 1024 * 1024
 
