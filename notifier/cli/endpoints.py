@@ -184,15 +184,19 @@ def _state(row: Endpoint) -> tuple[str, datetime | None, str | None]:
 
 
 def _show_ping(endpoint_id: int, result: PingResult, *, as_json: bool) -> None:
-    url, answer = result.url, result.answer
+    url, answer = result.url, result.result
     kind, status = (answer.kind, None) if isinstance(answer, Failure) else (None, answer.status)
     advice = failures.advice_for(kind, status, endpoint_id)
     if as_json:
-        step = fields_of(advice) if isinstance(answer, Failure) else {}
-        output.print_json({"url": url, "taken": result.accepted, **vars(answer), **step})
+        match answer:
+            case WebhookResponse(status, retry_after, excerpt):
+                facts = {"status": status, "retry_after": retry_after, "said": excerpt}
+            case Failure(kind, detail):
+                facts = {"kind": kind, "detail": detail, **fields_of(advice)}
+        output.print_json({"url": url, "taken": result.accepted, **facts})
     elif isinstance(answer, WebhookResponse):
         verdict = "taken" if result.accepted else "refused"
-        click.echo(f"{verdict}: {url} answered {answer.status} {answer.said}")
+        click.echo(f"{verdict}: {url} answered {answer.status} {answer.excerpt}")
     else:
         click.echo(f"failed: {url}: {answer.kind}: {answer.detail}")
     if advice is not None and not as_json:
