@@ -25,7 +25,7 @@ from receiver.moodle.gradebook import UPDATE, MoodleGradebook
 from receiver.registry import bulk
 from receiver.runs.store import CourseResult, RunResult
 from receiver.sources.base import Grades, PersonProblem
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 from receiver.sync import heartbeat
 from receiver.sync import run as grade_sync
 from receiver.sync.run import SyncOptions
@@ -92,9 +92,9 @@ def sync(
         *, batch: int = 20, told: Told | None = None, patience: float = 0.5, **overrides: Any
     ) -> RunResult:
         asked = clients if told is None else Clients(told)
-        exchange = Exchange(connect_timeout=0.5, read_timeout=patience, total=2 * patience)
-        with closing(exchange):
-            gradebook = MoodleGradebook(exchange, url=elms.moodle.url, token=TOKEN)
+        http_client = HttpClient(connect_timeout=0.5, read_timeout=patience, total=2 * patience)
+        with closing(http_client):
+            gradebook = MoodleGradebook(http_client, url=elms.moodle.url, token=TOKEN)
             gradebook.batch = batch
             return grade_sync.run(database, vault, asked, make_options(**overrides), gradebook)
 
