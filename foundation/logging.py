@@ -114,9 +114,9 @@ def _rendered(text: bool) -> list[Processor]:
 
 
 Logger = Any
-"""What `get` returns: structlog's loggers are wrapped anew by each configuration."""
+"""What `get_logger` returns: structlog's loggers are wrapped anew by each configuration."""
 
 
-def get(name: str) -> Logger:
+def get_logger(name: str) -> Logger:
     """Return the logger of a module; messages are constant, what varies goes into fields."""
     return structlog.stdlib.get_logger(name)

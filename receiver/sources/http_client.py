@@ -19,7 +19,7 @@ from foundation.http.client import ErrorTypes
 from foundation.http.deadline import DeadlineError, HandshakeTimeoutError
 from foundation.http.dialer import ConnectError, ConnectTimeoutError, Dialer
 from foundation.http.dns import LookupTimeoutError, Resolve
-from foundation.tracing import Trace
+from foundation.tracing import Span
 
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 # The maximum length of a message from a site, or of an error, that is stored.
@@ -96,9 +96,9 @@ class HttpClient:
         connections: int = 10,
         max_bytes: int = MAX_RESPONSE_BYTES,
         resolve: Resolve = socket.getaddrinfo,
-        span: Trace | None = None,
+        span: Span | None = None,
     ) -> None:
-        self._span = span or tracing.begin()
+        self._span = span or tracing.new_span()
         self._timeout = (min(connect_timeout, total), min(read_timeout, total))
         self.total = total
         self._max_bytes = max_bytes

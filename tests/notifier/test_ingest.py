@@ -205,7 +205,7 @@ def test_what_was_taken_in_long_ago_is_forgotten(database: Database) -> None:
     outcomes = []
     for bound in (TEN, TEN + timedelta(seconds=1)):
         with database.writing() as session:
-            gone = moodle_events.forget(session, bound)
+            gone = moodle_events.delete_receipts(session, bound)
         outcomes.append((gone, accepted(database, make_deletion())))
 
     assert outcomes == [(0, MoodleEventOutcome.DUPLICATE), (1, MoodleEventOutcome.STALE)]
