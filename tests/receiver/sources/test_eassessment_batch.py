@@ -73,7 +73,7 @@ def test_invalid_item_does_not_affect_others(broken: Any) -> None:
         pytest.param(b'{"answers":[],"answers":[' + BOTH + b"]}", id="duplicate answers"),
         pytest.param(b'{"answers":[' + TWICE + b"," + UNCHANGED + b"]}", id="duplicate status"),
         pytest.param(
-            b'{"answers":[' + DEEP + b"," + UNCHANGED + b"]}", id="duplicate key in a score"
+            b'{"answers":[' + DEEP + b"," + UNCHANGED + b"]}", id="duplicate in a score"
         ),
     ],
 )
