@@ -326,7 +326,7 @@ def test_a_ping_without_the_key_that_sealed_says_so(
     result = notifier("endpoints", "ping", 1)
 
     assert result.exit_code == 1
-    assert "a stored secret was sealed with a key that is not in the list" in result.stderr
+    assert "a stored secret was encrypted with a key that is not in the settings" in result.stderr
     assert "Put the key that sealed it back into the list of encryption keys." in result.stderr
     assert sink.heard == []
 

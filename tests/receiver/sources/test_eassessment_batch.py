@@ -72,9 +72,7 @@ def test_invalid_item_does_not_affect_others(broken: Any) -> None:
         pytest.param(b'{"answers": [' + b"9" * 5000 + b", {}]}", id="5,000 digits"),
         pytest.param(b'{"answers":[],"answers":[' + BOTH + b"]}", id="duplicate answers"),
         pytest.param(b'{"answers":[' + TWICE + b"," + UNCHANGED + b"]}", id="duplicate status"),
-        pytest.param(
-            b'{"answers":[' + DEEP + b"," + UNCHANGED + b"]}", id="duplicate in a score"
-        ),
+        pytest.param(b'{"answers":[' + DEEP + b"," + UNCHANGED + b"]}", id="duplicate in a score"),
     ],
 )
 def test_invalid_batch_response_is_ignored(body: bytes) -> None:

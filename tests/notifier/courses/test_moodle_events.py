@@ -17,7 +17,7 @@ from notifier.models import Course, Event, MoodleEventReceipt
 from tests.notifier.conftest import NINE, SITE, MakeCourse, MakeEndpoint
 
 TEN = NINE + timedelta(hours=1)
-TOLD = json.loads((Path(__file__).parent / "moodle_events.json").read_text(encoding="utf-8"))
+TOLD = json.loads((Path(__file__).parents[1] / "moodle_events.json").read_text(encoding="utf-8"))
 
 
 def understood(**fields: Any) -> CourseDeletion | None:
