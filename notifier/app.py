@@ -1,4 +1,4 @@
-"""The composition root of eAssessment: settings, database, doors, pages, refusals, the outbox."""
+"""The application factory of eAssessment: settings, database, API, pages, errors, outbox."""
 
 from flask import Flask
 
@@ -16,10 +16,11 @@ from notifier.api.moodle import ingest_api
 from notifier.api.openapi import DESCRIPTION
 from notifier.config import Settings
 from notifier.models import SCHEMA, open_database
+from notifier.monitoring import metrics
 from notifier.pages.navigation import PAGES, SITE
 from notifier.webhooks import outbox
-from notifier.worker import metrics
 
+# The problem type of each refusal.
 REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.CourseUnknownError: ProblemType.COURSE_UNKNOWN,
     errors.CourseExistsError: ProblemType.COURSE_EXISTS,
@@ -42,7 +43,6 @@ REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.DeliveryUnknownError: ProblemType.DELIVERY_UNKNOWN,
     errors.ReplayRefusedError: ProblemType.REPLAY_REFUSED,
 }
-"""The one table from what eAssessment refuses to the problem that says so."""
 
 _REALM = 'Bearer realm="eassessment"'
 _CHALLENGES = {
@@ -58,13 +58,13 @@ _CHALLENGES = {
 
 
 def challenge(problem: Problem) -> dict[str, str]:
-    """Return the `WWW-Authenticate` that goes with a problem (RFC 6750, 3)."""
+    """Return the `WWW-Authenticate` header of a problem (RFC 6750, 3)."""
     named = _CHALLENGES.get(problem.type)
     return {"WWW-Authenticate": named} if named else {}
 
 
 def create_app(given: Settings | None = None) -> Flask:
-    """Return eAssessment, ready to answer, or raise a ConfigurationError."""
+    """Return the app of eAssessment, or raise ConfigurationError."""
     chosen = given or config.load(Settings)
     logging.configure(chosen.log_level, chosen.log_format)
     app = web.new_app(__name__, REFUSALS, challenge)
@@ -82,4 +82,4 @@ def create_app(given: Settings | None = None) -> Flask:
 
 def _monitored(here: services.Services) -> health.MonitoredService:
     token = here.settings.metrics_token.get_secret_value()
-    return health.MonitoredService("notifier", here.database, SCHEMA, token, metrics.numbers)
+    return health.MonitoredService("notifier", here.database, SCHEMA, token, metrics.collect)

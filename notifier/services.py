@@ -1,4 +1,4 @@
-"""What the edges of eAssessment work with, made once for each process."""
+"""The objects that commands, API and pages share, created once per process."""
 
 from dataclasses import dataclass
 
@@ -14,14 +14,14 @@ _KEY = "notifier"
 
 @dataclass(frozen=True)
 class Services:
-    """The settings, and what was made of them."""
+    """The settings, the database and the vault."""
 
     settings: Settings
     database: Database
     vault: Vault
 
     def transport(self, connections: int) -> Transport:
-        """Return a transport that keeps the settings' times, and connects where they let it."""
+        """Return a transport with the settings' timeouts and address rules."""
         return Transport(
             connect_timeout=self.settings.connect_timeout,
             deadline=self.settings.attempt_deadline,
@@ -32,7 +32,7 @@ class Services:
 
 
 def attach(app: Flask, services: Services) -> None:
-    """Give an app its services."""
+    """Attach the services to an app."""
     app.extensions[_KEY] = services
 
 
@@ -43,5 +43,5 @@ def of(app: Flask) -> Services:
 
 
 def current() -> Services:
-    """Return the services of the app that is at work."""
+    """Return the services of the current app."""
     return of(current_app)

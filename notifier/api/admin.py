@@ -10,13 +10,13 @@ from sqlalchemy.orm import Session
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES, CourseId, WireTime
 from contract.grades import Score
 from foundation.db import session as db
-from foundation.web.app import check_admin_key, guarded, parsed, query
+from foundation.web.app import check_admin_key, guarded, parse_body, parse_query
 from foundation.web.errors import RequestInvalidError
 from notifier import services
 from notifier.courses import grades
 from notifier.courses import service as courses
 from notifier.models import MAX_ID, Course, Delivery, DeliveryStatus, Endpoint
-from notifier.webhooks import endpoints, replay
+from notifier.webhooks import delivery_queries, endpoints, replay
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
 admin_api = Blueprint("admin_api", __name__, url_prefix="/api/v1/admin")
@@ -95,7 +95,7 @@ class ReplayOrder(_Asked):
 
     ids: Annotated[list[_Id], Field(min_length=1, max_length=1000)] | None = None
     filter: DeliveryFilterParams | None = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = replay.DEFAULT_LIMIT
+    limit: Annotated[int, Field(ge=1, le=1000)] = delivery_queries.DEFAULT_LIMIT
     dry_run: bool = False
 
 
@@ -103,7 +103,7 @@ class ReplayOrder(_Asked):
 @admin_only
 def add_course() -> tuple[dict[str, Any], int]:
     """Add a course; the answer holds its token, this once."""
-    asked = parsed(NewCourse, _SMALL_BODY)
+    asked = parse_body(NewCourse, _SMALL_BODY)
     with services.current().database.writing() as session:
         token = courses.add_course(session, asked.course_id, asked.title, now=db.now(session))
         answer = _course(courses.get_course(session, asked.course_id))
@@ -114,7 +114,7 @@ def add_course() -> tuple[dict[str, Any], int]:
 @admin_only
 def list_courses() -> dict[str, Any]:
     """List courses by id; go on with `after` the last one."""
-    page = query(CoursePage)
+    page = parse_query(CoursePage)
     with services.current().database.reading() as session:
         rows = courses.list_courses(session, after=page.after, limit=page.limit)
         return {"courses": [_course(row) for row in rows]}
@@ -151,7 +151,7 @@ def regenerate_token(course_id: str) -> tuple[dict[str, Any], int]:
 @admin_only
 def load_grades(course_id: str) -> dict[str, Any]:
     """Store scores of a course; users that are not named keep theirs."""
-    asked = parsed(GradesToLoad, _GRADES_BODY)
+    asked = parse_body(GradesToLoad, _GRADES_BODY)
     with services.current().database.writing() as session:
         return vars(grades.load(session, {course_id: asked.scores}, now=db.now(session)))
 
@@ -160,7 +160,7 @@ def load_grades(course_id: str) -> dict[str, Any]:
 @admin_only
 def add_endpoint() -> tuple[dict[str, Any], int]:
     """Register a URL; the answer holds its secret, this once."""
-    asked = parsed(NewEndpoint, _SMALL_BODY)
+    asked = parse_body(NewEndpoint, _SMALL_BODY)
     here = services.current()
     with here.database.writing() as session:
         endpoint, secret = endpoints.register(
@@ -186,9 +186,9 @@ def list_endpoints() -> dict[str, Any]:
 @admin_only
 def list_deliveries() -> dict[str, Any]:
     """List deliveries, the newest first; go on with `before` the last one."""
-    page = query(DeliveryListParams)
+    page = parse_query(DeliveryListParams)
     with services.current().database.reading() as session:
-        rows = replay.find(session, page.filter(), before=page.before, limit=page.limit)
+        rows = delivery_queries.find(session, page.filter(), before=page.before, limit=page.limit)
         return {"deliveries": [_delivery(row) for row in rows]}
 
 
@@ -196,7 +196,7 @@ def list_deliveries() -> dict[str, Any]:
 @admin_only
 def replay_deliveries() -> dict[str, Any]:
     """Make deliveries due again under their own webhook-ids; `dry_run` only says which."""
-    asked = parsed(ReplayOrder, _SMALL_BODY)
+    asked = parse_body(ReplayOrder, _SMALL_BODY)
     if (asked.ids is None) == (asked.filter is None):
         raise RequestInvalidError("name either `ids` or a `filter`", errors=[])
     with services.current().database.writing() as session:

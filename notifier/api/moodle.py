@@ -12,7 +12,7 @@ from contract.tokens import MOODLE_TOKEN_ID, MoodleToken
 from foundation import logging
 from foundation.db import session as db
 from foundation.web import app as web
-from foundation.web.app import guarded, invalid, parsed
+from foundation.web.app import guarded, invalid_fields, parse_body
 from foundation.web.errors import RequestInvalidError, RequestMalformedError
 from notifier import services
 from notifier.api.admin import admin_only
@@ -24,7 +24,7 @@ from notifier.errors import IngestOffError, IngestRefusedError
 ingest_api = Blueprint("ingest_api", __name__, url_prefix="/api/v1")
 
 _SMALL_BODY = 64 * 1024
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 
 
 class Named(BaseModel):
@@ -57,13 +57,13 @@ class NewToken(BaseModel):
 @admin_only
 def tell_token(course_id: str) -> dict[str, Any]:
     """Tell that a Moodle regenerated a course's token; the token itself is not kept."""
-    asked = parsed(NewToken, _SMALL_BODY)
+    asked = parse_body(NewToken, _SMALL_BODY)
     if asked.token is not None and asked.token_id is not None:
         raise RequestInvalidError("name either `token_id` or a `token`", errors=[])
     try:
         Named(course_id=course_id)
     except ValidationError as error:
-        raise invalid(error) from None
+        raise invalid_fields(error) from None
     with services.current().database.writing() as session:
         told = courses.announce_token(session, course_id, asked.known_id(), now=db.now(session))
     return {
@@ -95,8 +95,8 @@ def _proven(secret: str) -> bytes:
     borne = _borne()
     if borne is not None:
         _check_secret(borne, secret)
-        return web.body(_SMALL_BODY)
-    raw = web.body(_SMALL_BODY)
+        return web.read_body(_SMALL_BODY)
+    raw = web.read_body(_SMALL_BODY)
     _check_secret(_token_in(raw), secret)
     return raw
 
@@ -112,7 +112,7 @@ def _borne() -> str | None:
 def _token_in(raw: bytes) -> str:
     try:
         document = strict_json.load(raw)
-    except strict_json.JsonTextError:
+    except strict_json.StrictJsonError:
         return ""
     token = document.get("token") if isinstance(document, dict) else None
     return token if isinstance(token, str) else ""
@@ -128,11 +128,11 @@ def _check_secret(borne: str, secret: str) -> None:
 def _understood(raw: bytes) -> CourseDeletion | None:
     try:
         document = strict_json.load(raw)
-    except strict_json.JsonTextError as error:
+    except strict_json.StrictJsonError as error:
         raise RequestMalformedError(str(error)) from None
     if not isinstance(document, dict):
         raise RequestMalformedError("the body is JSON, but no object")
     try:
         return moodle_events.parse_event(document)
     except ValidationError as error:
-        raise invalid(error) from None
+        raise invalid_fields(error) from None

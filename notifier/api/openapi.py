@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from contract import events
 from contract.events import Version
-from contract.grades import BatchAnswer, BatchOrder, GradesAnswer
+from contract.grades import BatchRequest, BatchResponse, GradesResponse
 from contract.problems import ProblemType as P
 from foundation.web import health
 from foundation.web.openapi import ApiDescription, ApiResponse, Operation
@@ -208,7 +208,7 @@ _OPERATIONS = {
         {
             200: ApiResponse(
                 "The course's grades.",
-                GradesAnswer,
+                GradesResponse,
                 {"ETag": "Names these grades.", "Last-Modified": "When they changed last."},
             ),
             304: ApiResponse("The caller has them."),
@@ -228,10 +228,10 @@ _OPERATIONS = {
     "api.read_batch": Operation(
         {
             200: ApiResponse(
-                "Each course, with the status that it would have had alone.", BatchAnswer
+                "Each course, with the status that it would have had alone.", BatchResponse
             )
         },
-        bodies=[BatchOrder],
+        bodies=[BatchRequest],
         problems=(*_BODY, P.DATABASE_UNAVAILABLE),
         example={"courses": [{"course_id": "CS101-2026", "token": "eas_…"}]},
         has_security=False,

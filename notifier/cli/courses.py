@@ -20,7 +20,7 @@ from notifier.cli.params import MOODLE_TOKEN, TITLE
 from notifier.courses import service as courses
 from notifier.errors import CourseUnknownError, NotifierError, TokenMalformedError
 from notifier.models import Course
-from notifier.webhooks import replay
+from notifier.webhooks import delivery_queries
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
@@ -89,7 +89,7 @@ def show(course_id: str, as_json: bool) -> None:
                 "status": row.status,
                 "occurred_at": row.event.occurred_at,
             }
-            for row in replay.find(session, DeliveryFilter(course_id=course_id))
+            for row in delivery_queries.find(session, DeliveryFilter(course_id=course_id))
         ]
     if as_json:
         output.print_json({**_facts(course), "tokens": tokens, "deliveries": told})
@@ -213,7 +213,7 @@ def _delete_one(database: Database, course_id: str) -> dict[str, Any]:
         with database.writing() as session:
             courses.delete_course(session, course_id, now=db.now(session))
             caused = DeliveryFilter(event_type="course.deleted", course_id=course_id)
-            told = Counter(row.status for row in replay.find(session, caused))
+            told = Counter(row.status for row in delivery_queries.find(session, caused))
     except NotifierError as refusal:
         result = f"refused: {refusal}. {refusal.advice}"
         return {"course_id": course_id, "deleted": False, "result": result}

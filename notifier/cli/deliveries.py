@@ -14,7 +14,7 @@ from foundation.text import count
 from notifier.cli import context
 from notifier.cli.params import ROW_ID
 from notifier.models import Attempt, Delivery, DeliveryStatus, Replay
-from notifier.webhooks import failures
+from notifier.webhooks import delivery_queries, failures
 from notifier.webhooks import replay as replays
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
@@ -68,8 +68,8 @@ def deliveries_group() -> None:
 def list_(wanted: DeliveryFilter, before: int | None, limit: int, as_json: bool) -> None:
     """List deliveries, the newest first, each with its last attempt."""
     with context.reading() as session:
-        rows = replays.find(session, wanted, before=before, limit=limit)
-        last = replays.last_attempts(session, [row.id for row in rows])
+        rows = delivery_queries.find(session, wanted, before=before, limit=limit)
+        last = delivery_queries.last_attempts(session, [row.id for row in rows])
     if as_json:
         output.print_json([_facts(row, last.get(row.id)) for row in rows])
         return
@@ -100,8 +100,8 @@ def list_(wanted: DeliveryFilter, before: int | None, limit: int, as_json: bool)
 def show(delivery_id: int, as_json: bool) -> None:
     """Show a delivery: its event's body, every attempt, every replay."""
     with context.reading() as session:
-        row = replays.get(session, delivery_id)
-        attempts, replayed = replays.history(session, delivery_id)
+        row = delivery_queries.get(session, delivery_id)
+        attempts, replayed = delivery_queries.history(session, delivery_id)
     facts = _facts(row, attempts[-1] if attempts else None)
     if as_json:
         tried = [_attempt_facts(one) for one in attempts]
@@ -139,7 +139,7 @@ def show(delivery_id: int, as_json: bool) -> None:
 @click.option(
     "--limit",
     type=click.IntRange(1, 1_000_000),
-    default=replays.DEFAULT_LIMIT,
+    default=delivery_queries.DEFAULT_LIMIT,
     show_default=True,
     help="How many at the most, the oldest first.",
 )

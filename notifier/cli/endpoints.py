@@ -183,13 +183,18 @@ def _state(row: Endpoint) -> tuple[str, datetime | None, str | None]:
 
 
 def _show_ping(result: PingResult, *, as_json: bool) -> None:
-    url, answer = result.url, result.answer
+    url, answer = result.url, result.result
     if as_json:
-        step = {"next_step": failures.next_step(answer.kind)} if isinstance(answer, Failure) else {}
-        output.print_json({"url": url, "taken": result.accepted, **vars(answer), **step})
+        match answer:
+            case WebhookResponse(status, retry_after, excerpt):
+                facts = {"status": status, "retry_after": retry_after, "said": excerpt}
+            case Failure(kind, detail):
+                step = failures.next_step(kind)
+                facts = {"kind": kind, "detail": detail, "next_step": step}
+        output.print_json({"url": url, "taken": result.accepted, **facts})
     elif isinstance(answer, WebhookResponse):
         verdict = "taken" if result.accepted else "refused"
-        click.echo(f"{verdict}: {url} answered {answer.status} {answer.said}")
+        click.echo(f"{verdict}: {url} answered {answer.status} {answer.excerpt}")
         if (remedy := failures.next_step(None, answer.status)) is not None:
             click.echo(f"  next: {remedy}")
     else:

@@ -23,7 +23,7 @@ from notifier.services import Services
 from notifier.webhooks import endpoints
 from notifier.worker.worker import Worker, WorkerOptions
 
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 # A little over the largest body that a route accepts, so that the route itself refuses more.
 _MAX_BODY_BYTES = 17 * 1024 * 1024
 
@@ -50,7 +50,7 @@ def prune(older_than: timedelta) -> None:
     Courses, events, deliveries and their attempts stay.
     """
     with context.writing() as (session, now):
-        count = moodle_events.forget(session, now - older_than)
+        count = moodle_events.delete_receipts(session, now - older_than)
     click.echo(f"forgotten: {count} tellings of Moodles")
 
 

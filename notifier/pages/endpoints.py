@@ -29,7 +29,7 @@ from notifier.webhooks.retry_policy import WebhookResponse
 from notifier.worker.ping import send_ping
 
 endpoints = Blueprint("endpoints", __name__, template_folder="templates")
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 _Answer = Response | str | tuple[str, int]
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -127,7 +127,7 @@ def ping(endpoint_id: int) -> Response:
         flash(Markup("Nothing was sent: {}").format(in_sentences(refusal)), "error")
         return _to(endpoint_id)
     _log.info("endpoint tested", endpoint_id=endpoint_id, taken=result.accepted, user=g.person.name)
-    match result.answer:
+    match result.result:
         case WebhookResponse(status=status) if result.accepted:
             flash(f"The test was taken: it answered {status}.{_due(result.due)}")
         case WebhookResponse(status=status):

@@ -135,7 +135,7 @@ def _run_every(here: Services, options: SyncOptions, every: timedelta, *, as_jso
 def _run_once(here: Services, options: SyncOptions, *, as_json: bool) -> int:
     try:
         with (
-            tracing.entered(tracing.begin()),
+            tracing.use(tracing.new_span()),
             ClientFactory(here.settings, here.vault) as clients,
             open_gradebook(here.settings) as gradebook,
             _progress() as progress,
@@ -191,7 +191,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def _show(report: RunResult) -> None:
-    for line in summary.of_report(report):
+    for line in summary.of_result(report):
         click.echo(printable(line))
     told = [course for course in report.courses if course.reason is not None]
     if told:

@@ -21,7 +21,7 @@ from receiver.webhooks import inbox
 MAX_BODY_BYTES = 64 * 1024
 
 webhooks = Blueprint("webhooks", __name__)
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 
 
 @webhooks.post("/webhooks/<source>")
@@ -49,10 +49,10 @@ def _verified(here: Services, name: str) -> tuple[WebhookSource, str, bytes]:
     try:
         # What the headers alone show to be wrong costs neither reading the body nor a query.
         headers = {key.lower(): value for key, value in request.headers}
-        stamp = signatures.read(headers, now=datetime.now(UTC))
-        raw = web.body(MAX_BODY_BYTES)
+        parsed = signatures.parse_headers(headers, now=datetime.now(UTC))
+        raw = web.read_body(MAX_BODY_BYTES)
         source = _webhook_source(here, name)
-        return source, signatures.verify_stamp(source.secrets, stamp, raw), raw
+        return source, signatures.verify_body(source.secrets, parsed, raw), raw
     except signatures.SignatureError as error:
         raise SignatureRefusedError(str(error)) from None
 

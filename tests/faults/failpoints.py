@@ -96,7 +96,7 @@ def install(folder: Path) -> None:
     points.after(claims, "any_due", Point.DUE_SEEN)
     points.before(deliveries, "settle", Point.SETTLING)
     points.after(signals, "send", Point.COURSE_CHANGED)
-    points.after(signatures, "verify_stamp", Point.VERIFIED)
+    points.after(signatures, "verify_body", Point.VERIFIED)
     points.after(inbox, "_insert", Point.INBOX_WRITTEN)
     points.after(EAssessmentClient, "fetch", Point.ASKED)
     points.after(DatabaseGradebook, "write", Point.STORED)

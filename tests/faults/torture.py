@@ -279,7 +279,7 @@ class Torture:
     def _statuses(self) -> Counter[str]:
         with self.both.notifier.reading() as session:
             rows = session.execute(select(Delivery.status, func.count()).group_by(Delivery.status))
-            return Counter(dict(rows.tuples().all()))
+            return Counter({row[0]: row[1] for row in rows})
 
     def report(self) -> Iterator[str]:
         """Yield the numbers of the run, one line each."""

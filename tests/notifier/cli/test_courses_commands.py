@@ -392,5 +392,5 @@ def test_a_moodle_s_course_is_shown_and_deleted(notifier: Notifier, told: Told) 
 
     assert shown["tokens"] == []
     assert refused.exit_code == 1
-    assert "the course '7' lives in a Moodle, which issues its tokens" in refused.stderr
+    assert "the tokens of the course '7' are issued by its Moodle" in refused.stderr
     assert (deleted.exit_code, deleted.stdout.partition(";")[0]) == (0, "7: deleted")

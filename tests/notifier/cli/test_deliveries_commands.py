@@ -80,7 +80,7 @@ def test_work_once_tells_what_is_retried_dead_and_held(
         "CS104": "held",
     }
     assert told("endpoints", "list")[0]["disabled_reason"] == (
-        "the receiver answered 410: it wants no more events"
+        "the receiver responded with 410: it wants no more events"
     )
 
 

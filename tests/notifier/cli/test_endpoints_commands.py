@@ -64,9 +64,9 @@ def test_no_endpoints_is_a_sentence(notifier: Notifier) -> None:
     ("url", "sentence"),
     [
         pytest.param("ftp://x", "'ftp://x' is not an http or https URL with a host", id="scheme"),
-        pytest.param("https://u:planted@x.example/", "the URL holds user info", id="password"),
+        pytest.param("https://u:planted@x.example/", "the URL has user info", id="password"),
         pytest.param("https://x.example:0/", "is not an http or https URL", id="port zero"),
-        pytest.param("https://x.example/\udce9", "holds a space or a control", id="Latin-1"),
+        pytest.param("https://x.example/\udce9", "has a space or a control", id="Latin-1"),
         pytest.param(
             f"https://x.example/{'y' * 2000}", "longer than 2000 characters", id="too long"
         ),
@@ -291,13 +291,13 @@ def test_a_ping_that_nobody_hears_exits_1(notifier: Notifier, told: Told) -> Non
     assert (result.exit_code, as_json.exit_code) == (1, 1)
     step = "Check that the receiver runs and listens on this port."
     assert result.stdout == (
-        f"failed: {url}: refused: {where}: nobody listens there\n  next: {step}\n"
+        f"failed: {url}: refused: {where}: connection refused\n  next: {step}\n"
     )
     assert strict_json.load(as_json.stdout_bytes) == {
         "url": url,
         "taken": False,
         "kind": "refused",
-        "detail": f"{where}: nobody listens there",
+        "detail": f"{where}: connection refused",
         "next_step": step,
     }
 
@@ -326,7 +326,7 @@ def test_a_ping_without_the_key_that_sealed_says_so(
     result = notifier("endpoints", "ping", 1)
 
     assert result.exit_code == 1
-    assert "a stored secret was sealed with a key that is not in the list" in result.stderr
+    assert "a stored secret was encrypted with a key that is not in the settings" in result.stderr
     assert "Put the key that sealed it back into the list of encryption keys." in result.stderr
     assert sink.heard == []
 
@@ -347,7 +347,7 @@ def test_a_receiver_that_is_barred_is_neither_registered_nor_pinged(
         "Only for development: set NOTIFIER_ALLOW_LOOPBACK=true.\n"
     )
     assert "blocked: " in pinged.stdout
-    assert "127.0.0.1 is loopback (RFC 1122): not connected to" in pinged.stdout
+    assert "127.0.0.1 is loopback (RFC 1122): blocked" in pinged.stdout
     assert sink.connections == 0
 
 

@@ -90,9 +90,9 @@ def test_a_course_of_one_source_needs_none_named(
 @pytest.mark.parametrize(
     ("words", "stdin", "exit_code", "message"),
     [
-        pytest.param(["add", "CS101"], "junk", 1, "cut or mistyped", id="no token"),
+        pytest.param(["add", "CS101"], "junk", 1, "cut off or mistyped", id="no token"),
         pytest.param(["add", "CS101"], "", 2, "nothing on standard input", id="nothing"),
-        pytest.param(["add", " "], "", 2, "has no space around it", id="no course id"),
+        pytest.param(["add", " "], "", 2, "must not begin or end with a space", id="no course id"),
         pytest.param(["show", "NONE"], "", 1, "'NONE' of one is not in the registry", id="show"),
         pytest.param(["list", "--status", "x"], "", 2, "Invalid value for '--status'", id="status"),
         pytest.param(["list", "--source", "x"], "", 1, "there is no source 'x'", id="source"),
@@ -259,12 +259,12 @@ def test_a_token_whose_webhook_was_lost_heals_by_asking_once(
         ),
         pytest.param(
             lambda there: there.answer("CS101", 503),
-            "the token could not be checked: answered 503\n next: The token is stored.",
+            "the token could not be checked: responded 503\n next: The token is stored.",
             id="away",
         ),
         pytest.param(
             lambda there: there.answer("CS101", 302),
-            "the token could not be checked: answered 302",
+            "the token could not be checked: responded 302",
             id="redirect",
         ),
     ],
@@ -305,7 +305,7 @@ def test_a_token_that_does_not_heal_says_why(
         ),
         pytest.param(
             lambda there, held: there.answer("CS101", 503),
-            "was not entered: it could not be checked: answered 503",
+            "was not entered: it could not be checked: responded 503",
             id="away",
         ),
     ],

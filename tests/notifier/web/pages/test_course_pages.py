@@ -156,7 +156,9 @@ def test_added_course_shows_its_token_this_once(
     ("fields", "said"),
     [
         pytest.param({"course_id": "", "title": "x"}, "Something has to stand", id="no id"),
-        pytest.param({"course_id": " CS1", "title": "x"}, "no space around it", id="space"),
+        pytest.param(
+            {"course_id": " CS1", "title": "x"}, "must not begin or end with a space", id="space"
+        ),
         pytest.param({"course_id": "C" * 256, "title": "x"}, "No more than 255", id="a long id"),
         pytest.param({"course_id": "CS1", "title": ""}, "Something has to stand", id="no title"),
         pytest.param({"course_id": "CS101", "title": "x"}, "is taken", id="taken"),
@@ -226,7 +228,7 @@ def test_token_is_not_regenerated_again_by_a_reload(
     again = send("/courses/token", course_id="CS101", version=1)
 
     assert again.status_code == 409
-    assert "is at version 2, not at 1 any more" in again.text.replace("&#39;", "'")
+    assert "is at version 2, no longer at 1" in again.text.replace("&#39;", "'")
     assert "regenerate it again from there" in again.text
     assert TOKEN.findall(again.text) == []
     assert before == rows()

@@ -1,0 +1,167 @@
+"""Files of grades: read as a whole, or refused with every line that is wrong."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from contract.grades import ActivityProgress, GradingProgress
+from foundation.csv_reader import CsvError
+from notifier.courses import grade_import
+from tests.notifier.conftest import NINE, make_score
+
+HEADER = "course_id,user_id,score_given,score_maximum"
+
+
+def read(text: str) -> dict[str, list[object]]:
+    """Return the scores of a file's text, read at nine."""
+    return grade_import.read(text, now=NINE).scores  # type: ignore[return-value]
+
+
+def refusal(text: str) -> str:
+    """Return the words with which a file's text is refused."""
+    with pytest.raises(CsvError) as refused:
+        read(text)
+    return str(refused.value)
+
+
+def test_scores_come_by_course() -> None:
+    scores = read(f"{HEADER}\nCS101,ada,7.5,10\nCS102,ada,0.10,1\nCS101,grace,9,10\n")
+
+    assert scores == {
+        "CS101": [make_score(), make_score(user_id="grace", score_given=Decimal(9))],
+        "CS102": [make_score(score_given=Decimal("0.10"), score_maximum=Decimal(1))],
+    }
+    assert str(scores["CS102"][0].score_given) == "0.10"  # type: ignore[attr-defined]
+
+
+def test_empty_score_is_not_given_yet() -> None:
+    scores = read(f"{HEADER}\nCS101,ada,,10\n")
+
+    assert scores == {"CS101": [make_score(score_given=None)]}
+
+
+def test_every_column_is_read() -> None:
+    scores = read(
+        "grading_progress,comment,course_id,timestamp,user_id,activity_progress,"
+        "score_given,score_maximum\n"
+        'Failed,"late, ""again""\nsee me",CS101,2026-11-20T08:00:00+01:00,ada,Submitted,7.5,10\n'
+    )
+
+    assert scores == {
+        "CS101": [
+            make_score(
+                grading_progress=GradingProgress.FAILED,
+                comment='late, "again"\nsee me',
+                timestamp=datetime(2026, 11, 20, 7, tzinfo=UTC),
+                activity_progress=ActivityProgress.SUBMITTED,
+            )
+        ]
+    }
+
+
+def test_empty_optional_fields_are_as_if_absent() -> None:
+    scores = read(f"{HEADER},comment,timestamp,activity_progress\nCS101,ada,7.5,10,,,\n")
+
+    assert scores == {"CS101": [make_score()]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(f"{HEADER}\n", id="no line below the header"),
+        pytest.param(f"{HEADER}\n\n\n", id="empty lines"),
+    ],
+)
+def test_file_without_scores_is_empty(text: str) -> None:
+    assert read(text) == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        pytest.param(",ada,7.5,10", "course_id is empty", id="no course"),
+        pytest.param(
+            "CS101,ada,7.5",
+            "the line has more or fewer fields than the first one",
+            id="too few fields",
+        ),
+        pytest.param(
+            "CS101,ada,7,5,10",
+            "the line has more or fewer fields than the first one",
+            id="a decimal comma",
+        ),
+        pytest.param("CS101,\x00,7.5,10", "a field holds NUL, which cannot be stored", id="NUL"),
+        pytest.param("CS101,,7.5,10", "user_id: Field required", id="no user"),
+        pytest.param("CS101,ada,7.5,", "score_maximum: Field required", id="no maximum"),
+        pytest.param("CS101,ada,7.5,0", "scoreMaximum must be greater than 0", id="nought of 0"),
+        pytest.param(
+            "CS101,ada,-1,10", 'score_given: expected digits such as "7.5"', id="negative"
+        ),
+        pytest.param("CS101,ada,NaN,10", 'score_given: expected digits such as "7.5"', id="NaN"),
+        pytest.param("CS101,ada,1e3,10", 'score_given: expected digits such as "7.5"', id="1e3"),
+        pytest.param(
+            "CS101,ada,7.000001,10",
+            "score_given: Decimal input should have no more than 5 decimal places",
+            id="six places",
+        ),
+    ],
+)
+def test_line_that_cannot_be_read_is_named(line: str, words: str) -> None:
+    said = refusal(f"{HEADER}\nCS101,grace,9,10\n{line}\n")
+
+    assert said == f"nothing was imported: 1 line is invalid\nline 3: {words}"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        pytest.param(
+            "timestamp",
+            "yesterday",
+            "timestamp: expected a time such as 2026-11-22T09:00:00.123456Z",
+            id="no moment",
+        ),
+        pytest.param(
+            "timestamp",
+            "1700000000",
+            "timestamp: expected a time such as 2026-11-22T09:00:00.123456Z",
+            id="a number for a moment",
+        ),
+        pytest.param(
+            "activity_progress",
+            "Asleep",
+            "activity_progress: Input should be 'Initialized', 'Started', 'InProgress', "
+            "'Submitted' or 'Completed'",
+            id="no activity",
+        ),
+        pytest.param(
+            "comment",
+            "x" * 10_001,
+            "comment: String should have at most 10000 characters",
+            id="a long comment",
+        ),
+    ],
+)
+def test_optional_field_that_cannot_be_read_is_named(column: str, value: str, words: str) -> None:
+    said = refusal(f"{HEADER},{column}\nCS101,ada,7.5,10,{value}\n")
+
+    assert said == f"nothing was imported: 1 line is invalid\nline 2: {words}"
+
+
+def test_every_wrong_line_is_named() -> None:
+    said = refusal(f'{HEADER},comment\n,a,1,1,\nCS1,a,1,1,"two\nlines"\nCS1,,1,1,\nCS1,a,b,c,\n')
+
+    assert said.splitlines() == [
+        "nothing was imported: 3 lines are invalid",
+        "line 2: course_id is empty",
+        "line 5: user_id: Field required",
+        'line 6: score_given: expected digits such as "7.5", '
+        'score_maximum: expected digits such as "7.5"',
+    ]
+
+
+def test_refusal_repeats_no_value() -> None:
+    said = refusal(f"{HEADER}\nCS101,ada,eas_k7Qx2mPa_secret,10\n")
+
+    assert "eas_" not in said

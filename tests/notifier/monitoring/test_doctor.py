@@ -1,0 +1,253 @@
+"""What the doctor looks at, check by check."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import freezegun
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+
+from foundation.cli.doctor import Finding
+from foundation.crypto import Vault
+from foundation.db import session as db
+from foundation.db.session import Database
+from notifier.models import Attempt, Delivery, DeliveryStatus
+from notifier.monitoring import doctor
+from notifier.webhooks import circuit_breaker, endpoints
+from notifier.webhooks.circuit_breaker import BreakerState
+
+
+@pytest.fixture
+def find(database: Database, vault: Vault) -> Callable[[str], Finding]:
+    """Return what examines and answers the finding of one check."""
+
+    def find(check: str) -> Finding:
+        return {one.check: one for one in doctor.examine(database, vault)}[check]
+
+    return find
+
+
+@pytest.fixture
+def now(database: Database) -> datetime:
+    """The database's clock."""
+    with database.reading() as session:
+        return db.now(session)
+
+
+def test_the_database_comes_first_and_shows_no_password(
+    find: Callable[[str], Finding], database: Database
+) -> None:
+    finding = find("database")
+
+    assert finding.well
+    assert finding.found == database.engine.url.render_as_string(hide_password=True)
+
+
+def test_every_secret_can_be_opened(
+    find: Callable[[str], Finding], make_endpoint: Any, database: Database, vault: Vault
+) -> None:
+    endpoint = make_endpoint()
+    make_endpoint()
+    with database.writing() as session:
+        endpoints.rotate_secret(
+            session, endpoint.id, overlap=timedelta(hours=1), vault=vault, now=db.now(session)
+        )
+
+    finding = find("secrets")
+
+    assert (finding.well, finding.found) == (True, "3 sealed, all can be opened")
+
+
+def test_a_lost_key_is_found_before_a_delivery_needs_it(
+    database: Database, make_endpoint: Any
+) -> None:
+    make_endpoint()
+    other = Vault(SecretStr(Fernet.generate_key().decode()))
+
+    finding = {one.check: one for one in doctor.examine(database, other)}["secrets"]
+
+    assert not finding.well
+    assert finding.found == "a stored secret was encrypted with a key that is not in the settings"
+    assert finding.next_step == (
+        "Put the key that sealed it back into the list of encryption keys."
+    )
+
+
+@pytest.mark.parametrize(
+    ("due_since", "well"),
+    [
+        pytest.param(timedelta(minutes=4, seconds=30), True, id="in time"),
+        pytest.param(timedelta(minutes=5, seconds=30), False, id="late"),
+        pytest.param(-timedelta(hours=10), True, id="a retry to come"),
+    ],
+)
+def test_a_delivery_long_due_says_that_no_worker_runs(
+    find: Callable[[str], Finding],
+    make_endpoint: Any,
+    make_delivery: Any,
+    now: datetime,
+    due_since: timedelta,
+    well: bool,
+) -> None:
+    make_delivery(make_endpoint().id, due_at=now - due_since)
+
+    finding = find("backlog")
+
+    assert finding.well == well
+    assert finding.found.startswith("1 pending")
+
+
+@pytest.mark.parametrize(
+    ("attempted", "said", "step"),
+    [
+        pytest.param(None, "nothing was attempted yet", "Start a worker", id="never"),
+        pytest.param(
+            timedelta(hours=2), "nothing was attempted since 20", "Start a worker", id="long ago"
+        ),
+        pytest.param(timedelta(minutes=1), "10 min", "Start more workers", id="lately"),
+    ],
+)
+def test_a_late_backlog_says_whether_a_worker_is_at_work(
+    database: Database,
+    find: Callable[[str], Finding],
+    make_endpoint: Any,
+    make_delivery: Any,
+    now: datetime,
+    attempted: timedelta | None,
+    said: str,
+    step: str,
+) -> None:
+    delivery_id = make_delivery(make_endpoint().id, due_at=now - timedelta(minutes=10, seconds=9))
+    if attempted is not None:
+        with database.writing() as session:
+            made = {"started_at": now - attempted, "milliseconds": 1, "decided": "retry"}
+            session.add(Attempt(delivery_id=delivery_id, **made))
+
+    finding = find("backlog")
+
+    assert not finding.well
+    assert finding.found.startswith("1 pending; the oldest has been due for 10 min")
+    assert said in finding.found
+    assert finding.next_step is not None
+    assert finding.next_step.startswith(step)
+
+
+@pytest.mark.parametrize(
+    ("over_for", "well"),
+    [
+        pytest.param(timedelta(seconds=30), True, id="just over"),
+        pytest.param(timedelta(seconds=90), False, id="long over"),
+    ],
+)
+def test_a_pause_that_is_long_over_says_that_no_worker_runs(
+    database: Database,
+    find: Callable[[str], Finding],
+    make_endpoint: Any,
+    make_delivery: Any,
+    now: datetime,
+    over_for: timedelta,
+    well: bool,
+) -> None:
+    endpoint = make_endpoint()
+    make_delivery(endpoint.id, due_at=now - timedelta(hours=1))
+    with database.writing() as session:
+        ailing = BreakerState(9, now - timedelta(hours=2), now, now - over_for)
+        circuit_breaker.write_states(session, {endpoint.id: ailing})
+
+    assert find("backlog").well == well
+
+
+def test_who_keeps_failing_is_found_and_is_no_want_of_workers(
+    database: Database,
+    find: Callable[[str], Finding],
+    make_endpoint: Any,
+    make_delivery: Any,
+    now: datetime,
+) -> None:
+    endpoint = make_endpoint()
+    make_delivery(endpoint.id, due_at=now - timedelta(hours=1))
+    since = now - timedelta(hours=2)
+    with database.writing() as session:
+        circuit_breaker.write_states(
+            session, {endpoint.id: BreakerState(9, since, now, now + timedelta(minutes=5))}
+        )
+
+    finding, backlog = find("endpoints"), find("backlog")
+
+    assert backlog.well
+    assert not finding.well
+    assert finding.found == (
+        f"1 of 1 failing and paused; endpoint {endpoint.id} since {since:%Y-%m-%d %H:%M} UTC, "
+        "failures in a row: 9"
+    )
+    assert finding.next_step.startswith(
+        f"See what it answers with `notifier endpoints ping {endpoint.id}`"
+    )
+
+
+def test_what_is_held_is_no_late_backlog(
+    find: Callable[[str], Finding], make_endpoint: Any, make_delivery: Any
+) -> None:
+    endpoint = make_endpoint(disabled=True)
+    make_delivery(endpoint.id, status=DeliveryStatus.HELD)
+
+    backlog, disabled = find("backlog"), find("endpoints")
+
+    assert (backlog.well, backlog.found) == (True, "1 held")
+    assert (disabled.well, disabled.found) == (
+        False,
+        f"1 of 1 disabled; endpoint {endpoint.id}: out of order",
+    )
+
+
+@pytest.mark.parametrize(
+    ("age", "well"),
+    [
+        pytest.param(timedelta(days=6, hours=23), False, id="this week"),
+        pytest.param(timedelta(days=7, hours=1), True, id="history"),
+    ],
+)
+def test_dead_letters_want_a_person_for_a_week(
+    find: Callable[[str], Finding],
+    make_endpoint: Any,
+    make_delivery: Any,
+    database: Database,
+    now: datetime,
+    age: timedelta,
+    well: bool,
+) -> None:
+    delivery_id = make_delivery(make_endpoint().id)
+    with database.writing() as session:
+        row = session.get_one(Delivery, delivery_id)
+        row.status, row.settled_at = DeliveryStatus.DEAD, now - age
+
+    assert find("dead letters").well == well
+
+
+def test_a_clock_that_is_wrong_is_found_against_the_databases(
+    find: Callable[[str], Finding], database: Database
+) -> None:
+    with freezegun.freeze_time(datetime.now(UTC) + timedelta(minutes=2)):
+        finding = find("clock")
+
+    assert finding.well == database.is_sqlite
+    if not database.is_sqlite:
+        assert 119 < float(finding.found.split()[0]) < 122
+        assert finding.next_step == "Set this machine's clock (NTP)."
+
+
+def test_without_a_database_there_is_one_finding(vault: Vault, tmp_path: Any) -> None:
+    away = Database(f"sqlite:///{tmp_path}/none/notifier.db")
+
+    findings = doctor.examine(away, vault)
+
+    assert findings == [
+        Finding(
+            "database",
+            False,
+            "unable to open database file",
+            "Check the database URL and that it runs.",
+        )
+    ]

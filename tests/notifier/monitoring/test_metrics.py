@@ -1,0 +1,176 @@
+"""eAssessment's numbers: what a worker's turns add up to, and how deliveries stand."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from foundation.db.session import Database
+from notifier.models import DeliveryStatus
+from notifier.monitoring import metrics
+from notifier.webhooks.circuit_breaker import BreakerState
+from notifier.webhooks.deliveries import Claimed
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Failure, WebhookResponse
+from notifier.worker import batch
+from notifier.worker.batch import BatchSettings, Finished
+from notifier.worker.claims import ClaimLimits
+from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
+from tests.notifier.worker.test_batch import set_health
+
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+TERMS = BatchSettings(MINUTE, timedelta(days=5), lambda: 0.0)
+WELL = WebhookResponse(200, None, "")
+
+Numbers = Callable[[], dict[str, float]]
+
+
+@pytest.fixture
+def take(database: Database) -> Callable[..., None]:
+    """Return what settles claims with an answer each, at a moment."""
+
+    def one(*finished: tuple[Claimed, WebhookResponse | Failure], now: Any = NINE + SECOND) -> None:
+        made = [Finished(claimed, NINE, 12, answer) for claimed, answer in finished]
+        with database.writing() as session:
+            batch.process_batch(session, made, lambda _: ClaimLimits(0, 0, 0, {}), TERMS, now=now)
+
+    return one
+
+
+@pytest.fixture
+def numbers(database: Database) -> Numbers:
+    """Return what reads the numbers that are not nothing, by name and labels."""
+
+    def read() -> dict[str, float]:
+        with database.reading() as session:
+            return {
+                " ".join(
+                    [one.name.removeprefix("notifier_"), *filter(None, one.labels.values())]
+                ): one.value
+                for family in metrics.collect(session)
+                for one in family.samples
+                if one.value and "_bucket" not in one.name
+            }
+
+    return read
+
+
+def chosen(found: dict[str, float], beginning: str) -> dict[str, float]:
+    """Return the numbers whose names begin so."""
+    return {name: value for name, value in found.items() if name.startswith(beginning)}
+
+
+def test_each_answer_is_counted_by_its_class_and_each_failure_by_its_kind(
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    claim: Callable[..., list[Claimed]],
+    take: Callable[..., None],
+    numbers: Numbers,
+) -> None:
+    endpoint = make_endpoint()
+    answers = [
+        WELL,
+        WebhookResponse(503, None, ""),
+        WebhookResponse(400, None, ""),
+        Failure("deadline", "silent"),
+    ]
+    for _ in answers:
+        make_delivery(endpoint.id)
+
+    take(*zip(claim(), answers, strict=True))
+
+    found = numbers()
+    assert chosen(found, "attempts") == {
+        "attempts_total 2xx": 1,
+        "attempts_total 5xx": 1,
+        "attempts_total 4xx": 1,
+        "attempts_total none deadline": 1,
+    }
+    assert chosen(found, "deliveries_settled") == {
+        "deliveries_settled_total delivered course.deleted": 1,
+        "deliveries_settled_total dead course.deleted": 1,
+    }
+    assert chosen(found, "claim_to_settle") == {
+        "claim_to_settle_seconds_count": 4,
+        "claim_to_settle_seconds_sum": 4,
+    }
+    assert found["event_to_delivery_seconds_count"] == 1
+
+
+def test_a_delivery_that_two_workers_made_is_delivered_once(
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    claim: Callable[..., list[Claimed]],
+    take: Callable[..., None],
+    numbers: Numbers,
+) -> None:
+    make_delivery(make_endpoint().id)
+    (slow,) = claim()
+    take(now=NINE + HOUR)
+    (successor,) = claim(now=NINE + HOUR)
+
+    take((slow, WELL), now=NINE + HOUR + SECOND)
+    take((successor, WELL), now=NINE + HOUR + SECOND)
+
+    found = numbers()
+    assert found["attempts_total none worker-lost"] == 1
+    assert found["attempts_total 2xx"] == 2
+    assert found["deliveries_settled_total delivered course.deleted"] == 1
+    assert found["event_to_delivery_seconds_sum"] == pytest.approx(3601, abs=2)
+
+
+def test_a_delivery_whose_worker_was_lost_at_the_last_is_counted_dead(
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    claim: Callable[..., list[Claimed]],
+    take: Callable[..., None],
+    numbers: Numbers,
+) -> None:
+    make_delivery(make_endpoint().id, attempts=MAX_ATTEMPTS - 1)
+    claim()
+
+    take(now=NINE + HOUR)
+
+    assert numbers()["deliveries_settled_total dead course.deleted"] == 1
+
+
+def test_how_deliveries_and_endpoints_stand(
+    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers
+) -> None:
+    well, paused, gone = make_endpoint(), make_endpoint(), make_endpoint(disabled=True)
+    until = datetime.now(UTC) + HOUR
+    set_health(database, paused.id, BreakerState(5, NINE, NINE, paused_until=until))
+    make_delivery(well.id, status=DeliveryStatus.DELIVERED)
+    make_delivery(well.id, status=DeliveryStatus.DEAD)
+    make_delivery(paused.id)
+    make_delivery(gone.id, status=DeliveryStatus.HELD)
+
+    found = numbers()
+
+    assert found == {
+        "deliveries pending": 1,
+        "deliveries held": 1,
+        "deliveries dead": 1,
+        "endpoints healthy": 1,
+        "endpoints paused": 1,
+        "endpoints disabled": 1,
+    }
+
+
+def test_a_pause_that_is_over_and_that_no_worker_ends_holds_nothing_back(
+    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers
+) -> None:
+    endpoint = make_endpoint()
+    set_health(database, endpoint.id, BreakerState(5, NINE, NINE, paused_until=NINE + MINUTE))
+    make_delivery(endpoint.id)
+
+    assert numbers()["oldest_due_seconds"] > 0
+
+
+@pytest.mark.parametrize("lane", ["first", "retry", "isolated"])
+def test_the_oldest_due_is_looked_for_in_every_lane(
+    make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers, lane: str
+) -> None:
+    make_delivery(make_endpoint().id, lane=lane)
+
+    assert numbers()["oldest_due_seconds"] > 0

@@ -1,0 +1,243 @@
+"""The transport against real listeners: exact bytes out, an answer or a failure in time."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from foundation.http.ssrf import Guard
+from notifier.webhooks.http_client import MAX_STORED_BYTES, Transport
+from notifier.webhooks.retry_policy import Failure, WebhookResponse
+from tests.notifier.conftest import Reply, Sink
+
+HEADERS = {
+    "webhook-id": "msg_1",
+    "webhook-timestamp": "1795338000",
+    "webhook-signature": "v1,c2lnbmF0dXJl",
+}
+BODY = '{"type":"course.deleted","data":{"course_id":"Größe"}}'.encode()
+
+MakeTransport = Callable[..., Transport]
+
+
+def test_body_and_headers_arrive_as_they_were_given(
+    sink: Sink, make_transport: MakeTransport
+) -> None:
+    answer = make_transport().post(sink.url("/webhooks/site?x=1"), HEADERS, BODY)
+
+    assert answer == WebhookResponse(200, None, '{"outcome":"applied"}')
+    (heard,) = sink.heard
+    assert (heard.method, heard.path, heard.body) == ("POST", "/webhooks/site?x=1", BODY)
+    assert heard.headers == {
+        **HEADERS,
+        "host": sink.url("").removeprefix("http://"),
+        "content-type": "application/json",
+        "content-length": str(len(BODY)),
+        "user-agent": "course-webhooks/1",
+        "accept": "application/json",
+        "accept-encoding": "identity",
+    }
+
+
+def test_connection_is_kept(sink: Sink, make_transport: MakeTransport) -> None:
+    transport = make_transport()
+    sink.answer(
+        *(Reply(status, {"Location": "/elsewhere"}) for status in (200, 302, 404, 500)),
+        Reply(204, body=b""),
+        Reply(200, body=b"x" * 4000),
+    )
+
+    statuses = [transport.post(sink.url(), HEADERS, BODY) for _ in range(7)]
+
+    assert [one.status for one in statuses if isinstance(one, WebhookResponse)] == [
+        *(200, 302, 404, 500, 204, 200, 200)
+    ]
+    assert sink.connections == 1
+
+
+def test_connection_that_the_other_side_closed_is_opened_anew(
+    sink: Sink, make_transport: MakeTransport
+) -> None:
+    transport = make_transport()
+    sink.answer(Reply(headers={"Connection": "close"}))
+
+    answers = [transport.post(sink.url(), HEADERS, BODY) for _ in range(2)]
+
+    assert [one.status for one in answers if isinstance(one, WebhookResponse)] == [200, 200]
+    assert sink.connections == 2
+
+
+def test_threads_share_the_connections(sink: Sink, make_transport: MakeTransport) -> None:
+    transport = make_transport(connections=4)
+    sink.always(Reply(body=b"slow"), "/slow")
+    answers: dict[str, list[WebhookResponse | Failure]] = {"/slow": [], "/fast": []}
+
+    def post(path: str) -> None:
+        for _ in range(10):
+            answers[path].append(transport.post(sink.url(path), HEADERS, BODY))
+
+    threads = [threading.Thread(target=post, args=(path,)) for path in answers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert set(answers["/slow"]) == {WebhookResponse(200, None, "slow")}
+    assert set(answers["/fast"]) == {WebhookResponse(200, None, '{"outcome":"applied"}')}
+    assert sink.connections == 2
+
+
+def test_long_answer_ends_its_connection(sink: Sink, make_transport: MakeTransport) -> None:
+    transport = make_transport()
+    sink.answer(Reply(500, body=b"y" * 100_000))
+
+    first = transport.post(sink.url(), HEADERS, BODY)
+    second = transport.post(sink.url(), HEADERS, BODY)
+
+    assert first == WebhookResponse(500, None, "y" * MAX_STORED_BYTES)
+    assert second == WebhookResponse(200, None, '{"outcome":"applied"}')
+    assert sink.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        pytest.param(b"", "", id="nothing"),
+        pytest.param("Größe 🎓".encode(), "Größe 🎓", id="UTF-8"),
+        pytest.param(b"caf\xe9", "caf\ufffd", id="not UTF-8"),
+        pytest.param(b"a\r\nb\tc\x1b[31m", r"a\r\nb\tc\x1b[31m", id="control characters"),
+        pytest.param("a\u202eb".encode(), r"a\u202eb", id="right to left"),
+        pytest.param(b"key whsec_c2VjcmV0 here", "key [redacted] here", id="a webhook secret"),
+        pytest.param(b"got eas_k7Qx2mPa_abc.", "got [redacted].", id="a course token"),
+    ],
+)
+def test_said_is_fit_for_a_row_and_a_terminal(
+    sink: Sink, make_transport: MakeTransport, body: bytes, said: str
+) -> None:
+    sink.answer(Reply(422, body=body))
+
+    assert make_transport().post(sink.url(), HEADERS, BODY) == WebhookResponse(422, None, said)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"x" * 4096, id="letters"),
+        pytest.param(b"\x00" * 4096, id="NUL"),
+        pytest.param("\U0010ffff".encode() * 1024, id="what is spelled longest"),
+        pytest.param("🎓".encode() * 1024, id="four bytes each"),
+    ],
+)
+def test_said_is_bounded(sink: Sink, make_transport: MakeTransport, body: bytes) -> None:
+    sink.answer(Reply(422, body=body))
+
+    answer = make_transport().post(sink.url(), HEADERS, BODY)
+
+    assert isinstance(answer, WebhookResponse)
+    assert MAX_STORED_BYTES - 3 <= len(answer.excerpt.encode()) <= MAX_STORED_BYTES
+    assert answer.excerpt.isprintable()
+    assert "\ufffd" not in answer.excerpt
+
+
+def test_retry_after_is_handed_on_as_it_came(sink: Sink, make_transport: MakeTransport) -> None:
+    sink.answer(Reply(503, {"Retry-After": "1e300"}, b""))
+
+    assert make_transport().post(sink.url(), HEADERS, BODY) == WebhookResponse(503, "1e300", "")
+
+
+def test_cookies_are_not_sent_back(sink: Sink, make_transport: MakeTransport) -> None:
+    transport = make_transport()
+    sink.always(Reply(headers={"Set-Cookie": "session=1; Path=/"}))
+
+    for _ in range(2):
+        transport.post(sink.url(), HEADERS, BODY)
+
+    assert ["cookie" in heard.headers for heard in sink.heard] == [False, False]
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+def test_proxy_of_the_environment_is_not_asked(
+    sink: Sink,
+    make_sink: Callable[[], Sink],
+    make_transport: MakeTransport,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+) -> None:
+    proxy = make_sink()
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv(variable, proxy.url(""))
+
+    make_transport().post(sink.url(), HEADERS, BODY)
+
+    assert (len(sink.heard), proxy.connections) == (1, 0)
+
+
+def test_netrc_is_not_read(
+    sink: Sink, make_transport: MakeTransport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login ada password hunter2\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+
+    make_transport().post(sink.url(), HEADERS, BODY)
+
+    assert "authorization" not in sink.heard[0].headers
+
+
+def test_deadline_begins_anew_with_each_post(sink: Sink, make_transport: MakeTransport) -> None:
+    transport = make_transport(deadline=0.8)
+
+    answers = []
+    for _ in range(3):
+        answers.append(transport.post(sink.url(), HEADERS, BODY))
+        time.sleep(0.3)  # three of them outlast one deadline
+
+    assert {type(one) for one in answers} == {WebhookResponse}
+    assert sink.connections == 1
+
+
+def test_port_that_nobody_listens_on_is_refused(make_transport: MakeTransport) -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{unheard.getsockname()[1]}"
+
+        answer = make_transport().post(f"http://{where}/", HEADERS, BODY)
+
+    assert answer == Failure("refused", f"{where}: connection refused")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "elms",
+        "http://",
+        "http://[::1/",
+        "http://elms:99999/",
+        "http://a..b/",
+        "http://" + "a" * 300 + ".invalid/",
+        "http://\udc80.invalid/",
+        "ftp://elms.invalid/",
+        "file:///etc/passwd",
+        "http://127.0.0.1:0/",
+    ],
+)
+def test_no_url_raises(make_transport: MakeTransport, url: str) -> None:
+    answer = make_transport().post(url, HEADERS, BODY)
+
+    assert isinstance(answer, Failure)
+    assert answer.kind in {"url", "dns", "refused", "connection-failed"}
+    assert answer.detail
+
+
+def test_failure_names_the_host_that_is_sent_to(make_transport: MakeTransport) -> None:
+    answer = make_transport(guard=Guard()).post("http://127.0.0.1:1\\@ok.example/", HEADERS, BODY)
+
+    assert isinstance(answer, Failure)
+    assert answer.kind == "blocked"
+    assert answer.detail.startswith("127.0.0.1:1: 127.0.0.1 is loopback")
