@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from foundation import tracing
 from foundation.cli import output
 from foundation.cli.output import json_option
-from foundation.cli.params import COURSE_ID, DURATION, MOMENT
+from foundation.cli.params import COURSE_ID, DURATION, TIMESTAMP
 from foundation.db import session as db
 from foundation.errors import Refusal
 from foundation.text import printable
@@ -53,7 +53,7 @@ _COLUMNS = ("course", "source", "outcome", "why", "since", "what to do")
 @click.option("--source", "names", multiple=True, help="Only this source; alike.")
 @click.option(
     "--changed-since",
-    type=MOMENT,
+    type=TIMESTAMP,
     help="Ask for grades that changed after this moment, and not for those that differ from what "
     "was fetched last; a Moodle is asked for all of them.",
 )
