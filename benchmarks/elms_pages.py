@@ -25,7 +25,7 @@ from foundation.pages import users
 from receiver import services
 from receiver.app import create_app
 from receiver.config import Settings
-from receiver.models import SCHEMA, Entry, Heard, Run, RunCourse, Source, Taken
+from receiver.models import SCHEMA, Entry, HistoryEntry, InboxMessage, Run, RunCourse, Source
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 PASSWORD = "correct horse battery"  # noqa: S105 - of a user of a database that is thrown away
@@ -60,8 +60,8 @@ def fill(database: Database, courses: int, webhooks: int) -> None:
         for name in ("one", "two"):
             session.add(Source(name=name, url=f"https://{name}.example", created_at=NOW))
     _write(database, Entry, (_entry(number) for number in range(courses)))
-    _write(database, Heard, (_heard(number, courses) for number in range(2 * courses)))
-    _write(database, Taken, (_taken(number, courses) for number in range(webhooks)))
+    _write(database, HistoryEntry, (_heard(number, courses) for number in range(2 * courses)))
+    _write(database, InboxMessage, (_taken(number, courses) for number in range(webhooks)))
     _write(database, Run, (_run(number, courses) for number in range(RUNS)))
     _write(
         database,
@@ -81,9 +81,9 @@ def _entry(number: int) -> dict[str, Any]:
         "source_id": 1 + number % 2,
         "course_id": _name(number),
         "created_at": NOW,
-        "enrolled_at": NOW,
+        "added_at": NOW,
         "encrypted_token": "x" * 120,
-        "held_token_id": "held",
+        "stored_token_id": "held",
         "announced_version": 2 if invalid else None,
         "announced_token_id": "new" if invalid else None,
         "announced_at": NOW if invalid else None,
@@ -98,8 +98,8 @@ def _heard(number: int, courses: int) -> dict[str, Any]:
         "entry_id": 1 + number % courses,
         "at": NOW,
         "actor": "webhook",
-        "who": f"msg_{number}",
-        "what": "course.deleted" if number % 10 == 4 else "token.regenerated",
+        "actor_name": f"msg_{number}",
+        "event": "course.deleted" if number % 10 == 4 else "token.regenerated",
         "detail": "version 2, present is new",
         "status": "token_invalid",
     }

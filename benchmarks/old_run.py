@@ -13,7 +13,7 @@ from foundation.db.session import Database
 from receiver.models import Entry, StoredScore
 from receiver.sources.base import GradeQuery
 from receiver.sources.eassessment import url_of
-from receiver.sync.facts import question_about
+from receiver.sync.fetcher import build_query
 
 _WITH_SOURCE = joinedload(Entry.source, innerjoin=True)
 _TIMEOUT = 15
@@ -55,7 +55,7 @@ def run(database: Database, vault: Vault) -> Cost:
 
 
 def _question(session: Session, entry_id: int, vault: Vault) -> GradeQuery:
-    return question_about(session.get_one(Entry, entry_id, options=[_WITH_SOURCE]), vault=vault)
+    return build_query(session.get_one(Entry, entry_id, options=[_WITH_SOURCE]), vault)
 
 
 def _ask(question: GradeQuery) -> requests.Response:

@@ -15,11 +15,11 @@ from notifier.courses import grades
 from notifier.courses import service as courses
 from notifier.models import Event
 from notifier.webhooks import outbox
-from receiver.models import Entry, Heard, Run, RunCourse, StoredScore
+from receiver.models import Entry, HistoryEntry, Run, RunCourse, StoredScore
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
 from receiver.sources import store as sources
-from receiver.sources.store import Door
+from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 
 SOURCE = "eassessment"
@@ -57,12 +57,14 @@ class Stage:
         with self.here.writing() as session:
             for table in (StoredScore, RunCourse, Run):
                 session.execute(delete(table))
-            session.execute(delete(Heard).where(Heard.actor == ActorKind.SYNC.value))
+            session.execute(delete(HistoryEntry).where(HistoryEntry.actor == ActorKind.SYNC.value))
             nothing = dict.fromkeys(
                 ("etag", "synced_at", "announced_version", "announced_token_id", "announced_at")
             )
             session.execute(
-                update(Entry).where(Entry.announced_token_id == Entry.held_token_id).values(nothing)
+                update(Entry)
+                .where(Entry.announced_token_id == Entry.stored_token_id)
+                .values(nothing)
             )
 
     def _add(self, ids: Sequence[str], students: int) -> None:
@@ -72,7 +74,7 @@ class Stage:
         with self.here.writing() as session:
             source = sources.get(session, SOURCE)
             for course_id, token in tokens.items():
-                registry.enrol(
+                registry.add(
                     session, source, course_id, token,
                     vault=self.vault, actor=_TELLER, now=_NINE,
                 )  # fmt: skip
@@ -90,7 +92,7 @@ class Stage:
         with self.there.reading() as session:
             told = [(one.id, one.body.encode()) for one in session.scalars(select(Event))]
         with self.here.writing() as session:
-            door = Door(sources.get(session, SOURCE).id, SOURCE, ())
+            door = WebhookSource(sources.get(session, SOURCE).id, SOURCE, ())
             for webhook_id, raw in told:
                 inbox.accept(session, door, webhook_id, events.load(raw), raw, now=_NINE)
 

@@ -7,14 +7,14 @@ from pydantic_settings import SettingsConfigDict
 
 from contract.tokens import MoodleToken
 from foundation.config import DatabaseUrl, Seconds, ServiceSettings
-from foundation.http import urls
+from foundation.http import hosts
 
 LEASE_MARGIN_SECONDS = 30.0
 """What the sync's lease must last beyond one request: the time to store what came of it."""
 
 
 def _site_url(url: str) -> str:
-    if url and (fault := urls.fault_of(url)):
+    if url and (fault := hosts.site_url_error(url)):
         raise ValueError(fault)
     return url.rstrip("/")
 

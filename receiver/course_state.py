@@ -1,4 +1,4 @@
-"""The law of the registry, pure: facts folded into a memory, and the status it derives."""
+"""The rule that derives a course's status from stored facts, in Python and as SQL conditions."""
 
 import shlex
 from dataclasses import dataclass, replace
@@ -6,21 +6,23 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from sqlalchemy import ColumnElement, and_, not_, or_
+
+# The reason that eAssessment gives when it rejects a token that it has replaced.
 REGENERATED = "it was regenerated"
-"""The reason for which eAssessment refuses a token that it has replaced."""
 
 
 @dataclass(frozen=True)
 class Deleted:
-    """eAssessment said that the course was deleted."""
+    """eAssessment reported that the course was deleted."""
 
     course_version: int
     at: datetime
 
 
 @dataclass(frozen=True)
-class TokenNamed:
-    """eAssessment said which token is the course's present one."""
+class TokenAnnounced:
+    """eAssessment announced the current token of the course."""
 
     course_version: int
     token_id: str
@@ -28,8 +30,8 @@ class TokenNamed:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """eAssessment refused a token, with the reason it gave."""
+class TokenRejected:
+    """eAssessment rejected a token, with its reason."""
 
     token_id: str
     reason: str
@@ -37,37 +39,38 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Proven:
-    """A site that names no present token accepted this one."""
+class TokenAccepted:
+    """A site that does not announce its current token accepted this one."""
 
     token_id: str
     at: datetime
 
 
-Fact = Deleted | TokenNamed | Refused | Proven
-Cause = Deleted | TokenNamed | Refused
-"""A fact for which a course may be skipped."""
+Fact = Deleted | TokenAnnounced | TokenRejected | TokenAccepted
+
+# The facts because of which a course can be skipped.
+Cause = Deleted | TokenAnnounced | TokenRejected
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What is remembered of a course: the token held, and of each kind of fact the weightiest."""
+class CourseState:
+    """The stored token of a course and, of each kind of fact, the one that takes precedence."""
 
-    held_token_id: str | None = None
+    stored_token_id: str | None = None
     deleted: Deleted | None = None
-    named: TokenNamed | None = None
-    refused: Refused | None = None
-    proven: Proven | None = None
+    announced: TokenAnnounced | None = None
+    rejected: TokenRejected | None = None
+    accepted: TokenAccepted | None = None
 
     @property
     def course_version(self) -> int | None:
-        """The highest version that any fact spoke of."""
-        versions = [fact.course_version for fact in (self.deleted, self.named) if fact]
+        """The highest version in any of the facts."""
+        versions = [fact.course_version for fact in (self.deleted, self.announced) if fact]
         return max(versions, default=None)
 
 
 class Status(StrEnum):
-    """Whether the sync asks for a course; derived, never stored."""
+    """Whether the grade sync requests a course's grades; derived, never stored."""
 
     ACTIVE = "active"
     COURSE_DELETED = "course_deleted"
@@ -75,8 +78,8 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A status with its cause: why, since when, and what to do; all None for `active`."""
+class CourseStatus:
+    """A status with its reason, its start and the next step; these are None for `active`."""
 
     status: Status
     reason: str | None = None
@@ -84,67 +87,88 @@ class Standing:
     next_step: str | None = None
 
 
-def fold(memory: Memory, fact: Fact) -> Memory:
-    """Return the memory with a fact taken in.
+def apply(state: CourseState, fact: Fact) -> CourseState:
+    """Return the state after a fact.
 
-    Of each kind the weightiest fact stays, whichever came first, so that neither order nor
-    repetition matters. Facts of one weight are equal.
+    Of two facts of a kind the one with the higher version (or the later one, where a kind has no
+    version) stays, so that neither order nor repetition matters.
     """
     match fact:
         case Deleted():
-            return replace(memory, deleted=max(memory.deleted or fact, fact, key=_deleted_weight))
-        case TokenNamed():
-            return replace(memory, named=max(memory.named or fact, fact, key=_named_weight))
-        case Refused():
-            return replace(memory, refused=max(memory.refused or fact, fact, key=_refused_weight))
-        case Proven():
-            return replace(memory, proven=max(memory.proven or fact, fact, key=_proven_weight))
+            deleted = max(state.deleted or fact, fact, key=lambda f: (f.course_version, f.at))
+            return replace(state, deleted=deleted)
+        case TokenAnnounced():
+            announced = max(
+                state.announced or fact, fact, key=lambda f: (f.course_version, f.token_id, f.at)
+            )
+            return replace(state, announced=announced)
+        case TokenRejected():
+            rejected = max(state.rejected or fact, fact, key=lambda f: (f.at, f.token_id, f.reason))
+            return replace(state, rejected=rejected)
+        case TokenAccepted():
+            accepted = max(state.accepted or fact, fact, key=lambda f: (f.at, f.token_id))
+            return replace(state, accepted=accepted)
 
 
-def columns_of(memory: Memory) -> dict[str, Any]:
-    """Return what is remembered of the facts, by the names under which an entry keeps it."""
-    deleted, named, refused, proven = memory.deleted, memory.named, memory.refused, memory.proven
+def to_columns(state: CourseState) -> dict[str, Any]:
+    """Return the facts of a state as values of the columns of `Entry`."""
+    deleted, announced = state.deleted, state.announced
+    rejected, accepted = state.rejected, state.accepted
     return {
         "deleted_version": deleted and deleted.course_version,
         "deleted_at": deleted and deleted.at,
-        "announced_version": named and named.course_version,
-        "announced_token_id": named and named.token_id,
-        "announced_at": named and named.at,
-        "refused_token_id": refused and refused.token_id,
-        "refused_reason": refused and refused.reason,
-        "refused_at": refused and refused.at,
-        "proven_token_id": proven and proven.token_id,
-        "proven_at": proven and proven.at,
+        "announced_version": announced and announced.course_version,
+        "announced_token_id": announced and announced.token_id,
+        "announced_at": announced and announced.at,
+        "rejected_token_id": rejected and rejected.token_id,
+        "rejected_reason": rejected and rejected.reason,
+        "rejected_at": rejected and rejected.at,
+        "accepted_token_id": accepted and accepted.token_id,
+        "accepted_at": accepted and accepted.at,
     }
 
 
-def _deleted_weight(fact: Deleted) -> tuple[int, datetime]:
-    return fact.course_version, fact.at
+def cause_of(state: CourseState) -> Cause | None:
+    """Return the fact because of which a course is skipped, or None if it is active.
 
-
-def _named_weight(fact: TokenNamed) -> tuple[int, str, datetime]:
-    return fact.course_version, fact.token_id, fact.at
-
-
-def _refused_weight(fact: Refused) -> tuple[datetime, str, str]:
-    return fact.at, fact.token_id, fact.reason
-
-
-def _proven_weight(fact: Proven) -> tuple[datetime, str]:
-    return fact.at, fact.token_id
-
-
-def cause_of(memory: Memory) -> Cause | None:
-    """Return the fact for which a course is not asked for, or None if it is asked for.
-
-    Deletion is final; then the token held decides.
+    A deletion is final; otherwise the stored token decides.
     """
-    return memory.deleted or _replacement(memory) or _refusal(memory)
+    if state.deleted is not None:
+        return state.deleted
+    announced, rejected = state.announced, state.rejected
+    if (
+        announced is not None
+        and announced.token_id != state.stored_token_id
+        and not _is_accepted_after(state, announced.at)
+    ):
+        return announced
+    if (
+        rejected is not None
+        and rejected.token_id == state.stored_token_id
+        and not _is_announced_after(state, rejected)
+        and not _is_accepted_after(state, rejected.at)
+    ):
+        return rejected
+    return None
 
 
-def status_of(memory: Memory) -> Status:
-    """Return the status that a memory derives."""
-    match cause_of(memory):
+def _is_announced_after(state: CourseState, rejected: TokenRejected) -> bool:
+    announced = state.announced
+    return (
+        announced is not None
+        and announced.token_id == rejected.token_id
+        and announced.at > rejected.at
+    )
+
+
+def _is_accepted_after(state: CourseState, at: datetime) -> bool:
+    accepted = state.accepted
+    return accepted is not None and accepted.token_id == state.stored_token_id and accepted.at > at
+
+
+def status_of(state: CourseState) -> Status:
+    """Return the status that follows from a state."""
+    match cause_of(state):
         case None:
             return Status.ACTIVE
         case Deleted():
@@ -153,64 +177,81 @@ def status_of(memory: Memory) -> Status:
             return Status.TOKEN_INVALID
 
 
-def is_vouched_for(memory: Memory) -> bool:
-    """Tell whether the token held is known to be the present one, not only not known to be bad."""
-    good = [fact.token_id for fact in (memory.named, memory.proven) if fact]
-    return status_of(memory) is Status.ACTIVE and memory.held_token_id in good
+def conditions(row: Any) -> dict[Status, ColumnElement[bool]]:
+    """Return `status_of` as SQL: for each status the condition under which a row has it.
+
+    Exactly one condition is true of any row. None of them is ever NULL, because the negation of
+    NULL is NULL too, and none has parameters, so that an index can use it.
+    """
+    announced = and_(row.announced_version.is_not(None), row.announced_at.is_not(None))
+    replaced = and_(
+        announced,
+        or_(row.stored_token_id.is_(None), row.announced_token_id != row.stored_token_id),
+        not_(_accepted_after(row, row.announced_at)),
+    )
+    announced_after_rejection = and_(
+        announced,
+        row.announced_token_id == row.rejected_token_id,
+        row.announced_at > row.rejected_at,
+    )
+    rejected = and_(
+        row.stored_token_id.is_not(None),
+        row.rejected_token_id.is_not(None),
+        row.rejected_at.is_not(None),
+        row.rejected_token_id == row.stored_token_id,
+        not_(announced_after_rejection),
+        not_(_accepted_after(row, row.rejected_at)),
+    )
+    deleted = and_(row.deleted_version.is_not(None), row.deleted_at.is_not(None))
+    invalid = or_(replaced, rejected)
+    return {
+        Status.ACTIVE: and_(not_(deleted), not_(invalid)),
+        Status.TOKEN_INVALID: and_(not_(deleted), invalid),
+        Status.COURSE_DELETED: deleted,
+    }
 
 
-def _replacement(memory: Memory) -> TokenNamed | None:
-    named = memory.named
-    if named is None or named.token_id == memory.held_token_id or _proven_since(memory, named.at):
-        return None
-    return named
+def _accepted_after(row: Any, at: Any) -> ColumnElement[bool]:
+    return and_(
+        row.stored_token_id.is_not(None),
+        row.accepted_token_id.is_not(None),
+        row.accepted_at.is_not(None),
+        row.accepted_token_id == row.stored_token_id,
+        row.accepted_at > at,
+    )
 
 
-def _refusal(memory: Memory) -> Refused | None:
-    refused, named = memory.refused, memory.named
-    if refused is None or refused.token_id != memory.held_token_id:
-        return None
-    if named is not None and named.token_id == refused.token_id and named.at > refused.at:
-        return None  # it was proven good after it was refused
-    return None if _proven_since(memory, refused.at) else refused
+def is_token_confirmed(state: CourseState) -> bool:
+    """Return True if the stored token was announced or accepted, and the course is active."""
+    good = [fact.token_id for fact in (state.announced, state.accepted) if fact]
+    return status_of(state) is Status.ACTIVE and state.stored_token_id in good
 
 
-def _proven_since(memory: Memory, at: datetime) -> bool:
-    proven = memory.proven
-    return proven is not None and proven.token_id == memory.held_token_id and proven.at > at
-
-
-def standing_of(memory: Memory, course_id: str) -> Standing:
-    """Return the status with the sentence that says why, since when, and what to do."""
-    status = status_of(memory)
+def explain(state: CourseState, course_id: str) -> CourseStatus:
+    """Return the status of a course with its reason, its start and the next step."""
+    status = status_of(state)
     enter = (
-        "Ask the eAssessment administrator for the present token and enter it with "
+        "Ask the eAssessment administrator for the current token and enter it with "
         f"`receiver registry set-token {shlex.quote(course_id)}`."
     )
-    match cause_of(memory):
+    match cause_of(state):
         case None:
-            return Standing(status)
+            return CourseStatus(status)
         case Deleted(at=at):
-            return Standing(
+            return CourseStatus(
                 status,
                 "the course was deleted in eAssessment",
                 at,
-                "Nothing to mend: it is not asked for again. "
-                "If another course takes its place, link that one with `receiver registry add`.",
+                "Nothing to do: its grades are no longer requested. "
+                "If another course replaces it, add that one with `receiver registry add`.",
             )
-        case TokenNamed(token_id=token_id, at=at):
-            held = memory.held_token_id or "none"
-            why = f"the token was regenerated: present is {token_id}, held is {held}"
-            why += _refused_besides(memory)
-            return Standing(status, why, at, enter)
-        case Refused(token_id=token_id, reason=reason, at=at):
-            why = f"eAssessment refused the token {token_id}: {reason}"
-            return Standing(status, why, at, enter)
-
-
-def _refused_besides(memory: Memory) -> str:
-    """Say why the token held was refused if that is more than its having been replaced."""
-    refused = memory.refused
-    if refused is None or refused.token_id != memory.held_token_id:
-        return ""
-    return "" if refused.reason == REGENERATED else f", which was refused: {refused.reason}"
+        case TokenAnnounced(token_id=token_id, at=at):
+            stored, rejected = state.stored_token_id, state.rejected
+            reason = f"the token was regenerated: current {token_id}, stored {stored or 'none'}"
+            if rejected and rejected.token_id == stored and rejected.reason != REGENERATED:
+                reason += f", which was rejected: {rejected.reason}"
+            return CourseStatus(status, reason, at, enter)
+        case TokenRejected(token_id=token_id, reason=why, at=at):
+            return CourseStatus(
+                status, f"eAssessment rejected the token {token_id}: {why}", at, enter
+            )

@@ -22,7 +22,7 @@ from foundation.db.migrations import Schema
 from foundation.db.session import NAMING, Database, ExactDecimal, UtcDateTime
 from foundation.pages.models import add_user_tables
 from receiver.config import Settings
-from receiver.statuses import conditions
+from receiver.course_state import conditions
 
 
 class Base(DeclarativeBase):
@@ -88,8 +88,8 @@ class SourceSecret(Base):
     source: Mapped[Source] = relationship(back_populates="secrets")
 
 
-class Taken(Base):
-    """A webhook id that was taken: the primary key answers whether it is a duplicate."""
+class InboxMessage(Base):
+    """An accepted webhook; the primary key decides whether another one is a duplicate."""
 
     __tablename__ = "inbox"
     __table_args__ = (
@@ -110,19 +110,18 @@ class Taken(Base):
 
 
 class Entry(Base):
-    """A course in the registry: the token held for it, and what eAssessment said of it.
+    """A course in the registry: its stored token, and the facts that eAssessment reported.
 
-    `enrolled_at` is None while only events have spoken of the course. There is no status: it is
-    derived from what is remembered here. `gradebook_course` and `gradebook_activity` say where in
-    a Moodle its grades go, if ELMS is one.
+    `added_at` is None while the course is not in grade sync and only events are about it. There is
+    no status column: the status is derived from the facts (`course_state`). `gradebook_course` and
+    `gradebook_activity` say where its grades go if ELMS is a Moodle.
     """
 
     __tablename__ = "entries"
     __table_args__ = (
         UniqueConstraint("source_id", "course_id"),
-        # Not for those in grade sync alone: SQLite would take it where a status is asked for,
-        # instead of that status's.
-        Index(None, "course_id", "source_id", "enrolled_at"),
+        # Not partial: SQLite would choose it for a query by status, instead of that status's index.
+        Index(None, "course_id", "source_id", "added_at"),
         _NEVER_REUSED,
     )
 
@@ -130,19 +129,19 @@ class Entry(Base):
     source_id: Mapped[int] = mapped_column(ForeignKey("sources.id"))
     course_id: Mapped[str] = mapped_column(_BYTEWISE)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    enrolled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    added_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     encrypted_token: Mapped[str | None] = mapped_column(Text)
-    held_token_id: Mapped[str | None] = mapped_column(String(64))
+    stored_token_id: Mapped[str | None] = mapped_column(String(64))
     deleted_version: Mapped[int | None] = mapped_column(BigInteger)
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     announced_version: Mapped[int | None] = mapped_column(BigInteger)
     announced_token_id: Mapped[str | None] = mapped_column(String(64))
     announced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    refused_token_id: Mapped[str | None] = mapped_column(String(64))
-    refused_reason: Mapped[str | None] = mapped_column(Text)
-    refused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    proven_token_id: Mapped[str | None] = mapped_column(String(64))
-    proven_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    rejected_token_id: Mapped[str | None] = mapped_column(String(64))
+    rejected_reason: Mapped[str | None] = mapped_column(Text)
+    rejected_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    accepted_token_id: Mapped[str | None] = mapped_column(String(64))
+    accepted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     gradebook_course: Mapped[str | None] = mapped_column(String(20))
     gradebook_activity: Mapped[str | None] = mapped_column(String(20))
     etag: Mapped[str | None] = mapped_column(String(255))
@@ -152,7 +151,7 @@ class Entry(Base):
 
 def _index(status: str, condition: ColumnElement[bool]) -> None:
     """Index the entries in grade sync that have a status, in the order of lists."""
-    which = and_(Entry.enrolled_at.is_not(None), condition)
+    which = and_(Entry.added_at.is_not(None), condition)
     keys = (Entry.course_id, Entry.source_id)
     Index(f"ix_entries_{status}", *keys, sqlite_where=which, postgresql_where=which)
 
@@ -161,18 +160,18 @@ for _status, _condition in conditions(Entry).items():
     _index(_status.value, _condition)
 
 
-class Heard(Base):
-    """What was heard of a course, from whom and when, and the status that followed."""
+class HistoryEntry(Base):
+    """A fact or a change of a course: its actor, its time, and the resulting status."""
 
-    __tablename__ = "heard"
+    __tablename__ = "history"
     __table_args__ = (_NEVER_REUSED,)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     entry_id: Mapped[int] = mapped_column(ForeignKey("entries.id"), index=True)
     at: Mapped[datetime] = mapped_column(UtcDateTime)
     actor: Mapped[str] = mapped_column(String(20))
-    who: Mapped[str] = mapped_column(String(255))
-    what: Mapped[str] = mapped_column(String(40))
+    actor_name: Mapped[str] = mapped_column(String(255))
+    event: Mapped[str] = mapped_column(String(40))
     detail: Mapped[str | None] = mapped_column(Text)
     status: Mapped[str] = mapped_column(String(20))
 

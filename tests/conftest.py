@@ -28,10 +28,10 @@ LONG = (
     "browser",
     "faults/kills",
     "faults/database/test_rotation.py",
-    "faults/model/test_state_machine.py",
+    "faults/test_state_machine.py",
     "faults/database/test_schema_gate.py",
     "integration/serve/test_commands_without_room.py",
-    "receiver/moodle/test_real_moodle_tests.py",
+    "receiver/moodle/test_real_moodle_needs.py",
     "receiver/cli/test_sync_stops.py",
 )
 

@@ -17,8 +17,7 @@ _SERVICES = f"{__name__}.services"
 
 def program() -> Program:
     """Return the program that the command belongs to."""
-    found = click.get_current_context().find_object(Program)
-    assert found is not None  # every program sets it
+    found: Program = click.get_current_context().find_root().obj
     return found
 
 

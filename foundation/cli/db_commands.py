@@ -31,9 +31,9 @@ def check(as_json: bool) -> None:
     except SchemaError as error:
         if not as_json:
             raise
-        output.print_json({"well": False, "detail": str(error), "next_step": error.advice})
+        output.print_json({"ok": False, "detail": str(error), "next_step": error.advice})
         raise click.exceptions.Exit(output.EXIT_DATABASE) from None
     if as_json:
-        output.print_json({"well": True, "schema": schema.head})
+        output.print_json({"ok": True, "schema": schema.head})
     else:
         click.echo(f"OK: the schema is at {schema.head}")

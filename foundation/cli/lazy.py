@@ -36,7 +36,7 @@ class LazyGroup(click.Group):
     """A group of commands; help and completion list the lazy ones without importing them."""
 
     def __init__(self, name: str, commands: Mapping[str, Lazy | click.Command], **attrs: Any):
-        self._paths = {name: one.path for name, one in commands.items() if isinstance(one, Lazy)}
+        self.lazy = {name: one for name, one in commands.items() if isinstance(one, Lazy)}
         listed = {
             name: click.Command(name, short_help=one.sentence) if isinstance(one, Lazy) else one
             for name, one in commands.items()
@@ -45,8 +45,8 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, imported when it is first needed."""
-        if cmd_name in self._paths:
-            self.commands[cmd_name] = load(self._paths.pop(cmd_name))
+        if cmd_name in self.lazy:
+            self.commands[cmd_name] = load(self.lazy[cmd_name].path)
         return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -82,7 +82,7 @@ class LazyGroup(click.Group):
         except OSError as error:
             _discard_stdout()
             sys.exit(_report(error))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - unexpected ones are raised again
             sys.exit(_report(error))
 
 

@@ -68,7 +68,11 @@ class Duration(click.ParamType[timedelta]):
             return value
         match = _DURATION.fullmatch(value)
         if match is None:
-            self.fail(f"'{printable(value)}' is not a duration; write for example 90s, 30m, 24h or 7d", param, ctx)
+            self.fail(
+                f"'{printable(value)}' is not a duration such as 90s, 30m, 24h or 7d",
+                param,
+                ctx,
+            )
         return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
@@ -106,7 +110,7 @@ class Timestamp(click.ParamType[datetime]):
         try:
             return text.read(value)
         except (ValueError, OverflowError):
-            message = f"'{printable(value)}' is not a timestamp; write for example 2026-11-22T09:00 (UTC)"
+            message = f"'{printable(value)}' is not a timestamp such as 2026-11-22T09:00 (UTC)"
             self.fail(message, param, ctx)
 
 

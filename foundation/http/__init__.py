@@ -1,1 +1,1 @@
-"""Outgoing HTTP of both services: address guard, deadline, TLS, strict responses."""
+"""Outgoing HTTP of both services."""

@@ -1,4 +1,4 @@
-"""HTTP outward: kept connections that keep a deadline, and what went wrong in words."""
+"""HTTP requests with connection pooling, an address guard and a deadline; errors as text."""
 
 import ssl
 from collections.abc import Iterator, Mapping
@@ -11,37 +11,38 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from foundation.http import tls
-from foundation.http.dialer import Dialler
-from foundation.http.strict_response import Answer
+from foundation.http.dialer import Dialer
+from foundation.http.strict_response import StrictResponse
 from foundation.logging import redact
 from foundation.text import printable
 
 USER_AGENT = "course-webhooks/1"
-Kinds = type[BaseException] | tuple[type[BaseException], ...]
-_What = TypeVar("_What")
+# Hosts with open connections; those of the least recently used host are closed first.
 MAX_HOSTS = 64
-"""To how many hosts connections are kept; those to the one used longest ago are closed first."""
+ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
+_Value = TypeVar("_Value")
 
 
-class _Dialled:
-    """A connection that a dialler makes, with answers read strictly."""
+class _DialedConnection:
+    """A connection that is opened by a dialer, with responses read strictly."""
 
-    response_class: type[HTTPResponse] = Answer
+    response_class: type[HTTPResponse] = StrictResponse
 
-    def __init__(self, *args: Any, dialler: Dialler, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, dialer: Dialer, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._dialler = dialler
+        self._dialer = dialer
 
     def _new_conn(self) -> Any:
-        # `_dns_host` is the name as it was given; `host` lacks its last dot.
-        return self._dialler.dial(self._dns_host, self.port, self.timeout, self.socket_options)  # type: ignore[attr-defined]  # of the connection mixed in
+        # The one hook of urllib3 for opening a connection. `_dns_host` is the host name as it was
+        # given; `host` lacks the dot at its end.
+        return self._dialer.dial(self._dns_host, self.port, self.timeout, self.socket_options)  # type: ignore[attr-defined]  # of the connection class mixed in
 
 
-class _PlainConnection(_Dialled, HTTPConnection):
+class _PlainConnection(_DialedConnection, HTTPConnection):
     pass
 
 
-class _TlsConnection(_Dialled, HTTPSConnection):
+class _TlsConnection(_DialedConnection, HTTPSConnection):
     pass
 
 
@@ -54,37 +55,37 @@ class _TlsPool(HTTPSConnectionPool):
 
 
 class Adapter(HTTPAdapter):
-    """Kept connections whose every exchange ends by `deadline.within`.
+    """A requests adapter whose connections keep the limits of `deadline.within`.
 
-    Used by itself, without a `requests.Session`: that one knows proxies, .netrc, cookies and
-    redirects, and reads a redirect's whole body even when it is told not to follow it.
+    Use it without a `requests.Session`, which adds proxies, .netrc, cookies and redirects, and
+    reads the whole body of a redirect even if it must not follow it.
     """
 
     def __init__(
-        self, dialler: Dialler, *, connections: int = 10, hosts: int = MAX_HOSTS, bundle: str = ""
+        self, dialer: Dialer, *, connections: int = 10, hosts: int = MAX_HOSTS, bundle: str = ""
     ) -> None:
-        self._dialler = dialler
+        self._dialer = dialer
         self._tls = tls.tls_context(bundle)
         super().__init__(pool_connections=hosts, pool_maxsize=connections)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make pools of connections that the dialler makes."""
+        """Create pools whose connections are opened by the dialer."""
         super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {
-            "http": partial(_PlainPool, dialler=self._dialler),
-            "https": partial(_TlsPool, dialler=self._dialler),
+            "http": partial(_PlainPool, dialer=self._dialer),
+            "https": partial(_TlsPool, dialer=self._dialer),
         }
 
     def cert_verify(self, conn: Any, *_: Any) -> None:
-        """Verify with the context's authorities.
+        """Verify with the authorities of the TLS context.
 
-        Naming a bundle here would load it anew for every connection, at twenty milliseconds each.
+        requests would load a bundle again for every connection, which takes 20 ms.
         """
         conn.cert_reqs = "CERT_REQUIRED"
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what caused it, as far down as its libraries wrapped it."""
+    """Yield an error and its causes, also those that a library wrapped in an argument."""
     inner: BaseException | None = error
     while inner is not None:
         yield inner
@@ -93,38 +94,37 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def explain(
-    error: BaseException, table: Mapping[Kinds, _What]
-) -> tuple[_What | None, BaseException]:
-    """Return what a table has for an error, and the cause that it has it for.
+    error: BaseException, table: Mapping[ErrorTypes, _Value]
+) -> tuple[_Value | None, BaseException]:
+    """Return the value of the first table row that matches a cause of an error, and that cause.
 
-    The first row of the table counts that any of the causes is of; without one it is None, and
-    the cause the last one.
+    Without a match: None and the innermost cause.
     """
-    every = list(causes(error))
-    for kinds, what in table.items():
-        for cause in every:
-            if isinstance(cause, kinds):
-                return what, cause
-    return None, every[-1]
+    chain = list(causes(error))
+    for types, value in table.items():
+        for cause in chain:
+            if isinstance(cause, types):
+                return value, cause
+    return None, chain[-1]
 
 
-def words(error: BaseException, most_bytes: int) -> str:
-    """Return what an error says, or its name if it says nothing."""
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+def error_text(error: BaseException, max_bytes: int) -> str:
+    """Return the message of an error, or its type's name if it has none."""
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
-        told = error.verify_message
-    return clean(told, most_bytes) or type(error).__name__
+        message = error.verify_message
+    return safe_line(message, max_bytes) or type(error).__name__
 
 
-def clean(text: str, most_bytes: int) -> str:
-    """Return what others said in one line, short, safe to print, and without any secret."""
-    return _cut(redact(printable(" ".join(text.split()))), most_bytes)
+def safe_line(text: str, max_bytes: int) -> str:
+    """Return foreign text as one printable line of limited length, without secrets."""
+    return _cut(redact(printable(" ".join(text.split()))), max_bytes)
 
 
-def said(body: bytes, most_bytes: int) -> str:
-    """Return the beginning of a body as text, its lines spelled out, safe and without secrets."""
-    return _cut(redact(printable(body.decode("utf-8", errors="replace").strip())), most_bytes)
+def safe_body(body: bytes, max_bytes: int) -> str:
+    """Return the beginning of a body as printable text of limited length, without secrets."""
+    return _cut(redact(printable(body.decode("utf-8", errors="replace").strip())), max_bytes)
 
 
-def _cut(text: str, most_bytes: int) -> str:
-    return text.encode("utf-8", errors="replace")[:most_bytes].decode("utf-8", errors="ignore")
+def _cut(text: str, max_bytes: int) -> str:
+    return text.encode("utf-8", errors="replace")[:max_bytes].decode("utf-8", errors="ignore")

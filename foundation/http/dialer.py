@@ -1,4 +1,4 @@
-"""Connections outward: one look-up, every address checked, and one of just those connected to."""
+"""Outgoing connections: one DNS lookup, every address checked, only those connected to."""
 
 import contextlib
 import errno
@@ -6,54 +6,57 @@ import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from foundation.http.deadline import DeadlineError, PlainSocket, patience, waiting
-from foundation.http.dns import LookupTimeoutError, Names, Place, Resolve
+from foundation.http.deadline import DeadlineError, PlainSocket, timeout, timeout_for
+from foundation.http.dns import LookupTimeoutError, Resolve, ResolvedAddress, Resolver
 from foundation.http.ssrf import Address, Guard
 
-_NO_WAY = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES})
+_NO_ROUTE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES})
 
 SocketOptions = Iterable[tuple[int, int, int | bytes]]
 
 
-class BarredError(OSError):
-    """The host has an address that must not be connected to; `str()` names it and says why."""
+class BlockedAddressError(OSError):
+    """The guard blocks an address of the host; `str()` names the address and the reason."""
 
 
 class ConnectError(OSError):
-    """None of the host's addresses could be connected to; `str()` says why not to the last."""
+    """No address of the host could be connected to; `str()` is the last error."""
 
 
 class UnreachableError(ConnectError):
-    """No way leads to the host's last address."""
+    """There is no route to the host's last address."""
 
 
 class ConnectTimeoutError(TimeoutError):
-    """None of the host's addresses accepted a connection in time."""
+    """No address of the host accepted a connection in time."""
 
 
-class Dialler:
-    """Connects to hosts, if all of their addresses pass a guard; without one, to any.
+class Dialer:
+    """Connects to hosts whose addresses all pass a guard, or to any host without a guard.
 
-    A name is looked up once for each connection, and connected to is what was checked: a name
-    that answers otherwise the next time gains nothing.
+    Each connection looks the name up once and connects only to the addresses that were checked,
+    so a name that resolves differently the next time (DNS rebinding) gains nothing.
     """
 
     def __init__(self, guard: Guard | None = None, resolve: Resolve = socket.getaddrinfo) -> None:
         self._guard = guard
-        self._names = Names(resolve)
+        self._resolver = Resolver(resolve)
 
     def dial(
-        self, host: str, port: int, timeout: float, options: SocketOptions = ()
+        self, host: str, port: int, seconds: float, options: SocketOptions = ()
     ) -> socket.socket:
-        """Return a socket connected to a host; each step has the time-out, all the deadline.
+        """Return a socket that is connected to a host.
 
-        Raises socket.gaierror, LookupTimeoutError, BarredError, ConnectError,
-        ConnectTimeoutError, or DeadlineError.
+        Each step may take `seconds`, all together the deadline.
+
+        Raises:
+            socket.gaierror, LookupTimeoutError, BlockedAddressError, ConnectError,
+            ConnectTimeoutError, DeadlineError
         """
-        places = self._places(host, port, timeout)
-        for place in places:
-            self._check(host, place.address)
-        connected = _first_that_accepts(places, timeout, options)
+        addresses = self._resolve(host, port, seconds)
+        for one in addresses:
+            self._check(host, one.address)
+        connected = _connect_first(addresses, seconds, options)
         try:
             self._check(host, ip_address(connected.getpeername()[0].partition("%")[0]))
         except OSError:
@@ -61,51 +64,51 @@ class Dialler:
             raise
         return connected
 
-    def _places(self, host: str, port: int, timeout: float) -> list[Place]:
+    def _resolve(self, host: str, port: int, seconds: float) -> list[ResolvedAddress]:
         try:
-            places = self._names.places(host, port, seconds=patience(timeout))
+            addresses = self._resolver.resolve(host, port, seconds=timeout(seconds))
         except LookupTimeoutError:
-            patience()  # was it the time-out, or the end of all patience?
+            timeout()  # raises DeadlineError if the total time is over
             raise
-        if not places:
-            raise socket.gaierror(socket.EAI_NONAME, "it has no address")
-        return places
+        if not addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
+        return addresses
 
     def _check(self, host: str, address: Address) -> None:
-        why = self._guard.why_barred(host, address) if self._guard else None
-        if why is not None:
-            raise BarredError(why)
+        reason = self._guard.blocked_reason(host, address) if self._guard else None
+        if reason is not None:
+            raise BlockedAddressError(reason)
 
 
-def _first_that_accepts(
-    places: list[Place], timeout: float, options: SocketOptions
+def _connect_first(
+    addresses: list[ResolvedAddress], seconds: float, options: SocketOptions
 ) -> socket.socket:
     failed: OSError = OSError("there is no address")
-    for place in places:
+    for address in addresses:
         try:
-            return _connect(place, timeout, options)
+            return _connect(address, seconds, options)
         except DeadlineError:
             raise
         except OSError as error:
             failed = error
     if isinstance(failed, TimeoutError):
         raise ConnectTimeoutError("no connection was accepted in time") from failed
-    kind = UnreachableError if failed.errno in _NO_WAY else ConnectError
+    kind = UnreachableError if failed.errno in _NO_ROUTE else ConnectError
     raise kind(failed.strerror or str(failed)) from failed
 
 
-def _connect(place: Place, timeout: float, options: SocketOptions) -> socket.socket:
-    with contextlib.ExitStack() as unless_connected:
-        connecting = PlainSocket(place.family, socket.SOCK_STREAM)
-        unless_connected.callback(connecting.close)
+def _connect(address: ResolvedAddress, seconds: float, options: SocketOptions) -> socket.socket:
+    with contextlib.ExitStack() as on_failure:
+        connecting = PlainSocket(address.family, socket.SOCK_STREAM)
+        on_failure.callback(connecting.close)
         for option in options:
             connecting.setsockopt(*option)
-        connecting.settimeout(waiting(connecting, timeout))
+        connecting.settimeout(timeout_for(connecting, seconds))
         try:
-            connecting.connect(place.socket_address)
+            connecting.connect(address.socket_address)
         except TimeoutError:
-            patience()
+            timeout()
             raise
-        connecting.settimeout(timeout)
-        unless_connected.pop_all()
+        connecting.settimeout(seconds)
+        on_failure.pop_all()
     return connecting

@@ -1,4 +1,7 @@
-"""Names to addresses in time: a look-up that hangs keeps only a thread of its own."""
+"""DNS lookups with a time-out.
+
+`getaddrinfo` has no time-out and cannot be interrupted, so each lookup runs in a daemon thread.
+"""
 
 import socket
 import threading
@@ -10,81 +13,75 @@ from typing import Any
 
 from foundation.http.ssrf import Address
 
+# Concurrent lookups; more than there are concurrent attempts, so only hanging ones reach it.
 MAX_LOOKUPS = 128
-"""How many look-ups may be under way: more than attempts at once, so only hung ones fill it."""
 
+# A function with the signature of `socket.getaddrinfo`.
 Resolve = Callable[..., list[Any]]
-"""What looks a name up, with the arguments and the answer of `socket.getaddrinfo`."""
 
 
 class LookupTimeoutError(TimeoutError):
-    """The name service did not answer in time."""
+    """The name server did not respond in time."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a connection can be made to: an address, and how a socket wants to be told it."""
+class ResolvedAddress:
+    """An address of a host, with what a socket needs to connect to it."""
 
     address: Address
     family: int
     socket_address: tuple[Any, ...]
 
 
-class Names:
-    """Looks names up, each at most once at a time, by threads that no exit waits for.
-
-    `getaddrinfo` knows no time-out and cannot be interrupted.
-    """
+class Resolver:
+    """Resolves host names; concurrent lookups of one name share a thread."""
 
     def __init__(self, resolve: Resolve = socket.getaddrinfo) -> None:
-        self._resolve = resolve
-        self._under_way: dict[tuple[str, int], Future[list[Place]]] = {}
+        self._getaddrinfo = resolve
+        self._lookups: dict[tuple[str, int], Future[list[ResolvedAddress]]] = {}
         self._lock = threading.Lock()
 
-    def places(self, host: str, port: int, *, seconds: float) -> list[Place]:
-        """Return every place that a host resolves to; an address is its own place.
+    def resolve(self, host: str, port: int, *, seconds: float) -> list[ResolvedAddress]:
+        """Return the addresses of a host, which may be an address itself.
 
-        Raises socket.gaierror, or LookupTimeoutError.
+        Raises:
+            socket.gaierror, LookupTimeoutError
         """
         address = _address(host)
-        if address is None:
-            return self._look_up(host, port, seconds)
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        return [Place(address, family, (host, port))]
-
-    def _look_up(self, host: str, port: int, seconds: float) -> list[Place]:
+        if address is not None:
+            family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+            return [ResolvedAddress(address, family, (host, port))]
         with self._lock:
-            found = self._under_way.get((host, port)) or self._begin(host, port)
+            lookup = self._lookups.get((host, port)) or self._start(host, port)
         try:
-            return found.result(seconds)
+            return lookup.result(seconds)
         except TimeoutError:
-            raise LookupTimeoutError("the name service did not answer in time") from None
+            raise LookupTimeoutError("the name server did not respond in time") from None
 
-    def _begin(self, host: str, port: int) -> Future[list[Place]]:
-        if len(self._under_way) >= MAX_LOOKUPS:
-            raise LookupTimeoutError(f"{MAX_LOOKUPS} look-ups of other names hang")
-        found: Future[list[Place]] = Future()
-        thread = threading.Thread(
-            target=self._ask, args=(host, port, found), name="look-up", daemon=True
-        )
-        thread.start()
-        self._under_way[host, port] = found
-        return found
+    def _start(self, host: str, port: int) -> Future[list[ResolvedAddress]]:
+        if len(self._lookups) >= MAX_LOOKUPS:
+            raise LookupTimeoutError(f"{MAX_LOOKUPS} lookups of other names hang")
+        lookup: Future[list[ResolvedAddress]] = Future()
+        threading.Thread(
+            target=self._run, args=(host, port, lookup), name="dns-lookup", daemon=True
+        ).start()
+        self._lookups[host, port] = lookup
+        return lookup
 
-    def _ask(self, host: str, port: int, found: Future[list[Place]]) -> None:
+    def _run(self, host: str, port: int, lookup: Future[list[ResolvedAddress]]) -> None:
         try:
-            rows = self._resolve(host, port, type=socket.SOCK_STREAM)
-            outcome: list[Place] | Exception = [_place(row) for row in rows]
+            rows = self._getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            result: list[ResolvedAddress] | Exception = [_resolved(row) for row in rows]
         except UnicodeError:
-            outcome = socket.gaierror(socket.EAI_NONAME, "it cannot be a name")
-        except Exception as error:  # noqa: BLE001 - whoever waits is told, whatever it is
-            outcome = error
+            result = socket.gaierror(socket.EAI_NONAME, "not a valid host name")
+        except Exception as error:  # noqa: BLE001 - re-raised in the threads that wait for it
+            result = error
         with self._lock:
-            del self._under_way[host, port]
-        if isinstance(outcome, Exception):
-            found.set_exception(outcome)
+            del self._lookups[host, port]
+        if isinstance(result, Exception):
+            lookup.set_exception(result)
         else:
-            found.set_result(outcome)
+            lookup.set_result(result)
 
 
 def _address(host: str) -> Address | None:
@@ -94,6 +91,6 @@ def _address(host: str) -> Address | None:
         return None
 
 
-def _place(row: Any) -> Place:
+def _resolved(row: Any) -> ResolvedAddress:
     family, _, _, _, socket_address = row
-    return Place(ip_address(socket_address[0].partition("%")[0]), family, socket_address)
+    return ResolvedAddress(ip_address(socket_address[0].partition("%")[0]), family, socket_address)

@@ -1,4 +1,4 @@
-"""Whom TLS trusts: the system's authorities, certifi's, and the installation's own beside them."""
+"""The TLS context of outgoing connections."""
 
 import ssl
 
@@ -9,10 +9,10 @@ from foundation.http.deadline import TlsSocket
 
 
 def tls_context(bundle: str = "") -> ssl.SSLContext:
-    """Return a context that verifies, and whose sockets keep the deadline.
+    """Return a context that verifies certificates, and whose sockets keep the deadline.
 
-    `bundle` names a file of further authorities in PEM.
-    They are added, for a campus signs its own receivers and others have theirs signed in public.
+    It trusts the system's authorities, those of certifi, and those of `bundle`, a PEM file: a
+    campus signs its own receivers, and others have public certificates.
     """
     context = create_urllib3_context()
     context.load_default_certs()

@@ -101,19 +101,19 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("enrolled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("added_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("encrypted_token", sa.Text(), nullable=True),
-        sa.Column("held_token_id", sa.String(length=64), nullable=True),
+        sa.Column("stored_token_id", sa.String(length=64), nullable=True),
         sa.Column("deleted_version", sa.BigInteger(), nullable=True),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("announced_version", sa.BigInteger(), nullable=True),
         sa.Column("announced_token_id", sa.String(length=64), nullable=True),
         sa.Column("announced_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("refused_token_id", sa.String(length=64), nullable=True),
-        sa.Column("refused_reason", sa.Text(), nullable=True),
-        sa.Column("refused_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("proven_token_id", sa.String(length=64), nullable=True),
-        sa.Column("proven_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("rejected_token_id", sa.String(length=64), nullable=True),
+        sa.Column("rejected_reason", sa.Text(), nullable=True),
+        sa.Column("rejected_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("accepted_token_id", sa.String(length=64), nullable=True),
+        sa.Column("accepted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("gradebook_course", sa.String(length=20), nullable=True),
         sa.Column("gradebook_activity", sa.String(length=20), nullable=True),
         sa.Column("etag", sa.String(length=255), nullable=True),
@@ -128,10 +128,10 @@ def upgrade() -> None:
         "entries",
         ["course_id", "source_id"],
         sqlite_where=sa.text(
-            "enrolled_at IS NOT NULL AND NOT (deleted_version IS NOT NULL AND deleted_at IS NOT NULL) AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND (held_token_id IS NULL OR announced_token_id != held_token_id) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > announced_at) OR held_token_id IS NOT NULL AND refused_token_id IS NOT NULL AND refused_at IS NOT NULL AND refused_token_id = held_token_id AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND announced_token_id = refused_token_id AND announced_at > refused_at) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > refused_at))"
+            "added_at IS NOT NULL AND NOT (deleted_version IS NOT NULL AND deleted_at IS NOT NULL) AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND (stored_token_id IS NULL OR announced_token_id != stored_token_id) AND NOT (stored_token_id IS NOT NULL AND accepted_token_id IS NOT NULL AND accepted_at IS NOT NULL AND accepted_token_id = stored_token_id AND accepted_at > announced_at) OR stored_token_id IS NOT NULL AND rejected_token_id IS NOT NULL AND rejected_at IS NOT NULL AND rejected_token_id = stored_token_id AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND announced_token_id = rejected_token_id AND announced_at > rejected_at) AND NOT (stored_token_id IS NOT NULL AND accepted_token_id IS NOT NULL AND accepted_at IS NOT NULL AND accepted_token_id = stored_token_id AND accepted_at > rejected_at))"
         ),
         postgresql_where=sa.text(
-            "enrolled_at IS NOT NULL AND NOT (deleted_version IS NOT NULL AND deleted_at IS NOT NULL) AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND (held_token_id IS NULL OR announced_token_id != held_token_id) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > announced_at) OR held_token_id IS NOT NULL AND refused_token_id IS NOT NULL AND refused_at IS NOT NULL AND refused_token_id = held_token_id AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND announced_token_id = refused_token_id AND announced_at > refused_at) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > refused_at))"
+            "added_at IS NOT NULL AND NOT (deleted_version IS NOT NULL AND deleted_at IS NOT NULL) AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND (stored_token_id IS NULL OR announced_token_id != stored_token_id) AND NOT (stored_token_id IS NOT NULL AND accepted_token_id IS NOT NULL AND accepted_at IS NOT NULL AND accepted_token_id = stored_token_id AND accepted_at > announced_at) OR stored_token_id IS NOT NULL AND rejected_token_id IS NOT NULL AND rejected_at IS NOT NULL AND rejected_token_id = stored_token_id AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND announced_token_id = rejected_token_id AND announced_at > rejected_at) AND NOT (stored_token_id IS NOT NULL AND accepted_token_id IS NOT NULL AND accepted_at IS NOT NULL AND accepted_token_id = stored_token_id AND accepted_at > rejected_at))"
         ),
     )
     op.create_index(
@@ -139,26 +139,26 @@ def upgrade() -> None:
         "entries",
         ["course_id", "source_id"],
         sqlite_where=sa.text(
-            "enrolled_at IS NOT NULL AND deleted_version IS NOT NULL AND deleted_at IS NOT NULL"
+            "added_at IS NOT NULL AND deleted_version IS NOT NULL AND deleted_at IS NOT NULL"
         ),
         postgresql_where=sa.text(
-            "enrolled_at IS NOT NULL AND deleted_version IS NOT NULL AND deleted_at IS NOT NULL"
+            "added_at IS NOT NULL AND deleted_version IS NOT NULL AND deleted_at IS NOT NULL"
         ),
     )
     op.create_index(
-        op.f("ix_entries_course_id_source_id_enrolled_at"),
+        op.f("ix_entries_course_id_source_id_added_at"),
         "entries",
-        ["course_id", "source_id", "enrolled_at"],
+        ["course_id", "source_id", "added_at"],
     )
     op.create_index(
         "ix_entries_token_invalid",
         "entries",
         ["course_id", "source_id"],
         sqlite_where=sa.text(
-            "enrolled_at IS NOT NULL AND NOT (deleted_version IS NOT NULL AND deleted_at IS NOT NULL) AND (announced_version IS NOT NULL AND announced_at IS NOT NULL AND (held_token_id IS NULL OR announced_token_id != held_token_id) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > announced_at) OR held_token_id IS NOT NULL AND refused_token_id IS NOT NULL AND refused_at IS NOT NULL AND refused_token_id = held_token_id AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND announced_token_id = refused_token_id AND announced_at > refused_at) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > refused_at))"
+            "added_at IS NOT NULL AND NOT (deleted_version IS NOT NULL AND deleted_at IS NOT NULL) AND (announced_version IS NOT NULL AND announced_at IS NOT NULL AND (stored_token_id IS NULL OR announced_token_id != stored_token_id) AND NOT (stored_token_id IS NOT NULL AND accepted_token_id IS NOT NULL AND accepted_at IS NOT NULL AND accepted_token_id = stored_token_id AND accepted_at > announced_at) OR stored_token_id IS NOT NULL AND rejected_token_id IS NOT NULL AND rejected_at IS NOT NULL AND rejected_token_id = stored_token_id AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND announced_token_id = rejected_token_id AND announced_at > rejected_at) AND NOT (stored_token_id IS NOT NULL AND accepted_token_id IS NOT NULL AND accepted_at IS NOT NULL AND accepted_token_id = stored_token_id AND accepted_at > rejected_at))"
         ),
         postgresql_where=sa.text(
-            "enrolled_at IS NOT NULL AND NOT (deleted_version IS NOT NULL AND deleted_at IS NOT NULL) AND (announced_version IS NOT NULL AND announced_at IS NOT NULL AND (held_token_id IS NULL OR announced_token_id != held_token_id) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > announced_at) OR held_token_id IS NOT NULL AND refused_token_id IS NOT NULL AND refused_at IS NOT NULL AND refused_token_id = held_token_id AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND announced_token_id = refused_token_id AND announced_at > refused_at) AND NOT (held_token_id IS NOT NULL AND proven_token_id IS NOT NULL AND proven_at IS NOT NULL AND proven_token_id = held_token_id AND proven_at > refused_at))"
+            "added_at IS NOT NULL AND NOT (deleted_version IS NOT NULL AND deleted_at IS NOT NULL) AND (announced_version IS NOT NULL AND announced_at IS NOT NULL AND (stored_token_id IS NULL OR announced_token_id != stored_token_id) AND NOT (stored_token_id IS NOT NULL AND accepted_token_id IS NOT NULL AND accepted_at IS NOT NULL AND accepted_token_id = stored_token_id AND accepted_at > announced_at) OR stored_token_id IS NOT NULL AND rejected_token_id IS NOT NULL AND rejected_at IS NOT NULL AND rejected_token_id = stored_token_id AND NOT (announced_version IS NOT NULL AND announced_at IS NOT NULL AND announced_token_id = rejected_token_id AND announced_at > rejected_at) AND NOT (stored_token_id IS NOT NULL AND accepted_token_id IS NOT NULL AND accepted_at IS NOT NULL AND accepted_token_id = stored_token_id AND accepted_at > rejected_at))"
         ),
     )
     op.create_table(
@@ -231,20 +231,20 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_source_secrets_source_id"), "source_secrets", ["source_id"])
     op.create_table(
-        "heard",
+        "history",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("entry_id", sa.Integer(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("actor", sa.String(length=20), nullable=False),
-        sa.Column("who", sa.String(length=255), nullable=False),
-        sa.Column("what", sa.String(length=40), nullable=False),
+        sa.Column("actor_name", sa.String(length=255), nullable=False),
+        sa.Column("event", sa.String(length=40), nullable=False),
         sa.Column("detail", sa.Text(), nullable=True),
         sa.Column("status", sa.String(length=20), nullable=False),
-        sa.ForeignKeyConstraint(["entry_id"], ["entries.id"], name=op.f("fk_heard_entry_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_heard")),
+        sa.ForeignKeyConstraint(["entry_id"], ["entries.id"], name=op.f("fk_history_entry_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_history")),
         sqlite_autoincrement=True,
     )
-    op.create_index(op.f("ix_heard_entry_id"), "heard", ["entry_id"])
+    op.create_index(op.f("ix_history_entry_id"), "history", ["entry_id"])
     op.create_table(
         "scores",
         sa.Column("entry_id", sa.Integer(), nullable=False),

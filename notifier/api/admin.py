@@ -145,9 +145,7 @@ def _json(response: schemas.Response) -> Json:
 
 def _with_token(session: Session, course_id: str, token: CourseToken) -> Json:
     course = courses.get_course(session, course_id)
-    return _json(
-        schemas.CourseWithToken.of(course, token=token.reveal(), token_id=token.token_id)
-    )
+    return _json(schemas.CourseWithToken.of(course, token=token.reveal(), token_id=token.token_id))
 
 
 def _found(session: Session, asked: schemas.ReplayRequest) -> list[int]:

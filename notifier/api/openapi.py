@@ -9,7 +9,6 @@ from foundation.web import health
 from foundation.web.openapi import ApiDescription, ApiResponse, Operation
 from notifier.api import schemas
 
-
 _BODY = (P.REQUEST_MALFORMED, P.BODY_TOO_LARGE, P.MEDIA_TYPE_UNSUPPORTED, P.REQUEST_INVALID)
 _ADMIN = (P.ADMIN_KEY_REFUSED, P.DATABASE_UNAVAILABLE)
 _TOKEN = (P.TOKEN_MISSING, P.TOKEN_MALFORMED, P.TOKEN_UNKNOWN, P.TOKEN_REGENERATED)
@@ -35,7 +34,12 @@ _OPERATIONS = {
         problems=(*_ADMIN, P.COURSE_UNKNOWN, P.COURSE_DELETED, P.EVENT_NOT_WRITTEN),
     ),
     "admin_api.regenerate_token": Operation(
-        {201: ApiResponse("Regenerated; all endpoints are notified. The token is shown only once.", schemas.CourseWithToken)},
+        {
+            201: ApiResponse(
+                "Regenerated; the token is shown only once.",
+                schemas.CourseWithToken,
+            )
+        },
         problems=(
             *_ADMIN,
             P.COURSE_UNKNOWN,
@@ -60,7 +64,7 @@ _OPERATIONS = {
         },
     ),
     "admin_api.add_endpoint": Operation(
-        {201: ApiResponse("Registered; the secret is shown only once.", schemas.EndpointWithSecret)},
+        {201: ApiResponse("Registered; the secret is shown once.", schemas.EndpointWithSecret)},
         bodies=[schemas.NewEndpoint],
         problems=(*_ADMIN, *_BODY, P.ENDPOINT_EXISTS, P.ENDPOINT_URL_REFUSED),
         example={"url": "https://elms.example.ac.uk/webhooks/eassessment"},
@@ -101,7 +105,7 @@ _OPERATIONS = {
         },
         headers={
             "If-None-Match": "The ETag of the last response.",
-            "If-Modified-Since": "The Last-Modified of the last response; ignored if If-None-Match is sent.",
+            "If-Modified-Since": "The Last-Modified of the last response, without If-None-Match.",
         },
         problems=(
             *_TOKEN,
@@ -112,11 +116,7 @@ _OPERATIONS = {
         ),
     ),
     "api.read_batch": Operation(
-        {
-            200: ApiResponse(
-                "Each course, with the status of a request for it alone.", BatchAnswer
-            )
-        },
+        {200: ApiResponse("Each course, with the status of a request for it alone.", BatchAnswer)},
         bodies=[BatchOrder],
         problems=(*_BODY, P.DATABASE_UNAVAILABLE),
         example={"courses": [{"course_id": "CS101-2026", "token": "eas_…"}]},
@@ -127,7 +127,7 @@ _OPERATIONS = {
 _SIGNED = {
     "webhook-id": "The event's id; the same for every attempt and replay.",
     "webhook-timestamp": "When the attempt was made, in seconds since 1970.",
-    "webhook-signature": "`v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`; two while a secret rotates.",
+    "webhook-signature": "`v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`; several.",
     "traceparent": "The attempt's span (W3C Trace Context).",
 }
 

@@ -461,9 +461,7 @@ class DeliveryWithLastAnswer(Delivery):
     last_answer: str | None
 
     @classmethod
-    def of_attempts(
-        cls, row: models.Delivery, last: models.Attempt | None, **more: Any
-    ) -> Self:
+    def of_attempts(cls, row: models.Delivery, last: models.Attempt | None, **more: Any) -> Self:
         """Return the response for a row and its last attempt."""
         delivery = cls.of(row, last_answer=Attempt.of(last).answer if last else None, **more)
         if row.status == DeliveryStatus.PENDING:

@@ -14,55 +14,55 @@ main = LazyGroup(
             {
                 "upgrade": Lazy(
                     "foundation.cli.db_commands:upgrade",
-                    "Upgrade the database schema; existing data is kept",
+                    "Upgrade the database schema; existing data is kept.",
                 ),
                 "check": Lazy(
                     "foundation.cli.db_commands:check",
-                    "Check that the database schema is the one that this program needs",
+                    "Check that the database schema is the one that this program needs.",
                 ),
                 "rotate-key": Lazy(
                     "notifier.cli.operations:rotate_key",
-                    "Re-encrypt all secrets with the first encryption key",
+                    "Re-encrypt all secrets with the first encryption key.",
                 ),
                 "prune": Lazy(
                     "notifier.cli.operations:prune",
-                    "Delete the ids of old Moodle events",
+                    "Delete the ids of old Moodle events.",
                 ),
             },
             help="Upgrade, check and clean up the database; rotate its encryption key.",
         ),
         "serve": Lazy(
             "notifier.cli.operations:serve",
-            "Serve the grades API, the admin API and the pages until stopped",
+            "Serve the grades API, the admin API and the pages until stopped.",
         ),
-        "work": Lazy("notifier.cli.operations:work", "Send webhooks until stopped"),
+        "work": Lazy("notifier.cli.operations:work", "Send webhooks until stopped."),
         "doctor": Lazy(
             "notifier.cli.operations:doctor",
-            "Check settings, database, secrets, endpoints and backlog",
+            "Check settings, database, secrets, endpoints and backlog.",
         ),
         "courses": LazyGroup(
             "courses",
             {
                 "add": Lazy(
                     "notifier.cli.courses:add",
-                    "Add a course and print its token, which is shown only once",
+                    "Add a course and print its token, which is shown only once.",
                 ),
-                "list": Lazy("notifier.cli.courses:list_", "List courses by id"),
+                "list": Lazy("notifier.cli.courses:list_", "List courses by id."),
                 "show": Lazy(
                     "notifier.cli.courses:show",
-                    "Show a course, its token ids and its deliveries",
+                    "Show a course, its token ids and its deliveries.",
                 ),
                 "delete": Lazy(
                     "notifier.cli.courses:delete",
-                    "Delete courses permanently and notify all endpoints",
+                    "Delete courses permanently and notify all endpoints.",
                 ),
                 "regenerate-token": Lazy(
                     "notifier.cli.courses:regenerate_token",
-                    "Replace a course's token, notify all endpoints, and print the new token",
+                    "Replace a course's token, notify all endpoints, and print the new token.",
                 ),
                 "announce-token": Lazy(
                     "notifier.cli.courses:announce_token",
-                    "Notify all endpoints that the token of a Moodle course was regenerated",
+                    "Notify all endpoints that the token of a Moodle course was regenerated.",
                 ),
             },
             help="Add, list, show and delete courses; regenerate their tokens.",
@@ -72,7 +72,7 @@ main = LazyGroup(
             {
                 "import": Lazy(
                     "notifier.cli.grades:import_",
-                    "Import grades from FILE, a CSV file",
+                    "Import grades from FILE, a CSV file.",
                 ),
             },
             help="Import grades.",
@@ -82,32 +82,32 @@ main = LazyGroup(
             {
                 "add": Lazy(
                     "notifier.cli.endpoints:add",
-                    "Register URL and print its secret, which is shown only once",
+                    "Register URL and print its secret, which is shown only once.",
                 ),
-                "list": Lazy("notifier.cli.endpoints:list_", "List endpoints and their status"),
+                "list": Lazy("notifier.cli.endpoints:list_", "List endpoints and their status."),
                 "disable": Lazy(
                     "notifier.cli.endpoints:disable",
-                    "Stop sending to ENDPOINT_ID and hold its deliveries",
+                    "Stop sending to ENDPOINT_ID and hold its deliveries.",
                 ),
                 "enable": Lazy(
                     "notifier.cli.endpoints:enable",
-                    "Send to ENDPOINT_ID again, starting with its held deliveries",
+                    "Send to ENDPOINT_ID again, starting with its held deliveries.",
                 ),
                 "set-event-types": Lazy(
                     "notifier.cli.endpoints:set_event_types",
-                    "Set the event types that ENDPOINT_ID receives",
+                    "Set the event types that ENDPOINT_ID receives.",
                 ),
                 "correct-url": Lazy(
                     "notifier.cli.endpoints:correct_url",
-                    "Correct the mistyped URL of ENDPOINT_ID",
+                    "Correct the mistyped URL of ENDPOINT_ID.",
                 ),
                 "rotate-secret": Lazy(
                     "notifier.cli.endpoints:rotate_secret",
-                    "Generate a new secret for ENDPOINT_ID and print it; it is shown only once",
+                    "Generate a new secret for ENDPOINT_ID and print it; it is shown only once.",
                 ),
                 "ping": Lazy(
                     "notifier.cli.endpoints:ping",
-                    "Send a signed test webhook to ENDPOINT_ID and print the response",
+                    "Send a signed test webhook to ENDPOINT_ID and print the response.",
                 ),
             },
             help="Manage webhook endpoints: the URLs that receive events.",
@@ -117,15 +117,15 @@ main = LazyGroup(
             {
                 "list": Lazy(
                     "notifier.cli.deliveries:list_",
-                    "List deliveries, newest first, each with its last attempt",
+                    "List deliveries, newest first, each with its last attempt.",
                 ),
                 "show": Lazy(
                     "notifier.cli.deliveries:show",
-                    "Show a delivery with its payload, attempts and replays",
+                    "Show a delivery with its payload, attempts and replays.",
                 ),
                 "replay": Lazy(
                     "notifier.cli.deliveries:replay",
-                    "Send deliveries again, by DELIVERY_ID or by filter",
+                    "Send deliveries again, by DELIVERY_ID or by filter.",
                 ),
             },
             help="List, inspect and replay webhook deliveries.",
@@ -135,16 +135,16 @@ main = LazyGroup(
             {
                 "add": Lazy(
                     "foundation.pages.user_commands:add",
-                    "Add the user NAME; the password is read from a prompt or standard input",
+                    "Add the user NAME; the password is read from a prompt or standard input.",
                 ),
-                "list": Lazy("foundation.pages.user_commands:list_", "List the users"),
+                "list": Lazy("foundation.pages.user_commands:list_", "List the users."),
                 "set-password": Lazy(
                     "foundation.pages.user_commands:set_password",
-                    "Set a new password for NAME, who is signed out everywhere",
+                    "Set a new password for NAME, who is signed out everywhere.",
                 ),
                 "remove": Lazy(
                     "foundation.pages.user_commands:remove",
-                    "Remove the user NAME, who is signed out everywhere",
+                    "Remove the user NAME, who is signed out everywhere.",
                 ),
             },
             help="Manage the users who can sign in to the pages.",

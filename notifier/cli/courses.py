@@ -36,9 +36,7 @@ def add(course_id: str, title: str, as_json: bool) -> None:
     """Add a course and print its token, which is shown only once."""
     with context.writing() as (session, now):
         token = courses.add_course(session, course_id, title, now=now)
-    issued = schemas.IssuedToken(
-        course_id=course_id, token_id=token.token_id, token=token.reveal()
-    )
+    issued = schemas.IssuedToken(course_id=course_id, token_id=token.token_id, token=token.reveal())
     _show_token("is added. Its token, shown only once:", issued, as_json=as_json)
 
 
@@ -144,9 +142,7 @@ def regenerate_token(course_id: str, as_json: bool) -> None:
     """
     with context.writing() as (session, now):
         token = courses.regenerate_token(session, course_id, now=now)
-    issued = schemas.IssuedToken(
-        course_id=course_id, token_id=token.token_id, token=token.reveal()
-    )
+    issued = schemas.IssuedToken(course_id=course_id, token_id=token.token_id, token=token.reveal())
     _show_token("has a new token, shown only once:", issued, as_json=as_json)
 
 

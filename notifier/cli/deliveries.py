@@ -54,9 +54,15 @@ _FILTER = (
         type=click.Choice([*EVENT_TYPES, *OPERATIONAL_TYPES]),
         help="Only events of this type.",
     ),
-    click.option("--endpoint", "endpoint_id", type=ROW_ID, help="Only deliveries to this endpoint."),
+    click.option(
+        "--endpoint", "endpoint_id", type=ROW_ID, help="Only deliveries to this endpoint."
+    ),
     click.option("--course", "course_id", type=WORDS, help="Only events about this course."),
-    click.option("--since", type=TIMESTAMP, help="Only events at or after this time, for example 2026-11-22T09:00 (UTC)."),
+    click.option(
+        "--since",
+        type=TIMESTAMP,
+        help="Only events since this time, as 2026-11-22T09:00 (UTC).",
+    ),
     click.option("--until", type=TIMESTAMP, help="Only events before this time."),
 )
 

@@ -12,13 +12,13 @@ from urllib3.util import parse_url
 
 from foundation.http import client as http
 from foundation.http import deadline
-from foundation.http.client import Kinds
+from foundation.http.client import ErrorTypes
 from foundation.http.deadline import DeadlineError, HandshakeTimeoutError, TooMuchError
 from foundation.http.dialer import (
-    BarredError,
+    BlockedAddressError,
     ConnectError,
     ConnectTimeoutError,
-    Dialler,
+    Dialer,
     UnreachableError,
 )
 from foundation.http.dns import LookupTimeoutError, Resolve
@@ -59,9 +59,7 @@ class Transport:
     ) -> None:
         self._connect_timeout = min(connect_timeout, deadline)
         self._deadline = deadline
-        self._adapter = http.Adapter(
-            Dialler(guard, resolve), connections=connections, bundle=bundle
-        )
+        self._adapter = http.Adapter(Dialer(guard, resolve), connections=connections, bundle=bundle)
 
     def post(self, url: str, headers: dict[str, str], body: bytes) -> WebhookResponse | Failure:
         """POST a body; return the answer, or the failure if none came within the deadline.
@@ -70,7 +68,7 @@ class Transport:
         """
         seconds = self._deadline
         try:
-            with deadline.within(seconds, silence=seconds, most_bytes=MAX_EXCHANGE_BYTES):
+            with deadline.within(seconds, silence=seconds, max_bytes=MAX_EXCHANGE_BYTES):
                 return self._exchange(url, headers, body)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             return self._failure(error, url)
@@ -93,12 +91,12 @@ class Transport:
         kind, words = explained or (FailureKind.CONNECTION_FAILED, "{why}")
         if isinstance(cause, ssl.SSLCertVerificationError):
             kind = _CERTIFICATE_KINDS.get(cause.verify_code, kind)
-        why = http.words(cause, MAX_KEPT_BYTES)
+        why = http.error_text(cause, MAX_KEPT_BYTES)
         said = words.format(why=why, connect=self._connect_timeout, deadline=self._deadline)
-        return Failure(kind, http.clean(f"{_where(url)}: {said}", MAX_KEPT_BYTES))
+        return Failure(kind, http.safe_line(f"{_where(url)}: {said}", MAX_KEPT_BYTES))
 
 
-_EXPLAINED: dict[Kinds, tuple[FailureKind, str]] = {
+_EXPLAINED: dict[ErrorTypes, tuple[FailureKind, str]] = {
     DeadlineError: (FailureKind.DEADLINE, "no answer within {deadline:g} s"),
     (InvalidURL, InvalidSchema, MissingSchema, LocationParseError): (
         FailureKind.URL,
@@ -106,7 +104,7 @@ _EXPLAINED: dict[Kinds, tuple[FailureKind, str]] = {
     ),
     LookupTimeoutError: (FailureKind.DNS_TIMEOUT, "its name was not resolved in {connect:g} s"),
     socket.gaierror: (FailureKind.DNS, "its name cannot be resolved: {why}"),
-    BarredError: (
+    BlockedAddressError: (
         FailureKind.BLOCKED,
         "{why}: not connected to, unless NOTIFIER_ALLOWED_HOSTS allows it",
     ),
@@ -143,7 +141,7 @@ def _read(response: requests.Response) -> str:
     if len(raw) == MAX_ANSWER_BYTES or not response.raw.isclosed():
         # There may be more of it, which nobody wants to read: this connection ends here.
         response.raw.close()
-    return http.said(raw, MAX_KEPT_BYTES)
+    return http.safe_body(raw, MAX_KEPT_BYTES)
 
 
 def _where(url: str) -> str:

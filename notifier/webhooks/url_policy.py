@@ -27,10 +27,10 @@ def check(url: str, guard: Guard) -> None:
         raise EndpointUrlError("the URL holds user info or a fragment, which is never sent")
     host = _read_host(parts)
     _check_barred(parts, host, guard)
-    if _written_host(parts) != host.spelling:
+    if _written_host(parts) != host.name:
         raise EndpointUrlError(
-            f"the host {_written_host(parts)} is another spelling of {host.spelling}",
-            next_step=f"Write {host.spelling}.",
+            f"the host {_written_host(parts)} is another spelling of {host.name}",
+            next_step=f"Write {host.name}.",
         )
     if parts.scheme != "https" and not (guard.loopback and _is_loopback(host)):
         raise EndpointUrlError(
@@ -85,28 +85,26 @@ def _written_host(parts: SplitResult) -> str:
 def _read_host(parts: SplitResult) -> Host:
     written = _written_host(parts)
     try:
-        return hosts.read(written)
+        return hosts.parse_host(written)
     except HostError as error:
         raise EndpointUrlError(f"the host {written} {error}") from None
 
 
 def _check_barred(parts: SplitResult, host: Host, guard: Guard) -> None:
     if host.address is not None:
-        why = guard.why_barred(host.spelling, host.address)
+        why = guard.blocked_reason(host.name, host.address)
         if why is not None:
             written = _written_host(parts)
-            if written != host.spelling:
+            if written != host.name:
                 why = f"{written} means {why.replace(' ', ', which ', 1)}"
             step = f"{_ALLOW} {_ALLOW_LOOPBACK}" if host.address.is_loopback else _ALLOW
             raise EndpointUrlError(why, next_step=step)
-    elif hosts.is_localhost(host.spelling):
+    elif hosts.is_localhost(host.name):
         if not guard.loopback:
-            raise EndpointUrlError(
-                f"{host.spelling} is loopback (RFC 6761)", next_step=_ALLOW_LOOPBACK
-            )
-    elif "." not in host.spelling and not guard.names(host.spelling):
+            raise EndpointUrlError(f"{host.name} is loopback (RFC 6761)", next_step=_ALLOW_LOOPBACK)
+    elif "." not in host.name and not guard.allows_name(host.name):
         raise EndpointUrlError(
-            f"{host.spelling} has no dot, so it means another host on every network",
+            f"{host.name} has no dot, so it means another host on every network",
             next_step=f"Give the host's full name. {_ALLOW}",
         )
 
@@ -114,4 +112,4 @@ def _check_barred(parts: SplitResult, host: Host, guard: Guard) -> None:
 def _is_loopback(host: Host) -> bool:
     if host.address is not None:
         return host.address.is_loopback
-    return hosts.is_localhost(host.spelling)
+    return hosts.is_localhost(host.name)

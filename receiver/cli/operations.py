@@ -49,8 +49,8 @@ def prune(older_than: timedelta) -> None:
     from receiver.webhooks import inbox
 
     old_runs = _delete_all(runs.forget, older_than, limit=10)
-    lines = _delete_all(history.forget, older_than)
-    ids = _delete_all(inbox.forget, older_than)
+    lines = _delete_all(history.prune, older_than)
+    ids = _delete_all(inbox.prune, older_than)
     click.echo(
         f"deleted {count(old_runs, 'run')}, {count(lines, 'line')} of history, "
         f"{count(ids, 'webhook id')}"
@@ -96,9 +96,9 @@ def doctor(as_json: bool) -> None:
     Exit code 1 if a check fails.
     """
     from receiver.monitoring import doctor as checks
-    from receiver.sync import factory
+    from receiver.sources import factory
 
     here = context.services()
-    with factory.gradebook(here) as gradebook:
+    with factory.open_gradebook(here.settings) as gradebook:
         findings = checks.examine(here.database, here.vault, gradebook)
     raise click.exceptions.Exit(report.report(findings, as_json=as_json))

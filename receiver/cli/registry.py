@@ -13,16 +13,16 @@ from foundation.db import session as db
 from foundation.text import printable
 from receiver.cli import context, registry_bulk
 from receiver.cli.context import source_option
-from receiver.course_state import Standing, Status
-from receiver.models import API, MOODLE, Entry, Heard
+from receiver.course_state import CourseStatus, Status
+from receiver.models import API, MOODLE, Entry, HistoryEntry
 from receiver.registry import entries as registry
 from receiver.registry import history
 from receiver.runs import store as runs
 from receiver.runs.store import LastOutcome
 from receiver.services import Services
 from receiver.sources import store as sources
-from receiver.sync import factory, planner
-from receiver.sync.factory import Unproven
+from receiver.sync import planner, token_check
+from receiver.sync.token_check import TokenCheckFailed
 
 _PROMPTS = {API: "Course token (eas_…)", MOODLE: "Moodle token"}
 
@@ -39,7 +39,7 @@ def add(course_id: str, source: str | None) -> None:
     token = _read_token(here, source)
     with here.database.writing() as session:
         chosen = sources.choose(session, source)
-        entry = registry.enrol(
+        entry = registry.add(
             session,
             chosen,
             course_id,
@@ -48,10 +48,10 @@ def add(course_id: str, source: str | None) -> None:
             actor=context.actor(),
             now=db.now(session),
         )
-        standing, name = _standing(entry), chosen.name
+        course_status, name = _standing(entry), chosen.name
     shown = printable(course_id)
     click.echo(f"{shown} of {name} is added, with the token {token.token_id}")
-    _exit_unless_active(course_id, standing)
+    _exit_unless_active(course_id, course_status)
 
 
 @click.command("list")
@@ -66,13 +66,16 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
     """List the courses in the grade sync with their status."""
     with context.reading() as session:
         source_id = sources.get(session, source).id if source else None
-        entries = registry.listing(session, source_id=source_id)
+        entries = registry.list_entries(session, source_id=source_id)
         last = runs.last_outcomes(session)
     rows = [(entry, _standing(entry)) for entry in entries]
     shown = [row for row in rows if status is None or row[1].status == status]
     if as_json:
         output.print_json(
-            [{**_facts(entry, standing), **_last(entry, last)} for entry, standing in shown]
+            [
+                {**_facts(entry, course_status), **_last(entry, last)}
+                for entry, course_status in shown
+            ]
         )
         return
     output.print_table(
@@ -81,13 +84,13 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
             (
                 entry.course_id,
                 entry.source.name,
-                standing.status,
+                course_status.status,
                 _last(entry, last)["last_outcome"],
-                standing.reason,
-                standing.since,
-                standing.next_step,
+                course_status.reason,
+                course_status.since,
+                course_status.next_step,
             )
-            for entry, standing in shown
+            for entry, course_status in shown
         ],
         empty="No courses match. Add one with `receiver registry add COURSE_ID`.",
     )
@@ -99,7 +102,7 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
 @click.option(
     "--limit",
     type=click.IntRange(1, 1000),
-    default=history.LONGEST,
+    default=history.DEFAULT_LIMIT,
     show_default=True,
     help="Maximum number of history lines.",
 )
@@ -110,15 +113,15 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
     A course that is not in the registry is shown too if a webhook was received for it.
     """
     with context.reading() as session:
-        entry = registry.get_heard_of(
+        entry = registry.get_known(
             session, sources.choose(session, source, course_id=course_id), course_id
         )
-        heard = history.of_entry(session, entry.id, limit)
+        heard = history.latest(session, entry.id, limit)
     facts = {**_facts(entry, _standing(entry)), **_memory(entry)}
     if as_json:
-        output.print_json({**facts, "heard": [_heard(line) for line in heard]})
+        output.print_json({**facts, "history": [_heard(line) for line in heard]})
         return
-    if entry.enrolled_at is None:
+    if entry.added_at is None:
         click.echo("Not in the registry. Its stored state is used as soon as it is added.")
     output.print_facts((name.replace("_", " "), value) for name, value in facts.items())
     click.echo("\nHistory, newest first")
@@ -137,7 +140,7 @@ def remove(course_id: str, source: str | None) -> None:
     here = context.ready()
     with here.database.writing() as session:
         chosen = sources.choose(session, source, course_id=course_id)
-        registry.withdraw(session, chosen, course_id, actor=context.actor(), now=db.now(session))
+        registry.remove(session, chosen, course_id, actor=context.actor(), now=db.now(session))
         name = chosen.name
     click.echo(f"{printable(course_id)} of {name} is removed from the grade sync")
 
@@ -173,12 +176,12 @@ def _set_one(here: Services, course_id: str, source: str | None) -> None:
     with here.database.reading() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         entry_id = registry.get(session, chosen, course_id).id
-    entry = factory.enter(here, entry_id, token, actor=context.actor())
+    entry = token_check.enter_token(here, entry_id, token, actor=context.actor())
     click.echo(f"the token {token.token_id} is stored for {printable(course_id)}")
-    standing = _standing(entry)
-    if standing.status is Status.TOKEN_INVALID:
-        standing = _prove(here, entry)
-    _exit_unless_active(course_id, standing)
+    status = _standing(entry)
+    if status.status is Status.TOKEN_INVALID:
+        status = _check(here, entry)
+    _exit_unless_active(course_id, status)
 
 
 def _read_token(here: Services, source: str | None, course_id: str | None = None) -> Token:
@@ -187,44 +190,48 @@ def _read_token(here: Services, source: str | None, course_id: str | None = None
     return registry.parse_token(output.read_secret(_PROMPTS[kind]), kind)
 
 
-def _prove(here: Services, entry: Entry) -> Standing:
-    click.echo("it is not the token that eAssessment last announced; verifying it with eAssessment …")
-    with factory.opened(here) as kinds:
-        proven = factory.prove(here, kinds, entry, actor=context.actor())
-    if isinstance(proven, Unproven):
-        output.complain(
-            f"the token could not be verified: {proven.detail}", proven.next_step
-        )
+def _check(here: Services, entry: Entry) -> CourseStatus:
+    """Verify the token and return the course's status; exit if it cannot be verified."""
+    click.echo(
+        "it is not the token that eAssessment last announced; verifying it with eAssessment …"
+    )
+    checked = token_check.check_token(here, entry, actor=context.actor())
+    if isinstance(checked, TokenCheckFailed):
+        output.complain(f"the token could not be verified: {checked.detail}", checked.next_step)
         raise click.exceptions.Exit(output.EXIT_REFUSED)
-    return proven
+    return checked
 
 
-def _standing(entry: Entry) -> Standing:
-    return planner.standing(entry, places=context.services().settings.elms_is_moodle)
+def _standing(entry: Entry) -> CourseStatus:
+    return planner.course_status(entry, needs_activity=context.services().settings.elms_is_moodle)
 
 
-def _exit_unless_active(course_id: str, standing: Standing) -> None:
-    if standing.status is Status.ACTIVE:
+def _exit_unless_active(course_id: str, course_status: CourseStatus) -> None:
+    if course_status.status is Status.ACTIVE:
         shown = printable(course_id)
-        if standing.reason is None:
+        if course_status.reason is None:
             click.echo(f"{shown} is active: the next sync fetches its grades")
         else:
-            click.echo(f"{shown} is active, but {standing.reason}\n next: {standing.next_step}")
+            click.echo(
+                f"{shown} is active, but {course_status.reason}\n next: {course_status.next_step}"
+            )
         return
-    output.complain(f"{course_id} cannot be synced: {standing.reason}", str(standing.next_step))
+    output.complain(
+        f"{course_id} cannot be synced: {course_status.reason}", str(course_status.next_step)
+    )
     raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
-def _facts(entry: Entry, standing: Standing) -> dict[str, Any]:
+def _facts(entry: Entry, course_status: CourseStatus) -> dict[str, Any]:
     return {
         "course_id": entry.course_id,
         "source": entry.source.name,
-        "status": standing.status.value,
-        "reason": standing.reason,
-        "since": standing.since,
-        "next_step": standing.next_step,
-        "held_token_id": entry.held_token_id,
-        "enrolled_at": entry.enrolled_at,
+        "status": course_status.status.value,
+        "reason": course_status.reason,
+        "since": course_status.since,
+        "next_step": course_status.next_step,
+        "stored_token_id": entry.stored_token_id,
+        "added_at": entry.added_at,
         "synced_at": entry.synced_at,
         "gradebook_course": entry.gradebook_course,
         "gradebook_activity": entry.gradebook_activity,
@@ -239,12 +246,12 @@ def _last(entry: Entry, known: Mapping[tuple[str, str], LastOutcome]) -> dict[st
     }
 
 
-def _heard(line: Heard) -> dict[str, Any]:
+def _heard(line: HistoryEntry) -> dict[str, Any]:
     return {
         "at": line.at,
         "actor": line.actor,
-        "who": line.who,
-        "what": line.what,
+        "actor_name": line.actor_name,
+        "event": line.event,
         "detail": line.detail,
         "status": line.status,
     }
@@ -252,12 +259,11 @@ def _heard(line: Heard) -> dict[str, Any]:
 
 def _memory(entry: Entry) -> dict[str, Any]:
     return {
-        "course_version": registry.memory_of(entry).course_version,
+        "course_version": registry.state_of(entry).course_version,
         "deleted_at": entry.deleted_at,
         "announced_token_id": entry.announced_token_id,
         "announced_at": entry.announced_at,
-        "refused_token_id": entry.refused_token_id,
-        "refused_reason": entry.refused_reason,
-        "refused_at": entry.refused_at,
+        "rejected_token_id": entry.rejected_token_id,
+        "rejected_reason": entry.rejected_reason,
+        "rejected_at": entry.rejected_at,
     }
-

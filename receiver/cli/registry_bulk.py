@@ -13,24 +13,26 @@ from foundation.db import session as db
 from foundation.text import count, printable
 from receiver.cli import context
 from receiver.cli.context import source_option
-from receiver.course_state import Standing, Status
+from receiver.course_state import CourseStatus, Status
 from receiver.models import Entry
 from receiver.registry import bulk, csv_files
 from receiver.registry import entries as registry
-from receiver.registry.csv_files import Wanted
+from receiver.registry.csv_files import RegistryRow
 from receiver.services import Services
 from receiver.sources import store as sources
-from receiver.sources.base import Misconfigured, SiteOutage, Transient
-from receiver.sync import factory, token_check
-from receiver.sync.factory import NotTaken
+from receiver.sync import token_check
+from receiver.sync.token_check import RejectedToken
 
+# Entries per query; databases limit the number of values.
 _READ_AT_ONCE = 500
-"""How many entries one query names: databases take only so many values."""
 
 
 @click.command("export")
 @click.option(
-    "--to", "file", type=click.File("w", encoding="utf-8", atomic=True), help="Write to this file instead."
+    "--to",
+    "file",
+    type=click.File("w", encoding="utf-8", atomic=True),
+    help="Write to this file instead.",
 )
 @source_option
 def export(file: Any, source: str | None) -> None:
@@ -40,7 +42,7 @@ def export(file: Any, source: str | None) -> None:
     """
     with context.reading() as session:
         source_id = sources.get(session, source).id if source else None
-        entries = registry.listing(session, source_id=source_id)
+        entries = registry.list_entries(session, source_id=source_id)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(csv_files.EXPORTED)
@@ -64,20 +66,20 @@ def import_(file: BinaryIO) -> None:
     """
     here = context.ready()
     wanted = read(here, file)
-    refused = factory.not_taken(here, wanted, actor=context.actor())
-    lines = {one.wanted.line for one in refused}
+    refused = token_check.reject_unverified(here, wanted, actor=context.actor())
+    lines = {one.row.line for one in refused}
     wanted = [replace(one, token=None) if one.line in lines else one for one in wanted]
     with here.database.writing() as session:
-        linked = bulk.link(
+        linked = bulk.import_rows(
             session, wanted, vault=here.vault, actor=context.actor(), now=db.now(session)
         )
-    counts = f"{linked.new} new, {linked.changed} changed, {linked.as_before} unchanged"
+    counts = f"{linked.added:,} new, {linked.changed:,} changed, {linked.unchanged:,} unchanged"
     click.echo(counts + _counted(refused))
     if refused:
         output.print_table(
             ("course", "source", "reason", "next step"),
             [
-                (one.wanted.course_id, one.wanted.source.name, one.why, one.why.advice)
+                (one.row.course_id, one.row.source.name, one.error, one.error.advice)
                 for one in refused
             ],
             empty="",
@@ -88,7 +90,9 @@ def import_(file: BinaryIO) -> None:
 @click.command("set-activity")
 @click.argument("course_id", type=COURSE_ID)
 @click.option("--course", type=click.IntRange(1, 2**63 - 1), help="Number of the course in Moodle.")
-@click.option("--activity", type=click.IntRange(1, 2**63 - 1), help="Number of the activity (cmid) in Moodle.")
+@click.option(
+    "--activity", type=click.IntRange(1, 2**63 - 1), help="Number of the activity (cmid) in Moodle."
+)
 @click.option("--clear", is_flag=True, help="Remove the activity.")
 @source_option
 def set_activity(
@@ -101,7 +105,7 @@ def set_activity(
     with context.writing() as (session, _):
         chosen = sources.choose(session, source, course_id=course_id)
         entry = registry.get(session, chosen, course_id)
-        bulk.set_place(entry, *(place or (None, None)))
+        bulk.set_gradebook_target(entry, *(place or (None, None)))
     shown = printable(course_id)
     if clear:
         click.echo(f"{shown} has no activity now")
@@ -109,7 +113,7 @@ def set_activity(
         click.echo(f"grades of {shown} go to activity {activity} of course {course}")
 
 
-def read(here: Services, file: BinaryIO) -> list[Wanted]:
+def read(here: Services, file: BinaryIO) -> list[RegistryRow]:
     """Return the parsed lines of a file, or raise CsvError."""
     text = read_text(file)
     with here.database.reading() as session:
@@ -119,40 +123,40 @@ def read(here: Services, file: BinaryIO) -> list[Wanted]:
 def enter_tokens(here: Services, file: BinaryIO) -> None:
     """Set the tokens in a file, and print the status of each course."""
     wanted = read(here, file)
-    refused = factory.not_taken(here, wanted, actor=context.actor())
-    lines = {one.wanted.line for one in refused}
+    refused = token_check.reject_unverified(here, wanted, actor=context.actor())
+    lines = {one.row.line for one in refused}
     taken = [one for one in wanted if one.line not in lines]
     with here.database.writing() as session:
-        ids = bulk.enter_tokens(
+        ids = bulk.set_tokens(
             session, taken, vault=here.vault, actor=context.actor(), now=db.now(session)
         )
-    told = _prove_all(here, _entries(here, ids))
-    after = [(entry, registry.standing(entry)) for entry in _entries(here, ids)]
+    told = _check_all(here, _entries(here, ids))
+    after = [(entry, registry.course_status(entry)) for entry in _entries(here, ids)]
     output.print_table(
         ("course", "source", "status", "reason", "next step"),
-        [_told(entry, standing, told.get(entry.id)) for entry, standing in after]
+        [_told(entry, course_status, told.get(entry.id)) for entry, course_status in after]
         + _kept(here, refused),
         empty="The file has no courses.",
     )
-    waiting = sum(standing.status is not Status.ACTIVE for _, standing in after)
+    waiting = sum(course_status.status is not Status.ACTIVE for _, course_status in after)
     counts = f"{len(after) - waiting:,} active, {waiting:,} need action"
     click.echo(counts + _counted(refused))
     if waiting or refused:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
-def _counted(refused: list[NotTaken]) -> str:
+def _counted(refused: list[RejectedToken]) -> str:
     return f"; {count(len(refused), 'token')} not accepted" if refused else ""
 
 
-def _kept(here: Services, refused: list[NotTaken]) -> list[tuple[object, ...]]:
-    """Return the rows of courses that keep the token they hold, with why the other is not taken."""
-    why = {one.entry_id: one.why for one in refused}
+def _kept(here: Services, refused: list[RejectedToken]) -> list[tuple[object, ...]]:
+    """Return the rows of courses whose new token is not accepted, with the reason."""
+    why = {one.entry_id: one.error for one in refused}
     return [
         (
             entry.course_id,
             entry.source.name,
-            registry.standing(entry).status,
+            registry.course_status(entry).status,
             why[entry.id],
             why[entry.id].advice,
         )
@@ -160,27 +164,17 @@ def _kept(here: Services, refused: list[NotTaken]) -> list[tuple[object, ...]]:
     ]
 
 
-def _prove_all(here: Services, entries: list[Entry]) -> dict[int, str]:
-    """Ask eAssessment about the tokens that it did not name last; return what it could not tell."""
+def _check_all(here: Services, entries: list[Entry]) -> dict[int, str]:
+    """Check the tokens that eAssessment has not named; return by entry id which checks failed."""
     doubtful = [
-        entry for entry in entries if registry.standing(entry).status is Status.TOKEN_INVALID
+        entry for entry in entries if registry.course_status(entry).status is Status.TOKEN_INVALID
     ]
     if not doubtful:
         return {}
-    with factory.opened(here) as kinds:
-        known = {entry.source.name: entry.source for entry in doubtful}
-        heard = token_check.prove(
-            here.database,
-            {name: kinds[source.kind](source) for name, source in known.items()},
-            doubtful,
-            vault=here.vault,
-            actor=context.actor(),
-            concurrency=here.settings.sync_concurrency,
-        )
+    failed = token_check.check_tokens(here, doubtful, actor=context.actor())
     return {
-        one.entry.id: f"the token could not be verified: {one.outcome.detail}"
-        for one in heard
-        if isinstance(one.outcome, Transient | Misconfigured | SiteOutage)
+        entry_id: f"the token could not be verified: {failure.detail}"
+        for entry_id, failure in failed.items()
     }
 
 
@@ -189,26 +183,28 @@ def _entries(here: Services, ids: list[int]) -> list[Entry]:
         return [
             entry
             for start in range(0, len(ids), _READ_AT_ONCE)
-            for entry in registry.listing(session, entry_ids=ids[start : start + _READ_AT_ONCE])
+            for entry in registry.list_entries(
+                session, entry_ids=ids[start : start + _READ_AT_ONCE]
+            )
         ]
 
 
-def _told(entry: Entry, standing: Standing, unclear: str | None) -> tuple[object, ...]:
-    why = unclear or standing.reason
-    return entry.course_id, entry.source.name, standing.status, why, standing.next_step
+def _told(entry: Entry, course_status: CourseStatus, unclear: str | None) -> tuple[object, ...]:
+    why = unclear or course_status.reason
+    return entry.course_id, entry.source.name, course_status.status, why, course_status.next_step
 
 
 def _cells(entry: Entry) -> list[str]:
-    standing = registry.standing(entry)
+    course_status = registry.course_status(entry)
     facts = {
         "source": entry.source.name,
         "course_id": entry.course_id,
-        "status": standing.status.value,
-        "reason": standing.reason,
-        "since": standing.since and standing.since.isoformat(),
-        "next_step": standing.next_step,
-        "held_token_id": entry.held_token_id,
-        "enrolled_at": entry.enrolled_at and entry.enrolled_at.isoformat(),
+        "status": course_status.status.value,
+        "reason": course_status.reason,
+        "since": course_status.since and course_status.since.isoformat(),
+        "next_step": course_status.next_step,
+        "stored_token_id": entry.stored_token_id,
+        "added_at": entry.added_at and entry.added_at.isoformat(),
         "synced_at": entry.synced_at and entry.synced_at.isoformat(),
         "gradebook_course": entry.gradebook_course,
         "gradebook_activity": entry.gradebook_activity,

@@ -90,7 +90,7 @@ def _facts(run: Run, ending: Ending) -> dict[str, Any]:
         "partial": run.partial,
         **{outcome.value: getattr(run, outcome.value) for outcome in CourseOutcome},
         "requests": run.requests,
-        "dbqueries": run.statements,
+        "database_queries": run.statements,
         "seconds": run.seconds,
         "ending": ending.value,
         "stopped": run.stopped,

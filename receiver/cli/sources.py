@@ -18,7 +18,9 @@ from receiver.sources import store as sources
 
 @click.command()
 @click.argument("name")
-@click.option("--url", required=True, help="URL of the site, for example https://eassessment.example.ac.uk.")
+@click.option(
+    "--url", required=True, help="URL of the site, for example https://eassessment.example.ac.uk."
+)
 @click.option(
     "--kind",
     type=click.Choice([API, MOODLE]),
@@ -91,16 +93,14 @@ def add_secret(name: str) -> None:
         source = sources.get(session, name)
         row = sources.add_secret(session, source, secret, vault=here.vault, now=db.now(session))
         secret_id, count = row.id, len(source.secrets)
-    click.echo(
-        f"The secret {secret_id} is added; {name} has {count} now."
-    )
+    click.echo(f"The secret {secret_id} is added; {name} has {count} now.")
 
 
 @click.command("remove-secret")
 @click.argument("name")
 @click.argument("secret_id", type=click.IntRange(1, 2**31 - 1))
 def remove_secret(name: str, secret_id: int) -> None:
-    """Remove the secret SECRET_ID of NAME; webhooks signed with it are then refused."""
+    """Remove the secret SECRET_ID of NAME; webhooks signed with it are refused."""
     with context.writing() as (session, _):
         source = sources.get(session, name)
         left = len(source.secrets) - 1

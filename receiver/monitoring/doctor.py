@@ -30,11 +30,11 @@ def examine(database: Database, vault: Vault, gradebook: Gradebook | None = None
     A gradebook is the Moodle that ELMS is; it is asked whether it takes grades.
     """
     findings = examine_database(database, SCHEMA)
-    if not all(finding.well for finding in findings):
+    if not all(finding.ok for finding in findings):
         return findings
     with database.reading() as session:
-        entries = registry.listing(session)
-        unplaced = planner.of(entries, places=True).unplaced
+        entries = registry.list_entries(session)
+        unplaced = planner.plan_entries(entries, needs_activity=True).without_activity
         findings += [
             _sources(session),
             _encrypted(session, entries, vault),
@@ -83,9 +83,15 @@ def _encrypted(session: Session, entries: list[Entry], vault: Vault) -> Finding:
 
 
 def _registry(entries: list[Entry]) -> Finding:
-    standings = [registry.standing(entry) for entry in entries]
-    waiting = [standing for standing in standings if standing.status is Status.TOKEN_INVALID]
-    deleted = sum(standing.status is Status.COURSE_DELETED for standing in standings)
+    course_statuses = [registry.course_status(entry) for entry in entries]
+    waiting = [
+        course_status
+        for course_status in course_statuses
+        if course_status.status is Status.TOKEN_INVALID
+    ]
+    deleted = sum(
+        course_status.status is Status.COURSE_DELETED for course_status in course_statuses
+    )
     found = (
         f"{count(len(entries), 'course')}, {deleted} of them deleted, "
         f"{count(len(waiting), 'needs', 'need')} a new token"

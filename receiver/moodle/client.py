@@ -1,4 +1,4 @@
-"""The client of Moodle's web services: one function called, one verdict, never an exception."""
+"""Clients of Moodle's web services: a call returns a typed result, and never raises."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -7,8 +7,18 @@ from urllib.parse import urlencode
 
 from contract.tokens import MoodleToken
 from foundation.logging import REDACTED
-from receiver.moodle.responses import CHECK_URL, LATER, Verdict, classify
-from receiver.sources.base import Misconfigured, Transient
+from receiver.gradebook.base import Failure
+from receiver.moodle.responses import (
+    CHECK_URL,
+    LATER,
+    AccessDenied,
+    InvalidToken,
+    Missing,
+    MoodleResult,
+    Success,
+    classify,
+)
+from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import (
     TOO_LARGE,
     Exchange,
@@ -17,37 +27,37 @@ from receiver.sources.http_client import (
     UnsendableError,
 )
 
+SITE_INFO = "core_webservice_get_site_info"
+
+# The largest response accepted: a grade report of 1,500 people and 50 items, 0.6 kB each. Parsed,
+# it takes four times as much memory.
+MAX_BYTES = 48 * 1024 * 1024
+
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
-MOST_BYTES = 48 * 1024 * 1024
-"""How large an answer may be: a grade report of 1,500 people and 50 items, 0.6 kB each.
-
-Read, it takes four times as much memory.
-"""
-
+# The parameters of a function: text and integers, in mappings and sequences.
 Parameters = Mapping[str, Any]
-"""What a function is given: text and whole numbers, in mappings and sequences."""
 
 
 class MoodleClient:
-    """Calls the functions of one Moodle or several."""
+    """Calls functions of one Moodle or several."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
 
     @property
     def requests(self) -> int:
-        """How many requests were sent."""
+        """The number of requests sent."""
         return self._exchange.requests
 
-    def break_off(self) -> None:
-        """End what is under way, and call nothing from now on."""
-        self._exchange.break_off()
+    def cancel(self) -> None:
+        """Cancel the requests in progress, from any thread, and send no more."""
+        self._exchange.cancel()
 
     def call(
         self, url: str, token: MoodleToken, function: str, parameters: Parameters | None = None
-    ) -> Verdict:
-        """Return what a function of the Moodle at a URL answers; the token goes in the body."""
+    ) -> MoodleResult:
+        """Return the result of a function of the Moodle at a URL; the token is in the body."""
         form = {
             "wstoken": token.reveal(),
             "wsfunction": function,
@@ -56,37 +66,85 @@ class MoodleClient:
             **dict(_fields("", parameters or {})),
         }
         try:
-            answer = self._exchange.send("POST", door(url), _FORM, urlencode(form).encode("ascii"))
+            answer = self._exchange.send(
+                "POST", endpoint_url(url), _FORM, urlencode(form).encode("ascii")
+            )
         except TooLargeError as error:
             return Misconfigured(str(error), TOO_LARGE)
         except UnsendableError as error:
             return Misconfigured(str(error), CHECK_URL)
         except ExchangeError as error:
             return Transient(str(error), LATER, unreachable=error.unreachable)
-        # A Moodle that is being debugged can say what it was sent.
+        # A Moodle in debug mode may repeat what it was sent.
         body = answer.body.replace(token.reveal().encode("ascii"), REDACTED.encode("ascii"))
-        verdict = classify(
+        result = classify(
             answer.status,
             answer.headers.get("Content-Type"),
             body,
             location=answer.headers.get("Location"),
         )
-        if isinstance(verdict, Transient):
-            return replace(verdict, retry_after=answer.retry_after)
-        return verdict
+        if isinstance(result, Transient):
+            return replace(result, retry_after=answer.retry_after)
+        return result
 
 
-def door(url: str) -> str:
-    """Return where a Moodle's functions are called."""
+class ElmsMoodle:
+    """The Moodle that ELMS is; a failure says so, and what to do about it."""
+
+    def __init__(
+        self, exchange: Exchange, *, url: str, token: MoodleToken, functions: Sequence[str]
+    ) -> None:
+        self._client = MoodleClient(exchange)
+        self._url = url
+        self._token = token
+        self.functions = functions
+
+    @property
+    def requests(self) -> int:
+        """The number of requests sent."""
+        return self._client.requests
+
+    def cancel(self) -> None:
+        """Cancel the requests in progress, from any thread, and send no more."""
+        self._client.cancel()
+
+    @property
+    def token_step(self) -> str:
+        """What to do about a token that cannot be used."""
+        needed = ", ".join((SITE_INFO, *self.functions))
+        return f"Enter a current token of ELMS's own Moodle, whose service allows {needed}."
+
+    def call(self, function: str, parameters: Parameters) -> Success | Failure:
+        """Return the result of a function."""
+        result = self._client.call(self._url, self._token, function, parameters)
+        match result:
+            case InvalidToken(detail) | AccessDenied(detail):
+                return SiteOutage(f"ELMS's own Moodle: {detail}", self.token_step)
+            case Missing(_, detail):
+                return Misconfigured(f"ELMS's own Moodle: {detail}", SET_ACTIVITY)
+            case Success():
+                return result
+            case _:
+                return replace(result, detail=f"ELMS's own Moodle: {result.detail}")
+
+
+SET_ACTIVITY = (
+    "Check the course and activity in ELMS's Moodle, and set them with `receiver registry "
+    "set-activity COURSE_ID --course N --activity N`."
+)
+
+
+def endpoint_url(url: str) -> str:
+    """Return the URL of the web services of the Moodle at a URL."""
     return f"{url.rstrip('/')}/webservice/rest/server.php"
 
 
 def _fields(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Yield form fields as PHP reads them: `options[ids][0]`."""
+    """Yield form fields in PHP's notation: `options[ids][0]`."""
     if isinstance(value, Mapping):
         parts = [(str(key), part) for key, part in value.items()]
     elif isinstance(value, Sequence) and not isinstance(value, str):
-        parts = [(str(place), part) for place, part in enumerate(value)]
+        parts = [(str(index), part) for index, part in enumerate(value)]
     else:
         yield name, str(value)
         return

@@ -1,28 +1,29 @@
-"""What is to be written of a course in ELMS's Moodle: who may get which grade, and who not why."""
+"""The grades to write into a course of ELMS's Moodle, and why some cannot be written."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from contract.grades import Score
-from receiver.gradebook.database import ScoreCounts
-from receiver.moodle.grade_report import PLACES, UserGrades, exact
+from receiver.gradebook.base import ScoreCounts
+from receiver.moodle.grade_report import DECIMAL_PLACES, UserGrades, to_decimal
+from receiver.moodle.users import UserDirectory
 from receiver.sources.base import PersonProblem
 
 
 @dataclass(frozen=True)
 class CurrentGrade:
-    """A student's grade in an activity as it stands, and the range that it may lie in."""
+    """A student's current grade in an activity, and its range."""
 
     given: Decimal | None
-    least: Decimal
-    most: Decimal
+    minimum: Decimal
+    maximum: Decimal
 
 
 @dataclass(frozen=True)
 class GradeChange:
-    """A grade to be written: whose it is, there and here, what it is, and what it replaces."""
+    """A grade to write: Moodle's user id, the source's, the new grade, and the current one."""
 
     student: int
     user_id: str
@@ -32,112 +33,113 @@ class GradeChange:
 
 @dataclass(frozen=True)
 class GradeDiff:
-    """What is to be written of one course, what stands already, and what cannot be written."""
+    """The grades of one course to write, how many are unchanged, and what cannot be written."""
 
-    steps: tuple[GradeChange, ...]
+    changes: tuple[GradeChange, ...]
     unchanged: int
     problems: tuple[PersonProblem, ...]
 
 
-def standings(users: Iterable[UserGrades], activity: str) -> dict[int, CurrentGrade | None]:
-    """Return who is a student of a course, with the grade in an activity; None without one."""
-    return {user.user_id: _standing(user, activity) for user in users if user.user_id is not None}
+def current_grades(users: Iterable[UserGrades], activity: str) -> dict[int, CurrentGrade | None]:
+    """Return the students of a course with their grade in an activity; None without a range."""
+    return {user.user_id: _current(user, activity) for user in users if user.user_id is not None}
 
 
-def plan(
-    scores: Sequence[Score],
-    bearers: Callable[[str], tuple[int, ...]],
-    standing: dict[int, CurrentGrade | None],
+def compare(
+    scores: Sequence[Score], users: UserDirectory, current: dict[int, CurrentGrade | None]
 ) -> GradeDiff:
-    """Return what differs from how it stands; the last score of a user counts."""
-    steps: list[GradeChange] = []
+    """Return what differs from the current grades; the last score of a user counts."""
+    changes: list[GradeChange] = []
     problems: list[PersonProblem] = []
     unchanged = 0
     for score in {score.user_id: score for score in scores}.values():
-        match _step(score, bearers(score.user_id), standing):
-            case GradeChange() as step:
-                steps.append(step)
-            case str(why):
-                problems.append(PersonProblem(score.user_id, why))
+        match _change(score, users.ids_of(score.user_id), current):
+            case GradeChange() as change:
+                changes.append(change)
+            case str(detail):
+                problems.append(PersonProblem(score.user_id, detail))
             case None:
                 unchanged += 1
-    return GradeDiff(tuple(steps), unchanged, tuple(problems))
+    return GradeDiff(tuple(changes), unchanged, tuple(problems))
 
 
-def compare(planned: GradeDiff, standing: dict[int, CurrentGrade | None]) -> GradeDiff:
-    """Return the plan with those steps that were kept; the others' are problems."""
-    kept: list[GradeChange] = []
+def verify(diff: GradeDiff, current: dict[int, CurrentGrade | None]) -> GradeDiff:
+    """Return the diff with the changes that were read back; the others become problems."""
+    found: list[GradeChange] = []
     lost: list[PersonProblem] = []
-    for step in planned.steps:
-        now = standing.get(step.student)
-        if now is not None and now.given == step.grade:
-            kept.append(step)
+    for change in diff.changes:
+        now = current.get(change.student)
+        if now is not None and now.given == change.grade:
+            found.append(change)
         else:
-            stands = "no grade" if now is None or now.given is None else _spelt(now.given)
-            why = f"{_spelt(step.grade)} was written, and {stands} stands there: is it locked?"
-            lost.append(PersonProblem(step.user_id, why))
-    return GradeDiff(tuple(kept), planned.unchanged, (*planned.problems, *lost))
+            actual = "no grade" if now is None or now.given is None else _shown(now.given)
+            detail = f"{_shown(change.grade)} was written, but ELMS has {actual}: is it locked?"
+            lost.append(PersonProblem(change.user_id, detail))
+    return GradeDiff(tuple(found), diff.unchanged, (*diff.problems, *lost))
 
 
-def counted(done: GradeDiff) -> ScoreCounts:
-    """Return how many grades were new, changed and as they stood."""
-    added = sum(step.before is None for step in done.steps)
-    return ScoreCounts(added, len(done.steps) - added, done.unchanged)
+def counts(diff: GradeDiff) -> ScoreCounts:
+    """Return how many grades were added, changed and unchanged."""
+    added = sum(change.before is None for change in diff.changes)
+    return ScoreCounts(added, len(diff.changes) - added, diff.unchanged)
 
 
-def _standing(user: UserGrades, activity: str) -> CurrentGrade | None:
+def _current(user: UserGrades, activity: str) -> CurrentGrade | None:
     for item in user.items:
-        # A scale holds words, and points would choose one of them.
-        if _is_of(item, activity) and item.get("scaleid") is None:
+        # A scale has words instead of points; a number would select one of them.
+        if _is_grade_of(item, activity) and item.get("scaleid") is None:
             try:
-                given, least, most = (
-                    exact(item.get(key)) for key in ("graderaw", "grademin", "grademax")
+                given, minimum, maximum = (
+                    to_decimal(item.get(key)) for key in ("graderaw", "grademin", "grademax")
                 )
             except ValueError:
                 return None
-            return None if most is None else CurrentGrade(given, least or Decimal(0), most)
+            return None if maximum is None else CurrentGrade(given, minimum or Decimal(0), maximum)
     return None
 
 
-def _is_of(item: dict[str, Any], activity: str) -> bool:
-    """Tell whether an item is an activity's own grade: its outcomes are items of it too."""
+def _is_grade_of(item: dict[str, Any], activity: str) -> bool:
+    """Return True if an item is an activity's own grade; its outcomes are items of it too."""
     of_activity = item.get("itemtype") == "mod" and str(item.get("cmid")) == activity
     return of_activity and not item.get("itemnumber")
 
 
-def _step(
-    score: Score, bearers: tuple[int, ...], standing: dict[int, CurrentGrade | None]
+def _change(
+    score: Score, students: tuple[int, ...], current: dict[int, CurrentGrade | None]
 ) -> GradeChange | str | None:
-    """Return the step, why there can be none, or None where nothing differs."""
-    if len(bearers) != 1:
-        return f"{len(bearers) or 'no'} users of ELMS have this ID number, and it must be one"
-    (student,) = bearers
-    if student not in standing:
+    """Return the change, or why none can be made, or None if nothing differs."""
+    if len(students) != 1:
+        return f"{len(students) or 'no'} users of ELMS have this ID number, and it must be one"
+    (student,) = students
+    if student not in current:
         return "is not a student of the course in ELMS"
-    now = standing[student]
+    now = current[student]
     if now is None:
-        return "has no such activity in ELMS, or no range of points in it"
+        return "has no such activity in ELMS, or it has no range of points"
     if score.score_given is None:
-        return None if now.given is None else _KEPT.format(given=_spelt(now.given))
-    grade = _rescaled(score.score_given, score.score_maximum, now.most)
-    if grade is None or not now.least <= grade <= now.most:
-        told = f"{_spelt(score.score_given)} of {_spelt(score.score_maximum)}"
-        return f"{told} lies outside {_spelt(now.least)} to {_spelt(now.most)} of the activity"
+        if now.given is None:
+            return None
+        return (
+            f"no longer has a grade, but ELMS has {_shown(now.given)}, "
+            "which its web service cannot remove"
+        )
+    grade = _rescaled(score.score_given, score.score_maximum, now.maximum)
+    if grade is None or not now.minimum <= grade <= now.maximum:
+        points = f"{_shown(score.score_given)} of {_shown(score.score_maximum)}"
+        limits = f"{_shown(now.minimum)} to {_shown(now.maximum)}"
+        return f"{points} is outside the activity's range of {limits}"
     return None if grade == now.given else GradeChange(student, score.user_id, grade, now.given)
 
 
-_KEPT = "has no grade any more, but {given} stands in ELMS, which cannot be told to take it back"
-
-
-def _rescaled(given: Decimal, maximum: Decimal, most: Decimal) -> Decimal | None:
-    """Return the points as of another maximum (LTI AGS 2.0, 3.4.8), to Moodle's places."""
-    points = given if maximum == most else given / maximum * most
+def _rescaled(given: Decimal, maximum: Decimal, target: Decimal) -> Decimal | None:
+    """Return points on another maximum (LTI AGS 2.0, 3.4.8), to Moodle's decimal places."""
+    points = given if maximum == target else given / maximum * target
     try:
-        return points.quantize(PLACES)
+        return points.quantize(DECIMAL_PLACES)
     except InvalidOperation:
         return None
 
 
-def _spelt(points: Decimal) -> str:
+def _shown(points: Decimal) -> str:
     text = format(points, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,4 +1,4 @@
-"""The course totals of a Moodle's grade report, as scores."""
+"""A Moodle's grade report, and its course totals as scores."""
 
 import hashlib
 from collections import Counter
@@ -14,15 +14,15 @@ from contract import strict_json
 from contract.grades import ActivityProgress, GradingProgress, Score
 from receiver.sources.base import Grades, PersonProblem
 
+# Returns the grades of all users of a course, or of those that the token's user may see.
 FUNCTION = "gradereport_user_get_grade_items"
-"""What is asked for a course's grades: those of all its users, or of those it lets one see."""
 
-PLACES = Decimal("0.00001")
-"""How exactly Moodle keeps a grade."""
+# The precision of grades in Moodle.
+DECIMAL_PLACES = Decimal("0.00001")
 
 
 class ReportError(ValueError):
-    """The document is no grade report; says what is missing."""
+    """The document is not a grade report; says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ def report_of(document: Any) -> list[UserGrades]:
     """Return the users of a grade report, or raise ReportError."""
     listed = document.get("usergrades") if isinstance(document, dict) else None
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        raise ReportError("answered 200, but not with grades: no list of usergrades")
+        raise ReportError("responded 200, but not with grades: no list of usergrades")
     return [_user(one) for one in listed]
 
 
 def grades_of(document: Any, *, now: datetime) -> Grades:
     """Return the scores of a grade report, or raise ReportError.
 
-    Who cannot be told from others, or whose grade cannot be held, is left out. The entity tag
-    names the whole report, and is None if anyone was left out: they are to be looked at again.
+    A person who cannot be identified, or whose grade cannot be stored, is left out. The ETag is of
+    the whole report, and None if anyone was left out, so that it is fetched again.
     """
     scores: list[Score] = []
     left_out: list[PersonProblem] = []
@@ -59,14 +59,14 @@ def grades_of(document: Any, *, now: datetime) -> Grades:
     return Grades(tuple(scores), etag, left_out=tuple(left_out))
 
 
-def exact(value: object) -> Decimal | None:
-    """Return a grade to Moodle's five places, None for none, or raise ValueError."""
+def to_decimal(value: object) -> Decimal | None:
+    """Return a grade to Moodle's five decimal places, None for none, or raise ValueError."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise ValueError("a grade that is no number")
+        raise ValueError("a grade that is not a number")
     try:
-        return Decimal(value).quantize(PLACES)
+        return Decimal(value).quantize(DECIMAL_PLACES)
     except InvalidOperation:
         raise ValueError("a grade that is too large") from None
 
@@ -82,13 +82,13 @@ def _user(one: dict[str, Any]) -> UserGrades:
 
 def _scores(users: Iterable[UserGrades], now: datetime) -> Iterator[Score | PersonProblem]:
     users = list(users)
-    borne = Counter(user.id_number for user in users)
+    count = Counter(user.id_number for user in users)
     for user in users:
         if not user.id_number.strip():
-            yield PersonProblem(None, f"the user {user.user_id} there has no ID number")
-        elif borne[user.id_number] > 1:
-            detail = f"{borne[user.id_number]} users there have this ID number"
-            yield PersonProblem(user.id_number, f"{detail}: the user {user.user_id} is one of them")
+            yield PersonProblem(None, f"user {user.user_id} there has no ID number")
+        elif count[user.id_number] > 1:
+            detail = f"{count[user.id_number]} users there have this ID number"
+            yield PersonProblem(user.id_number, f"{detail}: user {user.user_id} is one of them")
         else:
             yield _score(user, now)
 
@@ -99,27 +99,27 @@ def _score(user: UserGrades, now: datetime) -> Score | PersonProblem:
         detail = f"{len(totals)} course totals instead of one: is it hidden?"
         return PersonProblem(user.id_number, detail)
     try:
-        return _held(user.id_number, totals[0], now)
+        return _score_of(user.id_number, totals[0], now)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = "".join(f"{part}: " for part in fault["loc"])
-        detail = f"{place}{fault['msg'].removeprefix('Value error, ')}"
+        field = "".join(f"{part}: " for part in fault["loc"])
+        detail = f"{field}{fault['msg'].removeprefix('Value error, ')}"
         return PersonProblem(user.id_number, detail)
     except ValueError as error:
         return PersonProblem(user.id_number, str(error))
 
 
-def _held(id_number: str, total: dict[str, Any], now: datetime) -> Score:
-    given = exact(total.get("graderaw"))
+def _score_of(id_number: str, total: dict[str, Any], now: datetime) -> Score:
+    given = to_decimal(total.get("graderaw"))
     if given is None and (why := _withheld(total)):
         raise ValueError(why)
-    graded, submitted = _moment(total, "gradedategraded"), _moment(total, "gradedatesubmitted")
+    graded, submitted = _time(total, "gradedategraded"), _time(total, "gradedatesubmitted")
     activity, grading = _progress(given, submitted)
     return Score.model_validate(
         {
             "user_id": id_number,
             "score_given": given,
-            "score_maximum": exact(total.get("grademax")),
+            "score_maximum": to_decimal(total.get("grademax")),
             "comment": total.get("feedback") or None,
             "timestamp": graded or submitted or now,
             "activity_progress": activity,
@@ -129,12 +129,12 @@ def _held(id_number: str, total: dict[str, Any], now: datetime) -> Score:
 
 
 def _withheld(total: dict[str, Any]) -> str | None:
-    """Return why a total that is not told may be there all the same, or None.
+    """Return why a total that is null may exist all the same, or None.
 
-    Moodle then sends null, as for one who is not graded; a date is there only with a grade.
+    Moodle sends null for a person without a grade, too; only a grade has a date.
     """
     if total.get("gradeneedsupdate") is True:
-        return "the course total is not worked out yet: look at the gradebook's setup there"
+        return "the course total is not calculated yet: check the gradebook setup there"
     if total.get("gradeishidden") is True and total.get("gradedategraded"):
         return "the course total is hidden from the token's user (moodle/grade:viewhidden)"
     return None
@@ -150,7 +150,7 @@ def _progress(
     return ActivityProgress.INITIALIZED, GradingProgress.NOT_READY
 
 
-def _moment(item: dict[str, Any], key: str) -> datetime | None:
+def _time(item: dict[str, Any], key: str) -> datetime | None:
     seconds = item.get(key)
     if not isinstance(seconds, int) or not seconds:
         return None
@@ -161,17 +161,17 @@ def _moment(item: dict[str, Any], key: str) -> datetime | None:
 
 
 def _etag(usergrades: list[Any]) -> str:
-    """Return a name for a whole report, which is spelt out one user after another: it is large."""
-    spelt = hashlib.sha256()
+    """Return the ETag of a whole report, hashed one user at a time because it is large."""
+    digest = hashlib.sha256()
     for one in usergrades:
-        spelt.update(strict_json.dump(_digits(one)).encode("utf-8") + b"\n")
-    return f'"moodle-{spelt.hexdigest()}"'
+        digest.update(strict_json.dump(_as_text(one)).encode("utf-8") + b"\n")
+    return f'"moodle-{digest.hexdigest()}"'
 
 
-def _digits(value: Any) -> Any:
-    """Return a document with its Decimals as text, which JSON has no other exact word for."""
+def _as_text(value: Any) -> Any:
+    """Return a document with its Decimals as text, which is exact in JSON."""
     if isinstance(value, dict):
-        return {key: _digits(value[key]) for key in sorted(value)}
+        return {key: _as_text(value[key]) for key in sorted(value)}
     if isinstance(value, list):
-        return [_digits(part) for part in value]
+        return [_as_text(part) for part in value]
     return str(value) if isinstance(value, Decimal) else value

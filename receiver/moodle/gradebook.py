@@ -1,200 +1,176 @@
-"""ELMS's Moodle as a gradebook: only what differs is written, and what was written is read back."""
+"""ELMS's Moodle as the gradebook: only grades that differ are written, and then read back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from contract.tokens import MoodleToken
-from receiver.gradebook.base import CourseScores, Failure, Outage, WriteResult, unplaced
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import (
+    CourseScores,
+    Failure,
+    Outage,
+    ScoreCounts,
+    WriteResult,
+    missing_activity,
+)
 from receiver.moodle import grade_diff, grade_report, users
-from receiver.moodle.client import MoodleClient
+from receiver.moodle.client import SET_ACTIVITY, SITE_INFO, ElmsMoodle
 from receiver.moodle.grade_diff import CurrentGrade, GradeChange, GradeDiff
-from receiver.moodle.responses import LATER, Ambiguous, Fine, InvalidToken, Missing
-from receiver.moodle.users import Call, People
+from receiver.moodle.responses import LATER, Success
+from receiver.moodle.users import UserDirectory
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import Exchange
 
 UPDATE = "core_grades_update_grades"
-SITE_INFO = "core_webservice_get_site_info"
 NEEDED = (grade_report.FUNCTION, users.FUNCTION, UPDATE)
-MOST_GRADES = 100
-"""How many grades are written by one request."""
 
+# How many grades one request writes.
+MAX_GRADES = 100
+
+# The name of the writer in Moodle's grade history.
 _SOURCE = "course-webhooks"
-"""How Moodle's grade history names who wrote."""
 
-_SET_ACTIVITY = "`receiver registry set-activity COURSE_ID --course N --activity N`"
-_RENAME = f"Check the course and activity in ELMS's Moodle, and name them with {_SET_ACTIVITY}."
-_UNLOCK = "Look at the activity in ELMS's Moodle: whether its grade item is locked, or no longer."
-_TOKEN = (
-    "Enter a present token of ELMS's own Moodle, whose service allows "
-    f"{', '.join((SITE_INFO, *NEEDED))}."
-)
+_UNLOCK = "Check in ELMS's Moodle whether the activity's grade item is locked or was removed."
 
 
 class MoodleGradebook:
-    """Writes into assignments of the Moodle at a URL, by the bearer of a token; for one run."""
+    """Writes into assignments of the Moodle at a URL with a token; for one run."""
 
     batch = 20
-    places = True
+    needs_activity = True
 
     def __init__(self, exchange: Exchange, *, url: str, token: MoodleToken) -> None:
-        self._client = MoodleClient(exchange)
-        self._url = url
-        self._token = token
-        self._people = People()
+        self._moodle = ElmsMoodle(exchange, url=url, token=token, functions=NEEDED)
+        self._users = UserDirectory(self._moodle)
 
     @property
     def requests(self) -> int:
-        """How many requests were sent."""
-        return self._client.requests
+        """The number of requests sent."""
+        return self._moodle.requests
 
-    def break_off(self) -> None:
-        """End what is under way, and write nothing from now on."""
-        self._client.break_off()
+    def cancel(self) -> None:
+        """Cancel the requests in progress, from any thread, and write no more."""
+        self._moodle.cancel()
 
     def check(self) -> Outage | None:
-        """Return why nothing can be written now, or None; by one request."""
-        answer = self._call(SITE_INFO, {})
-        match answer:
-            case Fine(document):
-                return _lacking(document)
+        """Return why nothing can be written now, or None; sends one request."""
+        result = self._moodle.call(SITE_INFO, {})
+        match result:
+            case Success(document):
+                return self._missing_functions(document)
             case Misconfigured(detail, next_step):
                 return SiteOutage(detail, next_step)
             case _:
-                return answer
+                return result
 
-    def write(
-        self, courses: Sequence[CourseScores], *, beat: Callable[[], None]
-    ) -> list[WriteResult]:
-        """Write what differs; nothing is clamped, and nobody's problem is another's.
+    def write(self, courses: Sequence[CourseScores]) -> list[WriteResult]:
+        """Write the grades that differ; one person's problem does not affect another's grade.
 
-        After what keeps every course from being written nothing more is asked.
+        After a failure that concerns every course nothing more is requested.
         """
-
-        def call(function: str, parameters: dict[str, Any]) -> Fine | Failure:
-            beat()
-            return self._call(function, parameters)
-
-        placed = [course for course in courses if course.course and course.activity]
-        names = {score.user_id for course in placed for score in course.scores}
-        failure = self._people.look_up(names, call)
-        kept: list[WriteResult] = []
+        user_ids = {
+            score.user_id
+            for course in courses
+            if course.course and course.activity
+            for score in course.scores
+        }
+        failure = self._users.look_up(user_ids)
+        written: list[WriteResult] = []
         for course in courses:
-            kept.append(self._kept(course, failure, call))
-            failure = failure or self._trouble_after(kept[-1].failure, beat)
-        return kept
+            written.append(self._write(course, failure))
+            failure = failure or self._outage_after(written[-1].failure)
+        return written
 
-    def _trouble_after(self, failure: Failure | None, beat: Callable[[], None]) -> Outage | None:
-        """Return what a course's failure says of the others; for now, it takes one more request."""
+    def _outage_after(self, failure: Failure | None) -> Outage | None:
+        """Return why the other courses cannot be written either, or None.
+
+        A transient failure may concern one course only, so that the Moodle is checked after it.
+        """
         match failure:
             case SiteOutage() | Transient(unreachable=True):
                 return failure
             case Transient():
-                beat()
                 return self.check()
             case _:
                 return None
 
-    def _kept(self, course: CourseScores, failure: Failure | None, call: Call) -> WriteResult:
+    def _write(self, course: CourseScores, failure: Failure | None) -> WriteResult:
         if not (course.course and course.activity):
-            failure = unplaced()
+            return WriteResult(course.entry_id, ScoreCounts(), failure=missing_activity())
         if failure:
             return WriteResult(course.entry_id, ScoreCounts(), failure=failure)
-        return self._write(course, str(course.course), str(course.activity), call)
+        current = self._read(course.course, course.activity)
+        if not isinstance(current, dict):
+            return WriteResult(course.entry_id, ScoreCounts(), failure=current)
+        diff = grade_diff.compare(course.scores, self._users, current)
+        if diff.changes:
+            diff, failure = self._apply(diff, course.course, course.activity)
+        return WriteResult(course.entry_id, grade_diff.counts(diff), diff.problems, failure)
 
-    def _write(self, course: CourseScores, number: str, activity: str, call: Call) -> WriteResult:
-        standing = _read(number, activity, call)
-        if not isinstance(standing, dict):
-            return WriteResult(course.entry_id, ScoreCounts(), failure=standing)
-        planned = grade_diff.plan(course.scores, self._people.bearers, standing)
-        failure: Failure | None = None
-        if planned.steps:
-            planned, failure = _carry_out(planned, number, activity, call)
-        return WriteResult(course.entry_id, grade_diff.counted(planned), planned.problems, failure)
+    def _missing_functions(self, document: Any) -> Outage | None:
+        listed = document.get("functions") if isinstance(document, dict) else None
+        if not isinstance(listed, list):
+            return Transient("ELMS's own Moodle responded 200, but without its functions", LATER)
+        allowed = {one.get("name") for one in listed if isinstance(one, dict)}
+        missing = [name for name in NEEDED if name not in allowed]
+        if missing:
+            detail = f"the service of ELMS's token does not allow {', '.join(missing)}"
+            return SiteOutage(detail, self._moodle.token_step)
+        return None
 
-    def _call(self, function: str, parameters: dict[str, Any]) -> Fine | Failure:
-        verdict = self._client.call(self._url, self._token, function, parameters)
-        match verdict:
-            case InvalidToken(detail) | Ambiguous(detail):
-                return SiteOutage(f"ELMS's own Moodle: {detail}", _TOKEN)
-            case Missing(_, detail):
-                return Misconfigured(f"ELMS's own Moodle: {detail}", _RENAME)
-            case Fine():
-                return verdict
-            case _:
-                return replace(verdict, detail=f"ELMS's own Moodle: {verdict.detail}")
+    def _read(self, course: str, activity: str) -> dict[int, CurrentGrade | None] | Failure:
+        """Return the current grades of an activity by student, or why they cannot be read."""
+        result = self._moodle.call(grade_report.FUNCTION, {"courseid": course})
+        if not isinstance(result, Success):
+            return result
+        try:
+            users_grades = grade_report.report_of(result.document)
+        except grade_report.ReportError as error:
+            return Transient(f"ELMS's own Moodle {error}", LATER)
+        current = grade_diff.current_grades(users_grades, activity)
+        if current and not any(current.values()):
+            detail = f"the course {course} of ELMS's Moodle has no activity {activity} with points"
+            return Misconfigured(detail, SET_ACTIVITY)
+        return current
 
+    def _apply(
+        self, diff: GradeDiff, course: str, activity: str
+    ) -> tuple[GradeDiff, Failure | None]:
+        """Write the changes; return the diff with those found afterwards, and the failure if any.
 
-def _lacking(document: Any) -> Outage | None:
-    listed = document.get("functions") if isinstance(document, dict) else None
-    if not isinstance(listed, list):
-        return Transient("ELMS's own Moodle answered 200, but not with what it is", LATER)
-    allowed = {one.get("name") for one in listed if isinstance(one, dict)}
-    lacking = [name for name in NEEDED if name not in allowed]
-    if lacking:
-        return SiteOutage(f"the service of ELMS's token lacks {', '.join(lacking)}", _TOKEN)
-    return None
-
-
-def _read(number: str, activity: str, call: Call) -> dict[int, CurrentGrade | None] | Failure:
-    """Return how the grades of an activity stand, or why that cannot be told."""
-    answer = call(grade_report.FUNCTION, {"courseid": number})
-    if not isinstance(answer, Fine):
-        return answer
-    try:
-        standing = grade_diff.standings(grade_report.report_of(answer.document), activity)
-    except grade_report.ReportError as error:
-        return Transient(f"ELMS's own Moodle {error}", LATER)
-    if standing and not any(standing.values()):
-        detail = f"the course {number} of ELMS's Moodle has no activity {activity} with points"
-        return Misconfigured(detail, _RENAME)
-    return standing
-
-
-def _carry_out(
-    planned: GradeDiff, number: str, activity: str, call: Call
-) -> tuple[GradeDiff, Failure | None]:
-    """Write the steps and return those that are found to be kept, and what stopped the others."""
-    failure = None
-    for start in range(0, len(planned.steps), MOST_GRADES):
-        failure = _send(planned.steps[start : start + MOST_GRADES], number, activity, call)
+        Without a failure, a change that is not found is a problem of its person.
+        """
+        failure = None
+        for start in range(0, len(diff.changes), MAX_GRADES):
+            failure = self._send(diff.changes[start : start + MAX_GRADES], course, activity)
+            if failure:
+                break
+        current = self._read(course, activity)
+        if not isinstance(current, dict):
+            return replace(diff, changes=()), failure or current
+        verified = grade_diff.verify(diff, current)
         if failure:
-            break
-    standing = _read(number, activity, call)
-    if isinstance(standing, dict):
-        if not failure:
-            return grade_diff.compare(planned, standing), None
-        return replace(planned, steps=_found(planned.steps, standing)), failure
-    return replace(planned, steps=()), failure or standing
+            return replace(verified, problems=diff.problems), failure
+        return verified, None
 
-
-def _found(
-    steps: Sequence[GradeChange], standing: dict[int, CurrentGrade | None]
-) -> tuple[GradeChange, ...]:
-    """Return the steps that were written before something stopped the others."""
-    now = {student: one.given for student, one in standing.items() if one}
-    return tuple(step for step in steps if now.get(step.student) == step.grade)
-
-
-def _send(steps: Sequence[GradeChange], number: str, activity: str, call: Call) -> Failure | None:
-    answer = call(
-        UPDATE,
-        {
-            "source": _SOURCE,
-            "courseid": number,
-            "component": "mod_assign",
-            "activityid": activity,
-            "itemnumber": 0,
-            "grades": [
-                {"studentid": step.student, "grade": format(step.grade, "f")} for step in steps
-            ],
-        },
-    )
-    if not isinstance(answer, Fine):
-        return answer
-    # Moodle's GRADE_UPDATE_OK; False and an exact 0.0 are equal to it, and are not it.
-    if answer.document != 0 or type(answer.document) is not int:
-        return Misconfigured("ELMS's Moodle did not take the grades", _UNLOCK)
-    return None
+    def _send(self, changes: Sequence[GradeChange], course: str, activity: str) -> Failure | None:
+        result = self._moodle.call(
+            UPDATE,
+            {
+                "source": _SOURCE,
+                "courseid": course,
+                "component": "mod_assign",
+                "activityid": activity,
+                "itemnumber": 0,
+                "grades": [
+                    {"studentid": change.student, "grade": format(change.grade, "f")}
+                    for change in changes
+                ],
+            },
+        )
+        if not isinstance(result, Success):
+            return result
+        # Moodle's GRADE_UPDATE_OK; False and an exact 0.0 are equal to it, but not it.
+        if result.document != 0 or type(result.document) is not int:
+            return Misconfigured("ELMS's Moodle rejected the grades", _UNLOCK)
+        return None

@@ -1,4 +1,4 @@
-"""A Moodle as a source of grades: what its answers say of a course and its token."""
+"""A Moodle as a source of grades."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -7,12 +7,19 @@ from typing import Any
 from contract.tokens import MoodleToken
 from receiver.errors import CourseIdError
 from receiver.moodle import grade_report
-from receiver.moodle.client import MoodleClient, door
-from receiver.moodle.responses import LATER, Ambiguous, Fine, InvalidToken, Lost, Missing, Verdict
+from receiver.moodle.client import SITE_INFO, MoodleClient, endpoint_url
+from receiver.moodle.responses import (
+    LATER,
+    AccessDenied,
+    InvalidToken,
+    Missing,
+    MissingRecord,
+    MoodleResult,
+    Success,
+)
 from receiver.sources.base import (
     FetchOutcome,
     GradeQuery,
-    Grades,
     Misconfigured,
     SeemsGone,
     SiteOutage,
@@ -23,20 +30,20 @@ from receiver.sources.base import (
 from receiver.sources.http_client import Exchange
 from receiver.sources.store import MOODLE_COURSE
 
-SITE_INFO = "core_webservice_get_site_info"
 COURSES = "core_course_get_courses"
-MOST_IDS = 100
-"""How many courses are confirmed by one request."""
+
+# How many courses one request confirms.
+MAX_IDS = 100
 
 _ALLOW = (
     f"Have that Moodle's administrator allow {grade_report.FUNCTION} and {SITE_INFO} in "
-    "the token's service, and check what the service and the token are restricted to: "
-    "users, addresses."
+    "the token's service, and check the users and addresses that the service and the token are "
+    "restricted to."
 )
 
 
 class MoodleGradeSource:
-    """Asks a Moodle; `site_token` may look at every course of it, and is not asked for grades."""
+    """The client of a Moodle; `site_token` sees every course, and is not used to fetch grades."""
 
     batch = 1
 
@@ -49,105 +56,105 @@ class MoodleGradeSource:
 
     @property
     def requests(self) -> int:
-        """How many requests were sent."""
+        """The number of requests sent."""
         return self._client.requests
 
-    def break_off(self) -> None:
-        """End what is under way, and ask nothing from now on."""
-        self._client.break_off()
+    def cancel(self) -> None:
+        """Cancel the requests in progress, from any thread, and send no more."""
+        self._client.cancel()
 
-    def ask(self, questions: Sequence[GradeQuery]) -> list[FetchOutcome]:
-        """Return one outcome for each question, in order; never raise."""
-        return [self._ask(question) for question in questions]
+    def fetch(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome]:
+        """Return an outcome for each query, in order; never raise."""
+        return [self._fetch(query) for query in queries]
 
-    def confirm(self, questions: Sequence[GradeQuery]) -> list[bool | None]:
-        """Tell of each course that seemed gone whether it is; None where that cannot be told.
+    def confirm_deleted(self, queries: Sequence[GradeQuery]) -> list[bool | None]:
+        """Return for each course that seems gone whether it is deleted; None if unknown.
 
-        They are of one site, whose site-wide token sees every course that is there.
+        The site-wide token of their site sees every course that exists.
         """
-        told: list[bool | None] = []
-        for start in range(0, len(questions), MOST_IDS):
-            told += self._confirm(questions[start : start + MOST_IDS])
-        return told
+        confirmed: list[bool | None] = []
+        for start in range(0, len(queries), MAX_IDS):
+            confirmed += self._confirm(queries[start : start + MAX_IDS])
+        return confirmed
 
-    def url_of(self, question: GradeQuery) -> str:
-        """Return where a question goes: one URL for all, without any secret."""
-        return door(question.source_url)
+    def url_of(self, query: GradeQuery) -> str:
+        """Return the URL of a query: one for all, without any secret."""
+        return endpoint_url(query.source_url)
 
-    def _ask(self, question: GradeQuery) -> FetchOutcome:
-        if not MOODLE_COURSE.fullmatch(question.course_id):
+    def _fetch(self, query: GradeQuery) -> FetchOutcome:
+        if not MOODLE_COURSE.fullmatch(query.course_id):
             return Misconfigured(
-                "a course's id is a whole number in a Moodle", CourseIdError.next_step
+                "a course id must be an integer in a Moodle", CourseIdError.next_step
             )
-        verdict = self._call(question, grade_report.FUNCTION, {"courseid": question.course_id})
-        match verdict:
-            case Fine(document):
-                return self._grades(question, document)
-            case Ambiguous(detail):
-                return self._probe(question, detail)
+        result = self._call(query, grade_report.FUNCTION, {"courseid": query.course_id})
+        match result:
+            case Success(document):
+                return self._grades(query, document)
+            case AccessDenied(detail):
+                return self._probe(query, detail)
             case _:
-                return _outcome(verdict)
+                return _outcome(result)
 
-    def _grades(self, question: GradeQuery, document: Any) -> FetchOutcome:
+    def _grades(self, query: GradeQuery, document: Any) -> FetchOutcome:
         try:
-            read: Grades = grade_report.grades_of(document, now=self._now())
+            grades = grade_report.grades_of(document, now=self._now())
         except grade_report.ReportError as error:
             return Transient(str(error), LATER)
-        return Unchanged() if read.etag and read.etag == question.etag else read
+        return Unchanged() if grades.etag and grades.etag == query.etag else grades
 
-    def _probe(self, question: GradeQuery, detail: str) -> FetchOutcome:
-        """Tell a token that is barred from one that has expired.
+    def _probe(self, query: GradeQuery, detail: str) -> FetchOutcome:
+        """Return whether a token that was denied is restricted or has expired.
 
-        Moodle removes a token at the call that finds it expired, so that a second one does not
-        know it any more; to a token that is barred it says the same again.
+        Moodle removes a token in the call that finds it expired, and does not know it in a second
+        call; a restricted token is denied again.
         """
-        verdict = self._call(question, SITE_INFO, {})
-        if isinstance(verdict, Fine | Ambiguous):
+        result = self._call(query, SITE_INFO, {})
+        if isinstance(result, Success | AccessDenied):
             return Misconfigured(detail, _ALLOW)
-        return _outcome(verdict)
+        return _outcome(result)
 
-    def _confirm(self, questions: Sequence[GradeQuery]) -> list[bool | None]:
-        numbers = [one.course_id for one in questions if MOODLE_COURSE.fullmatch(one.course_id)]
-        # Asked for none, Moodle would list every course.
+    def _confirm(self, queries: Sequence[GradeQuery]) -> list[bool | None]:
+        numbers = [one.course_id for one in queries if MOODLE_COURSE.fullmatch(one.course_id)]
+        # Without ids, Moodle would list every course.
         if self._site_token is None or not numbers:
-            return [None] * len(questions)
-        verdict = self._client.call(
-            questions[0].source_url, self._site_token, COURSES, {"options": {"ids": numbers}}
+            return [None] * len(queries)
+        result = self._client.call(
+            queries[0].source_url, self._site_token, COURSES, {"options": {"ids": numbers}}
         )
-        there = _ids(verdict)
-        if there is None:
-            return [None] * len(questions)
+        existing = _ids(result)
+        if existing is None:
+            return [None] * len(queries)
         return [
-            one.course_id not in there if MOODLE_COURSE.fullmatch(one.course_id) else None
-            for one in questions
+            one.course_id not in existing if MOODLE_COURSE.fullmatch(one.course_id) else None
+            for one in queries
         ]
 
-    def _call(self, question: GradeQuery, function: str, parameters: dict[str, Any]) -> Verdict:
-        token = question.token
+    def _call(self, query: GradeQuery, function: str, parameters: dict[str, Any]) -> MoodleResult:
+        token = query.token
         if not isinstance(token, MoodleToken):
             return Misconfigured(
-                "the token that is held is none of a Moodle's",
+                "the stored token is not a Moodle token",
                 "Enter the course's Moodle token with `receiver registry set-token COURSE_ID`.",
             )
-        return self._client.call(question.source_url, token, function, parameters)
+        return self._client.call(query.source_url, token, function, parameters)
 
 
 def _outcome(
-    verdict: InvalidToken | Missing | Misconfigured | SiteOutage | Transient,
+    result: InvalidToken | Missing | Misconfigured | SiteOutage | Transient,
 ) -> FetchOutcome:
-    match verdict:
+    match result:
         case InvalidToken(detail):
             return TokenRefused("invalidtoken", detail.removeprefix("invalidtoken: "))
         case Missing(what, detail):
-            return SeemsGone(detail, certain=what is not Lost.UNCLEAR)
+            return SeemsGone(detail, certain=what is not MissingRecord.UNCLEAR)
         case _:
-            return verdict
+            return result
 
 
-def _ids(verdict: Verdict) -> set[str] | None:
-    if not isinstance(verdict, Fine) or not isinstance(verdict.document, list):
+def _ids(result: MoodleResult) -> set[str] | None:
+    if not isinstance(result, Success) or not isinstance(result.document, list):
         return None
-    ids = [one.get("id") if isinstance(one, dict) else None for one in verdict.document]
+    ids = [one.get("id") if isinstance(one, dict) else None for one in result.document]
     if not all(isinstance(number, int) for number in ids):
         return None
     return {str(number) for number in ids}

@@ -1,63 +1,64 @@
-"""Who is who in ELMS's Moodle: people by their ID numbers, in batches, remembered for a run."""
+"""The users of ELMS's Moodle by ID number, looked up in batches and cached for a run."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from receiver.gradebook.base import Failure
-from receiver.moodle.responses import LATER, Fine
+from receiver.moodle.client import ElmsMoodle
+from receiver.moodle.responses import LATER, Success
 from receiver.sources.base import SiteOutage, Transient
 
 FUNCTION = "core_user_get_users_by_field"
-MOST = 100
-"""How many people are looked up by one request."""
 
-Call = Callable[[str, dict[str, Any]], Fine | Failure]
-"""Calls a function of ELMS's Moodle."""
+# How many users one request looks up.
+MAX_USERS = 100
+
+_SHOW_ID_NUMBERS = (
+    "Give the token's user the capability moodle/user:viewalldetails there, or have the "
+    "administrator add the ID number to the shown identities (showuseridentity)."
+)
 
 
-class People:
-    """The people that were asked for; several can bear one ID number, and some have none."""
+class UserDirectory:
+    """The users that were looked up; an ID number can belong to several users, or to none."""
 
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[int, ...]] = {}
+    def __init__(self, moodle: ElmsMoodle) -> None:
+        self._moodle = moodle
+        self._ids: dict[str, tuple[int, ...]] = {}
 
-    def look_up(self, id_numbers: Iterable[str], call: Call) -> Failure | None:
-        """Learn who bears these ID numbers, or return why that cannot be told."""
-        wanted = sorted(set(id_numbers) - self._known.keys())
-        for start in range(0, len(wanted), MOST):
-            some = wanted[start : start + MOST]
-            answer = call(FUNCTION, {"field": "idnumber", "values": some})
-            if not isinstance(answer, Fine):
-                return answer
-            failure = _unreadable(answer.document)
+    def look_up(self, id_numbers: Iterable[str]) -> Failure | None:
+        """Look up the users with these ID numbers; return why that failed, or None."""
+        wanted = sorted(set(id_numbers) - self._ids.keys())
+        for start in range(0, len(wanted), MAX_USERS):
+            some = wanted[start : start + MAX_USERS]
+            result = self._moodle.call(FUNCTION, {"field": "idnumber", "values": some})
+            if not isinstance(result, Success):
+                return result
+            failure = _unusable(result.document)
             if failure:
                 return failure
-            self._learn(some, answer.document)
+            self._add(some, result.document)
         return None
 
-    def bearers(self, id_number: str) -> tuple[int, ...]:
-        """Return Moodle's ids of those who bear an ID number that was looked up."""
-        return self._known.get(id_number, ())
+    def ids_of(self, id_number: str) -> tuple[int, ...]:
+        """Return Moodle's user ids for an ID number that was looked up."""
+        return self._ids.get(id_number, ())
 
-    def _learn(self, asked: list[str], users: list[dict[str, Any]]) -> None:
-        found: dict[str, set[int]] = {id_number: set() for id_number in asked}
+    def _add(self, wanted: list[str], users: list[dict[str, Any]]) -> None:
+        found: dict[str, set[int]] = {id_number: set() for id_number in wanted}
         for user in users:
-            # Moodle's database may compare without regard to case: here it counts.
+            # Moodle's database may ignore case; ID numbers are case-sensitive here.
             found.get(user["idnumber"], set()).add(user["id"])
-        self._known.update({one: tuple(sorted(bearers)) for one, bearers in found.items()})
+        self._ids.update({id_number: tuple(sorted(ids)) for id_number, ids in found.items()})
 
 
-def _unreadable(document: Any) -> Failure | None:
+def _unusable(document: Any) -> Failure | None:
     if not isinstance(document, list) or not all(isinstance(user, dict) for user in document):
-        return Transient("ELMS's own Moodle answered 200, but not with users", LATER)
+        return Transient("ELMS's own Moodle responded 200, but not with users", LATER)
     if not all(isinstance(user.get("id"), int) for user in document):
-        return Transient("ELMS's own Moodle answered 200, but with users without ids", LATER)
+        return Transient("ELMS's own Moodle responded 200, but with users without ids", LATER)
     if not all(isinstance(user.get("idnumber"), str) for user in document):
-        return SiteOutage("ELMS's own Moodle does not show the ID numbers of users", _SHOW)
+        return SiteOutage(
+            "ELMS's own Moodle does not show the ID numbers of users", _SHOW_ID_NUMBERS
+        )
     return None
-
-
-_SHOW = (
-    "Give the token's user the capability moodle/user:viewalldetails there, or have the "
-    "administrator name the ID number among the shown identities (showuseridentity)."
-)

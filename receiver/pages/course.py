@@ -14,16 +14,16 @@ from foundation.pages.error_pages import in_sentences
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from receiver import services
-from receiver.course_state import Standing, Status
+from receiver.course_state import CourseStatus, Status
 from receiver.errors import TokenMalformedError, TokenNotTakenError
 from receiver.models import Entry
-from receiver.pages.registry import actor, registry_pages, standing_of
+from receiver.pages.registry import actor, course_status_of, registry_pages
 from receiver.registry import bulk, csv_files, history, listing
 from receiver.registry import entries as registry
 from receiver.runs import queries
 from receiver.services import Services
-from receiver.sync import factory
-from receiver.sync.factory import Unproven
+from receiver.sync import token_check
+from receiver.sync.token_check import TokenCheckFailed
 
 entry_pages = registry_pages
 """The registry's pages, with those of its entries."""
@@ -93,7 +93,7 @@ def set_activity(entry_id: int) -> Response | tuple[str, int]:
         return _page(entry_id, place), 422
     course, activity = place.gradebook_course, place.gradebook_activity
     with services.current().database.writing() as session:
-        bulk.set_place(_linked(session, entry_id), course, activity)
+        bulk.set_gradebook_target(_linked(session, entry_id), course, activity)
     flash(
         f"Its grades go to the activity {activity} of the course {course}."
         if course
@@ -107,10 +107,8 @@ def set_activity(entry_id: int) -> Response | tuple[str, int]:
 def remove(entry_id: int) -> Response:
     """Take the course out of the grade sync; the grades that it has stay."""
     with services.current().database.writing() as session:
-        entry = listing.get(session, entry_id)
-        registry.withdraw(
-            session, entry.source, entry.course_id, actor=actor(), now=db.now(session)
-        )
+        entry = registry.get_by_id(session, entry_id)
+        registry.remove(session, entry.source, entry.course_id, actor=actor(), now=db.now(session))
     is_out = Markup("{} is out of the grade sync. The grades that it has stay.")
     flash(is_out.format(entry.course_id))
     return _back(entry_id)
@@ -119,15 +117,15 @@ def remove(entry_id: int) -> Response:
 def _page(entry_id: int, faults: Faults) -> str:
     page_request = pagination.read(request.args, _PLACE)
     with services.current().database.reading() as session:
-        entry = listing.get(session, entry_id)
-        [listed] = listing.listed(session, [entry], stands=standing_of)
+        entry = registry.get_by_id(session, entry_id)
+        [listed] = listing.with_causes(session, [entry], course_status=course_status_of)
         heard = history.page(session, entry.id, page_request)
         last = queries.of_course(session, entry.source.name, entry.course_id)
     return render_template(
         "receiver/entry.html",
         entry=entry,
         listed=listed,
-        memory=registry.memory_of(entry),
+        state=registry.state_of(entry),
         heard=heard,
         runs=last,
         place=_place(entry, faults),
@@ -143,7 +141,7 @@ def _place(entry: Entry, faults: Faults) -> dict[str, Any]:
 
 
 def _linked(session: Session, entry_id: int) -> Entry:
-    entry = listing.get(session, entry_id)
+    entry = registry.get_by_id(session, entry_id)
     return registry.get(session, entry.source, entry.course_id)
 
 
@@ -151,36 +149,37 @@ def _entered(here: Services, entry_id: int, text: str) -> Entry:
     with here.database.reading() as session:
         kind = _linked(session, entry_id).source.kind
     token = registry.parse_token(text, kind)
-    return factory.enter(here, entry_id, token, actor=actor(), most_seconds=_PATIENCE_SECONDS)
+    return token_check.enter_token(
+        here, entry_id, token, actor=actor(), max_seconds=_PATIENCE_SECONDS
+    )
 
 
-def _proven(here: Services, entry: Entry) -> Standing | Unproven:
+def _proven(here: Services, entry: Entry) -> CourseStatus | TokenCheckFailed:
     """Return where an entry stands with its new token; no session is open while a site is asked."""
-    standing = standing_of(entry)
-    if standing.status is not Status.TOKEN_INVALID:
-        return standing
-    with factory.opened(here, most_seconds=_PATIENCE_SECONDS) as kinds:
-        return factory.prove(here, kinds, entry, actor=actor())
+    status = course_status_of(entry)
+    if status.status is not Status.TOKEN_INVALID:
+        return status
+    return token_check.check_token(here, entry, actor=actor(), max_seconds=_PATIENCE_SECONDS)
 
 
-def _tell(entry: Entry, proven: Standing | Unproven) -> None:
+def _tell(entry: Entry, proven: CourseStatus | TokenCheckFailed) -> None:
     match proven:
-        case Unproven(detail=detail, next_step=step):
-            unknown = f"it cannot be told whether it is good: {detail}"
+        case TokenCheckFailed(detail=detail, next_step=step):
+            unknown = f"it could not be checked: {detail}"
             flash(_held_but(entry, unknown, step), "error")
-        case Standing(status=Status.ACTIVE):
+        case CourseStatus(status=Status.ACTIVE):
             flash(
-                f"The token {entry.held_token_id} is held, and the course is active: "
+                f"The token {entry.stored_token_id} is held, and the course is active: "
                 "the next sync asks for its grades."
             )
-        case Standing(reason=reason, next_step=step):
+        case CourseStatus(reason=reason, next_step=step):
             flash(_held_but(entry, f"the course still cannot be synced: {reason}", step), "error")
 
 
 def _held_but(entry: Entry, trouble: str, step: str | None) -> Markup:
     held = Markup("The token {} is held, but {}. {}")
     advice = context.current().site.spoken(step or "", about="")  # the entry's own page has forms
-    return held.format(entry.held_token_id, trouble, advice)
+    return held.format(entry.stored_token_id, trouble, advice)
 
 
 def _back(entry_id: int) -> Response:

@@ -11,7 +11,7 @@ from receiver.models import Source
 from receiver.pages import asked, words
 from receiver.sources import store as sources
 from receiver.webhooks import inbox
-from receiver.webhooks.inbox import Outcome, Wanted
+from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
 
 inbox_pages = Blueprint("inbox", __name__, template_folder="templates")
 
@@ -38,10 +38,10 @@ def show() -> str:
     )
 
 
-def _wanted(every: list[Source]) -> Wanted:
+def _wanted(every: list[Source]) -> InboxFilter:
     outcome = request.args.get("outcome", "").strip()
-    return Wanted(
-        Outcome(outcome) if outcome in set(Outcome) else None,
+    return InboxFilter(
+        WebhookOutcome(outcome) if outcome in set(WebhookOutcome) else None,
         asked.source_id(every),
         request.args.get("course_id", "").strip() or None,
         request.args.get("webhook_id", "").strip() or None,

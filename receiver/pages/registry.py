@@ -13,7 +13,7 @@ from foundation.pages.error_pages import in_sentences
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from receiver import services
-from receiver.course_state import Standing, Status
+from receiver.course_state import CourseStatus, Status
 from receiver.errors import (
     CourseIdError,
     EntryExistsError,
@@ -26,7 +26,7 @@ from receiver.pages import asked, words
 from receiver.registry import entries as registry
 from receiver.registry import listing
 from receiver.registry.history import Actor, ActorKind
-from receiver.registry.listing import Wanted
+from receiver.registry.listing import EntryFilter
 from receiver.sources import store as sources
 from receiver.sync import planner
 
@@ -56,11 +56,13 @@ def show() -> str:
     with services.current().database.reading() as session:
         every = sources.list_all(session)
         wanted = _wanted(every)
-        page = listing.page(session, wanted, page_request, stands=standing_of)
+        page = listing.page(session, wanted, page_request, course_status=course_status_of)
         counts = listing.counts(session)
-        first = wanted == Wanted() and page_request == PageRequest()
+        first = wanted == EntryFilter() and page_request == PageRequest()
         waiting = (
-            listing.page(session, Wanted(Status.TOKEN_INVALID), page_request, limit=_FIRST_FEW).rows
+            listing.page(
+                session, EntryFilter(Status.TOKEN_INVALID), page_request, limit=_FIRST_FEW
+            ).rows
             if first and counts[Status.TOKEN_INVALID]
             else ()
         )
@@ -97,7 +99,7 @@ def link() -> Response | tuple[str, int]:
     try:
         with here.database.writing() as session:
             source = sources.get(session, linked.source)
-            entry = registry.enrol(
+            entry = registry.add(
                 session,
                 source,
                 linked.course_id,
@@ -110,7 +112,7 @@ def link() -> Response | tuple[str, int]:
         faults: Faults = {_FIELDS[type(refusal)]: in_sentences(refusal)}
         return _form(request.form.to_dict(), faults), 422
     is_in = Markup("{} is in the registry, with the token {}.")
-    flash(is_in.format(linked.course_id, entry.held_token_id))
+    flash(is_in.format(linked.course_id, entry.stored_token_id))
     return redirect(url_for("registry.show_entry", entry_id=entry.id), 303)
 
 
@@ -122,9 +124,9 @@ _FIELDS = {
 }
 
 
-def standing_of(entry: Entry) -> Standing:
+def course_status_of(entry: Entry) -> CourseStatus:
     """Return where an entry stands, and what is wanting of it where ELMS is a Moodle."""
-    return planner.standing(entry, places=services.current().settings.elms_is_moodle)
+    return planner.course_status(entry, needs_activity=services.current().settings.elms_is_moodle)
 
 
 def actor() -> Actor:
@@ -132,22 +134,22 @@ def actor() -> Actor:
     return Actor(ActorKind.ADMINISTRATOR, g.person.name)
 
 
-def _wanted(every: list[Source]) -> Wanted:
+def _wanted(every: list[Source]) -> EntryFilter:
     status = request.args.get("status", "")
-    return Wanted(
+    return EntryFilter(
         Status(status) if status in set(Status) else None,
         asked.source_id(every),
         request.args.get("begins", "").strip(),
     )
 
 
-def _chosen(wanted: Wanted, every: list[Source]) -> dict[str, str]:
+def _chosen(wanted: EntryFilter, every: list[Source]) -> dict[str, str]:
     """Return what was chosen as the address has it, so that the pages beside keep to it."""
     names = {source.id: source.name for source in every}
     chosen = {
         "status": wanted.status,
         "source": wanted.source_id and names[wanted.source_id],
-        "begins": wanted.beginning,
+        "begins": wanted.prefix,
     }
     return {name: str(value) for name, value in chosen.items() if value}
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from foundation.pages.pagination import spelled
-from receiver.course_state import Standing, Status, status_of
-from receiver.models import Entry, Heard, Source
-from receiver.registry.entries import memory_of
+from receiver.course_state import CourseStatus, Status, status_of
+from receiver.models import Entry, HistoryEntry, Source
+from receiver.registry.entries import state_of
 from receiver.registry.history import ActorKind
 from receiver.runs.store import CourseOutcome, Ending
-from receiver.webhooks.inbox import Outcome
+from receiver.webhooks.inbox import WebhookOutcome
 
 TONES = {
     Status.ACTIVE: "good",
@@ -23,9 +23,9 @@ TONES = {
     Ending.STOPPED: "warn",
     Ending.KILLED: "bad",
     Ending.AT_WORK: "wait",
-    Outcome.APPLIED: "good",
-    Outcome.STALE: "calm",
-    Outcome.IGNORED: "calm",
+    WebhookOutcome.APPLIED: "good",
+    WebhookOutcome.STALE: "calm",
+    WebhookOutcome.IGNORED: "calm",
 }
 """How each status, outcome and ending looks, beside its word."""
 
@@ -36,9 +36,9 @@ STATUSES = {
 }
 
 MEANINGS = {
-    Outcome.APPLIED: "It told something new, and the registry took it in.",
-    Outcome.STALE: "The registry knew this, or something newer: nothing changed.",
-    Outcome.IGNORED: "It is of a type that ELMS does not act on.",
+    WebhookOutcome.APPLIED: "It told something new, and the registry took it in.",
+    WebhookOutcome.STALE: "The registry knew this, or something newer: nothing changed.",
+    WebhookOutcome.IGNORED: "It is of a type that ELMS does not act on.",
 }
 """What came of a message, by its outcome."""
 
@@ -53,16 +53,16 @@ def choices(sources: Sequence[Source]) -> list[tuple[str, str]]:
     return [(source.name, source.name) for source in sources]
 
 
-def run_of(line: Heard) -> int | None:
+def run_of(line: HistoryEntry) -> int | None:
     """Return the number of the run that told a line, or None if no run did."""
-    number = line.who.removeprefix("run ")
+    number = line.actor_name.removeprefix("run ")
     is_run = line.actor == ActorKind.SYNC and number.isascii() and number.isdecimal()
     return int(number) if is_run else None
 
 
-def needs_token(entry: Entry, standing: Standing) -> bool:
+def needs_token(entry: Entry, course_status: CourseStatus) -> bool:
     """Tell whether entering a token would help."""
-    return entry.enrolled_at is not None and standing.status is Status.TOKEN_INVALID
+    return entry.added_at is not None and course_status.status is Status.TOKEN_INVALID
 
 
 GLOBALS = {
@@ -72,7 +72,7 @@ GLOBALS = {
     "in_words": in_words,
     "run_of": run_of,
     "needs_token": needs_token,
-    "status_of": lambda entry: status_of(memory_of(entry)),
+    "status_of": lambda entry: status_of(state_of(entry)),
     "spelled": spelled,
 }
 """What every template of ELMS knows beside what it is given."""

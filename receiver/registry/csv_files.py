@@ -1,4 +1,4 @@
-"""Files of courses and tokens: every line read, or every bad one named, never by what it holds."""
+"""CSV files of courses, tokens and gradebook targets: the columns, and how a row is parsed."""
 
 import re
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from receiver.registry.entries import parse_token
 
 REQUIRED = ("course_id",)
 OPTIONAL = ("token", "source", "gradebook_course", "gradebook_activity")
-TOLD = ("status", "reason", "since", "next_step", "held_token_id", "enrolled_at", "synced_at")
-"""What an export tells and an import passes over."""
+# Columns that an export writes and an import ignores.
+IGNORED = ("status", "reason", "since", "next_step", "stored_token_id", "added_at", "synced_at")
 
-EXPORTED = ("source", "course_id", *TOLD, "gradebook_course", "gradebook_activity")
+EXPORTED = ("source", "course_id", *IGNORED, "gradebook_course", "gradebook_activity")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a line wants: a course of a source, its token and activity as far as they are given."""
+class RegistryRow:
+    """A row of a file: a course of a source, with its token and gradebook target if given."""
 
     line: int
     source: Source = field(repr=False)
@@ -38,33 +38,33 @@ class Wanted:
 
 
 def cell(text: str) -> str:
-    """Return the text as a cell that no spreadsheet takes for a formula."""
+    """Return the text as a cell that no spreadsheet interprets as a formula."""
     return f"'{text}" if text.startswith(_FORMULA) or _is_marked(text) else text
 
 
-def read(text: str, sources: Sequence[Source]) -> list[Wanted]:
-    """Return what the lines of a CSV file want, or raise CsvError.
+def read(text: str, sources: Sequence[Source]) -> list[RegistryRow]:
+    """Return the rows of a CSV file, or raise CsvError.
 
     The source may be left out if there is only one.
     """
-    table = Table(text, (*REQUIRED, *OPTIONAL, *TOLD))
-    table.check_columns(REQUIRED, (*OPTIONAL, *TOLD))
-    wanted, faults = table.parse(lambda line, row: _wanted(line, row, sources))
-    csv_reader.refuse([*faults, *_duplicates(wanted)])
-    return wanted
+    table = Table(text, (*REQUIRED, *OPTIONAL, *IGNORED))
+    table.check_columns(REQUIRED, (*OPTIONAL, *IGNORED))
+    rows, faults = table.parse(lambda line, row: _parse_row(line, row, sources))
+    csv_reader.refuse([*faults, *_duplicates(rows)])
+    return rows
 
 
 def check_number(text: str) -> str:
-    """Return the text if it can be the number of a Moodle's course or activity, or raise."""
+    """Return the text if it can be the id of a course or activity in Moodle, or raise."""
     if not _NUMBER.fullmatch(text):
-        raise ValueError("the number of a course or activity is whole and positive")
+        raise ValueError("the id of a course or activity in Moodle is a positive whole number")
     return text
 
 
-def _wanted(line: int, row: Row, sources: Sequence[Source]) -> Wanted:
+def _parse_row(line: int, row: Row, sources: Sequence[Source]) -> RegistryRow:
     given = {name: _plain(value) for name, value in row.items()}
     source = _source(given.get("source"), sources)
-    return Wanted(
+    return RegistryRow(
         line,
         source,
         _course_id(given["course_id"]),
@@ -79,19 +79,19 @@ def _plain(text: str) -> str:
 
 
 def _is_marked(text: str) -> bool:
-    """Tell whether a text reads as a cell that `cell` has put an apostrophe before."""
+    # Whether `cell` has put an apostrophe before the text.
     return text.startswith("'") and text[1:].startswith((*_FORMULA, "'"))
 
 
 def _source(name: str | None, sources: Sequence[Source]) -> Source:
     if not name:
         if len(sources) != 1:
-            raise ValueError(f"there are {len(sources)} sources, and none is named")
+            raise ValueError(f"there are {len(sources)} sources; the row must name one")
         return sources[0]
     for source in sources:
         if source.name == name:
             return source
-    raise ValueError("there is no source of this name")
+    raise ValueError("unknown source")
 
 
 def _course_id(text: str) -> str:
@@ -113,10 +113,10 @@ def _number(text: str | None) -> str | None:
     return check_number(text) if text else None
 
 
-def _duplicates(wanted: Sequence[Wanted]) -> list[Fault]:
+def _duplicates(rows: Sequence[RegistryRow]) -> list[Fault]:
     first: dict[tuple[int, str], int] = {}
     return [
-        Fault(one.line, f"the course is the same as in line {line}")
-        for one in wanted
-        if (line := first.setdefault((one.source.id, one.course_id), one.line)) != one.line
+        Fault(row.line, f"the course is the same as in line {line}")
+        for row in rows
+        if (line := first.setdefault((row.source.id, row.course_id), row.line)) != row.line
     ]

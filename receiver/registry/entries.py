@@ -1,4 +1,4 @@
-"""The registry: which courses are in grade sync, what is known of each, and so which are asked."""
+"""The registry entries: the courses in grade sync, their tokens and their stored facts."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,26 +12,24 @@ from sqlalchemy.orm import Session, joinedload
 from contract.tokens import CourseToken, MalformedTokenError, MoodleToken, Token
 from foundation.crypto import Vault
 from foundation.db import session as db
+from receiver import course_state
 from receiver.course_state import (
+    CourseState,
+    CourseStatus,
     Deleted,
     Fact,
-    Memory,
-    Proven,
-    Refused,
-    Standing,
-    TokenNamed,
-    columns_of,
-    fold,
-    standing_of,
+    TokenAccepted,
+    TokenAnnounced,
+    TokenRejected,
 )
 from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedError
 from receiver.models import API, MOODLE, Entry, Source
 from receiver.registry import history
-from receiver.registry.history import Actor, Line, What
+from receiver.registry.history import Actor, HistoryEvent, NewHistoryEntry
 from receiver.sources import store as sources
 
 
-class Outcome(StrEnum):
+class ApplyResult(StrEnum):
     """What a fact did to the registry: something stored changed, or nothing."""
 
     APPLIED = "applied"
@@ -40,16 +38,17 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class EntryUpdate:
-    """What the sync learnt of one entry; `etag` replaces the stored one where there is a new.
+    """What the sync found out about one entry.
 
-    `place` is the course and activity of a Moodle into which the grades went that it names.
+    `etag` names the grades that were written, and `target` the Moodle course and activity into
+    which they were written.
     """
 
     entry_id: int
     facts: tuple[Fact, ...] = ()
     etag: str | None = None
     synced: bool = False
-    place: tuple[str | None, str | None] = (None, None)
+    target: tuple[str | None, str | None] = (None, None)
 
 
 def apply(
@@ -60,65 +59,59 @@ def apply(
     *,
     actor: Actor,
     now: datetime,
-) -> Outcome:
-    """Take a fact into a course's entry; a course not in the registry is remembered all the same.
+) -> ApplyResult:
+    """Apply a fact to the entry of a course, which is created if there is none.
 
-    The row is made without a race and locked, so that two facts at once are both taken.
+    A fact about a course that is not in grade sync is stored too. The entry is locked, so that
+    concurrent facts are all applied.
     """
-    entry = _lock_or_make(session, source_id, course_id, now=now)
-    before = memory_of(entry)
-    after = fold(before, fact)
-    if after == before:
-        line = history.of_stale(entry.id, fact, before, actor)
-        history.write(session, [line], actor=actor, now=now)
-        return Outcome.STALE
-    for column, value in columns_of(after).items():
-        setattr(entry, column, value)
-    line = history.of_fact(entry.id, fact, after, actor)
+    entry = _get_or_create_locked(session, source_id, course_id, now=now)
+    before = state_of(entry)
+    after = course_state.apply(before, fact)
+    stale = after == before
+    if not stale:
+        for column, value in course_state.to_columns(after).items():
+            setattr(entry, column, value)
+    line = history.of_fact(entry.id, fact, after, actor, stale=stale)
     history.write(session, [line], actor=actor, now=now)
-    return Outcome.APPLIED
+    return ApplyResult.STALE if stale else ApplyResult.APPLIED
 
 
 def apply_updates(
-    session: Session, lessons: Sequence[EntryUpdate], *, actor: Actor, now: datetime
+    session: Session, updates: Sequence[EntryUpdate], *, actor: Actor, now: datetime
 ) -> None:
-    """Take what the sync learnt into many entries, by the law of `apply`, in four statements."""
-    by_id = {lesson.entry_id: lesson for lesson in lessons}
+    """Apply the results of a sync to many entries in four statements, by the rule of `apply`."""
+    by_id = {one.entry_id: one for one in updates}
     if not by_id:
         return
     rows = session.scalars(
         select(Entry).where(Entry.id.in_(by_id)).order_by(Entry.id).with_for_update()
     )
     changed: list[dict[str, Any]] = []
-    heard: list[Line] = []
+    lines: list[NewHistoryEntry] = []
     for entry in rows:
-        lesson = by_id[entry.id]
-        memory, lines = history.of_facts(entry.id, lesson.facts, memory_of(entry), actor)
-        heard += lines
-        etag = _etag_after(entry, lesson)
-        if lines or etag != entry.etag:
-            changed.append({"id": entry.id, **columns_of(memory), "etag": etag})
+        one = by_id[entry.id]
+        state, new_lines = history.apply_facts(entry.id, one.facts, state_of(entry), actor)
+        lines += new_lines
+        # The etag of grades that went elsewhere would keep them out of the present target.
+        is_target = (entry.gradebook_course, entry.gradebook_activity) == one.target
+        etag = (one.etag if is_target else None) or entry.etag
+        if new_lines or etag != entry.etag:
+            changed.append({"id": entry.id, **course_state.to_columns(state), "etag": etag})
     if changed:
         session.execute(update(Entry), changed)
-    history.write(session, heard, actor=actor, now=now)
-    synced = [lesson.entry_id for lesson in lessons if lesson.synced]
+    history.write(session, lines, actor=actor, now=now)
+    synced = [one.entry_id for one in updates if one.synced]
     if synced:
         session.execute(update(Entry).where(Entry.id.in_(synced)).values(synced_at=now))
 
 
-def _etag_after(entry: Entry, lesson: EntryUpdate) -> str | None:
-    """Return the name of the grades that ELMS has: none that went where they no longer go."""
-    if (entry.gradebook_course, entry.gradebook_activity) != lesson.place:
-        return entry.etag
-    return lesson.etag or entry.etag
-
-
-def forget_etags(session: Session, entry_ids: Collection[int]) -> None:
-    """Forget which grades were fetched last of entries, so that all of them are asked for again."""
+def clear_etags(session: Session, entry_ids: Collection[int]) -> None:
+    """Clear the etags of entries, so that the next sync requests all of their grades."""
     session.execute(update(Entry).where(Entry.id.in_(entry_ids)).values(etag=None))
 
 
-def enrol(
+def add(
     session: Session,
     source: Source,
     course_id: str,
@@ -128,14 +121,20 @@ def enrol(
     actor: Actor,
     now: datetime,
 ) -> Entry:
-    """Put a course into grade sync with its token; what was heard of it before still counts."""
+    """Add a course to the grade sync with its token; facts that are already stored still count.
+
+    Raises CourseIdError or EntryExistsError.
+    """
     sources.check_course(source, course_id)
-    entry = _lock_or_make(session, source.id, course_id, now=now)
-    if entry.enrolled_at is not None:
-        raise EntryExistsError(f"the course {course_id!r} of {source.name} is in the registry")
-    entry.enrolled_at = now
-    hold(entry, token, vault)
-    _tell(session, entry, What.ENROLLED, f"held is {token.token_id}", actor=actor, now=now)
+    entry = _get_or_create_locked(session, source.id, course_id, now=now)
+    if entry.added_at is not None:
+        raise EntryExistsError(
+            f"the course {course_id!r} of {source.name} is already in the registry"
+        )
+    entry.added_at = now
+    store_token(entry, token, vault)
+    detail = f"stored token {token.token_id}"
+    _write_history(session, entry, HistoryEvent.COURSE_ADDED, detail, actor=actor, now=now)
     return entry
 
 
@@ -148,25 +147,32 @@ def set_token(
     actor: Actor,
     now: datetime,
 ) -> None:
-    """Hold another token for an entry; its status follows from what is known of that token."""
-    hold(entry, token, vault)
-    _tell(session, entry, What.TOKEN_ENTERED, f"held is {token.token_id}", actor=actor, now=now)
+    """Replace the token of an entry; its status then follows from the facts about that token."""
+    store_token(entry, token, vault)
+    detail = f"stored token {token.token_id}"
+    _write_history(session, entry, HistoryEvent.TOKEN_ENTERED, detail, actor=actor, now=now)
 
 
-def withdraw(
+def store_token(entry: Entry, token: Token, vault: Vault) -> None:
+    """Set the token of an entry, encrypted, without a history entry."""
+    entry.encrypted_token = vault.encrypt(token.reveal())
+    entry.stored_token_id = token.token_id
+
+
+def remove(
     session: Session, source: Source, course_id: str, *, actor: Actor, now: datetime
 ) -> None:
-    """Take a course out of grade sync with its token; what was heard of it stays remembered.
+    """Remove a course and its token from the grade sync; stored facts and grades stay.
 
-    Its grades stay in the gradebook. Raises EntryUnknownError.
+    Raises EntryUnknownError.
     """
     entry = get(session, source, course_id)
-    entry.enrolled_at = entry.encrypted_token = entry.held_token_id = entry.etag = None
-    _tell(session, entry, What.WITHDRAWN, None, actor=actor, now=now)
+    entry.added_at = entry.encrypted_token = entry.stored_token_id = entry.etag = None
+    _write_history(session, entry, HistoryEvent.COURSE_REMOVED, None, actor=actor, now=now)
 
 
 def parse_token(text: str, kind: str = API) -> Token:
-    """Return the token that was entered for a source of this kind, or raise TokenMalformedError."""
+    """Return the token entered for a source of this kind, or raise TokenMalformedError."""
     try:
         return MoodleToken.parse(text) if kind == MOODLE else CourseToken.parse(text)
     except MalformedTokenError as error:
@@ -175,41 +181,42 @@ def parse_token(text: str, kind: str = API) -> Token:
 
 def get(session: Session, source: Source, course_id: str) -> Entry:
     """Return the entry of a course in grade sync, or raise EntryUnknownError."""
-    entry = session.scalar(
-        _enrolled().where(Entry.source_id == source.id, Entry.course_id == course_id)
-    )
+    return _one(session, source, course_id, Entry.added_at.is_not(None))
+
+
+def get_known(session: Session, source: Source, course_id: str) -> Entry:
+    """Return the entry of a course, in grade sync or not, or raise EntryUnknownError."""
+    return _one(session, source, course_id)
+
+
+def get_by_id(session: Session, entry_id: int) -> Entry:
+    """Return an entry, in grade sync or not, with its source, or raise EntryUnknownError."""
+    entry = session.get(Entry, entry_id, options=[joinedload(Entry.source, innerjoin=True)])
     if entry is None:
-        raise EntryUnknownError(f"the course {course_id!r} of {source.name} is not in the registry")
+        raise EntryUnknownError(f"there is no entry {entry_id} in the registry")
     return entry
 
 
-def get_heard_of(session: Session, source: Source, course_id: str) -> Entry:
-    """Return the entry of a course that is in grade sync or was spoken of.
-
-    Raises EntryUnknownError for one of which nothing was ever heard.
-    """
-    entry = session.scalar(
-        select(Entry)
-        .options(joinedload(Entry.source, innerjoin=True))
-        .where(Entry.source_id == source.id, Entry.course_id == course_id)
-    )
-    if entry is None:
-        raise EntryUnknownError(f"the course {course_id!r} of {source.name} is not in the registry")
-    return entry
+def get_locked(session: Session, entry_id: int) -> Entry:
+    """Return an entry in grade sync and lock it, or raise EntryUnknownError."""
+    entry = get_by_id(session, entry_id)
+    session.refresh(entry, with_for_update={"of": Entry})
+    return get(session, entry.source, entry.course_id)
 
 
-def listing(
+def list_entries(
     session: Session,
     *,
     source_id: int | None = None,
     course_ids: Collection[str] = (),
     entry_ids: Collection[int] = (),
 ) -> list[Entry]:
-    """Return the entries in grade sync with their sources, in one query, by source and course.
+    """Return the entries in grade sync by source and course, with their sources, in one query.
 
     Raises EntryUnknownError if one of the course ids is not among them.
     """
-    query = _enrolled().order_by(Entry.source_id, Entry.course_id)
+    query = _with_source().where(Entry.added_at.is_not(None))
+    query = query.order_by(Entry.source_id, Entry.course_id)
     if source_id is not None:
         query = query.where(Entry.source_id == source_id)
     if course_ids:
@@ -221,28 +228,36 @@ def listing(
     return entries
 
 
-def standing(entry: Entry) -> Standing:
-    """Return an entry's status, with its cause and what to do."""
-    return standing_of(memory_of(entry), entry.course_id)
+def check_all_found(course_ids: Iterable[str], entries: Iterable[Entry]) -> None:
+    """Raise EntryUnknownError if one of the course ids belongs to none of the entries."""
+    missing = sorted(set(course_ids) - {entry.course_id for entry in entries})
+    if missing:
+        raise EntryUnknownError(f"not in the registry: {', '.join(map(repr, missing))}")
 
 
-def memory_of(entry: Entry) -> Memory:
-    """Return what is remembered of a course, read from its entry."""
-    deleted = named = refused = proven = None
+def course_status(entry: Entry) -> CourseStatus:
+    """Return the status of an entry with its reason and the next step."""
+    return course_state.explain(state_of(entry), entry.course_id)
+
+
+def state_of(entry: Entry) -> CourseState:
+    """Return the state of a course that its entry stores."""
+    deleted = announced = rejected = accepted = None
     if entry.deleted_version is not None and entry.deleted_at is not None:
         deleted = Deleted(entry.deleted_version, entry.deleted_at)
     if entry.announced_version is not None and entry.announced_at is not None:
         token_id = str(entry.announced_token_id)
-        named = TokenNamed(entry.announced_version, token_id, entry.announced_at)
-    if entry.refused_token_id is not None and entry.refused_at is not None:
-        refused = Refused(entry.refused_token_id, str(entry.refused_reason), entry.refused_at)
-    if entry.proven_token_id is not None and entry.proven_at is not None:
-        proven = Proven(entry.proven_token_id, entry.proven_at)
-    return Memory(entry.held_token_id, deleted, named, refused, proven)
+        announced = TokenAnnounced(entry.announced_version, token_id, entry.announced_at)
+    if entry.rejected_token_id is not None and entry.rejected_at is not None:
+        reason = str(entry.rejected_reason)
+        rejected = TokenRejected(entry.rejected_token_id, reason, entry.rejected_at)
+    if entry.accepted_token_id is not None and entry.accepted_at is not None:
+        accepted = TokenAccepted(entry.accepted_token_id, entry.accepted_at)
+    return CourseState(entry.stored_token_id, deleted, announced, rejected, accepted)
 
 
 def reencrypt(session: Session, *, vault: Vault) -> int:
-    """Seal every held token anew with the vault's first key; return how many there are."""
+    """Re-encrypt every stored token with the vault's first key; return the number of tokens."""
     rows = session.scalars(
         select(Entry).where(Entry.encrypted_token.is_not(None)).order_by(Entry.id).with_for_update()
     ).all()
@@ -251,43 +266,22 @@ def reencrypt(session: Session, *, vault: Vault) -> int:
     return len(rows)
 
 
-def _enrolled() -> Select[tuple[Entry]]:
-    return (
-        select(Entry)
-        .options(joinedload(Entry.source, innerjoin=True))
-        .where(Entry.enrolled_at.is_not(None))
+def _with_source() -> Select[tuple[Entry]]:
+    return select(Entry).options(joinedload(Entry.source, innerjoin=True))
+
+
+def _one(session: Session, source: Source, course_id: str, *where: Any) -> Entry:
+    entry = session.scalar(
+        _with_source().where(Entry.source_id == source.id, Entry.course_id == course_id, *where)
     )
+    if entry is None:
+        raise EntryUnknownError(f"the course {course_id!r} of {source.name} is not in the registry")
+    return entry
 
 
-def hold(entry: Entry, token: Token, vault: Vault) -> None:
-    """Let an entry hold a token, sealed."""
-    entry.encrypted_token = vault.encrypt(token.reveal())
-    entry.held_token_id = token.token_id
-
-
-def _tell(
-    session: Session,
-    entry: Entry,
-    what: What,
-    detail: str | None,
-    *,
-    actor: Actor,
-    now: datetime,
-) -> None:
-    session.flush()
-    line = Line(entry.id, what, detail, memory_of(entry))
-    history.write(session, [line], actor=actor, now=now)
-
-
-def check_all_found(course_ids: Iterable[str], entries: Iterable[Entry]) -> None:
-    """Raise EntryUnknownError if one of the course ids is of none of the entries."""
-    missing = sorted(set(course_ids) - {entry.course_id for entry in entries})
-    if missing:
-        named = ", ".join(repr(course_id) for course_id in missing)
-        raise EntryUnknownError(f"not in the registry: {named}")
-
-
-def _lock_or_make(session: Session, source_id: int, course_id: str, *, now: datetime) -> Entry:
+def _get_or_create_locked(
+    session: Session, source_id: int, course_id: str, *, now: datetime
+) -> Entry:
     session.execute(
         db.insert(session, Entry)
         .values(source_id=source_id, course_id=course_id, created_at=now)
@@ -298,3 +292,17 @@ def _lock_or_make(session: Session, source_id: int, course_id: str, *, now: date
         .where(Entry.source_id == source_id, Entry.course_id == course_id)
         .with_for_update()
     ).one()
+
+
+def _write_history(
+    session: Session,
+    entry: Entry,
+    event: HistoryEvent,
+    detail: str | None,
+    *,
+    actor: Actor,
+    now: datetime,
+) -> None:
+    session.flush()
+    line = NewHistoryEntry(entry.id, event, detail, state_of(entry))
+    history.write(session, [line], actor=actor, now=now)

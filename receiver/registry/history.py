@@ -1,4 +1,4 @@
-"""The history: what was heard of each course, from whom and when, and the status that followed."""
+"""The history of each course: every fact and every change, its actor, and the resulting status."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,25 +13,24 @@ from contract.events import wire_time
 from foundation.db import pagination
 from foundation.db import session as db
 from foundation.db.pagination import Page, PageRequest
+from receiver import course_state
 from receiver.course_state import (
     Cause,
+    CourseState,
     Deleted,
     Fact,
-    Memory,
-    Proven,
-    Refused,
-    TokenNamed,
-    fold,
-    status_of,
+    TokenAccepted,
+    TokenAnnounced,
+    TokenRejected,
 )
-from receiver.models import Heard
+from receiver.models import HistoryEntry
 
-LONGEST = 50
-"""How many of a course's lines are shown unless more are asked for."""
+# The number of entries shown unless more are requested.
+DEFAULT_LIMIT = 50
 
 
 class ActorKind(StrEnum):
-    """By which way something of a course came to be known."""
+    """What kind of actor changed or reported something."""
 
     WEBHOOK = "webhook"
     SYNC = "sync"
@@ -40,107 +39,115 @@ class ActorKind(StrEnum):
 
 @dataclass(frozen=True)
 class Actor:
-    """Who tells: a webhook by its id, a sync by its run, an administrator by user@host."""
+    """Where a change came from: a webhook (its id), a sync (its run), a person (user@host)."""
 
     kind: ActorKind
-    who: str
+    name: str
 
 
-class What(StrEnum):
-    """What was heard; these words are stable."""
+class HistoryEvent(StrEnum):
+    """What happened to a course; these values are stable."""
 
     COURSE_DELETED = "course.deleted"
     TOKEN_REGENERATED = "token.regenerated"  # noqa: S105 - an event's type, no secret
-    TOKEN_NAMED = "token named"  # noqa: S105 - as above
-    TOKEN_REFUSED = "token refused"  # noqa: S105 - as above
-    TOKEN_PROVEN = "token proven"  # noqa: S105 - as above
+    TOKEN_ANNOUNCED = "token announced"  # noqa: S105 - as above
+    TOKEN_REJECTED = "token rejected"  # noqa: S105 - as above
+    TOKEN_ACCEPTED = "token accepted"  # noqa: S105 - as above
     TOKEN_ENTERED = "token entered"  # noqa: S105 - as above
-    ENROLLED = "enrolled"
-    WITHDRAWN = "withdrawn"
+    COURSE_ADDED = "course added"
+    COURSE_REMOVED = "course removed"
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of a course's history; `memory` is what is remembered after it."""
+class NewHistoryEntry:
+    """A history entry to be written; `state` is the state of the course after it."""
 
     entry_id: int
-    what: str
+    event: str
     detail: str | None
-    memory: Memory
+    state: CourseState
 
 
-_TELLS_OF: dict[str, type[Cause]] = {
-    What.COURSE_DELETED: Deleted,
-    What.TOKEN_REGENERATED: TokenNamed,
-    What.TOKEN_NAMED: TokenNamed,
-    What.TOKEN_REFUSED: Refused,
+# The kind of fact that each event can be the cause of.
+_CAUSES: dict[str, type[Cause]] = {
+    HistoryEvent.COURSE_DELETED: Deleted,
+    HistoryEvent.TOKEN_REGENERATED: TokenAnnounced,
+    HistoryEvent.TOKEN_ANNOUNCED: TokenAnnounced,
+    HistoryEvent.TOKEN_REJECTED: TokenRejected,
 }
 
 
-def of_fact(entry_id: int, fact: Fact, memory: Memory, actor: Actor) -> Line:
-    """Return the line that tells a fact which the memory has taken in."""
-    return Line(entry_id, _what(fact, actor), _detail(fact), memory)
-
-
-def of_stale(entry_id: int, fact: Fact, memory: Memory, actor: Actor) -> Line:
-    """Return the line of a fact that was overtaken, and changed nothing."""
-    return Line(entry_id, f"stale {_what(fact, actor)}", _detail(fact), memory)
-
-
-def of_facts(
-    entry_id: int, facts: Iterable[Fact], before: Memory, actor: Actor
-) -> tuple[Memory, list[Line]]:
-    """Return the memory with the facts folded in, and a line for each that changed it."""
-    lines, memory = [], before
+def apply_facts(
+    entry_id: int, facts: Iterable[Fact], state: CourseState, actor: Actor
+) -> tuple[CourseState, list[NewHistoryEntry]]:
+    """Return the state after the facts, and a history entry for each fact that changed it."""
+    entries = []
     for fact in facts:
-        after = fold(memory, fact)
-        if after != memory:
-            lines.append(of_fact(entry_id, fact, after, actor))
-        memory = after
-    return memory, lines
+        after = course_state.apply(state, fact)
+        if after != state:
+            entries.append(of_fact(entry_id, fact, after, actor))
+        state = after
+    return state, entries
 
 
-def write(session: Session, lines: Sequence[Line], *, actor: Actor, now: datetime) -> None:
-    """Write lines down in their order, in one statement, or in none for no lines."""
+def of_fact(
+    entry_id: int, fact: Fact, state: CourseState, actor: Actor, *, stale: bool = False
+) -> NewHistoryEntry:
+    """Return the history entry of a fact; a stale fact changed nothing."""
+    match fact:
+        case Deleted(course_version=version, at=at):
+            event = HistoryEvent.COURSE_DELETED
+            detail = f"version {version}, deleted at {wire_time(at)}"
+        case TokenAnnounced(course_version=version, token_id=token_id):
+            is_webhook = actor.kind == ActorKind.WEBHOOK
+            event = HistoryEvent.TOKEN_REGENERATED if is_webhook else HistoryEvent.TOKEN_ANNOUNCED
+            detail = f"version {version}, current token {token_id}"
+        case TokenRejected(token_id=token_id, reason=reason):
+            event, detail = HistoryEvent.TOKEN_REJECTED, f"{token_id}: {reason}"
+        case TokenAccepted(token_id=token_id):
+            event, detail = HistoryEvent.TOKEN_ACCEPTED, f"{token_id} is valid"
+    return NewHistoryEntry(entry_id, f"stale {event}" if stale else event, detail, state)
+
+
+def write(
+    session: Session, entries: Sequence[NewHistoryEntry], *, actor: Actor, now: datetime
+) -> None:
+    """Write history entries in their order, in one statement (none if there are no entries)."""
     rows = [
         {
-            "entry_id": line.entry_id,
+            "entry_id": entry.entry_id,
             "at": now,
             "actor": str(actor.kind),
-            "who": actor.who,
-            "what": str(line.what),
-            "detail": line.detail,
-            "status": status_of(line.memory).value,
+            "actor_name": actor.name,
+            "event": str(entry.event),
+            "detail": entry.detail,
+            "status": course_state.status_of(entry.state).value,
         }
-        for line in lines
+        for entry in entries
     ]
-    db.insert_all(session, Heard, rows)
+    db.insert_all(session, HistoryEntry, rows)
 
 
-def of_entry(session: Session, entry_id: int, limit: int = LONGEST) -> list[Heard]:
-    """Return what was heard of a course, the newest first."""
+def latest(session: Session, entry_id: int, limit: int = DEFAULT_LIMIT) -> list[HistoryEntry]:
+    """Return the history of a course, newest first."""
     return list(
         session.scalars(
-            select(Heard).where(Heard.entry_id == entry_id).order_by(Heard.id.desc()).limit(limit)
+            select(HistoryEntry)
+            .where(HistoryEntry.entry_id == entry_id)
+            .order_by(HistoryEntry.id.desc())
+            .limit(limit)
         )
     )
 
 
-def forget(session: Session, before: datetime, most: int) -> int:
-    """Forget so many of the lines that were written before then; return how many there were."""
-    old = select(Heard.id).where(Heard.at < before).order_by(Heard.id).limit(most)
-    gone: Any = session.execute(delete(Heard).where(Heard.id.in_(old.scalar_subquery())))
-    return int(gone.rowcount)
-
-
 def page(
     session: Session, entry_id: int, page_request: PageRequest, *, limit: int = pagination.PAGE
-) -> Page[Heard]:
-    """Return a page of what was heard of a course, the newest first."""
+) -> Page[HistoryEntry]:
+    """Return a page of the history of a course, newest first."""
     return pagination.read(
         session,
-        select(Heard).where(Heard.entry_id == entry_id),
-        [Heard.id],
+        select(HistoryEntry).where(HistoryEntry.entry_id == entry_id),
+        [HistoryEntry.id],
         lambda row: (row[0], (row[0].id,)),
         page_request,
         limit=limit,
@@ -148,46 +155,32 @@ def page(
     )
 
 
-def lines_of(session: Session, causes: Mapping[int, Cause]) -> dict[int, Heard]:
-    """Return by entry id the line that told the fact an entry stands by, in one query.
+def find_causes(session: Session, causes: Mapping[int, Cause]) -> dict[int, HistoryEntry]:
+    """Return by entry id the history entry of the fact that decides its status, in one query.
 
-    The newest of its kind is that of the weightiest, for one that was overtaken has another name.
+    The newest entry of a kind belongs to the fact that takes precedence, because stale ones have
+    another event.
     """
     if not causes:
         return {}
     newest = (
-        select(func.max(Heard.id))
-        .where(Heard.entry_id.in_(causes), Heard.what.in_(sorted(_TELLS_OF)))
-        .group_by(Heard.entry_id, Heard.what)
+        select(func.max(HistoryEntry.id))
+        .where(HistoryEntry.entry_id.in_(causes), HistoryEntry.event.in_(sorted(_CAUSES)))
+        .group_by(HistoryEntry.entry_id, HistoryEntry.event)
     )
-    found: dict[int, Heard] = {}
-    for line in session.scalars(select(Heard).where(Heard.id.in_(newest)).order_by(Heard.id)):
-        if isinstance(causes[line.entry_id], _TELLS_OF[line.what]):
-            found[line.entry_id] = line
-    return found
+    query = select(HistoryEntry).where(HistoryEntry.id.in_(newest)).order_by(HistoryEntry.id)
+    return {
+        entry.entry_id: entry
+        for entry in session.scalars(query)
+        if isinstance(causes[entry.entry_id], _CAUSES[entry.event])
+    }
 
 
-def _what(fact: Fact, actor: Actor) -> What:
-    match fact:
-        case Deleted():
-            return What.COURSE_DELETED
-        case TokenNamed() if actor.kind == ActorKind.WEBHOOK:
-            return What.TOKEN_REGENERATED
-        case TokenNamed():
-            return What.TOKEN_NAMED
-        case Refused():
-            return What.TOKEN_REFUSED
-        case Proven():
-            return What.TOKEN_PROVEN
-
-
-def _detail(fact: Fact) -> str:
-    match fact:
-        case Deleted(course_version=version, at=at):
-            return f"version {version}, deleted at {wire_time(at)}"
-        case TokenNamed(course_version=version, token_id=token_id):
-            return f"version {version}, present is {token_id}"
-        case Refused(token_id=token_id, reason=reason):
-            return f"{token_id}: {reason}"
-        case Proven(token_id=token_id):
-            return f"{token_id} is good"
+def prune(session: Session, before: datetime, limit: int) -> int:
+    """Delete up to `limit` entries that were written before a time; return the number deleted."""
+    old = select(HistoryEntry.id).where(HistoryEntry.at < before)
+    old = old.order_by(HistoryEntry.id).limit(limit)
+    gone: Any = session.execute(
+        delete(HistoryEntry).where(HistoryEntry.id.in_(old.scalar_subquery()))
+    )
+    return int(gone.rowcount)

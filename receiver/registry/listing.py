@@ -1,4 +1,4 @@
-"""Listings: what the registry's pages show, a page at a time, and how many stand how."""
+"""Paged lists of the courses in grade sync, each with the cause of its status, and their counts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,112 +9,93 @@ from sqlalchemy.orm import Session, joinedload
 
 from foundation.db import pagination
 from foundation.db.pagination import PAGE, Cursor, Page, PageRequest
-from receiver.course_state import Standing, Status, cause_of
-from receiver.errors import EntryUnknownError
-from receiver.models import Entry, Heard
+from receiver.course_state import CourseStatus, Status, cause_of, conditions
+from receiver.models import Entry, HistoryEntry
 from receiver.registry import entries as registry
 from receiver.registry import history
-from receiver.statuses import conditions
 
+# The character that sorts after every other one, and is in no course id.
 _LAST = "\U0010ffff"
-"""The character that sorts behind every other, and is none of a course id."""
-
-
-Stands = Callable[[Entry], Standing]
-"""Where an entry stands, for whoever knows more of it than the registry does."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which entries are meant: that stand so, of this source, whose course ids begin so."""
+class EntryFilter:
+    """Which entries to list: of this status, of this source, with this prefix of the course id."""
 
     status: Status | None = None
     source_id: int | None = None
-    beginning: str = ""
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
-class Listed:
-    """An entry as lists show it: where it stands, and the line that told what it stands by."""
+class ListedEntry:
+    """An entry with its status, and the history entry of the fact that decides the status."""
 
     entry: Entry
-    standing: Standing
-    told: Heard | None
-
-
-def get(session: Session, entry_id: int) -> Entry:
-    """Return the entry of a number, in grade sync or only spoken of, or raise EntryUnknownError."""
-    entry = session.get(Entry, entry_id, options=[joinedload(Entry.source, innerjoin=True)])
-    if entry is None:
-        raise EntryUnknownError(f"there is no entry {entry_id} in the registry")
-    return entry
-
-
-def get_locked(session: Session, entry_id: int) -> Entry:
-    """Return the entry of a number in grade sync, as nobody else can change it until the end.
-
-    Raises EntryUnknownError.
-    """
-    entry = get(session, entry_id)
-    session.refresh(entry, with_for_update={"of": Entry})
-    return registry.get(session, entry.source, entry.course_id)
+    course_status: CourseStatus
+    cause: HistoryEntry | None
 
 
 def page(
     session: Session,
-    wanted: Wanted,
+    entry_filter: EntryFilter,
     page_request: PageRequest,
     *,
     limit: int = PAGE,
-    stands: Stands = registry.standing,
-) -> Page[Listed]:
+    course_status: Callable[[Entry], CourseStatus] = registry.course_status,
+) -> Page[ListedEntry]:
     """Return a page of the courses in grade sync by course id, in two queries."""
-    query = _matching(wanted).options(joinedload(Entry.source, innerjoin=True))
+    query = _matching(entry_filter).options(joinedload(Entry.source, innerjoin=True))
     keys = (Entry.course_id, Entry.source_id)
-    found: Page[Entry] = pagination.read(session, query, keys, _placed, page_request, limit=limit)
-    return Page(tuple(listed(session, found.rows, stands=stands)), found.before, found.after)
+    found: Page[Entry] = pagination.read(session, query, keys, _cursor, page_request, limit=limit)
+    rows = with_causes(session, found.rows, course_status=course_status)
+    return Page(tuple(rows), found.before, found.after)
 
 
-def listed(
-    session: Session, entries: Sequence[Entry], *, stands: Stands = registry.standing
-) -> list[Listed]:
-    """Return entries as lists show them, in one query."""
+def with_causes(
+    session: Session,
+    entries: Sequence[Entry],
+    *,
+    course_status: Callable[[Entry], CourseStatus] = registry.course_status,
+) -> list[ListedEntry]:
+    """Return entries with their status and its cause, in one query."""
     causes = {
         entry.id: cause
         for entry in entries
-        if (cause := cause_of(registry.memory_of(entry))) is not None
+        if (cause := cause_of(registry.state_of(entry))) is not None
     }
-    told = history.lines_of(session, causes)
-    return [Listed(entry, stands(entry), told.get(entry.id)) for entry in entries]
+    found = history.find_causes(session, causes)
+    return [ListedEntry(entry, course_status(entry), found.get(entry.id)) for entry in entries]
 
 
 def counts(session: Session) -> dict[Status, int]:
-    """Return how many courses in grade sync stand how, in one query.
+    """Return the number of courses in grade sync by status, in one query.
 
-    Those that are active are what is left: of most entries nothing has to be looked at.
+    The active ones, which are the most, are not looked at but calculated.
     """
     invalid, deleted = Status.TOKEN_INVALID, Status.COURSE_DELETED
-    wanted = (Wanted(), Wanted(invalid), Wanted(deleted))
-    row = session.execute(select(*map(_counted, wanted))).one()
+    filters = (EntryFilter(), EntryFilter(invalid), EntryFilter(deleted))
+    row = session.execute(select(*map(_count, filters))).one()
     return {Status.ACTIVE: row[0] - row[1] - row[2], invalid: row[1], deleted: row[2]}
 
 
-def _counted(wanted: Wanted) -> ColumnElement[int]:
-    return _matching(wanted).with_only_columns(func.count()).scalar_subquery()
+def _count(entry_filter: EntryFilter) -> ColumnElement[int]:
+    return _matching(entry_filter).with_only_columns(func.count()).scalar_subquery()
 
 
-def _matching(wanted: Wanted) -> Select[Any]:
-    query = select(Entry).where(Entry.enrolled_at.is_not(None))
-    if wanted.status is not None:
-        query = query.where(conditions(Entry)[wanted.status])
-    if wanted.source_id is not None:
-        query = query.where(Entry.source_id == wanted.source_id)
-    if wanted.beginning:
-        # Not LIKE: of SQLite it asks in which case, of PostgreSQL in which language.
-        query = query.where(Entry.course_id.between(wanted.beginning, wanted.beginning + _LAST))
+def _matching(entry_filter: EntryFilter) -> Select[Any]:
+    query = select(Entry).where(Entry.added_at.is_not(None))
+    if entry_filter.status is not None:
+        query = query.where(conditions(Entry)[entry_filter.status])
+    if entry_filter.source_id is not None:
+        query = query.where(Entry.source_id == entry_filter.source_id)
+    if entry_filter.prefix:
+        # Not LIKE, which depends on case in SQLite and on the collation in PostgreSQL.
+        prefix = entry_filter.prefix
+        query = query.where(Entry.course_id.between(prefix, prefix + _LAST))
     return query
 
 
-def _placed(row: Any) -> tuple[Entry, Cursor]:
+def _cursor(row: Any) -> tuple[Entry, Cursor]:
     entry: Entry = row[0]
     return entry, (entry.course_id, entry.source_id)

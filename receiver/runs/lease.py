@@ -1,8 +1,10 @@
-"""The lease of the sync: it lets one run at a time write, and a killed one's ends by itself."""
+"""The lease of the grade sync: only one run writes at a time, and a killed run's lease expires."""
 
 import secrets
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,18 +18,19 @@ from receiver.errors import LeaseLostError, RunInProgressError
 from receiver.models import SyncLease
 
 _NAME = "grade-sync"
-_MOST_BETWEEN_SECONDS = 10.0
-"""How long a lease is not renewed for: a request that begins then must end before the lease."""
 
-_CLOCK_WENT_BACK = timedelta(days=1)
-"""A lease that lasts so much longer than any was given by a clock that has been set right since."""
+# Renewed at least this often, in seconds: a request that starts in between ends before the lease.
+_MAX_RENEWAL_SECONDS = 10.0
+
+# A lease this much longer than any other was taken by a clock that has since been set back.
+_CLOCK_SET_BACK = timedelta(days=1)
 
 
-def acquire(session: Session, holder: str, lasting: timedelta, *, now: datetime) -> str:
-    """Take the lease and return its token; an expired one is taken over, or a crash would bar all.
+def acquire(session: Session, holder: str, duration: timedelta, *, now: datetime) -> str:
+    """Take the lease and return its token; an expired lease is taken over.
 
-    So is one that cannot be: a clock that was wrong would bar all for years.
-    Raises RunInProgressError that names who holds it, and until when.
+    So is a lease that a wrong clock made to last for years.
+    Raises RunInProgressError with its holder and expiry if another run holds it.
     """
     token = secrets.token_hex(16)
     session.execute(db.insert(session, SyncLease).values(name=_NAME).on_conflict_do_nothing())
@@ -38,33 +41,33 @@ def acquire(session: Session, holder: str, lasting: timedelta, *, now: datetime)
             or_(
                 SyncLease.leased_until.is_(None),
                 SyncLease.leased_until <= now,
-                SyncLease.leased_until > now + lasting + _CLOCK_WENT_BACK,
+                SyncLease.leased_until > now + duration + _CLOCK_SET_BACK,
             ),
         )
-        .values(holder=holder, token=token, leased_until=now + lasting)
+        .values(holder=holder, token=token, leased_until=now + duration)
     )
     if not taken.rowcount:
         held = session.get_one(SyncLease, _NAME)
         raise RunInProgressError(
-            f"another grade sync is at work: {held.holder}, "
+            f"another grade sync is running: {held.holder}, "
             f"its lease lasts until {cell(held.leased_until)}"
         )
     return token
 
 
-def renew(session: Session, token: str, lasting: timedelta, *, now: datetime) -> None:
-    """Hold the lease for longer, or raise LeaseLostError if another run has taken it over."""
-    kept: Any = session.execute(
+def renew(session: Session, token: str, duration: timedelta, *, now: datetime) -> None:
+    """Extend the lease, or raise LeaseLostError if another run has taken it over."""
+    renewed: Any = session.execute(
         update(SyncLease)
         .where(SyncLease.name == _NAME, SyncLease.token == token)
-        .values(leased_until=now + lasting)
+        .values(leased_until=now + duration)
     )
-    if not kept.rowcount:
+    if not renewed.rowcount:
         raise LeaseLostError("another grade sync has taken over the lease")
 
 
 def release(session: Session, token: str) -> None:
-    """Give the lease back, if it is still held with this token."""
+    """Release the lease if this token still holds it."""
     session.execute(
         update(SyncLease)
         .where(SyncLease.name == _NAME, SyncLease.token == token)
@@ -72,42 +75,48 @@ def release(session: Session, token: str) -> None:
     )
 
 
-class HeldLease:
-    """The lease of one run, from its beginning on."""
+def current(session: Session) -> SyncLease | None:
+    """Return the lease with its holder and expiry, or None before the first run."""
+    return session.get(SyncLease, _NAME)
 
-    def __init__(self, database: Database, lasting: timedelta) -> None:
+
+class RunLease:
+    """The lease of one run, renewed in each of its transactions."""
+
+    def __init__(self, database: Database, duration: timedelta) -> None:
         self._database = database
-        self._lasting = lasting
+        self._duration = duration
         self._token = ""
-        self._kept = time.monotonic()
+        self._renewed_at = time.monotonic()
+        self._writing = threading.Lock()
 
     def acquire(self, session: Session, holder: str, *, now: datetime) -> None:
         """Take the lease, or raise RunInProgressError."""
-        self._token = acquire(session, holder, self._lasting, now=now)
+        self._token = acquire(session, holder, self._duration, now=now)
 
-    def fence(self, session: Session) -> datetime:
-        """Hold it for longer in a transaction of the run, and return the database's time.
+    @contextmanager
+    def transaction(self) -> Iterator[tuple[Session, datetime]]:
+        """Open a write transaction that renews the lease; give it with the database's time.
 
-        Raises LeaseLostError, so that nothing is stored by a run that another has taken over from.
+        Raises LeaseLostError, so that a run that another one has taken over from stores nothing.
         """
-        now = db.now(session)
-        renew(session, self._token, self._lasting, now=now)
-        return now
-
-    def keep(self) -> None:
-        """Hold it for longer if that was not done for a while; no session may be open."""
-        most = min(self._lasting.total_seconds() / 3, _MOST_BETWEEN_SECONDS)
-        if time.monotonic() - self._kept >= most:
+        with self._writing:
+            started_at = time.monotonic()
             with self._database.writing() as session:
-                self.fence(session)
-            self._kept = time.monotonic()
+                now = db.now(session)
+                renew(session, self._token, self._duration, now=now)
+                yield session, now
+            self._renewed_at = started_at
+
+    def renew_if_due(self) -> None:
+        """Renew the lease if no transaction did so lately; may be called from another thread."""
+        interval = min(self._duration.total_seconds() / 3, _MAX_RENEWAL_SECONDS)
+        if time.monotonic() - self._renewed_at < interval or self._writing.locked():
+            return  # a transaction that is open has renewed it
+        with self.transaction():
+            pass
 
     def release(self) -> None:
-        """Give it back; where that fails it ends by itself."""
+        """Release the lease; if that fails, it expires by itself."""
         with suppress(*db.UNUSABLE), self._database.writing() as session:
             release(session, self._token)
-
-
-def held(session: Session) -> SyncLease | None:
-    """Return the lease as it stands: who holds it, and until when; None before the first run."""
-    return session.get(SyncLease, _NAME)

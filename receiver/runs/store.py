@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from foundation.db import session as db
 from receiver.errors import RunUnknownError
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import Run, RunCourse
 from receiver.runs import lease as leases
 
@@ -68,7 +68,7 @@ class RunResult:
 
     run_id: int
     courses: tuple[CourseResult, ...]
-    written: ScoreCounts
+    scores: ScoreCounts
     requests: int
     statements: int
     seconds: float
@@ -121,9 +121,9 @@ def end(session: Session, report: RunResult, *, now: datetime) -> None:
         .values(
             ended_at=now,
             **{outcome.value: report.count(outcome) for outcome in CourseOutcome},
-            scores_new=report.written.added,
-            scores_changed=report.written.changed,
-            scores_as_before=report.written.unchanged,
+            scores_new=report.scores.added,
+            scores_changed=report.scores.changed,
+            scores_as_before=report.scores.unchanged,
             requests=report.requests,
             statements=report.statements,
             seconds=report.seconds,
@@ -207,7 +207,7 @@ def last_outcomes(session: Session) -> dict[tuple[str, str], LastOutcome]:
 
 def endings(session: Session, every: Sequence[Run], *, now: datetime) -> dict[int, Ending]:
     """Return by number how each run ended; at work is only who holds the lease still."""
-    lease = leases.held(session)
+    lease = leases.current(session)
     until = lease.leased_until if lease else None
     last = session.scalar(select(func.max(Run.id)))
     held = until is not None and until > now

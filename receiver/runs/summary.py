@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from foundation.text import count
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import Run
 from receiver.runs.store import CourseOutcome, RunResult
 
@@ -30,7 +30,7 @@ def of_report(report: RunResult) -> list[str]:
     figures = RunSummary(
         report.run_id,
         counts,
-        report.written,
+        report.scores,
         report.requests,
         report.gradebook_requests,
         report.statements,

@@ -1,4 +1,4 @@
-"""What may be asked of a site about a course, and every way that can end."""
+"""What a source of grades is asked for, every result it can give, and the protocol of a client."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,15 @@ from typing import Protocol
 from contract.grades import Score
 from contract.problems import ProblemType
 from contract.tokens import Token
+from receiver.models import Source
 
 
 @dataclass(frozen=True)
 class GradeQuery:
-    """What is asked: a course's grades, by the bearer of its token.
+    """A request for one course's grades with the course's token.
 
-    They need not be sent if they are those that `etag` names or, where none is named, if they did
-    not change after `modified_since`.
+    The source may answer "unchanged" if its grades are the ones that `etag` names or, without an
+    `etag`, if none changed after `modified_since`.
     """
 
     source_url: str
@@ -27,7 +28,7 @@ class GradeQuery:
 
 @dataclass(frozen=True)
 class PersonProblem:
-    """One person whose score could not be taken over, and why; `user_id` is None if unknown."""
+    """A person whose score was not imported, and why; `user_id` is None if it is not known."""
 
     user_id: str | None
     detail: str
@@ -35,7 +36,7 @@ class PersonProblem:
 
 @dataclass(frozen=True)
 class Grades:
-    """The course's scores; its version and present token where the site names them."""
+    """The course's scores, with its version and current token where the site names them."""
 
     scores: tuple[Score, ...]
     etag: str | None
@@ -46,12 +47,12 @@ class Grades:
 
 @dataclass(frozen=True)
 class Unchanged:
-    """The grades are those that ELMS has."""
+    """The grades are the ones that ELMS already has."""
 
 
 @dataclass(frozen=True)
 class CourseGone:
-    """The course was deleted; the version is 0 at a site that counts none."""
+    """The course was deleted; `course_version` is 0 if the site has no versions."""
 
     course_version: int
     deleted_at: datetime
@@ -59,9 +60,9 @@ class CourseGone:
 
 @dataclass(frozen=True)
 class SeemsGone:
-    """The site does not find the course: to be confirmed before anything permanent is learnt.
+    """The site does not find the course; the sync confirms this before it stores a deletion.
 
-    `certain` says whether the answer alone is enough where nothing can confirm it.
+    `certain`: the response is enough if the site cannot confirm it.
     """
 
     detail: str
@@ -70,7 +71,7 @@ class SeemsGone:
 
 @dataclass(frozen=True)
 class TokenReplaced:
-    """The token was good once; `token_id` is the present one."""
+    """The token was valid once; `token_id` is the current one."""
 
     course_version: int
     token_id: str
@@ -79,9 +80,9 @@ class TokenReplaced:
 
 @dataclass(frozen=True)
 class TokenRefused:
-    """The token is not one of this course, and no present one was named.
+    """The token is not valid for this course, and the site named no current one.
 
-    `problem` is the refusal's stable name.
+    `problem` is the stable name of the refusal.
     """
 
     problem: ProblemType | str
@@ -90,7 +91,7 @@ class TokenRefused:
 
 @dataclass(frozen=True)
 class Misconfigured:
-    """The far side answers as no site in order does; asking again does not help."""
+    """An unexpected response about one course; a retry does not help."""
 
     detail: str
     next_step: str
@@ -98,7 +99,7 @@ class Misconfigured:
 
 @dataclass(frozen=True)
 class SiteOutage:
-    """Nothing can be asked of this site before a person has mended it."""
+    """The whole site cannot be used until someone fixes it."""
 
     detail: str
     next_step: str
@@ -106,13 +107,15 @@ class SiteOutage:
 
 @dataclass(frozen=True)
 class Transient:
-    """No answer that tells anything about the course; it is asked for again later.
+    """A failure that says nothing about the course; a retry may help.
 
-    `unreachable`: not even a connection came about. `retry_after`: seconds that the site asked for.
+    `unreachable`: no connection was made. `retry_after`: seconds that the site asked to wait.
     """
 
     detail: str
-    next_step: str = "Nothing yet: the next run asks again. If it stays so, look at eAssessment."
+    next_step: str = (
+        "No action needed yet: the next run tries again. If this persists, check eAssessment."
+    )
     unreachable: bool = False
     retry_after: float | None = None
 
@@ -131,30 +134,38 @@ FetchOutcome = (
 
 
 class GradeSource(Protocol):
-    """A kind of site that can be asked for grades; used by several threads at once."""
+    """A client of one kind of source; several threads use it at once."""
 
     @property
     def batch(self) -> int:
-        """How many questions one `ask` may bring."""
+        """The maximum number of queries in one `fetch`."""
         ...
 
     @property
     def requests(self) -> int:
-        """How many requests were sent."""
+        """The number of requests sent."""
         ...
 
-    def ask(self, questions: Sequence[GradeQuery]) -> list[FetchOutcome]:
-        """Return an outcome for each question about courses of one site, in order; never raise."""
+    def fetch(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome]:
+        """Return an outcome for each query, in order; all are about one site. Never raise."""
         ...
 
-    def confirm(self, questions: Sequence[GradeQuery]) -> list[bool | None]:
-        """Tell of each course that seemed gone whether it is; None where that cannot be told."""
+    def confirm_deleted(self, queries: Sequence[GradeQuery]) -> list[bool | None]:
+        """Return for each course that seems gone whether it is deleted; None if unknown."""
         ...
 
-    def url_of(self, question: GradeQuery) -> str:
-        """Return where a question goes, for the log: without any secret."""
+    def url_of(self, query: GradeQuery) -> str:
+        """Return the URL of a query, without any secret, for the log."""
         ...
 
-    def break_off(self) -> None:
-        """End what is under way, from whatever thread; what is asked from now on is not sent."""
+    def cancel(self) -> None:
+        """Cancel the requests in progress, from any thread, and send no more."""
+        ...
+
+
+class SourceFactory(Protocol):
+    """Opens the client of a source."""
+
+    def open(self, source: Source) -> GradeSource:
+        """Return the client of a source, or raise if its settings cannot be read."""
         ...

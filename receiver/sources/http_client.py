@@ -15,9 +15,9 @@ from urllib3.exceptions import HTTPError
 from foundation import tracing
 from foundation.http import client as http
 from foundation.http import deadline
-from foundation.http.client import Kinds
+from foundation.http.client import ErrorTypes
 from foundation.http.deadline import DeadlineError, HandshakeTimeoutError
-from foundation.http.dialer import ConnectError, ConnectTimeoutError, Dialler
+from foundation.http.dialer import ConnectError, ConnectTimeoutError, Dialer
 from foundation.http.dns import LookupTimeoutError, Resolve
 from foundation.tracing import Trace
 
@@ -98,7 +98,7 @@ class Exchange:
         self.total = total
         self._most_bytes = most_bytes
         self._adapter = http.Adapter(
-            Dialler(resolve=resolve), connections=connections, bundle=bundle
+            Dialer(resolve=resolve), connections=connections, bundle=bundle
         )
         self._counting = threading.Lock()
         self._under_way: set[deadline.Exchange] = set()
@@ -109,12 +109,12 @@ class Exchange:
         """Close the connections that are kept."""
         self._adapter.close()
 
-    def break_off(self) -> None:
+    def cancel(self) -> None:
         """End what is under way, from whatever thread, and send nothing from now on."""
         with self._counting:
             self._broken_off = True
             for exchange in self._under_way:
-                exchange.break_off()
+                exchange.cancel()
 
     def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
         """Return what is answered, whatever that is, or raise ExchangeError; no redirects."""
@@ -131,7 +131,7 @@ class Exchange:
             with self._bounded():
                 answer = self._exchange(request)
         except requests.exceptions.InvalidURL as error:
-            raise UnsendableError(http.words(error, MAX_DETAIL)) from None
+            raise UnsendableError(http.error_text(error, MAX_DETAIL)) from None
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             raise self._failure(error) from None
         with self._counting:
@@ -142,12 +142,12 @@ class Exchange:
     def _bounded(self) -> Iterator[None]:
         # Heads and the frames of chunks come beside the body.
         with deadline.within(
-            self.total, silence=self._timeout[1], most_bytes=2 * self._most_bytes
+            self.total, silence=self._timeout[1], max_bytes=2 * self._most_bytes
         ) as exchange:
             with self._counting:
                 self._under_way.add(exchange)
                 if self._broken_off:
-                    exchange.break_off()
+                    exchange.cancel()
             try:
                 yield
             finally:
@@ -172,12 +172,12 @@ class Exchange:
         explained, cause = http.explain(error, _EXPLAINED)
         said, unreachable = explained or ("no answer: {why}", False)
         connect, silence = self._timeout
-        why = http.words(cause, MAX_DETAIL)
+        why = http.error_text(cause, MAX_DETAIL)
         detail = said.format(why=why, connect=connect, silence=silence, total=self.total)
         return ExchangeError(detail, unreachable=unreachable)
 
 
-_EXPLAINED: dict[Kinds, tuple[str, bool]] = {
+_EXPLAINED: dict[ErrorTypes, tuple[str, bool]] = {
     DeadlineError: ("no whole answer within {total:g} s", False),
     LookupTimeoutError: ("its host's name was not resolved within {connect:g} s", True),
     ConnectTimeoutError: ("the connection was not accepted within {connect:g} s", True),

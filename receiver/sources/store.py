@@ -13,7 +13,7 @@ from contract.signatures import Secret
 from contract.tokens import MoodleToken
 from foundation.crypto import Vault
 from foundation.db import session as db
-from foundation.http import urls
+from foundation.http import hosts
 from receiver.errors import (
     CourseIdError,
     SecretExistsError,
@@ -24,7 +24,7 @@ from receiver.errors import (
     SourceUnclearError,
     SourceUnknownError,
 )
-from receiver.models import API, MOODLE, Entry, Source, SourceSecret, Taken
+from receiver.models import API, MOODLE, Entry, InboxMessage, Source, SourceSecret
 
 FIRST_STEP = "Add eAssessment with `receiver sources add NAME --url URL`."
 """What to do where there is no source yet."""
@@ -36,7 +36,7 @@ _NAME: TypeAdapter[str] = TypeAdapter(SourceName)
 
 
 @dataclass(frozen=True)
-class Door:
+class WebhookSource:
     """A source as its door knows it: who it is, and what its events are signed with."""
 
     source_id: int
@@ -48,7 +48,7 @@ def add(session: Session, name: str, url: str, kind: str = API, *, now: datetime
     """Add a source of a kind, or raise SourceInvalidError or SourceExistsError."""
     if not _is_name(name):
         raise SourceInvalidError(f"{name!r} cannot be a source's name")
-    if fault := urls.fault_of(url):
+    if fault := hosts.site_url_error(url):
         raise SourceInvalidError(fault)
     source: Source | None = session.scalar(
         db.insert(session, Source)
@@ -70,8 +70,8 @@ def list_all(session: Session) -> list[Source]:
 
 def last_heard(session: Session) -> dict[int, datetime | None]:
     """Return by source id when each source was heard last, in one query."""
-    last = select(Taken.received_at).where(Taken.source_id == Source.id)
-    last = last.order_by(Taken.received_at.desc()).limit(1)
+    last = select(InboxMessage.received_at).where(InboxMessage.source_id == Source.id)
+    last = last.order_by(InboxMessage.received_at.desc()).limit(1)
     return dict(session.execute(select(Source.id, last.scalar_subquery())).tuples().all())
 
 
@@ -108,10 +108,10 @@ def check_course(source: Source, course_id: str) -> None:
         raise CourseIdError(f"{course_id!r}: a course's id is a whole number in a Moodle")
 
 
-def find_door(session: Session, name: str, *, vault: Vault) -> Door:
+def get_webhook_source(session: Session, name: str, *, vault: Vault) -> WebhookSource:
     """Return what the door of a source needs, or raise SourceUnknownError or SealError."""
     source = get(session, name)
-    return Door(source.id, source.name, tuple(secrets_of(source, vault=vault)))
+    return WebhookSource(source.id, source.name, tuple(secrets_of(source, vault=vault)))
 
 
 def secrets_of(source: Source, *, vault: Vault) -> list[Secret]:

@@ -1,52 +1,67 @@
-"""Whether a course that seems gone is: its site is asked before anything permanent is learnt."""
+"""The confirmation of deletions: a site is asked again before a deletion is stored for good."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
-from receiver.sources.base import GradeQuery, GradeSource, SeemsGone
-from receiver.sync import results
-from receiver.sync.results import Heard
+from receiver.sources.base import GradeQuery, GradeSource, Misconfigured, SeemsGone, Transient
+from receiver.sync.results import FetchResult
 
-_AT_ONCE = 8
-
-
-def confirmed(
-    heard: Sequence[Heard],
-    sources: Mapping[str, GradeSource],
-    wait: Callable[[Collection[Future[Any]]], object],
-) -> list[Heard]:
-    """Return what was heard, of each course that seemed gone what its site says when asked again.
-
-    Each site is asked at once about all of its own, and `wait` called again and again until all
-    have answered; no session may be open.
-    """
-    doubtful: dict[str, list[GradeQuery]] = {}
-    for one in heard:
-        if isinstance(one.outcome, SeemsGone) and one.question:
-            doubtful.setdefault(one.entry.source.name, []).append(one.question)
-    gone = _confirm(doubtful, sources, wait) if doubtful else {}
-    return [
-        results.confirmed(one, gone.get((one.entry.source.name, one.entry.course_id)))
-        for one in heard
-    ]
+_MAX_SITES_AT_ONCE = 8
 
 
-def _confirm(
-    doubtful: Mapping[str, Sequence[GradeQuery]],
-    sources: Mapping[str, GradeSource],
-    wait: Callable[[Collection[Future[Any]]], object],
-) -> dict[tuple[str, str], bool | None]:
-    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="confirming")
-    asked = {name: pool.submit(sources[name].confirm, doubtful[name]) for name in doubtful}
-    try:
-        while under_way := [future for future in asked.values() if not future.done()]:
-            wait(under_way)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-    return {
-        (name, question.course_id): is_gone
-        for name, future in asked.items()
-        if future.exception() is None
-        for question, is_gone in zip(doubtful[name], future.result(), strict=True)
-    }
+@dataclass(frozen=True)
+class DeletionCheck:
+    """Confirms deletions with the clients of the sites, by the name of the source."""
+
+    clients: Mapping[str, GradeSource]
+
+    def confirm(self, results: Sequence[FetchResult]) -> list[FetchResult]:
+        """Return the results; of each course that seems gone, what its site says when asked again.
+
+        Each site is asked about all of its courses at once. No session may be open.
+        """
+        doubtful: dict[str, list[GradeQuery]] = {}
+        for result in results:
+            if isinstance(result.outcome, SeemsGone) and result.query:
+                doubtful.setdefault(result.entry.source.name, []).append(result.query)
+        gone = self._ask_sites(doubtful) if doubtful else {}
+        return [
+            _confirmed(result, gone.get((result.entry.source.name, result.entry.course_id)))
+            for result in results
+        ]
+
+    def _ask_sites(
+        self, doubtful: Mapping[str, Sequence[GradeQuery]]
+    ) -> dict[tuple[str, str], bool | None]:
+        """Return by source and course whether it is deleted; nothing of a site that raises."""
+        pool = ThreadPoolExecutor(_MAX_SITES_AT_ONCE, thread_name_prefix="deletion-check")
+        try:
+            futures = {
+                name: pool.submit(self.clients[name].confirm_deleted, queries)
+                for name, queries in doubtful.items()
+            }
+            return {
+                (name, query.course_id): is_gone
+                for name, future in futures.items()
+                if future.exception() is None
+                for query, is_gone in zip(doubtful[name], future.result(), strict=True)
+            }
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _confirmed(result: FetchResult, gone: bool | None) -> FetchResult:
+    outcome = result.outcome
+    if not isinstance(outcome, SeemsGone) or gone or (gone is None and outcome.certain):
+        return result
+    if gone is None:
+        detail = f"{outcome.detail}; whether the course was deleted is not certain"
+        return replace(result, outcome=Transient(detail))
+    return replace(
+        result,
+        outcome=Misconfigured(
+            f"{outcome.detail}, although the course exists",
+            "Check the token's rights and the course id with the eAssessment administrator.",
+        ),
+    )

@@ -1,67 +1,61 @@
-"""Who is asked when: a few requests at once, again after a while, never a site in trouble."""
+"""The stage that fetches grades: concurrency, rounds of retries, and back-off for each source."""
 
 import random
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
-from receiver.models import Entry
+from contract.tokens import CourseToken, MoodleToken
+from foundation.crypto import Vault
+from receiver.models import MOODLE, Entry
 from receiver.runs.store import CourseResult
-from receiver.sources.base import FetchOutcome, GradeQuery, GradeSource, SiteOutage, Transient
-from receiver.sync import deletion_check
-from receiver.sync.results import Broken, Heard
+from receiver.sources.base import (
+    FetchOutcome,
+    GradeQuery,
+    GradeSource,
+    SiteOutage,
+    SourceFactory,
+    Transient,
+)
+from receiver.sync.heartbeat import StopSignal
+from receiver.sync.planner import Planner
+from receiver.sync.results import SITE_TROUBLE, FetchResult, InternalFailure, to_internal_failure
 
+# How often a batch is yielded while requests are in progress, in seconds.
 _TICK_SECONDS = 0.2
-_MOST_RETRY_AFTER = 60.0
+
+# The longest Retry-After that is respected, in seconds.
+_MAX_RETRY_AFTER = 60.0
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How the asking goes: requests at once, waits in seconds before each time again, the end.
+class FetchLimits:
+    """How many requests run at once, and the seconds to wait before each round of retries.
 
-    `look_ahead` is how many entries are read again at once, `read_again` how old a reading of the
-    registry may be when a course of it is asked for; `ends` is by the monotonic clock.
+    An entry that was read longer than `refresh_after` ago is read again before it is requested,
+    `window` entries at a time.
     """
 
-    concurrency: int
-    look_ahead: int
-    waits: tuple[float, ...]
-    read_again: timedelta
-    ends: float
-    stop: threading.Event
+    concurrency: int = 4
+    retry_waits: tuple[float, ...] = (2.0, 10.0)
+    refresh_after: timedelta = timedelta(seconds=1)
+    window: int = 100
 
 
 @dataclass(frozen=True)
-class Step:
-    """What has come since the last step: answers, and courses that are skipped after all."""
+class FetchBatch:
+    """The results since the last batch, and the planned courses that are now skipped."""
 
-    heard: tuple[Heard, ...] = ()
+    results: tuple[FetchResult, ...] = ()
     skipped: tuple[CourseResult, ...] = ()
 
 
-@dataclass(frozen=True)
-class Hands:
-    """What the asking is given to work with; none of it is called from another thread.
-
-    `read_again` gives the entries that are still active, and the reports of those that are not.
-    `prepare` gives the question about an entry, or why there is none. `beat` keeps the lease.
-    """
-
-    sources: Mapping[str, GradeSource]
-    read_again: Callable[[Sequence[Entry]], tuple[Sequence[Entry], Sequence[CourseResult]]]
-    prepare: Callable[[Entry], GradeQuery | Broken]
-    beat: Callable[[], None]
-    unforeseen: Callable[[Exception], Broken]
-
-
 @dataclass
-class _Line:
-    """The entries of one site that wait for their turn, and those read again just now."""
+class _SiteQueue:
+    """The entries of one site that are still to be requested; `fresh` were just read again."""
 
     waiting: deque[Entry]
     fresh: deque[Entry] = field(default_factory=deque)
@@ -70,173 +64,211 @@ class _Line:
     def __bool__(self) -> bool:
         return bool(self.waiting or self.fresh)
 
+    def clear(self) -> list[Entry]:
+        entries = [*self.fresh, *self.waiting]
+        self.fresh.clear()
+        self.waiting.clear()
+        return entries
 
-class Asking:
-    """Asks about entries, round after round; what fails for now is asked again, smaller.
 
-    `trouble` tells which sites were found to be out of order.
+class Fetcher:
+    """Fetches the grades of entries, in rounds; what failed transiently is retried in the next one.
+
+    With a planner, entries are read again before they are requested; without, they are used as
+    they are. `clients` has the client of each source by name, and `outages` the sources that
+    cannot be used.
     """
 
-    def __init__(self, pace: Pace, hands: Hands) -> None:
-        self._pace = pace
-        self._hands = hands
-        self.trouble: dict[str, SiteOutage] = {}
-        self._paused: dict[str, Transient] = {}
-        self._lines: dict[str, _Line] = {}
-        self._again: list[Heard] = []
+    def __init__(
+        self,
+        sources: SourceFactory,
+        vault: Vault,
+        limits: FetchLimits,
+        stop: StopSignal,
+        *,
+        planner: Planner | None = None,
+        modified_since: datetime | None = None,
+    ) -> None:
+        self._sources = sources
+        self._vault = vault
+        self._limits = limits
+        self._stop = stop
+        self._planner = planner
+        self._modified_since = modified_since
+        self.clients: dict[str, GradeSource] = {}
+        self.outages: dict[str, SiteOutage] = {}
+        self._requests_before = 0
+        self._queues: dict[str, _SiteQueue] = {}
+        self._unreachable: dict[str, Transient] = {}
+        self._retries: list[FetchResult] = []
         self._round = 0
-        self._heard: list[Heard] = []
+        self._results: list[FetchResult] = []
         self._skipped: list[CourseResult] = []
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more may be asked: the time is up, or the run was told to stop."""
-        return self._pace.stop.is_set() or time.monotonic() >= self._pace.ends
+    def requests(self) -> int:
+        """The number of requests sent."""
+        return _sent(self.clients) - self._requests_before
 
-    def steps(self, entries: Sequence[Entry]) -> Iterator[Step]:
-        """Yield what came, about as often as requests end; end when all that can be is known."""
-        pool = ThreadPoolExecutor(self._pace.concurrency, thread_name_prefix="asking")
+    def fetch(self, entries: Sequence[Entry]) -> Iterator[FetchBatch]:
+        """Yield results about as often as requests end, until all are known or the run stops."""
+        yield FetchBatch(tuple(self._open_sources(entries)))
+        entries = [entry for entry in entries if entry.source.name in self.clients]
+        pool = ThreadPoolExecutor(self._limits.concurrency, thread_name_prefix="fetch")
         try:
-            for number in range(len(self._pace.waits) + 1):
+            for number in range(len(self._limits.retry_waits) + 1):
                 self._round = number
-                yield from self._go_round(pool, entries)
-                if self.over or not self._again:
+                yield from self._run_round(pool, entries)
+                if self._stop.is_set or not self._retries:
                     break
-                self._rest()
-                entries, self._again = [one.entry for one in self._again], []
-                self._paused.clear()
-            yield Step(tuple(self._again))
+                self._wait_before_retries()
+                entries, self._retries = [result.entry for result in self._retries], []
+                self._unreachable.clear()
+            yield FetchBatch(tuple(self._retries))
         except BaseException:
-            self.break_off()  # nobody will take the answers
+            self.cancel()  # no one uses the responses any more
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _go_round(self, pool: ThreadPoolExecutor, entries: Sequence[Entry]) -> Iterator[Step]:
-        self._line_up(entries)
-        under_way: dict[Future[list[FetchOutcome]], list[tuple[Entry, GradeQuery]]] = {}
-        while True:
-            while len(under_way) < self._pace.concurrency and (piece := self._next_piece()):
-                source = self._hands.sources[piece[0][0].source.name]
-                under_way[pool.submit(source.ask, [asked for _, asked in piece])] = piece
-            if not under_way:
-                break
-            for future in self._ended(under_way):
-                self._take(under_way.pop(future), future)
-            yield self._step()
-        yield self._step()
+    def cancel(self) -> None:
+        """Cancel the requests in progress, from any thread, and send no more."""
+        for client in list(self.clients.values()):
+            client.cancel()
 
-    def _ended(self, under_way: Collection[Future[Any]]) -> set[Future[Any]]:
-        """Wait a moment for requests, the lease kept, and return those that have ended."""
-        done, _ = wait(under_way, _TICK_SECONDS, FIRST_COMPLETED)
-        self._hands.beat()
-        return done
-
-    def break_off(self) -> None:
-        """End the requests that are under way, from whatever thread; no more are sent."""
-        for source in list(self._hands.sources.values()):
-            source.break_off()
-
-    def _line_up(self, entries: Sequence[Entry]) -> None:
-        self._lines = {}
+    def _open_sources(self, entries: Sequence[Entry]) -> Iterator[FetchResult]:
+        """Open the client of each source; yield the entries of those that cannot be opened."""
+        for source in {entry.source.name: entry.source for entry in entries}.values():
+            try:
+                self.clients[source.name] = self._sources.open(source)
+            except Exception as error:  # noqa: BLE001 - one site never stops the run
+                failure = to_internal_failure(error)
+                self.outages[source.name] = SiteOutage(failure.detail, failure.next_step)
+        self._requests_before = _sent(self.clients)
         for entry in entries:
-            self._lines.setdefault(entry.source.name, _Line(deque())).waiting.append(entry)
+            if outage := self.outages.get(entry.source.name):
+                failure = InternalFailure(SITE_TROUBLE, outage.detail, outage.next_step)
+                yield FetchResult(entry, failure)
 
-    def _next_piece(self) -> list[tuple[Entry, GradeQuery]]:
-        """Return what one request asks next; the sites take turns, and none in trouble is asked."""
-        while not self.over:
-            name = next((name for name, line in self._lines.items() if line), None)
+    def _run_round(
+        self, pool: ThreadPoolExecutor, entries: Sequence[Entry]
+    ) -> Iterator[FetchBatch]:
+        self._queues = {}
+        for entry in entries:
+            self._queues.setdefault(entry.source.name, _SiteQueue(deque())).waiting.append(entry)
+        in_progress: dict[Future[list[FetchOutcome]], list[tuple[Entry, GradeQuery]]] = {}
+        while True:
+            while len(in_progress) < self._limits.concurrency and (pairs := self._next_request()):
+                client = self.clients[pairs[0][0].source.name]
+                in_progress[pool.submit(client.fetch, [query for _, query in pairs])] = pairs
+            if not in_progress:
+                break
+            done, _ = wait(in_progress, _TICK_SECONDS, FIRST_COMPLETED)
+            for future in done:
+                self._collect(in_progress.pop(future), future)
+            yield self._take_batch()
+        yield self._take_batch()
+
+    def _take_batch(self) -> FetchBatch:
+        batch = FetchBatch(tuple(self._results), tuple(self._skipped))
+        self._results, self._skipped = [], []
+        return batch
+
+    def _next_request(self) -> list[tuple[Entry, GradeQuery]]:
+        """Return the queries of the next request; the sites take turns, outages are left out."""
+        while not self._stop.is_set:
+            name = next((name for name, queue in self._queues.items() if queue), None)
             if name is None:
                 return []
-            line = self._lines[name] = self._lines.pop(name)  # to the end: the others' turn first
-            if name in self.trouble or name in self._paused:
-                self._put_off(line)
-                continue
-            if piece := self._cut(line, self._size(name)):
-                return piece
+            queue = self._queues[name] = self._queues.pop(name)  # to the end: the others' turn
+            failure = self.outages.get(name) or self._unreachable.get(name)
+            if failure:
+                for entry in queue.clear():
+                    self._add(FetchResult(entry, failure))
+            elif pairs := self._take_queries(queue, self._batch_size(name)):
+                return pairs
         return []
 
-    def _size(self, name: str) -> int:
-        """Return how many courses go in one request: fewer each time one has failed."""
-        return int(max(1, self._hands.sources[name].batch // 10**self._round))
+    def _batch_size(self, name: str) -> int:
+        """Return the number of courses in one request: a tenth in each round of retries."""
+        return int(max(1, self.clients[name].batch // 10**self._round))
 
-    def _cut(self, line: _Line, size: int) -> list[tuple[Entry, GradeQuery]]:
-        self._freshen(line, max(size, self._pace.look_ahead))
-        piece: list[tuple[Entry, GradeQuery]] = []
-        while line.fresh and len(piece) < size:
-            entry = line.fresh.popleft()
-            asked = self._hands.prepare(entry)
-            if isinstance(asked, Broken):
-                self._heard.append(Heard(entry, asked))
+    def _take_queries(self, queue: _SiteQueue, size: int) -> list[tuple[Entry, GradeQuery]]:
+        self._refresh(queue, max(size, self._limits.window))
+        pairs: list[tuple[Entry, GradeQuery]] = []
+        while queue.fresh and len(pairs) < size:
+            entry = queue.fresh.popleft()
+            try:
+                query = build_query(entry, self._vault, modified_since=self._modified_since)
+            except Exception as error:  # noqa: BLE001 - one course never stops the run
+                self._results.append(FetchResult(entry, to_internal_failure(error)))
             else:
-                piece.append((entry, asked))
-        return piece
+                pairs.append((entry, query))
+        return pairs
 
-    def _freshen(self, line: _Line, most: int) -> None:
-        """Read the next entries again by the clock: one query for each course would be too many."""
-        age = time.monotonic() - line.read_at
-        if line.fresh and age < self._pace.read_again.total_seconds():
+    def _refresh(self, queue: _SiteQueue, window: int) -> None:
+        """Read the next entries again if the last reading is old: not each of them in a query."""
+        if self._planner is None:
+            queue.fresh.extend(queue.clear())
             return
-        ahead = [*line.fresh]
-        while line.waiting and len(ahead) < most:
-            ahead.append(line.waiting.popleft())
-        line.fresh.clear()
-        active, skipped = self._hands.read_again(ahead)
-        line.fresh.extend(active)
-        self._skipped += skipped
-        line.read_at = time.monotonic()
+        age = time.monotonic() - queue.read_at
+        if queue.fresh and age < self._limits.refresh_after.total_seconds():
+            return
+        while queue.waiting and len(queue.fresh) < window:
+            queue.fresh.append(queue.waiting.popleft())
+        plan = self._planner.refresh(queue.fresh)
+        queue.fresh = deque(plan.to_fetch)
+        self._skipped += plan.not_fetched
+        queue.read_at = time.monotonic()
 
-    def _take(
-        self, piece: Sequence[tuple[Entry, GradeQuery]], future: "Future[list[FetchOutcome]]"
+    def _collect(
+        self, pairs: Sequence[tuple[Entry, GradeQuery]], future: Future[list[FetchOutcome]]
     ) -> None:
         try:
-            outcomes: Sequence[FetchOutcome | Broken] = future.result()
+            outcomes: Sequence[FetchOutcome | InternalFailure] = future.result()
         except Exception as error:  # noqa: BLE001 - one course never stops the run
-            outcomes = [self._hands.unforeseen(error) for _ in piece]
-        for (entry, asked), outcome in zip(piece, outcomes, strict=True):
-            url = self._hands.sources[entry.source.name].url_of(asked)
-            self._sort(Heard(entry, outcome, url, asked))
+            outcomes = [to_internal_failure(error)] * len(pairs)
+        for (entry, query), outcome in zip(pairs, outcomes, strict=True):
+            url = self.clients[entry.source.name].url_of(query)
+            self._add(FetchResult(entry, outcome, url, query))
 
-    def _sort(self, heard: Heard) -> None:
-        name = heard.entry.source.name
-        match heard.outcome:
+    def _add(self, result: FetchResult) -> None:
+        name = result.entry.source.name
+        match result.outcome:
             case SiteOutage():
-                self.trouble.setdefault(name, heard.outcome)
+                self.outages.setdefault(name, result.outcome)
             case Transient(unreachable=True):
-                self._paused[name] = heard.outcome
-        if isinstance(heard.outcome, Transient) and self._round < len(self._pace.waits):
-            self._again.append(heard)
+                self._unreachable[name] = result.outcome
+        may_retry = self._round < len(self._limits.retry_waits)
+        if isinstance(result.outcome, Transient) and may_retry:
+            self._retries.append(result)
         else:
-            self._heard.append(heard)
+            self._results.append(result)
 
-    def _put_off(self, line: _Line) -> None:
-        """Take a site's line away: for this round, or for good."""
-        entries = [*line.fresh, *line.waiting]
-        line.fresh.clear()
-        line.waiting.clear()
-        name = entries[0].source.name
-        why = self.trouble.get(name) or self._paused[name]
-        for entry in entries:
-            self._sort(Heard(entry, why))
-
-    def _rest(self) -> None:
-        """Wait before the next round, longer if a site asked for it; the lease is kept."""
+    def _wait_before_retries(self) -> None:
+        """Wait before the next round, longer if a site asked for it."""
         asked = [
-            one.outcome.retry_after or 0.0
-            for one in self._again
-            if isinstance(one.outcome, Transient)
+            result.outcome.retry_after or 0.0
+            for result in self._retries
+            if isinstance(result.outcome, Transient)
         ]
-        seconds = self._pace.waits[self._round] * random.uniform(1.0, 1.25)  # noqa: S311 - no secret
-        ends = time.monotonic() + max(seconds, min(max(asked), _MOST_RETRY_AFTER))
-        while not self.over and (left := ends - time.monotonic()) > 0:
-            self._pace.stop.wait(min(left, _TICK_SECONDS))
-            self._hands.beat()
+        seconds = self._limits.retry_waits[self._round] * random.uniform(1.0, 1.25)  # noqa: S311 - no secret
+        self._stop.wait(max(seconds, min(max(asked), _MAX_RETRY_AFTER)))
 
-    def confirmed(self, heard: Sequence[Heard]) -> list[Heard]:
-        """Return what was heard, as `confirming.confirmed` does; the lease is kept meanwhile."""
-        return deletion_check.confirmed(heard, self._hands.sources, self._ended)
 
-    def _step(self) -> Step:
-        step = Step(tuple(self._heard), tuple(self._skipped))
-        self._heard, self._skipped = [], []
-        return step
+def build_query(
+    entry: Entry, vault: Vault, *, modified_since: datetime | None = None
+) -> GradeQuery:
+    """Return the query for an entry's grades, or raise DecryptionError.
+
+    The grades are compared with those of the last run, or those of `modified_since` if given.
+    """
+    kind = MoodleToken if entry.source.kind == MOODLE else CourseToken
+    token = kind.parse(vault.decrypt(str(entry.encrypted_token)))
+    etag = None if modified_since else entry.etag
+    return GradeQuery(entry.source.url, entry.course_id, token, etag, modified_since)
+
+
+def _sent(clients: Mapping[str, GradeSource]) -> int:
+    """Return how many requests were sent; a client of several sources counts once."""
+    return sum(client.requests for client in {id(one): one for one in clients.values()}.values())

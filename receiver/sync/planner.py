@@ -1,13 +1,13 @@
-"""What a run is told to do, and which courses it would ask for and skip."""
+"""The courses that a run fetches, those it skips because of their status, and why."""
 
-import threading
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy.orm import Session
 
 from foundation.db.session import Database
-from receiver.course_state import Standing, Status
-from receiver.gradebook import base as gradebooks
+from receiver.course_state import CourseStatus, Status
+from receiver.gradebook.base import missing_activity
 from receiver.models import Entry
 from receiver.registry import entries as registry
 from receiver.runs.store import CourseResult
@@ -15,106 +15,78 @@ from receiver.sync import results
 
 
 @dataclass(frozen=True)
-class SyncOptions:
-    """How a run goes: as whom, how long its lease lasts, which courses and sources (none: all).
+class Plan:
+    """The entries to fetch, and the results of the others.
 
-    `chunk` is how many answers are stored at once. `concurrency` requests are under way at a time,
-    what fails for now is asked again after each of `retry_waits` seconds, and all of it ends at
-    the `deadline` or when `stop` is set. `modified_since` asks for what changed after that, and
-    not for what differs from what was fetched last. `read_again` is how old a reading of the
-    registry may be when a course of it is asked for. `progress` is told how many courses of how
-    many are done.
+    `without_activity` fail unfetched: no activity is set for their grades.
     """
 
-    holder: str
-    lease: timedelta
-    course_ids: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-    chunk: int = 100
-    concurrency: int = 4
-    retry_waits: tuple[float, ...] = (2.0, 10.0)
-    deadline: timedelta = timedelta(hours=1)
-    modified_since: datetime | None = None
-    read_again: timedelta = timedelta(seconds=1)
-    stop: threading.Event = field(default_factory=threading.Event)
-    progress: Callable[[int, int], None] = lambda _done, _all: None
+    to_fetch: tuple[Entry, ...]
+    skipped: tuple[CourseResult, ...]
+    without_activity: tuple[CourseResult, ...]
 
     @property
-    def partial(self) -> bool:
-        """Whether the run is told to leave courses out."""
-        return bool(self.course_ids or self.sources)
+    def not_fetched(self) -> tuple[CourseResult, ...]:
+        """The results of all courses that are not fetched."""
+        return self.skipped + self.without_activity
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which entries would be asked, which are skipped with their reason, and which fail unasked.
+class Planner:
+    """Plans a run of the named courses and sources, or of all; each plan is one query.
 
-    Of the `unplaced` it is not said where their grades go.
+    `needs_activity`: the gradebook needs to know each course's target activity.
     """
 
-    ask: tuple[Entry, ...]
-    skipped: tuple[CourseResult, ...]
-    unplaced: tuple[CourseResult, ...]
+    database: Database
+    course_ids: Collection[str] = ()
+    sources: Collection[str] = ()
+    needs_activity: bool = False
 
-    @property
-    def not_asked(self) -> tuple[CourseResult, ...]:
-        """The reports of all that are not asked."""
-        return self.skipped + self.unplaced
+    def plan(self, session: Session) -> Plan:
+        """Return the plan for now, or raise EntryUnknownError if a named course does not exist."""
+        entries = registry.list_entries(session, course_ids=self.course_ids)
+        chosen = [one for one in entries if not self.sources or one.source.name in self.sources]
+        registry.check_all_found(self.course_ids, chosen)
+        planned = plan_entries(chosen, needs_activity=self.needs_activity)
+        session.expunge_all()  # a commit would expire the entries, which outlive the session
+        return planned
 
-
-def plan(
-    database: Database,
-    course_ids: Collection[str] = (),
-    sources: Collection[str] = (),
-    *,
-    places: bool = False,
-) -> Plan:
-    """Return what a run would do now, without any request; one query.
-
-    `places`: the gradebook has to be told where each course's grades go.
-    """
-    with database.reading() as session:
-        entries = registry.listing(session, course_ids=course_ids)
-        return of(chosen(entries, sources, course_ids), places=places)
-
-
-def chosen(
-    entries: Sequence[Entry], sources: Collection[str], course_ids: Collection[str] = ()
-) -> list[Entry]:
-    """Return the entries of these sources, of all if none is named.
-
-    Raises EntryUnknownError if one of the course ids is of none of them.
-    """
-    found = [entry for entry in entries if not sources or entry.source.name in sources]
-    registry.check_all_found(course_ids, found)
-    return found
+    def refresh(self, entries: Sequence[Entry]) -> Plan:
+        """Return the plan for entries that were read some time ago, as they are now."""
+        if not entries:
+            return Plan((), (), ())
+        with self.database.reading() as session:
+            current = registry.list_entries(session, entry_ids=[entry.id for entry in entries])
+            planned = plan_entries(current, needs_activity=self.needs_activity)
+            session.expunge_all()
+        return planned
 
 
-def of(entries: Sequence[Entry], *, places: bool = False) -> Plan:
-    """Return which of the entries are asked for as they stand, and the reports of the others."""
-    standings = [(entry, registry.standing(entry)) for entry in entries]
-    active = [entry for entry, standing in standings if standing.status is Status.ACTIVE]
+def plan_entries(entries: Sequence[Entry], *, needs_activity: bool = False) -> Plan:
+    """Return the plan for these entries, without a query."""
+    statuses = [(entry, registry.course_status(entry)) for entry in entries]
+    active = [entry for entry, one in statuses if one.status is Status.ACTIVE]
+    without = [one for one in active if needs_activity and not _has_activity(one)]
     return Plan(
-        ask=tuple(entry for entry in active if _has_place(entry) or not places),
+        to_fetch=tuple(one for one in active if _has_activity(one) or not needs_activity),
         skipped=tuple(
-            results.skipped(entry, standing)
-            for entry, standing in standings
-            if standing.status is not Status.ACTIVE
+            results.skipped(entry, one)
+            for entry, one in statuses
+            if one.status is not Status.ACTIVE
         ),
-        unplaced=tuple(
-            results.unplaced(entry) for entry in active if places and not _has_place(entry)
-        ),
+        without_activity=tuple(results.without_activity(entry) for entry in without),
     )
 
 
-def standing(entry: Entry, *, places: bool = False) -> Standing:
-    """Return an entry's status; an active one that would fail unasked has the cause beside it."""
-    stands = registry.standing(entry)
-    if stands.status is not Status.ACTIVE or not places or _has_place(entry):
-        return stands
-    why = gradebooks.unplaced(entry.course_id)
-    return replace(stands, reason=why.detail, next_step=why.next_step)
+def course_status(entry: Entry, *, needs_activity: bool = False) -> CourseStatus:
+    """Return an entry's status; an active one without its target activity has that as reason."""
+    found = registry.course_status(entry)
+    if found.status is not Status.ACTIVE or not needs_activity or _has_activity(entry):
+        return found
+    failure = missing_activity(entry.course_id)
+    return replace(found, reason=failure.detail, next_step=failure.next_step)
 
 
-def _has_place(entry: Entry) -> bool:
+def _has_activity(entry: Entry) -> bool:
     return bool(entry.gradebook_course and entry.gradebook_activity)

@@ -1,78 +1,81 @@
-"""What came of the courses, recorded piece by piece: what the registry learnt, and the reports."""
+"""The stage that records results: in the registry, its history, and the run's record."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from foundation.db import session as db
-from foundation.db.session import Database
-from receiver.course_state import Fact
 from receiver.errors import LeaseLostError
 from receiver.registry import entries as registry
 from receiver.registry.entries import EntryUpdate
 from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
-from receiver.runs.lease import HeldLease
+from receiver.runs.lease import RunLease
 from receiver.runs.store import CourseResult
 from receiver.sources.base import Grades
 from receiver.sync import results
-from receiver.sync.reporter import Telling
-from receiver.sync.results import Broken, Heard
+from receiver.sync.results import FetchResult
 
 
 @dataclass(frozen=True)
 class Recorder:
-    """Records what came in a run, under its lease, and tells it once it is recorded."""
+    """Records the results of one run, in transactions of its lease."""
 
-    database: Database
-    lease: HeldLease
+    lease: RunLease
     run_id: int
-    telling: Telling
-    unforeseen: Callable[[Exception], Broken]
 
-    def forget(self, piece: Sequence[Heard]) -> None:
-        """Forget which grades ELMS had of the courses whose grades are about to be written.
+    def forget_etags(self, batch: Sequence[FetchResult]) -> None:
+        """Forget the ETags of the courses whose grades are about to be written.
 
-        A site may name its grades by what they are. Had the old name outlived a write that was
-        never recorded, grades that are changed back would count as unchanged.
+        An ETag that outlives a write that is never recorded would make grades that are changed
+        back count as unchanged.
         """
-        named = [
-            one.entry.id for one in piece if isinstance(one.outcome, Grades) and one.entry.etag
+        ids = [
+            result.entry.id
+            for result in batch
+            if isinstance(result.outcome, Grades) and result.entry.etag
         ]
-        if named:
-            with self.database.writing() as session:
-                self.lease.fence(session)
-                registry.forget_etags(session, named)
+        if ids:
+            with self.lease.transaction() as (session, _):
+                registry.clear_etags(session, ids)
 
-    def record(self, kept: Sequence[Heard], skipped: Sequence[CourseResult]) -> None:
-        """Record a piece at once; if what came of one course cannot be, each on its own."""
+    def record(
+        self, batch: Sequence[FetchResult], skipped: Sequence[CourseResult]
+    ) -> Iterator[Sequence[CourseResult]]:
+        """Record a batch, and yield the course results of each transaction once it is committed.
+
+        If the batch cannot be recorded together, each course is recorded on its own.
+        """
         try:
-            self._record(kept, skipped)
+            yield self._record(batch, skipped)
+            return
         except (*db.UNUSABLE, LeaseLostError):
             raise
         except Exception as error:  # noqa: BLE001 - one course never stops the run
-            if len(kept) == 1 and not skipped:
-                self._record([Heard(kept[0].entry, self.unforeseen(error), kept[0].url)], ())
+            if len(batch) == 1 and not skipped:
+                failure = results.to_internal_failure(error)
+                yield self._record([FetchResult(batch[0].entry, failure, batch[0].url)], ())
                 return
-            self._record((), skipped)
-            for one in kept:
-                self.record([one], ())
+        yield self._record((), skipped)
+        for result in batch:
+            yield from self.record([result], ())
 
-    def _record(self, kept: Sequence[Heard], skipped: Sequence[CourseResult]) -> None:
-        with self.database.writing() as session:
-            now = self.lease.fence(session)
-            told = [(one, results.facts_of(one, now=now)) for one in kept]
-            registry.apply_updates(
-                session,
-                [_lesson(one, facts) for one, facts in told],
-                actor=Actor(ActorKind.SYNC, f"run {self.run_id}"),
-                now=now,
-            )
-            reports = [*skipped, *(results.judged(one, facts) for one, facts in told)]
-            runs.record(session, self.run_id, reports)
-        self.telling.tell(reports)
-
-
-def _lesson(heard: Heard, facts: tuple[Fact, ...]) -> EntryUpdate:
-    entry = heard.entry
-    place = entry.gradebook_course, entry.gradebook_activity
-    return EntryUpdate(entry.id, facts, heard.etag, heard.well, place)
+    def _record(
+        self, batch: Sequence[FetchResult], skipped: Sequence[CourseResult]
+    ) -> Sequence[CourseResult]:
+        with self.lease.transaction() as (session, now):
+            pairs = [(result, results.facts_of(result, now=now)) for result in batch]
+            updates = [
+                EntryUpdate(
+                    result.entry.id,
+                    facts,
+                    result.etag,
+                    result.is_synced,
+                    (result.entry.gradebook_course, result.entry.gradebook_activity),
+                )
+                for result, facts in pairs
+            ]
+            actor = Actor(ActorKind.SYNC, f"run {self.run_id}")
+            registry.apply_updates(session, updates, actor=actor, now=now)
+            recorded = [*skipped, *(results.to_course_result(*pair) for pair in pairs)]
+            runs.record(session, self.run_id, recorded)
+        return recorded

@@ -1,14 +1,15 @@
-"""What an answer, or the want of one, means for a course's part of the report."""
+"""The result of a course at each stage of a run, and the course's line in the run's report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 
+from foundation import logging
 from foundation.errors import DecryptionError
-from receiver.course_state import Fact, Standing, fold, standing_of
-from receiver.gradebook import base as gradebooks
-from receiver.gradebook.base import Failure, WriteResult
+from receiver import course_state
+from receiver.course_state import CourseStatus, Fact, explain
+from receiver.gradebook.base import Failure, WriteResult, missing_activity
 from receiver.models import Entry
 from receiver.registry import entries as registry
 from receiver.runs.store import CourseOutcome, CourseResult
@@ -18,17 +19,34 @@ from receiver.sources.base import (
     Grades,
     Misconfigured,
     PersonProblem,
-    SeemsGone,
     SiteOutage,
     Transient,
     Unchanged,
 )
-from receiver.sync import facts as answers
+from receiver.sync import facts as fetched_facts
+
+# The reason of a course that was not synced because its site cannot be used.
+SITE_TROUBLE = "site_trouble"
+
+# The reason of a course that was not synced because nothing can be written in ELMS.
+GRADEBOOK_TROUBLE = "gradebook_trouble"
+
+# The reason of a course that was synced, but not for every person in it.
+PEOPLE_LEFT_OUT = "people_left_out"
+
+_WRITE_REASONS: dict[type[Failure], str] = {
+    Misconfigured: "misconfigured",
+    SiteOutage: GRADEBOOK_TROUBLE,
+    Transient: "transient",
+}
+_MAX_NAMED = 5
+_MAX_ID_LETTERS = 100
+_log = logging.get(__name__)
 
 
 @dataclass(frozen=True)
-class Broken:
-    """The course failed on our side, before or after its answer."""
+class InternalFailure:
+    """A failure of one course in ELMS itself, before or after the response."""
 
     reason: str
     detail: str
@@ -36,203 +54,164 @@ class Broken:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What came of asking about an entry; `url` and `question` are None if nothing was asked.
+class FetchResult:
+    """The result of fetching an entry's grades; `url` and `query` are None if nothing was sent.
 
-    `kept` is what the gradebook made of its grades, once they were given to it.
+    `write` is the gradebook's result, once the grades were given to it.
     """
 
     entry: Entry
-    outcome: FetchOutcome | Broken
+    outcome: FetchOutcome | InternalFailure
     url: str | None = None
-    question: GradeQuery | None = None
-    kept: WriteResult | None = None
+    query: GradeQuery | None = None
+    write: WriteResult | None = None
 
     @property
-    def well(self) -> bool:
-        """Whether ELMS now has the course's present grades, of everybody whom the source names."""
+    def is_synced(self) -> bool:
+        """Whether ELMS now has the course's current grades for every person in it."""
         if isinstance(self.outcome, Grades):
-            return self.kept is not None and not (self.kept.failure or self.kept.problems)
+            return self.write is not None and not (self.write.failure or self.write.problems)
         return isinstance(self.outcome, Unchanged)
 
     @property
     def etag(self) -> str | None:
-        """The name of the grades that came, if ELMS has them: else they are asked for again."""
-        return self.outcome.etag if isinstance(self.outcome, Grades) and self.well else None
+        """The ETag of the grades if ELMS now has all of them, or None to fetch them again."""
+        return self.outcome.etag if isinstance(self.outcome, Grades) and self.is_synced else None
 
 
 @dataclass(frozen=True)
-class Stop:
-    """Why a run ended before its time; `reason` is a stable word."""
+class StopReason:
+    """Why a run stopped early; `reason` is a stable code."""
 
     exit_code: int
     reason: str
     detail: str
-    next_step: str = "Nothing yet: the next run asks again."
+    next_step: str = "No action needed yet: the next run tries again."
 
 
-SITE_TROUBLE = "site_trouble"
-"""The reason of every course that its site's being out of order kept from being synced."""
-
-GRADEBOOK_TROUBLE = "gradebook_trouble"
-"""The reason of every course that was not synced because nothing could be written in ELMS."""
-
-PEOPLE_LEFT_OUT = "people_left_out"
-"""The reason beside a course that was synced, but not for everybody in it."""
-
-_MOST_NAMED = 5
-_MOST_LETTERS = 100
-
-
-def broken(error: Exception) -> Broken:
-    """Return why a course failed on our side, by what was raised."""
+def to_internal_failure(error: Exception) -> InternalFailure:
+    """Return why a course failed in ELMS itself, from the exception."""
+    _log.debug("internal failure", exc_info=error)
     if isinstance(error, DecryptionError):
-        return Broken("token_unreadable", str(error), error.advice)
-    return Broken(
+        return InternalFailure("token_unreadable", str(error), error.advice)
+    return InternalFailure(
         "unforeseen",
-        f"failed unforeseen: {type(error).__name__}",
-        "Tell the operators of ELMS; RECEIVER_LOG_LEVEL=DEBUG shows where it failed.",
+        f"unexpected error: {type(error).__name__}",
+        "Report this to the operators of ELMS; RECEIVER_LOG_LEVEL=DEBUG logs where it failed.",
     )
 
 
-def confirmed(heard: Heard, gone: bool | None) -> Heard:
-    """Return what holds of a course that seemed gone, now that its site was asked whether it is.
-
-    `gone` is None where that could not be told.
-    """
-    if not isinstance(heard.outcome, SeemsGone) or gone or (gone is None and heard.outcome.certain):
-        return heard
-    said = heard.outcome.detail
-    if gone is None:
-        return replace(heard, outcome=Transient(f"{said}; whether it was deleted is not certain"))
-    step = "Check the token's rights and the course id with the eAssessment administrator."
-    return replace(heard, outcome=Misconfigured(f"{said}, and yet the course is there", step))
-
-
-def facts_of(heard: Heard, *, now: datetime) -> tuple[Fact, ...]:
-    """Return what the registry learns from what was heard."""
-    if isinstance(heard.outcome, Broken):
+def facts_of(result: FetchResult, *, now: datetime) -> tuple[Fact, ...]:
+    """Return the facts that a result states about its course."""
+    if isinstance(result.outcome, InternalFailure):
         return ()
-    memory = registry.memory_of(heard.entry)
-    return answers.facts_of(memory, heard.outcome, str(heard.entry.held_token_id), now=now)
+    state = registry.state_of(result.entry)
+    token_id = str(result.entry.stored_token_id)
+    return fetched_facts.facts_of(state, result.outcome, token_id, now=now)
 
 
-def judged(heard: Heard, facts: Sequence[Fact]) -> CourseResult:
-    """Return the report of a course that was asked; an invalid one failed in this run."""
-    match heard.outcome:
+def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult:
+    """Return the report line of a fetched course, given the facts that its result states."""
+    entry, url = result.entry, result.url
+    match result.outcome:
         case Grades(left_out=left_out):
-            return _taken(heard, left_out)
+            return _written(result, left_out)
         case Unchanged():
-            return _report(heard, CourseOutcome.UNCHANGED)
+            return _line(entry, CourseOutcome.UNCHANGED, url=url)
         case Misconfigured(detail=detail, next_step=step):
-            return _failed(heard, "misconfigured", detail, step)
+            return _failed(entry, "misconfigured", detail, step, url)
         case SiteOutage(detail=detail, next_step=step):
-            return _kept_from(heard, detail, step)
+            failed = _failed(entry, SITE_TROUBLE, detail, step, url)
+            return failed if url else replace(failed, outcome=CourseOutcome.SKIPPED)
         case Transient(detail=detail, next_step=step):
-            return _failed(heard, "transient", detail, step)
-        case Broken(reason=reason, detail=detail, next_step=step):
-            return _failed(heard, reason, detail, step)
+            return _failed(entry, "transient", detail, step, url)
+        case InternalFailure(reason=reason, detail=detail, next_step=step):
+            return _failed(entry, reason, detail, step, url)
         case _:
-            memory = reduce(fold, facts, registry.memory_of(heard.entry))
-            standing = standing_of(memory, heard.entry.course_id)
-            return _because(heard.entry, CourseOutcome.FAILED, standing, heard.url)
+            state = reduce(course_state.apply, facts, registry.state_of(entry))
+            status = explain(state, entry.course_id)
+            return _not_active(entry, CourseOutcome.FAILED, status, url)
 
 
-def skipped(entry: Entry, standing: Standing) -> CourseResult:
-    """Return the report of a course that is not asked."""
-    return _because(entry, CourseOutcome.SKIPPED, standing, None)
+def skipped(entry: Entry, status: CourseStatus) -> CourseResult:
+    """Return the report line of a course that is not fetched because of its status."""
+    return _not_active(entry, CourseOutcome.SKIPPED, status, None)
 
 
-def unplaced(entry: Entry) -> CourseResult:
-    """Return the report of a course that is not asked, for its grades could go nowhere."""
-    why = gradebooks.unplaced(entry.course_id)
-    return _failure(entry, "misconfigured", why.detail, why.next_step)
+def without_activity(entry: Entry) -> CourseResult:
+    """Return the report line of a course that is not fetched because it has no target activity."""
+    failure = missing_activity(entry.course_id)
+    return _failed(entry, "misconfigured", failure.detail, failure.next_step)
 
 
-def unstored(entry: Entry, stop: Stop) -> CourseResult:
-    """Return the report of a course whose turn never came, or whose answer was not stored."""
-    detail = f"the run ended before it was stored: {stop.detail}"
-    return _failure(entry, stop.reason, detail, stop.next_step)
+def not_reached(entry: Entry, stop: StopReason) -> CourseResult:
+    """Return the report line of a course that was not stored before the run stopped."""
+    detail = f"the run ended before this course was stored: {stop.detail}"
+    return _failed(entry, stop.reason, detail, stop.next_step)
 
 
-def _taken(heard: Heard, left_out: Sequence[PersonProblem]) -> CourseResult:
-    """Return the report of a course whose grades came; who was left out is told, the others count.
-
-    The first few are named: of a hundred who miss the same, five tell what.
-    """
-    problems = heard.kept.problems if heard.kept else ()
-    failure = heard.kept.failure if heard.kept else None
-    people = [_named((*left_out, *problems))] if left_out or problems else []
+def _written(result: FetchResult, left_out: Sequence[PersonProblem]) -> CourseResult:
+    write = result.write
+    problems = write.problems if write else ()
+    failure = write.failure if write else None
+    people = [_left_out((*left_out, *problems))] if left_out or problems else []
     if failure is not None:
+        reason = _WRITE_REASONS[type(failure)]
         detail = "; ".join([failure.detail, *people])
-        return _failed(heard, _REASONS[type(failure)], detail, failure.next_step)
-    report = _report(heard, CourseOutcome.SYNCED)
+        return _failed(result.entry, reason, detail, failure.next_step, result.url)
+    line = _line(result.entry, CourseOutcome.SYNCED, url=result.url)
     if not people:
-        return report
+        return line
     where = ["at the source"] * bool(left_out) + ["in ELMS"] * bool(problems)
-    step = f"Mend what is said of each {' and '.join(where)}; the next run takes them over."
-    return replace(report, reason=PEOPLE_LEFT_OUT, detail=people[0], next_step=step)
+    step = f"Fix each problem {' and '.join(where)}; the next run imports these grades."
+    return replace(line, reason=PEOPLE_LEFT_OUT, detail=people[0], next_step=step)
 
 
-_REASONS: dict[type[Failure], str] = {
-    Misconfigured: "misconfigured",
-    SiteOutage: GRADEBOOK_TROUBLE,
-    Transient: "transient",
-}
-"""The reason of a course whose grades came and could not all be written."""
-
-
-def _named(people: Sequence[PersonProblem]) -> str:
-    named = "; ".join(f"{_who(one.user_id)}: {one.detail}" for one in people[:_MOST_NAMED])
-    more = len(people) - _MOST_NAMED
+def _left_out(people: Sequence[PersonProblem]) -> str:
+    """Return who was left out and why; only the first few are named."""
+    named = "; ".join(f"{_id_of(one)}: {one.detail}" for one in people[:_MAX_NAMED])
+    more = len(people) - _MAX_NAMED
     return f"left out {len(people)}: {named}" + (f"; and {more} more" if more > 0 else "")
 
 
-def _who(user_id: str | None) -> str:
-    """Return how somebody is named: what is no ID number can be as long as an answer."""
-    if user_id is None:
+def _id_of(problem: PersonProblem) -> str:
+    """Return a person's ID, cut off: what a site sends as one can be megabytes long."""
+    if problem.user_id is None:
         return "without ID number"
-    return user_id if len(user_id) <= _MOST_LETTERS else f"{user_id[:_MOST_LETTERS]}…"
+    cut = len(problem.user_id) > _MAX_ID_LETTERS
+    return f"{problem.user_id[:_MAX_ID_LETTERS]}…" if cut else problem.user_id
 
 
-def _report(heard: Heard, outcome: CourseOutcome) -> CourseResult:
-    return CourseResult(heard.entry.source.name, heard.entry.course_id, outcome, url=heard.url)
-
-
-def _failed(heard: Heard, reason: str, detail: str, step: str) -> CourseResult:
-    return _failure(heard.entry, reason, detail, step, heard.url)
-
-
-def _failure(
+def _failed(
     entry: Entry, reason: str, detail: str, step: str, url: str | None = None
 ) -> CourseResult:
-    return CourseResult(
-        entry.source.name,
-        entry.course_id,
-        CourseOutcome.FAILED,
-        reason,
-        detail,
-        next_step=step,
-        url=url,
-    )
+    return _line(entry, CourseOutcome.FAILED, reason=reason, detail=detail, next_step=step, url=url)
 
 
-def _kept_from(heard: Heard, detail: str, step: str) -> CourseResult:
-    """Return the report of a course whose site is out of order; it failed if it was asked for."""
-    outcome = CourseOutcome.FAILED if heard.url else CourseOutcome.SKIPPED
-    return replace(_failed(heard, SITE_TROUBLE, detail, step), outcome=outcome)
-
-
-def _because(
-    entry: Entry, outcome: CourseOutcome, standing: Standing, url: str | None
+def _not_active(
+    entry: Entry, outcome: CourseOutcome, status: CourseStatus, url: str | None
 ) -> CourseResult:
     return CourseResult(
         entry.source.name,
         entry.course_id,
         outcome,
-        standing.status.value,
-        standing.reason,
-        standing.since,
-        standing.next_step,
+        status.status.value,
+        status.reason,
+        status.since,
+        status.next_step,
         url,
+    )
+
+
+def _line(
+    entry: Entry,
+    outcome: CourseOutcome,
+    *,
+    reason: str | None = None,
+    detail: str | None = None,
+    next_step: str | None = None,
+    url: str | None = None,
+) -> CourseResult:
+    return CourseResult(
+        entry.source.name, entry.course_id, outcome, reason, detail, None, next_step, url
     )

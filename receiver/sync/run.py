@@ -1,290 +1,252 @@
-"""The run: who is skipped and why, who is asked, what came; each course apart from the others."""
+"""A run of the grade sync: a pipeline from the planned courses to the recorded results."""
 
-import itertools
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from foundation import logging
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
 from receiver.errors import LeaseLostError
-from receiver.gradebook.base import Gradebook, Outage, TableGradebook
-from receiver.gradebook.database import ScoreCounts
-from receiver.models import Entry, Source
-from receiver.registry import entries as registry
+from receiver.gradebook.base import Gradebook, Outage, ScoreCounts
+from receiver.gradebook.database import DatabaseGradebook
+from receiver.models import Entry
 from receiver.runs import store as runs
-from receiver.runs.lease import HeldLease
-from receiver.runs.store import CourseOutcome, CourseResult, RunResult
-from receiver.sources.base import GradeQuery, GradeSource, SiteOutage
-from receiver.sync import ending, facts, planner, results, writer
-from receiver.sync.fetcher import Asking, Hands, Pace, Step
-from receiver.sync.planner import Plan, SyncOptions
+from receiver.runs.lease import RunLease
+from receiver.runs.store import CourseOutcome, RunResult
+from receiver.sources.base import SourceFactory
+from receiver.sync import results
+from receiver.sync.deletion_check import DeletionCheck
+from receiver.sync.fetcher import FetchBatch, Fetcher, FetchLimits
+from receiver.sync.heartbeat import LeaseHeartbeat, StopSignal
+from receiver.sync.planner import Plan, Planner
 from receiver.sync.recorder import Recorder
-from receiver.sync.reporter import Telling
-from receiver.sync.results import GRADEBOOK_TROUBLE, SITE_TROUBLE, Broken, Heard, Stop
-from receiver.sync.writer import Keeper
+from receiver.sync.reporter import Reporter
+from receiver.sync.results import GRADEBOOK_TROUBLE, StopReason
+from receiver.sync.writer import ResultWriter
 
 EXIT_FAILED, EXIT_LEASED, EXIT_DATABASE, EXIT_STOPPED = 1, 3, 4, 143
 
+# Results are stored at least this often, in seconds.
 _FLUSH_SECONDS = 5.0
 _log = logging.get(__name__)
 
-Kinds = Mapping[str, Callable[[Source], GradeSource]]
-"""What asks a source, by the source's kind; raises if it cannot be opened, as SealError does."""
+
+@dataclass(frozen=True)
+class SyncOptions:
+    """Who runs the sync, its lease, which courses and sources it fetches (none: all), and how.
+
+    `batch_size` results are stored at once. The run ends at the `deadline`, or when `stop` is set.
+    `modified_since` requests what changed after that time, instead of what differs from the last
+    run. `progress` is called with the number of courses done and of all.
+    """
+
+    holder: str
+    lease: timedelta
+    course_ids: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    limits: FetchLimits = field(default_factory=FetchLimits)
+    batch_size: int = 100
+    deadline: timedelta = timedelta(hours=1)
+    modified_since: datetime | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    progress: Callable[[int, int], None] = lambda _done, _all: None
 
 
 def run(
     database: Database,
     vault: Vault,
-    kinds: Kinds,
+    sources: SourceFactory,
     options: SyncOptions,
     gradebook: Gradebook | None = None,
 ) -> RunResult:
-    """Fetch the grades of every active course into a gradebook and return what came of each.
+    """Fetch the grades of every active course into a gradebook, and return the result.
 
-    The gradebook serves this run alone; without one, grades go into ELMS's own database.
-    Raises RunInProgressError, and whatever the database raises while the registry cannot be
-    read; then no request has been made. After that a failure is told in the report.
+    Without a gradebook, grades go into ELMS's own database.
+    Raises RunInProgressError, or the database's error if the registry cannot be read; then no
+    request has been sent. Any later failure is in the result.
     """
-    under_way = _Run(database, vault, kinds, options, gradebook)
-    todo = under_way.begin()
-    try:
-        under_way.work(todo)
-        return under_way.finish(todo)
-    finally:
-        under_way.lease.release()
+    return SyncRun(database, vault, sources, options, gradebook).execute()
 
 
-class _Run:
-    """One run under way: its lease, and what has been stored so far."""
+class SyncRun:
+    """One run: it owns the lease and the stages, and passes each batch from one to the next."""
 
     def __init__(
         self,
         database: Database,
         vault: Vault,
-        kinds: Kinds,
+        sources: SourceFactory,
         options: SyncOptions,
         gradebook: Gradebook | None,
     ) -> None:
         self._database = database
-        self._vault = vault
-        self._kinds = kinds
         self._options = options
-        self.lease = HeldLease(database, options.lease)
-        self._gradebook: Gradebook = gradebook or TableGradebook(database, self.lease.fence)
-        self._keeper = Keeper(self._gradebook, self.lease.keep, self._broken)
-        self._sources: dict[str, GradeSource] = {}
-        self._closed: dict[str, SiteOutage] = {}
-        self._sent_before = 0
-        self._settled = 0
-        self._started = time.monotonic()
-        self._statements = database.statements
-        self._written = ScoreCounts()
-        self._stop: Stop | None = None
-        self._trouble: Outage | None = None
+        self._started_at = time.monotonic()
+        self._statements_before = database.statements
+        self._stop = StopSignal(options.stop, options.deadline.total_seconds())
+        self._lease = RunLease(database, options.lease)
+        self._gradebook: Gradebook = gradebook or DatabaseGradebook(self._lease)
+        self._planner = Planner(
+            database, options.course_ids, options.sources, self._gradebook.needs_activity
+        )
+        self._fetcher = Fetcher(
+            sources,
+            vault,
+            options.limits,
+            self._stop,
+            planner=self._planner,
+            modified_since=options.modified_since,
+        )
+        self._deletion_check = DeletionCheck(self._fetcher.clients)
+        self._writer = ResultWriter(self._gradebook)
+        self._scores = ScoreCounts()
+        self._done = 0
+        self._reason: StopReason | None = None
+        self._outage: Outage | None = None
 
-    def begin(self) -> Plan:
-        """Take the lease, read the registry, open the record: all of it, or nothing."""
+    def execute(self) -> RunResult:
+        """Run all stages, and return the result."""
+        plan = self._begin()
+        try:
+            self._sync(plan.to_fetch)
+            return self._finish(plan)
+        finally:
+            self._lease.release()
+
+    def _begin(self) -> Plan:
+        """Take the lease, plan, and open the run's record, in one transaction."""
+        options = self._options
         with self._database.writing() as session:
             now = db.now(session)
-            holder = self._options.holder
-            self.lease.acquire(session, holder, now=now)
-            entries = registry.listing(session, course_ids=self._options.course_ids)
-            chosen = planner.chosen(entries, self._options.sources, self._options.course_ids)
-            planned = planner.of(chosen, places=self._gradebook.places)
-            self._run_id = runs.begin(session, holder, partial=self._options.partial, now=now)
-            runs.record(session, self._run_id, planned.not_asked)
-            session.expunge_all()  # the commit would expire the entries, which outlive it
+            self._lease.acquire(session, options.holder, now=now)
+            plan = self._planner.plan(session)
+            partial = bool(options.course_ids or options.sources)
+            self._run_id = runs.begin(session, options.holder, partial=partial, now=now)
+            runs.record(session, self._run_id, plan.not_fetched)
+        self._recorder = Recorder(self._lease, self._run_id)
         self._log = _log.bind(run_id=self._run_id)
-        self._telling = Telling(self._log)
-        self._recorder = Recorder(
-            self._database, self.lease, self._run_id, self._telling, self._broken
-        )
+        self._reporter = Reporter(self._log)
         self._log.info(
-            "grade sync started", courses_to_ask=len(planned.ask), skipped=len(planned.skipped)
+            "grade sync started", courses_to_fetch=len(plan.to_fetch), skipped=len(plan.skipped)
         )
-        self._telling.tell(planned.not_asked)
-        return planned
+        self._reporter.add(plan.not_fetched)
+        return plan
 
-    def work(self, todo: Plan) -> None:
-        """Ask and store until done, or until the database, the lease, or the time is lost."""
-        options = self._options
-        ends = self._started + options.deadline.total_seconds()
-        pace = Pace(
-            concurrency=options.concurrency,
-            look_ahead=options.chunk,
-            waits=options.retry_waits,
-            read_again=options.read_again,
-            ends=ends,
-            stop=options.stop,
-        )
-        hands = Hands(self._sources, self._read_again, self._prepare, self.lease.keep, self._broken)
-        self._asking = Asking(pace, hands)
+    def _sync(self, entries: Sequence[Entry]) -> None:
+        """Fetch and store until all is done, or until the database, lease or time is lost."""
         try:
-            with ending.enforced(lambda: self._asking.over, self._break_off):
-                self._work(todo.ask)
+            with LeaseHeartbeat(self._lease, self._stop, (self._fetcher, self._gradebook)):
+                self._run_stages(entries)
         except db.UNUSABLE as error:
-            self._stop = Stop(EXIT_DATABASE, "database_unavailable", db.cause(error))
+            self._reason = StopReason(EXIT_DATABASE, "database_unavailable", db.cause(error))
         except LeaseLostError as error:
-            self._stop = Stop(EXIT_LEASED, "lease_lost", str(error))
-        if self._stop is None and options.stop.is_set():
-            self._stop = Stop(EXIT_STOPPED, "stopped", "it was told to stop")
-        elif self._stop is None and time.monotonic() >= ends:
-            seconds = options.deadline.total_seconds()
-            self._stop = Stop(EXIT_FAILED, "deadline", f"its {seconds:g} seconds were over")
+            self._reason = StopReason(EXIT_LEASED, "lease_lost", str(error))
+        if self._reason is None and self._stop.told_to_stop:
+            self._reason = StopReason(EXIT_STOPPED, "stopped", "it was told to stop")
+        elif self._reason is None and self._stop.timed_out:
+            seconds = self._options.deadline.total_seconds()
+            detail = f"its time limit of {seconds:g} seconds was reached"
+            self._reason = StopReason(EXIT_FAILED, "deadline", detail)
 
-    def _break_off(self) -> None:
-        self._asking.break_off()
-        self._gradebook.break_off()
-
-    def _work(self, entries: Sequence[Entry]) -> None:
-        """Ask nobody before it is known that what comes can be written."""
-        if not entries or self._stopped_by(self._gradebook.check()):
+    def _run_stages(self, entries: Sequence[Entry]) -> None:
+        # No grades are requested before it is known that they can be written.
+        if not entries or self._ended_by(self._gradebook.check()):
             return
-        closed = self._meet(entries)
-        ask = [entry for entry in entries if entry.source.name in self._sources]
-        self._store_all(itertools.chain([Step(closed)], self._asking.steps(ask)), len(entries))
-
-    def _meet(self, entries: Sequence[Entry]) -> tuple[Heard, ...]:
-        """Open what asks each source, and return the courses of those that cannot be opened."""
-        for source in {entry.source.name: entry.source for entry in entries}.values():
-            try:
-                self._sources[source.name] = self._kinds[source.kind](source)
-            except Exception as error:  # noqa: BLE001 - one site never stops the run
-                broken = self._broken(error)
-                self._closed[source.name] = SiteOutage(broken.detail, broken.next_step)
-        self._sent_before = self._sent()
-        return tuple(
-            Heard(entry, Broken(SITE_TROUBLE, trouble.detail, trouble.next_step))
-            for entry in entries
-            if (trouble := self._closed.get(entry.source.name))
-        )
-
-    def _sent(self) -> int:
-        """Return how many requests were sent; one that asks several sources counts once."""
-        return sum(
-            source.requests for source in {id(one): one for one in self._sources.values()}.values()
-        )
-
-    def _stopped_by(self, trouble: Outage | None) -> bool:
-        """Stop the run if nothing can be written, and return whether it is to end.
-
-        Once it is over, what was broken off is no trouble of the gradebook's.
-        """
-        if self._asking.over:
-            return True
-        if trouble is not None:
-            self._trouble = trouble
-            self._stop = Stop(EXIT_FAILED, GRADEBOOK_TROUBLE, trouble.detail, trouble.next_step)
-        return trouble is not None
-
-    def _store_all(self, steps: Iterable[Step], courses: int) -> None:
-        """Store what comes, many courses at once, but none of it late."""
-        heard: list[Heard] = []
-        skipped: list[CourseResult] = []
-        flushed = time.monotonic()
-        for step in steps:
-            heard += step.heard
-            skipped += step.skipped
-            due = time.monotonic() - flushed >= _FLUSH_SECONDS
-            if len(heard) >= self._options.chunk or (due and (heard or skipped)):
-                self._settle_all(heard, skipped, courses)
-                heard, skipped, flushed = [], [], time.monotonic()
-            if self._stop is not None:
+        for batch in _buffered(self._fetcher.fetch(entries), self._options.batch_size):
+            self._stop.raise_error()
+            self._store(batch, len(entries))
+            if self._reason is not None:
                 return
-        if heard or skipped:
-            self._settle_all(heard, skipped, courses)
+        self._stop.raise_error()
 
-    def _settle_all(
-        self, heard: Sequence[Heard], skipped: Sequence[CourseResult], courses: int
-    ) -> None:
-        """Write and record piece after piece, so that a kill costs the record of one at the most.
+    def _store(self, batch: FetchBatch, total: int) -> None:
+        """Write and record a batch part by part, so that a kill loses the record of one part.
 
-        Once the run is over, no further piece is begun: the next run asks for its courses.
+        Once the run has to stop, no further part is begun: the next run fetches its courses.
         """
-        for piece in self._keeper.pieces(self._asking.confirmed(heard)):
-            self._recorder.forget(piece)
-            kept = self._keeper.keep(piece)
-            self._written += writer.written(kept)
-            self._recorder.record(kept, skipped)
-            self._settled += len(kept) + len(skipped)
-            self._options.progress(self._settled, courses)
+        skipped = batch.skipped
+        for part in self._writer.split(self._deletion_check.confirm(batch.results)):
+            self._recorder.forget_etags(part)
+            written = self._writer.write(part)
+            self._scores += sum((one.write.scores for one in written if one.write), ScoreCounts())
+            for recorded in self._recorder.record(written, skipped):
+                self._reporter.add(recorded)
+            self._done += len(written) + len(skipped)
+            self._options.progress(self._done, total)
             skipped = ()
-            if self._asking.over or self._stopped_by(self._keeper.trouble(kept)):
+            if self._stop.is_set or self._ended_by(self._writer.outage(written)):
                 return
 
-    def finish(self, todo: Plan) -> RunResult:
-        """Close the record and return the report; what was not stored counts as failed."""
-        left_over = self._left_over(todo)
-        self._telling.tell(left_over)
-        self._telling.tell_of_the_rest()
-        for name, trouble in {**self._closed, **self._asking.trouble}.items():
-            self._telling.tell_of_site(name, trouble)
-        if self._trouble is not None:
-            self._telling.tell_of_gradebook(self._trouble)
-        report = self._report()
+    def _ended_by(self, outage: Outage | None) -> bool:
+        """Return whether the run ends, because of this outage or otherwise.
+
+        Once it has to stop, a request that was cancelled is no outage of the gradebook.
+        """
+        if self._stop.is_set:
+            return True
+        if outage is not None:
+            self._outage = outage
+            self._reason = StopReason(
+                EXIT_FAILED, GRADEBOOK_TROUBLE, outage.detail, outage.next_step
+            )
+        return outage is not None
+
+    def _finish(self, plan: Plan) -> RunResult:
+        """Close the run's record and return the result; what was not stored counts as failed."""
+        not_reached = []
+        if self._reason is not None:
+            stored = {(one.source, one.course_id) for one in self._reporter.courses}
+            not_reached = [
+                results.not_reached(entry, self._reason)
+                for entry in plan.to_fetch
+                if (entry.source.name, entry.course_id) not in stored
+            ]
+        self._reporter.add(not_reached)
+        self._reporter.log_outages(self._fetcher.outages, self._outage)
+        result = self._result()
         try:
             with self._database.writing() as session:
-                runs.record(session, self._run_id, left_over)
-                runs.end(session, report, now=db.now(session))
+                runs.record(session, self._run_id, not_reached)
+                runs.end(session, result, now=db.now(session))
         except db.UNUSABLE as error:
-            self._stop = Stop(EXIT_DATABASE, "database_unavailable", db.cause(error))
-            report = self._report()
-        self._log.info("grade sync ended", exit_code=report.exit_code, stopped=report.stopped)
-        return report
+            self._reason = StopReason(EXIT_DATABASE, "database_unavailable", db.cause(error))
+            result = self._result()
+        self._log.info("grade sync ended", exit_code=result.exit_code, stopped=result.stopped)
+        return result
 
-    def _read_again(
-        self, entries: Sequence[Entry]
-    ) -> tuple[Sequence[Entry], Sequence[CourseResult]]:
-        if not entries:
-            return (), ()
-        with self._database.reading() as session:
-            ids = [entry.id for entry in entries]
-            listed = registry.listing(session, entry_ids=ids)
-            planned = planner.of(listed, places=self._gradebook.places)
-            session.expunge_all()
-        return planned.ask, planned.not_asked
-
-    def _prepare(self, entry: Entry) -> GradeQuery | Broken:
-        since = self._options.modified_since
-        try:
-            return facts.question_about(
-                entry,
-                vault=self._vault,
-                etag=None if since else entry.etag,
-                modified_since=since,
-            )
-        except Exception as error:  # noqa: BLE001 - one course never stops the run
-            return self._broken(error)
-
-    def _broken(self, error: Exception) -> Broken:
-        self._log.debug("failed on our side", exc_info=error)
-        return results.broken(error)
-
-    def _left_over(self, todo: Plan) -> list[CourseResult]:
-        if self._stop is None:
-            return []
-        stored = {(report.source, report.course_id) for report in self._telling.reports}
-        return [
-            results.unstored(entry, self._stop)
-            for entry in todo.ask
-            if (entry.source.name, entry.course_id) not in stored
-        ]
-
-    def _report(self) -> RunResult:
-        courses = tuple(self._telling.reports)
-        failed = any(report.outcome is CourseOutcome.FAILED for report in courses)
-        stop = self._stop
+    def _result(self) -> RunResult:
+        courses = tuple(self._reporter.courses)
+        failed = any(course.outcome is CourseOutcome.FAILED for course in courses)
+        reason = self._reason
         return RunResult(
             run_id=self._run_id,
             courses=courses,
-            written=self._written,
-            requests=self._sent() - self._sent_before,
+            scores=self._scores,
+            requests=self._fetcher.requests,
             gradebook_requests=self._gradebook.requests,
-            statements=self._database.statements - self._statements,
-            seconds=round(time.monotonic() - self._started, 2),
-            exit_code=stop.exit_code if stop else EXIT_FAILED if failed else 0,
-            stopped=stop.detail if stop else None,
-            next_step=stop.next_step if stop else None,
+            statements=self._database.statements - self._statements_before,
+            seconds=round(time.monotonic() - self._started_at, 2),
+            exit_code=reason.exit_code if reason else EXIT_FAILED if failed else 0,
+            stopped=reason.detail if reason else None,
+            next_step=reason.next_step if reason else None,
         )
+
+
+def _buffered(batches: Iterable[FetchBatch], size: int) -> Iterator[FetchBatch]:
+    """Yield the batches combined until they have `size` results, or for 5 seconds at most."""
+    fetched: list[results.FetchResult] = []
+    skipped: list[runs.CourseResult] = []
+    flushed_at = time.monotonic()
+    for batch in batches:
+        fetched += batch.results
+        skipped += batch.skipped
+        due = time.monotonic() - flushed_at >= _FLUSH_SECONDS
+        if len(fetched) >= size or (due and (fetched or skipped)):
+            yield FetchBatch(tuple(fetched), tuple(skipped))
+            fetched, skipped, flushed_at = [], [], time.monotonic()
+    if fetched or skipped:
+        yield FetchBatch(tuple(fetched), tuple(skipped))

@@ -1,92 +1,263 @@
-"""Tokens that were entered are proven: sites are asked, and the registry learns the answers."""
+"""The check of tokens that were entered: their sites are asked whether the tokens are valid."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from contract.tokens import Token
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
+from receiver.course_state import CourseStatus, is_token_confirmed
+from receiver.errors import TokenNotTakenError
 from receiver.models import Entry
+from receiver.registry import bulk
 from receiver.registry import entries as registry
+from receiver.registry.csv_files import RegistryRow
 from receiver.registry.entries import EntryUpdate
 from receiver.registry.history import Actor
-from receiver.sources.base import GradeSource, Transient
-from receiver.sync import deletion_check, facts, results
-from receiver.sync.results import Heard
+from receiver.services import Services
+from receiver.sources.base import (
+    Grades,
+    Misconfigured,
+    SiteOutage,
+    SourceFactory,
+    TokenRefused,
+    TokenReplaced,
+    Transient,
+    Unchanged,
+)
+from receiver.sources.factory import ClientFactory
+from receiver.sync import planner, results
+from receiver.sync.deletion_check import DeletionCheck
+from receiver.sync.fetcher import Fetcher, FetchLimits
+from receiver.sync.heartbeat import StopSignal
+from receiver.sync.results import FetchResult, InternalFailure
 
-_AT_ONCE = 100
-"""Of how many entries the registry learns in one transaction."""
+# How many entries are updated in one transaction.
+_BATCH_SIZE = 100
 
 
-def prove(
-    database: Database,
-    sources: Mapping[str, GradeSource],
+@dataclass(frozen=True)
+class TokenCheckFailed:
+    """The check of a token could not be completed: why, and what to do."""
+
+    detail: str
+    next_step: str
+
+
+@dataclass(frozen=True)
+class RejectedToken:
+    """A row of a CSV file whose token is not entered, and why."""
+
+    entry_id: int
+    row: RegistryRow
+    error: TokenNotTakenError
+
+
+def needs_check(entry: Entry, token: Token) -> bool:
+    """Return True if a token would replace one that is known to be valid.
+
+    It may be newer, its webhook still on the way, or an old one: only eAssessment knows.
+    """
+    return token.token_id != entry.stored_token_id and is_token_confirmed(registry.state_of(entry))
+
+
+def enter_token(
+    services: Services,
+    entry_id: int,
+    token: Token,
+    *,
+    actor: Actor,
+    max_seconds: float | None = None,
+) -> Entry:
+    """Store another token for an entry, and return the entry, detached from its session.
+
+    Raises TokenNotTakenError if the token is not known to be valid while the stored one is, even
+    if that one is entered at the same time. No session may be open.
+    """
+    checked_against: str | None = None
+    while True:
+        with services.database.writing() as session:
+            entry = registry.get_locked(session, entry_id)
+            needed = needs_check(entry, token) and entry.stored_token_id != checked_against
+            if not needed:
+                now = db.now(session)
+                registry.set_token(
+                    session, entry, token, vault=services.vault, actor=actor, now=now
+                )
+            session.expunge_all()
+        if not needed:
+            return entry
+        checked_against = entry.stored_token_id
+        for error in _check_replacements(
+            services, [(entry, token)], actor=actor, max_seconds=max_seconds
+        ).values():
+            raise error
+
+
+def reject_unverified(
+    services: Services, rows: Sequence[RegistryRow], *, actor: Actor
+) -> list[RejectedToken]:
+    """Return the rows of a CSV file whose tokens must not replace valid ones.
+
+    Their sites are asked first. No session may be open.
+    """
+    with services.database.reading() as session:
+        pairs = {
+            entry.id: (entry, row, row.token)
+            for row, entry in bulk.find_added(session, rows)
+            if row.token is not None and needs_check(entry, row.token)
+        }
+    if not pairs:
+        return []
+    errors = _check_replacements(
+        services, [(entry, token) for entry, _, token in pairs.values()], actor=actor
+    )
+    return [RejectedToken(number, pairs[number][1], error) for number, error in errors.items()]
+
+
+def check_token(
+    services: Services, entry: Entry, *, actor: Actor, max_seconds: float | None = None
+) -> CourseStatus | TokenCheckFailed:
+    """Check the stored token of an entry, and return the status that follows.
+
+    No session may be open.
+    """
+    failed = check_tokens(services, [entry], actor=actor, max_seconds=max_seconds)
+    if entry.id in failed:
+        return failed[entry.id]
+    with services.database.reading() as session:
+        checked = registry.get_by_id(session, entry.id)
+        return planner.course_status(checked, needs_activity=services.settings.elms_is_moodle)
+
+
+def check_tokens(
+    services: Services,
     entries: Sequence[Entry],
     *,
+    actor: Actor,
+    max_seconds: float | None = None,
+) -> dict[int, TokenCheckFailed]:
+    """Check the stored tokens of entries, and return by entry id which checks failed.
+
+    No session may be open.
+    """
+    with ClientFactory(services.settings, services.vault, max_seconds=max_seconds) as sources:
+        fetched = fetch_once(
+            services.database,
+            services.vault,
+            sources,
+            entries,
+            actor=actor,
+            concurrency=services.settings.sync_concurrency,
+        )
+    return {
+        result.entry.id: failure
+        for result in fetched
+        if (failure := _check_failure(result)) is not None
+    }
+
+
+def fetch_once(
+    database: Database,
     vault: Vault,
+    sources: SourceFactory,
+    entries: Sequence[Entry],
+    *,
     actor: Actor,
     concurrency: int = 1,
-) -> list[Heard]:
-    """Ask each site about the tokens of its entries, and let the registry learn what it answers.
+) -> list[FetchResult]:
+    """Fetch the grades of entries without retries, and apply what the responses say of the tokens.
 
-    So a token whose webhook was lost heals its entry. As many go in one request as a site takes;
-    one that cannot be reached is not asked again. No session is open during a request.
+    So an entry whose webhook was lost is corrected. The grades themselves are not stored.
     """
-    asking = _Proving(sources, vault)
-    proven: list[Heard] = []
-    unlearnt: list[Heard] = []
-    with ThreadPoolExecutor(concurrency, thread_name_prefix="proving") as pool:
-        for heard in pool.map(asking.ask, _pieces(sources, entries)):
-            unlearnt += deletion_check.confirmed(heard, sources, wait)
-            if len(unlearnt) >= _AT_ONCE:
-                _learn(database, unlearnt, actor)
-                proven, unlearnt = proven + unlearnt, []
-    _learn(database, unlearnt, actor)
-    return proven + unlearnt
+    fetched: list[FetchResult] = []
+    for batch in _fetch(vault, sources, entries, concurrency):
+        with database.writing() as session:
+            now = db.now(session)
+            updates = [
+                EntryUpdate(result.entry.id, results.facts_of(result, now=now)) for result in batch
+            ]
+            registry.apply_updates(session, updates, actor=actor, now=now)
+        fetched += batch
+    return fetched
 
 
-class _Proving:
-    """Asks, from several threads; `_away` are the sites that could not be reached."""
-
-    def __init__(self, sources: Mapping[str, GradeSource], vault: Vault) -> None:
-        self._sources = sources
-        self._vault = vault
-        self._away: dict[str, Transient] = {}
-
-    def ask(self, piece: Sequence[Entry]) -> list[Heard]:
-        """Return what came of asking about entries of one site."""
-        name = piece[0].source.name
-        if name in self._away:
-            return [Heard(entry, self._away[name]) for entry in piece]
-        questions = [facts.question_about(entry, vault=self._vault) for entry in piece]
-        heard = [
-            Heard(entry, outcome, question=question)
-            for entry, question, outcome in zip(
-                piece, questions, self._sources[name].ask(questions), strict=True
-            )
-        ]
-        for one in heard:
-            if isinstance(one.outcome, Transient) and one.outcome.unreachable:
-                self._away[name] = one.outcome
-        return heard
+def _fetch(
+    vault: Vault, sources: SourceFactory, entries: Sequence[Entry], concurrency: int
+) -> Iterator[list[FetchResult]]:
+    """Yield the results, with deletions confirmed, about as many as one transaction takes."""
+    limits = FetchLimits(concurrency=concurrency, retry_waits=())
+    fetcher = Fetcher(sources, vault, limits, StopSignal(threading.Event(), math.inf))
+    deletion_check = DeletionCheck(fetcher.clients)
+    fetched: list[FetchResult] = []
+    for batch in fetcher.fetch(entries):
+        fetched += deletion_check.confirm(batch.results)
+        if len(fetched) >= _BATCH_SIZE:
+            yield fetched
+            fetched = []
+    if fetched:
+        yield fetched
 
 
-def _pieces(
-    sources: Mapping[str, GradeSource], entries: Sequence[Entry]
-) -> Iterator[Sequence[Entry]]:
-    of_site: dict[str, list[Entry]] = {}
-    for entry in entries:
-        of_site.setdefault(entry.source.name, []).append(entry)
-    for name, asked in of_site.items():
-        batch = sources[name].batch
-        for start in range(0, len(asked), batch):
-            yield asked[start : start + batch]
+def _check_replacements(
+    services: Services,
+    pairs: Sequence[tuple[Entry, Token]],
+    *,
+    actor: Actor,
+    max_seconds: float | None = None,
+) -> dict[int, TokenNotTakenError]:
+    """Return by entry id why a token must not replace the valid one that is stored.
+
+    The entries are detached from any session; they hold the new tokens afterwards.
+    """
+    stored = {entry.id: entry.stored_token_id for entry, _ in pairs}
+    for entry, token in pairs:
+        registry.store_token(entry, token, services.vault)
+    with ClientFactory(services.settings, services.vault, max_seconds=max_seconds) as sources:
+        fetched = fetch_once(
+            services.database,
+            services.vault,
+            sources,
+            [entry for entry, _ in pairs],
+            actor=actor,
+            concurrency=services.settings.sync_concurrency,
+        )
+    return {
+        result.entry.id: TokenNotTakenError(
+            f"the token {result.entry.stored_token_id} was not entered: {_why_not(result)}; "
+            f"{stored[result.entry.id]}, which is known to be valid, is still in use"
+        )
+        for result in fetched
+        if not isinstance(result.outcome, Grades | Unchanged)
+    }
 
 
-def _learn(database: Database, heard: Sequence[Heard], actor: Actor) -> None:
-    if not heard:
-        return
-    with database.writing() as session:
-        now = db.now(session)
-        lessons = [EntryUpdate(one.entry.id, results.facts_of(one, now=now)) for one in heard]
-        registry.apply_updates(session, lessons, actor=actor, now=now)
+def _check_failure(result: FetchResult) -> TokenCheckFailed | None:
+    match result.outcome:
+        case Transient(detail=detail):
+            step = "The token is stored. Enter it again when eAssessment responds."
+            return TokenCheckFailed(detail, step)
+        case (
+            Misconfigured(detail=detail, next_step=step)
+            | SiteOutage(detail=detail, next_step=step)
+            | InternalFailure(detail=detail, next_step=step)
+        ):
+            return TokenCheckFailed(detail, step)
+        case _:
+            return None
+
+
+def _why_not(result: FetchResult) -> str:
+    failure = _check_failure(result)
+    if failure is not None:
+        return f"it could not be checked: {failure.detail}"
+    match result.outcome:
+        case TokenReplaced(token_id=present):
+            return f"it was regenerated, and the current token is {present}"
+        case TokenRefused(problem=problem, detail=detail):
+            return f"eAssessment rejected it: {problem}: {detail}"
+        case _:
+            return "the course was deleted in eAssessment"

@@ -1,78 +1,70 @@
-"""What came of the courses, given to the gradebook before any of it is recorded."""
+"""The stage that writes fetched grades into the gradebook."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from foundation.db import session as db
 from receiver.errors import LeaseLostError
 from receiver.gradebook.base import CourseScores, Gradebook, Outage
-from receiver.gradebook.database import ScoreCounts
-from receiver.models import Entry
 from receiver.sources.base import Grades, SiteOutage, Transient
-from receiver.sync.results import Broken, Heard
+from receiver.sync.results import FetchResult, to_internal_failure
 
 
 @dataclass(frozen=True)
-class Keeper:
-    """Gives grades to a gradebook; `beat` keeps the lease meanwhile. No session may be open."""
+class ResultWriter:
+    """Writes grades into a gradebook. No session may be open."""
 
     gradebook: Gradebook
-    beat: Callable[[], None]
-    unforeseen: Callable[[Exception], Broken]
 
-    def pieces(self, heard: Sequence[Heard]) -> Iterator[list[Heard]]:
-        """Yield what was heard in pieces that the gradebook takes, one at the least."""
-        piece: list[Heard] = []
-        grades = 0
-        for one in heard:
-            if isinstance(one.outcome, Grades):
-                if grades == self.gradebook.batch:
-                    yield piece
-                    piece, grades = [], 0
-                grades += 1
-            piece.append(one)
-        yield piece
+    def split(self, results: Sequence[FetchResult]) -> Iterator[list[FetchResult]]:
+        """Yield the results in batches that the gradebook accepts, at least one."""
+        batch: list[FetchResult] = []
+        courses = 0
+        for result in results:
+            if isinstance(result.outcome, Grades):
+                if courses == self.gradebook.batch:
+                    yield batch
+                    batch, courses = [], 0
+                courses += 1
+            batch.append(result)
+        yield batch
 
-    def keep(self, piece: Sequence[Heard]) -> list[Heard]:
-        """Return what was heard with what the gradebook made of it.
+    def write(self, batch: Sequence[FetchResult]) -> list[FetchResult]:
+        """Return the results with what the gradebook returned for each.
 
-        If a course cannot be given to it together with the others, each is given on its own.
+        If the courses cannot be written together, each is written on its own.
         """
-        told = [
-            _scores_of(one.entry, one.outcome) for one in piece if isinstance(one.outcome, Grades)
+        courses = [
+            CourseScores(
+                result.entry.id,
+                result.entry.gradebook_course,
+                result.entry.gradebook_activity,
+                result.outcome.scores,
+            )
+            for result in batch
+            if isinstance(result.outcome, Grades)
         ]
-        if not told:
-            return list(piece)
+        if not courses:
+            return list(batch)
         try:
-            kept = self.gradebook.write(told, beat=self.beat)
+            written = {one.entry_id: one for one in self.gradebook.write(courses)}
         except (*db.UNUSABLE, LeaseLostError):
             raise
         except Exception as error:  # noqa: BLE001 - one course never stops the run
-            if len(piece) == 1:
-                return [replace(piece[0], outcome=self.unforeseen(error))]
-            return [done for one in piece for done in self.keep([one])]
-        by_entry = {one.entry_id: one for one in kept}
-        return [replace(one, kept=by_entry.get(one.entry.id)) for one in piece]
+            if len(batch) == 1:
+                return [replace(batch[0], outcome=to_internal_failure(error))]
+            return [done for result in batch for done in self.write([result])]
+        return [replace(result, write=written.get(result.entry.id)) for result in batch]
 
-    def trouble(self, kept: Sequence[Heard]) -> Outage | None:
-        """Return what keeps every other course from being written too.
+    def outage(self, written: Sequence[FetchResult]) -> Outage | None:
+        """Return why no other course can be written either, or None.
 
-        A failure for now may be one course's own, so that the gradebook is looked at after it.
+        A transient failure may concern one course only, so that the gradebook is checked after it.
         """
-        failures = [one.kept.failure for one in kept if one.kept]
+        failures = [result.write.failure for result in written if result.write]
         for failure in failures:
             if isinstance(failure, SiteOutage):
                 return failure
         if any(isinstance(failure, Transient) for failure in failures):
-            self.beat()
             return self.gradebook.check()
         return None
-
-
-def written(kept: Sequence[Heard]) -> ScoreCounts:
-    """Return how many scores were new, changed, and as they stood."""
-    return sum((one.kept.written for one in kept if one.kept), ScoreCounts())
-
-
-def _scores_of(entry: Entry, grades: Grades) -> CourseScores:
-    return CourseScores(entry.id, entry.gradebook_course, entry.gradebook_activity, grades.scores)

@@ -6,13 +6,13 @@ from contract.events import CourseDeleted, TokenRegenerated, UnknownEvent
 from contract.problems import ProblemType as P
 from foundation.web import health
 from foundation.web.openapi import ApiDescription, ApiResponse, Operation
-from receiver.webhooks.inbox import Outcome
+from receiver.webhooks.inbox import WebhookOutcome
 
 
 class Taken(BaseModel):
     """What an event that was understood did."""
 
-    outcome: Outcome
+    outcome: WebhookOutcome
 
 
 DESCRIPTION = ApiDescription(

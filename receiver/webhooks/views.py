@@ -1,4 +1,4 @@
-"""The door: raw bytes, verified, then understood, then taken in; answered after the commit."""
+"""The webhook route: verifies the raw body, parses it, stores it; responds after the commit."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from receiver import services
 from receiver.errors import SignatureRefusedError, SourceUnknownError
 from receiver.services import Services
 from receiver.sources import store as sources
-from receiver.sources.store import Door
+from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 
 MAX_BODY_BYTES = 64 * 1024
@@ -27,16 +27,16 @@ _log = logging.get(__name__)
 @webhooks.post("/webhooks/<source>")
 @guarded("webhook signature")
 def receive(source: str) -> dict[str, Any]:
-    """Take an event of a source in; what is not signed by it is refused before it is parsed."""
+    """Accept an event of a source; one that it has not signed is refused before it is parsed."""
     here = services.current()
-    door, webhook_id, raw = _verified(here, source)
+    verified, webhook_id, raw = _verified(here, source)
     web.require_json()
-    event = _understood(raw)
+    event = _parsed(raw)
     with here.database.writing() as session:
-        outcome = inbox.accept(session, door, webhook_id, event, raw, now=db.now(session))
+        outcome = inbox.accept(session, verified, webhook_id, event, raw, now=db.now(session))
     _log.info(
-        "webhook taken in",
-        source=door.name,
+        "webhook accepted",
+        source=verified.name,
         webhook_id=webhook_id,
         event_type=event.type,
         course_id=None if isinstance(event, events.UnknownEvent) else event.data.course_id,
@@ -45,29 +45,29 @@ def receive(source: str) -> dict[str, Any]:
     return {"outcome": outcome.value}
 
 
-def _verified(here: Services, source: str) -> tuple[Door, str, bytes]:
+def _verified(here: Services, name: str) -> tuple[WebhookSource, str, bytes]:
     try:
-        # What the headers alone give away costs neither the body nor a query.
-        headers = {name.lower(): value for name, value in request.headers}
+        # What the headers alone show to be wrong costs neither reading the body nor a query.
+        headers = {key.lower(): value for key, value in request.headers}
         stamp = signatures.read(headers, now=datetime.now(UTC))
         raw = web.body(MAX_BODY_BYTES)
-        door = _door(here, source)
-        return door, signatures.verify_stamp(door.secrets, stamp, raw), raw
+        source = _webhook_source(here, name)
+        return source, signatures.verify_stamp(source.secrets, stamp, raw), raw
     except signatures.SignatureError as error:
         raise SignatureRefusedError(str(error)) from None
 
 
-def _door(here: Services, source: str) -> Door:
+def _webhook_source(here: Services, name: str) -> WebhookSource:
     try:
         with here.database.reading() as session:
-            return sources.find_door(session, source, vault=here.vault)
+            return sources.get_webhook_source(session, name, vault=here.vault)
     except SourceUnknownError:
-        # A door whose secret nobody has: who bears no secret is not told which sources there are.
-        _log.warning("webhook for an unknown source", source=source)
-        return Door(0, source, (signatures.Secret.generate(),))
+        # A secret that no one has: without one, a client cannot find out which sources exist.
+        _log.warning("webhook for an unknown source", source=name)
+        return WebhookSource(0, name, (signatures.Secret.generate(),))
 
 
-def _understood(raw: bytes) -> events.Event | events.UnknownEvent:
+def _parsed(raw: bytes) -> events.Event | events.UnknownEvent:
     try:
         return events.load(raw)
     except events.InvalidEventError as error:

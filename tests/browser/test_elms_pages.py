@@ -20,15 +20,15 @@ from contract.tokens import CourseToken
 from foundation.crypto import Vault
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from receiver.course_state import Refused, TokenNamed
-from receiver.gradebook.database import ScoreCounts
+from receiver.course_state import TokenAnnounced, TokenRejected
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import SCHEMA
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.sources import store as sources
-from receiver.sources.store import Door
+from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from tests.browser.conftest import (
     NARROW,
@@ -133,18 +133,18 @@ def fill(url: str, eassessment: str) -> dict[str, int]:
         entries = {}
         for name in NAMES:
             token = CourseToken.generate()
-            entry = registry.enrol(session, source, name, token, vault=VAULT, actor=ada, now=now)
+            entry = registry.add(session, source, name, token, vault=VAULT, actor=ada, now=now)
             session.flush()
             entries[name] = entry.id
         told = (
-            ("CS101", TokenNamed(4, PRESENT.token_id, now)),
-            ("CS102", TokenNamed(4, "lost", now)),
-            (NAMES[2], Refused(token_held(session, source, NAMES[2]), LONG, now)),
+            ("CS101", TokenAnnounced(4, PRESENT.token_id, now)),
+            ("CS102", TokenAnnounced(4, "lost", now)),
+            (NAMES[2], TokenRejected(token_held(session, source, NAMES[2]), LONG, now)),
         )
         for name, fact in told:
             actor = Actor(ActorKind.WEBHOOK, f"msg_{entries[name]}")
             registry.apply(session, source.id, name, fact, actor=actor, now=now)
-        door = Door(source.id, source.name, ())
+        door = WebhookSource(source.id, source.name, ())
         data = CourseDeletedData(source="one", course_id=NAMES[3], course_version=4)
         deleted = CourseDeleted(timestamp=now, data=data)
         raw = events.dump(deleted).encode()
@@ -157,7 +157,7 @@ def fill(url: str, eassessment: str) -> dict[str, int]:
 
 def token_held(session: Any, source: Any, name: str) -> str:
     """Return the public id of the token that is held for a course."""
-    return str(registry.get(session, source, name).held_token_id)
+    return str(registry.get(session, source, name).stored_token_id)
 
 
 def record_runs(database: Database, now: datetime) -> None:

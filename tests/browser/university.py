@@ -32,7 +32,7 @@ from notifier.worker import batch
 from notifier.worker.batch import BatchSettings, Finished
 from notifier.worker.claims import ClaimLimits, EndpointLimit
 from receiver.course_state import Status
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.registry import entries as registry
 from receiver.registry.entries import EntryUpdate
 from receiver.registry.history import Actor, ActorKind
@@ -131,7 +131,7 @@ def _open_term(day: Day) -> None:
         source = sources.add(session, "eassessment", EASSESSMENT, now=began)
         sources.add_secret(session, source, Secret.generate(), vault=day.vault, now=began)
         for course_id, token in day.tokens.items():
-            registry.enrol(session, source, course_id, token, vault=day.vault, actor=ADA, now=began)
+            registry.add(session, source, course_id, token, vault=day.vault, actor=ADA, now=began)
 
 
 def _scores(day: Day, at: datetime) -> list[Score]:
@@ -238,7 +238,7 @@ def _answer(day: Day, one: Any, at: datetime) -> WebhookResponse | Failure:
     if ELMS_IS_DOWN[0] > before_now > ELMS_IS_DOWN[1]:
         return Failure("refused", "elms.example.ac.uk:443: the connection was refused")
     with day.elms.writing() as session:
-        door = sources.find_door(session, "eassessment", vault=day.vault)
+        door = sources.get_webhook_source(session, "eassessment", vault=day.vault)
         raw = one.body.encode()
         outcome = inbox.accept(session, door, one.webhook_id, events.load(raw), raw, now=at)
     return WebhookResponse(200, said=f'{{"outcome": "{outcome}"}}')
@@ -247,7 +247,7 @@ def _answer(day: Day, one: Any, at: datetime) -> WebhookResponse | Failure:
 def _sync(day: Day, at: datetime) -> None:
     """Record a grade sync of the registry as it stands; one of the day found eAssessment busy."""
     with day.elms.writing() as session:
-        planned = planner.of(registry.listing(session))
+        planned = planner.of(registry.list_entries(session))
         run_id = runs.begin(session, "elms@sync-1", now=at)
         busy = run_id == 71
         asked = [_asked(day, entry, busy=busy) for entry in planned.ask]
@@ -290,8 +290,8 @@ def _seen(day: Day) -> Seen:
         waited = to_elms.order_by(Delivery.attempts.desc(), Delivery.id).limit(1).one()
         dead = session.query(Delivery).where(Delivery.status == DeliveryStatus.DEAD).limit(1).one()
     with day.elms.reading() as session:
-        every = registry.listing(session)
-    by_status = {registry.standing(one).status: one.course_id for one in every}
+        every = registry.list_entries(session)
+    by_status = {registry.course_status(one).status: one.course_id for one in every}
     return Seen(
         entries={one.course_id: one.id for one in every},
         waited=waited.id,

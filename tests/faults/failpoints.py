@@ -26,7 +26,7 @@ from notifier.webhooks import circuit_breaker, deliveries, retry_policy
 from notifier.webhooks.http_client import Transport
 from notifier.worker import claims
 from receiver import config as receiver_config
-from receiver.gradebook.base import TableGradebook
+from receiver.gradebook.database import DatabaseGradebook
 from receiver.sources.eassessment import EAssessmentClient
 from receiver.webhooks import inbox
 
@@ -99,8 +99,8 @@ def install(folder: Path) -> None:
     places.after(signals, "send", Point.COURSE_CHANGED)
     places.after(signatures, "verify_stamp", Point.VERIFIED)
     places.after(inbox, "_insert", Point.INBOX_WRITTEN)
-    places.after(EAssessmentClient, "ask", Point.ASKED)
-    places.after(TableGradebook, "write", Point.STORED)
+    places.after(EAssessmentClient, "fetch", Point.ASKED)
+    places.after(DatabaseGradebook, "write", Point.STORED)
     places.after(Operations, "invoke", Point.MIGRATING)
     for point in (Point.BEFORE_COMMIT, Point.AFTER_COMMIT):
         event.listen(Session, point.value, lambda _, point=point: places.reach(point))

@@ -314,11 +314,11 @@ def _check_receiver(database: Database, outcomes: Counter[str]) -> None:
     """Each answer has its row in the inbox, and each entry is the highest that the inbox tells."""
     with database.reading() as session:
         rows = session.execute(
-            select(taken.Taken.outcome, func.count()).group_by(taken.Taken.outcome)
+            select(taken.InboxMessage.outcome, func.count()).group_by(taken.InboxMessage.outcome)
         )
         stored = dict(rows.tuples().all())
         entries = list(session.scalars(select(taken.Entry)))
-        inbox = list(session.scalars(select(taken.Taken)))
+        inbox = list(session.scalars(select(taken.InboxMessage)))
     told = {name: outcomes[name] for name in ("applied", "stale", "ignored") if outcomes[name]}
     if stored != told:
         raise FuzzError(f"the inbox holds {stored}, answered was {told}")

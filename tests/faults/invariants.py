@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import select
 
 from notifier.models import Course, Delivery, DeliveryStatus, Endpoint, Event
-from receiver.models import Entry, Taken
+from receiver.models import Entry, InboxMessage
 from tests.faults.ledger import Ledger, Standing
 from tests.faults.observer import Post
 from tests.faults.site import DOOR, PATHS, Site
@@ -60,7 +60,7 @@ def read(both: Site) -> Books:
         )
         deliveries = [(event_id, urlsplit(url).path, status) for event_id, url, status in sent]
     with both.receiver.reading() as session:
-        inbox = set(session.scalars(select(Taken.webhook_id)))
+        inbox = set(session.scalars(select(InboxMessage.webhook_id)))
         entries = session.execute(
             select(
                 Entry.course_id,

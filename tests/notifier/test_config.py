@@ -149,10 +149,7 @@ def test_allowed_host_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ConfigurationError) as refused:
         load(Settings)
 
-    assert (
-        "NOTIFIER_ALLOWED_HOSTS: '10.1.2.3/8' is neither a host name nor an address "
-        "nor a network in CIDR"
-    ) in str(refused.value)
+    assert "NOTIFIER_ALLOWED_HOSTS: '10.1.2.3/8' is not a host name" in str(refused.value)
 
 
 @pytest.mark.parametrize(

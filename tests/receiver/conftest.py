@@ -25,13 +25,14 @@ from foundation.db.session import Database
 from receiver import services
 from receiver.app import create_app
 from receiver.config import Settings
-from receiver.models import API, SCHEMA, Entry, Source
+from receiver.models import SCHEMA, Entry, Source
 from receiver.registry import entries as registry
 from receiver.sources import store as sources
 from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import Exchange
-from receiver.sync.planner import SyncOptions
-from receiver.sync.run import Kinds
+from receiver.sync.fetcher import FetchLimits
+from receiver.sync.run import SyncOptions
+from tests.receiver.moodle.fake import FakeMoodle, serving
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 SITE = "eassessment.example.ac.uk"
@@ -128,7 +129,7 @@ def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
         held = token or CourseToken.generate()
         with database.writing() as session:
             given = session.get_one(Source, source.id)
-            registry.enrol(
+            registry.add(
                 session,
                 given,
                 course_id,
@@ -147,7 +148,7 @@ def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
                     now=NINE,
                 )
         with database.reading() as session:
-            return registry.listing(session, source_id=source.id, course_ids=[course_id])[0]
+            return registry.list_entries(session, source_id=source.id, course_ids=[course_id])[0]
 
     return make
 
@@ -332,10 +333,36 @@ def asker() -> Iterator[EAssessmentClient]:
         yield client
 
 
+@dataclass(frozen=True)
+class Clients:
+    """Opens one client for every source, or that of its name."""
+
+    client: Any
+
+    def open(self, source: Source) -> Any:
+        """Return the client of a source."""
+        return self.client[source.name] if isinstance(self.client, dict) else self.client
+
+
 @pytest.fixture
-def kinds(asker: EAssessmentClient) -> Kinds:
-    """What asks every source of our own kind."""
-    return {API: lambda _: asker}
+def clients(asker: EAssessmentClient) -> Clients:
+    """Opens the client of every source of our own kind."""
+    return Clients(asker)
+
+
+@pytest.fixture
+def moodle() -> Iterator[FakeMoodle]:
+    """A Moodle that does not know any function yet."""
+    with serving() as there:
+        yield there
+
+
+@pytest.fixture
+def exchange() -> Iterator[Exchange]:
+    """An HTTP client with short time-outs."""
+    opened = Exchange(connect_timeout=0.5, read_timeout=0.5, total=1.0)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -343,14 +370,12 @@ def make_options() -> Callable[..., SyncOptions]:
     """Return what makes the options of a run."""
 
     def make(**overrides: Any) -> SyncOptions:
-        given = {
-            "holder": "ada@elms",
-            "lease": timedelta(minutes=5),
-            "concurrency": 1,
-            "retry_waits": (),
-            **overrides,
-        }
-        return SyncOptions(**given)
+        limits = {"concurrency": 1, "retry_waits": ()}
+        for name in ("concurrency", "retry_waits", "refresh_after", "window"):
+            if name in overrides:
+                limits[name] = overrides.pop(name)
+        given = {"holder": "ada@elms", "lease": timedelta(minutes=5), **overrides}
+        return SyncOptions(**given, limits=FetchLimits(**limits))
 
     return make
 

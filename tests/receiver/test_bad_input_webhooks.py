@@ -18,7 +18,7 @@ from contract.signatures import Secret
 from contract.tokens import CourseToken
 from foundation import logging
 from receiver import services
-from receiver.models import Entry, Source, Taken
+from receiver.models import Entry, InboxMessage, Source
 from receiver.webhooks.views import MAX_BODY_BYTES
 
 SITE = "eassessment.example.ac.uk"
@@ -550,7 +550,7 @@ def test_a_clock_that_jumps_applies_nothing_twice(
         {"outcome": "applied"},
         {"outcome": "duplicate"},
     ]
-    assert len([row for row in rows(Taken) if row.webhook_id == "msg_clock"]) == 1
+    assert len([row for row in rows(InboxMessage) if row.webhook_id == "msg_clock"]) == 1
 
 
 def flipped(text: bytes) -> Iterator[bytes]:

@@ -68,7 +68,7 @@ def test_the_course_id_is_one_segment_and_the_token_stands_in_no_url(
 ) -> None:
     far_side.grades("a/b ?#ü%2F", TOKEN)
 
-    outcome = asker.ask_one(about("a/b ?#ü%2F", far_side.url))
+    outcome = asker.fetch_one(about("a/b ?#ü%2F", far_side.url))
 
     assert isinstance(outcome, Grades)
     (asked,) = far_side.asked
@@ -83,7 +83,7 @@ def test_scores_are_exact(
 ) -> None:
     far_side.grades("CS101", TOKEN, make_score(given="0.1"), etag='W/"7"')
 
-    outcome = asker.ask_one(about(url=far_side.url))
+    outcome = asker.fetch_one(about(url=far_side.url))
 
     assert isinstance(outcome, Grades)
     assert outcome.scores[0].score_given == Decimal("0.1")
@@ -93,7 +93,7 @@ def test_scores_are_exact(
 def test_unchanged_grades_are_not_sent_again(far_side: Any, asker: EAssessmentClient) -> None:
     far_side.grades("CS101", TOKEN, etag='"7"')
 
-    outcome = asker.ask_one(about(url=far_side.url, etag='"7"'))
+    outcome = asker.fetch_one(about(url=far_side.url, etag='"7"'))
 
     assert outcome == Unchanged()
 
@@ -102,7 +102,7 @@ def test_connections_are_kept(far_side: Any, asker: EAssessmentClient) -> None:
     far_side.grades("CS101", TOKEN)
 
     for _ in range(5):
-        asker.ask_one(about(url=far_side.url))
+        asker.fetch_one(about(url=far_side.url))
 
     assert (asker.requests, len(far_side.asked), far_side.connections) == (5, 5, 1)
 
@@ -111,7 +111,7 @@ def test_redirects_are_not_followed(far_side: Any, asker: EAssessmentClient) -> 
     far_side.grades("other", TOKEN)
     far_side.answer("CS101", 307, Location=f"{far_side.url}/api/v1/courses/other/grades")
 
-    outcome = asker.ask_one(about(url=far_side.url))
+    outcome = asker.fetch_one(about(url=far_side.url))
 
     assert isinstance(outcome, Misconfigured)
     assert outcome.detail == "answered 307: a redirect, which is not followed"
@@ -128,7 +128,7 @@ def test_proxies_and_netrc_of_the_environment_are_not_used(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     far_side.grades("CS101", TOKEN)
 
-    outcome = asker.ask_one(about(url=far_side.url))
+    outcome = asker.fetch_one(about(url=far_side.url))
 
     assert isinstance(outcome, Grades)
     assert far_side.asked[0].headers["authorization"].startswith("Bearer ")
@@ -138,7 +138,7 @@ def test_cookies_are_not_kept(far_side: Any, asker: EAssessmentClient) -> None:
     far_side.answer("CS101", 200, grades(), Set_Cookie="a=b; Path=/")
 
     for _ in range(2):
-        asker.ask_one(about(url=far_side.url))
+        asker.fetch_one(about(url=far_side.url))
 
     assert all("cookie" not in asked.headers for asked in far_side.asked)
 
@@ -290,14 +290,14 @@ def test_a_strange_etag_is_not_kept(etag: str) -> None:
 
 
 def test_nobody_listening_is_transient(asker: EAssessmentClient) -> None:
-    outcome = asker.ask_one(about(url="http://127.0.0.1:9"))
+    outcome = asker.fetch_one(about(url="http://127.0.0.1:9"))
 
     assert outcome == Transient("no answer: Connection refused", unreachable=True)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[", "nonsense"])
 def test_an_impossible_url_is_no_exception(asker: EAssessmentClient, url: str) -> None:
-    assert isinstance(asker.ask_one(about(url=url)), Misconfigured | Transient)
+    assert isinstance(asker.fetch_one(about(url=url)), Misconfigured | Transient)
 
 
 class Hostile:
@@ -375,7 +375,7 @@ def test_a_hostile_far_side_costs_no_more_than_the_deadline(
     hostile = Hostile(behave)
     started = time.monotonic()
 
-    outcome = asker.ask_one(about(url=hostile.url))
+    outcome = asker.fetch_one(about(url=hostile.url))
 
     seconds = time.monotonic() - started
     hostile.stop()
@@ -393,7 +393,7 @@ def test_an_endless_body_is_cut_off() -> None:
     hostile = Hostile(flood)
 
     with make_client(connect_timeout=5, read_timeout=5, total=20) as client:
-        outcome = client.ask_one(about(url=hostile.url))
+        outcome = client.fetch_one(about(url=hostile.url))
 
     hostile.stop()
     assert isinstance(outcome, Misconfigured)
@@ -420,7 +420,7 @@ def test_a_certificate_that_is_not_good_is_refused(
     there = RawSink(over_tls(authority.server(**fault), says(b""), log))
 
     with make_client(bundle=str(authority.bundle)) as client:
-        outcome = client.ask_one(about(url=there.url("https")))
+        outcome = client.fetch_one(about(url=there.url("https")))
 
     there.stop()
     assert isinstance(outcome, Transient)
@@ -435,9 +435,9 @@ def test_an_authority_of_the_installation_is_trusted(tmp_path: Path) -> None:
     there = RawSink(over_tls(authority.server(), says(answer), []))
 
     with make_client(bundle=str(authority.bundle)) as client:
-        trusting = client.ask_one(about(url=there.url("https")))
+        trusting = client.fetch_one(about(url=there.url("https")))
     with make_client() as client:
-        doubting = client.ask_one(about(url=there.url("https")))
+        doubting = client.fetch_one(about(url=there.url("https")))
 
     there.stop()
     assert trusting == Transient("answered 503")
@@ -457,7 +457,7 @@ def test_a_name_service_that_hangs_is_given_up() -> None:
 
     started = time.monotonic()
     with make_client(resolve=resolve) as client:
-        outcome = client.ask_one(about())
+        outcome = client.fetch_one(about())
     seconds = time.monotonic() - started
 
     over.set()
@@ -470,7 +470,7 @@ def test_a_site_without_batches_is_not_asked_for_longer_than_one_request_may_tak
 ) -> None:
     far_side.answers["CS101"] = lambda _: time.sleep(0.5)
     with make_client(total=0.3) as client:
-        outcomes = client.ask([about(one, far_side.url) for one in ("CS101", "CS102", "CS103")])
+        outcomes = client.fetch([about(one, far_side.url) for one in ("CS101", "CS102", "CS103")])
 
     left = Transient("its turn did not come: the courses before it took all the time")
     assert outcomes[1:] == [left, left]
@@ -481,7 +481,7 @@ def test_a_site_that_goes_away_is_tried_for_one_course() -> None:
     with make_client() as client:
         client._single.add("http://127.0.0.1:9")
 
-        outcomes = client.ask([about(one, "http://127.0.0.1:9") for one in ("A", "B", "C")])
+        outcomes = client.fetch([about(one, "http://127.0.0.1:9") for one in ("A", "B", "C")])
 
     assert client.requests == 1
     assert outcomes == [Transient("no answer: Connection refused", unreachable=True)] * 3

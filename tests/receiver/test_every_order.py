@@ -12,19 +12,20 @@ from flask.testing import FlaskClient
 
 from contract import signatures
 from contract.signatures import Secret
-from receiver.course_state import Deleted, Fact, Memory, TokenNamed, fold
+from receiver import course_state
+from receiver.course_state import CourseState, Deleted, Fact, TokenAnnounced
 from receiver.models import Entry, Source
 from receiver.registry import entries as registry
 
 SITE = "eassessment.example.ac.uk"
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 LIFE: tuple[Fact, ...] = (
-    TokenNamed(2, "second", NINE),
-    TokenNamed(3, "third", NINE + timedelta(hours=1)),
-    TokenNamed(3, "third", NINE + timedelta(hours=1)),
-    TokenNamed(4, "fourth", NINE + timedelta(hours=2)),
+    TokenAnnounced(2, "second", NINE),
+    TokenAnnounced(3, "third", NINE + timedelta(hours=1)),
+    TokenAnnounced(3, "third", NINE + timedelta(hours=1)),
+    TokenAnnounced(4, "fourth", NINE + timedelta(hours=2)),
     Deleted(5, NINE + timedelta(hours=3)),
-    TokenNamed(6, "sixth", NINE + timedelta(hours=4)),
+    TokenAnnounced(6, "sixth", NINE + timedelta(hours=4)),
 )
 """A course's life in six events, two of which say the same; the last one should not have been."""
 SEED = 20
@@ -37,7 +38,7 @@ def body_of(course_id: str, fact: Fact) -> bytes:
     match fact:
         case Deleted(course_version=version, at=at):
             kind = "course.deleted"
-        case TokenNamed(course_version=version, token_id=token_id, at=at):
+        case TokenAnnounced(course_version=version, token_id=token_id, at=at):
             kind, data["token_id"] = "token.regenerated", token_id
     document = {"type": kind, "timestamp": at.isoformat(), "data": data}
     return json.dumps(document | {"data": {**data, "course_version": version}}).encode()
@@ -64,9 +65,9 @@ def tell(client: FlaskClient, make_source: Callable[..., Source]) -> Tell:
     return give
 
 
-def remembered(numbers: Sequence[int]) -> Memory:
+def remembered(numbers: Sequence[int]) -> CourseState:
     """Return what is remembered of these events, by the law alone."""
-    return reduce(fold, (LIFE[number] for number in numbers), Memory())
+    return reduce(course_state.apply, (LIFE[number] for number in numbers), CourseState())
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4])
@@ -79,7 +80,7 @@ def test_every_order_of_the_first_events_gives_one_registry(
     for place, order in enumerate(orders):
         tell(f"CS{place}", order)
 
-    memories = {registry.memory_of(entry_of(f"CS{place}")) for place in range(len(orders))}
+    memories = {registry.state_of(entry_of(f"CS{place}")) for place in range(len(orders))}
     assert memories == {remembered(range(1, length + 1))}
 
 
@@ -95,6 +96,6 @@ def test_a_sample_of_the_orders_of_six_with_repetitions_gives_one_registry(
 
     outcomes = [tell(f"CS{place}", order) for place, order in enumerate(orders)]
 
-    memories = {registry.memory_of(entry_of(f"CS{place}")) for place in range(len(orders))}
+    memories = {registry.state_of(entry_of(f"CS{place}")) for place in range(len(orders))}
     assert memories == {remembered(every)}
     assert {told.count("duplicate") for told in outcomes} == {4}

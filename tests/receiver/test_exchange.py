@@ -28,7 +28,7 @@ def breaking_off(
     def behave(connection: socket.socket, stopped: threading.Event) -> None:
         for hear in heard:
             hear(connection)
-        exchange[0].break_off()
+        exchange[0].cancel()
         stopped.wait(30)
 
     return behave

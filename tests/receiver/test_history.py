@@ -15,13 +15,13 @@ from contract.events import CourseDeleted, CourseDeletedData
 from contract.tokens import CourseToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
-from receiver.course_state import Deleted, Fact, Proven, Refused, TokenNamed
-from receiver.models import Entry, Heard, Source
+from receiver.course_state import Deleted, Fact, TokenAccepted, TokenAnnounced, TokenRejected
+from receiver.models import Entry, HistoryEntry, Source
 from receiver.registry import entries as registry
 from receiver.registry import history
 from receiver.registry.entries import EntryUpdate
 from receiver.registry.history import Actor, ActorKind
-from receiver.sources.store import Door
+from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 
 ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
@@ -34,8 +34,8 @@ def told(rows: Callable[[type[Any]], list[Any]]) -> Callable[[], list[tuple[str,
     """Return what reads every line, the oldest first: from whom, what, what followed."""
 
     def read() -> list[tuple[str, ...]]:
-        lines = sorted(rows(Heard), key=lambda line: line.id)
-        return [(line.actor, line.who, line.what, line.status) for line in lines]
+        lines = sorted(rows(HistoryEntry), key=lambda line: line.id)
+        return [(line.actor, line.actor_name, line.event, line.status) for line in lines]
 
     return read
 
@@ -48,19 +48,19 @@ def test_a_life_is_told_from_its_first_day(
     now: datetime,
 ) -> None:
     source, first, second = make_source(), CourseToken.generate(), CourseToken.generate()
-    named = TokenNamed(2, second.token_id, now)
+    named = TokenAnnounced(2, second.token_id, now)
 
     with database.writing() as session:
-        entry = registry.enrol(session, source, "CS101", first, vault=vault, actor=ADA, now=now)
+        entry = registry.add(session, source, "CS101", first, vault=vault, actor=ADA, now=now)
         registry.apply(session, source.id, "CS101", named, actor=WEBHOOK, now=now)
         registry.set_token(session, entry, second, vault=vault, actor=ADA, now=now)
-        registry.withdraw(session, source, "CS101", actor=ADA, now=now)
+        registry.remove(session, source, "CS101", actor=ADA, now=now)
 
     assert told() == [
-        ("administrator", "ada@elms", "enrolled", "active"),
+        ("administrator", "ada@elms", "course added", "active"),
         ("webhook", "msg_1", "token.regenerated", "token_invalid"),
         ("administrator", "ada@elms", "token entered", "active"),
-        ("administrator", "ada@elms", "withdrawn", "token_invalid"),
+        ("administrator", "ada@elms", "course removed", "token_invalid"),
     ]
 
 
@@ -74,10 +74,10 @@ def test_no_secret_is_written_down(
     token = CourseToken.generate()
 
     with database.writing() as session:
-        registry.enrol(session, make_source(), "CS101", token, vault=vault, actor=ADA, now=now)
+        registry.add(session, make_source(), "CS101", token, vault=vault, actor=ADA, now=now)
 
-    (line,) = rows(Heard)
-    assert line.detail == f"held is {token.token_id}"
+    (line,) = rows(HistoryEntry)
+    assert line.detail == f"stored token {token.token_id}"
     assert token.secret not in repr(vars(line))
 
 
@@ -88,7 +88,7 @@ def test_webhooks_without_news_are_told_as_such(
     now: datetime,
 ) -> None:
     source = make_source()
-    door = Door(source.id, source.name, ())
+    door = WebhookSource(source.id, source.name, ())
 
     for webhook_id, version in (("msg_2", 5), ("msg_2", 5), ("msg_1", 4)):
         data = CourseDeletedData(source=source.name, course_id="CS101", course_version=version)
@@ -112,16 +112,16 @@ def test_a_sync_tells_what_it_learnt_and_nothing_of_what_it_knew(
 ) -> None:
     source = make_source()
     changed, known = make_entry(source, "CS101"), make_entry(source, "CS102")
-    held = str(changed.held_token_id)
-    facts = (TokenNamed(2, "new", now), Refused(held, "it was regenerated", now))
+    held = str(changed.stored_token_id)
+    facts = (TokenAnnounced(2, "new", now), TokenRejected(held, "it was regenerated", now))
 
     with database.writing() as session:
         lessons = [EntryUpdate(changed.id, facts), EntryUpdate(known.id, (), '"etag"', True)]
         registry.apply_updates(session, lessons, actor=RUN, now=now)
 
     assert told()[2:] == [
-        ("sync", "run 7", "token named", "token_invalid"),
-        ("sync", "run 7", "token refused", "token_invalid"),
+        ("sync", "run 7", "token announced", "token_invalid"),
+        ("sync", "run 7", "token rejected", "token_invalid"),
     ]
 
 
@@ -131,25 +131,25 @@ def test_a_history_is_read_from_its_end(
     source = make_source()
     with database.writing() as session:
         for version in range(1, 6):
-            fact = TokenNamed(version, f"t{version}", now)
+            fact = TokenAnnounced(version, f"t{version}", now)
             registry.apply(session, source.id, "CS101", fact, actor=WEBHOOK, now=now)
 
     with database.reading() as session:
-        entry = registry.get_heard_of(session, source, "CS101")
-        lines = history.of_entry(session, entry.id, 2)
+        entry = registry.get_known(session, source, "CS101")
+        lines = history.latest(session, entry.id, 2)
 
     assert [line.detail for line in lines] == [
-        "version 5, present is t5",
-        "version 4, present is t4",
+        "version 5, current token t5",
+        "version 4, current token t4",
     ]
 
 
 _moments = st.integers(0, 2)
 _facts = st.one_of(
     st.builds(Deleted, st.integers(1, 3), _moments),
-    st.builds(TokenNamed, st.integers(1, 3), st.sampled_from("ab"), _moments),
-    st.builds(Refused, st.sampled_from("ab"), st.just("unknown"), _moments),
-    st.builds(Proven, st.sampled_from("ab"), _moments),
+    st.builds(TokenAnnounced, st.integers(1, 3), st.sampled_from("ab"), _moments),
+    st.builds(TokenRejected, st.sampled_from("ab"), st.just("unknown"), _moments),
+    st.builds(TokenAccepted, st.sampled_from("ab"), _moments),
 )
 _tokens = {name: CourseToken(name, "s" * 24) for name in "ab"}
 _steps = st.one_of(
@@ -179,7 +179,7 @@ def test_the_last_line_is_where_the_course_stands(
         return type(fact)(**{**vars(fact), "at": now + timedelta(hours=fact.at)})
 
     with database.writing() as session:
-        entry = registry.enrol(
+        entry = registry.add(
             session, source, "CS101", _tokens["a"], vault=vault, actor=ADA, now=now
         )
     for kind, what in life:
@@ -196,5 +196,5 @@ def test_the_last_line_is_where_the_course_stands(
 
     with database.reading() as session:
         row = session.scalars(select(Entry).where(Entry.id == entry.id)).one()
-        (newest,) = history.of_entry(session, entry.id, 1)
-    assert newest.status == registry.standing(row).status
+        (newest,) = history.latest(session, entry.id, 1)
+    assert newest.status == registry.course_status(row).status

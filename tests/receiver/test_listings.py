@@ -11,15 +11,15 @@ from sqlalchemy import event
 from contract.tokens import CourseToken
 from foundation.db.pagination import Page, PageRequest
 from foundation.db.session import Database
-from receiver.course_state import Deleted, Fact, Refused, Status, TokenNamed
+from receiver.course_state import Deleted, Fact, Status, TokenAnnounced, TokenRejected
 from receiver.models import Entry, Source
 from receiver.registry import entries as registry
 from receiver.registry import listing
 from receiver.registry.history import Actor
-from receiver.registry.listing import Listed, Wanted
+from receiver.registry.listing import EntryFilter, ListedEntry
 
-Read = Callable[..., Page[Listed]]
-EVERY = "ix_entries_course_id_source_id_enrolled_at"
+Read = Callable[..., Page[ListedEntry]]
+EVERY = "ix_entries_course_id_source_id_added_at"
 """The index of all entries in the order of lists."""
 
 
@@ -28,11 +28,11 @@ def read(database: Database) -> Read:
     """Return what reads a page of the list."""
 
     def page(
-        wanted: Wanted | None = None, page_request: PageRequest | None = None, limit: int = 50
+        wanted: EntryFilter | None = None, page_request: PageRequest | None = None, limit: int = 50
     ) -> Any:
         with database.reading() as session:
             return listing.page(
-                session, wanted or Wanted(), page_request or PageRequest(), limit=limit
+                session, wanted or EntryFilter(), page_request or PageRequest(), limit=limit
             )
 
     return page
@@ -74,7 +74,7 @@ def planned(database: Database, sent: Sent) -> Callable[[], list[str]]:
     return explain
 
 
-def named(page: Page[Listed]) -> list[str]:
+def named(page: Page[ListedEntry]) -> list[str]:
     """Return the course ids of a page."""
     return [row.entry.course_id for row in page.rows]
 
@@ -100,16 +100,16 @@ def test_courses_stand_in_the_order_of_their_ids(
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        pytest.param(Wanted(), ["CS1", "CS2", "CS3", "cs1"], id="all"),
-        pytest.param(Wanted(Status.ACTIVE), ["CS1", "cs1"], id="active"),
-        pytest.param(Wanted(Status.TOKEN_INVALID), ["CS2"], id="token invalid"),
-        pytest.param(Wanted(Status.COURSE_DELETED), ["CS3"], id="course deleted"),
-        pytest.param(Wanted(beginning="CS"), ["CS1", "CS2", "CS3"], id="a beginning"),
-        pytest.param(Wanted(beginning="CS2"), ["CS2"], id="a whole id"),
-        pytest.param(Wanted(beginning="S"), [], id="not from the middle"),
-        pytest.param(Wanted(beginning="C_"), [], id="no wildcard"),
-        pytest.param(Wanted(source_id=2), [], id="a source without courses"),
-        pytest.param(Wanted(Status.ACTIVE, 1, "CS"), ["CS1"], id="all at once"),
+        pytest.param(EntryFilter(), ["CS1", "CS2", "CS3", "cs1"], id="all"),
+        pytest.param(EntryFilter(Status.ACTIVE), ["CS1", "cs1"], id="active"),
+        pytest.param(EntryFilter(Status.TOKEN_INVALID), ["CS2"], id="token invalid"),
+        pytest.param(EntryFilter(Status.COURSE_DELETED), ["CS3"], id="course deleted"),
+        pytest.param(EntryFilter(prefix="CS"), ["CS1", "CS2", "CS3"], id="a beginning"),
+        pytest.param(EntryFilter(prefix="CS2"), ["CS2"], id="a whole id"),
+        pytest.param(EntryFilter(prefix="S"), [], id="not from the middle"),
+        pytest.param(EntryFilter(prefix="C_"), [], id="no wildcard"),
+        pytest.param(EntryFilter(source_id=2), [], id="a source without courses"),
+        pytest.param(EntryFilter(Status.ACTIVE, 1, "CS"), ["CS1"], id="all at once"),
     ],
 )
 def test_the_list_is_narrowed(
@@ -117,12 +117,12 @@ def test_the_list_is_narrowed(
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
     now: datetime,
-    wanted: Wanted,
+    wanted: EntryFilter,
     expected: list[str],
 ) -> None:
     source, _ = make_source("one"), make_source("two")
     make_entry(source, "CS1")
-    make_entry(source, "CS2", facts=(TokenNamed(2, "new", now),))
+    make_entry(source, "CS2", facts=(TokenAnnounced(2, "new", now),))
     make_entry(source, "CS3", facts=(Deleted(3, now),))
     make_entry(source, "cs1")
 
@@ -153,7 +153,7 @@ def test_courses_are_counted_by_status(
     for number in range(6):
         facts: tuple[Fact, ...] = (Deleted(3, now),) if number < 3 else ()
         make_entry(source, f"CS{number}", facts=facts)
-    make_entry(source, "CS9", facts=(TokenNamed(2, "new", now),))
+    make_entry(source, "CS9", facts=(TokenAnnounced(2, "new", now),))
 
     with database.reading() as session:
         counts = listing.counts(session)
@@ -170,13 +170,13 @@ def test_each_course_tells_who_said_so(
 ) -> None:
     source, token = make_source("one"), CourseToken.generate()
     told: tuple[tuple[str, Fact, str], ...] = (
-        ("CS1", TokenNamed(2, "second", now), "msg_1"),
-        ("CS1", TokenNamed(3, "third", now), "msg_2"),
-        ("CS1", TokenNamed(2, "second", now), "msg_3"),
-        ("CS2", TokenNamed(2, "new", now), "msg_4"),
+        ("CS1", TokenAnnounced(2, "second", now), "msg_1"),
+        ("CS1", TokenAnnounced(3, "third", now), "msg_2"),
+        ("CS1", TokenAnnounced(2, "second", now), "msg_3"),
+        ("CS2", TokenAnnounced(2, "new", now), "msg_4"),
         ("CS2", Deleted(3, now), "msg_5"),
-        ("CS3", Refused(token.token_id, "unknown", now), "run 7"),
-        ("CS4", TokenNamed(2, token.token_id, now - timedelta(hours=1)), "msg_6"),
+        ("CS3", TokenRejected(token.token_id, "unknown", now), "run 7"),
+        ("CS4", TokenAnnounced(2, token.token_id, now - timedelta(hours=1)), "msg_6"),
     )
     for number in range(1, 5):
         make_entry(source, f"CS{number}", token=token)
@@ -187,7 +187,7 @@ def test_each_course_tells_who_said_so(
 
     rows = read().rows
 
-    assert [row.told and row.told.who for row in rows] == ["msg_2", "msg_5", "run 7", None]
+    assert [row.cause and row.cause.actor_name for row in rows] == ["msg_2", "msg_5", "run 7", None]
 
 
 @pytest.mark.parametrize(
@@ -198,20 +198,20 @@ def test_each_course_tells_who_said_so(
 @pytest.mark.parametrize(
     ("wanted", "index"),
     [
-        pytest.param(Wanted(), EVERY, id="all"),
-        pytest.param(Wanted(Status.ACTIVE), "ix_entries_active", id="active"),
-        pytest.param(Wanted(Status.TOKEN_INVALID), "ix_entries_token_invalid", id="invalid"),
-        pytest.param(Wanted(Status.COURSE_DELETED), "ix_entries_course_deleted", id="deleted"),
-        pytest.param(Wanted(beginning="CS"), EVERY, id="a beginning"),
+        pytest.param(EntryFilter(), EVERY, id="all"),
+        pytest.param(EntryFilter(Status.ACTIVE), "ix_entries_active", id="active"),
+        pytest.param(EntryFilter(Status.TOKEN_INVALID), "ix_entries_token_invalid", id="invalid"),
+        pytest.param(EntryFilter(Status.COURSE_DELETED), "ix_entries_course_deleted", id="deleted"),
+        pytest.param(EntryFilter(prefix="CS"), EVERY, id="a beginning"),
         pytest.param(
-            Wanted(Status.TOKEN_INVALID, beginning="CS"), "ix_entries_token_invalid", id="both"
+            EntryFilter(Status.TOKEN_INVALID, prefix="CS"), "ix_entries_token_invalid", id="both"
         ),
     ],
 )
 def test_an_index_gives_each_list_in_its_order(
     read: Read,
     planned: Callable[[], list[str]],
-    wanted: Wanted,
+    wanted: EntryFilter,
     index: str,
     page_request: PageRequest,
 ) -> None:
@@ -245,7 +245,7 @@ def test_a_page_costs_two_statements_however_many_need_a_person(
 ) -> None:
     source = make_source("one")
     for number in range(12):
-        make_entry(source, f"CS{number:02}", facts=(TokenNamed(2, "new", now),))
+        make_entry(source, f"CS{number:02}", facts=(TokenAnnounced(2, "new", now),))
     sent.statements.clear()
 
     page = read(limit=10)

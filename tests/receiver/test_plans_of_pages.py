@@ -14,7 +14,7 @@ from receiver.runs import queries
 from receiver.runs.store import CourseOutcome
 from receiver.sources import store as sources
 from receiver.webhooks import inbox
-from receiver.webhooks.inbox import Outcome, Wanted
+from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 HEARD = "USING INDEX ix_inbox_"
@@ -56,14 +56,16 @@ def planned(database: Database) -> Iterator[Callable[[Callable[[Any], Any]], lis
 @pytest.mark.parametrize(
     ("wanted", "index"),
     [
-        pytest.param(Wanted(), f"{HEARD}received_at_source_id_webhook_id", id="all"),
-        pytest.param(Wanted(Outcome.STALE), f"{HEARD}outcome_received_at", id="outcome"),
-        pytest.param(Wanted(source_id=1), f"{HEARD}source_id_received_at", id="source"),
-        pytest.param(Wanted(course_id="CS1"), f"{HEARD}course_id_received_at", id="course"),
+        pytest.param(InboxFilter(), f"{HEARD}received_at_source_id_webhook_id", id="all"),
+        pytest.param(
+            InboxFilter(WebhookOutcome.STALE), f"{HEARD}outcome_received_at", id="outcome"
+        ),
+        pytest.param(InboxFilter(source_id=1), f"{HEARD}source_id_received_at", id="source"),
+        pytest.param(InboxFilter(course_id="CS1"), f"{HEARD}course_id_received_at", id="course"),
     ],
 )
 def test_an_index_gives_each_list_of_messages_in_its_order(
-    planned: Callable[..., list[str]], wanted: Wanted, index: str, page_request: PageRequest
+    planned: Callable[..., list[str]], wanted: InboxFilter, index: str, page_request: PageRequest
 ) -> None:
     plan = planned(lambda session: inbox.page(session, wanted, page_request))
 
@@ -72,7 +74,9 @@ def test_an_index_gives_each_list_of_messages_in_its_order(
 
 
 def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[str]]) -> None:
-    plan = planned(lambda session: inbox.page(session, Wanted(webhook_id="msg_1"), PageRequest()))
+    plan = planned(
+        lambda session: inbox.page(session, InboxFilter(webhook_id="msg_1"), PageRequest())
+    )
 
     assert any("(source_id=? AND webhook_id=?)" in step for step in plan)
 
@@ -94,8 +98,8 @@ def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[st
         ),
         pytest.param(
             lambda session: history.page(session, 1, PageRequest(after=(7,))),
-            "ix_heard_entry_id (entry_id=? AND rowid<?)",
-            id="what was heard of a course",
+            "ix_history_entry_id (entry_id=? AND rowid<?)",
+            id="history of a course",
         ),
     ],
 )

@@ -11,16 +11,16 @@ from sqlalchemy.orm import Session
 from contract import events
 from contract.tokens import CourseToken
 from foundation.db.session import Database
-from receiver.course_state import Deleted, Refused, TokenNamed
-from receiver.gradebook.database import ScoreCounts
+from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import Entry, Source
 from receiver.monitoring import metrics
 from receiver.runs import lease
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, RunResult
-from receiver.sources.store import Door
+from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
-from receiver.webhooks.inbox import Outcome
+from receiver.webhooks.inbox import WebhookOutcome
 
 HOUR = timedelta(hours=1)
 Numbers = Callable[[], dict[str, float]]
@@ -63,11 +63,11 @@ def test_webhooks_are_counted_by_what_they_did(
     database: Database, make_source: Callable[..., Source], numbers: Numbers, now: datetime
 ) -> None:
     source = make_source()
-    door = Door(source.id, source.name, ())
+    door = WebhookSource(source.id, source.name, ())
 
     def take(
         session: Session, webhook_id: str, version: int, kind: str = "course.deleted"
-    ) -> Outcome:
+    ) -> WebhookOutcome:
         raw = (
             f'{{"type":"{kind}","timestamp":"2026-11-22T09:00:00Z","data":{{"source":'
             f'"{source.name}","course_id":"CS101","course_version":{version}}}}}'
@@ -96,11 +96,11 @@ def test_courses_are_counted_by_the_law_of_the_registry(
     source = make_source()
     make_entry(source, "CS101")
     make_entry(source, "CS102", facts=(Deleted(4, now),))
-    make_entry(source, "CS103", facts=(TokenNamed(4, "other", now),))
+    make_entry(source, "CS103", facts=(TokenAnnounced(4, "other", now),))
     token = CourseToken.generate()
-    make_entry(source, "CS104", token, (Refused(token.token_id, "token-unknown", now),))
+    make_entry(source, "CS104", token, (TokenRejected(token.token_id, "token-unknown", now),))
     healed = CourseToken.generate()
-    make_entry(source, "CS105", healed, (TokenNamed(4, healed.token_id, now),))
+    make_entry(source, "CS105", healed, (TokenAnnounced(4, healed.token_id, now),))
 
     found = numbers()
 

@@ -47,7 +47,7 @@ def test_numbers_are_never_used_twice(make_database: Callable[..., Database]) ->
         "sources",
         "source_secrets",
         "entries",
-        "heard",
+        "history",
         "runs",
         "run_courses",
         "users",

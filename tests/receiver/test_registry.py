@@ -15,11 +15,19 @@ from sqlalchemy import select
 from contract.tokens import CourseToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
-from receiver.course_state import Deleted, Fact, Memory, Refused, Status, TokenNamed, fold
+from receiver import course_state
+from receiver.course_state import (
+    CourseState,
+    Deleted,
+    Fact,
+    Status,
+    TokenAnnounced,
+    TokenRejected,
+)
 from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedError
 from receiver.models import Entry, Source
 from receiver.registry import entries as registry
-from receiver.registry.entries import EntryUpdate, Outcome
+from receiver.registry.entries import ApplyResult, EntryUpdate
 
 
 def test_first_fact_of_an_unlinked_course_is_kept(
@@ -40,11 +48,11 @@ def test_first_fact_of_an_unlinked_course_is_kept(
             now=now,
         )
     with database.reading() as session:
-        listed = registry.listing(session)
+        listed = registry.list_entries(session)
 
-    assert outcome is Outcome.APPLIED
-    assert registry.standing(entry_of("CS101")).status is Status.COURSE_DELETED
-    assert (entry_of("CS101").enrolled_at, listed) == (None, [])
+    assert outcome is ApplyResult.APPLIED
+    assert registry.course_status(entry_of("CS101")).status is Status.COURSE_DELETED
+    assert (entry_of("CS101").added_at, listed) == (None, [])
 
 
 def test_later_enrolment_starts_from_the_truth(
@@ -66,16 +74,16 @@ def test_later_enrolment_starts_from_the_truth(
 
     entry = make_entry(source)
 
-    assert registry.standing(entry).status is Status.COURSE_DELETED
+    assert registry.course_status(entry).status is Status.COURSE_DELETED
 
 
 @pytest.mark.parametrize(
     ("second", "expected"),
     [
-        pytest.param(lambda now: TokenNamed(3, "b", now), Outcome.STALE, id="the same"),
-        pytest.param(lambda now: TokenNamed(2, "a", now), Outcome.STALE, id="older"),
-        pytest.param(lambda now: TokenNamed(4, "c", now), Outcome.APPLIED, id="newer"),
-        pytest.param(lambda now: Deleted(1, now), Outcome.APPLIED, id="an old deletion"),
+        pytest.param(lambda now: TokenAnnounced(3, "b", now), ApplyResult.STALE, id="the same"),
+        pytest.param(lambda now: TokenAnnounced(2, "a", now), ApplyResult.STALE, id="older"),
+        pytest.param(lambda now: TokenAnnounced(4, "c", now), ApplyResult.APPLIED, id="newer"),
+        pytest.param(lambda now: Deleted(1, now), ApplyResult.APPLIED, id="an old deletion"),
     ],
 )
 def test_a_fact_that_changes_nothing_is_stale(
@@ -83,7 +91,7 @@ def test_a_fact_that_changes_nothing_is_stale(
     make_source: Callable[..., Source],
     now: datetime,
     second: Callable[[datetime], Fact],
-    expected: Outcome,
+    expected: ApplyResult,
 ) -> None:
     source = make_source()
     with database.writing() as session:
@@ -91,7 +99,7 @@ def test_a_fact_that_changes_nothing_is_stale(
             session,
             source.id,
             "CS101",
-            TokenNamed(3, "b", now),
+            TokenAnnounced(3, "b", now),
             actor=registry.Actor("webhook", "msg_1"),
             now=now,
         )
@@ -139,8 +147,8 @@ _facts = st.one_of(
 _numbers = count()
 _KINDS: dict[str, Callable[..., Fact]] = {
     "deleted": Deleted,
-    "named": TokenNamed,
-    "refused": Refused,
+    "named": TokenAnnounced,
+    "refused": TokenRejected,
 }
 
 
@@ -155,7 +163,7 @@ def test_what_is_stored_is_the_fold_of_what_was_told(
 ) -> None:
     source = make_source(f"source-{next(_numbers)}")
     facts = [_KINDS[kind](*rest, now + timedelta(hours=hours)) for kind, *rest, hours in told]
-    expected = reduce(fold, facts, Memory())
+    expected = reduce(course_state.apply, facts, CourseState())
 
     for name, order in (("forwards", facts), ("backwards", [*reversed(facts), *facts])):
         for fact in order:
@@ -171,7 +179,7 @@ def test_what_is_stored_is_the_fold_of_what_was_told(
 
     with database.reading() as session:
         stored = {
-            registry.memory_of(entry)
+            registry.state_of(entry)
             for entry in session.scalars(select(Entry).where(Entry.source_id == source.id))
         }
     assert stored == {expected}
@@ -187,7 +195,7 @@ def test_two_facts_at_once_are_both_taken(
 
     def tell(version: int) -> None:
         with database.writing() as session:
-            fact = TokenNamed(version, f"t{version}", now)
+            fact = TokenAnnounced(version, f"t{version}", now)
             registry.apply(
                 session,
                 source.id,
@@ -209,7 +217,9 @@ def test_linking_twice_is_refused(
     source = make_source()
     make_entry(source)
 
-    with pytest.raises(EntryExistsError, match=r"'CS101' of .* is in the registry") as refused:
+    with pytest.raises(
+        EntryExistsError, match=r"'CS101' of .* is already in the registry"
+    ) as refused:
         make_entry(source)
 
     assert "set-token" in refused.value.advice
@@ -222,7 +232,7 @@ def test_held_token_is_sealed(
 
     entry = make_entry(make_source(), token=token)
 
-    assert entry.held_token_id == token.token_id
+    assert entry.stored_token_id == token.token_id
     assert token.secret not in str(entry.encrypted_token)
     assert vault.decrypt(str(entry.encrypted_token)) == token.reveal()
 
@@ -239,7 +249,7 @@ def test_resealed_tokens_open_still(
     with database.writing() as session:
         reencrypted = registry.reencrypt(session, vault=vault)
     with database.reading() as session:
-        (after,) = registry.listing(session)
+        (after,) = registry.list_entries(session)
 
     assert reencrypted == 1
     assert before.encrypted_token != after.encrypted_token
@@ -255,7 +265,7 @@ def test_listing_takes_one_query(
     before = database.statements
 
     with database.reading() as session:
-        entries = registry.listing(session)
+        entries = registry.list_entries(session)
         names = [(entry.source.name, entry.course_id) for entry in entries]
 
     assert database.statements - before == 1
@@ -269,7 +279,7 @@ def test_unknown_courses_are_named(database: Database, make_source: Callable[...
         database.reading() as session,
         pytest.raises(EntryUnknownError, match="not in the registry: 'NONE'"),
     ):
-        registry.listing(session, course_ids=["NONE"])
+        registry.list_entries(session, course_ids=["NONE"])
     with (
         database.reading() as session,
         pytest.raises(EntryUnknownError, match=r"the course 'NONE' of .* is not in the registry"),
@@ -296,7 +306,7 @@ def test_lessons_are_learnt_in_four_statements(
     entries = [make_entry(source, f"CS10{number}") for number in range(5)]
     lessons = [
         EntryUpdate(
-            entry.id, (TokenNamed(2, str(entry.held_token_id), now),), f'"{entry.id}"', True
+            entry.id, (TokenAnnounced(2, str(entry.stored_token_id), now),), f'"{entry.id}"', True
         )
         for entry in entries
     ]
@@ -307,7 +317,7 @@ def test_lessons_are_learnt_in_four_statements(
 
     assert database.statements - before == 4
     with database.reading() as session:
-        after = registry.listing(session)
+        after = registry.list_entries(session)
     assert [entry.etag for entry in after] == [f'"{entry.id}"' for entry in entries]
     assert {(entry.announced_version, entry.synced_at) for entry in after} == {(2, now)}
 

@@ -36,9 +36,9 @@ def test_a_door_knows_all_secrets_of_its_source_and_no_others(
     make_source("two", secrets=(strange,))
 
     with database.reading() as session:
-        door = sources.find_door(session, "one", vault=vault)
+        door = sources.get_webhook_source(session, "one", vault=vault)
 
-    assert door == sources.Door(source.id, "one", (old, new))
+    assert door == sources.WebhookSource(source.id, "one", (old, new))
 
 
 def test_secrets_are_sealed_at_rest(
@@ -49,7 +49,7 @@ def test_secrets_are_sealed_at_rest(
     make_source(secrets=(secret,))
 
     assert secret.reveal() not in rows(SourceSecret)[0].encrypted
-    assert secret.reveal() not in repr(sources.Door(1, "one", (secret,)))
+    assert secret.reveal() not in repr(sources.WebhookSource(1, "one", (secret,)))
 
 
 def test_a_strange_key_opens_nothing(
@@ -61,7 +61,7 @@ def test_a_strange_key_opens_nothing(
         database.reading() as session,
         pytest.raises(DecryptionError, match="a key that is not in the list"),
     ):
-        sources.find_door(session, "one", vault=Vault(SecretStr(OTHER_KEY)))
+        sources.get_webhook_source(session, "one", vault=Vault(SecretStr(OTHER_KEY)))
 
 
 def test_resealing_needs_the_old_key_once(
@@ -75,7 +75,7 @@ def test_resealing_needs_the_old_key_once(
         count = sources.reencrypt(session, vault=both)
 
     with database.reading() as session:
-        door = sources.find_door(session, "one", vault=Vault(SecretStr(OTHER_KEY)))
+        door = sources.get_webhook_source(session, "one", vault=Vault(SecretStr(OTHER_KEY)))
     assert (count, door.secrets) == (1, (secret,))
 
 
@@ -146,7 +146,7 @@ def test_secrets_come_and_go(
         sources.remove_secret(session, one, number)
 
     with database.reading() as session:
-        assert sources.find_door(session, "one", vault=vault).secrets == ()
+        assert sources.get_webhook_source(session, "one", vault=vault).secrets == ()
 
 
 def test_a_name_added_twice_at_once_is_added_once(database: Database) -> None:

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 from contract import events, signatures
 from contract.problems import ProblemType
 from contract.signatures import Secret
-from receiver.models import Entry, Source, Taken
+from receiver.models import Entry, InboxMessage, Source
 from receiver.webhooks.views import MAX_BODY_BYTES
 
 SITE = "eassessment.example.ac.uk"
@@ -81,7 +81,7 @@ def test_a_signed_event_is_applied(post: Callable[..., TestResponse], rows: Rows
     response = post()
 
     assert (response.status_code, response.get_json()) == (200, {"outcome": "applied"})
-    assert (rows(Entry)[0].deleted_version, rows(Taken)[0].webhook_id) == (4, "msg_1")
+    assert (rows(Entry)[0].deleted_version, rows(InboxMessage)[0].webhook_id) == (4, "msg_1")
 
 
 def test_the_published_library_is_understood(
@@ -131,7 +131,7 @@ def test_a_test_of_another_source_is_refused_as_an_event_of_it_would_be(
     assert answers[0].get_json() == {"outcome": "ignored"}
     problem = answers[1].get_json()
     assert problem["detail"] == (
-        f"the event is of the source 'renamed', this is the door of '{SITE}'"
+        f"the event is from the source 'renamed', but this is the webhook route of '{SITE}'"
     )
     assert "NOTIFIER_SOURCE" in problem["next_step"]
 
@@ -214,7 +214,7 @@ def test_the_same_event_a_hundred_times_at_once_has_one_effect(
         outcomes = list(threads.map(send, range(100)))
 
     assert (outcomes.count("applied"), outcomes.count("duplicate")) == (1, 99)
-    assert len(rows(Taken)) == 1
+    assert len(rows(InboxMessage)) == 1
 
 
 def test_a_database_that_is_away_is_503(away: FlaskClient, secret: Secret) -> None:

@@ -41,7 +41,7 @@ from receiver import app as receiver_app
 from receiver import config as receiver_config
 from receiver import services as receiver_services
 from receiver.models import SCHEMA as RECEIVER
-from receiver.models import Entry, Taken
+from receiver.models import Entry, InboxMessage
 from receiver.models import open_database as open_receiver
 from receiver.registry import entries as registry
 from receiver.sources import store as sources
@@ -123,7 +123,7 @@ def webhook_door(
     with database.writing() as session:
         source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
         sources.add_secret(session, source, secret, vault=vault, now=now)
-        registry.enrol(
+        registry.add(
             session,
             source,
             COURSE,
@@ -145,7 +145,7 @@ def webhook_door(
 
     def facts(session: Session) -> set[bool]:
         return {
-            session.scalar(select(func.count()).select_from(Taken)) == 1,
+            session.scalar(select(func.count()).select_from(InboxMessage)) == 1,
             session.scalars(select(Entry)).one().deleted_at is not None,
         }
 
@@ -437,7 +437,7 @@ def _furnish_receiver(url: str) -> None:
         sources.add(session, MOODLE, "http://127.0.0.1:9", "moodle", now=now)
         source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
         sources.add_secret(session, source, Secret.generate(), vault=vault, now=now)
-        registry.enrol(
+        registry.add(
             session,
             source,
             COURSE,

@@ -17,7 +17,7 @@ from foundation.db.session import Database
 from notifier import services as notifier_services
 from notifier.models import Course, Delivery, Event
 from receiver import services as receiver_services
-from receiver.models import Taken
+from receiver.models import InboxMessage
 from tests.faults.database.conftest import ADMIN_KEY, SITE, Door, file_of, write_lock
 
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
@@ -166,7 +166,7 @@ def test_a_full_disk_takes_no_webhook(webhook_door: Door, secret: Secret, refuse
     with full(database):
         taken, answer = until_refused(knock)
         with database.reading() as session:
-            inbox = session.scalar(select(func.count()).select_from(Taken))
+            inbox = session.scalar(select(func.count()).select_from(InboxMessage))
     again = knock(taken)
 
     refused(answer)

@@ -20,7 +20,7 @@ from notifier.models import Attempt, EndpointSecret, Event, Replay
 from notifier.worker.worker import Worker
 from receiver.app import create_app
 from receiver.models import SCHEMA as RECEIVER
-from receiver.models import Entry, Taken
+from receiver.models import Entry, InboxMessage
 from receiver.sources import store as sources
 from tests.faults.database.conftest import ENCRYPTION_KEY, receiver_settings
 from tests.faults.database.every_command import SITE
@@ -93,5 +93,7 @@ def test_replays_during_delivery_change_nothing_and_are_written_down(
     assert set(range(1, 11)) <= set(replayed)
     assert set(due.read(select(Attempt.decided))) == {"delivered"}
     assert all(attempts[one] > 1 for one in range(1, 11))
-    assert sorted(received.read(select(Taken.webhook_id))) == sorted(due.read(select(Event.id)))
+    assert sorted(received.read(select(InboxMessage.webhook_id))) == sorted(
+        due.read(select(Event.id))
+    )
     assert received.read(select(Entry.deleted_version)) == [2] * 30

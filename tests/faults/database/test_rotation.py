@@ -24,7 +24,7 @@ from notifier.models import SCHEMA as NOTIFIER
 from notifier.models import SOURCE, Attempt, Delivery, EndpointSecret, Event
 from notifier.webhooks import outbox
 from receiver.models import SCHEMA as RECEIVER
-from receiver.models import Taken
+from receiver.models import InboxMessage
 from tests.faults.database.every_command import SITE
 
 
@@ -176,7 +176,7 @@ def taken(both: Machines) -> int:
     url = both.environment["RECEIVER_DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:")
     database = Database(url)
     with database.reading() as session:
-        count = session.scalar(select(func.count()).select_from(Taken)) or 0
+        count = session.scalar(select(func.count()).select_from(InboxMessage)) or 0
     database.dispose()
     return count
 

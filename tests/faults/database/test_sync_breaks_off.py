@@ -11,18 +11,18 @@ from contract.tokens import CourseToken
 from foundation.crypto import Vault
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from receiver.models import API, SCHEMA, Entry, StoredScore
+from receiver.models import SCHEMA, Entry, StoredScore
 from receiver.registry import entries as registry
 from receiver.runs.store import RunResult
 from receiver.sources import store as sources
 from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import Exchange
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import SyncOptions
+from receiver.sync.run import SyncOptions
 from tests.faults.database.conftest import receiver_settings
 from tests.faults.database.every_command import COURSE, SITE
 from tests.faults.postgres_proxy import DISK_FULL, SHUTDOWN, Break, PostgresProxy, Says
-from tests.receiver.conftest import FarSide, far_side  # noqa: F401 - a fixture
+from tests.receiver.conftest import Clients, FarSide, far_side  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 
@@ -47,7 +47,7 @@ def url(
     database = Database(made)
     with database.writing() as session:
         source = sources.add(session, SITE, far_side.url, now=now)
-        registry.enrol(
+        registry.add(
             session,
             source,
             COURSE,
@@ -70,7 +70,7 @@ def sync(url: str) -> RunResult:
             Exchange(connect_timeout=2, read_timeout=2, total=4), batch=1
         ) as client:
             vault = Vault(receiver_settings(url).encryption_keys)
-            return grade_sync.run(database, vault, {API: lambda _: client}, options)
+            return grade_sync.run(database, vault, Clients(client), options)
     finally:
         database.dispose()
 

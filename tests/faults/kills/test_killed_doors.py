@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select
 
-from receiver.models import Entry, Taken
+from receiver.models import Entry, InboxMessage
 from tests.faults.failpoints import Action, Fault, Point
 from tests.faults.processes import wait_until
 from tests.faults.site import DOOR, Site
@@ -39,7 +39,7 @@ def test_killed_door_takes_an_event_in_once(
 
     outcomes = [post.outcome for post in both.observer.on(DOOR)]
     with both.receiver.reading() as session:
-        inbox = [row.outcome for row in session.scalars(select(Taken))]
+        inbox = [row.outcome for row in session.scalars(select(InboxMessage))]
         entries = [(row.course_id, row.deleted_version) for row in session.scalars(select(Entry))]
     assert (outcomes[0], outcomes[-1]) == (None, second_answer)
     assert inbox == ["applied"]

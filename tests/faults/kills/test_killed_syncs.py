@@ -19,7 +19,7 @@ from notifier.courses import service as courses
 from receiver.models import Entry, Source, StoredScore
 from receiver.registry import bulk
 from receiver.registry import entries as registry
-from receiver.registry.csv_files import Wanted
+from receiver.registry.csv_files import RegistryRow
 from receiver.sources import store as sources
 from tests.faults.counting_source import CountingSource, counting
 from tests.faults.failpoints import Fault, Point
@@ -48,7 +48,7 @@ def linked(both: Site) -> Site:
     with both.receiver.writing() as session:
         session.execute(update(Source).values(url=f"http://127.0.0.1:{port}"))
         source = sources.get(session, SOURCE)
-        registry.enrol(
+        registry.add(
             session,
             source,
             "CS101",
@@ -106,11 +106,11 @@ def source(both: Site) -> Iterator[CountingSource]:
         session.execute(update(Source).values(url=there.url))
         known = sources.get(session, SOURCE)
         wanted = [
-            Wanted(line, known, f"C{line:03}", CourseToken.generate(), None, None)
+            RegistryRow(line, known, f"C{line:03}", CourseToken.generate(), None, None)
             for line in range(COURSES)
         ]
         actor = registry.Actor("administrator", "ada@elms")
-        bulk.link(session, wanted, vault=both.vault, actor=actor, now=NINE)
+        bulk.import_rows(session, wanted, vault=both.vault, actor=actor, now=NINE)
         session.commit()
         yield there
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from notifier.models import Attempt, Delivery, Event
 from notifier.webhooks.failures import FailureKind
-from receiver.models import Entry, Taken
+from receiver.models import Entry, InboxMessage
 from tests.faults.failpoints import Action, Fault, Point
 from tests.faults.processes import Process, wait_until
 from tests.faults.site import DOOR, PLAIN, Site
@@ -48,7 +48,7 @@ def wait_delivered(both: Site) -> None:
 def effects(both: Site) -> tuple[list[str], list[tuple[str, int | None]]]:
     """Return what ELMS made of it: the inbox's outcomes, and which version deleted which course."""
     with both.receiver.reading() as session:
-        inbox = [row.outcome for row in session.scalars(select(Taken))]
+        inbox = [row.outcome for row in session.scalars(select(InboxMessage))]
         entries = session.scalars(select(Entry).order_by(Entry.course_id))
         return inbox, [(row.course_id, row.deleted_version) for row in entries]
 

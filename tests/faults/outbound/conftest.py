@@ -4,6 +4,8 @@ from tests.notifier.conftest import make_raw_sink, make_sink, make_transport, si
 
 __all__ = ["make_raw_sink", "make_sink", "make_transport", "sink"]
 
+# Seconds: far more than any deadline of these tests, far less than the receivers stall.
+PATIENCE = 20.0
 HEADERS = {
     "webhook-id": "msg_1",
     "webhook-timestamp": "1795338000",

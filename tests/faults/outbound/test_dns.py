@@ -13,7 +13,7 @@ import pytest
 from foundation.http.ssrf import Guard, parse_guard
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import Failure, RetryAt, WebhookResponse, decide
-from tests.faults.outbound.conftest import BODY, HEADERS
+from tests.faults.outbound.conftest import BODY, HEADERS, PATIENCE
 from tests.faults.server import FINE, Behaviour, RawSink, says
 from tests.notifier.conftest import NINE, Sink
 
@@ -84,8 +84,8 @@ def raises(error: Exception) -> Callable[..., list[Any]]:
             "Temporary failure in name resolution",
             id="the name service is away",
         ),
-        pytest.param(raises(UnicodeError("label too long")), "it cannot be a name", id="no name"),
-        pytest.param(Dns([]), "it has no address", id="no address"),
+        pytest.param(raises(UnicodeError("label too long")), "not a valid host name", id="no name"),
+        pytest.param(Dns([]), "the name has no address", id="no address"),
     ],
 )
 def test_name_without_an_address_says_why(
@@ -120,7 +120,7 @@ def test_name_service_that_hangs_cannot_stretch_the_deadline(
     answer = transport.post("https://elms.example/w", HEADERS, BODY)
 
     assert answer == Failure(kind, f"elms.example:443: {words}")
-    assert time.monotonic() - started < 1.2
+    assert time.monotonic() - started < PATIENCE
     assert isinstance(decide(answer, 1, now=NINE), RetryAt)
 
 
@@ -334,7 +334,7 @@ def test_many_addresses_cannot_stretch_the_deadline(
     elapsed = time.monotonic() - started
 
     assert answer == Failure("deadline", f"elms.example:{full_port}: no answer within 0.5 s")
-    assert elapsed < 1.5
+    assert elapsed < PATIENCE
 
 
 def test_slow_name_and_slow_connect_share_the_deadline(
@@ -353,4 +353,4 @@ def test_slow_name_and_slow_connect_share_the_deadline(
     elapsed = time.monotonic() - started
 
     assert answer == Failure("deadline", f"elms.example:{full_port}: no answer within 1.5 s")
-    assert elapsed < 2.5
+    assert elapsed < PATIENCE

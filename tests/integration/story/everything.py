@@ -19,7 +19,7 @@ from foundation.crypto import Vault
 from foundation.db.session import Database
 from notifier.courses import grades
 from notifier.courses import service as courses
-from receiver.course_state import Deleted, TokenNamed
+from receiver.course_state import Deleted, TokenAnnounced
 from receiver.models import API, MOODLE, Entry, StoredScore
 from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.source import COURSES
@@ -168,7 +168,7 @@ class Everything:
             at = sources.get(session, source)
             # One that an older release took in, though a Moodle has no course of such an id.
             number = course_id.removeprefix("CS") if at.kind == MOODLE else course_id
-            entry = registry.enrol(session, at, number, token, vault=vault, actor=ADA, now=NINE)
+            entry = registry.add(session, at, number, token, vault=vault, actor=ADA, now=NINE)
             entry.course_id = course_id
 
     def told(self, source: str, course_id: str, fact: registry.Fact) -> None:
@@ -233,7 +233,7 @@ def _link_eassessment(made: Everything) -> None:
     for course_id, token in tokens.items():
         made.link("eassessment", course_id, token, LOST if course_id == "SEALED" else VAULT)
     made.told("eassessment", "GONE-HEARD", Deleted(2, NINE))
-    made.told("eassessment", "OLD-HEARD", TokenNamed(2, "another1", NINE))
+    made.told("eassessment", "OLD-HEARD", TokenAnnounced(2, "another1", NINE))
     with made.there.database.writing() as session:
         for gone in ("GONE", "GONE-HEARD"):
             courses.delete_course(session, gone, now=NINE)

@@ -16,7 +16,6 @@ from foundation.db.session import Database
 from notifier.courses import grades
 from notifier.courses import service as courses
 from receiver.gradebook.base import Gradebook
-from receiver.models import API
 from receiver.models import SCHEMA as RECEIVER
 from receiver.registry import entries as registry
 from receiver.runs.store import CourseOutcome, RunResult
@@ -24,8 +23,10 @@ from receiver.sources import store as sources
 from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import Exchange
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import SyncOptions
+from receiver.sync.fetcher import FetchLimits
+from receiver.sync.run import SyncOptions
 from tests.integration.story.conftest import KEY, EAssessment
+from tests.receiver.conftest import Clients
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 
@@ -48,7 +49,7 @@ class Both:
             known = {source.name: source for source in sources.list_all(session)}
             source = known.get("one") or sources.add(session, "one", self.url, now=NINE)
             for course_id, token in tokens.items():
-                registry.enrol(
+                registry.add(
                     session, source, course_id, token,
                     vault=self.vault, actor=registry.Actor("administrator", "ada"), now=NINE,
                 )  # fmt: skip
@@ -58,13 +59,13 @@ class Both:
         self, gradebook: Gradebook | None = None, **overrides: object
     ) -> tuple[RunResult, EAssessmentClient, int]:
         """Run the sync; return its report, its client, and eAssessment's statements."""
-        given = {"holder": "ada@elms", "lease": timedelta(minutes=5), "retry_waits": ()}
+        limits = FetchLimits(retry_waits=())
+        given = {"holder": "ada@elms", "lease": timedelta(minutes=5), "limits": limits}
         options = SyncOptions(**{**given, **overrides})  # type: ignore[arg-type]  # as given
         exchange = Exchange(connect_timeout=2, read_timeout=20, total=30)
         before = self.there.statements
         with EAssessmentClient(exchange) as client:
-            kinds = {API: lambda _: client}
-            report = grade_sync.run(self.here, self.vault, kinds, options, gradebook)
+            report = grade_sync.run(self.here, self.vault, Clients(client), options, gradebook)
             return report, client, self.there.statements - before
 
 
@@ -104,7 +105,7 @@ def test_each_batch_costs_the_same(both: Both) -> None:
     one, _, there_one = both.sync()
     both.add(*(f"B{number:03}" for number in range(200)))
     with both.here.writing() as session:
-        for entry in registry.listing(session):
+        for entry in registry.list_entries(session):
             entry.etag = None
     three, _, there_three = both.sync()
 

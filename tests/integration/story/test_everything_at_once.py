@@ -13,7 +13,7 @@ from sqlalchemy import make_url, select, text
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from receiver.cli import main
-from receiver.models import SCHEMA, Heard, Run, RunCourse
+from receiver.models import SCHEMA, HistoryEntry, Run, RunCourse
 from tests.integration.story import far_sides
 from tests.integration.story.conftest import KEY, EAssessment
 from tests.integration.story.everything import (
@@ -115,7 +115,7 @@ def assert_each_says_what_to_do(result: Result) -> None:
     assert {(line["source"], line["course_id"]) for line in logged if "course_id" in line} >= {
         (one["source"], one["course_id"]) for one in told if one["reason"] != "site_trouble"
     }
-    assert {line["source"] for line in logged if line["event"] == "site out of order"} == {
+    assert {line["source"] for line in logged if line["event"] == "site cannot be used"} == {
         one["source"] for one in told if one["reason"] == "site_trouble"
     }
 
@@ -136,7 +136,7 @@ def assert_no_secret(everything: Everything, *results: Result) -> None:
     with everything.here.reading() as session:
         rows = [
             str(tuple(row))
-            for table in (Run.__table__, RunCourse.__table__, Heard.__table__)
+            for table in (Run.__table__, RunCourse.__table__, HistoryEntry.__table__)
             for row in session.execute(select(table))
         ]
     said = "".join(rows) + "".join(result.stdout + result.stderr for result in results)

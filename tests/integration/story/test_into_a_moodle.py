@@ -12,11 +12,12 @@ from sqlalchemy import update
 from contract.tokens import MoodleToken
 from foundation.db import session as db
 from notifier.courses import grades
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import Entry
 from receiver.moodle import users
+from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
-from receiver.moodle.gradebook import SITE_INFO, UPDATE, MoodleGradebook
+from receiver.moodle.gradebook import UPDATE, MoodleGradebook
 from receiver.runs.store import RunResult
 from receiver.sources.http_client import Exchange
 from tests.integration.story.test_batches import NINE, Both, both, scores  # noqa: F401 - a fixture
@@ -62,8 +63,8 @@ def test_grades_are_written_once(every: All) -> None:
     second = every.sync()
 
     assert every.elms.grades == dict.fromkeys((14, 15, 16), Decimal(75))
-    assert (first.written, first.exit_code) == (ScoreCounts(added=3), 0)
-    assert (second.courses[0].outcome, second.written) == ("unchanged", ScoreCounts())
+    assert (first.scores, first.exit_code) == (ScoreCounts(added=3), 0)
+    assert (second.courses[0].outcome, second.scores) == ("unchanged", ScoreCounts())
     assert every.elms.moodle.functions()[before:] == [SITE_INFO]
 
 
@@ -82,7 +83,7 @@ def test_of_changed_grades_only_those_are_written(every: All) -> None:
         "grades[0][grade]",
     ]
     assert every.elms.grades == {14: Decimal(80), 15: Decimal(75), 16: Decimal(75)}
-    assert report.written == ScoreCounts(changed=1, unchanged=2)
+    assert report.scores == ScoreCounts(changed=1, unchanged=2)
 
 
 def test_a_person_whom_the_moodle_does_not_know_is_left_out_alone(every: All) -> None:
@@ -97,7 +98,7 @@ def test_a_person_whom_the_moodle_does_not_know_is_left_out_alone(every: All) ->
         )
         assert str(report.courses[0].detail).startswith("left out 1: s0: no users of ELMS")
     assert every.elms.grades == {14: None, 15: Decimal(75), 16: Decimal(75)}
-    assert (first.written, second.written) == (ScoreCounts(added=2), ScoreCounts(unchanged=2))
+    assert (first.scores, second.scores) == (ScoreCounts(added=2), ScoreCounts(unchanged=2))
     assert every.elms.moodle.functions().count(UPDATE) == 1
 
 

@@ -18,7 +18,7 @@ VARYING = (
     (r"\bm[0-9a-f]{16}\b", "<token id>"),
     (r"127\.0\.0\.1:\d+", "<loopback>"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "<moment>"),
-    (r"(present is|held is)\s+\w+", r"\1 <token id>"),
+    (r"(current|stored)\s+\w+", r"\1 <token id>"),
     (r"^\s+\w{8}, held", "    <token id>, held"),
     (r"^\s+\w{8} {8,}with", "    <token id> with"),
     (r"\d+\.\d+", "<seconds>"),

@@ -29,9 +29,9 @@ from receiver.config import Settings as ReceiverSettings
 from receiver.models import SCHEMA as RECEIVER
 from receiver.registry import entries as registry
 from receiver.sources import store as sources
-from receiver.sync import factory
+from receiver.sources.factory import ClientFactory
 from receiver.sync import run as grade_sync
-from receiver.sync.planner import SyncOptions
+from receiver.sync.run import SyncOptions
 from tests.integration.story.conftest import KEY, Quiet
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
@@ -150,13 +150,13 @@ def test_a_grade_sync_is_one_trace_on_both_sides(
         with services.database.writing() as session:
             now = db.now(session)
             source = sources.add(session, "eassessment", url, now=now)
-            registry.enrol(
+            registry.add(
                 session, source, "CS101", token,
                 vault=services.vault, actor=registry.Actor("administrator", "ada"), now=now,
             )  # fmt: skip
-        with entered(begin()) as span, factory.opened(services) as kinds:
-            options = SyncOptions(holder="ada", lease=timedelta(minutes=5), retry_waits=())
-            report = grade_sync.run(services.database, services.vault, kinds, options)
+        with entered(begin()) as span, ClientFactory(services.settings, services.vault) as clients:
+            options = SyncOptions(holder="ada", lease=timedelta(minutes=5))
+            report = grade_sync.run(services.database, services.vault, clients, options)
 
     assert report.exit_code == 0
     assert {line["trace_id"] for line in told("grade sync ended")} == {span.trace_id}

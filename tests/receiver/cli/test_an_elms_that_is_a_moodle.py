@@ -12,16 +12,16 @@ from click.testing import Result
 from contract.signatures import Secret
 from contract.tokens import CourseToken
 from receiver.models import Entry, Source
+from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
-from receiver.moodle.gradebook import SITE_INFO
 from tests.receiver.conftest import FarSide
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import serving
 from tests.receiver.moodle.recordings import Recorded
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-UNPLACED = "it is not said where its grades go in ELMS's Moodle"
-STEP = "Say it with `receiver registry set-activity CS101 --course N --activity N`."
+UNPLACED = "no activity in ELMS's Moodle is set for its grades"
+STEP = "Set it with `receiver registry set-activity CS101 --course N --activity N`."
 
 Receiver = Callable[..., Result]
 
@@ -96,10 +96,10 @@ def test_a_moodle_that_refuses_is_told_with_what_to_do(
     report = json.loads(document.stdout)
     assert (told.exit_code, document.exit_code, far_side.connections) == (1, 1, 0)
     assert "Grade sync ended before its time: ELMS's own Moodle: invalidtoken" in told.stdout
-    assert " next: Enter a present token of ELMS's own Moodle" in told.stdout
+    assert " next: Enter a current token of ELMS's own Moodle" in told.stdout
     assert (report["requests"], report["gradebook_requests"]) == (0, 1)
     assert report["courses"][0]["reason"] == "gradebook_trouble"
-    assert report["next_step"].startswith("Enter a present token")
+    assert report["next_step"].startswith("Enter a current token")
     assert TOKEN not in told.output + document.output
 
 

@@ -10,13 +10,13 @@ from click.testing import Result
 from contract.events import CourseDeleted, CourseDeletedData, dump, load
 from foundation.db.session import Database
 from receiver.course_state import Deleted
-from receiver.models import Entry, Heard, Run, RunCourse, Source, Taken
+from receiver.models import Entry, HistoryEntry, InboxMessage, Run, RunCourse, Source
 from receiver.registry import entries as registry
 from receiver.registry import history
 from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult
-from receiver.sources.store import Door
+from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -61,12 +61,12 @@ def test_what_was_heard_is_forgotten_and_what_follows_from_it_stays(
     with database.writing() as session:
         gone = Deleted(4, LONG_AGO)
         registry.apply(session, source.id, "CS101", gone, actor=ADA, now=LONG_AGO)
-    recent = len([line for line in rows(Heard) if line.at > LONG_AGO])
+    recent = len([line for line in rows(HistoryEntry) if line.at > LONG_AGO])
 
     receiver("db", "prune", "--older-than", "400d")
 
-    after = rows(Heard)
-    assert registry.standing(entry_of("CS101")).status == "course_deleted"
+    after = rows(HistoryEntry)
+    assert registry.course_status(entry_of("CS101")).status == "course_deleted"
     assert len(after) <= recent
     assert [line for line in after if line.at <= LONG_AGO] == []
 
@@ -78,11 +78,11 @@ def test_a_webhook_is_a_duplicate_until_its_id_is_forgotten(
     rows: Rows,
 ) -> None:
     source = make_source("one")
-    door = Door(source.id, "one", ())
+    door = WebhookSource(source.id, "one", ())
     data = CourseDeletedData(source="one", course_id="CS101", course_version=4)
     raw = dump(CourseDeleted(timestamp=LONG_AGO, data=data)).encode()
 
-    def take(at: datetime) -> inbox.Outcome:
+    def take(at: datetime) -> inbox.WebhookOutcome:
         with database.writing() as session:
             return inbox.accept(session, door, "msg_1", load(raw), raw, now=at)
 
@@ -94,7 +94,7 @@ def test_a_webhook_is_a_duplicate_until_its_id_is_forgotten(
 
     assert (first, within, beyond) == ("applied", "duplicate", "stale")
     assert told.endswith(" 1 webhook ids\n")
-    assert len(rows(Taken)) == 1
+    assert len(rows(InboxMessage)) == 1
 
 
 def test_much_is_forgotten_in_pieces(
@@ -102,14 +102,14 @@ def test_much_is_forgotten_in_pieces(
 ) -> None:
     entry = make_entry(make_source("one"))
     with database.writing() as session:
-        memory = registry.memory_of(entry)
-        lines = [history.Line(entry.id, "token entered", None, memory) for _ in range(5)]
+        memory = registry.state_of(entry)
+        lines = [history.NewHistoryEntry(entry.id, "token entered", None, memory) for _ in range(5)]
         history.write(session, lines, actor=ADA, now=LONG_AGO)
 
     pieces = []
     for _ in range(3):
         with database.writing() as session:
-            pieces.append(history.forget(session, LONG_AGO + timedelta(days=1), 2))
+            pieces.append(history.prune(session, LONG_AGO + timedelta(days=1), 2))
 
     assert pieces == [2, 2, 1]
 

@@ -11,7 +11,7 @@ from click.testing import Result
 from contract.problems import ProblemType
 from contract.tokens import CourseToken
 from foundation.db.session import Database
-from receiver.course_state import Deleted, Refused, Status, TokenNamed
+from receiver.course_state import Deleted, Status, TokenAnnounced, TokenRejected
 from receiver.models import Entry, Source
 from receiver.registry import entries as registry
 
@@ -34,7 +34,7 @@ def test_a_course_is_linked_with_its_token(
         f"CS101 of one is in the registry, with the token {token.token_id}\n"
         "CS101 is active: the next sync asks for its grades\n",
     )
-    assert entry_of("CS101").held_token_id == token.token_id
+    assert entry_of("CS101").stored_token_id == token.token_id
 
 
 def test_linking_a_deleted_course_says_so(
@@ -121,7 +121,7 @@ def test_the_list_tells_where_each_course_stands(
     empty = receiver("registry", "list")
     make_entry(source, "CS101")
     make_entry(source, "CS102", facts=(Deleted(4, now),))
-    make_entry(source, "CS103", facts=(TokenNamed(4, "new", now),))
+    make_entry(source, "CS103", facts=(TokenAnnounced(4, "new", now),))
 
     table = receiver("registry", "list").stdout
     invalid = receiver("registry", "list", "--status", "token_invalid", "--json")
@@ -140,14 +140,16 @@ def test_one_course_is_shown_with_what_is_known(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    make_entry(source, facts=(TokenNamed(4, "new", now), Refused("other", "unknown", now)))
+    make_entry(
+        source, facts=(TokenAnnounced(4, "new", now), TokenRejected("other", "unknown", now))
+    )
 
     shown = receiver("registry", "show", "CS101").stdout
     known = json.loads(receiver("registry", "show", "CS101", "--json").stdout)
 
-    assert "the token was regenerated: present is new" in shown
+    assert "the token was regenerated: current new" in shown
     assert (known["course_version"], known["announced_token_id"]) == (4, "new")
-    assert known["refused_reason"] == "unknown"
+    assert known["rejected_reason"] == "unknown"
 
 
 def test_a_course_tells_its_history(
@@ -156,19 +158,19 @@ def test_a_course_tells_its_history(
     make_entry: Callable[..., Entry],
     now: datetime,
 ) -> None:
-    make_entry(source, facts=(TokenNamed(4, "new", now), Deleted(5, now)))
+    make_entry(source, facts=(TokenAnnounced(4, "new", now), Deleted(5, now)))
 
     shown = receiver("registry", "show", "CS101").stdout
     known = json.loads(receiver("registry", "show", "CS101", "--limit", "1", "--json").stdout)
 
     history = shown.split("what was heard, the newest first:")[1]
     assert history.index("course.deleted") < history.index("token.regenerated")
-    assert known["heard"] == [
+    assert known["history"] == [
         {
             "at": now.isoformat(),
             "actor": "webhook",
-            "who": "msg_1",
-            "what": "course.deleted",
+            "actor_name": "msg_1",
+            "event": "course.deleted",
             "detail": "version 5, deleted at 2026-11-22T09:00:00.123456Z",
             "status": "course_deleted",
         }
@@ -203,7 +205,7 @@ def test_the_announced_token_heals_without_a_request(
     now: datetime,
 ) -> None:
     new = CourseToken.generate()
-    make_entry(source, facts=(TokenNamed(4, new.token_id, now),))
+    make_entry(source, facts=(TokenAnnounced(4, new.token_id, now),))
 
     result = receiver("registry", "set-token", "CS101", stdin=new.reveal())
 
@@ -215,9 +217,10 @@ def test_the_announced_token_heals_without_a_request(
 @pytest.mark.parametrize(
     "facts",
     [
-        pytest.param(lambda new, now: (TokenNamed(4, "lost", now),), id="another was named"),
+        pytest.param(lambda new, now: (TokenAnnounced(4, "lost", now),), id="another was named"),
         pytest.param(
-            lambda new, now: (Refused(new.token_id, "unknown", now),), id="it was refused once"
+            lambda new, now: (TokenRejected(new.token_id, "unknown", now),),
+            id="it was refused once",
         ),
     ],
 )
@@ -237,8 +240,8 @@ def test_a_token_whose_webhook_was_lost_heals_by_asking_once(
     result = receiver("registry", "set-token", "CS101", stdin=new.reveal())
 
     assert (result.exit_code, len(far_side.asked)) == (0, 1)
-    assert "so eAssessment is asked …\nCS101 is active" in result.stdout
-    assert registry.standing(entry_of("CS101")).status is Status.ACTIVE
+    assert "checking it with eAssessment …\nCS101 is active" in result.stdout
+    assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 
 
 @pytest.mark.parametrize(
@@ -256,12 +259,12 @@ def test_a_token_whose_webhook_was_lost_heals_by_asking_once(
         ),
         pytest.param(
             lambda there: there.answer("CS101", 503),
-            "cannot be told whether the token is good: answered 503\n next: The token is kept.",
+            "the token could not be checked: answered 503\n next: The token is stored.",
             id="away",
         ),
         pytest.param(
             lambda there: there.answer("CS101", 302),
-            "cannot be told whether the token is good: answered 302",
+            "the token could not be checked: answered 302",
             id="redirect",
         ),
     ],
@@ -277,14 +280,14 @@ def test_a_token_that_does_not_heal_says_why(
     message: str,
 ) -> None:
     new = CourseToken.generate()
-    make_entry(source, facts=(TokenNamed(4, "lost", now),))
+    make_entry(source, facts=(TokenAnnounced(4, "lost", now),))
     answer(far_side)
 
     result = receiver("registry", "set-token", "CS101", stdin=new.reveal())
 
     assert (result.exit_code, message in result.stderr) == (1, True)
-    assert entry_of("CS101").held_token_id == new.token_id
-    assert registry.standing(entry_of("CS101")).status is not Status.ACTIVE
+    assert entry_of("CS101").stored_token_id == new.token_id
+    assert registry.course_status(entry_of("CS101")).status is not Status.ACTIVE
 
 
 @pytest.mark.parametrize(
@@ -292,17 +295,17 @@ def test_a_token_that_does_not_heal_says_why(
     [
         pytest.param(
             lambda there, held: there.regenerated("CS101", held, 4),
-            "is not taken: it was regenerated, and present is {held}; {held}, which",
+            "was not entered: it was regenerated, and the current token is {held}; {held}, which",
             id="regenerated",
         ),
         pytest.param(
             lambda there, held: there.refuse("CS101", ProblemType.TOKEN_UNKNOWN),
-            "is not taken: eAssessment refused it: token-unknown: refused",
+            "was not entered: eAssessment rejected it: token-unknown: refused",
             id="unknown",
         ),
         pytest.param(
             lambda there, held: there.answer("CS101", 503),
-            "is not taken: it cannot be told whether it is good: answered 503",
+            "was not entered: it could not be checked: answered 503",
             id="away",
         ),
     ],
@@ -318,7 +321,7 @@ def test_a_good_token_is_not_replaced_by_one_that_is_not_known_to_be(
     message: str,
 ) -> None:
     held, old = CourseToken.generate(), CourseToken.generate()
-    make_entry(source, token=held, facts=(TokenNamed(4, held.token_id, now),))
+    make_entry(source, token=held, facts=(TokenAnnounced(4, held.token_id, now),))
     answer(far_side, held.token_id)
 
     result = receiver("registry", "set-token", "CS101", stdin=old.reveal())
@@ -326,8 +329,8 @@ def test_a_good_token_is_not_replaced_by_one_that_is_not_known_to_be(
     assert result.exit_code == 1
     assert f"{old.token_id} {message.format(held=held.token_id)}" in result.stderr
     assert " next: Nothing to mend if the course is synced." in result.stderr
-    assert entry_of("CS101").held_token_id == held.token_id
-    assert registry.standing(entry_of("CS101")).status is Status.ACTIVE
+    assert entry_of("CS101").stored_token_id == held.token_id
+    assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 
 
 def test_a_newer_token_than_the_last_that_was_heard_of_replaces_a_good_one(
@@ -339,14 +342,14 @@ def test_a_newer_token_than_the_last_that_was_heard_of_replaces_a_good_one(
     now: datetime,
 ) -> None:
     held, new = CourseToken.generate(), CourseToken.generate()
-    make_entry(source, token=held, facts=(TokenNamed(4, held.token_id, now),))
+    make_entry(source, token=held, facts=(TokenAnnounced(4, held.token_id, now),))
     far_side.grades("CS101", new, course_version=5)
 
     result = receiver("registry", "set-token", "CS101", stdin=new.reveal())
 
     assert (result.exit_code, len(far_side.asked)) == (0, 1)
-    assert entry_of("CS101").held_token_id == new.token_id
-    assert registry.standing(entry_of("CS101")).status is Status.ACTIVE
+    assert entry_of("CS101").stored_token_id == new.token_id
+    assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 
 
 def test_a_course_is_taken_out_and_can_come_back(

@@ -15,8 +15,8 @@ from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.csv_reader import CsvError
 from foundation.db.session import Database
-from receiver.course_state import TokenNamed
-from receiver.models import MOODLE, Entry, Heard, Source
+from receiver.course_state import TokenAnnounced
+from receiver.models import MOODLE, Entry, HistoryEntry, Source
 from receiver.registry import bulk, csv_files
 from receiver.registry.history import Actor, ActorKind
 from tests.faults.counting_source import counting
@@ -67,17 +67,19 @@ def test_many_courses_are_linked_at_once(
     ]
     entry = entry_of("CS101")
     assert (entry.gradebook_course, entry.gradebook_activity) == ("4", "12")
-    assert entry.held_token_id == CourseToken.parse(first).token_id
+    assert entry.stored_token_id == CourseToken.parse(first).token_id
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        pytest.param("CS101,{token},nowhere", "there is no source of this name", id="source"),
+        pytest.param("CS101,{token},nowhere", "unknown source", id="source"),
         pytest.param("CS101,{token}x,one", "cut or mistyped", id="token"),
         pytest.param("CS102,{token},one", "the course is the same as in line 2", id="doubled"),
         pytest.param(" ,{token},one", "course_id: a course id has", id="course id"),
-        pytest.param("CS101,,one", "is not linked yet, and its token is missing", id="no token"),
+        pytest.param(
+            "CS101,,one", "is not in the registry yet, and its token is missing", id="no token"
+        ),
         pytest.param("{token}", "more or fewer fields", id="fields"),
     ],
 )
@@ -120,7 +122,7 @@ def test_hundreds_of_lines_cost_as_many_statements_as_a_few(
         wanted = csv_files.read("\n".join(["course_id,token", *lines]), [source])
         before = database.statements
         with database.writing() as session:
-            bulk.link(session, wanted, vault=vault, actor=ADA, now=now)
+            bulk.import_rows(session, wanted, vault=vault, actor=ADA, now=now)
         return database.statements - before
 
     assert cost("A", 3) == cost("B", 250) == 4
@@ -192,7 +194,7 @@ def test_an_export_with_its_places_filled_in_is_imported_without_tokens(
     make_entry: Callable[..., Entry],
     entry_of: Callable[[str], Entry],
 ) -> None:
-    held = make_entry(source, "CS101").held_token_id
+    held = make_entry(source, "CS101").stored_token_id
     printed = receiver("registry", "export").stdout
 
     again = receiver("registry", "import", "-", stdin=printed)
@@ -201,7 +203,7 @@ def test_an_export_with_its_places_filled_in_is_imported_without_tokens(
     entry = entry_of("CS101")
     assert (again.exit_code, again.stdout) == (0, "0 new, 0 changed, 1 as before\n")
     assert (edited.exit_code, edited.stdout) == (0, "0 new, 1 changed, 0 as before\n")
-    assert (entry.held_token_id, entry.gradebook_activity) == (held, "12")
+    assert (entry.stored_token_id, entry.gradebook_activity) == (held, "12")
 
 
 def test_a_course_that_is_not_linked_is_not_imported_without_a_token(
@@ -210,7 +212,9 @@ def test_a_course_that_is_not_linked_is_not_imported_without_a_token(
     result = receiver("registry", "import", "-", stdin="course_id\nCS101\n")
 
     assert result.exit_code == 1
-    assert "line 2: the course is not linked yet, and its token is missing" in result.stderr
+    assert (
+        "line 2: the course is not in the registry yet, and its token is missing" in result.stderr
+    )
     assert rows(Entry) == []
 
 
@@ -253,8 +257,8 @@ def test_tokens_of_many_courses_are_entered_at_once(
     now: datetime,
 ) -> None:
     good, lost = CourseToken.generate(), CourseToken.generate()
-    make_entry(source, "CS101", facts=(TokenNamed(4, good.token_id, now),))
-    make_entry(source, "CS102", facts=(TokenNamed(4, "other", now),))
+    make_entry(source, "CS101", facts=(TokenAnnounced(4, good.token_id, now),))
+    make_entry(source, "CS102", facts=(TokenAnnounced(4, "other", now),))
     far_side.answer("CS102", 503)
     Path("tokens.csv").write_text(
         f"course_id,token\nCS101,{good.reveal()}\nCS102,{lost.reveal()}\n"
@@ -264,7 +268,7 @@ def test_tokens_of_many_courses_are_entered_at_once(
 
     assert (result.exit_code, len(far_side.asked)) == (1, 1)
     assert "1 active, 1 still need something" in result.stdout
-    assert [line.what for line in rows(Heard)].count("token entered") == 2
+    assert [line.event for line in rows(HistoryEntry)].count("token entered") == 2
 
 
 def test_hundreds_of_tokens_are_proven_in_a_few_requests(
@@ -346,7 +350,7 @@ def test_an_activity_is_cleared(
     entry = entry_of("CS101")
     assert result.stdout == "grades of CS101 go to no activity\n"
     assert (entry.gradebook_course, entry.gradebook_activity) == (None, None)
-    assert entry.enrolled_at is not None
+    assert entry.added_at is not None
 
 
 @pytest.mark.parametrize(

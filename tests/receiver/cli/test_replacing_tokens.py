@@ -13,7 +13,7 @@ from sqlalchemy import update
 from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
-from receiver.course_state import Status, TokenNamed
+from receiver.course_state import Status, TokenAnnounced
 from receiver.models import Entry, Source
 from receiver.moodle.grade_report import FUNCTION
 from receiver.registry import entries as registry
@@ -48,10 +48,10 @@ def test_a_token_that_a_moodle_took_is_not_replaced_by_one_that_it_refuses(
     entered = receiver("registry", "set-token", "7", stdin=STRANGER)
 
     assert entered.exit_code == 1
-    assert "is not taken: eAssessment refused it: invalidtoken" in entered.stderr
-    assert entry_of("7").held_token_id == MoodleToken(GOOD).token_id
+    assert "was not entered: eAssessment rejected it: invalidtoken" in entered.stderr
+    assert entry_of("7").stored_token_id == MoodleToken(GOOD).token_id
     told = receiver("registry", "show", "7").stdout
-    assert told.count("token proven") == 1
+    assert told.count("token accepted") == 1
 
 
 def test_a_moodle_whose_grades_did_not_change_took_the_token_all_the_same(
@@ -60,13 +60,13 @@ def test_a_moodle_whose_grades_did_not_change_took_the_token_all_the_same(
     receiver("registry", "add", "7", stdin=GOOD)
     receiver("sync-grades")
     with database.writing() as session:
-        session.execute(update(Entry).values(proven_token_id=None, proven_at=None))
+        session.execute(update(Entry).values(accepted_token_id=None, accepted_at=None))
     synced = receiver("sync-grades", "--json")
 
     entered = receiver("registry", "set-token", "7", stdin=STRANGER)
 
     assert '"unchanged": 1' in synced.stdout
-    assert (entered.exit_code, "is not taken" in entered.stderr) == (1, True)
+    assert (entered.exit_code, "was not entered" in entered.stderr) == (1, True)
 
 
 def test_a_good_token_that_is_entered_meanwhile_is_not_driven_out(
@@ -81,7 +81,7 @@ def test_a_good_token_that_is_entered_meanwhile_is_not_driven_out(
 ) -> None:
     first, entered, present = (CourseToken.generate() for _ in range(3))
     source = make_source("one", far_side.url)
-    entry = make_entry(source, token=first, facts=(TokenNamed(4, first.token_id, now),))
+    entry = make_entry(source, token=first, facts=(TokenAnnounced(4, first.token_id, now),))
     far_side.grades("CS101", entered, course_version=5)
     answer = far_side.answers["CS101"]
 
@@ -89,7 +89,7 @@ def test_a_good_token_that_is_entered_meanwhile_is_not_driven_out(
         with database.writing() as session:
             held = session.get_one(Entry, entry.id)
             registry.set_token(session, held, present, vault=vault, actor=ADA, now=now)
-            named = TokenNamed(6, present.token_id, now)
+            named = TokenAnnounced(6, present.token_id, now)
             registry.apply(session, source.id, "CS101", named, actor=ADA, now=now)
         answer(handler)
         far_side.regenerated("CS101", present.token_id, 6)
@@ -99,9 +99,9 @@ def test_a_good_token_that_is_entered_meanwhile_is_not_driven_out(
     result = receiver("registry", "set-token", "CS101", stdin=entered.reveal())
 
     assert (result.exit_code, len(far_side.asked)) == (1, 2)
-    assert f"it was regenerated, and present is {present.token_id}" in result.stderr
-    assert entry_of("CS101").held_token_id == present.token_id
-    assert registry.standing(entry_of("CS101")).status is Status.ACTIVE
+    assert f"it was regenerated, and the current token is {present.token_id}" in result.stderr
+    assert entry_of("CS101").stored_token_id == present.token_id
+    assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def old_and_new(
     tokens = {name: CourseToken.generate() for name in ("held", "old", "newer")}
     source = make_source("one", far_side.url)
     for course_id in ("CS101", "CS102"):
-        named = TokenNamed(4, tokens["held"].token_id, now)
+        named = TokenAnnounced(4, tokens["held"].token_id, now)
         make_entry(source, course_id, token=tokens["held"], facts=(named,))
     far_side.regenerated("CS101", tokens["held"].token_id, 4)
     far_side.grades("CS102", tokens["newer"], course_version=5)
@@ -155,10 +155,12 @@ def test_an_old_token_in_a_file_does_not_replace_a_good_one(
     assert (result.exit_code, len(far_side.asked)) == (1, 2)
     assert counts in result.stdout
     told = " ".join(result.stdout.split())
-    assert f"the token {old_and_new['old'].token_id} is not taken" in told
-    held = [entry_of(course_id).held_token_id for course_id in ("CS101", "CS102")]
+    assert f"the token {old_and_new['old'].token_id} was not entered" in told
+    held = [entry_of(course_id).stored_token_id for course_id in ("CS101", "CS102")]
     assert held == [old_and_new["held"].token_id, old_and_new["newer"].token_id]
-    stands = [registry.standing(entry_of(course_id)).status for course_id in ("CS101", "CS102")]
+    stands = [
+        registry.course_status(entry_of(course_id)).status for course_id in ("CS101", "CS102")
+    ]
     assert stands == [Status.ACTIVE, Status.ACTIVE]
 
 

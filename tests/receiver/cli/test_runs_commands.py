@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 
 from foundation.db.session import Database
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 

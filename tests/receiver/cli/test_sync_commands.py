@@ -58,7 +58,7 @@ def test_a_run_tells_its_story(courses: None, receiver: Callable[..., Result]) -
     table = "\n".join(lines[8:])
     assert "CS102   one     skipped  the course was deleted in eAssessment" in table
     assert "CS103   one     failed   answered 503" in table
-    assert "the next run asks again" in table
+    assert "the next run tries again" in table
     assert "CS101" not in table
 
 
@@ -138,7 +138,7 @@ def test_another_run_at_work_is_exit_3(
     result = receiver("sync-grades")
 
     assert (result.exit_code, far_side.connections) == (3, 0)
-    assert "error: another grade sync is at work: ada@elms" in result.stderr
+    assert "error: another grade sync is running: ada@elms" in result.stderr
 
 
 def test_an_unknown_course_is_exit_1(courses: None, receiver: Callable[..., Result]) -> None:
@@ -299,6 +299,8 @@ def test_a_site_token_that_cannot_be_opened_costs_its_site_alone(
     }
     assert "Put the key that sealed it back" in told["7"]["next_step"]
     assert [
-        (line["source"], line["courses"]) for line in lines if line["event"] == "site out of order"
+        (line["source"], line["courses"])
+        for line in lines
+        if line["event"] == "site cannot be used"
     ] == [("two", 2)]
     assert [line for line in lines if line.get("course_id") in {"7", "8"}] == []

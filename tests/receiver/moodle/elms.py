@@ -7,8 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 from receiver.moodle import users as people
+from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
-from receiver.moodle.gradebook import NEEDED, SITE_INFO, UPDATE
+from receiver.moodle.gradebook import NEEDED, UPDATE
 from receiver.moodle.source import COURSES
 from tests.receiver.moodle.fake import FakeMoodle, Form
 from tests.receiver.moodle.recordings import RECORDED, Recorded

@@ -20,13 +20,12 @@ import pytest
 
 from contract.grades import Score
 from contract.tokens import MoodleToken
-from receiver.gradebook.base import CourseScores
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import CourseScores, ScoreCounts
 from receiver.moodle import grade_diff, grade_report
 from receiver.moodle.client import MoodleClient
-from receiver.moodle.grade_diff import Standing
+from receiver.moodle.grade_diff import CurrentGrade
 from receiver.moodle.gradebook import MoodleGradebook
-from receiver.moodle.responses import Fine, InvalidToken, Lost, Missing
+from receiver.moodle.responses import InvalidToken, Missing, MissingRecord, Success
 from receiver.moodle.source import MoodleGradeSource
 from receiver.sources.base import (
     GradeQuery,
@@ -81,7 +80,7 @@ class Student:
 
     user: int
     id_number: str
-    standing: Standing
+    standing: CurrentGrade
 
 
 @pytest.fixture
@@ -101,7 +100,7 @@ def student(site: Site) -> Student:
     """The student whose grade is changed."""
     wanted = os.environ.get("TEST_MOODLE_STUDENT")
     for user in report(site):
-        there = user.user_id is not None and standings(site).get(user.user_id)
+        there = user.user_id is not None and current_grades(site).get(user.user_id)
         named = user.id_number == wanted if wanted else bool(user.id_number)
         if there and there.given is not None and named:
             return Student(int(user.user_id or 0), user.id_number, there)
@@ -113,13 +112,13 @@ def report(site: Site) -> list[grade_report.UserGrades]:
     verdict = MoodleClient(site.exchange).call(
         site.url, site.token, grade_report.FUNCTION, {"courseid": site.course}
     )
-    assert isinstance(verdict, Fine), verdict
+    assert isinstance(verdict, Success), verdict
     return grade_report.report_of(verdict.document)
 
 
-def standings(site: Site) -> dict[int, Standing | None]:
+def current_grades(site: Site) -> dict[int, CurrentGrade | None]:
     """Return how the grades of the activity stand now."""
-    return grade_diff.standings(report(site), site.activity)
+    return grade_diff.current_grades(report(site), site.activity)
 
 
 def score(student: Student, given: Decimal) -> Score:
@@ -127,7 +126,7 @@ def score(student: Student, given: Decimal) -> Score:
     return Score(
         user_id=student.id_number,
         score_given=given,
-        score_maximum=student.standing.most,
+        score_maximum=student.standing.maximum,
         timestamp=datetime.now(UTC),
     )
 
@@ -142,7 +141,7 @@ def nobody() -> None:
 
 
 def test_a_good_token_brings_the_courses_grades(site: Site) -> None:
-    (outcome,) = site.source().ask([site.question(site.course, site.token)])
+    (outcome,) = site.source().fetch([site.question(site.course, site.token)])
 
     assert isinstance(outcome, Grades), outcome
     named = [one.user_id for one in outcome.scores]
@@ -151,24 +150,24 @@ def test_a_good_token_brings_the_courses_grades(site: Site) -> None:
 
 
 def test_grades_that_did_not_change_are_told_by_their_tag(site: Site) -> None:
-    (first,) = site.source().ask([site.question(site.course, site.token)])
+    (first,) = site.source().fetch([site.question(site.course, site.token)])
     assert isinstance(first, Grades), first
     if first.etag is None:
         pytest.skip("somebody is left out of that course's grades, so they have no tag")
 
-    (again,) = site.source().ask([site.question(site.course, site.token, first.etag)])
+    (again,) = site.source().fetch([site.question(site.course, site.token, first.etag)])
 
     assert again == Unchanged()
 
 
 def test_a_bad_token_is_refused_and_says_nothing_of_the_course(site: Site) -> None:
-    (outcome,) = site.source().ask([site.question(site.course, stranger())])
+    (outcome,) = site.source().fetch([site.question(site.course, stranger())])
 
     assert isinstance(outcome, TokenRefused), outcome
 
 
 def test_a_course_that_is_not_there_seems_gone(site: Site) -> None:
-    (outcome,) = site.source().ask([site.question(NOWHERE, site.token)])
+    (outcome,) = site.source().fetch([site.question(NOWHERE, site.token)])
 
     assert isinstance(outcome, SeemsGone), outcome
 
@@ -176,7 +175,7 @@ def test_a_course_that_is_not_there_seems_gone(site: Site) -> None:
 def test_a_deletion_is_confirmed_and_a_course_that_is_there_is_not_gone(site: Site) -> None:
     questions = [site.question(number, site.token) for number in (site.course, NOWHERE)]
 
-    told = site.source().confirm(questions)
+    told = site.source().confirm_deleted(questions)
 
     assert told == [False, True]
 
@@ -184,8 +183,8 @@ def test_a_deletion_is_confirmed_and_a_course_that_is_there_is_not_gone(site: Si
 def test_a_function_that_is_not_there_is_no_deletion(site: Site) -> None:
     verdict = MoodleClient(site.exchange).call(site.url, site.token, "core_course_no_such_function")
 
-    assert not isinstance(verdict, Fine | InvalidToken)
-    assert not isinstance(verdict, Missing) or verdict.what is Lost.UNCLEAR
+    assert not isinstance(verdict, Success | InvalidToken)
+    assert not isinstance(verdict, Missing) or verdict.what is MissingRecord.UNCLEAR
 
 
 def test_the_gradebook_is_in_order(site: Site) -> None:
@@ -199,25 +198,25 @@ def test_a_gradebook_with_a_bad_token_is_out_of_order(site: Site) -> None:
 def test_a_grade_is_written_read_back_and_put_back(site: Site, student: Student) -> None:
     before = student.standing
     assert before.given is not None
-    other = before.given + (1 if before.given + 1 <= before.most else -1)
+    other = before.given + (1 if before.given + 1 <= before.maximum else -1)
     try:
-        (written,) = site.gradebook().write(site.scores(score(student, other)), beat=nobody)
-        now = standings(site)[student.user]
-        (again,) = site.gradebook().write(site.scores(score(student, other)), beat=nobody)
+        (written,) = site.gradebook().write(site.scores(score(student, other)))
+        now = current_grades(site)[student.user]
+        (again,) = site.gradebook().write(site.scores(score(student, other)))
     finally:
-        (restored,) = site.gradebook().write(site.scores(score(student, before.given)), beat=nobody)
+        (restored,) = site.gradebook().write(site.scores(score(student, before.given)))
 
     assert (written.failure, written.problems) == (None, ())
-    assert written.written == ScoreCounts(changed=1)
+    assert written.scores == ScoreCounts(changed=1)
     assert now is not None
     assert now.given == other
-    assert again.written == ScoreCounts(unchanged=1)
+    assert again.scores == ScoreCounts(unchanged=1)
     assert restored.problems == ()
-    assert standings(site)[student.user] == before
+    assert current_grades(site)[student.user] == before
 
 
 def test_a_stranger_is_named_and_nothing_is_written(site: Site) -> None:
-    before = standings(site)
+    before = current_grades(site)
     unknown = Score(
         user_id=f"nobody-{secrets.token_hex(8)}",
         score_given=Decimal(1),
@@ -225,20 +224,20 @@ def test_a_stranger_is_named_and_nothing_is_written(site: Site) -> None:
         timestamp=datetime.now(UTC),
     )
 
-    (kept,) = site.gradebook().write(site.scores(unknown), beat=nobody)
+    (kept,) = site.gradebook().write(site.scores(unknown))
 
-    assert (kept.failure, kept.written) == (None, ScoreCounts())
+    assert (kept.failure, kept.scores) == (None, ScoreCounts())
     assert [problem.user_id for problem in kept.problems] == [unknown.user_id]
-    assert standings(site) == before
+    assert current_grades(site) == before
 
 
 def test_more_than_the_maximum_is_not_written(site: Site, student: Student) -> None:
-    too_much = score(student, student.standing.most + 1)
+    too_much = score(student, student.standing.maximum + 1)
 
-    (kept,) = site.gradebook().write(site.scores(too_much), beat=nobody)
+    (kept,) = site.gradebook().write(site.scores(too_much))
 
     assert [problem.user_id for problem in kept.problems] == [student.id_number]
-    assert standings(site)[student.user] == student.standing
+    assert current_grades(site)[student.user] == student.standing
 
 
 def test_an_activity_that_is_not_there_is_a_fault_of_configuration(
@@ -246,6 +245,6 @@ def test_an_activity_that_is_not_there_is_a_fault_of_configuration(
 ) -> None:
     scores = site.scores(score(student, Decimal(1)), activity=NOWHERE)
 
-    (kept,) = site.gradebook().write(scores, beat=nobody)
+    (kept,) = site.gradebook().write(scores)
 
     assert isinstance(kept.failure, Misconfigured), kept.failure

@@ -12,9 +12,9 @@ from contract.problems import ProblemType
 from contract.tokens import CourseToken
 from foundation.db.session import Database
 from receiver import services
-from receiver.course_state import Deleted, Refused, TokenNamed
-from receiver.gradebook.database import ScoreCounts
-from receiver.models import Entry, Heard, Source
+from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
+from receiver.gradebook.base import ScoreCounts
+from receiver.models import Entry, HistoryEntry, Source
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor
 from receiver.runs import store as runs
@@ -22,7 +22,7 @@ from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said, signed_in
 
-NEW = TokenNamed(4, "new", NINE)
+NEW = TokenAnnounced(4, "new", NINE)
 
 
 @pytest.fixture
@@ -62,9 +62,9 @@ class TestShowing:
 
         page, listed = said(ada.get(page_of(entry))), said(ada.get("/"))
 
-        reason = "t is not said where its grades go in ELMS's Moodle"
+        reason = "o activity in ELMS's Moodle is set for its grades"
         assert reason in page
-        assert "Say it with the form “Where its grades go” of CS101 ." in page
+        assert "Set it with the form “Where its grades go” of CS101 ." in page
         assert "All is well" not in page
         assert reason in listed
 
@@ -76,10 +76,10 @@ class TestShowing:
         answer = ada.get(page_of(entry))
 
         assert (
-            f"The token was regenerated: present is new, held is {entry.held_token_id} So since "
+            f"The token was regenerated: current new, stored {entry.stored_token_id} So since "
             "2026-11-22 09:00:00 UTC . Said by webhook msg_1 , heard 2026-11-22 09:00:00 UTC . "
             "The grade sync skips it before any request. What to do: Ask the eAssessment "
-            "administrator for the present token and enter it with the form “Enter a token” of "
+            "administrator for the current token and enter it with the form “Enter a token” of "
             "CS101 ."
         ) in said(answer)
         assert '<time datetime="2026-11-22T09:00:00.123456Z"' in answer.text
@@ -109,7 +109,7 @@ class TestShowing:
         self, ada: Ada, one: Source, database: Database, make_entry: Callable[..., Entry]
     ) -> None:
         entry = make_entry(one, facts=(NEW,))
-        refused = Refused(str(entry.held_token_id), "unknown", NINE)
+        refused = TokenRejected(str(entry.stored_token_id), "unknown", NINE)
         with database.writing() as session:
             actor = Actor("sync", "run 7")
             registry.apply(session, one.id, "CS101", refused, actor=actor, now=NINE)
@@ -118,9 +118,9 @@ class TestShowing:
 
         heard = [row for row in rows_of(answer) if not row[0].isdigit()]
         assert [" ".join(row.split(" 2026")[0].split()) for row in heard] == [
-            "token refused",
+            "token rejected",
             "token.regenerated",
-            "enrolled",
+            "course added",
         ]
         assert "administrator ada@elms" in heard[2]
         assert '<a href="/runs/7">grade sync 7</a>' in answer.text
@@ -132,7 +132,7 @@ class TestShowing:
         entry = make_entry(one)
         with database.writing() as session:
             for version in range(1, 56):
-                fact = TokenNamed(version, "new", NINE)
+                fact = TokenAnnounced(version, "new", NINE)
                 actor = Actor("webhook", f"msg_{version}")
                 registry.apply(session, one.id, "CS101", fact, actor=actor, now=NINE)
 
@@ -190,7 +190,7 @@ class TestToken:
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
     ) -> None:
         new = CourseToken.generate()
-        entry = make_entry(one, facts=(TokenNamed(4, new.token_id, NINE),))
+        entry = make_entry(one, facts=(TokenAnnounced(4, new.token_id, NINE),))
 
         page = self.enter(ada, entry, f" {new.reveal()} ")
 
@@ -213,7 +213,7 @@ class TestToken:
         page = self.enter(ada, entry, new.reveal())
 
         assert "and the course is active: the next sync asks for its grades." in page
-        assert "token named" in page
+        assert "token announced" in page
         assert "administrator Ada" in page
         assert len(far_side.asked) == 1
         assert entry_of("CS101").announced_token_id == new.token_id
@@ -233,7 +233,7 @@ class TestToken:
             f"The token {stranger.token_id} is held, but the course still cannot be synced"
         )
         assert 'enter it with <a href="#enter-token">the form “Enter a token” of CS101' in flashed
-        assert f"held is {stranger.token_id}, which was refused: token-unknown: " in flashed
+        assert f"stored {stranger.token_id}, which was rejected: token-unknown: " in flashed
 
     def test_one_that_nobody_can_tell_of_is_kept(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
@@ -244,8 +244,8 @@ class TestToken:
 
         page = self.enter(ada, entry, new.reveal())
 
-        assert f"The token {new.token_id} is held, but it cannot be told whether it is good" in page
-        assert "Enter it again when eAssessment answers." in page
+        assert f"The token {new.token_id} is held, but it could not be checked" in page
+        assert "Enter it again when eAssessment responds." in page
 
     def test_an_old_one_does_not_replace_a_good_one(
         self,
@@ -256,15 +256,15 @@ class TestToken:
         entry_of: Callable[[str], Entry],
     ) -> None:
         held, old = CourseToken.generate(), CourseToken.generate()
-        entry = make_entry(one, token=held, facts=(TokenNamed(4, held.token_id, NINE),))
+        entry = make_entry(one, token=held, facts=(TokenAnnounced(4, held.token_id, NINE),))
         far_side.regenerated("CS101", held.token_id, 4)
 
         answer = ada.send(f"{page_of(entry)}/token", page_of(entry), token=old.reveal())
 
         assert answer.status_code == 422
-        assert f"The token {old.token_id} is not taken: it was regenerated" in said(answer)
+        assert f"The token {old.token_id} was not entered: it was regenerated" in said(answer)
         assert old.secret not in answer.text
-        assert entry_of("CS101").held_token_id == held.token_id
+        assert entry_of("CS101").stored_token_id == held.token_id
 
     def test_no_session_is_open_while_eassessment_is_asked(
         self,
@@ -303,7 +303,7 @@ class TestToken:
         assert answer.status_code == 422
         assert "this is cut or mistyped. Copy the whole token again" in said(answer)
         assert "planted" not in answer.text
-        assert [line.what for line in rows(Heard)] == ["enrolled"]
+        assert [line.event for line in rows(HistoryEntry)] == ["course added"]
 
     def test_a_course_that_is_not_linked_takes_none(
         self, ada: Ada, one: Source, make_entry: Callable[..., Entry]
@@ -357,8 +357,8 @@ class TestActivity:
         ("course", "activity", "fault"),
         [
             pytest.param("7", "", "Give the numbers of both, or neither", id="one of them"),
-            pytest.param("seven", "12", "is whole and positive", id="no number"),
-            pytest.param("7", "0", "is whole and positive", id="zero"),
+            pytest.param("seven", "12", "is a positive whole number", id="no number"),
+            pytest.param("7", "0", "is a positive whole number", id="zero"),
         ],
     )
     def test_what_is_wrong_is_said(
@@ -413,7 +413,7 @@ def test_the_page_costs_the_same_statements_however_much_was_heard(
     with_two = statements()
     with database.writing() as session:
         for version in range(5, 45):
-            fact = TokenNamed(version, "new", NINE)
+            fact = TokenAnnounced(version, "new", NINE)
             registry.apply(session, one.id, "CS101", fact, actor=Actor("webhook", "msg"), now=NINE)
 
     ada.get(page_of(entry))

@@ -16,7 +16,7 @@ from receiver.runs import queries
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
-from receiver.sources.store import Door
+from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said
@@ -33,7 +33,7 @@ def one(make_source: Callable[..., Source]) -> Source:
 @pytest.fixture
 def hear(database: Database, one: Source) -> Hear:
     """Return what takes an event in, so many seconds after nine: a deletion, or a ping."""
-    door = Door(one.id, one.name, ())
+    door = WebhookSource(one.id, one.name, ())
 
     def take(webhook_id: str, course_id: str | None, version: int = 4, second: int = 0) -> None:
         if course_id is None:

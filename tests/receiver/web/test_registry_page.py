@@ -8,16 +8,16 @@ import pytest
 from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
-from receiver.course_state import Deleted, Fact, TokenNamed
-from receiver.gradebook.database import ScoreCounts
-from receiver.models import MOODLE, Entry, Heard, Source
+from receiver.course_state import Deleted, Fact, TokenAnnounced
+from receiver.gradebook.base import ScoreCounts
+from receiver.models import MOODLE, Entry, HistoryEntry, Source
 from receiver.runs import store as runs
 from receiver.runs.store import RunResult
 from receiver.sources import store as sources
 from tests.receiver.conftest import NINE
 from tests.receiver.web.conftest import Ada, rows_of, said
 
-NEW = TokenNamed(4, "new", NINE)
+NEW = TokenAnnounced(4, "new", NINE)
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ def test_what_needs_a_person_comes_first(
 ) -> None:
     make_entry(one, "CS101")
     waiting = make_entry(one, "CS102", facts=(NEW,))
-    held = waiting.held_token_id
+    held = waiting.stored_token_id
 
     answer = ada.get("/")
 
     assert (
-        f"CS102 the token was regenerated: present is new, held is {held} "
+        f"CS102 the token was regenerated: current new, stored {held} "
         "2026-11-22 09:00:00 UTC a webhook Enter the token of CS102"
     ) == rows_of(answer)[0]
     assert "1 course needs a person" in said(answer)
@@ -155,7 +155,7 @@ def test_a_page_costs_the_same_statements_with_10_courses_and_with_1000(
     with_ten = statements()
     with database.writing() as session:
         entries = [
-            {"source_id": 1, "course_id": f"X{n}", "created_at": NINE, "enrolled_at": NINE}
+            {"source_id": 1, "course_id": f"X{n}", "created_at": NINE, "added_at": NINE}
             for n in range(990)
         ]
         session.execute(Entry.__table__.insert(), entries)  # type: ignore[attr-defined]
@@ -222,7 +222,7 @@ class TestLinking:
 
         page = ada.after(answer)
         assert page.startswith(f"CS101 is in the registry, with the token {token.token_id}.")
-        assert token.token_id == entry_of("CS101").held_token_id
+        assert token.token_id == entry_of("CS101").stored_token_id
         assert token.secret not in page
 
     @pytest.mark.parametrize("command", ["runs show", "runs show 1", "registry list"])
@@ -237,18 +237,18 @@ class TestLinking:
         removed = ada.after(ada.send(f"/entries/{entry_of(called).id}/remove"))
 
         assert linked.startswith(f"{called} is in the registry, with the token ")
-        assert f"The course '{called}' of one is in the registry" in said(again)
+        assert f"The course '{called}' of one is already in the registry" in said(again)
         assert removed.startswith(f"{called} is out of the grade sync.")
 
     def test_the_history_says_who_linked_it(
-        self, ada: Ada, one: Source, rows: Callable[[type[Heard]], list[Heard]]
+        self, ada: Ada, one: Source, rows: Callable[[type[HistoryEntry]], list[HistoryEntry]]
     ) -> None:
         token = CourseToken.generate()
 
         ada.send("/entries/new", source="one", course_id="CS101", token=token.reveal())
 
-        (line,) = rows(Heard)
-        assert (line.actor, line.who, line.what) == ("administrator", "Ada", "enrolled")
+        (line,) = rows(HistoryEntry)
+        assert (line.actor, line.actor_name, line.event) == ("administrator", "Ada", "course added")
 
     def test_a_moodle_takes_a_token_of_its_own_kind(
         self, ada: Ada, database: Database, entry_of: Callable[[str], Entry], now: datetime
@@ -259,7 +259,7 @@ class TestLinking:
 
         ada.send("/entries/new", source="moodle", course_id="7", token=token.text)
 
-        assert token.token_id == entry_of("7").held_token_id
+        assert token.token_id == entry_of("7").stored_token_id
 
     @pytest.mark.parametrize(
         ("fields", "fault"),
@@ -268,7 +268,7 @@ class TestLinking:
             pytest.param({"course_id": "/x"}, "no leading '/'", id="course id"),
             pytest.param({"course_id": ""}, "Something has to stand here", id="no course id"),
             pytest.param({"source": "none"}, "There is no source 'none'.", id="source"),
-            pytest.param({"course_id": "TAKEN"}, "is in the registry. To enter", id="linked"),
+            pytest.param({"course_id": "TAKEN"}, "To enter another token", id="in the registry"),
         ],
     )
     def test_what_is_wrong_stands_beside_its_field(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from foundation.db.session import Database
-from receiver.gradebook.database import ScoreCounts
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import Entry, Source
 from receiver.runs import lease
 from receiver.runs import store as runs

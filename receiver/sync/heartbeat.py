@@ -1,0 +1,102 @@
+"""The end of a run: when it has to stop, and the thread that renews its lease until then."""
+
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from receiver.runs.lease import RunLease
+
+# Seconds that the requests in progress may still take when a run has to stop.
+GRACE_SECONDS = 2.0
+
+_TICK_SECONDS = 0.2
+
+
+class StopSignal:
+    """Whether a run has to stop: its time is up, it was told to, or its lease cannot be renewed."""
+
+    def __init__(self, event: threading.Event, seconds: float) -> None:
+        self._event = event
+        self._ends_at = time.monotonic() + seconds
+        self.error: Exception | None = None
+
+    @property
+    def told_to_stop(self) -> bool:
+        """Whether the run was told to stop."""
+        return self._event.is_set()
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the run's time is up."""
+        return time.monotonic() >= self._ends_at
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the run has to stop."""
+        return self.told_to_stop or self.timed_out or self.error is not None
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until the run has to stop, but no longer than this."""
+        ends_at = time.monotonic() + seconds
+        while not self.is_set and (left := ends_at - time.monotonic()) > 0:
+            self._event.wait(min(left, _TICK_SECONDS))
+
+    def raise_error(self) -> None:
+        """Raise what kept the lease from being renewed, if anything did."""
+        if self.error is not None:
+            raise self.error
+
+
+class Cancellable(Protocol):
+    """A stage of a run that waits for a network."""
+
+    def cancel(self) -> None:
+        """Cancel the requests in progress, from any thread, and send no more."""
+        ...
+
+
+class LeaseHeartbeat:
+    """A background thread that renews a run's lease, and cancels what outlasts the run.
+
+    It cancels at once if the lease cannot be renewed, otherwise `GRACE_SECONDS` after the signal:
+    the run's own thread cannot look at the clock while it waits for a response.
+    """
+
+    def __init__(self, lease: RunLease, stop: StopSignal, stages: Sequence[Cancellable]) -> None:
+        self._lease = lease
+        self._stop = stop
+        self._stages = stages
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        stopped_at: float | None = None
+        cancelled = False
+        while not self._done.wait(_TICK_SECONDS):
+            try:
+                self._lease.renew_if_due()
+            except Exception as error:  # noqa: BLE001 - the run's own thread raises it
+                self._stop.error = error
+                self._cancel()
+                return
+            if self._stop.is_set and not cancelled:
+                stopped_at = stopped_at or time.monotonic()
+                if time.monotonic() - stopped_at >= GRACE_SECONDS:
+                    self._cancel()
+                    cancelled = True
+
+    def _cancel(self) -> None:
+        for stage in self._stages:
+            stage.cancel()

@@ -1,0 +1,242 @@
+"""The rule of the registry: order and repetition do not matter, a deletion is final."""
+
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from itertools import permutations, product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import insert, select
+
+from foundation.db.session import Database
+from receiver import course_state
+from receiver.course_state import (
+    REGENERATED,
+    CourseState,
+    CourseStatus,
+    Deleted,
+    Fact,
+    Status,
+    TokenAccepted,
+    TokenAnnounced,
+    TokenRejected,
+    conditions,
+    explain,
+    status_of,
+    to_columns,
+)
+from receiver.models import Entry, Source
+
+NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
+TEN = NINE + timedelta(hours=1)
+
+times = st.integers(0, 3).map(lambda hours: NINE + timedelta(hours=hours))
+versions = st.integers(1, 4)
+token_ids = st.sampled_from(["old", "stored", "new"])
+facts = st.one_of(
+    st.builds(Deleted, versions, times),
+    st.builds(TokenAnnounced, versions, token_ids, times),
+    st.builds(TokenRejected, token_ids, st.sampled_from(["unknown", "wrong course"]), times),
+    st.builds(TokenAccepted, token_ids, times),
+)
+
+
+def after(*applied: Fact, stored: str | None = "stored") -> CourseState:
+    """Return the state of a course after these facts."""
+    return reduce(course_state.apply, applied, CourseState(stored))
+
+
+@given(st.lists(facts, max_size=6), st.data())
+def test_order_and_repetition_do_not_matter(applied: list[Fact], data: st.DataObject) -> None:
+    repeated = data.draw(st.lists(st.sampled_from(applied), max_size=6)) if applied else []
+    shuffled = data.draw(st.permutations([*applied, *repeated]))
+
+    assert after(*shuffled) == after(*applied)
+
+
+def test_all_720_orders_of_six_facts_give_one_state() -> None:
+    life = (
+        TokenAnnounced(1, "old", NINE),
+        TokenAnnounced(2, "stored", NINE),
+        TokenRejected("old", "unknown", NINE),
+        TokenAnnounced(2, "stored", TEN),
+        TokenAnnounced(3, "new", TEN),
+        Deleted(4, TEN),
+    )
+
+    states = {after(*order) for order in permutations(life)}
+
+    deleted, announced, rejected = life[5], life[4], life[2]
+    assert states == {CourseState("stored", deleted, announced, rejected)}
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        pytest.param(TokenAnnounced(2, "old", TEN), TokenAnnounced(3, "new", NINE), id="token"),
+        pytest.param(Deleted(2, TEN), Deleted(3, NINE), id="deletion"),
+    ],
+)
+def test_higher_version_wins_over_later_time(low: Fact, high: Fact) -> None:
+    assert after(low, high) == after(high, low) == after(high)
+
+
+@given(st.lists(facts, max_size=6), versions, times)
+def test_deletion_is_final(applied: list[Fact], version: int, at: datetime) -> None:
+    assert status_of(after(Deleted(version, at), *applied)) is Status.COURSE_DELETED
+
+
+@pytest.mark.parametrize(
+    ("applied", "expected"),
+    [
+        pytest.param((), Status.ACTIVE, id="no facts"),
+        pytest.param(
+            (TokenAnnounced(2, "stored", NINE),), Status.ACTIVE, id="stored token announced"
+        ),
+        pytest.param(
+            (TokenAnnounced(2, "new", NINE),), Status.TOKEN_INVALID, id="other token announced"
+        ),
+        pytest.param(
+            (TokenAnnounced(3, "stored", TEN), TokenAnnounced(2, "old", NINE)),
+            Status.ACTIVE,
+            id="late event about a token that is already replaced",
+        ),
+        pytest.param(
+            (TokenRejected("stored", "unknown", NINE),),
+            Status.TOKEN_INVALID,
+            id="stored token rejected",
+        ),
+        pytest.param(
+            (TokenRejected("old", "unknown", NINE),), Status.ACTIVE, id="other token rejected"
+        ),
+        pytest.param(
+            (TokenRejected("stored", "unknown", NINE), TokenAnnounced(2, "stored", TEN)),
+            Status.ACTIVE,
+            id="announced after it was rejected",
+        ),
+        pytest.param(
+            (TokenRejected("stored", "unknown", TEN), TokenAnnounced(2, "stored", NINE)),
+            Status.TOKEN_INVALID,
+            id="rejected after it was announced",
+        ),
+        pytest.param(
+            (TokenRejected("stored", "unknown", NINE), TokenAccepted("stored", TEN)),
+            Status.ACTIVE,
+            id="accepted after it was rejected",
+        ),
+        pytest.param((Deleted(1, NINE),), Status.COURSE_DELETED, id="deleted"),
+    ],
+)
+def test_status_follows_from_facts_and_stored_token(
+    applied: tuple[Fact, ...], expected: Status
+) -> None:
+    assert status_of(after(*applied)) is expected
+
+
+def test_storing_the_announced_token_makes_the_course_active() -> None:
+    announced = TokenAnnounced(2, "new", NINE)
+
+    assert status_of(after(announced, stored="stored")) is Status.TOKEN_INVALID
+    assert status_of(after(announced, stored="new")) is Status.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("applied", "version"),
+    [
+        pytest.param((), None, id="no facts"),
+        pytest.param((Deleted(4, NINE), TokenAnnounced(7, "a", NINE)), 7, id="token"),
+        pytest.param((TokenAnnounced(3, "a", NINE), Deleted(4, NINE)), 4, id="deletion"),
+    ],
+)
+def test_course_version_is_the_highest_one(applied: tuple[Fact, ...], version: int | None) -> None:
+    assert after(*applied).course_version == version
+
+
+def test_active_course_needs_no_explanation() -> None:
+    assert explain(CourseState("stored"), "CS101") == CourseStatus(Status.ACTIVE)
+
+
+@pytest.mark.parametrize(
+    ("fact", "reason", "next_step"),
+    [
+        pytest.param(
+            Deleted(4, NINE),
+            "the course was deleted in eAssessment",
+            "`receiver registry add`",
+            id="deleted",
+        ),
+        pytest.param(
+            TokenAnnounced(5, "new", NINE),
+            "the token was regenerated: current new, stored stored",
+            "`receiver registry set-token 'CS 101'`",
+            id="regenerated",
+        ),
+        pytest.param(
+            TokenRejected("stored", "token-unknown: no course has it", NINE),
+            "eAssessment rejected the token stored: token-unknown: no course has it",
+            "`receiver registry set-token 'CS 101'`",
+            id="rejected",
+        ),
+    ],
+)
+def test_explanation_has_reason_time_and_next_step(fact: Fact, reason: str, next_step: str) -> None:
+    status = explain(after(fact), "CS 101")
+
+    assert (status.reason, status.since) == (reason, NINE)
+    assert next_step in str(status.next_step)
+
+
+def test_explanation_adds_why_the_stored_token_was_rejected() -> None:
+    announced = TokenAnnounced(5, "new", NINE)
+    wrong = TokenRejected("stored", "token-wrong-course: it belongs to another course", NINE)
+    replaced = TokenRejected("stored", REGENERATED, NINE)
+
+    both = explain(after(announced, wrong), "CS101")
+    one = explain(after(announced, replaced), "CS101")
+
+    assert both.reason == f"{one.reason}, which was rejected: {wrong.reason}"
+
+
+# Every state that the rule can tell apart: each fact or none, in each order of times.
+_TIMES = [NINE + timedelta(microseconds=number) for number in range(3)]
+_IDS = ["stored", "other"]
+EVERY_STATE = [
+    CourseState(*parts)
+    for parts in product(
+        [None, "stored"],
+        [None, Deleted(4, NINE)],
+        [None, *(TokenAnnounced(3, token_id, at) for token_id in _IDS for at in _TIMES)],
+        [None, *(TokenRejected(token_id, "unknown", at) for token_id in _IDS for at in _TIMES)],
+        [None, *(TokenAccepted(token_id, at) for token_id in _IDS for at in _TIMES)],
+    )
+]
+
+
+def _row(number: int, state: CourseState) -> dict[str, Any]:
+    return {
+        "source_id": 1,
+        "course_id": str(number),
+        "created_at": NINE,
+        "stored_token_id": state.stored_token_id,
+        **to_columns(state),
+    }
+
+
+def test_sql_conditions_agree_with_the_rule(database: Database) -> None:
+    with database.writing() as session:
+        session.add(Source(name="one", url="http://one.example", created_at=NINE))
+        session.flush()
+        session.execute(insert(Entry.__table__), [_row(*each) for each in enumerate(EVERY_STATE)])
+
+        found = {
+            status: set(session.scalars(select(Entry.course_id).where(condition)))
+            for status, condition in conditions(Entry).items()
+        }
+
+    expected: dict[Status, set[str]] = {status: set() for status in Status}
+    for number, state in enumerate(EVERY_STATE):
+        expected[status_of(state)].add(str(number))
+    assert found == expected
+    assert len(EVERY_STATE) == sum(map(len, found.values())) == 1372
