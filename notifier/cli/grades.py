@@ -43,6 +43,7 @@ def import_(
     accepted too, with --course; users without an ID number are skipped and listed. If a line is
     invalid, it is named and nothing is imported.
     """
+    context.ready()
     # Before the transaction, because reading standard input may take a while.
     options = ExportOptions(course, maximum, item)
     read = grade_import.read(read_text(file), options, now=datetime.now(UTC))

@@ -97,7 +97,7 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert code == 0
     assert lines[1] == ["database", "OK", "sqlite:///a.db", "-"]
-    assert lines[-1] == ["all", "is", "well"]
+    assert lines[-1] == ["All", "checks", "passed."]
 
 
 def test_one_fault_needs_a_person(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +107,7 @@ def test_one_fault_needs_a_person(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 1
     assert "FAIL" in printed
     assert "Set this machine's clock (NTP)." in printed
-    assert printed.endswith("something needs a person: see above\n")
+    assert printed.endswith("Action needed: see above.\n")
 
 
 @pytest.mark.parametrize(("findings", "code"), [([WELL], 0), ([WELL, UNWELL], 1)])
@@ -119,6 +119,6 @@ def test_programs_read_the_same(
     document = json.loads(capsys.readouterr().out)
     assert exit_code == code
     assert document == {
-        "well": code == 0,
+        "ok": code == 0,
         "findings": [vars(finding) for finding in findings],
     }
