@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from benchmarks.cost import Cost
-from contract.grades import GradesAnswer, Score
+from contract.grades import GradesResponse, Score
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from receiver.models import Entry, StoredScore
@@ -41,7 +41,7 @@ def run(database: Database, vault: Vault) -> Cost:
             refused += 1
             continue
         with database.writing() as session:
-            for score in GradesAnswer.model_validate_json(answer.content).scores:
+            for score in GradesResponse.model_validate_json(answer.content).scores:
                 session.merge(_stored(entry_id, score))
     return Cost(
         asked=len(entry_ids),

@@ -1,1 +1,1 @@
-"""The wire: what eAssessment and ELMS agree on, and nothing else."""
+"""What eAssessment and ELMS agree on: events, signatures, tokens, grades, problem documents."""

@@ -1,4 +1,4 @@
-"""The events: to their exact bytes, and back or an EventError."""
+"""The webhook events and their JSON bodies."""
 
 import re
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from contract import strict_json
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
+# The largest integer that every JSON reader holds exactly.
 MAX_VERSION = 2**53 - 1
 PING_TYPE = "endpoint.ping"
 _RFC_3339 = re.compile(
@@ -27,7 +28,7 @@ _RFC_3339 = re.compile(
 
 
 class EventError(ValueError):
-    """The body is no event that can be acted upon."""
+    """The body is not a valid event."""
 
 
 class MalformedEventError(EventError):
@@ -35,7 +36,7 @@ class MalformedEventError(EventError):
 
 
 class InvalidEventError(EventError):
-    """The body is a JSON object, but a field of it is missing or wrong.
+    """The body is a JSON object with a missing or invalid field.
 
     `pointer` is the JSON Pointer (RFC 6901) of the first such field.
     """
@@ -45,47 +46,49 @@ class InvalidEventError(EventError):
         self.pointer = pointer
 
 
-def wire_time(moment: datetime) -> str:
-    """Return a moment as it stands on the wire: RFC 3339, UTC, microseconds."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+def wire_time(at: datetime) -> str:
+    """Return a time in the form of the wire: RFC 3339, UTC, microseconds."""
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _course_id(value: str) -> str:
     if not strict_json.is_storable(value) or not value.isprintable():
-        raise ValueError("a course id holds printable characters only")
+        raise ValueError("a course id must have printable characters only")
     if value != value.strip() or value in {".", ".."} or value.startswith("/"):
-        raise ValueError("a course id has no space around it, no leading '/', and is not a dot")
+        raise ValueError(
+            "a course id must not begin or end with a space, begin with '/', or be '.' or '..'"
+        )
     return value
 
 
+# Opaque, 1 to 255 printable characters.
 CourseId = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_course_id)]
-"""A course's name on the wire: opaque, 1 to 255 printable characters."""
 
+# The name of an eAssessment site; safe in a path segment and in a log line.
 SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-"""An eAssessment site's name: what a path segment and a log line can both hold."""
 
+# The public part of a course token.
 TokenId = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$")]
-"""The public part of a course token."""
 
+# The version of a course, which grows with every change.
 Version = Annotated[int, Field(ge=1, le=MAX_VERSION)]
-"""A course's version: whole, growing, small enough for every JSON reader (2^53 - 1)."""
 
 
-def _moment(value: object) -> object:
-    # Read here and not by pydantic, which takes numbers for moments, and after a validator
-    # of ours, in strict mode, no text at all.
+def _to_utc(value: object) -> object:
+    # Not left to pydantic, which accepts numbers as times and, in strict mode after a validator,
+    # no text at all.
     if isinstance(value, str):
-        value = _read_moment(value)
+        value = _parse_time(value)
     if isinstance(value, datetime) and value.tzinfo is not None:
         try:
             return value.astimezone(UTC)
         except OverflowError:
-            raise ValueError("a moment in UTC lies in the years 1 to 9999") from None
+            raise ValueError("the time in UTC must be in the years 1 to 9999") from None
     return value
 
 
-def _read_moment(text: str) -> datetime:
-    expected = "a moment looks like 2026-11-22T09:00:00.123456Z"
+def _parse_time(text: str) -> datetime:
+    expected = "expected a time such as 2026-11-22T09:00:00.123456Z"
     if not _RFC_3339.fullmatch(text):
         raise ValueError(expected)
     try:
@@ -94,10 +97,10 @@ def _read_moment(text: str) -> datetime:
         raise ValueError(f"{expected}; {error}") from None
 
 
+# A time on the wire: RFC 3339 with an offset, converted to UTC when it is parsed.
 WireTime = Annotated[
-    AwareDatetime, BeforeValidator(_moment), PlainSerializer(wire_time, when_used="json")
+    AwareDatetime, BeforeValidator(_to_utc), PlainSerializer(wire_time, when_used="json")
 ]
-"""A moment on the wire: RFC 3339 with its offset; read, it is in UTC."""
 
 
 class _Strict(BaseModel):
@@ -105,7 +108,7 @@ class _Strict(BaseModel):
 
 
 class CourseDeletedData(_Strict):
-    """Which course was deleted, and the version that this made."""
+    """The deleted course and its version after the deletion."""
 
     source: SourceName
     course_id: CourseId
@@ -113,7 +116,7 @@ class CourseDeletedData(_Strict):
 
 
 class TokenRegeneratedData(_Strict):
-    """Whose token was regenerated, the version that this made, and the present token's id."""
+    """The course, its version after the change, and the id of its current token."""
 
     source: SourceName
     course_id: CourseId
@@ -122,7 +125,7 @@ class TokenRegeneratedData(_Strict):
 
 
 class CourseDeleted(_Strict):
-    """A course was deleted in eAssessment; `timestamp` is when."""
+    """A course was deleted in eAssessment at `timestamp`."""
 
     type: Literal["course.deleted"] = "course.deleted"
     timestamp: WireTime
@@ -130,7 +133,7 @@ class CourseDeleted(_Strict):
 
 
 class TokenRegenerated(_Strict):
-    """A course's token was replaced in eAssessment; `timestamp` is when."""
+    """The token of a course was regenerated in eAssessment at `timestamp`."""
 
     type: Literal["token.regenerated"] = "token.regenerated"
     timestamp: WireTime
@@ -138,7 +141,7 @@ class TokenRegenerated(_Strict):
 
 
 class EndpointDisabledData(_Strict):
-    """Which endpoint is sent nothing any more, and why; its deliveries are held."""
+    """The disabled endpoint and the reason; its deliveries are held."""
 
     source: SourceName
     endpoint_id: int
@@ -147,7 +150,7 @@ class EndpointDisabledData(_Strict):
 
 
 class DeliveryDeadData(_Strict):
-    """Which delivery was given up, of which event for which endpoint, and why."""
+    """The dead delivery, its event and endpoint, and the reason."""
 
     source: SourceName
     delivery_id: int
@@ -159,7 +162,7 @@ class DeliveryDeadData(_Strict):
 
 
 class EndpointDisabled(_Strict):
-    """An endpoint was disabled; told to those who look after deliveries, `timestamp` is when."""
+    """An endpoint was disabled at `timestamp`; an event for operations."""
 
     type: Literal["endpoint.disabled"] = "endpoint.disabled"
     timestamp: WireTime
@@ -167,7 +170,7 @@ class EndpointDisabled(_Strict):
 
 
 class DeliveryDead(_Strict):
-    """A delivery is dead; for those who look after deliveries, `timestamp` is when."""
+    """A delivery became dead at `timestamp`; an event for operations."""
 
     type: Literal["delivery.dead"] = "delivery.dead"
     timestamp: WireTime
@@ -175,19 +178,19 @@ class DeliveryDead(_Strict):
 
 
 class UnknownEvent(_Strict):
-    """An event of a type that this release does not know: heard, and left alone."""
+    """An event of a type that this release does not know; it is ignored."""
 
     type: Annotated[str, Field(min_length=1, max_length=255)]
 
 
 class PingData(_Strict):
-    """Which site sent a test, if it says so."""
+    """The name of the site that sent the test, if it is there."""
 
     source: SourceName | None = None
 
 
 class Ping(UnknownEvent):
-    """A test POST: nothing is acted upon, but it must be at the right door as an event must."""
+    """A test event: it is ignored, but checked to be for the right source as any other event."""
 
     data: PingData = PingData()
 
@@ -200,31 +203,31 @@ _MODELS: dict[str, type[CourseDeleted] | type[TokenRegenerated]] = {
     "token.regenerated": TokenRegenerated,
 }
 EVENT_TYPES: tuple[str, ...] = tuple(_MODELS)
+# Events about deliveries; sent to endpoints that subscribe to them by name, never to ELMS.
 OPERATIONAL_TYPES: tuple[str, ...] = ("endpoint.disabled", "delivery.dead")
-"""The events about deliveries themselves: for who asks for them by name, never for ELMS."""
 
 
 def dump(event: Event | OperationalEvent) -> str:
-    """Return the body of an event: made once, then stored, signed and sent as it is."""
+    """Return the JSON body of an event; it is made once, then stored, signed and sent unchanged."""
     return strict_json.dump(event.model_dump(mode="json"))
 
 
 def dump_ping(source: str, at: datetime) -> str:
-    """Return the body of a test POST, which no receiver acts upon."""
+    """Return the JSON body of a test event."""
     return strict_json.dump(
         {"type": PING_TYPE, "timestamp": wire_time(at), "data": {"source": source}}
     )
 
 
 def load(raw: bytes) -> Event | UnknownEvent:
-    """Return the event that a verified body holds, or raise an EventError.
+    """Return the event in a verified body, or raise an EventError.
 
-    Unknown fields are passed over and unknown types answered with an `UnknownEvent`,
-    so that an older receiver lives with a newer sender.
+    Unknown fields are ignored, and an unknown type is an `UnknownEvent`, so that an older receiver
+    works with a newer sender.
     """
     try:
         document = strict_json.load(raw)
-    except strict_json.JsonTextError as error:
+    except strict_json.StrictJsonError as error:
         raise MalformedEventError(str(error)) from None
     if not isinstance(document, dict):
         raise MalformedEventError("the body is JSON, but not an object")

@@ -1,4 +1,4 @@
-"""Scores (LTI Assignment and Grade Services), and the answers that carry them, one or many."""
+"""Scores (LTI Assignment and Grade Services) and the requests and responses of the grades API."""
 
 import re
 from decimal import Decimal
@@ -24,10 +24,10 @@ _DIGITS = re.compile(r"[0-9]+(\.[0-9]+)?")
 def _exact(value: object) -> object:
     if isinstance(value, str):
         if len(value) > 40 or not _DIGITS.fullmatch(value):
-            raise ValueError('points are digits, as "7.5"')
+            raise ValueError('expected digits such as "7.5"')
         return Decimal(value)
     if isinstance(value, float):
-        raise ValueError('points with a fraction stand in quotes, as "7.5": a float is not exact')
+        raise ValueError('a fraction must be a string such as "7.5": a float is not exact')
     if isinstance(value, int) and not isinstance(value, bool):
         return Decimal(value)
     if isinstance(value, Decimal) and value.is_zero():
@@ -35,6 +35,7 @@ def _exact(value: object) -> object:
     return value
 
 
+# An exact number of points; a string in JSON, so that no reader makes it a float.
 Points = Annotated[
     Decimal,
     Field(ge=0, max_digits=15, decimal_places=5, allow_inf_nan=False),
@@ -42,11 +43,10 @@ Points = Annotated[
     PlainSerializer(lambda points: format(points, "f"), when_used="json-unless-none"),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,10}(\.[0-9]{1,5})?$"}),
 ]
-"""A number of points: exact, as a decimal string in JSON so that no reader makes it a float."""
 
 
 class ActivityProgress(StrEnum):
-    """How far the student is (LTI AGS 2.0, Score)."""
+    """The status of the student's work (LTI AGS 2.0, Score)."""
 
     INITIALIZED = "Initialized"
     STARTED = "Started"
@@ -56,7 +56,7 @@ class ActivityProgress(StrEnum):
 
 
 class GradingProgress(StrEnum):
-    """How far the grading is (LTI AGS 2.0, Score)."""
+    """The status of the grading (LTI AGS 2.0, Score)."""
 
     FULLY_GRADED = "FullyGraded"
     PENDING = "Pending"
@@ -72,7 +72,7 @@ class _Wire(BaseModel):
 
 
 class Score(_Wire):
-    """One student's result in a course; `score_given` is None while there is none."""
+    """The result of one student in a course; `score_given` is None if there is none yet."""
 
     user_id: Annotated[str, Field(min_length=1, max_length=255)]
     score_given: Points | None = None
@@ -89,8 +89,8 @@ class Score(_Wire):
         return self
 
 
-class GradesAnswer(BaseModel):
-    """What eAssessment answers to a good token: the course's present state and its scores."""
+class GradesResponse(BaseModel):
+    """The response to a valid token: the version, current token and scores of the course."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
@@ -100,15 +100,15 @@ class GradesAnswer(BaseModel):
     scores: tuple[Score, ...]
 
 
+# The maximum number of courses in a batch request.
 MAX_BATCH = 100
-"""How many courses one batch may ask about."""
 
 
-class BatchQuestion(BaseModel):
-    """One course of a batch: its bearer's token, and what the asker has of it already.
+class BatchRequestItem(BaseModel):
+    """One course of a batch request: its token, and the preconditions for sending its grades.
 
-    `if_none_match` is an entity tag, quotes and all (RFC 9110, 13.1.2). `if_modified_since` counts
-    only without it (13.1.3), and to the microsecond.
+    `if_none_match` is an entity tag with its quotes (RFC 9110, 13.1.2). `if_modified_since` is
+    exact to the microsecond, and ignored if there is an entity tag (13.1.3).
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
@@ -119,18 +119,18 @@ class BatchQuestion(BaseModel):
     if_modified_since: WireTime | None = None
 
 
-class BatchOrder(BaseModel):
-    """What a batch asks: each course on its own."""
+class BatchRequest(BaseModel):
+    """A batch request; each course is answered on its own."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
-    courses: Annotated[tuple[BatchQuestion, ...], Field(min_length=1, max_length=MAX_BATCH)]
+    courses: Annotated[tuple[BatchRequestItem, ...], Field(min_length=1, max_length=MAX_BATCH)]
 
 
-class BatchItem(BaseModel):
-    """What is answered for one course: the status that it would have had by itself.
+class BatchResponseItem(BaseModel):
+    """The response for one course, with the status that a request for it alone would have.
 
-    200 brings `etag` and `grades`, 304 neither, all else the problem document.
+    `etag` and `grades` are there for 200, `problem` for any other status but 304.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
@@ -138,13 +138,13 @@ class BatchItem(BaseModel):
     course_id: str
     status: Annotated[int, Field(ge=200, le=599)]
     etag: str | None = None
-    grades: GradesAnswer | None = None
+    grades: GradesResponse | None = None
     problem: dict[str, Any] | None = None
 
 
-class BatchAnswer(BaseModel):
-    """One item for each course of the order, in its order."""
+class BatchResponse(BaseModel):
+    """The response to a batch request: one item for each course, in the order of the request."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
-    answers: tuple[BatchItem, ...]
+    answers: tuple[BatchResponseItem, ...]

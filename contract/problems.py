@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457) and their stable types."""
+"""Problem documents (RFC 9457), their stable types and their HTTP statuses."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,7 +9,7 @@ _PREFIX = "urn:problem-type:"
 
 
 class ProblemType(StrEnum):
-    """What can be refused; the value never changes, for programs act upon it."""
+    """Why a request was refused; the values are stable, because programs depend on them."""
 
     TOKEN_MISSING = "token-missing"  # noqa: S105 - a problem's name, no secret
     TOKEN_MALFORMED = "token-malformed"  # noqa: S105 - a problem's name, no secret
@@ -49,6 +49,7 @@ class ProblemType(StrEnum):
     INTERNAL_ERROR = "internal-error"
 
 
+# The HTTP status of each type.
 STATUS: dict[ProblemType, int] = {
     ProblemType.TOKEN_MISSING: 401,
     ProblemType.TOKEN_MALFORMED: 401,
@@ -87,12 +88,11 @@ STATUS: dict[ProblemType, int] = {
     ProblemType.NOT_READY: 503,
     ProblemType.INTERNAL_ERROR: 500,
 }
-"""The one HTTP status of each type."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One refusal: what and why (`detail`), what to do (`next_step`), and the facts beside it."""
+    """One refusal: what and why (`detail`), what to do (`next_step`), and further members."""
 
     type: ProblemType
     detail: str
@@ -117,7 +117,7 @@ class Problem:
 
 
 def type_of(document: object) -> ProblemType | None:
-    """Return the type that a received document names, or None if it names none of ours."""
+    """Return the type of a received document, or None if it is not one of ours."""
     named = document.get("type") if isinstance(document, dict) else None
     if not isinstance(named, str) or not named.startswith(_PREFIX):
         return None

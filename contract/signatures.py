@@ -1,4 +1,4 @@
-"""Standard Webhooks 1.0 signatures: sign to three headers, verify to an id or a SignatureError."""
+"""Signatures of Standard Webhooks 1.0: sign a body, parse the three headers, verify a request."""
 
 import base64
 import binascii
@@ -14,8 +14,8 @@ from itsdangerous import HMACAlgorithm
 ID_HEADER = "webhook-id"
 TIMESTAMP_HEADER = "webhook-timestamp"
 SIGNATURE_HEADER = "webhook-signature"
+# The maximum difference of a timestamp from the clock (Standard Webhooks: five minutes).
 TOLERANCE = timedelta(seconds=300)
-"""How far a timestamp may lie behind or ahead (Standard Webhooks: five minutes)."""
 
 _PREFIX = "whsec_"
 _MIN_KEY, _MAX_KEY = 24, 64
@@ -28,11 +28,11 @@ _SIGNATURES = re.compile(r"[A-Za-z0-9]+,[A-Za-z0-9+/=_-]+(?: [A-Za-z0-9]+,[A-Za-
 
 
 class SecretError(ValueError):
-    """The text is no webhook secret; says what is wrong with it and never what it is."""
+    """The text is not a webhook secret; the message never contains the text."""
 
 
 class SignatureError(ValueError):
-    """The request is not signed as Standard Webhooks says, or not by a secret that we know."""
+    """The request is not signed as Standard Webhooks requires, or with an unknown secret."""
 
 
 class MissingHeaderError(SignatureError):
@@ -40,20 +40,20 @@ class MissingHeaderError(SignatureError):
 
 
 class MalformedHeaderError(SignatureError):
-    """One of the three headers is there, but not in its form."""
+    """One of the three headers is malformed."""
 
 
 class TimestampError(SignatureError):
-    """The timestamp lies further from our clock than `TOLERANCE`."""
+    """The timestamp differs from the clock by more than `TOLERANCE`."""
 
 
 class NoMatchError(SignatureError):
-    """The headers are in order, but no secret makes any of the signatures."""
+    """The headers are valid, but no secret matches any of the signatures."""
 
 
 @dataclass(frozen=True, repr=False)
 class Secret:
-    """A webhook secret; it shows itself only to those who ask with `reveal`."""
+    """A webhook secret; only `reveal` returns it as text."""
 
     key: bytes
 
@@ -64,20 +64,22 @@ class Secret:
 
     @classmethod
     def parse(cls, text: str) -> "Secret":
-        """Return the secret that `whsec_` + base64 spells (the prefix may be missing)."""
+        """Return the secret from `whsec_` + base64 (or base64 alone), or raise SecretError."""
         encoded = text.strip().removeprefix(_PREFIX)
         try:
             key = base64.b64decode(encoded.encode("ascii"), validate=True)
         except (UnicodeEncodeError, binascii.Error):
-            raise SecretError("a webhook secret is `whsec_` and base64; this is not") from None
+            raise SecretError(
+                "a webhook secret is `whsec_` followed by base64; this is not"
+            ) from None
         if not _MIN_KEY <= len(key) <= _MAX_KEY:
             raise SecretError(
-                f"a webhook secret holds {_MIN_KEY} to {_MAX_KEY} bytes; this one holds {len(key)}"
+                f"a webhook secret has {_MIN_KEY} to {_MAX_KEY} bytes; this one has {len(key)}"
             )
         return cls(key)
 
     def reveal(self) -> str:
-        """Return the secret as text, to be stored sealed or shown once."""
+        """Return the secret as text, to store it encrypted or show it once."""
         return _PREFIX + base64.b64encode(self.key).decode("ascii")
 
     def __repr__(self) -> str:
@@ -85,8 +87,8 @@ class Secret:
 
 
 @dataclass(frozen=True)
-class Stamp:
-    """What the three headers say, in order in form and time, but not yet verified."""
+class SignatureHeaders:
+    """The values of the three headers, well-formed and recent, but not verified yet."""
 
     webhook_id: str
     timestamp: str
@@ -94,9 +96,9 @@ class Stamp:
 
 
 def sign(keys: Iterable[Secret], webhook_id: str, body: bytes, *, now: datetime) -> dict[str, str]:
-    """Return the three headers of one attempt; one signature for each secret, in their order.
+    """Return the three headers of an attempt, with one signature for each secret, in their order.
 
-    Raises ValueError without a secret: an unsigned POST is never sent.
+    Raises ValueError without a secret, because an unsigned request must never be sent.
     """
     timestamp = str(int(now.timestamp()))
     content = _content(webhook_id, timestamp, body)
@@ -113,33 +115,35 @@ def sign(keys: Iterable[Secret], webhook_id: str, body: bytes, *, now: datetime)
     }
 
 
-def read(headers: Mapping[str, str], *, now: datetime) -> Stamp:
-    """Return what the three headers say, or raise a SignatureError; needs no secret and no body.
+def parse_headers(headers: Mapping[str, str], *, now: datetime) -> SignatureHeaders:
+    """Return the values of the three headers (names in lower case), or raise a SignatureError.
 
-    Keys are looked up in lower case.
+    Needs neither secret nor body.
     """
     webhook_id = _header(headers, ID_HEADER, _ID, "1 to 255 visible characters, no comma or dot")
     timestamp = _header(headers, TIMESTAMP_HEADER, _TIMESTAMP, "whole seconds since 1970")
-    listed = _header(headers, SIGNATURE_HEADER, _SIGNATURES, "`v1,<base64>`, split by one space")
+    listed = _header(
+        headers, SIGNATURE_HEADER, _SIGNATURES, "`v1,<base64>`, separated by single spaces"
+    )
     _check_age(int(timestamp), now)
-    return Stamp(webhook_id, timestamp, tuple(_version_1(listed)))
+    return SignatureHeaders(webhook_id, timestamp, tuple(_version_1(listed)))
 
 
-def verify_stamp(keys: Iterable[Secret], stamp: Stamp, body: bytes) -> str:
-    """Return the webhook id if one of the secrets made one of the signatures, or raise."""
-    content = _content(stamp.webhook_id, stamp.timestamp, body)
+def verify_body(keys: Iterable[Secret], parsed: SignatureHeaders, body: bytes) -> str:
+    """Return the webhook id if a secret matches a signature of the body, or raise NoMatchError."""
+    content = _content(parsed.webhook_id, parsed.timestamp, body)
     for secret in keys:
-        for signature in stamp.signatures:
+        for signature in parsed.signatures:
             if _MAC.verify_signature(secret.key, content, signature):
-                return stamp.webhook_id
-    raise NoMatchError("no signature matches: another secret, or a changed id, timestamp or body")
+                return parsed.webhook_id
+    raise NoMatchError("no signature matches: the secret, id, timestamp or body is different")
 
 
 def verify(
     keys: Iterable[Secret], headers: Mapping[str, str], body: bytes, *, now: datetime
 ) -> str:
-    """Return the webhook id of a request signed by one of the secrets, or raise SignatureError."""
-    return verify_stamp(keys, read(headers, now=now), body)
+    """Return the webhook id of a request if it is correctly signed, or raise SignatureError."""
+    return verify_body(keys, parse_headers(headers, now=now), body)
 
 
 def _content(webhook_id: str, timestamp: str, body: bytes) -> bytes:
@@ -161,7 +165,7 @@ def _check_age(timestamp: int, now: datetime) -> None:
     age = now.timestamp() - timestamp
     if abs(age) > TOLERANCE.total_seconds():
         raise TimestampError(
-            f"signed at {timestamp}, but the clock here says {int(now.timestamp())}: "
+            f"signed at {timestamp}, but the time here is {int(now.timestamp())}: "
             f"more than {int(TOLERANCE.total_seconds())} s apart"
         )
 
@@ -174,5 +178,5 @@ def _version_1(listed: str) -> Iterable[bytes]:
                 signature = base64.b64decode(encoded, validate=True)
             except binascii.Error:
                 continue
-            if base64.b64encode(signature).decode("ascii") == encoded:  # one spelling only
+            if base64.b64encode(signature).decode("ascii") == encoded:  # canonical base64 only
                 yield signature

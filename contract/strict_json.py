@@ -1,4 +1,4 @@
-"""JSON as the wire speaks it: one way to write it, one strict way to read it."""
+"""Compact JSON output, and strict parsing that leaves no room for two interpretations."""
 
 import json
 import math
@@ -8,34 +8,33 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 MAX_DEPTH = 32
+# The maximum number of objects and arrays: five times the scores of the largest response.
 MAX_PARTS = 500_000
-"""How many objects and arrays are read: five times the scores that the largest answer holds."""
 
 _MAX_DIGITS = 40
 _MAX_WHOLE = 2**63 - 1
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
-class JsonTextError(ValueError):
-    """The text is not JSON that both sides read alike; says what was met."""
+class StrictJsonError(ValueError):
+    """The text is not JSON that every parser interprets in the same way."""
 
 
 def dump(document: Any) -> str:
-    """Return the compact JSON text of a document, with non-ASCII characters as they are."""
+    """Return a document as compact JSON, with non-ASCII characters unescaped."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def load(raw: bytes, *, exact: bool = False) -> Any:
-    """Return the document that the bytes hold, or raise a JsonTextError.
+    """Return the parsed document, or raise StrictJsonError.
 
-    If it is to be exact, a number with a fraction is a Decimal instead of a float.
+    With `exact`, a number with a fraction is a Decimal instead of a float.
 
-    Stricter than `json.loads`, by RFC 8259 and I-JSON (RFC 7493): UTF-8 only, no byte order mark,
-    no duplicate keys, no NaN or infinities, no number beyond 64 bits, no NUL and no lone
-    surrogate in any string, and at most `MAX_DEPTH` levels, so that two readers cannot
-    understand two things.
+    Stricter than `json.loads`, following RFC 8259 and I-JSON (RFC 7493): UTF-8 only, no byte order
+    mark, no duplicate keys, no NaN or infinities, no number beyond 64 bits, no NUL and no lone
+    surrogate in any string, and at most `MAX_DEPTH` levels.
     """
-    check_extent(raw)
+    check_size(raw)
     try:
         text = raw.decode("utf-8")
         document = json.loads(
@@ -46,62 +45,65 @@ def load(raw: bytes, *, exact: bool = False) -> Any:
             parse_float=_exact if exact else _fraction,
         )
     except RecursionError:
-        raise JsonTextError(f"the JSON is nested deeper than {MAX_DEPTH} levels") from None
+        raise StrictJsonError(f"the JSON is nested deeper than {MAX_DEPTH} levels") from None
     except UnicodeDecodeError as error:
-        raise JsonTextError(f"the body is not UTF-8: byte {error.start} is invalid") from None
-    except JsonTextError:
+        raise StrictJsonError(f"the body is not UTF-8: byte {error.start} is invalid") from None
+    except StrictJsonError:
         raise
     except json.JSONDecodeError as error:
-        raise JsonTextError(f"the body is not JSON: {error.msg} at character {error.pos}") from None
+        raise StrictJsonError(
+            f"the body is not JSON: {error.msg} at character {error.pos}"
+        ) from None
     _check_depth(document)
-    if "\\u" in text:  # neither NUL nor a lone surrogate gets into a string in any other way
+    if "\\u" in text:  # the only way for NUL or a lone surrogate to get into a string
         _check_strings(document)
     return document
 
 
-def check_extent(raw: bytes) -> None:
-    """Raise a JsonTextError if a text may hold more objects and arrays than anybody has to say.
+def check_size(raw: bytes) -> None:
+    """Raise StrictJsonError if a text may have more than `MAX_PARTS` objects and arrays.
 
-    Three bytes of text become a hundred of memory, so that one's size does not bound the other's.
+    Three bytes of text become a hundred bytes of memory, so a limit on the text is not enough.
     """
     if raw.count(b"{") + raw.count(b"[") > MAX_PARTS:
-        raise JsonTextError(f"the JSON holds more than {MAX_PARTS} objects and arrays")
+        raise StrictJsonError(f"the JSON has more than {MAX_PARTS} objects and arrays")
 
 
-def check_keys(raw: bytes) -> None:
-    """Raise a JsonTextError if a key stands twice in one object: one reader takes the other value.
+def check_duplicate_keys(raw: bytes) -> None:
+    """Raise StrictJsonError if an object has a duplicate key, because parsers differ about them.
 
-    Nothing else is looked at; what is no JSON at all raises a ValueError.
+    Checks nothing else; a text that is not JSON raises ValueError.
     """
     json.loads(
-        raw, object_pairs_hook=_unique_keys, parse_int=_passed_over, parse_float=_passed_over
+        raw, object_pairs_hook=_unique_keys, parse_int=_skip_number, parse_float=_skip_number
     )
 
 
-def _passed_over(_digits: str) -> None:
-    """Read no number: Python's take a time without end, and some it refuses."""
+def _skip_number(_digits: str) -> None:
+    # Parsing a huge number takes very long, or is refused by Python.
+    return None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise JsonTextError("a key stands twice in one JSON object")
+        raise StrictJsonError("a JSON object has a duplicate key")
     return members
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise JsonTextError(f"{name} is not a JSON number")
+    raise StrictJsonError(f"{name} is not a JSON number")
 
 
 def _whole(digits: str) -> int:
     if len(digits) > _MAX_DIGITS or abs(number := int(digits)) > _MAX_WHOLE:
-        raise JsonTextError("the JSON holds a whole number that 64 bits cannot hold")
+        raise StrictJsonError("the JSON has an integer beyond 64 bits")
     return number
 
 
 def _fraction(digits: str) -> float:
     if len(digits) > _MAX_DIGITS or math.isinf(number := float(digits)):
-        raise JsonTextError("the JSON holds a number that is too long or too large to be read")
+        raise StrictJsonError("the JSON has a number that is too long or too large")
     return number
 
 
@@ -116,7 +118,7 @@ def _check_depth(document: Any) -> None:
     while level:
         depth += 1
         if depth > MAX_DEPTH:
-            raise JsonTextError(f"the JSON is nested deeper than {MAX_DEPTH} levels")
+            raise StrictJsonError(f"the JSON is nested deeper than {MAX_DEPTH} levels")
         level = _below(level)
 
 
@@ -136,10 +138,12 @@ def _check_strings(document: Any) -> None:
         keys = (key for value in level if isinstance(value, dict) for key in value)
         strings = (value for value in level if isinstance(value, str))
         if not all(map(is_storable, (*keys, *strings))):
-            raise JsonTextError("a string holds NUL or a lone surrogate, which cannot be stored")
+            raise StrictJsonError(
+                "a string contains NUL or a lone surrogate, which cannot be stored"
+            )
         level = _below(level)
 
 
 def is_storable(text: str) -> bool:
-    """Tell whether every database and every UTF-8 reader can hold the text as it is."""
+    """Return True if a text can be stored in every database: no NUL, no lone surrogate."""
     return _UNSTORABLE.search(text) is None

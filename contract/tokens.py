@@ -1,4 +1,4 @@
-"""The shapes of tokens: our own, `eas_` + public id + `_` + secret + checksum, and Moodle's."""
+"""Tokens: course tokens (`eas_` + public id + `_` + secret + checksum) and Moodle tokens."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ _FORM = re.compile(
 
 
 class MalformedTokenError(ValueError):
-    """The text is no course token: cut short, mistyped, or something else altogether."""
+    """The text is not a token: it was cut off or mistyped, or is something else."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,28 +29,30 @@ class CourseToken:
 
     @classmethod
     def generate(cls) -> "CourseToken":
-        """Return a new token from the operating system's random source."""
+        """Return a new random token."""
         return cls(_random(_ID_LENGTH), _random(_SECRET_LENGTH))
 
     @classmethod
     def parse(cls, text: str) -> "CourseToken":
-        """Return the token that the text spells, or raise; a typo is told without any query."""
+        """Return the token, or raise MalformedTokenError; the checksum detects typing errors."""
         match = _FORM.fullmatch(text)
         if match is None:
-            raise MalformedTokenError("a course token looks like eas_…_…; this is cut or mistyped")
+            raise MalformedTokenError(
+                "a course token has the form eas_…_…; this was cut off or mistyped"
+            )
         token_id, secret, checksum = match.groups()
         if checksum != _checksum(token_id, secret):
             raise MalformedTokenError("the token's checksum is wrong: a character was mistyped")
         return cls(token_id, secret)
 
     def reveal(self) -> str:
-        """Return the token as text, to be shown once or sent to its eAssessment."""
+        """Return the token as text, to show it once or send it to eAssessment."""
         return f"{_PREFIX}{self.token_id}_{self.secret}{_checksum(self.token_id, self.secret)}"
 
     def secret_sha256(self) -> str:
-        """Return what eAssessment stores of the secret.
+        """Return the hash that eAssessment stores.
 
-        A plain SHA-256 is enough: 142 random bits cannot be searched.
+        Plain SHA-256 is enough, because 142 random bits cannot be guessed.
         """
         return hashlib.sha256(self.secret.encode("ascii")).hexdigest()
 
@@ -59,38 +61,38 @@ class CourseToken:
 
 
 _MOODLE_FORM = re.compile(r"[0-9A-Za-z]{16,128}")
+# The form of the public id of a Moodle token; narrow, so that a token is never taken for an id.
 MOODLE_TOKEN_ID = re.compile(r"m[0-9a-f]{16}")
-"""The form of a Moodle token's public id: narrow, so that nobody tells a token in its place."""
 
 
 @dataclass(frozen=True, repr=False)
 class MoodleToken:
-    """A token of Moodle's web services, which has no public part: one is derived from it."""
+    """A token of Moodle's web services; its public id is derived, because it has no public part."""
 
     text: str
 
     @classmethod
     def parse(cls, text: str) -> "MoodleToken":
-        """Return the token, or raise MalformedTokenError for what Moodle never made."""
+        """Return the token, or raise MalformedTokenError."""
         if not _MOODLE_FORM.fullmatch(text):
             raise MalformedTokenError("a Moodle token is 32 letters and digits; this is not one")
         return cls(text)
 
     @property
     def token_id(self) -> str:
-        """The public id: 64 bits of the token's SHA-256, which tell nothing of its 128."""
+        """The public id: 64 bits of the token's SHA-256, which reveal nothing of the token."""
         return "m" + hashlib.sha256(self.text.encode("ascii")).hexdigest()[:16]
 
     def reveal(self) -> str:
-        """Return the token as text, to be sent to its Moodle."""
+        """Return the token as text, to send it to its Moodle."""
         return self.text
 
     def __repr__(self) -> str:
         return f"MoodleToken({self.token_id})"
 
 
+# The token that the grades of a course are requested with, depending on the kind of its source.
 Token = CourseToken | MoodleToken
-"""What a course's grades are asked for with: a token of its site's kind."""
 
 
 def _random(length: int) -> str:

@@ -74,7 +74,7 @@ def heard(log: Path) -> dict[str, tuple[str, datetime]]:
     return {
         line["webhook_id"]: (line["outcome"], datetime.fromisoformat(line["timestamp"]))
         for line in lines(log)
-        if line["event"] == "webhook taken in"
+        if line["event"] == "webhook accepted"
     }
 
 

@@ -14,8 +14,8 @@ from notifier.api.moodle import ingest_api
 from notifier.api.openapi import DESCRIPTION
 from notifier.config import Settings
 from notifier.models import SCHEMA
+from notifier.monitoring import metrics
 from notifier.pages.navigation import PAGES, SITE
-from notifier.worker import metrics
 
 REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.CourseUnknownError: ProblemType.COURSE_UNKNOWN,
@@ -77,4 +77,4 @@ def create_app(given: Settings | None = None) -> Flask:
 
 def _monitored(here: services.Services) -> health.MonitoredService:
     token = here.settings.metrics_token.get_secret_value()
-    return health.MonitoredService("notifier", here.database, SCHEMA, token, metrics.numbers)
+    return health.MonitoredService("notifier", here.database, SCHEMA, token, metrics.collect)

@@ -192,11 +192,10 @@ class StoredScore(Base):
 
 
 class Run(Base):
-    """One grade sync; `ended_at` stays None if it was killed.
+    """One run of the grade sync; `ended_at` stays None if it was killed.
 
-    `partial`: it was told which courses or which source; `stopped` says why it ended too early.
-    How many scores were new, changed, or as before is None for a run that did not write it down.
-    The scores are those that it stored, None where nobody counted them.
+    `partial`: only the named courses or sources were synced; `stopped` says why it ended early.
+    The score counts are None if the run did not record them.
     """
 
     __tablename__ = "runs"
@@ -210,9 +209,9 @@ class Run(Base):
     unchanged: Mapped[int] = mapped_column(default=0)
     skipped: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
-    scores_new: Mapped[int | None]
+    scores_added: Mapped[int | None]
     scores_changed: Mapped[int | None]
-    scores_as_before: Mapped[int | None]
+    scores_unchanged: Mapped[int | None]
     requests: Mapped[int] = mapped_column(default=0)
     statements: Mapped[int] = mapped_column(default=0)
     seconds: Mapped[float | None]

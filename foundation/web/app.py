@@ -145,7 +145,7 @@ def parsed(model: type[_Model], limit: int) -> _Model:
     try:
         strict_json.load(raw)
         return model.model_validate_json(raw, strict=True)
-    except strict_json.JsonTextError as error:
+    except strict_json.StrictJsonError as error:
         raise RequestMalformedError(str(error)) from None
     except ValidationError as error:
         raise invalid(error) from None

@@ -13,7 +13,7 @@ from notifier import services
 from notifier.api import schemas
 from notifier.courses import grades
 from notifier.courses import service as courses
-from notifier.webhooks import endpoints, replay
+from notifier.webhooks import delivery_queries, endpoints, replay
 
 admin_api = Blueprint("admin_api", __name__, url_prefix="/api/v1/admin")
 
@@ -122,7 +122,7 @@ def list_deliveries() -> Json:
     """List deliveries, newest first; for the next page set `before` to the last id."""
     page = query(schemas.DeliveryListParams)
     with services.current().database.reading() as session:
-        rows = replay.find(session, page.filter(), before=page.before, limit=page.limit)
+        rows = delivery_queries.find(session, page.filter(), before=page.before, limit=page.limit)
         return _json(schemas.Deliveries(deliveries=[schemas.Delivery.of(row) for row in rows]))
 
 

@@ -8,7 +8,13 @@ from logging import INFO, WARNING
 from flask import Blueprint, Response, request
 from werkzeug.http import parse_etags, quote_etag
 
-from contract.grades import BatchAnswer, BatchItem, BatchOrder, BatchQuestion, GradesAnswer
+from contract.grades import (
+    BatchRequest,
+    BatchRequestItem,
+    BatchResponse,
+    BatchResponseItem,
+    GradesResponse,
+)
 from foundation import logging
 from foundation.db import session as db
 from foundation.web.app import guarded, parsed, problem_of
@@ -53,13 +59,13 @@ def read_grades(course_id: str) -> Response:
 @guarded("course token")
 def read_batch() -> Response:
     """Answer many courses' grades, each with the status that it would have had by itself."""
-    order = parsed(BatchOrder, _BATCH_BODY)
+    order = parsed(BatchRequest, _BATCH_BODY)
     with services.current().database.reading() as session:
         answers = grade_access.read_grades(session, [_asked_in_batch(one) for one in order.courses])
     items = tuple(map(_item, order.courses, answers))
     _tell(items, answers)
     # What was not set is left out; None inside a score was set, and stays.
-    body = BatchAnswer(answers=items).model_dump_json(by_alias=True, exclude_unset=True)
+    body = BatchResponse(answers=items).model_dump_json(by_alias=True, exclude_unset=True)
     return Response(body, content_type="application/json")
 
 
@@ -72,7 +78,7 @@ def _asked_by_headers(course_id: str) -> GradesRequest:
     return GradesRequest(course_id, bearer, since=since and since - _TICK)
 
 
-def _asked_in_batch(asked: BatchQuestion) -> GradesRequest:
+def _asked_in_batch(asked: BatchRequestItem) -> GradesRequest:
     bearer = grade_access.parse_token(asked.token)
     if asked.if_none_match is not None:
         etags = parse_etags(asked.if_none_match)
@@ -93,21 +99,25 @@ def _one(answer: GradesResult | GradesUnchanged) -> Response:
     return Response(body, content_type="application/json")
 
 
-def _item(asked: BatchQuestion, answer: GradesOutcome) -> BatchItem:
+def _item(asked: BatchRequestItem, answer: GradesOutcome) -> BatchResponseItem:
     match answer:
         case GradesResult(reading):
             etag, grades = quote_etag(reading.etag), _grades(answer)
-            return BatchItem(course_id=asked.course_id, status=200, etag=etag, grades=grades)
+            return BatchResponseItem(
+                course_id=asked.course_id, status=200, etag=etag, grades=grades
+            )
         case GradesUnchanged():
-            return BatchItem(course_id=asked.course_id, status=304)
+            return BatchResponseItem(course_id=asked.course_id, status=304)
         case refusal:
             problem = problem_of(refusal)
             document = problem.document()
-            return BatchItem(course_id=asked.course_id, status=problem.status, problem=document)
+            return BatchResponseItem(
+                course_id=asked.course_id, status=problem.status, problem=document
+            )
 
 
-def _grades(granted: GradesResult) -> GradesAnswer:
-    return GradesAnswer(
+def _grades(granted: GradesResult) -> GradesResponse:
+    return GradesResponse(
         course_id=granted.reading.course_id,
         course_version=granted.reading.course_version,
         token_id=granted.reading.token_id,
@@ -115,7 +125,7 @@ def _grades(granted: GradesResult) -> GradesAnswer:
     )
 
 
-def _tell(items: Sequence[BatchItem], answers: Sequence[GradesOutcome]) -> None:
+def _tell(items: Sequence[BatchResponseItem], answers: Sequence[GradesOutcome]) -> None:
     refused = defaultdict(list)
     for item, answer in zip(items, answers, strict=True):
         if isinstance(answer, NotifierError):

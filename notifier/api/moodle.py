@@ -92,7 +92,7 @@ def _header_secret() -> str | None:
 def _body_secret(raw: bytes) -> str:
     try:
         document = strict_json.load(raw)
-    except strict_json.JsonTextError:
+    except strict_json.StrictJsonError:
         return ""
     token = document.get("token") if isinstance(document, dict) else None
     return token if isinstance(token, str) else ""
@@ -108,7 +108,7 @@ def _check_secret(given: str, secret: str) -> None:
 def _parse_deletion(raw: bytes) -> CourseDeletion | None:
     try:
         document = strict_json.load(raw)
-    except strict_json.JsonTextError as error:
+    except strict_json.StrictJsonError as error:
         raise RequestMalformedError(str(error)) from None
     if not isinstance(document, dict):
         raise RequestMalformedError("the body is not a JSON object")

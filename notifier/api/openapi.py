@@ -3,7 +3,7 @@
 from pydantic import BaseModel
 
 from contract import events
-from contract.grades import BatchAnswer, BatchOrder, GradesAnswer
+from contract.grades import BatchRequest, BatchResponse, GradesResponse
 from contract.problems import ProblemType as P
 from foundation.web import health
 from foundation.web.openapi import ApiDescription, ApiResponse, Operation
@@ -98,7 +98,7 @@ _OPERATIONS = {
         {
             200: ApiResponse(
                 "The course's grades.",
-                GradesAnswer,
+                GradesResponse,
                 {"ETag": "Identifies these grades.", "Last-Modified": "When they last changed."},
             ),
             304: ApiResponse("Not modified."),
@@ -116,8 +116,8 @@ _OPERATIONS = {
         ),
     ),
     "api.read_batch": Operation(
-        {200: ApiResponse("Each course, with the status of a request for it alone.", BatchAnswer)},
-        bodies=[BatchOrder],
+        {200: ApiResponse("Each course, with the status of its own request.", BatchResponse)},
+        bodies=[BatchRequest],
         problems=(*_BODY, P.DATABASE_UNAVAILABLE),
         example={"courses": [{"course_id": "CS101-2026", "token": "eas_…"}]},
         has_security=False,

@@ -22,7 +22,7 @@ from notifier import models
 from notifier.courses.grade_import import GradesFile
 from notifier.courses.grades import LoadResult
 from notifier.models import MAX_ID, DeliveryStatus
-from notifier.webhooks import failures, replay
+from notifier.webhooks import delivery_queries, failures
 from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.retry_policy import Failure
 from notifier.worker.ping import PingResult
@@ -105,7 +105,7 @@ class ReplayRequest(Request):
 
     ids: Annotated[list[RowId], Field(min_length=1, max_length=1000)] | None = None
     filter: DeliveryFilterParams | None = None
-    limit: Annotated[int, Field(ge=1, le=1000)] = replay.DEFAULT_LIMIT
+    limit: Annotated[int, Field(ge=1, le=1000)] = delivery_queries.DEFAULT_LIMIT
     dry_run: bool = False
 
 
@@ -346,7 +346,7 @@ class PingFailed(Response):
 
 def ping_of(result: PingResult) -> PingResponded | PingFailed:
     """Return the response for the result of a ping."""
-    answer = result.answer
+    answer = result.result
     if isinstance(answer, Failure):
         return PingFailed(
             url=result.url,
@@ -360,7 +360,7 @@ def ping_of(result: PingResult) -> PingResponded | PingFailed:
         taken=result.accepted,
         status=answer.status,
         retry_after=answer.retry_after,
-        said=answer.said,
+        said=answer.excerpt,
     )
 
 

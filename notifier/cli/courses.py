@@ -21,7 +21,7 @@ from notifier.cli import context
 from notifier.cli.params import MOODLE_TOKEN, TITLE
 from notifier.courses import service as courses
 from notifier.errors import CourseUnknownError, NotifierError, TokenMalformedError
-from notifier.webhooks import replay
+from notifier.webhooks import delivery_queries
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
 # A course id as a Moodle assigns it.
@@ -74,7 +74,7 @@ def show(course_id: str, as_json: bool) -> None:
     """Show a course, its token ids and its deliveries."""
     with context.reading() as session:
         row = courses.get_course(session, course_id)
-        deliveries = replay.find(session, DeliveryFilter(course_id=course_id))
+        deliveries = delivery_queries.find(session, DeliveryFilter(course_id=course_id))
         course = schemas.CourseDetails.of_course(row, deliveries)
     if as_json:
         output.print_json(course)
@@ -211,7 +211,7 @@ def _delete_one(database: Database, course_id: str) -> DeletionResult:
         with database.writing() as session:
             courses.delete_course(session, course_id, now=db.now(session))
             caused = DeliveryFilter(event_type="course.deleted", course_id=course_id)
-            statuses = Counter(row.status for row in replay.find(session, caused))
+            statuses = Counter(row.status for row in delivery_queries.find(session, caused))
     except NotifierError as refusal:
         result = f"refused: {refusal}. {refusal.advice}"
         return DeletionResult(course_id=course_id, deleted=False, result=result)

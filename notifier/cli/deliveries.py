@@ -21,6 +21,7 @@ from notifier.api.schemas import (
 from notifier.cli import context
 from notifier.cli.params import ROW_ID
 from notifier.models import DeliveryStatus
+from notifier.webhooks import delivery_queries
 from notifier.webhooks import replay as replays
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
@@ -81,8 +82,8 @@ _FILTER = (
 def list_(wanted: DeliveryFilter, before: int | None, limit: int, as_json: bool) -> None:
     """List deliveries, newest first, each with its last attempt."""
     with context.reading() as session:
-        rows = replays.find(session, wanted, before=before, limit=limit)
-        last = replays.last_attempts(session, [row.id for row in rows])
+        rows = delivery_queries.find(session, wanted, before=before, limit=limit)
+        last = delivery_queries.last_attempts(session, [row.id for row in rows])
     if as_json:
         output.print_json(
             [DeliveryWithLastAnswer.of_attempts(row, last.get(row.id)) for row in rows]
@@ -115,8 +116,8 @@ def list_(wanted: DeliveryFilter, before: int | None, limit: int, as_json: bool)
 def show(delivery_id: int, as_json: bool) -> None:
     """Show a delivery with its payload, attempts and replays."""
     with context.reading() as session:
-        row = replays.get(session, delivery_id)
-        attempts, replayed = replays.history(session, delivery_id)
+        row = delivery_queries.get(session, delivery_id)
+        attempts, replayed = delivery_queries.history(session, delivery_id)
         delivery = DeliveryDetails.of_attempts(
             row,
             attempts[-1] if attempts else None,
@@ -157,7 +158,7 @@ def show(delivery_id: int, as_json: bool) -> None:
 @click.option(
     "--limit",
     type=click.IntRange(1, 1_000_000),
-    default=replays.DEFAULT_LIMIT,
+    default=delivery_queries.DEFAULT_LIMIT,
     show_default=True,
     help="Maximum number of deliveries, oldest first.",
 )

@@ -186,13 +186,13 @@ def _status(row: Endpoint) -> tuple[str, datetime | None, str | None]:
 
 
 def _show_ping(result: PingResult) -> None:
-    url, answer = result.url, result.answer
+    url, answer = result.url, result.result
     if isinstance(answer, Failure):
         click.echo(f"Failed: {url}: {answer.kind}: {answer.detail}")
         next_step = failures.next_step(answer.kind)
     else:
         verdict = "OK" if result.accepted else "Failed"
-        click.echo(f"{verdict} {answer.status}: {url} {answer.said}".rstrip())
+        click.echo(f"{verdict} {answer.status}: {url} {answer.excerpt}".rstrip())
         next_step = failures.next_step(None, answer.status)
     if next_step is not None:
         click.echo(f"  next: {next_step}")

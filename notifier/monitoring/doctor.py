@@ -12,7 +12,7 @@ from foundation.db.session import Database
 from foundation.errors import DecryptionError
 from foundation.text import lasted
 from notifier.models import SCHEMA, Delivery, DeliveryStatus, Endpoint
-from notifier.webhooks import endpoints, replay
+from notifier.webhooks import delivery_queries, endpoints
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
 
 LATE = timedelta(minutes=5)
@@ -86,13 +86,13 @@ def _endpoints(session: Session) -> Finding:
 
 
 def _backlog(session: Session, now: datetime) -> Finding:
-    backlog = replay.backlog(session, now=now)
+    backlog = delivery_queries.backlog(session, now=now)
     found = ", ".join(f"{count} {status}" for status, count in sorted(backlog.counts.items()))
     oldest = backlog.oldest_due_at
     if oldest is None or oldest >= now - LATE:
         return Finding("backlog", True, found or "nothing waits")
     late = f"{found}; the oldest has been due for {lasted(now - oldest)}"
-    attempted = replay.last_attempted_at(session)
+    attempted = delivery_queries.last_attempted_at(session)
     if attempted is not None and attempted >= now - LATE:
         step = "Start more workers (`notifier work`): those at work cannot keep up."
         return Finding("backlog", False, late, step)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from notifier.errors import EndpointUnknownError
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, EndpointPing, Lane
-from notifier.webhooks import circuit_breaker, replay
+from notifier.webhooks import circuit_breaker, delivery_queries
 from notifier.webhooks.circuit_breaker import EndpointState, EndpointStatus
 
 _LATELY = 1000
@@ -121,7 +121,7 @@ _RETRIED = _of(
     order=(Delivery.due_at.desc(),),
     also=(Delivery.lane == Lane.RETRY,),
 ).label("retried_id")
-_DUE = tuple(map(replay.first_due, Lane))
+_DUE = tuple(map(delivery_queries.first_due, Lane))
 _TRACES = (_newest(DeliveryStatus.DELIVERED), _newest(DeliveryStatus.DEAD), _RETRIED)
 
 
@@ -134,7 +134,7 @@ def _last_attempts(session: Session, rows: Sequence[Any]) -> dict[int, Attempt]:
     }
     known = [
         (owners[delivery_id], attempt)
-        for delivery_id, attempt in replay.last_attempts(session, list(owners)).items()
+        for delivery_id, attempt in delivery_queries.last_attempts(session, list(owners)).items()
     ]
     known += _latest(session, {row.Endpoint.id for row in rows})
     return dict(sorted(known, key=lambda one: one[1].id))

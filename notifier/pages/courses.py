@@ -22,7 +22,7 @@ from notifier.courses import service as core
 from notifier.errors import CourseExistsError
 from notifier.models import Course
 from notifier.pages.labels import TONES
-from notifier.webhooks import endpoints, replay
+from notifier.webhooks import delivery_queries, endpoints
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
 courses = Blueprint("courses", __name__, template_folder="templates")
@@ -186,10 +186,12 @@ def _find(session: Session, asked: Asked, deleted: bool | None) -> Page[Course]:
 
 
 def _about(session: Session, course: Course) -> dict[str, Any]:
-    page = replay.page(session, DeliveryFilter(course_id=course.course_id), PageRequest(), limit=20)
+    page = delivery_queries.page(
+        session, DeliveryFilter(course_id=course.course_id), PageRequest(), limit=20
+    )
     return {
         "page": page,
-        "last": replay.last_attempts(session, [row.id for row in page.rows]),
+        "last": delivery_queries.last_attempts(session, [row.id for row in page.rows]),
         "wanting": endpoints.subscribed_to(session, "token.regenerated", lock=False),
         "tones": TONES,
         "now": db.now(session),

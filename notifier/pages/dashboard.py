@@ -24,7 +24,7 @@ from notifier.monitoring.dashboard import Hour
 from notifier.monitoring.endpoint_status import EndpointSummary
 from notifier.pages.labels import TONES
 from notifier.pages.params import NUMBER
-from notifier.webhooks import failures
+from notifier.webhooks import delivery_queries, failures
 from notifier.webhooks import replay as replays
 
 overview = Blueprint("overview", __name__, template_folder="templates")
@@ -68,7 +68,7 @@ def replay() -> Response:
         now = db.now(session)
         dead = core.dead_ids(session, asked.endpoint_id, asked.reason, limit=MOST, now=now)
         by = f"{g.person.name} on the pages"
-        ids = replays.replay(session, dead, by=by, now=now, of={DeliveryStatus.DEAD})
+        ids = replays.replay(session, dead, by=by, now=now, statuses={DeliveryStatus.DEAD})
     _log.info(
         "deliveries replayed", count=len(ids), endpoint_id=asked.endpoint_id, user=g.person.name
     )
@@ -82,7 +82,7 @@ def _facts() -> dict[str, Any]:
     findings = doctor.examine(here.database, here.vault)
     with here.database.reading() as session:
         now = db.now(session)
-        oldest_due_at = replays.oldest_due_at(session, now=now)
+        oldest_due_at = delivery_queries.oldest_due_at(session, now=now)
         reports = endpoint_status.read(session)
         hours = core.day(session, now=now)
         letters = core.dead_letters(session, now=now)

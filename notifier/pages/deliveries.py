@@ -16,7 +16,7 @@ from notifier.errors import ReplayRefusedError
 from notifier.models import MAX_ID, DeliveryStatus
 from notifier.pages.labels import DECISIONS, TONES
 from notifier.pages.params import TYPES, Asked, query_of
-from notifier.webhooks import endpoints, failures, request_preview
+from notifier.webhooks import delivery_queries, endpoints, failures, request_preview
 from notifier.webhooks import replay as replays
 from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
@@ -125,9 +125,9 @@ def _choices(words: Iterable[str]) -> list[tuple[str, str]]:
 def _found(asked: Asked) -> dict[str, Any]:
     wanted = asked.filter()
     with services.current().database.reading() as session:
-        page = replays.page(session, wanted, asked.page_request, limit=_ROWS)
-        last = replays.last_attempts(session, [row.id for row in page.rows])
-        counts = replays.count(session, wanted, most=MOST + 1)
+        page = delivery_queries.page(session, wanted, asked.page_request, limit=_ROWS)
+        last = delivery_queries.last_attempts(session, [row.id for row in page.rows])
+        counts = delivery_queries.count_by_status(session, wanted, most=MOST + 1)
         every = endpoints.list_all(session)
         now = db.now(session)
     return {
@@ -146,8 +146,8 @@ def _found(asked: Asked) -> dict[str, Any]:
 def _told(delivery_id: int) -> dict[str, Any]:
     here = services.current()
     with here.database.reading() as session:
-        row = replays.get(session, delivery_id)
-        attempts, replayed = replays.history(session, delivery_id)
+        row = delivery_queries.get(session, delivery_id)
+        attempts, replayed = delivery_queries.history(session, delivery_id)
         secrets = request_preview.signing_secrets(session, row.endpoint_id, here.vault)
         now = db.now(session)
     steps = [

@@ -127,7 +127,7 @@ def ping(endpoint_id: int) -> Response:
         flash(Markup("Nothing was sent: {}").format(in_sentences(refusal)), "error")
         return _to(endpoint_id)
     _log.info("endpoint tested", endpoint_id=endpoint_id, taken=result.accepted, user=g.person.name)
-    match result.answer:
+    match result.result:
         case WebhookResponse(status=status) if result.accepted:
             flash(f"The test was taken: it answered {status}.{_due(result.due)}")
         case WebhookResponse(status=status):

@@ -1,4 +1,4 @@
-"""Deliveries: create, settle, bury, hold, release; with `leases` every statement that moves one."""
+"""The state of deliveries: create, settle, mark dead, hold, release, restart."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from notifier.webhooks.retry_policy import Dead, Decision, Delivered, Disable, R
 
 @dataclass(frozen=True)
 class Claimed:
-    """A delivery under a lease: what to send where, and which attempt this is.
+    """A delivery under a lease: what to send where, and the number of this attempt.
 
-    `span` is the attempt's own, in the trace of what caused the event.
+    `span` is the trace span of the attempt.
     """
 
     delivery_id: int
@@ -40,12 +40,12 @@ class Claimed:
 
 @dataclass(frozen=True)
 class Settlement:
-    """What came of an attempt: its record, and what is done next."""
+    """The record of an attempt, and the decision what to do next."""
 
     claimed: Claimed
     started_at: datetime
     milliseconds: int
-    outcome: Decision
+    decision: Decision
     status: int | None = None
     failure: str | None = None
     detail: str | None = None
@@ -53,16 +53,16 @@ class Settlement:
 
 @dataclass(frozen=True)
 class SettleResult:
-    """What settling did: which settlements stand as their delivery's state, which were fenced."""
+    """The settlements that changed their delivery's state, and those that were fenced."""
 
-    standing: list[Settlement]
+    applied: list[Settlement]
     fenced: list[Settlement]
 
 
 def create(
     session: Session, event_ids: Sequence[str], endpoints: Iterable[Endpoint], *, now: datetime
 ) -> None:
-    """Write one delivery of each event for each endpoint, held where the endpoint is disabled."""
+    """Create a delivery of each event for each endpoint, held if the endpoint is disabled."""
     rows = [
         {
             "event_id": event_id,
@@ -80,63 +80,69 @@ def create(
 
 
 def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime) -> SettleResult:
-    """Write down attempts and what follows from them, each by the holder of its lease only.
+    """Record attempts and apply their decisions, each only by the holder of the lease.
 
-    One whose lease went to another, or whose schedule has begun anew, is fenced: its success
-    still counts, its failure does not.
+    A settlement is fenced if its lease went to another worker, or if the schedule was restarted:
+    its success still counts, its failure does not.
     """
-    standing = _standing(session, [one.claimed.delivery_id for one in settlements])
-    delivered = {one.id for one in standing.values() if one.status == DeliveryStatus.DELIVERED}
+    rows = _lock(session, [one.claimed.delivery_id for one in settlements])
+    delivered = {row.id for row in rows.values() if row.status == DeliveryStatus.DELIVERED}
+    fenced = [one for one in settlements if _is_fenced(one, rows[one.claimed.delivery_id])]
     changes: dict[int, dict[str, Any]] = {}
-    stands: dict[int, Settlement] = {}
-    fenced = [one for one in settlements if _is_fenced(one, standing[one.claimed.delivery_id])]
+    applied: dict[int, Settlement] = {}
     for one in settlements:
-        row = standing[one.claimed.delivery_id]
-        success = isinstance(one.outcome, Delivered)
-        if row.id not in delivered and (success or one not in fenced):
-            changes[row.id] = {"id": row.id, **_next_step(one.outcome, row.status, now)}
-            stands[row.id] = one
+        row = rows[one.claimed.delivery_id]
+        is_success = isinstance(one.decision, Delivered)
+        if row.id not in delivered and (is_success or one not in fenced):
+            changes[row.id] = {"id": row.id, **_columns(one.decision, row.status, now)}
+            applied[row.id] = one
         elif row.lease_token == one.claimed.lease_token:
             changes.setdefault(row.id, {"id": row.id, **_NO_LEASE})
-        if success:
+        if is_success:
             delivered.add(row.id)
     db.insert_all(session, Attempt, [_attempt(one, fenced=one in fenced) for one in settlements])
     if changes:
-        # In this order those that set the same columns stand together and go as one statement.
+        # Sorted, so that rows that set the same columns are adjacent and go as one statement.
         session.execute(update(Delivery), sorted(changes.values(), key=sorted))
-    _tell_dead(session, [_dead(one, now) for one in settlements if _is_dead(one, changes)])
-    return SettleResult(list(stands.values()), fenced)
+    dead = [
+        _dead(one, one.decision.reason, now)
+        for one in settlements
+        if isinstance(one.decision, Dead)
+        and changes.get(one.claimed.delivery_id, {}).get("status") == DeliveryStatus.DEAD
+    ]
+    _signal_dead(session, dead)
+    return SettleResult(list(applied.values()), fenced)
 
 
 def mark_dead(session: Session, dead: Sequence[signals.DeadDelivery], *, now: datetime) -> None:
-    """Give up deliveries, each with its reason."""
+    """Make deliveries dead, each for its reason."""
     if dead:
-        steps = [
-            {"id": one.delivery_id, **_next_step(Dead(one.reason), DeliveryStatus.PENDING, now)}
+        rows = [
+            {"id": one.delivery_id, **_columns(Dead(one.reason), DeliveryStatus.PENDING, now)}
             for one in dead
         ]
-        session.execute(update(Delivery), steps)
-    _tell_dead(session, dead)
+        session.execute(update(Delivery), rows)
+    _signal_dead(session, dead)
 
 
 def hold(session: Session, endpoint_id: int) -> None:
-    """Hold what is open for an endpoint; an attempt under way may still settle its own."""
+    """Hold an endpoint's pending deliveries; an attempt in progress may still settle."""
     session.execute(
         update(Delivery)
-        .where(Delivery.id.in_(_locked(endpoint_id, DeliveryStatus.PENDING)))
+        .where(Delivery.id.in_(_lock_query(endpoint_id, DeliveryStatus.PENDING)))
         .values(status=DeliveryStatus.HELD)
     )
 
 
 def release(session: Session, endpoint_id: int, *, now: datetime) -> int:
-    """Make due what was held for an endpoint, each on a fresh schedule; return how many.
+    """Make an endpoint's held deliveries due on a new schedule; return how many there were.
 
-    An attempt under way keeps its lease, so that nobody sends beside it, but belongs to the
-    schedule before.
+    An attempt in progress keeps its lease, so that no second one starts, but it counts for the
+    old schedule.
     """
     released = session.execute(
         update(Delivery)
-        .where(Delivery.id.in_(_locked(endpoint_id, DeliveryStatus.HELD)))
+        .where(Delivery.id.in_(_lock_query(endpoint_id, DeliveryStatus.HELD)))
         .values(status=DeliveryStatus.PENDING, lane=Lane.RETRY, due_at=now, attempts=0)
         .returning(Delivery.id)
     )
@@ -144,24 +150,25 @@ def release(session: Session, endpoint_id: int, *, now: datetime) -> int:
 
 
 def make_due_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
-    """Make due what waits for an endpoint until later, each on a fresh schedule; return how many.
+    """Make an endpoint's waiting deliveries due on a new schedule; return how many there were.
 
-    So whoever asks for it again and again uses up nobody's attempts. What is under way is left.
+    The new schedule means that repeated use does not consume attempts. Deliveries under a lease
+    are not changed.
     """
-    later = _locked(endpoint_id, DeliveryStatus.PENDING).where(
+    later = _lock_query(endpoint_id, DeliveryStatus.PENDING).where(
         Delivery.due_at > now, Delivery.lease_token.is_(None)
     )
-    hastened = session.execute(
+    now_due = session.execute(
         update(Delivery)
         .where(Delivery.id.in_(later))
         .values(due_at=now, attempts=0)
         .returning(Delivery.id)
     )
-    return len(hastened.all())
+    return len(now_due.all())
 
 
-def make_due(session: Session, ids: Sequence[int], *, now: datetime) -> None:
-    """Put deliveries at the beginning of the schedule, due now; an attempt under way is fenced."""
+def restart(session: Session, ids: Sequence[int], *, now: datetime) -> None:
+    """Restart the schedule of deliveries, due now; an attempt in progress is fenced."""
     session.execute(
         update(Delivery)
         .where(Delivery.id.in_(ids))
@@ -179,12 +186,12 @@ def make_due(session: Session, ids: Sequence[int], *, now: datetime) -> None:
 
 
 def any_pending(session: Session, endpoint_id: int) -> bool:
-    """Tell whether anything is pending for an endpoint."""
+    """Return True if an endpoint has a pending delivery."""
     return _any(session, endpoint_id, DeliveryStatus.PENDING)
 
 
 def any_delivered(session: Session, endpoint_id: int) -> bool:
-    """Tell whether an endpoint has ever taken anything."""
+    """Return True if anything was ever delivered to an endpoint."""
     return _any(session, endpoint_id, DeliveryStatus.DELIVERED)
 
 
@@ -195,8 +202,8 @@ def _any(session: Session, endpoint_id: int, status: DeliveryStatus) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
-def _locked(endpoint_id: int, status: DeliveryStatus) -> Select[tuple[int]]:
-    """Return the query for an endpoint's deliveries, locked in their order as in a settlement."""
+def _lock_query(endpoint_id: int, status: DeliveryStatus) -> Select[tuple[int]]:
+    # In the order of ids, as in a settlement.
     return (
         select(Delivery.id)
         .where(Delivery.endpoint_id == endpoint_id, Delivery.status == status)
@@ -205,7 +212,7 @@ def _locked(endpoint_id: int, status: DeliveryStatus) -> Select[tuple[int]]:
     )
 
 
-def _standing(session: Session, ids: Sequence[int]) -> dict[int, Any]:
+def _lock(session: Session, ids: Sequence[int]) -> dict[int, Any]:
     rows = session.execute(
         select(Delivery.id, Delivery.status, Delivery.lease_token, Delivery.attempts)
         .where(Delivery.id.in_(ids))
@@ -222,17 +229,17 @@ def _is_fenced(one: Settlement, row: Any) -> bool:
 _NO_LEASE: dict[str, Any] = {"lease_token": None, "leased_until": None}
 
 
-def _next_step(outcome: Decision, status: str, now: datetime) -> dict[str, Any]:
-    step = _NO_LEASE
-    match outcome:
+def _columns(decision: Decision, status: str, now: datetime) -> dict[str, Any]:
+    match decision:
         case Delivered():
-            return step | {"status": DeliveryStatus.DELIVERED, "settled_at": now, "reason": None}
+            columns = {"status": DeliveryStatus.DELIVERED, "settled_at": now, "reason": None}
         case RetryAt(due_at):
-            return step | {"status": status, "due_at": due_at, "lane": Lane.RETRY}
+            columns = {"status": status, "due_at": due_at, "lane": Lane.RETRY}
         case Dead(reason):
-            return step | {"status": DeliveryStatus.DEAD, "settled_at": now, "reason": reason}
+            columns = {"status": DeliveryStatus.DEAD, "settled_at": now, "reason": reason}
         case Disable():
-            return step | {"status": DeliveryStatus.HELD}
+            columns = {"status": DeliveryStatus.HELD}
+    return _NO_LEASE | columns
 
 
 def _attempt(one: Settlement, *, fenced: bool) -> dict[str, Any]:
@@ -243,12 +250,12 @@ def _attempt(one: Settlement, *, fenced: bool) -> dict[str, Any]:
         "status": one.status,
         "failure": one.failure,
         "detail": one.detail,
-        "decided": _decided(one.outcome, fenced=fenced),
+        "decided": _decided(one.decision, fenced=fenced),
     }
 
 
-def _decided(outcome: Decision, *, fenced: bool) -> str:
-    match outcome:
+def _decided(decision: Decision, *, fenced: bool) -> str:
+    match decision:
         case Delivered():
             return "delivered"
         case _ if fenced:
@@ -261,13 +268,7 @@ def _decided(outcome: Decision, *, fenced: bool) -> str:
             return "disable"
 
 
-def _is_dead(one: Settlement, changes: dict[int, dict[str, Any]]) -> bool:
-    changed = changes.get(one.claimed.delivery_id, {})
-    return isinstance(one.outcome, Dead) and changed.get("status") == DeliveryStatus.DEAD
-
-
-def _dead(one: Settlement, now: datetime) -> signals.DeadDelivery:
-    reason = one.outcome.reason if isinstance(one.outcome, Dead) else ""
+def _dead(one: Settlement, reason: str, now: datetime) -> signals.DeadDelivery:
     return signals.DeadDelivery(
         one.claimed.delivery_id,
         one.claimed.endpoint_id,
@@ -279,8 +280,9 @@ def _dead(one: Settlement, now: datetime) -> signals.DeadDelivery:
     )
 
 
-def _tell_dead(session: Session, dead: Sequence[signals.DeadDelivery]) -> None:
-    # A dead letter about dead letters would tell of itself without end.
-    told = [one for one in dead if one.event_type not in OPERATIONAL_TYPES]
-    if told:
-        signals.send(signals.deliveries_dead, session, told)
+def _signal_dead(session: Session, dead: Sequence[signals.DeadDelivery]) -> None:
+    # An event about a dead delivery that is itself dead causes no further event, or there would
+    # be no end.
+    about_courses = [one for one in dead if one.event_type not in OPERATIONAL_TYPES]
+    if about_courses:
+        signals.send(signals.deliveries_dead, session, about_courses)

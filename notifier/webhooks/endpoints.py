@@ -1,4 +1,4 @@
-"""Endpoints: register, list, disable, enable, and the secrets that sign for them."""
+"""Endpoints: register, list, disable, enable, change, and their signing secrets."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ from notifier.errors import (
 from notifier.models import Endpoint, EndpointPing, EndpointSecret
 from notifier.webhooks import deliveries, url_policy
 
+# How long a replaced secret keeps signing together with the new one.
 DEFAULT_OVERLAP = timedelta(hours=24)
-"""How long a replaced secret goes on signing beside the new one."""
 
 
 def register(
@@ -36,15 +36,14 @@ def register(
     guard: Guard,
     now: datetime,
 ) -> tuple[Endpoint, Secret]:
-    """Register a URL for event types (None: all) and return it with its secret, shown this once.
+    """Register a URL for event types (None: all course events); return it with its secret.
 
-    Raises EndpointUrlError or EndpointExistsError.
+    The secret is shown only this once. Raises EndpointUrlError or EndpointExistsError.
     """
     url_policy.check(url, guard)
-    wanted = _each_once(event_types)
     endpoint: Endpoint | None = session.scalar(
         db.insert(session, Endpoint)
-        .values(url=url, event_types=wanted, created_at=now)
+        .values(url=url, event_types=_unique(event_types), created_at=now)
         .on_conflict_do_nothing(index_elements=["url"])
         .returning(Endpoint)
     )
@@ -62,14 +61,14 @@ def get(session: Session, endpoint_id: int) -> Endpoint:
 
 
 def list_all(session: Session) -> list[Endpoint]:
-    """Return every endpoint, the oldest first."""
+    """Return every endpoint, oldest first."""
     return list(session.scalars(select(Endpoint).order_by(Endpoint.id)))
 
 
 def subscribed_to(session: Session, event_type: str, *, lock: bool = True) -> list[Endpoint]:
-    """Return the endpoints that want events of a type, disabled ones too, for they are held.
+    """Return the endpoints subscribed to an event type, including disabled ones.
 
-    The rows are locked against being disabled meanwhile, or a delivery would stay pending there.
+    The rows are locked, so that none is disabled meanwhile: its delivery would stay pending.
     """
     query = select(Endpoint).order_by(Endpoint.id)
     rows = session.scalars(query.with_for_update(read=True) if lock else query)
@@ -77,7 +76,7 @@ def subscribed_to(session: Session, event_type: str, *, lock: bool = True) -> li
 
 
 def disable(session: Session, endpoint_id: int, reason: str, *, now: datetime) -> Endpoint:
-    """Stop sending to an endpoint, hold what is open for it, signal it; the first reason stays."""
+    """Disable an endpoint, hold its pending deliveries and signal it; the first reason is kept."""
     endpoint = _lock(session, endpoint_id)
     if endpoint.disabled_at is None:
         endpoint.disabled_at, endpoint.disabled_reason = now, reason
@@ -88,21 +87,18 @@ def disable(session: Session, endpoint_id: int, reason: str, *, now: datetime) -
 
 
 def enable(session: Session, endpoint_id: int, *, now: datetime) -> tuple[Endpoint, int]:
-    """Send to an endpoint again, as to a well one, beginning with what was held.
-
-    Returns the endpoint, and how many deliveries were held.
-    """
+    """Enable an endpoint as healthy and release its held deliveries; return it and their number."""
     endpoint = _lock(session, endpoint_id)
     endpoint.disabled_at = endpoint.disabled_reason = None
-    _make_well(endpoint)
+    _reset_breaker(endpoint)
     return endpoint, deliveries.release(session, endpoint_id, now=now)
 
 
 def try_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
-    """End an endpoint's pause and make due what waits for it; return how many became due.
+    """End an endpoint's pause and make its waiting deliveries due; return how many became due.
 
-    A worker tries one of them, and goes on with the others if that is taken. There is nothing to
-    try at a disabled endpoint, and nothing to hasten at a well one.
+    A worker tries one of them, and continues with the others if that is delivered. Does nothing
+    for a disabled or a healthy endpoint.
     """
     endpoint = _lock(session, endpoint_id)
     if endpoint.disabled_at is not None or not endpoint.failures:
@@ -113,49 +109,49 @@ def try_now(session: Session, endpoint_id: int, *, now: datetime) -> int:
 
 
 def resume_after_ping(session: Session, endpoint_id: int, *, now: datetime) -> int:
-    """Try an endpoint that took a test at once, as `try_now` does; return how many became due.
+    """Try an endpoint that accepted a ping, as `try_now` does; return how many became due.
 
-    Where nothing waits that could be tried, the test is the last that is known: it is well.
+    If nothing is pending, the ping is the latest result: the endpoint counts as healthy.
     """
     due = try_now(session, endpoint_id, now=now)
     if not deliveries.any_pending(session, endpoint_id):
-        _make_well(get(session, endpoint_id))
+        _reset_breaker(get(session, endpoint_id))
     return due
 
 
 def set_event_types(
     session: Session, endpoint_id: int, event_types: Sequence[str] | None
 ) -> Endpoint:
-    """Let an endpoint be told of event types (None: all of courses) from now on."""
+    """Subscribe an endpoint to event types (None: all course events) from now on."""
     endpoint = _lock(session, endpoint_id)
-    endpoint.event_types = _each_once(event_types)
+    endpoint.event_types = _unique(event_types)
     return endpoint
 
 
 def correct_url(
     session: Session, endpoint_id: int, url: str, *, guard: Guard, now: datetime
 ) -> int:
-    """Put the right URL in the place of one where nothing was ever taken; return how many are due.
+    """Change the URL of an endpoint that never accepted a delivery; return how many became due.
 
-    What waits goes there, signed with the same secret, and what was answered before counts no
-    more. Where something was taken the URL says by whom, and stays. Raises EndpointUrlError or
-    EndpointExistsError.
+    Waiting deliveries go to the new URL, signed with the same secret; earlier failures no longer
+    count. Once something was delivered the URL is part of the record and cannot change. Raises
+    EndpointUrlError or EndpointExistsError.
     """
     url_policy.check(url, guard)
     endpoint = _lock(session, endpoint_id)
     if deliveries.any_delivered(session, endpoint_id):
         raise EndpointUrlError(
-            f"endpoint {endpoint_id} has taken deliveries at the URL that it has",
+            f"endpoint {endpoint_id} has accepted deliveries at its current URL",
             next_step="Register the new one with `notifier endpoints add`, and disable this one.",
         )
-    # The URL last: in PostgreSQL whoever changes it holds up who writes deliveries there.
+    # The URL last: in PostgreSQL its change blocks transactions that write deliveries for it.
     due = deliveries.make_due_now(session, endpoint_id, now=now)
     try:
         with session.begin_nested():
             endpoint.url = url
     except IntegrityError:
         raise EndpointExistsError(f"{url} is registered already") from None
-    _make_well(endpoint)
+    _reset_breaker(endpoint)
     session.execute(delete(EndpointPing).where(EndpointPing.endpoint_id == endpoint_id))
     return due
 
@@ -169,14 +165,14 @@ def rotate_secret(
     newest: int | None = None,
     now: datetime,
 ) -> Secret:
-    """Give an endpoint a new secret and return it; the old ones sign too until the overlap ends.
+    """Give an endpoint a new secret and return it; the old ones also sign until the overlap ends.
 
-    `newest` is the number of its newest secret as somebody saw it. Raises EndpointChangedError if
-    it has a newer one by now.
+    `newest` is the id of the newest secret that the caller has seen. Raises EndpointChangedError
+    if there is a newer one.
     """
     endpoint = _lock(session, endpoint_id)
     if newest is not None and newest != secrets_of(session, endpoint_id)[0].id:
-        raise EndpointChangedError(f"endpoint {endpoint_id} has been given another secret since")
+        raise EndpointChangedError(f"endpoint {endpoint_id} has a newer secret")
     ends = now + overlap
     session.execute(
         update(EndpointSecret)
@@ -192,7 +188,7 @@ def rotate_secret(
 def encrypted_secrets(
     session: Session, endpoint_ids: Sequence[int], *, now: datetime
 ) -> dict[int, tuple[str, ...]]:
-    """Return the sealed secrets that sign for each endpoint now, the newest first."""
+    """Return the encrypted secrets that sign for each endpoint now, newest first."""
     rows = session.execute(
         select(EndpointSecret.endpoint_id, EndpointSecret.encrypted)
         .where(
@@ -208,20 +204,20 @@ def encrypted_secrets(
 
 
 def secrets_of(session: Session, endpoint_id: int) -> list[EndpointSecret]:
-    """Return all the secrets that an endpoint ever had, sealed, the newest first."""
+    """Return all secrets that an endpoint ever had, encrypted, newest first."""
     query = select(EndpointSecret).where(EndpointSecret.endpoint_id == endpoint_id)
     return list(session.scalars(query.order_by(EndpointSecret.id.desc())))
 
 
 def reencrypt(session: Session, *, vault: Vault) -> int:
-    """Seal every secret anew with the vault's first key; return how many there are."""
+    """Encrypt every secret again with the vault's first key; return how many there are."""
     rows = list(session.scalars(select(EndpointSecret)))
     for row in rows:
         row.encrypted = vault.reencrypt(row.encrypted)
     return len(rows)
 
 
-def _each_once(event_types: Sequence[str] | None) -> list[str] | None:
+def _unique(event_types: Sequence[str] | None) -> list[str] | None:
     return list(dict.fromkeys(event_types)) if event_types else None
 
 
@@ -233,13 +229,13 @@ def _add_secret(session: Session, endpoint: Endpoint, *, vault: Vault, now: date
     return secret
 
 
-def _make_well(endpoint: Endpoint) -> None:
+def _reset_breaker(endpoint: Endpoint) -> None:
     endpoint.failures = 0
     endpoint.failing_since = endpoint.failed_at = endpoint.paused_until = None
 
 
 def _lock(session: Session, endpoint_id: int) -> Endpoint:
-    # KEY SHARE: a delivery that another transaction writes for the endpoint need not wait for it.
+    # KEY SHARE: a transaction that writes a delivery for the endpoint need not wait for this one.
     query = select(Endpoint).where(Endpoint.id == endpoint_id).with_for_update(key_share=True)
     endpoint = session.scalar(query.execution_options(populate_existing=True))
     if endpoint is None:

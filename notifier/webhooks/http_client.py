@@ -1,4 +1,4 @@
-"""The one place that POSTs: an answer or a failure within the deadline, never an exception."""
+"""The HTTP client that posts webhooks: a response or a failure within the deadline."""
 
 import contextlib
 import socket
@@ -24,27 +24,27 @@ from foundation.http.dialer import (
 from foundation.http.dns import LookupTimeoutError, Resolve
 from foundation.http.ssrf import Guard
 from notifier.webhooks.failures import FailureKind
-from notifier.webhooks.retry_policy import Failure, WebhookResponse
+from notifier.webhooks.retry_policy import AttemptResult, Failure, WebhookResponse
 
-MAX_ANSWER_BYTES = 4096
-"""How much of an answer's body is read."""
+# Bytes of a response's body that are read.
+MAX_BODY_BYTES = 4096
+# Bytes that are received in total, including headers and interim responses.
 MAX_EXCHANGE_BYTES = 64 * 1024
-"""How much is received in all, heads and interim answers among it."""
-MAX_KEPT_BYTES = 1024
-"""How much of what was said is kept, in UTF-8."""
+# Bytes of a body or an error that are stored, in UTF-8.
+MAX_STORED_BYTES = 1024
+# The headers of every POST in addition to those of the signature.
 HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": http.USER_AGENT,
     "Accept": "application/json",
     "Accept-Encoding": "identity",
 }
-"""What every POST bears beside its signature."""
 
 
 class Transport:
-    """Sends signed bodies over connections that are kept and shared by all threads.
+    """Posts signed bodies over a pool of connections that all threads share.
 
-    It connects to nothing that `guard` bars. `bundle` names a file of further authorities.
+    It connects to no address that `guard` blocks. `bundle` is a file of additional CAs.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Transport:
         self._deadline = deadline
         self._adapter = http.Adapter(Dialer(guard, resolve), connections=connections, bundle=bundle)
 
-    def post(self, url: str, headers: dict[str, str], body: bytes) -> WebhookResponse | Failure:
-        """POST a body; return the answer, or the failure if none came within the deadline.
+    def post(self, url: str, headers: dict[str, str], body: bytes) -> AttemptResult:
+        """POST a body; return the response, or the failure if none came within the deadline.
 
-        Redirects are answers, never followed: they would carry body and signature elsewhere.
+        Redirects are never followed: they would send body and signature to another server.
         """
         seconds = self._deadline
         try:
@@ -74,7 +74,7 @@ class Transport:
             return self._failure(error, url)
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close the connections."""
         self._adapter.close()
 
     def _exchange(self, url: str, headers: dict[str, str], body: bytes) -> WebhookResponse:
@@ -83,43 +83,44 @@ class Transport:
         ).prepare()
         timeout = (self._connect_timeout, self._deadline)
         response = self._adapter.send(prepared, stream=True, timeout=timeout, proxies={})
-        said = _read(response)
-        return WebhookResponse(response.status_code, response.headers.get("Retry-After"), said)
+        excerpt = _read(response)
+        return WebhookResponse(response.status_code, response.headers.get("Retry-After"), excerpt)
 
     def _failure(self, error: Exception, url: str) -> Failure:
         explained, cause = http.explain(error, _EXPLAINED)
-        kind, words = explained or (FailureKind.CONNECTION_FAILED, "{why}")
+        kind, text = explained or (FailureKind.CONNECTION_FAILED, "{why}")
         if isinstance(cause, ssl.SSLCertVerificationError):
             kind = _CERTIFICATE_KINDS.get(cause.verify_code, kind)
-        why = http.error_text(cause, MAX_KEPT_BYTES)
-        said = words.format(why=why, connect=self._connect_timeout, deadline=self._deadline)
-        return Failure(kind, http.safe_line(f"{_where(url)}: {said}", MAX_KEPT_BYTES))
+        why = http.error_text(cause, MAX_STORED_BYTES)
+        detail = text.format(why=why, connect=self._connect_timeout, deadline=self._deadline)
+        return Failure(kind, http.safe_line(f"{_host_and_port(url)}: {detail}", MAX_STORED_BYTES))
 
 
+# Failures by the exceptions that cause them; the first match counts.
 _EXPLAINED: dict[ErrorTypes, tuple[FailureKind, str]] = {
-    DeadlineError: (FailureKind.DEADLINE, "no answer within {deadline:g} s"),
+    DeadlineError: (FailureKind.DEADLINE, "no response within {deadline:g} s"),
     (InvalidURL, InvalidSchema, MissingSchema, LocationParseError): (
         FailureKind.URL,
-        "nothing can be sent to this URL",
+        "invalid URL",
     ),
-    LookupTimeoutError: (FailureKind.DNS_TIMEOUT, "its name was not resolved in {connect:g} s"),
-    socket.gaierror: (FailureKind.DNS, "its name cannot be resolved: {why}"),
+    LookupTimeoutError: (FailureKind.DNS_TIMEOUT, "the name was not resolved in {connect:g} s"),
+    socket.gaierror: (FailureKind.DNS, "the name cannot be resolved: {why}"),
     BlockedAddressError: (
         FailureKind.BLOCKED,
-        "{why}: not connected to, unless NOTIFIER_ALLOWED_HOSTS allows it",
+        "{why}: blocked unless NOTIFIER_ALLOWED_HOSTS allows it",
     ),
-    ConnectTimeoutError: (FailureKind.CONNECT_TIMEOUT, "accepted no connection in {connect:g} s"),
-    HandshakeTimeoutError: (FailureKind.TLS_TIMEOUT, "no TLS handshake came in {connect:g} s"),
-    ssl.SSLCertVerificationError: (FailureKind.TLS, "its certificate is refused: {why}"),
+    ConnectTimeoutError: (FailureKind.CONNECT_TIMEOUT, "no connection within {connect:g} s"),
+    HandshakeTimeoutError: (FailureKind.TLS_TIMEOUT, "no TLS handshake within {connect:g} s"),
+    ssl.SSLCertVerificationError: (FailureKind.TLS, "the certificate is not trusted: {why}"),
     ssl.SSLError: (FailureKind.TLS, "TLS failed: {why}"),
-    ConnectionRefusedError: (FailureKind.REFUSED, "nobody listens there"),
-    UnreachableError: (FailureKind.UNREACHABLE, "no way leads there: {why}"),
-    ConnectError: (FailureKind.CONNECTION_FAILED, "no connection could be made: {why}"),
-    (ConnectionError, TimeoutError): (FailureKind.RESET, "the connection broke off: {why}"),
-    (HTTPException, TooMuchError): (FailureKind.PROTOCOL, "what came is not HTTP: {why}"),
+    ConnectionRefusedError: (FailureKind.REFUSED, "connection refused"),
+    UnreachableError: (FailureKind.UNREACHABLE, "the network is unreachable: {why}"),
+    ConnectError: (FailureKind.CONNECTION_FAILED, "the connection failed: {why}"),
+    (ConnectionError, TimeoutError): (FailureKind.RESET, "the connection was lost: {why}"),
+    (HTTPException, TooMuchError): (FailureKind.PROTOCOL, "the response is not HTTP: {why}"),
 }
-"""What went wrong, by what was raised; the first row of which something was raised counts."""
 
+# Failures by OpenSSL's X509_V_ERR codes (X509_STORE_CTX_get_error(3)).
 _CERTIFICATE_KINDS = {
     9: FailureKind.TLS_NOT_YET_VALID,
     10: FailureKind.TLS_EXPIRED,
@@ -130,22 +131,21 @@ _CERTIFICATE_KINDS = {
     62: FailureKind.TLS_WRONG_HOST,
     64: FailureKind.TLS_WRONG_HOST,
 }
-"""The kinds by OpenSSL's X509_V_ERR codes (X509_STORE_CTX_get_error(3))."""
 
 
 def _read(response: requests.Response) -> str:
-    """Return the beginning of the body as text; the status counts even if the body breaks off."""
+    """Return the beginning of the body as text; the status counts even if the body is cut off."""
     raw = b""
     with contextlib.suppress(OSError, ValueError, HTTPError):
-        raw = response.raw.read(MAX_ANSWER_BYTES, decode_content=False) or b""
-    if len(raw) == MAX_ANSWER_BYTES or not response.raw.isclosed():
-        # There may be more of it, which nobody wants to read: this connection ends here.
+        raw = response.raw.read(MAX_BODY_BYTES, decode_content=False) or b""
+    if len(raw) == MAX_BODY_BYTES or not response.raw.isclosed():
+        # There may be more of the body, so the connection cannot be used again.
         response.raw.close()
-    return http.safe_body(raw, MAX_KEPT_BYTES)
+    return http.safe_body(raw, MAX_STORED_BYTES)
 
 
-def _where(url: str) -> str:
-    """Return host and port as the library reads them that sends; of what is no URL, nothing."""
+def _host_and_port(url: str) -> str:
+    """Return host and port as urllib3, which connects, reads them."""
     with contextlib.suppress(LocationParseError):
         read = parse_url(url)
         if read.host:

@@ -1,4 +1,4 @@
-"""The outbox: a signalled change becomes an event and its deliveries, in its transaction."""
+"""The outbox: writes the event and the deliveries of a signalled change in its transaction."""
 
 import secrets
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from notifier.webhooks import deliveries, endpoints
 
 
 def subscribe() -> None:
-    """Connect the outbox to every signal; doing it again changes nothing."""
+    """Connect the outbox to every signal; repeated calls have no effect."""
     signals.course_deleted.connect(on_course_deleted)
     signals.token_regenerated.connect(on_token_regenerated)
     signals.endpoint_disabled.connect(on_endpoint_disabled)
@@ -22,7 +22,7 @@ def subscribe() -> None:
 
 
 def on_course_deleted(session: Session, change: signals.CourseChange) -> str:
-    """Write the event of a deletion; return its id."""
+    """Write the event of a deletion and return its id."""
     data = events.CourseDeletedData(
         source=session.info[SOURCE],
         course_id=change.course_id,
@@ -32,7 +32,7 @@ def on_course_deleted(session: Session, change: signals.CourseChange) -> str:
 
 
 def on_token_regenerated(session: Session, change: signals.CourseChange) -> str:
-    """Write the event of a regeneration, which names the new token by its public id only."""
+    """Write the event of a regeneration, with only the public id of the new token."""
     data = events.TokenRegeneratedData(
         source=session.info[SOURCE],
         course_id=change.course_id,
@@ -43,7 +43,7 @@ def on_token_regenerated(session: Session, change: signals.CourseChange) -> str:
 
 
 def on_endpoint_disabled(session: Session, change: signals.EndpointChange) -> int:
-    """Write the event of a disabled endpoint, if anybody asked for those; return how many."""
+    """Write the event of a disabled endpoint if any endpoint subscribes to it; return how many."""
     data = events.EndpointDisabledData(
         source=session.info[SOURCE],
         endpoint_id=change.endpoint_id,
@@ -54,7 +54,7 @@ def on_endpoint_disabled(session: Session, change: signals.EndpointChange) -> in
 
 
 def on_deliveries_dead(session: Session, change: Sequence[signals.DeadDelivery]) -> int:
-    """Write an event of each dead delivery, if anybody asked for those; return how many."""
+    """Write an event for each dead delivery if any endpoint subscribes; return how many."""
     return _write_operational(session, [_dead(session, one) for one in change])
 
 
@@ -71,10 +71,10 @@ def _dead(session: Session, one: signals.DeadDelivery) -> events.DeliveryDead:
     return events.DeliveryDead(timestamp=one.at, data=data)
 
 
-def _write_operational(session: Session, told: Sequence[events.OperationalEvent]) -> int:
-    # Not locked: what asks for these holds deliveries already, and endpoints come before those.
-    wanting = endpoints.subscribed_to(session, told[0].type, lock=False)
-    if not wanting:
+def _write_operational(session: Session, written: Sequence[events.OperationalEvent]) -> int:
+    # Without a lock: the caller has locked deliveries, and endpoints must be locked before those.
+    subscribers = endpoints.subscribed_to(session, written[0].type, lock=False)
+    if not subscribers:
         return 0
     rows = [
         {
@@ -86,11 +86,11 @@ def _write_operational(session: Session, told: Sequence[events.OperationalEvent]
             "occurred_at": event.timestamp,
             "traceparent": _traceparent(),
         }
-        for event in told
+        for event in written
     ]
     db.insert_all(session, Event, rows)
     ids = [str(row["id"]) for row in rows]
-    deliveries.create(session, ids, wanting, now=told[0].timestamp)
+    deliveries.create(session, ids, subscribers, now=written[0].timestamp)
     return len(rows)
 
 
@@ -106,16 +106,16 @@ def _write(session: Session, event: events.Event) -> str:
     )
     session.add(row)
     session.flush()
-    wanting = endpoints.subscribed_to(session, event.type)
-    deliveries.create(session, [row.id], wanting, now=event.timestamp)
+    subscribers = endpoints.subscribed_to(session, event.type)
+    deliveries.create(session, [row.id], subscribers, now=event.timestamp)
     return row.id
 
 
 def _traceparent() -> str:
-    """Return the span that is at work, or one that begins with this event."""
+    """Return the current span, or a new one that starts with this event."""
     return (tracing.current() or tracing.begin()).header
 
 
 def new_webhook_id() -> str:
-    """Return an id that no other event has: 128 random bits."""
+    """Return a new unique event id of 128 random bits."""
     return f"msg_{secrets.token_hex(16)}"

@@ -1,4 +1,4 @@
-"""What an attempt sent, put together again from what is stored; its signatures cut short."""
+"""The headers that an attempt sent, computed again from stored data, with shortened signatures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,30 +15,30 @@ from notifier.webhooks import endpoints
 from notifier.webhooks.failures import FailureKind
 from notifier.webhooks.http_client import HEADERS
 
+# Characters of a signature that are shown: enough to compare, too few to use.
 _SHOWN = 8
-"""So much of a signature tells one from another, and signs nothing."""
-_UNKNOWN = "cannot be shown: the secret of then, or the key that sealed it, is not at hand"
-_AFTER_SENDING = frozenset({FailureKind.RESET, FailureKind.DEADLINE, FailureKind.PROTOCOL})
-"""With these an attempt may have got as far as to send; with the others it did not."""
+_UNKNOWN = "unknown: the secret used at that time, or its encryption key, is not available"
+# Failures after which the request may have been sent.
+_MAYBE_SENT = frozenset({FailureKind.RESET, FailureKind.DEADLINE, FailureKind.PROTOCOL})
 
 
 @dataclass(frozen=True)
 class SigningSecret:
-    """A secret with the time in which it signs; None where it cannot be opened."""
+    """A secret and the period in which it signs; `secret` is None if it cannot be decrypted."""
 
     created_at: datetime
     expires_at: datetime | None
     secret: Secret | None
 
     def signs(self, at: datetime) -> bool:
-        """Tell whether the secret signed at a moment."""
+        """Return True if the secret signed at that time."""
         return self.created_at <= at and (self.expires_at is None or at < self.expires_at)
 
 
 def signing_secrets(session: Session, endpoint_id: int, vault: Vault) -> list[SigningSecret]:
-    """Return all the secrets that an endpoint ever had, the newest first."""
+    """Return all secrets that an endpoint ever had, newest first."""
     return [
-        SigningSecret(row.created_at, row.expires_at, _opened(vault, row.encrypted))
+        SigningSecret(row.created_at, row.expires_at, _decrypt(vault, row.encrypted))
         for row in endpoints.secrets_of(session, endpoint_id)
     ]
 
@@ -46,8 +46,8 @@ def signing_secrets(session: Session, endpoint_id: int, vault: Vault) -> list[Si
 def headers_of(
     delivery: Delivery, attempt: Attempt, secrets: Sequence[SigningSecret]
 ) -> Mapping[str, str] | None:
-    """Return the headers that an attempt sent, or None if it never got as far as that."""
-    if attempt.status is None and attempt.failure not in _AFTER_SENDING:
+    """Return the headers that an attempt sent, or None if it failed before sending."""
+    if attempt.status is None and attempt.failure not in _MAYBE_SENT:
         return None
     at = attempt.started_at
     keys = [one.secret for one in secrets if one.signs(at) and one.secret is not None]
@@ -58,7 +58,7 @@ def headers_of(
     return {**HEADERS, **signed, SIGNATURE_HEADER: " ".join(cut)}
 
 
-def _opened(vault: Vault, encrypted: str) -> Secret | None:
+def _decrypt(vault: Vault, encrypted: str) -> Secret | None:
     try:
         return Secret.parse(vault.decrypt(encrypted))
     except DecryptionError:

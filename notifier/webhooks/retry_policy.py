@@ -1,4 +1,4 @@
-"""What an answer means: pure, from answer, attempts and now to what is done next."""
+"""The retry policy: from the result of an attempt to the decision what to do next."""
 
 import re
 from dataclasses import dataclass
@@ -8,62 +8,67 @@ from enum import Enum
 
 from notifier.webhooks.failures import FailureKind
 
+# The wait after each failed attempt but the last (Standard Webhooks 1.0: 75 h 35 min 5 s).
 SCHEDULE = tuple(
     timedelta(seconds=seconds)
     for seconds in (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 )
-"""The waits after each failed attempt but the last (Standard Webhooks 1.0: 75 h 35 min 5 s)."""
-
 MAX_ATTEMPTS = len(SCHEDULE) + 1
+# The fraction of a wait that may be added to it, so that deliveries that failed together are not
+# retried together.
 JITTER = 0.1
-"""How much of a wait may be added to it, so that what failed together does not return together."""
 
 MAX_RETRY_AFTER = timedelta(hours=24)
-_HOPELESS = frozenset({400, 409, 413, 415, 422})
+# Statuses that a retry cannot change.
+_FINAL = frozenset({400, 409, 413, 415, 422})
 _GONE = 410
-_OURS = frozenset({FailureKind.INTERNAL, FailureKind.SECRET_UNREADABLE})
+# Failures that say nothing about the receiver.
+_INTERNAL = frozenset({FailureKind.INTERNAL, FailureKind.SECRET_UNREADABLE})
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 @dataclass(frozen=True)
 class WebhookResponse:
-    """What came back: a status, `Retry-After` as it came, and the body's beginning."""
+    """A receiver's response: status, `Retry-After` as received, the beginning of the body."""
 
     status: int
     retry_after: str | None = None
-    said: str = ""
+    excerpt: str = ""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """No answer came: the kind of failure, a stable word, and what is known of it."""
+    """The reason why there was no response: a stable word, and the details."""
 
     kind: str
     detail: str
 
 
+AttemptResult = WebhookResponse | Failure
+
+
 @dataclass(frozen=True)
 class Delivered:
-    """The receiver has taken the event."""
+    """The receiver has accepted the event."""
 
 
 @dataclass(frozen=True)
 class RetryAt:
-    """Try again then."""
+    """Retry at a time."""
 
     due_at: datetime
 
 
 @dataclass(frozen=True)
 class Dead:
-    """Give up, and say why; a replay can still be asked for."""
+    """Give up, for a reason; a replay is still possible."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Disable:
-    """The receiver wants no more events: disable the endpoint and hold what is open."""
+    """Disable the endpoint and hold its open deliveries: the receiver wants no more events."""
 
     reason: str
 
@@ -72,57 +77,51 @@ Decision = Delivered | RetryAt | Dead | Disable
 
 
 class EndpointSignal(Enum):
-    """What an answer says of the endpoint, whatever it says of the event."""
+    """What the result of an attempt says about the endpoint."""
 
-    HEALTHY = "it answered about the event"
-    FAILING = "it did not, or said that it cannot now"
-    NONE = "the fault was ours"
+    HEALTHY = "healthy"
+    FAILING = "failing"
+    NONE = "none"
 
 
-def decide(
-    answer: WebhookResponse | Failure, attempts: int, *, now: datetime, jitter: float = 0.0
-) -> Decision:
-    """Return what follows from an answer to the attempt that was number `attempts` (1, 2, …).
+def decide(result: AttemptResult, attempts: int, *, now: datetime, jitter: float = 0.0) -> Decision:
+    """Return the decision after attempt number `attempts` (1, 2, …) had a result.
 
-    `jitter`, from 0 to 1, picks how much of `JITTER` is added to the wait.
-    `Retry-After` can push the next attempt out, never pull it in, and is capped.
+    `jitter`, from 0 to 1, is the part of `JITTER` that is added to the wait. `Retry-After` can
+    delay the next attempt, never advance it, and is capped at `MAX_RETRY_AFTER`.
     """
-    if isinstance(answer, WebhookResponse):
-        if 200 <= answer.status < 300:
+    if isinstance(result, WebhookResponse):
+        if 200 <= result.status < 300:
             return Delivered()
-        if answer.status == _GONE:
-            return Disable("the receiver answered 410: it wants no more events")
-        if answer.status in _HOPELESS:
-            return Dead(f"the receiver answered {answer.status}, and a retry cannot change that")
+        if result.status == _GONE:
+            return Disable("the receiver responded with 410: it wants no more events")
+        if result.status in _FINAL:
+            return Dead(f"the receiver responded with {result.status}: a retry would not help")
     if attempts >= MAX_ATTEMPTS:
-        return Dead(f"{attempts} attempts failed, the last with {describe(answer)}")
+        last = f"status {result.status}" if isinstance(result, WebhookResponse) else result.kind
+        return Dead(f"{attempts} attempts failed, the last with {last}")
     wait = SCHEDULE[attempts - 1] * (1 + JITTER * jitter)
-    return RetryAt(now + max(wait, requested_wait(answer, now)))
+    return RetryAt(now + max(wait, requested_wait(result, now)))
 
 
-def signal_of(answer: WebhookResponse | Failure) -> EndpointSignal:
-    """Return what an answer says of the endpoint: a refused event comes from one that is well."""
-    if isinstance(answer, Failure):
-        return EndpointSignal.NONE if answer.kind in _OURS else EndpointSignal.FAILING
-    well = 200 <= answer.status < 300 or answer.status in _HOPELESS | {_GONE}
-    return EndpointSignal.HEALTHY if well else EndpointSignal.FAILING
+def signal_of(result: AttemptResult) -> EndpointSignal:
+    """Return what a result says about the endpoint; one that refuses an event is healthy."""
+    if isinstance(result, Failure):
+        return EndpointSignal.NONE if result.kind in _INTERNAL else EndpointSignal.FAILING
+    is_healthy = 200 <= result.status < 300 or result.status in _FINAL | {_GONE}
+    return EndpointSignal.HEALTHY if is_healthy else EndpointSignal.FAILING
 
 
-def describe(answer: WebhookResponse | Failure) -> str:
-    """Return an answer in a few words."""
-    return f"status {answer.status}" if isinstance(answer, WebhookResponse) else answer.kind
-
-
-def requested_wait(answer: WebhookResponse | Failure, now: datetime) -> timedelta:
-    """Return the wait that `Retry-After` asks for (RFC 9110, 10.2.3); nothing for nonsense."""
-    given = ((answer.retry_after if isinstance(answer, WebhookResponse) else None) or "").strip()
+def requested_wait(result: AttemptResult, now: datetime) -> timedelta:
+    """Return the wait that `Retry-After` asks for (RFC 9110, 10.2.3), zero if it is invalid."""
+    given = ((result.retry_after if isinstance(result, WebhookResponse) else None) or "").strip()
     if _SECONDS.fullmatch(given):
         return min(timedelta(seconds=int(given)), MAX_RETRY_AFTER)
     if given.isdecimal():
         return MAX_RETRY_AFTER
     try:
-        moment = parsedate_to_datetime(given)
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return max(timedelta(0), min(aware - now, MAX_RETRY_AFTER))
+        date = parsedate_to_datetime(given)
+        retry_at = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return max(timedelta(0), min(retry_at - now, MAX_RETRY_AFTER))
     except (TypeError, ValueError, IndexError, OverflowError):
         return timedelta(0)

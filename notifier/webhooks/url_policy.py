@@ -1,4 +1,4 @@
-"""Which URLs may be endpoints: https, one host to every reader, and none that is barred."""
+"""The rules for endpoint URLs: https, one unambiguous host, no blocked address."""
 
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,16 +17,16 @@ _ALLOW_LOOPBACK = "Only for development: set NOTIFIER_ALLOW_LOOPBACK=true."
 
 
 def check(url: str, guard: Guard) -> None:
-    """Raise EndpointUrlError unless a URL may be an endpoint as it is written.
+    """Raise EndpointUrlError unless the URL may be an endpoint exactly as written.
 
-    No name is looked up: what it resolves to is checked whenever it is connected to.
+    Names are not resolved here: the address is checked on every connection.
     """
     _check_characters(url)
     parts = _split(url)
     if parts.username is not None or parts.password is not None or "#" in url:
-        raise EndpointUrlError("the URL holds user info or a fragment, which is never sent")
+        raise EndpointUrlError("the URL has user info or a fragment, which is never sent")
     host = _read_host(parts)
-    _check_barred(parts, host, guard)
+    _check_blocked(parts, host, guard)
     if _written_host(parts) != host.name:
         raise EndpointUrlError(
             f"the host {_written_host(parts)} is another spelling of {host.name}",
@@ -34,7 +34,7 @@ def check(url: str, guard: Guard) -> None:
         )
     if parts.scheme != "https" and not (guard.loopback and _is_loopback(host)):
         raise EndpointUrlError(
-            f"{url} is not https: anybody on the way could read and change what is sent",
+            f"{url} is not https: others on the network could read and change what is sent",
             next_step=f"Give an https URL. {_ALLOW_LOOPBACK}" if _is_loopback(host) else None,
         )
 
@@ -42,13 +42,13 @@ def check(url: str, guard: Guard) -> None:
 def _check_characters(url: str) -> None:
     if len(url) > MAX_URL:
         raise EndpointUrlError(f"the URL is longer than {MAX_URL} characters")
-    # Readers drop some of these without a word, and then read another URL.
+    # Some parsers drop these silently, and then see a different URL.
     if not url.isprintable() or " " in url:
-        raise EndpointUrlError("the URL holds a space or a control character")
+        raise EndpointUrlError("the URL has a space or a control character")
 
 
 def _split(url: str) -> SplitResult:
-    """Return a URL's parts, if two readers see the same host and port in it."""
+    """Return a URL's parts if two parsers find the same host and port in it."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -59,15 +59,15 @@ def _split(url: str) -> SplitResult:
     other = _other_host(url)
     if parts.hostname.isascii() and other != (parts.hostname, port):
         raise EndpointUrlError(
-            f"two readers of this URL see two hosts: {parts.hostname} and {other[0] or 'none'}"
+            f"the URL is ambiguous: its host is {parts.hostname} or {other[0] or 'none'}"
         )
     if "\\" in url:
-        raise EndpointUrlError("the URL holds a backslash, which some readers take for a slash")
+        raise EndpointUrlError("the URL has a backslash, which some parsers read as a slash")
     return parts
 
 
 def _other_host(url: str) -> tuple[str | None, int | None]:
-    """Return host and port as the library reads them that will send to this URL."""
+    """Return host and port as urllib3, which connects, reads them."""
     try:
         read = parse_url(url)
     except LocationParseError:
@@ -90,7 +90,7 @@ def _read_host(parts: SplitResult) -> Host:
         raise EndpointUrlError(f"the host {written} {error}") from None
 
 
-def _check_barred(parts: SplitResult, host: Host, guard: Guard) -> None:
+def _check_blocked(parts: SplitResult, host: Host, guard: Guard) -> None:
     if host.address is not None:
         why = guard.blocked_reason(host.name, host.address)
         if why is not None:
@@ -104,7 +104,7 @@ def _check_barred(parts: SplitResult, host: Host, guard: Guard) -> None:
             raise EndpointUrlError(f"{host.name} is loopback (RFC 6761)", next_step=_ALLOW_LOOPBACK)
     elif "." not in host.name and not guard.allows_name(host.name):
         raise EndpointUrlError(
-            f"{host.name} has no dot, so it means another host on every network",
+            f"{host.name} has no dot, so it means a different host on every network",
             next_step=f"Give the host's full name. {_ALLOW}",
         )
 

@@ -1,4 +1,4 @@
-"""One turn of a worker in the database: settle, take back, claim; one transaction, no HTTP."""
+"""One transaction of a worker: settle finished attempts, reclaim expired claims, claim due work."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -10,26 +10,26 @@ from sqlalchemy.orm import Session
 from foundation.db import counters
 from notifier.models import CounterShard
 from notifier.webhooks import circuit_breaker, deliveries, endpoints, retry_policy
-from notifier.webhooks.circuit_breaker import Answers, BreakerState
+from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed, Settlement, SettleResult
-from notifier.webhooks.retry_policy import Disable, Failure, WebhookResponse
+from notifier.webhooks.retry_policy import AttemptResult, Disable, Failure, WebhookResponse
 from notifier.worker import claims, metrics
 from notifier.worker.claims import ClaimLimits, ExpiredClaim
 
 
 @dataclass(frozen=True)
 class Finished:
-    """An attempt that has been made, and what came back."""
+    """An attempt that was made, and its result."""
 
     claimed: Claimed
     started_at: datetime
     milliseconds: int
-    answer: WebhookResponse | Failure
+    result: AttemptResult
 
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """How long a lease lasts, for how long an endpoint may fail, and how waits are spread."""
+    """How long a lease lasts, how long an endpoint may fail, and the source of jitter (0 to 1)."""
 
     lease: timedelta
     disable_after: timedelta
@@ -38,14 +38,14 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What a turn did: settled, taken back, given up; and what it claimed, with its secrets.
+    """What a batch did, and the claimed deliveries with the encrypted secrets of their endpoints.
 
-    `given_up` names the endpoints that were disabled because they kept failing, with the reason.
+    `disabled` holds the endpoints that were disabled because they kept failing, and the reason.
     """
 
     settled: Sequence[Settlement] = ()
-    lost: Sequence[ExpiredClaim] = ()
-    given_up: Mapping[int, str] = field(default_factory=dict)
+    expired: Sequence[ExpiredClaim] = ()
+    disabled: Mapping[int, str] = field(default_factory=dict)
     claimed: Sequence[Claimed] = ()
     encrypted: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
@@ -54,88 +54,88 @@ def process_batch(
     session: Session,
     finished: Sequence[Finished],
     limits_for: Callable[[Mapping[int, BreakerState]], ClaimLimits],
-    terms: BatchSettings,
+    settings: BatchSettings,
     *,
     now: datetime,
 ) -> BatchResult:
-    """Settle what has finished, take back what was lost, claim for the places that are free.
+    """Settle finished attempts, reclaim expired claims, then claim within the limits.
 
-    What an attempt leads to is decided here, by the database's clock. Endpoints are locked before
-    deliveries, in their order: whoever else locks both does the same.
+    `limits_for` returns the limits for the endpoints that are enabled after settling. `now` is the
+    database's clock. Endpoints are locked before deliveries, both in the order of their ids, as in
+    every transaction that locks both.
     """
-    settled = [_settlement(one, terms.jitter(), now) for one in finished]
-    answers = _by_endpoint(finished)
-    gone = {one.claimed.endpoint_id for one in settled if isinstance(one.outcome, Disable)}
-    before = circuit_breaker.read_and_lock(session, answers, also=gone, now=now)
+    settled = [_settlement(one, settings.jitter(), now) for one in finished]
+    results = _by_endpoint(finished)
+    gone = {one.claimed.endpoint_id for one in settled if isinstance(one.decision, Disable)}
+    before = circuit_breaker.read_and_lock(session, results, also=gone, now=now)
     after = {
-        one: circuit_breaker.record_results(each, answers.get(one, ()), now=now)
-        for one, each in before.items()
+        endpoint_id: circuit_breaker.record_results(state, results.get(endpoint_id, ()), now=now)
+        for endpoint_id, state in before.items()
     }
-    stood = _settle(session, settled, now)
-    ailing = {one: each for one, each in after.items() if each.failures and each != before[one]}
-    given_up = _give_up(session, ailing, terms.disable_after, now)
-    lost = claims.reclaim_expired(session, now=now)
-    states = {one: each for one, each in after.items() if one not in given_up}
-    claimed = claims.claim(session, limits_for(states), lease=terms.lease, now=now)
-    after |= _tried(states, claimed, now)
+    applied = _settle(session, settled, now)
+    newly_failing = {
+        endpoint_id: state
+        for endpoint_id, state in after.items()
+        if state.failures and state != before[endpoint_id]
+    }
+    disabled = _disable_failing(session, newly_failing, settings.disable_after, now)
+    expired = claims.reclaim_expired(session, now=now)
+    enabled = {one: state for one, state in after.items() if one not in disabled}
+    claimed = claims.claim(session, limits_for(enabled), lease=settings.lease, now=now)
+    after |= _on_trial(enabled, claimed, now)
     circuit_breaker.write_states(
-        session, {one: each for one, each in after.items() if each != before[one]}
+        session, {one: state for one, state in after.items() if state != before[one]}
     )
-    counters.add(session, CounterShard, metrics.of_turn(settled, stood, lost, now=now))
-    wanted = sorted({one.endpoint_id for one in claimed})
-    return BatchResult(
-        settled,
-        lost,
-        given_up,
-        claimed,
-        endpoints.encrypted_secrets(session, wanted, now=now) if wanted else {},
-    )
+    counters.add(session, CounterShard, metrics.of_batch(settled, applied, expired, now=now))
+    claimed_for = sorted({one.endpoint_id for one in claimed})
+    secrets = endpoints.encrypted_secrets(session, claimed_for, now=now) if claimed else {}
+    return BatchResult(settled, expired, disabled, claimed, secrets)
 
 
 def _settlement(one: Finished, jitter: float, now: datetime) -> Settlement:
-    outcome = retry_policy.decide(one.answer, one.claimed.attempts, now=now, jitter=jitter)
-    settled = Settlement(one.claimed, one.started_at, one.milliseconds, outcome)
-    match one.answer:
-        case WebhookResponse(status, _, said):
-            return replace(settled, status=status, detail=said or None)
+    decision = retry_policy.decide(one.result, one.claimed.attempts, now=now, jitter=jitter)
+    settled = Settlement(one.claimed, one.started_at, one.milliseconds, decision)
+    match one.result:
+        case WebhookResponse(status, _, excerpt):
+            return replace(settled, status=status, detail=excerpt or None)
         case Failure(kind, detail):
             return replace(settled, failure=kind, detail=detail)
 
 
-def _by_endpoint(finished: Sequence[Finished]) -> dict[int, Answers]:
-    answers: defaultdict[int, list[WebhookResponse | Failure]] = defaultdict(list)
+def _by_endpoint(finished: Sequence[Finished]) -> Mapping[int, Sequence[AttemptResult]]:
+    results: defaultdict[int, list[AttemptResult]] = defaultdict(list)
     for one in finished:
-        answers[one.claimed.endpoint_id].append(one.answer)
-    return dict(answers)
+        results[one.claimed.endpoint_id].append(one.result)
+    return results
 
 
 def _settle(session: Session, settled: Sequence[Settlement], now: datetime) -> SettleResult:
     if not settled:
         return SettleResult([], [])
-    stood = deliveries.settle(session, settled, now=now)
+    result = deliveries.settle(session, settled, now=now)
     for one in settled:
-        if isinstance(one.outcome, Disable) and one not in stood.fenced:
-            endpoints.disable(session, one.claimed.endpoint_id, one.outcome.reason, now=now)
-    return stood
+        if isinstance(one.decision, Disable) and one not in result.fenced:
+            endpoints.disable(session, one.claimed.endpoint_id, one.decision.reason, now=now)
+    return result
 
 
-def _give_up(
-    session: Session, ailing: Mapping[int, BreakerState], lasting: timedelta, now: datetime
+def _disable_failing(
+    session: Session, failing: Mapping[int, BreakerState], disable_after: timedelta, now: datetime
 ) -> dict[int, str]:
-    given_up = {
-        endpoint_id: f"it has been failing since {each.failing_since:%Y-%m-%d %H:%M} UTC"
-        for endpoint_id, each in ailing.items()
-        if circuit_breaker.is_failing_for(each, lasting, now=now)
+    disabled = {
+        endpoint_id: f"it has been failing since {state.failing_since:%Y-%m-%d %H:%M} UTC"
+        for endpoint_id, state in failing.items()
+        if circuit_breaker.is_failing_for(state, disable_after, now=now)
     }
-    for endpoint_id, reason in given_up.items():
+    for endpoint_id, reason in disabled.items():
         endpoints.disable(session, endpoint_id, reason, now=now)
-    return given_up
+    return disabled
 
 
-def _tried(
+def _on_trial(
     states: Mapping[int, BreakerState], claimed: Sequence[Claimed], now: datetime
 ) -> dict[int, BreakerState]:
-    """Return the health of endpoints that are tried now: no other worker tries them as well."""
+    """Return the half-open endpoints claimed for, paused again: one worker tries them at a time."""
     return {
         endpoint_id: replace(states[endpoint_id], paused_until=now + circuit_breaker.SHORTEST_PAUSE)
         for endpoint_id in {one.endpoint_id for one in claimed}

@@ -1,4 +1,4 @@
-"""Leases: claim what is due for a while, and take back what a lost worker never settled."""
+"""Claims: take due deliveries under a lease, and reclaim those whose lease expired."""
 
 import secrets
 from collections import Counter
@@ -19,13 +19,15 @@ from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.failures import FailureKind
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 
-_TAKEN_BACK_AT_ONCE = 500
-_PARTS_AT_ONCE = 150  # SQLite joins 500 SELECTs at the most
+# Expired claims that one transaction reclaims.
+_MAX_RECLAIMED = 500
+# SELECTs in one UNION; SQLite allows up to 500.
+_MAX_UNION = 150
 
 
 @dataclass(frozen=True)
 class EndpointLimit:
-    """How many deliveries may be claimed for an endpoint: in all, and of the lane `retry`."""
+    """How many deliveries of an endpoint may be claimed: in total, and outside the first lane."""
 
     total: int
     retry: int
@@ -33,10 +35,10 @@ class EndpointLimit:
 
 @dataclass(frozen=True)
 class ClaimLimits:
-    """How many deliveries may be claimed: in all, of the lanes `retry` and `isolated`, by endpoint.
+    """How many deliveries may be claimed: in total, by lane, and by endpoint.
 
-    Those of the lane `isolated` count among those of `retry` too: neither takes a place that is
-    kept for first attempts. Nothing is claimed for an endpoint without a share.
+    `retry` limits the lanes `retry` and `isolated` together, `isolated` the latter alone. Nothing
+    is claimed for an endpoint without a limit.
     """
 
     total: int
@@ -47,7 +49,7 @@ class ClaimLimits:
 
 @dataclass(frozen=True)
 class ExpiredClaim:
-    """A delivery whose worker was lost; `dead` is the reason if that was its last attempt."""
+    """A delivery whose lease expired; `dead_reason` is set if that was its last attempt."""
 
     delivery_id: int
     endpoint_id: int
@@ -55,33 +57,33 @@ class ExpiredClaim:
     event_type: str
     course_id: str
     attempts: int
-    dead: str | None
+    dead_reason: str | None
 
 
 def any_due(session: Session, endpoint_ids: Collection[int], *, now: datetime) -> bool:
-    """Tell whether there is anything to claim for endpoints, or to take back.
+    """Return True if there is something to claim for the endpoints, or to reclaim.
 
-    Only reads, so that an idle worker locks nobody out.
+    Only reads, so that an idle worker takes no locks.
     """
     due = select(Delivery.id).where(
         _is_claimable(now), Delivery.endpoint_id.in_(endpoint_ids), Delivery.lane.in_(list(Lane))
     )
-    lost = select(Delivery.id).where(_is_lost(now))
-    return any(session.scalar(query.limit(1)) is not None for query in (due, lost))
+    expired = select(Delivery.id).where(_is_expired(now))
+    return any(session.scalar(query.limit(1)) is not None for query in (due, expired))
 
 
 def claim(
     session: Session, limits: ClaimLimits, *, lease: timedelta, now: datetime
 ) -> list[Claimed]:
-    """Take due deliveries under a lease, the longest due first, and count the attempt.
+    """Claim due deliveries under a lease, the longest due first, and count the attempt.
 
-    `now` is the database's clock. One under a lease that ran out has to be taken back first.
+    `now` is the database's clock. A delivery whose lease expired must be reclaimed first.
     """
     ids = _due_ids(session, limits, now)
     if not ids:
         return []
     token = secrets.token_hex(16)
-    claimed = [_claimed(row, token, now) for row in _lock_with_event(session, ids, now)]
+    claimed = [_claimed(row, token, now) for row in _lock_claimable(session, ids, now)]
     session.execute(
         update(Delivery)
         .where(Delivery.id.in_([one.delivery_id for one in claimed]))
@@ -91,23 +93,24 @@ def claim(
 
 
 def reclaim_expired(session: Session, *, now: datetime) -> list[ExpiredClaim]:
-    """End the leases that ran out, and return whose they were: the worker of each was lost.
+    """End the leases that expired, and return them.
 
-    That was an attempt (a crash counts), and where it was the schedule's last, the delivery is
-    dead. The others go on in the lane `isolated`.
+    The worker of each crashed or hung: that counts as an attempt. After the last attempt the
+    delivery is dead; otherwise it continues in the lane `isolated`.
     """
-    rows = _lock_lost(session, now)
+    rows = _lock_expired(session, now)
     if not rows:
         return []
-    db.insert_all(session, Attempt, [_lost_attempt(row) for row in rows])
-    lost = [_lost(row) for row in rows]
-    deliveries.mark_dead(session, [_buried(one, now) for one in lost if one.dead], now=now)
+    db.insert_all(session, Attempt, [_attempt(row) for row in rows])
+    expired = [_expired(row) for row in rows]
+    dead = [_dead(one, one.dead_reason, now) for one in expired if one.dead_reason]
+    deliveries.mark_dead(session, dead, now=now)
     session.execute(
         update(Delivery)
-        .where(Delivery.id.in_([one.delivery_id for one in lost if not one.dead]))
+        .where(Delivery.id.in_([one.delivery_id for one in expired if not one.dead_reason]))
         .values(lane=Lane.ISOLATED, lease_token=None, leased_until=None)
     )
-    return lost
+    return expired
 
 
 def _is_claimable(now: datetime) -> Any:
@@ -118,32 +121,32 @@ def _is_claimable(now: datetime) -> Any:
     )
 
 
-def _is_lost(now: datetime) -> Any:
+def _is_expired(now: datetime) -> Any:
     return and_(Delivery.leased_until <= now, Delivery.status == DeliveryStatus.PENDING)
 
 
 def _due_ids(session: Session, limits: ClaimLimits, now: datetime) -> list[int]:
-    parts = [
-        _part(endpoint_id, lane, most, now)
-        for endpoint_id, share in limits.by_endpoint.items()
-        for lane, most in _most(limits, share).items()
+    queries = [
+        _due_query(endpoint_id, lane, most, now)
+        for endpoint_id, endpoint_limit in limits.by_endpoint.items()
+        for lane, most in _lane_limits(limits, endpoint_limit).items()
         if most > 0
     ]
     rows = [
         row
-        for start in range(0, len(parts), _PARTS_AT_ONCE)
-        for row in session.execute(union_all(*parts[start : start + _PARTS_AT_ONCE]))
+        for start in range(0, len(queries), _MAX_UNION)
+        for row in session.execute(union_all(*queries[start : start + _MAX_UNION]))
     ]
-    return _chosen(sorted(rows, key=lambda row: (row.due_at, row.id)), limits)
+    return _within_limits(sorted(rows, key=lambda row: (row.due_at, row.id)), limits)
 
 
-def _most(limits: ClaimLimits, share: EndpointLimit) -> dict[Lane, int]:
-    total = min(limits.total, share.total)
-    retry = min(limits.retry, share.retry, total)
+def _lane_limits(limits: ClaimLimits, endpoint_limit: EndpointLimit) -> dict[Lane, int]:
+    total = min(limits.total, endpoint_limit.total)
+    retry = min(limits.retry, endpoint_limit.retry, total)
     return {Lane.FIRST: total, Lane.RETRY: retry, Lane.ISOLATED: min(limits.isolated, retry)}
 
 
-def _part(endpoint_id: int, lane: Lane, most: int, now: datetime) -> Select[Any]:
+def _due_query(endpoint_id: int, lane: Lane, most: int, now: datetime) -> Select[Any]:
     found = (
         select(Delivery.id, Delivery.endpoint_id, Delivery.lane, Delivery.due_at)
         .where(_is_claimable(now), Delivery.endpoint_id == endpoint_id, Delivery.lane == lane)
@@ -154,19 +157,23 @@ def _part(endpoint_id: int, lane: Lane, most: int, now: datetime) -> Select[Any]
     return select(found)
 
 
-def _chosen(rows: Sequence[Any], limits: ClaimLimits) -> list[int]:
+def _within_limits(rows: Sequence[Any], limits: ClaimLimits) -> list[int]:
     chosen: list[int] = []
-    taken: Counter[object] = Counter()
+    used: Counter[object] = Counter()
     for row in rows:
-        share = limits.by_endpoint[row.endpoint_id]
-        most = {"total": limits.total, row.endpoint_id: share.total}
+        endpoint_limit = limits.by_endpoint[row.endpoint_id]
+        bounds: dict[object, int] = {
+            "total": limits.total,
+            row.endpoint_id: endpoint_limit.total,
+        }
         if row.lane != Lane.FIRST:
-            most |= {Lane.RETRY: limits.retry, (row.endpoint_id, Lane.RETRY): share.retry}
+            bounds[Lane.RETRY] = limits.retry
+            bounds[row.endpoint_id, Lane.RETRY] = endpoint_limit.retry
         if row.lane == Lane.ISOLATED:
-            most[Lane.ISOLATED] = limits.isolated
-        if all(taken[bound] < number for bound, number in most.items()):
+            bounds[Lane.ISOLATED] = limits.isolated
+        if all(used[bound] < most for bound, most in bounds.items()):
             chosen.append(row.id)
-            taken.update(most.keys())
+            used.update(bounds.keys())
     return chosen
 
 
@@ -186,7 +193,7 @@ _COLUMNS = (
 )
 
 
-def _with_event() -> Select[Any]:
+def _lock_query() -> Select[Any]:
     return (
         select(*_COLUMNS)
         .join(Event, Event.id == Delivery.event_id)
@@ -195,14 +202,14 @@ def _with_event() -> Select[Any]:
     )
 
 
-def _lock_with_event(session: Session, ids: Sequence[int], now: datetime) -> Sequence[Any]:
-    """Return the rows that nobody else has locked or claimed since they were found."""
-    query = _with_event().where(Delivery.id.in_(ids), _is_claimable(now))
+def _lock_claimable(session: Session, ids: Sequence[int], now: datetime) -> Sequence[Any]:
+    # Checked again: another worker may have claimed some of them since they were found.
+    query = _lock_query().where(Delivery.id.in_(ids), _is_claimable(now))
     return session.execute(query.order_by(Delivery.due_at, Delivery.id)).all()
 
 
-def _lock_lost(session: Session, now: datetime) -> Sequence[Any]:
-    query = _with_event().where(_is_lost(now)).order_by(Delivery.id).limit(_TAKEN_BACK_AT_ONCE)
+def _lock_expired(session: Session, now: datetime) -> Sequence[Any]:
+    query = _lock_query().where(_is_expired(now)).order_by(Delivery.id).limit(_MAX_RECLAIMED)
     return session.execute(query).all()
 
 
@@ -224,8 +231,8 @@ def _claimed(row: Any, token: str, now: datetime) -> Claimed:
     )
 
 
-def _lost(row: Any) -> ExpiredClaim:
-    last = row.attempts >= MAX_ATTEMPTS
+def _expired(row: Any) -> ExpiredClaim:
+    reason = f"{row.attempts} attempts failed, the last because its worker was lost"
     return ExpiredClaim(
         row.id,
         row.endpoint_id,
@@ -233,28 +240,28 @@ def _lost(row: Any) -> ExpiredClaim:
         row.type,
         row.course_id,
         row.attempts,
-        f"{row.attempts} attempts failed, the last because its worker was lost" if last else None,
+        reason if row.attempts >= MAX_ATTEMPTS else None,
     )
 
 
-def _lost_attempt(row: Any) -> dict[str, Any]:
+def _attempt(row: Any) -> dict[str, Any]:
     return {
         "delivery_id": row.id,
         "started_at": row.leased_until,
         "milliseconds": 0,
         "failure": FailureKind.WORKER_LOST,
-        "detail": "the lease ran out before the attempt was settled",
+        "detail": "the lease expired before the attempt was settled",
         "decided": "retry" if row.attempts < MAX_ATTEMPTS else "dead",
     }
 
 
-def _buried(one: ExpiredClaim, now: datetime) -> DeadDelivery:
+def _dead(one: ExpiredClaim, reason: str, now: datetime) -> DeadDelivery:
     return DeadDelivery(
         one.delivery_id,
         one.endpoint_id,
         one.webhook_id,
         one.event_type,
         one.course_id,
-        str(one.dead),
+        reason,
         now,
     )

@@ -1,7 +1,7 @@
-"""A worker's pace: how many deliveries it takes now, in all, for each endpoint, and of which lane.
+"""Limits of a worker: how many deliveries it may claim now, in total, by endpoint and by lane.
 
-An endpoint gets more places with each good answer and half as many with each failure, so that one
-that has just come back is not run over; and no more starts in a second than its rate.
+The concurrency of an endpoint grows by one with each success and halves with each failure, so
+that an endpoint that has just recovered is not flooded. A rate limits the starts per second.
 """
 
 import time
@@ -15,15 +15,14 @@ from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import EndpointSignal
 from notifier.worker.claims import ClaimLimits, EndpointLimit
 
+# One slot in this many is reserved for first attempts.
 _RESERVED = 4
-"""One place in so many is kept for first attempts."""
-
-_FEWEST = 2
-"""An ailing endpoint keeps one place for first attempts and one for the others."""
+# The smallest concurrency of a failing endpoint: one first attempt and one other.
+_MINIMUM = 2
 
 
 class Limiter:
-    """Counts what is under way, and says what may be claimed beside it."""
+    """Counts the attempts in progress and computes what may be claimed in addition."""
 
     def __init__(
         self,
@@ -34,73 +33,76 @@ class Limiter:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._threads = threads
-        self._most = min(threads, per_endpoint)
+        self._maximum = min(threads, per_endpoint)
         self._rate = rate
         self._clock = clock
         self._busy: Counter[tuple[int, str]] = Counter()
-        self._windows: dict[int, int] = {}
-        self._starts: dict[int, tuple[float, float]] = {}
+        self._concurrency: dict[int, int] = {}
+        self._tokens: dict[int, tuple[float, float]] = {}
 
     @property
     def busy(self) -> int:
-        """How many attempts are under way."""
+        """The number of attempts in progress."""
         return self._busy.total()
 
     def start(self, claimed: Claimed) -> None:
-        """Count an attempt that begins."""
+        """Count an attempt that starts."""
         self._busy[claimed.endpoint_id, claimed.lane] += 1
-        self._starts[claimed.endpoint_id] = (
+        self._tokens[claimed.endpoint_id] = (
             self._starts_left(claimed.endpoint_id) - 1,
             self._clock(),
         )
 
-    def finish(self, claimed: Claimed, sign: EndpointSignal) -> None:
-        """Count an attempt that has ended, and what it says of its endpoint."""
+    def finish(self, claimed: Claimed, signal: EndpointSignal) -> None:
+        """Count an attempt that has ended, and adapt the endpoint's concurrency."""
         self._busy[claimed.endpoint_id, claimed.lane] -= 1
-        window = self._windows.get(claimed.endpoint_id, self._most)
-        match sign:
+        current = self._concurrency.get(claimed.endpoint_id, self._maximum)
+        match signal:
             case EndpointSignal.HEALTHY:
-                self._windows[claimed.endpoint_id] = min(window + 1, self._most)
+                self._concurrency[claimed.endpoint_id] = min(current + 1, self._maximum)
             case EndpointSignal.FAILING:
-                self._windows[claimed.endpoint_id] = max(window // 2, min(_FEWEST, self._most))
+                minimum = min(_MINIMUM, self._maximum)
+                self._concurrency[claimed.endpoint_id] = max(current // 2, minimum)
 
     def limits(self, states: Mapping[int, BreakerState], *, now: datetime) -> ClaimLimits:
-        """Return what may be claimed now for the endpoints that are enabled."""
+        """Return what may be claimed now for the enabled endpoints."""
         total = self._threads - self.busy
         return ClaimLimits(
             total=total,
             retry=total - max(0, _reserved(self._threads) - self._busy_in(Lane.FIRST)),
             isolated=max(0, 1 - self._busy_in(Lane.ISOLATED)),
             by_endpoint={
-                endpoint_id: self._share(endpoint_id, health, now)
-                for endpoint_id, health in states.items()
-                if not health.is_paused(now)
+                endpoint_id: self._endpoint_limit(endpoint_id, state, now)
+                for endpoint_id, state in states.items()
+                if not state.is_paused(now)
             },
         )
 
     def is_throttled(self) -> bool:
-        """Whether some endpoint has had as many starts as its rate allows."""
-        return any(self._starts_left(endpoint_id) < 1 for endpoint_id in self._starts)
+        """Return True if some endpoint has reached its rate."""
+        return any(self._starts_left(endpoint_id) < 1 for endpoint_id in self._tokens)
 
-    def _share(self, endpoint_id: int, health: BreakerState, now: datetime) -> EndpointLimit:
-        if health.is_half_open(now):
+    def _endpoint_limit(
+        self, endpoint_id: int, state: BreakerState, now: datetime
+    ) -> EndpointLimit:
+        if state.is_half_open(now):
             return EndpointLimit(1, 1)
-        window = self._windows.get(endpoint_id, self._most)
+        concurrency = self._concurrency.get(endpoint_id, self._maximum)
         first = self._busy[endpoint_id, Lane.FIRST]
-        busy = sum(self._busy[endpoint_id, lane] for lane in Lane)
+        total = concurrency - sum(self._busy[endpoint_id, lane] for lane in Lane)
+        retry = total - max(0, _reserved(concurrency) - first)
         starts = int(self._starts_left(endpoint_id))
-        total = window - busy
-        retry = total - max(0, _reserved(window) - first)
         return EndpointLimit(min(total, starts), min(retry, starts))
 
-    def _busy_in(self, wanted: Lane) -> int:
-        return sum(count for (_, lane), count in self._busy.items() if lane == wanted)
+    def _busy_in(self, lane: Lane) -> int:
+        return sum(count for (_, busy_lane), count in self._busy.items() if busy_lane == lane)
 
     def _starts_left(self, endpoint_id: int) -> float:
+        """Return the tokens in the endpoint's bucket, which holds at most one second's worth."""
         full = max(1.0, self._rate)
-        left, at = self._starts.get(endpoint_id, (full, 0.0))
+        left, at = self._tokens.get(endpoint_id, (full, 0.0))
         return min(full, left + (self._clock() - at) * self._rate)
 
 
-def _reserved(limits: int) -> int:
-    return max(1, limits // _RESERVED) if limits > 1 else 0
+def _reserved(slots: int) -> int:
+    return max(1, slots // _RESERVED) if slots > 1 else 0

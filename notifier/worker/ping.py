@@ -1,4 +1,4 @@
-"""Pings: a signed test of an endpoint, what it answered, and what follows from that."""
+"""Pings: a signed test event for an endpoint, and what follows from its result."""
 
 import time
 from collections.abc import Sequence
@@ -17,47 +17,55 @@ from notifier.errors import EndpointDisabledError
 from notifier.models import EndpointPing
 from notifier.services import Services
 from notifier.webhooks import endpoints, outbox
-from notifier.webhooks.retry_policy import Delivered, Failure, WebhookResponse, decide
+from notifier.webhooks.retry_policy import (
+    AttemptResult,
+    Delivered,
+    Failure,
+    WebhookResponse,
+    decide,
+)
 
 
 @dataclass(frozen=True)
 class PingResult:
-    """What a ping was answered, and whether that means that events are accepted there.
+    """The result of a ping, and whether an event would have been delivered.
 
-    `due` says how many deliveries waited for a later time, and are due now because it was accepted.
+    `due` is the number of waiting deliveries that became due because the ping was accepted.
     """
 
     url: str
-    answer: WebhookResponse | Failure
+    result: AttemptResult
     accepted: bool
     due: int
 
 
-def send_ping(here: Services, endpoint_id: int) -> PingResult:
-    """POST a signed test to an endpoint, with no session open, and write down what came of it.
+def send_ping(services: Services, endpoint_id: int) -> PingResult:
+    """POST a signed test event to an endpoint, with no session open, and store the result.
 
-    If it is accepted, and the endpoint was failing, what waits for it is sent at once; if nothing
-    waits, it is well. Raises EndpointUnknownError, EndpointDisabledError, or SealError.
+    If it is accepted and the endpoint was failing, its waiting deliveries become due; if none are
+    waiting, it counts as healthy. Raises EndpointUnknownError, EndpointDisabledError, or
+    DecryptionError.
     """
-    with here.database.reading() as session:
-        url, encrypted = _addressed(session, endpoint_id)
-    keys = [Secret.parse(here.vault.decrypt(one)) for one in encrypted]
-    moment, clock = datetime.now(UTC), time.perf_counter()
-    body = events.dump_ping(here.settings.source, moment).encode()
-    headers = signatures.sign(keys, outbox.new_webhook_id(), body, now=moment)
+    with services.database.reading() as session:
+        url, encrypted = _target(session, endpoint_id)
+    keys = [Secret.parse(services.vault.decrypt(one)) for one in encrypted]
+    sent_at, clock = datetime.now(UTC), time.perf_counter()
+    body = events.dump_ping(services.settings.source, sent_at).encode()
+    headers = signatures.sign(keys, outbox.new_webhook_id(), body, now=sent_at)
     headers[tracing.HEADER] = tracing.begin().header
-    with closing(here.transport(1)) as transport:
-        answer = transport.post(url, headers, body)
+    with closing(services.transport(1)) as transport:
+        result = transport.post(url, headers, body)
     milliseconds = round((time.perf_counter() - clock) * 1000)
-    accepted = isinstance(decide(answer, 1, now=moment), Delivered)
-    with here.database.writing() as session:
+    accepted = isinstance(decide(result, 1, now=sent_at), Delivered)
+    with services.database.writing() as session:
         now = db.now(session)
         due = endpoints.resume_after_ping(session, endpoint_id, now=now) if accepted else 0
-        _write(session, endpoint_id, answer, accepted=accepted, milliseconds=milliseconds, now=now)
-    return PingResult(url, answer, accepted, due)
+        columns = {"started_at": now, "milliseconds": milliseconds, "accepted": accepted}
+        _store(session, endpoint_id, columns | _result_columns(result))
+    return PingResult(url, result, accepted, due)
 
 
-def _addressed(session: Session, endpoint_id: int) -> tuple[str, Sequence[str]]:
+def _target(session: Session, endpoint_id: int) -> tuple[str, Sequence[str]]:
     endpoint = endpoints.get(session, endpoint_id)
     if endpoint.disabled_at is not None:
         raise EndpointDisabledError(f"endpoint {endpoint_id} is disabled")
@@ -65,28 +73,14 @@ def _addressed(session: Session, endpoint_id: int) -> tuple[str, Sequence[str]]:
     return endpoint.url, encrypted[endpoint_id]
 
 
-def _write(
-    session: Session,
-    endpoint_id: int,
-    answer: WebhookResponse | Failure,
-    *,
-    accepted: bool,
-    milliseconds: int,
-    now: datetime,
-) -> None:
-    known = {
-        "started_at": now,
-        "milliseconds": milliseconds,
-        "accepted": accepted,
-        **_columns(answer),
-    }
-    written = db.insert(session, EndpointPing).values(endpoint_id=endpoint_id, **known)
-    session.execute(written.on_conflict_do_update(index_elements=["endpoint_id"], set_=known))
+def _store(session: Session, endpoint_id: int, columns: dict[str, Any]) -> None:
+    insert = db.insert(session, EndpointPing).values(endpoint_id=endpoint_id, **columns)
+    session.execute(insert.on_conflict_do_update(index_elements=["endpoint_id"], set_=columns))
 
 
-def _columns(answer: WebhookResponse | Failure) -> dict[str, Any]:
-    match answer:
-        case WebhookResponse(status, _, said):
-            return {"status": status, "failure": None, "detail": said or None}
+def _result_columns(result: AttemptResult) -> dict[str, Any]:
+    match result:
+        case WebhookResponse(status, _, excerpt):
+            return {"status": status, "failure": None, "detail": excerpt or None}
         case Failure(kind, detail):
             return {"status": None, "failure": kind, "detail": detail}

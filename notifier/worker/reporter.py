@@ -1,4 +1,4 @@
-"""What a worker tells of its turns: a line for whatever came of one, and the tally of a run."""
+"""Log lines for what a batch did, and the totals of a worker's run."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ _log = logging.get(__name__)
 
 @dataclass
 class WorkerTotals:
-    """What a run of the worker did."""
+    """The number of attempts of a run by what followed from them."""
 
     delivered: int = 0
     to_retry: int = 0
@@ -23,17 +23,17 @@ class WorkerTotals:
     held: int = 0
 
 
-def tell(done: BatchResult, totals: WorkerTotals) -> None:
-    """Count and log what came of a turn that is committed: the one place that does."""
-    for one in done.settled:
-        _tell_settled(one, totals)
-    for lost in done.lost:
-        _tell_lost(lost, totals)
-    for endpoint_id, reason in done.given_up.items():
-        _tell_disabled(_log.bind(endpoint_id=endpoint_id), endpoint_id, reason)
+def report(batch: BatchResult, totals: WorkerTotals) -> None:
+    """Log what a committed batch did, and add it to the totals."""
+    for settlement in batch.settled:
+        _report_settled(settlement, totals)
+    for claim in batch.expired:
+        _report_expired(claim, totals)
+    for endpoint_id, reason in batch.disabled.items():
+        _log_disabled(_log.bind(endpoint_id=endpoint_id), endpoint_id, reason)
 
 
-def _tell_settled(one: Settlement, totals: WorkerTotals) -> None:
+def _report_settled(one: Settlement, totals: WorkerTotals) -> None:
     line = _log.bind(
         delivery_id=one.claimed.delivery_id,
         endpoint_id=one.claimed.endpoint_id,
@@ -47,7 +47,7 @@ def _tell_settled(one: Settlement, totals: WorkerTotals) -> None:
         span_id=one.claimed.span.span_id,
     )
     why = {"status": one.status, "failure": one.failure, "detail": one.detail}
-    match one.outcome:
+    match one.decision:
         case Delivered():
             totals.delivered += 1
             line.info("event delivered", status=one.status)
@@ -59,13 +59,13 @@ def _tell_settled(one: Settlement, totals: WorkerTotals) -> None:
             )
         case Dead(reason):
             totals.dead += 1
-            _tell_dead(line.bind(**why), one.claimed.delivery_id, reason)
+            _log_dead(line.bind(**why), one.claimed.delivery_id, reason)
         case Disable(reason):
             totals.held += 1
-            _tell_disabled(line.bind(**why), one.claimed.endpoint_id, reason)
+            _log_disabled(line.bind(**why), one.claimed.endpoint_id, reason)
 
 
-def _tell_lost(one: ExpiredClaim, totals: WorkerTotals) -> None:
+def _report_expired(one: ExpiredClaim, totals: WorkerTotals) -> None:
     line = _log.bind(
         delivery_id=one.delivery_id,
         endpoint_id=one.endpoint_id,
@@ -75,21 +75,21 @@ def _tell_lost(one: ExpiredClaim, totals: WorkerTotals) -> None:
         attempt=one.attempts,
         failure=FailureKind.WORKER_LOST.value,
     )
-    if one.dead:
+    if one.dead_reason:
         totals.dead += 1
-        _tell_dead(line, one.delivery_id, one.dead)
+        _log_dead(line, one.delivery_id, one.dead_reason)
         return
     line.warning(
-        "worker lost, its delivery is attempted again",
+        "worker lost, its delivery will be retried",
         next_step=failures.next_step(FailureKind.WORKER_LOST),
     )
 
 
-def _tell_dead(line: logging.Logger, delivery_id: int, reason: str) -> None:
-    step = f"Mend the cause, then `notifier deliveries replay {delivery_id}`."
+def _log_dead(line: logging.Logger, delivery_id: int, reason: str) -> None:
+    step = f"Fix the cause, then run `notifier deliveries replay {delivery_id}`."
     line.error("delivery is dead", reason=reason, next_step=step)
 
 
-def _tell_disabled(line: logging.Logger, endpoint_id: int, reason: str) -> None:
-    step = f"Ask the receiver, then `notifier endpoints enable {endpoint_id}`."
+def _log_disabled(line: logging.Logger, endpoint_id: int, reason: str) -> None:
+    step = f"Ask the receiver's administrator, then run `notifier endpoints enable {endpoint_id}`."
     line.error("endpoint disabled, its deliveries held", reason=reason, next_step=step)

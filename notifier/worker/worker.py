@@ -1,4 +1,4 @@
-"""The worker: claim, sign, post, decide, settle; many at once, and a clean stop."""
+"""The worker: claims due deliveries, posts them on threads, settles the results."""
 
 import queue
 import random
@@ -21,7 +21,7 @@ from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.failures import FailureKind
 from notifier.webhooks.http_client import Transport
-from notifier.webhooks.retry_policy import Failure, WebhookResponse, signal_of
+from notifier.webhooks.retry_policy import AttemptResult, Failure, signal_of
 from notifier.worker import batch, claims, reporter
 from notifier.worker.batch import BatchSettings, Finished
 from notifier.worker.claims import ClaimLimits
@@ -29,17 +29,17 @@ from notifier.worker.limiter import Limiter
 from notifier.worker.reporter import WorkerTotals
 
 _log = logging.get(__name__)
+# Seconds that a finished attempt may wait for others, to be settled in one transaction.
 _GATHER_SECONDS = 0.02
-"""How long finished attempts may wait for others, to be settled in one transaction."""
-
+# Seconds to wait while the database is unavailable.
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.5, 30.0
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """How many attempts at once, how many at one endpoint, and the times that bind them.
+    """Concurrency in total and by endpoint, lease, poll interval.
 
-    `per_endpoint_rate` is how many may start for one endpoint in a second.
+    `per_endpoint_rate` is the maximum number of starts per second for one endpoint.
     """
 
     threads: int
@@ -52,15 +52,15 @@ class WorkerOptions:
 
 @dataclass(frozen=True)
 class _Wake:
-    """Put among the finished attempts to wake the worker."""
+    """A message in the queue of finished attempts that only wakes the worker."""
 
 
 @dataclass
 class Worker:
     """Delivers what is due.
 
-    Each attempt under way is one that a thread makes at this moment: nothing waits in memory
-    under a lease, so a slow endpoint takes no more than its own places.
+    A delivery is claimed only when a thread is free for it: nothing waits in memory under a
+    lease, so a slow endpoint uses no more than its own slots.
     """
 
     database: Database
@@ -74,52 +74,45 @@ class Worker:
         options = self.options
         self._finished: queue.SimpleQueue[Finished | _Wake] = queue.SimpleQueue()
         self._unsettled: list[Finished] = []
-        self._pace = Limiter(
+        self._limiter = Limiter(
             threads=options.threads,
             per_endpoint=options.per_endpoint,
             rate=options.per_endpoint_rate,
         )
-        self._terms = BatchSettings(options.lease, options.disable_after, self.jitter)
+        self._settings = BatchSettings(options.lease, options.disable_after, self.jitter)
         self._stopping = self._throttled = False
         self._back_off = 0.0
 
     def stop(self) -> None:
-        """Claim no more, and return once what is under way is settled; fit for a signal handler."""
+        """Stop claiming and end `run` once all attempts are settled; safe in a signal handler."""
         self._stopping = True
         self._finished.put(_Wake())
 
     def run(self, *, once: bool = False) -> WorkerTotals:
         """Deliver until stopped, or with `once` until nothing is due.
 
-        While the database is away the worker backs off and tries again; with `once` it raises,
-        and when stopped it leaves what it cannot settle to the leases.
+        While the database is unavailable the worker backs off and tries again; with `once` it
+        raises. If it is stopped in that time, it leaves unsettled attempts to their leases.
         """
         with ThreadPoolExecutor(self.options.threads, thread_name_prefix="attempt") as pool:
             while True:
-                started = self._turn_or_back_off(pool, once=once)
-                if not started and not self._under_way() and self._is_over(once=once):
+                started = self._step_or_back_off(pool, once=once)
+                idle = not started and not self._unsettled and not self._limiter.busy
+                if idle and (self._stopping or (once and not self._throttled)):
                     return self.totals
-                if self._stopping and self._back_off and not self._pace.busy:
-                    self._leave_to_leases()
+                if self._stopping and self._back_off and not self._limiter.busy:
+                    _log.warning(
+                        "stopped without the database, attempts left to their leases",
+                        unsettled=len(self._unsettled),
+                        next_step="No action needed: they are repeated, and the receiver "
+                        "recognises duplicates.",
+                    )
                     return self.totals
                 self._gather()
 
-    def _leave_to_leases(self) -> None:
-        _log.warning(
-            "stopped without the database, attempts left to their leases",
-            unsettled=len(self._unsettled),
-            next_step="Nothing: they are made again; the receiver knows duplicates.",
-        )
-
-    def _under_way(self) -> bool:
-        return bool(self._unsettled) or self._pace.busy > 0
-
-    def _is_over(self, *, once: bool) -> bool:
-        return self._stopping or (once and not self._throttled)
-
-    def _turn_or_back_off(self, pool: ThreadPoolExecutor, *, once: bool) -> int:
+    def _step_or_back_off(self, pool: ThreadPoolExecutor, *, once: bool) -> int:
         try:
-            started = self._turn(pool)
+            started = self._step(pool)
         except db.UNUSABLE as error:
             if once:
                 raise
@@ -128,16 +121,16 @@ class Worker:
                 "database unavailable, worker backs off",
                 cause=db.cause(error),
                 seconds=self._back_off,
-                next_step="Check that the database runs; nothing is lost meanwhile.",
+                next_step="Check that the database is running; nothing is lost meanwhile.",
             )
             return 0
         self._back_off = 0.0
         return started
 
-    def _turn(self, pool: ThreadPoolExecutor) -> int:
-        """Settle what has finished and claim for the free places; start what was claimed."""
-        # Looked at before the places: between the two it may only become less true.
-        self._throttled = self._pace.is_throttled()
+    def _step(self, pool: ThreadPoolExecutor) -> int:
+        """Settle finished attempts, claim for the free threads, start; return how many started."""
+        # Before the limits are computed: between the two, throttling can only end, not begin.
+        self._throttled = self._limiter.is_throttled()
         if not self._unsettled and not self._any_due():
             return 0
         with self.database.writing() as session:
@@ -146,18 +139,18 @@ class Worker:
                 session,
                 self._unsettled,
                 lambda states: self._limits(states, now),
-                self._terms,
+                self._settings,
                 now=now,
             )
         self._unsettled = []
-        reporter.tell(done, self.totals)
-        for each in done.claimed:
-            self._pace.start(each)
-            pool.submit(self._attempt, each, done.encrypted.get(each.endpoint_id, ()))
+        reporter.report(done, self.totals)
+        for claimed in done.claimed:
+            self._limiter.start(claimed)
+            pool.submit(self._attempt, claimed, done.encrypted.get(claimed.endpoint_id, ()))
         return len(done.claimed)
 
     def _any_due(self) -> bool:
-        if self._stopping or self._pace.busy >= self.options.threads:
+        if self._stopping or self._limiter.busy >= self.options.threads:
             return False
         with self.database.reading() as session:
             now = db.now(session)
@@ -166,21 +159,21 @@ class Worker:
             return claims.any_due(session, open_ids, now=now)
 
     def _limits(self, states: Mapping[int, BreakerState], now: datetime) -> ClaimLimits:
-        return self._pace.limits({} if self._stopping else states, now=now)
+        return self._limiter.limits({} if self._stopping else states, now=now)
 
     def _attempt(self, claimed: Claimed, encrypted: tuple[str, ...]) -> None:
         started_at, clock = datetime.now(UTC), time.perf_counter()
         try:
-            answer = self._post(claimed, encrypted, now=started_at)
+            result = self._post(claimed, encrypted, now=started_at)
         except Exception as error:  # noqa: BLE001 - one delivery's fault must not end the worker
-            _log.exception("attempt failed unforeseen", delivery_id=claimed.delivery_id)
-            answer = Failure(FailureKind.INTERNAL, type(error).__name__)
+            _log.exception("attempt failed unexpectedly", delivery_id=claimed.delivery_id)
+            result = Failure(FailureKind.INTERNAL, type(error).__name__)
         milliseconds = round((time.perf_counter() - clock) * 1000)
-        self._finished.put(Finished(claimed, started_at, milliseconds, answer))
+        self._finished.put(Finished(claimed, started_at, milliseconds, result))
 
     def _post(
         self, claimed: Claimed, encrypted: tuple[str, ...], *, now: datetime
-    ) -> WebhookResponse | Failure:
+    ) -> AttemptResult:
         try:
             keys = [Secret.parse(self.vault.decrypt(secret)) for secret in encrypted]
         except DecryptionError as error:
@@ -190,7 +183,7 @@ class Worker:
         return self.transport.post(claimed.url, {**headers, HEADER: claimed.span.header}, body)
 
     def _gather(self) -> None:
-        """Wait until an attempt finishes or a poll is due; shortly on for others to join it."""
+        """Wait for the next poll or a finished attempt, then briefly for more of those."""
         ends = time.monotonic() + (self._back_off or self.options.poll_seconds)
         while True:
             try:
@@ -199,8 +192,8 @@ class Worker:
                 return
             if isinstance(one, _Wake):
                 return
-            self._pace.finish(one.claimed, signal_of(one.answer))
+            self._limiter.finish(one.claimed, signal_of(one.result))
             self._unsettled.append(one)
-            if not self._pace.busy:
+            if not self._limiter.busy:
                 return
             ends = min(ends, time.monotonic() + _GATHER_SECONDS)

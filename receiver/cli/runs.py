@@ -10,7 +10,7 @@ from foundation.db import session as db
 from receiver.cli import context
 from receiver.models import Run, RunCourse
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, Ending
+from receiver.runs.store import CourseOutcome, RunStatus
 
 _MAX_ID = 2**31 - 1
 _COLUMNS = (
@@ -33,13 +33,13 @@ def list_(limit: int, as_json: bool) -> None:
     """List the runs, newest first."""
     with context.reading() as session:
         every = runs.listing(session, limit)
-        endings = runs.endings(session, every, now=db.now(session))
+        statuses = runs.statuses(session, every, now=db.now(session))
     if as_json:
-        output.print_json([_facts(run, endings[run.id]) for run in every])
+        output.print_json([_facts(run, statuses[run.id]) for run in every])
         return
     output.print_table(
         _COLUMNS,
-        [_row(run, endings[run.id]) for run in every],
+        [_row(run, statuses[run.id]) for run in every],
         empty="No runs yet. Start one with `receiver sync-grades`.",
     )
 
@@ -56,9 +56,9 @@ def show(number: int | None, outcome: str | None, as_json: bool) -> None:
     """Show run NUMBER, or the last run, with the result of each course."""
     with context.reading() as session:
         run = runs.get(session, number)
-        ending = runs.endings(session, [run], now=db.now(session))[run.id]
+        status = runs.statuses(session, [run], now=db.now(session))[run.id]
         courses = runs.courses_of(session, run.id, CourseOutcome(outcome) if outcome else None)
-    facts = _facts(run, ending)
+    facts = _facts(run, status)
     if as_json:
         output.print_json({**facts, "courses": [_course(course) for course in courses]})
         return
@@ -81,7 +81,7 @@ def show(number: int | None, outcome: str | None, as_json: bool) -> None:
     )
 
 
-def _facts(run: Run, ending: Ending) -> dict[str, Any]:
+def _facts(run: Run, status: RunStatus) -> dict[str, Any]:
     return {
         "run_id": run.id,
         "began_at": run.started_at,
@@ -92,13 +92,13 @@ def _facts(run: Run, ending: Ending) -> dict[str, Any]:
         "requests": run.requests,
         "database_queries": run.statements,
         "seconds": run.seconds,
-        "ending": ending.value,
+        "status": status.value,
         "stopped": run.stopped,
         "exit_code": run.exit_code,
     }
 
 
-def _row(run: Run, ending: Ending) -> tuple[object, ...]:
+def _row(run: Run, status: RunStatus) -> tuple[object, ...]:
     return (
         run.id,
         run.started_at,
@@ -108,7 +108,7 @@ def _row(run: Run, ending: Ending) -> tuple[object, ...]:
         run.requests,
         run.statements,
         run.seconds,
-        ending.value,
+        status.value,
     )
 
 

@@ -188,7 +188,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def _show(report: RunResult) -> None:
-    for line in summary.of_report(report):
+    for line in summary.of_result(report):
         click.echo(printable(line))
     unsynced = [course for course in report.courses if course.reason is not None]
     if unsynced:

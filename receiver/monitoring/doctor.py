@@ -112,7 +112,7 @@ def _gradebook(gradebook: Gradebook, unplaced: Sequence[CourseResult]) -> Findin
 
 
 def _last_run(session: Session, now: datetime) -> Finding:
-    run = runs.latest_whole(session)
+    run = runs.latest_full(session)
     if run is None:
         step = "Run `receiver sync-grades`, and schedule it."
         return Finding("last run", False, "grades of every course were never synced", step)
@@ -123,9 +123,9 @@ def _last_run(session: Session, now: datetime) -> Finding:
         )
         return Finding("last run", False, f"{found}, and none of every course since", step)
     if run.ended_at is None:
-        ending = runs.endings(session, [run], now=now)[run.id]
+        status = runs.statuses(session, [run], now=now)[run.id]
         step = "If it was killed, the next run goes on by itself; see that one is scheduled."
-        return Finding("last run", True, f"{found} and has not ended: {ending}", step)
+        return Finding("last run", True, f"{found} and has not ended: {status}", step)
     found += (
         f": {run.synced} synced, {run.unchanged} unchanged, "
         f"{run.skipped} skipped, {run.failed} failed"

@@ -13,7 +13,7 @@ from receiver.course_state import Status
 from receiver.models import CounterShard
 from receiver.registry import listing
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, Ending, Totals
+from receiver.runs.store import CourseOutcome, RunStatus, RunTotals
 
 WEBHOOKS = Counter(
     "receiver_webhooks_total",
@@ -26,7 +26,7 @@ def numbers(session: Session) -> Iterable[Metric]:
     """Return every number of the service."""
     now = db.now(session)
     totals = runs.totals(session, now=now)
-    since = (now - totals.well_at).total_seconds() if totals.well_at else inf
+    since = (now - totals.completed_at).total_seconds() if totals.completed_at else inf
     return [
         WEBHOOKS.family(counters.read(session, CounterShard)),
         _entries(session),
@@ -49,11 +49,11 @@ def _entries(session: Session) -> GaugeMetricFamily:
     return family
 
 
-def _runs(totals: Totals) -> Iterable[Metric]:
+def _runs(totals: RunTotals) -> Iterable[Metric]:
     ended = CounterMetricFamily("receiver_runs", "Grade syncs that are over.", labels=["ending"])
-    for ending in Ending:
-        if ending is not Ending.AT_WORK:
-            ended.add_metric([ending.name.lower()], totals.runs.get(ending, 0))
+    for status in RunStatus:
+        if status is not RunStatus.RUNNING:
+            ended.add_metric([status.name.lower()], totals.runs.get(status, 0))
     courses = CounterMetricFamily(
         "receiver_run_courses", "Courses of all grade syncs, by outcome.", labels=["outcome"]
     )

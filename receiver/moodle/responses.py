@@ -135,7 +135,7 @@ def classify(
         return Transient(f"responded {status}", LATER)
     try:
         document = strict_json.load(body, exact=True)
-    except strict_json.JsonTextError as error:
+    except strict_json.StrictJsonError as error:
         return Transient(f"responded {_kind(content_type)}, and {error}", LATER)
     if isinstance(document, dict) and document.keys() & {"exception", "errorcode"}:
         return _failure(document)

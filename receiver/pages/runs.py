@@ -34,12 +34,12 @@ def show() -> str:
     page_request = pagination.read(request.args, _PLACE)
     with services.current().database.reading() as session:
         page = queries.page(session, page_request)
-        endings = runs.endings(session, page.rows, now=db.now(session))
+        statuses = runs.statuses(session, page.rows, now=db.now(session))
         counts = queries.counts(session, page.rows)
     return render_template(
         "receiver/runs.html",
         page=page,
-        endings=endings,
+        statuses=statuses,
         counts=counts,
         charts=_charts(page.rows[::-1]),
     )
@@ -52,19 +52,19 @@ def show_run(run_id: int) -> str:
     page_request = pagination.read(request.args, _COURSE)
     with services.current().database.reading() as session:
         run = runs.get(session, run_id)
-        [ending] = runs.endings(session, [run], now=db.now(session)).values()
+        [status] = runs.statuses(session, [run], now=db.now(session)).values()
         [counts] = queries.counts(session, [run]).values()
         outcome = _outcome(counts)
         page = queries.page_of_courses(session, run.id, outcome, page_request)
-        untold = queries.untold(session, run)
+        not_recorded = queries.not_recorded(session, run)
     return render_template(
         "receiver/run.html",
         run=run,
-        ending=ending,
+        status=status,
         counts={each: counts[each] for each in _WORST_FIRST},
         outcome=outcome,
         page=page,
-        untold=untold,
+        not_recorded=not_recorded,
         story=summary.of_run(run) if run.ended_at else (),
     )
 

@@ -17,11 +17,11 @@ def show() -> str:
     with services.current().database.reading() as session:
         every = sources.list_all(session)
         heard = sources.last_heard(session)
-        asked = queries.last_asking(session)
+        asked = queries.last_fetches(session)
     return render_template(
         "receiver/sources.html",
         sources=every,
         heard=heard,
         asked=asked,
-        looked_back=queries.LOOKED_BACK,
+        runs_searched=queries.RUNS_SEARCHED,
     )

@@ -7,7 +7,7 @@ from receiver.course_state import CourseStatus, Status, status_of
 from receiver.models import Entry, HistoryEntry, Source
 from receiver.registry.entries import state_of
 from receiver.registry.history import ActorKind
-from receiver.runs.store import CourseOutcome, Ending
+from receiver.runs.store import CourseOutcome, RunStatus
 from receiver.webhooks.inbox import WebhookOutcome
 
 TONES = {
@@ -18,11 +18,11 @@ TONES = {
     CourseOutcome.UNCHANGED: "calm",
     CourseOutcome.SKIPPED: "warn",
     CourseOutcome.FAILED: "bad",
-    Ending.WELL: "good",
-    Ending.WITH_FAILURES: "bad",
-    Ending.STOPPED: "warn",
-    Ending.KILLED: "bad",
-    Ending.AT_WORK: "wait",
+    RunStatus.COMPLETED: "good",
+    RunStatus.WITH_ERRORS: "bad",
+    RunStatus.STOPPED: "warn",
+    RunStatus.KILLED: "bad",
+    RunStatus.RUNNING: "wait",
     WebhookOutcome.APPLIED: "good",
     WebhookOutcome.STALE: "calm",
     WebhookOutcome.IGNORED: "calm",

@@ -1,4 +1,4 @@
-"""The record of the runs, looked back at a page at a time."""
+"""Queries over recorded runs for the pages."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ from foundation.db.pagination import Page, PageRequest
 from receiver.models import Entry, Run, RunCourse, Source
 from receiver.runs.store import CourseOutcome
 
-LOOKED_BACK = 20
-"""In how many runs it is looked for which one asked a source last."""
+# In how many of the latest runs the last one that fetched from a source is searched.
+RUNS_SEARCHED = 20
 
 
 def page(session: Session, page_request: PageRequest, *, limit: int = pagination.PAGE) -> Page[Run]:
-    """Return a page of the runs, the newest first."""
+    """Return a page of the runs, newest first."""
     return pagination.read(
         session,
         select(Run),
@@ -35,7 +35,7 @@ def page_of_courses(
     *,
     limit: int = pagination.PAGE,
 ) -> Page[tuple[RunCourse, int | None]]:
-    """Return a page of the courses of which this became, by source, with the numbers of entries."""
+    """Return a page of a run's courses with this outcome, by source, with their entry ids."""
     query = (
         select(RunCourse, Entry.id)
         .outerjoin(Source, Source.name == RunCourse.source)
@@ -57,7 +57,7 @@ def page_of_courses(
 def of_course(
     session: Session, source: str, course_id: str, limit: int = 5
 ) -> list[tuple[RunCourse, Run]]:
-    """Return what became of a course in the last runs that told of it, the newest first."""
+    """Return the results of a course in the latest runs that have one, newest first."""
     query = (
         select(RunCourse, Run)
         .join(Run, Run.id == RunCourse.run_id)
@@ -68,10 +68,10 @@ def of_course(
     return list(session.execute(query).tuples())
 
 
-def last_asking(session: Session) -> dict[int, Run]:
-    """Return by source id the run that asked a source last, of those that began lately."""
-    newest = select(func.coalesce(func.max(Run.id), 0) - LOOKED_BACK).scalar_subquery()
-    asked = (
+def last_fetches(session: Session) -> dict[int, Run]:
+    """Return by source id the latest run that fetched from a source, of those searched."""
+    newest = select(func.coalesce(func.max(Run.id), 0) - RUNS_SEARCHED).scalar_subquery()
+    fetched = (
         select(RunCourse.id)
         .where(
             RunCourse.run_id == Run.id,
@@ -81,33 +81,33 @@ def last_asking(session: Session) -> dict[int, Run]:
         .correlate(Run, Source)
         .exists()
     )
-    last = select(func.max(Run.id)).where(Run.id > newest, asked).correlate(Source)
+    last = select(func.max(Run.id)).where(Run.id > newest, fetched).correlate(Source)
     query = select(Source.id, Run).join(Run, Run.id == last.scalar_subquery())
     return dict(session.execute(query).tuples().all())
 
 
 def counts(session: Session, every: Sequence[Run]) -> dict[int, dict[CourseOutcome, int]]:
-    """Return by number of how many courses what became in each run, in one query at the most.
+    """Return by run id the number of courses by outcome, in one query at most.
 
-    Of a run that did not end it is what that wrote down until now.
+    For a run that has not ended, these are the courses recorded so far.
     """
     known: dict[int, dict[CourseOutcome, int]] = {
         run.id: {outcome: getattr(run, outcome.value) for outcome in CourseOutcome} for run in every
     }
-    open_ended = [run.id for run in every if run.ended_at is None]
-    if open_ended:
+    not_ended = [run.id for run in every if run.ended_at is None]
+    if not_ended:
         query = select(RunCourse.run_id, RunCourse.outcome, func.count())
-        query = query.where(RunCourse.run_id.in_(open_ended))
+        query = query.where(RunCourse.run_id.in_(not_ended))
         rows = session.execute(query.group_by(RunCourse.run_id, RunCourse.outcome))
         for run_id, outcome, count in rows:
             known[run_id][CourseOutcome(outcome)] = count
     return known
 
 
-def untold(session: Session, run: Run) -> int:
-    """Return how many courses failed in a run without being written down: it ended before them."""
+def not_recorded(session: Session, run: Run) -> int:
+    """Return how many failed courses of a run have no record, because the run stopped early."""
     if run.stopped is None:
         return 0
     failed = (RunCourse.run_id == run.id, RunCourse.outcome == CourseOutcome.FAILED.value)
-    told = session.scalars(select(func.count()).select_from(RunCourse).where(*failed)).one()
-    return run.failed - told
+    recorded = session.scalars(select(func.count()).select_from(RunCourse).where(*failed)).one()
+    return run.failed - recorded

@@ -1,4 +1,4 @@
-"""The runs of the sync: the record of each, and what became of each course in it."""
+"""The records of grade sync runs, and the result of each course in them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from receiver.gradebook.base import ScoreCounts
 from receiver.models import Run, RunCourse
 from receiver.runs import lease as leases
 
-LOOKED_BACK = 10
-"""In how many runs a course's last outcome is looked for: it stands in each that was for all."""
+# In how many of the latest runs a course's last outcome is searched; every full run has one.
+RUNS_SEARCHED = 10
 
 
 class CourseOutcome(StrEnum):
-    """What became of a course in a run."""
+    """The outcome of a course in a run."""
 
     SYNCED = "synced"
     UNCHANGED = "unchanged"
@@ -28,21 +28,21 @@ class CourseOutcome(StrEnum):
     FAILED = "failed"
 
 
-class Ending(StrEnum):
-    """How a run ended, or that it has not."""
+class RunStatus(StrEnum):
+    """Whether a run is running, and otherwise how it ended."""
 
-    WELL = "well"
-    WITH_FAILURES = "with failures"
-    STOPPED = "before its time"
+    COMPLETED = "completed"
+    WITH_ERRORS = "completed with errors"
+    STOPPED = "stopped early"
     KILLED = "killed"
-    AT_WORK = "at work"
+    RUNNING = "running"
 
 
 @dataclass(frozen=True)
 class CourseResult:
-    """What became of one course; where it was not synced: why, since when, what to do.
+    """The result of one course; if it was not synced: why, since when, and what to do.
 
-    `url` is what was asked, for the log; the record does without.
+    `url` is the one that was requested; it is logged, but not recorded.
     """
 
     source: str
@@ -55,15 +55,15 @@ class CourseResult:
     url: str | None = None
 
     def columns(self) -> dict[str, Any]:
-        """Return what is kept of it, and shown."""
+        """Return the fields that are recorded and shown."""
         return {name: value for name, value in vars(self).items() if name != "url"}
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to; `stopped` says why it ended before its time, and `next_step` what to do.
+    """The result of a run; `stopped` says why it ended early, and `next_step` what to do.
 
-    `requests` went to eAssessment, `gradebook_requests` to the Moodle that ELMS is, if it is one.
+    `requests` were sent to eAssessment, `gradebook_requests` to the Moodle that ELMS is, if any.
     """
 
     run_id: int
@@ -78,104 +78,108 @@ class RunResult:
     gradebook_requests: int = 0
 
     def count(self, outcome: CourseOutcome) -> int:
-        """Return how many courses had this outcome."""
+        """Return the number of courses with this outcome."""
         return sum(course.outcome is outcome for course in self.courses)
 
 
 @dataclass(frozen=True)
-class Totals:
-    """What came of all runs that are over, and when the last one ended that went well for all."""
+class RunTotals:
+    """The number of ended runs by status and of their courses by outcome.
 
-    runs: dict[Ending, int]
+    `completed_at` is when the last run of every course completed without errors.
+    """
+
+    runs: dict[RunStatus, int]
     courses: dict[CourseOutcome, int]
-    well_at: datetime | None
+    completed_at: datetime | None
 
 
 @dataclass(frozen=True)
 class LastOutcome:
-    """What became of a course last, in the run that began then."""
+    """The last outcome of a course, and when that run started."""
 
     outcome: CourseOutcome
     at: datetime
 
 
 def begin(session: Session, holder: str, *, partial: bool = False, now: datetime) -> int:
-    """Open the record of a run and return its number; `partial`: not every course is meant."""
+    """Open the record of a run and return its id; `partial`: it is not for every course."""
     run = Run(holder=holder, partial=partial, started_at=now)
     session.add(run)
     session.flush()
     return run.id
 
 
-def record(session: Session, run_id: int, reports: Sequence[CourseResult]) -> None:
-    """Write down what became of courses in a run."""
-    rows = [{"run_id": run_id, **report.columns()} for report in reports]
+def record(session: Session, run_id: int, courses: Sequence[CourseResult]) -> None:
+    """Record the results of courses in a run."""
+    rows = [{"run_id": run_id, **course.columns()} for course in courses]
     db.insert_all(session, RunCourse, rows)
 
 
-def end(session: Session, report: RunResult, *, now: datetime) -> None:
+def end(session: Session, result: RunResult, *, now: datetime) -> None:
     """Close the record of a run."""
     session.execute(
         update(Run)
-        .where(Run.id == report.run_id)
+        .where(Run.id == result.run_id)
         .values(
             ended_at=now,
-            **{outcome.value: report.count(outcome) for outcome in CourseOutcome},
-            scores_new=report.scores.added,
-            scores_changed=report.scores.changed,
-            scores_as_before=report.scores.unchanged,
-            requests=report.requests,
-            statements=report.statements,
-            seconds=report.seconds,
-            stopped=report.stopped,
-            exit_code=report.exit_code,
+            **{outcome.value: result.count(outcome) for outcome in CourseOutcome},
+            scores_added=result.scores.added,
+            scores_changed=result.scores.changed,
+            scores_unchanged=result.scores.unchanged,
+            requests=result.requests,
+            statements=result.statements,
+            seconds=result.seconds,
+            stopped=result.stopped,
+            exit_code=result.exit_code,
         )
     )
 
 
-def latest_whole(session: Session) -> Run | None:
-    """Return the run that began last of those that were for every course."""
+def latest_full(session: Session) -> Run | None:
+    """Return the latest run of every course."""
     return session.scalar(
         select(Run).where(Run.partial.is_(False)).order_by(Run.id.desc()).limit(1)
     )
 
 
 def listing(session: Session, limit: int) -> list[Run]:
-    """Return the runs that began last, the newest first."""
+    """Return the latest runs, newest first."""
     return list(session.scalars(select(Run).order_by(Run.id.desc()).limit(limit)))
 
 
 def get(session: Session, run_id: int | None = None) -> Run:
-    """Return a run by its number, or the one that began last; or raise RunUnknownError."""
+    """Return a run by its id, or the latest one; or raise RunUnknownError."""
     query = select(Run).order_by(Run.id.desc()).limit(1)
     run = session.scalar(query if run_id is None else query.where(Run.id == run_id))
     if run is None:
-        named = "there was no run yet" if run_id is None else f"there is no run {run_id}"
-        raise RunUnknownError(named)
+        raise RunUnknownError(
+            "there is no run yet" if run_id is None else f"there is no run {run_id}"
+        )
     return run
 
 
 def courses_of(
     session: Session, run_id: int, outcome: CourseOutcome | None = None
 ) -> list[RunCourse]:
-    """Return what became of each course in a run, in the order in which it was told."""
+    """Return the results of a run's courses, in the order in which they were recorded."""
     query = select(RunCourse).where(RunCourse.run_id == run_id).order_by(RunCourse.id)
     if outcome is not None:
         query = query.where(RunCourse.outcome == outcome.value)
     return list(session.scalars(query))
 
 
-def forget(session: Session, before: datetime, most: int) -> int:
-    """Forget so many of the runs that began before then, with their courses; return how many.
+def forget(session: Session, before: datetime, limit: int) -> int:
+    """Delete up to `limit` runs that started before then, with their courses; return how many.
 
-    The last run, and the last for every course, are kept, however old.
+    The latest run and the latest run of every course stay, however old.
     """
     kept = select(func.max(Run.id)).group_by(Run.partial)
     old = session.scalars(
         select(Run.id)
         .where(Run.started_at < before, Run.id.not_in(kept))
         .order_by(Run.id)
-        .limit(most)
+        .limit(limit)
     ).all()
     if old:
         session.execute(delete(RunCourse).where(RunCourse.run_id.in_(old)))
@@ -184,11 +188,11 @@ def forget(session: Session, before: datetime, most: int) -> int:
 
 
 def last_outcomes(session: Session) -> dict[tuple[str, str], LastOutcome]:
-    """Return by source and course what became of each in the last run that told of it.
+    """Return the last outcome of each course by source and course id, in one query.
 
-    One query; only the last `LOOKED_BACK` runs are looked at.
+    Only the latest `RUNS_SEARCHED` runs are searched.
     """
-    newest = select(func.coalesce(func.max(Run.id), 0) - LOOKED_BACK).scalar_subquery()
+    newest = select(func.coalesce(func.max(Run.id), 0) - RUNS_SEARCHED).scalar_subquery()
     last = (
         select(func.max(RunCourse.id))
         .where(RunCourse.run_id > newest)
@@ -205,47 +209,50 @@ def last_outcomes(session: Session) -> dict[tuple[str, str], LastOutcome]:
     }
 
 
-def endings(session: Session, every: Sequence[Run], *, now: datetime) -> dict[int, Ending]:
-    """Return by number how each run ended; at work is only who holds the lease still."""
+def statuses(session: Session, every: Sequence[Run], *, now: datetime) -> dict[int, RunStatus]:
+    """Return the status of each run by id; only the latest can be running, and needs the lease."""
     lease = leases.current(session)
     until = lease.leased_until if lease else None
-    last = session.scalar(select(func.max(Run.id)))
-    held = until is not None and until > now
-    return {run.id: _ending(run, at_work=held and run.id == last) for run in every}
+    latest = session.scalar(select(func.max(Run.id)))
+    is_leased = until is not None and until > now
+    return {run.id: _status(run, running=is_leased and run.id == latest) for run in every}
 
 
-def totals(session: Session, *, now: datetime) -> Totals:
-    """Return what came of all runs that are over."""
-    ending = case(
-        (Run.ended_at.is_(None), Ending.KILLED.value),
-        (Run.stopped.is_not(None), Ending.STOPPED.value),
-        (Run.exit_code != 0, Ending.WITH_FAILURES.value),
-        else_=Ending.WELL.value,
-    ).label("ending")
+def totals(session: Session, *, now: datetime) -> RunTotals:
+    """Return the totals of all runs that have ended."""
+    status = case(
+        (Run.ended_at.is_(None), RunStatus.KILLED.value),
+        (Run.stopped.is_not(None), RunStatus.STOPPED.value),
+        (Run.exit_code != 0, RunStatus.WITH_ERRORS.value),
+        else_=RunStatus.COMPLETED.value,
+    ).label("status")
     sums = [func.sum(getattr(Run, outcome.value)) for outcome in CourseOutcome]
-    whole_ended_at = func.max(case((Run.partial.is_(False), Run.ended_at)))
+    full_ended_at = func.max(case((Run.partial.is_(False), Run.ended_at)))
     rows = session.execute(
-        select(ending, func.count(), whole_ended_at, *sums).group_by("ending")
+        select(status, func.count(), full_ended_at, *sums).group_by("status")
     ).all()
-    runs = {Ending(row[0]): row[1] for row in rows}
-    if at_work(session, now=now):
-        runs[Ending.KILLED] -= 1
-    return Totals(
+    runs = {RunStatus(row[0]): row[1] for row in rows}
+    if is_running(session, now=now):
+        runs[RunStatus.KILLED] -= 1
+    return RunTotals(
         runs,
-        {outcome: sum(row[3 + at] for row in rows) for at, outcome in enumerate(CourseOutcome)},
-        next((row[2] for row in rows if row[0] == Ending.WELL), None),
+        {
+            outcome: sum(row[3 + index] for row in rows)
+            for index, outcome in enumerate(CourseOutcome)
+        },
+        next((row[2] for row in rows if row[0] == RunStatus.COMPLETED), None),
     )
 
 
-def at_work(session: Session, *, now: datetime) -> bool:
-    """Tell whether a run holds the lease at present."""
-    last = session.scalars(select(Run).order_by(Run.id.desc()).limit(1)).all()
-    return Ending.AT_WORK in endings(session, last, now=now).values()
+def is_running(session: Session, *, now: datetime) -> bool:
+    """Return True if a run is running now."""
+    latest = session.scalars(select(Run).order_by(Run.id.desc()).limit(1)).all()
+    return RunStatus.RUNNING in statuses(session, latest, now=now).values()
 
 
-def _ending(run: Run, *, at_work: bool) -> Ending:
+def _status(run: Run, *, running: bool) -> RunStatus:
     if run.ended_at is None:
-        return Ending.AT_WORK if at_work else Ending.KILLED
+        return RunStatus.RUNNING if running else RunStatus.KILLED
     if run.stopped is not None:
-        return Ending.STOPPED
-    return Ending.WITH_FAILURES if run.exit_code else Ending.WELL
+        return RunStatus.STOPPED
+    return RunStatus.WITH_ERRORS if run.exit_code else RunStatus.COMPLETED

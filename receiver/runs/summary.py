@@ -1,4 +1,4 @@
-"""What a run did, told in lines as Moodle's scheduled tasks tell it."""
+"""The summary of a run in lines, in the style of Moodle's scheduled tasks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from receiver.runs.store import CourseOutcome, RunResult
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a story is told from; `written` is None if nobody wrote down what was stored."""
+    """The numbers of a run; `scores` is None if they were not recorded."""
 
     run_id: int
     counts: Mapping[CourseOutcome, int]
-    written: ScoreCounts | None
+    scores: ScoreCounts | None
     requests: int
     gradebook_requests: int
     statements: int
@@ -23,83 +23,74 @@ class RunSummary:
     stopped: str | None
     next_step: str | None
 
+    def lines(self) -> list[str]:
+        """Return the lines to show."""
+        counts, elms = self.counts, self.gradebook_requests
+        skipped = counts[CourseOutcome.SKIPPED]
+        return [
+            f"Grade sync {self.run_id}: {_courses(sum(counts.values()))}, "
+            f"{skipped} of them skipped before any request.",
+            f"... fetched grades: {_courses(counts[CourseOutcome.SYNCED])}{_scores(self.scores)}",
+            f"... unchanged since the last fetch: {_courses(counts[CourseOutcome.UNCHANGED])}",
+            f"... failed: {_courses(counts[CourseOutcome.FAILED])}",
+            f"... used {count(self.requests, 'request')} to eAssessment",
+            *([f"... used {count(elms, 'request')} to ELMS's Moodle"] if elms else []),
+            f"... used {self.statements} dbqueries",
+            *([] if self.seconds is None else [f"... used {self.seconds} seconds"]),
+            *self._end(),
+        ]
 
-def of_report(report: RunResult) -> list[str]:
-    """Return the story of a run that just ended."""
-    counts = {outcome: report.count(outcome) for outcome in CourseOutcome}
-    figures = RunSummary(
-        report.run_id,
-        counts,
-        report.scores,
-        report.requests,
-        report.gradebook_requests,
-        report.statements,
-        report.seconds,
-        report.stopped,
-        report.next_step,
-    )
-    return _told(figures)
+    def _end(self) -> list[str]:
+        if self.stopped:
+            step = [f" next: {self.next_step}"] if self.next_step else []
+            return [f"Grade sync stopped early: {self.stopped}", *step]
+        if self.counts[CourseOutcome.FAILED]:
+            return ["Grade sync complete, with errors; the table says what to do."]
+        return ["Grade sync complete."]
+
+
+def of_result(result: RunResult) -> list[str]:
+    """Return the summary of a run that has just ended."""
+    return RunSummary(
+        result.run_id,
+        {outcome: result.count(outcome) for outcome in CourseOutcome},
+        result.scores,
+        result.requests,
+        result.gradebook_requests,
+        result.statements,
+        result.seconds,
+        result.stopped,
+        result.next_step,
+    ).lines()
 
 
 def of_run(run: Run) -> list[str]:
-    """Return the story of a run that is on record and has ended."""
-    counts = {outcome: getattr(run, outcome.value) for outcome in CourseOutcome}
-    figures = RunSummary(
+    """Return the summary of a recorded run that has ended."""
+    return RunSummary(
         run.id,
-        counts,
-        _written(run),
+        {outcome: getattr(run, outcome.value) for outcome in CourseOutcome},
+        _recorded_scores(run),
         run.requests,
-        0,  # those to ELMS's Moodle are told in the report of the run, and not kept
+        0,  # requests to ELMS's Moodle are not recorded
         run.statements,
         run.seconds,
         run.stopped,
         None,
-    )
-    return _told(figures)
+    ).lines()
 
 
-def _written(run: Run) -> ScoreCounts | None:
-    if run.scores_new is None or run.scores_changed is None or run.scores_as_before is None:
+def _recorded_scores(run: Run) -> ScoreCounts | None:
+    if run.scores_added is None or run.scores_changed is None or run.scores_unchanged is None:
         return None
-    return ScoreCounts(run.scores_new, run.scores_changed, run.scores_as_before)
+    return ScoreCounts(run.scores_added, run.scores_changed, run.scores_unchanged)
 
 
-def _told(figures: RunSummary) -> list[str]:
-    counts = figures.counts
-    asked = figures.gradebook_requests
-    return [
-        f"Grade sync {figures.run_id}: {_courses(sum(counts.values()))}, "
-        f"{counts[CourseOutcome.SKIPPED]} of them skipped before any request.",
-        f"... fetched grades: {_courses(counts[CourseOutcome.SYNCED])}{_scores(figures.written)}",
-        f"... unchanged since they were fetched last: {_courses(counts[CourseOutcome.UNCHANGED])}",
-        f"... failed: {_courses(counts[CourseOutcome.FAILED])}",
-        f"... used {_requests(figures.requests)} to eAssessment",
-        *([f"... used {_requests(asked)} to ELMS's Moodle"] if asked else []),
-        f"... used {figures.statements} dbqueries",
-        *([] if figures.seconds is None else [f"... used {figures.seconds} seconds"]),
-        *_ending(figures),
-    ]
-
-
-def _scores(written: ScoreCounts | None) -> str:
-    if written is None:
+def _scores(scores: ScoreCounts | None) -> str:
+    if scores is None:
         return ""
-    added = count(written.added, "score")
-    return f", {added} new, {written.changed} changed, {written.unchanged} as before"
+    added = count(scores.added, "score")
+    return f", {added} added, {scores.changed} changed, {scores.unchanged} unchanged"
 
 
 def _courses(number: int) -> str:
     return count(number, "course")
-
-
-def _requests(number: int) -> str:
-    return count(number, "request")
-
-
-def _ending(figures: RunSummary) -> list[str]:
-    if figures.stopped:
-        step = [f" next: {figures.next_step}"] if figures.next_step else []
-        return [f"Grade sync ended before its time: {figures.stopped}", *step]
-    if figures.counts[CourseOutcome.FAILED]:
-        return ["Grade sync complete, but not for every course; the table says what to do."]
-    return ["Grade sync complete."]

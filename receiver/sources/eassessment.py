@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from contract import strict_json
 from contract.events import CourseId, TokenId, Version, WireTime
-from contract.grades import MAX_BATCH, GradesAnswer
+from contract.grades import MAX_BATCH, GradesResponse
 from contract.problems import STATUS, ProblemType, type_of
 from foundation.http import client as http
 from receiver.sources import eassessment_batch
@@ -214,8 +214,8 @@ class _ReplacedFacts(_Facts):
 def _grades(query: GradeQuery, etag: str | None, body: bytes) -> FetchOutcome:
     try:
         strict_json.load(body)
-        answer = GradesAnswer.model_validate_json(body)
-    except strict_json.JsonTextError as error:
+        answer = GradesResponse.model_validate_json(body)
+    except strict_json.StrictJsonError as error:
         return Transient(f"answered 200, but {error}")
     except ValidationError as error:
         return Transient(f"answered 200, but not with grades: {_first_fault(error)}")
@@ -259,7 +259,7 @@ def _replaced(query: GradeQuery, facts: _ReplacedFacts) -> FetchOutcome:
 def _document(body: bytes) -> dict[str, Any]:
     try:
         document = strict_json.load(body)
-    except strict_json.JsonTextError:
+    except strict_json.StrictJsonError:
         return {}
     return document if isinstance(document, dict) else {}
 

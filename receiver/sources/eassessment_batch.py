@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from contract import strict_json
-from contract.grades import BatchOrder, BatchQuestion
+from contract.grades import BatchRequest, BatchRequestItem
 from contract.problems import STATUS, ProblemType
 from receiver.sources.base import GradeQuery
 
@@ -26,9 +26,9 @@ class Item:
 
 def dump(questions: Sequence[GradeQuery]) -> bytes:
     """Return the body that asks all the questions."""
-    order = BatchOrder(
+    order = BatchRequest(
         courses=tuple(
-            BatchQuestion(
+            BatchRequestItem(
                 course_id=question.course_id,
                 token=question.token.reveal(),
                 if_none_match=question.etag,
@@ -46,7 +46,7 @@ def load(body: bytes, questions: Sequence[GradeQuery]) -> list[Item | None]:
     Each item is read by itself, so that one that is broken does not spoil the others.
     """
     try:
-        strict_json.check_extent(body)
+        strict_json.check_size(body)
         document = from_json(body)
         _check_keys(document, body)
         paired = zip(questions, document["answers"], strict=True)
@@ -65,7 +65,7 @@ def _check_keys(document: Any, body: bytes) -> None:
     except ValueError:
         as_it_came = False
     if not as_it_came:
-        strict_json.check_keys(body)
+        strict_json.check_duplicate_keys(body)
 
 
 def _item(question: GradeQuery, answer: Any) -> Item | None:

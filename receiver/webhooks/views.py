@@ -49,10 +49,10 @@ def _verified(here: Services, name: str) -> tuple[WebhookSource, str, bytes]:
     try:
         # What the headers alone show to be wrong costs neither reading the body nor a query.
         headers = {key.lower(): value for key, value in request.headers}
-        stamp = signatures.read(headers, now=datetime.now(UTC))
+        parsed = signatures.parse_headers(headers, now=datetime.now(UTC))
         raw = web.body(MAX_BODY_BYTES)
         source = _webhook_source(here, name)
-        return source, signatures.verify_stamp(source.secrets, stamp, raw), raw
+        return source, signatures.verify_body(source.secrets, parsed, raw), raw
     except signatures.SignatureError as error:
         raise SignatureRefusedError(str(error)) from None
 

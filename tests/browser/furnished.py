@@ -79,13 +79,13 @@ def _settled(one: Claimed, now: datetime) -> Settlement:
             said = '{"outcome":"applied"}'
             return Settlement(one, now, 84, Delivered(), status=200, detail=said)
         case 1:
-            outcome = Dead("the receiver answered 400, and a retry cannot change that")
+            outcome = Dead("the receiver responded with 400: a retry would not help")
             return Settlement(one, now, 31, outcome, status=400, detail=MARKUP + LONG[:900])
         case 2:
             later = RetryAt(now + timedelta(minutes=1))
-            detail = "elms.example.ac.uk:443: no answer within 15 s"
+            detail = "elms.example.ac.uk:443: no response within 15 s"
             return Settlement(one, now, 15_004, later, failure="deadline", detail=detail)
         case _:
             later = RetryAt(now + timedelta(hours=20))
-            detail = "elms.example.ac.uk:443: its certificate is refused: expired"
+            detail = "elms.example.ac.uk:443: the certificate is not trusted: expired"
             return Settlement(one, now, 12, later, failure="tls-expired", detail=detail)

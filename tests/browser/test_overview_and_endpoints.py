@@ -163,7 +163,7 @@ def test_a_secret_is_shown_once_and_copied(at: Open) -> None:
     assert copied_text == secret
     assert wrong == []
     expect(page.get_by_role("heading", level=1)).not_to_contain_text("rotated")
-    expect(page.get_by_role("main")).to_contain_text("has been given another secret since")
+    expect(page.get_by_role("main")).to_contain_text("has a newer secret")
 
 
 def test_an_endpoint_is_disabled_and_enabled_without_script(at: Open) -> None:

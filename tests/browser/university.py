@@ -211,8 +211,8 @@ def _work(day: Day, at: datetime) -> None:
             session, finished, lambda _: _NONE, TERMS, now=settled_at
         ).settled
     for one in settled:
-        if isinstance(one.outcome, RetryAt):
-            day.plan(one.outcome.due_at, partial(_work, day))
+        if isinstance(one.decision, RetryAt):
+            day.plan(one.decision.due_at, partial(_work, day))
 
 
 _NONE = ClaimLimits(0, 0, 0, {})
@@ -229,10 +229,10 @@ def _answer(day: Day, one: Any, at: datetime) -> WebhookResponse | Failure:
     before_now = day.now - at
     if one.url == LIBRARY:
         if before_now < day.library_ill_for:
-            return WebhookResponse(503, said='{"detail": "the catalogue is being migrated"}')
+            return WebhookResponse(503, excerpt='{"detail": "the catalogue is being migrated"}')
         if one.course_id.startswith(("ARCH", "MUS")):
             return WebhookResponse(
-                422, said=f'{{"detail": "no shelf is known for {one.course_id}"}}'
+                422, excerpt=f'{{"detail": "no shelf is known for {one.course_id}"}}'
             )
         return WebhookResponse(204)
     if ELMS_IS_DOWN[0] > before_now > ELMS_IS_DOWN[1]:
@@ -241,7 +241,7 @@ def _answer(day: Day, one: Any, at: datetime) -> WebhookResponse | Failure:
         door = sources.get_webhook_source(session, "eassessment", vault=day.vault)
         raw = one.body.encode()
         outcome = inbox.accept(session, door, one.webhook_id, events.load(raw), raw, now=at)
-    return WebhookResponse(200, said=f'{{"outcome": "{outcome}"}}')
+    return WebhookResponse(200, excerpt=f'{{"outcome": "{outcome}"}}')
 
 
 def _sync(day: Day, at: datetime) -> None:
@@ -254,7 +254,7 @@ def _sync(day: Day, at: datetime) -> None:
         reports = (*planned.skipped, *asked)
         runs.record(session, run_id, reports)
         _learn(session, planned, asked, run_id, at)
-        synced = sum(one.outcome is CourseOutcome.SYNCED for one in asked)
+        synced = sum(one.decision is CourseOutcome.SYNCED for one in asked)
         written = ScoreCounts(synced * 3, synced * 2, synced * 40)
         seconds = round(day.chance.uniform(0.3, 0.9) + (12.1 if busy else 0), 2)
         report = RunResult(run_id, reports, written, 3 if busy else 1, 10, seconds, int(busy))

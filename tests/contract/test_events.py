@@ -1,7 +1,6 @@
-"""The events: to their exact bytes, and back or an EventError."""
+"""The webhook events: their exact bytes, and what is refused."""
 
 import json
-import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -38,7 +37,7 @@ REGENERATED = (
 
 
 def make_deleted(**overrides: Any) -> CourseDeleted:
-    """Return the deletion of CS101-2026 that `DELETED` spells, but for the overrides."""
+    """Return the event of `DELETED`, with overrides."""
     data = {
         "source": "eassessment.example.ac.uk",
         "course_id": "CS101-2026",
@@ -49,7 +48,7 @@ def make_deleted(**overrides: Any) -> CourseDeleted:
 
 
 def make_regenerated(**overrides: Any) -> TokenRegenerated:
-    """Return the new token of CS101-2026 that `REGENERATED` spells, but for the overrides."""
+    """Return the event of `REGENERATED`, with overrides."""
     data = {
         "source": "eassessment.example.ac.uk",
         "course_id": "CS101-2026",
@@ -61,17 +60,17 @@ def make_regenerated(**overrides: Any) -> TokenRegenerated:
 
 
 def body(changes: dict[str, Any], of: bytes = REGENERATED) -> bytes:
-    """Return an event's body with members changed, by JSON Pointer; None takes one away."""
+    """Return the body of an event with members changed by JSON Pointer; None removes one."""
     document = json.loads(of)
     for pointer, value in changes.items():
-        *way, last = pointer.strip("/").split("/")
-        place = document
-        for step in way:
-            place = place[step]
+        *parents, last = pointer.strip("/").split("/")
+        target = document
+        for name in parents:
+            target = target[name]
         if value is None:
-            del place[last]
+            del target[last]
         else:
-            place[last] = value
+            target[last] = value
     return json.dumps(document).encode()
 
 
@@ -82,28 +81,30 @@ def body(changes: dict[str, Any], of: bytes = REGENERATED) -> bytes:
         pytest.param(make_regenerated(), REGENERATED, id="token.regenerated"),
     ],
 )
-class TestBytes:
-    """Both events, to bytes and back."""
-
-    def test_dump_makes_the_bytes_of_the_design(self, event: events.Event, raw: bytes) -> None:
-        assert events.dump(event).encode() == raw
-
-    def test_load_reads_the_event_that_was_dumped(self, event: events.Event, raw: bytes) -> None:
-        assert events.load(raw) == event
-
-    def test_unknown_fields_are_passed_over(self, event: events.Event, raw: bytes) -> None:
-        more = body({"/hint": [1, {"a": 2}], "/data/reason": "end of term"}, of=raw)
-
-        assert events.load(more) == event
-
-    def test_the_type_is_one_of_those_an_endpoint_can_ask_for(
-        self, event: events.Event, raw: bytes
-    ) -> None:
-        assert event.type in events.EVENT_TYPES
-        assert json.loads(raw)["type"] == event.type
+def test_event_has_the_bytes_of_the_design(event: events.Event, raw: bytes) -> None:
+    assert events.dump(event).encode() == raw
+    assert events.load(raw) == event
+    assert event.type in events.EVENT_TYPES
 
 
-def test_characters_beyond_ascii_travel_as_they_are() -> None:
+def test_unknown_fields_are_ignored() -> None:  # B8
+    raw = body({"/hint": [1, {"a": 2}], "/data/reason": "end of term"})
+
+    assert events.load(raw) == make_regenerated()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b'{"type":"course.archived"}', id="nothing else"),
+        pytest.param(b'{"type":"course.archived","timestamp":0,"data":null}', id="odd members"),
+    ],
+)
+def test_unknown_type_is_an_unknown_event(raw: bytes) -> None:  # B8
+    assert events.load(raw) == UnknownEvent(type="course.archived")
+
+
+def test_non_ascii_characters_are_not_escaped() -> None:  # B7
     event = make_deleted(course_id="Übung/😀 'x'; <b>")
 
     raw = events.dump(event).encode()
@@ -112,14 +113,14 @@ def test_characters_beyond_ascii_travel_as_they_are() -> None:
     assert events.load(raw) == event
 
 
-def test_an_event_cannot_be_changed() -> None:
+def test_event_is_immutable() -> None:
     event = make_deleted()
 
     with pytest.raises(ValidationError, match="Instance is frozen"):
         event.timestamp = NINE
 
 
-def test_the_ping_is_of_a_type_that_no_receiver_acts_upon() -> None:
+def test_ping_names_its_source() -> None:
     ping = events.dump_ping("eassessment.example.ac.uk", NINE)
 
     assert ping == (
@@ -134,50 +135,20 @@ def test_the_ping_is_of_a_type_that_no_receiver_acts_upon() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        pytest.param(b'{"type":"course.archived"}', id="nothing else"),
-        pytest.param(b'{"type":"course.archived","timestamp":0,"data":null}', id="odd members"),
-        pytest.param(b'{"type":"course.archived","data":[[[1.5]]]}', id="other data"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"7", id="number"),
+        pytest.param(b"null", id="null"),
+        pytest.param(b"[" + DELETED + b"]", id="array"),
+        pytest.param(DELETED + b"x", id="trailing junk"),
+        pytest.param(DELETED.decode().encode("utf-16"), id="UTF-16"),
+        pytest.param(DELETED.replace(b":4", b":NaN"), id="NaN"),
+        pytest.param(DELETED.replace(b":4", b':4,"x":9223372036854775808'), id="2^63"),
+        pytest.param(DELETED.replace(b":4", b':4,"course_version":5'), id="duplicate key"),
+        pytest.param(DELETED.replace(b"CS101", b"CS\\u0000"), id="NUL"),
     ],
 )
-def test_an_unknown_type_is_an_unknown_event(raw: bytes) -> None:
-    assert events.load(raw) == UnknownEvent(type="course.archived")
-
-
-@pytest.mark.parametrize(
-    ("raw", "message"),
-    [
-        pytest.param(b"", "the body is not JSON: Expecting value", id="empty"),
-        pytest.param(b"<x/>", "the body is not JSON: Expecting value", id="no JSON"),
-        pytest.param(b"7", "the body is JSON, but not an object", id="a number"),
-        pytest.param(b'"course.deleted"', "the body is JSON, but not an object", id="a string"),
-        pytest.param(b"null", "the body is JSON, but not an object", id="null"),
-        pytest.param(b"[" + DELETED + b"]", "the body is JSON, but not an object", id="an array"),
-        pytest.param(DELETED + b"x", "the body is not JSON: Extra data", id="trailing junk"),
-        pytest.param(DELETED + DELETED, "the body is not JSON: Extra data", id="twice"),
-        pytest.param(b"\xef\xbb\xbf" + DELETED, "Unexpected UTF-8 BOM", id="BOM"),
-        pytest.param(DELETED.decode().encode("utf-16"), "is not UTF-8", id="UTF-16"),
-        pytest.param(DELETED.replace(b"CS", b"\xc3\x28"), "is not UTF-8", id="not UTF-8"),
-        pytest.param(
-            DELETED.replace(b'"data"', b'"x":' + b"[" * 1000 + b"]" * 1000 + b',"data"'),
-            "nested deeper than 32 levels",
-            id="1,000 levels deep",
-        ),
-        pytest.param(DELETED.replace(b":4", b":NaN"), "NaN is not a JSON number", id="NaN"),
-        pytest.param(DELETED.replace(b":4", b":1e999"), "too large", id="an infinite number"),
-        pytest.param(DELETED.replace(b":4", b":" + b"4" * 5000), "64 bits", id="5,000 digits"),
-        pytest.param(DELETED.replace(b":4", b":9223372036854775808"), "64 bits", id="2^63"),
-        pytest.param(
-            DELETED.replace(b":4", b':4,"x":9223372036854775808'), "64 bits", id="2^63 aside"
-        ),
-        pytest.param(
-            DELETED.replace(b":4", b':4,"course_version":5'), "a key stands twice", id="same key"
-        ),
-        pytest.param(DELETED.replace(b"CS101", b"CS\\ud800"), "lone surrogate", id="surrogate"),
-        pytest.param(DELETED.replace(b"CS101", b"CS\\u0000"), "NUL", id="NUL"),
-    ],
-)
-def test_a_body_that_is_no_json_object_is_malformed(raw: bytes, message: str) -> None:
-    with pytest.raises(MalformedEventError, match=re.escape(message)):
+def test_body_must_be_a_strict_json_object(raw: bytes) -> None:  # B4, B6
+    with pytest.raises(MalformedEventError):
         events.load(raw)
 
 
@@ -189,117 +160,110 @@ def test_a_body_that_is_no_json_object_is_malformed(raw: bytes, message: str) ->
         *(f"/data/{name}" for name in ("source", "course_id", "course_version", "token_id")),
     ],
 )
-def test_a_missing_field_is_pointed_to(pointer: str) -> None:
-    with pytest.raises(InvalidEventError, match=f"^{pointer}: Field required$") as caught:
+def test_missing_field_is_located(pointer: str) -> None:  # B9
+    with pytest.raises(InvalidEventError, match="Field required") as caught:
         events.load(body({pointer: None}))
 
     assert caught.value.pointer == pointer
 
 
+def test_object_without_type_is_invalid() -> None:  # B9
+    with pytest.raises(InvalidEventError) as caught:
+        events.load(b"{}")
+
+    assert caught.value.pointer == "/type"
+
+
 VERSION, TIME, COURSE = "/data/course_version", "/timestamp", "/data/course_id"
 SOURCE, TOKEN = "/data/source", "/data/token_id"
-AS_ON_THE_WIRE = "a moment looks like 2026-11-22T09:00:00.123456Z"
 
 
 @pytest.mark.parametrize(
-    ("pointer", "value", "message"),
+    ("pointer", "value"),
     [
-        pytest.param(VERSION, True, "should be a valid integer", id="true for a number"),
-        pytest.param(VERSION, "5", "should be a valid integer", id="a number in quotes"),
-        pytest.param(VERSION, 5.0, "should be a valid integer", id="a float"),
-        pytest.param(VERSION, [5], "should be a valid integer", id="an array"),
-        pytest.param(VERSION, 0, "greater than or equal to 1", id="version 0"),
-        pytest.param(VERSION, -1, "greater than or equal to 1", id="version -1"),
-        pytest.param(VERSION, 2**53, "less than or equal to 9007199254740991", id="2^53"),
-        pytest.param(TIME, 1700000000, "should be a valid datetime", id="seconds"),
-        pytest.param(TIME, "1700000000", AS_ON_THE_WIRE, id="seconds in quotes"),
-        pytest.param(TIME, "2026-11-22", AS_ON_THE_WIRE, id="a day"),
-        pytest.param(TIME, "2026-11-22T09:00:00", AS_ON_THE_WIRE, id="no zone"),
-        pytest.param(TIME, "2026-11-22 09:00:00Z", AS_ON_THE_WIRE, id="no T"),
-        pytest.param(TIME, " 2026-11-22T09:00:00Z", AS_ON_THE_WIRE, id="a space before"),
-        pytest.param(TIME, "2026-11-22T09:00:00Z\n", AS_ON_THE_WIRE, id="a line break behind"),
-        pytest.param(TIME, "2026-02-29T09:00:00Z", AS_ON_THE_WIRE, id="a day that never was"),
-        pytest.param(TIME, "2026-11-22T24:00:00Z", AS_ON_THE_WIRE, id="the 24th hour"),
-        pytest.param(TIME, "2026-11-22T09:00:00+24:00", AS_ON_THE_WIRE, id="an offset of a day"),
-        pytest.param(
-            TIME, "\u0968\u0966\u0968\u096c-11-22T09:00:00Z", AS_ON_THE_WIRE, id="other digits"
-        ),
-        pytest.param(TIME, "9999-12-31T23:59:59-01:00", "years 1 to 9999", id="after the end"),
-        pytest.param(TIME, "0001-01-01T00:00:00+01:00", "years 1 to 9999", id="before the start"),
-        pytest.param(COURSE, "", "at least 1 character", id="an empty course id"),
-        pytest.param(COURSE, "c" * 256, "at most 255 characters", id="a long course id"),
-        pytest.param(COURSE, 101, "should be a valid string", id="a number for a course id"),
-        pytest.param(COURSE, "CS\n101", "printable characters only", id="a line break in it"),
-        pytest.param(COURSE, "CS\u202e101", "printable characters only", id="right-to-left"),
-        pytest.param(COURSE, "CS\x7f", "printable characters only", id="a control character"),
-        pytest.param(COURSE, " CS101", "no space around it", id="a space before it"),
-        pytest.param(COURSE, "..", "is not a dot", id="two dots"),
-        pytest.param(COURSE, "/CS101", "no leading '/'", id="a leading slash"),
-        pytest.param(SOURCE, "", "should match pattern", id="an empty source"),
-        pytest.param(SOURCE, "a/b", "should match pattern", id="a path for a source"),
-        pytest.param(SOURCE, "a\n", "should match pattern", id="a source and a line break"),
-        pytest.param(SOURCE, "ä.example", "should match pattern", id="a source beyond ASCII"),
-        pytest.param(SOURCE, "a" * 101, "should match pattern", id="a long source"),
-        pytest.param(TOKEN, "", "should match pattern", id="an empty token id"),
-        pytest.param(TOKEN, "k7Qx_2mP", "should match pattern", id="an underscore in it"),
-        pytest.param(TOKEN, "k" * 65, "should match pattern", id="a long token id"),
-        pytest.param(
-            TOKEN, "\u0661\u0662\u0663", "should match pattern", id="digits of another script"
-        ),
-        pytest.param("/data", [], "should be an object", id="an array for the data"),
-        pytest.param("/type", 5, "should be a valid string", id="a number for the type"),
-        pytest.param("/type", "", "at least 1 character", id="an empty type"),
-        pytest.param("/type", "t" * 256, "at most 255 characters", id="a long type"),
+        pytest.param(VERSION, True, id="version true"),
+        pytest.param(VERSION, "5", id="version string"),
+        pytest.param(VERSION, 5.0, id="version float"),
+        pytest.param(VERSION, [5], id="version array"),
+        pytest.param(VERSION, 0, id="version 0"),
+        pytest.param(VERSION, -1, id="version -1"),
+        pytest.param(VERSION, 2**53, id="version 2^53"),
+        pytest.param(TIME, 1700000000, id="time number"),
+        pytest.param(TIME, "1700000000", id="time seconds"),
+        pytest.param(TIME, "2026-11-22", id="time date"),
+        pytest.param(TIME, "2026-11-22T09:00:00", id="time without zone"),
+        pytest.param(TIME, "2026-11-22 09:00:00Z", id="time without T"),
+        pytest.param(TIME, "2026-11-22T09:00:00Z\n", id="time line break"),
+        pytest.param(TIME, "2026-02-29T09:00:00Z", id="time of no day"),
+        pytest.param(TIME, "2026-11-22T24:00:00Z", id="time hour 24"),
+        pytest.param(TIME, "2026-11-22T09:00:00+24:00", id="time offset 24"),
+        pytest.param(TIME, "\u0968\u0966\u0968\u096c-11-22T09:00:00Z", id="time digits"),
+        pytest.param(TIME, "9999-12-31T23:59:59-01:00", id="time after year 9999"),
+        pytest.param(TIME, "0001-01-01T00:00:00+01:00", id="time before year 1"),
+        pytest.param(COURSE, "", id="course empty"),
+        pytest.param(COURSE, "c" * 256, id="course long"),
+        pytest.param(COURSE, 101, id="course number"),
+        pytest.param(COURSE, "CS\n101", id="course line break"),
+        pytest.param(COURSE, "CS\u202e101", id="course right-to-left override"),
+        pytest.param(COURSE, "CS\x7f", id="course control character"),
+        pytest.param(COURSE, " CS101", id="course leading space"),
+        pytest.param(COURSE, "..", id="course two dots"),
+        pytest.param(COURSE, "/CS101", id="course leading slash"),
+        pytest.param(SOURCE, "", id="source empty"),
+        pytest.param(SOURCE, "a/b", id="source path"),
+        pytest.param(SOURCE, "a\n", id="source line break"),
+        pytest.param(SOURCE, "ä.example", id="source not ASCII"),
+        pytest.param(SOURCE, "a" * 101, id="source long"),
+        pytest.param(TOKEN, "k7Qx_2mP", id="token id underscore"),
+        pytest.param(TOKEN, "k" * 65, id="token id long"),
+        pytest.param(TOKEN, "\u0661\u0662\u0663", id="token id digits"),
+        pytest.param("/data", [], id="data array"),
+        pytest.param("/type", 5, id="type number"),
+        pytest.param("/type", "", id="type empty"),
+        pytest.param("/type", "t" * 256, id="type long"),
     ],
 )
-def test_a_wrong_field_is_pointed_to(pointer: str, value: object, message: str) -> None:
-    with pytest.raises(InvalidEventError, match=re.escape(message)) as caught:
+def test_invalid_field_is_located(pointer: str, value: object) -> None:  # B9
+    with pytest.raises(InvalidEventError) as caught:
         events.load(body({pointer: value}))
 
     assert caught.value.pointer == pointer
     assert str(caught.value).startswith(f"{pointer}: ")
 
 
-def test_an_object_without_a_type_is_invalid() -> None:
-    with pytest.raises(InvalidEventError, match=r"^/type: Field required$") as caught:
-        events.load(b"{}")
-
-    assert caught.value.pointer == "/type"
-
-
 @pytest.mark.parametrize(
-    ("written", "moment"),
+    ("written", "at"),
     [
         pytest.param("2026-11-22T09:00:00Z", NINE.replace(microsecond=0), id="whole seconds"),
-        pytest.param("2026-11-22T14:30:00.123456+05:30", NINE, id="another offset"),
+        pytest.param("2026-11-22T14:30:00.123456+05:30", NINE, id="other offset"),
         pytest.param("2026-11-22T09:00:00.123456789Z", NINE, id="nanoseconds are cut"),
         pytest.param("2026-11-22T09:00:00.1Z", NINE.replace(microsecond=100_000), id="a tenth"),
     ],
 )
-def test_every_usual_spelling_of_a_moment_is_read_in_utc(written: str, moment: datetime) -> None:
+def test_time_is_converted_to_utc(written: str, at: datetime) -> None:
     event = events.load(body({"/timestamp": written}))
 
     assert isinstance(event, TokenRegenerated)
-    assert event.timestamp == moment
+    assert event.timestamp == at
     assert event.timestamp.utcoffset() == timedelta(0)
 
 
 @pytest.mark.parametrize(
-    ("moment", "text"),
+    ("at", "text"),
     [
         pytest.param(NINE.replace(microsecond=0), "2026-11-22T09:00:00.000000Z", id="no fraction"),
         pytest.param(
             NINE.astimezone(timezone(timedelta(hours=-8))), "2026-11-22T09:00:00.123456Z", id="zone"
         ),
-        pytest.param(datetime(33, 4, 3, tzinfo=UTC), "0033-04-03T00:00:00.000000Z", id="long ago"),
+        pytest.param(datetime(33, 4, 3, tzinfo=UTC), "0033-04-03T00:00:00.000000Z", id="year 33"),
     ],
 )
-def test_wire_time_is_utc_with_microseconds(moment: datetime, text: str) -> None:
-    assert events.wire_time(moment) == text
+def test_wire_time_is_utc_with_microseconds(at: datetime, text: str) -> None:
+    assert events.wire_time(at) == text
 
 
 @pytest.mark.parametrize("version", [1, events.MAX_VERSION])
-def test_versions_reach_from_one_to_what_every_json_reader_holds(version: int) -> None:
+def test_first_and_last_version_are_allowed(version: int) -> None:
     event = make_deleted(course_version=version)
 
     assert events.load(events.dump(event).encode()) == event
@@ -308,22 +272,21 @@ def test_versions_reach_from_one_to_what_every_json_reader_holds(version: int) -
 @pytest.mark.parametrize(
     "course_id",
     [
-        pytest.param("c", id="one character"),
-        pytest.param("ü" * 255, id="255 characters of two bytes"),
-        pytest.param("a/b", id="a slash within"),
+        pytest.param("ü" * 255, id="255 characters"),
+        pytest.param("a/b", id="slash"),
         pytest.param("...", id="three dots"),
-        pytest.param("'; DROP TABLE courses; --", id="what looks like SQL"),
-        pytest.param("=cmd()", id="what looks like a formula"),
+        pytest.param("'; DROP TABLE courses; --", id="SQL"),
+        pytest.param("=cmd()", id="formula"),
         pytest.param("e\u0301", id="decomposed"),
         pytest.param("é", id="composed"),
     ],
 )
-def test_course_ids_are_opaque(course_id: str) -> None:
+def test_course_ids_are_opaque(course_id: str) -> None:  # B7
     assert TypeAdapter(events.CourseId).validate_python(course_id) == course_id
 
 
 @given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
-def test_any_bytes_are_an_event_or_an_event_error(raw: bytes) -> None:
+def test_load_raises_nothing_but_event_errors(raw: bytes) -> None:
     try:
         event = events.load(raw)
     except EventError:
@@ -333,19 +296,14 @@ def test_any_bytes_are_an_event_or_an_event_error(raw: bytes) -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
     max_leaves=4,
 )
 
 
-@given(
-    st.sampled_from(["/type", TIME, "/data", SOURCE, COURSE, VERSION, TOKEN]),
-    json_values.filter(lambda value: value is not None),
-)
-def test_an_event_with_anything_in_one_place_is_an_event_or_an_event_error(
-    pointer: str, value: object
-) -> None:
+@given(st.sampled_from(["/type", TIME, "/data", SOURCE, COURSE, VERSION, TOKEN]), json_values)
+def test_any_value_in_a_field_is_valid_or_an_event_error(pointer: str, value: object) -> None:
     try:
         event = events.load(body({pointer: value}))
     except EventError:
@@ -360,11 +318,11 @@ def test_an_event_with_anything_in_one_place_is_an_event_or_an_event_error(
     st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=255),
     st.integers(1, events.MAX_VERSION),
 )
-def test_every_event_survives_the_wire(moment: datetime, course_id: str, version: int) -> None:
+def test_every_event_survives_the_wire(at: datetime, course_id: str, version: int) -> None:
     try:
         data = CourseDeletedData(source="s", course_id=course_id, course_version=version)
     except ValidationError:
         return
-    event = CourseDeleted(timestamp=moment, data=data)
+    event = CourseDeleted(timestamp=at, data=data)
 
     assert events.load(events.dump(event).encode()) == event

@@ -97,7 +97,7 @@ def install(folder: Path) -> None:
     places.after(claims, "any_due", Point.DUE_SEEN)
     places.before(deliveries, "settle", Point.SETTLING)
     places.after(signals, "send", Point.COURSE_CHANGED)
-    places.after(signatures, "verify_stamp", Point.VERIFIED)
+    places.after(signatures, "verify_body", Point.VERIFIED)
     places.after(inbox, "_insert", Point.INBOX_WRITTEN)
     places.after(EAssessmentClient, "fetch", Point.ASKED)
     places.after(DatabaseGradebook, "write", Point.STORED)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from notifier.models import SCHEMA as NOTIFIER
-from notifier.worker import metrics as notifier_metrics
+from notifier.monitoring import metrics as notifier_metrics
 from receiver.models import SCHEMA as RECEIVER
 from receiver.monitoring import metrics as receiver_metrics
 from tests.house.commands import resolve
@@ -66,7 +66,7 @@ def test_alerts_and_dashboard_ask_for_numbers_that_there_are(
     known = {
         "notifier_ready",
         "receiver_ready",
-        *exposed(make_database, NOTIFIER, notifier_metrics.numbers),
+        *exposed(make_database, NOTIFIER, notifier_metrics.collect),
         *exposed(make_database, RECEIVER, receiver_metrics.numbers),
     }
 

@@ -112,7 +112,7 @@ def test_a_secret_is_rotated_once_by_whoever_saw_the_newest(
     with pytest.raises(EndpointChangedError) as refused:
         rotate(database, vault, made.id, newest=newest)
 
-    assert str(refused.value) == f"endpoint {made.id} has been given another secret since"
+    assert str(refused.value) == f"endpoint {made.id} has a newer secret"
     with database.reading() as session:
         assert len(endpoints.secrets_of(session, made.id)) == 2
 
@@ -372,7 +372,7 @@ def test_a_url_is_corrected_where_nothing_was_taken(
     ("url", "taken", "error", "said"),
     [
         pytest.param(
-            RIGHT, True, EndpointUrlError, "endpoint 1 has taken deliveries at the URL", id="taken"
+            RIGHT, True, EndpointUrlError, "endpoint 1 has accepted deliveries at", id="taken"
         ),
         pytest.param(
             "https://elms.example/2",

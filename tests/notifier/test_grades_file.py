@@ -95,9 +95,11 @@ def test_file_without_scores_is_empty(text: str) -> None:
         pytest.param("CS101,,7.5,10", "user_id: Field required", id="no user"),
         pytest.param("CS101,ada,7.5,", "score_maximum: Field required", id="no maximum"),
         pytest.param("CS101,ada,7.5,0", "scoreMaximum must be greater than 0", id="nought of 0"),
-        pytest.param("CS101,ada,-1,10", 'score_given: points are digits, as "7.5"', id="negative"),
-        pytest.param("CS101,ada,NaN,10", 'score_given: points are digits, as "7.5"', id="NaN"),
-        pytest.param("CS101,ada,1e3,10", 'score_given: points are digits, as "7.5"', id="1e3"),
+        pytest.param(
+            "CS101,ada,-1,10", 'score_given: expected digits such as "7.5"', id="negative"
+        ),
+        pytest.param("CS101,ada,NaN,10", 'score_given: expected digits such as "7.5"', id="NaN"),
+        pytest.param("CS101,ada,1e3,10", 'score_given: expected digits such as "7.5"', id="1e3"),
         pytest.param(
             "CS101,ada,7.000001,10",
             "score_given: Decimal input should have no more than 5 decimal places",
@@ -117,13 +119,13 @@ def test_line_that_cannot_be_read_is_named(line: str, words: str) -> None:
         pytest.param(
             "timestamp",
             "yesterday",
-            "timestamp: a moment looks like 2026-11-22T09:00:00.123456Z",
+            "timestamp: expected a time such as 2026-11-22T09:00:00.123456Z",
             id="no moment",
         ),
         pytest.param(
             "timestamp",
             "1700000000",
-            "timestamp: a moment looks like 2026-11-22T09:00:00.123456Z",
+            "timestamp: expected a time such as 2026-11-22T09:00:00.123456Z",
             id="a number for a moment",
         ),
         pytest.param(
@@ -154,8 +156,8 @@ def test_every_wrong_line_is_named() -> None:
         "nothing was imported: 3 lines are invalid",
         "line 2: course_id is empty",
         "line 5: user_id: Field required",
-        'line 6: score_given: points are digits, as "7.5", '
-        'score_maximum: points are digits, as "7.5"',
+        'line 6: score_given: expected digits such as "7.5", '
+        'score_maximum: expected digits such as "7.5"',
     ]
 
 

@@ -20,7 +20,7 @@ from tests.notifier.conftest import NINE, MakeEndpoint
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 DAY = timedelta(days=1)
-REFUSED = Failure("refused", "nobody listens there")
+REFUSED = Failure("refused", "connection refused")
 ILL = BreakerState(PAUSED_AFTER, NINE - HOUR, NINE, NINE + MINUTE)
 
 
@@ -42,7 +42,7 @@ def test_an_answer_about_the_event_makes_an_endpoint_well(answer: WebhookRespons
     "answer",
     [
         pytest.param(REFUSED, id="nobody listens"),
-        pytest.param(Failure("deadline", "no answer within 15 s"), id="deadline"),
+        pytest.param(Failure("deadline", "no response within 15 s"), id="deadline"),
         pytest.param(Failure("blocked", "loopback"), id="barred address"),
         pytest.param(WebhookResponse(302), id="302"),
         pytest.param(WebhookResponse(401), id="401"),

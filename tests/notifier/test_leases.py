@@ -286,7 +286,7 @@ def test_lease_that_ran_out_is_an_attempt(
     assert again.attempts == 2
     (lost,) = attempts_of(delivery_id)
     assert (lost.status, lost.failure, lost.decided) == (None, "worker-lost", "retry")
-    assert lost.detail == "the lease ran out before the attempt was settled"
+    assert lost.detail == "the lease expired before the attempt was settled"
     assert (lost.started_at, lost.milliseconds) == (NINE + MINUTE, 0)
 
 

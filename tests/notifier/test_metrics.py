@@ -8,10 +8,11 @@ import pytest
 
 from foundation.db.session import Database
 from notifier.models import DeliveryStatus
+from notifier.monitoring import metrics
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Failure, WebhookResponse
-from notifier.worker import batch, metrics
+from notifier.worker import batch
 from notifier.worker.batch import BatchSettings, Finished
 from notifier.worker.claims import ClaimLimits
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
@@ -46,7 +47,7 @@ def numbers(database: Database) -> Numbers:
                 " ".join(
                     [one.name.removeprefix("notifier_"), *filter(None, one.labels.values())]
                 ): one.value
-                for family in metrics.numbers(session)
+                for family in metrics.collect(session)
                 for one in family.samples
                 if one.value and "_bucket" not in one.name
             }
@@ -150,7 +151,7 @@ def test_how_deliveries_and_endpoints_stand(
         "deliveries pending": 1,
         "deliveries held": 1,
         "deliveries dead": 1,
-        "endpoints well": 1,
+        "endpoints healthy": 1,
         "endpoints paused": 1,
         "endpoints disabled": 1,
     }

@@ -117,17 +117,17 @@ def test_another_item_can_be_taken(item: str) -> None:
         ),
         pytest.param(
             line(total="Error"),
-            'Course total (Real): points are digits, as "7.5"',
+            'Course total (Real): expected digits such as "7.5"',
             id="no number",
         ),
         pytest.param(
             line(total="-5.00"),
-            'Course total (Real): points are digits, as "7.5"',
+            'Course total (Real): expected digits such as "7.5"',
             id="negative",
         ),
         pytest.param(
             line(total='"1.234,5"'),
-            'Course total (Real): points are digits, as "7.5"',
+            'Course total (Real): expected digits such as "7.5"',
             id="thousands set apart",
         ),
         pytest.param(

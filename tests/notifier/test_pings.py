@@ -131,10 +131,10 @@ def test_a_ping_that_nobody_hears_is_noted_with_its_failure(
     result = send_ping(here, made.id)
 
     ping = noted(made.id)
-    assert isinstance(result.answer, Failure)
+    assert isinstance(result.result, Failure)
     assert ping is not None
     assert (ping.status, ping.failure, ping.accepted) == (None, "refused", False)
-    assert ping.detail == "127.0.0.1:9: nobody listens there"
+    assert ping.detail == "127.0.0.1:9: connection refused"
 
 
 def test_no_session_is_open_while_a_ping_is_under_way(

@@ -108,7 +108,7 @@ def test_malformed_token_is_told_from_a_missing_one(credentials: str) -> None:
     with pytest.raises(TokenMalformedError) as refused:
         grade_access.parse_bearer(f"Bearer {credentials.format(token, token)}")
 
-    assert str(refused.value) == "a course token looks like eas_…_…; this is cut or mistyped"
+    assert str(refused.value) == "a course token has the form eas_…_…; this was cut off or mistyped"
 
 
 def test_mistyped_token_is_told_by_its_checksum() -> None:

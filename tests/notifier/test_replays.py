@@ -10,11 +10,11 @@ from sqlalchemy import select
 from foundation.db.session import Database
 from notifier.errors import DeliveryUnknownError, ReplayRefusedError
 from notifier.models import Attempt, Delivery, DeliveryStatus, Replay
-from notifier.webhooks import deliveries, endpoints
+from notifier.webhooks import deliveries, delivery_queries, endpoints
 from notifier.webhooks import replay as replays
 from notifier.webhooks.deliveries import Claimed, Settlement
 from notifier.webhooks.delivery_filter import DeliveryFilter
-from notifier.webhooks.replay import Backlog
+from notifier.webhooks.delivery_queries import Backlog
 from notifier.webhooks.retry_policy import Dead, Decision, Delivered
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
 
@@ -112,7 +112,7 @@ def test_replay_keeps_the_attempts_that_were_made(
     settle(database, *claim(now=TEN), Delivered())
 
     with database.reading() as session:
-        attempts, replayed = replays.history(session, delivery_id)
+        attempts, replayed = delivery_queries.history(session, delivery_id)
 
     assert [one.decided for one in attempts] == ["dead", "delivered"]
     assert [one.previous_status for one in replayed] == ["dead"]
@@ -203,7 +203,7 @@ def test_what_was_delivered_since_it_was_found_is_left_out(
 
     with database.writing() as session:
         replayed = replays.replay(
-            session, [delivery_id, other], by="ada", now=TEN, of={DeliveryStatus.PENDING}
+            session, [delivery_id, other], by="ada", now=TEN, statuses={DeliveryStatus.PENDING}
         )
 
     assert replayed == [other]
@@ -409,8 +409,8 @@ def test_found_are_the_newest_first_page_by_page(
     ids = [make_delivery(endpoint.id) for _ in range(5)]
 
     with database.reading() as session:
-        first = replays.find(session, DeliveryFilter(), limit=2)
-        then = replays.find(session, DeliveryFilter(), before=first[-1].id, limit=2)
+        first = delivery_queries.find(session, DeliveryFilter(), limit=2)
+        then = delivery_queries.find(session, DeliveryFilter(), before=first[-1].id, limit=2)
 
     assert [one.id for one in (*first, *then)] == [ids[4], ids[3], ids[2], ids[1]]
 
@@ -424,7 +424,7 @@ def test_found_bring_their_events_and_endpoints(
     before = database.statements
 
     with database.reading() as session:
-        found = replays.find(session, DeliveryFilter())
+        found = delivery_queries.find(session, DeliveryFilter())
         shown = {(one.event.type, one.endpoint.url) for one in found}
 
     assert shown == {("course.deleted", endpoint.url)}
@@ -438,10 +438,10 @@ def test_delivery_is_shown_by_its_number(
     delivery_id = make_delivery(endpoint.id, course_id="CS999")
 
     with database.reading() as session:
-        found = replays.get(session, delivery_id)
+        found = delivery_queries.get(session, delivery_id)
         assert (found.event.course_id, found.endpoint.url) == ("CS999", endpoint.url)
         with pytest.raises(DeliveryUnknownError) as refused:
-            replays.get(session, delivery_id + 1)
+            delivery_queries.get(session, delivery_id + 1)
 
     assert str(refused.value) == f"there is no delivery {delivery_id + 1}"
 
@@ -464,7 +464,7 @@ def test_last_attempt_is_the_latest_of_each(
             )
 
     with database.reading() as session:
-        found = replays.last_attempts(session, [tried, untried])
+        found = delivery_queries.last_attempts(session, [tried, untried])
 
     assert {key: one.status for key, one in found.items()} == {tried: 503}
 
@@ -479,14 +479,14 @@ def test_backlog_counts_by_status(
     make_delivery(endpoint.id, status="delivered", due_at=NINE - MINUTE)
 
     with database.reading() as session:
-        found = replays.backlog(session, now=TEN)
+        found = delivery_queries.backlog(session, now=TEN)
 
     assert found == Backlog({"pending": 2, "dead": 1}, NINE + MINUTE)
 
 
 def test_empty_backlog_has_no_oldest(database: Database) -> None:
     with database.reading() as session:
-        assert replays.backlog(session, now=TEN) == Backlog({}, None)
+        assert delivery_queries.backlog(session, now=TEN) == Backlog({}, None)
 
 
 def test_replay_after_enabling_is_taken(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from foundation.http.ssrf import Guard
-from notifier.webhooks.http_client import MAX_KEPT_BYTES, Transport
+from notifier.webhooks.http_client import MAX_STORED_BYTES, Transport
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from tests.notifier.conftest import Reply, Sink
 
@@ -97,7 +97,7 @@ def test_long_answer_ends_its_connection(sink: Sink, make_transport: MakeTranspo
     first = transport.post(sink.url(), HEADERS, BODY)
     second = transport.post(sink.url(), HEADERS, BODY)
 
-    assert first == WebhookResponse(500, None, "y" * MAX_KEPT_BYTES)
+    assert first == WebhookResponse(500, None, "y" * MAX_STORED_BYTES)
     assert second == WebhookResponse(200, None, '{"outcome":"applied"}')
     assert sink.connections == 2
 
@@ -137,9 +137,9 @@ def test_said_is_bounded(sink: Sink, make_transport: MakeTransport, body: bytes)
     answer = make_transport().post(sink.url(), HEADERS, BODY)
 
     assert isinstance(answer, WebhookResponse)
-    assert MAX_KEPT_BYTES - 3 <= len(answer.said.encode()) <= MAX_KEPT_BYTES
-    assert answer.said.isprintable()
-    assert "\ufffd" not in answer.said
+    assert MAX_STORED_BYTES - 3 <= len(answer.excerpt.encode()) <= MAX_STORED_BYTES
+    assert answer.excerpt.isprintable()
+    assert "\ufffd" not in answer.excerpt
 
 
 def test_retry_after_is_handed_on_as_it_came(sink: Sink, make_transport: MakeTransport) -> None:
@@ -208,7 +208,7 @@ def test_port_that_nobody_listens_on_is_refused(make_transport: MakeTransport) -
 
         answer = make_transport().post(f"http://{where}/", HEADERS, BODY)
 
-    assert answer == Failure("refused", f"{where}: nobody listens there")
+    assert answer == Failure("refused", f"{where}: connection refused")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.notifier.conftest import NINE, SITE, MakeDelivery, MakeEndpoint
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 DAY = timedelta(days=1)
 TERMS = BatchSettings(MINUTE, 5 * DAY, lambda: 0.0)
-REFUSED = Failure("refused", "nobody listens there")
+REFUSED = Failure("refused", "connection refused")
 
 Take = Callable[..., BatchResult]
 DeliveryOf = Callable[[int], Delivery]
@@ -165,7 +165,7 @@ def test_days_of_failure_disable_the_endpoint_and_hold_its_deliveries(
     done = take((tried, REFUSED), limits=all_limits)
 
     reason = f"it has been failing since {NINE - failing_for:%Y-%m-%d %H:%M} UTC"
-    assert done.given_up == {endpoint.id: reason}
+    assert done.disabled == {endpoint.id: reason}
     row = endpoint_of(endpoint.id)
     assert (row.disabled_at, row.disabled_reason) == (NINE, reason)
     assert [delivery_of(one).status for one in (first, second)] == ["held", "held"]
@@ -187,7 +187,7 @@ def test_time_alone_disables_nothing(
     (tried,) = take(limits=all_limits).claimed
     done = take((tried, Failure("internal", "ValueError")))
 
-    assert done.given_up == {}
+    assert done.disabled == {}
     assert endpoint_of(endpoint.id).disabled_at is None
 
 
@@ -215,7 +215,7 @@ def test_who_asked_hears_of_a_disabled_endpoint(
             "source": SITE,
             "endpoint_id": gone.id,
             "url": "https://elms.example/webhooks",
-            "reason": "the receiver answered 410: it wants no more events",
+            "reason": "the receiver responded with 410: it wants no more events",
         },
     }
     assert [one.endpoint_id for one in done.claimed] == [operations.id]
@@ -241,7 +241,7 @@ def test_who_asked_hears_of_dead_letters(
     data = {one["data"]["delivery_id"]: one["data"] for one in told()}
     assert set(data) == {refused, lost}
     assert (data[refused]["course_id"], data[refused]["reason"]) == (
-        *("CS1", "the receiver answered 422, and a retry cannot change that"),
+        *("CS1", "the receiver responded with 422: a retry would not help"),
     )
     assert data[lost]["reason"] == "10 attempts failed, the last because its worker was lost"
 

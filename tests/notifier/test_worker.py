@@ -245,7 +245,7 @@ def test_retry_has_the_same_id_and_body_and_a_new_signature(
     sink.answer(Reply(503))
     make_worker().run(once=True)
     with database.writing() as session:
-        deliveries.make_due(session, [delivery_id], now=NINE)
+        deliveries.restart(session, [delivery_id], now=NINE)
 
     make_worker().run(once=True)
 
@@ -262,7 +262,7 @@ def test_retry_has_the_same_id_and_body_and_a_new_signature(
         pytest.param(
             0,
             Reply(422, body=b'{"detail":"course_version"}'),
-            "the receiver answered 422, and a retry cannot change that",
+            "the receiver responded with 422: a retry would not help",
             id="refused",
         ),
         pytest.param(
@@ -297,7 +297,7 @@ def test_hopeless_delivery_is_dead_with_its_reason(
     (line,) = lines(logged, "delivery is dead")
     assert (line["reason"], line["detail"]) == (reason, '{"detail":"course_version"}')
     assert line["next_step"] == (
-        f"Mend the cause, then `notifier deliveries replay {delivery_id}`."
+        f"Fix the cause, then run `notifier deliveries replay {delivery_id}`."
     )
 
 
@@ -324,9 +324,12 @@ def test_410_disables_the_endpoint_and_holds_the_rest(
     assert statuses == ["held", "held", "delivered"]
     endpoint = endpoint_of(gone.id)
     assert endpoint.disabled_at is not None
-    assert endpoint.disabled_reason == "the receiver answered 410: it wants no more events"
+    assert endpoint.disabled_reason == "the receiver responded with 410: it wants no more events"
     (line,) = lines(logged, "endpoint disabled, its deliveries held")
-    assert line["next_step"] == f"Ask the receiver, then `notifier endpoints enable {gone.id}`."
+    assert (
+        line["next_step"]
+        == f"Ask the receiver's administrator, then run `notifier endpoints enable {gone.id}`."
+    )
 
 
 def test_enabling_lets_go_what_was_held(
@@ -534,7 +537,7 @@ def test_endpoint_without_a_secret_is_sent_nothing(
     assert (totals, sink.connections) == (WorkerTotals(to_retry=1), 0)
     (attempt,) = attempts_of(delivery_id)
     assert (attempt.failure, attempt.detail) == ("internal", "ValueError")
-    assert len(lines(logged, "attempt failed unforeseen")) == 1
+    assert len(lines(logged, "attempt failed unexpectedly")) == 1
 
 
 def test_secret_is_in_no_line_and_no_row(
@@ -599,7 +602,7 @@ def test_locked_database_is_waited_for(
     assert delivery_of(delivery_id).status == "delivered"
     line = lines(logged, "database unavailable, worker backs off")[0]
     assert (line["cause"], line["seconds"]) == ("database is locked", 0.5)
-    assert line["next_step"] == "Check that the database runs; nothing is lost meanwhile."
+    assert line["next_step"] == "Check that the database is running; nothing is lost meanwhile."
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])

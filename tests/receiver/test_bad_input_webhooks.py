@@ -248,7 +248,7 @@ def test_what_no_secret_of_the_door_has_signed_is_not_parsed(
     for name, response in answers.items():
         document = refused(response, ProblemType.SIGNATURE_REFUSED, 401, name)
         assert document["detail"] == (
-            "no signature matches: another secret, or a changed id, timestamp or body"
+            "no signature matches: the secret, id, timestamp or body is different"
         )
     assert services.of(app).database.statements - statements <= 2 * len(answers)
     assert everything() == before
@@ -527,7 +527,7 @@ def test_clocks_may_differ_by_five_minutes_to_the_second(
         document = refused(response, ProblemType.SIGNATURE_REFUSED, 401)
         signed_at = int(MOMENT.timestamp())
         assert document["detail"] == (
-            f"signed at {signed_at}, but the clock here says {signed_at + seconds}: "
+            f"signed at {signed_at}, but the time here is {signed_at + seconds}: "
             "more than 300 s apart"
         )
         assert everything() == before

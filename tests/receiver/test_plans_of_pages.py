@@ -113,7 +113,7 @@ def test_an_index_gives_each_other_list_in_its_order(
 
 
 def test_which_run_asked_a_source_last_is_looked_up(planned: Callable[..., list[str]]) -> None:
-    plan = planned(queries.last_asking)
+    plan = planned(queries.last_fetches)
 
     covering = "USING COVERING INDEX ix_run_courses_run_id_outcome_source_id"
     assert any(f"{covering} (run_id=? AND outcome=? AND source=?)" in step for step in plan)

@@ -126,8 +126,8 @@ def test_runs_are_counted_by_their_ending_and_their_courses_by_outcome(
     found = numbers()
 
     assert {name: value for name, value in found.items() if name.startswith("run")} == {
-        "runs_total well": 1,
-        "runs_total with_failures": 1,
+        "runs_total completed": 1,
+        "runs_total with_errors": 1,
         "runs_total stopped": 1,
         "runs_total killed": 1,
         "run_courses_total synced": 1,

@@ -169,7 +169,7 @@ def kill_again_and_again(both: Site, seed: int, times: int) -> Counter[str]:
         assert_every_tag_is_of_its_score(both)
         end_lease(both)
         began = "grade sync started" in process.logged()
-        ends[last_run(both)["ending"] if code and began else "not begun"] += 1
+        ends[last_run(both)["status"] if code and began else "not begun"] += 1
         both.forget(process)
     return ends
 
@@ -215,11 +215,11 @@ def test_a_run_that_is_told_to_stop_ends_though_requests_hang(
     process.send(signal.SIGTERM)
     code = process.wait_ended()
     assert_every_tag_is_of_its_score(both)
-    stopped, ending = json.loads(process.printed()), last_run(both)["ending"]
+    stopped, ending = json.loads(process.printed()), last_run(both)["status"]
     source.goes_on.set()
     next_one = json.loads(both.run(*SYNC))
 
     assert (code, stopped["stopped"]) == (143, "it was told to stop")
     assert stopped["counts"] == {"synced": 200, "unchanged": 0, "skipped": 0, "failed": 200}
-    assert ending == "before its time"
+    assert ending == "stopped early"
     assert next_one["counts"]["synced"] == COURSES

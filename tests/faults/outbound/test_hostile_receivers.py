@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from notifier.webhooks.http_client import MAX_KEPT_BYTES, Transport
+from notifier.webhooks.http_client import MAX_STORED_BYTES, Transport
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from tests.faults.outbound.conftest import BODY, HEADERS, PATIENCE
 from tests.faults.server import (
@@ -49,8 +49,8 @@ def test_attempt_ends_within_its_deadline(
     elapsed = time.monotonic() - started
 
     assert elapsed < PATIENCE
-    words = answer.said if isinstance(answer, WebhookResponse) else answer.detail
-    assert len(words.encode()) <= MAX_KEPT_BYTES
+    words = answer.excerpt if isinstance(answer, WebhookResponse) else answer.detail
+    assert len(words.encode()) <= MAX_STORED_BYTES
     assert words.isprintable()
     assert raw.connections == 1
 
@@ -113,7 +113,7 @@ def test_reset_at_any_byte_leaves_an_answer_or_a_failure(
     else:
         assert isinstance(answer, Failure)
         assert answer.kind == "reset"
-        assert answer.detail.startswith(f"127.0.0.1:{raw.port}: the connection broke off: ")
+        assert answer.detail.startswith(f"127.0.0.1:{raw.port}: the connection was lost: ")
 
 
 @pytest.mark.parametrize("at", [0, 9, 15, len(OK), len(OK) + 12])
@@ -216,7 +216,7 @@ def test_status_counts_whatever_becomes_of_the_body(
     answer = make_transport().post(raw.url(), HEADERS, BODY)
 
     assert isinstance(answer, WebhookResponse)
-    assert (answer.status, answer.said) in {(status, said), (status, "")}
+    assert (answer.status, answer.excerpt) in {(status, said), (status, "")}
 
 
 def test_interim_answers_are_read_past(
@@ -249,7 +249,7 @@ def test_endless_answer_is_not_read_on(
     answer = make_transport(deadline=60).post(make_raw_sink(endless).url(), HEADERS, BODY)
 
     assert isinstance(answer, WebhookResponse)
-    assert answer.said == "x" * MAX_KEPT_BYTES
+    assert answer.excerpt == "x" * MAX_STORED_BYTES
     assert time.monotonic() - started < PATIENCE
     assert sum(poured) < 20 * MEGABYTE
 
@@ -262,7 +262,7 @@ def test_gzip_is_not_unpacked(make_raw_sink: MakeRawSink, make_transport: MakeTr
 
     assert isinstance(answer, WebhookResponse)
     assert answer.status == 200
-    assert "boomboom" not in answer.said
+    assert "boomboom" not in answer.excerpt
 
 
 def test_dripping_body_leaves_the_status(
@@ -275,7 +275,7 @@ def test_dripping_body_leaves_the_status(
 
     assert isinstance(answer, WebhookResponse)
     assert answer.status == 200
-    assert answer.said.strip("x") == ""
+    assert answer.excerpt.strip("x") == ""
 
 
 @pytest.mark.parametrize("name", ["black hole", "slow status line", "slow headers"])
@@ -288,7 +288,7 @@ def test_no_answer_in_time_is_a_failure_of_the_deadline(
     started = time.monotonic()
     answer = make_transport(deadline=0.4).post(raw.url(), HEADERS, BODY)
 
-    assert answer == Failure("deadline", f"127.0.0.1:{raw.port}: no answer within 0.4 s")
+    assert answer == Failure("deadline", f"127.0.0.1:{raw.port}: no response within 0.4 s")
     assert 0.4 <= time.monotonic() - started < PATIENCE
 
 
@@ -304,7 +304,7 @@ def test_request_that_is_not_taken_ends_with_the_deadline(
     started = time.monotonic()
     answer = make_transport(deadline=0.4).post(raw.url(), HEADERS, b"x" * 50_000_000)
 
-    assert answer == Failure("deadline", f"127.0.0.1:{raw.port}: no answer within 0.4 s")
+    assert answer == Failure("deadline", f"127.0.0.1:{raw.port}: no response within 0.4 s")
     assert time.monotonic() - started < PATIENCE
 
 
@@ -327,7 +327,7 @@ def test_server_that_does_not_accept_costs_the_connect_timeout(
 
         for one in waiting:
             one.close()
-    assert answer == Failure("connect-timeout", f"{where}: accepted no connection in 0.2 s")
+    assert answer == Failure("connect-timeout", f"{where}: no connection within 0.2 s")
     assert elapsed < PATIENCE
 
 

@@ -119,7 +119,7 @@ def test_certificate_that_is_not_good_is_refused(
 
     assert isinstance(answer, Failure)
     assert answer.kind == kind
-    assert answer.detail.startswith(f"127.0.0.1:{raw.port}: its certificate is refused: ")
+    assert answer.detail.startswith(f"127.0.0.1:{raw.port}: the certificate is not trusted: ")
     assert words in answer.detail
     assert step in (failures.next_step(answer.kind) or "")
     assert log == [b"handshake refused"]
@@ -137,7 +137,7 @@ def test_certificate_of_an_unknown_authority_is_refused(
     raw.stop()
 
     assert answer == Failure(
-        "tls-unknown-ca", f"127.0.0.1:{raw.port}: its certificate is refused: {STRANGER}"
+        "tls-unknown-ca", f"127.0.0.1:{raw.port}: the certificate is not trusted: {STRANGER}"
     )
     assert log == [b"handshake refused"]
 
@@ -186,7 +186,7 @@ def test_handshake_that_hangs_costs_the_connect_timeout(
     started = time.monotonic()
     answer = make_transport(connect_timeout=0.3).post(raw.url("https"), HEADERS, BODY)
 
-    assert answer == Failure("tls-timeout", f"127.0.0.1:{raw.port}: no TLS handshake came in 0.3 s")
+    assert answer == Failure("tls-timeout", f"127.0.0.1:{raw.port}: no TLS handshake within 0.3 s")
     assert time.monotonic() - started < 1.3
 
 
@@ -199,7 +199,7 @@ def test_handshake_that_hangs_cannot_stretch_the_deadline(
     started = time.monotonic()
     answer = make_transport(connect_timeout=5, deadline=0.3).post(raw.url("https"), HEADERS, BODY)
 
-    assert answer == Failure("deadline", f"127.0.0.1:{raw.port}: no answer within 0.3 s")
+    assert answer == Failure("deadline", f"127.0.0.1:{raw.port}: no response within 0.3 s")
     assert time.monotonic() - started < 1.3
 
 

@@ -530,7 +530,7 @@ class TestParsed:
             pytest.param(b"", "the body is not JSON", id="empty"),
             pytest.param(b"{", "the body is not JSON", id="cut short"),
             pytest.param(b"\xff", "the body is not UTF-8", id="not UTF-8"),
-            pytest.param(b'{"course_id":"a","course_id":"b"}', "stands twice", id="same key"),
+            pytest.param(b'{"course_id":"a","course_id":"b"}', "duplicate key", id="same key"),
             pytest.param(b'{"course_id":"a","x":NaN}', "NaN is not a JSON number", id="NaN"),
             pytest.param(b'{"x":1e999}', "too large", id="an infinite number"),
             pytest.param(b"[" * 48 + b"]" * 48, "nested deeper than 32 levels", id="deep"),

@@ -78,10 +78,10 @@ def test_wrong_usage_exits_with_2(away: Notifier, arguments: tuple[str, ...], me
 
 
 @pytest.mark.parametrize(
-    "command", ["disable", "enable", "set-event-types", "rotate-secret", "ping"]
+    "action", ["disable", "enable", "set-event-types", "rotate-secret", "ping"]
 )
-def test_unknown_endpoint_is_refused(notifier: Notifier, command: str) -> None:
-    result = notifier("endpoints", command, 7)
+def test_unknown_endpoint_is_refused(notifier: Notifier, action: str) -> None:
+    result = notifier("endpoints", action, 7)
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("error: there is no endpoint 7\n next: ")

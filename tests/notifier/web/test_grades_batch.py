@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from contract.grades import BatchAnswer
+from contract.grades import BatchResponse
 from contract.tokens import CourseToken
 from foundation.db.session import Database
 
@@ -86,7 +86,7 @@ def test_a_batch_is_read_by_the_shape_that_both_sides_share(
 ) -> None:
     answer = client.post(PATH, json={"courses": every_kind})
 
-    read = BatchAnswer.model_validate_json(answer.data)
+    read = BatchResponse.model_validate_json(answer.data)
     assert [item.course_id for item in read.answers] == [one["course_id"] for one in every_kind]
     assert answer.mimetype == "application/json"
     assert answer.headers["Cache-Control"] == "no-store"

@@ -95,7 +95,7 @@ def test_a_moodle_that_refuses_is_told_with_what_to_do(
 
     report = json.loads(document.stdout)
     assert (told.exit_code, document.exit_code, far_side.connections) == (1, 1, 0)
-    assert "Grade sync ended before its time: ELMS's own Moodle: invalidtoken" in told.stdout
+    assert "Grade sync stopped early: ELMS's own Moodle: invalidtoken" in told.stdout
     assert " next: Enter a current token of ELMS's own Moodle" in told.stdout
     assert (report["requests"], report["gradebook_requests"]) == (0, 1)
     assert report["courses"][0]["reason"] == "gradebook_trouble"
@@ -195,7 +195,7 @@ def test_the_report_of_a_large_course_is_taken_at_both_ends(elms: Elms, receiver
 
     assert (result.exit_code, result.stdout.splitlines()[1]) == (
         0,
-        "... fetched grades: 1 course, 0 scores new, 0 changed, 2 as before",
+        "... fetched grades: 1 course, 0 scores added, 0 changed, 2 unchanged",
     )
 
 

@@ -90,9 +90,9 @@ def test_a_course_of_one_source_needs_none_named(
 @pytest.mark.parametrize(
     ("words", "stdin", "exit_code", "message"),
     [
-        pytest.param(["add", "CS101"], "junk", 1, "cut or mistyped", id="no token"),
+        pytest.param(["add", "CS101"], "junk", 1, "cut off or mistyped", id="no token"),
         pytest.param(["add", "CS101"], "", 2, "nothing on standard input", id="nothing"),
-        pytest.param(["add", " "], "", 2, "has no space around it", id="no course id"),
+        pytest.param(["add", " "], "", 2, "must not begin or end with a space", id="no course id"),
         pytest.param(["show", "NONE"], "", 1, "'NONE' of one is not in the registry", id="show"),
         pytest.param(["list", "--status", "x"], "", 2, "Invalid value for '--status'", id="status"),
         pytest.param(["list", "--source", "x"], "", 1, "there is no source 'x'", id="source"),

@@ -74,9 +74,9 @@ def test_many_courses_are_linked_at_once(
     ("line", "reason"),
     [
         pytest.param("CS101,{token},nowhere", "unknown source", id="source"),
-        pytest.param("CS101,{token}x,one", "cut or mistyped", id="token"),
+        pytest.param("CS101,{token}x,one", "cut off or mistyped", id="token"),
         pytest.param("CS102,{token},one", "the course is the same as in line 2", id="doubled"),
-        pytest.param(" ,{token},one", "course_id: a course id has", id="course id"),
+        pytest.param(" ,{token},one", "course_id: a course id must", id="course id"),
         pytest.param(
             "CS101,,one", "is not in the registry yet, and its token is missing", id="no token"
         ),

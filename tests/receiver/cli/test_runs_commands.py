@@ -44,7 +44,7 @@ def test_runs_are_listed_newest_first(
     (newest,) = json.loads(receiver("runs", "list", "--limit", "1", "--json").stdout)
 
     assert empty.stdout == "no run yet; begin with `receiver sync-grades`\n"
-    assert ("ada@elms" in table, "with failures" in table) == (True, True)
+    assert ("ada@elms" in table, "completed with errors" in table) == (True, True)
     assert (newest["run_id"], newest["by"], newest["partial"]) == (2, "ada@elms", False)
     assert (newest["synced"], newest["failed"]) == (1, 1)
     assert (newest["requests"], newest["dbqueries"], newest["seconds"]) == (2, 7, 1.25)
@@ -59,7 +59,7 @@ def test_a_run_tells_what_became_of_each_course(
     failed = json.loads(receiver("runs", "show", "1", "--outcome", "failed", "--json").stdout)
 
     assert all(words in shown for words in ("CS101", "answered 503", "Wait."))
-    assert failed["ending"] == "with failures"
+    assert failed["status"] == "completed with errors"
     assert [course["course_id"] for course in failed["courses"]] == ["CS102"]
 
 

@@ -49,12 +49,12 @@ def test_a_run_tells_its_story(courses: None, receiver: Callable[..., Result]) -
     assert result.exit_code == 1
     assert lines[:5] == [
         "Grade sync 1: 3 courses, 1 of them skipped before any request.",
-        "... fetched grades: 1 course, 1 score new, 0 changed, 0 as before",
-        "... unchanged since they were fetched last: 0 courses",
+        "... fetched grades: 1 course, 1 score added, 0 changed, 0 unchanged",
+        "... unchanged since the last fetch: 0 courses",
         "... failed: 1 course",
         "... used 3 requests to eAssessment",
     ]
-    assert lines[7] == "Grade sync complete, but not for every course; the table says what to do."
+    assert lines[7] == "Grade sync complete, with errors; the table says what to do."
     table = "\n".join(lines[8:])
     assert "CS102   one     skipped  the course was deleted in eAssessment" in table
     assert "CS103   one     failed   answered 503" in table

@@ -14,7 +14,7 @@ from receiver.gradebook.base import ScoreCounts
 from receiver.models import Run, RunCourse
 from receiver.runs import lease as leases
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseResult, Ending, LastOutcome, RunResult
+from receiver.runs.store import CourseOutcome, CourseResult, LastOutcome, RunResult, RunStatus
 
 LASTING = timedelta(minutes=5)
 
@@ -162,12 +162,12 @@ def test_a_run_is_recorded_with_its_courses(
 
 def test_the_latest_run_is_the_one_that_began_last(database: Database, now: datetime) -> None:
     with database.writing() as session:
-        assert runs.latest_whole(session) is None
+        assert runs.latest_full(session) is None
         runs.begin(session, "ada@elms", now=now)
         last = runs.begin(session, "bob@elms", now=now)
 
     with database.reading() as session:
-        run = runs.latest_whole(session)
+        run = runs.latest_full(session)
 
     assert run is not None
     assert (run.id, run.ended_at) == (last, None)
@@ -182,7 +182,7 @@ def test_a_run_of_some_courses_is_not_the_latest_whole_one(
         session.get_one(Run, part).partial = True
 
     with database.reading() as session:
-        latest, last = runs.latest_whole(session), runs.get(session)
+        latest, last = runs.latest_full(session), runs.get(session)
 
     assert latest is not None
     assert (latest.id, last.id) == (whole, part)
@@ -191,12 +191,12 @@ def test_a_run_of_some_courses_is_not_the_latest_whole_one(
 @pytest.mark.parametrize(
     ("lasting", "expected"),
     [
-        pytest.param(timedelta(minutes=5), Ending.AT_WORK, id="its lease is held"),
-        pytest.param(timedelta(0), Ending.KILLED, id="its lease ended"),
+        pytest.param(timedelta(minutes=5), RunStatus.RUNNING, id="its lease is held"),
+        pytest.param(timedelta(0), RunStatus.KILLED, id="its lease ended"),
     ],
 )
 def test_a_run_without_end_is_at_work_while_its_lease_is_held(
-    database: Database, now: datetime, lasting: timedelta, expected: Ending
+    database: Database, now: datetime, lasting: timedelta, expected: RunStatus
 ) -> None:
     with database.writing() as session:
         leases.acquire(session, "ada@elms", lasting, now=now)
@@ -204,21 +204,21 @@ def test_a_run_without_end_is_at_work_while_its_lease_is_held(
         last = runs.begin(session, "ada@elms", now=now)
 
     with database.reading() as session:
-        ends = runs.endings(session, runs.listing(session, 10), now=now)
+        ends = runs.statuses(session, runs.listing(session, 10), now=now)
 
-    assert ends == {before: Ending.KILLED, last: expected}
+    assert ends == {before: RunStatus.KILLED, last: expected}
 
 
 @pytest.mark.parametrize(
     ("exit_code", "stopped", "expected"),
     [
-        pytest.param(0, None, Ending.WELL, id="well"),
-        pytest.param(1, None, Ending.WITH_FAILURES, id="with failures"),
-        pytest.param(4, "the database is away", Ending.STOPPED, id="before its time"),
+        pytest.param(0, None, RunStatus.COMPLETED, id="well"),
+        pytest.param(1, None, RunStatus.WITH_ERRORS, id="with failures"),
+        pytest.param(4, "the database is away", RunStatus.STOPPED, id="before its time"),
     ],
 )
 def test_an_ended_run_tells_how(
-    database: Database, now: datetime, exit_code: int, stopped: str | None, expected: Ending
+    database: Database, now: datetime, exit_code: int, stopped: str | None, expected: RunStatus
 ) -> None:
     with database.writing() as session:
         run_id = runs.begin(session, "ada@elms", now=now)
@@ -228,7 +228,7 @@ def test_an_ended_run_tells_how(
 
     with database.reading() as session:
         run = runs.get(session, run_id)
-        ends = runs.endings(session, [run], now=now)
+        ends = runs.statuses(session, [run], now=now)
 
     assert (run.seconds, run.stopped, ends[run_id]) == (0.5, stopped, expected)
 
@@ -237,7 +237,7 @@ def test_an_unknown_run_is_refused(database: Database) -> None:
     with database.reading() as session:
         with pytest.raises(RunUnknownError, match="there is no run 7"):
             runs.get(session, 7)
-        with pytest.raises(RunUnknownError, match="there was no run yet"):
+        with pytest.raises(RunUnknownError, match="there is no run yet"):
             runs.get(session)
 
 
@@ -245,7 +245,7 @@ def test_the_last_outcome_is_of_the_run_that_told_of_the_course_last(
     database: Database, now: datetime
 ) -> None:
     with database.writing() as session:
-        for number in range(runs.LOOKED_BACK + 2):
+        for number in range(runs.RUNS_SEARCHED + 2):
             at = now + timedelta(minutes=number)
             run_id = runs.begin(session, "ada@elms", now=at)
             told = {0: "LONG-AGO", 5: "CS101", 6: "CS102", 7: "CS101"}.get(number)

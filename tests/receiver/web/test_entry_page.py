@@ -301,7 +301,7 @@ class TestToken:
         answer = ada.send(f"{page_of(entry)}/token", page_of(entry), token="eas_typo_planted")
 
         assert answer.status_code == 422
-        assert "this is cut or mistyped. Copy the whole token again" in said(answer)
+        assert "this was cut off or mistyped. Copy the whole token again" in said(answer)
         assert "planted" not in answer.text
         assert [line.event for line in rows(HistoryEntry)] == ["course added"]
 

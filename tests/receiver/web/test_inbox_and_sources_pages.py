@@ -189,7 +189,7 @@ class TestSources:
                 runs.record(session, run_id, reports)
 
         with database.reading() as session:
-            last = queries.last_asking(session)
+            last = queries.last_fetches(session)
 
         assert {source_id: run.id for source_id, run in last.items()} == {1: 3, 2: 2}
 

@@ -264,8 +264,10 @@ class TestLinking:
     @pytest.mark.parametrize(
         ("fields", "fault"),
         [
-            pytest.param({"token": "junk"}, "this is cut or mistyped. Copy the whole", id="token"),
-            pytest.param({"course_id": "/x"}, "no leading '/'", id="course id"),
+            pytest.param(
+                {"token": "junk"}, "this was cut off or mistyped. Copy the whole", id="token"
+            ),
+            pytest.param({"course_id": "/x"}, "begin with '/'", id="course id"),
             pytest.param({"course_id": ""}, "Something has to stand here", id="no course id"),
             pytest.param({"source": "none"}, "There is no source 'none'.", id="source"),
             pytest.param({"course_id": "TAKEN"}, "To enter another token", id="in the registry"),

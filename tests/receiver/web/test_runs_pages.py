@@ -42,13 +42,13 @@ def record(database: Database) -> Record:
         ended: bool = True,
         partial: bool = False,
         stopped: str | None = None,
-        untold: int = 0,
+        not_recorded: int = 0,
     ) -> int:
         with database.writing() as session:
             run_id = runs.begin(session, "ada@elms", partial=partial, now=NINE)
             runs.record(session, run_id, courses)
             if ended:
-                lost = tuple(course(f"X{n}", CourseOutcome.FAILED) for n in range(untold))
+                lost = tuple(course(f"X{n}", CourseOutcome.FAILED) for n in range(not_recorded))
                 failed = any(one.outcome is CourseOutcome.FAILED for one in courses)
                 report = RunResult(
                     run_id,
@@ -81,8 +81,8 @@ class TestList:
         answer = ada.get("/runs")
 
         assert rows_of(answer)[-2:] == [
-            "2 some courses 2026-11-22 09:00:00 UTC well 1 synced 1.2 2 ada@elms",
-            "1 2026-11-22 09:00:00 UTC with failures "
+            "2 some courses 2026-11-22 09:00:00 UTC completed 1 synced 1.2 2 ada@elms",
+            "1 2026-11-22 09:00:00 UTC completed with errors "
             "1 synced 1 unchanged 2 skipped 1 failed 1.2 2 ada@elms",
         ]
         assert '<rect class="chart-good" x="0" y="0" width="20.0" height="1"/>' in answer.text
@@ -103,8 +103,8 @@ class TestList:
             now = datetime.now(NINE.tzinfo)
             lease.acquire(session, "ada@elms", timedelta(minutes=5), now=now)
 
-        assert "at work" in rows_of(ada.get("/runs"))[0]
-        assert "It is at work." in said(ada.get("/runs/1"))
+        assert "running" in rows_of(ada.get("/runs"))[0]
+        assert "It is running." in said(ada.get("/runs/1"))
 
     def test_durations_and_requests_are_drawn_from_two_runs_on(
         self, ada: Ada, record: Record
@@ -156,13 +156,13 @@ class TestOne:
 
         assert (
             "Grade sync 1: 5 courses, 2 of them skipped before any request. "
-            "... fetched grades: 1 course, 4 scores new, 5 changed, 6 as before "
-            "... unchanged since they were fetched last: 1 course "
+            "... fetched grades: 1 course, 4 scores added, 5 changed, 6 unchanged "
+            "... unchanged since the last fetch: 1 course "
             "... failed: 1 course "
             "... used 2 requests to eAssessment "
             "... used 7 dbqueries "
             "... used 1.25 seconds "
-            "Grade sync complete, but not for every course; the table says what to do."
+            "Grade sync complete, with errors; the table says what to do."
         ) in page
 
     def test_the_courses_that_failed_come_first(
@@ -205,11 +205,11 @@ class TestOne:
     def test_courses_that_had_no_turn_are_counted_though_they_are_not_listed(
         self, ada: Ada, record: Record
     ) -> None:
-        run_id = record(COURSES[2], stopped="it was told to stop", untold=3)
+        run_id = record(COURSES[2], stopped="it was told to stop", not_recorded=3)
 
         page = said(ada.get(f"/runs/{run_id}"))
 
-        assert "Grade sync ended before its time: it was told to stop" in page
+        assert "Grade sync stopped early: it was told to stop" in page
         assert "failed 4" in page
         assert "3 courses of these had no turn before the run ended and are not listed" in page
 
@@ -217,7 +217,7 @@ class TestOne:
         page = said(ada.get(f"/runs/{record(COURSES[0], ended=False)}"))
 
         assert "It was killed before it could end." in page
-        assert "What to do: the next grade sync goes on by itself" in page
+        assert "What to do: the next grade sync continues by itself" in page
 
     def test_a_run_that_wrote_no_scores_down_tells_the_rest(
         self, ada: Ada, record: Record, database: Database
@@ -225,7 +225,7 @@ class TestOne:
         run_id = record(*COURSES)
         with database.writing() as session:
             run = runs.get(session, run_id)
-            run.scores_new = run.scores_changed = run.scores_as_before = run.seconds = None
+            run.scores_added = run.scores_changed = run.scores_unchanged = run.seconds = None
 
         page = said(ada.get(f"/runs/{run_id}"))
 

@@ -156,7 +156,9 @@ def test_added_course_shows_its_token_this_once(
     ("fields", "said"),
     [
         pytest.param({"course_id": "", "title": "x"}, "Something has to stand", id="no id"),
-        pytest.param({"course_id": " CS1", "title": "x"}, "no space around it", id="space"),
+        pytest.param(
+            {"course_id": " CS1", "title": "x"}, "must not begin or end with a space", id="space"
+        ),
         pytest.param({"course_id": "C" * 256, "title": "x"}, "No more than 255", id="a long id"),
         pytest.param({"course_id": "CS1", "title": ""}, "Something has to stand", id="no title"),
         pytest.param({"course_id": "CS101", "title": "x"}, "is taken", id="taken"),

@@ -203,7 +203,7 @@ class TestTesting:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Whoever answers there, in whichever way, puts no link on the page (B7)."""
-        said = "what came is not HTTP: `notifier endpoints list` <b>"
+        said = "the response is not HTTP: `notifier endpoints list` <b>"
         failure = Failure(FailureKind.PROTOCOL, said)
         monkeypatch.setattr(Transport, "post", lambda *_: failure)
 
@@ -395,7 +395,7 @@ class TestRotating:
         again = send("/endpoints/1/secret", overlap="24h", newest=newest)
 
         assert again.status_code == 409
-        assert "Endpoint 1 has been given another secret since." in again.text
+        assert "Endpoint 1 has a newer secret." in again.text
         assert SECRET.findall(again.text) == []
         assert len(secrets_of(database, 1)) == 2
 
@@ -474,7 +474,7 @@ class TestCorrectingTheUrl:
         assert "/endpoints/1/url" not in page
         assert "It has taken deliveries at this URL, so it keeps it." in page
         assert answer.status_code == 422
-        assert "Endpoint 1 has taken deliveries at the URL that it has." in answer.text
+        assert "Endpoint 1 has accepted deliveries at its current URL." in answer.text
         assert '<a href="/endpoints/new">' in answer.text
 
 

@@ -1,0 +1,64 @@
+"""All metrics of eAssessment: the stored counters, and gauges read on each scrape."""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from foundation.db import counters
+from foundation.db import session as db
+from notifier.models import CounterShard, DeliveryStatus, Endpoint
+from notifier.webhooks import delivery_queries
+from notifier.webhooks.delivery_queries import Backlog
+from notifier.worker.metrics import ALL
+
+_STATUSES = (DeliveryStatus.PENDING, DeliveryStatus.HELD, DeliveryStatus.DEAD)
+_STATES = ("healthy", "paused", "disabled")
+
+
+def collect(session: Session) -> Iterable[Metric]:
+    """Return every metric; no query reads delivered deliveries."""
+    now = db.now(session)
+    amounts = counters.read(session, CounterShard)
+    backlog = delivery_queries.backlog(session, now=now)
+    return [
+        *(one.family(amounts) for one in ALL),
+        _deliveries(backlog),
+        _oldest_due(backlog, now),
+        _endpoints(session),
+    ]
+
+
+def _deliveries(backlog: Backlog) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "notifier_deliveries", "Deliveries that are not delivered, by status.", labels=["status"]
+    )
+    for status in _STATUSES:
+        family.add_metric([status], backlog.counts.get(status, 0))
+    return family
+
+
+def _oldest_due(backlog: Backlog, now: datetime) -> GaugeMetricFamily:
+    due_at = backlog.oldest_due_at
+    return GaugeMetricFamily(
+        "notifier_oldest_due_seconds",
+        "Age of the oldest due delivery whose endpoint is not paused; 0 if there is none.",
+        0.0 if due_at is None else max(0.0, (now - due_at).total_seconds()),
+    )
+
+
+def _endpoints(session: Session) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "notifier_endpoints", "Endpoints by state; a paused one keeps failing.", labels=["state"]
+    )
+    rows = session.execute(select(Endpoint.disabled_at, Endpoint.paused_until))
+    found = Counter(
+        "disabled" if disabled_at else "paused" if paused_until else "healthy"
+        for disabled_at, paused_until in rows
+    )
+    for state in _STATES:
+        family.add_metric([state], found[state])
+    return family

@@ -1,0 +1,151 @@
+"""Read access to deliveries: lists, pages, attempts, counts, the backlog."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import ScalarSelect, func, or_, select
+from sqlalchemy.orm import Session, joinedload
+
+from foundation.db import pagination
+from foundation.db.pagination import Page, PageRequest
+from notifier.errors import DeliveryUnknownError
+from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane, Replay
+from notifier.webhooks import delivery_filter
+from notifier.webhooks.delivery_filter import DeliveryFilter
+
+DEFAULT_LIMIT = 100
+# A worker retries an endpoint within this time after its pause has ended.
+RETRIED_WITHIN = timedelta(minutes=1)
+_NOT_DELIVERED = (DeliveryStatus.PENDING, DeliveryStatus.HELD, DeliveryStatus.DEAD)
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """The number of pending, held and dead deliveries, and the oldest due time of those to send."""
+
+    counts: dict[str, int]
+    oldest_due_at: datetime | None
+
+
+def find(
+    session: Session,
+    criteria: DeliveryFilter,
+    *,
+    before: int | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> list[Delivery]:
+    """Return deliveries with their events and endpoints, newest first, older than `before`."""
+    scope = delivery_filter.scope_of(session, criteria)
+    return _load(session, delivery_filter.newest(session, scope, before=before, limit=limit))
+
+
+def page(
+    session: Session,
+    criteria: DeliveryFilter,
+    page_request: PageRequest,
+    *,
+    limit: int = DEFAULT_LIMIT,
+) -> Page[Delivery]:
+    """Return a page of deliveries as `find` does; a cursor is the id of a delivery."""
+    scope = delivery_filter.scope_of(session, criteria)
+    (cursor,) = page_request.cursor or (None,)
+    if page_request.backwards:
+        ids = delivery_filter.oldest(session, scope, after=cursor, limit=limit + 1)
+    else:
+        ids = delivery_filter.newest(session, scope, before=cursor, limit=limit + 1)
+    found = [(row, (row.id,)) for row in _load(session, ids)]
+    return pagination.page_of(found, page_request, limit)
+
+
+def _load(session: Session, ids: Sequence[int]) -> list[Delivery]:
+    query = (
+        select(Delivery)
+        .where(Delivery.id.in_(ids))
+        .options(joinedload(Delivery.event), joinedload(Delivery.endpoint))
+    )
+    rows = {row.id: row for row in session.scalars(query)} if ids else {}
+    return [rows[one] for one in ids]
+
+
+def get(session: Session, delivery_id: int) -> Delivery:
+    """Return a delivery with its event and endpoint, or raise DeliveryUnknownError."""
+    options = (joinedload(Delivery.event), joinedload(Delivery.endpoint))
+    delivery = session.get(Delivery, delivery_id, options=options)
+    if delivery is None:
+        raise DeliveryUnknownError(f"there is no delivery {delivery_id}")
+    return delivery
+
+
+def history(session: Session, delivery_id: int) -> tuple[list[Attempt], list[Replay]]:
+    """Return the attempts and the replays of a delivery, oldest first."""
+    attempts = select(Attempt).where(Attempt.delivery_id == delivery_id).order_by(Attempt.id)
+    replays = select(Replay).where(Replay.delivery_id == delivery_id).order_by(Replay.id)
+    return list(session.scalars(attempts)), list(session.scalars(replays))
+
+
+def last_attempts(session: Session, delivery_ids: Sequence[int]) -> dict[int, Attempt]:
+    """Return the last attempt of each delivery that has one."""
+    latest = (
+        select(func.max(Attempt.id))
+        .where(Attempt.delivery_id.in_(delivery_ids))
+        .group_by(Attempt.delivery_id)
+    )
+    rows = session.scalars(select(Attempt).where(Attempt.id.in_(latest)))
+    return {row.delivery_id: row for row in rows}
+
+
+def last_attempted_at(session: Session) -> datetime | None:
+    """Return when the last recorded attempt started, or None if there is none."""
+    return session.scalar(select(Attempt.started_at).order_by(Attempt.id.desc()).limit(1))
+
+
+def count_by_status(
+    session: Session, criteria: DeliveryFilter, *, most: int
+) -> dict[DeliveryStatus, int]:
+    """Return the number of deliveries per status; the status in `criteria` is ignored.
+
+    At most `most` are counted for each endpoint. Empty if counting would be slow: for a type
+    that has many events.
+    """
+    scope = delivery_filter.scope_of(session, replace(criteria, status=None))
+    if not scope.is_cheap_to_count:
+        return {}
+    counted = delivery_filter.count(session, scope, most=most).values()
+    return {status: sum(one[status] for one in counted) for status in DeliveryStatus}
+
+
+def backlog(session: Session, *, now: datetime) -> Backlog:
+    """Return the backlog. Delivered deliveries are not counted: there are too many of them."""
+    counts = session.execute(
+        select(Delivery.status, func.count())
+        .where(Delivery.status.in_(_NOT_DELIVERED))
+        .group_by(Delivery.status)
+    )
+    return Backlog(dict(counts.tuples().all()), oldest_due_at(session, now=now))
+
+
+def oldest_due_at(session: Session, *, now: datetime) -> datetime | None:
+    """Return the due time of the oldest pending delivery that may be sent, or None.
+
+    Deliveries of a paused endpoint are left out, until its pause ended so long ago that a running
+    worker would have retried it.
+    """
+    paused = Endpoint.paused_until
+    is_sent_to = or_(paused.is_(None), paused < now - RETRIED_WITHIN)
+    rows = session.execute(select(*map(first_due, Lane)).where(is_sent_to))
+    return min((at for row in rows for at in row if at is not None), default=None)
+
+
+def first_due(lane: Lane) -> ScalarSelect[datetime]:
+    """Return a subquery for the earliest due time of an endpoint's pending deliveries."""
+    return (
+        select(func.min(Delivery.due_at))
+        .where(
+            Delivery.endpoint_id == Endpoint.id,
+            Delivery.status == DeliveryStatus.PENDING,
+            Delivery.lane == lane,
+        )
+        .correlate(Endpoint)
+        .scalar_subquery()
+    )
