@@ -55,7 +55,7 @@ def test_add_refuses_an_invalid_url_and_a_registered_one(notifier: Notifier, row
     again = notifier("endpoints", "add", URL)
 
     assert (invalid.exit_code, again.exit_code) == (1, 1)
-    assert "the URL holds user info" in invalid.stderr
+    assert "the URL has user info" in invalid.stderr
     assert "planted" not in invalid.output
     assert before == rows()
 
