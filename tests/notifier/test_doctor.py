@@ -76,7 +76,7 @@ def test_a_lost_key_is_found_before_a_delivery_needs_it(
 
 
 @pytest.mark.parametrize(
-    ("due_since", "well"),
+    ("due_since", "ok"),
     [
         pytest.param(timedelta(minutes=4, seconds=30), True, id="in time"),
         pytest.param(timedelta(minutes=5, seconds=30), False, id="late"),
@@ -135,7 +135,7 @@ def test_a_late_backlog_says_whether_a_worker_is_at_work(
 
 
 @pytest.mark.parametrize(
-    ("over_for", "well"),
+    ("over_for", "ok"),
     [
         pytest.param(timedelta(seconds=30), True, id="just over"),
         pytest.param(timedelta(seconds=90), False, id="long over"),
@@ -203,7 +203,7 @@ def test_what_is_held_is_no_late_backlog(
 
 
 @pytest.mark.parametrize(
-    ("age", "well"),
+    ("age", "ok"),
     [
         pytest.param(timedelta(days=6, hours=23), False, id="this week"),
         pytest.param(timedelta(days=7, hours=1), True, id="history"),

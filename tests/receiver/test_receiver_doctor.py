@@ -138,7 +138,7 @@ def test_courses_that_need_a_token_are_counted(
 
 
 @pytest.mark.parametrize(
-    ("ago", "exit_code", "well", "words"),
+    ("ago", "exit_code", "ok", "words"),
     [
         pytest.param(
             timedelta(days=2),

@@ -194,7 +194,7 @@ def test_a_schema_that_is_not_ours_is_exit_4(
     assert json.loads(checked.stdout)["ok"] is False
     assert upgraded.stdout == f"the schema is now at {SCHEMA.head} (before: new database)\n"
     assert again.stdout == f"the schema is already at {SCHEMA.head}\n"
-    assert receiver("db", "check").stdout == f"the schema is at {SCHEMA.head}, as it should be\n"
+    assert receiver("db", "check").stdout == f"OK: the schema is at {SCHEMA.head}\n"
 
 
 def test_settings_that_are_missing_are_exit_2(
