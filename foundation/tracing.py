@@ -1,4 +1,4 @@
-"""Trace context (W3C): what a request is part of, read, logged and sent on."""
+"""W3C Trace Context: the span of a request, read from its header, logged, and passed on."""
 
 import re
 import secrets
@@ -11,13 +11,13 @@ import structlog
 
 HEADER = "traceparent"
 
-_FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+_FORMAT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 _SAMPLED = 1
 
 
 @dataclass(frozen=True)
-class Trace:
-    """A span: the trace that it belongs to, its own id, and whether the trace is recorded."""
+class Span:
+    """A span: the id of its trace, its own id, and whether the trace is recorded."""
 
     trace_id: str
     span_id: str
@@ -25,57 +25,59 @@ class Trace:
 
     @property
     def header(self) -> str:
-        """The value of `traceparent` that makes whoever is asked a child of this span."""
+        """The value of `traceparent` for a request that belongs to this span."""
         return f"00-{self.trace_id}-{self.span_id}-{self.sampled:02x}"
 
-    def child(self) -> "Trace":
+    def child(self) -> "Span":
         """Return a new span of the same trace."""
         return replace(self, span_id=_new_id(8))
 
 
-def begin() -> Trace:
+def new_span() -> Span:
     """Return the first span of a new trace."""
-    return Trace(_new_id(16), _new_id(8))
+    return Span(_new_id(16), _new_id(8))
 
 
-def parse(header: str | None) -> Trace | None:
-    """Return the span that a `traceparent` names, or None if it is not one (Trace Context, 3.2).
+def parse(header: str | None) -> Span | None:
+    """Return the span in a `traceparent` header, or None if it is not valid (Trace Context, 3.2).
 
-    What is not understood is passed over: a trace is never worth a refusal.
+    An invalid header is ignored, never refused.
     """
-    found = _FORM.fullmatch(header or "")
+    found = _FORMAT.fullmatch(header or "")
     if found is None:
         return None
     version, trace_id, span_id, flags, more = found.groups()
-    later = version != "00"
-    if version == "ff" or (more and not later) or not (int(trace_id, 16) and int(span_id, 16)):
+    is_later_version = version != "00"
+    if version == "ff" or (more and not is_later_version):
         return None
-    return Trace(trace_id, span_id, bool(int(flags, 16) & _SAMPLED))
+    if not (int(trace_id, 16) and int(span_id, 16)):
+        return None
+    return Span(trace_id, span_id, bool(int(flags, 16) & _SAMPLED))
 
 
-def after(header: str | None) -> Trace:
-    """Return a span below the one that a `traceparent` names, or the first of a new trace."""
-    named = parse(header)
-    return begin() if named is None else named.child()
+def span_from(header: str | None) -> Span:
+    """Return a child of the span in a `traceparent` header, or the first span of a new trace."""
+    parent = parse(header)
+    return new_span() if parent is None else parent.child()
 
 
-_current: ContextVar[Trace | None] = ContextVar("trace", default=None)
+_current: ContextVar[Span | None] = ContextVar("span", default=None)
 
 
-def current() -> Trace | None:
-    """Return the span that is at work in this thread, or None if nobody began one."""
+def current() -> Span | None:
+    """Return the current span of this thread, or None."""
     return _current.get()
 
 
-def enter(span: Trace) -> None:
-    """Let a span be at work from now on, and stand in every log line."""
+def set_current(span: Span) -> None:
+    """Make a span the current one, and add its ids to every log line from now on."""
     _current.set(span)
     structlog.contextvars.bind_contextvars(trace_id=span.trace_id, span_id=span.span_id)
 
 
 @contextmanager
-def entered(span: Trace) -> Iterator[Trace]:
-    """Let a span be at work, and stand in every log line, until the end."""
+def use(span: Span) -> Iterator[Span]:
+    """Make a span the current one inside, and add its ids to every log line."""
     token = _current.set(span)
     fields = {"trace_id": span.trace_id, "span_id": span.span_id}
     try:
@@ -86,7 +88,7 @@ def entered(span: Trace) -> Iterator[Trace]:
 
 
 def _new_id(size: int) -> str:
-    """Return random hexadecimals of so many bytes; all zeros would name nothing."""
+    # An id of zeros is invalid.
     while not int(found := secrets.token_hex(size), 16):
         pass
     return found

@@ -1,4 +1,4 @@
-"""The composition root of eAssessment: settings, database, doors, pages, refusals, the outbox."""
+"""The application factory of eAssessment: settings, database, API, pages, errors, outbox."""
 
 from flask import Flask
 
@@ -17,6 +17,7 @@ from notifier.models import SCHEMA
 from notifier.monitoring import metrics
 from notifier.pages.navigation import PAGES, SITE
 
+# The problem type of each refusal.
 REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.CourseUnknownError: ProblemType.COURSE_UNKNOWN,
     errors.CourseExistsError: ProblemType.COURSE_EXISTS,
@@ -39,7 +40,6 @@ REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.DeliveryUnknownError: ProblemType.DELIVERY_UNKNOWN,
     errors.ReplayRefusedError: ProblemType.REPLAY_REFUSED,
 }
-"""The one table from what eAssessment refuses to the problem that says so."""
 
 _REALM = 'Bearer realm="eassessment"'
 _CHALLENGES = {
@@ -55,7 +55,7 @@ _CHALLENGES = {
 
 
 def challenge(problem: Problem) -> dict[str, str]:
-    """Return the `WWW-Authenticate` that goes with a problem (RFC 6750, 3)."""
+    """Return the `WWW-Authenticate` header of a problem (RFC 6750, 3)."""
     named = _CHALLENGES.get(problem.type)
     return {"WWW-Authenticate": named} if named else {}
 

@@ -1,4 +1,4 @@
-"""eAssessment's settings: the one place that reads the environment."""
+"""The settings of eAssessment, read from the environment."""
 
 import re
 from typing import Annotated
@@ -10,8 +10,8 @@ from contract.events import SourceName
 from foundation.config import BearerSecret, DatabaseUrl, Seconds, ServiceSettings
 from foundation.http.ssrf import Guard, parse_guard
 
+# Seconds that a lease must last beyond the attempt's deadline: the time to settle.
 LEASE_MARGIN_SECONDS = 5.0
-"""What a lease must last beyond the attempt's deadline: the time to settle."""
 
 
 _SENDABLE_KEY = re.compile(r"[!-~]{32,}", re.ASCII)
@@ -25,8 +25,8 @@ def _sendable(key: SecretStr) -> SecretStr:
     return key
 
 
+# A bearer key; characters that a header cannot carry are refused.
 AdminKey = Annotated[SecretStr, AfterValidator(_sendable)]
-"""A bearer key: what a header cannot carry, nobody could ever show."""
 
 
 def _allowed_hosts(listed: str) -> str:
@@ -35,7 +35,7 @@ def _allowed_hosts(listed: str) -> str:
 
 
 class Settings(ServiceSettings):
-    """What eAssessment is set up with; each field is `NOTIFIER_…` in the environment."""
+    """The settings; each field is `NOTIFIER_…` in the environment."""
 
     model_config = SettingsConfigDict(env_prefix="NOTIFIER_")
 
@@ -104,7 +104,7 @@ class Settings(ServiceSettings):
 
     @property
     def guard(self) -> Guard:
-        """The addresses that events may be sent to."""
+        """The rules for addresses that events may be sent to."""
         return parse_guard(self.allowed_hosts, loopback=self.allow_loopback)
 
     @model_validator(mode="after")

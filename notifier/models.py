@@ -24,18 +24,18 @@ from foundation.db.session import NAMING, Database, ExactDecimal, UtcDateTime
 from foundation.pages.models import add_user_tables
 from notifier.config import Settings
 
+# The key in a session's `info` of the site's name, which goes into every event.
 SOURCE = "source"
-"""Under this key a session knows the name of the site whose events it writes."""
 
 
 class Base(DeclarativeBase):
-    """The root of the tables; every constraint has a name that a migration can use."""
+    """The base of the tables; every constraint has a name that a migration can use."""
 
     metadata = MetaData(naming_convention=NAMING)
 
 
 def open_database(settings: Settings) -> Database:
-    """Return the database that the settings name; nothing is connected yet."""
+    """Return the database of the settings, without connecting yet."""
     return Database(
         settings.database_url.get_secret_value(),
         timeout=settings.database_timeout,
@@ -44,27 +44,27 @@ def open_database(settings: Settings) -> Database:
     )
 
 
-# Without it SQLite gives a deleted row's number to a new one, and a trace of the old would speak
-# of the new.
+# Without it SQLite reuses the id of a deleted row, and references to the old row would point to
+# the new one.
 _NEVER_REUSED = {"sqlite_autoincrement": True}
 
 
 def _where(condition: str) -> dict[str, Any]:
-    """Return what makes an index one of some rows only: the others cost it nothing."""
+    """Return the options of a partial index."""
     return {f"{dialect}_where": text(condition) for dialect in ("sqlite", "postgresql")}
 
 
-_IN_BYTES = Text().with_variant(Text(collation="C"), "postgresql")
-"""Text in an order that is alike on each database, and in which a beginning is a range."""
+# Text that every database orders by code point, so that a prefix search is a range of an index.
+_BINARY_TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 
+# The largest id of a row; PostgreSQL refuses to compare with larger ones.
 MAX_ID = 2**31 - 1
-"""The highest number that a row can have; a database does not even compare with higher ones."""
+# Characters in the URL of an endpoint.
 MAX_URL = 2000
-"""How long the URL of an endpoint may be."""
 
 
 class DeliveryStatus(StrEnum):
-    """Where a delivery stands: the first and the last are open, the others settled."""
+    """The status of a delivery: pending and held are open, delivered and dead are settled."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -73,11 +73,11 @@ class DeliveryStatus(StrEnum):
 
 
 class Lane(StrEnum):
-    """Which places a delivery may take at a worker.
+    """The slots of a worker that a delivery may use.
 
-    `first`: an event's first attempt; some places are reserved for these.
-    `again`: retried, replayed or released, in the places that are not reserved.
-    `alone`: its worker was lost; a worker takes one of these at a time, for it may be the cause.
+    `first`: the first attempt; some slots are reserved for these.
+    `retry`: retried, replayed or released; only slots that are not reserved.
+    `isolated`: its worker was lost; one at a time, because the delivery may be the cause.
     """
 
     FIRST = "first"
@@ -86,12 +86,11 @@ class Lane(StrEnum):
 
 
 class Course(Base):
-    """A course, or what remains of one: `deleted_at` is set once and for good.
+    """A course; deletion sets `deleted_at` and is final.
 
-    `version` grows with every deletion and regeneration, `grades_version` with every load of
-    grades that changed one, at `grades_changed_at`; that is None if it was before it was written
-    down. A course that lives in a Moodle has no tokens here: Moodle issues its own.
-    `search_key` is what a search looks through: `search.key` of id and title.
+    `version` grows with every deletion and regeneration, `grades_version` with every import that
+    changes a grade, at `grades_changed_at`. A course of a Moodle has no tokens here: Moodle issues
+    its own. `search_key` is `search.key` of id and title.
     """
 
     __tablename__ = "courses"
@@ -105,7 +104,7 @@ class Course(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     course_id: Mapped[str] = mapped_column(String(255), unique=True)
     title: Mapped[str] = mapped_column(Text)
-    search_key: Mapped[str | None] = mapped_column(_IN_BYTES)
+    search_key: Mapped[str | None] = mapped_column(_BINARY_TEXT)
     version: Mapped[int]
     grades_version: Mapped[int]
     grades_changed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -117,7 +116,7 @@ class Course(Base):
 
 
 class IssuedToken(Base):
-    """One generation of a course's token; superseded ones stay, so that their bearer learns why."""
+    """One generation of a course's token; superseded ones are kept, to explain their refusal."""
 
     __tablename__ = "issued_tokens"
     __table_args__ = (_NEVER_REUSED,)
@@ -132,7 +131,7 @@ class IssuedToken(Base):
 
 
 class Grade(Base):
-    """One student's score in a course, by the names of LTI AGS."""
+    """One student's score in a course, with the field names of LTI AGS."""
 
     __tablename__ = "grades"
 
@@ -147,11 +146,10 @@ class Grade(Base):
 
 
 class Endpoint(Base):
-    """A URL that wants events; `event_types` None means all events of courses.
+    """A URL that is subscribed to events; `event_types` None means all course events.
 
-    `failures` counts the attempts that failed since one was answered well, `failing_since` is when
-    the first of them did and `failed_at` when the last did. Until `paused_until` nothing is sent;
-    then one attempt tries whether it is well again.
+    `failures` counts the failures since the last success; the first was at `failing_since`, the
+    last at `failed_at`. Until `paused_until` nothing is sent; then a single attempt tries again.
     """
 
     __tablename__ = "endpoints"
@@ -170,7 +168,7 @@ class Endpoint(Base):
 
 
 class EndpointSecret(Base):
-    """A sealed secret of an endpoint; an old one signs beside the new until `expires_at`."""
+    """An encrypted secret of an endpoint; a replaced one also signs until `expires_at`."""
 
     __tablename__ = "endpoint_secrets"
     __table_args__ = (_NEVER_REUSED,)
@@ -183,10 +181,10 @@ class EndpointSecret(Base):
 
 
 class Event(Base):
-    """A fact, written in the transaction of its cause; `id` is the webhook-id, `body` its bytes.
+    """An event, written in the transaction of its cause; `id` is the webhook-id.
 
-    One that is about no course has an empty `course_id`, and 0 for its version. `traceparent` is
-    the span that caused it; those of before traces were kept have none.
+    `body` is the text that is signed and sent. An operational event has an empty `course_id` and
+    version 0. `traceparent` is the trace span that caused the event.
     """
 
     __tablename__ = "events"
@@ -202,11 +200,11 @@ class Event(Base):
 
 
 class Delivery(Base):
-    """One event for one endpoint until settled.
+    """The delivery of one event to one endpoint.
 
-    `attempts` counts those since the schedule began (a replay begins it anew).
-    `lease_token` names the worker's claim that may settle it until `leased_until`.
-    `created_at` is the moment of its event: by it deliveries are found in their order.
+    `attempts` counts since the start of the schedule; a replay restarts it. `lease_token` is the
+    claim that may settle the delivery until `leased_until`. `created_at` is the time of its event
+    and orders deliveries.
     """
 
     __tablename__ = "deliveries"
@@ -238,7 +236,7 @@ class Delivery(Base):
 
 
 class Attempt(Base):
-    """One POST of a delivery: when, how long, what was answered, what was decided."""
+    """One POST of a delivery: time, duration, response or failure, decision."""
 
     __tablename__ = "attempts"
     __table_args__ = (_NEVER_REUSED,)
@@ -254,7 +252,7 @@ class Attempt(Base):
 
 
 class EndpointPing(Base):
-    """The last test of an endpoint: when, how long, what was answered, whether that took it."""
+    """The last ping of an endpoint: time, duration, response or failure."""
 
     __tablename__ = "endpoint_pings"
 
@@ -268,7 +266,7 @@ class EndpointPing(Base):
 
 
 class MoodleEventReceipt(Base):
-    """A Moodle event that was taken: the primary key answers whether it is a duplicate."""
+    """An event that was received from a Moodle; the primary key detects duplicates."""
 
     __tablename__ = "moodle_event_receipts"
 
@@ -281,7 +279,7 @@ class MoodleEventReceipt(Base):
 
 
 class Replay(Base):
-    """Who made a delivery due again, when, and where it stood before."""
+    """A replay of a delivery: by whom, when, and the status before."""
 
     __tablename__ = "replays"
     __table_args__ = (_NEVER_REUSED,)
@@ -294,7 +292,7 @@ class Replay(Base):
 
 
 class CounterShard(CounterColumns, Base):
-    """How much of what has happened, for the numbers that operations watch."""
+    """The stored counters for the metrics."""
 
 
 add_user_tables(Base.metadata)

@@ -1,4 +1,4 @@
-"""What the edges of eAssessment work with, created once per process."""
+"""The objects that commands, API and pages share, created once per process."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,14 +20,14 @@ _KEY = "notifier"
 
 @dataclass(frozen=True)
 class Services:
-    """The settings, and what was made of them."""
+    """The settings, the database and the vault."""
 
     settings: Settings
     database: Database
     vault: Vault
 
     def transport(self, connections: int) -> "Transport":
-        """Return a transport that keeps the settings' times, and connects where they let it."""
+        """Return a transport with the settings' timeouts and address rules."""
         from notifier.webhooks.http_client import Transport  # most commands send nothing
 
         return Transport(
@@ -48,7 +48,7 @@ def load(given: Settings | None = None) -> Services:
 
 
 def attach(app: "Flask", services: Services) -> None:
-    """Give an app its services."""
+    """Attach the services to an app."""
     app.extensions[_KEY] = services
 
 

@@ -1,4 +1,4 @@
-"""The signals: what happened, sent inside the transaction that made it happen."""
+"""Signals: changes, sent inside the transaction that makes them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from foundation.db import session as db
 from foundation.errors import Refusal
 from notifier.errors import EventNotWrittenError
 
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 _namespace = Namespace()
 course_deleted = _namespace.signal("course-deleted")
 token_regenerated = _namespace.signal("token-regenerated")
@@ -22,9 +22,9 @@ deliveries_dead = _namespace.signal("deliveries-dead")
 
 @dataclass(frozen=True)
 class CourseChange:
-    """A change of a course: the version that it made, and the token that is now the present one.
+    """A change of a course: its new version, and the id of its current token.
 
-    A Moodle's course that is deleted has an empty `token_id`, for nobody tells here which it was.
+    `token_id` is empty for a deleted course of a Moodle, whose token is not known here.
     """
 
     course_id: str
@@ -45,7 +45,7 @@ class EndpointChange:
 
 @dataclass(frozen=True)
 class DeadDelivery:
-    """A delivery that was given up, and why."""
+    """A delivery that became dead, and why."""
 
     delivery_id: int
     endpoint_id: int
@@ -60,36 +60,35 @@ Change = CourseChange | EndpointChange | Sequence[DeadDelivery]
 
 
 class NoSubscriberError(EventNotWrittenError):
-    """Nobody subscribes to a signal, so the change would never be told."""
+    """A signal has no subscriber, so no endpoint would be notified."""
 
 
 def send(signal: NamedSignal, session: Session, change: Change) -> None:
-    """Send a change to the signal's subscribers; what one of them raises refuses the change.
+    """Send a change to the signal's subscribers; if one of them raises, the change is refused.
 
-    Raises UnheardError, EventNotWrittenError for what a subscriber never should have raised, or
-    what the database raises.
+    Refusals and database errors pass through. Raises EventNotWrittenError for any other error of a
+    subscriber, and NoSubscriberError.
     """
     try:
-        heard = signal.send(session, change=change)
+        called = signal.send(session, change=change)
     except (Refusal, *db.UNUSABLE):
         raise
     except Exception as error:
-        _log.debug("a subscriber failed unforeseen", signal=signal.name, exc_info=error)
+        _log.debug("subscriber failed unexpectedly", signal=signal.name, exc_info=error)
         raise EventNotWrittenError(
-            f"{_as_it_was(change)}, for a subscriber to {signal.name} "
-            f"failed: {type(error).__name__}"
+            f"{_unchanged(change)}: a subscriber to {signal.name} failed: {type(error).__name__}"
         ) from error
-    if not heard:
+    if not called:
         raise NoSubscriberError(
-            f"nobody subscribes to {signal.name}: `outbox.subscribe()` was not called"
+            f"{signal.name} has no subscriber: `outbox.subscribe()` was not called"
         )
 
 
-def _as_it_was(change: Change) -> str:
+def _unchanged(change: Change) -> str:
     match change:
         case CourseChange(course_id=course_id):
-            return f"the course {course_id!r} is as it was"
+            return f"the course {course_id!r} was not changed"
         case EndpointChange(endpoint_id=endpoint_id):
-            return f"the endpoint {endpoint_id} is as it was"
+            return f"the endpoint {endpoint_id} was not changed"
         case _:
-            return "the deliveries are as they were"
+            return "the deliveries were not changed"

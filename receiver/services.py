@@ -1,4 +1,4 @@
-"""What the edges of ELMS work with, created once per process."""
+"""The objects that commands, webhooks and pages share, created once per process."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ _KEY = "receiver"
 
 @dataclass(frozen=True)
 class Services:
-    """The settings, and what was made of them."""
+    """The settings, the database and the vault."""
 
     settings: Settings
     database: Database
@@ -32,7 +32,7 @@ def load(given: Settings | None = None) -> Services:
 
 
 def attach(app: "Flask", services: Services) -> None:
-    """Give an app its services."""
+    """Attach the services to an app."""
     app.extensions[_KEY] = services
 
 

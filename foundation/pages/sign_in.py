@@ -16,7 +16,7 @@ from foundation.pages.redirects import own_path
 from foundation.web.errors import RequestMalformedError
 
 sign_in = Blueprint("sign_in", __name__, template_folder="templates")
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 _Answer = Response | str | tuple[str, int] | tuple[str, int, dict[str, str]]
 
 _THIS_MACHINE = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})

@@ -56,7 +56,7 @@ def install(
         app.register_blueprint(blueprint)
     app.register_error_handler(SignInNeeded, error_pages.to_sign_in)
     app.after_request(_harden)
-    web.show_refusals_with(app, error_pages.show)
+    web.render_problems_with(app, error_pages.show)
 
 
 def _set_up_sessions(app: Flask, site: Site, encryption_keys: SecretStr) -> None:

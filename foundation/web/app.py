@@ -30,7 +30,7 @@ from foundation.web.errors import (
     UnavailableError,
 )
 
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 _Model = TypeVar("_Model", bound=BaseModel)
 _View = Callable[..., Any]
 
@@ -66,7 +66,7 @@ def new_app(
     app.after_request(_end)
 
     def refuse(refusal: Refusal) -> Response:
-        problem = problem_of(refusal)
+        problem = to_problem(refusal)
         return _answer(problem, challenge(problem))
 
     def unavailable(error: Exception) -> Response:
@@ -85,7 +85,7 @@ def new_app(
     return app
 
 
-def show_refusals_with(app: Flask, show: Callable[[Problem], Response | None]) -> None:
+def render_problems_with(app: Flask, show: Callable[[Problem], Response | None]) -> None:
     """Let an app show a problem otherwise than as a document, where `show` returns an answer."""
     app.extensions[_SHOWS] = show
 
@@ -119,7 +119,7 @@ def check_bearer(expected: str, refusal: type[Refusal], noun: str) -> None:
         raise refusal(f"the {noun} is wrong")
 
 
-def body(limit: int) -> bytes:
+def read_body(limit: int) -> bytes:
     """Return the raw bytes of the body; more than `limit` of them is a 413, unread."""
     stated = request.content_length or 0
     # One byte more is asked for: werkzeug cuts a chunked body off at its limit without a word.
@@ -138,20 +138,20 @@ def require_json() -> None:
         raise MediaTypeError(f"the body is said to be {request.mimetype or 'nothing'!r}, not JSON")
 
 
-def parsed(model: type[_Model], limit: int) -> _Model:
+def parse_body(model: type[_Model], limit: int) -> _Model:
     """Return the request's body as a model, or raise what is wrong with it."""
     require_json()
-    raw = body(limit)
+    raw = read_body(limit)
     try:
         strict_json.load(raw)
         return model.model_validate_json(raw, strict=True)
     except strict_json.StrictJsonError as error:
         raise RequestMalformedError(str(error)) from None
     except ValidationError as error:
-        raise invalid(error) from None
+        raise invalid_fields(error) from None
 
 
-def query(model: type[_Model]) -> _Model:
+def parse_query(model: type[_Model]) -> _Model:
     """Return the query string as a model; raise for a name that stands in it twice."""
     fields = {}
     for name, (value, *others) in request.args.lists():
@@ -163,10 +163,10 @@ def query(model: type[_Model]) -> _Model:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise invalid(error) from None
+        raise invalid_fields(error) from None
 
 
-def invalid(error: ValidationError) -> RequestInvalidError:
+def invalid_fields(error: ValidationError) -> RequestInvalidError:
     """Return the refusal that points to every field that a model refused."""
     faults = [
         {
@@ -184,7 +184,7 @@ def _begin() -> None:
     g.request_id = secrets.token_hex(8)
     g.started = time.perf_counter()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
-    tracing.enter(tracing.after(request.headers.get(tracing.HEADER)))
+    tracing.set_current(tracing.span_from(request.headers.get(tracing.HEADER)))
     path = request.environ["PATH_INFO"]
     if not path or path.startswith("//"):
         raise NotFound  # werkzeug takes all slashes that a path begins with for one, and adds one
@@ -217,17 +217,17 @@ def _url() -> str:
     return f"{request.scheme}://{request.host}{request.path}"
 
 
-def problem_of(refusal: Refusal) -> Problem:
+def to_problem(refusal: Refusal) -> Problem:
     """Return the problem that says what was refused, by the table of the app that is at work."""
     table: Mapping[type[Refusal], ProblemType] = current_app.extensions[_REFUSALS]
     kind = next((table[cls] for cls in type(refusal).__mro__ if cls in table), None)
     if kind is None:
         _log.error("a refusal has no problem type", refusal=type(refusal).__name__)
         kind = ProblemType.INTERNAL_ERROR
-    return Problem(kind, str(refusal), refusal.advice, json_ready(refusal.facts))
+    return Problem(kind, str(refusal), refusal.advice, to_json(refusal.facts))
 
 
-def json_ready(facts: Mapping[str, Any]) -> dict[str, Any]:
+def to_json(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return facts as JSON can hold them: moments as text."""
     return {
         name: fact.isoformat() if hasattr(fact, "isoformat") else fact

@@ -25,7 +25,7 @@ from foundation.web.openapi import ApiResponse, Operation
 # Seconds to wait for a busy database, and for its answer to a statement.
 _BUSY_SECONDS, _STATEMENT_SECONDS = 1.0, 3.0
 
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 
 
 class Alive(BaseModel):

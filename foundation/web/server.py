@@ -37,7 +37,7 @@ _MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 # Seconds that requests have to finish after SIGTERM, and how often that is checked.
 _STOP_SECONDS, _STOP_CHECK_SECONDS = 25.0, 0.2
 
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 
 
 class AddressError(Refusal):

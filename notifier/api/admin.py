@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from contract.tokens import CourseToken
 from foundation.db import session as db
-from foundation.web.app import check_admin_key, guarded, parsed, query
+from foundation.web.app import check_admin_key, guarded, parse_body, parse_query
 from foundation.web.errors import RequestInvalidError
 from notifier import services
 from notifier.api import schemas
@@ -35,7 +35,7 @@ admin_only = guarded("admin key", _check_key)
 @admin_only
 def add_course() -> tuple[Json, int]:
     """Add a course; only this response holds its token."""
-    new = parsed(schemas.NewCourse, _SMALL_BODY)
+    new = parse_body(schemas.NewCourse, _SMALL_BODY)
     with services.current().database.writing() as session:
         token = courses.add_course(session, new.course_id, new.title, now=db.now(session))
         return _with_token(session, new.course_id, token), 201
@@ -45,7 +45,7 @@ def add_course() -> tuple[Json, int]:
 @admin_only
 def list_courses() -> Json:
     """List courses by id; for the next page set `after` to the last id."""
-    page = query(schemas.CourseListParams)
+    page = parse_query(schemas.CourseListParams)
     with services.current().database.reading() as session:
         rows = courses.list_courses(session, after=page.after, limit=page.limit)
         return _json(schemas.Courses(courses=[schemas.Course.of(row) for row in rows]))
@@ -83,7 +83,7 @@ def regenerate_token(course_id: str) -> tuple[Json, int]:
 @admin_only
 def load_grades(course_id: str) -> Json:
     """Store scores of a course; other users keep their scores."""
-    asked = parsed(schemas.GradesToLoad, _GRADES_BODY)
+    asked = parse_body(schemas.GradesToLoad, _GRADES_BODY)
     with services.current().database.writing() as session:
         loaded = grades.load(session, {course_id: asked.scores}, now=db.now(session))
         return _json(schemas.GradesLoaded.of(loaded))
@@ -93,7 +93,7 @@ def load_grades(course_id: str) -> Json:
 @admin_only
 def add_endpoint() -> tuple[Json, int]:
     """Register a URL; only this response holds its secret."""
-    asked = parsed(schemas.NewEndpoint, _SMALL_BODY)
+    asked = parse_body(schemas.NewEndpoint, _SMALL_BODY)
     here = services.current()
     with here.database.writing() as session:
         endpoint, secret = endpoints.register(
@@ -120,7 +120,7 @@ def list_endpoints() -> Json:
 @admin_only
 def list_deliveries() -> Json:
     """List deliveries, newest first; for the next page set `before` to the last id."""
-    page = query(schemas.DeliveryListParams)
+    page = parse_query(schemas.DeliveryListParams)
     with services.current().database.reading() as session:
         rows = delivery_queries.find(session, page.filter(), before=page.before, limit=page.limit)
         return _json(schemas.Deliveries(deliveries=[schemas.Delivery.of(row) for row in rows]))
@@ -130,7 +130,7 @@ def list_deliveries() -> Json:
 @admin_only
 def replay_deliveries() -> Json:
     """Send deliveries again with the same webhook-id; `dry_run` only lists them."""
-    asked = parsed(schemas.ReplayRequest, _SMALL_BODY)
+    asked = parse_body(schemas.ReplayRequest, _SMALL_BODY)
     if (asked.ids is None) == (asked.filter is None):
         raise RequestInvalidError("give either `ids` or a `filter`", errors=[])
     with services.current().database.writing() as session:

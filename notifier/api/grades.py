@@ -17,7 +17,7 @@ from contract.grades import (
 )
 from foundation import logging
 from foundation.db import session as db
-from foundation.web.app import guarded, parsed, problem_of
+from foundation.web.app import guarded, parse_body, to_problem
 from notifier import services
 from notifier.courses import grade_access
 from notifier.courses.grade_access import (
@@ -32,7 +32,7 @@ _BATCH_BODY = 256 * 1024
 _SECOND = timedelta(seconds=1)
 _TICK = timedelta(microseconds=1)
 
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 
 api = Blueprint("api", __name__, url_prefix="/api/v1")
 
@@ -48,8 +48,8 @@ def read_grades(course_id: str) -> Response:
     if isinstance(answer, NotifierError):
         raise answer
     response = _one(answer)
-    response.set_etag(answer.reading.etag)
-    if (changed_at := answer.reading.changed_at) is not None:
+    response.set_etag(answer.access.etag)
+    if (changed_at := answer.access.changed_at) is not None:
         response.last_modified = _last_modified(changed_at, now)
     response.headers["Cache-Control"] = "private, no-cache"
     return response
@@ -59,7 +59,7 @@ def read_grades(course_id: str) -> Response:
 @guarded("course token")
 def read_batch() -> Response:
     """Answer many courses' grades, each with the status that it would have had by itself."""
-    order = parsed(BatchRequest, _BATCH_BODY)
+    order = parse_body(BatchRequest, _BATCH_BODY)
     with services.current().database.reading() as session:
         answers = grade_access.read_grades(session, [_asked_in_batch(one) for one in order.courses])
     items = tuple(map(_item, order.courses, answers))
@@ -109,7 +109,7 @@ def _item(asked: BatchRequestItem, answer: GradesOutcome) -> BatchResponseItem:
         case GradesUnchanged():
             return BatchResponseItem(course_id=asked.course_id, status=304)
         case refusal:
-            problem = problem_of(refusal)
+            problem = to_problem(refusal)
             document = problem.document()
             return BatchResponseItem(
                 course_id=asked.course_id, status=problem.status, problem=document
@@ -118,9 +118,9 @@ def _item(asked: BatchRequestItem, answer: GradesOutcome) -> BatchResponseItem:
 
 def _grades(granted: GradesResult) -> GradesResponse:
     return GradesResponse(
-        course_id=granted.reading.course_id,
-        course_version=granted.reading.course_version,
-        token_id=granted.reading.token_id,
+        course_id=granted.access.course_id,
+        course_version=granted.access.course_version,
+        token_id=granted.access.token_id,
         scores=granted.scores,
     )
 
@@ -129,7 +129,7 @@ def _tell(items: Sequence[BatchResponseItem], answers: Sequence[GradesOutcome]) 
     refused = defaultdict(list)
     for item, answer in zip(items, answers, strict=True):
         if isinstance(answer, NotifierError):
-            refused[problem_of(answer).type.value].append(item.course_id)
+            refused[to_problem(answer).type.value].append(item.course_id)
     _log.log(
         WARNING if refused else INFO,
         "batch answered",

@@ -11,7 +11,7 @@ from contract.events import CourseId
 from foundation import logging
 from foundation.db import session as db
 from foundation.web import app as web
-from foundation.web.app import guarded, invalid, parsed
+from foundation.web.app import guarded, invalid_fields, parse_body
 from foundation.web.errors import RequestInvalidError, RequestMalformedError
 from notifier import services
 from notifier.api import schemas
@@ -24,7 +24,7 @@ from notifier.errors import IngestOffError, IngestRefusedError
 ingest_api = Blueprint("ingest_api", __name__, url_prefix="/api/v1")
 
 _SMALL_BODY = 64 * 1024
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 
 
 class CoursePath(BaseModel):
@@ -37,13 +37,13 @@ class CoursePath(BaseModel):
 @admin_only
 def tell_token(course_id: str) -> dict[str, Any]:
     """Notify all endpoints that a Moodle course's token was regenerated; it is not stored."""
-    new = parsed(schemas.NewToken, _SMALL_BODY)
+    new = parse_body(schemas.NewToken, _SMALL_BODY)
     if new.token is not None and new.token_id is not None:
         raise RequestInvalidError("give either `token_id` or `token`", errors=[])
     try:
         CoursePath(course_id=course_id)
     except ValidationError as error:
-        raise invalid(error) from None
+        raise invalid_fields(error) from None
     with services.current().database.writing() as session:
         change = courses.announce_token(session, course_id, new.known_id(), now=db.now(session))
     return schemas.TokenAnnounced(
@@ -75,8 +75,8 @@ def _authenticated_body(secret: str) -> bytes:
     given = _header_secret()
     if given is not None:
         _check_secret(given, secret)
-        return web.body(_SMALL_BODY)
-    raw = web.body(_SMALL_BODY)
+        return web.read_body(_SMALL_BODY)
+    raw = web.read_body(_SMALL_BODY)
     _check_secret(_body_secret(raw), secret)
     return raw
 
@@ -115,4 +115,4 @@ def _parse_deletion(raw: bytes) -> CourseDeletion | None:
     try:
         return moodle_events.parse_event(document)
     except ValidationError as error:
-        raise invalid(error) from None
+        raise invalid_fields(error) from None

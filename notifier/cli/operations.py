@@ -13,7 +13,7 @@ from foundation.cli.params import AGE
 from foundation.text import count
 from notifier.cli import context
 
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 # A little over the largest body that a route accepts, so that the route itself refuses more.
 _MAX_BODY_BYTES = 17 * 1024 * 1024
 
@@ -44,7 +44,7 @@ def prune(older_than: timedelta) -> None:
     from notifier.courses import moodle_events
 
     with context.writing() as (session, now):
-        deleted = moodle_events.forget(session, now - older_than)
+        deleted = moodle_events.delete_receipts(session, now - older_than)
     click.echo(f"deleted {count(deleted, 'Moodle event id')}")
 
 

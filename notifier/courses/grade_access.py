@@ -1,4 +1,4 @@
-"""Readings: what the bearers of course tokens may read, each course on its own, and why not."""
+"""Access to grades by course token: each course of a request is authorized on its own."""
 
 import hmac
 from collections import defaultdict
@@ -27,21 +27,19 @@ from notifier.errors import (
 )
 from notifier.models import Course, Grade, IssuedToken
 
-MAX_WEIGHT = 12_000_000
-"""How many bytes of scores are read for one batch: about 50,000 scores without comments.
+# Estimated bytes of scores in one batch: about 50,000 scores without comments. ELMS accepts
+# responses of up to 16 MiB. A single course is returned whatever its size.
+MAX_BYTES = 12_000_000
 
-ELMS takes no answer beyond 16 MiB. One course is answered whatever it weighs.
-"""
-
-_SCORE_WEIGHT, _CHARACTER_WEIGHT = 200, 4
+_BYTES_PER_SCORE, _BYTES_PER_CHARACTER = 200, 4
 
 
 @dataclass(frozen=True)
 class GradesRequest:
-    """One course that somebody asks for, and what they have of it.
+    """A request for the grades of one course.
 
-    `has_etag` tells whether they have what an entity tag names; it is None if they name none, and
-    only then do they have what changed up to `since` (RFC 9110, 13.1.3).
+    `has_etag` returns True for an entity tag that the client has; it is None if the client sent
+    none, and only then `since` counts (RFC 9110, 13.1.3).
     """
 
     course_id: str
@@ -52,9 +50,9 @@ class GradesRequest:
 
 @dataclass(frozen=True)
 class CourseAccess:
-    """A course that the bearer may read, at its present versions.
+    """A course that the bearer of a token may read, at its current versions.
 
-    `changed_at` is when its grades changed last, or None if that was never written down.
+    `changed_at` is when its grades last changed, or None if they never did.
     """
 
     course_pk: int
@@ -64,28 +62,28 @@ class CourseAccess:
     etag: str
     changed_at: datetime | None
 
-    def is_known_to(self, question: GradesRequest) -> bool:
-        """Tell whether the asker has all of it already."""
-        if question.has_etag is not None:
-            return question.has_etag(self.etag)
-        if question.since is None or self.changed_at is None:
+    def is_current_at(self, request: GradesRequest) -> bool:
+        """Return True if the client already has these grades."""
+        if request.has_etag is not None:
+            return request.has_etag(self.etag)
+        if request.since is None or self.changed_at is None:
             return False
-        return self.changed_at <= question.since
+        return self.changed_at <= request.since
 
 
 @dataclass(frozen=True)
 class GradesResult:
     """The scores of a course, by user."""
 
-    reading: CourseAccess
+    access: CourseAccess
     scores: tuple[Score, ...]
 
 
 @dataclass(frozen=True)
 class GradesUnchanged:
-    """The asker has these scores already."""
+    """The client already has the scores of a course."""
 
-    reading: CourseAccess
+    access: CourseAccess
 
 
 GradesOutcome = GradesResult | GradesUnchanged | NotifierError
@@ -98,7 +96,7 @@ def parse_bearer(authorization: str | None) -> CourseToken:
     """
     scheme, _, credentials = (authorization or "").strip().partition(" ")
     if scheme.lower() != "bearer":
-        raise TokenMissingError("the request bears no course token")
+        raise TokenMissingError("the request has no course token")
     bearer = parse_token(credentials.strip())
     if isinstance(bearer, TokenMalformedError):
         raise bearer
@@ -106,7 +104,7 @@ def parse_bearer(authorization: str | None) -> CourseToken:
 
 
 def parse_token(text: str) -> CourseToken | TokenMalformedError:
-    """Return the course token that a text spells, or why it spells none."""
+    """Return the course token in a text, or the reason why it is malformed."""
     try:
         return CourseToken.parse(text)
     except MalformedTokenError as error:
@@ -114,54 +112,52 @@ def parse_token(text: str) -> CourseToken | TokenMalformedError:
 
 
 def read_grades(
-    session: Session, questions: Sequence[GradesRequest], *, max_weight: int = MAX_WEIGHT
+    session: Session, requests: Sequence[GradesRequest], *, max_bytes: int = MAX_BYTES
 ) -> list[GradesOutcome]:
-    """Return what each question is answered: in their order, each on its own.
+    """Return the outcome of each request, in the same order.
 
-    Takes four statements at the most, however many are asked. What would go beyond `max_weight`
-    is answered with a BatchFullError; the first course that has scores to tell never is.
+    Executes up to four statements, whatever the number of requests. A course that does not fit
+    into `max_bytes` gets a BatchFullError, unless it is the first one with scores to return.
     """
-    verdicts = [
-        GradesUnchanged(verdict)
-        if isinstance(verdict, CourseAccess) and verdict.is_known_to(question)
-        else verdict
-        for verdict, question in zip(authorize(session, questions), questions, strict=True)
+    accesses = [
+        GradesUnchanged(access)
+        if isinstance(access, CourseAccess) and access.is_current_at(request)
+        else access
+        for access, request in zip(authorize(session, requests), requests, strict=True)
     ]
-    fitting = _within(session, verdicts, max_weight)
-    scores = _read(session, {one.course_pk for one in fitting if isinstance(one, CourseAccess)})
+    limited = _limit_batch(session, accesses, max_bytes)
+    scores = _read(session, {one.course_pk for one in limited if isinstance(one, CourseAccess)})
     return [
         GradesResult(one, tuple(scores[one.course_pk])) if isinstance(one, CourseAccess) else one
-        for one in fitting
+        for one in limited
     ]
 
 
 def authorize(
-    session: Session, questions: Sequence[GradesRequest]
+    session: Session, requests: Sequence[GradesRequest]
 ) -> list[CourseAccess | NotifierError]:
-    """Return what the bearer of each question may read, or the reason why not.
+    """Return for each request the access that its token grants, or the reason for the refusal.
 
-    A question whose bearer is malformed costs no query.
+    Malformed tokens cause no query.
     """
-    issued = _find_issued(session, questions)
-    found = [_row_of(question.bearer, issued) for question in questions]
-    elsewhere = {
-        question.course_id
-        for question, row in zip(questions, found, strict=True)
-        if row is not None and row.course_id != question.course_id
+    issued = _find_issued(session, requests)
+    rows = [_row_of(request.bearer, issued) for request in requests]
+    mismatched = {
+        request.course_id
+        for request, row in zip(requests, rows, strict=True)
+        if row is not None and row.course_id != request.course_id
     }
-    existing = _existing(session, elsewhere)
-    return [
-        _verdict(question, row, existing) for question, row in zip(questions, found, strict=True)
-    ]
+    existing = _existing(session, mismatched)
+    return [_access(request, row, existing) for request, row in zip(requests, rows, strict=True)]
 
 
-def _find_issued(session: Session, questions: Sequence[GradesRequest]) -> dict[str, Row[Any]]:
-    """Return the issued tokens that are borne, each with its course and that one's present."""
-    borne = {one.bearer.token_id for one in questions if isinstance(one.bearer, CourseToken)}
-    if not borne:
+def _find_issued(session: Session, requests: Sequence[GradesRequest]) -> dict[str, Row[Any]]:
+    """Return the issued tokens of the requests by id, with their courses and current tokens."""
+    token_ids = {one.bearer.token_id for one in requests if isinstance(one.bearer, CourseToken)}
+    if not token_ids:
         return {}
-    present = aliased(IssuedToken)
-    is_present = (present.course_pk == Course.id) & present.superseded_at.is_(None)
+    current = aliased(IssuedToken)
+    is_current = (current.course_pk == Course.id) & current.superseded_at.is_(None)
     rows = session.execute(
         select(
             IssuedToken.token_id,
@@ -173,12 +169,12 @@ def _find_issued(session: Session, questions: Sequence[GradesRequest]) -> dict[s
             Course.grades_version,
             Course.grades_changed_at,
             Course.deleted_at,
-            present.token_id.label("present_token_id"),
-            present.created_at.label("regenerated_at"),
+            current.token_id.label("current_token_id"),
+            current.created_at.label("regenerated_at"),
         )
         .join(Course, Course.id == IssuedToken.course_pk)
-        .outerjoin(present, is_present)
-        .where(IssuedToken.token_id.in_(borne))
+        .outerjoin(current, is_current)
+        .where(IssuedToken.token_id.in_(token_ids))
     )
     return {row.token_id: row for row in rows}
 
@@ -197,15 +193,15 @@ def _existing(session: Session, course_ids: Collection[str]) -> set[str]:
     return set(session.scalars(select(Course.course_id).where(Course.course_id.in_(course_ids))))
 
 
-def _verdict(
-    question: GradesRequest, row: Row[Any] | None, existing: Collection[str]
+def _access(
+    request: GradesRequest, row: Row[Any] | None, existing: Collection[str]
 ) -> CourseAccess | NotifierError:
-    if isinstance(question.bearer, TokenMalformedError):
-        return question.bearer
+    if isinstance(request.bearer, TokenMalformedError):
+        return request.bearer
     if row is None:
         return TokenUnknownError("no course has this token")
-    if row.course_id != question.course_id:
-        return _not_of_this_course(question.course_id, row.token_id, existing)
+    if row.course_id != request.course_id:
+        return _not_of_this_course(request.course_id, row.token_id, existing)
     if row.deleted_at is not None:
         return CourseDeletedError.of(
             row.course_id,
@@ -213,7 +209,16 @@ def _verdict(
             deleted_at=row.deleted_at,
             next_step=CourseDeletedError.for_bearer,
         )
-    return _reading(row) if row.superseded_at is None else _regenerated(row)
+    if row.superseded_at is not None:
+        return _regenerated(row)
+    return CourseAccess(
+        course_pk=row.course_pk,
+        course_id=row.course_id,
+        course_version=row.version,
+        token_id=row.token_id,
+        etag=f"{row.course_pk}-{row.version}-{row.grades_version}",
+        changed_at=row.grades_changed_at,
+    )
 
 
 def _not_of_this_course(course_id: str, token_id: str, existing: Collection[str]) -> NotifierError:
@@ -229,44 +234,40 @@ def _not_of_this_course(course_id: str, token_id: str, existing: Collection[str]
 def _regenerated(row: Row[Any]) -> TokenRegeneratedError:
     return TokenRegeneratedError(
         f"the token {row.token_id} was replaced at {row.superseded_at:%Y-%m-%d %H:%M:%S} UTC; "
-        f"the present one is {row.present_token_id}",
+        f"the current one is {row.current_token_id}",
         course_id=row.course_id,
         course_version=row.version,
-        token_id=row.present_token_id,
+        token_id=row.current_token_id,
         regenerated_at=row.regenerated_at,
     )
 
 
-def _reading(row: Row[Any]) -> CourseAccess:
-    return CourseAccess(
-        course_pk=row.course_pk,
-        course_id=row.course_id,
-        course_version=row.version,
-        token_id=row.token_id,
-        etag=f"{row.course_pk}-{row.version}-{row.grades_version}",
-        changed_at=row.grades_changed_at,
+_Limited = CourseAccess | GradesUnchanged | NotifierError
+
+
+def _limit_batch(session: Session, accesses: Sequence[_Limited], max_bytes: int) -> list[_Limited]:
+    sizes = _estimate_sizes(
+        session, [one.course_pk for one in accesses if isinstance(one, CourseAccess)]
     )
-
-
-_Verdict = CourseAccess | GradesUnchanged | NotifierError
-
-
-def _within(session: Session, verdicts: Sequence[_Verdict], max_weight: int) -> list[_Verdict]:
-    weights = _weigh(session, [one.course_pk for one in verdicts if isinstance(one, CourseAccess)])
-    fitting: list[_Verdict] = []
-    sum_of_them = 0
-    for one in verdicts:
-        weight = weights.get(one.course_pk, 0) if isinstance(one, CourseAccess) else 0
-        if isinstance(one, CourseAccess) and sum_of_them and sum_of_them + weight > max_weight:
-            fitting.append(_full(one))
+    limited: list[_Limited] = []
+    total = 0
+    for one in accesses:
+        size = sizes.get(one.course_pk, 0) if isinstance(one, CourseAccess) else 0
+        if isinstance(one, CourseAccess) and total and total + size > max_bytes:
+            limited.append(
+                BatchFullError(
+                    f"the scores of {one.course_id!r} do not fit into this batch",
+                    course_id=one.course_id,
+                )
+            )
         else:
-            fitting.append(one)
-            sum_of_them += weight
-    return fitting
+            limited.append(one)
+            total += size
+    return limited
 
 
-def _weigh(session: Session, course_pks: Sequence[int]) -> dict[int, int]:
-    """Return how many bytes the scores of courses take, estimated; one alone needs no weighing."""
+def _estimate_sizes(session: Session, course_pks: Sequence[int]) -> dict[int, int]:
+    # A single course always fits, so its size is not needed.
     if len(course_pks) <= 1:
         return {}
     characters = func.length(Grade.user_id) + func.coalesce(func.length(Grade.comment), 0)
@@ -275,14 +276,9 @@ def _weigh(session: Session, course_pks: Sequence[int]) -> dict[int, int]:
         .where(Grade.course_pk.in_(set(course_pks)))
         .group_by(Grade.course_pk)
     )
-    return {pk: count * _SCORE_WEIGHT + int(text) * _CHARACTER_WEIGHT for pk, count, text in rows}
-
-
-def _full(reading: CourseAccess) -> BatchFullError:
-    return BatchFullError(
-        f"the scores of {reading.course_id!r} do not fit into this batch beside the others",
-        course_id=reading.course_id,
-    )
+    return {
+        pk: count * _BYTES_PER_SCORE + int(text) * _BYTES_PER_CHARACTER for pk, count, text in rows
+    }
 
 
 _SCORES = TypeAdapter(list[Score])

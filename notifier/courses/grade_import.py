@@ -1,4 +1,4 @@
-"""Files of grades: told apart by their first line, then read whole or refused whole."""
+"""CSV files of grades, in our own format or as exported by a Moodle."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,53 +14,53 @@ from notifier.courses.moodle_export import ExportOptions, ExportSource
 REQUIRED = ("course_id", "user_id", "score_given", "score_maximum")
 OPTIONAL = ("comment", "timestamp", "activity_progress", "grading_progress")
 _KNOWN = frozenset((*REQUIRED, *OPTIONAL, moodle_export.ID_NUMBER))
-_NOTHING_CHOSEN = ExportOptions()
+_NO_OPTIONS = ExportOptions()
 _SHOWN_COLUMNS = 20
 
 
 @dataclass(frozen=True)
 class GradesFile:
-    """The scores of a file by course id; for Moodle's export also what they were taken from."""
+    """The scores of a file by course id; for Moodle's export also which column they are from."""
 
     scores: dict[str, list[Score]]
     source: ExportSource | None = None
 
 
-def read(text: str, chosen: ExportOptions = _NOTHING_CHOSEN, *, now: datetime) -> GradesFile:
-    """Return the scores of a CSV file; a score without a timestamp is of `now`.
+def read(text: str, options: ExportOptions = _NO_OPTIONS, *, now: datetime) -> GradesFile:
+    """Return the scores of a CSV file; a score without a timestamp gets `now`.
 
-    The first line names the columns: `REQUIRED`, and any of `OPTIONAL`; or those of Moodle's
-    grade export, which needs a chosen course. An empty `score_given` is a score that is not given
-    yet. Raises CsvError, naming each line that is wrong.
+    The first line has the columns `REQUIRED` and any of `OPTIONAL`, or those of Moodle's grade
+    export, which needs `options.course_id`. An empty `score_given` means not graded yet. Raises
+    CsvError with every invalid line; then nothing is returned.
     """
     table = Table(text, _KNOWN)
     if set(table.columns).isdisjoint(REQUIRED):
         if moodle_export.ID_NUMBER in table.columns:
-            return _read_export(table, chosen, now)
+            return _read_export(table, options, now)
         raise _unrecognised(table.columns)
     table.check_columns(REQUIRED, OPTIONAL)
-    return GradesFile(_read_own(table, chosen, now))
+    return GradesFile(_read_own(table, options, now))
 
 
-def _read_export(table: Table, chosen: ExportOptions, now: datetime) -> GradesFile:
-    if chosen.course_id is None:
+def _read_export(table: Table, options: ExportOptions, now: datetime) -> GradesFile:
+    if options.course_id is None:
         raise CsvError(
-            "this is Moodle's grade export, which is of one course and does not name it",
-            next_step="Name the course with --course, and what its total is out of with "
-            f"--maximum unless that is {moodle_export.MAXIMUM}.",
+            "this is Moodle's grade export, which does not say which course it is of",
+            next_step="Name the course with --course, and its maximum grade with --maximum "
+            f"unless that is {moodle_export.MAXIMUM}.",
         )
-    scores, taken = moodle_export.read(table, chosen, now=now)
-    return GradesFile({chosen.course_id: scores}, taken)
+    scores, source = moodle_export.read(table, options, now=now)
+    return GradesFile({options.course_id: scores}, source)
 
 
-def _read_own(table: Table, chosen: ExportOptions, now: datetime) -> dict[str, list[Score]]:
-    if chosen.maximum is not None or chosen.item is not None:
+def _read_own(table: Table, options: ExportOptions, now: datetime) -> dict[str, list[Score]]:
+    if options.maximum is not None or options.item is not None:
         raise CsvError(
-            "--maximum and --item are for Moodle's grade export; this file says both by itself",
-            next_step="Leave these options out.",
+            "--maximum and --item are only for Moodle's grade export",
+            next_step="Run the command again without these options.",
         )
     parsed, faults = table.parse(
-        lambda _, row: (_course_id(row, chosen), _score(row, now)),
+        lambda _, row: (_course_id(row, options), _score(row, now)),
     )
     csv_reader.refuse(faults)
     scores: defaultdict[str, list[Score]] = defaultdict(list)
@@ -75,17 +75,17 @@ def _unrecognised(names: Sequence[str]) -> CsvError:
     return CsvError(
         f"line 1: expected the columns {', '.join(REQUIRED)}, or Moodle's grade export with its "
         f"column {moodle_export.ID_NUMBER!r}; found: {found}{more}",
-        next_step="Name the columns in the first line; export from Moodle in English, as a CSV "
+        next_step="Put the column names in the first line; export from Moodle in English, as CSV "
         "with the users' ID numbers.",
     )
 
 
-def _course_id(row: Row, chosen: ExportOptions) -> str:
+def _course_id(row: Row, options: ExportOptions) -> str:
     course_id = row["course_id"]
     if not course_id:
         raise ValueError("course_id is empty")
-    if chosen.course_id not in (None, course_id):
-        raise ValueError("course_id is another one than --course names")
+    if options.course_id not in (None, course_id):
+        raise ValueError("course_id differs from --course")
     return course_id
 
 

@@ -1,4 +1,4 @@
-"""Grades as an administrator loads them: what is new, what changed, and when."""
+"""Stored grades: load new and changed scores, count them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _TICK = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class LoadResult:
-    """How many scores were new, changed and the same as before."""
+    """The number of scores that were added, changed and unchanged."""
 
     added: int = 0
     changed: int = 0
@@ -26,11 +26,10 @@ class LoadResult:
 
 
 def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: datetime) -> LoadResult:
-    """Store the scores of courses, by course id; the last one of a user counts.
+    """Store scores by course id; if a user occurs twice, the last score counts.
 
-    Scores of users who are not named stay as they are, and so do the marks of courses to which a
-    load tells nothing new. Raises CourseUnknownError or
-    CourseDeletedError, and then nothing is stored.
+    Scores of other users are kept, and so is the version of a course whose scores are unchanged.
+    Raises CourseUnknownError or CourseDeletedError; then nothing is stored.
     """
     courses = _lock_courses(session, sorted(scores))
     known = _known(session, [course.id for course in courses.values()])
@@ -53,13 +52,13 @@ def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: dateti
 
 
 def count(session: Session, course_pk: int) -> int:
-    """Return how many scores a course has."""
+    """Return the number of scores of a course."""
     query = select(func.count()).select_from(Grade).where(Grade.course_pk == course_pk)
     return session.scalar(query) or 0
 
 
 def _lock_courses(session: Session, course_ids: Sequence[str]) -> dict[str, Course]:
-    # Read anew: the session may know a course from before another transaction deleted it.
+    # Read again: the session may hold a course as it was before another transaction deleted it.
     query = select(Course).where(Course.course_id.in_(course_ids)).order_by(Course.id)
     rows = session.scalars(query.with_for_update().execution_options(populate_existing=True))
     courses = {row.course_id: row for row in rows}
@@ -93,7 +92,7 @@ def _last_of_each_user(course_pk: int, scores: Sequence[Score]) -> dict[str, dic
 
 
 def _differs(before: dict[str, Any], row: dict[str, Any]) -> bool:
-    """Tell whether a score says anything new; being said again at another time is not new."""
+    """Return True if a score differs in anything but its timestamp."""
     return {**before, "timestamp": None} != {**row, "timestamp": None}
 
 
@@ -117,6 +116,6 @@ def _mark(session: Session, touched: Collection[Course], now: datetime) -> None:
 
 
 def _after(before: datetime | None, now: datetime) -> datetime:
-    # Never the same moment twice, nor an earlier one: a clock may be set back, and who has all up
-    # to the moment before must not be told that nothing changed.
+    # Always later than before: a clock can be set back, and a client that has everything up to the
+    # previous time must not get "unchanged".
     return now if before is None else max(now, before + _TICK)

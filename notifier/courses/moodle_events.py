@@ -1,4 +1,4 @@
-"""What a Moodle tells of itself: a course's deletion is told on, once; all else is ignored."""
+"""Events received from a Moodle: a deleted course is deleted here, once; others are ignored."""
 
 import re
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _DIGITS = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 class MoodleEventOutcome(StrEnum):
-    """What came of something that a Moodle told."""
+    """What an event from a Moodle did."""
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"
@@ -41,30 +41,30 @@ class MoodleEventOutcome(StrEnum):
 def _number(value: object) -> object:
     # tool_trigger sends every number as a string, local_webhooks some of them.
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("a whole number is expected, as 7 or as text")
+        raise ValueError("expected a whole number, as a number or as text")
     if not _DIGITS.fullmatch(str(value)) or int(value) == 0:
-        raise ValueError("a whole number above 0 is expected")
+        raise ValueError("expected a whole number above 0")
     return str(int(value))
 
 
 _Number = Annotated[str, BeforeValidator(_number)]
 
 
-class _Told(BaseModel):
+class _MoodleModel(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
-class _Named(_Told):
+class _NamedEvent(_MoodleModel):
     event_name: Annotated[str, Field(min_length=1)] = Field(
         validation_alias=AliasChoices("eventname", "event")
     )
 
 
-class CourseDeletion(_Told):
-    """A course that a Moodle says it has deleted: where, which, and when.
+class CourseDeletion(_MoodleModel):
+    """The event that a course was deleted in a Moodle.
 
-    tool_trigger's administrators choose the names of its fields; those of Moodle itself and the
-    likely others are taken.
+    The administrator of tool_trigger chooses its field names; those of Moodle and some likely
+    others are accepted.
     """
 
     course_id: _Number = Field(validation_alias=AliasChoices(*_COURSE_NAMES))
@@ -76,47 +76,47 @@ class CourseDeletion(_Told):
 
     @model_validator(mode="before")
     @classmethod
-    def _names_one_course(cls, told: dict[str, object]) -> dict[str, object]:
-        # tool_trigger splits what it sends at each `&`, one in a course's name included.
-        if len({str(told[name]) for name in _COURSE_NAMES if name in told}) > 1:
-            raise ValueError(f"{', '.join(_COURSE_NAMES)} name different courses")
-        return told
+    def _check_one_course(cls, fields: dict[str, object]) -> dict[str, object]:
+        # tool_trigger splits its data at every `&`, even inside a course's name.
+        if len({str(fields[name]) for name in _COURSE_NAMES if name in fields}) > 1:
+            raise ValueError(f"{', '.join(_COURSE_NAMES)} have different values")
+        return fields
 
 
 def parse_event(document: Mapping[str, object]) -> CourseDeletion | None:
-    """Return the deletion that a Moodle tells, or None for what is none of our business.
+    """Return the deletion in an event, or None for any other event.
 
-    Raises pydantic's ValidationError for a field that is missing or wrong.
+    Raises pydantic's ValidationError for a missing or invalid field.
     """
-    told = {name: value for name, value in document.items() if value is not None}
-    named = _Named.model_validate(told)
-    if named.event_name.removeprefix("\\") != COURSE_DELETED.removeprefix("\\"):
+    fields = {name: value for name, value in document.items() if value is not None}
+    event_name = _NamedEvent.model_validate(fields).event_name
+    if event_name.removeprefix("\\") != COURSE_DELETED.removeprefix("\\"):
         return None
-    return CourseDeletion.model_validate(told)
+    return CourseDeletion.model_validate(fields)
 
 
-def accept(session: Session, told: CourseDeletion, *, now: datetime) -> MoodleEventOutcome:
-    """Delete the course that a Moodle has deleted, once; one that was not known is taken in.
+def accept(session: Session, event: CourseDeletion, *, now: datetime) -> MoodleEventOutcome:
+    """Delete the course of an event, once; a course that is not known yet is added first.
 
-    A course that is deleted already is stale, the same telling again a duplicate.
+    The outcome is `stale` if the course is already deleted, `duplicate` for the same event again.
     """
     key = {
-        "host": told.host or session.info[SOURCE],
+        "host": event.host or session.info[SOURCE],
         "event_name": COURSE_DELETED,
-        "object_id": told.course_id,
-        "time_created": told.time_created,
+        "object_id": event.course_id,
+        "time_created": event.time_created,
     }
-    taken = session.execute(
+    receipt = session.execute(
         db.insert(session, MoodleEventReceipt)
         .values(**key, outcome=MoodleEventOutcome.APPLIED, received_at=now)
         .on_conflict_do_nothing()
         .returning(MoodleEventReceipt.host)
     )
-    if taken.first() is None:
+    if receipt.first() is None:
         return MoodleEventOutcome.DUPLICATE
-    courses.ensure_course(session, told.course_id, told.title or told.course_id, now=now)
+    courses.ensure_course(session, event.course_id, event.title or event.course_id, now=now)
     try:
-        courses.delete_course(session, told.course_id, now=now)
+        courses.delete_course(session, event.course_id, now=now)
     except CourseDeletedError:
         session.execute(
             update(MoodleEventReceipt).filter_by(**key).values(outcome=MoodleEventOutcome.STALE)
@@ -125,12 +125,12 @@ def accept(session: Session, told: CourseDeletion, *, now: datetime) -> MoodleEv
     return MoodleEventOutcome.APPLIED
 
 
-def forget(session: Session, before: datetime) -> int:
-    """Forget what was taken in before then; return how much that was.
+def delete_receipts(session: Session, before: datetime) -> int:
+    """Delete the receipts of events received before a time; return how many there were.
 
-    What comes again afterwards is no duplicate any more, but stale: its course is deleted.
+    The same event is then no longer a duplicate but stale, because its course is deleted.
     """
-    gone: Any = session.execute(
+    result: Any = session.execute(
         delete(MoodleEventReceipt).where(MoodleEventReceipt.received_at < before)
     )
-    return int(gone.rowcount)
+    return int(result.rowcount)

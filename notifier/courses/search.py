@@ -1,4 +1,4 @@
-"""Search: courses by the beginning of their id, or by words of id and title, page by page."""
+"""Search for courses: ids that start with the search first, then all with its words."""
 
 import unicodedata
 from typing import Any
@@ -10,14 +10,14 @@ from foundation.db import pagination
 from foundation.db.pagination import Page, PageRequest
 from notifier.models import Course
 
+# Characters of id and title that are searched; at four bytes each they fit into an index.
 LONGEST_KEY = 600
-"""How many characters of id and title are looked through; four bytes each fit into an index."""
 _LAST = "\U0010ffff"
 _KEYS = (Course.search_key, Course.id)
 
 
 def key(words: str) -> str:
-    """Return words as they are compared: without accents, in one case, of some length."""
+    """Return text normalised for comparison: no accents, one case, limited length."""
     normal = unicodedata.normalize("NFKD", words[:LONGEST_KEY])
     plain = unicodedata.normalize("NFKD", normal.casefold())
     bare = "".join(one for one in plain if not unicodedata.combining(one))
@@ -32,45 +32,45 @@ def find(
     after: Course | None = None,
     limit: int = 100,
 ) -> Page[Course]:
-    """Return the courses whose id begins as asked, then those that hold all of the words.
+    """Return the courses that start with the search, then the others that contain all its words.
 
-    The former are found by index; the latter by looking through the index, which takes longer the
-    more courses there are. `deleted` picks the deleted or the others.
+    The first are a range of the index; for the others the whole index is scanned. `deleted`
+    selects deleted or active courses.
     """
-    asked = key(words)
+    prefix = key(words)
     rows: list[Course] = []
-    if after is None or _begins(after, asked):
-        rows = _read(session, _beginning(asked), deleted, after, limit + 1)
+    if after is None or _starts_with(after, prefix):
+        rows = _read(session, _prefix_condition(prefix), deleted, after, limit + 1)
         after = None
     if len(rows) <= limit:
-        beyond = _read(session, _holding(asked), deleted, after, limit + 1 - len(rows))
+        beyond = _read(session, _words_condition(prefix), deleted, after, limit + 1 - len(rows))
         rows += beyond
     return pagination.page_of([(row, (row.course_id,)) for row in rows], PageRequest(), limit)
 
 
-def _begins(course: Course, asked: str) -> bool:
-    return (course.search_key or "").startswith(asked)
+def _starts_with(course: Course, prefix: str) -> bool:
+    return (course.search_key or "").startswith(prefix)
 
 
-def _beginning(asked: str) -> Any:
-    return and_(Course.search_key >= asked, Course.search_key < asked + _LAST)
+def _prefix_condition(prefix: str) -> Any:
+    return and_(Course.search_key >= prefix, Course.search_key < prefix + _LAST)
 
 
-def _holding(asked: str) -> Any:
-    holds = [Course.search_key.contains(word, autoescape=True) for word in asked.split()]
-    return and_(~_beginning(asked), *holds)
+def _words_condition(prefix: str) -> Any:
+    contain = [Course.search_key.contains(word, autoescape=True) for word in prefix.split()]
+    return and_(~_prefix_condition(prefix), *contain)
 
 
 def _read(
     session: Session, condition: Any, deleted: bool | None, after: Course | None, limit: int
 ) -> list[Course]:
-    # The ids first: these are read from the index alone.
+    # The ids in a subquery: these are read from the index alone.
     ids = select(Course.id).where(condition)
     if after is not None:
         cursor = (after.search_key or "", after.id)
         ids = ids.where(pagination.beyond(_KEYS, cursor, descending=False))
     if deleted is not None:
         ids = ids.where(Course.deleted_at.is_not(None) if deleted else Course.deleted_at.is_(None))
-    wanted = pagination.in_order(ids, _KEYS, descending=False).limit(limit)
-    courses = select(Course).where(Course.id.in_(wanted))
+    matching = pagination.in_order(ids, _KEYS, descending=False).limit(limit)
+    courses = select(Course).where(Course.id.in_(matching))
     return list(session.scalars(pagination.in_order(courses, _KEYS, descending=False)))

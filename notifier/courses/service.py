@@ -1,4 +1,4 @@
-"""What is done to a course: add or take in, delete, regenerate its token; it is signalled."""
+"""Courses: add, delete, regenerate or announce a token; each change sends a signal."""
 
 import secrets
 from collections.abc import Collection
@@ -23,7 +23,7 @@ from notifier.models import Course, IssuedToken
 
 
 def add_course(session: Session, course_id: str, title: str, *, now: datetime) -> CourseToken:
-    """Add a course and return its token, which is shown this once and stored hashed.
+    """Add a course and return its token, which is shown only this once and stored as a hash.
 
     Raises CourseExistsError for an id that is or was in use.
     """
@@ -33,7 +33,7 @@ def add_course(session: Session, course_id: str, title: str, *, now: datetime) -
 
 
 def ensure_course(session: Session, course_id: str, title: str, *, now: datetime) -> bool:
-    """Know of a course that lives in a Moodle, without a token; tell whether it was new."""
+    """Add a course of a Moodle, without a token, unless it exists; return True if it was added."""
     added = session.execute(
         db.insert(session, Course)
         .values(
@@ -59,7 +59,7 @@ def get_course(session: Session, course_id: str) -> Course:
 
 
 def find_courses(session: Session, course_ids: Collection[str]) -> list[Course]:
-    """Return those of the courses that are known, deleted or not, by id."""
+    """Return the courses that exist, deleted or not, ordered by id."""
     query = select(Course).where(Course.course_id.in_(set(course_ids)))
     return list(session.scalars(query.order_by(Course.course_id)))
 
@@ -67,7 +67,7 @@ def find_courses(session: Session, course_ids: Collection[str]) -> list[Course]:
 def list_courses(
     session: Session, *, after: str = "", limit: int = 100, deleted: bool | None = None
 ) -> list[Course]:
-    """Return courses by id, those beyond `after`; `deleted` picks the deleted or the others."""
+    """Return courses by id, after `after`; `deleted` selects deleted or active courses."""
     query = select(Course).where(Course.course_id > after).order_by(Course.course_id).limit(limit)
     if deleted is not None:
         query = query.where(
@@ -77,9 +77,9 @@ def list_courses(
 
 
 def delete_course(session: Session, course_id: str, *, now: datetime) -> Course:
-    """Delete a course for good, and return what remains of it.
+    """Delete a course permanently and return its row.
 
-    Raises CourseUnknownError, or CourseDeletedError if it was deleted before.
+    Raises CourseUnknownError, or CourseDeletedError if it is already deleted.
     """
     course = _lock(session, course_id)
     course.deleted_at = now
@@ -92,12 +92,12 @@ def delete_course(session: Session, course_id: str, *, now: datetime) -> Course:
 def delete_courses(
     session: Session, course_ids: Collection[str], *, now: datetime
 ) -> dict[str, Course | NotifierError]:
-    """Delete several courses at one moment; return of each what remains, or why it was refused.
+    """Delete several courses at the same time; return the row of each, or why it was refused.
 
-    One that is unknown or was deleted before keeps none of the others from being deleted.
+    A course that is unknown or already deleted does not prevent the deletion of the others.
     """
     results: dict[str, Course | NotifierError] = {}
-    # In the order in which grades are loaded too, or two who lock several could deadlock.
+    # Locked in the order of ids, as by a grade import, so that two transactions cannot deadlock.
     named = select(Course.id).where(Course.course_id.in_(set(course_ids)))
     session.execute(named.order_by(Course.id).with_for_update())
     for course_id in sorted(set(course_ids)):
@@ -111,16 +111,15 @@ def delete_courses(
 def regenerate_token(
     session: Session, course_id: str, *, version: int | None = None, now: datetime
 ) -> CourseToken:
-    """Replace a course's token and return the new one, which is shown this once.
+    """Replace a course's token and return the new one, which is shown only this once.
 
-    Raises CourseUnknownError, CourseDeletedError for a course that is gone, CourseChangedError
-    for one that is not at the `version` that was asked for, or TokenNotOursError for one whose
-    tokens a Moodle issues.
+    Raises CourseUnknownError, CourseDeletedError, CourseChangedError if the course is not at
+    `version`, or TokenNotOursError if a Moodle issues its tokens.
     """
     course = _lock(session, course_id, version)
     if current_token(session, course) is None:
         raise TokenNotOursError(
-            f"the course {course_id!r} lives in a Moodle, which issues its tokens",
+            f"the tokens of the course {course_id!r} are issued by its Moodle",
             course_id=course_id,
         )
     session.execute(
@@ -142,19 +141,19 @@ def announce_token(
     version: int | None = None,
     now: datetime,
 ) -> signals.CourseChange:
-    """Tell that a Moodle regenerated a course's token, and return what was told.
+    """Signal that a Moodle regenerated a course's token, and return the change.
 
-    A course that is not known yet is taken in. Without the new one's public id, one is told that
-    no token has, so that ELMS asks for the new token. Raises CourseDeletedError,
-    CourseChangedError for one that is not at the `version` that was asked for, or
-    TokenNotOursError for a course that has tokens of ours.
+    A course that is not known yet is added. Without the public id of the new token the change has
+    an id that no token has, so that ELMS requires the new token. Raises CourseDeletedError,
+    CourseChangedError if the course is not at `version`, or TokenNotOursError if its tokens are
+    issued here.
     """
     ensure_course(session, course_id, course_id, now=now)
     course = _lock(session, course_id, version)
     if current_token(session, course) is not None:
         raise TokenNotOursError(
-            f"the course {course_id!r} has a token that was issued here, and no Moodle's",
-            next_step="Regenerate that one with `notifier courses regenerate-token`.",
+            f"the tokens of the course {course_id!r} are issued here, not by a Moodle",
+            next_step="Regenerate its token with `notifier courses regenerate-token`.",
             course_id=course_id,
         )
     course.version += 1
@@ -164,9 +163,9 @@ def announce_token(
 
 
 def current_token(session: Session, course: Course) -> str | None:
-    """Return the id of the token that is good for the course, or was at its deletion.
+    """Return the id of the course's current token, or the last one of a deleted course.
 
-    None for a course that lives in a Moodle.
+    None for a course of a Moodle.
     """
     return session.scalars(
         select(IssuedToken.token_id).where(
@@ -176,7 +175,7 @@ def current_token(session: Session, course: Course) -> str | None:
 
 
 def current_tokens(session: Session, course_pks: Collection[int]) -> dict[int, str]:
-    """Return the ids of the present tokens of courses; one that lives in a Moodle has none."""
+    """Return the ids of the current tokens of courses; a course of a Moodle has none."""
     rows = session.execute(
         select(IssuedToken.course_pk, IssuedToken.token_id).where(
             IssuedToken.course_pk.in_(course_pks), IssuedToken.superseded_at.is_(None)
@@ -186,7 +185,7 @@ def current_tokens(session: Session, course_pks: Collection[int]) -> dict[int, s
 
 
 def _lock(session: Session, course_id: str, version: int | None = None) -> Course:
-    # Read anew: the session may know the course from before another transaction changed it.
+    # Read again: the session may hold the course as it was before another transaction changed it.
     query = select(Course).where(Course.course_id == course_id).with_for_update()
     course = session.scalar(query.execution_options(populate_existing=True))
     if course is None:
@@ -195,7 +194,7 @@ def _lock(session: Session, course_id: str, version: int | None = None) -> Cours
         raise CourseDeletedError.of(course_id, version=course.version, deleted_at=course.deleted_at)
     if version is not None and course.version != version:
         raise CourseChangedError(
-            f"the course {course_id!r} is at version {course.version}, not at {version} any more",
+            f"the course {course_id!r} is at version {course.version}, no longer at {version}",
             course_id=course_id,
             course_version=course.version,
         )

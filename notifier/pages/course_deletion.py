@@ -23,7 +23,7 @@ from notifier.webhooks import endpoints
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
 deletion = Blueprint("deletion", __name__, template_folder="templates")
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 
 EVENT = "course.deleted"
 _MOST = 500

@@ -26,7 +26,7 @@ from notifier.webhooks import delivery_queries, endpoints
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
 courses = Blueprint("courses", __name__, template_folder="templates")
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 
 _ROWS = 50
 _STATES = (("", "Any"), ("present", "present"), ("deleted", "deleted"))

@@ -28,7 +28,7 @@ from notifier.webhooks import delivery_queries, failures
 from notifier.webhooks import replay as replays
 
 overview = Blueprint("overview", __name__, template_folder="templates")
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 
 MOST = 1000
 """So many dead letters are replayed at once."""

@@ -22,7 +22,7 @@ from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 
 deliveries = Blueprint("deliveries", __name__, template_folder="templates")
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 
 _DELIVERY = f"/deliveries/<int(max={MAX_ID}):delivery_id>"
 _ROWS = 50

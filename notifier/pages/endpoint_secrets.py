@@ -19,7 +19,7 @@ from notifier.pages.params import NUMBER
 from notifier.webhooks import endpoints as core
 
 credentials = Blueprint("credentials", __name__, template_folder="templates")
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 
 
 class NewEndpoint(Wanted):

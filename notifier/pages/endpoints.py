@@ -29,7 +29,7 @@ from notifier.webhooks.retry_policy import WebhookResponse
 from notifier.worker.ping import send_ping
 
 endpoints = Blueprint("endpoints", __name__, template_folder="templates")
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 _Answer = Response | str | tuple[str, int]
 _Model = TypeVar("_Model", bound=BaseModel)
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from contract.events import OPERATIONAL_TYPES
 from foundation.db import session as db
-from foundation.tracing import Trace
+from foundation.tracing import Span
 from notifier import signals
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane
 from notifier.webhooks.retry_policy import Dead, Decision, Delivered, Disable, RetryAt
@@ -35,7 +35,7 @@ class Claimed:
     lease_token: str
     occurred_at: datetime
     claimed_at: datetime
-    span: Trace
+    span: Span
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def _write(session: Session, event: events.Event) -> str:
 
 def _traceparent() -> str:
     """Return the current span, or a new one that starts with this event."""
-    return (tracing.current() or tracing.begin()).header
+    return (tracing.current() or tracing.new_span()).header
 
 
 def new_webhook_id() -> str:

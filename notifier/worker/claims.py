@@ -227,7 +227,7 @@ def _claimed(row: Any, token: str, now: datetime) -> Claimed:
         lease_token=token,
         occurred_at=row.occurred_at,
         claimed_at=now,
-        span=tracing.after(row.traceparent),
+        span=tracing.span_from(row.traceparent),
     )
 
 

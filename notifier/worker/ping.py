@@ -52,7 +52,7 @@ def send_ping(services: Services, endpoint_id: int) -> PingResult:
     sent_at, clock = datetime.now(UTC), time.perf_counter()
     body = events.dump_ping(services.settings.source, sent_at).encode()
     headers = signatures.sign(keys, outbox.new_webhook_id(), body, now=sent_at)
-    headers[tracing.HEADER] = tracing.begin().header
+    headers[tracing.HEADER] = tracing.new_span().header
     with closing(services.transport(1)) as transport:
         result = transport.post(url, headers, body)
     milliseconds = round((time.perf_counter() - clock) * 1000)

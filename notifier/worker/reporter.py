@@ -10,7 +10,7 @@ from notifier.webhooks.retry_policy import Dead, Delivered, Disable, RetryAt
 from notifier.worker.batch import BatchResult
 from notifier.worker.claims import ExpiredClaim
 
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 
 
 @dataclass

@@ -28,7 +28,7 @@ from notifier.worker.claims import ClaimLimits
 from notifier.worker.limiter import Limiter
 from notifier.worker.reporter import WorkerTotals
 
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 # Seconds that a finished attempt may wait for others, to be settled in one transaction.
 _GATHER_SECONDS = 0.02
 # Seconds to wait while the database is unavailable.

@@ -132,7 +132,7 @@ def _run_every(here: Services, options: SyncOptions, every: timedelta, *, as_jso
 def _run_once(here: Services, options: SyncOptions, *, as_json: bool) -> int:
     try:
         with (
-            tracing.entered(tracing.begin()),
+            tracing.use(tracing.new_span()),
             ClientFactory(here.settings, here.vault) as clients,
             open_gradebook(here.settings) as gradebook,
             _progress() as progress,

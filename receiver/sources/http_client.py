@@ -19,7 +19,7 @@ from foundation.http.client import ErrorTypes
 from foundation.http.deadline import DeadlineError, HandshakeTimeoutError
 from foundation.http.dialer import ConnectError, ConnectTimeoutError, Dialer
 from foundation.http.dns import LookupTimeoutError, Resolve
-from foundation.tracing import Trace
+from foundation.tracing import Span
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_DETAIL = 300
@@ -91,9 +91,9 @@ class Exchange:
         connections: int = 10,
         most_bytes: int = MAX_ANSWER_BYTES,
         resolve: Resolve = socket.getaddrinfo,
-        span: Trace | None = None,
+        span: Span | None = None,
     ) -> None:
-        self._span = span or tracing.begin()
+        self._span = span or tracing.new_span()
         self._timeout = (min(connect_timeout, total), min(read_timeout, total))
         self.total = total
         self._most_bytes = most_bytes

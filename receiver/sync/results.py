@@ -41,7 +41,7 @@ _WRITE_REASONS: dict[type[Failure], str] = {
 }
 _MAX_NAMED = 5
 _MAX_ID_LETTERS = 100
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ EXIT_FAILED, EXIT_LEASED, EXIT_DATABASE, EXIT_STOPPED = 1, 3, 4, 143
 
 # Results are stored at least this often, in seconds.
 _FLUSH_SECONDS = 5.0
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)

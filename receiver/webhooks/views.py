@@ -21,7 +21,7 @@ from receiver.webhooks import inbox
 MAX_BODY_BYTES = 64 * 1024
 
 webhooks = Blueprint("webhooks", __name__)
-_log = logging.get(__name__)
+_log = logging.get_logger(__name__)
 
 
 @webhooks.post("/webhooks/<source>")
@@ -50,7 +50,7 @@ def _verified(here: Services, name: str) -> tuple[WebhookSource, str, bytes]:
         # What the headers alone show to be wrong costs neither reading the body nor a query.
         headers = {key.lower(): value for key, value in request.headers}
         parsed = signatures.parse_headers(headers, now=datetime.now(UTC))
-        raw = web.body(MAX_BODY_BYTES)
+        raw = web.read_body(MAX_BODY_BYTES)
         source = _webhook_source(here, name)
         return source, signatures.verify_body(source.secrets, parsed, raw), raw
     except signatures.SignatureError as error:

@@ -384,7 +384,7 @@ class Machine(RuleBasedStateMachine):
         done = self._real_batch(finished, limit)
         self.claims[worker] = [one for one in self.claims[worker] if one not in finished]
         self.sender.settle([(one.claim, one.result) for one in finished if one.result], self.now)
-        for endpoint_id in done.given_up:
+        for endpoint_id in done.disabled:
             self.sender.disable(endpoint_id)
         self.sender.reclaim_expired(self.now)
         for claimed in done.claimed:

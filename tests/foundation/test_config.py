@@ -171,7 +171,7 @@ def test_encryption_keys_are_read_in_either_base64(
         pytest.param(KEY.rstrip("="), "expected 32 random bytes", id="without its padding"),
         pytest.param("é" * 44, "expected 32 random bytes", id="not ASCII"),
         pytest.param("password", "expected 32 random bytes", id="a password"),
-        pytest.param(f"{KEY},short", "as `openssl rand -base64 32` says", id="a bad second one"),
+        pytest.param(f"{KEY},short", "as from `openssl rand -base64 32`", id="a bad second one"),
     ],
 )
 def test_what_is_no_key_is_refused(

@@ -48,7 +48,9 @@ def one_line(written: str) -> dict[str, Any]:
 def test_a_json_line_holds_the_message_and_its_fields(read: Read) -> None:
     logs.configure("INFO", "json")
 
-    logs.get("ground.test").info("course deleted", course_id="CS101-2026", version=4, well=True)
+    logs.get_logger("ground.test").info(
+        "course deleted", course_id="CS101-2026", version=4, well=True
+    )
 
     line = one_line(read())
     assert datetime.fromisoformat(line.pop("timestamp")).utcoffset() is not None
@@ -65,7 +67,7 @@ def test_a_json_line_holds_the_message_and_its_fields(read: Read) -> None:
 def test_a_text_line_holds_the_message_and_its_fields(read: Read) -> None:
     logs.configure("INFO", "text")
 
-    logs.get("ground.test").warning("course deleted", course_id="CS101-2026", version=4)
+    logs.get_logger("ground.test").warning("course deleted", course_id="CS101-2026", version=4)
 
     written = read()
     assert written.count("\n") == 1
@@ -77,7 +79,7 @@ def test_a_text_line_holds_the_message_and_its_fields(read: Read) -> None:
 def test_without_a_terminal_the_lines_are_json(read: Read) -> None:
     logs.configure("INFO", "auto")
 
-    logs.get("ground.test").info("course deleted")
+    logs.get_logger("ground.test").info("course deleted")
 
     assert one_line(read())["event"] == "course deleted"
 
@@ -86,9 +88,9 @@ def test_without_a_terminal_the_lines_are_json(read: Read) -> None:
 def test_lines_below_the_level_are_not_written(read: Read, form: Form) -> None:
     logs.configure("WARNING", form)
 
-    logs.get("ground.test").info("ours below")
+    logs.get_logger("ground.test").info("ours below")
     logging.getLogger("library").info("theirs below")
-    logs.get("ground.test").warning("ours above")
+    logs.get_logger("ground.test").warning("ours above")
     logging.getLogger("library").warning("theirs above")
 
     written = read()
@@ -130,7 +132,7 @@ def test_what_is_bound_to_a_request_is_in_each_line(read: Read) -> None:
     logs.configure("INFO", "json")
 
     with structlog.contextvars.bound_contextvars(request_id="r1"):
-        logs.get("ground.test").info("ours")
+        logs.get_logger("ground.test").info("ours")
         logging.getLogger("library").info("theirs")
 
     assert [json.loads(line)["request_id"] for line in read().splitlines()] == ["r1", "r1"]
@@ -140,7 +142,7 @@ def test_configuring_again_writes_each_line_once(read: Read) -> None:
     logs.configure("INFO", "json")
     logs.configure("INFO", "json")
 
-    logs.get("ground.test").info("once")
+    logs.get_logger("ground.test").info("once")
 
     assert one_line(read())["event"] == "once"
 
@@ -168,7 +170,7 @@ class TestRedaction:
     def test_of_a_field(self, read: Read, form: Form, text: str, secret: str) -> None:
         logs.configure("INFO", form)
 
-        logs.get("ground.test").info("asked", url=text)
+        logs.get_logger("ground.test").info("asked", url=text)
 
         written = read()
         assert secret not in written
@@ -177,7 +179,7 @@ class TestRedaction:
     def test_of_a_message(self, read: Read, form: Form, text: str, secret: str) -> None:
         logs.configure("INFO", form)
 
-        logs.get("ground.test").info(text)
+        logs.get_logger("ground.test").info(text)
 
         assert secret not in read()
 
@@ -205,7 +207,7 @@ class TestRedaction:
     ) -> None:
         logs.configure("INFO", form)
 
-        logs.get("ground.test").info("asked", value=wrap(text))
+        logs.get_logger("ground.test").info("asked", value=wrap(text))
 
         written = read()
         assert "value" in written
@@ -214,7 +216,7 @@ class TestRedaction:
     def test_of_a_traceback(self, read: Read, form: Form, text: str, secret: str) -> None:
         logs.configure("INFO", form)
 
-        for log in (logs.get("ground.test"), logging.getLogger("library")):
+        for log in (logs.get_logger("ground.test"), logging.getLogger("library")):
             try:
                 raise ValueError(text)
             except ValueError:
@@ -252,7 +254,7 @@ def test_a_field_that_is_named_like_a_secret_is_not_written(
 ) -> None:
     logs.configure("INFO", form)
 
-    logs.get("ground.test").info("asked", **{name: "hunter2"}, headers={name: ["hunter2"]})
+    logs.get_logger("ground.test").info("asked", **{name: "hunter2"}, headers={name: ["hunter2"]})
 
     written = read()
     assert name in written
@@ -263,7 +265,7 @@ def test_a_field_that_is_named_like_a_secret_is_not_written(
 def test_a_field_that_only_looks_it_is_written(read: Read, name: str) -> None:
     logs.configure("INFO", "json")
 
-    logs.get("ground.test").info("asked", **{name: "k7Qx2mPa"})
+    logs.get_logger("ground.test").info("asked", **{name: "k7Qx2mPa"})
 
     assert one_line(read())[name] == "k7Qx2mPa"
 
@@ -271,7 +273,7 @@ def test_a_field_that_only_looks_it_is_written(read: Read, name: str) -> None:
 def test_a_secret_that_is_not_there_is_told(read: Read) -> None:
     logs.configure("INFO", "json")
 
-    logs.get("ground.test").info("asked", token=None)
+    logs.get_logger("ground.test").info("asked", token=None)
 
     assert one_line(read())["token"] is None
 
@@ -279,7 +281,7 @@ def test_a_secret_that_is_not_there_is_told(read: Read) -> None:
 def test_values_that_json_has_no_word_for_are_text(read: Read) -> None:
     logs.configure("INFO", "json")
 
-    logs.get("ground.test").info(
+    logs.get_logger("ground.test").info(
         "asked", at=datetime(2026, 11, 22, tzinfo=UTC), points=Decimal("7.5"), which={"a"}
     )
 
@@ -296,7 +298,7 @@ HOSTILE = "a\nERROR forged\x1b[31m\u202e\x9b2J"
 def test_a_value_cannot_forge_a_line(read: Read, form: Form) -> None:
     logs.configure("INFO", form)
 
-    logs.get("ground.test").info("asked", title=HOSTILE)
+    logs.get_logger("ground.test").info("asked", title=HOSTILE)
     logging.getLogger("library").info("asked %s", HOSTILE)
 
     assert len(read().splitlines()) == 2
@@ -305,11 +307,11 @@ def test_a_value_cannot_forge_a_line(read: Read, form: Form) -> None:
 def test_a_value_cannot_act_on_the_terminal(read: Read) -> None:
     logs.configure("INFO", "text")
 
-    logs.get("ground.test").info("asked", title=HOSTILE, why=[HOSTILE])
+    logs.get_logger("ground.test").info("asked", title=HOSTILE, why=[HOSTILE])
     try:
         raise ValueError(HOSTILE)
     except ValueError:
-        logs.get("ground.test").exception("failed")
+        logs.get_logger("ground.test").exception("failed")
 
     written = read()
     assert not {"\x1b", "\u202e", "\x9b"} & set(written)
@@ -354,6 +356,6 @@ def test_no_character_acts_on_what_shows_the_log(read: Read, form: Form) -> None
     """What turns a line around, ends it or colours it is spelled out in either form (B7)."""
     logs.configure("INFO", form)
 
-    logs.get("x").info("course added", title="a\u202eb\x1b[31m\x85\u2028c", odd="\ud800")
+    logs.get_logger("x").info("course added", title="a\u202eb\x1b[31m\x85\u2028c", odd="\ud800")
 
     assert all(map(str.isprintable, read().split("\n")))

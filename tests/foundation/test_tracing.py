@@ -6,7 +6,7 @@ import pytest
 import structlog
 
 from foundation import tracing
-from foundation.tracing import Trace
+from foundation.tracing import Span
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE_ID}-{SPAN_ID}-01"
@@ -23,7 +23,7 @@ GOOD = f"00-{TRACE_ID}-{SPAN_ID}-01"
     ],
 )
 def test_a_traceparent_names_a_span(header: str, sampled: bool) -> None:
-    assert tracing.parse(header) == Trace(TRACE_ID, SPAN_ID, sampled)
+    assert tracing.parse(header) == Span(TRACE_ID, SPAN_ID, sampled)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_traceparent_names_a_span(header: str, sampled: bool) -> None:
     ],
 )
 def test_what_is_no_traceparent_begins_a_new_trace(header: str | None) -> None:
-    begun = tracing.after(header)
+    begun = tracing.span_from(header)
 
     assert tracing.parse(header) is None
     assert begun.trace_id != TRACE_ID
@@ -55,17 +55,17 @@ def test_what_is_no_traceparent_begins_a_new_trace(header: str | None) -> None:
 
 
 def test_a_child_is_another_span_of_the_same_trace() -> None:
-    child = tracing.after(f"00-{TRACE_ID}-{SPAN_ID}-00")
+    child = tracing.span_from(f"00-{TRACE_ID}-{SPAN_ID}-00")
 
     assert (child.trace_id, child.sampled) == (TRACE_ID, False)
     assert child.span_id != SPAN_ID
 
 
 def test_a_span_is_at_work_until_its_end() -> None:
-    span = tracing.begin()
+    span = tracing.new_span()
     before = tracing.current(), structlog.contextvars.get_contextvars()
 
-    with tracing.entered(span):
+    with tracing.use(span):
         within = tracing.current(), structlog.contextvars.get_contextvars()
 
     fields = {"trace_id": span.trace_id, "span_id": span.span_id}

@@ -68,7 +68,7 @@ def test_the_admin_api_says_that_nothing_was_changed(door: Door, failing: None) 
     document = answer.get_json(force=True)
     assert (answer.status_code, answer.mimetype) == (500, "application/problem+json")
     assert document["type"] == "urn:problem-type:event-not-written"
-    assert document["detail"].startswith(f"the course '{COURSE}' is as it was, for a subscriber")
+    assert document["detail"].startswith(f"the course '{COURSE}' was not changed: a subscriber")
     assert document["detail"].endswith("failed: PlantedError")
     assert document["next_step"].startswith("Nothing was changed. Tell the operators")
     assert "planted" not in answer.text.replace("PlantedError", "")
@@ -100,7 +100,7 @@ def test_a_command_says_that_nothing_was_changed(
     result = give(COMMANDS[signal.name], door.url)
 
     assert result.exit_code == 1
-    assert f"the course '{COURSE}' is as it was" in result.output
+    assert f"the course '{COURSE}' was not changed" in result.output
     assert "Nothing was changed. Tell the operators of eAssessment" in result.output
     assert "Traceback" not in result.output
     assert rows(door.url, SCHEMA) == before

@@ -84,7 +84,7 @@ def make_app(fault: Callable[[], None] = lambda: None) -> Flask:
 
     @app.post("/raw")
     def raw() -> dict[str, Any]:
-        return {"bytes": len(web.body(LIMIT))}
+        return {"bytes": len(web.read_body(LIMIT))}
 
     @app.post("/unlimited")
     def unlimited() -> dict[str, Any]:
@@ -94,11 +94,11 @@ def make_app(fault: Callable[[], None] = lambda: None) -> Flask:
 
     @app.post("/courses")
     def courses() -> dict[str, Any]:
-        return web.parsed(Course, LIMIT).model_dump()
+        return web.parse_body(Course, LIMIT).model_dump()
 
     @app.get("/search")
     def search() -> dict[str, Any]:
-        return web.query(Search).model_dump()
+        return web.parse_query(Search).model_dump()
 
     @app.get("/admin")
     @web.guarded("admin", lambda: web.check_admin_key(ADMIN_KEY))
@@ -549,7 +549,7 @@ class TestParsed:
 
         @app.post("/large")
         def large() -> dict[str, Any]:
-            return web.parsed(Course, 1_000_000).model_dump()
+            return web.parse_body(Course, 1_000_000).model_dump()
 
         answer = app.test_client().post(
             "/large", data=b"[" * 400_000, content_type="application/json"
@@ -669,7 +669,7 @@ class TestAdminKey:
 
 
 def test_facts_are_json_ready() -> None:
-    facts = web.json_ready({"at": datetime(2026, 11, 22, 9, tzinfo=UTC), "n": 1, "none": None})
+    facts = web.to_json({"at": datetime(2026, 11, 22, 9, tzinfo=UTC), "n": 1, "none": None})
 
     assert facts == {"at": "2026-11-22T09:00:00+00:00", "n": 1}
 

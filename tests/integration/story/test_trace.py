@@ -135,7 +135,7 @@ def test_a_deletion_leads_to_elms_log_in_one_trace(
         worker.transport.close()
 
     (attempt,) = told("event delivered")
-    (taken,) = told("webhook taken in")
+    (taken,) = told("webhook accepted")
     assert attempt["trace_id"] == taken["trace_id"] == CAUSE.trace_id
     assert len({CAUSE.span_id, attempt["span_id"], taken["span_id"]}) == 3
 

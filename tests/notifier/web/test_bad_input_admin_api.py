@@ -362,7 +362,7 @@ def test_people_may_write_what_they_like(
     assert read == text
     assert grades.json["scores"][0]["comment"] == text
     assert grades.json["scores"][0]["userId"] == text[:255]
-    logging.get("titles").info("a title", title=text)
+    logging.get_logger("titles").info("a title", title=text)
     logged = capsys.readouterr().err
     assert "a title" in logged
     assert all(map(str.isprintable, logged.split("\n")))

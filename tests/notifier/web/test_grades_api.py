@@ -265,7 +265,7 @@ def test_a_request_without_a_token_gets_a_plain_challenge(
 
     document = refused(answer, 401, "token-missing")
     assert answer.headers["WWW-Authenticate"] == REALM
-    assert document["detail"] == "the request bears no course token"
+    assert document["detail"] == "the request has no course token"
     assert "a token never goes into the URL" in document["next_step"]
 
 

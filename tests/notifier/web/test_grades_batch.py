@@ -228,7 +228,7 @@ def test_a_full_batch_names_what_is_left_for_another(
         "type": "urn:problem-type:batch-full",
         "title": "Batch full",
         "status": 413,
-        "detail": "the scores of 'CS102' do not fit into this batch beside the others",
+        "detail": "the scores of 'CS102' do not fit into this batch",
         "next_step": "Ask for this course in another batch, or by itself.",
         "course_id": "CS102",
     }

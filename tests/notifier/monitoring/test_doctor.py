@@ -69,7 +69,7 @@ def test_a_lost_key_is_found_before_a_delivery_needs_it(
     finding = {one.check: one for one in doctor.examine(database, other)}["secrets"]
 
     assert not finding.ok
-    assert finding.found == "a stored secret was sealed with a key that is not in the list"
+    assert finding.found == "a stored secret was encrypted with a key that is not in the settings"
     assert finding.next_step == (
         "Put the key that sealed it back into the list of encryption keys."
     )

@@ -49,7 +49,7 @@ def attempt(endpoint_id: int = 1, lane: Lane = Lane.FIRST) -> Claimed:
         lease_token="t",
         occurred_at=NINE,
         claimed_at=NINE,
-        span=tracing.begin(),
+        span=tracing.new_span(),
     )
 
 

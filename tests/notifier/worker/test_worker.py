@@ -514,7 +514,7 @@ def test_lost_key_is_a_failed_attempt(
     (attempt,) = attempts_of(encrypted)
     assert (attempt.status, attempt.failure) == (None, "secret-unreadable")
     assert attempt.detail == (
-        "a stored secret was sealed with a key that is not in the list; "
+        "a stored secret was encrypted with a key that is not in the settings; "
         "Put the key that sealed it back into the list of encryption keys."
     )
 

@@ -90,7 +90,7 @@ def test_request_without_a_token_is_told_so(header: str | None) -> None:
     with pytest.raises(TokenMissingError) as refused:
         grade_access.parse_bearer(header)
 
-    assert str(refused.value) == "the request bears no course token"
+    assert str(refused.value) == "the request has no course token"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_superseded_token_is_told_of_the_present_one(
 
     assert str(refused.value) == (
         f"the token {old.token_id} was replaced at 2026-11-22 10:00:00 UTC; "
-        f"the present one is {new.token_id}"
+        f"the current one is {new.token_id}"
     )
     assert refused.value.facts == {
         "course_id": "CS101",
@@ -464,7 +464,7 @@ def test_scores_of_an_unknown_age_are_sent(database: Database, make_course: Make
 
 
 @pytest.mark.parametrize(
-    ("max_weight", "fits"),
+    ("max_bytes", "fits"),
     [
         pytest.param(0, "100000", id="none but the first"),
         pytest.param(2 * 240, "110000", id="a second, alike"),
@@ -476,7 +476,7 @@ def test_batch_ends_where_it_is_full(
     database: Database,
     make_course: MakeCourse,
     load: Callable[..., LoadResult],
-    max_weight: int,
+    max_bytes: int,
     fits: str,
 ) -> None:
     names = ["CS1", "CS2", "CS3", "CS4", "CS5", "CS6"]
@@ -485,7 +485,7 @@ def test_batch_ends_where_it_is_full(
     small = make_score(user_id="1234567890")
     load({name: [large if name in {"CS3", "CS4"} else small] for name in names})
 
-    answers = ask(database, questions, max_weight=max_weight)
+    answers = ask(database, questions, max_bytes=max_bytes)
 
     assert "".join("1" if isinstance(answer, GradesResult) else "0" for answer in answers) == fits
     full = [answer for answer in answers if isinstance(answer, BatchFullError)]
@@ -505,7 +505,7 @@ def test_refused_and_unchanged_courses_take_no_room(
         GradesRequest("CS2", sent),
     ]
 
-    answers = ask(database, questions, max_weight=0)
+    answers = ask(database, questions, max_bytes=0)
 
     assert isinstance(answers[-1], GradesResult)
 
@@ -516,6 +516,6 @@ def test_same_course_fills_a_batch_as_often_as_it_is_sent(
     token = make_course("CS101")
     load({"CS101": [make_score()]})
 
-    answers = ask(database, [GradesRequest("CS101", token)] * 3, max_weight=500)
+    answers = ask(database, [GradesRequest("CS101", token)] * 3, max_bytes=500)
 
     assert [type(answer) for answer in answers] == [GradesResult, GradesResult, BatchFullError]

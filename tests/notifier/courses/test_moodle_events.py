@@ -17,7 +17,7 @@ from notifier.models import Course, Event, MoodleEventReceipt
 from tests.notifier.conftest import NINE, SITE, MakeCourse, MakeEndpoint
 
 TEN = NINE + timedelta(hours=1)
-TOLD = json.loads((Path(__file__).parent / "moodle_events.json").read_text(encoding="utf-8"))
+TOLD = json.loads((Path(__file__).parents[1] / "moodle_events.json").read_text(encoding="utf-8"))
 
 
 def understood(**fields: Any) -> CourseDeletion | None:
@@ -205,7 +205,7 @@ def test_what_was_taken_in_long_ago_is_forgotten(database: Database) -> None:
     outcomes = []
     for bound in (TEN, TEN + timedelta(seconds=1)):
         with database.writing() as session:
-            gone = moodle_events.forget(session, bound)
+            gone = moodle_events.delete_receipts(session, bound)
         outcomes.append((gone, accepted(database, make_deletion())))
 
     assert outcomes == [(0, MoodleEventOutcome.DUPLICATE), (1, MoodleEventOutcome.STALE)]

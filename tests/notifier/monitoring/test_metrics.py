@@ -16,7 +16,7 @@ from notifier.worker import batch
 from notifier.worker.batch import BatchSettings, Finished
 from notifier.worker.claims import ClaimLimits
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
-from tests.notifier.test_turn import set_health
+from tests.notifier.worker.test_batch import set_health
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 TERMS = BatchSettings(MINUTE, timedelta(days=5), lambda: 0.0)

@@ -244,7 +244,7 @@ def test_change_that_nobody_hears_is_refused(
         change(session, "CS101", now=TEN)  # type: ignore[operator]
 
     assert str(refused.value) == (
-        f"nobody subscribes to {signal}: `outbox.subscribe()` was not called"
+        f"{signal} has no subscriber: `outbox.subscribe()` was not called"
     )
     course = stored(database, "CS101")
     assert (course.version, course.deleted_at) == (1, None)
@@ -374,9 +374,11 @@ def test_token_of_ours_is_not_told_as_a_moodle_s(
         announce(database, "CS101", "m0123456789abcdef")
 
     assert str(refused.value) == (
-        "the course 'CS101' has a token that was issued here, and no Moodle's"
+        "the tokens of the course 'CS101' are issued here, not by a Moodle"
     )
-    assert refused.value.advice == ("Regenerate that one with `notifier courses regenerate-token`.")
+    assert refused.value.advice == (
+        "Regenerate its token with `notifier courses regenerate-token`."
+    )
     assert (stored(database, "CS101").version, count_events(database)) == (1, 0)
 
 
@@ -387,7 +389,7 @@ def test_token_of_a_moodle_is_not_replaced_by_one_of_ours(database: Database) ->
     with database.writing() as session, pytest.raises(TokenNotOursError) as refused:
         courses.regenerate_token(session, "7", now=TEN)
 
-    assert str(refused.value) == "the course '7' lives in a Moodle, which issues its tokens"
+    assert str(refused.value) == "the tokens of the course '7' are issued by its Moodle"
     assert "`notifier courses announce-token`" in refused.value.advice
     assert (tokens_of(database, "7"), count_events(database)) == ([], 0)
 
@@ -432,9 +434,9 @@ def test_change_that_speaks_of_a_version_that_is_gone_is_refused(
         courses.regenerate_token(session, "CS1", version=1, now=NINE)
         courses.announce_token(session, "7731", None, version=1, now=NINE)
 
-        with pytest.raises(CourseChangedError, match="'CS1' is at version 2, not at 1 any more"):
+        with pytest.raises(CourseChangedError, match="'CS1' is at version 2, no longer at 1"):
             courses.regenerate_token(session, "CS1", version=1, now=TEN)
-        with pytest.raises(CourseChangedError, match="'7731' is at version 2, not at 1 any more"):
+        with pytest.raises(CourseChangedError, match="'7731' is at version 2, no longer at 1"):
             courses.announce_token(session, "7731", None, version=1, now=TEN)
 
     assert (stored(database, "CS1").version, stored(database, "7731").version) == (2, 2)

@@ -70,8 +70,8 @@ def test_who_has_no_id_number_is_left_out_alone(nobody: str) -> None:
 def test_an_export_in_which_nobody_has_an_id_number_is_refused() -> None:
     said = refusal(f"{HEADER}\n{line('')}{line('')}")
 
-    assert str(said).startswith("nobody in this export has an ID number")
-    assert "export as somebody who may see them" in said.advice
+    assert str(said).startswith("no user in this export has an ID number")
+    assert "export with an account" in said.advice
 
 
 @pytest.mark.parametrize(
@@ -163,11 +163,10 @@ def test_course_must_be_named() -> None:
     refused = refusal(f"{HEADER}\n{line()}", ExportOptions())
 
     assert str(refused) == (
-        "this is Moodle's grade export, which is of one course and does not name it"
+        "this is Moodle's grade export, which does not say which course it is of"
     )
     assert refused.advice == (
-        "Name the course with --course, and what its total is out of with --maximum "
-        "unless that is 100."
+        "Name the course with --course, and its maximum grade with --maximum unless that is 100."
     )
 
 
@@ -175,7 +174,7 @@ def test_column_that_is_not_there_is_told_with_those_that_are() -> None:
     refused = refusal(f"{HEADER}\n{line()}", ExportOptions("CS101", item="Viva"))
 
     assert str(refused) == (
-        "line 1: there is no column 'Viva (Real)'; items with points here: "
+        "line 1: there is no column 'Viva (Real)'; columns with points: "
         "'Assignment: Essay', 'Quiz: Final exam', 'Course total'"
     )
 
@@ -212,7 +211,7 @@ def test_own_file_may_be_separated_by_semicolons() -> None:
 def test_own_file_is_of_the_course_that_was_named() -> None:
     said = str(refusal(f"{OWN}CS102;ada;7.5;10\n"))
 
-    assert said.splitlines()[1:] == ["line 3: course_id is another one than --course names"]
+    assert said.splitlines()[1:] == ["line 3: course_id differs from --course"]
 
 
 @pytest.mark.parametrize(
@@ -223,6 +222,4 @@ def test_own_file_is_of_the_course_that_was_named() -> None:
     ],
 )
 def test_own_file_says_the_rest_itself(chosen: ExportOptions) -> None:
-    assert str(refusal(OWN, chosen)) == (
-        "--maximum and --item are for Moodle's grade export; this file says both by itself"
-    )
+    assert str(refusal(OWN, chosen)) == ("--maximum and --item are only for Moodle's grade export")
