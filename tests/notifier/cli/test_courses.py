@@ -45,7 +45,7 @@ def test_add_refuses_a_taken_id(notifier: Notifier, rows: Rows) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(("add", "..", "--title", "x"), "is not a dot", id="course id"),
+        pytest.param(("add", "..", "--title", "x"), "a course id must not", id="course id"),
         pytest.param(("add", "\udce9", "--title", "x"), "is not UTF-8", id="id in Latin-1"),
         pytest.param(("add", "CS101", "--title", ""), "0 characters; expected 1", id="no title"),
         pytest.param(("add", "CS101", "--title", "\udce9"), "is not UTF-8", id="title in Latin-1"),
