@@ -20,7 +20,7 @@ from receiver.models import Entry, Source, StoredScore, SyncLease
 from receiver.moodle.gradebook import MoodleGradebook
 from receiver.runs.lease import RunLease
 from receiver.sources.base import Transient
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle
 
@@ -57,7 +57,7 @@ def table(
 
 
 @pytest.fixture
-def moodles(moodle: FakeMoodle, exchange: Exchange) -> Kind:
+def moodles(moodle: FakeMoodle, http_client: HttpClient) -> Kind:
     """A Moodle's assignment with two students."""
     elms = Elms(moodle)
     elms.enrol(14, "S1001")
@@ -66,7 +66,7 @@ def moodles(moodle: FakeMoodle, exchange: Exchange) -> Kind:
     def held() -> dict[str, Decimal | None]:
         return {elms.users[student]: grade for student, grade in elms.grades.items()}
 
-    return Kind(MoodleGradebook(exchange, url=moodle.url, token=TOKEN), 1, held)
+    return Kind(MoodleGradebook(http_client, url=moodle.url, token=TOKEN), 1, held)
 
 
 @pytest.fixture(params=["table", "moodles"])

@@ -25,7 +25,7 @@ from receiver.sources.base import (
     Transient,
     Unchanged,
 )
-from receiver.sources.http_client import TOO_LARGE, Exchange
+from receiver.sources.http_client import TOO_LARGE, HttpClient
 from tests.receiver.moodle.fake import FakeMoodle
 from tests.receiver.moodle.recordings import RECORDED, Recorded
 
@@ -36,9 +36,9 @@ GRADED_AT = datetime.fromtimestamp(1795336167, UTC)
 
 
 @pytest.fixture
-def source(exchange: Exchange) -> MoodleGradeSource:
+def source(http_client: HttpClient) -> MoodleGradeSource:
     """A source with a site-wide token."""
-    return MoodleGradeSource(exchange, site_token=SITE_TOKEN, now=lambda: NINE)
+    return MoodleGradeSource(http_client, site_token=SITE_TOKEN, now=lambda: NINE)
 
 
 @pytest.fixture
@@ -328,9 +328,9 @@ class TestConfirm:
         assert source.confirm_deleted([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
 
     def test_without_the_sites_token_nothing_is_asked(
-        self, moodle: FakeMoodle, exchange: Exchange
+        self, moodle: FakeMoodle, http_client: HttpClient
     ) -> None:
-        source = MoodleGradeSource(exchange, site_token=None, now=lambda: NINE)
+        source = MoodleGradeSource(http_client, site_token=None, now=lambda: NINE)
 
         assert source.confirm_deleted([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
         assert moodle.called == []
@@ -428,14 +428,11 @@ def test_what_is_no_report_is_refused(document: Any) -> None:
 
 
 def test_a_report_that_is_too_large_is_told_as_that(
-    ask: Callable[..., FetchOutcome], moodle: FakeMoodle, exchange: Exchange
+    ask: Callable[..., FetchOutcome], moodle: FakeMoodle, http_client: HttpClient
 ) -> None:
-    exchange._most_bytes = 1000
+    http_client._max_bytes = 1000
     moodle.sends(FUNCTION, Recorded(200, "application/json", b" " * 1001))
 
     outcome = ask()
 
-    assert outcome == Misconfigured(
-        "the answer is larger than 1000 bytes",
-        TOO_LARGE,
-    )
+    assert outcome == Misconfigured("the response is larger than 1000 bytes", TOO_LARGE)
