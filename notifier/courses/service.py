@@ -181,7 +181,7 @@ def current_tokens(session: Session, course_pks: Collection[int]) -> dict[int, s
             IssuedToken.course_pk.in_(course_pks), IssuedToken.superseded_at.is_(None)
         )
     )
-    return dict(rows.tuples().all())
+    return {row.course_pk: row.token_id for row in rows}
 
 
 def _lock(session: Session, course_id: str, version: int | None = None) -> Course:

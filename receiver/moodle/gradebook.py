@@ -19,7 +19,7 @@ from receiver.moodle.grade_diff import CurrentGrade, GradeChange, GradeDiff
 from receiver.moodle.responses import LATER, Success
 from receiver.moodle.users import UserDirectory
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 
 UPDATE = "core_grades_update_grades"
 NEEDED = (grade_report.FUNCTION, users.FUNCTION, UPDATE)
@@ -39,8 +39,8 @@ class MoodleGradebook:
     batch = 20
     needs_activity = True
 
-    def __init__(self, exchange: Exchange, *, url: str, token: MoodleToken) -> None:
-        self._moodle = ElmsMoodle(exchange, url=url, token=token, functions=NEEDED)
+    def __init__(self, http_client: HttpClient, *, url: str, token: MoodleToken) -> None:
+        self._moodle = ElmsMoodle(http_client, url=url, token=token, functions=NEEDED)
         self._users = UserDirectory(self._moodle)
 
     @property

@@ -27,7 +27,7 @@ from receiver.sources.base import (
     Transient,
     Unchanged,
 )
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 from receiver.sources.store import MOODLE_COURSE
 
 COURSES = "core_course_get_courses"
@@ -48,9 +48,13 @@ class MoodleGradeSource:
     batch = 1
 
     def __init__(
-        self, exchange: Exchange, *, site_token: MoodleToken | None, now: Callable[[], datetime]
+        self,
+        http_client: HttpClient,
+        *,
+        site_token: MoodleToken | None,
+        now: Callable[[], datetime],
     ) -> None:
-        self._client = MoodleClient(exchange)
+        self._client = MoodleClient(http_client)
         self._site_token = site_token
         self._now = now
 

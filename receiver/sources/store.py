@@ -72,7 +72,8 @@ def last_heard(session: Session) -> dict[int, datetime | None]:
     """Return by source id when each source was heard last, in one query."""
     last = select(InboxMessage.received_at).where(InboxMessage.source_id == Source.id)
     last = last.order_by(InboxMessage.received_at.desc()).limit(1)
-    return dict(session.execute(select(Source.id, last.scalar_subquery())).tuples().all())
+    rows = session.execute(select(Source.id, last.scalar_subquery()))
+    return {row[0]: row[1] for row in rows}
 
 
 def get(session: Session, name: str) -> Source:

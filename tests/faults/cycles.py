@@ -253,7 +253,7 @@ class Torture:
     def _counts(self) -> Counter[str]:
         with self.both.notifier.reading() as session:
             rows = session.execute(select(Delivery.status, func.count()).group_by(Delivery.status))
-            return Counter(dict(rows.tuples().all()))
+            return Counter({row[0]: row[1] for row in rows})
 
     def told(self) -> Iterator[str]:
         """Yield what the run has come to, a line each."""

@@ -240,7 +240,7 @@ def test_delivery_of_a_disabled_endpoint_is_held(
 
     with database.reading() as session:
         rows = session.execute(select(Delivery.endpoint_id, Delivery.status))
-        assert dict(rows.tuples().all()) == {
+        assert {row[0]: row[1] for row in rows} == {
             disabled.id: DeliveryStatus.HELD,
             enabled.id: DeliveryStatus.PENDING,
         }

@@ -259,12 +259,12 @@ def test_a_token_whose_webhook_was_lost_heals_by_asking_once(
         ),
         pytest.param(
             lambda there: there.answer("CS101", 503),
-            "the token could not be checked: answered 503\n next: The token is stored.",
+            "the token could not be checked: responded 503\n next: The token is stored.",
             id="away",
         ),
         pytest.param(
             lambda there: there.answer("CS101", 302),
-            "the token could not be checked: answered 302",
+            "the token could not be checked: responded 302",
             id="redirect",
         ),
     ],
@@ -305,7 +305,7 @@ def test_a_token_that_does_not_heal_says_why(
         ),
         pytest.param(
             lambda there, held: there.answer("CS101", 503),
-            "was not entered: it could not be checked: answered 503",
+            "was not entered: it could not be checked: responded 503",
             id="away",
         ),
     ],

@@ -57,7 +57,7 @@ def test_a_run_tells_its_story(courses: None, receiver: Callable[..., Result]) -
     assert lines[7] == "Grade sync complete, with errors; the table says what to do."
     table = "\n".join(lines[8:])
     assert "CS102   one     skipped  the course was deleted in eAssessment" in table
-    assert "CS103   one     failed   answered 503" in table
+    assert "CS103   one     failed   responded 503" in table
     assert "the next run tries again" in table
     assert "CS101" not in table
 

@@ -20,7 +20,7 @@ from receiver.models import Entry, Source, StoredScore, SyncLease
 from receiver.moodle.gradebook import MoodleGradebook
 from receiver.runs.lease import RunLease
 from receiver.sources.base import Transient
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle
 
@@ -57,7 +57,7 @@ def database_gradebook(
 
 
 @pytest.fixture
-def moodle_gradebook(moodle: FakeMoodle, exchange: Exchange) -> Subject:
+def moodle_gradebook(moodle: FakeMoodle, http_client: HttpClient) -> Subject:
     """A Moodle's assignment with two students."""
     elms = Elms(moodle)
     elms.enrol(14, "S1001")
@@ -66,7 +66,7 @@ def moodle_gradebook(moodle: FakeMoodle, exchange: Exchange) -> Subject:
     def grades() -> dict[str, Decimal | None]:
         return {elms.users[student]: grade for student, grade in elms.grades.items()}
 
-    return Subject(MoodleGradebook(exchange, url=moodle.url, token=TOKEN), 1, grades)
+    return Subject(MoodleGradebook(http_client, url=moodle.url, token=TOKEN), 1, grades)
 
 
 @pytest.fixture(params=["database_gradebook", "moodle_gradebook"])

@@ -14,7 +14,7 @@ from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import UPDATE, MoodleGradebook
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle
 from tests.receiver.moodle.recordings import RECORDED, Recorded
@@ -33,9 +33,9 @@ def elms(moodle: FakeMoodle) -> Elms:
 
 
 @pytest.fixture
-def gradebook(exchange: Exchange, elms: Elms) -> MoodleGradebook:
+def gradebook(http_client: HttpClient, elms: Elms) -> MoodleGradebook:
     """ELMS's gradebook."""
-    return MoodleGradebook(exchange, url=elms.moodle.url, token=TOKEN)
+    return MoodleGradebook(http_client, url=elms.moodle.url, token=TOKEN)
 
 
 def score(user_id: str = "S1001", given: str | None = "72.5", maximum: str = "100") -> Score:

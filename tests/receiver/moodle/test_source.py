@@ -24,7 +24,7 @@ from receiver.sources.base import (
     Transient,
     Unchanged,
 )
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 from tests.receiver.moodle.fake import FakeMoodle
 from tests.receiver.moodle.recordings import RECORDED, Recorded
 
@@ -35,9 +35,9 @@ GRADED_AT = datetime.fromtimestamp(1795336167, UTC)
 
 
 @pytest.fixture
-def source(exchange: Exchange) -> MoodleGradeSource:
+def source(http_client: HttpClient) -> MoodleGradeSource:
     """A source with a site-wide token."""
-    return MoodleGradeSource(exchange, site_token=SITE_TOKEN, now=lambda: NINE)
+    return MoodleGradeSource(http_client, site_token=SITE_TOKEN, now=lambda: NINE)
 
 
 @pytest.fixture
@@ -297,18 +297,18 @@ class TestConfirm:
         assert source.confirm_deleted([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
 
     def test_no_request_without_a_site_wide_token(
-        self, moodle: FakeMoodle, exchange: Exchange
+        self, moodle: FakeMoodle, http_client: HttpClient
     ) -> None:
-        source = MoodleGradeSource(exchange, site_token=None, now=lambda: NINE)
+        source = MoodleGradeSource(http_client, site_token=None, now=lambda: NINE)
 
         assert source.confirm_deleted([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
         assert moodle.called == []
 
 
 def test_too_large_report_is_misconfigured(
-    fetch: Callable[..., FetchOutcome], moodle: FakeMoodle, exchange: Exchange
+    fetch: Callable[..., FetchOutcome], moodle: FakeMoodle, http_client: HttpClient
 ) -> None:
-    exchange._most_bytes = 1000
+    http_client._max_bytes = 1000
     moodle.sends(FUNCTION, Recorded(200, "application/json", b" " * 1001))
 
     outcome = fetch()

@@ -24,7 +24,7 @@ from receiver.sources.base import (
     Unchanged,
 )
 from receiver.sources.eassessment import EAssessmentClient
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 from tests.receiver.moodle.fake import FakeMoodle
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -44,9 +44,11 @@ class Subject:
 
 
 @pytest.fixture
-def api(far_side: Any, exchange: Exchange, make_score: Callable[..., dict[str, Any]]) -> Subject:
+def api(
+    far_side: Any, http_client: HttpClient, make_score: Callable[..., dict[str, Any]]
+) -> Subject:
     """An eAssessment that speaks our own API."""
-    client = EAssessmentClient(exchange)
+    client = EAssessmentClient(http_client)
     score = make_score("S1001", "72.5", scoreMaximum="100")
     return Subject(
         lambda etag: client.fetch_one(GradeQuery(far_side.url, "2", API_TOKEN, etag)),
@@ -58,9 +60,9 @@ def api(far_side: Any, exchange: Exchange, make_score: Callable[..., dict[str, A
 
 
 @pytest.fixture
-def moodles(moodle: FakeMoodle, exchange: Exchange) -> Subject:
+def moodles(moodle: FakeMoodle, http_client: HttpClient) -> Subject:
     """An eAssessment that is a Moodle."""
-    source = MoodleGradeSource(exchange, site_token=MOODLE_TOKEN, now=lambda: NINE)
+    source = MoodleGradeSource(http_client, site_token=MOODLE_TOKEN, now=lambda: NINE)
     moodle.says(COURSES, "get_courses_none")
     return Subject(
         lambda etag: source.fetch([GradeQuery(moodle.url, "2", MOODLE_TOKEN, etag)])[0],

@@ -26,7 +26,7 @@ from receiver.moodle.gradebook import UPDATE, MoodleGradebook
 from receiver.registry import bulk
 from receiver.runs.store import CourseResult, RunResult
 from receiver.sources.base import Grades, PersonProblem
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 from receiver.sync import heartbeat
 from receiver.sync import run as grade_sync
 from receiver.sync.run import SyncOptions
@@ -87,9 +87,9 @@ def sync(
         stub: StubSource | None = None, *, batch: int = 20, seconds: float = 0.5, **overrides: Any
     ) -> RunResult:
         used = clients if stub is None else Clients(stub)
-        exchange = Exchange(connect_timeout=0.5, read_timeout=seconds, total=2 * seconds)
-        with closing(exchange):
-            gradebook = MoodleGradebook(exchange, url=elms.moodle.url, token=TOKEN)
+        http_client = HttpClient(connect_timeout=0.5, read_timeout=seconds, total=2 * seconds)
+        with closing(http_client):
+            gradebook = MoodleGradebook(http_client, url=elms.moodle.url, token=TOKEN)
             gradebook.batch = batch
             return grade_sync.run(database, vault, used, make_options(**overrides), gradebook)
 

@@ -290,7 +290,7 @@ def test_unknown_courses_are_named(database: Database, make_source: Callable[...
 def test_a_mistyped_token_is_told_without_a_query() -> None:
     mistyped = CourseToken.generate().reveal()[:-1] + "!"
 
-    with pytest.raises(TokenMalformedError, match="cut or mistyped") as refused:
+    with pytest.raises(TokenMalformedError, match="cut off or mistyped") as refused:
         registry.parse_token(mistyped)
 
     assert mistyped not in str(refused.value)
