@@ -1,4 +1,4 @@
-"""What `doctor` finds: one line a check, what to do, and whether all is well."""
+"""The report of `doctor`: a line for each check, with the next step where it failed."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,26 +11,26 @@ from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.errors import SchemaError
 
+# Signatures tolerate five minutes.
 MAX_CLOCK_DRIFT = timedelta(seconds=60)
-"""Beyond this, signatures come near their tolerance of five minutes."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: what was found and, where it is not well, what to do."""
+    """The result of one check, and what to do if it failed."""
 
     check: str
-    well: bool
+    ok: bool
     found: str
     next_step: str | None = None
 
 
 def examine_database(database: Database, schema: Schema) -> list[Finding]:
-    """Return what is found of the database, its schema and its clock; stop at the first fault."""
+    """Return the findings about the database, its schema and its clock, up to the first failure."""
     findings: list[Finding] = []
     try:
         if database.file and not database.file.exists():
-            schema.check(database)  # a look must not make the file
+            schema.check(database)  # a check must not create the file
         with database.reading() as session:
             drift = abs(db.now(session) - datetime.now(UTC))
         findings += [
@@ -50,30 +50,30 @@ def examine_database(database: Database, schema: Schema) -> list[Finding]:
 
 def _clock(drift: timedelta) -> Finding:
     seconds = drift.total_seconds()
-    found = f"{seconds:.1f} s from the database's"
+    found = f"{seconds:.1f} s difference to the database's clock"
     if drift > MAX_CLOCK_DRIFT:
-        return Finding("clock", False, found, "Set this machine's clock (NTP).")
+        return Finding("clock", False, found, "Synchronize this machine's clock (NTP).")
     return Finding("clock", True, found)
 
 
 def report(findings: list[Finding], *, as_json: bool) -> int:
-    """Print the findings; return the exit code: 0 when all is well, else 1."""
-    well = all(finding.well for finding in findings)
+    """Print the findings; return the exit code: 0 if all checks passed, else 1."""
+    ok = all(finding.ok for finding in findings)
     if as_json:
-        output.print_json({"well": well, "findings": [vars(finding) for finding in findings]})
+        output.print_json({"ok": ok, "findings": [vars(finding) for finding in findings]})
     else:
         output.print_table(
-            ("check", "", "found", "what to do"),
+            ("check", "result", "found", "next step"),
             [
                 (
                     finding.check,
-                    "ok" if finding.well else "NOT WELL",
+                    "OK" if finding.ok else "FAIL",
                     finding.found,
                     finding.next_step,
                 )
                 for finding in findings
             ],
-            empty="nothing to check",
+            empty="No checks.",
         )
-        click.echo("all is well" if well else "something needs a person: see above")
-    return 0 if well else output.EXIT_REFUSED
+        click.echo("All checks passed." if ok else "Action needed: see above.")
+    return 0 if ok else output.EXIT_REFUSED

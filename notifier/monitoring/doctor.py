@@ -25,7 +25,7 @@ RECENT = timedelta(days=7)
 def examine(database: Database, vault: Vault) -> list[Finding]:
     """Return what is found; the database comes first, and without it there is nothing more."""
     findings = examine_database(database, SCHEMA)
-    if not all(finding.well for finding in findings):
+    if not all(finding.ok for finding in findings):
         return findings
     with database.reading() as session:
         now = db.now(session)

@@ -90,7 +90,7 @@ def _facts() -> dict[str, Any]:
     return {
         "now": now,
         "findings": findings,
-        "needs": [finding for finding in findings if not finding.well],
+        "needs": [finding for finding in findings if not finding.ok],
         "ailing": ailing,
         "failing": [one for one in reports if one.is_failing and one not in ailing],
         "untried": [one for one in reports if _is_untried(one) and one not in ailing],

@@ -30,7 +30,7 @@ def examine(database: Database, vault: Vault, gradebook: Gradebook | None = None
     A gradebook is the Moodle that ELMS is; it is asked whether it takes grades.
     """
     findings = examine_database(database, SCHEMA)
-    if not all(finding.well for finding in findings):
+    if not all(finding.ok for finding in findings):
         return findings
     with database.reading() as session:
         entries = registry.list_entries(session)

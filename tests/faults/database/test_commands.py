@@ -32,7 +32,7 @@ def refused(result: Result, words: str, cause: str) -> None:
     """Check that a command said in two sentences why it did nothing, and ended with 4."""
     assert "Traceback" not in result.output
     if words in DOCTORS and result.exit_code == 1:
-        assert "NOT WELL" in result.stdout
+        assert "FAIL" in result.stdout
         return
     said = [line for line in result.stderr.splitlines() if not line.startswith("{")]
     assert result.exit_code == 4, result.output

@@ -544,7 +544,7 @@ def test_a_replay_names_ids_or_a_filter(admin: Ask, refused: Refused, document: 
     answer = admin("POST", "/deliveries/replay", json=document)
 
     problem = refused(answer, 422, "request-invalid")
-    assert problem["detail"] == "name either `ids` or a `filter`"
+    assert problem["detail"] == "give either `ids` or a `filter`"
 
 
 def test_an_unknown_delivery_refuses_the_whole_replay(

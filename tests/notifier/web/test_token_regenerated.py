@@ -96,7 +96,7 @@ def test_token_and_its_id_are_not_told_together(tell: Tell, rows: Rows, refused:
     answer = tell("7", {"token": TOKEN, "token_id": TOKEN_ID})
 
     assert refused(answer, 422, "request-invalid")["detail"] == (
-        "name either `token_id` or a `token`"
+        "give either `token_id` or `token`"
     )
     assert before == rows()
 

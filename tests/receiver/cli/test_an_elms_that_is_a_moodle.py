@@ -126,8 +126,8 @@ def test_a_course_without_a_place_is_known_before_a_run(
 
     for facts in (shown, listed):
         assert (facts["status"], facts["reason"], facts["next_step"]) == ("active", UNPLACED, STEP)
-    assert "Courses that would fail before they are asked for: 1." in dry.stdout
-    assert (document["would_ask"], document["would_skip"]) == ([], [])
+    assert "1 would fail, because they have no Moodle activity." in dry.stdout
+    assert (document["would_fetch"], document["would_skip"]) == ([], [])
     assert document["would_fail"][0]["next_step"] == STEP
     assert elms.moodle.called == []
 
@@ -157,7 +157,7 @@ def test_the_doctor_asks_the_moodle(
     findings = json.loads(receiver("doctor", "--json").stdout)["findings"]
 
     (finding,) = [one for one in findings if one["check"] == "gradebook"]
-    assert (finding["well"], finding["found"].startswith(found)) == (well, True)
+    assert (finding["ok"], finding["found"].startswith(found)) == (well, True)
 
 
 def test_the_doctor_counts_the_courses_without_a_place(
@@ -166,7 +166,7 @@ def test_the_doctor_counts_the_courses_without_a_place(
     findings = json.loads(receiver("doctor", "--json").stdout)["findings"]
 
     (finding,) = [one for one in findings if one["check"] == "gradebook"]
-    assert (finding["well"], finding["found"]) == (
+    assert (finding["ok"], finding["found"]) == (
         False,
         "of 1 course it is not said where their grades go",
     )
