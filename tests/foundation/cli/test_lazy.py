@@ -101,7 +101,7 @@ def test_command_that_succeeds_exits_with_0() -> None:
         pytest.param(
             SchemaError("the schema is old", advice=Advice("Upgrade it.", "db upgrade")),
             4,
-            "error: the schema is old\n next: Upgrade it. Run `ground db upgrade`.\n",
+            "error: the schema is old\n next: Upgrade it. Run `main db upgrade`.\n",
             id="schema",
         ),
         pytest.param(
