@@ -58,7 +58,7 @@ def _asked(line: dict[str, Any]) -> list[Asked]:
         return [
             Asked(course_id, status, line["request_id"]) for course_id, status in line["statuses"]
         ]
-    alone = line["event"] == "request answered" and line["method"] == "GET"
+    alone = line["event"] == "request completed" and line["method"] == "GET"
     if alone and line["url"].endswith("/grades"):
         return [Asked(_course_id(line["url"]), line["status"], line["request_id"])]
     return []

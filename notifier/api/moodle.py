@@ -120,7 +120,7 @@ def _token_in(raw: bytes) -> str:
 
 def _check_secret(borne: str, secret: str) -> None:
     if not borne:
-        raise IngestRefusedError("the request bears no ingest secret")
+        raise IngestRefusedError("the request has no ingest secret")
     if not hmac.compare_digest(borne.encode(), secret.encode()):
         raise IngestRefusedError("the ingest secret is wrong")
 

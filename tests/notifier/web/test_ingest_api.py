@@ -156,7 +156,7 @@ def test_without_the_secret_nothing_is_heard(
     problem = refused(answer, 401, "ingest-refused")
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="eassessment"'
     assert problem["detail"] in {
-        "the request bears no ingest secret",
+        "the request has no ingest secret",
         "the ingest secret is wrong",
     }
     assert SECRET not in answer.text
