@@ -1,7 +1,7 @@
 """The refusals of the web layer, with their problem types."""
 
 from contract.problems import ProblemType
-from foundation.errors import Refusal
+from foundation.errors import Advice, Refusal
 
 # How long clients should wait for a database that is busy or unavailable.
 RETRY_AFTER_SECONDS = 5
@@ -10,31 +10,31 @@ RETRY_AFTER_SECONDS = 5
 class RequestMalformedError(Refusal):
     """The request cannot be read."""
 
-    next_step = "Send one JSON object in UTF-8."
+    advice = Advice("Send one JSON object in UTF-8.")
 
 
 class RequestInvalidError(Refusal):
     """A field of the request is missing or invalid."""
 
-    next_step = "Mend the fields that `errors` points to and send the request again."
+    advice = Advice("Mend the fields that `errors` points to and send the request again.")
 
 
 class MediaTypeError(Refusal):
     """The content type of the body is not JSON."""
 
-    next_step = "Send Content-Type: application/json."
+    advice = Advice("Send Content-Type: application/json.")
 
 
 class BodyTooLargeError(Refusal):
     """The body is larger than the route accepts."""
 
-    next_step = "Send a smaller body, or several requests."
+    advice = Advice("Send a smaller body, or several requests.")
 
 
 class AdminKeyError(Refusal):
     """The request has no admin key, or a wrong one."""
 
-    next_step = (
+    advice = Advice(
         "Send `Authorization: Bearer <admin key>`; the key stands in the service's settings."
     )
 
@@ -42,7 +42,7 @@ class AdminKeyError(Refusal):
 class MetricsTokenError(Refusal):
     """The request for metrics has no metrics token, or a wrong one."""
 
-    next_step = (
+    advice = Advice(
         "Send `Authorization: Bearer <metrics token>`; the token stands in the service's settings."
     )
 
@@ -54,13 +54,15 @@ class NotReadyError(Refusal):
 class UnavailableError(Refusal):
     """The database cannot be used; the request had no effect, or its full effect."""
 
-    next_step = f"Try again after {RETRY_AFTER_SECONDS} seconds."
+    advice = Advice(f"Try again after {RETRY_AFTER_SECONDS} seconds.")
 
 
 class InternalError(Refusal):
     """An unexpected error, which is in the log under the id of the request."""
 
-    next_step = "Tell the operators of this service the request id; the log says what happened."
+    advice = Advice(
+        "Tell the operators of this service the request id; the log says what happened."
+    )
 
 
 PROBLEMS: dict[type[Refusal], ProblemType] = {
