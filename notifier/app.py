@@ -4,7 +4,7 @@ from flask import Flask
 
 from contract.problems import Problem, ProblemType
 from foundation.errors import Refusal
-from foundation.pages.site import install
+from foundation.pages.site import init_site
 from foundation.web import app as web
 from foundation.web import health, openapi
 from notifier import errors, services
@@ -71,7 +71,7 @@ def create_app(given: Settings | None = None) -> Flask:
     app.register_blueprint(admin_api)
     app.register_blueprint(ingest_api)
     keys = here.settings.encryption_keys
-    install(app, SITE, PAGES, database=here.database, encryption_keys=keys)
+    init_site(app, SITE, PAGES, database=here.database, encryption_keys=keys)
     return app
 
 

@@ -4,7 +4,7 @@ from flask import Flask
 
 from contract.problems import Problem, ProblemType
 from foundation.errors import DecryptionError, Refusal
-from foundation.pages.site import install
+from foundation.pages.site import init_site
 from foundation.web import app as web
 from foundation.web import health, openapi
 from receiver import errors, services
@@ -45,7 +45,7 @@ def create_app(given: Settings | None = None) -> Flask:
     app.register_blueprint(openapi.blueprint(DESCRIPTION))
     app.register_blueprint(webhooks)
     keys = here.settings.encryption_keys
-    install(app, SITE, PAGES, database=here.database, encryption_keys=keys)
+    init_site(app, SITE, PAGES, database=here.database, encryption_keys=keys)
     return app
 
 

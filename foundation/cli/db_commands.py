@@ -4,7 +4,7 @@ import click
 
 from foundation.cli import context, output
 from foundation.cli.output import json_option
-from foundation.errors import SchemaError
+from foundation.errors import SchemaError, fields_of
 
 
 @click.command()
@@ -31,7 +31,7 @@ def check(as_json: bool) -> None:
     except SchemaError as error:
         if not as_json:
             raise
-        output.print_json({"ok": False, "detail": str(error), "next_step": error.advice})
+        output.print_json({"ok": False, "detail": str(error), **fields_of(error.advice)})
         raise click.exceptions.Exit(output.EXIT_DATABASE) from None
     if as_json:
         output.print_json({"ok": True, "schema": schema.head})

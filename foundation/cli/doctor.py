@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
@@ -9,7 +10,7 @@ from foundation.cli import output
 from foundation.db import session as db
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from foundation.errors import SchemaError
+from foundation.errors import Advice, SchemaError, fields_of
 
 # Signatures tolerate five minutes.
 MAX_CLOCK_DRIFT = timedelta(seconds=60)
@@ -22,7 +23,7 @@ class Finding:
     check: str
     ok: bool
     found: str
-    next_step: str | None = None
+    advice: Advice | None = None
 
 
 def examine_database(database: Database, schema: Schema) -> list[Finding]:
@@ -40,7 +41,12 @@ def examine_database(database: Database, schema: Schema) -> list[Finding]:
         schema.check(database)
     except db.UNAVAILABLE as error:
         return [
-            Finding("database", False, db.cause(error), "Check the database URL and that it runs.")
+            Finding(
+                "database",
+                False,
+                db.cause(error),
+                Advice("Check the database URL and that the database is running."),
+            )
         ]
     except SchemaError as error:
         place = f"; the file is {error.file}" if error.file else ""
@@ -52,7 +58,7 @@ def _clock(drift: timedelta) -> Finding:
     seconds = drift.total_seconds()
     found = f"{seconds:.1f} s difference to the database's clock"
     if drift > MAX_CLOCK_DRIFT:
-        return Finding("clock", False, found, "Synchronize this machine's clock (NTP).")
+        return Finding("clock", False, found, Advice("Synchronize this machine's clock (NTP)."))
     return Finding("clock", True, found)
 
 
@@ -60,7 +66,7 @@ def report(findings: list[Finding], *, as_json: bool) -> int:
     """Print the findings; return the exit code: 0 if all checks passed, else 1."""
     ok = all(finding.ok for finding in findings)
     if as_json:
-        output.print_json({"ok": ok, "findings": [vars(finding) for finding in findings]})
+        output.print_json({"ok": ok, "findings": [_document(finding) for finding in findings]})
     else:
         output.print_table(
             ("check", "result", "found", "next step"),
@@ -69,7 +75,7 @@ def report(findings: list[Finding], *, as_json: bool) -> int:
                     finding.check,
                     "OK" if finding.ok else "FAIL",
                     finding.found,
-                    finding.next_step,
+                    output.next_step(finding.advice),
                 )
                 for finding in findings
             ],
@@ -77,3 +83,12 @@ def report(findings: list[Finding], *, as_json: bool) -> int:
         )
         click.echo("All checks passed." if ok else "Action needed: see above.")
     return 0 if ok else output.EXIT_REFUSED
+
+
+def _document(finding: Finding) -> dict[str, Any]:
+    return {
+        "check": finding.check,
+        "ok": finding.ok,
+        "found": finding.found,
+        **fields_of(finding.advice),
+    }

@@ -81,15 +81,15 @@ class LazyGroup(click.Group):
             return super().main(*args, **kwargs)
         except OSError as error:
             _discard_stdout()
-            sys.exit(_report(error))
+            sys.exit(_report(error, str(self.name)))
         except Exception as error:  # noqa: BLE001 - unexpected ones are raised again
-            sys.exit(_report(error))
+            sys.exit(_report(error, str(self.name)))
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception, program: str) -> int:
     from foundation.cli import output
 
-    code = output.report_error(error)
+    code = output.report_error(error, program)
     if code is None:
         raise error
     return code

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import click
 from rich.console import Console
@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foundation.db import session as db
-from foundation.errors import ConfigurationError, Refusal, SchemaError
+from foundation.errors import Advice, ConfigurationError, Refusal, SchemaError
 from foundation.text import escaped, printable
 
 EXIT_REFUSED = 1
@@ -28,15 +28,15 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _PLAIN_WIDTH = 200
 
 
-def report_error(error: Exception) -> int | None:
+def report_error(error: Exception, program: str) -> int | None:
     """Print a message for an expected error and return its exit code; None for any other."""
     if isinstance(error, Refusal):
-        complain(f"{error}{_place(error)}", error.advice)
+        complain(f"{error}{_place(error)}", error.advice, program)
         return _exit_code(error)
     if isinstance(error, db.UNUSABLE):
         complain(
             f"the database cannot be used: {db.cause(error)}",
-            "Check the database URL and that the database runs, then try again.",
+            Advice("Check the database URL and that the database is running."),
         )
         return EXIT_DATABASE
     if isinstance(error, OSError):
@@ -44,7 +44,7 @@ def report_error(error: Exception) -> int | None:
         with suppress(OSError):
             complain(
                 f"cannot read or write: {error.strerror or error}{where}",
-                "Free disk space, fix the permissions, or write elsewhere; then try again.",
+                Advice("Free disk space, fix the permissions, or write elsewhere; then try again."),
             )
         return EXIT_REFUSED
     return None
@@ -63,10 +63,25 @@ def _exit_code(refusal: Refusal) -> int:
     return EXIT_DATABASE if isinstance(refusal, SchemaError) else EXIT_REFUSED
 
 
-def complain(what: str, next_step: str) -> None:
+def complain(what: str, advice: Advice, program: str | None = None) -> None:
     """Print a refusal to stderr: what was refused, in one line or several, and what to do."""
     said = "\n       ".join(printable(line) for line in what.split("\n"))
-    click.echo(f"error: {said}\n next: {printable(next_step)}", err=True)
+    click.echo(f"error: {said}\n next: {printable(next_step(advice, program))}", err=True)
+
+
+@overload
+def next_step(advice: Advice, program: str | None = None) -> str: ...
+@overload
+def next_step(advice: None, program: str | None = None) -> None: ...
+def next_step(advice: Advice | None, program: str | None = None) -> str | None:
+    """Return an advice as a terminal shows it: the sentence, then the command to run."""
+    if advice is None:
+        return None
+    if advice.command is None:
+        return advice.text
+    if program is None:
+        program = click.get_current_context().find_root().command.name
+    return f"{advice.text} Run `{program} {advice.command}`."
 
 
 def json_option(command: _Command) -> _Command:

@@ -18,6 +18,7 @@ from pydantic import (
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES, CourseId, Version, WireTime
 from contract.grades import Score
 from contract.tokens import MOODLE_TOKEN_ID, MoodleToken
+from foundation.errors import fields_of
 from notifier import models
 from notifier.courses.grade_import import GradesFile
 from notifier.courses.grades import LoadResult
@@ -342,9 +343,10 @@ class PingFailed(Response):
     kind: str
     detail: str
     next_step: str | None
+    action: str | None
 
 
-def ping_of(result: PingResult) -> PingResponded | PingFailed:
+def ping_of(endpoint_id: int, result: PingResult) -> PingResponded | PingFailed:
     """Return the response for the result of a ping."""
     answer = result.result
     if isinstance(answer, Failure):
@@ -353,7 +355,7 @@ def ping_of(result: PingResult) -> PingResponded | PingFailed:
             taken=result.accepted,
             kind=answer.kind,
             detail=answer.detail,
-            next_step=failures.next_step(answer.kind),
+            **fields_of(failures.advice_for(answer.kind, None, endpoint_id)),
         )
     return PingResponded(
         url=result.url,
@@ -418,9 +420,10 @@ class Attempt(Response):
     decided: str
     detail: str | None
     next_step: str | None
+    action: str | None
 
     @classmethod
-    def of(cls, row: models.Attempt) -> Self:
+    def of(cls, row: models.Attempt, endpoint_id: int) -> Self:
         """Return the response for a row."""
         return cls(
             started_at=row.started_at,
@@ -429,7 +432,7 @@ class Attempt(Response):
             failure=row.failure,
             decided=row.decided,
             detail=row.detail,
-            next_step=failures.next_step(row.failure, row.status),
+            **fields_of(failures.advice_for(row.failure, row.status, endpoint_id)),
         )
 
     @property
@@ -463,7 +466,9 @@ class DeliveryWithLastAnswer(Delivery):
     @classmethod
     def of_attempts(cls, row: models.Delivery, last: models.Attempt | None, **more: Any) -> Self:
         """Return the response for a row and its last attempt."""
-        delivery = cls.of(row, last_answer=Attempt.of(last).answer if last else None, **more)
+        delivery = cls.of(
+            row, last_answer=Attempt.of(last, row.endpoint_id).answer if last else None, **more
+        )
         if row.status == DeliveryStatus.PENDING:
             return delivery
         return delivery.model_copy(update={"due_at": None})

@@ -14,6 +14,7 @@ from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, WORDS, read_text
 from foundation.db import session as db
 from foundation.db.session import Database
+from foundation.errors import Advice
 from foundation.text import count, printable
 from notifier.api import schemas
 from notifier.api.schemas import DeletionResult
@@ -190,8 +191,11 @@ def _check_course(course_id: str, *, ask: bool) -> None:
     if not _MOODLE_COURSE_ID.fullmatch(course_id):
         raise CourseUnknownError(
             f"there is no course {course_id!r} here, and it is not the number of a Moodle course",
-            next_step="Give the course's number in Moodle, the id in its address "
-            "(course/view.php?id=…), or an id from `notifier courses list`.",
+            advice=Advice(
+                "Give the course's number in Moodle, the id in its address "
+                "(course/view.php?id=…), or the id of a course here.",
+                "courses list",
+            ),
         )
     if ask:
         click.confirm(f"The course {course_id} is not known here. Continue?", abort=True)
@@ -202,7 +206,7 @@ def _read_token_id() -> str:
         return MoodleToken.parse(output.read_secret("New Moodle token")).token_id
     except MalformedTokenError as error:
         raise TokenMalformedError(
-            str(error), next_step="Copy the whole token again, or use --unknown."
+            str(error), advice=Advice("Copy the whole token again, or use --unknown.")
         ) from None
 
 
@@ -213,7 +217,7 @@ def _delete_one(database: Database, course_id: str) -> DeletionResult:
             caused = DeliveryFilter(event_type="course.deleted", course_id=course_id)
             statuses = Counter(row.status for row in delivery_queries.find(session, caused))
     except NotifierError as refusal:
-        result = f"refused: {refusal}. {refusal.advice}"
+        result = f"refused: {refusal}. {output.next_step(refusal.advice)}"
         return DeletionResult(course_id=course_id, deleted=False, result=result)
     deliveries = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items()))
     result = f"deleted; deliveries: {deliveries or 'none, because no endpoint gets this event'}"

@@ -21,7 +21,7 @@ from notifier.api.schemas import (
 from notifier.cli import context
 from notifier.cli.params import ROW_ID
 from notifier.models import DeliveryStatus
-from notifier.webhooks import delivery_queries
+from notifier.webhooks import delivery_queries, failures
 from notifier.webhooks import replay as replays
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
@@ -99,7 +99,7 @@ def list_(wanted: DeliveryFilter, before: int | None, limit: int, as_json: bool)
                 row.event.course_id,
                 row.endpoint_id,
                 row.attempts,
-                Attempt.of(last[row.id]).answer if row.id in last else None,
+                Attempt.of(last[row.id], row.endpoint_id).answer if row.id in last else None,
                 row.due_at if row.status == DeliveryStatus.PENDING else None,
             )
             for row in rows
@@ -122,7 +122,7 @@ def show(delivery_id: int, as_json: bool) -> None:
             row,
             attempts[-1] if attempts else None,
             body=row.event.body,
-            attempts_made=[Attempt.of(one) for one in attempts],
+            attempts_made=[Attempt.of(one, row.endpoint_id) for one in attempts],
             replays=[Replay.of(one) for one in replayed],
         )
     if as_json:
@@ -140,8 +140,11 @@ def show(delivery_id: int, as_json: bool) -> None:
         ],
         empty="none yet",
     )
-    if attempts and (next_step := delivery.attempts_made[-1].next_step) is not None:
-        click.echo(f"  next: {next_step}")
+    if attempts:
+        last = attempts[-1]
+        advice = failures.advice_for(last.failure, last.status, row.endpoint_id)
+        if advice is not None:
+            click.echo(f"  next: {output.next_step(advice)}")
     if delivery.replays:
         click.echo("\nReplays")
         output.print_table(

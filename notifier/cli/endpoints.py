@@ -170,9 +170,9 @@ def ping(endpoint_id: int, as_json: bool) -> None:
     """
     result = send_ping(context.ready(), endpoint_id)
     if as_json:
-        output.print_json(schemas.ping_of(result))
+        output.print_json(schemas.ping_of(endpoint_id, result))
     else:
-        _show_ping(result)
+        _show_ping(endpoint_id, result)
     if not result.accepted:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
@@ -185,17 +185,17 @@ def _status(row: Endpoint) -> tuple[str, datetime | None, str | None]:
     return status.state, status.since, reason
 
 
-def _show_ping(result: PingResult) -> None:
+def _show_ping(endpoint_id: int, result: PingResult) -> None:
     url, answer = result.url, result.result
     if isinstance(answer, Failure):
         click.echo(f"Failed: {url}: {answer.kind}: {answer.detail}")
-        next_step = failures.next_step(answer.kind)
+        advice = failures.advice_for(answer.kind, None, endpoint_id)
     else:
         verdict = "OK" if result.accepted else "Failed"
         click.echo(f"{verdict} {answer.status}: {url} {answer.excerpt}".rstrip())
-        next_step = failures.next_step(None, answer.status)
-    if next_step is not None:
-        click.echo(f"  next: {next_step}")
+        advice = failures.advice_for(None, answer.status, endpoint_id)
+    if advice is not None:
+        click.echo(f"  next: {output.next_step(advice)}")
     if result.due:
         waiting = count(result.due, "waiting delivery is", "waiting deliveries are")
         click.echo(f"{waiting} queued.")

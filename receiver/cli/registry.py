@@ -10,6 +10,7 @@ from foundation.cli import output
 from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID
 from foundation.db import session as db
+from foundation.errors import Refusal, fields_of
 from foundation.text import printable
 from receiver.cli import context, registry_bulk
 from receiver.cli.context import source_option
@@ -88,7 +89,7 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
                 _last(entry, last)["last_outcome"],
                 course_status.reason,
                 course_status.since,
-                course_status.next_step,
+                output.next_step(course_status.advice),
             )
             for entry, course_status in shown
         ],
@@ -197,7 +198,7 @@ def _check(here: Services, entry: Entry) -> CourseStatus:
     )
     checked = token_check.check_token(here, entry, actor=context.actor())
     if isinstance(checked, TokenCheckFailed):
-        output.complain(f"the token could not be verified: {checked.detail}", checked.next_step)
+        output.complain(f"the token could not be verified: {checked.detail}", checked.advice)
         raise click.exceptions.Exit(output.EXIT_REFUSED)
     return checked
 
@@ -212,13 +213,11 @@ def _exit_unless_active(course_id: str, course_status: CourseStatus) -> None:
         if course_status.reason is None:
             click.echo(f"{shown} is active: the next sync fetches its grades")
         else:
-            click.echo(
-                f"{shown} is active, but {course_status.reason}\n next: {course_status.next_step}"
-            )
+            step = output.next_step(course_status.advice)
+            click.echo(f"{shown} is active, but {course_status.reason}\n next: {step}")
         return
-    output.complain(
-        f"{course_id} cannot be synced: {course_status.reason}", str(course_status.next_step)
-    )
+    advice = course_status.advice or Refusal.advice
+    output.complain(f"{course_id} cannot be synced: {course_status.reason}", advice)
     raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
@@ -229,7 +228,7 @@ def _facts(entry: Entry, course_status: CourseStatus) -> dict[str, Any]:
         "status": course_status.status.value,
         "reason": course_status.reason,
         "since": course_status.since,
-        "next_step": course_status.next_step,
+        **fields_of(course_status.advice),
         "stored_token_id": entry.stored_token_id,
         "added_at": entry.added_at,
         "synced_at": entry.synced_at,

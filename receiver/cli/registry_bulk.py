@@ -79,7 +79,12 @@ def import_(file: BinaryIO) -> None:
         output.print_table(
             ("course", "source", "reason", "next step"),
             [
-                (one.row.course_id, one.row.source.name, one.error, one.error.advice)
+                (
+                    one.row.course_id,
+                    one.row.source.name,
+                    one.error,
+                    output.next_step(one.error.advice),
+                )
                 for one in refused
             ],
             empty="",
@@ -158,7 +163,7 @@ def _kept(here: Services, refused: list[RejectedToken]) -> list[tuple[object, ..
             entry.source.name,
             registry.course_status(entry).status,
             why[entry.id],
-            why[entry.id].advice,
+            output.next_step(why[entry.id].advice),
         )
         for entry in _entries(here, list(why))
     ]
@@ -191,7 +196,8 @@ def _entries(here: Services, ids: list[int]) -> list[Entry]:
 
 def _told(entry: Entry, course_status: CourseStatus, unclear: str | None) -> tuple[object, ...]:
     why = unclear or course_status.reason
-    return entry.course_id, entry.source.name, course_status.status, why, course_status.next_step
+    step = output.next_step(course_status.advice)
+    return entry.course_id, entry.source.name, course_status.status, why, step
 
 
 def _cells(entry: Entry) -> list[str]:
@@ -202,7 +208,7 @@ def _cells(entry: Entry) -> list[str]:
         "status": course_status.status.value,
         "reason": course_status.reason,
         "since": course_status.since and course_status.since.isoformat(),
-        "next_step": course_status.next_step,
+        "next_step": output.next_step(course_status.advice),
         "stored_token_id": entry.stored_token_id,
         "added_at": entry.added_at and entry.added_at.isoformat(),
         "synced_at": entry.synced_at and entry.synced_at.isoformat(),

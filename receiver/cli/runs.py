@@ -7,6 +7,7 @@ import click
 from foundation.cli import output
 from foundation.cli.output import json_option
 from foundation.db import session as db
+from foundation.errors import fields_of
 from receiver.cli import context
 from receiver.models import Run, RunCourse
 from receiver.runs import store as runs
@@ -73,7 +74,7 @@ def show(number: int | None, outcome: str | None, as_json: bool) -> None:
                 course.outcome,
                 course.detail or course.reason,
                 course.since,
-                course.next_step,
+                output.next_step(course.advice),
             )
             for course in courses
         ],
@@ -120,5 +121,5 @@ def _course(course: RunCourse) -> dict[str, Any]:
         "reason": course.reason,
         "detail": course.detail,
         "since": course.since,
-        "next_step": course.next_step,
+        **fields_of(course.advice),
     }

@@ -22,7 +22,7 @@ from foundation.cli import output
 from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, DURATION, TIMESTAMP
 from foundation.db import session as db
-from foundation.errors import Refusal
+from foundation.errors import Advice, Refusal, fields_of
 from foundation.text import printable
 from receiver.cli import context
 from receiver.errors import RunInProgressError
@@ -113,6 +113,9 @@ def sync_grades(
     _run_every(here, options, every, as_json=as_json)
 
 
+_ADD_COURSE = Advice("Add a course.", "registry add", ("COURSE_ID",))
+
+
 def _run_every(here: Services, options: SyncOptions, every: timedelta, *, as_json: bool) -> None:
     """Run until stopped; a run that fails does not prevent the next."""
     while not options.stop.is_set():
@@ -124,7 +127,7 @@ def _run_every(here: Services, options: SyncOptions, every: timedelta, *, as_jso
         except db.UNUSABLE as error:
             output.complain(
                 f"the database cannot be used: {db.cause(error)}",
-                "Check that the database runs; the next run tries again.",
+                Advice("Check that the database is running; the next run tries again."),
             )
         options.stop.wait(max(0.0, began + every.total_seconds() - time.monotonic()))
 
@@ -156,8 +159,8 @@ def _explain_empty_run(here: Services) -> None:
     with here.database.reading() as session:
         is_there = bool(sources.list_all(session))
     why = "the registry has no courses" if is_there else "there are no sources"
-    step = "Add one with `receiver registry add COURSE_ID`." if is_there else sources.FIRST_STEP
-    click.echo(f"nothing to sync: {why}\n next: {step}", err=True)
+    advice = _ADD_COURSE if is_there else sources.FIRST_STEP
+    click.echo(f"nothing to sync: {why}\n next: {output.next_step(advice)}", err=True)
 
 
 def _check_sources(here: Services, names: tuple[str, ...]) -> None:
@@ -205,8 +208,8 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
                     {"source": entry.source.name, "course_id": entry.course_id}
                     for entry in plan.to_fetch
                 ],
-                "would_skip": [course.columns() for course in plan.skipped],
-                "would_fail": [course.columns() for course in plan.without_activity],
+                "would_skip": [course.document() for course in plan.skipped],
+                "would_fail": [course.document() for course in plan.without_activity],
             }
         )
         return
@@ -237,7 +240,7 @@ def _show_courses(courses: Sequence[CourseResult]) -> None:
                 course.outcome,
                 course.detail,
                 course.since,
-                course.next_step,
+                output.next_step(course.advice),
             )
             for course in courses
         ],
@@ -250,12 +253,12 @@ def _document(report: RunResult) -> dict[str, Any]:
         "run_id": report.run_id,
         "exit_code": report.exit_code,
         "stopped": report.stopped,
-        "next_step": report.next_step,
+        **fields_of(report.advice),
         "counts": {outcome.value: report.count(outcome) for outcome in CourseOutcome},
         "scores": vars(report.scores),
         "requests": report.requests,
         "gradebook_requests": report.gradebook_requests,
         "database_queries": report.statements,
         "seconds": report.seconds,
-        "courses": [course.columns() for course in report.courses],
+        "courses": [course.document() for course in report.courses],
     }

@@ -194,8 +194,12 @@ LAST_TABLE = {"notifier": "replays", "receiver": "sync_lease"}
         pytest.param(
             "lost", "says no schema, but has", "from its backup", id="one that lost its own"
         ),
-        pytest.param("unknown", "is at schema x9999, which", "own database", id="a newer one's"),
-        pytest.param("other", "is at schema {head}, which", "own database", id="the other's"),
+        pytest.param(
+            "unknown", "is at schema x9999, which", "database of this service", id="a newer one's"
+        ),
+        pytest.param(
+            "other", "is at schema {head}, which", "database of this service", id="the other's"
+        ),
         pytest.param("half", "but without {table}", "`{program} db check`", id="half of it"),
     ],
 )

@@ -10,16 +10,17 @@ from foundation.cli import doctor
 from foundation.cli.doctor import Finding
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
+from foundation.errors import Advice, fields_of
 
 WELL = Finding("database", True, "sqlite:///a.db")
-UNWELL = Finding("clock", False, "75.0 s from the database's", "Set this machine's clock (NTP).")
+UNWELL = Finding("clock", False, "75.0 s from the database's", Advice("Set the clock."))
 
 
 def test_a_database_in_order_is_well(database: Database, ground: Schema) -> None:
     findings = doctor.examine_database(database, ground)
 
     assert [finding.check for finding in findings] == ["database", "clock", "schema"]
-    assert all(finding.ok and finding.next_step is None for finding in findings)
+    assert all(finding.ok and finding.advice is None for finding in findings)
     assert findings[2].found == "at 0001"
 
 
@@ -48,7 +49,7 @@ def test_a_schema_that_is_missing_is_told_with_its_command(
         "schema",
         False,
         f"the database is at schema none, this program needs 0001; the file is {new_sqlite.file}",
-        "Run `ground db upgrade`, then start again.",
+        Advice("Upgrade the database, then start again.", "db upgrade"),
     )
 
 
@@ -72,7 +73,7 @@ def test_a_database_that_is_away_is_the_only_finding(ground: Schema) -> None:
     assert (finding.check, finding.ok) == ("database", False)
     assert "connection failed" in finding.found
     assert "hunter2" not in finding.found
-    assert finding.next_step == "Check the database URL and that it runs."
+    assert finding.advice is not None
 
 
 @pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
@@ -88,7 +89,7 @@ def test_a_clock_that_differs_from_the_databases_is_told(
     assert (clock.check, clock.ok) == ("clock", False)
     assert clock.found.endswith(" s from the database's")
     assert 3595 < float(clock.found.split()[0]) < 3605
-    assert clock.next_step == "Set this machine's clock (NTP)."
+    assert clock.advice is not None
 
 
 def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +107,7 @@ def test_one_fault_needs_a_person(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert code == 1
     assert "FAIL" in printed
-    assert "Set this machine's clock (NTP)." in printed
+    assert "Set the clock." in printed
     assert printed.endswith("Action needed: see above.\n")
 
 
@@ -120,5 +121,8 @@ def test_programs_read_the_same(
     assert exit_code == code
     assert document == {
         "ok": code == 0,
-        "findings": [vars(finding) for finding in findings],
+        "findings": [
+            {"check": one.check, "ok": one.ok, "found": one.found, **fields_of(one.advice)}
+            for one in findings
+        ],
     }

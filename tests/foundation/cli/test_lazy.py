@@ -14,13 +14,13 @@ from sqlalchemy import text
 from foundation.cli import output
 from foundation.cli.lazy import Lazy, LazyGroup
 from foundation.db.session import Database
-from foundation.errors import ConfigurationError, Refusal, SchemaError
+from foundation.errors import Advice, ConfigurationError, Refusal, SchemaError
 
 SENTENCE = "Look at everything that there is, near and far, and say of each what it is good for."
 
 
 class CourseUnknownError(Refusal):
-    next_step = "List the courses."
+    advice = Advice("List the courses.")
 
 
 @click.command()
@@ -99,9 +99,9 @@ def test_command_that_succeeds_exits_with_0() -> None:
             id="settings",
         ),
         pytest.param(
-            SchemaError("the schema is old", next_step="Run `ground db upgrade`."),
+            SchemaError("the schema is old", advice=Advice("Upgrade it.", "db upgrade")),
             4,
-            "error: the schema is old\n next: Run `ground db upgrade`.\n",
+            "error: the schema is old\n next: Upgrade it. Run `main db upgrade`.\n",
             id="schema",
         ),
         pytest.param(

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from foundation.cli import output
-from foundation.errors import Refusal
+from foundation.errors import Advice, Refusal
 from foundation.text import printable
 
 HOSTILE = "\x1b[31mred\x07\u202e\x9b\r"
@@ -20,7 +20,7 @@ ACTING = {"\x1b", "\x07", "\u202e", "\x9b", "\r"}
 class CourseUnknownError(Refusal):
     """The tests' own refusal."""
 
-    next_step = "List the courses."
+    advice = Advice("List the courses.")
 
 
 class TestPrintable:

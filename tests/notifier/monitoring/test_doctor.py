@@ -13,6 +13,7 @@ from foundation.cli.doctor import Finding
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
+from foundation.errors import Advice, DecryptionError
 from notifier.models import Attempt, Delivery, DeliveryStatus
 from notifier.monitoring import doctor
 from notifier.webhooks import circuit_breaker, endpoints
@@ -70,9 +71,7 @@ def test_a_lost_key_is_found_before_a_delivery_needs_it(
 
     assert not finding.ok
     assert finding.found == "a stored secret was encrypted with a key that is not in the settings"
-    assert finding.next_step == (
-        "Put the key that sealed it back into the list of encryption keys."
-    )
+    assert finding.advice == DecryptionError.advice
 
 
 @pytest.mark.parametrize(
@@ -106,7 +105,9 @@ def test_a_delivery_long_due_says_that_no_worker_runs(
         pytest.param(
             timedelta(hours=2), "nothing was attempted since 20", "Start a worker", id="long ago"
         ),
-        pytest.param(timedelta(minutes=1), "10 min", "Start more workers", id="lately"),
+        pytest.param(
+            timedelta(minutes=1), "10 min", "The running workers cannot keep up", id="lately"
+        ),
     ],
 )
 def test_a_late_backlog_says_whether_a_worker_is_at_work(
@@ -130,8 +131,8 @@ def test_a_late_backlog_says_whether_a_worker_is_at_work(
     assert not finding.ok
     assert finding.found.startswith("1 pending; the oldest has been due for 10 min")
     assert said in finding.found
-    assert finding.next_step is not None
-    assert finding.next_step.startswith(step)
+    assert finding.advice is not None
+    assert (finding.advice.text.startswith(step), finding.advice.action) == (True, "work")
 
 
 @pytest.mark.parametrize(
@@ -182,9 +183,8 @@ def test_who_keeps_failing_is_found_and_is_no_want_of_workers(
         f"1 of 1 failing and paused; endpoint {endpoint.id} since {since:%Y-%m-%d %H:%M} UTC, "
         "failures in a row: 9"
     )
-    assert finding.next_step.startswith(
-        f"See what it answers with `notifier endpoints ping {endpoint.id}`"
-    )
+    assert finding.advice is not None
+    assert finding.advice.command == f"endpoints ping {endpoint.id}"
 
 
 def test_what_is_held_is_no_late_backlog(
@@ -235,7 +235,7 @@ def test_a_clock_that_is_wrong_is_found_against_the_databases(
     assert finding.ok == database.is_sqlite
     if not database.is_sqlite:
         assert 119 < float(finding.found.split()[0]) < 122
-        assert finding.next_step == "Set this machine's clock (NTP)."
+        assert finding.advice is not None
 
 
 def test_without_a_database_there_is_one_finding(vault: Vault, tmp_path: Any) -> None:
@@ -248,6 +248,6 @@ def test_without_a_database_there_is_one_finding(vault: Vault, tmp_path: Any) ->
             "database",
             False,
             "unable to open database file",
-            "Check the database URL and that it runs.",
+            Advice("Check the database URL and that the database is running."),
         )
     ]

@@ -582,9 +582,7 @@ def test_what_a_disabled_endpoint_holds_is_not_replayed(
 
     assert by_filter.json["found"] == []
     problem = refused(by_id, 409, "replay-refused")
-    assert problem["next_step"] == (
-        f"Enable it with `notifier endpoints enable {number}`; that sends what it holds."
-    )
+    assert problem["action"] == f"endpoints enable {number}"
     assert before == rows()
 
 

@@ -128,7 +128,7 @@ def test_course_with_a_token_of_ours_is_refused(
 
     problem = refused(tell("CS101", {"token": TOKEN}), 409, "token-not-ours")
 
-    assert "`notifier courses regenerate-token`" in problem["next_step"]
+    assert problem["action"] == "courses regenerate-token CS101"
     assert before == rows()
 
 

@@ -122,7 +122,7 @@ def test_subscriber_that_raises_rolls_all_back(
     ):
         change(session, "CS101", now=TEN)  # type: ignore[operator]
 
-    assert refused.value.advice.startswith("Nothing was changed.")
+    assert refused.value.advice.text.startswith("Nothing was changed.")
     assert counts(database) == {"events": 0, "deliveries": 0}
     with database.reading() as session:
         course = session.scalars(select(Course)).one()

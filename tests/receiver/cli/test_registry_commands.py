@@ -131,7 +131,7 @@ def test_the_list_tells_where_each_course_stands(
     (course,) = json.loads(invalid.stdout)
     assert (course["course_id"], course["status"]) == ("CS103", "token_invalid")
     assert course["since"] == now.isoformat()
-    assert "receiver registry set-token CS103" in course["next_step"]
+    assert course["action"] == "registry set-token CS103"
 
 
 def test_one_course_is_shown_with_what_is_known(

@@ -8,13 +8,16 @@ import pytest
 from click.testing import Result
 
 from foundation.db.session import Database
+from foundation.errors import Advice
 from receiver.gradebook.base import ScoreCounts
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 
 COURSES = (
     CourseResult("one", "CS101", CourseOutcome.SYNCED),
-    CourseResult("one", "CS102", CourseOutcome.FAILED, "transient", "answered 503", None, "Wait."),
+    CourseResult(
+        "one", "CS102", CourseOutcome.FAILED, "transient", "answered 503", None, Advice("Wait.")
+    ),
 )
 
 

@@ -57,7 +57,7 @@ def test_an_empty_elms_says_how_to_begin(examine: Callable[..., dict[str, Findin
         "last run",
     ]
     assert found["sources"].found == "none: nobody is heard and nobody asked"
-    assert "receiver sources add" in str(found["sources"].next_step)
+    assert found["sources"].advice.action == "sources add"
 
 
 def test_a_healthy_elms_is_well(
@@ -107,7 +107,7 @@ def test_a_lost_key_is_found(
     found = examine(OTHER)["secrets"]
 
     assert not found.ok
-    assert "Put the key that sealed it back" in str(found.next_step)
+    assert "Put the key that sealed it back" in found.advice.text
 
 
 def test_a_site_token_that_cannot_be_opened_is_found(
@@ -134,7 +134,7 @@ def test_courses_that_need_a_token_are_counted(
     found = examine()["registry"]
 
     assert (found.ok, found.found) == (False, "1 course, 0 of them deleted, 1 needs a new token")
-    assert "receiver registry set-token CS101" in str(found.next_step)
+    assert found.advice.command == "registry set-token CS101"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_the_last_run_is_looked_at(
     found = examine()["last run"]
 
     assert (found.ok, words in found.found) == (ok, True)
-    assert found.next_step
+    assert found.advice
 
 
 def test_a_run_of_some_courses_does_not_hide_a_late_schedule(

@@ -180,7 +180,7 @@ def test_course_without_an_activity_sends_no_request(
     result = write(score(), **{missing: None})
 
     assert isinstance(result.failure, Misconfigured)
-    assert "`receiver registry set-activity" in result.failure.next_step
+    assert result.failure.advice.action == "registry set-activity"
     assert elms.moodle.called == []
 
 
@@ -291,7 +291,7 @@ def test_hidden_id_numbers_are_a_site_outage(elms: Elms, write: Callable[..., Wr
     result = write(score())
 
     assert isinstance(result.failure, SiteOutage)
-    assert "moodle/user:viewalldetails" in result.failure.next_step
+    assert "moodle/user:viewalldetails" in result.failure.advice.text
     assert result.problems == ()
 
 

@@ -179,7 +179,7 @@ def test_account_problem_is_a_site_outage(code: str) -> None:
     result = on(failure(exception="moodle_exception", errorcode=code, message="Zugriff verwehrt"))
 
     assert isinstance(result, SiteOutage)
-    assert "account" in result.next_step
+    assert "account" in result.advice.text
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_missing_permission_is_misconfigured(keys: dict[str, str]) -> None:
     result = on(failure(**keys, message="nein"))
 
     assert isinstance(result, Misconfigured)
-    assert "token" in result.next_step
+    assert "token" in result.advice.text
 
 
 @pytest.mark.parametrize(

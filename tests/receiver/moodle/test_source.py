@@ -199,7 +199,7 @@ def test_course_id_that_is_not_a_number_sends_no_request(
     outcome = fetch(course_id)
 
     assert isinstance(outcome, Misconfigured)
-    assert "course/view.php?id=" in outcome.next_step
+    assert "course/view.php?id=" in outcome.advice.text
     assert moodle.called == []
 
 

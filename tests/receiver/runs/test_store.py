@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from foundation.db.session import Database
+from foundation.errors import Advice
 from receiver.errors import RunUnknownError
 from receiver.gradebook.base import ScoreCounts
 from receiver.models import Run, RunCourse
@@ -21,7 +22,13 @@ def test_run_is_recorded_with_its_courses(
     courses = (
         CourseResult("one", "CS101", CourseOutcome.SYNCED, url="http://x.example"),
         CourseResult(
-            "one", "CS102", CourseOutcome.SKIPPED, "course_deleted", "deleted", now, "None."
+            "one",
+            "CS102",
+            CourseOutcome.SKIPPED,
+            "course_deleted",
+            "deleted",
+            now,
+            Advice("Look.", "runs show", ("1",)),
         ),
     )
     with database.writing() as session:
@@ -40,6 +47,7 @@ def test_run_is_recorded_with_its_courses(
         ("CS101", "synced", None),
         ("CS102", "skipped", now),
     ]
+    assert [row.advice for row in rows(RunCourse)] == [course.advice for course in courses]
 
 
 def test_latest_full_run_ignores_partial_ones(database: Database, now: datetime) -> None:
