@@ -36,7 +36,7 @@ def dead(reason: str = "10 attempts failed", **overrides: Any) -> dict[str, Any]
     return {"status": DeliveryStatus.DEAD, "reason": reason, **overrides}
 
 
-def test_each_hour_counts_its_own(database: Database, settled: SettleResult) -> None:
+def test_hours_are_counted_separately(database: Database, settled: SettleResult) -> None:
     twelve = NOON.replace(minute=0, second=0, microsecond=0)
     settled(twelve)
     settled(twelve - timedelta(microseconds=1))
@@ -69,7 +69,7 @@ def test_delays_are_from_event_to_delivery(database: Database, settled: SettleRe
     assert delays[22] == []
 
 
-def test_of_a_busy_hour_the_latest_are_timed(
+def test_busy_hour_is_sampled(
     database: Database, settled: SettleResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dashboard, "SAMPLE", 2)
@@ -83,14 +83,14 @@ def test_of_a_busy_hour_the_latest_are_timed(
     assert list(last.delays) == [3 * SECOND, 2 * SECOND]
 
 
-def test_an_empty_day_has_its_hours(database: Database) -> None:
+def test_empty_day_has_all_hours(database: Database) -> None:
     with database.reading() as session:
         hours = dashboard.day(session, now=NOON)
 
     assert [(one.delivered, one.dead, list(one.delays)) for one in hours] == [(0, 0, [])] * 24
 
 
-def test_dead_letters_are_put_together_by_endpoint_and_reason(
+def test_dead_deliveries_are_grouped_by_endpoint_and_reason(
     database: Database, settled: SettleResult, make_endpoint: MakeEndpoint
 ) -> None:
     other = make_endpoint()
@@ -111,7 +111,7 @@ def test_dead_letters_are_put_together_by_endpoint_and_reason(
     assert found[1].newest_at == NOON - HOUR
 
 
-def test_ids_of_dead_letters_are_those_of_one_reason(
+def test_dead_ids_are_those_of_one_group(
     database: Database, settled: SettleResult, make_endpoint: MakeEndpoint
 ) -> None:
     other = make_endpoint()

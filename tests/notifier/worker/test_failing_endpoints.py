@@ -19,7 +19,7 @@ from notifier.worker.worker import Worker, WorkerOptions
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint, Reply, Sink, running
 
 MINUTE = timedelta(minutes=1)
-PLACES = 4
+SLOTS = 4
 
 MakeWorker = Callable[..., Worker]
 
@@ -31,7 +31,7 @@ def make_worker(
     """Return what makes a worker of eight threads, half of them for one endpoint."""
 
     def make(**overrides: Any) -> Worker:
-        given = {"per_endpoint": PLACES, "poll_seconds": 0.01, **overrides}
+        given = {"per_endpoint": SLOTS, "poll_seconds": 0.01, **overrides}
         options = WorkerOptions(threads=8, lease=MINUTE, **given)
         return Worker(database, vault, make_transport(), options, jitter=lambda: 0.0)
 
@@ -74,7 +74,7 @@ def polls_on(database: Database) -> None:
     pytest.fail("the worker has stopped to poll")
 
 
-def test_an_outage_costs_few_attempts(
+def test_outage_costs_few_attempts(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -88,13 +88,13 @@ def test_an_outage_costs_few_attempts(
 
     totals = make_worker().run(once=True)
 
-    assert PAUSED_AFTER <= totals.to_retry <= PAUSED_AFTER + PLACES
+    assert PAUSED_AFTER <= totals.to_retry <= PAUSED_AFTER + SLOTS
     assert len(sink.heard) == totals.to_retry == attempts_made(database)
     untouched = count(database, Delivery.attempts == 0, Delivery.due_at == NINE)
     assert untouched == 40 - totals.to_retry
 
 
-def test_after_an_outage_all_is_delivered_without_a_herd(
+def test_backlog_is_sent_at_a_limited_rate_after_an_outage(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -119,10 +119,10 @@ def test_after_an_outage_all_is_delivered_without_a_herd(
     assert tried.delivered + rest.delivered == 60
     assert count(database, Delivery.status == DeliveryStatus.DELIVERED) == 60
     assert len({one.headers["webhook-id"] for one in sink.heard[down:]}) == 60
-    assert sink.connections - before <= 1 + PLACES
+    assert sink.connections - before <= 1 + SLOTS
 
 
-def test_a_half_open_endpoint_sees_one_request_at_a_time(
+def test_half_open_endpoint_gets_one_request_at_a_time(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -151,7 +151,7 @@ def test_a_half_open_endpoint_sees_one_request_at_a_time(
     assert alone == 1
 
 
-def test_a_storm_of_retries_does_not_starve_fresh_events(
+def test_retries_do_not_starve_new_events(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -179,7 +179,7 @@ def test_a_storm_of_retries_does_not_starve_fresh_events(
     assert waiting == 6
 
 
-def test_a_dead_endpoint_rests_while_another_flows(
+def test_failing_endpoint_does_not_affect_another(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -196,10 +196,10 @@ def test_a_dead_endpoint_rests_while_another_flows(
     totals = make_worker().run(once=True)
 
     assert totals.delivered == 30
-    assert totals.to_retry <= PAUSED_AFTER + PLACES
+    assert totals.to_retry <= PAUSED_AFTER + SLOTS
 
 
-def test_a_single_run_ends_when_its_rate_allows_no_more_only_once_all_is_sent(
+def test_run_with_once_sends_everything_despite_the_rate(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, make_worker: MakeWorker, sink: Sink
 ) -> None:
     """With `once` a rate slows the worker down, and leaves nothing behind (F24)."""
