@@ -51,13 +51,15 @@ def test_work_once_delivers_what_is_due(
 
     assert result.exit_code == 0
     assert result.stdout == "delivered 2, to be retried 0, dead 0, held 0\n"
-    assert len(sink.heard) == 2
-    for heard in sink.heard:
-        signatures.verify([Secret.parse(secret)], heard.headers, heard.body, now=datetime.now(UTC))
+    assert len(sink.received) == 2
+    for received in sink.received:
+        signatures.verify(
+            [Secret.parse(secret)], received.headers, received.body, now=datetime.now(UTC)
+        )
     shown = told("deliveries", "show", delivery_id)
     assert shown["status"] == "delivered"
-    assert shown["webhook_id"] in {one.headers["webhook-id"] for one in sink.heard}
-    assert shown["body"].encode() in {one.body for one in sink.heard}
+    assert shown["webhook_id"] in {one.headers["webhook-id"] for one in sink.received}
+    assert shown["body"].encode() in {one.body for one in sink.received}
     assert [(one["status"], one["decided"]) for one in shown["attempts_made"]] == [
         (200, "delivered")
     ]
@@ -290,7 +292,7 @@ def test_a_replay_sends_again_under_the_same_webhook_id(
 
     notifier("work", "--once")
 
-    first, second = sink.heard
+    first, second = sink.received
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert first.body == second.body
     assert len(told("deliveries", "show", delivery_id)["attempts_made"]) == 2

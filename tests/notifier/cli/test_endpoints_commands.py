@@ -244,13 +244,13 @@ def test_a_ping_is_signed_and_its_answer_shown(notifier: Notifier, told: Told, s
 
     result = notifier("endpoints", "ping", 1)
 
-    (heard,) = sink.heard
+    (received,) = sink.received
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == f'taken: {sink.url()} answered 200 {{"outcome":"applied"}}\n'
-    assert strict_json.load(heard.body)["type"] == "endpoint.ping"
+    assert strict_json.load(received.body)["type"] == "endpoint.ping"
     for secret in (old, new):
         keys = [Secret.parse(secret)]
-        webhook_id = signatures.verify(keys, heard.headers, heard.body, now=datetime.now(UTC))
+        webhook_id = signatures.verify(keys, received.headers, received.body, now=datetime.now(UTC))
         assert webhook_id.startswith("msg_")
 
 
@@ -314,7 +314,7 @@ def test_a_disabled_endpoint_is_not_pinged(notifier: Notifier, told: Told, sink:
         " next: Mend the receiver, then enable it with `notifier endpoints enable`: "
         "that sends what waits.\n"
     )
-    assert sink.heard == []
+    assert sink.received == []
 
 
 def test_a_ping_without_the_key_that_sealed_says_so(
@@ -328,7 +328,7 @@ def test_a_ping_without_the_key_that_sealed_says_so(
     assert result.exit_code == 1
     assert "a stored secret was sealed with a key that is not in the list" in result.stderr
     assert "Put the key that sealed it back into the list of encryption keys." in result.stderr
-    assert sink.heard == []
+    assert sink.received == []
 
 
 def test_a_receiver_that_is_barred_is_neither_registered_nor_pinged(

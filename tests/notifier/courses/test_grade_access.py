@@ -1,4 +1,4 @@
-"""Readings: who may read which grades, one course or many, and who is told why not."""
+"""Access to grades by token: single courses, batches, refusals."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,7 +37,7 @@ TEN = NINE + timedelta(hours=1)
 
 @pytest.fixture
 def authorize(database: Database) -> Callable[[str, CourseToken], CourseAccess]:
-    """Return what asks for a course with a token, in a transaction of its own, or is refused."""
+    """Return a function that authorizes a token for a course."""
 
     def read(course_id: str, bearer: CourseToken) -> CourseAccess:
         with database.reading() as session:
@@ -62,7 +62,7 @@ def regenerate(database: Database, course_id: str) -> CourseToken:
 
 
 def scores_of(database: Database, course_id: str, token: CourseToken) -> tuple[Score, ...]:
-    """Return what the bearer of a token reads."""
+    """Return the scores that a token grants."""
     with database.reading() as session:
         (answer,) = grade_access.read_grades(session, [GradesRequest(course_id, token)])
     assert isinstance(answer, GradesResult)
@@ -254,7 +254,7 @@ KINDS = (
 def make_request(
     database: Database, make_course: MakeCourse, kind: str, name: str
 ) -> GradesRequest:
-    """Return a request of a kind about a course of its own, which it makes."""
+    """Create a course and return a request of a kind for it."""
     token = make_course(name)
     match kind:
         case "unchanged":
@@ -277,13 +277,13 @@ def make_request(
 def read(
     database: Database, requests: list[GradesRequest], **overrides: int
 ) -> list[GradesOutcome]:
-    """Return what the requests are answered, in a transaction of their own."""
+    """Return the outcomes of requests."""
     with database.reading() as session:
         return grade_access.read_grades(session, requests, **overrides)
 
 
 def comparable(answer: GradesOutcome) -> object:
-    """Return what can be compared of an answer; errors compare by identity alone."""
+    """Return an outcome as a value that can be compared; errors compare by identity."""
     if isinstance(answer, NotifierError):
         return type(answer), str(answer), answer.facts
     return answer

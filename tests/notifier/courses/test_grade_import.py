@@ -1,4 +1,4 @@
-"""Files of grades: read as a whole, or refused with every line that is wrong."""
+"""CSV files of grades: read as a whole, or refused with every invalid line."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,7 +19,7 @@ def read(text: str) -> dict[str, list[object]]:
 
 
 def refusal(text: str) -> str:
-    """Return the words with which a file's text is refused."""
+    """Return the message that refuses a file's text."""
     with pytest.raises(CsvError) as refused:
         read(text)
     return str(refused.value)

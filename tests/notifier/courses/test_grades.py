@@ -1,4 +1,4 @@
-"""Grades: loading that keeps every digit, and says when something changed."""
+"""Stored grades: exact numbers, versions, times of change."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -28,7 +28,7 @@ def delete(database: Database, course_id: str) -> None:
 
 
 def scores_of(database: Database, course_id: str, token: CourseToken) -> tuple[Score, ...]:
-    """Return what the bearer of a token reads."""
+    """Return the scores that a token grants."""
     with database.reading() as session:
         (answer,) = grade_access.read_grades(session, [GradesRequest(course_id, token)])
     assert isinstance(answer, GradesResult)
@@ -36,13 +36,13 @@ def scores_of(database: Database, course_id: str, token: CourseToken) -> tuple[S
 
 
 def grades_version(database: Database, course_id: str) -> int:
-    """Return how often a load changed a course's grades."""
+    """Return the version of a course's grades."""
     with database.reading() as session:
         return courses.get_course(session, course_id).grades_version
 
 
 def changed_at(database: Database, course_id: str) -> datetime | None:
-    """Return when a load last changed a course's grades."""
+    """Return when a course's grades last changed."""
     with database.reading() as session:
         return courses.get_course(session, course_id).grades_changed_at
 
@@ -264,9 +264,9 @@ def test_nothing_is_stored_if_one_course_is_refused(
 
 @pytest.mark.parametrize("database_kind", ["postgresql"])
 def test_load_sees_a_concurrent_deletion(database: Database, make_course: MakeCourse) -> None:
-    """Who looked at a course before another deleted it is refused all the same.
+    """A session that read the course before another deleted it is refused.
 
-    On SQLite nobody can come between: who means to write waits before reading.
+    On SQLite this cannot happen: a writer waits before it reads.
     """
     make_course("CS101")
 
@@ -286,7 +286,7 @@ def test_statements_of_a_load_do_not_grow(
         make_course(f"CS{number}")
 
     def statements(course_count: int, user_count: int, points: int) -> int:
-        """Load so many scores that are partly new and partly changed; count the statements."""
+        """Return the number of statements of a load."""
         before = database.statements
         load(
             {

@@ -1,4 +1,4 @@
-"""What a Moodle tells: understood whatever its fields are called, and each thing once."""
+"""Events from a Moodle: several field names, each event applied once."""
 
 import json
 from datetime import timedelta
@@ -21,19 +21,19 @@ TOLD = json.loads((Path(__file__).parents[1] / "moodle_events.json").read_text(e
 
 
 def understood(**fields: Any) -> CourseDeletion | None:
-    """Return what is understood of a deletion with these fields."""
+    """Return the parsed deletion with these fields."""
     return moodle_events.parse_event({"eventname": COURSE_DELETED, **fields})
 
 
 def make_deletion(**overrides: Any) -> CourseDeletion:
-    """Return the deletion of course 7, but for the overrides."""
+    """Return the deletion of course 7, with overrides."""
     told = understood(**{"objectid": "7", "timecreated": "1795336477", **overrides})
     assert told is not None
     return told
 
 
 def accepted(database: Database, told: CourseDeletion) -> MoodleEventOutcome:
-    """Take a deletion in at ten, and return what came of it."""
+    """Accept a deletion at ten and return the outcome."""
     with database.writing() as session:
         return moodle_events.accept(session, told, now=TEN)
 

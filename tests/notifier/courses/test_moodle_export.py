@@ -1,4 +1,4 @@
-"""Moodle's grade export: told from its header, one course's, refused with every wrong line."""
+"""Moodle's grade export: read as a whole, or refused with every invalid line."""
 
 from decimal import Decimal
 
@@ -18,24 +18,24 @@ CS101 = ExportOptions("CS101")
 
 
 def line(id_number: str = "ada", total: str = "75.00", exam: str = "-") -> str:
-    """Return a person's line as Moodle writes it."""
+    """Return a user's line as Moodle writes it."""
     return f'Ada,Lovelace,{id_number},,,a@x.example,-,{exam},{total},"75.00 %",C,1795336477\n'
 
 
 def read(text: str, options: ExportOptions = CS101) -> grade_import.GradesFile:
-    """Return what a file's text holds, read at nine."""
+    """Return the content of a file's text, read at nine."""
     return grade_import.read(text, options, now=NINE)
 
 
 def refusal(text: str, options: ExportOptions = CS101) -> CsvError:
-    """Return the refusal that a file's text meets."""
+    """Return the error that refuses a file's text."""
     with pytest.raises(CsvError) as refused:
         read(text, options)
     return refused.value
 
 
 def faults(*lines: str) -> list[str]:
-    """Return what is said of wrong lines, without the first sentence."""
+    """Return the reported lines without the first sentence."""
     return str(refusal(f"{HEADER}\n" + "".join(lines))).splitlines()[1:]
 
 

@@ -1,4 +1,4 @@
-"""Search: which courses are found, in which order, page by page."""
+"""Search for courses: matches, order, pages."""
 
 from collections.abc import Callable, Iterator
 
@@ -23,14 +23,14 @@ TITLES = {
 
 @pytest.fixture
 def catalogue(make_course: MakeCourse) -> None:
-    """Some courses, added in no order."""
+    """Some courses, added in reverse order."""
     for course_id, title in reversed(TITLES.items()):
         make_course(course_id, title=title)
 
 
 @pytest.fixture
 def find(database: Database) -> Callable[..., list[str]]:
-    """Return what searches, and answers the ids that are found."""
+    """Return a function that searches and returns the found ids."""
 
     def ids(words: str, **options: object) -> list[str]:
         with database.reading() as session:

@@ -1,4 +1,4 @@
-"""Courses: added once, versions that grow by one, every generation of a token kept."""
+"""Courses: unique ids, growing versions, all generations of a token."""
 
 import json
 from datetime import timedelta
@@ -25,19 +25,19 @@ TEN = NINE + timedelta(hours=1)
 
 
 def tokens_of(database: Database, course_id: str) -> list[IssuedToken]:
-    """Return every generation of a course's token, the oldest first."""
+    """Return every generation of a course's token, oldest first."""
     with database.reading() as session:
         return list(courses.get_course(session, course_id).tokens)
 
 
 def stored(database: Database, course_id: str) -> Course:
-    """Return a course as it stands in the database now."""
+    """Return a course from the database."""
     with database.reading() as session:
         return courses.get_course(session, course_id)
 
 
 def count_events(database: Database) -> int:
-    """Return how many events there are."""
+    """Return the number of events."""
     with database.reading() as session:
         return session.scalar(select(func.count()).select_from(Event)) or 0
 
@@ -141,9 +141,9 @@ def test_every_generation_of_a_token_is_kept(database: Database, make_course: Ma
 
 @pytest.mark.parametrize("database_kind", ["postgresql"])
 def test_version_follows_a_concurrent_change(database: Database, make_course: MakeCourse) -> None:
-    """Who looked at a course before another changed it takes the version after that one's.
+    """A session that read the course before another changed it takes the next version.
 
-    On SQLite nobody can come between: who means to write waits before reading.
+    On SQLite this cannot happen: a writer waits before it reads.
     """
     make_course("CS101")
 
@@ -161,10 +161,10 @@ def test_version_follows_a_concurrent_change(database: Database, make_course: Ma
 
 
 def test_change_reaches_the_subscribers(database: Database, make_course: MakeCourse) -> None:
-    heard: list[CourseChange] = []
+    received: list[CourseChange] = []
 
     def listen(session: object, change: CourseChange) -> None:
-        heard.append(change)
+        received.append(change)
 
     make_course("CS101")
     with (
@@ -176,7 +176,7 @@ def test_change_reaches_the_subscribers(database: Database, make_course: MakeCou
         with database.writing() as session:
             courses.delete_course(session, "CS101", now=TEN)
 
-    assert heard == [
+    assert received == [
         CourseChange("CS101", 2, TEN, token.token_id),
         CourseChange("CS101", 3, TEN, token.token_id),
     ]
@@ -192,7 +192,7 @@ def test_change_reaches_the_subscribers(database: Database, make_course: MakeCou
 def test_change_without_subscriber_is_refused(
     database: Database,
     make_course: MakeCourse,
-    nobody_listens: None,
+    no_subscriber: None,
     change: object,
     signal: str,
 ) -> None:
@@ -261,7 +261,7 @@ def test_list_selects_by_state(
 
 
 def announce(database: Database, course_id: str, token_id: str | None = None) -> CourseChange:
-    """Tell at ten that a Moodle regenerated a course's token."""
+    """Announce at ten that a Moodle regenerated a course's token."""
     with database.writing() as session:
         return courses.announce_token(session, course_id, token_id, now=TEN)
 

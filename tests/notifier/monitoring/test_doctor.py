@@ -1,4 +1,4 @@
-"""What the doctor looks at, check by check."""
+"""The checks of the doctor."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ from notifier.webhooks.circuit_breaker import BreakerState
 
 @pytest.fixture
 def find(database: Database, vault: Vault) -> Callable[[str], Finding]:
-    """Return what examines and answers the finding of one check."""
+    """Return a function that returns the finding of one check."""
 
     def find(check: str) -> Finding:
         return {one.check: one for one in doctor.examine(database, vault)}[check]

@@ -1,4 +1,4 @@
-"""Standings: what is said of each endpoint, and in how many statements."""
+"""Summaries of endpoints, and the number of statements."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,7 +19,7 @@ Attempted = Callable[..., None]
 
 @pytest.fixture
 def attempt(database: Database) -> Attempted:
-    """Return what writes down an attempt of a delivery."""
+    """Return a function that stores an attempt of a delivery."""
 
     def write(delivery_id: int, **overrides: Any) -> None:
         given = {"started_at": NINE, "milliseconds": 12, "decided": "retry", **overrides}
@@ -30,7 +30,7 @@ def attempt(database: Database) -> Attempted:
 
 
 def summary_of(database: Database, endpoint_id: int) -> EndpointSummary:
-    """Return the report of an endpoint."""
+    """Return the summary of an endpoint."""
     with database.reading() as session:
         return endpoint_status.read_one(session, endpoint_id)
 

@@ -1,4 +1,4 @@
-"""eAssessment's numbers: what a worker's turns add up to, and how deliveries stand."""
+"""Counters of batches, and gauges."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ Numbers = Callable[[], dict[str, float]]
 
 @pytest.fixture
 def take(database: Database) -> Callable[..., None]:
-    """Return what settles claims with an answer each, at a moment."""
+    """Return a function that settles claims with a result each, at a given time."""
 
     def one(*finished: tuple[Claimed, WebhookResponse | Failure], now: Any = NINE + SECOND) -> None:
         made = [Finished(claimed, NINE, 12, answer) for claimed, answer in finished]
@@ -39,7 +39,7 @@ def take(database: Database) -> Callable[..., None]:
 
 @pytest.fixture
 def numbers(database: Database) -> Numbers:
-    """Return what reads the numbers that are not nothing, by name and labels."""
+    """Return a function that reads the metrics that are not zero, by name and labels."""
 
     def read() -> dict[str, float]:
         with database.reading() as session:
@@ -56,7 +56,7 @@ def numbers(database: Database) -> Numbers:
 
 
 def chosen(found: dict[str, float], beginning: str) -> dict[str, float]:
-    """Return the numbers whose names begin so."""
+    """Return the metrics whose names start with a prefix."""
     return {name: value for name, value in found.items() if name.startswith(beginning)}
 
 

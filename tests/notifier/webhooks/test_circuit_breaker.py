@@ -1,4 +1,4 @@
-"""The health of endpoints: paused when they keep failing, tried again, given up after days."""
+"""The circuit breaker: pauses, half-open endpoints, long failures."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -52,7 +52,7 @@ def test_internal_failure_changes_nothing(kind: str) -> None:
 
 
 def test_five_failures_in_a_row_pause() -> None:
-    """The fifth failure pauses the endpoint, shortly at first (F11)."""
+    """The fifth failure pauses the endpoint, for a short time at first (F11)."""
     one_short = record_results(BreakerState(), [REFUSED] * (PAUSED_AFTER - 1), now=NINE)
 
     paused = record_results(one_short, [REFUSED], now=NINE)
@@ -90,7 +90,7 @@ def test_pause_is_half_as_long_as_the_failure(lasted: timedelta, pause: timedelt
     ],
 )
 def test_retry_after_pauses_at_once(retry_after: str, pause: timedelta | None) -> None:
-    """An endpoint that says for how long it cannot is left alone so long, within reason (F11)."""
+    """`Retry-After` pauses the endpoint for that time, up to a maximum (F11)."""
     paused = record_results(BreakerState(), [WebhookResponse(429, retry_after)], now=NINE)
 
     assert paused.paused_until == (pause and NINE + pause)
@@ -187,7 +187,7 @@ def test_end_pauses_makes_endpoints_half_open(
 def test_enabling_resets_the_state(
     database: Database, make_endpoint: MakeEndpoint, endpoint_of: Callable[[int], Endpoint]
 ) -> None:
-    """An endpoint that was disabled for its failures starts without them (F12)."""
+    """An endpoint that was disabled for its failures starts without failures (F12)."""
     endpoint = make_endpoint()
     with database.writing() as session:
         circuit_breaker.write_states(session, {endpoint.id: PAUSED})

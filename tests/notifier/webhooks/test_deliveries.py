@@ -1,4 +1,4 @@
-"""Deliveries: settled by the holder of the lease, held and released."""
+"""The state of deliveries: settling, fencing, holding, releasing."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,7 @@ AttemptsOf = Callable[[int], list[Attempt]]
 
 @pytest.fixture
 def settle(database: Database) -> Callable[..., None]:
-    """Return what settles claims in one transaction, a second after nine."""
+    """Return a function that settles claims in one transaction, a second after nine."""
 
     def write(*settlements: tuple[Claimed, Decision], **overrides: Any) -> None:
         given = {"status": 500, "detail": "said", **overrides}
@@ -42,7 +42,7 @@ def settle(database: Database) -> Callable[..., None]:
 
 
 def stand(row: Delivery) -> tuple[str, int, bool]:
-    """Return where a delivery stands: status, attempts, whether somebody holds a lease."""
+    """Return status, attempts, and whether there is a lease."""
     return row.status, row.attempts, row.lease_token is not None
 
 
@@ -166,7 +166,7 @@ def test_late_success_counts(
     delivery_of: DeliveryOf,
     attempts_of: AttemptsOf,
 ) -> None:
-    """A success counts whoever holds the lease, and the successor's failure then does not (F6)."""
+    """A late success counts, and the failure of the lease holder then does not (F6)."""
     delivery_id = make_delivery(make_endpoint().id)
     (slow,) = claim()
     (successor,) = claim(now=NINE + MINUTE)
@@ -274,7 +274,7 @@ def test_attempt_of_the_old_schedule_is_fenced(
     attempts_of: AttemptsOf,
     outcome: Decision,
 ) -> None:
-    """A failure of the schedule before ends its lease, and nothing of the fresh one (F6, F12)."""
+    """A failure of the old schedule ends its lease and nothing else (F6, F12)."""
     endpoint = make_endpoint()
     delivery_id = make_delivery(endpoint.id, attempts=MAX_ATTEMPTS - 1)
     (claimed,) = claim()

@@ -1,4 +1,4 @@
-"""Filters: what is found is what is conditions, in order, by whichever way it is looked for."""
+"""Filters of deliveries: correct results in order, always through an index."""
 
 import random
 from collections import Counter
@@ -33,7 +33,7 @@ class Row:
     at: datetime
 
     def matches(self, wanted: DeliveryFilter) -> bool:
-        """Say what a filter means, row by row."""
+        """Return True if the filter matches this row."""
         return (
             wanted.status in (None, self.status)
             and wanted.event_type in (None, self.type)
@@ -46,7 +46,7 @@ class Row:
 
 @pytest.fixture
 def rows(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> list[Row]:
-    """Deliveries of all kinds, several at one moment, in the order of their events."""
+    """Deliveries of all kinds, some with the same time, in the order of their events."""
     chance = random.Random(11)
     endpoint_ids = [make_endpoint(disabled=number == 2).id for number in range(3)]
     rows = []
@@ -93,7 +93,7 @@ CONDITIONS = [
 
 @pytest.fixture(params=list(WAYS))
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """By which way events are looked for: one by one, or in the order of all."""
+    """Whether events are looked up one by one or scanned in order."""
     monkeypatch.setattr(delivery_filter, "_FEW", WAYS[request.param])
     return str(request.param)
 
@@ -174,7 +174,7 @@ def test_no_query_scans_a_table(
 
 
 def watched(database: Database) -> Callable[[], list[str]]:
-    """Return what tells the steps of the plans of all that is read from now on."""
+    """Return a function that returns the query plans of everything that is read from now on."""
     read: list[tuple[str, object]] = []
 
     @event.listens_for(database.engine, "before_cursor_execute")

@@ -1,4 +1,4 @@
-"""Endpoints: which URLs, which secrets, and what disabling and enabling do to deliveries."""
+"""Endpoints: URLs, secrets, and the effect of disabling and enabling on deliveries."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -31,7 +31,7 @@ RIGHT = "https://elms.example/webhooks/right"
 
 @pytest.fixture
 def secrets_at(database: Database, vault: Vault) -> Callable[..., list[str]]:
-    """Return what opens the secrets that sign for an endpoint at a moment."""
+    """Return a function that decrypts the secrets that sign for an endpoint at a time."""
 
     def opened(endpoint_id: int, now: object) -> list[str]:
         with database.reading() as session:
@@ -243,7 +243,7 @@ def test_enabling_an_enabled_endpoint_changes_nothing(
 
 @pytest.fixture
 def make_failing(database: Database) -> Callable[[int], None]:
-    """Return what lets an endpoint have failed for an hour, and pauses it for one more."""
+    """Return a function that makes an endpoint fail for an hour and pauses it for another."""
 
     def write(endpoint_id: int) -> None:
         with database.writing() as session:

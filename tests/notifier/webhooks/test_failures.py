@@ -1,4 +1,4 @@
-"""Failures: each kind has one remedy."""
+"""Advice for failures and statuses."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The transport against real listeners: exact bytes out, an answer or a failure in time."""
+"""The HTTP client for webhooks against real servers."""
 
 import socket
 import time
@@ -28,9 +28,9 @@ def test_body_and_headers_arrive_as_they_were_given(
     answer = make_transport().post(sink.url("/webhooks/site?x=1"), HEADERS, BODY)
 
     assert answer == WebhookResponse(200, None, '{"outcome":"applied"}')
-    (heard,) = sink.heard
-    assert (heard.method, heard.path, heard.body) == ("POST", "/webhooks/site?x=1", BODY)
-    assert heard.headers == {
+    (received,) = sink.received
+    assert (received.method, received.path, received.body) == ("POST", "/webhooks/site?x=1", BODY)
+    assert received.headers == {
         **HEADERS,
         "host": sink.url("").removeprefix("http://"),
         "content-type": "application/json",
@@ -130,7 +130,7 @@ def test_cookies_are_not_sent_back(sink: Sink, make_transport: MakeTransport) ->
     for _ in range(2):
         transport.post(sink.url(), HEADERS, BODY)
 
-    assert ["cookie" in heard.headers for heard in sink.heard] == [False, False]
+    assert ["cookie" in received.headers for received in sink.received] == [False, False]
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
@@ -148,7 +148,7 @@ def test_proxy_variables_are_ignored(
 
     make_transport().post(sink.url(), HEADERS, BODY)
 
-    assert (len(sink.heard), proxy.connections) == (1, 0)
+    assert (len(sink.received), proxy.connections) == (1, 0)
 
 
 def test_netrc_is_ignored(
@@ -161,7 +161,7 @@ def test_netrc_is_ignored(
 
     make_transport().post(sink.url(), HEADERS, BODY)
 
-    assert "authorization" not in sink.heard[0].headers
+    assert "authorization" not in sink.received[0].headers
 
 
 def test_each_post_has_its_own_deadline(sink: Sink, make_transport: MakeTransport) -> None:

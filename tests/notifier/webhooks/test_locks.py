@@ -38,7 +38,7 @@ def impatient(database_url: str, database: Database) -> Iterator[Database]:
 
 
 def wait_for_a_waiter(database: Database) -> None:
-    """Return once somebody waits for a lock in the database; fail after ten seconds."""
+    """Return once a session waits for a lock; fail after ten seconds."""
     query = text(
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND wait_event_type = 'Lock'"

@@ -1,4 +1,4 @@
-"""The outbox: course, event and deliveries commit together, or none of them does."""
+"""The outbox: change, event and deliveries commit together."""
 
 import json
 import re
@@ -26,7 +26,7 @@ TEN = NINE + timedelta(hours=1)
 
 
 def counts(database: Database) -> dict[str, int]:
-    """Return how many rows a change would have written."""
+    """Return the number of events and deliveries."""
     with database.reading() as session:
         return {
             table.__tablename__: session.scalar(select(func.count()).select_from(table)) or 0
@@ -35,7 +35,7 @@ def counts(database: Database) -> dict[str, int]:
 
 
 def only_event(database: Database) -> Event:
-    """Return the one event that there is."""
+    """Return the only event."""
     with database.reading() as session:
         return session.scalars(select(Event)).one()
 
@@ -107,7 +107,7 @@ def test_failing_subscriber_rolls_everything_back(
     change: object,
     signal: object,
 ) -> None:
-    """What a subscriber raises refuses the change: course, token and event stay as before (F2)."""
+    """If a subscriber raises, course, token and events are unchanged (F2)."""
 
     def fail(session: object, change: object) -> None:
         raise RuntimeError("the outbox cannot write")

@@ -1,4 +1,4 @@
-"""Replays: which deliveries are found, what makes them due again, and who asked for it."""
+"""Replay: which deliveries match, what becomes due, and the audit."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -31,7 +31,7 @@ VERBS: dict[str, Callable[..., list[int]]] = {
 
 @pytest.fixture
 def replay(database: Database) -> Callable[..., list[int]]:
-    """Return what replays deliveries by id, at ten, in a transaction of its own."""
+    """Return a function that replays deliveries by id, at ten."""
 
     def again(*ids: int, by: str = "ada@console") -> list[int]:
         with database.writing() as session:
@@ -42,7 +42,7 @@ def replay(database: Database) -> Callable[..., list[int]]:
 
 @pytest.fixture
 def replayable(database: Database) -> Callable[..., list[int]]:
-    """Return what finds the ids that a replay by filter takes."""
+    """Return a function that finds the ids that a replay by filter would replay."""
 
     def find(limit: int | None = None, **wanted: Any) -> list[int]:
         with database.reading() as session:
@@ -60,7 +60,7 @@ def settle(database: Database, claimed: Claimed, outcome: Decision) -> None:
 
 
 def audit(database: Database) -> list[tuple[int, object, str, str]]:
-    """Return every audit row: which, when, by whom, where it stood before."""
+    """Return every audit row: delivery, time, user, previous status."""
     with database.reading() as session:
         return [
             (row.delivery_id, row.replayed_at, row.replayed_by, row.previous_status)
@@ -124,7 +124,7 @@ def test_replaying_twice_sends_once(
     claim: Claim,
     replay: Callable[..., list[int]],
 ) -> None:
-    """A replay that is run twice leaves one delivery due, and both runs in the audit (F32)."""
+    """Two replays leave one due delivery and two audit rows (F32)."""
     delivery_id = make_delivery(make_endpoint().id, status=DeliveryStatus.DEAD)
 
     replay(delivery_id, by="ada@console")
@@ -146,7 +146,7 @@ def test_replay_fences_the_failure_of_an_attempt_in_progress(
     delivery_of: DeliveryOf,
     replay: Callable[..., list[int]],
 ) -> None:
-    """An attempt under way when its delivery is replayed cannot fail the replay (F32)."""
+    """An attempt in progress during a replay cannot make the replay fail (F32)."""
     delivery_id = make_delivery(make_endpoint().id)
     (in_progress,) = claim()
     replay(delivery_id)

@@ -1,4 +1,4 @@
-"""What an attempt sent: the headers as they were, and no signature that could be used."""
+"""The headers that an attempt sent, with shortened signatures."""
 
 from datetime import timedelta
 
@@ -25,7 +25,7 @@ def endpoint(make_endpoint: MakeEndpoint) -> Registered:
 def headers_at(
     database: Database, vault: Vault, delivery_id: int, hours: float, **how: object
 ) -> dict[str, str] | None:
-    """Return the headers of an attempt that was made so many hours after nine."""
+    """Return the headers of an attempt that was made `hours` after nine."""
     attempt = Attempt(started_at=NINE + hours * HOUR, **{"status": 200, **how})
     with database.reading() as session:
         delivery = delivery_queries.get(session, delivery_id)

@@ -1,4 +1,4 @@
-"""Which URLs may be endpoints: the rules at registration, with no name looked up."""
+"""The rules for endpoint URLs; no name is resolved."""
 
 import socket
 
@@ -17,7 +17,7 @@ DEVELOP = "Only for development: set NOTIFIER_ALLOW_LOOPBACK=true."
 
 
 def refused(url: str, guard: Guard = STRICT) -> tuple[str, str]:
-    """Return the words and the next step with which a URL is refused."""
+    """Return the message and the advice that refuse a URL."""
     with pytest.raises(EndpointUrlError) as caught:
         url_policy.check(url, guard)
     return str(caught.value), caught.value.advice
@@ -41,9 +41,9 @@ def refused(url: str, guard: Guard = STRICT) -> tuple[str, str]:
     ],
 )
 def test_valid_url_is_accepted(monkeypatch: pytest.MonkeyPatch, url: str, guard: Guard) -> None:
-    """https to a global or allowed host is fine, http to loopback where that is allowed.
+    """https to a global or allowed host is valid, http to loopback if that is allowed.
 
-    No name is looked up for it.
+    No name is resolved.
     """
     monkeypatch.delattr(socket, "getaddrinfo")
 

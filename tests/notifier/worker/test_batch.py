@@ -1,4 +1,4 @@
-"""A worker's turn: what finished is settled, what ails is paused, who looks after it is told."""
+"""A batch of a worker: settlements, breaker states, operational events."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ EndpointOf = Callable[[int], Endpoint]
 
 
 def all_limits(states: Mapping[int, BreakerState]) -> ClaimLimits:
-    """Return room for a hundred at each endpoint that is not paused; for one that is tried, one."""
+    """Return limits of one for half-open endpoints and 100 for others; none for paused ones."""
     by_endpoint = {
         endpoint_id: EndpointLimit(1, 1) if each.is_half_open(NINE) else EndpointLimit(100, 100)
         for endpoint_id, each in states.items()
@@ -41,13 +41,13 @@ def all_limits(states: Mapping[int, BreakerState]) -> ClaimLimits:
 
 
 def no_limits(_: Mapping[int, BreakerState]) -> ClaimLimits:
-    """Return no room at all."""
+    """Return limits of zero."""
     return ClaimLimits(0, 0, 0, {})
 
 
 @pytest.fixture
 def take(database: Database) -> Take:
-    """Return what takes a turn at nine: settles claims with an answer each, and claims."""
+    """Return a function that processes a batch at nine with a result for each claim."""
 
     def one(
         *finished: tuple[Claimed, WebhookResponse | Failure], limits: Any = no_limits, **given: Any
@@ -61,7 +61,7 @@ def take(database: Database) -> Take:
 
 @pytest.fixture
 def told(database: Database) -> Callable[[], list[dict[str, Any]]]:
-    """Return what reads the operational events that were written, the oldest first."""
+    """Return a function that reads the operational events that were written, oldest first."""
 
     def read() -> list[dict[str, Any]]:
         query = select(Event.body).where(Event.type.in_(OPERATIONAL_TYPES))
@@ -72,7 +72,7 @@ def told(database: Database) -> Callable[[], list[dict[str, Any]]]:
 
 
 def set_state(database: Database, endpoint_id: int, states: BreakerState) -> None:
-    """Write an endpoint's health."""
+    """Write an endpoint's breaker state."""
     with database.writing() as session:
         circuit_breaker.write_states(session, {endpoint_id: states})
 
@@ -85,7 +85,7 @@ def test_pause_uses_up_no_attempts(
     endpoint_of: EndpointOf,
     delivery_of: DeliveryOf,
 ) -> None:
-    """After five failures the others wait as they are, due and unattempted (F11)."""
+    """After five failures the other deliveries stay due and unattempted (F11)."""
     endpoint, well = make_endpoint(), make_endpoint()
     for _ in range(PAUSED_AFTER):
         make_delivery(endpoint.id)
@@ -156,7 +156,7 @@ def test_days_of_failure_disable_the_endpoint(
     delivery_of: DeliveryOf,
     failing_for: timedelta,
 ) -> None:
-    """What has failed for days is disabled with its reason, and nothing of it is dropped (F12)."""
+    """An endpoint that fails for days is disabled and its deliveries are held (F12)."""
     endpoint = make_endpoint()
     first, second = make_delivery(endpoint.id), make_delivery(endpoint.id)
     set_state(database, endpoint.id, BreakerState(40, NINE - failing_for, NINE - MINUTE, NINE))
@@ -199,7 +199,7 @@ def test_subscriber_is_notified_of_a_disabled_endpoint(
     take: Take,
     told: Callable[[], list[dict[str, Any]]],
 ) -> None:
-    """A 410 is told to operations' own address, in the transaction of its cause (F12)."""
+    """The event is written in the transaction of its cause (F12)."""
     gone = make_endpoint("https://elms.example/webhooks?key=1")
     operations = make_endpoint(event_types=["endpoint.disabled"])
     make_delivery(gone.id)
@@ -228,7 +228,7 @@ def test_subscriber_is_notified_of_dead_deliveries(
     take: Take,
     told: Callable[[], list[dict[str, Any]]],
 ) -> None:
-    """Each dead delivery is told with its reason, a lost worker's last one too (F14, F9)."""
+    """Each dead delivery is reported with its reason, including expired claims (F14, F9)."""
     endpoint = make_endpoint()
     make_endpoint(event_types=["delivery.dead"])
     refused = make_delivery(endpoint.id, course_id="CS1")
@@ -327,7 +327,7 @@ def test_database_clock_decides_when_a_retry_is_due(
     delivery_of: DeliveryOf,
     attempts_of: Callable[[int], list[Attempt]],
 ) -> None:
-    """A worker whose own clock is an hour behind retries no sooner for that (F18)."""
+    """A worker whose clock is an hour behind does not retry earlier (F18)."""
     delivery_id = make_delivery(make_endpoint().id)
     (claimed,) = claim()
 
@@ -358,7 +358,7 @@ def test_late_410_does_not_disable(
     endpoint_of: EndpointOf,
     delivery_of: DeliveryOf,
 ) -> None:
-    """A worker that has lost its lease disables no endpoint: a late failure does not count (F6)."""
+    """A worker that lost its lease disables no endpoint (F6)."""
     endpoint = make_endpoint()
     delivery_id = make_delivery(endpoint.id)
     (late,) = claim(lease=SECOND)

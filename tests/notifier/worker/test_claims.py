@@ -1,4 +1,4 @@
-"""Leases: what is due is claimed once, within its places; what a lost worker left is taken back."""
+"""Claims: each due delivery once, within the limits; expired leases."""
 
 import json
 import subprocess
@@ -28,12 +28,12 @@ AttemptsOf = Callable[[int], list[Attempt]]
 
 
 def stand(row: Delivery) -> tuple[str, int, bool]:
-    """Return where a delivery stands: status, attempts, whether somebody holds a lease."""
+    """Return status, attempts, and whether there is a lease."""
     return row.status, row.attempts, row.lease_token is not None
 
 
 def is_due(database: Database) -> bool:
-    """Tell whether at nine there is anything to do for any enabled endpoint."""
+    """Return True if there is anything to claim or reclaim at nine."""
     with database.reading() as session:
         return claims.any_due(session, circuit_breaker.read_states(session), now=NINE)
 
@@ -140,7 +140,7 @@ def test_oldest_due_goes_first(
 def test_busy_endpoint_leaves_room_for_others(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """However much is due for an endpoint, others get their places in the same claim (F25)."""
+    """One endpoint with many due deliveries leaves slots for others (F25)."""
     crowded, quiet = make_endpoint(), make_endpoint()
     for _ in range(20):
         make_delivery(crowded.id, due_at=NINE - MINUTE)
@@ -166,7 +166,7 @@ def test_endpoint_limit_bounds_a_claim(
     share: EndpointLimit | None,
     taken: int,
 ) -> None:
-    """What one endpoint may be sent bounds its own deliveries and nobody else's (F25)."""
+    """The limit of an endpoint applies to its own deliveries only (F25)."""
     crowded, quiet = make_endpoint(), make_endpoint()
     for _ in range(5):
         make_delivery(crowded.id)
@@ -183,7 +183,7 @@ def test_endpoint_limit_bounds_a_claim(
 def test_retries_leave_the_reserved_slots(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """However many retries have waited longer, a first attempt gets a place (F25)."""
+    """A first attempt gets a slot however many retries are waiting (F25)."""
     endpoint = make_endpoint()
     for _ in range(20):
         make_delivery(endpoint.id, lane=Lane.RETRY, attempts=1, due_at=NINE - MINUTE)
@@ -218,7 +218,7 @@ def test_first_attempts_may_use_every_slot(
 def test_isolated_deliveries_are_claimed_one_at_a_time(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
 ) -> None:
-    """Of those that may have ended their worker one is claimed, and others beside it (F9)."""
+    """One isolated delivery is claimed in addition to others (F9)."""
     endpoint = make_endpoint()
     suspects = [make_delivery(endpoint.id) for _ in range(3)]
     claim(lease=MINUTE)
@@ -253,7 +253,7 @@ def test_expired_lease_is_an_attempt(
     claim: Claim,
     attempts_of: AttemptsOf,
 ) -> None:
-    """An attempt whose worker was lost is recorded when another claims the delivery (F3, F9)."""
+    """The attempt of a lost worker is recorded when the delivery is claimed again (F3, F9)."""
     delivery_id = make_delivery(make_endpoint().id)
     claim(lease=MINUTE)
 
@@ -273,7 +273,7 @@ def test_worker_lost_ten_times_makes_it_dead(
     delivery_of: DeliveryOf,
     attempts_of: AttemptsOf,
 ) -> None:
-    """A delivery that ends its worker each time is dead after ten, and others flow (F9)."""
+    """A delivery that crashes its worker each time is dead after ten attempts (F9)."""
     endpoint = make_endpoint()
     poison = make_delivery(endpoint.id)
     numbers = []
@@ -329,7 +329,7 @@ for racer in racers:
 def test_eight_processes_claim_each_delivery_once(
     database_url: str, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
-    """Eight processes that race for the same rows claim each of them once (F7)."""
+    """Eight processes compete for the same rows (F7)."""
     endpoint = make_endpoint()
     ids = [make_delivery(endpoint.id) for _ in range(40)]
 

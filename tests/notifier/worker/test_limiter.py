@@ -1,4 +1,4 @@
-"""A worker's limiter: reserved places, fewer for who fails, more for who recovers, and a rate."""
+"""The limits of a worker: reserved slots, adaptive concurrency, rate."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +20,7 @@ MINUTE = timedelta(minutes=1)
 
 @dataclass
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that a test sets."""
 
     seconds: float = 100.0
 
@@ -30,7 +30,7 @@ class Clock:
 
 
 def make_limiter(clock: Clock | None = None, **overrides: float) -> Limiter:
-    """Return a limiter of 32 threads, 8 for each endpoint, that bounds no rate one could reach."""
+    """Return a limiter of 32 threads, 8 for each endpoint, and a rate that is never reached."""
     given = {"threads": 32, "per_endpoint": 8, "rate": 1000.0, **overrides}
     return Limiter(
         threads=int(given["threads"]),
@@ -56,7 +56,7 @@ def attempt(endpoint_id: int = 1, lane: Lane = Lane.FIRST) -> Claimed:
 def limit_of(
     limiter: Limiter, endpoint_id: int = 1, health: BreakerState = HEALTHY
 ) -> EndpointLimit:
-    """Return the share of an endpoint at nine."""
+    """Return the limit of an endpoint at nine."""
     return limiter.limits({endpoint_id: health}, now=NINE).by_endpoint[endpoint_id]
 
 
@@ -79,7 +79,7 @@ def test_first_attempts_use_the_reserved_slots_first() -> None:
 
 
 def test_one_isolated_delivery_at_a_time() -> None:
-    """While one of these is under way no other is claimed (F9)."""
+    """No second one is claimed while one is in progress (F9)."""
     limiter = make_limiter()
     suspect = attempt(lane=Lane.ISOLATED)
     limiter.start(suspect)
@@ -92,7 +92,7 @@ def test_one_isolated_delivery_at_a_time() -> None:
 
 
 def test_failures_halve_the_concurrency_down_to_two() -> None:
-    """An ailing endpoint keeps a place for first attempts and one for the others (F11)."""
+    """A failing endpoint keeps one slot for first attempts and one for others (F11)."""
     limiter = make_limiter()
     totals = []
     for _ in range(4):
@@ -106,7 +106,7 @@ def test_failures_halve_the_concurrency_down_to_two() -> None:
 
 
 def test_each_success_adds_one_slot() -> None:
-    """A recovered endpoint is not run over: each success adds one place, up to its own (F24)."""
+    """A recovered endpoint gets one more slot with each success (F24)."""
     limiter = make_limiter()
     for sign in [EndpointSignal.FAILING] * 3 + [EndpointSignal.HEALTHY] * 8:
         one = attempt()
@@ -156,7 +156,7 @@ def test_paused_endpoint_has_no_limit_and_half_open_one_slot() -> None:
     ],
 )
 def test_rate_limits_the_starts_per_second(later: float, starts: int) -> None:
-    """A backlog drains at the endpoint's rate; what was not used does not add up (F24)."""
+    """A backlog is sent at the endpoint's rate; unused starts do not add up (F24)."""
     clock = Clock()
     limiter = make_limiter(clock, rate=4)
     for _ in range(4):

@@ -1,4 +1,4 @@
-"""The worker against real sinks: delivers, retries, gives up, stops cleanly, outlives trouble."""
+"""The worker against real receivers: delivery, retries, stopping, database failures."""
 
 import json
 import logging
@@ -60,7 +60,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixtur
 def make_worker(
     database: Database, vault: Vault, make_transport: Callable[..., Transport]
 ) -> MakeWorker:
-    """Return what makes a worker of four threads that adds no jitter."""
+    """Return a function that makes a worker of four threads that adds no jitter."""
 
     def make(**overrides: Any) -> Worker:
         options = {
@@ -79,7 +79,7 @@ def make_worker(
 
 
 def wait_until(reached: Callable[[], bool]) -> None:
-    """Return once something is so; fail after ten seconds."""
+    """Return once a condition is true; fail after ten seconds."""
     tick = threading.Event()
     for _ in range(1000):
         if reached():
@@ -108,14 +108,14 @@ def test_change_arrives_signed_at_the_receiver(
 
     totals = make_worker().run(once=True)
 
-    (heard,) = sink.heard
+    (received,) = sink.received
     with database.reading() as session:
         event = session.scalars(select(Event)).one()
     assert totals == WorkerTotals(delivered=1)
-    assert heard.body == event.body.encode()
-    assert heard.headers["webhook-id"] == event.id
-    assert abs(int(heard.headers["webhook-timestamp"]) - datetime.now(UTC).timestamp()) < 10
-    assert Webhook(endpoint.secret.reveal()).verify(heard.body, heard.headers) == {
+    assert received.body == event.body.encode()
+    assert received.headers["webhook-id"] == event.id
+    assert abs(int(received.headers["webhook-timestamp"]) - datetime.now(UTC).timestamp()) < 10
+    assert Webhook(endpoint.secret.reveal()).verify(received.body, received.headers) == {
         "type": "course.deleted",
         "timestamp": "2026-11-22T09:00:00.123456Z",
         "data": {"source": SITE, "course_id": "Größe-1", "course_version": 2},
@@ -130,7 +130,7 @@ def test_both_secrets_sign_while_one_is_rotated(
     make_worker: MakeWorker,
     sink: Sink,
 ) -> None:
-    """During an overlap a receiver with the old or the new secret verifies (F22)."""
+    """During the overlap the old and the new secret both verify (F22)."""
     endpoint = make_endpoint(sink.url())
     make_delivery(endpoint.id)
     with database.writing() as session:
@@ -140,10 +140,10 @@ def test_both_secrets_sign_while_one_is_rotated(
 
     make_worker().run(once=True)
 
-    (heard,) = sink.heard
-    assert len(heard.headers["webhook-signature"].split(" ")) == 2
+    (received,) = sink.received
+    assert len(received.headers["webhook-signature"].split(" ")) == 2
     for secret in (endpoint.secret, new):
-        assert Webhook(secret.reveal()).verify(heard.body, heard.headers)
+        assert Webhook(secret.reveal()).verify(received.body, received.headers)
 
 
 def test_delivered_event_is_settled_and_logged(
@@ -205,7 +205,7 @@ def test_failure_is_retried_by_the_schedule(
 
     totals = make_worker().run(once=True)
 
-    assert (totals, len(sink.heard)) == (WorkerTotals(to_retry=1), 1)
+    assert (totals, len(sink.received)) == (WorkerTotals(to_retry=1), 1)
     row = delivery_of(delivery_id)
     (attempt,) = attempts_of(delivery_id)
     assert (row.status, row.attempts, attempt.decided) == ("pending", 1, "retry")
@@ -248,11 +248,11 @@ def test_retry_has_the_same_id_and_body_and_a_new_signature(
 
     make_worker().run(once=True)
 
-    first, second = sink.heard
+    first, second = sink.received
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert first.body == second.body
-    for heard in (first, second):
-        assert Webhook(endpoint.secret.reveal()).verify(heard.body, heard.headers)
+    for received in (first, second):
+        assert Webhook(endpoint.secret.reveal()).verify(received.body, received.headers)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_410_disables_the_endpoint_and_holds_the_rest(
     endpoint_of: Callable[[int], Endpoint],
     logged: pytest.LogCaptureFixture,
 ) -> None:
-    """A 410 disables the endpoint, holds what is open for it, and tells the operator (F12)."""
+    """A 410 disables the endpoint, holds its deliveries and logs an error (F12)."""
     gone, other = make_endpoint(sink.url("/gone")), make_endpoint(sink.url("/other"))
     first, second = make_delivery(gone.id), make_delivery(gone.id)
     healthy = make_delivery(other.id)
@@ -318,7 +318,7 @@ def test_410_disables_the_endpoint_and_holds_the_rest(
     totals = make_worker(per_endpoint=1).run(once=True)
 
     assert totals == WorkerTotals(delivered=1, held=1)
-    assert [heard.path for heard in sink.heard].count("/gone") == 1
+    assert [received.path for received in sink.received].count("/gone") == 1
     statuses = [delivery_of(one).status for one in (first, second, healthy)]
     assert statuses == ["held", "held", "delivered"]
     endpoint = endpoint_of(gone.id)
@@ -338,7 +338,7 @@ def test_enabling_sends_held_deliveries(
     make_worker: MakeWorker,
     sink: Sink,
 ) -> None:
-    """Once the endpoint is enabled all that it held is delivered, under the same ids (F12)."""
+    """Enabling sends all held deliveries under the same ids (F12)."""
     endpoint = make_endpoint(sink.url())
     for _ in range(3):
         make_delivery(endpoint.id)
@@ -350,14 +350,14 @@ def test_enabling_sends_held_deliveries(
     totals = make_worker().run(once=True)
 
     assert totals == WorkerTotals(delivered=3)
-    ids = [heard.headers["webhook-id"] for heard in sink.heard]
+    ids = [received.headers["webhook-id"] for received in sink.received]
     assert (len(ids), len(set(ids))) == (4, 3)
 
 
 def test_slow_endpoint_does_not_delay_another(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, make_worker: MakeWorker, sink: Sink
 ) -> None:
-    """While one endpoint keeps its places waiting, all of another's is delivered (F25)."""
+    """Another endpoint gets all its deliveries while a slow one uses its slots (F25)."""
     slow, quick = make_endpoint(sink.url("/slow")), make_endpoint(sink.url("/quick"))
     for _ in range(6):
         make_delivery(slow.id, due_at=NINE - MINUTE)
@@ -373,7 +373,7 @@ def test_slow_endpoint_does_not_delay_another(
         sink.wait_for(6, "/slow")
 
     assert waiting == 2
-    assert len(sink.heard) == 26
+    assert len(sink.received) == 26
 
 
 def test_stop_finishes_attempts_and_claims_no_more(
@@ -383,7 +383,7 @@ def test_stop_finishes_attempts_and_claims_no_more(
     sink: Sink,
     delivery_of: DeliveryOf,
 ) -> None:
-    """After `stop` the attempts under way are settled, and nothing else is touched (F8)."""
+    """`stop` settles attempts in progress and leaves everything else (F8)."""
     endpoint = make_endpoint(sink.url())
     ids = [make_delivery(endpoint.id) for _ in range(5)]
     answered = threading.Event()
@@ -398,7 +398,7 @@ def test_stop_finishes_attempts_and_claims_no_more(
         totals = ran.result(timeout=10)
 
     assert not ended_early
-    assert (totals, len(sink.heard)) == (WorkerTotals(delivered=2), 2)
+    assert (totals, len(sink.received)) == (WorkerTotals(delivered=2), 2)
     rows = [delivery_of(each) for each in ids]
     assert [(row.status, row.attempts, row.lease_token) for row in rows] == [
         *[("delivered", 1, None)] * 2,
@@ -425,7 +425,7 @@ def test_worker_polls_for_new_deliveries(
             make_delivery(endpoint.id)
             sink.wait_for(number)
 
-    assert len(sink.heard) == 2
+    assert len(sink.received) == 2
 
 
 def test_expired_claim_is_sent_by_the_next_worker(
@@ -436,13 +436,13 @@ def test_expired_claim_is_sent_by_the_next_worker(
     claim: Callable[..., Any],
     attempts_of: AttemptsOf,
 ) -> None:
-    """What a worker claimed and never settled is sent by the next one after its lease (F3, F4)."""
+    """A delivery that was claimed and never settled is sent by another worker (F3, F4)."""
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
     claim(lease=MINUTE)
 
     totals = make_worker().run(once=True)
 
-    assert (totals, len(sink.heard)) == (WorkerTotals(delivered=1), 1)
+    assert (totals, len(sink.received)) == (WorkerTotals(delivered=1), 1)
     decided = [(one.failure, one.decided) for one in attempts_of(delivery_id)]
     assert decided == [("worker-lost", "retry"), (None, "delivered")]
 
@@ -462,7 +462,7 @@ def test_unreadable_secret_is_a_failed_attempt(
     totals = make_worker().run(once=True)
 
     assert totals == WorkerTotals(delivered=1, to_retry=1)
-    assert [heard.path for heard in sink.heard] == ["/healthy"]
+    assert [received.path for received in sink.received] == ["/healthy"]
     assert [delivery_of(one).status for one in (encrypted, healthy)] == ["pending", "delivered"]
     (attempt,) = attempts_of(encrypted)
     assert (attempt.status, attempt.failure) == (None, "secret-unreadable")
@@ -515,7 +515,7 @@ def test_secret_is_neither_logged_nor_stored(
 
 @pytest.fixture
 def locked(database_url: str) -> Iterator[Callable[[], None]]:
-    """Lock the SQLite file from another connection, and return what unlocks it."""
+    """Lock the SQLite file from another connection; return a function that unlocks it."""
     other = sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     yield lambda: other.execute("ROLLBACK") and None
@@ -524,7 +524,7 @@ def locked(database_url: str) -> Iterator[Callable[[], None]]:
 
 @pytest.fixture
 def impatient(database_url: str, database: Database) -> Iterator[Database]:
-    """The same database, opened by who waits for a busy one a twentieth of a second only."""
+    """The same database with a time-out of 0.05 s."""
     opened = Database(database_url, timeout=0.05)
     yield opened
     opened.dispose()
@@ -541,13 +541,13 @@ def test_worker_waits_for_a_locked_database(
     delivery_of: DeliveryOf,
     logged: pytest.LogCaptureFixture,
 ) -> None:
-    """While the database is locked the worker backs off; then it goes on, nothing lost (F27)."""
+    """The worker backs off while the database is locked, then continues (F27)."""
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
     unlock = request.getfixturevalue("locked")
 
     with running(make_worker(database=impatient)):
         wait_until(lambda: bool(lines(logged, "database unavailable, worker backs off")))
-        sent_before = len(sink.heard)
+        sent_before = len(sink.received)
         unlock()
         sink.wait_for(1)
 
@@ -581,7 +581,7 @@ def test_result_survives_a_locked_database(
         unlock()
         wait_until(lambda: delivery_of(delivery_id).status == "delivered")
 
-    assert len(sink.heard) == 1
+    assert len(sink.received) == 1
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
@@ -599,7 +599,7 @@ def test_locked_database_ends_a_run_with_once(
     with pytest.raises(OperationalError, match="database is locked"):
         make_worker(database=impatient).run(once=True)
 
-    assert sink.heard == []
+    assert sink.received == []
 
 
 def test_worker_survives_a_missing_table(
@@ -610,7 +610,7 @@ def test_worker_survives_a_missing_table(
     sink: Sink,
     logged: pytest.LogCaptureFixture,
 ) -> None:
-    """A table that somebody took away is trouble of the database, and ends no worker (F28)."""
+    """A missing table is a database error and does not end the worker (F28)."""
     make_delivery(make_endpoint(sink.url()).id)
     with database.writing() as session:
         session.execute(text("ALTER TABLE deliveries RENAME TO elsewhere"))
@@ -623,7 +623,7 @@ def test_worker_survives_a_missing_table(
                 session.execute(text("ALTER TABLE elsewhere RENAME TO deliveries"))
         sink.wait_for(1)
 
-    assert len(sink.heard) == 1
+    assert len(sink.received) == 1
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
