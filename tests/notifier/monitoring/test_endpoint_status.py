@@ -112,7 +112,7 @@ def test_quiet_endpoint_keeps_its_last_result(
     monkeypatch: pytest.MonkeyPatch,
     kind: dict[str, Any],
 ) -> None:
-    monkeypatch.setattr(endpoint_status, "_LATELY", 2)
+    monkeypatch.setattr(endpoint_status, "_RECENT_ATTEMPTS", 2)
     quiet, busy = make_endpoint(), make_endpoint()
     attempt(make_delivery(quiet.id, **kind), status=418)
     loud = make_delivery(busy.id)
