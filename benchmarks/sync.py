@@ -30,7 +30,7 @@ from receiver.config import Settings
 from receiver.models import Source
 from receiver.runs.store import CourseOutcome
 from receiver.sources.eassessment import EAssessmentClient
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 from receiver.sync import run as grade_sync
 from receiver.sync.run import SyncOptions
 from tests.faults.torture import databases
@@ -102,14 +102,14 @@ class Bench:
     def _sync(self) -> Cost:
         began = time.perf_counter()
         unless_set = {name: field.default for name, field in Settings.model_fields.items()}
-        exchange = Exchange(
+        http_client = HttpClient(
             connect_timeout=unless_set["connect_timeout"],
             read_timeout=unless_set["read_timeout"],
             total=unless_set["request_deadline"],
             connections=unless_set["sync_concurrency"],
         )
         options = SyncOptions("benchmark", timedelta(seconds=unless_set["sync_lease"]))
-        with EAssessmentClient(exchange) as client:
+        with EAssessmentClient(http_client) as client:
             report = grade_sync.run(self.stage.here, self.stage.vault, OneClient(client), options)
         refused = report.count(CourseOutcome.FAILED)
         return Cost(
@@ -118,7 +118,7 @@ class Bench:
             refused=refused,
             here=report.statements,
             there=0,
-            moved=client.bytes_moved,
+            moved=client.bytes_transferred,
             seconds=time.perf_counter() - began,
         )
 

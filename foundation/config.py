@@ -1,4 +1,4 @@
-"""Settings from the environment or .env: read once, refused all at once, never shown."""
+"""Settings from the environment or from .env, validated together, without showing a value."""
 
 import base64
 import re
@@ -26,7 +26,7 @@ def _database_url(url: str) -> str:
 def _database_name(url: str) -> str | None:
     try:
         return make_url(url).database
-    except (ArgumentError, ValueError):  # their words would show the URL, and its password
+    except (ArgumentError, ValueError):  # the message would contain the URL with its password
         return None
 
 
@@ -41,7 +41,7 @@ def _encryption_keys(joined: SecretStr) -> SecretStr:
             raw = b""
         if len(raw) != 32:
             raise ValueError(
-                "expected 32 random bytes in base64, as `openssl rand -base64 32` says"
+                "expected 32 random bytes in base64, as from `openssl rand -base64 32`"
             )
     return joined
 
@@ -49,46 +49,45 @@ def _encryption_keys(joined: SecretStr) -> SecretStr:
 DatabaseUrl = Annotated[
     SecretStr, AfterValidator(lambda url: SecretStr(_database_url(url.get_secret_value())))
 ]
+# Comma-separated keys of 32 bytes in base64; the first one encrypts, all of them decrypt.
 EncryptionKeys = Annotated[SecretStr, NoDecode, AfterValidator(_encryption_keys)]
-"""Comma-separated keys of 32 bytes in base64; the first one seals, every one opens."""
-_BEARABLE = re.compile(r"[!-~]{12,}", re.ASCII)
+_HEADER_VALUE = re.compile(r"[!-~]{12,}", re.ASCII)
 
 
-def _bearable(secret: SecretStr) -> SecretStr:
-    if secret.get_secret_value() and not _BEARABLE.fullmatch(secret.get_secret_value()):
+def _bearer_secret(secret: SecretStr) -> SecretStr:
+    if secret.get_secret_value() and not _HEADER_VALUE.fullmatch(secret.get_secret_value()):
         raise ValueError(
-            "expected 12 or more visible ASCII characters, as `openssl rand -hex 32` makes, "
-            "or nothing"
+            "expected at least 12 visible ASCII characters, such as the output of "
+            "`openssl rand -hex 32`, or nothing"
         )
     return secret
 
 
-BearerSecret = Annotated[SecretStr, AfterValidator(_bearable)]
-"""A secret that a header can carry, or nothing."""
+# A secret that a header can carry, or nothing.
+BearerSecret = Annotated[SecretStr, AfterValidator(_bearer_secret)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-def _check_bundle(bundle: str) -> str:
-    """Return the path of a bundle, or raise a ValueError that says why it cannot be one."""
+def _ca_bundle(bundle: str) -> str:
     if not bundle:
         return bundle
     if not Path(bundle).is_file():
-        raise ValueError("expected a file of certificates in PEM, and there is no such file")
+        raise ValueError("expected a PEM file of certificates, but there is no such file")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(bundle)
     except ssl.SSLError:
-        raise ValueError("expected a file of certificates in PEM, and it holds none") from None
+        raise ValueError("expected a PEM file of certificates, but it contains none") from None
     except OSError as error:
-        raise ValueError(f"expected a file of certificates in PEM: {error.strerror}") from None
+        raise ValueError(f"expected a PEM file of certificates: {error.strerror}") from None
     return bundle
 
 
-CaBundle = Annotated[str, AfterValidator(_check_bundle)]
-"""The path of a file of authorities in PEM, or nothing."""
+# The path of a PEM file of certificate authorities, or nothing.
+CaBundle = Annotated[str, AfterValidator(_ca_bundle)]
 
 
 class ServiceSettings(BaseSettings):
-    """What both services are set up with; each adds its own."""
+    """The settings that both services have."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -138,19 +137,19 @@ def variable(settings: type[ServiceSettings], field: str) -> str:
 
 
 def load(settings: type[_Settings]) -> _Settings:
-    """Return the settings, or raise a ConfigurationError that names every fault and no value."""
+    """Return the settings, or raise a ConfigurationError that names every error and no value."""
     try:
         return settings()
     except UnicodeDecodeError:
         raise ConfigurationError("the file .env is not UTF-8") from None
     except ValidationError as error:
-        faults = [
-            "".join(f"{variable(settings, str(field))}: " for field in fault["loc"][:1])
-            + _fault(fault["type"], fault["msg"])
-            for fault in error.errors(include_url=False, include_input=False, include_context=False)
+        messages = [
+            "".join(f"{variable(settings, str(field))}: " for field in one["loc"][:1])
+            + (
+                "is missing"
+                if one["type"] == "missing"
+                else one["msg"].removeprefix("Value error, ")
+            )
+            for one in error.errors(include_url=False, include_input=False, include_context=False)
         ]
-        raise ConfigurationError("; ".join(faults)) from None
-
-
-def _fault(kind: str, message: str) -> str:
-    return "is missing" if kind == "missing" else message.removeprefix("Value error, ")
+        raise ConfigurationError("; ".join(messages)) from None

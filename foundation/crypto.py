@@ -1,4 +1,4 @@
-"""What must be read back is stored sealed (Fernet: AES-128-CBC with HMAC-SHA256)."""
+"""Encryption of stored secrets (Fernet: AES-128-CBC with HMAC-SHA256)."""
 
 import base64
 from collections.abc import Sequence
@@ -12,40 +12,40 @@ from foundation.errors import DecryptionError
 
 
 class Vault:
-    """Seals and opens secrets; the first key seals, every key opens."""
+    """Encrypts and decrypts secrets: the first key encrypts, all keys decrypt."""
 
     def __init__(self, keys: SecretStr) -> None:
-        self._fernet = MultiFernet([Fernet(key) for key in _listed(keys)])
+        self._fernet = MultiFernet([Fernet(key) for key in _split_keys(keys)])
 
     def encrypt(self, secret: str) -> str:
-        """Return the secret sealed, as ASCII text."""
+        """Return the encrypted secret as ASCII text."""
         return self._fernet.encrypt(secret.encode()).decode("ascii")
 
     def decrypt(self, encrypted: str) -> str:
-        """Return the secret that was sealed, or raise SealError if no key opens it."""
+        """Return the secret, or raise DecryptionError if no key decrypts it."""
         try:
             return self._fernet.decrypt(encrypted.encode("ascii")).decode()
         except (InvalidToken, UnicodeEncodeError):
             raise DecryptionError(
-                "a stored secret was sealed with a key that is not in the list"
+                "a stored secret was encrypted with a key that is not in the settings"
             ) from None
 
     def reencrypt(self, encrypted: str) -> str:
-        """Return what was sealed with any key sealed anew with the first one."""
+        """Return a secret that any key encrypted, encrypted again with the first one."""
         return self.encrypt(self.decrypt(encrypted))
 
 
 def derive(keys: SecretStr, purpose: str) -> Sequence[str]:
-    """Return a key for another purpose from each of the keys, in their order (HKDF, RFC 5869)."""
+    """Return a key for another purpose from each of the keys, in order (HKDF, RFC 5869)."""
     return [
         HKDF(SHA256(), length=32, salt=None, info=purpose.encode())
         .derive(base64.urlsafe_b64decode(key))
         .hex()
-        for key in _listed(keys)
+        for key in _split_keys(keys)
     ]
 
 
-def _listed(keys: SecretStr) -> list[str]:
+def _split_keys(keys: SecretStr) -> list[str]:
     return [
         key.strip().replace("+", "-").replace("/", "_")
         for key in keys.get_secret_value().split(",")

@@ -1,4 +1,4 @@
-"""Logs: readable on a terminal, JSON elsewhere, and never a secret in them."""
+"""Log configuration: text on a terminal, JSON elsewhere, without secrets."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from foundation.text import escaped, printable
 REDACTED = "[redacted]"
 _SECRET = re.compile(
     r"eas_\w{4,}|whsec_[\w+/=-]{4,}|gAAAA[\w=-]{20,}"
-    # Advice names what belongs there, in just these words.
+    # Not the placeholders that a next step shows.
     r"|(?i:bearer)\s+(?!<(?:admin key|course token|metrics token)>(?:[`;,.\s]|$))\S+"
     r"|(?i:wstoken)\W{1,6}\w+"
     r"|(?<=://)[^\s/@]*:[^\s/@]+(?=@)"
@@ -27,32 +27,32 @@ _TRACES = ("exception", "stack")
 
 
 def redact(text: str) -> str:
-    """Return the text with whatever looks like a token, a secret or a bearer taken out."""
+    """Return the text with everything replaced that looks like a token, secret or credential."""
     return _SECRET.sub(REDACTED, text)
 
 
 def _redact_fields(_: WrappedLogger, __: str, fields: EventDict) -> EventDict:
-    return _without_secrets(fields)
+    return _redacted(fields)
 
 
-def _without_secrets(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _redacted(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        key: REDACTED if _SECRET_KEYS.match(str(key)) and value is not None else _shown(value)
+        key: REDACTED if _SECRET_KEYS.match(str(key)) and value is not None else _safe_value(value)
         for key, value in fields.items()
     }
 
 
-def _shown(value: Any) -> Any:
+def _safe_value(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
-        return _without_secrets(value)
+        return _redacted(value)
     if isinstance(value, list | tuple | set | frozenset):
-        return [_shown(part) for part in value]
+        return [_safe_value(part) for part in value]
     return redact(str(value))
 
 
-def _spell_out(_: WrappedLogger, __: str, fields: EventDict) -> EventDict:
+def _escape_fields(_: WrappedLogger, __: str, fields: EventDict) -> EventDict:
     for key, value in fields.items():
         if isinstance(value, str):
             lines = value.split("\n") if key in _TRACES else [value]
@@ -60,7 +60,7 @@ def _spell_out(_: WrappedLogger, __: str, fields: EventDict) -> EventDict:
     return fields
 
 
-def _shared() -> list[Processor]:
+def _shared_processors() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -70,23 +70,26 @@ def _shared() -> list[Processor]:
     ]
 
 
-def configure(level: str, form: Literal["auto", "text", "json"]) -> None:
-    """Send every log line of this process, the libraries' too, through one pipe to stderr."""
-    text = form == "text" or (form == "auto" and sys.stderr.isatty())
+def configure(level: str, log_format: Literal["auto", "text", "json"]) -> None:
+    """Write all log lines of this process, also those of libraries, to stderr in one format."""
+    as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     structlog.configure(
-        processors=[*_shared(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_shared_processors(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(level),
     )
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*_shared(), structlog.stdlib.PositionalArgumentsFormatter()],
+            foreign_pre_chain=[
+                *_shared_processors(),
+                structlog.stdlib.PositionalArgumentsFormatter(),
+            ],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 _redact_fields,
-                *_rendered(text),
+                *_renderers(as_text),
             ],
         )
     )
@@ -95,7 +98,7 @@ def configure(level: str, form: Literal["auto", "text", "json"]) -> None:
     root.setLevel(level)
     for noisy in ("alembic", "sqlalchemy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # It warns, with a trace, of what a receiver answers badly: that is the receiver's to choose.
+    # It logs a warning with a traceback for a malformed response, which a receiver can provoke.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
@@ -103,20 +106,20 @@ def _json(fields: Any, **options: Any) -> str:
     return escaped(json.dumps(fields, **options))
 
 
-def _rendered(text: bool) -> list[Processor]:
-    if not text:
+def _renderers(as_text: bool) -> list[Processor]:
+    if not as_text:
         return [structlog.processors.JSONRenderer(_json, ensure_ascii=False)]
-    # A traceback reaches the renderer as text, or secrets in it would pass by the redaction.
+    # Tracebacks have to be text by now: the renderer would format them after the redaction.
     renderer = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
-    return [_spell_out, renderer]
+    return [_escape_fields, renderer]
 
 
+# structlog wraps its loggers according to the configuration, so that they have no one type.
 Logger = Any
-"""What `get_logger` returns: structlog's loggers are wrapped anew by each configuration."""
 
 
 def get_logger(name: str) -> Logger:
-    """Return the logger of a module; messages are constant, what varies goes into fields."""
+    """Return the logger of a module; messages are constant, values go into fields."""
     return structlog.stdlib.get_logger(name)

@@ -9,7 +9,7 @@ from foundation.cli.doctor import Finding, examine_database
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
-from foundation.errors import DecryptionError
+from foundation.errors import Advice, DecryptionError
 from foundation.text import count, lasted
 from receiver.course_state import Status
 from receiver.gradebook.base import Gradebook
@@ -30,7 +30,7 @@ def examine(database: Database, vault: Vault, gradebook: Gradebook | None = None
     A gradebook is the Moodle that ELMS is; it is asked whether it takes grades.
     """
     findings = examine_database(database, SCHEMA)
-    if not all(finding.well for finding in findings):
+    if not all(finding.ok for finding in findings):
         return findings
     with database.reading() as session:
         entries = registry.list_entries(session)
@@ -64,7 +64,7 @@ def _sources(session: Session) -> Finding:
             "sources",
             False,
             f"no webhook of {', '.join(deaf)} can be verified: no secret",
-            f"Enter the secret of its endpoint with `receiver sources add-secret {deaf[0]}`.",
+            Advice("Enter the secret of its endpoint.", "sources add-secret", (deaf[0],)),
         )
     return Finding("sources", True, ", ".join(source.name for source in every))
 
@@ -97,40 +97,44 @@ def _registry(entries: list[Entry]) -> Finding:
         f"{count(len(waiting), 'needs', 'need')} a new token"
     )
     if waiting:
-        return Finding("registry", False, found, waiting[0].next_step)
+        return Finding("registry", False, found, waiting[0].advice)
     return Finding("registry", True, found)
 
 
 def _gradebook(gradebook: Gradebook, unplaced: Sequence[CourseResult]) -> Finding:
     trouble = gradebook.check()
     if trouble is not None:
-        return Finding("gradebook", False, trouble.detail, trouble.next_step)
+        return Finding("gradebook", False, trouble.detail, trouble.advice)
     if unplaced:
         found = f"of {count(len(unplaced), 'course')} it is not said where their grades go"
-        return Finding("gradebook", False, found, unplaced[0].next_step)
+        return Finding("gradebook", False, found, unplaced[0].advice)
     return Finding("gradebook", True, "ELMS's own Moodle takes grades")
 
 
 def _last_run(session: Session, now: datetime) -> Finding:
     run = runs.latest_full(session)
     if run is None:
-        step = "Run `receiver sync-grades`, and schedule it."
-        return Finding("last run", False, "grades of every course were never synced", step)
+        advice = Advice("Run the grade sync once, and schedule it.", "sync-grades")
+        return Finding("last run", False, "grades of every course were never synced", advice)
     found = f"run {run.id} began {lasted(now - run.started_at)} ago"
     if now - run.started_at > LATE:
-        step = (
-            "See that cron or a timer runs `receiver sync-grades`, and in its log why it did not."
+        advice = Advice(
+            "Check that cron or a timer runs the grade sync, and its log for the reason if it does "
+            "not.",
+            "sync-grades",
         )
-        return Finding("last run", False, f"{found}, and none of every course since", step)
+        return Finding("last run", False, f"{found}, and none of every course since", advice)
     if run.ended_at is None:
         status = runs.statuses(session, [run], now=now)[run.id]
-        step = "If it was killed, the next run goes on by itself; see that one is scheduled."
-        return Finding("last run", True, f"{found} and has not ended: {status}", step)
+        advice = Advice("If it was killed, the next run continues; check that one is scheduled.")
+        return Finding("last run", True, f"{found} and has not ended: {status}", advice)
     found += (
         f": {run.synced} synced, {run.unchanged} unchanged, "
         f"{run.skipped} skipped, {run.failed} failed"
     )
     if run.exit_code:
-        step = f"Of each course, `receiver runs show {run.id}` says why and what to do."
-        return Finding("last run", False, found, step)
+        advice = Advice(
+            "See the reason of each course and what to do.", "runs show", (str(run.id),)
+        )
+        return Finding("last run", False, found, advice)
     return Finding("last run", True, found)

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from contract.tokens import MoodleToken
+from foundation.errors import Advice
 from foundation.logging import REDACTED
 from receiver.gradebook.base import Failure
 from receiver.moodle.responses import (
@@ -21,10 +22,10 @@ from receiver.moodle.responses import (
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import (
     TOO_LARGE,
-    Exchange,
-    ExchangeError,
-    TooLargeError,
-    UnsendableError,
+    HttpClient,
+    NotRetryableError,
+    RequestFailedError,
+    ResponseTooLargeError,
 )
 
 SITE_INFO = "core_webservice_get_site_info"
@@ -42,17 +43,17 @@ Parameters = Mapping[str, Any]
 class MoodleClient:
     """Calls functions of one Moodle or several."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, http_client: HttpClient) -> None:
+        self._http_client = http_client
 
     @property
     def requests(self) -> int:
         """The number of requests sent."""
-        return self._exchange.requests
+        return self._http_client.requests
 
     def cancel(self) -> None:
         """Cancel the requests in progress, from any thread, and send no more."""
-        self._exchange.cancel()
+        self._http_client.cancel()
 
     def call(
         self, url: str, token: MoodleToken, function: str, parameters: Parameters | None = None
@@ -66,14 +67,14 @@ class MoodleClient:
             **dict(_fields("", parameters or {})),
         }
         try:
-            answer = self._exchange.send(
+            answer = self._http_client.send(
                 "POST", endpoint_url(url), _FORM, urlencode(form).encode("ascii")
             )
-        except TooLargeError as error:
+        except ResponseTooLargeError as error:
             return Misconfigured(str(error), TOO_LARGE)
-        except UnsendableError as error:
+        except NotRetryableError as error:
             return Misconfigured(str(error), CHECK_URL)
-        except ExchangeError as error:
+        except RequestFailedError as error:
             return Transient(str(error), LATER, unreachable=error.unreachable)
         # A Moodle in debug mode may repeat what it was sent.
         body = answer.body.replace(token.reveal().encode("ascii"), REDACTED.encode("ascii"))
@@ -92,9 +93,9 @@ class ElmsMoodle:
     """The Moodle that ELMS is; a failure says so, and what to do about it."""
 
     def __init__(
-        self, exchange: Exchange, *, url: str, token: MoodleToken, functions: Sequence[str]
+        self, http_client: HttpClient, *, url: str, token: MoodleToken, functions: Sequence[str]
     ) -> None:
-        self._client = MoodleClient(exchange)
+        self._client = MoodleClient(http_client)
         self._url = url
         self._token = token
         self.functions = functions
@@ -109,17 +110,17 @@ class ElmsMoodle:
         self._client.cancel()
 
     @property
-    def token_step(self) -> str:
+    def token_advice(self) -> Advice:
         """What to do about a token that cannot be used."""
         needed = ", ".join((SITE_INFO, *self.functions))
-        return f"Enter a current token of ELMS's own Moodle, whose service allows {needed}."
+        return Advice(f"Enter a current token of ELMS's own Moodle, whose service allows {needed}.")
 
     def call(self, function: str, parameters: Parameters) -> Success | Failure:
         """Return the result of a function."""
         result = self._client.call(self._url, self._token, function, parameters)
         match result:
             case InvalidToken(detail) | AccessDenied(detail):
-                return SiteOutage(f"ELMS's own Moodle: {detail}", self.token_step)
+                return SiteOutage(f"ELMS's own Moodle: {detail}", self.token_advice)
             case Missing(_, detail):
                 return Misconfigured(f"ELMS's own Moodle: {detail}", SET_ACTIVITY)
             case Success():
@@ -128,9 +129,10 @@ class ElmsMoodle:
                 return replace(result, detail=f"ELMS's own Moodle: {result.detail}")
 
 
-SET_ACTIVITY = (
-    "Check the course and activity in ELMS's Moodle, and set them with `receiver registry "
-    "set-activity COURSE_ID --course N --activity N`."
+SET_ACTIVITY = Advice(
+    "Check the course and activity in ELMS's Moodle, and set the right ones.",
+    "registry set-activity",
+    ("COURSE_ID", "--course", "N", "--activity", "N"),
 )
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from contract.tokens import MoodleToken
+from foundation.errors import Advice
 from receiver.gradebook.base import (
     CourseScores,
     Failure,
@@ -19,7 +20,7 @@ from receiver.moodle.grade_diff import CurrentGrade, GradeChange, GradeDiff
 from receiver.moodle.responses import LATER, Success
 from receiver.moodle.users import UserDirectory
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 
 UPDATE = "core_grades_update_grades"
 NEEDED = (grade_report.FUNCTION, users.FUNCTION, UPDATE)
@@ -30,7 +31,9 @@ MAX_GRADES = 100
 # The name of the writer in Moodle's grade history.
 _SOURCE = "course-webhooks"
 
-_UNLOCK = "Check in ELMS's Moodle whether the activity's grade item is locked or was removed."
+_UNLOCK = Advice(
+    "Check in ELMS's Moodle whether the activity's grade item is locked or was removed."
+)
 
 
 class MoodleGradebook:
@@ -39,8 +42,8 @@ class MoodleGradebook:
     batch = 20
     needs_activity = True
 
-    def __init__(self, exchange: Exchange, *, url: str, token: MoodleToken) -> None:
-        self._moodle = ElmsMoodle(exchange, url=url, token=token, functions=NEEDED)
+    def __init__(self, http_client: HttpClient, *, url: str, token: MoodleToken) -> None:
+        self._moodle = ElmsMoodle(http_client, url=url, token=token, functions=NEEDED)
         self._users = UserDirectory(self._moodle)
 
     @property
@@ -58,8 +61,8 @@ class MoodleGradebook:
         match result:
             case Success(document):
                 return self._missing_functions(document)
-            case Misconfigured(detail, next_step):
-                return SiteOutage(detail, next_step)
+            case Misconfigured(detail, advice):
+                return SiteOutage(detail, advice)
             case _:
                 return result
 
@@ -115,7 +118,7 @@ class MoodleGradebook:
         missing = [name for name in NEEDED if name not in allowed]
         if missing:
             detail = f"the service of ELMS's token does not allow {', '.join(missing)}"
-            return SiteOutage(detail, self._moodle.token_step)
+            return SiteOutage(detail, self._moodle.token_advice)
         return None
 
     def _read(self, course: str, activity: str) -> dict[int, CurrentGrade | None] | Failure:

@@ -1,4 +1,4 @@
-"""The client of eAssessment's grades API: for each query a typed outcome, never an exception."""
+"""The client of eAssessment's grades API, which returns an outcome for each query."""
 
 import re
 import time
@@ -14,6 +14,7 @@ from contract import strict_json
 from contract.events import CourseId, TokenId, Version, WireTime
 from contract.grades import MAX_BATCH, GradesResponse
 from contract.problems import STATUS, ProblemType, type_of
+from foundation.errors import Advice
 from foundation.http import client as http
 from receiver.sources import eassessment_batch
 from receiver.sources.base import (
@@ -30,126 +31,124 @@ from receiver.sources.base import (
 from receiver.sources.http_client import (
     MAX_DETAIL,
     TOO_LARGE,
-    Answer,
-    Exchange,
-    ExchangeError,
-    TooLargeError,
-    UnsendableError,
+    HttpClient,
+    HttpResponse,
+    NotRetryableError,
+    RequestFailedError,
+    ResponseTooLargeError,
 )
 
 _ETAG = re.compile(r'(?:W/)?"[!#-~]{0,240}"', re.ASCII)
 
 
 class EAssessmentClient:
-    """Asks eAssessments, each at its source's URL; a `GradeSource` that speaks our own API."""
+    """A `GradeSource` for all sources that have our own grades API."""
 
-    def __init__(self, exchange: Exchange, batch: int = MAX_BATCH) -> None:
-        self._exchange = exchange
-        self._single: set[str] = set()
+    def __init__(self, http_client: HttpClient, batch: int = MAX_BATCH) -> None:
+        self._http_client = http_client
+        self._sites_without_batch: set[str] = set()
         self.batch = batch
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._exchange.close()
+        self._http_client.close()
 
     @property
     def requests(self) -> int:
-        """How many requests were sent."""
-        return self._exchange.requests
+        """The number of requests sent."""
+        return self._http_client.requests
 
     @property
-    def bytes_moved(self) -> int:
-        """How many bytes of bodies went and came."""
-        return self._exchange.sent + self._exchange.received
+    def bytes_transferred(self) -> int:
+        """The number of bytes of all request and response bodies."""
+        return self._http_client.bytes_sent + self._http_client.bytes_received
 
     def cancel(self) -> None:
-        """End what is under way, and ask nothing from now on."""
-        self._exchange.cancel()
+        """Cancel the requests in progress, from any thread, and send no more."""
+        self._http_client.cancel()
 
     def url_of(self, query: GradeQuery) -> str:
-        """Return where a query goes when it is asked by itself."""
+        """Return the URL of a query that is sent on its own."""
         return url_of(query)
 
     def confirm_deleted(self, queries: Sequence[GradeQuery]) -> list[bool | None]:
-        """Tell nothing: eAssessment says by itself what was deleted."""
+        """Return None for each: eAssessment reports deletions, so nothing only seems gone."""
         return [None for _ in queries]
 
     def fetch(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome]:
-        """Return what eAssessment answers to queries about courses of one site, in order.
+        """Return an outcome for each query, in order; all are about one site.
 
-        They go in one request, or in one each where the site has no batch; what a batch left
-        unanswered is asked by itself.
+        They are sent in one batch request, or one by one if the site does not support that. A
+        query without an answer in the batch response is sent again on its own.
         """
         site = queries[0].source_url
-        if len(queries) == 1 or site in self._single:
-            return self._ask_each(queries)
-        outcomes = self._ask_at_once(queries)
+        if len(queries) == 1 or site in self._sites_without_batch:
+            return self._fetch_each(queries)
+        outcomes = self._fetch_batch(queries)
         if outcomes is None:
-            self._single.add(site)
-            return self._ask_each(queries)
+            self._sites_without_batch.add(site)
+            return self._fetch_each(queries)
         pairs = zip(queries, outcomes, strict=True)
-        alone = iter(self._ask_each([query for query, outcome in pairs if outcome is None]))
-        return [outcome or next(alone) for outcome in outcomes]
+        single = iter(self._fetch_each([query for query, outcome in pairs if outcome is None]))
+        return [outcome or next(single) for outcome in outcomes]
 
-    def _ask_each(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome]:
-        """Ask one after another, for as long as one request may take.
-
-        What is left then, or when the site cannot be reached, is not asked: others wait too.
-        """
-        ends = time.monotonic() + self._exchange.total
-        left: Transient | None = None
+    def _fetch_each(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome]:
+        # All of them get the time of one request, and stop when the site is unreachable, because
+        # other sites are waiting too.
+        ends = time.monotonic() + self._http_client.total
+        skipped: Transient | None = None
         outcomes: list[FetchOutcome] = []
         for query in queries:
-            if left is None and outcomes and time.monotonic() >= ends:
-                left = Transient("its turn did not come: the courses before it took all the time")
-            outcome = left or self.fetch_one(query)
+            if skipped is None and outcomes and time.monotonic() >= ends:
+                skipped = Transient("not requested: the courses before it took all the time")
+            outcome = skipped or self.fetch_one(query)
             if isinstance(outcome, Transient) and outcome.unreachable:
-                left = outcome
+                skipped = outcome
             outcomes.append(outcome)
         return outcomes
 
     def fetch_one(self, query: GradeQuery) -> FetchOutcome:
-        """Return what eAssessment answers, whatever that is, within the deadline."""
+        """Return the outcome of a query that is sent on its own."""
         try:
-            answer = self._exchange.send("GET", url_of(query), _headers(query))
-        except TooLargeError as error:
+            response = self._http_client.send("GET", url_of(query), _headers(query))
+        except ResponseTooLargeError as error:
             return Misconfigured(str(error), TOO_LARGE)
-        except UnsendableError as error:
+        except NotRetryableError as error:
             return Misconfigured(str(error), CHECK_URL)
-        except ExchangeError as error:
+        except RequestFailedError as error:
             return Transient(str(error), unreachable=error.unreachable)
-        outcome = classify(query, answer.status, answer.headers.get("ETag"), answer.body)
-        return _patient(outcome, answer)
+        outcome = classify(query, response.status, response.headers.get("ETag"), response.body)
+        return _with_retry_after(outcome, response)
 
-    def _ask_at_once(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome | None] | None:
-        """Return what a batch answers of each, or None if the site does not know of batches."""
-        site = queries[0].source_url
+    def _fetch_batch(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome | None] | None:
+        """Return an outcome for each query that has one, or None if the site has no batches."""
+        url = f"{queries[0].source_url}{eassessment_batch.PATH}"
         body = eassessment_batch.dump(queries)
         headers = {"Content-Type": "application/json"}
         try:
-            answer = self._exchange.send("POST", f"{site}{eassessment_batch.PATH}", headers, body)
-        except UnsendableError:
+            response = self._http_client.send("POST", url, headers, body)
+        except NotRetryableError:
             return [None for _ in queries]
-        except ExchangeError as error:
+        except RequestFailedError as error:
             return [Transient(str(error), unreachable=error.unreachable) for _ in queries]
-        if answer.status in _NO_BATCH:
+        if response.status in _NO_BATCH:
             return None
-        if answer.status == 200:
-            items = eassessment_batch.load(answer.body, queries)
+        if response.status == 200:
+            items = eassessment_batch.load(response.body, queries)
             return [
                 None if item is None else classify(query, item.status, item.etag, item.body)
                 for query, item in zip(queries, items, strict=True)
             ]
-        if answer.status >= 500 or answer.status in _BUSY:
-            failed = _patient(Transient(f"answered {answer.status}"), answer)
+        if response.status >= 500 or response.status in _BUSY:
+            failed = _with_retry_after(Transient(f"responded {response.status}"), response)
             return [failed for _ in queries]
         return [None for _ in queries]
 
 
 def url_of(query: GradeQuery) -> str:
-    """Return where a query goes; the course id is one path segment, whatever it holds."""
+    """Return the URL of a query; the course id is one path segment, whatever it contains."""
     return f"{query.source_url}/api/v1/courses/{quote(query.course_id, safe='')}/grades"
 
 
@@ -162,17 +161,16 @@ def _headers(query: GradeQuery) -> dict[str, str]:
     return headers
 
 
-def _patient(outcome: FetchOutcome, answer: Answer) -> FetchOutcome:
-    """Return the outcome with the seconds that the site asked to be left alone for."""
-    return (
-        replace(outcome, retry_after=answer.retry_after)
-        if isinstance(outcome, Transient)
-        else outcome
-    )
+def _with_retry_after(outcome: FetchOutcome, response: HttpResponse) -> FetchOutcome:
+    if isinstance(outcome, Transient):
+        return replace(outcome, retry_after=response.retry_after)
+    return outcome
 
 
-CHECK_URL = "Check the source's URL (`receiver sources list`) and what answers there."
-_CHECK_COURSE = "Check the course id and the source's URL with the eAssessment administrator."
+CHECK_URL = Advice("Check the URL of the source and what responds there.", "sources list")
+_CHECK_COURSE = Advice(
+    "Check the course id and the URL of the source with the eAssessment administrator."
+)
 _BUSY = {408, 425, 429}
 _NO_BATCH = {404, 405, 501}
 _TOKEN_PROBLEMS = {
@@ -183,15 +181,15 @@ _TOKEN_PROBLEMS = {
 
 
 def classify(query: GradeQuery, status: int, etag: str | None, body: bytes) -> FetchOutcome:
-    """Return what an answer means; the problem's stable `type` decides, never its words."""
+    """Return the meaning of a response; the `type` of a problem decides, never its text."""
     if status == 200:
         return _grades(query, etag, body)
     if status == 304 and (query.etag or query.modified_since):
         return Unchanged()
     if 300 <= status < 400:
-        return Misconfigured(f"answered {status}: a redirect, which is not followed", CHECK_URL)
+        return Misconfigured(f"responded {status}: a redirect, which is not followed", CHECK_URL)
     if status < 400 or status >= 500 or status in _BUSY:
-        return Transient(f"answered {status}")
+        return Transient(f"responded {status}")
     return _refusal(query, status, body)
 
 
@@ -202,11 +200,11 @@ class _Facts(BaseModel):
     course_version: Version
 
 
-class _GoneFacts(_Facts):
+class _DeletedFacts(_Facts):
     deleted_at: WireTime
 
 
-class _ReplacedFacts(_Facts):
+class _RegeneratedFacts(_Facts):
     token_id: TokenId
     regenerated_at: WireTime
 
@@ -214,44 +212,44 @@ class _ReplacedFacts(_Facts):
 def _grades(query: GradeQuery, etag: str | None, body: bytes) -> FetchOutcome:
     try:
         strict_json.load(body)
-        answer = GradesResponse.model_validate_json(body)
+        grades = GradesResponse.model_validate_json(body)
     except strict_json.StrictJsonError as error:
-        return Transient(f"answered 200, but {error}")
+        return Transient(f"responded 200, but {error}")
     except ValidationError as error:
-        return Transient(f"answered 200, but not with grades: {_first_fault(error)}")
-    if (answer.course_id, answer.token_id) != (query.course_id, query.token.token_id):
-        return Misconfigured("answered with another course, or for another token", CHECK_URL)
-    name = etag if etag and _ETAG.fullmatch(etag) else None
-    return Grades(answer.scores, name, answer.course_version, answer.token_id)
+        return Transient(f"responded 200, but without valid grades: {_first_fault(error)}")
+    if (grades.course_id, grades.token_id) != (query.course_id, query.token.token_id):
+        return Misconfigured("responded about another course or another token", CHECK_URL)
+    valid_etag = etag if etag and _ETAG.fullmatch(etag) else None
+    return Grades(grades.scores, valid_etag, grades.course_version, grades.token_id)
 
 
 def _refusal(query: GradeQuery, status: int, body: bytes) -> FetchOutcome:
     document = _document(body)
     problem = type_of(document)
     if problem is None or STATUS[problem] != status:
-        return Misconfigured(f"answered {status} with no reason that is known here", CHECK_URL)
+        return Misconfigured(f"responded {status} without a known reason", CHECK_URL)
     try:
         if problem is ProblemType.COURSE_DELETED:
-            return _gone(query, _GoneFacts.model_validate(document))
+            return _deleted(query, _DeletedFacts.model_validate(document))
         if problem is ProblemType.TOKEN_REGENERATED:
-            return _replaced(query, _ReplacedFacts.model_validate(document))
+            return _regenerated(query, _RegeneratedFacts.model_validate(document))
     except ValidationError as error:
-        return Misconfigured(f"answered {problem}, but {_first_fault(error)}", CHECK_URL)
+        return Misconfigured(f"responded {problem}, but {_first_fault(error)}", CHECK_URL)
     if problem in _TOKEN_PROBLEMS:
-        return TokenRefused(problem, _said(document))
-    return Misconfigured(f"answered {status} {problem}: {_said(document)}", _CHECK_COURSE)
+        return TokenRefused(problem, _detail(document))
+    return Misconfigured(f"responded {status} {problem}: {_detail(document)}", _CHECK_COURSE)
 
 
-def _gone(query: GradeQuery, facts: _GoneFacts) -> FetchOutcome:
+def _deleted(query: GradeQuery, facts: _DeletedFacts) -> FetchOutcome:
     if facts.course_id != query.course_id:
-        return Misconfigured("answered that another course was deleted", CHECK_URL)
+        return Misconfigured("responded that another course was deleted", CHECK_URL)
     return CourseGone(facts.course_version, facts.deleted_at)
 
 
-def _replaced(query: GradeQuery, facts: _ReplacedFacts) -> FetchOutcome:
+def _regenerated(query: GradeQuery, facts: _RegeneratedFacts) -> FetchOutcome:
     if facts.course_id != query.course_id or facts.token_id == query.token.token_id:
         return Misconfigured(
-            "answered that the token was replaced, but by itself or for another course", CHECK_URL
+            "responded that the token was replaced, but by itself or for another course", CHECK_URL
         )
     return TokenReplaced(facts.course_version, facts.token_id, facts.regenerated_at)
 
@@ -264,9 +262,9 @@ def _document(body: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _said(document: dict[str, Any]) -> str:
+def _detail(document: dict[str, Any]) -> str:
     detail = document.get("detail")
-    return http.safe_line(detail, MAX_DETAIL) if isinstance(detail, str) else "it did not say why"
+    return http.safe_line(detail, MAX_DETAIL) if isinstance(detail, str) else "no reason given"
 
 
 def _first_fault(error: ValidationError) -> str:

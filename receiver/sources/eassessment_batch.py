@@ -1,4 +1,4 @@
-"""A batch of questions as it goes to eAssessment, and its answer taken apart, course by course."""
+"""The body of a batch request to eAssessment, and the parser of its response."""
 
 import json
 from collections.abc import Sequence
@@ -16,66 +16,64 @@ PATH = "/api/v1/grades/batch"
 
 
 @dataclass(frozen=True)
-class Item:
-    """What a batch answers for one course, as if it had been asked by itself."""
+class BatchItem:
+    """The part of a batch response about one course, as a response of its own."""
 
     status: int
     etag: str | None
     body: bytes
 
 
-def dump(questions: Sequence[GradeQuery]) -> bytes:
-    """Return the body that asks all the questions."""
-    order = BatchRequest(
+def dump(queries: Sequence[GradeQuery]) -> bytes:
+    """Return the body of a batch request."""
+    request = BatchRequest(
         courses=tuple(
             BatchRequestItem(
-                course_id=question.course_id,
-                token=question.token.reveal(),
-                if_none_match=question.etag,
-                if_modified_since=None if question.etag else question.modified_since,
+                course_id=query.course_id,
+                token=query.token.reveal(),
+                if_none_match=query.etag,
+                if_modified_since=None if query.etag else query.modified_since,
             )
-            for question in questions
+            for query in queries
         )
     )
-    return order.model_dump_json(exclude_none=True).encode()
+    return request.model_dump_json(exclude_none=True).encode()
 
 
-def load(body: bytes, questions: Sequence[GradeQuery]) -> list[Item | None]:
-    """Return an item for each question; None for what was not answered, or not as a batch is.
+def load(body: bytes, queries: Sequence[GradeQuery]) -> list[BatchItem | None]:
+    """Return an item for each query; None if its part of the response is missing or invalid.
 
-    Each item is read by itself, so that one that is broken does not spoil the others.
+    Each item is checked on its own, so that an invalid one does not affect the others.
     """
     try:
         strict_json.check_size(body)
         document = from_json(body)
-        _check_keys(document, body)
-        paired = zip(questions, document["answers"], strict=True)
-        return [_item(question, answer) for question, answer in paired]
+        _check_duplicate_keys(document, body)
+        pairs = zip(queries, document["answers"], strict=True)
+        return [_item(query, answer) for query, answer in pairs]
     except (ValueError, TypeError, KeyError):
-        return [None for _ in questions]
+        return [None for _ in queries]
 
 
-def _check_keys(document: Any, body: bytes) -> None:
-    """Raise a ValueError if a key stands twice: the fast reader takes the last one, and is silent.
-
-    What comes out again as it came in holds none, and that is told five times as fast.
-    """
+def _check_duplicate_keys(document: Any, body: bytes) -> None:
+    # `from_json` is fast, but takes the last of two keys. A document that is written as it was
+    # read has no duplicate keys, and writing it is five times as fast as the strict parser.
     try:
-        as_it_came = to_json(document) == body
+        unchanged = to_json(document) == body
     except ValueError:
-        as_it_came = False
-    if not as_it_came:
+        unchanged = False
+    if not unchanged:
         strict_json.check_duplicate_keys(body)
 
 
-def _item(question: GradeQuery, answer: Any) -> Item | None:
-    if not isinstance(answer, dict) or answer.get("course_id") != question.course_id:
+def _item(query: GradeQuery, answer: Any) -> BatchItem | None:
+    if not isinstance(answer, dict) or answer.get("course_id") != query.course_id:
         return None
     status, etag = answer.get("status"), answer.get("etag")
     if not isinstance(status, int) or status not in range(200, 600):
         return None
     if status == STATUS[ProblemType.BATCH_FULL]:
         return None
-    told = answer.get("grades" if status == 200 else "problem")
-    named = etag if isinstance(etag, str) else None
-    return Item(status, named, b"" if told is None else json.dumps(told).encode())
+    content = answer.get("grades" if status == 200 else "problem")
+    body = b"" if content is None else json.dumps(content).encode()
+    return BatchItem(status, etag if isinstance(etag, str) else None, body)

@@ -18,7 +18,7 @@ from receiver.moodle.source import MoodleGradeSource
 from receiver.sources import store as sources
 from receiver.sources.base import GradeSource
 from receiver.sources.eassessment import EAssessmentClient
-from receiver.sources.http_client import MAX_ANSWER_BYTES, Exchange
+from receiver.sources.http_client import MAX_RESPONSE_BYTES, HttpClient
 
 
 class ClientFactory:
@@ -34,7 +34,7 @@ class ClientFactory:
         self._vault = vault
         self._max_seconds = max_seconds
         self._opened = ExitStack()
-        self._eassessment = self._opened.enter_context(EAssessmentClient(self._exchange()))
+        self._eassessment = self._opened.enter_context(EAssessmentClient(self._http_client()))
 
     def __enter__(self) -> Self:
         return self
@@ -49,11 +49,11 @@ class ClientFactory:
         if source.kind != MOODLE:
             return self._eassessment
         site_token = sources.site_token_of(source, vault=self._vault)
-        exchange = self._opened.enter_context(closing(self._exchange(max_bytes=MAX_BYTES)))
+        exchange = self._opened.enter_context(closing(self._http_client(max_bytes=MAX_BYTES)))
         return MoodleGradeSource(exchange, site_token=site_token, now=lambda: datetime.now(UTC))
 
-    def _exchange(self, *, max_bytes: int = MAX_ANSWER_BYTES) -> Exchange:
-        return _exchange(self._settings, max_bytes=max_bytes, max_seconds=self._max_seconds)
+    def _http_client(self, *, max_bytes: int = MAX_RESPONSE_BYTES) -> HttpClient:
+        return _http_client(self._settings, max_bytes=max_bytes, max_seconds=self._max_seconds)
 
 
 @contextmanager
@@ -63,18 +63,20 @@ def open_gradebook(settings: Settings) -> Iterator[Gradebook | None]:
         yield None
         return
     token = MoodleToken.parse(settings.gradebook_token.get_secret_value())
-    with closing(_exchange(settings, max_bytes=MAX_BYTES)) as exchange:
+    with closing(_http_client(settings, max_bytes=MAX_BYTES)) as exchange:
         yield MoodleGradebook(exchange, url=settings.gradebook_url, token=token)
 
 
-def _exchange(settings: Settings, *, max_bytes: int, max_seconds: float | None = None) -> Exchange:
+def _http_client(
+    settings: Settings, *, max_bytes: int, max_seconds: float | None = None
+) -> HttpClient:
     total = settings.request_deadline
-    return Exchange(
+    return HttpClient(
         connect_timeout=settings.connect_timeout,
         read_timeout=settings.read_timeout,
         total=total if max_seconds is None else min(total, max_seconds),
         bundle=settings.ca_bundle,
         connections=settings.sync_concurrency,
         span=tracing.current(),
-        most_bytes=max_bytes,
+        max_bytes=max_bytes,
     )

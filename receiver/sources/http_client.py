@@ -1,4 +1,4 @@
-"""The one place in ELMS that sends requests: a whole answer in time, or why there is none."""
+"""The HTTP client for sources and Moodle: a complete response in time, or the reason for none."""
 
 import re
 import socket
@@ -13,6 +13,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from foundation import tracing
+from foundation.errors import Advice
 from foundation.http import client as http
 from foundation.http import deadline
 from foundation.http.client import ErrorTypes
@@ -21,13 +22,19 @@ from foundation.http.dialer import ConnectError, ConnectTimeoutError, Dialer
 from foundation.http.dns import LookupTimeoutError, Resolve
 from foundation.tracing import Span
 
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
+MAX_RESPONSE_BYTES = 16 * 1024 * 1024
+# The maximum length of a message from a site, or of an error, that is stored.
 MAX_DETAIL = 300
-"""How much of what a site says, or of what went wrong, is kept."""
+
+# What to do if the response about one course is too large.
+TOO_LARGE = Advice(
+    "The course has more people and grade items than one response may contain. Remove what is no "
+    "longer needed from the course, or split it."
+)
 
 _SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
-_BROKEN_OFF = "broken off, for the run was to end"
-_PIECE_BYTES = 64 * 1024
+_CANCELLED = "cancelled, because the run ended"
+_CHUNK_BYTES = 64 * 1024
 _HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",
@@ -36,8 +43,8 @@ _HEADERS = {
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a site answered, whole."""
+class HttpResponse:
+    """A complete response."""
 
     status: int
     headers: Mapping[str, str]
@@ -45,40 +52,39 @@ class Answer:
 
     @property
     def retry_after(self) -> float | None:
-        """The seconds that the site asks to be left alone for; a date is not looked at."""
-        asked = self.headers.get("Retry-After", "")
-        return float(asked) if _SECONDS.fullmatch(asked) else None
+        """The seconds of `Retry-After`; a date is ignored."""
+        seconds = self.headers.get("Retry-After", "")
+        return float(seconds) if _SECONDS.fullmatch(seconds) else None
 
 
-class ExchangeError(Exception):
-    """No whole answer came. `unreachable`: not even a connection came about."""
+class RequestFailedError(Exception):
+    """There is no complete response. `unreachable`: no connection was made."""
 
     def __init__(self, detail: str, *, unreachable: bool = False) -> None:
         super().__init__(detail)
         self.unreachable = unreachable
 
 
-class UnsendableError(ExchangeError):
-    """The request cannot be sent, or its answer not be taken; trying again does not help."""
+class NotRetryableError(RequestFailedError):
+    """The request cannot be sent, or its response not be accepted; a retry does not help."""
 
 
-class TooLargeError(UnsendableError):
-    """More was answered than is taken; the site is the right one."""
+class ResponseTooLargeError(NotRetryableError):
+    """The response is larger than the limit."""
 
 
-TOO_LARGE = (
-    "The course has more people and grade items than one answer may hold: have what is no longer "
-    "needed removed from it there, or the course split."
-)
-"""What to do where an answer about one course is too large."""
+class HttpClient:
+    """Sends requests over a pool of connections; several threads use it at once.
 
-
-class Exchange:
-    """Sends requests over connections that are kept, from several threads at once.
-
-    Times are in seconds; `total` is what one request may take. `requests` counts what was sent,
-    `received` the bytes of the bodies that came, `sent` those that went. Each request is a span
-    of its own below `span`.
+    Args:
+        connect_timeout: Seconds for a connection.
+        read_timeout: Seconds of silence while the response is read.
+        total: Seconds for a whole request.
+        bundle: A file of certificate authorities, or empty for the system's.
+        connections: The maximum number of connections that are kept open.
+        max_bytes: The maximum size of a response body.
+        resolve: The function that resolves host names.
+        span: The trace; each request is a child span of it.
     """
 
     def __init__(
@@ -89,109 +95,112 @@ class Exchange:
         total: float,
         bundle: str = "",
         connections: int = 10,
-        most_bytes: int = MAX_ANSWER_BYTES,
+        max_bytes: int = MAX_RESPONSE_BYTES,
         resolve: Resolve = socket.getaddrinfo,
         span: Span | None = None,
     ) -> None:
         self._span = span or tracing.new_span()
         self._timeout = (min(connect_timeout, total), min(read_timeout, total))
         self.total = total
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._adapter = http.Adapter(
             Dialer(resolve=resolve), connections=connections, bundle=bundle
         )
-        self._counting = threading.Lock()
-        self._under_way: set[deadline.Exchange] = set()
-        self._broken_off = False
-        self.requests = self.sent = self.received = 0
+        self._lock = threading.Lock()
+        self._in_progress: set[deadline.Exchange] = set()
+        self._cancelled = False
+        self.requests = self.bytes_sent = self.bytes_received = 0
 
     def close(self) -> None:
-        """Close the connections that are kept."""
+        """Close the pooled connections."""
         self._adapter.close()
 
     def cancel(self) -> None:
-        """End what is under way, from whatever thread, and send nothing from now on."""
-        with self._counting:
-            self._broken_off = True
-            for exchange in self._under_way:
+        """Cancel the requests in progress, from any thread, and send no more."""
+        with self._lock:
+            self._cancelled = True
+            for exchange in self._in_progress:
                 exchange.cancel()
 
-    def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
-        """Return what is answered, whatever that is, or raise ExchangeError; no redirects."""
-        with self._counting:
-            if self._broken_off:
-                raise ExchangeError(_BROKEN_OFF)
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
+    ) -> HttpResponse:
+        """Return the response, whatever its status, or raise RequestFailedError.
+
+        Redirects are not followed.
+        """
+        with self._lock:
+            if self._cancelled:
+                raise RequestFailedError(_CANCELLED)
             self.requests += 1
-            self.sent += len(body)
+            self.bytes_sent += len(body)
         traced = {tracing.HEADER: self._span.child().header}
         try:
             request = requests.Request(
                 method, url, headers={**_HEADERS, **traced, **headers}, data=body or None
             ).prepare()
-            with self._bounded():
-                answer = self._exchange(request)
+            with self._limited():
+                response = self._send(request)
         except requests.exceptions.InvalidURL as error:
-            raise UnsendableError(http.error_text(error, MAX_DETAIL)) from None
+            raise NotRetryableError(http.error_text(error, MAX_DETAIL)) from None
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             raise self._failure(error) from None
-        with self._counting:
-            self.received += len(answer.body)
-        return answer
+        with self._lock:
+            self.bytes_received += len(response.body)
+        return response
 
     @contextmanager
-    def _bounded(self) -> Iterator[None]:
-        # Heads and the frames of chunks come beside the body.
+    def _limited(self) -> Iterator[None]:
+        # Twice the size of the body, to have room for headers and the framing of chunks.
         with deadline.within(
-            self.total, silence=self._timeout[1], max_bytes=2 * self._most_bytes
+            self.total, silence=self._timeout[1], max_bytes=2 * self._max_bytes
         ) as exchange:
-            with self._counting:
-                self._under_way.add(exchange)
-                if self._broken_off:
+            with self._lock:
+                self._in_progress.add(exchange)
+                if self._cancelled:
                     exchange.cancel()
             try:
                 yield
             finally:
-                with self._counting:
-                    self._under_way.discard(exchange)
+                with self._lock:
+                    self._in_progress.discard(exchange)
 
-    def _exchange(self, request: requests.PreparedRequest) -> Answer:
+    def _send(self, request: requests.PreparedRequest) -> HttpResponse:
         response = self._adapter.send(request, stream=True, timeout=self._timeout, proxies={})
         body = bytearray()
-        # A byte more than may be is read; in pieces, as it is needed.
-        while len(body) <= self._most_bytes:
-            piece = response.raw.read(_PIECE_BYTES, decode_content=False)
-            if not piece:
-                return Answer(response.status_code, response.headers, bytes(body))
-            body += piece
+        # In chunks, and at most one more than the limit, so that a large response costs no memory.
+        while len(body) <= self._max_bytes:
+            chunk = response.raw.read(_CHUNK_BYTES, decode_content=False)
+            if not chunk:
+                return HttpResponse(response.status_code, response.headers, bytes(body))
+            body += chunk
         response.raw.close()
-        raise TooLargeError(f"the answer is larger than {self._most_bytes} bytes")
+        raise ResponseTooLargeError(f"the response is larger than {self._max_bytes} bytes")
 
-    def _failure(self, error: Exception) -> ExchangeError:
-        if self._broken_off:
-            return ExchangeError(_BROKEN_OFF)
-        explained, cause = http.explain(error, _EXPLAINED)
-        said, unreachable = explained or ("no answer: {why}", False)
+    def _failure(self, error: Exception) -> RequestFailedError:
+        if self._cancelled:
+            return RequestFailedError(_CANCELLED)
+        explained, cause = http.explain(error, _EXPLANATIONS)
+        text, unreachable = explained or ("no response: {why}", False)
         connect, silence = self._timeout
         why = http.error_text(cause, MAX_DETAIL)
-        detail = said.format(why=why, connect=connect, silence=silence, total=self.total)
-        return ExchangeError(detail, unreachable=unreachable)
+        detail = text.format(why=why, connect=connect, silence=silence, total=self.total)
+        return RequestFailedError(detail, unreachable=unreachable)
 
 
-_EXPLAINED: dict[ErrorTypes, tuple[str, bool]] = {
-    DeadlineError: ("no whole answer within {total:g} s", False),
-    LookupTimeoutError: ("its host's name was not resolved within {connect:g} s", True),
+# What happened, and whether no connection was made, by the type of the error; the first match
+# counts.
+_EXPLANATIONS: dict[ErrorTypes, tuple[str, bool]] = {
+    DeadlineError: ("no complete response within {total:g} s", False),
+    LookupTimeoutError: ("the host name was not resolved within {connect:g} s", True),
     ConnectTimeoutError: ("the connection was not accepted within {connect:g} s", True),
-    HandshakeTimeoutError: ("no TLS handshake came about within {connect:g} s", True),
-    TimeoutError: ("silent for {silence:g} s", False),
+    HandshakeTimeoutError: ("no TLS handshake within {connect:g} s", True),
+    TimeoutError: ("no data for {silence:g} s", False),
     ssl.SSLCertVerificationError: (
-        "its certificate is refused: {why}; RECEIVER_CA_BUNDLE can name its authority",
+        "the certificate is not valid: {why}; set RECEIVER_CA_BUNDLE to trust its authority",
         True,
     ),
-    (socket.gaierror, ConnectError): ("no answer: {why}", True),
-    ConnectionError: ("no answer: {why}", False),
-    HTTPException: ("what came is not HTTP, or broke off", False),
+    (socket.gaierror, ConnectError): ("no response: {why}", True),
+    ConnectionError: ("no response: {why}", False),
+    HTTPException: ("the response is not valid HTTP, or incomplete", False),
 }
-"""What went wrong, by what was raised, and whether the site was not even reached.
-
-The first row of which something was raised counts.
-"""

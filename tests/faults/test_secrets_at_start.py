@@ -17,7 +17,7 @@ from receiver.cli import main as receiver
 KEY = base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
 ADMIN_KEY = "0123456789abcdef0123456789abcdef"
 NOT_WELL = "expected 32 or more visible ASCII characters, as `openssl rand -hex 32` makes"
-NO_KEY = "expected 32 random bytes in base64, as `openssl rand -base64 32` says"
+NO_KEY = "expected 32 random bytes in base64, as from `openssl rand -base64 32`"
 
 ENCRYPTION_KEYS = {
     "missing": (None, "is missing"),

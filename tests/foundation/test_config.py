@@ -75,7 +75,7 @@ def test_everything_missing_is_named_at_once() -> None:
         "GROUND_ENCRYPTION_KEYS: is missing; GROUND_DATABASE_URL: is missing; "
         "GROUND_ADMIN_KEY: is missing"
     )
-    assert ".env.example explains each one" in refused.advice
+    assert ".env.example explains each one" in refused.advice.text
 
 
 def test_every_fault_is_named_at_once_and_no_value_shown(
@@ -171,7 +171,7 @@ def test_encryption_keys_are_read_in_either_base64(
         pytest.param(KEY.rstrip("="), "expected 32 random bytes", id="without its padding"),
         pytest.param("é" * 44, "expected 32 random bytes", id="not ASCII"),
         pytest.param("password", "expected 32 random bytes", id="a password"),
-        pytest.param(f"{KEY},short", "as `openssl rand -base64 32` says", id="a bad second one"),
+        pytest.param(f"{KEY},short", "as from `openssl rand -base64 32`", id="a bad second one"),
     ],
 )
 def test_what_is_no_key_is_refused(

@@ -1,4 +1,4 @@
-"""What must be read back is stored sealed."""
+"""Tests of the encryption of stored secrets."""
 
 import base64
 
@@ -19,13 +19,13 @@ def make_vault(*keys: str) -> Vault:
 
 
 @pytest.mark.parametrize("secret", [SECRET, "", "Übung 😀", "x" * 10_000])
-def test_what_is_sealed_is_opened_alike(secret: str) -> None:
+def test_encrypted_secret_decrypts_to_itself(secret: str) -> None:
     vault = make_vault(NEW)
 
     assert vault.decrypt(vault.encrypt(secret)) == secret
 
 
-def test_what_is_sealed_does_not_show() -> None:
+def test_encrypted_secret_is_not_readable() -> None:
     vault = make_vault(NEW)
 
     encrypted = [vault.encrypt(SECRET) for _ in range(3)]
@@ -36,21 +36,21 @@ def test_what_is_sealed_does_not_show() -> None:
     )
 
 
-def test_what_an_older_key_sealed_is_opened() -> None:
+def test_older_key_decrypts() -> None:
     encrypted = make_vault(OLD).encrypt(SECRET)
 
     assert make_vault(NEW, OLD).decrypt(encrypted) == SECRET
 
 
-def test_the_first_key_seals() -> None:
+def test_first_key_encrypts() -> None:
     encrypted = make_vault(NEW, OLD).encrypt(SECRET)
 
     assert make_vault(NEW).decrypt(encrypted) == SECRET
-    with pytest.raises(DecryptionError, match="sealed with a key that is not in the list"):
+    with pytest.raises(DecryptionError, match="encrypted with a key that is not in the settings"):
         make_vault(OLD).decrypt(encrypted)
 
 
-def test_resealing_moves_a_secret_to_the_first_key() -> None:
+def test_reencrypt_uses_the_first_key() -> None:
     encrypted = make_vault(OLD).encrypt(SECRET)
 
     moved = make_vault(NEW, OLD).reencrypt(encrypted)
@@ -73,8 +73,10 @@ def test_what_no_key_opens_is_refused(encrypted: str) -> None:
     with pytest.raises(DecryptionError) as caught:
         make_vault(NEW).decrypt(encrypted)
 
-    assert str(caught.value) == "a stored secret was sealed with a key that is not in the list"
-    assert caught.value.advice == (
+    assert (
+        str(caught.value) == "a stored secret was encrypted with a key that is not in the settings"
+    )
+    assert caught.value.advice.text == (
         "Put the key that sealed it back into the list of encryption keys."
     )
 

@@ -29,7 +29,7 @@ from receiver.models import SCHEMA, Entry, Source
 from receiver.registry import entries as registry
 from receiver.sources import store as sources
 from receiver.sources.eassessment import EAssessmentClient
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 from receiver.sync.fetcher import FetchLimits
 from receiver.sync.run import SyncOptions
 from tests.receiver.moodle.fake import FakeMoodle, serving
@@ -328,7 +328,7 @@ def far_side() -> Iterator[FarSide]:
 def asker() -> Iterator[EAssessmentClient]:
     """A client with little patience, which asks for each course by itself."""
     with EAssessmentClient(
-        Exchange(connect_timeout=0.5, read_timeout=0.5, total=1.0), batch=1
+        HttpClient(connect_timeout=0.5, read_timeout=0.5, total=1.0), batch=1
     ) as client:
         yield client
 
@@ -358,9 +358,9 @@ def moodle() -> Iterator[FakeMoodle]:
 
 
 @pytest.fixture
-def exchange() -> Iterator[Exchange]:
+def http_client() -> Iterator[HttpClient]:
     """An HTTP client with short time-outs."""
-    opened = Exchange(connect_timeout=0.5, read_timeout=0.5, total=1.0)
+    opened = HttpClient(connect_timeout=0.5, read_timeout=0.5, total=1.0)
     yield opened
     opened.close()
 

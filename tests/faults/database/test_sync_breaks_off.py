@@ -16,7 +16,7 @@ from receiver.registry import entries as registry
 from receiver.runs.store import RunResult
 from receiver.sources import store as sources
 from receiver.sources.eassessment import EAssessmentClient
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 from receiver.sync import run as grade_sync
 from receiver.sync.run import SyncOptions
 from tests.faults.database.conftest import receiver_settings
@@ -67,7 +67,7 @@ def sync(url: str) -> RunResult:
     options = SyncOptions(holder="ada@elms", lease=timedelta(minutes=5))
     try:
         with EAssessmentClient(
-            Exchange(connect_timeout=2, read_timeout=2, total=4), batch=1
+            HttpClient(connect_timeout=2, read_timeout=2, total=4), batch=1
         ) as client:
             vault = Vault(receiver_settings(url).encryption_keys)
             return grade_sync.run(database, vault, Clients(client), options)

@@ -39,12 +39,12 @@ def test_bundle_is_added_to_the_public_authorities(tmp_path: Path) -> None:
     ("content", "words"),
     [
         pytest.param(None, "there is no such file", id="missing"),
-        pytest.param(b"", "it holds none", id="empty"),
-        pytest.param(b"no certificate", "it holds none", id="no PEM"),
-        pytest.param(b"\x30\x82\x01\x0a", "it holds none", id="DER"),
+        pytest.param(b"", "it contains none", id="empty"),
+        pytest.param(b"no certificate", "it contains none", id="no PEM"),
+        pytest.param(b"\x30\x82\x01\x0a", "it contains none", id="DER"),
         pytest.param(
             b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-            "it holds none",
+            "it contains none",
             id="broken",
         ),
     ],
@@ -68,10 +68,10 @@ def test_bundle_that_is_none_is_refused_at_the_start(
         config.load(kind)
 
     assert str(refused.value) == (
-        f"{prefix}_CA_BUNDLE: expected a file of certificates in PEM, and {words}"
+        f"{prefix}_CA_BUNDLE: expected a PEM file of certificates, but {words}"
     )
 
 
 def test_bundle_that_is_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no such file"):
-        config._check_bundle(str(tmp_path))
+        config._ca_bundle(str(tmp_path))

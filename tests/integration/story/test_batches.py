@@ -21,7 +21,7 @@ from receiver.registry import entries as registry
 from receiver.runs.store import CourseOutcome, RunResult
 from receiver.sources import store as sources
 from receiver.sources.eassessment import EAssessmentClient
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 from receiver.sync import run as grade_sync
 from receiver.sync.fetcher import FetchLimits
 from receiver.sync.run import SyncOptions
@@ -62,9 +62,9 @@ class Both:
         limits = FetchLimits(retry_waits=())
         given = {"holder": "ada@elms", "lease": timedelta(minutes=5), "limits": limits}
         options = SyncOptions(**{**given, **overrides})  # type: ignore[arg-type]  # as given
-        exchange = Exchange(connect_timeout=2, read_timeout=20, total=30)
+        http_client = HttpClient(connect_timeout=2, read_timeout=20, total=30)
         before = self.there.statements
-        with EAssessmentClient(exchange) as client:
+        with EAssessmentClient(http_client) as client:
             report = grade_sync.run(self.here, self.vault, Clients(client), options, gradebook)
             return report, client, self.there.statements - before
 
@@ -121,7 +121,7 @@ def test_unchanged_grades_cost_hardly_a_byte(both: Both) -> None:
     report, second, _ = both.sync()
 
     assert report.count(CourseOutcome.UNCHANGED) == 100
-    assert second.bytes_moved * 20 < first.bytes_moved
+    assert second.bytes_transferred * 20 < first.bytes_transferred
 
 
 def test_courses_that_are_invalid_are_in_no_request(both: Both) -> None:

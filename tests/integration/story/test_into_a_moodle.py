@@ -19,7 +19,7 @@ from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import UPDATE, MoodleGradebook
 from receiver.runs.store import RunResult
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 from tests.integration.story.test_batches import NINE, Both, both, scores  # noqa: F401 - a fixture
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import serving
@@ -36,9 +36,9 @@ class All:
 
     def sync(self) -> RunResult:
         """Run the sync as its command does: with a gradebook of its own."""
-        exchange = Exchange(connect_timeout=2, read_timeout=20, total=30)
-        with closing(exchange):
-            gradebook = MoodleGradebook(exchange, url=self.elms.moodle.url, token=TOKEN)
+        http_client = HttpClient(connect_timeout=2, read_timeout=20, total=30)
+        with closing(http_client):
+            gradebook = MoodleGradebook(http_client, url=self.elms.moodle.url, token=TOKEN)
             report, _, _ = self.both.sync(gradebook)
         return report
 

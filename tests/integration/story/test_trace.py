@@ -15,7 +15,7 @@ from contract.tokens import CourseToken
 from foundation.db import session as db
 from foundation.db.migrations import Schema
 from foundation.http.ssrf import Guard
-from foundation.tracing import begin, entered
+from foundation.tracing import new_span, use
 from notifier import app as eassessment
 from notifier import services as notifier_services
 from notifier.config import Settings as NotifierSettings
@@ -35,7 +35,7 @@ from receiver.sync.run import SyncOptions
 from tests.integration.story.conftest import KEY, Quiet
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
-CAUSE = begin()
+CAUSE = new_span()
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def test_a_deletion_leads_to_elms_log_in_one_trace(
         worker.transport.close()
 
     (attempt,) = told("event delivered")
-    (taken,) = told("webhook taken in")
+    (taken,) = told("webhook accepted")
     assert attempt["trace_id"] == taken["trace_id"] == CAUSE.trace_id
     assert len({CAUSE.span_id, attempt["span_id"], taken["span_id"]}) == 3
 
@@ -154,7 +154,7 @@ def test_a_grade_sync_is_one_trace_on_both_sides(
                 session, source, "CS101", token,
                 vault=services.vault, actor=registry.Actor("administrator", "ada"), now=now,
             )  # fmt: skip
-        with entered(begin()) as span, ClientFactory(services.settings, services.vault) as clients:
+        with use(new_span()) as span, ClientFactory(services.settings, services.vault) as clients:
             options = SyncOptions(holder="ada", lease=timedelta(minutes=5))
             report = grade_sync.run(services.database, services.vault, clients, options)
 

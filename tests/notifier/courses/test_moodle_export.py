@@ -71,7 +71,7 @@ def test_export_without_id_numbers_is_refused() -> None:
     said = refusal(f"{HEADER}\n{line('')}{line('')}")
 
     assert str(said).startswith("no user in this export has an ID number")
-    assert "export with an account" in said.advice
+    assert "export with an account" in said.advice.text
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_course_is_required() -> None:
     assert str(refused) == (
         "this is Moodle's grade export, which does not say which course it is of"
     )
-    assert refused.advice == (
+    assert refused.advice.text == (
         "Name the course with --course, and its maximum grade with --maximum unless that is 100."
     )
 

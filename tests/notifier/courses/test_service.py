@@ -334,9 +334,7 @@ def test_announce_refuses_a_course_with_its_own_token(
     assert str(refused.value) == (
         "the tokens of the course 'CS101' are issued here, not by a Moodle"
     )
-    assert refused.value.advice == (
-        "Regenerate its token with `notifier courses regenerate-token`."
-    )
+    assert refused.value.advice.command == "courses regenerate-token CS101"
     assert (stored(database, "CS101").version, count_events(database)) == (1, 0)
 
 
@@ -348,7 +346,7 @@ def test_regenerate_refuses_a_course_of_a_moodle(database: Database) -> None:
         courses.regenerate_token(session, "7", now=TEN)
 
     assert str(refused.value) == "the tokens of the course '7' are issued by its Moodle"
-    assert "`notifier courses announce-token`" in refused.value.advice
+    assert refused.value.advice.action == "courses announce-token"
     assert (tokens_of(database, "7"), count_events(database)) == ([], 0)
 
 

@@ -472,7 +472,9 @@ def test_reencrypt_without_the_old_key_changes_nothing(
     with pytest.raises(DecryptionError) as refused, database.writing() as session:
         endpoints.reencrypt(session, vault=stranger)
 
-    assert str(refused.value) == "a stored secret was sealed with a key that is not in the list"
+    assert (
+        str(refused.value) == "a stored secret was encrypted with a key that is not in the settings"
+    )
     with database.reading() as session:
         row = session.scalars(select(EndpointSecret)).one()
     assert vault.decrypt(row.encrypted) == made.secret.reveal()

@@ -235,9 +235,7 @@ def test_replay_refuses_disabled_endpoint(
     assert str(refused.value) == (
         f"delivery {held} is for endpoint {disabled.id}, which is disabled"
     )
-    assert refused.value.advice == (
-        f"Enable it with `notifier endpoints enable {disabled.id}`; that sends what it holds."
-    )
+    assert refused.value.advice.command == f"endpoints enable {disabled.id}"
     assert [delivery_of(one).status for one in (good, held)] == ["dead", "held"]
     assert audit(database) == []
 

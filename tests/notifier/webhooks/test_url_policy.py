@@ -20,7 +20,7 @@ def refused(url: str, guard: Guard = STRICT) -> tuple[str, str]:
     """Return the message and the advice that refuse a URL."""
     with pytest.raises(EndpointUrlError) as caught:
         url_policy.check(url, guard)
-    return str(caught.value), caught.value.advice
+    return str(caught.value), caught.value.advice.text
 
 
 @pytest.mark.parametrize(

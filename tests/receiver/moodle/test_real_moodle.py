@@ -36,7 +36,7 @@ from receiver.sources.base import (
     TokenRefused,
     Unchanged,
 )
-from receiver.sources.http_client import Exchange
+from receiver.sources.http_client import HttpClient
 
 URL = "TEST_MOODLE_URL"
 NEEDED = ("TEST_MOODLE_TOKEN", "TEST_MOODLE_COURSE", "TEST_MOODLE_ACTIVITY")
@@ -54,12 +54,12 @@ class Site:
     token: MoodleToken
     course: str
     activity: str
-    exchange: Exchange
+    http_client: HttpClient
 
     def source(self) -> MoodleGradeSource:
         """Return what asks it for grades."""
         now = datetime.now(UTC)
-        return MoodleGradeSource(self.exchange, site_token=self.token, now=lambda: now)
+        return MoodleGradeSource(self.http_client, site_token=self.token, now=lambda: now)
 
     def question(self, course: str, token: MoodleToken, etag: str | None = None) -> GradeQuery:
         """Return a question about a course."""
@@ -67,7 +67,7 @@ class Site:
 
     def gradebook(self, token: MoodleToken | None = None) -> MoodleGradebook:
         """Return what writes to it."""
-        return MoodleGradebook(self.exchange, url=self.url, token=token or self.token)
+        return MoodleGradebook(self.http_client, url=self.url, token=token or self.token)
 
     def scores(self, *scores: Score, activity: str = "") -> list[CourseScores]:
         """Return what is to be written."""
@@ -90,9 +90,9 @@ def site() -> Iterator[Site]:
     if missing:
         pytest.fail(f"{URL} is set, and {', '.join(missing)} must be too")
     token, course, activity = (os.environ[name] for name in NEEDED)
-    exchange = Exchange(connect_timeout=10, read_timeout=60, total=90)
-    yield Site(os.environ[URL], MoodleToken.parse(token), course, activity, exchange)
-    exchange.close()
+    http_client = HttpClient(connect_timeout=10, read_timeout=60, total=90)
+    yield Site(os.environ[URL], MoodleToken.parse(token), course, activity, http_client)
+    http_client.close()
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def student(site: Site) -> Student:
 
 def report(site: Site) -> list[grade_report.UserGrades]:
     """Return what the Moodle's report says now."""
-    verdict = MoodleClient(site.exchange).call(
+    verdict = MoodleClient(site.http_client).call(
         site.url, site.token, grade_report.FUNCTION, {"courseid": site.course}
     )
     assert isinstance(verdict, Success), verdict
@@ -181,7 +181,9 @@ def test_a_deletion_is_confirmed_and_a_course_that_is_there_is_not_gone(site: Si
 
 
 def test_a_function_that_is_not_there_is_no_deletion(site: Site) -> None:
-    verdict = MoodleClient(site.exchange).call(site.url, site.token, "core_course_no_such_function")
+    verdict = MoodleClient(site.http_client).call(
+        site.url, site.token, "core_course_no_such_function"
+    )
 
     assert not isinstance(verdict, Success | InvalidToken)
     assert not isinstance(verdict, Missing) or verdict.what is MissingRecord.UNCLEAR

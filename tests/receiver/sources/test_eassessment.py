@@ -1,4 +1,4 @@
-"""The client of the grades API: whatever the far side does, one typed outcome, in time."""
+"""The client of the grades API: one outcome for every response, in time."""
 
 import gzip
 import json
@@ -27,7 +27,7 @@ from receiver.sources.base import (
     Unchanged,
 )
 from receiver.sources.eassessment import EAssessmentClient, classify, url_of
-from receiver.sources.http_client import MAX_ANSWER_BYTES, Exchange
+from receiver.sources.http_client import MAX_RESPONSE_BYTES, HttpClient
 from tests.faults.authority import Authority
 from tests.faults.server import RawSink, over_tls, says
 
@@ -36,18 +36,18 @@ AT = "2026-11-22T09:00:00.123456Z"
 
 
 def make_client(**overrides: Any) -> EAssessmentClient:
-    """Return a client with little patience."""
+    """Return a client with short time-outs."""
     times = {"connect_timeout": 0.5, "read_timeout": 0.5, "total": 1.0}
-    return EAssessmentClient(Exchange(**{**times, **overrides}))
+    return EAssessmentClient(HttpClient(**{**times, **overrides}))
 
 
 def about(course_id: str = "CS101", url: str = "http://x.example", **more: Any) -> GradeQuery:
-    """Return a question about a course."""
+    """Return a query about a course."""
     return GradeQuery(url, course_id, TOKEN, **more)
 
 
 def grades(**overrides: Any) -> bytes:
-    """Return the body of a good answer, but for the overrides."""
+    """Return the body of a valid response, with overrides."""
     document = {
         "course_id": "CS101",
         "course_version": 3,
@@ -59,11 +59,11 @@ def grades(**overrides: Any) -> bytes:
 
 
 def refusal(kind: ProblemType, **facts: Any) -> bytes:
-    """Return the body of a refusal."""
+    """Return the body of a problem response."""
     return json.dumps(Problem(kind, "so it is", "Ask.", facts).document()).encode()
 
 
-def test_the_course_id_is_one_segment_and_the_token_stands_in_no_url(
+def test_course_id_is_one_segment_and_token_is_not_in_the_url(
     far_side: Any, asker: EAssessmentClient
 ) -> None:
     far_side.grades("a/b ?#ü%2F", TOKEN)
@@ -90,7 +90,7 @@ def test_scores_are_exact(
     assert outcome.etag == 'W/"7"'
 
 
-def test_unchanged_grades_are_not_sent_again(far_side: Any, asker: EAssessmentClient) -> None:
+def test_unchanged_grades_are_recognized(far_side: Any, asker: EAssessmentClient) -> None:
     far_side.grades("CS101", TOKEN, etag='"7"')
 
     outcome = asker.fetch_one(about(url=far_side.url, etag='"7"'))
@@ -98,7 +98,7 @@ def test_unchanged_grades_are_not_sent_again(far_side: Any, asker: EAssessmentCl
     assert outcome == Unchanged()
 
 
-def test_connections_are_kept(far_side: Any, asker: EAssessmentClient) -> None:
+def test_connections_are_reused(far_side: Any, asker: EAssessmentClient) -> None:
     far_side.grades("CS101", TOKEN)
 
     for _ in range(5):
@@ -114,11 +114,11 @@ def test_redirects_are_not_followed(far_side: Any, asker: EAssessmentClient) -> 
     outcome = asker.fetch_one(about(url=far_side.url))
 
     assert isinstance(outcome, Misconfigured)
-    assert outcome.detail == "answered 307: a redirect, which is not followed"
+    assert outcome.detail == "responded 307: a redirect, which is not followed"
     assert [asked.course_id for asked in far_side.asked] == ["CS101"]
 
 
-def test_proxies_and_netrc_of_the_environment_are_not_used(
+def test_proxies_and_netrc_of_the_environment_are_ignored(
     far_side: Any, asker: EAssessmentClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -175,7 +175,7 @@ def test_cookies_are_not_kept(far_side: Any, asker: EAssessmentClient) -> None:
         pytest.param(refusal(ProblemType.INTERNAL_ERROR), Transient, id="500 internal-error"),
     ],
 )
-def test_each_refusal_is_told_by_its_type(answer: bytes, expected: type) -> None:
+def test_type_of_a_problem_decides(answer: bytes, expected: type) -> None:
     status = json.loads(answer)["status"]
 
     outcome = classify(about(), status, None, answer)
@@ -186,12 +186,12 @@ def test_each_refusal_is_told_by_its_type(answer: bytes, expected: type) -> None
 @pytest.mark.parametrize(
     ("status", "body", "expected", "detail"),
     [
-        pytest.param(200, b"", Transient, "answered 200, but the body is not JSON", id="empty"),
+        pytest.param(200, b"", Transient, "responded 200, but the body is not JSON", id="empty"),
         pytest.param(200, b"<html>", Transient, "but the body is not JSON", id="HTML"),
         pytest.param(200, b"[" * 5000, Transient, "nested deeper", id="nested"),
-        pytest.param(200, b"[]", Transient, "but not with grades", id="an array"),
+        pytest.param(200, b"[]", Transient, "without valid grades", id="array"),
         pytest.param(
-            200, grades(scores=[{}]), Transient, "/scores/0/userId: Field", id="a wrong score"
+            200, grades(scores=[{}]), Transient, "/scores/0/userId: Field", id="invalid score"
         ),
         pytest.param(
             200, grades(course_id="CS102"), Misconfigured, "another course", id="another course"
@@ -199,34 +199,34 @@ def test_each_refusal_is_told_by_its_type(answer: bytes, expected: type) -> None
         pytest.param(
             200, grades(token_id="other"), Misconfigured, "another token", id="another token"
         ),
-        pytest.param(204, b"", Transient, "answered 204", id="no content"),
+        pytest.param(204, b"", Transient, "responded 204", id="no content"),
         pytest.param(
-            304, b"", Misconfigured, "answered 304", id="304 to an unconditional question"
+            304, b"", Misconfigured, "responded 304", id="304 to an unconditional request"
         ),
-        pytest.param(429, b"", Transient, "answered 429", id="too many"),
-        pytest.param(502, b"<html>", Transient, "answered 502", id="a proxy's trouble"),
+        pytest.param(429, b"", Transient, "responded 429", id="429"),
+        pytest.param(502, b"<html>", Transient, "responded 502", id="502 from a proxy"),
         pytest.param(
             500,
             refusal(ProblemType.COURSE_DELETED),
             Transient,
-            "answered 500",
-            id="type and status",
+            "responded 500",
+            id="type with another status",
         ),
-        pytest.param(401, b"<html>", Misconfigured, "no reason that is known", id="a login page"),
-        pytest.param(410, b"{}", Misconfigured, "no reason that is known", id="another's 410"),
+        pytest.param(401, b"<html>", Misconfigured, "without a known reason", id="login page"),
+        pytest.param(410, b"{}", Misconfigured, "without a known reason", id="unknown 410"),
         pytest.param(
             401,
             refusal(ProblemType.COURSE_DELETED),
             Misconfigured,
-            "no reason that is known",
-            id="a type of another status",
+            "without a known reason",
+            id="401 with a type for 410",
         ),
         pytest.param(
             410,
             refusal(ProblemType.COURSE_DELETED),
             Misconfigured,
-            "answered course-deleted, but /course_id: Field required",
-            id="facts missing",
+            "responded course-deleted, but /course_id: Field required",
+            id="missing facts",
         ),
         pytest.param(
             410,
@@ -235,7 +235,7 @@ def test_each_refusal_is_told_by_its_type(answer: bytes, expected: type) -> None
             ),
             Misconfigured,
             "/course_version",
-            id="true for a version",
+            id="version true",
         ),
         pytest.param(
             410,
@@ -259,7 +259,7 @@ def test_each_refusal_is_told_by_its_type(answer: bytes, expected: type) -> None
         ),
     ],
 )
-def test_what_is_not_in_order_never_speaks_of_the_course(
+def test_invalid_response_changes_nothing(
     status: int, body: bytes, expected: type, detail: str
 ) -> None:
     outcome = classify(about(), status, None, body)
@@ -269,7 +269,7 @@ def test_what_is_not_in_order_never_speaks_of_the_course(
     assert detail in outcome.detail
 
 
-def test_a_refusal_that_echoes_the_token_is_cleaned() -> None:
+def test_detail_of_a_refusal_is_sanitized() -> None:
     said = f"no \x1b[31m {TOKEN.reveal()} {'x' * 1000}"
     body = json.dumps(Problem(ProblemType.TOKEN_UNKNOWN, said, "Ask.").document()).encode()
 
@@ -282,26 +282,26 @@ def test_a_refusal_that_echoes_the_token_is_cleaned() -> None:
 
 
 @pytest.mark.parametrize("etag", ["unquoted", '"a b"', '"' + "x" * 300 + '"', '"ü"'])
-def test_a_strange_etag_is_not_kept(etag: str) -> None:
+def test_malformed_etag_is_ignored(etag: str) -> None:
     outcome = classify(about(), 200, etag, grades())
 
     assert isinstance(outcome, Grades)
     assert outcome.etag is None
 
 
-def test_nobody_listening_is_transient(asker: EAssessmentClient) -> None:
+def test_refused_connection_is_transient(asker: EAssessmentClient) -> None:
     outcome = asker.fetch_one(about(url="http://127.0.0.1:9"))
 
-    assert outcome == Transient("no answer: Connection refused", unreachable=True)
+    assert outcome == Transient("no response: Connection refused", unreachable=True)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[", "nonsense"])
-def test_an_impossible_url_is_no_exception(asker: EAssessmentClient, url: str) -> None:
+def test_invalid_url_does_not_raise(asker: EAssessmentClient, url: str) -> None:
     assert isinstance(asker.fetch_one(about(url=url)), Misconfigured | Transient)
 
 
 class Hostile:
-    """A listener that does to each connection what it was told."""
+    """A server that treats each connection as `behave` says."""
 
     def __init__(self, behave: Callable[[socket.socket], None]) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -318,7 +318,7 @@ class Hostile:
                 self._behave(connection)
 
     def stop(self) -> None:
-        """Close the listener, and wait until the connection is done with."""
+        """Close the listener and wait for the connection to end."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -326,7 +326,7 @@ class Hostile:
 
 
 def drip(piece: bytes, head: bytes = b"") -> Callable[[socket.socket], None]:
-    """Return what sends a piece every 20 ms, for ever."""
+    """Return a behaviour that sends a piece every 20 ms, for ever."""
 
     def behave(connection: socket.socket) -> None:
         connection.sendall(head)
@@ -338,7 +338,7 @@ def drip(piece: bytes, head: bytes = b"") -> Callable[[socket.socket], None]:
 
 
 def silence(connection: socket.socket) -> None:
-    """Say nothing until the other side gives up."""
+    """Send nothing until the client gives up."""
     connection.recv(1)
 
 
@@ -348,28 +348,28 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
 @pytest.mark.parametrize(
     ("behave", "detail"),
     [
-        pytest.param(silence, "silent for 0.5 s", id="black hole"),
-        pytest.param(drip(b"x"), "no whole answer within 1 s", id="slow status line"),
+        pytest.param(silence, "no data for 0.5 s", id="black hole"),
+        pytest.param(drip(b"x"), "no complete response within 1 s", id="slow status line"),
         pytest.param(
             drip(b"a: b\r\n", b"HTTP/1.1 200 OK\r\n"),
-            "no whole answer within 1 s",
+            "no complete response within 1 s",
             id="slow headers",
         ),
-        pytest.param(drip(b"x", HEAD), "no whole answer within 1 s", id="slow body"),
-        pytest.param(lambda c: c.sendall(b"\x00\xff" * 50), "what came is not HTTP", id="garbage"),
-        pytest.param(lambda c: None, "no answer", id="closed at once"),
-        pytest.param(lambda c: c.sendall(HEAD + b"half"), "broke off", id="broken off"),
+        pytest.param(drip(b"x", HEAD), "no complete response within 1 s", id="slow body"),
+        pytest.param(lambda c: c.sendall(b"\x00\xff" * 50), "not valid HTTP", id="garbage"),
+        pytest.param(lambda c: None, "no response", id="closed at once"),
+        pytest.param(lambda c: c.sendall(HEAD + b"half"), "incomplete", id="cut off"),
         pytest.param(
             lambda c: c.sendall(
                 b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
                 + gzip.compress(b" " * 10_000_000)
             ),
-            "answered 200, but the body is not UTF-8",
-            id="gzip though not asked for",
+            "responded 200, but the body is not UTF-8",
+            id="gzip that was not requested",
         ),
     ],
 )
-def test_a_hostile_far_side_costs_no_more_than_the_deadline(
+def test_hostile_server_costs_no_more_than_the_deadline(
     asker: EAssessmentClient, behave: Callable[[socket.socket], None], detail: str
 ) -> None:
     hostile = Hostile(behave)
@@ -384,7 +384,7 @@ def test_a_hostile_far_side_costs_no_more_than_the_deadline(
     assert seconds < 2
 
 
-def test_an_endless_body_is_cut_off() -> None:
+def test_endless_body_is_refused() -> None:  # F15
     def flood(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
         while True:
@@ -397,8 +397,8 @@ def test_an_endless_body_is_cut_off() -> None:
 
     hostile.stop()
     assert isinstance(outcome, Misconfigured)
-    assert outcome.detail == f"the answer is larger than {MAX_ANSWER_BYTES} bytes"
-    assert outcome.next_step.startswith("The course has more people and grade items than")
+    assert outcome.detail == f"the response is larger than {MAX_RESPONSE_BYTES} bytes"
+    assert outcome.advice.text.startswith("The course has more people and grade items")
 
 
 @pytest.mark.parametrize(
@@ -413,9 +413,7 @@ def test_an_endless_body_is_cut_off() -> None:
         pytest.param({"host": "127.0.0.9"}, "not valid for '127.0.0.1'", id="wrong host"),
     ],
 )
-def test_a_certificate_that_is_not_good_is_refused(
-    tmp_path: Path, fault: dict[str, Any], words: str
-) -> None:
+def test_invalid_certificate_is_refused(tmp_path: Path, fault: dict[str, Any], words: str) -> None:
     authority, log = Authority(tmp_path), list[bytes]()
     there = RawSink(over_tls(authority.server(**fault), says(b""), log))
 
@@ -424,12 +422,12 @@ def test_a_certificate_that_is_not_good_is_refused(
 
     there.stop()
     assert isinstance(outcome, Transient)
-    assert outcome.detail.startswith("its certificate is refused: ")
+    assert outcome.detail.startswith("the certificate is not valid: ")
     assert words in outcome.detail
     assert log == [b"handshake refused"]
 
 
-def test_an_authority_of_the_installation_is_trusted(tmp_path: Path) -> None:
+def test_configured_authority_is_trusted(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     answer = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     there = RawSink(over_tls(authority.server(), says(answer), []))
@@ -440,15 +438,15 @@ def test_an_authority_of_the_installation_is_trusted(tmp_path: Path) -> None:
         doubting = client.fetch_one(about(url=there.url("https")))
 
     there.stop()
-    assert trusting == Transient("answered 503")
+    assert trusting == Transient("responded 503")
     assert doubting == Transient(
-        "its certificate is refused: unable to get local issuer certificate; "
-        "RECEIVER_CA_BUNDLE can name its authority",
+        "the certificate is not valid: unable to get local issuer certificate; "
+        "set RECEIVER_CA_BUNDLE to trust its authority",
         unreachable=True,
     )
 
 
-def test_a_name_service_that_hangs_is_given_up() -> None:
+def test_slow_name_service_times_out() -> None:
     over = threading.Event()
 
     def resolve(*_: Any, **__: Any) -> list[Any]:
@@ -461,27 +459,27 @@ def test_a_name_service_that_hangs_is_given_up() -> None:
     seconds = time.monotonic() - started
 
     over.set()
-    assert outcome == Transient("its host's name was not resolved within 0.5 s", unreachable=True)
+    assert outcome == Transient("the host name was not resolved within 0.5 s", unreachable=True)
     assert seconds < 1.5
 
 
-def test_a_site_without_batches_is_not_asked_for_longer_than_one_request_may_take(
+def test_single_requests_share_the_time_of_one_request(
     far_side: Any,
 ) -> None:
     far_side.answers["CS101"] = lambda _: time.sleep(0.5)
     with make_client(total=0.3) as client:
         outcomes = client.fetch([about(one, far_side.url) for one in ("CS101", "CS102", "CS103")])
 
-    left = Transient("its turn did not come: the courses before it took all the time")
+    left = Transient("not requested: the courses before it took all the time")
     assert outcomes[1:] == [left, left]
     assert [one.course_id for one in far_side.asked] == ["CS101"]
 
 
-def test_a_site_that_goes_away_is_tried_for_one_course() -> None:
+def test_unreachable_site_is_tried_once() -> None:
     with make_client() as client:
-        client._single.add("http://127.0.0.1:9")
+        client._sites_without_batch.add("http://127.0.0.1:9")
 
         outcomes = client.fetch([about(one, "http://127.0.0.1:9") for one in ("A", "B", "C")])
 
     assert client.requests == 1
-    assert outcomes == [Transient("no answer: Connection refused", unreachable=True)] * 3
+    assert outcomes == [Transient("no response: Connection refused", unreachable=True)] * 3

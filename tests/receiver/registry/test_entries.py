@@ -222,7 +222,7 @@ def test_linking_twice_is_refused(
     ) as refused:
         make_entry(source)
 
-    assert "set-token" in refused.value.advice
+    assert refused.value.advice.command == "registry set-token CS101"
 
 
 def test_held_token_is_sealed(
@@ -290,7 +290,7 @@ def test_unknown_courses_are_named(database: Database, make_source: Callable[...
 def test_a_mistyped_token_is_told_without_a_query() -> None:
     mistyped = CourseToken.generate().reveal()[:-1] + "!"
 
-    with pytest.raises(TokenMalformedError, match="cut or mistyped") as refused:
+    with pytest.raises(TokenMalformedError, match="cut off or mistyped") as refused:
         registry.parse_token(mistyped)
 
     assert mistyped not in str(refused.value)
