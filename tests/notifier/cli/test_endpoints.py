@@ -200,7 +200,7 @@ def test_ping_without_a_response_exits_with_1(notifier: Notifier, told: ReadJson
     assert "\n  next: " in result.stdout
     document = strict_json.load(as_json.stdout_bytes)
     assert isinstance(document, dict)
-    assert set(document) == {"url", "taken", "kind", "detail", "next_step"}
+    assert set(document) == {"url", "taken", "kind", "detail", "next_step", "action"}
 
 
 def test_ping_that_is_accepted_sends_what_waits(

@@ -178,7 +178,7 @@ def test_name_without_a_dot_is_refused(host: str) -> None:
     message, step = refused(f"https://{host}/w")
 
     assert message == f"{host} has no dot, so it means a different host on every network"
-    assert step == f"Give the host's full name. {ALLOW}"
+    assert step == f"Give the full name of the host. {ALLOW}"
 
 
 @pytest.mark.parametrize("host", ["localhost", "app.localhost", "LOCALHOST", "localho\u017ft"])
