@@ -50,7 +50,6 @@ def init_site(
     context.attach(app, SiteContext(site, database, frozenset(page.name for page in every)))
     _set_up_sessions(app, site, encryption_keys)
     forms.protect(app)
-    sessions.keep(app)
     _set_up_templates(app, site)
     for blueprint in (*every, assets.assets):
         app.register_blueprint(blueprint)
@@ -70,7 +69,7 @@ def _set_up_sessions(app: Flask, site: Site, encryption_keys: SecretStr) -> None
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_PATH="/",
-        PERMANENT_SESSION_LIFETIME=sessions.LONGEST,
+        PERMANENT_SESSION_LIFETIME=sessions.MAX_AGE,
     )
 
 

@@ -11,7 +11,7 @@ from foundation.db.session import Database
 from foundation.pages import user_commands, users
 from notifier.cli import main as notifier
 from receiver.cli import main as receiver
-from tests.pages.conftest import KEY, PASSWORD, Service
+from tests.foundation.pages.conftest import KEY, PASSWORD, Service
 
 PROGRAMS: dict[str, click.Command] = {"notifier": notifier, "receiver": receiver}
 Give = Callable[..., Result]

@@ -9,8 +9,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.pages.conftest import Service, templates, token_in
-from tests.pages.specimen import TEXT, add_specimen
+from tests.foundation.pages.conftest import Service, templates, token_in
+from tests.foundation.pages.specimen import TEXT, add_specimen
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 POLICY = (

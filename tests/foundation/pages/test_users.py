@@ -14,7 +14,7 @@ from foundation.pages.errors import (
     UserExistsError,
     UserUnknownError,
 )
-from tests.pages.conftest import NINE, PASSWORD
+from tests.foundation.pages.conftest import NINE, PASSWORD
 
 SLOW = users.METHOD
 """How passwords are hashed outside of these tests."""
