@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -141,6 +142,7 @@ class SyncRun:
         try:
             with LeaseHeartbeat(self._lease, self._stop, (self._fetcher, self._gradebook)):
                 self._run_stages(entries)
+                self._stop.raise_error()
         except db.UNUSABLE as error:
             self._reason = StopReason(EXIT_DATABASE, "database_unavailable", db.cause(error))
         except LeaseLostError as error:
@@ -156,12 +158,12 @@ class SyncRun:
         # No grades are requested before it is known that they can be written.
         if not entries or self._ended_by(self._gradebook.check()):
             return
-        for batch in _buffered(self._fetcher.fetch(entries), self._options.batch_size):
-            self._stop.raise_error()
-            self._store(batch, len(entries))
-            if self._reason is not None:
-                return
-        self._stop.raise_error()
+        with closing(self._fetcher.fetch(entries)) as batches:
+            for batch in _buffered(batches, self._options.batch_size):
+                self._stop.raise_error()
+                self._store(batch, len(entries))
+                if self._reason is not None:
+                    return
 
     def _store(self, batch: FetchBatch, total: int) -> None:
         """Write and record a batch part by part, so that a kill loses the record of one part.
