@@ -1,4 +1,4 @@
-"""What the edges of ELMS work with, made once for each process."""
+"""The settings, database and vault of a process, for views and commands."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _KEY = "receiver"
 
 @dataclass(frozen=True)
 class Services:
-    """The settings, and what was made of them."""
+    """The settings, and the objects made from them."""
 
     settings: Settings
     database: Database
@@ -21,7 +21,7 @@ class Services:
 
 
 def attach(app: Flask, services: Services) -> None:
-    """Give an app its services."""
+    """Attach the services to an app."""
     app.extensions[_KEY] = services
 
 
@@ -32,5 +32,5 @@ def of(app: Flask) -> Services:
 
 
 def current() -> Services:
-    """Return the services of the app that is at work."""
+    """Return the services of the current app."""
     return of(current_app)
