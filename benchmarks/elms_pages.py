@@ -143,7 +143,8 @@ def _run_course(run: int, number: int) -> dict[str, Any]:
         "outcome": "failed" if failed else "unchanged",
         "reason": "transient" if failed else None,
         "detail": "answered 503" if failed else None,
-        "next_step": "Nothing yet: the next run asks again." if failed else None,
+        "next_step": "No action needed yet: the next run tries again." if failed else None,
+        "action": None,
     }
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_snake
 
 from contract.strict_json import is_storable
-from foundation.errors import Refusal
+from foundation.errors import Advice, Refusal
 
 Row = dict[str, str]
 _Parsed = TypeVar("_Parsed")
@@ -23,7 +23,7 @@ _MAX_SHOWN_COLUMNS = 5
 class CsvError(Refusal):
     """A CSV file cannot be read; nothing of it was imported."""
 
-    next_step = "Correct the lines that are named, then import the whole file again."
+    advice = Advice("Correct the lines that are named, then import the whole file again.")
 
 
 class Fault(NamedTuple):

@@ -1,27 +1,61 @@
-"""The root of what a service refuses."""
+"""The root of what a service refuses, and the advice that goes with it."""
 
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do next: a sentence for any reader, and the command that does it if there is one.
+
+    `action` is a command without the name of its program, as in `courses add`. A terminal shows it
+    as a command, a page as a link to where the same is done, JSON as a field of its own.
+    """
+
+    text: str
+    action: str | None = None
+    args: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str | None:
+        """The action with its arguments, quoted for a shell, without the name of the program."""
+        return self.action and " ".join((self.action, *map(shlex.quote, self.args)))
+
+    def fill(self, placeholder: str, value: str) -> "Advice":
+        """Return the advice with a value in the place of an argument such as `COURSE_ID`."""
+        args = tuple(value if arg == placeholder else arg for arg in self.args)
+        return replace(self, args=args)
+
+
+def fields_of(advice: Advice | None) -> dict[str, str | None]:
+    """Return an advice as the two fields that JSON and log records have for it."""
+    if advice is None:
+        return {"next_step": None, "action": None}
+    return {"next_step": advice.text, "action": advice.command}
 
 
 class Refusal(Exception):  # noqa: N818 - the word that the code reads by
-    """Something was refused: `str()` says what and why, `next_step` what to do about it.
+    """A request that is refused: `str()` says what and why, `advice` what to do about it.
 
-    `facts` is evidence that may be shown to whoever asked; it never holds a secret.
+    `facts` is evidence that may be shown to the requester; it never holds a secret.
     """
 
-    next_step: ClassVar[str] = "Read the detail, mend what it names, and try again."
+    advice = Advice("Fix what the message names, then try again.")
 
-    def __init__(self, detail: str, *, next_step: str | None = None, **facts: Any) -> None:
+    def __init__(self, detail: str, *, advice: Advice | None = None, **facts: Any) -> None:
         super().__init__(detail)
         self.facts = facts
-        self.advice = next_step or self.next_step
+        self.advice = advice or type(self).advice
 
 
 class ConfigurationError(Refusal):
     """The settings are missing or malformed; all of what is wrong is named at once."""
 
-    next_step = "Set what is named in the environment or in .env; .env.example explains each one."
+    advice = Advice(
+        "Set what is named in the environment or in .env; .env.example explains each one."
+    )
 
 
 class SchemaError(Refusal):
@@ -31,13 +65,13 @@ class SchemaError(Refusal):
     """
 
     def __init__(
-        self, detail: str, *, next_step: str | None = None, file: Path | None = None
+        self, detail: str, *, advice: Advice | None = None, file: Path | None = None
     ) -> None:
-        super().__init__(detail, next_step=next_step)
+        super().__init__(detail, advice=advice)
         self.file = file
 
 
 class DecryptionError(Refusal):
     """What is stored sealed cannot be opened with the encryption keys at hand."""
 
-    next_step = "Put the key that sealed it back into the list of encryption keys."
+    advice = Advice("Put the key that sealed it back into the list of encryption keys.")

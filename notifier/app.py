@@ -3,10 +3,8 @@
 from flask import Flask
 
 from contract.problems import Problem, ProblemType
-from foundation import config, logging
-from foundation.crypto import Vault
 from foundation.errors import Refusal
-from foundation.pages.site import install
+from foundation.pages.site import init_site
 from foundation.web import app as web
 from foundation.web import health, openapi
 from notifier import errors, services
@@ -15,10 +13,9 @@ from notifier.api.grades import api
 from notifier.api.moodle import ingest_api
 from notifier.api.openapi import DESCRIPTION
 from notifier.config import Settings
-from notifier.models import SCHEMA, open_database
+from notifier.models import SCHEMA
 from notifier.monitoring import metrics
 from notifier.pages.navigation import PAGES, SITE
-from notifier.webhooks import outbox
 
 # The problem type of each refusal.
 REFUSALS: dict[type[Refusal], ProblemType] = {
@@ -64,19 +61,17 @@ def challenge(problem: Problem) -> dict[str, str]:
 
 
 def create_app(given: Settings | None = None) -> Flask:
-    """Return the app of eAssessment, or raise ConfigurationError."""
-    chosen = given or config.load(Settings)
-    logging.configure(chosen.log_level, chosen.log_format)
+    """Return eAssessment, ready to answer, or raise a ConfigurationError."""
+    here = services.load(given)
     app = web.new_app(__name__, REFUSALS, challenge)
-    database = open_database(chosen)
-    services.attach(app, services.Services(chosen, database, Vault(chosen.encryption_keys)))
+    services.attach(app, here)
     app.register_blueprint(health.blueprint(lambda: _monitored(services.of(app))))
     app.register_blueprint(openapi.blueprint(DESCRIPTION))
     app.register_blueprint(api)
     app.register_blueprint(admin_api)
     app.register_blueprint(ingest_api)
-    install(app, SITE, PAGES, database=database, encryption_keys=chosen.encryption_keys)
-    outbox.subscribe()
+    keys = here.settings.encryption_keys
+    init_site(app, SITE, PAGES, database=here.database, encryption_keys=keys)
     return app
 
 

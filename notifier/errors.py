@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from foundation.errors import Refusal
+from foundation.errors import Advice, Refusal
 
 
 class NotifierError(Refusal):
@@ -12,35 +12,38 @@ class NotifierError(Refusal):
 class CourseUnknownError(NotifierError):
     """There is no such course, and there never was."""
 
-    next_step = "Check the course id; `notifier courses list` names those that exist."
+    advice = Advice("Check the course id.", "courses list")
 
 
 class CourseExistsError(NotifierError):
     """A course of this id exists, or existed: ids are not used twice."""
 
-    next_step = (
-        "Choose another course id; a deleted course's id stays taken, "
-        "so that nobody mistakes one for the other. If you added it just now and did not hear its "
-        "token, make a new one with `notifier courses regenerate-token`."
+    advice = Advice(
+        "Choose another course id; the id of a deleted course cannot be used again. If you have "
+        "just added this course and did not see its token, regenerate the token.",
+        "courses regenerate-token",
+        ("COURSE_ID",),
     )
 
 
 class CourseDeletedError(NotifierError):
     """The course was deleted; deletion is final."""
 
-    next_step = "Nothing is left to do with it; if the course is held again, add it under a new id."
-    for_bearer = (
+    advice = Advice(
+        "Nothing is left to do with it; if the course is held again, add it under a new id."
+    )
+    for_bearer = Advice(
         "Remove the course from the grade sync; a restored course gets a new id and a new token."
     )
 
     @classmethod
     def of(
-        cls, course_id: str, *, version: int, deleted_at: datetime, next_step: str | None = None
+        cls, course_id: str, *, version: int, deleted_at: datetime, advice: Advice | None = None
     ) -> "CourseDeletedError":
         """Return the refusal that tells when a course was deleted, and which version that made."""
         return cls(
             f"the course {course_id!r} was deleted at {deleted_at:%Y-%m-%d %H:%M:%S} UTC",
-            next_step=next_step,
+            advice=advice,
             course_id=course_id,
             course_version=version,
             deleted_at=deleted_at,
@@ -50,7 +53,7 @@ class CourseDeletedError(NotifierError):
 class CourseChangedError(NotifierError):
     """The course has changed since whoever asks looked at it, so that this may be done already."""
 
-    next_step = (
+    advice = Advice(
         "Open the course again and see what was done. A token is shown once: if nobody kept the "
         "one that was made, regenerate it again from there."
     )
@@ -59,7 +62,7 @@ class CourseChangedError(NotifierError):
 class EventNotWrittenError(NotifierError):
     """The event of a change could not be written, so the change was not made either."""
 
-    next_step = (
+    advice = Advice(
         "Nothing was changed. Tell the operators of eAssessment; "
         "NOTIFIER_LOG_LEVEL=DEBUG shows where it failed."
     )
@@ -68,58 +71,59 @@ class EventNotWrittenError(NotifierError):
 class TokenMissingError(NotifierError):
     """The request bears no course token."""
 
-    next_step = "Send `Authorization: Bearer <course token>`; a token never goes into the URL."
+    advice = Advice("Send `Authorization: Bearer <course token>`; a token never goes into the URL.")
 
 
 class TokenMalformedError(NotifierError):
     """What the request bears is no course token."""
 
-    next_step = "Copy the whole token again, from eas_ to its last character."
+    advice = Advice("Copy the whole token again, from eas_ to its last character.")
 
 
 class TokenUnknownError(NotifierError):
     """The token has the right form, but no course has it."""
 
-    next_step = "Ask the eAssessment administrator for this course's token."
+    advice = Advice("Ask the eAssessment administrator for this course's token.")
 
 
 class TokenRegeneratedError(NotifierError):
     """The token was good once and has been replaced."""
 
-    next_step = "Ask the eAssessment administrator for the new token and enter it in ELMS."
+    advice = Advice("Ask the eAssessment administrator for the new token and enter it in ELMS.")
 
 
 class TokenWrongCourseError(NotifierError):
     """The token belongs to another course."""
 
-    next_step = "Use the token of the course that is asked for; each course has its own."
+    advice = Advice("Use the token of the course that is asked for; each course has its own.")
 
 
 class BatchFullError(NotifierError):
     """The grades that a batch may be answered with are used up by other courses of it."""
 
-    next_step = "Ask for this course in another batch, or by itself."
+    advice = Advice("Ask for this course in another batch, or by itself.")
 
 
 class TokenNotOursError(NotifierError):
     """The course's tokens are issued elsewhere than this would have them from."""
 
-    next_step = (
-        "Reset the token in the Moodle where the course lives, then tell it with "
-        "`notifier courses announce-token`."
+    advice = Advice(
+        "Reset the token in the Moodle that issues it, then announce the new one.",
+        "courses announce-token",
+        ("COURSE_ID",),
     )
 
 
 class IngestOffError(NotifierError):
     """This eAssessment hears from no Moodle."""
 
-    next_step = "Set NOTIFIER_INGEST_SECRET and restart `notifier serve`."
+    advice = Advice("Set NOTIFIER_INGEST_SECRET, then restart the server.", "serve")
 
 
 class IngestRefusedError(NotifierError):
     """What a Moodle sends bears no ingest secret, or a wrong one."""
 
-    next_step = (
+    advice = Advice(
         "Send NOTIFIER_INGEST_SECRET as X-Api-Key, as `Authorization: Bearer`, "
         "or as the body's `token`."
     )
@@ -128,19 +132,19 @@ class IngestRefusedError(NotifierError):
 class EndpointUnknownError(NotifierError):
     """There is no endpoint with this number."""
 
-    next_step = "`notifier endpoints list` names the endpoints that exist."
+    advice = Advice("Check the number of the endpoint.", "endpoints list")
 
 
 class EndpointExistsError(NotifierError):
     """The URL is registered already."""
 
-    next_step = "Use the endpoint that is there, or `notifier endpoints enable` if it is disabled."
+    advice = Advice("Use the endpoint that exists; if it is disabled, enable it.", "endpoints list")
 
 
 class EndpointChangedError(NotifierError):
     """The endpoint is not as whoever asks saw it, so that this may be done already."""
 
-    next_step = (
+    advice = Advice(
         "Open the endpoint again and see what was done. A secret is shown once: if nobody kept the "
         "one that was made, rotate it again from there."
     )
@@ -149,24 +153,30 @@ class EndpointChangedError(NotifierError):
 class EndpointUrlError(NotifierError):
     """The URL cannot be an endpoint."""
 
-    next_step = "Give an https URL with a host, without user info and fragment."
+    advice = Advice("Give an https URL with a host, without user info and fragment.")
 
 
 class EndpointDisabledError(NotifierError):
     """The endpoint is disabled, so nothing is sent to it."""
 
-    next_step = (
-        "Mend the receiver, then enable it with `notifier endpoints enable`: that sends what waits."
+    advice = Advice(
+        "Fix the receiver, then enable the endpoint; its held deliveries are sent then.",
+        "endpoints enable",
+        ("ENDPOINT_ID",),
     )
 
 
 class DeliveryUnknownError(NotifierError):
     """There is no delivery with this number."""
 
-    next_step = "`notifier deliveries list` names the deliveries that exist."
+    advice = Advice("Check the number of the delivery.", "deliveries list")
 
 
 class ReplayRefusedError(NotifierError):
     """A delivery cannot be replayed as things stand."""
 
-    next_step = "Enable the endpoint with `notifier endpoints enable`; that sends what it holds."
+    advice = Advice(
+        "Enable the endpoint; its held deliveries are sent then.",
+        "endpoints enable",
+        ("ENDPOINT_ID",),
+    )

@@ -3,15 +3,13 @@
 from flask import Flask
 
 from contract.problems import Problem, ProblemType
-from foundation import config, logging
-from foundation.crypto import Vault
 from foundation.errors import DecryptionError, Refusal
-from foundation.pages.site import install
+from foundation.pages.site import init_site
 from foundation.web import app as web
 from foundation.web import health, openapi
 from receiver import errors, services
 from receiver.config import Settings
-from receiver.models import SCHEMA, open_database
+from receiver.models import SCHEMA
 from receiver.monitoring import metrics
 from receiver.pages.navigation import PAGES, SITE
 from receiver.webhooks.openapi import DESCRIPTION
@@ -40,15 +38,14 @@ def challenge(problem: Problem) -> dict[str, str]:
 
 def create_app(given: Settings | None = None) -> Flask:
     """Return the application, or raise a ConfigurationError."""
-    chosen = given or config.load(Settings)
-    logging.configure(chosen.log_level, chosen.log_format)
+    here = services.load(given)
     app = web.new_app(__name__, REFUSALS, challenge)
-    database = open_database(chosen)
-    services.attach(app, services.Services(chosen, database, Vault(chosen.encryption_keys)))
+    services.attach(app, here)
     app.register_blueprint(health.blueprint(lambda: _monitored(services.of(app))))
     app.register_blueprint(openapi.blueprint(DESCRIPTION))
     app.register_blueprint(webhooks)
-    install(app, SITE, PAGES, database=database, encryption_keys=chosen.encryption_keys)
+    keys = here.settings.encryption_keys
+    init_site(app, SITE, PAGES, database=here.database, encryption_keys=keys)
     return app
 
 

@@ -1,12 +1,13 @@
 """The rule that derives a course's status from stored facts, in Python and as SQL conditions."""
 
-import shlex
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, not_, or_
+
+from foundation.errors import Advice
 
 # The reason that eAssessment gives when it rejects a token that it has replaced.
 REGENERATED = "it was regenerated"
@@ -84,7 +85,7 @@ class CourseStatus:
     status: Status
     reason: str | None = None
     since: datetime | None = None
-    next_step: str | None = None
+    advice: Advice | None = None
 
 
 def apply(state: CourseState, fact: Fact) -> CourseState:
@@ -230,9 +231,10 @@ def is_token_confirmed(state: CourseState) -> bool:
 def explain(state: CourseState, course_id: str) -> CourseStatus:
     """Return the status of a course with its reason, its start and the next step."""
     status = status_of(state)
-    enter = (
-        "Ask the eAssessment administrator for the current token and enter it with "
-        f"`receiver registry set-token {shlex.quote(course_id)}`."
+    enter = Advice(
+        "Get the current token from the eAssessment administrator and enter it.",
+        "registry set-token",
+        (course_id,),
     )
     match cause_of(state):
         case None:
@@ -242,8 +244,7 @@ def explain(state: CourseState, course_id: str) -> CourseStatus:
                 status,
                 "the course was deleted in eAssessment",
                 at,
-                "Nothing to do: its grades are no longer requested. "
-                "If another course replaces it, add that one with `receiver registry add`.",
+                Advice("No action needed: its grades are no longer requested."),
             )
         case TokenAnnounced(token_id=token_id, at=at):
             stored, rejected = state.stored_token_id, state.rejected

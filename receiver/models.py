@@ -4,6 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     ColumnElement,
     ForeignKey,
@@ -20,6 +21,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from foundation.db.counters import CounterColumns
 from foundation.db.migrations import Schema
 from foundation.db.session import NAMING, Database, ExactDecimal, UtcDateTime
+from foundation.errors import Advice
 from foundation.pages.models import add_user_tables
 from receiver.config import Settings
 from receiver.course_state import conditions
@@ -237,6 +239,16 @@ class RunCourse(Base):
     detail: Mapped[str | None] = mapped_column(Text)
     since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     next_step: Mapped[str | None] = mapped_column(Text)
+    # A command and its arguments.
+    action: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+
+    @property
+    def advice(self) -> Advice | None:
+        """What to do about it."""
+        if self.next_step is None:
+            return None
+        action, *args = self.action or (None,)
+        return Advice(self.next_step, action, tuple(map(str, args)))
 
 
 class SyncLease(Base):

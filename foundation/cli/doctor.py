@@ -1,7 +1,8 @@
-"""What `doctor` finds: one line a check, what to do, and whether all is well."""
+"""The report of `doctor`: a line for each check, with the next step where it failed."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
@@ -9,28 +10,28 @@ from foundation.cli import output
 from foundation.db import session as db
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from foundation.errors import SchemaError
+from foundation.errors import Advice, SchemaError, fields_of
 
+# Signatures tolerate five minutes.
 MAX_CLOCK_DRIFT = timedelta(seconds=60)
-"""Beyond this, signatures come near their tolerance of five minutes."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: what was found and, where it is not well, what to do."""
+    """The result of one check, and what to do if it failed."""
 
     check: str
-    well: bool
+    ok: bool
     found: str
-    next_step: str | None = None
+    advice: Advice | None = None
 
 
 def examine_database(database: Database, schema: Schema) -> list[Finding]:
-    """Return what is found of the database, its schema and its clock; stop at the first fault."""
+    """Return the findings about the database, its schema and its clock, up to the first failure."""
     findings: list[Finding] = []
     try:
         if database.file and not database.file.exists():
-            schema.check(database)  # a look must not make the file
+            schema.check(database)  # a check must not create the file
         with database.reading() as session:
             drift = abs(db.now(session) - datetime.now(UTC))
         findings += [
@@ -40,7 +41,12 @@ def examine_database(database: Database, schema: Schema) -> list[Finding]:
         schema.check(database)
     except db.UNAVAILABLE as error:
         return [
-            Finding("database", False, db.cause(error), "Check the database URL and that it runs.")
+            Finding(
+                "database",
+                False,
+                db.cause(error),
+                Advice("Check the database URL and that the database is running."),
+            )
         ]
     except SchemaError as error:
         place = f"; the file is {error.file}" if error.file else ""
@@ -50,30 +56,39 @@ def examine_database(database: Database, schema: Schema) -> list[Finding]:
 
 def _clock(drift: timedelta) -> Finding:
     seconds = drift.total_seconds()
-    found = f"{seconds:.1f} s from the database's"
+    found = f"{seconds:.1f} s difference to the database's clock"
     if drift > MAX_CLOCK_DRIFT:
-        return Finding("clock", False, found, "Set this machine's clock (NTP).")
+        return Finding("clock", False, found, Advice("Synchronize this machine's clock (NTP)."))
     return Finding("clock", True, found)
 
 
 def report(findings: list[Finding], *, as_json: bool) -> int:
-    """Print the findings; return the exit code: 0 when all is well, else 1."""
-    well = all(finding.well for finding in findings)
+    """Print the findings; return the exit code: 0 if all checks passed, else 1."""
+    ok = all(finding.ok for finding in findings)
     if as_json:
-        output.print_json({"well": well, "findings": [vars(finding) for finding in findings]})
+        output.print_json({"ok": ok, "findings": [_document(finding) for finding in findings]})
     else:
         output.print_table(
-            ("check", "", "found", "what to do"),
+            ("check", "result", "found", "next step"),
             [
                 (
                     finding.check,
-                    "ok" if finding.well else "NOT WELL",
+                    "OK" if finding.ok else "FAIL",
                     finding.found,
-                    finding.next_step,
+                    output.next_step(finding.advice),
                 )
                 for finding in findings
             ],
-            empty="nothing to check",
+            empty="No checks.",
         )
-        click.echo("all is well" if well else "something needs a person: see above")
-    return 0 if well else output.EXIT_REFUSED
+        click.echo("All checks passed." if ok else "Action needed: see above.")
+    return 0 if ok else output.EXIT_REFUSED
+
+
+def _document(finding: Finding) -> dict[str, Any]:
+    return {
+        "check": finding.check,
+        "ok": finding.ok,
+        "found": finding.found,
+        **fields_of(finding.advice),
+    }

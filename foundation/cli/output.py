@@ -1,7 +1,6 @@
 """What people see on a terminal: tables, JSON, sentences for refusals, exit codes."""
 
 import getpass
-import io
 import json
 import os
 import shutil
@@ -10,16 +9,15 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import click
-from flask.cli import AppGroup
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from foundation.db import session as db
-from foundation.errors import ConfigurationError, Refusal, SchemaError
+from foundation.errors import Advice, ConfigurationError, Refusal, SchemaError
 from foundation.text import escaped, printable
 
 EXIT_REFUSED = 1
@@ -28,81 +26,35 @@ EXIT_DATABASE = 4
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _PLAIN_WIDTH = 200
-_WHOLE = 1000
 
 
-class Commands(AppGroup):
-    """A group of commands in which a refusal is a sentence and an exit code, never a trace."""
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands, each with its whole sentence, over as many lines as it takes.
-
-        Click would cut what one line does not hold.
-        """
-        listed = [
-            (name, command.get_short_help_str(limit=_WHOLE))
-            for name in self.list_commands(ctx)
-            if (command := self.get_command(ctx, name)) is not None and not command.hidden
-        ]
-        with formatter.section("Commands"):
-            formatter.write_dl(listed)
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line; what the system refuses it is a sentence too."""
-        _open_closed_input()
-        _spell_what_the_terminal_has_not()
-        try:
-            return super().main(*args, **kwargs)
-        except OSError as error:
-            _let_go_of_output()
-            where = "" if error.filename is None else f": {error.filename}"
-            with suppress(OSError):
-                complain(
-                    f"the system refused to read or write: {error.strerror or error}{where}",
-                    "Make room or give the right, or write the output elsewhere, then try again.",
-                )
-            sys.exit(EXIT_REFUSED)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; turn what it refuses into words."""
-        try:
-            return super().invoke(ctx)
-        except Refusal as refusal:
-            complain(f"{refusal}{_place(refusal)}", refusal.advice)
-            ctx.exit(_exit_code(refusal))
-        except db.UNUSABLE as error:
-            complain(
-                f"the database cannot be used: {db.cause(error)}",
-                "Check the database URL and that the database runs, then try again.",
-            )
-            ctx.exit(EXIT_DATABASE)
-
-
-def _open_closed_input() -> None:
-    # Python has no object for an input that is closed, and what asks for it would break.
-    if sys.stdin is None:
-        sys.stdin = open(  # noqa: SIM115 - it stays open to the end
-            os.open(os.devnull, os.O_RDONLY), encoding="utf-8", closefd=False
+def report_error(error: Exception, program: str) -> int | None:
+    """Print a message for an expected error and return its exit code; None for any other."""
+    if isinstance(error, Refusal):
+        complain(f"{error}{_place(error)}", error.advice, program)
+        return _exit_code(error)
+    if isinstance(error, db.UNUSABLE):
+        complain(
+            f"the database cannot be used: {db.cause(error)}",
+            Advice("Check the database URL and that the database is running."),
         )
-
-
-def _spell_what_the_terminal_has_not() -> None:
-    # A letter that a terminal's own encoding lacks, as Latin-1 lacks most, is no reason to break.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _let_go_of_output() -> None:
-    # What a full disk did not take would be tried again, and complained of, as Python ends.
-    with suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DATABASE
+    if isinstance(error, OSError):
+        where = "" if error.filename is None else f": {error.filename}"
+        with suppress(OSError):
+            complain(
+                f"cannot read or write: {error.strerror or error}{where}",
+                Advice("Free disk space, fix the permissions, or write elsewhere; then try again."),
+            )
+        return EXIT_REFUSED
+    return None
 
 
 def _place(refusal: Refusal) -> str:
     file = refusal.file if isinstance(refusal, SchemaError) else None
     if file is None:
         return ""
-    return f"\nits file is {file}" if file.exists() else f"\nthere is no file {file}"
+    return f"\nthe file is {file}" if file.exists() else f"\nthere is no file {file}"
 
 
 def _exit_code(refusal: Refusal) -> int:
@@ -111,10 +63,25 @@ def _exit_code(refusal: Refusal) -> int:
     return EXIT_DATABASE if isinstance(refusal, SchemaError) else EXIT_REFUSED
 
 
-def complain(what: str, next_step: str) -> None:
+def complain(what: str, advice: Advice, program: str | None = None) -> None:
     """Print a refusal to stderr: what was refused, in one line or several, and what to do."""
     said = "\n       ".join(printable(line) for line in what.split("\n"))
-    click.echo(f"error: {said}\n next: {printable(next_step)}", err=True)
+    click.echo(f"error: {said}\n next: {printable(next_step(advice, program))}", err=True)
+
+
+@overload
+def next_step(advice: Advice, program: str | None = None) -> str: ...
+@overload
+def next_step(advice: None, program: str | None = None) -> None: ...
+def next_step(advice: Advice | None, program: str | None = None) -> str | None:
+    """Return an advice as a terminal shows it: the sentence, then the command to run."""
+    if advice is None:
+        return None
+    if advice.command is None:
+        return advice.text
+    if program is None:
+        program = click.get_current_context().find_root().command.name
+    return f"{advice.text} Run `{program} {advice.command}`."
 
 
 def json_option(command: _Command) -> _Command:
@@ -129,7 +96,9 @@ def print_json(document: Any) -> None:
     click.echo(escaped(json.dumps(document, ensure_ascii=False, indent=2, default=_json_default)))
 
 
-def _json_default(value: object) -> str:
+def _json_default(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump(exclude_unset=True)
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 

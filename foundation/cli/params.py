@@ -1,4 +1,4 @@
-"""What people type after a command: course ids, words, durations and moments."""
+"""Parameter types: course ids, text, durations, timestamps, text files."""
 
 import re
 from datetime import datetime, timedelta
@@ -9,24 +9,24 @@ from pydantic import TypeAdapter, ValidationError
 
 from contract.events import CourseId
 from contract.strict_json import is_storable
-from foundation import text as moments
+from foundation import text
 from foundation.text import printable
 
 _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION = re.compile(r"([0-9]{1,5})([smhd])", re.ASCII)
 
-SHORTEST_AGE = timedelta(days=30)
-"""What is younger is not forgotten: a delivery may be under way for days, and be replayed later."""
+# Younger records detect duplicates of deliveries that are still being retried or replayed.
+MIN_AGE = timedelta(days=30)
 
 
 class CourseIdType(click.ParamType[str]):
-    """A course id, refused here if no event could carry it."""
+    """A course id; one that an event cannot carry is refused."""
 
     name = "course_id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the id, or fail with what is wrong with it."""
+        """Return the id, or fail."""
         if not is_storable(value):
             self.fail("the course id is not UTF-8", param, ctx)
         try:
@@ -37,7 +37,7 @@ class CourseIdType(click.ParamType[str]):
 
 
 class Words(click.ParamType[str]):
-    """Text as people write it, refused here if no database could store it."""
+    """Text of limited length that a database can store."""
 
     name = "text"
 
@@ -45,68 +45,72 @@ class Words(click.ParamType[str]):
         self._shortest, self._longest = shortest, longest
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the text as it is, or fail with what is wrong with it."""
-        text = str(value)
-        if not is_storable(text):
+        """Return the text, or fail."""
+        words = str(value)
+        if not is_storable(words):
             self.fail("the text is not UTF-8", param, ctx)
-        if not self._shortest <= len(text) <= self._longest:
+        if not self._shortest <= len(words) <= self._longest:
             expected = f"{self._shortest} to {self._longest}"
-            self.fail(f"{len(text)} characters, where {expected} are expected", param, ctx)
-        return text
+            self.fail(f"{len(words)} characters; expected {expected}", param, ctx)
+        return words
 
 
 class Duration(click.ParamType[timedelta]):
-    """A number and its unit."""
+    """A duration: a number and its unit."""
 
     name = "duration"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
-        """Return the duration, or fail with what was expected."""
+        """Return the duration, or fail."""
         if isinstance(value, timedelta):
             return value
         match = _DURATION.fullmatch(value)
         if match is None:
-            self.fail(f"'{printable(value)}' is no duration; write 90s, 30m, 24h or 7d", param, ctx)
+            self.fail(
+                f"'{printable(value)}' is not a duration such as 90s, 30m, 24h or 7d",
+                param,
+                ctx,
+            )
         return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 class Age(Duration):
-    """How old what is forgotten is at the least: a duration, but none that is short."""
+    """A minimum age of records to delete: a duration of at least MIN_AGE."""
 
     name = "age"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
-        """Return the age, or fail with what was expected."""
+        """Return the age, or fail."""
         age = super().convert(value, param, ctx)
-        if age < SHORTEST_AGE:
+        if age < MIN_AGE:
             self.fail(
-                f"'{printable(str(value))}' is too short; write {SHORTEST_AGE.days}d or more, for "
-                "what is forgotten can no longer be told from what is new",
+                f"'{printable(str(value))}' is too short; write {MIN_AGE.days}d or more, because "
+                "duplicates of deleted records cannot be detected",
                 param,
                 ctx,
             )
         return age
 
 
-class Moment(click.ParamType[datetime]):
-    """A moment in ISO 8601, in UTC unless it names its offset."""
+class Timestamp(click.ParamType[datetime]):
+    """A timestamp in ISO 8601, in UTC unless it has an offset."""
 
-    name = "moment"
+    name = "timestamp"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> datetime:
-        """Return the moment in UTC, or fail with what was expected."""
+        """Return the timestamp in UTC, or fail."""
         if isinstance(value, datetime):
             return value
         try:
-            return moments.read(value)
+            return text.read(value)
         except (ValueError, OverflowError):
-            message = f"'{printable(value)}' is no moment; write 2026-11-22T09:00 (UTC)"
+            message = f"'{printable(value)}' is not a timestamp such as 2026-11-22T09:00 (UTC)"
             self.fail(message, param, ctx)
 
 
@@ -114,7 +118,7 @@ COURSE_ID = CourseIdType()
 WORDS = Words()
 DURATION = Duration()
 AGE = Age()
-MOMENT = Moment()
+TIMESTAMP = Timestamp()
 
 
 def read_text(file: BinaryIO) -> str:

@@ -1,43 +1,18 @@
-"""How a database is reached: what a connection is set up with, and when it is given up."""
+"""Engines: how connections to a database are set up, and when they are given up."""
 
 import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import psycopg
-from psycopg.abc import PQGen
 from sqlalchemy import Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import DisconnectionError, OperationalError
 
 Patience = Callable[[], float | None]
-"""Tells how many seconds a server may take over an answer; None is as many as it needs."""
+"""Returns how many seconds a server may take to respond; None for no limit."""
 
 _RETRY_SECONDS = 0.01
-_Value = TypeVar("_Value")
-
-
-class _Impatient(psycopg.Connection[Any]):
-    """A connection that is given up when the server does not answer in time.
-
-    Without it a server that hangs, or a network that swallows all, holds a thread for good.
-    """
-
-    patience: Patience = staticmethod(lambda: None)
-
-    def wait(self, gen: PQGen[_Value], *_: Any, **__: Any) -> _Value:
-        """Return what the server answers; raise OperationalError if it takes too long."""
-        patience = self.patience()
-        try:
-            return super().wait(gen, timeout=patience)
-        except psycopg.OperationalError:
-            if self.pgconn.transaction_status != psycopg.pq.TransactionStatus.ACTIVE:
-                raise
-            self.pgconn.finish()
-            raise psycopg.OperationalError(
-                f"the server did not answer within {patience:g} seconds"
-            ) from None
 
 
 def new_engine(url: str, *, timeout: float, pool_size: int, patience: Patience) -> Engine:
@@ -49,23 +24,10 @@ def new_engine(url: str, *, timeout: float, pool_size: int, patience: Patience) 
     }
     if url.startswith("sqlite"):
         return _sqlite(create_engine(url, **options), url, timeout)
-    return _postgresql(create_engine(url, pool_pre_ping=True, **options), timeout, patience)
+    from foundation.db import postgresql  # SQLite needs no psycopg
 
-
-def _postgresql(engine: Engine, timeout: float, patience: Patience) -> Engine:
-    more: dict[str, Any] = {
-        "connect_timeout": max(1, int(timeout)),
-        "options": f"-c lock_timeout={int(timeout * 1000)} -c timezone=UTC "
-        f"-c idle_in_transaction_session_timeout=60000",
-    }
-
-    def connect(_: object, __: object, ___: object, options: dict[str, Any]) -> _Impatient:
-        connection = _Impatient.connect(**options, **more)
-        connection.patience = patience
-        return connection
-
-    event.listen(engine, "do_connect", connect)
-    return engine
+    engine = create_engine(url, pool_pre_ping=True, **options)
+    return postgresql.prepare(engine, timeout=timeout, patience=patience)
 
 
 def _sqlite(engine: Engine, url: str, timeout: float) -> Engine:
@@ -83,7 +45,7 @@ def _sqlite(engine: Engine, url: str, timeout: float) -> Engine:
 
 
 def _prepare(raw: sqlite3.Connection, timeout: float) -> None:
-    # The driver's own transaction handling starts none before a SELECT; "begin" below does it all.
+    # The driver starts no transaction before a SELECT; the "begin" event below does.
     raw.isolation_level = None
     cursor = raw.cursor()
     cursor.execute(f"PRAGMA busy_timeout={int(timeout * 1000)}")
@@ -94,9 +56,10 @@ def _prepare(raw: sqlite3.Connection, timeout: float) -> None:
 
 
 def into_wal(cursor: sqlite3.Cursor, timeout: float) -> None:
-    """Let writers not bar readers; wait for another that does the same to a new file.
+    """Switch to the write-ahead log, so that writers do not block readers.
 
-    SQLite's own time-out does not hold here: of two at once one is refused without a wait.
+    SQLite's busy time-out does not apply here: of two processes that switch a new file at once,
+    one fails without waiting. So it is tried again.
     """
     ends = time.monotonic() + timeout
     while True:
@@ -111,10 +74,9 @@ def into_wal(cursor: sqlite3.Cursor, timeout: float) -> None:
 
 
 def _check_file(path: Path, record: Any) -> None:
-    """Give up a connection whose file is no longer the one of that name.
+    """Give up a connection whose file was replaced.
 
-    A connection goes on with a file that was moved away or replaced, and what is committed into
-    that is lost.
+    It would go on with the old file, and what it commits there is lost.
     """
     if record.info["file"] != _identity(path):
         raise DisconnectionError("the file was replaced")
@@ -133,7 +95,7 @@ def _begin(connection: Any) -> None:
 
 
 def _damage_is_unavailable(context: ExceptionContext) -> BaseException | None:
-    """Give what SQLite says of a file that is damaged, or no database, the name of its kind."""
+    """Raise SQLite's error for a damaged file as an OperationalError."""
     original = context.original_exception
     if type(original) is sqlite3.DatabaseError:
         return OperationalError(context.statement, None, original, hide_parameters=True)

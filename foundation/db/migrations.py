@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import Connection, MetaData, column, inspect, select, table, text
 
 from foundation.db.session import Database
-from foundation.errors import SchemaError
+from foundation.errors import Advice, SchemaError
 
 # Two machines that upgrade at once would both make the tables. Any number will do that nobody else
 # in the database locks; the lock ends with the transaction.
@@ -73,14 +73,13 @@ class Schema:
         if missing:
             raise SchemaError(
                 f"the database is at schema {current}, but without {', '.join(missing)}",
-                next_step="Restore the database from its backup; then "
-                f"`{self.service} db check` tells whether it is whole.",
+                advice=Advice("Restore the database from its backup, then check it.", "db check"),
             )
 
     def _outdated(self, current: str | None, file: Path | None) -> SchemaError:
         return SchemaError(
             f"the database is at schema {current or 'none'}, this program needs {self.head}",
-            next_step=f"Run `{self.service} db upgrade`, then start again.",
+            advice=Advice("Upgrade the database, then start again.", "db upgrade"),
             file=file,
         )
 
@@ -103,15 +102,19 @@ class Schema:
         if current is None and ours:
             raise SchemaError(
                 f"the database says no schema, but has {', '.join(ours[:3])} already",
-                next_step="Restore the database from its backup, "
-                "or point the database URL at one of this service's own.",
+                advice=Advice(
+                    "Restore the database from its backup, or set the database URL to a database "
+                    "of this service."
+                ),
             )
         if current is not None and current not in self._revisions():
             raise SchemaError(
                 f"the database is at schema {current or repr(current)}, "
                 f"which this {self.service} does not know",
-                next_step="Point the database URL at this service's own database, "
-                "or install the release that made this schema.",
+                advice=Advice(
+                    "Set the database URL to the database of this service, or install the release "
+                    "that made this schema."
+                ),
             )
 
 

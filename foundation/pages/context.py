@@ -1,13 +1,13 @@
-"""What the pages of a service stand on: its name, its places, its database."""
+"""The pages of one service: its name and navigation, where they link to, their database."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flask import Flask, current_app
 from markupsafe import Markup
 
 from foundation.db.session import Database
-from foundation.pages import ways
-from foundation.pages.ways import Way
+from foundation.errors import Advice
 
 _KEY = "pages"
 ASSETS = "assets"
@@ -15,57 +15,76 @@ ASSETS = "assets"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the navigation leads: a view, what it is called, and which other pages are there."""
+class NavItem:
+    """A link of the navigation: a view, its label, and other blueprints that it includes."""
 
     endpoint: str
-    name: str
-    others: tuple[str, ...] = ()
+    label: str
+    blueprints: tuple[str, ...] = ()
 
-    def holds(self, blueprint: str | None) -> bool:
-        """Tell whether the pages of a blueprint are at this place."""
-        return blueprint in {self.endpoint.partition(".")[0], *self.others}
+    def includes(self, blueprint: str | None) -> bool:
+        """Return True if the pages of a blueprint belong to this link."""
+        return blueprint in {self.endpoint.partition(".")[0], *self.blueprints}
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link: its text, and where it leads."""
+
+    label: str
+    url: str
+
+
+LinkFor = Callable[[Advice, str | None], Link | None]
+"""Returns the link to where a page does what an advice has a command for; None if no page does.
+
+The second argument is the URL of the page of what the advice is about, if there is one.
+"""
 
 
 @dataclass(frozen=True)
 class Site:
-    """What people call the service, how its command is named, and where its pages are.
-
-    `ways` are the pages that stand for a command in an advice.
-    """
+    """A service as its pages present it; `command` is the name of its command line."""
 
     name: str
     command: str
-    places: tuple[Place, ...]
-    ways: tuple[Way, ...] = ()
+    navigation: tuple[NavItem, ...]
+    link_for: LinkFor = lambda _advice, _about: None
 
-    def spoken(self, text: str, about: str | None = None) -> Markup:
-        """Return an advice with links to its pages; `about` is the page of what it is about."""
-        return ways.spoken(text, self.command, self.ways, about)
+    def render_advice(self, advice: Advice | None, about: str | None = None) -> Markup:
+        """Return an advice with a link to where its action is done, or with the command to run."""
+        if advice is None:
+            return Markup()
+        if advice.command is None:
+            return Markup.escape(advice.text)
+        link = self.link_for(advice, about)
+        if link is not None:
+            return Markup('{} <a href="{}">{}</a>').format(advice.text, link.url, link.label)
+        return Markup("{} <code>{} {}</code>").format(advice.text, self.command, advice.command)
 
 
 @dataclass(frozen=True)
-class Ground:
-    """A site with the database of its users, and the blueprints whose answers are pages."""
+class SiteContext:
+    """A site with the database of its users and the blueprints whose responses are pages."""
 
     site: Site
     database: Database
     blueprints: frozenset[str]
 
 
-def lay(app: Flask, ground: Ground) -> None:
-    """Give an app the ground of its pages."""
-    app.extensions[_KEY] = ground
+def attach(app: Flask, context: SiteContext) -> None:
+    """Give an app the context of its pages."""
+    app.extensions[_KEY] = context
 
 
-def current() -> Ground:
-    """Return the ground of the app that is at work."""
-    ground: Ground = current_app.extensions[_KEY]
-    return ground
+def current() -> SiteContext:
+    """Return the context of the current app."""
+    context: SiteContext = current_app.extensions[_KEY]
+    return context
 
 
-def holds(app: Flask, endpoint: str) -> bool:
-    """Tell whether a view is one of an app's pages, or of what they load."""
-    ground: Ground | None = app.extensions.get(_KEY)
+def is_page(app: Flask, endpoint: str) -> bool:
+    """Return True if a view is one of the app's pages, or of what they load."""
+    context: SiteContext | None = app.extensions.get(_KEY)
     blueprint = endpoint.rpartition(".")[0]
-    return ground is not None and blueprint in ground.blueprints | {ASSETS}
+    return context is not None and blueprint in context.blueprints | {ASSETS}

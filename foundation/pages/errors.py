@@ -1,52 +1,58 @@
 """What is refused to those who sign in, each with what to do next."""
 
-from foundation.errors import Refusal
+from foundation.errors import Advice, Refusal
 from foundation.web.errors import RequestMalformedError
 
 
 class NameInvalidError(Refusal):
     """The text cannot be a user's name."""
 
-    next_step = "Give a name of 1 to 100 visible characters, without a space at either end."
+    advice = Advice("Give a name of 1 to 100 visible characters, without a space at either end.")
 
 
 class PasswordWeakError(Refusal):
     """The password is too easy to guess, or too long."""
 
-    next_step = "Choose 12 to 1000 characters; a few words that nobody would put together are good."
+    advice = Advice(
+        "Choose 12 to 1000 characters; a few words that nobody would put together are good."
+    )
 
 
 class UserExistsError(Refusal):
     """There is a user of this name, in whatever case it is written."""
 
-    next_step = "Choose another name, or give that user a new password with `users set-password`."
+    advice = Advice(
+        "Choose another name, or give this user a new password.", "users set-password", ("NAME",)
+    )
 
 
 class UserUnknownError(Refusal):
     """There is no user of this name."""
 
-    next_step = "`users list` names those who may sign in; `users add` makes one."
+    advice = Advice("Check the name.", "users list")
 
 
 class SignInNeeded(Refusal):
     """The page is for those who are signed in."""
 
-    next_step = "Sign in."
+    advice = Advice("Sign in.")
 
 
 class TooManyAttemptsError(Refusal):
     """Too many sign-ins failed for a name or from an address."""
 
-    next_step = (
-        "Wait until then and try again. If you forgot your password, ask who runs this service "
-        "to set a new one with `users set-password`."
+    advice = Advice(
+        "Wait until then and try again. If you forgot your password, ask an operator of this "
+        "service to set a new one.",
+        "users set-password",
+        ("NAME",),
     )
 
 
 class FormRefusedError(RequestMalformedError):
     """A form was sent that is not from a page of this session."""
 
-    next_step = (
+    advice = Advice(
         "Go back, reload the page and send the form again. If it is refused again, check that the "
         "address begins with https:// and that cookies are allowed for it."
     )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from contract.strict_json import is_storable
+from foundation.errors import Advice
 from foundation.pages.errors import FormRefusedError
 from foundation.pages.filters import sentence
 from foundation.web.errors import RequestInvalidError, RequestMalformedError
@@ -60,13 +61,13 @@ def asked(model: type[_Model]) -> _Model | Faults:
     return _validated(model, {name: value for name, value in request.args.items() if value.strip()})
 
 
-def sound(read: _Model | Faults, *, next_step: str) -> _Model:
+def sound(read: _Model | Faults, *, advice: Advice) -> _Model:
     """Return what was read, or raise RequestInvalidError where no field shows what is wrong."""
     if isinstance(read, dict):
         told = (
             f"{name.replace('_', ' ')}: {fault}" if name else fault for name, fault in read.items()
         )
-        raise RequestInvalidError(" ".join(told), next_step=next_step)
+        raise RequestInvalidError(" ".join(told), advice=advice)
     return read
 
 

@@ -1,28 +1,27 @@
-"""Who may see a page: those who are signed in, or anyone."""
+"""Access to pages: signed-in users only, or everyone."""
 
 from datetime import UTC, datetime
 
-from flask import g, request
+from flask import request
 
 from foundation.pages import forms, sessions
 from foundation.pages.errors import SignInNeeded
 from foundation.web.app import guarded
 
+# The header of a request that a page sends to refresh itself; such requests do not renew a session.
 REFRESH = "X-Refresh"
-"""The header by which a page that refreshes itself says that nobody asked."""
 
 
 def _check_signed_in() -> None:
-    g.person = sessions.person()
-    if g.person is None:
+    if sessions.person() is None:
         raise SignInNeeded("nobody is signed in")
     if REFRESH not in request.headers:
-        sessions.prolong(now=datetime.now(UTC))
+        sessions.renew(now=datetime.now(UTC))
     forms.check()
 
 
+# Marks a view for signed-in users: others are sent to the sign-in page, and forms are checked.
 signed_in = guarded("a signed-in user", _check_signed_in)
-"""Mark a page's view: who is not signed in is sent to do so, and forms are checked."""
 
+# Marks a view that needs no sign-in; forms are checked all the same.
 anyone = guarded("anybody", forms.check)
-"""Mark a view that is there before one signs in; forms are checked all the same."""

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from foundation.crypto import derive
 from foundation.db.session import Database
 from foundation.pages import assets, context, error_pages, forms, sessions
-from foundation.pages.context import Ground, Site
+from foundation.pages.context import Site, SiteContext
 from foundation.pages.errors import SignInNeeded
 from foundation.pages.filters import FILTERS
 from foundation.pages.sign_in import sign_in
@@ -37,7 +37,7 @@ _HEADERS = {
 }
 
 
-def install(
+def init_site(
     app: Flask,
     site: Site,
     pages: Sequence[Blueprint],
@@ -47,10 +47,9 @@ def install(
 ) -> None:
     """Give an app its pages, with the sign-in before them and one look for all."""
     every = (*pages, sign_in)
-    context.lay(app, Ground(site, database, frozenset(page.name for page in every)))
+    context.attach(app, SiteContext(site, database, frozenset(page.name for page in every)))
     _set_up_sessions(app, site, encryption_keys)
     forms.protect(app)
-    sessions.keep(app)
     _set_up_templates(app, site)
     for blueprint in (*every, assets.assets):
         app.register_blueprint(blueprint)
@@ -70,14 +69,14 @@ def _set_up_sessions(app: Flask, site: Site, encryption_keys: SecretStr) -> None
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_PATH="/",
-        PERMANENT_SESSION_LIFETIME=sessions.LONGEST,
+        PERMANENT_SESSION_LIFETIME=sessions.MAX_AGE,
     )
 
 
 def _set_up_templates(app: Flask, site: Site) -> None:
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters.update(FILTERS, spoken=site.spoken)
+    app.jinja_env.filters.update(FILTERS, advice=site.render_advice)
     app.jinja_env.globals.update(site=site, asset=assets.address)
     app.context_processor(lambda: {"person": g.get("person")})
 

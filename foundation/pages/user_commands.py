@@ -1,75 +1,68 @@
-"""`users add`, `list`, `set-password`, `remove`: who may sign in to a service's pages."""
+"""`users add`, `list`, `set-password`, `remove`: accounts for a program's pages."""
 
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from datetime import datetime
 from typing import Any
 
 import click
-from sqlalchemy.orm import Session
 
-from foundation.cli import output
-from foundation.cli.output import Commands, json_option
+from foundation.cli import context, output
+from foundation.cli.output import json_option
 from foundation.cli.params import WORDS
 from foundation.pages import users
 from foundation.pages.models import User
 
-Writing = Callable[[], AbstractContextManager[tuple[Session, datetime]]]
-Reading = Callable[[], AbstractContextManager[Session]]
+
+@click.command()
+@click.argument("name", type=WORDS)
+def add(name: str) -> None:
+    """Add the user NAME; the password is read from a prompt or standard input."""
+    password = _read_password()
+    with context.writing() as (session, now):
+        users.add(session, name, password, now=now)
+    click.echo(f"{name} can sign in")
 
 
-def users_commands(program: str, writing: Writing, reading: Reading) -> Commands:
-    """Return the group `users` of a program; `writing` and `reading` open its transactions."""
-    group = Commands("users", help="Say who may sign in to the pages, and with which password.")
+@click.command("list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the users."""
+    with context.reading() as session:
+        rows = users.list_all(session)
+    if as_json:
+        output.print_json([_facts(row) for row in rows])
+        return
+    output.print_table(
+        ("user", "added", "password set"),
+        [(row.name, row.created_at, row.password_changed_at) for row in rows],
+        empty=f"no users; add one with `{context.program().name} users add NAME`",
+    )
 
-    @group.command()
-    @click.argument("name", type=WORDS)
-    def add(name: str) -> None:
-        """Let NAME sign in, with a password from a prompt or standard input."""
-        password = _read_password()
-        with writing() as (session, now):
-            users.add(session, name, password, now=now)
-        click.echo(f"{name} may sign in")
 
-    @group.command("list")
-    @json_option
-    def list_(as_json: bool) -> None:
-        """List those who may sign in."""
-        with reading() as session:
-            rows = users.list_all(session)
-        if as_json:
-            output.print_json([_facts(row) for row in rows])
-            return
-        output.print_table(
-            ("user", "added", "password set"),
-            [(row.name, row.created_at, row.password_changed_at) for row in rows],
-            empty=f"nobody may sign in; let somebody with `{program} users add NAME`",
-        )
+@click.command("set-password")
+@click.argument("name", type=WORDS)
+def set_password(name: str) -> None:
+    """Set a new password for NAME, who is signed out everywhere.
 
-    @group.command("set-password")
-    @click.argument("name", type=WORDS)
-    def set_password(name: str) -> None:
-        """Give NAME a new password, from a prompt or standard input; sessions of NAME end."""
-        password = _read_password()
-        with writing() as (session, now):
-            users.set_password(session, name, password, now=now)
-        click.echo(f"{name} has a new password; whoever was signed in as {name} is signed out")
+    The password is read from a prompt or standard input.
+    """
+    password = _read_password()
+    with context.writing() as (session, now):
+        users.set_password(session, name, password, now=now)
+    click.echo(f"{name} has a new password and is signed out everywhere")
 
-    @group.command()
-    @click.argument("name", type=WORDS)
-    def remove(name: str) -> None:
-        """Let NAME sign in no more; sessions of NAME end."""
-        with writing() as (session, _):
-            removed = users.remove(session, name)
-        click.echo(f"{removed} may not sign in any more, and is signed out")
 
-    return group
+@click.command()
+@click.argument("name", type=WORDS)
+def remove(name: str) -> None:
+    """Remove the user NAME, who is signed out everywhere."""
+    with context.writing() as (session, _):
+        removed = users.remove(session, name)
+    click.echo(f"{removed} is removed and signed out everywhere")
 
 
 def _read_password() -> str:
     if _is_terminal():
-        return str(click.prompt("Password", hide_input=True, confirmation_prompt="Once more"))
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt="Repeat"))
     return sys.stdin.readline().rstrip("\r\n")
 
 

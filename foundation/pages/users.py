@@ -42,7 +42,9 @@ def add(session: Session, name: str, password: str, *, now: datetime) -> User:
         .returning(User)
     )
     if added is None:
-        raise UserExistsError(f"there is a user {name!r}")
+        raise UserExistsError(
+            f"there is a user {name!r}", advice=UserExistsError.advice.fill("NAME", name)
+        )
     return added
 
 

@@ -17,7 +17,7 @@ from contract import strict_json
 from contract.problems import MEDIA_TYPE, Problem, ProblemType
 from foundation import logging, tracing
 from foundation.db import session as db
-from foundation.errors import Refusal
+from foundation.errors import Advice, Refusal, fields_of
 from foundation.web.errors import (
     PROBLEMS,
     RETRY_AFTER_SECONDS,
@@ -35,15 +35,15 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _View = Callable[..., Any]
 
 _BY_STATUS = {
-    404: (ProblemType.NOT_FOUND, "Check the path; nothing is redirected here."),
-    405: (ProblemType.METHOD_NOT_ALLOWED, "Use one of the methods in the Allow header."),
-    413: (ProblemType.BODY_TOO_LARGE, "Send a smaller body, or several requests."),
-    415: (ProblemType.MEDIA_TYPE_UNSUPPORTED, "Send Content-Type: application/json."),
+    404: (ProblemType.NOT_FOUND, Advice("Check the path; nothing is redirected here.")),
+    405: (ProblemType.METHOD_NOT_ALLOWED, Advice("Use one of the methods in the Allow header.")),
+    413: (ProblemType.BODY_TOO_LARGE, BodyTooLargeError.advice),
+    415: (ProblemType.MEDIA_TYPE_UNSUPPORTED, MediaTypeError.advice),
 }
 _REFUSALS = "refusals"
 _SHOWS = "refusals_shown_otherwise"
-_OTHER_4XX = (ProblemType.REQUEST_MALFORMED, "Check the request and send it again.")
-_OURS = (ProblemType.INTERNAL_ERROR, InternalError.next_step)
+_OTHER_4XX = (ProblemType.REQUEST_MALFORMED, Advice("Check the request and send it again."))
+_OURS = (ProblemType.INTERNAL_ERROR, InternalError.advice)
 
 
 def new_app(
@@ -67,7 +67,7 @@ def new_app(
 
     def refuse(refusal: Refusal) -> Response:
         problem = to_problem(refusal)
-        return _answer(problem, challenge(problem))
+        return _answer(problem, refusal.advice, challenge(problem))
 
     def unavailable(error: Exception) -> Response:
         _log.error("database unavailable", cause=db.cause(error))
@@ -85,7 +85,7 @@ def new_app(
     return app
 
 
-def render_problems_with(app: Flask, show: Callable[[Problem], Response | None]) -> None:
+def render_problems_with(app: Flask, show: Callable[[Problem, Advice], Response | None]) -> None:
     """Let an app show a problem otherwise than as a document, where `show` returns an answer."""
     app.extensions[_SHOWS] = show
 
@@ -224,7 +224,8 @@ def to_problem(refusal: Refusal) -> Problem:
     if kind is None:
         _log.error("a refusal has no problem type", refusal=type(refusal).__name__)
         kind = ProblemType.INTERNAL_ERROR
-    return Problem(kind, str(refusal), refusal.advice, to_json(refusal.facts))
+    facts = {"action": refusal.advice.command, **refusal.facts}
+    return Problem(kind, str(refusal), refusal.advice.text, to_json(facts))
 
 
 def to_json(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,22 +244,23 @@ def _http_error(error: HTTPException) -> Response:
     else:
         detail = error.description or error.name
     code = error.code or 500
-    kind, step = _BY_STATUS.get(code, _OTHER_4XX if code < 500 else _OURS)
+    kind, advice = _BY_STATUS.get(code, _OTHER_4XX if code < 500 else _OURS)
     headers = dict(error.get_response().headers) if code == 405 else {}
     allow = {"Allow": headers["Allow"]} if "Allow" in headers else {}
-    return _answer(Problem(kind, detail, step), allow)
+    return _answer(Problem(kind, detail, advice.text), advice, allow)
 
 
-def _answer(problem: Problem, headers: Mapping[str, str]) -> Response:
+def _answer(problem: Problem, advice: Advice, headers: Mapping[str, str]) -> Response:
     _log.log(
         30 if problem.status != 500 else 40,
         "request refused",
         problem=problem.type.value,
         url=_url(),
         detail=problem.detail,
-        next_step=problem.next_step,
+        **fields_of(advice),
     )
-    response = current_app.extensions.get(_SHOWS, _document)(problem) or _document(problem)
+    show = current_app.extensions.get(_SHOWS)
+    response = (show and show(problem, advice)) or _document(problem)
     response.headers.update(headers)
     if problem.type is ProblemType.DATABASE_UNAVAILABLE:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)

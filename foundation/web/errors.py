@@ -1,7 +1,7 @@
 """What every door refuses, whichever service stands behind it, and the problems that say so."""
 
 from contract.problems import ProblemType
-from foundation.errors import Refusal
+from foundation.errors import Advice, Refusal
 
 RETRY_AFTER_SECONDS = 5
 """What a door asks of those who met a database that is busy or away."""
@@ -10,31 +10,31 @@ RETRY_AFTER_SECONDS = 5
 class RequestMalformedError(Refusal):
     """The request cannot be read."""
 
-    next_step = "Send one JSON object in UTF-8."
+    advice = Advice("Send one JSON object in UTF-8.")
 
 
 class RequestInvalidError(Refusal):
     """The request can be read, but a field of it is missing or wrong."""
 
-    next_step = "Mend the fields that `errors` points to and send the request again."
+    advice = Advice("Mend the fields that `errors` points to and send the request again.")
 
 
 class MediaTypeError(Refusal):
     """The body is said to be something other than JSON."""
 
-    next_step = "Send Content-Type: application/json."
+    advice = Advice("Send Content-Type: application/json.")
 
 
 class BodyTooLargeError(Refusal):
     """The body is larger than this door takes."""
 
-    next_step = "Send a smaller body, or several requests."
+    advice = Advice("Send a smaller body, or several requests.")
 
 
 class AdminKeyError(Refusal):
     """The request bears no admin key, or a wrong one."""
 
-    next_step = (
+    advice = Advice(
         "Send `Authorization: Bearer <admin key>`; the key stands in the service's settings."
     )
 
@@ -42,7 +42,7 @@ class AdminKeyError(Refusal):
 class MetricsTokenError(Refusal):
     """The request for the numbers bears no metrics token, or a wrong one."""
 
-    next_step = (
+    advice = Advice(
         "Send `Authorization: Bearer <metrics token>`; the token stands in the service's settings."
     )
 
@@ -54,13 +54,15 @@ class NotReadyError(Refusal):
 class UnavailableError(Refusal):
     """The database cannot be used; what was asked for is done as a whole or not at all."""
 
-    next_step = f"Try again after {RETRY_AFTER_SECONDS} seconds."
+    advice = Advice(f"Try again after {RETRY_AFTER_SECONDS} seconds.")
 
 
 class InternalError(Refusal):
     """Something failed that nobody foresaw; the log has it under the request's id."""
 
-    next_step = "Tell the operators of this service the request id; the log says what happened."
+    advice = Advice(
+        "Tell the operators of this service the request id; the log says what happened."
+    )
 
 
 PROBLEMS: dict[type[Refusal], ProblemType] = {

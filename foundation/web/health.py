@@ -17,7 +17,7 @@ from foundation import logging
 from foundation.db import session as db
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from foundation.errors import SchemaError
+from foundation.errors import Advice, SchemaError
 from foundation.web.app import check_bearer, guarded
 from foundation.web.errors import MetricsTokenError, NotReadyError
 from foundation.web.openapi import ApiResponse, Operation
@@ -120,13 +120,13 @@ def _check(service: MonitoredService) -> None:
         with service.database.apart(timeout=_BUSY_SECONDS, answer=_STATEMENT_SECONDS) as database:
             service.schema.check(database)
     except SchemaError as error:
-        raise NotReadyError(str(error), next_step=error.advice) from None
+        raise NotReadyError(str(error), advice=error.advice) from None
     except db.UNUSABLE as error:
         # The cause may name machines; it is for the log only.
         _log.error("database unavailable", cause=db.cause(error))
         raise NotReadyError(
             "the database is busy or unavailable",
-            next_step=f"Run `{service.name} doctor` on the server; it shows the cause.",
+            advice=Advice("Find the cause on the server.", "doctor"),
         ) from None
 
 

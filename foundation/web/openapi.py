@@ -316,7 +316,7 @@ def _response(response: ApiResponse, schemas: _Schemas) -> Schema:
 
 
 def _problem() -> Schema:
-    texts = ("title", "detail", "next_step", "request_id")
+    texts = ("title", "detail", "next_step", "action", "request_id")
     return {
         "description": "A problem (RFC 9457): what was refused, why, and what to do next.",
         "type": "object",

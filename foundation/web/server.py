@@ -21,7 +21,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from foundation import logging
 from foundation.config import ServiceSettings, variable
-from foundation.errors import Refusal
+from foundation.errors import Advice, Refusal
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -115,8 +115,10 @@ def _listen(settings: ServiceSettings) -> list[socket.socket]:
         names = [variable(type(settings), field) for field in ("host", "port")]
         raise AddressError(
             f"cannot listen on {_address(settings)}: {cause}",
-            next_step=f"Stop the program that uses this address, or set {names[0]} and {names[1]} "
-            "to an address of this machine and a free port.",
+            advice=Advice(
+                f"Stop the program that uses this address, or set {names[0]} and {names[1]} to an "
+                "address of this machine and a free port."
+            ),
         ) from None
 
 

@@ -205,6 +205,7 @@ def upgrade() -> None:
         sa.Column("detail", sa.Text(), nullable=True),
         sa.Column("since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("next_step", sa.Text(), nullable=True),
+        sa.Column("action", sa.JSON(none_as_null=True), nullable=True),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_run_courses_run_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_run_courses")),
         sqlite_autoincrement=True,

@@ -1,20 +1,20 @@
-"""What is told of a Moodle: its events by itself, a new token by whoever regenerated it."""
+"""The API for a site that is a Moodle: its events, and announcements of regenerated tokens."""
 
 import hmac
-from typing import Annotated, Any
+from typing import Any
 
 from flask import Blueprint, request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from contract import strict_json
 from contract.events import CourseId
-from contract.tokens import MOODLE_TOKEN_ID, MoodleToken
 from foundation import logging
 from foundation.db import session as db
 from foundation.web import app as web
 from foundation.web.app import guarded, invalid_fields, parse_body
 from foundation.web.errors import RequestInvalidError, RequestMalformedError
 from notifier import services
+from notifier.api import schemas
 from notifier.api.admin import admin_only
 from notifier.courses import moodle_events
 from notifier.courses import service as courses
@@ -27,81 +27,61 @@ _SMALL_BODY = 64 * 1024
 _log = logging.get_logger(__name__)
 
 
-class Named(BaseModel):
-    """The course that a path names: what no event could carry is not taken in."""
+class CoursePath(BaseModel):
+    """The course of a path; its id must be one that an event can carry."""
 
     course_id: CourseId
-
-
-def _moodle_token(token: SecretStr) -> SecretStr:
-    MoodleToken.parse(token.get_secret_value())
-    return token
-
-
-class NewToken(BaseModel):
-    """What is known of a new token: its public id, or itself, or nothing."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    token_id: Annotated[str, Field(pattern=f"^{MOODLE_TOKEN_ID.pattern}$")] | None = None
-    token: Annotated[SecretStr, AfterValidator(_moodle_token)] | None = None
-
-    def known_id(self) -> str | None:
-        """Return the public id, by which alone the token is told."""
-        if self.token is None:
-            return self.token_id
-        return MoodleToken.parse(self.token.get_secret_value()).token_id
 
 
 @ingest_api.post("/courses/<path:course_id>/token-regenerated")
 @admin_only
 def tell_token(course_id: str) -> dict[str, Any]:
-    """Tell that a Moodle regenerated a course's token; the token itself is not kept."""
-    asked = parse_body(NewToken, _SMALL_BODY)
-    if asked.token is not None and asked.token_id is not None:
-        raise RequestInvalidError("name either `token_id` or a `token`", errors=[])
+    """Notify all endpoints that a Moodle course's token was regenerated; it is not stored."""
+    new = parse_body(schemas.NewToken, _SMALL_BODY)
+    if new.token is not None and new.token_id is not None:
+        raise RequestInvalidError("give either `token_id` or `token`", errors=[])
     try:
-        Named(course_id=course_id)
+        CoursePath(course_id=course_id)
     except ValidationError as error:
         raise invalid_fields(error) from None
     with services.current().database.writing() as session:
-        told = courses.announce_token(session, course_id, asked.known_id(), now=db.now(session))
-    return {
-        "course_id": told.course_id,
-        "course_version": told.course_version,
-        "token_id": told.token_id,
-    }
+        change = courses.announce_token(session, course_id, new.known_id(), now=db.now(session))
+    return schemas.TokenAnnounced(
+        course_id=change.course_id,
+        course_version=change.course_version,
+        token_id=change.token_id,
+    ).model_dump(mode="json")
 
 
 @ingest_api.post("/ingest/moodle")
 @guarded("ingest secret")
 def hear_moodle() -> dict[str, str]:
-    """Take in an event of a Moodle; it is 200 whatever came of it, for all else is sent again."""
-    raw = _proven(services.current().settings.ingest_secret.get_secret_value())
+    """Accept an event of a Moodle; `outcome` says what it did. Any other status is retried."""
+    raw = _authenticated_body(services.current().settings.ingest_secret.get_secret_value())
     web.require_json()
-    told = _understood(raw)
-    if told is None:
+    deletion = _parse_deletion(raw)
+    if deletion is None:
         return {"outcome": MoodleEventOutcome.IGNORED.value}
     with services.current().database.writing() as session:
-        outcome = moodle_events.accept(session, told, now=db.now(session))
-    _log.info("deletion in a Moodle taken in", course_id=told.course_id, outcome=outcome.value)
+        outcome = moodle_events.accept(session, deletion, now=db.now(session))
+    _log.info("Moodle deletion accepted", course_id=deletion.course_id, outcome=outcome.value)
     return {"outcome": outcome.value}
 
 
-def _proven(secret: str) -> bytes:
-    """Return the body of a request that bears the secret, be it in the body itself."""
+def _authenticated_body(secret: str) -> bytes:
+    """Return the body of a request that has the secret in a header or in the body itself."""
     if not secret:
-        raise IngestOffError("hearing from a Moodle is switched off here")
-    borne = _borne()
-    if borne is not None:
-        _check_secret(borne, secret)
+        raise IngestOffError("Moodle events are not enabled here")
+    given = _header_secret()
+    if given is not None:
+        _check_secret(given, secret)
         return web.read_body(_SMALL_BODY)
     raw = web.read_body(_SMALL_BODY)
-    _check_secret(_token_in(raw), secret)
+    _check_secret(_body_secret(raw), secret)
     return raw
 
 
-def _borne() -> str | None:
+def _header_secret() -> str | None:
     key = request.headers.get("X-Api-Key")
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     if key is None and scheme.lower() == "bearer":
@@ -109,7 +89,7 @@ def _borne() -> str | None:
     return key
 
 
-def _token_in(raw: bytes) -> str:
+def _body_secret(raw: bytes) -> str:
     try:
         document = strict_json.load(raw)
     except strict_json.StrictJsonError:
@@ -118,20 +98,20 @@ def _token_in(raw: bytes) -> str:
     return token if isinstance(token, str) else ""
 
 
-def _check_secret(borne: str, secret: str) -> None:
-    if not borne:
-        raise IngestRefusedError("the request bears no ingest secret")
-    if not hmac.compare_digest(borne.encode(), secret.encode()):
+def _check_secret(given: str, secret: str) -> None:
+    if not given:
+        raise IngestRefusedError("the request has no ingest secret")
+    if not hmac.compare_digest(given.encode(), secret.encode()):
         raise IngestRefusedError("the ingest secret is wrong")
 
 
-def _understood(raw: bytes) -> CourseDeletion | None:
+def _parse_deletion(raw: bytes) -> CourseDeletion | None:
     try:
         document = strict_json.load(raw)
     except strict_json.StrictJsonError as error:
         raise RequestMalformedError(str(error)) from None
     if not isinstance(document, dict):
-        raise RequestMalformedError("the body is JSON, but no object")
+        raise RequestMalformedError("the body is not a JSON object")
     try:
         return moodle_events.parse_event(document)
     except ValidationError as error:

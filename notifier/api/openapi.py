@@ -1,128 +1,13 @@
-"""What eAssessment's routes take and answer, and what it sends, for its OpenAPI document."""
-
-from datetime import datetime
+"""The OpenAPI description of eAssessment: its routes and the webhooks that it sends."""
 
 from pydantic import BaseModel
 
 from contract import events
-from contract.events import Version
 from contract.grades import BatchRequest, BatchResponse, GradesResponse
 from contract.problems import ProblemType as P
 from foundation.web import health
 from foundation.web.openapi import ApiDescription, ApiResponse, Operation
-from notifier.api import admin
-from notifier.api.moodle import NewToken
-from notifier.models import DeliveryStatus
-
-
-class Course(BaseModel):
-    """A course, deleted or not."""
-
-    course_id: str
-    title: str
-    course_version: int
-    created_at: datetime
-    deleted_at: datetime | None
-
-
-class CourseShown(Course):
-    """A course with the public id of its present token, if it has one."""
-
-    token_id: str | None
-
-
-class CourseWithToken(Course):
-    """A course with its new token, shown this once."""
-
-    token: str
-    token_id: str
-
-
-class Courses(BaseModel):
-    """A page of courses."""
-
-    courses: list[Course]
-
-
-class Loaded(BaseModel):
-    """How many scores were new, changed, or as before."""
-
-    added: int
-    changed: int
-    unchanged: int
-
-
-class TokenTold(BaseModel):
-    """What was told of a regenerated token."""
-
-    course_id: str
-    course_version: Version
-    token_id: str | None
-
-
-class Endpoint(BaseModel):
-    """An endpoint and how it has been answering."""
-
-    endpoint_id: int
-    url: str
-    event_types: list[str]
-    created_at: datetime
-    disabled_at: datetime | None
-    disabled_reason: str | None
-    failures: int
-    failing_since: datetime | None
-    paused_until: datetime | None
-
-
-class EndpointWithSecret(Endpoint):
-    """An endpoint with its secret, shown this once."""
-
-    secret: str
-
-
-class Endpoints(BaseModel):
-    """Every endpoint."""
-
-    endpoints: list[Endpoint]
-
-
-class Delivery(BaseModel):
-    """One event for one endpoint, and where it stands."""
-
-    delivery_id: int
-    webhook_id: str
-    event_type: str
-    course_id: str | None
-    course_version: int
-    endpoint_id: int
-    url: str
-    status: DeliveryStatus
-    attempts: int
-    occurred_at: datetime
-    due_at: datetime | None
-    settled_at: datetime | None
-    reason: str | None
-
-
-class Deliveries(BaseModel):
-    """A page of deliveries."""
-
-    deliveries: list[Delivery]
-
-
-class Replayed(BaseModel):
-    """Which deliveries were found, and which of them are due again."""
-
-    replayed: list[int]
-    found: list[int]
-    dry_run: bool
-
-
-class Taken(BaseModel):
-    """What came of something that was told."""
-
-    outcome: str
-
+from notifier.api import schemas
 
 _BODY = (P.REQUEST_MALFORMED, P.BODY_TOO_LARGE, P.MEDIA_TYPE_UNSUPPORTED, P.REQUEST_INVALID)
 _ADMIN = (P.ADMIN_KEY_REFUSED, P.DATABASE_UNAVAILABLE)
@@ -131,25 +16,30 @@ _TOKEN = (P.TOKEN_MISSING, P.TOKEN_MALFORMED, P.TOKEN_UNKNOWN, P.TOKEN_REGENERAT
 _OPERATIONS = {
     **health.OPERATIONS,
     "admin_api.add_course": Operation(
-        {201: ApiResponse("Added; the token is shown this once.", CourseWithToken)},
-        bodies=[admin.NewCourse],
+        {201: ApiResponse("Added; the token is shown only once.", schemas.CourseWithToken)},
+        bodies=[schemas.NewCourse],
         problems=(*_ADMIN, *_BODY, P.COURSE_EXISTS, P.COURSE_DELETED),
         example={"course_id": "CS101-2026", "title": "Programming"},
     ),
     "admin_api.list_courses": Operation(
-        {200: ApiResponse("A page of courses.", Courses)},
-        query=admin.CoursePage,
+        {200: ApiResponse("A page of courses.", schemas.Courses)},
+        query=schemas.CourseListParams,
         problems=(*_ADMIN, P.REQUEST_INVALID),
     ),
     "admin_api.show_course": Operation(
-        {200: ApiResponse("The course.", CourseShown)}, problems=(*_ADMIN, P.COURSE_UNKNOWN)
+        {200: ApiResponse("The course.", schemas.CourseShown)}, problems=(*_ADMIN, P.COURSE_UNKNOWN)
     ),
     "admin_api.delete_course": Operation(
-        {200: ApiResponse("Deleted, and told.", Course)},
+        {200: ApiResponse("Deleted; all endpoints are notified.", schemas.Course)},
         problems=(*_ADMIN, P.COURSE_UNKNOWN, P.COURSE_DELETED, P.EVENT_NOT_WRITTEN),
     ),
     "admin_api.regenerate_token": Operation(
-        {201: ApiResponse("Regenerated, and told; the token is shown this once.", CourseWithToken)},
+        {
+            201: ApiResponse(
+                "Regenerated; the token is shown only once.",
+                schemas.CourseWithToken,
+            )
+        },
         problems=(
             *_ADMIN,
             P.COURSE_UNKNOWN,
@@ -159,8 +49,8 @@ _OPERATIONS = {
         ),
     ),
     "admin_api.load_grades": Operation(
-        {200: ApiResponse("Loaded.", Loaded)},
-        bodies=[admin.GradesToLoad],
+        {200: ApiResponse("Loaded.", schemas.GradesLoaded)},
+        bodies=[schemas.GradesToLoad],
         problems=(*_ADMIN, *_BODY, P.COURSE_UNKNOWN, P.COURSE_DELETED),
         example={
             "scores": [
@@ -174,33 +64,33 @@ _OPERATIONS = {
         },
     ),
     "admin_api.add_endpoint": Operation(
-        {201: ApiResponse("Registered; the secret is shown this once.", EndpointWithSecret)},
-        bodies=[admin.NewEndpoint],
+        {201: ApiResponse("Registered; the secret is shown once.", schemas.EndpointWithSecret)},
+        bodies=[schemas.NewEndpoint],
         problems=(*_ADMIN, *_BODY, P.ENDPOINT_EXISTS, P.ENDPOINT_URL_REFUSED),
         example={"url": "https://elms.example.ac.uk/webhooks/eassessment"},
     ),
     "admin_api.list_endpoints": Operation(
-        {200: ApiResponse("Every endpoint.", Endpoints)}, problems=_ADMIN
+        {200: ApiResponse("All endpoints.", schemas.Endpoints)}, problems=_ADMIN
     ),
     "admin_api.list_deliveries": Operation(
-        {200: ApiResponse("A page of deliveries.", Deliveries)},
-        query=admin.DeliveryListParams,
+        {200: ApiResponse("A page of deliveries.", schemas.Deliveries)},
+        query=schemas.DeliveryListParams,
         problems=(*_ADMIN, P.REQUEST_INVALID),
     ),
     "admin_api.replay_deliveries": Operation(
-        {200: ApiResponse("Due again, or only found.", Replayed)},
-        bodies=[admin.ReplayOrder],
+        {200: ApiResponse("Due again, or only found if `dry_run`.", schemas.Replayed)},
+        bodies=[schemas.ReplayRequest],
         problems=(*_ADMIN, *_BODY, P.DELIVERY_UNKNOWN, P.REPLAY_REFUSED),
         example={"ids": [1, 2], "dry_run": True},
     ),
     "ingest_api.tell_token": Operation(
-        {200: ApiResponse("Told.", TokenTold)},
-        bodies=[NewToken],
+        {200: ApiResponse("All endpoints are notified.", schemas.TokenAnnounced)},
+        bodies=[schemas.NewToken],
         problems=(*_ADMIN, *_BODY, P.COURSE_DELETED, P.TOKEN_NOT_OURS, P.EVENT_NOT_WRITTEN),
         example={},
     ),
     "ingest_api.hear_moodle": Operation(
-        {200: ApiResponse("Taken in, whatever came of it.", Taken)},
+        {200: ApiResponse("Accepted; `outcome` says what it did.", schemas.Outcome)},
         bodies=[],
         problems=(*_BODY, P.INGEST_REFUSED, P.NOT_FOUND, P.DATABASE_UNAVAILABLE),
     ),
@@ -209,13 +99,13 @@ _OPERATIONS = {
             200: ApiResponse(
                 "The course's grades.",
                 GradesResponse,
-                {"ETag": "Names these grades.", "Last-Modified": "When they changed last."},
+                {"ETag": "Identifies these grades.", "Last-Modified": "When they last changed."},
             ),
-            304: ApiResponse("The caller has them."),
+            304: ApiResponse("Not modified."),
         },
         headers={
-            "If-None-Match": "The ETag of what the caller has.",
-            "If-Modified-Since": "Its Last-Modified; counts only without the other.",
+            "If-None-Match": "The ETag of the last response.",
+            "If-Modified-Since": "The Last-Modified of the last response, without If-None-Match.",
         },
         problems=(
             *_TOKEN,
@@ -226,11 +116,7 @@ _OPERATIONS = {
         ),
     ),
     "api.read_batch": Operation(
-        {
-            200: ApiResponse(
-                "Each course, with the status that it would have had alone.", BatchResponse
-            )
-        },
+        {200: ApiResponse("Each course, with the status of its own request.", BatchResponse)},
         bodies=[BatchRequest],
         problems=(*_BODY, P.DATABASE_UNAVAILABLE),
         example={"courses": [{"course_id": "CS101-2026", "token": "eas_…"}]},
@@ -239,8 +125,8 @@ _OPERATIONS = {
 }
 
 _SIGNED = {
-    "webhook-id": "Names the event; the same over attempts and replays.",
-    "webhook-timestamp": "When the attempt was made, in whole seconds.",
+    "webhook-id": "The event's id; the same for every attempt and replay.",
+    "webhook-timestamp": "When the attempt was made, in seconds since 1970.",
     "webhook-signature": "`v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`; several.",
     "traceparent": "The attempt's span (W3C Trace Context).",
 }
@@ -248,7 +134,7 @@ _SIGNED = {
 
 def _sent(model: type[BaseModel]) -> tuple[type[BaseModel], Operation]:
     return model, Operation(
-        {200: ApiResponse("Understood; any other 2xx does as well.", Taken)},
+        {200: ApiResponse("Understood; any other 2xx is accepted too.", schemas.Outcome)},
         bodies=[model],
         headers=_SIGNED,
     )
@@ -271,4 +157,4 @@ DESCRIPTION = ApiDescription(
         "delivery.dead": _sent(events.DeliveryDead),
     },
 )
-"""eAssessment as it describes itself."""
+"""The description of eAssessment."""

@@ -1,33 +1,19 @@
-"""What every command begins with: the services, on a schema that is ours."""
+"""What a command of eAssessment works with."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
-
-from sqlalchemy.orm import Session
-
-from foundation.db import session as db
-from notifier import services
-from notifier.models import SCHEMA
+from foundation.cli import context
+from foundation.cli.context import reading, writing
 from notifier.services import Services
 
+__all__ = ["reading", "ready", "services", "writing"]
 
-def ready() -> Services:
-    """Return the services, or raise SchemaError if the database is not at our schema."""
-    here = services.current()
-    SCHEMA.check(here.database)
+
+def services() -> Services:
+    """Return the services."""
+    here: Services = context.services()
     return here
 
 
-@contextmanager
-def writing() -> Iterator[tuple[Session, datetime]]:
-    """Open a writing transaction; give it with the database's time."""
-    with ready().database.writing() as session:
-        yield session, db.now(session)
-
-
-@contextmanager
-def reading() -> Iterator[Session]:
-    """Open a reading transaction."""
-    with ready().database.reading() as session:
-        yield session
+def ready() -> Services:
+    """Return the services, or raise SchemaError unless the database is at the schema."""
+    here: Services = context.ready()
+    return here

@@ -8,12 +8,19 @@ import click
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.cli import output
-from foundation.cli.output import Commands, json_option
-from foundation.cli.params import MOMENT, WORDS
+from foundation.cli.output import json_option
+from foundation.cli.params import TIMESTAMP, WORDS
 from foundation.text import count
+from notifier.api.schemas import (
+    Attempt,
+    DeliveryDetails,
+    DeliveryWithLastAnswer,
+    Replay,
+    ReplayReport,
+)
 from notifier.cli import context
 from notifier.cli.params import ROW_ID
-from notifier.models import Attempt, Delivery, DeliveryStatus, Replay
+from notifier.models import DeliveryStatus
 from notifier.webhooks import delivery_queries, failures
 from notifier.webhooks import replay as replays
 from notifier.webhooks.delivery_filter import DeliveryFilter
@@ -22,7 +29,7 @@ _SHOWN_IDS = 20
 
 
 def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a filter, and hand it over as one."""
+    """Add the options of a delivery filter to a command, which gets the filter as `wanted`."""
 
     @wraps(command)
     def filtered(**options: Any) -> None:
@@ -41,40 +48,49 @@ _FILTER = (
         "--status",
         type=click.Choice([status.value for status in DeliveryStatus]),
         callback=lambda _, __, value: DeliveryStatus(value) if value else None,
-        help="Only those of this status.",
+        help="Only deliveries with this status.",
     ),
     click.option(
         "--event-type",
         type=click.Choice([*EVENT_TYPES, *OPERATIONAL_TYPES]),
-        help="Only those of events of this type.",
+        help="Only events of this type.",
     ),
-    click.option("--endpoint", "endpoint_id", type=ROW_ID, help="Only those for this endpoint."),
-    click.option("--course", "course_id", type=WORDS, help="Only those about this course."),
-    click.option("--since", type=MOMENT, help="Only events at or after this moment (ISO 8601)."),
-    click.option("--until", type=MOMENT, help="Only events before this moment (ISO 8601)."),
+    click.option(
+        "--endpoint", "endpoint_id", type=ROW_ID, help="Only deliveries to this endpoint."
+    ),
+    click.option("--course", "course_id", type=WORDS, help="Only events about this course."),
+    click.option(
+        "--since",
+        type=TIMESTAMP,
+        help="Only events since this time, as 2026-11-22T09:00 (UTC).",
+    ),
+    click.option("--until", type=TIMESTAMP, help="Only events before this time."),
 )
 
 
-@click.group("deliveries", cls=Commands)
-def deliveries_group() -> None:
-    """See what was sent and what came of it; send again what failed."""
-
-
-@deliveries_group.command("list")
+@click.command("list")
 @_filter_options
-@click.option("--before", type=ROW_ID, help="Begin below this delivery, to go on with a list.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, help="How many at the most.")
+@click.option("--before", type=ROW_ID, help="Start before this delivery id (next page).")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="Maximum number of deliveries.",
+)
 @json_option
 def list_(wanted: DeliveryFilter, before: int | None, limit: int, as_json: bool) -> None:
-    """List deliveries, the newest first, each with its last attempt."""
+    """List deliveries, newest first, each with its last attempt."""
     with context.reading() as session:
         rows = delivery_queries.find(session, wanted, before=before, limit=limit)
         last = delivery_queries.last_attempts(session, [row.id for row in rows])
     if as_json:
-        output.print_json([_facts(row, last.get(row.id)) for row in rows])
+        output.print_json(
+            [DeliveryWithLastAnswer.of_attempts(row, last.get(row.id)) for row in rows]
+        )
         return
     output.print_table(
-        ("delivery", "status", "event", "course", "endpoint", "attempts", "last answer", "next"),
+        ("delivery", "status", "event", "course", "endpoint", "attempts", "last response", "next"),
         [
             (
                 row.id,
@@ -83,67 +99,73 @@ def list_(wanted: DeliveryFilter, before: int | None, limit: int, as_json: bool)
                 row.event.course_id,
                 row.endpoint_id,
                 row.attempts,
-                _answer(last.get(row.id)),
+                Attempt.of(last[row.id], row.endpoint_id).answer if row.id in last else None,
                 row.due_at if row.status == DeliveryStatus.PENDING else None,
             )
             for row in rows
         ],
-        empty="no such deliveries",
+        empty="No deliveries match.",
     )
     if len(rows) == limit:
-        click.echo(f"there may be more: --before {rows[-1].id}")
+        click.echo(f"More: add --before {rows[-1].id}")
 
 
-@deliveries_group.command()
+@click.command()
 @click.argument("delivery_id", type=ROW_ID)
 @json_option
 def show(delivery_id: int, as_json: bool) -> None:
-    """Show a delivery: its event's body, every attempt, every replay."""
+    """Show a delivery with its payload, attempts and replays."""
     with context.reading() as session:
         row = delivery_queries.get(session, delivery_id)
         attempts, replayed = delivery_queries.history(session, delivery_id)
-    facts = _facts(row, attempts[-1] if attempts else None)
-    if as_json:
-        tried = [_attempt_facts(one) for one in attempts]
-        audit = [_replay_facts(one) for one in replayed]
-        output.print_json(
-            {**facts, "body": row.event.body, "attempts_made": tried, "replays": audit}
+        delivery = DeliveryDetails.of_attempts(
+            row,
+            attempts[-1] if attempts else None,
+            body=row.event.body,
+            attempts_made=[Attempt.of(one, row.endpoint_id) for one in attempts],
+            replays=[Replay.of(one) for one in replayed],
         )
+    if as_json:
+        output.print_json(delivery)
         return
-    output.print_facts([*facts.items(), ("body", row.event.body)])
-    click.echo("\nattempts, the oldest first")
-    output.print_table(
-        ("started", "ms", "answer", "decided", "detail"),
-        [
-            (one.started_at, one.milliseconds, _answer(one), one.decided, one.detail)
-            for one in attempts
-        ],
-        empty="not attempted yet",
+    output.print_facts(
+        (name, value) for name, value in delivery if name not in {"attempts_made", "replays"}
     )
-    step = failures.next_step(attempts[-1].failure, attempts[-1].status) if attempts else None
-    if step is not None:
-        click.echo(f"next: {step}")
-    if replayed:
-        click.echo("\nreplays")
+    click.echo("\nAttempts, oldest first")
+    output.print_table(
+        ("started", "ms", "response", "result", "detail"),
+        [
+            (one.started_at, one.milliseconds, one.answer, one.decided, one.detail)
+            for one in delivery.attempts_made
+        ],
+        empty="none yet",
+    )
+    if attempts:
+        last = attempts[-1]
+        advice = failures.advice_for(last.failure, last.status, row.endpoint_id)
+        if advice is not None:
+            click.echo(f"  next: {output.next_step(advice)}")
+    if delivery.replays:
+        click.echo("\nReplays")
         output.print_table(
-            ("when", "by", "was"),
-            [(one.replayed_at, one.replayed_by, one.previous_status) for one in replayed],
+            ("replayed", "by", "status before"),
+            [(one.replayed_at, one.replayed_by, one.previous_status) for one in delivery.replays],
             empty="",
         )
 
 
-@deliveries_group.command()
+@click.command()
 @click.argument("ids", nargs=-1, type=ROW_ID, metavar="[DELIVERY_ID]...")
 @_filter_options
-@click.option("--dry-run", is_flag=True, help="Say how many and which, and send nothing.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be sent.")
 @click.option(
     "--limit",
     type=click.IntRange(1, 1_000_000),
     default=delivery_queries.DEFAULT_LIMIT,
     show_default=True,
-    help="How many at the most, the oldest first.",
+    help="Maximum number of deliveries, oldest first.",
 )
-@click.option("--all", "every", is_flag=True, help="No limit; needs --yes.")
+@click.option("--all", "every", is_flag=True, help="No limit; requires --yes.")
 @click.option("--yes", is_flag=True, help="Confirm --all.")
 @json_option
 def replay(
@@ -155,11 +177,11 @@ def replay(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Make deliveries due now, by DELIVERY_ID or by filter, under their own webhook-ids.
+    """Send deliveries again, by DELIVERY_ID or by filter.
 
-    A pending retry is replaced; one never attempted is taken too. A filter without --status
-    leaves out the delivered ones. Those of a disabled endpoint are refused. Who replayed what
-    and when is written down. The worker does the sending.
+    They keep their webhook-id; the worker sends them. A pending retry is replaced. A filter
+    without --status skips delivered ones. Deliveries to a disabled endpoint are refused. Who
+    replayed what, and when, is recorded.
     """
     _check_use(ids, wanted, every=every, yes=yes or dry_run)
     with context.writing() as (session, now):
@@ -179,64 +201,21 @@ def replay(
 def _check_use(ids: Sequence[int], wanted: DeliveryFilter, *, every: bool, yes: bool) -> None:
     filtered = wanted != DeliveryFilter()
     if bool(ids) == (filtered or every):
-        raise click.UsageError("name either DELIVERY_IDs or a filter such as --status dead")
+        raise click.UsageError("give either DELIVERY_IDs or a filter such as --status dead")
     if every and not yes:
-        raise click.UsageError("--all sends everything that the filter finds; confirm with --yes")
+        raise click.UsageError("--all sends everything that matches the filter; confirm with --yes")
 
 
 def _show_replay(ids: Sequence[int], held: int, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        output.print_json({"dry_run": dry_run, "deliveries": list(ids), "held": held})
+        output.print_json(ReplayReport(dry_run=dry_run, deliveries=list(ids), held=held))
         return
     shown = ", ".join(map(str, ids[:_SHOWN_IDS])) + (", …" if len(ids) > _SHOWN_IDS else "")
-    verb = "would be replayed" if dry_run else "is due now" if len(ids) == 1 else "are due now"
-    click.echo(f"{count(len(ids), 'delivery', 'deliveries')} {verb}{': ' if ids else ''}{shown}")
+    verb = "would be sent again" if dry_run else "queued"
+    listed = f": {shown}" if ids else ""
+    click.echo(f"{count(len(ids), 'delivery', 'deliveries')} {verb}{listed}")
     if held:
-        waiting = count(held, "more is held for an endpoint", "more are held for endpoints")
-        verb, them = ("is", "it") if held == 1 else ("are", "them")
-        click.echo(f"{waiting} that {verb} disabled; `notifier endpoints enable` sends {them}")
-
-
-def _answer(attempt: Attempt | None) -> str | None:
-    if attempt is None:
-        return None
-    return str(attempt.status) if attempt.status is not None else attempt.failure
-
-
-def _facts(row: Delivery, last: Attempt | None) -> dict[str, Any]:
-    return {
-        "delivery_id": row.id,
-        "webhook_id": row.event_id,
-        "event_type": row.event.type,
-        "course_id": row.event.course_id or None,
-        "course_version": row.event.course_version,
-        "occurred_at": row.event.occurred_at,
-        "endpoint_id": row.endpoint_id,
-        "url": row.endpoint.url,
-        "status": row.status,
-        "reason": row.reason,
-        "attempts": row.attempts,
-        "due_at": row.due_at if row.status == DeliveryStatus.PENDING else None,
-        "settled_at": row.settled_at,
-        "last_answer": _answer(last),
-    }
-
-
-def _attempt_facts(one: Attempt) -> dict[str, Any]:
-    return {
-        "started_at": one.started_at,
-        "milliseconds": one.milliseconds,
-        "status": one.status,
-        "failure": one.failure,
-        "decided": one.decided,
-        "detail": one.detail,
-        "next_step": failures.next_step(one.failure, one.status),
-    }
-
-
-def _replay_facts(one: Replay) -> dict[str, Any]:
-    return {
-        "replayed_at": one.replayed_at,
-        "replayed_by": one.replayed_by,
-        "previous_status": one.previous_status,
-    }
+        waiting = count(held, "more delivery is", "more deliveries are")
+        click.echo(
+            f"{waiting} held for disabled endpoints; send them with `notifier endpoints enable`"
+        )

@@ -1,4 +1,4 @@
-"""Commands about grades: import a file of them."""
+"""Commands about grades."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -7,71 +7,68 @@ from typing import BinaryIO
 import click
 
 from foundation.cli import output
-from foundation.cli.output import Commands, json_option
+from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, WORDS, read_text
 from foundation.text import count, printable
+from notifier.api.schemas import GradesImported
 from notifier.cli import context
 from notifier.cli.params import MAXIMUM
 from notifier.courses import grade_import, grades
-from notifier.courses.moodle_export import ExportOptions, ExportSource
+from notifier.courses.moodle_export import ExportOptions
 
 _SHOWN_LINES = 20
 
 
-@click.group("grades", cls=Commands)
-def grades_group() -> None:
-    """Load grades."""
-
-
-@grades_group.command("import")
+@click.command("import")
 @click.argument("file", type=click.File("rb"))
-@click.option("--course", type=COURSE_ID, help="Whose grades a Moodle's export holds.")
+@click.option("--course", type=COURSE_ID, help="Moodle's grade export only: its course.")
 @click.option(
-    "--maximum", type=MAXIMUM, help="What a Moodle's export counts out of; 100 unless given."
+    "--maximum",
+    type=MAXIMUM,
+    help="Moodle's grade export only: maximum points of the column [default: 100].",
 )
 @click.option(
-    "--item", type=WORDS, help="Whose points to take from a Moodle's export; the course total."
+    "--item",
+    type=WORDS,
+    help="Moodle's grade export only: the grade item to import [default: the course total].",
 )
 @json_option
 def import_(
     file: BinaryIO, course: str | None, maximum: Decimal | None, item: str | None, as_json: bool
 ) -> None:
-    """Import FILE, a CSV with course_id, user_id, score_given, score_maximum in its first line.
+    """Import grades from FILE, a CSV file.
 
-    comment, timestamp, activity_progress and grading_progress may be there too. The CSV that
-    Moodle's grade export writes is taken as well: it needs --course, and people without an ID
-    number are left out. A file with a line that cannot be read is refused as a whole, with every
-    such line named.
+    Its first line names the columns: course_id, user_id, score_given and score_maximum; optional
+    are comment, timestamp, activity_progress and grading_progress. Moodle's grade export is
+    accepted too, with --course; users without an ID number are skipped and listed. If a line is
+    invalid, it is named and nothing is imported.
     """
-    # Before the transaction, for input may take its time.
-    chosen = ExportOptions(course, maximum, item)
-    read = grade_import.read(read_text(file), chosen, now=datetime.now(UTC))
+    context.ready()
+    # Before the transaction, because reading standard input may take a while.
+    options = ExportOptions(course, maximum, item)
+    read = grade_import.read(read_text(file), options, now=datetime.now(UTC))
     with context.writing() as (session, now):
         loaded = grades.load(session, read.scores, now=now)
     if as_json:
-        facts = {"courses": len(read.scores), **vars(loaded)}
-        output.print_json({**facts, **(vars(read.source) if read.source else {})})
+        output.print_json(GradesImported.of_file(read, loaded))
         return
     click.echo(
-        f"imported grades of {count(len(read.scores), 'course')}: "
-        f"{loaded.added} new, {loaded.changed} changed, {loaded.unchanged} unchanged"
+        f"Imported grades of {count(len(read.scores), 'course')}: {loaded.added:,} new, "
+        f"{loaded.changed:,} changed, {loaded.unchanged:,} unchanged"
     )
     if read.source is not None:
-        click.echo(_told(read.source, maximum))
+        default = "" if maximum else " (the default; see --maximum)"
+        click.echo(
+            f"Column: '{printable(read.source.column)}', maximum {read.source.maximum}{default}"
+        )
+        if read.source.left_out:
+            click.echo(_describe_skipped(read.source.left_out))
 
 
-def _told(taken: ExportSource, maximum: Decimal | None) -> str:
-    column = printable(taken.column)
-    why = "" if maximum else ", for no --maximum was given"
-    points = f"the points are those of '{column}', out of {taken.maximum}{why}"
-    return f"{points}\n{_left_out(taken.left_out)}" if taken.left_out else points
-
-
-def _left_out(lines: tuple[int, ...]) -> str:
-    people = count(len(lines), "person", "people")
+def _describe_skipped(lines: tuple[int, ...]) -> str:
     more = ", …" if len(lines) > _SHOWN_LINES else ""
     shown = ", ".join(map(str, lines[:_SHOWN_LINES]))
     return (
-        f"left out, for want of an ID number: {people}, line {shown}{more}; "
-        "give them one in Moodle, then export and import again"
+        f"Skipped {count(len(lines), 'user')} without an ID number, line {shown}{more}; "
+        "set it in Moodle, then export and import again"
     )

@@ -1,4 +1,4 @@
-"""What only eAssessment's commands take: row numbers, titles, points, token ids."""
+"""Parameter types of eAssessment's commands."""
 
 from decimal import Decimal
 from typing import Any
@@ -16,33 +16,33 @@ _POINTS: TypeAdapter[Decimal] = TypeAdapter(Points)
 
 
 class Maximum(click.ParamType[Decimal]):
-    """A number of points that a score can be out of."""
+    """The maximum of a score."""
 
     name = "points"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Decimal:
-        """Return the points, or fail with what was expected."""
+        """Return the points, or fail."""
         try:
             points: Decimal = _POINTS.validate_python(value)
         except ValidationError:
             points = Decimal(0)
         if points == 0:
-            message = f"'{printable(str(value))}' is no number of points above 0; write 100 or 7.5"
+            message = f"'{printable(str(value))}' is not a number above 0, for example 100 or 7.5"
             self.fail(message, param, ctx)
         return points
 
 
 class MoodleTokenId(click.ParamType[str]):
-    """The public id of a Moodle's token; a token itself is refused, for it would be told."""
+    """The public id of a Moodle token; a token itself is refused, because it would be published."""
 
     name = "token_id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the id, or fail with what was expected; what was given is not repeated."""
+        """Return the id, or fail without repeating the value, which may be a token."""
         if not MOODLE_TOKEN_ID.fullmatch(value):
-            self.fail("the id of a Moodle token is m and 16 hexadecimal digits", param, ctx)
+            self.fail("expected the id of a Moodle token: m and 16 hexadecimal digits", param, ctx)
         return str(value)
 
 

@@ -207,7 +207,7 @@ def _access(
             row.course_id,
             version=row.version,
             deleted_at=row.deleted_at,
-            next_step=CourseDeletedError.for_bearer,
+            advice=CourseDeletedError.for_bearer,
         )
     if row.superseded_at is not None:
         return _regenerated(row)

@@ -8,6 +8,7 @@ from datetime import datetime
 from contract.grades import Score
 from foundation import csv_reader
 from foundation.csv_reader import CsvError, Row, Table
+from foundation.errors import Advice
 from notifier.courses import moodle_export
 from notifier.courses.moodle_export import ExportOptions, ExportSource
 
@@ -46,8 +47,10 @@ def _read_export(table: Table, options: ExportOptions, now: datetime) -> GradesF
     if options.course_id is None:
         raise CsvError(
             "this is Moodle's grade export, which does not say which course it is of",
-            next_step="Name the course with --course, and its maximum grade with --maximum "
-            f"unless that is {moodle_export.MAXIMUM}.",
+            advice=Advice(
+                "Name the course with --course, and its maximum grade with --maximum unless that "
+                f"is {moodle_export.MAXIMUM}."
+            ),
         )
     scores, source = moodle_export.read(table, options, now=now)
     return GradesFile({options.course_id: scores}, source)
@@ -57,7 +60,7 @@ def _read_own(table: Table, options: ExportOptions, now: datetime) -> dict[str, 
     if options.maximum is not None or options.item is not None:
         raise CsvError(
             "--maximum and --item are only for Moodle's grade export",
-            next_step="Run the command again without these options.",
+            advice=Advice("Run the command again without these options."),
         )
     parsed, faults = table.parse(
         lambda _, row: (_course_id(row, options), _score(row, now)),
@@ -75,8 +78,10 @@ def _unrecognised(names: Sequence[str]) -> CsvError:
     return CsvError(
         f"line 1: expected the columns {', '.join(REQUIRED)}, or Moodle's grade export with its "
         f"column {moodle_export.ID_NUMBER!r}; found: {found}{more}",
-        next_step="Put the column names in the first line; export from Moodle in English, as CSV "
-        "with the users' ID numbers.",
+        advice=Advice(
+            "Put the column names in the first line; export from Moodle in English, as CSV with "
+            "the users' ID numbers."
+        ),
     )
 
 

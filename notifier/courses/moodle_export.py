@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from contract.grades import Score
 from foundation import csv_reader
 from foundation.csv_reader import CsvError, Fault, Row, Table
+from foundation.errors import Advice
 
 # The column that identifies an export, and its users on every site.
 ID_NUMBER = "ID number"
@@ -59,8 +60,10 @@ def read(
     if left_out and not scores:
         raise CsvError(
             f"no user in this export has an ID number: '{ID_NUMBER}' is empty in every line",
-            next_step="Enter the users' ID numbers in that Moodle, or export with an account that "
-            "may see them, then import again.",
+            advice=Advice(
+                "Enter the users' ID numbers in that Moodle, or export with an account that may "
+                "see them, then import again."
+            ),
         )
     return scores, replace(source, left_out=tuple(left_out))
 
@@ -84,8 +87,10 @@ def _column(names: Sequence[str], options: ExportOptions) -> str:
         listed = ", ".join(repr(name.removesuffix(REAL)) for name in points) or "none"
         raise CsvError(
             f"line 1: there is no column '{item}{REAL}'; columns with points: {listed}",
-            next_step="Choose one of these items with --item, or export the grades with the "
-            "display type Real.",
+            advice=Advice(
+                "Choose one of these items with --item, or export the grades with the display type "
+                "Real."
+            ),
         )
     if len(found) > 1 or names.count(ID_NUMBER) > 1:
         duplicate = found[0] if len(found) > 1 else ID_NUMBER

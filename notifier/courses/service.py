@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from contract.tokens import CourseToken
 from foundation.db import session as db
+from foundation.errors import Advice
 from notifier import signals
 from notifier.courses import search
 from notifier.errors import (
@@ -28,7 +29,11 @@ def add_course(session: Session, course_id: str, title: str, *, now: datetime) -
     Raises CourseExistsError for an id that is or was in use.
     """
     if not ensure_course(session, course_id, title, now=now):
-        raise CourseExistsError(f"the course id {course_id!r} is taken", course_id=course_id)
+        raise CourseExistsError(
+            f"the course id {course_id!r} is taken",
+            advice=CourseExistsError.advice.fill("COURSE_ID", course_id),
+            course_id=course_id,
+        )
     return _issue_token(session, get_course(session, course_id), now=now)
 
 
@@ -153,7 +158,7 @@ def announce_token(
     if current_token(session, course) is not None:
         raise TokenNotOursError(
             f"the tokens of the course {course_id!r} are issued here, not by a Moodle",
-            next_step="Regenerate its token with `notifier courses regenerate-token`.",
+            advice=Advice("Regenerate its token.", "courses regenerate-token", (course_id,)),
             course_id=course_id,
         )
     course.version += 1
@@ -181,7 +186,7 @@ def current_tokens(session: Session, course_pks: Collection[int]) -> dict[int, s
             IssuedToken.course_pk.in_(course_pks), IssuedToken.superseded_at.is_(None)
         )
     )
-    return dict(rows.tuples().all())
+    return {row.course_pk: row.token_id for row in rows}
 
 
 def _lock(session: Session, course_id: str, version: int | None = None) -> Course:

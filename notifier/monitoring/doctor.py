@@ -9,7 +9,7 @@ from foundation.cli.doctor import Finding, examine_database
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
-from foundation.errors import DecryptionError
+from foundation.errors import Advice, DecryptionError
 from foundation.text import lasted
 from notifier.models import SCHEMA, Delivery, DeliveryStatus, Endpoint
 from notifier.webhooks import delivery_queries, endpoints
@@ -25,7 +25,7 @@ RECENT = timedelta(days=7)
 def examine(database: Database, vault: Vault) -> list[Finding]:
     """Return what is found; the database comes first, and without it there is nothing more."""
     findings = examine_database(database, SCHEMA)
-    if not all(finding.well for finding in findings):
+    if not all(finding.ok for finding in findings):
         return findings
     with database.reading() as session:
         now = db.now(session)
@@ -59,8 +59,8 @@ def _secrets(session: Session, vault: Vault, now: datetime) -> Finding:
 def _endpoints(session: Session) -> Finding:
     every = endpoints.list_all(session)
     if not every:
-        step = "Register ELMS's door with `notifier endpoints add URL`."
-        return Finding("endpoints", False, "none: nobody is told anything", step)
+        advice = Advice("Add the webhook URL of ELMS.", "endpoints add", ("URL",))
+        return Finding("endpoints", False, "none: no events are sent", advice)
     disabled = [endpoint for endpoint in every if endpoint.disabled_at]
     if disabled:
         first = disabled[0]
@@ -69,7 +69,9 @@ def _endpoints(session: Session) -> Finding:
             False,
             f"{len(disabled)} of {len(every)} disabled; endpoint {first.id}: "
             f"{first.disabled_reason}",
-            f"Mend the receiver, then enable it with `notifier endpoints enable {first.id}`.",
+            Advice(
+                "Fix the receiver, then enable the endpoint.", "endpoints enable", (str(first.id),)
+            ),
         )
     failing = [endpoint for endpoint in every if endpoint.failures >= PAUSED_AFTER]
     if failing:
@@ -79,8 +81,11 @@ def _endpoints(session: Session) -> Finding:
             False,
             f"{len(failing)} of {len(every)} failing and paused; endpoint {first.id} since "
             f"{first.failing_since:%Y-%m-%d %H:%M} UTC, failures in a row: {first.failures}",
-            f"See what it answers with `notifier endpoints ping {first.id}`; "
-            "its deliveries wait and are sent once it is well again.",
+            Advice(
+                "Send a test event to see its response; its deliveries wait until it accepts one.",
+                "endpoints ping",
+                (str(first.id),),
+            ),
         )
     return Finding("endpoints", True, f"{len(every)}, none disabled, none paused")
 
@@ -94,11 +99,11 @@ def _backlog(session: Session, now: datetime) -> Finding:
     late = f"{found}; the oldest has been due for {lasted(now - oldest)}"
     attempted = delivery_queries.last_attempted_at(session)
     if attempted is not None and attempted >= now - LATE:
-        step = "Start more workers (`notifier work`): those at work cannot keep up."
-        return Finding("backlog", False, late, step)
+        advice = Advice("The running workers cannot keep up: start more of them.", "work")
+        return Finding("backlog", False, late, advice)
     since = f"since {attempted:%Y-%m-%d %H:%M} UTC" if attempted else "yet"
-    step = "Start a worker (`notifier work`), or see in its log why it sends nothing."
-    return Finding("backlog", False, f"{late}, and nothing was attempted {since}", step)
+    advice = Advice("Start a worker, or look into its log to see why it sends nothing.", "work")
+    return Finding("backlog", False, f"{late}, and nothing was attempted {since}", advice)
 
 
 def _dead_letters(session: Session, now: datetime) -> Finding:
@@ -112,7 +117,10 @@ def _dead_letters(session: Session, now: datetime) -> Finding:
             "dead letters",
             False,
             f"{count} in the last {RECENT.days} days",
-            "See `notifier deliveries list --status dead`, mend the cause, "
-            "then replay them with `notifier deliveries replay --status dead`.",
+            Advice(
+                "Fix the cause, then replay these deliveries.",
+                "deliveries replay",
+                ("--status", "dead"),
+            ),
         )
     return Finding("dead letters", True, f"none in the last {RECENT.days} days")

@@ -157,6 +157,4 @@ def _latest(session: Session, endpoint_ids: Collection[int]) -> list[tuple[int, 
     found = session.execute(
         select(latest.c.endpoint_id, Attempt).join(Attempt, Attempt.id == latest.c.attempt_id)
     )
-    return [
-        (endpoint_id, one) for endpoint_id, one in found.tuples() if endpoint_id in endpoint_ids
-    ]
+    return [(endpoint_id, one) for endpoint_id, one in found if endpoint_id in endpoint_ids]

@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 
 from foundation import logging
 from foundation.db import session as db
+from foundation.errors import Advice
 from foundation.pages import forms, redirects
 from foundation.pages.guards import signed_in
 from foundation.text import count
@@ -87,7 +88,7 @@ def _chosen() -> Chosen:
         f"{many:,} courses are chosen, and no more than {_MOST} are deleted at once"
         if many
         else "no course is chosen",
-        next_step="Go back to the courses and tick those you mean.",
+        advice=Advice("Go back to the courses and select the ones to delete."),
     )
 
 

@@ -14,6 +14,7 @@ from foundation import logging
 from foundation.db import pagination
 from foundation.db import session as db
 from foundation.db.pagination import Page, PageRequest
+from foundation.errors import Advice
 from foundation.pages import forms
 from foundation.pages.guards import signed_in
 from notifier import services
@@ -31,7 +32,7 @@ _log = logging.get_logger(__name__)
 _ROWS = 50
 _STATES = (("", "Any"), ("present", "present"), ("deleted", "deleted"))
 _IS_DELETED = {"present": False, "deleted": True}
-_GO_BACK = "Go back to the course's page and try again."
+_GO_BACK = Advice("Go back to the page of the course and try again.")
 _Answer = Response | str | tuple[str, int]
 
 
@@ -155,7 +156,7 @@ def regenerate() -> str:
 
     A form that is sent again is refused, for the course is at another version by then.
     """
-    order = forms.sound(forms.parsed(Order), next_step=_GO_BACK)
+    order = forms.sound(forms.parsed(Order), advice=_GO_BACK)
     with services.current().database.writing() as session:
         now = db.now(session)
         token = core.regenerate_token(session, order.course_id, version=order.version, now=now)
@@ -167,7 +168,7 @@ def regenerate() -> str:
 @signed_in
 def announce() -> _Answer:
     """Tell that a Moodle regenerated a course's token."""
-    asked = forms.sound(forms.parsed(Announcement), next_step=_GO_BACK)
+    asked = forms.sound(forms.parsed(Announcement), advice=_GO_BACK)
     with services.current().database.writing() as session:
         core.get_course(session, asked.course_id)  # else it were taken in, under whatever name
         token_id, now = asked.token or None, db.now(session)

@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response
 
 from foundation import logging
 from foundation.db import session as db
+from foundation.errors import Advice
 from foundation.pages import charts, forms
 from foundation.pages.charts import Chart, Series
 from foundation.pages.filters import milliseconds
@@ -62,8 +63,8 @@ def live() -> str:
 @signed_in
 def replay() -> Response:
     """Make the dead letters of an endpoint and a reason due now."""
-    step = "Go back to the overview and choose them there."
-    asked = forms.sound(forms.parsed(Letters), next_step=step)
+    advice = Advice("Go back to the overview and choose them there.")
+    asked = forms.sound(forms.parsed(Letters), advice=advice)
     with services.current().database.writing() as session:
         now = db.now(session)
         dead = core.dead_ids(session, asked.endpoint_id, asked.reason, limit=MOST, now=now)
@@ -90,7 +91,7 @@ def _facts() -> dict[str, Any]:
     return {
         "now": now,
         "findings": findings,
-        "needs": [finding for finding in findings if not finding.well],
+        "needs": [finding for finding in findings if not finding.ok],
         "ailing": ailing,
         "failing": [one for one in reports if one.is_failing and one not in ailing],
         "untried": [one for one in reports if _is_untried(one) and one not in ailing],
@@ -102,7 +103,7 @@ def _facts() -> dict[str, Any]:
         "delays": _delays(hours),
         "charts": _charts(hours),
         "most": MOST,
-        "next_step": failures.next_step,
+        "advice_for": failures.advice_for,
         "tones": TONES,
     }
 

@@ -8,6 +8,7 @@ from werkzeug.wrappers import Response
 
 from foundation import logging
 from foundation.db import session as db
+from foundation.errors import Advice
 from foundation.pages import forms
 from foundation.pages.guards import signed_in
 from foundation.text import count
@@ -26,7 +27,7 @@ _log = logging.get_logger(__name__)
 
 _DELIVERY = f"/deliveries/<int(max={MAX_ID}):delivery_id>"
 _ROWS = 50
-_GO_BACK = "Go back to the deliveries and choose them by the form."
+_GO_BACK = Advice("Go back to the deliveries and choose them with the form.")
 MOST = 1000
 """So many deliveries are replayed at once, and counted before."""
 
@@ -97,7 +98,7 @@ def preview_replay() -> str:
 @signed_in
 def replay() -> Response:
     """Make due what a filter finds, the oldest first, so many at the most."""
-    wanted = _conditions(forms.sound(forms.parsed(Asked), next_step=_GO_BACK))
+    wanted = _conditions(forms.sound(forms.parsed(Asked), advice=_GO_BACK))
     with services.current().database.writing() as session:
         ids = replays.replay_found(session, wanted, MOST, by=_by(), now=db.now(session))
     _log.info("deliveries replayed", count=len(ids), user=g.person.name)
@@ -160,14 +161,15 @@ def _told(delivery_id: int) -> dict[str, Any]:
         "steps": sorted([*steps, *again], key=lambda step: step[0], reverse=True),
         "last": attempts[-1] if attempts else None,
         "most": MAX_ATTEMPTS,
-        "next_step": failures.next_step,
+        "fix_receiver": Advice("Fix the cause, most likely at the receiver."),
+        "advice_for": failures.advice_for,
         "tones": TONES,
         "decisions": DECISIONS,
     }
 
 
 def _asked() -> Asked:
-    return forms.sound(forms.asked(Asked), next_step=_GO_BACK)
+    return forms.sound(forms.asked(Asked), advice=_GO_BACK)
 
 
 def _conditions(asked: Asked) -> DeliveryFilter:
@@ -175,7 +177,7 @@ def _conditions(asked: Asked) -> DeliveryFilter:
     if wanted == DeliveryFilter():
         raise ReplayRefusedError(
             "a replay needs a filter, or everything would be sent again",
-            next_step="Choose which deliveries are meant, as those of the status dead.",
+            advice=Advice("Filter the deliveries, for example by the status dead."),
         )
     return wanted
 

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response
 from contract.events import EVENT_TYPES
 from foundation import logging
 from foundation.db import session as db
-from foundation.errors import DecryptionError
+from foundation.errors import Advice, DecryptionError
 from foundation.pages import forms
 from foundation.pages.error_pages import in_sentences
 from foundation.pages.guards import signed_in
@@ -208,7 +208,7 @@ def want(endpoint_id: int) -> Response:
 def _every() -> dict[str, Any]:
     with services.current().database.reading() as session:
         reports, now = endpoint_status.read(session), db.now(session)
-    return {"reports": reports, "now": now, "tones": TONES, "next_step": failures.next_step}
+    return {"reports": reports, "now": now, "tones": TONES, "advice_for": failures.advice_for}
 
 
 def told(endpoint_id: int) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def told(endpoint_id: int) -> dict[str, Any]:
         "secrets": [one for one in secrets if one.expires_at is None or one.expires_at > now],
         "now": now,
         "tones": TONES,
-        "next_step": failures.next_step,
+        "advice_for": failures.advice_for,
     }
 
 
@@ -239,8 +239,8 @@ TYPES_IN_WORDS = [(one, f"{one}: {_WORDS[one]}") for one in TYPES]
 
 def read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
     """Return the form as a model, or raise what is wrong with it."""
-    step = "Go back to the page of the endpoint and try again."
-    return forms.sound(forms.parsed(model, lists), next_step=step)
+    advice = Advice("Go back to the page of the endpoint and try again.")
+    return forms.sound(forms.parsed(model, lists), advice=advice)
 
 
 def _due(number: int) -> str:

@@ -1,23 +1,46 @@
-"""The pages of eAssessment taken together, and how the navigation names them."""
+"""The pages of eAssessment: their navigation, and which page does what an advice names."""
 
-from foundation.pages.context import Place, Site
+from flask import url_for
+
+from foundation.errors import Advice
+from foundation.pages.context import Link, NavItem, Site
 from notifier.pages.course_deletion import deletion
 from notifier.pages.courses import courses
 from notifier.pages.dashboard import overview
 from notifier.pages.deliveries import deliveries
 from notifier.pages.endpoint_secrets import credentials
 from notifier.pages.endpoints import endpoints
-from notifier.pages.ways import WAYS
+
+
+def link_for(advice: Advice, _about: str | None = None) -> Link | None:
+    """Return the link to the page where an advice's action is done, or None if there is none."""
+    match (advice.action or "").split(), advice.args:
+        case ["courses", _], _:
+            return Link("Courses", url_for("courses.listed"))
+        case ["endpoints", "add"], _:
+            return Link("Add an endpoint", url_for("credentials.new"))
+        case ["endpoints", _], [number] if number.isdecimal():
+            url = url_for("endpoints.show", endpoint_id=int(number))
+            return Link(f"Endpoint {number}", url)
+        case ["endpoints", _], _:
+            return Link("Endpoints", url_for("endpoints.listed"))
+        case ["deliveries", "replay"], ["--status", status]:
+            return Link("Replay", url_for("deliveries.foresee", status=status))
+        case ["deliveries", _], _:
+            return Link("Deliveries", url_for("deliveries.listed"))
+        case _:
+            return None
+
 
 SITE = Site(
     "eAssessment",
     "notifier",
     (
-        Place("overview.show", "Overview"),
-        Place("courses.listed", "Courses", ("deletion",)),
-        Place("deliveries.listed", "Deliveries"),
-        Place("endpoints.listed", "Endpoints", ("credentials",)),
+        NavItem("overview.show", "Overview"),
+        NavItem("courses.listed", "Courses", ("deletion",)),
+        NavItem("deliveries.listed", "Deliveries"),
+        NavItem("endpoints.listed", "Endpoints", ("credentials",)),
     ),
-    WAYS,
+    link_for,
 )
 PAGES = (overview, courses, deletion, deliveries, endpoints, credentials)

@@ -117,12 +117,13 @@ def count_by_status(
 
 def backlog(session: Session, *, now: datetime) -> Backlog:
     """Return the backlog. Delivered deliveries are not counted: there are too many of them."""
-    counts = session.execute(
+    rows = session.execute(
         select(Delivery.status, func.count())
         .where(Delivery.status.in_(_NOT_DELIVERED))
         .group_by(Delivery.status)
     )
-    return Backlog(dict(counts.tuples().all()), oldest_due_at(session, now=now))
+    counts = {row[0]: row[1] for row in rows}
+    return Backlog(counts, oldest_due_at(session, now=now))
 
 
 def oldest_due_at(session: Session, *, now: datetime) -> datetime | None:

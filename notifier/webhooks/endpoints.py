@@ -12,6 +12,7 @@ from contract.events import EVENT_TYPES
 from contract.signatures import Secret
 from foundation.crypto import Vault
 from foundation.db import session as db
+from foundation.errors import Advice
 from foundation.http.ssrf import Guard
 from notifier import signals
 from notifier.errors import (
@@ -142,7 +143,9 @@ def correct_url(
     if deliveries.any_delivered(session, endpoint_id):
         raise EndpointUrlError(
             f"endpoint {endpoint_id} has accepted deliveries at its current URL",
-            next_step="Register the new one with `notifier endpoints add`, and disable this one.",
+            advice=Advice(
+                "Add the new URL, then disable this endpoint.", "endpoints add", ("URL",)
+            ),
         )
     # The URL last: in PostgreSQL its change blocks transactions that write deliveries for it.
     due = deliveries.make_due_now(session, endpoint_id, now=now)

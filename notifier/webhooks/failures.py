@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from foundation.errors import Advice
+
 
 class FailureKind(StrEnum):
     """Why no answer came to an attempt; the words are stored, and do not change."""
@@ -29,71 +31,102 @@ class FailureKind(StrEnum):
     INTERNAL = "internal"
 
 
-NEXT_STEPS: dict[str, str] = {
-    FailureKind.URL: "Put the right URL in its place with `notifier endpoints correct-url`.",
-    FailureKind.DNS: "Check its DNS records, this machine's name service, and the host's spelling: "
-    "`notifier endpoints correct-url` puts the right one in its place.",
-    FailureKind.DNS_TIMEOUT: "Check this machine's name service and that of the host's domain.",
-    FailureKind.BLOCKED: "If this receiver is yours, name its host or network in "
-    "NOTIFIER_ALLOWED_HOSTS and restart; otherwise disable the endpoint and ask who set its DNS.",
-    FailureKind.REFUSED: "Check that the receiver runs and listens on this port.",
-    FailureKind.UNREACHABLE: "Check this machine's routes and the network between.",
-    FailureKind.CONNECT_TIMEOUT: "Check that the receiver runs, and the firewalls between.",
-    FailureKind.TLS_TIMEOUT: "Check that this port speaks TLS and that the receiver is not "
-    "overloaded.",
-    FailureKind.TLS_EXPIRED: "Ask the receiver's administrator to renew the certificate.",
-    FailureKind.TLS_NOT_YET_VALID: "Check the clock of this machine, then the certificate's dates.",
-    FailureKind.TLS_SELF_SIGNED: "If this certificate is known to you, put it into the file that "
-    "NOTIFIER_CA_BUNDLE names and restart; otherwise ask the receiver's administrator.",
-    FailureKind.TLS_UNKNOWN_CA: "Put the authority that signed the certificate into the file that "
-    "NOTIFIER_CA_BUNDLE names and restart; or the receiver must send its whole chain.",
-    FailureKind.TLS_WRONG_HOST: "Register the name that stands in the certificate, or ask the "
-    "receiver's administrator for a certificate that has this one.",
-    FailureKind.TLS: "Check that this port speaks TLS 1.2 or newer, with a certificate in order.",
-    FailureKind.RESET: "Look into the logs of the receiver and of the web server before it.",
-    FailureKind.DEADLINE: "The receiver should answer first and work afterwards; see what keeps "
-    "it. NOTIFIER_ATTEMPT_DEADLINE is how long it may take.",
-    FailureKind.PROTOCOL: "Check that a web server answers there, and what lies between.",
-    FailureKind.CONNECTION_FAILED: "Read the detail; `notifier doctor` looks at this machine.",
-    FailureKind.SECRET_UNREADABLE: "Put the key that sealed it back into NOTIFIER_ENCRYPTION_KEYS.",
-    FailureKind.WORKER_LOST: "Find out in the worker's log and the system's why it ended.",
-    FailureKind.INTERNAL: "Report it with the trace in the worker's log.",
+_ENDPOINT = ("ENDPOINT_ID",)
+_SERVER_LOGS = Advice("Look into the logs of the receiver and of the web server in front of it.")
+_ADVICE: dict[str, Advice] = {
+    FailureKind.URL: Advice("Correct the URL.", "endpoints correct-url", _ENDPOINT),
+    FailureKind.DNS: Advice(
+        "Check the spelling of the host, its DNS records and the name server of this machine.",
+        "endpoints correct-url",
+        _ENDPOINT,
+    ),
+    FailureKind.DNS_TIMEOUT: Advice(
+        "Check the name server of this machine and the one of the host's domain."
+    ),
+    FailureKind.BLOCKED: Advice(
+        "If this receiver is yours, add its host or network to NOTIFIER_ALLOWED_HOSTS and restart. "
+        "Otherwise disable the endpoint and find out who changed its DNS records."
+    ),
+    FailureKind.REFUSED: Advice("Check that the receiver is running and listens on this port."),
+    FailureKind.UNREACHABLE: Advice("Check the network between this machine and the receiver."),
+    FailureKind.CONNECT_TIMEOUT: Advice(
+        "Check that the receiver is running and that no firewall blocks the connection."
+    ),
+    FailureKind.TLS_TIMEOUT: Advice(
+        "Check that this port speaks TLS and that the receiver is not overloaded."
+    ),
+    FailureKind.TLS_EXPIRED: Advice("Ask the receiver's administrator to renew the certificate."),
+    FailureKind.TLS_NOT_YET_VALID: Advice(
+        "Check the clock of this machine, then the dates of the certificate."
+    ),
+    FailureKind.TLS_SELF_SIGNED: Advice(
+        "If you know this certificate, add it to the file that NOTIFIER_CA_BUNDLE names and "
+        "restart. Otherwise ask the receiver's administrator."
+    ),
+    FailureKind.TLS_UNKNOWN_CA: Advice(
+        "Add the certificate authority to the file that NOTIFIER_CA_BUNDLE names and restart, or "
+        "have the receiver send its whole certificate chain."
+    ),
+    FailureKind.TLS_WRONG_HOST: Advice(
+        "Register the host name of the certificate, or ask the receiver's administrator for a "
+        "certificate with this host name."
+    ),
+    FailureKind.TLS: Advice(
+        "Check that this port speaks TLS 1.2 or newer and has a valid certificate."
+    ),
+    FailureKind.RESET: _SERVER_LOGS,
+    FailureKind.DEADLINE: Advice(
+        "Have the receiver respond first and do its work afterwards. NOTIFIER_ATTEMPT_DEADLINE "
+        "sets how long an attempt may take."
+    ),
+    FailureKind.PROTOCOL: Advice(
+        "Check that a web server listens there, and any proxy in front of it."
+    ),
+    FailureKind.CONNECTION_FAILED: Advice("Read the detail, then check this machine.", "doctor"),
+    FailureKind.SECRET_UNREADABLE: Advice(
+        "Add the key that encrypted it to NOTIFIER_ENCRYPTION_KEYS again."
+    ),
+    FailureKind.WORKER_LOST: Advice(
+        "Look into the logs of the worker and the system to see why the worker ended."
+    ),
+    FailureKind.INTERNAL: Advice("Report it with the traceback from the log of the worker."),
 }
-"""The one remedy for each kind."""
-
-
-_SIGNED_BY_ANOTHER = (
-    "Enter this endpoint's present secret at the receiver; if nobody kept it, "
-    "`notifier endpoints rotate-secret` makes a new one. And check that the URL names the "
-    "receiver's door: `notifier endpoints correct-url` corrects it."
+_SIGNATURE = Advice(
+    "Enter the current secret of this endpoint at the receiver, or rotate it if it is lost. Also "
+    "check that the URL is the one of the receiver's webhook route.",
+    "endpoints rotate-secret",
+    _ENDPOINT,
 )
-_PATH = (
-    "Check the path of its URL, for the receiver takes no webhooks there: "
-    "`notifier endpoints correct-url` puts the right one in its place."
+_PATH = Advice(
+    "The receiver accepts no webhooks at this path: correct the URL.",
+    "endpoints correct-url",
+    _ENDPOINT,
 )
-_REFUSED = "The receiver understood it and refused it: mend there what it names."
-ANSWERS: dict[int, str] = {
-    400: _REFUSED,
-    401: _SIGNED_BY_ANOTHER,
-    403: _SIGNED_BY_ANOTHER,
+_REJECTED = Advice(
+    "The receiver understood the event and rejected it: fix what its response names there."
+)
+_STATUS_ADVICE: dict[int, Advice] = {
+    400: _REJECTED,
+    401: _SIGNATURE,
+    403: _SIGNATURE,
     404: _PATH,
     405: _PATH,
-    409: _REFUSED,
-    410: "The receiver wants no more events: ask its administrator why.",
-    413: _REFUSED,
-    415: _REFUSED,
-    422: _REFUSED,
-    429: "The receiver asks to be sent less: if it stays so, ask its administrator.",
+    409: _REJECTED,
+    410: Advice("The receiver wants no more events: ask its administrator why."),
+    413: _REJECTED,
+    415: _REJECTED,
+    422: _REJECTED,
+    429: Advice("The receiver limits the rate: if this persists, ask its administrator."),
 }
-"""The remedy for each status that has one of its own."""
 
 
-def next_step(kind: str | None, status: int | None = None) -> str | None:
-    """Return what to do about a kind of failure, or about a status; None if nothing is known."""
-    if status is None:
-        return NEXT_STEPS.get(kind or "")
+def advice_for(kind: str | None, status: int | None, endpoint_id: int) -> Advice | None:
+    """Return what to do about a failure or the status of a response; None if nothing is known."""
+    advice = _ADVICE.get(kind or "") if status is None else _for_status(status)
+    return advice and advice.fill("ENDPOINT_ID", str(endpoint_id))
+
+
+def _for_status(status: int) -> Advice | None:
     if 300 <= status < 400:
-        return "Register the address that it leads to: a redirect is never followed."
-    if status >= 500:
-        return "Look into the logs of the receiver and of the web server before it."
-    return ANSWERS.get(status)
+        return Advice("Register the URL that it redirects to: redirects are never followed.")
+    return _SERVER_LOGS if status >= 500 else _STATUS_ADVICE.get(status)

@@ -132,8 +132,7 @@ def _lock_replayable(session: Session, ids: Sequence[int]) -> Sequence[Any]:
         if row.disabled_at is not None:
             raise ReplayRefusedError(
                 f"delivery {row.id} is for endpoint {row.endpoint_id}, which is disabled",
-                next_step=f"Enable it with `notifier endpoints enable {row.endpoint_id}`; "
-                "that sends what it holds.",
+                advice=ReplayRefusedError.advice.fill("ENDPOINT_ID", str(row.endpoint_id)),
             )
     return rows
 

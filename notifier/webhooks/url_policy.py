@@ -5,6 +5,7 @@ from urllib.parse import SplitResult, urlsplit
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
+from foundation.errors import Advice
 from foundation.http import hosts
 from foundation.http.hosts import Host, HostError
 from foundation.http.ssrf import Guard
@@ -30,12 +31,12 @@ def check(url: str, guard: Guard) -> None:
     if _written_host(parts) != host.name:
         raise EndpointUrlError(
             f"the host {_written_host(parts)} is another spelling of {host.name}",
-            next_step=f"Write {host.name}.",
+            advice=Advice(f"Write {host.name}."),
         )
     if parts.scheme != "https" and not (guard.loopback and _is_loopback(host)):
         raise EndpointUrlError(
             f"{url} is not https: others on the network could read and change what is sent",
-            next_step=f"Give an https URL. {_ALLOW_LOOPBACK}" if _is_loopback(host) else None,
+            advice=Advice(f"Give an https URL. {_ALLOW_LOOPBACK}") if _is_loopback(host) else None,
         )
 
 
@@ -98,14 +99,16 @@ def _check_blocked(parts: SplitResult, host: Host, guard: Guard) -> None:
             if written != host.name:
                 why = f"{written} means {why.replace(' ', ', which ', 1)}"
             step = f"{_ALLOW} {_ALLOW_LOOPBACK}" if host.address.is_loopback else _ALLOW
-            raise EndpointUrlError(why, next_step=step)
+            raise EndpointUrlError(why, advice=Advice(step))
     elif hosts.is_localhost(host.name):
         if not guard.loopback:
-            raise EndpointUrlError(f"{host.name} is loopback (RFC 6761)", next_step=_ALLOW_LOOPBACK)
+            raise EndpointUrlError(
+                f"{host.name} is loopback (RFC 6761)", advice=Advice(_ALLOW_LOOPBACK)
+            )
     elif "." not in host.name and not guard.allows_name(host.name):
         raise EndpointUrlError(
             f"{host.name} has no dot, so it means a different host on every network",
-            next_step=f"Give the host's full name. {_ALLOW}",
+            advice=Advice(f"Give the full name of the host. {_ALLOW}"),
         )
 
 

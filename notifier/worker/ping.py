@@ -68,7 +68,10 @@ def send_ping(services: Services, endpoint_id: int) -> PingResult:
 def _target(session: Session, endpoint_id: int) -> tuple[str, Sequence[str]]:
     endpoint = endpoints.get(session, endpoint_id)
     if endpoint.disabled_at is not None:
-        raise EndpointDisabledError(f"endpoint {endpoint_id} is disabled")
+        raise EndpointDisabledError(
+            f"endpoint {endpoint_id} is disabled",
+            advice=EndpointDisabledError.advice.fill("ENDPOINT_ID", str(endpoint_id)),
+        )
     encrypted = endpoints.encrypted_secrets(session, [endpoint_id], now=db.now(session))
     return endpoint.url, encrypted[endpoint_id]
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from foundation import logging
+from foundation.errors import Advice, fields_of
 from notifier.webhooks import failures
 from notifier.webhooks.deliveries import Settlement
 from notifier.webhooks.failures import FailureKind
@@ -53,9 +54,12 @@ def _report_settled(one: Settlement, totals: WorkerTotals) -> None:
             line.info("event delivered", status=one.status)
         case RetryAt(due_at):
             totals.to_retry += 1
-            step = failures.next_step(one.failure, one.status)
+            advice = failures.advice_for(one.failure, one.status, one.claimed.endpoint_id)
             line.warning(
-                "attempt failed, will be retried", due_at=due_at.isoformat(), next_step=step, **why
+                "attempt failed, will be retried",
+                due_at=due_at.isoformat(),
+                **fields_of(advice),
+                **why,
             )
         case Dead(reason):
             totals.dead += 1
@@ -81,15 +85,19 @@ def _report_expired(one: ExpiredClaim, totals: WorkerTotals) -> None:
         return
     line.warning(
         "worker lost, its delivery will be retried",
-        next_step=failures.next_step(FailureKind.WORKER_LOST),
+        **fields_of(failures.advice_for(FailureKind.WORKER_LOST, None, one.endpoint_id)),
     )
 
 
 def _log_dead(line: logging.Logger, delivery_id: int, reason: str) -> None:
-    step = f"Fix the cause, then run `notifier deliveries replay {delivery_id}`."
-    line.error("delivery is dead", reason=reason, next_step=step)
+    advice = Advice("Fix the cause, then replay it.", "deliveries replay", (str(delivery_id),))
+    line.error("delivery is dead", reason=reason, **fields_of(advice))
 
 
 def _log_disabled(line: logging.Logger, endpoint_id: int, reason: str) -> None:
-    step = f"Ask the receiver's administrator, then run `notifier endpoints enable {endpoint_id}`."
-    line.error("endpoint disabled, its deliveries held", reason=reason, next_step=step)
+    advice = Advice(
+        "Ask the receiver's administrator, then enable the endpoint.",
+        "endpoints enable",
+        (str(endpoint_id),),
+    )
+    line.error("endpoint disabled, its deliveries held", reason=reason, **fields_of(advice))

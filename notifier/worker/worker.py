@@ -177,7 +177,7 @@ class Worker:
         try:
             keys = [Secret.parse(self.vault.decrypt(secret)) for secret in encrypted]
         except DecryptionError as error:
-            return Failure(FailureKind.SECRET_UNREADABLE, f"{error}; {error.advice}")
+            return Failure(FailureKind.SECRET_UNREADABLE, f"{error}; {error.advice.text}")
         body = claimed.body.encode()
         headers = signatures.sign(keys, claimed.webhook_id, body, now=now)
         return self.transport.post(claimed.url, {**headers, HEADER: claimed.span.header}, body)

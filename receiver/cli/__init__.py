@@ -1,46 +1,144 @@
-"""The command `receiver`: what ELMS's administrators and operations do from a terminal."""
+"""The command `receiver`. Each command is imported when it runs."""
 
 import click
-from flask import Flask
-from flask.cli import ScriptInfo
 
-from foundation.cli.output import Commands
-from receiver import services
-from receiver.app import create_app
-from receiver.cli.operations import db_group, doctor, serve, users_group
-from receiver.cli.registry import registry_group
-from receiver.cli.runs import runs_group
-from receiver.cli.sources import sources_group
-from receiver.cli.sync import sync_grades
+from foundation.cli.lazy import Lazy, LazyGroup, Program
 
+_PROGRAM = Program("receiver", "receiver.services:load", "receiver.models:SCHEMA")
 
-@click.group("receiver", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="course-webhooks", message="receiver %(version)s")
-@click.pass_context
-def main(ctx: click.Context) -> None:
-    """The ELMS side: sources, the door for their webhooks, the registry, the grade sync.
+main = LazyGroup(
+    "receiver",
+    {
+        "db": LazyGroup(
+            "db",
+            {
+                "upgrade": Lazy(
+                    "foundation.cli.db_commands:upgrade",
+                    "Upgrade the database schema; existing data is kept.",
+                ),
+                "check": Lazy(
+                    "foundation.cli.db_commands:check",
+                    "Check that the database schema is the one that this program needs.",
+                ),
+                "rotate-key": Lazy(
+                    "receiver.cli.operations:rotate_key",
+                    "Re-encrypt all secrets and tokens with the first encryption key.",
+                ),
+                "prune": Lazy(
+                    "receiver.cli.operations:prune",
+                    "Delete old runs, webhook ids and history.",
+                ),
+            },
+            help="Upgrade, check and clean up the database; rotate its encryption key.",
+        ),
+        "serve": Lazy(
+            "receiver.cli.operations:serve",
+            "Serve the webhook endpoint and the pages until stopped.",
+        ),
+        "doctor": Lazy(
+            "receiver.cli.operations:doctor",
+            "Check settings, database, sources, registry, last run and ELMS's Moodle.",
+        ),
+        "sources": LazyGroup(
+            "sources",
+            {
+                "add": Lazy(
+                    "receiver.cli.sources:add",
+                    "Add the source NAME, the name that its events carry.",
+                ),
+                "list": Lazy(
+                    "receiver.cli.sources:list_", "List the sources and the ids of their secrets."
+                ),
+                "add-secret": Lazy(
+                    "receiver.cli.sources:add_secret",
+                    "Add a webhook secret of NAME; older ones stay valid.",
+                ),
+                "remove-secret": Lazy(
+                    "receiver.cli.sources:remove_secret",
+                    "Remove the secret SECRET_ID of NAME; webhooks signed with it are refused.",
+                ),
+                "set-site-token": Lazy(
+                    "receiver.cli.sources:set_site_token",
+                    "Set the site-wide token of the Moodle NAME.",
+                ),
+            },
+            help="Manage the eAssessment sites and the secrets of their webhooks.",
+        ),
+        "registry": LazyGroup(
+            "registry",
+            {
+                "add": Lazy("receiver.cli.registry:add", "Add COURSE_ID to the grade sync."),
+                "list": Lazy(
+                    "receiver.cli.registry:list_",
+                    "List the courses in the grade sync with their status.",
+                ),
+                "show": Lazy(
+                    "receiver.cli.registry:show",
+                    "Show COURSE_ID: its status, its stored state and its history.",
+                ),
+                "remove": Lazy(
+                    "receiver.cli.registry:remove",
+                    "Remove COURSE_ID from the grade sync; its grades are kept.",
+                ),
+                "set-token": Lazy(
+                    "receiver.cli.registry:set_token", "Set the current token of COURSE_ID."
+                ),
+                "export": Lazy(
+                    "receiver.cli.registry_bulk:export",
+                    "Print the courses in the grade sync as CSV, without tokens.",
+                ),
+                "import": Lazy(
+                    "receiver.cli.registry_bulk:import_",
+                    "Add or update the courses in FILE, a CSV file.",
+                ),
+                "set-activity": Lazy(
+                    "receiver.cli.registry_bulk:set_activity",
+                    "Set the Moodle activity that receives the grades of COURSE_ID.",
+                ),
+            },
+            help="Manage the courses in the grade sync: their status and their tokens.",
+        ),
+        "sync-grades": Lazy(
+            "receiver.cli.sync:sync_grades",
+            "Fetch the grades of all courses in the registry; invalid courses are skipped.",
+        ),
+        "runs": LazyGroup(
+            "runs",
+            {
+                "list": Lazy("receiver.cli.runs:list_", "List the runs, newest first."),
+                "show": Lazy(
+                    "receiver.cli.runs:show",
+                    "Show run NUMBER, or the last run, with the result of each course.",
+                ),
+            },
+            help="Show past runs of the grade sync.",
+        ),
+        "users": LazyGroup(
+            "users",
+            {
+                "add": Lazy(
+                    "foundation.pages.user_commands:add",
+                    "Add the user NAME; the password is read from a prompt or standard input.",
+                ),
+                "list": Lazy("foundation.pages.user_commands:list_", "List the users."),
+                "set-password": Lazy(
+                    "foundation.pages.user_commands:set_password",
+                    "Set a new password for NAME, who is signed out everywhere.",
+                ),
+                "remove": Lazy(
+                    "foundation.pages.user_commands:remove",
+                    "Remove the user NAME, who is signed out everywhere.",
+                ),
+            },
+            help="Manage the users who can sign in to the pages.",
+        ),
+    },
+    help="""ELMS: sources, webhooks, the registry and the grade sync.
 
-    Settings come from the environment or from .env; .env.example explains each one.
-    Exit codes: 0 done, 1 refused or failed, 2 wrong use or settings, 3 another sync is at work,
-    4 the database cannot be used.
-    """
-
-    def make_app() -> Flask:
-        app = create_app()
-        ctx.call_on_close(services.of(app).database.dispose)
-        return app
-
-    ctx.obj = ScriptInfo(create_app=make_app, set_debug_flag=False)
-
-
-for command in (
-    db_group,
-    serve,
-    sources_group,
-    registry_group,
-    sync_grades,
-    runs_group,
-    users_group,
-    doctor,
-):
-    main.add_command(command)
+    Settings are read from the environment or .env; .env.example explains each one.
+    Exit codes: 0 done, 1 refused or failed, 2 usage or settings error, 3 another sync is running,
+    4 database unusable.
+    """,
+    context_settings={"help_option_names": ["-h", "--help"], "obj": _PROGRAM},
+)
+click.version_option(package_name="course-webhooks", message="receiver %(version)s")(main)

@@ -1,51 +1,39 @@
-"""What every command begins with: the services, on a schema that is ours."""
+"""What a command of ELMS works with."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
-from sqlalchemy.orm import Session
 
-from foundation.cli import output
-from foundation.db import session as db
-from receiver import services
-from receiver.models import SCHEMA
+from foundation.cli import context, output
+from foundation.cli.context import reading, writing
 from receiver.registry.history import Actor, ActorKind
 from receiver.services import Services
+
+__all__ = ["actor", "reading", "ready", "services", "source_option", "writing"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def source_option(command: _Command) -> _Command:
-    """Give a command `--source`."""
-    return click.option("--source", help="Name of the source; not needed if only one is meant.")(
+    """Add the option `--source` to a command."""
+    return click.option("--source", help="Name of the source; optional if there is only one.")(
         command
     )
 
 
-def ready() -> Services:
-    """Return the services, or raise SchemaError if the database is not at our schema."""
-    here = services.current()
-    SCHEMA.check(here.database)
+def services() -> Services:
+    """Return the services."""
+    here: Services = context.services()
     return here
 
 
-@contextmanager
-def writing() -> Iterator[tuple[Session, datetime]]:
-    """Open a writing transaction; give it with the database's time."""
-    with ready().database.writing() as session:
-        yield session, db.now(session)
-
-
-@contextmanager
-def reading() -> Iterator[Session]:
-    """Open a reading transaction."""
-    with ready().database.reading() as session:
-        yield session
+def ready() -> Services:
+    """Return the services, or raise SchemaError unless the database is at the schema."""
+    here: Services = context.ready()
+    return here
 
 
 def actor() -> Actor:
-    """Return the administrator who gives the command, for the history."""
+    """Return the administrator who runs the command, for the history."""
     return Actor(ActorKind.ADMINISTRATOR, output.who())

@@ -1,98 +1,104 @@
-"""Commands that run ELMS: schema, web server, doctor."""
+"""Commands that run and maintain ELMS."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import click
-from flask.cli import ScriptInfo, pass_script_info, with_appcontext
 from sqlalchemy.orm import Session
 
-from foundation.cli import doctor as checkup
-from foundation.cli.db_commands import schema_commands
+from foundation.cli import doctor as report
 from foundation.cli.output import json_option
 from foundation.cli.params import AGE
-from foundation.pages.user_commands import users_commands
 from foundation.text import count
-from receiver import services
 from receiver.cli import context
-from receiver.models import SCHEMA
-from receiver.monitoring import doctor as checks
-from receiver.registry import entries as registry
-from receiver.registry import history
-from receiver.runs import store as runs
-from receiver.sources import factory
-from receiver.sources import store as sources
-from receiver.webhooks import inbox
 
 # Several times what a route accepts, so that the route itself refuses more.
 _MAX_BODY_BYTES = 1024 * 1024
 
-db_group = schema_commands(SCHEMA, lambda: services.current().database)
-users_group = users_commands("receiver", context.writing, context.reading)
 
-
-@db_group.command()
+@click.command("rotate-key")
 def rotate_key() -> None:
-    """Seal every secret and token anew with the first encryption key, so that an old one can go."""
+    """Re-encrypt all secrets and tokens with the first encryption key.
+
+    Older keys can then be removed from RECEIVER_ENCRYPTION_KEYS.
+    """
+    from receiver.registry import entries as registry
+    from receiver.sources import store as sources
+
     here = context.ready()
     with here.database.writing() as session:
         secrets = sources.reencrypt(session, vault=here.vault)
         tokens = registry.reencrypt(session, vault=here.vault)
     click.echo(
-        f"{count(secrets, 'secret')} and {count(tokens, 'token')} are sealed with the first key; "
-        "older keys can be taken out"
+        f"re-encrypted {count(secrets, 'secret')} and {count(tokens, 'token')}; "
+        "older keys can be removed"
     )
 
 
-@db_group.command()
-@click.option("--older-than", type=AGE, required=True, help="How old that is (400d); 30d at least.")
+@click.command()
+@click.option(
+    "--older-than", type=AGE, required=True, help="Minimum age: 30d or more, for example 400d."
+)
 def prune(older_than: timedelta) -> None:
-    """Forget runs, webhook ids and what was heard of courses that are so old.
+    """Delete old runs, webhook ids and history.
 
-    The registry and the gradebook stay, and so does the last run.
+    The registry, the gradebook and the last run are kept.
     """
-    old_runs = _forget_all(runs.forget, older_than, most=10)
-    lines = _forget_all(history.prune, older_than)
-    ids = _forget_all(inbox.prune, older_than)
-    click.echo(f"forgotten: {old_runs} runs, {lines} lines of history, {ids} webhook ids")
+    from receiver.registry import history
+    from receiver.runs import store as runs
+    from receiver.webhooks import inbox
+
+    old_runs = _delete_all(runs.forget, older_than, limit=10)
+    lines = _delete_all(history.prune, older_than)
+    ids = _delete_all(inbox.prune, older_than)
+    click.echo(
+        f"deleted {count(old_runs, 'run')}, {count(lines, 'line')} of history, "
+        f"{count(ids, 'webhook id')}"
+    )
 
 
-def _forget_all(
-    forget: Callable[[Session, datetime, int], int], older_than: timedelta, most: int = 10_000
+def _delete_all(
+    delete: Callable[[Session, datetime, int], int], older_than: timedelta, limit: int = 10_000
 ) -> int:
-    """Forget in pieces: nobody who writes waits for all of it."""
+    # In batches, so that no other writer waits for all of it.
     total = 0
     while True:
         with context.writing() as (session, now):
-            gone = forget(session, now - older_than, most)
-        total += gone
-        if gone < most:
+            deleted = delete(session, now - older_than, limit)
+        total += deleted
+        if deleted < limit:
             return total
 
 
 @click.command()
-@with_appcontext
-@pass_script_info
-def serve(script: ScriptInfo) -> None:
-    """Serve webhooks and pages until stopped.
+def serve() -> None:
+    """Serve the webhook endpoint and the pages until stopped.
 
     SIGTERM finishes requests in progress.
     """
-    from foundation.web import server  # only `serve` needs the web server
+    from foundation.web import server
+    from receiver import services
+    from receiver.app import create_app
+    from receiver.models import SCHEMA
 
-    here = context.ready()
-    server.serve(script.load_app(), here.settings, max_body_bytes=_MAX_BODY_BYTES)
+    app = create_app()
+    here = services.of(app)
+    click.get_current_context().call_on_close(here.database.dispose)
+    SCHEMA.check(here.database)
+    server.serve(app, here.settings, max_body_bytes=_MAX_BODY_BYTES)
 
 
 @click.command()
 @json_option
-@with_appcontext
 def doctor(as_json: bool) -> None:
-    """Look at settings, database, sources, registry, last run, and the Moodle that ELMS is.
+    """Check settings, database, sources, registry, last run and ELMS's Moodle.
 
-    Exit 1 if something is wrong.
+    Exit code 1 if a check fails.
     """
-    here = services.current()
+    from receiver.monitoring import doctor as checks
+    from receiver.sources import factory
+
+    here = context.services()
     with factory.open_gradebook(here.settings) as gradebook:
         findings = checks.examine(here.database, here.vault, gradebook)
-    raise click.exceptions.Exit(checkup.report(findings, as_json=as_json))
+    raise click.exceptions.Exit(report.report(findings, as_json=as_json))

@@ -1,4 +1,4 @@
-"""Commands about the registry: link a course, see where each stands, enter a new token."""
+"""Commands about the registry: add, list, show and remove courses, set their tokens."""
 
 from collections.abc import Mapping
 from typing import Any, BinaryIO
@@ -7,11 +7,11 @@ import click
 
 from contract.tokens import Token
 from foundation.cli import output
-from foundation.cli.output import Commands, json_option
+from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID
 from foundation.db import session as db
+from foundation.errors import Refusal, fields_of
 from foundation.text import printable
-from receiver import services
 from receiver.cli import context, registry_bulk
 from receiver.cli.context import source_option
 from receiver.course_state import CourseStatus, Status
@@ -25,19 +25,17 @@ from receiver.sources import store as sources
 from receiver.sync import planner, token_check
 from receiver.sync.token_check import TokenCheckFailed
 
-_PROMPTS = {API: "Course token (eas_…)", MOODLE: "Token of the Moodle"}
+_PROMPTS = {API: "Course token (eas_…)", MOODLE: "Moodle token"}
 
 
-@click.group("registry", cls=Commands)
-def registry_group() -> None:
-    """Link courses to the grade sync, see where each stands, enter new tokens."""
-
-
-@registry_group.command()
+@click.command()
 @click.argument("course_id", type=COURSE_ID)
 @source_option
 def add(course_id: str, source: str | None) -> None:
-    """Put COURSE_ID into the grade sync; its token is read from a prompt or standard input."""
+    """Add COURSE_ID to the grade sync.
+
+    Its token is read from a prompt or standard input.
+    """
     here = context.ready()
     token = _read_token(here, source)
     with here.database.writing() as session:
@@ -53,20 +51,20 @@ def add(course_id: str, source: str | None) -> None:
         )
         course_status, name = _standing(entry), chosen.name
     shown = printable(course_id)
-    click.echo(f"{shown} of {name} is in the registry, with the token {token.token_id}")
+    click.echo(f"{shown} of {name} is added, with the token {token.token_id}")
     _exit_unless_active(course_id, course_status)
 
 
-@registry_group.command("list")
+@click.command("list")
 @click.option(
     "--status",
     type=click.Choice([status.value for status in Status]),
-    help="Only the courses that stand so.",
+    help="Only courses with this status.",
 )
 @source_option
 @json_option
 def list_(status: str | None, source: str | None, as_json: bool) -> None:
-    """List the courses in grade sync: status, why, since when, what to do."""
+    """List the courses in the grade sync with their status."""
     with context.reading() as session:
         source_id = sources.get(session, source).id if source else None
         entries = registry.list_entries(session, source_id=source_id)
@@ -82,7 +80,7 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
         )
         return
     output.print_table(
-        ("course", "source", "status", "last outcome", "why", "since", "what to do"),
+        ("course", "source", "status", "last result", "reason", "since", "next step"),
         [
             (
                 entry.course_id,
@@ -91,15 +89,15 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
                 _last(entry, last)["last_outcome"],
                 course_status.reason,
                 course_status.since,
-                course_status.next_step,
+                output.next_step(course_status.advice),
             )
             for entry, course_status in shown
         ],
-        empty="no such courses; link one with `receiver registry add COURSE_ID`",
+        empty="No courses match. Add one with `receiver registry add COURSE_ID`.",
     )
 
 
-@registry_group.command()
+@click.command()
 @click.argument("course_id", type=COURSE_ID)
 @source_option
 @click.option(
@@ -107,13 +105,13 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
     type=click.IntRange(1, 1000),
     default=history.DEFAULT_LIMIT,
     show_default=True,
-    help="At most so many lines of what was heard.",
+    help="Maximum number of history lines.",
 )
 @json_option
 def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
-    """Show what is known of COURSE_ID, what follows from it, and what was heard, from whom.
+    """Show COURSE_ID: its status, its stored state and its history.
 
-    A course that is not linked is shown too if a webhook has spoken of it.
+    A course that is not in the registry is shown too if a webhook was received for it.
     """
     with context.reading() as session:
         entry = registry.get_known(
@@ -125,47 +123,48 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
         output.print_json({**facts, "history": [_heard(line) for line in heard]})
         return
     if entry.added_at is None:
-        click.echo("not in the registry; what was heard of it counts as soon as it is linked")
+        click.echo("Not in the registry. Its stored state is used as soon as it is added.")
     output.print_facts((name.replace("_", " "), value) for name, value in facts.items())
-    click.echo("\nwhat was heard, the newest first:")
+    click.echo("\nHistory, newest first")
     output.print_table(
-        ("when", "from", "who", "what", "detail", "what followed"),
+        ("time", "from", "who", "event", "detail", "result"),
         [tuple(_heard(line).values()) for line in heard],
-        empty="nothing is written down",
+        empty="none",
     )
 
 
-@registry_group.command()
+@click.command()
 @click.argument("course_id", type=COURSE_ID)
 @source_option
 def remove(course_id: str, source: str | None) -> None:
-    """Take COURSE_ID out of the grade sync; the grades that it has stay."""
+    """Remove COURSE_ID from the grade sync; its grades are kept."""
     here = context.ready()
     with here.database.writing() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         registry.remove(session, chosen, course_id, actor=context.actor(), now=db.now(session))
         name = chosen.name
-    click.echo(f"{printable(course_id)} of {name} is out of the grade sync")
+    click.echo(f"{printable(course_id)} of {name} is removed from the grade sync")
 
 
-@registry_group.command("set-token")
+@click.command("set-token")
 @click.argument("course_id", type=COURSE_ID, required=False)
 @source_option
 @click.option(
     "--from-file",
     "file",
     type=click.File("rb"),
-    help="Enter the tokens of many courses: a CSV of course_id,token and, if needed, source.",
+    help="Set the tokens of many courses: a CSV file with the columns course_id, token and, if "
+    "there are several sources, source.",
 )
 def set_token(course_id: str | None, source: str | None, file: BinaryIO | None) -> None:
-    """Enter the present token of COURSE_ID, from a prompt or standard input.
+    """Set the current token of COURSE_ID.
 
-    If it is not the token that eAssessment last named, eAssessment is asked whether it is good:
-    the webhook that named it may have been lost. Until it says so, one that it named or took last
-    is not replaced. Exit 1 if the course still cannot be synced, or the token is not taken.
+    It is read from a prompt or standard input. If it is not the token that eAssessment last
+    announced, it is verified with eAssessment before it replaces one that works. Exit code 1 if
+    the token is not accepted or the course still cannot be synced.
     """
     if (course_id is None) == (file is None) or (file and source):
-        raise click.UsageError("give COURSE_ID, or `--from-file` alone")
+        raise click.UsageError("give COURSE_ID, or --from-file alone")
     here = context.ready()
     if file is not None:
         registry_bulk.enter_tokens(here, file)
@@ -179,7 +178,7 @@ def _set_one(here: Services, course_id: str, source: str | None) -> None:
         chosen = sources.choose(session, source, course_id=course_id)
         entry_id = registry.get(session, chosen, course_id).id
     entry = token_check.enter_token(here, entry_id, token, actor=context.actor())
-    click.echo(f"the token {token.token_id} is held for {printable(course_id)} now")
+    click.echo(f"the token {token.token_id} is stored for {printable(course_id)}")
     status = _standing(entry)
     if status.status is Status.TOKEN_INVALID:
         status = _check(here, entry)
@@ -193,32 +192,32 @@ def _read_token(here: Services, source: str | None, course_id: str | None = None
 
 
 def _check(here: Services, entry: Entry) -> CourseStatus:
-    """Return the status that follows from what eAssessment says of the token, or exit."""
-    click.echo("it is not the token that eAssessment last named; checking it with eAssessment …")
+    """Verify the token and return the course's status; exit if it cannot be verified."""
+    click.echo(
+        "it is not the token that eAssessment last announced; verifying it with eAssessment …"
+    )
     checked = token_check.check_token(here, entry, actor=context.actor())
     if isinstance(checked, TokenCheckFailed):
-        output.complain(f"the token could not be checked: {checked.detail}", checked.next_step)
+        output.complain(f"the token could not be verified: {checked.detail}", checked.advice)
         raise click.exceptions.Exit(output.EXIT_REFUSED)
     return checked
 
 
 def _standing(entry: Entry) -> CourseStatus:
-    return planner.course_status(entry, needs_activity=services.current().settings.elms_is_moodle)
+    return planner.course_status(entry, needs_activity=context.services().settings.elms_is_moodle)
 
 
 def _exit_unless_active(course_id: str, course_status: CourseStatus) -> None:
     if course_status.status is Status.ACTIVE:
         shown = printable(course_id)
         if course_status.reason is None:
-            click.echo(f"{shown} is active: the next sync asks for its grades")
+            click.echo(f"{shown} is active: the next sync fetches its grades")
         else:
-            click.echo(
-                f"{shown} is active, but {course_status.reason}\n next: {course_status.next_step}"
-            )
+            step = output.next_step(course_status.advice)
+            click.echo(f"{shown} is active, but {course_status.reason}\n next: {step}")
         return
-    output.complain(
-        f"{course_id} cannot be synced: {course_status.reason}", str(course_status.next_step)
-    )
+    advice = course_status.advice or Refusal.advice
+    output.complain(f"{course_id} cannot be synced: {course_status.reason}", advice)
     raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
@@ -229,7 +228,7 @@ def _facts(entry: Entry, course_status: CourseStatus) -> dict[str, Any]:
         "status": course_status.status.value,
         "reason": course_status.reason,
         "since": course_status.since,
-        "next_step": course_status.next_step,
+        **fields_of(course_status.advice),
         "stored_token_id": entry.stored_token_id,
         "added_at": entry.added_at,
         "synced_at": entry.synced_at,
@@ -267,7 +266,3 @@ def _memory(entry: Entry) -> dict[str, Any]:
         "rejected_reason": entry.rejected_reason,
         "rejected_at": entry.rejected_at,
     }
-
-
-for command in (registry_bulk.export, registry_bulk.import_, registry_bulk.set_activity):
-    registry_group.add_command(command)

@@ -1,4 +1,4 @@
-"""Commands about many courses of the registry: to a file, and from one."""
+"""Commands about many courses of the registry: export, import, and tokens from a file."""
 
 import csv
 import io
@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any, BinaryIO
 
 import click
-from flask.cli import with_appcontext
 
 from foundation.cli import output
 from foundation.cli.params import COURSE_ID, read_text
@@ -24,20 +23,22 @@ from receiver.sources import store as sources
 from receiver.sync import token_check
 from receiver.sync.token_check import RejectedToken
 
+# Entries per query; databases limit the number of values.
 _READ_AT_ONCE = 500
-"""How many entries one query names: databases take only so many values."""
 
 
 @click.command("export")
 @click.option(
-    "--to", "file", type=click.File("w", encoding="utf-8", atomic=True), help="Write to this file."
+    "--to",
+    "file",
+    type=click.File("w", encoding="utf-8", atomic=True),
+    help="Write to this file instead.",
 )
 @source_option
-@with_appcontext
 def export(file: Any, source: str | None) -> None:
-    """Print the courses in grade sync as CSV: where each stands, never a token.
+    """Print the courses in the grade sync as CSV, without tokens.
 
-    A cell that a spreadsheet would take for a formula begins with an apostrophe.
+    An apostrophe is put in front of a cell that a spreadsheet would read as a formula.
     """
     with context.reading() as session:
         source_id = sources.get(session, source).id if source else None
@@ -54,15 +55,14 @@ def export(file: Any, source: str | None) -> None:
 
 @click.command("import")
 @click.argument("file", type=click.File("rb"))
-@with_appcontext
 def import_(file: BinaryIO) -> None:
-    """Link the courses of FILE, a CSV of course_id,token (`-`: standard input).
+    """Add or update the courses in FILE, a CSV file.
 
-    It may name source, gradebook_course and gradebook_activity too. A course that is linked gets
-    its token and activity where they differ, and keeps its token where none stands in the file:
-    so what `export` wrote can be edited and imported. eAssessment is asked before a token that it
-    named or took last is replaced. Exit 1 if a line is wrong: then nothing is taken in; or if a
-    token is not taken, for eAssessment does not say that it is good.
+    Its columns are course_id and token; optional are source, gradebook_course and
+    gradebook_activity (`-`: standard input). A course that is in the registry keeps its token if
+    the file has none, so a file from `export` can be edited and imported. A token is verified with
+    eAssessment before it replaces one that works. Exit code 1 if a line is invalid (then nothing
+    is imported) or if a token is not accepted.
     """
     here = context.ready()
     wanted = read(here, file)
@@ -73,13 +73,18 @@ def import_(file: BinaryIO) -> None:
         linked = bulk.import_rows(
             session, wanted, vault=here.vault, actor=context.actor(), now=db.now(session)
         )
-    counts = f"{linked.added} new, {linked.changed} changed, {linked.unchanged} as before"
+    counts = f"{linked.added:,} new, {linked.changed:,} changed, {linked.unchanged:,} unchanged"
     click.echo(counts + _counted(refused))
     if refused:
         output.print_table(
-            ("course", "source", "why", "what to do"),
+            ("course", "source", "reason", "next step"),
             [
-                (one.row.course_id, one.row.source.name, one.error, one.error.advice)
+                (
+                    one.row.course_id,
+                    one.row.source.name,
+                    one.error,
+                    output.next_step(one.error.advice),
+                )
                 for one in refused
             ],
             empty="",
@@ -89,15 +94,16 @@ def import_(file: BinaryIO) -> None:
 
 @click.command("set-activity")
 @click.argument("course_id", type=COURSE_ID)
-@click.option("--course", type=click.IntRange(1, 2**63 - 1), help="In Moodle.")
-@click.option("--activity", type=click.IntRange(1, 2**63 - 1), help="In Moodle.")
-@click.option("--clear", is_flag=True, help="Let its grades go to none.")
+@click.option("--course", type=click.IntRange(1, 2**63 - 1), help="Number of the course in Moodle.")
+@click.option(
+    "--activity", type=click.IntRange(1, 2**63 - 1), help="Number of the activity (cmid) in Moodle."
+)
+@click.option("--clear", is_flag=True, help="Remove the activity.")
 @source_option
-@with_appcontext
 def set_activity(
     course_id: str, course: int | None, activity: int | None, clear: bool, source: str | None
 ) -> None:
-    """Say into which course and activity of ELMS's Moodle the grades of COURSE_ID go."""
+    """Set the Moodle activity that receives the grades of COURSE_ID."""
     place = None if course is None or activity is None else (str(course), str(activity))
     if clear == bool(place) or (clear and (course or activity)):
         raise click.UsageError("give --course and --activity, or --clear alone")
@@ -107,20 +113,20 @@ def set_activity(
         bulk.set_gradebook_target(entry, *(place or (None, None)))
     shown = printable(course_id)
     if clear:
-        click.echo(f"grades of {shown} go to no activity")
+        click.echo(f"{shown} has no activity now")
     else:
-        click.echo(f"grades of {shown} go to the activity {activity} of the course {course}")
+        click.echo(f"grades of {shown} go to activity {activity} of course {course}")
 
 
 def read(here: Services, file: BinaryIO) -> list[RegistryRow]:
-    """Return what a file wants, or raise CsvError."""
+    """Return the parsed lines of a file, or raise CsvError."""
     text = read_text(file)
     with here.database.reading() as session:
         return csv_files.read(text, sources.list_all(session))
 
 
 def enter_tokens(here: Services, file: BinaryIO) -> None:
-    """Enter the tokens of a file, and say which courses are active and which need something."""
+    """Set the tokens in a file, and print the status of each course."""
     wanted = read(here, file)
     refused = token_check.reject_unverified(here, wanted, actor=context.actor())
     lines = {one.row.line for one in refused}
@@ -132,24 +138,24 @@ def enter_tokens(here: Services, file: BinaryIO) -> None:
     told = _check_all(here, _entries(here, ids))
     after = [(entry, registry.course_status(entry)) for entry in _entries(here, ids)]
     output.print_table(
-        ("course", "source", "status", "why", "what to do"),
+        ("course", "source", "status", "reason", "next step"),
         [_told(entry, course_status, told.get(entry.id)) for entry, course_status in after]
         + _kept(here, refused),
-        empty="the file names no course",
+        empty="The file has no courses.",
     )
     waiting = sum(course_status.status is not Status.ACTIVE for _, course_status in after)
-    counts = f"{len(after) - waiting} active, {waiting} still need something"
+    counts = f"{len(after) - waiting:,} active, {waiting:,} need action"
     click.echo(counts + _counted(refused))
     if waiting or refused:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
 def _counted(refused: list[RejectedToken]) -> str:
-    return f"; {count(len(refused), 'token')} not taken" if refused else ""
+    return f"; {count(len(refused), 'token')} not accepted" if refused else ""
 
 
 def _kept(here: Services, refused: list[RejectedToken]) -> list[tuple[object, ...]]:
-    """Return the rows of courses that keep the token they hold, with why the other is not taken."""
+    """Return the rows of courses whose new token is not accepted, with the reason."""
     why = {one.entry_id: one.error for one in refused}
     return [
         (
@@ -157,7 +163,7 @@ def _kept(here: Services, refused: list[RejectedToken]) -> list[tuple[object, ..
             entry.source.name,
             registry.course_status(entry).status,
             why[entry.id],
-            why[entry.id].advice,
+            output.next_step(why[entry.id].advice),
         )
         for entry in _entries(here, list(why))
     ]
@@ -172,7 +178,7 @@ def _check_all(here: Services, entries: list[Entry]) -> dict[int, str]:
         return {}
     failed = token_check.check_tokens(here, doubtful, actor=context.actor())
     return {
-        entry_id: f"the token could not be checked: {failure.detail}"
+        entry_id: f"the token could not be verified: {failure.detail}"
         for entry_id, failure in failed.items()
     }
 
@@ -190,7 +196,8 @@ def _entries(here: Services, ids: list[int]) -> list[Entry]:
 
 def _told(entry: Entry, course_status: CourseStatus, unclear: str | None) -> tuple[object, ...]:
     why = unclear or course_status.reason
-    return entry.course_id, entry.source.name, course_status.status, why, course_status.next_step
+    step = output.next_step(course_status.advice)
+    return entry.course_id, entry.source.name, course_status.status, why, step
 
 
 def _cells(entry: Entry) -> list[str]:
@@ -201,7 +208,7 @@ def _cells(entry: Entry) -> list[str]:
         "status": course_status.status.value,
         "reason": course_status.reason,
         "since": course_status.since and course_status.since.isoformat(),
-        "next_step": course_status.next_step,
+        "next_step": output.next_step(course_status.advice),
         "stored_token_id": entry.stored_token_id,
         "added_at": entry.added_at and entry.added_at.isoformat(),
         "synced_at": entry.synced_at and entry.synced_at.isoformat(),

@@ -1,12 +1,13 @@
-"""Commands about the runs of the grade sync: which there were, and what became of each course."""
+"""Commands about past runs of the grade sync."""
 
 from typing import Any
 
 import click
 
 from foundation.cli import output
-from foundation.cli.output import Commands, json_option
+from foundation.cli.output import json_option
 from foundation.db import session as db
+from foundation.errors import fields_of
 from receiver.cli import context
 from receiver.models import Run, RunCourse
 from receiver.runs import store as runs
@@ -14,24 +15,23 @@ from receiver.runs.store import CourseOutcome, RunStatus
 
 _MAX_ID = 2**31 - 1
 _COLUMNS = (
-    *("run", "began", "by", "courses"),
+    *("run", "started", "by", "courses"),
     *CourseOutcome,
-    *("requests", "dbqueries", "seconds", "ended"),
+    *("requests", "database queries", "seconds", "ended"),
 )
 
 
-@click.group("runs", cls=Commands)
-def runs_group() -> None:
-    """Look back at the runs of the grade sync."""
-
-
-@runs_group.command("list")
+@click.command("list")
 @click.option(
-    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many."
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=20,
+    show_default=True,
+    help="Maximum number of runs.",
 )
 @json_option
 def list_(limit: int, as_json: bool) -> None:
-    """List the runs, the newest first: when, by whom, what came of the courses, how it ended."""
+    """List the runs, newest first."""
     with context.reading() as session:
         every = runs.listing(session, limit)
         statuses = runs.statuses(session, every, now=db.now(session))
@@ -41,20 +41,20 @@ def list_(limit: int, as_json: bool) -> None:
     output.print_table(
         _COLUMNS,
         [_row(run, statuses[run.id]) for run in every],
-        empty="no run yet; begin with `receiver sync-grades`",
+        empty="No runs yet. Start one with `receiver sync-grades`.",
     )
 
 
-@runs_group.command()
+@click.command()
 @click.argument("number", type=click.IntRange(1, _MAX_ID), required=False)
 @click.option(
     "--outcome",
     type=click.Choice([outcome.value for outcome in CourseOutcome]),
-    help="Only the courses of which this became.",
+    help="Only courses with this result.",
 )
 @json_option
 def show(number: int | None, outcome: str | None, as_json: bool) -> None:
-    """Show run NUMBER, or the last one: what became of each course, why, what to do."""
+    """Show run NUMBER, or the last run, with the result of each course."""
     with context.reading() as session:
         run = runs.get(session, number)
         status = runs.statuses(session, [run], now=db.now(session))[run.id]
@@ -66,7 +66,7 @@ def show(number: int | None, outcome: str | None, as_json: bool) -> None:
     output.print_facts((name.replace("_", " "), value) for name, value in facts.items())
     click.echo()
     output.print_table(
-        ("course", "source", "outcome", "why", "since", "what to do"),
+        ("course", "source", "result", "reason", "since", "next step"),
         [
             (
                 course.course_id,
@@ -74,11 +74,11 @@ def show(number: int | None, outcome: str | None, as_json: bool) -> None:
                 course.outcome,
                 course.detail or course.reason,
                 course.since,
-                course.next_step,
+                output.next_step(course.advice),
             )
             for course in courses
         ],
-        empty="no such courses are written down for this run",
+        empty="No courses match.",
     )
 
 
@@ -91,7 +91,7 @@ def _facts(run: Run, status: RunStatus) -> dict[str, Any]:
         "partial": run.partial,
         **{outcome.value: getattr(run, outcome.value) for outcome in CourseOutcome},
         "requests": run.requests,
-        "dbqueries": run.statements,
+        "database_queries": run.statements,
         "seconds": run.seconds,
         "status": status.value,
         "stopped": run.stopped,
@@ -121,5 +121,5 @@ def _course(course: RunCourse) -> dict[str, Any]:
         "reason": course.reason,
         "detail": course.detail,
         "since": course.since,
-        "next_step": course.next_step,
+        **fields_of(course.advice),
     }

@@ -1,4 +1,4 @@
-"""Commands about sources: the eAssessment sites and the secrets of their webhooks."""
+"""Commands about sources: the eAssessment sites and their secrets."""
 
 import sys
 from typing import Any
@@ -8,7 +8,7 @@ import click
 from contract.signatures import Secret, SecretError
 from contract.tokens import MalformedTokenError, MoodleToken
 from foundation.cli import output
-from foundation.cli.output import Commands, json_option
+from foundation.cli.output import json_option
 from foundation.db import session as db
 from receiver.cli import context
 from receiver.errors import SecretInvalidError, SiteTokenInvalidError
@@ -16,26 +16,23 @@ from receiver.models import API, MOODLE, Source
 from receiver.sources import store as sources
 
 
-@click.group("sources", cls=Commands)
-def sources_group() -> None:
-    """Add and list the eAssessment sites; add and drop the secrets of their webhooks."""
-
-
-@sources_group.command()
+@click.command()
 @click.argument("name")
-@click.option("--url", required=True, help="Where the site is, as https://eassessment.example.")
+@click.option(
+    "--url", required=True, help="URL of the site, for example https://eassessment.example.ac.uk."
+)
 @click.option(
     "--kind",
     type=click.Choice([API, MOODLE]),
     default=API,
     show_default=True,
-    help="What it speaks: our own grades API, or Moodle's web services.",
+    help="Its API: the grades API of eAssessment, or Moodle's web services.",
 )
 def add(name: str, url: str, kind: str) -> None:
-    """Add the source NAME: the name that its events carry (NOTIFIER_SOURCE there).
+    """Add the source NAME, the name that its events carry.
 
-    Its webhook secret is read from a prompt or standard input; leave it empty if there is none
-    yet, and enter it with `receiver sources add-secret`.
+    It is NOTIFIER_SOURCE at that site. The webhook secret is read from a prompt or standard input;
+    leave it empty if there is none yet, and add it later with `receiver sources add-secret`.
     """
     here = context.ready()
     secret = _read_secret(may_wait=True)
@@ -45,26 +42,26 @@ def add(name: str, url: str, kind: str) -> None:
         if secret:
             sources.add_secret(session, source, secret, vault=here.vault, now=now)
         asked = source.url
-    click.echo(f"the source {name} is added; its grades are asked for at {asked}")
+    click.echo(f"The source {name} is added; its grades are fetched from {asked}")
     if secret:
-        click.echo(f"webhooks to /webhooks/{name} are verified with the secret that was entered")
+        click.echo(f"Webhooks to /webhooks/{name} are verified with the secret.")
         return
-    who = "with the notifier beside that Moodle, if there is one" if kind == MOODLE else "there"
-    click.echo(f"register the URL of /webhooks/{name} {who}, and enter the secret it is given with")
-    click.echo(f"`receiver sources add-secret {name}`; until then its webhooks are refused")
+    where = "at the notifier of that Moodle, if it has one" if kind == MOODLE else "there"
+    click.echo(f"Register the URL of /webhooks/{name} {where}, then add its secret with")
+    click.echo(f"`receiver sources add-secret {name}`. Until then its webhooks are refused.")
 
 
-@sources_group.command("list")
+@click.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the sources, with the numbers of their secrets."""
+    """List the sources and the ids of their secrets."""
     with context.reading() as session:
         rows = sources.list_all(session)
     if as_json:
         output.print_json([_facts(row) for row in rows])
         return
     output.print_table(
-        ("source", "kind", "URL", "door", "secrets", "site token", "added"),
+        ("source", "kind", "URL", "webhook path", "secret ids", "site token", "added"),
         [
             (
                 row.name,
@@ -77,14 +74,17 @@ def list_(as_json: bool) -> None:
             )
             for row in rows
         ],
-        empty="no sources; add eAssessment with `receiver sources add NAME --url URL`",
+        empty="No sources. Add eAssessment with `receiver sources add NAME --url URL`.",
     )
 
 
-@sources_group.command("add-secret")
+@click.command("add-secret")
 @click.argument("name")
 def add_secret(name: str) -> None:
-    """Enter a webhook secret of NAME, from a prompt or standard input; older ones still count."""
+    """Add a webhook secret of NAME; older ones stay valid.
+
+    It is read from a prompt or standard input.
+    """
     here = context.ready()
     secret = _read_secret()
     if secret is None:
@@ -93,38 +93,36 @@ def add_secret(name: str) -> None:
         source = sources.get(session, name)
         row = sources.add_secret(session, source, secret, vault=here.vault, now=db.now(session))
         secret_id, count = row.id, len(source.secrets)
-    click.echo(
-        f"secret {secret_id} is added; secrets that webhooks of {name} may be signed with: {count}"
-    )
+    click.echo(f"The secret {secret_id} is added; {name} has {count} now.")
 
 
-@sources_group.command("remove-secret")
+@click.command("remove-secret")
 @click.argument("name")
 @click.argument("secret_id", type=click.IntRange(1, 2**31 - 1))
 def remove_secret(name: str, secret_id: int) -> None:
-    """Forget the secret SECRET_ID of NAME: what it signs is refused from now on."""
+    """Remove the secret SECRET_ID of NAME; webhooks signed with it are refused."""
     with context.writing() as (session, _):
         source = sources.get(session, name)
         left = len(source.secrets) - 1
         sources.remove_secret(session, source, secret_id)
-    click.echo(f"secret {secret_id} is dropped; {name} has {left} left")
+    click.echo(f"The secret {secret_id} is removed; {name} has {left} left.")
     if not left:
-        click.echo("no webhook of it can be verified until `receiver sources add-secret`")
+        click.echo(f"Its webhooks are refused until you run `receiver sources add-secret {name}`.")
 
 
-@sources_group.command("set-site-token")
+@click.command("set-site-token")
 @click.argument("name")
 def set_site_token(name: str) -> None:
-    """Enter the site-wide token of the Moodle NAME, from a prompt or standard input.
+    """Set the site-wide token of the Moodle NAME.
 
-    It is used for one thing: to confirm that courses which seem gone are, before their entries
-    are given up. Its user needs to see every course, and its service core_course_get_courses.
+    It is read from a prompt or standard input, and only used to confirm that a course is deleted.
+    Its user must see all courses, and its service must allow core_course_get_courses.
     """
     here = context.ready()
     token = _read_site_token()
     with here.database.writing() as session:
         sources.set_site_token(session, sources.get(session, name), token, vault=here.vault)
-    click.echo(f"the site-wide token of {name} is held; it confirms that courses are gone")
+    click.echo(f"The site-wide token of {name} is stored.")
 
 
 def _read_site_token() -> MoodleToken:
@@ -139,7 +137,7 @@ def _read_site_token() -> MoodleToken:
 
 
 def _read_secret(*, may_wait: bool = False) -> Secret | None:
-    prompt = "Webhook secret (whsec_…)" + (", empty if there is none yet" if may_wait else "")
+    prompt = "Webhook secret (whsec_…)" + (", leave empty if there is none yet" if may_wait else "")
     if sys.stdin.isatty():
         entered = str(click.prompt(prompt, hide_input=True, default="", show_default=False))
     else:
@@ -155,7 +153,7 @@ def _secret_ids(source: Source) -> str:
 
 
 def _site_token(source: Source) -> str:
-    return "held" if source.encrypted_site_token else "none"
+    return "set" if source.encrypted_site_token else "none"
 
 
 def _facts(source: Source) -> dict[str, Any]:

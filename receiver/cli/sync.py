@@ -1,4 +1,4 @@
-"""The command `sync-grades`: the run, and its story."""
+"""The command `sync-grades`."""
 
 import gc
 import signal
@@ -14,16 +14,15 @@ from types import FrameType
 from typing import Any
 
 import click
-from flask.cli import with_appcontext
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from foundation import tracing
 from foundation.cli import output
 from foundation.cli.output import json_option
-from foundation.cli.params import COURSE_ID, DURATION, MOMENT
+from foundation.cli.params import COURSE_ID, DURATION, TIMESTAMP
 from foundation.db import session as db
-from foundation.errors import Refusal
+from foundation.errors import Advice, Refusal, fields_of
 from foundation.text import printable
 from receiver.cli import context
 from receiver.errors import RunInProgressError
@@ -37,10 +36,10 @@ from receiver.sync.fetcher import FetchLimits
 from receiver.sync.planner import Plan, Planner
 from receiver.sync.run import EXIT_LEASED, SyncOptions
 
+# Seconds to wait before each retry of a request that failed temporarily.
 RETRY_WAITS = (2.0, 10.0, 30.0, 60.0, 120.0)
-"""Seconds before each time that a request that failed for now is made again."""
 
-_COLUMNS = ("course", "source", "outcome", "why", "since", "what to do")
+_COLUMNS = ("course", "source", "result", "reason", "since", "next step")
 
 
 @click.command("sync-grades")
@@ -49,28 +48,27 @@ _COLUMNS = ("course", "source", "outcome", "why", "since", "what to do")
     "course_ids",
     type=COURSE_ID,
     multiple=True,
-    help="Only this course; may be given several times.",
+    help="Only this course; may be repeated.",
 )
-@click.option("--source", "names", multiple=True, help="Only this source; alike.")
+@click.option("--source", "names", multiple=True, help="Only this source; may be repeated.")
 @click.option(
     "--changed-since",
-    type=MOMENT,
-    help="Ask for grades that changed after this moment, and not for those that differ from what "
-    "was fetched last; a Moodle is asked for all of them.",
+    type=TIMESTAMP,
+    help="Fetch grades that changed after this time, as 2026-11-22T09:00 (UTC), instead of "
+    "those that changed since the last sync. A Moodle always sends all grades.",
 )
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 32),
-    help="Requests under way at the same time (RECEIVER_SYNC_CONCURRENCY).",
+    help="Number of concurrent requests [default: RECEIVER_SYNC_CONCURRENCY].",
 )
 @click.option(
     "--every",
     type=DURATION,
-    help="Do not end, but run again and again, so long after each beginning (15m).",
+    help="Keep running, and start a sync at this interval, for example 15m.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be asked and skipped; ask nothing.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be fetched and skipped.")
 @json_option
-@with_appcontext
 def sync_grades(
     course_ids: tuple[str, ...],
     names: tuple[str, ...],
@@ -80,15 +78,14 @@ def sync_grades(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Fetch the grades of the linked courses; those known to be invalid are not asked for.
+    """Fetch the grades of all courses in the registry; invalid courses are skipped.
 
-    SIGTERM ends it with a report of what was done until then; a second one ends it at once.
-    Exit codes: 0 all went well (skips are well), 1 some course failed, 3 another run is at work,
-    4 the registry cannot be read or the database is away, 143 it was told to stop.
-    With --every, 0 when it is told to stop.
+    SIGTERM stops the run and reports what was done; a second SIGTERM stops it at once. Exit codes:
+    0 success (including skipped courses), 1 a course failed, 3 another run is in progress, 4 the
+    database is unusable, 143 stopped by SIGTERM (0 with --every).
     """
     here = context.ready()
-    gc.freeze()  # what is loaded by now stays; the collector need not walk it with every batch
+    gc.freeze()  # the collector need not visit what stays loaded
     _check_sources(here, names)
     if dry_run:
         planner = Planner(here.database, course_ids, names, here.settings.elms_is_moodle)
@@ -96,7 +93,7 @@ def sync_grades(
             planned = planner.plan(session)
         _show_plan(planned, as_json=as_json)
         if not (planned.to_fetch or planned.not_fetched):
-            _say_what_comes_first(here)
+            _explain_empty_run(here)
         return
     options = SyncOptions(
         holder=output.who(),
@@ -110,14 +107,17 @@ def sync_grades(
         deadline=timedelta(seconds=here.settings.sync_deadline),
         modified_since=changed_since,
     )
-    signal.signal(signal.SIGTERM, partial(_leave, options.stop))
+    signal.signal(signal.SIGTERM, partial(_on_sigterm, options.stop))
     if every is None:
         raise click.exceptions.Exit(_run_once(here, options, as_json=as_json))
     _run_every(here, options, every, as_json=as_json)
 
 
+_ADD_COURSE = Advice("Add a course.", "registry add", ("COURSE_ID",))
+
+
 def _run_every(here: Services, options: SyncOptions, every: timedelta, *, as_json: bool) -> None:
-    """Run again and again; what one run refuses or fails at does not keep the next from running."""
+    """Run until stopped; a run that fails does not prevent the next."""
     while not options.stop.is_set():
         began = time.monotonic()
         try:
@@ -127,7 +127,7 @@ def _run_every(here: Services, options: SyncOptions, every: timedelta, *, as_jso
         except db.UNUSABLE as error:
             output.complain(
                 f"the database cannot be used: {db.cause(error)}",
-                "The next run tries again; check that the database runs.",
+                Advice("Check that the database is running; the next run tries again."),
             )
         options.stop.wait(max(0.0, began + every.total_seconds() - time.monotonic()))
 
@@ -140,8 +140,8 @@ def _run_once(here: Services, options: SyncOptions, *, as_json: bool) -> int:
             open_gradebook(here.settings) as gradebook,
             _progress() as progress,
         ):
-            told = replace(options, progress=progress)
-            report = grade_sync.run(here.database, here.vault, clients, told, gradebook)
+            options = replace(options, progress=progress)
+            report = grade_sync.run(here.database, here.vault, clients, options, gradebook)
     except RunInProgressError as error:
         output.complain(str(error), error.advice)
         return EXIT_LEASED
@@ -150,17 +150,17 @@ def _run_once(here: Services, options: SyncOptions, *, as_json: bool) -> int:
     else:
         _show(report)
     if not (report.courses or report.stopped):
-        _say_what_comes_first(here)
+        _explain_empty_run(here)
     return report.exit_code
 
 
-def _say_what_comes_first(here: Services) -> None:
-    """Say why there was nothing to sync: that is no failure, but nobody's wish either."""
+def _explain_empty_run(here: Services) -> None:
+    """Print why there was nothing to sync, which is no failure."""
     with here.database.reading() as session:
         is_there = bool(sources.list_all(session))
-    why = "no course is linked" if is_there else "there is no source"
-    step = "Link one with `receiver registry add COURSE_ID`." if is_there else sources.FIRST_STEP
-    click.echo(f"nothing to sync: {why}\n next: {step}", err=True)
+    why = "the registry has no courses" if is_there else "there are no sources"
+    advice = _ADD_COURSE if is_there else sources.FIRST_STEP
+    click.echo(f"nothing to sync: {why}\n next: {output.next_step(advice)}", err=True)
 
 
 def _check_sources(here: Services, names: tuple[str, ...]) -> None:
@@ -169,15 +169,15 @@ def _check_sources(here: Services, names: tuple[str, ...]) -> None:
             sources.get(session, name)
 
 
-def _leave(stop: threading.Event, _number: int, _frame: FrameType | None) -> None:
-    """Let the run end after what is under way; the next signal ends it where it is."""
+def _on_sigterm(stop: threading.Event, _number: int, _frame: FrameType | None) -> None:
+    """Stop the run after requests in progress; the next signal ends the process."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     stop.set()
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Give what is told how far a run is: a bar on a terminal, and nothing elsewhere."""
+    """Show a progress bar on a terminal; yield the function that updates it."""
     if not sys.stderr.isatty():
         yield lambda _done, _all: None
         return
@@ -193,10 +193,10 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 def _show(report: RunResult) -> None:
     for line in summary.of_result(report):
         click.echo(printable(line))
-    told = [course for course in report.courses if course.reason is not None]
-    if told:
+    unsynced = [course for course in report.courses if course.reason is not None]
+    if unsynced:
         click.echo()
-        _show_courses(told)
+        _show_courses(unsynced)
 
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:
@@ -204,27 +204,26 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
         output.print_json(
             {
                 "dry_run": True,
-                "would_ask": [
+                "would_fetch": [
                     {"source": entry.source.name, "course_id": entry.course_id}
                     for entry in plan.to_fetch
                 ],
-                "would_skip": [course.columns() for course in plan.skipped],
-                "would_fail": [course.columns() for course in plan.without_activity],
+                "would_skip": [course.document() for course in plan.skipped],
+                "would_fail": [course.document() for course in plan.without_activity],
             }
         )
         return
     click.echo(
-        f"Nothing was asked. Courses that a run would ask for: {len(plan.to_fetch)}, "
-        f"and skip: {len(plan.skipped)}."
+        f"Dry run: {len(plan.to_fetch):,} courses would be fetched, {len(plan.skipped):,} skipped."
     )
     if plan.without_activity:
         click.echo(
-            f"Courses that would fail before they are asked for: {len(plan.without_activity)}."
+            f"{len(plan.without_activity):,} would fail, because they have no Moodle activity."
         )
     output.print_table(
-        ("would be asked", "source", "synced last"),
+        ("would be fetched", "source", "last synced"),
         [(entry.course_id, entry.source.name, entry.synced_at) for entry in plan.to_fetch],
-        empty="no course would be asked for",
+        empty="No course would be fetched.",
     )
     if plan.not_fetched:
         click.echo()
@@ -241,7 +240,7 @@ def _show_courses(courses: Sequence[CourseResult]) -> None:
                 course.outcome,
                 course.detail,
                 course.since,
-                course.next_step,
+                output.next_step(course.advice),
             )
             for course in courses
         ],
@@ -254,12 +253,12 @@ def _document(report: RunResult) -> dict[str, Any]:
         "run_id": report.run_id,
         "exit_code": report.exit_code,
         "stopped": report.stopped,
-        "next_step": report.next_step,
+        **fields_of(report.advice),
         "counts": {outcome.value: report.count(outcome) for outcome in CourseOutcome},
         "scores": vars(report.scores),
         "requests": report.requests,
         "gradebook_requests": report.gradebook_requests,
-        "statements": report.statements,
+        "database_queries": report.statements,
         "seconds": report.seconds,
-        "courses": [course.columns() for course in report.courses],
+        "courses": [course.document() for course in report.courses],
     }

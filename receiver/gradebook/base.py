@@ -1,11 +1,11 @@
 """The protocol of a gradebook in ELMS, and what it is given and returns."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from contract.grades import Score
+from foundation.errors import Advice
 from receiver.sources.base import Misconfigured, PersonProblem, SiteOutage, Transient
 
 Failure = Misconfigured | SiteOutage | Transient
@@ -50,12 +50,18 @@ class WriteResult:
     failure: Failure | None = None
 
 
+SET_ACTIVITY = Advice(
+    "Set the course and activity of ELMS's Moodle that its grades go to.",
+    "registry set-activity",
+    ("COURSE_ID", "--course", "N", "--activity", "N"),
+)
+
+
 def missing_activity(course_id: str = "COURSE_ID") -> Misconfigured:
     """Return the failure of a course that has no target activity in ELMS's Moodle."""
     return Misconfigured(
         "no activity in ELMS's Moodle is set for its grades",
-        f"Set it with `receiver registry set-activity {shlex.quote(course_id)} "
-        "--course N --activity N`.",
+        SET_ACTIVITY.fill("COURSE_ID", course_id),
     )
 
 

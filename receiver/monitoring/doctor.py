@@ -9,7 +9,7 @@ from foundation.cli.doctor import Finding, examine_database
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
-from foundation.errors import DecryptionError
+from foundation.errors import Advice, DecryptionError
 from foundation.text import count, lasted
 from receiver.course_state import Status
 from receiver.gradebook.base import Gradebook
@@ -30,7 +30,7 @@ def examine(database: Database, vault: Vault, gradebook: Gradebook | None = None
     `gradebook`: the Moodle that ELMS is, to check that it accepts grades.
     """
     findings = examine_database(database, SCHEMA)
-    if not all(finding.well for finding in findings):
+    if not all(finding.ok for finding in findings):
         return findings
     with database.reading() as session:
         entries = registry.list_entries(session)
@@ -66,7 +66,7 @@ def _sources(session: Session) -> Finding:
             "sources",
             False,
             f"webhooks of {', '.join(without_secret)} cannot be verified: no secret",
-            f"Enter the secret with `receiver sources add-secret {without_secret[0]}`.",
+            Advice("Enter the secret.", "sources add-secret", (without_secret[0],)),
         )
     return Finding("sources", True, ", ".join(source.name for source in every))
 
@@ -93,40 +93,44 @@ def _registry(entries: list[Entry]) -> Finding:
         f"{count(len(waiting), 'needs', 'need')} a new token"
     )
     if waiting:
-        return Finding("registry", False, found, waiting[0].next_step)
+        return Finding("registry", False, found, waiting[0].advice)
     return Finding("registry", True, found)
 
 
 def _gradebook(gradebook: Gradebook, unplaced: Sequence[CourseResult]) -> Finding:
     trouble = gradebook.check()
     if trouble is not None:
-        return Finding("gradebook", False, trouble.detail, trouble.next_step)
+        return Finding("gradebook", False, trouble.detail, trouble.advice)
     if unplaced:
         found = f"{count(len(unplaced), 'course has', 'courses have')} no gradebook activity"
-        return Finding("gradebook", False, found, unplaced[0].next_step)
+        return Finding("gradebook", False, found, unplaced[0].advice)
     return Finding("gradebook", True, "ELMS's own Moodle accepts grades")
 
 
 def _last_run(session: Session, now: datetime) -> Finding:
     run = runs.latest_full(session)
     if run is None:
-        step = "Run `receiver sync-grades`, and schedule it."
-        return Finding("last run", False, "none; the grades of all courses were never synced", step)
+        advice = Advice("Run the grade sync once, and schedule it.", "sync-grades")
+        return Finding("last run", False, "the grades of all courses were never synced", advice)
     found = f"run {run.id} started {lasted(now - run.started_at)} ago"
     if now - run.started_at > LATE:
-        step = "Check that cron or a timer runs `receiver sync-grades`, and its log."
-        return Finding(
-            "last run", False, f"{found}, and there was no run of all courses since", step
+        advice = Advice(
+            "Check that cron or a timer runs the grade sync, and its log if it does.",
+            "sync-grades",
         )
+        late = f"{found}, and there was no run of all courses since"
+        return Finding("last run", False, late, advice)
     if run.ended_at is None:
         status = runs.statuses(session, [run], now=now)[run.id]
-        step = "If it was killed, the next run continues; check that one is scheduled."
-        return Finding("last run", True, f"{found} and is not completed: {status}", step)
+        advice = Advice("If it was killed, the next run continues; check that one is scheduled.")
+        return Finding("last run", True, f"{found} and is not completed: {status}", advice)
     found += (
         f": {run.synced} synced, {run.unchanged} unchanged, "
         f"{run.skipped} skipped, {run.failed} failed"
     )
     if run.exit_code:
-        step = f"`receiver runs show {run.id}` shows the reason and the next step for each course."
-        return Finding("last run", False, found, step)
+        advice = Advice(
+            "See the reason and the next step for each course.", "runs show", (str(run.id),)
+        )
+        return Finding("last run", False, found, advice)
     return Finding("last run", True, found)

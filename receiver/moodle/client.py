@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from contract.tokens import MoodleToken
+from foundation.errors import Advice
 from foundation.logging import REDACTED
 from receiver.gradebook.base import Failure
 from receiver.moodle.responses import (
@@ -109,17 +110,17 @@ class ElmsMoodle:
         self._client.cancel()
 
     @property
-    def token_step(self) -> str:
+    def token_advice(self) -> Advice:
         """What to do about a token that cannot be used."""
         needed = ", ".join((SITE_INFO, *self.functions))
-        return f"Enter a current token of ELMS's own Moodle, whose service allows {needed}."
+        return Advice(f"Enter a current token of ELMS's own Moodle, whose service allows {needed}.")
 
     def call(self, function: str, parameters: Parameters) -> Success | Failure:
         """Return the result of a function."""
         result = self._client.call(self._url, self._token, function, parameters)
         match result:
             case InvalidToken(detail) | AccessDenied(detail):
-                return SiteOutage(f"ELMS's own Moodle: {detail}", self.token_step)
+                return SiteOutage(f"ELMS's own Moodle: {detail}", self.token_advice)
             case Missing(_, detail):
                 return Misconfigured(f"ELMS's own Moodle: {detail}", SET_ACTIVITY)
             case Success():
@@ -128,9 +129,10 @@ class ElmsMoodle:
                 return replace(result, detail=f"ELMS's own Moodle: {result.detail}")
 
 
-SET_ACTIVITY = (
-    "Check the course and activity in ELMS's Moodle, and set them with `receiver registry "
-    "set-activity COURSE_ID --course N --activity N`."
+SET_ACTIVITY = Advice(
+    "Check the course and activity in ELMS's Moodle, and set the right ones.",
+    "registry set-activity",
+    ("COURSE_ID", "--course", "N", "--activity", "N"),
 )
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from contract.tokens import MoodleToken
+from foundation.errors import Advice
 from receiver.gradebook.base import (
     CourseScores,
     Failure,
@@ -30,7 +31,9 @@ MAX_GRADES = 100
 # The name of the writer in Moodle's grade history.
 _SOURCE = "course-webhooks"
 
-_UNLOCK = "Check in ELMS's Moodle whether the activity's grade item is locked or was removed."
+_UNLOCK = Advice(
+    "Check in ELMS's Moodle whether the activity's grade item is locked or was removed."
+)
 
 
 class MoodleGradebook:
@@ -58,8 +61,8 @@ class MoodleGradebook:
         match result:
             case Success(document):
                 return self._missing_functions(document)
-            case Misconfigured(detail, next_step):
-                return SiteOutage(detail, next_step)
+            case Misconfigured(detail, advice):
+                return SiteOutage(detail, advice)
             case _:
                 return result
 
@@ -115,7 +118,7 @@ class MoodleGradebook:
         missing = [name for name in NEEDED if name not in allowed]
         if missing:
             detail = f"the service of ELMS's token does not allow {', '.join(missing)}"
-            return SiteOutage(detail, self._moodle.token_step)
+            return SiteOutage(detail, self._moodle.token_advice)
         return None
 
     def _read(self, course: str, activity: str) -> dict[int, CurrentGrade | None] | Failure:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from contract import strict_json
+from foundation.errors import Advice
 from foundation.http import client as http
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
 from receiver.sources.http_client import MAX_DETAIL
@@ -53,34 +54,37 @@ MoodleResult = (
     Success | InvalidToken | AccessDenied | Missing | Misconfigured | SiteOutage | Transient
 )
 
-LATER = "No action needed yet: the next run tries again. If this persists, check that Moodle."
-CHECK_URL = (
-    "Check the URL of that Moodle, and what responds at its /webservice/rest/server.php "
-    "(`receiver sources list` shows a source's URL)."
+LATER = Advice(
+    "No action needed yet: the next run tries again. If this persists, check that Moodle."
 )
-_ACCOUNT = (
+CHECK_URL = Advice(
+    "Check the URL of that Moodle, and what responds at its /webservice/rest/server.php.",
+    "sources list",
+)
+_ACCOUNT = Advice(
     "Have that Moodle's administrator fix the account that the tokens belong to: it must be "
     "confirmed and allowed to log in, neither suspended nor expired, its password current, its "
     "profile complete, and the site policy accepted."
 )
-_RIGHTS = (
+_RIGHTS = Advice(
     "Check that the token belongs to this course, and that its user may see the course and its "
     "grades (gradereport/user:view, moodle/grade:viewall; moodle/course:view and viewhiddencourses "
     "if not enrolled; moodle/site:accessallgroups if there are groups) and, in ELMS, edit them "
     "(moodle/grade:edit)."
 )
-_SERVICE = (
+_SERVICE = Advice(
     "Have that Moodle's administrator add the function to the service that the token belongs to."
 )
-_ACTIVITY = (
-    "Set an activity that exists with `receiver registry set-activity COURSE_ID --course N "
-    "--activity N`."
+_ACTIVITY = Advice(
+    "Set an activity that exists.",
+    "registry set-activity",
+    ("COURSE_ID", "--course", "N", "--activity", "N"),
 )
-_WEB_SERVICES = (
+_WEB_SERVICES = Advice(
     "Have that Moodle's administrator enable web services and the REST protocol "
     "(Site administration > Server > Web services)."
 )
-_REPORT = "Check the release of that Moodle; 4.3 and later are known to work."
+_REPORT = Advice("Check the release of that Moodle; 4.3 and later are known to work.")
 
 _SITE_CODES = {
     "wsaccessusersuspended",

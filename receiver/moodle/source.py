@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from contract.tokens import MoodleToken
+from foundation.errors import Advice
 from receiver.errors import CourseIdError
 from receiver.moodle import grade_report
 from receiver.moodle.client import SITE_INFO, MoodleClient, endpoint_url
@@ -35,7 +36,7 @@ COURSES = "core_course_get_courses"
 # How many courses one request confirms.
 MAX_IDS = 100
 
-_ALLOW = (
+_ALLOW = Advice(
     f"Have that Moodle's administrator allow {grade_report.FUNCTION} and {SITE_INFO} in "
     "the token's service, and check the users and addresses that the service and the token are "
     "restricted to."
@@ -87,9 +88,7 @@ class MoodleGradeSource:
 
     def _fetch(self, query: GradeQuery) -> FetchOutcome:
         if not MOODLE_COURSE.fullmatch(query.course_id):
-            return Misconfigured(
-                "a course id must be an integer in a Moodle", CourseIdError.next_step
-            )
+            return Misconfigured("a course id must be an integer in a Moodle", CourseIdError.advice)
         result = self._call(query, grade_report.FUNCTION, {"courseid": query.course_id})
         match result:
             case Success(document):
@@ -138,7 +137,7 @@ class MoodleGradeSource:
         if not isinstance(token, MoodleToken):
             return Misconfigured(
                 "the stored token is not a Moodle token",
-                "Enter the course's Moodle token with `receiver registry set-token COURSE_ID`.",
+                Advice("Enter the course's Moodle token.", "registry set-token", ("COURSE_ID",)),
             )
         return self._client.call(query.source_url, token, function, parameters)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from foundation.errors import Advice
 from receiver.gradebook.base import Failure
 from receiver.moodle.client import ElmsMoodle
 from receiver.moodle.responses import LATER, Success
@@ -13,7 +14,7 @@ FUNCTION = "core_user_get_users_by_field"
 # How many users one request looks up.
 MAX_USERS = 100
 
-_SHOW_ID_NUMBERS = (
+_SHOW_ID_NUMBERS = Advice(
     "Give the token's user the capability moodle/user:viewalldetails there, or have the "
     "administrator add the ID number to the shown identities (showuseridentity)."
 )

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
 from foundation.db import session as db
+from foundation.errors import Advice
 from foundation.pages import context, forms, pagination
 from foundation.pages.error_pages import in_sentences
 from foundation.pages.forms import Faults
@@ -164,22 +165,22 @@ def _proven(here: Services, entry: Entry) -> CourseStatus | TokenCheckFailed:
 
 def _tell(entry: Entry, proven: CourseStatus | TokenCheckFailed) -> None:
     match proven:
-        case TokenCheckFailed(detail=detail, next_step=step):
+        case TokenCheckFailed(detail=detail, advice=advice):
             unknown = f"it could not be checked: {detail}"
-            flash(_held_but(entry, unknown, step), "error")
+            flash(_held_but(entry, unknown, advice), "error")
         case CourseStatus(status=Status.ACTIVE):
             flash(
                 f"The token {entry.stored_token_id} is held, and the course is active: "
                 "the next sync asks for its grades."
             )
-        case CourseStatus(reason=reason, next_step=step):
-            flash(_held_but(entry, f"the course still cannot be synced: {reason}", step), "error")
+        case CourseStatus(reason=reason, advice=advice):
+            flash(_held_but(entry, f"the course still cannot be synced: {reason}", advice), "error")
 
 
-def _held_but(entry: Entry, trouble: str, step: str | None) -> Markup:
+def _held_but(entry: Entry, trouble: str, advice: Advice | None) -> Markup:
     held = Markup("The token {} is held, but {}. {}")
-    advice = context.current().site.spoken(step or "", about="")  # the entry's own page has forms
-    return held.format(entry.stored_token_id, trouble, advice)
+    what_to_do = context.current().site.render_advice(advice, "")  # the entry's own page has forms
+    return held.format(entry.stored_token_id, trouble, what_to_do)
 
 
 def _back(entry_id: int) -> Response:

@@ -1,21 +1,55 @@
-"""The pages of ELMS's grade sync taken together, and how the navigation names them."""
+"""The pages of ELMS's grade sync: their navigation, and which page does what an advice names."""
 
-from foundation.pages.context import Place, Site
+from flask import url_for
+
+from foundation.errors import Advice
+from foundation.pages.context import Link, NavItem, Site
 from receiver.pages.course import entry_pages
 from receiver.pages.inbox import inbox_pages
 from receiver.pages.runs import run_pages
 from receiver.pages.sources import source_pages
-from receiver.pages.ways import WAYS
+
+
+def link_for(advice: Advice, about: str | None = None) -> Link | None:
+    """Return the link to the page where an advice's action is done, or None if there is none.
+
+    `about` is the URL of the course's own page if it is known; "" on that page itself.
+    """
+    match advice.action, advice.args:
+        case "registry set-token", args:
+            return _form("Enter a token", "enter-token", args, about)
+        case "registry set-activity", args:
+            return _form("Choose the activity", "place", args, about)
+        case "registry list", _:
+            return Link("Registry", url_for("registry.show"))
+        case "registry add", _:
+            return Link("Add a course", url_for("registry.ask_for_new"))
+        case "sources list", _:
+            return Link("Sources", url_for("sources.show"))
+        case "runs list", _:
+            return Link("Runs", url_for("runs.show"))
+        case "runs show", [number]:
+            return Link(f"Run {number}", url_for("runs.show_run", run_id=int(number)))
+        case _:
+            return None
+
+
+def _form(label: str, anchor: str, args: tuple[str, ...], about: str | None) -> Link:
+    if about is not None:
+        return Link(label, f"{about}#{anchor}")
+    known = [arg for arg in args[:1] if arg != "COURSE_ID"]
+    return Link("Registry", url_for("registry.show", begins=known[0] if known else None))
+
 
 SITE = Site(
     "ELMS grade sync",
     "receiver",
     (
-        Place("registry.show", "Registry"),
-        Place("runs.show", "Runs"),
-        Place("inbox.show", "Inbox"),
-        Place("sources.show", "Sources"),
+        NavItem("registry.show", "Registry"),
+        NavItem("runs.show", "Runs"),
+        NavItem("inbox.show", "Inbox"),
+        NavItem("sources.show", "Sources"),
     ),
-    WAYS,
+    link_for,
 )
 PAGES = (entry_pages, run_pages, inbox_pages, source_pages)

@@ -129,7 +129,8 @@ def add(
     entry = _get_or_create_locked(session, source.id, course_id, now=now)
     if entry.added_at is not None:
         raise EntryExistsError(
-            f"the course {course_id!r} of {source.name} is already in the registry"
+            f"the course {course_id!r} of {source.name} is already in the registry",
+            advice=EntryExistsError.advice.fill("COURSE_ID", course_id),
         )
     entry.added_at = now
     store_token(entry, token, vault)

@@ -65,7 +65,7 @@ def of_course(
         .order_by(RunCourse.id.desc())
         .limit(limit)
     )
-    return list(session.execute(query).tuples())
+    return [(row[0], row[1]) for row in session.execute(query)]
 
 
 def last_fetches(session: Session) -> dict[int, Run]:
@@ -83,7 +83,7 @@ def last_fetches(session: Session) -> dict[int, Run]:
     )
     last = select(func.max(Run.id)).where(Run.id > newest, fetched).correlate(Source)
     query = select(Source.id, Run).join(Run, Run.id == last.scalar_subquery())
-    return dict(session.execute(query).tuples().all())
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def counts(session: Session, every: Sequence[Run]) -> dict[int, dict[CourseOutcome, int]]:

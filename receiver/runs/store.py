@@ -10,6 +10,7 @@ from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from foundation.db import session as db
+from foundation.errors import Advice, fields_of
 from receiver.errors import RunUnknownError
 from receiver.gradebook.base import ScoreCounts
 from receiver.models import Run, RunCourse
@@ -17,6 +18,9 @@ from receiver.runs import lease as leases
 
 # In how many of the latest runs a course's last outcome is searched; every full run has one.
 RUNS_SEARCHED = 10
+
+
+_NOT_SHOWN = {"url", "advice"}
 
 
 class CourseOutcome(StrEnum):
@@ -51,17 +55,26 @@ class CourseResult:
     reason: str | None = None
     detail: str | None = None
     since: datetime | None = None
-    next_step: str | None = None
+    advice: Advice | None = None
     url: str | None = None
 
+    def document(self) -> dict[str, Any]:
+        """Return the fields that are shown, as in JSON."""
+        shown = {name: value for name, value in vars(self).items() if name not in _NOT_SHOWN}
+        return {**shown, **fields_of(self.advice)}
+
     def columns(self) -> dict[str, Any]:
-        """Return the fields that are recorded and shown."""
-        return {name: value for name, value in vars(self).items() if name != "url"}
+        """Return the fields that are recorded."""
+        advice = self.advice
+        return {
+            **self.document(),
+            "action": [advice.action, *advice.args] if advice and advice.action else None,
+        }
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """The result of a run; `stopped` says why it ended early, and `next_step` what to do.
+    """The result of a run; `stopped` says why it ended early, and `advice` what to do.
 
     `requests` were sent to eAssessment, `gradebook_requests` to the Moodle that ELMS is, if any.
     """
@@ -74,7 +87,7 @@ class RunResult:
     seconds: float
     exit_code: int
     stopped: str | None = None
-    next_step: str | None = None
+    advice: Advice | None = None
     gradebook_requests: int = 0
 
     def count(self, outcome: CourseOutcome) -> int:

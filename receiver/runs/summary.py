@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from foundation.errors import Advice
 from foundation.text import count
 from receiver.gradebook.base import ScoreCounts
 from receiver.models import Run
@@ -21,7 +22,7 @@ class RunSummary:
     statements: int
     seconds: float | None
     stopped: str | None
-    next_step: str | None
+    advice: Advice | None
 
     def lines(self) -> list[str]:
         """Return the lines to show."""
@@ -42,7 +43,7 @@ class RunSummary:
 
     def _end(self) -> list[str]:
         if self.stopped:
-            step = [f" next: {self.next_step}"] if self.next_step else []
+            step = [f" next: {self.advice.text}"] if self.advice else []
             return [f"Grade sync stopped early: {self.stopped}", *step]
         if self.counts[CourseOutcome.FAILED]:
             return ["Grade sync complete, with errors; the table says what to do."]
@@ -60,7 +61,7 @@ def of_result(result: RunResult) -> list[str]:
         result.statements,
         result.seconds,
         result.stopped,
-        result.next_step,
+        result.advice,
     ).lines()
 
 

@@ -8,7 +8,12 @@ from typing import Protocol
 from contract.grades import Score
 from contract.problems import ProblemType
 from contract.tokens import Token
+from foundation.errors import Advice
 from receiver.models import Source
+
+TRY_LATER = Advice(
+    "No action needed yet: the next run tries again. If this persists, check eAssessment."
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class Misconfigured:
     """An unexpected response about one course; a retry does not help."""
 
     detail: str
-    next_step: str
+    advice: Advice
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class SiteOutage:
     """The whole site cannot be used until someone fixes it."""
 
     detail: str
-    next_step: str
+    advice: Advice
 
 
 @dataclass(frozen=True)
@@ -113,9 +118,7 @@ class Transient:
     """
 
     detail: str
-    next_step: str = (
-        "No action needed yet: the next run tries again. If this persists, check eAssessment."
-    )
+    advice: Advice = TRY_LATER
     unreachable: bool = False
     retry_after: float | None = None
 

@@ -14,6 +14,7 @@ from contract import strict_json
 from contract.events import CourseId, TokenId, Version, WireTime
 from contract.grades import MAX_BATCH, GradesResponse
 from contract.problems import STATUS, ProblemType, type_of
+from foundation.errors import Advice
 from foundation.http import client as http
 from receiver.sources import eassessment_batch
 from receiver.sources.base import (
@@ -166,8 +167,10 @@ def _with_retry_after(outcome: FetchOutcome, response: HttpResponse) -> FetchOut
     return outcome
 
 
-CHECK_URL = "Check the URL of the source (`receiver sources list`) and what responds there."
-_CHECK_COURSE = "Check the course id and the URL of the source with the eAssessment administrator."
+CHECK_URL = Advice("Check the URL of the source and what responds there.", "sources list")
+_CHECK_COURSE = Advice(
+    "Check the course id and the URL of the source with the eAssessment administrator."
+)
 _BUSY = {408, 425, 429}
 _NO_BATCH = {404, 405, 501}
 _TOKEN_PROBLEMS = {

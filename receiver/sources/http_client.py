@@ -13,6 +13,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from foundation import tracing
+from foundation.errors import Advice
 from foundation.http import client as http
 from foundation.http import deadline
 from foundation.http.client import ErrorTypes
@@ -26,7 +27,7 @@ MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 MAX_DETAIL = 300
 
 # What to do if the response about one course is too large.
-TOO_LARGE = (
+TOO_LARGE = Advice(
     "The course has more people and grade items than one response may contain. Remove what is no "
     "longer needed from the course, or split it."
 )

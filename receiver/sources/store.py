@@ -13,6 +13,7 @@ from contract.signatures import Secret
 from contract.tokens import MoodleToken
 from foundation.crypto import Vault
 from foundation.db import session as db
+from foundation.errors import Advice
 from foundation.http import hosts
 from receiver.errors import (
     CourseIdError,
@@ -27,7 +28,7 @@ from receiver.errors import (
 from receiver.models import API, MOODLE, Entry, InboxMessage, Source, SourceSecret
 
 # The next step if there is no source yet.
-FIRST_STEP = "Add eAssessment with `receiver sources add NAME --url URL`."
+FIRST_STEP = Advice("Add eAssessment as a source.", "sources add", ("NAME", "--url", "URL"))
 
 # The id of a course in a Moodle.
 MOODLE_COURSE = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
@@ -72,7 +73,8 @@ def last_received(session: Session) -> dict[int, datetime | None]:
     """Return by source id when the last webhook was received, in one query."""
     last = select(InboxMessage.received_at).where(InboxMessage.source_id == Source.id)
     last = last.order_by(InboxMessage.received_at.desc()).limit(1)
-    return dict(session.execute(select(Source.id, last.scalar_subquery())).tuples().all())
+    rows = session.execute(select(Source.id, last.scalar_subquery()))
+    return {row[0]: row[1] for row in rows}
 
 
 def get(session: Session, name: str) -> Source:
@@ -92,7 +94,7 @@ def choose(session: Session, name: str | None, *, course_id: str | None = None) 
         return get(session, name)
     sources = list_all(session)
     if not sources:
-        raise SourceUnclearError("there is no source yet", next_step=FIRST_STEP)
+        raise SourceUnclearError("there is no source yet", advice=FIRST_STEP)
     if len(sources) > 1 and course_id is not None:
         with_course = set(
             session.scalars(select(Entry.source_id).where(Entry.course_id == course_id))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from foundation.errors import Advice
 from receiver.sources.base import GradeQuery, GradeSource, Misconfigured, SeemsGone, Transient
 from receiver.sync.results import FetchResult
 
@@ -62,6 +63,8 @@ def _confirmed(result: FetchResult, gone: bool | None) -> FetchResult:
         result,
         outcome=Misconfigured(
             f"{outcome.detail}, although the course exists",
-            "Check the token's rights and the course id with the eAssessment administrator.",
+            Advice(
+                "Check the token's rights and the course id with the eAssessment administrator."
+            ),
         ),
     )

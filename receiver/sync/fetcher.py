@@ -143,11 +143,11 @@ class Fetcher:
                 self.clients[source.name] = self._sources.open(source)
             except Exception as error:  # noqa: BLE001 - one site never stops the run
                 failure = to_internal_failure(error)
-                self.outages[source.name] = SiteOutage(failure.detail, failure.next_step)
+                self.outages[source.name] = SiteOutage(failure.detail, failure.advice)
         self._requests_before = _sent(self.clients)
         for entry in entries:
             if outage := self.outages.get(entry.source.name):
-                failure = InternalFailure(SITE_TROUBLE, outage.detail, outage.next_step)
+                failure = InternalFailure(SITE_TROUBLE, outage.detail, outage.advice)
                 yield FetchResult(entry, failure)
 
     def _run_round(

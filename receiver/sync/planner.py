@@ -85,7 +85,7 @@ def course_status(entry: Entry, *, needs_activity: bool = False) -> CourseStatus
     if found.status is not Status.ACTIVE or not needs_activity or _has_activity(entry):
         return found
     failure = missing_activity(entry.course_id)
-    return replace(found, reason=failure.detail, next_step=failure.next_step)
+    return replace(found, reason=failure.detail, advice=failure.advice)
 
 
 def _has_activity(entry: Entry) -> bool:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from foundation.errors import fields_of
 from receiver.gradebook.base import Outage
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources.base import SiteOutage
@@ -39,7 +40,7 @@ class Reporter:
             self._log.log(
                 logging.ERROR if urgent else logging.WARNING,
                 f"course {course.outcome.value}",
-                **{name: value for name, value in vars(course).items() if value is not None},
+                **{name: value for name, value in _fields(course).items() if value is not None},
             )
 
     def log_outages(self, sites: Mapping[str, SiteOutage], gradebook: Outage | None) -> None:
@@ -58,7 +59,7 @@ class Reporter:
                 "site cannot be used",
                 source=name,
                 detail=outage.detail,
-                next_step=outage.next_step,
+                **fields_of(outage.advice),
                 courses=sum(one.source == name for one in affected),
             )
         if gradebook is not None:
@@ -66,7 +67,7 @@ class Reporter:
                 logging.ERROR if isinstance(gradebook, SiteOutage) else logging.WARNING,
                 "gradebook cannot be used",
                 detail=gradebook.detail,
-                next_step=gradebook.next_step,
+                **fields_of(gradebook.advice),
                 courses=sum(one.reason == GRADEBOOK_TROUBLE for one in self.courses),
             )
 
@@ -76,3 +77,7 @@ class Reporter:
         alike = course.source, course.detail
         self._alike[alike] += 1
         return self._alike[alike] > _MAX_ALIKE
+
+
+def _fields(course: CourseResult) -> dict[str, Any]:
+    return {**course.document(), "url": course.url}

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import reduce
 
 from foundation import logging
-from foundation.errors import DecryptionError
+from foundation.errors import Advice, DecryptionError
 from receiver import course_state
 from receiver.course_state import CourseStatus, Fact, explain
 from receiver.gradebook.base import Failure, WriteResult, missing_activity
@@ -50,7 +50,7 @@ class InternalFailure:
 
     reason: str
     detail: str
-    next_step: str
+    advice: Advice
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,9 @@ class FetchResult:
         return self.outcome.etag if isinstance(self.outcome, Grades) and self.is_synced else None
 
 
+NEXT_RUN = Advice("No action needed yet: the next run tries again.")
+
+
 @dataclass(frozen=True)
 class StopReason:
     """Why a run stopped early; `reason` is a stable code."""
@@ -86,7 +89,7 @@ class StopReason:
     exit_code: int
     reason: str
     detail: str
-    next_step: str = "No action needed yet: the next run tries again."
+    advice: Advice = NEXT_RUN
 
 
 def to_internal_failure(error: Exception) -> InternalFailure:
@@ -97,7 +100,9 @@ def to_internal_failure(error: Exception) -> InternalFailure:
     return InternalFailure(
         "unforeseen",
         f"unexpected error: {type(error).__name__}",
-        "Report this to the operators of ELMS; RECEIVER_LOG_LEVEL=DEBUG logs where it failed.",
+        Advice(
+            "Report this to the operators of ELMS; RECEIVER_LOG_LEVEL=DEBUG logs where it failed."
+        ),
     )
 
 
@@ -118,15 +123,15 @@ def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult
             return _written(result, left_out)
         case Unchanged():
             return _line(entry, CourseOutcome.UNCHANGED, url=url)
-        case Misconfigured(detail=detail, next_step=step):
-            return _failed(entry, "misconfigured", detail, step, url)
-        case SiteOutage(detail=detail, next_step=step):
-            failed = _failed(entry, SITE_TROUBLE, detail, step, url)
+        case Misconfigured(detail=detail, advice=advice):
+            return _failed(entry, "misconfigured", detail, advice, url)
+        case SiteOutage(detail=detail, advice=advice):
+            failed = _failed(entry, SITE_TROUBLE, detail, advice, url)
             return failed if url else replace(failed, outcome=CourseOutcome.SKIPPED)
-        case Transient(detail=detail, next_step=step):
-            return _failed(entry, "transient", detail, step, url)
-        case InternalFailure(reason=reason, detail=detail, next_step=step):
-            return _failed(entry, reason, detail, step, url)
+        case Transient(detail=detail, advice=advice):
+            return _failed(entry, "transient", detail, advice, url)
+        case InternalFailure(reason=reason, detail=detail, advice=advice):
+            return _failed(entry, reason, detail, advice, url)
         case _:
             state = reduce(course_state.apply, facts, registry.state_of(entry))
             status = explain(state, entry.course_id)
@@ -141,13 +146,13 @@ def skipped(entry: Entry, status: CourseStatus) -> CourseResult:
 def without_activity(entry: Entry) -> CourseResult:
     """Return the report line of a course that is not fetched because it has no target activity."""
     failure = missing_activity(entry.course_id)
-    return _failed(entry, "misconfigured", failure.detail, failure.next_step)
+    return _failed(entry, "misconfigured", failure.detail, failure.advice)
 
 
 def not_reached(entry: Entry, stop: StopReason) -> CourseResult:
     """Return the report line of a course that was not stored before the run stopped."""
     detail = f"the run ended before this course was stored: {stop.detail}"
-    return _failed(entry, stop.reason, detail, stop.next_step)
+    return _failed(entry, stop.reason, detail, stop.advice)
 
 
 def _written(result: FetchResult, left_out: Sequence[PersonProblem]) -> CourseResult:
@@ -158,13 +163,13 @@ def _written(result: FetchResult, left_out: Sequence[PersonProblem]) -> CourseRe
     if failure is not None:
         reason = _WRITE_REASONS[type(failure)]
         detail = "; ".join([failure.detail, *people])
-        return _failed(result.entry, reason, detail, failure.next_step, result.url)
+        return _failed(result.entry, reason, detail, failure.advice, result.url)
     line = _line(result.entry, CourseOutcome.SYNCED, url=result.url)
     if not people:
         return line
     where = ["at the source"] * bool(left_out) + ["in ELMS"] * bool(problems)
-    step = f"Fix each problem {' and '.join(where)}; the next run imports these grades."
-    return replace(line, reason=PEOPLE_LEFT_OUT, detail=people[0], next_step=step)
+    advice = Advice(f"Fix each problem {' and '.join(where)}; the next run imports these grades.")
+    return replace(line, reason=PEOPLE_LEFT_OUT, detail=people[0], advice=advice)
 
 
 def _left_out(people: Sequence[PersonProblem]) -> str:
@@ -183,9 +188,9 @@ def _id_of(problem: PersonProblem) -> str:
 
 
 def _failed(
-    entry: Entry, reason: str, detail: str, step: str, url: str | None = None
+    entry: Entry, reason: str, detail: str, advice: Advice, url: str | None = None
 ) -> CourseResult:
-    return _line(entry, CourseOutcome.FAILED, reason=reason, detail=detail, next_step=step, url=url)
+    return _line(entry, CourseOutcome.FAILED, reason=reason, detail=detail, advice=advice, url=url)
 
 
 def _not_active(
@@ -198,7 +203,7 @@ def _not_active(
         status.status.value,
         status.reason,
         status.since,
-        status.next_step,
+        status.advice,
         url,
     )
 
@@ -209,9 +214,10 @@ def _line(
     *,
     reason: str | None = None,
     detail: str | None = None,
-    next_step: str | None = None,
+    advice: Advice | None = None,
     url: str | None = None,
 ) -> CourseResult:
+    advice = advice and advice.fill("COURSE_ID", entry.course_id)
     return CourseResult(
-        entry.source.name, entry.course_id, outcome, reason, detail, None, next_step, url
+        entry.source.name, entry.course_id, outcome, reason, detail, None, advice, url
     )

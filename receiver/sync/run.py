@@ -190,9 +190,7 @@ class SyncRun:
             return True
         if outage is not None:
             self._outage = outage
-            self._reason = StopReason(
-                EXIT_FAILED, GRADEBOOK_TROUBLE, outage.detail, outage.next_step
-            )
+            self._reason = StopReason(EXIT_FAILED, GRADEBOOK_TROUBLE, outage.detail, outage.advice)
         return outage is not None
 
     def _finish(self, plan: Plan) -> RunResult:
@@ -232,7 +230,7 @@ class SyncRun:
             seconds=round(time.monotonic() - self._started_at, 2),
             exit_code=reason.exit_code if reason else EXIT_FAILED if failed else 0,
             stopped=reason.detail if reason else None,
-            next_step=reason.next_step if reason else None,
+            advice=reason.advice if reason else None,
         )
 
 

@@ -9,6 +9,7 @@ from contract.tokens import Token
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
+from foundation.errors import Advice
 from receiver.course_state import CourseStatus, is_token_confirmed
 from receiver.errors import TokenNotTakenError
 from receiver.models import Entry
@@ -44,7 +45,7 @@ class TokenCheckFailed:
     """The check of a token could not be completed: why, and what to do."""
 
     detail: str
-    next_step: str
+    advice: Advice
 
 
 @dataclass(frozen=True)
@@ -238,14 +239,14 @@ def _check_replacements(
 def _check_failure(result: FetchResult) -> TokenCheckFailed | None:
     match result.outcome:
         case Transient(detail=detail):
-            step = "The token is stored. Enter it again when eAssessment responds."
-            return TokenCheckFailed(detail, step)
+            advice = Advice("The token is stored. Enter it again when eAssessment responds.")
+            return TokenCheckFailed(detail, advice)
         case (
-            Misconfigured(detail=detail, next_step=step)
-            | SiteOutage(detail=detail, next_step=step)
-            | InternalFailure(detail=detail, next_step=step)
+            Misconfigured(detail=detail, advice=advice)
+            | SiteOutage(detail=detail, advice=advice)
+            | InternalFailure(detail=detail, advice=advice)
         ):
-            return TokenCheckFailed(detail, step)
+            return TokenCheckFailed(detail, advice)
         case _:
             return None
 

@@ -147,7 +147,7 @@ def operations(app: Flask) -> set[str]:
     return {
         " ".join([method, _NAME.sub(r"{\1}", rule.rule)])
         for rule in app.url_map.iter_rules()
-        if not context.holds(app, rule.endpoint) and rule.endpoint != "openapi.asset"
+        if not context.is_page(app, rule.endpoint) and rule.endpoint != "openapi.asset"
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
 

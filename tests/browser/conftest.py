@@ -21,9 +21,9 @@ from foundation.pages import users
 from notifier import services as notifier_services
 from notifier.models import SCHEMA as NOTIFIER
 from receiver.models import SCHEMA as RECEIVER
+from tests.foundation.pages.conftest import KEY, PASSWORD, SERVICES
+from tests.foundation.pages.specimen import add_specimen
 from tests.integration.services import Served, copied, serve
-from tests.pages.conftest import KEY, PASSWORD, SERVICES
-from tests.pages.specimen import add_specimen
 
 SCHEMAS = {"notifier": NOTIFIER, "receiver": RECEIVER}
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")

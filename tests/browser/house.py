@@ -6,7 +6,7 @@ from pathlib import Path
 
 from demo.admin import Admin
 from demo.processes import Machines, machines
-from tests.pages.conftest import PASSWORD
+from tests.foundation.pages.conftest import PASSWORD
 
 _SETTINGS = {
     "NOTIFIER_POLL_INTERVAL": "0.05",

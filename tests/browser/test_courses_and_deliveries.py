@@ -15,8 +15,8 @@ from foundation.db.session import Database
 from notifier.models import SCHEMA, Delivery, DeliveryStatus
 from tests.browser.conftest import NARROW, WIDE, add_ada, commands, findings, overflow
 from tests.browser.furnished import furnish
+from tests.foundation.pages.conftest import KEY
 from tests.integration.services import copied, serve
-from tests.pages.conftest import KEY
 
 Open = Callable[..., Page]
 PAGES = {

@@ -20,6 +20,7 @@ from contract.tokens import CourseToken
 from foundation.crypto import Vault
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
+from foundation.errors import Advice
 from receiver.course_state import TokenAnnounced, TokenRejected
 from receiver.gradebook.base import ScoreCounts
 from receiver.models import SCHEMA
@@ -163,7 +164,9 @@ def token_held(session: Any, source: Any, name: str) -> str:
 def record_runs(database: Database, now: datetime) -> None:
     """Record a run for each ending, with a course for each outcome."""
     courses = tuple(
-        CourseResult("one", name, outcome, "why", LONG if number else None, now, "Ask `somebody`.")
+        CourseResult(
+            "one", name, outcome, "why", LONG if number else None, now, Advice("Ask `somebody`.")
+        )
         for number, (name, outcome) in enumerate(zip(NAMES, CourseOutcome, strict=False))
     )
     for number in range(4):

@@ -19,8 +19,8 @@ from notifier.webhooks import circuit_breaker, endpoints
 from notifier.webhooks.circuit_breaker import BreakerState
 from tests.browser.conftest import NARROW, WIDE, add_ada, address_of, commands, findings, overflow
 from tests.browser.furnished import furnish
+from tests.foundation.pages.conftest import KEY
 from tests.integration.services import Served, copied, serve
-from tests.pages.conftest import KEY
 
 Open = Callable[..., Page]
 FULL = {

@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import NARROW, WIDE, address_of, findings, overflow, sign_in
+from tests.foundation.pages.conftest import PASSWORD
 from tests.integration.services import Served
-from tests.pages.conftest import PASSWORD
 
 Open = Callable[..., Page]
 HEADINGS = {"notifier": "Overview", "receiver": "Registry"}

@@ -14,7 +14,7 @@ from notifier.models import Delivery, Event
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 from tests.browser.conftest import sign_in
 from tests.browser.house import lived_in
-from tests.pages.conftest import PASSWORD
+from tests.foundation.pages.conftest import PASSWORD
 
 TITLES = {
     "PHIL120-2026": "Ancient Philosophy",

@@ -21,6 +21,7 @@ from contract.signatures import Secret
 from contract.tokens import CourseToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
+from foundation.errors import Advice
 from foundation.http.ssrf import Guard
 from notifier.courses import grades
 from notifier.courses import service as courses
@@ -269,7 +270,7 @@ def _asked(day: Day, entry: Any, *, busy: bool) -> CourseResult:
             CourseOutcome.FAILED,
             "transient",
             "eAssessment answered 503 three times: its database is busy",
-            next_step="Nothing to do: the next sync asks again.",
+            advice=Advice("No action needed yet: the next run tries again."),
         )
     outcome = CourseOutcome.SYNCED if day.chance.random() < 0.12 else CourseOutcome.UNCHANGED
     return CourseResult("eassessment", entry.course_id, outcome)

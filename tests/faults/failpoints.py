@@ -1,7 +1,7 @@
-"""Named places where a process under test dies or stops; wrapped from outside, for this run only.
+"""Named points at which a process under test is killed or stopped.
 
-The code under test knows nothing of them: `install` replaces attributes of its modules and
-listens to its sessions, in a process that was forked for one command and ends with it.
+The code under test does not know them: `install` wraps functions and listens to sessions, in a
+process that was forked for one command and ends with it.
 """
 
 import itertools
@@ -32,7 +32,7 @@ from receiver.webhooks import inbox
 
 
 class Point(StrEnum):
-    """The places, in the order in which a fact comes by them."""
+    """The points, in the order in which a change reaches them."""
 
     MIGRATING = "migrating"
     COURSE_CHANGED = "course_changed"
@@ -51,16 +51,15 @@ class Point(StrEnum):
 
 
 class Action(StrEnum):
-    """What befalls the process: nothing of it can be caught."""
+    """What happens to the process; it can catch neither."""
 
     KILL = "kill"
-    KILL_GROUP = "kill-group"
     STOP = "stop"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens where: at the point's `nth` time."""
+    """What happens the `nth` time that a process reaches a point."""
 
     point: Point
     action: Action = Action.KILL
@@ -68,14 +67,14 @@ class Fault:
 
 
 def arm(folder: Path, fault: Fault) -> None:
-    """Lay a fault down for the processes that look into a folder; the first one there takes it."""
+    """Write a fault into the folder of a process, which takes it there."""
     laid = folder / f".{fault.point}"
     laid.write_text(f"{fault.action} {fault.nth}")
     laid.rename(folder / fault.point)
 
 
 def disarm(folder: Path, point: Point) -> bool:
-    """Take a fault back, and tell whether it was still there."""
+    """Remove a fault; return whether it was still there."""
     try:
         (folder / point).unlink()
     except FileNotFoundError:
@@ -84,48 +83,46 @@ def disarm(folder: Path, point: Point) -> bool:
 
 
 def is_armed(folder: Path, point: Point) -> bool:
-    """Tell whether a fault still waits to be taken."""
+    """Return whether a fault is still there."""
     return (folder / point).exists()
 
 
 def install(folder: Path) -> None:
-    """Wrap every place, so that this process meets what is laid down in the folder."""
-    places = _Places(folder)
-    places.before(signatures, "sign", Point.CLAIMED)
-    places.before(Transport, "post", Point.SIGNED)
-    places.after(Transport, "post", Point.POSTED)
-    places.after(claims, "any_due", Point.DUE_SEEN)
-    places.before(deliveries, "settle", Point.SETTLING)
-    places.after(signals, "send", Point.COURSE_CHANGED)
-    places.after(signatures, "verify_body", Point.VERIFIED)
-    places.after(inbox, "_insert", Point.INBOX_WRITTEN)
-    places.after(EAssessmentClient, "fetch", Point.ASKED)
-    places.after(DatabaseGradebook, "write", Point.STORED)
-    places.after(Operations, "invoke", Point.MIGRATING)
+    """Let this process meet the faults of a folder."""
+    points = _Points(folder)
+    points.before(signatures, "sign", Point.CLAIMED)
+    points.before(Transport, "post", Point.SIGNED)
+    points.after(Transport, "post", Point.POSTED)
+    points.after(claims, "any_due", Point.DUE_SEEN)
+    points.before(deliveries, "settle", Point.SETTLING)
+    points.after(signals, "send", Point.COURSE_CHANGED)
+    points.after(signatures, "verify_body", Point.VERIFIED)
+    points.after(inbox, "_insert", Point.INBOX_WRITTEN)
+    points.after(EAssessmentClient, "fetch", Point.ASKED)
+    points.after(DatabaseGradebook, "write", Point.STORED)
+    points.after(Operations, "invoke", Point.MIGRATING)
     for point in (Point.BEFORE_COMMIT, Point.AFTER_COMMIT):
-        event.listen(Session, point.value, lambda _, point=point: places.reach(point))
+        event.listen(Session, point.value, lambda _, point=point: points.reach(point))
     if is_armed(folder, Point.ANYWHERE):
-        event.listen(Session, "after_begin", lambda *_: places.count_calls(), once=True)
+        event.listen(Session, "after_begin", lambda *_: points.count_calls(), once=True)
 
 
 def shorten(wait: float, margin: float) -> None:
-    """Make every wait of the retry schedule and every pause so many seconds, and set the margin.
+    """Shorten every retry wait and every pause to `wait` seconds; the number of attempts stays.
 
-    Hours of retries then pass in seconds; how many attempts there are stays as it is.
-    `margin` is what a lease must last beyond the deadline of what is done under it.
+    `margin` is how many seconds a lease must outlast the deadline of its attempt.
     """
     retry_policy.SCHEDULE = tuple(timedelta(seconds=wait) for _ in retry_policy.SCHEDULE)
     circuit_breaker.SHORTEST_PAUSE = circuit_breaker.LONGEST_PAUSE = timedelta(seconds=wait)
     notifier_config.LEASE_MARGIN_SECONDS = receiver_config.LEASE_MARGIN_SECONDS = margin
 
 
-class _Places:
+class _Points:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
 
     def before(self, owner: Any, name: str, point: Point) -> None:
-        """Reach the point when the function is called."""
         wrapped = getattr(owner, name)
 
         def reached(*args: Any, **kwargs: Any) -> Any:
@@ -135,7 +132,6 @@ class _Places:
         setattr(owner, name, reached)
 
     def after(self, owner: Any, name: str, point: Point) -> None:
-        """Reach the point when the function returns."""
         wrapped = getattr(owner, name)
 
         def reached(*args: Any, **kwargs: Any) -> Any:
@@ -146,13 +142,12 @@ class _Places:
         setattr(owner, name, reached)
 
     def reach(self, point: Point) -> None:
-        """Take the fault that is laid down here, if any is, and let it happen."""
         action = self._taken(point)
         if action is not None:
             _happen(action)
 
     def count_calls(self) -> None:
-        """Let the fault of ANYWHERE happen at the nth call or return in any thread from now on."""
+        """Kill at the nth call or return in any thread from now on (ANYWHERE)."""
         action, nth = _read(self._folder / Point.ANYWHERE)
         calls = itertools.count(1)
 
@@ -185,8 +180,6 @@ def _happen(action: Action) -> None:
     match action:
         case Action.KILL:
             os.kill(os.getpid(), signal.SIGKILL)
-        case Action.KILL_GROUP:
-            os.killpg(0, signal.SIGKILL)
         case Action.STOP:
-            # To this thread, so that it does not run on for a moment while another one is stopped.
+            # To this thread, which would run on for a moment otherwise.
             signal.raise_signal(signal.SIGSTOP)

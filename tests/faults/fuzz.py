@@ -316,7 +316,7 @@ def _check_receiver(database: Database, outcomes: Counter[str]) -> None:
         rows = session.execute(
             select(taken.InboxMessage.outcome, func.count()).group_by(taken.InboxMessage.outcome)
         )
-        stored = dict(rows.tuples().all())
+        stored = {row[0]: row[1] for row in rows}
         entries = list(session.scalars(select(taken.Entry)))
         inbox = list(session.scalars(select(taken.InboxMessage)))
     told = {name: outcomes[name] for name in ("applied", "stale", "ignored") if outcomes[name]}

@@ -1,7 +1,7 @@
-"""The outside observer: every request that the worker sends and every answer, written down here.
+"""An observer between the services: records every request of the worker and every response.
 
-It stands between the worker and the door, and is a plain endpoint besides. It shares nothing
-with either service but the wire: it verifies with PyPI's standardwebhooks.
+It forwards to ELMS, and is a plain endpoint as well. It shares nothing with the services but the
+wire: it verifies with PyPI's standardwebhooks.
 """
 
 import http.client
@@ -18,13 +18,13 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from tests.faults.processes import wait_until
 
-_DOOR_PATIENCE = 2.0
-_OF_A_WEBHOOK = ("webhook-id", "webhook-timestamp", "webhook-signature", "content-type")
+_FORWARD_TIMEOUT = 2.0
+_FORWARDED = ("webhook-id", "webhook-timestamp", "webhook-signature", "content-type")
 
 
 @dataclass
 class Post:
-    """One request as it passed, and the answer that the far side gave; None if it gave none."""
+    """One request, and the response of the endpoint; None if there was none."""
 
     path: str
     webhook_id: str
@@ -36,20 +36,20 @@ class Post:
 
     @property
     def taken(self) -> bool:
-        """Whether the far side has said that it took the event."""
+        """Whether the endpoint accepted the event."""
         return self.status is not None and 200 <= self.status < 300
 
 
 @dataclass
 class Observer:
-    """What has passed on each path; a path with a door is relayed to it, another one answers 200.
+    """The requests to each path; those to a path of `servers` are forwarded, others get 200.
 
-    `statuses` of a path are answered first, one each; while its `gate` is closed nothing is.
+    `statuses` of a path are its first responses; while its `gate` is closed there are none.
     """
 
     posts: list[Post] = field(default_factory=list)
     secrets: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    doors: dict[str, int] = field(default_factory=dict)
+    servers: dict[str, int] = field(default_factory=dict)
     statuses: defaultdict[str, deque[int]] = field(default_factory=lambda: defaultdict(deque))
     gates: dict[str, threading.Event] = field(default_factory=dict)
     port: int = 0
@@ -58,37 +58,34 @@ class Observer:
         self._lock = threading.Lock()
 
     def url(self, path: str) -> str:
-        """Return the URL of a path."""
         return f"http://127.0.0.1:{self.port}{path}"
 
     def on(self, path: str) -> list[Post]:
-        """Return what has come to a path so far."""
         with self._lock:
             return [post for post in self.posts if post.path == path]
 
     def everything(self) -> list[Post]:
-        """Return all that has come so far."""
         with self._lock:
             return list(self.posts)
 
     def wait_for(self, count: int, path: str) -> list[Post]:
-        """Return what has come to a path once that is so much."""
+        """Return the requests to a path once there are `count`."""
         wait_until(lambda: len(self.on(path)) >= count, f"{count} posts to {path}")
         return self.on(path)
 
     def take(self, path: str, headers: dict[str, str], body: bytes) -> Post:
-        """Write a request down before anything is done with it, then the answer to it."""
+        """Record a request before anything is done with it, then its response."""
         post = Post(path, headers.get("webhook-id", ""), body, self._verify(path, headers, body))
         with self._lock:
             self.posts.append(post)
             status = self.statuses[path].popleft() if self.statuses[path] else None
         if path in self.gates:
             self.gates[path].wait()
-        if status is not None or path not in self.doors:
+        if status is not None or path not in self.servers:
             post.status = status or 200
         else:
             with suppress(OSError, http.client.HTTPException):
-                self._relay(post, headers)
+                self._forward(post, headers)
         post.over = True
         return post
 
@@ -99,14 +96,14 @@ class Observer:
                 return True
         return False
 
-    def _relay(self, post: Post, headers: dict[str, str]) -> None:
-        door = http.client.HTTPConnection(
-            "127.0.0.1", self.doors[post.path], timeout=_DOOR_PATIENCE
+    def _forward(self, post: Post, headers: dict[str, str]) -> None:
+        server = http.client.HTTPConnection(
+            "127.0.0.1", self.servers[post.path], timeout=_FORWARD_TIMEOUT
         )
-        given = {name: headers[name] for name in _OF_A_WEBHOOK if name in headers}
-        with closing(door):
-            door.request("POST", post.path, post.body, given)
-            answer = door.getresponse()
+        given = {name: headers[name] for name in _FORWARDED if name in headers}
+        with closing(server):
+            server.request("POST", post.path, post.body, given)
+            answer = server.getresponse()
             said = answer.read()
             with suppress(JSONDecodeError):
                 post.outcome = loads(said).get("outcome")
@@ -115,7 +112,7 @@ class Observer:
 
 @contextmanager
 def observing() -> Iterator[Observer]:
-    """Open an observer on loopback; closed at the end."""
+    """Run an observer on loopback for the block."""
     observer = Observer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -126,11 +123,11 @@ def observing() -> Iterator[Observer]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             length = int(headers.get("content-length", 0))
             body = self.rfile.read(length)
-            if len(body) < length:  # whoever sent it was killed half-way
+            if len(body) < length:  # the sender was killed
                 self.close_connection = True
                 return
             post = observer.take(self.path, headers, body)
-            if post.status is None:  # no answer came, so none is given
+            if post.status is None:
                 self.close_connection = True
                 return
             said = b'{"outcome":"%b"}' % (post.outcome or "").encode()
@@ -140,14 +137,14 @@ def observing() -> Iterator[Observer]:
             self.wfile.write(said)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing: the log is `posts`."""
+            """Log nothing: the log is `posts`."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         request_queue_size = 128
 
         def handle_error(self, *_: Any) -> None:
-            """Say nothing: whoever posted may have been killed."""
+            """Log nothing: the sender may have been killed."""
 
     server = Server(("127.0.0.1", 0), Handler)
     observer.port = server.server_address[1]

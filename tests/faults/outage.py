@@ -99,7 +99,7 @@ def drain(both: Machines, database: Database, count: int) -> dict[str, object]:
         took = sorted(healthy.arrived[one] - at for one, at in emitted.items())
         with database.reading() as session:
             standing = session.execute(select(Delivery.status, func.count()).group_by("status"))
-            counts = dict(standing.tuples().all())
+            counts = {row[0]: row[1] for row in standing}
     return {
         "events": count,
         "delivered": counts,

@@ -1,192 +1,172 @@
-"""Commands of ours as real processes: started within milliseconds, watched, signalled, ended."""
+"""Commands of ours as real processes, forked within milliseconds by a server that imported them."""
 
-import json
+import ctypes
+import multiprocessing
+import os
+import pkgutil
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import foundation
+import notifier.cli
+import receiver.cli
 from tests.faults import failpoints
 from tests.faults.failpoints import Fault, Point
 
-_ROOT = Path(__file__).parents[2]
+# How long anything that must happen may take, in seconds.
 PATIENCE = 30.0
-"""How long anything that must come is waited for, in seconds."""
+_COMMANDS = {"notifier": notifier.cli.main, "receiver": receiver.cli.main}
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(
+    [
+        "pytest",
+        "waitress",
+        "sqlalchemy.dialects.postgresql.psycopg",
+        "sqlalchemy.dialects.sqlite.pysqlite",
+        "tests.faults.processes",
+        *(
+            module.name
+            for package in (foundation, notifier, receiver)
+            for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        ),
+    ]
+)
 
 
 class LateError(AssertionError):
-    """What had to come did not come in time."""
+    """Something that must happen did not happen in time."""
 
 
-def wait_until(reached: Callable[[], bool], what: str, *, within: float = PATIENCE) -> None:
-    """Return once something is so, or raise LateError with what it was."""
+def wait_until(reached: Callable[[], Any], what: str, *, within: float = PATIENCE) -> None:
+    """Return once `reached()` is true; raise LateError with `what` after a while."""
     ends, tick = time.monotonic() + within, threading.Event()
     while not reached():
         if time.monotonic() > ends:
-            raise LateError(f"after {within:g} s still not so: {what}")
+            raise LateError(f"not after {within:g} s: {what}")
         tick.wait(0.005)
 
 
 @dataclass
 class Process:
-    """One command under way, and the folder with its fail points, output (`out`) and `log`."""
+    """A running command, and the folder with its fail points, its output `out` and its `log`."""
 
-    number: int
     words: tuple[str, ...]
     folder: Path
-    _zygote: "Zygote"
-    pid: int | None = None
-    state: str = "ordered"
-    code: int | None = None
+    _process: ForkServerProcess
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended."""
-        return self.state == "ended"
+        return self._process.exitcode is not None
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, or the negative number of the signal that killed it."""
+        return self._process.exitcode
+
+    @property
+    def stopped(self) -> bool:
+        """Whether SIGSTOP has stopped it."""
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8")
+        except OSError:
+            return False
+        return stat.rpartition(") ")[2].startswith("T")
 
     def arm(self, fault: Fault) -> None:
-        """Lay down what shall befall it."""
         failpoints.arm(self.folder, fault)
 
     def is_armed(self, point: Point) -> bool:
-        """Tell whether a fault still waits for it."""
         return failpoints.is_armed(self.folder, point)
 
     def disarm(self, point: Point) -> bool:
-        """Take back a fault that nobody took; tell whether it was still there."""
+        """Take back a fault; return whether it had not happened."""
         return failpoints.disarm(self.folder, point)
 
     def send(self, number: signal.Signals) -> None:
-        """Send its whole group a signal, unless it has ended."""
-        self._zygote.order({"pid": self.pid, "signal": int(number)})
+        if not self.ended and self._process.pid:
+            os.kill(self._process.pid, number)
 
     def wait_ended(self, *, within: float = PATIENCE) -> int:
-        """Return its exit code, or the negative number of the signal that killed it."""
-        self._zygote.wait(lambda: self.ended, f"{self} has ended", within)
-        assert self.code is not None
+        self._process.join(within)
+        if self.code is None:
+            raise LateError(f"not ended after {within:g} s: {self}")
         return self.code
 
     def wait_stopped(self, *, within: float = PATIENCE) -> None:
-        """Return once SIGSTOP has stopped it."""
-        self._zygote.wait(lambda: self.state == "stopped", f"{self} is stopped", within)
-
-    def is_hit(self, *, within: float) -> bool:
-        """Tell whether it has ended or was stopped in time."""
-        try:
-            self._zygote.wait(lambda: self.state in {"ended", "stopped"}, f"{self}", within)
-        except LateError:
-            return False
-        return True
+        wait_until(lambda: self.stopped, f"{self} is stopped", within=within)
 
     def printed(self) -> str:
-        """Return what it has printed so far."""
         return _read(self.folder / "out")
 
     def logged(self) -> str:
-        """Return what it has logged so far."""
         return _read(self.folder / "log")
 
     def __str__(self) -> str:
-        return f"process {self.number}, `{' '.join(self.words)}`, {self.state}"
+        return f"`{' '.join(self.words)}` in {self.folder.name}"
 
 
 def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
-class Zygote:
-    """The process that commands are forked from, seen from outside, with all of its forks."""
+def start(
+    *words: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    wait: float,
+    margin: float,
+    fault: Fault | None = None,
+) -> Process:
+    """Start a command in a new folder of its own, with the fault that it will meet.
 
-    def __init__(self) -> None:
-        self._forks: dict[int, Process] = {}
-        self._by_pid: dict[int, Process] = {}
-        self._changed = threading.Condition()
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.zygote"],
-            cwd=_ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self._reader = threading.Thread(target=self._read, name="zygote's reports")
-        self._reader.start()
-
-    def start(
-        self,
-        *words: str,
-        folder: Path,
-        environment: Mapping[str, str],
-        shortened: tuple[float, float],
-        fault: Fault | None = None,
-    ) -> Process:
-        """Start a command in a new folder of its own, with what shall befall it.
-
-        `shortened` is the wait and the margin that `failpoints.shorten` is given.
-        """
-        process = Process(len(self._forks), words, folder, self)
-        folder.mkdir()
-        if fault is not None:
-            process.arm(fault)
-        self._forks[process.number] = process
-        self.order(
-            {
-                "number": process.number,
-                "words": words,
-                "folder": str(folder),
-                "environment": dict(environment),
-                "shortened": shortened,
-            }
-        )
-        self.wait(lambda: process.state != "ordered", f"{process} has started", PATIENCE)
-        return process
-
-    def order(self, order: Mapping[str, Any]) -> None:
-        """Hand the zygote an order."""
-        assert self._popen.stdin is not None
-        self._popen.stdin.write(json.dumps(order).encode() + b"\n")
-        self._popen.stdin.flush()
-
-    def wait(self, reached: Callable[[], bool], what: str, within: float) -> None:
-        """Return once the reports have made something so, or raise LateError."""
-        with self._changed:
-            if not self._changed.wait_for(reached, within):
-                raise LateError(f"after {within:g} s still not so: {what}")
-
-    def close(self) -> None:
-        """End the zygote, which ends what it has forked."""
-        assert self._popen.stdin is not None
-        assert self._popen.stdout is not None
-        self._popen.stdin.close()
-        try:
-            self._popen.wait(PATIENCE)
-        finally:
-            self._popen.kill()
-            self._reader.join(PATIENCE)
-            self._popen.stdout.close()
-
-    def _read(self) -> None:
-        assert self._popen.stdout is not None
-        for line in iter(self._popen.stdout.readline, b""):
-            report = json.loads(line)
-            with self._changed:
-                if "number" in report:
-                    self._by_pid[report["pid"]] = self._forks[report["number"]]
-                process = self._by_pid[report["pid"]]
-                process.pid, process.state = report["pid"], report["state"]
-                process.code = report["code"]
-                self._changed.notify_all()
+    `wait` and `margin` are what `failpoints.shorten` is given.
+    """
+    folder.mkdir()
+    process = _forks.Process(target=_run, args=(words, folder, dict(environment), wait, margin))
+    started = Process(words, folder, process)
+    if fault is not None:
+        started.arm(fault)
+    process.start()
+    return started
 
 
-@contextmanager
-def zygote() -> Iterator[Zygote]:
-    """Start a zygote; it and every fork of it end with the block."""
-    started = Zygote()
+def _run(
+    words: tuple[str, ...], folder: Path, environment: dict[str, str], wait: float, margin: float
+) -> NoReturn:
+    """Be a command of ours, and end with its exit code."""
+    code: Any = 1
     try:
-        yield started
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        _redirect(folder)
+        os.environ.update(environment)
+        failpoints.shorten(wait, margin)
+        failpoints.install(folder)
+        _COMMANDS[words[0]](words[1:], prog_name=words[0])
+    except SystemExit as leaving:
+        code = leaving.code or 0
+    except BaseException:  # noqa: BLE001 - no fork may return into multiprocessing
+        traceback.print_exc()
     finally:
-        started.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def _redirect(folder: Path) -> None:
+    """Work in a folder, and write to its files `out` and `log`."""
+    os.chdir(folder)
+    appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    for number, name in ((1, "out"), (2, "log")):
+        descriptor = os.open(folder / name, appended, 0o600)
+        os.dup2(descriptor, number)
+        os.close(descriptor)

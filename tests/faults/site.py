@@ -1,4 +1,4 @@
-"""Both services, set up on databases of their own, with the observer between them."""
+"""Both services on databases of their own, with the observer between them."""
 
 import base64
 import json
@@ -20,27 +20,27 @@ from foundation.crypto import Vault
 from foundation.db.session import Database
 from notifier.courses import service as courses
 from receiver.sources import store as sources
+from tests.faults import processes
 from tests.faults.failpoints import Fault
 from tests.faults.observer import Observer, observing
-from tests.faults.processes import PATIENCE, Process, Zygote, wait_until
+from tests.faults.processes import PATIENCE, Process, wait_until
 from tests.integration.services import free_port
 
 SOURCE = "eassessment"
-DOOR = f"/webhooks/{SOURCE}"
+# The two endpoints: ELMS behind the observer, and the observer alone.
+ELMS = f"/webhooks/{SOURCE}"
 PLAIN = "/plain"
-PATHS = (DOOR, PLAIN)
-"""The two endpoints: ELMS's door behind the observer, and the observer alone."""
+PATHS = (ELMS, PLAIN)
 
-LEASE_SECONDS = 2.0
-_DEADLINE_SECONDS = 1.5
-_MARGIN_SECONDS = 0.25
+# What `failpoints.shorten` gets: each wait of the retry schedule, the margin of a lease.
 WAIT_SECONDS = 0.2
-SHORTENED = WAIT_SECONDS, _MARGIN_SECONDS
-"""What `failpoints.shorten` is given: each wait of the retry schedule, a lease's least margin."""
+MARGIN_SECONDS = 0.25
+_LEASE_SECONDS = 2.0
+_DEADLINE_SECONDS = 1.5
 
 
 class CommandError(AssertionError):
-    """A command did not end well; holds its exit code and says what it logged."""
+    """A command failed; holds its exit code and says what it logged."""
 
     def __init__(self, detail: str, code: int) -> None:
         super().__init__(detail)
@@ -49,11 +49,10 @@ class CommandError(AssertionError):
 
 @dataclass
 class Site:
-    """eAssessment and ELMS in one folder: their processes, their databases, what passes between."""
+    """eAssessment and ELMS: their processes, their databases, and what passes between them."""
 
     notifier: Database
     receiver: Database
-    zygote: Zygote
     observer: Observer
     vault: Vault
     folder: Path
@@ -64,106 +63,100 @@ class Site:
     def start(
         self, *words: str, fault: Fault | None = None, more: Mapping[str, str] | None = None
     ) -> Process:
-        """Start a command with what shall befall it; `more` are variables of its own."""
-        process = self.zygote.start(
+        """Start a command with the fault that it will meet; `more` are variables of its own."""
+        process = processes.start(
             *words,
             folder=self.folder / f"{len(self.started):05d}-{words[0]}-{words[1]}",
             environment={**self.environment, **(more or {})},
-            shortened=(self.wait, _MARGIN_SECONDS),
+            wait=self.wait,
+            margin=MARGIN_SECONDS,
             fault=fault,
         )
         self.started.append(process)
         return process
 
     def run(self, *words: str) -> str:
-        """Run a command to its good end and return what it printed, or raise CommandError."""
+        """Run a command and return what it printed; raise CommandError if it fails."""
         process = self.start(*words)
         code = process.wait_ended()
         if code != 0:
             raise CommandError(f"{process} ended with {code}: {process.logged()}", code)
         return process.printed()
 
-    def open_door(self) -> Process:
-        """Start ELMS's door, behind the observer, and return it once it answers."""
-        door, self.observer.doors[DOOR] = self.serve("receiver")
-        return door
+    def serve_elms(self) -> Process:
+        """Start ELMS behind the observer, and return it once it responds."""
+        server, self.observer.servers[ELMS] = self.serve("receiver")
+        return server
 
     def serve(self, service: str) -> tuple[Process, int]:
-        """Start a service's web server; return it with its port once it answers."""
+        """Start a service's web server; return it with its port once it responds."""
         port = free_port()
         server = self.start(service, "serve", more={f"{service.upper()}_PORT": str(port)})
-        wait_until(lambda: server.ended or _answers(port), f"{server} answers")
+        wait_until(lambda: server.ended or _responds(port), f"{server} responds")
         assert not server.ended, server.logged()
         return server, port
 
     def add_courses(self, *course_ids: str) -> None:
-        """Add courses, of which no event tells."""
         with self.notifier.writing() as session:
             for course_id in course_ids:
                 courses.add_course(session, course_id, "a course", now=datetime.now(UTC))
 
     def register(self, path: str) -> int:
-        """Register a path of the observer as an endpoint; ELMS learns the secret of its door."""
+        """Register a path of the observer as an endpoint; ELMS gets the secret of its own."""
         url = self.observer.url(path)
         added = json.loads(self.run("notifier", "endpoints", "add", url, "--json"))
-        self._learn(path, added["secret"])
+        self._add_secret(path, added["secret"])
         return int(added["endpoint_id"])
 
     def rotate_secret(self, path: str, endpoint_id: int, overlap: str) -> None:
-        """Rotate the secret of an endpoint; whoever verifies learns the new one meanwhile."""
         words = "rotate-secret", str(endpoint_id), "--overlap", overlap, "--json"
-        self._learn(path, json.loads(self.run("notifier", "endpoints", *words))["secret"])
+        self._add_secret(path, json.loads(self.run("notifier", "endpoints", *words))["secret"])
 
-    def _learn(self, path: str, secret: str) -> None:
+    def _add_secret(self, path: str, secret: str) -> None:
         self.observer.secrets[path].append(secret)
-        if path == DOOR:
-            self.trust(Secret.parse(secret))
-
-    def trust(self, secret: Secret) -> None:
-        """Enter a secret at ELMS, beside those that it has."""
-        with self.receiver.writing() as session:
-            source = sources.get(session, SOURCE)
-            sources.add_secret(session, source, secret, vault=self.vault, now=datetime.now(UTC))
+        if path == ELMS:
+            with self.receiver.writing() as session:
+                source = sources.get(session, SOURCE)
+                sources.add_secret(
+                    session,
+                    source,
+                    Secret.parse(secret),
+                    vault=self.vault,
+                    now=datetime.now(UTC),
+                )
 
     def stop(self, process: Process) -> int:
-        """Stop a process as an operator would, and return its exit code."""
+        """Stop a process as an operator does, and return its exit code."""
         process.send(signal.SIGCONT)
         process.send(signal.SIGTERM)
         return process.wait_ended()
 
     def forget(self, process: Process) -> None:
-        """Take away the folder of a process that has ended well."""
+        """Delete the folder of a process that has ended."""
         shutil.rmtree(process.folder)
 
     def end_all(self) -> None:
-        """Kill whatever has not ended."""
-        living = [process for process in self.started if not process.ended]
-        for process in living:
+        for process in self.started:
             process.send(signal.SIGKILL)
-        for process in living:
+        for process in self.started:
             process.wait_ended()
 
 
 @contextmanager
 def site(
-    zygote: Zygote,
-    folder: Path,
-    notifier_url: str,
-    receiver_url: str,
-    *,
-    wait: float = WAIT_SECONDS,
+    folder: Path, notifier_url: str, receiver_url: str, *, wait: float = WAIT_SECONDS
 ) -> Iterator[Site]:
-    """Set both services up on empty, migrated databases; everything is ended at the end.
+    """Set both services up on empty, migrated databases; every process ends with the block.
 
-    `wait` is how many seconds each wait of the retry schedule lasts here.
+    `wait` is how many seconds each wait of the retry schedule lasts.
     """
     key = new_key()
-    settings = environment(key, notifier_url, receiver_url)
     notifier = Database(notifier_url, info={"source": SOURCE})
     receiver = Database(receiver_url)
+    settings = environment(key, notifier_url, receiver_url)
     with observing() as observer:
         vault = Vault(SecretStr(key))
-        both = Site(notifier, receiver, zygote, observer, vault, folder, settings, wait)
+        both = Site(notifier, receiver, observer, vault, folder, settings, wait)
         try:
             with receiver.writing() as session:
                 sources.add(session, SOURCE, "http://127.0.0.1:9", now=datetime.now(UTC))
@@ -175,12 +168,12 @@ def site(
 
 
 def new_key() -> str:
-    """Return a key that seals secrets."""
+    """Return a new encryption key."""
     return base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def environment(key: str, notifier_url: str, receiver_url: str) -> dict[str, str]:
-    """Return the variables that set both services up."""
+    """Return the settings of both services."""
     return {
         "NOTIFIER_ADMIN_KEY": secrets.token_hex(32),
         "NOTIFIER_ENCRYPTION_KEYS": key,
@@ -190,18 +183,18 @@ def environment(key: str, notifier_url: str, receiver_url: str) -> dict[str, str
         "NOTIFIER_WORKER_THREADS": "4",
         "NOTIFIER_CONNECT_TIMEOUT": "1",
         "NOTIFIER_ATTEMPT_DEADLINE": str(_DEADLINE_SECONDS),
-        "NOTIFIER_LEASE": str(LEASE_SECONDS),
+        "NOTIFIER_LEASE": str(_LEASE_SECONDS),
         "NOTIFIER_POLL_INTERVAL": "0.02",
         "NOTIFIER_LOG_FORMAT": "json",
         "RECEIVER_ENCRYPTION_KEYS": key,
         "RECEIVER_DATABASE_URL": receiver_url,
         "RECEIVER_REQUEST_DEADLINE": str(_DEADLINE_SECONDS),
-        "RECEIVER_SYNC_LEASE": str(LEASE_SECONDS),
+        "RECEIVER_SYNC_LEASE": str(_LEASE_SECONDS),
         "RECEIVER_LOG_FORMAT": "json",
     }
 
 
-def _answers(port: int) -> bool:
+def _responds(port: int) -> bool:
     connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     with closing(connection), suppress(OSError, HTTPException):
         connection.request("GET", "/")

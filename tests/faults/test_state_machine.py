@@ -316,7 +316,7 @@ class Machine(RuleBasedStateMachine):
             for attempt in session.scalars(select(Attempt).order_by(Attempt.id)):
                 decided[attempt.delivery_id].append(attempt.decided)
             counted = select(Replay.delivery_id, func.count()).group_by(Replay.delivery_id)
-            replays = dict(session.execute(counted).tuples().all())
+            replays = {row[0]: row[1] for row in session.execute(counted)}
         assert {
             row.id: (
                 *(row.event_id, row.endpoint_id, row.status, row.attempts, row.due_at),
@@ -473,7 +473,7 @@ class Machine(RuleBasedStateMachine):
             ).one()
             ids = select(Delivery.endpoint_id, Delivery.id).where(Delivery.event_id == event.id)
             fact = Fact(event.id, course_id, event.course_version, token and token.token_id)
-            return fact, dict(session.execute(ids).tuples().all())
+            return fact, {row[0]: row[1] for row in session.execute(ids)}
 
     def _add_secret(self, endpoint_id: int, secret: Secret, overlap: timedelta) -> None:
         name = f"{endpoint_id}:{len(self.sender.endpoints[endpoint_id].secrets)}"

@@ -75,7 +75,7 @@ def test_everything_missing_is_named_at_once() -> None:
         "GROUND_ENCRYPTION_KEYS: is missing; GROUND_DATABASE_URL: is missing; "
         "GROUND_ADMIN_KEY: is missing"
     )
-    assert ".env.example explains each one" in refused.advice
+    assert ".env.example explains each one" in refused.advice.text
 
 
 def test_every_fault_is_named_at_once_and_no_value_shown(

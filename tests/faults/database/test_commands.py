@@ -32,7 +32,7 @@ def refused(result: Result, words: str, cause: str) -> None:
     """Check that a command said in two sentences why it did nothing, and ended with 4."""
     assert "Traceback" not in result.output
     if words in DOCTORS and result.exit_code == 1:
-        assert "NOT WELL" in result.stdout
+        assert "FAIL" in result.stdout
         return
     said = [line for line in result.stderr.splitlines() if not line.startswith("{")]
     assert result.exit_code == 4, result.output
@@ -194,8 +194,12 @@ LAST_TABLE = {"notifier": "replays", "receiver": "sync_lease"}
         pytest.param(
             "lost", "says no schema, but has", "from its backup", id="one that lost its own"
         ),
-        pytest.param("unknown", "is at schema x9999, which", "own database", id="a newer one's"),
-        pytest.param("other", "is at schema {head}, which", "own database", id="the other's"),
+        pytest.param(
+            "unknown", "is at schema x9999, which", "database of this service", id="a newer one's"
+        ),
+        pytest.param(
+            "other", "is at schema {head}, which", "database of this service", id="the other's"
+        ),
         pytest.param("half", "but without {table}", "`{program} db check`", id="half of it"),
     ],
 )

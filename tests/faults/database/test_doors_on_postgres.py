@@ -226,4 +226,4 @@ def test_a_token_whose_answer_was_lost_can_be_had_again(
 
     refused(lost)
     assert (again.status_code, token.status_code) == (409, 201)
-    assert "`notifier courses regenerate-token`" in again.get_json(force=True)["next_step"]
+    assert again.get_json(force=True)["action"].startswith("courses regenerate-token")

@@ -1,4 +1,4 @@
-"""`db upgrade`, killed while it makes the schema."""
+"""`db upgrade`, killed while it creates the schema."""
 
 import signal
 from pathlib import Path
@@ -12,29 +12,29 @@ from foundation.db.session import Database
 from notifier.models import SCHEMA as NOTIFIER_SCHEMA
 from receiver.models import SCHEMA as RECEIVER_SCHEMA
 from tests.conftest import Postgres
-from tests.faults import site
+from tests.faults import processes, site
 from tests.faults.failpoints import Fault, Point
-from tests.faults.processes import Zygote
 
 
 @pytest.fixture
 def bare_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database that holds nothing."""
+    """The URL of an empty database."""
     if database_kind == "sqlite":
         return f"sqlite:///{tmp_path / 'bare.db'}"
     server: Postgres = request.getfixturevalue("postgres")
     return server.bare_database("bare")
 
 
-def upgrade(zygote: Zygote, folder: Path, schema: Schema, url: str, fault: Fault | None) -> int:
-    """Run a service's `db upgrade` and return how it ended."""
-    process = zygote.start(
+def upgrade(folder: Path, schema: Schema, url: str, fault: Fault | None = None) -> int:
+    """Run a service's `db upgrade` and return its exit code."""
+    process = processes.start(
         schema.service,
         "db",
         "upgrade",
         folder=folder,
         environment=site.environment(site.new_key(), url, url),
-        shortened=site.SHORTENED,
+        wait=site.WAIT_SECONDS,
+        margin=site.MARGIN_SECONDS,
         fault=fault,
     )
     return process.wait_ended()
@@ -50,13 +50,13 @@ def upgrade(zygote: Zygote, folder: Path, schema: Schema, url: str, fault: Fault
     ],
 )
 def test_killed_migration_can_be_run_again(
-    zygote: Zygote, tmp_path: Path, bare_url: str, schema: Schema, fault: Fault
+    tmp_path: Path, bare_url: str, schema: Schema, fault: Fault
 ) -> None:
-    killed = upgrade(zygote, tmp_path / "killed", schema, bare_url, fault)
+    killed = upgrade(tmp_path / "killed", schema, bare_url, fault)
     database = Database(bare_url)
     left = schema.current(database)
 
-    code = upgrade(zygote, tmp_path / "again", schema, bare_url, None)
+    code = upgrade(tmp_path / "again", schema, bare_url)
 
     with database.reading() as session:
         context = MigrationContext.configure(session.connection())

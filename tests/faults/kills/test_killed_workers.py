@@ -11,7 +11,7 @@ from notifier.webhooks.failures import FailureKind
 from receiver.models import Entry, InboxMessage
 from tests.faults.failpoints import Action, Fault, Point
 from tests.faults.processes import Process, wait_until
-from tests.faults.site import DOOR, PLAIN, Site
+from tests.faults.site import ELMS, PLAIN, Site
 
 WORKER_LOST = FailureKind.WORKER_LOST
 
@@ -54,44 +54,44 @@ def effects(both: Site) -> tuple[list[str], list[tuple[str, int | None]]]:
 
 
 @pytest.fixture
-def with_door(both: Site) -> Site:
+def with_elms(both: Site) -> Site:
     """Both services, ELMS's door open and registered."""
-    both.open_door()
-    both.register(DOOR)
+    both.serve_elms()
+    both.register(ELMS)
     return both
 
 
 @pytest.mark.parametrize("point", [Point.CLAIMED, Point.SIGNED])
-def test_worker_killed_before_its_post_has_sent_nothing(with_door: Site, point: Point) -> None:
+def test_worker_killed_before_its_post_has_sent_nothing(with_elms: Site, point: Point) -> None:
     """Once its lease ends another worker sends what it had claimed (F3, I1, I3)."""
-    delete(with_door, "CS101")
+    delete(with_elms, "CS101")
 
-    killed = with_door.start("notifier", "work", fault=Fault(point)).wait_ended()
-    sent_by_killed = with_door.observer.on(DOOR)
-    with_door.start("notifier", "work")
-    wait_delivered(with_door)
+    killed = with_elms.start("notifier", "work", fault=Fault(point)).wait_ended()
+    sent_by_killed = with_elms.observer.on(ELMS)
+    with_elms.start("notifier", "work")
+    wait_delivered(with_elms)
 
     assert killed == -signal.SIGKILL
     assert sent_by_killed == []
-    assert [post.outcome for post in with_door.observer.on(DOOR)] == ["applied"]
-    assert attempts_of(with_door) == [("retry", WORKER_LOST), ("delivered", 200)]
-    assert effects(with_door) == (["applied"], [("CS101", 2)])
+    assert [post.outcome for post in with_elms.observer.on(ELMS)] == ["applied"]
+    assert attempts_of(with_elms) == [("retry", WORKER_LOST), ("delivered", 200)]
+    assert effects(with_elms) == (["applied"], [("CS101", 2)])
 
 
 @pytest.mark.parametrize("point", [Point.POSTED, Point.SETTLING])
-def test_worker_killed_after_its_post_leaves_a_duplicate(with_door: Site, point: Point) -> None:
+def test_worker_killed_after_its_post_leaves_a_duplicate(with_elms: Site, point: Point) -> None:
     """What was sent and not settled is sent again, and the receiver knows it (F4, I1, I3)."""
-    delete(with_door, "CS101")
+    delete(with_elms, "CS101")
 
-    killed = with_door.start("notifier", "work", fault=Fault(point)).wait_ended()
-    with_door.start("notifier", "work")
-    wait_delivered(with_door)
+    killed = with_elms.start("notifier", "work", fault=Fault(point)).wait_ended()
+    with_elms.start("notifier", "work")
+    wait_delivered(with_elms)
 
     assert killed == -signal.SIGKILL
-    assert [post.outcome for post in with_door.observer.on(DOOR)] == ["applied", "duplicate"]
-    assert len({post.webhook_id for post in with_door.observer.on(DOOR)}) == 1
-    assert attempts_of(with_door) == [("retry", WORKER_LOST), ("delivered", 200)]
-    assert effects(with_door) == (["applied"], [("CS101", 2)])
+    assert [post.outcome for post in with_elms.observer.on(ELMS)] == ["applied", "duplicate"]
+    assert len({post.webhook_id for post in with_elms.observer.on(ELMS)}) == 1
+    assert attempts_of(with_elms) == [("retry", WORKER_LOST), ("delivered", 200)]
+    assert effects(with_elms) == (["applied"], [("CS101", 2)])
 
 
 def stopped_at(both: Site, point: Point) -> Process:

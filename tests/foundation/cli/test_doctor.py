@@ -10,16 +10,17 @@ from foundation.cli import doctor
 from foundation.cli.doctor import Finding
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
+from foundation.errors import Advice, fields_of
 
 WELL = Finding("database", True, "sqlite:///a.db")
-UNWELL = Finding("clock", False, "75.0 s from the database's", "Set this machine's clock (NTP).")
+UNWELL = Finding("clock", False, "75.0 s from the database's", Advice("Set the clock."))
 
 
 def test_a_database_in_order_is_well(database: Database, ground: Schema) -> None:
     findings = doctor.examine_database(database, ground)
 
     assert [finding.check for finding in findings] == ["database", "clock", "schema"]
-    assert all(finding.well and finding.next_step is None for finding in findings)
+    assert all(finding.ok and finding.advice is None for finding in findings)
     assert findings[2].found == "at 0001"
 
 
@@ -43,12 +44,12 @@ def test_a_schema_that_is_missing_is_told_with_its_command(
 
     findings = doctor.examine_database(new_sqlite, ground)
 
-    assert [finding.well for finding in findings] == [True, True, False]
+    assert [finding.ok for finding in findings] == [True, True, False]
     assert findings[2] == Finding(
         "schema",
         False,
         f"the database is at schema none, this program needs 0001; the file is {new_sqlite.file}",
-        "Run `ground db upgrade`, then start again.",
+        Advice("Upgrade the database, then start again.", "db upgrade"),
     )
 
 
@@ -57,7 +58,7 @@ def test_a_look_at_a_file_that_is_not_there_does_not_make_it(
 ) -> None:
     [finding] = doctor.examine_database(new_sqlite, ground)
 
-    assert (finding.check, finding.well) == ("schema", False)
+    assert (finding.check, finding.ok) == ("schema", False)
     assert new_sqlite.file is not None
     assert str(new_sqlite.file) in finding.found
     assert not new_sqlite.file.exists()
@@ -69,10 +70,10 @@ def test_a_database_that_is_away_is_the_only_finding(ground: Schema) -> None:
     findings = doctor.examine_database(away, ground)
 
     (finding,) = findings
-    assert (finding.check, finding.well) == ("database", False)
+    assert (finding.check, finding.ok) == ("database", False)
     assert "connection failed" in finding.found
     assert "hunter2" not in finding.found
-    assert finding.next_step == "Check the database URL and that it runs."
+    assert finding.advice is not None
 
 
 @pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
@@ -85,10 +86,10 @@ def test_a_clock_that_differs_from_the_databases_is_told(
     with freeze_time(datetime.now(UTC) + timedelta(hours=1)):
         clock = doctor.examine_database(database, ground)[1]
 
-    assert (clock.check, clock.well) == ("clock", False)
+    assert (clock.check, clock.ok) == ("clock", False)
     assert clock.found.endswith(" s from the database's")
     assert 3595 < float(clock.found.split()[0]) < 3605
-    assert clock.next_step == "Set this machine's clock (NTP)."
+    assert clock.advice is not None
 
 
 def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,8 +97,8 @@ def test_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
 
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert code == 0
-    assert lines[1] == ["database", "ok", "sqlite:///a.db", "-"]
-    assert lines[-1] == ["all", "is", "well"]
+    assert lines[1] == ["database", "OK", "sqlite:///a.db", "-"]
+    assert lines[-1] == ["All", "checks", "passed."]
 
 
 def test_one_fault_needs_a_person(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,9 +106,9 @@ def test_one_fault_needs_a_person(capsys: pytest.CaptureFixture[str]) -> None:
 
     printed = capsys.readouterr().out
     assert code == 1
-    assert "NOT WELL" in printed
-    assert "Set this machine's clock (NTP)." in printed
-    assert printed.endswith("something needs a person: see above\n")
+    assert "FAIL" in printed
+    assert "Set the clock." in printed
+    assert printed.endswith("Action needed: see above.\n")
 
 
 @pytest.mark.parametrize(("findings", "code"), [([WELL], 0), ([WELL, UNWELL], 1)])
@@ -119,6 +120,9 @@ def test_programs_read_the_same(
     document = json.loads(capsys.readouterr().out)
     assert exit_code == code
     assert document == {
-        "well": code == 0,
-        "findings": [vars(finding) for finding in findings],
+        "ok": code == 0,
+        "findings": [
+            {"check": one.check, "ok": one.ok, "found": one.found, **fields_of(one.advice)}
+            for one in findings
+        ],
     }

@@ -2,21 +2,15 @@
 
 import io
 import json
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import BinaryIO
 
 import click
 import pytest
-from flask import Flask
-from sqlalchemy import text
 
 from foundation.cli import output
-from foundation.cli.output import Commands
-from foundation.db.session import Database
-from foundation.errors import ConfigurationError, Refusal, SchemaError
+from foundation.errors import Advice, Refusal
 from foundation.text import printable
 
 HOSTILE = "\x1b[31mred\x07\u202e\x9b\r"
@@ -26,7 +20,7 @@ ACTING = {"\x1b", "\x07", "\u202e", "\x9b", "\r"}
 class CourseUnknownError(Refusal):
     """The tests' own refusal."""
 
-    next_step = "List the courses."
+    advice = Advice("List the courses.")
 
 
 class TestPrintable:
@@ -158,109 +152,6 @@ class TestJson:
 Raise = Callable[[], None]
 
 
-def run(cause: Raise, *arguments: str) -> tuple[int, str, str]:
-    """Run a command that does this, in a group in a group; return exit code, stdout, stderr."""
-    app = Flask("ground")
-    outer, inner = Commands("ground"), Commands("courses")
-
-    @inner.command("delete")
-    @output.json_option
-    def delete(as_json: bool) -> None:
-        click.echo(f"json: {as_json}")
-        cause()
-
-    outer.add_command(inner)
-    done = app.test_cli_runner().invoke(outer, ["courses", "delete", *arguments])
-    return done.exit_code, done.stdout, done.stderr
-
-
-def refuse_with(error: Exception) -> Raise:
-    """Return what raises the error."""
-
-    def fail() -> None:
-        raise error
-
-    return fail
-
-
-class TestCommands:
-    """Refusals are sentences and exit codes, never traces."""
-
-    def test_a_command_that_does_its_work_exits_with_0(self) -> None:
-        assert run(lambda: None) == (0, "json: False\n", "")
-
-    def test_json_is_an_option_of_a_command(self) -> None:
-        assert run(lambda: None, "--json") == (0, "json: True\n", "")
-
-    @pytest.mark.parametrize(
-        ("error", "code", "said"),
-        [
-            pytest.param(
-                CourseUnknownError("there is no course CS101"),
-                1,
-                "error: there is no course CS101\n next: List the courses.\n",
-                id="a refusal",
-            ),
-            pytest.param(
-                CourseUnknownError("there is no course CS101", next_step="Look again."),
-                1,
-                "error: there is no course CS101\n next: Look again.\n",
-                id="a refusal with its own advice",
-            ),
-            pytest.param(
-                ConfigurationError("GROUND_PORT: is missing"),
-                2,
-                "error: GROUND_PORT: is missing\n next: Set what is named in the environment "
-                "or in .env; .env.example explains each one.\n",
-                id="settings",
-            ),
-            pytest.param(
-                SchemaError("the schema is old", next_step="Run `ground db upgrade`."),
-                4,
-                "error: the schema is old\n next: Run `ground db upgrade`.\n",
-                id="a schema",
-            ),
-        ],
-    )
-    def test_a_refusal_is_a_sentence_and_a_code(
-        self, error: Exception, code: int, said: str
-    ) -> None:
-        assert run(refuse_with(error)) == (code, "json: False\n", said)
-
-    def test_a_database_that_cannot_be_used_is_a_sentence(self, new_sqlite: Database) -> None:
-        def ask() -> None:
-            with new_sqlite.reading() as session:
-                session.execute(text("SELECT * FROM nowhere"))
-
-        code, _, said = run(ask)
-
-        assert code == 4
-        assert said == (
-            "error: the database cannot be used: no such table: nowhere\n"
-            " next: Check the database URL and that the database runs, then try again.\n"
-        )
-
-    def test_a_refusal_cannot_act_on_the_terminal(self) -> None:
-        code, _, said = run(refuse_with(CourseUnknownError(f"no {HOSTILE}\n next: rm -rf")))
-
-        assert code == 1
-        assert not ACTING & set(said)
-        assert said.splitlines()[1] == "        next: rm -rf"
-        assert said.splitlines()[2] == " next: List the courses."
-
-    def test_a_wrong_option_exits_with_2(self) -> None:
-        code, done, said = run(lambda: None, "--nonsense")
-
-        assert (code, done) == (2, "")
-        assert "No such option" in said
-
-    def test_what_nobody_foresaw_is_not_swallowed(self) -> None:
-        code, _, said = run(refuse_with(KeyError("ours")))
-
-        assert code == 1
-        assert "error:" not in said
-
-
 class TestReadSecret:
     """A secret, never on the command line."""
 
@@ -282,58 +173,3 @@ def test_who_names_the_person_and_the_machine() -> None:
 
     assert person
     assert machine
-
-
-def test_a_list_of_commands_cuts_no_sentence() -> None:
-    group = Commands("things")
-    sentence = "Look at everything that there is, near and far, and say of each what it is good for"
-    group.add_command(click.Command("look", help=f"{sentence}."))
-
-    shown = group.get_help(click.Context(group, terminal_width=60))
-
-    assert sentence in " ".join(shown.split())
-    assert "..." not in shown.partition("Commands:")[2]
-
-
-def test_an_input_that_is_closed_is_an_empty_one(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    @click.group(cls=Commands)
-    def main() -> None:
-        """Be a program."""
-
-    @main.command(with_appcontext=False)
-    @click.argument("file", type=click.File("rb"))
-    def read(file: BinaryIO) -> None:
-        click.echo(f"{file.read()!r} {sys.stdin.isatty()}")
-
-    monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(SystemExit) as ended:
-        main(["read", "-"])
-
-    sys.stdin.close()
-    assert (ended.value.code, capsys.readouterr().out) == (0, "b'' False\n")
-
-
-def test_a_letter_that_a_terminal_has_not_is_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    @click.group(cls=Commands)
-    def main() -> None:
-        """Be a program."""
-
-    @main.command(with_appcontext=False)
-    def show() -> None:
-        click.echo("Übung …")
-        output.print_table(("title",), [("αβ",)], empty="nothing")
-
-    raw = io.BytesIO()
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="latin-1"))
-    with pytest.raises(SystemExit) as ended:
-        main(["show"])
-
-    assert ended.value.code == 0
-    assert raw.getvalue().decode("latin-1").split() == [
-        "Übung",
-        "\\u2026",
-        "title",
-        "\\u03b1\\u03b2",
-    ]

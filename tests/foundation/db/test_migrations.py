@@ -1,6 +1,5 @@
 """Schemas: bring one up to date, or refuse to work on one that is not."""
 
-import re
 import shutil
 from collections.abc import Callable
 from importlib.resources import files
@@ -67,7 +66,7 @@ def test_an_empty_database_is_refused_with_the_command_that_mends_it(
         schema.check(new_sqlite)
 
     assert str(caught.value) == "the database is at schema none, this program needs 0002"
-    assert caught.value.advice == "Run `ground db upgrade`, then start again."
+    assert caught.value.advice.action == "db upgrade"
 
 
 def test_a_file_that_is_not_there_is_named_and_not_made(
@@ -93,7 +92,7 @@ def test_an_older_schema_is_refused_with_the_command_that_mends_it(
         schema.check(new_sqlite)
 
     assert str(caught.value) == "the database is at schema 0001, this program needs 0002"
-    assert caught.value.advice == "Run `ground db upgrade`, then start again."
+    assert caught.value.advice.action == "db upgrade"
 
 
 @pytest.mark.parametrize("step", ["check", "upgrade"])
@@ -108,9 +107,7 @@ def test_a_schema_without_one_of_its_tables_is_refused(
         getattr(ground, step)(new_sqlite)
 
     assert str(caught.value) == "the database is at schema 0001, but without parts"
-    assert caught.value.advice == (
-        "Restore the database from its backup; then `ground db check` tells whether it is whole."
-    )
+    assert caught.value.advice.action == "db check"
 
 
 @pytest.mark.parametrize("step", ["check", "upgrade"])
@@ -124,7 +121,6 @@ def test_a_strangers_schema_is_neither_used_nor_touched(
         getattr(schema, step)(new_sqlite)
 
     assert str(caught.value) == "the database is at schema r0007, which this ground does not know"
-    assert re.match(r"Point the database URL at this service's own database", caught.value.advice)
     assert schema.current(new_sqlite) == "r0007"
 
 
@@ -160,7 +156,7 @@ def test_a_schema_that_lost_its_revision_is_neither_used_nor_made_again(
         getattr(ground, step)(new_sqlite)
 
     assert str(caught.value) == said
-    assert "`ground db upgrade`" not in caught.value.advice
+    assert caught.value.advice.action is None
 
 
 def test_an_upgrade_that_fails_leaves_nothing_behind(

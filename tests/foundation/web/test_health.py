@@ -89,7 +89,7 @@ def test_without_its_database_a_service_is_alive_and_not_ready(
     assert ready.status_code == 503
     assert ready.json["type"] == "urn:problem-type:not-ready"
     assert ready.json["detail"] == "the database is busy or unavailable"
-    assert ready.json["next_step"] == "Run `notifier doctor` on the server; it shows the cause."
+    assert ready.json["action"] == "doctor"
     assert numbers(metrics.text) == {"notifier_ready": 0.0}
     assert "unable to open" in capsys.readouterr().err
 

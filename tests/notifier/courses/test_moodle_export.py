@@ -71,7 +71,7 @@ def test_an_export_in_which_nobody_has_an_id_number_is_refused() -> None:
     said = refusal(f"{HEADER}\n{line('')}{line('')}")
 
     assert str(said).startswith("no user in this export has an ID number")
-    assert "export with an account" in said.advice
+    assert "export with an account" in said.advice.text
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_course_must_be_named() -> None:
     assert str(refused) == (
         "this is Moodle's grade export, which does not say which course it is of"
     )
-    assert refused.advice == (
+    assert refused.advice.text == (
         "Name the course with --course, and its maximum grade with --maximum unless that is 100."
     )
 

@@ -376,9 +376,7 @@ def test_token_of_ours_is_not_told_as_a_moodle_s(
     assert str(refused.value) == (
         "the tokens of the course 'CS101' are issued here, not by a Moodle"
     )
-    assert refused.value.advice == (
-        "Regenerate its token with `notifier courses regenerate-token`."
-    )
+    assert refused.value.advice.command == "courses regenerate-token CS101"
     assert (stored(database, "CS101").version, count_events(database)) == (1, 0)
 
 
@@ -390,7 +388,7 @@ def test_token_of_a_moodle_is_not_replaced_by_one_of_ours(database: Database) ->
         courses.regenerate_token(session, "7", now=TEN)
 
     assert str(refused.value) == "the tokens of the course '7' are issued by its Moodle"
-    assert "`notifier courses announce-token`" in refused.value.advice
+    assert refused.value.advice.action == "courses announce-token"
     assert (tokens_of(database, "7"), count_events(database)) == ([], 0)
 
 

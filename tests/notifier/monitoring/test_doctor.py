@@ -13,6 +13,7 @@ from foundation.cli.doctor import Finding
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
+from foundation.errors import Advice, DecryptionError
 from notifier.models import Attempt, Delivery, DeliveryStatus
 from notifier.monitoring import doctor
 from notifier.webhooks import circuit_breaker, endpoints
@@ -41,7 +42,7 @@ def test_the_database_comes_first_and_shows_no_password(
 ) -> None:
     finding = find("database")
 
-    assert finding.well
+    assert finding.ok
     assert finding.found == database.engine.url.render_as_string(hide_password=True)
 
 
@@ -57,7 +58,7 @@ def test_every_secret_can_be_opened(
 
     finding = find("secrets")
 
-    assert (finding.well, finding.found) == (True, "3 sealed, all can be opened")
+    assert (finding.ok, finding.found) == (True, "3 sealed, all can be opened")
 
 
 def test_a_lost_key_is_found_before_a_delivery_needs_it(
@@ -68,15 +69,13 @@ def test_a_lost_key_is_found_before_a_delivery_needs_it(
 
     finding = {one.check: one for one in doctor.examine(database, other)}["secrets"]
 
-    assert not finding.well
+    assert not finding.ok
     assert finding.found == "a stored secret was encrypted with a key that is not in the settings"
-    assert finding.next_step == (
-        "Put the key that sealed it back into the list of encryption keys."
-    )
+    assert finding.advice == DecryptionError.advice
 
 
 @pytest.mark.parametrize(
-    ("due_since", "well"),
+    ("due_since", "ok"),
     [
         pytest.param(timedelta(minutes=4, seconds=30), True, id="in time"),
         pytest.param(timedelta(minutes=5, seconds=30), False, id="late"),
@@ -89,13 +88,13 @@ def test_a_delivery_long_due_says_that_no_worker_runs(
     make_delivery: Any,
     now: datetime,
     due_since: timedelta,
-    well: bool,
+    ok: bool,
 ) -> None:
     make_delivery(make_endpoint().id, due_at=now - due_since)
 
     finding = find("backlog")
 
-    assert finding.well == well
+    assert finding.ok == ok
     assert finding.found.startswith("1 pending")
 
 
@@ -106,7 +105,9 @@ def test_a_delivery_long_due_says_that_no_worker_runs(
         pytest.param(
             timedelta(hours=2), "nothing was attempted since 20", "Start a worker", id="long ago"
         ),
-        pytest.param(timedelta(minutes=1), "10 min", "Start more workers", id="lately"),
+        pytest.param(
+            timedelta(minutes=1), "10 min", "The running workers cannot keep up", id="lately"
+        ),
     ],
 )
 def test_a_late_backlog_says_whether_a_worker_is_at_work(
@@ -127,15 +128,15 @@ def test_a_late_backlog_says_whether_a_worker_is_at_work(
 
     finding = find("backlog")
 
-    assert not finding.well
+    assert not finding.ok
     assert finding.found.startswith("1 pending; the oldest has been due for 10 min")
     assert said in finding.found
-    assert finding.next_step is not None
-    assert finding.next_step.startswith(step)
+    assert finding.advice is not None
+    assert (finding.advice.text.startswith(step), finding.advice.action) == (True, "work")
 
 
 @pytest.mark.parametrize(
-    ("over_for", "well"),
+    ("over_for", "ok"),
     [
         pytest.param(timedelta(seconds=30), True, id="just over"),
         pytest.param(timedelta(seconds=90), False, id="long over"),
@@ -148,7 +149,7 @@ def test_a_pause_that_is_long_over_says_that_no_worker_runs(
     make_delivery: Any,
     now: datetime,
     over_for: timedelta,
-    well: bool,
+    ok: bool,
 ) -> None:
     endpoint = make_endpoint()
     make_delivery(endpoint.id, due_at=now - timedelta(hours=1))
@@ -156,7 +157,7 @@ def test_a_pause_that_is_long_over_says_that_no_worker_runs(
         ailing = BreakerState(9, now - timedelta(hours=2), now, now - over_for)
         circuit_breaker.write_states(session, {endpoint.id: ailing})
 
-    assert find("backlog").well == well
+    assert find("backlog").ok == ok
 
 
 def test_who_keeps_failing_is_found_and_is_no_want_of_workers(
@@ -176,15 +177,14 @@ def test_who_keeps_failing_is_found_and_is_no_want_of_workers(
 
     finding, backlog = find("endpoints"), find("backlog")
 
-    assert backlog.well
-    assert not finding.well
+    assert backlog.ok
+    assert not finding.ok
     assert finding.found == (
         f"1 of 1 failing and paused; endpoint {endpoint.id} since {since:%Y-%m-%d %H:%M} UTC, "
         "failures in a row: 9"
     )
-    assert finding.next_step.startswith(
-        f"See what it answers with `notifier endpoints ping {endpoint.id}`"
-    )
+    assert finding.advice is not None
+    assert finding.advice.command == f"endpoints ping {endpoint.id}"
 
 
 def test_what_is_held_is_no_late_backlog(
@@ -195,15 +195,15 @@ def test_what_is_held_is_no_late_backlog(
 
     backlog, disabled = find("backlog"), find("endpoints")
 
-    assert (backlog.well, backlog.found) == (True, "1 held")
-    assert (disabled.well, disabled.found) == (
+    assert (backlog.ok, backlog.found) == (True, "1 held")
+    assert (disabled.ok, disabled.found) == (
         False,
         f"1 of 1 disabled; endpoint {endpoint.id}: out of order",
     )
 
 
 @pytest.mark.parametrize(
-    ("age", "well"),
+    ("age", "ok"),
     [
         pytest.param(timedelta(days=6, hours=23), False, id="this week"),
         pytest.param(timedelta(days=7, hours=1), True, id="history"),
@@ -216,14 +216,14 @@ def test_dead_letters_want_a_person_for_a_week(
     database: Database,
     now: datetime,
     age: timedelta,
-    well: bool,
+    ok: bool,
 ) -> None:
     delivery_id = make_delivery(make_endpoint().id)
     with database.writing() as session:
         row = session.get_one(Delivery, delivery_id)
         row.status, row.settled_at = DeliveryStatus.DEAD, now - age
 
-    assert find("dead letters").well == well
+    assert find("dead letters").ok == ok
 
 
 def test_a_clock_that_is_wrong_is_found_against_the_databases(
@@ -232,10 +232,10 @@ def test_a_clock_that_is_wrong_is_found_against_the_databases(
     with freezegun.freeze_time(datetime.now(UTC) + timedelta(minutes=2)):
         finding = find("clock")
 
-    assert finding.well == database.is_sqlite
+    assert finding.ok == database.is_sqlite
     if not database.is_sqlite:
         assert 119 < float(finding.found.split()[0]) < 122
-        assert finding.next_step == "Set this machine's clock (NTP)."
+        assert finding.advice is not None
 
 
 def test_without_a_database_there_is_one_finding(vault: Vault, tmp_path: Any) -> None:
@@ -248,6 +248,6 @@ def test_without_a_database_there_is_one_finding(vault: Vault, tmp_path: Any) ->
             "database",
             False,
             "unable to open database file",
-            "Check the database URL and that it runs.",
+            Advice("Check the database URL and that the database is running."),
         )
     ]

@@ -544,7 +544,7 @@ def test_a_replay_names_ids_or_a_filter(admin: Ask, refused: Refused, document: 
     answer = admin("POST", "/deliveries/replay", json=document)
 
     problem = refused(answer, 422, "request-invalid")
-    assert problem["detail"] == "name either `ids` or a `filter`"
+    assert problem["detail"] == "give either `ids` or a `filter`"
 
 
 def test_an_unknown_delivery_refuses_the_whole_replay(
@@ -582,9 +582,7 @@ def test_what_a_disabled_endpoint_holds_is_not_replayed(
 
     assert by_filter.json["found"] == []
     problem = refused(by_id, 409, "replay-refused")
-    assert problem["next_step"] == (
-        f"Enable it with `notifier endpoints enable {number}`; that sends what it holds."
-    )
+    assert problem["action"] == f"endpoints enable {number}"
     assert before == rows()
 
 

@@ -156,7 +156,7 @@ def test_without_the_secret_nothing_is_heard(
     problem = refused(answer, 401, "ingest-refused")
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="eassessment"'
     assert problem["detail"] in {
-        "the request bears no ingest secret",
+        "the request has no ingest secret",
         "the ingest secret is wrong",
     }
     assert SECRET not in answer.text
@@ -172,7 +172,7 @@ def test_door_is_shut_while_no_secret_is_set(
 
     for answer in answers:
         problem = refused(answer, 404, "not-found")
-        assert problem["detail"] == "hearing from a Moodle is switched off here"
+        assert problem["detail"] == "Moodle events are not enabled here"
         assert "NOTIFIER_INGEST_SECRET" in problem["next_step"]
 
 
@@ -290,7 +290,7 @@ def test_secret_shows_up_nowhere(
 
     assert [answer.status_code for answer in answers] == [200, 422, 401, 401]
     shown = f"{rows()} {[answer.text for answer in answers]} {capsys.readouterr()}"
-    assert "deletion in a Moodle taken in" in shown  # so what was logged is looked at
+    assert "Moodle deletion accepted" in shown  # so what was logged is looked at
     assert SECRET not in shown
 
 

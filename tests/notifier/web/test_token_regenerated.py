@@ -96,7 +96,7 @@ def test_token_and_its_id_are_not_told_together(tell: Tell, rows: Rows, refused:
     answer = tell("7", {"token": TOKEN, "token_id": TOKEN_ID})
 
     assert refused(answer, 422, "request-invalid")["detail"] == (
-        "name either `token_id` or a `token`"
+        "give either `token_id` or `token`"
     )
     assert before == rows()
 
@@ -128,7 +128,7 @@ def test_course_with_a_token_of_ours_is_refused(
 
     problem = refused(tell("CS101", {"token": TOKEN}), 409, "token-not-ours")
 
-    assert "`notifier courses regenerate-token`" in problem["next_step"]
+    assert problem["action"] == "courses regenerate-token CS101"
     assert before == rows()
 
 

@@ -1,46 +1,43 @@
-"""Failures: each kind has one remedy."""
+"""What to do about each failure of an attempt, and about each status of a response."""
 
 import pytest
 
 from notifier.models import Attempt
 from notifier.webhooks import failures
-from notifier.webhooks.failures import NEXT_STEPS, FailureKind
+from notifier.webhooks.failures import FailureKind
 
 
 @pytest.mark.parametrize("kind", [pytest.param(one, id=one.value) for one in FailureKind])
-def test_every_kind_has_a_remedy(kind: FailureKind) -> None:
-    step = failures.next_step(kind.value)
-
-    assert step is not None
-    assert step.endswith(".")
-
-
-def test_remedies_differ() -> None:
-    assert len(set(NEXT_STEPS.values())) == len(FailureKind)
+def test_every_kind_of_failure_has_advice(kind: FailureKind) -> None:
+    assert failures.advice_for(kind.value, None, 3) is not None
 
 
 @pytest.mark.parametrize("kind", [None, "", "a word of yore"])
-def test_what_is_no_failure_has_no_remedy(kind: str | None) -> None:
-    assert failures.next_step(kind) is None
+def test_unknown_failure_has_no_advice(kind: str | None) -> None:
+    assert failures.advice_for(kind, None, 3) is None
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "action", "said"),
     [
-        pytest.param(302, "a redirect is never followed", id="elsewhere"),
-        pytest.param(401, "Enter this endpoint's present secret", id="the secret"),
-        pytest.param(404, "Check the path of its URL", id="the path"),
-        pytest.param(422, "mend there what it names", id="the event"),
-        pytest.param(503, "Look into the logs of the receiver", id="the receiver"),
+        pytest.param(302, None, "redirects are never followed", id="a redirect"),
+        pytest.param(401, "endpoints rotate-secret 3", "secret", id="a wrong signature"),
+        pytest.param(404, "endpoints correct-url 3", "path", id="a wrong path"),
+        pytest.param(422, None, "rejected", id="an event that is rejected"),
+        pytest.param(503, None, "logs of the receiver", id="a receiver that fails"),
     ],
 )
-def test_an_answer_that_refuses_has_a_remedy(status: int, said: str) -> None:
-    assert said in (failures.next_step(None, status) or "")
+def test_response_that_refuses_has_advice(status: int, action: str | None, said: str) -> None:
+    advice = failures.advice_for(None, status, 3)
+
+    assert advice is not None
+    assert said in advice.text
+    assert advice.command == action
 
 
 @pytest.mark.parametrize("status", [pytest.param(one, id=str(one)) for one in (200, 204, 418)])
-def test_an_answer_that_takes_it_or_means_nothing_has_none(status: int) -> None:
-    assert failures.next_step(None, status) is None
+def test_other_responses_have_no_advice(status: int) -> None:
+    assert failures.advice_for(None, status, 3) is None
 
 
 def test_every_kind_fits_its_column() -> None:

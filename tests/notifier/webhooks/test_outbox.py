@@ -122,7 +122,7 @@ def test_subscriber_that_raises_rolls_all_back(
     ):
         change(session, "CS101", now=TEN)  # type: ignore[operator]
 
-    assert refused.value.advice.startswith("Nothing was changed.")
+    assert refused.value.advice.text.startswith("Nothing was changed.")
     assert counts(database) == {"events": 0, "deliveries": 0}
     with database.reading() as session:
         course = session.scalars(select(Course)).one()
@@ -240,7 +240,7 @@ def test_delivery_of_a_disabled_endpoint_is_held(
 
     with database.reading() as session:
         rows = session.execute(select(Delivery.endpoint_id, Delivery.status))
-        assert dict(rows.tuples().all()) == {
+        assert {row[0]: row[1] for row in rows} == {
             disabled.id: DeliveryStatus.HELD,
             enabled.id: DeliveryStatus.PENDING,
         }

@@ -248,9 +248,7 @@ def test_disabled_endpoint_refuses_a_replay(
     assert str(refused.value) == (
         f"delivery {held} is for endpoint {disabled.id}, which is disabled"
     )
-    assert refused.value.advice == (
-        f"Enable it with `notifier endpoints enable {disabled.id}`; that sends what it holds."
-    )
+    assert refused.value.advice.command == f"endpoints enable {disabled.id}"
     assert [delivery_of(one).status for one in (good, held)] == ["dead", "held"]
     assert audit(database) == []
 

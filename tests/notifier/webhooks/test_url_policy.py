@@ -20,7 +20,7 @@ def refused(url: str, guard: Guard = STRICT) -> tuple[str, str]:
     """Return the words and the next step with which a URL is refused."""
     with pytest.raises(EndpointUrlError) as caught:
         url_policy.check(url, guard)
-    return str(caught.value), caught.value.advice
+    return str(caught.value), caught.value.advice.text
 
 
 @pytest.mark.parametrize(

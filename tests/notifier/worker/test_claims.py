@@ -347,7 +347,7 @@ def test_eight_threads_claim_each_delivery_once(
     assert sorted(won) == sorted(ids)
     with database.reading() as session:
         counted = session.execute(select(Delivery.attempts, func.count()).group_by("attempts"))
-        assert counted.tuples().all() == [(1, 40)]
+        assert counted.all() == [(1, 40)]
 
 
 RACERS = """

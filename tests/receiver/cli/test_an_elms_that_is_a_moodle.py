@@ -21,7 +21,7 @@ from tests.receiver.moodle.recordings import Recorded
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 UNPLACED = "no activity in ELMS's Moodle is set for its grades"
-STEP = "Set it with `receiver registry set-activity CS101 --course N --activity N`."
+ACTION = "registry set-activity CS101 --course N --activity N"
 
 Receiver = Callable[..., Result]
 
@@ -125,10 +125,10 @@ def test_a_course_without_a_place_is_known_before_a_run(
     document = json.loads(receiver("sync-grades", "--dry-run", "--json").stdout)
 
     for facts in (shown, listed):
-        assert (facts["status"], facts["reason"], facts["next_step"]) == ("active", UNPLACED, STEP)
-    assert "Courses that would fail before they are asked for: 1." in dry.stdout
-    assert (document["would_ask"], document["would_skip"]) == ([], [])
-    assert document["would_fail"][0]["next_step"] == STEP
+        assert (facts["status"], facts["reason"], facts["action"]) == ("active", UNPLACED, ACTION)
+    assert "1 would fail, because they have no Moodle activity." in dry.stdout
+    assert (document["would_fetch"], document["would_skip"]) == ([], [])
+    assert document["would_fail"][0]["action"] == ACTION
     assert elms.moodle.called == []
 
 
@@ -138,7 +138,7 @@ def test_a_place_is_asked_for_as_soon_as_a_course_is_linked(
     result = receiver("registry", "add", "CS101", stdin=CourseToken.generate().reveal())
 
     assert result.exit_code == 0
-    assert f"CS101 is active, but {UNPLACED}\n next: {STEP}" in result.stdout
+    assert f"CS101 is active, but {UNPLACED}\n next: " in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_the_doctor_asks_the_moodle(
     findings = json.loads(receiver("doctor", "--json").stdout)["findings"]
 
     (finding,) = [one for one in findings if one["check"] == "gradebook"]
-    assert (finding["well"], finding["found"].startswith(found)) == (well, True)
+    assert (finding["ok"], finding["found"].startswith(found)) == (well, True)
 
 
 def test_the_doctor_counts_the_courses_without_a_place(
@@ -166,11 +166,11 @@ def test_the_doctor_counts_the_courses_without_a_place(
     findings = json.loads(receiver("doctor", "--json").stdout)["findings"]
 
     (finding,) = [one for one in findings if one["check"] == "gradebook"]
-    assert (finding["well"], finding["found"]) == (
+    assert (finding["ok"], finding["found"]) == (
         False,
         "1 course has no gradebook activity",
     )
-    assert finding["next_step"] == STEP
+    assert finding["action"] == ACTION
 
 
 def test_the_doctor_of_another_elms_speaks_of_no_moodle(

@@ -43,7 +43,7 @@ def test_old_runs_are_forgotten_and_the_last_ones_stay(
 
     result = receiver("db", "prune", "--older-than", "30d")
 
-    assert result.stdout == "forgotten: 26 runs, 0 lines of history, 0 webhook ids\n"
+    assert result.stdout == "deleted 26 runs, 0 lines of history, 0 webhook ids\n"
     assert [run.id for run in rows(Run)] == [whole, recent]
     assert [course.run_id for course in rows(RunCourse)] == [whole, recent]
 
@@ -93,7 +93,7 @@ def test_a_webhook_is_a_duplicate_until_its_id_is_forgotten(
     beyond = take(datetime.now(UTC))
 
     assert (first, within, beyond) == ("applied", "duplicate", "stale")
-    assert told.endswith(" 1 webhook ids\n")
+    assert told.endswith(" 1 webhook id\n")
     assert len(rows(InboxMessage)) == 1
 
 

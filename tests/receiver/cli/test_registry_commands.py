@@ -31,8 +31,8 @@ def test_a_course_is_linked_with_its_token(
 
     assert (result.exit_code, result.stdout) == (
         0,
-        f"CS101 of one is in the registry, with the token {token.token_id}\n"
-        "CS101 is active: the next sync asks for its grades\n",
+        f"CS101 of one is added, with the token {token.token_id}\n"
+        "CS101 is active: the next sync fetches its grades\n",
     )
     assert entry_of("CS101").stored_token_id == token.token_id
 
@@ -126,12 +126,12 @@ def test_the_list_tells_where_each_course_stands(
     table = receiver("registry", "list").stdout
     invalid = receiver("registry", "list", "--status", "token_invalid", "--json")
 
-    assert empty.stdout.startswith("no such courses; link one with")
+    assert empty.stdout.startswith("No courses match. Add one with")
     assert all(words in table for words in ("active", "course_deleted", "2026-11-22 09:00:00Z"))
     (course,) = json.loads(invalid.stdout)
     assert (course["course_id"], course["status"]) == ("CS103", "token_invalid")
     assert course["since"] == now.isoformat()
-    assert "receiver registry set-token CS103" in course["next_step"]
+    assert course["action"] == "registry set-token CS103"
 
 
 def test_one_course_is_shown_with_what_is_known(
@@ -163,7 +163,7 @@ def test_a_course_tells_its_history(
     shown = receiver("registry", "show", "CS101").stdout
     known = json.loads(receiver("registry", "show", "CS101", "--limit", "1", "--json").stdout)
 
-    history = shown.split("what was heard, the newest first:")[1]
+    history = shown.split("History, newest first")[1]
     assert history.index("course.deleted") < history.index("token.regenerated")
     assert known["history"] == [
         {
@@ -193,7 +193,7 @@ def test_a_course_that_was_only_spoken_of_is_shown(
     shown = receiver("registry", "show", "CS101")
 
     assert shown.exit_code == 0
-    assert shown.stdout.startswith("not in the registry; what was heard of it counts")
+    assert shown.stdout.startswith("Not in the registry. Its stored state is used")
     assert "course.deleted" in shown.stdout
 
 
@@ -240,7 +240,7 @@ def test_a_token_whose_webhook_was_lost_heals_by_asking_once(
     result = receiver("registry", "set-token", "CS101", stdin=new.reveal())
 
     assert (result.exit_code, len(far_side.asked)) == (0, 1)
-    assert "checking it with eAssessment …\nCS101 is active" in result.stdout
+    assert "verifying it with eAssessment …\nCS101 is active" in result.stdout
     assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 
 
@@ -259,12 +259,12 @@ def test_a_token_whose_webhook_was_lost_heals_by_asking_once(
         ),
         pytest.param(
             lambda there: there.answer("CS101", 503),
-            "the token could not be checked: responded 503\n next: The token is stored.",
+            "the token could not be verified: responded 503\n next: The token is stored.",
             id="away",
         ),
         pytest.param(
             lambda there: there.answer("CS101", 302),
-            "the token could not be checked: responded 302",
+            "the token could not be verified: responded 302",
             id="redirect",
         ),
     ],
@@ -360,7 +360,7 @@ def test_a_course_is_taken_out_and_can_come_back(
     result = receiver("registry", "remove", "CS101")
 
     again = receiver("registry", "remove", "CS101")
-    assert (result.exit_code, result.stdout) == (0, "CS101 of one is out of the grade sync\n")
+    assert (result.exit_code, result.stdout) == (0, "CS101 of one is removed from the grade sync\n")
     assert entry_of("CS101").encrypted_token is None
     assert again.exit_code == 1
     added = receiver("registry", "add", "CS101", stdin=CourseToken.generate().reveal())

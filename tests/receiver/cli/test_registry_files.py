@@ -61,9 +61,9 @@ def test_many_courses_are_linked_at_once(
     ]
 
     assert told == [
-        "2 new, 0 changed, 0 as before\n",
-        "0 new, 0 changed, 2 as before\n",
-        "0 new, 1 changed, 1 as before\n",
+        "2 new, 0 changed, 0 unchanged\n",
+        "0 new, 0 changed, 2 unchanged\n",
+        "0 new, 1 changed, 1 unchanged\n",
     ]
     entry = entry_of("CS101")
     assert (entry.gradebook_course, entry.gradebook_activity) == ("4", "12")
@@ -185,7 +185,7 @@ def test_an_export_comes_back_as_it_was(
     assert (tmp_path / "out.csv").read_text() == printed
     assert next(csv.DictReader([head, line]))["course_id"] == "'=CS101"
     assert token.secret not in printed
-    assert again.stdout == "0 new, 0 changed, 1 as before\n"
+    assert again.stdout == "0 new, 0 changed, 1 unchanged\n"
 
 
 def test_an_export_with_its_places_filled_in_is_imported_without_tokens(
@@ -201,8 +201,8 @@ def test_an_export_with_its_places_filled_in_is_imported_without_tokens(
     edited = receiver("registry", "import", "-", stdin=printed.replace(",,\n", ",4,12\n"))
 
     entry = entry_of("CS101")
-    assert (again.exit_code, again.stdout) == (0, "0 new, 0 changed, 1 as before\n")
-    assert (edited.exit_code, edited.stdout) == (0, "0 new, 1 changed, 0 as before\n")
+    assert (again.exit_code, again.stdout) == (0, "0 new, 0 changed, 1 unchanged\n")
+    assert (edited.exit_code, edited.stdout) == (0, "0 new, 1 changed, 0 unchanged\n")
     assert (entry.stored_token_id, entry.gradebook_activity) == (held, "12")
 
 
@@ -267,7 +267,7 @@ def test_tokens_of_many_courses_are_entered_at_once(
     result = receiver("registry", "set-token", "--from-file", "tokens.csv")
 
     assert (result.exit_code, len(far_side.asked)) == (1, 1)
-    assert "1 active, 1 still need something" in result.stdout
+    assert "1 active, 1 need action" in result.stdout
     assert [line.event for line in rows(HistoryEntry)].count("token entered") == 2
 
 
@@ -288,7 +288,7 @@ def test_hundreds_of_tokens_are_proven_in_a_few_requests(
         result = receiver("registry", "set-token", "--from-file", "tokens.csv")
 
     assert sorted(there.batches) == [50, 100, 100]
-    assert "250 active, 0 still need something" in result.stdout
+    assert "250 active, 0 need action" in result.stdout
     assert result.exit_code == 0
 
 
@@ -307,8 +307,8 @@ def test_more_tokens_than_a_database_takes_values_are_entered(
     entered = receiver("registry", "set-token", "--from-file", "tokens.csv")
     event.remove(Engine, "before_cursor_execute", count)
 
-    assert linked.stdout == "1500 new, 0 changed, 0 as before\n"
-    assert "1500 active, 0 still need something" in entered.stdout
+    assert linked.stdout == "1,500 new, 0 changed, 0 unchanged\n"
+    assert "1,500 active, 0 need action" in entered.stdout
     assert max(most) <= 999
 
 
@@ -348,7 +348,7 @@ def test_an_activity_is_cleared(
     result = receiver("registry", "set-activity", "CS101", "--clear")
 
     entry = entry_of("CS101")
-    assert result.stdout == "grades of CS101 go to no activity\n"
+    assert result.stdout == "CS101 has no activity now\n"
     assert (entry.gradebook_course, entry.gradebook_activity) == (None, None)
     assert entry.added_at is not None
 

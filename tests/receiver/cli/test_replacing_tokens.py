@@ -132,12 +132,12 @@ def old_and_new(
     [
         pytest.param(
             ["set-token", "--from-file", "tokens.csv"],
-            "1 active, 0 still need something; 1 token not taken",
+            "1 active, 0 need action; 1 token not accepted",
             id="entered",
         ),
         pytest.param(
             ["import", "tokens.csv"],
-            "0 new, 2 changed, 0 as before; 1 token not taken",
+            "0 new, 2 changed, 0 unchanged; 1 token not accepted",
             id="imported",
         ),
     ],

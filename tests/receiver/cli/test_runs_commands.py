@@ -8,13 +8,16 @@ import pytest
 from click.testing import Result
 
 from foundation.db.session import Database
+from foundation.errors import Advice
 from receiver.gradebook.base import ScoreCounts
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 
 COURSES = (
     CourseResult("one", "CS101", CourseOutcome.SYNCED),
-    CourseResult("one", "CS102", CourseOutcome.FAILED, "transient", "answered 503", None, "Wait."),
+    CourseResult(
+        "one", "CS102", CourseOutcome.FAILED, "transient", "answered 503", None, Advice("Wait.")
+    ),
 )
 
 
@@ -43,11 +46,11 @@ def test_runs_are_listed_newest_first(
     table = receiver("runs", "list").stdout
     (newest,) = json.loads(receiver("runs", "list", "--limit", "1", "--json").stdout)
 
-    assert empty.stdout == "no run yet; begin with `receiver sync-grades`\n"
+    assert empty.stdout == "No runs yet. Start one with `receiver sync-grades`.\n"
     assert ("ada@elms" in table, "completed with errors" in table) == (True, True)
     assert (newest["run_id"], newest["by"], newest["partial"]) == (2, "ada@elms", False)
     assert (newest["synced"], newest["failed"]) == (1, 1)
-    assert (newest["requests"], newest["dbqueries"], newest["seconds"]) == (2, 7, 1.25)
+    assert (newest["requests"], newest["database_queries"], newest["seconds"]) == (2, 7, 1.25)
 
 
 def test_a_run_tells_what_became_of_each_course(

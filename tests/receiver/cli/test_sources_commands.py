@@ -20,7 +20,7 @@ def test_a_source_is_added_with_its_secret(
     result = receiver("sources", "add", "one", "--url", URL, stdin=f"{secret}\n")
 
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "the source one is added; its grades are asked for at https://" in result.stdout
+    assert "The source one is added; its grades are fetched from https://" in result.stdout
     assert secret not in result.output
     assert len(rows(SourceSecret)) == 1
 
@@ -32,15 +32,15 @@ def test_the_secret_may_come_later(
     later = receiver("sources", "add-secret", "one", stdin=Secret.generate().reveal())
 
     assert (added.exit_code, later.exit_code) == (0, 0)
-    assert "`receiver sources add-secret one`; until then its webhooks are refused" in added.stdout
-    assert later.stdout == "secret 1 is added; secrets that webhooks of one may be signed with: 1\n"
+    assert "`receiver sources add-secret one`. Until then its webhooks are refused" in added.stdout
+    assert later.stdout == "The secret 1 is added; one has 1 now.\n"
     assert len(rows(SourceSecret)) == 1
 
 
 def test_a_moodle_is_said_to_need_a_notifier_for_webhooks(receiver: Callable[..., Result]) -> None:
     added = receiver("sources", "add", "one", "--url", URL, "--kind", "moodle")
 
-    assert "/webhooks/one with the notifier beside that Moodle, if there is one" in added.stdout
+    assert "/webhooks/one at the notifier of that Moodle, if it has one" in added.stdout
 
 
 def test_a_secret_is_dropped_by_its_number(
@@ -52,8 +52,8 @@ def test_a_secret_is_dropped_by_its_number(
     last = receiver("sources", "remove-secret", "one", "2")
     gone = receiver("sources", "remove-secret", "one", "2")
 
-    assert first.stdout == "secret 1 is dropped; one has 1 left\n"
-    assert "no webhook of it can be verified" in last.stdout
+    assert first.stdout == "The secret 1 is removed; one has 1 left.\n"
+    assert "Its webhooks are refused until" in last.stdout
     assert (gone.exit_code, "the source one has no secret 2" in gone.stderr) == (1, True)
 
 
@@ -85,7 +85,7 @@ def test_a_list_shows_numbers_and_no_secrets(
 
     table, listed = receiver("sources", "list"), receiver("sources", "list", "--json")
 
-    assert empty.stdout.startswith("no sources; add eAssessment with")
+    assert empty.stdout.startswith("No sources. Add eAssessment with")
     assert "/webhooks/one" in table.stdout
     (source,) = json.loads(listed.stdout)
     assert (source["source"], source["url"], source["kind"]) == ("one", URL, "api")
@@ -104,12 +104,12 @@ def test_a_moodle_is_added_with_its_site_token(receiver: Callable[..., Result]) 
 
     table, listed = receiver("sources", "list"), receiver("sources", "list", "--json")
     assert (entered.exit_code, entered.stderr) == (0, "")
-    assert "the site-wide token of m is held" in entered.stdout
+    assert "The site-wide token of m is stored" in entered.stdout
     assert json.loads(before.stdout)[0]["site_token_held"] is False
     (source,) = json.loads(listed.stdout)
     assert (source["kind"], source["site_token_held"]) == ("moodle", True)
     assert "moodle" in table.stdout
-    assert "held" in table.stdout
+    assert "set" in table.stdout
     assert SITE_TOKEN not in entered.output + table.output + listed.output
 
 

@@ -86,12 +86,12 @@ def test_a_run_with_nothing_to_sync_says_what_comes_first(
 
     assert (bare.exit_code, unlinked.exit_code) == (0, 0)
     assert bare.stderr.endswith(
-        "nothing to sync: there is no source\n"
+        "nothing to sync: there are no sources\n"
         " next: Add eAssessment with `receiver sources add NAME --url URL`.\n"
     )
     assert unlinked.stderr.endswith(
-        "nothing to sync: no course is linked\n"
-        " next: Link one with `receiver registry add COURSE_ID`.\n"
+        "nothing to sync: the registry has no courses\n"
+        " next: Add one with `receiver registry add COURSE_ID`.\n"
     )
 
 
@@ -121,9 +121,9 @@ def test_a_dry_run_asks_nobody(
     )
 
     assert (told.exit_code, document.exit_code) == (0, 0)
-    assert "Nothing was asked. Courses that a run would ask for: 2, and skip: 1." in told.stdout
+    assert "Dry run: 2 courses would be fetched, 1 skipped." in told.stdout
     assert "CS103" in told.stdout
-    assert json.loads(document.stdout)["would_ask"] == []
+    assert json.loads(document.stdout)["would_fetch"] == []
     assert json.loads(document.stdout)["would_skip"][0]["course_id"] == "CS102"
     assert (far_side.connections, rows(Run)) == (0, [])
 
@@ -191,10 +191,10 @@ def test_a_schema_that_is_not_ours_is_exit_4(
 
     assert (refused.exit_code, checked.exit_code) == (4, 4)
     assert "Run `receiver db upgrade`" in refused.stderr
-    assert json.loads(checked.stdout)["well"] is False
-    assert upgraded.stdout == f"the schema is now at {SCHEMA.head} (it was at none)\n"
-    assert again.stdout == f"the schema is at {SCHEMA.head} already\n"
-    assert receiver("db", "check").stdout == f"the schema is at {SCHEMA.head}, as it should be\n"
+    assert json.loads(checked.stdout)["ok"] is False
+    assert upgraded.stdout == f"the schema is now at {SCHEMA.head} (before: new database)\n"
+    assert again.stdout == f"the schema is already at {SCHEMA.head}\n"
+    assert receiver("db", "check").stdout == f"OK: the schema is at {SCHEMA.head}\n"
 
 
 def test_settings_that_are_missing_are_exit_2(
@@ -219,8 +219,8 @@ def test_doctor_reports(receiver: Callable[..., Result], source: Source) -> None
     told, document = receiver("doctor"), receiver("doctor", "--json")
 
     assert (told.exit_code, document.exit_code) == (1, 1)
-    assert "NOT WELL" in told.stdout
-    assert json.loads(document.stdout)["well"] is False
+    assert "FAIL" in told.stdout
+    assert json.loads(document.stdout)["ok"] is False
 
 
 def test_reseal_counts_what_it_sealed(
@@ -232,7 +232,7 @@ def test_reseal_counts_what_it_sealed(
 
     result = receiver("db", "rotate-key")
 
-    assert result.stdout.startswith("1 secret and 1 token are sealed with the first key")
+    assert result.stdout.startswith("re-encrypted 1 secret and 1 token")
 
 
 def test_no_token_and_no_secret_is_seen_anywhere(

@@ -1,4 +1,4 @@
-"""The gradebook: scores in batches, exact, and not written twice."""
+"""The gradebook in ELMS's own database."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def entries(make_source: Callable[..., Source], make_entry: Callable[..., Entry]
     return [make_entry(source, course_id).id for course_id in ("CS101", "CS102")]
 
 
-def test_new_changed_and_unchanged_are_told_apart(
+def test_added_changed_and_unchanged_scores_are_counted(
     database: Database,
     entries: list[int],
     score: Callable[..., Score],
@@ -52,7 +52,7 @@ def test_new_changed_and_unchanged_are_told_apart(
     }
 
 
-def test_another_time_alone_is_no_change(
+def test_another_timestamp_alone_is_unchanged(
     database: Database,
     entries: list[int],
     score: Callable[..., Score],
@@ -70,18 +70,7 @@ def test_another_time_alone_is_no_change(
     assert row.timestamp == score().timestamp
 
 
-def test_what_came_of_each_entry_is_told(
-    database: Database, entries: list[int], score: Callable[..., Score]
-) -> None:
-    first, second = entries
-
-    with database.writing() as session:
-        written = gradebook.write(session, {first: [score("ada"), score("bob")], second: []})
-
-    assert written == {first: ScoreCounts(added=2), second: ScoreCounts()}
-
-
-def test_a_batch_takes_three_statements(
+def test_batch_is_three_statements(
     database: Database, entries: list[int], score: Callable[..., Score]
 ) -> None:
     first, second = entries
@@ -101,7 +90,7 @@ def test_a_batch_takes_three_statements(
     assert database.statements - before == 3
 
 
-def test_nothing_to_write_costs_nothing(database: Database) -> None:
+def test_nothing_to_write_sends_no_statement(database: Database) -> None:
     before = database.statements
 
     with database.writing() as session:
@@ -110,7 +99,7 @@ def test_nothing_to_write_costs_nothing(database: Database) -> None:
     assert (written, database.statements - before) == ({}, 0)
 
 
-def test_the_last_score_of_a_user_counts(
+def test_last_score_of_a_user_counts(
     database: Database,
     entries: list[int],
     score: Callable[..., Score],
@@ -122,7 +111,7 @@ def test_the_last_score_of_a_user_counts(
     assert [row.score_given for row in rows(StoredScore)] == [Decimal(2)]
 
 
-def test_every_field_comes_back_as_it_was(
+def test_every_field_is_stored_exactly(
     database: Database,
     entries: list[int],
     score: Callable[..., Score],

@@ -1,4 +1,4 @@
-"""What every gradebook promises: the same cases against ELMS's own table and against a Moodle."""
+"""The contract of every gradebook, checked with ELMS's own database and with a Moodle."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,53 +29,57 @@ TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A gradebook, the entry of a course in it, and what reads the grades that it holds."""
+class Subject:
+    """A gradebook, the entry of a course in it, and what reads its grades."""
 
     gradebook: Gradebook
     entry_id: int
-    held: Callable[[], dict[str, Decimal | None]]
+    grades: Callable[[], dict[str, Decimal | None]]
 
 
 @pytest.fixture
-def table(
+def database_gradebook(
     database: Database,
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
     rows: Callable[[type[Any]], list[Any]],
-) -> Kind:
-    """ELMS's own table."""
+) -> Subject:
+    """ELMS's own database_gradebook."""
     entry_id = make_entry(make_source()).id
 
-    def held() -> dict[str, Decimal | None]:
+    def grades() -> dict[str, Decimal | None]:
         return {row.user_id: row.score_given for row in rows(StoredScore)}
 
     lease = RunLease(database, timedelta(minutes=5))
     with database.writing() as session:
         lease.acquire(session, "ada@elms", now=db.now(session))
-    return Kind(DatabaseGradebook(lease), entry_id, held)
+    return Subject(DatabaseGradebook(lease), entry_id, grades)
 
 
 @pytest.fixture
-def moodles(moodle: FakeMoodle, http_client: HttpClient) -> Kind:
+def moodle_gradebook(moodle: FakeMoodle, http_client: HttpClient) -> Subject:
     """A Moodle's assignment with two students."""
     elms = Elms(moodle)
     elms.enrol(14, "S1001")
     elms.enrol(15, "S1002")
 
-    def held() -> dict[str, Decimal | None]:
+    def grades() -> dict[str, Decimal | None]:
         return {elms.users[student]: grade for student, grade in elms.grades.items()}
 
-    return Kind(MoodleGradebook(http_client, url=moodle.url, token=TOKEN), 1, held)
+    return Subject(MoodleGradebook(http_client, url=moodle.url, token=TOKEN), 1, grades)
 
 
-@pytest.fixture(params=["table", "moodles"])
-def kind(request: pytest.FixtureRequest, table: Kind, moodles: Kind) -> Kind:
+@pytest.fixture(params=["database_gradebook", "moodle_gradebook"])
+def subject(
+    request: pytest.FixtureRequest, database_gradebook: Subject, moodle_gradebook: Subject
+) -> Subject:
     """Each kind of gradebook."""
-    return {"table": table, "moodles": moodles}[request.param]
+    return {"database_gradebook": database_gradebook, "moodle_gradebook": moodle_gradebook}[
+        request.param
+    ]
 
 
-def course(kind: Kind, **points: str) -> CourseScores:
+def course(subject: Subject, **points: str) -> CourseScores:
     """Return what is to be written: points by person."""
     scores = tuple(
         Score(
@@ -86,52 +90,56 @@ def course(kind: Kind, **points: str) -> CourseScores:
         )
         for user_id, given in points.items()
     )
-    return CourseScores(kind.entry_id, COURSE, ACTIVITY, scores)
+    return CourseScores(subject.entry_id, COURSE, ACTIVITY, scores)
 
 
-def test_a_gradebook_in_order_has_no_trouble(kind: Kind) -> None:
-    assert kind.gradebook.check() is None
+def test_working_gradebook_has_no_outage(subject: Subject) -> None:
+    assert subject.gradebook.check() is None
 
 
-def test_scores_are_written_once(kind: Kind) -> None:
-    first = kind.gradebook.write([course(kind, S1001="72.5", S1002="50")])
-    second = kind.gradebook.write([course(kind, S1001="72.50000", S1002="50.00001")])
+def test_scores_are_written_once(subject: Subject) -> None:
+    first = subject.gradebook.write([course(subject, S1001="72.5", S1002="50")])
+    second = subject.gradebook.write([course(subject, S1001="72.50000", S1002="50.00001")])
 
-    assert [kept.scores for kept in (*first, *second)] == [
+    assert [result.scores for result in (*first, *second)] == [
         ScoreCounts(added=2),
         ScoreCounts(changed=1, unchanged=1),
     ]
-    assert kind.held() == {"S1001": Decimal("72.5"), "S1002": Decimal("50.00001")}
+    assert subject.grades() == {"S1001": Decimal("72.5"), "S1002": Decimal("50.00001")}
 
 
-def test_who_is_not_named_stays(kind: Kind) -> None:
-    kind.gradebook.write([course(kind, S1001="72.5", S1002="50")])
+def test_score_that_is_not_listed_stays(subject: Subject) -> None:
+    subject.gradebook.write([course(subject, S1001="72.5", S1002="50")])
 
-    kind.gradebook.write([course(kind, S1002="51")])
+    subject.gradebook.write([course(subject, S1002="51")])
 
-    assert kind.held() == {"S1001": Decimal("72.5"), "S1002": Decimal(51)}
-
-
-def test_a_course_without_scores_is_answered(kind: Kind) -> None:
-    (kept,) = kind.gradebook.write([course(kind)])
-
-    assert (kept.entry_id, kept.scores, kept.failure) == (kind.entry_id, ScoreCounts(), None)
+    assert subject.grades() == {"S1001": Decimal("72.5"), "S1002": Decimal(51)}
 
 
-def test_a_lost_lease_takes_back_what_was_written(table: Kind, database: Database) -> None:
+def test_course_without_scores_has_a_result(subject: Subject) -> None:
+    (result,) = subject.gradebook.write([course(subject)])
+
+    assert (result.entry_id, result.scores, result.failure) == (
+        subject.entry_id,
+        ScoreCounts(),
+        None,
+    )
+
+
+def test_lost_lease_rolls_the_write_back(database_gradebook: Subject, database: Database) -> None:
     with database.writing() as session:
         session.execute(update(SyncLease).values(token="another"))
 
     with pytest.raises(LeaseLostError):
-        table.gradebook.write([course(table, S1001="72.5")])
+        database_gradebook.gradebook.write([course(database_gradebook, S1001="72.5")])
 
-    assert table.held() == {}
+    assert database_gradebook.grades() == {}
 
 
-def test_a_cancelled_moodle_is_not_written(moodles: Kind) -> None:
-    moodles.gradebook.cancel()
+def test_cancelled_moodle_is_not_written(moodle_gradebook: Subject) -> None:
+    moodle_gradebook.gradebook.cancel()
 
-    (written,) = moodles.gradebook.write([course(moodles, S1001="72.5")])
+    (written,) = moodle_gradebook.gradebook.write([course(moodle_gradebook, S1001="72.5")])
 
     assert isinstance(written.failure, Transient)
-    assert not any(moodles.held().values())
+    assert not any(moodle_gradebook.grades().values())

@@ -52,12 +52,12 @@ def have_run(database: Database) -> Callable[..., None]:
 def test_empty_installation_says_how_to_begin(examine: Callable[..., dict[str, Finding]]) -> None:
     found = examine()
 
-    assert [check for check, finding in found.items() if not finding.well] == [
+    assert [check for check, finding in found.items() if not finding.ok] == [
         "sources",
         "last run",
     ]
     assert found["sources"].found == "none, so there are no webhooks and no grades"
-    assert "receiver sources add" in str(found["sources"].next_step)
+    assert found["sources"].advice.action == "sources add"
 
 
 def test_healthy_installation_passes(
@@ -71,7 +71,7 @@ def test_healthy_installation_passes(
 
     found = examine()
 
-    assert all(finding.well for finding in found.values())
+    assert all(finding.ok for finding in found.values())
     assert found["secrets"].found == "all 2 can be decrypted"
     assert found["last run"].found.startswith("run 1 started 3 min ago: 0 synced")
 
@@ -83,7 +83,7 @@ def test_source_without_secret_fails(
 
     found = examine()["sources"]
 
-    assert (found.well, found.found) == (False, "webhooks of deaf cannot be verified: no secret")
+    assert (found.ok, found.found) == (False, "webhooks of deaf cannot be verified: no secret")
 
 
 def test_moodle_needs_no_secret(
@@ -94,7 +94,7 @@ def test_moodle_needs_no_secret(
 
     found = examine()["sources"]
 
-    assert (found.well, found.found) == (True, "moodle")
+    assert (found.ok, found.found) == (True, "moodle")
 
 
 def test_lost_key_fails(
@@ -106,8 +106,8 @@ def test_lost_key_fails(
 
     found = examine(OTHER)["secrets"]
 
-    assert not found.well
-    assert "Put the key that sealed it back" in str(found.next_step)
+    assert not found.ok
+    assert "Put the key that sealed it back" in found.advice.text
 
 
 def test_undecryptable_site_token_fails(
@@ -117,10 +117,10 @@ def test_undecryptable_site_token_fails(
         source = sources.add(session, "m", "https://m.example", MOODLE, now=datetime.now(UTC))
         sources.set_site_token(session, source, MoodleToken("f" * 32), vault=vault)
 
-    well, lost = examine()["secrets"], examine(OTHER)["secrets"]
+    ok, lost = examine()["secrets"], examine(OTHER)["secrets"]
 
-    assert (well.well, well.found) == (True, "all 1 can be decrypted")
-    assert not lost.well
+    assert (ok.ok, ok.found) == (True, "all 1 can be decrypted")
+    assert not lost.ok
 
 
 def test_courses_without_valid_token_are_counted(
@@ -133,12 +133,12 @@ def test_courses_without_valid_token_are_counted(
 
     found = examine()["registry"]
 
-    assert (found.well, found.found) == (False, "1 course: 0 deleted, 1 needs a new token")
-    assert "receiver registry set-token CS101" in str(found.next_step)
+    assert (found.ok, found.found) == (False, "1 course: 0 deleted, 1 needs a new token")
+    assert found.advice.command == "registry set-token CS101"
 
 
 @pytest.mark.parametrize(
-    ("ago", "exit_code", "well", "words"),
+    ("ago", "exit_code", "ok", "words"),
     [
         pytest.param(
             timedelta(days=2),
@@ -156,15 +156,15 @@ def test_last_run_is_checked(
     have_run: Callable[..., None],
     ago: timedelta,
     exit_code: int | None,
-    well: bool,
+    ok: bool,
     words: str,
 ) -> None:
     have_run(ago, exit_code)
 
     found = examine()["last run"]
 
-    assert (found.well, words in found.found) == (well, True)
-    assert found.next_step
+    assert (found.ok, words in found.found) == (ok, True)
+    assert found.advice
 
 
 def test_a_run_of_some_courses_does_not_hide_a_late_schedule(
@@ -180,7 +180,7 @@ def test_a_run_of_some_courses_does_not_hide_a_late_schedule(
     found = examine()["last run"]
 
     late = "run 1 started 2 days ago, and there was no run of all courses since"
-    assert (found.well, found.found) == (False, late)
+    assert (found.ok, found.found) == (False, late)
 
 
 def test_without_its_database_nothing_more_is_looked_at(tmp_path: Path, vault: Any) -> None:
@@ -188,4 +188,4 @@ def test_without_its_database_nothing_more_is_looked_at(tmp_path: Path, vault: A
 
     found = doctor.examine(away, vault)
 
-    assert [(finding.check, finding.well) for finding in found] == [("database", False)]
+    assert [(finding.check, finding.ok) for finding in found] == [("database", False)]

@@ -1,4 +1,4 @@
-"""ELMS's Moodle as a gradebook: who is written, what is not, and what is found afterwards."""
+"""ELMS's Moodle as a gradebook."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -38,12 +38,12 @@ def gradebook(http_client: HttpClient, elms: Elms) -> MoodleGradebook:
     return MoodleGradebook(http_client, url=elms.moodle.url, token=TOKEN)
 
 
-def score(user_id: str = "S1001", given: str | None = "72.5", most: str = "100") -> Score:
+def score(user_id: str = "S1001", given: str | None = "72.5", maximum: str = "100") -> Score:
     """Return a score."""
     return Score(
         user_id=user_id,
         score_given=None if given is None else Decimal(given),
-        score_maximum=Decimal(most),
+        score_maximum=Decimal(maximum),
         timestamp=NINE,
     )
 
@@ -60,19 +60,19 @@ def write(gradebook: MoodleGradebook) -> Callable[..., WriteResult]:
     """Return what writes scores of the one course."""
 
     def one(*scores: Score, **more: str | None) -> WriteResult:
-        (kept,) = gradebook.write([course(*scores, **more)])
-        return kept
+        (result,) = gradebook.write([course(*scores, **more)])
+        return result
 
     return one
 
 
-def test_only_what_differs_is_written_and_read_back(
+def test_only_differences_are_written_and_read_back(
     elms: Elms, write: Callable[..., WriteResult]
 ) -> None:
-    kept = write(score(), score("S1002", "50.00"))
+    result = write(score(), score("S1002", "50.00"))
 
     form = next(one.form for one in elms.moodle.called if one.function == UPDATE)
-    assert kept == WriteResult(1, ScoreCounts(added=1, unchanged=1))
+    assert result == WriteResult(1, ScoreCounts(added=1, unchanged=1))
     assert elms.grades == {14: Decimal("72.5"), 15: Decimal(50)}
     assert elms.moodle.functions() == [users.FUNCTION, FUNCTION, UPDATE, FUNCTION]
     assert {key: form[key] for key in form if not key.startswith("ws")} == {
@@ -88,60 +88,58 @@ def test_only_what_differs_is_written_and_read_back(
     }
 
 
-def test_nothing_new_is_not_written(elms: Elms, write: Callable[..., WriteResult]) -> None:
+def test_unchanged_grade_is_not_written(elms: Elms, write: Callable[..., WriteResult]) -> None:
     write(score())
     del elms.moodle.called[:]
 
-    kept = write(score())
+    result = write(score())
 
-    assert kept == WriteResult(1, ScoreCounts(unchanged=1))
+    assert result == WriteResult(1, ScoreCounts(unchanged=1))
     assert elms.moodle.functions() == [FUNCTION]
 
 
-def test_no_points_are_written_where_words_stand(
-    elms: Elms, write: Callable[..., WriteResult]
-) -> None:
+def test_scale_is_not_written(elms: Elms, write: Callable[..., WriteResult]) -> None:
     elms.scale, elms.most = 2, 4
 
-    kept = write(score(given="7.5", most="10"))
+    result = write(score(given="7.5", maximum="10"))
 
-    assert isinstance(kept.failure, Misconfigured)
-    assert kept.failure.detail == "the course 7 of ELMS's Moodle has no activity 42 with points"
+    assert isinstance(result.failure, Misconfigured)
+    assert result.failure.detail == "the course 7 of ELMS's Moodle has no activity 42 with points"
     assert elms.moodle.functions() == [users.FUNCTION, FUNCTION]
 
 
-def test_an_outcome_of_an_activity_is_not_its_grade(
+def test_outcome_of_an_activity_is_not_its_grade(
     elms: Elms, write: Callable[..., WriteResult]
 ) -> None:
     elms.outcomes = 1
 
-    kept = write(score(), score("S1002", "50"))
+    result = write(score(), score("S1002", "50"))
 
-    assert kept == WriteResult(1, ScoreCounts(added=1, unchanged=1))
+    assert result == WriteResult(1, ScoreCounts(added=1, unchanged=1))
     assert elms.grades == {14: Decimal("72.5"), 15: Decimal(50)}
 
 
 @pytest.mark.parametrize(
-    ("given", "most", "stands"),
+    ("given", "maximum", "expected"),
     [
         pytest.param("7.25", "10", "72.5", id="of ten"),
-        pytest.param("1", "3", "33.33333", id="to Moodle's five places"),
-        pytest.param("33.33333", "100", "33.33333", id="not where the maxima are equal"),
-        pytest.param("0", "10", "0", id="nought"),
+        pytest.param("1", "3", "33.33333", id="to five decimal places"),
+        pytest.param("33.33333", "100", "33.33333", id="equal maxima"),
+        pytest.param("0", "10", "0", id="zero"),
     ],
 )
 def test_points_are_rescaled_to_the_activity(
-    elms: Elms, write: Callable[..., WriteResult], given: str, most: str, stands: str
+    elms: Elms, write: Callable[..., WriteResult], given: str, maximum: str, expected: str
 ) -> None:
-    write(score(given=given, most=most))
+    write(score(given=given, maximum=maximum))
 
-    assert elms.grades[14] == Decimal(stands)
+    assert elms.grades[14] == Decimal(expected)
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        pytest.param(score("S9"), "no users of ELMS have this ID number", id="nobody"),
+        pytest.param(score("S9"), "no users of ELMS have this ID number", id="no one"),
         pytest.param(score("s1001"), "no users of ELMS have this ID number", id="another case"),
         pytest.param(score("TWIN"), "2 users of ELMS have this ID number", id="two people"),
         pytest.param(score("GUEST"), "not a student of the course", id="not enrolled"),
@@ -150,11 +148,11 @@ def test_points_are_rescaled_to_the_activity(
             "101 of 100 is outside the activity's range of 0 to 100",
             id="too much",
         ),
-        pytest.param(score("S1002", None), "but ELMS has 50", id="a grade taken back"),
+        pytest.param(score("S1002", None), "but ELMS has 50", id="grade removed"),
         pytest.param(score("LOCKED"), "72.5 was written, but ELMS has no grade", id="locked"),
     ],
 )
-def test_a_problem_is_one_persons(
+def test_problem_concerns_one_person(
     elms: Elms, write: Callable[..., WriteResult], given: Score, words: str
 ) -> None:
     elms.users.update({20: "TWIN", 21: "TWIN", 22: "GUEST"})
@@ -162,57 +160,57 @@ def test_a_problem_is_one_persons(
     elms.enrol(17, "S1003")
     elms.locked.add(16)
 
-    kept = write(given, score("S1003"))
+    result = write(given, score("S1003"))
 
-    (problem,) = kept.problems
+    (problem,) = result.problems
     assert problem.user_id == given.user_id
     assert words in problem.detail
-    assert (kept.scores, kept.failure) == (ScoreCounts(added=1), None)
+    assert (result.scores, result.failure) == (ScoreCounts(added=1), None)
     assert elms.grades == {14: None, 15: Decimal(50), 16: None, 17: Decimal("72.5")}
 
 
-def test_no_grade_where_none_stands_is_as_before(write: Callable[..., WriteResult]) -> None:
+def test_no_grade_on_either_side_is_unchanged(write: Callable[..., WriteResult]) -> None:
     assert write(score(given=None)) == WriteResult(1, ScoreCounts(unchanged=1))
 
 
 @pytest.mark.parametrize("missing", ["number", "activity"])
-def test_a_course_without_a_place_costs_no_request(
+def test_course_without_an_activity_sends_no_request(
     elms: Elms, write: Callable[..., WriteResult], missing: str
 ) -> None:
-    kept = write(score(), **{missing: None})
+    result = write(score(), **{missing: None})
 
-    assert isinstance(kept.failure, Misconfigured)
-    assert "`receiver registry set-activity" in kept.failure.next_step
+    assert isinstance(result.failure, Misconfigured)
+    assert result.failure.advice.action == "registry set-activity"
     assert elms.moodle.called == []
 
 
 @pytest.mark.parametrize(
-    ("place", "words"),
+    ("target", "words"),
     [
         pytest.param({"number": "8"}, "table course.", id="no such course"),
         pytest.param({"activity": "43"}, "has no activity 43", id="no such activity"),
     ],
 )
-def test_a_place_that_is_not_there_is_told(
-    elms: Elms, write: Callable[..., WriteResult], place: dict[str, str], words: str
+def test_activity_that_does_not_exist_is_misconfigured(
+    elms: Elms, write: Callable[..., WriteResult], target: dict[str, str], words: str
 ) -> None:
-    kept = write(score(), **place)
+    result = write(score(), **target)
 
-    assert isinstance(kept.failure, Misconfigured)
-    assert words in kept.failure.detail
+    assert isinstance(result.failure, Misconfigured)
+    assert words in result.failure.detail
     assert UPDATE not in elms.moodle.functions()
 
 
-def test_one_courses_failure_is_not_anothers(elms: Elms, gradebook: MoodleGradebook) -> None:
+def test_failure_concerns_one_course(elms: Elms, gradebook: MoodleGradebook) -> None:
     courses = [
         course(score(), number=None, entry_id=1),
         course(score(), number="8", entry_id=2),
         course(score(), entry_id=3),
     ]
 
-    kept = gradebook.write(courses)
+    result = gradebook.write(courses)
 
-    assert [(one.entry_id, one.failure is None) for one in kept] == [
+    assert [(one.entry_id, one.failure is None) for one in result] == [
         (1, False),
         (2, False),
         (3, True),
@@ -231,35 +229,35 @@ def test_one_courses_failure_is_not_anothers(elms: Elms, gradebook: MoodleGradeb
         pytest.param(FUNCTION, "get_courses_none", Transient, id="no report"),
         pytest.param(UPDATE, "update_grades_no_activity", Misconfigured, id="no activity"),
         pytest.param(UPDATE, "token_expired_first_call", SiteOutage, id="not allowed to write"),
-        pytest.param(UPDATE, "grades_no_students", Misconfigured, id="not a bare nought"),
+        pytest.param(UPDATE, "grades_no_students", Misconfigured, id="not zero"),
     ],
 )
-def test_a_failure_anywhere_is_the_courses(
+def test_failure_of_any_call_is_the_courses(
     elms: Elms, write: Callable[..., WriteResult], function: str, answer: str, kind: type
 ) -> None:
     elms.moodle.says(function, answer)
 
-    kept = write(score())
+    result = write(score())
 
-    assert type(kept.failure) is kind
-    assert kept.failure is not None
-    assert "ELMS's" in kept.failure.detail
-    assert kept.scores == ScoreCounts()
-    assert TOKEN.reveal() not in repr(kept)
+    assert type(result.failure) is kind
+    assert result.failure is not None
+    assert "ELMS's" in result.failure.detail
+    assert result.scores == ScoreCounts()
+    assert TOKEN.reveal() not in repr(result)
 
 
 @pytest.mark.parametrize("body", [b"1", b"4", b"false", b"null", b'"0"', b"0.0"])
-def test_only_a_bare_nought_means_done(
+def test_only_an_integer_zero_is_success(
     elms: Elms, write: Callable[..., WriteResult], body: bytes
 ) -> None:
     elms.moodle.sends(UPDATE, Recorded(200, "application/json", body))
 
-    kept = write(score())
+    result = write(score())
 
-    assert isinstance(kept.failure, Misconfigured)
+    assert isinstance(result.failure, Misconfigured)
 
 
-def test_what_was_written_before_a_failure_counts(
+def test_grades_written_before_a_failure_count(
     elms: Elms, write: Callable[..., WriteResult]
 ) -> None:
     for number in range(101):
@@ -268,15 +266,13 @@ def test_what_was_written_before_a_failure_counts(
     left = [done]
     elms.moodle.answers[UPDATE] = lambda form: left.pop()(form) if left else RECORDED["maintenance"]
 
-    kept = write(*(score(f"T{number:03}") for number in range(101)))
+    result = write(*(score(f"T{number:03}") for number in range(101)))
 
-    assert isinstance(kept.failure, Transient)
-    assert kept.scores == ScoreCounts(added=100)
+    assert isinstance(result.failure, Transient)
+    assert result.scores == ScoreCounts(added=100)
 
 
-def test_people_are_looked_up_in_batches_for_all_courses_once(
-    elms: Elms, gradebook: MoodleGradebook
-) -> None:
+def test_users_are_looked_up_once_in_batches(elms: Elms, gradebook: MoodleGradebook) -> None:
     for number in range(101):
         elms.enrol(1000 + number, f"T{number:03}", "72.5")
     scores = [score(f"T{number:03}") for number in range(101)]
@@ -289,22 +285,20 @@ def test_people_are_looked_up_in_batches_for_all_courses_once(
     assert gradebook.requests == len(elms.moodle.called)
 
 
-def test_hidden_id_numbers_are_a_fault_of_the_site(
-    elms: Elms, write: Callable[..., WriteResult]
-) -> None:
+def test_hidden_id_numbers_are_a_site_outage(elms: Elms, write: Callable[..., WriteResult]) -> None:
     elms.moodle.sends(users.FUNCTION, Recorded(200, "application/json", b'[{"id":14}]'))
 
-    kept = write(score())
+    result = write(score())
 
-    assert isinstance(kept.failure, SiteOutage)
-    assert "moodle/user:viewalldetails" in kept.failure.next_step
-    assert kept.problems == ()
+    assert isinstance(result.failure, SiteOutage)
+    assert "moodle/user:viewalldetails" in result.failure.advice.text
+    assert result.problems == ()
 
 
 class TestCheck:
-    """Whether anything can be written, by one request before a run."""
+    """The check before a run."""
 
-    def test_a_good_token_is_well(self, elms: Elms, gradebook: MoodleGradebook) -> None:
+    def test_valid_token_is_ok(self, elms: Elms, gradebook: MoodleGradebook) -> None:
         assert gradebook.check() is None
         assert elms.moodle.functions() == [SITE_INFO]
 
@@ -318,7 +312,7 @@ class TestCheck:
             pytest.param("get_courses_none", Transient, "without its functions", id="a list"),
         ],
     )
-    def test_trouble_is_told(
+    def test_outage_is_returned(
         self,
         elms: Elms,
         gradebook: MoodleGradebook,

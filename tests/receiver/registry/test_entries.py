@@ -222,7 +222,7 @@ def test_linking_twice_is_refused(
     ) as refused:
         make_entry(source)
 
-    assert "set-token" in refused.value.advice
+    assert refused.value.advice.command == "registry set-token CS101"
 
 
 def test_held_token_is_sealed(

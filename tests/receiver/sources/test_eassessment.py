@@ -398,7 +398,7 @@ def test_endless_body_is_refused() -> None:  # F15
     hostile.stop()
     assert isinstance(outcome, Misconfigured)
     assert outcome.detail == f"the response is larger than {MAX_RESPONSE_BYTES} bytes"
-    assert outcome.next_step.startswith("The course has more people and grade items")
+    assert outcome.advice.text.startswith("The course has more people and grade items")
 
 
 @pytest.mark.parametrize(

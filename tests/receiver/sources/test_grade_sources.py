@@ -1,4 +1,4 @@
-"""What every source of grades promises: the same cases against our own API and against a Moodle."""
+"""The contract of every source, checked with eAssessment's API and with a Moodle."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,22 +33,24 @@ MOODLE_TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of site: what asks it about its course, and what makes it answer otherwise."""
+class Subject:
+    """A site: what fetches its course's grades, and what changes its responses."""
 
-    ask: Callable[[str | None], FetchOutcome]
-    fine: Callable[[], None]
-    refuses: Callable[[], None]
-    deleted: Callable[[], None]
-    away: Callable[[], None]
+    fetch: Callable[[str | None], FetchOutcome]
+    respond_with_grades: Callable[[], None]
+    reject_token: Callable[[], None]
+    delete_course: Callable[[], None]
+    fail: Callable[[], None]
 
 
 @pytest.fixture
-def api(far_side: Any, http_client: HttpClient, make_score: Callable[..., dict[str, Any]]) -> Kind:
+def api(
+    far_side: Any, http_client: HttpClient, make_score: Callable[..., dict[str, Any]]
+) -> Subject:
     """An eAssessment that speaks our own API."""
     client = EAssessmentClient(http_client)
     score = make_score("S1001", "72.5", scoreMaximum="100")
-    return Kind(
+    return Subject(
         lambda etag: client.fetch_one(GradeQuery(far_side.url, "2", API_TOKEN, etag)),
         lambda: far_side.grades("2", API_TOKEN, score),
         lambda: far_side.refuse("2", ProblemType.TOKEN_UNKNOWN),
@@ -58,11 +60,11 @@ def api(far_side: Any, http_client: HttpClient, make_score: Callable[..., dict[s
 
 
 @pytest.fixture
-def moodles(moodle: FakeMoodle, http_client: HttpClient) -> Kind:
+def moodles(moodle: FakeMoodle, http_client: HttpClient) -> Subject:
     """An eAssessment that is a Moodle."""
     source = MoodleGradeSource(http_client, site_token=MOODLE_TOKEN, now=lambda: NINE)
     moodle.says(COURSES, "get_courses_none")
-    return Kind(
+    return Subject(
         lambda etag: source.fetch([GradeQuery(moodle.url, "2", MOODLE_TOKEN, etag)])[0],
         lambda: moodle.says(FUNCTION, "grades"),
         lambda: moodle.says(FUNCTION, "token_invalid"),
@@ -72,16 +74,16 @@ def moodles(moodle: FakeMoodle, http_client: HttpClient) -> Kind:
 
 
 @pytest.fixture(params=["api", "moodles"])
-def kind(request: pytest.FixtureRequest) -> Kind:
-    """Each kind of site."""
-    chosen: Kind = request.getfixturevalue(request.param)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    """Each kind of source."""
+    chosen: Subject = request.getfixturevalue(request.param)
     return chosen
 
 
-def test_grades_come_exact(kind: Kind) -> None:
-    kind.fine()
+def test_grades_are_exact(subject: Subject) -> None:
+    subject.respond_with_grades()
 
-    outcome = kind.ask(None)
+    outcome = subject.fetch(None)
 
     assert isinstance(outcome, Grades)
     first = outcome.scores[0]
@@ -92,29 +94,29 @@ def test_grades_come_exact(kind: Kind) -> None:
     )
 
 
-def test_what_elms_has_is_not_told_again(kind: Kind) -> None:
-    kind.fine()
-    first = kind.ask(None)
+def test_unchanged_grades_are_not_sent_again(subject: Subject) -> None:
+    subject.respond_with_grades()
+    first = subject.fetch(None)
     assert isinstance(first, Grades)
 
-    assert kind.ask(first.etag) == Unchanged()
+    assert subject.fetch(first.etag) == Unchanged()
 
 
-def test_a_refused_token_is_told_from_a_deleted_course(kind: Kind) -> None:
-    kind.refuses()
-    refused = kind.ask(None)
-    kind.deleted()
-    deleted = kind.ask(None)
+def test_rejected_token_is_not_a_deleted_course(subject: Subject) -> None:
+    subject.reject_token()
+    refused = subject.fetch(None)
+    subject.delete_course()
+    deleted = subject.fetch(None)
 
     assert isinstance(refused, TokenRefused | TokenReplaced)
     assert isinstance(deleted, CourseGone | SeemsGone)
 
 
-def test_a_site_that_is_away_says_nothing(kind: Kind) -> None:
-    kind.away()
-    away = kind.ask(None)
-    kind.fine()
-    back = kind.ask(None)
+def test_transient_failure_is_forgotten(subject: Subject) -> None:
+    subject.fail()
+    away = subject.fetch(None)
+    subject.respond_with_grades()
+    back = subject.fetch(None)
 
     assert isinstance(away, Transient)
     assert isinstance(back, Grades)

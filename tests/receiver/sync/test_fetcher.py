@@ -7,13 +7,14 @@ from datetime import timedelta
 
 import pytest
 
+from foundation.errors import Advice
 from receiver.sources.base import FetchOutcome, Misconfigured, SeemsGone, SiteOutage, Transient
 from receiver.sync import heartbeat
 from tests.receiver.sync.conftest import SYNCED, StubSource, Sync, outcomes
 
 BUSY = Transient("answered 503")
 DOWN = Transient("no answer: Connection refused", unreachable=True)
-OUTAGE = SiteOutage("the service account is suspended", "Reactivate it.")
+OUTAGE = SiteOutage("the service account is suspended", Advice("Reactivate it."))
 STOPPED = (143, "it was told to stop")
 TIMED_OUT = (1, "its time limit of 2 seconds was reached")
 
@@ -166,7 +167,7 @@ def test_healthy_courses_are_synced_next_to_every_failure(
 ) -> None:
     bad: dict[str, list[FetchOutcome]] = {
         "A1": [BUSY],
-        "A2": [Misconfigured("answered 404", "Check it.")],
+        "A2": [Misconfigured("answered 404", Advice("Check it."))],
         "A3": [SeemsGone("no such course", certain=True)],
         "A4": [DOWN, BUSY],
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from foundation.errors import Advice
 from receiver.course_state import Deleted
 from receiver.models import RunCourse
 from receiver.sources.base import Grades, PersonProblem, SiteOutage, Transient
@@ -81,7 +82,7 @@ def test_site_outage_is_logged_once(
     logged = start_log()
     add_courses("CS1", "CS2")
 
-    sync(StubSource({"CS1": [SiteOutage("suspended", "Reactivate it.")]}))
+    sync(StubSource({"CS1": [SiteOutage("suspended", Advice("Reactivate it."))]}))
 
     (line,) = logged()
     assert (line["level"], line["source"], line["courses"]) == ("error", "one", 2)

@@ -71,7 +71,7 @@ def test_known_invalid_courses_open_no_connection(
         "CS102": ("skipped", "token_invalid"),
     }
     assert {course.since for course in result.courses} == {now}
-    assert all(course.detail and course.next_step for course in result.courses)
+    assert all(course.detail and course.advice for course in result.courses)
     assert result.exit_code == 0
 
 
@@ -464,7 +464,7 @@ def test_token_encrypted_with_a_lost_key_fails_only_its_course(
     result = grade_sync.run(database, other, clients, make_options())
 
     assert outcomes(result) == {"CS101": ("failed", "token_unreadable")}
-    assert result.courses[0].next_step
+    assert result.courses[0].advice
     assert far_side.connections == 0
 
 

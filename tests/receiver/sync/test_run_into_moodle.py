@@ -186,7 +186,7 @@ def test_people_left_out_at_both_sites_are_reported_together(
         "left out 2: without ID number: has none; "
         "eve: no users of ELMS have this ID number, and it must be one"
     )
-    assert "at the source and in ELMS" in str(course(result).next_step)
+    assert "at the source and in ELMS" in str(course(result).advice)
 
 
 def test_grades_that_are_changed_back_are_written_back(
@@ -259,7 +259,7 @@ def test_no_grades_are_requested_while_none_can_be_written(
     assert set(outcomes(result).values()) == {("failed", "gradebook_trouble")}
     assert result.exit_code == 1
     assert str(result.stopped).startswith("ELMS's own Moodle: ")
-    assert {one.next_step for one in result.courses} == {result.next_step}
+    assert {one.advice for one in result.courses} == {result.advice}
     assert {row.reason for row in rows(RunCourse)} == {"gradebook_trouble"}
 
 
@@ -280,7 +280,7 @@ def test_course_without_a_target_activity_is_not_requested(
     result = sync()
 
     assert outcomes(result) == {"CS101": ("failed", "misconfigured"), "CS102": ("synced", None)}
-    assert "`receiver registry set-activity CS101 " in str(course(result).next_step)
+    assert "set-activity" in str(course(result).advice)
     assert [asked.course_id for asked in far_side.asked] == ["CS102"]
     assert result.exit_code == 1
 

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from foundation.db.session import Database
 from foundation.pages import users
 from receiver import services
-from tests.pages.conftest import PASSWORD, enter, token_in
+from tests.foundation.pages.conftest import PASSWORD, enter, token_in
 from tests.receiver.conftest import NINE
 
 HTML = {"Accept": "text/html"}

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from contract.problems import ProblemType
 from contract.tokens import CourseToken
 from foundation.db.session import Database
+from foundation.errors import Advice
 from receiver import services
 from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
 from receiver.gradebook.base import ScoreCounts
@@ -64,7 +65,7 @@ class TestShowing:
 
         reason = "o activity in ELMS's Moodle is set for its grades"
         assert reason in page
-        assert "Set it with the form “Where its grades go” of CS101 ." in page
+        assert "What to do: Set the course and activity" in page
         assert "All is well" not in page
         assert reason in listed
 
@@ -78,9 +79,8 @@ class TestShowing:
         assert (
             f"The token was regenerated: current new, stored {entry.stored_token_id} So since "
             "2026-11-22 09:00:00 UTC . Said by webhook msg_1 , heard 2026-11-22 09:00:00 UTC . "
-            "The grade sync skips it before any request. What to do: Ask the eAssessment "
-            "administrator for the current token and enter it with the form “Enter a token” of "
-            "CS101 ."
+            "The grade sync skips it before any request. What to do: Get the current token "
+            "from the eAssessment administrator and enter it."
         ) in said(answer)
         assert '<time datetime="2026-11-22T09:00:00.123456Z"' in answer.text
 
@@ -149,7 +149,7 @@ class TestShowing:
         outcomes = (
             CourseResult("one", "CS101", CourseOutcome.SYNCED),
             CourseResult(
-                "one", "CS101", CourseOutcome.FAILED, "transient", "said 503", None, "Wait."
+                "one", "CS101", CourseOutcome.FAILED, "transient", "said 503", None, Advice("Wait.")
             ),
             CourseResult("two", "CS101", CourseOutcome.SKIPPED),
         )
@@ -232,7 +232,7 @@ class TestToken:
         assert flashed.startswith(
             f"The token {stranger.token_id} is held, but the course still cannot be synced"
         )
-        assert 'enter it with <a href="#enter-token">the form “Enter a token” of CS101' in flashed
+        assert '<a href="#enter-token">Enter a token</a>' in flashed
         assert f"stored {stranger.token_id}, which was rejected: token-unknown: " in flashed
 
     def test_one_that_nobody_can_tell_of_is_kept(

@@ -178,7 +178,7 @@ def test_a_last_run_that_failed_is_said_on_top(
     answer = ada.get("/")
 
     assert "Last run: run 1 started 0 min ago: 0 synced" in said(answer)
-    assert 'Of each course, <a href="/runs/1">the page of grade sync 1</a> says why' in answer.text
+    assert '<a href="/runs/1">Run 1</a>' in answer.text
 
 
 def test_a_last_run_that_went_well_is_said_too(
@@ -270,7 +270,7 @@ class TestLinking:
             pytest.param({"course_id": "/x"}, "begin with '/'", id="course id"),
             pytest.param({"course_id": ""}, "Something has to stand here", id="no course id"),
             pytest.param({"source": "none"}, "There is no source 'none'.", id="source"),
-            pytest.param({"course_id": "TAKEN"}, "To enter another token", id="in the registry"),
+            pytest.param({"course_id": "TAKEN"}, "To change its token", id="in the registry"),
         ],
     )
     def test_what_is_wrong_stands_beside_its_field(

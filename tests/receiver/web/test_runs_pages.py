@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from foundation.db.session import Database
+from foundation.errors import Advice
 from receiver.gradebook.base import ScoreCounts
 from receiver.models import Entry, Source
 from receiver.runs import lease
@@ -20,7 +21,7 @@ Record = Callable[..., int]
 
 def course(name: str, outcome: CourseOutcome, detail: str | None = None) -> CourseResult:
     """Return what became of a course."""
-    step = "Ask `somebody`." if detail else None
+    step = Advice("Ask somebody.", "sync-grades") if detail else None
     return CourseResult("one", name, outcome, "transient" if detail else None, detail, None, step)
 
 
@@ -176,7 +177,9 @@ class TestOne:
 
         answer = ada.get(f"/runs/{record(*COURSES)}")
 
-        assert rows_of(answer) == ["CS103 one failed answered 503 \N{EN DASH} Ask somebody ."]
+        assert rows_of(answer) == [
+            "CS103 one failed answered 503 \N{EN DASH} Ask somebody. receiver sync-grades"
+        ]
         assert f'<a href="/entries/{entry.id}"><bdi class="name">CS103</bdi></a>' in answer.text
         assert "failed 1 skipped 2 synced 1 unchanged 1" in said(answer)
 

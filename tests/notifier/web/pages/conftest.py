@@ -9,8 +9,8 @@ from werkzeug.test import TestResponse
 
 from foundation.db.session import Database
 from foundation.pages import users
+from tests.foundation.pages.conftest import PASSWORD, enter, token_in
 from tests.notifier.conftest import NINE
-from tests.pages.conftest import PASSWORD, enter, token_in
 
 MARKUP = "<script>alert(1)</script>&\"'"
 """A name that must stand on a page as it is, and not as part of it."""

@@ -184,7 +184,7 @@ def test_nothing_chosen_is_refused(send: Send, path: str, rows: Callable[[], Any
 
     assert answer.status_code == 422
     assert "No course is chosen" in answer.text
-    assert "tick those you mean" in answer.text
+    assert "select the ones to delete" in answer.text
     assert before == rows()
 
 

@@ -193,7 +193,7 @@ def test_delivery_is_shown_with_all_its_attempts(
         "after 1 min 1 s; nothing: it came too late",
         MARKUP,
         "elms: expired",
-        "web server before it",
+        "web server in front of it",
         URL,
     ):
         assert words in page

@@ -11,7 +11,7 @@ from foundation.db.session import Database
 from foundation.pages import user_commands, users
 from notifier.cli import main as notifier
 from receiver.cli import main as receiver
-from tests.pages.conftest import KEY, PASSWORD, Service
+from tests.foundation.pages.conftest import KEY, PASSWORD, Service
 
 PROGRAMS: dict[str, click.Command] = {"notifier": notifier, "receiver": receiver}
 Give = Callable[..., Result]
@@ -49,15 +49,13 @@ def test_a_user_is_added_listed_changed_and_removed(give: Give, database: Databa
 
     assert [result.exit_code for result in told] == [0] * 6
     assert changed
-    assert told[0].stdout == "Ada may sign in\n"
+    assert told[0].stdout == "Ada can sign in\n"
     assert told[1].stdout.splitlines()[0].split() == ["user", "added", "password", "set"]
-    assert told[2].stdout == (
-        "ada has a new password; whoever was signed in as ada is signed out\n"
-    )
+    assert told[2].stdout == ("ada has a new password and is signed out everywhere\n")
     (listed,) = json.loads(told[3].stdout)
     assert set(listed) == {"user", "created_at", "password_changed_at"}
-    assert told[4].stdout == "Ada may not sign in any more, and is signed out\n"
-    assert told[5].stdout.startswith("nobody may sign in; let somebody with `")
+    assert told[4].stdout == "Ada is removed and signed out everywhere\n"
+    assert told[5].stdout.startswith("no users; add one with `")
     assert PASSWORD not in "".join(result.output for result in told)
 
 

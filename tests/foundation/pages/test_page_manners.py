@@ -9,8 +9,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.pages.conftest import Service, templates, token_in
-from tests.pages.specimen import TEXT, add_specimen
+from tests.foundation.pages.conftest import Service, templates, token_in
+from tests.foundation.pages.specimen import TEXT, add_specimen
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 POLICY = (
@@ -198,7 +198,7 @@ class TestRefusals:
         answer = client.get("/nowhere/<b>", headers=HTML)
 
         assert (answer.status_code, answer.mimetype) == (404, "text/html")
-        assert "<h1>There is no such page</h1>" in answer.text
+        assert "<h1>Page not found</h1>" in answer.text
         assert "What to do next:" in answer.text
         assert f"<code>{answer.headers['X-Request-Id']}</code>" in answer.text
         assert ("Sign out" in answer.text) is signed
@@ -256,7 +256,7 @@ class TestRefusals:
         for answer in answers:
             assert (answer.status_code, answer.mimetype) == (503, "text/html")
             assert "The database cannot be used: it is busy or away." in answer.text
-            assert f"<code>{service.name} doctor</code> on the machine" in answer.text
+            assert f"<code>{service.name} doctor</code>" in answer.text
             assert answer.headers["Retry-After"] == "5"
             assert "Try again after 5 seconds." in answer.text
 

@@ -1,15 +1,12 @@
 """Numbers, moments, charts and addresses as pages write them."""
 
 import math
-import shlex
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from markupsafe import Markup
 
-from foundation.pages import charts, filters, throttle, ways
+from foundation.pages import charts, filters, throttle
 from foundation.pages.charts import Series
-from foundation.pages.ways import Way
 from foundation.text import count
 
 AT = datetime(2026, 11, 22, 10, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
@@ -52,60 +49,6 @@ def test_what_is_counted_has_its_thousands_apart() -> None:
         "1.3 s",
         "1 min 5 s",
     ]
-
-
-def test_what_stands_between_backticks_is_code_and_nothing_is_markup() -> None:
-    written = ways.spoken("Run `receiver <b>` & <i>wait</i>.", "receiver", [])
-
-    assert written == "Run <code>receiver &lt;b&gt;</code> &amp; &lt;i&gt;wait&lt;/i&gt;."
-
-
-def test_a_command_that_a_page_stands_for_is_the_way_to_it() -> None:
-    way = Way("courses show", lambda words, about: (f"the page of {words[0]}", about or "/courses"))
-    text = "See `notifier courses show 'A & <b>'` or `receiver courses show X` or `notifier work`."
-
-    written = ways.spoken(text, "notifier", [way], "/here")
-
-    assert written == (
-        'See <a href="/here">the page of A &amp; &lt;b&gt;</a> or '
-        "<code>receiver courses show X</code> or <code>notifier work</code>."
-    )
-
-
-def test_a_name_that_looks_like_a_command_leads_nowhere() -> None:
-    """What people named may be like a command with other words than it takes (B7)."""
-    way = Way("runs show", lambda words, _: None if ways.number(words) is None else ("it", "/"))
-    names = ["`receiver runs show`", "`receiver runs show -1`", "`receiver runs show ٣`"]
-
-    written = [ways.spoken(name, "receiver", [way]) for name in names]
-
-    assert written == [f"<code>{name.strip('`')}</code>" for name in names]
-
-
-def test_a_name_within_a_command_may_hold_a_backtick() -> None:
-    way = Way("set", lambda words, _: (words[0], "/"))
-    names = ["a`b", "`receiver get`", "it's `receiver set b`", '"`"']
-
-    written = [
-        ways.spoken(f"Use `receiver set {shlex.quote(name)}`.", "receiver", [way]) for name in names
-    ]
-
-    assert written == [Markup('Use <a href="/">{}</a>.').format(name) for name in names]
-
-
-def test_a_sentence_in_which_names_were_put_stays_as_it_is() -> None:
-    way = Way("list", lambda *_: ("the list", "/"))
-    sentence = Markup("{} is out.").format("`receiver list`")
-
-    assert ways.spoken(sentence, "receiver", [way]) == "`receiver list` is out."
-
-
-def test_a_backtick_alone_stays_where_it_is() -> None:
-    assert ways.spoken("a`b is out.", "receiver", []) == "a`b is out."
-
-
-def test_a_quote_that_nobody_closes_is_no_command() -> None:
-    assert ways.spoken("See `notifier 'x`.", "notifier", []) == "See <code>notifier &#39;x</code>."
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from typing import Annotated
 from flask import Blueprint, Flask, flash, render_template
 from pydantic import AfterValidator, BaseModel, Field
 
+from foundation.errors import Advice
 from foundation.pages import charts, context, forms
 from foundation.pages.charts import Series
-from foundation.pages.context import Ground
+from foundation.pages.context import SiteContext
 from foundation.pages.guards import signed_in
 
 TEXT = 'Été <script>alert(1)</script> & "ß" عربي \u202eخلط\u202c 漢字 ' + "x" * 300
@@ -36,8 +37,8 @@ def add_specimen(app: Flask) -> None:
     specimen.add_url_rule("/specimen/now", view_func=signed_in(now))
     specimen.add_url_rule("/specimen/broken", view_func=signed_in(broken))
     specimen.add_url_rule("/specimen/form", view_func=signed_in(form), methods=["POST"])
-    laid: Ground = app.extensions["pages"]
-    context.lay(app, Ground(laid.site, laid.database, laid.blueprints | {"specimen"}))
+    laid: SiteContext = app.extensions["pages"]
+    context.attach(app, SiteContext(laid.site, laid.database, laid.blueprints | {"specimen"}))
     app.register_blueprint(specimen)
 
 
@@ -77,7 +78,7 @@ class Given(BaseModel):
 
 def form() -> str:
     """Say what is given, or refuse it."""
-    return forms.sound(forms.parsed(Given), next_step="Go back.").title
+    return forms.sound(forms.parsed(Given), advice=Advice("Go back.")).title
 
 
 def broken() -> str:

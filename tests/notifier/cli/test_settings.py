@@ -9,12 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import click
 import pytest
 from click.testing import Result
 
 from contract.tokens import CourseToken
-from notifier.cli import main
 
 Notifier = Callable[..., Result]
 Told = Callable[..., Any]
@@ -121,75 +119,6 @@ def test_settings_come_from_a_file(command: Notifier, monkeypatch: pytest.Monkey
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert Path("from-file.db").exists()
-
-
-def every_command(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Return the words of every command and group below a group, and of itself."""
-    found = [path]
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            found += every_command(command, (*path, name))
-        else:
-            found.append((*path, name))
-    return found
-
-
-@pytest.mark.parametrize(
-    "path", [pytest.param(path, id=" ".join(path) or "notifier") for path in every_command(main)]
-)
-def test_help_needs_no_settings_and_shows_none(
-    command: Notifier, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...]
-) -> None:
-    told = command(*path, "--help")
-    monkeypatch.delenv("NOTIFIER_ADMIN_KEY")
-    monkeypatch.delenv("NOTIFIER_ENCRYPTION_KEYS")
-
-    result = command(*path, "-h")
-
-    assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == told.stdout
-    assert result.stdout.startswith(f"Usage: {' '.join(('notifier', *path))} ")
-    assert "planted" not in result.stdout
-
-
-def test_what_lists_or_reports_offers_json() -> None:
-    offered = {
-        path
-        for path in every_command(main)
-        if any(parameter.name == "as_json" for parameter in parameters(path))
-    }
-
-    silent = set(every_command(main)) - offered
-    assert silent == {
-        (),
-        ("db",),
-        ("courses",),
-        ("grades",),
-        ("endpoints",),
-        ("deliveries",),
-        ("db", "upgrade"),
-        ("db", "prune"),
-        ("db", "rotate-key"),
-        ("serve",),
-        ("work",),
-        ("endpoints", "disable"),
-        ("endpoints", "enable"),
-        ("endpoints", "set-event-types"),
-        ("endpoints", "correct-url"),
-        ("users",),
-        ("users", "add"),
-        ("users", "set-password"),
-        ("users", "remove"),
-    }
-
-
-def parameters(path: tuple[str, ...]) -> list[click.Parameter]:
-    """Return the parameters of the command that the words name."""
-    found: click.Command = main
-    for word in path:
-        assert isinstance(found, click.Group)
-        found = found.commands[word]
-    return found.params
 
 
 def test_a_planted_secret_shows_up_nowhere(

@@ -1,0 +1,57 @@
+"""What a command works with: the services of its program, on a schema that is up to date."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import click
+from sqlalchemy.orm import Session
+
+from foundation.cli.lazy import Program, load
+from foundation.db import session as db
+from foundation.db.migrations import Schema
+
+_SERVICES = f"{__name__}.services"
+
+
+def program() -> Program:
+    """Return the program that the command belongs to."""
+    found: Program = click.get_current_context().find_root().obj
+    return found
+
+
+def schema() -> Schema:
+    """Return the program's schema."""
+    found: Schema = load(program().schema)
+    return found
+
+
+def services() -> Any:
+    """Return the program's services, made from the settings when they are first needed."""
+    root = click.get_current_context().find_root()
+    if _SERVICES not in root.meta:
+        root.meta[_SERVICES] = made = load(program().services)()
+        root.call_on_close(made.database.dispose)
+    return root.meta[_SERVICES]
+
+
+def ready() -> Any:
+    """Return the services, or raise SchemaError unless the database is at the schema."""
+    here = services()
+    schema().check(here.database)
+    return here
+
+
+@contextmanager
+def writing() -> Iterator[tuple[Session, datetime]]:
+    """Open a writing transaction; yield it with the database's time."""
+    with ready().database.writing() as session:
+        yield session, db.now(session)
+
+
+@contextmanager
+def reading() -> Iterator[Session]:
+    """Open a reading transaction."""
+    with ready().database.reading() as session:
+        yield session

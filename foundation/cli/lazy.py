@@ -1,0 +1,109 @@
+"""Command groups whose commands are imported when they run; refusals become exit codes."""
+
+import io
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import click
+
+
+class Lazy(NamedTuple):
+    """A command that is not imported yet: its path as `module:attribute`, and what it does."""
+
+    path: str
+    sentence: str
+
+
+class Program(NamedTuple):
+    """A program: its name, and the paths of the function that makes its services and its schema."""
+
+    name: str
+    services: str
+    schema: str
+
+
+def load(path: str) -> Any:
+    """Return the object at a path `module:attribute`."""
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+class LazyGroup(click.Group):
+    """A group of commands; help and completion list the lazy ones without importing them."""
+
+    def __init__(self, name: str, commands: Mapping[str, Lazy | click.Command], **attrs: Any):
+        self.lazy = {name: one for name, one in commands.items() if isinstance(one, Lazy)}
+        listed = {
+            name: click.Command(name, short_help=one.sentence) if isinstance(one, Lazy) else one
+            for name, one in commands.items()
+        }
+        super().__init__(name, commands=listed, **attrs)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, imported when it is first needed."""
+        if cmd_name in self.lazy:
+            self.commands[cmd_name] = load(self.lazy[cmd_name].path)
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands, each with its whole sentence; click would cut it."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self._sentences(ctx)))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Return the commands that begin as typed."""
+        from click.shell_completion import CompletionItem
+
+        commands = [
+            CompletionItem(name, help=sentence)
+            for name, sentence in self._sentences(ctx)
+            if name.startswith(incomplete)
+        ]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
+
+    def _sentences(self, ctx: click.Context) -> list[tuple[str, str]]:
+        return [
+            (name, self.commands[name].get_short_help_str(limit=sys.maxsize))
+            for name in self.list_commands(ctx)
+        ]
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line; a refusal is a message and an exit code, never a trace."""
+        _open_closed_stdin()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A terminal's encoding may lack a character that is printed.
+            sys.stdout.reconfigure(errors="backslashreplace")
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            _discard_stdout()
+            sys.exit(_report(error, str(self.name)))
+        except Exception as error:  # noqa: BLE001 - unexpected ones are raised again
+            sys.exit(_report(error, str(self.name)))
+
+
+def _report(error: Exception, program: str) -> int:
+    from foundation.cli import output
+
+    code = output.report_error(error, program)
+    if code is None:
+        raise error
+    return code
+
+
+def _open_closed_stdin() -> None:
+    # Python has no stdin object if its descriptor is closed, and readers of it would fail.
+    if sys.stdin is None:
+        sys.stdin = open(  # noqa: SIM115 - it stays open to the end
+            os.open(os.devnull, os.O_RDONLY), encoding="utf-8", closefd=False
+        )
+
+
+def _discard_stdout() -> None:
+    # Python would try again at exit, and complain about, what a full disk did not take.
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,504 @@
+"""The requests and responses of eAssessment's API, which also make `--json` and openapi.json."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    WithJsonSchema,
+)
+
+from contract.events import EVENT_TYPES, OPERATIONAL_TYPES, CourseId, Version, WireTime
+from contract.grades import Score
+from contract.tokens import MOODLE_TOKEN_ID, MoodleToken
+from foundation.errors import fields_of
+from notifier import models
+from notifier.courses.grade_import import GradesFile
+from notifier.courses.grades import LoadResult
+from notifier.models import MAX_ID, DeliveryStatus
+from notifier.webhooks import delivery_queries, failures
+from notifier.webhooks.delivery_filter import DeliveryFilter
+from notifier.webhooks.retry_policy import Failure
+from notifier.worker.ping import PingResult
+
+_TYPES = "|".join([*EVENT_TYPES, *OPERATIONAL_TYPES]).replace(".", r"\.")
+EventType = Annotated[str, Field(pattern=f"^({_TYPES})$")]
+RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(datetime.isoformat, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+class Request(BaseModel):
+    """A request; fields that are not known are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Response(BaseModel):
+    """A response."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class NewCourse(Request):
+    """A course to add."""
+
+    course_id: CourseId
+    title: Annotated[str, Field(min_length=1, max_length=10_000)]
+
+
+class NewEndpoint(Request):
+    """A URL to register; without event types it receives all events about courses."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2000)]
+    event_types: Annotated[list[EventType], Field(min_length=1)] | None = None
+
+
+class GradesToLoad(Request):
+    """Scores of one course."""
+
+    scores: Annotated[list[Score], Field(max_length=50_000)]
+
+
+class CourseListParams(Request):
+    """Which courses to list."""
+
+    after: str = ""
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class DeliveryFilterParams(Request):
+    """Which deliveries to select; a field that is left out is no condition."""
+
+    status: DeliveryStatus | None = None
+    event_type: EventType | None = None
+    endpoint_id: RowId | None = None
+    course_id: str | None = None
+    since: WireTime | None = None
+    until: WireTime | None = None
+
+    def filter(self) -> DeliveryFilter:
+        """Return the filter of the core."""
+        return DeliveryFilter(
+            **{name: getattr(self, name) for name in DeliveryFilter.__dataclass_fields__}
+        )
+
+
+class DeliveryListParams(DeliveryFilterParams):
+    """Which deliveries to list."""
+
+    before: RowId | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class ReplayRequest(Request):
+    """What to replay: ids, or what a filter selects, up to a limit."""
+
+    ids: Annotated[list[RowId], Field(min_length=1, max_length=1000)] | None = None
+    filter: DeliveryFilterParams | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = delivery_queries.DEFAULT_LIMIT
+    dry_run: bool = False
+
+
+def _moodle_token(token: SecretStr) -> SecretStr:
+    MoodleToken.parse(token.get_secret_value())
+    return token
+
+
+class NewToken(Request):
+    """What is known of a new token: its public id, the token itself, or nothing."""
+
+    token_id: Annotated[str, Field(pattern=f"^{MOODLE_TOKEN_ID.pattern}$")] | None = None
+    token: Annotated[SecretStr, AfterValidator(_moodle_token)] | None = None
+
+    def known_id(self) -> str | None:
+        """Return the public id; nothing else of a token is kept or sent."""
+        if self.token is None:
+            return self.token_id
+        return MoodleToken.parse(self.token.get_secret_value()).token_id
+
+
+class Course(Response):
+    """A course, deleted or not."""
+
+    course_id: str
+    title: str
+    course_version: int
+    created_at: Timestamp
+    deleted_at: Timestamp | None
+
+    @classmethod
+    def of(cls, row: models.Course, **more: Any) -> Self:
+        """Return the response for a row; `more` are the fields of a subclass."""
+        return cls(
+            course_id=row.course_id,
+            title=row.title,
+            course_version=row.version,
+            created_at=row.created_at,
+            deleted_at=row.deleted_at,
+            **more,
+        )
+
+
+class CourseShown(Course):
+    """A course with the public id of its current token, if it has one."""
+
+    token_id: str | None
+
+
+class CourseWithToken(Course):
+    """A course with its new token, which is shown only once."""
+
+    token: str
+    token_id: str
+
+
+class Courses(Response):
+    """A page of courses."""
+
+    courses: list[Course]
+
+
+class TokenRow(Response):
+    """A token's public id, and when it was replaced."""
+
+    token_id: str
+    created_at: Timestamp
+    superseded_at: Timestamp | None
+
+
+class CourseDelivery(Response):
+    """A delivery of an event about a course."""
+
+    delivery_id: int
+    event_type: str
+    url: str
+    status: DeliveryStatus
+    occurred_at: Timestamp
+
+
+class CourseDetails(Course):
+    """A course with its tokens, oldest first, and its deliveries, newest first."""
+
+    tokens: list[TokenRow]
+    deliveries: list[CourseDelivery]
+
+    @classmethod
+    def of_course(cls, row: models.Course, deliveries: Sequence[models.Delivery]) -> Self:
+        """Return the response for a course and its deliveries."""
+        return cls.of(
+            row,
+            tokens=[
+                TokenRow(
+                    token_id=token.token_id,
+                    created_at=token.created_at,
+                    superseded_at=token.superseded_at,
+                )
+                for token in row.tokens
+            ],
+            deliveries=[
+                CourseDelivery(
+                    delivery_id=one.id,
+                    event_type=one.event.type,
+                    url=one.endpoint.url,
+                    status=one.status,
+                    occurred_at=one.event.occurred_at,
+                )
+                for one in deliveries
+            ],
+        )
+
+
+class IssuedToken(Response):
+    """A course's new token, which is shown only once."""
+
+    course_id: str
+    token_id: str
+    token: str
+
+
+class DeletionResult(Response):
+    """Whether a course was deleted, and why not or how many deliveries it caused."""
+
+    course_id: str
+    deleted: bool
+    result: str
+
+
+class GradesLoaded(Response):
+    """How many scores were new, changed or unchanged."""
+
+    added: int
+    changed: int
+    unchanged: int
+
+    @classmethod
+    def of(cls, loaded: LoadResult) -> Self:
+        """Return the response for what was loaded."""
+        return cls(added=loaded.added, changed=loaded.changed, unchanged=loaded.unchanged)
+
+
+class GradesImported(GradesLoaded):
+    """What was imported from a file; `column` and so on only for Moodle's grade export."""
+
+    courses: int
+    column: str | None = None
+    maximum: Decimal | None = None
+    left_out: Sequence[int] | None = None
+
+    @classmethod
+    def of_file(cls, file: GradesFile, loaded: LoadResult) -> Self:
+        """Return the response for a file and what was loaded of it."""
+        return cls(
+            courses=len(file.scores),
+            added=loaded.added,
+            changed=loaded.changed,
+            unchanged=loaded.unchanged,
+            **({} if file.source is None else vars(file.source)),
+        )
+
+
+class TokenAnnounced(Response):
+    """The event that announced a regenerated token."""
+
+    course_id: str
+    course_version: Version
+    token_id: str | None
+
+
+class Endpoint(Response):
+    """An endpoint and how it has been responding."""
+
+    endpoint_id: int
+    url: str
+    event_types: list[str]
+    created_at: Timestamp
+    disabled_at: Timestamp | None
+    disabled_reason: str | None
+    failures: int
+    failing_since: Timestamp | None
+    paused_until: Timestamp | None
+
+    @classmethod
+    def of(cls, row: models.Endpoint, **more: Any) -> Self:
+        """Return the response for a row; `more` are the fields of a subclass."""
+        return cls(
+            endpoint_id=row.id,
+            url=row.url,
+            event_types=row.event_types or list(EVENT_TYPES),
+            created_at=row.created_at,
+            disabled_at=row.disabled_at,
+            disabled_reason=row.disabled_reason,
+            failures=row.failures,
+            failing_since=row.failing_since,
+            paused_until=row.paused_until,
+            **more,
+        )
+
+
+class EndpointWithSecret(Endpoint):
+    """An endpoint with its secret, which is shown only once."""
+
+    secret: str
+
+
+class Endpoints(Response):
+    """All endpoints."""
+
+    endpoints: list[Endpoint]
+
+
+class IssuedSecret(Response):
+    """An endpoint's new secret, which is shown only once."""
+
+    endpoint_id: int
+    secret: str
+
+
+class PingResponded(Response):
+    """The response to a test webhook."""
+
+    url: str
+    taken: bool
+    status: int
+    retry_after: str | None
+    said: str
+
+
+class PingFailed(Response):
+    """Why a test webhook got no response."""
+
+    url: str
+    taken: bool
+    kind: str
+    detail: str
+    next_step: str | None
+    action: str | None
+
+
+def ping_of(endpoint_id: int, result: PingResult) -> PingResponded | PingFailed:
+    """Return the response for the result of a ping."""
+    answer = result.result
+    if isinstance(answer, Failure):
+        return PingFailed(
+            url=result.url,
+            taken=result.accepted,
+            kind=answer.kind,
+            detail=answer.detail,
+            **fields_of(failures.advice_for(answer.kind, None, endpoint_id)),
+        )
+    return PingResponded(
+        url=result.url,
+        taken=result.accepted,
+        status=answer.status,
+        retry_after=answer.retry_after,
+        said=answer.excerpt,
+    )
+
+
+class Delivery(Response):
+    """One event for one endpoint, and its status."""
+
+    delivery_id: int
+    webhook_id: str
+    event_type: str
+    course_id: str | None
+    course_version: int
+    endpoint_id: int
+    url: str
+    status: DeliveryStatus
+    attempts: int
+    occurred_at: Timestamp
+    due_at: Timestamp | None
+    settled_at: Timestamp | None
+    reason: str | None
+
+    @classmethod
+    def of(cls, row: models.Delivery, **more: Any) -> Self:
+        """Return the response for a row; `more` are the fields of a subclass."""
+        return cls(
+            delivery_id=row.id,
+            webhook_id=row.event_id,
+            event_type=row.event.type,
+            course_id=row.event.course_id or None,
+            course_version=row.event.course_version,
+            endpoint_id=row.endpoint_id,
+            url=row.endpoint.url,
+            status=row.status,
+            attempts=row.attempts,
+            occurred_at=row.event.occurred_at,
+            due_at=row.due_at if row.settled_at is None else None,
+            settled_at=row.settled_at,
+            reason=row.reason,
+            **more,
+        )
+
+
+class Deliveries(Response):
+    """A page of deliveries."""
+
+    deliveries: list[Delivery]
+
+
+class Attempt(Response):
+    """One POST of a delivery, and what it led to."""
+
+    started_at: Timestamp
+    milliseconds: int
+    status: int | None
+    failure: str | None
+    decided: str
+    detail: str | None
+    next_step: str | None
+    action: str | None
+
+    @classmethod
+    def of(cls, row: models.Attempt, endpoint_id: int) -> Self:
+        """Return the response for a row."""
+        return cls(
+            started_at=row.started_at,
+            milliseconds=row.milliseconds,
+            status=row.status,
+            failure=row.failure,
+            decided=row.decided,
+            detail=row.detail,
+            **fields_of(failures.advice_for(row.failure, row.status, endpoint_id)),
+        )
+
+    @property
+    def answer(self) -> str | None:
+        """The HTTP status of the response, or the kind of the failure."""
+        return self.failure if self.status is None else str(self.status)
+
+
+class Replay(Response):
+    """When and by whom a delivery was replayed."""
+
+    replayed_at: Timestamp
+    replayed_by: str
+    previous_status: str
+
+    @classmethod
+    def of(cls, row: models.Replay) -> Self:
+        """Return the response for a row."""
+        return cls(
+            replayed_at=row.replayed_at,
+            replayed_by=row.replayed_by,
+            previous_status=row.previous_status,
+        )
+
+
+class DeliveryWithLastAnswer(Delivery):
+    """A delivery with the result of its last attempt."""
+
+    last_answer: str | None
+
+    @classmethod
+    def of_attempts(cls, row: models.Delivery, last: models.Attempt | None, **more: Any) -> Self:
+        """Return the response for a row and its last attempt."""
+        delivery = cls.of(
+            row, last_answer=Attempt.of(last, row.endpoint_id).answer if last else None, **more
+        )
+        if row.status == DeliveryStatus.PENDING:
+            return delivery
+        return delivery.model_copy(update={"due_at": None})
+
+
+class DeliveryDetails(DeliveryWithLastAnswer):
+    """A delivery with its payload, attempts and replays."""
+
+    body: str
+    attempts_made: list[Attempt]
+    replays: list[Replay]
+
+
+class Replayed(Response):
+    """Which deliveries were found, and which of them are due again."""
+
+    replayed: list[int]
+    found: list[int]
+    dry_run: bool
+
+
+class ReplayReport(Response):
+    """Which deliveries are due again, and how many are held for a disabled endpoint."""
+
+    dry_run: bool
+    deliveries: list[int]
+    held: int
+
+
+class Outcome(Response):
+    """What an event did."""
+
+    outcome: str
