@@ -117,12 +117,12 @@ class TokenMalformedError(ReceiverError):
     advice = Advice("Copy the whole token again, from its first character to its last.")
 
 
-class TokenNotTakenError(ReceiverError):
-    """A token would replace one that is known to be good, and is not known to be."""
+class TokenNotEnteredError(ReceiverError):
+    """A token that is not known to be valid would replace one that is."""
 
     advice = Advice(
-        "Nothing to mend if the course is synced. If a newer token was made, copy that one from "
-        "eAssessment and enter it while eAssessment answers."
+        "No action needed if the course is synced. If a newer token was generated, copy it from "
+        "eAssessment and enter it while eAssessment responds."
     )
 
 
