@@ -117,12 +117,12 @@ class TokenMalformedError(ReceiverError):
     advice = Advice("Copy the whole token again, from its first to its last character.")
 
 
-class TokenNotTakenError(ReceiverError):
+class TokenNotEnteredError(ReceiverError):
     """A token that is not known to be valid would replace one that is."""
 
     advice = Advice(
-        "Nothing to do if the course is synced. If there is a newer token, copy it from "
-        "eAssessment and enter it when eAssessment is available."
+        "No action needed if the course is synced. If a newer token was generated, copy it from "
+        "eAssessment and enter it while eAssessment responds."
     )
 
 
@@ -143,4 +143,6 @@ class RunUnknownError(ReceiverError):
 class LeaseLostError(ReceiverError):
     """The lease of this grade sync expired, and another one took over."""
 
-    advice = Advice("Wait until the other one ends. Set RECEIVER_SYNC_LEASE higher if this happens again.")
+    advice = Advice(
+        "Wait until the other one ends. Set RECEIVER_SYNC_LEASE higher if this happens again."
+    )

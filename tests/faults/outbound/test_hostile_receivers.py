@@ -342,7 +342,7 @@ def test_redirect_is_an_answer_and_never_followed(
     answer = make_transport().post(sink.url(), HEADERS, BODY)
 
     assert answer == WebhookResponse(status, None, "moved")
-    assert (len(sink.heard), other.connections) == (1, 0)
+    assert (len(sink.received), other.connections) == (1, 0)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

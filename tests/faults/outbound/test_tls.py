@@ -151,7 +151,7 @@ def test_plain_server_behind_an_https_url_is_a_failure_of_tls(
     assert isinstance(answer, Failure)
     assert answer.kind == "tls"
     assert "TLS failed: " in answer.detail
-    assert sink.heard == []
+    assert sink.received == []
 
 
 def test_old_tls_is_refused(

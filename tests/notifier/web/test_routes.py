@@ -79,7 +79,7 @@ def test_the_admin_api_is_shut_without_its_key(
     for answer in answers:
         document = refused(answer, 401, "admin-key-refused")
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="eassessment"'
-        assert document["detail"] in {"the request bears no admin key", "the admin key is wrong"}
+        assert document["detail"] in {"the request has no admin key", "the admin key is wrong"}
     assert before == rows()
     assert len(answers) == 11
 
