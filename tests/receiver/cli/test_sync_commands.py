@@ -91,7 +91,7 @@ def test_a_run_with_nothing_to_sync_says_what_comes_first(
     )
     assert unlinked.stderr.endswith(
         "nothing to sync: the registry has no courses\n"
-        " next: Add one with `receiver registry add COURSE_ID`.\n"
+        " next: Add a course. Run `receiver registry add COURSE_ID`.\n"
     )
 
 
