@@ -249,14 +249,14 @@ class Fetcher:
             self._results.append(result)
 
     def _wait_before_retries(self) -> None:
-        """Wait before the next round, longer if a site asked for it."""
-        asked = [
+        """Wait before the next round, longer if a site requests it."""
+        requested = [
             result.outcome.retry_after or 0.0
             for result in self._retries
             if isinstance(result.outcome, Transient)
         ]
         seconds = self._limits.retry_waits[self._round] * random.uniform(1.0, 1.25)  # noqa: S311 - no secret
-        self._stop.wait(max(seconds, min(max(asked), _MAX_RETRY_AFTER)))
+        self._stop.wait(max(seconds, min(max(requested), _MAX_RETRY_AFTER)))
 
 
 def build_query(

@@ -147,8 +147,8 @@ class SyncRun:
             self._reason = StopReason(EXIT_DATABASE, "database_unavailable", db.cause(error))
         except LeaseLostError as error:
             self._reason = StopReason(EXIT_LEASED, "lease_lost", str(error))
-        if self._reason is None and self._stop.told_to_stop:
-            self._reason = StopReason(EXIT_STOPPED, "stopped", "it was told to stop")
+        if self._reason is None and self._stop.stop_requested:
+            self._reason = StopReason(EXIT_STOPPED, "stopped", "SIGTERM was received")
         elif self._reason is None and self._stop.timed_out:
             seconds = self._options.deadline.total_seconds()
             detail = f"its time limit of {seconds:g} seconds was reached"
