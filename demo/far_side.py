@@ -59,7 +59,7 @@ def _requested(line: dict[str, Any]) -> list[RequestedCourse]:
             RequestedCourse(course_id, status, line["request_id"])
             for course_id, status in line["statuses"]
         ]
-    alone = line["event"] == "request answered" and line["method"] == "GET"
+    alone = line["event"] == "request completed" and line["method"] == "GET"
     if alone and line["url"].endswith("/grades"):
         return [RequestedCourse(_course_id(line["url"]), line["status"], line["request_id"])]
     return []
