@@ -1,4 +1,4 @@
-"""Pings: signed, sent with no session open, noted, and what follows from an answer."""
+"""Pings: signed, sent without an open session, stored, and their effect."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ from tests.notifier.conftest import MakeDelivery, MakeEndpoint, Reply, Sink
 
 @pytest.fixture
 def here(database: Database, vault: Vault) -> Services:
-    """The services of an eAssessment whose receivers are on this machine."""
+    """Services that may send to this machine."""
     settings = Settings(
         _env_file=None,
         admin_key="x" * 32,
@@ -35,7 +35,7 @@ def here(database: Database, vault: Vault) -> Services:
 
 @pytest.fixture
 def noted(database: Database) -> Callable[[int], EndpointPing | None]:
-    """Return what reads the last test of an endpoint."""
+    """Return a function that reads the last ping of an endpoint."""
 
     def read(endpoint_id: int) -> EndpointPing | None:
         with database.reading() as session:
@@ -46,7 +46,7 @@ def noted(database: Database) -> Callable[[int], EndpointPing | None]:
 
 @pytest.fixture
 def make_paused(database: Database, make_endpoint: MakeEndpoint) -> Callable[[str], int]:
-    """Return what registers an endpoint that is paused for an hour, and returns its number."""
+    """Return a function that registers an endpoint that is paused for an hour; returns its id."""
 
     def make(url: str) -> int:
         made = make_endpoint(url)
@@ -174,4 +174,4 @@ def test_what_cannot_be_tested_is_refused(
         send_ping(here, made.id if disabled else made.id + 1)
 
     assert str(refused.value) == message
-    assert sink.heard == []
+    assert sink.received == []

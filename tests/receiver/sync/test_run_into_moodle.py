@@ -38,7 +38,7 @@ from tests.receiver.sync.conftest import Rows, StubSource, during, outcomes
 
 TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
 MAINTENANCE = Recorded(503, "text/html", b"maintenance")
-STOPPED = (143, "it was told to stop")
+STOPPED = (143, "SIGTERM was received")
 
 Add = Callable[..., CourseToken]
 Sync = Callable[..., RunResult]
