@@ -328,7 +328,7 @@ def test_a_good_token_is_not_replaced_by_one_that_is_not_known_to_be(
 
     assert result.exit_code == 1
     assert f"{old.token_id} {message.format(held=held.token_id)}" in result.stderr
-    assert " next: Nothing to mend if the course is synced." in result.stderr
+    assert " next: No action needed if the course is synced." in result.stderr
     assert entry_of("CS101").stored_token_id == held.token_id
     assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 
