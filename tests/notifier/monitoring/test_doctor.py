@@ -58,7 +58,7 @@ def test_every_secret_can_be_opened(
 
     finding = find("secrets")
 
-    assert (finding.ok, finding.found) == (True, "3 sealed, all can be opened")
+    assert (finding.ok, finding.found) == (True, "3 encrypted, all can be decrypted")
 
 
 def test_missing_key_is_found(database: Database, make_endpoint: Any) -> None:

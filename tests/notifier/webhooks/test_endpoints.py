@@ -306,7 +306,7 @@ def test_try_now_does_nothing_for_a_healthy_or_disabled_endpoint(
 
 @pytest.mark.parametrize(
     ("waits", "failures"),
-    [pytest.param(True, 7, id="to be proven"), pytest.param(False, 0, id="nothing waits")],
+    [pytest.param(True, 7, id="to be proven"), pytest.param(False, 0, id="empty")],
 )
 def test_accepted_ping_makes_an_endpoint_healthy_unless_something_is_pending(
     database: Database,

@@ -66,7 +66,7 @@ def test_a_source_must_be_named_if_there_are_two(
     clear = receiver("registry", "add", "CS101", "--source", "two", stdin=token)
 
     assert (unclear.exit_code, clear.exit_code) == (1, 0)
-    assert "there are 2 sources, and none was named" in unclear.stderr
+    assert "there are 2 sources, and none was given" in unclear.stderr
 
 
 def test_a_course_of_one_source_needs_none_named(
@@ -84,7 +84,7 @@ def test_a_course_of_one_source_needs_none_named(
 
     assert [one.exit_code for one in (shown, renewed, removed)] == [0, 0, 0]
     assert unclear.exit_code == 1
-    assert "there are 2 sources, and none was named" in unclear.stderr
+    assert "there are 2 sources, and none was given" in unclear.stderr
 
 
 @pytest.mark.parametrize(
