@@ -75,7 +75,7 @@ def enter_token(
 ) -> Entry:
     """Store another token for an entry, and return the entry, detached from its session.
 
-    Raises TokenNotTakenError if the token is not known to be valid while the stored one is, even
+    Raises TokenNotEnteredError if the token is not known to be valid while the stored one is, even
     if that one is entered at the same time. No session may be open.
     """
     checked_against: str | None = None

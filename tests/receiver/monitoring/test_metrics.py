@@ -34,7 +34,7 @@ def numbers(database: Database) -> Numbers:
         with database.reading() as session:
             return {
                 " ".join([one.name.removeprefix("receiver_"), *one.labels.values()]): one.value
-                for family in metrics.numbers(session)
+                for family in metrics.collect(session)
                 for one in family.samples
                 if one.value
             }
