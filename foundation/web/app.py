@@ -41,9 +41,9 @@ _BY_STATUS = {
     415: (ProblemType.MEDIA_TYPE_UNSUPPORTED, MediaTypeError.advice),
 }
 _REFUSALS = "refusals"
-_SHOWS = "refusals_shown_otherwise"
+_RENDERER = "problem_renderer"
 _OTHER_4XX = (ProblemType.REQUEST_MALFORMED, Advice("Check the request and send it again."))
-_OURS = (ProblemType.INTERNAL_ERROR, InternalError.advice)
+_INTERNAL = (ProblemType.INTERNAL_ERROR, InternalError.advice)
 
 
 def new_app(
@@ -63,12 +63,12 @@ def new_app(
     # Flask would respond to OPTIONS itself, without running the guard.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.extensions[_REFUSALS] = {**PROBLEMS, **refusals}
-    app.before_request(_begin)
-    app.after_request(_end)
+    app.before_request(_start_request)
+    app.after_request(_finish_request)
 
     def refuse(refusal: Refusal) -> Response:
         problem = to_problem(refusal)
-        return _answer(problem, refusal.advice, challenge(problem))
+        return _problem_response(problem, refusal.advice, challenge(problem))
 
     def unavailable(error: Exception) -> Response:
         _log.error("database unavailable", cause=db.cause(error))
@@ -88,7 +88,7 @@ def new_app(
 
 def render_problems_with(app: Flask, show: Callable[[Problem, Advice], Response | None]) -> None:
     """Render problems with a function of the app; where it returns None, as a document."""
-    app.extensions[_SHOWS] = show
+    app.extensions[_RENDERER] = show
 
 
 def guarded(by: str, check: Callable[[], None] = lambda: None) -> Callable[[_View], _View]:
@@ -180,7 +180,7 @@ def invalid_fields(error: ValidationError) -> RequestInvalidError:
     return RequestInvalidError(f"{where}: {faults[0]['detail']}", errors=faults)
 
 
-def _begin() -> None:
+def _start_request() -> None:
     structlog.contextvars.clear_contextvars()
     g.request_id = secrets.token_hex(8)
     g.started = time.perf_counter()
@@ -198,7 +198,7 @@ def _begin() -> None:
         raise RequestMalformedError("the URL contains a NUL character")
 
 
-def _end(response: Response) -> Response:
+def _finish_request(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.setdefault("Cache-Control", "no-store")
@@ -245,13 +245,13 @@ def _http_error(error: HTTPException) -> Response:
     else:
         detail = error.description or error.name
     code = error.code or 500
-    kind, advice = _BY_STATUS.get(code, _OTHER_4XX if code < 500 else _OURS)
+    kind, advice = _BY_STATUS.get(code, _OTHER_4XX if code < 500 else _INTERNAL)
     headers = dict(error.get_response().headers) if code == 405 else {}
     allow = {"Allow": headers["Allow"]} if "Allow" in headers else {}
-    return _answer(Problem(kind, detail, advice.text), advice, allow)
+    return _problem_response(Problem(kind, detail, advice.text), advice, allow)
 
 
-def _answer(problem: Problem, advice: Advice, headers: Mapping[str, str]) -> Response:
+def _problem_response(problem: Problem, advice: Advice, headers: Mapping[str, str]) -> Response:
     _log.log(
         30 if problem.status != 500 else 40,
         "request refused",
@@ -260,15 +260,15 @@ def _answer(problem: Problem, advice: Advice, headers: Mapping[str, str]) -> Res
         detail=problem.detail,
         **fields_of(advice),
     )
-    show = current_app.extensions.get(_SHOWS)
-    response = (show and show(problem, advice)) or _document(problem)
+    show = current_app.extensions.get(_RENDERER)
+    response = (show and show(problem, advice)) or _document_response(problem)
     response.headers.update(headers)
     if problem.type is ProblemType.DATABASE_UNAVAILABLE:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
 
 
-def _document(problem: Problem) -> Response:
+def _document_response(problem: Problem) -> Response:
     return Response(
         strict_json.dump({**problem.document(), "request_id": g.get("request_id")}),
         status=problem.status,

@@ -16,7 +16,7 @@ class RequestMalformedError(Refusal):
 class RequestInvalidError(Refusal):
     """A field of the request is missing or invalid."""
 
-    advice = Advice("Mend the fields that `errors` points to and send the request again.")
+    advice = Advice("Correct the fields that `errors` names and send the request again.")
 
 
 class MediaTypeError(Refusal):
@@ -35,7 +35,7 @@ class AdminKeyError(Refusal):
     """The request has no admin key, or a wrong one."""
 
     advice = Advice(
-        "Send `Authorization: Bearer <admin key>`; the key stands in the service's settings."
+        "Send `Authorization: Bearer <admin key>`; the key is in the service's settings."
     )
 
 
@@ -43,7 +43,7 @@ class MetricsTokenError(Refusal):
     """The request for metrics has no metrics token, or a wrong one."""
 
     advice = Advice(
-        "Send `Authorization: Bearer <metrics token>`; the token stands in the service's settings."
+        "Send `Authorization: Bearer <metrics token>`; the token is in the service's settings."
     )
 
 
@@ -61,10 +61,11 @@ class InternalError(Refusal):
     """An unexpected error, which is in the log under the id of the request."""
 
     advice = Advice(
-        "Tell the operators of this service the request id; the log says what happened."
+        "Give the request id to the operators of this service; the log has the details."
     )
 
 
+# The problem types of these refusals; a service adds its own.
 PROBLEMS: dict[type[Refusal], ProblemType] = {
     RequestMalformedError: ProblemType.REQUEST_MALFORMED,
     RequestInvalidError: ProblemType.REQUEST_INVALID,
@@ -76,4 +77,3 @@ PROBLEMS: dict[type[Refusal], ProblemType] = {
     UnavailableError: ProblemType.DATABASE_UNAVAILABLE,
     InternalError: ProblemType.INTERNAL_ERROR,
 }
-"""The problem of each of these refusals; a service adds its own."""

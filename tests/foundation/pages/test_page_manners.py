@@ -229,7 +229,7 @@ class TestRefusals:
         answer = signed_in.get("/specimen/broken")
 
         assert (answer.status_code, answer.mimetype) == (500, "text/html")
-        assert "Tell the operators of this service the request id" in answer.text
+        assert "Give the request id to the operators of this service" in answer.text
         assert "planted" not in answer.text
         assert "Sign out" in answer.text
 

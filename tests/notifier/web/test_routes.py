@@ -134,4 +134,4 @@ def test_what_fails_unforeseen_is_a_500_that_says_whom_to_ask_and_no_more(
 
     document = refused(answer, 500, "internal-error")
     assert "planted" not in answer.text
-    assert document["next_step"].startswith("Tell the operators of this service the request id")
+    assert document["next_step"].startswith("Give the request id to the operators of this service")
