@@ -78,7 +78,7 @@ def test_file_without_scores_is_empty(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "message"),
     [
         pytest.param(",ada,7.5,10", "course_id is empty", id="no course"),
         pytest.param(
@@ -99,14 +99,14 @@ def test_file_without_scores_is_empty(text: str) -> None:
         ),
     ],
 )
-def test_invalid_line_is_reported(line: str, words: str) -> None:
-    said = refusal(f"{HEADER}\nCS101,grace,9,10\n{line}\n")
+def test_invalid_line_is_reported(line: str, message: str) -> None:
+    refused = refusal(f"{HEADER}\nCS101,grace,9,10\n{line}\n")
 
-    assert said == f"nothing was imported: 1 line is invalid\nline 3: {words}"
+    assert refused == f"nothing was imported: 1 line is invalid\nline 3: {message}"
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "words"),
+    ("column", "value", "message"),
     [
         pytest.param(
             "timestamp",
@@ -135,16 +135,16 @@ def test_invalid_line_is_reported(line: str, words: str) -> None:
         ),
     ],
 )
-def test_invalid_optional_field_is_reported(column: str, value: str, words: str) -> None:
-    said = refusal(f"{HEADER},{column}\nCS101,ada,7.5,10,{value}\n")
+def test_invalid_optional_field_is_reported(column: str, value: str, message: str) -> None:
+    refused = refusal(f"{HEADER},{column}\nCS101,ada,7.5,10,{value}\n")
 
-    assert said == f"nothing was imported: 1 line is invalid\nline 2: {words}"
+    assert refused == f"nothing was imported: 1 line is invalid\nline 2: {message}"
 
 
 def test_every_invalid_line_is_reported() -> None:
-    said = refusal(f'{HEADER},comment\n,a,1,1,\nCS1,a,1,1,"two\nlines"\nCS1,,1,1,\nCS1,a,b,c,\n')
+    refused = refusal(f'{HEADER},comment\n,a,1,1,\nCS1,a,1,1,"two\nlines"\nCS1,,1,1,\nCS1,a,b,c,\n')
 
-    assert said.splitlines() == [
+    assert refused.splitlines() == [
         "nothing was imported: 3 lines are invalid",
         "line 2: course_id is empty",
         "line 5: user_id: Field required",
@@ -154,6 +154,6 @@ def test_every_invalid_line_is_reported() -> None:
 
 
 def test_refusal_contains_no_value() -> None:
-    said = refusal(f"{HEADER}\nCS101,ada,eas_k7Qx2mPa_secret,10\n")
+    refused = refusal(f"{HEADER}\nCS101,ada,eas_k7Qx2mPa_secret,10\n")
 
-    assert "eas_" not in said
+    assert "eas_" not in refused

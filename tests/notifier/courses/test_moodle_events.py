@@ -17,25 +17,25 @@ from notifier.models import Course, Event, MoodleEventReceipt
 from tests.notifier.conftest import NINE, SITE, MakeCourse, MakeEndpoint
 
 TEN = NINE + timedelta(hours=1)
-TOLD = json.loads((Path(__file__).parents[1] / "moodle_events.json").read_text(encoding="utf-8"))
+SENT = json.loads((Path(__file__).parents[1] / "moodle_events.json").read_text(encoding="utf-8"))
 
 
-def understood(**fields: Any) -> CourseDeletion | None:
+def parsed(**fields: Any) -> CourseDeletion | None:
     """Return the parsed deletion with these fields."""
     return moodle_events.parse_event({"eventname": COURSE_DELETED, **fields})
 
 
 def make_deletion(**overrides: Any) -> CourseDeletion:
     """Return the deletion of course 7, with overrides."""
-    told = understood(**{"objectid": "7", "timecreated": "1795336477", **overrides})
-    assert told is not None
-    return told
+    event = parsed(**{"objectid": "7", "timecreated": "1795336477", **overrides})
+    assert event is not None
+    return event
 
 
-def accepted(database: Database, told: CourseDeletion) -> MoodleEventOutcome:
+def accepted(database: Database, event: CourseDeletion) -> MoodleEventOutcome:
     """Accept a deletion at ten and return the outcome."""
     with database.writing() as session:
-        return moodle_events.accept(session, told, now=TEN)
+        return moodle_events.accept(session, event, now=TEN)
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ def accepted(database: Database, told: CourseDeletion) -> MoodleEventOutcome:
     ],
 )
 def test_deletion_is_parsed_as_sent(sender: str, host: str) -> None:
-    told = moodle_events.parse_event(json.loads(TOLD[sender]["body"]))
+    event = moodle_events.parse_event(json.loads(SENT[sender]["body"]))
 
-    assert told is not None
-    assert (told.course_id, told.title, told.time_created, told.host) == (
+    assert event is not None
+    assert (event.course_id, event.title, event.time_created, event.host) == (
         "7",
         "HOOK-1795336476",
         "1795336477",
@@ -60,7 +60,7 @@ def test_deletion_is_parsed_as_sent(sender: str, host: str) -> None:
 @pytest.mark.parametrize(
     "document",
     [
-        pytest.param(json.loads(TOLD["local_webhooks_unrelated"]["body"]), id="another event"),
+        pytest.param(json.loads(SENT["local_webhooks_unrelated"]["body"]), id="another event"),
         pytest.param({"event": r"\core\event\course_created", "objectid": []}, id="a creation"),
         pytest.param({"event": "x" * 10_000}, id="a long name"),
     ],
@@ -84,9 +84,9 @@ def test_other_events_are_ignored(document: dict[str, Any]) -> None:
     ],
 )
 def test_fields_have_several_names(fields: dict[str, Any]) -> None:
-    told = understood(**fields)
+    event = parsed(**fields)
 
-    assert told == make_deletion()
+    assert event == make_deletion()
 
 
 def test_event_name_needs_no_leading_backslash() -> None:
@@ -121,7 +121,7 @@ def test_event_name_needs_no_leading_backslash() -> None:
 )
 def test_invalid_field_is_reported(fields: dict[str, Any], place: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError) as refused:
-        understood(**{"objectid": "7", "timecreated": "1795336477", **fields})
+        parsed(**{"objectid": "7", "timecreated": "1795336477", **fields})
 
     assert [fault["loc"] for fault in refused.value.errors()] == [place]
 

@@ -68,10 +68,10 @@ def test_users_without_id_number_are_skipped(nobody: str) -> None:
 
 
 def test_export_without_id_numbers_is_refused() -> None:
-    said = refusal(f"{HEADER}\n{line('')}{line('')}")
+    refused = refusal(f"{HEADER}\n{line('')}{line('')}")
 
-    assert str(said).startswith("no user in this export has an ID number")
-    assert "export with an account" in said.advice.text
+    assert str(refused).startswith("no user in this export has an ID number")
+    assert "export with an account" in refused.advice.text
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_another_item_can_be_read(item: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("wrong", "message"),
     [
         pytest.param(
             line(id_number="x" * 256),
@@ -132,14 +132,14 @@ def test_another_item_can_be_read(item: str) -> None:
         ),
     ],
 )
-def test_invalid_line_is_reported(wrong: str, words: str) -> None:
-    assert faults(line("grace"), wrong) == [f"line 3: {words}"]
+def test_invalid_line_is_reported(wrong: str, message: str) -> None:
+    assert faults(line("grace"), wrong) == [f"line 3: {message}"]
 
 
 def test_duplicate_id_number_is_reported() -> None:
-    said = faults(line("grace"), line("ada"), line("grace", "80"))
+    refused = faults(line("grace"), line("ada"), line("grace", "80"))
 
-    assert said == ["line 4: the ID number is the same as in line 2"]
+    assert refused == ["line 4: the ID number is the same as in line 2"]
 
 
 def test_course_is_required() -> None:
@@ -192,9 +192,9 @@ def test_own_format_may_use_semicolons() -> None:
 
 
 def test_own_format_of_another_course_is_refused() -> None:
-    said = str(refusal(f"{OWN}CS102;ada;7.5;10\n"))
+    refused = str(refusal(f"{OWN}CS102;ada;7.5;10\n"))
 
-    assert said.splitlines()[1:] == ["line 3: course_id differs from --course"]
+    assert refused.splitlines()[1:] == ["line 3: course_id differs from --course"]
 
 
 @pytest.mark.parametrize(

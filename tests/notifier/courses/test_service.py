@@ -156,20 +156,20 @@ def test_version_follows_a_concurrent_change(database: Database, make_course: Ma
 
     assert version == 3
     with database.reading() as session:
-        told = session.scalars(select(Event.course_version).order_by(Event.course_version))
-        assert list(told) == [2, 3]
+        event_facts = session.scalars(select(Event.course_version).order_by(Event.course_version))
+        assert list(event_facts) == [2, 3]
 
 
 def test_change_reaches_the_subscribers(database: Database, make_course: MakeCourse) -> None:
     received: list[CourseChange] = []
 
-    def listen(session: object, change: CourseChange) -> None:
+    def receive(session: object, change: CourseChange) -> None:
         received.append(change)
 
     make_course("CS101")
     with (
-        signals.token_regenerated.connected_to(listen),
-        signals.course_deleted.connected_to(listen),
+        signals.token_regenerated.connected_to(receive),
+        signals.course_deleted.connected_to(receive),
     ):
         with database.writing() as session:
             token = courses.regenerate_token(session, "CS101", now=TEN)
@@ -266,7 +266,7 @@ def announce(database: Database, course_id: str, token_id: str | None = None) ->
         return courses.announce_token(session, course_id, token_id, now=TEN)
 
 
-def told(database: Database) -> list[tuple[str, str, int, str]]:
+def event_facts(database: Database) -> list[tuple[str, str, int, str]]:
     """Return type, course, version and token id of every event, in the order of versions."""
     with database.reading() as session:
         rows = session.scalars(select(Event).order_by(Event.course_version))
@@ -307,7 +307,7 @@ def test_announced_token_is_signalled(database: Database) -> None:
     change = announce(database, "7", "mfedcba9876543210")
 
     assert change == CourseChange("7", 3, TEN, "mfedcba9876543210")
-    assert told(database) == [
+    assert event_facts(database) == [
         ("token.regenerated", "7", 2, "m0123456789abcdef"),
         ("token.regenerated", "7", 3, "mfedcba9876543210"),
     ]
@@ -318,7 +318,7 @@ def test_unknown_token_is_announced_under_a_new_id(database: Database) -> None:
     changes = [announce(database, "7") for _ in range(2)]
 
     ids = [change.token_id for change in changes]
-    assert [one[3] for one in told(database)] == ids
+    assert [one[3] for one in event_facts(database)] == ids
     assert all(MOODLE_TOKEN_ID.fullmatch(one) for one in ids)
     assert len(set(ids)) == 2
 
@@ -355,7 +355,7 @@ def test_deletion_of_a_course_of_a_moodle_is_signalled(database: Database) -> No
         courses.ensure_course(session, "7", "Algorithms", now=NINE)
         courses.delete_course(session, "7", now=TEN)
 
-    assert told(database) == [("course.deleted", "7", 2, "")]
+    assert event_facts(database) == [("course.deleted", "7", 2, "")]
     with pytest.raises(CourseDeletedError, match="the course '7' was deleted at"):
         announce(database, "7", "m0123456789abcdef")
 
@@ -372,8 +372,10 @@ def test_several_courses_are_deleted_together(
     with database.writing() as session:
         results = courses.delete_courses(session, ["CS3", "CS1", "CS2", "CS9", "CS1"], now=TEN)
 
-    told = {one: str(refused) for one, refused in results.items() if isinstance(refused, Exception)}
-    assert told == {
+    refusals = {
+        one: str(refused) for one, refused in results.items() if isinstance(refused, Exception)
+    }
+    assert refusals == {
         "CS2": "the course 'CS2' was deleted at 2026-11-22 09:00:00 UTC",
         "CS9": "there is no course 'CS9'",
     }

@@ -25,25 +25,25 @@ PAUSED = BreakerState(PAUSED_AFTER, NINE - HOUR, NINE, NINE + MINUTE)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "result",
     [
         pytest.param(WebhookResponse(200), id="200"),
         pytest.param(WebhookResponse(400), id="a refused event"),
     ],
 )
-def test_healthy_signal_resets_the_state(answer: WebhookResponse) -> None:
-    assert record_results(PAUSED, [answer], now=NINE) == BreakerState()
+def test_healthy_signal_resets_the_state(result: WebhookResponse) -> None:
+    assert record_results(PAUSED, [result], now=NINE) == BreakerState()
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "result",
     [
         pytest.param(REFUSED, id="nobody listens"),
         pytest.param(WebhookResponse(503), id="503"),
     ],
 )
-def test_a_failure_is_counted(answer: WebhookResponse | Failure) -> None:
-    assert record_results(BreakerState(), [answer], now=NINE) == BreakerState(1, NINE, NINE, None)
+def test_a_failure_is_counted(result: WebhookResponse | Failure) -> None:
+    assert record_results(BreakerState(), [result], now=NINE) == BreakerState(1, NINE, NINE, None)
 
 
 @pytest.mark.parametrize("kind", ["internal", "secret-unreadable"])
@@ -75,9 +75,9 @@ def test_five_failures_in_a_row_pause() -> None:
     ],
 )
 def test_pause_is_half_as_long_as_the_failure(lasted: timedelta, pause: timedelta) -> None:
-    ill = BreakerState(PAUSED_AFTER, NINE - lasted, NINE - SECOND, NINE)
+    paused = BreakerState(PAUSED_AFTER, NINE - lasted, NINE - SECOND, NINE)
 
-    assert record_results(ill, [REFUSED], now=NINE).paused_until == NINE + pause
+    assert record_results(paused, [REFUSED], now=NINE).paused_until == NINE + pause
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def test_a_pause_is_never_shortened_by_a_failure() -> None:
 
 
 def test_success_restarts_the_count() -> None:
-    answers = [REFUSED] * 4 + [WebhookResponse(200)] + [REFUSED] * 4
+    results = [REFUSED] * 4 + [WebhookResponse(200)] + [REFUSED] * 4
 
-    after = record_results(BreakerState(), answers, now=NINE)
+    after = record_results(BreakerState(), results, now=NINE)
 
     assert (after.failures, after.paused_until) == (4, None)
 
@@ -119,9 +119,9 @@ def test_old_failure_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("standing", "given_up"),
+    ("state", "expected"),
     [
-        pytest.param(BreakerState(), False, id="well"),
+        pytest.param(BreakerState(), False, id="healthy"),
         pytest.param(BreakerState(PAUSED_AFTER, NINE - 5 * DAY, NINE, NINE), True, id="five days"),
         pytest.param(
             BreakerState(PAUSED_AFTER, NINE - 5 * DAY + SECOND, NINE, NINE),
@@ -133,18 +133,21 @@ def test_old_failure_does_not_count() -> None:
         ),
     ],
 )
-def test_failing_for_days(standing: BreakerState, given_up: bool) -> None:
-    assert circuit_breaker.is_failing_for(standing, 5 * DAY, now=NINE) is given_up
+def test_failing_for_days(state: BreakerState, expected: bool) -> None:
+    assert circuit_breaker.is_failing_for(state, 5 * DAY, now=NINE) is expected
 
 
 def test_state_is_stored_and_read(database: Database, make_endpoint: MakeEndpoint) -> None:
-    ill, well = make_endpoint(), make_endpoint()
+    paused, healthy = make_endpoint(), make_endpoint()
 
     with database.writing() as session:
-        circuit_breaker.write_states(session, {ill.id: PAUSED})
+        circuit_breaker.write_states(session, {paused.id: PAUSED})
 
     with database.reading() as session:
-        assert circuit_breaker.read_states(session) == {ill.id: PAUSED, well.id: BreakerState()}
+        assert circuit_breaker.read_states(session) == {
+            paused.id: PAUSED,
+            healthy.id: BreakerState(),
+        }
 
 
 def test_disabled_endpoints_have_no_state(database: Database, make_endpoint: MakeEndpoint) -> None:
@@ -170,18 +173,21 @@ def test_unchanged_states_are_not_locked(database: Database, make_endpoint: Make
 def test_end_pauses_makes_endpoints_half_open(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    ill, well = make_endpoint(), make_endpoint()
+    paused, healthy = make_endpoint(), make_endpoint()
     with database.writing() as session:
-        circuit_breaker.write_states(session, {ill.id: PAUSED})
+        circuit_breaker.write_states(session, {paused.id: PAUSED})
 
     with database.writing() as session:
         circuit_breaker.end_pauses(session, now=NINE)
 
     with database.reading() as session:
         after = circuit_breaker.read_states(session)
-    assert after[ill.id].is_half_open(NINE)
-    assert (after[ill.id].failures, after[ill.id].failing_since) == (PAUSED_AFTER, NINE - HOUR)
-    assert after[well.id] == BreakerState()
+    assert after[paused.id].is_half_open(NINE)
+    assert (after[paused.id].failures, after[paused.id].failing_since) == (
+        PAUSED_AFTER,
+        NINE - HOUR,
+    )
+    assert after[healthy.id] == BreakerState()
 
 
 def test_enabling_resets_the_state(

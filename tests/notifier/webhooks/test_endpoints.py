@@ -140,7 +140,7 @@ def test_duplicate_event_types_are_stored_once(
 
 @pytest.mark.parametrize("verb", ["get", "disable", "enable", "rotate", "want", "try", "correct"])
 def test_unknown_endpoint_is_refused(database: Database, vault: Vault, verb: str) -> None:
-    asked = {
+    calls = {
         "get": lambda session: endpoints.get(session, 99),
         "want": lambda session: endpoints.set_event_types(session, 99, None),
         "disable": lambda session: endpoints.disable(session, 99, "why", now=NINE),
@@ -155,7 +155,7 @@ def test_unknown_endpoint_is_refused(database: Database, vault: Vault, verb: str
     }
 
     with database.writing() as session, pytest.raises(EndpointUnknownError) as refused:
-        asked[verb](session)
+        calls[verb](session)
 
     assert str(refused.value) == "there is no endpoint 99"
 
@@ -306,7 +306,7 @@ def test_try_now_does_nothing_for_a_healthy_or_disabled_endpoint(
 
 @pytest.mark.parametrize(
     ("waits", "failures"),
-    [pytest.param(True, 7, id="to be proven"), pytest.param(False, 0, id="empty")],
+    [pytest.param(True, 7, id="something is pending"), pytest.param(False, 0, id="empty")],
 )
 def test_accepted_ping_makes_an_endpoint_healthy_unless_something_is_pending(
     database: Database,
@@ -360,20 +360,24 @@ def test_url_is_corrected_before_the_first_delivery(
 
 
 @pytest.mark.parametrize(
-    ("url", "taken", "error", "said"),
+    ("url", "delivered", "error", "message"),
     [
         pytest.param(
-            RIGHT, True, EndpointUrlError, "endpoint 1 has accepted deliveries at", id="taken"
+            RIGHT, True, EndpointUrlError, "endpoint 1 has accepted deliveries at", id="delivered"
         ),
         pytest.param(
             "https://elms.example/2",
             False,
             EndpointExistsError,
             "https://elms.example/2 is registered already",
-            id="another's",
+            id="registered",
         ),
         pytest.param(
-            "https://10.0.0.7/", False, EndpointUrlError, "10.0.0.7 is for private use", id="barred"
+            "https://10.0.0.7/",
+            False,
+            EndpointUrlError,
+            "10.0.0.7 is for private use",
+            id="blocked",
         ),
     ],
 )
@@ -383,19 +387,19 @@ def test_invalid_correction_changes_nothing(
     make_delivery: MakeDelivery,
     endpoint_of: Callable[[int], Endpoint],
     url: str,
-    taken: bool,
+    delivered: bool,
     error: type[Exception],
-    said: str,
+    message: str,
 ) -> None:
     made = make_endpoint("https://elms.example/1")
     make_endpoint("https://elms.example/2")
-    if taken:
+    if delivered:
         make_delivery(made.id, status=DeliveryStatus.DELIVERED)
 
     with pytest.raises(error) as refused, database.writing() as session:
         endpoints.correct_url(session, made.id, url, guard=Guard(), now=NINE)
 
-    assert str(refused.value).startswith(said)
+    assert str(refused.value).startswith(message)
     assert endpoint_of(made.id).url == "https://elms.example/1"
 
 

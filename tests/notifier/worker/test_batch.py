@@ -22,10 +22,10 @@ from tests.notifier.conftest import NINE, SITE, MakeDelivery, MakeEndpoint
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 DAY = timedelta(days=1)
-TERMS = BatchSettings(MINUTE, 5 * DAY, lambda: 0.0)
+SETTINGS = BatchSettings(MINUTE, 5 * DAY, lambda: 0.0)
 REFUSED = Failure("refused", "connection refused")
 
-Take = Callable[..., BatchResult]
+Process = Callable[..., BatchResult]
 DeliveryOf = Callable[[int], Delivery]
 EndpointOf = Callable[[int], Endpoint]
 
@@ -46,21 +46,21 @@ def no_limits(_: Mapping[int, BreakerState]) -> ClaimLimits:
 
 
 @pytest.fixture
-def take(database: Database) -> Take:
+def process(database: Database) -> Process:
     """Return a function that processes a batch at nine with a result for each claim."""
 
     def one(
         *finished: tuple[Claimed, WebhookResponse | Failure], limits: Any = no_limits, **given: Any
     ) -> BatchResult:
-        made = [Finished(claimed, NINE, 12, answer) for claimed, answer in finished]
+        made = [Finished(claimed, NINE, 12, result) for claimed, result in finished]
         with database.writing() as session:
-            return batch.process_batch(session, made, limits, TERMS, **{"now": NINE, **given})
+            return batch.process_batch(session, made, limits, SETTINGS, **{"now": NINE, **given})
 
     return one
 
 
 @pytest.fixture
-def told(database: Database) -> Callable[[], list[dict[str, Any]]]:
+def operational_events(database: Database) -> Callable[[], list[dict[str, Any]]]:
     """Return a function that reads the operational events that were written, oldest first."""
 
     def read() -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ def test_pause_uses_up_no_attempts(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
-    take: Take,
+    process: Process,
     endpoint_of: EndpointOf,
     delivery_of: DeliveryOf,
 ) -> None:
@@ -92,7 +92,7 @@ def test_pause_uses_up_no_attempts(
     failed = claim()
     waiting, flowing = make_delivery(endpoint.id), make_delivery(well.id)
 
-    done = take(*((one, REFUSED) for one in failed), limits=all_limits)
+    done = process(*((one, REFUSED) for one in failed), limits=all_limits)
 
     row = endpoint_of(endpoint.id)
     assert (row.failures, row.failing_since) == (5, NINE)
@@ -103,14 +103,14 @@ def test_pause_uses_up_no_attempts(
 
 
 def test_half_open_endpoint_gets_one_attempt(
-    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, take: Take
+    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, process: Process
 ) -> None:
     endpoint = make_endpoint()
     for _ in range(3):
         make_delivery(endpoint.id)
     set_state(database, endpoint.id, BreakerState(5, NINE - HOUR, NINE - MINUTE, NINE))
 
-    first, second = take(limits=all_limits), take(limits=all_limits)
+    first, second = process(limits=all_limits), process(limits=all_limits)
 
     assert (len(first.claimed), len(second.claimed)) == (1, 0)
 
@@ -119,16 +119,16 @@ def test_success_ends_the_pause(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
-    take: Take,
+    process: Process,
     endpoint_of: EndpointOf,
 ) -> None:
     endpoint = make_endpoint()
     for _ in range(3):
         make_delivery(endpoint.id)
     set_state(database, endpoint.id, BreakerState(5, NINE - HOUR, NINE - MINUTE, NINE))
-    (tried,) = take(limits=all_limits).claimed
+    (tried,) = process(limits=all_limits).claimed
 
-    done = take((tried, WebhookResponse(200)), limits=all_limits)
+    done = process((tried, WebhookResponse(200)), limits=all_limits)
 
     assert len(done.claimed) == 2
     row = endpoint_of(endpoint.id)
@@ -136,12 +136,12 @@ def test_success_ends_the_pause(
 
 
 def test_half_open_endpoint_without_deliveries_is_unchanged(
-    database: Database, make_endpoint: MakeEndpoint, take: Take, endpoint_of: EndpointOf
+    database: Database, make_endpoint: MakeEndpoint, process: Process, endpoint_of: EndpointOf
 ) -> None:
     endpoint = make_endpoint()
     set_state(database, endpoint.id, BreakerState(5, NINE - HOUR, NINE - MINUTE, NINE))
 
-    take(limits=all_limits)
+    process(limits=all_limits)
 
     assert endpoint_of(endpoint.id).paused_until == NINE
 
@@ -151,7 +151,7 @@ def test_days_of_failure_disable_the_endpoint(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
-    take: Take,
+    process: Process,
     endpoint_of: EndpointOf,
     delivery_of: DeliveryOf,
     failing_for: timedelta,
@@ -160,9 +160,9 @@ def test_days_of_failure_disable_the_endpoint(
     endpoint = make_endpoint()
     first, second = make_delivery(endpoint.id), make_delivery(endpoint.id)
     set_state(database, endpoint.id, BreakerState(40, NINE - failing_for, NINE - MINUTE, NINE))
-    (tried,) = take(limits=all_limits).claimed
+    (tried,) = process(limits=all_limits).claimed
 
-    done = take((tried, REFUSED), limits=all_limits)
+    done = process((tried, REFUSED), limits=all_limits)
 
     reason = f"it has been failing since {NINE - failing_for:%Y-%m-%d %H:%M} UTC"
     assert done.disabled == {endpoint.id: reason}
@@ -175,7 +175,7 @@ def test_time_alone_disables_nothing(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
-    take: Take,
+    process: Process,
     endpoint_of: EndpointOf,
 ) -> None:
     endpoint = make_endpoint()
@@ -184,8 +184,8 @@ def test_time_alone_disables_nothing(
         database, endpoint.id, BreakerState(40, NINE - 9 * DAY, NINE - 4 * DAY, NINE - 4 * DAY)
     )
 
-    (tried,) = take(limits=all_limits).claimed
-    done = take((tried, Failure("internal", "ValueError")))
+    (tried,) = process(limits=all_limits).claimed
+    done = process((tried, Failure("internal", "ValueError")))
 
     assert done.disabled == {}
     assert endpoint_of(endpoint.id).disabled_at is None
@@ -196,8 +196,8 @@ def test_subscriber_is_notified_of_a_disabled_endpoint(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
-    take: Take,
-    told: Callable[[], list[dict[str, Any]]],
+    process: Process,
+    operational_events: Callable[[], list[dict[str, Any]]],
 ) -> None:
     """The event is written in the transaction of its cause (F12)."""
     gone = make_endpoint("https://elms.example/webhooks?key=1")
@@ -205,9 +205,9 @@ def test_subscriber_is_notified_of_a_disabled_endpoint(
     make_delivery(gone.id)
     (claimed,) = claim()
 
-    done = take((claimed, WebhookResponse(410)), limits=all_limits)
+    done = process((claimed, WebhookResponse(410)), limits=all_limits)
 
-    (event,) = told()
+    (event,) = operational_events()
     assert event == {
         "type": "endpoint.disabled",
         "timestamp": "2026-11-22T09:00:00.123456Z",
@@ -225,8 +225,8 @@ def test_subscriber_is_notified_of_dead_deliveries(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
-    take: Take,
-    told: Callable[[], list[dict[str, Any]]],
+    process: Process,
+    operational_events: Callable[[], list[dict[str, Any]]],
 ) -> None:
     """Each dead delivery is reported with its reason, including expired claims (F14, F9)."""
     endpoint = make_endpoint()
@@ -235,10 +235,10 @@ def test_subscriber_is_notified_of_dead_deliveries(
     lost = make_delivery(endpoint.id, course_id="CS2", attempts=MAX_ATTEMPTS - 1)
     claimed = claim(lease=MINUTE)
 
-    take((claimed[0], WebhookResponse(422)), now=NINE)
-    take(now=NINE + 2 * MINUTE)
+    process((claimed[0], WebhookResponse(422)), now=NINE)
+    process(now=NINE + 2 * MINUTE)
 
-    data = {one["data"]["delivery_id"]: one["data"] for one in told()}
+    data = {one["data"]["delivery_id"]: one["data"] for one in operational_events()}
     assert set(data) == {refused, lost}
     assert (data[refused]["course_id"], data[refused]["reason"]) == (
         *("CS1", "the receiver responded with 422: a retry would not help"),
@@ -251,13 +251,13 @@ def test_operational_event_without_subscriber_is_not_written(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
-    take: Take,
+    process: Process,
 ) -> None:
     make_delivery(make_endpoint().id)
     make_endpoint()
     (claimed,) = claim()
 
-    take((claimed, WebhookResponse(422)))
+    process((claimed, WebhookResponse(422)))
 
     with database.reading() as session:
         assert list(session.scalars(select(Event.type))) == ["course.deleted"]
@@ -268,13 +268,13 @@ def test_dead_operational_event_causes_no_further_event(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
-    take: Take,
+    process: Process,
 ) -> None:
     operations = make_endpoint(event_types=list(OPERATIONAL_TYPES))
     make_delivery(operations.id, type="delivery.dead", course_id="")
     (claimed,) = claim()
 
-    take((claimed, WebhookResponse(422)))
+    process((claimed, WebhookResponse(422)))
 
     with database.reading() as session:
         statuses = list(session.scalars(select(Delivery.status)))
@@ -286,7 +286,7 @@ def test_statements_of_a_batch_do_not_grow(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
-    take: Take,
+    process: Process,
 ) -> None:
     endpoint = make_endpoint()
     make_endpoint(event_types=list(OPERATIONAL_TYPES))
@@ -296,7 +296,7 @@ def test_statements_of_a_batch_do_not_grow(
             make_delivery(endpoint.id)
         claimed = [one for one in claim() if one.endpoint_id == endpoint.id]
         before = database.statements
-        take(*((one, WebhookResponse(422)) for one in claimed))
+        process(*((one, WebhookResponse(422)) for one in claimed))
         return database.statements - before
 
     assert statements_for(4) == statements_for(40)
@@ -306,7 +306,7 @@ def test_retried_delivery_changes_its_lane(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
-    take: Take,
+    process: Process,
     delivery_of: DeliveryOf,
 ) -> None:
     endpoint = make_endpoint()
@@ -314,7 +314,7 @@ def test_retried_delivery_changes_its_lane(
     suspect = make_delivery(endpoint.id, lane=Lane.ISOLATED, attempts=1)
     claimed = claim()
 
-    take(*((one, WebhookResponse(500)) for one in claimed))
+    process(*((one, WebhookResponse(500)) for one in claimed))
 
     assert [delivery_of(one).lane for one in (fresh, suspect)] == [Lane.RETRY, Lane.RETRY]
 
@@ -323,7 +323,7 @@ def test_database_clock_decides_when_a_retry_is_due(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
-    take: Take,
+    process: Process,
     delivery_of: DeliveryOf,
     attempts_of: Callable[[int], list[Attempt]],
 ) -> None:
@@ -331,14 +331,16 @@ def test_database_clock_decides_when_a_retry_is_due(
     delivery_id = make_delivery(make_endpoint().id)
     (claimed,) = claim()
 
-    take((claimed, WebhookResponse(500)), now=NINE + HOUR)
+    process((claimed, WebhookResponse(500)), now=NINE + HOUR)
 
     assert delivery_of(delivery_id).due_at == NINE + HOUR + 5 * SECOND
     assert attempts_of(delivery_id)[0].started_at == NINE
 
 
 def test_subscriber_is_notified_once_of_a_manual_disable(
-    database: Database, make_endpoint: MakeEndpoint, told: Callable[[], list[dict[str, Any]]]
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    operational_events: Callable[[], list[dict[str, Any]]],
 ) -> None:
     endpoint = make_endpoint()
     make_endpoint(event_types=["endpoint.disabled"])
@@ -347,14 +349,14 @@ def test_subscriber_is_notified_once_of_a_manual_disable(
         with database.writing() as session:
             endpoints.disable(session, endpoint.id, reason, now=NINE)
 
-    assert [one["data"]["reason"] for one in told()] == ["by hand"]
+    assert [one["data"]["reason"] for one in operational_events()] == ["by hand"]
 
 
 def test_late_410_does_not_disable(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
-    take: Take,
+    process: Process,
     endpoint_of: EndpointOf,
     delivery_of: DeliveryOf,
 ) -> None:
@@ -364,8 +366,8 @@ def test_late_410_does_not_disable(
     (late,) = claim(lease=SECOND)
     (current,) = claim(now=NINE + MINUTE)
 
-    take((current, WebhookResponse(200)))
-    take((late, WebhookResponse(410)))
+    process((current, WebhookResponse(200)))
+    process((late, WebhookResponse(410)))
 
     assert endpoint_of(endpoint.id).disabled_at is None
     assert delivery_of(delivery_id).status == "delivered"
