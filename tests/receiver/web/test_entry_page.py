@@ -45,8 +45,8 @@ class TestShowing:
     ) -> None:
         page = said(ada.get(page_of(make_entry(one))))
 
-        assert page.startswith("Course of one CS101 active")
-        assert "All is well: the next grade sync asks for its grades." in page
+        assert page.startswith("Course in one CS101 active")
+        assert "OK. The next grade sync fetches its grades." in page
 
     def test_a_course_without_a_place_says_so_where_elms_is_a_moodle(
         self,
@@ -79,7 +79,7 @@ class TestShowing:
         assert (
             f"The token was regenerated: current new, stored {entry.stored_token_id} So since "
             "2026-11-22 09:00:00 UTC . Said by webhook msg_1 , heard 2026-11-22 09:00:00 UTC . "
-            "The grade sync skips it before any request. What to do: Get the current token "
+            "The grade sync skips this course. What to do: Get the current token "
             "from the eAssessment administrator and enter it."
         ) in said(answer)
         assert '<time datetime="2026-11-22T09:00:00.123456Z"' in answer.text
@@ -123,7 +123,7 @@ class TestShowing:
             "course added",
         ]
         assert "administrator ada@elms" in heard[2]
-        assert '<a href="/runs/7">grade sync 7</a>' in answer.text
+        assert '<a href="/runs/7">run 7</a>' in answer.text
         assert '<a href="/inbox?webhook_id=msg_1">' in answer.text
 
     def test_a_long_history_goes_on_on_its_next_page(
@@ -395,7 +395,7 @@ def test_a_course_is_taken_out_after_it_was_said_what_that_does(
     page = ada.after(ada.send(f"{page_of(entry)}/remove", page_of(entry)))
 
     assert "its token is forgotten. The grades that ELMS has stay" in before
-    assert page.startswith("CS101 is out of the grade sync. The grades that it has stay.")
+    assert page.startswith("CS101 was removed from the grade sync. Its grades in ELMS are kept.")
     assert "not in grade sync" in page
     assert entry_of("CS101").encrypted_token is None
 

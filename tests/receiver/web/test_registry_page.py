@@ -37,7 +37,7 @@ def test_without_a_source_it_says_what_to_do_first(ada: Ada) -> None:
 def test_without_a_course_it_offers_to_link_one(ada: Ada, one: Source) -> None:
     page = ada.get("/")
 
-    assert "No course is linked yet. Link a course" in said(page)
+    assert "No courses yet. Add a course" in said(page)
     assert 'href="/entries/new"' in page.text
 
 
@@ -52,7 +52,7 @@ def test_what_needs_a_person_comes_first(
 
     assert (
         f"CS102 the token was regenerated: current new, stored {held} "
-        "2026-11-22 09:00:00 UTC a webhook Enter the token of CS102"
+        "2026-11-22 09:00:00 UTC a webhook Enter token of CS102"
     ) == rows_of(answer)[0]
     assert "1 course needs a person" in said(answer)
     assert f'href="/entries/{waiting.id}#enter-token"' in answer.text
@@ -122,7 +122,7 @@ def test_a_source_that_there_is_not_is_refused(ada: Ada, one: Source) -> None:
 
 
 def test_nothing_found_says_how_it_is_looked_for(ada: Ada, one: Source) -> None:
-    assert "No such course." in said(ada.get("/?begins=cs101"))
+    assert "No courses match." in said(ada.get("/?begins=cs101"))
 
 
 def test_the_pages_of_a_long_list_show_every_course_once(
@@ -302,7 +302,7 @@ class TestLinking:
     def test_without_a_source_there_is_no_form(self, ada: Ada) -> None:
         page = said(ada.get("/entries/new"))
 
-        assert "There is no source yet: add eAssessment with" in page
+        assert "There are no sources yet. Add eAssessment with" in page
 
 
 @pytest.mark.parametrize("path", ["/entries/new", "/entries/1/token", "/entries/1/remove"])

@@ -49,7 +49,7 @@ def present(database: Database, course_id: str) -> tuple[int, str | None]:
 def test_empty_list_says_what_to_do_first(look: Look) -> None:
     page = look("/courses")
 
-    assert "No course yet." in page
+    assert "No courses yet." in page
     assert 'href="/courses/new"' in page
 
 
@@ -93,7 +93,7 @@ def test_list_is_searched_and_leafed_through(
     assert ids_on(first) == ["CS101", "CS102"]
     assert ids_on(second) == ["CS103", "CS104"]
     assert 'rel="next"' not in second
-    assert "No course is like that." in look("/courses", q="zzz")
+    assert "No courses match." in look("/courses", q="zzz")
 
 
 @pytest.mark.parametrize("query", [{}, {"q": "a"}, {"state": "present"}])
@@ -210,7 +210,7 @@ def test_regenerated_token_is_shown_once_and_told(
     assert present(database, "CS101") == (2, CourseToken.parse(token).token_id)
     assert "token.regenerated" in answer.text
     assert 'data-refresh="/courses/one/live?course_id=CS101"' in answer.text
-    assert "sent as soon as a worker is free" in look("/courses/one/live", course_id="CS101")
+    assert "waiting for a worker" in look("/courses/one/live", course_id="CS101")
     page = look("/courses/one", course_id="CS101")
     assert CourseToken.parse(old).token_id in page
     assert token not in page
@@ -260,7 +260,7 @@ def test_token_that_is_not_ours_to_make_is_refused(
 
     assert answer.status_code == status
     assert said in answer.text.lower() or said in answer.text
-    assert "What to do next" in answer.text
+    assert "What to do" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_page_of_a_course_tells_all_of_it(
 
     page = look("/courses/one", course_id="CS101")
 
-    assert "waits until its endpoint is enabled" in page
+    assert "waiting until the endpoint is enabled" in page
     assert "2026-11-22 09:00:00 UTC" in page
     assert "Delete the course" not in page
     assert "Regenerate" not in page

@@ -55,7 +55,7 @@ def test_it_asks_first_and_names_courses_and_endpoints(
     answer = send(DELETE, course_id=three[:2])
 
     assert answer.status_code == 200
-    assert "Delete 2 courses for good?" in answer.text
+    assert "Delete 2 courses permanently?" in answer.text
     assert all(course_id in answer.text for course_id in three[:2])
     assert three[2] not in answer.text
     assert URL in answer.text
@@ -81,8 +81,8 @@ def test_who_keeps_a_course_is_back_where_they_were(
 def test_nobody_to_tell_is_said_before(send: Send, three: list[str]) -> None:
     answer = send(DELETE, course_id=three[0])
 
-    assert "Nobody: no endpoint wants to know of deletions." in answer.text
-    assert '<a href="/endpoints/new">register its door</a> first' in answer.text
+    assert "No endpoint is subscribed to deletions." in answer.text
+    assert '<a href="/endpoints/new">add its webhook URL</a> first' in answer.text
 
 
 def test_many_are_deleted_at_one_moment_and_what_that_caused_is_shown(
@@ -137,8 +137,8 @@ def test_course_deleted_meanwhile_is_told_and_keeps_none_of_the_others(
     asked = send(DELETE, course_id=three)
     answer = send(CONFIRMED, course_id=[*three, "NEVER"])
 
-    assert "Delete 2 courses for good?" in asked.text
-    assert "Deleted already" in asked.text
+    assert "Delete 2 courses permanently?" in asked.text
+    assert "Already deleted" in asked.text
     page = look(answer.location)
     assert "Deleted: 2 courses." in page
     assert "Nothing was done to 2 courses" in page
@@ -173,7 +173,7 @@ def test_all_of_them_deleted_before_is_said(
     assert answer.location == "/courses"
     assert "Nothing was done to 1 course" in look("/courses")
     assert deleted(database) == three[:1]
-    assert "There is nothing left to delete" in send(DELETE, course_id=three[0]).text
+    assert "Nothing to delete" in send(DELETE, course_id=three[0]).text
 
 
 @pytest.mark.parametrize("path", [DELETE, CONFIRMED])

@@ -51,8 +51,8 @@ def make_attempt(database: Database) -> Callable[..., None]:
 def test_empty_list_says_what_to_do_first(look: Look, make_endpoint: Callable[..., int]) -> None:
     assert "door</a> first, or nobody is told anything" in look("/deliveries")
     make_endpoint()
-    assert "Nothing was to be told yet." in look("/deliveries")
-    assert "No delivery is like that." in look("/deliveries", status="dead")
+    assert "No deliveries yet." in look("/deliveries")
+    assert "No deliveries match." in look("/deliveries", status="dead")
 
 
 def test_list_shows_how_each_delivery_stands(
@@ -66,9 +66,9 @@ def test_list_shows_how_each_delivery_stands(
 
     assert ids_on(page) == ids[::-1]
     for words in (
-        "sent as soon as a worker is free",
-        "waits until its endpoint is enabled",
-        "needs you: see why, then replay it",
+        "waiting for a worker",
+        "waiting until the endpoint is enabled",
+        "action needed: fix the cause, then replay it",
         "tls-expired",
         "<strong>1</strong> dead",
     ):
@@ -284,7 +284,7 @@ def test_replay_of_many_says_first_how_many_and_to_whom(
     assert "https://other.example/hook" in page
     assert "left as they are: this endpoint is disabled" in page
     assert before == rows()
-    assert "Nothing is found that could be replayed." in look("/deliveries/replay", status="held")
+    assert "No deliveries to replay." in look("/deliveries/replay", status="held")
     assert "Delivered ones are left out" in look("/deliveries/replay", course_id="CS9")
 
 

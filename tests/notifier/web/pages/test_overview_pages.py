@@ -82,7 +82,7 @@ def test_the_first_step_is_an_endpoint(look: Look) -> None:
 
     assert "1 thing needs a person" in page
     assert headings(page) == ["Endpoints"]
-    assert "There is none, so nobody is told anything." in page
+    assert "There are no endpoints, so nothing is sent." in page
     assert '<a class="button main" href="/endpoints/new">' in page
     assert "All is well" not in page
 
@@ -93,7 +93,7 @@ def test_all_is_well_is_said_plainly(look: Look, well: int) -> None:
     assert "All is well" in page
     assert "need a person" not in page
     assert headings(page) == []
-    assert "Not tried yet" not in page
+    assert "Not tested yet" not in page
 
 
 def test_an_endpoint_that_never_answered_is_to_be_tested(
@@ -107,7 +107,7 @@ def test_an_endpoint_that_never_answered_is_to_be_tested(
             EndpointPing(endpoint_id=1, started_at=now, milliseconds=9, status=204, accepted=True)
         )
 
-    assert "Not tried yet" in untried
+    assert "Not tested yet" in untried
     assert 'action="/endpoints/1/ping"' in untried
     assert "All is well" not in untried
     assert "All is well" in look("/")
@@ -273,7 +273,7 @@ class TestDeadLetters:
         page = look("/")
         answer = send("/overview/replay", endpoint_id=well, reason=REASON)
 
-        assert "This endpoint is disabled: enable it first, then replay them." in page
+        assert "This endpoint is disabled. Enable it first, then replay them." in page
         assert "/overview/replay" not in page
         assert answer.status_code == 409
         assert '<a href="/endpoints/1">Endpoint 1</a>' in answer.text
@@ -337,7 +337,7 @@ def test_the_last_day_is_drawn(look: Look, well: int, add: Callable[..., int]) -
 def test_a_day_without_any_says_so(look: Look) -> None:
     page = look("/")
 
-    assert "Nothing was delivered and nothing has died." in page
+    assert "No deliveries in the last 24 hours." in page
     assert "<svg viewBox" not in page
 
 
