@@ -122,12 +122,12 @@ WAYS: Mapping[str, Way] = {
     ),
     "notifier-endpoint-registered": Way("notifier", "/endpoints/new", _register),
     "notifier-endpoint-asks": Way(
-        "notifier", "/endpoints/1", _open("Disable", "Rotate secret", "Change what it wants")
+        "notifier", "/endpoints/1", _open("Disable", "Rotate secret", "Change event types")
     ),
     "notifier-rotated": Way(
         "notifier",
         "/endpoints/1",
-        _then(_open("Rotate secret"), _press("Rotate it and show")),
+        _then(_open("Rotate secret"), _press("Rotate and show")),
     ),
     "notifier-endpoint-disabled": Way(
         "notifier",

@@ -87,7 +87,7 @@ def test_chosen_courses_are_deleted_and_their_deliveries_change_by_themselves(
     page = at("/courses?q=bio01")
     for course_id in ("BIO010-2026", "BIO011-2026"):
         page.get_by_label(f"Choose {course_id}").check()
-    page.get_by_role("button", name="Delete the chosen courses").click()
+    page.get_by_role("button", name="Delete selected courses").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Delete 2 courses permanently?")
     assert findings(page) == []
     page.get_by_role("button", name="Delete 2 courses").click()
@@ -139,7 +139,7 @@ def test_courses_are_chosen_and_found_by_keyboard_alone(at: Open) -> None:
     box.focus()
     page.keyboard.press("Space")
     expect(box).to_be_checked()
-    page.get_by_role("button", name="Delete the chosen courses").focus()
+    page.get_by_role("button", name="Delete selected courses").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("Delete 1 course permanently?")
 

@@ -264,7 +264,7 @@ def test_without_script_a_course_is_linked_and_taken_out(open_page: Open, elms: 
     page.get_by_role("button", name="Add course").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("NEW 101/a")
 
-    page.get_by_text("Take it out of the grade sync").click()
+    page.get_by_text("Remove from the grade sync").click()
     page.get_by_role("button", name="Take it out", exact=True).click()
 
     expect(page.get_by_role("status")).to_contain_text("NEW 101/a is out of the grade sync.")

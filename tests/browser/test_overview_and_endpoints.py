@@ -119,7 +119,7 @@ def test_what_needs_a_person_is_mended_from_the_overview(at: Open) -> None:
 
     page.get_by_role("button", name="Send a test (endpoint 3)").first.click()
 
-    expect(page.get_by_role("alert")).to_contain_text("No answer came to the test: 127.0.0.1:")
+    expect(page.get_by_role("alert")).to_contain_text("Test failed: 127.0.0.1:")
     expect(page.get_by_role("main")).to_contain_text("Check that the receiver runs and listens")
 
 
@@ -171,7 +171,7 @@ def test_an_endpoint_is_disabled_and_enabled_without_script(at: Open) -> None:
 
     page.locator("summary", has_text="Disable").click()
     page.get_by_label("Why").fill("ELMS moves")
-    page.get_by_role("button", name="Disable and hold its deliveries").click()
+    page.get_by_role("button", name="Disable and hold deliveries").click()
 
     expect(page.get_by_role("main")).to_contain_text("ELMS moves (Ada on the pages)")
     page.get_by_role("button", name=re.compile("^Enable it")).click()

@@ -123,7 +123,7 @@ def test_what_died_while_elms_was_down_is_replayed(both: Machines, at: Callable[
         expect(replayed).to_contain_text("delivered", timeout=HEARD)
 
     page.get_by_role("link", name="Overview").click()
-    expect(page.get_by_role("heading", name="All is well")).to_be_visible()
+    expect(page.get_by_role("heading", name="All checks passed")).to_be_visible()
     elms = at(both.elms_url, "/?status=course_deleted")
     for course_id in ("LAW201-2026", "MUS115-2026"):
         expect(elms.get_by_role("row").filter(has_text=course_id)).to_contain_text("deleted")

@@ -100,7 +100,7 @@ def test_bars_stand_on_one_another() -> None:
     assert chart.columns == ("Time", "delivered", "dead")
     assert chart.rows == (("09:00", "3", "2"), ("10:00", "0", "0"))
     assert chart.description == (
-        "From 09:00 to 10:00. delivered: at most 3; dead: at most 2. See the table for all values."
+        "From 09:00 to 10:00. delivered: up to 3; dead: up to 2. See the table for all values."
     )
 
 

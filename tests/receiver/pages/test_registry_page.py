@@ -15,7 +15,7 @@ from receiver.runs import store as runs
 from receiver.runs.store import RunResult
 from receiver.sources import store as sources
 from tests.receiver.conftest import NINE
-from tests.receiver.web.conftest import Ada, rows_of, said
+from tests.receiver.pages.conftest import Ada, rows_of, said
 
 NEW = TokenAnnounced(4, "new", NINE)
 
@@ -30,7 +30,7 @@ def test_without_a_source_it_says_what_to_do_first(ada: Ada) -> None:
     page = said(ada.get("/"))
 
     assert "Last run:" not in page
-    assert "No source yet, so no course can be linked." in page
+    assert "No sources yet." in page
     assert "receiver sources add NAME --url URL" in page
 
 
@@ -67,7 +67,7 @@ def test_only_the_first_few_of_those_stand_above(
 
     everything, narrowed = ada.get("/"), ada.get("/?status=token_invalid")
 
-    assert "These are the first 5: show all 6 ." in said(everything)
+    assert "First 5 of 6: show all 6 ." in said(everything)
     assert (len(rows_of(everything)), len(rows_of(narrowed))) == (11, 6)
 
 
@@ -80,9 +80,7 @@ def test_courses_are_counted_by_status(
 
     answer = ada.get("/")
 
-    assert "1 token invalid a person has to enter the present token 2 active 1 course deleted" in (
-        said(answer)
-    )
+    assert "1 token invalid token needed 2 active 1 course deleted" in (said(answer))
     assert 'href="/?status=course_deleted"' in answer.text
 
 
@@ -221,7 +219,7 @@ class TestLinking:
         answer = ada.send("/entries/new", source="one", course_id=" CS101 ", token=token.reveal())
 
         page = ada.after(answer)
-        assert page.startswith(f"CS101 is in the registry, with the token {token.token_id}.")
+        assert page.startswith(f"CS101 was added with the token {token.token_id}.")
         assert token.token_id == entry_of("CS101").stored_token_id
         assert token.secret not in page
 
@@ -236,7 +234,7 @@ class TestLinking:
         again = ada.send("/entries/new", source="one", course_id=called, token=token)
         removed = ada.after(ada.send(f"/entries/{entry_of(called).id}/remove"))
 
-        assert linked.startswith(f"{called} is in the registry, with the token ")
+        assert linked.startswith(f"{called} was added with the token ")
         assert f"The course '{called}' of one is already in the registry" in said(again)
         assert removed.startswith(f"{called} is out of the grade sync.")
 
@@ -268,7 +266,7 @@ class TestLinking:
                 {"token": "junk"}, "this was cut off or mistyped. Copy the whole", id="token"
             ),
             pytest.param({"course_id": "/x"}, "begin with '/'", id="course id"),
-            pytest.param({"course_id": ""}, "Something has to stand here", id="no course id"),
+            pytest.param({"course_id": ""}, "This field is required", id="no course id"),
             pytest.param({"source": "none"}, "There is no source 'none'.", id="source"),
             pytest.param({"course_id": "TAKEN"}, "To change its token", id="in the registry"),
         ],

@@ -16,7 +16,7 @@ from notifier.courses import service as courses
 from notifier.models import Course, Event, IssuedToken
 from notifier.webhooks import endpoints
 from tests.notifier.conftest import NINE
-from tests.notifier.web.pages.conftest import MARKUP
+from tests.notifier.pages.conftest import MARKUP
 
 Look = Callable[..., str]
 Send = Callable[..., TestResponse]
@@ -72,10 +72,10 @@ def test_list_shows_how_each_course_stands(
     assert token not in page
     assert "issued by a Moodle" in page
     assert page.count('type="checkbox"') == 2
-    assert "Delete the chosen courses" in page
+    assert "Delete selected courses" in page
     gone = look("/courses", state="deleted")
     assert ids_on(gone) == ["CS102"]
-    assert "Delete the chosen courses" not in gone
+    assert "Delete selected courses" not in gone
     assert ids_on(look("/courses", state="present")) == ["7731", "CS101"]
 
 
@@ -155,12 +155,12 @@ def test_added_course_shows_its_token_this_once(
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        pytest.param({"course_id": "", "title": "x"}, "Something has to stand", id="no id"),
+        pytest.param({"course_id": "", "title": "x"}, "This field is required", id="no id"),
         pytest.param(
             {"course_id": " CS1", "title": "x"}, "must not begin or end with a space", id="space"
         ),
-        pytest.param({"course_id": "C" * 256, "title": "x"}, "No more than 255", id="a long id"),
-        pytest.param({"course_id": "CS1", "title": ""}, "Something has to stand", id="no title"),
+        pytest.param({"course_id": "C" * 256, "title": "x"}, "At most 255", id="a long id"),
+        pytest.param({"course_id": "CS1", "title": ""}, "This field is required", id="no title"),
         pytest.param({"course_id": "CS101", "title": "x"}, "is taken", id="taken"),
     ],
 )
@@ -238,7 +238,7 @@ def test_token_is_not_regenerated_again_by_a_reload(
     ("course_id", "status", "said"),
     [
         pytest.param("GONE", 410, "was deleted at", id="deleted"),
-        pytest.param("7731", 409, "lives in a Moodle", id="of a Moodle"),
+        pytest.param("7731", 409, "issued by its Moodle", id="of a Moodle"),
         pytest.param("NONE", 404, "there is no course", id="unknown"),
     ],
 )
@@ -281,7 +281,7 @@ def test_moodles_new_token_is_told_and_not_kept(
 ) -> None:
     make_endpoint()
     make_moodle_course("7731")
-    assert "lives in a Moodle" in look("/courses/one", course_id="7731")
+    assert "is in a Moodle" in look("/courses/one", course_id="7731")
 
     answer = send("/courses/announce", course_id="7731", version=1, token=entered)
 
@@ -327,7 +327,7 @@ def test_page_of_a_course_tells_all_of_it(
     make_endpoint: Callable[..., int],
 ) -> None:
     make_course("CS101")
-    assert "there is no endpoint" in look("/courses/one", course_id="CS101")
+    assert "There are no endpoints" in look("/courses/one", course_id="CS101")
     endpoint_id = make_endpoint()
     with database.writing() as session:
         endpoints.disable(session, endpoint_id, "out of order", now=NINE)

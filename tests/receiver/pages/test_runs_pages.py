@@ -14,7 +14,7 @@ from receiver.runs import lease
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from tests.receiver.conftest import NINE
-from tests.receiver.web.conftest import Ada, rows_of, said
+from tests.receiver.pages.conftest import Ada, rows_of, said
 
 Record = Callable[..., int]
 

@@ -19,7 +19,7 @@ from receiver.sources import store as sources
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from tests.receiver.conftest import NINE
-from tests.receiver.web.conftest import Ada, rows_of, said
+from tests.receiver.pages.conftest import Ada, rows_of, said
 
 Hear = Callable[..., None]
 
@@ -56,7 +56,7 @@ class TestInbox:
         page = said(ada.get("/inbox"))
 
         assert "No webhooks received yet." in page
-        assert "with the button on its Endpoints page, appears here" in page
+        assert "appears here" in page
 
     def test_each_message_tells_what_came_of_it(
         self, ada: Ada, hear: Hear, one: Source, make_entry: Callable[..., Entry]
@@ -170,11 +170,11 @@ class TestSources:
         page = said(ada.get("/sources"))
 
         assert (
-            "one Speaks the grades API Asked at https://one.example "
-            "Heard at its door POST /webhooks/one "
-            "Secrets of its webhooks secret 1, entered 2026-11-22 09:00:00 UTC "
-            "Courses in grade sync Show courses of one Last heard 2026-11-22 09:00:02 UTC "
-            "Last asked 2026-11-22 09:00:00 UTC , in grade sync 1"
+            "one Interface Grades API URL https://one.example "
+            "Webhook path POST /webhooks/one "
+            "Webhook secrets secret 1, entered 2026-11-22 09:00:00 UTC "
+            "Courses Show courses of one Last webhook 2026-11-22 09:00:02 UTC "
+            "Last request 2026-11-22 09:00:00 UTC , in run 1"
         ) in page
 
     def test_each_source_tells_which_run_asked_it_last(
@@ -206,7 +206,7 @@ class TestSources:
         answer = ada.get("/sources")
 
         assert "secret 1, entered" in said(answer)
-        assert "Site-wide token held" in said(answer)
+        assert "Site token stored" in said(answer)
         hidden = [secret.reveal().removeprefix("whsec_"), token.text, *encrypted]
         assert [one for one in hidden if one in answer.text] == []
 
@@ -220,4 +220,4 @@ class TestSources:
 
         assert "receiver sources add-secret moodle" in page
         assert "receiver sources set-site-token moodle" in page
-        assert "Last heard never Last asked not in the last 20 runs" in page
+        assert "Last webhook never Last request not in the last 20 runs" in page
