@@ -1,1 +1,1 @@
-"""What the README's figures come from; each is run by hand and prints what it measured."""
+"""Benchmarks behind the numbers in docs/benchmarks.md; each prints what it measured."""

@@ -1,4 +1,4 @@
-"""What a run cost, and the table that sets such costs side by side."""
+"""The cost of a grade sync, and a table of several."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run over many courses cost: what was counted on both sides, and its seconds.
+    """The cost of a run over many courses.
 
-    `asked` are the courses that eAssessment was asked about, `refused` those of them that it
-    refused. `moved` are the bytes of bodies that went and came; heads come on top.
+    `asked` and `refused` count courses, `here` and `there` the SQL statements of ELMS and of
+    eAssessment, `moved` the bytes of request and response bodies, without headers.
     """
 
     asked: int
@@ -22,7 +22,7 @@ class Cost:
 
     @property
     def queries(self) -> int:
-        """The statements that both sides sent to their databases."""
+        """The SQL statements of both services."""
         return self.here + self.there
 
 
@@ -39,12 +39,12 @@ COLUMNS = (
 
 
 def median(costs: Sequence[Cost]) -> Cost:
-    """Return the run that took the median time, whole; of an even number the quicker one."""
+    """Return the run with the median time; of an even number the faster one."""
     return sorted(costs, key=lambda cost: cost.seconds)[(len(costs) - 1) // 2]
 
 
 def markdown(costs: Mapping[str, Cost]) -> list[str]:
-    """Return the lines of a table in Markdown, a row for each run by its name."""
+    """Return the lines of a Markdown table with one row for each run."""
     rows = [
         (
             name,
@@ -59,5 +59,5 @@ def markdown(costs: Mapping[str, Cost]) -> list[str]:
 
 
 def number(count: int) -> str:
-    """Return a whole number as people read it."""
+    """Format a number with thousands separators."""
     return f"{count:,}"

@@ -1,7 +1,7 @@
-"""How long it takes from the commit of a change to ELMS's registry, with everything idle.
+"""Time from the commit of a change in eAssessment to the commit in ELMS, with everything idle.
 
 `python -m benchmarks.latency [COUNT]` starts both services and the worker, deletes COUNT courses
-one after another, and tells when ELMS had committed each, on this machine's one clock.
+one after another, and reads from the log when ELMS committed each.
 """
 
 import json
@@ -19,7 +19,7 @@ from demo.processes import Machines, machines
 
 
 def measure(both: Machines, count: int) -> list[float]:
-    """Return the milliseconds from each deletion's moment to ELMS's answer after its commit."""
+    """Return the milliseconds from each deletion to the response of ELMS."""
     api = f"{both.eassessment_url}/api/v1/admin"
     http = requests.Session()
     http.headers["Authorization"] = f"Bearer {both.environment['NOTIFIER_ADMIN_KEY']}"
@@ -28,10 +28,10 @@ def measure(both: Machines, count: int) -> list[float]:
         http.post(f"{api}/courses", json=course, timeout=10).raise_for_status()
     for number in range(count):
         http.delete(f"{api}/courses/C{number}", timeout=10).raise_for_status()
-        time.sleep(0.5)  # so that the worker is idle again, and its poll at any point
+        time.sleep(0.5)  # until the worker is idle again
     listed = both.run("notifier", "deliveries", "list", "--limit", str(count), "--json")
     happened = {one["webhook_id"]: one["occurred_at"] for one in json.loads(listed)}
-    heard = far_side.heard(both.log_of("elms"))
+    heard = far_side.received_webhooks(both.log_of("elms"))
     return [
         (heard[webhook_id][1] - datetime.fromisoformat(at)).total_seconds() * 1000
         for webhook_id, at in happened.items()
@@ -39,7 +39,7 @@ def measure(both: Machines, count: int) -> list[float]:
 
 
 def set_up(both: Machines) -> None:
-    """Start both services and the worker, and introduce them to each other."""
+    """Start both services and the worker, and connect them."""
     for program, name, url in (
         ("notifier", "eassessment", both.eassessment_url),
         ("receiver", "elms", both.elms_url),

@@ -1,4 +1,4 @@
-"""How a database goes about what a page asks of it: the plan of each statement, once."""
+"""The query plans of the statements behind pages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from foundation.db.session import Database
 
 
 def explain(client: FlaskClient, database: Database, pages: Mapping[str, str]) -> None:
-    """Print the plan of each statement that the pages take, by the page that takes it first."""
+    """Print the plan of each statement once, under the page that sends it first."""
     seen: set[str] = set()
     steps: list[str] = []
     word = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"

@@ -1,4 +1,4 @@
-"""`python -m demo`: the story in about a minute; exit 0 only if every step was seen to happen."""
+"""`python -m demo`: the story in about a minute; exit code 0 only if every check passed."""
 
 import signal
 import sys
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
+from demo.narrator import StoryError
 from demo.processes import ProcessError, machines
 from demo.staying import Staying
 from demo.story import Story
-from demo.teller import StoryError
 
 _LAST_LINES = 8
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -21,20 +21,19 @@ _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 @click.option(
     "--stay",
     is_flag=True,
-    help="Let both services run when the story is told, with a sign-in to their pages, "
-    "until Ctrl-C.",
+    help="Keep both services running after the story, with a temporary login, until Ctrl-C.",
 )
 def main(*, stay: bool) -> None:
-    """Tell the whole story on real processes: two services, a worker, and a Moodle.
+    """Run the whole story on real processes: two services, a worker, and a Moodle.
 
-    Exits 0 only if every step was seen to happen; all that it started is stopped at the end.
+    Exit code 0 only if every check passed. All processes are stopped at the end.
     """
     with tempfile.TemporaryDirectory(prefix="course-webhooks-") as folder:
         sys.exit(_tell(Path(folder), stay=stay))
 
 
 def _tell(folder: Path, *, stay: bool) -> int:
-    """Tell the story, and return the exit code when nothing of it runs any more."""
+    """Tell the story, stop all processes, and return the exit code."""
     for one in _ENDINGS:
         signal.signal(one, signal.default_int_handler)
     told = False
@@ -46,18 +45,18 @@ def _tell(folder: Path, *, stay: bool) -> int:
                 if stay:
                     Staying(both, _say).stay()
             except KeyboardInterrupt:
-                _say("\nstopping all of it …")
+                _say("\nStopping all processes …")
                 raise
             finally:
-                # What is started has to be stopped, however often somebody asks meanwhile.
+                # The processes must be stopped, however often Ctrl-C is pressed meanwhile.
                 for one in _ENDINGS:
                     signal.signal(one, signal.SIG_IGN)
     except (StoryError, ProcessError) as error:
-        print(f"\nthe story broke off: {error}", file=sys.stderr)
+        print(f"\nThe demo failed: {error}", file=sys.stderr)
         _print_logs(folder)
         return 1
     except KeyboardInterrupt:
-        _say("All is stopped." if told else "the story broke off: it was told to stop")
+        _say("All processes are stopped." if told else "The demo was stopped before its end.")
         return 0 if told else 1
     return 0
 
@@ -65,7 +64,7 @@ def _tell(folder: Path, *, stay: bool) -> int:
 def _tell_story(story: Story) -> None:
     started = time.monotonic()
     story.tell()
-    _say(f"\nAll of it was seen to happen, in {time.monotonic() - started:.0f} seconds.")
+    _say(f"\nAll checks passed in {time.monotonic() - started:.0f} seconds.")
 
 
 def _say(line: str) -> None:

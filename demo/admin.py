@@ -1,4 +1,4 @@
-"""eAssessment's administrator, by the admin API."""
+"""A client of eAssessment's admin API."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""What eAssessment, a Moodle and ELMS saw, by their own logs."""
+"""What eAssessment, a Moodle and ELMS received, from their logs."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A course that eAssessment was asked about, what it answered, and in which request."""
+class RequestedCourse:
+    """A course that was requested from eAssessment, the response, and the request."""
 
     course_id: str
     status: int
@@ -19,13 +19,13 @@ class Asked:
 
     @property
     def refused(self) -> bool:
-        """Whether it was answered with a refusal."""
+        """Whether the request was refused."""
         return self.status >= 400
 
 
 @dataclass(frozen=True)
 class Called:
-    """A function that a Moodle was asked for, about which courses, and its errorcode if any."""
+    """A function call to a Moodle: its courses, and the errorcode of the response."""
 
     function: str
     courses: tuple[str, ...]
@@ -39,13 +39,13 @@ def lines(log: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def asked_for_grades(log: Path) -> list[Asked]:
-    """Return which courses eAssessment's log says it was asked about, in their order."""
-    return [asked for line in lines(log) for asked in _asked(line)]
+def requested_courses(log: Path) -> list[RequestedCourse]:
+    """Return the courses that were requested, by eAssessment's log."""
+    return [course for line in lines(log) for course in _requested(line)]
 
 
 def called(log: Path) -> list[Called]:
-    """Return which functions a Moodle's log says it was asked for, in their order."""
+    """Return the function calls, by a Moodle's log."""
     return [
         Called(line["function"], tuple(line["courses"]), line["errorcode"])
         for line in lines(log)
@@ -53,24 +53,25 @@ def called(log: Path) -> list[Called]:
     ]
 
 
-def _asked(line: dict[str, Any]) -> list[Asked]:
+def _requested(line: dict[str, Any]) -> list[RequestedCourse]:
     if line["event"] == "batch in detail":
         return [
-            Asked(course_id, status, line["request_id"]) for course_id, status in line["statuses"]
+            RequestedCourse(course_id, status, line["request_id"])
+            for course_id, status in line["statuses"]
         ]
-    alone = line["event"] == "request answered" and line["method"] == "GET"
+    alone = line["event"] == "request completed" and line["method"] == "GET"
     if alone and line["url"].endswith("/grades"):
-        return [Asked(_course_id(line["url"]), line["status"], line["request_id"])]
+        return [RequestedCourse(_course_id(line["url"]), line["status"], line["request_id"])]
     return []
 
 
-def requests(asked: Sequence[Asked]) -> int:
-    """Return in how many requests courses were asked about."""
+def requests(asked: Sequence[RequestedCourse]) -> int:
+    """Return the number of requests."""
     return len({one.request_id for one in asked})
 
 
-def heard(log: Path) -> dict[str, tuple[str, datetime]]:
-    """Return, by webhook-id, the last outcome that ELMS's log tells of, and when."""
+def received_webhooks(log: Path) -> dict[str, tuple[str, datetime]]:
+    """Return by webhook-id the last outcome and its time, by ELMS's log."""
     return {
         line["webhook_id"]: (line["outcome"], datetime.fromisoformat(line["timestamp"]))
         for line in lines(log)

@@ -1,4 +1,4 @@
-"""The guardian: ends what the demo started if the demo is killed and cannot do it itself."""
+"""The guardian process: stops the demo's processes if the demo is killed."""
 
 import os
 import signal
@@ -8,9 +8,9 @@ from contextlib import suppress
 
 
 def guard(lines: Iterable[str]) -> None:
-    """Read which process groups begin (`+7`) and are over (`-7`); at the end, end those left.
+    """Read which process groups start (`+7`) and end (`-7`); at the end of input stop the rest.
 
-    The end of the lines is the end of the demo, whatever ended it.
+    The input ends when the demo does, however it ends.
     """
     left: set[int] = set()
     for line in lines:

@@ -1,4 +1,4 @@
-"""The chapter about an eAssessment that is a Moodle: it is asked, silent, and told of."""
+"""The chapter about an eAssessment site that is a Moodle, without and with webhooks."""
 
 import json
 import secrets
@@ -13,7 +13,7 @@ import requests
 from demo import far_side, moodle_site
 from demo.admin import Admin
 from demo.far_side import Called
-from demo.teller import Teller, count
+from demo.narrator import Narrator, count
 
 COURSES = {
     "11": "Ancient Greek",
@@ -28,8 +28,8 @@ STUDENTS = 20
 
 
 @dataclass
-class MoodleChapter(Teller):
-    """What becomes of courses in a Moodle, which answers a failure with 200 like a success."""
+class MoodleChapter(Narrator):
+    """Courses in a Moodle, which responds to a failure with 200 too."""
 
     tokens: dict[str, str] = field(
         default_factory=lambda: {number: secrets.token_hex(16) for number in COURSES}
@@ -39,22 +39,22 @@ class MoodleChapter(Teller):
     _seen: int = 0
 
     def tell(self) -> None:
-        """Tell it all."""
+        """Tell the chapter."""
         with ThreadPoolExecutor(1) as meanwhile:
             notifier = meanwhile.submit(self._start_notifier)
             self._join()
             self._both_in_one_run()
             self._silent_changes()
             notifier.result()
-        self._told_changes()
+        self._announced_changes()
 
     def _join(self) -> None:
-        self.title("A second eAssessment is a Moodle, and one run asks both")
+        self.title("A second eAssessment site is a Moodle, and one run syncs both")
         self._start_moodle()
         url = self.both.moodle_url
         self.show("receiver", "sources", "add", "moodle", "--url", url, "--kind", "moodle")
         self.show("receiver", "sources", "set-site-token", "moodle", stdin=self.site_token)
-        self.link(self.tokens, "moodle")
+        self.add_courses(self.tokens, "moodle")
 
     def _start_moodle(self) -> None:
         courses = {
@@ -73,17 +73,17 @@ class MoodleChapter(Teller):
 
     def _both_in_one_run(self) -> None:
         log = self.both.log_of("eassessment")
-        before = len(far_side.asked_for_grades(log))
+        before = len(far_side.requested_courses(log))
         called = self._sync()
-        asked = far_side.asked_for_grades(log)[before:]
-        self.check(far_side.requests(asked) == 1, "the same run asked eAssessment, in one request")
+        asked = far_side.requested_courses(log)[before:]
+        self.check(far_side.requests(asked) == 1, "the same run sent one request to eAssessment")
         self.check(
-            _asked(called) == sorted(COURSES), "every course of the Moodle was asked for once"
+            _asked(called) == sorted(COURSES), "every course of the Moodle was requested once"
         )
-        self.check(not any(one.errorcode for one in called), "none was refused")
+        self.check(not any(one.errorcode for one in called), "no request was refused")
 
     def _silent_changes(self) -> None:
-        self.title("The Moodle deletes a course and resets the token of another, and tells nobody")
+        self.title("The Moodle deletes a course and resets the token of another, without webhooks")
         self._delete(DELETED_SILENTLY)
         self._reset(RESET_SILENTLY)
         called = self._sync("--source", "moodle", expect=1)
@@ -95,23 +95,23 @@ class MoodleChapter(Teller):
             f"the deletion of {DELETED_SILENTLY} was confirmed with the site-wide token",
         )
         deleted, refused = (_about(called, one) for one in (DELETED_SILENTLY, RESET_SILENTLY))
-        self.row("course deleted", "a Moodle, silent", deleted, "invalidrecord once, confirmed")
-        self.row("invalid token", "a Moodle, silent", refused, "invalidtoken once")
+        self.row("course deleted", "Moodle, no webhook", deleted, "invalidrecord once, confirmed")
+        self.row("invalid token", "Moodle, no webhook", refused, "invalidtoken once")
 
-    def _told_changes(self) -> None:
-        self.title("Beside the Moodle stands a notifier: tool_trigger posts to it what is deleted")
+    def _announced_changes(self) -> None:
+        self.title("The Moodle gets a notifier of its own, and tool_trigger posts deletions to it")
         self._set_up_webhooks()
         self._delete(DELETED)
-        self.heard(self._admin, DELETED)
-        self.say("\n  A reset token is no event in Moodle, so whoever resets one tells it:")
+        self.wait_for_receipt(self._admin, DELETED)
+        self.say("\n  Moodle has no event for a reset token, so it is announced by a command:")
         self._notifier("courses", "announce-token", RESET, stdin=self._reset(RESET))
-        self.heard(self._admin, RESET)
-        self.say("\n  What was told and what was found out is remembered alike:")
+        self.wait_for_receipt(self._admin, RESET)
+        self.say("\n  The next sync skips all four courses:")
         called = self._sync("--source", "moodle")
         self._check_skipped(called, DELETED, RESET, DELETED_SILENTLY, RESET_SILENTLY)
         deleted, refused = (_about(called, one) for one in (DELETED, RESET))
-        self.row("course deleted", "a Moodle, told", deleted, "skipped, no request")
-        self.row("invalid token", "a Moodle, told", refused, "skipped, no request")
+        self.row("course deleted", "Moodle, webhook", deleted, "skipped, no request")
+        self.row("invalid token", "Moodle, webhook", refused, "skipped, no request")
 
     def _start_notifier(self) -> None:
         self.both.run("notifier", "db", "upgrade", where=self._where)
@@ -126,14 +126,14 @@ class MoodleChapter(Teller):
         self.show("receiver", "sources", "add-secret", "moodle", stdin=secret)
         url = f"{self.both.beside_moodle_url}/api/v1/ingest/moodle"
         self._page(moodle_site.WORKFLOW, url=url, secret=self.secret)
-        self.say("\n  The Moodle's administrator makes a workflow that posts what is deleted.")
+        self.say("\n  The Moodle's administrator adds a workflow that posts deletions.")
 
     def _notifier(self, *command: str, stdin: str = "") -> str:
         return self.show("notifier", *command, stdin=stdin, where=self._where)
 
     @property
     def _where(self) -> dict[str, str]:
-        """The settings of the notifier beside the Moodle."""
+        """The settings of the Moodle's notifier."""
         return {
             "NOTIFIER_DATABASE_URL": "sqlite:///beside-moodle.db",
             "NOTIFIER_PORT": self.both.beside_moodle_url.rpartition(":")[2],
@@ -146,13 +146,13 @@ class MoodleChapter(Teller):
         return Admin(self.both.beside_moodle_url, self.both.environment["NOTIFIER_ADMIN_KEY"])
 
     def _sync(self, *options: str, expect: int = 0) -> list[Called]:
-        """Run the sync; return what the Moodle was asked meanwhile."""
+        """Run the sync; return the calls that the Moodle received."""
         self._new_calls()
         self.show("receiver", "sync-grades", *options, expect=expect, most=40)
         called = self._new_calls()
         refused = sum(one.errorcode is not None for one in called)
         self.say(
-            f"  The Moodle saw {count(len(called), 'request')}, answered each with 200, "
+            f"  The Moodle received {count(len(called), 'request')}, responded 200 to each, "
             f"and refused {refused}"
         )
         return called
@@ -168,7 +168,9 @@ class MoodleChapter(Teller):
             for one in called
             if one.function == moodle_site.GRADES and number in one.courses
         ]
-        self.check(answers == [errorcode], f"{number} was answered 200 with {errorcode}, once")
+        self.check(
+            answers == [errorcode], f"the request for {number} got 200 with {errorcode}, once"
+        )
 
     def _check_skipped(self, called: list[Called], *numbers: str) -> None:
         for number in numbers:
@@ -189,7 +191,7 @@ class MoodleChapter(Teller):
 
     def _reset(self, number: str) -> str:
         token = str(self._page(moodle_site.RESET_TOKEN, course=number))
-        self.say(f"  The token of its course {number}, {COURSES[number]}, is reset")
+        self.say(f"  The Moodle resets the token of its course {number}, {COURSES[number]}")
         return token
 
     def _page(self, path: str, **form: str) -> Any:
@@ -199,7 +201,7 @@ class MoodleChapter(Teller):
 
 
 def _about(called: list[Called], number: str) -> int:
-    """Return in how many requests a course was asked about."""
+    """Return the number of calls that name a course."""
     return sum(number in one.courses for one in called)
 
 

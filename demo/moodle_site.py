@@ -1,4 +1,4 @@
-"""A Moodle on loopback: its web services as a real one answers, and its events as it posts them."""
+"""A Moodle on loopback: its web services and its event webhooks, as a real one has them."""
 
 import json
 import secrets
@@ -29,7 +29,7 @@ Form = dict[str, str]
 
 
 class MoodleError(Exception):
-    """A failure, which a Moodle answers with 200 and an object that says so."""
+    """A failure, to which a Moodle responds with 200 and an error object."""
 
     def __init__(self, exception: str, errorcode: str, message: str) -> None:
         super().__init__(message)
@@ -39,14 +39,14 @@ class MoodleError(Exception):
 
 @dataclass
 class Site:
-    """The courses by their numbers, and whose token each is; "" stands for the whole site."""
+    """The courses by number, and the course of each token; "" for the whole site."""
 
     courses: dict[str, dict[str, Any]]
     tokens: dict[str, str]
     workflow: dict[str, str] = field(default_factory=dict)
 
     def call(self, form: Form) -> Any:
-        """Return what a function answers, or raise MoodleError."""
+        """Return the result of a function, or raise MoodleError."""
         course = self._bearer(form.get("wstoken", ""))
         function = self._functions().get(form.get("wsfunction", ""))
         if function is None:
@@ -54,7 +54,7 @@ class Site:
         return function(form, course)
 
     def reset(self, course: str) -> str:
-        """Return a new token of a course; the old one is not known from now on."""
+        """Return a new token of a course; the old one becomes invalid."""
         self.tokens = {token: one for token, one in self.tokens.items() if one != course}
         token = secrets.token_hex(16)
         self.tokens[token] = course
@@ -101,12 +101,14 @@ class Site:
         for number in _numbers(form):
             gone = self.courses.pop(number)
             if self.workflow:
-                threading.Thread(target=self._tell, args=(number, gone["shortname"])).start()
+                threading.Thread(
+                    target=self._post_deletion, args=(number, gone["shortname"])
+                ).start()
         return {"warnings": []}
 
-    def _tell(self, number: str, shortname: str) -> None:
-        """Post what tool_trigger's step *HTTP Post* makes of a deletion: every value is text."""
-        told = {
+    def _post_deletion(self, number: str, shortname: str) -> None:
+        """Post a deletion as tool_trigger's step *HTTP Post* does: every value is text."""
+        event = {
             "shortname": shortname,
             "eventname": "\\core\\event\\course_deleted",
             "objectid": number,
@@ -114,7 +116,7 @@ class Site:
         }
         headers = {"Content-Type": "application/json", "X-Api-Key": self.workflow["secret"]}
         request = urllib.request.Request(  # noqa: S310 - our own http address
-            self.workflow["url"], json.dumps(told).encode(), headers
+            self.workflow["url"], json.dumps(event).encode(), headers
         )
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
             _log("event posted", course_id=number, status=answer.status)
@@ -148,7 +150,7 @@ def _log(event: str, **facts: Any) -> None:
 
 
 def serve(site: Site, port: int) -> None:
-    """Answer on a loopback port until stopped; each call of a function is a line of the log."""
+    """Serve on a loopback port until stopped; each function call is a line of the log."""
     pages: dict[str, Callable[[Form], Any]] = {
         WEB_SERVICES: lambda form: _called(site, form),
         RESET_TOKEN: lambda form: site.reset(form["course"]),

@@ -1,4 +1,4 @@
-"""The run of old: every course is asked, whatever became of it."""
+"""The old polling: every course is requested at every run."""
 
 import time
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import requests
 
 @dataclass(frozen=True)
 class Polled:
-    """What a run of old cost."""
+    """The cost of a run."""
 
     requests: int
     refused: int
@@ -18,7 +18,7 @@ class Polled:
 
 
 def poll(eassessment_url: str, tokens: Mapping[str, str]) -> Polled:
-    """Ask for the grades of every course with the token that ELMS was once given."""
+    """Request the grades of every course with its first token."""
     refused = 0
     started = time.perf_counter()
     for course_id, token in tokens.items():

@@ -1,4 +1,4 @@
-"""The services as real processes: a folder, free loopback ports, commands, servers, clean-up."""
+"""The services as real processes in one folder, on free loopback ports."""
 
 import base64
 import os
@@ -20,19 +20,19 @@ from urllib.parse import urlsplit
 _STARTS_WITHIN = 20.0
 _STOPS_WITHIN = 20.0
 _PREFIXES = ("NOTIFIER_", "RECEIVER_")
+# The folder of our commands.
 SCRIPTS = Path(sys.executable).parent
-"""Where our own commands are."""
 
 
 class ProcessError(RuntimeError):
-    """A command or a server did not do what the story needs; holds what it printed."""
+    """A command or a server failed; the message has its output."""
 
 
 @dataclass
 class Machines:
     """The machines in one folder: eAssessment with its worker, and ELMS, each with its database.
 
-    A Moodle can join them, and beside it a notifier of its own.
+    A Moodle with a notifier of its own can be added.
     """
 
     folder: Path
@@ -51,9 +51,9 @@ class Machines:
         expect: int = 0,
         where: Mapping[str, str] | None = None,
     ) -> str:
-        """Run a command to its end and return what it printed; any other exit code is an error.
+        """Run a command and return its output; an exit code other than `expect` is an error.
 
-        `where` are settings that differ from the machines' own.
+        `where` overrides settings.
         """
         done = subprocess.run(
             [SCRIPTS / command[0], *command[1:]],
@@ -78,9 +78,9 @@ class Machines:
         at: str | None = None,
         where: Mapping[str, str] | None = None,
     ) -> None:
-        """Start a server or worker; its log goes to a file of its name.
+        """Start a server or worker, with a log file of its name.
 
-        `at` is the address that a server will have; that somebody else has it is an error.
+        `at` is the URL of a server; it is an error if something else listens there.
         """
         if at is not None:
             _check_free(name, at)
@@ -92,13 +92,13 @@ class Machines:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                process_group=0,  # Ctrl-C is for us, who stop one after the other
+                process_group=0,  # Ctrl-C must not reach it: we stop one after the other
             )
         self.running[name] = process
         self._tell_guardian("+", process)
 
     def stop(self, name: str) -> int:
-        """Stop a process as an operator would, with SIGTERM; return its exit code."""
+        """Stop a process with SIGTERM; return its exit code."""
         process = self.running.pop(name)
         process.terminate()
         code = _end_of(process)
@@ -106,7 +106,7 @@ class Machines:
         return code
 
     def stop_all(self) -> None:
-        """Stop whatever runs, the newest first, and return when nothing does."""
+        """Stop all processes, newest first."""
         every = list(reversed(self.running.values()))
         self.running.clear()
         for process in every:
@@ -119,13 +119,13 @@ class Machines:
             print(f"{sign}{process.pid}", file=self.guardian, flush=True)
 
     def check_all_run(self) -> None:
-        """Raise ProcessError if a server or worker has ended by itself."""
+        """Raise ProcessError if a server or worker has ended on its own."""
         for name, process in self.running.items():
             if process.poll() is not None:
-                raise ProcessError(f"{name} ended by itself, with {process.returncode}")
+                raise ProcessError(f"{name} ended on its own, with {process.returncode}")
 
     def keep_settings(self) -> None:
-        """Write the machines' settings down, so that commands work in their folder as they are."""
+        """Write the settings to .env, so that commands can be run in the folder."""
         ours = (
             f"{name}={value}\n"
             for name, value in self.environment.items()
@@ -140,7 +140,7 @@ class Machines:
         return self.folder / f"{name}.log"
 
     def wait_until_answers(self, name: str, url: str) -> None:
-        """Return once a server answers anything; raise with its log if it ends before that."""
+        """Return once a server responds; raise ProcessError with its log if it does not."""
         ends = time.monotonic() + _STARTS_WITHIN
         while time.monotonic() < ends:
             if self.running[name].poll() is not None:
@@ -153,12 +153,12 @@ class Machines:
                 return
             except OSError:
                 time.sleep(0.05)
-        raise ProcessError(f"{name} does not answer:\n{self.log_of(name).read_text()}")
+        raise ProcessError(f"{name} does not respond:\n{self.log_of(name).read_text()}")
 
 
 @contextmanager
 def machines(folder: Path) -> Iterator[Machines]:
-    """Set up both machines in a folder; whatever was started is stopped at the end."""
+    """Yield the machines of a folder; all processes are stopped at the end."""
     ports = _free_ports(4)
     eassessment, elms, moodle, beside_moodle = (f"http://127.0.0.1:{port}" for port in ports)
     both = Machines(folder, _environment(*ports[:2]), eassessment, elms, moodle, beside_moodle)
@@ -171,7 +171,7 @@ def machines(folder: Path) -> Iterator[Machines]:
 
 @contextmanager
 def _guardian() -> Iterator[IO[str]]:
-    """Let a process of its own end what is left running if this one is killed; return its ear."""
+    """Start the guardian, which stops what is left running if we are killed; yield its input."""
     guardian = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("guardian.py")],
         stdin=subprocess.PIPE,
@@ -188,7 +188,7 @@ def _guardian() -> Iterator[IO[str]]:
 
 
 def _environment(notifier_port: int, receiver_port: int) -> dict[str, str]:
-    """Return an environment with fresh secrets and none of this shell's settings."""
+    """Return an environment with new secrets, without settings of this shell."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIXES)}
     return kept | {
         "NOTIFIER_ENCRYPTION_KEYS": _key(),
@@ -204,7 +204,7 @@ def _environment(notifier_port: int, receiver_port: int) -> dict[str, str]:
 
 
 def _end_of(process: subprocess.Popen[bytes]) -> int:
-    """Return the exit code of a process that was told to stop, and kill it if it does not."""
+    """Return the exit code of a process that is stopping; kill it if it does not end in time."""
     try:
         return process.wait(_STOPS_WITHIN)
     except subprocess.TimeoutExpired:
@@ -218,8 +218,8 @@ def _check_free(name: str, url: str) -> None:
         socket.create_server((address.hostname, address.port)).close()
     except OSError:
         raise ProcessError(
-            f"{name} cannot be served at {url}, where something else listens; "
-            "run it again, and it takes other ports"
+            f"{name} cannot listen at {url}, because something else does; "
+            "run it again to use other ports"
         ) from None
 
 

@@ -1,12 +1,12 @@
-"""After the story: both services stay up for whoever wants to look, and ELMS goes on syncing."""
+"""After the story: both services keep running with a temporary login, and ELMS keeps syncing."""
 
 import secrets
 import shlex
 import time
 from dataclasses import dataclass, field
 
+from demo.narrator import Narrator
 from demo.processes import SCRIPTS
-from demo.teller import Teller
 
 NAME = "Ada"
 SYNCS_EVERY = "15s"
@@ -18,32 +18,32 @@ _INVITATION = """
   name          {name}
   password      {password}
 
-  Sign in to both. Delete a course on eAssessment's page Courses, and ELMS's Registry says so
-  a moment later; regenerate the token of another, and enter the new one in the Registry.
-  ELMS syncs every {every}: its page Runs shows what was skipped, and why.
-  From another terminal one syncs at once, and runs every other command of both services:
+  Sign in to both. Delete a course on eAssessment's page Courses: a moment later ELMS's Registry
+  shows it. Regenerate the token of another, and enter the new one in the Registry.
+  ELMS syncs every {every}; its page Runs shows which courses were skipped, and why.
+  To run commands of both services in another terminal:
 
     cd {folder}
     {receiver} sync-grades
 
-  Press Ctrl-C here to stop everything and to take the folder away."""
+  Press Ctrl-C here to stop everything and delete the folder."""
 
 
 @dataclass
-class Staying(Teller):
-    """The time after the story, until somebody ends it."""
+class Staying(Narrator):
+    """The time after the story, until Ctrl-C."""
 
     password: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def stay(self) -> None:
-        """Let somebody in, and stay until interrupted; raise ProcessError if a service ends."""
+        """Add a user and wait until interrupted; raise ProcessError if a service ends."""
         self._open()
         while True:
             self.both.check_all_run()
             time.sleep(_LOOKS_EVERY)
 
     def _open(self) -> None:
-        self.title("Both services stay up, to be looked at")
+        self.title("Both services keep running")
         self.show_both(
             ("notifier", "users", "add", NAME),
             ("receiver", "users", "add", NAME),

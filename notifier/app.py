@@ -61,7 +61,7 @@ def challenge(problem: Problem) -> dict[str, str]:
 
 
 def create_app(given: Settings | None = None) -> Flask:
-    """Return eAssessment, ready to answer, or raise a ConfigurationError."""
+    """Return the app of eAssessment, or raise ConfigurationError."""
     here = services.load(given)
     app = web.new_app(__name__, REFUSALS, challenge)
     services.attach(app, here)

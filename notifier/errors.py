@@ -1,4 +1,4 @@
-"""What eAssessment refuses, each with what to do next."""
+"""The refusals of eAssessment, each with advice."""
 
 from datetime import datetime
 
@@ -6,17 +6,17 @@ from foundation.errors import Advice, Refusal
 
 
 class NotifierError(Refusal):
-    """The root of what eAssessment refuses."""
+    """The base class of the refusals of eAssessment."""
 
 
 class CourseUnknownError(NotifierError):
-    """There is no such course, and there never was."""
+    """A course does not exist and never did."""
 
     advice = Advice("Check the course id.", "courses list")
 
 
 class CourseExistsError(NotifierError):
-    """A course of this id exists, or existed: ids are not used twice."""
+    """A course id is or was in use: ids are not used twice."""
 
     advice = Advice(
         "Choose another course id; the id of a deleted course cannot be used again. If you have "
@@ -27,11 +27,9 @@ class CourseExistsError(NotifierError):
 
 
 class CourseDeletedError(NotifierError):
-    """The course was deleted; deletion is final."""
+    """A course is deleted; deletion is final."""
 
-    advice = Advice(
-        "Nothing is left to do with it; if the course is held again, add it under a new id."
-    )
+    advice = Advice("No action needed; if the course is held again, add it under a new id.")
     for_bearer = Advice(
         "Remove the course from the grade sync; a restored course gets a new id and a new token."
     )
@@ -40,7 +38,7 @@ class CourseDeletedError(NotifierError):
     def of(
         cls, course_id: str, *, version: int, deleted_at: datetime, advice: Advice | None = None
     ) -> "CourseDeletedError":
-        """Return the refusal that tells when a course was deleted, and which version that made."""
+        """Return the refusal with the time and the version of the deletion."""
         return cls(
             f"the course {course_id!r} was deleted at {deleted_at:%Y-%m-%d %H:%M:%S} UTC",
             advice=advice,
@@ -51,16 +49,16 @@ class CourseDeletedError(NotifierError):
 
 
 class CourseChangedError(NotifierError):
-    """The course has changed since whoever asks looked at it, so that this may be done already."""
+    """A course has changed since it was read, so the same change may have been made already."""
 
     advice = Advice(
-        "Open the course again and see what was done. A token is shown once: if nobody kept the "
-        "one that was made, regenerate it again from there."
+        "Open the course again to see what was done. A token is shown only once: if no one saved "
+        "the new one, regenerate it again."
     )
 
 
 class EventNotWrittenError(NotifierError):
-    """The event of a change could not be written, so the change was not made either."""
+    """The event of a change could not be written, so the change was not made."""
 
     advice = Advice(
         "Nothing was changed. Tell the operators of eAssessment; "
@@ -69,25 +67,25 @@ class EventNotWrittenError(NotifierError):
 
 
 class TokenMissingError(NotifierError):
-    """The request bears no course token."""
+    """A request has no course token."""
 
     advice = Advice("Send `Authorization: Bearer <course token>`; a token never goes into the URL.")
 
 
 class TokenMalformedError(NotifierError):
-    """What the request bears is no course token."""
+    """The token of a request does not have the form of a course token."""
 
     advice = Advice("Copy the whole token again, from eas_ to its last character.")
 
 
 class TokenUnknownError(NotifierError):
-    """The token has the right form, but no course has it."""
+    """No course has this token."""
 
     advice = Advice("Ask the eAssessment administrator for this course's token.")
 
 
 class TokenRegeneratedError(NotifierError):
-    """The token was good once and has been replaced."""
+    """The token was valid and has been replaced."""
 
     advice = Advice("Ask the eAssessment administrator for the new token and enter it in ELMS.")
 
@@ -95,17 +93,17 @@ class TokenRegeneratedError(NotifierError):
 class TokenWrongCourseError(NotifierError):
     """The token belongs to another course."""
 
-    advice = Advice("Use the token of the course that is asked for; each course has its own.")
+    advice = Advice("Use the token of the requested course; each course has its own.")
 
 
 class BatchFullError(NotifierError):
-    """The grades that a batch may be answered with are used up by other courses of it."""
+    """A course does not fit into a batch together with the others."""
 
-    advice = Advice("Ask for this course in another batch, or by itself.")
+    advice = Advice("Request this course in another batch, or alone.")
 
 
 class TokenNotOursError(NotifierError):
-    """The course's tokens are issued elsewhere than this would have them from."""
+    """The tokens of a course are issued by a Moodle, or here, contrary to what was requested."""
 
     advice = Advice(
         "Reset the token in the Moodle that issues it, then announce the new one.",
@@ -115,13 +113,13 @@ class TokenNotOursError(NotifierError):
 
 
 class IngestOffError(NotifierError):
-    """This eAssessment hears from no Moodle."""
+    """No events of a Moodle are accepted, because no ingest secret is set."""
 
     advice = Advice("Set NOTIFIER_INGEST_SECRET, then restart the server.", "serve")
 
 
 class IngestRefusedError(NotifierError):
-    """What a Moodle sends bears no ingest secret, or a wrong one."""
+    """An event of a Moodle has no ingest secret, or a wrong one."""
 
     advice = Advice(
         "Send NOTIFIER_INGEST_SECRET as X-Api-Key, as `Authorization: Bearer`, "
@@ -130,34 +128,34 @@ class IngestRefusedError(NotifierError):
 
 
 class EndpointUnknownError(NotifierError):
-    """There is no endpoint with this number."""
+    """An endpoint does not exist."""
 
     advice = Advice("Check the number of the endpoint.", "endpoints list")
 
 
 class EndpointExistsError(NotifierError):
-    """The URL is registered already."""
+    """A URL is already registered."""
 
     advice = Advice("Use the endpoint that exists; if it is disabled, enable it.", "endpoints list")
 
 
 class EndpointChangedError(NotifierError):
-    """The endpoint is not as whoever asks saw it, so that this may be done already."""
+    """An endpoint has changed since it was read, so the same change may have been made already."""
 
     advice = Advice(
-        "Open the endpoint again and see what was done. A secret is shown once: if nobody kept the "
-        "one that was made, rotate it again from there."
+        "Open the endpoint again to see what was done. A secret is shown only once: if no one "
+        "saved the new one, rotate it again."
     )
 
 
 class EndpointUrlError(NotifierError):
-    """The URL cannot be an endpoint."""
+    """A URL cannot be an endpoint."""
 
     advice = Advice("Give an https URL with a host, without user info and fragment.")
 
 
 class EndpointDisabledError(NotifierError):
-    """The endpoint is disabled, so nothing is sent to it."""
+    """An endpoint is disabled, so nothing is sent to it."""
 
     advice = Advice(
         "Fix the receiver, then enable the endpoint; its held deliveries are sent then.",
@@ -167,13 +165,13 @@ class EndpointDisabledError(NotifierError):
 
 
 class DeliveryUnknownError(NotifierError):
-    """There is no delivery with this number."""
+    """A delivery does not exist."""
 
     advice = Advice("Check the number of the delivery.", "deliveries list")
 
 
 class ReplayRefusedError(NotifierError):
-    """A delivery cannot be replayed as things stand."""
+    """A delivery cannot be replayed now."""
 
     advice = Advice(
         "Enable the endpoint; its held deliveries are sent then.",

@@ -1,4 +1,4 @@
-"""The composition root of ELMS: settings, database, the door, pages, the error table."""
+"""The application factory of ELMS: settings, database, routes, and the table of problems."""
 
 from flask import Flask
 
@@ -15,6 +15,7 @@ from receiver.pages.navigation import PAGES, SITE
 from receiver.webhooks.openapi import DESCRIPTION
 from receiver.webhooks.views import webhooks
 
+# The problem type of each refusal.
 REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.SourceUnknownError: ProblemType.SOURCE_UNKNOWN,
     errors.SourceMismatchError: ProblemType.SOURCE_MISMATCH,
@@ -24,7 +25,6 @@ REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.RunUnknownError: ProblemType.RUN_UNKNOWN,
     DecryptionError: ProblemType.INTERNAL_ERROR,
 }
-"""The one table from what ELMS's doors refuse to the problem that says so."""
 
 
 def challenge(problem: Problem) -> dict[str, str]:
@@ -37,7 +37,7 @@ def challenge(problem: Problem) -> dict[str, str]:
 
 
 def create_app(given: Settings | None = None) -> Flask:
-    """Return ELMS, ready to answer, or raise a ConfigurationError."""
+    """Return the application, or raise a ConfigurationError."""
     here = services.load(given)
     app = web.new_app(__name__, REFUSALS, challenge)
     services.attach(app, here)
@@ -51,4 +51,4 @@ def create_app(given: Settings | None = None) -> Flask:
 
 def _monitored(here: services.Services) -> health.MonitoredService:
     token = here.settings.metrics_token.get_secret_value()
-    return health.MonitoredService("receiver", here.database, SCHEMA, token, metrics.numbers)
+    return health.MonitoredService("receiver", here.database, SCHEMA, token, metrics.collect)

@@ -1,4 +1,4 @@
-"""ELMS's settings: the one place that reads the environment."""
+"""The settings of ELMS, from the environment."""
 
 from typing import Annotated
 
@@ -9,8 +9,8 @@ from contract.tokens import MoodleToken
 from foundation.config import DatabaseUrl, Seconds, ServiceSettings
 from foundation.http import hosts
 
+# How much longer than a request the lease of a sync must be, to store the result.
 LEASE_MARGIN_SECONDS = 30.0
-"""What the sync's lease must last beyond one request: the time to store what came of it."""
 
 
 def _site_url(url: str) -> str:
@@ -26,7 +26,7 @@ def _moodle_token(token: SecretStr) -> SecretStr:
 
 
 class Settings(ServiceSettings):
-    """What ELMS is set up with; each field is `RECEIVER_…` in the environment."""
+    """The settings; the environment variable of each field is `RECEIVER_…`."""
 
     model_config = SettingsConfigDict(env_prefix="RECEIVER_")
 
@@ -80,14 +80,14 @@ class Settings(ServiceSettings):
 
     @property
     def elms_is_moodle(self) -> bool:
-        """Whether grades go into a Moodle's gradebook, and not into ELMS's own database."""
+        """Whether grades go into the gradebook of a Moodle instead of ELMS's own database."""
         return bool(self.gradebook_url)
 
     @model_validator(mode="after")
     def _gradebook_has_both(self) -> "Settings":
         if bool(self.gradebook_url) != bool(self.gradebook_token.get_secret_value()):
             raise ValueError(
-                "RECEIVER_GRADEBOOK_URL and RECEIVER_GRADEBOOK_TOKEN go together: "
+                "RECEIVER_GRADEBOOK_URL and RECEIVER_GRADEBOOK_TOKEN belong together: "
                 "set both, or neither"
             )
         return self
@@ -96,7 +96,7 @@ class Settings(ServiceSettings):
     def _lease_outlasts_a_request(self) -> "Settings":
         if self.sync_lease < self.request_deadline + LEASE_MARGIN_SECONDS:
             raise ValueError(
-                "RECEIVER_SYNC_LEASE must be longer than RECEIVER_REQUEST_DEADLINE "
-                f"by {LEASE_MARGIN_SECONDS:g} seconds or more"
+                "RECEIVER_SYNC_LEASE must be at least "
+                f"{LEASE_MARGIN_SECONDS:g} seconds longer than RECEIVER_REQUEST_DEADLINE"
             )
         return self

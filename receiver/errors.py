@@ -1,94 +1,94 @@
-"""What ELMS refuses, each with what to do next."""
+"""The refusals of ELMS, each with its next step."""
 
 from foundation.errors import Advice, Refusal
 
 
 class ReceiverError(Refusal):
-    """The root of what ELMS refuses."""
+    """A refusal of ELMS; the root of all of them."""
 
 
 class SourceUnknownError(ReceiverError):
-    """There is no source of this name."""
+    """No source has this name."""
 
     advice = Advice("Check the name of the source.", "sources list")
 
 
 class SourceExistsError(ReceiverError):
-    """A source of this name exists."""
+    """A source with this name already exists."""
 
-    advice = Advice("Choose another name, or use the source that is there.")
+    advice = Advice("Choose another name, or use the existing source.")
 
 
 class SourceInvalidError(ReceiverError):
-    """The name or URL cannot be a source's."""
+    """The name or URL of a source is not valid."""
 
     advice = Advice(
-        "Give a name of letters, digits, '.', '_' and '-', and the http or https URL of the site, "
-        "without user info, query and fragment."
+        "Use letters, digits, '.', '_' and '-' for the name, and the http or https URL of the site "
+        "without user name, query or fragment."
     )
 
 
 class SourceKindError(ReceiverError):
-    """The source is not of the kind that has this."""
+    """The source is of a kind that does not have this."""
 
     advice = Advice("Only a source of the kind Moodle has a site token.", "sources list")
 
 
 class SiteTokenInvalidError(ReceiverError):
-    """The text is no token of a Moodle's web services."""
+    """The text is not a token of Moodle's web services."""
 
     advice = Advice(
-        "Copy the whole token again, from that Moodle's Site administration > Server > "
-        "Web services > Manage tokens."
+        "Copy the whole token again, from Site administration > Server > Web services > "
+        "Manage tokens in that Moodle."
     )
 
 
 class SourceUnclearError(ReceiverError):
-    """No source was named, and there is not exactly one to choose from."""
+    """No source was given, and there is more than one, or none."""
 
     advice = Advice("Name the source with --source.", "sources list")
 
 
 class SourceMismatchError(ReceiverError):
-    """An event names another source than the one whose door it came to."""
+    """An event is from another source than the one of the webhook route."""
 
     advice = Advice(
-        "Send each source's events to its own door, signed with its own secret: NOTIFIER_SOURCE "
-        "at eAssessment and the name of the source at ELMS must be the same."
+        "Send the events of each source to its own webhook route, signed with its own secret: "
+        "NOTIFIER_SOURCE in eAssessment and the name of the source in ELMS must be the same."
     )
 
 
 class SecretInvalidError(ReceiverError):
-    """The text is no webhook secret."""
+    """The text is not a webhook secret."""
 
     advice = Advice("Enter the whole secret, including whsec_, as eAssessment showed it.")
 
 
 class SecretExistsError(ReceiverError):
-    """The source has this secret already."""
+    """The source already has this secret."""
 
     advice = Advice("No action needed: the secret is already stored.", "sources list")
 
 
 class SecretUnknownError(ReceiverError):
-    """The source has no secret of this number."""
+    """The source has no secret with this id."""
 
-    advice = Advice("Check the number of the secret.", "sources list")
+    advice = Advice("Check the id of the secret.", "sources list")
 
 
 class SignatureRefusedError(ReceiverError):
-    """The request is not signed as Standard Webhooks says, or not by a secret of this source."""
+    """The request is not signed as Standard Webhooks requires, or not with this source's secret."""
 
     advice = Advice(
-        "Check that the URL is the one you were given, and sign the exact bytes of the body with "
-        "its present secret and the time of sending (Standard Webhooks 1.0), then send it again."
+        "Check the URL, and sign the exact bytes of the body with the current secret of this "
+        "source and the current time (Standard Webhooks 1.0). Then send the request again."
     )
 
 
 class WebhookIdReusedError(ReceiverError):
-    """The webhook id was taken with another body; the first one is kept."""
+    """The webhook id was accepted with another body before; that one is kept."""
 
-    advice = Advice("Send the new event under an id of its own; an id names one body for good.")
+    advice = Advice("Use a new id for a new event; an id belongs to one body.")
 
 
 class EntryUnknownError(ReceiverError):
@@ -98,49 +98,51 @@ class EntryUnknownError(ReceiverError):
 
 
 class EntryExistsError(ReceiverError):
-    """The course is in the registry already."""
+    """The course is already in the registry."""
 
     advice = Advice("To change its token, enter the new one.", "registry set-token", ("COURSE_ID",))
 
 
 class CourseIdError(ReceiverError):
-    """The source can have no course of this id."""
+    """The source cannot have a course with this id."""
 
     advice = Advice(
-        "Link the course by its number in that Moodle: the id in its address, course/view.php?id=…."
+        "Use the id of the course in that Moodle: the number in its URL, course/view.php?id=…."
     )
 
 
 class TokenMalformedError(ReceiverError):
-    """What was entered is no course token."""
+    """The text is not a course token."""
 
-    advice = Advice("Copy the whole token again, from its first character to its last.")
+    advice = Advice("Copy the whole token again, from its first to its last character.")
 
 
-class TokenNotTakenError(ReceiverError):
-    """A token would replace one that is known to be good, and is not known to be."""
+class TokenNotEnteredError(ReceiverError):
+    """A token that is not known to be valid would replace one that is."""
 
     advice = Advice(
-        "Nothing to mend if the course is synced. If a newer token was made, copy that one from "
-        "eAssessment and enter it while eAssessment answers."
+        "No action needed if the course is synced. If a newer token was generated, copy it from "
+        "eAssessment and enter it while eAssessment responds."
     )
 
 
 class RunInProgressError(ReceiverError):
-    """Another grade sync is at work."""
+    """Another grade sync is running."""
 
     advice = Advice(
-        "Let it end; if it was killed, its lease ends by itself at the time that is named."
+        "Wait until it ends. If it was killed, its lease expires at the time given above."
     )
 
 
 class RunUnknownError(ReceiverError):
-    """There is no run of this number."""
+    """No run has this id."""
 
-    advice = Advice("Check the number of the run.", "runs list")
+    advice = Advice("Check the id of the run.", "runs list")
 
 
 class LeaseLostError(ReceiverError):
-    """This grade sync was slower than its lease, and another one has taken over."""
+    """The lease of this grade sync expired, and another one took over."""
 
-    advice = Advice("Let the other one end; set RECEIVER_SYNC_LEASE higher if this happens again.")
+    advice = Advice(
+        "Wait until the other one ends. Set RECEIVER_SYNC_LEASE higher if this happens again."
+    )

@@ -1,4 +1,4 @@
-"""ELMS's tables: sources, the inbox, the registry, the gradebook, the runs of the sync."""
+"""The tables of ELMS: sources, inbox, registry, history, gradebook, runs."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -28,13 +28,13 @@ from receiver.course_state import conditions
 
 
 class Base(DeclarativeBase):
-    """The root of the tables; every constraint has a name that a migration can use."""
+    """The base class of the tables; it gives every constraint a name, which migrations need."""
 
     metadata = MetaData(naming_convention=NAMING)
 
 
 def open_database(settings: Settings) -> Database:
-    """Return the database that the settings name; nothing is connected yet."""
+    """Return the database of the settings, not connected yet."""
     return Database(
         settings.database_url.get_secret_value(),
         timeout=settings.database_timeout,
@@ -42,25 +42,23 @@ def open_database(settings: Settings) -> Database:
     )
 
 
-# Without it SQLite gives a deleted row's number to a new one, and a trace of the old would speak
-# of the new.
+# Without it SQLite reuses the id of a deleted row, and references to the old row would mean the
+# new one.
 _NEVER_REUSED = {"sqlite_autoincrement": True}
 
-# An id is opaque: its order is that of its bytes, not of the language a database was made with.
+# Ids are opaque: they are sorted by bytes, not by the collation of the database.
 _BYTEWISE = String(255).with_variant(String(255, collation="C"), "postgresql")
 
 
+# The kinds of sources: our own grades API, and Moodle's web services.
 API = "api"
-"""The kind of a source that speaks our own grades API."""
-
 MOODLE = "moodle"
-"""The kind of a source that speaks Moodle's web services."""
 
 
 class Source(Base):
-    """An eAssessment site: its name in every event, where to ask it, and of what kind it is.
+    """An eAssessment site: its name in events, its URL and its kind.
 
-    `encrypted_site_token` is a Moodle's token that may look at every course.
+    `encrypted_site_token` is a token of a Moodle that can read every course.
     """
 
     __tablename__ = "sources"
@@ -78,7 +76,7 @@ class Source(Base):
 
 
 class SourceSecret(Base):
-    """A sealed webhook secret of a source; there are several while one rotates."""
+    """An encrypted webhook secret of a source; there are several during a rotation."""
 
     __tablename__ = "source_secrets"
     __table_args__ = (_NEVER_REUSED,)
@@ -179,7 +177,7 @@ class HistoryEntry(Base):
 
 
 class StoredScore(Base):
-    """One student's score in ELMS's gradebook, by the names of LTI AGS."""
+    """The score of one student in ELMS's own gradebook, with the field names of LTI AGS."""
 
     __tablename__ = "scores"
 
@@ -223,7 +221,7 @@ class Run(Base):
 
 
 class RunCourse(Base):
-    """What became of one course in one run."""
+    """The result of one course in one run."""
 
     __tablename__ = "run_courses"
     __table_args__ = (
@@ -254,7 +252,7 @@ class RunCourse(Base):
 
 
 class SyncLease(Base):
-    """Which run may write, until when; `token` is None while nobody holds it."""
+    """The run that may write, and until when; `token` is None while the lease is free."""
 
     __tablename__ = "sync_lease"
 
@@ -265,7 +263,7 @@ class SyncLease(Base):
 
 
 class CounterShard(CounterColumns, Base):
-    """How much of what has happened, for the numbers that operations watch."""
+    """The values of the counters, for the metrics."""
 
 
 add_user_tables(Base.metadata)

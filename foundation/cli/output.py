@@ -1,4 +1,4 @@
-"""What people see on a terminal: tables, JSON, sentences for refusals, exit codes."""
+"""Terminal output: tables, JSON, error messages, exit codes."""
 
 import getpass
 import json
@@ -64,7 +64,7 @@ def _exit_code(refusal: Refusal) -> int:
 
 
 def complain(what: str, advice: Advice, program: str | None = None) -> None:
-    """Print a refusal to stderr: what was refused, in one line or several, and what to do."""
+    """Print an error and the next step to stderr."""
     said = "\n       ".join(printable(line) for line in what.split("\n"))
     click.echo(f"error: {said}\n next: {printable(next_step(advice, program))}", err=True)
 
@@ -85,14 +85,12 @@ def next_step(advice: Advice | None, program: str | None = None) -> str | None:
 
 
 def json_option(command: _Command) -> _Command:
-    """Give a command `--json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(
-        command
-    )
+    """Add the option `--json` to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def print_json(document: Any) -> None:
-    """Print a document as JSON; moments in RFC 3339, what could act on a terminal escaped."""
+    """Print a document as JSON, with timestamps in RFC 3339 and control characters escaped."""
     click.echo(escaped(json.dumps(document, ensure_ascii=False, indent=2, default=_json_default)))
 
 
@@ -103,7 +101,7 @@ def _json_default(value: Any) -> Any:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """Print rows under their headings, or the sentence for an empty list."""
+    """Print a table, or the message for an empty one."""
     listed = list(rows)
     if not listed:
         click.echo(empty)
@@ -117,7 +115,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
-    """Print one thing's facts, a line each."""
+    """Print names and values, a line each."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -127,12 +125,12 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
 
 
 def console() -> Console:
-    """Return a console on stdout that folds at the terminal's width, and late where none is."""
+    """Return a console on stdout that wraps at the terminal's width."""
     return Console(width=shutil.get_terminal_size((_PLAIN_WIDTH, 50)).columns, highlight=False)
 
 
 def cell(value: object) -> str:
-    """Return a value as a person reads it; nothing is a dash, moments are UTC."""
+    """Return a value for a table: a dash for nothing, timestamps in UTC."""
     if value is None or value == "":
         return "-"
     if isinstance(value, datetime):
@@ -143,7 +141,7 @@ def cell(value: object) -> str:
 
 
 def read_secret(prompt: str) -> str:
-    """Return a secret typed unseen at a prompt, or the first line of standard input."""
+    """Return a secret from a hidden prompt, or the first line of standard input."""
     if sys.stdin.isatty():
         return str(click.prompt(prompt, hide_input=True)).strip()
     secret = sys.stdin.readline().strip()
@@ -153,7 +151,7 @@ def read_secret(prompt: str) -> str:
 
 
 def who() -> str:
-    """Return who gives a command here, for the audit."""
+    """Return who runs the command, for the audit log."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name

@@ -108,7 +108,7 @@ class Timestamp(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         try:
-            return text.read(value)
+            return text.parse_timestamp(value)
         except (ValueError, OverflowError):
             message = f"'{printable(value)}' is not a timestamp such as 2026-11-22T09:00 (UTC)"
             self.fail(message, param, ctx)

@@ -1,8 +1,7 @@
-"""Counters: what happened, counted in the transaction in which it happened.
+"""Counters and histograms in the database, written in the transaction of what they count.
 
-A service is several processes on several machines, which come and go. A number that stands in the
-database is right whichever of them is asked, survives each of them, and is never of something that
-was rolled back.
+So they are the same for every process and machine, survive restarts, and never count what was
+rolled back.
 """
 
 import random
@@ -19,18 +18,18 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from foundation.db import session as db
 
+# Rows per counter, so that concurrent transactions rarely wait for each other.
 SHARDS = 8
-"""Rows that share one number, so that transactions at the same time hardly wait for each other."""
 
 _SUM = "sum"
 _BETWEEN = ","
 Key = tuple[str, str]
 Amounts = Mapping[Key, float]
-"""How much of what, by the name of the number and its labels."""
+"""Amounts by the counter's name and labels."""
 
 
 class CounterColumns:
-    """The columns of a service's table of tallies."""
+    """The columns of a service's table of counters."""
 
     __tablename__ = "counters"
 
@@ -42,18 +41,18 @@ class CounterColumns:
 
 @dataclass(frozen=True)
 class Counter:
-    """A number that only grows, for each combination of labels, whose values are few."""
+    """A number that only grows, for each combination of label values, of which there are few."""
 
     name: str
     meaning: str
     labels: tuple[str, ...]
 
     def of(self, *values: str, amount: float = 1) -> Bag[Key]:
-        """Return what is added for one thing that happened, or for several."""
+        """Return the amount to add for one event, or for several."""
         return Bag({(self.name, _BETWEEN.join(values)): amount})
 
     def family(self, amounts: Amounts) -> CounterMetricFamily:
-        """Return the number as Prometheus reads it."""
+        """Return the counter for Prometheus."""
         family = CounterMetricFamily(self.name, self.meaning, labels=self.labels)
         for (name, values), amount in sorted(amounts.items()):
             if name == self.name:
@@ -63,19 +62,19 @@ class Counter:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How long something took, in seconds, told by upper bounds."""
+    """Durations in seconds, in buckets with upper bounds."""
 
     name: str
     meaning: str
     bounds: tuple[float, ...]
 
     def of(self, seconds: float) -> Bag[Key]:
-        """Return what is added for one duration."""
+        """Return the amounts to add for one duration."""
         bound = next((bound for bound in self.bounds if seconds <= bound), inf)
         return Bag({(self.name, f"{bound:g}"): 1, (self.name, _SUM): max(seconds, 0.0)})
 
     def family(self, amounts: Amounts) -> HistogramMetricFamily:
-        """Return the durations as Prometheus reads them: each bucket holds those below it too."""
+        """Return the histogram for Prometheus, whose buckets are cumulative."""
         bounds = [f"{bound:g}" for bound in (*self.bounds, inf)]
         counts = accumulate(amounts.get((self.name, bound), 0) for bound in bounds)
         buckets = [
@@ -88,10 +87,10 @@ class Histogram:
 
 
 def add(session: Session, table: type[Any], amounts: Amounts) -> None:
-    """Add to the tallies, in one statement; it has to be the last of its transaction.
+    """Add amounts to the counters, in one statement; call it last in the transaction.
 
-    The rows stay locked until the commit, so nothing that takes time may come between. They are
-    taken in one order: two transactions at once do not lock each other out.
+    The rows stay locked until the commit. They are locked in one order, so that concurrent
+    transactions cannot deadlock.
     """
     if not amounts:
         return
@@ -110,7 +109,7 @@ def add(session: Session, table: type[Any], amounts: Amounts) -> None:
 
 
 def read(session: Session, table: type[Any]) -> dict[Key, float]:
-    """Return every number that was ever added to."""
+    """Return all counters."""
     rows = session.execute(
         select(table.name, table.labels, func.sum(table.amount)).group_by(table.name, table.labels)
     )
@@ -118,7 +117,7 @@ def read(session: Session, table: type[Any]) -> dict[Key, float]:
 
 
 def total(parts: Sequence[Amounts]) -> Bag[Key]:
-    """Return what is added for all of what happened in a transaction."""
+    """Return the sum of the amounts."""
     bag: Bag[Key] = Bag()
     for part in parts:
         bag.update(part)

@@ -1,4 +1,4 @@
-"""Schemas: bring one up to date, or refuse to work on one that is not."""
+"""Schemas: upgrade one, or check that it is up to date."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -8,19 +8,18 @@ from sqlalchemy import Connection, MetaData, column, inspect, select, table, tex
 from foundation.db.session import Database
 from foundation.errors import Advice, SchemaError
 
-# Two machines that upgrade at once would both make the tables. Any number will do that nobody else
-# in the database locks; the lock ends with the transaction.
+# Two machines that upgrade at once would both create the tables. Any number that is not locked by
+# others in the database; the lock ends with the transaction.
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(1935894629)")
 
 _VERSIONS = table("alembic_version", column("version_num"))
 
 
 class Schema:
-    """The schema of one service: its tables and the history that leads to them.
+    """The schema of one service: its tables and its migrations.
 
-    `versions` is the folder of its revisions; the service's own in `migrations` unless given. Each
-    file there is named after its revision, and by name they stand in the order of the history: so
-    what is asked at every start needs none of them loaded, nor what loads them.
+    `versions` is the folder of the migrations, by default the service's own. File names begin with
+    the revision and sort by it, so the check at each start imports neither them nor Alembic.
     """
 
     def __init__(self, service: str, metadata: MetaData, *, versions: Path | None = None) -> None:
@@ -31,17 +30,17 @@ class Schema:
 
     @property
     def head(self) -> str | None:
-        """The revision that this program works with."""
+        """The revision that this program needs."""
         return max(self._revisions(), default=None)
 
     def upgrade(self, database: Database) -> str | None:
-        """Bring the schema up to date in one transaction; return the revision it came from.
+        """Upgrade the schema in one transaction; return the revision before.
 
-        Raises SchemaError for a schema that is not ours, or that lacks what it should have.
+        Raises SchemaError for a schema that is not ours or that lacks tables.
         """
         with database.unhurried(), database.writing() as session:
             connection = session.connection()
-            if not database.is_sqlite:  # where a writer is alone from the beginning
+            if not database.is_sqlite:  # where there is one writer at a time
                 connection.execute(_ONE_AT_A_TIME)
             before = _current(connection)
             self._refuse_stranger(before, _tables(connection))
@@ -50,14 +49,14 @@ class Schema:
         return before
 
     def current(self, database: Database) -> str | None:
-        """Return the revision that the database is at; None for an empty one."""
+        """Return the revision of the database; None for an empty one."""
         with database.reading() as session:
             return _current(session.connection())
 
     def check(self, database: Database) -> None:
-        """Raise a SchemaError unless the database has this program's revision and tables.
+        """Raise SchemaError unless the database has this program's revision and tables.
 
-        A file that is not there is not made: only `upgrade` does that.
+        A missing SQLite file is not created; only `upgrade` does that.
         """
         file = database.file
         if file is not None and not file.exists() and file.parent.is_dir():
@@ -72,7 +71,7 @@ class Schema:
         missing = sorted(set(self.metadata.tables) - tables)
         if missing:
             raise SchemaError(
-                f"the database is at schema {current}, but without {', '.join(missing)}",
+                f"the database is at schema {current}, but lacks the tables {', '.join(missing)}",
                 advice=Advice("Restore the database from its backup, then check it.", "db check"),
             )
 
@@ -84,7 +83,7 @@ class Schema:
         )
 
     def _run(self, connection: Connection) -> None:
-        # Its import takes a tenth of a start, and no other command needs it.
+        # Importing Alembic is slow, and no other command needs it.
         from alembic import command
         from alembic.config import Config
 
@@ -101,7 +100,7 @@ class Schema:
         ours = sorted(tables & set(self.metadata.tables))
         if current is None and ours:
             raise SchemaError(
-                f"the database says no schema, but has {', '.join(ours[:3])} already",
+                f"the database has no schema version, but it has tables: {', '.join(ours[:3])}",
                 advice=Advice(
                     "Restore the database from its backup, or set the database URL to a database "
                     "of this service."
@@ -110,7 +109,7 @@ class Schema:
         if current is not None and current not in self._revisions():
             raise SchemaError(
                 f"the database is at schema {current or repr(current)}, "
-                f"which this {self.service} does not know",
+                f"which this version of {self.service} does not know",
                 advice=Advice(
                     "Set the database URL to the database of this service, or install the release "
                     "that made this schema."

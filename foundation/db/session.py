@@ -1,4 +1,4 @@
-"""One database: how it is reached, and what its columns may hold."""
+"""A database: its transactions, its clock, and column types that are alike on all databases."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,11 +32,11 @@ from sqlalchemy.orm import Session
 
 from foundation.db import engines
 
+# What SQLAlchemy raises while a database is away, busy, full, read-only or shutting down.
 UNAVAILABLE = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
-"""What SQLAlchemy raises while a database is away, busy, full, read-only or shutting down."""
 
+# In addition, what it raises if tables or permissions are missing.
 UNUSABLE = (*UNAVAILABLE, ProgrammingError)
-"""That, and what it raises where tables or rights are not what an edge needs."""
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -45,42 +45,42 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
-"""How indexes and constraints are named, so that each has a name that a migration can use."""
+"""Names of indexes and constraints, so that migrations can refer to them."""
 
-ANSWER_SECONDS = 30.0
-"""How long a server may take over a statement, beyond the wait for a busy one."""
+# Seconds that a server may take for a statement, in addition to waiting for locks.
+RESPONSE_SECONDS = 30.0
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware moment in UTC, to the microsecond, alike on every database."""
+    """An aware timestamp in UTC, to the microsecond."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive moments; hand SQLite, which knows no zones, the time in UTC."""
+        """Return the value for the database; refuse naive timestamps. SQLite has no time zones."""
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError(f"{value!r} has no zone; moments are aware, in UTC")
+            raise ValueError(f"{value!r} has no time zone; timestamps are aware, in UTC")
         moment = value.astimezone(UTC)
         return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the moment aware, in UTC."""
+        """Return the timestamp, aware and in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
 
 
 class ExactDecimal(TypeDecorator[Decimal]):
-    """A Decimal stored digit by digit: SQLite's own numbers are floats."""
+    """A Decimal, stored as text because SQLite's own numbers are floats."""
 
     impl = String(40)
     cache_ok = True
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Return the digits; refuse floats, whose digits nobody wrote."""
+        """Return the digits; refuse floats, which are not exact."""
         if isinstance(value, float):
             raise ValueError(f"{value!r} is a float; points are Decimal")
         return None if value is None else format(value, "f")
@@ -91,13 +91,12 @@ class ExactDecimal(TypeDecorator[Decimal]):
 
 
 class Database:
-    """An engine and its two kinds of transaction; nothing is connected before the first one.
+    """An engine and its two kinds of transaction; it connects at the first one.
 
-    On SQLite a writing transaction begins IMMEDIATE, because one that reads first and writes
-    later loses updates or fails at once where it should wait.
-    A server that does not answer a statement within `timeout` and `answer` is given up as one
-    that is away. `info` is what each session knows of the service; `statements` counts what was
-    sent to the database in this process.
+    On SQLite a writing transaction begins IMMEDIATE, because one that first reads and then writes
+    may lose updates, or fails at once instead of waiting. A server that does not respond to a
+    statement within `timeout` + `answer` seconds counts as unavailable. `info` is passed to each
+    session; `statements` counts the statements of this process.
     """
 
     def __init__(
@@ -105,7 +104,7 @@ class Database:
         url: str,
         *,
         timeout: float = 5.0,
-        answer: float = ANSWER_SECONDS,
+        answer: float = RESPONSE_SECONDS,
         pool_size: int = 10,
         info: Mapping[str, Any] | None = None,
     ) -> None:
@@ -120,12 +119,12 @@ class Database:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether the database is embedded, and its clock and writers those of one machine."""
+        """Whether the database is embedded in this machine."""
         return self.engine.dialect.name == "sqlite"
 
     @property
     def file(self) -> Path | None:
-        """The full path of an embedded database's file; None for a server, or one in memory."""
+        """The full path of the SQLite file; None for a server or a database in memory."""
         name = self.engine.url.database
         if not self.is_sqlite or not name or name == ":memory:" or name.startswith("file:"):
             return None
@@ -133,14 +132,14 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Open a transaction that only reads; it is rolled back at the end."""
+        """Open a read-only transaction; it is rolled back at the end."""
         with Session(self.engine, info=self._info) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """Open a transaction: returning commits, raising rolls back."""
-        # What was read stays readable after the commit: edges tell of it when all is closed.
+        # What was read stays readable after the commit, when the edges show it.
         with (
             Session(self._writer, info=self._info, expire_on_commit=False) as session,
             session.begin(),
@@ -149,7 +148,7 @@ class Database:
 
     @contextmanager
     def unhurried(self) -> Iterator[None]:
-        """Let statements take as long as they need, as those of a migration may."""
+        """Lift the time limit of statements, for migrations."""
         patience, self._patience = self._patience, None
         try:
             yield
@@ -158,7 +157,7 @@ class Database:
 
     @contextmanager
     def apart(self, *, timeout: float, answer: float) -> Iterator["Database"]:
-        """Open the same database over a connection of its own, with a patience of its own."""
+        """Open the same database over another connection, with other time limits."""
         url = self.engine.url.render_as_string(hide_password=False)
         other = Database(url, timeout=timeout, answer=answer, pool_size=1, info=self._info)
         try:
@@ -176,9 +175,9 @@ class Database:
 
 
 def now(session: Session) -> datetime:
-    """Return the database's clock: the one clock that all machines on it share.
+    """Return the time by the database's clock, which all machines share.
 
-    SQLite is embedded, so its clock is this machine's.
+    SQLite's clock is this machine's.
     """
     if session.get_bind().dialect.name == "sqlite":
         return datetime.now(UTC)
@@ -187,26 +186,26 @@ def now(session: Session) -> datetime:
 
 
 def insert(session: Session, table: Any) -> Any:
-    """Return an INSERT that can `on_conflict_do_nothing()`, in the session's dialect."""
+    """Return an INSERT with `on_conflict_do_nothing()`, in the session's dialect."""
     if session.get_bind().dialect.name == "sqlite":
         return sqlite.insert(table)
     return postgresql.insert(table)
 
 
 def insert_all(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows, all with the same columns, in one statement, or none for no rows.
+    """Insert rows with the same columns, in one statement; none for no rows.
 
-    Past the ORM, which would leave a None out, send a statement for each pattern of them, and take
-    half as long again.
+    The ORM would leave out None, send a statement per combination of columns, and take 1.5 times
+    as long.
     """
     if rows:
         session.execute(sql_insert(table.__table__), rows)
 
 
 def dicts(session: Session, query: Select[Any]) -> list[dict[str, Any]]:
-    """Return the rows that a query finds, each as a dict by column.
+    """Return the rows of a query, each as a dict by column.
 
-    SQLAlchemy's own mappings take several times as long to become dicts.
+    Converting SQLAlchemy's own mappings takes several times as long.
     """
     found = session.execute(query)
     names = tuple(found.keys())
@@ -214,9 +213,9 @@ def dicts(session: Session, query: Select[Any]) -> list[dict[str, Any]]:
 
 
 def cause(error: Exception) -> str:
-    """Return in one line what a database said, without statement or values.
+    """Return the database's message in one line, without statement or values.
 
-    Its first line alone: in those below it PostgreSQL names the row.
+    Only its first line, because PostgreSQL shows the row in the others.
     """
     original = error.orig if isinstance(error, DBAPIError) else error
     said = str(original).strip().split("\n", 1)[0]

@@ -1,4 +1,4 @@
-"""Every door's manners: problems for errors, one log line a request, limits, who may come in."""
+"""The shared Flask app: problem documents, request limits and parsing, guards, request logs."""
 
 import hmac
 import secrets
@@ -41,9 +41,9 @@ _BY_STATUS = {
     415: (ProblemType.MEDIA_TYPE_UNSUPPORTED, MediaTypeError.advice),
 }
 _REFUSALS = "refusals"
-_SHOWS = "refusals_shown_otherwise"
+_RENDERER = "problem_renderer"
 _OTHER_4XX = (ProblemType.REQUEST_MALFORMED, Advice("Check the request and send it again."))
-_OURS = (ProblemType.INTERNAL_ERROR, InternalError.advice)
+_INTERNAL = (ProblemType.INTERNAL_ERROR, InternalError.advice)
 
 
 def new_app(
@@ -51,47 +51,48 @@ def new_app(
     refusals: Mapping[type[Refusal], ProblemType],
     challenge: Callable[[Problem], dict[str, str]] = lambda _: {},
 ) -> Flask:
-    """Return a Flask app whose every error is a problem document.
+    """Return a Flask app that responds to every error with a problem document.
 
-    `refusals` is the one table from refusals to problem types; `challenge` names the headers
-    that go with a problem (RFC 6750's `WWW-Authenticate`).
+    Args:
+        refusals: The problem type of each refusal.
+        challenge: Returns the headers of a problem, such as `WWW-Authenticate` (RFC 6750).
     """
     app = Flask(name, static_folder=None)
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = 0
-    # Flask would answer OPTIONS by itself, before anybody has said who is asking.
+    # Flask would respond to OPTIONS itself, without running the guard.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.extensions[_REFUSALS] = {**PROBLEMS, **refusals}
-    app.before_request(_begin)
-    app.after_request(_end)
+    app.before_request(_start_request)
+    app.after_request(_finish_request)
 
     def refuse(refusal: Refusal) -> Response:
         problem = to_problem(refusal)
-        return _answer(problem, refusal.advice, challenge(problem))
+        return _problem_response(problem, refusal.advice, challenge(problem))
 
     def unavailable(error: Exception) -> Response:
         _log.error("database unavailable", cause=db.cause(error))
-        return refuse(UnavailableError("the database cannot be used: it is busy or away"))
+        return refuse(UnavailableError("the database is busy or unavailable"))
 
-    def unforeseen(error: Exception) -> Response:
-        _log.exception("request failed unforeseen", error=type(error).__name__)
-        return refuse(InternalError("the request failed for a reason that is ours"))
+    def unexpected(error: Exception) -> Response:
+        _log.exception("unexpected error", error=type(error).__name__)
+        return refuse(InternalError("the request failed because of an internal error"))
 
     app.register_error_handler(Refusal, refuse)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, unforeseen)
+    app.register_error_handler(Exception, unexpected)
     for kind in db.UNUSABLE:
         app.register_error_handler(kind, unavailable)
     return app
 
 
 def render_problems_with(app: Flask, show: Callable[[Problem, Advice], Response | None]) -> None:
-    """Let an app show a problem otherwise than as a document, where `show` returns an answer."""
-    app.extensions[_SHOWS] = show
+    """Render problems with a function of the app; where it returns None, as a document."""
+    app.extensions[_RENDERER] = show
 
 
 def guarded(by: str, check: Callable[[], None] = lambda: None) -> Callable[[_View], _View]:
-    """State who may call a view, and run the check before it; every route states it."""
+    """Declare who may call a view, and run the check before it; every route has a guard."""
 
     def mark(view: _View) -> _View:
         @wraps(view)
@@ -99,30 +100,30 @@ def guarded(by: str, check: Callable[[], None] = lambda: None) -> Callable[[_Vie
             check()
             return view(*args, **kwargs)
 
-        checked.guard = by  # type: ignore[attr-defined]  # read by the test that walks the routes
+        checked.guard = by  # type: ignore[attr-defined]  # read by OpenAPI and by the tests of all routes
         return checked
 
     return mark
 
 
 def check_admin_key(expected: str) -> None:
-    """Raise AdminKeyError unless the request bears the key; compared in constant time."""
+    """Raise AdminKeyError unless the request has the admin key."""
     check_bearer(expected, AdminKeyError, "admin key")
 
 
 def check_bearer(expected: str, refusal: type[Refusal], noun: str) -> None:
-    """Raise the refusal unless the request bears what is expected; compared in constant time."""
+    """Raise the refusal unless the request has the bearer token; compared in constant time."""
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not given:
-        raise refusal(f"the request bears no {noun}")
+        raise refusal(f"the request has no {noun}")
     if not hmac.compare_digest(given.strip().encode(), expected.encode()):
         raise refusal(f"the {noun} is wrong")
 
 
 def read_body(limit: int) -> bytes:
-    """Return the raw bytes of the body; more than `limit` of them is a 413, unread."""
+    """Return the bytes of the body, or raise BodyTooLargeError for more than `limit`."""
     stated = request.content_length or 0
-    # One byte more is asked for: werkzeug cuts a chunked body off at its limit without a word.
+    # One byte more than the limit: werkzeug silently cuts a chunked body off there.
     request.max_content_length = limit + 1
     raw = b"" if stated > limit else request.get_data(cache=False)
     if max(stated, len(raw)) > limit:
@@ -133,13 +134,13 @@ def read_body(limit: int) -> bytes:
 
 
 def require_json() -> None:
-    """Raise MediaTypeError unless the body is said to be JSON."""
+    """Raise MediaTypeError unless the content type is JSON."""
     if request.mimetype != "application/json":
-        raise MediaTypeError(f"the body is said to be {request.mimetype or 'nothing'!r}, not JSON")
+        raise MediaTypeError(f"the content type is {request.mimetype!r}, not application/json")
 
 
 def parse_body(model: type[_Model], limit: int) -> _Model:
-    """Return the request's body as a model, or raise what is wrong with it."""
+    """Return the JSON body as a model, or raise a refusal that says what is wrong with it."""
     require_json()
     raw = read_body(limit)
     try:
@@ -152,7 +153,7 @@ def parse_body(model: type[_Model], limit: int) -> _Model:
 
 
 def parse_query(model: type[_Model]) -> _Model:
-    """Return the query string as a model; raise for a name that stands in it twice."""
+    """Return the query string as a model; raise RequestInvalidError also for a duplicate name."""
     fields = {}
     for name, (value, *others) in request.args.lists():
         if others:
@@ -167,7 +168,7 @@ def parse_query(model: type[_Model]) -> _Model:
 
 
 def invalid_fields(error: ValidationError) -> RequestInvalidError:
-    """Return the refusal that points to every field that a model refused."""
+    """Return the refusal that names every invalid field of a model."""
     faults = [
         {
             "pointer": "".join(f"/{part}" for part in fault["loc"]),
@@ -175,11 +176,11 @@ def invalid_fields(error: ValidationError) -> RequestInvalidError:
         }
         for fault in error.errors(include_url=False, include_input=False, include_context=False)
     ]
-    where = faults[0]["pointer"] or "the whole of it"
+    where = faults[0]["pointer"] or "the whole body"
     return RequestInvalidError(f"{where}: {faults[0]['detail']}", errors=faults)
 
 
-def _begin() -> None:
+def _start_request() -> None:
     structlog.contextvars.clear_contextvars()
     g.request_id = secrets.token_hex(8)
     g.started = time.perf_counter()
@@ -187,23 +188,23 @@ def _begin() -> None:
     tracing.set_current(tracing.span_from(request.headers.get(tracing.HEADER)))
     path = request.environ["PATH_INFO"]
     if not path or path.startswith("//"):
-        raise NotFound  # werkzeug takes all slashes that a path begins with for one, and adds one
+        raise NotFound  # werkzeug would merge the slashes
     if request.environ["SERVER_PROTOCOL"] == "HTTP/1.1" and "Host" not in request.headers:
         raise RequestMalformedError("the request has no Host header (RFC 9112, 3.2)")
     if isinstance(request.routing_exception, BadHost):
-        raise RequestMalformedError("the Host header holds no name of a host")
+        raise RequestMalformedError("the Host header is not a valid host name")
     values = (value for several in request.args.listvalues() for value in several)
     if not all(map(strict_json.is_storable, (request.path, *values))):
-        raise RequestMalformedError("the URL holds NUL, which nothing here is named by")
+        raise RequestMalformedError("the URL contains a NUL character")
 
 
-def _end(response: Response) -> Response:
+def _finish_request(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.setdefault("Cache-Control", "no-store")
     _log.log(
         g.get("log_level", INFO),
-        "request answered",
+        "request completed",
         method=request.method,
         url=_url(),
         status=response.status_code,
@@ -213,23 +214,23 @@ def _end(response: Response) -> Response:
 
 
 def _url() -> str:
-    # Not `request.base_url`, which fails on a Host that is no name in IDNA.
+    # Not `request.base_url`, which fails if the host is not valid in IDNA.
     return f"{request.scheme}://{request.host}{request.path}"
 
 
 def to_problem(refusal: Refusal) -> Problem:
-    """Return the problem that says what was refused, by the table of the app that is at work."""
+    """Return the problem of a refusal, by the table of the current app."""
     table: Mapping[type[Refusal], ProblemType] = current_app.extensions[_REFUSALS]
     kind = next((table[cls] for cls in type(refusal).__mro__ if cls in table), None)
     if kind is None:
-        _log.error("a refusal has no problem type", refusal=type(refusal).__name__)
+        _log.error("refusal without a problem type", refusal=type(refusal).__name__)
         kind = ProblemType.INTERNAL_ERROR
     facts = {"action": refusal.advice.command, **refusal.facts}
     return Problem(kind, str(refusal), refusal.advice.text, to_json(facts))
 
 
 def to_json(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return facts as JSON can hold them: moments as text."""
+    """Return facts as JSON values: timestamps as text, without those that are None."""
     return {
         name: fact.isoformat() if hasattr(fact, "isoformat") else fact
         for name, fact in facts.items()
@@ -244,13 +245,13 @@ def _http_error(error: HTTPException) -> Response:
     else:
         detail = error.description or error.name
     code = error.code or 500
-    kind, advice = _BY_STATUS.get(code, _OTHER_4XX if code < 500 else _OURS)
+    kind, advice = _BY_STATUS.get(code, _OTHER_4XX if code < 500 else _INTERNAL)
     headers = dict(error.get_response().headers) if code == 405 else {}
     allow = {"Allow": headers["Allow"]} if "Allow" in headers else {}
-    return _answer(Problem(kind, detail, advice.text), advice, allow)
+    return _problem_response(Problem(kind, detail, advice.text), advice, allow)
 
 
-def _answer(problem: Problem, advice: Advice, headers: Mapping[str, str]) -> Response:
+def _problem_response(problem: Problem, advice: Advice, headers: Mapping[str, str]) -> Response:
     _log.log(
         30 if problem.status != 500 else 40,
         "request refused",
@@ -259,15 +260,15 @@ def _answer(problem: Problem, advice: Advice, headers: Mapping[str, str]) -> Res
         detail=problem.detail,
         **fields_of(advice),
     )
-    show = current_app.extensions.get(_SHOWS)
-    response = (show and show(problem, advice)) or _document(problem)
+    show = current_app.extensions.get(_RENDERER)
+    response = (show and show(problem, advice)) or _document_response(problem)
     response.headers.update(headers)
     if problem.type is ProblemType.DATABASE_UNAVAILABLE:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
 
 
-def _document(problem: Problem) -> Response:
+def _document_response(problem: Problem) -> Response:
     return Response(
         strict_json.dump({**problem.document(), "request_id": g.get("request_id")}),
         status=problem.status,

@@ -1,10 +1,10 @@
-"""What every door refuses, whichever service stands behind it, and the problems that say so."""
+"""The refusals of the web layer, with their problem types."""
 
 from contract.problems import ProblemType
 from foundation.errors import Advice, Refusal
 
+# How long clients should wait for a database that is busy or unavailable.
 RETRY_AFTER_SECONDS = 5
-"""What a door asks of those who met a database that is busy or away."""
 
 
 class RequestMalformedError(Refusal):
@@ -14,57 +14,58 @@ class RequestMalformedError(Refusal):
 
 
 class RequestInvalidError(Refusal):
-    """The request can be read, but a field of it is missing or wrong."""
+    """A field of the request is missing or invalid."""
 
-    advice = Advice("Mend the fields that `errors` points to and send the request again.")
+    advice = Advice("Correct the fields that `errors` names and send the request again.")
 
 
 class MediaTypeError(Refusal):
-    """The body is said to be something other than JSON."""
+    """The content type of the body is not JSON."""
 
     advice = Advice("Send Content-Type: application/json.")
 
 
 class BodyTooLargeError(Refusal):
-    """The body is larger than this door takes."""
+    """The body is larger than the route accepts."""
 
     advice = Advice("Send a smaller body, or several requests.")
 
 
 class AdminKeyError(Refusal):
-    """The request bears no admin key, or a wrong one."""
+    """The request has no admin key, or a wrong one."""
 
     advice = Advice(
-        "Send `Authorization: Bearer <admin key>`; the key stands in the service's settings."
+        "Send `Authorization: Bearer <admin key>`; the key is in the service's settings."
     )
 
 
 class MetricsTokenError(Refusal):
-    """The request for the numbers bears no metrics token, or a wrong one."""
+    """The request for metrics has no metrics token, or a wrong one."""
 
     advice = Advice(
-        "Send `Authorization: Bearer <metrics token>`; the token stands in the service's settings."
+        "Send `Authorization: Bearer <metrics token>`; the token is in the service's settings."
     )
 
 
 class NotReadyError(Refusal):
-    """The service runs, but cannot do its work yet, or not at present."""
+    """The service is running but cannot use its database."""
 
 
 class UnavailableError(Refusal):
-    """The database cannot be used; what was asked for is done as a whole or not at all."""
+    """The database cannot be used; the request had no effect, or its full effect."""
 
     advice = Advice(f"Try again after {RETRY_AFTER_SECONDS} seconds.")
 
 
 class InternalError(Refusal):
-    """Something failed that nobody foresaw; the log has it under the request's id."""
+    """An unexpected error, which is in the log under the id of the request."""
 
     advice = Advice(
-        "Tell the operators of this service the request id; the log says what happened."
+        "Give the request id to the operators of this service; the log has the details."
     )
 
 
+# The problem types of these refusals; a service adds its own.
 PROBLEMS: dict[type[Refusal], ProblemType] = {
     RequestMalformedError: ProblemType.REQUEST_MALFORMED,
     RequestInvalidError: ProblemType.REQUEST_INVALID,
@@ -76,4 +77,3 @@ PROBLEMS: dict[type[Refusal], ProblemType] = {
     UnavailableError: ProblemType.DATABASE_UNAVAILABLE,
     InternalError: ProblemType.INTERNAL_ERROR,
 }
-"""The problem of each of these refusals; a service adds its own."""

@@ -1,4 +1,4 @@
-"""The grades API: courses' grades for the bearers of their tokens, one by one or many at once."""
+"""The grades API: grades of one course, or of a batch, for the bearers of course tokens."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -40,16 +40,16 @@ api = Blueprint("api", __name__, url_prefix="/api/v1")
 @api.get("/courses/<path:course_id>/grades")
 @guarded("course token")
 def read_grades(course_id: str) -> Response:
-    """Answer a course's grades, or 304 if the caller has them, or why not."""
-    question = _asked_by_headers(course_id)
+    """Return a course's grades, or 304 if they have not changed."""
+    grades_request = _request_from_headers(course_id)
     with services.current().database.reading() as session:
-        now = db.now(session)  # before the grades are read: what changes after it is not in them
-        (answer,) = grade_access.read_grades(session, [question])
-    if isinstance(answer, NotifierError):
-        raise answer
-    response = _one(answer)
-    response.set_etag(answer.access.etag)
-    if (changed_at := answer.access.changed_at) is not None:
+        now = db.now(session)  # before the read, because later changes are not in its result
+        (result,) = grade_access.read_grades(session, [grades_request])
+    if isinstance(result, NotifierError):
+        raise result
+    response = _response(result)
+    response.set_etag(result.access.etag)
+    if (changed_at := result.access.changed_at) is not None:
         response.last_modified = _last_modified(changed_at, now)
     response.headers["Cache-Control"] = "private, no-cache"
     return response
@@ -58,27 +58,28 @@ def read_grades(course_id: str) -> Response:
 @api.post("/grades/batch")
 @guarded("course token")
 def read_batch() -> Response:
-    """Answer many courses' grades, each with the status that it would have had by itself."""
-    order = parse_body(BatchRequest, _BATCH_BODY)
+    """Return the grades of a batch of courses, each with the status of its own request."""
+    batch = parse_body(BatchRequest, _BATCH_BODY)
     with services.current().database.reading() as session:
-        answers = grade_access.read_grades(session, [_asked_in_batch(one) for one in order.courses])
-    items = tuple(map(_item, order.courses, answers))
-    _tell(items, answers)
-    # What was not set is left out; None inside a score was set, and stays.
+        requests = [_request_from_batch(item) for item in batch.courses]
+        results = grade_access.read_grades(session, requests)
+    items = tuple(map(_item, batch.courses, results))
+    _log_batch(items, results)
+    # Unset fields are left out; None in a score is set and kept.
     body = BatchResponse(answers=items).model_dump_json(by_alias=True, exclude_unset=True)
     return Response(body, content_type="application/json")
 
 
-def _asked_by_headers(course_id: str) -> GradesRequest:
+def _request_from_headers(course_id: str) -> GradesRequest:
     bearer = grade_access.parse_bearer(request.headers.get("Authorization"))
     if "If-None-Match" in request.headers:
         return GradesRequest(course_id, bearer, has_etag=request.if_none_match.contains_weak)
     since = request.if_modified_since
-    # Before that second, for in it grades may have changed again after they were read.
+    # Just before that second, because grades may have changed again within it.
     return GradesRequest(course_id, bearer, since=since and since - _TICK)
 
 
-def _asked_in_batch(asked: BatchRequestItem) -> GradesRequest:
+def _request_from_batch(asked: BatchRequestItem) -> GradesRequest:
     bearer = grade_access.parse_token(asked.token)
     if asked.if_none_match is not None:
         etags = parse_etags(asked.if_none_match)
@@ -87,22 +88,21 @@ def _asked_in_batch(asked: BatchRequestItem) -> GradesRequest:
 
 
 def _last_modified(changed_at: datetime, now: datetime) -> datetime:
-    # HTTP knows whole seconds only. The next one is named, unless it is still to come: then what
-    # changes until it comes is sent again (RFC 9110, 8.8.2.1).
+    # HTTP has whole seconds only: the next one, unless it is in the future (RFC 9110, 8.8.2.1).
     return min(changed_at + _SECOND, now)
 
 
-def _one(answer: GradesResult | GradesUnchanged) -> Response:
-    if isinstance(answer, GradesUnchanged):
+def _response(result: GradesResult | GradesUnchanged) -> Response:
+    if isinstance(result, GradesUnchanged):
         return Response(status=304)
-    body = _grades(answer).model_dump_json(by_alias=True)
+    body = _grades(result).model_dump_json(by_alias=True)
     return Response(body, content_type="application/json")
 
 
-def _item(asked: BatchRequestItem, answer: GradesOutcome) -> BatchResponseItem:
-    match answer:
-        case GradesResult(reading):
-            etag, grades = quote_etag(reading.etag), _grades(answer)
+def _item(asked: BatchRequestItem, result: GradesOutcome) -> BatchResponseItem:
+    match result:
+        case GradesResult(access):
+            etag, grades = quote_etag(access.etag), _grades(result)
             return BatchResponseItem(
                 course_id=asked.course_id, status=200, etag=etag, grades=grades
             )
@@ -116,26 +116,26 @@ def _item(asked: BatchRequestItem, answer: GradesOutcome) -> BatchResponseItem:
             )
 
 
-def _grades(granted: GradesResult) -> GradesResponse:
+def _grades(result: GradesResult) -> GradesResponse:
     return GradesResponse(
-        course_id=granted.access.course_id,
-        course_version=granted.access.course_version,
-        token_id=granted.access.token_id,
-        scores=granted.scores,
+        course_id=result.access.course_id,
+        course_version=result.access.course_version,
+        token_id=result.access.token_id,
+        scores=result.scores,
     )
 
 
-def _tell(items: Sequence[BatchResponseItem], answers: Sequence[GradesOutcome]) -> None:
+def _log_batch(items: Sequence[BatchResponseItem], results: Sequence[GradesOutcome]) -> None:
     refused = defaultdict(list)
-    for item, answer in zip(items, answers, strict=True):
-        if isinstance(answer, NotifierError):
-            refused[to_problem(answer).type.value].append(item.course_id)
+    for item, result in zip(items, results, strict=True):
+        if isinstance(result, NotifierError):
+            refused[to_problem(result).type.value].append(item.course_id)
     _log.log(
         WARNING if refused else INFO,
         "batch answered",
-        courses=len(answers),
-        sent=sum(isinstance(one, GradesResult) for one in answers),
-        unchanged=sum(isinstance(one, GradesUnchanged) for one in answers),
+        courses=len(results),
+        sent=sum(isinstance(one, GradesResult) for one in results),
+        unchanged=sum(isinstance(one, GradesUnchanged) for one in results),
         refused=dict(refused),
     )
     _log.debug("batch in detail", statuses=[(item.course_id, item.status) for item in items])

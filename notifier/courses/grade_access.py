@@ -147,7 +147,8 @@ def authorize(
         for request, row in zip(requests, rows, strict=True)
         if row is not None and row.course_id != request.course_id
     }
-    existing = _existing(session, mismatched)
+    known = select(Course.course_id).where(Course.course_id.in_(mismatched))
+    existing = set(session.scalars(known)) if mismatched else set()
     return [_access(request, row, existing) for request, row in zip(requests, rows, strict=True)]
 
 
@@ -185,12 +186,6 @@ def _row_of(
     if isinstance(bearer, TokenMalformedError) or (row := issued.get(bearer.token_id)) is None:
         return None
     return row if hmac.compare_digest(row.secret_sha256, bearer.secret_sha256()) else None
-
-
-def _existing(session: Session, course_ids: Collection[str]) -> set[str]:
-    if not course_ids:
-        return set()
-    return set(session.scalars(select(Course.course_id).where(Course.course_id.in_(course_ids))))
 
 
 def _access(

@@ -32,7 +32,9 @@ def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: dateti
     Raises CourseUnknownError or CourseDeletedError; then nothing is stored.
     """
     courses = _lock_courses(session, sorted(scores))
-    known = _known(session, [course.id for course in courses.values()])
+    course_pks = [course.id for course in courses.values()]
+    rows = db.dicts(session, select(*_COLUMNS).where(Grade.course_pk.in_(course_pks)))
+    known = {(row["course_pk"], row["user_id"]): row for row in rows}
     new: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
     unchanged = 0
@@ -45,9 +47,11 @@ def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: dateti
                 changed.append(row)
             else:
                 unchanged += 1
-    _store(session, new, changed)
+    db.insert_all(session, Grade, new)
+    if changed:
+        session.execute(update(Grade), changed)
     touched = {row["course_pk"] for row in (*new, *changed)}
-    _mark(session, [course for course in courses.values() if course.id in touched], now)
+    _next_version(session, [course for course in courses.values() if course.id in touched], now)
     return LoadResult(len(new), len(changed), unchanged)
 
 
@@ -74,11 +78,6 @@ def _lock_courses(session: Session, course_ids: Sequence[str]) -> dict[str, Cour
 _COLUMNS = list(Grade.__table__.columns)
 
 
-def _known(session: Session, course_pks: Sequence[int]) -> dict[tuple[int, str], dict[str, Any]]:
-    rows = db.dicts(session, select(*_COLUMNS).where(Grade.course_pk.in_(course_pks)))
-    return {(row["course_pk"], row["user_id"]): row for row in rows}
-
-
 def _last_of_each_user(course_pk: int, scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
     return {
         score.user_id: {
@@ -96,14 +95,8 @@ def _differs(before: dict[str, Any], row: dict[str, Any]) -> bool:
     return {**before, "timestamp": None} != {**row, "timestamp": None}
 
 
-def _store(session: Session, new: list[dict[str, Any]], changed: list[dict[str, Any]]) -> None:
-    db.insert_all(session, Grade, new)
-    if changed:
-        session.execute(update(Grade), changed)
-
-
-def _mark(session: Session, touched: Collection[Course], now: datetime) -> None:
-    marks = [
+def _next_version(session: Session, touched: Collection[Course], now: datetime) -> None:
+    versions = [
         {
             "id": course.id,
             "grades_version": course.grades_version + 1,
@@ -111,8 +104,8 @@ def _mark(session: Session, touched: Collection[Course], now: datetime) -> None:
         }
         for course in touched
     ]
-    if marks:
-        session.execute(update(Course), marks)
+    if versions:
+        session.execute(update(Course), versions)
 
 
 def _after(before: datetime | None, now: datetime) -> datetime:

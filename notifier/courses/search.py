@@ -39,17 +39,13 @@ def find(
     """
     prefix = key(words)
     rows: list[Course] = []
-    if after is None or _starts_with(after, prefix):
+    if after is None or (after.search_key or "").startswith(prefix):
         rows = _read(session, _prefix_condition(prefix), deleted, after, limit + 1)
         after = None
     if len(rows) <= limit:
         beyond = _read(session, _words_condition(prefix), deleted, after, limit + 1 - len(rows))
         rows += beyond
     return pagination.page_of([(row, (row.course_id,)) for row in rows], PageRequest(), limit)
-
-
-def _starts_with(course: Course, prefix: str) -> bool:
-    return (course.search_key or "").startswith(prefix)
 
 
 def _prefix_condition(prefix: str) -> Any:

@@ -1,4 +1,4 @@
-"""The last day at a glance: what was settled, how long that took, and what is dead and why."""
+"""The numbers of the dashboard: deliveries by hour, their delays, dead deliveries by reason."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from sqlalchemy.orm import Session
 from notifier.models import Delivery, DeliveryStatus, Endpoint
 from notifier.monitoring.doctor import RECENT
 
+# Hours that are shown, including the current one.
 HOURS = 24
-"""So many hours are shown, the one that has begun among them."""
+# Deliveries of each hour whose delays are read, the latest first.
 SAMPLE = 200
-"""The times of so many deliveries of each hour are looked at, the latest of it."""
-_MOST_LETTERS = 2000
-"""So many dead letters, the latest, are put together by their reasons."""
+# Dead deliveries that are grouped, the latest first.
+_MAX_DEAD = 2000
 _HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Hour:
-    """What was settled in an hour, and how long after their events the last of it was delivered."""
+    """What was settled in an hour, and the delays from event to delivery of a sample."""
 
     begins_at: datetime
     delivered: int
@@ -31,7 +31,7 @@ class Hour:
 
 @dataclass(frozen=True)
 class DeadLetterGroup:
-    """Deliveries to one endpoint that are dead for one reason, and when the last of them died."""
+    """The deliveries of one endpoint that are dead for the same reason."""
 
     endpoint: Endpoint
     reason: str
@@ -40,7 +40,7 @@ class DeadLetterGroup:
 
 
 def day(session: Session, *, now: datetime) -> list[Hour]:
-    """Return the last hours, the oldest first, in two statements."""
+    """Return the last hours, oldest first, in two statements."""
     first = now.replace(minute=0, second=0, microsecond=0) - (HOURS - 1) * _HOUR
     begins = [first + number * _HOUR for number in range(HOURS)]
     counts = session.execute(
@@ -56,12 +56,12 @@ def day(session: Session, *, now: datetime) -> list[Hour]:
 
 
 def dead_letters(session: Session, *, now: datetime) -> list[DeadLetterGroup]:
-    """Return the dead letters that want a person, by endpoint and reason, the latest first."""
+    """Return the recent dead deliveries by endpoint and reason, latest first."""
     latest = (
         select(Delivery.endpoint_id, Delivery.reason, Delivery.settled_at)
         .where(Delivery.status == DeliveryStatus.DEAD, Delivery.settled_at > now - RECENT)
         .order_by(Delivery.settled_at.desc())
-        .limit(_MOST_LETTERS)
+        .limit(_MAX_DEAD)
         .subquery()
     )
     newest = func.max(latest.c.settled_at)
@@ -81,7 +81,7 @@ def dead_letters(session: Session, *, now: datetime) -> list[DeadLetterGroup]:
 def dead_ids(
     session: Session, endpoint_id: int, reason: str, *, limit: int, now: datetime
 ) -> list[int]:
-    """Return the ids of the dead letters of an endpoint and a reason, the latest first."""
+    """Return the ids of the recent dead deliveries of an endpoint and a reason, latest first."""
     query = (
         select(Delivery.id)
         .where(
@@ -122,5 +122,5 @@ def _samples(begins: Sequence[datetime]) -> Iterator[Select[tuple[int, datetime,
 
 
 def _settled(status: DeliveryStatus, at: datetime) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions of what was settled in the hour that began at a moment."""
+    """Return the conditions for deliveries settled in the hour that begins at a time."""
     return Delivery.status == status, Delivery.settled_at >= at, Delivery.settled_at < at + _HOUR

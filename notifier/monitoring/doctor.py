@@ -1,4 +1,4 @@
-"""What `notifier doctor` looks at: secrets, endpoints, backlog, dead letters."""
+"""The checks of `notifier doctor`: secrets, endpoints, backlog, dead deliveries."""
 
 from datetime import datetime, timedelta
 
@@ -15,15 +15,15 @@ from notifier.models import SCHEMA, Delivery, DeliveryStatus, Endpoint
 from notifier.webhooks import delivery_queries, endpoints
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
 
+# If a delivery has been due for longer than this, there is no worker, or there are too few.
 LATE = timedelta(minutes=5)
-"""A delivery due for longer than this says that no worker runs, or too few."""
 
+# Dead deliveries of this time need attention; older ones are history.
 RECENT = timedelta(days=7)
-"""Dead letters younger than this want a person; older ones are history."""
 
 
 def examine(database: Database, vault: Vault) -> list[Finding]:
-    """Return what is found; the database comes first, and without it there is nothing more."""
+    """Return the findings; if the check of the database fails, no others are made."""
     findings = examine_database(database, SCHEMA)
     if not all(finding.ok for finding in findings):
         return findings
@@ -38,8 +38,8 @@ def examine(database: Database, vault: Vault) -> list[Finding]:
         ]
 
 
-def is_ailing(endpoint: Endpoint) -> bool:
-    """Tell whether an endpoint wants a person: it is disabled, or keeps failing."""
+def needs_attention(endpoint: Endpoint) -> bool:
+    """Return True if an endpoint is disabled or keeps failing."""
     return endpoint.disabled_at is not None or endpoint.failures >= PAUSED_AFTER
 
 
@@ -52,7 +52,7 @@ def _secrets(session: Session, vault: Vault, now: datetime) -> Finding:
     except DecryptionError as error:
         return Finding("secrets", False, str(error), error.advice)
     return Finding(
-        "secrets", True, f"{sum(map(len, encrypted.values()))} sealed, all can be opened"
+        "secrets", True, f"{sum(map(len, encrypted.values()))} encrypted, all can be decrypted"
     )
 
 
@@ -95,7 +95,7 @@ def _backlog(session: Session, now: datetime) -> Finding:
     found = ", ".join(f"{count} {status}" for status, count in sorted(backlog.counts.items()))
     oldest = backlog.oldest_due_at
     if oldest is None or oldest >= now - LATE:
-        return Finding("backlog", True, found or "nothing waits")
+        return Finding("backlog", True, found or "empty")
     late = f"{found}; the oldest has been due for {lasted(now - oldest)}"
     attempted = delivery_queries.last_attempted_at(session)
     if attempted is not None and attempted >= now - LATE:

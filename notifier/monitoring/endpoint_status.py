@@ -1,4 +1,4 @@
-"""Standings: each endpoint with what is open for it, its last answer, its last test."""
+"""Summaries of endpoints: status, open deliveries, last attempt, last ping."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Endpoin
 from notifier.webhooks import circuit_breaker, delivery_queries
 from notifier.webhooks.circuit_breaker import EndpointState, EndpointStatus
 
-_LATELY = 1000
-"""So many of the latest attempts, whosever they are, are looked through for each one's last."""
+# The latest attempts of all endpoints in which the last one of each is searched.
+_RECENT_ATTEMPTS = 1000
 
 
 @dataclass(frozen=True)
 class EndpointSummary:
-    """An endpoint: how it is, how many deliveries wait for it, what it said last.
+    """An endpoint's status, deliveries, last attempt and last ping.
 
-    `due_at` is when the first that waits is due, and None if nothing waits.
-    `last` is its last attempt as far as that is found by index: the newest of the latest attempts
-    of all, or else of its newest delivery of some kinds.
+    `due_at` is the earliest due time of its pending deliveries. `last` is the newest attempt that
+    an index finds: among the latest attempts of all endpoints, or else of its newest delivered,
+    dead and retried deliveries.
     """
 
     endpoint: Endpoint
@@ -38,38 +38,38 @@ class EndpointSummary:
 
     @property
     def has_answered(self) -> bool:
-        """Whether anything that was sent there was ever taken."""
+        """Whether the endpoint ever accepted a delivery or its last ping."""
         return self.ever_delivered or (self.ping is not None and self.ping.accepted)
 
     @property
     def tried_at(self) -> datetime | None:
-        """When it is tried next: something is due, and its pause is over; None if nothing waits."""
+        """When the next attempt is made, or None if nothing is pending."""
         if self.due_at is None:
             return None
         return max(self.due_at, self.status.tried_at or self.due_at)
 
     @property
     def is_failing(self) -> bool:
-        """Whether what was sent there last was not taken, be it only once so far."""
+        """Whether the last attempt failed."""
         return self.status.state in {EndpointState.FAILING, EndpointState.PAUSED}
 
 
 def read(session: Session) -> list[EndpointSummary]:
-    """Return every endpoint's report, the oldest endpoint first, in four statements."""
-    return _reports(session, None)
+    """Return the summary of every endpoint, oldest first, in four statements."""
+    return _summaries(session, None)
 
 
 def read_one(session: Session, endpoint_id: int) -> EndpointSummary:
-    """Return an endpoint's report, or raise EndpointUnknownError."""
-    found = _reports(session, endpoint_id)
+    """Return the summary of an endpoint, or raise EndpointUnknownError."""
+    found = _summaries(session, endpoint_id)
     if not found:
         raise EndpointUnknownError(f"there is no endpoint {endpoint_id}")
     return found[0]
 
 
-def _reports(session: Session, only: int | None) -> list[EndpointSummary]:
+def _summaries(session: Session, only: int | None) -> list[EndpointSummary]:
     query = (
-        select(Endpoint, EndpointPing, *_COUNTS, *_TRACES, *_DUE)
+        select(Endpoint, EndpointPing, *_COUNTS, *_LAST_IDS, *_DUE)
         .outerjoin(EndpointPing)
         .order_by(Endpoint.id)
     )
@@ -92,15 +92,15 @@ def _reports(session: Session, only: int | None) -> list[EndpointSummary]:
 
 
 def _count(status: DeliveryStatus) -> ColumnElement[int]:
-    return _of(func.count(Delivery.id), status).label(status)
+    return _subquery(func.count(Delivery.id), status).label(status)
 
 
 def _newest(status: DeliveryStatus) -> ColumnElement[int]:
     newest = (Delivery.created_at.desc(), Delivery.id.desc())
-    return _of(Delivery.id, status, order=newest).label(f"{status}_id")
+    return _subquery(Delivery.id, status, order=newest).label(f"{status}_id")
 
 
-def _of(
+def _subquery(
     what: Any,
     status: DeliveryStatus,
     *,
@@ -115,14 +115,14 @@ def _of(
 
 
 _COUNTS = tuple(map(_count, (DeliveryStatus.PENDING, DeliveryStatus.HELD, DeliveryStatus.DEAD)))
-_RETRIED = _of(
+_RETRIED = _subquery(
     Delivery.id,
     DeliveryStatus.PENDING,
     order=(Delivery.due_at.desc(),),
     also=(Delivery.lane == Lane.RETRY,),
 ).label("retried_id")
 _DUE = tuple(map(delivery_queries.first_due, Lane))
-_TRACES = (_newest(DeliveryStatus.DELIVERED), _newest(DeliveryStatus.DEAD), _RETRIED)
+_LAST_IDS = (_newest(DeliveryStatus.DELIVERED), _newest(DeliveryStatus.DEAD), _RETRIED)
 
 
 def _last_attempts(session: Session, rows: Sequence[Any]) -> dict[int, Attempt]:
@@ -141,16 +141,16 @@ def _last_attempts(session: Session, rows: Sequence[Any]) -> dict[int, Attempt]:
 
 
 def _latest(session: Session, endpoint_ids: Collection[int]) -> list[tuple[int, Attempt]]:
-    # The limit holds the planner to these: it would rather go through all deliveries.
-    lately = (
+    # The limit keeps the planner from scanning all deliveries.
+    recent = (
         select(Attempt.id, Attempt.delivery_id)
         .order_by(Attempt.id.desc())
-        .limit(_LATELY)
+        .limit(_RECENT_ATTEMPTS)
         .subquery()
     )
     latest = (
-        select(Delivery.endpoint_id, func.max(lately.c.id).label("attempt_id"))
-        .join(lately, lately.c.delivery_id == Delivery.id)
+        select(Delivery.endpoint_id, func.max(recent.c.id).label("attempt_id"))
+        .join(recent, recent.c.delivery_id == Delivery.id)
         .group_by(Delivery.endpoint_id)
         .subquery()
     )

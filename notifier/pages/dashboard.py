@@ -86,7 +86,7 @@ def _facts() -> dict[str, Any]:
         reports = endpoint_status.read(session)
         hours = core.day(session, now=now)
         letters = core.dead_letters(session, now=now)
-    ailing = [one for one in reports if doctor.is_ailing(one.endpoint)]
+    ailing = [one for one in reports if doctor.needs_attention(one.endpoint)]
     return {
         "now": now,
         "findings": findings,

@@ -18,7 +18,7 @@ NUMBER = Annotated[int, Field(ge=1, le=MAX_ID)]
 
 def _moment(text: object) -> object:
     try:
-        return moments.read(str(text).strip())
+        return moments.parse_timestamp(str(text).strip())
     except (ValueError, OverflowError):
         raise ValueError(
             f"{str(text)[:40]!r} is not a valid time; use 2026-11-22T09:00 (UTC)"

@@ -135,13 +135,10 @@ def _ids(
     found = [
         (row.created_at, row.id)
         for row in rows
-        if mark is None or _is_beyond((row.created_at, row.id), mark, descending=descending)
+        if mark is None
+        or ((row.created_at, row.id) < mark if descending else (row.created_at, row.id) > mark)
     ]
     return [one for _, one in islice(sorted(found, reverse=descending), limit)]
-
-
-def _is_beyond(position: _Position, mark: _Position, *, descending: bool) -> bool:
-    return position < mark if descending else position > mark
 
 
 def _position_of(session: Session, delivery_id: int, *, descending: bool) -> _Position | None:

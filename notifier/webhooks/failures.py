@@ -1,4 +1,4 @@
-"""What keeps an event from being taken: failures and refusals, and what to do about each."""
+"""The kinds of failed attempts, and advice for each failure and status."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ from foundation.errors import Advice
 
 
 class FailureKind(StrEnum):
-    """Why no answer came to an attempt; the words are stored, and do not change."""
+    """Why an attempt had no response; the values are stored."""
 
     URL = "url"
     DNS = "dns"
@@ -102,9 +102,7 @@ _PATH = Advice(
     "endpoints correct-url",
     _ENDPOINT,
 )
-_REJECTED = Advice(
-    "The receiver understood the event and rejected it: fix what its response names there."
-)
+_REJECTED = Advice("The receiver rejected the event: fix there what its response names.")
 _STATUS_ADVICE: dict[int, Advice] = {
     400: _REJECTED,
     401: _SIGNATURE,

@@ -82,8 +82,11 @@ def claim(
     ids = _due_ids(session, limits, now)
     if not ids:
         return []
+    # Checked again: another worker may have claimed some of them since they were found.
+    query = _lock_query().where(Delivery.id.in_(ids), _is_claimable(now))
+    rows = session.execute(query.order_by(Delivery.due_at, Delivery.id)).all()
     token = secrets.token_hex(16)
-    claimed = [_claimed(row, token, now) for row in _lock_claimable(session, ids, now)]
+    claimed = [_claimed(row, token, now) for row in rows]
     session.execute(
         update(Delivery)
         .where(Delivery.id.in_([one.delivery_id for one in claimed]))
@@ -98,7 +101,8 @@ def reclaim_expired(session: Session, *, now: datetime) -> list[ExpiredClaim]:
     The worker of each crashed or hung: that counts as an attempt. After the last attempt the
     delivery is dead; otherwise it continues in the lane `isolated`.
     """
-    rows = _lock_expired(session, now)
+    query = _lock_query().where(_is_expired(now)).order_by(Delivery.id).limit(_MAX_RECLAIMED)
+    rows = session.execute(query).all()
     if not rows:
         return []
     db.insert_all(session, Attempt, [_attempt(row) for row in rows])
@@ -200,17 +204,6 @@ def _lock_query() -> Select[Any]:
         .join(Endpoint, Endpoint.id == Delivery.endpoint_id)
         .with_for_update(skip_locked=True, of=Delivery)
     )
-
-
-def _lock_claimable(session: Session, ids: Sequence[int], now: datetime) -> Sequence[Any]:
-    # Checked again: another worker may have claimed some of them since they were found.
-    query = _lock_query().where(Delivery.id.in_(ids), _is_claimable(now))
-    return session.execute(query.order_by(Delivery.due_at, Delivery.id)).all()
-
-
-def _lock_expired(session: Session, now: datetime) -> Sequence[Any]:
-    query = _lock_query().where(_is_expired(now)).order_by(Delivery.id).limit(_MAX_RECLAIMED)
-    return session.execute(query).all()
 
 
 def _claimed(row: Any, token: str, now: datetime) -> Claimed:

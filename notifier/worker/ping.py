@@ -60,8 +60,14 @@ def send_ping(services: Services, endpoint_id: int) -> PingResult:
     with services.database.writing() as session:
         now = db.now(session)
         due = endpoints.resume_after_ping(session, endpoint_id, now=now) if accepted else 0
-        columns = {"started_at": now, "milliseconds": milliseconds, "accepted": accepted}
-        _store(session, endpoint_id, columns | _result_columns(result))
+        columns: dict[str, Any] = {
+            "started_at": now,
+            "milliseconds": milliseconds,
+            "accepted": accepted,
+        }
+        columns |= _result_columns(result)
+        insert = db.insert(session, EndpointPing).values(endpoint_id=endpoint_id, **columns)
+        session.execute(insert.on_conflict_do_update(index_elements=["endpoint_id"], set_=columns))
     return PingResult(url, result, accepted, due)
 
 
@@ -74,11 +80,6 @@ def _target(session: Session, endpoint_id: int) -> tuple[str, Sequence[str]]:
         )
     encrypted = endpoints.encrypted_secrets(session, [endpoint_id], now=db.now(session))
     return endpoint.url, encrypted[endpoint_id]
-
-
-def _store(session: Session, endpoint_id: int, columns: dict[str, Any]) -> None:
-    insert = db.insert(session, EndpointPing).values(endpoint_id=endpoint_id, **columns)
-    session.execute(insert.on_conflict_do_update(index_elements=["endpoint_id"], set_=columns))
 
 
 def _result_columns(result: AttemptResult) -> dict[str, Any]:

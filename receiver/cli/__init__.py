@@ -2,6 +2,7 @@
 
 import click
 
+from foundation.cli.groups import SCHEMA_COMMANDS, users_group
 from foundation.cli.lazy import Lazy, LazyGroup, Program
 
 _PROGRAM = Program("receiver", "receiver.services:load", "receiver.models:SCHEMA")
@@ -12,14 +13,7 @@ main = LazyGroup(
         "db": LazyGroup(
             "db",
             {
-                "upgrade": Lazy(
-                    "foundation.cli.db_commands:upgrade",
-                    "Upgrade the database schema; existing data is kept.",
-                ),
-                "check": Lazy(
-                    "foundation.cli.db_commands:check",
-                    "Check that the database schema is the one that this program needs.",
-                ),
+                **SCHEMA_COMMANDS,
                 "rotate-key": Lazy(
                     "receiver.cli.operations:rotate_key",
                     "Re-encrypt all secrets and tokens with the first encryption key.",
@@ -113,25 +107,7 @@ main = LazyGroup(
             },
             help="Show past runs of the grade sync.",
         ),
-        "users": LazyGroup(
-            "users",
-            {
-                "add": Lazy(
-                    "foundation.pages.user_commands:add",
-                    "Add the user NAME; the password is read from a prompt or standard input.",
-                ),
-                "list": Lazy("foundation.pages.user_commands:list_", "List the users."),
-                "set-password": Lazy(
-                    "foundation.pages.user_commands:set_password",
-                    "Set a new password for NAME, who is signed out everywhere.",
-                ),
-                "remove": Lazy(
-                    "foundation.pages.user_commands:remove",
-                    "Remove the user NAME, who is signed out everywhere.",
-                ),
-            },
-            help="Manage the users who can sign in to the pages.",
-        ),
+        "users": users_group,
     },
     help="""ELMS: sources, webhooks, the registry and the grade sync.
 

@@ -48,7 +48,7 @@ def prune(older_than: timedelta) -> None:
     from receiver.runs import store as runs
     from receiver.webhooks import inbox
 
-    old_runs = _delete_all(runs.forget, older_than, limit=10)
+    old_runs = _delete_all(runs.prune, older_than, limit=10)
     lines = _delete_all(history.prune, older_than)
     ids = _delete_all(inbox.prune, older_than)
     click.echo(

@@ -1,1 +1,1 @@
-"""What operations watch: metrics and doctor."""
+"""Monitoring: metrics and doctor."""

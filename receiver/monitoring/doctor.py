@@ -1,4 +1,4 @@
-"""What `receiver doctor` looks at: sources, secrets, the registry, the last run, the gradebook."""
+"""The checks of `receiver doctor`: sources, secrets, registry, last run, gradebook."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -20,14 +20,14 @@ from receiver.runs.store import CourseResult
 from receiver.sources import store as sources
 from receiver.sync import planner
 
+# An older last run means that the sync is not scheduled, or cannot start.
 LATE = timedelta(hours=24)
-"""A last run older than this says that nobody has scheduled the sync, or that it cannot start."""
 
 
 def examine(database: Database, vault: Vault, gradebook: Gradebook | None = None) -> list[Finding]:
-    """Return what is found; the database comes first, and without it there is nothing more.
+    """Return the findings; without a usable database, only those about the database.
 
-    A gradebook is the Moodle that ELMS is; it is asked whether it takes grades.
+    `gradebook`: the Moodle that ELMS is, to check that it accepts grades.
     """
     findings = examine_database(database, SCHEMA)
     if not all(finding.ok for finding in findings):
@@ -46,8 +46,8 @@ def examine(database: Database, vault: Vault, gradebook: Gradebook | None = None
     return findings
 
 
-def glance(session: Session) -> list[Finding]:
-    """Return what a few queries find, however many courses there are: sources, the last run."""
+def quick_checks(session: Session) -> list[Finding]:
+    """Return the findings that need only a few queries: sources and the last run."""
     return [_sources(session), _last_run(session, db.now(session))]
 
 
@@ -55,23 +55,25 @@ def _sources(session: Session) -> Finding:
     every = sources.list_all(session)
     if not every:
         return Finding(
-            "sources", False, "none: nobody is heard and nobody asked", sources.FIRST_STEP
+            "sources", False, "none, so there are no webhooks and no grades", sources.FIRST_STEP
         )
-    # A Moodle signs no webhook itself, and need not have anybody beside it who does.
-    deaf = [source.name for source in every if not source.secrets and source.kind != MOODLE]
-    if deaf:
+    # A Moodle sends no webhooks of its own, so it needs no secret.
+    without_secret = [
+        source.name for source in every if not source.secrets and source.kind != MOODLE
+    ]
+    if without_secret:
         return Finding(
             "sources",
             False,
-            f"no webhook of {', '.join(deaf)} can be verified: no secret",
-            Advice("Enter the secret of its endpoint.", "sources add-secret", (deaf[0],)),
+            f"webhooks of {', '.join(without_secret)} cannot be verified: no secret",
+            Advice("Enter the secret.", "sources add-secret", (without_secret[0],)),
         )
     return Finding("sources", True, ", ".join(source.name for source in every))
 
 
 def _encrypted(session: Session, entries: list[Entry], vault: Vault) -> Finding:
     encrypted = [
-        one for source in sources.list_all(session) for one in sources.encrypted_of(source)
+        one for source in sources.list_all(session) for one in sources.ciphertexts_of(source)
     ]
     encrypted += [str(entry.encrypted_token) for entry in entries]
     try:
@@ -79,21 +81,15 @@ def _encrypted(session: Session, entries: list[Entry], vault: Vault) -> Finding:
             vault.decrypt(one)
     except DecryptionError as error:
         return Finding("secrets", False, str(error), error.advice)
-    return Finding("secrets", True, f"{len(encrypted)} sealed, all can be opened")
+    return Finding("secrets", True, f"all {len(encrypted)} can be decrypted")
 
 
 def _registry(entries: list[Entry]) -> Finding:
-    course_statuses = [registry.course_status(entry) for entry in entries]
-    waiting = [
-        course_status
-        for course_status in course_statuses
-        if course_status.status is Status.TOKEN_INVALID
-    ]
-    deleted = sum(
-        course_status.status is Status.COURSE_DELETED for course_status in course_statuses
-    )
+    statuses = [registry.course_status(entry) for entry in entries]
+    waiting = [one for one in statuses if one.status is Status.TOKEN_INVALID]
+    deleted = sum(one.status is Status.COURSE_DELETED for one in statuses)
     found = (
-        f"{count(len(entries), 'course')}, {deleted} of them deleted, "
+        f"{count(len(entries), 'course')}: {deleted} deleted, "
         f"{count(len(waiting), 'needs', 'need')} a new token"
     )
     if waiting:
@@ -106,35 +102,35 @@ def _gradebook(gradebook: Gradebook, unplaced: Sequence[CourseResult]) -> Findin
     if trouble is not None:
         return Finding("gradebook", False, trouble.detail, trouble.advice)
     if unplaced:
-        found = f"of {count(len(unplaced), 'course')} it is not said where their grades go"
+        found = f"{count(len(unplaced), 'course has', 'courses have')} no gradebook activity"
         return Finding("gradebook", False, found, unplaced[0].advice)
-    return Finding("gradebook", True, "ELMS's own Moodle takes grades")
+    return Finding("gradebook", True, "ELMS's own Moodle accepts grades")
 
 
 def _last_run(session: Session, now: datetime) -> Finding:
     run = runs.latest_full(session)
     if run is None:
         advice = Advice("Run the grade sync once, and schedule it.", "sync-grades")
-        return Finding("last run", False, "grades of every course were never synced", advice)
-    found = f"run {run.id} began {lasted(now - run.started_at)} ago"
+        return Finding("last run", False, "the grades of all courses were never synced", advice)
+    found = f"run {run.id} started {lasted(now - run.started_at)} ago"
     if now - run.started_at > LATE:
         advice = Advice(
-            "Check that cron or a timer runs the grade sync, and its log for the reason if it does "
-            "not.",
+            "Check that cron or a timer runs the grade sync, and its log if it does.",
             "sync-grades",
         )
-        return Finding("last run", False, f"{found}, and none of every course since", advice)
+        late = f"{found}, and there was no run of all courses since"
+        return Finding("last run", False, late, advice)
     if run.ended_at is None:
         status = runs.statuses(session, [run], now=now)[run.id]
         advice = Advice("If it was killed, the next run continues; check that one is scheduled.")
-        return Finding("last run", True, f"{found} and has not ended: {status}", advice)
+        return Finding("last run", True, f"{found} and is not completed: {status}", advice)
     found += (
         f": {run.synced} synced, {run.unchanged} unchanged, "
         f"{run.skipped} skipped, {run.failed} failed"
     )
     if run.exit_code:
         advice = Advice(
-            "See the reason of each course and what to do.", "runs show", (str(run.id),)
+            "See the reason and the next step for each course.", "runs show", (str(run.id),)
         )
         return Finding("last run", False, found, advice)
     return Finding("last run", True, found)

@@ -1,4 +1,4 @@
-"""The numbers of ELMS: what is counted as it happens, and how things stand when asked."""
+"""The metrics of ELMS: stored counters, and gauges that are computed for each scrape."""
 
 from collections.abc import Iterable
 from math import inf
@@ -17,13 +17,13 @@ from receiver.runs.store import CourseOutcome, RunStatus, RunTotals
 
 WEBHOOKS = Counter(
     "receiver_webhooks_total",
-    "Webhooks that were signed and understood, by what they did.",
+    "Accepted webhooks, by outcome.",
     ("outcome",),
 )
 
 
-def numbers(session: Session) -> Iterable[Metric]:
-    """Return every number of the service."""
+def collect(session: Session) -> Iterable[Metric]:
+    """Return all metrics of the service."""
     now = db.now(session)
     totals = runs.totals(session, now=now)
     since = (now - totals.completed_at).total_seconds() if totals.completed_at else inf
@@ -33,7 +33,7 @@ def numbers(session: Session) -> Iterable[Metric]:
         *_runs(totals),
         GaugeMetricFamily(
             "receiver_seconds_since_good_run",
-            "Since a sync of every course ended with no failure; infinite if none ever did.",
+            "Seconds since a sync of all courses ended without failures; infinite if none did.",
             since,
         ),
     ]
@@ -50,12 +50,12 @@ def _entries(session: Session) -> GaugeMetricFamily:
 
 
 def _runs(totals: RunTotals) -> Iterable[Metric]:
-    ended = CounterMetricFamily("receiver_runs", "Grade syncs that are over.", labels=["ending"])
+    ended = CounterMetricFamily("receiver_runs", "Ended grade syncs, by ending.", labels=["ending"])
     for status in RunStatus:
         if status is not RunStatus.RUNNING:
             ended.add_metric([status.name.lower()], totals.runs.get(status, 0))
     courses = CounterMetricFamily(
-        "receiver_run_courses", "Courses of all grade syncs, by outcome.", labels=["outcome"]
+        "receiver_run_courses", "Courses in all grade syncs, by outcome.", labels=["outcome"]
     )
     for outcome in CourseOutcome:
         courses.add_metric([outcome], totals.courses[outcome])

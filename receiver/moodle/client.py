@@ -67,7 +67,7 @@ class MoodleClient:
             **dict(_fields("", parameters or {})),
         }
         try:
-            answer = self._http_client.send(
+            response = self._http_client.send(
                 "POST", endpoint_url(url), _FORM, urlencode(form).encode("ascii")
             )
         except ResponseTooLargeError as error:
@@ -77,15 +77,15 @@ class MoodleClient:
         except RequestFailedError as error:
             return Transient(str(error), LATER, unreachable=error.unreachable)
         # A Moodle in debug mode may repeat what it was sent.
-        body = answer.body.replace(token.reveal().encode("ascii"), REDACTED.encode("ascii"))
+        body = response.body.replace(token.reveal().encode("ascii"), REDACTED.encode("ascii"))
         result = classify(
-            answer.status,
-            answer.headers.get("Content-Type"),
+            response.status,
+            response.headers.get("Content-Type"),
             body,
-            location=answer.headers.get("Location"),
+            location=response.headers.get("Location"),
         )
         if isinstance(result, Transient):
-            return replace(result, retry_after=answer.retry_after)
+            return replace(result, retry_after=response.retry_after)
         return result
 
 

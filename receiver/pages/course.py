@@ -16,7 +16,7 @@ from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from receiver import services
 from receiver.course_state import CourseStatus, Status
-from receiver.errors import TokenMalformedError, TokenNotTakenError
+from receiver.errors import TokenMalformedError, TokenNotEnteredError
 from receiver.models import Entry
 from receiver.pages.registry import actor, course_status_of, registry_pages
 from receiver.registry import bulk, csv_files, history, listing
@@ -79,7 +79,7 @@ def enter_token(entry_id: int) -> Response | tuple[str, int]:
         return _page(entry_id, entered), 422
     try:
         entry = _entered(here, entry_id, entered.token)
-    except (TokenMalformedError, TokenNotTakenError) as refusal:
+    except (TokenMalformedError, TokenNotEnteredError) as refusal:
         return _page(entry_id, {"token": in_sentences(refusal)}), 422
     _tell(entry, _proven(here, entry))
     return _back(entry_id)

@@ -67,7 +67,7 @@ def show() -> str:
             else ()
         )
         # A registry that is new has its first steps to say, and nothing to be alarmed about.
-        findings = doctor.glance(session) if any(counts.values()) else []
+        findings = doctor.quick_checks(session) if any(counts.values()) else []
     return render_template(
         "receiver/registry.html",
         page=page,

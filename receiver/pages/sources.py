@@ -16,7 +16,7 @@ def show() -> str:
     """Show each source with the numbers of its secrets; adding and rotating are commands."""
     with services.current().database.reading() as session:
         every = sources.list_all(session)
-        heard = sources.last_heard(session)
+        heard = sources.last_received(session)
         asked = queries.last_fetches(session)
     return render_template(
         "receiver/sources.html",

@@ -182,7 +182,7 @@ def courses_of(
     return list(session.scalars(query))
 
 
-def forget(session: Session, before: datetime, limit: int) -> int:
+def prune(session: Session, before: datetime, limit: int) -> int:
     """Delete up to `limit` runs that started before then, with their courses; return how many.
 
     The latest run and the latest run of every course stay, however old.

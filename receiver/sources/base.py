@@ -1,4 +1,4 @@
-"""What a source of grades is asked for, every result it can give, and the protocol of a client."""
+"""Queries to a source of grades, every outcome they can have, and the protocol of a client."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,7 +114,7 @@ class SiteOutage:
 class Transient:
     """A failure that says nothing about the course; a retry may help.
 
-    `unreachable`: no connection was made. `retry_after`: seconds that the site asked to wait.
+    `unreachable`: no connection was made. `retry_after`: seconds to wait, as the site requested.
     """
 
     detail: str

@@ -1,4 +1,4 @@
-"""The eAssessment sites: where to ask each, and the secrets that its webhooks are signed with."""
+"""The sources: eAssessment sites with their URL, webhook secrets and, for a Moodle, site token."""
 
 import re
 from dataclasses import dataclass
@@ -27,18 +27,18 @@ from receiver.errors import (
 )
 from receiver.models import API, MOODLE, Entry, InboxMessage, Source, SourceSecret
 
+# The next step if there is no source yet.
 FIRST_STEP = Advice("Add eAssessment as a source.", "sources add", ("NAME", "--url", "URL"))
-"""What to do where there is no source yet."""
 
+# The id of a course in a Moodle.
 MOODLE_COURSE = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
-"""The form of a course's id in a Moodle: its number."""
 
 _NAME: TypeAdapter[str] = TypeAdapter(SourceName)
 
 
 @dataclass(frozen=True)
 class WebhookSource:
-    """A source as its door knows it: who it is, and what its events are signed with."""
+    """A source for its webhook route: its name and its secrets."""
 
     source_id: int
     name: str
@@ -46,9 +46,9 @@ class WebhookSource:
 
 
 def add(session: Session, name: str, url: str, kind: str = API, *, now: datetime) -> Source:
-    """Add a source of a kind, or raise SourceInvalidError or SourceExistsError."""
+    """Add a source, or raise SourceInvalidError or SourceExistsError."""
     if not _is_name(name):
-        raise SourceInvalidError(f"{name!r} cannot be a source's name")
+        raise SourceInvalidError(f"{name!r} is not a valid name of a source")
     if fault := hosts.site_url_error(url):
         raise SourceInvalidError(fault)
     source: Source | None = session.scalar(
@@ -58,19 +58,19 @@ def add(session: Session, name: str, url: str, kind: str = API, *, now: datetime
         .returning(Source)
     )
     if source is None:
-        raise SourceExistsError(f"the source {name} exists already")
+        raise SourceExistsError(f"the source {name} already exists")
     return source
 
 
 def list_all(session: Session) -> list[Source]:
-    """Return every source with its secrets, by name."""
+    """Return all sources with their secrets, by name."""
     return list(
         session.scalars(select(Source).options(selectinload(Source.secrets)).order_by(Source.name))
     )
 
 
-def last_heard(session: Session) -> dict[int, datetime | None]:
-    """Return by source id when each source was heard last, in one query."""
+def last_received(session: Session) -> dict[int, datetime | None]:
+    """Return by source id when the last webhook was received, in one query."""
     last = select(InboxMessage.received_at).where(InboxMessage.source_id == Source.id)
     last = last.order_by(InboxMessage.received_at.desc()).limit(1)
     rows = session.execute(select(Source.id, last.scalar_subquery()))
@@ -78,7 +78,7 @@ def last_heard(session: Session) -> dict[int, datetime | None]:
 
 
 def get(session: Session, name: str) -> Source:
-    """Return a source, or raise SourceUnknownError; what cannot be a name costs no query."""
+    """Return a source, or raise SourceUnknownError (without a query for an invalid name)."""
     source = _find(session, name) if _is_name(name) else None
     if source is None:
         raise SourceUnknownError(f"there is no source {name!r}")
@@ -86,7 +86,7 @@ def get(session: Session, name: str) -> Source:
 
 
 def choose(session: Session, name: str | None, *, course_id: str | None = None) -> Source:
-    """Return the source of this name; if none was named the only one, or the only one of a course.
+    """Return the source of this name; without a name the only source, or the only one of a course.
 
     Raises SourceUnknownError or SourceUnclearError.
     """
@@ -96,36 +96,38 @@ def choose(session: Session, name: str | None, *, course_id: str | None = None) 
     if not sources:
         raise SourceUnclearError("there is no source yet", advice=FIRST_STEP)
     if len(sources) > 1 and course_id is not None:
-        spoke_of = set(session.scalars(select(Entry.source_id).where(Entry.course_id == course_id)))
-        sources = [source for source in sources if source.id in spoke_of] or sources
+        with_course = set(
+            session.scalars(select(Entry.source_id).where(Entry.course_id == course_id))
+        )
+        sources = [source for source in sources if source.id in with_course] or sources
     if len(sources) > 1:
-        raise SourceUnclearError(f"there are {len(sources)} sources, and none was named")
+        raise SourceUnclearError(f"there are {len(sources)} sources, and none was given")
     return sources[0]
 
 
 def check_course(source: Source, course_id: str) -> None:
-    """Raise CourseIdError if a source can have no course of this id."""
+    """Raise CourseIdError if the source cannot have a course with this id."""
     if source.kind == MOODLE and not MOODLE_COURSE.fullmatch(course_id):
-        raise CourseIdError(f"{course_id!r}: a course's id is a whole number in a Moodle")
+        raise CourseIdError(f"{course_id!r}: in a Moodle the id of a course is a number")
 
 
 def get_webhook_source(session: Session, name: str, *, vault: Vault) -> WebhookSource:
-    """Return what the door of a source needs, or raise SourceUnknownError or SealError."""
+    """Return a source with its secrets, or raise SourceUnknownError or DecryptionError."""
     source = get(session, name)
     return WebhookSource(source.id, source.name, tuple(secrets_of(source, vault=vault)))
 
 
 def secrets_of(source: Source, *, vault: Vault) -> list[Secret]:
-    """Return a source's secrets, opened, the oldest first."""
+    """Return the decrypted secrets of a source, oldest first."""
     return [Secret.parse(vault.decrypt(row.encrypted)) for row in source.secrets]
 
 
 def add_secret(
     session: Session, source: Source, secret: Secret, *, vault: Vault, now: datetime
 ) -> SourceSecret:
-    """Add a secret to a source, beside those that it has; raise SecretExistsError for a known."""
+    """Add a secret to those of a source, or raise SecretExistsError."""
     if secret in secrets_of(source, vault=vault):
-        raise SecretExistsError(f"the source {source.name} has this secret already")
+        raise SecretExistsError(f"the source {source.name} already has this secret")
     row = SourceSecret(encrypted=vault.encrypt(secret.reveal()), created_at=now)
     source.secrets.append(row)
     session.flush()
@@ -133,7 +135,7 @@ def add_secret(
 
 
 def remove_secret(session: Session, source: Source, secret_id: int) -> None:
-    """Forget a secret of a source, or raise SecretUnknownError."""
+    """Remove a secret of a source, or raise SecretUnknownError."""
     row = session.get(SourceSecret, secret_id)
     if row is None or row.source_id != source.id:
         raise SecretUnknownError(f"the source {source.name} has no secret {secret_id}")
@@ -141,39 +143,39 @@ def remove_secret(session: Session, source: Source, secret_id: int) -> None:
 
 
 def set_site_token(session: Session, source: Source, token: MoodleToken, *, vault: Vault) -> None:
-    """Hold a site-wide token of a Moodle in place of any other, or raise SourceKindError."""
+    """Set or replace the site token of a Moodle, or raise SourceKindError."""
     if source.kind != MOODLE:
-        raise SourceKindError(f"the source {source.name} is no Moodle, but of the kind {API}")
+        raise SourceKindError(f"the source {source.name} is not a Moodle, but of the kind {API}")
     source.encrypted_site_token = vault.encrypt(token.reveal())
     session.flush()
 
 
 def site_token_of(source: Source, *, vault: Vault) -> MoodleToken | None:
-    """Return the site-wide token of a source, opened, or None if none is held."""
+    """Return the decrypted site token of a source, or None if it has none."""
     encrypted = source.encrypted_site_token
     return None if encrypted is None else MoodleToken.parse(vault.decrypt(encrypted))
 
 
-def encrypted_of(source: Source) -> list[str]:
-    """Return all that is sealed of a source."""
-    held = [] if source.encrypted_site_token is None else [source.encrypted_site_token]
-    return [row.encrypted for row in source.secrets] + held
+def ciphertexts_of(source: Source) -> list[str]:
+    """Return everything that is stored encrypted for a source."""
+    site_token = source.encrypted_site_token
+    return [row.encrypted for row in source.secrets] + ([site_token] if site_token else [])
 
 
 def reencrypt(session: Session, *, vault: Vault) -> int:
-    """Seal every secret and site-wide token anew with the first key; return how many there are."""
+    """Re-encrypt all secrets and site tokens with the first key; return their number."""
     rows = session.scalars(select(SourceSecret).order_by(SourceSecret.id).with_for_update()).all()
     for row in rows:
         row.encrypted = vault.reencrypt(row.encrypted)
-    held = session.scalars(
+    moodles = session.scalars(
         select(Source)
         .where(Source.encrypted_site_token.is_not(None))
         .order_by(Source.id)
         .with_for_update()
     ).all()
-    for source in held:
+    for source in moodles:
         source.encrypted_site_token = vault.reencrypt(str(source.encrypted_site_token))
-    return len(rows) + len(held)
+    return len(rows) + len(moodles)
 
 
 def _find(session: Session, name: str) -> Source | None:

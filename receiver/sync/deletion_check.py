@@ -1,4 +1,4 @@
-"""The confirmation of deletions: a site is asked again before a deletion is stored for good."""
+"""The confirmation of deletions: a second request before a deletion is stored for good."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,21 +18,21 @@ class DeletionCheck:
     clients: Mapping[str, GradeSource]
 
     def confirm(self, results: Sequence[FetchResult]) -> list[FetchResult]:
-        """Return the results; of each course that seems gone, what its site says when asked again.
+        """Return the results, with those that seem gone replaced by what a second request says.
 
-        Each site is asked about all of its courses at once. No session may be open.
+        Each site gets one request for all of its courses. No session may be open.
         """
         doubtful: dict[str, list[GradeQuery]] = {}
         for result in results:
             if isinstance(result.outcome, SeemsGone) and result.query:
                 doubtful.setdefault(result.entry.source.name, []).append(result.query)
-        gone = self._ask_sites(doubtful) if doubtful else {}
+        gone = self._request(doubtful) if doubtful else {}
         return [
             _confirmed(result, gone.get((result.entry.source.name, result.entry.course_id)))
             for result in results
         ]
 
-    def _ask_sites(
+    def _request(
         self, doubtful: Mapping[str, Sequence[GradeQuery]]
     ) -> dict[tuple[str, str], bool | None]:
         """Return by source and course whether it is deleted; nothing of a site that raises."""

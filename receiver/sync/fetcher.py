@@ -3,7 +3,7 @@
 import random
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -110,8 +110,11 @@ class Fetcher:
         """The number of requests sent."""
         return _sent(self.clients) - self._requests_before
 
-    def fetch(self, entries: Sequence[Entry]) -> Iterator[FetchBatch]:
-        """Yield results about as often as requests end, until all are known or the run stops."""
+    def fetch(self, entries: Sequence[Entry]) -> Generator[FetchBatch, None, None]:
+        """Yield results about as often as requests end, until all are known or the run stops.
+
+        Closing the generator early cancels the requests in progress.
+        """
         yield FetchBatch(tuple(self._open_sources(entries)))
         entries = [entry for entry in entries if entry.source.name in self.clients]
         pool = ThreadPoolExecutor(self._limits.concurrency, thread_name_prefix="fetch")
@@ -246,14 +249,14 @@ class Fetcher:
             self._results.append(result)
 
     def _wait_before_retries(self) -> None:
-        """Wait before the next round, longer if a site asked for it."""
-        asked = [
+        """Wait before the next round, longer if a site requests it."""
+        requested = [
             result.outcome.retry_after or 0.0
             for result in self._retries
             if isinstance(result.outcome, Transient)
         ]
         seconds = self._limits.retry_waits[self._round] * random.uniform(1.0, 1.25)  # noqa: S311 - no secret
-        self._stop.wait(max(seconds, min(max(asked), _MAX_RETRY_AFTER)))
+        self._stop.wait(max(seconds, min(max(requested), _MAX_RETRY_AFTER)))
 
 
 def build_query(

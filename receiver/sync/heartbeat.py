@@ -15,7 +15,7 @@ _TICK_SECONDS = 0.2
 
 
 class StopSignal:
-    """Whether a run has to stop: its time is up, it was told to, or its lease cannot be renewed."""
+    """Whether a run has to stop: on SIGTERM, at its deadline, or without a lease."""
 
     def __init__(self, event: threading.Event, seconds: float) -> None:
         self._event = event
@@ -23,8 +23,8 @@ class StopSignal:
         self.error: Exception | None = None
 
     @property
-    def told_to_stop(self) -> bool:
-        """Whether the run was told to stop."""
+    def stop_requested(self) -> bool:
+        """Whether SIGTERM was received."""
         return self._event.is_set()
 
     @property
@@ -35,7 +35,7 @@ class StopSignal:
     @property
     def is_set(self) -> bool:
         """Whether the run has to stop."""
-        return self.told_to_stop or self.timed_out or self.error is not None
+        return self.stop_requested or self.timed_out or self.error is not None
 
     def wait(self, seconds: float) -> None:
         """Sleep until the run has to stop, but no longer than this."""
@@ -44,7 +44,7 @@ class StopSignal:
             self._event.wait(min(left, _TICK_SECONDS))
 
     def raise_error(self) -> None:
-        """Raise what kept the lease from being renewed, if anything did."""
+        """Raise the error that made the renewal of the lease fail, if any."""
         if self.error is not None:
             raise self.error
 

@@ -39,6 +39,7 @@ _WRITE_REASONS: dict[type[Failure], str] = {
     SiteOutage: GRADEBOOK_TROUBLE,
     Transient: "transient",
 }
+NEXT_RUN = Advice("No action needed yet: the next run tries again.")
 _MAX_NAMED = 5
 _MAX_ID_LETTERS = 100
 _log = logging.get_logger(__name__)
@@ -77,9 +78,6 @@ class FetchResult:
     def etag(self) -> str | None:
         """The ETag of the grades if ELMS now has all of them, or None to fetch them again."""
         return self.outcome.etag if isinstance(self.outcome, Grades) and self.is_synced else None
-
-
-NEXT_RUN = Advice("No action needed yet: the next run tries again.")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -141,12 +142,13 @@ class SyncRun:
         try:
             with LeaseHeartbeat(self._lease, self._stop, (self._fetcher, self._gradebook)):
                 self._run_stages(entries)
+                self._stop.raise_error()
         except db.UNUSABLE as error:
             self._reason = StopReason(EXIT_DATABASE, "database_unavailable", db.cause(error))
         except LeaseLostError as error:
             self._reason = StopReason(EXIT_LEASED, "lease_lost", str(error))
-        if self._reason is None and self._stop.told_to_stop:
-            self._reason = StopReason(EXIT_STOPPED, "stopped", "it was told to stop")
+        if self._reason is None and self._stop.stop_requested:
+            self._reason = StopReason(EXIT_STOPPED, "stopped", "SIGTERM was received")
         elif self._reason is None and self._stop.timed_out:
             seconds = self._options.deadline.total_seconds()
             detail = f"its time limit of {seconds:g} seconds was reached"
@@ -156,12 +158,12 @@ class SyncRun:
         # No grades are requested before it is known that they can be written.
         if not entries or self._ended_by(self._gradebook.check()):
             return
-        for batch in _buffered(self._fetcher.fetch(entries), self._options.batch_size):
-            self._stop.raise_error()
-            self._store(batch, len(entries))
-            if self._reason is not None:
-                return
-        self._stop.raise_error()
+        with closing(self._fetcher.fetch(entries)) as batches:
+            for batch in _buffered(batches, self._options.batch_size):
+                self._stop.raise_error()
+                self._store(batch, len(entries))
+                if self._reason is not None:
+                    return
 
     def _store(self, batch: FetchBatch, total: int) -> None:
         """Write and record a batch part by part, so that a kill loses the record of one part.

@@ -1,4 +1,4 @@
-"""The check of tokens that were entered: their sites are asked whether the tokens are valid."""
+"""The check of entered tokens with their sites."""
 
 import math
 import threading
@@ -11,7 +11,7 @@ from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice
 from receiver.course_state import CourseStatus, is_token_confirmed
-from receiver.errors import TokenNotTakenError
+from receiver.errors import TokenNotEnteredError
 from receiver.models import Entry
 from receiver.registry import bulk
 from receiver.registry import entries as registry
@@ -54,7 +54,7 @@ class RejectedToken:
 
     entry_id: int
     row: RegistryRow
-    error: TokenNotTakenError
+    error: TokenNotEnteredError
 
 
 def needs_check(entry: Entry, token: Token) -> bool:
@@ -75,7 +75,7 @@ def enter_token(
 ) -> Entry:
     """Store another token for an entry, and return the entry, detached from its session.
 
-    Raises TokenNotTakenError if the token is not known to be valid while the stored one is, even
+    Raises TokenNotEnteredError if the token is not known to be valid while the stored one is, even
     if that one is entered at the same time. No session may be open.
     """
     checked_against: str | None = None
@@ -103,7 +103,7 @@ def reject_unverified(
 ) -> list[RejectedToken]:
     """Return the rows of a CSV file whose tokens must not replace valid ones.
 
-    Their sites are asked first. No session may be open.
+    They are checked with their sites first. No session may be open.
     """
     with services.database.reading() as session:
         pairs = {
@@ -209,7 +209,7 @@ def _check_replacements(
     *,
     actor: Actor,
     max_seconds: float | None = None,
-) -> dict[int, TokenNotTakenError]:
+) -> dict[int, TokenNotEnteredError]:
     """Return by entry id why a token must not replace the valid one that is stored.
 
     The entries are detached from any session; they hold the new tokens afterwards.
@@ -227,7 +227,7 @@ def _check_replacements(
             concurrency=services.settings.sync_concurrency,
         )
     return {
-        result.entry.id: TokenNotTakenError(
+        result.entry.id: TokenNotEnteredError(
             f"the token {result.entry.stored_token_id} was not entered: {_why_not(result)}; "
             f"{stored[result.entry.id]}, which is known to be valid, is still in use"
         )

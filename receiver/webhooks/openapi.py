@@ -1,4 +1,4 @@
-"""What ELMS's routes take and answer, for its OpenAPI document."""
+"""The OpenAPI description of ELMS's routes."""
 
 from pydantic import BaseModel
 
@@ -9,24 +9,24 @@ from foundation.web.openapi import ApiDescription, ApiResponse, Operation
 from receiver.webhooks.inbox import WebhookOutcome
 
 
-class Taken(BaseModel):
-    """What an event that was understood did."""
+class WebhookResponse(BaseModel):
+    """What an accepted webhook did."""
 
     outcome: WebhookOutcome
 
 
 DESCRIPTION = ApiDescription(
     title="ELMS",
-    description="The door for webhooks of eAssessment, by Standard Webhooks 1.0.",
+    description="The webhook route for eAssessment (Standard Webhooks 1.0).",
     operations={
         **health.OPERATIONS,
         "webhooks.receive": Operation(
-            {200: ApiResponse("Understood, and taken in once.", Taken)},
+            {200: ApiResponse("The webhook was accepted.", WebhookResponse)},
             bodies=[CourseDeleted, TokenRegenerated, UnknownEvent],
             headers={
-                "webhook-id": "Names the event; the same over attempts and replays.",
-                "webhook-timestamp": "When the attempt was made, in whole seconds.",
-                "traceparent": "The attempt's span (W3C Trace Context), for the log.",
+                "webhook-id": "The id of the event; the same for all attempts and replays.",
+                "webhook-timestamp": "The time of the attempt, in whole seconds since 1970.",
+                "traceparent": "The span of the attempt (W3C Trace Context), for the log.",
             },
             problems=(
                 P.SIGNATURE_REFUSED,
@@ -61,4 +61,3 @@ DESCRIPTION = ApiDescription(
     },
     path_parameters={"source": {"type": "string", "minLength": 1, "maxLength": 100}},
 )
-"""ELMS as it describes itself."""

@@ -175,7 +175,7 @@ def record_runs(database: Database, now: datetime) -> None:
             run_id = runs.begin(session, "elms@sync", partial=number == 1, now=began_at)
             runs.record(session, run_id, courses)
             if number != 2:
-                stopped = "it was told to stop" if number == 1 else None
+                stopped = "SIGTERM was received" if number == 1 else None
                 report = RunResult(
                     run_id, courses, ScoreCounts(1, 2, 3), 2, 9, 1.5, number % 2, stopped
                 )

@@ -95,7 +95,7 @@ def until(process: subprocess.Popen[str], words: str) -> str:
 
 
 def test_the_story_was_told_before(stayed: Stayed) -> None:
-    assert "All of it was seen to happen" in stayed.printed
+    assert "All checks passed in" in stayed.printed
 
 
 def test_what_is_printed_lets_one_in_to_watch_a_deletion(
@@ -137,7 +137,7 @@ def test_ctrl_c_ends_all_of_it(stayed: Stayed) -> None:
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
     rest, _ = process.communicate(timeout=ENDS_WITHIN)
 
-    assert rest == "\nstopping all of it …\nAll is stopped.\n"
+    assert rest == "\nStopping all processes …\nAll processes are stopped.\n"
     assert process.returncode == 0
     assert not folder.exists()
     for group in groups:

@@ -1,10 +1,8 @@
-"""Fuzz of all doors: `python -m tests.faults.fuzz --requests 100000 --seed 1`; ends by itself.
+"""Fuzz both apps: `python -m tests.faults.fuzz --requests 20000 --seed 1`.
 
-Requests, well signed and otherwise, go through both apps on real databases. Of every answer it is
-asked that it is no 5xx and no redirect but a page's to the sign-in, that a refusal is a problem
-document of a type of ours which shows no secret, and that what was refused, read or a duplicate
-has changed nothing; of both databases, again and again, that what they hold follows from what was
-answered. The same seed draws the same requests.
+Each response must be no 5xx and no redirect except to the sign-in; a rejection must be a problem
+document of a known type that shows no secret; and a request that was rejected, only reads, or is
+a duplicate must change nothing. The same seed makes the same requests.
 """
 
 import argparse
@@ -23,7 +21,7 @@ from typing import Any
 
 import click
 from flask import Flask
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import delete, text
 
 import notifier.app
 import receiver.app
@@ -43,21 +41,21 @@ from tests.faults.fuzz_requests import BATCH, COURSES, INGEST_SECRET, SITE, Know
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+# After so many requests the databases are emptied.
 ROUND = 2000
-"""After so many requests what is stored is looked through, and everything begins anew."""
-FINE = {200, 201, 304}
+SUCCESS = {200, 201, 304}
+# The paths of pages among the requests; no one is signed in.
 PAGES = {"/"}
-"""What the requests may name of the pages for people; nobody is signed in."""
 _SCHEMAS = {"notifier": sent.SCHEMA, "receiver": taken.SCHEMA}
 
 
 class FuzzError(AssertionError):
-    """Something that must hold did not; says for which request."""
+    """A response or a change that must not be; says for which request."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an app answered."""
+    """The response of an app."""
 
     status: int
     headers: dict[str, str]
@@ -66,7 +64,7 @@ class Answer:
 
 @dataclass
 class Totals:
-    """What came of a run."""
+    """The numbers of a run."""
 
     requests: int = 0
     seconds: float = 0.0
@@ -74,8 +72,8 @@ class Totals:
     outcomes: Counter[str] = field(default_factory=Counter)
 
 
-class Doors:
-    """Both apps on their databases, and a look at whether anything was committed to them."""
+class Apps:
+    """Both apps on their databases, and whether anything was committed to them."""
 
     def __init__(self, urls: dict[str, str]) -> None:
         common: dict[str, Any] = {"_env_file": None, "encryption_keys": ENCRYPTION_KEY}
@@ -107,18 +105,18 @@ class Doors:
         self._open.close()
 
     def mark(self, service: str) -> object:
-        """Return what changes with every commit that changed something."""
+        """Return a value that differs after every commit that changed something."""
         return self._looks[service]()
 
     def _watch(self, service: str, schema: Schema) -> Callable[[], object]:
         database = self.databases[service]
-        # That something was heard is counted, though nothing else changes.
+        # Requests are counted, even if nothing else changes.
         names = [table.name for table in schema.metadata.sorted_tables if table.name != "counters"]
         if database.is_sqlite:
             looking = sqlite3.connect(str(database.engine.url.database))
             self._open.callback(looking.close)
             return lambda: _rows(looking, names)
-        # PostgreSQL names in each row the transaction that wrote it last.
+        # xmin is the transaction that wrote the row last.
         query = " UNION ALL ".join(
             f"SELECT '{name}', count(*), sum(xmin::text::bigint) FROM {name}" for name in names
         )
@@ -130,7 +128,7 @@ class Doors:
         return look
 
     def begin(self) -> Known:
-        """Empty both databases, then add courses, endpoints and a source; return what is known."""
+        """Empty both databases, then add courses, endpoints and a source."""
         for name, schema in _SCHEMAS.items():
             with self.databases[name].writing() as session:
                 for table in reversed(schema.metadata.sorted_tables):
@@ -158,7 +156,7 @@ class Doors:
         return made
 
     def ask(self, request: Request) -> Answer:
-        """Hand a request to its app as a server would, and return the answer."""
+        """Call an app as a server does."""
         begun: list[Any] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
@@ -202,55 +200,52 @@ def _environ(request: Request) -> dict[str, Any]:
 
 
 def run(urls: dict[str, str], requests: int, seed: int) -> Totals:
-    """Send so many requests; return what came of them, or raise FuzzError at the first fault."""
-    doors, totals, chance = Doors(urls), Totals(), random.Random(seed)
+    """Send requests and count the responses; raise FuzzError at the first one that is wrong."""
+    apps, totals, chance = Apps(urls), Totals(), random.Random(seed)
     began = time.monotonic()
     try:
         for start in range(0, requests, ROUND):
-            _round(doors, totals, chance, min(ROUND, requests - start))
+            _round(apps, totals, chance, min(ROUND, requests - start))
     finally:
-        doors.close()
+        apps.close()
     totals.seconds = time.monotonic() - began
     return totals
 
 
 def _rows(looking: sqlite3.Connection, names: Sequence[str]) -> object:
-    """Return every row of the tables."""
     return [looking.execute(f"SELECT * FROM {name}").fetchall() for name in names]
 
 
-def _round(doors: Doors, totals: Totals, chance: random.Random, count: int) -> None:
-    known = doors.begin()
+def _round(apps: Apps, totals: Totals, chance: random.Random, count: int) -> None:
+    known = apps.begin()
     outcomes: Counter[str] = Counter()
     for _ in range(count):
         request = draw(chance, known)
-        before = doors.mark(request.service)
-        answer = doors.ask(request)
+        before = apps.mark(request.service)
+        answer = apps.ask(request)
         try:
             _check(request, answer, known)
-            changed = doors.mark(request.service) != before
+            changed = apps.mark(request.service) != before
             outcome = _outcome(answer)
             webhook = request.service == "receiver"
             if webhook and outcome in {"applied", "stale"} and _source_of(request) != SITE:
-                raise FuzzError("an event of another source was taken in")
+                raise FuzzError("an event of another source was accepted")
             if changed and not _may_change(request, answer, outcome):
-                raise FuzzError("it changed what is stored")
+                raise FuzzError("it changed the database")
         except FuzzError as error:
             raise FuzzError(f"request {totals.requests}: {error}\n{request}\n{answer}") from None
-        _learn_token(known, answer)
+        _keep_token(known, answer)
         outcomes[outcome] += webhook
         totals.requests += 1
         totals.statuses[answer.status] += 1
     totals.outcomes += outcomes
-    _check_receiver(doors.databases["receiver"], outcomes)
-    _check_notifier(doors.databases["notifier"])
 
 
 def _check(request: Request, answer: Answer, known: Known) -> None:
-    if answer.status in FINE or _leads_to_sign_in(request, answer):
+    if answer.status in SUCCESS or _leads_to_sign_in(request, answer):
         return
     if not 400 <= answer.status < 500:
-        raise FuzzError(f"it was answered {answer.status}")
+        raise FuzzError(f"the status is {answer.status}")
     if request.method == "HEAD":
         return
     _check_is_actionable(request, answer)
@@ -262,11 +257,10 @@ def _check(request: Request, answer: Answer, known: Known) -> None:
         *(t for ts in known.tokens.values() for t in ts),
     ]
     if any(secret in shown for secret in (*secrets, "Traceback", "sqlalchemy", ".py")):
-        raise FuzzError("the refusal gives something away")
+        raise FuzzError("the rejection shows a secret or a detail of the code")
 
 
 def _leads_to_sign_in(request: Request, answer: Answer) -> bool:
-    """Whether a page was asked for by somebody who is not signed in."""
     to_sign_in = answer.headers.get("location", "").startswith("/sign-in?next=/")
     return answer.status == 303 and to_sign_in and request.path in PAGES
 
@@ -274,16 +268,16 @@ def _leads_to_sign_in(request: Request, answer: Answer) -> bool:
 def _check_is_actionable(request: Request, answer: Answer) -> None:
     if request.path in PAGES and answer.headers["content-type"].startswith("text/html"):
         if b"What to do next:" not in answer.body:
-            raise FuzzError("the page does not say what to do")
+            raise FuzzError("the page has no next step")
         return
     if answer.headers.get("content-type") != "application/problem+json":
-        raise FuzzError("the refusal is no problem document")
+        raise FuzzError("the rejection is no problem document")
     document = json.loads(answer.body)
     kind = type_of(document)
     if kind is None or STATUS[kind] != answer.status or document["status"] != answer.status:
-        raise FuzzError("the refusal is of no type of ours, or of another status")
+        raise FuzzError("the problem has an unknown type, or another status")
     if not document["detail"] or not document["next_step"]:
-        raise FuzzError("the refusal does not say what and what to do")
+        raise FuzzError("the problem has no detail or no next step")
 
 
 def _outcome(answer: Answer) -> str:
@@ -303,62 +297,11 @@ def _may_change(request: Request, answer: Answer, outcome: str) -> bool:
     return answer.status in {200, 201} and not reads and outcome not in nothing
 
 
-def _learn_token(known: Known, answer: Answer) -> None:
+def _keep_token(known: Known, answer: Answer) -> None:
     if answer.status == 201:
         made = json.loads(answer.body)
         if "token" in made:
             known.tokens.setdefault(made["course_id"], []).append(made["token"])
-
-
-def _check_receiver(database: Database, outcomes: Counter[str]) -> None:
-    """Each answer has its row in the inbox, and each entry is the highest that the inbox tells."""
-    with database.reading() as session:
-        rows = session.execute(
-            select(taken.InboxMessage.outcome, func.count()).group_by(taken.InboxMessage.outcome)
-        )
-        stored = {row[0]: row[1] for row in rows}
-        entries = list(session.scalars(select(taken.Entry)))
-        inbox = list(session.scalars(select(taken.InboxMessage)))
-    told = {name: outcomes[name] for name in ("applied", "stale", "ignored") if outcomes[name]}
-    if stored != told:
-        raise FuzzError(f"the inbox holds {stored}, answered was {told}")
-    highest: dict[tuple[str | None, str], int | None] = {}
-    for row in inbox:
-        key = row.course_id, row.type
-        highest[key] = max(highest.get(key) or 0, row.course_version or 0)
-    for entry in entries:
-        deleted = highest.get((entry.course_id, "course.deleted"))
-        named = highest.get((entry.course_id, "token.regenerated"))
-        if (entry.deleted_version, entry.announced_version) != (deleted, named):
-            raise FuzzError(f"the entry of {entry.course_id!r} is not what its events say")
-    if {entry.course_id for entry in entries} != {row.course_id for row in inbox if row.course_id}:
-        raise FuzzError("there are entries without an event, or events without an entry")
-
-
-def _check_notifier(database: Database) -> None:
-    """Each change of a course has one event, with at most one delivery for each endpoint."""
-    with database.reading() as session:
-        courses = list(session.scalars(select(sent.Course)))
-        events = list(session.scalars(select(sent.Event)))
-        deliveries = list(session.scalars(select(sent.Delivery)))
-        present = Counter(
-            session.scalars(
-                select(sent.IssuedToken.course_pk).where(sent.IssuedToken.superseded_at.is_(None))
-            )
-        )
-        issued = set(session.scalars(select(sent.IssuedToken.course_pk)))
-    told = Counter(event.course_id for event in events)
-    gone = {event.course_id for event in events if event.type == "course.deleted"}
-    for course in courses:
-        if course.version != 1 + told[course.course_id]:
-            raise FuzzError(f"the versions of {course.course_id!r} are not those of its events")
-        if (course.deleted_at is not None) != (course.course_id in gone):
-            raise FuzzError(f"{course.course_id!r} and its events differ on its deletion")
-        if present[course.id] != (course.id in issued):
-            raise FuzzError(f"{course.course_id!r} has {present[course.id]} present tokens")
-    for_event = Counter(delivery.event_id for delivery in deliveries)
-    if any(for_event[event.id] < 2 for event in events):  # the two endpoints of the beginning
-        raise FuzzError("an event has no delivery for an endpoint")
 
 
 def _sqlite(stack: ExitStack) -> dict[str, str]:
@@ -386,7 +329,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run as the arguments say, and print what came of it."""
+    """Run, and print the numbers."""
     given = _arguments()
     click.echo(f"seed {given.seed}")
     with ExitStack() as stack:
@@ -398,9 +341,7 @@ def main() -> None:
     )
     outcomes = ", ".join(f"{count} {name}" for name, count in sorted(totals.outcomes.items()))
     click.echo(f"{totals.requests} requests in {totals.seconds:.0f} s: {statuses}")
-    click.echo(
-        f"of the webhooks: {outcomes}; no 5xx, no stray redirect, no change by what was refused"
-    )
+    click.echo(f"webhooks: {outcomes}; no 5xx, no stray redirect, no change by a rejected request")
 
 
 if __name__ == "__main__":

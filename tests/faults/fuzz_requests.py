@@ -1,4 +1,4 @@
-"""Requests for the fuzz of all doors: good ones, and what may become of them on the way."""
+"""Random requests for the fuzzer: valid ones, and damaged ones."""
 
 import json
 import random
@@ -11,17 +11,17 @@ from contract import signatures
 from contract.signatures import Secret
 
 SITE = "eassessment.example.ac.uk"
+# The courses that exist; some requests name others.
 COURSES = [f"CS{number}" for number in range(8)]
-"""Courses that there are; some requests name others."""
+# A POST that only reads.
 BATCH = "/api/v1/grades/batch"
-"""Where grades of many courses are read; posted to, and yet nothing changes."""
 INGEST_SECRET = "planted-ingest-secret"
 _KIND = "application/json"
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it would come out of a server, byte by byte; text is Latin-1."""
+    """One request as a server passes it on; text is Latin-1."""
 
     service: str
     method: str
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass
 class Known:
-    """What who sends the requests knows: keys, the tokens that courses ever had, past events."""
+    """What the sender knows: keys, the tokens that courses ever had, past events."""
 
     secret: Secret
     admin_key: str
@@ -76,7 +76,7 @@ HEADERS = (
     "Transfer-Encoding", "Content-Encoding", "X-Forwarded-For", "X-HTTP-Method-Override", "Origin",
 )  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW")
-SPOILT_PATHS: tuple[Callable[[str], str], ...] = (
+DAMAGED_PATHS: tuple[Callable[[str], str], ...] = (
     lambda path: path + "/",
     lambda path: "/" + path,
     lambda path: path.replace("/", "//", 2),
@@ -104,17 +104,17 @@ QUERIES = (
 
 
 def draw(chance: random.Random, known: Known) -> Request:
-    """Return a request: a third as it should be, the others spoilt once or several times."""
+    """Return a request: a third of them valid, the others damaged once or more."""
     made = chance.choice((_webhook, _webhook, _grades, _batch, _admin, _moodle))(chance, known)
     if chance.random() < 0.35:
         return made
     for _ in range(chance.choice((1, 1, 1, 2, 4))):
-        made = chance.choice(SPOILERS)(chance, made)
+        made = chance.choice(DAMAGES)(chance, made)
     return made
 
 
 def signed(chance: random.Random, known: Known, body: bytes) -> Request:
-    """Return the body as a webhook, under a new id or one that was used, or an event again."""
+    """Return a signed webhook, under a new or a used id, or an earlier event again."""
     webhook_id = f"msg_{chance.randrange(3000)}"
     if known.events and chance.random() < 0.3:
         past_id, past_body = chance.choice(known.events)
@@ -137,7 +137,7 @@ def _webhook(chance: random.Random, known: Known) -> Request:
             "token_id": chance.choice(("k7Qx2mPa", "aaaaaaaa", "bbbbbbbb")),
         },
     }
-    return signed(chance, known, _spoilt_text(chance, event))
+    return signed(chance, known, _damaged_json(chance, event))
 
 
 def _grades(chance: random.Random, known: Known) -> Request:
@@ -161,7 +161,7 @@ def _batch(chance: random.Random, known: Known) -> Request:
         if chance.random() < 0.3:
             question["if_modified_since"] = f"2026-11-2{chance.randrange(10)}T09:00:00Z"
         questions.append(question)
-    body = _spoilt_text(chance, {"courses": questions})
+    body = _damaged_json(chance, {"courses": questions})
     return Request("notifier", "POST", BATCH, (("Content-Type", _KIND),), body)
 
 
@@ -183,7 +183,7 @@ def _admin(chance: random.Random, known: Known) -> Request:
         ("POST", "/deliveries/replay", {"filter": {"course_id": course_id}, "dry_run": True}),
     )
     method, path, document = chance.choice(routes)
-    body = b"" if document is None else _spoilt_text(chance, document)
+    body = b"" if document is None else _damaged_json(chance, document)
     headers = (("Authorization", f"Bearer {known.admin_key}"), ("Content-Type", _KIND))
     query = chance.choice(QUERIES) if method == "GET" and chance.random() < 0.5 else ""
     return Request("notifier", method, f"/api/v1/admin{path}", headers, body, query)
@@ -194,7 +194,7 @@ def _moodle(chance: random.Random, known: Known) -> Request:
         course_id = chance.choice(("1", "2", "CS0", "M/1"))
         document: dict[str, Any] = chance.choice(({}, {"token": "0" * 32}, {"token_id": "m1"}))
         headers = [("Authorization", f"Bearer {known.admin_key}"), ("Content-Type", _KIND)]
-        path, body = f"/courses/{course_id}/token-regenerated", _spoilt_text(chance, document)
+        path, body = f"/courses/{course_id}/token-regenerated", _damaged_json(chance, document)
         return Request("notifier", "POST", f"/api/v1{path}", tuple(headers), body)
     event: dict[str, Any] = {
         "eventname": chance.choice((r"\core\event\course_deleted", r"\core\event\course_created")),
@@ -207,18 +207,18 @@ def _moodle(chance: random.Random, known: Known) -> Request:
         event["token"] = INGEST_SECRET
     else:
         headers.append(("X-Api-Key", INGEST_SECRET))
-    body = _spoilt_text(chance, event)
+    body = _damaged_json(chance, event)
     return Request("notifier", "POST", "/api/v1/ingest/moodle", tuple(headers), body)
 
 
-def _spoilt_text(chance: random.Random, document: Any) -> bytes:
-    """Return the document as JSON, half of the time with something else in one of its places."""
-    spoil = chance.random()
-    if spoil < 0.5:
+def _damaged_json(chance: random.Random, document: Any) -> bytes:
+    """Return a document as JSON; half of the time something in it is replaced."""
+    damage = chance.random()
+    if damage < 0.5:
         return json.dumps(document).encode()
-    if spoil < 0.55:
+    if damage < 0.55:
         return chance.choice(WEIRD_BYTES)
-    if spoil < 0.65:
+    if damage < 0.65:
         return _with_raw(chance, document)
     changed = json.loads(json.dumps(document))
     for _ in range(chance.choice((1, 1, 2))):
@@ -301,14 +301,14 @@ def _other_method(chance: random.Random, made: Request) -> Request:
 
 
 def _other_path(chance: random.Random, made: Request) -> Request:
-    return replace(made, path=chance.choice(SPOILT_PATHS)(made.path))
+    return replace(made, path=chance.choice(DAMAGED_PATHS)(made.path))
 
 
 def _other_query(chance: random.Random, made: Request) -> Request:
     return replace(made, query=chance.choice(QUERIES))
 
 
-SPOILERS = (
+DAMAGES = (
     _other_header, _other_header, _doubled_header, _fewer_headers, _flipped, _cut,
     _flipped_header, _other_method, _other_path, _other_query,
 )  # fmt: skip

@@ -80,7 +80,7 @@ def test_worker_keeps_the_schedule(
     for due in DUE:
         clock.move_to(due - INSTANT)
         worker.run(once=True)
-        sent_before.append(len(sink.heard))
+        sent_before.append(len(sink.received))
         clock.move_to(due)
         worker.run(once=True)
 

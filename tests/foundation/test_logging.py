@@ -316,7 +316,7 @@ def test_value_cannot_control_the_terminal(read: Read) -> None:
         "",
         "course CS101-2026 is deleted",
         "the bearer",
-        "Send `Authorization: Bearer <admin key>`; the key stands in the service's settings.",
+        "Send `Authorization: Bearer <admin key>`; the key is in the service's settings.",
         "https://example.com:8443/hook?x=a@b",
         "eas_",
         "user@example.com",

@@ -67,7 +67,7 @@ def test_alerts_and_dashboard_ask_for_numbers_that_there_are(
         "notifier_ready",
         "receiver_ready",
         *exposed(make_database, NOTIFIER, notifier_metrics.collect),
-        *exposed(make_database, RECEIVER, receiver_metrics.numbers),
+        *exposed(make_database, RECEIVER, receiver_metrics.collect),
     }
 
     asked = {

@@ -1,4 +1,4 @@
-"""eAssessment under test: its database, its factories, and sinks that hear what it sends."""
+"""Fixtures of eAssessment: its database, factories, and HTTP servers that receive webhooks."""
 
 import secrets
 import socket
@@ -41,8 +41,8 @@ from tests.faults.server import LoopbackServer, RawSink
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 SITE = "eassessment.example.ac.uk"
 MINUTE = timedelta(minutes=1)
+# The receivers of the tests are on this machine.
 LOOPBACK = Guard(loopback=True)
-"""The guard of the tests: their receivers are on this machine."""
 
 BODY = '{"type":"course.deleted"}'
 
@@ -69,15 +69,15 @@ def vault() -> Vault:
 
 @pytest.fixture(autouse=True)
 def subscribed() -> Iterator[None]:
-    """Connect the outbox, whatever a test before this one did, and leave it connected."""
+    """Connect the outbox before and after each test."""
     outbox.subscribe()
     yield
     outbox.subscribe()
 
 
 @pytest.fixture
-def nobody_listens() -> None:
-    """Take the outbox from the signals; `subscribed` connects it again."""
+def no_subscriber() -> None:
+    """Disconnect the outbox from the signals; `subscribed` connects it again."""
     signals.course_deleted.disconnect(outbox.on_course_deleted)
     signals.token_regenerated.disconnect(outbox.on_token_regenerated)
     signals.endpoint_disabled.disconnect(outbox.on_endpoint_disabled)
@@ -89,7 +89,7 @@ MakeCourse = Callable[..., CourseToken]
 
 @pytest.fixture
 def make_course(database: Database) -> MakeCourse:
-    """Return what adds a course, and returns its token."""
+    """Return a function that adds a course, and returns its token."""
 
     def make(course_id: str = "CS101-2026", **overrides: Any) -> CourseToken:
         given = {"title": "Introduction to Programming", "now": NINE, **overrides}
@@ -101,7 +101,7 @@ def make_course(database: Database) -> MakeCourse:
 
 @pytest.fixture
 def load(database: Database) -> Callable[..., grades.LoadResult]:
-    """Return what loads scores by course id, at nine, in a transaction of its own."""
+    """Return a function that loads scores by course id, at nine, in a transaction of its own."""
 
     def store(scores: dict[str, list[Score]], *, now: datetime = NINE) -> grades.LoadResult:
         with database.writing() as session:
@@ -112,7 +112,7 @@ def load(database: Database) -> Callable[..., grades.LoadResult]:
 
 @dataclass(frozen=True)
 class Registered:
-    """An endpoint as its owner knows it."""
+    """A registered endpoint with its secret."""
 
     id: int
     url: str
@@ -124,7 +124,7 @@ MakeEndpoint = Callable[..., Registered]
 
 @pytest.fixture
 def make_endpoint(database: Database, vault: Vault) -> MakeEndpoint:
-    """Return what registers an endpoint; `disabled` disables it at once."""
+    """Return a function that registers an endpoint and may disable it."""
 
     def make(url: str | None = None, *, disabled: bool = False, **overrides: Any) -> Registered:
         if url is None:
@@ -144,7 +144,7 @@ MakeDelivery = Callable[..., int]
 
 @pytest.fixture
 def make_delivery(database: Database) -> MakeDelivery:
-    """Return what writes an event with one delivery of it, due at `NINE`, and returns its id."""
+    """Return a function that writes an event with one delivery, due at `NINE`; returns its id."""
 
     def make(endpoint_id: int, **overrides: Any) -> int:
         event = {
@@ -178,7 +178,7 @@ def make_delivery(database: Database) -> MakeDelivery:
 
 @pytest.fixture
 def delivery_of(database: Database) -> Callable[[int], Delivery]:
-    """Return what reads a delivery as it stands in the database now."""
+    """Return a function that reads a delivery from the database."""
 
     def read(delivery_id: int) -> Delivery:
         with database.reading() as session:
@@ -189,7 +189,7 @@ def delivery_of(database: Database) -> Callable[[int], Delivery]:
 
 @pytest.fixture
 def attempts_of(database: Database) -> Callable[[int], list[Attempt]]:
-    """Return what reads the attempts of a delivery, the oldest first."""
+    """Return a function that reads the attempts of a delivery, the oldest first."""
 
     def read(delivery_id: int) -> list[Attempt]:
         with database.reading() as session:
@@ -201,7 +201,7 @@ def attempts_of(database: Database) -> Callable[[int], list[Attempt]]:
 
 @pytest.fixture
 def endpoint_of(database: Database) -> Callable[[int], Endpoint]:
-    """Return what reads an endpoint as it stands in the database now."""
+    """Return a function that reads an endpoint from the database."""
 
     def read(endpoint_id: int) -> Endpoint:
         with database.reading() as session:
@@ -212,18 +212,18 @@ def endpoint_of(database: Database) -> Callable[[int], Endpoint]:
 
 @pytest.fixture
 def claim(database: Database) -> Callable[..., list[Claimed]]:
-    """Return what takes back and claims in one transaction; at `NINE`, a minute, all there is."""
+    """Return a function that reclaims and claims all that is due, at `NINE` for a minute."""
 
     def take(*, now: datetime = NINE, lease: timedelta = MINUTE, **overrides: Any) -> list[Claimed]:
         with database.writing() as session:
             claims.reclaim_expired(session, now=now)
-            return claims.claim(session, places_in(session, **overrides), lease=lease, now=now)
+            return claims.claim(session, limits_in(session, **overrides), lease=lease, now=now)
 
     return take
 
 
-def places_in(session: Session, *, endpoint: int = 1000, **overrides: int) -> ClaimLimits:
-    """Return room for all there is, at each enabled endpoint, but for the overrides."""
+def limits_in(session: Session, *, endpoint: int = 1000, **overrides: int) -> ClaimLimits:
+    """Return limits that allow everything for each enabled endpoint, except for the overrides."""
     most = {"total": 1000, "retry": 1000, "isolated": 1000, **overrides}
     by_endpoint = {
         endpoint_id: EndpointLimit(endpoint, endpoint)
@@ -233,7 +233,7 @@ def places_in(session: Session, *, endpoint: int = 1000, **overrides: int) -> Cl
 
 
 def make_score(**overrides: Any) -> Score:
-    """Return Ada's score, 7.5 of 10, but for the overrides."""
+    """Return Ada's score, 7.5 of 10, with overrides."""
     given = {
         "user_id": "ada",
         "score_given": Decimal("7.5"),
@@ -246,7 +246,7 @@ def make_score(**overrides: Any) -> Score:
 
 @pytest.fixture
 def make_transport() -> Iterator[Callable[..., Transport]]:
-    """Return what makes a transport; its connections are closed after the test."""
+    """Return a function that makes a transport; its connections are closed after the test."""
     made: list[Transport] = []
 
     def make(**overrides: Any) -> Transport:
@@ -260,8 +260,8 @@ def make_transport() -> Iterator[Callable[..., Transport]]:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """One request as it came in: its headers in lower case, its exact body."""
+class ReceivedRequest:
+    """A request with its headers in lower case."""
 
     method: str
     path: str
@@ -272,7 +272,7 @@ class Heard:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a sink answers; with `after`, not before that is set."""
+    """A response of a sink, sent once `after` is set."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -281,13 +281,13 @@ class Reply:
 
 
 class Sink:
-    """An endpoint on loopback: hears every request, answers what it was told to.
+    """A webhook receiver on loopback that records requests and sends prepared replies.
 
-    Replies are taken in order, those of a path before those of any; without one it answers 200.
+    Replies for a path come before those for any path; without one the response is 200.
     """
 
     def __init__(self) -> None:
-        self.heard: list[Heard] = []
+        self.received: list[ReceivedRequest] = []
         self._replies: defaultdict[str | None, deque[Reply]] = defaultdict(deque)
         self._always: dict[str | None, Reply] = {}
         self._changed = threading.Condition()
@@ -298,38 +298,38 @@ class Sink:
         return f"http://127.0.0.1:{self._server.port}{path}"
 
     def answer(self, *replies: Reply, path: str | None = None) -> None:
-        """Answer the next requests so, one each."""
+        """Prepare replies for the next requests, one each."""
         self._replies[path].extend(replies)
 
     def always(self, reply: Reply, path: str | None = None) -> None:
-        """Answer every request so for which nothing else is laid down."""
+        """Prepare the reply for every request that has no other one."""
         self._always[path] = reply
 
     @property
     def connections(self) -> int:
-        """How many connections were opened."""
+        """The number of connections that were opened."""
         return self._server.connections
 
-    def wait_for(self, count: int, path: str | None = None) -> list[Heard]:
-        """Return the requests to a path once there are so many; fail after ten seconds."""
+    def wait_for(self, count: int, path: str | None = None) -> list[ReceivedRequest]:
+        """Return the requests to a path once there are `count`; fail after ten seconds."""
 
-        def of_path() -> list[Heard]:
-            return [one for one in self.heard if path is None or one.path == path]
+        def of_path() -> list[ReceivedRequest]:
+            return [one for one in self.received if path is None or one.path == path]
 
         with self._changed:
             assert self._changed.wait_for(lambda: len(of_path()) >= count, timeout=10)
             return of_path()
 
     def stop(self) -> None:
-        """Close the sink and what is connected to it."""
+        """Close the sink and its connections."""
         for reply in (*self._always.values(), *(r for q in self._replies.values() for r in q)):
             if reply.after is not None:
                 reply.after.set()
         self._server.stop()
 
-    def _hear(self, one: Heard) -> Reply:
+    def _record(self, one: ReceivedRequest) -> Reply:
         with self._changed:
-            self.heard.append(one)
+            self.received.append(one)
             self._changed.notify_all()
             for path in (one.path, None):
                 if self._replies[path]:
@@ -337,7 +337,7 @@ class Sink:
             return self._always.get(one.path) or self._always.get(None) or Reply()
 
     def _serve(self, request: socket.socket, number: int) -> None:
-        hear, stopped = self._hear, self._server.stopped
+        record, stopped = self._record, self._server.stopped
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -347,7 +347,7 @@ class Sink:
                 length = int(self.headers.get("Content-Length", 0))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 body = self.rfile.read(length)
-                reply = hear(Heard(self.command, self.path, headers, body, number))
+                reply = record(ReceivedRequest(self.command, self.path, headers, body, number))
                 if reply.after is not None and not reply.after.wait(10):
                     stopped.wait(10)
                 self.send_response(reply.status)
@@ -360,14 +360,14 @@ class Sink:
                 self.wfile.write(reply.body)
 
             def log_message(self, *args: Any) -> None:
-                """Say nothing: the tests look at what was heard."""
+                """Log nothing."""
 
         Handler(request, ("127.0.0.1", 0), self._server)
 
 
 @pytest.fixture
 def make_sink() -> Iterator[Callable[[], Sink]]:
-    """Return what opens a sink; closed after the test."""
+    """Return a function that opens a sink; closed after the test."""
     made: list[Sink] = []
 
     def make() -> Sink:
@@ -387,7 +387,7 @@ def sink(make_sink: Callable[[], Sink]) -> Sink:
 
 @pytest.fixture
 def make_raw_sink() -> Iterator[Callable[..., RawSink]]:
-    """Return what opens a raw listener with a behaviour; closed after the test."""
+    """Return a function that opens a raw listener with a behaviour; closed after the test."""
     made: list[RawSink] = []
 
     def make(behave: Callable[[socket.socket, threading.Event], None]) -> RawSink:
@@ -401,7 +401,7 @@ def make_raw_sink() -> Iterator[Callable[..., RawSink]]:
 
 @contextmanager
 def running(one: Worker) -> Iterator[Future[WorkerTotals]]:
-    """Run a worker beside the test; stopped at the end, and its failure raised."""
+    """Run a worker in a thread; stop it at the end and raise its failure."""
     with ThreadPoolExecutor(1) as pool:
         ran = pool.submit(one.run)
         try:

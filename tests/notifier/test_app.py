@@ -1,4 +1,4 @@
-"""The composition root: every signal is heard, every refusal has its problem."""
+"""The application factory: every signal has a subscriber, every refusal its problem."""
 
 import inspect
 import logging
@@ -16,14 +16,14 @@ from notifier.app import REFUSALS, challenge, create_app
 from notifier.config import Settings
 
 COMMAND_LINE_ONLY = {errors.EndpointDisabledError}
-"""`endpoints ping` and `grades import` refuse so; no door does."""
+"""Only `endpoints ping` raises it, and no route."""
 
 SIGNALS = [name for name, one in vars(signals).items() if isinstance(one, NamedSignal)]
 
 
 @pytest.fixture
 def make_app(tmp_path: Any) -> Iterator[Callable[[], Flask]]:
-    """Return what makes an app on a SQLite file that is not there yet; closed after the test."""
+    """Return a function that creates an app with a new SQLite file."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     made: list[Flask] = []
@@ -45,7 +45,7 @@ def make_app(tmp_path: Any) -> Iterator[Callable[[], Flask]]:
 
 @pytest.mark.parametrize("name", [pytest.param(name, id=name) for name in SIGNALS])
 def test_every_signal_has_one_subscriber(
-    nobody_listens: None, make_app: Callable[[], Flask], name: str
+    no_subscriber: None, make_app: Callable[[], Flask], name: str
 ) -> None:
     signal = getattr(signals, name)
     assert not signal.receivers
@@ -57,7 +57,7 @@ def test_every_signal_has_one_subscriber(
 
 
 def refusals() -> set[type[Refusal]]:
-    """Return every refusal of eAssessment but their root."""
+    """Return every refusal of eAssessment except the base class."""
     return {
         one
         for one in vars(errors).values()

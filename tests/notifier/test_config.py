@@ -1,4 +1,4 @@
-"""eAssessment's settings: what they are for, what they are unless set, what they refuse."""
+"""The settings of eAssessment: defaults, validation, secrecy."""
 
 from ipaddress import ip_network
 from typing import Any
@@ -19,14 +19,14 @@ GIVEN = {
 
 @pytest.fixture(autouse=True)
 def empty_environment(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work where no `.env` lies and nothing is set."""
+    """Run without `.env` and without settings in the environment."""
     monkeypatch.chdir(tmp_path)
     for name in Settings.model_fields:
         monkeypatch.delenv(f"NOTIFIER_{name.upper()}", raising=False)
 
 
 def make_settings(**overrides: Any) -> Settings:
-    """Return settings with the secrets in them."""
+    """Return settings with the required secrets."""
     return Settings(**{**GIVEN, **overrides})
 
 

@@ -1,4 +1,4 @@
-"""The tables and the history that leads to them: they agree, and no half of it is ever there."""
+"""The models and the migrations agree, and a failed migration leaves nothing behind."""
 
 import shutil
 from importlib.resources import files
@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, update
+from sqlalchemy import create_engine, inspect, make_url, text, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from foundation.db import session as db
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from notifier.models import SCHEMA, Base, Course, Delivery, DeliveryStatus
@@ -128,3 +129,14 @@ def test_the_check_knows_every_status() -> None:
 
     named = {status.value for status in DeliveryStatus}
     assert named == set(str(check.sqltext).split("'")[1::2])
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+def test_read_only_database_is_unavailable(database: Database) -> None:
+    """A server that has become read-only is unavailable, not an unexpected error (F10)."""
+    url = make_url(str(database.engine.url.render_as_string(hide_password=False)))
+    engine = create_engine(url, connect_args={"options": "-c default_transaction_read_only=on"})
+
+    with engine.connect() as connection, pytest.raises(db.UNAVAILABLE):
+        connection.execute(text("CREATE TABLE refused (id int)"))
+    engine.dispose()

@@ -1,4 +1,4 @@
-"""What the edges work with: attached to an app, found from inside it."""
+"""The services of an app."""
 
 import pytest
 from flask import Flask
@@ -15,7 +15,7 @@ KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 @pytest.fixture
 def made() -> Services:
-    """Services whose database nobody connects to."""
+    """Services without a database connection."""
     settings = Settings(_env_file=None, admin_key="x" * 32, encryption_keys=KEY)
     return Services(settings, Database("sqlite:///none.db"), Vault(SecretStr(KEY)))
 

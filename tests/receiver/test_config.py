@@ -1,4 +1,4 @@
-"""ELMS's settings: defaults that work, faults that are named."""
+"""The settings of ELMS: defaults, and errors that name the variable."""
 
 import os
 from pathlib import Path
@@ -11,18 +11,19 @@ from receiver.config import Settings
 
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 TOKEN = "0123456789abcdef0123456789abcdef"
+BOTH = "RECEIVER_GRADEBOOK_URL and RECEIVER_GRADEBOOK_TOKEN belong together: set both, or neither"
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variable and no `.env` of whoever runs the tests."""
+    """Remove the variables and `.env` of the machine."""
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
         if name.startswith("RECEIVER_"):
             monkeypatch.delenv(name)
 
 
-def test_secrets_are_all_that_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encryption_key_is_the_only_required_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECEIVER_ENCRYPTION_KEYS", ENCRYPTION_KEY)
 
     loaded = config.load(Settings)
@@ -31,7 +32,7 @@ def test_secrets_are_all_that_is_needed(monkeypatch: pytest.MonkeyPatch) -> None
     assert loaded.port == 8002
 
 
-def test_faults_are_named_all_at_once_and_no_value_is_shown(
+def test_all_errors_are_reported_without_values(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each variable that is missing or wrong is named; what stood in it is not (F23)."""
@@ -48,19 +49,19 @@ def test_faults_are_named_all_at_once_and_no_value_is_shown(
     assert "planted" not in said
 
 
-def test_the_lease_outlasts_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lease_must_outlast_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECEIVER_ENCRYPTION_KEYS", ENCRYPTION_KEY)
     monkeypatch.setenv("RECEIVER_SYNC_LEASE", "60")
 
     with pytest.raises(
         ConfigurationError,
-        match="RECEIVER_SYNC_LEASE must be longer than RECEIVER_REQUEST_DEADLINE",
+        match="RECEIVER_SYNC_LEASE must be at least 30 seconds longer",
     ):
         config.load(Settings)
 
 
 def set_gradebook(monkeypatch: pytest.MonkeyPatch, url: str | None, token: str | None) -> None:
-    """Set what is not None, beside the settings that are needed."""
+    """Set the gradebook settings that are not None."""
     monkeypatch.setenv("RECEIVER_ENCRYPTION_KEYS", ENCRYPTION_KEY)
     for name, value in (("URL", url), ("TOKEN", token)):
         if value is not None:
@@ -77,7 +78,7 @@ def test_elms_can_be_a_moodle(monkeypatch: pytest.MonkeyPatch) -> None:
     assert TOKEN not in repr(loaded)
 
 
-def test_nothing_is_set_of_a_gradebook_that_is_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_gradebook_url_means_own_gradebook(monkeypatch: pytest.MonkeyPatch) -> None:
     set_gradebook(monkeypatch, "", "")
 
     assert config.load(Settings).gradebook_url == ""
@@ -89,13 +90,13 @@ def test_nothing_is_set_of_a_gradebook_that_is_our_own(monkeypatch: pytest.Monke
         pytest.param(
             "https://elms.example.ac.uk",
             None,
-            "RECEIVER_GRADEBOOK_URL and RECEIVER_GRADEBOOK_TOKEN go together: set both, or neither",
+            BOTH,
             id="no token",
         ),
         pytest.param(
             None,
             TOKEN,
-            "RECEIVER_GRADEBOOK_URL and RECEIVER_GRADEBOOK_TOKEN go together: set both, or neither",
+            BOTH,
             id="no URL",
         ),
         pytest.param(
@@ -118,7 +119,7 @@ def test_nothing_is_set_of_a_gradebook_that_is_our_own(monkeypatch: pytest.Monke
         ),
     ],
 )
-def test_a_gradebook_that_cannot_be_is_refused(
+def test_invalid_gradebook_is_refused(
     monkeypatch: pytest.MonkeyPatch, url: str | None, token: str | None, said: str
 ) -> None:
     """What is wrong is named with its variable, without what stands in it (F23)."""

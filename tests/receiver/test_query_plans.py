@@ -120,6 +120,6 @@ def test_which_run_asked_a_source_last_is_looked_up(planned: Callable[..., list[
 
 
 def test_when_a_source_was_heard_last_is_looked_up(planned: Callable[..., list[str]]) -> None:
-    plan = planned(sources.last_heard)
+    plan = planned(sources.last_received)
 
     assert any("ix_inbox_source_id_received_at_webhook_id (source_id=?)" in step for step in plan)

@@ -192,7 +192,10 @@ LAST_TABLE = {"notifier": "replays", "receiver": "sync_lease"}
     [
         pytest.param("empty", "is at schema none", "`{program} db upgrade`", id="empty"),
         pytest.param(
-            "lost", "says no schema, but has", "from its backup", id="one that lost its own"
+            "lost",
+            "has no schema version, but it has",
+            "from its backup",
+            id="one that lost its own",
         ),
         pytest.param(
             "unknown", "is at schema x9999, which", "database of this service", id="a newer one's"

@@ -45,7 +45,7 @@ def due(make_database_url: Callable[[Schema], str], sink: Sink) -> Outbox:
 def all_heard(due: Outbox, sink: Sink) -> Callable[[], bool]:
     """Return what tells whether the sink heard each event at least once, and nothing else."""
     return lambda: (
-        {one.headers["webhook-id"] for one in sink.heard} == set(due.read(select(Event.id)))
+        {one.headers["webhook-id"] for one in sink.received} == set(due.read(select(Event.id)))
     )
 
 
@@ -141,7 +141,7 @@ def test_backends_that_are_terminated_again_and_again_lose_nothing(
 
     with running(worker):
         for _ in range(20):
-            sink.wait_for(min(60, len(sink.heard) + 1))
+            sink.wait_for(min(60, len(sink.received) + 1))
             with operator.reading() as session:
                 ended = session.connection().exec_driver_sql(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "

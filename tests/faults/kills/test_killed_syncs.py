@@ -219,7 +219,7 @@ def test_a_run_that_is_told_to_stop_ends_though_requests_hang(
     source.goes_on.set()
     next_one = json.loads(both.run(*SYNC))
 
-    assert (code, stopped["stopped"]) == (143, "it was told to stop")
+    assert (code, stopped["stopped"]) == (143, "SIGTERM was received")
     assert stopped["counts"] == {"synced": 200, "unchanged": 0, "skipped": 0, "failed": 200}
     assert ending == "stopped early"
     assert next_one["counts"]["synced"] == COURSES

@@ -177,7 +177,7 @@ def in_a_post(both: Site) -> Process:
     worker = both.start("notifier", "work", "--threads", "1", more=PATIENT)
     both.observer.wait_for(1, PLAIN)
     worker.send(signal.SIGTERM)
-    wait_until(lambda: "worker stops" in worker.logged(), "the worker has heard SIGTERM")
+    wait_until(lambda: "worker stopping" in worker.logged(), "the worker has heard SIGTERM")
     return worker
 
 

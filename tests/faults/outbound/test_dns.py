@@ -247,8 +247,8 @@ def test_address_that_is_connected_to_is_checked_as_well(
     make_transport: MakeTransport, make_raw_sink: MakeRawSink
 ) -> None:
     """Where the system connects elsewhere than asked, nothing is sent there (F17)."""
-    heard: list[bytes] = []
-    raw = make_raw_sink(lambda connection, _: heard.append(connection.recv(100)))
+    received: list[bytes] = []
+    raw = make_raw_sink(lambda connection, _: received.append(connection.recv(100)))
     transport = make_transport(guard=parse_guard("0.0.0.0", loopback=False))
 
     answer = transport.post(raw.url(host="0.0.0.0"), HEADERS, BODY)
@@ -257,7 +257,7 @@ def test_address_that_is_connected_to_is_checked_as_well(
     assert isinstance(answer, Failure)
     assert answer.kind == "blocked"
     assert "127.0.0.1 is loopback" in answer.detail
-    assert b"".join(heard) == b""
+    assert b"".join(received) == b""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Receivers that do not answer well: each costs its deadline and a few kilobytes at the most."""
+"""Receivers that misbehave: each attempt ends with its deadline and costs little memory."""
 
 import json
 import socket
@@ -132,15 +132,10 @@ def test_answer_that_ends_in_its_head_is_none(
         pytest.param(resets(), "reset", "Connection reset by peer", id="RST"),
         pytest.param(says(), "reset", "closed without a response", id="closed without a word"),
         pytest.param(says(b"\x00\xff\r\n\r\n"), "protocol", r"\x00", id="garbage"),
-        pytest.param(says(b"SSH-2.0-OpenSSH_9.2\r\n"), "protocol", "SSH-2.0", id="SSH"),
-        pytest.param(says(b"<html>well</html>\r\n"), "protocol", "<html>", id="HTTP/0.9"),
-        pytest.param(says(b"HTTP/0.9 200 OK\r\n\r\n"), "protocol", "HTTP/0.9", id="0.9 by name"),
         pytest.param(says(b"HTTP/2 200\r\n\r\n"), "protocol", "HTTP/2", id="HTTP/2"),
         pytest.param(says(b"HTTP/1.1 abc OK\r\n\r\n"), "protocol", "abc", id="no status"),
         pytest.param(says(b"HTTP/1.1 2_0_0 OK\r\n\r\n"), "protocol", "2_0_0", id="underscores"),
-        pytest.param(says(b"HTTP/1.1 +200 OK\r\n\r\n"), "protocol", "+200", id="a sign"),
         pytest.param(says(b"HTTP/1.1 0200 OK\r\n\r\n"), "protocol", "0200", id="four digits"),
-        pytest.param(says(b"HTTP/1.1 099 OK\r\n\r\n"), "protocol", "099", id="below 100"),
         pytest.param(says(b"\r\nHTTP/1.1 200 OK\r\n\r\n"), "protocol", "", id="an empty line"),
         pytest.param(says(b"HTTP/1.1 20"), "protocol", "incomplete", id="cut in the status"),
         pytest.param(
@@ -182,7 +177,7 @@ def test_what_is_not_http_is_a_failure(
     assert answer.detail.isprintable()
 
 
-@pytest.mark.parametrize("status", [200, 201, 202, 204, 226, 299])
+@pytest.mark.parametrize("status", [200, 204])
 @pytest.mark.parametrize(
     ("answered", "said"),
     [
@@ -331,39 +326,28 @@ def test_server_that_does_not_accept_costs_the_connect_timeout(
     assert elapsed < PATIENCE
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirect_is_an_answer_and_never_followed(
-    sink: Sink, make_sink: Callable[[], Sink], make_transport: MakeTransport, status: int
-) -> None:
-    """A redirect is returned as it came; the other server sees no connection (F13)."""
-    other = make_sink()
-    sink.answer(Reply(status, {"Location": other.url()}, b"moved"))
-
-    answer = make_transport().post(sink.url(), HEADERS, BODY)
-
-    assert answer == WebhookResponse(status, None, "moved")
-    assert (len(sink.heard), other.connections) == (1, 0)
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [301, 307])
 @pytest.mark.parametrize(
     "location",
     [
-        "http://169.254.169.254/latest/meta-data/",
-        "//169.254.169.254/",
-        "http://[::1/",
-        "//",
-        "\x00",
-        "ftp://elms.example/",
-        "?" * 9000,
+        pytest.param(None, id="another server"),
+        pytest.param("http://169.254.169.254/latest/meta-data/", id="blocked address"),
+        pytest.param("http://[::1/", id="malformed"),
+        pytest.param("?" * 9000, id="long"),
     ],
 )
-def test_location_is_nobodys_concern(
-    sink: Sink, make_transport: MakeTransport, status: int, location: str
+def test_redirect_is_returned_and_never_followed(
+    sink: Sink,
+    make_sink: Callable[[], Sink],
+    make_transport: MakeTransport,
+    status: int,
+    location: str | None,
 ) -> None:
-    """Wherever a redirect leads, it is an answer with its status, and ends there (F13)."""
-    sink.answer(Reply(status, {"Location": location}, b"moved"))
+    """Wherever a redirect leads, it is a response with its status (F13)."""
+    other = make_sink()
+    sink.answer(Reply(status, {"Location": location or other.url()}, b"moved"))
 
-    assert make_transport().post(sink.url(), HEADERS, BODY) == WebhookResponse(
-        status, None, "moved"
-    )
+    response = make_transport().post(sink.url(), HEADERS, BODY)
+
+    assert response == WebhookResponse(status, None, "moved")
+    assert (len(sink.received), other.connections) == (1, 0)

@@ -13,7 +13,7 @@ from notifier.webhooks import failures
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from tests.faults.authority import Authority
-from tests.faults.outbound.conftest import BODY, HEADERS
+from tests.faults.outbound.conftest import BODY, HEADERS, PATIENCE
 from tests.faults.server import (
     FINE,
     OK,
@@ -151,7 +151,7 @@ def test_plain_server_behind_an_https_url_is_a_failure_of_tls(
     assert isinstance(answer, Failure)
     assert answer.kind == "tls"
     assert "TLS failed: " in answer.detail
-    assert sink.heard == []
+    assert sink.received == []
 
 
 def test_old_tls_is_refused(
@@ -187,7 +187,7 @@ def test_handshake_that_hangs_costs_the_connect_timeout(
     answer = make_transport(connect_timeout=0.3).post(raw.url("https"), HEADERS, BODY)
 
     assert answer == Failure("tls-timeout", f"127.0.0.1:{raw.port}: no TLS handshake within 0.3 s")
-    assert time.monotonic() - started < 1.3
+    assert time.monotonic() - started < PATIENCE
 
 
 def test_handshake_that_hangs_cannot_stretch_the_deadline(
@@ -200,7 +200,7 @@ def test_handshake_that_hangs_cannot_stretch_the_deadline(
     answer = make_transport(connect_timeout=5, deadline=0.3).post(raw.url("https"), HEADERS, BODY)
 
     assert answer == Failure("deadline", f"127.0.0.1:{raw.port}: no response within 0.3 s")
-    assert time.monotonic() - started < 1.3
+    assert time.monotonic() - started < PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -225,4 +225,4 @@ def test_tls_cannot_stretch_the_deadline(
 
     assert isinstance(answer, Failure)
     assert answer.kind == "deadline"
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < PATIENCE

@@ -127,7 +127,7 @@ def test_unusable_database_is_a_message_and_exit_code_4(new_sqlite: Database) ->
     assert code == 4
     assert said == (
         "error: the database cannot be used: no such table: nowhere\n"
-        " next: Check the database URL and that the database runs, then try again.\n"
+        " next: Check the database URL and that the database is running.\n"
     )
 
 

@@ -106,7 +106,7 @@ def test_a_schema_without_one_of_its_tables_is_refused(
     with pytest.raises(SchemaError) as caught:
         getattr(ground, step)(new_sqlite)
 
-    assert str(caught.value) == "the database is at schema 0001, but without parts"
+    assert str(caught.value) == "the database is at schema 0001, but lacks the tables parts"
     assert caught.value.advice.action == "db check"
 
 
@@ -120,7 +120,10 @@ def test_a_strangers_schema_is_neither_used_nor_touched(
     with pytest.raises(SchemaError) as caught:
         getattr(schema, step)(new_sqlite)
 
-    assert str(caught.value) == "the database is at schema r0007, which this ground does not know"
+    assert (
+        str(caught.value)
+        == "the database is at schema r0007, which this version of ground does not know"
+    )
     assert schema.current(new_sqlite) == "r0007"
 
 
@@ -130,17 +133,17 @@ def test_a_strangers_schema_is_neither_used_nor_touched(
     [
         pytest.param(
             "DROP TABLE alembic_version",
-            "the database says no schema, but has items, parts already",
+            "the database has no schema version, but it has tables: items, parts",
             id="no table",
         ),
         pytest.param(
             "DELETE FROM alembic_version",
-            "the database says no schema, but has items, parts already",
+            "the database has no schema version, but it has tables: items, parts",
             id="no row",
         ),
         pytest.param(
             "UPDATE alembic_version SET version_num = ''",
-            "the database is at schema '', which this ground does not know",
+            "the database is at schema '', which this version of ground does not know",
             id="no word",
         ),
     ],

@@ -155,7 +155,9 @@ class TestUtcDateTime:
     def test_a_naive_moment_is_refused(self, database: Database, items: Table) -> None:
         naive = NOON.replace(tzinfo=None)
 
-        with pytest.raises(StatementError, match=r"datetime.*has no zone; moments are aware, in"):
+        with pytest.raises(
+            StatementError, match=r"datetime.*has no time zone; timestamps are aware"
+        ):
             kept(database, items, "happened_at", naive)
 
     def test_moments_compare_in_the_database(self, database: Database, items: Table) -> None:

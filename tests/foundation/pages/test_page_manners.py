@@ -221,7 +221,7 @@ class TestRefusals:
         answer = client.get(path, headers=HTML, environ_overrides={"HTTP_HOST": "a..b"})
 
         assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
-        assert answer.get_json()["detail"] == "the Host header holds no name of a host"
+        assert answer.get_json()["detail"] == "the Host header is not a valid host name"
 
     def test_what_fails_unforeseen_says_whom_to_ask(
         self, specimen: Flask, signed_in: FlaskClient
@@ -229,7 +229,7 @@ class TestRefusals:
         answer = signed_in.get("/specimen/broken")
 
         assert (answer.status_code, answer.mimetype) == (500, "text/html")
-        assert "Tell the operators of this service the request id" in answer.text
+        assert "Give the request id to the operators of this service" in answer.text
         assert "planted" not in answer.text
         assert "Sign out" in answer.text
 
@@ -255,7 +255,7 @@ class TestRefusals:
 
         for answer in answers:
             assert (answer.status_code, answer.mimetype) == (503, "text/html")
-            assert "The database cannot be used: it is busy or away." in answer.text
+            assert "The database is busy or unavailable." in answer.text
             assert f"<code>{service.name} doctor</code>" in answer.text
             assert answer.headers["Retry-After"] == "5"
             assert "Try again after 5 seconds." in answer.text

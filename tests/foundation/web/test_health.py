@@ -1,4 +1,4 @@
-"""What is watched: alive whatever happens, ready only with the database, numbers for who may."""
+"""Tests of the health checks and the metrics."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from foundation.web.health import MonitoredService
 from notifier.models import SCHEMA
 
 TOKEN = "planted-metrics-token"
-WATCHED = ["/healthz", "/readyz", "/metrics"]
+ROUTES = ["/healthz", "/readyz", "/metrics"]
 
 
 @pytest.fixture
@@ -30,18 +30,18 @@ def database(make_database: Callable[..., Database]) -> Database:
 
 @pytest.fixture
 def make_client() -> Callable[..., FlaskClient]:
-    """Return what makes a client of a service that is watched."""
+    """Return a factory of clients of a service with health checks."""
 
     def make(database: Database, token: str = "") -> FlaskClient:
-        app: Flask = web.new_app("watched", {})
-        watched = MonitoredService(
+        app: Flask = web.new_app("monitored", {})
+        monitored = MonitoredService(
             "notifier",
             database,
             SCHEMA,
             token,
             lambda _: [GaugeMetricFamily("notifier_things", "Things.", 7)],
         )
-        app.register_blueprint(health.blueprint(lambda: watched))
+        app.register_blueprint(health.blueprint(lambda: monitored))
         return app.test_client()
 
     return make
@@ -55,8 +55,8 @@ def away(tmp_path: Path) -> Iterator[Database]:
     database.dispose()
 
 
-def numbers(page: str) -> dict[str, float]:
-    """Return the numbers of a page as Prometheus itself would read them."""
+def samples(page: str) -> dict[str, float]:
+    """Return the samples of a page as Prometheus reads them."""
     return {
         sample.name: sample.value
         for family in text_string_to_metric_families(page)
@@ -64,37 +64,37 @@ def numbers(page: str) -> dict[str, float]:
     }
 
 
-def test_a_service_with_its_database_is_ready(
+def test_service_with_its_database_is_ready(
     make_client: Callable[..., FlaskClient], database: Database
 ) -> None:
     client = make_client(database)
 
-    alive, ready, metrics = (client.get(path) for path in WATCHED)
+    alive, ready, metrics = (client.get(path) for path in ROUTES)
 
     assert (alive.status_code, alive.json) == (200, {"alive": True})
     assert (ready.status_code, ready.json) == (200, {"ready": True})
-    assert numbers(metrics.text) == {"notifier_ready": 1.0, "notifier_things": 7.0}
+    assert samples(metrics.text) == {"notifier_ready": 1.0, "notifier_things": 7.0}
     assert metrics.content_type.startswith("text/plain; version=")
 
 
-def test_without_its_database_a_service_is_alive_and_not_ready(
+def test_service_without_its_database_is_alive_and_not_ready(
     make_client: Callable[..., FlaskClient], away: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logging.configure("INFO", "json")
     client = make_client(away)
 
-    alive, ready, metrics = (client.get(path) for path in WATCHED)
+    alive, ready, metrics = (client.get(path) for path in ROUTES)
 
     assert alive.status_code == 200
     assert ready.status_code == 503
     assert ready.json["type"] == "urn:problem-type:not-ready"
     assert ready.json["detail"] == "the database is busy or unavailable"
     assert ready.json["action"] == "doctor"
-    assert numbers(metrics.text) == {"notifier_ready": 0.0}
+    assert samples(metrics.text) == {"notifier_ready": 0.0}
     assert "unable to open" in capsys.readouterr().err
 
 
-def test_a_schema_that_is_not_ours_is_not_ready(
+def test_service_on_another_schema_is_not_ready(
     make_client: Callable[..., FlaskClient], make_database: Callable[..., Database]
 ) -> None:
     database = make_database(SCHEMA)
@@ -110,10 +110,10 @@ def test_a_schema_that_is_not_ours_is_not_ready(
 
     assert ready.status_code == 503
     assert "n0999" in ready.json["detail"]
-    assert numbers(metrics.text) == {"notifier_ready": 0.0}
+    assert samples(metrics.text) == {"notifier_ready": 0.0}
 
 
-def test_a_busy_pool_does_not_make_a_service_unready(
+def test_exhausted_pool_does_not_make_a_service_unready(
     make_client: Callable[..., FlaskClient], make_database_url: Callable[..., str]
 ) -> None:
     busy = Database(make_database_url(SCHEMA), pool_size=1, timeout=0.1)
@@ -131,12 +131,12 @@ def test_a_busy_pool_does_not_make_a_service_unready(
 @pytest.mark.parametrize(
     ("header", "detail"),
     [
-        pytest.param(None, "the request bears no metrics token", id="no header"),
-        pytest.param(f"Basic {TOKEN}", "the request bears no metrics token", id="Basic"),
+        pytest.param(None, "the request has no metrics token", id="no header"),
+        pytest.param(f"Basic {TOKEN}", "the request has no metrics token", id="Basic"),
         pytest.param("Bearer planted", "the metrics token is wrong", id="a beginning of it"),
     ],
 )
-def test_a_token_that_is_set_has_to_be_borne(
+def test_metrics_token_is_required_if_it_is_set(
     make_client: Callable[..., FlaskClient], away: Database, header: str | None, detail: str
 ) -> None:
     headers = {} if header is None else {"Authorization": header}
@@ -147,7 +147,7 @@ def test_a_token_that_is_set_has_to_be_borne(
     assert answer.json["type"] == "urn:problem-type:metrics-token-refused"
 
 
-def test_the_token_opens_the_numbers(
+def test_metrics_token_is_accepted(
     make_client: Callable[..., FlaskClient], database: Database
 ) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -155,7 +155,7 @@ def test_the_token_opens_the_numbers(
     assert make_client(database, TOKEN).get("/metrics", headers=headers).status_code == 200
 
 
-def test_whether_it_lives_is_asked_without_a_line_in_the_log(
+def test_health_checks_are_not_logged_at_info(
     make_client: Callable[..., FlaskClient],
     database: Database,
     capsys: pytest.CaptureFixture[str],
@@ -163,7 +163,7 @@ def test_whether_it_lives_is_asked_without_a_line_in_the_log(
     logging.configure("INFO", "json")
     client = make_client(database)
 
-    for path in WATCHED:
+    for path in ROUTES:
         client.get(path)
     client.get("/elsewhere")
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import click
 import pytest
 
-from benchmarks import picture, sync
+from benchmarks import chart, sync
 from benchmarks.cost import COLUMNS, Cost, markdown, median
 from benchmarks.sync import AGAIN, FIRST, OLD, RUNS, SINGLE, Size
 from foundation.db.migrations import Schema
@@ -95,7 +95,7 @@ def test_a_page_takes_the_table_between_its_marks() -> None:
     assert sync.with_table(page, ["| a |", "| b |"]) == (
         "# Page\n<!-- costs -->\n| a |\n| b |\n<!-- /costs -->\nthe rest\n"
     )
-    with pytest.raises(click.ClickException, match="there is no `<!-- costs -->`"):
+    with pytest.raises(click.ClickException, match="no `<!-- costs -->`"):
         sync.with_table("# Page\n", ["| a |"])
 
 
@@ -110,7 +110,7 @@ def test_the_picture_tells_what_the_table_tells() -> None:
 
 
 def test_the_picture_can_be_seen_and_heard() -> None:
-    drawn = ET.fromstring(picture.drawn(LARGE, "5,000 courses"))
+    drawn = ET.fromstring(chart.draw(LARGE, "5,000 courses"))
 
     space = "{http://www.w3.org/2000/svg}"
     bars = [rect for rect in drawn.iter(f"{space}rect") if rect.get("class") != "page"]
@@ -118,6 +118,6 @@ def test_the_picture_can_be_seen_and_heard() -> None:
     assert drawn.findtext(f"{space}title") == "What a grade sync costs: 5,000 courses"
     told = drawn.findtext(f"{space}desc") or ""
     assert told.startswith(
-        "run of old: requests 5,000 (1,500 refused), queries, both sides 118,501"
+        "old polling: requests 5,000 (1,500 refused), queries, both sides 118,501"
     )
     assert "prefers-color-scheme: dark" in (drawn.findtext(f"{space}style") or "")

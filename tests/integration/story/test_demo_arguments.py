@@ -52,8 +52,8 @@ def test_a_port_that_was_taken_meanwhile_is_said(tmp_path: Path) -> None:
             both.start("elms", "receiver", "serve", at=both.elms_url)
 
     assert str(raised.value) == (
-        f"elms cannot be served at {both.elms_url}, where something else listens; "
-        "run it again, and it takes other ports"
+        f"elms cannot listen at {both.elms_url}, because something else does; "
+        "run it again to use other ports"
     )
     assert both.running == {}
 
@@ -63,7 +63,7 @@ def test_what_ends_by_itself_is_noticed(tmp_path: Path) -> None:
         both.start("worker", "notifier", "--help")
         both.running["worker"].wait(60)
 
-        with pytest.raises(ProcessError, match="worker ended by itself, with 0"):
+        with pytest.raises(ProcessError, match="worker ended on its own, with 0"):
             both.check_all_run()
 
 

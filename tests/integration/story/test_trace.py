@@ -160,5 +160,5 @@ def test_a_grade_sync_is_one_trace_on_both_sides(
 
     assert report.exit_code == 0
     assert {line["trace_id"] for line in told("grade sync ended")} == {span.trace_id}
-    asked = [line for line in told("request answered") if line["url"].endswith("/grades")]
+    asked = [line for line in told("request completed") if line["url"].endswith("/grades")]
     assert [line["trace_id"] for line in asked] == [span.trace_id]

@@ -29,10 +29,10 @@ def process_as_it_was() -> Iterator[None]:
     """Take back what a command does to its process: logging, and what signals do."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    received = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     root.handlers[:], root.level = handlers, level
-    for number, handler in heard.items():
+    for number, handler in received.items():
         signal.signal(number, handler)
 
 

@@ -56,14 +56,16 @@ def test_work_once_delivers_what_is_due(
 
     result = notifier("work", "--once", "--threads", 2)
 
-    (heard,) = sink.heard
+    (received,) = sink.received
     shown = told("deliveries", "show", delivery_id)
     assert result.exit_code == 0
     assert result.stdout == "delivered 1, to be retried 0, dead 0, held 0\n"
-    signatures.verify([Secret.parse(secret)], heard.headers, heard.body, now=datetime.now(UTC))
+    signatures.verify(
+        [Secret.parse(secret)], received.headers, received.body, now=datetime.now(UTC)
+    )
     assert shown["status"] == "delivered"
-    assert shown["webhook_id"] == heard.headers["webhook-id"]
-    assert shown["body"].encode() == heard.body
+    assert shown["webhook_id"] == received.headers["webhook-id"]
+    assert shown["body"].encode() == received.body
 
 
 def test_work_once_counts_what_is_retried_dead_and_held(
@@ -202,7 +204,7 @@ def test_replay_keeps_the_webhook_id(
 
     notifier("work", "--once")
 
-    first, second = sink.heard
+    first, second = sink.received
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert first.body == second.body
 

@@ -167,8 +167,10 @@ def test_ping_shows_an_accepted_response(notifier: Notifier, told: ReadJson, sin
         "retry_after": None,
         "said": '{"outcome":"applied"}',
     }
-    heard = sink.heard[0]
-    signatures.verify([Secret.parse(secret)], heard.headers, heard.body, now=datetime.now(UTC))
+    received = sink.received[0]
+    signatures.verify(
+        [Secret.parse(secret)], received.headers, received.body, now=datetime.now(UTC)
+    )
 
 
 def test_ping_shows_a_refusal_and_exits_with_1(
@@ -198,7 +200,7 @@ def test_ping_without_a_response_exits_with_1(notifier: Notifier, told: ReadJson
     assert "\n  next: " in result.stdout
     document = strict_json.load(as_json.stdout_bytes)
     assert isinstance(document, dict)
-    assert set(document) == {"url", "taken", "kind", "detail", "next_step"}
+    assert set(document) == {"url", "taken", "kind", "detail", "next_step", "action"}
 
 
 def test_ping_that_is_accepted_sends_what_waits(
@@ -223,7 +225,7 @@ def test_disabled_endpoint_is_not_pinged(notifier: Notifier, told: ReadJson, sin
 
     assert result.exit_code == 1
     assert result.stderr.startswith("error: endpoint 1 is disabled\n next: ")
-    assert sink.heard == []
+    assert sink.received == []
 
 
 def test_ping_without_the_encryption_key_says_so(
@@ -236,7 +238,7 @@ def test_ping_without_the_encryption_key_says_so(
 
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
-    assert sink.heard == []
+    assert sink.received == []
 
 
 def test_blocked_address_is_neither_registered_nor_contacted(

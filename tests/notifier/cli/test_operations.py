@@ -81,7 +81,7 @@ def test_no_command_works_on_a_strangers_database(
 
     assert (result.exit_code, result.stdout) == (4, "")
     assert result.stderr == (
-        "error: the database is at schema r0001, which this notifier does not know\n"
+        "error: the database is at schema r0001, which this version of notifier does not know\n"
         " next: Set the database URL to the database of this service, "
         "or install the release that made this schema.\n"
     )
@@ -96,7 +96,7 @@ def test_a_database_that_others_use_is_not_taken_over(
     check = command("db", "check", "--json")
 
     assert (result.exit_code, result.stdout) == (4, "")
-    said = "the database says no schema, but has grades already"
+    said = "the database has no schema version, but it has tables: grades"
     assert result.stderr.startswith(f"error: {said}\n")
     assert (check.exit_code, json.loads(check.stdout)["detail"]) == (4, said)
     sql("CREATE TABLE courses (id INTEGER)")

@@ -170,6 +170,6 @@ def test_a_planted_secret_shows_up_nowhere(
     assert "delivery is dead" in said[0].stderr
     assert "delivery is dead" in said[6].stderr
     assert "[redacted] [redacted]" in said[6].stderr
-    for heard in sink.heard:
-        sent = heard.body.decode() + str(heard.headers) + heard.path
+    for received in sink.received:
+        sent = received.body.decode() + str(received.headers) + received.path
         assert not [secret for secret in planted if secret in sent]

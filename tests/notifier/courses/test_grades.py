@@ -1,4 +1,4 @@
-"""Grades: loading that keeps every digit, and says when something changed."""
+"""Stored grades: exact numbers, versions, times of change."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -28,7 +28,7 @@ def delete(database: Database, course_id: str) -> None:
 
 
 def scores_of(database: Database, course_id: str, token: CourseToken) -> tuple[Score, ...]:
-    """Return what the bearer of a token reads."""
+    """Return the scores that a token grants."""
     with database.reading() as session:
         (answer,) = grade_access.read_grades(session, [GradesRequest(course_id, token)])
     assert isinstance(answer, GradesResult)
@@ -36,13 +36,13 @@ def scores_of(database: Database, course_id: str, token: CourseToken) -> tuple[S
 
 
 def grades_version(database: Database, course_id: str) -> int:
-    """Return how often a load changed a course's grades."""
+    """Return the version of a course's grades."""
     with database.reading() as session:
         return courses.get_course(session, course_id).grades_version
 
 
 def changed_at(database: Database, course_id: str) -> datetime | None:
-    """Return when a load last changed a course's grades."""
+    """Return when a course's grades last changed."""
     with database.reading() as session:
         return courses.get_course(session, course_id).grades_changed_at
 
@@ -51,7 +51,7 @@ def changed_at(database: Database, course_id: str) -> datetime | None:
     "digits",
     ["0", "0.1", "0.10", "7.50000", "9999999999.99999", "0.00001"],
 )
-def test_points_keep_every_digit(
+def test_score_keeps_every_digit(
     database: Database, make_course: MakeCourse, load: Callable[..., LoadResult], digits: str
 ) -> None:
     token = make_course("CS101")
@@ -62,7 +62,7 @@ def test_points_keep_every_digit(
     assert str(score.score_given) == digits
 
 
-def test_score_comes_back_whole(
+def test_score_is_read_back_unchanged(
     database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     token = make_course("CS101")
@@ -108,7 +108,7 @@ def test_load_counts_new_changed_and_unchanged(
         pytest.param({"grading_progress": GradingProgress.FAILED}, id="the grading"),
     ],
 )
-def test_every_field_that_says_something_is_a_change(
+def test_every_other_field_is_a_change(
     database: Database,
     make_course: MakeCourse,
     load: Callable[..., LoadResult],
@@ -132,7 +132,7 @@ def test_every_field_that_says_something_is_a_change(
         pytest.param({"score_given": Decimal("7.50")}, id="the same number"),
     ],
 )
-def test_nothing_new_is_no_change(
+def test_timestamp_alone_is_no_change(
     database: Database,
     make_course: MakeCourse,
     load: Callable[..., LoadResult],
@@ -166,7 +166,7 @@ def test_load_touches_the_versions_of_what_it_changed(
     assert versions == [1, 2, 0]
 
 
-def test_load_says_when_grades_changed(
+def test_load_records_when_grades_changed(
     database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     make_course("CS101")
@@ -185,7 +185,7 @@ def test_load_says_when_grades_changed(
     "now",
     [pytest.param(NINE, id="the same moment"), pytest.param(NINE - MINUTE, id="set back")],
 )
-def test_a_clock_that_stands_or_goes_back_hides_no_change(
+def test_change_is_later_even_if_the_clock_goes_back(
     database: Database, make_course: MakeCourse, load: Callable[..., LoadResult], now: datetime
 ) -> None:
     make_course("CS101")
@@ -196,7 +196,7 @@ def test_a_clock_that_stands_or_goes_back_hides_no_change(
     assert changed_at(database, "CS101") == NINE + timedelta(microseconds=1)
 
 
-def test_scores_that_are_not_named_stay(
+def test_other_scores_are_kept(
     database: Database, make_course: MakeCourse, load: Callable[..., LoadResult]
 ) -> None:
     token = make_course("CS101")
@@ -241,7 +241,7 @@ def test_same_user_in_two_courses_has_two_scores(
         ),
     ],
 )
-def test_nothing_is_stored_if_one_course_cannot_be(
+def test_nothing_is_stored_if_one_course_is_refused(
     database: Database,
     make_course: MakeCourse,
     load: Callable[..., LoadResult],
@@ -263,12 +263,10 @@ def test_nothing_is_stored_if_one_course_cannot_be(
 
 
 @pytest.mark.parametrize("database_kind", ["postgresql"])
-def test_load_sees_a_deletion_that_came_between(
-    database: Database, make_course: MakeCourse
-) -> None:
-    """Who looked at a course before another deleted it is refused all the same.
+def test_load_sees_a_concurrent_deletion(database: Database, make_course: MakeCourse) -> None:
+    """A session that read the course before another deleted it is refused.
 
-    On SQLite nobody can come between: who means to write waits before reading.
+    On SQLite this cannot happen: a writer waits before it reads.
     """
     make_course("CS101")
 
@@ -288,7 +286,7 @@ def test_statements_of_a_load_do_not_grow(
         make_course(f"CS{number}")
 
     def statements(course_count: int, user_count: int, points: int) -> int:
-        """Load so many scores that are partly new and partly changed; count the statements."""
+        """Return the number of statements of a load."""
         before = database.statements
         load(
             {

@@ -1,4 +1,4 @@
-"""What a Moodle tells: understood whatever its fields are called, and each thing once."""
+"""Events from a Moodle: several field names, each event applied once."""
 
 import json
 from datetime import timedelta
@@ -17,25 +17,25 @@ from notifier.models import Course, Event, MoodleEventReceipt
 from tests.notifier.conftest import NINE, SITE, MakeCourse, MakeEndpoint
 
 TEN = NINE + timedelta(hours=1)
-TOLD = json.loads((Path(__file__).parents[1] / "moodle_events.json").read_text(encoding="utf-8"))
+SENT = json.loads((Path(__file__).parents[1] / "moodle_events.json").read_text(encoding="utf-8"))
 
 
-def understood(**fields: Any) -> CourseDeletion | None:
-    """Return what is understood of a deletion with these fields."""
+def parsed(**fields: Any) -> CourseDeletion | None:
+    """Return the parsed deletion with these fields."""
     return moodle_events.parse_event({"eventname": COURSE_DELETED, **fields})
 
 
 def make_deletion(**overrides: Any) -> CourseDeletion:
-    """Return the deletion of course 7, but for the overrides."""
-    told = understood(**{"objectid": "7", "timecreated": "1795336477", **overrides})
-    assert told is not None
-    return told
+    """Return the deletion of course 7, with overrides."""
+    event = parsed(**{"objectid": "7", "timecreated": "1795336477", **overrides})
+    assert event is not None
+    return event
 
 
-def accepted(database: Database, told: CourseDeletion) -> MoodleEventOutcome:
-    """Take a deletion in at ten, and return what came of it."""
+def accepted(database: Database, event: CourseDeletion) -> MoodleEventOutcome:
+    """Accept a deletion at ten and return the outcome."""
     with database.writing() as session:
-        return moodle_events.accept(session, told, now=TEN)
+        return moodle_events.accept(session, event, now=TEN)
 
 
 @pytest.mark.parametrize(
@@ -45,11 +45,11 @@ def accepted(database: Database, told: CourseDeletion) -> MoodleEventOutcome:
         pytest.param("local_webhooks", "moodle.example", id="local_webhooks"),
     ],
 )
-def test_deletion_is_understood_as_it_is_sent(sender: str, host: str) -> None:
-    told = moodle_events.parse_event(json.loads(TOLD[sender]["body"]))
+def test_deletion_is_parsed_as_sent(sender: str, host: str) -> None:
+    event = moodle_events.parse_event(json.loads(SENT[sender]["body"]))
 
-    assert told is not None
-    assert (told.course_id, told.title, told.time_created, told.host) == (
+    assert event is not None
+    assert (event.course_id, event.title, event.time_created, event.host) == (
         "7",
         "HOOK-1795336476",
         "1795336477",
@@ -60,12 +60,12 @@ def test_deletion_is_understood_as_it_is_sent(sender: str, host: str) -> None:
 @pytest.mark.parametrize(
     "document",
     [
-        pytest.param(json.loads(TOLD["local_webhooks_unrelated"]["body"]), id="another event"),
+        pytest.param(json.loads(SENT["local_webhooks_unrelated"]["body"]), id="another event"),
         pytest.param({"event": r"\core\event\course_created", "objectid": []}, id="a creation"),
         pytest.param({"event": "x" * 10_000}, id="a long name"),
     ],
 )
-def test_what_is_none_of_our_business_is_not_looked_into(document: dict[str, Any]) -> None:
+def test_other_events_are_ignored(document: dict[str, Any]) -> None:
     assert moodle_events.parse_event(document) is None
 
 
@@ -83,10 +83,10 @@ def test_what_is_none_of_our_business_is_not_looked_into(document: dict[str, Any
         ),
     ],
 )
-def test_fields_are_found_by_several_names(fields: dict[str, Any]) -> None:
-    told = understood(**fields)
+def test_fields_have_several_names(fields: dict[str, Any]) -> None:
+    event = parsed(**fields)
 
-    assert told == make_deletion()
+    assert event == make_deletion()
 
 
 def test_event_name_needs_no_leading_backslash() -> None:
@@ -119,14 +119,14 @@ def test_event_name_needs_no_leading_backslash() -> None:
         pytest.param({"shortname": 7}, ("shortname",), id="a number for a title"),
     ],
 )
-def test_field_that_cannot_be_is_named(fields: dict[str, Any], place: tuple[str, ...]) -> None:
+def test_invalid_field_is_reported(fields: dict[str, Any], place: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError) as refused:
-        understood(**{"objectid": "7", "timecreated": "1795336477", **fields})
+        parsed(**{"objectid": "7", "timecreated": "1795336477", **fields})
 
     assert [fault["loc"] for fault in refused.value.errors()] == [place]
 
 
-def test_deletion_of_an_unknown_course_is_told(
+def test_deletion_of_an_unknown_course_is_signalled(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
     make_endpoint()
@@ -153,7 +153,7 @@ def test_deletion_of_an_unknown_course_is_told(
     assert (row.outcome, row.received_at) == (MoodleEventOutcome.APPLIED, TEN)
 
 
-def test_same_telling_is_a_duplicate(database: Database) -> None:
+def test_same_event_is_a_duplicate(database: Database) -> None:
     first = accepted(database, make_deletion())
     again = accepted(database, make_deletion(objectid=7))
 
@@ -180,9 +180,7 @@ def test_deletion_of_a_deleted_course_is_stale(database: Database, other: dict[s
     assert outcomes == ["applied", "stale"]
 
 
-def test_known_course_is_deleted_under_its_own_title(
-    database: Database, make_course: MakeCourse
-) -> None:
+def test_known_course_keeps_its_title(database: Database, make_course: MakeCourse) -> None:
     make_course("7", title="Algorithms")
 
     accepted(database, make_deletion(shortname="HOOK"))
@@ -192,14 +190,14 @@ def test_known_course_is_deleted_under_its_own_title(
     assert (course.title, course.version, course.deleted_at) == ("Algorithms", 2, TEN)
 
 
-def test_course_without_a_title_has_its_id_for_one(database: Database) -> None:
+def test_course_without_title_gets_its_id(database: Database) -> None:
     accepted(database, make_deletion())
 
     with database.reading() as session:
         assert courses.get_course(session, "7").title == "7"
 
 
-def test_what_was_taken_in_long_ago_is_forgotten(database: Database) -> None:
+def test_event_is_stale_after_its_receipt_is_deleted(database: Database) -> None:
     accepted(database, make_deletion())
 
     outcomes = []

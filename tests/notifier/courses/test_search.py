@@ -1,4 +1,4 @@
-"""Search: which courses are found, in which order, page by page."""
+"""Search for courses: matches, order, pages."""
 
 from collections.abc import Callable, Iterator
 
@@ -23,14 +23,14 @@ TITLES = {
 
 @pytest.fixture
 def catalogue(make_course: MakeCourse) -> None:
-    """Some courses, added in no order."""
+    """Some courses, added in reverse order."""
     for course_id, title in reversed(TITLES.items()):
         make_course(course_id, title=title)
 
 
 @pytest.fixture
 def find(database: Database) -> Callable[..., list[str]]:
-    """Return what searches, and answers the ids that are found."""
+    """Return a function that searches and returns the found ids."""
 
     def ids(words: str, **options: object) -> list[str]:
         with database.reading() as session:
@@ -82,7 +82,7 @@ def test_pages_have_each_course_once(catalogue: None, database: Database, limit:
     assert {len(rows) for rows in every[:-1]} <= {limit}
 
 
-def test_deleted_ones_are_told_apart(
+def test_deleted_courses_can_be_selected(
     catalogue: None, database: Database, find: Callable[..., list[str]]
 ) -> None:
     with database.writing() as session:
@@ -101,7 +101,7 @@ def test_long_title_fits_into_the_index(
     assert find("long algebra") == ["LONG"]
 
 
-def test_one_letter_may_become_many(
+def test_normalised_text_is_limited_too(
     make_course: MakeCourse, find: Callable[..., list[str]]
 ) -> None:
     make_course("LIG", title="\ufdfa" * 1_000)

@@ -1,4 +1,4 @@
-"""Courses: added once, versions that grow by one, every generation of a token kept."""
+"""Courses: unique ids, growing versions, all generations of a token."""
 
 import json
 from datetime import timedelta
@@ -25,19 +25,19 @@ TEN = NINE + timedelta(hours=1)
 
 
 def tokens_of(database: Database, course_id: str) -> list[IssuedToken]:
-    """Return every generation of a course's token, the oldest first."""
+    """Return every generation of a course's token, oldest first."""
     with database.reading() as session:
         return list(courses.get_course(session, course_id).tokens)
 
 
 def stored(database: Database, course_id: str) -> Course:
-    """Return a course as it stands in the database now."""
+    """Return a course from the database."""
     with database.reading() as session:
         return courses.get_course(session, course_id)
 
 
 def count_events(database: Database) -> int:
-    """Return how many events there are."""
+    """Return the number of events."""
     with database.reading() as session:
         return session.scalar(select(func.count()).select_from(Event)) or 0
 
@@ -50,13 +50,7 @@ def test_new_course_starts_at_version_1(database: Database, make_course: MakeCou
     assert (course.title, course.created_at) == ("Programmieren für Anfänger", NINE)
 
 
-def test_adding_a_course_is_no_event(database: Database, make_course: MakeCourse) -> None:
-    make_course()
-
-    assert count_events(database) == 0
-
-
-def test_secret_of_a_token_is_stored_hashed(database: Database, make_course: MakeCourse) -> None:
+def test_token_secret_is_stored_as_a_hash(database: Database, make_course: MakeCourse) -> None:
     token = make_course()
 
     (issued,) = tokens_of(database, "CS101-2026")
@@ -64,7 +58,7 @@ def test_secret_of_a_token_is_stored_hashed(database: Database, make_course: Mak
     assert token.secret not in str(vars(issued))
 
 
-def test_course_id_is_taken_once(database: Database, make_course: MakeCourse) -> None:
+def test_course_id_is_unique(database: Database, make_course: MakeCourse) -> None:
     make_course("CS101", title="The first")
 
     with pytest.raises(CourseExistsError) as refused:
@@ -93,7 +87,7 @@ def test_course_ids_differ_by_case(database: Database, make_course: MakeCourse) 
 
 
 @pytest.mark.parametrize("change", [courses.delete_course, courses.regenerate_token])
-def test_course_that_never_was_cannot_change(database: Database, change: object) -> None:
+def test_unknown_course_is_refused(database: Database, change: object) -> None:
     with database.writing() as session, pytest.raises(CourseUnknownError) as refused:
         change(session, "CS999", now=TEN)  # type: ignore[operator]
 
@@ -101,7 +95,7 @@ def test_course_that_never_was_cannot_change(database: Database, change: object)
     assert refused.value.facts == {"course_id": "CS999"}
 
 
-def test_deletion_is_remembered(database: Database, make_course: MakeCourse) -> None:
+def test_deletion_is_stored(database: Database, make_course: MakeCourse) -> None:
     make_course("CS101")
 
     with database.writing() as session:
@@ -109,16 +103,6 @@ def test_deletion_is_remembered(database: Database, make_course: MakeCourse) -> 
 
     course = stored(database, "CS101")
     assert (course.version, course.deleted_at) == (2, TEN)
-
-
-def test_deletion_leaves_the_token_as_it_was(database: Database, make_course: MakeCourse) -> None:
-    token = make_course("CS101")
-
-    with database.writing() as session:
-        courses.delete_course(session, "CS101", now=TEN)
-
-    (issued,) = tokens_of(database, "CS101")
-    assert (issued.token_id, issued.superseded_at) == (token.token_id, None)
 
 
 @pytest.mark.parametrize("change", [courses.delete_course, courses.regenerate_token])
@@ -155,37 +139,11 @@ def test_every_generation_of_a_token_is_kept(database: Database, make_course: Ma
     assert len({first.secret, *(one.secret for one in made)}) == 3
 
 
-def test_regeneration_leaves_other_courses_alone(
-    database: Database, make_course: MakeCourse
-) -> None:
-    make_course("CS101")
-    make_course("CS102")
-
-    with database.writing() as session:
-        courses.regenerate_token(session, "CS101", now=TEN)
-
-    assert [one.superseded_at for one in tokens_of(database, "CS102")] == [None]
-    assert stored(database, "CS102").version == 1
-
-
-def test_versions_grow_by_one(database: Database, make_course: MakeCourse) -> None:
-    make_course("CS101")
-    versions = []
-    for change in (courses.regenerate_token, courses.regenerate_token, courses.delete_course):
-        with database.writing() as session:
-            change(session, "CS101", now=TEN)
-        versions.append(stored(database, "CS101").version)
-
-    assert versions == [2, 3, 4]
-
-
 @pytest.mark.parametrize("database_kind", ["postgresql"])
-def test_version_is_taken_under_the_row_as_it_stands(
-    database: Database, make_course: MakeCourse
-) -> None:
-    """Who looked at a course before another changed it takes the version after that one's.
+def test_version_follows_a_concurrent_change(database: Database, make_course: MakeCourse) -> None:
+    """A session that read the course before another changed it takes the next version.
 
-    On SQLite nobody can come between: who means to write waits before reading.
+    On SQLite this cannot happen: a writer waits before it reads.
     """
     make_course("CS101")
 
@@ -198,27 +156,27 @@ def test_version_is_taken_under_the_row_as_it_stands(
 
     assert version == 3
     with database.reading() as session:
-        told = session.scalars(select(Event.course_version).order_by(Event.course_version))
-        assert list(told) == [2, 3]
+        event_facts = session.scalars(select(Event.course_version).order_by(Event.course_version))
+        assert list(event_facts) == [2, 3]
 
 
 def test_change_reaches_the_subscribers(database: Database, make_course: MakeCourse) -> None:
-    heard: list[CourseChange] = []
+    received: list[CourseChange] = []
 
-    def listen(session: object, change: CourseChange) -> None:
-        heard.append(change)
+    def receive(session: object, change: CourseChange) -> None:
+        received.append(change)
 
     make_course("CS101")
     with (
-        signals.token_regenerated.connected_to(listen),
-        signals.course_deleted.connected_to(listen),
+        signals.token_regenerated.connected_to(receive),
+        signals.course_deleted.connected_to(receive),
     ):
         with database.writing() as session:
             token = courses.regenerate_token(session, "CS101", now=TEN)
         with database.writing() as session:
             courses.delete_course(session, "CS101", now=TEN)
 
-    assert heard == [
+    assert received == [
         CourseChange("CS101", 2, TEN, token.token_id),
         CourseChange("CS101", 3, TEN, token.token_id),
     ]
@@ -231,10 +189,10 @@ def test_change_reaches_the_subscribers(database: Database, make_course: MakeCou
         pytest.param(courses.regenerate_token, "token-regenerated", id="regeneration"),
     ],
 )
-def test_change_that_nobody_hears_is_refused(
+def test_change_without_subscriber_is_refused(
     database: Database,
     make_course: MakeCourse,
-    nobody_listens: None,
+    no_subscriber: None,
     change: object,
     signal: str,
 ) -> None:
@@ -288,7 +246,7 @@ def test_courses_are_listed_by_id(database: Database, make_course: MakeCourse) -
         pytest.param(False, ["CS2"], id="present"),
     ],
 )
-def test_list_tells_the_deleted_from_the_others(
+def test_list_selects_by_state(
     database: Database, make_course: MakeCourse, deleted: bool | None, listed: list[str]
 ) -> None:
     for course_id in ("CS1", "CS2"):
@@ -303,12 +261,12 @@ def test_list_tells_the_deleted_from_the_others(
 
 
 def announce(database: Database, course_id: str, token_id: str | None = None) -> CourseChange:
-    """Tell at ten that a Moodle regenerated a course's token."""
+    """Announce at ten that a Moodle regenerated a course's token."""
     with database.writing() as session:
         return courses.announce_token(session, course_id, token_id, now=TEN)
 
 
-def told(database: Database) -> list[tuple[str, str, int, str]]:
+def event_facts(database: Database) -> list[tuple[str, str, int, str]]:
     """Return type, course, version and token id of every event, in the order of versions."""
     with database.reading() as session:
         rows = session.scalars(select(Event).order_by(Event.course_version))
@@ -319,7 +277,7 @@ def told(database: Database) -> list[tuple[str, str, int, str]]:
     ]
 
 
-def test_course_of_a_moodle_is_taken_in_without_a_token(database: Database) -> None:
+def test_course_of_a_moodle_has_no_token(database: Database) -> None:
     with database.writing() as session:
         new = courses.ensure_course(session, "7", "Algorithms", now=NINE)
 
@@ -329,7 +287,7 @@ def test_course_of_a_moodle_is_taken_in_without_a_token(database: Database) -> N
     assert (tokens_of(database, "7"), count_events(database)) == ([], 0)
 
 
-def test_taking_in_a_known_course_changes_nothing(
+def test_ensure_course_does_not_change_a_known_course(
     database: Database, make_course: MakeCourse
 ) -> None:
     make_course("7", title="The first")
@@ -344,28 +302,28 @@ def test_taking_in_a_known_course_changes_nothing(
     assert (course.title, course.version, course.deleted_at) == ("The first", 2, NINE)
 
 
-def test_regeneration_in_a_moodle_is_told(database: Database) -> None:
+def test_announced_token_is_signalled(database: Database) -> None:
     announce(database, "7", "m0123456789abcdef")
     change = announce(database, "7", "mfedcba9876543210")
 
     assert change == CourseChange("7", 3, TEN, "mfedcba9876543210")
-    assert told(database) == [
+    assert event_facts(database) == [
         ("token.regenerated", "7", 2, "m0123456789abcdef"),
         ("token.regenerated", "7", 3, "mfedcba9876543210"),
     ]
     assert tokens_of(database, "7") == []
 
 
-def test_token_that_nobody_knows_is_told_as_one_that_none_is(database: Database) -> None:
+def test_unknown_token_is_announced_under_a_new_id(database: Database) -> None:
     changes = [announce(database, "7") for _ in range(2)]
 
     ids = [change.token_id for change in changes]
-    assert [one[3] for one in told(database)] == ids
+    assert [one[3] for one in event_facts(database)] == ids
     assert all(MOODLE_TOKEN_ID.fullmatch(one) for one in ids)
     assert len(set(ids)) == 2
 
 
-def test_token_of_ours_is_not_told_as_a_moodle_s(
+def test_announce_refuses_a_course_with_its_own_token(
     database: Database, make_course: MakeCourse
 ) -> None:
     make_course("CS101")
@@ -380,7 +338,7 @@ def test_token_of_ours_is_not_told_as_a_moodle_s(
     assert (stored(database, "CS101").version, count_events(database)) == (1, 0)
 
 
-def test_token_of_a_moodle_is_not_replaced_by_one_of_ours(database: Database) -> None:
+def test_regenerate_refuses_a_course_of_a_moodle(database: Database) -> None:
     with database.writing() as session:
         courses.ensure_course(session, "7", "Algorithms", now=NINE)
 
@@ -392,17 +350,17 @@ def test_token_of_a_moodle_is_not_replaced_by_one_of_ours(database: Database) ->
     assert (tokens_of(database, "7"), count_events(database)) == ([], 0)
 
 
-def test_deletion_of_a_moodle_s_course_is_told(database: Database) -> None:
+def test_deletion_of_a_course_of_a_moodle_is_signalled(database: Database) -> None:
     with database.writing() as session:
         courses.ensure_course(session, "7", "Algorithms", now=NINE)
         courses.delete_course(session, "7", now=TEN)
 
-    assert told(database) == [("course.deleted", "7", 2, "")]
+    assert event_facts(database) == [("course.deleted", "7", 2, "")]
     with pytest.raises(CourseDeletedError, match="the course '7' was deleted at"):
         announce(database, "7", "m0123456789abcdef")
 
 
-def test_several_are_deleted_at_one_moment(
+def test_several_courses_are_deleted_together(
     database: Database, make_course: MakeCourse, make_endpoint: MakeEndpoint
 ) -> None:
     make_endpoint()
@@ -414,8 +372,10 @@ def test_several_are_deleted_at_one_moment(
     with database.writing() as session:
         results = courses.delete_courses(session, ["CS3", "CS1", "CS2", "CS9", "CS1"], now=TEN)
 
-    told = {one: str(refused) for one, refused in results.items() if isinstance(refused, Exception)}
-    assert told == {
+    refusals = {
+        one: str(refused) for one, refused in results.items() if isinstance(refused, Exception)
+    }
+    assert refusals == {
         "CS2": "the course 'CS2' was deleted at 2026-11-22 09:00:00 UTC",
         "CS9": "there is no course 'CS9'",
     }
@@ -423,9 +383,7 @@ def test_several_are_deleted_at_one_moment(
     assert count_events(database) == 3
 
 
-def test_change_that_speaks_of_a_version_that_is_gone_is_refused(
-    database: Database, make_course: MakeCourse
-) -> None:
+def test_change_of_an_old_version_is_refused(database: Database, make_course: MakeCourse) -> None:
     make_course("CS1")
     with database.writing() as session:
         courses.ensure_course(session, "7731", "In a Moodle", now=NINE)
@@ -440,9 +398,7 @@ def test_change_that_speaks_of_a_version_that_is_gone_is_refused(
     assert (stored(database, "CS1").version, stored(database, "7731").version) == (2, 2)
 
 
-def test_present_tokens_of_many_are_told_at_once(
-    database: Database, make_course: MakeCourse
-) -> None:
+def test_current_tokens_of_many_courses(database: Database, make_course: MakeCourse) -> None:
     make_course("CS1")
     with database.writing() as session:
         courses.ensure_course(session, "7731", "In a Moodle", now=NINE)

@@ -1,4 +1,4 @@
-"""The last day: counted by the hour, timed, and its dead letters put together by their reasons."""
+"""The numbers of the dashboard: hours, delays, dead deliveries by reason."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -16,12 +16,12 @@ SECOND = timedelta(seconds=1)
 NOON = NINE + timedelta(hours=3, minutes=10)
 """A moment after twelve: the hour that has begun is the one from twelve on."""
 
-SettleResult = Callable[..., int]
+MakeSettled = Callable[..., int]
 
 
 @pytest.fixture
-def settled(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> SettleResult:
-    """Return what writes a delivery to one endpoint that is settled, delivered unless given."""
+def settled(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> MakeSettled:
+    """Return a function that writes a settled delivery, by default a delivered one."""
     endpoint = make_endpoint()
 
     def make(at: datetime, **overrides: Any) -> int:
@@ -32,11 +32,11 @@ def settled(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> SettleR
 
 
 def dead(reason: str = "10 attempts failed", **overrides: Any) -> dict[str, Any]:
-    """Return what makes a delivery dead."""
+    """Return a function that makes a delivery dead."""
     return {"status": DeliveryStatus.DEAD, "reason": reason, **overrides}
 
 
-def test_each_hour_counts_its_own(database: Database, settled: SettleResult) -> None:
+def test_hours_are_counted_separately(database: Database, settled: MakeSettled) -> None:
     twelve = NOON.replace(minute=0, second=0, microsecond=0)
     settled(twelve)
     settled(twelve - timedelta(microseconds=1))
@@ -55,7 +55,7 @@ def test_each_hour_counts_its_own(database: Database, settled: SettleResult) -> 
     ]
 
 
-def test_delays_are_from_event_to_delivery(database: Database, settled: SettleResult) -> None:
+def test_delays_are_from_event_to_delivery(database: Database, settled: MakeSettled) -> None:
     settled(NOON, created_at=NOON - 3 * SECOND)
     settled(NOON - SECOND, created_at=NOON - 3 * SECOND)
     settled(NOON, **dead())
@@ -69,8 +69,8 @@ def test_delays_are_from_event_to_delivery(database: Database, settled: SettleRe
     assert delays[22] == []
 
 
-def test_of_a_busy_hour_the_latest_are_timed(
-    database: Database, settled: SettleResult, monkeypatch: pytest.MonkeyPatch
+def test_busy_hour_is_sampled(
+    database: Database, settled: MakeSettled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dashboard, "SAMPLE", 2)
     for number in range(4):
@@ -83,15 +83,15 @@ def test_of_a_busy_hour_the_latest_are_timed(
     assert list(last.delays) == [3 * SECOND, 2 * SECOND]
 
 
-def test_an_empty_day_has_its_hours(database: Database) -> None:
+def test_empty_day_has_all_hours(database: Database) -> None:
     with database.reading() as session:
         hours = dashboard.day(session, now=NOON)
 
     assert [(one.delivered, one.dead, list(one.delays)) for one in hours] == [(0, 0, [])] * 24
 
 
-def test_dead_letters_are_put_together_by_endpoint_and_reason(
-    database: Database, settled: SettleResult, make_endpoint: MakeEndpoint
+def test_dead_deliveries_are_grouped_by_endpoint_and_reason(
+    database: Database, settled: MakeSettled, make_endpoint: MakeEndpoint
 ) -> None:
     other = make_endpoint()
     settled(NOON - HOUR, **dead("status 500"))
@@ -111,8 +111,8 @@ def test_dead_letters_are_put_together_by_endpoint_and_reason(
     assert found[1].newest_at == NOON - HOUR
 
 
-def test_ids_of_dead_letters_are_those_of_one_reason(
-    database: Database, settled: SettleResult, make_endpoint: MakeEndpoint
+def test_dead_ids_are_those_of_one_group(
+    database: Database, settled: MakeSettled, make_endpoint: MakeEndpoint
 ) -> None:
     other = make_endpoint()
     old = settled(NOON - HOUR, **dead("status 500"))
@@ -130,7 +130,7 @@ def test_ids_of_dead_letters_are_those_of_one_reason(
     assert first == [new]
 
 
-def test_statements_are_constant(database: Database, settled: SettleResult) -> None:
+def test_statements_are_constant(database: Database, settled: MakeSettled) -> None:
     taken = []
     for many in (1, 40):
         for number in range(many):

@@ -1,4 +1,4 @@
-"""What the doctor looks at, check by check."""
+"""The checks of the doctor."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from notifier.webhooks.circuit_breaker import BreakerState
 
 @pytest.fixture
 def find(database: Database, vault: Vault) -> Callable[[str], Finding]:
-    """Return what examines and answers the finding of one check."""
+    """Return a function that returns the finding of one check."""
 
     def find(check: str) -> Finding:
         return {one.check: one for one in doctor.examine(database, vault)}[check]
@@ -37,7 +37,7 @@ def now(database: Database) -> datetime:
         return db.now(session)
 
 
-def test_the_database_comes_first_and_shows_no_password(
+def test_database_is_checked_first_and_shows_no_password(
     find: Callable[[str], Finding], database: Database
 ) -> None:
     finding = find("database")
@@ -58,12 +58,10 @@ def test_every_secret_can_be_opened(
 
     finding = find("secrets")
 
-    assert (finding.ok, finding.found) == (True, "3 sealed, all can be opened")
+    assert (finding.ok, finding.found) == (True, "3 encrypted, all can be decrypted")
 
 
-def test_a_lost_key_is_found_before_a_delivery_needs_it(
-    database: Database, make_endpoint: Any
-) -> None:
+def test_missing_key_is_found(database: Database, make_endpoint: Any) -> None:
     make_endpoint()
     other = Vault(SecretStr(Fernet.generate_key().decode()))
 
@@ -82,7 +80,7 @@ def test_a_lost_key_is_found_before_a_delivery_needs_it(
         pytest.param(-timedelta(hours=10), True, id="a retry to come"),
     ],
 )
-def test_a_delivery_long_due_says_that_no_worker_runs(
+def test_late_delivery_means_no_worker(
     find: Callable[[str], Finding],
     make_endpoint: Any,
     make_delivery: Any,
@@ -110,7 +108,7 @@ def test_a_delivery_long_due_says_that_no_worker_runs(
         ),
     ],
 )
-def test_a_late_backlog_says_whether_a_worker_is_at_work(
+def test_late_backlog_reports_the_last_attempt(
     database: Database,
     find: Callable[[str], Finding],
     make_endpoint: Any,
@@ -142,7 +140,7 @@ def test_a_late_backlog_says_whether_a_worker_is_at_work(
         pytest.param(timedelta(seconds=90), False, id="long over"),
     ],
 )
-def test_a_pause_that_is_long_over_says_that_no_worker_runs(
+def test_pause_that_ended_long_ago_means_no_worker(
     database: Database,
     find: Callable[[str], Finding],
     make_endpoint: Any,
@@ -160,7 +158,7 @@ def test_a_pause_that_is_long_over_says_that_no_worker_runs(
     assert find("backlog").ok == ok
 
 
-def test_who_keeps_failing_is_found_and_is_no_want_of_workers(
+def test_failing_endpoint_is_found_and_is_no_late_backlog(
     database: Database,
     find: Callable[[str], Finding],
     make_endpoint: Any,
@@ -187,7 +185,7 @@ def test_who_keeps_failing_is_found_and_is_no_want_of_workers(
     assert finding.advice.command == f"endpoints ping {endpoint.id}"
 
 
-def test_what_is_held_is_no_late_backlog(
+def test_held_deliveries_are_no_late_backlog(
     find: Callable[[str], Finding], make_endpoint: Any, make_delivery: Any
 ) -> None:
     endpoint = make_endpoint(disabled=True)
@@ -209,7 +207,7 @@ def test_what_is_held_is_no_late_backlog(
         pytest.param(timedelta(days=7, hours=1), True, id="history"),
     ],
 )
-def test_dead_letters_want_a_person_for_a_week(
+def test_dead_deliveries_of_the_last_week_are_found(
     find: Callable[[str], Finding],
     make_endpoint: Any,
     make_delivery: Any,
@@ -226,7 +224,7 @@ def test_dead_letters_want_a_person_for_a_week(
     assert find("dead letters").ok == ok
 
 
-def test_a_clock_that_is_wrong_is_found_against_the_databases(
+def test_clock_is_compared_with_the_database(
     find: Callable[[str], Finding], database: Database
 ) -> None:
     with freezegun.freeze_time(datetime.now(UTC) + timedelta(minutes=2)):
@@ -238,7 +236,7 @@ def test_a_clock_that_is_wrong_is_found_against_the_databases(
         assert finding.advice is not None
 
 
-def test_without_a_database_there_is_one_finding(vault: Vault, tmp_path: Any) -> None:
+def test_missing_database_is_the_only_finding(vault: Vault, tmp_path: Any) -> None:
     away = Database(f"sqlite:///{tmp_path}/none/notifier.db")
 
     findings = doctor.examine(away, vault)

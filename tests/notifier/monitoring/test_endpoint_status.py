@@ -1,4 +1,4 @@
-"""Standings: what is said of each endpoint, and in how many statements."""
+"""Summaries of endpoints, and the number of statements."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,7 +19,7 @@ Attempted = Callable[..., None]
 
 @pytest.fixture
 def attempt(database: Database) -> Attempted:
-    """Return what writes down an attempt of a delivery."""
+    """Return a function that stores an attempt of a delivery."""
 
     def write(delivery_id: int, **overrides: Any) -> None:
         given = {"started_at": NINE, "milliseconds": 12, "decided": "retry", **overrides}
@@ -29,23 +29,21 @@ def attempt(database: Database) -> Attempted:
     return write
 
 
-def report_of(database: Database, endpoint_id: int) -> EndpointSummary:
-    """Return the report of an endpoint."""
+def summary_of(database: Database, endpoint_id: int) -> EndpointSummary:
+    """Return the summary of an endpoint."""
     with database.reading() as session:
         return endpoint_status.read_one(session, endpoint_id)
 
 
-def test_a_new_endpoint_has_answered_nothing(
-    database: Database, make_endpoint: MakeEndpoint
-) -> None:
-    report = report_of(database, make_endpoint().id)
+def test_new_endpoint_has_no_result(database: Database, make_endpoint: MakeEndpoint) -> None:
+    report = summary_of(database, make_endpoint().id)
 
     assert (report.pending, report.held, report.dead) == (0, 0, 0)
     assert report.status.state == EndpointState.ENABLED
     assert (report.last, report.ping, report.has_answered) == (None, None, False)
 
 
-def test_what_is_open_and_dead_is_counted_by_endpoint(
+def test_deliveries_are_counted_by_endpoint(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
     one, other = make_endpoint(), make_endpoint()
@@ -62,7 +60,7 @@ def test_what_is_open_and_dead_is_counted_by_endpoint(
     assert [one.has_answered for one in reports] == [True, False]
 
 
-def test_a_ping_that_was_taken_is_an_answer(
+def test_accepted_ping_counts_as_a_response(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
     made = make_endpoint()
@@ -73,13 +71,13 @@ def test_a_ping_that_was_taken_is_an_answer(
             )
         )
 
-    report = report_of(database, made.id)
+    report = summary_of(database, made.id)
 
     assert report.has_answered
     assert report.ping is not None
 
 
-def test_the_last_answer_is_the_newest_attempt(
+def test_last_result_is_the_newest_attempt(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -106,7 +104,7 @@ def test_the_last_answer_is_the_newest_attempt(
         pytest.param({"lane": "retry"}, id="to be retried"),
     ],
 )
-def test_a_quiet_endpoint_keeps_its_last_answer(
+def test_quiet_endpoint_keeps_its_last_result(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -114,27 +112,27 @@ def test_a_quiet_endpoint_keeps_its_last_answer(
     monkeypatch: pytest.MonkeyPatch,
     kind: dict[str, Any],
 ) -> None:
-    monkeypatch.setattr(endpoint_status, "_LATELY", 2)
+    monkeypatch.setattr(endpoint_status, "_RECENT_ATTEMPTS", 2)
     quiet, busy = make_endpoint(), make_endpoint()
     attempt(make_delivery(quiet.id, **kind), status=418)
     loud = make_delivery(busy.id)
     for _ in range(3):
         attempt(loud, status=200)
 
-    report = report_of(database, quiet.id)
+    report = summary_of(database, quiet.id)
 
     assert report.last is not None
     assert report.last.status == 418
 
 
-def test_an_endpoint_that_there_is_not_is_refused(database: Database) -> None:
+def test_unknown_endpoint_is_refused(database: Database) -> None:
     with pytest.raises(EndpointUnknownError) as refused:
-        report_of(database, 7)
+        summary_of(database, 7)
 
     assert str(refused.value) == "there is no endpoint 7"
 
 
-def test_the_statements_do_not_grow(
+def test_statements_do_not_grow(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -152,7 +150,7 @@ def test_the_statements_do_not_grow(
     assert taken == [3, 3]
 
 
-def test_moments_of_a_paused_endpoint_are_told(
+def test_paused_endpoint_has_a_next_attempt(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
     made = make_endpoint()
@@ -161,7 +159,7 @@ def test_moments_of_a_paused_endpoint_are_told(
         row.failures, row.failing_since, row.failed_at = 7, NINE, NINE + MINUTE
         row.paused_until = NINE + timedelta(minutes=9)
 
-    status = report_of(database, made.id).status
+    status = summary_of(database, made.id).status
 
     assert (status.state, status.since) == (EndpointState.PAUSED, NINE)
     assert status.tried_at == NINE + timedelta(minutes=9)

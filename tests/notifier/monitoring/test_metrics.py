@@ -1,4 +1,4 @@
-"""eAssessment's numbers: what a worker's turns add up to, and how deliveries stand."""
+"""Counters of batches, and gauges."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from notifier.worker import batch
 from notifier.worker.batch import BatchSettings, Finished
 from notifier.worker.claims import ClaimLimits
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
-from tests.notifier.worker.test_batch import set_health
+from tests.notifier.worker.test_batch import set_state
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 TERMS = BatchSettings(MINUTE, timedelta(days=5), lambda: 0.0)
@@ -27,7 +27,7 @@ Numbers = Callable[[], dict[str, float]]
 
 @pytest.fixture
 def take(database: Database) -> Callable[..., None]:
-    """Return what settles claims with an answer each, at a moment."""
+    """Return a function that settles claims with a result each, at a given time."""
 
     def one(*finished: tuple[Claimed, WebhookResponse | Failure], now: Any = NINE + SECOND) -> None:
         made = [Finished(claimed, NINE, 12, answer) for claimed, answer in finished]
@@ -39,7 +39,7 @@ def take(database: Database) -> Callable[..., None]:
 
 @pytest.fixture
 def numbers(database: Database) -> Numbers:
-    """Return what reads the numbers that are not nothing, by name and labels."""
+    """Return a function that reads the metrics that are not zero, by name and labels."""
 
     def read() -> dict[str, float]:
         with database.reading() as session:
@@ -56,11 +56,11 @@ def numbers(database: Database) -> Numbers:
 
 
 def chosen(found: dict[str, float], beginning: str) -> dict[str, float]:
-    """Return the numbers whose names begin so."""
+    """Return the metrics whose names start with a prefix."""
     return {name: value for name, value in found.items() if name.startswith(beginning)}
 
 
-def test_each_answer_is_counted_by_its_class_and_each_failure_by_its_kind(
+def test_attempts_are_counted_by_status_class_or_failure(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
@@ -97,7 +97,7 @@ def test_each_answer_is_counted_by_its_class_and_each_failure_by_its_kind(
     assert found["event_to_delivery_seconds_count"] == 1
 
 
-def test_a_delivery_that_two_workers_made_is_delivered_once(
+def test_delivery_by_two_workers_is_counted_once(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
@@ -119,7 +119,7 @@ def test_a_delivery_that_two_workers_made_is_delivered_once(
     assert found["event_to_delivery_seconds_sum"] == pytest.approx(3601, abs=2)
 
 
-def test_a_delivery_whose_worker_was_lost_at_the_last_is_counted_dead(
+def test_last_expired_claim_is_counted_as_dead(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
@@ -134,12 +134,12 @@ def test_a_delivery_whose_worker_was_lost_at_the_last_is_counted_dead(
     assert numbers()["deliveries_settled_total dead course.deleted"] == 1
 
 
-def test_how_deliveries_and_endpoints_stand(
+def test_gauges_of_deliveries_and_endpoints(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers
 ) -> None:
     well, paused, gone = make_endpoint(), make_endpoint(), make_endpoint(disabled=True)
     until = datetime.now(UTC) + HOUR
-    set_health(database, paused.id, BreakerState(5, NINE, NINE, paused_until=until))
+    set_state(database, paused.id, BreakerState(5, NINE, NINE, paused_until=until))
     make_delivery(well.id, status=DeliveryStatus.DELIVERED)
     make_delivery(well.id, status=DeliveryStatus.DEAD)
     make_delivery(paused.id)
@@ -157,18 +157,18 @@ def test_how_deliveries_and_endpoints_stand(
     }
 
 
-def test_a_pause_that_is_over_and_that_no_worker_ends_holds_nothing_back(
+def test_ended_pause_does_not_hide_the_oldest_due(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers
 ) -> None:
     endpoint = make_endpoint()
-    set_health(database, endpoint.id, BreakerState(5, NINE, NINE, paused_until=NINE + MINUTE))
+    set_state(database, endpoint.id, BreakerState(5, NINE, NINE, paused_until=NINE + MINUTE))
     make_delivery(endpoint.id)
 
     assert numbers()["oldest_due_seconds"] > 0
 
 
 @pytest.mark.parametrize("lane", ["first", "retry", "isolated"])
-def test_the_oldest_due_is_looked_for_in_every_lane(
+def test_oldest_due_is_read_from_every_lane(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers, lane: str
 ) -> None:
     make_delivery(make_endpoint().id, lane=lane)

@@ -169,7 +169,7 @@ class TestTesting:
 
         page = look(f"/endpoints/{endpoint_id}")
         assert (answer.status_code, answer.headers["Location"]) == (303, "/endpoints/1")
-        assert "webhook-signature" in sink.heard[0].headers
+        assert "webhook-signature" in sink.received[0].headers
         assert "Test OK: 200." in page
         assert "200: <bdi" in page
         assert escape('{"outcome":"applied"}', quote=False) in page.replace("&#34;", '"')
@@ -242,7 +242,7 @@ class TestTesting:
         send(f"/endpoints/{endpoint_id}/ping")
 
         assert "No test was sent: Endpoint 1 is disabled." in look(f"/endpoints/{endpoint_id}")
-        assert sink.heard == []
+        assert sink.received == []
 
     def test_a_secret_that_cannot_be_opened_is_said(
         self, send: Send, look: Look, sink: Any, make_endpoint: Callable[..., int], database: Any
@@ -254,7 +254,7 @@ class TestTesting:
         send(f"/endpoints/{endpoint_id}/ping")
 
         assert "Put the key that sealed it back" in look(f"/endpoints/{endpoint_id}")
-        assert sink.heard == []
+        assert sink.received == []
 
 
 class TestDisablingAndEnabling:

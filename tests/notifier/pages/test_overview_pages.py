@@ -319,7 +319,7 @@ def test_the_doctors_words_are_the_pages(
     for finding in findings:
         assert f'<th scope="row">{finding.check}</th>' in page
     assert "3 sealed" not in page
-    assert "1 sealed, all can be opened" in page
+    assert "1 encrypted, all can be decrypted" in page
 
 
 def test_the_last_day_is_drawn(look: Look, well: int, add: Callable[..., int]) -> None:

@@ -80,7 +80,7 @@ def test_a_busy_database_is_a_503(
 
     problem = refused(answer, 503, "database-unavailable")
     assert answer.headers["Retry-After"] == "5"
-    assert problem["detail"] == "the database cannot be used: it is busy or away"
+    assert problem["detail"] == "the database is busy or unavailable"
     assert problem["next_step"] == "Try again after 5 seconds."
     assert "WWW-Authenticate" not in answer.headers
 

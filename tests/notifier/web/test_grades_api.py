@@ -533,7 +533,7 @@ def test_nul_in_a_url_is_refused_at_the_door(
     answer = shut_client.get(path, headers={"Authorization": f"Bearer {token}"})
 
     document = refused(answer, 400, "request-malformed")
-    assert document["detail"] == "the URL holds NUL, which nothing here is named by"
+    assert document["detail"] == "the URL contains a NUL character"
 
 
 def test_another_method_is_refused_with_those_that_are_allowed(

@@ -229,6 +229,6 @@ def test_a_full_batch_names_what_is_left_for_another(
         "title": "Batch full",
         "status": 413,
         "detail": "the scores of 'CS102' do not fit into this batch",
-        "next_step": "Ask for this course in another batch, or by itself.",
+        "next_step": "Request this course in another batch, or alone.",
         "course_id": "CS102",
     }

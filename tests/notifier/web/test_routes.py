@@ -79,7 +79,7 @@ def test_the_admin_api_is_shut_without_its_key(
     for answer in answers:
         document = refused(answer, 401, "admin-key-refused")
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="eassessment"'
-        assert document["detail"] in {"the request bears no admin key", "the admin key is wrong"}
+        assert document["detail"] in {"the request has no admin key", "the admin key is wrong"}
     assert before == rows()
     assert len(answers) == 11
 
@@ -134,4 +134,4 @@ def test_what_fails_unforeseen_is_a_500_that_says_whom_to_ask_and_no_more(
 
     document = refused(answer, 500, "internal-error")
     assert "planted" not in answer.text
-    assert document["next_step"].startswith("Tell the operators of this service the request id")
+    assert document["next_step"].startswith("Give the request id to the operators of this service")

@@ -53,7 +53,7 @@ def test_new_token_is_told_by_its_public_id(
         TOKEN_ID,
     )
     shown = f"{rows()} {answer.text} {capsys.readouterr()}"
-    assert "request answered" in shown  # so what was logged is looked at
+    assert "request completed" in shown  # so what was logged is looked at
     assert TOKEN not in shown
 
 

@@ -1,4 +1,4 @@
-"""Deliveries: settled by the holder of the lease, held and released."""
+"""The state of deliveries: settling, fencing, holding, releasing."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,7 @@ AttemptsOf = Callable[[int], list[Attempt]]
 
 @pytest.fixture
 def settle(database: Database) -> Callable[..., None]:
-    """Return what settles claims in one transaction, a second after nine."""
+    """Return a function that settles claims in one transaction, a second after nine."""
 
     def write(*settlements: tuple[Claimed, Decision], **overrides: Any) -> None:
         given = {"status": 500, "detail": "said", **overrides}
@@ -42,7 +42,7 @@ def settle(database: Database) -> Callable[..., None]:
 
 
 def stand(row: Delivery) -> tuple[str, int, bool]:
-    """Return where a delivery stands: status, attempts, whether somebody holds a lease."""
+    """Return status, attempts, and whether there is a lease."""
     return row.status, row.attempts, row.lease_token is not None
 
 
@@ -83,7 +83,7 @@ def test_statements_of_a_settlement_do_not_grow(
         pytest.param(RetryAt(NINE + MINUTE), "pending", None, None, "retry", id="retry"),
     ],
 )
-def test_holder_of_the_lease_settles(
+def test_lease_holder_settles(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Claim,
@@ -110,7 +110,7 @@ def test_holder_of_the_lease_settles(
     assert attempt.decided == decided
 
 
-def test_retry_is_due_when_it_was_decided(
+def test_retry_is_due_as_decided(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Claim,
@@ -166,7 +166,7 @@ def test_late_success_counts(
     delivery_of: DeliveryOf,
     attempts_of: AttemptsOf,
 ) -> None:
-    """A success counts whoever holds the lease, and the successor's failure then does not (F6)."""
+    """A late success counts, and the failure of the lease holder then does not (F6)."""
     delivery_id = make_delivery(make_endpoint().id)
     (slow,) = claim()
     (successor,) = claim(now=NINE + MINUTE)
@@ -189,7 +189,7 @@ def test_late_success_counts(
         pytest.param(Disable("410"), id="disable"),
     ],
 )
-def test_success_counts_in_whatever_order_two_attempts_are_settled(
+def test_success_counts_in_any_order(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Claim,
@@ -209,25 +209,7 @@ def test_success_counts_in_whatever_order_two_attempts_are_settled(
     assert (row.settled_at, row.reason) == (NINE + SECOND, None)
 
 
-def test_late_success_raises_the_dead(
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Claim,
-    settle: Callable[..., None],
-    delivery_of: DeliveryOf,
-) -> None:
-    delivery_id = make_delivery(make_endpoint().id)
-    (slow,) = claim()
-    (successor,) = claim(now=NINE + MINUTE)
-    settle((successor, Dead("status 400")))
-
-    settle((slow, Delivered()))
-
-    row = delivery_of(delivery_id)
-    assert (row.status, row.reason) == ("delivered", None)
-
-
-def test_late_success_of_a_lost_worker_counts(
+def test_late_success_after_the_last_attempt_counts(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Claim,
@@ -282,7 +264,7 @@ def test_held_delivery_is_settled_by_its_attempt(
         pytest.param(Disable("gone"), id="gone"),
     ],
 )
-def test_attempt_from_before_a_release_is_fenced(
+def test_attempt_of_the_old_schedule_is_fenced(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -292,7 +274,7 @@ def test_attempt_from_before_a_release_is_fenced(
     attempts_of: AttemptsOf,
     outcome: Decision,
 ) -> None:
-    """A failure of the schedule before ends its lease, and nothing of the fresh one (F6, F12)."""
+    """A failure of the old schedule ends its lease and nothing else (F6, F12)."""
     endpoint = make_endpoint()
     delivery_id = make_delivery(endpoint.id, attempts=MAX_ATTEMPTS - 1)
     (claimed,) = claim()
@@ -307,7 +289,7 @@ def test_attempt_from_before_a_release_is_fenced(
     assert [one.decided for one in attempts_of(delivery_id)] == ["too late"]
 
 
-def test_hold_and_release_touch_one_endpoint(
+def test_hold_and_release_change_one_endpoint(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,

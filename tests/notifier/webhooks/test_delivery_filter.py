@@ -1,4 +1,4 @@
-"""Filters: what is found is what is meant, in order, by whichever way it is looked for."""
+"""Filters of deliveries: correct results in order, always through an index."""
 
 import random
 from collections import Counter
@@ -18,7 +18,7 @@ from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
 MINUTE = timedelta(minutes=1)
 TYPES = ("course.deleted", "token.regenerated", "delivery.dead")
 WAYS = {"few events": 2000, "many events": 3}
-"""So many events are few, and which way is then taken with the house below."""
+"""So many events are few, and which way is then taken with the rows below."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Row:
     course_id: str
     at: datetime
 
-    def is_meant(self, wanted: DeliveryFilter) -> bool:
-        """Say what a filter means, row by row."""
+    def matches(self, wanted: DeliveryFilter) -> bool:
+        """Return True if the filter matches this row."""
         return (
             wanted.status in (None, self.status)
             and wanted.event_type in (None, self.type)
@@ -45,8 +45,8 @@ class Row:
 
 
 @pytest.fixture
-def house(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> list[Row]:
-    """Deliveries of all kinds, several at one moment, in the order of their events."""
+def rows(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> list[Row]:
+    """Deliveries of all kinds, some with the same time, in the order of their events."""
     chance = random.Random(11)
     endpoint_ids = [make_endpoint(disabled=number == 2).id for number in range(3)]
     rows = []
@@ -62,7 +62,7 @@ def house(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> list[Row]
     return rows
 
 
-MEANT = [
+CONDITIONS = [
     pytest.param({}, id="all"),
     pytest.param({"status": DeliveryStatus.DEAD}, id="status"),
     pytest.param({"status": DeliveryStatus.DELIVERED}, id="delivered"),
@@ -93,28 +93,28 @@ MEANT = [
 
 @pytest.fixture(params=list(WAYS))
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """By which way events are looked for: one by one, or in the order of all."""
+    """Whether events are looked up one by one or scanned in order."""
     monkeypatch.setattr(delivery_filter, "_FEW", WAYS[request.param])
     return str(request.param)
 
 
-@pytest.mark.parametrize("meant", MEANT)
-def test_what_is_found_is_what_is_meant(
-    database: Database, house: list[Row], way: str, meant: dict[str, object]
+@pytest.mark.parametrize("conditions", CONDITIONS)
+def test_filter_finds_what_it_means(
+    database: Database, rows: list[Row], way: str, conditions: dict[str, object]
 ) -> None:
-    wanted = DeliveryFilter(**meant)
-    expected = [row.id for row in house if row.is_meant(wanted)]
+    wanted = DeliveryFilter(**conditions)
+    expected = [row.id for row in rows if row.matches(wanted)]
 
     with database.reading() as session:
         scope = delivery_filter.scope_of(session, wanted)
         assert delivery_filter.oldest(session, scope, limit=None) == expected
         assert delivery_filter.newest(session, scope, limit=None) == expected[::-1]
-        for mark in (house[0].id, house[20].id, house[59].id):
+        for mark in (rows[0].id, rows[20].id, rows[59].id):
             later = [one for one in expected if one > mark]
             earlier = [one for one in expected if one < mark]
             assert delivery_filter.oldest(session, scope, after=mark, limit=4) == later[:4]
             assert delivery_filter.newest(session, scope, before=mark, limit=4) == earlier[::-1][:4]
-        counted = Counter((row.endpoint_id, row.status) for row in house if row.is_meant(wanted))
+        counted = Counter((row.endpoint_id, row.status) for row in rows if row.matches(wanted))
         assert dict(counted) == {
             (endpoint_id, status): number
             for endpoint_id, counts in delivery_filter.count(session, scope).items()
@@ -123,7 +123,7 @@ def test_what_is_found_is_what_is_meant(
         }
 
 
-def test_scope_leaves_out_what_it_is_told_to(database: Database, house: list[Row]) -> None:
+def test_scope_leaves_out_statuses(database: Database, rows: list[Row]) -> None:
     but = {DeliveryStatus.DELIVERED}
     with database.reading() as session:
         disabled = delivery_filter.scope_of(session, DeliveryFilter(), disabled=True)
@@ -135,37 +135,37 @@ def test_scope_leaves_out_what_it_is_told_to(database: Database, house: list[Row
     assert (disabled.endpoint_ids, enabled.endpoint_ids) == ([3], [1, 2])
     assert DeliveryStatus.DELIVERED not in enabled.statuses
     assert asked.statuses == [DeliveryStatus.DELIVERED]
-    assert len(house) == 60
+    assert len(rows) == 60
 
 
-def test_count_is_bounded(database: Database, house: list[Row], way: str) -> None:
+def test_count_is_bounded(database: Database, rows: list[Row], way: str) -> None:
     with database.reading() as session:
         scope = delivery_filter.scope_of(session, DeliveryFilter())
         counted = delivery_filter.count(session, scope, most=2)
 
     assert {number for counts in counted.values() for number in counts.values()} <= {0, 1, 2}
-    assert sum(counts.total() for counts in counted.values()) < len(house)
+    assert sum(counts.total() for counts in counted.values()) < len(rows)
 
 
-def test_mark_that_is_gone_stands_for_its_place(database: Database, house: list[Row]) -> None:
+def test_deleted_cursor_keeps_its_position(database: Database, rows: list[Row]) -> None:
     with database.reading() as session:
         scope = delivery_filter.scope_of(session, DeliveryFilter())
-        assert delivery_filter.newest(session, scope, before=10_000, limit=1) == [house[-1].id]
+        assert delivery_filter.newest(session, scope, before=10_000, limit=1) == [rows[-1].id]
         assert delivery_filter.oldest(session, scope, after=10_000, limit=1) == []
-        assert delivery_filter.newest(session, scope, before=house[0].id, limit=1) == []
+        assert delivery_filter.newest(session, scope, before=rows[0].id, limit=1) == []
 
 
-@pytest.mark.parametrize("meant", MEANT)
-def test_nothing_is_found_by_going_through_all(
-    database: Database, house: list[Row], way: str, meant: dict[str, object]
+@pytest.mark.parametrize("conditions", CONDITIONS)
+def test_no_query_scans_a_table(
+    database: Database, rows: list[Row], way: str, conditions: dict[str, object]
 ) -> None:
     if not database.is_sqlite:
         pytest.skip("a planner that knows how small the tables are scans them for that reason")
     plans = watched(database)
 
     with database.reading() as session:
-        scope = delivery_filter.scope_of(session, DeliveryFilter(**meant))
-        delivery_filter.newest(session, scope, before=house[30].id, limit=5)
+        scope = delivery_filter.scope_of(session, DeliveryFilter(**conditions))
+        delivery_filter.newest(session, scope, before=rows[30].id, limit=5)
         delivery_filter.oldest(session, scope, limit=5)
         delivery_filter.count(session, scope, most=5)
 
@@ -174,7 +174,7 @@ def test_nothing_is_found_by_going_through_all(
 
 
 def watched(database: Database) -> Callable[[], list[str]]:
-    """Return what tells the steps of the plans of all that is read from now on."""
+    """Return a function that returns the query plans of everything that is read from now on."""
     read: list[tuple[str, object]] = []
 
     @event.listens_for(database.engine, "before_cursor_execute")
@@ -194,7 +194,7 @@ def watched(database: Database) -> Callable[[], list[str]]:
     return steps
 
 
-def test_deliveries_are_kept_in_the_order_of_their_events(
+def test_deliveries_are_ordered_by_event(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
     endpoint_id = make_endpoint().id

@@ -1,8 +1,6 @@
-"""Endpoints: which URLs, which secrets, and what disabling and enabling do to deliveries."""
+"""Endpoints: URLs, secrets, and the effect of disabling and enabling on deliveries."""
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -33,7 +31,7 @@ RIGHT = "https://elms.example/webhooks/right"
 
 @pytest.fixture
 def secrets_at(database: Database, vault: Vault) -> Callable[..., list[str]]:
-    """Return what opens the secrets that sign for an endpoint at a moment."""
+    """Return a function that decrypts the secrets that sign for an endpoint at a time."""
 
     def opened(endpoint_id: int, now: object) -> list[str]:
         with database.reading() as session:
@@ -83,7 +81,7 @@ def test_url_is_registered_once(make_endpoint: MakeEndpoint, disabled: bool) -> 
     assert str(refused.value) == "https://elms.example/w is registered already"
 
 
-def test_secret_is_stored_sealed(
+def test_secret_is_stored_encrypted(
     database: Database, vault: Vault, make_endpoint: MakeEndpoint
 ) -> None:
     made = make_endpoint()
@@ -94,14 +92,7 @@ def test_secret_is_stored_sealed(
     assert vault.decrypt(row.encrypted) == made.secret.reveal()
 
 
-def test_endpoints_are_listed_oldest_first(database: Database, make_endpoint: MakeEndpoint) -> None:
-    made = [make_endpoint().id, make_endpoint(disabled=True).id, make_endpoint().id]
-
-    with database.reading() as session:
-        assert [one.id for one in endpoints.list_all(session)] == made
-
-
-def test_a_secret_is_rotated_once_by_whoever_saw_the_newest(
+def test_rotation_is_refused_if_there_is_a_newer_secret(
     database: Database, vault: Vault, make_endpoint: MakeEndpoint
 ) -> None:
     made = make_endpoint()
@@ -117,7 +108,7 @@ def test_a_secret_is_rotated_once_by_whoever_saw_the_newest(
         assert len(endpoints.secrets_of(session, made.id)) == 2
 
 
-def test_what_an_endpoint_wants_can_change(database: Database, make_endpoint: MakeEndpoint) -> None:
+def test_event_types_can_change(database: Database, make_endpoint: MakeEndpoint) -> None:
     made = make_endpoint()
     wanting = []
     for types in (["delivery.dead"], None):
@@ -135,7 +126,7 @@ def test_what_an_endpoint_wants_can_change(database: Database, make_endpoint: Ma
     assert wanting == [["delivery.dead"], ["course.deleted"]]
 
 
-def test_what_is_wanted_twice_is_wanted_once(
+def test_duplicate_event_types_are_stored_once(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:
     made = make_endpoint()
@@ -148,8 +139,8 @@ def test_what_is_wanted_twice_is_wanted_once(
 
 
 @pytest.mark.parametrize("verb", ["get", "disable", "enable", "rotate", "want", "try", "correct"])
-def test_endpoint_that_never_was_is_refused(database: Database, vault: Vault, verb: str) -> None:
-    asked = {
+def test_unknown_endpoint_is_refused(database: Database, vault: Vault, verb: str) -> None:
+    calls = {
         "get": lambda session: endpoints.get(session, 99),
         "want": lambda session: endpoints.set_event_types(session, 99, None),
         "disable": lambda session: endpoints.disable(session, 99, "why", now=NINE),
@@ -164,12 +155,12 @@ def test_endpoint_that_never_was_is_refused(database: Database, vault: Vault, ve
     }
 
     with database.writing() as session, pytest.raises(EndpointUnknownError) as refused:
-        asked[verb](session)
+        calls[verb](session)
 
     assert str(refused.value) == "there is no endpoint 99"
 
 
-def test_disabling_holds_what_is_pending(
+def test_disabling_holds_pending_deliveries(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -197,7 +188,7 @@ def test_disabling_holds_what_is_pending(
     ]
 
 
-def test_first_reason_is_kept(
+def test_first_reason_of_a_disable_is_kept(
     database: Database, make_endpoint: MakeEndpoint, endpoint_of: Callable[[int], Endpoint]
 ) -> None:
     made = make_endpoint(disabled=True)
@@ -209,7 +200,7 @@ def test_first_reason_is_kept(
     assert (endpoint.disabled_at, endpoint.disabled_reason) == (NINE, "out of order")
 
 
-def test_enabling_makes_due_what_was_held(
+def test_enabling_releases_held_deliveries(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -234,7 +225,7 @@ def test_enabling_makes_due_what_was_held(
     assert (endpoint.disabled_at, endpoint.disabled_reason) == (None, None)
 
 
-def test_enabling_what_is_enabled_changes_nothing(
+def test_enabling_an_enabled_endpoint_changes_nothing(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -251,8 +242,8 @@ def test_enabling_what_is_enabled_changes_nothing(
 
 
 @pytest.fixture
-def ail(database: Database) -> Callable[[int], None]:
-    """Return what lets an endpoint have failed for an hour, and pauses it for one more."""
+def make_failing(database: Database) -> Callable[[int], None]:
+    """Return a function that makes an endpoint fail for an hour and pauses it for another."""
 
     def write(endpoint_id: int) -> None:
         with database.writing() as session:
@@ -263,12 +254,12 @@ def ail(database: Database) -> Callable[[int], None]:
     return write
 
 
-def test_trying_an_endpoint_makes_due_what_waits(
+def test_try_now_makes_waiting_deliveries_due(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
-    ail: Callable[[int], None],
+    make_failing: Callable[[int], None],
     endpoint_of: Callable[[int], Endpoint],
     delivery_of: Callable[[int], Delivery],
 ) -> None:
@@ -278,7 +269,7 @@ def test_trying_an_endpoint_makes_due_what_waits(
     waiting, elsewhere = (
         make_delivery(one.id, due_at=TEN, attempts=8) for one in (endpoint, other)
     )
-    ail(endpoint.id)
+    make_failing(endpoint.id)
 
     with database.writing() as session:
         due = endpoints.try_now(session, endpoint.id, now=NINE)
@@ -293,18 +284,18 @@ def test_trying_an_endpoint_makes_due_what_waits(
 
 
 @pytest.mark.parametrize("disabled", [False, True])
-def test_trying_a_well_or_a_disabled_endpoint_changes_nothing(
+def test_try_now_does_nothing_for_a_healthy_or_disabled_endpoint(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
-    ail: Callable[[int], None],
+    make_failing: Callable[[int], None],
     delivery_of: Callable[[int], Delivery],
     disabled: bool,
 ) -> None:
     endpoint = make_endpoint(disabled=disabled)
     waiting = make_delivery(endpoint.id, due_at=TEN, attempts=2)
     if disabled:
-        ail(endpoint.id)
+        make_failing(endpoint.id)
 
     with database.writing() as session:
         due = endpoints.try_now(session, endpoint.id, now=NINE)
@@ -315,19 +306,19 @@ def test_trying_a_well_or_a_disabled_endpoint_changes_nothing(
 
 @pytest.mark.parametrize(
     ("waits", "failures"),
-    [pytest.param(True, 7, id="to be proven"), pytest.param(False, 0, id="nothing waits")],
+    [pytest.param(True, 7, id="something is pending"), pytest.param(False, 0, id="empty")],
 )
-def test_an_endpoint_that_took_a_test_is_well_unless_something_waits_to_prove_it(
+def test_accepted_ping_makes_an_endpoint_healthy_unless_something_is_pending(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
-    ail: Callable[[int], None],
+    make_failing: Callable[[int], None],
     endpoint_of: Callable[[int], Endpoint],
     waits: bool,
     failures: int,
 ) -> None:
     endpoint = make_endpoint()
-    ail(endpoint.id)
+    make_failing(endpoint.id)
     if waits:
         make_delivery(endpoint.id, due_at=TEN)
 
@@ -338,17 +329,17 @@ def test_an_endpoint_that_took_a_test_is_well_unless_something_waits_to_prove_it
     assert (due, row.failures, row.failing_since is None) == (int(waits), failures, not waits)
 
 
-def test_a_url_is_corrected_where_nothing_was_taken(
+def test_url_is_corrected_before_the_first_delivery(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
-    ail: Callable[[int], None],
+    make_failing: Callable[[int], None],
     endpoint_of: Callable[[int], Endpoint],
     delivery_of: Callable[[int], Delivery],
 ) -> None:
     made = make_endpoint("https://elms.example/webhooks/wrnog")
     waiting = make_delivery(made.id, due_at=TEN, attempts=3)
-    ail(made.id)
+    make_failing(made.id)
     with database.writing() as session:
         session.add(
             EndpointPing(
@@ -369,46 +360,50 @@ def test_a_url_is_corrected_where_nothing_was_taken(
 
 
 @pytest.mark.parametrize(
-    ("url", "taken", "error", "said"),
+    ("url", "delivered", "error", "message"),
     [
         pytest.param(
-            RIGHT, True, EndpointUrlError, "endpoint 1 has accepted deliveries at", id="taken"
+            RIGHT, True, EndpointUrlError, "endpoint 1 has accepted deliveries at", id="delivered"
         ),
         pytest.param(
             "https://elms.example/2",
             False,
             EndpointExistsError,
             "https://elms.example/2 is registered already",
-            id="another's",
+            id="registered",
         ),
         pytest.param(
-            "https://10.0.0.7/", False, EndpointUrlError, "10.0.0.7 is for private use", id="barred"
+            "https://10.0.0.7/",
+            False,
+            EndpointUrlError,
+            "10.0.0.7 is for private use",
+            id="blocked",
         ),
     ],
 )
-def test_a_url_that_cannot_be_the_right_one_changes_nothing(
+def test_invalid_correction_changes_nothing(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     endpoint_of: Callable[[int], Endpoint],
     url: str,
-    taken: bool,
+    delivered: bool,
     error: type[Exception],
-    said: str,
+    message: str,
 ) -> None:
     made = make_endpoint("https://elms.example/1")
     make_endpoint("https://elms.example/2")
-    if taken:
+    if delivered:
         make_delivery(made.id, status=DeliveryStatus.DELIVERED)
 
     with pytest.raises(error) as refused, database.writing() as session:
         endpoints.correct_url(session, made.id, url, guard=Guard(), now=NINE)
 
-    assert str(refused.value).startswith(said)
+    assert str(refused.value).startswith(message)
     assert endpoint_of(made.id).url == "https://elms.example/1"
 
 
-def test_attempt_under_way_survives_disabling_and_enabling(
+def test_attempt_keeps_its_lease_over_disable_and_enable(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -442,19 +437,6 @@ def test_old_secret_signs_until_the_overlap_ends(
     assert secrets_at(made.id, NINE + HOUR) == [new]
 
 
-def test_rotation_without_overlap_ends_the_old_secret_at_once(
-    database: Database,
-    vault: Vault,
-    make_endpoint: MakeEndpoint,
-    secrets_at: Callable[..., list[str]],
-) -> None:
-    made = make_endpoint()
-
-    new = rotate(database, vault, made.id, overlap=timedelta(0))
-
-    assert secrets_at(made.id, NINE) == [new]
-
-
 def test_rotation_does_not_lengthen_an_older_overlap(
     database: Database,
     vault: Vault,
@@ -471,24 +453,7 @@ def test_rotation_does_not_lengthen_an_older_overlap(
     assert secrets_at(made.id, NINE + HOUR / 2) == [fourth]
 
 
-def test_secrets_of_many_endpoints_come_in_one_statement(
-    database: Database, vault: Vault, make_endpoint: MakeEndpoint
-) -> None:
-    made = [make_endpoint() for _ in range(5)]
-    before = database.statements
-
-    with database.reading() as session:
-        encrypted = endpoints.encrypted_secrets(session, [one.id for one in made], now=NINE)
-
-    assert database.statements - before == 1
-    assert {key: [vault.decrypt(one) for one in secrets] for key, secrets in encrypted.items()} == {
-        one.id: [one.secret.reveal()] for one in made
-    }
-
-
-def test_reseal_moves_every_secret_to_the_first_key(
-    database: Database, make_endpoint: MakeEndpoint
-) -> None:
+def test_reencrypt_uses_the_first_key(database: Database, make_endpoint: MakeEndpoint) -> None:
     old, new = (Fernet.generate_key().decode() for _ in range(2))
     made = [make_endpoint(vault=Vault(SecretStr(old))) for _ in range(2)]
 
@@ -502,7 +467,7 @@ def test_reseal_moves_every_secret_to_the_first_key(
     assert opened == [one.secret.reveal() for one in made]
 
 
-def test_reseal_without_the_old_key_changes_nothing(
+def test_reencrypt_without_the_old_key_changes_nothing(
     database: Database, vault: Vault, make_endpoint: MakeEndpoint
 ) -> None:
     made = make_endpoint()
@@ -517,23 +482,3 @@ def test_reseal_without_the_old_key_changes_nothing(
     with database.reading() as session:
         row = session.scalars(select(EndpointSecret)).one()
     assert vault.decrypt(row.encrypted) == made.secret.reveal()
-
-
-def test_a_url_registered_twice_at_once_is_registered_once(
-    database: Database, vault: Vault
-) -> None:
-    start, url = threading.Barrier(4), "https://elms.example/webhooks"
-
-    def register(_: int) -> bool:
-        start.wait()
-        try:
-            with database.writing() as session:
-                endpoints.register(session, url, guard=LOOPBACK, vault=vault, now=NINE)
-        except EndpointExistsError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(4) as pool:
-        registered = list(pool.map(register, range(4)))
-
-    assert sorted(registered) == [False, False, False, True]

@@ -1,4 +1,4 @@
-"""What to do about each failure of an attempt, and about each status of a response."""
+"""Advice for failures and statuses."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Who locks endpoints waits for no one in a ring: PostgreSQL's many writers."""
+"""The order of locks on PostgreSQL: no transactions wait for each other in a circle."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -31,14 +31,14 @@ pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"])  # SQLite 
 
 @pytest.fixture
 def impatient(database_url: str, database: Database) -> Iterator[Database]:
-    """The same database, opened by who waits for a lock a second only."""
+    """The same database, with a lock time-out of one second."""
     opened = Database(database_url, timeout=1.0, info={SOURCE: SITE})
     yield opened
     opened.dispose()
 
 
 def wait_for_a_waiter(database: Database) -> None:
-    """Return once somebody waits for a lock in the database; fail after ten seconds."""
+    """Return once a session waits for a lock; fail after ten seconds."""
     query = text(
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -135,3 +135,33 @@ def test_courses_are_locked_in_the_order_in_which_grades_are_loaded(
     assert not deleting.is_alive()
     with database.reading() as session:
         assert all(row.deleted_at == NINE for row in courses.list_courses(session))
+
+
+def test_replay_during_a_disable_waits_and_is_refused(
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    delivery_of: Callable[[int], Delivery],
+) -> None:
+    endpoint = make_endpoint()
+    delivery_id = make_delivery(endpoint.id)
+    refused: list[Exception] = []
+
+    def replay() -> None:
+        try:
+            with database.writing() as session:
+                replays.replay(session, [delivery_id], by="ops", now=NINE)
+        except Exception as error:  # noqa: BLE001 - handed to the test
+            refused.append(error)
+
+    replaying = threading.Thread(target=replay)
+    with database.writing() as session:
+        endpoints.disable(session, endpoint.id, "gone", now=NINE)
+        replaying.start()
+        replaying.join(0.3)
+        waited = replaying.is_alive()
+    replaying.join(10)
+
+    assert waited
+    assert [type(error).__name__ for error in refused] == ["ReplayRefusedError"]
+    assert delivery_of(delivery_id).status == "held"

@@ -1,4 +1,4 @@
-"""The outbox: course, event and deliveries commit together, or none of them does."""
+"""The outbox: change, event and deliveries commit together."""
 
 import json
 import re
@@ -26,7 +26,7 @@ TEN = NINE + timedelta(hours=1)
 
 
 def counts(database: Database) -> dict[str, int]:
-    """Return how many rows a change would have written."""
+    """Return the number of events and deliveries."""
     with database.reading() as session:
         return {
             table.__tablename__: session.scalar(select(func.count()).select_from(table)) or 0
@@ -35,7 +35,7 @@ def counts(database: Database) -> dict[str, int]:
 
 
 def only_event(database: Database) -> Event:
-    """Return the one event that there is."""
+    """Return the only event."""
     with database.reading() as session:
         return session.scalars(select(Event)).one()
 
@@ -65,7 +65,7 @@ def test_change_event_and_deliveries_commit_together(
         assert (row.due_at, row.created_at, row.lease_token) == (TEN, TEN, None)
 
 
-def test_nothing_of_it_is_seen_before_the_commit(
+def test_event_is_invisible_before_the_commit(
     database: Database, make_course: MakeCourse, make_endpoint: MakeEndpoint
 ) -> None:
     make_endpoint()
@@ -100,14 +100,14 @@ def test_rollback_leaves_no_event(
         pytest.param(courses.regenerate_token, signals.token_regenerated, id="regeneration"),
     ],
 )
-def test_subscriber_that_raises_rolls_all_back(
+def test_failing_subscriber_rolls_everything_back(
     database: Database,
     make_course: MakeCourse,
     make_endpoint: MakeEndpoint,
     change: object,
     signal: object,
 ) -> None:
-    """What a subscriber raises refuses the change: course, token and event stay as before (F2)."""
+    """If a subscriber raises, course, token and events are unchanged (F2)."""
 
     def fail(session: object, change: object) -> None:
         raise RuntimeError("the outbox cannot write")
@@ -131,7 +131,7 @@ def test_subscriber_that_raises_rolls_all_back(
         assert (issued.token_id, issued.superseded_at) == (token.token_id, None)
 
 
-def test_body_of_a_deletion_is_exactly_this(database: Database, make_course: MakeCourse) -> None:
+def test_body_of_a_deletion_byte_by_byte(database: Database, make_course: MakeCourse) -> None:
     make_course("CS101-2026")
 
     delete(database)
@@ -143,7 +143,7 @@ def test_body_of_a_deletion_is_exactly_this(database: Database, make_course: Mak
     )
 
 
-def test_body_reads_back_as_the_event(database: Database, make_course: MakeCourse) -> None:
+def test_body_is_read_back_as_the_event(database: Database, make_course: MakeCourse) -> None:
     make_course("Größe & <b>'Ω'</b>")
     with database.writing() as session:
         token = courses.regenerate_token(session, "Größe & <b>'Ω'</b>", now=NINE)
@@ -162,7 +162,7 @@ def test_body_reads_back_as_the_event(database: Database, make_course: MakeCours
     ]
 
 
-def test_token_never_stands_in_an_event(database: Database, make_course: MakeCourse) -> None:
+def test_event_contains_no_token(database: Database, make_course: MakeCourse) -> None:
     old = make_course("CS101")
     with database.writing() as session:
         new = courses.regenerate_token(session, "CS101", now=TEN)
@@ -181,19 +181,7 @@ def test_webhook_ids_are_random(database: Database) -> None:
     assert all(re.fullmatch(r"msg_[0-9a-f]{32}", one) for one in made)
 
 
-def test_one_event_for_all_endpoints(
-    database: Database, make_course: MakeCourse, make_endpoint: MakeEndpoint
-) -> None:
-    for _ in range(3):
-        make_endpoint()
-    make_course("CS101")
-
-    delete(database, "CS101")
-
-    assert counts(database) == {"events": 1, "deliveries": 3}
-
-
-def test_event_is_kept_without_an_endpoint(database: Database, make_course: MakeCourse) -> None:
+def test_event_is_written_without_endpoints(database: Database, make_course: MakeCourse) -> None:
     make_course("CS101")
 
     delete(database, "CS101")
@@ -205,13 +193,11 @@ def test_event_is_kept_without_an_endpoint(database: Database, make_course: Make
     ("wanted", "statuses"),
     [
         pytest.param(None, ["course.deleted", "token.regenerated"], id="all types"),
-        pytest.param([], ["course.deleted", "token.regenerated"], id="none named"),
         pytest.param(["course.deleted"], ["course.deleted"], id="deletions"),
-        pytest.param(["token.regenerated"], ["token.regenerated"], id="regenerations"),
         pytest.param(["course.del"], [], id="part of a name"),
     ],
 )
-def test_endpoint_gets_the_types_it_wants(
+def test_endpoint_gets_its_event_types(
     database: Database,
     make_course: MakeCourse,
     make_endpoint: MakeEndpoint,
@@ -246,7 +232,7 @@ def test_delivery_of_a_disabled_endpoint_is_held(
         }
 
 
-def test_subscribing_again_changes_nothing(database: Database, make_course: MakeCourse) -> None:
+def test_subscribe_is_idempotent(database: Database, make_course: MakeCourse) -> None:
     outbox.subscribe()
     outbox.subscribe()
     make_course("CS101")
@@ -254,10 +240,3 @@ def test_subscribing_again_changes_nothing(database: Database, make_course: Make
     delete(database, "CS101")
 
     assert counts(database)["events"] == 1
-
-
-@pytest.mark.parametrize("signal", [signals.course_deleted, signals.token_regenerated])
-def test_every_signal_is_heard(signal: object) -> None:
-    heard_by = {one.__module__ for one in signal.receivers_for(None)}  # type: ignore[attr-defined]
-
-    assert "notifier.webhooks.outbox" in heard_by

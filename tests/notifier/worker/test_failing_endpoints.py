@@ -1,4 +1,4 @@
-"""Endpoints in trouble: they rest, others flow, and what waited goes out at a bounded pace."""
+"""The worker and failing endpoints: pauses, other endpoints, limited rate."""
 
 import threading
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from notifier.worker.worker import Worker, WorkerOptions
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint, Reply, Sink, running
 
 MINUTE = timedelta(minutes=1)
-PLACES = 4
+SLOTS = 4
 
 MakeWorker = Callable[..., Worker]
 
@@ -28,10 +28,10 @@ MakeWorker = Callable[..., Worker]
 def make_worker(
     database: Database, vault: Vault, make_transport: Callable[..., Transport]
 ) -> MakeWorker:
-    """Return what makes a worker of eight threads, half of them for one endpoint."""
+    """Return a function that makes a worker of eight threads, half of them for one endpoint."""
 
     def make(**overrides: Any) -> Worker:
-        given = {"per_endpoint": PLACES, "poll_seconds": 0.01, **overrides}
+        given = {"per_endpoint": SLOTS, "poll_seconds": 0.01, **overrides}
         options = WorkerOptions(threads=8, lease=MINUTE, **given)
         return Worker(database, vault, make_transport(), options, jitter=lambda: 0.0)
 
@@ -39,32 +39,32 @@ def make_worker(
 
 
 def end_pause(database: Database) -> None:
-    """Let the pauses be over, as if their time had passed."""
+    """End all pauses."""
     with database.writing() as session:
         now = db.now(session)
         session.execute(update(Endpoint).values(paused_until=now))
 
 
 def count(database: Database, *conditions: Any) -> int:
-    """Return how many deliveries fulfil the conditions."""
+    """Return the number of deliveries that match."""
     with database.reading() as session:
         return session.scalar(select(func.count(Delivery.id)).where(*conditions)) or 0
 
 
 def attempts_made(database: Database) -> int:
-    """Return how many attempts were written down."""
+    """Return the number of attempts."""
     with database.reading() as session:
         return session.scalar(select(func.count(Attempt.id))) or 0
 
 
 @pytest.fixture
 def held_reply() -> Reply:
-    """A reply that is not given before its event is set."""
+    """A reply that is sent once its event is set."""
     return Reply(after=threading.Event())
 
 
 def polls_on(database: Database) -> None:
-    """Return once the worker has looked into its database ten times more."""
+    """Return once the worker has executed ten more statements."""
     tick = threading.Event()
     wanted = database.statements + 10
     for _ in range(1000):
@@ -74,7 +74,7 @@ def polls_on(database: Database) -> None:
     pytest.fail("the worker has stopped to poll")
 
 
-def test_an_outage_costs_few_attempts(
+def test_outage_costs_few_attempts(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -88,20 +88,20 @@ def test_an_outage_costs_few_attempts(
 
     totals = make_worker().run(once=True)
 
-    assert PAUSED_AFTER <= totals.to_retry <= PAUSED_AFTER + PLACES
-    assert len(sink.heard) == totals.to_retry == attempts_made(database)
+    assert PAUSED_AFTER <= totals.to_retry <= PAUSED_AFTER + SLOTS
+    assert len(sink.received) == totals.to_retry == attempts_made(database)
     untouched = count(database, Delivery.attempts == 0, Delivery.due_at == NINE)
     assert untouched == 40 - totals.to_retry
 
 
-def test_after_an_outage_all_is_delivered_without_a_herd(
+def test_backlog_is_sent_at_a_limited_rate_after_an_outage(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     make_worker: MakeWorker,
     sink: Sink,
 ) -> None:
-    """One attempt tries, then the places open; never more at once than an endpoint has (F24)."""
+    """One attempt tries the endpoint, then concurrency grows up to its limit (F24)."""
     endpoint = make_endpoint(sink.url())
     for _ in range(60):
         make_delivery(endpoint.id)
@@ -109,7 +109,7 @@ def test_after_an_outage_all_is_delivered_without_a_herd(
     make_worker().run(once=True)
     with database.writing() as session:
         session.execute(update(Delivery).values(due_at=NINE))
-    down, before = len(sink.heard), sink.connections
+    down, before = len(sink.received), sink.connections
     end_pause(database)
     sink.always(Reply())
 
@@ -118,11 +118,11 @@ def test_after_an_outage_all_is_delivered_without_a_herd(
 
     assert tried.delivered + rest.delivered == 60
     assert count(database, Delivery.status == DeliveryStatus.DELIVERED) == 60
-    assert len({one.headers["webhook-id"] for one in sink.heard[down:]}) == 60
-    assert sink.connections - before <= 1 + PLACES
+    assert len({one.headers["webhook-id"] for one in sink.received[down:]}) == 60
+    assert sink.connections - before <= 1 + SLOTS
 
 
-def test_a_half_open_endpoint_sees_one_request_at_a_time(
+def test_half_open_endpoint_gets_one_request_at_a_time(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -143,7 +143,7 @@ def test_a_half_open_endpoint_sees_one_request_at_a_time(
     with running(make_worker()):
         sink.wait_for(1)
         polls_on(database)
-        alone = len(sink.heard)
+        alone = len(sink.received)
         assert held_reply.after is not None
         held_reply.after.set()
         sink.wait_for(10)
@@ -151,7 +151,7 @@ def test_a_half_open_endpoint_sees_one_request_at_a_time(
     assert alone == 1
 
 
-def test_a_storm_of_retries_does_not_starve_fresh_events(
+def test_retries_do_not_starve_new_events(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -159,7 +159,7 @@ def test_a_storm_of_retries_does_not_starve_fresh_events(
     sink: Sink,
     held_reply: Reply,
 ) -> None:
-    """While retries wait at every place they may take, first attempts get through (F25)."""
+    """First attempts get through while retries use all slots that they may use (F25)."""
     stormy = [make_endpoint(sink.url(f"/stormy/{number}")) for number in range(3)]
     for endpoint in stormy:
         for _ in range(20):
@@ -172,21 +172,21 @@ def test_a_storm_of_retries_does_not_starve_fresh_events(
         for number in range(1, 11):
             make_delivery(fresh.id)
             sink.wait_for(number, "/fresh")
-        waiting = sum(one.path != "/fresh" for one in sink.heard)
+        waiting = sum(one.path != "/fresh" for one in sink.received)
         assert held_reply.after is not None
         held_reply.after.set()
 
     assert waiting == 6
 
 
-def test_a_dead_endpoint_rests_while_another_flows(
+def test_failing_endpoint_does_not_affect_another(
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     make_worker: MakeWorker,
     sink: Sink,
 ) -> None:
-    """One endpoint that refuses all is paused; all of the other's is delivered at once (F25)."""
+    """The failing endpoint is paused; the other one gets all its deliveries (F25)."""
     dead, healthy = make_endpoint(sink.url("/dead")), make_endpoint(sink.url("/healthy"))
     for _ in range(30):
         make_delivery(dead.id, due_at=NINE - MINUTE)
@@ -196,13 +196,13 @@ def test_a_dead_endpoint_rests_while_another_flows(
     totals = make_worker().run(once=True)
 
     assert totals.delivered == 30
-    assert totals.to_retry <= PAUSED_AFTER + PLACES
+    assert totals.to_retry <= PAUSED_AFTER + SLOTS
 
 
-def test_a_single_run_ends_when_its_rate_allows_no_more_only_once_all_is_sent(
+def test_run_with_once_sends_everything_despite_the_rate(
     make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, make_worker: MakeWorker, sink: Sink
 ) -> None:
-    """With `once` a rate slows the worker down, and leaves nothing behind (F24)."""
+    """A rate slows a run with `once` down, and everything is sent (F24)."""
     endpoint = make_endpoint(sink.url())
     for _ in range(30):
         make_delivery(endpoint.id)

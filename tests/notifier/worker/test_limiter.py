@@ -1,4 +1,4 @@
-"""A worker's pace: reserved places, fewer for who fails, more for who recovers, and a rate."""
+"""The limits of a worker: reserved slots, adaptive concurrency, rate."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +20,7 @@ MINUTE = timedelta(minutes=1)
 
 @dataclass
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that a test sets."""
 
     seconds: float = 100.0
 
@@ -29,8 +29,8 @@ class Clock:
         return self.seconds
 
 
-def make_pace(clock: Clock | None = None, **overrides: float) -> Limiter:
-    """Return a pace of 32 threads, 8 for each endpoint, that bounds no rate one could reach."""
+def make_limiter(clock: Clock | None = None, **overrides: float) -> Limiter:
+    """Return a limiter of 32 threads, 8 for each endpoint, and a rate that is never reached."""
     given = {"threads": 32, "per_endpoint": 8, "rate": 1000.0, **overrides}
     return Limiter(
         threads=int(given["threads"]),
@@ -53,100 +53,96 @@ def attempt(endpoint_id: int = 1, lane: Lane = Lane.FIRST) -> Claimed:
     )
 
 
-def share_of(pace: Limiter, endpoint_id: int = 1, health: BreakerState = HEALTHY) -> EndpointLimit:
-    """Return the share of an endpoint at nine."""
-    return pace.limits({endpoint_id: health}, now=NINE).by_endpoint[endpoint_id]
+def limit_of(
+    limiter: Limiter, endpoint_id: int = 1, health: BreakerState = HEALTHY
+) -> EndpointLimit:
+    """Return the limit of an endpoint at nine."""
+    return limiter.limits({endpoint_id: health}, now=NINE).by_endpoint[endpoint_id]
 
 
-def test_a_quarter_of_all_places_is_kept_for_first_attempts() -> None:
-    limits = make_pace().limits({1: HEALTHY}, now=NINE)
+def test_a_quarter_of_the_slots_is_reserved_for_first_attempts() -> None:
+    limits = make_limiter().limits({1: HEALTHY}, now=NINE)
 
     assert (limits.total, limits.retry, limits.isolated) == (32, 24, 1)
     assert limits.by_endpoint == {1: EndpointLimit(8, 6)}
 
 
-def test_first_attempts_under_way_use_the_reserved_places_first() -> None:
-    pace = make_pace()
+def test_first_attempts_use_the_reserved_slots_first() -> None:
+    limiter = make_limiter()
     for _ in range(2):
-        pace.start(attempt())
+        limiter.start(attempt())
 
-    limits = pace.limits({1: HEALTHY}, now=NINE)
+    limits = limiter.limits({1: HEALTHY}, now=NINE)
 
     assert (limits.total, limits.retry) == (30, 24)
     assert limits.by_endpoint == {1: EndpointLimit(6, 6)}
 
 
-def test_one_place_cannot_be_divided() -> None:
-    limits = make_pace(threads=1, per_endpoint=1).limits({1: HEALTHY}, now=NINE)
-
-    assert (limits.total, limits.retry, limits.by_endpoint) == (1, 1, {1: EndpointLimit(1, 1)})
-
-
-def test_one_delivery_that_lost_its_worker_is_under_way_at_a_time() -> None:
-    """While one of these is under way no other is claimed (F9)."""
-    pace = make_pace()
+def test_one_isolated_delivery_at_a_time() -> None:
+    """No second one is claimed while one is in progress (F9)."""
+    limiter = make_limiter()
     suspect = attempt(lane=Lane.ISOLATED)
-    pace.start(suspect)
+    limiter.start(suspect)
 
-    during = pace.limits({1: HEALTHY}, now=NINE).isolated
-    pace.finish(suspect, EndpointSignal.HEALTHY)
-    after = pace.limits({1: HEALTHY}, now=NINE).isolated
+    during = limiter.limits({1: HEALTHY}, now=NINE).isolated
+    limiter.finish(suspect, EndpointSignal.HEALTHY)
+    after = limiter.limits({1: HEALTHY}, now=NINE).isolated
 
     assert (during, after) == (0, 1)
 
 
-def test_failures_halve_the_places_down_to_two() -> None:
-    """An ailing endpoint keeps a place for first attempts and one for the others (F11)."""
-    pace = make_pace()
+def test_failures_halve_the_concurrency_down_to_two() -> None:
+    """A failing endpoint keeps one slot for first attempts and one for others (F11)."""
+    limiter = make_limiter()
     totals = []
     for _ in range(4):
         one = attempt()
-        pace.start(one)
-        pace.finish(one, EndpointSignal.FAILING)
-        totals.append(share_of(pace).total)
+        limiter.start(one)
+        limiter.finish(one, EndpointSignal.FAILING)
+        totals.append(limit_of(limiter).total)
 
     assert totals == [4, 2, 2, 2]
-    assert share_of(pace) == EndpointLimit(2, 1)
+    assert limit_of(limiter) == EndpointLimit(2, 1)
 
 
-def test_successes_give_the_places_back_one_by_one() -> None:
-    """A recovered endpoint is not run over: each success adds one place, up to its own (F24)."""
-    pace = make_pace()
+def test_each_success_adds_one_slot() -> None:
+    """A recovered endpoint gets one more slot with each success (F24)."""
+    limiter = make_limiter()
     for sign in [EndpointSignal.FAILING] * 3 + [EndpointSignal.HEALTHY] * 8:
         one = attempt()
-        pace.start(one)
-        pace.finish(one, sign)
+        limiter.start(one)
+        limiter.finish(one, sign)
         if sign is EndpointSignal.HEALTHY:
-            assert share_of(pace).total <= 8
+            assert limit_of(limiter).total <= 8
 
-    assert share_of(pace).total == 8
+    assert limit_of(limiter).total == 8
 
 
-def test_a_fault_of_ours_changes_no_places() -> None:
-    pace = make_pace()
+def test_internal_failure_changes_nothing() -> None:
+    limiter = make_limiter()
     one = attempt()
-    pace.start(one)
-    pace.finish(one, EndpointSignal.NONE)
+    limiter.start(one)
+    limiter.finish(one, EndpointSignal.NONE)
 
-    assert share_of(pace).total == 8
+    assert limit_of(limiter).total == 8
 
 
-def test_trouble_of_one_endpoint_is_not_anothers() -> None:
+def test_failure_of_one_endpoint_does_not_affect_another() -> None:
     """Another endpoint keeps its places (F25)."""
-    pace = make_pace()
+    limiter = make_limiter()
     one = attempt(endpoint_id=1)
-    pace.start(one)
-    pace.finish(one, EndpointSignal.FAILING)
+    limiter.start(one)
+    limiter.finish(one, EndpointSignal.FAILING)
 
-    assert (share_of(pace, 1).total, share_of(pace, 2).total) == (4, 8)
+    assert (limit_of(limiter, 1).total, limit_of(limiter, 2).total) == (4, 8)
 
 
-def test_paused_endpoint_has_no_share_and_half_open_one_place() -> None:
-    pace = make_pace()
+def test_paused_endpoint_has_no_limit_and_half_open_one_slot() -> None:
+    limiter = make_limiter()
     paused = BreakerState(5, NINE, NINE, NINE + MINUTE)
     half_open = BreakerState(5, NINE, NINE, NINE)
 
-    by_endpoint = pace.limits({1: paused, 2: half_open}, now=NINE).by_endpoint
+    by_endpoint = limiter.limits({1: paused, 2: half_open}, now=NINE).by_endpoint
 
     assert by_endpoint == {2: EndpointLimit(1, 1)}
 
@@ -159,16 +155,16 @@ def test_paused_endpoint_has_no_share_and_half_open_one_place() -> None:
         pytest.param(60.0, 4, id="a minute on"),
     ],
 )
-def test_no_more_start_in_a_second_than_the_rate(later: float, starts: int) -> None:
-    """A backlog drains at the endpoint's rate; what was not used does not add up (F24)."""
+def test_rate_limits_the_starts_per_second(later: float, starts: int) -> None:
+    """A backlog is sent at the endpoint's rate; unused starts do not add up (F24)."""
     clock = Clock()
-    pace = make_pace(clock, rate=4)
+    limiter = make_limiter(clock, rate=4)
     for _ in range(4):
         one = attempt()
-        pace.start(one)
-        pace.finish(one, EndpointSignal.HEALTHY)
+        limiter.start(one)
+        limiter.finish(one, EndpointSignal.HEALTHY)
 
     clock.seconds += later
 
-    assert share_of(pace).total == starts
-    assert pace.is_throttled() is (starts == 0)
+    assert limit_of(limiter).total == starts
+    assert limiter.is_throttled() is (starts == 0)

@@ -1,4 +1,4 @@
-"""Pings: signed, sent with no session open, noted, and what follows from an answer."""
+"""Pings: signed, sent without an open session, stored, and their effect."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ from tests.notifier.conftest import MakeDelivery, MakeEndpoint, Reply, Sink
 
 @pytest.fixture
 def here(database: Database, vault: Vault) -> Services:
-    """The services of an eAssessment whose receivers are on this machine."""
+    """Services that may send to this machine."""
     settings = Settings(
         _env_file=None,
         admin_key="x" * 32,
@@ -34,8 +34,8 @@ def here(database: Database, vault: Vault) -> Services:
 
 
 @pytest.fixture
-def noted(database: Database) -> Callable[[int], EndpointPing | None]:
-    """Return what reads the last test of an endpoint."""
+def stored_ping(database: Database) -> Callable[[int], EndpointPing | None]:
+    """Return a function that reads the last ping of an endpoint."""
 
     def read(endpoint_id: int) -> EndpointPing | None:
         with database.reading() as session:
@@ -46,7 +46,7 @@ def noted(database: Database) -> Callable[[int], EndpointPing | None]:
 
 @pytest.fixture
 def make_paused(database: Database, make_endpoint: MakeEndpoint) -> Callable[[str], int]:
-    """Return what registers an endpoint that is paused for an hour, and returns its number."""
+    """Return a function that registers an endpoint that is paused for an hour; returns its id."""
 
     def make(url: str) -> int:
         made = make_endpoint(url)
@@ -67,14 +67,14 @@ def test_what_takes_a_ping_is_tried_at_once(
     make_paused: Callable[[str], int],
     make_delivery: MakeDelivery,
     endpoint_of: Callable[[int], Endpoint],
-    noted: Callable[[int], EndpointPing | None],
+    stored_ping: Callable[[int], EndpointPing | None],
 ) -> None:
     endpoint_id = make_paused(sink.url())
     make_delivery(endpoint_id, due_at=datetime.now(UTC) + timedelta(hours=2))
 
     result = send_ping(here, endpoint_id)
 
-    ping, endpoint = noted(endpoint_id), endpoint_of(endpoint_id)
+    ping, endpoint = stored_ping(endpoint_id), endpoint_of(endpoint_id)
     assert result == PingResult(
         sink.url(), WebhookResponse(200, None, '{"outcome":"applied"}'), True, 1
     )
@@ -91,7 +91,7 @@ def test_what_refuses_a_ping_stays_paused(
     sink: Sink,
     make_paused: Callable[[str], int],
     endpoint_of: Callable[[int], Endpoint],
-    noted: Callable[[int], EndpointPing | None],
+    stored_ping: Callable[[int], EndpointPing | None],
 ) -> None:
     sink.always(Reply(503, body=b"busy"))
     endpoint_id = make_paused(sink.url())
@@ -99,7 +99,7 @@ def test_what_refuses_a_ping_stays_paused(
 
     result = send_ping(here, endpoint_id)
 
-    ping = noted(endpoint_id)
+    ping = stored_ping(endpoint_id)
     assert not result.accepted
     assert ping is not None
     assert (ping.status, ping.detail, ping.accepted) == (503, "busy", False)
@@ -110,7 +110,7 @@ def test_the_last_ping_alone_is_noted(
     here: Services,
     sink: Sink,
     make_endpoint: MakeEndpoint,
-    noted: Callable[[int], EndpointPing | None],
+    stored_ping: Callable[[int], EndpointPing | None],
 ) -> None:
     made = make_endpoint(sink.url())
     sink.answer(Reply(500, body=b"trouble"), Reply(204, body=b""))
@@ -118,19 +118,19 @@ def test_the_last_ping_alone_is_noted(
     send_ping(here, made.id)
     send_ping(here, made.id)
 
-    ping = noted(made.id)
+    ping = stored_ping(made.id)
     assert ping is not None
     assert (ping.status, ping.failure, ping.detail, ping.accepted) == (204, None, None, True)
 
 
 def test_a_ping_that_nobody_hears_is_noted_with_its_failure(
-    here: Services, make_endpoint: MakeEndpoint, noted: Callable[[int], EndpointPing | None]
+    here: Services, make_endpoint: MakeEndpoint, stored_ping: Callable[[int], EndpointPing | None]
 ) -> None:
     made = make_endpoint("http://127.0.0.1:9/")
 
     result = send_ping(here, made.id)
 
-    ping = noted(made.id)
+    ping = stored_ping(made.id)
     assert isinstance(result.result, Failure)
     assert ping is not None
     assert (ping.status, ping.failure, ping.accepted) == (None, "refused", False)
@@ -174,4 +174,4 @@ def test_what_cannot_be_tested_is_refused(
         send_ping(here, made.id if disabled else made.id + 1)
 
     assert str(refused.value) == message
-    assert sink.heard == []
+    assert sink.received == []

@@ -144,7 +144,7 @@ def test_a_place_is_asked_for_as_soon_as_a_course_is_linked(
 @pytest.mark.parametrize(
     ("answer", "well", "found"),
     [
-        pytest.param(None, True, "ELMS's own Moodle takes grades", id="well"),
+        pytest.param(None, True, "ELMS's own Moodle accepts grades", id="well"),
         pytest.param("token_invalid", False, "ELMS's own Moodle: invalidtoken", id="refused"),
     ],
 )
@@ -168,7 +168,7 @@ def test_the_doctor_counts_the_courses_without_a_place(
     (finding,) = [one for one in findings if one["check"] == "gradebook"]
     assert (finding["ok"], finding["found"]) == (
         False,
-        "of 1 course it is not said where their grades go",
+        "1 course has no gradebook activity",
     )
     assert finding["action"] == ACTION
 

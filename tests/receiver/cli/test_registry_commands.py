@@ -66,7 +66,7 @@ def test_a_source_must_be_named_if_there_are_two(
     clear = receiver("registry", "add", "CS101", "--source", "two", stdin=token)
 
     assert (unclear.exit_code, clear.exit_code) == (1, 0)
-    assert "there are 2 sources, and none was named" in unclear.stderr
+    assert "there are 2 sources, and none was given" in unclear.stderr
 
 
 def test_a_course_of_one_source_needs_none_named(
@@ -84,7 +84,7 @@ def test_a_course_of_one_source_needs_none_named(
 
     assert [one.exit_code for one in (shown, renewed, removed)] == [0, 0, 0]
     assert unclear.exit_code == 1
-    assert "there are 2 sources, and none was named" in unclear.stderr
+    assert "there are 2 sources, and none was given" in unclear.stderr
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_a_good_token_is_not_replaced_by_one_that_is_not_known_to_be(
 
     assert result.exit_code == 1
     assert f"{old.token_id} {message.format(held=held.token_id)}" in result.stderr
-    assert " next: Nothing to mend if the course is synced." in result.stderr
+    assert " next: No action needed if the course is synced." in result.stderr
     assert entry_of("CS101").stored_token_id == held.token_id
     assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 

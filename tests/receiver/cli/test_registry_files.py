@@ -164,7 +164,7 @@ def test_a_moodles_course_is_linked_by_its_number_alone(
     result = receiver("registry", *words, stdin=given)
 
     assert result.exit_code == 1
-    assert "'CS101': a course's id is a whole number in a Moodle" in result.stderr
+    assert "'CS101': in a Moodle the id of a course is a number" in result.stderr
     assert rows(Entry) == []
 
 

@@ -118,7 +118,7 @@ def test_a_moodle_is_added_with_its_site_token(receiver: Callable[..., Result]) 
     [
         pytest.param("moodle", "", "a Moodle token is 32", id="nothing"),
         pytest.param("moodle", "planted!", "a Moodle token is 32", id="no token"),
-        pytest.param("api", SITE_TOKEN, "is no Moodle", id="another kind of source"),
+        pytest.param("api", SITE_TOKEN, "is not a Moodle", id="another kind of source"),
     ],
 )
 def test_a_site_token_that_cannot_be_held_is_refused(

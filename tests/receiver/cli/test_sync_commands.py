@@ -87,11 +87,11 @@ def test_a_run_with_nothing_to_sync_says_what_comes_first(
     assert (bare.exit_code, unlinked.exit_code) == (0, 0)
     assert bare.stderr.endswith(
         "nothing to sync: there are no sources\n"
-        " next: Add eAssessment with `receiver sources add NAME --url URL`.\n"
+        " next: Add eAssessment as a source. Run `receiver sources add NAME --url URL`.\n"
     )
     assert unlinked.stderr.endswith(
         "nothing to sync: the registry has no courses\n"
-        " next: Add one with `receiver registry add COURSE_ID`.\n"
+        " next: Add a course. Run `receiver registry add COURSE_ID`.\n"
     )
 
 

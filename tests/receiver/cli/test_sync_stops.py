@@ -88,7 +88,7 @@ def test_of_two_syncs_the_second_says_so_and_asks_nobody(
     assert (second.returncode, requests) == (3, 1)
     assert "error: another grade sync is running: " in second.stderr
     assert "its lease lasts until " in second.stderr
-    assert " next: Let it end; if it was killed, its lease ends by itself" in second.stderr
+    assert " next: Wait until it ends. If it was killed, its lease expires" in second.stderr
     assert "Traceback" not in second.stderr
 
 

@@ -49,18 +49,18 @@ def have_run(database: Database) -> Callable[..., None]:
     return record
 
 
-def test_an_empty_elms_says_how_to_begin(examine: Callable[..., dict[str, Finding]]) -> None:
+def test_empty_installation_says_how_to_begin(examine: Callable[..., dict[str, Finding]]) -> None:
     found = examine()
 
     assert [check for check, finding in found.items() if not finding.ok] == [
         "sources",
         "last run",
     ]
-    assert found["sources"].found == "none: nobody is heard and nobody asked"
+    assert found["sources"].found == "none, so there are no webhooks and no grades"
     assert found["sources"].advice.action == "sources add"
 
 
-def test_a_healthy_elms_is_well(
+def test_healthy_installation_passes(
     examine: Callable[..., dict[str, Finding]],
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
@@ -72,21 +72,21 @@ def test_a_healthy_elms_is_well(
     found = examine()
 
     assert all(finding.ok for finding in found.values())
-    assert found["secrets"].found == "2 sealed, all can be opened"
-    assert found["last run"].found.startswith("run 1 began 3 min ago: 0 synced")
+    assert found["secrets"].found == "all 2 can be decrypted"
+    assert found["last run"].found.startswith("run 1 started 3 min ago: 0 synced")
 
 
-def test_a_source_without_secret_is_deaf(
+def test_source_without_secret_fails(
     examine: Callable[..., dict[str, Finding]], make_source: Callable[..., Source]
 ) -> None:
     make_source("deaf")
 
     found = examine()["sources"]
 
-    assert (found.ok, found.found) == (False, "no webhook of deaf can be verified: no secret")
+    assert (found.ok, found.found) == (False, "webhooks of deaf cannot be verified: no secret")
 
 
-def test_a_moodle_without_secret_is_well(
+def test_moodle_needs_no_secret(
     examine: Callable[..., dict[str, Finding]], database: Database
 ) -> None:
     with database.writing() as session:
@@ -97,7 +97,7 @@ def test_a_moodle_without_secret_is_well(
     assert (found.ok, found.found) == (True, "moodle")
 
 
-def test_a_lost_key_is_found(
+def test_lost_key_fails(
     examine: Callable[..., dict[str, Finding]],
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
@@ -110,7 +110,7 @@ def test_a_lost_key_is_found(
     assert "Put the key that sealed it back" in found.advice.text
 
 
-def test_a_site_token_that_cannot_be_opened_is_found(
+def test_undecryptable_site_token_fails(
     database: Database, vault: Vault, examine: Callable[..., dict[str, Finding]]
 ) -> None:
     with database.writing() as session:
@@ -119,11 +119,11 @@ def test_a_site_token_that_cannot_be_opened_is_found(
 
     ok, lost = examine()["secrets"], examine(OTHER)["secrets"]
 
-    assert (ok.ok, ok.found) == (True, "1 sealed, all can be opened")
+    assert (ok.ok, ok.found) == (True, "all 1 can be decrypted")
     assert not lost.ok
 
 
-def test_courses_that_need_a_token_are_counted(
+def test_courses_without_valid_token_are_counted(
     examine: Callable[..., dict[str, Finding]],
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
@@ -133,7 +133,7 @@ def test_courses_that_need_a_token_are_counted(
 
     found = examine()["registry"]
 
-    assert (found.ok, found.found) == (False, "1 course, 0 of them deleted, 1 needs a new token")
+    assert (found.ok, found.found) == (False, "1 course: 0 deleted, 1 needs a new token")
     assert found.advice.command == "registry set-token CS101"
 
 
@@ -144,14 +144,14 @@ def test_courses_that_need_a_token_are_counted(
             timedelta(days=2),
             0,
             False,
-            "began 2 days ago, and none of every course since",
+            "started 2 days ago, and there was no run of all courses since",
             id="long ago",
         ),
         pytest.param(timedelta(0), 1, False, "0 failed", id="courses failed"),
-        pytest.param(timedelta(0), None, True, "has not ended", id="at work, or killed"),
+        pytest.param(timedelta(0), None, True, "is not completed", id="running, or killed"),
     ],
 )
-def test_the_last_run_is_looked_at(
+def test_last_run_is_checked(
     examine: Callable[..., dict[str, Finding]],
     have_run: Callable[..., None],
     ago: timedelta,
@@ -179,7 +179,7 @@ def test_a_run_of_some_courses_does_not_hide_a_late_schedule(
 
     found = examine()["last run"]
 
-    late = "run 1 began 2 days ago, and none of every course since"
+    late = "run 1 started 2 days ago, and there was no run of all courses since"
     assert (found.ok, found.found) == (False, late)
 
 

@@ -34,7 +34,7 @@ def numbers(database: Database) -> Numbers:
         with database.reading() as session:
             return {
                 " ".join([one.name.removeprefix("receiver_"), *one.labels.values()]): one.value
-                for family in metrics.numbers(session)
+                for family in metrics.collect(session)
                 for one in family.samples
                 if one.value
             }
@@ -116,7 +116,7 @@ def test_runs_are_counted_by_their_ending_and_their_courses_by_outcome(
 ) -> None:
     ended(CourseOutcome.SYNCED, CourseOutcome.SKIPPED)
     ended(CourseOutcome.FAILED, exit_code=1)
-    ended(CourseOutcome.UNCHANGED, exit_code=143, stopped="it was told to stop")
+    ended(CourseOutcome.UNCHANGED, exit_code=143, stopped="SIGTERM was received")
     with database.writing() as session:
         runs.begin(session, "killed@elms", now=now)
         at = datetime.now(now.tzinfo)

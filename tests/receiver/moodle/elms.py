@@ -1,4 +1,4 @@
-"""ELMS as a Moodle on loopback: people, one course, one assignment; it writes as Moodle does."""
+"""ELMS as a Moodle on loopback: users, one course and one assignment."""
 
 import json
 import re
@@ -20,13 +20,13 @@ _GRADE = re.compile(r"grades\[(\d+)\]\[studentid\]")
 
 @dataclass
 class Elms:
-    """What stands in ELMS's Moodle: ID numbers by user, grades by student."""
+    """The users of ELMS's Moodle with their ID numbers, and the grades of its students."""
 
     moodle: FakeMoodle
     users: dict[int, str] = field(default_factory=dict)
     grades: dict[int, Decimal | None] = field(default_factory=dict)
     locked: set[int] = field(default_factory=set)
-    most: int = 100
+    maximum: int = 100
     scale: int | None = None
     outcomes: int = 0
 
@@ -78,7 +78,7 @@ class Elms:
             "scaleid": self.scale,
             "graderaw": None if grade is None else float(grade),
             "grademin": 0,
-            "grademax": self.most,
+            "grademax": self.maximum,
         }
         outcomes = [
             {**item, "itemnumber": 1000 + number, "graderaw": 3, "grademax": 5}
@@ -96,7 +96,7 @@ class Elms:
             student = int(form[key]) if named else None
             if named and student in self.grades and student not in self.locked:
                 written = Decimal(form[f"grades[{named[1]}][grade]"])
-                self.grades[student] = min(written, Decimal(self.most))
+                self.grades[student] = min(written, Decimal(self.maximum))
         return RECORDED["update_grades_answer"]
 
 

@@ -1,4 +1,4 @@
-"""A Moodle on loopback: answers each function with what it was told to, and keeps what it saw."""
+"""A Moodle on loopback: it responds to each function as told, and records the requests."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ Say = Callable[[Form], Recorded]
 
 @dataclass(frozen=True)
 class Called:
-    """One request: its path with whatever stood behind it, and its form."""
+    """One request: its path and query, and its form."""
 
     path: str
     form: Form
@@ -29,10 +29,10 @@ class Called:
 
 @dataclass
 class FakeMoodle:
-    """Answers by function; what it was told nothing of does not exist, as a real one says it.
+    """Responds by function; any other function does not exist, in the words of a real Moodle.
 
-    It lets every token in, unless it is told which. What is `slow` takes half a minute;
-    `waited_for` is what was answered after it.
+    `tokens` are the valid ones; if empty, every token is valid. A function in `slow` takes half a
+    minute; `waited_for` are those that were answered after it.
     """
 
     url: str = ""
@@ -45,11 +45,11 @@ class FakeMoodle:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def says(self, function: str, *names: str) -> None:
-        """Answer a function with recordings, one after another; the last one stays."""
+        """Respond to a function with recordings, one after another; the last one stays."""
         self.sends(function, *(RECORDED[name] for name in names))
 
     def sends(self, function: str, *answers: Recorded) -> None:
-        """Answer a function with these, one after another; the last one stays."""
+        """Respond to a function with these, one after another; the last one stays."""
         left = list(answers)
         self.answers[function] = lambda _: left.pop(0) if len(left) > 1 else left[0]
 

@@ -1,4 +1,4 @@
-"""Answers of a Moodle 4.3 as they came over the wire, byte for byte."""
+"""Recorded responses of a Moodle 4.3, byte for byte."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Recorded:
-    """One answer: its status, content type and body, and what other headers it has."""
+    """One response: its status, content type, body, and other headers."""
 
     status: int
     content_type: str

@@ -99,7 +99,7 @@ def test_unchanged_grade_is_not_written(elms: Elms, write: Callable[..., WriteRe
 
 
 def test_scale_is_not_written(elms: Elms, write: Callable[..., WriteResult]) -> None:
-    elms.scale, elms.most = 2, 4
+    elms.scale, elms.maximum = 2, 4
 
     result = write(score(given="7.5", maximum="10"))
 

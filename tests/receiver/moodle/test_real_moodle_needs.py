@@ -1,4 +1,4 @@
-"""The tests for a real Moodle are run against one on loopback: they see when it is none."""
+"""The tests for a real Moodle, run against one on loopback: they notice when it is none."""
 
 import os
 import re
@@ -47,27 +47,27 @@ def run(moodle: FakeMoodle) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_they_pass_on_a_moodle_and_leave_it_as_it_was(moodle: FakeMoodle, elms: Elms) -> None:
+def test_tests_pass_and_restore_the_grades(moodle: FakeMoodle, elms: Elms) -> None:
     before = dict(elms.grades)
 
-    exit_code, told = run(moodle)
+    exit_code, output = run(moodle)
 
-    assert exit_code == 0, told
-    assert re.search(r"^\d+ passed in", told, re.MULTILINE)
+    assert exit_code == 0, output
+    assert re.search(r"^\d+ passed in", output, re.MULTILINE)
     assert len(moodle.called) > 12
     assert elms.grades == before
 
 
-def test_they_fail_on_what_is_no_moodle(moodle: FakeMoodle, elms: Elms) -> None:
+def test_tests_fail_without_a_moodle(moodle: FakeMoodle, elms: Elms) -> None:
     moodle.tokens = set()
     elms.locked = {14}
 
-    exit_code, told = run(moodle)
+    exit_code, output = run(moodle)
 
-    failed = set(re.findall(r"FAILED \S+::(\w+)", told))
+    failed = set(re.findall(r"FAILED \S+::(\w+)", output))
     assert exit_code == 1
     assert failed == {
-        "test_a_bad_token_is_refused_and_says_nothing_of_the_course",
-        "test_a_gradebook_with_a_bad_token_is_out_of_order",
-        "test_a_grade_is_written_read_back_and_put_back",
+        "test_unknown_token_is_refused",
+        "test_gradebook_with_an_unknown_token_has_an_outage",
+        "test_grade_is_written_and_restored",
     }

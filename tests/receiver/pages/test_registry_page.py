@@ -175,7 +175,7 @@ def test_a_last_run_that_failed_is_said_on_top(
 
     answer = ada.get("/")
 
-    assert "Last run: run 1 began 0 min ago: 0 synced" in said(answer)
+    assert "Last run: run 1 started 0 min ago: 0 synced" in said(answer)
     assert '<a href="/runs/1">Run 1</a>' in answer.text
 
 
@@ -190,7 +190,7 @@ def test_a_last_run_that_went_well_is_said_too(
 
     page = said(ada.get("/"))
 
-    assert "Last run: run 1 began 7 min ago: 0 synced" in page
+    assert "Last run: run 1 started 7 min ago: 0 synced" in page
     assert "Of each course" not in page
 
 

@@ -208,11 +208,11 @@ class TestOne:
     def test_courses_that_had_no_turn_are_counted_though_they_are_not_listed(
         self, ada: Ada, record: Record
     ) -> None:
-        run_id = record(COURSES[2], stopped="it was told to stop", not_recorded=3)
+        run_id = record(COURSES[2], stopped="SIGTERM was received", not_recorded=3)
 
         page = said(ada.get(f"/runs/{run_id}"))
 
-        assert "Grade sync stopped early: it was told to stop" in page
+        assert "Grade sync stopped early: SIGTERM was received" in page
         assert "failed 4" in page
         assert "3 courses not reached before the run ended and are not listed" in page
 

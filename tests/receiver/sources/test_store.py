@@ -1,4 +1,4 @@
-"""The eAssessment sites and the secrets of their webhooks."""
+"""Sources: eAssessment sites, their webhook secrets and site tokens."""
 
 import threading
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from receiver.sources import store as sources
 OTHER_KEY = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="
 
 
-def test_a_door_knows_all_secrets_of_its_source_and_no_others(
+def test_webhook_source_has_all_secrets_of_its_source(
     database: Database, vault: Vault, make_source: Callable[..., Source]
 ) -> None:
     old, new, strange = Secret.generate(), Secret.generate(), Secret.generate()
@@ -36,12 +36,12 @@ def test_a_door_knows_all_secrets_of_its_source_and_no_others(
     make_source("two", secrets=(strange,))
 
     with database.reading() as session:
-        door = sources.get_webhook_source(session, "one", vault=vault)
+        found = sources.get_webhook_source(session, "one", vault=vault)
 
-    assert door == sources.WebhookSource(source.id, "one", (old, new))
+    assert found == sources.WebhookSource(source.id, "one", (old, new))
 
 
-def test_secrets_are_sealed_at_rest(
+def test_secrets_are_stored_encrypted(
     make_source: Callable[..., Source], rows: Callable[[type[SourceSecret]], list[SourceSecret]]
 ) -> None:
     secret = Secret.generate()
@@ -52,19 +52,19 @@ def test_secrets_are_sealed_at_rest(
     assert secret.reveal() not in repr(sources.WebhookSource(1, "one", (secret,)))
 
 
-def test_a_strange_key_opens_nothing(
+def test_unknown_key_decrypts_nothing(
     database: Database, make_source: Callable[..., Source]
 ) -> None:
     make_source("one", secrets=(Secret.generate(),))
 
     with (
         database.reading() as session,
-        pytest.raises(DecryptionError, match="a key that is not in the list"),
+        pytest.raises(DecryptionError, match="a key that is not in the settings"),
     ):
         sources.get_webhook_source(session, "one", vault=Vault(SecretStr(OTHER_KEY)))
 
 
-def test_resealing_needs_the_old_key_once(
+def test_reencrypted_secrets_need_only_the_new_key(
     database: Database, vault: Vault, make_source: Callable[..., Source]
 ) -> None:
     secret = Secret.generate()
@@ -75,14 +75,14 @@ def test_resealing_needs_the_old_key_once(
         count = sources.reencrypt(session, vault=both)
 
     with database.reading() as session:
-        door = sources.get_webhook_source(session, "one", vault=Vault(SecretStr(OTHER_KEY)))
-    assert (count, door.secrets) == (1, (secret,))
+        found = sources.get_webhook_source(session, "one", vault=Vault(SecretStr(OTHER_KEY)))
+    assert (count, found.secrets) == (1, (secret,))
 
 
 @pytest.mark.parametrize(
     ("name", "url", "message"),
     [
-        pytest.param("a b", "https://x.example", "'a b' cannot be a source's name", id="name"),
+        pytest.param("a b", "https://x.example", "'a b' is not a valid name", id="name"),
         pytest.param("a", "ftp://x.example", "not an http or https URL", id="scheme"),
         pytest.param("a", "https://", "not an http or https URL with a host", id="no host"),
         pytest.param("a", "https://x.example:port", "cannot be read", id="port"),
@@ -94,29 +94,27 @@ def test_resealing_needs_the_old_key_once(
         pytest.param("a", f"https://x.example/{'a' * 2000}", "longer than 2000", id="too long"),
     ],
 )
-def test_what_cannot_be_a_source_is_refused(
+def test_invalid_source_is_refused(
     database: Database, now: datetime, name: str, url: str, message: str
 ) -> None:
     with database.writing() as session, pytest.raises(SourceInvalidError, match=message):
         sources.add(session, name, url, now=now)
 
 
-def test_names_are_used_once(make_source: Callable[..., Source]) -> None:
+def test_names_are_unique(make_source: Callable[..., Source]) -> None:
     make_source("one")
 
-    with pytest.raises(SourceExistsError, match="the source one exists already"):
+    with pytest.raises(SourceExistsError, match="the source one already exists"):
         make_source("one")
 
 
 @pytest.mark.parametrize("name", ["none", "a/b", "nul\x00"])
-def test_an_unknown_source_is_named(database: Database, name: str) -> None:
+def test_unknown_source_is_refused(database: Database, name: str) -> None:
     with database.reading() as session, pytest.raises(SourceUnknownError, match="there is no"):
         sources.get(session, name)
 
 
-def test_the_only_source_need_not_be_named(
-    database: Database, make_source: Callable[..., Source]
-) -> None:
+def test_only_source_is_the_default(database: Database, make_source: Callable[..., Source]) -> None:
     with database.reading() as session, pytest.raises(SourceUnclearError, match="no source yet"):
         sources.choose(session, None)
     make_source("one")
@@ -125,11 +123,11 @@ def test_the_only_source_need_not_be_named(
     make_source("two")
     with database.reading() as session:
         assert sources.choose(session, "two").name == "two"
-        with pytest.raises(SourceUnclearError, match="2 sources, and none was named"):
+        with pytest.raises(SourceUnclearError, match="2 sources, and none was given"):
             sources.choose(session, None)
 
 
-def test_secrets_come_and_go(
+def test_secret_is_removed(
     database: Database, vault: Vault, now: datetime, make_source: Callable[..., Source]
 ) -> None:
     secret = Secret.generate()
@@ -137,7 +135,7 @@ def test_secrets_come_and_go(
     make_source("two")
     with database.writing() as session:
         one, two = sources.get(session, "one"), sources.get(session, "two")
-        with pytest.raises(SecretExistsError, match="has this secret already"):
+        with pytest.raises(SecretExistsError, match="already has this secret"):
             sources.add_secret(session, one, secret, vault=vault, now=now)
         number = one.secrets[0].id
         with pytest.raises(SecretUnknownError, match=f"two has no secret {number}"):
@@ -149,7 +147,7 @@ def test_secrets_come_and_go(
         assert sources.get_webhook_source(session, "one", vault=vault).secrets == ()
 
 
-def test_a_name_added_twice_at_once_is_added_once(database: Database) -> None:
+def test_concurrent_adds_of_a_name_add_one_source(database: Database) -> None:
     start = threading.Barrier(4)
 
     def add(_: int) -> bool:
@@ -168,11 +166,11 @@ def test_a_name_added_twice_at_once_is_added_once(database: Database) -> None:
 
 
 class TestSiteToken:
-    """The token of a Moodle that sees every course of it."""
+    """The site token of a Moodle."""
 
     TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
 
-    def test_it_is_sealed_and_resealed(
+    def test_site_token_is_encrypted_and_reencrypted(
         self, database: Database, vault: Vault, everything: Callable[[], str], now: datetime
     ) -> None:
         both = Vault(SecretStr(f"{OTHER_KEY},MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="))
@@ -188,12 +186,14 @@ class TestSiteToken:
         with database.reading() as session:
             source = sources.get(session, "m")
             held = sources.site_token_of(source, vault=Vault(SecretStr(OTHER_KEY)))
-            encrypted = sources.encrypted_of(source)
+            encrypted = sources.ciphertexts_of(source)
         assert (held_before, count, held, len(encrypted)) == (None, 1, self.TOKEN, 1)
         assert self.TOKEN.reveal() not in everything()
 
-    def test_only_a_moodle_has_one(self, database: Database, vault: Vault, now: datetime) -> None:
+    def test_only_moodle_has_site_token(
+        self, database: Database, vault: Vault, now: datetime
+    ) -> None:
         with database.writing() as session:
             source = sources.add(session, "api", "https://a.example", now=now)
-            with pytest.raises(SourceKindError, match="is no Moodle"):
+            with pytest.raises(SourceKindError, match="is not a Moodle"):
                 sources.set_site_token(session, source, self.TOKEN, vault=vault)

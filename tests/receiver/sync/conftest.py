@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from contract.tokens import CourseToken
 from foundation.crypto import Vault
@@ -131,15 +132,66 @@ def sync(
     return run
 
 
-def during(far_side: FarSide, course_id: str, action: Callable[[], object]) -> None:
-    """Let something happen while a course is requested, before the response."""
-    answer = far_side.answers[course_id]
+@dataclass(frozen=True)
+class Lab:
+    """Everything that a test of a whole run works with, under one name."""
 
-    def respond(handler: Any) -> None:
-        action()
-        answer(handler)
+    database: Database
+    vault: Vault
+    clients: Clients
+    far_side: FarSide
+    make_options: Callable[..., SyncOptions]
+    add_course: Callable[..., CourseToken]
+    receive: Callable[[str, Any], registry.ApplyResult]
+    sync: Sync
+    score: Callable[..., dict[str, Any]]
+    rows: Rows
+    entry: Callable[[str], Entry]
 
-    far_side.answers[course_id] = respond
+    def during(self, course_id: str, action: Callable[[], object]) -> None:
+        """Let something happen while a course is requested, before the response."""
+        answer = self.far_side.answers[course_id]
+
+        def respond(handler: Any) -> None:
+            action()
+            answer(handler)
+
+        self.far_side.answers[course_id] = respond
+
+    def execute(self, sql: str) -> None:
+        """Execute a statement in a transaction of its own."""
+        with self.database.writing() as session:
+            session.execute(text(sql))
+
+
+@pytest.fixture
+def lab(
+    database: Database,
+    vault: Vault,
+    clients: Clients,
+    far_side: FarSide,
+    make_options: Callable[..., SyncOptions],
+    add_course: Callable[..., CourseToken],
+    receive: Callable[[str, Any], registry.ApplyResult],
+    sync: Sync,
+    make_score: Callable[..., dict[str, Any]],
+    rows: Rows,
+    entry_of: Callable[[str], Entry],
+) -> Lab:
+    """Everything that a test of a whole run works with."""
+    return Lab(
+        database,
+        vault,
+        clients,
+        far_side,
+        make_options,
+        add_course,
+        receive,
+        sync,
+        make_score,
+        rows,
+        entry_of,
+    )
 
 
 def outcomes(result: RunResult) -> dict[str, tuple[str, str | None]]:

@@ -15,7 +15,7 @@ from tests.receiver.sync.conftest import SYNCED, StubSource, Sync, outcomes
 BUSY = Transient("answered 503")
 DOWN = Transient("no answer: Connection refused", unreachable=True)
 OUTAGE = SiteOutage("the service account is suspended", Advice("Reactivate it."))
-STOPPED = (143, "it was told to stop")
+STOPPED = (143, "SIGTERM was received")
 TIMED_OUT = (1, "its time limit of 2 seconds was reached")
 
 

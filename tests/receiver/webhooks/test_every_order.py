@@ -1,4 +1,4 @@
-"""Every order of events, each any number of times, through the door: one registry."""
+"""Every order and repetition of events at the webhook route leads to one registry."""
 
 import json
 import random
@@ -19,6 +19,7 @@ from receiver.registry import entries as registry
 
 SITE = "eassessment.example.ac.uk"
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
+# Six events about a course: two are equal, and the last one has a higher version than the deletion.
 LIFE: tuple[Fact, ...] = (
     TokenAnnounced(2, "second", NINE),
     TokenAnnounced(3, "third", NINE + timedelta(hours=1)),
@@ -27,13 +28,12 @@ LIFE: tuple[Fact, ...] = (
     Deleted(5, NINE + timedelta(hours=3)),
     TokenAnnounced(6, "sixth", NINE + timedelta(hours=4)),
 )
-"""A course's life in six events, two of which say the same; the last one should not have been."""
 SEED = 20
-Tell = Callable[[str, Sequence[int]], list[str]]
+Send = Callable[[str, Sequence[int]], list[str]]
 
 
 def body_of(course_id: str, fact: Fact) -> bytes:
-    """Return the event that tells a fact of a course."""
+    """Return the body of the event of a fact."""
     data = {"source": SITE, "course_id": course_id}
     match fact:
         case Deleted(course_version=version, at=at):
@@ -45,8 +45,8 @@ def body_of(course_id: str, fact: Fact) -> bytes:
 
 
 @pytest.fixture
-def tell(client: FlaskClient, make_source: Callable[..., Source]) -> Tell:
-    """Return what tells of a course in this order, by numbers of `LIFE`; the outcomes."""
+def send(client: FlaskClient, make_source: Callable[..., Source]) -> Send:
+    """Return what sends events of `LIFE` by number, and returns the outcomes."""
     secret = Secret.generate()
     make_source(secrets=(secret,))
 
@@ -65,37 +65,37 @@ def tell(client: FlaskClient, make_source: Callable[..., Source]) -> Tell:
     return give
 
 
-def remembered(numbers: Sequence[int]) -> CourseState:
-    """Return what is remembered of these events, by the law alone."""
+def state_after(numbers: Sequence[int]) -> CourseState:
+    """Return the state after these events, by the rule alone."""
     return reduce(course_state.apply, (LIFE[number] for number in numbers), CourseState())
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4])
-def test_every_order_of_the_first_events_gives_one_registry(
-    tell: Tell, entry_of: Callable[[str], Entry], length: int
+def test_every_order_of_the_first_events_gives_one_state(
+    send: Send, entry_of: Callable[[str], Entry], length: int
 ) -> None:
-    """Whichever comes first, the entry is the fold of them all (F20)."""
+    # F20
     orders = list(permutations(range(1, length + 1)))
 
-    for place, order in enumerate(orders):
-        tell(f"CS{place}", order)
+    for number, order in enumerate(orders):
+        send(f"CS{number}", order)
 
-    memories = {registry.state_of(entry_of(f"CS{place}")) for place in range(len(orders))}
-    assert memories == {remembered(range(1, length + 1))}
+    states = {registry.state_of(entry_of(f"CS{number}")) for number in range(len(orders))}
+    assert states == {state_after(range(1, length + 1))}
 
 
-def test_a_sample_of_the_orders_of_six_with_repetitions_gives_one_registry(
-    tell: Tell, entry_of: Callable[[str], Entry]
+def test_sampled_orders_with_repetitions_give_one_state(
+    send: Send, entry_of: Callable[[str], Entry]
 ) -> None:
-    """Each event once or more, in any order: one entry, and each repetition a duplicate (F20)."""
+    # F20
     chance = random.Random(SEED)
     every = list(range(len(LIFE)))
     orders = [[*every, *chance.choices(every, k=4)] for _ in range(40)]
     for order in orders:
         chance.shuffle(order)
 
-    outcomes = [tell(f"CS{place}", order) for place, order in enumerate(orders)]
+    outcomes = [send(f"CS{number}", order) for number, order in enumerate(orders)]
 
-    memories = {registry.state_of(entry_of(f"CS{place}")) for place in range(len(orders))}
-    assert memories == {remembered(every)}
-    assert {told.count("duplicate") for told in outcomes} == {4}
+    states = {registry.state_of(entry_of(f"CS{number}")) for number in range(len(orders))}
+    assert states == {state_after(every)}
+    assert {some.count("duplicate") for some in outcomes} == {4}

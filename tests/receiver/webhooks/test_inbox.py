@@ -1,4 +1,4 @@
-"""The inbox: each event once, with its effect, or not at all."""
+"""The inbox: each event is applied once, together with its message, or not at all."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -15,64 +15,75 @@ from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from receiver.webhooks.inbox import WebhookOutcome
 
-
-@pytest.fixture
-def door(make_source: Callable[..., Source]) -> WebhookSource:
-    """The door of a source."""
-    source = make_source()
-    return WebhookSource(source.id, source.name, ())
+Accept = Callable[..., WebhookOutcome]
+Rows = Callable[[type[Any]], list[Any]]
 
 
 @pytest.fixture
-def take(database: Database, door: WebhookSource, now: datetime) -> Callable[..., WebhookOutcome]:
-    """Return what takes an event in, in a transaction of its own."""
+def source(make_source: Callable[..., Source]) -> WebhookSource:
+    """A source."""
+    row = make_source()
+    return WebhookSource(row.id, row.name, ())
 
-    def accept(webhook_id: str, event: Any, raw: bytes | None = None) -> WebhookOutcome:
+
+@pytest.fixture
+def accept(database: Database, source: WebhookSource, now: datetime) -> Accept:
+    """Return what accepts an event in a transaction of its own."""
+
+    def call(webhook_id: str, event: Any, raw: bytes | None = None) -> WebhookOutcome:
         body = raw if raw is not None else events.dump(event).encode()
         with database.writing() as session:
-            return inbox.accept(session, door, webhook_id, event, body, now=now)
+            return inbox.accept(session, source, webhook_id, event, body, now=now)
 
-    return accept
+    return call
 
 
-def deleted(door: WebhookSource, version: int = 4, at: datetime | None = None) -> CourseDeleted:
-    """Return the event that CS101 was deleted."""
-    data = CourseDeletedData(source=door.name, course_id="CS101", course_version=version)
+def deleted(source: WebhookSource, version: int = 4, at: datetime | None = None) -> CourseDeleted:
+    """Return the deletion of CS101."""
+    data = CourseDeletedData(source=source.name, course_id="CS101", course_version=version)
     return CourseDeleted(timestamp=at or datetime.fromisoformat("2026-11-22T09:00:00Z"), data=data)
 
 
-def test_a_new_event_is_applied_and_recorded(
-    door: WebhookSource,
-    take: Callable[..., WebhookOutcome],
-    rows: Callable[[type[Any]], list[Any]],
+def test_new_event_is_applied_and_stored(
+    source: WebhookSource,
+    accept: Accept,
+    rows: Rows,
     now: datetime,
 ) -> None:
-    outcome = take("msg_1", deleted(door))
+    outcome = accept("msg_1", deleted(source))
 
-    (taken,), (entry,) = rows(InboxMessage), rows(Entry)
+    (message,), (entry,) = rows(InboxMessage), rows(Entry)
     assert outcome is WebhookOutcome.APPLIED
-    assert (taken.type, taken.course_id, taken.course_version) == ("course.deleted", "CS101", 4)
-    assert (taken.outcome, taken.received_at) == ("applied", now)
+    assert (message.type, message.course_id, message.course_version) == (
+        "course.deleted",
+        "CS101",
+        4,
+    )
+    assert (message.outcome, message.received_at) == ("applied", now)
     assert entry.deleted_version == 4
 
 
-def test_the_second_time_is_a_duplicate(
-    door: WebhookSource, take: Callable[..., WebhookOutcome], rows: Callable[[type[Any]], list[Any]]
+def test_repeated_event_is_a_duplicate(
+    source: WebhookSource,
+    accept: Accept,
+    rows: Rows,
 ) -> None:
-    take("msg_1", deleted(door))
+    accept("msg_1", deleted(source))
 
-    outcome = take("msg_1", deleted(door))
+    outcome = accept("msg_1", deleted(source))
 
     assert outcome is WebhookOutcome.DUPLICATE
     assert len(rows(InboxMessage)) == 1
 
 
-def test_an_overtaken_event_is_stale(
-    door: WebhookSource, take: Callable[..., WebhookOutcome], rows: Callable[[type[Any]], list[Any]]
+def test_older_event_is_stale(
+    source: WebhookSource,
+    accept: Accept,
+    rows: Rows,
 ) -> None:
-    take("msg_2", deleted(door, 5))
+    accept("msg_2", deleted(source, 5))
 
-    outcome = take("msg_1", deleted(door, 4))
+    outcome = accept("msg_1", deleted(source, 4))
 
     assert outcome is WebhookOutcome.STALE
     assert {row.webhook_id: row.outcome for row in rows(InboxMessage)} == {
@@ -81,50 +92,52 @@ def test_an_overtaken_event_is_stale(
     }
 
 
-def test_an_unknown_type_is_recorded_and_left_alone(
-    take: Callable[..., WebhookOutcome], rows: Callable[[type[Any]], list[Any]]
-) -> None:
-    """An event of a later release is heard once and changes nothing (B8)."""
+def test_unknown_type_is_stored_and_ignored(accept: Accept, rows: Rows) -> None:
+    # B8
     event = UnknownEvent(type="course.renamed")
 
-    first, second = (take("msg_1", event, b"{}") for _ in range(2))
+    first, second = (accept("msg_1", event, b"{}") for _ in range(2))
 
     assert (first, second) == (WebhookOutcome.IGNORED, WebhookOutcome.DUPLICATE)
     assert (rows(InboxMessage)[0].outcome, rows(Entry)) == ("ignored", [])
 
 
-def test_an_id_names_one_body_for_good(
-    door: WebhookSource, take: Callable[..., WebhookOutcome], rows: Callable[[type[Any]], list[Any]]
+def test_known_id_with_another_body_is_refused(
+    source: WebhookSource,
+    accept: Accept,
+    rows: Rows,
 ) -> None:
-    """The same id with another body is refused, and the first is kept (B11)."""
-    take("msg_1", deleted(door, 4))
+    # B11
+    accept("msg_1", deleted(source, 4))
 
     with pytest.raises(WebhookIdReusedError, match="msg_1 was accepted with another body"):
-        take("msg_1", deleted(door, 5))
+        accept("msg_1", deleted(source, 5))
 
     assert rows(Entry)[0].deleted_version == 4
 
 
-def test_anothers_event_leaves_nothing_behind(
-    door: WebhookSource, take: Callable[..., WebhookOutcome], rows: Callable[[type[Any]], list[Any]]
+def test_event_of_another_source_changes_nothing(
+    source: WebhookSource,
+    accept: Accept,
+    rows: Rows,
 ) -> None:
-    """An event of another source is refused before anything is written (B10)."""
-    stranger = WebhookSource(door.source_id, "elsewhere.example", ())
+    # B10
+    stranger = WebhookSource(source.source_id, "elsewhere.example", ())
 
     with pytest.raises(SourceMismatchError, match=r"from the source 'elsewhere\.example'"):
-        take("msg_1", deleted(stranger))
+        accept("msg_1", deleted(stranger))
 
     assert (rows(InboxMessage), rows(Entry)) == ([], [])
 
 
-def test_two_sources_may_use_one_id(
+def test_two_sources_may_use_the_same_id(
     database: Database,
-    door: WebhookSource,
-    take: Callable[..., WebhookOutcome],
+    source: WebhookSource,
+    accept: Accept,
     make_source: Callable[..., Source],
     now: datetime,
 ) -> None:
-    take("msg_1", deleted(door))
+    accept("msg_1", deleted(source))
     other = make_source("other.example")
     second = WebhookSource(other.id, other.name, ())
 
@@ -134,12 +147,12 @@ def test_two_sources_may_use_one_id(
     assert outcome is WebhookOutcome.APPLIED
 
 
-def test_a_failure_takes_the_inbox_row_back(
-    database: Database, door: WebhookSource, rows: Callable[[type[Any]], list[Any]], now: datetime
+def test_failure_rolls_the_message_back(
+    database: Database, source: WebhookSource, rows: Rows, now: datetime
 ) -> None:
     def crash() -> None:
         with database.writing() as session:
-            inbox.accept(session, door, "msg_1", deleted(door), b"{}", now=now)
+            inbox.accept(session, source, "msg_1", deleted(source), b"{}", now=now)
             raise RuntimeError("crashed before the commit")
 
     with pytest.raises(RuntimeError, match="crashed"):

@@ -1,10 +1,9 @@
-"""How long eAssessment's pages take beside a hundred deliveries, and beside a million.
+"""Response times of eAssessment's pages with a hundred deliveries and with a million.
 
-`python -m benchmarks.pages [--courses N] [--deliveries N] [--rounds N] [--plans]` fills two SQLite
-databases, asks both for each page in turn, and prints the times and their ratio. With
-`--small-url` and `--large-url` it takes two empty databases instead, such as PostgreSQL's
-(`postgresql+psycopg://…`); those that are filled already are taken as they are. `--plans` prints
-how the database goes about each statement of the large one.
+`python -m benchmarks.notifier_pages` fills two SQLite databases, measures each page on both in
+turns, and prints the times and their ratio. `--small-url` and `--large-url` take two databases
+instead (`postgresql+psycopg://…`), which are filled if they are empty. `--plans` prints the query
+plans of the large one.
 """
 
 import argparse
@@ -20,7 +19,7 @@ from pathlib import Path
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
-from benchmarks.full_house import BEGAN, BETWEEN, course_id_of, fill, migrated
+from benchmarks.notifier_data import BEGAN, BETWEEN, course_id_of, fill, migrated
 from benchmarks.plans import explain
 from foundation.db.session import Database
 from foundation.pages import users
@@ -30,13 +29,13 @@ from notifier.config import Settings
 from notifier.models import Delivery
 
 _KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-_PASSWORD = "a long benchmark"  # noqa: S105 - of nobody
+_PASSWORD = "a long benchmark"  # noqa: S105 - of a database that is deleted
 _SMALL = 100
 
 
 @dataclass(frozen=True)
-class House:
-    """eAssessment on a database of some size, with a browser that is signed in."""
+class Site:
+    """eAssessment on a database, with a client that is signed in."""
 
     client: FlaskClient
     database: Database
@@ -44,7 +43,7 @@ class House:
 
 
 def pages(deliveries: int) -> dict[str, str]:
-    """Return the addresses of the pages, by what they show of a house of that size."""
+    """Return the paths of the pages by name, for a database of that size."""
     middle = (BEGAN + deliveries // 4 * BETWEEN).isoformat().replace("+00:00", "Z")
     last = course_id_of(4)
     return {
@@ -81,8 +80,8 @@ def pages(deliveries: int) -> dict[str, str]:
 
 
 @contextmanager
-def opened(url: str, courses: int, deliveries: int) -> Iterator[House]:
-    """Fill the database unless it is, and sign somebody in."""
+def opened(url: str, courses: int, deliveries: int) -> Iterator[Site]:
+    """Fill the database if it is empty, and sign in."""
     database = migrated(url)
     with database.reading() as session:
         there = session.scalar(select(func.max(Delivery.id)))
@@ -103,7 +102,7 @@ def opened(url: str, courses: int, deliveries: int) -> Iterator[House]:
     here = services.of(app).database
     client = app.test_client()
     _sign_in(client, here)
-    yield House(client, here, there or deliveries)
+    yield Site(client, here, there or deliveries)
     here.dispose()
 
 
@@ -117,18 +116,18 @@ def _sign_in(client: FlaskClient, database: Database) -> None:
         raise SystemExit("the benchmark cannot sign in")
 
 
-def milliseconds(house: House, path: str) -> float:
-    """Return how long a page takes, from the request to the last byte of its answer."""
+def milliseconds(site: Site, path: str) -> float:
+    """Return how long a page takes to the last byte of its response."""
     started = time.perf_counter()
-    answer = house.client.get(path)
+    answer = site.client.get(path)
     took = (time.perf_counter() - started) * 1000
     if answer.status_code != 200:
         raise SystemExit(f"{path} answered {answer.status_code}")
     return took
 
 
-def compare(small: House, large: House, rounds: int) -> Iterator[tuple[str, float, float]]:
-    """Return each page's median at both, asked in turn so that what else runs is fair to both."""
+def compare(small: Site, large: Site, rounds: int) -> Iterator[tuple[str, float, float]]:
+    """Yield the median of each page on both databases, measured in turns."""
     for name, of_large in pages(large.deliveries).items():
         of_small = pages(small.deliveries)[name]
         taken: dict[str, list[float]] = {"small": [], "large": []}
@@ -140,7 +139,7 @@ def compare(small: House, large: House, rounds: int) -> Iterator[tuple[str, floa
 
 def main() -> None:
     """Fill, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.pages")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.notifier_pages")
     parser.add_argument("--courses", type=int, default=50_000)
     parser.add_argument("--deliveries", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=15)
@@ -149,7 +148,7 @@ def main() -> None:
     parser.add_argument("--plans", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        at = _placed(Path(folder))
+        at = _in_folder(Path(folder))
         small_url, large_url = asked.small_url or at("small"), asked.large_url or at("large")
         with (
             opened(small_url, _SMALL // 2, _SMALL) as small,
@@ -160,11 +159,11 @@ def main() -> None:
                 explain(large.client, large.database, pages(large.deliveries))
 
 
-def _placed(folder: Path) -> Callable[[str], str]:
+def _in_folder(folder: Path) -> Callable[[str], str]:
     return lambda name: f"sqlite:///{folder}/{name}.db"
 
 
-def _print(compared: Iterator[tuple[str, float, float]], small: House, large: House) -> None:
+def _print(compared: Iterator[tuple[str, float, float]], small: Site, large: Site) -> None:
     heads = f"{small.deliveries:,}", f"{large.deliveries:,}"
     print(f"{'page, median in ms, deliveries:':45}{heads[0]:>12}{heads[1]:>12}{'ratio':>8}")
     for name, little, much in compared:

@@ -1,7 +1,7 @@
-"""eAssessment as `notifier serve` runs it, writing down how many statements it has sent.
+"""eAssessment's server, which also counts its SQL statements.
 
-`python -m benchmarks.eassessment FOLDER [--without-batch]`: each of its processes keeps its count
-in a file of its own in the folder. Without batches it answers as a site that never knew of them.
+`python -m benchmarks.counting_server FOLDER [--without-batch]` writes the count to a file in the
+folder. Without batches it responds like a site that has no batch route.
 """
 
 import os
@@ -22,7 +22,7 @@ _COUNT = "*.statements"
 
 
 def statements(folder: Path) -> int:
-    """Return how many statements all processes have sent that keep their counts in the folder."""
+    """Return how many statements the servers of a folder have sent."""
     return sum(int(path.read_text()) for path in folder.glob(_COUNT))
 
 
@@ -33,12 +33,12 @@ def _counting(folder: Path, *, batch: bool) -> Callable[[], Flask]:
         path = folder / _COUNT.replace("*", str(os.getpid()))
         writing = threading.Lock()
 
-        def write_down(response: Response) -> Response:
-            with writing:  # or an older count could be written over a newer one
+        def write_count(response: Response) -> Response:
+            with writing:  # an older count must not replace a newer one
                 path.write_text(str(database.statements))
             return response
 
-        app.after_request(write_down)
+        app.after_request(write_count)
         if not batch:
             app.before_request(_refuse_batch)
         return app
@@ -53,9 +53,9 @@ def _refuse_batch() -> None:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--without-batch", is_flag=True, help="Know of no batches.")
+@click.option("--without-batch", is_flag=True, help="Have no batch route.")
 def main(folder: Path, without_batch: bool) -> None:
-    """Answer until stopped."""
+    """Serve until stopped."""
     app = _counting(folder, batch=not without_batch)()
     server.serve(app, config.load(Settings), max_body_bytes=17 * 1024 * 1024)
 

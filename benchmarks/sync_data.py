@@ -1,4 +1,4 @@
-"""The stage of a measured sync: courses with grades, linked at ELMS, some of them invalid since."""
+"""The data of the sync benchmark: courses with grades, some of which have become invalid."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 
 SOURCE = "eassessment"
-_AT_ONCE = 250
+_CHUNK = 250
 _NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
-_TELLER = Actor(ActorKind.ADMINISTRATOR, "benchmark")
+_ACTOR = Actor(ActorKind.ADMINISTRATOR, "benchmark")
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Both databases, what opens ELMS's secrets, and where eAssessment answers."""
+class SyncData:
+    """Both databases, the vault of ELMS, and the URL of eAssessment."""
 
     there: Database
     here: Database
@@ -38,22 +38,22 @@ class Stage:
     url: str
 
     def set_up(self, count: int, students: int) -> None:
-        """Load so many courses of so many grades, link them, and let ELMS hear what became of some.
+        """Add courses with grades on both sides, and tell ELMS which of them became invalid.
 
-        Of ten courses three are invalid: half of those deleted, half with a regenerated token.
+        Three of ten courses are invalid: half of those deleted, half with a regenerated token.
         """
         outbox.subscribe()
         ids = [f"C{number:05}" for number in range(count)]
         with self.here.writing() as session:
             sources.add(session, SOURCE, self.url, now=_NINE)
-        for some in _pieces(ids):
+        for some in _chunks(ids):
             self._add(some, students)
-        for some in _pieces([one for one in ids if is_invalid(_number(one))]):
-            self._spoil(some)
+        for some in _chunks([one for one in ids if is_invalid(_number(one))]):
+            self._invalidate(some)
         self._deliver()
 
     def forget(self) -> None:
-        """Let ELMS be as it was before its first sync."""
+        """Reset ELMS to before its first sync."""
         with self.here.writing() as session:
             for table in (StoredScore, RunCourse, Run):
                 session.execute(delete(table))
@@ -76,10 +76,10 @@ class Stage:
             for course_id, token in tokens.items():
                 registry.add(
                     session, source, course_id, token,
-                    vault=self.vault, actor=_TELLER, now=_NINE,
+                    vault=self.vault, actor=_ACTOR, now=_NINE,
                 )  # fmt: skip
 
-    def _spoil(self, ids: Sequence[str]) -> None:
+    def _invalidate(self, ids: Sequence[str]) -> None:
         with self.there.writing() as session:
             for course_id in ids:
                 if _is_deleted(_number(course_id)):
@@ -88,28 +88,27 @@ class Stage:
                     courses.regenerate_token(session, course_id, now=_NINE)
 
     def _deliver(self) -> None:
-        """Take in at ELMS what eAssessment's outbox holds, as its door does once verified."""
+        """Accept the events of eAssessment in ELMS, as if their webhooks had been verified."""
         with self.there.reading() as session:
-            told = [(one.id, one.body.encode()) for one in session.scalars(select(Event))]
+            sent = [(one.id, one.body.encode()) for one in session.scalars(select(Event))]
         with self.here.writing() as session:
-            door = WebhookSource(sources.get(session, SOURCE).id, SOURCE, ())
-            for webhook_id, raw in told:
-                inbox.accept(session, door, webhook_id, events.load(raw), raw, now=_NINE)
+            source = WebhookSource(sources.get(session, SOURCE).id, SOURCE, ())
+            for webhook_id, raw in sent:
+                inbox.accept(session, source, webhook_id, events.load(raw), raw, now=_NINE)
 
 
 def is_invalid(number: int) -> bool:
-    """Tell whether a course was deleted or its token regenerated, after ELMS was given it."""
+    """Return whether a course was deleted or its token regenerated after it was added to ELMS."""
     return number % 10 >= 7
 
 
 def _is_deleted(number: int) -> bool:
-    """Tell of an invalid course whether it was deleted: half of them were."""
     return (number // 10 + number) % 2 == 0
 
 
-def _pieces(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), _AT_ONCE):
-        yield ids[start : start + _AT_ONCE]
+def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), _CHUNK):
+        yield ids[start : start + _CHUNK]
 
 
 def _number(course_id: str) -> int:

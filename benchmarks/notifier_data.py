@@ -1,4 +1,4 @@
-"""A database of eAssessment with as many courses and deliveries as one likes, written in bulk."""
+"""Fill a database of eAssessment with any number of courses and deliveries."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,8 +21,8 @@ from notifier.models import (
 )
 
 BEGAN = datetime(2026, 1, 1, 8, 0, tzinfo=UTC)
+# The time between two events.
 BETWEEN = timedelta(seconds=40)
-"""How far apart the events of a full house are."""
 _SUBJECTS = ("Programming", "Música", "Linear Algebra", "Organic Chemistry", "Public Law")
 _URLS = ("https://elms.example.ac.uk/webhooks/eassessment", "https://old.example.ac.uk/webhooks/e")
 _RARE = 25
@@ -65,7 +65,7 @@ def _fill(connection: Any, is_sqlite: bool, courses: int, events: int) -> None:
 
 
 def migrated(url: str) -> Database:
-    """Return a database with the tables of eAssessment."""
+    """Return a migrated database of eAssessment."""
     database = Database(url)
     SCHEMA.upgrade(database)
     return database
@@ -194,7 +194,7 @@ def _status(number: int, endpoint_id: int, events: int) -> str:
 
 
 def course_id_of(number: int) -> str:
-    """Return the id of a course of a full house, by its number from 0."""
+    """Return the id of a course, by its number from 0."""
     return f"{('CS', 'MUS', 'MATH', 'CHEM', 'LAW')[number % 5]}{number:06}-2026"
 
 

@@ -1,4 +1,4 @@
-"""How the story is told: titles, commands with what they print, and checks that it comes true."""
+"""Prints the story: titles, commands with their output, and checks of the result."""
 
 import csv
 import shlex
@@ -18,14 +18,14 @@ _MOST_LINES = 14
 
 
 class StoryError(RuntimeError):
-    """Something that the story tells did not happen."""
+    """A check of the story failed."""
 
 
 @dataclass
-class Teller:
-    """Tells what is done on the machines, with a table of runs to end with.
+class Narrator:
+    """Runs and prints the steps of the story, and collects the rows of its last table.
 
-    Raises StoryError where it does not come true.
+    Raises StoryError if a check fails.
     """
 
     both: Machines
@@ -33,7 +33,7 @@ class Teller:
     rows: list[tuple[str, str, str, str]] = field(default_factory=list)
 
     def title(self, text: str) -> None:
-        """Begin a part of the story."""
+        """Print the title of a part."""
         self.say(f"\n── {text}")
 
     def show(
@@ -44,13 +44,13 @@ class Teller:
         most: int = _MOST_LINES,
         where: Mapping[str, str] | None = None,
     ) -> str:
-        """Run a command, tell it with what it printed, and return that."""
+        """Run a command, print it with its output, and return the output."""
         printed = self.both.run(*command, stdin=stdin, expect=expect, where=where)
         self._tell_command(command, printed, most)
         return printed
 
     def show_both(self, *commands: Sequence[str], stdin: Sequence[str] = ("", "")) -> list[str]:
-        """Run two commands at once, to save the reader's time; tell one after the other."""
+        """Run two commands at once, to save time; print one after the other."""
         with ThreadPoolExecutor(2) as pool:
             runs = [
                 pool.submit(self.both.run, *command, stdin=entered)
@@ -70,51 +70,51 @@ class Teller:
             self.say(f"    … and {len(shown) - most} more lines")
 
     def check(self, true: bool, what: str) -> None:
-        """Tell what is true, or break the story off."""
+        """Print what is true, or raise StoryError."""
         if not true:
-            raise StoryError(f"it is not so that {what}")
+            raise StoryError(f"this is not true: {what}")
         self.say(f"  ✓ {what}")
 
     def wait_for(self, happened: Callable[[], bool], what: str) -> None:
-        """Return once something has happened; break the story off if it does not in time."""
+        """Return once something has happened; raise StoryError if it does not in time."""
         ends = time.monotonic() + _SEEN_WITHIN
         while not happened():
             if time.monotonic() > ends:
                 raise StoryError(f"not within {_SEEN_WITHIN:g} s: {what}")
             time.sleep(0.02)
 
-    def link(self, tokens: Mapping[str, str], source: str = "eassessment") -> None:
-        """Link courses by their tokens: one file, one command."""
-        with (self.both.folder / "links.csv").open("w", encoding="utf-8", newline="") as file:
+    def add_courses(self, tokens: Mapping[str, str], source: str = "eassessment") -> None:
+        """Add courses to the registry with their tokens: one file, one command."""
+        with (self.both.folder / "courses.csv").open("w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(("source", "course_id", "token"))
             rows.writerows((source, *link) for link in tokens.items())
-        self.show("receiver", "registry", "import", "links.csv")
+        self.show("receiver", "registry", "import", "courses.csv")
 
-    def heard(self, admin: Admin, *course_ids: str) -> None:
-        """Wait until ELMS has heard the last event of each course; tell how long it took."""
+    def wait_for_receipt(self, admin: Admin, *course_ids: str) -> None:
+        """Wait until ELMS has received the last event of each course; print how long it took."""
         for course_id in course_ids:
-            self.wait_for(partial(self._hears, admin, course_id), f"ELMS heard of {course_id}")
+            self.wait_for(partial(self._received, admin, course_id), f"ELMS received {course_id}")
 
-    def _hears(self, admin: Admin, course_id: str) -> bool:
-        """Tell what ELMS heard last of a course, or return False if it has not yet."""
+    def _received(self, admin: Admin, course_id: str) -> bool:
+        """Print the last event of a course if ELMS has received it, else return False."""
         last = admin.last_delivery(course_id)
-        heard = far_side.heard(self.both.log_of("elms"))
-        if last is None or last["webhook_id"] not in heard:
+        received = far_side.received_webhooks(self.both.log_of("elms"))
+        if last is None or last["webhook_id"] not in received:
             return False
-        outcome, at = heard[last["webhook_id"]]
+        outcome, at = received[last["webhook_id"]]
         took = at - datetime.fromisoformat(last["occurred_at"])
         self.say(
-            f"  ELMS heard {last['event_type']} of {course_id}: {outcome}, "
+            f"  ELMS received {last['event_type']} of {course_id}: {outcome}, "
             f"{took.total_seconds() * 1000:.0f} ms after it happened"
         )
         return True
 
-    def row(self, what: str, how: str, requests: int, came: str) -> None:
-        """Keep a row of the table that the story ends with."""
-        self.rows.append((what, how, count(requests, "request"), came))
+    def row(self, what: str, how: str, requests: int, result: str) -> None:
+        """Add a row to the last table."""
+        self.rows.append((what, how, count(requests, "request"), result))
 
 
 def count(number: int, what: str) -> str:
-    """Return a number of things in words."""
+    """Return a number with its noun."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,8 +1,8 @@
-"""How long ELMS's pages take with many courses and webhooks, beside the same pages with a hundred.
+"""Response times of ELMS's pages with many courses and webhooks, and with a hundred.
 
-`python -m benchmarks.elms_pages` fills two databases in a temporary folder, or two of a PostgreSQL
-server (`--server URL`), and asks both by turns. `--plans` prints how the database with much in it
-goes about each statement.
+`python -m benchmarks.receiver_pages` fills two databases in a temporary folder, or on a PostgreSQL
+server (`--server URL`), and measures each page on both in turns. `--plans` prints the query plans
+of the large one.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from receiver.config import Settings
 from receiver.models import SCHEMA, Entry, HistoryEntry, InboxMessage, Run, RunCourse, Source
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-PASSWORD = "correct horse battery"  # noqa: S105 - of a user of a database that is thrown away
+PASSWORD = "correct horse battery"  # noqa: S105 - of a database that is deleted
 NOW = datetime.now(UTC)
 CHUNK = 20_000
 RUNS = 20
@@ -165,7 +165,7 @@ def _insert(database: Database, model: Any, rows: list[dict[str, Any]]) -> None:
 
 
 def browser(url: str, courses: int, webhooks: int) -> tuple[FlaskClient, Database]:
-    """Return somebody who is signed in at an ELMS with so much in its database."""
+    """Return a client that is signed in at an ELMS with a filled database."""
     app = create_app(
         Settings(
             _env_file=None,
@@ -199,7 +199,7 @@ def seconds(client: FlaskClient, path: str) -> float:
 
 
 def measure(few: FlaskClient, many: FlaskClient, times: int) -> None:
-    """Ask both for each page by turns, and print the medians and their ratio."""
+    """Measure each page on both in turns, and print the medians and their ratio."""
     print(f"\n{'page':42} {'with a hundred':>15} {'with many':>12} {'ratio':>7}")
     for name, path in PAGES:
         seconds(few, path), seconds(many, path)
@@ -210,7 +210,7 @@ def measure(few: FlaskClient, many: FlaskClient, times: int) -> None:
 
 @contextmanager
 def two_urls(server: str | None) -> Iterator[list[str]]:
-    """Make two empty databases, give their URLs, and throw them away at the end."""
+    """Create two empty databases, yield their URLs, and delete them at the end."""
     if server is None:
         with tempfile.TemporaryDirectory() as folder:
             yield [f"sqlite:///{Path(folder) / name}.db" for name in ("few", "many")]

@@ -1,4 +1,4 @@
-"""The costs of runs as a picture: a panel for each kind of cost, a bar for each run."""
+"""An SVG chart of the costs: a panel for each kind of cost, a bar for each run."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -38,28 +38,28 @@ _PANELS = (
 )
 
 
-def drawn(costs: Mapping[str, Cost], about: str) -> str:
+def draw(costs: Mapping[str, Cost], about: str) -> str:
     """Return an SVG of the costs, the first run being the one that the others are held against.
 
     Bars are true to scale, and each bears its number. It is read in light and in dark, and its
     description tells the same to those who hear it.
     """
-    panels = "".join(_panel(panel, costs, place) for place, panel in enumerate(_PANELS))
+    panels = "".join(_panel(panel, costs, index) for index, panel in enumerate(_PANELS))
     title = f"What a grade sync costs: {about}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
         f'width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-labelledby="title desc">\n'
         f'<title id="title">{escape(title)}</title>\n'
-        f'<desc id="desc">{escape(_told(costs))}</desc>\n'
+        f'<desc id="desc">{escape(_describe(costs))}</desc>\n'
         f"<style>{_STYLE}</style>\n"
         f'<rect class="page" width="{_WIDTH}" height="{_HEIGHT}" rx="8"/>\n'
         f"{_text(_LEFT, 32, title, 'ink title')}{panels}</svg>\n"
     )
 
 
-def _panel(panel: _Panel, costs: Mapping[str, Cost], place: int) -> str:
-    left = _LEFT + place % 2 * (_PANEL_WIDTH + _GAP)
-    top = _TOP + place // 2 * (_PANEL_HEIGHT + _GAP)
+def _panel(panel: _Panel, costs: Mapping[str, Cost], index: int) -> str:
+    left = _LEFT + index % 2 * (_PANEL_WIDTH + _GAP)
+    top = _TOP + index // 2 * (_PANEL_HEIGHT + _GAP)
     most = max(panel.value(cost) for cost in costs.values())
     first = next(iter(costs))
     bars = "".join(
@@ -92,7 +92,7 @@ def _text(left: float, base: int, words: str, kind: str) -> str:
     return f'<text class="{kind}" x="{left:.1f}" y="{base}">{escape(words)}</text>\n'
 
 
-def _told(costs: Mapping[str, Cost]) -> str:
+def _describe(costs: Mapping[str, Cost]) -> str:
     return " ".join(
         f"{name}: " + ", ".join(f"{panel.title} {panel.shown(cost)}" for panel in _PANELS) + "."
         for name, cost in costs.items()
