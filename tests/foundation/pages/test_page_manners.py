@@ -116,7 +116,7 @@ def test_a_form_that_is_refused_leads_back(
     [
         pytest.param(None, "This field is required.", id="not there"),
         pytest.param("", "This field is required.", id="empty"),
-        pytest.param("x" * 11, "No more than 10 characters can stand here.", id="too long"),
+        pytest.param("x" * 11, "At most 10 characters are allowed.", id="too long"),
         pytest.param("no", "A title is not a no.", id="a rule of ours"),
     ],
 )

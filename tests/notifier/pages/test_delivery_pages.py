@@ -287,7 +287,7 @@ def test_replay_of_many_says_first_how_many_and_to_whom(
     assert "unchanged: this endpoint is disabled" in page
     assert before == rows()
     assert "No deliveries to replay." in look("/deliveries/replay", status="held")
-    assert "Delivered ones are left out" in look("/deliveries/replay", course_id="CS9")
+    assert "Delivered ones are only replayed" in look("/deliveries/replay", course_id="CS9")
 
 
 def test_what_a_filter_finds_is_replayed(

@@ -277,7 +277,7 @@ class TestDisablingAndEnabling:
         assert "ELMS &lt;b&gt;moves&lt;/b&gt; (Ada on the pages)" in page
         assert 'href="/deliveries?status=held&amp;endpoint_id=1">1 held</a>' in page
         assert "Enable and send 1 held delivery" in page
-        assert "Disable" not in page
+        assert "Disable…" not in page
 
     def test_enabling_says_how_many_are_let_go(
         self, send: Send, look: Look, make_delivery: Callable[..., int]

@@ -215,7 +215,7 @@ class TestDeadLetters:
         assert headings(page) == ["Dead letters"]
         assert "3 in the last 7 days. Fix the cause" in page
         assert "2 deliveries</a>" in page
-        assert "Send 2 deliveries again" in page
+        assert "Replay 2 deliveries" in page
         assert "Send 1 delivery again" in page
         assert "the receiver answered 422 &lt;b&gt;" in page
 
@@ -254,7 +254,7 @@ class TestDeadLetters:
         assert "The latest 2 are sent again now" in page
         assert "2 deliveries queued for replay." in look("/")
         send("/overview/replay", endpoint_id=well, reason=REASON)
-        assert "1 delivery is queued for replay." in look("/")
+        assert "1 delivery queued for replay." in look("/")
         assert "Send 1 delivery again" not in look("/")
 
     def test_those_of_a_disabled_endpoint_wait(

@@ -54,7 +54,7 @@ def test_what_needs_a_person_comes_first(
         f"CS102 the token was regenerated: current new, stored {held} "
         "2026-11-22 09:00:00 UTC a webhook Enter token of CS102"
     ) == rows_of(answer)[0]
-    assert "1 course needs a person" in said(answer)
+    assert "Needs attention (1)" in said(answer)
     assert f'href="/entries/{waiting.id}#enter-token"' in answer.text
     assert 'href="/inbox?webhook_id=msg_1"' in answer.text
 
@@ -236,7 +236,7 @@ class TestLinking:
 
         assert linked.startswith(f"{called} was added with the token ")
         assert f"The course '{called}' of one is already in the registry" in said(again)
-        assert removed.startswith(f"{called} is out of the grade sync.")
+        assert removed.startswith(f"{called} was removed from the grade sync.")
 
     def test_the_history_says_who_linked_it(
         self, ada: Ada, one: Source, rows: Callable[[type[HistoryEntry]], list[HistoryEntry]]

@@ -119,7 +119,7 @@ class TestList:
 
         assert "chart-line" not in one
         assert two.count('class="chart-line') == 2
-        assert "From 1 to 3. seconds: at most 1.2 s" in two
+        assert "From 1 to 3. seconds: up to 1.2 s" in two
         assert "Duration" in two
 
     def test_the_list_goes_on(self, ada: Ada, record: Record) -> None:
@@ -214,13 +214,13 @@ class TestOne:
 
         assert "Grade sync stopped early: SIGTERM was received" in page
         assert "failed 4" in page
-        assert "3 courses not reached before the run ended and are not listed" in page
+        assert "3 courses were not reached before the run ended and are not listed" in page
 
     def test_a_killed_run_says_what_that_means(self, ada: Ada, record: Record) -> None:
         page = said(ada.get(f"/runs/{record(COURSES[0], ended=False)}"))
 
         assert "It was killed before it could end." in page
-        assert "What to do: the next grade sync continues by itself" in page
+        assert "What to do: the next run continues automatically" in page
 
     def test_a_run_that_wrote_no_scores_down_tells_the_rest(
         self, ada: Ada, record: Record, database: Database
