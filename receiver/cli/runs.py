@@ -33,7 +33,7 @@ _COLUMNS = (
 def list_(limit: int, as_json: bool) -> None:
     """List the runs, newest first."""
     with context.reading() as session:
-        every = runs.listing(session, limit)
+        every = runs.list_runs(session, limit)
         statuses = runs.statuses(session, every, now=db.now(session))
     if as_json:
         output.print_json([_facts(run, statuses[run.id]) for run in every])

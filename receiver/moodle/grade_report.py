@@ -64,11 +64,11 @@ def to_decimal(value: object) -> Decimal | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise ValueError("a grade that is not a number")
+        raise ValueError("the grade is not a number")
     try:
         return Decimal(value).quantize(DECIMAL_PLACES)
     except InvalidOperation:
-        raise ValueError("a grade that is too large") from None
+        raise ValueError("the grade is too large") from None
 
 
 def _user(one: dict[str, Any]) -> UserGrades:

@@ -156,7 +156,7 @@ def latest_full(session: Session) -> Run | None:
     )
 
 
-def listing(session: Session, limit: int) -> list[Run]:
+def list_runs(session: Session, limit: int) -> list[Run]:
     """Return the latest runs, newest first."""
     return list(session.scalars(select(Run).order_by(Run.id.desc()).limit(limit)))
 

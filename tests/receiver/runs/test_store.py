@@ -80,7 +80,7 @@ def test_only_the_latest_run_can_be_running(
         latest = runs.begin(session, "ada@elms", now=now)
 
     with database.reading() as session:
-        statuses = runs.statuses(session, runs.listing(session, 10), now=now)
+        statuses = runs.statuses(session, runs.list_runs(session, 10), now=now)
 
     assert statuses == {before: RunStatus.KILLED, latest: expected}
 

@@ -256,24 +256,6 @@ PATHS = (
 )
 
 
-def test_another_method_or_path_is_told_and_never_redirected(
-    ask: Callable[..., TestResponse], tokens: Tokens, rows: Rows, refused: Refused
-) -> None:
-    """A good token does not help where there is no door (B12)."""
-    before, bearer = rows(), f"Bearer {tokens.good}"
-
-    methods = {method: ask(bearer, method=method) for method in METHODS}
-    paths = {path: ask(bearer, PATH_INFO=path) for path in PATHS}
-
-    for answer in methods.values():
-        refused(answer, 405, "method-not-allowed")
-        assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD"}
-    for path, answer in paths.items():
-        refused(answer, 404, "not-found")
-        assert "Location" not in answer.headers, path
-    assert rows() == before
-
-
 def test_a_head_request_is_authorised_like_a_get(
     ask: Callable[..., TestResponse], tokens: Tokens
 ) -> None:

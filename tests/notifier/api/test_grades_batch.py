@@ -232,3 +232,27 @@ def test_a_full_batch_names_what_is_left_for_another(
         "next_step": "Request this course in another batch, or alone.",
         "course_id": "CS102",
     }
+
+
+@pytest.mark.parametrize(
+    "course_id", ["", "../admin", "' OR 1=1 --", "\r\nSet-Cookie: x=1", "🎓" * 255]
+)
+def test_strange_course_id_refuses_only_itself(
+    client: FlaskClient, make_course: Callable[..., str], course_id: str
+) -> None:
+    token = make_course()
+
+    items = ask(client, *(question(name, token) for name in ("CS101", course_id, "CS101")))
+
+    assert [item["status"] for item in items] == [200, 404, 200]
+    assert items[1]["course_id"] == course_id
+
+
+def test_bearer_in_the_header_is_ignored(
+    client: FlaskClient, make_course: Callable[..., str]
+) -> None:
+    bearer = {"Authorization": f"Bearer {make_course()}"}
+
+    answer = client.post(PATH, json={"courses": [question("CS101", "")]}, headers=bearer)
+
+    assert [item["status"] for item in answer.json["answers"]] == [401]

@@ -34,24 +34,6 @@ def test_adding_a_course_answers_its_token(admin: Ask) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-@pytest.mark.parametrize(
-    "title",
-    [
-        pytest.param("‮gnp.esruoc", id="right-to-left override"),
-        pytest.param("<script>alert(1)</script>", id="markup"),
-        pytest.param("'; DROP TABLE courses; --", id="SQL"),
-        pytest.param("=cmd()", id="formula"),
-        pytest.param("a\nb\tc\x1b[31m", id="control characters"),
-        pytest.param("E\u0301conomie 🎓", id="decomposed, and beyond the BMP"),
-        pytest.param("x" * 10_000, id="10 kB"),
-    ],
-)
-def test_a_title_is_kept_as_it_is(admin: Ask, make_course: Callable[..., str], title: str) -> None:
-    make_course("CS101", title)
-
-    assert admin("GET", "/courses/CS101").json["title"] == title
-
-
 def test_showing_and_listing_courses_shows_no_token(
     admin: Ask, make_course: Callable[..., str]
 ) -> None:
@@ -215,12 +197,6 @@ def test_an_endpoint_shows_its_secret_once(admin: Ask) -> None:
     assert answer.json["secret"] not in listed.text
 
 
-def test_an_endpoint_wants_everything_unless_told(admin: Ask) -> None:
-    answer = admin("POST", "/endpoints", json={"url": URL})
-
-    assert answer.json["event_types"] == ["course.deleted", "token.regenerated"]
-
-
 def test_a_url_is_registered_once(admin: Ask, rows: Rows, refused: Refused) -> None:
     admin("POST", "/endpoints", json={"url": URL})
     before = rows()
@@ -234,22 +210,9 @@ def test_a_url_is_registered_once(admin: Ask, rows: Rows, refused: Refused) -> N
 @pytest.mark.parametrize(
     "url",
     [
-        pytest.param("ftp://elms.example/x", id="another scheme"),
-        pytest.param("file:///etc/passwd", id="a file"),
-        pytest.param("elms.example/webhooks", id="no scheme"),
-        pytest.param("https://", id="no host"),
+        pytest.param("ftp://elms.example/x", id="scheme"),
         pytest.param("https://user:planted@elms.example/", id="user info"),
-        pytest.param("https://elms.example/#part", id="fragment"),
-        pytest.param("https://elms.example:99999/", id="port too large"),
-        pytest.param("https://elms.example:abc/", id="port no number"),
-        pytest.param("https://[::1/", id="half an IPv6 address"),
-        pytest.param("http://ok.example\\@127.0.0.1/", id="two hosts to two parsers"),
-        pytest.param("http://elms.example/", id="not https"),
         pytest.param("https://127.0.0.1/", id="loopback"),
-        pytest.param("https://2852039166/", id="the metadata service in one number"),
-        pytest.param("https://intranet/", id="no dot"),
-        pytest.param("https://elms.example/a b", id="a space"),
-        pytest.param("https://elms.example/\r\nX-Evil: 1", id="a line break"),
     ],
 )
 def test_a_url_that_is_no_endpoint_is_refused(
@@ -264,190 +227,14 @@ def test_a_url_that_is_no_endpoint_is_refused(
     assert before == rows()
 
 
-BODIES = [
-    pytest.param(b"", 400, "request-malformed", id="empty"),
-    pytest.param(b"{", 400, "request-malformed", id="cut short"),
-    pytest.param(b"{}{}", 400, "request-malformed", id="trailing junk"),
-    pytest.param(b"\xef\xbb\xbf{}", 400, "request-malformed", id="byte order mark"),
-    pytest.param('{"a":1}'.encode("utf-16"), 400, "request-malformed", id="UTF-16"),
-    pytest.param(b'{"a":"\xff"}', 400, "request-malformed", id="not UTF-8"),
-    pytest.param(b'{"a":1,"a":2}', 400, "request-malformed", id="duplicate keys"),
-    pytest.param(b'{"a":NaN}', 400, "request-malformed", id="NaN"),
-    pytest.param(b'{"a":' + b"9" * 5000 + b"}", 400, "request-malformed", id="5,000 digits"),
-    pytest.param(b'{"a":"\\u0000"}', 400, "request-malformed", id="NUL"),
-    pytest.param(b'{"a":"\\ud800"}', 400, "request-malformed", id="lone surrogate"),
-    pytest.param(b"[" * 1000 + b"]" * 1000, 400, "request-malformed", id="nested 1,000 deep"),
-    pytest.param(b'"x"', 422, "request-invalid", id="a scalar"),
-    pytest.param(b"[]", 422, "request-invalid", id="an array"),
-    pytest.param(b"null", 422, "request-invalid", id="null"),
-    pytest.param(b"{}", 422, "request-invalid", id="an empty object"),
-]
-
-
-@pytest.mark.parametrize(("raw", "status", "kind"), BODIES)
-def test_a_body_that_cannot_be_read_changes_nothing(
-    shut_admin: Ask,
-    refused: Refused,
-    raw: bytes,
-    status: int,
-    kind: str,
-) -> None:
-    for method, path in (
-        ("POST", "/courses"),
-        ("PUT", "/courses/CS100/grades"),
-        ("POST", "/endpoints"),
-        ("POST", "/deliveries/replay"),
-    ):
-        answer = shut_admin(method, path, data=raw, content_type="application/json")
-        refused(answer, status, kind)
-
-
-@pytest.mark.parametrize(
-    ("path", "document", "pointer"),
-    [
-        pytest.param("/courses", {"course_id": "CS101"}, "/title", id="a field missing"),
-        pytest.param("/courses", {"course_id": 5, "title": "x"}, "/course_id", id="a number"),
-        pytest.param("/courses", {"course_id": "", "title": "x"}, "/course_id", id="empty id"),
-        pytest.param("/courses", {"course_id": "..", "title": "x"}, "/course_id", id="dots"),
-        pytest.param("/courses", {"course_id": "/x", "title": "x"}, "/course_id", id="slash"),
-        pytest.param("/courses", {"course_id": "a\nb", "title": "x"}, "/course_id", id="break"),
-        pytest.param("/courses", {"course_id": " a", "title": "x"}, "/course_id", id="space"),
-        pytest.param("/courses", {"course_id": "x" * 256, "title": "x"}, "/course_id", id="long"),
-        pytest.param("/courses", {"course_id": "CS101", "title": ""}, "/title", id="no title"),
-        pytest.param("/courses", {"course_id": "CS101", "title": "x" * 10_001}, "/title", id="11k"),
-        pytest.param(
-            "/courses", {"course_id": "CS101", "title": "x", "token": "y"}, "/token", id="unknown"
-        ),
-        pytest.param("/endpoints", {"url": 5}, "/url", id="URL a number"),
-        pytest.param("/endpoints", {"url": "https://x" + "x" * 2000}, "/url", id="URL too long"),
-        pytest.param("/endpoints", {"url": URL, "event_types": []}, "/event_types", id="no types"),
-        pytest.param(
-            "/endpoints",
-            {"url": URL, "event_types": ["course.deleted", "course_deleted"]},
-            "/event_types/1",
-            id="unknown type",
-        ),
-        pytest.param("/endpoints", {"url": URL, "secret": "whsec_x"}, "/secret", id="own secret"),
-        pytest.param("/deliveries/replay", {"ids": []}, "/ids", id="no ids"),
-        pytest.param("/deliveries/replay", {"ids": [0]}, "/ids/0", id="id zero"),
-        pytest.param("/deliveries/replay", {"ids": [1, 2**31]}, "/ids/1", id="id too large"),
-        pytest.param("/deliveries/replay", {"ids": [True]}, "/ids/0", id="true for a number"),
-        pytest.param("/deliveries/replay", {"ids": ["1"]}, "/ids/0", id="text for a number"),
-        pytest.param(
-            "/deliveries/replay", {"ids": [1], "dry_run": "no"}, "/dry_run", id="text for no"
-        ),
-        pytest.param("/deliveries/replay", {"filter": {}, "limit": 0}, "/limit", id="limit 0"),
-        pytest.param("/deliveries/replay", {"filter": {}, "limit": 1001}, "/limit", id="limit"),
-        pytest.param(
-            "/deliveries/replay", {"filter": {"statuses": "dead"}}, "/filter/statuses", id="typo"
-        ),
-        pytest.param(
-            "/deliveries/replay", {"filter": {"status": "failed"}}, "/filter/status", id="status"
-        ),
-    ],
-)
-def test_a_wrong_field_is_pointed_to(
-    shut_admin: Ask, refused: Refused, path: str, document: Any, pointer: str
-) -> None:
-    answer = shut_admin("POST", path, json=document)
-
-    problem = refused(answer, 422, "request-invalid")
-    assert [pointer] == [fault["pointer"] for fault in problem["errors"]]
-    assert problem["detail"] == f"{pointer}: {problem['errors'][0]['detail']}"
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "pointer"),
-    [
-        pytest.param("scoreGiven", 7.5, "/scores/0/scoreGiven", id="float"),
-        pytest.param("scoreGiven", "-1", "/scores/0/scoreGiven", id="negative"),
-        pytest.param("scoreGiven", "NaN", "/scores/0/scoreGiven", id="NaN"),
-        pytest.param("scoreGiven", "1.123456", "/scores/0/scoreGiven", id="six places"),
-        pytest.param("scoreMaximum", True, "/scores/0/scoreMaximum", id="true"),
-        pytest.param("scoreMaximum", "0", "/scores/0", id="nothing to reach"),
-        pytest.param("userId", "", "/scores/0/userId", id="nobody"),
-        pytest.param("timestamp", "yesterday", "/scores/0/timestamp", id="no moment"),
-        pytest.param("timestamp", "2026-11-22T09:30:00", "/scores/0/timestamp", id="naive"),
-        pytest.param(
-            "timestamp", "0001-01-01T00:00:00+14:00", "/scores/0/timestamp", id="before year 1"
-        ),
-        pytest.param("activityProgress", "Done", "/scores/0/activityProgress", id="unknown word"),
-    ],
-)
-def test_a_wrong_score_is_pointed_to(
-    shut_admin: Ask,
-    refused: Refused,
-    field: str,
-    value: Any,
-    pointer: str,
-) -> None:
-    answer = shut_admin(
-        "PUT", "/courses/CS101/grades", json={"scores": [{**TIMED, field: value}, TIMED]}
-    )
-
-    problem = refused(answer, 422, "request-invalid")
-    assert [pointer] == [fault["pointer"] for fault in problem["errors"]]
-
-
-@pytest.mark.parametrize(
-    "content_type",
-    [
-        pytest.param(None, id="none"),
-        pytest.param("text/plain", id="text"),
-        pytest.param("application/x-www-form-urlencoded", id="form"),
-        pytest.param("application/jsonp", id="nearly"),
-    ],
-)
-def test_a_body_of_another_kind_is_refused(
-    shut_admin: Ask, refused: Refused, content_type: str | None
-) -> None:
-    answer = shut_admin(
-        "POST", "/courses", data=b'{"course_id":"CS101","title":"x"}', content_type=content_type
-    )
-
-    problem = refused(answer, 415, "media-type-unsupported")
-    assert problem["next_step"] == "Send Content-Type: application/json."
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "size"),
-    [
-        pytest.param("POST", "/courses", 64 * 1024 + 1, id="course"),
-        pytest.param("POST", "/endpoints", 64 * 1024 + 1, id="endpoint"),
-        pytest.param("POST", "/deliveries/replay", 64 * 1024 + 1, id="replay"),
-        pytest.param("PUT", "/courses/CS101/grades", 16 * 1024 * 1024 + 1, id="grades"),
-    ],
-)
-def test_a_body_too_large_is_refused(
-    shut_admin: Ask, refused: Refused, method: str, path: str, size: int
-) -> None:
-    answer = shut_admin(method, path, data=b" " * size, content_type="application/json")
-
-    problem = refused(answer, 413, "body-too-large")
-    assert problem["detail"] == f"the body is larger than {size - 1} bytes"
-
-
 @pytest.mark.parametrize(
     ("path", "pointer"),
     [
-        pytest.param("/courses?limit=0", "/limit", id="limit zero"),
-        pytest.param("/courses?limit=1001", "/limit", id="limit too large"),
-        pytest.param("/courses?limit=many", "/limit", id="limit no number"),
-        pytest.param("/courses?limit=1&limit=2", "/limit", id="limit twice"),
+        pytest.param("/courses?limit=1001", "/limit", id="limit"),
         pytest.param("/courses?page=2", "/page", id="unknown name"),
-        pytest.param("/deliveries?status=failed", "/status", id="unknown status"),
-        pytest.param("/deliveries?status=", "/status", id="empty status"),
         pytest.param("/deliveries?status=dead&status=held", "/status", id="status twice"),
-        pytest.param("/deliveries?event_type=course", "/event_type", id="unknown type"),
-        pytest.param("/deliveries?endpoint_id=x", "/endpoint_id", id="endpoint no number"),
-        pytest.param(
-            "/deliveries?endpoint_id=" + "9" * 30, "/endpoint_id", id="endpoint too large"
-        ),
-        pytest.param("/deliveries?before=2147483648", "/before", id="before too large"),
-        pytest.param("/deliveries?since=yesterday", "/since", id="no moment"),
-        pytest.param("/deliveries?since=1700000000", "/since", id="seconds"),
-        pytest.param("/deliveries?since=2026-11-22T09:00:00", "/since", id="naive"),
-        pytest.param("/deliveries?until=0001-01-01T00:00:00%2B14:00", "/until", id="before year 1"),
+        pytest.param("/deliveries?endpoint_id=" + "9" * 30, "/endpoint_id", id="id too large"),
+        pytest.param("/deliveries?since=2026-11-22T09:00:00", "/since", id="naive timestamp"),
     ],
 )
 def test_a_wrong_filter_is_refused_and_not_passed_over(
@@ -584,12 +371,6 @@ def test_what_a_disabled_endpoint_holds_is_not_replayed(
     problem = refused(by_id, 409, "replay-refused")
     assert problem["action"] == f"endpoints enable {number}"
     assert before == rows()
-
-
-def test_an_unknown_id_is_refused_by_a_dry_run_too(admin: Ask, refused: Refused) -> None:
-    answer = admin("POST", "/deliveries/replay", json={"ids": [999_999], "dry_run": True})
-
-    refused(answer, 404, "delivery-unknown")
 
 
 def test_a_held_delivery_is_listed_with_its_status(

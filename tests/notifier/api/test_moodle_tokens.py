@@ -141,17 +141,3 @@ def test_deleted_course_is_gone(
     problem = refused(tell("7", {"token": TOKEN}), 410, "course-deleted")
 
     assert problem["deleted_at"]
-
-
-def test_moodle_s_course_is_shown_without_a_token(
-    tell: Tell, admin: Callable[..., TestResponse], refused: Refused
-) -> None:
-    tell("7", {})
-
-    shown = admin("GET", "/courses/7")
-    made = admin("POST", "/courses/7/token")
-    deleted = admin("DELETE", "/courses/7")
-
-    assert (shown.status_code, shown.json["token_id"]) == (200, None)
-    refused(made, 409, "token-not-ours")
-    assert (deleted.status_code, deleted.json["course_version"]) == (200, 3)

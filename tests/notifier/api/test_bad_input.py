@@ -1,0 +1,235 @@
+"""Bad input at every route of the API: the right 4xx, no query, and nothing changed."""
+
+import ast
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+import notifier.api
+from foundation import logging
+from foundation.db.session import Database
+from notifier.models import DeliveryStatus
+
+Rows = Callable[[], dict[str, list[Any]]]
+Refused = Callable[..., dict[str, Any]]
+
+MEBIBYTE = 1024 * 1024
+SCORE = {
+    "userId": "ben",
+    "scoreGiven": "7.5",
+    "scoreMaximum": "10",
+    "timestamp": "2026-11-22T09:30:00Z",
+}
+# Every route that reads a body: the limit of its size, and a body that it accepts.
+WRITES: dict[tuple[str, str], tuple[int, dict[str, Any]]] = {
+    ("POST", "/admin/courses"): (MEBIBYTE // 16, {"course_id": "CS300", "title": "x"}),
+    ("PUT", "/admin/courses/CS101/grades"): (16 * MEBIBYTE, {"scores": [SCORE]}),
+    ("POST", "/admin/endpoints"): (MEBIBYTE // 16, {"url": "https://elms.example/webhooks/2"}),
+    ("POST", "/admin/deliveries/replay"): (MEBIBYTE // 16, {"filter": {}}),
+    ("POST", "/courses/7/token-regenerated"): (MEBIBYTE // 16, {}),
+    ("POST", "/grades/batch"): (MEBIBYTE // 4, {"courses": [{"course_id": "x", "token": "x"}]}),
+}
+# What a view may use of a request; a body is read by the functions of foundation.web.app only.
+REQUEST_ATTRIBUTES = {"headers", "remote_addr", "if_none_match", "if_modified_since"}
+
+Send = Callable[..., TestResponse]
+
+
+@pytest.fixture
+def send(app: Flask, admin_key: str) -> Send:
+    """Return what sends a body with the admin key."""
+    client = FlaskClient(app, app.response_class, use_cookies=False)
+
+    def give(
+        route: tuple[str, str], body: bytes, content_type: str | None = "application/json"
+    ) -> TestResponse:
+        method, path = route
+        return client.open(
+            f"/api/v1{path}",
+            method=method,
+            data=body,
+            content_type=content_type,
+            headers={"Authorization": f"Bearer {admin_key}"},
+        )
+
+    return give
+
+
+@pytest.fixture
+def used(
+    make_course: Callable[..., str],
+    make_delivery: Callable[..., int],
+    admin: Callable[..., TestResponse],
+) -> None:
+    """An eAssessment with a course and its grades, a deleted one, and a dead delivery."""
+    make_course("CS101")
+    admin("PUT", "/courses/CS101/grades", json={"scores": [SCORE]})
+    make_delivery("CS200", DeliveryStatus.DEAD)
+
+
+def test_bodies_are_read_by_the_one_function_only() -> None:
+    for file in Path(notifier.api.__file__).parent.glob("*.py"):
+        used = {
+            node.attr
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "request"
+        }
+        assert used <= REQUEST_ATTRIBUTES, file
+
+
+def test_every_route_that_reads_a_body_is_tested(app: Flask, used: None, send: Send) -> None:
+    described = app.test_client().get("/openapi.json").json["paths"]
+    with_body = {
+        (method.upper(), path.removeprefix("/api/v1"))
+        for path, methods in described.items()
+        for method, operation in methods.items()
+        if path.startswith("/api/") and "requestBody" in operation
+    }
+
+    answers = [
+        send(route, json.dumps(document).encode()) for route, (_, document) in WRITES.items()
+    ]
+
+    named = {("7" if "token-regenerated" in path else "CS101") for _, path in with_body}
+    assert named
+    assert {
+        (method, path.replace("{course_id}", "7" if "token" in path else "CS101"))
+        for method, path in with_body
+    } == WRITES.keys()
+    assert {answer.status_code for answer in answers} <= {200, 201}
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "kind"),
+    [
+        pytest.param(b"", "application/json", 400, "request-malformed", id="empty"),
+        pytest.param(b'{"a":1,"a":2}', "application/json", 400, "request-malformed", id="twice"),
+        pytest.param(b'{"a":"\\u0000"}', "application/json", 400, "request-malformed", id="NUL"),
+        pytest.param(b'{"x":1}', "application/json", 422, "request-invalid", id="unknown field"),
+        pytest.param(b"[]", "application/json", 422, "request-invalid", id="array"),
+        pytest.param(b"{}", "text/plain", 415, "media-type-unsupported", id="content type"),
+        pytest.param(None, "application/json", 413, "body-too-large", id="too large"),
+    ],
+)
+def test_bad_body_is_refused_without_a_query(
+    used: None,
+    send: Send,
+    database: Database,
+    rows: Rows,
+    refused: Refused,
+    body: bytes | None,
+    content_type: str,
+    status: int,
+    kind: str,
+) -> None:
+    """Every route refuses it before it uses the database (B4, B5, B6, B12)."""
+    before, statements = rows(), database.statements
+
+    answers = [
+        send(route, b" " * (limit + 1) if body is None else body, content_type)
+        for route, (limit, _) in WRITES.items()
+    ]
+
+    counted = database.statements - statements
+    for answer in answers:
+        refused(answer, status, kind)
+    assert counted == 0
+    assert rows() == before
+
+
+@pytest.mark.parametrize(
+    ("route", "document", "pointer"),
+    [
+        pytest.param(
+            ("POST", "/admin/courses"), {"course_id": "..", "title": "x"}, "/course_id", id="course"
+        ),
+        pytest.param(
+            ("POST", "/admin/endpoints"),
+            {"url": "https://x.example", "event_types": ["course.deleted", "x"]},
+            "/event_types/1",
+            id="endpoint",
+        ),
+        pytest.param(
+            ("POST", "/admin/deliveries/replay"), {"ids": [1, 2**31]}, "/ids/1", id="replay by id"
+        ),
+        pytest.param(
+            ("POST", "/admin/deliveries/replay"),
+            {"filter": {"status": "x"}},
+            "/filter/status",
+            id="replay by filter",
+        ),
+        pytest.param(
+            ("PUT", "/admin/courses/CS101/grades"),
+            {"scores": [SCORE, {**SCORE, "scoreGiven": 7.5}]},
+            "/scores/1/scoreGiven",
+            id="grades",
+        ),
+        pytest.param(
+            ("POST", "/courses/7/token-regenerated"), {"token": ""}, "/token", id="new token"
+        ),
+        pytest.param(
+            ("POST", "/grades/batch"), {"courses": [{"course_id": "x"}]}, "/courses/0/token",
+            id="batch",
+        ),
+    ],
+)  # fmt: skip
+def test_invalid_field_is_named_by_its_pointer(
+    used: None,
+    send: Send,
+    rows: Rows,
+    refused: Refused,
+    route: tuple[str, str],
+    document: Any,
+    pointer: str,
+) -> None:
+    """What each field accepts is tested with the schemas (B9)."""
+    before = rows()
+
+    problem = refused(send(route, json.dumps(document).encode()), 422, "request-invalid")
+
+    assert problem["errors"][0]["pointer"] == pointer
+    assert rows() == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("E\u0301conomie \U0001f468\u200d\U0001f469\u200d\U0001f467", id="composed"),
+        pytest.param("\u202egnp.esruoc\u2066", id="right-to-left override"),
+        pytest.param("'; DROP TABLE courses; --<script>=cmd()|' /C calc'!A0", id="code"),
+        pytest.param("a\r\nb\tc\x1b[31m\x07\u2028\x85", id="control characters"),
+        pytest.param("x" * 10_000, id="10 kB"),
+    ],
+)
+def test_text_is_stored_unchanged_and_escaped_in_logs(
+    used: None,
+    send: Send,
+    client: FlaskClient,
+    admin: Callable[..., TestResponse],
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+) -> None:
+    """Titles, comments and user ids (B7)."""
+    logging.configure("INFO", "json")
+    comment = {"scores": [{**SCORE, "comment": text, "userId": text[:255]}]}
+
+    token = admin("POST", "/courses", json={"course_id": "CS300", "title": text}).json["token"]
+    admin("PUT", "/courses/CS300/grades", json=comment)
+    read = admin("GET", "/courses/CS300").json["title"]
+    grades = client.get(
+        "/api/v1/courses/CS300/grades", headers={"Authorization": f"Bearer {token}"}
+    )
+
+    assert read == text
+    assert grades.json["scores"][0]["comment"] == text
+    assert grades.json["scores"][0]["userId"] == text[:255]
+    logging.get_logger("titles").info("a title", title=text)
+    assert all(map(str.isprintable, capsys.readouterr().err.split("\n")))
