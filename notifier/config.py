@@ -108,7 +108,7 @@ class Settings(ServiceSettings):
         return parse_guard(self.allowed_hosts, loopback=self.allow_loopback)
 
     @model_validator(mode="after")
-    def _lease_outlasts_an_attempt(self) -> "Settings":
+    def _check_lease(self) -> "Settings":
         if self.lease < self.attempt_deadline + LEASE_MARGIN_SECONDS:
             raise ValueError(
                 "NOTIFIER_LEASE must be longer than NOTIFIER_ATTEMPT_DEADLINE "

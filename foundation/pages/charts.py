@@ -215,13 +215,13 @@ def _chart(
 
 def _description(steps: Sequence[str], series: Sequence[Series], shown: Shown) -> str:
     if not steps:
-        return "There is nothing to show yet."
+        return "No data yet."
     told = [
-        f"{one.name}: at most {shown(max(known))}"
+        f"{one.name}: up to {shown(max(known))}"
         for one in series
         if (known := [value for value in one.values if not math.isnan(value)])
     ]
-    return f"From {steps[0]} to {steps[-1]}. " + "; ".join(told) + ". The table below has each."
+    return f"From {steps[0]} to {steps[-1]}. " + "; ".join(told) + ". See the table for all values."
 
 
 def _ticks(steps: Sequence[str]) -> tuple[Tick, ...]:

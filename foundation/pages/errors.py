@@ -7,15 +7,13 @@ from foundation.web.errors import RequestMalformedError
 class NameInvalidError(Refusal):
     """The text cannot be a user's name."""
 
-    advice = Advice("Give a name of 1 to 100 visible characters, without a space at either end.")
+    advice = Advice("Use 1 to 100 visible characters without spaces at the start or end.")
 
 
 class PasswordWeakError(Refusal):
     """The password is too easy to guess, or too long."""
 
-    advice = Advice(
-        "Choose 12 to 1000 characters; a few words that nobody would put together are good."
-    )
+    advice = Advice("Choose 12 to 1000 characters, for example a few unrelated words.")
 
 
 class UserExistsError(Refusal):

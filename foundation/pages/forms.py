@@ -82,15 +82,15 @@ def _validated(model: type[_Model], fields: dict[str, Any]) -> _Model | Faults:
 def _in_words(fault: ErrorDetails) -> str:
     match fault:
         case {"type": "missing"} | {"type": "string_too_short", "ctx": {"min_length": 1}}:
-            return "Something has to stand here."
+            return "This field is required."
         case {"type": "string_too_long", "ctx": {"max_length": most}}:
-            return f"No more than {most} characters can stand here."
+            return f"At most {most} characters are allowed."
     return sentence(fault["msg"].removeprefix("Value error, "))
 
 
 def _check_storable(fields: Any) -> None:
     if not all(is_storable(value) for values in fields for value in values):
-        raise RequestMalformedError("the form holds NUL, which nothing here is named by")
+        raise RequestMalformedError("the form contains a NUL character")
 
 
 def _why(error: CSRFError) -> str:

@@ -23,7 +23,7 @@ from notifier.pages.params import query_of
 from notifier.webhooks import endpoints
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
-deletion = Blueprint("deletion", __name__, template_folder="templates")
+deletion = Blueprint("course_deletion", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
 
 EVENT = "course.deleted"
@@ -85,9 +85,9 @@ def _chosen() -> Chosen:
         return chosen
     many = len(request.form.getlist("course_id"))
     raise RequestInvalidError(
-        f"{many:,} courses are chosen, and no more than {_MOST} are deleted at once"
+        f"{many:,} courses are selected; at most {_MOST} can be deleted at once"
         if many
-        else "no course is chosen",
+        else "no course is selected",
         advice=Advice("Go back to the courses and select the ones to delete."),
     )
 
@@ -95,9 +95,9 @@ def _chosen() -> Chosen:
 def _tell(deleted: list[Course], refused: list[NotifierError]) -> None:
     if deleted:
         which = deleted[0].course_id[:80] if len(deleted) == 1 else count(len(deleted), "course")
-        flash(Markup("Deleted: {}. Below is who is told, and how that goes.").format(which))
+        flash(Markup("Deleted: {}. Its notifications are listed below.").format(which))
     if refused:
         named = "; ".join(str(one)[:160] for one in refused[:_NAMED])
         more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
-        nothing = f"Nothing was done to {count(len(refused), 'course')}: {named}{more}."
+        nothing = f"{count(len(refused), 'course')} not deleted: {named}{more}."
         flash(escape(nothing), "error")

@@ -30,7 +30,7 @@ courses = Blueprint("courses", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
 
 _ROWS = 50
-_STATES = (("", "Any"), ("present", "present"), ("deleted", "deleted"))
+_STATES = (("", "Any"), ("present", "active"), ("deleted", "deleted"))
 _IS_DELETED = {"present": False, "deleted": True}
 _GO_BACK = Advice("Go back to the page of the course and try again.")
 _Answer = Response | str | tuple[str, int]
@@ -43,7 +43,9 @@ def _moodle_token(text: str) -> str:
     try:
         return MoodleToken.parse(text.strip()).token_id
     except MalformedTokenError as error:
-        raise ValueError(f"{error}; copy the whole token again, or leave this empty") from None
+        raise ValueError(
+            f"{error}; copy the whole token again, or leave this field empty"
+        ) from None
 
 
 class Asked(BaseModel):
@@ -174,7 +176,7 @@ def announce() -> _Answer:
         token_id, now = asked.token or None, db.now(session)
         core.announce_token(session, asked.course_id, token_id, version=asked.version, now=now)
     _log.info("token announced", course_id=asked.course_id, user=g.person.name)
-    flash("Every endpoint is told that the course has a new token.")
+    flash("All endpoints are notified that the course has a new token.")
     return redirect(url_for("courses.show", course_id=asked.course_id), 303)
 
 

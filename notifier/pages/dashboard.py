@@ -73,8 +73,7 @@ def replay() -> Response:
     _log.info(
         "deliveries replayed", count=len(ids), endpoint_id=asked.endpoint_id, user=g.person.name
     )
-    them = "it" if len(ids) == 1 else "them"
-    flash(f"{count(len(ids), 'delivery is', 'deliveries are')} due now; a worker sends {them}.")
+    flash(f"{count(len(ids), 'delivery', 'deliveries')} queued for replay.")
     return redirect(url_for("overview.show"), 303)
 
 
@@ -140,10 +139,10 @@ def _charts(hours: Sequence[Hour]) -> list[Chart]:
     drawn = [charts.stacked_bars("settled", "Delivered and dead", steps, settled, step_name=_STEP)]
     if any(hour.delays for hour in hours):
         spans = [
-            Series("half took at most", "wait", [_percentile(hour, 50) for hour in hours]),
-            Series("95 of 100 took at most", "warn", [_percentile(hour, 95) for hour in hours]),
+            Series("median", "wait", [_percentile(hour, 50) for hour in hours]),
+            Series("95th percentile", "warn", [_percentile(hour, 95) for hour in hours]),
         ]
-        title = "From event to delivery"
+        title = "Time to deliver"
         drawn.append(
             charts.lines(
                 "delays",
@@ -158,7 +157,7 @@ def _charts(hours: Sequence[Hour]) -> list[Chart]:
     return drawn
 
 
-_STEP = "Hour that began at (UTC)"
+_STEP = "Hour (UTC)"
 
 
 def _clock(at: datetime) -> str:

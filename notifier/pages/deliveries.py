@@ -70,7 +70,7 @@ def replay_one(delivery_id: int) -> Response:
     with services.current().database.writing() as session:
         replays.replay(session, [delivery_id], by=_by(), now=db.now(session))
     _log.info("delivery replayed", delivery_id=delivery_id, user=g.person.name)
-    flash(f"Delivery {delivery_id} is due now; a worker sends it.")
+    flash(f"Delivery {delivery_id} is queued for replay.")
     return redirect(url_for("deliveries.show", delivery_id=delivery_id), 303)
 
 
@@ -102,8 +102,7 @@ def replay() -> Response:
     with services.current().database.writing() as session:
         ids = replays.replay_found(session, wanted, MOST, by=_by(), now=db.now(session))
     _log.info("deliveries replayed", count=len(ids), user=g.person.name)
-    them = "it" if len(ids) == 1 else "them"
-    flash(f"{count(len(ids), 'delivery is', 'deliveries are')} due now; a worker sends {them}.")
+    flash(f"{count(len(ids), 'delivery', 'deliveries')} queued for replay.")
     # Their status changes while one looks: any that is asked for would let them vanish.
     shown = {name: value for name, value in query_of(wanted).items() if name != "status"}
     return redirect(url_for("deliveries.listed", **shown), 303)
@@ -176,7 +175,7 @@ def _conditions(asked: Asked) -> DeliveryFilter:
     wanted = asked.filter()
     if wanted == DeliveryFilter():
         raise ReplayRefusedError(
-            "a replay needs a filter, or everything would be sent again",
+            "a replay needs a filter, because otherwise everything would be sent again",
             advice=Advice("Filter the deliveries, for example by the status dead."),
         )
     return wanted
@@ -185,12 +184,12 @@ def _conditions(asked: Asked) -> DeliveryFilter:
 def _in_words(wanted: DeliveryFilter, urls: dict[int, str]) -> list[tuple[str, Any]]:
     endpoint = wanted.endpoint_id and urls.get(wanted.endpoint_id, f"number {wanted.endpoint_id}")
     given = (
-        ("Status", wanted.status or "any but delivered"),
+        ("Status", wanted.status or "all except delivered"),
         ("Event", wanted.event_type),
         ("Endpoint", endpoint),
         ("Course", wanted.course_id),
-        ("Happened at or after", wanted.since),
-        ("Happened before", wanted.until),
+        ("From", wanted.since),
+        ("Before", wanted.until),
     )
     return [(name, value) for name, value in given if value is not None]
 

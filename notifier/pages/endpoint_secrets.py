@@ -18,7 +18,7 @@ from notifier.pages.endpoints import ENDPOINT, OVERLAPS, TYPES_IN_WORDS, Wanted,
 from notifier.pages.params import NUMBER
 from notifier.webhooks import endpoints as core
 
-credentials = Blueprint("credentials", __name__, template_folder="templates")
+credentials = Blueprint("endpoint_secrets", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
 
 

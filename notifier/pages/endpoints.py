@@ -41,16 +41,16 @@ OVERLAPS = {
     "24h": ("24 hours", timedelta(hours=24)),
     "1h": ("1 hour", timedelta(hours=1)),
     "7d": ("7 days", timedelta(days=7)),
-    "none": ("not at all: it has leaked", timedelta(0)),
+    "none": ("not at all (it has leaked)", timedelta(0)),
 }
 """How long a replaced secret may go on signing; the first unless chosen."""
 
 
 def _known(types: list[str]) -> list[str]:
     if not types:
-        raise ValueError("Choose one at the least, or nothing is ever sent there.")
+        raise ValueError("Choose at least one event type.")
     if not set(types) <= set(TYPES):
-        raise ValueError("choose from the types that are listed")
+        raise ValueError("choose from the listed event types")
     return types
 
 
@@ -124,16 +124,16 @@ def ping(endpoint_id: int) -> Response:
     try:
         result = send_ping(services.current(), endpoint_id)
     except (EndpointDisabledError, DecryptionError) as refusal:
-        flash(Markup("Nothing was sent: {}").format(in_sentences(refusal)), "error")
+        flash(Markup("No test was sent: {}").format(in_sentences(refusal)), "error")
         return _to(endpoint_id)
     _log.info("endpoint tested", endpoint_id=endpoint_id, taken=result.accepted, user=g.person.name)
     match result.result:
         case WebhookResponse(status=status) if result.accepted:
-            flash(f"The test was taken: it answered {status}.{_due(result.due)}")
+            flash(f"Test OK: {status}.{_due(result.due)}")
         case WebhookResponse(status=status):
-            flash(f"The test was refused: it answered {status}.", "error")
+            flash(f"Test failed: {status}.", "error")
         case failure:
-            flash(escape(f"No answer came to the test: {failure.detail[:_BRIEF]}."), "error")
+            flash(escape(f"Test failed: {failure.detail[:_BRIEF]}."), "error")
     return _to(endpoint_id)
 
 
@@ -144,7 +144,9 @@ def try_now(endpoint_id: int) -> Response:
     with services.current().database.writing() as session:
         due = core.try_now(session, endpoint_id, now=db.now(session))
     _log.info("endpoint tried anew", endpoint_id=endpoint_id, due=due, user=g.person.name)
-    flash(f"A worker tries it at once, and sends the others if the first is taken.{_due(due)}")
+    flash(
+        f"A worker retries it now, and sends the rest if the first delivery is accepted.{_due(due)}"
+    )
     return _to(endpoint_id)
 
 
@@ -157,7 +159,7 @@ def disable(endpoint_id: int) -> Response:
     with services.current().database.writing() as session:
         core.disable(session, endpoint_id, reason, now=db.now(session))
     _log.info("endpoint disabled", endpoint_id=endpoint_id, reason=reason, user=g.person.name)
-    flash("It is disabled: nothing is sent, and its deliveries are held until it is enabled.")
+    flash("Endpoint disabled. Its deliveries are held until it is enabled.")
     return _to(endpoint_id)
 
 
@@ -168,8 +170,8 @@ def enable(endpoint_id: int) -> Response:
     with services.current().database.writing() as session:
         _, released = core.enable(session, endpoint_id, now=db.now(session))
     _log.info("endpoint enabled", endpoint_id=endpoint_id, released=released, user=g.person.name)
-    held = count(released, "held delivery is", "held deliveries are")
-    flash(f"It is enabled: {held} due now.")
+    held = count(released, "held delivery", "held deliveries")
+    flash(f"Endpoint enabled; {held} queued.")
     return _to(endpoint_id)
 
 
@@ -184,7 +186,7 @@ def correct_url(endpoint_id: int) -> Response:
             session, endpoint_id, asked.url, guard=here.settings.guard, now=db.now(session)
         )
     _log.info("endpoint's URL corrected", endpoint_id=endpoint_id, user=g.person.name)
-    flash(f"Its URL is the one below now. Send a test.{_due(due)}")
+    flash(f"URL changed. Send a test.{_due(due)}")
     return _to(endpoint_id)
 
 
@@ -201,7 +203,7 @@ def want(endpoint_id: int) -> Response:
         event_types=asked.event_types,
         user=g.person.name,
     )
-    flash("From now on it is told of what was chosen.")
+    flash("Event types saved.")
     return _to(endpoint_id)
 
 
@@ -230,8 +232,8 @@ def told(endpoint_id: int) -> dict[str, Any]:
 _WORDS = {
     "course.deleted": "a course was deleted",
     "token.regenerated": "the token of a course was regenerated",
-    "endpoint.disabled": "for those who watch deliveries, not for ELMS: an endpoint was disabled",
-    "delivery.dead": "for those who watch deliveries, not for ELMS: a delivery was given up",
+    "endpoint.disabled": "an endpoint was disabled (for monitoring, not for ELMS)",
+    "delivery.dead": "a delivery failed permanently (for monitoring, not for ELMS)",
 }
 TYPES_IN_WORDS = [(one, f"{one}: {_WORDS[one]}") for one in TYPES]
 """Each type of event, and what it tells."""
@@ -244,8 +246,7 @@ def read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
 
 
 def _due(number: int) -> str:
-    waited = count(number, "delivery that waited is", "deliveries that waited are")
-    return f" {waited} due now." if number else ""
+    return f" {count(number, 'waiting delivery', 'waiting deliveries')} queued." if number else ""
 
 
 def _to(endpoint_id: int) -> Response:

@@ -15,10 +15,10 @@ TONES = {
 }
 
 DECISIONS = {
-    "delivered": ("good", "it is delivered"),
-    "retry": ("warn", "it is tried again"),
-    "dead": ("bad", "it is given up"),
-    "disable": ("bad", "the endpoint is disabled, and its deliveries are held"),
-    "too late": ("calm", "nothing: it came too late, another attempt or a replay was before it"),
+    "delivered": ("good", "delivered"),
+    "retry": ("warn", "retry scheduled"),
+    "dead": ("bad", "failed permanently"),
+    "disable": ("bad", "endpoint disabled, deliveries held"),
+    "too late": ("calm", "ignored: another attempt or a replay was first"),
 }
 """What was decided after an attempt: how it looks, and what that means."""

@@ -18,7 +18,7 @@ def link_for(advice: Advice, _about: str | None = None) -> Link | None:
         case ["courses", _], _:
             return Link("Courses", url_for("courses.listed"))
         case ["endpoints", "add"], _:
-            return Link("Add an endpoint", url_for("credentials.new"))
+            return Link("Add an endpoint", url_for("endpoint_secrets.new"))
         case ["endpoints", _], [number] if number.isdecimal():
             url = url_for("endpoints.show", endpoint_id=int(number))
             return Link(f"Endpoint {number}", url)
@@ -37,9 +37,9 @@ SITE = Site(
     "notifier",
     (
         NavItem("overview.show", "Overview"),
-        NavItem("courses.listed", "Courses", ("deletion",)),
+        NavItem("courses.listed", "Courses", ("course_deletion",)),
         NavItem("deliveries.listed", "Deliveries"),
-        NavItem("endpoints.listed", "Endpoints", ("credentials",)),
+        NavItem("endpoints.listed", "Endpoints", ("endpoint_secrets",)),
     ),
     link_for,
 )

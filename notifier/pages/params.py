@@ -20,18 +20,20 @@ def _moment(text: object) -> object:
     try:
         return moments.parse_timestamp(str(text).strip())
     except (ValueError, OverflowError):
-        raise ValueError(f"{str(text)[:40]!r} is no moment; write 2026-11-22T09:00 (UTC)") from None
+        raise ValueError(
+            f"{str(text)[:40]!r} is not a valid time; use 2026-11-22T09:00 (UTC)"
+        ) from None
 
 
 def _event_type(text: object) -> object:
     if text not in TYPES:
-        raise ValueError(f"{str(text)[:40]!r} is no type of event; choose one from the list")
+        raise ValueError(f"{str(text)[:40]!r} is not an event type; choose one from the list")
     return text
 
 
 def _status(text: object) -> object:
     if text not in list(DeliveryStatus):
-        raise ValueError(f"{str(text)[:40]!r} is no status; choose one from the list")
+        raise ValueError(f"{str(text)[:40]!r} is not a status; choose one from the list")
     return DeliveryStatus(str(text))
 
 

@@ -58,7 +58,7 @@ class Place(BaseModel):
     @model_validator(mode="after")
     def _both_or_neither(self) -> "Place":
         if bool(self.gradebook_course) is not bool(self.gradebook_activity):
-            raise ValueError("give the numbers of both, or neither")
+            raise ValueError("enter both numbers, or neither")
         return self
 
 
@@ -110,7 +110,7 @@ def remove(entry_id: int) -> Response:
     with services.current().database.writing() as session:
         entry = registry.get_by_id(session, entry_id)
         registry.remove(session, entry.source, entry.course_id, actor=actor(), now=db.now(session))
-    is_out = Markup("{} is out of the grade sync. The grades that it has stay.")
+    is_out = Markup("{} was removed from the grade sync. Its grades in ELMS are kept.")
     flash(is_out.format(entry.course_id))
     return _back(entry_id)
 

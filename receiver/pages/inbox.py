@@ -8,7 +8,7 @@ from foundation.pages import pagination
 from foundation.pages.guards import signed_in
 from receiver import services
 from receiver.models import Source
-from receiver.pages import asked, words
+from receiver.pages import labels, params
 from receiver.sources import store as sources
 from receiver.webhooks import inbox
 from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
@@ -32,8 +32,8 @@ def show() -> str:
     return render_template(
         "receiver/inbox.html",
         page=page,
-        outcomes=[(each.value, each.value) for each in words.MEANINGS],
-        sources=words.choices(every),
+        outcomes=[(each.value, each.value) for each in labels.MEANINGS],
+        sources=params.choices(every),
         chosen={name: value for name, value in chosen.items() if value},
     )
 
@@ -42,7 +42,7 @@ def _wanted(every: list[Source]) -> InboxFilter:
     outcome = request.args.get("outcome", "").strip()
     return InboxFilter(
         WebhookOutcome(outcome) if outcome in set(WebhookOutcome) else None,
-        asked.source_id(every),
+        params.source_id(every),
         request.args.get("course_id", "").strip() or None,
         request.args.get("webhook_id", "").strip() or None,
     )

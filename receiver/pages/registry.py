@@ -22,7 +22,7 @@ from receiver.errors import (
 )
 from receiver.models import Entry, Source
 from receiver.monitoring import doctor
-from receiver.pages import asked, words
+from receiver.pages import labels, params
 from receiver.registry import entries as registry
 from receiver.registry import listing
 from receiver.registry.history import Actor, ActorKind
@@ -31,7 +31,7 @@ from receiver.sources import store as sources
 from receiver.sync import planner
 
 registry_pages = Blueprint("registry", __name__, template_folder="templates")
-registry_pages.app_context_processor(lambda: words.GLOBALS)
+registry_pages.app_context_processor(lambda: labels.GLOBALS)
 
 _PLACE = (str, int)
 _FIRST_FEW = 5
@@ -74,7 +74,7 @@ def show() -> str:
         counts=counts,
         waiting=waiting,
         findings=findings,
-        sources=words.choices(every),
+        sources=params.choices(every),
         wanted=wanted,
         chosen=_chosen(wanted, every),
     )
@@ -111,7 +111,7 @@ def link() -> Response | tuple[str, int]:
     except tuple(_FIELDS) as refusal:
         faults: Faults = {_FIELDS[type(refusal)]: in_sentences(refusal)}
         return _form(request.form.to_dict(), faults), 422
-    is_in = Markup("{} is in the registry, with the token {}.")
+    is_in = Markup("{} was added with the token {}.")
     flash(is_in.format(linked.course_id, entry.stored_token_id))
     return redirect(url_for("registry.show_entry", entry_id=entry.id), 303)
 
@@ -138,7 +138,7 @@ def _wanted(every: list[Source]) -> EntryFilter:
     status = request.args.get("status", "")
     return EntryFilter(
         Status(status) if status in set(Status) else None,
-        asked.source_id(every),
+        params.source_id(every),
         request.args.get("begins", "").strip(),
     )
 
@@ -159,7 +159,7 @@ def _form(given: dict[str, str], faults: Faults) -> str:
         every = sources.list_all(session)
     return render_template(
         "receiver/new_entry.html",
-        sources=words.choices(every),
+        sources=params.choices(every),
         course_id=given.get("course_id", ""),
         source=given.get("source", ""),
         faults=faults,

@@ -89,17 +89,17 @@ def _charts(every: Sequence[Run]) -> list[Chart]:
     return [
         charts.lines(
             "lasted",
-            "How long each grade sync took",
+            "Duration",
             steps,
             [lasted],
-            step_name="Grade sync",
+            step_name="Run",
             shown=lambda value: f"{value:,.1f} s",
         ),
         charts.lines(
             "asked",
-            "Requests to eAssessment in each grade sync",
+            "Requests to eAssessment",
             steps,
             [asked],
-            step_name="Grade sync",
+            step_name="Run",
         ),
     ]

@@ -95,25 +95,25 @@ def _course(seen: Seen) -> str:
 
 
 WAYS: Mapping[str, Way] = {
-    "notifier-delete-one": Way("notifier", _course, _press("Delete the course…")),
+    "notifier-delete-one": Way("notifier", _course, _press("Delete course…")),
     "notifier-delete-many": Way(
-        "notifier", "/courses", _then(_tick(12), _press("Delete the chosen courses…"))
+        "notifier", "/courses", _then(_tick(12), _press("Delete selected courses…"))
     ),
-    "notifier-delete-none": Way("notifier", "/courses", _press("Delete the chosen courses…")),
+    "notifier-delete-none": Way("notifier", "/courses", _press("Delete selected courses…")),
     "notifier-course-added": Way("notifier", "/courses/new", _add_course),
     "notifier-deleted": Way(
         "notifier",
         "/courses?q=NEW",
-        _then(_tick(1), _press("Delete the chosen courses…", "Delete 1 course")),
+        _then(_tick(1), _press("Delete selected courses…", "Delete 1 course")),
     ),
     "notifier-course-refused": Way(
         "notifier",
         "/courses/new",
         _then(_fill(course_id="with a space ", title=""), _press("Add the course")),
     ),
-    "notifier-regenerate": Way("notifier", _course, _open("Regenerate the token…")),
+    "notifier-regenerate": Way("notifier", _course, _open("Regenerate token…")),
     "notifier-regenerated": Way(
-        "notifier", _course, _then(_open("Regenerate the token…"), _press("Regenerate it"))
+        "notifier", _course, _then(_open("Regenerate token…"), _press("Regenerate token"))
     ),
     "notifier-endpoint-refused": Way(
         "notifier",
@@ -122,36 +122,36 @@ WAYS: Mapping[str, Way] = {
     ),
     "notifier-endpoint-registered": Way("notifier", "/endpoints/new", _register),
     "notifier-endpoint-asks": Way(
-        "notifier", "/endpoints/1", _open("Disable it", "Rotate its secret", "Change what it wants")
+        "notifier", "/endpoints/1", _open("Disable", "Rotate secret", "Change event types")
     ),
     "notifier-rotated": Way(
         "notifier",
         "/endpoints/1",
-        _then(_open("Rotate its secret"), _press("Rotate it and show")),
+        _then(_open("Rotate secret"), _press("Rotate and show")),
     ),
     "notifier-endpoint-disabled": Way(
         "notifier",
         "/endpoints",
         _then(
             _newest_endpoint,
-            _open("Disable it"),
+            _open("Disable"),
             _fill(reason="ELMS moves to a new machine on Saturday"),
-            _press("Disable it and hold"),
+            _press("Disable and hold"),
         ),
     ),
-    "notifier-pinged": Way("notifier", "/endpoints/1", _press("Send a test")),
+    "notifier-pinged": Way("notifier", "/endpoints/1", _press("Send test")),
     "notifier-replayed": Way("notifier", lambda seen: f"/deliveries/{seen.dead}", _replay),
     "receiver-entry-refused": Way(
         "receiver", "/entries/new", _then(_fill(course_id="", token="eas_"), _press("Link"))
     ),
     "receiver-token-refused": Way(
-        "receiver", _entry("active"), _then(_fill(token="eas_no"), _press("Hold this token"))
+        "receiver", _entry("active"), _then(_fill(token="eas_no"), _press("Save token"))
     ),
     "receiver-place-refused": Way(
         "receiver",
         _entry("active"),
-        _then(_fill(gradebook_course="seven"), _press("Let its grades go there")),
+        _then(_fill(gradebook_course="seven"), _press("Save")),
     ),
-    "receiver-take-out": Way("receiver", _entry("active"), _open("Take it out")),
+    "receiver-take-out": Way("receiver", _entry("active"), _open("Remove course")),
 }
 """Every page behind a form, by a name."""

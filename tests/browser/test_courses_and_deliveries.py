@@ -87,8 +87,8 @@ def test_chosen_courses_are_deleted_and_their_deliveries_change_by_themselves(
     page = at("/courses?q=bio01")
     for course_id in ("BIO010-2026", "BIO011-2026"):
         page.get_by_label(f"Choose {course_id}").check()
-    page.get_by_role("button", name="Delete the chosen courses").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Delete 2 courses for good?")
+    page.get_by_role("button", name="Delete selected courses").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Delete 2 courses permanently?")
     assert findings(page) == []
     page.get_by_role("button", name="Delete 2 courses").click()
     expect(page.get_by_role("status")).to_contain_text("Deleted: 2 courses.")
@@ -114,7 +114,7 @@ def deliver(url: str) -> None:
 def test_new_token_is_shown_once_and_copied(at: Open) -> None:
     page = at("/courses/one?course_id=XSS<i>100", permissions=["clipboard-read", "clipboard-write"])
     page.locator("summary", has_text="Regenerate the token").click()
-    page.get_by_role("button", name="Regenerate it").click()
+    page.get_by_role("button", name="Regenerate token").click()
     page.get_by_role("button", name="Copy").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     token = page.evaluate("navigator.clipboard.readText()")
@@ -139,18 +139,18 @@ def test_courses_are_chosen_and_found_by_keyboard_alone(at: Open) -> None:
     box.focus()
     page.keyboard.press("Space")
     expect(box).to_be_checked()
-    page.get_by_role("button", name="Delete the chosen courses").focus()
+    page.get_by_role("button", name="Delete selected courses").focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Delete 1 course for good?")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Delete 1 course permanently?")
 
 
 def test_pages_do_without_script(at: Open) -> None:
     page = at("/deliveries", java_script_enabled=False)
 
     page.get_by_label("Status", exact=True).select_option("held")
-    page.get_by_role("button", name="Show these").click()
+    page.get_by_role("button", name="Search").click()
     expect(page.get_by_role("link", name="Replay what is found")).to_be_visible()
     assert "UTC" in page.locator("time").first.inner_text()
     page.get_by_role("link", name=re.compile("Delivery 2")).click()
-    page.locator("summary", has_text="The headers that were sent").first.click()
+    page.locator("summary", has_text="Request headers").first.click()
     expect(page.get_by_text("webhook-signature: v1,").first).to_be_visible()

@@ -228,26 +228,24 @@ def test_nobody_is_left_out(open_elms: Open, elms: Elms, scheme: str, width: int
 def test_a_dead_token_is_replaced_by_keyboard_alone(open_elms: Open, elms: Elms) -> None:
     page = open_elms("/")
 
-    page.get_by_role("link", name="Enter the token of CS101").first.focus()
+    page.get_by_role("link", name="Enter token of CS101").first.focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("CS101")
-    page.get_by_label("Token of this course").focus()
+    page.get_by_label("Course token").focus()
     page.keyboard.type(PRESENT.reveal())
     page.keyboard.press("Enter")
 
     expect(page.get_by_role("status")).to_contain_text("and the course is active")
-    expect(
-        page.get_by_text("All is well: the next grade sync asks for its grades.")
-    ).to_be_visible()
+    expect(page.get_by_text("OK. The next grade sync fetches its grades.")).to_be_visible()
     assert PRESENT.secret not in page.content()
 
 
 def test_a_reload_does_not_enter_it_once_more(open_elms: Open, elms: Elms) -> None:
     page = open_elms(elms.page_of("CS102"))
-    page.get_by_label("Token of this course").fill(ANOTHER.reveal())
-    page.get_by_role("button", name="Hold this token").click()
+    page.get_by_label("Course token").fill(ANOTHER.reveal())
+    page.get_by_role("button", name="Save token").click()
     expect(page.get_by_role("status")).to_contain_text("and the course is active")
-    heard = page.get_by_role("region", name="What was heard").get_by_role("row")
+    heard = page.get_by_role("region", name="History").get_by_role("row")
     before = heard.count()
 
     page.reload()
@@ -259,14 +257,14 @@ def test_a_reload_does_not_enter_it_once_more(open_elms: Open, elms: Elms) -> No
 def test_without_script_a_course_is_linked_and_taken_out(open_page: Open, elms: Elms) -> None:
     page = open_page(java_script_enabled=False)
     sign_in(page, elms.address)
-    page.get_by_role("link", name="Link a course").click()
+    page.get_by_role("link", name="Add a course").click()
     page.get_by_label("Source").select_option("one")
     page.get_by_label("Course id").fill("NEW 101/a")
     page.get_by_label("Course token").fill(CourseToken.generate().reveal())
-    page.get_by_role("button", name="Link the course").click()
+    page.get_by_role("button", name="Add course").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("NEW 101/a")
 
-    page.get_by_text("Take it out of the grade sync").click()
+    page.get_by_text("Remove from the grade sync").click()
     page.get_by_role("button", name="Take it out", exact=True).click()
 
     expect(page.get_by_role("status")).to_contain_text("NEW 101/a is out of the grade sync.")

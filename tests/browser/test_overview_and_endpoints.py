@@ -119,7 +119,7 @@ def test_what_needs_a_person_is_mended_from_the_overview(at: Open) -> None:
 
     page.get_by_role("button", name="Send a test (endpoint 3)").first.click()
 
-    expect(page.get_by_role("alert")).to_contain_text("No answer came to the test: 127.0.0.1:")
+    expect(page.get_by_role("alert")).to_contain_text("Test failed: 127.0.0.1:")
     expect(page.get_by_role("main")).to_contain_text("Check that the receiver runs and listens")
 
 
@@ -148,9 +148,9 @@ def test_the_list_is_new_by_itself(at: Open, house: Served) -> None:
 
 def test_a_secret_is_shown_once_and_copied(at: Open) -> None:
     page = at("/endpoints/1", permissions=["clipboard-read", "clipboard-write"])
-    page.locator("summary", has_text="Rotate its secret").click()
-    page.get_by_label("The old one goes on signing for").select_option("1h")
-    page.get_by_role("button", name="Rotate it and show the new one").click()
+    page.locator("summary", has_text="Rotate secret").click()
+    page.get_by_label("Keep signing with the old secret for").select_option("1h")
+    page.get_by_role("button", name="Rotate and show the new secret").click()
 
     secret = page.locator("[data-copy-text]").inner_text()
     page.get_by_role("button", name="Copy").click()
@@ -169,9 +169,9 @@ def test_a_secret_is_shown_once_and_copied(at: Open) -> None:
 def test_an_endpoint_is_disabled_and_enabled_without_script(at: Open) -> None:
     page = at("/endpoints/1", java_script_enabled=False)
 
-    page.locator("summary", has_text="Disable it").click()
+    page.locator("summary", has_text="Disable").click()
     page.get_by_label("Why").fill("ELMS moves")
-    page.get_by_role("button", name="Disable it and hold its deliveries").click()
+    page.get_by_role("button", name="Disable and hold deliveries").click()
 
     expect(page.get_by_role("main")).to_contain_text("ELMS moves (Ada on the pages)")
     page.get_by_role("button", name=re.compile("^Enable it")).click()
@@ -182,7 +182,7 @@ def test_a_fault_is_read_out_with_its_field(at: Open) -> None:
     page = at("/endpoints/new")
 
     page.get_by_label("URL").fill("http://elms.example.ac.uk/")
-    page.get_by_role("button", name="Register it and show its secret").click()
+    page.get_by_role("button", name="Add and show the secret").click()
 
     field = page.get_by_label("URL")
     expect(field).to_have_value("http://elms.example.ac.uk/")

@@ -68,7 +68,7 @@ def test_the_keyboard_is_enough(open_page: Open, service: Served) -> None:
 
     expect(page.get_by_role("heading", level=1)).to_have_text(heading_of(service))
     page.keyboard.press("Tab")
-    skip = page.get_by_role("link", name="Skip to the content")
+    skip = page.get_by_role("link", name="Skip to content")
     expect(skip).to_be_focused()
     expect(skip).to_be_in_viewport()
     page.keyboard.press("Tab")

@@ -105,7 +105,7 @@ def test_what_is_printed_lets_one_in_to_watch_a_deletion(
     stayed.sign_in(page, "eAssessment")
     page.get_by_role("navigation", name="Pages").get_by_role("link", name="Courses").click()
     page.get_by_role("link", name="CHEM105-2026").click()
-    page.get_by_role("button", name="Delete the course…").click()
+    page.get_by_role("button", name="Delete course…").click()
     page.get_by_role("button", name="Delete 1 course").click()
     told = page.get_by_role("row").filter(has_text="course.deleted")
     expect(told).to_contain_text("delivered", timeout=HEARD)

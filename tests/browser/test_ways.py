@@ -52,8 +52,8 @@ def test_a_course_deleted_on_a_page_is_heard_and_skipped(
     page = open_page()
     sign_in(page, both.eassessment_url)
     go_to(page, "Courses", "PHIL120-2026")
-    page.get_by_role("button", name="Delete the course…").click()
-    expect(heading(page)).to_have_text("Delete 1 course for good?")
+    page.get_by_role("button", name="Delete course…").click()
+    expect(heading(page)).to_have_text("Delete 1 course permanently?")
     page.get_by_role("button", name="Delete 1 course").click()
     expect(page.get_by_role("status")).to_contain_text("Deleted: PHIL120-2026")
     told = page.get_by_role("row").filter(has_text="course.deleted")
@@ -63,7 +63,7 @@ def test_a_course_deleted_on_a_page_is_heard_and_skipped(
     sign_in(elms, both.elms_url)
     elms.get_by_role("link", name="course deleted").click()
     elms.get_by_role("link", name="PHIL120-2026").first.click()
-    expect(elms.get_by_text("The grade sync skips it before any request.")).to_be_visible()
+    expect(elms.get_by_text("The grade sync skips this course.")).to_be_visible()
     expect(elms.get_by_role("heading", level=1)).to_have_text("PHIL120-2026")
 
     both.run("receiver", "sync-grades")
@@ -80,23 +80,23 @@ def test_a_regenerated_token_is_entered_and_the_course_is_active_again(
     page = at(both.eassessment_url, permissions=["clipboard-read", "clipboard-write"])
     go_to(page, "Courses", "STAT150-2026")
     page.locator("summary", has_text="Regenerate the token").click()
-    page.get_by_role("button", name="Regenerate it").click()
+    page.get_by_role("button", name="Regenerate token").click()
     page.get_by_role("button", name="Copy").click()
     token = page.evaluate("navigator.clipboard.readText()")
     told = page.get_by_role("row").filter(has_text="token.regenerated")
     expect(told).to_contain_text("delivered", timeout=HEARD)
 
     elms = at(both.elms_url)
-    elms.get_by_role("link", name="Enter the token of STAT150-2026", exact=True).click()
+    elms.get_by_role("link", name="Enter token of STAT150-2026", exact=True).click()
     expect(elms.get_by_text("token invalid", exact=True).first).to_be_visible()
-    elms.get_by_label("Token of this course").fill(token)
-    elms.get_by_role("button", name="Hold this token").click()
+    elms.get_by_label("Course token").fill(token)
+    elms.get_by_role("button", name="Save token").click()
     expect(elms.get_by_role("status")).to_contain_text("the course is active")
     expect(elms.get_by_text("the next grade sync asks for its grades")).to_be_visible()
 
     both.run("receiver", "sync-grades")
     elms.reload()
-    runs = elms.get_by_role("region", name="Its last runs").get_by_role("row")
+    runs = elms.get_by_role("region", name="Recent runs").get_by_role("row")
     expect(runs.nth(1)).to_contain_text(re.compile("synced|unchanged"))
 
 
@@ -115,7 +115,7 @@ def test_what_died_while_elms_was_down_is_replayed(both: Machines, at: Callable[
     both.wait_until_answers("elms", both.elms_url)
     needs.get_by_role("link", name="2 deliveries").click()
     expect(page.get_by_role("row").filter(has_text="dead")).to_have_count(2)
-    page.get_by_role("link", name="Replay what is found…").click()
+    page.get_by_role("link", name="Replay results…").click()
     expect(heading(page)).to_have_text("Replay 2 deliveries?")
     page.get_by_role("button", name="Replay them").click()
     for course_id in ("LAW201-2026", "MUS115-2026"):
@@ -123,7 +123,7 @@ def test_what_died_while_elms_was_down_is_replayed(both: Machines, at: Callable[
         expect(replayed).to_contain_text("delivered", timeout=HEARD)
 
     page.get_by_role("link", name="Overview").click()
-    expect(page.get_by_role("heading", name="All is well")).to_be_visible()
+    expect(page.get_by_role("heading", name="All checks passed")).to_be_visible()
     elms = at(both.elms_url, "/?status=course_deleted")
     for course_id in ("LAW201-2026", "MUS115-2026"):
         expect(elms.get_by_role("row").filter(has_text=course_id)).to_contain_text("deleted")
@@ -138,7 +138,7 @@ def test_all_of_it_can_be_done_by_keyboard_alone(
     press_on(page, page.get_by_role("link", name="Courses", exact=True))
     press_on(page, page.get_by_role("link", name="BIO140-2026"))
     press_on(page, page.locator("summary", has_text="Regenerate the token"))
-    press_on(page, page.get_by_role("button", name="Regenerate it"))
+    press_on(page, page.get_by_role("button", name="Regenerate token"))
     press_on(page, page.get_by_role("button", name="Copy"))
     token = page.evaluate("navigator.clipboard.readText()")
     told = page.get_by_role("row").filter(has_text="token.regenerated")
@@ -147,8 +147,8 @@ def test_all_of_it_can_be_done_by_keyboard_alone(
     elms = open_page()
     elms.goto(both.elms_url)
     sign_in_by_keys(elms)
-    press_on(elms, elms.get_by_role("link", name="Enter the token of BIO140-2026", exact=True))
-    walk_to(elms, elms.get_by_label("Token of this course"))
+    press_on(elms, elms.get_by_role("link", name="Enter token of BIO140-2026", exact=True))
+    walk_to(elms, elms.get_by_label("Course token"))
     elms.keyboard.type(token)
     elms.keyboard.press("Enter")
     expect(elms.get_by_role("status")).to_contain_text("the course is active")
@@ -169,10 +169,10 @@ def go_to(page: Page, place: str, name: str) -> None:
 def delete(page: Page, both: Machines, course_id: str) -> None:
     """Delete a course on its page, and wait until ELMS was found to be down."""
     page.goto(f"{both.eassessment_url}/courses/one?course_id={course_id}")
-    page.get_by_role("button", name="Delete the course…").click()
+    page.get_by_role("button", name="Delete course…").click()
     page.get_by_role("button", name="Delete 1 course").click()
     told = page.get_by_role("row").filter(has_text="course.deleted")
-    expect(told).to_contain_text("tried again at", timeout=HEARD)
+    expect(told).to_contain_text("retry at", timeout=HEARD)
 
 
 def three_days_pass(both: Machines, *course_ids: str) -> None:

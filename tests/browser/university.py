@@ -248,14 +248,14 @@ def _answer(day: Day, one: Any, at: datetime) -> WebhookResponse | Failure:
 def _sync(day: Day, at: datetime) -> None:
     """Record a grade sync of the registry as it stands; one of the day found eAssessment busy."""
     with day.elms.writing() as session:
-        planned = planner.of(registry.list_entries(session))
+        planned = planner.plan_entries(registry.list_entries(session))
         run_id = runs.begin(session, "elms@sync-1", now=at)
         busy = run_id == 71
-        asked = [_asked(day, entry, busy=busy) for entry in planned.ask]
+        asked = [_asked(day, entry, busy=busy) for entry in planned.to_fetch]
         reports = (*planned.skipped, *asked)
         runs.record(session, run_id, reports)
         _learn(session, planned, asked, run_id, at)
-        synced = sum(one.decision is CourseOutcome.SYNCED for one in asked)
+        synced = sum(one.outcome is CourseOutcome.SYNCED for one in asked)
         written = ScoreCounts(synced * 3, synced * 2, synced * 40)
         seconds = round(day.chance.uniform(0.3, 0.9) + (12.1 if busy else 0), 2)
         report = RunResult(run_id, reports, written, 3 if busy else 1, 10, seconds, int(busy))
@@ -279,7 +279,7 @@ def _asked(day: Day, entry: Any, *, busy: bool) -> CourseResult:
 def _learn(session: Session, planned: Any, asked: Any, run_id: int, at: datetime) -> None:
     lessons = [
         EntryUpdate(entry.id, synced=True)
-        for entry, report in zip(planned.ask, asked, strict=True)
+        for entry, report in zip(planned.to_fetch, asked, strict=True)
         if report.outcome is not CourseOutcome.FAILED
     ]
     registry.apply_updates(session, lessons, actor=Actor(ActorKind.SYNC, f"run {run_id}"), now=at)

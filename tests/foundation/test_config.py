@@ -1,4 +1,4 @@
-"""Settings from the environment or .env: read once, refused all at once, never shown."""
+"""Tests of the settings that both services have."""
 
 import base64
 import os
@@ -18,77 +18,77 @@ KEY = base64.b64encode(b"\xfb\xff" * 16).decode()
 OTHER_KEY = base64.urlsafe_b64encode(b"\xfe\xef" * 16).decode()
 
 
-class GroundSettings(ServiceSettings):
-    """The settings of the tests' service."""
+class SampleSettings(ServiceSettings):
+    """The settings of a sample service."""
 
-    model_config = SettingsConfigDict(env_prefix="GROUND_")
+    model_config = SettingsConfigDict(env_prefix="SAMPLE_")
 
     port: Annotated[int, Field(ge=1, le=65535)] = 8100
     admin_key: Annotated[str, Field(min_length=24)]
 
 
 GOOD = {
-    "GROUND_ENCRYPTION_KEYS": KEY,
-    "GROUND_DATABASE_URL": "sqlite:///ground.db",
-    "GROUND_ADMIN_KEY": "k" * 24,
+    "SAMPLE_ENCRYPTION_KEYS": KEY,
+    "SAMPLE_DATABASE_URL": "sqlite:///sample.db",
+    "SAMPLE_ADMIN_KEY": "k" * 24,
 }
 
 
 @pytest.fixture(autouse=True)
-def empty_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Take away whatever this machine is set up with: no variables of ours, no .env."""
-    for name in [name for name in os.environ if name.upper().startswith("GROUND_")]:
+def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Remove the variables of this machine and leave its .env."""
+    for name in [name for name in os.environ if name.upper().startswith("SAMPLE_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The least that the service needs, in the environment."""
+    """An environment with the required settings."""
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
     return monkeypatch
 
 
 def refusal() -> ConfigurationError:
-    """Return what loading the settings is refused with."""
+    """Return the error of loading the settings."""
     with pytest.raises(ConfigurationError) as caught:
-        config.load(GroundSettings)
+        config.load(SampleSettings)
     return caught.value
 
 
-def test_the_least_that_is_needed_is_enough(environment: pytest.MonkeyPatch) -> None:
-    loaded = config.load(GroundSettings)
+def test_other_settings_have_defaults(environment: pytest.MonkeyPatch) -> None:
+    loaded = config.load(SampleSettings)
 
     assert loaded.port == 8100
     assert loaded.host == "127.0.0.1"
     assert loaded.database_timeout == 5.0
     assert loaded.web_threads == 8
     assert (loaded.log_level, loaded.log_format) == ("INFO", "auto")
-    assert loaded.database_url.get_secret_value() == "sqlite:///ground.db"
+    assert loaded.database_url.get_secret_value() == "sqlite:///sample.db"
 
 
-def test_everything_missing_is_named_at_once() -> None:
+def test_all_missing_settings_are_named() -> None:
     refused = refusal()
 
     assert str(refused) == (
-        "GROUND_ENCRYPTION_KEYS: is missing; GROUND_DATABASE_URL: is missing; "
-        "GROUND_ADMIN_KEY: is missing"
+        "SAMPLE_ENCRYPTION_KEYS: is missing; SAMPLE_DATABASE_URL: is missing; "
+        "SAMPLE_ADMIN_KEY: is missing"
     )
     assert ".env.example explains each one" in refused.advice.text
 
 
-def test_every_fault_is_named_at_once_and_no_value_shown(
+def test_all_invalid_settings_are_named_without_a_value(
     environment: pytest.MonkeyPatch,
 ) -> None:
     planted = {
-        "GROUND_ENCRYPTION_KEYS": "hunter2",
-        "GROUND_DATABASE_URL": "mysql://hunter2@there/db",
-        "GROUND_ADMIN_KEY": "hunter2",
-        "GROUND_PORT": "hunter2",
-        "GROUND_DATABASE_TIMEOUT": "hunter2",
-        "GROUND_WEB_THREADS": "0",
-        "GROUND_LOG_LEVEL": "hunter2",
+        "SAMPLE_ENCRYPTION_KEYS": "hunter2",
+        "SAMPLE_DATABASE_URL": "mysql://hunter2@there/db",
+        "SAMPLE_ADMIN_KEY": "hunter2",
+        "SAMPLE_PORT": "hunter2",
+        "SAMPLE_DATABASE_TIMEOUT": "hunter2",
+        "SAMPLE_WEB_THREADS": "0",
+        "SAMPLE_LOG_LEVEL": "hunter2",
     }
     for name, value in planted.items():
         environment.setenv(name, value)
@@ -100,39 +100,37 @@ def test_every_fault_is_named_at_once_and_no_value_shown(
     assert refused.__suppress_context__
 
 
-def test_an_empty_variable_is_not_a_missing_one(environment: pytest.MonkeyPatch) -> None:
-    for name in ("GROUND_ENCRYPTION_KEYS", "GROUND_DATABASE_URL", "GROUND_ADMIN_KEY"):
+def test_empty_variable_is_not_a_missing_one(environment: pytest.MonkeyPatch) -> None:
+    for name in ("SAMPLE_ENCRYPTION_KEYS", "SAMPLE_DATABASE_URL", "SAMPLE_ADMIN_KEY"):
         environment.setenv(name, "")
 
     said = str(refusal())
 
-    assert "GROUND_ENCRYPTION_KEYS: expected at least one key" in said
-    assert "GROUND_DATABASE_URL: expected sqlite:///FILE or postgresql://USER@HOST/DATABAS" in said
-    assert "GROUND_ADMIN_KEY: String should have at least 24 characters" in said
+    assert "SAMPLE_ENCRYPTION_KEYS: expected at least one key" in said
+    assert "SAMPLE_DATABASE_URL: expected sqlite:///FILE or postgresql://USER@HOST/DATABAS" in said
+    assert "SAMPLE_ADMIN_KEY: String should have at least 24 characters" in said
 
 
-def test_settings_stand_in_a_file_too(tmp_path: Path) -> None:
-    lines = [f"{name}={value}" for name, value in {**GOOD, "GROUND_PORT": "8200"}.items()]
+def test_settings_are_read_from_a_file(tmp_path: Path) -> None:
+    lines = [f"{name}={value}" for name, value in {**GOOD, "SAMPLE_PORT": "8200"}.items()]
     (tmp_path / ".env").write_text("\n".join(lines))
 
-    assert config.load(GroundSettings).port == 8200
+    assert config.load(SampleSettings).port == 8200
 
 
-def test_the_environment_goes_before_the_file(
-    environment: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / ".env").write_text("GROUND_PORT=8200\nGROUND_LOG_LEVEL=ERROR\nOTHER=1\n")
-    environment.setenv("GROUND_PORT", "8300")
+def test_environment_overrides_the_file(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SAMPLE_PORT=8200\nSAMPLE_LOG_LEVEL=ERROR\nOTHER=1\n")
+    environment.setenv("SAMPLE_PORT", "8300")
 
-    loaded = config.load(GroundSettings)
+    loaded = config.load(SampleSettings)
 
     assert (loaded.port, loaded.log_level) == (8300, "ERROR")
 
 
-def test_settings_do_not_show_their_secrets(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("GROUND_DATABASE_URL", "postgresql://u:hunter2@there/db")
+def test_repr_does_not_show_secrets(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("SAMPLE_DATABASE_URL", "postgresql://u:hunter2@there/db")
 
-    shown = repr(config.load(GroundSettings))
+    shown = repr(config.load(SampleSettings))
 
     assert KEY not in shown
     assert "hunter2" not in shown
@@ -147,12 +145,12 @@ def test_settings_do_not_show_their_secrets(environment: pytest.MonkeyPatch) -> 
         pytest.param(f" {KEY} , {OTHER_KEY} ,", id="spaces and a comma behind"),
     ],
 )
-def test_encryption_keys_are_read_in_either_base64(
+def test_encryption_keys_in_both_base64_alphabets(
     environment: pytest.MonkeyPatch, keys: str
 ) -> None:
-    environment.setenv("GROUND_ENCRYPTION_KEYS", keys)
+    environment.setenv("SAMPLE_ENCRYPTION_KEYS", keys)
 
-    vault = Vault(config.load(GroundSettings).encryption_keys)
+    vault = Vault(config.load(SampleSettings).encryption_keys)
 
     assert vault.decrypt(vault.encrypt("secret")) == "secret"
 
@@ -163,25 +161,25 @@ def test_encryption_keys_are_read_in_either_base64(
         pytest.param("", "expected at least one key", id="nothing"),
         pytest.param(" , ", "expected at least one key", id="a comma"),
         pytest.param(
-            base64.b64encode(b"k" * 31).decode(), "expected 32 random bytes", id="a byte too few"
+            base64.b64encode(b"k" * 31).decode(), "expected 32 random bytes", id="31 bytes"
         ),
         pytest.param(
-            base64.b64encode(b"k" * 33).decode(), "expected 32 random bytes", id="a byte too many"
+            base64.b64encode(b"k" * 33).decode(), "expected 32 random bytes", id="33 bytes"
         ),
-        pytest.param(KEY.rstrip("="), "expected 32 random bytes", id="without its padding"),
+        pytest.param(KEY.rstrip("="), "expected 32 random bytes", id="no padding"),
         pytest.param("é" * 44, "expected 32 random bytes", id="not ASCII"),
         pytest.param("password", "expected 32 random bytes", id="a password"),
         pytest.param(f"{KEY},short", "as from `openssl rand -base64 32`", id="a bad second one"),
     ],
 )
-def test_what_is_no_key_is_refused(
+def test_invalid_encryption_key_is_refused(
     environment: pytest.MonkeyPatch, keys: str, message: str
 ) -> None:
-    environment.setenv("GROUND_ENCRYPTION_KEYS", keys)
+    environment.setenv("SAMPLE_ENCRYPTION_KEYS", keys)
 
     said = str(refusal())
 
-    assert said.startswith("GROUND_ENCRYPTION_KEYS: ")
+    assert said.startswith("SAMPLE_ENCRYPTION_KEYS: ")
     assert message in said
 
 
@@ -201,12 +199,10 @@ def test_what_is_no_key_is_refused(
         ),
     ],
 )
-def test_a_database_url_names_our_driver(
-    environment: pytest.MonkeyPatch, url: str, read: str
-) -> None:
-    environment.setenv("GROUND_DATABASE_URL", url)
+def test_database_url_gets_the_driver(environment: pytest.MonkeyPatch, url: str, read: str) -> None:
+    environment.setenv("SAMPLE_DATABASE_URL", url)
 
-    assert config.load(GroundSettings).database_url.get_secret_value() == read
+    assert config.load(SampleSettings).database_url.get_secret_value() == read
 
 
 @pytest.mark.parametrize(
@@ -223,29 +219,29 @@ def test_a_database_url_names_our_driver(
         pytest.param("postgresql://u:hunter2@h:port/d", id="no port"),
     ],
 )
-def test_what_is_no_database_of_ours_is_refused(environment: pytest.MonkeyPatch, url: str) -> None:
-    environment.setenv("GROUND_DATABASE_URL", url)
+def test_invalid_database_url_is_refused(environment: pytest.MonkeyPatch, url: str) -> None:
+    environment.setenv("SAMPLE_DATABASE_URL", url)
 
     assert str(refusal()) == (
-        "GROUND_DATABASE_URL: expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+        "SAMPLE_DATABASE_URL: expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
     )
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("GROUND_PORT", "0"),
-        ("GROUND_PORT", "65536"),
-        ("GROUND_DATABASE_TIMEOUT", "0"),
-        ("GROUND_DATABASE_TIMEOUT", "-1"),
-        ("GROUND_DATABASE_TIMEOUT", "nan"),
-        ("GROUND_DATABASE_TIMEOUT", "inf"),
-        ("GROUND_WEB_THREADS", "1.5"),
-        ("GROUND_LOG_LEVEL", "info"),
-        ("GROUND_LOG_FORMAT", "xml"),
+        ("SAMPLE_PORT", "0"),
+        ("SAMPLE_PORT", "65536"),
+        ("SAMPLE_DATABASE_TIMEOUT", "0"),
+        ("SAMPLE_DATABASE_TIMEOUT", "-1"),
+        ("SAMPLE_DATABASE_TIMEOUT", "nan"),
+        ("SAMPLE_DATABASE_TIMEOUT", "inf"),
+        ("SAMPLE_WEB_THREADS", "1.5"),
+        ("SAMPLE_LOG_LEVEL", "info"),
+        ("SAMPLE_LOG_FORMAT", "xml"),
     ],
 )
-def test_a_setting_out_of_bounds_is_refused(
+def test_setting_out_of_bounds_is_refused(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     environment.setenv(name, value)
@@ -253,20 +249,20 @@ def test_a_setting_out_of_bounds_is_refused(
     assert str(refusal()).startswith(f"{name}: Input should be ")
 
 
-def test_settings_do_not_change() -> None:
-    loaded = GroundSettings(encryption_keys=KEY, database_url="sqlite:///a.db", admin_key="k" * 24)
+def test_settings_are_frozen() -> None:
+    loaded = SampleSettings(encryption_keys=KEY, database_url="sqlite:///a.db", admin_key="k" * 24)
 
     with pytest.raises(ValueError, match="Instance is frozen"):
         loaded.port = 1
 
 
-def test_not_even_the_librarys_own_error_shows_a_value() -> None:
+def test_validation_error_does_not_show_a_value() -> None:
     with pytest.raises(ValidationError) as caught:
-        GroundSettings(encryption_keys=KEY, database_url="sqlite:///a.db", admin_key="hunter2")
+        SampleSettings(encryption_keys=KEY, database_url="sqlite:///a.db", admin_key="hunter2")
 
     assert "admin_key" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_setting_has_one_variable() -> None:
-    assert config.variable(GroundSettings, "database_url") == "GROUND_DATABASE_URL"
+def test_variable_has_the_prefix() -> None:
+    assert config.variable(SampleSettings, "database_url") == "SAMPLE_DATABASE_URL"

@@ -48,16 +48,14 @@ def one_line(written: str) -> dict[str, Any]:
 def test_json_line_has_the_message_and_its_fields(read: Read) -> None:
     logs.configure("INFO", "json")
 
-    logs.get_logger("ground.test").info(
-        "course deleted", course_id="CS101-2026", version=4, well=True
-    )
+    logs.get_logger("sample").info("course deleted", course_id="CS101-2026", version=4, well=True)
 
     line = one_line(read())
     assert datetime.fromisoformat(line.pop("timestamp")).utcoffset() is not None
     assert line == {
         "event": "course deleted",
         "level": "info",
-        "logger": "ground.test",
+        "logger": "sample",
         "course_id": "CS101-2026",
         "version": 4,
         "well": True,
@@ -67,19 +65,19 @@ def test_json_line_has_the_message_and_its_fields(read: Read) -> None:
 def test_text_line_has_the_message_and_its_fields(read: Read) -> None:
     logs.configure("INFO", "text")
 
-    logs.get_logger("ground.test").warning("course deleted", course_id="CS101-2026", version=4)
+    logs.get_logger("sample").warning("course deleted", course_id="CS101-2026", version=4)
 
     written = read()
     assert written.count("\n") == 1
     assert "\x1b" not in written
-    for part in ("[warning", "course deleted", "course_id=CS101-2026", "version=4", "ground.test"):
+    for part in ("[warning", "course deleted", "course_id=CS101-2026", "version=4", "sample"):
         assert part in written
 
 
 def test_without_a_terminal_the_lines_are_json(read: Read) -> None:
     logs.configure("INFO", "auto")
 
-    logs.get_logger("ground.test").info("course deleted")
+    logs.get_logger("sample").info("course deleted")
 
     assert one_line(read())["event"] == "course deleted"
 
@@ -88,9 +86,9 @@ def test_without_a_terminal_the_lines_are_json(read: Read) -> None:
 def test_lines_below_the_level_are_not_written(read: Read, form: Form) -> None:
     logs.configure("WARNING", form)
 
-    logs.get_logger("ground.test").info("ours below")
+    logs.get_logger("sample").info("ours below")
     logging.getLogger("library").info("theirs below")
-    logs.get_logger("ground.test").warning("ours above")
+    logs.get_logger("sample").warning("ours above")
     logging.getLogger("library").warning("theirs above")
 
     written = read()
@@ -132,7 +130,7 @@ def test_bound_fields_are_in_every_line(read: Read) -> None:
     logs.configure("INFO", "json")
 
     with structlog.contextvars.bound_contextvars(request_id="r1"):
-        logs.get_logger("ground.test").info("ours")
+        logs.get_logger("sample").info("ours")
         logging.getLogger("library").info("theirs")
 
     assert [json.loads(line)["request_id"] for line in read().splitlines()] == ["r1", "r1"]
@@ -142,7 +140,7 @@ def test_configuring_again_writes_each_line_once(read: Read) -> None:
     logs.configure("INFO", "json")
     logs.configure("INFO", "json")
 
-    logs.get_logger("ground.test").info("once")
+    logs.get_logger("sample").info("once")
 
     assert one_line(read())["event"] == "once"
 
@@ -187,7 +185,7 @@ def test_secret_in_a_field_is_redacted(
 ) -> None:
     logs.configure("INFO", form)
 
-    logs.get_logger("ground.test").info("asked", value=wrap(f"sent {TOKEN}"))
+    logs.get_logger("sample").info("asked", value=wrap(f"sent {TOKEN}"))
 
     written = read()
     assert "value" in written
@@ -198,7 +196,7 @@ def test_secret_in_a_field_is_redacted(
 def test_secret_in_a_message_is_redacted(read: Read, form: Form) -> None:
     logs.configure("INFO", form)
 
-    logs.get_logger("ground.test").info(f"sent {TOKEN}")
+    logs.get_logger("sample").info(f"sent {TOKEN}")
     logging.getLogger("library").warning("request: %s", TOKEN)
 
     written = read()
@@ -210,7 +208,7 @@ def test_secret_in_a_message_is_redacted(read: Read, form: Form) -> None:
 def test_secret_in_a_traceback_is_redacted(read: Read, form: Form) -> None:
     logs.configure("INFO", form)
 
-    for log in (logs.get_logger("ground.test"), logging.getLogger("library")):
+    for log in (logs.get_logger("sample"), logging.getLogger("library")):
         try:
             raise ValueError(TOKEN)
         except ValueError:
@@ -246,7 +244,7 @@ def test_secret_in_a_traceback_is_redacted(read: Read, form: Form) -> None:
 def test_field_with_the_name_of_a_secret_is_redacted(read: Read, form: Form, name: str) -> None:
     logs.configure("INFO", form)
 
-    logs.get_logger("ground.test").info("asked", **{name: "hunter2"}, headers={name: ["hunter2"]})
+    logs.get_logger("sample").info("asked", **{name: "hunter2"}, headers={name: ["hunter2"]})
 
     written = read()
     assert name in written
@@ -257,7 +255,7 @@ def test_field_with_the_name_of_a_secret_is_redacted(read: Read, form: Form, nam
 def test_field_with_a_similar_name_is_not_redacted(read: Read, name: str) -> None:
     logs.configure("INFO", "json")
 
-    logs.get_logger("ground.test").info("asked", **{name: "k7Qx2mPa"})
+    logs.get_logger("sample").info("asked", **{name: "k7Qx2mPa"})
 
     assert one_line(read())[name] == "k7Qx2mPa"
 
@@ -265,7 +263,7 @@ def test_field_with_a_similar_name_is_not_redacted(read: Read, name: str) -> Non
 def test_missing_secret_is_shown_as_null(read: Read) -> None:
     logs.configure("INFO", "json")
 
-    logs.get_logger("ground.test").info("asked", token=None)
+    logs.get_logger("sample").info("asked", token=None)
 
     assert one_line(read())["token"] is None
 
@@ -273,7 +271,7 @@ def test_missing_secret_is_shown_as_null(read: Read) -> None:
 def test_other_values_are_written_as_text(read: Read) -> None:
     logs.configure("INFO", "json")
 
-    logs.get_logger("ground.test").info(
+    logs.get_logger("sample").info(
         "asked", at=datetime(2026, 11, 22, tzinfo=UTC), points=Decimal("7.5"), which={"a"}
     )
 
@@ -290,7 +288,7 @@ HOSTILE = "a\nERROR forged\x1b[31m\u202e\x9b2J"
 def test_value_cannot_forge_a_line(read: Read, form: Form) -> None:
     logs.configure("INFO", form)
 
-    logs.get_logger("ground.test").info("asked", title=HOSTILE)
+    logs.get_logger("sample").info("asked", title=HOSTILE)
     logging.getLogger("library").info("asked %s", HOSTILE)
 
     assert len(read().splitlines()) == 2
@@ -299,11 +297,11 @@ def test_value_cannot_forge_a_line(read: Read, form: Form) -> None:
 def test_value_cannot_control_the_terminal(read: Read) -> None:
     logs.configure("INFO", "text")
 
-    logs.get_logger("ground.test").info("asked", title=HOSTILE, why=[HOSTILE])
+    logs.get_logger("sample").info("asked", title=HOSTILE, why=[HOSTILE])
     try:
         raise ValueError(HOSTILE)
     except ValueError:
-        logs.get_logger("ground.test").exception("failed")
+        logs.get_logger("sample").exception("failed")
 
     written = read()
     assert not {"\x1b", "\u202e", "\x9b"} & set(written)

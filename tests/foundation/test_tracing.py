@@ -1,4 +1,4 @@
-"""Traces: what a `traceparent` says is taken to the letter, and what is none is passed over."""
+"""Tests of W3C Trace Context."""
 
 import re
 
@@ -22,7 +22,7 @@ GOOD = f"00-{TRACE_ID}-{SPAN_ID}-01"
         pytest.param(f"cc-{TRACE_ID}-{SPAN_ID}-01-what", True, id="a later version with more"),
     ],
 )
-def test_a_traceparent_names_a_span(header: str, sampled: bool) -> None:
+def test_traceparent_is_parsed(header: str, sampled: bool) -> None:
     assert tracing.parse(header) == Span(TRACE_ID, SPAN_ID, sampled)
 
 
@@ -45,7 +45,7 @@ def test_a_traceparent_names_a_span(header: str, sampled: bool) -> None:
         pytest.param("x" * 8000, id="8 kB"),
     ],
 )
-def test_what_is_no_traceparent_begins_a_new_trace(header: str | None) -> None:
+def test_invalid_traceparent_starts_a_new_trace(header: str | None) -> None:
     begun = tracing.span_from(header)
 
     assert tracing.parse(header) is None
@@ -54,14 +54,14 @@ def test_what_is_no_traceparent_begins_a_new_trace(header: str | None) -> None:
     assert tracing.parse(begun.header) == begun
 
 
-def test_a_child_is_another_span_of_the_same_trace() -> None:
+def test_child_belongs_to_the_same_trace() -> None:
     child = tracing.span_from(f"00-{TRACE_ID}-{SPAN_ID}-00")
 
     assert (child.trace_id, child.sampled) == (TRACE_ID, False)
     assert child.span_id != SPAN_ID
 
 
-def test_a_span_is_at_work_until_its_end() -> None:
+def test_span_is_current_inside_use() -> None:
     span = tracing.new_span()
     before = tracing.current(), structlog.contextvars.get_contextvars()
 

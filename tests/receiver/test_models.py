@@ -1,4 +1,4 @@
-"""ELMS's history leads to ELMS's tables."""
+"""The tables of ELMS and their migrations."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ def test_migrations_make_the_models(database: Database) -> None:
     assert differences == []
 
 
-def test_every_version_column_holds_the_largest_of_the_wire() -> None:
+def test_version_columns_hold_the_highest_version() -> None:
     versions = [
         column
         for table in SCHEMA.metadata.tables.values()
@@ -32,7 +32,7 @@ def test_every_version_column_holds_the_largest_of_the_wire() -> None:
     assert all(isinstance(column.type, BigInteger) for column in versions)
 
 
-def test_numbers_are_never_used_twice(make_database: Callable[..., Database]) -> None:
+def test_ids_are_never_reused(make_database: Callable[..., Database]) -> None:
     database = make_database(SCHEMA)
     if not database.is_sqlite:
         return

@@ -1,4 +1,4 @@
-"""How SQLite goes about what the pages of runs and inbox ask: by an index, without sorting."""
+"""The query plans of the lists of runs, history and inbox: an index, and no sorting."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from receiver.webhooks import inbox
 from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
-HEARD = "USING INDEX ix_inbox_"
+INBOX = "USING INDEX ix_inbox_"
 REQUESTS = [
     PageRequest(),
     PageRequest(after=(NINE, 1, "msg_1")),
@@ -27,7 +27,7 @@ REQUESTS = [
 
 @pytest.fixture
 def planned(database: Database) -> Iterator[Callable[[Callable[[Any], Any]], list[str]]]:
-    """Return what tells the plan of the statements that a function sends."""
+    """Return what returns SQLite's query plans of the statements that a function sends."""
     if not database.is_sqlite:
         pytest.skip("PostgreSQL plans by what is in the tables, and these are empty")
     sent: list[tuple[str, Any]] = []
@@ -56,15 +56,15 @@ def planned(database: Database) -> Iterator[Callable[[Callable[[Any], Any]], lis
 @pytest.mark.parametrize(
     ("wanted", "index"),
     [
-        pytest.param(InboxFilter(), f"{HEARD}received_at_source_id_webhook_id", id="all"),
+        pytest.param(InboxFilter(), f"{INBOX}received_at_source_id_webhook_id", id="all"),
         pytest.param(
-            InboxFilter(WebhookOutcome.STALE), f"{HEARD}outcome_received_at", id="outcome"
+            InboxFilter(WebhookOutcome.STALE), f"{INBOX}outcome_received_at", id="outcome"
         ),
-        pytest.param(InboxFilter(source_id=1), f"{HEARD}source_id_received_at", id="source"),
-        pytest.param(InboxFilter(course_id="CS1"), f"{HEARD}course_id_received_at", id="course"),
+        pytest.param(InboxFilter(source_id=1), f"{INBOX}source_id_received_at", id="source"),
+        pytest.param(InboxFilter(course_id="CS1"), f"{INBOX}course_id_received_at", id="course"),
     ],
 )
-def test_an_index_gives_each_list_of_messages_in_its_order(
+def test_each_list_of_the_inbox_uses_an_index(
     planned: Callable[..., list[str]], wanted: InboxFilter, index: str, page_request: PageRequest
 ) -> None:
     plan = planned(lambda session: inbox.page(session, wanted, page_request))
@@ -73,7 +73,7 @@ def test_an_index_gives_each_list_of_messages_in_its_order(
     assert not any("TEMP B-TREE" in step or step == "SCAN inbox" for step in plan)
 
 
-def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[str]]) -> None:
+def test_webhook_id_is_looked_up_by_primary_key(planned: Callable[..., list[str]]) -> None:
     plan = planned(
         lambda session: inbox.page(session, InboxFilter(webhook_id="msg_1"), PageRequest())
     )
@@ -89,12 +89,12 @@ def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[st
                 session, 1, CourseOutcome.FAILED, PageRequest(after=("one", 7))
             ),
             "ix_run_courses_run_id_outcome_source_id (run_id=? AND outcome=? AND source>?)",
-            id="the courses of a run",
+            id="courses of a run",
         ),
         pytest.param(
             lambda session: queries.of_course(session, "one", "CS101"),
             "ix_run_courses_course_id_source_id (course_id=? AND source=?)",
-            id="the runs of a course",
+            id="runs of a course",
         ),
         pytest.param(
             lambda session: history.page(session, 1, PageRequest(after=(7,))),
@@ -103,7 +103,7 @@ def test_a_webhook_id_is_looked_up_in_each_source(planned: Callable[..., list[st
         ),
     ],
 )
-def test_an_index_gives_each_other_list_in_its_order(
+def test_each_other_list_uses_an_index(
     planned: Callable[..., list[str]], ask: Callable[[Any], Any], index: str
 ) -> None:
     plan = planned(ask)
@@ -112,14 +112,14 @@ def test_an_index_gives_each_other_list_in_its_order(
     assert not any("TEMP B-TREE" in step for step in plan)
 
 
-def test_which_run_asked_a_source_last_is_looked_up(planned: Callable[..., list[str]]) -> None:
+def test_last_run_of_a_source_uses_an_index(planned: Callable[..., list[str]]) -> None:
     plan = planned(queries.last_fetches)
 
     covering = "USING COVERING INDEX ix_run_courses_run_id_outcome_source_id"
     assert any(f"{covering} (run_id=? AND outcome=? AND source=?)" in step for step in plan)
 
 
-def test_when_a_source_was_heard_last_is_looked_up(planned: Callable[..., list[str]]) -> None:
+def test_last_webhook_of_a_source_uses_an_index(planned: Callable[..., list[str]]) -> None:
     plan = planned(sources.last_received)
 
     assert any("ix_inbox_source_id_received_at_webhook_id (source_id=?)" in step for step in plan)

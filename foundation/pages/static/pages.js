@@ -28,7 +28,7 @@
     const told = document.querySelector("[data-zone]");
     const button = document.querySelector("[data-zone-switch]");
     if (!told || !button || zone === "UTC") return;
-    told.textContent = inUtc() ? "Times are in UTC." : `Times are in ${zone}; point at one for UTC.`;
+    told.textContent = inUtc() ? "Times are in UTC." : `Times are in ${zone}; hover for UTC.`;
     button.textContent = inUtc() ? `Show ${zone}` : "Show UTC";
     button.hidden = false;
   }
@@ -50,7 +50,7 @@
       await navigator.clipboard.writeText(button.parentElement.querySelector("[data-copy-text]").textContent);
       button.textContent = "Copied";
     } catch {
-      button.textContent = "Select it and copy";
+      button.textContent = "Select and copy";
     }
     setTimeout(() => { button.textContent = word; }, 2000);
   }

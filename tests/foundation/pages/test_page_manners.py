@@ -107,16 +107,16 @@ def test_a_form_that_is_refused_leads_back(
     answer = signed_in.post("/specimen/form", headers=headers, data={"csrf_token": token})
 
     assert answer.status_code == 422
-    links = re.findall(r'href="([^"]+)">Back to where you were', answer.text)
+    links = re.findall(r'href="([^"]+)">Go back', answer.text)
     assert links == ([back] if back else [])
 
 
 @pytest.mark.parametrize(
     ("title", "said"),
     [
-        pytest.param(None, "Something has to stand here.", id="not there"),
-        pytest.param("", "Something has to stand here.", id="empty"),
-        pytest.param("x" * 11, "No more than 10 characters can stand here.", id="too long"),
+        pytest.param(None, "This field is required.", id="not there"),
+        pytest.param("", "This field is required.", id="empty"),
+        pytest.param("x" * 11, "At most 10 characters are allowed.", id="too long"),
         pytest.param("no", "A title is not a no.", id="a rule of ours"),
     ],
 )
@@ -199,7 +199,7 @@ class TestRefusals:
 
         assert (answer.status_code, answer.mimetype) == (404, "text/html")
         assert "<h1>Page not found</h1>" in answer.text
-        assert "What to do next:" in answer.text
+        assert "What to do:" in answer.text
         assert f"<code>{answer.headers['X-Request-Id']}</code>" in answer.text
         assert ("Sign out" in answer.text) is signed
 

@@ -100,7 +100,7 @@ def test_bars_stand_on_one_another() -> None:
     assert chart.columns == ("Time", "delivered", "dead")
     assert chart.rows == (("09:00", "3", "2"), ("10:00", "0", "0"))
     assert chart.description == (
-        "From 09:00 to 10:00. delivered: at most 3; dead: at most 2. The table below has each."
+        "From 09:00 to 10:00. delivered: up to 3; dead: up to 2. See the table for all values."
     )
 
 
@@ -118,7 +118,7 @@ def test_a_chart_of_nothing_says_so() -> None:
     chart = charts.stacked_bars("d", "Deliveries", [], [Series("delivered", "good", [])])
 
     assert (chart.bars, chart.steps, chart.rows) == ((), (), ())
-    assert chart.description == "There is nothing to show yet."
+    assert chart.description == "No data yet."
 
 
 def test_not_every_step_is_named() -> None:

@@ -157,7 +157,7 @@ class TestAttempts:
         assert answer.status_code == 429
         assert 800 <= int(answer.headers["Retry-After"]) <= 900
         assert "Too many sign-ins for this name have failed." in answer.text
-        assert "You can try again from <time" in answer.text
+        assert "You can try again at <time" in answer.text
         assert "users set-password" in answer.text
         assert not is_in(client)
 

@@ -1,4 +1,4 @@
-"""`notifier db …`, `notifier doctor`, and what every command does while the database is away."""
+"""`notifier db …`, `notifier doctor`, and commands without a usable database."""
 
 import json
 import os
@@ -26,7 +26,7 @@ Told = Callable[..., Any]
 Rows = Callable[[], dict[str, list[str]]]
 
 
-def test_an_empty_database_is_brought_up_to_date(blank_url: str, command: Notifier) -> None:
+def test_upgrade_of_an_empty_database(blank_url: str, command: Notifier) -> None:
     first, second = command("db", "upgrade"), command("db", "upgrade")
 
     assert (first.exit_code, first.stderr) == (0, "")
@@ -35,7 +35,7 @@ def test_an_empty_database_is_brought_up_to_date(blank_url: str, command: Notifi
     assert second.stdout == f"the schema is already at {SCHEMA.head}\n"
 
 
-def test_a_schema_that_is_current_passes(notifier: Notifier, told: Told) -> None:
+def test_check_of_a_current_schema(notifier: Notifier, told: Told) -> None:
     result = notifier("db", "check")
 
     assert (result.exit_code, result.stdout) == (
@@ -55,7 +55,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("arguments", COMMANDS)
-def test_no_command_works_on_an_empty_database(
+def test_empty_database_exits_with_4(
     blank_url: str, command: Notifier, arguments: tuple[str, ...]
 ) -> None:
     result = command(*arguments)
@@ -69,7 +69,7 @@ def test_no_command_works_on_an_empty_database(
 
 
 @pytest.mark.parametrize("arguments", [*COMMANDS, pytest.param(("db", "upgrade"), id="upgrade")])
-def test_no_command_works_on_a_strangers_database(
+def test_unknown_schema_exits_with_4(
     command: Notifier, sql: Callable[..., None], arguments: tuple[str, ...]
 ) -> None:
     sql(
@@ -87,7 +87,7 @@ def test_no_command_works_on_a_strangers_database(
     )
 
 
-def test_a_database_that_others_use_is_not_taken_over(
+def test_upgrade_refuses_a_database_with_tables_of_others(
     command: Notifier, sql: Callable[..., None]
 ) -> None:
     sql("CREATE TABLE grades (id INTEGER)")
@@ -102,7 +102,7 @@ def test_a_database_that_others_use_is_not_taken_over(
     sql("CREATE TABLE courses (id INTEGER)")
 
 
-def test_sealed_secrets_move_to_the_first_key(
+def test_rotate_key_reencrypts_with_the_first_key(
     notifier: Notifier, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = (
@@ -119,7 +119,7 @@ def test_sealed_secrets_move_to_the_first_key(
     assert notifier("doctor").exit_code == 0
 
 
-def test_what_moodles_told_long_ago_is_forgotten(notifier: Notifier, database: Database) -> None:
+def test_prune_deletes_old_moodle_event_ids(notifier: Notifier, database: Database) -> None:
     told = CourseDeletion(objectid="7", timecreated="1795336477")
     for days in (10, 50):
         with database.writing() as session:
@@ -156,7 +156,7 @@ def away_urls(tmp_path: Path) -> dict[str, str]:
         pytest.param("damaged", "file is not a database", id="damaged"),
     ],
 )
-def test_a_database_that_is_away_is_a_sentence(
+def test_unavailable_database_exits_with_4(
     command: Notifier,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -191,7 +191,7 @@ FULL_DISK = {
 """What makes a database fail at the event of one course, as a full disk would."""
 
 
-def test_a_database_that_fails_midway_leaves_word_of_what_was_done(
+def test_failure_midway_reports_what_was_deleted(
     command: Notifier, sql: Callable[..., None], database_kind: str
 ) -> None:
     command("db", "upgrade")
@@ -210,7 +210,7 @@ def test_a_database_that_fails_midway_leaves_word_of_what_was_done(
     assert [one["course_id"] for one in deleted] == ["CS101"]
 
 
-def test_doctor_says_that_all_is_well(notifier: Notifier, told: Told) -> None:
+def test_doctor_passes(notifier: Notifier, told: Told) -> None:
     told("endpoints", "add", "https://elms.example/webhooks")
 
     result = notifier("doctor")
@@ -247,7 +247,7 @@ def test_doctor_reports_a_failed_check_with_its_next_step(notifier: Notifier) ->
     "kind",
     [pytest.param(kind, id=kind) for kind in ("nobody listens", "no such folder", "damaged")],
 )
-def test_doctor_says_that_the_database_is_away(
+def test_doctor_reports_an_unavailable_database(
     command: Notifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setenv("NOTIFIER_DATABASE_URL", away_urls(tmp_path)[kind])
@@ -261,7 +261,7 @@ def test_doctor_says_that_the_database_is_away(
     assert "planted" not in result.output
 
 
-def test_doctor_finds_a_schema_that_is_missing(blank_url: str, command: Notifier) -> None:
+def test_doctor_reports_a_missing_schema(blank_url: str, command: Notifier) -> None:
     result = command("doctor", "--json")
 
     wrong = [one for one in json.loads(result.stdout)["findings"] if not one["ok"]]
@@ -269,7 +269,7 @@ def test_doctor_finds_a_schema_that_is_missing(blank_url: str, command: Notifier
     assert [(one["check"], one["action"]) for one in wrong] == [("schema", "db upgrade")]
 
 
-def test_on_a_terminal_a_deletion_is_asked_about(command: Notifier, tmp_path: Path) -> None:
+def test_delete_asks_for_confirmation_on_a_terminal(command: Notifier, tmp_path: Path) -> None:
     command("db", "upgrade")
     command("courses", "add", "CS101", "--title", "x")
     ours, theirs = pty.openpty()

@@ -1,4 +1,4 @@
-"""Settings that are wrong are named all at once; secrets show up nowhere."""
+"""Settings of the command `notifier`, and its secrets."""
 
 import json
 import os
@@ -21,7 +21,7 @@ Rows = Callable[[], dict[str, list[str]]]
 NOTIFIER = (sys.executable, "-c", "from notifier.cli import main; main()")
 
 
-def test_missing_settings_are_all_named_by_the_real_process(tmp_path: Path) -> None:
+def test_missing_settings_are_all_named(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if "NOTIFIER" not in name}
 
     done = subprocess.run(
@@ -78,7 +78,7 @@ MALFORMED = {
         )
     ],
 )
-def test_malformed_settings_are_all_named_and_none_shown(
+def test_invalid_settings_are_all_named_and_not_shown(
     command: Notifier, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     for name, value in MALFORMED.items():
@@ -92,9 +92,7 @@ def test_malformed_settings_are_all_named_and_none_shown(
     assert "planted" not in result.output
 
 
-def test_a_lease_shorter_than_an_attempt_is_refused(
-    command: Notifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lease_must_outlast_an_attempt(command: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFIER_LEASE", "19")
 
     result = command("work", "--once")
@@ -105,7 +103,7 @@ def test_a_lease_shorter_than_an_attempt_is_refused(
     )
 
 
-def test_settings_come_from_a_file(command: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_read_from_dotenv(command: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFIER_ADMIN_KEY")
     Path(".env").write_text(
         "NOTIFIER_ADMIN_KEY=0123456789abcdef0123456789abcdef\n"
@@ -121,7 +119,7 @@ def test_settings_come_from_a_file(command: Notifier, monkeypatch: pytest.Monkey
     assert Path("from-file.db").exists()
 
 
-def test_a_planted_secret_shows_up_nowhere(
+def test_secrets_are_shown_nowhere(
     notifier: Notifier, told: Told, rows: Rows, sink: Any, tmp_path: Path
 ) -> None:
     sink.answer(SimpleNamespace(status=422, headers={}, body=b"", after=None))

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
-from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Lane
+from notifier.models import Delivery, DeliveryStatus, Endpoint, Lane
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
 from notifier.webhooks.http_client import Transport
 from notifier.worker.reporter import WorkerTotals
@@ -51,47 +51,10 @@ def count(database: Database, *conditions: Any) -> int:
         return session.scalar(select(func.count(Delivery.id)).where(*conditions)) or 0
 
 
-def attempts_made(database: Database) -> int:
-    """Return the number of attempts."""
-    with database.reading() as session:
-        return session.scalar(select(func.count(Attempt.id))) or 0
-
-
 @pytest.fixture
 def held_reply() -> Reply:
     """A reply that is sent once its event is set."""
     return Reply(after=threading.Event())
-
-
-def polls_on(database: Database) -> None:
-    """Return once the worker has executed ten more statements."""
-    tick = threading.Event()
-    wanted = database.statements + 10
-    for _ in range(1000):
-        if database.statements >= wanted:
-            return
-        tick.wait(0.01)
-    pytest.fail("the worker has stopped to poll")
-
-
-def test_outage_costs_few_attempts(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    make_worker: MakeWorker,
-    sink: Sink,
-) -> None:
-    endpoint = make_endpoint(sink.url())
-    for _ in range(40):
-        make_delivery(endpoint.id)
-    sink.always(Reply(503))
-
-    totals = make_worker().run(once=True)
-
-    assert PAUSED_AFTER <= totals.to_retry <= PAUSED_AFTER + SLOTS
-    assert len(sink.received) == totals.to_retry == attempts_made(database)
-    untouched = count(database, Delivery.attempts == 0, Delivery.due_at == NINE)
-    assert untouched == 40 - totals.to_retry
 
 
 def test_backlog_is_sent_at_a_limited_rate_after_an_outage(
@@ -120,35 +83,6 @@ def test_backlog_is_sent_at_a_limited_rate_after_an_outage(
     assert count(database, Delivery.status == DeliveryStatus.DELIVERED) == 60
     assert len({one.headers["webhook-id"] for one in sink.received[down:]}) == 60
     assert sink.connections - before <= 1 + SLOTS
-
-
-def test_half_open_endpoint_gets_one_request_at_a_time(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    make_worker: MakeWorker,
-    sink: Sink,
-    held_reply: Reply,
-) -> None:
-    endpoint = make_endpoint(sink.url())
-    for _ in range(10):
-        make_delivery(endpoint.id)
-    with database.writing() as session:
-        now = db.now(session)
-        session.execute(
-            update(Endpoint).values(failures=9, failing_since=NINE, failed_at=now, paused_until=now)
-        )
-    sink.answer(held_reply)
-
-    with running(make_worker()):
-        sink.wait_for(1)
-        polls_on(database)
-        alone = len(sink.received)
-        assert held_reply.after is not None
-        held_reply.after.set()
-        sink.wait_for(10)
-
-    assert alone == 1
 
 
 def test_retries_do_not_starve_new_events(

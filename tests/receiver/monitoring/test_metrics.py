@@ -1,4 +1,4 @@
-"""ELMS's numbers: what its door took, how its courses stand, what came of its runs."""
+"""The metrics of ELMS: webhooks, courses, runs."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -28,7 +28,7 @@ Numbers = Callable[[], dict[str, float]]
 
 @pytest.fixture
 def numbers(database: Database) -> Numbers:
-    """Return what reads the numbers that are not nothing, by name and labels."""
+    """Return what reads the metrics that are not zero, by name and labels."""
 
     def read() -> dict[str, float]:
         with database.reading() as session:
@@ -44,7 +44,7 @@ def numbers(database: Database) -> Numbers:
 
 @pytest.fixture
 def ended(database: Database, now: datetime) -> Callable[..., None]:
-    """Return what writes a run that ended so many hours after nine."""
+    """Return what writes a run that ended some hours after nine."""
 
     def write(
         *outcomes: CourseOutcome, hours: int = 0, partial: bool = False, **given: Any
@@ -59,7 +59,7 @@ def ended(database: Database, now: datetime) -> Callable[..., None]:
     return write
 
 
-def test_webhooks_are_counted_by_what_they_did(
+def test_webhooks_are_counted_by_outcome(
     database: Database, make_source: Callable[..., Source], numbers: Numbers, now: datetime
 ) -> None:
     source = make_source()
@@ -87,7 +87,7 @@ def test_webhooks_are_counted_by_what_they_did(
     }
 
 
-def test_courses_are_counted_by_the_law_of_the_registry(
+def test_courses_are_counted_by_status(
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
     numbers: Numbers,
@@ -137,7 +137,7 @@ def test_runs_are_counted_by_their_ending_and_their_courses_by_outcome(
     }
 
 
-def test_a_good_run_is_one_of_every_course_without_a_failure(
+def test_good_run_is_one_of_all_courses_without_failures(
     ended: Callable[..., None], numbers: Numbers, now: datetime
 ) -> None:
     ended(hours=1)
@@ -150,5 +150,5 @@ def test_a_good_run_is_one_of_every_course_without_a_failure(
     assert since == pytest.approx(passed, abs=60)
 
 
-def test_no_run_at_all_is_infinitely_long_ago(numbers: Numbers) -> None:
+def test_no_run_is_infinitely_long_ago(numbers: Numbers) -> None:
     assert numbers() == {"seconds_since_good_run": inf}

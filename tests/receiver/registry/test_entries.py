@@ -1,11 +1,10 @@
-"""The registry in its database: what was told is kept, whoever came first."""
+"""The registry in its database: facts are stored, whatever their order, and statements are few."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import reduce
 from itertools import count
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -28,49 +27,48 @@ from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedE
 from receiver.models import Entry, Source
 from receiver.registry import entries as registry
 from receiver.registry.entries import ApplyResult, EntryUpdate
+from receiver.registry.history import Actor, ActorKind
+
+WEBHOOK = Actor(ActorKind.WEBHOOK, "msg_1")
+RUN = Actor(ActorKind.SYNC, "run 7")
+Apply = Callable[..., ApplyResult]
 
 
-def test_first_fact_of_an_unlinked_course_is_kept(
+@pytest.fixture
+def apply(database: Database, now: datetime) -> Apply:
+    """Return what applies a fact to a course in a transaction of its own."""
+
+    def call(source: Source, fact: Fact, course_id: str = "CS101") -> ApplyResult:
+        with database.writing() as session:
+            return registry.apply(session, source.id, course_id, fact, actor=WEBHOOK, now=now)
+
+    return call
+
+
+def test_fact_about_a_course_that_is_not_added_is_stored(
     database: Database,
     make_source: Callable[..., Source],
+    apply: Apply,
     entry_of: Callable[[str], Entry],
     now: datetime,
 ) -> None:
-    source = make_source()
+    result = apply(make_source(), Deleted(4, now))
 
-    with database.writing() as session:
-        outcome = registry.apply(
-            session,
-            source.id,
-            "CS101",
-            Deleted(4, now),
-            actor=registry.Actor("webhook", "msg_1"),
-            now=now,
-        )
-    with database.reading() as session:
-        listed = registry.list_entries(session)
-
-    assert outcome is ApplyResult.APPLIED
+    assert result is ApplyResult.APPLIED
     assert registry.course_status(entry_of("CS101")).status is Status.COURSE_DELETED
-    assert (entry_of("CS101").added_at, listed) == (None, [])
+    assert entry_of("CS101").added_at is None
+    with database.reading() as session:
+        assert registry.list_entries(session) == []
 
 
-def test_later_enrolment_starts_from_the_truth(
-    database: Database,
+def test_added_course_has_the_facts_from_before(
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
+    apply: Apply,
     now: datetime,
 ) -> None:
     source = make_source()
-    with database.writing() as session:
-        registry.apply(
-            session,
-            source.id,
-            "CS101",
-            Deleted(4, now),
-            actor=registry.Actor("webhook", "msg_1"),
-            now=now,
-        )
+    apply(source, Deleted(4, now))
 
     entry = make_entry(source)
 
@@ -80,76 +78,43 @@ def test_later_enrolment_starts_from_the_truth(
 @pytest.mark.parametrize(
     ("second", "expected"),
     [
-        pytest.param(lambda now: TokenAnnounced(3, "b", now), ApplyResult.STALE, id="the same"),
+        pytest.param(lambda now: TokenAnnounced(3, "b", now), ApplyResult.STALE, id="same"),
         pytest.param(lambda now: TokenAnnounced(2, "a", now), ApplyResult.STALE, id="older"),
         pytest.param(lambda now: TokenAnnounced(4, "c", now), ApplyResult.APPLIED, id="newer"),
-        pytest.param(lambda now: Deleted(1, now), ApplyResult.APPLIED, id="an old deletion"),
+        pytest.param(lambda now: Deleted(1, now), ApplyResult.APPLIED, id="old deletion"),
     ],
 )
-def test_a_fact_that_changes_nothing_is_stale(
-    database: Database,
+def test_fact_that_changes_nothing_is_stale(
     make_source: Callable[..., Source],
+    apply: Apply,
     now: datetime,
     second: Callable[[datetime], Fact],
     expected: ApplyResult,
 ) -> None:
     source = make_source()
-    with database.writing() as session:
-        registry.apply(
-            session,
-            source.id,
-            "CS101",
-            TokenAnnounced(3, "b", now),
-            actor=registry.Actor("webhook", "msg_1"),
-            now=now,
-        )
+    apply(source, TokenAnnounced(3, "b", now))
 
-    with database.writing() as session:
-        actual = registry.apply(
-            session,
-            source.id,
-            "CS101",
-            second(now),
-            actor=registry.Actor("webhook", "msg_1"),
-            now=now,
-        )
-
-    assert expected is actual
+    assert apply(source, second(now)) is expected
 
 
-def test_the_largest_version_of_the_wire_is_kept(
-    database: Database,
+def test_highest_version_of_the_wire_is_stored(
     make_source: Callable[..., Source],
+    apply: Apply,
     entry_of: Callable[[str], Entry],
     now: datetime,
 ) -> None:
-    source = make_source()
-
-    with database.writing() as session:
-        registry.apply(
-            session,
-            source.id,
-            "CS101",
-            Deleted(2**53 - 1, now),
-            actor=registry.Actor("webhook", "msg_1"),
-            now=now,
-        )
+    apply(make_source(), Deleted(2**53 - 1, now))
 
     assert entry_of("CS101").deleted_version == 2**53 - 1
 
 
-_moments = st.integers(0, 2)
+_hours = st.integers(0, 2)
 _facts = st.one_of(
-    st.tuples(st.just("deleted"), st.integers(1, 3), _moments),
-    st.tuples(st.just("named"), st.integers(1, 3), st.sampled_from("ab"), _moments),
-    st.tuples(st.just("refused"), st.sampled_from("ab"), st.just("unknown"), _moments),
+    st.tuples(st.just(Deleted), st.integers(1, 3), _hours),
+    st.tuples(st.just(TokenAnnounced), st.integers(1, 3), st.sampled_from("ab"), _hours),
+    st.tuples(st.just(TokenRejected), st.sampled_from("ab"), st.just("unknown"), _hours),
 )
 _numbers = count()
-_KINDS: dict[str, Callable[..., Fact]] = {
-    "deleted": Deleted,
-    "named": TokenAnnounced,
-    "refused": TokenRejected,
-}
 
 
 @settings(
@@ -158,86 +123,54 @@ _KINDS: dict[str, Callable[..., Fact]] = {
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(_facts, min_size=1, max_size=6))
-def test_what_is_stored_is_the_fold_of_what_was_told(
-    database: Database, make_source: Callable[..., Source], now: datetime, told: list[Any]
-) -> None:
-    source = make_source(f"source-{next(_numbers)}")
-    facts = [_KINDS[kind](*rest, now + timedelta(hours=hours)) for kind, *rest, hours in told]
-    expected = reduce(course_state.apply, facts, CourseState())
-
-    for name, order in (("forwards", facts), ("backwards", [*reversed(facts), *facts])):
-        for fact in order:
-            with database.writing() as session:
-                registry.apply(
-                    session,
-                    source.id,
-                    name,
-                    fact,
-                    actor=registry.Actor("webhook", "msg_1"),
-                    now=now,
-                )
-
-    with database.reading() as session:
-        stored = {
-            registry.state_of(entry)
-            for entry in session.scalars(select(Entry).where(Entry.source_id == source.id))
-        }
-    assert stored == {expected}
-
-
-def test_two_facts_at_once_are_both_taken(
+def test_stored_state_is_the_one_of_the_rule(
     database: Database,
     make_source: Callable[..., Source],
+    apply: Apply,
+    now: datetime,
+    made: list[tuple[Callable[..., Fact], ...]],
+) -> None:
+    source = make_source(f"source-{next(_numbers)}")
+    facts = [kind(*rest, now + timedelta(hours=hours)) for kind, *rest, hours in made]
+
+    for course_id, order in (("forwards", facts), ("backwards", [*reversed(facts), *facts])):
+        for fact in order:
+            apply(source, fact, course_id)
+
+    with database.reading() as session:
+        entries = session.scalars(select(Entry).where(Entry.source_id == source.id))
+        stored = {registry.state_of(entry) for entry in entries}
+    assert stored == {reduce(course_state.apply, facts, CourseState())}
+
+
+def test_concurrent_facts_are_all_applied(
+    make_source: Callable[..., Source],
+    apply: Apply,
     entry_of: Callable[[str], Entry],
     now: datetime,
 ) -> None:
     source = make_source()
 
-    def tell(version: int) -> None:
-        with database.writing() as session:
-            fact = TokenAnnounced(version, f"t{version}", now)
-            registry.apply(
-                session,
-                source.id,
-                "CS101",
-                fact,
-                actor=registry.Actor("webhook", "msg_1"),
-                now=now,
-            )
-
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(tell, range(1, 25)))
+        facts = [TokenAnnounced(version, f"t{version}", now) for version in range(1, 25)]
+        list(threads.map(lambda fact: apply(source, fact), facts))
 
     assert entry_of("CS101").announced_token_id == "t24"
 
 
-def test_linking_twice_is_refused(
+def test_course_is_added_once(
     make_source: Callable[..., Source], make_entry: Callable[..., Entry]
 ) -> None:
     source = make_source()
     make_entry(source)
 
-    with pytest.raises(
-        EntryExistsError, match=r"'CS101' of .* is already in the registry"
-    ) as refused:
+    with pytest.raises(EntryExistsError) as caught:
         make_entry(source)
 
-    assert refused.value.advice.command == "registry set-token CS101"
+    assert caught.value.advice.command == "registry set-token CS101"
 
 
-def test_held_token_is_sealed(
-    vault: Vault, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
-) -> None:
-    token = CourseToken.generate()
-
-    entry = make_entry(make_source(), token=token)
-
-    assert entry.stored_token_id == token.token_id
-    assert token.secret not in str(entry.encrypted_token)
-    assert vault.decrypt(str(entry.encrypted_token)) == token.reveal()
-
-
-def test_resealed_tokens_open_still(
+def test_token_is_encrypted_and_reencrypted(
     database: Database,
     vault: Vault,
     make_source: Callable[..., Source],
@@ -251,12 +184,14 @@ def test_resealed_tokens_open_still(
     with database.reading() as session:
         (after,) = registry.list_entries(session)
 
-    assert reencrypted == 1
-    assert before.encrypted_token != after.encrypted_token
-    assert vault.decrypt(str(after.encrypted_token)) == token.reveal()
+    assert before.stored_token_id == token.token_id
+    assert (reencrypted, before.encrypted_token != after.encrypted_token) == (1, True)
+    for entry in (before, after):
+        assert token.secret not in str(entry.encrypted_token)
+        assert vault.decrypt(str(entry.encrypted_token)) == token.reveal()
 
 
-def test_listing_takes_one_query(
+def test_list_takes_one_query(
     database: Database, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
 ) -> None:
     source = make_source()
@@ -272,31 +207,26 @@ def test_listing_takes_one_query(
     assert names == [(source.name, f"CS10{number}") for number in range(5)]
 
 
-def test_unknown_courses_are_named(database: Database, make_source: Callable[..., Source]) -> None:
+def test_unknown_course_is_named(database: Database, make_source: Callable[..., Source]) -> None:
     source = make_source()
 
-    with (
-        database.reading() as session,
-        pytest.raises(EntryUnknownError, match="not in the registry: 'NONE'"),
-    ):
-        registry.list_entries(session, course_ids=["NONE"])
-    with (
-        database.reading() as session,
-        pytest.raises(EntryUnknownError, match=r"the course 'NONE' of .* is not in the registry"),
-    ):
-        registry.get(session, source, "NONE")
+    with database.reading() as session:
+        with pytest.raises(EntryUnknownError, match="'NONE'"):
+            registry.list_entries(session, course_ids=["NONE"])
+        with pytest.raises(EntryUnknownError, match="'NONE'"):
+            registry.get(session, source, "NONE")
 
 
-def test_a_mistyped_token_is_told_without_a_query() -> None:
+def test_mistyped_token_is_refused_without_showing_it() -> None:
     mistyped = CourseToken.generate().reveal()[:-1] + "!"
 
-    with pytest.raises(TokenMalformedError, match="cut off or mistyped") as refused:
+    with pytest.raises(TokenMalformedError) as caught:
         registry.parse_token(mistyped)
 
-    assert mistyped not in str(refused.value)
+    assert mistyped not in str(caught.value)
 
 
-def test_lessons_are_learnt_in_four_statements(
+def test_updates_take_four_statements(
     database: Database,
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
@@ -304,7 +234,7 @@ def test_lessons_are_learnt_in_four_statements(
 ) -> None:
     source = make_source()
     entries = [make_entry(source, f"CS10{number}") for number in range(5)]
-    lessons = [
+    updates = [
         EntryUpdate(
             entry.id, (TokenAnnounced(2, str(entry.stored_token_id), now),), f'"{entry.id}"', True
         )
@@ -313,7 +243,7 @@ def test_lessons_are_learnt_in_four_statements(
     before = database.statements
 
     with database.writing() as session:
-        registry.apply_updates(session, lessons, actor=registry.Actor("webhook", "msg_1"), now=now)
+        registry.apply_updates(session, updates, actor=RUN, now=now)
 
     assert database.statements - before == 4
     with database.reading() as session:
@@ -322,7 +252,7 @@ def test_lessons_are_learnt_in_four_statements(
     assert {(entry.announced_version, entry.synced_at) for entry in after} == {(2, now)}
 
 
-def test_a_lesson_without_news_costs_no_row(
+def test_update_without_change_writes_nothing(
     database: Database,
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
@@ -332,9 +262,7 @@ def test_a_lesson_without_news_costs_no_row(
     before = database.statements
 
     with database.writing() as session:
-        registry.apply_updates(
-            session, [EntryUpdate(entry.id)], actor=registry.Actor("webhook", "msg_1"), now=now
-        )
-        registry.apply_updates(session, [], actor=registry.Actor("webhook", "msg_1"), now=now)
+        registry.apply_updates(session, [EntryUpdate(entry.id)], actor=RUN, now=now)
+        registry.apply_updates(session, [], actor=RUN, now=now)
 
     assert database.statements - before == 1

@@ -1,4 +1,4 @@
-"""The history: who told what of a course, and what followed."""
+"""The history of a course: its entries, their actors, and the resulting status."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -30,8 +30,8 @@ WEBHOOK = Actor(ActorKind.WEBHOOK, "msg_1")
 
 
 @pytest.fixture
-def told(rows: Callable[[type[Any]], list[Any]]) -> Callable[[], list[tuple[str, ...]]]:
-    """Return what reads every line, the oldest first: from whom, what, what followed."""
+def written(rows: Callable[[type[Any]], list[Any]]) -> Callable[[], list[tuple[str, ...]]]:
+    """Return what reads all entries, oldest first: actor, event, resulting status."""
 
     def read() -> list[tuple[str, ...]]:
         lines = sorted(rows(HistoryEntry), key=lambda line: line.id)
@@ -40,23 +40,23 @@ def told(rows: Callable[[type[Any]], list[Any]]) -> Callable[[], list[tuple[str,
     return read
 
 
-def test_a_life_is_told_from_its_first_day(
+def test_every_change_has_an_entry(
     database: Database,
     vault: Vault,
     make_source: Callable[..., Source],
-    told: Callable[[], list[tuple[str, ...]]],
+    written: Callable[[], list[tuple[str, ...]]],
     now: datetime,
 ) -> None:
     source, first, second = make_source(), CourseToken.generate(), CourseToken.generate()
-    named = TokenAnnounced(2, second.token_id, now)
+    announced = TokenAnnounced(2, second.token_id, now)
 
     with database.writing() as session:
         entry = registry.add(session, source, "CS101", first, vault=vault, actor=ADA, now=now)
-        registry.apply(session, source.id, "CS101", named, actor=WEBHOOK, now=now)
+        registry.apply(session, source.id, "CS101", announced, actor=WEBHOOK, now=now)
         registry.set_token(session, entry, second, vault=vault, actor=ADA, now=now)
         registry.remove(session, source, "CS101", actor=ADA, now=now)
 
-    assert told() == [
+    assert written() == [
         ("administrator", "ada@elms", "course added", "active"),
         ("webhook", "msg_1", "token.regenerated", "token_invalid"),
         ("administrator", "ada@elms", "token entered", "active"),
@@ -64,7 +64,7 @@ def test_a_life_is_told_from_its_first_day(
     ]
 
 
-def test_no_secret_is_written_down(
+def test_history_has_no_secret(
     database: Database,
     vault: Vault,
     make_source: Callable[..., Source],
@@ -81,51 +81,51 @@ def test_no_secret_is_written_down(
     assert token.secret not in repr(vars(line))
 
 
-def test_webhooks_without_news_are_told_as_such(
+def test_stale_webhook_has_an_entry_and_duplicate_has_none(
     database: Database,
     make_source: Callable[..., Source],
-    told: Callable[[], list[tuple[str, ...]]],
+    written: Callable[[], list[tuple[str, ...]]],
     now: datetime,
 ) -> None:
     source = make_source()
-    door = WebhookSource(source.id, source.name, ())
+    webhook_source = WebhookSource(source.id, source.name, ())
 
     for webhook_id, version in (("msg_2", 5), ("msg_2", 5), ("msg_1", 4)):
         data = CourseDeletedData(source=source.name, course_id="CS101", course_version=version)
         event = CourseDeleted(timestamp=now, data=data)
         with database.writing() as session:
             raw = events.dump(event).encode()
-            inbox.accept(session, door, webhook_id, event, raw, now=now)
+            inbox.accept(session, webhook_source, webhook_id, event, raw, now=now)
 
-    assert told() == [
+    assert written() == [
         ("webhook", "msg_2", "course.deleted", "course_deleted"),
         ("webhook", "msg_1", "stale course.deleted", "course_deleted"),
     ]
 
 
-def test_a_sync_tells_what_it_learnt_and_nothing_of_what_it_knew(
+def test_sync_writes_only_facts_that_changed_something(
     database: Database,
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
-    told: Callable[[], list[tuple[str, ...]]],
+    written: Callable[[], list[tuple[str, ...]]],
     now: datetime,
 ) -> None:
     source = make_source()
     changed, known = make_entry(source, "CS101"), make_entry(source, "CS102")
-    held = str(changed.stored_token_id)
-    facts = (TokenAnnounced(2, "new", now), TokenRejected(held, "it was regenerated", now))
+    stored = str(changed.stored_token_id)
+    facts = (TokenAnnounced(2, "new", now), TokenRejected(stored, "it was regenerated", now))
 
     with database.writing() as session:
-        lessons = [EntryUpdate(changed.id, facts), EntryUpdate(known.id, (), '"etag"', True)]
-        registry.apply_updates(session, lessons, actor=RUN, now=now)
+        updates = [EntryUpdate(changed.id, facts), EntryUpdate(known.id, (), '"etag"', True)]
+        registry.apply_updates(session, updates, actor=RUN, now=now)
 
-    assert told()[2:] == [
+    assert written()[2:] == [
         ("sync", "run 7", "token announced", "token_invalid"),
         ("sync", "run 7", "token rejected", "token_invalid"),
     ]
 
 
-def test_a_history_is_read_from_its_end(
+def test_latest_entries_come_first(
     database: Database, make_source: Callable[..., Source], now: datetime
 ) -> None:
     source = make_source()
@@ -144,12 +144,12 @@ def test_a_history_is_read_from_its_end(
     ]
 
 
-_moments = st.integers(0, 2)
+_hours = st.integers(0, 2)
 _facts = st.one_of(
-    st.builds(Deleted, st.integers(1, 3), _moments),
-    st.builds(TokenAnnounced, st.integers(1, 3), st.sampled_from("ab"), _moments),
-    st.builds(TokenRejected, st.sampled_from("ab"), st.just("unknown"), _moments),
-    st.builds(TokenAccepted, st.sampled_from("ab"), _moments),
+    st.builds(Deleted, st.integers(1, 3), _hours),
+    st.builds(TokenAnnounced, st.integers(1, 3), st.sampled_from("ab"), _hours),
+    st.builds(TokenRejected, st.sampled_from("ab"), st.just("unknown"), _hours),
+    st.builds(TokenAccepted, st.sampled_from("ab"), _hours),
 )
 _tokens = {name: CourseToken(name, "s" * 24) for name in "ab"}
 _steps = st.one_of(
@@ -166,7 +166,7 @@ _numbers = count()
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(_steps, max_size=8))
-def test_the_last_line_is_where_the_course_stands(
+def test_last_entry_has_the_current_status(
     database: Database,
     vault: Vault,
     make_source: Callable[..., Source],
@@ -187,8 +187,8 @@ def test_the_last_line_is_where_the_course_stands(
             if kind == "webhook":
                 registry.apply(session, source.id, "CS101", at(what), actor=WEBHOOK, now=now)
             elif kind == "sync":
-                lesson = EntryUpdate(entry.id, tuple(map(at, what)))
-                registry.apply_updates(session, [lesson], actor=RUN, now=now)
+                update = EntryUpdate(entry.id, tuple(map(at, what)))
+                registry.apply_updates(session, [update], actor=RUN, now=now)
             else:
                 row = registry.get(session, source, "CS101")
                 token = _tokens[what]

@@ -1,4 +1,4 @@
-"""The registry as its pages list it: narrowed, counted, told by whom, and by an index."""
+"""Paged lists of the registry: filters, counts, causes, and the index of each query."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,8 +19,8 @@ from receiver.registry.history import Actor
 from receiver.registry.listing import EntryFilter, ListedEntry
 
 Read = Callable[..., Page[ListedEntry]]
+# The index of all entries in the order of lists.
 EVERY = "ix_entries_course_id_source_id_added_at"
-"""The index of all entries in the order of lists."""
 
 
 @pytest.fixture
@@ -40,14 +40,14 @@ def read(database: Database) -> Read:
 
 @dataclass
 class Sent:
-    """What was sent to a database."""
+    """The statements sent to a database."""
 
     statements: list[tuple[str, Any]] = field(default_factory=list)
 
 
 @pytest.fixture
 def sent(database: Database) -> Iterator[Sent]:
-    """The statements that the test's database is sent."""
+    """The statements sent to the database of the test."""
     seen = Sent()
 
     def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
@@ -61,7 +61,7 @@ def sent(database: Database) -> Iterator[Sent]:
 
 @pytest.fixture
 def planned(database: Database, sent: Sent) -> Callable[[], list[str]]:
-    """Return what tells how SQLite goes about the one statement that was sent."""
+    """Return what returns SQLite's query plan of the statement that was sent."""
     if not database.is_sqlite:
         pytest.skip("PostgreSQL plans by what is in the tables, and these are empty")
 
@@ -79,7 +79,7 @@ def named(page: Page[ListedEntry]) -> list[str]:
     return [row.entry.course_id for row in page.rows]
 
 
-def test_courses_stand_in_the_order_of_their_ids(
+def test_courses_are_sorted_by_id(
     read: Read, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
 ) -> None:
     one, two = make_source("one"), make_source("two")
@@ -104,15 +104,15 @@ def test_courses_stand_in_the_order_of_their_ids(
         pytest.param(EntryFilter(Status.ACTIVE), ["CS1", "cs1"], id="active"),
         pytest.param(EntryFilter(Status.TOKEN_INVALID), ["CS2"], id="token invalid"),
         pytest.param(EntryFilter(Status.COURSE_DELETED), ["CS3"], id="course deleted"),
-        pytest.param(EntryFilter(prefix="CS"), ["CS1", "CS2", "CS3"], id="a beginning"),
-        pytest.param(EntryFilter(prefix="CS2"), ["CS2"], id="a whole id"),
+        pytest.param(EntryFilter(prefix="CS"), ["CS1", "CS2", "CS3"], id="prefix"),
+        pytest.param(EntryFilter(prefix="CS2"), ["CS2"], id="whole id"),
         pytest.param(EntryFilter(prefix="S"), [], id="not from the middle"),
         pytest.param(EntryFilter(prefix="C_"), [], id="no wildcard"),
-        pytest.param(EntryFilter(source_id=2), [], id="a source without courses"),
-        pytest.param(EntryFilter(Status.ACTIVE, 1, "CS"), ["CS1"], id="all at once"),
+        pytest.param(EntryFilter(source_id=2), [], id="source without courses"),
+        pytest.param(EntryFilter(Status.ACTIVE, 1, "CS"), ["CS1"], id="all filters"),
     ],
 )
-def test_the_list_is_narrowed(
+def test_filter_selects_courses(
     read: Read,
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
@@ -129,7 +129,7 @@ def test_the_list_is_narrowed(
     assert expected == named(read(wanted))
 
 
-def test_a_course_that_was_only_spoken_of_is_not_listed(
+def test_course_that_is_not_added_is_not_listed(
     read: Read, database: Database, make_source: Callable[..., Source], now: datetime
 ) -> None:
     source = make_source("one")
@@ -161,7 +161,7 @@ def test_courses_are_counted_by_status(
     assert counts == {Status.ACTIVE: 3, Status.TOKEN_INVALID: 1, Status.COURSE_DELETED: 3}
 
 
-def test_each_course_tells_who_said_so(
+def test_each_course_has_the_cause_of_its_status(
     read: Read,
     database: Database,
     make_source: Callable[..., Source],
@@ -202,13 +202,13 @@ def test_each_course_tells_who_said_so(
         pytest.param(EntryFilter(Status.ACTIVE), "ix_entries_active", id="active"),
         pytest.param(EntryFilter(Status.TOKEN_INVALID), "ix_entries_token_invalid", id="invalid"),
         pytest.param(EntryFilter(Status.COURSE_DELETED), "ix_entries_course_deleted", id="deleted"),
-        pytest.param(EntryFilter(prefix="CS"), EVERY, id="a beginning"),
+        pytest.param(EntryFilter(prefix="CS"), EVERY, id="prefix"),
         pytest.param(
             EntryFilter(Status.TOKEN_INVALID, prefix="CS"), "ix_entries_token_invalid", id="both"
         ),
     ],
 )
-def test_an_index_gives_each_list_in_its_order(
+def test_each_list_uses_an_index(
     read: Read,
     planned: Callable[[], list[str]],
     wanted: EntryFilter,
@@ -223,7 +223,7 @@ def test_an_index_gives_each_list_in_its_order(
     assert not any("TEMP B-TREE" in step or step == "SCAN entries" for step in plan)
 
 
-def test_an_index_counts_each_status(database: Database, planned: Callable[[], list[str]]) -> None:
+def test_each_count_uses_an_index(database: Database, planned: Callable[[], list[str]]) -> None:
     with database.reading() as session:
         listing.counts(session)
 
@@ -236,7 +236,7 @@ def test_an_index_counts_each_status(database: Database, planned: Callable[[], l
     ]
 
 
-def test_a_page_costs_two_statements_however_many_need_a_person(
+def test_page_takes_two_statements(
     read: Read,
     sent: Sent,
     make_source: Callable[..., Source],

@@ -1,4 +1,4 @@
-"""`receiver registry`: courses, where they stand, and how a new token heals them."""
+"""`receiver registry add`, `list`, `show`, `remove` and `set-token`."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def source(make_source: Callable[..., Source], far_side: Any) -> Source:
     return make_source("one", far_side.url)
 
 
-def test_a_course_is_linked_with_its_token(
+def test_add_stores_the_token(
     receiver: Callable[..., Result], source: Source, entry_of: Callable[[str], Entry]
 ) -> None:
     token = CourseToken.generate()
@@ -37,7 +37,7 @@ def test_a_course_is_linked_with_its_token(
     assert entry_of("CS101").stored_token_id == token.token_id
 
 
-def test_linking_a_deleted_course_says_so(
+def test_add_of_a_deleted_course_says_so(
     receiver: Callable[..., Result], source: Source, database: Database, now: datetime
 ) -> None:
     with database.writing() as session:
@@ -56,7 +56,7 @@ def test_linking_a_deleted_course_says_so(
     assert "CS101 cannot be synced: the course was deleted in eAssessment" in result.stderr
 
 
-def test_a_source_must_be_named_if_there_are_two(
+def test_source_is_required_if_there_are_several(
     receiver: Callable[..., Result], source: Source, make_source: Callable[..., Source]
 ) -> None:
     make_source("two")
@@ -69,7 +69,7 @@ def test_a_source_must_be_named_if_there_are_two(
     assert "there are 2 sources, and none was given" in unclear.stderr
 
 
-def test_a_course_of_one_source_needs_none_named(
+def test_source_is_optional_for_a_course_of_one_source(
     receiver: Callable[..., Result], source: Source, make_source: Callable[..., Source]
 ) -> None:
     make_source("two")
@@ -98,7 +98,7 @@ def test_a_course_of_one_source_needs_none_named(
         pytest.param(["list", "--source", "x"], "", 1, "there is no source 'x'", id="source"),
     ],
 )
-def test_wrong_use_is_a_sentence(
+def test_wrong_usage_exits_with_2(
     receiver: Callable[..., Result],
     source: Source,
     words: list[str],
@@ -112,7 +112,7 @@ def test_wrong_use_is_a_sentence(
     assert "Traceback" not in result.output
 
 
-def test_the_list_tells_where_each_course_stands(
+def test_list_shows_the_status_of_each_course(
     receiver: Callable[..., Result],
     source: Source,
     make_entry: Callable[..., Entry],
@@ -134,7 +134,7 @@ def test_the_list_tells_where_each_course_stands(
     assert course["action"] == "registry set-token CS103"
 
 
-def test_one_course_is_shown_with_what_is_known(
+def test_show_prints_the_stored_state(
     receiver: Callable[..., Result],
     source: Source,
     make_entry: Callable[..., Entry],
@@ -152,7 +152,7 @@ def test_one_course_is_shown_with_what_is_known(
     assert known["rejected_reason"] == "unknown"
 
 
-def test_a_course_tells_its_history(
+def test_show_prints_the_history(
     receiver: Callable[..., Result],
     source: Source,
     make_entry: Callable[..., Entry],
@@ -177,7 +177,7 @@ def test_a_course_tells_its_history(
     ]
 
 
-def test_a_course_that_was_only_spoken_of_is_shown(
+def test_show_prints_a_course_that_is_not_in_the_registry(
     receiver: Callable[..., Result], source: Source, database: Database, now: datetime
 ) -> None:
     with database.writing() as session:
@@ -197,7 +197,7 @@ def test_a_course_that_was_only_spoken_of_is_shown(
     assert "course.deleted" in shown.stdout
 
 
-def test_the_announced_token_heals_without_a_request(
+def test_announced_token_is_accepted_without_a_request(
     receiver: Callable[..., Result],
     source: Source,
     make_entry: Callable[..., Entry],
@@ -224,7 +224,7 @@ def test_the_announced_token_heals_without_a_request(
         ),
     ],
 )
-def test_a_token_whose_webhook_was_lost_heals_by_asking_once(
+def test_unannounced_token_is_verified_with_one_request(
     receiver: Callable[..., Result],
     source: Source,
     make_entry: Callable[..., Entry],
@@ -269,7 +269,7 @@ def test_a_token_whose_webhook_was_lost_heals_by_asking_once(
         ),
     ],
 )
-def test_a_token_that_does_not_heal_says_why(
+def test_unverified_token_says_why(
     receiver: Callable[..., Result],
     source: Source,
     make_entry: Callable[..., Entry],
@@ -310,7 +310,7 @@ def test_a_token_that_does_not_heal_says_why(
         ),
     ],
 )
-def test_a_good_token_is_not_replaced_by_one_that_is_not_known_to_be(
+def test_working_token_is_not_replaced_by_an_unverified_one(
     receiver: Callable[..., Result],
     source: Source,
     make_entry: Callable[..., Entry],
@@ -333,7 +333,7 @@ def test_a_good_token_is_not_replaced_by_one_that_is_not_known_to_be(
     assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 
 
-def test_a_newer_token_than_the_last_that_was_heard_of_replaces_a_good_one(
+def test_newer_token_replaces_a_working_one(
     receiver: Callable[..., Result],
     source: Source,
     make_entry: Callable[..., Entry],
@@ -352,7 +352,7 @@ def test_a_newer_token_than_the_last_that_was_heard_of_replaces_a_good_one(
     assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 
 
-def test_a_course_is_taken_out_and_can_come_back(
+def test_removed_course_can_be_added_again(
     receiver: Callable[..., Result], source: Source, entry_of: Callable[[str], Entry]
 ) -> None:
     receiver("registry", "add", "CS101", stdin=CourseToken.generate().reveal())
@@ -367,7 +367,7 @@ def test_a_course_is_taken_out_and_can_come_back(
     assert added.exit_code == 0
 
 
-def test_the_list_says_what_became_of_each_course_last(
+def test_list_shows_the_last_result_of_each_course(
     receiver: Callable[..., Result],
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],

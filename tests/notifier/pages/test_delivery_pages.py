@@ -15,7 +15,7 @@ from notifier.models import Attempt, Delivery, DeliveryStatus, Event, Replay
 from notifier.pages import deliveries as pages
 from notifier.webhooks import endpoints
 from tests.notifier.conftest import NINE
-from tests.notifier.web.pages.conftest import MARKUP, URL
+from tests.notifier.pages.conftest import MARKUP, URL
 
 Look = Callable[..., str]
 Send = Callable[..., TestResponse]
@@ -49,10 +49,10 @@ def make_attempt(database: Database) -> Callable[..., None]:
 
 
 def test_empty_list_says_what_to_do_first(look: Look, make_endpoint: Callable[..., int]) -> None:
-    assert "door</a> first, or nobody is told anything" in look("/deliveries")
+    assert "without an endpoint nothing is sent" in look("/deliveries")
     make_endpoint()
-    assert "Nothing was to be told yet." in look("/deliveries")
-    assert "No delivery is like that." in look("/deliveries", status="dead")
+    assert "No deliveries yet." in look("/deliveries")
+    assert "No deliveries match." in look("/deliveries", status="dead")
 
 
 def test_list_shows_how_each_delivery_stands(
@@ -66,9 +66,9 @@ def test_list_shows_how_each_delivery_stands(
 
     assert ids_on(page) == ids[::-1]
     for words in (
-        "sent as soon as a worker is free",
-        "waits until its endpoint is enabled",
-        "needs you: see why, then replay it",
+        "waiting for a worker",
+        "waiting until the endpoint is enabled",
+        "action needed: fix the cause, then replay it",
         "tls-expired",
         "<strong>1</strong> dead",
     ):
@@ -110,13 +110,15 @@ def test_filter_stands_in_the_address(
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        pytest.param({"since": "yesterday"}, "'yesterday' is no moment", id="moment"),
-        pytest.param({"status": MARKUP}, "is no status; choose one", id="status"),
-        pytest.param({"event_type": "course.made"}, "is no type of event", id="type"),
+        pytest.param({"since": "yesterday"}, "'yesterday' is not a valid time", id="moment"),
+        pytest.param({"status": MARKUP}, "is not a status; choose one", id="status"),
+        pytest.param({"event_type": "course.made"}, "is not an event type", id="type"),
         pytest.param({"endpoint_id": "x"}, "valid integer", id="endpoint"),
         pytest.param({"endpoint_id": "9" * 30}, "less than or equal", id="a large number"),
         pytest.param({"before": "-1"}, "greater than or equal", id="place"),
-        pytest.param({"until": "9999-12-31T23:59:59-23:59"}, "is no moment", id="beyond time"),
+        pytest.param(
+            {"until": "9999-12-31T23:59:59-23:59"}, "is not a valid time", id="beyond time"
+        ),
     ],
 )
 def test_filter_that_cannot_be_is_told(
@@ -184,7 +186,7 @@ def test_delivery_is_shown_with_all_its_attempts(
 
     page = unescape(look(f"/deliveries/{delivery_id}"))
 
-    assert "it was given up: 10 attempts failed" in page.lower()
+    assert "delivery failed permanently: 10 attempts failed" in page.lower()
     for words in (
         "2026-11-22 09:00:00 UTC",
         "2026-11-22 09:05:00 UTC",
@@ -239,7 +241,7 @@ def test_delivery_is_replayed_and_who_did_it_written_down(
         assert session.get_one(Delivery, delivery_id).status == "pending"
     assert (replay.replayed_by, replay.previous_status) == ("Ada on the pages", "dead")
     page = look(answer.location)
-    assert "is due now; a worker sends it." in page
+    assert "is queued for replay." in page
     assert "Ada on the pages" in page
 
 
@@ -282,10 +284,10 @@ def test_replay_of_many_says_first_how_many_and_to_whom(
     assert "Replay 3 deliveries?" in page
     assert URL in page
     assert "https://other.example/hook" in page
-    assert "left as they are: this endpoint is disabled" in page
+    assert "unchanged: this endpoint is disabled" in page
     assert before == rows()
-    assert "Nothing is found that could be replayed." in look("/deliveries/replay", status="held")
-    assert "Delivered ones are left out" in look("/deliveries/replay", course_id="CS9")
+    assert "No deliveries to replay." in look("/deliveries/replay", status="held")
+    assert "Delivered ones are only replayed" in look("/deliveries/replay", course_id="CS9")
 
 
 def test_what_a_filter_finds_is_replayed(
@@ -301,7 +303,7 @@ def test_what_a_filter_finds_is_replayed(
         standing = {row.id: row.status for row in session.scalars(select(Delivery))}
     assert standing == {**dict.fromkeys(dead, "pending"), delivered: "delivered"}
     page = look(answer.location)
-    assert "3 deliveries are due now; a worker sends them." in page
+    assert "3 deliveries queued for replay." in page
     assert ids_on(page) == [delivered, *dead[::-1]]
 
 

@@ -21,7 +21,7 @@ from notifier.webhooks.failures import FailureKind
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import Failure
 from tests.notifier.conftest import Reply
-from tests.notifier.web.pages.conftest import URL
+from tests.notifier.pages.conftest import URL
 
 Look = Callable[..., str]
 Send = Callable[..., TestResponse]
@@ -84,7 +84,7 @@ def secrets_of(database: Database, endpoint_id: int) -> list[EndpointSecret]:
 def test_empty_list_says_what_to_do_first(look: Look) -> None:
     page = look("/endpoints")
 
-    assert "No endpoint yet, so nobody is told." in page
+    assert "No endpoints yet, so nothing is sent." in page
     assert 'href="/endpoints/new"' in page
 
 
@@ -141,13 +141,13 @@ class TestRegistering:
         assert 'value="delivery.dead" checked' in answer.text
         assert 'value="course.deleted" checked' not in answer.text
         assert "<script>alert" not in answer.text
-        assert "No endpoint yet" in look("/endpoints")
+        assert "No endpoints yet" in look("/endpoints")
 
     @pytest.mark.parametrize(
         ("types", "said"),
         [
-            pytest.param([], "Choose one at the least", id="none"),
-            pytest.param(["endpoint.ping"], "Choose from the types that are listed", id="unknown"),
+            pytest.param([], "Choose at least one event type", id="none"),
+            pytest.param(["endpoint.ping"], "Choose from the listed event types", id="unknown"),
         ],
     )
     def test_what_it_wants_has_to_be_chosen(self, send: Send, types: list[str], said: str) -> None:
@@ -170,7 +170,7 @@ class TestTesting:
         page = look(f"/endpoints/{endpoint_id}")
         assert (answer.status_code, answer.headers["Location"]) == (303, "/endpoints/1")
         assert "webhook-signature" in sink.received[0].headers
-        assert "The test was taken: it answered 200." in page
+        assert "Test OK: 200." in page
         assert "200: <bdi" in page
         assert escape('{"outcome":"applied"}', quote=False) in page.replace("&#34;", '"')
         assert "The test was taken" not in look(f"/endpoints/{endpoint_id}")
@@ -183,7 +183,7 @@ class TestTesting:
         send(f"/endpoints/{make_endpoint(sink.url())}/ping")
 
         page = look("/endpoints/1")
-        assert 'role="alert">The test was refused: it answered 401.' in page
+        assert 'role="alert">Test failed: 401.' in page
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
     def test_a_test_that_nobody_hears_says_what_to_do(
@@ -192,7 +192,7 @@ class TestTesting:
         send(f"/endpoints/{make_endpoint('http://127.0.0.1:9/')}/ping")
 
         page = look("/endpoints/1")
-        assert "No answer came to the test: 127.0.0.1:9: " in page
+        assert "Test failed: 127.0.0.1:9: " in page
         assert "Check that the receiver is running and listens on this port." in page
 
     def test_what_answers_like_a_command_is_no_advice(
@@ -210,7 +210,7 @@ class TestTesting:
         send(f"/endpoints/{make_endpoint()}/ping")
 
         flashed = look("/endpoints/1").partition('role="alert">')[2].partition("</p>")[0]
-        assert flashed == f"No answer came to the test: {escape(said)}."
+        assert flashed == f"Test failed: {escape(said)}."
 
     def test_a_test_that_is_taken_sends_what_waits(
         self,
@@ -231,7 +231,7 @@ class TestTesting:
             now = db.now(session)
             assert endpoint_of(1).paused_until <= now  # type: ignore[operator]
             assert session.get_one(Delivery, 1).due_at <= now
-        assert "it answered 200. 1 delivery that waited is due now." in look("/endpoints/1")
+        assert "Test OK: 200. 1 waiting delivery queued." in look("/endpoints/1")
 
     def test_a_disabled_endpoint_is_not_tested(
         self, send: Send, look: Look, sink: Any, make_endpoint: Callable[..., int]
@@ -241,7 +241,7 @@ class TestTesting:
 
         send(f"/endpoints/{endpoint_id}/ping")
 
-        assert "Nothing was sent: Endpoint 1 is disabled." in look(f"/endpoints/{endpoint_id}")
+        assert "No test was sent: Endpoint 1 is disabled." in look(f"/endpoints/{endpoint_id}")
         assert sink.received == []
 
     def test_a_secret_that_cannot_be_opened_is_said(
@@ -276,8 +276,8 @@ class TestDisablingAndEnabling:
         assert endpoint_of(1).disabled_reason == "ELMS <b>moves</b> (Ada on the pages)"
         assert "ELMS &lt;b&gt;moves&lt;/b&gt; (Ada on the pages)" in page
         assert 'href="/deliveries?status=held&amp;endpoint_id=1">1 held</a>' in page
-        assert "Enable it and send 1 held delivery" in page
-        assert "Disable it" not in page
+        assert "Enable and send 1 held delivery" in page
+        assert "Disable…" not in page
 
     def test_enabling_says_how_many_are_let_go(
         self, send: Send, look: Look, make_delivery: Callable[..., int]
@@ -289,7 +289,7 @@ class TestDisablingAndEnabling:
         send("/endpoints/1/enable")
 
         page = look("/endpoints/1")
-        assert "It is enabled: 2 held deliveries are due now." in page
+        assert "Endpoint enabled; 2 held deliveries queued." in page
         assert ">2 pending</a>" in page
 
     def test_the_first_reason_stays(
@@ -316,10 +316,10 @@ class TestDisablingAndEnabling:
         send("/endpoints/1/try")
 
         after = look("/endpoints/1")
-        assert "Try it now" in before
-        assert re.search(r"failures in a row: 9</bdi>; next tried at <time", before)
-        assert "1 delivery that waited is due now." in after
-        assert "failures in a row: 9</bdi>; its pause is over; a worker tries it next" in after
+        assert "Retry now" in before
+        assert re.search(r"failures in a row: 9</bdi>; next attempt at <time", before)
+        assert "1 waiting delivery queued." in after
+        assert "failures in a row: 9</bdi>; the pause has ended; the next attempt is due" in after
 
     def test_a_pause_that_is_over_promises_no_attempt_before_one_is_due(
         self, look: Look, make_waiting: Callable[..., None], database: Database
@@ -333,7 +333,7 @@ class TestDisablingAndEnabling:
 
         page = look("/endpoints/1")
 
-        assert "; its pause is over; next tried at <time" in page
+        assert "; the pause has ended; next attempt at <time" in page
         assert "a worker tries it next" not in page
 
     def test_there_is_nothing_to_try_where_nothing_waits(
@@ -343,9 +343,9 @@ class TestDisablingAndEnabling:
 
         page = look("/endpoints/1")
 
-        assert "Send a test" in page
-        assert "Try it now" not in page
-        assert "the next delivery tries it" in page
+        assert "Send test" in page
+        assert "Retry now" not in page
+        assert "the next delivery is the next attempt" in page
 
 
 class TestRotating:
@@ -370,7 +370,7 @@ class TestRotating:
         assert new.expires_at is None
         assert old.expires_at == new.created_at + timedelta(hours=24)
         page = look("/endpoints/1")
-        assert "2 secrets sign until" in page
+        assert "2 secrets are valid until" in page
         assert re.search(r"in (1 d|23 h)", page)
         assert secret not in page
 
@@ -461,7 +461,7 @@ class TestCorrectingTheUrl:
         assert 'action="/endpoints/1/url"' in before
         assert answer.status_code == 303
         assert endpoint_of(1).url == URL
-        assert "Its URL is the one below now. Send a test. 1 delivery that waited" in after
+        assert "URL changed. Send a test. 1 waiting delivery" in after
         assert "failures in a row" not in after
 
     def test_it_is_not_offered_where_something_was_taken(
@@ -472,7 +472,7 @@ class TestCorrectingTheUrl:
         page, answer = look("/endpoints/1"), send("/endpoints/1/url", url=f"{URL}/2")
 
         assert "/endpoints/1/url" not in page
-        assert "It has taken deliveries at this URL, so it keeps it." in page
+        assert "The URL cannot be changed because the endpoint has accepted deliveries." in page
         assert answer.status_code == 422
         assert "Endpoint 1 has accepted deliveries at its current URL." in answer.text
         assert '<a href="/endpoints/new">' in answer.text
@@ -484,7 +484,7 @@ def test_wanting_nothing_is_refused_in_words(send: Send, make_endpoint: Callable
     answer = send("/endpoints/1/types")
 
     assert answer.status_code == 422
-    assert "Event types: Choose one at the least, or nothing is ever sent there." in answer.text
+    assert "Event types: Choose at least one event type." in answer.text
 
 
 def test_list_shows_how_each_endpoint_stands(
@@ -503,7 +503,7 @@ def test_list_shows_how_each_endpoint_stands(
     assert 'href="/deliveries?status=pending&amp;endpoint_id=1">1<' in page
     assert 'href="/deliveries?status=dead&amp;endpoint_id=1">1<' in page
     assert "failures in a row: 9" in page
-    assert "everything about courses" in page
+    assert "all course events" in page
     assert look("/endpoints/live").count("<tr>") == page.count("<tr>") == 3
 
 

@@ -15,7 +15,7 @@ from notifier.courses import service as courses
 from notifier.models import Course, Delivery, Event
 from notifier.webhooks import endpoints
 from tests.notifier.conftest import NINE
-from tests.notifier.web.pages.conftest import URL
+from tests.notifier.pages.conftest import URL
 
 Look = Callable[..., str]
 Send = Callable[..., TestResponse]
@@ -55,11 +55,11 @@ def test_it_asks_first_and_names_courses_and_endpoints(
     answer = send(DELETE, course_id=three[:2])
 
     assert answer.status_code == 200
-    assert "Delete 2 courses for good?" in answer.text
+    assert "Delete 2 courses permanently?" in answer.text
     assert all(course_id in answer.text for course_id in three[:2])
     assert three[2] not in answer.text
     assert URL in answer.text
-    assert "as soon as it is enabled; until then it is held" in answer.text
+    assert "when it is enabled; held until then" in answer.text
     assert "https://other.example/hook" not in answer.text
     assert before == rows()
 
@@ -74,15 +74,15 @@ def test_who_keeps_a_course_is_back_where_they_were(
     ada.environ_base.pop("HTTP_REFERER")
     untold = send(DELETE, course_id=three[0]).text
 
-    assert '<a class="button" href="/courses/one?course_id=CS101">Keep it</a>' in told
-    assert '<a class="button" href="/courses">Keep it</a>' in untold
+    assert '<a class="button" href="/courses/one?course_id=CS101">Cancel</a>' in told
+    assert '<a class="button" href="/courses">Cancel</a>' in untold
 
 
 def test_nobody_to_tell_is_said_before(send: Send, three: list[str]) -> None:
     answer = send(DELETE, course_id=three[0])
 
-    assert "Nobody: no endpoint wants to know of deletions." in answer.text
-    assert '<a href="/endpoints/new">register its door</a> first' in answer.text
+    assert "No endpoint is subscribed to deletions." in answer.text
+    assert '<a href="/endpoints/new">add its webhook URL</a> first' in answer.text
 
 
 def test_many_are_deleted_at_one_moment_and_what_that_caused_is_shown(
@@ -137,11 +137,11 @@ def test_course_deleted_meanwhile_is_told_and_keeps_none_of_the_others(
     asked = send(DELETE, course_id=three)
     answer = send(CONFIRMED, course_id=[*three, "NEVER"])
 
-    assert "Delete 2 courses for good?" in asked.text
-    assert "Deleted already" in asked.text
+    assert "Delete 2 courses permanently?" in asked.text
+    assert "Already deleted" in asked.text
     page = look(answer.location)
     assert "Deleted: 2 courses." in page
-    assert "Nothing was done to 2 courses" in page
+    assert "2 courses not deleted" in page
     assert "CS102" in page
     assert "there is no course" in page
     assert sorted(deleted(database)) == three
@@ -160,7 +160,7 @@ def test_course_that_is_called_like_a_command_is_named_as_it_is(
 
     assert f"&#39;{called}&#39;" in added
     assert f"Deleted: {called}." in deleted
-    assert f"Nothing was done to 1 course: the course &#39;{called}&#39;" in refused
+    assert f"1 course not deleted: the course &#39;{called}&#39;" in refused
 
 
 def test_all_of_them_deleted_before_is_said(
@@ -171,9 +171,9 @@ def test_all_of_them_deleted_before_is_said(
     answer = send(CONFIRMED, course_id=three[0])
 
     assert answer.location == "/courses"
-    assert "Nothing was done to 1 course" in look("/courses")
+    assert "1 course not deleted" in look("/courses")
     assert deleted(database) == three[:1]
-    assert "There is nothing left to delete" in send(DELETE, course_id=three[0]).text
+    assert "Nothing to delete" in send(DELETE, course_id=three[0]).text
 
 
 @pytest.mark.parametrize("path", [DELETE, CONFIRMED])
@@ -183,7 +183,7 @@ def test_nothing_chosen_is_refused(send: Send, path: str, rows: Callable[[], Any
     answer = send(path)
 
     assert answer.status_code == 422
-    assert "No course is chosen" in answer.text
+    assert "No course is selected" in answer.text
     assert "select the ones to delete" in answer.text
     assert before == rows()
 
@@ -197,7 +197,7 @@ def test_more_than_are_deleted_at_once_are_refused(
     answer = send(path, course_id=[*three, *(f"x{number}" for number in range(4997))])
 
     assert answer.status_code == 422
-    assert "5,000 courses are chosen, and no more than 500 are deleted at once." in answer.text
+    assert "5,000 courses are selected; at most 500 can be deleted at once." in answer.text
     assert before == rows()
 
 

@@ -11,6 +11,12 @@ from foundation.db.session import Database
 from foundation.pages import users
 from tests.foundation.pages.conftest import PASSWORD, enter, token_in
 from tests.notifier.conftest import NINE
+from tests.notifier.web import conftest as api
+
+# The fixtures of the API, whose app has the pages too.
+make_settings, make_app, app, client = api.make_settings, api.make_app, api.app, api.client
+database, rows, admin, admin_key = api.database, api.rows, api.admin, api.admin_key
+make_course, make_delivery = api.make_course, api.make_delivery
 
 MARKUP = "<script>alert(1)</script>&\"'"
 """A name that must stand on a page as it is, and not as part of it."""

@@ -15,7 +15,7 @@ from receiver.runs import store as runs
 from receiver.runs.store import RunResult
 from receiver.sources import store as sources
 from tests.receiver.conftest import NINE
-from tests.receiver.web.conftest import Ada, rows_of, said
+from tests.receiver.pages.conftest import Ada, rows_of, said
 
 NEW = TokenAnnounced(4, "new", NINE)
 
@@ -30,14 +30,14 @@ def test_without_a_source_it_says_what_to_do_first(ada: Ada) -> None:
     page = said(ada.get("/"))
 
     assert "Last run:" not in page
-    assert "No source yet, so no course can be linked." in page
+    assert "No sources yet." in page
     assert "receiver sources add NAME --url URL" in page
 
 
 def test_without_a_course_it_offers_to_link_one(ada: Ada, one: Source) -> None:
     page = ada.get("/")
 
-    assert "No course is linked yet. Link a course" in said(page)
+    assert "No courses yet. Add a course" in said(page)
     assert 'href="/entries/new"' in page.text
 
 
@@ -52,9 +52,9 @@ def test_what_needs_a_person_comes_first(
 
     assert (
         f"CS102 the token was regenerated: current new, stored {held} "
-        "2026-11-22 09:00:00 UTC a webhook Enter the token of CS102"
+        "2026-11-22 09:00:00 UTC a webhook Enter token of CS102"
     ) == rows_of(answer)[0]
-    assert "1 course needs a person" in said(answer)
+    assert "Needs attention (1)" in said(answer)
     assert f'href="/entries/{waiting.id}#enter-token"' in answer.text
     assert 'href="/inbox?webhook_id=msg_1"' in answer.text
 
@@ -67,7 +67,7 @@ def test_only_the_first_few_of_those_stand_above(
 
     everything, narrowed = ada.get("/"), ada.get("/?status=token_invalid")
 
-    assert "These are the first 5: show all 6 ." in said(everything)
+    assert "First 5 of 6: show all 6 ." in said(everything)
     assert (len(rows_of(everything)), len(rows_of(narrowed))) == (11, 6)
 
 
@@ -80,9 +80,7 @@ def test_courses_are_counted_by_status(
 
     answer = ada.get("/")
 
-    assert "1 token invalid a person has to enter the present token 2 active 1 course deleted" in (
-        said(answer)
-    )
+    assert "1 token invalid token needed 2 active 1 course deleted" in (said(answer))
     assert 'href="/?status=course_deleted"' in answer.text
 
 
@@ -122,7 +120,7 @@ def test_a_source_that_there_is_not_is_refused(ada: Ada, one: Source) -> None:
 
 
 def test_nothing_found_says_how_it_is_looked_for(ada: Ada, one: Source) -> None:
-    assert "No such course." in said(ada.get("/?begins=cs101"))
+    assert "No courses match." in said(ada.get("/?begins=cs101"))
 
 
 def test_the_pages_of_a_long_list_show_every_course_once(
@@ -221,7 +219,7 @@ class TestLinking:
         answer = ada.send("/entries/new", source="one", course_id=" CS101 ", token=token.reveal())
 
         page = ada.after(answer)
-        assert page.startswith(f"CS101 is in the registry, with the token {token.token_id}.")
+        assert page.startswith(f"CS101 was added with the token {token.token_id}.")
         assert token.token_id == entry_of("CS101").stored_token_id
         assert token.secret not in page
 
@@ -236,9 +234,9 @@ class TestLinking:
         again = ada.send("/entries/new", source="one", course_id=called, token=token)
         removed = ada.after(ada.send(f"/entries/{entry_of(called).id}/remove"))
 
-        assert linked.startswith(f"{called} is in the registry, with the token ")
+        assert linked.startswith(f"{called} was added with the token ")
         assert f"The course '{called}' of one is already in the registry" in said(again)
-        assert removed.startswith(f"{called} is out of the grade sync.")
+        assert removed.startswith(f"{called} was removed from the grade sync.")
 
     def test_the_history_says_who_linked_it(
         self, ada: Ada, one: Source, rows: Callable[[type[HistoryEntry]], list[HistoryEntry]]
@@ -268,7 +266,7 @@ class TestLinking:
                 {"token": "junk"}, "this was cut off or mistyped. Copy the whole", id="token"
             ),
             pytest.param({"course_id": "/x"}, "begin with '/'", id="course id"),
-            pytest.param({"course_id": ""}, "Something has to stand here", id="no course id"),
+            pytest.param({"course_id": ""}, "This field is required", id="no course id"),
             pytest.param({"source": "none"}, "There is no source 'none'.", id="source"),
             pytest.param({"course_id": "TAKEN"}, "To change its token", id="in the registry"),
         ],
@@ -302,7 +300,7 @@ class TestLinking:
     def test_without_a_source_there_is_no_form(self, ada: Ada) -> None:
         page = said(ada.get("/entries/new"))
 
-        assert "There is no source yet: add eAssessment with" in page
+        assert "There are no sources yet. Add eAssessment with" in page
 
 
 @pytest.mark.parametrize("path", ["/entries/new", "/entries/1/token", "/entries/1/remove"])

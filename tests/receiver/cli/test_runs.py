@@ -1,4 +1,4 @@
-"""`receiver runs`: the runs of the sync, and what became of each course."""
+"""`receiver runs …`."""
 
 import json
 from collections.abc import Callable
@@ -36,9 +36,7 @@ def have_run(database: Database, now: datetime) -> Callable[[], int]:
     return record
 
 
-def test_runs_are_listed_newest_first(
-    receiver: Callable[..., Result], have_run: Callable[[], int]
-) -> None:
+def test_list_is_newest_first(receiver: Callable[..., Result], have_run: Callable[[], int]) -> None:
     empty = receiver("runs", "list")
     have_run()
     have_run()
@@ -53,7 +51,7 @@ def test_runs_are_listed_newest_first(
     assert (newest["requests"], newest["database_queries"], newest["seconds"]) == (2, 7, 1.25)
 
 
-def test_a_run_tells_what_became_of_each_course(
+def test_show_prints_the_result_of_each_course(
     receiver: Callable[..., Result], have_run: Callable[[], int]
 ) -> None:
     have_run()
@@ -66,7 +64,7 @@ def test_a_run_tells_what_became_of_each_course(
     assert [course["course_id"] for course in failed["courses"]] == ["CS102"]
 
 
-def test_an_unknown_run_is_a_sentence(receiver: Callable[..., Result]) -> None:
+def test_unknown_run_is_refused(receiver: Callable[..., Result]) -> None:
     result = receiver("runs", "show", "7")
 
     assert result.exit_code == 1

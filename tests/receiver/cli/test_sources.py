@@ -1,4 +1,4 @@
-"""`receiver sources`: sites and their secrets, which no argument and no output holds."""
+"""`receiver sources …`."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from receiver.models import Source, SourceSecret
 URL = "https://eassessment.example"
 
 
-def test_a_source_is_added_with_its_secret(
+def test_add_stores_the_secret(
     receiver: Callable[..., Result], rows: Callable[..., list[SourceSecret]]
 ) -> None:
     secret = Secret.generate().reveal()
@@ -25,7 +25,7 @@ def test_a_source_is_added_with_its_secret(
     assert len(rows(SourceSecret)) == 1
 
 
-def test_the_secret_may_come_later(
+def test_add_without_secret(
     receiver: Callable[..., Result], rows: Callable[..., list[SourceSecret]]
 ) -> None:
     added = receiver("sources", "add", "one", "--url", URL)
@@ -37,15 +37,13 @@ def test_the_secret_may_come_later(
     assert len(rows(SourceSecret)) == 1
 
 
-def test_a_moodle_is_said_to_need_a_notifier_for_webhooks(receiver: Callable[..., Result]) -> None:
+def test_add_of_a_moodle_explains_its_webhooks(receiver: Callable[..., Result]) -> None:
     added = receiver("sources", "add", "one", "--url", URL, "--kind", "moodle")
 
     assert "/webhooks/one at the notifier of that Moodle, if it has one" in added.stdout
 
 
-def test_a_secret_is_dropped_by_its_number(
-    receiver: Callable[..., Result], make_source: Callable[..., Source]
-) -> None:
+def test_remove_secret(receiver: Callable[..., Result], make_source: Callable[..., Source]) -> None:
     make_source("one", secrets=(Secret.generate(), Secret.generate()))
 
     first = receiver("sources", "remove-secret", "one", "1")
@@ -64,7 +62,7 @@ def test_a_secret_is_dropped_by_its_number(
         pytest.param("whsec_planted", "a webhook secret", id="no secret"),
     ],
 )
-def test_what_is_no_secret_is_refused_and_not_shown(
+def test_invalid_secret_is_refused_and_not_shown(
     receiver: Callable[..., Result], make_source: Callable[..., Source], stdin: str, message: str
 ) -> None:
     make_source("one")
@@ -76,7 +74,7 @@ def test_what_is_no_secret_is_refused_and_not_shown(
     assert "planted" not in result.output
 
 
-def test_a_list_shows_numbers_and_no_secrets(
+def test_list_shows_ids_and_no_secrets(
     receiver: Callable[..., Result], make_source: Callable[..., Source]
 ) -> None:
     secret = Secret.generate()
@@ -96,7 +94,7 @@ def test_a_list_shows_numbers_and_no_secrets(
 SITE_TOKEN = "0123456789abcdef" * 2
 
 
-def test_a_moodle_is_added_with_its_site_token(receiver: Callable[..., Result]) -> None:
+def test_set_site_token(receiver: Callable[..., Result]) -> None:
     receiver("sources", "add", "m", "--url", URL, "--kind", "moodle")
     before = receiver("sources", "list", "--json")
 
@@ -121,7 +119,7 @@ def test_a_moodle_is_added_with_its_site_token(receiver: Callable[..., Result]) 
         pytest.param("api", SITE_TOKEN, "is not a Moodle", id="another kind of source"),
     ],
 )
-def test_a_site_token_that_cannot_be_held_is_refused(
+def test_invalid_site_token_is_refused(
     receiver: Callable[..., Result], kind: str, stdin: str, message: str
 ) -> None:
     receiver("sources", "add", "one", "--url", URL, "--kind", kind)

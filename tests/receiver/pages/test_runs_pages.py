@@ -14,7 +14,7 @@ from receiver.runs import lease
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from tests.receiver.conftest import NINE
-from tests.receiver.web.conftest import Ada, rows_of, said
+from tests.receiver.pages.conftest import Ada, rows_of, said
 
 Record = Callable[..., int]
 
@@ -73,7 +73,7 @@ class TestList:
     def test_without_a_run_it_says_how_to_begin(self, ada: Ada) -> None:
         page = said(ada.get("/runs"))
 
-        assert "No grade sync yet. Begin with receiver sync-grades , and schedule it" in page
+        assert "No runs yet. Run receiver sync-grades , and schedule it" in page
 
     def test_each_run_is_a_bar_and_its_words(self, ada: Ada, record: Record) -> None:
         record(*COURSES)
@@ -119,8 +119,8 @@ class TestList:
 
         assert "chart-line" not in one
         assert two.count('class="chart-line') == 2
-        assert "From 1 to 3. seconds: at most 1.2 s" in two
-        assert "How long each grade sync took" in two
+        assert "From 1 to 3. seconds: up to 1.2 s" in two
+        assert "Duration" in two
 
     def test_the_list_goes_on(self, ada: Ada, record: Record) -> None:
         for _ in range(52):
@@ -214,13 +214,13 @@ class TestOne:
 
         assert "Grade sync stopped early: SIGTERM was received" in page
         assert "failed 4" in page
-        assert "3 courses of these had no turn before the run ended and are not listed" in page
+        assert "3 courses were not reached before the run ended and are not listed" in page
 
     def test_a_killed_run_says_what_that_means(self, ada: Ada, record: Record) -> None:
         page = said(ada.get(f"/runs/{record(COURSES[0], ended=False)}"))
 
         assert "It was killed before it could end." in page
-        assert "What to do: the next grade sync continues by itself" in page
+        assert "What to do: the next run continues automatically" in page
 
     def test_a_run_that_wrote_no_scores_down_tells_the_rest(
         self, ada: Ada, record: Record, database: Database
@@ -275,4 +275,4 @@ def test_what_sites_say_is_shown_as_text(ada: Ada, record: Record) -> None:
     ).text
 
     assert "<script>" * 2 not in text
-    assert "Show all of it (16,000 characters)" in text
+    assert "Show all (16,000 characters)" in text

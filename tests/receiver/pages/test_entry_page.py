@@ -21,7 +21,7 @@ from receiver.registry.history import Actor
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from tests.receiver.conftest import NINE
-from tests.receiver.web.conftest import Ada, rows_of, said, signed_in
+from tests.receiver.pages.conftest import Ada, rows_of, said, signed_in
 
 NEW = TokenAnnounced(4, "new", NINE)
 
@@ -45,8 +45,8 @@ class TestShowing:
     ) -> None:
         page = said(ada.get(page_of(make_entry(one))))
 
-        assert page.startswith("Course of one CS101 active")
-        assert "All is well: the next grade sync asks for its grades." in page
+        assert page.startswith("Course in one CS101 active")
+        assert "OK. The next grade sync fetches its grades." in page
 
     def test_a_course_without_a_place_says_so_where_elms_is_a_moodle(
         self,
@@ -66,7 +66,7 @@ class TestShowing:
         reason = "o activity in ELMS's Moodle is set for its grades"
         assert reason in page
         assert "What to do: Set the course and activity" in page
-        assert "All is well" not in page
+        assert "All checks passed" not in page
         assert reason in listed
 
     def test_a_course_that_needs_a_token_says_why_and_by_whom(
@@ -77,9 +77,9 @@ class TestShowing:
         answer = ada.get(page_of(entry))
 
         assert (
-            f"The token was regenerated: current new, stored {entry.stored_token_id} So since "
-            "2026-11-22 09:00:00 UTC . Said by webhook msg_1 , heard 2026-11-22 09:00:00 UTC . "
-            "The grade sync skips it before any request. What to do: Get the current token "
+            f"The token was regenerated: current new, stored {entry.stored_token_id} Since "
+            "2026-11-22 09:00:00 UTC . Source: webhook msg_1 , received 2026-11-22 09:00:00 UTC . "
+            "The grade sync skips this course. What to do: Get the current token "
             "from the eAssessment administrator and enter it."
         ) in said(answer)
         assert '<time datetime="2026-11-22T09:00:00.123456Z"' in answer.text
@@ -89,7 +89,7 @@ class TestShowing:
     ) -> None:
         answer = ada.get(page_of(make_entry(one, facts=(Deleted(4, NINE),))))
 
-        assert "a deletion is final: no token brings it back" in said(answer)
+        assert "A deletion is final." in said(answer)
         assert 'name="token"' not in answer.text
 
     def test_a_course_that_was_only_spoken_of_can_be_linked(
@@ -101,7 +101,7 @@ class TestShowing:
 
         answer = ada.get(page_of(entry_of("CS101")))
 
-        assert "This course is not in grade sync." in said(answer)
+        assert "This course is not in the grade sync." in said(answer)
         assert 'href="/entries/new?course_id=CS101&amp;source=one"' in answer.text
         assert [row.split()[0] for row in rows_of(answer)] == ["course.deleted"]
 
@@ -123,7 +123,7 @@ class TestShowing:
             "course added",
         ]
         assert "administrator ada@elms" in heard[2]
-        assert '<a href="/runs/7">grade sync 7</a>' in answer.text
+        assert '<a href="/runs/7">run 7</a>' in answer.text
         assert '<a href="/inbox?webhook_id=msg_1">' in answer.text
 
     def test_a_long_history_goes_on_on_its_next_page(
@@ -356,7 +356,7 @@ class TestActivity:
     @pytest.mark.parametrize(
         ("course", "activity", "fault"),
         [
-            pytest.param("7", "", "Give the numbers of both, or neither", id="one of them"),
+            pytest.param("7", "", "Enter both numbers, or neither", id="one of them"),
             pytest.param("seven", "12", "is a positive whole number", id="no number"),
             pytest.param("7", "0", "is a positive whole number", id="zero"),
         ],
@@ -394,8 +394,8 @@ def test_a_course_is_taken_out_after_it_was_said_what_that_does(
 
     page = ada.after(ada.send(f"{page_of(entry)}/remove", page_of(entry)))
 
-    assert "its token is forgotten. The grades that ELMS has stay" in before
-    assert page.startswith("CS101 is out of the grade sync. The grades that it has stay.")
+    assert "its token is deleted. Its grades in ELMS and its history are kept" in before
+    assert page.startswith("CS101 was removed from the grade sync. Its grades in ELMS are kept.")
     assert "not in grade sync" in page
     assert entry_of("CS101").encrypted_token is None
 

@@ -80,20 +80,20 @@ def headings(page: str) -> list[str]:
 def test_the_first_step_is_an_endpoint(look: Look) -> None:
     page = look("/")
 
-    assert "1 thing needs a person" in page
+    assert "Needs attention (1)" in page
     assert headings(page) == ["Endpoints"]
-    assert "There is none, so nobody is told anything." in page
+    assert "There are no endpoints, so nothing is sent." in page
     assert '<a class="button main" href="/endpoints/new">' in page
-    assert "All is well" not in page
+    assert "All checks passed" not in page
 
 
 def test_all_is_well_is_said_plainly(look: Look, well: int) -> None:
     page = look("/")
 
-    assert "All is well" in page
+    assert "All checks passed" in page
     assert "need a person" not in page
     assert headings(page) == []
-    assert "Not tried yet" not in page
+    assert "Not tested yet" not in page
 
 
 def test_an_endpoint_that_never_answered_is_to_be_tested(
@@ -107,10 +107,10 @@ def test_an_endpoint_that_never_answered_is_to_be_tested(
             EndpointPing(endpoint_id=1, started_at=now, milliseconds=9, status=204, accepted=True)
         )
 
-    assert "Not tried yet" in untried
+    assert "Not tested yet" in untried
     assert 'action="/endpoints/1/ping"' in untried
-    assert "All is well" not in untried
-    assert "All is well" in look("/")
+    assert "All checks passed" not in untried
+    assert "All checks passed" in look("/")
 
 
 def test_a_disabled_endpoint_has_its_button(
@@ -125,9 +125,9 @@ def test_a_disabled_endpoint_has_its_button(
 
     assert headings(page) == ["Endpoints"]
     assert "answered &lt;i&gt;410&lt;/i&gt;" in page
-    assert "It holds up 3 deliveries." in page
+    assert "3 deliveries are waiting." in page
     assert 'action="/endpoints/1/enable"' in page
-    assert "Enable it and send 3 held deliveries" in page
+    assert "Enable and send 3 held deliveries" in page
 
 
 def test_a_failing_endpoint_has_its_last_answer_and_its_buttons(
@@ -178,8 +178,8 @@ def test_all_is_not_well_where_an_endpoint_has_begun_to_fail(
 
     page = look("/")
 
-    assert "All is well" not in page
-    assert "1 endpoint fails at present" in page
+    assert "All checks passed" not in page
+    assert "Failing endpoints (1)" in page
     assert headings(page) == []
     assert "failures in a row: 1" in page
     assert "refused: <bdi" in page
@@ -197,7 +197,7 @@ def test_a_backlog_that_nobody_works_on_says_the_command(
     assert headings(page) == ["Backlog"]
     assert "the oldest has been due for 42 min, and nothing was attempted yet" in page
     assert "<code>notifier work</code>" in page
-    assert "the oldest due for 42 min" in page
+    assert "oldest waiting for 42 min" in page
 
 
 class TestDeadLetters:
@@ -213,9 +213,9 @@ class TestDeadLetters:
         page = look("/")
 
         assert headings(page) == ["Dead letters"]
-        assert "3 in the last 7 days: they were given up." in page
+        assert "3 in the last 7 days. Fix the cause" in page
         assert "2 deliveries</a>" in page
-        assert "Send 2 deliveries again" in page
+        assert "Replay 2 deliveries" in page
         assert "Send 1 delivery again" in page
         assert "the receiver answered 422 &lt;b&gt;" in page
 
@@ -234,7 +234,7 @@ class TestDeadLetters:
         assert [rows[one] for one in mine] == ["pending", "pending"]
         assert rows[other] == "dead"
         assert replayed == [(one, "Ada on the pages") for one in mine]
-        assert "2 deliveries are due now; a worker sends them." in look("/")
+        assert "2 deliveries queued for replay." in look("/")
 
     def test_no_more_are_replayed_than_was_said(
         self,
@@ -251,10 +251,10 @@ class TestDeadLetters:
         page = look("/")
         send("/overview/replay", endpoint_id=well, reason=REASON)
 
-        assert "The latest 2 of them become due now" in page
-        assert "2 deliveries are due now; a worker sends them." in look("/")
+        assert "The latest 2 are sent again now" in page
+        assert "2 deliveries queued for replay." in look("/")
         send("/overview/replay", endpoint_id=well, reason=REASON)
-        assert "1 delivery is due now; a worker sends it." in look("/")
+        assert "1 delivery queued for replay." in look("/")
         assert "Send 1 delivery again" not in look("/")
 
     def test_those_of_a_disabled_endpoint_wait(
@@ -273,7 +273,7 @@ class TestDeadLetters:
         page = look("/")
         answer = send("/overview/replay", endpoint_id=well, reason=REASON)
 
-        assert "This endpoint is disabled: enable it first, then replay them." in page
+        assert "This endpoint is disabled. Enable it first, then replay them." in page
         assert "/overview/replay" not in page
         assert answer.status_code == 409
         assert '<a href="/endpoints/1">Endpoint 1</a>' in answer.text
@@ -331,13 +331,13 @@ def test_the_last_day_is_drawn(look: Look, well: int, add: Callable[..., int]) -
     assert "delivered 1</title>" in page
     assert "dead 1</title>" in page
     assert '<span class="figure-value">150 ms</span>' in page
-    assert "95 of 100 within 150 ms" in page
+    assert "95th percentile 150 ms" in page
 
 
 def test_a_day_without_any_says_so(look: Look) -> None:
     page = look("/")
 
-    assert "Nothing was delivered and nothing has died." in page
+    assert "No deliveries in the last 24 hours." in page
     assert "<svg viewBox" not in page
 
 
@@ -345,7 +345,7 @@ def test_it_refreshes_itself(look: Look, well: int) -> None:
     page, part = look("/"), look("/overview/live")
 
     assert 'data-refresh="/overview/live"' in page
-    assert "All is well" in part
+    assert "All checks passed" in part
     assert "<html" not in part
     assert part.count('<section class="figures') == 1
 

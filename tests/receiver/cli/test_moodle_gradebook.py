@@ -1,4 +1,4 @@
-"""The commands of an ELMS that is a Moodle: where its grades go is said, looked at, and used."""
+"""The commands of an ELMS whose gradebook is in a Moodle."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -64,7 +64,7 @@ def placed(course: Entry, receiver: Receiver) -> Entry:
     return course
 
 
-def test_a_run_tells_what_it_asked_of_the_moodle(
+def test_run_counts_requests_to_the_gradebook(
     elms: Elms, placed: Entry, receiver: Receiver
 ) -> None:
     result = receiver("sync-grades")
@@ -77,7 +77,7 @@ def test_a_run_tells_what_it_asked_of_the_moodle(
     assert {called.form["wstoken"] for called in elms.moodle.called} == {TOKEN}
 
 
-def test_elsewhere_no_moodle_is_spoken_of(
+def test_run_without_gradebook_mentions_no_moodle(
     placed: Entry, environment: pytest.MonkeyPatch, receiver: Receiver
 ) -> None:
     result = receiver("sync-grades")
@@ -86,7 +86,7 @@ def test_elsewhere_no_moodle_is_spoken_of(
     assert "Moodle" not in result.stdout
 
 
-def test_a_moodle_that_refuses_is_told_with_what_to_do(
+def test_refusing_gradebook_stops_the_run_with_advice(
     elms: Elms, placed: Entry, receiver: Receiver, far_side: FarSide
 ) -> None:
     elms.moodle.says(SITE_INFO, "token_invalid")
@@ -103,7 +103,7 @@ def test_a_moodle_that_refuses_is_told_with_what_to_do(
     assert TOKEN not in told.output + document.output
 
 
-def test_the_run_shows_whom_the_moodle_did_not_know(
+def test_run_lists_users_unknown_to_the_gradebook(
     elms: Elms, placed: Entry, receiver: Receiver
 ) -> None:
     elms.users[14] = "another"
@@ -116,7 +116,7 @@ def test_the_run_shows_whom_the_moodle_did_not_know(
     assert kept == told
 
 
-def test_a_course_without_a_place_is_known_before_a_run(
+def test_course_without_activity_is_shown_before_a_run(
     elms: Elms, course: Entry, receiver: Receiver
 ) -> None:
     shown = json.loads(receiver("registry", "show", "CS101", "--json").stdout)
@@ -132,7 +132,7 @@ def test_a_course_without_a_place_is_known_before_a_run(
     assert elms.moodle.called == []
 
 
-def test_a_place_is_asked_for_as_soon_as_a_course_is_linked(
+def test_add_says_that_the_activity_is_missing(
     elms: Elms, source: Source, receiver: Receiver
 ) -> None:
     result = receiver("registry", "add", "CS101", stdin=CourseToken.generate().reveal())
@@ -148,7 +148,7 @@ def test_a_place_is_asked_for_as_soon_as_a_course_is_linked(
         pytest.param("token_invalid", False, "ELMS's own Moodle: invalidtoken", id="refused"),
     ],
 )
-def test_the_doctor_asks_the_moodle(
+def test_doctor_checks_the_gradebook(
     elms: Elms, placed: Entry, receiver: Receiver, answer: str | None, well: bool, found: str
 ) -> None:
     if answer:
@@ -160,7 +160,7 @@ def test_the_doctor_asks_the_moodle(
     assert (finding["ok"], finding["found"].startswith(found)) == (well, True)
 
 
-def test_the_doctor_counts_the_courses_without_a_place(
+def test_doctor_counts_courses_without_activity(
     elms: Elms, course: Entry, receiver: Receiver
 ) -> None:
     findings = json.loads(receiver("doctor", "--json").stdout)["findings"]
@@ -173,15 +173,7 @@ def test_the_doctor_counts_the_courses_without_a_place(
     assert finding["action"] == ACTION
 
 
-def test_the_doctor_of_another_elms_speaks_of_no_moodle(
-    course: Entry, environment: pytest.MonkeyPatch, receiver: Receiver
-) -> None:
-    findings = json.loads(receiver("doctor", "--json").stdout)["findings"]
-
-    assert "gradebook" not in [one["check"] for one in findings]
-
-
-def test_the_report_of_a_large_course_is_taken_at_both_ends(elms: Elms, receiver: Receiver) -> None:
+def test_large_grade_report_is_read_on_both_sides(elms: Elms, receiver: Receiver) -> None:
     elms.enrol(15, "bob", grade="50")
     report = elms.moodle.answers[FUNCTION]
     elms.moodle.answers[FUNCTION] = lambda form: padded(report(form), 33_000_000)

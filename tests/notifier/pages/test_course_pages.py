@@ -16,7 +16,7 @@ from notifier.courses import service as courses
 from notifier.models import Course, Event, IssuedToken
 from notifier.webhooks import endpoints
 from tests.notifier.conftest import NINE
-from tests.notifier.web.pages.conftest import MARKUP
+from tests.notifier.pages.conftest import MARKUP
 
 Look = Callable[..., str]
 Send = Callable[..., TestResponse]
@@ -49,7 +49,7 @@ def present(database: Database, course_id: str) -> tuple[int, str | None]:
 def test_empty_list_says_what_to_do_first(look: Look) -> None:
     page = look("/courses")
 
-    assert "No course yet." in page
+    assert "No courses yet." in page
     assert 'href="/courses/new"' in page
 
 
@@ -72,10 +72,10 @@ def test_list_shows_how_each_course_stands(
     assert token not in page
     assert "issued by a Moodle" in page
     assert page.count('type="checkbox"') == 2
-    assert "Delete the chosen courses" in page
+    assert "Delete selected courses" in page
     gone = look("/courses", state="deleted")
     assert ids_on(gone) == ["CS102"]
-    assert "Delete the chosen courses" not in gone
+    assert "Delete selected courses" not in gone
     assert ids_on(look("/courses", state="present")) == ["7731", "CS101"]
 
 
@@ -93,7 +93,7 @@ def test_list_is_searched_and_leafed_through(
     assert ids_on(first) == ["CS101", "CS102"]
     assert ids_on(second) == ["CS103", "CS104"]
     assert 'rel="next"' not in second
-    assert "No course is like that." in look("/courses", q="zzz")
+    assert "No courses match." in look("/courses", q="zzz")
 
 
 @pytest.mark.parametrize("query", [{}, {"q": "a"}, {"state": "present"}])
@@ -155,12 +155,12 @@ def test_added_course_shows_its_token_this_once(
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        pytest.param({"course_id": "", "title": "x"}, "Something has to stand", id="no id"),
+        pytest.param({"course_id": "", "title": "x"}, "This field is required", id="no id"),
         pytest.param(
             {"course_id": " CS1", "title": "x"}, "must not begin or end with a space", id="space"
         ),
-        pytest.param({"course_id": "C" * 256, "title": "x"}, "No more than 255", id="a long id"),
-        pytest.param({"course_id": "CS1", "title": ""}, "Something has to stand", id="no title"),
+        pytest.param({"course_id": "C" * 256, "title": "x"}, "At most 255", id="a long id"),
+        pytest.param({"course_id": "CS1", "title": ""}, "This field is required", id="no title"),
         pytest.param({"course_id": "CS101", "title": "x"}, "is taken", id="taken"),
     ],
 )
@@ -210,7 +210,7 @@ def test_regenerated_token_is_shown_once_and_told(
     assert present(database, "CS101") == (2, CourseToken.parse(token).token_id)
     assert "token.regenerated" in answer.text
     assert 'data-refresh="/courses/one/live?course_id=CS101"' in answer.text
-    assert "sent as soon as a worker is free" in look("/courses/one/live", course_id="CS101")
+    assert "waiting for a worker" in look("/courses/one/live", course_id="CS101")
     page = look("/courses/one", course_id="CS101")
     assert CourseToken.parse(old).token_id in page
     assert token not in page
@@ -229,7 +229,7 @@ def test_token_is_not_regenerated_again_by_a_reload(
 
     assert again.status_code == 409
     assert "is at version 2, no longer at 1" in again.text.replace("&#39;", "'")
-    assert "regenerate it again from there" in again.text
+    assert "Course changed" in again.text
     assert TOKEN.findall(again.text) == []
     assert before == rows()
 
@@ -238,7 +238,7 @@ def test_token_is_not_regenerated_again_by_a_reload(
     ("course_id", "status", "said"),
     [
         pytest.param("GONE", 410, "was deleted at", id="deleted"),
-        pytest.param("7731", 409, "lives in a Moodle", id="of a Moodle"),
+        pytest.param("7731", 409, "issued by its Moodle", id="of a Moodle"),
         pytest.param("NONE", 404, "there is no course", id="unknown"),
     ],
 )
@@ -260,7 +260,7 @@ def test_token_that_is_not_ours_to_make_is_refused(
 
     assert answer.status_code == status
     assert said in answer.text.lower() or said in answer.text
-    assert "What to do next" in answer.text
+    assert "What to do" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_moodles_new_token_is_told_and_not_kept(
 ) -> None:
     make_endpoint()
     make_moodle_course("7731")
-    assert "lives in a Moodle" in look("/courses/one", course_id="7731")
+    assert "is in a Moodle" in look("/courses/one", course_id="7731")
 
     answer = send("/courses/announce", course_id="7731", version=1, token=entered)
 
@@ -291,7 +291,7 @@ def test_moodles_new_token_is_told_and_not_kept(
     assert event.type == "token.regenerated"
     assert re.search(rf'"token_id":"{told}"', event.body)
     assert not entered or entered not in event.body
-    assert "Every endpoint is told" in look("/courses/one", course_id="7731")
+    assert "All endpoints are notified" in look("/courses/one", course_id="7731")
 
 
 def test_moodles_token_that_is_none_is_refused_and_not_repeated(
@@ -327,7 +327,7 @@ def test_page_of_a_course_tells_all_of_it(
     make_endpoint: Callable[..., int],
 ) -> None:
     make_course("CS101")
-    assert "there is no endpoint" in look("/courses/one", course_id="CS101")
+    assert "There are no endpoints" in look("/courses/one", course_id="CS101")
     endpoint_id = make_endpoint()
     with database.writing() as session:
         endpoints.disable(session, endpoint_id, "out of order", now=NINE)
@@ -335,7 +335,7 @@ def test_page_of_a_course_tells_all_of_it(
 
     page = look("/courses/one", course_id="CS101")
 
-    assert "waits until its endpoint is enabled" in page
+    assert "waiting until the endpoint is enabled" in page
     assert "2026-11-22 09:00:00 UTC" in page
     assert "Delete the course" not in page
     assert "Regenerate" not in page

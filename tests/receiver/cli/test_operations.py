@@ -1,5 +1,6 @@
-"""`receiver db prune`: what is long past is forgotten, and nothing that is needed."""
+"""`receiver db …` and `receiver doctor`."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,9 +9,10 @@ import pytest
 from click.testing import Result
 
 from contract.events import CourseDeleted, CourseDeletedData, dump, load
+from contract.signatures import Secret
 from foundation.db.session import Database
 from receiver.course_state import Deleted
-from receiver.models import Entry, HistoryEntry, InboxMessage, Run, RunCourse, Source
+from receiver.models import SCHEMA, Entry, HistoryEntry, InboxMessage, Run, RunCourse, Source
 from receiver.registry import entries as registry
 from receiver.registry import history
 from receiver.registry.history import Actor, ActorKind
@@ -32,7 +34,7 @@ def run_at(database: Database, at: datetime, *, partial: bool = False) -> int:
     return run_id
 
 
-def test_old_runs_are_forgotten_and_the_last_ones_stay(
+def test_prune_deletes_old_runs_but_keeps_the_last(
     receiver: Callable[..., Result], database: Database, rows: Rows
 ) -> None:
     for day in range(25):
@@ -48,7 +50,7 @@ def test_old_runs_are_forgotten_and_the_last_ones_stay(
     assert [course.run_id for course in rows(RunCourse)] == [whole, recent]
 
 
-def test_what_was_heard_is_forgotten_and_what_follows_from_it_stays(
+def test_prune_deletes_history_but_keeps_the_status(
     receiver: Callable[..., Result],
     database: Database,
     make_source: Callable[..., Source],
@@ -71,7 +73,7 @@ def test_what_was_heard_is_forgotten_and_what_follows_from_it_stays(
     assert [line for line in after if line.at <= LONG_AGO] == []
 
 
-def test_a_webhook_is_a_duplicate_until_its_id_is_forgotten(
+def test_webhook_is_a_duplicate_until_its_id_is_pruned(
     receiver: Callable[..., Result],
     database: Database,
     make_source: Callable[..., Source],
@@ -97,7 +99,7 @@ def test_a_webhook_is_a_duplicate_until_its_id_is_forgotten(
     assert len(rows(InboxMessage)) == 1
 
 
-def test_much_is_forgotten_in_pieces(
+def test_prune_deletes_in_batches(
     database: Database, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
 ) -> None:
     entry = make_entry(make_source("one"))
@@ -115,8 +117,46 @@ def test_much_is_forgotten_in_pieces(
 
 
 @pytest.mark.parametrize("age", ["29d", "90s", "0d", "x"])
-def test_what_is_young_is_not_forgotten(receiver: Callable[..., Result], age: str) -> None:
+def test_prune_refuses_a_short_age(receiver: Callable[..., Result], age: str) -> None:
     result = receiver("db", "prune", "--older-than", age)
 
     assert result.exit_code == 2
     assert f"'{age}' is " in result.stderr
+
+
+def test_outdated_schema_exits_with_4_until_upgraded(
+    receiver: Callable[..., Result], environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("RECEIVER_DATABASE_URL", "sqlite:///empty.db")
+
+    refused = receiver("sync-grades")
+    checked = receiver("db", "check", "--json")
+    upgraded = receiver("db", "upgrade")
+    again = receiver("db", "upgrade")
+
+    assert (refused.exit_code, checked.exit_code) == (4, 4)
+    assert "Run `receiver db upgrade`" in refused.stderr
+    assert json.loads(checked.stdout)["ok"] is False
+    assert upgraded.stdout == f"the schema is now at {SCHEMA.head} (before: new database)\n"
+    assert again.stdout == f"the schema is already at {SCHEMA.head}\n"
+    assert receiver("db", "check").stdout == f"OK: the schema is at {SCHEMA.head}\n"
+
+
+def test_doctor_reports_failed_checks(receiver: Callable[..., Result]) -> None:
+    told, document = receiver("doctor"), receiver("doctor", "--json")
+
+    assert (told.exit_code, document.exit_code) == (1, 1)
+    assert "FAIL" in told.stdout
+    assert json.loads(document.stdout)["ok"] is False
+
+
+def test_rotate_key_counts_secrets_and_tokens(
+    receiver: Callable[..., Result],
+    make_source: Callable[..., Source],
+    make_entry: Callable[..., Entry],
+) -> None:
+    make_entry(make_source("encrypted", secrets=(Secret.generate(),)))
+
+    result = receiver("db", "rotate-key")
+
+    assert result.stdout.startswith("re-encrypted 1 secret and 1 token")

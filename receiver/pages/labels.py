@@ -1,15 +1,14 @@
-"""How pages of ELMS name and colour what the core has words for."""
-
-from collections.abc import Sequence
+"""The labels and colours of statuses, outcomes and results on the pages of ELMS."""
 
 from foundation.pages.pagination import spelled
 from receiver.course_state import CourseStatus, Status, status_of
-from receiver.models import Entry, HistoryEntry, Source
+from receiver.models import Entry, HistoryEntry
 from receiver.registry.entries import state_of
 from receiver.registry.history import ActorKind
 from receiver.runs.store import CourseOutcome, RunStatus
 from receiver.webhooks.inbox import WebhookOutcome
 
+# The colour of each value.
 TONES = {
     Status.ACTIVE: "good",
     Status.TOKEN_INVALID: "warn",
@@ -27,7 +26,6 @@ TONES = {
     WebhookOutcome.STALE: "calm",
     WebhookOutcome.IGNORED: "calm",
 }
-"""How each status, outcome and ending looks, beside its word."""
 
 STATUSES = {
     Status.ACTIVE: "active",
@@ -35,44 +33,39 @@ STATUSES = {
     Status.COURSE_DELETED: "course deleted",
 }
 
+# The result of a webhook, by its outcome.
 MEANINGS = {
-    WebhookOutcome.APPLIED: "It told something new, and the registry took it in.",
-    WebhookOutcome.STALE: "The registry knew this, or something newer: nothing changed.",
-    WebhookOutcome.IGNORED: "It is of a type that ELMS does not act on.",
+    WebhookOutcome.APPLIED: "Applied to the registry.",
+    WebhookOutcome.STALE: "Already known, or older than what is known: nothing changed.",
+    WebhookOutcome.IGNORED: "ELMS ignores this event type.",
 }
-"""What came of a message, by its outcome."""
 
 
-def in_words(status: str) -> str:
-    """Return a status as people read it, be it the present one or one on record."""
+def label_of(status: str) -> str:
+    """Return the label of a status, current or recorded."""
     return STATUSES[Status(status)]
 
 
-def choices(sources: Sequence[Source]) -> list[tuple[str, str]]:
-    """Return the names of sources, as a form gives them to choose from."""
-    return [(source.name, source.name) for source in sources]
-
-
 def run_of(line: HistoryEntry) -> int | None:
-    """Return the number of the run that told a line, or None if no run did."""
+    """Return the number of the run that wrote a line, or None if no run did."""
     number = line.actor_name.removeprefix("run ")
     is_run = line.actor == ActorKind.SYNC and number.isascii() and number.isdecimal()
     return int(number) if is_run else None
 
 
 def needs_token(entry: Entry, course_status: CourseStatus) -> bool:
-    """Tell whether entering a token would help."""
+    """Return True if the course needs a new token."""
     return entry.added_at is not None and course_status.status is Status.TOKEN_INVALID
 
 
+# The globals of the templates.
 GLOBALS = {
     "tones": TONES,
     "statuses": STATUSES,
     "meanings": MEANINGS,
-    "in_words": in_words,
+    "label_of": label_of,
     "run_of": run_of,
     "needs_token": needs_token,
     "status_of": lambda entry: status_of(state_of(entry)),
     "spelled": spelled,
 }
-"""What every template of ELMS knows beside what it is given."""

@@ -19,7 +19,7 @@ from receiver.sources import store as sources
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from tests.receiver.conftest import NINE
-from tests.receiver.web.conftest import Ada, rows_of, said
+from tests.receiver.pages.conftest import Ada, rows_of, said
 
 Hear = Callable[..., None]
 
@@ -50,13 +50,13 @@ def hear(database: Database, one: Source) -> Hear:
 
 
 class TestInbox:
-    """What was heard, and what came of it."""
+    """The inbox and the sources."""
 
     def test_while_nothing_was_heard_it_says_what_to_do(self, ada: Ada) -> None:
         page = said(ada.get("/inbox"))
 
-        assert "No webhook was heard yet." in page
-        assert "with the button on its Endpoints page, appears here" in page
+        assert "No webhooks received yet." in page
+        assert "appears here" in page
 
     def test_each_message_tells_what_came_of_it(
         self, ada: Ada, hear: Hear, one: Source, make_entry: Callable[..., Entry]
@@ -73,13 +73,13 @@ class TestInbox:
         at = "2026-11-22 09:00:0{} UTC"
         assert [
             f"course.deleted msg_4 {at.format(5)} CS999 version 4 applied "
-            "It told something new, and the registry took it in. not in grade sync",
+            "Applied to the registry. not in grade sync",
             f"endpoint.ping msg_3 {at.format(4)} \N{EN DASH} ignored "
-            "It is of a type that ELMS does not act on. \N{EN DASH}",
+            "ELMS ignores this event type. \N{EN DASH}",
             f"course.deleted msg_2 {at.format(3)} CS101 version 4 stale "
-            "The registry knew this, or something newer: nothing changed. course deleted",
+            "Already known, or older than what is known: nothing changed. course deleted",
             f"course.deleted msg_1 {at.format(1)} CS101 version 5 applied "
-            "It told something new, and the registry took it in. course deleted",
+            "Applied to the registry. course deleted",
         ] == rows_of(answer)
         assert f'<a href="/entries/{entry.id}">' in answer.text
 
@@ -150,7 +150,7 @@ class TestSources:
     def test_without_a_source_it_says_what_to_do_first(self, ada: Ada) -> None:
         page = said(ada.get("/sources"))
 
-        assert "No source yet: nobody is heard and nobody asked." in page
+        assert "No sources yet." in page
         assert "receiver sources add NAME --url URL" in page
 
     def test_each_source_tells_when_it_was_heard_and_asked(
@@ -170,11 +170,11 @@ class TestSources:
         page = said(ada.get("/sources"))
 
         assert (
-            "one Speaks the grades API Asked at https://one.example "
-            "Heard at its door POST /webhooks/one "
-            "Secrets of its webhooks secret 1, entered 2026-11-22 09:00:00 UTC "
-            "Courses in grade sync Show them of one Last heard 2026-11-22 09:00:02 UTC "
-            "Last asked 2026-11-22 09:00:00 UTC , in grade sync 1"
+            "one Interface Grades API URL https://one.example "
+            "Webhook path POST /webhooks/one "
+            "Webhook secrets secret 1, entered 2026-11-22 09:00:00 UTC "
+            "Courses Show courses of one Last webhook 2026-11-22 09:00:02 UTC "
+            "Last request 2026-11-22 09:00:00 UTC , in run 1"
         ) in page
 
     def test_each_source_tells_which_run_asked_it_last(
@@ -206,7 +206,7 @@ class TestSources:
         answer = ada.get("/sources")
 
         assert "secret 1, entered" in said(answer)
-        assert "Site-wide token held" in said(answer)
+        assert "Site token stored" in said(answer)
         hidden = [secret.reveal().removeprefix("whsec_"), token.text, *encrypted]
         assert [one for one in hidden if one in answer.text] == []
 
@@ -220,4 +220,4 @@ class TestSources:
 
         assert "receiver sources add-secret moodle" in page
         assert "receiver sources set-site-token moodle" in page
-        assert "Last heard never Last asked not in the last 20 grade syncs" in page
+        assert "Last webhook never Last request not in the last 20 runs" in page

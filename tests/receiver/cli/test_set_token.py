@@ -1,4 +1,4 @@
-"""`receiver registry`, where a token that is known to be good is to be replaced by another."""
+"""`receiver registry set-token`: when a new token replaces a working one."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -35,7 +35,7 @@ def moodle(receiver: Callable[..., Result]) -> Iterator[FakeMoodle]:
 
 
 @pytest.mark.parametrize("runs", [1, 2])
-def test_a_token_that_a_moodle_took_is_not_replaced_by_one_that_it_refuses(
+def test_token_that_moodle_accepted_is_not_replaced_by_a_rejected_one(
     receiver: Callable[..., Result],
     moodle: FakeMoodle,
     entry_of: Callable[[str], Entry],
@@ -54,7 +54,7 @@ def test_a_token_that_a_moodle_took_is_not_replaced_by_one_that_it_refuses(
     assert told.count("token accepted") == 1
 
 
-def test_a_moodle_whose_grades_did_not_change_took_the_token_all_the_same(
+def test_unchanged_grades_count_as_accepted_token(
     receiver: Callable[..., Result], moodle: FakeMoodle, database: Database
 ) -> None:
     receiver("registry", "add", "7", stdin=GOOD)
@@ -69,7 +69,7 @@ def test_a_moodle_whose_grades_did_not_change_took_the_token_all_the_same(
     assert (entered.exit_code, "was not entered" in entered.stderr) == (1, True)
 
 
-def test_a_good_token_that_is_entered_meanwhile_is_not_driven_out(
+def test_concurrent_token_is_not_overwritten(
     receiver: Callable[..., Result],
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
@@ -142,7 +142,7 @@ def old_and_new(
         ),
     ],
 )
-def test_an_old_token_in_a_file_does_not_replace_a_good_one(
+def test_old_token_in_a_file_does_not_replace_a_working_one(
     receiver: Callable[..., Result],
     old_and_new: dict[str, CourseToken],
     far_side: Any,
@@ -164,7 +164,7 @@ def test_an_old_token_in_a_file_does_not_replace_a_good_one(
     assert stands == [Status.ACTIVE, Status.ACTIVE]
 
 
-def test_a_line_whose_token_is_not_taken_says_where_grades_go_all_the_same(
+def test_line_with_a_refused_token_still_sets_the_activity(
     receiver: Callable[..., Result],
     old_and_new: dict[str, CourseToken],
     entry_of: Callable[[str], Entry],
