@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import structlog
+from flask import Flask
+from jinja2.bccache import Bucket, BytecodeCache
 from sqlalchemy import create_engine, make_url, text
 
 from foundation.db.migrations import Schema
@@ -138,6 +140,28 @@ def quick_hashes() -> Iterator[None]:
     """Hash passwords cheaply; one test checks the real method."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(users, "METHOD", "scrypt:1024:8:1")
+        yield
+
+
+class _TemplateCache(BytecodeCache):
+    """Compiled templates, shared by all apps of a test process."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._compiled:
+            bucket.bytecode_from_string(self._compiled[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._compiled[bucket.key] = bucket.bytecode_to_string()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_templates() -> Iterator[None]:
+    """Compile each template once, and not again for each app."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(Flask.jinja_options, "bytecode_cache", _TemplateCache())
         yield
 
 

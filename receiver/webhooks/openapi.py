@@ -9,7 +9,7 @@ from foundation.web.openapi import ApiDescription, ApiResponse, Operation
 from receiver.webhooks.inbox import WebhookOutcome
 
 
-class WebhookResponse(BaseModel):
+class AcceptedWebhook(BaseModel):
     """What an accepted webhook did."""
 
     outcome: WebhookOutcome
@@ -21,7 +21,7 @@ DESCRIPTION = ApiDescription(
     operations={
         **health.OPERATIONS,
         "webhooks.receive": Operation(
-            {200: ApiResponse("The webhook was accepted.", WebhookResponse)},
+            {200: ApiResponse("The webhook was accepted.", AcceptedWebhook)},
             bodies=[CourseDeleted, TokenRegenerated, UnknownEvent],
             headers={
                 "webhook-id": "The id of the event; the same for all attempts and replays.",

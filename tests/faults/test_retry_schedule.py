@@ -72,7 +72,6 @@ def test_worker_keeps_the_schedule(
     clock: FrozenDateTimeFactory,
     status: int,
 ) -> None:
-    """(F11, F14)"""
     delivery_id = make_delivery(make_endpoint(sink.url()).id)
     sink.always(Reply(status))
     sent_before = []
@@ -98,7 +97,6 @@ def test_schedule_follows_the_database_clock(
     make_delivery: MakeDelivery,  # noqa: F811
     delivery_of: Callable[[int], Delivery],  # noqa: F811
 ) -> None:
-    """(F11)"""
     endpoint_id = make_endpoint().id
     delivery_id = make_delivery(endpoint_id)
     claimed: list[Any] = []

@@ -90,7 +90,6 @@ def test_a_secret_that_is_worth_nothing_starts_no_process(
     value: str | None,
     said: str,
 ) -> None:
-    """It exits 2, names the variable and what is expected of it, and shows no value (F23)."""
     if value is None:
         monkeypatch.delenv(variable)
     else:
@@ -116,7 +115,6 @@ def test_good_secrets_come_further(start: Callable[[str], Result], words: str) -
 
 @pytest.mark.parametrize("words", PROCESSES)
 def test_a_real_process_says_so_too(tmp_path: Path, words: str) -> None:
-    """What the operating system sees is exit code 2 and the names of what is missing (F23)."""
     environment = {
         name: value
         for name, value in os.environ.items()

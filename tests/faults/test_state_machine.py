@@ -510,7 +510,6 @@ def run_machine(
 # Hypothesis may take minutes to shrink a failure.
 @pytest.mark.timeout(600)
 def test_services_match_the_model(run_machine: Callable[[settings], None]) -> None:
-    """(I1, I3, F6)"""
     # Derived from the code alone, so that every run tries the same histories.
     run_machine(
         settings(
@@ -524,5 +523,4 @@ def test_services_match_the_model(run_machine: Callable[[settings], None]) -> No
 def test_services_match_the_model_in_long_histories(
     run_machine: Callable[[settings], None],
 ) -> None:
-    """(I1, I3)"""
     run_machine(settings(max_examples=200, stateful_step_count=100, deadline=None, database=None))

@@ -99,7 +99,6 @@ def test_a_database_that_another_holds_is_exit_4(
 def test_a_file_that_another_writes_is_exit_4(
     make_house: Callable[[str], str], give: Callable[[str, str], Result], words: str
 ) -> None:
-    """What would write waits for its turn, and then says so and has changed nothing (F27)."""
     program = words.split()[0]
     url = make_house(program)
     before = rows(url, SCHEMAS[program])
@@ -128,7 +127,6 @@ def test_a_commit_that_fails_is_exit_4(
     words: str,
     happens: Break | Says,
 ) -> None:
-    """A command whose work cannot be committed has changed nothing (F1, F26)."""
     program = words.split()[0]
     url = make_house(program)
     before = rows(url, SCHEMAS[program])
@@ -151,10 +149,6 @@ def limit_files() -> None:
 def test_a_disk_that_becomes_full_midway_leaves_nothing(
     make_house: Callable[[str], str], give: Callable[..., Result], tmp_path: Path
 ) -> None:
-    """A real process whose files cannot grow ends with 4; with room the same command does it all.
-
-    (F26)
-    """
     url = make_house("notifier")
     before = rows(url, SCHEMAS["notifier"])
     lines = [f"{COURSE},student-{number},7.5,10\n" for number in range(5000)]

@@ -61,10 +61,6 @@ def test_a_change_is_whole_or_not_there(
     happens: Break | Says,
     left: set[bool],
 ) -> None:
-    """Whatever fails, the answer is 503, the change is whole or not there, and a retry ends well.
-
-    (F1, F10, F26)
-    """
     proxy = make_proxy(writing_door.url)
     app = writing_door.make_app(proxy.url)
     fault = proxy.on(words, happens)
@@ -83,10 +79,6 @@ def test_a_change_is_whole_or_not_there(
 def test_a_cut_at_any_byte_is_a_503(
     writing_door: Door, make_proxy: MakeProxy, refused: Refused, towards: str
 ) -> None:
-    """Wherever the connection is cut, all of the change is there or none, and it is said as 503.
-
-    (F1, F10)
-    """
     proxy = make_proxy(writing_door.url)
     app = writing_door.make_app(proxy.url)
     cuts = 0
@@ -111,7 +103,6 @@ def test_a_cut_at_any_byte_is_a_503(
 def test_a_server_that_takes_no_connection_is_a_503(
     door: Door, make_proxy: MakeProxy, refused: Refused, how: Says
 ) -> None:
-    """A server that is full or starting up is away; once it takes connections all goes on (F10)."""
     proxy = make_proxy(door.url)
     app = door.make_app(proxy.url)
     proxy.refuse(how)
@@ -127,7 +118,6 @@ def test_a_server_that_takes_no_connection_is_a_503(
 def test_a_server_that_went_away_is_a_503_until_it_is_back(
     door: Door, make_proxy: MakeProxy, refused: Refused
 ) -> None:
-    """Connections that died while they were idle cost no request once the server is back (F10)."""
     proxy = make_proxy(door.url)
     app = door.make_app(proxy.url)
     before = door.knock(app)
@@ -147,7 +137,6 @@ def test_a_server_that_went_away_is_a_503_until_it_is_back(
 def test_a_server_that_falls_silent_is_given_up(
     deletion_door: Door, make_proxy: MakeProxy, refused: Refused, words: str
 ) -> None:
-    """Who gets no answer at all from the server is told so in good time; a retry is taken (F10)."""
     proxy = make_proxy(deletion_door.url)
     impatient = Database(proxy.url, timeout=0.1, answer=0.4, info={SOURCE: SITE})
     app = with_database(deletion_door.make_app(proxy.url), impatient)
@@ -165,7 +154,6 @@ def test_a_server_that_falls_silent_is_given_up(
 
 
 def test_a_backend_that_was_terminated_costs_no_request(door: Door) -> None:
-    """An operator who ends every backend between two requests is not noticed at a door (F28)."""
     app = door.make_app(door.url)
     before = door.knock(app)
     operator = Database(door.url)
@@ -187,7 +175,6 @@ def test_a_backend_that_was_terminated_costs_no_request(door: Door) -> None:
 def test_a_table_that_is_gone_is_a_503(
     writing_door: Door, make_proxy: MakeProxy, refused: Refused
 ) -> None:
-    """A schema that was taken away under a running process is a database that is away (F10)."""
     proxy = make_proxy(writing_door.url)
     app = writing_door.make_app(proxy.url)
     fault = proxy.on("INSERT INTO", Says("42P01", 'relation "gone" does not exist'))
@@ -200,7 +187,6 @@ def test_a_table_that_is_gone_is_a_503(
 
 
 def test_tables_that_another_holds_are_a_503(door: Door, refused: Refused) -> None:
-    """Who finds the tables locked is told when to come back; then all is taken (F10)."""
     app = door.make_app(door.url, database_timeout=0.2)
 
     with held(door.url, door.schema):
@@ -214,7 +200,6 @@ def test_tables_that_another_holds_are_a_503(door: Door, refused: Refused) -> No
 def test_a_token_whose_answer_was_lost_can_be_had_again(
     deletion_door: Door, make_proxy: MakeProxy, refused: Refused
 ) -> None:
-    """Who adds a course and never hears its token finds the course there, and what to do (F1)."""
     proxy = make_proxy(deletion_door.url)
     app = deletion_door.make_app(proxy.url)
     document = {"course_id": "CS102", "title": "Logic"}

@@ -26,10 +26,6 @@ Refused = Callable[[TestResponse], None]
 
 
 def test_a_file_that_is_locked_for_long_is_a_503(writing_door: Door, refused: Refused) -> None:
-    """Who waits for the lock longer than is allowed is told to come back; then all is taken.
-
-    (F10, F27)
-    """
     app = writing_door.make_app(writing_door.url, database_timeout=0.2)
 
     with write_lock(writing_door.url):
@@ -44,7 +40,6 @@ def test_a_file_that_is_locked_for_long_is_a_503(writing_door: Door, refused: Re
 
 
 def test_a_file_that_is_locked_for_a_while_is_waited_for(writing_door: Door) -> None:
-    """Who finds the lock taken waits for it; a short wait is not told (F27)."""
     app = writing_door.make_app(writing_door.url, database_timeout=20)
     with ThreadPoolExecutor(1) as pool:
         with write_lock(writing_door.url):
@@ -58,7 +53,6 @@ def test_a_file_that_is_locked_for_a_while_is_waited_for(writing_door: Door) -> 
 
 
 def test_a_file_that_is_locked_can_be_read(grades_door: Door) -> None:
-    """A writer keeps nobody from reading grades (F27)."""
     app = grades_door.make_app(grades_door.url, database_timeout=0.2)
 
     with write_lock(grades_door.url):
@@ -68,7 +62,6 @@ def test_a_file_that_is_locked_can_be_read(grades_door: Door) -> None:
 
 
 def test_a_read_only_file_is_a_503(writing_door: Door, refused: Refused) -> None:
-    """A file that cannot be written refuses the change and keeps what it has (F10)."""
     path = file_of(writing_door.url)
     app = writing_door.make_app(f"sqlite:///file:{path}?mode=ro&uri=true")
 
@@ -110,7 +103,6 @@ def moved(path: Path) -> Iterator[None]:
 def test_a_file_that_is_replaced_is_not_written_to(
     door: Door, refused: Refused, lost: Callable[[Path], Iterator[None]]
 ) -> None:
-    """A process that has the old file open takes nothing into it; it would be lost (F10)."""
     app = door.make_app(door.url)
     before = door.knock(app)
 
@@ -148,10 +140,6 @@ def until_refused(knock: Callable[[int], TestResponse]) -> tuple[int, TestRespon
 
 
 def test_a_full_disk_takes_no_webhook(webhook_door: Door, secret: Secret, refused: Refused) -> None:
-    """What was answered 200 is there, what was answered 503 is not; with room all goes on.
-
-    (F10)
-    """
     app = webhook_door.make_app(webhook_door.url)
     database = receiver_services.of(app).database
     now = datetime.now(UTC)
@@ -175,7 +163,6 @@ def test_a_full_disk_takes_no_webhook(webhook_door: Door, secret: Secret, refuse
 
 
 def test_a_full_disk_takes_neither_change_nor_event(deletion_door: Door, refused: Refused) -> None:
-    """A course that cannot be told of is not deleted; with room it is, without a restart (F26)."""
     app = deletion_door.make_app(deletion_door.url)
     database = notifier_services.of(app).database
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}

@@ -59,7 +59,6 @@ def door(
 
 
 def test_the_admin_api_says_that_nothing_was_changed(door: Door, failing: None) -> None:
-    """A subscriber that raises rolls all of it back; the answer is a problem, not a trace (F2)."""
     app = door.make_app(door.url)
     before = rows(door.url, SCHEMA)
 
@@ -76,7 +75,6 @@ def test_the_admin_api_says_that_nothing_was_changed(door: Door, failing: None) 
 
 
 def test_a_change_is_taken_once_the_subscriber_is_mended(door: Door, signal: NamedSignal) -> None:
-    """The same request goes through when nothing fails any more (F2)."""
     app = door.make_app(door.url)
 
     def fail(_: Session, change: Any) -> None:
@@ -94,7 +92,6 @@ def test_a_change_is_taken_once_the_subscriber_is_mended(door: Door, signal: Nam
 def test_a_command_says_that_nothing_was_changed(
     door: Door, signal: NamedSignal, failing: None, give: Give
 ) -> None:
-    """A command whose subscriber raises ends with 1 and a sentence, and changes nothing (F2)."""
     before = rows(door.url, SCHEMA)
 
     result = give(COMMANDS[signal.name], door.url)
@@ -109,7 +106,6 @@ def test_a_command_says_that_nothing_was_changed(
 def test_a_database_that_fails_in_a_subscriber_is_still_a_database_that_fails(
     door: Door, signal: NamedSignal, refused: Callable[..., None]
 ) -> None:
-    """What the database raises there is 503, for it is worth another try (F1, F2)."""
     app = door.make_app(door.url)
 
     def fail(_: Session, change: Any) -> None:

@@ -74,7 +74,6 @@ def test_replays_during_delivery_change_nothing_and_are_written_down(
     make_worker: Callable[..., Worker],
     give: Callable[..., Result],
 ) -> None:
-    """Two replays of what was delivered, amid new events, end in one effect an event (F32, I3)."""
     due.add(10)
 
     with running(make_worker(due, due.url)):

@@ -182,10 +182,6 @@ def taken(both: Machines) -> int:
 
 
 def test_a_rotation_under_traffic_fails_no_delivery(both: Machines, traffic: Traffic) -> None:
-    """Each attempt is delivered, before, in and after the overlap; then the old secret is refused.
-
-    (F22)
-    """
     old = connect(both)
 
     with traffic:
@@ -212,7 +208,6 @@ def test_a_rotation_under_traffic_fails_no_delivery(both: Machines, traffic: Tra
 def test_a_rotation_without_overlap_signs_with_the_new_secret_alone(
     both: Machines, traffic: Traffic
 ) -> None:
-    """With `--now` the door refuses until it knows the new secret; nothing is lost (F22)."""
     old = connect(both)
 
     with traffic:

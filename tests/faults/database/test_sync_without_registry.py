@@ -58,7 +58,6 @@ def test_a_sync_that_has_its_registry_asks(
 def test_a_registry_that_is_held_costs_no_request(
     make_registry: Callable[[], str], give: Give, listener: socket.socket
 ) -> None:
-    """While another holds the registry no request is made; exit 4 (F31)."""
     url = make_registry()
 
     with held(url, SCHEMAS["receiver"]):
@@ -73,7 +72,6 @@ def test_a_registry_that_is_held_costs_no_request(
 def test_a_registry_that_is_garbage_costs_no_request(
     make_registry: Callable[[], str], give: Give, listener: socket.socket
 ) -> None:
-    """Where a file was overwritten no request is made; exit 4 (F31)."""
     url = make_registry()
     file_of(url).write_bytes(b"once this was a database" * 100)
 
@@ -105,7 +103,6 @@ def test_a_registry_that_breaks_off_costs_no_request(
     words: str,
     happens: Break | Says,
 ) -> None:
-    """Wherever the start of a run fails no request is made; exit 4 (F31)."""
     proxy = make_proxy(make_registry())
     fault = proxy.on(words, happens)
 

@@ -81,10 +81,6 @@ def test_a_claim_that_breaks_off_loses_nothing(
     words: str,
     happens: Break | Says,
 ) -> None:
-    """A claim that fails, or of which nobody knows, is made again by the same worker.
-
-    (F28, I1)
-    """
     due.add(6)
     proxy = make_proxy(due.url)
     fault = proxy.on(words, happens)
@@ -108,10 +104,6 @@ def test_a_settling_that_breaks_off_loses_nothing(
     words: str,
     happens: Break | Says,
 ) -> None:
-    """What came of an attempt is kept until it is settled, or the attempt is made again.
-
-    (F28, I1)
-    """
     answered = threading.Event()
     sink.always(Reply(after=answered))
     due.add(3)
@@ -133,7 +125,6 @@ def test_a_settling_that_breaks_off_loses_nothing(
 def test_backends_that_are_terminated_again_and_again_lose_nothing(
     due: Outbox, sink: Sink, all_heard: AllHeard, make_worker: Callable[..., Worker]
 ) -> None:
-    """An operator who ends every backend of a working worker costs time and no event (F28, I1)."""
     due.add(60)
     worker = make_worker(due, due.url)
     operator = Database(due.url)
@@ -161,7 +152,6 @@ def test_backends_that_are_terminated_again_and_again_lose_nothing(
 def test_a_worker_goes_on_by_itself_once_the_server_is_back(
     due: Outbox, all_heard: AllHeard, make_proxy: MakeProxy, make_worker: Callable[..., Worker]
 ) -> None:
-    """A server that is away when the worker starts, and again later, is waited for (F28)."""
     due.add(2)
     proxy = make_proxy(due.url)
     proxy.go_away()
@@ -184,7 +174,6 @@ def test_a_worker_goes_on_by_itself_once_the_server_is_back(
 def test_a_file_that_is_away_for_a_while_loses_nothing(
     due: Outbox, sink: Sink, all_heard: AllHeard, make_worker: Callable[..., Worker]
 ) -> None:
-    """A worker whose database is moved away waits until it is back (F28, I1)."""
     due.add(2)
     path = file_of(due.url)
     aside = path.parent.with_name("aside")

@@ -30,7 +30,6 @@ def stands(both: Site) -> tuple[int, bool, int, list[int], int]:
 def test_change_killed_before_its_commit_never_was(
     both: Site, point: Point, words: tuple[str, ...]
 ) -> None:
-    """Course, event and deliveries are rolled back together, and nothing is sent (I2)."""
     both.register(PLAIN)
     both.add_courses("CS101")
 
@@ -44,7 +43,6 @@ def test_change_killed_before_its_commit_never_was(
 
 @pytest.mark.parametrize("words", CHANGES)
 def test_change_killed_after_its_commit_is_told(both: Site, words: tuple[str, ...]) -> None:
-    """What was committed is sent, though its command never came to its end (I1)."""
     both.register(PLAIN)
     both.add_courses("CS101")
 

@@ -63,7 +63,6 @@ def with_elms(both: Site) -> Site:
 
 @pytest.mark.parametrize("point", [Point.CLAIMED, Point.SIGNED])
 def test_worker_killed_before_its_post_has_sent_nothing(with_elms: Site, point: Point) -> None:
-    """Once its lease ends another worker sends what it had claimed (F3, I1, I3)."""
     delete(with_elms, "CS101")
 
     killed = with_elms.start("notifier", "work", fault=Fault(point)).wait_ended()
@@ -80,7 +79,6 @@ def test_worker_killed_before_its_post_has_sent_nothing(with_elms: Site, point: 
 
 @pytest.mark.parametrize("point", [Point.POSTED, Point.SETTLING])
 def test_worker_killed_after_its_post_leaves_a_duplicate(with_elms: Site, point: Point) -> None:
-    """What was sent and not settled is sent again, and the receiver knows it (F4, I1, I3)."""
     delete(with_elms, "CS101")
 
     killed = with_elms.start("notifier", "work", fault=Fault(point)).wait_ended()
@@ -102,7 +100,6 @@ def stopped_at(both: Site, point: Point) -> Process:
 
 
 def test_late_failure_of_a_stopped_worker_is_fenced(both: Site) -> None:
-    """A worker stopped beyond its lease cannot undo what its successor settled (F6)."""
     both.register(PLAIN)
     delete(both, "CS101")
     late = stopped_at(both, Point.SIGNED)
@@ -125,7 +122,6 @@ def test_late_failure_of_a_stopped_worker_is_fenced(both: Site) -> None:
 
 
 def test_late_success_of_a_stopped_worker_counts(both: Site) -> None:
-    """What a worker delivered before it was stopped is delivered, whatever came after (F6)."""
     both.wait = 600.0
     both.register(PLAIN)
     delete(both, "CS101")
@@ -149,7 +145,6 @@ def test_late_success_of_a_stopped_worker_counts(both: Site) -> None:
 
 
 def test_eight_workers_claim_each_delivery_once(both: Site) -> None:
-    """Eight processes that have all seen the same due rows send each of them once (F7)."""
     both.register(PLAIN)
     delete(both, *(f"CS{number}" for number in range(40)))
     seen = Fault(Point.DUE_SEEN, Action.STOP)
@@ -182,7 +177,6 @@ def in_a_post(both: Site) -> Process:
 
 
 def test_worker_told_to_end_finishes_what_is_in_flight(both: Site, in_a_post: Process) -> None:
-    """After SIGTERM the POST under way is settled, no other is begun, and the exit is 0 (F8)."""
     both.observer.gates[PLAIN].set()
 
     code = in_a_post.wait_ended()
@@ -197,7 +191,6 @@ def test_worker_told_to_end_finishes_what_is_in_flight(both: Site, in_a_post: Pr
 
 
 def test_second_signal_ends_a_worker_at_once(both: Site, in_a_post: Process) -> None:
-    """It waits for no answer; what it was sending is left to its lease (F8)."""
     in_a_post.send(signal.SIGTERM)
 
     code = in_a_post.wait_ended()

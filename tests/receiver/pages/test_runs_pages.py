@@ -161,7 +161,7 @@ class TestOne:
             "... unchanged since the last fetch: 1 course "
             "... failed: 1 course "
             "... used 2 requests to eAssessment "
-            "... used 7 dbqueries "
+            "... used 7 database queries "
             "... used 1.25 seconds "
             "Grade sync complete, with errors; the table says what to do."
         ) in page
