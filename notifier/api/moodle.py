@@ -61,11 +61,15 @@ def hear_moodle() -> dict[str, str]:
     web.require_json()
     deletion = _parse_deletion(raw)
     if deletion is None:
-        return {"outcome": MoodleEventOutcome.IGNORED.value}
+        return _json(MoodleEventOutcome.IGNORED)
     with services.current().database.writing() as session:
         outcome = moodle_events.accept(session, deletion, now=db.now(session))
     _log.info("Moodle deletion accepted", course_id=deletion.course_id, outcome=outcome.value)
-    return {"outcome": outcome.value}
+    return _json(outcome)
+
+
+def _json(outcome: MoodleEventOutcome) -> dict[str, str]:
+    return schemas.Outcome(outcome=outcome).model_dump(mode="json")
 
 
 def _authenticated_body(secret: str) -> bytes:

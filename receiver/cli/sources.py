@@ -161,8 +161,8 @@ def _facts(source: Source) -> dict[str, Any]:
         "source": source.name,
         "url": source.url,
         "kind": source.kind,
-        "site_token_held": source.encrypted_site_token is not None,
-        "door": f"/webhooks/{source.name}",
+        "site_token_set": source.encrypted_site_token is not None,
+        "webhook_path": f"/webhooks/{source.name}",
         "created_at": source.created_at,
         "secrets": [
             {"secret_id": secret.id, "created_at": secret.created_at} for secret in source.secrets

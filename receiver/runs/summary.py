@@ -36,7 +36,7 @@ class RunSummary:
             f"... failed: {_courses(counts[CourseOutcome.FAILED])}",
             f"... used {count(self.requests, 'request')} to eAssessment",
             *([f"... used {count(elms, 'request')} to ELMS's Moodle"] if elms else []),
-            f"... used {self.statements} dbqueries",
+            f"... used {self.statements} database queries",
             *([] if self.seconds is None else [f"... used {self.seconds} seconds"]),
             *self._end(),
         ]

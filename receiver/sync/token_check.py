@@ -145,8 +145,18 @@ def check_tokens(
 
     No session may be open.
     """
+    return {
+        result.entry.id: failure
+        for result in _fetch_once(services, entries, actor=actor, max_seconds=max_seconds)
+        if (failure := _check_failure(result)) is not None
+    }
+
+
+def _fetch_once(
+    services: Services, entries: Sequence[Entry], *, actor: Actor, max_seconds: float | None
+) -> list[FetchResult]:
     with ClientFactory(services.settings, services.vault, max_seconds=max_seconds) as sources:
-        fetched = fetch_once(
+        return fetch_once(
             services.database,
             services.vault,
             sources,
@@ -154,11 +164,6 @@ def check_tokens(
             actor=actor,
             concurrency=services.settings.sync_concurrency,
         )
-    return {
-        result.entry.id: failure
-        for result in fetched
-        if (failure := _check_failure(result)) is not None
-    }
 
 
 def fetch_once(
@@ -217,21 +222,13 @@ def _check_replacements(
     stored = {entry.id: entry.stored_token_id for entry, _ in pairs}
     for entry, token in pairs:
         registry.store_token(entry, token, services.vault)
-    with ClientFactory(services.settings, services.vault, max_seconds=max_seconds) as sources:
-        fetched = fetch_once(
-            services.database,
-            services.vault,
-            sources,
-            [entry for entry, _ in pairs],
-            actor=actor,
-            concurrency=services.settings.sync_concurrency,
-        )
+    entries = [entry for entry, _ in pairs]
     return {
         result.entry.id: TokenNotEnteredError(
             f"the token {result.entry.stored_token_id} was not entered: {_why_not(result)}; "
             f"{stored[result.entry.id]}, which is known to be valid, is still in use"
         )
-        for result in fetched
+        for result in _fetch_once(services, entries, actor=actor, max_seconds=max_seconds)
         if not isinstance(result.outcome, Grades | Unchanged)
     }
 

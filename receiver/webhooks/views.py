@@ -17,6 +17,7 @@ from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
+from receiver.webhooks.openapi import AcceptedWebhook
 
 MAX_BODY_BYTES = 64 * 1024
 
@@ -42,7 +43,7 @@ def receive(source: str) -> dict[str, Any]:
         course_id=None if isinstance(event, events.UnknownEvent) else event.data.course_id,
         outcome=outcome.value,
     )
-    return {"outcome": outcome.value}
+    return AcceptedWebhook(outcome=outcome).model_dump(mode="json")
 
 
 def _verified(here: Services, name: str) -> tuple[WebhookSource, str, bytes]:

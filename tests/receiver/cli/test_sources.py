@@ -103,9 +103,9 @@ def test_set_site_token(receiver: Callable[..., Result]) -> None:
     table, listed = receiver("sources", "list"), receiver("sources", "list", "--json")
     assert (entered.exit_code, entered.stderr) == (0, "")
     assert "The site-wide token of m is stored" in entered.stdout
-    assert json.loads(before.stdout)[0]["site_token_held"] is False
+    assert json.loads(before.stdout)[0]["site_token_set"] is False
     (source,) = json.loads(listed.stdout)
-    assert (source["kind"], source["site_token_held"]) == ("moodle", True)
+    assert (source["kind"], source["site_token_set"]) == ("moodle", True)
     assert "moodle" in table.stdout
     assert "set" in table.stdout
     assert SITE_TOKEN not in entered.output + table.output + listed.output

@@ -161,7 +161,7 @@ class TestOne:
             "... unchanged since the last fetch: 1 course "
             "... failed: 1 course "
             "... used 2 requests to eAssessment "
-            "... used 7 dbqueries "
+            "... used 7 database queries "
             "... used 1.25 seconds "
             "Grade sync complete, with errors; the table says what to do."
         ) in page
@@ -220,7 +220,7 @@ class TestOne:
         page = said(ada.get(f"/runs/{record(COURSES[0], ended=False)}"))
 
         assert "It was killed before it could end." in page
-        assert "What to do: the next run continues automatically" in page
+        assert "The next run continues automatically" in page
 
     def test_a_run_that_wrote_no_scores_down_tells_the_rest(
         self, ada: Ada, record: Record, database: Database
