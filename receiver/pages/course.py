@@ -1,4 +1,4 @@
-"""One course of the registry: where it stands and why, what was heard of it, what mends it."""
+"""The page of one course of the registry: its status, its history and what can be changed."""
 
 from typing import Annotated, Any
 
@@ -26,13 +26,13 @@ from receiver.services import Services
 from receiver.sync import token_check
 from receiver.sync.token_check import TokenCheckFailed
 
+# The pages of the registry, with those of its entries.
 entry_pages = registry_pages
-"""The registry's pages, with those of its entries."""
 
 _ENTRY = "/entries/<int(max=2147483647):entry_id>"
 _PLACE = (int,)
+# Seconds that a person waits for eAssessment to verify a token.
 _PATIENCE_SECONDS = 20.0
-"""How long somebody waits for eAssessment to say whether a token is good."""
 
 
 def _number(text: str | None) -> str | None:
@@ -40,7 +40,7 @@ def _number(text: str | None) -> str | None:
 
 
 class EnteredToken(BaseModel):
-    """A token that somebody enters."""
+    """A token to save."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
@@ -48,7 +48,7 @@ class EnteredToken(BaseModel):
 
 
 class Place(BaseModel):
-    """Where in ELMS's Moodle grades go: a course and an activity, or neither."""
+    """The course and activity of ELMS's Moodle that grades go to, or neither."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
@@ -65,14 +65,14 @@ class Place(BaseModel):
 @registry_pages.get(_ENTRY)
 @signed_in
 def show_entry(entry_id: int) -> str:
-    """Show one course: where it stands, what to do, its last runs, what was heard."""
+    """Show one course: its status, what to do, its recent runs and its history."""
     return _page(entry_id, {})
 
 
 @registry_pages.post(f"{_ENTRY}/token")
 @signed_in
 def enter_token(entry_id: int) -> Response | tuple[str, int]:
-    """Hold another token; ask eAssessment about one that it did not name last."""
+    """Save another token; verify one that eAssessment did not announce last."""
     here = services.current()
     entered = forms.parsed(EnteredToken)
     if not isinstance(entered, EnteredToken):
@@ -81,14 +81,14 @@ def enter_token(entry_id: int) -> Response | tuple[str, int]:
         entry = _entered(here, entry_id, entered.token)
     except (TokenMalformedError, TokenNotEnteredError) as refusal:
         return _page(entry_id, {"token": in_sentences(refusal)}), 422
-    _tell(entry, _proven(here, entry))
+    _flash_result(entry, _check(here, entry))
     return _back(entry_id)
 
 
 @registry_pages.post(f"{_ENTRY}/activity")
 @signed_in
 def set_activity(entry_id: int) -> Response | tuple[str, int]:
-    """Say into which course and activity of ELMS's Moodle the grades go."""
+    """Set the course and activity of ELMS's Moodle that the grades go to."""
     place = forms.parsed(Place)
     if not isinstance(place, Place):
         return _page(entry_id, place), 422
@@ -96,9 +96,9 @@ def set_activity(entry_id: int) -> Response | tuple[str, int]:
     with services.current().database.writing() as session:
         bulk.set_gradebook_target(_linked(session, entry_id), course, activity)
     flash(
-        f"Its grades go to the activity {activity} of the course {course}."
+        f"Grades are written to activity {activity} of course {course}."
         if course
-        else "Its grades go to no activity of a Moodle."
+        else "Grades are not written to a Moodle."
     )
     return _back(entry_id)
 
@@ -106,7 +106,7 @@ def set_activity(entry_id: int) -> Response | tuple[str, int]:
 @registry_pages.post(f"{_ENTRY}/remove")
 @signed_in
 def remove(entry_id: int) -> Response:
-    """Take the course out of the grade sync; the grades that it has stay."""
+    """Remove the course from the grade sync; its grades are kept."""
     with services.current().database.writing() as session:
         entry = registry.get_by_id(session, entry_id)
         registry.remove(session, entry.source, entry.course_id, actor=actor(), now=db.now(session))
@@ -155,7 +155,7 @@ def _entered(here: Services, entry_id: int, text: str) -> Entry:
     )
 
 
-def _proven(here: Services, entry: Entry) -> CourseStatus | TokenCheckFailed:
+def _check(here: Services, entry: Entry) -> CourseStatus | TokenCheckFailed:
     """Return where an entry stands with its new token; no session is open while a site is asked."""
     status = course_status_of(entry)
     if status.status is not Status.TOKEN_INVALID:
@@ -163,24 +163,25 @@ def _proven(here: Services, entry: Entry) -> CourseStatus | TokenCheckFailed:
     return token_check.check_token(here, entry, actor=actor(), max_seconds=_PATIENCE_SECONDS)
 
 
-def _tell(entry: Entry, proven: CourseStatus | TokenCheckFailed) -> None:
-    match proven:
+def _flash_result(entry: Entry, checked: CourseStatus | TokenCheckFailed) -> None:
+    match checked:
         case TokenCheckFailed(detail=detail, advice=advice):
-            unknown = f"it could not be checked: {detail}"
-            flash(_held_but(entry, unknown, advice), "error")
+            flash(_saved_but(entry, f"it could not be verified: {detail}", advice), "error")
         case CourseStatus(status=Status.ACTIVE):
             flash(
-                f"The token {entry.stored_token_id} is held, and the course is active: "
-                "the next sync asks for its grades."
+                f"Token {entry.stored_token_id} saved. The course is active; "
+                "the next grade sync fetches its grades."
             )
         case CourseStatus(reason=reason, advice=advice):
-            flash(_held_but(entry, f"the course still cannot be synced: {reason}", advice), "error")
+            flash(
+                _saved_but(entry, f"the course still cannot be synced: {reason}", advice), "error"
+            )
 
 
-def _held_but(entry: Entry, trouble: str, advice: Advice | None) -> Markup:
-    held = Markup("The token {} is held, but {}. {}")
-    what_to_do = context.current().site.render_advice(advice, "")  # the entry's own page has forms
-    return held.format(entry.stored_token_id, trouble, what_to_do)
+def _saved_but(entry: Entry, problem: str, advice: Advice | None) -> Markup:
+    saved = Markup("Token {} saved, but {}. {}")
+    next_step = context.current().site.render_advice(advice, "")  # the forms are on this page
+    return saved.format(entry.stored_token_id, problem, next_step)
 
 
 def _back(entry_id: int) -> Response:

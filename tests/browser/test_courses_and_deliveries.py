@@ -113,7 +113,7 @@ def deliver(url: str) -> None:
 
 def test_new_token_is_shown_once_and_copied(at: Open) -> None:
     page = at("/courses/one?course_id=XSS<i>100", permissions=["clipboard-read", "clipboard-write"])
-    page.locator("summary", has_text="Regenerate the token").click()
+    page.locator("summary", has_text="Regenerate token").click()
     page.get_by_role("button", name="Regenerate token").click()
     page.get_by_role("button", name="Copy").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
@@ -149,7 +149,7 @@ def test_pages_do_without_script(at: Open) -> None:
 
     page.get_by_label("Status", exact=True).select_option("held")
     page.get_by_role("button", name="Search").click()
-    expect(page.get_by_role("link", name="Replay what is found")).to_be_visible()
+    expect(page.get_by_role("link", name="Replay results")).to_be_visible()
     assert "UTC" in page.locator("time").first.inner_text()
     page.get_by_role("link", name=re.compile("Delivery 2")).click()
     page.locator("summary", has_text="Request headers").first.click()

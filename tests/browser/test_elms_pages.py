@@ -235,7 +235,7 @@ def test_a_dead_token_is_replaced_by_keyboard_alone(open_elms: Open, elms: Elms)
     page.keyboard.type(PRESENT.reveal())
     page.keyboard.press("Enter")
 
-    expect(page.get_by_role("status")).to_contain_text("and the course is active")
+    expect(page.get_by_role("status")).to_contain_text("The course is active")
     expect(page.get_by_text("OK. The next grade sync fetches its grades.")).to_be_visible()
     assert PRESENT.secret not in page.content()
 
@@ -244,7 +244,7 @@ def test_a_reload_does_not_enter_it_once_more(open_elms: Open, elms: Elms) -> No
     page = open_elms(elms.page_of("CS102"))
     page.get_by_label("Course token").fill(ANOTHER.reveal())
     page.get_by_role("button", name="Save token").click()
-    expect(page.get_by_role("status")).to_contain_text("and the course is active")
+    expect(page.get_by_role("status")).to_contain_text("The course is active")
     heard = page.get_by_role("region", name="History").get_by_role("row")
     before = heard.count()
 
@@ -265,9 +265,9 @@ def test_without_script_a_course_is_linked_and_taken_out(open_page: Open, elms: 
     expect(page.get_by_role("heading", level=1)).to_have_text("NEW 101/a")
 
     page.get_by_text("Remove from the grade sync").click()
-    page.get_by_role("button", name="Take it out", exact=True).click()
+    page.get_by_role("button", name="Remove course", exact=True).click()
 
-    expect(page.get_by_role("status")).to_contain_text("NEW 101/a is out of the grade sync.")
+    expect(page.get_by_role("status")).to_contain_text("NEW 101/a was removed from the grade sync.")
     expect(page.get_by_text("not in grade sync", exact=True).first).to_be_visible()
 
 

@@ -115,9 +115,9 @@ def test_empty_pages_are_for_everybody(
 
 def test_what_needs_a_person_is_mended_from_the_overview(at: Open) -> None:
     page = at("/")
-    expect(page.get_by_role("heading", level=2).first).to_contain_text("need a person")
+    expect(page.get_by_role("heading", level=2).first).to_contain_text("Needs attention")
 
-    page.get_by_role("button", name="Send a test (endpoint 3)").first.click()
+    page.get_by_role("button", name="Send test (endpoint 3)").first.click()
 
     expect(page.get_by_role("alert")).to_contain_text("Test failed: 127.0.0.1:")
     expect(page.get_by_role("main")).to_contain_text("Check that the receiver runs and listens")
@@ -170,12 +170,12 @@ def test_an_endpoint_is_disabled_and_enabled_without_script(at: Open) -> None:
     page = at("/endpoints/1", java_script_enabled=False)
 
     page.locator("summary", has_text="Disable").click()
-    page.get_by_label("Why").fill("ELMS moves")
+    page.get_by_label("Reason").fill("ELMS moves")
     page.get_by_role("button", name="Disable and hold deliveries").click()
 
     expect(page.get_by_role("main")).to_contain_text("ELMS moves (Ada on the pages)")
-    page.get_by_role("button", name=re.compile("^Enable it")).click()
-    expect(page.get_by_role("status")).to_contain_text("It is enabled")
+    page.get_by_role("button", name=re.compile("^Enable")).click()
+    expect(page.get_by_role("status")).to_contain_text("Endpoint enabled")
 
 
 def test_a_fault_is_read_out_with_its_field(at: Open) -> None:

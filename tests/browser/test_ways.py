@@ -79,7 +79,7 @@ def test_a_regenerated_token_is_entered_and_the_course_is_active_again(
 ) -> None:
     page = at(both.eassessment_url, permissions=["clipboard-read", "clipboard-write"])
     go_to(page, "Courses", "STAT150-2026")
-    page.locator("summary", has_text="Regenerate the token").click()
+    page.locator("summary", has_text="Regenerate token").click()
     page.get_by_role("button", name="Regenerate token").click()
     page.get_by_role("button", name="Copy").click()
     token = page.evaluate("navigator.clipboard.readText()")
@@ -91,8 +91,8 @@ def test_a_regenerated_token_is_entered_and_the_course_is_active_again(
     expect(elms.get_by_text("token invalid", exact=True).first).to_be_visible()
     elms.get_by_label("Course token").fill(token)
     elms.get_by_role("button", name="Save token").click()
-    expect(elms.get_by_role("status")).to_contain_text("the course is active")
-    expect(elms.get_by_text("the next grade sync asks for its grades")).to_be_visible()
+    expect(elms.get_by_role("status")).to_contain_text("The course is active")
+    expect(elms.get_by_text("the next grade sync fetches its grades")).to_be_visible()
 
     both.run("receiver", "sync-grades")
     elms.reload()
@@ -107,7 +107,7 @@ def test_what_died_while_elms_was_down_is_replayed(both: Machines, at: Callable[
         delete(page, both, course_id)
     three_days_pass(both, "LAW201-2026", "MUS115-2026")
     page.goto(both.eassessment_url)
-    needs = page.get_by_role("region", name=re.compile("need a person|needs a person"))
+    needs = page.get_by_role("region", name=re.compile("Needs attention"))
     expect(needs).to_contain_text("2 deliveries", timeout=HEARD)
     expect(needs).to_contain_text(f"to {both.elms_url}")
 
@@ -137,7 +137,7 @@ def test_all_of_it_can_be_done_by_keyboard_alone(
     sign_in_by_keys(page)
     press_on(page, page.get_by_role("link", name="Courses", exact=True))
     press_on(page, page.get_by_role("link", name="BIO140-2026"))
-    press_on(page, page.locator("summary", has_text="Regenerate the token"))
+    press_on(page, page.locator("summary", has_text="Regenerate token"))
     press_on(page, page.get_by_role("button", name="Regenerate token"))
     press_on(page, page.get_by_role("button", name="Copy"))
     token = page.evaluate("navigator.clipboard.readText()")
@@ -151,7 +151,7 @@ def test_all_of_it_can_be_done_by_keyboard_alone(
     walk_to(elms, elms.get_by_label("Course token"))
     elms.keyboard.type(token)
     elms.keyboard.press("Enter")
-    expect(elms.get_by_role("status")).to_contain_text("the course is active")
+    expect(elms.get_by_role("status")).to_contain_text("The course is active")
 
 
 def heading(page: Page) -> Locator:

@@ -1,4 +1,4 @@
-"""A proxy before a real PostgreSQL that breaks the conversation where a test tells it to."""
+"""A proxy to a real PostgreSQL server that breaks a session where a test wants it."""
 
 import contextlib
 import socket
@@ -16,30 +16,30 @@ _AT_ONCE = struct.pack("ii", 1, 0)
 
 
 class Break(Enum):
-    """Where a conversation ends without a word."""
+    """Where a session breaks."""
 
     BEFORE = auto()
     """The statement never reaches the server."""
     AFTER = auto()
-    """The server has done the statement; the client never hears so."""
+    """The server runs the statement; the client gets no response."""
     IN_STATEMENT = auto()
     """The server gets half of the statement."""
     IN_ANSWER = auto()
-    """The client gets half of the answer's first message."""
+    """The client gets half of the first message of the response."""
     SILENCE = auto()
-    """The statement is swallowed, and nobody says anything until the client gives up."""
+    """The statement is dropped, and there is no response until the client gives up."""
 
 
 @dataclass(frozen=True)
 class Says:
-    """What is answered in the server's stead; `fatal` ends the session, as the server would."""
+    """An error response instead of the server's; `fatal` ends the session."""
 
     sqlstate: str
     message: str
     fatal: bool = False
 
     def messages(self) -> bytes:
-        """Return the ErrorResponse and, if the session goes on, the word that it failed."""
+        """Return the ErrorResponse and, unless it is fatal, ReadyForQuery."""
         severity = b"FATAL" if self.fatal else b"ERROR"
         fields = (
             (b"S", severity),
@@ -63,7 +63,7 @@ LOCKED = Says("55P03", "canceling statement due to lock timeout")
 
 @dataclass
 class Fault:
-    """What happens to the next statements that hold some words; `met` is set when it has."""
+    """What happens to the next statements that contain `words`; then `met` is set."""
 
     words: str
     happens: Break | Says
@@ -72,7 +72,7 @@ class Fault:
 
 
 class PostgresProxy:
-    """A loopback listener that hands everything on to the server, but for what is laid down."""
+    """A loopback listener that forwards everything to the server, except for the faults."""
 
     def __init__(self, url: str) -> None:
         self._url = make_url(url)
@@ -81,7 +81,7 @@ class PostgresProxy:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
-        self._open: set[_Conversation] = set()
+        self._open: set[_Session] = set()
         self._at_connect: Says | None = None
         self._away = False
         self._budget: _Budget | None = None
@@ -91,20 +91,20 @@ class PostgresProxy:
 
     @property
     def url(self) -> str:
-        """The URL of the database behind the proxy, by way of it."""
+        """The URL of the database through the proxy."""
         port = self._listener.getsockname()[1]
         through = self._url.set(host="127.0.0.1", port=port, query={})
         return through.render_as_string(hide_password=False)
 
     def on(self, words: str, happens: Break | Says, times: int = 1) -> Fault:
-        """Let a fault happen to the next statements that hold the words."""
+        """Let a fault happen to the next statements that contain the words."""
         fault = Fault(words, happens, times)
         with self._lock:
             self._faults.append(fault)
         return fault
 
     def refuse(self, how: Says) -> None:
-        """Answer every new connection with an error, as a server that takes no more of them."""
+        """Respond to every new connection with an error."""
         self._at_connect = how
 
     def go_away(self) -> None:
@@ -113,7 +113,7 @@ class PostgresProxy:
         self.cut_all()
 
     def come_back(self) -> None:
-        """Serve again; what was laid down for statements stays."""
+        """Serve again; faults for statements stay."""
         self._away, self._at_connect = False, None
 
     def cut_all(self) -> None:
@@ -122,7 +122,7 @@ class PostgresProxy:
             one.end()
 
     def cut_after(self, count: int, *, towards: str) -> threading.Event:
-        """Cut a new connection after so many bytes towards `client` or `server`; say if it was."""
+        """Cut the next connection after `count` bytes to `client` or `server`; sets the event."""
         self.cut_all()
         self._budget = _Budget(count, towards)
         return self._budget.spent
@@ -137,7 +137,7 @@ class PostgresProxy:
         self._accepting.join()
 
     def fault_for(self, statement: str) -> Fault | None:
-        """Take the fault that is laid down for a statement, if there is one."""
+        """Take the fault for a statement, if there is one."""
         with self._lock:
             for fault in self._faults:
                 if fault.times and fault.words in statement:
@@ -155,21 +155,21 @@ class PostgresProxy:
             if self._away:
                 _reset(client)
                 continue
-            one = _Conversation(self, client, self._budget)
+            one = _Session(self, client, self._budget)
             self._open.add(one)
             one.start(self._server, self._at_connect, lambda ended: self._open.discard(ended))
 
 
 @dataclass
 class _Budget:
-    """How many bytes may still pass in one direction."""
+    """The number of bytes that may still pass in one direction."""
 
     left: int
     towards: str
     spent: threading.Event = field(default_factory=threading.Event)
 
     def take(self, data: bytes, towards: str) -> bytes:
-        """Return what of the data may pass; once that is less than all of it, it is spent."""
+        """Return the part of the data that may pass."""
         if towards != self.towards:
             return data
         passing = data[: self.left]
@@ -179,7 +179,7 @@ class _Budget:
         return passing
 
 
-class _Conversation:
+class _Session:
     """One client and its session on the server."""
 
     def __init__(self, proxy: PostgresProxy, client: socket.socket, budget: _Budget | None) -> None:
@@ -196,7 +196,7 @@ class _Conversation:
         self,
         server: tuple[str, int],
         at_connect: Says | None,
-        ended: "Callable[[_Conversation], None]",
+        ended: "Callable[[_Session], None]",
     ) -> None:
         """Serve the client in a thread of its own."""
 
@@ -251,7 +251,7 @@ class _Conversation:
                 return
 
     def _broken(self, fault: Fault, batch: bytes, server: socket.socket) -> bool:
-        """Break the conversation at a statement; tell whether it goes on for now."""
+        """Break the session at a statement; return whether it goes on for now."""
         match fault.happens:
             case Break.BEFORE:
                 fault.met.set()
@@ -271,7 +271,7 @@ class _Conversation:
                 return True
 
     def _read_batch(self) -> tuple[bytes, str]:
-        """Return the client's messages up to the one that asks for an answer, and their SQL."""
+        """Return the client's messages up to the one that needs a response, and their SQL."""
         batch, statement = b"", ""
         while True:
             kind, body = _read_message(self._client)

@@ -1,4 +1,4 @@
-"""Both services' doors on databases that a test can break, and what must be whole behind each."""
+"""Routes of both services on databases that a test can break."""
 
 import secrets
 import shutil
@@ -68,19 +68,19 @@ def receiver_settings(url: str, **overrides: Any) -> receiver_config.Settings:
 
 
 @dataclass(frozen=True)
-class Door:
-    """A door, how one knocks at it, and what of a knock must be there as a whole or not at all."""
+class Route:
+    """A route, how to call it, and the facts of a call, which must all be stored or none."""
 
     schema: Schema
     url: str
     make_app: Callable[..., Flask]
-    knock: Callable[[Flask], TestResponse]
+    call: Callable[[Flask], TestResponse]
     facts: Callable[[Session], set[bool]]
     taken: frozenset[int]
-    """The statuses with which a knock is answered that is taken, or was before."""
+    """The statuses of a call that succeeds, or that was made before."""
 
     def done(self) -> set[bool]:
-        """Return whether each part of what a knock changes is there; read past every fault."""
+        """Return whether each fact is stored, read past the fault."""
         database = Database(self.url)
         try:
             with database.reading() as session:
@@ -91,7 +91,7 @@ class Door:
 
 @pytest.fixture
 def make_app() -> Iterator[Callable[[Flask], Flask]]:
-    """Return what keeps an app in mind, to close its database at the end."""
+    """Return a function that registers an app, whose database is closed at the end."""
     made: list[Flask] = []
 
     def keep(app: Flask) -> Flask:
@@ -107,15 +107,15 @@ def make_app() -> Iterator[Callable[[Flask], Flask]]:
 
 @pytest.fixture
 def secret() -> Secret:
-    """The secret that both sides know."""
+    """The secret of both services."""
     return Secret.generate()
 
 
 @pytest.fixture
-def webhook_door(
+def webhook_route(
     make_database_url: Callable[[Schema], str], make_app: Callable[[Flask], Flask], secret: Secret
-) -> Door:
-    """ELMS's door, with the event of a deletion that is signed anew at each knock."""
+) -> Route:
+    """The webhook route, called with a deletion that is signed for each call."""
     url = make_database_url(RECEIVER)
     settings = receiver_settings(url)
     database, now = open_receiver(settings), datetime.now(UTC)
@@ -137,7 +137,7 @@ def webhook_door(
     data = events.CourseDeletedData(source=SITE, course_id=COURSE, course_version=2)
     body = events.dump(events.CourseDeleted(timestamp=now, data=data)).encode()
 
-    def knock(app: Flask) -> TestResponse:
+    def call(app: Flask) -> TestResponse:
         headers = signatures.sign([secret], "msg_1", body, now=datetime.now(UTC))
         return app.test_client().post(
             f"/webhooks/{SITE}", data=body, headers=headers, content_type="application/json"
@@ -149,18 +149,18 @@ def webhook_door(
             session.scalars(select(Entry)).one().deleted_at is not None,
         }
 
-    return Door(
+    return Route(
         RECEIVER,
         url,
         lambda at, **more: make_app(receiver_app.create_app(receiver_settings(at, **more))),
-        knock,
+        call,
         facts,
         frozenset({200}),
     )
 
 
 def admin(method: str, path: str, document: Any = None) -> Callable[[Flask], TestResponse]:
-    """Return what asks the admin API of an app with the admin key."""
+    """Return a function that calls the admin API with the admin key."""
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
     return lambda app: app.test_client().open(
         f"/api/v1/admin{path}", method=method, json=document, headers=headers
@@ -168,10 +168,10 @@ def admin(method: str, path: str, document: Any = None) -> Callable[[Flask], Tes
 
 
 @pytest.fixture
-def deletion_door(
+def deletion_route(
     make_database_url: Callable[[Schema], str], make_app: Callable[[Flask], Flask]
-) -> Door:
-    """The admin API, where a course is deleted that one endpoint is told of."""
+) -> Route:
+    """The admin API, where a course is deleted; one endpoint is registered."""
     url = make_database_url(NOTIFIER)
     settings = notifier_settings(url)
     database, now = open_notifier(settings), datetime.now(UTC)
@@ -190,7 +190,7 @@ def deletion_door(
             session.scalar(select(func.count()).select_from(Delivery)) == 1,
         }
 
-    return Door(
+    return Route(
         NOTIFIER,
         url,
         lambda at, **more: make_app(notifier_app.create_app(notifier_settings(at, **more))),
@@ -201,8 +201,8 @@ def deletion_door(
 
 
 @pytest.fixture
-def regeneration_door(deletion_door: Door) -> Door:
-    """The admin API, where a course gets a new token; each knock that is taken makes one more."""
+def regeneration_route(deletion_route: Route) -> Route:
+    """The admin API, where a course gets a new token with each call."""
 
     def facts(session: Session) -> set[bool]:
         version = session.scalars(select(Course)).one().version
@@ -213,13 +213,13 @@ def regeneration_door(deletion_door: Door) -> Door:
             session.scalar(select(func.count()).select_from(Delivery)) == version - 1 > 0,
         }
 
-    knock = admin("POST", f"/courses/{COURSE}/token")
-    return replace(deletion_door, knock=knock, facts=facts, taken=frozenset({201}))
+    call = admin("POST", f"/courses/{COURSE}/token")
+    return replace(deletion_route, call=call, facts=facts, taken=frozenset({201}))
 
 
 @pytest.fixture
-def loading_door(deletion_door: Door) -> Door:
-    """The admin API, where the grades of a course are loaded."""
+def loading_route(deletion_route: Route) -> Route:
+    """The admin API, where grades are imported."""
     scores = [
         Score(
             user_id=user_id,
@@ -236,49 +236,49 @@ def loading_door(deletion_door: Door) -> Door:
             session.scalar(select(func.count()).select_from(Grade)) == 2,
         }
 
-    knock = admin("PUT", f"/courses/{COURSE}/grades", {"scores": scores})
-    return replace(deletion_door, knock=knock, facts=facts, taken=frozenset({200}))
+    call = admin("PUT", f"/courses/{COURSE}/grades", {"scores": scores})
+    return replace(deletion_route, call=call, facts=facts, taken=frozenset({200}))
 
 
 @pytest.fixture
-def grades_door(deletion_door: Door) -> Door:
-    """The grades API, where nothing is changed."""
-    database = open_notifier(notifier_settings(deletion_door.url))
+def grades_route(deletion_route: Route) -> Route:
+    """The grades API, which changes nothing."""
+    database = open_notifier(notifier_settings(deletion_route.url))
     with database.writing() as session:
         token = courses.regenerate_token(session, COURSE, now=datetime.now(UTC))
     database.dispose()
 
-    def knock(app: Flask) -> TestResponse:
+    def call(app: Flask) -> TestResponse:
         headers = {"Authorization": f"Bearer {token.reveal()}"}
         return app.test_client().get(f"/api/v1/courses/{COURSE}/grades", headers=headers)
 
-    return replace(deletion_door, knock=knock, facts=lambda _: set(), taken=frozenset({200}))
+    return replace(deletion_route, call=call, facts=lambda _: set(), taken=frozenset({200}))
 
 
 @pytest.fixture(
-    params=["webhook_door", "deletion_door", "regeneration_door", "loading_door"],
+    params=["webhook_route", "deletion_route", "regeneration_route", "loading_route"],
     ids=["webhook", "delete a course", "regenerate a token", "load grades"],
 )
-def writing_door(
+def writing_route(
     request: pytest.FixtureRequest, make_database_url: Callable[[Schema], str]
-) -> Door:
-    """Each door at which something is changed."""
-    door: Door = request.getfixturevalue(request.param)
-    return door
+) -> Route:
+    """Each route that changes something."""
+    route: Route = request.getfixturevalue(request.param)
+    return route
 
 
 @pytest.fixture(
-    params=["webhook_door", "deletion_door", "grades_door"],
+    params=["webhook_route", "deletion_route", "grades_route"],
     ids=["webhook", "admin API", "grades API"],
 )
-def door(request: pytest.FixtureRequest, make_database_url: Callable[[Schema], str]) -> Door:
-    """One door of each kind."""
-    door: Door = request.getfixturevalue(request.param)
-    return door
+def route(request: pytest.FixtureRequest, make_database_url: Callable[[Schema], str]) -> Route:
+    """One route of each kind."""
+    route: Route = request.getfixturevalue(request.param)
+    return route
 
 
 def with_database(app: Flask, database: Database) -> Flask:
-    """Return the app with another database; the one that it had is closed."""
+    """Replace the database of an app, and close the old one."""
     for services in (notifier_services, receiver_services):
         if services._KEY in app.extensions:
             services.of(app).database.dispose()
@@ -288,7 +288,7 @@ def with_database(app: Flask, database: Database) -> Flask:
 
 @pytest.fixture
 def make_proxy() -> Iterator[Callable[[str], PostgresProxy]]:
-    """Return what puts a proxy before the PostgreSQL of a URL; closed after the test."""
+    """Return a function that opens a proxy to a PostgreSQL URL; closed after the test."""
     made: list[PostgresProxy] = []
 
     def make(url: str) -> PostgresProxy:
@@ -302,7 +302,7 @@ def make_proxy() -> Iterator[Callable[[str], PostgresProxy]]:
 
 @pytest.fixture
 def refused() -> Callable[[TestResponse], None]:
-    """Return what checks that an answer says that the database is away, and when to come back."""
+    """Return a function that asserts a 503 with Retry-After."""
 
     def check(answer: TestResponse) -> None:
         assert answer.status_code == 503, answer.text
@@ -322,7 +322,7 @@ def make_own_url(
     sqlite_templates: Callable[[Schema], Path],
     request: pytest.FixtureRequest,
 ) -> Iterator[Callable[..., str]]:
-    """Return what makes a database of a test's own, which it may spoil: migrated, or blank."""
+    """Return a function that creates a database which a test may damage: migrated, or empty."""
     names: list[str] = []
 
     def make(schema: Schema | None = None) -> str:
@@ -346,7 +346,7 @@ def make_own_url(
 
 
 def run_sql(url: str, statement: str) -> None:
-    """Run a statement as somebody else who has the database would."""
+    """Run a statement on a connection of its own."""
     engine = create_engine(url)
     with engine.begin() as connection:
         connection.execute(text(statement))
@@ -368,7 +368,7 @@ def rows(url: str, schema: Schema) -> dict[str, list[str]]:
 
 @pytest.fixture
 def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Work in a folder of our own with little patience; take back what commands do to signals."""
+    """Run commands in an empty folder with short timeouts; restore the signal handlers."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "grades.csv").write_text(
         f"course_id,user_id,score_given,score_maximum\n{COURSE},ada,7.5,10\n"
@@ -384,11 +384,8 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def give(terminal: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Return what gives a command on the database of a URL; what it raises is raised.
-
-    Without arguments it has those of these trials.
-    """
+def run_command(terminal: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Return a function that runs a command on a database, by default with its usual arguments."""
 
     def run(words: str, url: str, *arguments: str) -> Result:
         program, *path = words.split()
@@ -404,7 +401,7 @@ def give(terminal: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resul
 
 
 @pytest.fixture
-def make_house(make_database_url: Callable[[Schema], str]) -> Callable[[str], str]:
+def make_filled_database(make_database_url: Callable[[Schema], str]) -> Callable[[str], str]:
     """Return what sets up a program's database so that each command has something to do."""
 
     def make(program: str) -> str:

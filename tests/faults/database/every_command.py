@@ -1,4 +1,4 @@
-"""Every command of both programs, and what each is given to work on."""
+"""Every command of both programs, with arguments that it accepts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ PROGRAMS: dict[str, click.Group] = {"notifier": notifier, "receiver": receiver}
 
 @dataclass(frozen=True)
 class Given:
-    """What a command is given to work on, and whether it writes."""
+    """The arguments and the input of a command, and whether it writes."""
 
     arguments: str = ""
     stdin: Callable[[], str] = str

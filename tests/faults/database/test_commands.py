@@ -62,7 +62,7 @@ def test_every_command_is_tried(program: str) -> None:
     ],
 )
 def test_a_database_that_is_away_is_exit_4(
-    give: Callable[[str, str], Result], tmp_path: Path, words: str, kind: str, cause: str
+    run_command: Callable[[str, str], Result], tmp_path: Path, words: str, kind: str, cause: str
 ) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as closed:
         port = closed.getsockname()[1]
@@ -73,7 +73,7 @@ def test_a_database_that_is_away_is_exit_4(
         "garbage": f"sqlite:///{tmp_path}/garbage.db",
     }[kind]
 
-    result = give(words, url)
+    result = run_command(words, url)
 
     refused(result, words, cause)
     assert "planted" not in result.output
@@ -81,14 +81,16 @@ def test_a_database_that_is_away_is_exit_4(
 
 @pytest.mark.parametrize("words", EVERY)
 def test_a_database_that_another_holds_is_exit_4(
-    make_house: Callable[[str], str], give: Callable[[str, str], Result], words: str
+    make_filled_database: Callable[[str], str],
+    run_command: Callable[[str, str], Result],
+    words: str,
 ) -> None:
     program = words.split()[0]
-    url = make_house(program)
+    url = make_filled_database(program)
     before = rows(url, SCHEMAS[program])
 
     with held(url, SCHEMAS[program]):
-        result = give(words, url)
+        result = run_command(words, url)
 
     refused(result, words, "lock")
     assert rows(url, SCHEMAS[program]) == before
@@ -97,14 +99,16 @@ def test_a_database_that_another_holds_is_exit_4(
 @pytest.mark.parametrize("words", WRITING)
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 def test_a_file_that_another_writes_is_exit_4(
-    make_house: Callable[[str], str], give: Callable[[str, str], Result], words: str
+    make_filled_database: Callable[[str], str],
+    run_command: Callable[[str, str], Result],
+    words: str,
 ) -> None:
     program = words.split()[0]
-    url = make_house(program)
+    url = make_filled_database(program)
     before = rows(url, SCHEMAS[program])
 
     with write_lock(url):
-        result = give(words, url)
+        result = run_command(words, url)
 
     refused(result, words, "database is locked")
     assert rows(url, SCHEMAS[program]) == before
@@ -121,19 +125,19 @@ def test_a_file_that_another_writes_is_exit_4(
 )
 @pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 def test_a_commit_that_fails_is_exit_4(
-    make_house: Callable[[str], str],
+    make_filled_database: Callable[[str], str],
     make_proxy: Callable[[str], PostgresProxy],
-    give: Callable[[str, str], Result],
+    run_command: Callable[[str, str], Result],
     words: str,
     happens: Break | Says,
 ) -> None:
     program = words.split()[0]
-    url = make_house(program)
+    url = make_filled_database(program)
     before = rows(url, SCHEMAS[program])
     proxy = make_proxy(url)
     fault = proxy.on("COMMIT", happens)
 
-    result = give(words, proxy.url)
+    result = run_command(words, proxy.url)
 
     assert fault.met.is_set()
     refused(result, words, "cannot be used")
@@ -147,9 +151,9 @@ def limit_files() -> None:
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 def test_a_disk_that_becomes_full_midway_leaves_nothing(
-    make_house: Callable[[str], str], give: Callable[..., Result], tmp_path: Path
+    make_filled_database: Callable[[str], str], run_command: Callable[..., Result], tmp_path: Path
 ) -> None:
-    url = make_house("notifier")
+    url = make_filled_database("notifier")
     before = rows(url, SCHEMAS["notifier"])
     lines = [f"{COURSE},student-{number},7.5,10\n" for number in range(5000)]
     (tmp_path / "many.csv").write_text(
@@ -166,7 +170,7 @@ def test_a_disk_that_becomes_full_midway_leaves_nothing(
         preexec_fn=limit_files,
     )
     after = rows(url, SCHEMAS["notifier"])
-    with_room = give("notifier grades import", url, "many.csv")
+    with_room = run_command("notifier grades import", url, "many.csv")
 
     assert (full.returncode, full.stdout) == (4, "")
     assert "error: the database cannot be used: " in full.stderr
@@ -202,7 +206,7 @@ LAST_TABLE = {"notifier": "replays", "receiver": "sync_lease"}
 )
 def test_no_command_works_on_a_schema_that_is_not_its_own(
     make_own_url: Callable[[Schema], str],
-    give: Callable[[str, str], Result],
+    run_command: Callable[[str, str], Result],
     program: str,
     kind: str,
     cause: str,
@@ -224,7 +228,7 @@ def test_no_command_works_on_a_schema_that_is_not_its_own(
     mends = {"notifier db upgrade", "receiver db upgrade"} if kind == "empty" else set()
     tried = sorted({words for words in EVERY if words.startswith(f"{program} ")} - mends)
 
-    results = {words: give(words, url) for words in tried}
+    results = {words: run_command(words, url) for words in tried}
 
     for words, result in results.items():
         refused(result, words, cause.format(head=schema.head, table=table))

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from notifier import signals
 from notifier.models import SCHEMA
-from tests.faults.database.conftest import COURSE, Door, rows
+from tests.faults.database.conftest import COURSE, Route, rows
 
-Give = Callable[[str, str], Result]
+RunCommand = Callable[[str, str], Result]
 
 
 class PlantedError(Exception):
@@ -40,7 +40,7 @@ def failing(signal: NamedSignal) -> Iterator[None]:
         yield
 
 
-KNOCKS = {"course-deleted": "deletion_door", "token-regenerated": "regeneration_door"}
+CHANGES = {"course-deleted": "deletion_route", "token-regenerated": "regeneration_route"}
 COMMANDS = {
     "course-deleted": "notifier courses delete",
     "token-regenerated": "notifier courses regenerate-token",
@@ -48,21 +48,21 @@ COMMANDS = {
 
 
 @pytest.fixture
-def door(
+def route(
     signal: NamedSignal,
     make_database_url: Callable[..., str],
     request: pytest.FixtureRequest,
-) -> Door:
-    """The door at which the change is asked for."""
-    asked: Door = request.getfixturevalue(KNOCKS[signal.name])
+) -> Route:
+    """The route at which the change is asked for."""
+    asked: Route = request.getfixturevalue(CHANGES[signal.name])
     return asked
 
 
-def test_the_admin_api_says_that_nothing_was_changed(door: Door, failing: None) -> None:
-    app = door.make_app(door.url)
-    before = rows(door.url, SCHEMA)
+def test_the_admin_api_says_that_nothing_was_changed(route: Route, failing: None) -> None:
+    app = route.make_app(route.url)
+    before = rows(route.url, SCHEMA)
 
-    answer = door.knock(app)
+    answer = route.call(app)
 
     document = answer.get_json(force=True)
     assert (answer.status_code, answer.mimetype) == (500, "application/problem+json")
@@ -71,48 +71,48 @@ def test_the_admin_api_says_that_nothing_was_changed(door: Door, failing: None) 
     assert document["detail"].endswith("failed: PlantedError")
     assert document["next_step"].startswith("Nothing was changed. Tell the operators")
     assert "planted" not in answer.text.replace("PlantedError", "")
-    assert rows(door.url, SCHEMA) == before
+    assert rows(route.url, SCHEMA) == before
 
 
-def test_a_change_is_taken_once_the_subscriber_is_mended(door: Door, signal: NamedSignal) -> None:
-    app = door.make_app(door.url)
+def test_a_change_is_taken_once_the_subscriber_is_mended(route: Route, signal: NamedSignal) -> None:
+    app = route.make_app(route.url)
 
     def fail(_: Session, change: Any) -> None:
         raise PlantedError
 
     with signal.connected_to(fail):
-        during = door.knock(app)
-    after = door.knock(app)
+        during = route.call(app)
+    after = route.call(app)
 
     assert during.status_code == 500
-    assert after.status_code in door.taken
-    assert door.done() == {True}
+    assert after.status_code in route.taken
+    assert route.done() == {True}
 
 
 def test_a_command_says_that_nothing_was_changed(
-    door: Door, signal: NamedSignal, failing: None, give: Give
+    route: Route, signal: NamedSignal, failing: None, run_command: RunCommand
 ) -> None:
-    before = rows(door.url, SCHEMA)
+    before = rows(route.url, SCHEMA)
 
-    result = give(COMMANDS[signal.name], door.url)
+    result = run_command(COMMANDS[signal.name], route.url)
 
     assert result.exit_code == 1
     assert f"the course '{COURSE}' was not changed" in result.output
     assert "Nothing was changed. Tell the operators of eAssessment" in result.output
     assert "Traceback" not in result.output
-    assert rows(door.url, SCHEMA) == before
+    assert rows(route.url, SCHEMA) == before
 
 
 def test_a_database_that_fails_in_a_subscriber_is_still_a_database_that_fails(
-    door: Door, signal: NamedSignal, refused: Callable[..., None]
+    route: Route, signal: NamedSignal, refused: Callable[..., None]
 ) -> None:
-    app = door.make_app(door.url)
+    app = route.make_app(route.url)
 
     def fail(_: Session, change: Any) -> None:
         raise OperationalError("INSERT", None, Exception("away"))
 
     with signal.connected_to(fail):
-        answer = door.knock(app)
+        answer = route.call(app)
 
     refused(answer)
-    assert door.done() == {False}
+    assert route.done() == {False}

@@ -119,7 +119,7 @@ class Traffic:
 
 @pytest.fixture
 def both(tmp_path: Path, make_database_url: Callable[[Schema], str]) -> Iterator[Machines]:
-    """Both services: ELMS's door and eAssessment's worker, real processes on real databases."""
+    """Both services: ELMS's route and eAssessment's worker, real processes on real databases."""
     with machines(tmp_path) as made:
         for program, schema in (("notifier", NOTIFIER), ("receiver", RECEIVER)):
             made.environment[f"{program.upper()}_DATABASE_URL"] = make_database_url(schema).replace(
@@ -130,7 +130,7 @@ def both(tmp_path: Path, make_database_url: Callable[[Schema], str]) -> Iterator
 
 @pytest.fixture
 def traffic(both: Machines) -> Iterator[Traffic]:
-    """Events that flow from the worker to the door."""
+    """Events that flow from the worker to the route."""
     url = both.environment["NOTIFIER_DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:")
     flowing = Traffic(url)
     yield flowing
@@ -138,9 +138,9 @@ def traffic(both: Machines) -> Iterator[Traffic]:
 
 
 def connect(both: Machines) -> Secret:
-    """Make the door known to each side, start both, and return the secret between them."""
-    door = f"{both.elms_url}/webhooks/{SITE}"
-    secret = json.loads(both.run("notifier", "endpoints", "add", door, "--json"))["secret"]
+    """Make the route known to each side, start both, and return the secret between them."""
+    route = f"{both.elms_url}/webhooks/{SITE}"
+    secret = json.loads(both.run("notifier", "endpoints", "add", route, "--json"))["secret"]
     both.run("receiver", "sources", "add", SITE, "--url", both.eassessment_url, stdin=secret)
     both.start("receiver", "receiver", "serve")
     both.wait_until_answers("receiver", f"{both.elms_url}/")
@@ -155,7 +155,7 @@ def rotate(both: Machines, *how: str) -> Secret:
 
 
 def status_of(both: Machines, secret: Secret, webhook_id: str) -> int:
-    """Return what the door answers to an event that is signed with a secret."""
+    """Return what the route answers to an event that is signed with a secret."""
     data = events.CourseDeletedData(source=SITE, course_id="CS101", course_version=2)
     now = datetime.now(UTC)
     body = events.dump(events.CourseDeleted(timestamp=now, data=data)).encode()
@@ -172,7 +172,7 @@ def status_of(both: Machines, secret: Secret, webhook_id: str) -> int:
 
 
 def taken(both: Machines) -> int:
-    """Return how many events the door has taken in."""
+    """Return how many events the route has taken in."""
     url = both.environment["RECEIVER_DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:")
     database = Database(url)
     with database.reading() as session:

@@ -10,7 +10,7 @@ from click.testing import Result
 from tests.faults.database.conftest import SCHEMAS, file_of, held, run_sql
 from tests.faults.postgres_proxy import DISK_FULL, LOCKED, SHUTDOWN, Break, PostgresProxy, Says
 
-Give = Callable[[str, str], Result]
+RunCommand = Callable[[str, str], Result]
 
 
 @pytest.fixture
@@ -22,11 +22,13 @@ def listener() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def make_registry(make_house: Callable[[str], str], listener: socket.socket) -> Callable[[], str]:
+def make_registry(
+    make_filled_database: Callable[[str], str], listener: socket.socket
+) -> Callable[[], str]:
     """Return what makes a registry with a course that would be asked for."""
 
     def make() -> str:
-        url = make_house("receiver")
+        url = make_filled_database("receiver")
         run_sql(url, f"UPDATE sources SET url = 'http://127.0.0.1:{listener.getsockname()[1]}'")
         return url
 
@@ -44,24 +46,24 @@ def nobody_came(listener: socket.socket) -> bool:
 
 def test_a_sync_that_has_its_registry_asks(
     make_registry: Callable[[], str],
-    give: Give,
+    run_command: RunCommand,
     listener: socket.socket,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RECEIVER_READ_TIMEOUT", "0.1")
 
-    give("receiver sync-grades", make_registry())
+    run_command("receiver sync-grades", make_registry())
 
     assert not nobody_came(listener)
 
 
 def test_a_registry_that_is_held_costs_no_request(
-    make_registry: Callable[[], str], give: Give, listener: socket.socket
+    make_registry: Callable[[], str], run_command: RunCommand, listener: socket.socket
 ) -> None:
     url = make_registry()
 
     with held(url, SCHEMAS["receiver"]):
-        result = give("receiver sync-grades", url)
+        result = run_command("receiver sync-grades", url)
 
     assert result.exit_code == 4
     assert "error: the database cannot be used: " in result.stderr
@@ -70,12 +72,12 @@ def test_a_registry_that_is_held_costs_no_request(
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 def test_a_registry_that_is_garbage_costs_no_request(
-    make_registry: Callable[[], str], give: Give, listener: socket.socket
+    make_registry: Callable[[], str], run_command: RunCommand, listener: socket.socket
 ) -> None:
     url = make_registry()
     file_of(url).write_bytes(b"once this was a database" * 100)
 
-    result = give("receiver sync-grades", url)
+    result = run_command("receiver sync-grades", url)
 
     assert result.exit_code == 4
     assert "file is not a database" in result.stderr
@@ -98,7 +100,7 @@ def test_a_registry_that_is_garbage_costs_no_request(
 def test_a_registry_that_breaks_off_costs_no_request(
     make_registry: Callable[[], str],
     make_proxy: Callable[[str], PostgresProxy],
-    give: Give,
+    run_command: RunCommand,
     listener: socket.socket,
     words: str,
     happens: Break | Says,
@@ -106,7 +108,7 @@ def test_a_registry_that_breaks_off_costs_no_request(
     proxy = make_proxy(make_registry())
     fault = proxy.on(words, happens)
 
-    result = give("receiver sync-grades", proxy.url)
+    result = run_command("receiver sync-grades", proxy.url)
 
     assert fault.met.is_set()
     assert result.exit_code == 4

@@ -190,9 +190,9 @@ def test_delivery_is_shown_with_all_its_attempts(
     for words in (
         "2026-11-22 09:00:00 UTC",
         "2026-11-22 09:05:00 UTC",
-        "after 31 ms; it is given up.",
-        "after 31 ms; it is tried again.",
-        "after 1 min 1 s; nothing: it came too late",
+        "after 31 ms; failed permanently.",
+        "after 31 ms; retry scheduled.",
+        "after 1 min 1 s; ignored: another attempt",
         MARKUP,
         "elms: expired",
         "web server in front of it",

@@ -194,7 +194,7 @@ class TestToken:
 
         page = self.enter(ada, entry, f" {new.reveal()} ")
 
-        assert page.startswith(f"The token {new.token_id} is held, and the course is active")
+        assert page.startswith(f"Token {new.token_id} saved. The course is active")
         assert far_side.asked == []
         assert new.secret not in page
 
@@ -212,7 +212,7 @@ class TestToken:
 
         page = self.enter(ada, entry, new.reveal())
 
-        assert "and the course is active: the next sync asks for its grades." in page
+        assert "The course is active; the next grade sync fetches its grades." in page
         assert "token announced" in page
         assert "administrator Ada" in page
         assert len(far_side.asked) == 1
@@ -230,7 +230,7 @@ class TestToken:
 
         flashed = page.partition('role="alert">')[2].partition("</p>")[0]
         assert flashed.startswith(
-            f"The token {stranger.token_id} is held, but the course still cannot be synced"
+            f"Token {stranger.token_id} saved, but the course still cannot be synced"
         )
         assert '<a href="#enter-token">Enter a token</a>' in flashed
         assert f"stored {stranger.token_id}, which was rejected: token-unknown: " in flashed
@@ -244,7 +244,7 @@ class TestToken:
 
         page = self.enter(ada, entry, new.reveal())
 
-        assert f"The token {new.token_id} is held, but it could not be checked" in page
+        assert f"Token {new.token_id} saved, but it could not be verified" in page
         assert "Enter it again when eAssessment responds." in page
 
     def test_an_old_one_does_not_replace_a_good_one(
@@ -323,10 +323,8 @@ class TestActivity:
     @pytest.mark.parametrize(
         ("course", "activity", "kept", "words"),
         [
-            pytest.param(
-                "7", "12", ("7", "12"), "go to the activity 12 of the course 7", id="both"
-            ),
-            pytest.param("", "", (None, None), "go to no activity of a Moodle", id="neither"),
+            pytest.param("7", "12", ("7", "12"), "written to activity 12 of course 7", id="both"),
+            pytest.param("", "", (None, None), "not written to a Moodle", id="neither"),
         ],
     )
     def test_it_is_set(

@@ -220,7 +220,7 @@ class TestOne:
         page = said(ada.get(f"/runs/{record(COURSES[0], ended=False)}"))
 
         assert "It was killed before it could end." in page
-        assert "What to do: the next run continues automatically" in page
+        assert "The next run continues automatically" in page
 
     def test_a_run_that_wrote_no_scores_down_tells_the_rest(
         self, ada: Ada, record: Record, database: Database

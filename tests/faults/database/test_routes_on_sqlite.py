@@ -1,4 +1,4 @@
-"""What a door answers when SQLite's file is locked, full, read-only, gone or garbage."""
+"""What a route answers when SQLite's file is locked, full, read-only, gone or garbage."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -18,57 +18,57 @@ from notifier import services as notifier_services
 from notifier.models import Course, Delivery, Event
 from receiver import services as receiver_services
 from receiver.models import InboxMessage
-from tests.faults.database.conftest import ADMIN_KEY, SITE, Door, file_of, write_lock
+from tests.faults.database.conftest import ADMIN_KEY, SITE, Route, file_of, write_lock
 
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 
 Refused = Callable[[TestResponse], None]
 
 
-def test_a_file_that_is_locked_for_long_is_a_503(writing_door: Door, refused: Refused) -> None:
-    app = writing_door.make_app(writing_door.url, database_timeout=0.2)
+def test_a_file_that_is_locked_for_long_is_a_503(writing_route: Route, refused: Refused) -> None:
+    app = writing_route.make_app(writing_route.url, database_timeout=0.2)
 
-    with write_lock(writing_door.url):
-        answer = writing_door.knock(app)
-        during = writing_door.done()
-    again = writing_door.knock(app)
+    with write_lock(writing_route.url):
+        answer = writing_route.call(app)
+        during = writing_route.done()
+    again = writing_route.call(app)
 
     refused(answer)
     assert during == {False}
-    assert again.status_code in writing_door.taken
-    assert writing_door.done() == {True}
+    assert again.status_code in writing_route.taken
+    assert writing_route.done() == {True}
 
 
-def test_a_file_that_is_locked_for_a_while_is_waited_for(writing_door: Door) -> None:
-    app = writing_door.make_app(writing_door.url, database_timeout=20)
+def test_a_file_that_is_locked_for_a_while_is_waited_for(writing_route: Route) -> None:
+    app = writing_route.make_app(writing_route.url, database_timeout=20)
     with ThreadPoolExecutor(1) as pool:
-        with write_lock(writing_door.url):
-            knocking = pool.submit(writing_door.knock, app)
+        with write_lock(writing_route.url):
+            knocking = pool.submit(writing_route.call, app)
             waited = wait([knocking], timeout=0.2).not_done
         answer = knocking.result(timeout=20)
 
     assert waited
-    assert answer.status_code in writing_door.taken
-    assert writing_door.done() == {True}
+    assert answer.status_code in writing_route.taken
+    assert writing_route.done() == {True}
 
 
-def test_a_file_that_is_locked_can_be_read(grades_door: Door) -> None:
-    app = grades_door.make_app(grades_door.url, database_timeout=0.2)
+def test_a_file_that_is_locked_can_be_read(grades_route: Route) -> None:
+    app = grades_route.make_app(grades_route.url, database_timeout=0.2)
 
-    with write_lock(grades_door.url):
-        answer = grades_door.knock(app)
+    with write_lock(grades_route.url):
+        answer = grades_route.call(app)
 
     assert answer.status_code == 200
 
 
-def test_a_read_only_file_is_a_503(writing_door: Door, refused: Refused) -> None:
-    path = file_of(writing_door.url)
-    app = writing_door.make_app(f"sqlite:///file:{path}?mode=ro&uri=true")
+def test_a_read_only_file_is_a_503(writing_route: Route, refused: Refused) -> None:
+    path = file_of(writing_route.url)
+    app = writing_route.make_app(f"sqlite:///file:{path}?mode=ro&uri=true")
 
-    answer = writing_door.knock(app)
+    answer = writing_route.call(app)
 
     refused(answer)
-    assert writing_door.done() == {False}
+    assert writing_route.done() == {False}
 
 
 @contextmanager
@@ -101,18 +101,18 @@ def moved(path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("lost", [gone, garbage, moved])
 def test_a_file_that_is_replaced_is_not_written_to(
-    door: Door, refused: Refused, lost: Callable[[Path], Iterator[None]]
+    route: Route, refused: Refused, lost: Callable[[Path], Iterator[None]]
 ) -> None:
-    app = door.make_app(door.url)
-    before = door.knock(app)
+    app = route.make_app(route.url)
+    before = route.call(app)
 
-    with lost(file_of(door.url)):
-        during = door.knock(app)
-    after = door.knock(app)
+    with lost(file_of(route.url)):
+        during = route.call(app)
+    after = route.call(app)
 
-    assert before.status_code in door.taken
+    assert before.status_code in route.taken
     refused(during)
-    assert after.status_code in door.taken
+    assert after.status_code in route.taken
 
 
 @contextmanager
@@ -130,21 +130,23 @@ def full(database: Database) -> Iterator[None]:
     database.dispose()
 
 
-def until_refused(knock: Callable[[int], TestResponse]) -> tuple[int, TestResponse]:
+def until_refused(call: Callable[[int], TestResponse]) -> tuple[int, TestResponse]:
     """Knock until one is not taken; return how many were, and what the last one was answered."""
     for count in range(2000):
-        answer = knock(count)
+        answer = call(count)
         if answer.status_code >= 300:
             return count, answer
     pytest.fail("the disk did not become full")
 
 
-def test_a_full_disk_takes_no_webhook(webhook_door: Door, secret: Secret, refused: Refused) -> None:
-    app = webhook_door.make_app(webhook_door.url)
+def test_a_full_disk_takes_no_webhook(
+    webhook_route: Route, secret: Secret, refused: Refused
+) -> None:
+    app = webhook_route.make_app(webhook_route.url)
     database = receiver_services.of(app).database
     now = datetime.now(UTC)
 
-    def knock(number: int) -> TestResponse:
+    def call(number: int) -> TestResponse:
         data = events.CourseDeletedData(source=SITE, course_id=f"C{number}", course_version=2)
         body = events.dump(events.CourseDeleted(timestamp=now, data=data)).encode()
         headers = signatures.sign([secret], f"msg_{number}", body, now=datetime.now(UTC))
@@ -152,18 +154,20 @@ def test_a_full_disk_takes_no_webhook(webhook_door: Door, secret: Secret, refuse
         return app.test_client().post(f"/webhooks/{SITE}", data=body, headers=headers)
 
     with full(database):
-        taken, answer = until_refused(knock)
+        taken, answer = until_refused(call)
         with database.reading() as session:
             inbox = session.scalar(select(func.count()).select_from(InboxMessage))
-    again = knock(taken)
+    again = call(taken)
 
     refused(answer)
     assert inbox == taken
     assert again.get_json() == {"outcome": "applied"}
 
 
-def test_a_full_disk_takes_neither_change_nor_event(deletion_door: Door, refused: Refused) -> None:
-    app = deletion_door.make_app(deletion_door.url)
+def test_a_full_disk_takes_neither_change_nor_event(
+    deletion_route: Route, refused: Refused
+) -> None:
+    app = deletion_route.make_app(deletion_route.url)
     database = notifier_services.of(app).database
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
     client = app.test_client()
@@ -171,16 +175,16 @@ def test_a_full_disk_takes_neither_change_nor_event(deletion_door: Door, refused
         course = {"course_id": f"C{number:03}", "title": "Algorithms"}
         client.post("/api/v1/admin/courses", json=course, headers=headers)
 
-    def knock(number: int) -> TestResponse:
+    def call(number: int) -> TestResponse:
         return client.delete(f"/api/v1/admin/courses/C{number:03}", headers=headers)
 
     with full(database):
-        taken, answer = until_refused(knock)
+        taken, answer = until_refused(call)
         with database.reading() as session:
             deleted = session.scalar(select(func.count(Course.deleted_at)))
             told = session.scalar(select(func.count()).select_from(Event))
             due = session.scalar(select(func.count()).select_from(Delivery))
-    again = knock(taken)
+    again = call(taken)
 
     refused(answer)
     assert (deleted, told, due) == (taken, taken, taken)

@@ -1,4 +1,4 @@
-"""What a door answers when PostgreSQL breaks off, and what is then in the database."""
+"""What a route answers when PostgreSQL breaks off, and what is then in the database."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from werkzeug.test import TestResponse
 
 from foundation.db.session import Database
 from notifier.models import SOURCE
-from tests.faults.database.conftest import SITE, Door, admin, held, with_database
+from tests.faults.database.conftest import SITE, Route, admin, held, with_database
 from tests.faults.postgres_proxy import (
     DEADLOCK,
     DISK_FULL,
@@ -54,109 +54,109 @@ NOTHING, ALL = {False}, {True}
     ],
 )
 def test_a_change_is_whole_or_not_there(
-    writing_door: Door,
+    writing_route: Route,
     make_proxy: MakeProxy,
     refused: Refused,
     words: str,
     happens: Break | Says,
     left: set[bool],
 ) -> None:
-    proxy = make_proxy(writing_door.url)
-    app = writing_door.make_app(proxy.url)
+    proxy = make_proxy(writing_route.url)
+    app = writing_route.make_app(proxy.url)
     fault = proxy.on(words, happens)
 
-    answer = writing_door.knock(app)
+    answer = writing_route.call(app)
 
     refused(answer)
     assert fault.met.is_set()
-    assert writing_door.done() == left
-    again = writing_door.knock(app)
-    assert again.status_code in writing_door.taken
-    assert writing_door.done() == ALL
+    assert writing_route.done() == left
+    again = writing_route.call(app)
+    assert again.status_code in writing_route.taken
+    assert writing_route.done() == ALL
 
 
 @pytest.mark.parametrize("towards", ["client", "server"])
 def test_a_cut_at_any_byte_is_a_503(
-    writing_door: Door, make_proxy: MakeProxy, refused: Refused, towards: str
+    writing_route: Route, make_proxy: MakeProxy, refused: Refused, towards: str
 ) -> None:
-    proxy = make_proxy(writing_door.url)
-    app = writing_door.make_app(proxy.url)
+    proxy = make_proxy(writing_route.url)
+    app = writing_route.make_app(proxy.url)
     cuts = 0
 
     for count in range(0, 20_000, 37):
         was_cut = proxy.cut_after(count, towards=towards)
-        answer = writing_door.knock(app)
+        answer = writing_route.call(app)
         if not was_cut.is_set():
             break
         cuts += 1
         refused(answer)
-        assert len(writing_door.done()) == 1, f"half a change, cut after {count} bytes"
+        assert len(writing_route.done()) == 1, f"half a change, cut after {count} bytes"
 
     assert cuts > 20
-    assert answer.status_code in writing_door.taken
-    assert writing_door.done() == ALL
+    assert answer.status_code in writing_route.taken
+    assert writing_route.done() == ALL
 
 
 @pytest.mark.parametrize(
     "how", [pytest.param(TOO_MANY, id="too many"), pytest.param(STARTING, id="starting")]
 )
 def test_a_server_that_takes_no_connection_is_a_503(
-    door: Door, make_proxy: MakeProxy, refused: Refused, how: Says
+    route: Route, make_proxy: MakeProxy, refused: Refused, how: Says
 ) -> None:
-    proxy = make_proxy(door.url)
-    app = door.make_app(proxy.url)
+    proxy = make_proxy(route.url)
+    app = route.make_app(proxy.url)
     proxy.refuse(how)
 
-    during = door.knock(app)
+    during = route.call(app)
     proxy.come_back()
-    after = door.knock(app)
+    after = route.call(app)
 
     refused(during)
-    assert after.status_code in door.taken
+    assert after.status_code in route.taken
 
 
 def test_a_server_that_went_away_is_a_503_until_it_is_back(
-    door: Door, make_proxy: MakeProxy, refused: Refused
+    route: Route, make_proxy: MakeProxy, refused: Refused
 ) -> None:
-    proxy = make_proxy(door.url)
-    app = door.make_app(proxy.url)
-    before = door.knock(app)
+    proxy = make_proxy(route.url)
+    app = route.make_app(proxy.url)
+    before = route.call(app)
 
     proxy.go_away()
-    during = [door.knock(app) for _ in range(3)]
+    during = [route.call(app) for _ in range(3)]
     proxy.come_back()
-    after = door.knock(app)
+    after = route.call(app)
 
-    assert before.status_code in door.taken
+    assert before.status_code in route.taken
     for answer in during:
         refused(answer)
-    assert after.status_code in door.taken
+    assert after.status_code in route.taken
 
 
 @pytest.mark.parametrize("words", ["BEGIN", "SELECT", "COMMIT"])
 def test_a_server_that_falls_silent_is_given_up(
-    deletion_door: Door, make_proxy: MakeProxy, refused: Refused, words: str
+    deletion_route: Route, make_proxy: MakeProxy, refused: Refused, words: str
 ) -> None:
-    proxy = make_proxy(deletion_door.url)
+    proxy = make_proxy(deletion_route.url)
     impatient = Database(proxy.url, timeout=0.1, answer=0.4, info={SOURCE: SITE})
-    app = with_database(deletion_door.make_app(proxy.url), impatient)
+    app = with_database(deletion_route.make_app(proxy.url), impatient)
     fault = proxy.on(words, Break.SILENCE)
 
     started = time.monotonic()
-    answer = deletion_door.knock(app)
+    answer = deletion_route.call(app)
     took = time.monotonic() - started
 
     refused(answer)
     assert fault.met.is_set()
     assert took < 0.5 + 1
-    assert deletion_door.done() == NOTHING
-    assert deletion_door.knock(app).status_code == 200
+    assert deletion_route.done() == NOTHING
+    assert deletion_route.call(app).status_code == 200
 
 
-def test_a_backend_that_was_terminated_costs_no_request(door: Door) -> None:
-    app = door.make_app(door.url)
-    before = door.knock(app)
-    operator = Database(door.url)
+def test_a_backend_that_was_terminated_costs_no_request(route: Route) -> None:
+    app = route.make_app(route.url)
+    before = route.call(app)
+    operator = Database(route.url)
     with operator.reading() as session:
         ended = session.connection().exec_driver_sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -165,43 +165,43 @@ def test_a_backend_that_was_terminated_costs_no_request(door: Door) -> None:
         count = len(ended.all())
     operator.dispose()
 
-    after = door.knock(app)
+    after = route.call(app)
 
     assert count > 0
-    assert before.status_code in door.taken
-    assert after.status_code in door.taken
+    assert before.status_code in route.taken
+    assert after.status_code in route.taken
 
 
 def test_a_table_that_is_gone_is_a_503(
-    writing_door: Door, make_proxy: MakeProxy, refused: Refused
+    writing_route: Route, make_proxy: MakeProxy, refused: Refused
 ) -> None:
-    proxy = make_proxy(writing_door.url)
-    app = writing_door.make_app(proxy.url)
+    proxy = make_proxy(writing_route.url)
+    app = writing_route.make_app(proxy.url)
     fault = proxy.on("INSERT INTO", Says("42P01", 'relation "gone" does not exist'))
 
-    answer = writing_door.knock(app)
+    answer = writing_route.call(app)
 
     refused(answer)
     assert fault.met.is_set()
-    assert writing_door.done() == NOTHING
+    assert writing_route.done() == NOTHING
 
 
-def test_tables_that_another_holds_are_a_503(door: Door, refused: Refused) -> None:
-    app = door.make_app(door.url, database_timeout=0.2)
+def test_tables_that_another_holds_are_a_503(route: Route, refused: Refused) -> None:
+    app = route.make_app(route.url, database_timeout=0.2)
 
-    with held(door.url, door.schema):
-        during = door.knock(app)
-    after = door.knock(app)
+    with held(route.url, route.schema):
+        during = route.call(app)
+    after = route.call(app)
 
     refused(during)
-    assert after.status_code in door.taken
+    assert after.status_code in route.taken
 
 
 def test_a_token_whose_answer_was_lost_can_be_had_again(
-    deletion_door: Door, make_proxy: MakeProxy, refused: Refused
+    deletion_route: Route, make_proxy: MakeProxy, refused: Refused
 ) -> None:
-    proxy = make_proxy(deletion_door.url)
-    app = deletion_door.make_app(proxy.url)
+    proxy = make_proxy(deletion_route.url)
+    app = deletion_route.make_app(proxy.url)
     document = {"course_id": "CS102", "title": "Logic"}
     proxy.on("COMMIT", Break.AFTER)
 

@@ -1,4 +1,4 @@
-"""What was delivered is replayed while events flow to ELMS's own door: nothing happens twice."""
+"""What was delivered is replayed while events flow to ELMS's own route: nothing happens twice."""
 
 import threading
 from collections import Counter
@@ -40,8 +40,8 @@ def elms(make_database_url: Callable[[Schema], str]) -> str:
 
 
 @pytest.fixture
-def door(elms: str, make_app: Callable[..., object]) -> Iterator[str]:
-    """The URL of ELMS's door, over HTTP."""
+def route(elms: str, make_app: Callable[..., object]) -> Iterator[str]:
+    """The URL of ELMS's route, over HTTP."""
     app = create_app(receiver_settings(elms))
     make_app(app)
     server = make_server("127.0.0.1", 0, app, threaded=True)
@@ -54,11 +54,11 @@ def door(elms: str, make_app: Callable[..., object]) -> Iterator[str]:
 
 
 @pytest.fixture
-def due(make_database_url: Callable[[Schema], str], elms: str, door: str) -> Outbox:
-    """An outbox whose endpoint is the door, with a secret that both know."""
+def due(make_database_url: Callable[[Schema], str], elms: str, route: str) -> Outbox:
+    """An outbox whose endpoint is the route, with a secret that both know."""
     vault = Vault(SecretStr(ENCRYPTION_KEY))
     made = Outbox(make_database_url(NOTIFIER), vault)
-    made.register(door)
+    made.register(route)
     (encrypted,) = made.read(select(EndpointSecret.encrypted))
     database = Database(elms)
     with database.writing() as session:
@@ -72,7 +72,7 @@ def test_replays_during_delivery_change_nothing_and_are_written_down(
     due: Outbox,
     elms: str,
     make_worker: Callable[..., Worker],
-    give: Callable[..., Result],
+    run_command: Callable[..., Result],
 ) -> None:
     due.add(10)
 
@@ -80,7 +80,8 @@ def test_replays_during_delivery_change_nothing_and_are_written_down(
         due.wait_until_delivered(10)
         due.add(10)
         again = [
-            give("notifier deliveries replay", due.url, "--status", "delivered") for _ in range(2)
+            run_command("notifier deliveries replay", due.url, "--status", "delivered")
+            for _ in range(2)
         ]
         due.add(10)
         due.wait_until_delivered(30)
