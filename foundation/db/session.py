@@ -63,8 +63,8 @@ class UtcDateTime(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError(f"{value!r} has no time zone; timestamps are aware, in UTC")
-        moment = value.astimezone(UTC)
-        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+        timestamp = value.astimezone(UTC)
+        return timestamp.replace(tzinfo=None) if dialect.name == "sqlite" else timestamp
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Return the timestamp, aware and in UTC."""
@@ -181,8 +181,8 @@ def now(session: Session) -> datetime:
     """
     if session.get_bind().dialect.name == "sqlite":
         return datetime.now(UTC)
-    moment: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
-    return moment.astimezone(UTC)
+    timestamp: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return timestamp.astimezone(UTC)
 
 
 def insert(session: Session, table: Any) -> Any:

@@ -52,7 +52,7 @@ class Point:
 class Line:
     """A line through the values of one series, as an SVG path, and the values on it.
 
-    A value with none beside it would be a line without a length: only its point is seen.
+    A value without neighbours has no line, only a point.
     """
 
     tone: str
@@ -174,7 +174,7 @@ def lines(
 
 
 def percentile(values: Sequence[float], hundredth: float) -> float:
-    """Return the value that so many hundredths do not exceed (nearest rank); NaN for none."""
+    """Return a percentile (nearest rank); NaN for no values."""
     if not values:
         return math.nan
     rank = max(1, math.ceil(hundredth / 100 * len(values)))
@@ -182,7 +182,7 @@ def percentile(values: Sequence[float], hundredth: float) -> float:
 
 
 def r(value: float) -> float:
-    """Return a coordinate without the digits that nobody sees."""
+    """Return a coordinate rounded to what is visible."""
     return round(value, 2)
 
 

@@ -56,12 +56,12 @@ def parsed(model: type[_Model], lists: Collection[str] = ()) -> _Model | Faults:
     return _validated(model, fields)
 
 
-def asked(model: type[_Model]) -> _Model | Faults:
+def from_query(model: type[_Model]) -> _Model | Faults:
     """Return the query string as a model, or what is wrong with it; an empty field is not there."""
     return _validated(model, {name: value for name, value in request.args.items() if value.strip()})
 
 
-def sound(read: _Model | Faults, *, advice: Advice) -> _Model:
+def valid(read: _Model | Faults, *, advice: Advice) -> _Model:
     """Return what was read, or raise RequestInvalidError where no field shows what is wrong."""
     if isinstance(read, dict):
         told = (

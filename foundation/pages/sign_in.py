@@ -24,8 +24,8 @@ _THIS_MACHINE = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 _WRONG = "The name or the password is wrong."
 
 
-class Entered(BaseModel):
-    """What somebody enters to sign in."""
+class Credentials(BaseModel):
+    """The fields of the sign-in form."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -37,7 +37,7 @@ class Entered(BaseModel):
 @sign_in.get("/sign-in")
 @anyone
 def show() -> _Answer:
-    """Show the form, or the page that was asked for to whoever is signed in already."""
+    """Show the form; redirect users who are already signed in."""
     asked = own_path(request.args.get("next", "/"))
     if sessions.person() is not None:
         return redirect(asked, 303)
@@ -47,13 +47,13 @@ def show() -> _Answer:
 @sign_in.post("/sign-in")
 @anyone
 def enter() -> _Answer:
-    """Sign somebody in whose name and password are right."""
-    entered = forms.parsed(Entered)
-    if not isinstance(entered, Entered):
+    """Sign a user in with name and password."""
+    entered = forms.parsed(Credentials)
+    if not isinstance(entered, Credentials):
         raise RequestMalformedError(f"the form lacks {', '.join(entered)}")
     asked = own_path(entered.next)
     try:
-        user = _recognized(entered.name.strip(), entered.password)
+        user = _authenticate(entered.name.strip(), entered.password)
     except TooManyAttemptsError as refusal:
         until = refusal.facts["until"]
         _log.warning("sign-in has to wait", address=_address(), until=until)
@@ -83,8 +83,8 @@ def _form(**facts: object) -> str:
     return render_template("pages/sign_in.html", **given)
 
 
-def _recognized(name: str, password: str) -> User | None:
-    """Return whose name and password these are, or None; no session is open while one hashes."""
+def _authenticate(name: str, password: str) -> User | None:
+    """Return the user with this name and password, or None; hashes outside of transactions."""
     database = context.current().database
     with database.writing() as session:
         throttle.begin(session, name, _address(), now=db.now(session))
@@ -97,7 +97,7 @@ def _recognized(name: str, password: str) -> User | None:
 
 
 def _address() -> str:
-    """Return who is asking: the peer, or whom the web server on this machine speaks for."""
+    """Return the client's address, from a web server on this machine if there is one."""
     peer = request.remote_addr or ""
     named = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
     return named if named and peer in _THIS_MACHINE else peer

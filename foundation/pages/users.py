@@ -82,8 +82,8 @@ def remove(session: Session, name: str) -> str:
 
 
 def is_password_of(user: User | None, password: str) -> bool:
-    """Tell whether the password is the user's; for nobody's, it takes as long to say no."""
-    stored = user.password_hash if user else _nobodys_hash(METHOD)
+    """Return True if the password is the user's; takes as long if there is no such user."""
+    stored = user.password_hash if user else _dummy_hash(METHOD)
     return check_password_hash(stored, _normal(password)) and user is not None
 
 
@@ -121,5 +121,5 @@ def _normal(password: str) -> str:
 
 
 @functools.cache
-def _nobodys_hash(method: str) -> str:
+def _dummy_hash(method: str) -> str:
     return generate_password_hash("", method=method)

@@ -83,9 +83,9 @@ def regenerate_token(course_id: str) -> tuple[Json, int]:
 @admin_only
 def load_grades(course_id: str) -> Json:
     """Store scores of a course; other users keep their scores."""
-    asked = parse_body(schemas.GradesToLoad, _GRADES_BODY)
+    to_load = parse_body(schemas.GradesToLoad, _GRADES_BODY)
     with services.current().database.writing() as session:
-        loaded = grades.load(session, {course_id: asked.scores}, now=db.now(session))
+        loaded = grades.load(session, {course_id: to_load.scores}, now=db.now(session))
         return _json(schemas.GradesLoaded.of(loaded))
 
 
@@ -93,13 +93,13 @@ def load_grades(course_id: str) -> Json:
 @admin_only
 def add_endpoint() -> tuple[Json, int]:
     """Register a URL; only this response holds its secret."""
-    asked = parse_body(schemas.NewEndpoint, _SMALL_BODY)
+    new = parse_body(schemas.NewEndpoint, _SMALL_BODY)
     here = services.current()
     with here.database.writing() as session:
         endpoint, secret = endpoints.register(
             session,
-            asked.url,
-            asked.event_types,
+            new.url,
+            new.event_types,
             vault=here.vault,
             guard=here.settings.guard,
             now=db.now(session),
@@ -130,13 +130,17 @@ def list_deliveries() -> Json:
 @admin_only
 def replay_deliveries() -> Json:
     """Send deliveries again with the same webhook-id; `dry_run` only lists them."""
-    asked = parse_body(schemas.ReplayRequest, _SMALL_BODY)
-    if (asked.ids is None) == (asked.filter is None):
+    replay_request = parse_body(schemas.ReplayRequest, _SMALL_BODY)
+    if (replay_request.ids is None) == (replay_request.filter is None):
         raise RequestInvalidError("give either `ids` or a `filter`", errors=[])
     with services.current().database.writing() as session:
-        found = _found(session, asked) if asked.dry_run else _replayed(session, asked)
-    replayed = [] if asked.dry_run else found
-    return _json(schemas.Replayed(replayed=replayed, found=found, dry_run=asked.dry_run))
+        found = (
+            _found(session, replay_request)
+            if replay_request.dry_run
+            else _replayed(session, replay_request)
+        )
+    replayed = [] if replay_request.dry_run else found
+    return _json(schemas.Replayed(replayed=replayed, found=found, dry_run=replay_request.dry_run))
 
 
 def _json(response: schemas.Response) -> Json:
@@ -148,14 +152,16 @@ def _with_token(session: Session, course_id: str, token: CourseToken) -> Json:
     return _json(schemas.CourseWithToken.of(course, token=token.reveal(), token_id=token.token_id))
 
 
-def _found(session: Session, asked: schemas.ReplayRequest) -> list[int]:
-    if asked.filter is None:
-        return replay.check(session, asked.ids or [])
-    return replay.replayable(session, asked.filter.filter(), asked.limit)
+def _found(session: Session, replay_request: schemas.ReplayRequest) -> list[int]:
+    if replay_request.filter is None:
+        return replay.check(session, replay_request.ids or [])
+    return replay.replayable(session, replay_request.filter.filter(), replay_request.limit)
 
 
-def _replayed(session: Session, asked: schemas.ReplayRequest) -> list[int]:
+def _replayed(session: Session, replay_request: schemas.ReplayRequest) -> list[int]:
     by, now = f"admin API from {request.remote_addr}", db.now(session)
-    if asked.filter is None:
-        return replay.replay(session, asked.ids or [], by=by, now=now)
-    return replay.replay_found(session, asked.filter.filter(), asked.limit, by=by, now=now)
+    if replay_request.filter is None:
+        return replay.replay(session, replay_request.ids or [], by=by, now=now)
+    return replay.replay_found(
+        session, replay_request.filter.filter(), replay_request.limit, by=by, now=now
+    )

@@ -79,12 +79,12 @@ def _request_from_headers(course_id: str) -> GradesRequest:
     return GradesRequest(course_id, bearer, since=since and since - _TICK)
 
 
-def _request_from_batch(asked: BatchRequestItem) -> GradesRequest:
-    bearer = grade_access.parse_token(asked.token)
-    if asked.if_none_match is not None:
-        etags = parse_etags(asked.if_none_match)
-        return GradesRequest(asked.course_id, bearer, has_etag=etags.contains_weak)
-    return GradesRequest(asked.course_id, bearer, since=asked.if_modified_since)
+def _request_from_batch(item: BatchRequestItem) -> GradesRequest:
+    bearer = grade_access.parse_token(item.token)
+    if item.if_none_match is not None:
+        etags = parse_etags(item.if_none_match)
+        return GradesRequest(item.course_id, bearer, has_etag=etags.contains_weak)
+    return GradesRequest(item.course_id, bearer, since=item.if_modified_since)
 
 
 def _last_modified(changed_at: datetime, now: datetime) -> datetime:
@@ -99,20 +99,18 @@ def _response(result: GradesResult | GradesUnchanged) -> Response:
     return Response(body, content_type="application/json")
 
 
-def _item(asked: BatchRequestItem, result: GradesOutcome) -> BatchResponseItem:
+def _item(item: BatchRequestItem, result: GradesOutcome) -> BatchResponseItem:
     match result:
         case GradesResult(access):
             etag, grades = quote_etag(access.etag), _grades(result)
-            return BatchResponseItem(
-                course_id=asked.course_id, status=200, etag=etag, grades=grades
-            )
+            return BatchResponseItem(course_id=item.course_id, status=200, etag=etag, grades=grades)
         case GradesUnchanged():
-            return BatchResponseItem(course_id=asked.course_id, status=304)
+            return BatchResponseItem(course_id=item.course_id, status=304)
         case refusal:
             problem = to_problem(refusal)
             document = problem.document()
             return BatchResponseItem(
-                course_id=asked.course_id, status=problem.status, problem=document
+                course_id=item.course_id, status=problem.status, problem=document
             )
 
 

@@ -1,4 +1,4 @@
-"""Deletion of courses: say what will happen and who will be told, then delete them together."""
+"""Deletion of courses: a confirmation page, then all of them in one transaction."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -34,7 +34,7 @@ _INSTANT = timedelta(microseconds=1)
 
 
 class Chosen(BaseModel):
-    """The courses that somebody chose."""
+    """The selected courses."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -44,7 +44,7 @@ class Chosen(BaseModel):
 @deletion.post("/courses/delete")
 @signed_in
 def ask() -> str:
-    """Show what deleting the courses will do, and change nothing."""
+    """Show what deleting the courses does, without changing anything."""
     chosen = _chosen()
     with services.current().database.reading() as session:
         found = courses.find_courses(session, chosen.course_id)
@@ -61,7 +61,7 @@ def ask() -> str:
 @deletion.post("/courses/delete/confirmed")
 @signed_in
 def delete() -> Response:
-    """Delete the courses in one transaction, and lead to the deliveries that this caused."""
+    """Delete the courses in one transaction, and redirect to the resulting deliveries."""
     chosen = _chosen()
     with services.current().database.writing() as session:
         now = db.now(session)

@@ -1,4 +1,4 @@
-"""Courses: find them, look at one, add one; regenerate its token, or tell that a Moodle did."""
+"""Courses: search, show, add, regenerate a token, announce a new Moodle token."""
 
 from typing import Annotated, Any
 
@@ -48,8 +48,8 @@ def _moodle_token(text: str) -> str:
         ) from None
 
 
-class Asked(BaseModel):
-    """Which courses to list."""
+class CourseParams(BaseModel):
+    """The filter of the list."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -67,8 +67,8 @@ class NewCourse(BaseModel):
     title: Annotated[str, Field(min_length=1, max_length=10_000)]
 
 
-class Order(BaseModel):
-    """What is done to a course as somebody saw it."""
+class CourseVersion(BaseModel):
+    """A course and the version that the form was made for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -76,8 +76,8 @@ class Order(BaseModel):
     version: Annotated[int, Field(ge=0)]
 
 
-class Announcement(Order):
-    """That a Moodle regenerated a course's token: the new one, of which the id alone is kept."""
+class Announcement(CourseVersion):
+    """A new Moodle token; only its id is kept."""
 
     token: Annotated[str, AfterValidator(_moodle_token)] = ""
 
@@ -85,10 +85,10 @@ class Announcement(Order):
 @courses.get("/courses")
 @signed_in
 def listed() -> str:
-    """Show courses, those that are searched for."""
-    asked = forms.asked(Asked)
-    if not isinstance(asked, Asked):
-        asked = Asked()
+    """Show the courses that match the search."""
+    asked = forms.from_query(CourseParams)
+    if not isinstance(asked, CourseParams):
+        asked = CourseParams()
     deleted = _IS_DELETED.get(asked.state)
     with services.current().database.reading() as session:
         found = _find(session, asked, deleted)
@@ -106,7 +106,7 @@ def listed() -> str:
 @courses.get("/courses/one")
 @signed_in
 def show() -> str:
-    """Show a course: its state, its tokens, its grades, and who was told what of it."""
+    """Show a course: its state, tokens, grades and notifications."""
     with services.current().database.reading() as session:
         course = core.get_course(session, request.args.get("course_id", ""))
         facts = {
@@ -121,11 +121,11 @@ def show() -> str:
 @courses.get("/courses/one/live")
 @signed_in
 def live() -> str:
-    """Show who was told what of a course, as it is now."""
+    """Show the current notifications of a course."""
     with services.current().database.reading() as session:
         course = core.get_course(session, request.args.get("course_id", ""))
         facts = {"course": course, **_about(session, course)}
-    return render_template("notifier/course_told.html", **facts)
+    return render_template("notifier/course_notifications.html", **facts)
 
 
 @courses.get("/courses/new")
@@ -138,7 +138,7 @@ def new() -> str:
 @courses.post("/courses/new")
 @signed_in
 def add() -> _Answer:
-    """Add a course and show its token, this once."""
+    """Add a course and show its token, once."""
     asked = forms.parsed(NewCourse)
     if not isinstance(asked, NewCourse):
         return _refused_new(asked)
@@ -154,11 +154,11 @@ def add() -> _Answer:
 @courses.post("/courses/token")
 @signed_in
 def regenerate() -> str:
-    """Replace a course's token, tell it, and show the new one, this once.
+    """Regenerate a course's token and show the new one, once.
 
-    A form that is sent again is refused, for the course is at another version by then.
+    A form that is sent twice is refused, because the course has another version by then.
     """
-    order = forms.sound(forms.parsed(Order), advice=_GO_BACK)
+    order = forms.valid(forms.parsed(CourseVersion), advice=_GO_BACK)
     with services.current().database.writing() as session:
         now = db.now(session)
         token = core.regenerate_token(session, order.course_id, version=order.version, now=now)
@@ -169,10 +169,10 @@ def regenerate() -> str:
 @courses.post("/courses/announce")
 @signed_in
 def announce() -> _Answer:
-    """Tell that a Moodle regenerated a course's token."""
-    asked = forms.sound(forms.parsed(Announcement), advice=_GO_BACK)
+    """Announce that a Moodle regenerated a course's token."""
+    asked = forms.valid(forms.parsed(Announcement), advice=_GO_BACK)
     with services.current().database.writing() as session:
-        core.get_course(session, asked.course_id)  # else it were taken in, under whatever name
+        core.get_course(session, asked.course_id)  # announcing would add an unknown course
         token_id, now = asked.token or None, db.now(session)
         core.announce_token(session, asked.course_id, token_id, version=asked.version, now=now)
     _log.info("token announced", course_id=asked.course_id, user=g.person.name)
@@ -180,7 +180,7 @@ def announce() -> _Answer:
     return redirect(url_for("courses.show", course_id=asked.course_id), 303)
 
 
-def _find(session: Session, asked: Asked, deleted: bool | None) -> Page[Course]:
+def _find(session: Session, asked: CourseParams, deleted: bool | None) -> Page[Course]:
     if not search.key(asked.q):
         rows = core.list_courses(session, after=asked.after, limit=_ROWS + 1, deleted=deleted)
         return pagination.page_of([(row, (row.course_id,)) for row in rows], PageRequest(), _ROWS)

@@ -1,4 +1,4 @@
-"""The overview: what needs a person, how deliveries stand, how the last day went."""
+"""The overview: what needs attention, the backlog, the last day."""
 
 import math
 from collections.abc import Sequence
@@ -36,8 +36,8 @@ MOST = 1000
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-class Letters(BaseModel):
-    """Which dead letters are meant: those of an endpoint, for a reason."""
+class DeadLetterGroup(BaseModel):
+    """The dead letters of an endpoint with one reason."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,9 +62,9 @@ def live() -> str:
 @overview.post("/overview/replay")
 @signed_in
 def replay() -> Response:
-    """Make the dead letters of an endpoint and a reason due now."""
+    """Replay the dead letters of an endpoint with one reason."""
     advice = Advice("Go back to the overview and choose them there.")
-    asked = forms.sound(forms.parsed(Letters), advice=advice)
+    asked = forms.valid(forms.parsed(DeadLetterGroup), advice=advice)
     with services.current().database.writing() as session:
         now = db.now(session)
         dead = core.dead_ids(session, asked.endpoint_id, asked.reason, limit=MOST, now=now)

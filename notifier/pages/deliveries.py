@@ -16,7 +16,7 @@ from notifier import services
 from notifier.errors import ReplayRefusedError
 from notifier.models import MAX_ID, DeliveryStatus
 from notifier.pages.labels import DECISIONS, TONES
-from notifier.pages.params import TYPES, Asked, query_of
+from notifier.pages.params import TYPES, DeliveryParams, query_of
 from notifier.webhooks import delivery_queries, endpoints, failures, request_preview
 from notifier.webhooks import replay as replays
 from notifier.webhooks.delivery_filter import DeliveryFilter
@@ -35,10 +35,10 @@ MOST = 1000
 @deliveries.get("/deliveries")
 @signed_in
 def listed() -> str:
-    """Show the deliveries that a filter finds."""
-    asked = forms.asked(Asked)
-    if not isinstance(asked, Asked):
-        return _page(faults=asked, **_found(Asked()))
+    """Show the deliveries that match a filter."""
+    asked = forms.from_query(DeliveryParams)
+    if not isinstance(asked, DeliveryParams):
+        return _page(faults=asked, **_found(DeliveryParams()))
     return _page(faults={}, **_found(asked))
 
 
@@ -46,21 +46,21 @@ def listed() -> str:
 @signed_in
 def live() -> str:
     """Show the list alone, as it is now."""
-    return render_template("notifier/deliveries_list.html", **_found(_asked()))
+    return render_template("notifier/deliveries_list.html", **_found(_params()))
 
 
 @deliveries.get(_DELIVERY)
 @signed_in
 def show(delivery_id: int) -> str:
-    """Show a delivery: how it stands, what it sends, and every attempt."""
-    return render_template("notifier/delivery.html", **_told(delivery_id))
+    """Show a delivery: its status, payload and attempts."""
+    return render_template("notifier/delivery.html", **_details(delivery_id))
 
 
 @deliveries.get(f"{_DELIVERY}/live")
 @signed_in
 def live_one(delivery_id: int) -> str:
-    """Show how a delivery stands, as it is now."""
-    return render_template("notifier/delivery_told.html", **_told(delivery_id))
+    """Show the current status of a delivery."""
+    return render_template("notifier/delivery_details.html", **_details(delivery_id))
 
 
 @deliveries.post(f"{_DELIVERY}/replay")
@@ -77,8 +77,8 @@ def replay_one(delivery_id: int) -> Response:
 @deliveries.get("/deliveries/replay")
 @signed_in
 def preview_replay() -> str:
-    """Show how many deliveries a replay by filter would take, and who would get them."""
-    wanted = _conditions(_asked())
+    """Show how many deliveries a replay by filter would send, and to which endpoints."""
+    wanted = _conditions(_params())
     with services.current().database.reading() as session:
         foreseen = replays.preview_replay(session, wanted, most=MOST + 1)
         rows = {row.id: row for row in endpoints.list_all(session)}
@@ -86,7 +86,7 @@ def preview_replay() -> str:
         "notifier/replay.html",
         wanted=wanted,
         query=query_of(wanted),
-        told=_in_words(wanted, {one: row.url for one, row in rows.items()}),
+        told=_describe(wanted, {one: row.url for one, row in rows.items()}),
         foreseen=foreseen,
         total=sum(foreseen.replayed.values()),
         rows=rows,
@@ -97,8 +97,8 @@ def preview_replay() -> str:
 @deliveries.post("/deliveries/replay")
 @signed_in
 def replay() -> Response:
-    """Make due what a filter finds, the oldest first, so many at the most."""
-    wanted = _conditions(forms.sound(forms.parsed(Asked), advice=_GO_BACK))
+    """Replay up to MOST of the deliveries that match a filter, oldest first."""
+    wanted = _conditions(forms.valid(forms.parsed(DeliveryParams), advice=_GO_BACK))
     with services.current().database.writing() as session:
         ids = replays.replay_found(session, wanted, MOST, by=_by(), now=db.now(session))
     _log.info("deliveries replayed", count=len(ids), user=g.person.name)
@@ -122,7 +122,7 @@ def _choices(words: Iterable[str]) -> list[tuple[str, str]]:
     return [("", "Any"), *((str(word), str(word)) for word in words)]
 
 
-def _found(asked: Asked) -> dict[str, Any]:
+def _found(asked: DeliveryParams) -> dict[str, Any]:
     wanted = asked.filter()
     with services.current().database.reading() as session:
         page = delivery_queries.page(session, wanted, asked.page_request, limit=_ROWS)
@@ -143,7 +143,7 @@ def _found(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _told(delivery_id: int) -> dict[str, Any]:
+def _details(delivery_id: int) -> dict[str, Any]:
     here = services.current()
     with here.database.reading() as session:
         row = delivery_queries.get(session, delivery_id)
@@ -167,11 +167,11 @@ def _told(delivery_id: int) -> dict[str, Any]:
     }
 
 
-def _asked() -> Asked:
-    return forms.sound(forms.asked(Asked), advice=_GO_BACK)
+def _params() -> DeliveryParams:
+    return forms.valid(forms.from_query(DeliveryParams), advice=_GO_BACK)
 
 
-def _conditions(asked: Asked) -> DeliveryFilter:
+def _conditions(asked: DeliveryParams) -> DeliveryFilter:
     wanted = asked.filter()
     if wanted == DeliveryFilter():
         raise ReplayRefusedError(
@@ -181,7 +181,7 @@ def _conditions(asked: Asked) -> DeliveryFilter:
     return wanted
 
 
-def _in_words(wanted: DeliveryFilter, urls: dict[int, str]) -> list[tuple[str, Any]]:
+def _describe(wanted: DeliveryFilter, urls: dict[int, str]) -> list[tuple[str, Any]]:
     endpoint = wanted.endpoint_id and urls.get(wanted.endpoint_id, f"number {wanted.endpoint_id}")
     given = (
         ("Status", wanted.status or "all except delivered"),

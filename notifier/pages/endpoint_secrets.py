@@ -1,4 +1,4 @@
-"""Secrets of endpoints: made when one is registered or its secret rotated, and shown once."""
+"""Secrets of endpoints: created when one is added or its secret rotated, and shown once."""
 
 from typing import Literal
 
@@ -14,7 +14,14 @@ from foundation.pages.error_pages import in_sentences
 from foundation.pages.guards import signed_in
 from notifier import services
 from notifier.errors import EndpointExistsError, EndpointUrlError
-from notifier.pages.endpoints import ENDPOINT, OVERLAPS, TYPES_IN_WORDS, Wanted, read, told
+from notifier.pages.endpoints import (
+    ENDPOINT,
+    EVENT_TYPE_CHOICES,
+    OVERLAPS,
+    EventTypes,
+    endpoint_details,
+    read,
+)
 from notifier.pages.params import NUMBER
 from notifier.webhooks import endpoints as core
 
@@ -22,14 +29,14 @@ credentials = Blueprint("endpoint_secrets", __name__, template_folder="templates
 _log = logging.get_logger(__name__)
 
 
-class NewEndpoint(Wanted):
+class NewEndpoint(EventTypes):
     """A URL to register, and the types of events that it wants."""
 
     url: str
 
 
 class Rotation(BaseModel):
-    """How long the old secret goes on signing, and which is the newest that somebody saw."""
+    """How long the old secret stays valid, and the newest secret that the form was made for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -88,7 +95,7 @@ def rotate(endpoint_id: int) -> str:
 
 
 def _secret_page(endpoint_id: int, secret: Secret, *, is_new: bool) -> str:
-    facts = told(endpoint_id)
+    facts = endpoint_details(endpoint_id)
     page = "notifier/endpoint_secret.html"
     return render_template(page, secret=secret, is_new=is_new, **facts)
 
@@ -99,7 +106,7 @@ def _form(faults: forms.Faults, *, url: str, event_types: list[str]) -> str:
         faults=faults,
         url=url,
         chosen=event_types,
-        types=TYPES_IN_WORDS,
+        types=EVENT_TYPE_CHOICES,
     )
 
 

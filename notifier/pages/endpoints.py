@@ -1,4 +1,4 @@
-"""Endpoints: the list, one of them, and what is done to it."""
+"""Endpoints: the list, one of them, and its actions."""
 
 from collections.abc import Collection
 from datetime import timedelta
@@ -33,8 +33,8 @@ _log = logging.get_logger(__name__)
 _Answer = Response | str | tuple[str, int]
 _Model = TypeVar("_Model", bound=BaseModel)
 
+# How many characters of a failure a message shows; the page has all of it.
 _BRIEF = 200
-"""So many characters of what kept an answer away are told at once; all of it stands on the page."""
 ENDPOINT = f"/endpoints/<int(max={MAX_ID}):endpoint_id>"
 """The path of one endpoint's page."""
 OVERLAPS = {
@@ -46,7 +46,7 @@ OVERLAPS = {
 """How long a replaced secret may go on signing; the first unless chosen."""
 
 
-def _known(types: list[str]) -> list[str]:
+def _check_types(types: list[str]) -> list[str]:
     if not types:
         raise ValueError("Choose at least one event type.")
     if not set(types) <= set(TYPES):
@@ -54,19 +54,21 @@ def _known(types: list[str]) -> list[str]:
     return types
 
 
-class Wanted(BaseModel):
+class EventTypes(BaseModel):
     """The types of events that an endpoint wants."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    event_types: Annotated[list[str], AfterValidator(_known)] = Field([], validate_default=True)
+    event_types: Annotated[list[str], AfterValidator(_check_types)] = Field(
+        [], validate_default=True
+    )
 
     def chosen(self) -> list[str] | None:
         """Return the types as the core takes them: None for all of courses, whatever comes."""
         return None if set(self.event_types) == set(EVENT_TYPES) else self.event_types
 
 
-class Address(BaseModel):
+class UrlForm(BaseModel):
     """The URL that an endpoint should have."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
@@ -74,7 +76,7 @@ class Address(BaseModel):
     url: str
 
 
-class Reason(BaseModel):
+class DisableForm(BaseModel):
     """Why an endpoint is disabled."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -100,11 +102,11 @@ def live() -> str:
 @signed_in
 def show(endpoint_id: int) -> str:
     """Show an endpoint, and what can be done to it."""
-    facts = told(endpoint_id)
+    facts = endpoint_details(endpoint_id)
     return render_template(
         "notifier/endpoint.html",
         overlaps=[(value, word) for value, (word, _) in OVERLAPS.items()],
-        types=TYPES_IN_WORDS,
+        types=EVENT_TYPE_CHOICES,
         chosen=facts["row"].event_types or EVENT_TYPES,
         **facts,
     )
@@ -113,8 +115,8 @@ def show(endpoint_id: int) -> str:
 @endpoints.get(f"{ENDPOINT}/live")
 @signed_in
 def live_one(endpoint_id: int) -> str:
-    """Show how an endpoint stands, as it is now."""
-    return render_template("notifier/endpoint_told.html", **told(endpoint_id))
+    """Show the current status of an endpoint."""
+    return render_template("notifier/endpoint_status.html", **endpoint_details(endpoint_id))
 
 
 @endpoints.post(f"{ENDPOINT}/ping")
@@ -143,7 +145,7 @@ def try_now(endpoint_id: int) -> Response:
     """End an endpoint's pause and let a worker try it with what waits for it."""
     with services.current().database.writing() as session:
         due = core.try_now(session, endpoint_id, now=db.now(session))
-    _log.info("endpoint tried anew", endpoint_id=endpoint_id, due=due, user=g.person.name)
+    _log.info("endpoint retried", endpoint_id=endpoint_id, due=due, user=g.person.name)
     flash(
         f"A worker retries it now, and sends the rest if the first delivery is accepted.{_due(due)}"
     )
@@ -154,7 +156,7 @@ def try_now(endpoint_id: int) -> Response:
 @signed_in
 def disable(endpoint_id: int) -> Response:
     """Stop sending to an endpoint, and hold what is open for it."""
-    asked = read(Reason)
+    asked = read(DisableForm)
     reason = f"{asked.reason.strip() or 'disabled by hand'} ({g.person.name} on the pages)"
     with services.current().database.writing() as session:
         core.disable(session, endpoint_id, reason, now=db.now(session))
@@ -178,8 +180,8 @@ def enable(endpoint_id: int) -> Response:
 @endpoints.post(f"{ENDPOINT}/url")
 @signed_in
 def correct_url(endpoint_id: int) -> Response:
-    """Put the right URL in the place of a mistyped one, where nothing was ever taken."""
-    asked = read(Address)
+    """Correct the URL of an endpoint that has accepted no delivery."""
+    asked = read(UrlForm)
     here = services.current()
     with here.database.writing() as session:
         due = core.correct_url(
@@ -193,8 +195,8 @@ def correct_url(endpoint_id: int) -> Response:
 @endpoints.post(f"{ENDPOINT}/types")
 @signed_in
 def want(endpoint_id: int) -> Response:
-    """Let an endpoint be told of other types of events from now on."""
-    asked = read(Wanted, lists={"event_types"})
+    """Change the event types of an endpoint."""
+    asked = read(EventTypes, lists={"event_types"})
     with services.current().database.writing() as session:
         core.set_event_types(session, endpoint_id, asked.chosen())
     _log.info(
@@ -213,8 +215,8 @@ def _every() -> dict[str, Any]:
     return {"reports": reports, "now": now, "tones": TONES, "advice_for": failures.advice_for}
 
 
-def told(endpoint_id: int) -> dict[str, Any]:
-    """Return what the pages of one endpoint say of it."""
+def endpoint_details(endpoint_id: int) -> dict[str, Any]:
+    """Return what the pages of one endpoint show."""
     with services.current().database.reading() as session:
         report = endpoint_status.read_one(session, endpoint_id)
         secrets = core.secrets_of(session, endpoint_id)
@@ -229,20 +231,20 @@ def told(endpoint_id: int) -> dict[str, Any]:
     }
 
 
-_WORDS = {
+_DESCRIPTIONS = {
     "course.deleted": "a course was deleted",
     "token.regenerated": "the token of a course was regenerated",
     "endpoint.disabled": "an endpoint was disabled (for monitoring, not for ELMS)",
     "delivery.dead": "a delivery failed permanently (for monitoring, not for ELMS)",
 }
-TYPES_IN_WORDS = [(one, f"{one}: {_WORDS[one]}") for one in TYPES]
+EVENT_TYPE_CHOICES = [(one, f"{one}: {_DESCRIPTIONS[one]}") for one in TYPES]
 """Each type of event, and what it tells."""
 
 
 def read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
     """Return the form as a model, or raise what is wrong with it."""
     advice = Advice("Go back to the page of the endpoint and try again.")
-    return forms.sound(forms.parsed(model, lists), advice=advice)
+    return forms.valid(forms.parsed(model, lists), advice=advice)
 
 
 def _due(number: int) -> str:

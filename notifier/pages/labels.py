@@ -1,4 +1,4 @@
-"""How each status and decision looks on a page, beside its word."""
+"""The labels and colours of statuses and decisions."""
 
 from notifier.models import DeliveryStatus
 from notifier.webhooks.circuit_breaker import EndpointState

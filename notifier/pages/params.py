@@ -40,8 +40,8 @@ def _status(text: object) -> object:
 _Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
-class Asked(BaseModel):
-    """A filter, as it stands in a query string or a form; what is left out is no condition."""
+class DeliveryParams(BaseModel):
+    """A filter from a query string or a form."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

@@ -49,7 +49,7 @@ def add(course_id: str, source: str | None) -> None:
             actor=context.actor(),
             now=db.now(session),
         )
-        course_status, name = _standing(entry), chosen.name
+        course_status, name = _course_status(entry), chosen.name
     shown = printable(course_id)
     click.echo(f"{shown} of {name} is added, with the token {token.token_id}")
     _exit_unless_active(course_id, course_status)
@@ -69,7 +69,7 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
         source_id = sources.get(session, source).id if source else None
         entries = registry.list_entries(session, source_id=source_id)
         last = runs.last_outcomes(session)
-    rows = [(entry, _standing(entry)) for entry in entries]
+    rows = [(entry, _course_status(entry)) for entry in entries]
     shown = [row for row in rows if status is None or row[1].status == status]
     if as_json:
         output.print_json(
@@ -117,10 +117,10 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
         entry = registry.get_known(
             session, sources.choose(session, source, course_id=course_id), course_id
         )
-        heard = history.latest(session, entry.id, limit)
-    facts = {**_facts(entry, _standing(entry)), **_memory(entry)}
+        entries = history.latest(session, entry.id, limit)
+    facts = {**_facts(entry, _course_status(entry)), **_state_facts(entry)}
     if as_json:
-        output.print_json({**facts, "history": [_heard(line) for line in heard]})
+        output.print_json({**facts, "history": [_history_facts(line) for line in entries]})
         return
     if entry.added_at is None:
         click.echo("Not in the registry. Its stored state is used as soon as it is added.")
@@ -128,7 +128,7 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
     click.echo("\nHistory, newest first")
     output.print_table(
         ("time", "from", "who", "event", "detail", "result"),
-        [tuple(_heard(line).values()) for line in heard],
+        [tuple(_history_facts(line).values()) for line in entries],
         empty="none",
     )
 
@@ -179,7 +179,7 @@ def _set_one(here: Services, course_id: str, source: str | None) -> None:
         entry_id = registry.get(session, chosen, course_id).id
     entry = token_check.enter_token(here, entry_id, token, actor=context.actor())
     click.echo(f"the token {token.token_id} is stored for {printable(course_id)}")
-    status = _standing(entry)
+    status = _course_status(entry)
     if status.status is Status.TOKEN_INVALID:
         status = _check(here, entry)
     _exit_unless_active(course_id, status)
@@ -203,7 +203,7 @@ def _check(here: Services, entry: Entry) -> CourseStatus:
     return checked
 
 
-def _standing(entry: Entry) -> CourseStatus:
+def _course_status(entry: Entry) -> CourseStatus:
     return planner.course_status(entry, needs_activity=context.services().settings.elms_is_moodle)
 
 
@@ -245,7 +245,7 @@ def _last(entry: Entry, known: Mapping[tuple[str, str], LastOutcome]) -> dict[st
     }
 
 
-def _heard(line: HistoryEntry) -> dict[str, Any]:
+def _history_facts(line: HistoryEntry) -> dict[str, Any]:
     return {
         "at": line.at,
         "actor": line.actor,
@@ -256,7 +256,7 @@ def _heard(line: HistoryEntry) -> dict[str, Any]:
     }
 
 
-def _memory(entry: Entry) -> dict[str, Any]:
+def _state_facts(entry: Entry) -> dict[str, Any]:
     return {
         "course_version": registry.state_of(entry).course_version,
         "deleted_at": entry.deleted_at,

@@ -65,16 +65,16 @@ def import_(file: BinaryIO) -> None:
     is imported) or if a token is not accepted.
     """
     here = context.ready()
-    wanted = read(here, file)
-    refused = token_check.reject_unverified(here, wanted, actor=context.actor())
+    rows = read(here, file)
+    refused = token_check.reject_unverified(here, rows, actor=context.actor())
     lines = {one.row.line for one in refused}
-    wanted = [replace(one, token=None) if one.line in lines else one for one in wanted]
+    rows = [replace(one, token=None) if one.line in lines else one for one in rows]
     with here.database.writing() as session:
         linked = bulk.import_rows(
-            session, wanted, vault=here.vault, actor=context.actor(), now=db.now(session)
+            session, rows, vault=here.vault, actor=context.actor(), now=db.now(session)
         )
     counts = f"{linked.added:,} new, {linked.changed:,} changed, {linked.unchanged:,} unchanged"
-    click.echo(counts + _counted(refused))
+    click.echo(counts + _refused_count(refused))
     if refused:
         output.print_table(
             ("course", "source", "reason", "next step"),
@@ -127,34 +127,37 @@ def read(here: Services, file: BinaryIO) -> list[RegistryRow]:
 
 def enter_tokens(here: Services, file: BinaryIO) -> None:
     """Set the tokens in a file, and print the status of each course."""
-    wanted = read(here, file)
-    refused = token_check.reject_unverified(here, wanted, actor=context.actor())
+    rows = read(here, file)
+    refused = token_check.reject_unverified(here, rows, actor=context.actor())
     lines = {one.row.line for one in refused}
-    taken = [one for one in wanted if one.line not in lines]
+    accepted = [one for one in rows if one.line not in lines]
     with here.database.writing() as session:
         ids = bulk.set_tokens(
-            session, taken, vault=here.vault, actor=context.actor(), now=db.now(session)
+            session, accepted, vault=here.vault, actor=context.actor(), now=db.now(session)
         )
-    told = _check_all(here, _entries(here, ids))
+    unverified = _check_all(here, _entries(here, ids))
     after = [(entry, registry.course_status(entry)) for entry in _entries(here, ids)]
     output.print_table(
         ("course", "source", "status", "reason", "next step"),
-        [_told(entry, course_status, told.get(entry.id)) for entry, course_status in after]
-        + _kept(here, refused),
+        [
+            _status_row(entry, course_status, unverified.get(entry.id))
+            for entry, course_status in after
+        ]
+        + _refused_rows(here, refused),
         empty="The file has no courses.",
     )
     waiting = sum(course_status.status is not Status.ACTIVE for _, course_status in after)
     counts = f"{len(after) - waiting:,} active, {waiting:,} need action"
-    click.echo(counts + _counted(refused))
+    click.echo(counts + _refused_count(refused))
     if waiting or refused:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
-def _counted(refused: list[RejectedToken]) -> str:
+def _refused_count(refused: list[RejectedToken]) -> str:
     return f"; {count(len(refused), 'token')} not accepted" if refused else ""
 
 
-def _kept(here: Services, refused: list[RejectedToken]) -> list[tuple[object, ...]]:
+def _refused_rows(here: Services, refused: list[RejectedToken]) -> list[tuple[object, ...]]:
     """Return the rows of courses whose new token is not accepted, with the reason."""
     why = {one.entry_id: one.error for one in refused}
     return [
@@ -194,8 +197,10 @@ def _entries(here: Services, ids: list[int]) -> list[Entry]:
         ]
 
 
-def _told(entry: Entry, course_status: CourseStatus, unclear: str | None) -> tuple[object, ...]:
-    why = unclear or course_status.reason
+def _status_row(
+    entry: Entry, course_status: CourseStatus, unverified: str | None
+) -> tuple[object, ...]:
+    why = unverified or course_status.reason
     step = output.next_step(course_status.advice)
     return entry.course_id, entry.source.name, course_status.status, why, step
 

@@ -41,8 +41,8 @@ def add(name: str, url: str, kind: str) -> None:
         source = sources.add(session, name, url, kind, now=now)
         if secret:
             sources.add_secret(session, source, secret, vault=here.vault, now=now)
-        asked = source.url
-    click.echo(f"The source {name} is added; its grades are fetched from {asked}")
+        url = source.url
+    click.echo(f"The source {name} is added; its grades are fetched from {url}")
     if secret:
         click.echo(f"Webhooks to /webhooks/{name} are verified with the secret.")
         return

@@ -39,7 +39,7 @@ def _number(text: str | None) -> str | None:
     return csv_files.check_number(text) if text else None
 
 
-class EnteredToken(BaseModel):
+class TokenForm(BaseModel):
     """A token to save."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
@@ -47,7 +47,7 @@ class EnteredToken(BaseModel):
     token: str
 
 
-class Place(BaseModel):
+class ActivityForm(BaseModel):
     """The course and activity of ELMS's Moodle that grades go to, or neither."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
@@ -56,7 +56,7 @@ class Place(BaseModel):
     gradebook_activity: Annotated[str | None, AfterValidator(_number)]
 
     @model_validator(mode="after")
-    def _both_or_neither(self) -> "Place":
+    def _both_or_neither(self) -> "ActivityForm":
         if bool(self.gradebook_course) is not bool(self.gradebook_activity):
             raise ValueError("enter both numbers, or neither")
         return self
@@ -74,8 +74,8 @@ def show_entry(entry_id: int) -> str:
 def enter_token(entry_id: int) -> Response | tuple[str, int]:
     """Save another token; verify one that eAssessment did not announce last."""
     here = services.current()
-    entered = forms.parsed(EnteredToken)
-    if not isinstance(entered, EnteredToken):
+    entered = forms.parsed(TokenForm)
+    if not isinstance(entered, TokenForm):
         return _page(entry_id, entered), 422
     try:
         entry = _entered(here, entry_id, entered.token)
@@ -89,8 +89,8 @@ def enter_token(entry_id: int) -> Response | tuple[str, int]:
 @signed_in
 def set_activity(entry_id: int) -> Response | tuple[str, int]:
     """Set the course and activity of ELMS's Moodle that the grades go to."""
-    place = forms.parsed(Place)
-    if not isinstance(place, Place):
+    place = forms.parsed(ActivityForm)
+    if not isinstance(place, ActivityForm):
         return _page(entry_id, place), 422
     course, activity = place.gradebook_course, place.gradebook_activity
     with services.current().database.writing() as session:
@@ -156,7 +156,7 @@ def _entered(here: Services, entry_id: int, text: str) -> Entry:
 
 
 def _check(here: Services, entry: Entry) -> CourseStatus | TokenCheckFailed:
-    """Return where an entry stands with its new token; no session is open while a site is asked."""
+    """Return the status with the new token; no transaction is open during the request."""
     status = course_status_of(entry)
     if status.status is not Status.TOKEN_INVALID:
         return status

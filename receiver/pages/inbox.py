@@ -1,4 +1,4 @@
-"""The inbox: what was heard by webhooks, and what came of it."""
+"""The inbox: the webhooks received, and their results."""
 
 from datetime import datetime
 
@@ -22,7 +22,7 @@ _FIELDS = ("outcome", "source", "course_id", "webhook_id")
 @inbox_pages.get("/inbox")
 @signed_in
 def show() -> str:
-    """Show what was taken in, the newest first, a page at a time."""
+    """Show the webhooks, newest first, a page at a time."""
     page_request = pagination.read(request.args, _PLACE)
     with services.current().database.reading() as session:
         every = sources.list_all(session)

@@ -1,4 +1,4 @@
-"""The registry: which courses are in grade sync, which are skipped and why, and linking one."""
+"""The registry: the courses in the grade sync, why some are skipped, adding one."""
 
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
 from markupsafe import Markup
@@ -38,8 +38,8 @@ _FIRST_FEW = 5
 """How many of those that need a person stand above all others."""
 
 
-class Linked(BaseModel):
-    """What links a course: whose it is, what it is called, its token."""
+class NewEntry(BaseModel):
+    """A course to add: its source, id and token."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
@@ -92,8 +92,8 @@ def ask_for_new() -> str:
 @signed_in
 def link() -> Response | tuple[str, int]:
     """Put a course into grade sync with its token, and go to its page."""
-    linked = forms.parsed(Linked)
-    if not isinstance(linked, Linked):
+    linked = forms.parsed(NewEntry)
+    if not isinstance(linked, NewEntry):
         return _form(request.form.to_dict(), linked), 422
     here = services.current()
     try:
@@ -125,7 +125,7 @@ _FIELDS = {
 
 
 def course_status_of(entry: Entry) -> CourseStatus:
-    """Return where an entry stands, and what is wanting of it where ELMS is a Moodle."""
+    """Return the status of an entry, including a missing activity if ELMS is a Moodle."""
     return planner.course_status(entry, needs_activity=services.current().settings.elms_is_moodle)
 
 
@@ -144,7 +144,7 @@ def _wanted(every: list[Source]) -> EntryFilter:
 
 
 def _chosen(wanted: EntryFilter, every: list[Source]) -> dict[str, str]:
-    """Return what was chosen as the address has it, so that the pages beside keep to it."""
+    """Return the filter as query parameters, for the links to other pages."""
     names = {source.id: source.name for source in every}
     chosen = {
         "status": wanted.status,

@@ -1,4 +1,4 @@
-"""The sources: the eAssessment sites, when each was last heard and last asked."""
+"""The sources: the eAssessment sites, their last webhook and last request."""
 
 from flask import Blueprint, render_template
 

@@ -1,4 +1,4 @@
-"""ELMS under test: its database, its factories, and a far side that answers and counts."""
+"""ELMS under test: its database, factories, and fake sites that respond and count."""
 
 import json
 import threading
@@ -41,19 +41,19 @@ ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 @pytest.fixture
 def now() -> datetime:
-    """The moment that tests are in."""
+    """The time of the tests."""
     return NINE
 
 
 @pytest.fixture
 def database_url(make_database_url: Callable[[Schema], str]) -> str:
-    """The URL of ELMS's database, empty."""
+    """The URL of an empty database."""
     return make_database_url(SCHEMA)
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    """ELMS's database, empty."""
+    """An empty database."""
     opened = Database(database_url)
     yield opened
     opened.dispose()
@@ -61,13 +61,13 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def vault() -> Vault:
-    """The vault that the app under test has too."""
+    """A vault with the key of the app."""
     return Vault(SecretStr(ENCRYPTION_KEY))
 
 
 @pytest.fixture
 def make_app_on() -> Iterator[Callable[..., Flask]]:
-    """Return what makes an app on the database of a URL, reading no `.env`; closed at the end."""
+    """Return what makes an app on the database of a URL, without `.env`; closed at the end."""
     made: list[Flask] = []
 
     def make(url: str, **overrides: Any) -> Flask:
@@ -82,7 +82,7 @@ def make_app_on() -> Iterator[Callable[..., Flask]]:
 
 @pytest.fixture
 def make_app(make_app_on: Callable[..., Flask], database_url: str) -> Callable[..., Flask]:
-    """Return what makes an app on ELMS's database."""
+    """Return what makes an app on the database."""
     return lambda **overrides: make_app_on(database_url, **overrides)
 
 
@@ -94,7 +94,7 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """Whoever knocks at ELMS's door."""
+    """A client of the app."""
     return app.test_client()
 
 
@@ -118,7 +118,7 @@ def make_source(database: Database, vault: Vault) -> Callable[..., Source]:
 
 @pytest.fixture
 def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
-    """Return what puts a course into grade sync, and takes facts into its entry."""
+    """Return what adds a course to the grade sync and applies facts to it."""
 
     def make(
         source: Source,
@@ -155,7 +155,7 @@ def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
 
 @pytest.fixture
 def entry_of(database: Database) -> Callable[[str], Entry]:
-    """Return what reads a course's entry as it stands now, enrolled or not."""
+    """Return what reads the entry of a course, in grade sync or not."""
 
     def read(course_id: str) -> Entry:
         with database.reading() as session:
@@ -177,7 +177,7 @@ def rows(database: Database) -> Callable[[type[Any]], list[Any]]:
 
 @pytest.fixture
 def everything(database: Database) -> Callable[[], str]:
-    """Return what reads every row of every table as one text: what someone finds who steals it."""
+    """Return what reads all rows of all tables as one text."""
 
     def read() -> str:
         with database.reading() as session:
@@ -191,22 +191,22 @@ def everything(database: Database) -> Callable[[], str]:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request that the far side saw."""
+class ReceivedRequest:
+    """A request that the fake site received."""
 
     course_id: str
     headers: dict[str, str]
 
 
 @dataclass
-class FarSide:
-    """An eAssessment on loopback: answers what it was told to, and counts what it saw.
+class FakeSite:
+    """An eAssessment on loopback with prepared responses; it counts requests.
 
-    It knows of no batches, as one of before did not.
+    It does not support batches, like an older release.
     """
 
     url: str = ""
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[ReceivedRequest] = field(default_factory=list)
     connections: int = 0
     batches: int = 0
     answers: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
@@ -214,7 +214,7 @@ class FarSide:
     def answer(
         self, course_id: str, status: int, body: bytes | dict[str, Any] = b"", **headers: str
     ) -> None:
-        """Answer with these from now on; `_` in a header's name stands for `-`."""
+        """Respond with this from now on; `_` in the name of a header means `-`."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
 
         def send(handler: BaseHTTPRequestHandler) -> None:
@@ -230,7 +230,7 @@ class FarSide:
     def grades(
         self, course_id: str, token: CourseToken, *scores: dict[str, Any], **more: Any
     ) -> None:
-        """Answer with grades; `etag` and `course_version` may be given."""
+        """Respond with grades."""
         etag = more.pop("etag", '"1"')
         body = {
             "course_id": course_id,
@@ -252,14 +252,14 @@ class FarSide:
         self.answers[course_id] = conditional
 
     def refuse(self, course_id: str, kind: ProblemType, /, **facts: Any) -> None:
-        """Answer with a problem document."""
+        """Respond with a problem document."""
         problem = Problem(kind, f"refused: {kind}", "Ask somebody.", facts)
         self.answer(
             course_id, problem.status, problem.document(), Content_Type="application/problem+json"
         )
 
     def gone(self, course_id: str, version: int = 4) -> None:
-        """Answer that the course was deleted."""
+        """Respond that the course was deleted."""
         self.refuse(
             course_id,
             ProblemType.COURSE_DELETED,
@@ -269,7 +269,7 @@ class FarSide:
         )
 
     def regenerated(self, course_id: str, present: str, version: int = 5) -> None:
-        """Answer that the token was replaced by another."""
+        """Respond that the token was regenerated."""
         self.refuse(
             course_id,
             ProblemType.TOKEN_REGENERATED,
@@ -281,9 +281,9 @@ class FarSide:
 
 
 @pytest.fixture
-def far_side() -> Iterator[FarSide]:
-    """An eAssessment on loopback; a course that it was told nothing of is unknown to it."""
-    there = FarSide()
+def fake_site() -> Iterator[FakeSite]:
+    """An eAssessment on loopback; a course without a prepared response is unknown."""
+    there = FakeSite()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -296,7 +296,9 @@ def far_side() -> Iterator[FarSide]:
         def do_GET(self) -> None:
             course_id = unquote(self.path.removeprefix("/api/v1/courses/").removesuffix("/grades"))
             there.asked.append(
-                Asked(course_id, {name.lower(): value for name, value in self.headers.items()})
+                ReceivedRequest(
+                    course_id, {name.lower(): value for name, value in self.headers.items()}
+                )
             )
             if course_id not in there.answers:
                 there.refuse(course_id, ProblemType.COURSE_UNKNOWN)
@@ -325,8 +327,8 @@ def far_side() -> Iterator[FarSide]:
 
 
 @pytest.fixture
-def asker() -> Iterator[EAssessmentClient]:
-    """A client with little patience, which asks for each course by itself."""
+def api_client() -> Iterator[EAssessmentClient]:
+    """A client with short time-outs and without batches."""
     with EAssessmentClient(
         HttpClient(connect_timeout=0.5, read_timeout=0.5, total=1.0), batch=1
     ) as client:
@@ -345,14 +347,14 @@ class Clients:
 
 
 @pytest.fixture
-def clients(asker: EAssessmentClient) -> Clients:
+def clients(api_client: EAssessmentClient) -> Clients:
     """Opens the client of every source of our own kind."""
-    return Clients(asker)
+    return Clients(api_client)
 
 
 @pytest.fixture
 def moodle() -> Iterator[FakeMoodle]:
-    """A Moodle that does not know any function yet."""
+    """A fake Moodle without prepared responses."""
     with serving() as there:
         yield there
 
@@ -382,7 +384,7 @@ def make_options() -> Callable[..., SyncOptions]:
 
 @pytest.fixture
 def make_score() -> Callable[..., dict[str, Any]]:
-    """Return what makes a score as it stands on the wire."""
+    """Return what makes the JSON document of a score."""
 
     def make(user_id: str = "ada", given: str | None = "7.5", **overrides: Any) -> dict[str, Any]:
         return {

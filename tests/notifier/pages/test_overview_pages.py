@@ -216,7 +216,7 @@ class TestDeadLetters:
         assert "3 in the last 7 days. Fix the cause" in page
         assert "2 deliveries</a>" in page
         assert "Replay 2 deliveries" in page
-        assert "Send 1 delivery again" in page
+        assert "Replay 1 delivery" in page
         assert "the receiver answered 422 &lt;b&gt;" in page
 
     def test_those_of_one_reason_are_replayed(
@@ -255,7 +255,7 @@ class TestDeadLetters:
         assert "2 deliveries queued for replay." in look("/")
         send("/overview/replay", endpoint_id=well, reason=REASON)
         assert "1 delivery queued for replay." in look("/")
-        assert "Send 1 delivery again" not in look("/")
+        assert "Replay 1 delivery" not in look("/")
 
     def test_those_of_a_disabled_endpoint_wait(
         self,

@@ -14,7 +14,7 @@ from contract.tokens import CourseToken
 from receiver.models import Entry, Source
 from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
-from tests.receiver.conftest import FarSide
+from tests.receiver.conftest import FakeSite
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import serving
 from tests.receiver.moodle.recordings import Recorded
@@ -38,21 +38,21 @@ def elms(environment: pytest.MonkeyPatch) -> Iterator[Elms]:
 
 
 @pytest.fixture
-def source(make_source: Callable[..., Source], far_side: FarSide) -> Source:
+def source(make_source: Callable[..., Source], fake_site: FakeSite) -> Source:
     """The far side, as ELMS knows it."""
-    return make_source("one", far_side.url, secrets=(Secret.generate(),))
+    return make_source("one", fake_site.url, secrets=(Secret.generate(),))
 
 
 @pytest.fixture
 def course(
     source: Source,
     make_entry: Callable[..., Entry],
-    far_side: FarSide,
+    fake_site: FakeSite,
     make_score: Callable[..., Any],
 ) -> Entry:
     """A course with grades of one person, of which it is not said where they go."""
     token = CourseToken.generate()
-    far_side.grades("CS101", token, make_score("ada"))
+    fake_site.grades("CS101", token, make_score("ada"))
     return make_entry(source, "CS101", token=token)
 
 
@@ -87,14 +87,14 @@ def test_run_without_gradebook_mentions_no_moodle(
 
 
 def test_refusing_gradebook_stops_the_run_with_advice(
-    elms: Elms, placed: Entry, receiver: Receiver, far_side: FarSide
+    elms: Elms, placed: Entry, receiver: Receiver, fake_site: FakeSite
 ) -> None:
     elms.moodle.says(SITE_INFO, "token_invalid")
 
     told, document = receiver("sync-grades"), receiver("sync-grades", "--json")
 
     report = json.loads(document.stdout)
-    assert (told.exit_code, document.exit_code, far_side.connections) == (1, 1, 0)
+    assert (told.exit_code, document.exit_code, fake_site.connections) == (1, 1, 0)
     assert "Grade sync stopped early: ELMS's own Moodle: invalidtoken" in told.stdout
     assert " next: Enter a current token of ELMS's own Moodle" in told.stdout
     assert (report["requests"], report["gradebook_requests"]) == (0, 1)

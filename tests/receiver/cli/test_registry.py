@@ -17,9 +17,9 @@ from receiver.registry import entries as registry
 
 
 @pytest.fixture
-def source(make_source: Callable[..., Source], far_side: Any) -> Source:
+def source(make_source: Callable[..., Source], fake_site: Any) -> Source:
     """The far side, as ELMS knows it."""
-    return make_source("one", far_side.url)
+    return make_source("one", fake_site.url)
 
 
 def test_add_stores_the_token(
@@ -201,7 +201,7 @@ def test_announced_token_is_accepted_without_a_request(
     receiver: Callable[..., Result],
     source: Source,
     make_entry: Callable[..., Entry],
-    far_side: Any,
+    fake_site: Any,
     now: datetime,
 ) -> None:
     new = CourseToken.generate()
@@ -211,7 +211,7 @@ def test_announced_token_is_accepted_without_a_request(
 
     assert result.exit_code == 0
     assert "CS101 is active" in result.stdout
-    assert far_side.connections == 0
+    assert fake_site.connections == 0
 
 
 @pytest.mark.parametrize(
@@ -228,18 +228,18 @@ def test_unannounced_token_is_verified_with_one_request(
     receiver: Callable[..., Result],
     source: Source,
     make_entry: Callable[..., Entry],
-    far_side: Any,
+    fake_site: Any,
     entry_of: Callable[[str], Entry],
     now: datetime,
     facts: Callable[..., Any],
 ) -> None:
     new = CourseToken.generate()
     make_entry(source, facts=facts(new, now))
-    far_side.grades("CS101", new, course_version=6)
+    fake_site.grades("CS101", new, course_version=6)
 
     result = receiver("registry", "set-token", "CS101", stdin=new.reveal())
 
-    assert (result.exit_code, len(far_side.asked)) == (0, 1)
+    assert (result.exit_code, len(fake_site.asked)) == (0, 1)
     assert "verifying it with eAssessment …\nCS101 is active" in result.stdout
     assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 
@@ -273,7 +273,7 @@ def test_unverified_token_says_why(
     receiver: Callable[..., Result],
     source: Source,
     make_entry: Callable[..., Entry],
-    far_side: Any,
+    fake_site: Any,
     entry_of: Callable[[str], Entry],
     now: datetime,
     answer: Callable[[Any], None],
@@ -281,7 +281,7 @@ def test_unverified_token_says_why(
 ) -> None:
     new = CourseToken.generate()
     make_entry(source, facts=(TokenAnnounced(4, "lost", now),))
-    answer(far_side)
+    answer(fake_site)
 
     result = receiver("registry", "set-token", "CS101", stdin=new.reveal())
 
@@ -314,7 +314,7 @@ def test_working_token_is_not_replaced_by_an_unverified_one(
     receiver: Callable[..., Result],
     source: Source,
     make_entry: Callable[..., Entry],
-    far_side: Any,
+    fake_site: Any,
     entry_of: Callable[[str], Entry],
     now: datetime,
     answer: Callable[[Any, str], None],
@@ -322,7 +322,7 @@ def test_working_token_is_not_replaced_by_an_unverified_one(
 ) -> None:
     held, old = CourseToken.generate(), CourseToken.generate()
     make_entry(source, token=held, facts=(TokenAnnounced(4, held.token_id, now),))
-    answer(far_side, held.token_id)
+    answer(fake_site, held.token_id)
 
     result = receiver("registry", "set-token", "CS101", stdin=old.reveal())
 
@@ -337,17 +337,17 @@ def test_newer_token_replaces_a_working_one(
     receiver: Callable[..., Result],
     source: Source,
     make_entry: Callable[..., Entry],
-    far_side: Any,
+    fake_site: Any,
     entry_of: Callable[[str], Entry],
     now: datetime,
 ) -> None:
     held, new = CourseToken.generate(), CourseToken.generate()
     make_entry(source, token=held, facts=(TokenAnnounced(4, held.token_id, now),))
-    far_side.grades("CS101", new, course_version=5)
+    fake_site.grades("CS101", new, course_version=5)
 
     result = receiver("registry", "set-token", "CS101", stdin=new.reveal())
 
-    assert (result.exit_code, len(far_side.asked)) == (0, 1)
+    assert (result.exit_code, len(fake_site.asked)) == (0, 1)
     assert entry_of("CS101").stored_token_id == new.token_id
     assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
 

@@ -31,9 +31,9 @@ def new_token() -> str:
 
 
 @pytest.fixture
-def source(make_source: Callable[..., Source], far_side: Any) -> Source:
+def source(make_source: Callable[..., Source], fake_site: Any) -> Source:
     """The far side, as ELMS knows it."""
-    return make_source("one", far_side.url)
+    return make_source("one", fake_site.url)
 
 
 @pytest.mark.parametrize(
@@ -238,21 +238,21 @@ def test_set_token_from_file_reports_each_course(
     receiver: Callable[..., Result],
     source: Source,
     make_entry: Callable[..., Entry],
-    far_side: Any,
+    fake_site: Any,
     rows: Callable[[type[Any]], list[Any]],
     now: datetime,
 ) -> None:
     good, lost = CourseToken.generate(), CourseToken.generate()
     make_entry(source, "CS101", facts=(TokenAnnounced(4, good.token_id, now),))
     make_entry(source, "CS102", facts=(TokenAnnounced(4, "other", now),))
-    far_side.answer("CS102", 503)
+    fake_site.answer("CS102", 503)
     Path("tokens.csv").write_text(
         f"course_id,token\nCS101,{good.reveal()}\nCS102,{lost.reveal()}\n"
     )
 
     result = receiver("registry", "set-token", "--from-file", "tokens.csv")
 
-    assert (result.exit_code, len(far_side.asked)) == (1, 1)
+    assert (result.exit_code, len(fake_site.asked)) == (1, 1)
     assert "1 active, 1 need action" in result.stdout
     assert [line.event for line in rows(HistoryEntry)].count("token entered") == 2
 

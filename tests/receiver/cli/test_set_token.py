@@ -73,17 +73,17 @@ def test_concurrent_token_is_not_overwritten(
     receiver: Callable[..., Result],
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
-    far_side: Any,
+    fake_site: Any,
     database: Database,
     vault: Vault,
     entry_of: Callable[[str], Entry],
     now: datetime,
 ) -> None:
     first, entered, present = (CourseToken.generate() for _ in range(3))
-    source = make_source("one", far_side.url)
+    source = make_source("one", fake_site.url)
     entry = make_entry(source, token=first, facts=(TokenAnnounced(4, first.token_id, now),))
-    far_side.grades("CS101", entered, course_version=5)
-    answer = far_side.answers["CS101"]
+    fake_site.grades("CS101", entered, course_version=5)
+    answer = fake_site.answers["CS101"]
 
     def regenerate_and_enter_the_present_one(handler: BaseHTTPRequestHandler) -> None:
         with database.writing() as session:
@@ -92,13 +92,13 @@ def test_concurrent_token_is_not_overwritten(
             named = TokenAnnounced(6, present.token_id, now)
             registry.apply(session, source.id, "CS101", named, actor=ADA, now=now)
         answer(handler)
-        far_side.regenerated("CS101", present.token_id, 6)
+        fake_site.regenerated("CS101", present.token_id, 6)
 
-    far_side.answers["CS101"] = regenerate_and_enter_the_present_one
+    fake_site.answers["CS101"] = regenerate_and_enter_the_present_one
 
     result = receiver("registry", "set-token", "CS101", stdin=entered.reveal())
 
-    assert (result.exit_code, len(far_side.asked)) == (1, 2)
+    assert (result.exit_code, len(fake_site.asked)) == (1, 2)
     assert f"it was regenerated, and the current token is {present.token_id}" in result.stderr
     assert entry_of("CS101").stored_token_id == present.token_id
     assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
@@ -109,17 +109,17 @@ def old_and_new(
     receiver: Callable[..., Result],  # it makes the folder that the file is in
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
-    far_side: Any,
+    fake_site: Any,
     now: datetime,
 ) -> dict[str, CourseToken]:
     """Two good courses: of CS101 an old token is in `tokens.csv`, of CS102 one that is newer."""
     tokens = {name: CourseToken.generate() for name in ("held", "old", "newer")}
-    source = make_source("one", far_side.url)
+    source = make_source("one", fake_site.url)
     for course_id in ("CS101", "CS102"):
         named = TokenAnnounced(4, tokens["held"].token_id, now)
         make_entry(source, course_id, token=tokens["held"], facts=(named,))
-    far_side.regenerated("CS101", tokens["held"].token_id, 4)
-    far_side.grades("CS102", tokens["newer"], course_version=5)
+    fake_site.regenerated("CS101", tokens["held"].token_id, 4)
+    fake_site.grades("CS102", tokens["newer"], course_version=5)
     old, newer = tokens["old"].reveal(), tokens["newer"].reveal()
     Path("tokens.csv").write_text(
         f"course_id,token,gradebook_course,gradebook_activity\nCS101,{old},7,42\nCS102,{newer},,\n"
@@ -145,14 +145,14 @@ def old_and_new(
 def test_old_token_in_a_file_does_not_replace_a_working_one(
     receiver: Callable[..., Result],
     old_and_new: dict[str, CourseToken],
-    far_side: Any,
+    fake_site: Any,
     entry_of: Callable[[str], Entry],
     words: list[str],
     counts: str,
 ) -> None:
     result = receiver("registry", *words)
 
-    assert (result.exit_code, len(far_side.asked)) == (1, 2)
+    assert (result.exit_code, len(fake_site.asked)) == (1, 2)
     assert counts in result.stdout
     told = " ".join(result.stdout.split())
     assert f"the token {old_and_new['old'].token_id} was not entered" in told

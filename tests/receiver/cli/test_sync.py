@@ -20,26 +20,26 @@ from receiver.sources import store as sources
 
 
 @pytest.fixture
-def source(make_source: Callable[..., Source], far_side: Any) -> Source:
+def source(make_source: Callable[..., Source], fake_site: Any) -> Source:
     """The far side, as ELMS knows it."""
-    return make_source("one", far_side.url)
+    return make_source("one", fake_site.url)
 
 
 @pytest.fixture
 def courses(
     source: Source,
     make_entry: Callable[..., Entry],
-    far_side: Any,
+    fake_site: Any,
     make_score: Callable[..., Any],
     now: datetime,
 ) -> None:
     """A healthy course, a deleted one, and one whose eAssessment is in trouble."""
     token = CourseToken.generate()
     make_entry(source, "CS101", token=token)
-    far_side.grades("CS101", token, make_score())
+    fake_site.grades("CS101", token, make_score())
     make_entry(source, "CS102", facts=(Deleted(4, now),))
     make_entry(source, "CS103")
-    far_side.answer("CS103", 503)
+    fake_site.answer("CS103", 503)
 
 
 def test_run_prints_summary_and_table(courses: None, receiver: Callable[..., Result]) -> None:
@@ -112,7 +112,7 @@ def test_run_as_json(courses: None, receiver: Callable[..., Result]) -> None:
 def test_dry_run_sends_no_request(
     courses: None,
     receiver: Callable[..., Result],
-    far_side: Any,
+    fake_site: Any,
     rows: Callable[[type[Any]], list[Any]],
 ) -> None:
     told, document = (
@@ -125,11 +125,11 @@ def test_dry_run_sends_no_request(
     assert "CS103" in told.stdout
     assert json.loads(document.stdout)["would_fetch"] == []
     assert json.loads(document.stdout)["would_skip"][0]["course_id"] == "CS102"
-    assert (far_side.connections, rows(Run)) == (0, [])
+    assert (fake_site.connections, rows(Run)) == (0, [])
 
 
 def test_concurrent_run_exits_with_3(
-    courses: None, receiver: Callable[..., Result], database: Database, far_side: Any
+    courses: None, receiver: Callable[..., Result], database: Database, fake_site: Any
 ) -> None:
     """The second run says who is at work, and asks nobody (F29)."""
     with database.writing() as session:
@@ -137,7 +137,7 @@ def test_concurrent_run_exits_with_3(
 
     result = receiver("sync-grades")
 
-    assert (result.exit_code, far_side.connections) == (3, 0)
+    assert (result.exit_code, fake_site.connections) == (3, 0)
     assert "error: another grade sync is running: ada@elms" in result.stderr
 
 
@@ -166,7 +166,7 @@ def test_unavailable_database_exits_with_4(
     receiver: Callable[..., Result],
     environment: pytest.MonkeyPatch,
     courses: None,
-    far_side: Any,
+    fake_site: Any,
     words: list[str],
 ) -> None:
     """Without its registry a command says so, asks nobody, and shows no trace (F31)."""
@@ -174,7 +174,7 @@ def test_unavailable_database_exits_with_4(
 
     result = receiver(*words)
 
-    assert (result.exit_code, far_side.connections) == (4, 0)
+    assert (result.exit_code, fake_site.connections) == (4, 0)
     assert "error: the database cannot be used: unable to open database file" in result.stderr
     assert "Traceback" not in result.output
 
@@ -193,19 +193,19 @@ def test_missing_settings_exit_with_2(
 
 def test_secrets_are_shown_nowhere(
     receiver: Callable[..., Result],
-    far_side: Any,
+    fake_site: Any,
     everything: Callable[[], str],
     make_score: Callable[..., Any],
 ) -> None:
     secret, token = Secret.generate(), CourseToken.generate()
     bare = secret.reveal().removeprefix("whsec_")
     results = [
-        receiver("sources", "add", "one", "--url", far_side.url, stdin=secret.reveal()),
+        receiver("sources", "add", "one", "--url", fake_site.url, stdin=secret.reveal()),
         receiver("registry", "add", "CS101", stdin=token.reveal()),
         receiver("registry", "add", "CS102", stdin=token.reveal()),
     ]
-    far_side.grades("CS101", token, make_score())
-    far_side.answer(
+    fake_site.grades("CS101", token, make_score())
+    fake_site.answer(
         "CS102",
         401,
         {

@@ -27,9 +27,9 @@ NEW = TokenAnnounced(4, "new", NINE)
 
 
 @pytest.fixture
-def one(make_source: Callable[..., Source], far_side: Any) -> Source:
+def one(make_source: Callable[..., Source], fake_site: Any) -> Source:
     """The far side, as ELMS knows it."""
-    return make_source("one", far_side.url)
+    return make_source("one", fake_site.url)
 
 
 def page_of(entry: Entry) -> str:
@@ -187,7 +187,7 @@ class TestToken:
         return ada.after(ada.send(f"{page_of(entry)}/token", page_of(entry), token=text))
 
     def test_the_token_that_was_named_heals_without_a_request(
-        self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
+        self, ada: Ada, one: Source, make_entry: Callable[..., Entry], fake_site: Any
     ) -> None:
         new = CourseToken.generate()
         entry = make_entry(one, facts=(TokenAnnounced(4, new.token_id, NINE),))
@@ -195,7 +195,7 @@ class TestToken:
         page = self.enter(ada, entry, f" {new.reveal()} ")
 
         assert page.startswith(f"Token {new.token_id} saved. The course is active")
-        assert far_side.asked == []
+        assert fake_site.asked == []
         assert new.secret not in page
 
     def test_another_one_is_proven_against_eassessment(
@@ -203,25 +203,25 @@ class TestToken:
         ada: Ada,
         one: Source,
         make_entry: Callable[..., Entry],
-        far_side: Any,
+        fake_site: Any,
         entry_of: Callable[[str], Entry],
     ) -> None:
         new = CourseToken.generate()
         entry = make_entry(one, facts=(NEW,))
-        far_side.grades("CS101", new, course_version=5)
+        fake_site.grades("CS101", new, course_version=5)
 
         page = self.enter(ada, entry, new.reveal())
 
         assert "The course is active; the next grade sync fetches its grades." in page
         assert "token announced" in page
         assert "administrator Ada" in page
-        assert len(far_side.asked) == 1
+        assert len(fake_site.asked) == 1
         assert entry_of("CS101").announced_token_id == new.token_id
 
     def test_one_that_is_refused_says_why_and_what_to_do(
-        self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
+        self, ada: Ada, one: Source, make_entry: Callable[..., Entry], fake_site: Any
     ) -> None:
-        far_side.refuse("CS101", ProblemType.TOKEN_UNKNOWN)
+        fake_site.refuse("CS101", ProblemType.TOKEN_UNKNOWN)
         entry = make_entry(one, facts=(NEW,))
         stranger = CourseToken.generate()
 
@@ -236,9 +236,9 @@ class TestToken:
         assert f"stored {stranger.token_id}, which was rejected: token-unknown: " in flashed
 
     def test_one_that_nobody_can_tell_of_is_kept(
-        self, ada: Ada, one: Source, make_entry: Callable[..., Entry], far_side: Any
+        self, ada: Ada, one: Source, make_entry: Callable[..., Entry], fake_site: Any
     ) -> None:
-        far_side.answer("CS101", 503)
+        fake_site.answer("CS101", 503)
         entry = make_entry(one, facts=(NEW,))
         new = CourseToken.generate()
 
@@ -252,12 +252,12 @@ class TestToken:
         ada: Ada,
         one: Source,
         make_entry: Callable[..., Entry],
-        far_side: Any,
+        fake_site: Any,
         entry_of: Callable[[str], Entry],
     ) -> None:
         held, old = CourseToken.generate(), CourseToken.generate()
         entry = make_entry(one, token=held, facts=(TokenAnnounced(4, held.token_id, NINE),))
-        far_side.regenerated("CS101", held.token_id, 4)
+        fake_site.regenerated("CS101", held.token_id, 4)
 
         answer = ada.send(f"{page_of(entry)}/token", page_of(entry), token=old.reveal())
 
@@ -271,19 +271,19 @@ class TestToken:
         ada: Ada,
         one: Source,
         make_entry: Callable[..., Entry],
-        far_side: Any,
+        fake_site: Any,
         database: Database,
     ) -> None:
         entry, new = make_entry(one, facts=(NEW,)), CourseToken.generate()
-        far_side.grades("CS101", new, course_version=5)
-        answer, held = far_side.answers["CS101"], []
+        fake_site.grades("CS101", new, course_version=5)
+        answer, held = fake_site.answers["CS101"], []
 
         def look(handler: Any) -> None:
             pool: Any = services.of(ada.client.application).database.engine.pool
             held.append(pool.checkedout())
             answer(handler)
 
-        far_side.answers["CS101"] = look
+        fake_site.answers["CS101"] = look
 
         self.enter(ada, entry, new.reveal())
 

@@ -64,83 +64,83 @@ def refusal(kind: ProblemType, **facts: Any) -> bytes:
 
 
 def test_course_id_is_one_segment_and_token_is_not_in_the_url(
-    far_side: Any, asker: EAssessmentClient
+    fake_site: Any, api_client: EAssessmentClient
 ) -> None:
-    far_side.grades("a/b ?#ü%2F", TOKEN)
+    fake_site.grades("a/b ?#ü%2F", TOKEN)
 
-    outcome = asker.fetch_one(about("a/b ?#ü%2F", far_side.url))
+    outcome = api_client.fetch_one(about("a/b ?#ü%2F", fake_site.url))
 
     assert isinstance(outcome, Grades)
-    (asked,) = far_side.asked
+    (asked,) = fake_site.asked
     assert asked.headers["authorization"] == f"Bearer {TOKEN.reveal()}"
     assert asked.headers["accept-encoding"] == "identity"
-    assert TOKEN.secret not in url_of(about(url=far_side.url))
+    assert TOKEN.secret not in url_of(about(url=fake_site.url))
     assert TOKEN.secret not in repr(about())
 
 
 def test_scores_are_exact(
-    far_side: Any, asker: EAssessmentClient, make_score: Callable[..., Any]
+    fake_site: Any, api_client: EAssessmentClient, make_score: Callable[..., Any]
 ) -> None:
-    far_side.grades("CS101", TOKEN, make_score(given="0.1"), etag='W/"7"')
+    fake_site.grades("CS101", TOKEN, make_score(given="0.1"), etag='W/"7"')
 
-    outcome = asker.fetch_one(about(url=far_side.url))
+    outcome = api_client.fetch_one(about(url=fake_site.url))
 
     assert isinstance(outcome, Grades)
     assert outcome.scores[0].score_given == Decimal("0.1")
     assert outcome.etag == 'W/"7"'
 
 
-def test_unchanged_grades_are_recognized(far_side: Any, asker: EAssessmentClient) -> None:
-    far_side.grades("CS101", TOKEN, etag='"7"')
+def test_unchanged_grades_are_recognized(fake_site: Any, api_client: EAssessmentClient) -> None:
+    fake_site.grades("CS101", TOKEN, etag='"7"')
 
-    outcome = asker.fetch_one(about(url=far_side.url, etag='"7"'))
+    outcome = api_client.fetch_one(about(url=fake_site.url, etag='"7"'))
 
     assert outcome == Unchanged()
 
 
-def test_connections_are_reused(far_side: Any, asker: EAssessmentClient) -> None:
-    far_side.grades("CS101", TOKEN)
+def test_connections_are_reused(fake_site: Any, api_client: EAssessmentClient) -> None:
+    fake_site.grades("CS101", TOKEN)
 
     for _ in range(5):
-        asker.fetch_one(about(url=far_side.url))
+        api_client.fetch_one(about(url=fake_site.url))
 
-    assert (asker.requests, len(far_side.asked), far_side.connections) == (5, 5, 1)
+    assert (api_client.requests, len(fake_site.asked), fake_site.connections) == (5, 5, 1)
 
 
-def test_redirects_are_not_followed(far_side: Any, asker: EAssessmentClient) -> None:
-    far_side.grades("other", TOKEN)
-    far_side.answer("CS101", 307, Location=f"{far_side.url}/api/v1/courses/other/grades")
+def test_redirects_are_not_followed(fake_site: Any, api_client: EAssessmentClient) -> None:
+    fake_site.grades("other", TOKEN)
+    fake_site.answer("CS101", 307, Location=f"{fake_site.url}/api/v1/courses/other/grades")
 
-    outcome = asker.fetch_one(about(url=far_side.url))
+    outcome = api_client.fetch_one(about(url=fake_site.url))
 
     assert isinstance(outcome, Misconfigured)
     assert outcome.detail == "responded 307: a redirect, which is not followed"
-    assert [asked.course_id for asked in far_side.asked] == ["CS101"]
+    assert [asked.course_id for asked in fake_site.asked] == ["CS101"]
 
 
 def test_proxies_and_netrc_of_the_environment_are_ignored(
-    far_side: Any, asker: EAssessmentClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    fake_site: Any, api_client: EAssessmentClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login planted password planted\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    far_side.grades("CS101", TOKEN)
+    fake_site.grades("CS101", TOKEN)
 
-    outcome = asker.fetch_one(about(url=far_side.url))
+    outcome = api_client.fetch_one(about(url=fake_site.url))
 
     assert isinstance(outcome, Grades)
-    assert far_side.asked[0].headers["authorization"].startswith("Bearer ")
+    assert fake_site.asked[0].headers["authorization"].startswith("Bearer ")
 
 
-def test_cookies_are_not_kept(far_side: Any, asker: EAssessmentClient) -> None:
-    far_side.answer("CS101", 200, grades(), Set_Cookie="a=b; Path=/")
+def test_cookies_are_not_kept(fake_site: Any, api_client: EAssessmentClient) -> None:
+    fake_site.answer("CS101", 200, grades(), Set_Cookie="a=b; Path=/")
 
     for _ in range(2):
-        asker.fetch_one(about(url=far_side.url))
+        api_client.fetch_one(about(url=fake_site.url))
 
-    assert all("cookie" not in asked.headers for asked in far_side.asked)
+    assert all("cookie" not in asked.headers for asked in fake_site.asked)
 
 
 @pytest.mark.parametrize(
@@ -289,15 +289,15 @@ def test_malformed_etag_is_ignored(etag: str) -> None:
     assert outcome.etag is None
 
 
-def test_refused_connection_is_transient(asker: EAssessmentClient) -> None:
-    outcome = asker.fetch_one(about(url="http://127.0.0.1:9"))
+def test_refused_connection_is_transient(api_client: EAssessmentClient) -> None:
+    outcome = api_client.fetch_one(about(url="http://127.0.0.1:9"))
 
     assert outcome == Transient("no response: Connection refused", unreachable=True)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[", "nonsense"])
-def test_invalid_url_does_not_raise(asker: EAssessmentClient, url: str) -> None:
-    assert isinstance(asker.fetch_one(about(url=url)), Misconfigured | Transient)
+def test_invalid_url_does_not_raise(api_client: EAssessmentClient, url: str) -> None:
+    assert isinstance(api_client.fetch_one(about(url=url)), Misconfigured | Transient)
 
 
 class Hostile:
@@ -370,12 +370,12 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
     ],
 )
 def test_hostile_server_costs_no_more_than_the_deadline(
-    asker: EAssessmentClient, behave: Callable[[socket.socket], None], detail: str
+    api_client: EAssessmentClient, behave: Callable[[socket.socket], None], detail: str
 ) -> None:
     hostile = Hostile(behave)
     started = time.monotonic()
 
-    outcome = asker.fetch_one(about(url=hostile.url))
+    outcome = api_client.fetch_one(about(url=hostile.url))
 
     seconds = time.monotonic() - started
     hostile.stop()
@@ -464,15 +464,15 @@ def test_slow_name_service_times_out() -> None:
 
 
 def test_single_requests_share_the_time_of_one_request(
-    far_side: Any,
+    fake_site: Any,
 ) -> None:
-    far_side.answers["CS101"] = lambda _: time.sleep(0.5)
+    fake_site.answers["CS101"] = lambda _: time.sleep(0.5)
     with make_client(total=0.3) as client:
-        outcomes = client.fetch([about(one, far_side.url) for one in ("CS101", "CS102", "CS103")])
+        outcomes = client.fetch([about(one, fake_site.url) for one in ("CS101", "CS102", "CS103")])
 
     left = Transient("not requested: the courses before it took all the time")
     assert outcomes[1:] == [left, left]
-    assert [one.course_id for one in far_side.asked] == ["CS101"]
+    assert [one.course_id for one in fake_site.asked] == ["CS101"]
 
 
 def test_unreachable_site_is_tried_once() -> None:

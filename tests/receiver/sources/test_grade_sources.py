@@ -45,17 +45,17 @@ class Subject:
 
 @pytest.fixture
 def api(
-    far_side: Any, http_client: HttpClient, make_score: Callable[..., dict[str, Any]]
+    fake_site: Any, http_client: HttpClient, make_score: Callable[..., dict[str, Any]]
 ) -> Subject:
     """An eAssessment that speaks our own API."""
     client = EAssessmentClient(http_client)
     score = make_score("S1001", "72.5", scoreMaximum="100")
     return Subject(
-        lambda etag: client.fetch_one(GradeQuery(far_side.url, "2", API_TOKEN, etag)),
-        lambda: far_side.grades("2", API_TOKEN, score),
-        lambda: far_side.refuse("2", ProblemType.TOKEN_UNKNOWN),
-        lambda: far_side.gone("2"),
-        lambda: far_side.answer("2", 503),
+        lambda etag: client.fetch_one(GradeQuery(fake_site.url, "2", API_TOKEN, etag)),
+        lambda: fake_site.grades("2", API_TOKEN, score),
+        lambda: fake_site.refuse("2", ProblemType.TOKEN_UNKNOWN),
+        lambda: fake_site.gone("2"),
+        lambda: fake_site.answer("2", 503),
     )
 
 

@@ -18,7 +18,7 @@ from receiver.runs.store import RunResult
 from receiver.sources.base import FetchOutcome, GradeQuery, Grades
 from receiver.sync import run as grade_sync
 from receiver.sync.run import SyncOptions
-from tests.receiver.conftest import NINE, Clients, FarSide
+from tests.receiver.conftest import NINE, Clients, FakeSite
 
 SYNCED = Grades((), None)
 Sync = Callable[..., RunResult]
@@ -87,21 +87,21 @@ def add_courses(
 
 
 @pytest.fixture
-def source(make_source: Callable[..., Source], far_side: FarSide) -> Source:
+def source(make_source: Callable[..., Source], fake_site: FakeSite) -> Source:
     """The site on loopback, as ELMS knows it."""
-    return make_source(url=far_side.url)
+    return make_source(url=fake_site.url)
 
 
 @pytest.fixture
 def add_course(
-    source: Source, make_entry: Callable[..., Entry], far_side: FarSide
+    source: Source, make_entry: Callable[..., Entry], fake_site: FakeSite
 ) -> Callable[..., CourseToken]:
     """Return what adds a course to which the site on loopback responds with these scores."""
 
     def add(course_id: str = "CS101", *scores: Any, **more: Any) -> CourseToken:
         token = CourseToken.generate()
         make_entry(source, course_id, token=token, **more)
-        far_side.grades(course_id, token, *scores)
+        fake_site.grades(course_id, token, *scores)
         return token
 
     return add
@@ -139,7 +139,7 @@ class Lab:
     database: Database
     vault: Vault
     clients: Clients
-    far_side: FarSide
+    fake_site: FakeSite
     make_options: Callable[..., SyncOptions]
     add_course: Callable[..., CourseToken]
     receive: Callable[[str, Any], registry.ApplyResult]
@@ -150,13 +150,13 @@ class Lab:
 
     def during(self, course_id: str, action: Callable[[], object]) -> None:
         """Let something happen while a course is requested, before the response."""
-        answer = self.far_side.answers[course_id]
+        answer = self.fake_site.answers[course_id]
 
         def respond(handler: Any) -> None:
             action()
             answer(handler)
 
-        self.far_side.answers[course_id] = respond
+        self.fake_site.answers[course_id] = respond
 
     def execute(self, sql: str) -> None:
         """Execute a statement in a transaction of its own."""
@@ -169,7 +169,7 @@ def lab(
     database: Database,
     vault: Vault,
     clients: Clients,
-    far_side: FarSide,
+    fake_site: FakeSite,
     make_options: Callable[..., SyncOptions],
     add_course: Callable[..., CourseToken],
     receive: Callable[[str, Any], registry.ApplyResult],
@@ -183,7 +183,7 @@ def lab(
         database,
         vault,
         clients,
-        far_side,
+        fake_site,
         make_options,
         add_course,
         receive,

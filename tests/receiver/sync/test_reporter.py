@@ -11,7 +11,7 @@ from foundation.errors import Advice
 from receiver.course_state import Deleted
 from receiver.models import RunCourse
 from receiver.sources.base import Grades, PersonProblem, SiteOutage, Transient
-from tests.receiver.conftest import FarSide
+from tests.receiver.conftest import FakeSite
 from tests.receiver.sync.conftest import Rows, StubSource, Sync, outcomes
 
 Read = Callable[[], list[dict[str, Any]]]
@@ -33,7 +33,7 @@ def start_log(
 def test_each_failure_is_logged_once_with_what_to_do(
     add_course: Callable[..., Any],
     sync: Sync,
-    far_side: FarSide,
+    fake_site: FakeSite,
     now: datetime,
     start_log: Callable[[], Read],
 ) -> None:
@@ -41,8 +41,8 @@ def test_each_failure_is_logged_once_with_what_to_do(
     add_course("CS101", facts=(Deleted(4, now),))
     for course_id in ("CS102", "CS103", "CS104"):
         add_course(course_id)
-    far_side.answer("CS102", 503)
-    far_side.regenerated("CS103", "new")
+    fake_site.answer("CS102", 503)
+    fake_site.regenerated("CS103", "new")
 
     sync()
 
@@ -52,7 +52,7 @@ def test_each_failure_is_logged_once_with_what_to_do(
         ("CS102", "warning", "course failed"),
         ("CS103", "error", "course failed"),
     ]
-    assert lines[2]["url"] == f"{far_side.url}/api/v1/courses/CS103/grades"
+    assert lines[2]["url"] == f"{fake_site.url}/api/v1/courses/CS103/grades"
     assert all(line["next_step"] and line["reason"] for line in lines)
 
 

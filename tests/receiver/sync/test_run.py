@@ -21,7 +21,7 @@ from receiver.registry import entries as registry
 from receiver.runs import lease
 from receiver.sync import run as grade_sync
 from receiver.sync.planner import Planner
-from tests.receiver.conftest import NINE, FarSide
+from tests.receiver.conftest import NINE, FakeSite
 from tests.receiver.sync.conftest import Lab, outcomes
 
 HOUR = timedelta(hours=1)
@@ -54,7 +54,7 @@ def test_known_invalid_courses_open_no_connection(lab: Lab, now: datetime) -> No
 
     result = lab.sync()
 
-    assert (lab.far_side.connections, lab.far_side.asked, result.requests) == (0, [], 0)
+    assert (lab.fake_site.connections, lab.fake_site.asked, result.requests) == (0, [], 0)
     assert outcomes(result) == {
         "CS101": ("skipped", "course_deleted"),
         "CS102": ("skipped", "token_invalid"),
@@ -67,11 +67,11 @@ def test_known_invalid_courses_open_no_connection(lab: Lab, now: datetime) -> No
 def test_one_course_never_stops_the_others(lab: Lab) -> None:
     for course_id in "ABCDEFG":
         lab.add_course(course_id, lab.score())
-    lab.far_side.gone("B")
-    lab.far_side.refuse("C", ProblemType.TOKEN_UNKNOWN)
-    lab.far_side.answer("D", 200, b"<html>")
-    lab.far_side.answer("E", 500)
-    del lab.far_side.answers["F"]
+    lab.fake_site.gone("B")
+    lab.fake_site.refuse("C", ProblemType.TOKEN_UNKNOWN)
+    lab.fake_site.answer("D", 200, b"<html>")
+    lab.fake_site.answer("E", 500)
+    del lab.fake_site.answers["F"]
 
     result = lab.sync()
 
@@ -98,11 +98,11 @@ def test_one_course_never_stops_the_others(lab: Lab) -> None:
     ],
 )
 def test_transient_failure_leaves_the_registry_unchanged(
-    lab: Lab, fail: Callable[[FarSide], None]
+    lab: Lab, fail: Callable[[FakeSite], None]
 ) -> None:
     lab.add_course()
     before = registry.state_of(lab.entry("CS101"))
-    fail(lab.far_side)
+    fail(lab.fake_site)
 
     result = lab.sync()
 
@@ -113,9 +113,9 @@ def test_transient_failure_leaves_the_registry_unchanged(
 
 def test_rejected_token_is_not_used_again_whatever_version_is_named(lab: Lab) -> None:
     token = lab.add_course()
-    lab.far_side.grades("CS101", token, course_version=9)
+    lab.fake_site.grades("CS101", token, course_version=9)
     lab.sync()
-    lab.far_side.regenerated("CS101", "older", version=2)  # restored from a backup
+    lab.fake_site.regenerated("CS101", "older", version=2)  # restored from a backup
 
     first, second = lab.sync(), lab.sync()
 
@@ -125,7 +125,7 @@ def test_rejected_token_is_not_used_again_whatever_version_is_named(lab: Lab) ->
 
 def test_late_event_about_an_older_token_changes_nothing(lab: Lab) -> None:
     token = lab.add_course()
-    lab.far_side.grades("CS101", token, course_version=3)
+    lab.fake_site.grades("CS101", token, course_version=3)
     lab.sync()
 
     applied = lab.receive("CS101", TokenAnnounced(2, "older", NINE))
@@ -157,7 +157,7 @@ def test_course_invalidated_during_the_run_is_skipped(
 
     result = lab.sync(**limits)
 
-    assert [asked.course_id for asked in lab.far_side.asked] == ["CS101", "CS102"]
+    assert [asked.course_id for asked in lab.fake_site.asked] == ["CS101", "CS102"]
     assert outcomes(result)["CS103"][0] == "skipped"
     assert result.exit_code == 0
 
@@ -188,17 +188,17 @@ def test_registry_is_read_again_only_when_the_last_reading_is_old(lab: Lab) -> N
     ],
 )
 def test_response_and_webhook_at_once_state_the_same(
-    lab: Lab, answer: Callable[[FarSide], None], fact: Any, reason: str
+    lab: Lab, answer: Callable[[FakeSite], None], fact: Any, reason: str
 ) -> None:
     lab.add_course("CS101")
-    answer(lab.far_side)
+    answer(lab.fake_site)
     lab.during("CS101", lambda: lab.receive("CS101", fact))
 
     first, second = lab.sync(), lab.sync()
 
     assert outcomes(first) == {"CS101": ("failed", reason)}
     assert outcomes(second) == {"CS101": ("skipped", reason)}
-    assert len(lab.far_side.asked) == 1
+    assert len(lab.fake_site.asked) == 1
     (entry,) = lab.rows(Entry)
     assert {entry.deleted_version, entry.announced_version} == {4, None}
 
@@ -233,7 +233,7 @@ def test_named_courses_only(lab: Lab) -> None:
     assert list(outcomes(result)) == ["CS102"]
     with pytest.raises(EntryUnknownError, match="not in the registry: 'NONE'"):
         lab.sync(course_ids=("NONE",))
-    assert [asked.course_id for asked in lab.far_side.asked] == ["CS102"]
+    assert [asked.course_id for asked in lab.fake_site.asked] == ["CS102"]
 
 
 def test_plan_is_one_query_and_leaves_no_trace(lab: Lab, now: datetime) -> None:
@@ -247,7 +247,7 @@ def test_plan_is_one_query_and_leaves_no_trace(lab: Lab, now: datetime) -> None:
     assert [entry.course_id for entry in plan.to_fetch] == ["CS101"]
     assert [course.course_id for course in plan.skipped] == ["CS102"]
     assert lab.database.statements - before == 1
-    assert (lab.far_side.connections, lab.rows(Run)) == (0, [])
+    assert (lab.fake_site.connections, lab.rows(Run)) == (0, [])
 
 
 def test_second_run_is_refused_while_one_is_running(lab: Lab) -> None:
@@ -265,7 +265,7 @@ def test_second_run_is_refused_while_one_is_running(lab: Lab) -> None:
 
     assert result.exit_code == 0
     assert "another grade sync is running: ada@elms" in refusals[0]
-    assert len(lab.far_side.asked) == 1
+    assert len(lab.fake_site.asked) == 1
 
 
 def test_killed_runs_lease_is_taken_over(lab: Lab, now: datetime) -> None:
@@ -288,7 +288,7 @@ def test_run_that_lost_its_lease_writes_nothing(lab: Lab) -> None:
     assert outcomes(result) == {"CS101": lost, "CS102": lost}
     assert (result.exit_code, result.stopped) == (3, "another grade sync has taken over the lease")
     assert lab.rows(StoredScore) == []
-    assert len(lab.far_side.asked) == 1
+    assert len(lab.fake_site.asked) == 1
 
 
 def test_no_request_is_sent_without_the_registry(lab: Lab, tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_no_request_is_sent_without_the_registry(lab: Lab, tmp_path: Path) -> No
     with pytest.raises(OperationalError, match="unable to open database file"):
         grade_sync.run(away, lab.vault, lab.clients, lab.make_options())
 
-    assert lab.far_side.connections == 0
+    assert lab.fake_site.connections == 0
 
 
 def test_database_that_fails_during_the_run_ends_it(lab: Lab) -> None:
@@ -318,7 +318,7 @@ def test_database_that_fails_during_the_run_ends_it(lab: Lab) -> None:
     }
     assert result.exit_code == 4
     assert result.stopped
-    assert [asked.course_id for asked in lab.far_side.asked] == ["CS101", "CS102"]
+    assert [asked.course_id for asked in lab.fake_site.asked] == ["CS101", "CS102"]
 
 
 def test_grades_that_cannot_be_stored_fail_only_their_course(
@@ -378,14 +378,14 @@ def test_token_encrypted_with_a_lost_key_fails_only_its_course(lab: Lab) -> None
 
     assert outcomes(result) == {"CS101": ("failed", "token_unreadable")}
     assert result.courses[0].advice
-    assert lab.far_side.connections == 0
+    assert lab.fake_site.connections == 0
 
 
 def test_run_is_recorded(lab: Lab, now: datetime) -> None:
     lab.add_course("CS101")
     lab.add_course("CS102", facts=(Deleted(4, now),))
     lab.add_course("CS103")
-    lab.far_side.answer("CS103", 503)
+    lab.fake_site.answer("CS103", 503)
 
     result = lab.sync()
 

@@ -145,7 +145,7 @@ def test_person_without_a_grade_is_reported_and_fetched_again(lab: MoodleLab) ->
     assert outcomes(first) == {"CS101": ("synced", "people_left_out")}
     assert str(course(first).detail).startswith("left out 1: eve: no users of ELMS")
     assert (first.exit_code, entry.etag, entry.synced_at) == (0, None, None)
-    assert "if-none-match" not in lab.far_side.asked[1].headers
+    assert "if-none-match" not in lab.fake_site.asked[1].headers
     assert outcomes(second) == {"CS101": ("synced", None)}
     assert second.scores == ScoreCounts(added=1, unchanged=1)
     assert lab.entry("CS101").etag is not None
@@ -168,9 +168,9 @@ def test_people_left_out_at_both_sites_are_reported_together(lab: MoodleLab) -> 
 def test_grades_that_are_changed_back_are_written_back(lab: MoodleLab) -> None:
     token = lab.add("CS101", lab.score("ada", "7"))
     lab.run()
-    lab.far_side.grades("CS101", token, lab.score("ada", "8"), lab.score("eve"), etag='"2"')
+    lab.fake_site.grades("CS101", token, lab.score("ada", "8"), lab.score("eve"), etag='"2"')
     lab.run()
-    lab.far_side.grades("CS101", token, lab.score("ada", "7"), etag='"1"')
+    lab.fake_site.grades("CS101", token, lab.score("ada", "7"), etag='"1"')
 
     result = lab.run()
 
@@ -218,7 +218,7 @@ def test_no_grades_are_requested_while_none_can_be_written(
 
     (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert (line["event"], line["level"], line["courses"]) == ("gradebook cannot be used", level, 2)
-    assert (lab.far_side.connections, result.requests, result.gradebook_requests) == (0, 0, 1)
+    assert (lab.fake_site.connections, result.requests, result.gradebook_requests) == (0, 0, 1)
     assert set(outcomes(result).values()) == {("failed", "gradebook_trouble")}
     assert result.exit_code == 1
     assert str(result.stopped).startswith("ELMS's own Moodle: ")
@@ -242,7 +242,7 @@ def test_course_without_a_target_activity_is_not_requested(lab: MoodleLab, targe
 
     assert outcomes(result) == {"CS101": ("failed", "misconfigured"), "CS102": ("synced", None)}
     assert "set-activity" in str(course(result).advice)
-    assert [asked.course_id for asked in lab.far_side.asked] == ["CS102"]
+    assert [asked.course_id for asked in lab.fake_site.asked] == ["CS102"]
     assert result.exit_code == 1
 
 
@@ -289,7 +289,7 @@ def test_outage_during_the_run_stops_it(lab: MoodleLab) -> None:
         "CS103": ("failed", "gradebook_trouble"),
     }
     assert (result.exit_code, result.stopped) == (1, "ELMS's own Moodle: responded 503")
-    assert [asked.course_id for asked in lab.far_side.asked] == ["CS101", "CS102"]
+    assert [asked.course_id for asked in lab.fake_site.asked] == ["CS101", "CS102"]
     assert lab.entry("CS101").etag is not None
 
 
@@ -373,7 +373,7 @@ def test_run_that_lost_its_lease_is_cancelled_before_it_writes(lab: MoodleLab) -
 def test_grades_written_but_not_recorded_are_not_written_again(lab: MoodleLab) -> None:
     token = lab.add("CS101")
     lab.run()
-    lab.far_side.grades("CS101", token, lab.score("ada"), etag='"2"')
+    lab.fake_site.grades("CS101", token, lab.score("ada"), etag='"2"')
 
     lab.during_call(UPDATE, lambda: lab.execute("ALTER TABLE entries RENAME TO gone"))
     try:

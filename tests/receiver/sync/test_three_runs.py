@@ -26,7 +26,7 @@ from receiver.course_state import Status
 from receiver.models import Entry, Source, StoredScore
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
-from tests.receiver.conftest import NINE, SITE, FarSide
+from tests.receiver.conftest import NINE, SITE, FakeSite
 from tests.receiver.sync.conftest import Rows, Sync, outcomes
 
 OLD, NEW = CourseToken("tokenOld", "o" * 24), CourseToken("tokenNew", "n" * 24)
@@ -51,14 +51,14 @@ def send(
     client: FlaskClient,
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
-    far_side: FarSide,
+    fake_site: FakeSite,
 ) -> Callable[[Event], None]:
     """Add two healthy courses, CS101 and MA201, and return what sends a webhook."""
     secret, other = Secret.generate(), CourseToken.generate()
-    source = make_source(SITE, far_side.url, (secret,))
+    source = make_source(SITE, fake_site.url, (secret,))
     for course_id, token in (("CS101", OLD), ("MA201", other)):
         make_entry(source, course_id, token=token)
-        far_side.grades(course_id, token)
+        fake_site.grades(course_id, token)
 
     def post(event: Event) -> None:
         body = events.dump(event).encode()
@@ -73,9 +73,9 @@ def send(
 
 @RECEIVED_OR_MISSED
 def test_course_deleted(
-    send: Callable[[Event], None], sync: Sync, far_side: FarSide, received: bool
+    send: Callable[[Event], None], sync: Sync, fake_site: FakeSite, received: bool
 ) -> None:
-    far_side.gone("CS101")
+    fake_site.gone("CS101")
     if received:
         send(DELETED)
 
@@ -87,7 +87,7 @@ def test_course_deleted(
         "CS101": ("skipped", "course_deleted"),
         "MA201": ("unchanged", None),
     }
-    assert [one.course_id for one in far_side.asked].count("CS101") == (0 if received else 1)
+    assert [one.course_id for one in fake_site.asked].count("CS101") == (0 if received else 1)
     assert (first.exit_code, second.exit_code) == (0 if received else 1, 0)
     assert {course.since for course in (*first.courses, *second.courses)} == {NINE, None}
 
@@ -98,21 +98,21 @@ def test_token_regenerated(
     database: Database,
     vault: Vault,
     sync: Sync,
-    far_side: FarSide,
+    fake_site: FakeSite,
     entry_of: Callable[[str], Entry],
     received: bool,
 ) -> None:
-    far_side.regenerated("CS101", NEW.token_id)
+    fake_site.regenerated("CS101", NEW.token_id)
     if received:
         send(regenerated(NEW))
 
     first, second = sync(), sync()
-    requested_while_invalid = [one.course_id for one in far_side.asked].count("CS101")
+    requested_while_invalid = [one.course_id for one in fake_site.asked].count("CS101")
     with database.writing() as session:
         entry = session.get_one(Entry, entry_of("CS101").id)
         ada = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
         registry.set_token(session, entry, NEW, vault=vault, actor=ada, now=NINE)
-    far_side.grades("CS101", NEW)
+    fake_site.grades("CS101", NEW)
     third = sync()
 
     outcome = "skipped" if received else "failed"
@@ -128,17 +128,17 @@ def test_token_regenerated(
 def test_normal_sync(
     send: Callable[[Event], None],
     sync: Sync,
-    far_side: FarSide,
+    fake_site: FakeSite,
     make_score: Callable[..., Any],
     rows: Rows,
     received: bool,
 ) -> None:
-    far_side.grades("CS101", OLD, make_score("ada"), course_version=5)
+    fake_site.grades("CS101", OLD, make_score("ada"), course_version=5)
     if received:
         send(regenerated(OLD))
 
     result = sync()
 
     assert outcomes(result) == {"CS101": ("synced", None), "MA201": ("synced", None)}
-    assert [one.course_id for one in far_side.asked] == ["CS101", "MA201"]
+    assert [one.course_id for one in fake_site.asked] == ["CS101", "MA201"]
     assert (result.exit_code, len(rows(StoredScore))) == (0, 1)

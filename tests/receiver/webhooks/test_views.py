@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -161,25 +160,6 @@ def test_unknown_source_gets_the_response_of_a_known_one(
     for response in (known, unknown):
         check_refused(response, ProblemType.SIGNATURE_REFUSED, 401)
     assert {**known.get_json(), "request_id": None} == {**unknown.get_json(), "request_id": None}
-
-
-def test_same_event_a_hundred_times_at_once_has_one_effect(
-    app: Flask, source: Source, secret: Secret, rows: Rows
-) -> None:
-    # F19
-    signed = signatures.sign([secret], "msg_1", event(), now=datetime.now(UTC))
-
-    def send(_: int) -> str:
-        response = app.test_client().post(
-            f"/webhooks/{SITE}", data=event(), headers=signed, content_type="application/json"
-        )
-        return str(response.get_json().get("outcome", response.get_json()))
-
-    with ThreadPoolExecutor(8) as threads:
-        outcomes = list(threads.map(send, range(100)))
-
-    assert (outcomes.count("applied"), outcomes.count("duplicate")) == (1, 99)
-    assert len(rows(InboxMessage)) == 1
 
 
 def test_unavailable_database_is_503(away: FlaskClient, secret: Secret) -> None:
