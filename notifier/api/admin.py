@@ -48,7 +48,7 @@ def list_courses() -> Json:
     page = parse_query(schemas.CourseListParams)
     with services.current().database.reading() as session:
         rows = courses.list_courses(session, after=page.after, limit=page.limit)
-        return _json(schemas.Courses(courses=[schemas.Course.of(row) for row in rows]))
+        return _json(schemas.Courses(courses=[schemas.CourseResponse.of(row) for row in rows]))
 
 
 @admin_api.get("/courses/<path:course_id>")
@@ -67,7 +67,7 @@ def delete_course(course_id: str) -> Json:
     """Delete a course permanently and notify all endpoints."""
     with services.current().database.writing() as session:
         course = courses.delete_course(session, course_id, now=db.now(session))
-        return _json(schemas.Course.of(course))
+        return _json(schemas.CourseResponse.of(course))
 
 
 @admin_api.post("/courses/<path:course_id>/token")
@@ -112,7 +112,7 @@ def add_endpoint() -> tuple[Json, int]:
 def list_endpoints() -> Json:
     """List the endpoints and their status."""
     with services.current().database.reading() as session:
-        rows = [schemas.Endpoint.of(row) for row in endpoints.list_all(session)]
+        rows = [schemas.EndpointResponse.of(row) for row in endpoints.list_all(session)]
         return _json(schemas.Endpoints(endpoints=rows))
 
 
@@ -123,7 +123,9 @@ def list_deliveries() -> Json:
     page = parse_query(schemas.DeliveryListParams)
     with services.current().database.reading() as session:
         rows = delivery_queries.find(session, page.filter(), before=page.before, limit=page.limit)
-        return _json(schemas.Deliveries(deliveries=[schemas.Delivery.of(row) for row in rows]))
+        return _json(
+            schemas.Deliveries(deliveries=[schemas.DeliveryResponse.of(row) for row in rows])
+        )
 
 
 @admin_api.post("/deliveries/replay")

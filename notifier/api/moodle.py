@@ -46,7 +46,7 @@ def tell_token(course_id: str) -> dict[str, Any]:
         raise invalid_fields(error) from None
     with services.current().database.writing() as session:
         change = courses.announce_token(session, course_id, new.known_id(), now=db.now(session))
-    return schemas.TokenAnnounced(
+    return schemas.TokenAnnouncement(
         course_id=change.course_id,
         course_version=change.course_version,
         token_id=change.token_id,

@@ -30,7 +30,7 @@ _OPERATIONS = {
         {200: ApiResponse("The course.", schemas.CourseShown)}, problems=(*_ADMIN, P.COURSE_UNKNOWN)
     ),
     "admin_api.delete_course": Operation(
-        {200: ApiResponse("Deleted; all endpoints are notified.", schemas.Course)},
+        {200: ApiResponse("Deleted; all endpoints are notified.", schemas.CourseResponse)},
         problems=(*_ADMIN, P.COURSE_UNKNOWN, P.COURSE_DELETED, P.EVENT_NOT_WRITTEN),
     ),
     "admin_api.regenerate_token": Operation(
@@ -84,7 +84,7 @@ _OPERATIONS = {
         example={"ids": [1, 2], "dry_run": True},
     ),
     "ingest_api.tell_token": Operation(
-        {200: ApiResponse("All endpoints are notified.", schemas.TokenAnnounced)},
+        {200: ApiResponse("All endpoints are notified.", schemas.TokenAnnouncement)},
         bodies=[schemas.NewToken],
         problems=(*_ADMIN, *_BODY, P.COURSE_DELETED, P.TOKEN_NOT_OURS, P.EVENT_NOT_WRITTEN),
         example={},

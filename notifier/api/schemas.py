@@ -128,7 +128,7 @@ class NewToken(Request):
         return MoodleToken.parse(self.token.get_secret_value()).token_id
 
 
-class Course(Response):
+class CourseResponse(Response):
     """A course, deleted or not."""
 
     course_id: str
@@ -150,13 +150,13 @@ class Course(Response):
         )
 
 
-class CourseShown(Course):
+class CourseShown(CourseResponse):
     """A course with the public id of its current token, if it has one."""
 
     token_id: str | None
 
 
-class CourseWithToken(Course):
+class CourseWithToken(CourseResponse):
     """A course with its new token, which is shown only once."""
 
     token: str
@@ -166,7 +166,7 @@ class CourseWithToken(Course):
 class Courses(Response):
     """A page of courses."""
 
-    courses: list[Course]
+    courses: list[CourseResponse]
 
 
 class TokenRow(Response):
@@ -187,7 +187,7 @@ class CourseDelivery(Response):
     occurred_at: Timestamp
 
 
-class CourseDetails(Course):
+class CourseDetails(CourseResponse):
     """A course with its tokens, oldest first, and its deliveries, newest first."""
 
     tokens: list[TokenRow]
@@ -219,7 +219,7 @@ class CourseDetails(Course):
         )
 
 
-class IssuedToken(Response):
+class CourseTokenResponse(Response):
     """A course's new token, which is shown only once."""
 
     course_id: str
@@ -268,7 +268,7 @@ class GradesImported(GradesLoaded):
         )
 
 
-class TokenAnnounced(Response):
+class TokenAnnouncement(Response):
     """The event that announced a regenerated token."""
 
     course_id: str
@@ -276,7 +276,7 @@ class TokenAnnounced(Response):
     token_id: str | None
 
 
-class Endpoint(Response):
+class EndpointResponse(Response):
     """An endpoint and how it has been responding."""
 
     endpoint_id: int
@@ -306,7 +306,7 @@ class Endpoint(Response):
         )
 
 
-class EndpointWithSecret(Endpoint):
+class EndpointWithSecret(EndpointResponse):
     """An endpoint with its secret, which is shown only once."""
 
     secret: str
@@ -315,7 +315,7 @@ class EndpointWithSecret(Endpoint):
 class Endpoints(Response):
     """All endpoints."""
 
-    endpoints: list[Endpoint]
+    endpoints: list[EndpointResponse]
 
 
 class IssuedSecret(Response):
@@ -366,7 +366,7 @@ def ping_of(endpoint_id: int, result: PingResult) -> PingResponded | PingFailed:
     )
 
 
-class Delivery(Response):
+class DeliveryResponse(Response):
     """One event for one endpoint, and its status."""
 
     delivery_id: int
@@ -407,10 +407,10 @@ class Delivery(Response):
 class Deliveries(Response):
     """A page of deliveries."""
 
-    deliveries: list[Delivery]
+    deliveries: list[DeliveryResponse]
 
 
-class Attempt(Response):
+class AttemptResponse(Response):
     """One POST of a delivery, and what it led to."""
 
     started_at: Timestamp
@@ -441,7 +441,7 @@ class Attempt(Response):
         return self.failure if self.status is None else str(self.status)
 
 
-class Replay(Response):
+class ReplayResponse(Response):
     """When and by whom a delivery was replayed."""
 
     replayed_at: Timestamp
@@ -458,7 +458,7 @@ class Replay(Response):
         )
 
 
-class DeliveryWithLastAnswer(Delivery):
+class DeliveryWithLastAnswer(DeliveryResponse):
     """A delivery with the result of its last attempt."""
 
     last_answer: str | None
@@ -467,7 +467,9 @@ class DeliveryWithLastAnswer(Delivery):
     def of_attempts(cls, row: models.Delivery, last: models.Attempt | None, **more: Any) -> Self:
         """Return the response for a row and its last attempt."""
         delivery = cls.of(
-            row, last_answer=Attempt.of(last, row.endpoint_id).answer if last else None, **more
+            row,
+            last_answer=AttemptResponse.of(last, row.endpoint_id).answer if last else None,
+            **more,
         )
         if row.status == DeliveryStatus.PENDING:
             return delivery
@@ -478,8 +480,8 @@ class DeliveryDetails(DeliveryWithLastAnswer):
     """A delivery with its payload, attempts and replays."""
 
     body: str
-    attempts_made: list[Attempt]
-    replays: list[Replay]
+    attempts_made: list[AttemptResponse]
+    replays: list[ReplayResponse]
 
 
 class Replayed(Response):

@@ -37,7 +37,9 @@ def add(course_id: str, title: str, as_json: bool) -> None:
     """Add a course and print its token, which is shown only once."""
     with context.writing() as (session, now):
         token = courses.add_course(session, course_id, title, now=now)
-    issued = schemas.IssuedToken(course_id=course_id, token_id=token.token_id, token=token.reveal())
+    issued = schemas.CourseTokenResponse(
+        course_id=course_id, token_id=token.token_id, token=token.reveal()
+    )
     _show_token("is added. Its token, shown only once:", issued, as_json=as_json)
 
 
@@ -57,7 +59,7 @@ def list_(deleted: bool | None, after: str, limit: int, as_json: bool) -> None:
     with context.reading() as session:
         rows = courses.list_courses(session, after=after, limit=limit, deleted=deleted)
     if as_json:
-        output.print_json([schemas.Course.of(row) for row in rows])
+        output.print_json([schemas.CourseResponse.of(row) for row in rows])
         return
     output.print_table(
         ("course", "title", "version", "created", "deleted"),
@@ -143,7 +145,9 @@ def regenerate_token(course_id: str, as_json: bool) -> None:
     """
     with context.writing() as (session, now):
         token = courses.regenerate_token(session, course_id, now=now)
-    issued = schemas.IssuedToken(course_id=course_id, token_id=token.token_id, token=token.reveal())
+    issued = schemas.CourseTokenResponse(
+        course_id=course_id, token_id=token.token_id, token=token.reveal()
+    )
     _show_token("has a new token, shown only once:", issued, as_json=as_json)
 
 
@@ -172,7 +176,7 @@ def announce_token(
         change = courses.announce_token(session, course_id, token_id, now=now)
     if as_json:
         output.print_json(
-            schemas.TokenAnnounced(
+            schemas.TokenAnnouncement(
                 course_id=change.course_id,
                 course_version=change.course_version,
                 token_id=change.token_id,
@@ -243,7 +247,7 @@ def _ids_in(file: BinaryIO | None) -> Iterator[str]:
             raise click.UsageError(f"line {number} of the file: {error.message}") from None
 
 
-def _show_token(what: str, issued: schemas.IssuedToken, *, as_json: bool) -> None:
+def _show_token(what: str, issued: schemas.CourseTokenResponse, *, as_json: bool) -> None:
     if as_json:
         output.print_json(issued)
         return

@@ -12,11 +12,11 @@ from foundation.cli.output import json_option
 from foundation.cli.params import TIMESTAMP, WORDS
 from foundation.text import count
 from notifier.api.schemas import (
-    Attempt,
+    AttemptResponse,
     DeliveryDetails,
     DeliveryWithLastAnswer,
-    Replay,
     ReplayReport,
+    ReplayResponse,
 )
 from notifier.cli import context
 from notifier.cli.params import ROW_ID
@@ -99,7 +99,9 @@ def list_(wanted: DeliveryFilter, before: int | None, limit: int, as_json: bool)
                 row.event.course_id,
                 row.endpoint_id,
                 row.attempts,
-                Attempt.of(last[row.id], row.endpoint_id).answer if row.id in last else None,
+                AttemptResponse.of(last[row.id], row.endpoint_id).answer
+                if row.id in last
+                else None,
                 row.due_at if row.status == DeliveryStatus.PENDING else None,
             )
             for row in rows
@@ -122,8 +124,8 @@ def show(delivery_id: int, as_json: bool) -> None:
             row,
             attempts[-1] if attempts else None,
             body=row.event.body,
-            attempts_made=[Attempt.of(one, row.endpoint_id) for one in attempts],
-            replays=[Replay.of(one) for one in replayed],
+            attempts_made=[AttemptResponse.of(one, row.endpoint_id) for one in attempts],
+            replays=[ReplayResponse.of(one) for one in replayed],
         )
     if as_json:
         output.print_json(delivery)

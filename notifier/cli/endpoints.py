@@ -58,7 +58,7 @@ def list_(as_json: bool) -> None:
     with context.reading() as session:
         rows = endpoints.list_all(session)
     if as_json:
-        output.print_json([schemas.Endpoint.of(row) for row in rows])
+        output.print_json([schemas.EndpointResponse.of(row) for row in rows])
         return
     output.print_table(
         ("endpoint", "URL", "event types", "status", "since", "reason"),

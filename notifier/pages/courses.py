@@ -58,7 +58,7 @@ class CourseParams(BaseModel):
     after: str = ""
 
 
-class NewCourse(BaseModel):
+class NewCourseForm(BaseModel):
     """A course to add."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -139,8 +139,8 @@ def new() -> str:
 @signed_in
 def add() -> _Answer:
     """Add a course and show its token, once."""
-    asked = forms.parsed(NewCourse)
-    if not isinstance(asked, NewCourse):
+    asked = forms.parsed(NewCourseForm)
+    if not isinstance(asked, NewCourseForm):
         return _refused_new(asked)
     try:
         with services.current().database.writing() as session:

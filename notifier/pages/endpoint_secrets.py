@@ -29,7 +29,7 @@ credentials = Blueprint("endpoint_secrets", __name__, template_folder="templates
 _log = logging.get_logger(__name__)
 
 
-class NewEndpoint(EventTypes):
+class NewEndpointForm(EventTypes):
     """A URL to register, and the types of events that it wants."""
 
     url: str
@@ -55,8 +55,8 @@ def new() -> str:
 @signed_in
 def register() -> str | tuple[str, int]:
     """Register a URL and show its secret, this once."""
-    asked = forms.parsed(NewEndpoint, lists={"event_types"})
-    if not isinstance(asked, NewEndpoint):
+    asked = forms.parsed(NewEndpointForm, lists={"event_types"})
+    if not isinstance(asked, NewEndpointForm):
         return _refused(asked)
     here = services.current()
     try:

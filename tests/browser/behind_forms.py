@@ -69,13 +69,13 @@ def _tick(count: int) -> Steps:
 def _add_course(page: Page, seen: Seen) -> None:
     course_id = page.evaluate("'NEW-' + Date.now()")
     _fill(course_id=course_id, title="Introduction to Everything")(page, seen)
-    _press("Add the course")(page, seen)
+    _press("Add course")(page, seen)
 
 
 def _register(page: Page, seen: Seen) -> None:
     address = page.evaluate("'https://elms.example.ac.uk/webhooks/' + Date.now()")
     _fill(url=address)(page, seen)
-    _press("Register it")(page, seen)
+    _press("Add and show")(page, seen)
 
 
 def _replay(page: Page, _: Seen) -> None:
@@ -109,7 +109,7 @@ WAYS: Mapping[str, Way] = {
     "notifier-course-refused": Way(
         "notifier",
         "/courses/new",
-        _then(_fill(course_id="with a space ", title=""), _press("Add the course")),
+        _then(_fill(course_id="with a space ", title=""), _press("Add course")),
     ),
     "notifier-regenerate": Way("notifier", _course, _open("Regenerate token…")),
     "notifier-regenerated": Way(
@@ -118,7 +118,7 @@ WAYS: Mapping[str, Way] = {
     "notifier-endpoint-refused": Way(
         "notifier",
         "/endpoints/new",
-        _then(_fill(url="http://elms.example.ac.uk/webhooks/eassessment"), _press("Register it")),
+        _then(_fill(url="http://elms.example.ac.uk/webhooks/eassessment"), _press("Add and show")),
     ),
     "notifier-endpoint-registered": Way("notifier", "/endpoints/new", _register),
     "notifier-endpoint-asks": Way(
@@ -152,6 +152,6 @@ WAYS: Mapping[str, Way] = {
         _entry("active"),
         _then(_fill(gradebook_course="seven"), _press("Save")),
     ),
-    "receiver-take-out": Way("receiver", _entry("active"), _open("Remove course")),
+    "receiver-take-out": Way("receiver", _entry("active"), _open("Remove from the grade sync")),
 }
 """Every page behind a form, by a name."""

@@ -86,7 +86,7 @@ def test_chosen_courses_are_deleted_and_their_deliveries_change_by_themselves(
 ) -> None:
     page = at("/courses?q=bio01")
     for course_id in ("BIO010-2026", "BIO011-2026"):
-        page.get_by_label(f"Choose {course_id}").check()
+        page.get_by_label(f"Select {course_id}").check()
     page.get_by_role("button", name="Delete selected courses").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Delete 2 courses permanently?")
     assert findings(page) == []
@@ -148,7 +148,7 @@ def test_pages_do_without_script(at: Open) -> None:
     page = at("/deliveries", java_script_enabled=False)
 
     page.get_by_label("Status", exact=True).select_option("held")
-    page.get_by_role("button", name="Search").click()
+    page.get_by_role("button", name="Apply").click()
     expect(page.get_by_role("link", name="Replay results")).to_be_visible()
     assert "UTC" in page.locator("time").first.inner_text()
     page.get_by_role("link", name=re.compile("Delivery 2")).click()

@@ -120,7 +120,9 @@ def test_what_needs_a_person_is_mended_from_the_overview(at: Open) -> None:
     page.get_by_role("button", name="Send test (endpoint 3)").first.click()
 
     expect(page.get_by_role("alert")).to_contain_text("Test failed: 127.0.0.1:")
-    expect(page.get_by_role("main")).to_contain_text("Check that the receiver runs and listens")
+    expect(page.get_by_role("main")).to_contain_text(
+        "Check that the receiver is running and listens"
+    )
 
 
 def test_a_replay_asks_with_the_number(at: Open) -> None:
@@ -129,7 +131,7 @@ def test_a_replay_asks_with_the_number(at: Open) -> None:
     page.locator("summary", has_text=re.compile("^Replay")).first.focus()
     page.keyboard.press("Enter")
 
-    expect(page.get_by_role("button", name=re.compile(r"^Send \d+ deliver"))).to_be_visible()
+    expect(page.get_by_role("button", name=re.compile(r"^Replay \d+ deliver"))).to_be_visible()
 
 
 def test_the_list_is_new_by_itself(at: Open, house: Served) -> None:
