@@ -10,7 +10,7 @@ from foundation.errors import Advice, Refusal
 from foundation.pages import context, redirects, sessions
 from foundation.pages.errors import SignInNeeded
 from foundation.pages.filters import sentence
-from foundation.pages.redirects import own_path
+from foundation.pages.redirects import local_path
 
 # Requests below these paths come from programs.
 _API_PATHS = ("/api/", "/webhooks/")
@@ -34,14 +34,14 @@ def show(problem: Problem, advice: Advice) -> Response | None:
         title=title,
         detail=detail,
         advice=advice,
-        back=redirects.page_before(),
+        back=redirects.referring_page(),
         request_id=g.get("request_id"),
         person=_who(problem),
     )
     return make_response(page, problem.status)
 
 
-def in_sentences(refusal: Refusal) -> Markup:
+def render_refusal(refusal: Refusal) -> Markup:
     """Return what was refused and what to do, as sentences next to a field or in a message."""
     advice = context.current().site.render_advice(refusal.advice)
     return Markup("{} {}").format(sentence(str(refusal)), advice)
@@ -50,7 +50,7 @@ def in_sentences(refusal: Refusal) -> Markup:
 def to_sign_in(_: SignInNeeded) -> AnyResponse:
     """Redirect to the sign-in page, which returns to the requested page."""
     asked = request.full_path.rstrip("?") if request.method == "GET" else "/"
-    return redirect(url_for("sign_in.show", next=own_path(asked)), 303)
+    return redirect(url_for("sign_in.show", next=local_path(asked)), 303)
 
 
 def _is_for_a_page() -> bool:

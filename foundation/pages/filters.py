@@ -10,27 +10,27 @@ def number(value: int) -> str:
     return f"{value:,}"
 
 
-def machine(at: datetime) -> str:
+def iso(at: datetime) -> str:
     """Return a moment for programs, to the microsecond (RFC 3339)."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def utc(at: datetime) -> str:
+def utc_seconds(at: datetime) -> str:
     """Return a moment in UTC, to the second."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def exact(at: datetime) -> str:
+def utc_microseconds(at: datetime) -> str:
     """Return a moment in UTC as exactly as it is known."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
 
 
 def milliseconds(value: float) -> str:
     """Return a duration that is known in milliseconds."""
-    return f"{value:,.0f} ms" if value < 1000 else span(timedelta(milliseconds=value))
+    return f"{value:,.0f} ms" if value < 1000 else duration(timedelta(milliseconds=value))
 
 
-def span(lasting: timedelta) -> str:
+def duration(lasting: timedelta) -> str:
     """Return how long something lasts, in its two largest units."""
     seconds = max(lasting.total_seconds(), 0)
     if seconds < 60:
@@ -57,10 +57,10 @@ FILTERS = {
     "sentence": sentence,
     "number": number,
     "count_of": count,
-    "machine": machine,
-    "utc": utc,
-    "exact": exact,
+    "iso": iso,
+    "utc_seconds": utc_seconds,
+    "utc_microseconds": utc_microseconds,
     "milliseconds": milliseconds,
-    "span": span,
+    "duration": duration,
 }
 """What templates call them."""

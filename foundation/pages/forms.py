@@ -45,7 +45,7 @@ def check(*, max_bytes: int = MAX_BYTES) -> None:
         ) from None
 
 
-def parsed(model: type[_Model], lists: Collection[str] = ()) -> _Model | Faults:
+def parse_form(model: type[_Model], lists: Collection[str] = ()) -> _Model | Faults:
     """Return the form as a model, or what is wrong with it; `lists` are the fields of many."""
     fields: dict[str, Any] = {
         name: values if name in lists else values[0]
@@ -61,13 +61,13 @@ def from_query(model: type[_Model]) -> _Model | Faults:
     return _validated(model, {name: value for name, value in request.args.items() if value.strip()})
 
 
-def valid(read: _Model | Faults, *, advice: Advice) -> _Model:
+def require_valid(read: _Model | Faults, *, advice: Advice) -> _Model:
     """Return what was read, or raise RequestInvalidError where no field shows what is wrong."""
     if isinstance(read, dict):
-        told = (
+        messages = (
             f"{name.replace('_', ' ')}: {fault}" if name else fault for name, fault in read.items()
         )
-        raise RequestInvalidError(" ".join(told), advice=advice)
+        raise RequestInvalidError(" ".join(messages), advice=advice)
     return read
 
 
@@ -83,8 +83,8 @@ def _in_words(fault: ErrorDetails) -> str:
     match fault:
         case {"type": "missing"} | {"type": "string_too_short", "ctx": {"min_length": 1}}:
             return "This field is required."
-        case {"type": "string_too_long", "ctx": {"max_length": most}}:
-            return f"At most {most} characters are allowed."
+        case {"type": "string_too_long", "ctx": {"max_length": limit}}:
+            return f"At most {limit} characters are allowed."
     return sentence(fault["msg"].removeprefix("Value error, "))
 
 

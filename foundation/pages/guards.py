@@ -24,4 +24,4 @@ def _check_signed_in() -> None:
 signed_in = guarded("a signed-in user", _check_signed_in)
 
 # Marks a view that needs no sign-in; forms are checked all the same.
-anyone = guarded("anybody", forms.check)
+public = guarded("anybody", forms.check)

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from flask import current_app, request
 
 
-def own_path(address: str) -> str:
+def local_path(address: str) -> str:
     """Return the address if it is a path of this site, or the first page."""
     plain = address.isprintable() and "\\" not in address and len(address) <= 2000
     if not plain or not address.startswith("/") or address.startswith("//"):
@@ -17,7 +17,7 @@ def own_path(address: str) -> str:
     return "/" if parts.scheme or parts.netloc else address
 
 
-def page_before() -> str | None:
+def referring_page() -> str | None:
     """Return the page of ours that a form was sent from, or None; it can be opened again."""
     if request.method == "GET":
         return None
@@ -29,4 +29,4 @@ def page_before() -> str | None:
     if came_from.netloc != request.host or not is_page:
         return None
     asked = f"?{came_from.query}" if came_from.query else ""
-    return own_path(f"{came_from.path}{asked}")
+    return local_path(f"{came_from.path}{asked}")

@@ -19,7 +19,7 @@ from foundation.pages.errors import (
 )
 from foundation.pages.models import MAX_NAME, User
 
-SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 1000
+MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 12, 1000
 """How many characters a password may have."""
 METHOD = "scrypt:32768:8:1"
 """How passwords are hashed (RFC 7914): with 32 MiB of memory each."""
@@ -30,7 +30,7 @@ def add(session: Session, name: str, password: str, *, now: datetime) -> User:
     _check_name(name)
     values = {
         "name": name,
-        "name_key": key_of(name),
+        "name_key": normalize_name(name),
         "password_hash": _hash(name, password),
         "created_at": now,
         "password_changed_at": now,
@@ -50,7 +50,7 @@ def add(session: Session, name: str, password: str, *, now: datetime) -> User:
 
 def find(session: Session, name: str) -> User | None:
     """Return the user of a name, in whatever case it is written, or None."""
-    return session.scalar(select(User).where(User.name_key == key_of(name)))
+    return session.scalar(select(User).where(User.name_key == normalize_name(name)))
 
 
 def get(session: Session, name: str) -> User:
@@ -92,25 +92,25 @@ def fingerprint(user: User) -> str:
     return hashlib.sha256(user.password_hash.encode()).hexdigest()[:32]
 
 
-def key_of(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Return a name as it is compared: spelled one way, in one case."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def _check_name(name: str) -> None:
     visible = name.isprintable() and name == name.strip() and is_storable(name)
-    if not visible or not 1 <= len(name) <= MAX_NAME or len(key_of(name)) > 4 * MAX_NAME:
+    if not visible or not 1 <= len(name) <= MAX_NAME or len(normalize_name(name)) > 4 * MAX_NAME:
         raise NameInvalidError(f"{name[:MAX_NAME]!r} cannot be a user's name")
 
 
 def _hash(name: str, password: str) -> str:
     """Return the hash of a password, or raise PasswordWeakError."""
-    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
-        expected = f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD}"
+    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
+        expected = f"{MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH}"
         raise PasswordWeakError(f"{len(password)} characters, where {expected} are expected")
     if not is_storable(password):
         raise PasswordWeakError("the password is not UTF-8")
-    if len(set(password)) < 4 or key_of(password) == key_of(name):
+    if len(set(password)) < 4 or normalize_name(password) == normalize_name(name):
         raise PasswordWeakError("the password is one that is tried first")
     return generate_password_hash(_normal(password), method=METHOD)
 

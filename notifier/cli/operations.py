@@ -26,7 +26,7 @@ def rotate_key() -> None:
     """
     from notifier.webhooks import endpoints
 
-    here = context.ready()
+    here = context.checked_services()
     with here.database.writing() as session:
         secrets = endpoints.reencrypt(session, vault=here.vault)
     click.echo(f"re-encrypted {count(secrets, 'secret')}; older keys can be removed")
@@ -80,7 +80,7 @@ def work(once: bool, threads: int | None) -> None:
     """
     from notifier.worker.worker import Worker, WorkerOptions
 
-    here = context.ready()
+    here = context.checked_services()
     threads = threads or here.settings.worker_threads
     options = WorkerOptions(
         threads=threads,

@@ -10,7 +10,7 @@ from contract.signatures import Secret
 from foundation import logging
 from foundation.db import session as db
 from foundation.pages import forms
-from foundation.pages.error_pages import in_sentences
+from foundation.pages.error_pages import render_refusal
 from foundation.pages.guards import signed_in
 from notifier import services
 from notifier.errors import EndpointExistsError, EndpointUrlError
@@ -55,22 +55,22 @@ def new() -> str:
 @signed_in
 def register() -> str | tuple[str, int]:
     """Register a URL and show its secret, this once."""
-    asked = forms.parsed(NewEndpointForm, lists={"event_types"})
-    if not isinstance(asked, NewEndpointForm):
-        return _refused(asked)
+    form = forms.parse_form(NewEndpointForm, lists={"event_types"})
+    if not isinstance(form, NewEndpointForm):
+        return _refused(form)
     here = services.current()
     try:
         with here.database.writing() as session:
             endpoint, secret = core.register(
                 session,
-                asked.url.strip(),
-                asked.chosen(),
+                form.url.strip(),
+                form.chosen(),
                 vault=here.vault,
                 guard=here.settings.guard,
                 now=db.now(session),
             )
     except (EndpointUrlError, EndpointExistsError) as refusal:
-        return _refused({"url": in_sentences(refusal)})
+        return _refused({"url": render_refusal(refusal)})
     _log.info("endpoint registered", endpoint_id=endpoint.id, user=g.person.name)
     return _secret_page(endpoint.id, secret, is_new=True)
 
@@ -82,13 +82,13 @@ def rotate(endpoint_id: int) -> str:
 
     A form that is sent again is refused, for there is a newer secret by then.
     """
-    asked = read(Rotation)
+    form = read(Rotation)
     here = services.current()
-    _, overlap = OVERLAPS[asked.overlap]
+    _, overlap = OVERLAPS[form.overlap]
     with here.database.writing() as session:
         now = db.now(session)
         secret = core.rotate_secret(
-            session, endpoint_id, overlap=overlap, vault=here.vault, newest=asked.newest, now=now
+            session, endpoint_id, overlap=overlap, vault=here.vault, newest=form.newest, now=now
         )
     _log.info("secret rotated", endpoint_id=endpoint_id, user=g.person.name)
     return _secret_page(endpoint_id, secret, is_new=False)

@@ -14,7 +14,7 @@ from foundation import logging
 from foundation.db import session as db
 from foundation.errors import Advice, DecryptionError
 from foundation.pages import forms
-from foundation.pages.error_pages import in_sentences
+from foundation.pages.error_pages import render_refusal
 from foundation.pages.guards import signed_in
 from foundation.text import count
 from notifier import services
@@ -126,7 +126,7 @@ def ping(endpoint_id: int) -> Response:
     try:
         result = send_ping(services.current(), endpoint_id)
     except (EndpointDisabledError, DecryptionError) as refusal:
-        flash(Markup("No test was sent: {}").format(in_sentences(refusal)), "error")
+        flash(Markup("No test was sent: {}").format(render_refusal(refusal)), "error")
         return _to(endpoint_id)
     _log.info("endpoint tested", endpoint_id=endpoint_id, taken=result.accepted, user=g.person.name)
     match result.result:
@@ -156,8 +156,8 @@ def try_now(endpoint_id: int) -> Response:
 @signed_in
 def disable(endpoint_id: int) -> Response:
     """Stop sending to an endpoint, and hold what is open for it."""
-    asked = read(DisableForm)
-    reason = f"{asked.reason.strip() or 'disabled by hand'} ({g.person.name} on the pages)"
+    form = read(DisableForm)
+    reason = f"{form.reason.strip() or 'disabled by hand'} ({g.person.name} on the pages)"
     with services.current().database.writing() as session:
         core.disable(session, endpoint_id, reason, now=db.now(session))
     _log.info("endpoint disabled", endpoint_id=endpoint_id, reason=reason, user=g.person.name)
@@ -181,11 +181,11 @@ def enable(endpoint_id: int) -> Response:
 @signed_in
 def correct_url(endpoint_id: int) -> Response:
     """Correct the URL of an endpoint that has accepted no delivery."""
-    asked = read(UrlForm)
+    form = read(UrlForm)
     here = services.current()
     with here.database.writing() as session:
         due = core.correct_url(
-            session, endpoint_id, asked.url, guard=here.settings.guard, now=db.now(session)
+            session, endpoint_id, form.url, guard=here.settings.guard, now=db.now(session)
         )
     _log.info("endpoint's URL corrected", endpoint_id=endpoint_id, user=g.person.name)
     flash(f"URL changed. Send a test.{_due(due)}")
@@ -194,15 +194,15 @@ def correct_url(endpoint_id: int) -> Response:
 
 @endpoints.post(f"{ENDPOINT}/types")
 @signed_in
-def want(endpoint_id: int) -> Response:
+def set_event_types(endpoint_id: int) -> Response:
     """Change the event types of an endpoint."""
-    asked = read(EventTypes, lists={"event_types"})
+    form = read(EventTypes, lists={"event_types"})
     with services.current().database.writing() as session:
-        core.set_event_types(session, endpoint_id, asked.chosen())
+        core.set_event_types(session, endpoint_id, form.chosen())
     _log.info(
         "event types chosen",
         endpoint_id=endpoint_id,
-        event_types=asked.event_types,
+        event_types=form.event_types,
         user=g.person.name,
     )
     flash("Event types saved.")
@@ -244,7 +244,7 @@ EVENT_TYPE_CHOICES = [(one, f"{one}: {_DESCRIPTIONS[one]}") for one in TYPES]
 def read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
     """Return the form as a model, or raise what is wrong with it."""
     advice = Advice("Go back to the page of the endpoint and try again.")
-    return forms.valid(forms.parsed(model, lists), advice=advice)
+    return forms.require_valid(forms.parse_form(model, lists), advice=advice)
 
 
 def _due(number: int) -> str:

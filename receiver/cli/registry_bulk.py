@@ -64,7 +64,7 @@ def import_(file: BinaryIO) -> None:
     eAssessment before it replaces one that works. Exit code 1 if a line is invalid (then nothing
     is imported) or if a token is not accepted.
     """
-    here = context.ready()
+    here = context.checked_services()
     rows = read(here, file)
     refused = token_check.reject_unverified(here, rows, actor=context.actor())
     lines = {one.row.line for one in refused}

@@ -15,7 +15,7 @@ from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
 
 inbox_pages = Blueprint("inbox", __name__, template_folder="templates")
 
-_PLACE = (datetime, int, str)
+_CURSOR_TYPES = (datetime, int, str)
 _FIELDS = ("outcome", "source", "course_id", "webhook_id")
 
 
@@ -23,7 +23,7 @@ _FIELDS = ("outcome", "source", "course_id", "webhook_id")
 @signed_in
 def show() -> str:
     """Show the webhooks, newest first, a page at a time."""
-    page_request = pagination.read(request.args, _PLACE)
+    page_request = pagination.read(request.args, _CURSOR_TYPES)
     with services.current().database.reading() as session:
         every = sources.list_all(session)
         wanted = _wanted(every)

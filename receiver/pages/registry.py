@@ -9,7 +9,7 @@ from contract.events import CourseId
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest
 from foundation.pages import forms, pagination
-from foundation.pages.error_pages import in_sentences
+from foundation.pages.error_pages import render_refusal
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from receiver import services
@@ -33,7 +33,7 @@ from receiver.sync import planner
 registry_pages = Blueprint("registry", __name__, template_folder="templates")
 registry_pages.app_context_processor(lambda: labels.GLOBALS)
 
-_PLACE = (str, int)
+_CURSOR_TYPES = (str, int)
 _FIRST_FEW = 5
 """How many of those that need a person stand above all others."""
 
@@ -52,7 +52,7 @@ class NewEntry(BaseModel):
 @signed_in
 def show() -> str:
     """Show the courses in grade sync, a page at a time; those that need a person first."""
-    page_request = pagination.read(request.args, _PLACE)
+    page_request = pagination.read(request.args, _CURSOR_TYPES)
     with services.current().database.reading() as session:
         every = sources.list_all(session)
         wanted = _wanted(every)
@@ -92,7 +92,7 @@ def ask_for_new() -> str:
 @signed_in
 def link() -> Response | tuple[str, int]:
     """Put a course into grade sync with its token, and go to its page."""
-    linked = forms.parsed(NewEntry)
+    linked = forms.parse_form(NewEntry)
     if not isinstance(linked, NewEntry):
         return _form(request.form.to_dict(), linked), 422
     here = services.current()
@@ -109,10 +109,10 @@ def link() -> Response | tuple[str, int]:
                 now=db.now(session),
             )
     except tuple(_FIELDS) as refusal:
-        faults: Faults = {_FIELDS[type(refusal)]: in_sentences(refusal)}
+        faults: Faults = {_FIELDS[type(refusal)]: render_refusal(refusal)}
         return _form(request.form.to_dict(), faults), 422
-    is_in = Markup("{} was added with the token {}.")
-    flash(is_in.format(linked.course_id, entry.stored_token_id))
+    message = Markup("{} was added with the token {}.")
+    flash(message.format(linked.course_id, entry.stored_token_id))
     return redirect(url_for("registry.show_entry", entry_id=entry.id), 303)
 
 

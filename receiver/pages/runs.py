@@ -18,7 +18,7 @@ from receiver.runs.store import CourseOutcome
 run_pages = Blueprint("runs", __name__, template_folder="templates")
 
 _RUN = "/runs/<int(max=2147483647):run_id>"
-_PLACE, _COURSE = (int,), (str, int)
+_CURSOR_TYPES, _COURSE_CURSOR_TYPES = (int,), (str, int)
 _WORST_FIRST = (
     CourseOutcome.FAILED,
     CourseOutcome.SKIPPED,
@@ -31,7 +31,7 @@ _WORST_FIRST = (
 @signed_in
 def show() -> str:
     """Show the runs, the newest first, a page at a time."""
-    page_request = pagination.read(request.args, _PLACE)
+    page_request = pagination.read(request.args, _CURSOR_TYPES)
     with services.current().database.reading() as session:
         page = queries.page(session, page_request)
         statuses = runs.statuses(session, page.rows, now=db.now(session))
@@ -49,7 +49,7 @@ def show() -> str:
 @signed_in
 def show_run(run_id: int) -> str:
     """Show one run: what it did, and its courses by outcome, those that failed first."""
-    page_request = pagination.read(request.args, _COURSE)
+    page_request = pagination.read(request.args, _COURSE_CURSOR_TYPES)
     with services.current().database.reading() as session:
         run = runs.get(session, run_id)
         [status] = runs.statuses(session, [run], now=db.now(session)).values()
@@ -65,7 +65,7 @@ def show_run(run_id: int) -> str:
         outcome=outcome,
         page=page,
         not_recorded=not_recorded,
-        story=summary.of_run(run) if run.ended_at else (),
+        summary=summary.of_run(run) if run.ended_at else (),
     )
 
 
@@ -82,24 +82,24 @@ def _charts(every: Sequence[Run]) -> list[Chart]:
     if len(ended) < 2:
         return []
     steps = [str(run.id) for run in ended]
-    lasted = Series(
+    duration = Series(
         "seconds", "wait", [math.nan if r.seconds is None else r.seconds for r in ended]
     )
-    asked = Series("requests", "good", [run.requests for run in ended])
+    requests = Series("requests", "good", [run.requests for run in ended])
     return [
         charts.lines(
-            "lasted",
+            "duration",
             "Duration",
             steps,
-            [lasted],
+            [duration],
             step_name="Run",
-            shown=lambda value: f"{value:,.1f} s",
+            format_value=lambda value: f"{value:,.1f} s",
         ),
         charts.lines(
-            "asked",
+            "requests",
             "Requests to eAssessment",
             steps,
-            [asked],
+            [requests],
             step_name="Run",
         ),
     ]

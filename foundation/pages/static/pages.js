@@ -25,10 +25,10 @@
   }
 
   function showZone() {
-    const told = document.querySelector("[data-zone]");
+    const label = document.querySelector("[data-zone]");
     const button = document.querySelector("[data-zone-switch]");
-    if (!told || !button || zone === "UTC") return;
-    told.textContent = inUtc() ? "Times are in UTC." : `Times are in ${zone}; hover for UTC.`;
+    if (!label || !button || zone === "UTC") return;
+    label.textContent = inUtc() ? "Times are in UTC." : `Times are in ${zone}; hover for UTC.`;
     button.textContent = inUtc() ? `Show ${zone}` : "Show UTC";
     button.hidden = false;
   }
