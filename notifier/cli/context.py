@@ -9,11 +9,11 @@ __all__ = ["checked_services", "reading", "services", "writing"]
 
 def services() -> Services:
     """Return the services."""
-    here: Services = context.services()
-    return here
+    loaded: Services = context.services()
+    return loaded
 
 
 def checked_services() -> Services:
     """Return the services, or raise SchemaError unless the database is at the schema."""
-    here: Services = context.checked_services()
-    return here
+    loaded: Services = context.checked_services()
+    return loaded
