@@ -1,1 +1,1 @@
-"""eAssessment: what happened to a course, told to the platforms that want to know."""
+"""eAssessment: courses, grades and webhooks."""

@@ -30,7 +30,7 @@ REFUSALS: dict[type[Refusal], ProblemType] = {
     errors.TokenRegeneratedError: ProblemType.TOKEN_REGENERATED,
     errors.TokenWrongCourseError: ProblemType.TOKEN_WRONG_COURSE,
     errors.BatchFullError: ProblemType.BATCH_FULL,
-    errors.TokenNotOursError: ProblemType.TOKEN_NOT_OURS,
+    errors.TokenIssuerError: ProblemType.TOKEN_NOT_OURS,
     errors.IngestOffError: ProblemType.NOT_FOUND,
     errors.IngestRefusedError: ProblemType.INGEST_REFUSED,
     errors.EndpointUnknownError: ProblemType.ENDPOINT_UNKNOWN,

@@ -17,7 +17,7 @@ LEASE_MARGIN_SECONDS = 5.0
 _SENDABLE_KEY = re.compile(r"[!-~]{32,}", re.ASCII)
 
 
-def _sendable(key: SecretStr) -> SecretStr:
+def _check_admin_key(key: SecretStr) -> SecretStr:
     if not _SENDABLE_KEY.fullmatch(key.get_secret_value()):
         raise ValueError(
             "expected 32 or more visible ASCII characters, as `openssl rand -hex 32` makes"
@@ -26,7 +26,7 @@ def _sendable(key: SecretStr) -> SecretStr:
 
 
 # A bearer key; characters that a header cannot carry are refused.
-AdminKey = Annotated[SecretStr, AfterValidator(_sendable)]
+AdminKey = Annotated[SecretStr, AfterValidator(_check_admin_key)]
 
 
 def _allowed_hosts(listed: str) -> str:

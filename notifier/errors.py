@@ -102,7 +102,7 @@ class BatchFullError(NotifierError):
     advice = Advice("Request this course in another batch, or alone.")
 
 
-class TokenNotOursError(NotifierError):
+class TokenIssuerError(NotifierError):
     """The tokens of a course are issued by a Moodle, or here, contrary to what was requested."""
 
     advice = Advice(

@@ -38,9 +38,9 @@ def services() -> Any:
 
 def ready() -> Any:
     """Return the services, or raise SchemaError unless the database is at the schema."""
-    here = services()
-    schema().check(here.database)
-    return here
+    loaded = services()
+    schema().check(loaded.database)
+    return loaded
 
 
 @contextmanager

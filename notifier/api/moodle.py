@@ -35,7 +35,7 @@ class CoursePath(BaseModel):
 
 @ingest_api.post("/courses/<path:course_id>/token-regenerated")
 @admin_only
-def tell_token(course_id: str) -> dict[str, Any]:
+def announce_token(course_id: str) -> dict[str, Any]:
     """Notify all endpoints that a Moodle course's token was regenerated; it is not stored."""
     new = parse_body(schemas.NewToken, _SMALL_BODY)
     if new.token is not None and new.token_id is not None:
@@ -55,7 +55,7 @@ def tell_token(course_id: str) -> dict[str, Any]:
 
 @ingest_api.post("/ingest/moodle")
 @guarded("ingest secret")
-def hear_moodle() -> dict[str, str]:
+def receive_moodle_event() -> dict[str, str]:
     """Accept an event of a Moodle; `outcome` says what it did. Any other status is retried."""
     raw = _authenticated_body(services.current().settings.ingest_secret.get_secret_value())
     web.require_json()

@@ -83,13 +83,13 @@ _OPERATIONS = {
         problems=(*_ADMIN, *_BODY, P.DELIVERY_UNKNOWN, P.REPLAY_REFUSED),
         example={"ids": [1, 2], "dry_run": True},
     ),
-    "ingest_api.tell_token": Operation(
+    "ingest_api.announce_token": Operation(
         {200: ApiResponse("All endpoints are notified.", schemas.TokenAnnouncement)},
         bodies=[schemas.NewToken],
         problems=(*_ADMIN, *_BODY, P.COURSE_DELETED, P.TOKEN_NOT_OURS, P.EVENT_NOT_WRITTEN),
         example={},
     ),
-    "ingest_api.hear_moodle": Operation(
+    "ingest_api.receive_moodle_event": Operation(
         {200: ApiResponse("Accepted; `outcome` says what it did.", schemas.Outcome)},
         bodies=[],
         problems=(*_BODY, P.INGEST_REFUSED, P.NOT_FOUND, P.DATABASE_UNAVAILABLE),

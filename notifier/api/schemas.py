@@ -23,7 +23,7 @@ from notifier import models
 from notifier.courses.grade_import import GradesFile
 from notifier.courses.grades import LoadResult
 from notifier.models import MAX_ID, DeliveryStatus
-from notifier.webhooks import delivery_queries, failures
+from notifier.webhooks import delivery_queries, failure_advice
 from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.retry_policy import Failure
 from notifier.worker.ping import PingResult
@@ -329,17 +329,17 @@ class PingResponded(Response):
     """The response to a test webhook."""
 
     url: str
-    taken: bool
+    accepted: bool
     status: int
     retry_after: str | None
-    said: str
+    response_body: str
 
 
 class PingFailed(Response):
     """Why a test webhook got no response."""
 
     url: str
-    taken: bool
+    accepted: bool
     kind: str
     detail: str
     next_step: str | None
@@ -352,17 +352,17 @@ def ping_of(endpoint_id: int, result: PingResult) -> PingResponded | PingFailed:
     if isinstance(answer, Failure):
         return PingFailed(
             url=result.url,
-            taken=result.accepted,
+            accepted=result.accepted,
             kind=answer.kind,
             detail=answer.detail,
-            **fields_of(failures.advice_for(answer.kind, None, endpoint_id)),
+            **fields_of(failure_advice.advice_for(answer.kind, None, endpoint_id)),
         )
     return PingResponded(
         url=result.url,
-        taken=result.accepted,
+        accepted=result.accepted,
         status=answer.status,
         retry_after=answer.retry_after,
-        said=answer.excerpt,
+        response_body=answer.excerpt,
     )
 
 
@@ -432,7 +432,7 @@ class AttemptResponse(Response):
             failure=row.failure,
             decided=row.decided,
             detail=row.detail,
-            **fields_of(failures.advice_for(row.failure, row.status, endpoint_id)),
+            **fields_of(failure_advice.advice_for(row.failure, row.status, endpoint_id)),
         )
 
     @property

@@ -9,11 +9,11 @@ __all__ = ["reading", "ready", "services", "writing"]
 
 def services() -> Services:
     """Return the services."""
-    here: Services = context.services()
-    return here
+    loaded: Services = context.services()
+    return loaded
 
 
 def ready() -> Services:
     """Return the services, or raise SchemaError unless the database is at the schema."""
-    here: Services = context.ready()
-    return here
+    loaded: Services = context.ready()
+    return loaded

@@ -21,7 +21,7 @@ from notifier.api.schemas import (
 from notifier.cli import context
 from notifier.cli.params import ROW_ID
 from notifier.models import DeliveryStatus
-from notifier.webhooks import delivery_queries, failures
+from notifier.webhooks import delivery_queries, failure_advice
 from notifier.webhooks import replay as replays
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
@@ -144,7 +144,7 @@ def show(delivery_id: int, as_json: bool) -> None:
     )
     if attempts:
         last = attempts[-1]
-        advice = failures.advice_for(last.failure, last.status, row.endpoint_id)
+        advice = failure_advice.advice_for(last.failure, last.status, row.endpoint_id)
         if advice is not None:
             click.echo(f"  next: {output.next_step(advice)}")
     if delivery.replays:

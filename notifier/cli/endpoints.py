@@ -14,7 +14,7 @@ from notifier.api import schemas
 from notifier.cli import context
 from notifier.cli.params import ROW_ID
 from notifier.models import Endpoint
-from notifier.webhooks import circuit_breaker, endpoints, failures
+from notifier.webhooks import circuit_breaker, endpoints, failure_advice
 from notifier.webhooks.retry_policy import Failure
 from notifier.worker.ping import PingResult, send_ping
 
@@ -37,14 +37,14 @@ def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
 
     Enter the secret at the receiver (ELMS: `receiver sources add-secret`).
     """
-    here = context.ready()
-    with here.database.writing() as session:
+    services = context.ready()
+    with services.database.writing() as session:
         endpoint, secret = endpoints.register(
             session,
             url,
             event_types,
-            vault=here.vault,
-            guard=here.settings.guard,
+            vault=services.vault,
+            guard=services.settings.guard,
             now=db.now(session),
         )
         issued = schemas.IssuedSecret(endpoint_id=endpoint.id, secret=secret.reveal())
@@ -122,10 +122,10 @@ def correct_url(endpoint_id: int, url: str) -> None:
     Its secret is kept, and waiting deliveries are sent to the new URL at once. The URL of an
     endpoint that has accepted a delivery cannot be changed.
     """
-    here = context.ready()
-    with here.database.writing() as session:
+    services = context.ready()
+    with services.database.writing() as session:
         endpoints.correct_url(
-            session, endpoint_id, url, guard=here.settings.guard, now=db.now(session)
+            session, endpoint_id, url, guard=services.settings.guard, now=db.now(session)
         )
     click.echo(f"Endpoint {endpoint_id} now has the URL {url}")
 
@@ -150,10 +150,10 @@ def rotate_secret(
         raise click.UsageError("give either --now or --overlap")
     if overlap is None:
         overlap = timedelta(0) if at_once else endpoints.DEFAULT_OVERLAP
-    here = context.ready()
-    with here.database.writing() as session:
+    services = context.ready()
+    with services.database.writing() as session:
         secret = endpoints.rotate_secret(
-            session, endpoint_id, overlap=overlap, vault=here.vault, now=db.now(session)
+            session, endpoint_id, overlap=overlap, vault=services.vault, now=db.now(session)
         )
     issued = schemas.IssuedSecret(endpoint_id=endpoint_id, secret=secret.reveal())
     _show_secret("has a new secret, shown only once:", issued, as_json=as_json)
@@ -189,11 +189,11 @@ def _show_ping(endpoint_id: int, result: PingResult) -> None:
     url, answer = result.url, result.result
     if isinstance(answer, Failure):
         click.echo(f"Failed: {url}: {answer.kind}: {answer.detail}")
-        advice = failures.advice_for(answer.kind, None, endpoint_id)
+        advice = failure_advice.advice_for(answer.kind, None, endpoint_id)
     else:
         verdict = "OK" if result.accepted else "Failed"
         click.echo(f"{verdict} {answer.status}: {url} {answer.excerpt}".rstrip())
-        advice = failures.advice_for(None, answer.status, endpoint_id)
+        advice = failure_advice.advice_for(None, answer.status, endpoint_id)
     if advice is not None:
         click.echo(f"  next: {output.next_step(advice)}")
     if result.due:

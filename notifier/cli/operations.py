@@ -26,9 +26,9 @@ def rotate_key() -> None:
     """
     from notifier.webhooks import endpoints
 
-    here = context.ready()
-    with here.database.writing() as session:
-        secrets = endpoints.reencrypt(session, vault=here.vault)
+    services = context.ready()
+    with services.database.writing() as session:
+        secrets = endpoints.reencrypt(session, vault=services.vault)
     click.echo(f"re-encrypted {count(secrets, 'secret')}; older keys can be removed")
 
 
@@ -60,10 +60,10 @@ def serve() -> None:
     from notifier.models import SCHEMA
 
     app = create_app()
-    here = services.of(app)
-    click.get_current_context().call_on_close(here.database.dispose)
-    SCHEMA.check(here.database)
-    server.serve(app, here.settings, max_body_bytes=_MAX_BODY_BYTES)
+    app_services = services.of(app)
+    click.get_current_context().call_on_close(app_services.database.dispose)
+    SCHEMA.check(app_services.database)
+    server.serve(app, app_services.settings, max_body_bytes=_MAX_BODY_BYTES)
 
 
 @click.command()
@@ -80,17 +80,17 @@ def work(once: bool, threads: int | None) -> None:
     """
     from notifier.worker.worker import Worker, WorkerOptions
 
-    here = context.ready()
-    threads = threads or here.settings.worker_threads
+    services = context.ready()
+    threads = threads or services.settings.worker_threads
     options = WorkerOptions(
         threads=threads,
-        per_endpoint=min(threads, here.settings.endpoint_concurrency),
-        lease=timedelta(seconds=here.settings.lease),
-        poll_seconds=here.settings.poll_interval,
-        per_endpoint_rate=here.settings.endpoint_rate,
-        disable_after=timedelta(days=here.settings.disable_after_days),
+        per_endpoint=min(threads, services.settings.endpoint_concurrency),
+        lease=timedelta(seconds=services.settings.lease),
+        poll_seconds=services.settings.poll_interval,
+        per_endpoint_rate=services.settings.endpoint_rate,
+        disable_after=timedelta(days=services.settings.disable_after_days),
     )
-    worker = Worker(here.database, here.vault, here.transport(threads), options)
+    worker = Worker(services.database, services.vault, services.transport(threads), options)
 
     def stop(number: int, _: FrameType | None) -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
@@ -122,6 +122,6 @@ def doctor(as_json: bool) -> None:
     """
     from notifier.monitoring import doctor as checks
 
-    here = context.services()
-    findings = checks.examine(here.database, here.vault)
+    services = context.services()
+    findings = checks.examine(services.database, services.vault)
     raise click.exceptions.Exit(report.report(findings, as_json=as_json))

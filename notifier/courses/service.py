@@ -18,7 +18,7 @@ from notifier.errors import (
     CourseExistsError,
     CourseUnknownError,
     NotifierError,
-    TokenNotOursError,
+    TokenIssuerError,
 )
 from notifier.models import Course, IssuedToken
 
@@ -119,11 +119,11 @@ def regenerate_token(
     """Replace a course's token and return the new one, which is shown only this once.
 
     Raises CourseUnknownError, CourseDeletedError, CourseChangedError if the course is not at
-    `version`, or TokenNotOursError if a Moodle issues its tokens.
+    `version`, or TokenIssuerError if a Moodle issues its tokens.
     """
     course = _lock(session, course_id, version)
     if current_token(session, course) is None:
-        raise TokenNotOursError(
+        raise TokenIssuerError(
             f"the tokens of the course {course_id!r} are issued by its Moodle",
             course_id=course_id,
         )
@@ -150,13 +150,13 @@ def announce_token(
 
     A course that is not known yet is added. Without the public id of the new token the change has
     an id that no token has, so that ELMS requires the new token. Raises CourseDeletedError,
-    CourseChangedError if the course is not at `version`, or TokenNotOursError if its tokens are
+    CourseChangedError if the course is not at `version`, or TokenIssuerError if its tokens are
     issued here.
     """
     ensure_course(session, course_id, course_id, now=now)
     course = _lock(session, course_id, version)
     if current_token(session, course) is not None:
-        raise TokenNotOursError(
+        raise TokenIssuerError(
             f"the tokens of the course {course_id!r} are issued here, not by a Moodle",
             advice=Advice("Regenerate its token.", "courses regenerate-token", (course_id,)),
             course_id=course_id,

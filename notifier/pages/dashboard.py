@@ -25,7 +25,7 @@ from notifier.monitoring.dashboard import Hour
 from notifier.monitoring.endpoint_status import EndpointSummary
 from notifier.pages.labels import TONES
 from notifier.pages.params import NUMBER
-from notifier.webhooks import delivery_queries, failures
+from notifier.webhooks import delivery_queries, failure_advice
 from notifier.webhooks import replay as replays
 
 overview = Blueprint("overview", __name__, template_folder="templates")
@@ -102,7 +102,7 @@ def _facts() -> dict[str, Any]:
         "delays": _delays(hours),
         "charts": _charts(hours),
         "most": MOST,
-        "advice_for": failures.advice_for,
+        "advice_for": failure_advice.advice_for,
         "tones": TONES,
     }
 

@@ -17,7 +17,7 @@ from notifier.errors import ReplayRefusedError
 from notifier.models import MAX_ID, DeliveryStatus
 from notifier.pages.labels import DECISIONS, TONES
 from notifier.pages.params import TYPES, DeliveryParams, query_of
-from notifier.webhooks import delivery_queries, endpoints, failures, request_preview
+from notifier.webhooks import delivery_queries, endpoints, failure_advice, request_preview
 from notifier.webhooks import replay as replays
 from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
@@ -80,7 +80,7 @@ def preview_replay() -> str:
     """Show how many deliveries a replay by filter would send, and to which endpoints."""
     wanted = _conditions(_params())
     with services.current().database.reading() as session:
-        foreseen = replays.preview_replay(session, wanted, most=MOST + 1)
+        foreseen = replays.preview_replay(session, wanted, limit=MOST + 1)
         rows = {row.id: row for row in endpoints.list_all(session)}
     return render_template(
         "notifier/replay.html",
@@ -127,7 +127,7 @@ def _found(asked: DeliveryParams) -> dict[str, Any]:
     with services.current().database.reading() as session:
         page = delivery_queries.page(session, wanted, asked.page_request, limit=_ROWS)
         last = delivery_queries.last_attempts(session, [row.id for row in page.rows])
-        counts = delivery_queries.count_by_status(session, wanted, most=MOST + 1)
+        counts = delivery_queries.count_by_status(session, wanted, limit=MOST + 1)
         every = endpoints.list_all(session)
         now = db.now(session)
     return {
@@ -161,7 +161,7 @@ def _details(delivery_id: int) -> dict[str, Any]:
         "last": attempts[-1] if attempts else None,
         "most": MAX_ATTEMPTS,
         "fix_receiver": Advice("Fix the cause, most likely at the receiver."),
-        "advice_for": failures.advice_for,
+        "advice_for": failure_advice.advice_for,
         "tones": TONES,
         "decisions": DECISIONS,
     }

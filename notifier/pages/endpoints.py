@@ -24,7 +24,7 @@ from notifier.monitoring import endpoint_status
 from notifier.pages.labels import TONES
 from notifier.pages.params import TYPES
 from notifier.webhooks import endpoints as core
-from notifier.webhooks import failures
+from notifier.webhooks import failure_advice
 from notifier.webhooks.retry_policy import WebhookResponse
 from notifier.worker.ping import send_ping
 
@@ -212,7 +212,7 @@ def want(endpoint_id: int) -> Response:
 def _every() -> dict[str, Any]:
     with services.current().database.reading() as session:
         reports, now = endpoint_status.read(session), db.now(session)
-    return {"reports": reports, "now": now, "tones": TONES, "advice_for": failures.advice_for}
+    return {"reports": reports, "now": now, "tones": TONES, "advice_for": failure_advice.advice_for}
 
 
 def endpoint_details(endpoint_id: int) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def endpoint_details(endpoint_id: int) -> dict[str, Any]:
         "secrets": [one for one in secrets if one.expires_at is None or one.expires_at > now],
         "now": now,
         "tones": TONES,
-        "advice_for": failures.advice_for,
+        "advice_for": failure_advice.advice_for,
     }
 
 

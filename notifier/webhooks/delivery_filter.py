@@ -91,16 +91,16 @@ def oldest(
 
 
 def count(
-    session: Session, scope: DeliveryScope, *, most: int | None = None
+    session: Session, scope: DeliveryScope, *, limit: int | None = None
 ) -> dict[int, Counter[str]]:
-    """Return the number of deliveries by endpoint and status; with `most`, up to that many each."""
+    """Return the number of deliveries by endpoint and status, each up to `limit`."""
     counts: dict[int, Counter[str]] = {one: Counter() for one in scope.endpoint_ids}
     if scope.events is not None:
         for row in _read_by_events(session, scope, scope.events):
             counts[row.endpoint_id][row.status] += 1
         return counts
     parts = [
-        _count_query(_query(scope.criteria, endpoint_id, status), most, endpoint_id, status)
+        _count_query(_query(scope.criteria, endpoint_id, status), limit, endpoint_id, status)
         for endpoint_id, status in product(scope.endpoint_ids, scope.statuses)
     ]
     for endpoint_id, status, number in _rows(session, parts):
@@ -282,10 +282,10 @@ def _ordered(
 
 
 def _count_query(
-    part: Select[Any], most: int | None, endpoint_id: int, status: DeliveryStatus
+    part: Select[Any], limit: int | None, endpoint_id: int, status: DeliveryStatus
 ) -> Select[Any]:
     # Ordered, although any rows would do: without it PostgreSQL scans the whole table.
-    found = part if most is None else _ordered(part, None, most, descending=True)
+    found = part if limit is None else _ordered(part, None, limit, descending=True)
     counted = select(literal(endpoint_id), literal(status.value), func.count())
     return counted.select_from(found.subquery())
 

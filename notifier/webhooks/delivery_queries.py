@@ -101,17 +101,17 @@ def last_attempted_at(session: Session) -> datetime | None:
 
 
 def count_by_status(
-    session: Session, criteria: DeliveryFilter, *, most: int
+    session: Session, criteria: DeliveryFilter, *, limit: int
 ) -> dict[DeliveryStatus, int]:
     """Return the number of deliveries per status; the status in `criteria` is ignored.
 
-    At most `most` are counted for each endpoint. Empty if counting would be slow: for a type
+    At most `limit` are counted for each endpoint. Empty if counting would be slow: for a type
     that has many events.
     """
     scope = delivery_filter.scope_of(session, replace(criteria, status=None))
     if not scope.is_cheap_to_count:
         return {}
-    counted = delivery_filter.count(session, scope, most=most).values()
+    counted = delivery_filter.count(session, scope, limit=limit).values()
     return {status: sum(one[status] for one in counted) for status in DeliveryStatus}
 
 

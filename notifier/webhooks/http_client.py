@@ -23,7 +23,7 @@ from foundation.http.dialer import (
 )
 from foundation.http.dns import LookupTimeoutError, Resolve
 from foundation.http.ssrf import Guard
-from notifier.webhooks.failures import FailureKind
+from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import AttemptResult, Failure, WebhookResponse
 
 # Bytes of a response's body that are read.

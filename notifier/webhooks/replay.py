@@ -37,12 +37,12 @@ def replayable(session: Session, criteria: DeliveryFilter, limit: int | None) ->
     return delivery_filter.oldest(session, _replayable(session, criteria), limit=limit)
 
 
-def preview_replay(session: Session, criteria: DeliveryFilter, *, most: int) -> ReplayPreview:
-    """Return what a replay by filter would do, counting at most `most` per endpoint and status."""
+def preview_replay(session: Session, criteria: DeliveryFilter, *, limit: int) -> ReplayPreview:
+    """Return what a replay by filter would do, counting at most `limit` per endpoint and status."""
     held = _held(session, criteria)
     return ReplayPreview(
-        _totals(session, _replayable(session, criteria), most=most),
-        _totals(session, held, most=most),
+        _totals(session, _replayable(session, criteria), limit=limit),
+        _totals(session, held, limit=limit),
     )
 
 
@@ -61,8 +61,8 @@ def _held(session: Session, criteria: DeliveryFilter) -> DeliveryScope:
     return replace(scope, endpoint_ids=()) if is_delivered else scope
 
 
-def _totals(session: Session, scope: DeliveryScope, *, most: int | None = None) -> dict[int, int]:
-    counts = delivery_filter.count(session, scope, most=most)
+def _totals(session: Session, scope: DeliveryScope, *, limit: int | None = None) -> dict[int, int]:
+    counts = delivery_filter.count(session, scope, limit=limit)
     return {one: counted.total() for one, counted in counts.items() if counted.total()}
 
 

@@ -12,7 +12,7 @@ from foundation.crypto import Vault
 from foundation.errors import DecryptionError
 from notifier.models import Attempt, Delivery
 from notifier.webhooks import endpoints
-from notifier.webhooks.failures import FailureKind
+from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.http_client import HEADERS
 
 # Characters of a signature that are shown: enough to compare, too few to use.

@@ -1,4 +1,8 @@
-"""The retry policy: from the result of an attempt to the decision what to do next."""
+"""The retry policy: from the result of an attempt to the decision what to do next.
+
+`decide` says what each status and each failure leads to; the advice for people is in
+`failure_advice`.
+"""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum
 
-from notifier.webhooks.failures import FailureKind
+from notifier.webhooks.failure_advice import FailureKind
 
 # The wait after each failed attempt but the last (Standard Webhooks 1.0: 75 h 35 min 5 s).
 SCHEDULE = tuple(
@@ -68,7 +72,7 @@ class Dead:
 
 @dataclass(frozen=True)
 class Disable:
-    """Disable the endpoint and hold its open deliveries: the receiver wants no more events."""
+    """Disable the endpoint and hold its open deliveries: the receiver no longer accepts events."""
 
     reason: str
 
@@ -94,7 +98,7 @@ def decide(result: AttemptResult, attempts: int, *, now: datetime, jitter: float
         if 200 <= result.status < 300:
             return Delivered()
         if result.status == _GONE:
-            return Disable("the receiver responded with 410: it wants no more events")
+            return Disable("the receiver no longer accepts events (410 Gone)")
         if result.status in _FINAL:
             return Dead(f"the receiver responded with {result.status}: a retry would not help")
     if attempts >= MAX_ATTEMPTS:

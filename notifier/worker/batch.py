@@ -82,7 +82,7 @@ def process_batch(
     expired = claims.reclaim_expired(session, now=now)
     enabled = {one: state for one, state in after.items() if one not in disabled}
     claimed = claims.claim(session, limits_for(enabled), lease=settings.lease, now=now)
-    after |= _on_trial(enabled, claimed, now)
+    after |= _pause_half_open(enabled, claimed, now)
     circuit_breaker.write_states(
         session, {one: state for one, state in after.items() if state != before[one]}
     )
@@ -132,7 +132,7 @@ def _disable_failing(
     return disabled
 
 
-def _on_trial(
+def _pause_half_open(
     states: Mapping[int, BreakerState], claimed: Sequence[Claimed], now: datetime
 ) -> dict[int, BreakerState]:
     """Return the half-open endpoints claimed for, paused again: one worker tries them at a time."""

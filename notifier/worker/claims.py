@@ -16,7 +16,7 @@ from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, 
 from notifier.signals import DeadDelivery
 from notifier.webhooks import deliveries
 from notifier.webhooks.deliveries import Claimed
-from notifier.webhooks.failures import FailureKind
+from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 
 # Expired claims that one transaction reclaims.
@@ -131,10 +131,10 @@ def _is_expired(now: datetime) -> Any:
 
 def _due_ids(session: Session, limits: ClaimLimits, now: datetime) -> list[int]:
     queries = [
-        _due_query(endpoint_id, lane, most, now)
+        _due_query(endpoint_id, lane, limit, now)
         for endpoint_id, endpoint_limit in limits.by_endpoint.items()
-        for lane, most in _lane_limits(limits, endpoint_limit).items()
-        if most > 0
+        for lane, limit in _lane_limits(limits, endpoint_limit).items()
+        if limit > 0
     ]
     rows = [
         row
@@ -150,12 +150,12 @@ def _lane_limits(limits: ClaimLimits, endpoint_limit: EndpointLimit) -> dict[Lan
     return {Lane.FIRST: total, Lane.RETRY: retry, Lane.ISOLATED: min(limits.isolated, retry)}
 
 
-def _due_query(endpoint_id: int, lane: Lane, most: int, now: datetime) -> Select[Any]:
+def _due_query(endpoint_id: int, lane: Lane, limit: int, now: datetime) -> Select[Any]:
     found = (
         select(Delivery.id, Delivery.endpoint_id, Delivery.lane, Delivery.due_at)
         .where(_is_claimable(now), Delivery.endpoint_id == endpoint_id, Delivery.lane == lane)
         .order_by(Delivery.due_at, Delivery.id)
-        .limit(most)
+        .limit(limit)
         .subquery()
     )
     return select(found)
@@ -175,7 +175,7 @@ def _within_limits(rows: Sequence[Any], limits: ClaimLimits) -> list[int]:
             bounds[row.endpoint_id, Lane.RETRY] = endpoint_limit.retry
         if row.lane == Lane.ISOLATED:
             bounds[Lane.ISOLATED] = limits.isolated
-        if all(used[bound] < most for bound, most in bounds.items()):
+        if all(used[bound] < limit for bound, limit in bounds.items()):
             chosen.append(row.id)
             used.update(bounds.keys())
     return chosen

@@ -7,7 +7,7 @@ from datetime import datetime
 from foundation.db import counters
 from foundation.db.counters import Counter, Histogram, Key
 from notifier.webhooks.deliveries import Settlement, SettleResult
-from notifier.webhooks.failures import FailureKind
+from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import Dead, Delivered
 from notifier.worker.claims import ExpiredClaim
 

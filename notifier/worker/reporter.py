@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from foundation import logging
 from foundation.errors import Advice, fields_of
-from notifier.webhooks import failures
+from notifier.webhooks import failure_advice
 from notifier.webhooks.deliveries import Settlement
-from notifier.webhooks.failures import FailureKind
+from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.retry_policy import Dead, Delivered, Disable, RetryAt
 from notifier.worker.batch import BatchResult
 from notifier.worker.claims import ExpiredClaim
@@ -54,7 +54,7 @@ def _report_settled(one: Settlement, totals: WorkerTotals) -> None:
             line.info("event delivered", status=one.status)
         case RetryAt(due_at):
             totals.to_retry += 1
-            advice = failures.advice_for(one.failure, one.status, one.claimed.endpoint_id)
+            advice = failure_advice.advice_for(one.failure, one.status, one.claimed.endpoint_id)
             line.warning(
                 "attempt failed, will be retried",
                 due_at=due_at.isoformat(),
@@ -85,7 +85,7 @@ def _report_expired(one: ExpiredClaim, totals: WorkerTotals) -> None:
         return
     line.warning(
         "worker lost, its delivery will be retried",
-        **fields_of(failures.advice_for(FailureKind.WORKER_LOST, None, one.endpoint_id)),
+        **fields_of(failure_advice.advice_for(FailureKind.WORKER_LOST, None, one.endpoint_id)),
     )
 
 

@@ -19,7 +19,7 @@ from foundation.tracing import HEADER
 from notifier.webhooks import circuit_breaker
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed
-from notifier.webhooks.failures import FailureKind
+from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import AttemptResult, Failure, signal_of
 from notifier.worker import batch, claims, reporter
@@ -50,11 +50,6 @@ class WorkerOptions:
     disable_after: timedelta = timedelta(days=5)
 
 
-@dataclass(frozen=True)
-class _Wake:
-    """A message in the queue of finished attempts that only wakes the worker."""
-
-
 @dataclass
 class Worker:
     """Delivers what is due.
@@ -72,7 +67,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         options = self.options
-        self._finished: queue.SimpleQueue[Finished | _Wake] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[Finished | None] = queue.SimpleQueue()
         self._unsettled: list[Finished] = []
         self._limiter = Limiter(
             threads=options.threads,
@@ -86,7 +81,7 @@ class Worker:
     def stop(self) -> None:
         """Stop claiming and end `run` once all attempts are settled; safe in a signal handler."""
         self._stopping = True
-        self._finished.put(_Wake())
+        self._finished.put(None)  # wakes the worker
 
     def run(self, *, once: bool = False) -> WorkerTotals:
         """Deliver until stopped, or with `once` until nothing is due.
@@ -190,7 +185,7 @@ class Worker:
                 one = self._finished.get(timeout=max(0.0, ends - time.monotonic()))
             except queue.Empty:
                 return
-            if isinstance(one, _Wake):
+            if one is None:
                 return
             self._limiter.finish(one.claimed, signal_of(one.result))
             self._unsettled.append(one)

@@ -117,7 +117,7 @@ def test_what_died_while_elms_was_down_is_replayed(both: Machines, at: Callable[
     expect(page.get_by_role("row").filter(has_text="dead")).to_have_count(2)
     page.get_by_role("link", name="Replay results…").click()
     expect(heading(page)).to_have_text("Replay 2 deliveries?")
-    page.get_by_role("button", name="Replay them").click()
+    page.get_by_role("button", name="Replay 2 deliveries").click()
     for course_id in ("LAW201-2026", "MUS115-2026"):
         replayed = page.get_by_role("row").filter(has_text=course_id)
         expect(replayed).to_contain_text("delivered", timeout=HEARD)

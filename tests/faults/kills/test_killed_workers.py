@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from notifier.models import Attempt, Delivery, Event
-from notifier.webhooks.failures import FailureKind
+from notifier.webhooks.failure_advice import FailureKind
 from receiver.models import Entry, InboxMessage
 from tests.faults.failpoints import Action, Fault, Point
 from tests.faults.processes import Process, wait_until

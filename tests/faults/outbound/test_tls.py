@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from notifier.webhooks import failures
+from notifier.webhooks import failure_advice
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from tests.faults.authority import Authority
@@ -121,7 +121,7 @@ def test_certificate_that_is_not_good_is_refused(
     assert answer.kind == kind
     assert answer.detail.startswith(f"127.0.0.1:{raw.port}: the certificate is not trusted: ")
     assert words in answer.detail
-    assert step in str(failures.advice_for(answer.kind, None, 1))
+    assert step in str(failure_advice.advice_for(answer.kind, None, 1))
     assert log == [b"handshake refused"]
 
 

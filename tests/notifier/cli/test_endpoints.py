@@ -162,10 +162,10 @@ def test_ping_shows_an_accepted_response(notifier: Notifier, told: ReadJson, sin
     assert result.stdout == f'OK 200: {sink.url()} {{"outcome":"ignored"}}\n'
     assert as_json == {
         "url": sink.url(),
-        "taken": True,
+        "accepted": True,
         "status": 200,
         "retry_after": None,
-        "said": '{"outcome":"applied"}',
+        "response_body": '{"outcome":"applied"}',
     }
     received = sink.received[0]
     signatures.verify(
@@ -200,7 +200,7 @@ def test_ping_without_a_response_exits_with_1(notifier: Notifier, told: ReadJson
     assert "\n  next: " in result.stdout
     document = strict_json.load(as_json.stdout_bytes)
     assert isinstance(document, dict)
-    assert set(document) == {"url", "taken", "kind", "detail", "next_step", "action"}
+    assert set(document) == {"url", "accepted", "kind", "detail", "next_step", "action"}
 
 
 def test_ping_that_is_accepted_sends_what_waits(

@@ -15,7 +15,7 @@ from notifier.errors import (
     CourseDeletedError,
     CourseExistsError,
     CourseUnknownError,
-    TokenNotOursError,
+    TokenIssuerError,
 )
 from notifier.models import Course, Delivery, Event, IssuedToken
 from notifier.signals import CourseChange, NoSubscriberError
@@ -328,7 +328,7 @@ def test_announce_refuses_a_course_with_its_own_token(
 ) -> None:
     make_course("CS101")
 
-    with pytest.raises(TokenNotOursError) as refused:
+    with pytest.raises(TokenIssuerError) as refused:
         announce(database, "CS101", "m0123456789abcdef")
 
     assert str(refused.value) == (
@@ -342,7 +342,7 @@ def test_regenerate_refuses_a_course_of_a_moodle(database: Database) -> None:
     with database.writing() as session:
         courses.ensure_course(session, "7", "Algorithms", now=NINE)
 
-    with database.writing() as session, pytest.raises(TokenNotOursError) as refused:
+    with database.writing() as session, pytest.raises(TokenIssuerError) as refused:
         courses.regenerate_token(session, "7", now=TEN)
 
     assert str(refused.value) == "the tokens of the course '7' are issued by its Moodle"

@@ -17,7 +17,7 @@ from foundation.db.session import Database
 from notifier.models import SCHEMA, Delivery, DeliveryStatus, Endpoint, EndpointSecret
 from notifier.webhooks import circuit_breaker, endpoints
 from notifier.webhooks.circuit_breaker import BreakerState
-from notifier.webhooks.failures import FailureKind
+from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import Failure
 from tests.notifier.conftest import Reply

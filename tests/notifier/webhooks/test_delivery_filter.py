@@ -141,7 +141,7 @@ def test_scope_leaves_out_statuses(database: Database, rows: list[Row]) -> None:
 def test_count_is_bounded(database: Database, rows: list[Row], way: str) -> None:
     with database.reading() as session:
         scope = delivery_filter.scope_of(session, DeliveryFilter())
-        counted = delivery_filter.count(session, scope, most=2)
+        counted = delivery_filter.count(session, scope, limit=2)
 
     assert {number for counts in counted.values() for number in counts.values()} <= {0, 1, 2}
     assert sum(counts.total() for counts in counted.values()) < len(rows)
@@ -167,7 +167,7 @@ def test_no_query_scans_a_table(
         scope = delivery_filter.scope_of(session, DeliveryFilter(**conditions))
         delivery_filter.newest(session, scope, before=rows[30].id, limit=5)
         delivery_filter.oldest(session, scope, limit=5)
-        delivery_filter.count(session, scope, most=5)
+        delivery_filter.count(session, scope, limit=5)
 
     steps = [step for step in plans() if step.startswith("SCAN")]
     assert [step for step in steps if "deliveries" in step or "events" in step] == []

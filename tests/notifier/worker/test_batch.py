@@ -215,7 +215,7 @@ def test_subscriber_is_notified_of_a_disabled_endpoint(
             "source": SITE,
             "endpoint_id": gone.id,
             "url": "https://elms.example/webhooks",
-            "reason": "the receiver responded with 410: it wants no more events",
+            "reason": "the receiver no longer accepts events (410 Gone)",
         },
     }
     assert [one.endpoint_id for one in done.claimed] == [operations.id]

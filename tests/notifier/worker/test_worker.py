@@ -321,7 +321,7 @@ def test_410_disables_the_endpoint_and_holds_the_rest(
     assert statuses == ["held", "held", "delivered"]
     endpoint = endpoint_of(gone.id)
     assert endpoint.disabled_at is not None
-    assert endpoint.disabled_reason == "the receiver responded with 410: it wants no more events"
+    assert endpoint.disabled_reason == "the receiver no longer accepts events (410 Gone)"
     (line,) = lines(logged, "endpoint disabled, its deliveries held")
     assert line["action"] == f"endpoints enable {gone.id}"
 

@@ -1,10 +1,14 @@
-"""Rules of the house that no single module can hold."""
+"""Wiring that no single module shows: subscribers, the environment, paths of a machine."""
 
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from blinker import NamedSignal
+
+from notifier import signals
+from notifier.webhooks import outbox
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,7 +22,7 @@ def tracked_files() -> list[Path]:
 
 
 @pytest.mark.parametrize("service", ["notifier", "receiver"])
-def test_the_environment_is_read_in_one_place(service: str) -> None:
+def test_service_reads_environment_in_settings_only(service: str) -> None:
     readers = [
         path.name
         for path in (ROOT / service).rglob("*.py")
@@ -28,7 +32,7 @@ def test_the_environment_is_read_in_one_place(service: str) -> None:
     assert readers == []
 
 
-def test_no_file_names_a_machine_of_ours() -> None:
+def test_no_file_names_a_path_of_one_machine() -> None:
     pattern = re.compile(r"/(?:root|work|home)/[A-Za-z0-9._-]+")
     found = [
         f"{path.relative_to(ROOT)}: {match[0]}"
@@ -38,3 +42,15 @@ def test_no_file_names_a_machine_of_ours() -> None:
     ]
 
     assert found == []
+
+
+def test_every_signal_has_a_subscriber() -> None:
+    outbox.subscribe()
+
+    silent = [
+        name
+        for name, signal in vars(signals).items()
+        if isinstance(signal, NamedSignal) and not signal.receivers
+    ]
+
+    assert silent == []

@@ -1,4 +1,7 @@
-"""The kinds of failed attempts, and advice for each failure and status."""
+"""The kinds of failed attempts, and advice for people about each failure and status.
+
+What happens to the delivery, and to the endpoint, is decided in `retry_policy`.
+"""
 
 from enum import StrEnum
 
@@ -110,7 +113,7 @@ _STATUS_ADVICE: dict[int, Advice] = {
     404: _PATH,
     405: _PATH,
     409: _REJECTED,
-    410: Advice("The receiver wants no more events: ask its administrator why."),
+    410: Advice("The receiver no longer accepts events: ask its administrator why."),
     413: _REJECTED,
     415: _REJECTED,
     422: _REJECTED,

@@ -3,18 +3,18 @@
 import pytest
 
 from notifier.models import Attempt
-from notifier.webhooks import failures
-from notifier.webhooks.failures import FailureKind
+from notifier.webhooks import failure_advice
+from notifier.webhooks.failure_advice import FailureKind
 
 
 @pytest.mark.parametrize("kind", [pytest.param(one, id=one.value) for one in FailureKind])
 def test_every_kind_of_failure_has_advice(kind: FailureKind) -> None:
-    assert failures.advice_for(kind.value, None, 3) is not None
+    assert failure_advice.advice_for(kind.value, None, 3) is not None
 
 
 @pytest.mark.parametrize("kind", [None, "", "a word of yore"])
 def test_unknown_failure_has_no_advice(kind: str | None) -> None:
-    assert failures.advice_for(kind, None, 3) is None
+    assert failure_advice.advice_for(kind, None, 3) is None
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_unknown_failure_has_no_advice(kind: str | None) -> None:
     ],
 )
 def test_response_that_refuses_has_advice(status: int, action: str | None, said: str) -> None:
-    advice = failures.advice_for(None, status, 3)
+    advice = failure_advice.advice_for(None, status, 3)
 
     assert advice is not None
     assert said in advice.text
@@ -37,7 +37,7 @@ def test_response_that_refuses_has_advice(status: int, action: str | None, said:
 
 @pytest.mark.parametrize("status", [pytest.param(one, id=str(one)) for one in (200, 204, 418)])
 def test_other_responses_have_no_advice(status: int) -> None:
-    assert failures.advice_for(None, status, 3) is None
+    assert failure_advice.advice_for(None, status, 3) is None
 
 
 def test_every_kind_fits_its_column() -> None:
