@@ -9,7 +9,9 @@ from contract.tokens import Token
 from foundation.cli import output
 from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID
+from foundation.db import pagination
 from foundation.db import session as db
+from foundation.db.pagination import PageRequest
 from foundation.errors import Refusal, fields_of
 from foundation.text import printable
 from receiver.cli import context, registry_bulk
@@ -103,7 +105,7 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
 @click.option(
     "--limit",
     type=click.IntRange(1, 1000),
-    default=history.DEFAULT_LIMIT,
+    default=pagination.PAGE,
     show_default=True,
     help="Maximum number of history lines.",
 )
@@ -117,7 +119,7 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
         entry = registry.get_known(
             session, sources.choose(session, source, course_id=course_id), course_id
         )
-        entries = history.latest(session, entry.id, limit)
+        entries = history.page(session, entry.id, PageRequest(), limit=limit).rows
     facts = {**_facts(entry, _course_status(entry)), **_state_facts(entry)}
     if as_json:
         output.print_json({**facts, "history": [_history_facts(line) for line in entries]})

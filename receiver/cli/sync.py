@@ -32,12 +32,9 @@ from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory, open_gradebook
 from receiver.sync import run as grade_sync
-from receiver.sync.fetcher import FetchLimits
+from receiver.sync.fetcher import RETRY_WAITS, FetchLimits
 from receiver.sync.planner import Plan, Planner
 from receiver.sync.run import EXIT_LEASED, SyncOptions
-
-# Seconds to wait before each retry of a request that failed temporarily.
-RETRY_WAITS = (2.0, 10.0, 30.0, 60.0, 120.0)
 
 _COLUMNS = ("course", "source", "result", "reason", "since", "next step")
 

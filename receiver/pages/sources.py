@@ -5,6 +5,7 @@ from flask import Blueprint, render_template
 from foundation.pages.guards import signed_in
 from receiver import services
 from receiver.runs import queries
+from receiver.runs import store as runs
 from receiver.sources import store as sources
 
 source_pages = Blueprint("sources", __name__, template_folder="templates")
@@ -23,5 +24,5 @@ def show() -> str:
         sources=every,
         last_webhooks=last_webhooks,
         last_runs=last_runs,
-        runs_searched=queries.RUNS_SEARCHED,
+        runs_searched=runs.RUNS_SEARCHED,
     )

@@ -42,6 +42,11 @@ _HEADERS = {
 }
 
 
+def is_temporary(status: int) -> bool:
+    """Return True if a site responds with this status while it fails or is too busy."""
+    return status >= 500 or status in {408, 425, 429}
+
+
 @dataclass(frozen=True)
 class HttpResponse:
     """A complete response."""

@@ -54,7 +54,7 @@ def test_run_prints_summary_and_table(courses: None, receiver: Callable[..., Res
         "... failed: 1 course",
         "... used 3 requests to eAssessment",
     ]
-    assert lines[7] == "Grade sync complete, with errors; the table says what to do."
+    assert lines[7] == "Grade sync complete, with errors; see each failed course."
     table = "\n".join(lines[8:])
     assert "CS102   one     skipped  the course was deleted in eAssessment" in table
     assert "CS103   one     failed   responded 503" in table

@@ -72,7 +72,7 @@ def test_healthy_installation_passes(
     found = examine()
 
     assert all(finding.ok for finding in found.values())
-    assert found["secrets"].found == "all 2 can be decrypted"
+    assert found["secrets"].found == "2 encrypted, all can be decrypted"
     assert found["last run"].found.startswith("run 1 started 3 min ago: 0 synced")
 
 
@@ -119,7 +119,7 @@ def test_undecryptable_site_token_fails(
 
     ok, lost = examine()["secrets"], examine(OTHER)["secrets"]
 
-    assert (ok.ok, ok.found) == (True, "all 1 can be decrypted")
+    assert (ok.ok, ok.found) == (True, "1 encrypted, all can be decrypted")
     assert not lost.ok
 
 
