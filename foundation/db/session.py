@@ -1,4 +1,4 @@
-"""A database: its transactions, its clock, and column types that are alike on all databases."""
+"""A database: its transactions, its clock, and portable column types."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

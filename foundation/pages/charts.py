@@ -1,4 +1,4 @@
-"""Charts, pure: numbers in, shapes and the table behind them out; `charts.html` draws them."""
+"""Charts as data: the shapes that `charts.html` draws, and the same values as a table."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ _STEPS = 6
 
 @dataclass(frozen=True)
 class Series:
-    """What is counted, one value for each step; `tone` is good, wait, warn, bad or calm."""
+    """A named series with one value for each step; `tone` is good, wait, warn, bad or calm."""
 
     name: str
     tone: str
@@ -20,7 +20,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis: where it is and what it says."""
+    """A tick on an axis: its coordinate and its label."""
 
     at: float
     label: str
@@ -29,7 +29,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Bar:
-    """A rectangle, and what it says when pointed at."""
+    """A rectangle; `label` is its tooltip."""
 
     x: float
     y: float
@@ -41,7 +41,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Point:
-    """A value on a line, and what it says when pointed at."""
+    """A point on a line; `label` is its tooltip."""
 
     x: float
     y: float
@@ -62,7 +62,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """What is drawn, and the same as a table."""
+    """The shapes of a chart, and its values as a table."""
 
     id: str
     title: str
@@ -81,7 +81,7 @@ class Chart:
 
 FormatValue = Callable[[float], str]
 TickValues = Callable[[float], Sequence[float]]
-"""From the largest value to the marks of an axis that holds it: from nothing to its end."""
+"""Returns the ticks of an axis from zero to at least the largest value."""
 
 
 def _count(value: float) -> str:
@@ -89,7 +89,7 @@ def _count(value: float) -> str:
 
 
 def count_ticks(maximum: float) -> Sequence[float]:
-    """Return marks up to the next 1, 2 or 5 with zeros behind it, each of them a whole number."""
+    """Return whole-number ticks up to the next 1, 2 or 5 times a power of ten."""
     ten = 10 ** math.floor(math.log10(maximum)) if maximum > 1 else 1
     factor = next(factor for factor in (1, 2, 5, 10) if ten * factor >= maximum)
     end = ten * factor
@@ -98,7 +98,7 @@ def count_ticks(maximum: float) -> Sequence[float]:
 
 
 def duration_ticks(maximum: float) -> Sequence[float]:
-    """Return marks that are round as times are: beyond ten seconds, of minutes, hours, days."""
+    """Return ticks in milliseconds; above ten seconds they are round in seconds to days."""
     if maximum <= 10_000:
         return count_ticks(maximum)
     fits = ((end, parts) for end, parts in _TIMES if end * 1000 >= maximum)
@@ -121,7 +121,7 @@ _TIMES = (
     (12 * _HOUR, 3),
     (_DAY, 2),
 )
-"""Seconds at which an axis may end, and how many parts it has then."""
+"""Possible ends of an axis in seconds, each with its number of intervals."""
 
 
 def _divided(end: float, parts: int) -> Sequence[float]:
@@ -137,7 +137,7 @@ def stacked_bars(
     step_name: str = "Time",
     format_value: FormatValue = _count,
 ) -> Chart:
-    """Return bars, one for each step, made of the values of each series."""
+    """Return a chart with one bar for each step, which stacks the values of all series."""
     sums = [sum(values) for values in zip(*(one.values for one in series), strict=True)]
     y_values = count_ticks(max(sums, default=0))
     top = y_values[-1]
@@ -170,7 +170,7 @@ def lines(
     format_value: FormatValue = _count,
     ticks: TickValues = count_ticks,
 ) -> Chart:
-    """Return a line for each series; a step whose value is not a number is left open."""
+    """Return a chart with a line for each series; NaN values leave a gap."""
     known = [value for one in series for value in one.values if not math.isnan(value)]
     y_values = ticks(max(known, default=0))
     drawn = tuple(_line(steps, one, y_values[-1], format_value) for one in series)
@@ -186,7 +186,7 @@ def percentile(values: Sequence[float], hundredth: float) -> float:
 
 
 def _round(value: float) -> float:
-    """Return a coordinate rounded to what is visible."""
+    """Return a coordinate rounded to two decimals."""
     return round(value, 2)
 
 

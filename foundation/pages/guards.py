@@ -14,7 +14,7 @@ REFRESH = "X-Refresh"
 
 def _check_signed_in() -> None:
     if sessions.person() is None:
-        raise SignInNeeded("nobody is signed in")
+        raise SignInNeeded("not signed in")
     if REFRESH not in request.headers:
         sessions.renew(now=datetime.now(UTC))
     forms.check()

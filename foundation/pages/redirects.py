@@ -1,4 +1,4 @@
-"""The way back: the page of ours that a form was sent from, as the browser says."""
+"""Redirects to paths of this site only, and the page that a form was sent from."""
 
 from urllib.parse import urlsplit
 
@@ -6,7 +6,7 @@ from flask import current_app, request
 
 
 def local_path(address: str) -> str:
-    """Return the address if it is a path of this site, or the first page."""
+    """Return the URL if it is a path of this site, or `/`."""
     plain = address.isprintable() and "\\" not in address and len(address) <= 2000
     if not plain or not address.startswith("/") or address.startswith("//"):
         return "/"
@@ -18,7 +18,7 @@ def local_path(address: str) -> str:
 
 
 def referring_page() -> str | None:
-    """Return the page of ours that a form was sent from, or None; it can be opened again."""
+    """Return the page of this site that a form was sent from, or None."""
     if request.method == "GET":
         return None
     try:
@@ -28,5 +28,5 @@ def referring_page() -> str | None:
     is_page = current_app.url_map.bind("").test(came_from.path, "GET")
     if came_from.netloc != request.host or not is_page:
         return None
-    asked = f"?{came_from.query}" if came_from.query else ""
-    return local_path(f"{came_from.path}{asked}")
+    query = f"?{came_from.query}" if came_from.query else ""
+    return local_path(f"{came_from.path}{query}")

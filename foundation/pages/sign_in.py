@@ -20,7 +20,7 @@ _log = logging.get_logger(__name__)
 _Answer = Response | str | tuple[str, int] | tuple[str, int, dict[str, str]]
 
 _THIS_MACHINE = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
-"""How a peer on this machine is written; the last, where one socket listens for IPv6 and IPv4."""
+"""Loopback addresses; the last one if a socket listens on both IPv6 and IPv4."""
 _WRONG = "The name or the password is wrong."
 
 
@@ -56,7 +56,7 @@ def submit() -> _Answer:
         user = _authenticate(entered.name.strip(), entered.password)
     except TooManyAttemptsError as refusal:
         until = refusal.facts["until"]
-        _log.warning("sign-in has to wait", address=_address(), until=until)
+        _log.warning("sign-in throttled", address=_address(), until=until)
         wait = max(1, round((until - datetime.now(UTC)).total_seconds()))
         page = _form(next=next_path, name=entered.name, refusal=refusal, until=until)
         return page, 429, {"Retry-After": str(wait)}

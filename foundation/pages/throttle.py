@@ -1,4 +1,4 @@
-"""Sign-ins that fail are counted for each name and each address, and then made to wait."""
+"""The limit of failed sign-ins, for each name and each address."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from foundation.pages.models import SignInFailure
 from foundation.pages.users import normalize_name
 
 WINDOW = timedelta(minutes=15)
-"""Failures that are older are forgotten."""
+"""Older failures are deleted."""
 MAX_FAILURES_PER_NAME = 10
-"""So many failures for one name, and it waits."""
+"""The limit of failures for one name."""
 MAX_FAILURES_PER_ADDRESS = 30
-"""So many failures from one address, and it waits; several people may share one."""
+"""The limit of failures from one address, which several people may share."""
 
 
 def register_attempt(session: Session, name: str, address: str, *, now: datetime) -> None:
     """Count an attempt as a failure until `reset`, or raise TooManyAttemptsError.
 
-    It is written down before the password is looked at, so that many at once are not many more
-    than those that are let. Those that are refused do not count.
+    It is stored before the password is checked, so that concurrent attempts cannot exceed the
+    limit. Refused attempts do not count.
     """
     name_hash, network = _digest(name), network_of(address)
     session.execute(delete(SignInFailure).where(SignInFailure.at <= now - WINDOW))
@@ -47,7 +47,7 @@ def register_attempt(session: Session, name: str, address: str, *, now: datetime
 
 
 def reset(session: Session, name: str) -> None:
-    """Forget the failures for a name whose owner has come in."""
+    """Delete the failures for a name after a successful sign-in."""
     session.execute(delete(SignInFailure).where(SignInFailure.name_sha256 == _digest(name)))
 
 
@@ -63,7 +63,7 @@ def _digest(name: str) -> str:
 
 
 def network_of(address: str) -> str:
-    """Return the address, of IPv6 the network of 64 bits that one household has."""
+    """Return the address; for IPv6 its /64 network, which one customer usually has."""
     try:
         known = ip_address(address)
     except ValueError:

@@ -20,7 +20,7 @@ from foundation.pages.errors import (
 from foundation.pages.models import MAX_NAME, User
 
 MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 12, 1000
-"""How many characters a password may have."""
+"""The allowed number of characters."""
 METHOD = "scrypt:32768:8:1"
 """How passwords are hashed (RFC 7914): with 32 MiB of memory each."""
 
@@ -49,12 +49,12 @@ def add(session: Session, name: str, password: str, *, now: datetime) -> User:
 
 
 def find(session: Session, name: str) -> User | None:
-    """Return the user of a name, in whatever case it is written, or None."""
+    """Return the user with a name (case-insensitive), or None."""
     return session.scalar(select(User).where(User.name_key == normalize_name(name)))
 
 
 def get(session: Session, name: str) -> User:
-    """Return the user of a name, or raise UserUnknownError."""
+    """Return the user with a name, or raise UserUnknownError."""
     user = find(session, name)
     if user is None:
         raise UserUnknownError(f"there is no user {name!r}")
@@ -67,7 +67,7 @@ def list_all(session: Session) -> list[User]:
 
 
 def set_password(session: Session, name: str, password: str, *, now: datetime) -> User:
-    """Give a user another password, which ends all of the user's sessions."""
+    """Set a user's password, which ends all of the user's sessions."""
     user = get(session, name)
     user.password_hash = _hash(user.name, password)
     user.password_changed_at = now
@@ -88,12 +88,12 @@ def is_password_of(user: User | None, password: str) -> bool:
 
 
 def fingerprint(user: User) -> str:
-    """Return what changes with the user's password, and does not give the hash away."""
+    """Return a value that changes with the password and does not reveal its hash."""
     return hashlib.sha256(user.password_hash.encode()).hexdigest()[:32]
 
 
 def normalize_name(name: str) -> str:
-    """Return a name as it is compared: spelled one way, in one case."""
+    """Return a name in the normalized form that is compared (NFKC, case-folded)."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
@@ -111,12 +111,12 @@ def _hash(name: str, password: str) -> str:
     if not is_storable(password):
         raise PasswordWeakError("the password is not UTF-8")
     if len(set(password)) < 4 or normalize_name(password) == normalize_name(name):
-        raise PasswordWeakError("the password is one that is tried first")
+        raise PasswordWeakError("the password is too common")
     return generate_password_hash(_normal(password), method=METHOD)
 
 
 def _normal(password: str) -> str:
-    # Keyboards differ in how they spell an accent.
+    # Keyboards encode accents differently.
     return unicodedata.normalize("NFC", password)
 
 

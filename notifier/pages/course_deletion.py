@@ -28,7 +28,7 @@ _log = logging.get_logger(__name__)
 
 EVENT = "course.deleted"
 MAX_DELETED = 500
-"""So many courses are deleted at once."""
+"""The limit of courses that are deleted at once."""
 _MAX_NAMED = 3
 _INSTANT = timedelta(microseconds=1)
 

@@ -37,7 +37,7 @@ _Answer = Response | str | tuple[str, int]
 
 
 def _moodle_token(text: str) -> str:
-    """Return the public id of a token, or "" for none; the token itself goes no further."""
+    """Return the public id of a token, or "" for none; the token itself is not stored."""
     if not text.strip():
         return ""
     try:

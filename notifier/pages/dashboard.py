@@ -32,7 +32,7 @@ overview = Blueprint("overview", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
 
 MAX_REPLAYED = 1000
-"""So many dead letters are replayed at once."""
+"""The limit of dead letters that are replayed at once."""
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -48,14 +48,14 @@ class DeadLetterForm(BaseModel):
 @overview.get("/")
 @signed_in
 def show() -> str:
-    """Show what needs a person, the backlog, and the last day."""
+    """Show what needs attention, the backlog and the last day."""
     return render_template("notifier/overview.html", **_facts())
 
 
 @overview.get("/overview/live")
 @signed_in
 def live() -> str:
-    """Show all of it as it is now."""
+    """Show the current content of the overview."""
     return render_template("notifier/overview_now.html", **_facts())
 
 
@@ -108,7 +108,7 @@ def _facts() -> dict[str, Any]:
 
 
 def _counts(reports: Sequence[EndpointSummary]) -> list[tuple[DeliveryStatus, int]]:
-    """Return what waits by status, added up: to count a long backlog once more takes its time."""
+    """Return the open deliveries by status; summed, because counting a backlog is slow."""
     return [
         (DeliveryStatus.PENDING, sum(report.pending for report in reports)),
         (DeliveryStatus.HELD, sum(report.held for report in reports)),
@@ -121,7 +121,7 @@ def _is_untried(report: EndpointSummary) -> bool:
 
 
 def _delays(hours: Sequence[Hour]) -> tuple[float, float] | None:
-    """Return the milliseconds that half and 95 of 100 of the latest deliveries took, if any."""
+    """Return the median and 95th percentile of the latest deliveries in milliseconds, if any."""
     known = next((hour for hour in reversed(hours) if hour.delays), None)
     if known is None:
         return None

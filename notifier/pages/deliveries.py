@@ -1,4 +1,4 @@
-"""Deliveries: find them, look at each with its attempts, and replay one or all that are found."""
+"""Deliveries: search, show one with its attempts, replay one or all results."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -29,7 +29,7 @@ _DELIVERY = f"/deliveries/<int(max={MAX_ID}):delivery_id>"
 _ROWS = 50
 _GO_BACK = Advice("Go back to the deliveries and choose them with the form.")
 MAX_REPLAYED = 1000
-"""So many deliveries are replayed at once, and counted before."""
+"""The limit of deliveries that are counted, and replayed at once."""
 
 
 @deliveries.get("/deliveries")
@@ -45,7 +45,7 @@ def listed() -> str:
 @deliveries.get("/deliveries/live")
 @signed_in
 def live() -> str:
-    """Show the list alone, as it is now."""
+    """Show the current list."""
     return render_template("notifier/deliveries_list.html", **_found(_params()))
 
 

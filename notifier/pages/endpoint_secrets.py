@@ -30,7 +30,7 @@ _log = logging.get_logger(__name__)
 
 
 class NewEndpointForm(EventTypes):
-    """A URL to register, and the types of events that it wants."""
+    """A URL to register, with its event types."""
 
     url: str
 
@@ -54,7 +54,7 @@ def new() -> str:
 @credentials.post("/endpoints/new")
 @signed_in
 def register() -> str | tuple[str, int]:
-    """Register a URL and show its secret, this once."""
+    """Register a URL and show its secret once."""
     form = forms.parse_form(NewEndpointForm, lists={"event_types"})
     if not isinstance(form, NewEndpointForm):
         return _refused(form)
@@ -78,9 +78,9 @@ def register() -> str | tuple[str, int]:
 @credentials.post(f"{ENDPOINT}/secret")
 @signed_in
 def rotate(endpoint_id: int) -> str:
-    """Give an endpoint a new secret and show it, this once.
+    """Rotate an endpoint's secret and show the new one once.
 
-    A form that is sent again is refused, for there is a newer secret by then.
+    A form that is sent twice is refused, because there is a newer secret by then.
     """
     form = read(Rotation)
     here = services.current()

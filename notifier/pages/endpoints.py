@@ -43,7 +43,7 @@ OVERLAPS = {
     "7d": ("7 days", timedelta(days=7)),
     "none": ("not at all (it has leaked)", timedelta(0)),
 }
-"""How long a replaced secret may go on signing; the first unless chosen."""
+"""How long the old secret stays valid after a rotation; the first is the default."""
 
 
 def _check_types(types: list[str]) -> list[str]:
@@ -55,7 +55,7 @@ def _check_types(types: list[str]) -> list[str]:
 
 
 class EventTypes(BaseModel):
-    """The types of events that an endpoint wants."""
+    """The event types that an endpoint subscribes to."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,7 +64,7 @@ class EventTypes(BaseModel):
     )
 
     def chosen(self) -> list[str] | None:
-        """Return the types as the core takes them: None for all of courses, whatever comes."""
+        """Return the types for the core: None for all course events, including future types."""
         return None if set(self.event_types) == set(EVENT_TYPES) else self.event_types
 
 
@@ -87,21 +87,21 @@ class DisableForm(BaseModel):
 @endpoints.get("/endpoints")
 @signed_in
 def listed() -> str:
-    """Show every endpoint, with its state and what waits for it."""
+    """Show every endpoint with its state and its open deliveries."""
     return render_template("notifier/endpoints.html", **_every())
 
 
 @endpoints.get("/endpoints/live")
 @signed_in
 def live() -> str:
-    """Show the list alone, as it is now."""
+    """Show the current list."""
     return render_template("notifier/endpoints_list.html", **_every())
 
 
 @endpoints.get(ENDPOINT)
 @signed_in
 def show(endpoint_id: int) -> str:
-    """Show an endpoint, and what can be done to it."""
+    """Show an endpoint and its actions."""
     facts = endpoint_details(endpoint_id)
     return render_template(
         "notifier/endpoint.html",
@@ -122,7 +122,7 @@ def live_one(endpoint_id: int) -> str:
 @endpoints.post(f"{ENDPOINT}/ping")
 @signed_in
 def ping(endpoint_id: int) -> Response:
-    """Send a signed test, and lead to what was answered."""
+    """Send a signed test and redirect to the endpoint."""
     try:
         result = send_ping(services.current(), endpoint_id)
     except (EndpointDisabledError, DecryptionError) as refusal:
@@ -142,7 +142,7 @@ def ping(endpoint_id: int) -> Response:
 @endpoints.post(f"{ENDPOINT}/try")
 @signed_in
 def try_now(endpoint_id: int) -> Response:
-    """End an endpoint's pause and let a worker try it with what waits for it."""
+    """End an endpoint's pause, so that a worker retries its deliveries now."""
     with services.current().database.writing() as session:
         due = core.try_now(session, endpoint_id, now=db.now(session))
     _log.info("endpoint retried", endpoint_id=endpoint_id, due=due, user=g.person.name)
@@ -155,7 +155,7 @@ def try_now(endpoint_id: int) -> Response:
 @endpoints.post(f"{ENDPOINT}/disable")
 @signed_in
 def disable(endpoint_id: int) -> Response:
-    """Stop sending to an endpoint, and hold what is open for it."""
+    """Stop sending to an endpoint and hold its pending deliveries."""
     form = read(DisableForm)
     reason = f"{form.reason.strip() or 'disabled by hand'} ({g.person.name} on the pages)"
     with services.current().database.writing() as session:
@@ -168,7 +168,7 @@ def disable(endpoint_id: int) -> Response:
 @endpoints.post(f"{ENDPOINT}/enable")
 @signed_in
 def enable(endpoint_id: int) -> Response:
-    """Send to an endpoint again, beginning with what was held for it."""
+    """Enable an endpoint and queue its held deliveries."""
     with services.current().database.writing() as session:
         _, released = core.enable(session, endpoint_id, now=db.now(session))
     _log.info("endpoint enabled", endpoint_id=endpoint_id, released=released, user=g.person.name)
@@ -238,11 +238,11 @@ _DESCRIPTIONS = {
     "delivery.dead": "a delivery failed permanently (for monitoring, not for ELMS)",
 }
 EVENT_TYPE_CHOICES = [(one, f"{one}: {_DESCRIPTIONS[one]}") for one in TYPES]
-"""Each type of event, and what it tells."""
+"""The event types with their descriptions."""
 
 
 def read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
-    """Return the form as a model, or raise what is wrong with it."""
+    """Return the form as a model, or raise RequestInvalidError."""
     advice = Advice("Go back to the page of the endpoint and try again.")
     return forms.require_valid(forms.parse_form(model, lists), advice=advice)
 

@@ -22,7 +22,7 @@ _FIELDS = ("outcome", "source", "course_id", "webhook_id")
 @inbox_pages.get("/inbox")
 @signed_in
 def show() -> str:
-    """Show the webhooks, newest first, a page at a time."""
+    """Show a page of the webhooks, newest first."""
     page_request = pagination.read(request.args, _CURSOR_TYPES)
     with services.current().database.reading() as session:
         every = sources.list_all(session)

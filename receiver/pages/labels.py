@@ -47,7 +47,7 @@ def label_of(status: str) -> str:
 
 
 def run_of(line: HistoryEntry) -> int | None:
-    """Return the number of the run that wrote a line, or None if no run did."""
+    """Return the id of the run that wrote an entry, or None if no run did."""
     number = line.actor_name.removeprefix("run ")
     is_run = line.actor == ActorKind.SYNC and number.isascii() and number.isdecimal()
     return int(number) if is_run else None

@@ -35,7 +35,7 @@ registry_pages.app_context_processor(lambda: labels.GLOBALS)
 
 _CURSOR_TYPES = (str, int)
 _FIRST_FEW = 5
-"""How many of those that need a person stand above all others."""
+"""The number of courses under "Needs attention"."""
 
 
 class NewEntry(BaseModel):
@@ -51,7 +51,7 @@ class NewEntry(BaseModel):
 @registry_pages.get("/")
 @signed_in
 def show() -> str:
-    """Show the courses in grade sync, a page at a time; those that need a person first."""
+    """Show a page of the courses in the grade sync, and first those that need attention."""
     page_request = pagination.read(request.args, _CURSOR_TYPES)
     with services.current().database.reading() as session:
         every = sources.list_all(session)
@@ -66,7 +66,7 @@ def show() -> str:
             if first and counts[Status.TOKEN_INVALID]
             else ()
         )
-        # A registry that is new has its first steps to say, and nothing to be alarmed about.
+        # An empty registry shows its first steps instead of warnings.
         findings = doctor.quick_checks(session) if any(counts.values()) else []
     return render_template(
         "receiver/registry.html",
@@ -83,7 +83,7 @@ def show() -> str:
 @registry_pages.get("/entries/new")
 @signed_in
 def ask_for_new() -> str:
-    """Show the form that links a course."""
+    """Show the form that adds a course."""
     given = {name: request.args.get(name, "") for name in ("course_id", "source")}
     return _form(given, {})
 
@@ -91,7 +91,7 @@ def ask_for_new() -> str:
 @registry_pages.post("/entries/new")
 @signed_in
 def link() -> Response | tuple[str, int]:
-    """Put a course into grade sync with its token, and go to its page."""
+    """Add a course with its token and redirect to its page."""
     linked = forms.parse_form(NewEntry)
     if not isinstance(linked, NewEntry):
         return _form(request.form.to_dict(), linked), 422

@@ -1,4 +1,4 @@
-"""The runs: what each grade sync did, how long it took, and what became of each course."""
+"""Runs: the duration of each grade sync and the outcome of each course."""
 
 import math
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ _WORST_FIRST = (
 @run_pages.get("/runs")
 @signed_in
 def show() -> str:
-    """Show the runs, the newest first, a page at a time."""
+    """Show a page of the runs, newest first."""
     page_request = pagination.read(request.args, _CURSOR_TYPES)
     with services.current().database.reading() as session:
         page = queries.page(session, page_request)
@@ -48,7 +48,7 @@ def show() -> str:
 @run_pages.get(_RUN)
 @signed_in
 def show_run(run_id: int) -> str:
-    """Show one run: what it did, and its courses by outcome, those that failed first."""
+    """Show one run with its courses by outcome, failed ones first."""
     page_request = pagination.read(request.args, _COURSE_CURSOR_TYPES)
     with services.current().database.reading() as session:
         run = runs.get(session, run_id)
@@ -70,7 +70,7 @@ def show_run(run_id: int) -> str:
 
 
 def _outcome(counts: dict[CourseOutcome, int]) -> CourseOutcome:
-    """Return the outcome that was chosen, or the worst that any course had."""
+    """Return the selected outcome, or the worst one of any course."""
     chosen = request.args.get("outcome", "")
     if chosen in set(CourseOutcome):
         return CourseOutcome(chosen)
