@@ -105,7 +105,7 @@ def replay() -> Response:
         ids = replays.replay_found(session, wanted, MAX_REPLAYED, by=_by(), now=db.now(session))
     _log.info("deliveries replayed", count=len(ids), user=g.person.name)
     flash(f"{count(len(ids), 'delivery', 'deliveries')} queued for replay.")
-    # Their status changes while one looks: any that is params for would let them vanish.
+    # A replay changes the status, so a status filter would hide the replayed deliveries.
     shown = {name: value for name, value in query_of(wanted).items() if name != "status"}
     return redirect(url_for("deliveries.listed", **shown), 303)
 
