@@ -1,1 +1,1 @@
-"""ELMS: hears what happened in eAssessment, remembers it, and syncs grades accordingly."""
+"""ELMS: receives webhooks and syncs grades."""

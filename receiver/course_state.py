@@ -9,6 +9,14 @@ from sqlalchemy import ColumnElement, and_, not_, or_
 
 from foundation.errors import Advice
 
+# What to do about a course that is skipped.
+TOKEN_INVALID_ADVICE = Advice(
+    "Get the current token from the eAssessment administrator and enter it.",
+    "registry set-token",
+    ("COURSE_ID",),
+)
+COURSE_DELETED_ADVICE = Advice("No action needed: its grades are no longer requested.")
+
 # The reason that eAssessment gives when it rejects a token that it has replaced.
 REGENERATED = "it was regenerated"
 
@@ -231,28 +239,20 @@ def is_token_confirmed(state: CourseState) -> bool:
 def explain(state: CourseState, course_id: str) -> CourseStatus:
     """Return the status of a course with its reason, its start and the next step."""
     status = status_of(state)
-    enter = Advice(
-        "Get the current token from the eAssessment administrator and enter it.",
-        "registry set-token",
-        (course_id,),
-    )
+    enter_token = TOKEN_INVALID_ADVICE.fill("COURSE_ID", course_id)
     match cause_of(state):
         case None:
             return CourseStatus(status)
         case Deleted(at=at):
             return CourseStatus(
-                status,
-                "the course was deleted in eAssessment",
-                at,
-                Advice("No action needed: its grades are no longer requested."),
+                status, "the course was deleted in eAssessment", at, COURSE_DELETED_ADVICE
             )
         case TokenAnnounced(token_id=token_id, at=at):
             stored, rejected = state.stored_token_id, state.rejected
             reason = f"the token was regenerated: current {token_id}, stored {stored or 'none'}"
             if rejected and rejected.token_id == stored and rejected.reason != REGENERATED:
                 reason += f", which was rejected: {rejected.reason}"
-            return CourseStatus(status, reason, at, enter)
+            return CourseStatus(status, reason, at, enter_token)
         case TokenRejected(token_id=token_id, reason=why, at=at):
-            return CourseStatus(
-                status, f"eAssessment rejected the token {token_id}: {why}", at, enter
-            )
+            reason = f"eAssessment rejected the token {token_id}: {why}"
+            return CourseStatus(status, reason, at, enter_token)

@@ -114,7 +114,7 @@ class Entry(Base):
 
     `added_at` is None while the course is not in grade sync and only events are about it. There is
     no status column: the status is derived from the facts (`course_state`). `gradebook_course` and
-    `gradebook_activity` say where its grades go if ELMS is a Moodle.
+    `gradebook_activity` say where its grades go in ELMS's Moodle.
     """
 
     __tablename__ = "entries"

@@ -9,7 +9,9 @@ from contract.tokens import Token
 from foundation.cli import output
 from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID
+from foundation.db import pagination
 from foundation.db import session as db
+from foundation.db.pagination import PageRequest
 from foundation.errors import Refusal, fields_of
 from foundation.text import printable
 from receiver.cli import context, registry_bulk
@@ -36,7 +38,7 @@ def add(course_id: str, source: str | None) -> None:
 
     Its token is read from a prompt or standard input.
     """
-    here = context.ready()
+    here = context.checked_services()
     token = _read_token(here, source)
     with here.database.writing() as session:
         chosen = sources.choose(session, source)
@@ -103,7 +105,7 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
 @click.option(
     "--limit",
     type=click.IntRange(1, 1000),
-    default=history.DEFAULT_LIMIT,
+    default=pagination.PAGE,
     show_default=True,
     help="Maximum number of history lines.",
 )
@@ -117,7 +119,7 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
         entry = registry.get_known(
             session, sources.choose(session, source, course_id=course_id), course_id
         )
-        entries = history.latest(session, entry.id, limit)
+        entries = history.page(session, entry.id, PageRequest(), limit=limit).rows
     facts = {**_facts(entry, _course_status(entry)), **_state_facts(entry)}
     if as_json:
         output.print_json({**facts, "history": [_history_facts(line) for line in entries]})
@@ -138,7 +140,7 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
 @source_option
 def remove(course_id: str, source: str | None) -> None:
     """Remove COURSE_ID from the grade sync; its grades are kept."""
-    here = context.ready()
+    here = context.checked_services()
     with here.database.writing() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         registry.remove(session, chosen, course_id, actor=context.actor(), now=db.now(session))
@@ -165,7 +167,7 @@ def set_token(course_id: str | None, source: str | None, file: BinaryIO | None) 
     """
     if (course_id is None) == (file is None) or (file and source):
         raise click.UsageError("give COURSE_ID, or --from-file alone")
-    here = context.ready()
+    here = context.checked_services()
     if file is not None:
         registry_bulk.enter_tokens(here, file)
     elif course_id is not None:
@@ -198,7 +200,7 @@ def _check(here: Services, entry: Entry) -> CourseStatus:
     )
     checked = token_check.check_token(here, entry, actor=context.actor())
     if isinstance(checked, TokenCheckFailed):
-        output.complain(f"the token could not be verified: {checked.detail}", checked.advice)
+        output.print_error(f"the token could not be verified: {checked.detail}", checked.advice)
         raise click.exceptions.Exit(output.EXIT_REFUSED)
     return checked
 
@@ -217,7 +219,7 @@ def _exit_unless_active(course_id: str, course_status: CourseStatus) -> None:
             click.echo(f"{shown} is active, but {course_status.reason}\n next: {step}")
         return
     advice = course_status.advice or Refusal.advice
-    output.complain(f"{course_id} cannot be synced: {course_status.reason}", advice)
+    output.print_error(f"{course_id} cannot be synced: {course_status.reason}", advice)
     raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 

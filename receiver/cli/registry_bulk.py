@@ -64,18 +64,20 @@ def import_(file: BinaryIO) -> None:
     eAssessment before it replaces one that works. Exit code 1 if a line is invalid (then nothing
     is imported) or if a token is not accepted.
     """
-    here = context.ready()
+    here = context.checked_services()
     rows = read(here, file)
-    refused = token_check.reject_unverified(here, rows, actor=context.actor())
-    lines = {one.row.line for one in refused}
+    rejected = token_check.reject_unverified(here, rows, actor=context.actor())
+    lines = {one.row.line for one in rejected}
     rows = [replace(one, token=None) if one.line in lines else one for one in rows]
     with here.database.writing() as session:
-        linked = bulk.import_rows(
+        imported = bulk.import_rows(
             session, rows, vault=here.vault, actor=context.actor(), now=db.now(session)
         )
-    counts = f"{linked.added:,} new, {linked.changed:,} changed, {linked.unchanged:,} unchanged"
-    click.echo(counts + _refused_count(refused))
-    if refused:
+    counts = (
+        f"{imported.added:,} new, {imported.changed:,} changed, {imported.unchanged:,} unchanged"
+    )
+    click.echo(counts + _rejected_count(rejected))
+    if rejected:
         output.print_table(
             ("course", "source", "reason", "next step"),
             [
@@ -85,7 +87,7 @@ def import_(file: BinaryIO) -> None:
                     one.error,
                     output.next_step(one.error.advice),
                 )
-                for one in refused
+                for one in rejected
             ],
             empty="",
         )
@@ -104,13 +106,13 @@ def set_activity(
     course_id: str, course: int | None, activity: int | None, clear: bool, source: str | None
 ) -> None:
     """Set the Moodle activity that receives the grades of COURSE_ID."""
-    place = None if course is None or activity is None else (str(course), str(activity))
-    if clear == bool(place) or (clear and (course or activity)):
+    target = None if course is None or activity is None else (str(course), str(activity))
+    if clear == bool(target) or (clear and (course or activity)):
         raise click.UsageError("give --course and --activity, or --clear alone")
     with context.writing() as (session, _):
         chosen = sources.choose(session, source, course_id=course_id)
         entry = registry.get(session, chosen, course_id)
-        bulk.set_gradebook_target(entry, *(place or (None, None)))
+        bulk.set_gradebook_target(entry, *(target or (None, None)))
     shown = printable(course_id)
     if clear:
         click.echo(f"{shown} has no activity now")
@@ -128,8 +130,8 @@ def read(here: Services, file: BinaryIO) -> list[RegistryRow]:
 def enter_tokens(here: Services, file: BinaryIO) -> None:
     """Set the tokens in a file, and print the status of each course."""
     rows = read(here, file)
-    refused = token_check.reject_unverified(here, rows, actor=context.actor())
-    lines = {one.row.line for one in refused}
+    rejected = token_check.reject_unverified(here, rows, actor=context.actor())
+    lines = {one.row.line for one in rejected}
     accepted = [one for one in rows if one.line not in lines]
     with here.database.writing() as session:
         ids = bulk.set_tokens(
@@ -143,23 +145,23 @@ def enter_tokens(here: Services, file: BinaryIO) -> None:
             _status_row(entry, course_status, unverified.get(entry.id))
             for entry, course_status in after
         ]
-        + _refused_rows(here, refused),
+        + _rejected_rows(here, rejected),
         empty="The file has no courses.",
     )
     waiting = sum(course_status.status is not Status.ACTIVE for _, course_status in after)
     counts = f"{len(after) - waiting:,} active, {waiting:,} need action"
-    click.echo(counts + _refused_count(refused))
-    if waiting or refused:
+    click.echo(counts + _rejected_count(rejected))
+    if waiting or rejected:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
-def _refused_count(refused: list[RejectedToken]) -> str:
-    return f"; {count(len(refused), 'token')} not accepted" if refused else ""
+def _rejected_count(rejected: list[RejectedToken]) -> str:
+    return f"; {count(len(rejected), 'token')} not accepted" if rejected else ""
 
 
-def _refused_rows(here: Services, refused: list[RejectedToken]) -> list[tuple[object, ...]]:
+def _rejected_rows(here: Services, rejected: list[RejectedToken]) -> list[tuple[object, ...]]:
     """Return the rows of courses whose new token is not accepted, with the reason."""
-    why = {one.entry_id: one.error for one in refused}
+    why = {one.entry_id: one.error for one in rejected}
     return [
         (
             entry.course_id,
@@ -174,12 +176,12 @@ def _refused_rows(here: Services, refused: list[RejectedToken]) -> list[tuple[ob
 
 def _check_all(here: Services, entries: list[Entry]) -> dict[int, str]:
     """Check the tokens that eAssessment has not named; return by entry id which checks failed."""
-    doubtful = [
+    invalid = [
         entry for entry in entries if registry.course_status(entry).status is Status.TOKEN_INVALID
     ]
-    if not doubtful:
+    if not invalid:
         return {}
-    failed = token_check.check_tokens(here, doubtful, actor=context.actor())
+    failed = token_check.check_tokens(here, invalid, actor=context.actor())
     return {
         entry_id: f"the token could not be verified: {failure.detail}"
         for entry_id, failure in failed.items()

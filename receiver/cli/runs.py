@@ -7,9 +7,11 @@ import click
 from foundation.cli import output
 from foundation.cli.output import json_option
 from foundation.db import session as db
+from foundation.db.pagination import PageRequest
 from foundation.errors import fields_of
 from receiver.cli import context
 from receiver.models import Run, RunCourse
+from receiver.runs import queries
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, RunStatus
 
@@ -33,7 +35,7 @@ _COLUMNS = (
 def list_(limit: int, as_json: bool) -> None:
     """List the runs, newest first."""
     with context.reading() as session:
-        every = runs.list_runs(session, limit)
+        every = queries.page(session, PageRequest(), limit=limit).rows
         statuses = runs.statuses(session, every, now=db.now(session))
     if as_json:
         output.print_json([_facts(run, statuses[run.id]) for run in every])

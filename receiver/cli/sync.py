@@ -29,12 +29,9 @@ from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory, open_gradebook
 from receiver.sync import run as grade_sync
-from receiver.sync.fetcher import FetchLimits
+from receiver.sync.fetcher import RETRY_WAITS, FetchLimits
 from receiver.sync.planner import Plan, Planner
 from receiver.sync.run import EXIT_LEASED, SyncOptions
-
-# Seconds to wait before each retry of a request that failed temporarily.
-RETRY_WAITS = (2.0, 10.0, 30.0, 60.0, 120.0)
 
 _COLUMNS = ("course", "source", "result", "reason", "since", "next step")
 
@@ -81,7 +78,7 @@ def sync_grades(
     0 success (including skipped courses), 1 a course failed, 3 another run is in progress, 4 the
     database is unusable, 143 stopped by SIGTERM (0 with --every).
     """
-    here = context.ready()
+    here = context.checked_services()
     gc.freeze()  # the collector need not visit what stays loaded
     _check_sources(here, names)
     if dry_run:
@@ -93,7 +90,7 @@ def sync_grades(
             _explain_empty_run(here)
         return
     options = SyncOptions(
-        holder=output.who(),
+        holder=output.current_user(),
         lease=timedelta(seconds=here.settings.sync_lease),
         course_ids=course_ids,
         sources=names,
@@ -121,9 +118,9 @@ def _run_every(here: Services, options: SyncOptions, every: timedelta, *, as_jso
         try:
             _run_once(here, options, as_json=as_json)
         except Refusal as refusal:
-            output.complain(str(refusal), refusal.advice)
+            output.print_error(str(refusal), refusal.advice)
         except db.UNUSABLE as error:
-            output.complain(
+            output.print_error(
                 f"the database cannot be used: {db.cause(error)}",
                 Advice("Check that the database is running; the next run tries again."),
             )
@@ -141,7 +138,7 @@ def _run_once(here: Services, options: SyncOptions, *, as_json: bool) -> int:
             options = replace(options, progress=progress)
             report = grade_sync.run(here.database, here.vault, clients, options, gradebook)
     except RunInProgressError as error:
-        output.complain(str(error), error.advice)
+        output.print_error(str(error), error.advice)
         return EXIT_LEASED
     if as_json:
         output.print_json(_document(report))

@@ -8,7 +8,7 @@ from contract.grades import Score
 from foundation.errors import Advice
 from receiver.sources.base import Misconfigured, PersonProblem, SiteOutage, Transient
 
-Failure = Misconfigured | SiteOutage | Transient
+WriteFailure = Misconfigured | SiteOutage | Transient
 
 # Why nothing at all can be written now.
 Outage = SiteOutage | Transient
@@ -47,7 +47,7 @@ class WriteResult:
     entry_id: int
     scores: ScoreCounts
     problems: tuple[PersonProblem, ...] = ()
-    failure: Failure | None = None
+    failure: WriteFailure | None = None
 
 
 SET_ACTIVITY = Advice(

@@ -10,7 +10,7 @@ from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice, DecryptionError
-from foundation.text import count, lasted
+from foundation.text import count, format_duration
 from receiver.course_state import Status
 from receiver.gradebook.base import Gradebook
 from receiver.models import MOODLE, SCHEMA, Entry
@@ -27,14 +27,14 @@ LATE = timedelta(hours=24)
 def examine(database: Database, vault: Vault, gradebook: Gradebook | None = None) -> list[Finding]:
     """Return the findings; without a usable database, only those about the database.
 
-    `gradebook`: the Moodle that ELMS is, to check that it accepts grades.
+    `gradebook`: ELMS's Moodle, to check that it accepts grades.
     """
     findings = examine_database(database, SCHEMA)
     if not all(finding.ok for finding in findings):
         return findings
     with database.reading() as session:
         entries = registry.list_entries(session)
-        unplaced = planner.plan_entries(entries, needs_activity=True).without_activity
+        without_activity = planner.plan_entries(entries, needs_activity=True).without_activity
         findings += [
             _sources(session),
             _encrypted(session, entries, vault),
@@ -42,7 +42,7 @@ def examine(database: Database, vault: Vault, gradebook: Gradebook | None = None
             _last_run(session, db.now(session)),
         ]
     if gradebook is not None:
-        findings.append(_gradebook(gradebook, unplaced))
+        findings.append(_gradebook(gradebook, without_activity))
     return findings
 
 
@@ -81,7 +81,7 @@ def _encrypted(session: Session, entries: list[Entry], vault: Vault) -> Finding:
             vault.decrypt(one)
     except DecryptionError as error:
         return Finding("secrets", False, str(error), error.advice)
-    return Finding("secrets", True, f"all {len(encrypted)} can be decrypted")
+    return Finding("secrets", True, f"{len(encrypted)} encrypted, all can be decrypted")
 
 
 def _registry(entries: list[Entry]) -> Finding:
@@ -97,13 +97,15 @@ def _registry(entries: list[Entry]) -> Finding:
     return Finding("registry", True, found)
 
 
-def _gradebook(gradebook: Gradebook, unplaced: Sequence[CourseResult]) -> Finding:
+def _gradebook(gradebook: Gradebook, without_activity: Sequence[CourseResult]) -> Finding:
     trouble = gradebook.check()
     if trouble is not None:
         return Finding("gradebook", False, trouble.detail, trouble.advice)
-    if unplaced:
-        found = f"{count(len(unplaced), 'course has', 'courses have')} no gradebook activity"
-        return Finding("gradebook", False, found, unplaced[0].advice)
+    if without_activity:
+        found = (
+            f"{count(len(without_activity), 'course has', 'courses have')} no gradebook activity"
+        )
+        return Finding("gradebook", False, found, without_activity[0].advice)
     return Finding("gradebook", True, "ELMS's own Moodle accepts grades")
 
 
@@ -112,7 +114,7 @@ def _last_run(session: Session, now: datetime) -> Finding:
     if run is None:
         advice = Advice("Run the grade sync once, and schedule it.", "sync-grades")
         return Finding("last run", False, "the grades of all courses were never synced", advice)
-    found = f"run {run.id} started {lasted(now - run.started_at)} ago"
+    found = f"run {run.id} started {format_duration(now - run.started_at)} ago"
     if now - run.started_at > LATE:
         advice = Advice(
             "Check that cron or a timer runs the grade sync, and its log if it does.",

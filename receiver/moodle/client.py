@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from contract.tokens import MoodleToken
 from foundation.errors import Advice
 from foundation.logging import REDACTED
-from receiver.gradebook.base import Failure
+from receiver.gradebook.base import SET_ACTIVITY, WriteFailure
 from receiver.moodle.responses import (
     CHECK_URL,
     LATER,
@@ -90,7 +90,7 @@ class MoodleClient:
 
 
 class ElmsMoodle:
-    """The Moodle that ELMS is; a failure says so, and what to do about it."""
+    """ELMS's Moodle; a failure says that it is this Moodle, and what to do about it."""
 
     def __init__(
         self, http_client: HttpClient, *, url: str, token: MoodleToken, functions: Sequence[str]
@@ -115,7 +115,7 @@ class ElmsMoodle:
         needed = ", ".join((SITE_INFO, *self.functions))
         return Advice(f"Enter a current token of ELMS's own Moodle, whose service allows {needed}.")
 
-    def call(self, function: str, parameters: Parameters) -> Success | Failure:
+    def call(self, function: str, parameters: Parameters) -> Success | WriteFailure:
         """Return the result of a function."""
         result = self._client.call(self._url, self._token, function, parameters)
         match result:
@@ -127,13 +127,6 @@ class ElmsMoodle:
                 return result
             case _:
                 return replace(result, detail=f"ELMS's own Moodle: {result.detail}")
-
-
-SET_ACTIVITY = Advice(
-    "Check the course and activity in ELMS's Moodle, and set the right ones.",
-    "registry set-activity",
-    ("COURSE_ID", "--course", "N", "--activity", "N"),
-)
 
 
 def endpoint_url(url: str) -> str:

@@ -109,7 +109,7 @@ def _change(
 ) -> GradeChange | str | None:
     """Return the change, or why none can be made, or None if nothing differs."""
     if len(students) != 1:
-        return f"{len(students) or 'no'} users of ELMS have this ID number, and it must be one"
+        return f"{len(students) or 'no'} users of ELMS have this ID number, expected exactly one"
     (student,) = students
     if student not in current:
         return "is not a student of the course in ELMS"

@@ -7,15 +7,16 @@ from typing import Any
 from contract.tokens import MoodleToken
 from foundation.errors import Advice
 from receiver.gradebook.base import (
+    SET_ACTIVITY,
     CourseScores,
-    Failure,
     Outage,
     ScoreCounts,
+    WriteFailure,
     WriteResult,
     missing_activity,
 )
 from receiver.moodle import grade_diff, grade_report, users
-from receiver.moodle.client import SET_ACTIVITY, SITE_INFO, ElmsMoodle
+from receiver.moodle.client import SITE_INFO, ElmsMoodle
 from receiver.moodle.grade_diff import CurrentGrade, GradeChange, GradeDiff
 from receiver.moodle.responses import LATER, Success
 from receiver.moodle.users import UserDirectory
@@ -84,7 +85,7 @@ class MoodleGradebook:
             failure = failure or self._outage_after(written[-1].failure)
         return written
 
-    def _outage_after(self, failure: Failure | None) -> Outage | None:
+    def _outage_after(self, failure: WriteFailure | None) -> Outage | None:
         """Return why the other courses cannot be written either, or None.
 
         A transient failure may concern one course only, so that the Moodle is checked after it.
@@ -97,7 +98,7 @@ class MoodleGradebook:
             case _:
                 return None
 
-    def _write(self, course: CourseScores, failure: Failure | None) -> WriteResult:
+    def _write(self, course: CourseScores, failure: WriteFailure | None) -> WriteResult:
         if not (course.course and course.activity):
             return WriteResult(course.entry_id, ScoreCounts(), failure=missing_activity())
         if failure:
@@ -121,7 +122,7 @@ class MoodleGradebook:
             return SiteOutage(detail, self._moodle.token_advice)
         return None
 
-    def _read(self, course: str, activity: str) -> dict[int, CurrentGrade | None] | Failure:
+    def _read(self, course: str, activity: str) -> dict[int, CurrentGrade | None] | WriteFailure:
         """Return the current grades of an activity by student, or why they cannot be read."""
         result = self._moodle.call(grade_report.FUNCTION, {"courseid": course})
         if not isinstance(result, Success):
@@ -138,7 +139,7 @@ class MoodleGradebook:
 
     def _apply(
         self, diff: GradeDiff, course: str, activity: str
-    ) -> tuple[GradeDiff, Failure | None]:
+    ) -> tuple[GradeDiff, WriteFailure | None]:
         """Write the changes; return the diff with those found afterwards, and the failure if any.
 
         Without a failure, a change that is not found is a problem of its person.
@@ -156,7 +157,9 @@ class MoodleGradebook:
             return replace(verified, problems=diff.problems), failure
         return verified, None
 
-    def _send(self, changes: Sequence[GradeChange], course: str, activity: str) -> Failure | None:
+    def _send(
+        self, changes: Sequence[GradeChange], course: str, activity: str
+    ) -> WriteFailure | None:
         result = self._moodle.call(
             UPDATE,
             {

@@ -9,8 +9,9 @@ from typing import Any
 from contract import strict_json
 from foundation.errors import Advice
 from foundation.http import client as http
+from receiver.gradebook.base import SET_ACTIVITY
 from receiver.sources.base import Misconfigured, SiteOutage, Transient
-from receiver.sources.http_client import MAX_DETAIL
+from receiver.sources.http_client import MAX_DETAIL, is_temporary
 
 
 class MissingRecord(StrEnum):
@@ -75,11 +76,6 @@ _RIGHTS = Advice(
 _SERVICE = Advice(
     "Have that Moodle's administrator add the function to the service that the token belongs to."
 )
-_ACTIVITY = Advice(
-    "Set an activity that exists.",
-    "registry set-activity",
-    ("COURSE_ID", "--course", "N", "--activity", "N"),
-)
 _WEB_SERVICES = Advice(
     "Have that Moodle's administrator enable web services and the REST protocol "
     "(Site administration > Server > Web services)."
@@ -107,7 +103,7 @@ _ENTRY_CODES = {
     "nopermissiontoviewgrades": _RIGHTS,  # also if the grades may not be edited
     "requireloginerror": _RIGHTS,
     "notingroup": _RIGHTS,
-    "invalidcoursemodule": _ACTIVITY,
+    "invalidcoursemodule": SET_ACTIVITY,
     "invalidparameter": _REPORT,
 }
 _ENTRY_EXCEPTIONS = {
@@ -115,7 +111,6 @@ _ENTRY_EXCEPTIONS = {
     "required_capability_exception": _RIGHTS,
 }
 _MISSING_CODES = {"invalidrecord", "invalidrecordunknown", "invalidcourseid"}
-_BUSY = {408, 425, 429}
 _TABLE = re.compile(r"\btable ([a-z0-9_]+)\.?\s*\Z", re.ASCII)
 
 
@@ -126,7 +121,7 @@ def classify(
 
     `location` is the target of a redirect, which is reported and not followed.
     """
-    if status >= 500 or status in _BUSY:
+    if is_temporary(status):
         return Transient(f"responded {status}", LATER)
     if status == 403 and not body.strip():
         return SiteOutage("responded 403 without a body: web services are disabled", _WEB_SERVICES)
@@ -151,7 +146,7 @@ def _kind(content_type: str | None) -> str:
 
 
 def _failure(document: dict[str, Any]) -> MoodleResult:
-    code, detail = _text(document, "errorcode"), _said(document)
+    code, detail = _text(document, "errorcode"), _detail_of(document)
     if code == "invalidtoken":
         return InvalidToken(detail)
     if code == "accessexception":
@@ -191,7 +186,7 @@ def _message(document: dict[str, Any]) -> str:
     return html.unescape(re.sub(r"<[^>]*>", " ", _text(document, "message")))
 
 
-def _said(document: dict[str, Any]) -> str:
+def _detail_of(document: dict[str, Any]) -> str:
     code = _text(document, "errorcode") or _text(document, "exception") or "an error without a code"
     message = _message(document)
     return http.safe_line(f"{code}: {message}" if message.strip() else code, MAX_DETAIL)

@@ -22,7 +22,7 @@ from receiver.sources.base import (
     FetchOutcome,
     GradeQuery,
     Misconfigured,
-    SeemsGone,
+    NotFoundUnconfirmed,
     SiteOutage,
     TokenRefused,
     Transient,
@@ -149,7 +149,7 @@ def _outcome(
         case InvalidToken(detail):
             return TokenRefused("invalidtoken", detail.removeprefix("invalidtoken: "))
         case Missing(what, detail):
-            return SeemsGone(detail, certain=what is not MissingRecord.UNCLEAR)
+            return NotFoundUnconfirmed(detail, certain=what is not MissingRecord.UNCLEAR)
         case _:
             return result
 

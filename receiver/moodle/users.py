@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from foundation.errors import Advice
-from receiver.gradebook.base import Failure
+from receiver.gradebook.base import WriteFailure
 from receiver.moodle.client import ElmsMoodle
 from receiver.moodle.responses import LATER, Success
 from receiver.sources.base import SiteOutage, Transient
@@ -27,7 +27,7 @@ class UserDirectory:
         self._moodle = moodle
         self._ids: dict[str, tuple[int, ...]] = {}
 
-    def look_up(self, id_numbers: Iterable[str]) -> Failure | None:
+    def look_up(self, id_numbers: Iterable[str]) -> WriteFailure | None:
         """Look up the users with these ID numbers; return why that failed, or None."""
         wanted = sorted(set(id_numbers) - self._ids.keys())
         for start in range(0, len(wanted), MAX_USERS):
@@ -53,7 +53,7 @@ class UserDirectory:
         self._ids.update({id_number: tuple(sorted(ids)) for id_number, ids in found.items()})
 
 
-def _unusable(document: Any) -> Failure | None:
+def _unusable(document: Any) -> WriteFailure | None:
     if not isinstance(document, list) or not all(isinstance(user, dict) for user in document):
         return Transient("ELMS's own Moodle responded 200, but not with users", LATER)
     if not all(isinstance(user.get("id"), int) for user in document):

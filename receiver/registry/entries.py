@@ -200,9 +200,15 @@ def get_by_id(session: Session, entry_id: int) -> Entry:
 
 def get_locked(session: Session, entry_id: int) -> Entry:
     """Return an entry in grade sync and lock it, or raise EntryUnknownError."""
-    entry = get_by_id(session, entry_id)
-    session.refresh(entry, with_for_update={"of": Entry})
-    return get(session, entry.source, entry.course_id)
+    entry = session.scalar(
+        _with_source()
+        .where(Entry.id == entry_id, Entry.added_at.is_not(None))
+        .with_for_update(of=Entry)
+        .execution_options(populate_existing=True)
+    )
+    if entry is None:
+        raise EntryUnknownError(f"the entry {entry_id} is not in the registry")
+    return entry
 
 
 def list_entries(

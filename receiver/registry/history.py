@@ -25,9 +25,6 @@ from receiver.course_state import (
 )
 from receiver.models import HistoryEntry
 
-# The number of entries shown unless more are requested.
-DEFAULT_LIMIT = 50
-
 
 class ActorKind(StrEnum):
     """What kind of actor changed or reported something."""
@@ -126,18 +123,6 @@ def write(
         for entry in entries
     ]
     db.insert_all(session, HistoryEntry, rows)
-
-
-def latest(session: Session, entry_id: int, limit: int = DEFAULT_LIMIT) -> list[HistoryEntry]:
-    """Return the history of a course, newest first."""
-    return list(
-        session.scalars(
-            select(HistoryEntry)
-            .where(HistoryEntry.entry_id == entry_id)
-            .order_by(HistoryEntry.id.desc())
-            .limit(limit)
-        )
-    )
 
 
 def page(

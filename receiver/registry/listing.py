@@ -71,7 +71,7 @@ def with_causes(
 def counts(session: Session) -> dict[Status, int]:
     """Return the number of courses in grade sync by status, in one query.
 
-    The active ones, which are the most, are not looked at but calculated.
+    The active count is the difference.
     """
     invalid, deleted = Status.TOKEN_INVALID, Status.COURSE_DELETED
     filters = (EntryFilter(), EntryFilter(invalid), EntryFilter(deleted))

@@ -27,9 +27,9 @@ _CLOCK_SET_BACK = timedelta(days=1)
 
 
 def acquire(session: Session, holder: str, duration: timedelta, *, now: datetime) -> str:
-    """Take the lease and return its token; an expired lease is taken over.
+    """Take the lease and return its token.
 
-    So is a lease that a wrong clock made to last for years.
+    A lease that has expired, or that a wrong clock made to last for years, is taken over.
     Raises RunInProgressError with its holder and expiry if another run holds it.
     """
     token = secrets.token_hex(16)

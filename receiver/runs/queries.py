@@ -8,10 +8,7 @@ from sqlalchemy.orm import Session
 from foundation.db import pagination
 from foundation.db.pagination import Page, PageRequest
 from receiver.models import Entry, Run, RunCourse, Source
-from receiver.runs.store import CourseOutcome
-
-# In how many of the latest runs the last one that fetched from a source is searched.
-RUNS_SEARCHED = 20
+from receiver.runs.store import RUNS_SEARCHED, CourseOutcome
 
 
 def page(session: Session, page_request: PageRequest, *, limit: int = pagination.PAGE) -> Page[Run]:
@@ -69,7 +66,7 @@ def of_course(
 
 
 def last_fetches(session: Session) -> dict[int, Run]:
-    """Return by source id the latest run that fetched from a source, of those searched."""
+    """Return by source id the latest run that fetched from it, of the last `RUNS_SEARCHED`."""
     newest = select(func.coalesce(func.max(Run.id), 0) - RUNS_SEARCHED).scalar_subquery()
     fetched = (
         select(RunCourse.id)
@@ -105,7 +102,7 @@ def counts(session: Session, every: Sequence[Run]) -> dict[int, dict[CourseOutco
 
 
 def not_recorded(session: Session, run: Run) -> int:
-    """Return how many failed courses of a run have no record, because the run stopped early."""
+    """Return how many failed courses were not recorded, because the run stopped early."""
     if run.stopped is None:
         return 0
     failed = (RunCourse.run_id == run.id, RunCourse.outcome == CourseOutcome.FAILED.value)

@@ -16,9 +16,9 @@ from receiver.gradebook.base import ScoreCounts
 from receiver.models import Run, RunCourse
 from receiver.runs import lease as leases
 
-# In how many of the latest runs a course's last outcome is searched; every full run has one.
-RUNS_SEARCHED = 10
-
+# In how many of the latest runs the last outcome of a course, or the last fetch from a source, is
+# searched.
+RUNS_SEARCHED = 20
 
 _NOT_SHOWN = {"url", "advice"}
 
@@ -76,7 +76,7 @@ class CourseResult:
 class RunResult:
     """The result of a run; `stopped` says why it ended early, and `advice` what to do.
 
-    `requests` were sent to eAssessment, `gradebook_requests` to the Moodle that ELMS is, if any.
+    `requests` were sent to eAssessment, `gradebook_requests` to ELMS's Moodle.
     """
 
     run_id: int
@@ -154,11 +154,6 @@ def latest_full(session: Session) -> Run | None:
     return session.scalar(
         select(Run).where(Run.partial.is_(False)).order_by(Run.id.desc()).limit(1)
     )
-
-
-def list_runs(session: Session, limit: int) -> list[Run]:
-    """Return the latest runs, newest first."""
-    return list(session.scalars(select(Run).order_by(Run.id.desc()).limit(limit)))
 
 
 def get(session: Session, run_id: int | None = None) -> Run:

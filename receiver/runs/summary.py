@@ -46,7 +46,7 @@ class RunSummary:
             step = [f" next: {self.advice.text}"] if self.advice else []
             return [f"Grade sync stopped early: {self.stopped}", *step]
         if self.counts[CourseOutcome.FAILED]:
-            return ["Grade sync complete, with errors; the table says what to do."]
+            return ["Grade sync complete, with errors; see each failed course."]
         return ["Grade sync complete."]
 
 

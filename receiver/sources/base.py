@@ -64,7 +64,7 @@ class CourseGone:
 
 
 @dataclass(frozen=True)
-class SeemsGone:
+class NotFoundUnconfirmed:
     """The site does not find the course; the sync confirms this before it stores a deletion.
 
     `certain`: the response is enough if the site cannot confirm it.
@@ -127,7 +127,7 @@ FetchOutcome = (
     Grades
     | Unchanged
     | CourseGone
-    | SeemsGone
+    | NotFoundUnconfirmed
     | TokenReplaced
     | TokenRefused
     | Misconfigured

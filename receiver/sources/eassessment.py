@@ -36,6 +36,7 @@ from receiver.sources.http_client import (
     NotRetryableError,
     RequestFailedError,
     ResponseTooLargeError,
+    is_temporary,
 )
 
 _ETAG = re.compile(r'(?:W/)?"[!#-~]{0,240}"', re.ASCII)
@@ -141,7 +142,7 @@ class EAssessmentClient:
                 None if item is None else classify(query, item.status, item.etag, item.body)
                 for query, item in zip(queries, items, strict=True)
             ]
-        if response.status >= 500 or response.status in _BUSY:
+        if is_temporary(response.status):
             failed = _with_retry_after(Transient(f"responded {response.status}"), response)
             return [failed for _ in queries]
         return [None for _ in queries]
@@ -171,7 +172,6 @@ CHECK_URL = Advice("Check the URL of the source and what responds there.", "sour
 _CHECK_COURSE = Advice(
     "Check the course id and the URL of the source with the eAssessment administrator."
 )
-_BUSY = {408, 425, 429}
 _NO_BATCH = {404, 405, 501}
 _TOKEN_PROBLEMS = {
     ProblemType.TOKEN_MALFORMED,
@@ -188,7 +188,7 @@ def classify(query: GradeQuery, status: int, etag: str | None, body: bytes) -> F
         return Unchanged()
     if 300 <= status < 400:
         return Misconfigured(f"responded {status}: a redirect, which is not followed", CHECK_URL)
-    if status < 400 or status >= 500 or status in _BUSY:
+    if status < 400 or is_temporary(status):
         return Transient(f"responded {status}")
     return _refusal(query, status, body)
 

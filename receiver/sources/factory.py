@@ -1,4 +1,4 @@
-"""Clients of the sources, and of the Moodle that ELMS is, opened according to the settings."""
+"""Clients of the sources and of ELMS's Moodle, opened according to the settings."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -58,7 +58,7 @@ class ClientFactory:
 
 @contextmanager
 def open_gradebook(settings: Settings) -> Iterator[Gradebook | None]:
-    """Give the gradebook of the Moodle that ELMS is, or None if ELMS is none."""
+    """Give the gradebook of ELMS's Moodle, or None if grades go into ELMS's database."""
     if not settings.elms_is_moodle:
         yield None
         return

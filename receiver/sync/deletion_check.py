@@ -5,7 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from foundation.errors import Advice
-from receiver.sources.base import GradeQuery, GradeSource, Misconfigured, SeemsGone, Transient
+from receiver.sources.base import (
+    GradeQuery,
+    GradeSource,
+    Misconfigured,
+    NotFoundUnconfirmed,
+    Transient,
+)
 from receiver.sync.results import FetchResult
 
 _MAX_SITES_AT_ONCE = 8
@@ -22,31 +28,31 @@ class DeletionCheck:
 
         Each site gets one request for all of its courses. No session may be open.
         """
-        doubtful: dict[str, list[GradeQuery]] = {}
+        to_confirm: dict[str, list[GradeQuery]] = {}
         for result in results:
-            if isinstance(result.outcome, SeemsGone) and result.query:
-                doubtful.setdefault(result.entry.source.name, []).append(result.query)
-        gone = self._request(doubtful) if doubtful else {}
+            if isinstance(result.outcome, NotFoundUnconfirmed) and result.query:
+                to_confirm.setdefault(result.entry.source.name, []).append(result.query)
+        gone = self._request(to_confirm) if to_confirm else {}
         return [
             _confirmed(result, gone.get((result.entry.source.name, result.entry.course_id)))
             for result in results
         ]
 
     def _request(
-        self, doubtful: Mapping[str, Sequence[GradeQuery]]
+        self, to_confirm: Mapping[str, Sequence[GradeQuery]]
     ) -> dict[tuple[str, str], bool | None]:
         """Return by source and course whether it is deleted; nothing of a site that raises."""
         pool = ThreadPoolExecutor(_MAX_SITES_AT_ONCE, thread_name_prefix="deletion-check")
         try:
             futures = {
                 name: pool.submit(self.clients[name].confirm_deleted, queries)
-                for name, queries in doubtful.items()
+                for name, queries in to_confirm.items()
             }
             return {
                 (name, query.course_id): is_gone
                 for name, future in futures.items()
                 if future.exception() is None
-                for query, is_gone in zip(doubtful[name], future.result(), strict=True)
+                for query, is_gone in zip(to_confirm[name], future.result(), strict=True)
             }
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -54,7 +60,7 @@ class DeletionCheck:
 
 def _confirmed(result: FetchResult, gone: bool | None) -> FetchResult:
     outcome = result.outcome
-    if not isinstance(outcome, SeemsGone) or gone or (gone is None and outcome.certain):
+    if not isinstance(outcome, NotFoundUnconfirmed) or gone or (gone is None and outcome.certain):
         return result
     if gone is None:
         detail = f"{outcome.detail}; whether the course was deleted is not certain"

@@ -24,8 +24,11 @@ from receiver.sync.heartbeat import StopSignal
 from receiver.sync.planner import Planner
 from receiver.sync.results import SITE_TROUBLE, FetchResult, InternalFailure, to_internal_failure
 
+# The seconds to wait before each round of retries; RECEIVER_SYNC_RETRIES says how many there are.
+RETRY_WAITS = (2.0, 10.0, 30.0, 60.0, 120.0)
+
 # How often a batch is yielded while requests are in progress, in seconds.
-_TICK_SECONDS = 0.2
+_YIELD_SECONDS = 0.2
 
 # The longest Retry-After that is respected, in seconds.
 _MAX_RETRY_AFTER = 60.0
@@ -40,7 +43,7 @@ class FetchLimits:
     """
 
     concurrency: int = 4
-    retry_waits: tuple[float, ...] = (2.0, 10.0)
+    retry_waits: tuple[float, ...] = RETRY_WAITS[:2]
     refresh_after: timedelta = timedelta(seconds=1)
     window: int = 100
 
@@ -166,7 +169,7 @@ class Fetcher:
                 in_progress[pool.submit(client.fetch, [query for _, query in pairs])] = pairs
             if not in_progress:
                 break
-            done, _ = wait(in_progress, _TICK_SECONDS, FIRST_COMPLETED)
+            done, _ = wait(in_progress, _YIELD_SECONDS, FIRST_COMPLETED)
             for future in done:
                 self._collect(in_progress.pop(future), future)
             yield self._take_batch()

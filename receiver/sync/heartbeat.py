@@ -11,7 +11,7 @@ from receiver.runs.lease import RunLease
 # Seconds that the requests in progress may still take when a run has to stop.
 GRACE_SECONDS = 2.0
 
-_TICK_SECONDS = 0.2
+_CHECK_SECONDS = 0.2
 
 
 class StopSignal:
@@ -41,7 +41,7 @@ class StopSignal:
         """Sleep until the run has to stop, but no longer than this."""
         ends_at = time.monotonic() + seconds
         while not self.is_set and (left := ends_at - time.monotonic()) > 0:
-            self._event.wait(min(left, _TICK_SECONDS))
+            self._event.wait(min(left, _CHECK_SECONDS))
 
     def raise_error(self) -> None:
         """Raise the error that made the renewal of the lease fail, if any."""
@@ -84,7 +84,7 @@ class LeaseHeartbeat:
     def _beat(self) -> None:
         stopped_at: float | None = None
         cancelled = False
-        while not self._done.wait(_TICK_SECONDS):
+        while not self._done.wait(_CHECK_SECONDS):
             try:
                 self._lease.renew_if_due()
             except Exception as error:  # noqa: BLE001 - the run's own thread raises it

@@ -12,7 +12,7 @@ from receiver.sources.base import SiteOutage
 from receiver.sync.results import GRADEBOOK_TROUBLE, SITE_TROUBLE
 
 _QUIET = {CourseOutcome.SYNCED, CourseOutcome.UNCHANGED}
-_NEEDS_A_PERSON = {"token_invalid", "misconfigured", "token_unreadable", "unforeseen"}
+_NEEDS_ATTENTION = {"token_invalid", "misconfigured", "token_unreadable", "unforeseen"}
 _LOGGED_ONCE = {SITE_TROUBLE, GRADEBOOK_TROUBLE}
 _NOT_COURSE_SPECIFIC = {"transient", "stopped", "deadline", "database_unavailable", "lease_lost"}
 
@@ -36,7 +36,7 @@ class Reporter:
             quiet = course.outcome in _QUIET and course.reason is None
             if quiet or course.reason in _LOGGED_ONCE or self._is_one_of_many(course):
                 continue
-            urgent = course.reason in _NEEDS_A_PERSON and course.outcome is CourseOutcome.FAILED
+            urgent = course.reason in _NEEDS_ATTENTION and course.outcome is CourseOutcome.FAILED
             self._log.log(
                 logging.ERROR if urgent else logging.WARNING,
                 f"course {course.outcome.value}",

@@ -8,22 +8,38 @@ from functools import reduce
 from foundation import logging
 from foundation.errors import Advice, DecryptionError
 from receiver import course_state
-from receiver.course_state import CourseStatus, Fact, explain
-from receiver.gradebook.base import Failure, WriteResult, missing_activity
+from receiver.course_state import (
+    REGENERATED,
+    CourseState,
+    CourseStatus,
+    Deleted,
+    Fact,
+    Status,
+    TokenAccepted,
+    TokenAnnounced,
+    TokenRejected,
+    explain,
+    is_token_confirmed,
+    status_of,
+)
+from receiver.gradebook.base import WriteFailure, WriteResult, missing_activity
 from receiver.models import Entry
 from receiver.registry import entries as registry
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources.base import (
+    CourseGone,
     FetchOutcome,
     GradeQuery,
     Grades,
     Misconfigured,
+    NotFoundUnconfirmed,
     PersonProblem,
     SiteOutage,
+    TokenRefused,
+    TokenReplaced,
     Transient,
     Unchanged,
 )
-from receiver.sync import facts as fetched_facts
 
 # The reason of a course that was not synced because its site cannot be used.
 SITE_TROUBLE = "site_trouble"
@@ -34,7 +50,7 @@ GRADEBOOK_TROUBLE = "gradebook_trouble"
 # The reason of a course that was synced, but not for every person in it.
 PEOPLE_LEFT_OUT = "people_left_out"
 
-_WRITE_REASONS: dict[type[Failure], str] = {
+_WRITE_REASONS: dict[type[WriteFailure], str] = {
     Misconfigured: "misconfigured",
     SiteOutage: GRADEBOOK_TROUBLE,
     Transient: "transient",
@@ -105,12 +121,40 @@ def to_internal_failure(error: Exception) -> InternalFailure:
 
 
 def facts_of(result: FetchResult, *, now: datetime) -> tuple[Fact, ...]:
-    """Return the facts that a result states about its course."""
-    if isinstance(result.outcome, InternalFailure):
-        return ()
-    state = registry.state_of(result.entry)
-    token_id = str(result.entry.stored_token_id)
-    return fetched_facts.facts_of(state, result.outcome, token_id, now=now)
+    """Return the new facts that a result states about its course.
+
+    A failure, transient or internal, states none, so that it never changes the registry.
+    """
+    state, token_id = registry.state_of(result.entry), str(result.entry.stored_token_id)
+    match result.outcome:
+        case Grades(course_version=int(version), token_id=str(present)):
+            named = TokenAnnounced(version, present, now)
+            return () if _is_known(state, named) else (named,)
+        case Grades() | Unchanged():
+            # Stored once, so that the token is known to be good before another one replaces it.
+            return () if is_token_confirmed(state) else (TokenAccepted(token_id, now),)
+        case NotFoundUnconfirmed():
+            return (Deleted(0, now),)
+        case CourseGone(course_version=version, deleted_at=at):
+            return (Deleted(version, at),)
+        case TokenReplaced(course_version=version, token_id=present, regenerated_at=at):
+            return (
+                TokenAnnounced(version, present, at),
+                TokenRejected(token_id, REGENERATED, now),
+            )
+        case TokenRefused(problem=problem, detail=detail):
+            return (TokenRejected(token_id, f"{problem}: {detail}", now),)
+        case _:
+            return ()
+
+
+def _is_known(state: CourseState, named: TokenAnnounced) -> bool:
+    known = state.announced
+    return (
+        known is not None
+        and (known.course_version, known.token_id) == (named.course_version, named.token_id)
+        and status_of(state) is Status.ACTIVE
+    )
 
 
 def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult:

@@ -54,7 +54,7 @@ def test_run_prints_summary_and_table(courses: None, receiver: Callable[..., Res
         "... failed: 1 course",
         "... used 3 requests to eAssessment",
     ]
-    assert lines[7] == "Grade sync complete, with errors; the table says what to do."
+    assert lines[7] == "Grade sync complete, with errors; see each failed course."
     table = "\n".join(lines[8:])
     assert "CS102   one     skipped  the course was deleted in eAssessment" in table
     assert "CS103   one     failed   responded 503" in table
@@ -253,7 +253,7 @@ def test_undecryptable_site_token_fails_its_site_only(
     assert {(told[one]["outcome"], told[one]["reason"]) for one in ("7", "8")} == {
         ("failed", "site_trouble")
     }
-    assert "Put the key that sealed it back" in told["7"]["next_step"]
+    assert "Add the key that encrypted it" in told["7"]["next_step"]
     assert [
         (line["source"], line["courses"])
         for line in lines

@@ -72,7 +72,7 @@ def test_healthy_installation_passes(
     found = examine()
 
     assert all(finding.ok for finding in found.values())
-    assert found["secrets"].found == "all 2 can be decrypted"
+    assert found["secrets"].found == "2 encrypted, all can be decrypted"
     assert found["last run"].found.startswith("run 1 started 3 min ago: 0 synced")
 
 
@@ -107,7 +107,7 @@ def test_lost_key_fails(
     found = examine(OTHER)["secrets"]
 
     assert not found.ok
-    assert "Put the key that sealed it back" in found.advice.text
+    assert "Add the key that encrypted it" in found.advice.text
 
 
 def test_undecryptable_site_token_fails(
@@ -119,7 +119,7 @@ def test_undecryptable_site_token_fails(
 
     ok, lost = examine()["secrets"], examine(OTHER)["secrets"]
 
-    assert (ok.ok, ok.found) == (True, "all 1 can be decrypted")
+    assert (ok.ok, ok.found) == (True, "1 encrypted, all can be decrypted")
     assert not lost.ok
 
 

@@ -31,7 +31,7 @@ from receiver.sources.base import (
     GradeQuery,
     Grades,
     Misconfigured,
-    SeemsGone,
+    NotFoundUnconfirmed,
     SiteOutage,
     TokenRefused,
     Unchanged,
@@ -165,7 +165,7 @@ def test_unknown_token_is_refused(site: Site) -> None:
 def test_unknown_course_seems_gone(site: Site) -> None:
     (outcome,) = site.source().fetch([site.query(NOWHERE, site.token)])
 
-    assert isinstance(outcome, SeemsGone), outcome
+    assert isinstance(outcome, NotFoundUnconfirmed), outcome
 
 
 def test_only_unknown_course_is_confirmed_as_deleted(site: Site) -> None:

@@ -18,7 +18,7 @@ from receiver.sources.base import (
     GradeQuery,
     Grades,
     Misconfigured,
-    SeemsGone,
+    NotFoundUnconfirmed,
     SiteOutage,
     TokenRefused,
     Transient,
@@ -165,7 +165,7 @@ def test_course_that_is_not_found_seems_gone(
 
     outcome = fetch()
 
-    assert isinstance(outcome, SeemsGone)
+    assert isinstance(outcome, NotFoundUnconfirmed)
     assert outcome.certain is certain
 
 

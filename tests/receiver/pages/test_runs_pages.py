@@ -163,7 +163,7 @@ class TestOne:
             "... used 2 requests to eAssessment "
             "... used 7 database queries "
             "... used 1.25 seconds "
-            "Grade sync complete, with errors; the table says what to do."
+            "Grade sync complete, with errors; see each failed course."
         ) in page
 
     def test_the_courses_that_failed_come_first(

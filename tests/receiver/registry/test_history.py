@@ -14,6 +14,7 @@ from contract import events
 from contract.events import CourseDeleted, CourseDeletedData
 from contract.tokens import CourseToken
 from foundation.crypto import Vault
+from foundation.db.pagination import PageRequest
 from foundation.db.session import Database
 from receiver.course_state import Deleted, Fact, TokenAccepted, TokenAnnounced, TokenRejected
 from receiver.models import Entry, HistoryEntry, Source
@@ -136,7 +137,7 @@ def test_latest_entries_come_first(
 
     with database.reading() as session:
         entry = registry.get_known(session, source, "CS101")
-        lines = history.latest(session, entry.id, 2)
+        lines = history.page(session, entry.id, PageRequest(), limit=2).rows
 
     assert [line.detail for line in lines] == [
         "version 5, current token t5",
@@ -196,5 +197,5 @@ def test_last_entry_has_the_current_status(
 
     with database.reading() as session:
         row = session.scalars(select(Entry).where(Entry.id == entry.id)).one()
-        (newest,) = history.latest(session, entry.id, 1)
+        (newest,) = history.page(session, entry.id, PageRequest(), limit=1).rows
     assert newest.status == registry.course_status(row).status

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from foundation.db.pagination import PageRequest
 from foundation.db.session import Database
 from foundation.errors import Advice
 from receiver.errors import RunUnknownError
 from receiver.gradebook.base import ScoreCounts
 from receiver.models import Run, RunCourse
 from receiver.runs import lease as leases
+from receiver.runs import queries
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, LastOutcome, RunResult, RunStatus
 
@@ -80,7 +82,7 @@ def test_only_the_latest_run_can_be_running(
         latest = runs.begin(session, "ada@elms", now=now)
 
     with database.reading() as session:
-        statuses = runs.statuses(session, runs.list_runs(session, 10), now=now)
+        statuses = runs.statuses(session, queries.page(session, PageRequest()).rows, now=now)
 
     assert statuses == {before: RunStatus.KILLED, latest: expected}
 

@@ -17,7 +17,7 @@ from receiver.sources.base import (
     FetchOutcome,
     GradeQuery,
     Grades,
-    SeemsGone,
+    NotFoundUnconfirmed,
     TokenRefused,
     TokenReplaced,
     Transient,
@@ -109,7 +109,7 @@ def test_rejected_token_is_not_a_deleted_course(subject: Subject) -> None:
     deleted = subject.fetch(None)
 
     assert isinstance(refused, TokenRefused | TokenReplaced)
-    assert isinstance(deleted, CourseGone | SeemsGone)
+    assert isinstance(deleted, CourseGone | NotFoundUnconfirmed)
 
 
 def test_transient_failure_is_forgotten(subject: Subject) -> None:

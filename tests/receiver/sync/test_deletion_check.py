@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from receiver.sources.base import SeemsGone
+from receiver.sources.base import NotFoundUnconfirmed
 from receiver.sync import heartbeat
 from tests.receiver.sync.conftest import StubSource, Sync, outcomes
 
@@ -27,7 +27,7 @@ def test_course_that_seems_gone_is_confirmed_first(
     expected: tuple[str, str],
 ) -> None:
     add_courses("CS1", "CS2", "CS3")
-    seems = SeemsGone("no such course", certain)
+    seems = NotFoundUnconfirmed("no such course", certain)
     stub = StubSource({"CS1": [seems], "CS3": [seems]}, gone={"CS1": gone, "CS3": True})
 
     result = sync(stub)
@@ -48,7 +48,7 @@ def test_confirmation_that_raises_confirms_nothing(
     def fail() -> None:
         raise RuntimeError("unexpected")
 
-    seems = SeemsGone("no such course", certain=False)
+    seems = NotFoundUnconfirmed("no such course", certain=False)
     result = sync(StubSource({"CS1": [seems]}, on_confirm=fail))
 
     assert outcomes(result) == {"CS1": ("failed", "transient"), "CS2": ("synced", None)}
@@ -60,7 +60,7 @@ def test_confirmation_that_outlasts_the_run_is_cancelled(
     monkeypatch.setattr(heartbeat, "GRACE_SECONDS", 0.0)
     add_courses("CS1")
     stop = threading.Event()
-    stub = StubSource({"CS1": [SeemsGone("no such course", certain=False)]})
+    stub = StubSource({"CS1": [NotFoundUnconfirmed("no such course", certain=False)]})
 
     def hang() -> None:
         stop.set()

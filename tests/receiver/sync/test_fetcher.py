@@ -8,7 +8,13 @@ from datetime import timedelta
 import pytest
 
 from foundation.errors import Advice
-from receiver.sources.base import FetchOutcome, Misconfigured, SeemsGone, SiteOutage, Transient
+from receiver.sources.base import (
+    FetchOutcome,
+    Misconfigured,
+    NotFoundUnconfirmed,
+    SiteOutage,
+    Transient,
+)
 from receiver.sync import heartbeat
 from tests.receiver.sync.conftest import SYNCED, StubSource, Sync, outcomes
 
@@ -168,7 +174,7 @@ def test_healthy_courses_are_synced_next_to_every_failure(
     bad: dict[str, list[FetchOutcome]] = {
         "A1": [BUSY],
         "A2": [Misconfigured("answered 404", Advice("Check it."))],
-        "A3": [SeemsGone("no such course", certain=True)],
+        "A3": [NotFoundUnconfirmed("no such course", certain=True)],
         "A4": [DOWN, BUSY],
     }
     add_courses(*bad, *(f"B{number:02}" for number in range(30)))

@@ -160,7 +160,7 @@ def test_people_left_out_at_both_sites_are_reported_together(lab: MoodleLab) -> 
 
     assert course(result).detail == (
         "left out 2: without ID number: has none; "
-        "eve: no users of ELMS have this ID number, and it must be one"
+        "eve: no users of ELMS have this ID number, expected exactly one"
     )
     assert "at the source and in ELMS" in str(course(result).advice)
 

@@ -10,7 +10,7 @@ from receiver.course_state import Status
 from receiver.models import Entry
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
-from receiver.sources.base import SeemsGone, TokenRefused, Transient
+from receiver.sources.base import NotFoundUnconfirmed, TokenRefused, Transient
 from receiver.sync import token_check
 from receiver.sync.results import FetchResult
 from tests.receiver.conftest import Clients
@@ -46,7 +46,7 @@ def test_deletion_is_confirmed_first(
     gone: bool | None,
     status: Status,
 ) -> None:
-    seems = SeemsGone("no such record", certain=False)
+    seems = NotFoundUnconfirmed("no such record", certain=False)
 
     check(StubSource({"CS1": [seems]}, gone={"CS1": gone}), "CS1")
 
