@@ -35,7 +35,7 @@ def fill(database: Database, *, courses: int, deliveries: int) -> None:
     the latest are held. All others are delivered, each with its attempt.
     """
     events = deliveries // len(_URLS)
-    with database.unhurried(), closing(database.engine.raw_connection()) as connection:
+    with database.without_time_limit(), closing(database.engine.raw_connection()) as connection:
         _fill(connection, database.is_sqlite, courses, events)
 
 

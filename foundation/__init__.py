@@ -1,1 +1,1 @@
-"""The ground that each service stands on: settings, database, logs, problems, terminal."""
+"""Shared code of both services."""

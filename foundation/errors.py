@@ -1,4 +1,4 @@
-"""The root of what a service refuses, and the advice that goes with it."""
+"""The base class of refusals, with advice."""
 
 import shlex
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class Advice:
         return self.action and " ".join((self.action, *map(shlex.quote, self.args)))
 
     def fill(self, placeholder: str, value: str) -> "Advice":
-        """Return the advice with a value in the place of an argument such as `COURSE_ID`."""
+        """Return the advice with a value in place of an argument such as `COURSE_ID`."""
         args = tuple(value if arg == placeholder else arg for arg in self.args)
         return replace(self, args=args)
 
@@ -51,7 +51,7 @@ class Refusal(Exception):  # noqa: N818 - the word that the code reads by
 
 
 class ConfigurationError(Refusal):
-    """The settings are missing or malformed; all of what is wrong is named at once."""
+    """Settings are missing or invalid; the message names all of them."""
 
     advice = Advice(
         "Set what is named in the environment or in .env; .env.example explains each one."
@@ -61,7 +61,7 @@ class ConfigurationError(Refusal):
 class SchemaError(Refusal):
     """The database's schema is not the one that this program works with.
 
-    `file` is that of an embedded database: for who is at the machine, and nobody else.
+    `file` is the SQLite file; it is only shown on the command line.
     """
 
     def __init__(
@@ -72,6 +72,6 @@ class SchemaError(Refusal):
 
 
 class DecryptionError(Refusal):
-    """What is stored sealed cannot be opened with the encryption keys at hand."""
+    """A stored secret cannot be decrypted."""
 
-    advice = Advice("Put the key that sealed it back into the list of encryption keys.")
+    advice = Advice("Add the key that encrypted it to the list of encryption keys again.")

@@ -19,7 +19,7 @@ def count(value: int, one: str, many: str | None = None) -> str:
     return f"{value:,} {one if value == 1 else many or one + 's'}"
 
 
-def lasted(time: timedelta) -> str:
+def format_duration(time: timedelta) -> str:
     """Return a rounded duration: 42 min, 26 h, 3 days."""
     minutes = int(time.total_seconds() // 60)
     if minutes < 2 * 60:

@@ -36,7 +36,7 @@ def services() -> Any:
     return root.meta[_SERVICES]
 
 
-def ready() -> Any:
+def checked_services() -> Any:
     """Return the services, or raise SchemaError unless the database is at the schema."""
     loaded = services()
     schema().check(loaded.database)
@@ -46,12 +46,12 @@ def ready() -> Any:
 @contextmanager
 def writing() -> Iterator[tuple[Session, datetime]]:
     """Open a writing transaction; yield it with the database's time."""
-    with ready().database.writing() as session:
+    with checked_services().database.writing() as session:
         yield session, db.now(session)
 
 
 @contextmanager
 def reading() -> Iterator[Session]:
     """Open a reading transaction."""
-    with ready().database.reading() as session:
+    with checked_services().database.reading() as session:
         yield session

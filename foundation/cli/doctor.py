@@ -49,8 +49,8 @@ def examine_database(database: Database, schema: Schema) -> list[Finding]:
             )
         ]
     except SchemaError as error:
-        place = f"; the file is {error.file}" if error.file else ""
-        return [*findings, Finding("schema", False, f"{error}{place}", error.advice)]
+        file_hint = f"; the file is {error.file}" if error.file else ""
+        return [*findings, Finding("schema", False, f"{error}{file_hint}", error.advice)]
     return [*findings, Finding("schema", True, f"at {schema.head}")]
 
 

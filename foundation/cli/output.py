@@ -31,10 +31,10 @@ _PLAIN_WIDTH = 200
 def report_error(error: Exception, program: str) -> int | None:
     """Print a message for an expected error and return its exit code; None for any other."""
     if isinstance(error, Refusal):
-        complain(f"{error}{_place(error)}", error.advice, program)
+        print_error(f"{error}{_file_hint(error)}", error.advice, program)
         return _exit_code(error)
     if isinstance(error, db.UNUSABLE):
-        complain(
+        print_error(
             f"the database cannot be used: {db.cause(error)}",
             Advice("Check the database URL and that the database is running."),
         )
@@ -42,7 +42,7 @@ def report_error(error: Exception, program: str) -> int | None:
     if isinstance(error, OSError):
         where = "" if error.filename is None else f": {error.filename}"
         with suppress(OSError):
-            complain(
+            print_error(
                 f"cannot read or write: {error.strerror or error}{where}",
                 Advice("Free disk space, fix the permissions, or write elsewhere; then try again."),
             )
@@ -50,7 +50,7 @@ def report_error(error: Exception, program: str) -> int | None:
     return None
 
 
-def _place(refusal: Refusal) -> str:
+def _file_hint(refusal: Refusal) -> str:
     file = refusal.file if isinstance(refusal, SchemaError) else None
     if file is None:
         return ""
@@ -63,10 +63,10 @@ def _exit_code(refusal: Refusal) -> int:
     return EXIT_DATABASE if isinstance(refusal, SchemaError) else EXIT_REFUSED
 
 
-def complain(what: str, advice: Advice, program: str | None = None) -> None:
+def print_error(what: str, advice: Advice, program: str | None = None) -> None:
     """Print an error and the next step to stderr."""
-    said = "\n       ".join(printable(line) for line in what.split("\n"))
-    click.echo(f"error: {said}\n next: {printable(next_step(advice, program))}", err=True)
+    message = "\n       ".join(printable(line) for line in what.split("\n"))
+    click.echo(f"error: {message}\n next: {printable(next_step(advice, program))}", err=True)
 
 
 @overload
@@ -150,7 +150,7 @@ def read_secret(prompt: str) -> str:
     return secret
 
 
-def who() -> str:
+def current_user() -> str:
     """Return who runs the command, for the audit log."""
     try:
         user = getpass.getuser()

@@ -36,7 +36,7 @@ class CourseIdType(click.ParamType[str]):
             self.fail(f"'{printable(value)}': {message}", param, ctx)
 
 
-class Words(click.ParamType[str]):
+class Text(click.ParamType[str]):
     """Text of limited length that a database can store."""
 
     name = "text"
@@ -46,13 +46,13 @@ class Words(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text, or fail."""
-        words = str(value)
-        if not is_storable(words):
+        given = str(value)
+        if not is_storable(given):
             self.fail("the text is not UTF-8", param, ctx)
-        if not self._shortest <= len(words) <= self._longest:
+        if not self._shortest <= len(given) <= self._longest:
             expected = f"{self._shortest} to {self._longest}"
-            self.fail(f"{len(words)} characters; expected {expected}", param, ctx)
-        return words
+            self.fail(f"{len(given)} characters; expected {expected}", param, ctx)
+        return given
 
 
 class Duration(click.ParamType[timedelta]):
@@ -115,7 +115,7 @@ class Timestamp(click.ParamType[datetime]):
 
 
 COURSE_ID = CourseIdType()
-WORDS = Words()
+TEXT = Text()
 DURATION = Duration()
 AGE = Age()
 TIMESTAMP = Timestamp()

@@ -4,8 +4,8 @@ So they are the same for every process and machine, survive restarts, and never 
 rolled back.
 """
 
+import collections
 import random
-from collections import Counter as Bag
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -47,9 +47,9 @@ class Counter:
     meaning: str
     labels: tuple[str, ...]
 
-    def of(self, *values: str, amount: float = 1) -> Bag[Key]:
+    def of(self, *values: str, amount: float = 1) -> collections.Counter[Key]:
         """Return the amount to add for one event, or for several."""
-        return Bag({(self.name, _BETWEEN.join(values)): amount})
+        return collections.Counter({(self.name, _BETWEEN.join(values)): amount})
 
     def family(self, amounts: Amounts) -> CounterMetricFamily:
         """Return the counter for Prometheus."""
@@ -68,10 +68,12 @@ class Histogram:
     meaning: str
     bounds: tuple[float, ...]
 
-    def of(self, seconds: float) -> Bag[Key]:
+    def of(self, seconds: float) -> collections.Counter[Key]:
         """Return the amounts to add for one duration."""
         bound = next((bound for bound in self.bounds if seconds <= bound), inf)
-        return Bag({(self.name, f"{bound:g}"): 1, (self.name, _SUM): max(seconds, 0.0)})
+        return collections.Counter(
+            {(self.name, f"{bound:g}"): 1, (self.name, _SUM): max(seconds, 0.0)}
+        )
 
     def family(self, amounts: Amounts) -> HistogramMetricFamily:
         """Return the histogram for Prometheus, whose buckets are cumulative."""
@@ -116,9 +118,9 @@ def read(session: Session, table: type[Any]) -> dict[Key, float]:
     return {(name, labels): amount for name, labels, amount in rows}
 
 
-def total(parts: Sequence[Amounts]) -> Bag[Key]:
+def total(parts: Sequence[Amounts]) -> collections.Counter[Key]:
     """Return the sum of the amounts."""
-    bag: Bag[Key] = Bag()
+    sums: collections.Counter[Key] = collections.Counter()
     for part in parts:
-        bag.update(part)
-    return bag
+        sums.update(part)
+    return sums

@@ -9,13 +9,15 @@ from typing import Any
 from sqlalchemy import Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import DisconnectionError, OperationalError
 
-Patience = Callable[[], float | None]
+ResponseTimeout = Callable[[], float | None]
 """Returns how many seconds a server may take to respond; None for no limit."""
 
 _RETRY_SECONDS = 0.01
 
 
-def new_engine(url: str, *, timeout: float, pool_size: int, patience: Patience) -> Engine:
+def new_engine(
+    url: str, *, timeout: float, pool_size: int, response_timeout: ResponseTimeout
+) -> Engine:
     """Return an engine whose connections wait `timeout` seconds for a busy database."""
     options: dict[str, Any] = {
         "hide_parameters": True,
@@ -27,7 +29,7 @@ def new_engine(url: str, *, timeout: float, pool_size: int, patience: Patience) 
     from foundation.db import postgresql  # SQLite needs no psycopg
 
     engine = create_engine(url, pool_pre_ping=True, **options)
-    return postgresql.prepare(engine, timeout=timeout, patience=patience)
+    return postgresql.prepare(engine, timeout=timeout, response_timeout=response_timeout)
 
 
 def _sqlite(engine: Engine, url: str, timeout: float) -> Engine:

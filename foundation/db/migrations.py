@@ -38,12 +38,12 @@ class Schema:
 
         Raises SchemaError for a schema that is not ours or that lacks tables.
         """
-        with database.unhurried(), database.writing() as session:
+        with database.without_time_limit(), database.writing() as session:
             connection = session.connection()
             if not database.is_sqlite:  # where there is one writer at a time
                 connection.execute(_ONE_AT_A_TIME)
             before = _current(connection)
-            self._refuse_stranger(before, _tables(connection))
+            self._check_ownership(before, _tables(connection))
             self._run(connection)
         self.check(database)
         return before
@@ -65,7 +65,7 @@ class Schema:
             connection = session.connection()
             current = _current(connection)
             tables = _tables(connection)
-        self._refuse_stranger(current, tables)
+        self._check_ownership(current, tables)
         if current != self.head:
             raise self._outdated(current, file)
         missing = sorted(set(self.metadata.tables) - tables)
@@ -96,7 +96,7 @@ class Schema:
     def _revisions(self) -> set[str]:
         return {path.stem.partition("_")[0] for path in self._versions.glob("[!_.]*.py")}
 
-    def _refuse_stranger(self, current: str | None, tables: set[str]) -> None:
+    def _check_ownership(self, current: str | None, tables: set[str]) -> None:
         ours = sorted(tables & set(self.metadata.tables))
         if current is None and ours:
             raise SchemaError(

@@ -6,7 +6,7 @@ import psycopg
 from psycopg.abc import PQGen
 from sqlalchemy import Engine, event
 
-from foundation.db.engines import Patience
+from foundation.db.engines import ResponseTimeout
 
 _Value = TypeVar("_Value")
 
@@ -17,23 +17,23 @@ class _Connection(psycopg.Connection[Any]):
     Without it a server that hangs, or a network that drops packets, blocks a thread for good.
     """
 
-    patience: Patience = staticmethod(lambda: None)
+    response_timeout: ResponseTimeout = staticmethod(lambda: None)
 
     def wait(self, gen: PQGen[_Value], *_: Any, **__: Any) -> _Value:
         """Return the server's response; raise OperationalError if it takes too long."""
-        patience = self.patience()
+        response_timeout = self.response_timeout()
         try:
-            return super().wait(gen, timeout=patience)
+            return super().wait(gen, timeout=response_timeout)
         except psycopg.OperationalError:
             if self.pgconn.transaction_status != psycopg.pq.TransactionStatus.ACTIVE:
                 raise
             self.pgconn.finish()
             raise psycopg.OperationalError(
-                f"the server did not answer within {patience:g} seconds"
+                f"the server did not answer within {response_timeout:g} seconds"
             ) from None
 
 
-def prepare(engine: Engine, *, timeout: float, patience: Patience) -> Engine:
+def prepare(engine: Engine, *, timeout: float, response_timeout: ResponseTimeout) -> Engine:
     """Return the engine, with connections that wait `timeout` seconds for locks."""
     more: dict[str, Any] = {
         "connect_timeout": max(1, int(timeout)),
@@ -43,7 +43,7 @@ def prepare(engine: Engine, *, timeout: float, patience: Patience) -> Engine:
 
     def connect(_: object, __: object, ___: object, options: dict[str, Any]) -> _Connection:
         connection = _Connection.connect(**options, **more)
-        connection.patience = patience
+        connection.response_timeout = response_timeout
         return connection
 
     event.listen(engine, "do_connect", connect)

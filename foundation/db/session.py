@@ -1,4 +1,4 @@
-"""A database: its transactions, its clock, and column types that are alike on all databases."""
+"""A database: its transactions, its clock, and portable column types."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -95,8 +95,8 @@ class Database:
 
     On SQLite a writing transaction begins IMMEDIATE, because one that first reads and then writes
     may lose updates, or fails at once instead of waiting. A server that does not respond to a
-    statement within `timeout` + `answer` seconds counts as unavailable. `info` is passed to each
-    session; `statements` counts the statements of this process.
+    statement within `timeout` + `statement_timeout` seconds counts as unavailable. `info` is passed
+    to each session; `statements` counts the statements of this process.
     """
 
     def __init__(
@@ -104,13 +104,16 @@ class Database:
         url: str,
         *,
         timeout: float = 5.0,
-        answer: float = RESPONSE_SECONDS,
+        statement_timeout: float = RESPONSE_SECONDS,
         pool_size: int = 10,
         info: Mapping[str, Any] | None = None,
     ) -> None:
-        self._patience: float | None = timeout + answer
+        self._response_timeout: float | None = timeout + statement_timeout
         self.engine = engines.new_engine(
-            url, timeout=timeout, pool_size=pool_size, patience=lambda: self._patience
+            url,
+            timeout=timeout,
+            pool_size=pool_size,
+            response_timeout=lambda: self._response_timeout,
         )
         self._info = dict(info or {})
         self._writer = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
@@ -147,19 +150,23 @@ class Database:
             yield session
 
     @contextmanager
-    def unhurried(self) -> Iterator[None]:
+    def without_time_limit(self) -> Iterator[None]:
         """Lift the time limit of statements, for migrations."""
-        patience, self._patience = self._patience, None
+        limit, self._response_timeout = self._response_timeout, None
         try:
             yield
         finally:
-            self._patience = patience
+            self._response_timeout = limit
 
     @contextmanager
-    def apart(self, *, timeout: float, answer: float) -> Iterator["Database"]:
+    def separate_connection(
+        self, *, timeout: float, statement_timeout: float
+    ) -> Iterator["Database"]:
         """Open the same database over another connection, with other time limits."""
         url = self.engine.url.render_as_string(hide_password=False)
-        other = Database(url, timeout=timeout, answer=answer, pool_size=1, info=self._info)
+        other = Database(
+            url, timeout=timeout, statement_timeout=statement_timeout, pool_size=1, info=self._info
+        )
         try:
             yield other
         finally:
@@ -218,5 +225,5 @@ def cause(error: Exception) -> str:
     Only its first line, because PostgreSQL shows the row in the others.
     """
     original = error.orig if isinstance(error, DBAPIError) else error
-    said = str(original).strip().split("\n", 1)[0]
-    return " ".join(said.split())[:300] or type(error).__name__
+    message = str(original).strip().split("\n", 1)[0]
+    return " ".join(message.split())[:300] or type(error).__name__

@@ -31,12 +31,12 @@ class Exchange:
 
     Args:
         ends_at: When the total time is over, by the monotonic clock.
-        silence: The longest single wait, in seconds.
+        idle_timeout: The longest single wait, in seconds.
         bytes_left: How many bytes may still be received.
     """
 
     ends_at: float
-    silence: float
+    idle_timeout: float
     bytes_left: int
     waits_for: socket.socket | None = None
 
@@ -57,9 +57,9 @@ _current = _Current()
 
 
 @contextmanager
-def within(seconds: float, *, silence: float, max_bytes: int) -> Iterator[Exchange]:
+def within(seconds: float, *, idle_timeout: float, max_bytes: int) -> Iterator[Exchange]:
     """Limit what this thread's sockets do inside: total seconds, single waits, bytes received."""
-    _current.exchange = Exchange(time.monotonic() + seconds, silence, max_bytes)
+    _current.exchange = Exchange(time.monotonic() + seconds, idle_timeout, max_bytes)
     try:
         yield _current.exchange
     finally:
@@ -72,7 +72,7 @@ def timeout(longest: float = float("inf")) -> float:
     left = exchange.ends_at - time.monotonic()
     if left <= 0:
         raise DeadlineError("the deadline has passed")
-    return min(left, exchange.silence, longest)
+    return min(left, exchange.idle_timeout, longest)
 
 
 def timeout_for(waits_for: socket.socket, longest: float = float("inf")) -> float:

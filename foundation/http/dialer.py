@@ -1,4 +1,4 @@
-"""Outgoing connections: one DNS lookup, every address checked, only those connected to."""
+"""Outgoing connections to addresses that were checked after a single DNS lookup."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Style, script and icon: served by ourselves, under an address that changes with them."""
+"""The style sheet, script and icon; their URLs contain a hash of their content."""
 
 import hashlib
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Asset:
-    """A file as it is served, and the address of just these bytes."""
+    """A static file, with its media type and the hash in its URL."""
 
     content: bytes
     kind: str
@@ -40,14 +40,14 @@ def _asset(name: str, content: bytes) -> Asset:
 
 
 def address(name: str) -> str:
-    """Return where a page finds a file."""
+    """Return the URL of a file."""
     return url_for("assets.serve", version=_every()[name].version, name=name)
 
 
 @assets.get("/assets/<version>/<name>")
 @guarded("anybody")
 def serve(version: str, name: str) -> Response:
-    """Serve a file; under its address it never changes."""
+    """Serve a file; its content never changes under the same URL."""
     asset = _every().get(name)
     if asset is None or asset.version != version:
         abort(404)

@@ -1,4 +1,4 @@
-"""Charts, pure: numbers in, shapes and the table behind them out; `charts.html` draws them."""
+"""Charts as data: the shapes that `charts.html` draws, and the same values as a table."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ _STEPS = 6
 
 @dataclass(frozen=True)
 class Series:
-    """What is counted, one value for each step; `tone` is good, wait, warn, bad or calm."""
+    """A named series with one value for each step; `tone` is good, wait, warn, bad or calm."""
 
     name: str
     tone: str
@@ -20,7 +20,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis: where it is and what it says."""
+    """A tick on an axis: its coordinate and its label."""
 
     at: float
     label: str
@@ -29,7 +29,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Bar:
-    """A rectangle, and what it says when pointed at."""
+    """A rectangle; `label` is its tooltip."""
 
     x: float
     y: float
@@ -41,7 +41,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Point:
-    """A value on a line, and what it says when pointed at."""
+    """A point on a line; `label` is its tooltip."""
 
     x: float
     y: float
@@ -62,13 +62,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """What is drawn, and the same as a table."""
+    """The shapes of a chart, and its values as a table."""
 
     id: str
     title: str
     description: str
-    rises: tuple[Tick, ...]
-    steps: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    x_ticks: tuple[Tick, ...]
     legend: tuple[Series, ...]
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -79,32 +79,32 @@ class Chart:
     left: int = field(default=_LEFT)
 
 
-Shown = Callable[[float], str]
-Marks = Callable[[float], Sequence[float]]
-"""From the largest value to the marks of an axis that holds it: from nothing to its end."""
+FormatValue = Callable[[float], str]
+TickValues = Callable[[float], Sequence[float]]
+"""Returns the ticks of an axis from zero to at least the largest value."""
 
 
 def _count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def marks_of_counts(most: float) -> Sequence[float]:
-    """Return marks up to the next 1, 2 or 5 with zeros behind it, each of them a whole number."""
-    ten = 10 ** math.floor(math.log10(most)) if most > 1 else 1
-    factor = next(factor for factor in (1, 2, 5, 10) if ten * factor >= most)
+def count_ticks(maximum: float) -> Sequence[float]:
+    """Return whole-number ticks up to the next 1, 2 or 5 times a power of ten."""
+    ten = 10 ** math.floor(math.log10(maximum)) if maximum > 1 else 1
+    factor = next(factor for factor in (1, 2, 5, 10) if ten * factor >= maximum)
     end = ten * factor
     parts = {1: 1 if end == 1 else 2, 2: 2, 5: 5, 10: 2}[factor]
     return _divided(end, parts)
 
 
-def marks_of_milliseconds(most: float) -> Sequence[float]:
-    """Return marks that are round as times are: beyond ten seconds, of minutes, hours, days."""
-    if most <= 10_000:
-        return marks_of_counts(most)
-    fits = ((end, parts) for end, parts in _TIMES if end * 1000 >= most)
+def duration_ticks(maximum: float) -> Sequence[float]:
+    """Return ticks in milliseconds; above ten seconds they are round in seconds to days."""
+    if maximum <= 10_000:
+        return count_ticks(maximum)
+    fits = ((end, parts) for end, parts in _TIMES if end * 1000 >= maximum)
     if (found := next(fits, None)) is not None:
         return _divided(found[0] * 1000, found[1])
-    return [days * _DAY * 1000 for days in marks_of_counts(most / _DAY / 1000)]
+    return [days * _DAY * 1000 for days in count_ticks(maximum / _DAY / 1000)]
 
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -121,7 +121,7 @@ _TIMES = (
     (12 * _HOUR, 3),
     (_DAY, 2),
 )
-"""Seconds at which an axis may end, and how many parts it has then."""
+"""Possible ends of an axis in seconds, each with its number of intervals."""
 
 
 def _divided(end: float, parts: int) -> Sequence[float]:
@@ -135,12 +135,12 @@ def stacked_bars(
     series: Sequence[Series],
     *,
     step_name: str = "Time",
-    shown: Shown = _count,
+    format_value: FormatValue = _count,
 ) -> Chart:
-    """Return bars, one for each step, made of the values of each series."""
+    """Return a chart with one bar for each step, which stacks the values of all series."""
     sums = [sum(values) for values in zip(*(one.values for one in series), strict=True)]
-    rises = marks_of_counts(max(sums, default=0))
-    top = rises[-1]
+    y_values = count_ticks(max(sums, default=0))
+    top = y_values[-1]
     slot = _slot(len(steps))
     bars = []
     for index, step in enumerate(steps):
@@ -150,10 +150,14 @@ def stacked_bars(
             if value > 0:
                 high, low = _y(below + value, top), _y(below, top)
                 x, width = _LEFT + index * slot + slot * 0.1, slot * 0.8
-                label = f"{step}: {one.name} {shown(value)}"
-                bars.append(Bar(r(x), r(high), r(width), r(low - high), one.tone, label))
+                label = f"{step}: {one.name} {format_value(value)}"
+                bars.append(
+                    Bar(_round(x), _round(high), _round(width), _round(low - high), one.tone, label)
+                )
             below += value
-    return _chart(chart_id, title, steps, series, rises, step_name, shown, bars=tuple(bars))
+    return _chart(
+        chart_id, title, steps, series, y_values, step_name, format_value, bars=tuple(bars)
+    )
 
 
 def lines(
@@ -163,14 +167,14 @@ def lines(
     series: Sequence[Series],
     *,
     step_name: str = "Time",
-    shown: Shown = _count,
-    marks: Marks = marks_of_counts,
+    format_value: FormatValue = _count,
+    ticks: TickValues = count_ticks,
 ) -> Chart:
-    """Return a line for each series; a step whose value is not a number is left open."""
+    """Return a chart with a line for each series; NaN values leave a gap."""
     known = [value for one in series for value in one.values if not math.isnan(value)]
-    rises = marks(max(known, default=0))
-    drawn = tuple(_line(steps, one, rises[-1], shown) for one in series)
-    return _chart(chart_id, title, steps, series, rises, step_name, shown, lines=drawn)
+    y_values = ticks(max(known, default=0))
+    drawn = tuple(_line(steps, one, y_values[-1], format_value) for one in series)
+    return _chart(chart_id, title, steps, series, y_values, step_name, format_value, lines=drawn)
 
 
 def percentile(values: Sequence[float], hundredth: float) -> float:
@@ -181,8 +185,8 @@ def percentile(values: Sequence[float], hundredth: float) -> float:
     return sorted(values)[rank - 1]
 
 
-def r(value: float) -> float:
-    """Return a coordinate rounded to what is visible."""
+def _round(value: float) -> float:
+    """Return a coordinate rounded to two decimals."""
     return round(value, 2)
 
 
@@ -191,9 +195,9 @@ def _chart(
     title: str,
     steps: Sequence[str],
     series: Sequence[Series],
-    rises: Sequence[float],
+    y_values: Sequence[float],
     step_name: str,
-    shown: Shown,
+    format_value: FormatValue,
     *,
     bars: tuple[Bar, ...] = (),
     lines: tuple[Line, ...] = (),
@@ -202,49 +206,57 @@ def _chart(
     return Chart(
         id=chart_id,
         title=title,
-        description=_description(steps, series, shown),
-        rises=tuple(Tick(r(_y(mark, rises[-1])), shown(mark)) for mark in rises),
-        steps=_ticks(steps),
+        description=_description(steps, series, format_value),
+        y_ticks=tuple(
+            Tick(_round(_y(value, y_values[-1])), format_value(value)) for value in y_values
+        ),
+        x_ticks=_x_ticks(steps),
         legend=tuple(series),
         columns=(step_name, *(one.name for one in series)),
-        rows=tuple((step, *(_cell(value, shown) for value in values)) for step, *values in rows),
+        rows=tuple(
+            (step, *(_cell(value, format_value) for value in values)) for step, *values in rows
+        ),
         bars=bars,
         lines=lines,
     )
 
 
-def _description(steps: Sequence[str], series: Sequence[Series], shown: Shown) -> str:
+def _description(steps: Sequence[str], series: Sequence[Series], format_value: FormatValue) -> str:
     if not steps:
         return "No data yet."
-    told = [
-        f"{one.name}: up to {shown(max(known))}"
+    summaries = [
+        f"{one.name}: up to {format_value(max(known))}"
         for one in series
         if (known := [value for value in one.values if not math.isnan(value)])
     ]
-    return f"From {steps[0]} to {steps[-1]}. " + "; ".join(told) + ". See the table for all values."
+    return (
+        f"From {steps[0]} to {steps[-1]}. "
+        + "; ".join(summaries)
+        + ". See the table for all values."
+    )
 
 
-def _ticks(steps: Sequence[str]) -> tuple[Tick, ...]:
+def _x_ticks(steps: Sequence[str]) -> tuple[Tick, ...]:
     if not steps:
         return ()
     every = max(1, math.ceil(len(steps) / _STEPS))
     slot = _slot(len(steps))
     return tuple(
-        Tick(r(_LEFT + (index + 0.5) * slot), step)
+        Tick(_round(_LEFT + (index + 0.5) * slot), step)
         for index, step in enumerate(steps)
         if index % every == 0
     )
 
 
-def _line(steps: Sequence[str], series: Series, top: float, shown: Shown) -> Line:
+def _line(steps: Sequence[str], series: Series, top: float, format_value: FormatValue) -> Line:
     slot, parts, points, pen_down = _slot(len(steps)), [], [], False
     for index, (step, value) in enumerate(zip(steps, series.values, strict=True)):
         if math.isnan(value):
             pen_down = False
             continue
-        x, y = r(_LEFT + (index + 0.5) * slot), r(_y(value, top))
+        x, y = _round(_LEFT + (index + 0.5) * slot), _round(_y(value, top))
         parts.append(f"{'L' if pen_down else 'M'}{x} {y}")
-        points.append(Point(x, y, f"{step}: {series.name} {shown(value)}"))
+        points.append(Point(x, y, f"{step}: {series.name} {format_value(value)}"))
         pen_down = True
     return Line(series.tone, "".join(parts), tuple(points))
 
@@ -257,5 +269,5 @@ def _y(value: float, top: float) -> float:
     return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * value / top
 
 
-def _cell(value: float, shown: Shown) -> str:
-    return "none" if math.isnan(value) else shown(value)
+def _cell(value: float, format_value: FormatValue) -> str:
+    return "none" if math.isnan(value) else format_value(value)

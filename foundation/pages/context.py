@@ -1,4 +1,4 @@
-"""The pages of one service: its name and navigation, where they link to, their database."""
+"""The pages of one service: name, navigation, links and database."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from foundation.errors import Advice
 
 _KEY = "pages"
 ASSETS = "assets"
-"""The blueprint of what pages load."""
+"""The blueprint of the static files."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,16 @@ class NavItem:
 
 @dataclass(frozen=True)
 class Link:
-    """A link: its text, and where it leads."""
+    """A link: its text and its URL."""
 
     label: str
     url: str
 
 
 LinkFor = Callable[[Advice, str | None], Link | None]
-"""Returns the link to where a page does what an advice has a command for; None if no page does.
+"""Returns the link to the page that does an advice's action, or None if there is none.
 
-The second argument is the URL of the page of what the advice is about, if there is one.
+The second argument is the URL of the page that the advice is about, if there is one.
 """
 
 
@@ -84,7 +84,7 @@ def current() -> SiteContext:
 
 
 def is_page(app: Flask, endpoint: str) -> bool:
-    """Return True if a view is one of the app's pages, or of what they load."""
+    """Return True if a view is a page of the app or a static file."""
     context: SiteContext | None = app.extensions.get(_KEY)
     blueprint = endpoint.rpartition(".")[0]
     return context is not None and blueprint in context.blueprints | {ASSETS}

@@ -1,4 +1,4 @@
-"""Refusals as pages, or as sentences on a page: what and why, and what to do next."""
+"""Refusals as pages, or as messages on a page, with the next step."""
 
 from flask import Response, g, make_response, redirect, render_template, request, url_for
 from markupsafe import Markup
@@ -10,7 +10,7 @@ from foundation.errors import Advice, Refusal
 from foundation.pages import context, redirects, sessions
 from foundation.pages.errors import SignInNeeded
 from foundation.pages.filters import sentence
-from foundation.pages.redirects import own_path
+from foundation.pages.redirects import local_path
 
 # Requests below these paths come from programs.
 _API_PATHS = ("/api/", "/webhooks/")
@@ -24,7 +24,7 @@ def show(problem: Problem, advice: Advice) -> Response | None:
     if problem.type is ProblemType.NOT_FOUND:
         title = "Page not found"
         detail = "There is no page at this address: it is mistyped, or the page no longer exists."
-        advice = Advice("Check the address, or start from the first page.")
+        advice = Advice("Check the address, or start from the start page.")
     elif problem.type is ProblemType.DATABASE_UNAVAILABLE:
         text = f"{advice.text} If this persists, an operator finds the cause with:"
         advice = Advice(text, "doctor")
@@ -34,15 +34,15 @@ def show(problem: Problem, advice: Advice) -> Response | None:
         title=title,
         detail=detail,
         advice=advice,
-        back=redirects.page_before(),
+        back=redirects.referring_page(),
         request_id=g.get("request_id"),
         person=_who(problem),
     )
     return make_response(page, problem.status)
 
 
-def in_sentences(refusal: Refusal) -> Markup:
-    """Return what was refused and what to do, as sentences next to a field or in a message."""
+def render_refusal(refusal: Refusal) -> Markup:
+    """Return a refusal with its advice as HTML, for a form field or a flash message."""
     advice = context.current().site.render_advice(refusal.advice)
     return Markup("{} {}").format(sentence(str(refusal)), advice)
 
@@ -50,7 +50,7 @@ def in_sentences(refusal: Refusal) -> Markup:
 def to_sign_in(_: SignInNeeded) -> AnyResponse:
     """Redirect to the sign-in page, which returns to the requested page."""
     asked = request.full_path.rstrip("?") if request.method == "GET" else "/"
-    return redirect(url_for("sign_in.show", next=own_path(asked)), 303)
+    return redirect(url_for("sign_in.show", next=local_path(asked)), 303)
 
 
 def _is_for_a_page() -> bool:
@@ -63,7 +63,7 @@ def _is_for_a_page() -> bool:
 
 
 def _who(problem: Problem) -> sessions.Person | None:
-    """Return who is signed in; a database that has just failed is not asked again."""
+    """Return the signed-in user; do not query a database that has just failed."""
     if problem.status >= 500:
         known: sessions.Person | None = g.get("person")
         return known

@@ -1,4 +1,4 @@
-"""What is refused to those who sign in, each with what to do next."""
+"""The refusals of sign-in and user management."""
 
 from foundation.errors import Advice, Refusal
 from foundation.web.errors import RequestMalformedError
@@ -17,7 +17,7 @@ class PasswordWeakError(Refusal):
 
 
 class UserExistsError(Refusal):
-    """There is a user of this name, in whatever case it is written."""
+    """A user with this name exists; names are case-insensitive."""
 
     advice = Advice(
         "Choose another name, or give this user a new password.", "users set-password", ("NAME",)
@@ -25,13 +25,13 @@ class UserExistsError(Refusal):
 
 
 class UserUnknownError(Refusal):
-    """There is no user of this name."""
+    """No user has this name."""
 
     advice = Advice("Check the name.", "users list")
 
 
 class SignInNeeded(Refusal):
-    """The page is for those who are signed in."""
+    """The page requires sign-in."""
 
     advice = Advice("Sign in.")
 
@@ -48,7 +48,7 @@ class TooManyAttemptsError(Refusal):
 
 
 class FormRefusedError(RequestMalformedError):
-    """A form was sent that is not from a page of this session."""
+    """The form does not come from a page of this session."""
 
     advice = Advice(
         "Go back, reload the page and send the form again. If it is refused again, check that the "

@@ -1,4 +1,4 @@
-"""How numbers, moments and spans are written on pages."""
+"""Template filters for numbers, timestamps and durations."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,33 +6,33 @@ from foundation.text import count
 
 
 def number(value: int) -> str:
-    """Return a whole number with its thousands apart."""
+    """Return a whole number with thousands separators."""
     return f"{value:,}"
 
 
-def machine(at: datetime) -> str:
-    """Return a moment for programs, to the microsecond (RFC 3339)."""
+def iso(at: datetime) -> str:
+    """Return a timestamp in RFC 3339, to the microsecond."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def utc(at: datetime) -> str:
-    """Return a moment in UTC, to the second."""
+def utc_seconds(at: datetime) -> str:
+    """Return a timestamp in UTC, to the second."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def exact(at: datetime) -> str:
-    """Return a moment in UTC as exactly as it is known."""
+def utc_microseconds(at: datetime) -> str:
+    """Return a timestamp in UTC, to the microsecond."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
 
 
 def milliseconds(value: float) -> str:
-    """Return a duration that is known in milliseconds."""
-    return f"{value:,.0f} ms" if value < 1000 else span(timedelta(milliseconds=value))
+    """Return a number of milliseconds as a duration."""
+    return f"{value:,.0f} ms" if value < 1000 else duration(timedelta(milliseconds=value))
 
 
-def span(lasting: timedelta) -> str:
-    """Return how long something lasts, in its two largest units."""
-    seconds = max(lasting.total_seconds(), 0)
+def duration(value: timedelta) -> str:
+    """Return a duration in its two largest units."""
+    seconds = max(value.total_seconds(), 0)
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     whole = round(seconds)
@@ -57,10 +57,10 @@ FILTERS = {
     "sentence": sentence,
     "number": number,
     "count_of": count,
-    "machine": machine,
-    "utc": utc,
-    "exact": exact,
+    "iso": iso,
+    "utc_seconds": utc_seconds,
+    "utc_microseconds": utc_microseconds,
     "milliseconds": milliseconds,
-    "span": span,
+    "duration": duration,
 }
-"""What templates call them."""
+"""The filters by their names in templates."""

@@ -1,4 +1,4 @@
-"""Forms: sent from a page of this session, small, and read as a model or as what is wrong."""
+"""Forms: CSRF protection, and parsing into a model or error messages."""
 
 from collections.abc import Collection
 from typing import Any, TypeVar
@@ -16,17 +16,17 @@ from foundation.pages.filters import sentence
 from foundation.web.errors import RequestInvalidError, RequestMalformedError
 
 MAX_BYTES = 256 * 1024
-"""How large a form may be that is sent."""
+"""The maximum size of a form."""
 _TOKEN = "csrf_token"  # noqa: S105 - a field's name, no secret
 _Model = TypeVar("_Model", bound=BaseModel)
 
 Faults = dict[str, str]
-"""What is wrong with a form: a sentence for each field; under "" what is no single field's."""
+"""The error messages of a form by field; "" for the whole form."""
 
 
 def protect(app: Flask) -> None:
-    """Let an app's forms carry what only a page of the same session can know (Flask-WTF)."""
-    app.config["WTF_CSRF_CHECK_DEFAULT"] = False  # the guards check, for APIs have no session
+    """Protect an app's forms against CSRF (Flask-WTF)."""
+    app.config["WTF_CSRF_CHECK_DEFAULT"] = False  # the guards check, because APIs have no session
     app.config["WTF_CSRF_TIME_LIMIT"] = None  # as long as the session
     CSRFProtect(app)
     app.jinja_env.globals["form_token"] = _form_token
@@ -45,8 +45,8 @@ def check(*, max_bytes: int = MAX_BYTES) -> None:
         ) from None
 
 
-def parsed(model: type[_Model], lists: Collection[str] = ()) -> _Model | Faults:
-    """Return the form as a model, or what is wrong with it; `lists` are the fields of many."""
+def parse_form(model: type[_Model], lists: Collection[str] = ()) -> _Model | Faults:
+    """Return the form as a model, or its errors; `lists` are the fields with several values."""
     fields: dict[str, Any] = {
         name: values if name in lists else values[0]
         for name, values in request.form.lists()
@@ -57,17 +57,17 @@ def parsed(model: type[_Model], lists: Collection[str] = ()) -> _Model | Faults:
 
 
 def from_query(model: type[_Model]) -> _Model | Faults:
-    """Return the query string as a model, or what is wrong with it; an empty field is not there."""
+    """Return the query string as a model, or its errors; empty fields are ignored."""
     return _validated(model, {name: value for name, value in request.args.items() if value.strip()})
 
 
-def valid(read: _Model | Faults, *, advice: Advice) -> _Model:
-    """Return what was read, or raise RequestInvalidError where no field shows what is wrong."""
+def require_valid(read: _Model | Faults, *, advice: Advice) -> _Model:
+    """Return the model, or raise RequestInvalidError with all error messages."""
     if isinstance(read, dict):
-        told = (
+        messages = (
             f"{name.replace('_', ' ')}: {fault}" if name else fault for name, fault in read.items()
         )
-        raise RequestInvalidError(" ".join(told), advice=advice)
+        raise RequestInvalidError(" ".join(messages), advice=advice)
     return read
 
 
@@ -83,8 +83,8 @@ def _in_words(fault: ErrorDetails) -> str:
     match fault:
         case {"type": "missing"} | {"type": "string_too_short", "ctx": {"min_length": 1}}:
             return "This field is required."
-        case {"type": "string_too_long", "ctx": {"max_length": most}}:
-            return f"At most {most} characters are allowed."
+        case {"type": "string_too_long", "ctx": {"max_length": limit}}:
+            return f"At most {limit} characters are allowed."
     return sentence(fault["msg"].removeprefix("Value error, "))
 
 

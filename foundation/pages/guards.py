@@ -14,7 +14,7 @@ REFRESH = "X-Refresh"
 
 def _check_signed_in() -> None:
     if sessions.person() is None:
-        raise SignInNeeded("nobody is signed in")
+        raise SignInNeeded("not signed in")
     if REFRESH not in request.headers:
         sessions.renew(now=datetime.now(UTC))
     forms.check()
@@ -24,4 +24,4 @@ def _check_signed_in() -> None:
 signed_in = guarded("a signed-in user", _check_signed_in)
 
 # Marks a view that needs no sign-in; forms are checked all the same.
-anyone = guarded("anybody", forms.check)
+public = guarded("anybody", forms.check)

@@ -1,4 +1,4 @@
-"""The tables of those who sign in: users, what failed lately, sessions that were ended."""
+"""The tables of users, recent sign-in failures and ended sessions."""
 
 from datetime import datetime
 
@@ -8,19 +8,19 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from foundation.db.session import NAMING, UtcDateTime
 
 MAX_NAME = 100
-"""How many characters a user's name may have."""
+"""The maximum length of a user's name."""
 
 
 class Base(DeclarativeBase):
-    """The root of these tables, which each service has in its own database."""
+    """The base class of these tables, which each service has in its own database."""
 
     metadata = MetaData(naming_convention=NAMING)
 
 
 class User(Base):
-    """Somebody who may sign in; `name_key` is the name as it is compared.
+    """An account. Ids are never reused, because sessions refer to them.
 
-    A number is never used twice, for a session knows its user by it.
+    `name_key` is the normalized name.
     """
 
     __tablename__ = "users"
@@ -35,7 +35,7 @@ class User(Base):
 
 
 class SignInFailure(Base):
-    """A sign-in that failed, or is being tried: for which name (hashed), from which address."""
+    """A sign-in that failed or is in progress, by hashed name and address."""
 
     __tablename__ = "sign_in_failures"
     __table_args__ = ({"sqlite_autoincrement": True},)

@@ -21,7 +21,7 @@ def read(args: Mapping[str, str], kinds: Kinds) -> PageRequest:
     )
 
 
-def spelled(cursor: Cursor | None) -> str | None:
+def to_query(cursor: Cursor | None) -> str | None:
     """Return a cursor as a query string has it, or None for none."""
     if cursor is None:
         return None

@@ -1,12 +1,12 @@
-"""The way back: the page of ours that a form was sent from, as the browser says."""
+"""Redirects to paths of this site only, and the page that a form was sent from."""
 
 from urllib.parse import urlsplit
 
 from flask import current_app, request
 
 
-def own_path(address: str) -> str:
-    """Return the address if it is a path of this site, or the first page."""
+def local_path(address: str) -> str:
+    """Return the URL if it is a path of this site, or `/`."""
     plain = address.isprintable() and "\\" not in address and len(address) <= 2000
     if not plain or not address.startswith("/") or address.startswith("//"):
         return "/"
@@ -17,8 +17,8 @@ def own_path(address: str) -> str:
     return "/" if parts.scheme or parts.netloc else address
 
 
-def page_before() -> str | None:
-    """Return the page of ours that a form was sent from, or None; it can be opened again."""
+def referring_page() -> str | None:
+    """Return the page of this site that a form was sent from, or None."""
     if request.method == "GET":
         return None
     try:
@@ -28,5 +28,5 @@ def page_before() -> str | None:
     is_page = current_app.url_map.bind("").test(came_from.path, "GET")
     if came_from.netloc != request.host or not is_page:
         return None
-    asked = f"?{came_from.query}" if came_from.query else ""
-    return own_path(f"{came_from.path}{asked}")
+    query = f"?{came_from.query}" if came_from.query else ""
+    return local_path(f"{came_from.path}{query}")

@@ -10,9 +10,9 @@ from foundation import logging
 from foundation.db import session as db
 from foundation.pages import context, forms, sessions, throttle, users
 from foundation.pages.errors import TooManyAttemptsError
-from foundation.pages.guards import anyone, signed_in
+from foundation.pages.guards import public, signed_in
 from foundation.pages.models import User
-from foundation.pages.redirects import own_path
+from foundation.pages.redirects import local_path
 from foundation.web.errors import RequestMalformedError
 
 sign_in = Blueprint("sign_in", __name__, template_folder="templates")
@@ -20,7 +20,7 @@ _log = logging.get_logger(__name__)
 _Answer = Response | str | tuple[str, int] | tuple[str, int, dict[str, str]]
 
 _THIS_MACHINE = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
-"""How a peer on this machine is written; the last, where one socket listens for IPv6 and IPv4."""
+"""Loopback addresses; the last one if a socket listens on both IPv6 and IPv4."""
 _WRONG = "The name or the password is wrong."
 
 
@@ -35,42 +35,42 @@ class Credentials(BaseModel):
 
 
 @sign_in.get("/sign-in")
-@anyone
+@public
 def show() -> _Answer:
     """Show the form; redirect users who are already signed in."""
-    asked = own_path(request.args.get("next", "/"))
+    next_path = local_path(request.args.get("next", "/"))
     if sessions.person() is not None:
-        return redirect(asked, 303)
-    return _form(next=asked)
+        return redirect(next_path, 303)
+    return _form(next=next_path)
 
 
 @sign_in.post("/sign-in")
-@anyone
-def enter() -> _Answer:
+@public
+def submit() -> _Answer:
     """Sign a user in with name and password."""
-    entered = forms.parsed(Credentials)
+    entered = forms.parse_form(Credentials)
     if not isinstance(entered, Credentials):
         raise RequestMalformedError(f"the form lacks {', '.join(entered)}")
-    asked = own_path(entered.next)
+    next_path = local_path(entered.next)
     try:
         user = _authenticate(entered.name.strip(), entered.password)
     except TooManyAttemptsError as refusal:
         until = refusal.facts["until"]
-        _log.warning("sign-in has to wait", address=_address(), until=until)
+        _log.warning("sign-in throttled", address=_address(), until=until)
         wait = max(1, round((until - datetime.now(UTC)).total_seconds()))
-        page = _form(next=asked, name=entered.name, refusal=refusal, until=until)
+        page = _form(next=next_path, name=entered.name, refusal=refusal, until=until)
         return page, 429, {"Retry-After": str(wait)}
     if user is None:
         _log.warning("sign-in refused", address=_address())
-        return _form(next=asked, name=entered.name, wrong=_WRONG), 422
+        return _form(next=next_path, name=entered.name, wrong=_WRONG), 422
     sessions.start(user, now=datetime.now(UTC))
     _log.info("signed in", user=user.name, address=_address())
-    return redirect(asked, 303)
+    return redirect(next_path, 303)
 
 
 @sign_in.post("/sign-out")
 @signed_in
-def leave() -> Response:
+def sign_out() -> Response:
     """End the session."""
     with context.current().database.writing() as session:
         sessions.end(session, now=db.now(session))
@@ -87,17 +87,17 @@ def _authenticate(name: str, password: str) -> User | None:
     """Return the user with this name and password, or None; hashes outside of transactions."""
     database = context.current().database
     with database.writing() as session:
-        throttle.begin(session, name, _address(), now=db.now(session))
+        throttle.register_attempt(session, name, _address(), now=db.now(session))
         user = users.find(session, name)
     if not users.is_password_of(user, password):
         return None
     with database.writing() as session:
-        throttle.forgive(session, name)
+        throttle.reset(session, name)
     return user
 
 
 def _address() -> str:
     """Return the client's address, from a web server on this machine if there is one."""
     peer = request.remote_addr or ""
-    named = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-    return named if named and peer in _THIS_MACHINE else peer
+    forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    return forwarded if forwarded and peer in _THIS_MACHINE else peer

@@ -45,7 +45,7 @@ def init_site(
     database: Database,
     encryption_keys: SecretStr,
 ) -> None:
-    """Give an app its pages, with the sign-in before them and one look for all."""
+    """Add the pages to an app, with sign-in, templates and security headers."""
     every = (*pages, sign_in)
     context.attach(app, SiteContext(site, database, frozenset(page.name for page in every)))
     _set_up_sessions(app, site, encryption_keys)
@@ -63,7 +63,7 @@ def _set_up_sessions(app: Flask, site: Site, encryption_keys: SecretStr) -> None
     app.config.update(
         SECRET_KEY=first,
         SECRET_KEY_FALLBACKS=older,
-        # Cookies do not tell ports apart: each service on a host has a name of its own.
+        # Cookies ignore ports, so each service on a host has its own cookie name.
         SESSION_COOKIE_NAME=f"__Host-{site.command}",
         SESSION_COOKIE_SECURE=True,
         SESSION_COOKIE_HTTPONLY=True,

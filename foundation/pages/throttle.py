@@ -1,4 +1,4 @@
-"""Sign-ins that fail are counted for each name and each address, and then made to wait."""
+"""The limit of failed sign-ins, for each name and each address."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,54 +10,60 @@ from sqlalchemy.orm import Session
 
 from foundation.pages.errors import TooManyAttemptsError
 from foundation.pages.models import SignInFailure
-from foundation.pages.users import key_of
+from foundation.pages.users import normalize_name
 
 WINDOW = timedelta(minutes=15)
-"""Failures that are older are forgotten."""
-MOST_BY_NAME = 10
-"""So many failures for one name, and it waits."""
-MOST_BY_ADDRESS = 30
-"""So many failures from one address, and it waits; several people may share one."""
+"""Older failures are deleted."""
+MAX_FAILURES_PER_NAME = 10
+"""The limit of failures for one name."""
+MAX_FAILURES_PER_ADDRESS = 30
+"""The limit of failures from one address, which several people may share."""
 
 
-def begin(session: Session, name: str, address: str, *, now: datetime) -> None:
-    """Count an attempt as a failure until `forgive`, or raise TooManyAttemptsError.
+def register_attempt(session: Session, name: str, address: str, *, now: datetime) -> None:
+    """Count an attempt as a failure until `reset`, or raise TooManyAttemptsError.
 
-    It is written down before the password is looked at, so that many at once are not many more
-    than those that are let. Those that are refused do not count.
+    It is stored before the password is checked, so that concurrent attempts cannot exceed the
+    limit. Refused attempts do not count.
     """
-    named, placed = _digest(name), network_of(address)
+    name_hash, network = _digest(name), network_of(address)
     session.execute(delete(SignInFailure).where(SignInFailure.at <= now - WINDOW))
     failures = session.execute(
         select(SignInFailure.name_sha256, SignInFailure.address, SignInFailure.at)
-        .where(or_(SignInFailure.name_sha256 == named, SignInFailure.address == placed))
+        .where(or_(SignInFailure.name_sha256 == name_hash, SignInFailure.address == network))
         .order_by(SignInFailure.at)
     ).all()
-    _check([row.at for row in failures if row.name_sha256 == named], MOST_BY_NAME, "for this name")
     _check(
-        [row.at for row in failures if row.address == placed], MOST_BY_ADDRESS, "from this address"
+        [row.at for row in failures if row.name_sha256 == name_hash],
+        MAX_FAILURES_PER_NAME,
+        "for this name",
     )
-    session.add(SignInFailure(name_sha256=named, address=placed, at=now))
+    _check(
+        [row.at for row in failures if row.address == network],
+        MAX_FAILURES_PER_ADDRESS,
+        "from this address",
+    )
+    session.add(SignInFailure(name_sha256=name_hash, address=network, at=now))
 
 
-def forgive(session: Session, name: str) -> None:
-    """Forget the failures for a name whose owner has come in."""
+def reset(session: Session, name: str) -> None:
+    """Delete the failures for a name after a successful sign-in."""
     session.execute(delete(SignInFailure).where(SignInFailure.name_sha256 == _digest(name)))
 
 
-def _check(failed_at: Sequence[datetime], most: int, where: str) -> None:
-    if len(failed_at) >= most:
-        until = failed_at[-most] + WINDOW
+def _check(failed_at: Sequence[datetime], limit: int, where: str) -> None:
+    if len(failed_at) >= limit:
+        until = failed_at[-limit] + WINDOW
         raise TooManyAttemptsError(f"too many sign-ins {where} have failed", until=until)
 
 
 def _digest(name: str) -> str:
     # Not the name itself: people type their password into the wrong field.
-    return hashlib.sha256(key_of(name).encode(errors="surrogatepass")).hexdigest()
+    return hashlib.sha256(normalize_name(name).encode(errors="surrogatepass")).hexdigest()
 
 
 def network_of(address: str) -> str:
-    """Return the address, of IPv6 the network of 64 bits that one household has."""
+    """Return the address; for IPv6 its /64 network, which one customer usually has."""
     try:
         known = ip_address(address)
     except ValueError:

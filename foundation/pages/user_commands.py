@@ -7,13 +7,13 @@ import click
 
 from foundation.cli import context, output
 from foundation.cli.output import json_option
-from foundation.cli.params import WORDS
+from foundation.cli.params import TEXT
 from foundation.pages import users
 from foundation.pages.models import User
 
 
 @click.command()
-@click.argument("name", type=WORDS)
+@click.argument("name", type=TEXT)
 def add(name: str) -> None:
     """Add the user NAME; the password is read from a prompt or standard input."""
     password = _read_password()
@@ -39,7 +39,7 @@ def list_(as_json: bool) -> None:
 
 
 @click.command("set-password")
-@click.argument("name", type=WORDS)
+@click.argument("name", type=TEXT)
 def set_password(name: str) -> None:
     """Set a new password for NAME, who is signed out everywhere.
 
@@ -52,7 +52,7 @@ def set_password(name: str) -> None:
 
 
 @click.command()
-@click.argument("name", type=WORDS)
+@click.argument("name", type=TEXT)
 def remove(name: str) -> None:
     """Remove the user NAME, who is signed out everywhere."""
     with context.writing() as (session, _):

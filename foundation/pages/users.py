@@ -19,8 +19,8 @@ from foundation.pages.errors import (
 )
 from foundation.pages.models import MAX_NAME, User
 
-SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 1000
-"""How many characters a password may have."""
+MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 12, 1000
+"""The allowed number of characters."""
 METHOD = "scrypt:32768:8:1"
 """How passwords are hashed (RFC 7914): with 32 MiB of memory each."""
 
@@ -30,7 +30,7 @@ def add(session: Session, name: str, password: str, *, now: datetime) -> User:
     _check_name(name)
     values = {
         "name": name,
-        "name_key": key_of(name),
+        "name_key": normalize_name(name),
         "password_hash": _hash(name, password),
         "created_at": now,
         "password_changed_at": now,
@@ -49,12 +49,12 @@ def add(session: Session, name: str, password: str, *, now: datetime) -> User:
 
 
 def find(session: Session, name: str) -> User | None:
-    """Return the user of a name, in whatever case it is written, or None."""
-    return session.scalar(select(User).where(User.name_key == key_of(name)))
+    """Return the user with a name (case-insensitive), or None."""
+    return session.scalar(select(User).where(User.name_key == normalize_name(name)))
 
 
 def get(session: Session, name: str) -> User:
-    """Return the user of a name, or raise UserUnknownError."""
+    """Return the user with a name, or raise UserUnknownError."""
     user = find(session, name)
     if user is None:
         raise UserUnknownError(f"there is no user {name!r}")
@@ -67,7 +67,7 @@ def list_all(session: Session) -> list[User]:
 
 
 def set_password(session: Session, name: str, password: str, *, now: datetime) -> User:
-    """Give a user another password, which ends all of the user's sessions."""
+    """Set a user's password, which ends all of the user's sessions."""
     user = get(session, name)
     user.password_hash = _hash(user.name, password)
     user.password_changed_at = now
@@ -88,35 +88,35 @@ def is_password_of(user: User | None, password: str) -> bool:
 
 
 def fingerprint(user: User) -> str:
-    """Return what changes with the user's password, and does not give the hash away."""
+    """Return a value that changes with the password and does not reveal its hash."""
     return hashlib.sha256(user.password_hash.encode()).hexdigest()[:32]
 
 
-def key_of(name: str) -> str:
-    """Return a name as it is compared: spelled one way, in one case."""
+def normalize_name(name: str) -> str:
+    """Return a name in the normalized form that is compared (NFKC, case-folded)."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def _check_name(name: str) -> None:
     visible = name.isprintable() and name == name.strip() and is_storable(name)
-    if not visible or not 1 <= len(name) <= MAX_NAME or len(key_of(name)) > 4 * MAX_NAME:
+    if not visible or not 1 <= len(name) <= MAX_NAME or len(normalize_name(name)) > 4 * MAX_NAME:
         raise NameInvalidError(f"{name[:MAX_NAME]!r} cannot be a user's name")
 
 
 def _hash(name: str, password: str) -> str:
     """Return the hash of a password, or raise PasswordWeakError."""
-    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
-        expected = f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD}"
+    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
+        expected = f"{MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH}"
         raise PasswordWeakError(f"{len(password)} characters, where {expected} are expected")
     if not is_storable(password):
         raise PasswordWeakError("the password is not UTF-8")
-    if len(set(password)) < 4 or key_of(password) == key_of(name):
-        raise PasswordWeakError("the password is one that is tried first")
+    if len(set(password)) < 4 or normalize_name(password) == normalize_name(name):
+        raise PasswordWeakError("the password is too common")
     return generate_password_hash(_normal(password), method=METHOD)
 
 
 def _normal(password: str) -> str:
-    # Keyboards differ in how they spell an accent.
+    # Keyboards encode accents differently.
     return unicodedata.normalize("NFC", password)
 
 

@@ -117,7 +117,9 @@ def _log_at_debug() -> None:
 
 def _check(service: MonitoredService) -> None:
     try:
-        with service.database.apart(timeout=_BUSY_SECONDS, answer=_STATEMENT_SECONDS) as database:
+        with service.database.separate_connection(
+            timeout=_BUSY_SECONDS, statement_timeout=_STATEMENT_SECONDS
+        ) as database:
             service.schema.check(database)
     except SchemaError as error:
         raise NotReadyError(str(error), advice=error.advice) from None
@@ -139,7 +141,9 @@ def _collect(service: MonitoredService) -> list[Metric]:
     description = "1 if the database can be used and has the schema of this release, else 0."
     name = f"{service.name}_ready"
     try:
-        with service.database.apart(timeout=_BUSY_SECONDS, answer=_STATEMENT_SECONDS) as database:
+        with service.database.separate_connection(
+            timeout=_BUSY_SECONDS, statement_timeout=_STATEMENT_SECONDS
+        ) as database:
             service.schema.check(database)
             with database.reading() as session:
                 metrics = list(service.collect(session))

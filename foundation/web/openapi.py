@@ -26,7 +26,7 @@ _REF = "#/components/schemas/"
 _PROBLEM = "Problem"
 _KEY = "openapi"
 Model = type[BaseModel]
-Schema = dict[str, Any]
+JsonSchema = dict[str, Any]
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -104,8 +104,8 @@ class ApiDescription:
     title: str
     description: str
     operations: Mapping[str, Operation]
-    security: Mapping[str, Mapping[str, Schema]]
-    path_parameters: Mapping[str, Schema]
+    security: Mapping[str, Mapping[str, JsonSchema]]
+    path_parameters: Mapping[str, JsonSchema]
     webhooks: Mapping[str, tuple[Model, Operation]] = field(default_factory=dict)
 
 
@@ -226,23 +226,23 @@ class _Schemas:
             *((model, "serialization") for model in dict.fromkeys(responses)),
         ]
         self._refs, rest = models_json_schema(models, ref_template=f"{_REF}{{model}}")
-        self.definitions: Schema = rest.get("$defs", {})
+        self.definitions: JsonSchema = rest.get("$defs", {})
 
-    def request(self, model: Model) -> Schema:
+    def request(self, model: Model) -> JsonSchema:
         return self._refs[model, "validation"]
 
-    def response(self, model: Model) -> Schema:
+    def response(self, model: Model) -> JsonSchema:
         return self._refs[model, "serialization"]
 
-    def fields(self, model: Model) -> Mapping[str, Schema]:
+    def fields(self, model: Model) -> Mapping[str, JsonSchema]:
         name = self.request(model)["$ref"].removeprefix(_REF)
-        fields: Mapping[str, Schema] = self.definitions[name]["properties"]
+        fields: Mapping[str, JsonSchema] = self.definitions[name]["properties"]
         return fields
 
 
 def _route(
     app: Flask, rule: Rule, operation: Operation, description: ApiDescription, schemas: _Schemas
-) -> Schema:
+) -> JsonSchema:
     view = app.view_functions[rule.endpoint]
     described = _operation(str(view.__doc__), operation, schemas)
     guard = getattr(view, "guard", "")
@@ -264,9 +264,9 @@ def _route(
     }
 
 
-def _operation(docstring: str, operation: Operation, schemas: _Schemas) -> Schema:
+def _operation(docstring: str, operation: Operation, schemas: _Schemas) -> JsonSchema:
     query = schemas.fields(operation.query) if operation.query else {}
-    described: Schema = {
+    described: JsonSchema = {
         "summary": docstring.partition("\n")[0],
         "parameters": [
             *({"name": name, "in": "query", "schema": schema} for name, schema in query.items()),
@@ -279,14 +279,14 @@ def _operation(docstring: str, operation: Operation, schemas: _Schemas) -> Schem
     }
     if operation.bodies:
         refs = [schemas.request(model) for model in operation.bodies]
-        content: Schema = {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}
+        content: JsonSchema = {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}
         if operation.example:
             content["example"] = operation.example
         described["requestBody"] = {"required": True, "content": {_JSON: content}}
     return described
 
 
-def _responses(operation: Operation, schemas: _Schemas) -> Schema:
+def _responses(operation: Operation, schemas: _Schemas) -> JsonSchema:
     problems: dict[str, list[str]] = {}
     for problem in operation.problems:
         problems.setdefault(str(STATUS[problem]), []).append(f"`{problem}`")
@@ -301,8 +301,8 @@ def _responses(operation: Operation, schemas: _Schemas) -> Schema:
     }
 
 
-def _response(response: ApiResponse, schemas: _Schemas) -> Schema:
-    described: Schema = {"description": response.description}
+def _response(response: ApiResponse, schemas: _Schemas) -> JsonSchema:
+    described: JsonSchema = {"description": response.description}
     if isinstance(response.body, str):
         described["content"] = {response.body: {"schema": {"type": "string"}}}
     elif response.body is not None:
@@ -315,7 +315,7 @@ def _response(response: ApiResponse, schemas: _Schemas) -> Schema:
     return described
 
 
-def _problem() -> Schema:
+def _problem() -> JsonSchema:
     texts = ("title", "detail", "next_step", "action", "request_id")
     return {
         "description": "A problem (RFC 9457): what was refused, why, and what to do next.",

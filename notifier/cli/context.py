@@ -4,7 +4,7 @@ from foundation.cli import context
 from foundation.cli.context import reading, writing
 from notifier.services import Services
 
-__all__ = ["reading", "ready", "services", "writing"]
+__all__ = ["checked_services", "reading", "services", "writing"]
 
 
 def services() -> Services:
@@ -13,7 +13,7 @@ def services() -> Services:
     return loaded
 
 
-def ready() -> Services:
+def checked_services() -> Services:
     """Return the services, or raise SchemaError unless the database is at the schema."""
-    loaded: Services = context.ready()
+    loaded: Services = context.checked_services()
     return loaded

@@ -11,7 +11,7 @@ import click
 from contract.tokens import MalformedTokenError, MoodleToken
 from foundation.cli import output
 from foundation.cli.output import json_option
-from foundation.cli.params import COURSE_ID, WORDS, read_text
+from foundation.cli.params import COURSE_ID, TEXT, read_text
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice
@@ -45,7 +45,7 @@ def add(course_id: str, title: str, as_json: bool) -> None:
 
 @click.command("list")
 @click.option("--deleted/--not-deleted", default=None, help="Only deleted courses, or only others.")
-@click.option("--after", type=WORDS, default="", help="Start after this course id (next page).")
+@click.option("--after", type=TEXT, default="", help="Start after this course id (next page).")
 @click.option(
     "--limit",
     type=click.IntRange(1, 10_000),
@@ -124,7 +124,7 @@ def delete(
         raise click.UsageError("give at least one COURSE_ID, or a file with --from-file")
     if not yes and sys.stdin.isatty():
         click.confirm(f"Delete {count(len(ids), 'course')} permanently?", abort=True)
-    database = context.ready().database
+    database = context.checked_services().database
     results: list[DeletionResult] = []
     try:
         for course_id in ids:

@@ -9,7 +9,7 @@ import click
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.cli import output
 from foundation.cli.output import json_option
-from foundation.cli.params import TIMESTAMP, WORDS
+from foundation.cli.params import TEXT, TIMESTAMP
 from foundation.text import count
 from notifier.api.schemas import (
     AttemptResponse,
@@ -58,7 +58,7 @@ _FILTER = (
     click.option(
         "--endpoint", "endpoint_id", type=ROW_ID, help="Only deliveries to this endpoint."
     ),
-    click.option("--course", "course_id", type=WORDS, help="Only events about this course."),
+    click.option("--course", "course_id", type=TEXT, help="Only events about this course."),
     click.option(
         "--since",
         type=TIMESTAMP,
@@ -194,9 +194,9 @@ def replay(
         elif dry_run:
             found = replays.replayable(session, wanted, most)
         elif ids:
-            found = replays.replay(session, ids, by=output.who(), now=now)
+            found = replays.replay(session, ids, by=output.current_user(), now=now)
         else:
-            found = replays.replay_found(session, wanted, most, by=output.who(), now=now)
+            found = replays.replay_found(session, wanted, most, by=output.current_user(), now=now)
     _show_replay(found, held, dry_run=dry_run, as_json=as_json)
 
 

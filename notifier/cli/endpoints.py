@@ -7,7 +7,7 @@ import click
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.cli import output
 from foundation.cli.output import json_option
-from foundation.cli.params import DURATION, WORDS
+from foundation.cli.params import DURATION, TEXT
 from foundation.db import session as db
 from foundation.text import count
 from notifier.api import schemas
@@ -37,7 +37,7 @@ def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
 
     Enter the secret at the receiver (ELMS: `receiver sources add-secret`).
     """
-    services = context.ready()
+    services = context.checked_services()
     with services.database.writing() as session:
         endpoint, secret = endpoints.register(
             session,
@@ -74,7 +74,7 @@ def list_(as_json: bool) -> None:
 @click.argument("endpoint_id", type=ROW_ID)
 @click.option(
     "--reason",
-    type=WORDS,
+    type=TEXT,
     default="disabled by an administrator",
     show_default=True,
     help="Reason, shown with the endpoint.",
@@ -85,7 +85,7 @@ def disable(endpoint_id: int, reason: str) -> None:
     Held deliveries are sent after `notifier endpoints enable`.
     """
     with context.writing() as (session, now):
-        endpoints.disable(session, endpoint_id, f"{reason} ({output.who()})", now=now)
+        endpoints.disable(session, endpoint_id, f"{reason} ({output.current_user()})", now=now)
     click.echo(f"Endpoint {endpoint_id} is disabled; its deliveries are held.")
 
 
@@ -122,7 +122,7 @@ def correct_url(endpoint_id: int, url: str) -> None:
     Its secret is kept, and waiting deliveries are sent to the new URL at once. The URL of an
     endpoint that has accepted a delivery cannot be changed.
     """
-    services = context.ready()
+    services = context.checked_services()
     with services.database.writing() as session:
         endpoints.correct_url(
             session, endpoint_id, url, guard=services.settings.guard, now=db.now(session)
@@ -150,7 +150,7 @@ def rotate_secret(
         raise click.UsageError("give either --now or --overlap")
     if overlap is None:
         overlap = timedelta(0) if at_once else endpoints.DEFAULT_OVERLAP
-    services = context.ready()
+    services = context.checked_services()
     with services.database.writing() as session:
         secret = endpoints.rotate_secret(
             session, endpoint_id, overlap=overlap, vault=services.vault, now=db.now(session)
@@ -168,7 +168,7 @@ def ping(endpoint_id: int, as_json: bool) -> None:
     Exit code 1 unless it is accepted. If it is, and the endpoint was failing, waiting deliveries
     are sent at once.
     """
-    result = send_ping(context.ready(), endpoint_id)
+    result = send_ping(context.checked_services(), endpoint_id)
     if as_json:
         output.print_json(schemas.ping_of(endpoint_id, result))
     else:

@@ -8,7 +8,7 @@ import click
 
 from foundation.cli import output
 from foundation.cli.output import json_option
-from foundation.cli.params import COURSE_ID, WORDS, read_text
+from foundation.cli.params import COURSE_ID, TEXT, read_text
 from foundation.text import count, printable
 from notifier.api.schemas import GradesImported
 from notifier.cli import context
@@ -29,7 +29,7 @@ _SHOWN_LINES = 20
 )
 @click.option(
     "--item",
-    type=WORDS,
+    type=TEXT,
     help="Moodle's grade export only: the grade item to import [default: the course total].",
 )
 @json_option
@@ -43,7 +43,7 @@ def import_(
     accepted too, with --course; users without an ID number are skipped and listed. If a line is
     invalid, it is named and nothing is imported.
     """
-    context.ready()
+    context.checked_services()
     # Before the transaction, because reading standard input may take a while.
     options = ExportOptions(course, maximum, item)
     read = grade_import.read(read_text(file), options, now=datetime.now(UTC))

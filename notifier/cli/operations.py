@@ -26,7 +26,7 @@ def rotate_key() -> None:
     """
     from notifier.webhooks import endpoints
 
-    services = context.ready()
+    services = context.checked_services()
     with services.database.writing() as session:
         secrets = endpoints.reencrypt(session, vault=services.vault)
     click.echo(f"re-encrypted {count(secrets, 'secret')}; older keys can be removed")
@@ -80,7 +80,7 @@ def work(once: bool, threads: int | None) -> None:
     """
     from notifier.worker.worker import Worker, WorkerOptions
 
-    services = context.ready()
+    services = context.checked_services()
     threads = threads or services.settings.worker_threads
     options = WorkerOptions(
         threads=threads,

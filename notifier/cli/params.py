@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from contract.grades import Points
 from contract.tokens import MOODLE_TOKEN_ID
-from foundation.cli.params import Words
+from foundation.cli.params import Text
 from foundation.text import printable
 from notifier.models import MAX_ID
 
@@ -47,6 +47,6 @@ class MoodleTokenId(click.ParamType[str]):
 
 
 ROW_ID = click.IntRange(1, MAX_ID)
-TITLE = Words(shortest=1)
+TITLE = Text(shortest=1)
 MAXIMUM = Maximum()
 MOODLE_TOKEN = MoodleTokenId()

@@ -10,7 +10,7 @@ from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice, DecryptionError
-from foundation.text import lasted
+from foundation.text import format_duration
 from notifier.models import SCHEMA, Delivery, DeliveryStatus, Endpoint
 from notifier.webhooks import delivery_queries, endpoints
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER
@@ -96,7 +96,7 @@ def _backlog(session: Session, now: datetime) -> Finding:
     oldest = backlog.oldest_due_at
     if oldest is None or oldest >= now - LATE:
         return Finding("backlog", True, found or "empty")
-    late = f"{found}; the oldest has been due for {lasted(now - oldest)}"
+    late = f"{found}; the oldest has been due for {format_duration(now - oldest)}"
     attempted = delivery_queries.last_attempted_at(session)
     if attempted is not None and attempted >= now - LATE:
         advice = Advice("The running workers cannot keep up: start more of them.", "work")

@@ -27,9 +27,9 @@ deletion = Blueprint("course_deletion", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
 
 EVENT = "course.deleted"
-_MOST = 500
-"""So many courses are deleted at once."""
-_NAMED = 3
+MAX_DELETED = 500
+"""The limit of courses that are deleted at once."""
+_MAX_NAMED = 3
 _INSTANT = timedelta(microseconds=1)
 
 
@@ -38,7 +38,7 @@ class Chosen(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    course_id: Annotated[list[str], Field(min_length=1, max_length=_MOST)]
+    course_id: Annotated[list[str], Field(min_length=1, max_length=MAX_DELETED)]
 
 
 @deletion.post("/courses/delete")
@@ -48,13 +48,13 @@ def ask() -> str:
     chosen = _chosen()
     with services.current().database.reading() as session:
         found = courses.find_courses(session, chosen.course_id)
-        told = endpoints.subscribed_to(session, EVENT, lock=False)
+        subscribers = endpoints.subscribed_to(session, EVENT, lock=False)
     return render_template(
         "notifier/courses_delete.html",
         found=[row for row in found if row.deleted_at is None],
-        gone=[row for row in found if row.deleted_at is not None],
-        told=told,
-        kept=redirects.page_before() or url_for("courses.listed"),
+        already_deleted=[row for row in found if row.deleted_at is not None],
+        subscribers=subscribers,
+        cancel_url=redirects.referring_page() or url_for("courses.listed"),
     )
 
 
@@ -70,7 +70,7 @@ def delete() -> Response:
     refused = [one for one in results.values() if isinstance(one, NotifierError)]
     for course in deleted:
         _log.info("course deleted", course_id=course.course_id, user=g.person.name)
-    _tell(deleted, refused)
+    _flash_results(deleted, refused)
     if not deleted:
         return redirect(url_for("courses.listed"), 303)
     if len(deleted) == 1:
@@ -80,24 +80,24 @@ def delete() -> Response:
 
 
 def _chosen() -> Chosen:
-    chosen = forms.parsed(Chosen, lists={"course_id"})
+    chosen = forms.parse_form(Chosen, lists={"course_id"})
     if isinstance(chosen, Chosen):
         return chosen
     many = len(request.form.getlist("course_id"))
     raise RequestInvalidError(
-        f"{many:,} courses are selected; at most {_MOST} can be deleted at once"
+        f"{many:,} courses are selected; at most {MAX_DELETED} can be deleted at once"
         if many
         else "no course is selected",
         advice=Advice("Go back to the courses and select the ones to delete."),
     )
 
 
-def _tell(deleted: list[Course], refused: list[NotifierError]) -> None:
+def _flash_results(deleted: list[Course], refused: list[NotifierError]) -> None:
     if deleted:
         which = deleted[0].course_id[:80] if len(deleted) == 1 else count(len(deleted), "course")
         flash(Markup("Deleted: {}. Its notifications are listed below.").format(which))
     if refused:
-        named = "; ".join(str(one)[:160] for one in refused[:_NAMED])
-        more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
-        nothing = f"{count(len(refused), 'course')} not deleted: {named}{more}."
-        flash(escape(nothing), "error")
+        named = "; ".join(str(one)[:160] for one in refused[:_MAX_NAMED])
+        more = f"; and {len(refused) - _MAX_NAMED} more" if len(refused) > _MAX_NAMED else ""
+        message = f"{count(len(refused), 'course')} not deleted: {named}{more}."
+        flash(escape(message), "error")

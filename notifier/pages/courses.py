@@ -37,7 +37,7 @@ _Answer = Response | str | tuple[str, int]
 
 
 def _moodle_token(text: str) -> str:
-    """Return the public id of a token, or "" for none; the token itself goes no further."""
+    """Return the public id of a token, or "" for none; the token itself is not stored."""
     if not text.strip():
         return ""
     try:
@@ -86,20 +86,20 @@ class Announcement(CourseVersion):
 @signed_in
 def listed() -> str:
     """Show the courses that match the search."""
-    asked = forms.from_query(CourseParams)
-    if not isinstance(asked, CourseParams):
-        asked = CourseParams()
-    deleted = _IS_DELETED.get(asked.state)
+    params = forms.from_query(CourseParams)
+    if not isinstance(params, CourseParams):
+        params = CourseParams()
+    deleted = _IS_DELETED.get(params.state)
     with services.current().database.reading() as session:
-        found = _find(session, asked, deleted)
+        found = _find(session, params, deleted)
         tokens = core.current_tokens(session, [row.id for row in found.rows])
     return render_template(
         "notifier/courses.html",
-        asked=asked,
+        params=params,
         found=found,
         tokens=tokens,
         states=_STATES,
-        query={name: value for name, value in (("q", asked.q), ("state", asked.state)) if value},
+        query={name: value for name, value in (("q", params.q), ("state", params.state)) if value},
     )
 
 
@@ -132,23 +132,23 @@ def live() -> str:
 @signed_in
 def new() -> str:
     """Show the form that adds a course."""
-    return render_template("notifier/course_new.html", given={}, faults={}, taken=None)
+    return render_template("notifier/course_new.html", given={}, faults={}, existing_course_id=None)
 
 
 @courses.post("/courses/new")
 @signed_in
 def add() -> _Answer:
     """Add a course and show its token, once."""
-    asked = forms.parsed(NewCourseForm)
-    if not isinstance(asked, NewCourseForm):
-        return _refused_new(asked)
+    form = forms.parse_form(NewCourseForm)
+    if not isinstance(form, NewCourseForm):
+        return _refused_new(form)
     try:
         with services.current().database.writing() as session:
-            token = core.add_course(session, asked.course_id, asked.title, now=db.now(session))
+            token = core.add_course(session, form.course_id, form.title, now=db.now(session))
     except CourseExistsError as refusal:
-        return _refused_new({"course_id": escape(refusal)}, taken=asked.course_id)
-    _log.info("course added", course_id=asked.course_id, user=g.person.name)
-    return _token_page(asked.course_id, token, is_new=True)
+        return _refused_new({"course_id": escape(refusal)}, existing_course_id=form.course_id)
+    _log.info("course added", course_id=form.course_id, user=g.person.name)
+    return _token_page(form.course_id, token, is_new=True)
 
 
 @courses.post("/courses/token")
@@ -158,34 +158,34 @@ def regenerate() -> str:
 
     A form that is sent twice is refused, because the course has another version by then.
     """
-    order = forms.valid(forms.parsed(CourseVersion), advice=_GO_BACK)
+    form = forms.require_valid(forms.parse_form(CourseVersion), advice=_GO_BACK)
     with services.current().database.writing() as session:
         now = db.now(session)
-        token = core.regenerate_token(session, order.course_id, version=order.version, now=now)
-    _log.info("token regenerated", course_id=order.course_id, user=g.person.name)
-    return _token_page(order.course_id, token, is_new=False)
+        token = core.regenerate_token(session, form.course_id, version=form.version, now=now)
+    _log.info("token regenerated", course_id=form.course_id, user=g.person.name)
+    return _token_page(form.course_id, token, is_new=False)
 
 
 @courses.post("/courses/announce")
 @signed_in
 def announce() -> _Answer:
     """Announce that a Moodle regenerated a course's token."""
-    asked = forms.valid(forms.parsed(Announcement), advice=_GO_BACK)
+    form = forms.require_valid(forms.parse_form(Announcement), advice=_GO_BACK)
     with services.current().database.writing() as session:
-        core.get_course(session, asked.course_id)  # announcing would add an unknown course
-        token_id, now = asked.token or None, db.now(session)
-        core.announce_token(session, asked.course_id, token_id, version=asked.version, now=now)
-    _log.info("token announced", course_id=asked.course_id, user=g.person.name)
+        core.get_course(session, form.course_id)  # announcing would add an unknown course
+        token_id, now = form.token or None, db.now(session)
+        core.announce_token(session, form.course_id, token_id, version=form.version, now=now)
+    _log.info("token announced", course_id=form.course_id, user=g.person.name)
     flash("All endpoints are notified that the course has a new token.")
-    return redirect(url_for("courses.show", course_id=asked.course_id), 303)
+    return redirect(url_for("courses.show", course_id=form.course_id), 303)
 
 
-def _find(session: Session, asked: CourseParams, deleted: bool | None) -> Page[Course]:
-    if not search.key(asked.q):
-        rows = core.list_courses(session, after=asked.after, limit=_ROWS + 1, deleted=deleted)
+def _find(session: Session, params: CourseParams, deleted: bool | None) -> Page[Course]:
+    if not search.key(params.q):
+        rows = core.list_courses(session, after=params.after, limit=_ROWS + 1, deleted=deleted)
         return pagination.page_of([(row, (row.course_id,)) for row in rows], PageRequest(), _ROWS)
-    after = core.get_course(session, asked.after) if asked.after else None
-    return search.find(session, asked.q, deleted=deleted, after=after, limit=_ROWS)
+    after = core.get_course(session, params.after) if params.after else None
+    return search.find(session, params.q, deleted=deleted, after=after, limit=_ROWS)
 
 
 def _about(session: Session, course: Course) -> dict[str, Any]:
@@ -195,15 +195,17 @@ def _about(session: Session, course: Course) -> dict[str, Any]:
     return {
         "page": page,
         "last": delivery_queries.last_attempts(session, [row.id for row in page.rows]),
-        "wanting": endpoints.subscribed_to(session, "token.regenerated", lock=False),
+        "subscribers": endpoints.subscribed_to(session, "token.regenerated", lock=False),
         "tones": TONES,
         "now": db.now(session),
     }
 
 
 def _course_page(**facts: Any) -> str:
-    present = [token for token in facts["tokens"] if token.superseded_at is None]
-    return render_template("notifier/course.html", present=present[0] if present else None, **facts)
+    current = [token for token in facts["tokens"] if token.superseded_at is None]
+    return render_template(
+        "notifier/course.html", current_token=current[0] if current else None, **facts
+    )
 
 
 def _token_page(course_id: str, token: CourseToken, *, is_new: bool) -> str:
@@ -218,6 +220,11 @@ def _token_page(course_id: str, token: CourseToken, *, is_new: bool) -> str:
         )
 
 
-def _refused_new(faults: forms.Faults, taken: str | None = None) -> tuple[str, int]:
+def _refused_new(faults: forms.Faults, existing_course_id: str | None = None) -> tuple[str, int]:
     given = request.form
-    return render_template("notifier/course_new.html", given=given, faults=faults, taken=taken), 422
+    return render_template(
+        "notifier/course_new.html",
+        given=given,
+        faults=faults,
+        existing_course_id=existing_course_id,
+    ), 422

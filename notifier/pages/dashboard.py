@@ -31,12 +31,12 @@ from notifier.webhooks import replay as replays
 overview = Blueprint("overview", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
 
-MOST = 1000
-"""So many dead letters are replayed at once."""
+MAX_REPLAYED = 1000
+"""The limit of dead letters that are replayed at once."""
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-class DeadLetterGroup(BaseModel):
+class DeadLetterForm(BaseModel):
     """The dead letters of an endpoint with one reason."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,14 +48,14 @@ class DeadLetterGroup(BaseModel):
 @overview.get("/")
 @signed_in
 def show() -> str:
-    """Show what needs a person, the backlog, and the last day."""
+    """Show what needs attention, the backlog and the last day."""
     return render_template("notifier/overview.html", **_facts())
 
 
 @overview.get("/overview/live")
 @signed_in
 def live() -> str:
-    """Show all of it as it is now."""
+    """Show the current content of the overview."""
     return render_template("notifier/overview_now.html", **_facts())
 
 
@@ -64,14 +64,14 @@ def live() -> str:
 def replay() -> Response:
     """Replay the dead letters of an endpoint with one reason."""
     advice = Advice("Go back to the overview and choose them there.")
-    asked = forms.valid(forms.parsed(DeadLetterGroup), advice=advice)
+    form = forms.require_valid(forms.parse_form(DeadLetterForm), advice=advice)
     with services.current().database.writing() as session:
         now = db.now(session)
-        dead = core.dead_ids(session, asked.endpoint_id, asked.reason, limit=MOST, now=now)
+        dead = core.dead_ids(session, form.endpoint_id, form.reason, limit=MAX_REPLAYED, now=now)
         by = f"{g.person.name} on the pages"
         ids = replays.replay(session, dead, by=by, now=now, statuses={DeliveryStatus.DEAD})
     _log.info(
-        "deliveries replayed", count=len(ids), endpoint_id=asked.endpoint_id, user=g.person.name
+        "deliveries replayed", count=len(ids), endpoint_id=form.endpoint_id, user=g.person.name
     )
     flash(f"{count(len(ids), 'delivery', 'deliveries')} queued for replay.")
     return redirect(url_for("overview.show"), 303)
@@ -86,14 +86,14 @@ def _facts() -> dict[str, Any]:
         reports = endpoint_status.read(session)
         hours = core.day(session, now=now)
         letters = core.dead_letters(session, now=now)
-    ailing = [one for one in reports if doctor.needs_attention(one.endpoint)]
+    endpoints_to_fix = [one for one in reports if doctor.needs_attention(one.endpoint)]
     return {
         "now": now,
         "findings": findings,
         "needs": [finding for finding in findings if not finding.ok],
-        "ailing": ailing,
-        "failing": [one for one in reports if one.is_failing and one not in ailing],
-        "untried": [one for one in reports if _is_untried(one) and one not in ailing],
+        "endpoints_to_fix": endpoints_to_fix,
+        "failing": [one for one in reports if one.is_failing and one not in endpoints_to_fix],
+        "untried": [one for one in reports if _is_untried(one) and one not in endpoints_to_fix],
         "letters": letters,
         "reports": reports,
         "counts": _counts(reports),
@@ -101,14 +101,14 @@ def _facts() -> dict[str, Any]:
         "delivered": sum(hour.delivered for hour in hours),
         "delays": _delays(hours),
         "charts": _charts(hours),
-        "most": MOST,
+        "max_replayed": MAX_REPLAYED,
         "advice_for": failure_advice.advice_for,
         "tones": TONES,
     }
 
 
 def _counts(reports: Sequence[EndpointSummary]) -> list[tuple[DeliveryStatus, int]]:
-    """Return what waits by status, added up: to count a long backlog once more takes its time."""
+    """Return the open deliveries by status; summed, because counting a backlog is slow."""
     return [
         (DeliveryStatus.PENDING, sum(report.pending for report in reports)),
         (DeliveryStatus.HELD, sum(report.held for report in reports)),
@@ -121,7 +121,7 @@ def _is_untried(report: EndpointSummary) -> bool:
 
 
 def _delays(hours: Sequence[Hour]) -> tuple[float, float] | None:
-    """Return the milliseconds that half and 95 of 100 of the latest deliveries took, if any."""
+    """Return the median and 95th percentile of the latest deliveries in milliseconds, if any."""
     known = next((hour for hour in reversed(hours) if hour.delays), None)
     if known is None:
         return None
@@ -150,8 +150,8 @@ def _charts(hours: Sequence[Hour]) -> list[Chart]:
                 steps,
                 spans,
                 step_name=_STEP,
-                shown=milliseconds,
-                marks=charts.marks_of_milliseconds,
+                format_value=milliseconds,
+                ticks=charts.duration_ticks,
             )
         )
     return drawn

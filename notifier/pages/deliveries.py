@@ -1,4 +1,4 @@
-"""Deliveries: find them, look at each with its attempts, and replay one or all that are found."""
+"""Deliveries: search, show one with its attempts, replay one or all results."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -28,24 +28,24 @@ _log = logging.get_logger(__name__)
 _DELIVERY = f"/deliveries/<int(max={MAX_ID}):delivery_id>"
 _ROWS = 50
 _GO_BACK = Advice("Go back to the deliveries and choose them with the form.")
-MOST = 1000
-"""So many deliveries are replayed at once, and counted before."""
+MAX_REPLAYED = 1000
+"""The limit of deliveries that are counted, and replayed at once."""
 
 
 @deliveries.get("/deliveries")
 @signed_in
 def listed() -> str:
     """Show the deliveries that match a filter."""
-    asked = forms.from_query(DeliveryParams)
-    if not isinstance(asked, DeliveryParams):
-        return _page(faults=asked, **_found(DeliveryParams()))
-    return _page(faults={}, **_found(asked))
+    params = forms.from_query(DeliveryParams)
+    if not isinstance(params, DeliveryParams):
+        return _page(faults=params, **_found(DeliveryParams()))
+    return _page(faults={}, **_found(params))
 
 
 @deliveries.get("/deliveries/live")
 @signed_in
 def live() -> str:
-    """Show the list alone, as it is now."""
+    """Show the current list."""
     return render_template("notifier/deliveries_list.html", **_found(_params()))
 
 
@@ -78,32 +78,34 @@ def replay_one(delivery_id: int) -> Response:
 @signed_in
 def preview_replay() -> str:
     """Show how many deliveries a replay by filter would send, and to which endpoints."""
-    wanted = _conditions(_params())
+    wanted = _required_filter(_params())
     with services.current().database.reading() as session:
-        foreseen = replays.preview_replay(session, wanted, limit=MOST + 1)
+        preview = replays.preview_replay(session, wanted, limit=MAX_REPLAYED + 1)
         rows = {row.id: row for row in endpoints.list_all(session)}
     return render_template(
         "notifier/replay.html",
         wanted=wanted,
         query=query_of(wanted),
-        told=_describe(wanted, {one: row.url for one, row in rows.items()}),
-        foreseen=foreseen,
-        total=sum(foreseen.replayed.values()),
+        conditions=_describe(wanted, {one: row.url for one, row in rows.items()}),
+        preview=preview,
+        total=sum(preview.replayed.values()),
         rows=rows,
-        most=MOST,
+        max_replayed=MAX_REPLAYED,
     )
 
 
 @deliveries.post("/deliveries/replay")
 @signed_in
 def replay() -> Response:
-    """Replay up to MOST of the deliveries that match a filter, oldest first."""
-    wanted = _conditions(forms.valid(forms.parsed(DeliveryParams), advice=_GO_BACK))
+    """Replay up to MAX_REPLAYED of the deliveries that match a filter, oldest first."""
+    wanted = _required_filter(
+        forms.require_valid(forms.parse_form(DeliveryParams), advice=_GO_BACK)
+    )
     with services.current().database.writing() as session:
-        ids = replays.replay_found(session, wanted, MOST, by=_by(), now=db.now(session))
+        ids = replays.replay_found(session, wanted, MAX_REPLAYED, by=_by(), now=db.now(session))
     _log.info("deliveries replayed", count=len(ids), user=g.person.name)
     flash(f"{count(len(ids), 'delivery', 'deliveries')} queued for replay.")
-    # Their status changes while one looks: any that is asked for would let them vanish.
+    # A replay changes the status, so a status filter would hide the replayed deliveries.
     shown = {name: value for name, value in query_of(wanted).items() if name != "status"}
     return redirect(url_for("deliveries.listed", **shown), 303)
 
@@ -122,21 +124,21 @@ def _choices(words: Iterable[str]) -> list[tuple[str, str]]:
     return [("", "Any"), *((str(word), str(word)) for word in words)]
 
 
-def _found(asked: DeliveryParams) -> dict[str, Any]:
-    wanted = asked.filter()
+def _found(params: DeliveryParams) -> dict[str, Any]:
+    wanted = params.filter()
     with services.current().database.reading() as session:
-        page = delivery_queries.page(session, wanted, asked.page_request, limit=_ROWS)
+        page = delivery_queries.page(session, wanted, params.page_request, limit=_ROWS)
         last = delivery_queries.last_attempts(session, [row.id for row in page.rows])
-        counts = delivery_queries.count_by_status(session, wanted, limit=MOST + 1)
+        counts = delivery_queries.count_by_status(session, wanted, limit=MAX_REPLAYED + 1)
         every = endpoints.list_all(session)
         now = db.now(session)
     return {
-        "asked": asked,
+        "params": params,
         "query": query_of(wanted),
         "page": page,
         "last": last,
         "counts": counts,
-        "most": MOST,
+        "max_replayed": MAX_REPLAYED,
         "endpoints": every,
         "tones": TONES,
         "now": now,
@@ -159,7 +161,7 @@ def _details(delivery_id: int) -> dict[str, Any]:
         "now": now,
         "steps": sorted([*steps, *again], key=lambda step: step[0], reverse=True),
         "last": attempts[-1] if attempts else None,
-        "most": MAX_ATTEMPTS,
+        "max_attempts": MAX_ATTEMPTS,
         "fix_receiver": Advice("Fix the cause, most likely at the receiver."),
         "advice_for": failure_advice.advice_for,
         "tones": TONES,
@@ -168,11 +170,11 @@ def _details(delivery_id: int) -> dict[str, Any]:
 
 
 def _params() -> DeliveryParams:
-    return forms.valid(forms.from_query(DeliveryParams), advice=_GO_BACK)
+    return forms.require_valid(forms.from_query(DeliveryParams), advice=_GO_BACK)
 
 
-def _conditions(asked: DeliveryParams) -> DeliveryFilter:
-    wanted = asked.filter()
+def _required_filter(params: DeliveryParams) -> DeliveryFilter:
+    wanted = params.filter()
     if wanted == DeliveryFilter():
         raise ReplayRefusedError(
             "a replay needs a filter, because otherwise everything would be sent again",

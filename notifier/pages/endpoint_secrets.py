@@ -10,7 +10,7 @@ from contract.signatures import Secret
 from foundation import logging
 from foundation.db import session as db
 from foundation.pages import forms
-from foundation.pages.error_pages import in_sentences
+from foundation.pages.error_pages import render_refusal
 from foundation.pages.guards import signed_in
 from notifier import services
 from notifier.errors import EndpointExistsError, EndpointUrlError
@@ -30,7 +30,7 @@ _log = logging.get_logger(__name__)
 
 
 class NewEndpointForm(EventTypes):
-    """A URL to register, and the types of events that it wants."""
+    """A URL to register, with its event types."""
 
     url: str
 
@@ -54,23 +54,23 @@ def new() -> str:
 @credentials.post("/endpoints/new")
 @signed_in
 def register() -> str | tuple[str, int]:
-    """Register a URL and show its secret, this once."""
-    asked = forms.parsed(NewEndpointForm, lists={"event_types"})
-    if not isinstance(asked, NewEndpointForm):
-        return _refused(asked)
+    """Register a URL and show its secret once."""
+    form = forms.parse_form(NewEndpointForm, lists={"event_types"})
+    if not isinstance(form, NewEndpointForm):
+        return _refused(form)
     here = services.current()
     try:
         with here.database.writing() as session:
             endpoint, secret = core.register(
                 session,
-                asked.url.strip(),
-                asked.chosen(),
+                form.url.strip(),
+                form.chosen(),
                 vault=here.vault,
                 guard=here.settings.guard,
                 now=db.now(session),
             )
     except (EndpointUrlError, EndpointExistsError) as refusal:
-        return _refused({"url": in_sentences(refusal)})
+        return _refused({"url": render_refusal(refusal)})
     _log.info("endpoint registered", endpoint_id=endpoint.id, user=g.person.name)
     return _secret_page(endpoint.id, secret, is_new=True)
 
@@ -78,17 +78,17 @@ def register() -> str | tuple[str, int]:
 @credentials.post(f"{ENDPOINT}/secret")
 @signed_in
 def rotate(endpoint_id: int) -> str:
-    """Give an endpoint a new secret and show it, this once.
+    """Rotate an endpoint's secret and show the new one once.
 
-    A form that is sent again is refused, for there is a newer secret by then.
+    A form that is sent twice is refused, because there is a newer secret by then.
     """
-    asked = read(Rotation)
+    form = read(Rotation)
     here = services.current()
-    _, overlap = OVERLAPS[asked.overlap]
+    _, overlap = OVERLAPS[form.overlap]
     with here.database.writing() as session:
         now = db.now(session)
         secret = core.rotate_secret(
-            session, endpoint_id, overlap=overlap, vault=here.vault, newest=asked.newest, now=now
+            session, endpoint_id, overlap=overlap, vault=here.vault, newest=form.newest, now=now
         )
     _log.info("secret rotated", endpoint_id=endpoint_id, user=g.person.name)
     return _secret_page(endpoint_id, secret, is_new=False)

@@ -14,7 +14,7 @@ from foundation import logging
 from foundation.db import session as db
 from foundation.errors import Advice, DecryptionError
 from foundation.pages import forms
-from foundation.pages.error_pages import in_sentences
+from foundation.pages.error_pages import render_refusal
 from foundation.pages.guards import signed_in
 from foundation.text import count
 from notifier import services
@@ -43,7 +43,7 @@ OVERLAPS = {
     "7d": ("7 days", timedelta(days=7)),
     "none": ("not at all (it has leaked)", timedelta(0)),
 }
-"""How long a replaced secret may go on signing; the first unless chosen."""
+"""How long the old secret stays valid after a rotation; the first is the default."""
 
 
 def _check_types(types: list[str]) -> list[str]:
@@ -55,7 +55,7 @@ def _check_types(types: list[str]) -> list[str]:
 
 
 class EventTypes(BaseModel):
-    """The types of events that an endpoint wants."""
+    """The event types that an endpoint subscribes to."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,7 +64,7 @@ class EventTypes(BaseModel):
     )
 
     def chosen(self) -> list[str] | None:
-        """Return the types as the core takes them: None for all of courses, whatever comes."""
+        """Return the types for the core: None for all course events, including future types."""
         return None if set(self.event_types) == set(EVENT_TYPES) else self.event_types
 
 
@@ -87,21 +87,21 @@ class DisableForm(BaseModel):
 @endpoints.get("/endpoints")
 @signed_in
 def listed() -> str:
-    """Show every endpoint, with its state and what waits for it."""
+    """Show every endpoint with its state and its open deliveries."""
     return render_template("notifier/endpoints.html", **_every())
 
 
 @endpoints.get("/endpoints/live")
 @signed_in
 def live() -> str:
-    """Show the list alone, as it is now."""
+    """Show the current list."""
     return render_template("notifier/endpoints_list.html", **_every())
 
 
 @endpoints.get(ENDPOINT)
 @signed_in
 def show(endpoint_id: int) -> str:
-    """Show an endpoint, and what can be done to it."""
+    """Show an endpoint and its actions."""
     facts = endpoint_details(endpoint_id)
     return render_template(
         "notifier/endpoint.html",
@@ -122,11 +122,11 @@ def live_one(endpoint_id: int) -> str:
 @endpoints.post(f"{ENDPOINT}/ping")
 @signed_in
 def ping(endpoint_id: int) -> Response:
-    """Send a signed test, and lead to what was answered."""
+    """Send a signed test and redirect to the endpoint."""
     try:
         result = send_ping(services.current(), endpoint_id)
     except (EndpointDisabledError, DecryptionError) as refusal:
-        flash(Markup("No test was sent: {}").format(in_sentences(refusal)), "error")
+        flash(Markup("No test was sent: {}").format(render_refusal(refusal)), "error")
         return _to(endpoint_id)
     _log.info("endpoint tested", endpoint_id=endpoint_id, taken=result.accepted, user=g.person.name)
     match result.result:
@@ -142,7 +142,7 @@ def ping(endpoint_id: int) -> Response:
 @endpoints.post(f"{ENDPOINT}/try")
 @signed_in
 def try_now(endpoint_id: int) -> Response:
-    """End an endpoint's pause and let a worker try it with what waits for it."""
+    """End an endpoint's pause, so that a worker retries its deliveries now."""
     with services.current().database.writing() as session:
         due = core.try_now(session, endpoint_id, now=db.now(session))
     _log.info("endpoint retried", endpoint_id=endpoint_id, due=due, user=g.person.name)
@@ -155,9 +155,9 @@ def try_now(endpoint_id: int) -> Response:
 @endpoints.post(f"{ENDPOINT}/disable")
 @signed_in
 def disable(endpoint_id: int) -> Response:
-    """Stop sending to an endpoint, and hold what is open for it."""
-    asked = read(DisableForm)
-    reason = f"{asked.reason.strip() or 'disabled by hand'} ({g.person.name} on the pages)"
+    """Stop sending to an endpoint and hold its pending deliveries."""
+    form = read(DisableForm)
+    reason = f"{form.reason.strip() or 'disabled by hand'} ({g.person.name} on the pages)"
     with services.current().database.writing() as session:
         core.disable(session, endpoint_id, reason, now=db.now(session))
     _log.info("endpoint disabled", endpoint_id=endpoint_id, reason=reason, user=g.person.name)
@@ -168,7 +168,7 @@ def disable(endpoint_id: int) -> Response:
 @endpoints.post(f"{ENDPOINT}/enable")
 @signed_in
 def enable(endpoint_id: int) -> Response:
-    """Send to an endpoint again, beginning with what was held for it."""
+    """Enable an endpoint and queue its held deliveries."""
     with services.current().database.writing() as session:
         _, released = core.enable(session, endpoint_id, now=db.now(session))
     _log.info("endpoint enabled", endpoint_id=endpoint_id, released=released, user=g.person.name)
@@ -181,11 +181,11 @@ def enable(endpoint_id: int) -> Response:
 @signed_in
 def correct_url(endpoint_id: int) -> Response:
     """Correct the URL of an endpoint that has accepted no delivery."""
-    asked = read(UrlForm)
+    form = read(UrlForm)
     here = services.current()
     with here.database.writing() as session:
         due = core.correct_url(
-            session, endpoint_id, asked.url, guard=here.settings.guard, now=db.now(session)
+            session, endpoint_id, form.url, guard=here.settings.guard, now=db.now(session)
         )
     _log.info("endpoint's URL corrected", endpoint_id=endpoint_id, user=g.person.name)
     flash(f"URL changed. Send a test.{_due(due)}")
@@ -194,15 +194,15 @@ def correct_url(endpoint_id: int) -> Response:
 
 @endpoints.post(f"{ENDPOINT}/types")
 @signed_in
-def want(endpoint_id: int) -> Response:
+def set_event_types(endpoint_id: int) -> Response:
     """Change the event types of an endpoint."""
-    asked = read(EventTypes, lists={"event_types"})
+    form = read(EventTypes, lists={"event_types"})
     with services.current().database.writing() as session:
-        core.set_event_types(session, endpoint_id, asked.chosen())
+        core.set_event_types(session, endpoint_id, form.chosen())
     _log.info(
         "event types chosen",
         endpoint_id=endpoint_id,
-        event_types=asked.event_types,
+        event_types=form.event_types,
         user=g.person.name,
     )
     flash("Event types saved.")
@@ -238,13 +238,13 @@ _DESCRIPTIONS = {
     "delivery.dead": "a delivery failed permanently (for monitoring, not for ELMS)",
 }
 EVENT_TYPE_CHOICES = [(one, f"{one}: {_DESCRIPTIONS[one]}") for one in TYPES]
-"""Each type of event, and what it tells."""
+"""The event types with their descriptions."""
 
 
 def read(model: type[_Model], lists: Collection[str] = ()) -> _Model:
-    """Return the form as a model, or raise what is wrong with it."""
+    """Return the form as a model, or raise RequestInvalidError."""
     advice = Advice("Go back to the page of the endpoint and try again.")
-    return forms.valid(forms.parsed(model, lists), advice=advice)
+    return forms.require_valid(forms.parse_form(model, lists), advice=advice)
 
 
 def _due(number: int) -> str:

@@ -21,4 +21,4 @@ DECISIONS = {
     "disable": ("bad", "endpoint disabled, deliveries held"),
     "too late": ("calm", "ignored: another attempt or a replay was first"),
 }
-"""What was decided after an attempt: how it looks, and what that means."""
+"""The decision after an attempt: its colour and its meaning."""

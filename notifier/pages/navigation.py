@@ -25,7 +25,7 @@ def link_for(advice: Advice, _about: str | None = None) -> Link | None:
         case ["endpoints", _], _:
             return Link("Endpoints", url_for("endpoints.listed"))
         case ["deliveries", "replay"], ["--status", status]:
-            return Link("Replay", url_for("deliveries.foresee", status=status))
+            return Link("Replay", url_for("deliveries.preview_replay", status=status))
         case ["deliveries", _], _:
             return Link("Deliveries", url_for("deliveries.listed"))
         case _:

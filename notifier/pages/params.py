@@ -1,4 +1,4 @@
-"""What pages of deliveries are asked for: the filter and the place in the list."""
+"""Query parameters of the deliveries pages: the filter and the cursor."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -6,19 +6,19 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
-from foundation import text as moments
 from foundation.db.pagination import PageRequest
+from foundation.text import parse_timestamp
 from notifier.models import MAX_ID, DeliveryStatus
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
 TYPES = (*EVENT_TYPES, *OPERATIONAL_TYPES)
 NUMBER = Annotated[int, Field(ge=1, le=MAX_ID)]
-"""The number of a row."""
+"""The id of a row."""
 
 
-def _moment(text: object) -> object:
+def _timestamp(text: object) -> object:
     try:
-        return moments.parse_timestamp(str(text).strip())
+        return parse_timestamp(str(text).strip())
     except (ValueError, OverflowError):
         raise ValueError(
             f"{str(text)[:40]!r} is not a valid time; use 2026-11-22T09:00 (UTC)"
@@ -37,7 +37,7 @@ def _status(text: object) -> object:
     return DeliveryStatus(str(text))
 
 
-_Moment = Annotated[datetime, BeforeValidator(_moment)]
+_Timestamp = Annotated[datetime, BeforeValidator(_timestamp)]
 
 
 class DeliveryParams(BaseModel):
@@ -49,8 +49,8 @@ class DeliveryParams(BaseModel):
     event_type: Annotated[str, BeforeValidator(_event_type)] | None = None
     endpoint_id: NUMBER | None = None
     course_id: str | None = None
-    since: _Moment | None = None
-    until: _Moment | None = None
+    since: _Timestamp | None = None
+    until: _Timestamp | None = None
     before: NUMBER | None = None
     after: NUMBER | None = None
 
@@ -62,7 +62,7 @@ class DeliveryParams(BaseModel):
 
     @property
     def page_request(self) -> PageRequest:
-        """The page of the list, which is the newest first: older ones come after newer ones."""
+        """The requested page of the list, newest first."""
         return PageRequest(
             after=(self.before,) if self.before else None,
             before=(self.after,) if self.after else None,
@@ -70,7 +70,7 @@ class DeliveryParams(BaseModel):
 
 
 def query_of(wanted: DeliveryFilter) -> dict[str, Any]:
-    """Return a filter as the arguments of an address, to the microsecond."""
+    """Return a filter as query parameters, with timestamps to the microsecond."""
     given = ((name, getattr(wanted, name)) for name in DeliveryFilter.__dataclass_fields__)
     return {
         name: value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value

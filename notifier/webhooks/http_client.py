@@ -68,7 +68,7 @@ class Transport:
         """
         seconds = self._deadline
         try:
-            with deadline.within(seconds, silence=seconds, max_bytes=MAX_EXCHANGE_BYTES):
+            with deadline.within(seconds, idle_timeout=seconds, max_bytes=MAX_EXCHANGE_BYTES):
                 return self._exchange(url, headers, body)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             return self._failure(error, url)

@@ -1,6 +1,6 @@
 """Counters of attempts and settled deliveries, increased in the transaction of a batch."""
 
-from collections import Counter as Bag
+import collections
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -40,7 +40,7 @@ def of_batch(
     expired: Sequence[ExpiredClaim],
     *,
     now: datetime,
-) -> Bag[Key]:
+) -> collections.Counter[Key]:
     """Return what a batch adds to the counters."""
     return counters.total(
         [
@@ -51,14 +51,14 @@ def of_batch(
     )
 
 
-def _of_attempt(one: Settlement, now: datetime) -> Bag[Key]:
+def _of_attempt(one: Settlement, now: datetime) -> collections.Counter[Key]:
     status_class = "none" if one.status is None else f"{one.status // 100}xx"
     bag = ATTEMPTS.of(status_class, one.failure or "")
     bag.update(CLAIM_TO_SETTLE.of((now - one.claimed.claimed_at).total_seconds()))
     return bag
 
 
-def _of_applied(one: Settlement, now: datetime) -> Bag[Key]:
+def _of_applied(one: Settlement, now: datetime) -> collections.Counter[Key]:
     match one.decision:
         case Delivered():
             bag = SETTLED.of("delivered", one.claimed.event_type)
@@ -67,10 +67,10 @@ def _of_applied(one: Settlement, now: datetime) -> Bag[Key]:
         case Dead():
             return SETTLED.of("dead", one.claimed.event_type)
         case _:
-            return Bag()
+            return collections.Counter()
 
 
-def _of_expired(one: ExpiredClaim) -> Bag[Key]:
+def _of_expired(one: ExpiredClaim) -> collections.Counter[Key]:
     bag = ATTEMPTS.of("none", FailureKind.WORKER_LOST)
     if one.dead_reason:
         bag.update(SETTLED.of("dead", one.event_type))

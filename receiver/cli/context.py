@@ -10,7 +10,7 @@ from foundation.cli.context import reading, writing
 from receiver.registry.history import Actor, ActorKind
 from receiver.services import Services
 
-__all__ = ["actor", "reading", "ready", "services", "source_option", "writing"]
+__all__ = ["actor", "checked_services", "reading", "services", "source_option", "writing"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -28,12 +28,12 @@ def services() -> Services:
     return here
 
 
-def ready() -> Services:
+def checked_services() -> Services:
     """Return the services, or raise SchemaError unless the database is at the schema."""
-    here: Services = context.ready()
+    here: Services = context.checked_services()
     return here
 
 
 def actor() -> Actor:
     """Return the administrator who runs the command, for the history."""
-    return Actor(ActorKind.ADMINISTRATOR, output.who())
+    return Actor(ActorKind.ADMINISTRATOR, output.current_user())

@@ -25,7 +25,7 @@ def rotate_key() -> None:
     from receiver.registry import entries as registry
     from receiver.sources import store as sources
 
-    here = context.ready()
+    here = context.checked_services()
     with here.database.writing() as session:
         secrets = sources.reencrypt(session, vault=here.vault)
         tokens = registry.reencrypt(session, vault=here.vault)

@@ -39,7 +39,7 @@ def add(course_id: str, source: str | None) -> None:
 
     Its token is read from a prompt or standard input.
     """
-    here = context.ready()
+    here = context.checked_services()
     token = _read_token(here, source)
     with here.database.writing() as session:
         chosen = sources.choose(session, source)
@@ -141,7 +141,7 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
 @source_option
 def remove(course_id: str, source: str | None) -> None:
     """Remove COURSE_ID from the grade sync; its grades are kept."""
-    here = context.ready()
+    here = context.checked_services()
     with here.database.writing() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         registry.remove(session, chosen, course_id, actor=context.actor(), now=db.now(session))
@@ -168,7 +168,7 @@ def set_token(course_id: str | None, source: str | None, file: BinaryIO | None) 
     """
     if (course_id is None) == (file is None) or (file and source):
         raise click.UsageError("give COURSE_ID, or --from-file alone")
-    here = context.ready()
+    here = context.checked_services()
     if file is not None:
         registry_bulk.enter_tokens(here, file)
     elif course_id is not None:
@@ -202,7 +202,7 @@ def _check(here: Services, clients: ClientFactory, entry: Entry) -> CourseStatus
     )
     checked = token_check.check_token(here, clients, entry, actor=context.actor())
     if isinstance(checked, TokenCheckFailed):
-        output.complain(f"the token could not be verified: {checked.detail}", checked.advice)
+        output.print_error(f"the token could not be verified: {checked.detail}", checked.advice)
         raise click.exceptions.Exit(output.EXIT_REFUSED)
     return checked
 
@@ -221,7 +221,7 @@ def _exit_unless_active(course_id: str, course_status: CourseStatus) -> None:
             click.echo(f"{shown} is active, but {course_status.reason}\n next: {step}")
         return
     advice = course_status.advice or Refusal.advice
-    output.complain(f"{course_id} cannot be synced: {course_status.reason}", advice)
+    output.print_error(f"{course_id} cannot be synced: {course_status.reason}", advice)
     raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 

@@ -81,7 +81,7 @@ def sync_grades(
     0 success (including skipped courses), 1 a course failed, 3 another run is in progress, 4 the
     database is unusable, 143 stopped by SIGTERM (0 with --every).
     """
-    here = context.ready()
+    here = context.checked_services()
     gc.freeze()  # the collector need not visit what stays loaded
     _check_sources(here, names)
     if dry_run:
@@ -93,7 +93,7 @@ def sync_grades(
             _explain_empty_run(here)
         return
     options = SyncOptions(
-        holder=output.who(),
+        holder=output.current_user(),
         lease=timedelta(seconds=here.settings.sync_lease),
         course_ids=course_ids,
         sources=names,
@@ -120,9 +120,9 @@ def _run_every(here: Services, options: SyncOptions, every: timedelta, *, as_jso
         try:
             _run_once(here, options, as_json=as_json)
         except Refusal as refusal:
-            output.complain(str(refusal), refusal.advice)
+            output.print_error(str(refusal), refusal.advice)
         except db.UNUSABLE as error:
-            output.complain(
+            output.print_error(
                 f"the database cannot be used: {db.cause(error)}",
                 Advice("Check that the database is running; the next run tries again."),
             )
@@ -140,7 +140,7 @@ def _run_once(here: Services, options: SyncOptions, *, as_json: bool) -> int:
             options = replace(options, progress=progress)
             report = grade_sync.run(here.database, here.vault, clients, options, gradebook)
     except RunInProgressError as error:
-        output.complain(str(error), error.advice)
+        output.print_error(str(error), error.advice)
         return EXIT_LEASED
     if as_json:
         output.print_json(_document(report))

@@ -10,7 +10,7 @@ from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice, DecryptionError
-from foundation.text import count, lasted
+from foundation.text import count, format_duration
 from receiver.course_state import Status
 from receiver.gradebook.base import Gradebook
 from receiver.models import MOODLE, SCHEMA, Entry
@@ -114,7 +114,7 @@ def _last_run(session: Session, now: datetime) -> Finding:
     if run is None:
         advice = Advice("Run the grade sync once, and schedule it.", "sync-grades")
         return Finding("last run", False, "the grades of all courses were never synced", advice)
-    found = f"run {run.id} started {lasted(now - run.started_at)} ago"
+    found = f"run {run.id} started {format_duration(now - run.started_at)} ago"
     if now - run.started_at > LATE:
         advice = Advice(
             "Check that cron or a timer runs the grade sync, and its log if it does.",

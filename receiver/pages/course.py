@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.pages import context, forms, pagination
-from foundation.pages.error_pages import in_sentences
+from foundation.pages.error_pages import render_refusal
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from receiver import services
@@ -29,7 +29,7 @@ from receiver.sync.token_check import TokenCheckFailed
 course_pages = Blueprint("course", __name__, template_folder="templates")
 
 _ENTRY = "/entries/<int(max=2147483647):entry_id>"
-_PLACE = (int,)
+_CURSOR_TYPES = (int,)
 # Seconds that a person waits for eAssessment to verify a token.
 _PATIENCE_SECONDS = 20.0
 
@@ -73,7 +73,7 @@ def show_entry(entry_id: int) -> str:
 def enter_token(entry_id: int) -> Response | tuple[str, int]:
     """Save another token; verify one that eAssessment did not announce last."""
     here = services.current()
-    entered = forms.parsed(TokenForm)
+    entered = forms.parse_form(TokenForm)
     if not isinstance(entered, TokenForm):
         return _page(entry_id, entered), 422
     try:
@@ -81,7 +81,7 @@ def enter_token(entry_id: int) -> Response | tuple[str, int]:
             entry = _entered(here, clients, entry_id, entered.token)
             checked = _check(here, clients, entry)
     except (TokenMalformedError, TokenNotEnteredError) as refusal:
-        return _page(entry_id, {"token": in_sentences(refusal)}), 422
+        return _page(entry_id, {"token": render_refusal(refusal)}), 422
     _flash_result(entry, checked)
     return _back(entry_id)
 
@@ -90,10 +90,10 @@ def enter_token(entry_id: int) -> Response | tuple[str, int]:
 @signed_in
 def set_activity(entry_id: int) -> Response | tuple[str, int]:
     """Set the course and activity of ELMS's Moodle that the grades go to."""
-    place = forms.parsed(ActivityForm)
-    if not isinstance(place, ActivityForm):
-        return _page(entry_id, place), 422
-    course, activity = place.gradebook_course, place.gradebook_activity
+    form = forms.parse_form(ActivityForm)
+    if not isinstance(form, ActivityForm):
+        return _page(entry_id, form), 422
+    course, activity = form.gradebook_course, form.gradebook_activity
     with services.current().database.writing() as session:
         bulk.set_gradebook_target(registry.get_locked(session, entry_id), course, activity)
     flash(
@@ -111,31 +111,31 @@ def remove(entry_id: int) -> Response:
     with services.current().database.writing() as session:
         entry = registry.get_by_id(session, entry_id)
         registry.remove(session, entry.source, entry.course_id, actor=actor(), now=db.now(session))
-    is_out = Markup("{} was removed from the grade sync. Its grades in ELMS are kept.")
-    flash(is_out.format(entry.course_id))
+    message = Markup("{} was removed from the grade sync. Its grades in ELMS are kept.")
+    flash(message.format(entry.course_id))
     return _back(entry_id)
 
 
 def _page(entry_id: int, faults: Faults) -> str:
-    page_request = pagination.read(request.args, _PLACE)
+    page_request = pagination.read(request.args, _CURSOR_TYPES)
     with services.current().database.reading() as session:
         entry = registry.get_by_id(session, entry_id)
         [listed] = listing.with_causes(session, [entry], course_status=course_status_of)
-        heard = history.page(session, entry.id, page_request)
+        history_page = history.page(session, entry.id, page_request)
         last = queries.of_course(session, entry.source.name, entry.course_id)
     return render_template(
         "receiver/entry.html",
         entry=entry,
         listed=listed,
         state=registry.state_of(entry),
-        heard=heard,
+        history=history_page,
         runs=last,
-        place=_place(entry, faults),
+        activity=_activity(entry, faults),
         faults=faults,
     )
 
 
-def _place(entry: Entry, faults: Faults) -> dict[str, Any]:
+def _activity(entry: Entry, faults: Faults) -> dict[str, Any]:
     """Return the numbers of the gradebook as they are, or as they were sent and refused."""
     names = ("gradebook_course", "gradebook_activity")
     sent = request.form if faults and names[0] in request.form else {}

@@ -15,15 +15,15 @@ from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
 
 inbox_pages = Blueprint("inbox", __name__, template_folder="templates")
 
-_PLACE = (datetime, int, str)
+_CURSOR_TYPES = (datetime, int, str)
 _FIELDS = ("outcome", "source", "course_id", "webhook_id")
 
 
 @inbox_pages.get("/inbox")
 @signed_in
 def show() -> str:
-    """Show the webhooks, newest first, a page at a time."""
-    page_request = pagination.read(request.args, _PLACE)
+    """Show a page of the webhooks, newest first."""
+    page_request = pagination.read(request.args, _CURSOR_TYPES)
     with services.current().database.reading() as session:
         every = sources.list_all(session)
         wanted = _wanted(every)

@@ -1,6 +1,6 @@
 """The labels and colours of statuses, outcomes and results on the pages of ELMS."""
 
-from foundation.pages.pagination import spelled
+from foundation.pages.pagination import to_query
 from receiver.course_state import CourseStatus, Status, status_of
 from receiver.models import Entry, HistoryEntry
 from receiver.registry.entries import state_of
@@ -47,7 +47,7 @@ def label_of(status: str) -> str:
 
 
 def run_of(line: HistoryEntry) -> int | None:
-    """Return the number of the run that wrote a line, or None if no run did."""
+    """Return the id of the run that wrote an entry, or None if no run did."""
     number = line.actor_name.removeprefix("run ")
     is_run = line.actor == ActorKind.SYNC and number.isascii() and number.isdecimal()
     return int(number) if is_run else None
@@ -67,5 +67,5 @@ GLOBALS = {
     "run_of": run_of,
     "needs_token": needs_token,
     "status_of": lambda entry: status_of(state_of(entry)),
-    "spelled": spelled,
+    "to_query": to_query,
 }

@@ -20,7 +20,7 @@ def link_for(advice: Advice, about: str | None = None) -> Link | None:
         case "registry set-token", args:
             return _form("Enter a token", "enter-token", args, about)
         case "registry set-activity", args:
-            return _form("Choose the activity", "place", args, about)
+            return _form("Choose the activity", "activity", args, about)
         case "registry list", _:
             return Link("Registry", url_for("registry.show"))
         case "registry add", _:

@@ -9,7 +9,7 @@ from contract.events import CourseId
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest
 from foundation.pages import forms, pagination
-from foundation.pages.error_pages import in_sentences
+from foundation.pages.error_pages import render_refusal
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from receiver import services
@@ -33,9 +33,9 @@ from receiver.sync import planner
 registry_pages = Blueprint("registry", __name__, template_folder="templates")
 registry_pages.app_context_processor(lambda: labels.GLOBALS)
 
-_PLACE = (str, int)
+_CURSOR_TYPES = (str, int)
 _FIRST_FEW = 5
-"""How many of those that need a person stand above all others."""
+"""The number of courses under "Needs attention"."""
 
 
 class NewEntry(BaseModel):
@@ -51,8 +51,8 @@ class NewEntry(BaseModel):
 @registry_pages.get("/")
 @signed_in
 def show() -> str:
-    """Show the courses in grade sync, a page at a time; those that need a person first."""
-    page_request = pagination.read(request.args, _PLACE)
+    """Show a page of the courses in the grade sync, and first those that need attention."""
+    page_request = pagination.read(request.args, _CURSOR_TYPES)
     with services.current().database.reading() as session:
         every = sources.list_all(session)
         wanted = _wanted(every)
@@ -66,7 +66,7 @@ def show() -> str:
             if first and counts[Status.TOKEN_INVALID]
             else ()
         )
-        # A registry that is new has its first steps to say, and nothing to be alarmed about.
+        # An empty registry shows its first steps instead of warnings.
         findings = doctor.quick_checks(session) if any(counts.values()) else []
     return render_template(
         "receiver/registry.html",
@@ -83,7 +83,7 @@ def show() -> str:
 @registry_pages.get("/entries/new")
 @signed_in
 def ask_for_new() -> str:
-    """Show the form that links a course."""
+    """Show the form that adds a course."""
     given = {name: request.args.get(name, "") for name in ("course_id", "source")}
     return _form(given, {})
 
@@ -91,8 +91,8 @@ def ask_for_new() -> str:
 @registry_pages.post("/entries/new")
 @signed_in
 def link() -> Response | tuple[str, int]:
-    """Put a course into grade sync with its token, and go to its page."""
-    linked = forms.parsed(NewEntry)
+    """Add a course with its token and redirect to its page."""
+    linked = forms.parse_form(NewEntry)
     if not isinstance(linked, NewEntry):
         return _form(request.form.to_dict(), linked), 422
     here = services.current()
@@ -109,10 +109,10 @@ def link() -> Response | tuple[str, int]:
                 now=db.now(session),
             )
     except tuple(_FIELDS) as refusal:
-        faults: Faults = {_FIELDS[type(refusal)]: in_sentences(refusal)}
+        faults: Faults = {_FIELDS[type(refusal)]: render_refusal(refusal)}
         return _form(request.form.to_dict(), faults), 422
-    is_in = Markup("{} was added with the token {}.")
-    flash(is_in.format(linked.course_id, entry.stored_token_id))
+    message = Markup("{} was added with the token {}.")
+    flash(message.format(linked.course_id, entry.stored_token_id))
     return redirect(url_for("course.show_entry", entry_id=entry.id), 303)
 
 

@@ -1,4 +1,4 @@
-"""The runs: what each grade sync did, how long it took, and what became of each course."""
+"""Runs: the duration of each grade sync and the outcome of each course."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from receiver.runs.store import CourseOutcome
 run_pages = Blueprint("runs", __name__, template_folder="templates")
 
 _RUN = "/runs/<int(max=2147483647):run_id>"
-_PLACE, _COURSE = (int,), (str, int)
+_CURSOR_TYPES, _COURSE_CURSOR_TYPES = (int,), (str, int)
 _WORST_FIRST = (
     CourseOutcome.FAILED,
     CourseOutcome.SKIPPED,
@@ -30,8 +30,8 @@ _WORST_FIRST = (
 @run_pages.get("/runs")
 @signed_in
 def show() -> str:
-    """Show the runs, the newest first, a page at a time."""
-    page_request = pagination.read(request.args, _PLACE)
+    """Show a page of the runs, newest first."""
+    page_request = pagination.read(request.args, _CURSOR_TYPES)
     with services.current().database.reading() as session:
         page = queries.page(session, page_request)
         statuses = runs.statuses(session, page.rows, now=db.now(session))
@@ -48,8 +48,8 @@ def show() -> str:
 @run_pages.get(_RUN)
 @signed_in
 def show_run(run_id: int) -> str:
-    """Show one run: what it did, and its courses by outcome, those that failed first."""
-    page_request = pagination.read(request.args, _COURSE)
+    """Show one run with its courses by outcome, failed ones first."""
+    page_request = pagination.read(request.args, _COURSE_CURSOR_TYPES)
     with services.current().database.reading() as session:
         run = runs.get(session, run_id)
         [status] = runs.statuses(session, [run], now=db.now(session)).values()
@@ -65,12 +65,12 @@ def show_run(run_id: int) -> str:
         outcome=outcome,
         page=page,
         not_recorded=not_recorded,
-        story=summary.of_run(run) if run.ended_at else (),
+        summary=summary.of_run(run) if run.ended_at else (),
     )
 
 
 def _outcome(counts: dict[CourseOutcome, int]) -> CourseOutcome:
-    """Return the outcome that was chosen, or the worst that any course had."""
+    """Return the selected outcome, or the worst one of any course."""
     chosen = request.args.get("outcome", "")
     if chosen in set(CourseOutcome):
         return CourseOutcome(chosen)
@@ -82,24 +82,24 @@ def _charts(every: Sequence[Run]) -> list[Chart]:
     if len(ended) < 2:
         return []
     steps = [str(run.id) for run in ended]
-    lasted = Series(
+    duration = Series(
         "seconds", "wait", [math.nan if r.seconds is None else r.seconds for r in ended]
     )
-    asked = Series("requests", "good", [run.requests for run in ended])
+    requests = Series("requests", "good", [run.requests for run in ended])
     return [
         charts.lines(
-            "lasted",
+            "duration",
             "Duration",
             steps,
-            [lasted],
+            [duration],
             step_name="Run",
-            shown=lambda value: f"{value:,.1f} s",
+            format_value=lambda value: f"{value:,.1f} s",
         ),
         charts.lines(
-            "asked",
+            "requests",
             "Requests to eAssessment",
             steps,
-            [asked],
+            [requests],
             step_name="Run",
         ),
     ]

@@ -17,12 +17,12 @@ def show() -> str:
     """Show each source with the numbers of its secrets; adding and rotating are commands."""
     with services.current().database.reading() as session:
         every = sources.list_all(session)
-        heard = sources.last_received(session)
-        asked = queries.last_fetches(session)
+        last_webhooks = sources.last_received(session)
+        last_runs = queries.last_fetches(session)
     return render_template(
         "receiver/sources.html",
         sources=every,
-        heard=heard,
-        asked=asked,
+        last_webhooks=last_webhooks,
+        last_runs=last_runs,
         runs_searched=runs.RUNS_SEARCHED,
     )

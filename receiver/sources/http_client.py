@@ -83,7 +83,7 @@ class HttpClient:
 
     Args:
         connect_timeout: Seconds for a connection.
-        read_timeout: Seconds of silence while the response is read.
+        read_timeout: Seconds without data while the response is read.
         total: Seconds for a whole request.
         bundle: A file of certificate authorities, or empty for the system's.
         connections: The maximum number of connections that are kept open.
@@ -158,7 +158,7 @@ class HttpClient:
     def _limited(self) -> Iterator[None]:
         # Twice the size of the body, to have room for headers and the framing of chunks.
         with deadline.within(
-            self.total, silence=self._timeout[1], max_bytes=2 * self._max_bytes
+            self.total, idle_timeout=self._timeout[1], max_bytes=2 * self._max_bytes
         ) as exchange:
             with self._lock:
                 self._in_progress.add(exchange)
@@ -187,9 +187,9 @@ class HttpClient:
             return RequestFailedError(_CANCELLED)
         explained, cause = http.explain(error, _EXPLANATIONS)
         text, unreachable = explained or ("no response: {why}", False)
-        connect, silence = self._timeout
+        connect, idle_timeout = self._timeout
         why = http.error_text(cause, MAX_DETAIL)
-        detail = text.format(why=why, connect=connect, silence=silence, total=self.total)
+        detail = text.format(why=why, connect=connect, idle_timeout=idle_timeout, total=self.total)
         return RequestFailedError(detail, unreachable=unreachable)
 
 
@@ -200,7 +200,7 @@ _EXPLANATIONS: dict[ErrorTypes, tuple[str, bool]] = {
     LookupTimeoutError: ("the host name was not resolved within {connect:g} s", True),
     ConnectTimeoutError: ("the connection was not accepted within {connect:g} s", True),
     HandshakeTimeoutError: ("no TLS handshake within {connect:g} s", True),
-    TimeoutError: ("no data for {silence:g} s", False),
+    TimeoutError: ("no data for {idle_timeout:g} s", False),
     ssl.SSLCertVerificationError: (
         "the certificate is not valid: {why}; set RECEIVER_CA_BUNDLE to trust its authority",
         True,

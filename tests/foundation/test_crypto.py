@@ -77,7 +77,7 @@ def test_what_no_key_opens_is_refused(encrypted: str) -> None:
         str(caught.value) == "a stored secret was encrypted with a key that is not in the settings"
     )
     assert caught.value.advice.text == (
-        "Put the key that sealed it back into the list of encryption keys."
+        "Add the key that encrypted it to the list of encryption keys again."
     )
 
 

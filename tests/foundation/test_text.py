@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from foundation.text import count, lasted
+from foundation.text import count, format_duration
 
 
 @pytest.mark.parametrize(
@@ -26,4 +26,4 @@ def test_how_many_is_said_in_the_right_number(value: int, words: str) -> None:
     ],
 )
 def test_how_long_is_said_in_a_unit_that_one_can_picture(time: timedelta, words: str) -> None:
-    assert lasted(time) == words
+    assert format_duration(time) == words

@@ -1,5 +1,5 @@
-// What pages do beyond what they say: times in the viewer's zone, copying, refreshing, unfolding.
-// Each page is whole without it.
+// Progressive enhancement: local times, copy buttons, live refresh, opening linked details.
+// Every page works without it.
 "use strict";
 
 (() => {
@@ -25,10 +25,10 @@
   }
 
   function showZone() {
-    const told = document.querySelector("[data-zone]");
+    const label = document.querySelector("[data-zone]");
     const button = document.querySelector("[data-zone-switch]");
-    if (!told || !button || zone === "UTC") return;
-    told.textContent = inUtc() ? "Times are in UTC." : `Times are in ${zone}; hover for UTC.`;
+    if (!label || !button || zone === "UTC") return;
+    label.textContent = inUtc() ? "Times are in UTC." : `Times are in ${zone}; hover for UTC.`;
     button.textContent = inUtc() ? `Show ${zone}` : "Show UTC";
     button.hidden = false;
   }
@@ -55,9 +55,9 @@
     setTimeout(() => { button.textContent = word; }, 2000);
   }
 
-  // An element with data-refresh="/address" and data-every="2" holds what that address answers.
-  // It rests while the page is hidden or somebody is at work in it, waits longer while it fails,
-  // and ends when the answer says so (204) or the session is over.
+  // An element with data-refresh="/path" and data-every="2" shows the response of that path. It pauses
+  // while the page is hidden or the element is in use, backs off after failures, and stops on a 204
+  // response or when the session has ended.
   function refresh(element) {
     const every = Math.max(Number(element.dataset.every) || 5, 1) * 1000;
     let wait = every;
@@ -95,7 +95,7 @@
     try { return decodeURIComponent(location.hash.slice(1)); } catch { return ""; }
   }
 
-  // Who follows a link to something that is folded wants to see it.
+  // Open a collapsed element that a link points to.
   function unfold() {
     const named = document.getElementById(fragment());
     if (!(named instanceof HTMLDetailsElement)) return;

@@ -493,7 +493,7 @@ def make_worker(
     made: list[Database] = []
 
     def make(due: Outbox, url: str) -> Worker:
-        made.append(Database(url, timeout=0.2, answer=0.3, info={SOURCE: SITE}))
+        made.append(Database(url, timeout=0.2, statement_timeout=0.3, info={SOURCE: SITE}))
         options = WorkerOptions(threads=4, per_endpoint=4, lease=LEASE, poll_seconds=0.02)
         return Worker(made[-1], due.vault, make_transport(connections=4), options)
 

@@ -138,7 +138,7 @@ def test_a_server_that_falls_silent_is_given_up(
     deletion_route: Route, make_proxy: MakeProxy, refused: Refused, words: str
 ) -> None:
     proxy = make_proxy(deletion_route.url)
-    impatient = Database(proxy.url, timeout=0.1, answer=0.4, info={SOURCE: SITE})
+    impatient = Database(proxy.url, timeout=0.1, statement_timeout=0.4, info={SOURCE: SITE})
     app = with_database(deletion_route.make_app(proxy.url), impatient)
     fault = proxy.on(words, Break.SILENCE)
 

@@ -63,7 +63,7 @@ def url(
 
 def sync(url: str) -> RunResult:
     """Run the sync once."""
-    database = Database(url, timeout=0.5, answer=0.5)
+    database = Database(url, timeout=0.5, statement_timeout=0.5)
     options = SyncOptions(holder="ada@elms", lease=timedelta(minutes=5))
     try:
         with EAssessmentClient(

@@ -127,7 +127,7 @@ def test_connections_are_kept_to_so_many_hosts_and_no_more(
     adapter = http.Adapter(Dialer(LOOPBACK), hosts=2)
     raws = [make_raw_sink(behave) for _ in range(5)]
 
-    with deadline.within(10, silence=10, max_bytes=10_000):
+    with deadline.within(10, idle_timeout=10, max_bytes=10_000):
         for raw in raws:
             request = requests.Request("POST", raw.url(), data=BODY).prepare()
             adapter.send(request, stream=True, timeout=5, proxies={}).raw.read(4096)

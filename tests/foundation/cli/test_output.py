@@ -169,7 +169,7 @@ class TestReadSecret:
 
 
 def test_who_names_the_person_and_the_machine() -> None:
-    person, _, machine = output.who().partition("@")
+    person, _, machine = output.current_user().partition("@")
 
     assert person
     assert machine

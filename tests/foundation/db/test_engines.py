@@ -20,7 +20,7 @@ def impatient(database: Database) -> Iterator[Callable[[float], Database]]:
 
     def make(answer: float) -> Database:
         url = database.engine.url.render_as_string(hide_password=False)
-        made.append(Database(url, timeout=0.1, answer=answer))
+        made.append(Database(url, timeout=0.1, statement_timeout=answer))
         return made[-1]
 
     yield make
@@ -53,7 +53,7 @@ class TestPatience:
     def test_a_migration_may_take_its_time(self, impatient: Callable[[float], Database]) -> None:
         database = impatient(0.1)
 
-        with database.unhurried(), database.reading() as session:
+        with database.without_time_limit(), database.reading() as session:
             session.execute(text("SELECT pg_sleep(0.5)"))
         with pytest.raises(OperationalError), database.reading() as session:
             session.execute(text("SELECT pg_sleep(30)"))

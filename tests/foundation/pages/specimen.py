@@ -78,7 +78,7 @@ class Given(BaseModel):
 
 def form() -> str:
     """Say what is given, or refuse it."""
-    return forms.valid(forms.parsed(Given), advice=Advice("Go back.")).title
+    return forms.require_valid(forms.parse_form(Given), advice=Advice("Go back.")).title
 
 
 def broken() -> str:

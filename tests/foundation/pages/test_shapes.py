@@ -13,9 +13,9 @@ AT = datetime(2026, 11, 22, 10, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)
 
 
 def test_a_moment_is_written_in_utc() -> None:
-    assert filters.utc(AT) == "2026-11-22 09:00:00 UTC"
-    assert filters.exact(AT) == "2026-11-22 09:00:00.123456 UTC"
-    assert filters.machine(AT) == "2026-11-22T09:00:00.123456Z"
+    assert filters.utc_seconds(AT) == "2026-11-22 09:00:00 UTC"
+    assert filters.utc_microseconds(AT) == "2026-11-22 09:00:00.123456 UTC"
+    assert filters.iso(AT) == "2026-11-22T09:00:00.123456Z"
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_moment_is_written_in_utc() -> None:
     ],
 )
 def test_a_span_is_written_in_its_two_largest_units(seconds: float, written: str) -> None:
-    assert filters.span(timedelta(seconds=seconds)) == written
+    assert filters.duration(timedelta(seconds=seconds)) == written
 
 
 def test_what_is_counted_has_its_thousands_apart() -> None:
@@ -65,7 +65,7 @@ def test_what_is_counted_has_its_thousands_apart() -> None:
     ],
 )
 def test_an_axis_of_counts_has_whole_numbers(most: float, marks: list[float]) -> None:
-    assert charts.marks_of_counts(most) == marks
+    assert charts.count_ticks(most) == marks
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_an_axis_of_counts_has_whole_numbers(most: float, marks: list[float]) ->
     ],
 )
 def test_an_axis_of_times_has_round_times(most: float, marks: list[str]) -> None:
-    found = charts.marks_of_milliseconds(most)
+    found = charts.duration_ticks(most)
 
     assert [filters.milliseconds(mark) for mark in found] == marks
 
@@ -96,7 +96,7 @@ def test_bars_stand_on_one_another() -> None:
     low, high = chart.bars
     assert [bar.label for bar in chart.bars] == ["09:00: delivered 3", "09:00: dead 2"]
     assert high.y + high.height == pytest.approx(low.y)
-    assert high.y == pytest.approx(chart.rises[-1].at)
+    assert high.y == pytest.approx(chart.y_ticks[-1].at)
     assert chart.columns == ("Time", "delivered", "dead")
     assert chart.rows == (("09:00", "3", "2"), ("10:00", "0", "0"))
     assert chart.description == (
@@ -117,7 +117,7 @@ def test_a_line_is_open_where_nothing_is_known() -> None:
 def test_a_chart_of_nothing_says_so() -> None:
     chart = charts.stacked_bars("d", "Deliveries", [], [Series("delivered", "good", [])])
 
-    assert (chart.bars, chart.steps, chart.rows) == ((), (), ())
+    assert (chart.bars, chart.x_ticks, chart.rows) == ((), (), ())
     assert chart.description == "No data yet."
 
 
@@ -126,7 +126,7 @@ def test_not_every_step_is_named() -> None:
 
     chart = charts.stacked_bars("d", "Deliveries", steps, [Series("a", "good", [1] * 48)])
 
-    assert [tick.label for tick in chart.steps] == ["0", "8", "16", "24", "32", "40"]
+    assert [tick.label for tick in chart.x_ticks] == ["0", "8", "16", "24", "32", "40"]
 
 
 def test_a_percentile_is_a_value_that_there_was() -> None:
@@ -152,4 +152,4 @@ def test_an_address_is_counted_as_one_household(address: str, network: str) -> N
 
 
 def test_machine_times_are_utc() -> None:
-    assert filters.machine(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000000Z"
+    assert filters.iso(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000000Z"

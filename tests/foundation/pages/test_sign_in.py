@@ -16,7 +16,7 @@ from sqlalchemy import event, func, select
 from foundation.db.session import Database
 from foundation.pages import throttle, users
 from foundation.pages.models import EndedSession, SignInFailure
-from foundation.pages.redirects import own_path
+from foundation.pages.redirects import local_path
 from tests.foundation.pages.conftest import KEY, NINE, OTHER_KEY, PASSWORD, Service, enter, token_in
 
 WRONG = "The name or the password is wrong."
@@ -113,7 +113,7 @@ def test_nobody_is_sent_elsewhere(client: FlaskClient, ada: str, address: str) -
 
 @pytest.mark.parametrize("path", ["/", "/courses/a%2Fb?x=1#y", "/a:b", "/é"])
 def test_a_path_of_ours_is_kept(path: str) -> None:
-    assert own_path(path) == path
+    assert local_path(path) == path
 
 
 def test_the_cookie_is_for_this_service_and_its_pages_alone(
@@ -149,7 +149,7 @@ class TestAttempts:
     def test_a_name_has_to_wait(
         self, client: FlaskClient, ada: str, is_in: Callable[[FlaskClient], bool]
     ) -> None:
-        for _ in range(throttle.MOST_BY_NAME):
+        for _ in range(throttle.MAX_FAILURES_PER_NAME):
             assert enter(client, ada, "wrong").status_code == 422
 
         answer = enter(client, ada)
@@ -162,7 +162,7 @@ class TestAttempts:
         assert not is_in(client)
 
     def test_others_do_not_wait_for_it(self, client: FlaskClient, ada: str) -> None:
-        for number in range(throttle.MOST_BY_NAME):
+        for number in range(throttle.MAX_FAILURES_PER_NAME):
             enter(client, "Bob", environ_base={"REMOTE_ADDR": f"10.0.0.{number}"})
 
         assert enter(client, "bob").status_code == 429
@@ -170,7 +170,7 @@ class TestAttempts:
 
     def test_an_address_has_to_wait(self, client: FlaskClient, ada: str) -> None:
         there = {"environ_base": {"REMOTE_ADDR": "10.1.2.3"}}
-        for number in range(throttle.MOST_BY_ADDRESS):
+        for number in range(throttle.MAX_FAILURES_PER_ADDRESS):
             assert enter(client, f"user {number}", "wrong", **there).status_code == 422
 
         refused, let = enter(client, ada, **there), enter(client, ada)
@@ -183,7 +183,7 @@ class TestAttempts:
         self, make_app: Callable[..., Flask], ada: str
     ) -> None:
         first, second = make_app().test_client(), make_app().test_client()
-        for number in range(throttle.MOST_BY_NAME):
+        for number in range(throttle.MAX_FAILURES_PER_NAME):
             enter((first, second)[number % 2], ada, "wrong")
 
         assert [enter(one, ada).status_code for one in (first, second)] == [429, 429]
@@ -191,7 +191,7 @@ class TestAttempts:
     def test_after_a_while_one_may_try_again(
         self, client: FlaskClient, database: Database, ada: str
     ) -> None:
-        for _ in range(throttle.MOST_BY_NAME):
+        for _ in range(throttle.MAX_FAILURES_PER_NAME):
             enter(client, ada, "wrong")
         with database.writing() as writing:
             for row in writing.scalars(select(SignInFailure)):
@@ -203,7 +203,7 @@ class TestAttempts:
 
     def test_who_comes_in_begins_anew(self, client: FlaskClient, ada: str) -> None:
         for _ in range(3):
-            for _ in range(throttle.MOST_BY_NAME - 1):
+            for _ in range(throttle.MAX_FAILURES_PER_NAME - 1):
                 enter(client, ada, "wrong")
             assert enter(client, ada).status_code == 303
             client.delete_cookie("__Host-notifier")

@@ -20,7 +20,7 @@ NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
     ],
 )
 def test_a_place_is_read_as_it_was_spelled(place: Any, kinds: Any) -> None:
-    text = pagination.spelled(place)
+    text = pagination.to_query(place)
 
     assert PageRequest(after=place) == pagination.read({"after": str(text)}, kinds)
     assert PageRequest(before=place) == pagination.read({"before": str(text)}, kinds)
@@ -56,4 +56,4 @@ def test_a_moment_that_there_is_not_is_the_first_page(text: str) -> None:
 
 
 def test_no_place_is_spelled_as_none() -> None:
-    assert pagination.spelled(None) is None
+    assert pagination.to_query(None) is None

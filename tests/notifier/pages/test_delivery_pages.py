@@ -314,7 +314,7 @@ def test_no_more_are_replayed_at_once_than_the_page_says(
     make_delivery: MakeDelivery,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pages, "MOST", 2)
+    monkeypatch.setattr(pages, "MAX_REPLAYED", 2)
     ids = [make_delivery(f"CS{number}", S.DEAD) for number in range(4)]
 
     page = look("/deliveries/replay", status="dead")

@@ -253,7 +253,7 @@ class TestTesting:
 
         send(f"/endpoints/{endpoint_id}/ping")
 
-        assert "Put the key that sealed it back" in look(f"/endpoints/{endpoint_id}")
+        assert "Add the key that encrypted it" in look(f"/endpoints/{endpoint_id}")
         assert sink.received == []
 
 

@@ -244,7 +244,7 @@ class TestDeadLetters:
         add: Callable[..., int],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("notifier.pages.dashboard.MOST", 2)
+        monkeypatch.setattr("notifier.pages.dashboard.MAX_REPLAYED", 2)
         for _ in range(3):
             add(status=DeliveryStatus.DEAD, reason=REASON)
 

@@ -463,7 +463,7 @@ def test_unreadable_secret_is_a_failed_attempt(
     assert (attempt.status, attempt.failure) == (None, "secret-unreadable")
     assert attempt.detail == (
         "a stored secret was encrypted with a key that is not in the settings; "
-        "Put the key that sealed it back into the list of encryption keys."
+        "Add the key that encrypted it to the list of encryption keys again."
     )
 
 

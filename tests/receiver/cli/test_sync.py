@@ -253,7 +253,7 @@ def test_undecryptable_site_token_fails_its_site_only(
     assert {(told[one]["outcome"], told[one]["reason"]) for one in ("7", "8")} == {
         ("failed", "site_trouble")
     }
-    assert "Put the key that sealed it back" in told["7"]["next_step"]
+    assert "Add the key that encrypted it" in told["7"]["next_step"]
     assert [
         (line["source"], line["courses"])
         for line in lines

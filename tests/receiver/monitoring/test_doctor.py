@@ -107,7 +107,7 @@ def test_lost_key_fails(
     found = examine(OTHER)["secrets"]
 
     assert not found.ok
-    assert "Put the key that sealed it back" in found.advice.text
+    assert "Add the key that encrypted it" in found.advice.text
 
 
 def test_undecryptable_site_token_fails(
