@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from blinker import NamedSignal, Namespace
 from sqlalchemy.orm import Session
@@ -44,16 +45,35 @@ class EndpointChange:
 
 
 @dataclass(frozen=True)
-class DeadDelivery:
-    """A delivery that became dead, and why."""
+class DeliveryFacts:
+    """A delivery's id, its endpoint and its event."""
 
     delivery_id: int
     endpoint_id: int
     webhook_id: str
     event_type: str
     course_id: str
+
+
+@dataclass(frozen=True)
+class DeadDelivery(DeliveryFacts):
+    """A delivery that became dead, and why."""
+
     reason: str
     at: datetime
+
+    @classmethod
+    def of(cls, delivery: DeliveryFacts, reason: str, at: datetime) -> Self:
+        """Return a delivery that became dead for a reason at a time."""
+        return cls(
+            delivery.delivery_id,
+            delivery.endpoint_id,
+            delivery.webhook_id,
+            delivery.event_type,
+            delivery.course_id,
+            reason,
+            at,
+        )
 
 
 Change = CourseChange | EndpointChange | Sequence[DeadDelivery]

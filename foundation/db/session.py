@@ -15,6 +15,7 @@ from sqlalchemy import (
     TypeDecorator,
     event,
     text,
+    union_all,
 )
 from sqlalchemy import (
     insert as sql_insert,
@@ -37,6 +38,9 @@ UNAVAILABLE = (OperationalError, InterfaceError, InternalError, PoolTimeoutError
 
 # In addition, what it raises if tables or permissions are missing.
 UNUSABLE = (*UNAVAILABLE, ProgrammingError)
+
+# SELECTs in one UNION; SQLite allows up to 500.
+_MAX_UNION = 150
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -207,6 +211,12 @@ def insert_all(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) 
     """
     if rows:
         session.execute(sql_insert(table.__table__), rows)
+
+
+def union_rows(session: Session, queries: Sequence[Select[Any]]) -> Iterator[Any]:
+    """Yield the rows of all queries, sent as a few UNION ALL statements."""
+    for start in range(0, len(queries), _MAX_UNION):
+        yield from session.execute(union_all(*queries[start : start + _MAX_UNION]))
 
 
 def dicts(session: Session, query: Select[Any]) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from flask import Flask
@@ -20,6 +19,7 @@ from waitress.server import create_server
 from werkzeug.wsgi import ClosingIterator
 
 from foundation import logging
+from foundation.cli import signals
 from foundation.config import ServiceSettings, variable
 from foundation.errors import Advice, Refusal
 
@@ -128,10 +128,8 @@ def _address(settings: ServiceSettings) -> str:
 
 
 def _stop_on_signals(requests: RequestCounter) -> None:
-    def stop(number: int, _: FrameType | None) -> None:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_DFL)
-        _log.info("server stopping", signal=signal.Signals(number).name)
+    def stop(name: str) -> None:
+        _log.info("server stopping", signal=name)
         ends_at = time.monotonic() + _STOP_SECONDS
 
         def check(*_: object) -> None:
@@ -142,5 +140,4 @@ def _stop_on_signals(requests: RequestCounter) -> None:
         signal.signal(signal.SIGALRM, check)
         signal.setitimer(signal.ITIMER_REAL, _STOP_CHECK_SECONDS, _STOP_CHECK_SECONDS)
 
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, stop)
+    signals.on_stop(stop)

@@ -1,13 +1,12 @@
 """Commands that run and maintain eAssessment."""
 
-import signal
 from datetime import timedelta
-from types import FrameType
 
 import click
 
 from foundation import logging
 from foundation.cli import doctor as report
+from foundation.cli import signals
 from foundation.cli.output import json_option
 from foundation.cli.params import AGE
 from foundation.text import count
@@ -92,14 +91,11 @@ def work(once: bool, threads: int | None) -> None:
     )
     worker = Worker(services.database, services.vault, services.transport(threads), options)
 
-    def stop(number: int, _: FrameType | None) -> None:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_DFL)
-        _log.info("worker stopping", signal=signal.Signals(number).name)
+    def stop(signal: str) -> None:
+        _log.info("worker stopping", signal=signal)
         worker.stop()
 
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, stop)
+    signals.on_stop(stop)
     _log.info("worker started", threads=threads, once=once)
     try:
         counter = worker.run(once=once)

@@ -17,17 +17,12 @@ from notifier.webhooks.retry_policy import Dead, Decision, Delivered, Disable, R
 
 
 @dataclass(frozen=True)
-class Claimed:
+class Claimed(signals.DeliveryFacts):
     """A delivery under a lease: what to send where, and the number of this attempt.
 
     `span` is the trace span of the attempt.
     """
 
-    delivery_id: int
-    endpoint_id: int
-    webhook_id: str
-    event_type: str
-    course_id: str
     url: str
     body: str
     lane: Lane
@@ -105,7 +100,7 @@ def settle(session: Session, settlements: Sequence[Settlement], *, now: datetime
         # Sorted, so that rows that set the same columns are adjacent and go as one statement.
         session.execute(update(Delivery), sorted(changes.values(), key=sorted))
     dead = [
-        _dead(one, one.decision.reason, now)
+        signals.DeadDelivery.of(one.claimed, one.decision.reason, now)
         for one in settlements
         if isinstance(one.decision, Dead)
         and changes.get(one.claimed.delivery_id, {}).get("status") == DeliveryStatus.DEAD
@@ -266,18 +261,6 @@ def _decided(decision: Decision, *, fenced: bool) -> str:
             return "dead"
         case Disable():
             return "disable"
-
-
-def _dead(one: Settlement, reason: str, now: datetime) -> signals.DeadDelivery:
-    return signals.DeadDelivery(
-        one.claimed.delivery_id,
-        one.claimed.endpoint_id,
-        one.claimed.webhook_id,
-        one.claimed.event_type,
-        one.claimed.course_id,
-        reason,
-        now,
-    )
 
 
 def _signal_dead(session: Session, dead: Sequence[signals.DeadDelivery]) -> None:

@@ -1,22 +1,21 @@
 """Filters of deliveries: their ids in order and their counts, always read through an index."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice, product
 from typing import Any
 
-from sqlalchemy import Select, and_, func, literal, select, union_all
+from sqlalchemy import Select, and_, func, literal, select
 from sqlalchemy.orm import Session
 
 from foundation.db import pagination
+from foundation.db import session as db
 from notifier.models import Delivery, DeliveryStatus, Endpoint, Event
 
 # Up to this many events are looked up one by one; beyond that deliveries are scanned in order.
 _FEW = 2000
-# SELECTs in one UNION; SQLite allows up to 500.
-_MAX_UNION = 150
 _TICK = timedelta(microseconds=1)
 
 
@@ -103,7 +102,7 @@ def count(
         _count_query(_query(scope.criteria, endpoint_id, status), limit, endpoint_id, status)
         for endpoint_id, status in product(scope.endpoint_ids, scope.statuses)
     ]
-    for endpoint_id, status, number in _rows(session, parts):
+    for endpoint_id, status, number in db.union_rows(session, parts):
         counts[endpoint_id][status] += number
     return counts
 
@@ -131,7 +130,7 @@ def _ids(
             _query_by_type(scope, mark, limit, descending=descending, is_sqlite=is_sqlite)
         )
     else:
-        rows = _rows(session, _parts(session, scope, mark, limit, descending=descending))
+        rows = db.union_rows(session, _parts(session, scope, mark, limit, descending=descending))
     found = [
         (row.created_at, row.id)
         for row in rows
@@ -288,8 +287,3 @@ def _count_query(
     found = part if limit is None else _ordered(part, None, limit, descending=True)
     counted = select(literal(endpoint_id), literal(status.value), func.count())
     return counted.select_from(found.subquery())
-
-
-def _rows(session: Session, parts: Sequence[Select[Any]]) -> Iterator[Any]:
-    for start in range(0, len(parts), _MAX_UNION):
-        yield from session.execute(union_all(*parts[start : start + _MAX_UNION]))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from typing import Any
 
 from notifier.webhooks.failure_advice import FailureKind
 
@@ -106,6 +107,15 @@ def decide(result: AttemptResult, attempts: int, *, now: datetime, jitter: float
         return Dead(f"{attempts} attempts failed, the last with {last}")
     wait = SCHEDULE[attempts - 1] * (1 + JITTER * jitter)
     return RetryAt(now + max(wait, requested_wait(result, now)))
+
+
+def columns_of(result: AttemptResult) -> dict[str, Any]:
+    """Return a result as it is stored."""
+    match result:
+        case WebhookResponse(status, _, excerpt):
+            return {"status": status, "failure": None, "detail": excerpt or None}
+        case Failure(kind, detail):
+            return {"status": None, "failure": kind, "detail": detail}
 
 
 def signal_of(result: AttemptResult) -> EndpointSignal:

@@ -12,7 +12,7 @@ from notifier.models import CounterShard
 from notifier.webhooks import circuit_breaker, deliveries, endpoints, retry_policy
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.deliveries import Claimed, Settlement, SettleResult
-from notifier.webhooks.retry_policy import AttemptResult, Disable, Failure, WebhookResponse
+from notifier.webhooks.retry_policy import AttemptResult, Disable
 from notifier.worker import claims, metrics
 from notifier.worker.claims import ClaimLimits, ExpiredClaim
 
@@ -94,12 +94,8 @@ def process_batch(
 
 def _settlement(one: Finished, jitter: float, now: datetime) -> Settlement:
     decision = retry_policy.decide(one.result, one.claimed.attempts, now=now, jitter=jitter)
-    settled = Settlement(one.claimed, one.started_at, one.milliseconds, decision)
-    match one.result:
-        case WebhookResponse(status, _, excerpt):
-            return replace(settled, status=status, detail=excerpt or None)
-        case Failure(kind, detail):
-            return replace(settled, failure=kind, detail=detail)
+    columns = retry_policy.columns_of(one.result)
+    return Settlement(one.claimed, one.started_at, one.milliseconds, decision, **columns)
 
 
 def _by_endpoint(finished: Sequence[Finished]) -> Mapping[int, Sequence[AttemptResult]]:

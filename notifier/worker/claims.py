@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, select, union_all, update
+from sqlalchemy import Select, and_, select, update
 from sqlalchemy.orm import Session
 
 from foundation import tracing
 from foundation.db import session as db
 from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Lane
-from notifier.signals import DeadDelivery
+from notifier.signals import DeadDelivery, DeliveryFacts
 from notifier.webhooks import deliveries
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.failure_advice import FailureKind
@@ -21,8 +21,6 @@ from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 
 # Expired claims that one transaction reclaims.
 _MAX_RECLAIMED = 500
-# SELECTs in one UNION; SQLite allows up to 500.
-_MAX_UNION = 150
 
 
 @dataclass(frozen=True)
@@ -48,14 +46,9 @@ class ClaimLimits:
 
 
 @dataclass(frozen=True)
-class ExpiredClaim:
+class ExpiredClaim(DeliveryFacts):
     """A delivery whose lease expired; `dead_reason` is set if that was its last attempt."""
 
-    delivery_id: int
-    endpoint_id: int
-    webhook_id: str
-    event_type: str
-    course_id: str
     attempts: int
     dead_reason: str | None
 
@@ -107,7 +100,7 @@ def reclaim_expired(session: Session, *, now: datetime) -> list[ExpiredClaim]:
         return []
     db.insert_all(session, Attempt, [_attempt(row) for row in rows])
     expired = [_expired(row) for row in rows]
-    dead = [_dead(one, one.dead_reason, now) for one in expired if one.dead_reason]
+    dead = [DeadDelivery.of(one, one.dead_reason, now) for one in expired if one.dead_reason]
     deliveries.mark_dead(session, dead, now=now)
     session.execute(
         update(Delivery)
@@ -136,11 +129,7 @@ def _due_ids(session: Session, limits: ClaimLimits, now: datetime) -> list[int]:
         for lane, limit in _lane_limits(limits, endpoint_limit).items()
         if limit > 0
     ]
-    rows = [
-        row
-        for start in range(0, len(queries), _MAX_UNION)
-        for row in session.execute(union_all(*queries[start : start + _MAX_UNION]))
-    ]
+    rows = db.union_rows(session, queries)
     return _within_limits(sorted(rows, key=lambda row: (row.due_at, row.id)), limits)
 
 
@@ -246,15 +235,3 @@ def _attempt(row: Any) -> dict[str, Any]:
         "detail": "the lease expired before the attempt was settled",
         "decided": "retry" if row.attempts < MAX_ATTEMPTS else "dead",
     }
-
-
-def _dead(one: ExpiredClaim, reason: str, now: datetime) -> DeadDelivery:
-    return DeadDelivery(
-        one.delivery_id,
-        one.endpoint_id,
-        one.webhook_id,
-        one.event_type,
-        one.course_id,
-        reason,
-        now,
-    )

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -17,13 +16,7 @@ from notifier.errors import EndpointDisabledError
 from notifier.models import EndpointPing
 from notifier.services import Services
 from notifier.webhooks import endpoints, outbox
-from notifier.webhooks.retry_policy import (
-    AttemptResult,
-    Delivered,
-    Failure,
-    WebhookResponse,
-    decide,
-)
+from notifier.webhooks.retry_policy import AttemptResult, Delivered, columns_of, decide
 
 
 @dataclass(frozen=True)
@@ -60,12 +53,12 @@ def send_ping(services: Services, endpoint_id: int) -> PingResult:
     with services.database.writing() as session:
         now = db.now(session)
         due = endpoints.resume_after_ping(session, endpoint_id, now=now) if accepted else 0
-        columns: dict[str, Any] = {
+        columns = {
             "started_at": now,
             "milliseconds": milliseconds,
             "accepted": accepted,
+            **columns_of(result),
         }
-        columns |= _result_columns(result)
         insert = db.insert(session, EndpointPing).values(endpoint_id=endpoint_id, **columns)
         session.execute(insert.on_conflict_do_update(index_elements=["endpoint_id"], set_=columns))
     return PingResult(url, result, accepted, due)
@@ -80,11 +73,3 @@ def _target(session: Session, endpoint_id: int) -> tuple[str, Sequence[str]]:
         )
     encrypted = endpoints.encrypted_secrets(session, [endpoint_id], now=db.now(session))
     return endpoint.url, encrypted[endpoint_id]
-
-
-def _result_columns(result: AttemptResult) -> dict[str, Any]:
-    match result:
-        case WebhookResponse(status, _, excerpt):
-            return {"status": status, "failure": None, "detail": excerpt or None}
-        case Failure(kind, detail):
-            return {"status": None, "failure": kind, "detail": detail}

@@ -3,14 +3,11 @@
 import gc
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
-from types import FrameType
 from typing import Any
 
 import click
@@ -18,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from foundation import tracing
-from foundation.cli import output
+from foundation.cli import output, signals
 from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, DURATION, TIMESTAMP
 from foundation.db import session as db
@@ -104,7 +101,8 @@ def sync_grades(
         deadline=timedelta(seconds=here.settings.sync_deadline),
         modified_since=changed_since,
     )
-    signal.signal(signal.SIGTERM, partial(_on_sigterm, options.stop))
+    # The run stops after the requests in progress.
+    signals.on_stop(lambda _: options.stop.set(), signals=(signal.SIGTERM,))
     if every is None:
         raise click.exceptions.Exit(_run_once(here, options, as_json=as_json))
     _run_every(here, options, every, as_json=as_json)
@@ -164,12 +162,6 @@ def _check_sources(here: Services, names: tuple[str, ...]) -> None:
     with here.database.reading() as session:
         for name in names:
             sources.get(session, name)
-
-
-def _on_sigterm(stop: threading.Event, _number: int, _frame: FrameType | None) -> None:
-    """Stop the run after requests in progress; the next signal ends the process."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    stop.set()
 
 
 @contextmanager
