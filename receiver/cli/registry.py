@@ -24,6 +24,7 @@ from receiver.runs import store as runs
 from receiver.runs.store import LastOutcome
 from receiver.services import Services
 from receiver.sources import store as sources
+from receiver.sources.factory import ClientFactory
 from receiver.sync import planner, token_check
 from receiver.sync.token_check import TokenCheckFailed
 
@@ -179,11 +180,12 @@ def _set_one(here: Services, course_id: str, source: str | None) -> None:
     with here.database.reading() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         entry_id = registry.get(session, chosen, course_id).id
-    entry = token_check.enter_token(here, entry_id, token, actor=context.actor())
-    click.echo(f"the token {token.token_id} is stored for {printable(course_id)}")
-    status = _course_status(entry)
-    if status.status is Status.TOKEN_INVALID:
-        status = _check(here, entry)
+    with ClientFactory(here.settings, here.vault) as clients:
+        entry = token_check.enter_token(here, clients, entry_id, token, actor=context.actor())
+        click.echo(f"the token {token.token_id} is stored for {printable(course_id)}")
+        status = _course_status(entry)
+        if status.status is Status.TOKEN_INVALID:
+            status = _check(here, clients, entry)
     _exit_unless_active(course_id, status)
 
 
@@ -193,12 +195,12 @@ def _read_token(here: Services, source: str | None, course_id: str | None = None
     return registry.parse_token(output.read_secret(_PROMPTS[kind]), kind)
 
 
-def _check(here: Services, entry: Entry) -> CourseStatus:
+def _check(here: Services, clients: ClientFactory, entry: Entry) -> CourseStatus:
     """Verify the token and return the course's status; exit if it cannot be verified."""
     click.echo(
         "it is not the token that eAssessment last announced; verifying it with eAssessment …"
     )
-    checked = token_check.check_token(here, entry, actor=context.actor())
+    checked = token_check.check_token(here, clients, entry, actor=context.actor())
     if isinstance(checked, TokenCheckFailed):
         output.print_error(f"the token could not be verified: {checked.detail}", checked.advice)
         raise click.exceptions.Exit(output.EXIT_REFUSED)

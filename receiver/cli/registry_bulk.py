@@ -20,6 +20,7 @@ from receiver.registry import entries as registry
 from receiver.registry.csv_files import RegistryRow
 from receiver.services import Services
 from receiver.sources import store as sources
+from receiver.sources.factory import ClientFactory
 from receiver.sync import token_check
 from receiver.sync.token_check import RejectedToken
 
@@ -66,7 +67,8 @@ def import_(file: BinaryIO) -> None:
     """
     here = context.checked_services()
     rows = read(here, file)
-    rejected = token_check.reject_unverified(here, rows, actor=context.actor())
+    with ClientFactory(here.settings, here.vault) as clients:
+        rejected = token_check.reject_unverified(here, clients, rows, actor=context.actor())
     lines = {one.row.line for one in rejected}
     rows = [replace(one, token=None) if one.line in lines else one for one in rows]
     with here.database.writing() as session:
@@ -130,7 +132,8 @@ def read(here: Services, file: BinaryIO) -> list[RegistryRow]:
 def enter_tokens(here: Services, file: BinaryIO) -> None:
     """Set the tokens in a file, and print the status of each course."""
     rows = read(here, file)
-    rejected = token_check.reject_unverified(here, rows, actor=context.actor())
+    with ClientFactory(here.settings, here.vault) as clients:
+        rejected = token_check.reject_unverified(here, clients, rows, actor=context.actor())
     lines = {one.row.line for one in rejected}
     accepted = [one for one in rows if one.line not in lines]
     with here.database.writing() as session:
@@ -181,7 +184,8 @@ def _check_all(here: Services, entries: list[Entry]) -> dict[int, str]:
     ]
     if not invalid:
         return {}
-    failed = token_check.check_tokens(here, invalid, actor=context.actor())
+    with ClientFactory(here.settings, here.vault) as clients:
+        failed = token_check.check_tokens(here, clients, invalid, actor=context.actor())
     return {
         entry_id: f"the token could not be verified: {failure.detail}"
         for entry_id, failure in failed.items()

@@ -2,10 +2,9 @@
 
 from typing import Annotated, Any
 
-from flask import flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from markupsafe import Markup
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
-from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
 from foundation.db import session as db
@@ -18,16 +17,16 @@ from receiver import services
 from receiver.course_state import CourseStatus, Status
 from receiver.errors import TokenMalformedError, TokenNotEnteredError
 from receiver.models import Entry
-from receiver.pages.registry import actor, course_status_of, registry_pages
+from receiver.pages.registry import actor, course_status_of
 from receiver.registry import bulk, csv_files, history, listing
 from receiver.registry import entries as registry
 from receiver.runs import queries
 from receiver.services import Services
+from receiver.sources.factory import ClientFactory
 from receiver.sync import token_check
 from receiver.sync.token_check import TokenCheckFailed
 
-# The pages of the registry, with those of its entries.
-entry_pages = registry_pages
+course_pages = Blueprint("course", __name__, template_folder="templates")
 
 _ENTRY = "/entries/<int(max=2147483647):entry_id>"
 _CURSOR_TYPES = (int,)
@@ -62,14 +61,14 @@ class ActivityForm(BaseModel):
         return self
 
 
-@registry_pages.get(_ENTRY)
+@course_pages.get(_ENTRY)
 @signed_in
 def show_entry(entry_id: int) -> str:
     """Show one course: its status, what to do, its recent runs and its history."""
     return _page(entry_id, {})
 
 
-@registry_pages.post(f"{_ENTRY}/token")
+@course_pages.post(f"{_ENTRY}/token")
 @signed_in
 def enter_token(entry_id: int) -> Response | tuple[str, int]:
     """Save another token; verify one that eAssessment did not announce last."""
@@ -78,14 +77,16 @@ def enter_token(entry_id: int) -> Response | tuple[str, int]:
     if not isinstance(entered, TokenForm):
         return _page(entry_id, entered), 422
     try:
-        entry = _entered(here, entry_id, entered.token)
+        with _clients(here) as clients:
+            entry = _entered(here, clients, entry_id, entered.token)
+            checked = _check(here, clients, entry)
     except (TokenMalformedError, TokenNotEnteredError) as refusal:
         return _page(entry_id, {"token": render_refusal(refusal)}), 422
-    _flash_result(entry, _check(here, entry))
+    _flash_result(entry, checked)
     return _back(entry_id)
 
 
-@registry_pages.post(f"{_ENTRY}/activity")
+@course_pages.post(f"{_ENTRY}/activity")
 @signed_in
 def set_activity(entry_id: int) -> Response | tuple[str, int]:
     """Set the course and activity of ELMS's Moodle that the grades go to."""
@@ -94,7 +95,7 @@ def set_activity(entry_id: int) -> Response | tuple[str, int]:
         return _page(entry_id, form), 422
     course, activity = form.gradebook_course, form.gradebook_activity
     with services.current().database.writing() as session:
-        bulk.set_gradebook_target(_linked(session, entry_id), course, activity)
+        bulk.set_gradebook_target(registry.get_locked(session, entry_id), course, activity)
     flash(
         f"Grades are written to activity {activity} of course {course}."
         if course
@@ -103,7 +104,7 @@ def set_activity(entry_id: int) -> Response | tuple[str, int]:
     return _back(entry_id)
 
 
-@registry_pages.post(f"{_ENTRY}/remove")
+@course_pages.post(f"{_ENTRY}/remove")
 @signed_in
 def remove(entry_id: int) -> Response:
     """Remove the course from the grade sync; its grades are kept."""
@@ -141,26 +142,23 @@ def _activity(entry: Entry, faults: Faults) -> dict[str, Any]:
     return {name: sent.get(name, getattr(entry, name) or "") for name in names}
 
 
-def _linked(session: Session, entry_id: int) -> Entry:
-    entry = registry.get_by_id(session, entry_id)
-    return registry.get(session, entry.source, entry.course_id)
+def _clients(here: Services) -> ClientFactory:
+    return ClientFactory(here.settings, here.vault, max_seconds=_PATIENCE_SECONDS)
 
 
-def _entered(here: Services, entry_id: int, text: str) -> Entry:
+def _entered(here: Services, clients: ClientFactory, entry_id: int, text: str) -> Entry:
     with here.database.reading() as session:
-        kind = _linked(session, entry_id).source.kind
+        kind = registry.get_by_id(session, entry_id).source.kind
     token = registry.parse_token(text, kind)
-    return token_check.enter_token(
-        here, entry_id, token, actor=actor(), max_seconds=_PATIENCE_SECONDS
-    )
+    return token_check.enter_token(here, clients, entry_id, token, actor=actor())
 
 
-def _check(here: Services, entry: Entry) -> CourseStatus | TokenCheckFailed:
+def _check(here: Services, clients: ClientFactory, entry: Entry) -> CourseStatus | TokenCheckFailed:
     """Return the status with the new token; no transaction is open during the request."""
     status = course_status_of(entry)
     if status.status is not Status.TOKEN_INVALID:
         return status
-    return token_check.check_token(here, entry, actor=actor(), max_seconds=_PATIENCE_SECONDS)
+    return token_check.check_token(here, clients, entry, actor=actor())
 
 
 def _flash_result(entry: Entry, checked: CourseStatus | TokenCheckFailed) -> None:
@@ -185,4 +183,4 @@ def _saved_but(entry: Entry, problem: str, advice: Advice | None) -> Markup:
 
 
 def _back(entry_id: int) -> Response:
-    return redirect(url_for("registry.show_entry", entry_id=entry_id), 303)
+    return redirect(url_for("course.show_entry", entry_id=entry_id), 303)

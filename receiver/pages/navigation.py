@@ -4,8 +4,9 @@ from flask import url_for
 
 from foundation.errors import Advice
 from foundation.pages.context import Link, NavItem, Site
-from receiver.pages.course import entry_pages
+from receiver.pages.course import course_pages
 from receiver.pages.inbox import inbox_pages
+from receiver.pages.registry import registry_pages
 from receiver.pages.runs import run_pages
 from receiver.pages.sources import source_pages
 
@@ -45,11 +46,11 @@ SITE = Site(
     "ELMS grade sync",
     "receiver",
     (
-        NavItem("registry.show", "Registry"),
+        NavItem("registry.show", "Registry", ("course",)),
         NavItem("runs.show", "Runs"),
         NavItem("inbox.show", "Inbox"),
         NavItem("sources.show", "Sources"),
     ),
     link_for,
 )
-PAGES = (entry_pages, run_pages, inbox_pages, source_pages)
+PAGES = (registry_pages, course_pages, run_pages, inbox_pages, source_pages)

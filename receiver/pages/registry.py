@@ -113,7 +113,7 @@ def link() -> Response | tuple[str, int]:
         return _form(request.form.to_dict(), faults), 422
     message = Markup("{} was added with the token {}.")
     flash(message.format(linked.course_id, entry.stored_token_id))
-    return redirect(url_for("registry.show_entry", entry_id=entry.id), 303)
+    return redirect(url_for("course.show_entry", entry_id=entry.id), 303)
 
 
 _FIELDS = {

@@ -3,7 +3,7 @@
 import random
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -29,6 +29,9 @@ RETRY_WAITS = (2.0, 10.0, 30.0, 60.0, 120.0)
 
 # How often a batch is yielded while requests are in progress, in seconds.
 _YIELD_SECONDS = 0.2
+
+# Buffered results are yielded at least this often, in seconds.
+_FLUSH_SECONDS = 5.0
 
 # The longest Retry-After that is respected, in seconds.
 _MAX_RETRY_AFTER = 60.0
@@ -260,6 +263,22 @@ class Fetcher:
         ]
         seconds = self._limits.retry_waits[self._round] * random.uniform(1.0, 1.25)  # noqa: S311 - no secret
         self._stop.wait(max(seconds, min(max(requested), _MAX_RETRY_AFTER)))
+
+
+def buffered(batches: Iterable[FetchBatch], size: int) -> Iterator[FetchBatch]:
+    """Yield the batches combined until they have `size` results, or for 5 seconds at most."""
+    fetched: list[FetchResult] = []
+    skipped: list[CourseResult] = []
+    flushed_at = time.monotonic()
+    for batch in batches:
+        fetched += batch.results
+        skipped += batch.skipped
+        due = time.monotonic() - flushed_at >= _FLUSH_SECONDS
+        if len(fetched) >= size or (due and (fetched or skipped)):
+            yield FetchBatch(tuple(fetched), tuple(skipped))
+            fetched, skipped, flushed_at = [], [], time.monotonic()
+    if fetched or skipped:
+        yield FetchBatch(tuple(fetched), tuple(skipped))
 
 
 def build_query(

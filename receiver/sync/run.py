@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ from receiver.runs.store import CourseOutcome, RunResult
 from receiver.sources.base import SourceFactory
 from receiver.sync import results
 from receiver.sync.deletion_check import DeletionCheck
-from receiver.sync.fetcher import FetchBatch, Fetcher, FetchLimits
+from receiver.sync.fetcher import FetchBatch, Fetcher, FetchLimits, buffered
 from receiver.sync.heartbeat import LeaseHeartbeat, StopSignal
 from receiver.sync.planner import Plan, Planner
 from receiver.sync.recorder import Recorder
@@ -31,8 +31,6 @@ from receiver.sync.writer import ResultWriter
 
 EXIT_FAILED, EXIT_LEASED, EXIT_DATABASE, EXIT_STOPPED = 1, 3, 4, 143
 
-# Results are stored at least this often, in seconds.
-_FLUSH_SECONDS = 5.0
 _log = logging.get_logger(__name__)
 
 
@@ -159,7 +157,7 @@ class SyncRun:
         if not entries or self._ended_by(self._gradebook.check()):
             return
         with closing(self._fetcher.fetch(entries)) as batches:
-            for batch in _buffered(batches, self._options.batch_size):
+            for batch in buffered(batches, self._options.batch_size):
                 self._stop.raise_error()
                 self._store(batch, len(entries))
                 if self._reason is not None:
@@ -234,19 +232,3 @@ class SyncRun:
             stopped=reason.detail if reason else None,
             advice=reason.advice if reason else None,
         )
-
-
-def _buffered(batches: Iterable[FetchBatch], size: int) -> Iterator[FetchBatch]:
-    """Yield the batches combined until they have `size` results, or for 5 seconds at most."""
-    fetched: list[results.FetchResult] = []
-    skipped: list[runs.CourseResult] = []
-    flushed_at = time.monotonic()
-    for batch in batches:
-        fetched += batch.results
-        skipped += batch.skipped
-        due = time.monotonic() - flushed_at >= _FLUSH_SECONDS
-        if len(fetched) >= size or (due and (fetched or skipped)):
-            yield FetchBatch(tuple(fetched), tuple(skipped))
-            fetched, skipped, flushed_at = [], [], time.monotonic()
-    if fetched or skipped:
-        yield FetchBatch(tuple(fetched), tuple(skipped))

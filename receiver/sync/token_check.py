@@ -2,13 +2,11 @@
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contract.tokens import Token
-from foundation.crypto import Vault
 from foundation.db import session as db
-from foundation.db.session import Database
 from foundation.errors import Advice
 from receiver.course_state import CourseStatus, is_token_confirmed
 from receiver.errors import TokenNotEnteredError
@@ -29,10 +27,9 @@ from receiver.sources.base import (
     Transient,
     Unchanged,
 )
-from receiver.sources.factory import ClientFactory
 from receiver.sync import planner, results
 from receiver.sync.deletion_check import DeletionCheck
-from receiver.sync.fetcher import Fetcher, FetchLimits
+from receiver.sync.fetcher import Fetcher, FetchLimits, buffered
 from receiver.sync.heartbeat import StopSignal
 from receiver.sync.results import FetchResult, InternalFailure
 
@@ -66,12 +63,7 @@ def needs_check(entry: Entry, token: Token) -> bool:
 
 
 def enter_token(
-    services: Services,
-    entry_id: int,
-    token: Token,
-    *,
-    actor: Actor,
-    max_seconds: float | None = None,
+    services: Services, clients: SourceFactory, entry_id: int, token: Token, *, actor: Actor
 ) -> Entry:
     """Store another token for an entry, and return the entry, detached from its session.
 
@@ -92,14 +84,12 @@ def enter_token(
         if not needed:
             return entry
         checked_against = entry.stored_token_id
-        for error in _check_replacements(
-            services, [(entry, token)], actor=actor, max_seconds=max_seconds
-        ).values():
+        for error in _check_replacements(services, clients, [(entry, token)], actor=actor).values():
             raise error
 
 
 def reject_unverified(
-    services: Services, rows: Sequence[RegistryRow], *, actor: Actor
+    services: Services, clients: SourceFactory, rows: Sequence[RegistryRow], *, actor: Actor
 ) -> list[RejectedToken]:
     """Return the rows of a CSV file whose tokens must not replace valid ones.
 
@@ -114,19 +104,19 @@ def reject_unverified(
     if not pairs:
         return []
     errors = _check_replacements(
-        services, [(entry, token) for entry, _, token in pairs.values()], actor=actor
+        services, clients, [(entry, token) for entry, _, token in pairs.values()], actor=actor
     )
     return [RejectedToken(number, pairs[number][1], error) for number, error in errors.items()]
 
 
 def check_token(
-    services: Services, entry: Entry, *, actor: Actor, max_seconds: float | None = None
+    services: Services, clients: SourceFactory, entry: Entry, *, actor: Actor
 ) -> CourseStatus | TokenCheckFailed:
     """Check the stored token of an entry, and return the status that follows.
 
     No session may be open.
     """
-    failed = check_tokens(services, [entry], actor=actor, max_seconds=max_seconds)
+    failed = check_tokens(services, clients, [entry], actor=actor)
     if entry.id in failed:
         return failed[entry.id]
     with services.database.reading() as session:
@@ -135,11 +125,7 @@ def check_token(
 
 
 def check_tokens(
-    services: Services,
-    entries: Sequence[Entry],
-    *,
-    actor: Actor,
-    max_seconds: float | None = None,
+    services: Services, clients: SourceFactory, entries: Sequence[Entry], *, actor: Actor
 ) -> dict[int, TokenCheckFailed]:
     """Check the stored tokens of entries, and return by entry id which checks failed.
 
@@ -147,73 +133,41 @@ def check_tokens(
     """
     return {
         result.entry.id: failure
-        for result in _fetch_once(services, entries, actor=actor, max_seconds=max_seconds)
+        for result in fetch_once(services, clients, entries, actor=actor)
         if (failure := _check_failure(result)) is not None
     }
 
 
-def _fetch_once(
-    services: Services, entries: Sequence[Entry], *, actor: Actor, max_seconds: float | None
-) -> list[FetchResult]:
-    with ClientFactory(services.settings, services.vault, max_seconds=max_seconds) as sources:
-        return fetch_once(
-            services.database,
-            services.vault,
-            sources,
-            entries,
-            actor=actor,
-            concurrency=services.settings.sync_concurrency,
-        )
-
-
 def fetch_once(
-    database: Database,
-    vault: Vault,
-    sources: SourceFactory,
-    entries: Sequence[Entry],
-    *,
-    actor: Actor,
-    concurrency: int = 1,
+    services: Services, clients: SourceFactory, entries: Sequence[Entry], *, actor: Actor
 ) -> list[FetchResult]:
     """Fetch the grades of entries without retries, and apply what the responses say of the tokens.
 
     So an entry whose webhook was lost is corrected. The grades themselves are not stored.
     """
-    fetched: list[FetchResult] = []
-    for batch in _fetch(vault, sources, entries, concurrency):
-        with database.writing() as session:
-            now = db.now(session)
-            updates = [
-                EntryUpdate(result.entry.id, results.facts_of(result, now=now)) for result in batch
-            ]
-            registry.apply_updates(session, updates, actor=actor, now=now)
-        fetched += batch
-    return fetched
-
-
-def _fetch(
-    vault: Vault, sources: SourceFactory, entries: Sequence[Entry], concurrency: int
-) -> Iterator[list[FetchResult]]:
-    """Yield the results, with deletions confirmed, about as many as one transaction takes."""
-    limits = FetchLimits(concurrency=concurrency, retry_waits=())
-    fetcher = Fetcher(sources, vault, limits, StopSignal(threading.Event(), math.inf))
+    limits = FetchLimits(concurrency=services.settings.sync_concurrency, retry_waits=())
+    stop = StopSignal(threading.Event(), math.inf)
+    fetcher = Fetcher(clients, services.vault, limits, stop)
     deletion_check = DeletionCheck(fetcher.clients)
     fetched: list[FetchResult] = []
-    for batch in fetcher.fetch(entries):
-        fetched += deletion_check.confirm(batch.results)
-        if len(fetched) >= _BATCH_SIZE:
-            yield fetched
-            fetched = []
-    if fetched:
-        yield fetched
+    for batch in buffered(fetcher.fetch(entries), _BATCH_SIZE):
+        confirmed = deletion_check.confirm(batch.results)
+        with services.database.writing() as session:
+            now = db.now(session)
+            updates = [
+                EntryUpdate(one.entry.id, results.facts_of(one, now=now)) for one in confirmed
+            ]
+            registry.apply_updates(session, updates, actor=actor, now=now)
+        fetched += confirmed
+    return fetched
 
 
 def _check_replacements(
     services: Services,
+    clients: SourceFactory,
     pairs: Sequence[tuple[Entry, Token]],
     *,
     actor: Actor,
-    max_seconds: float | None = None,
 ) -> dict[int, TokenNotEnteredError]:
     """Return by entry id why a token must not replace the valid one that is stored.
 
@@ -228,7 +182,7 @@ def _check_replacements(
             f"the token {result.entry.stored_token_id} was not entered: {_why_not(result)}; "
             f"{stored[result.entry.id]}, which is known to be valid, is still in use"
         )
-        for result in _fetch_once(services, entries, actor=actor, max_seconds=max_seconds)
+        for result in fetch_once(services, clients, entries, actor=actor)
         if not isinstance(result.outcome, Grades | Unchanged)
     }
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import pytest
+from flask import Flask
 
-from foundation.crypto import Vault
-from foundation.db.session import Database
+from receiver import services
 from receiver.course_state import Status
 from receiver.models import Entry
 from receiver.registry import entries as registry
@@ -22,13 +22,15 @@ AWAY = Transient("no answer: Connection refused", unreachable=True)
 
 @pytest.fixture
 def check(
-    database: Database, vault: Vault, add_courses: Callable[..., list[Entry]]
+    make_app: Callable[..., Flask], add_courses: Callable[..., list[Entry]]
 ) -> Callable[..., list[FetchResult]]:
     """Return what adds courses and checks their tokens."""
 
+    here = services.of(make_app(sync_concurrency=1))
+
     def fetch(stub: StubSource, *course_ids: str) -> list[FetchResult]:
         entries = add_courses(*course_ids)
-        return token_check.fetch_once(database, vault, Clients(stub), entries, actor=ADA)
+        return token_check.fetch_once(here, Clients(stub), entries, actor=ADA)
 
     return fetch
 
