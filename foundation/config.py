@@ -12,6 +12,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from foundation.errors import ConfigurationError
+from foundation.text import validation_message
 
 _Settings = TypeVar("_Settings", bound="ServiceSettings")
 
@@ -145,11 +146,7 @@ def load(settings: type[_Settings]) -> _Settings:
     except ValidationError as error:
         messages = [
             "".join(f"{variable(settings, str(field))}: " for field in one["loc"][:1])
-            + (
-                "is missing"
-                if one["type"] == "missing"
-                else one["msg"].removeprefix("Value error, ")
-            )
+            + ("is missing" if one["type"] == "missing" else validation_message(one))
             for one in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise ConfigurationError("; ".join(messages)) from None

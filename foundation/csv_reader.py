@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_snake
 
 from contract.strict_json import is_storable
 from foundation.errors import Advice, Refusal
+from foundation.text import validation_message
 
 Row = dict[str, str]
 _Parsed = TypeVar("_Parsed")
@@ -120,7 +121,7 @@ def describe(error: ValidationError, columns: Mapping[str, str] = MappingProxyTy
     faults = []
     for fault in error.errors(include_url=False, include_input=False):
         fields = (to_snake(str(part)) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
+        message = validation_message(fault)
         faults.append(": ".join((*(columns.get(field, field) for field in fields), message)))
     return ", ".join(faults)
 

@@ -1,7 +1,9 @@
 """Text for people: counts, durations, timestamps, and what a terminal can show."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 
 def parse_timestamp(text: str) -> datetime:
@@ -26,6 +28,11 @@ def format_duration(time: timedelta) -> str:
         return f"{minutes} min"
     hours = minutes // 60
     return f"{hours} h" if hours < 2 * 24 else count(hours // 24, "day")
+
+
+def validation_message(fault: Mapping[str, Any]) -> str:
+    """Return the message of one of pydantic's errors, without the prefix of a ValueError."""
+    return str(fault["msg"]).removeprefix("Value error, ")
 
 
 def escaped(document: str) -> str:

@@ -130,13 +130,34 @@ def console() -> Console:
 
 
 def read_secret(prompt: str) -> str:
-    """Return a secret from a hidden prompt, or the first line of standard input."""
-    if sys.stdin.isatty():
-        return str(click.prompt(prompt, hide_input=True)).strip()
-    secret = sys.stdin.readline().strip()
+    """Return a secret from a hidden prompt, or the first line of standard input.
+
+    Raises UsageError if it is empty.
+    """
+    secret = read_hidden_line(prompt).strip()
     if not secret:
         raise click.UsageError(f"{prompt}: nothing on standard input")
     return secret
+
+
+def read_hidden_line(prompt: str, *, confirm: bool = False, default: str | None = None) -> str:
+    """Return the input of a hidden prompt, or the first line of standard input, with its spaces."""
+    if not _is_terminal():
+        return sys.stdin.readline().rstrip("\r\n")
+    repeat = "Repeat" if confirm else False
+    return str(
+        click.prompt(
+            prompt,
+            hide_input=True,
+            confirmation_prompt=repeat,
+            default=default,
+            show_default=False,
+        )
+    )
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def current_user() -> str:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from contract.events import CourseId
 from contract.strict_json import is_storable
 from foundation import text
-from foundation.text import printable
+from foundation.text import printable, validation_message
 
 _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -32,7 +32,7 @@ class CourseIdType(click.ParamType[str]):
         try:
             return _COURSE_ID.validate_python(value)
         except ValidationError as error:
-            message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+            message = validation_message(error.errors(include_url=False)[0])
             self.fail(f"'{printable(value)}': {message}", param, ctx)
 
 

@@ -13,6 +13,7 @@ from contract.strict_json import is_storable
 from foundation.errors import Advice
 from foundation.pages.errors import FormRefusedError
 from foundation.pages.filters import sentence
+from foundation.text import validation_message
 from foundation.web.errors import RequestInvalidError, RequestMalformedError
 
 MAX_BYTES = 256 * 1024
@@ -85,7 +86,7 @@ def _in_words(fault: ErrorDetails) -> str:
             return "This field is required."
         case {"type": "string_too_long", "ctx": {"max_length": limit}}:
             return f"At most {limit} characters are allowed."
-    return sentence(fault["msg"].removeprefix("Value error, "))
+    return sentence(validation_message(fault))
 
 
 def _check_storable(fields: Any) -> None:

@@ -1,6 +1,5 @@
 """`users add`, `list`, `set-password`, `remove`: accounts for a program's pages."""
 
-import sys
 from typing import Any
 
 import click
@@ -16,7 +15,7 @@ from foundation.pages.models import User
 @click.argument("name", type=TEXT)
 def add(name: str) -> None:
     """Add the user NAME; the password is read from a prompt or standard input."""
-    password = _read_password()
+    password = output.read_hidden_line("Password", confirm=True)
     with context.writing() as (session, now):
         users.add(session, name, password, now=now)
     click.echo(f"{name} can sign in")
@@ -45,7 +44,7 @@ def set_password(name: str) -> None:
 
     The password is read from a prompt or standard input.
     """
-    password = _read_password()
+    password = output.read_hidden_line("Password", confirm=True)
     with context.writing() as (session, now):
         users.set_password(session, name, password, now=now)
     click.echo(f"{name} has a new password and is signed out everywhere")
@@ -58,16 +57,6 @@ def remove(name: str) -> None:
     with context.writing() as (session, _):
         removed = users.remove(session, name)
     click.echo(f"{removed} is removed and signed out everywhere")
-
-
-def _read_password() -> str:
-    if _is_terminal():
-        return str(click.prompt("Password", hide_input=True, confirmation_prompt="Repeat"))
-    return sys.stdin.readline().rstrip("\r\n")
-
-
-def _is_terminal() -> bool:
-    return sys.stdin.isatty()
 
 
 def _facts(user: User) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from contract.problems import MEDIA_TYPE, Problem, ProblemType
 from foundation import logging, tracing
 from foundation.db import session as db
 from foundation.errors import Advice, Refusal, fields_of
+from foundation.text import validation_message
 from foundation.web.errors import (
     PROBLEMS,
     RETRY_AFTER_SECONDS,
-    AdminKeyError,
     BodyTooLargeError,
     InternalError,
     MediaTypeError,
@@ -106,11 +106,6 @@ def guarded(by: str, check: Callable[[], None] = lambda: None) -> Callable[[_Vie
     return mark
 
 
-def check_admin_key(expected: str) -> None:
-    """Raise AdminKeyError unless the request has the admin key."""
-    check_bearer(expected, AdminKeyError, "admin key")
-
-
 def check_bearer(expected: str, refusal: type[Refusal], noun: str) -> None:
     """Raise the refusal unless the request has the bearer token; compared in constant time."""
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
@@ -172,7 +167,7 @@ def invalid_fields(error: ValidationError) -> RequestInvalidError:
     faults = [
         {
             "pointer": "".join(f"/{part}" for part in fault["loc"]),
-            "detail": fault["msg"].removeprefix("Value error, "),
+            "detail": validation_message(fault),
         }
         for fault in error.errors(include_url=False, include_input=False, include_context=False)
     ]

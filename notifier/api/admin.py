@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 
 from contract.tokens import CourseToken
 from foundation.db import session as db
-from foundation.web.app import check_admin_key, guarded, parse_body, parse_query
-from foundation.web.errors import RequestInvalidError
+from foundation.web.app import check_bearer, guarded, parse_body, parse_query
+from foundation.web.errors import AdminKeyError, RequestInvalidError
 from notifier import services
 from notifier.api import schemas
 from notifier.courses import grades
@@ -25,7 +25,8 @@ Json = dict[str, Any]
 
 
 def _check_key() -> None:
-    check_admin_key(services.current().settings.admin_key.get_secret_value())
+    key = services.current().settings.admin_key.get_secret_value()
+    check_bearer(key, AdminKeyError, "admin key")
 
 
 admin_only = guarded("admin key", _check_key)

@@ -1,6 +1,5 @@
 """Commands about sources: the eAssessment sites and their secrets."""
 
-import sys
 from typing import Any
 
 import click
@@ -126,22 +125,15 @@ def set_site_token(name: str) -> None:
 
 
 def _read_site_token() -> MoodleToken:
-    if sys.stdin.isatty():
-        entered = str(click.prompt("Site-wide token", hide_input=True))
-    else:
-        entered = sys.stdin.readline()
     try:
-        return MoodleToken.parse(entered.strip())
+        return MoodleToken.parse(output.read_hidden_line("Site-wide token").strip())
     except MalformedTokenError as error:
         raise SiteTokenInvalidError(str(error)) from None
 
 
 def _read_secret(*, may_wait: bool = False) -> Secret | None:
     prompt = "Webhook secret (whsec_…)" + (", leave empty if there is none yet" if may_wait else "")
-    if sys.stdin.isatty():
-        entered = str(click.prompt(prompt, hide_input=True, default="", show_default=False))
-    else:
-        entered = sys.stdin.readline()
+    entered = output.read_hidden_line(prompt, default="")
     try:
         return Secret.parse(entered) if entered.strip() else None
     except SecretError as error:

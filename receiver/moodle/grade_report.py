@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from contract import strict_json
 from contract.grades import ActivityProgress, GradingProgress, Score
+from foundation.text import validation_message
 from receiver.sources.base import Grades, PersonProblem
 
 # Returns the grades of all users of a course, or of those that the token's user may see.
@@ -103,7 +104,7 @@ def _score(user: UserGrades, now: datetime) -> Score | PersonProblem:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
         field = "".join(f"{part}: " for part in fault["loc"])
-        detail = f"{field}{fault['msg'].removeprefix('Value error, ')}"
+        detail = f"{field}{validation_message(fault)}"
         return PersonProblem(user.id_number, detail)
     except ValueError as error:
         return PersonProblem(user.id_number, str(error))

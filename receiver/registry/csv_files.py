@@ -10,6 +10,7 @@ from contract.events import CourseId
 from contract.tokens import Token
 from foundation import csv_reader
 from foundation.csv_reader import Fault, Row, Table
+from foundation.text import validation_message
 from receiver.errors import TokenMalformedError
 from receiver.models import Source
 from receiver.registry.entries import parse_token
@@ -98,8 +99,8 @@ def _course_id(text: str) -> str:
     try:
         return _COURSE_ID.validate_python(text)
     except ValidationError as error:
-        message = error.errors(include_url=False, include_input=False)[0]["msg"]
-        raise ValueError(f"course_id: {message.removeprefix('Value error, ')}") from None
+        fault = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(f"course_id: {validation_message(fault)}") from None
 
 
 def _token(text: str, kind: str) -> Token | None:

@@ -16,6 +16,7 @@ from contract.grades import MAX_BATCH, GradesResponse
 from contract.problems import STATUS, ProblemType, type_of
 from foundation.errors import Advice
 from foundation.http import client as http
+from foundation.text import validation_message
 from receiver.sources import eassessment_batch
 from receiver.sources.base import (
     CourseGone,
@@ -270,4 +271,4 @@ def _detail(document: dict[str, Any]) -> str:
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     pointer = "".join(f"/{part}" for part in fault["loc"])
-    return http.safe_line(f"{pointer}: {fault['msg'].removeprefix('Value error, ')}", MAX_DETAIL)
+    return http.safe_line(f"{pointer}: {validation_message(fault)}", MAX_DETAIL)

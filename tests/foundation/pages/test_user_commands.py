@@ -7,8 +7,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from foundation.cli import output
 from foundation.db.session import Database
-from foundation.pages import user_commands, users
+from foundation.pages import users
 from notifier.cli import main as notifier
 from receiver.cli import main as receiver
 from tests.foundation.pages.conftest import KEY, PASSWORD, Service
@@ -84,7 +85,7 @@ def test_at_a_prompt_the_password_is_typed_twice(
     give: Give, monkeypatch: pytest.MonkeyPatch, database: Database
 ) -> None:
     typed = f"{PASSWORD}\n{PASSWORD} no\n{PASSWORD}\n{PASSWORD}\n"
-    monkeypatch.setattr(user_commands, "_is_terminal", lambda: True)
+    monkeypatch.setattr(output, "_is_terminal", lambda: True)
 
     result = give("add", "Ada", stdin=typed)
 

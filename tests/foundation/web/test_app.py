@@ -18,7 +18,7 @@ from foundation import logging
 from foundation.db.session import Database
 from foundation.errors import Refusal
 from foundation.web import app as web
-from foundation.web.errors import RETRY_AFTER_SECONDS
+from foundation.web.errors import RETRY_AFTER_SECONDS, AdminKeyError
 
 LIMIT = 100
 ADMIN_KEY = "k" * 24
@@ -94,7 +94,7 @@ def make_app(error: Callable[[], None] = lambda: None) -> Flask:
         return web.parse_query(Search).model_dump()
 
     @app.get("/admin")
-    @web.guarded("admin", lambda: web.check_admin_key(ADMIN_KEY))
+    @web.guarded("admin", lambda: web.check_bearer(ADMIN_KEY, AdminKeyError, "admin key"))
     def admin() -> dict[str, str]:
         return {"result": "fine"}
 
