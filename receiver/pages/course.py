@@ -31,7 +31,7 @@ course_pages = Blueprint("course", __name__, template_folder="templates")
 _ENTRY = "/entries/<int(max=2147483647):entry_id>"
 _CURSOR_TYPES = (int,)
 # Seconds that a person waits for eAssessment to verify a token.
-_PATIENCE_SECONDS = 20.0
+_MAX_WAIT_SECONDS = 20.0
 
 
 def _number(text: str | None) -> str | None:
@@ -146,7 +146,7 @@ def _activity(entry: Entry, faults: Faults) -> dict[str, Any]:
 
 
 def _clients(here: Services) -> ClientFactory:
-    return ClientFactory(here.settings, here.vault, max_seconds=_PATIENCE_SECONDS)
+    return ClientFactory(here.settings, here.vault, max_seconds=_MAX_WAIT_SECONDS)
 
 
 def _entered(here: Services, clients: ClientFactory, entry_id: int, text: str) -> Entry:

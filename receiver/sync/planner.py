@@ -64,15 +64,15 @@ class Planner:
 
 def plan_entries(entries: Sequence[Entry], *, needs_activity: bool = False) -> Plan:
     """Return the plan for these entries, without a query."""
-    statuses = [(entry, registry.course_status(entry)) for entry in entries]
-    active = [entry for entry, one in statuses if one.status is Status.ACTIVE]
-    without = [one for one in active if needs_activity and not registry.has_activity(one)]
-    return Plan(
-        to_fetch=tuple(one for one in active if registry.has_activity(one) or not needs_activity),
-        skipped=tuple(
-            results.skipped(entry, one)
-            for entry, one in statuses
-            if one.status is not Status.ACTIVE
-        ),
-        without_activity=tuple(results.without_activity(entry) for entry in without),
-    )
+    to_fetch: list[Entry] = []
+    skipped: list[CourseResult] = []
+    without_activity: list[CourseResult] = []
+    for entry in entries:
+        status = registry.course_status(entry)
+        if status.status is not Status.ACTIVE:
+            skipped.append(results.skipped(entry, status))
+        elif needs_activity and not registry.has_activity(entry):
+            without_activity.append(results.without_activity(entry))
+        else:
+            to_fetch.append(entry)
+    return Plan(tuple(to_fetch), tuple(skipped), tuple(without_activity))
