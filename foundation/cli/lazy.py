@@ -1,21 +1,33 @@
 """Command groups whose commands are imported when they run; refusals become exit codes."""
 
+import ast
 import io
 import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
 
 class Lazy(NamedTuple):
-    """A command that is not imported yet: its path as `module:attribute`, and what it does."""
+    """A command that is not imported yet: its path as `module:function`."""
 
     path: str
-    sentence: str
+
+    def docstring(self) -> str:
+        """Return the docstring of the command's function, read from the source."""
+        module, _, function = self.path.partition(":")
+        spec = find_spec(module)
+        source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.FunctionDef) and node.name == function:
+                return ast.get_docstring(node) or ""
+        raise LookupError(f"there is no command {self.path}")
 
 
 class Program(NamedTuple):
@@ -38,7 +50,7 @@ class LazyGroup(click.Group):
     def __init__(self, name: str, commands: Mapping[str, Lazy | click.Command], **attrs: Any):
         self.lazy = {name: one for name, one in commands.items() if isinstance(one, Lazy)}
         listed = {
-            name: click.Command(name, short_help=one.sentence) if isinstance(one, Lazy) else one
+            name: click.Command(name) if isinstance(one, Lazy) else one
             for name, one in commands.items()
         }
         super().__init__(name, commands=listed, **attrs)
@@ -66,8 +78,10 @@ class LazyGroup(click.Group):
         return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def _sentences(self, ctx: click.Context) -> list[tuple[str, str]]:
+        lazy = {name: click.Command(name, help=one.docstring()) for name, one in self.lazy.items()}
+        listed = {**self.commands, **lazy}
         return [
-            (name, self.commands[name].get_short_help_str(limit=sys.maxsize))
+            (name, listed[name].get_short_help_str(limit=sys.maxsize))
             for name in self.list_commands(ctx)
         ]
 

@@ -14,96 +14,44 @@ main = LazyGroup(
             "db",
             {
                 **SCHEMA_COMMANDS,
-                "rotate-key": Lazy(
-                    "receiver.cli.operations:rotate_key",
-                    "Re-encrypt all secrets and tokens with the first encryption key.",
-                ),
-                "prune": Lazy(
-                    "receiver.cli.operations:prune",
-                    "Delete old runs, webhook ids and history.",
-                ),
+                "rotate-key": Lazy("receiver.cli.operations:rotate_key"),
+                "prune": Lazy("receiver.cli.operations:prune"),
             },
             help="Upgrade, check and clean up the database; rotate its encryption key.",
         ),
-        "serve": Lazy(
-            "receiver.cli.operations:serve",
-            "Serve the webhook endpoint and the pages until stopped.",
-        ),
-        "doctor": Lazy(
-            "receiver.cli.operations:doctor",
-            "Check settings, database, sources, registry, last run and ELMS's Moodle.",
-        ),
+        "serve": Lazy("receiver.cli.operations:serve"),
+        "doctor": Lazy("receiver.cli.operations:doctor"),
         "sources": LazyGroup(
             "sources",
             {
-                "add": Lazy(
-                    "receiver.cli.sources:add",
-                    "Add the source NAME, the name that its events carry.",
-                ),
-                "list": Lazy(
-                    "receiver.cli.sources:list_", "List the sources and the ids of their secrets."
-                ),
-                "add-secret": Lazy(
-                    "receiver.cli.sources:add_secret",
-                    "Add a webhook secret of NAME; older ones stay valid.",
-                ),
-                "remove-secret": Lazy(
-                    "receiver.cli.sources:remove_secret",
-                    "Remove the secret SECRET_ID of NAME; webhooks signed with it are refused.",
-                ),
-                "set-site-token": Lazy(
-                    "receiver.cli.sources:set_site_token",
-                    "Set the site-wide token of the Moodle NAME.",
-                ),
+                "add": Lazy("receiver.cli.sources:add"),
+                "list": Lazy("receiver.cli.sources:list_"),
+                "add-secret": Lazy("receiver.cli.sources:add_secret"),
+                "remove-secret": Lazy("receiver.cli.sources:remove_secret"),
+                "set-site-token": Lazy("receiver.cli.sources:set_site_token"),
             },
             help="Manage the eAssessment sites and the secrets of their webhooks.",
         ),
         "registry": LazyGroup(
             "registry",
             {
-                "add": Lazy("receiver.cli.registry:add", "Add COURSE_ID to the grade sync."),
-                "list": Lazy(
-                    "receiver.cli.registry:list_",
-                    "List the courses in the grade sync with their status.",
-                ),
-                "show": Lazy(
-                    "receiver.cli.registry:show",
-                    "Show COURSE_ID: its status, its stored state and its history.",
-                ),
-                "remove": Lazy(
-                    "receiver.cli.registry:remove",
-                    "Remove COURSE_ID from the grade sync; its grades are kept.",
-                ),
-                "set-token": Lazy(
-                    "receiver.cli.registry:set_token", "Set the current token of COURSE_ID."
-                ),
-                "export": Lazy(
-                    "receiver.cli.registry_bulk:export",
-                    "Print the courses in the grade sync as CSV, without tokens.",
-                ),
-                "import": Lazy(
-                    "receiver.cli.registry_bulk:import_",
-                    "Add or update the courses in FILE, a CSV file.",
-                ),
-                "set-activity": Lazy(
-                    "receiver.cli.registry_bulk:set_activity",
-                    "Set the Moodle activity that receives the grades of COURSE_ID.",
-                ),
+                "add": Lazy("receiver.cli.registry:add"),
+                "list": Lazy("receiver.cli.registry:list_"),
+                "show": Lazy("receiver.cli.registry:show"),
+                "remove": Lazy("receiver.cli.registry:remove"),
+                "set-token": Lazy("receiver.cli.registry:set_token"),
+                "export": Lazy("receiver.cli.registry_bulk:export"),
+                "import": Lazy("receiver.cli.registry_bulk:import_"),
+                "set-activity": Lazy("receiver.cli.registry_bulk:set_activity"),
             },
             help="Manage the courses in the grade sync: their status and their tokens.",
         ),
-        "sync-grades": Lazy(
-            "receiver.cli.sync:sync_grades",
-            "Fetch the grades of all courses in the registry; invalid courses are skipped.",
-        ),
+        "sync-grades": Lazy("receiver.cli.sync:sync_grades"),
         "runs": LazyGroup(
             "runs",
             {
-                "list": Lazy("receiver.cli.runs:list_", "List the runs, newest first."),
-                "show": Lazy(
-                    "receiver.cli.runs:show",
-                    "Show run NUMBER, or the last run, with the result of each course.",
-                ),
+                "list": Lazy("receiver.cli.runs:list_"),
+                "show": Lazy("receiver.cli.runs:show"),
             },
             help="Show past runs of the grade sync.",
         ),

@@ -13,14 +13,14 @@ from foundation.pages.error_pages import render_refusal
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from receiver import services
-from receiver.course_state import CourseStatus, Status
+from receiver.course_state import Status
 from receiver.errors import (
     CourseIdError,
     EntryExistsError,
     SourceUnknownError,
     TokenMalformedError,
 )
-from receiver.models import Entry, Source
+from receiver.models import Source
 from receiver.monitoring import doctor
 from receiver.pages import labels, params
 from receiver.registry import entries as registry
@@ -28,7 +28,6 @@ from receiver.registry import listing
 from receiver.registry.history import Actor, ActorKind
 from receiver.registry.listing import EntryFilter
 from receiver.sources import store as sources
-from receiver.sync import planner
 
 registry_pages = Blueprint("registry", __name__, template_folder="templates")
 registry_pages.app_context_processor(lambda: labels.GLOBALS)
@@ -53,10 +52,13 @@ class NewEntry(BaseModel):
 def show() -> str:
     """Show a page of the courses in the grade sync, and first those that need attention."""
     page_request = pagination.read(request.args, _CURSOR_TYPES)
-    with services.current().database.reading() as session:
+    here = services.current()
+    with here.database.reading() as session:
         every = sources.list_all(session)
         wanted = _wanted(every)
-        page = listing.page(session, wanted, page_request, course_status=course_status_of)
+        page = listing.page(
+            session, wanted, page_request, needs_activity=here.settings.elms_is_moodle
+        )
         counts = listing.counts(session)
         first = wanted == EntryFilter() and page_request == PageRequest()
         waiting = (
@@ -122,11 +124,6 @@ _FIELDS = {
     EntryExistsError: "course_id",
     SourceUnknownError: "source",
 }
-
-
-def course_status_of(entry: Entry) -> CourseStatus:
-    """Return the status of an entry, including a missing activity if ELMS is a Moodle."""
-    return planner.course_status(entry, needs_activity=services.current().settings.elms_is_moodle)
 
 
 def actor() -> Actor:

@@ -6,21 +6,10 @@ import sys
 import click
 import pytest
 
-from foundation.cli.lazy import LazyGroup
 from tests.house.commands import PROGRAMS, every_command
 
 EXPENSIVE = ("flask", "sqlalchemy", "requests", "pydantic", "psycopg")
 COMMANDS = [one for name, program in PROGRAMS.items() for one in every_command(program, (name,))]
-
-
-def groups(name: str, group: LazyGroup) -> list[tuple[str, LazyGroup]]:
-    below = [
-        one
-        for child, command in group.commands.items()
-        if isinstance(command, LazyGroup)
-        for one in groups(f"{name} {child}", command)
-    ]
-    return [(name, group), *below]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -63,21 +52,3 @@ def test_command_and_its_options_are_explained(path: str, command: click.Command
 
     assert command.help
     assert [one.name for one in options if not one.help] == []
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_listed_sentence_is_the_first_one_of_the_command(program: str) -> None:
-    main = PROGRAMS[program]
-    assert isinstance(main, LazyGroup)
-    for name, group in groups(program, main):
-        fresh = LazyGroup(name, {**group.lazy})
-        listed = {child: one.short_help for child, one in fresh.commands.items()}
-        context = click.Context(fresh)
-
-        loaded = {
-            child: command.get_short_help_str(limit=10_000)
-            for child in fresh.list_commands(context)
-            if (command := fresh.get_command(context, child)) is not None
-        }
-
-        assert listed == loaded
