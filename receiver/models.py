@@ -6,7 +6,6 @@ from decimal import Decimal
 from sqlalchemy import (
     JSON,
     BigInteger,
-    ColumnElement,
     ForeignKey,
     Index,
     MetaData,
@@ -149,15 +148,11 @@ class Entry(Base):
     source: Mapped[Source] = relationship(lazy="raise")
 
 
-def _index(status: str, condition: ColumnElement[bool]) -> None:
-    """Index the entries in grade sync that have a status, in the order of lists."""
-    which = and_(Entry.added_at.is_not(None), condition)
-    keys = (Entry.course_id, Entry.source_id)
-    Index(f"ix_entries_{status}", *keys, sqlite_where=which, postgresql_where=which)
-
-
+# An index of the entries in grade sync for each status, in the order of lists.
 for _status, _condition in conditions(Entry).items():
-    _index(_status.value, _condition)
+    _where = and_(Entry.added_at.is_not(None), _condition)
+    _keys = (Entry.course_id, Entry.source_id)
+    Index(f"ix_entries_{_status.value}", *_keys, sqlite_where=_where, postgresql_where=_where)
 
 
 class HistoryEntry(Base):

@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar, overload
 
 import click
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from foundation.db import session as db
 from foundation.errors import Advice, ConfigurationError, Refusal, SchemaError
-from foundation.text import escaped, printable
+from foundation.text import escaped, printable, readable
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
@@ -110,7 +110,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in listed:
-        table.add_row(*(Text(cell(value)) for value in row))
+        table.add_row(*(Text(readable(value)) for value in row))
     console().print(table)
 
 
@@ -120,24 +120,13 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts:
-        table.add_row(name, Text(cell(value)))
+        table.add_row(name, Text(readable(value)))
     console().print(table)
 
 
 def console() -> Console:
     """Return a console on stdout that wraps at the terminal's width."""
     return Console(width=shutil.get_terminal_size((_PLAIN_WIDTH, 50)).columns, highlight=False)
-
-
-def cell(value: object) -> str:
-    """Return a value for a table: a dash for nothing, timestamps in UTC."""
-    if value is None or value == "":
-        return "-"
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return printable(str(value))
 
 
 def read_secret(prompt: str) -> str:

@@ -9,7 +9,7 @@ from foundation.cli import output
 from foundation.cli.output import json_option
 from foundation.cli.params import DURATION, TEXT
 from foundation.db import session as db
-from foundation.text import count
+from foundation.text import count, readable
 from notifier.api import schemas
 from notifier.cli import context
 from notifier.cli.params import ROW_ID
@@ -181,7 +181,7 @@ def _status(row: Endpoint) -> tuple[str, datetime | None, str | None]:
     status = circuit_breaker.status_of(row)
     if status.tried_at is None:
         return status.state, status.since, status.reason
-    reason = f"{status.reason}; next attempt at {output.cell(status.tried_at)}"
+    reason = f"{status.reason}; next attempt at {readable(status.tried_at)}"
     return status.state, status.since, reason
 
 

@@ -25,7 +25,7 @@ from receiver.runs.store import LastOutcome
 from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
-from receiver.sync import planner, token_check
+from receiver.sync import token_check
 from receiver.sync.token_check import TokenCheckFailed
 
 _PROMPTS = {API: "Course token (eas_…)", MOODLE: "Moodle token"}
@@ -208,7 +208,7 @@ def _check(here: Services, clients: ClientFactory, entry: Entry) -> CourseStatus
 
 
 def _course_status(entry: Entry) -> CourseStatus:
-    return planner.course_status(entry, needs_activity=context.services().settings.elms_is_moodle)
+    return registry.course_status(entry, needs_activity=context.services().settings.elms_is_moodle)
 
 
 def _exit_unless_active(course_id: str, course_status: CourseStatus) -> None:

@@ -67,8 +67,8 @@ def list_(as_json: bool) -> None:
                 row.kind,
                 row.url,
                 f"/webhooks/{row.name}",
-                _secret_ids(row),
-                _site_token(row),
+                ", ".join(str(secret.id) for secret in row.secrets) or "none",
+                "set" if row.encrypted_site_token else "none",
                 row.created_at,
             )
             for row in rows
@@ -138,14 +138,6 @@ def _read_secret(*, may_wait: bool = False) -> Secret | None:
         return Secret.parse(entered) if entered.strip() else None
     except SecretError as error:
         raise SecretInvalidError(str(error)) from None
-
-
-def _secret_ids(source: Source) -> str:
-    return ", ".join(str(secret.id) for secret in source.secrets) or "none"
-
-
-def _site_token(source: Source) -> str:
-    return "set" if source.encrypted_site_token else "none"
 
 
 def _facts(source: Source) -> dict[str, Any]:

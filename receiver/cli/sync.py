@@ -80,7 +80,9 @@ def sync_grades(
     """
     here = context.checked_services()
     gc.freeze()  # the collector need not visit what stays loaded
-    _check_sources(here, names)
+    with here.database.reading() as session:
+        for name in names:
+            sources.get(session, name)
     if dry_run:
         planner = Planner(here.database, course_ids, names, here.settings.elms_is_moodle)
         with here.database.reading() as session:
@@ -106,9 +108,6 @@ def sync_grades(
     if every is None:
         raise click.exceptions.Exit(_run_once(here, options, as_json=as_json))
     _run_every(here, options, every, as_json=as_json)
-
-
-_ADD_COURSE = Advice("Add a course.", "registry add", ("COURSE_ID",))
 
 
 def _run_every(here: Services, options: SyncOptions, every: timedelta, *, as_json: bool) -> None:
@@ -152,16 +151,12 @@ def _run_once(here: Services, options: SyncOptions, *, as_json: bool) -> int:
 def _explain_empty_run(here: Services) -> None:
     """Print why there was nothing to sync, which is no failure."""
     with here.database.reading() as session:
-        is_there = bool(sources.list_all(session))
-    why = "the registry has no courses" if is_there else "there are no sources"
-    advice = _ADD_COURSE if is_there else sources.FIRST_STEP
+        has_sources = bool(sources.list_all(session))
+    why, advice = "there are no sources", sources.FIRST_STEP
+    if has_sources:
+        why = "the registry has no courses"
+        advice = Advice("Add a course.", "registry add", ("COURSE_ID",))
     click.echo(f"nothing to sync: {why}\n next: {output.next_step(advice)}", err=True)
-
-
-def _check_sources(here: Services, names: tuple[str, ...]) -> None:
-    with here.database.reading() as session:
-        for name in names:
-            sources.get(session, name)
 
 
 @contextmanager

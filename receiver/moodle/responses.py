@@ -135,14 +135,11 @@ def classify(
     try:
         document = strict_json.load(body, exact=True)
     except strict_json.StrictJsonError as error:
-        return Transient(f"responded {_kind(content_type)}, and {error}", LATER)
+        kind = http.safe_line(content_type or "", MAX_DETAIL) or "without a content type"
+        return Transient(f"responded {kind}, and {error}", LATER)
     if isinstance(document, dict) and document.keys() & {"exception", "errorcode"}:
         return _failure(document)
     return Success(document)
-
-
-def _kind(content_type: str | None) -> str:
-    return http.safe_line(content_type or "", MAX_DETAIL) or "without a content type"
 
 
 def _failure(document: dict[str, Any]) -> MoodleResult:

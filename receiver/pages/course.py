@@ -17,7 +17,7 @@ from receiver import services
 from receiver.course_state import CourseStatus, Status
 from receiver.errors import TokenMalformedError, TokenNotEnteredError
 from receiver.models import Entry
-from receiver.pages.registry import actor, course_status_of
+from receiver.pages.registry import actor
 from receiver.registry import bulk, csv_files, history, listing
 from receiver.registry import entries as registry
 from receiver.runs import queries
@@ -31,7 +31,7 @@ course_pages = Blueprint("course", __name__, template_folder="templates")
 _ENTRY = "/entries/<int(max=2147483647):entry_id>"
 _CURSOR_TYPES = (int,)
 # Seconds that a person waits for eAssessment to verify a token.
-_PATIENCE_SECONDS = 20.0
+_MAX_WAIT_SECONDS = 20.0
 
 
 def _number(text: str | None) -> str | None:
@@ -118,9 +118,12 @@ def remove(entry_id: int) -> Response:
 
 def _page(entry_id: int, faults: Faults) -> str:
     page_request = pagination.read(request.args, _CURSOR_TYPES)
-    with services.current().database.reading() as session:
+    here = services.current()
+    with here.database.reading() as session:
         entry = registry.get_by_id(session, entry_id)
-        [listed] = listing.with_causes(session, [entry], course_status=course_status_of)
+        [listed] = listing.with_causes(
+            session, [entry], needs_activity=here.settings.elms_is_moodle
+        )
         history_page = history.page(session, entry.id, page_request)
         last = queries.of_course(session, entry.source.name, entry.course_id)
     return render_template(
@@ -143,7 +146,7 @@ def _activity(entry: Entry, faults: Faults) -> dict[str, Any]:
 
 
 def _clients(here: Services) -> ClientFactory:
-    return ClientFactory(here.settings, here.vault, max_seconds=_PATIENCE_SECONDS)
+    return ClientFactory(here.settings, here.vault, max_seconds=_MAX_WAIT_SECONDS)
 
 
 def _entered(here: Services, clients: ClientFactory, entry_id: int, text: str) -> Entry:
@@ -155,7 +158,7 @@ def _entered(here: Services, clients: ClientFactory, entry_id: int, text: str) -
 
 def _check(here: Services, clients: ClientFactory, entry: Entry) -> CourseStatus | TokenCheckFailed:
     """Return the status with the new token; no transaction is open during the request."""
-    status = course_status_of(entry)
+    status = registry.course_status(entry, needs_activity=here.settings.elms_is_moodle)
     if status.status is not Status.TOKEN_INVALID:
         return status
     return token_check.check_token(here, clients, entry, actor=actor())

@@ -13,14 +13,14 @@ from foundation.pages.error_pages import render_refusal
 from foundation.pages.forms import Faults
 from foundation.pages.guards import signed_in
 from receiver import services
-from receiver.course_state import CourseStatus, Status
+from receiver.course_state import Status
 from receiver.errors import (
     CourseIdError,
     EntryExistsError,
     SourceUnknownError,
     TokenMalformedError,
 )
-from receiver.models import Entry, Source
+from receiver.models import Source
 from receiver.monitoring import doctor
 from receiver.pages import labels, params
 from receiver.registry import entries as registry
@@ -28,7 +28,6 @@ from receiver.registry import listing
 from receiver.registry.history import Actor, ActorKind
 from receiver.registry.listing import EntryFilter
 from receiver.sources import store as sources
-from receiver.sync import planner
 
 registry_pages = Blueprint("registry", __name__, template_folder="templates")
 registry_pages.app_context_processor(lambda: labels.GLOBALS)
@@ -53,10 +52,13 @@ class NewEntry(BaseModel):
 def show() -> str:
     """Show a page of the courses in the grade sync, and first those that need attention."""
     page_request = pagination.read(request.args, _CURSOR_TYPES)
-    with services.current().database.reading() as session:
+    here = services.current()
+    with here.database.reading() as session:
         every = sources.list_all(session)
         wanted = _wanted(every)
-        page = listing.page(session, wanted, page_request, course_status=course_status_of)
+        page = listing.page(
+            session, wanted, page_request, needs_activity=here.settings.elms_is_moodle
+        )
         counts = listing.counts(session)
         first = wanted == EntryFilter() and page_request == PageRequest()
         waiting = (
@@ -82,7 +84,7 @@ def show() -> str:
 
 @registry_pages.get("/entries/new")
 @signed_in
-def ask_for_new() -> str:
+def new() -> str:
     """Show the form that adds a course."""
     given = {name: request.args.get(name, "") for name in ("course_id", "source")}
     return _form(given, {})
@@ -90,20 +92,20 @@ def ask_for_new() -> str:
 
 @registry_pages.post("/entries/new")
 @signed_in
-def link() -> Response | tuple[str, int]:
+def add() -> Response | tuple[str, int]:
     """Add a course with its token and redirect to its page."""
-    linked = forms.parse_form(NewEntry)
-    if not isinstance(linked, NewEntry):
-        return _form(request.form.to_dict(), linked), 422
+    form = forms.parse_form(NewEntry)
+    if not isinstance(form, NewEntry):
+        return _form(request.form.to_dict(), form), 422
     here = services.current()
     try:
         with here.database.writing() as session:
-            source = sources.get(session, linked.source)
+            source = sources.get(session, form.source)
             entry = registry.add(
                 session,
                 source,
-                linked.course_id,
-                registry.parse_token(linked.token, source.kind),
+                form.course_id,
+                registry.parse_token(form.token, source.kind),
                 vault=here.vault,
                 actor=actor(),
                 now=db.now(session),
@@ -112,7 +114,7 @@ def link() -> Response | tuple[str, int]:
         faults: Faults = {_FIELDS[type(refusal)]: render_refusal(refusal)}
         return _form(request.form.to_dict(), faults), 422
     message = Markup("{} was added with the token {}.")
-    flash(message.format(linked.course_id, entry.stored_token_id))
+    flash(message.format(form.course_id, entry.stored_token_id))
     return redirect(url_for("course.show_entry", entry_id=entry.id), 303)
 
 
@@ -122,11 +124,6 @@ _FIELDS = {
     EntryExistsError: "course_id",
     SourceUnknownError: "source",
 }
-
-
-def course_status_of(entry: Entry) -> CourseStatus:
-    """Return the status of an entry, including a missing activity if ELMS is a Moodle."""
-    return planner.course_status(entry, needs_activity=services.current().settings.elms_is_moodle)
 
 
 def actor() -> Actor:

@@ -1,7 +1,7 @@
 """The registry entries: the courses in grade sync, their tokens and their stored facts."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -18,11 +18,13 @@ from receiver.course_state import (
     CourseStatus,
     Deleted,
     Fact,
+    Status,
     TokenAccepted,
     TokenAnnounced,
     TokenRejected,
 )
 from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedError
+from receiver.gradebook.base import missing_activity
 from receiver.models import API, MOODLE, Entry, Source
 from receiver.registry import history
 from receiver.registry.history import Actor, HistoryEvent, NewHistoryEntry
@@ -242,9 +244,21 @@ def check_all_found(course_ids: Iterable[str], entries: Iterable[Entry]) -> None
         raise EntryUnknownError(f"not in the registry: {', '.join(map(repr, missing))}")
 
 
-def course_status(entry: Entry) -> CourseStatus:
-    """Return the status of an entry with its reason and the next step."""
-    return course_state.explain(state_of(entry), entry.course_id)
+def course_status(entry: Entry, *, needs_activity: bool = False) -> CourseStatus:
+    """Return the status of an entry with its reason and the next step.
+
+    An active entry without its target activity has that as reason, if it needs one.
+    """
+    status = course_state.explain(state_of(entry), entry.course_id)
+    if status.status is not Status.ACTIVE or not needs_activity or has_activity(entry):
+        return status
+    failure = missing_activity(entry.course_id)
+    return replace(status, reason=failure.detail, advice=failure.advice)
+
+
+def has_activity(entry: Entry) -> bool:
+    """Return True if a Moodle activity is set for the grades of an entry."""
+    return bool(entry.gradebook_course and entry.gradebook_activity)
 
 
 def state_of(entry: Entry) -> CourseState:

@@ -1,6 +1,6 @@
 """Paged lists of the courses in grade sync, each with the cause of its status, and their counts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,21 +42,18 @@ def page(
     page_request: PageRequest,
     *,
     limit: int = PAGE,
-    course_status: Callable[[Entry], CourseStatus] = registry.course_status,
+    needs_activity: bool = False,
 ) -> Page[ListedEntry]:
     """Return a page of the courses in grade sync by course id, in two queries."""
     query = _matching(entry_filter).options(joinedload(Entry.source, innerjoin=True))
     keys = (Entry.course_id, Entry.source_id)
     found: Page[Entry] = pagination.read(session, query, keys, _cursor, page_request, limit=limit)
-    rows = with_causes(session, found.rows, course_status=course_status)
+    rows = with_causes(session, found.rows, needs_activity=needs_activity)
     return Page(tuple(rows), found.before, found.after)
 
 
 def with_causes(
-    session: Session,
-    entries: Sequence[Entry],
-    *,
-    course_status: Callable[[Entry], CourseStatus] = registry.course_status,
+    session: Session, entries: Sequence[Entry], *, needs_activity: bool = False
 ) -> list[ListedEntry]:
     """Return entries with their status and its cause, in one query."""
     causes = {
@@ -65,7 +62,12 @@ def with_causes(
         if (cause := cause_of(registry.state_of(entry))) is not None
     }
     found = history.find_causes(session, causes)
-    return [ListedEntry(entry, course_status(entry), found.get(entry.id)) for entry in entries]
+    return [
+        ListedEntry(
+            entry, registry.course_status(entry, needs_activity=needs_activity), found.get(entry.id)
+        )
+        for entry in entries
+    ]
 
 
 def counts(session: Session) -> dict[Status, int]:

@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import or_, update
 from sqlalchemy.orm import Session
 
-from foundation.cli.output import cell
 from foundation.db import session as db
 from foundation.db.session import Database
+from foundation.text import readable
 from receiver.errors import LeaseLostError, RunInProgressError
 from receiver.models import SyncLease
 
@@ -50,7 +50,7 @@ def acquire(session: Session, holder: str, duration: timedelta, *, now: datetime
         held = session.get_one(SyncLease, _NAME)
         raise RunInProgressError(
             f"another grade sync is running: {held.holder}, "
-            f"its lease lasts until {cell(held.leased_until)}"
+            f"its lease lasts until {readable(held.leased_until)}"
         )
     return token
 

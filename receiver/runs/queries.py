@@ -83,15 +83,15 @@ def last_fetches(session: Session) -> dict[int, Run]:
     return {row[0]: row[1] for row in session.execute(query)}
 
 
-def counts(session: Session, every: Sequence[Run]) -> dict[int, dict[CourseOutcome, int]]:
-    """Return by run id the number of courses by outcome, in one query at most.
+def counts(session: Session, runs: Sequence[Run]) -> dict[int, dict[CourseOutcome, int]]:
+    """Return by run id the number of courses by outcome, in at most one query.
 
     For a run that has not ended, these are the courses recorded so far.
     """
     known: dict[int, dict[CourseOutcome, int]] = {
-        run.id: {outcome: getattr(run, outcome.value) for outcome in CourseOutcome} for run in every
+        run.id: {outcome: getattr(run, outcome.value) for outcome in CourseOutcome} for run in runs
     }
-    not_ended = [run.id for run in every if run.ended_at is None]
+    not_ended = [run.id for run in runs if run.ended_at is None]
     if not_ended:
         query = select(RunCourse.run_id, RunCourse.outcome, func.count())
         query = query.where(RunCourse.run_id.in_(not_ended))

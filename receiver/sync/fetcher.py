@@ -24,7 +24,7 @@ from receiver.sync.heartbeat import StopSignal
 from receiver.sync.planner import Planner
 from receiver.sync.results import SITE_TROUBLE, FetchResult, InternalFailure, to_internal_failure
 
-# The seconds to wait before each round of retries; RECEIVER_SYNC_RETRIES says how many there are.
+# The seconds to wait before each round of retries; RECEIVER_SYNC_RETRIES is the number of rounds.
 RETRY_WAITS = (2.0, 10.0, 30.0, 60.0, 120.0)
 
 # How often a batch is yielded while requests are in progress, in seconds.

@@ -1,13 +1,12 @@
 """The courses that a run fetches, those it skips because of their status, and why."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
 from foundation.db.session import Database
-from receiver.course_state import CourseStatus, Status
-from receiver.gradebook.base import missing_activity
+from receiver.course_state import Status
 from receiver.models import Entry
 from receiver.registry import entries as registry
 from receiver.runs.store import CourseResult
@@ -65,28 +64,15 @@ class Planner:
 
 def plan_entries(entries: Sequence[Entry], *, needs_activity: bool = False) -> Plan:
     """Return the plan for these entries, without a query."""
-    statuses = [(entry, registry.course_status(entry)) for entry in entries]
-    active = [entry for entry, one in statuses if one.status is Status.ACTIVE]
-    without = [one for one in active if needs_activity and not _has_activity(one)]
-    return Plan(
-        to_fetch=tuple(one for one in active if _has_activity(one) or not needs_activity),
-        skipped=tuple(
-            results.skipped(entry, one)
-            for entry, one in statuses
-            if one.status is not Status.ACTIVE
-        ),
-        without_activity=tuple(results.without_activity(entry) for entry in without),
-    )
-
-
-def course_status(entry: Entry, *, needs_activity: bool = False) -> CourseStatus:
-    """Return an entry's status; an active one without its target activity has that as reason."""
-    found = registry.course_status(entry)
-    if found.status is not Status.ACTIVE or not needs_activity or _has_activity(entry):
-        return found
-    failure = missing_activity(entry.course_id)
-    return replace(found, reason=failure.detail, advice=failure.advice)
-
-
-def _has_activity(entry: Entry) -> bool:
-    return bool(entry.gradebook_course and entry.gradebook_activity)
+    to_fetch: list[Entry] = []
+    skipped: list[CourseResult] = []
+    without_activity: list[CourseResult] = []
+    for entry in entries:
+        status = registry.course_status(entry)
+        if status.status is not Status.ACTIVE:
+            skipped.append(results.skipped(entry, status))
+        elif needs_activity and not registry.has_activity(entry):
+            without_activity.append(results.without_activity(entry))
+        else:
+            to_fetch.append(entry)
+    return Plan(tuple(to_fetch), tuple(skipped), tuple(without_activity))

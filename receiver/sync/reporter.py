@@ -36,11 +36,12 @@ class Reporter:
             quiet = course.outcome in _QUIET and course.reason is None
             if quiet or course.reason in _LOGGED_ONCE or self._is_one_of_many(course):
                 continue
+            fields = {**course.document(), "url": course.url}
             urgent = course.reason in _NEEDS_ATTENTION and course.outcome is CourseOutcome.FAILED
             self._log.log(
                 logging.ERROR if urgent else logging.WARNING,
                 f"course {course.outcome.value}",
-                **{name: value for name, value in _fields(course).items() if value is not None},
+                **{name: value for name, value in fields.items() if value is not None},
             )
 
     def log_outages(self, sites: Mapping[str, SiteOutage], gradebook: Outage | None) -> None:
@@ -77,7 +78,3 @@ class Reporter:
         alike = course.source, course.detail
         self._alike[alike] += 1
         return self._alike[alike] > _MAX_ALIKE
-
-
-def _fields(course: CourseResult) -> dict[str, Any]:
-    return {**course.document(), "url": course.url}

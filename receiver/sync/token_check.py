@@ -27,7 +27,7 @@ from receiver.sources.base import (
     Transient,
     Unchanged,
 )
-from receiver.sync import planner, results
+from receiver.sync import results
 from receiver.sync.deletion_check import DeletionCheck
 from receiver.sync.fetcher import Fetcher, FetchLimits, buffered
 from receiver.sync.heartbeat import StopSignal
@@ -121,7 +121,7 @@ def check_token(
         return failed[entry.id]
     with services.database.reading() as session:
         checked = registry.get_by_id(session, entry.id)
-        return planner.course_status(checked, needs_activity=services.settings.elms_is_moodle)
+        return registry.course_status(checked, needs_activity=services.settings.elms_is_moodle)
 
 
 def check_tokens(

@@ -11,7 +11,7 @@ import pytest
 
 from foundation.cli import output
 from foundation.errors import Advice, Refusal
-from foundation.text import printable
+from foundation.text import printable, readable
 
 HOSTILE = "\x1b[31mred\x07\u202e\x9b\r"
 ACTING = {"\x1b", "\x07", "\u202e", "\x9b", "\r"}
@@ -69,7 +69,7 @@ class TestCell:
         ],
     )
     def test_it_has_one_look(self, value: object, shown: str) -> None:
-        assert output.cell(value) == shown
+        assert readable(value) == shown
 
 
 class TestTables:
