@@ -69,9 +69,9 @@ class DeliveryParams(BaseModel):
         )
 
 
-def query_of(wanted: DeliveryFilter) -> dict[str, Any]:
+def query_of(delivery_filter: DeliveryFilter) -> dict[str, Any]:
     """Return a filter as query parameters, with timestamps to the microsecond."""
-    given = ((name, getattr(wanted, name)) for name in DeliveryFilter.__dataclass_fields__)
+    given = ((name, getattr(delivery_filter, name)) for name in DeliveryFilter.__dataclass_fields__)
     return {
         name: value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
         for name, value in given
