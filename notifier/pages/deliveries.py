@@ -126,16 +126,15 @@ def _choices(words: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _found(params: DeliveryParams) -> dict[str, Any]:
-    delivery_filter = params.filter()
     with services.current().database.reading() as session:
-        page = delivery_queries.page(session, delivery_filter, params.page_request, limit=_ROWS)
+        page = delivery_queries.page(session, params, params.page_request, limit=_ROWS)
         last = delivery_queries.last_attempts(session, [row.id for row in page.rows])
-        counts = delivery_queries.count_by_status(session, delivery_filter, limit=MAX_REPLAYED + 1)
+        counts = delivery_queries.count_by_status(session, params, limit=MAX_REPLAYED + 1)
         all_endpoints = endpoints.list_all(session)
         now = db.now(session)
     return {
         "params": params,
-        "query": query_of(delivery_filter),
+        "query": query_of(params),
         "page": page,
         "last": last,
         "counts": counts,
@@ -175,13 +174,12 @@ def _params() -> DeliveryParams:
 
 
 def _required_filter(params: DeliveryParams) -> DeliveryFilter:
-    delivery_filter = params.filter()
-    if delivery_filter == DeliveryFilter():
+    if not params.conditions():
         raise ReplayRefusedError(
             "a replay needs a filter, because otherwise everything would be sent again",
             advice=Advice("Filter the deliveries, for example by the status dead."),
         )
-    return delivery_filter
+    return params
 
 
 def _describe(delivery_filter: DeliveryFilter, urls: dict[int, str]) -> list[tuple[str, Any]]:
