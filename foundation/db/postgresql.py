@@ -1,4 +1,4 @@
-"""PostgreSQL connections, which are given up if the server does not respond in time."""
+"""PostgreSQL connections that are closed if the server does not respond in time."""
 
 from typing import Any, TypeVar
 
@@ -14,7 +14,8 @@ _Value = TypeVar("_Value")
 class _Connection(psycopg.Connection[Any]):
     """A connection with a time limit on every response.
 
-    Without it a server that hangs, or a network that drops packets, blocks a thread for good.
+    Without it a server that hangs would block a thread for ever: `statement_timeout` needs a server
+    that still runs, and TCP time-outs do not expire while its kernel acknowledges packets.
     """
 
     response_timeout: ResponseTimeout = staticmethod(lambda: None)

@@ -36,7 +36,7 @@ def show(problem: Problem, advice: Advice) -> Response | None:
         advice=advice,
         back=redirects.referring_page(),
         request_id=g.get("request_id"),
-        person=_who(problem),
+        person=_signed_in_person(problem),
     )
     return make_response(page, problem.status)
 
@@ -49,8 +49,8 @@ def render_refusal(refusal: Refusal) -> Markup:
 
 def to_sign_in(_: SignInNeeded) -> AnyResponse:
     """Redirect to the sign-in page, which returns to the requested page."""
-    asked = request.full_path.rstrip("?") if request.method == "GET" else "/"
-    return redirect(url_for("sign_in.show", next=local_path(asked)), 303)
+    requested = request.full_path.rstrip("?") if request.method == "GET" else "/"
+    return redirect(url_for("sign_in.show", next=local_path(requested)), 303)
 
 
 def _is_for_a_page() -> bool:
@@ -62,7 +62,7 @@ def _is_for_a_page() -> bool:
     return accepts and not request.path.startswith(_API_PATHS)
 
 
-def _who(problem: Problem) -> sessions.Person | None:
+def _signed_in_person(problem: Problem) -> sessions.Person | None:
     """Return the signed-in user; do not query a database that has just failed."""
     if problem.status >= 500:
         known: sessions.Person | None = g.get("person")

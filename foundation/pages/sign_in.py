@@ -17,7 +17,7 @@ from foundation.web.errors import RequestMalformedError
 
 sign_in = Blueprint("sign_in", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
-_Answer = Response | str | tuple[str, int] | tuple[str, int, dict[str, str]]
+_ViewResponse = Response | str | tuple[str, int] | tuple[str, int, dict[str, str]]
 
 _THIS_MACHINE = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 """Loopback addresses; the last one if a socket listens on both IPv6 and IPv4."""
@@ -36,7 +36,7 @@ class Credentials(BaseModel):
 
 @sign_in.get("/sign-in")
 @public
-def show() -> _Answer:
+def show() -> _ViewResponse:
     """Show the form; redirect users who are already signed in."""
     next_path = local_path(request.args.get("next", "/"))
     if sessions.person() is not None:
@@ -46,7 +46,7 @@ def show() -> _Answer:
 
 @sign_in.post("/sign-in")
 @public
-def submit() -> _Answer:
+def submit() -> _ViewResponse:
     """Sign a user in with name and password."""
     entered = forms.parse_form(Credentials)
     if not isinstance(entered, Credentials):

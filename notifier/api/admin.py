@@ -123,7 +123,7 @@ def list_deliveries() -> Json:
     """List deliveries, newest first; for the next page set `before` to the last id."""
     page = parse_query(schemas.DeliveryListParams)
     with services.current().database.reading() as session:
-        rows = delivery_queries.find(session, page.filter(), before=page.before, limit=page.limit)
+        rows = delivery_queries.find(session, page, before=page.before, limit=page.limit)
         return _json(
             schemas.Deliveries(deliveries=[schemas.DeliveryResponse.of(row) for row in rows])
         )
@@ -158,13 +158,11 @@ def _with_token(session: Session, course_id: str, token: CourseToken) -> Json:
 def _found(session: Session, replay_request: schemas.ReplayRequest) -> list[int]:
     if replay_request.filter is None:
         return replay.check(session, replay_request.ids or [])
-    return replay.replayable(session, replay_request.filter.filter(), replay_request.limit)
+    return replay.replayable(session, replay_request.filter, replay_request.limit)
 
 
 def _replayed(session: Session, replay_request: schemas.ReplayRequest) -> list[int]:
     by, now = f"admin API from {request.remote_addr}", db.now(session)
     if replay_request.filter is None:
         return replay.replay(session, replay_request.ids or [], by=by, now=now)
-    return replay.replay_found(
-        session, replay_request.filter.filter(), replay_request.limit, by=by, now=now
-    )
+    return replay.replay_found(session, replay_request.filter, replay_request.limit, by=by, now=now)

@@ -77,21 +77,13 @@ class CourseListParams(Request):
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
-class DeliveryFilterParams(Request):
+class DeliveryFilterParams(DeliveryFilter):
     """Which deliveries to select; a field that is left out is no condition."""
 
-    status: DeliveryStatus | None = None
     event_type: EventType | None = None
     endpoint_id: RowId | None = None
-    course_id: str | None = None
     since: WireTime | None = None
     until: WireTime | None = None
-
-    def filter(self) -> DeliveryFilter:
-        """Return the filter of the core."""
-        return DeliveryFilter(
-            **{name: getattr(self, name) for name in DeliveryFilter.__dataclass_fields__}
-        )
 
 
 class DeliveryListParams(DeliveryFilterParams):

@@ -29,14 +29,14 @@ _SHOWN_IDS = 20
 
 
 def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of a delivery filter to a command, which gets the filter as `wanted`."""
+    """Add the options of a delivery filter to a command, which gets the filter as `criteria`."""
 
     @wraps(command)
     def filtered(**options: Any) -> None:
-        wanted = DeliveryFilter(
-            **{name: options.pop(name) for name in DeliveryFilter.__dataclass_fields__}
+        criteria = DeliveryFilter(
+            **{name: options.pop(name) for name in DeliveryFilter.model_fields}
         )
-        command(wanted=wanted, **options)
+        command(criteria=criteria, **options)
 
     for option in reversed(_FILTER):
         filtered = option(filtered)
@@ -47,7 +47,6 @@ _FILTER = (
     click.option(
         "--status",
         type=click.Choice([status.value for status in DeliveryStatus]),
-        callback=lambda _, __, value: DeliveryStatus(value) if value else None,
         help="Only deliveries with this status.",
     ),
     click.option(
@@ -79,10 +78,10 @@ _FILTER = (
     help="Maximum number of deliveries.",
 )
 @json_option
-def list_(wanted: DeliveryFilter, before: int | None, limit: int, as_json: bool) -> None:
+def list_(criteria: DeliveryFilter, before: int | None, limit: int, as_json: bool) -> None:
     """List deliveries, newest first, each with its last attempt."""
     with context.reading() as session:
-        rows = delivery_queries.find(session, wanted, before=before, limit=limit)
+        rows = delivery_queries.find(session, criteria, before=before, limit=limit)
         last = delivery_queries.last_attempts(session, [row.id for row in rows])
     if as_json:
         output.print_json(
@@ -172,7 +171,7 @@ def show(delivery_id: int, as_json: bool) -> None:
 @json_option
 def replay(
     ids: tuple[int, ...],
-    wanted: DeliveryFilter,
+    criteria: DeliveryFilter,
     dry_run: bool,
     limit: int,
     every: bool,
@@ -185,24 +184,25 @@ def replay(
     without --status skips delivered ones. Deliveries to a disabled endpoint are refused. Who
     replayed what, and when, is recorded.
     """
-    _check_use(ids, wanted, every=every, yes=yes or dry_run)
+    _check_use(ids, criteria, every=every, yes=yes or dry_run)
     with context.writing() as (session, now):
-        most = None if every else limit
-        held = 0 if ids else replays.count_held(session, wanted)
+        maximum = None if every else limit
+        held = 0 if ids else replays.count_held(session, criteria)
         if dry_run and ids:
             found = replays.check(session, ids)
         elif dry_run:
-            found = replays.replayable(session, wanted, most)
+            found = replays.replayable(session, criteria, maximum)
         elif ids:
             found = replays.replay(session, ids, by=output.current_user(), now=now)
         else:
-            found = replays.replay_found(session, wanted, most, by=output.current_user(), now=now)
+            found = replays.replay_found(
+                session, criteria, maximum, by=output.current_user(), now=now
+            )
     _show_replay(found, held, dry_run=dry_run, as_json=as_json)
 
 
-def _check_use(ids: Sequence[int], wanted: DeliveryFilter, *, every: bool, yes: bool) -> None:
-    filtered = wanted != DeliveryFilter()
-    if bool(ids) == (filtered or every):
+def _check_use(ids: Sequence[int], criteria: DeliveryFilter, *, every: bool, yes: bool) -> None:
+    if bool(ids) == (bool(criteria.conditions()) or every):
         raise click.UsageError("give either DELIVERY_IDs or a filter such as --status dead")
     if every and not yes:
         raise click.UsageError("--all sends everything that matches the filter; confirm with --yes")

@@ -43,7 +43,7 @@ class Chosen(BaseModel):
 
 @deletion.post("/courses/delete")
 @signed_in
-def ask() -> str:
+def preview() -> str:
     """Show what deleting the courses does, without changing anything."""
     chosen = _chosen()
     with services.current().database.reading() as session:

@@ -33,7 +33,7 @@ _ROWS = 50
 _STATES = (("", "Any"), ("present", "active"), ("deleted", "deleted"))
 _IS_DELETED = {"present": False, "deleted": True}
 _GO_BACK = Advice("Go back to the page of the course and try again.")
-_Answer = Response | str | tuple[str, int]
+_ViewResponse = Response | str | tuple[str, int]
 
 
 def _moodle_token(text: str) -> str:
@@ -137,7 +137,7 @@ def new() -> str:
 
 @courses.post("/courses/new")
 @signed_in
-def add() -> _Answer:
+def add() -> _ViewResponse:
     """Add a course and show its token, once."""
     form = forms.parse_form(NewCourseForm)
     if not isinstance(form, NewCourseForm):
@@ -168,7 +168,7 @@ def regenerate() -> str:
 
 @courses.post("/courses/announce")
 @signed_in
-def announce() -> _Answer:
+def announce() -> _ViewResponse:
     """Announce that a Moodle regenerated a course's token."""
     form = forms.require_valid(forms.parse_form(Announcement), advice=_GO_BACK)
     with services.current().database.writing() as session:

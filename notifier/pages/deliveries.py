@@ -125,16 +125,15 @@ def _choices(words: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _found(params: DeliveryParams) -> dict[str, Any]:
-    wanted = params.filter()
     with services.current().database.reading() as session:
-        page = delivery_queries.page(session, wanted, params.page_request, limit=_ROWS)
+        page = delivery_queries.page(session, params, params.page_request, limit=_ROWS)
         last = delivery_queries.last_attempts(session, [row.id for row in page.rows])
-        counts = delivery_queries.count_by_status(session, wanted, limit=MAX_REPLAYED + 1)
+        counts = delivery_queries.count_by_status(session, params, limit=MAX_REPLAYED + 1)
         every = endpoints.list_all(session)
         now = db.now(session)
     return {
         "params": params,
-        "query": query_of(wanted),
+        "query": query_of(params),
         "page": page,
         "last": last,
         "counts": counts,
@@ -174,13 +173,12 @@ def _params() -> DeliveryParams:
 
 
 def _required_filter(params: DeliveryParams) -> DeliveryFilter:
-    wanted = params.filter()
-    if wanted == DeliveryFilter():
+    if not params.conditions():
         raise ReplayRefusedError(
             "a replay needs a filter, because otherwise everything would be sent again",
             advice=Advice("Filter the deliveries, for example by the status dead."),
         )
-    return wanted
+    return params
 
 
 def _describe(wanted: DeliveryFilter, urls: dict[int, str]) -> list[tuple[str, Any]]:

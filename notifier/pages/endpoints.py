@@ -30,7 +30,6 @@ from notifier.worker.ping import send_ping
 
 endpoints = Blueprint("endpoints", __name__, template_folder="templates")
 _log = logging.get_logger(__name__)
-_Answer = Response | str | tuple[str, int]
 _Model = TypeVar("_Model", bound=BaseModel)
 
 # How many characters of a failure a message shows; the page has all of it.
@@ -128,7 +127,9 @@ def ping(endpoint_id: int) -> Response:
     except (EndpointDisabledError, DecryptionError) as refusal:
         flash(Markup("No test was sent: {}").format(render_refusal(refusal)), "error")
         return _to(endpoint_id)
-    _log.info("endpoint tested", endpoint_id=endpoint_id, taken=result.accepted, user=g.person.name)
+    _log.info(
+        "endpoint tested", endpoint_id=endpoint_id, accepted=result.accepted, user=g.person.name
+    )
     match result.result:
         case WebhookResponse(status=status) if result.accepted:
             flash(f"Test OK: {status}.{_due(result.due)}")

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from foundation.db.pagination import PageRequest
@@ -40,7 +40,7 @@ def _status(text: object) -> object:
 _Timestamp = Annotated[datetime, BeforeValidator(_timestamp)]
 
 
-class DeliveryParams(BaseModel):
+class DeliveryParams(DeliveryFilter):
     """A filter from a query string or a form."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -48,17 +48,10 @@ class DeliveryParams(BaseModel):
     status: Annotated[DeliveryStatus, BeforeValidator(_status)] | None = None
     event_type: Annotated[str, BeforeValidator(_event_type)] | None = None
     endpoint_id: NUMBER | None = None
-    course_id: str | None = None
     since: _Timestamp | None = None
     until: _Timestamp | None = None
     before: NUMBER | None = None
     after: NUMBER | None = None
-
-    def filter(self) -> DeliveryFilter:
-        """Return the filter of the core."""
-        return DeliveryFilter(
-            **{name: getattr(self, name) for name in DeliveryFilter.__dataclass_fields__}
-        )
 
     @property
     def page_request(self) -> PageRequest:
@@ -71,9 +64,7 @@ class DeliveryParams(BaseModel):
 
 def query_of(wanted: DeliveryFilter) -> dict[str, Any]:
     """Return a filter as query parameters, with timestamps to the microsecond."""
-    given = ((name, getattr(wanted, name)) for name in DeliveryFilter.__dataclass_fields__)
     return {
         name: value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
-        for name, value in given
-        if value is not None
+        for name, value in wanted.conditions().items()
     }

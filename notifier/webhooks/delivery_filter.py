@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice, product
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Select, and_, func, literal, select
 from sqlalchemy.orm import Session
 
@@ -19,9 +20,10 @@ _FEW = 2000
 _TICK = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True)
-class DeliveryFilter:
+class DeliveryFilter(BaseModel):
     """Conditions on deliveries; None is no condition, `since` and `until` apply to the event."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     status: DeliveryStatus | None = None
     event_type: str | None = None
@@ -29,6 +31,11 @@ class DeliveryFilter:
     course_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+    def conditions(self) -> dict[str, Any]:
+        """Return the conditions by name."""
+        given = {name: getattr(self, name) for name in DeliveryFilter.model_fields}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -240,7 +247,8 @@ def _narrow(
     first = session.scalar(query.order_by(at.desc() if descending else at))
     if first is None:
         return None
-    return replace(criteria, until=first + _TICK) if descending else replace(criteria, since=first)
+    narrowed = {"until": first + _TICK} if descending else {"since": first}
+    return criteria.model_copy(update=narrowed)
 
 
 def _query(criteria: DeliveryFilter, endpoint_id: int, status: DeliveryStatus) -> Select[Any]:

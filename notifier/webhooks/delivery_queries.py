@@ -1,7 +1,7 @@
 """Read access to deliveries: lists, pages, attempts, counts, the backlog."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ScalarSelect, func, or_, select
@@ -108,7 +108,7 @@ def count_by_status(
     At most `limit` are counted for each endpoint. Empty if counting would be slow: for a type
     that has many events.
     """
-    scope = delivery_filter.scope_of(session, replace(criteria, status=None))
+    scope = delivery_filter.scope_of(session, criteria.model_copy(update={"status": None}))
     if not scope.is_cheap_to_count:
         return {}
     counted = delivery_filter.count(session, scope, limit=limit).values()

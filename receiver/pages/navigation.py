@@ -24,7 +24,7 @@ def link_for(advice: Advice, about: str | None = None) -> Link | None:
         case "registry list", _:
             return Link("Registry", url_for("registry.show"))
         case "registry add", _:
-            return Link("Add a course", url_for("registry.ask_for_new"))
+            return Link("Add a course", url_for("registry.new"))
         case "sources list", _:
             return Link("Sources", url_for("sources.show"))
         case "runs list", _:

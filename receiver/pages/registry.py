@@ -84,7 +84,7 @@ def show() -> str:
 
 @registry_pages.get("/entries/new")
 @signed_in
-def ask_for_new() -> str:
+def new() -> str:
     """Show the form that adds a course."""
     given = {name: request.args.get(name, "") for name in ("course_id", "source")}
     return _form(given, {})
@@ -92,20 +92,20 @@ def ask_for_new() -> str:
 
 @registry_pages.post("/entries/new")
 @signed_in
-def link() -> Response | tuple[str, int]:
+def add() -> Response | tuple[str, int]:
     """Add a course with its token and redirect to its page."""
-    linked = forms.parse_form(NewEntry)
-    if not isinstance(linked, NewEntry):
-        return _form(request.form.to_dict(), linked), 422
+    form = forms.parse_form(NewEntry)
+    if not isinstance(form, NewEntry):
+        return _form(request.form.to_dict(), form), 422
     here = services.current()
     try:
         with here.database.writing() as session:
-            source = sources.get(session, linked.source)
+            source = sources.get(session, form.source)
             entry = registry.add(
                 session,
                 source,
-                linked.course_id,
-                registry.parse_token(linked.token, source.kind),
+                form.course_id,
+                registry.parse_token(form.token, source.kind),
                 vault=here.vault,
                 actor=actor(),
                 now=db.now(session),
@@ -114,7 +114,7 @@ def link() -> Response | tuple[str, int]:
         faults: Faults = {_FIELDS[type(refusal)]: render_refusal(refusal)}
         return _form(request.form.to_dict(), faults), 422
     message = Markup("{} was added with the token {}.")
-    flash(message.format(linked.course_id, entry.stored_token_id))
+    flash(message.format(form.course_id, entry.stored_token_id))
     return redirect(url_for("course.show_entry", entry_id=entry.id), 303)
 
 

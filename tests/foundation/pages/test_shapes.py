@@ -1,4 +1,4 @@
-"""Numbers, moments, charts and addresses as pages write them."""
+"""Filters, charts and the networks that sign-in is limited by."""
 
 import math
 from datetime import UTC, datetime, timedelta, timezone
@@ -12,7 +12,7 @@ from foundation.text import count
 AT = datetime(2026, 11, 22, 10, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
 
 
-def test_a_moment_is_written_in_utc() -> None:
+def test_timestamps_are_in_utc() -> None:
     assert filters.utc_seconds(AT) == "2026-11-22 09:00:00 UTC"
     assert filters.utc_microseconds(AT) == "2026-11-22 09:00:00.123456 UTC"
     assert filters.iso(AT) == "2026-11-22T09:00:00.123456Z"
@@ -32,11 +32,11 @@ def test_a_moment_is_written_in_utc() -> None:
         (86_400 * 3 + 7200, "3 d 2 h"),
     ],
 )
-def test_a_span_is_written_in_its_two_largest_units(seconds: float, written: str) -> None:
+def test_duration_has_two_largest_units(seconds: float, written: str) -> None:
     assert filters.duration(timedelta(seconds=seconds)) == written
 
 
-def test_what_is_counted_has_its_thousands_apart() -> None:
+def test_numbers_have_thousands_separators() -> None:
     assert filters.number(12771) == "12,771"
     assert [count(n, "course") for n in (0, 1, 2000)] == [
         "0 courses",
@@ -52,7 +52,7 @@ def test_what_is_counted_has_its_thousands_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("most", "marks"),
+    ("maximum", "ticks"),
     [
         (0, [0, 1]),
         (1, [0, 1]),
@@ -64,12 +64,12 @@ def test_what_is_counted_has_its_thousands_apart() -> None:
         (4177, [0, 1000, 2000, 3000, 4000, 5000]),
     ],
 )
-def test_an_axis_of_counts_has_whole_numbers(most: float, marks: list[float]) -> None:
-    assert charts.count_ticks(most) == marks
+def test_count_ticks_are_whole_numbers(maximum: float, ticks: list[float]) -> None:
+    assert charts.count_ticks(maximum) == ticks
 
 
 @pytest.mark.parametrize(
-    ("most", "marks"),
+    ("maximum", "ticks"),
     [
         (337, ["0 ms", "100 ms", "200 ms", "300 ms", "400 ms", "500 ms"]),
         (1200, ["0 ms", "1.0 s", "2.0 s"]),
@@ -79,13 +79,13 @@ def test_an_axis_of_counts_has_whole_numbers(most: float, marks: list[float]) ->
         (272_000_000, ["0 ms", "1 d", "2 d", "3 d", "4 d", "5 d"]),
     ],
 )
-def test_an_axis_of_times_has_round_times(most: float, marks: list[str]) -> None:
-    found = charts.duration_ticks(most)
+def test_duration_ticks_are_round(maximum: float, ticks: list[str]) -> None:
+    found = charts.duration_ticks(maximum)
 
-    assert [filters.milliseconds(mark) for mark in found] == marks
+    assert [filters.milliseconds(tick) for tick in found] == ticks
 
 
-def test_bars_stand_on_one_another() -> None:
+def test_bars_are_stacked() -> None:
     chart = charts.stacked_bars(
         "d",
         "Deliveries",
@@ -104,7 +104,7 @@ def test_bars_stand_on_one_another() -> None:
     )
 
 
-def test_a_line_is_open_where_nothing_is_known() -> None:
+def test_line_has_gap_at_nan() -> None:
     chart = charts.lines("s", "Seconds", ["1", "2", "3"], [Series("p50", "wait", [1, math.nan, 2])])
 
     (line,) = chart.lines
@@ -114,14 +114,14 @@ def test_a_line_is_open_where_nothing_is_known() -> None:
     assert chart.rows[1] == ("2", "none")
 
 
-def test_a_chart_of_nothing_says_so() -> None:
+def test_empty_chart_has_no_data() -> None:
     chart = charts.stacked_bars("d", "Deliveries", [], [Series("delivered", "good", [])])
 
     assert (chart.bars, chart.x_ticks, chart.rows) == ((), (), ())
     assert chart.description == "No data yet."
 
 
-def test_not_every_step_is_named() -> None:
+def test_x_axis_labels_at_most_six_steps() -> None:
     steps = [str(n) for n in range(48)]
 
     chart = charts.stacked_bars("d", "Deliveries", steps, [Series("a", "good", [1] * 48)])
@@ -129,7 +129,7 @@ def test_not_every_step_is_named() -> None:
     assert [tick.label for tick in chart.x_ticks] == ["0", "8", "16", "24", "32", "40"]
 
 
-def test_a_percentile_is_a_value_that_there_was() -> None:
+def test_percentile_is_one_of_the_values() -> None:
     values = [5.0, 1.0, 4.0, 2.0, 3.0]
 
     assert [charts.percentile(values, p) for p in (0, 50, 95, 100)] == [1, 3, 5, 5]
@@ -147,7 +147,7 @@ def test_a_percentile_is_a_value_that_there_was() -> None:
         ("x" * 500, "unknown"),
     ],
 )
-def test_an_address_is_counted_as_one_household(address: str, network: str) -> None:
+def test_ipv6_addresses_count_by_network(address: str, network: str) -> None:
     assert throttle.network_of(address) == network
 
 

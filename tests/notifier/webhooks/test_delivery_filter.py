@@ -129,7 +129,7 @@ def test_scope_leaves_out_statuses(database: Database, rows: list[Row]) -> None:
         disabled = delivery_filter.scope_of(session, DeliveryFilter(), disabled=True)
         enabled = delivery_filter.scope_of(session, DeliveryFilter(), disabled=False, leave_out=but)
         asked = delivery_filter.scope_of(
-            session, DeliveryFilter(DeliveryStatus.DELIVERED), leave_out=but
+            session, DeliveryFilter(status=DeliveryStatus.DELIVERED), leave_out=but
         )
 
     assert (disabled.endpoint_ids, enabled.endpoint_ids) == ([3], [1, 2])

@@ -1,4 +1,4 @@
-"""Which page of a long list an address means."""
+"""Cursors in the query string of a list."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -12,18 +12,18 @@ NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("place", "kinds"),
+    ("cursor", "kinds"),
     [
         pytest.param((7,), (int,), id="a number"),
         pytest.param(('a"b,]\u202e/é', 3), (str, int), id="text as people write it"),
-        pytest.param((NINE, 1, "msg_1"), (datetime, int, str), id="a moment"),
+        pytest.param((NINE, 1, "msg_1"), (datetime, int, str), id="a timestamp"),
     ],
 )
-def test_a_place_is_read_as_it_was_spelled(place: Any, kinds: Any) -> None:
-    text = pagination.to_query(place)
+def test_query_string_round_trips_cursor(cursor: Any, kinds: Any) -> None:
+    text = pagination.to_query(cursor)
 
-    assert PageRequest(after=place) == pagination.read({"after": str(text)}, kinds)
-    assert PageRequest(before=place) == pagination.read({"before": str(text)}, kinds)
+    assert PageRequest(after=cursor) == pagination.read({"after": str(text)}, kinds)
+    assert PageRequest(before=cursor) == pagination.read({"before": str(text)}, kinds)
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def test_a_place_is_read_as_it_was_spelled(place: Any, kinds: Any) -> None:
         pytest.param("[1" + "0" * 5000 + "]", id="5,000 digits"),
     ],
 )
-def test_what_spells_no_place_is_the_first_page(text: str) -> None:
+def test_invalid_cursor_means_first_page(text: str) -> None:
     assert PageRequest() == pagination.read({"after": text}, (str, int))
 
 
 @pytest.mark.parametrize("text", ['["9999-12-31T23:59:59-14:00"]', '["yesterday"]', "[5]"])
-def test_a_moment_that_there_is_not_is_the_first_page(text: str) -> None:
+def test_invalid_timestamp_means_first_page(text: str) -> None:
     assert PageRequest() == pagination.read({"before": text}, (datetime,))
 
 
-def test_no_place_is_spelled_as_none() -> None:
+def test_no_cursor_becomes_none() -> None:
     assert pagination.to_query(None) is None
