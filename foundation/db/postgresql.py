@@ -30,7 +30,7 @@ class _Connection(psycopg.Connection[Any]):
                 raise
             self.pgconn.finish()
             raise psycopg.OperationalError(
-                f"the server did not answer within {response_timeout:g} seconds"
+                f"the server did not respond within {response_timeout:g} seconds"
             ) from None
 
 

@@ -46,7 +46,7 @@ class StrictResponse(HTTPResponse):
             raise BadStatusLine(line[:80].decode("latin-1"))
         status = int(found[2])
         if status == HTTPStatus.SWITCHING_PROTOCOLS:
-            raise UpgradeError("the server switches protocols although it was not asked to")
+            raise UpgradeError("the server switches protocols without a request to do so")
         if status < HTTPStatus.OK:
             status = HTTPStatus.CONTINUE  # the one interim status that http.client skips
         return f"HTTP/{found[1].decode()}", status, (found[3] or b"").decode("latin-1")

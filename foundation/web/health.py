@@ -22,7 +22,7 @@ from foundation.web.app import check_bearer, guarded
 from foundation.web.errors import MetricsTokenError, NotReadyError
 from foundation.web.openapi import ApiResponse, Operation
 
-# Seconds to wait for a busy database, and for its answer to a statement.
+# Seconds to wait for a busy database, and for its response to a statement.
 _BUSY_SECONDS, _STATEMENT_SECONDS = 1.0, 3.0
 
 _log = logging.get_logger(__name__)

@@ -78,15 +78,14 @@ def replay_one(delivery_id: int) -> Response:
 @signed_in
 def preview_replay() -> str:
     """Show how many deliveries a replay by filter would send, and to which endpoints."""
-    wanted = _required_filter(_params())
+    delivery_filter = _required_filter(_params())
     with services.current().database.reading() as session:
-        preview = replays.preview_replay(session, wanted, limit=MAX_REPLAYED + 1)
+        preview = replays.preview_replay(session, delivery_filter, limit=MAX_REPLAYED + 1)
         rows = {row.id: row for row in endpoints.list_all(session)}
     return render_template(
         "notifier/replay.html",
-        wanted=wanted,
-        query=query_of(wanted),
-        conditions=_describe(wanted, {one: row.url for one, row in rows.items()}),
+        query=query_of(delivery_filter),
+        conditions=_describe(delivery_filter, {one: row.url for one, row in rows.items()}),
         preview=preview,
         total=sum(preview.replayed.values()),
         rows=rows,
@@ -98,15 +97,17 @@ def preview_replay() -> str:
 @signed_in
 def replay() -> Response:
     """Replay up to MAX_REPLAYED of the deliveries that match a filter, oldest first."""
-    wanted = _required_filter(
+    delivery_filter = _required_filter(
         forms.require_valid(forms.parse_form(DeliveryParams), advice=_GO_BACK)
     )
     with services.current().database.writing() as session:
-        ids = replays.replay_found(session, wanted, MAX_REPLAYED, by=_by(), now=db.now(session))
+        ids = replays.replay_found(
+            session, delivery_filter, MAX_REPLAYED, by=_by(), now=db.now(session)
+        )
     _log.info("deliveries replayed", count=len(ids), user=g.person.name)
     flash(f"{count(len(ids), 'delivery', 'deliveries')} queued for replay.")
     # A replay changes the status, so a status filter would hide the replayed deliveries.
-    shown = {name: value for name, value in query_of(wanted).items() if name != "status"}
+    shown = {name: value for name, value in query_of(delivery_filter).items() if name != "status"}
     return redirect(url_for("deliveries.listed", **shown), 303)
 
 
@@ -129,7 +130,7 @@ def _found(params: DeliveryParams) -> dict[str, Any]:
         page = delivery_queries.page(session, params, params.page_request, limit=_ROWS)
         last = delivery_queries.last_attempts(session, [row.id for row in page.rows])
         counts = delivery_queries.count_by_status(session, params, limit=MAX_REPLAYED + 1)
-        every = endpoints.list_all(session)
+        all_endpoints = endpoints.list_all(session)
         now = db.now(session)
     return {
         "params": params,
@@ -138,7 +139,7 @@ def _found(params: DeliveryParams) -> dict[str, Any]:
         "last": last,
         "counts": counts,
         "max_replayed": MAX_REPLAYED,
-        "endpoints": every,
+        "endpoints": all_endpoints,
         "tones": TONES,
         "now": now,
     }
@@ -181,15 +182,17 @@ def _required_filter(params: DeliveryParams) -> DeliveryFilter:
     return params
 
 
-def _describe(wanted: DeliveryFilter, urls: dict[int, str]) -> list[tuple[str, Any]]:
-    endpoint = wanted.endpoint_id and urls.get(wanted.endpoint_id, f"number {wanted.endpoint_id}")
+def _describe(delivery_filter: DeliveryFilter, urls: dict[int, str]) -> list[tuple[str, Any]]:
+    endpoint = delivery_filter.endpoint_id and urls.get(
+        delivery_filter.endpoint_id, f"number {delivery_filter.endpoint_id}"
+    )
     given = (
-        ("Status", wanted.status or "all except delivered"),
-        ("Event", wanted.event_type),
+        ("Status", delivery_filter.status or "all except delivered"),
+        ("Event", delivery_filter.event_type),
         ("Endpoint", endpoint),
-        ("Course", wanted.course_id),
-        ("From", wanted.since),
-        ("Before", wanted.until),
+        ("Course", delivery_filter.course_id),
+        ("From", delivery_filter.since),
+        ("Before", delivery_filter.until),
     )
     return [(name, value) for name, value in given if value is not None]
 

@@ -62,9 +62,9 @@ class DeliveryParams(DeliveryFilter):
         )
 
 
-def query_of(wanted: DeliveryFilter) -> dict[str, Any]:
+def query_of(delivery_filter: DeliveryFilter) -> dict[str, Any]:
     """Return a filter as query parameters, with timestamps to the microsecond."""
     return {
         name: value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
-        for name, value in wanted.conditions().items()
+        for name, value in delivery_filter.conditions().items()
     }

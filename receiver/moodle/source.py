@@ -73,7 +73,7 @@ class MoodleGradeSource:
         return [self._fetch(query) for query in queries]
 
     def confirm_deleted(self, queries: Sequence[GradeQuery]) -> list[bool | None]:
-        """Return for each course that seems gone whether it is deleted; None if unknown.
+        """Return for each course that was not found whether it is deleted; None if unknown.
 
         The site-wide token of their site sees every course that exists.
         """

@@ -25,24 +25,24 @@ def show() -> str:
     """Show a page of the webhooks, newest first."""
     page_request = pagination.read(request.args, _CURSOR_TYPES)
     with services.current().database.reading() as session:
-        every = sources.list_all(session)
-        wanted = _wanted(every)
-        page = inbox.page(session, wanted, page_request)
+        all_sources = sources.list_all(session)
+        inbox_filter = _read_filter(all_sources)
+        page = inbox.page(session, inbox_filter, page_request)
     chosen = {name: request.args.get(name, "").strip() for name in _FIELDS}
     return render_template(
         "receiver/inbox.html",
         page=page,
         outcomes=[(each.value, each.value) for each in labels.MEANINGS],
-        sources=params.choices(every),
+        sources=params.choices(all_sources),
         chosen={name: value for name, value in chosen.items() if value},
     )
 
 
-def _wanted(every: list[Source]) -> InboxFilter:
+def _read_filter(all_sources: list[Source]) -> InboxFilter:
     outcome = request.args.get("outcome", "").strip()
     return InboxFilter(
         WebhookOutcome(outcome) if outcome in set(WebhookOutcome) else None,
-        params.source_id(every),
+        params.source_id(all_sources),
         request.args.get("course_id", "").strip() or None,
         request.args.get("webhook_id", "").strip() or None,
     )

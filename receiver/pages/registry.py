@@ -54,13 +54,13 @@ def show() -> str:
     page_request = pagination.read(request.args, _CURSOR_TYPES)
     here = services.current()
     with here.database.reading() as session:
-        every = sources.list_all(session)
-        wanted = _wanted(every)
+        all_sources = sources.list_all(session)
+        entry_filter = _read_filter(all_sources)
         page = listing.page(
-            session, wanted, page_request, needs_activity=here.settings.elms_is_moodle
+            session, entry_filter, page_request, needs_activity=here.settings.elms_is_moodle
         )
         counts = listing.counts(session)
-        first = wanted == EntryFilter() and page_request == PageRequest()
+        first = entry_filter == EntryFilter() and page_request == PageRequest()
         waiting = (
             listing.page(
                 session, EntryFilter(Status.TOKEN_INVALID), page_request, limit=_FIRST_FEW
@@ -76,9 +76,9 @@ def show() -> str:
         counts=counts,
         waiting=waiting,
         findings=findings,
-        sources=params.choices(every),
-        wanted=wanted,
-        chosen=_chosen(wanted, every),
+        sources=params.choices(all_sources),
+        entry_filter=entry_filter,
+        chosen=_chosen(entry_filter, all_sources),
     )
 
 
@@ -131,32 +131,32 @@ def actor() -> Actor:
     return Actor(ActorKind.ADMINISTRATOR, g.person.name)
 
 
-def _wanted(every: list[Source]) -> EntryFilter:
+def _read_filter(all_sources: list[Source]) -> EntryFilter:
     status = request.args.get("status", "")
     return EntryFilter(
         Status(status) if status in set(Status) else None,
-        params.source_id(every),
+        params.source_id(all_sources),
         request.args.get("begins", "").strip(),
     )
 
 
-def _chosen(wanted: EntryFilter, every: list[Source]) -> dict[str, str]:
+def _chosen(entry_filter: EntryFilter, all_sources: list[Source]) -> dict[str, str]:
     """Return the filter as query parameters, for the links to other pages."""
-    names = {source.id: source.name for source in every}
+    names = {source.id: source.name for source in all_sources}
     chosen = {
-        "status": wanted.status,
-        "source": wanted.source_id and names[wanted.source_id],
-        "begins": wanted.prefix,
+        "status": entry_filter.status,
+        "source": entry_filter.source_id and names[entry_filter.source_id],
+        "begins": entry_filter.prefix,
     }
     return {name: str(value) for name, value in chosen.items() if value}
 
 
 def _form(given: dict[str, str], faults: Faults) -> str:
     with services.current().database.reading() as session:
-        every = sources.list_all(session)
+        all_sources = sources.list_all(session)
     return render_template(
         "receiver/new_entry.html",
-        sources=params.choices(every),
+        sources=params.choices(all_sources),
         course_id=given.get("course_id", ""),
         source=given.get("source", ""),
         faults=faults,

@@ -14,14 +14,14 @@ source_pages = Blueprint("sources", __name__, template_folder="templates")
 @source_pages.get("/sources")
 @signed_in
 def show() -> str:
-    """Show each source with the numbers of its secrets; adding and rotating are commands."""
+    """Show each source with the ids of its secrets; adding and rotating are commands."""
     with services.current().database.reading() as session:
-        every = sources.list_all(session)
+        all_sources = sources.list_all(session)
         last_webhooks = sources.last_received(session)
         last_runs = queries.last_fetches(session)
     return render_template(
         "receiver/sources.html",
-        sources=every,
+        sources=all_sources,
         last_webhooks=last_webhooks,
         last_runs=last_runs,
         runs_searched=runs.RUNS_SEARCHED,

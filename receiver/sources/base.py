@@ -154,7 +154,7 @@ class GradeSource(Protocol):
         ...
 
     def confirm_deleted(self, queries: Sequence[GradeQuery]) -> list[bool | None]:
-        """Return for each course that seems gone whether it is deleted; None if unknown."""
+        """Return for each course that was not found whether it is deleted; None if unknown."""
         ...
 
     def url_of(self, query: GradeQuery) -> str:

@@ -76,7 +76,7 @@ class EAssessmentClient:
         return url_of(query)
 
     def confirm_deleted(self, queries: Sequence[GradeQuery]) -> list[bool | None]:
-        """Return None for each: eAssessment reports deletions, so nothing only seems gone."""
+        """Return None for each: eAssessment reports deletions itself."""
         return [None for _ in queries]
 
     def fetch(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome]:

@@ -24,7 +24,7 @@ class DeletionCheck:
     clients: Mapping[str, GradeSource]
 
     def confirm(self, results: Sequence[FetchResult]) -> list[FetchResult]:
-        """Return the results, with those that seem gone replaced by what a second request says.
+        """Return the results, those not found replaced by what a second request says.
 
         Each site gets one request for all of its courses. No session may be open.
         """

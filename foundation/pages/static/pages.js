@@ -45,14 +45,14 @@
   }
 
   async function copy(button) {
-    const word = button.dataset.word ??= button.textContent;
+    const label = button.dataset.originalLabel ??= button.textContent;
     try {
       await navigator.clipboard.writeText(button.parentElement.querySelector("[data-copy-text]").textContent);
       button.textContent = "Copied";
     } catch {
       button.textContent = "Select and copy";
     }
-    setTimeout(() => { button.textContent = word; }, 2000);
+    setTimeout(() => { button.textContent = label; }, 2000);
   }
 
   // An element with data-refresh="/path" and data-every="2" shows the response of that path. It pauses
@@ -66,13 +66,13 @@
       const busy = element.contains(document.activeElement) || element.querySelector("details[open]");
       if (document.hidden || busy) return plan();
       try {
-        const answer = await fetch(element.dataset.refresh, {
+        const response = await fetch(element.dataset.refresh, {
           headers: { "X-Refresh": "yes" }, credentials: "same-origin", redirect: "manual",
         });
-        if (answer.type === "opaqueredirect") return location.reload();
-        if (answer.status === 204) return undefined;
-        if (!answer.ok) throw new Error(answer.status);
-        put(element, await answer.text());
+        if (response.type === "opaqueredirect") return location.reload();
+        if (response.status === 204) return undefined;
+        if (!response.ok) throw new Error(response.status);
+        put(element, await response.text());
         wait = every;
       } catch {
         wait = Math.min(wait * 2, 60000);

@@ -38,7 +38,7 @@ class TestPatience:
         with pytest.raises(OperationalError) as caught, impatient(0.2).reading() as session:
             session.execute(text("SELECT pg_sleep(30)"))
 
-        assert "the server did not answer within 0.3 seconds" in str(caught.value)
+        assert "the server did not respond within 0.3 seconds" in str(caught.value)
 
     def test_the_next_transaction_has_a_connection_of_its_own(
         self, impatient: Callable[[float], Database]

@@ -27,8 +27,8 @@ def test_course_that_seems_gone_is_confirmed_first(
     expected: tuple[str, str],
 ) -> None:
     add_courses("CS1", "CS2", "CS3")
-    seems = NotFoundUnconfirmed("no such course", certain)
-    stub = StubSource({"CS1": [seems], "CS3": [seems]}, gone={"CS1": gone, "CS3": True})
+    not_found = NotFoundUnconfirmed("no such course", certain)
+    stub = StubSource({"CS1": [not_found], "CS3": [not_found]}, gone={"CS1": gone, "CS3": True})
 
     result = sync(stub)
 
@@ -48,8 +48,8 @@ def test_confirmation_that_raises_confirms_nothing(
     def fail() -> None:
         raise RuntimeError("unexpected")
 
-    seems = NotFoundUnconfirmed("no such course", certain=False)
-    result = sync(StubSource({"CS1": [seems]}, on_confirm=fail))
+    not_found = NotFoundUnconfirmed("no such course", certain=False)
+    result = sync(StubSource({"CS1": [not_found]}, on_confirm=fail))
 
     assert outcomes(result) == {"CS1": ("failed", "transient"), "CS2": ("synced", None)}
 

@@ -48,9 +48,9 @@ def test_deletion_is_confirmed_first(
     gone: bool | None,
     status: Status,
 ) -> None:
-    seems = NotFoundUnconfirmed("no such record", certain=False)
+    not_found = NotFoundUnconfirmed("no such record", certain=False)
 
-    check(StubSource({"CS1": [seems]}, gone={"CS1": gone}), "CS1")
+    check(StubSource({"CS1": [not_found]}, gone={"CS1": gone}), "CS1")
 
     assert registry.course_status(entry_of("CS1")).status is status
 
