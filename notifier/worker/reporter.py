@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from foundation import logging
 from foundation.errors import Advice, fields_of
+from notifier.signals import DeliveryFacts
 from notifier.webhooks import failure_advice
 from notifier.webhooks.deliveries import Settlement
 from notifier.webhooks.failure_advice import FailureKind
@@ -35,12 +36,7 @@ def report(batch: BatchResult, totals: WorkerTotals) -> None:
 
 
 def _report_settled(one: Settlement, totals: WorkerTotals) -> None:
-    line = _log.bind(
-        delivery_id=one.claimed.delivery_id,
-        endpoint_id=one.claimed.endpoint_id,
-        webhook_id=one.claimed.webhook_id,
-        event_type=one.claimed.event_type,
-        course_id=one.claimed.course_id,
+    line = _bind(one.claimed).bind(
         url=one.claimed.url.partition("?")[0],
         attempt=one.claimed.attempts,
         milliseconds=one.milliseconds,
@@ -70,15 +66,7 @@ def _report_settled(one: Settlement, totals: WorkerTotals) -> None:
 
 
 def _report_expired(one: ExpiredClaim, totals: WorkerTotals) -> None:
-    line = _log.bind(
-        delivery_id=one.delivery_id,
-        endpoint_id=one.endpoint_id,
-        webhook_id=one.webhook_id,
-        event_type=one.event_type,
-        course_id=one.course_id,
-        attempt=one.attempts,
-        failure=FailureKind.WORKER_LOST.value,
-    )
+    line = _bind(one).bind(attempt=one.attempts, failure=FailureKind.WORKER_LOST.value)
     if one.dead_reason:
         totals.dead += 1
         _log_dead(line, one.delivery_id, one.dead_reason)
@@ -86,6 +74,16 @@ def _report_expired(one: ExpiredClaim, totals: WorkerTotals) -> None:
     line.warning(
         "worker lost, its delivery will be retried",
         **fields_of(failure_advice.advice_for(FailureKind.WORKER_LOST, None, one.endpoint_id)),
+    )
+
+
+def _bind(one: DeliveryFacts) -> logging.Logger:
+    return _log.bind(
+        delivery_id=one.delivery_id,
+        endpoint_id=one.endpoint_id,
+        webhook_id=one.webhook_id,
+        event_type=one.event_type,
+        course_id=one.course_id,
     )
 
 
