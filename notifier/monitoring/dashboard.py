@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, func, literal, select, union_all
+from sqlalchemy import ColumnElement, ScalarSelect, Select, func, literal, select
 from sqlalchemy.orm import Session
 
+from foundation.db import session as db
 from notifier.models import Delivery, DeliveryStatus, Endpoint
 from notifier.monitoring.doctor import RECENT
 
@@ -103,9 +104,8 @@ def _count(status: DeliveryStatus, at: datetime) -> ScalarSelect[int]:
 
 def _delays(session: Session, begins: Sequence[datetime]) -> dict[datetime, list[timedelta]]:
     found: dict[datetime, list[timedelta]] = {at: [] for at in begins}
-    if begins:
-        for number, created_at, settled_at in session.execute(union_all(*_samples(begins))):
-            found[begins[number]].append(settled_at - created_at)
+    for number, created_at, settled_at in db.union_rows(session, list(_samples(begins))):
+        found[begins[number]].append(settled_at - created_at)
     return found
 
 
