@@ -14,7 +14,7 @@ from pathlib import Path
 
 import requests
 
-from demo import far_side
+from demo import service_logs
 from demo.processes import Machines, machines
 
 
@@ -31,7 +31,7 @@ def measure(both: Machines, count: int) -> list[float]:
         time.sleep(0.5)  # until the worker is idle again
     listed = both.run("notifier", "deliveries", "list", "--limit", str(count), "--json")
     happened = {one["webhook_id"]: one["occurred_at"] for one in json.loads(listed)}
-    heard = far_side.received_webhooks(both.log_of("elms"))
+    heard = service_logs.received_webhooks(both.log_of("elms"))
     return [
         (heard[webhook_id][1] - datetime.fromisoformat(at)).total_seconds() * 1000
         for webhook_id, at in happened.items()

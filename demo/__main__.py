@@ -29,19 +29,19 @@ def main(*, stay: bool) -> None:
     Exit code 0 only if every check passed. All processes are stopped at the end.
     """
     with tempfile.TemporaryDirectory(prefix="course-webhooks-") as folder:
-        sys.exit(_tell(Path(folder), stay=stay))
+        sys.exit(_run(Path(folder), stay=stay))
 
 
-def _tell(folder: Path, *, stay: bool) -> int:
-    """Tell the story, stop all processes, and return the exit code."""
+def _run(folder: Path, *, stay: bool) -> int:
+    """Run the story, stop all processes, and return the exit code."""
     for one in _ENDINGS:
         signal.signal(one, signal.default_int_handler)
-    told = False
+    finished = False
     try:
         with machines(folder) as both:
             try:
-                _tell_story(Story(both, _say))
-                told = True
+                _run_story(Story(both, _say))
+                finished = True
                 if stay:
                     Staying(both, _say).stay()
             except KeyboardInterrupt:
@@ -56,14 +56,14 @@ def _tell(folder: Path, *, stay: bool) -> int:
         _print_logs(folder)
         return 1
     except KeyboardInterrupt:
-        _say("All processes are stopped." if told else "The demo was stopped before its end.")
-        return 0 if told else 1
+        _say("All processes are stopped." if finished else "The demo was stopped before its end.")
+        return 0 if finished else 1
     return 0
 
 
-def _tell_story(story: Story) -> None:
+def _run_story(story: Story) -> None:
     started = time.monotonic()
-    story.tell()
+    story.run()
     _say(f"\nAll checks passed in {time.monotonic() - started:.0f} seconds.")
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import requests
 
-from demo import far_side, moodle_site
+from demo import moodle_site, service_logs
 from demo.admin import Admin
-from demo.far_side import Called
 from demo.narrator import Narrator, count
+from demo.service_logs import Called
 
 COURSES = {
     "11": "Ancient Greek",
@@ -38,8 +38,8 @@ class MoodleChapter(Narrator):
     secret: str = field(default_factory=lambda: secrets.token_hex(16))
     _seen: int = 0
 
-    def tell(self) -> None:
-        """Tell the chapter."""
+    def run(self) -> None:
+        """Run the chapter."""
         with ThreadPoolExecutor(1) as meanwhile:
             notifier = meanwhile.submit(self._start_notifier)
             self._join()
@@ -73,12 +73,15 @@ class MoodleChapter(Narrator):
 
     def _both_in_one_run(self) -> None:
         log = self.both.log_of("eassessment")
-        before = len(far_side.requested_courses(log))
+        before = len(service_logs.requested_courses(log))
         called = self._sync()
-        asked = far_side.requested_courses(log)[before:]
-        self.check(far_side.requests(asked) == 1, "the same run sent one request to eAssessment")
+        requested = service_logs.requested_courses(log)[before:]
         self.check(
-            _asked(called) == sorted(COURSES), "every course of the Moodle was requested once"
+            service_logs.requests(requested) == 1, "the same run sent one request to eAssessment"
+        )
+        self.check(
+            _requested_courses(called) == sorted(COURSES),
+            "every course of the Moodle was requested once",
         )
         self.check(not any(one.errorcode for one in called), "no request was refused")
 
@@ -115,16 +118,16 @@ class MoodleChapter(Narrator):
 
     def _start_notifier(self) -> None:
         self.both.run("notifier", "db", "upgrade", where=self._where)
-        url = self.both.beside_moodle_url
-        self.both.start("beside-moodle", "notifier", "serve", at=url, where=self._where)
-        self.both.start("worker-beside-moodle", "notifier", "work", where=self._where)
-        self.both.wait_until_answers("beside-moodle", url)
+        url = self.both.moodle_notifier_url
+        self.both.start("moodle-notifier", "notifier", "serve", at=url, where=self._where)
+        self.both.start("moodle-notifier-worker", "notifier", "work", where=self._where)
+        self.both.wait_until_answers("moodle-notifier", url)
 
     def _set_up_webhooks(self) -> None:
-        door = f"{self.both.elms_url}/webhooks/moodle"
-        secret = self._notifier("endpoints", "add", door).split()[-1]
+        webhook_url = f"{self.both.elms_url}/webhooks/moodle"
+        secret = self._notifier("endpoints", "add", webhook_url).split()[-1]
         self.show("receiver", "sources", "add-secret", "moodle", stdin=secret)
-        url = f"{self.both.beside_moodle_url}/api/v1/ingest/moodle"
+        url = f"{self.both.moodle_notifier_url}/api/v1/ingest/moodle"
         self._page(moodle_site.WORKFLOW, url=url, secret=self.secret)
         self.say("\n  The Moodle's administrator adds a workflow that posts deletions.")
 
@@ -135,20 +138,20 @@ class MoodleChapter(Narrator):
     def _where(self) -> dict[str, str]:
         """The settings of the Moodle's notifier."""
         return {
-            "NOTIFIER_DATABASE_URL": "sqlite:///beside-moodle.db",
-            "NOTIFIER_PORT": self.both.beside_moodle_url.rpartition(":")[2],
+            "NOTIFIER_DATABASE_URL": "sqlite:///moodle-notifier.db",
+            "NOTIFIER_PORT": self.both.moodle_notifier_url.rpartition(":")[2],
             "NOTIFIER_SOURCE": "moodle",
             "NOTIFIER_INGEST_SECRET": self.secret,
         }
 
     @property
     def _admin(self) -> Admin:
-        return Admin(self.both.beside_moodle_url, self.both.environment["NOTIFIER_ADMIN_KEY"])
+        return Admin(self.both.moodle_notifier_url, self.both.environment["NOTIFIER_ADMIN_KEY"])
 
     def _sync(self, *options: str, expect: int = 0) -> list[Called]:
         """Run the sync; return the calls that the Moodle received."""
         self._new_calls()
-        self.show("receiver", "sync-grades", *options, expect=expect, most=40)
+        self.show("receiver", "sync-grades", *options, expect=expect, max_lines=40)
         called = self._new_calls()
         refused = sum(one.errorcode is not None for one in called)
         self.say(
@@ -158,7 +161,7 @@ class MoodleChapter(Narrator):
         return called
 
     def _new_calls(self) -> list[Called]:
-        every = far_side.called(self.both.log_of("moodle"))
+        every = service_logs.called(self.both.log_of("moodle"))
         new, self._seen = every[self._seen :], len(every)
         return new
 
@@ -205,5 +208,5 @@ def _about(called: list[Called], number: str) -> int:
     return sum(number in one.courses for one in called)
 
 
-def _asked(called: list[Called]) -> list[str]:
+def _requested_courses(called: list[Called]) -> list[str]:
     return sorted(number for one in called for number in one.courses)

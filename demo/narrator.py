@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
-from demo import far_side
+from demo import service_logs
 from demo.admin import Admin
 from demo.processes import Machines
 
 _SEEN_WITHIN = 10.0
-_MOST_LINES = 14
+_MAX_LINES = 14
 
 
 class StoryError(RuntimeError):
@@ -41,12 +41,12 @@ class Narrator:
         *command: str,
         stdin: str = "",
         expect: int = 0,
-        most: int = _MOST_LINES,
+        max_lines: int = _MAX_LINES,
         where: Mapping[str, str] | None = None,
     ) -> str:
         """Run a command, print it with its output, and return the output."""
         printed = self.both.run(*command, stdin=stdin, expect=expect, where=where)
-        self._tell_command(command, printed, most)
+        self._print_command(command, printed, max_lines)
         return printed
 
     def show_both(self, *commands: Sequence[str], stdin: Sequence[str] = ("", "")) -> list[str]:
@@ -58,16 +58,16 @@ class Narrator:
             ]
         every = [run.result() for run in runs]
         for command, printed in zip(commands, every, strict=True):
-            self._tell_command(command, printed, _MOST_LINES)
+            self._print_command(command, printed, _MAX_LINES)
         return every
 
-    def _tell_command(self, command: Sequence[str], printed: str, most: int) -> None:
+    def _print_command(self, command: Sequence[str], printed: str, max_lines: int) -> None:
         self.say(f"\n  $ {shlex.join(command)}")
         shown = [line.rstrip() for line in printed.rstrip().splitlines()]
-        for line in shown[:most]:
+        for line in shown[:max_lines]:
             self.say(f"    {line}")
-        if len(shown) > most:
-            self.say(f"    … and {len(shown) - most} more lines")
+        if len(shown) > max_lines:
+            self.say(f"    … and {len(shown) - max_lines} more lines")
 
     def check(self, true: bool, what: str) -> None:
         """Print what is true, or raise StoryError."""
@@ -99,7 +99,7 @@ class Narrator:
     def _received(self, admin: Admin, course_id: str) -> bool:
         """Print the last event of a course if ELMS has received it, else return False."""
         last = admin.last_delivery(course_id)
-        received = far_side.received_webhooks(self.both.log_of("elms"))
+        received = service_logs.received_webhooks(self.both.log_of("elms"))
         if last is None or last["webhook_id"] not in received:
             return False
         outcome, at = received[last["webhook_id"]]

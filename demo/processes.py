@@ -40,7 +40,7 @@ class Machines:
     eassessment_url: str
     elms_url: str
     moodle_url: str
-    beside_moodle_url: str
+    moodle_notifier_url: str
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     guardian: IO[str] | None = None
 
@@ -160,8 +160,8 @@ class Machines:
 def machines(folder: Path) -> Iterator[Machines]:
     """Yield the machines of a folder; all processes are stopped at the end."""
     ports = _free_ports(4)
-    eassessment, elms, moodle, beside_moodle = (f"http://127.0.0.1:{port}" for port in ports)
-    both = Machines(folder, _environment(*ports[:2]), eassessment, elms, moodle, beside_moodle)
+    eassessment, elms, moodle, moodle_notifier = (f"http://127.0.0.1:{port}" for port in ports)
+    both = Machines(folder, _environment(*ports[:2]), eassessment, elms, moodle, moodle_notifier)
     with _guardian() as both.guardian:
         try:
             yield both

@@ -6,11 +6,11 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from demo import far_side, polling
+from demo import polling, service_logs
 from demo.admin import Admin
-from demo.far_side import RequestedCourse
 from demo.moodle_chapter import MoodleChapter
 from demo.narrator import Narrator, count
+from demo.service_logs import RequestedCourse
 
 HERE = Path(__file__).parent
 
@@ -27,15 +27,15 @@ class Story(Narrator):
     first_tokens: dict[str, str] = field(default_factory=dict)
     _seen: int = 0
 
-    def tell(self) -> None:
-        """Tell the whole story."""
+    def run(self) -> None:
+        """Run the whole story."""
         self._set_up()
         self._normal_sync()
         self._received_changes()
         self._elms_down()
         self._missed_changes()
         self._new_token()
-        MoodleChapter(self.both, self.say, self.rows).tell()
+        MoodleChapter(self.both, self.say, self.rows).run()
         self._compare()
 
     def _set_up(self) -> None:
@@ -45,8 +45,8 @@ class Story(Narrator):
         self._start_elms()
         self.both.wait_until_answers("eassessment", self.both.eassessment_url)
         self.both.wait_until_answers("elms", self.both.elms_url)
-        door = f"{self.both.elms_url}/webhooks/eassessment"
-        secret = self.show("notifier", "endpoints", "add", door).split()[-1]
+        webhook_url = f"{self.both.elms_url}/webhooks/eassessment"
+        secret = self.show("notifier", "endpoints", "add", webhook_url).split()[-1]
         url = self.both.eassessment_url
         self.show("receiver", "sources", "add", "eassessment", "--url", url, stdin=secret)
         self.show("notifier", "endpoints", "ping", "1")
@@ -69,23 +69,26 @@ class Story(Narrator):
 
     def _normal_sync(self) -> None:
         self.title("A normal sync")
-        asked = self._sync()
-        self.check(len(asked) == len(self.tokens), "every course was requested once")
-        self.check(not any(one.refused for one in asked), "no request was refused")
-        self.row("normal sync", "no webhooks", far_side.requests(asked), "all synced")
+        requested = self._sync()
+        self.check(len(requested) == len(self.tokens), "every course was requested once")
+        self.check(not any(one.refused for one in requested), "no request was refused")
+        self.row("normal sync", "no webhooks", service_logs.requests(requested), "all synced")
 
     def _received_changes(self) -> None:
         self.title("An administrator deletes one course and regenerates the token of another")
         self._delete_and_regenerate(DELETED, REGENERATED)
         self.wait_for_receipt(self._admin, DELETED, REGENERATED)
         self.say("\n  The next sync skips both and says why:")
-        asked = self._sync()
-        self._check_skipped(asked, DELETED, REGENERATED)
+        requested = self._sync()
+        self._check_skipped(requested, DELETED, REGENERATED)
         self.row(
-            "course deleted", "webhook received", _about(asked, DELETED), "skipped, no request"
+            "course deleted", "webhook received", _about(requested, DELETED), "skipped, no request"
         )
         self.row(
-            "invalid token", "webhook received", _about(asked, REGENERATED), "skipped, no request"
+            "invalid token",
+            "webhook received",
+            _about(requested, REGENERATED),
+            "skipped, no request",
         )
 
     def _elms_down(self) -> None:
@@ -99,8 +102,8 @@ class Story(Narrator):
         self.both.wait_until_answers("elms", self.both.elms_url)
         self.show("notifier", "deliveries", "replay", "--course", DELETED_WHILE_DOWN)
         self.wait_for_receipt(self._admin, DELETED_WHILE_DOWN)
-        asked = self._sync()
-        self._check_skipped(asked, DELETED, REGENERATED, DELETED_WHILE_DOWN)
+        requested = self._sync()
+        self._check_skipped(requested, DELETED, REGENERATED, DELETED_WHILE_DOWN)
 
     def _has_failed(self) -> bool:
         last = self._admin.last_delivery(DELETED_WHILE_DOWN)
@@ -110,18 +113,22 @@ class Story(Narrator):
         self.title("Webhooks are lost: the sync detects the changes itself")
         self.show("notifier", "endpoints", "disable", "1", "--reason", "to lose webhooks")
         self._delete_and_regenerate(DELETED_MISSED, REGENERATED_MISSED)
-        asked = self._sync(expect=1)
-        statuses = {one.course_id: one.status for one in asked}
+        requested = self._sync(expect=1)
+        statuses = {one.course_id: one.status for one in requested}
         self.check(
             statuses.get(DELETED_MISSED) == 410, "the request for the deleted course got 410"
         )
         self.check(
             statuses.get(REGENERATED_MISSED) == 401, "the request with the old token got 401"
         )
-        healthy = [one for one in asked if not one.refused]
-        self.row("course deleted", "webhook missed", _about(asked, DELETED_MISSED), "410 once")
-        self.row("invalid token", "webhook missed", _about(asked, REGENERATED_MISSED), "401 once")
-        self.row("normal sync", "webhooks missed", far_side.requests(healthy), "all others synced")
+        healthy = [one for one in requested if not one.refused]
+        self.row("course deleted", "webhook missed", _about(requested, DELETED_MISSED), "410 once")
+        self.row(
+            "invalid token", "webhook missed", _about(requested, REGENERATED_MISSED), "401 once"
+        )
+        self.row(
+            "normal sync", "webhooks missed", service_logs.requests(healthy), "all others synced"
+        )
         self.say("\n  The registry stores these responses: the next sync skips both.")
         self._check_skipped(self._sync(), DELETED_MISSED, REGENERATED_MISSED)
 
@@ -132,8 +139,8 @@ class Story(Narrator):
             *(("receiver", "registry", "set-token", course_id) for course_id in both),
             stdin=[self.tokens[course_id] for course_id in both],
         )
-        asked = self._sync()
-        again = {one.course_id for one in asked if not one.refused}
+        requested = self._sync()
+        again = {one.course_id for one in requested if not one.refused}
         self.check({REGENERATED, REGENERATED_MISSED} <= again, "both were requested and answered")
 
     def _delete_and_regenerate(self, deleted: str, regenerated: str) -> None:
@@ -152,7 +159,9 @@ class Story(Narrator):
         self.check(refused == 0, "the grade sync is not refused")
         self.say(f"  {'':24}{'requests':>10}{'refused':>10}{'seconds':>10}")
         self.say(f"  {'old polling':24}{old.requests:>10}{old.refused:>10}{old.seconds:>10.2f}")
-        self.say(f"  {'grade sync':24}{far_side.requests(ours):>10}{refused:>10}{seconds:>10.2f}")
+        self.say(
+            f"  {'grade sync':24}{service_logs.requests(ours):>10}{refused:>10}{seconds:>10.2f}"
+        )
         self.say("\n  Requests by case:")
         for what, how, requests_made, result in self.rows:
             self.say(f"  {what:16}{how:26}{requests_made:>12}   {result}")
@@ -164,14 +173,14 @@ class Story(Narrator):
     def _sync(self, *, expect: int = 0) -> list[RequestedCourse]:
         """Run the sync; return the requests that eAssessment received."""
         self._new_requests()
-        self.show("receiver", "sync-grades", expect=expect, most=40)
-        asked = self._new_requests()
-        refused = sum(one.refused for one in asked)
+        self.show("receiver", "sync-grades", expect=expect, max_lines=40)
+        requested = self._new_requests()
+        refused = sum(one.refused for one in requested)
         self.say(
-            f"  eAssessment received {count(far_side.requests(asked), 'request')} about "
-            f"{count(len(asked), 'course')} and refused {refused}"
+            f"  eAssessment received {count(service_logs.requests(requested), 'request')} about "
+            f"{count(len(requested), 'course')} and refused {refused}"
         )
-        return asked
+        return requested
 
     def _timed_sync(self) -> tuple[list[RequestedCourse], float]:
         self._new_requests()
@@ -181,18 +190,18 @@ class Story(Narrator):
         return self._new_requests(), report["seconds"]
 
     def _new_requests(self) -> list[RequestedCourse]:
-        every = far_side.requested_courses(self.both.log_of("eassessment"))
+        every = service_logs.requested_courses(self.both.log_of("eassessment"))
         new, self._seen = every[self._seen :], len(every)
         return new
 
-    def _check_skipped(self, asked: list[RequestedCourse], *course_ids: str) -> None:
+    def _check_skipped(self, requested: list[RequestedCourse], *course_ids: str) -> None:
         for course_id in course_ids:
             self.check(
-                all(one.course_id != course_id for one in asked),
+                all(one.course_id != course_id for one in requested),
                 f"no request for {course_id} reached eAssessment",
             )
 
 
-def _about(asked: list[RequestedCourse], course_id: str) -> int:
+def _about(requested: list[RequestedCourse], course_id: str) -> int:
     """Return the number of requests that name a course."""
-    return far_side.requests([one for one in asked if one.course_id == course_id])
+    return service_logs.requests([one for one in requested if one.course_id == course_id])

@@ -65,9 +65,9 @@ def _requested(line: dict[str, Any]) -> list[RequestedCourse]:
     return []
 
 
-def requests(asked: Sequence[RequestedCourse]) -> int:
+def requests(requested: Sequence[RequestedCourse]) -> int:
     """Return the number of requests."""
-    return len({one.request_id for one in asked})
+    return len({one.request_id for one in requested})
 
 
 def received_webhooks(log: Path) -> dict[str, tuple[str, datetime]]:
