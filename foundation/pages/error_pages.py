@@ -24,7 +24,7 @@ def show(problem: Problem, advice: Advice) -> Response | None:
     if problem.type is ProblemType.NOT_FOUND:
         title = "Page not found"
         detail = "There is no page at this address: it is mistyped, or the page no longer exists."
-        advice = Advice("Check the address, or start from the start page.")
+        advice = Advice("Check the address, or go to the start page.")
     elif problem.type is ProblemType.DATABASE_UNAVAILABLE:
         text = f"{advice.text} If this persists, an operator finds the cause with:"
         advice = Advice(text, "doctor")

@@ -22,7 +22,7 @@ from receiver.sync.run import SyncOptions
 from tests.faults.database.conftest import receiver_settings
 from tests.faults.database.every_command import COURSE, SITE
 from tests.faults.postgres_proxy import DISK_FULL, SHUTDOWN, Break, PostgresProxy, Says
-from tests.receiver.conftest import Clients, FarSide, far_side  # noqa: F401 - a fixture
+from tests.receiver.conftest import Clients, FakeSite, fake_site  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 
@@ -39,14 +39,14 @@ SCORE = {
 @pytest.fixture
 def url(
     make_database_url: Callable[[Schema], str],
-    far_side: FarSide,  # noqa: F811 - the fixture that was imported
+    fake_site: FakeSite,  # noqa: F811 - the fixture that was imported
 ) -> str:
-    """A registry with one course, whose grades the far side knows."""
+    """A registry with one course, whose grades the fake site knows."""
     made, now, token = make_database_url(SCHEMA), datetime.now(UTC), CourseToken.generate()
     vault = Vault(receiver_settings(made).encryption_keys)
     database = Database(made)
     with database.writing() as session:
-        source = sources.add(session, SITE, far_side.url, now=now)
+        source = sources.add(session, SITE, fake_site.url, now=now)
         registry.add(
             session,
             source,
@@ -57,7 +57,7 @@ def url(
             now=now,
         )
     database.dispose()
-    far_side.grades(COURSE, token, SCORE)
+    fake_site.grades(COURSE, token, SCORE)
     return made
 
 
@@ -99,7 +99,7 @@ def stored(url: str) -> tuple[int, bool]:
 )
 def test_no_name_is_stored_before_its_grades(
     url: str,
-    far_side: FarSide,  # noqa: F811 - the fixture that was imported
+    fake_site: FakeSite,  # noqa: F811 - the fixture that was imported
     make_proxy: Callable[[str], PostgresProxy],
     words: str,
     happens: Break | Says,
@@ -110,17 +110,17 @@ def test_no_name_is_stored_before_its_grades(
     Were the grades' ETag kept without them, nobody would ever ask for them again.
     """
     proxy = make_proxy(url)
-    answer = far_side.answers[COURSE]
+    answer = fake_site.answers[COURSE]
 
     def answer_before_the_fault(handler: Any) -> None:
         proxy.on(words, happens)
         answer(handler)
 
-    far_side.answers[COURSE] = answer_before_the_fault
+    fake_site.answers[COURSE] = answer_before_the_fault
 
     broken = sync(proxy.url)
     after = stored(url)
-    far_side.answers[COURSE] = answer
+    fake_site.answers[COURSE] = answer
     mended = sync(url)
 
     assert (broken.exit_code, broken.count(grade_sync.CourseOutcome.FAILED)) == (4, 1)
