@@ -95,14 +95,14 @@ class Machines:
                 process_group=0,  # Ctrl-C must not reach it: we stop one after the other
             )
         self.running[name] = process
-        self._tell_guardian("+", process)
+        self._notify_guardian("+", process)
 
     def stop(self, name: str) -> int:
         """Stop a process with SIGTERM; return its exit code."""
         process = self.running.pop(name)
         process.terminate()
         code = _end_of(process)
-        self._tell_guardian("-", process)
+        self._notify_guardian("-", process)
         return code
 
     def stop_all(self) -> None:
@@ -114,7 +114,7 @@ class Machines:
         for process in every:
             _end_of(process)
 
-    def _tell_guardian(self, sign: str, process: subprocess.Popen[bytes]) -> None:
+    def _notify_guardian(self, sign: str, process: subprocess.Popen[bytes]) -> None:
         if self.guardian is not None:
             print(f"{sign}{process.pid}", file=self.guardian, flush=True)
 
