@@ -29,6 +29,7 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(
     [
+        "tests.faults.fork_server",
         "pytest",
         "waitress",
         "sqlalchemy.dialects.postgresql.psycopg",
