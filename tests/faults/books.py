@@ -176,7 +176,7 @@ def find_broken(books: Books, ledger: Ledger) -> list[str]:
         "I3 rejected by ELMS": refused,
         "I3 entries that are not the fold": books.entries.items() ^ _fold(books).items(),
     }
-    return [f"{what}: {sorted(which)[:20]}" for what, which in found.items() if which]
+    return [f"{what}: {sorted(which, key=repr)[:20]}" for what, which in found.items() if which]
 
 
 def _fold(books: Books) -> dict[str, tuple[int | None, int | None, str | None]]:

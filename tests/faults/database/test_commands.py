@@ -39,7 +39,7 @@ def refused(result: Result, words: str, cause: str) -> None:
     assert said[0].startswith("error: the database ")
     assert cause in said[0]
     *which, step = said[1:]
-    assert which == [] or which[0].startswith("       its file is ")
+    assert which == [] or which[0].startswith("       the file is ")
     assert len(which) < 2
     assert step.startswith(" next: ")
     assert result.stdout == "" or words == "receiver sync-grades"
@@ -177,7 +177,7 @@ def test_a_disk_that_becomes_full_midway_leaves_nothing(
     assert "Traceback" not in full.stderr
     assert after == before
     assert with_room.exit_code == 0
-    assert "5000 new" in with_room.stdout
+    assert "5,000 new" in with_room.stdout
 
 
 OTHER = {"notifier": "receiver", "receiver": "notifier"}
@@ -201,7 +201,9 @@ LAST_TABLE = {"notifier": "replays", "receiver": "sync_lease"}
         pytest.param(
             "other", "is at schema {head}, which", "database of this service", id="the other's"
         ),
-        pytest.param("half", "but without {table}", "`{program} db check`", id="half of it"),
+        pytest.param(
+            "half", "but lacks the tables {table}", "`{program} db check`", id="half of it"
+        ),
     ],
 )
 def test_no_command_works_on_a_schema_that_is_not_its_own(

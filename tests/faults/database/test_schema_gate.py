@@ -34,8 +34,8 @@ def test_serve_refuses_another_schema(both: Machines, program: str) -> None:
 
     log = both.log_of(program).read_text()
     assert code == 4
-    assert f"the database is at schema x9999, which this {program} does not know" in log
-    assert "Point the database URL at this service's own database" in log
+    assert f"the database is at schema x9999, which this version of {program} does not know" in log
+    assert "Set the database URL to the database of this service" in log
     assert "Traceback" not in log
 
 
@@ -88,5 +88,5 @@ def test_of_upgrades_at_once_each_ends_well(
         said = [made.log_of(name).read_text() for name in ("0", "1", "2")]
 
     assert codes == [0, 0, 0], said
-    assert sum("it was at none" in one for one in said) == 1
+    assert sum("before: new database" in one for one in said) == 1
     assert sum("already" in one for one in said) == 2
