@@ -160,12 +160,10 @@ def find_broken(books: Books, ledger: Ledger) -> list[str]:
         if post.outcome not in {*_EFFECTS, "duplicate"}
     ]
     undelivered = [one for one in books.deliveries if one[2] != DeliveryStatus.DELIVERED]
-    found = {
+    stored = Counter(one[:2] for one in books.deliveries)
+    found: dict[str, Iterable[object]] = {
         "I1 events that are missing": ledger.events - events,
-        "I1 deliveries that are missing or double": set(
-            (due - Counter(one[:2] for one in books.deliveries))
-            + (Counter(one[:2] for one in books.deliveries) - due)
-        ),
+        "I1 deliveries that are missing or double": {*(due - stored), *(stored - due)},
         "I1 not delivered": undelivered,
         "I1 never accepted": books.lost,
         "I2 events without a change": events - ledger.events,
