@@ -105,7 +105,7 @@ def _endpoints(events: int) -> Iterator[dict[str, Any]]:
 
 def _secrets() -> Iterator[dict[str, Any]]:
     for number in range(1, len(_URLS) + 1):
-        encrypted = "sealed with a key that nobody has"
+        encrypted = "encrypted with an unknown key"
         yield {"id": number, "endpoint_id": number, "encrypted": encrypted, "created_at": BEGAN}
 
 
