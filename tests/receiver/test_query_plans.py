@@ -1,11 +1,12 @@
 """The query plans of the lists of runs, history and inbox: an index, and no sorting."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from foundation.db.pagination import PageRequest
 from foundation.db.session import Database
@@ -16,73 +17,66 @@ from receiver.sources import store as sources
 from receiver.webhooks import inbox
 from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
 
-NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
-INBOX = "USING INDEX ix_inbox_"
-REQUESTS = [
-    PageRequest(),
-    PageRequest(after=(NINE, 1, "msg_1")),
-    PageRequest(before=(NINE, 1, "msg_1")),
-]
+CURSOR = (datetime(2026, 11, 22, 9, tzinfo=UTC), 1, "msg_1")
 
 
 @pytest.fixture
-def planned(database: Database) -> Iterator[Callable[[Callable[[Any], Any]], list[str]]]:
-    """Return what returns SQLite's query plans of the statements that a function sends."""
-    if not database.is_sqlite:
-        pytest.skip("PostgreSQL plans by what is in the tables, and these are empty")
+def database_kind() -> str:
+    """SQLite; PostgreSQL plans by what is in the tables, and these are empty."""
+    return "sqlite"
+
+
+def plan_of(database: Database, query: Callable[[Session], Any]) -> list[str]:
+    """Return SQLite's query plans of the statements that a function sends."""
     sent: list[tuple[str, Any]] = []
 
     def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
         sent.append((statement, values))
 
-    def explain(ask: Callable[[Any], Any]) -> list[str]:
-        with database.reading() as session:
-            ask(session)
-            asked = [one for one in sent if one[0].startswith("SELECT")]
-            return [
-                str(row[-1])
-                for statement, values in asked
-                for row in session.connection().exec_driver_sql(
-                    f"EXPLAIN QUERY PLAN {statement}", values
-                )
-            ]
-
-    event.listen(database.engine, "before_cursor_execute", note)
-    yield explain
-    event.remove(database.engine, "before_cursor_execute", note)
+    with database.reading() as session:
+        event.listen(database.engine, "before_cursor_execute", note)
+        query(session)
+        event.remove(database.engine, "before_cursor_execute", note)
+        return [
+            str(row[-1])
+            for statement, values in sent
+            if statement.startswith("SELECT")
+            for row in session.connection().exec_driver_sql(
+                f"EXPLAIN QUERY PLAN {statement}", values
+            )
+        ]
 
 
-@pytest.mark.parametrize("page_request", REQUESTS, ids=["first", "on", "back"])
 @pytest.mark.parametrize(
-    ("wanted", "index"),
+    "page_request",
     [
-        pytest.param(InboxFilter(), f"{INBOX}received_at_source_id_webhook_id", id="all"),
-        pytest.param(
-            InboxFilter(WebhookOutcome.STALE), f"{INBOX}outcome_received_at", id="outcome"
-        ),
-        pytest.param(InboxFilter(source_id=1), f"{INBOX}source_id_received_at", id="source"),
-        pytest.param(InboxFilter(course_id="CS1"), f"{INBOX}course_id_received_at", id="course"),
+        pytest.param(PageRequest(), id="first page"),
+        pytest.param(PageRequest(after=CURSOR), id="next page"),
+        pytest.param(PageRequest(before=CURSOR), id="previous page"),
     ],
 )
-def test_each_list_of_the_inbox_uses_an_index(
-    planned: Callable[..., list[str]], wanted: InboxFilter, index: str, page_request: PageRequest
+@pytest.mark.parametrize(
+    ("inbox_filter", "index"),
+    [
+        pytest.param(InboxFilter(), "ix_inbox_received_at_source_id_webhook_id", id="all"),
+        pytest.param(
+            InboxFilter(WebhookOutcome.STALE), "ix_inbox_outcome_received_at", id="outcome"
+        ),
+        pytest.param(InboxFilter(source_id=1), "ix_inbox_source_id_received_at", id="source"),
+        pytest.param(InboxFilter(course_id="CS1"), "ix_inbox_course_id_received_at", id="course"),
+    ],
+)
+def test_inbox_uses_an_index(
+    database: Database, inbox_filter: InboxFilter, index: str, page_request: PageRequest
 ) -> None:
-    plan = planned(lambda session: inbox.page(session, wanted, page_request))
+    plan = plan_of(database, lambda session: inbox.page(session, inbox_filter, page_request))
 
-    assert any(index in step for step in plan)
+    assert any(f"USING INDEX {index}" in step for step in plan)
     assert not any("TEMP B-TREE" in step or step == "SCAN inbox" for step in plan)
 
 
-def test_webhook_id_is_looked_up_by_primary_key(planned: Callable[..., list[str]]) -> None:
-    plan = planned(
-        lambda session: inbox.page(session, InboxFilter(webhook_id="msg_1"), PageRequest())
-    )
-
-    assert any("(source_id=? AND webhook_id=?)" in step for step in plan)
-
-
 @pytest.mark.parametrize(
-    ("ask", "index"),
+    ("query", "index"),
     [
         pytest.param(
             lambda session: queries.page_of_courses(
@@ -103,23 +97,37 @@ def test_webhook_id_is_looked_up_by_primary_key(planned: Callable[..., list[str]
         ),
     ],
 )
-def test_each_other_list_uses_an_index(
-    planned: Callable[..., list[str]], ask: Callable[[Any], Any], index: str
+def test_other_lists_use_an_index(
+    database: Database, query: Callable[[Session], Any], index: str
 ) -> None:
-    plan = planned(ask)
+    plan = plan_of(database, query)
 
     assert any(index in step for step in plan)
     assert not any("TEMP B-TREE" in step for step in plan)
 
 
-def test_last_run_of_a_source_uses_an_index(planned: Callable[..., list[str]]) -> None:
-    plan = planned(queries.last_fetches)
-
-    covering = "USING COVERING INDEX ix_run_courses_run_id_outcome_source_id"
-    assert any(f"{covering} (run_id=? AND outcome=? AND source=?)" in step for step in plan)
-
-
-def test_last_webhook_of_a_source_uses_an_index(planned: Callable[..., list[str]]) -> None:
-    plan = planned(sources.last_received)
-
-    assert any("ix_inbox_source_id_received_at_webhook_id (source_id=?)" in step for step in plan)
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        pytest.param(
+            lambda session: inbox.page(session, InboxFilter(webhook_id="msg_1"), PageRequest()),
+            "(source_id=? AND webhook_id=?)",
+            id="webhook id",
+        ),
+        pytest.param(
+            queries.last_fetches,
+            "USING COVERING INDEX ix_run_courses_run_id_outcome_source_id "
+            "(run_id=? AND outcome=? AND source=?)",
+            id="last run of a source",
+        ),
+        pytest.param(
+            sources.last_received,
+            "ix_inbox_source_id_received_at_webhook_id (source_id=?)",
+            id="last webhook of a source",
+        ),
+    ],
+)
+def test_lookups_use_an_index(
+    database: Database, query: Callable[[Session], Any], index: str
+) -> None:
+    assert any(index in step for step in plan_of(database, query))
