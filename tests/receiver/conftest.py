@@ -66,6 +66,12 @@ def vault() -> Vault:
 
 
 @pytest.fixture
+def other_vault() -> Vault:
+    """A vault with another key."""
+    return Vault(SecretStr("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="))
+
+
+@pytest.fixture
 def make_app_on() -> Iterator[Callable[..., Flask]]:
     """Return what makes an app on the database of a URL, without `.env`; closed at the end."""
     made: list[Flask] = []
