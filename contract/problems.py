@@ -2,92 +2,62 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 MEDIA_TYPE = "application/problem+json"
 _PREFIX = "urn:problem-type:"
 
 
 class ProblemType(StrEnum):
-    """Why a request was refused; the values are stable, because programs depend on them."""
+    """Why a request was refused, with its HTTP status.
 
-    TOKEN_MISSING = "token-missing"  # noqa: S105 - a problem's name, no secret
-    TOKEN_MALFORMED = "token-malformed"  # noqa: S105 - a problem's name, no secret
-    TOKEN_UNKNOWN = "token-unknown"  # noqa: S105 - a problem's name, no secret
-    TOKEN_REGENERATED = "token-regenerated"  # noqa: S105 - a problem's name, no secret
-    TOKEN_WRONG_COURSE = "token-wrong-course"  # noqa: S105 - a problem's name, no secret
-    COURSE_DELETED = "course-deleted"
-    COURSE_UNKNOWN = "course-unknown"
-    COURSE_EXISTS = "course-exists"
-    COURSE_CHANGED = "course-changed"
-    ENDPOINT_CHANGED = "endpoint-changed"
-    EVENT_NOT_WRITTEN = "event-not-written"
-    BATCH_FULL = "batch-full"
-    TOKEN_NOT_OURS = "token-not-ours"  # noqa: S105 - a problem's name, no secret
-    INGEST_REFUSED = "ingest-refused"
-    ADMIN_KEY_REFUSED = "admin-key-refused"
-    METRICS_TOKEN_REFUSED = "metrics-token-refused"  # noqa: S105 - a problem's name, no secret
-    ENDPOINT_UNKNOWN = "endpoint-unknown"
-    ENDPOINT_EXISTS = "endpoint-exists"
-    ENDPOINT_URL_REFUSED = "endpoint-url-refused"
-    DELIVERY_UNKNOWN = "delivery-unknown"
-    REPLAY_REFUSED = "replay-refused"
-    SIGNATURE_REFUSED = "signature-refused"
-    SOURCE_UNKNOWN = "source-unknown"
-    SOURCE_MISMATCH = "source-mismatch"
-    WEBHOOK_ID_REUSED = "webhook-id-reused"
-    ENTRY_UNKNOWN = "entry-unknown"
-    RUN_UNKNOWN = "run-unknown"
-    REQUEST_MALFORMED = "request-malformed"
-    REQUEST_INVALID = "request-invalid"
-    BODY_TOO_LARGE = "body-too-large"
-    MEDIA_TYPE_UNSUPPORTED = "media-type-unsupported"
-    NOT_FOUND = "not-found"
-    METHOD_NOT_ALLOWED = "method-not-allowed"
-    DATABASE_UNAVAILABLE = "database-unavailable"
-    NOT_READY = "not-ready"
-    INTERNAL_ERROR = "internal-error"
+    The values are stable, because programs depend on them.
+    """
 
+    status: int
 
-# The HTTP status of each type.
-STATUS: dict[ProblemType, int] = {
-    ProblemType.TOKEN_MISSING: 401,
-    ProblemType.TOKEN_MALFORMED: 401,
-    ProblemType.TOKEN_UNKNOWN: 401,
-    ProblemType.TOKEN_REGENERATED: 401,
-    ProblemType.TOKEN_WRONG_COURSE: 403,
-    ProblemType.COURSE_DELETED: 410,
-    ProblemType.COURSE_UNKNOWN: 404,
-    ProblemType.COURSE_EXISTS: 409,
-    ProblemType.COURSE_CHANGED: 409,
-    ProblemType.ENDPOINT_CHANGED: 409,
-    ProblemType.EVENT_NOT_WRITTEN: 500,
-    ProblemType.BATCH_FULL: 413,
-    ProblemType.TOKEN_NOT_OURS: 409,
-    ProblemType.INGEST_REFUSED: 401,
-    ProblemType.ADMIN_KEY_REFUSED: 401,
-    ProblemType.METRICS_TOKEN_REFUSED: 401,
-    ProblemType.ENDPOINT_UNKNOWN: 404,
-    ProblemType.ENDPOINT_EXISTS: 409,
-    ProblemType.ENDPOINT_URL_REFUSED: 422,
-    ProblemType.DELIVERY_UNKNOWN: 404,
-    ProblemType.REPLAY_REFUSED: 409,
-    ProblemType.SIGNATURE_REFUSED: 401,
-    ProblemType.SOURCE_UNKNOWN: 404,
-    ProblemType.SOURCE_MISMATCH: 403,
-    ProblemType.WEBHOOK_ID_REUSED: 409,
-    ProblemType.ENTRY_UNKNOWN: 404,
-    ProblemType.RUN_UNKNOWN: 404,
-    ProblemType.REQUEST_MALFORMED: 400,
-    ProblemType.REQUEST_INVALID: 422,
-    ProblemType.BODY_TOO_LARGE: 413,
-    ProblemType.MEDIA_TYPE_UNSUPPORTED: 415,
-    ProblemType.NOT_FOUND: 404,
-    ProblemType.METHOD_NOT_ALLOWED: 405,
-    ProblemType.DATABASE_UNAVAILABLE: 503,
-    ProblemType.NOT_READY: 503,
-    ProblemType.INTERNAL_ERROR: 500,
-}
+    def __new__(cls, value: str, status: int) -> Self:
+        """Return the member of a name, with its status."""
+        member = str.__new__(cls, value)
+        member._value_, member.status = value, status
+        return member
+
+    TOKEN_MISSING = "token-missing", 401
+    TOKEN_MALFORMED = "token-malformed", 401
+    TOKEN_UNKNOWN = "token-unknown", 401
+    TOKEN_REGENERATED = "token-regenerated", 401
+    TOKEN_WRONG_COURSE = "token-wrong-course", 403
+    COURSE_DELETED = "course-deleted", 410
+    COURSE_UNKNOWN = "course-unknown", 404
+    COURSE_EXISTS = "course-exists", 409
+    COURSE_CHANGED = "course-changed", 409
+    ENDPOINT_CHANGED = "endpoint-changed", 409
+    EVENT_NOT_WRITTEN = "event-not-written", 500
+    BATCH_FULL = "batch-full", 413
+    TOKEN_NOT_OURS = "token-not-ours", 409
+    INGEST_REFUSED = "ingest-refused", 401
+    ADMIN_KEY_REFUSED = "admin-key-refused", 401
+    METRICS_TOKEN_REFUSED = "metrics-token-refused", 401
+    ENDPOINT_UNKNOWN = "endpoint-unknown", 404
+    ENDPOINT_EXISTS = "endpoint-exists", 409
+    ENDPOINT_URL_REFUSED = "endpoint-url-refused", 422
+    DELIVERY_UNKNOWN = "delivery-unknown", 404
+    REPLAY_REFUSED = "replay-refused", 409
+    SIGNATURE_REFUSED = "signature-refused", 401
+    SOURCE_UNKNOWN = "source-unknown", 404
+    SOURCE_MISMATCH = "source-mismatch", 403
+    WEBHOOK_ID_REUSED = "webhook-id-reused", 409
+    ENTRY_UNKNOWN = "entry-unknown", 404
+    RUN_UNKNOWN = "run-unknown", 404
+    REQUEST_MALFORMED = "request-malformed", 400
+    REQUEST_INVALID = "request-invalid", 422
+    BODY_TOO_LARGE = "body-too-large", 413
+    MEDIA_TYPE_UNSUPPORTED = "media-type-unsupported", 415
+    NOT_FOUND = "not-found", 404
+    METHOD_NOT_ALLOWED = "method-not-allowed", 405
+    DATABASE_UNAVAILABLE = "database-unavailable", 503
+    NOT_READY = "not-ready", 503
+    INTERNAL_ERROR = "internal-error", 500
 
 
 @dataclass(frozen=True)
@@ -102,7 +72,7 @@ class Problem:
     @property
     def status(self) -> int:
         """The HTTP status that goes with the type."""
-        return STATUS[self.type]
+        return self.type.status
 
     def document(self) -> dict[str, Any]:
         """Return the members of the problem document."""
@@ -119,9 +89,4 @@ class Problem:
 def type_of(document: object) -> ProblemType | None:
     """Return the type of a received document, or None if it is not one of ours."""
     named = document.get("type") if isinstance(document, dict) else None
-    if not isinstance(named, str) or not named.startswith(_PREFIX):
-        return None
-    try:
-        return ProblemType(named.removeprefix(_PREFIX))
-    except ValueError:
-        return None
+    return next((kind for kind in ProblemType if named == _PREFIX + kind), None)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from contract.problems import ProblemType
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -39,9 +41,11 @@ def fields_of(advice: Advice | None) -> dict[str, str | None]:
 class Refusal(Exception):  # noqa: N818 - the word that the code reads by
     """A request that is refused: `str()` says what and why, `advice` what to do about it.
 
-    `facts` is evidence that may be shown to the requester; it never holds a secret.
+    `problem` is its type in HTTP responses, or None if no route raises it. `facts` is evidence that
+    may be shown to the requester; it never holds a secret.
     """
 
+    problem: ProblemType | None = None
     advice = Advice("Fix what the message names, then try again.")
 
     def __init__(self, detail: str, *, advice: Advice | None = None, **facts: Any) -> None:
@@ -74,4 +78,5 @@ class SchemaError(Refusal):
 class DecryptionError(Refusal):
     """A stored secret cannot be decrypted."""
 
+    problem = ProblemType.INTERNAL_ERROR
     advice = Advice("Add the key that encrypted it to the list of encryption keys again.")

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from contract.problems import ProblemType
 from foundation.errors import Advice, Refusal
 
 
@@ -12,12 +13,14 @@ class NotifierError(Refusal):
 class CourseUnknownError(NotifierError):
     """A course does not exist and never did."""
 
+    problem = ProblemType.COURSE_UNKNOWN
     advice = Advice("Check the course id.", "courses list")
 
 
 class CourseExistsError(NotifierError):
     """A course id is or was in use: ids are not used twice."""
 
+    problem = ProblemType.COURSE_EXISTS
     advice = Advice(
         "Choose another course id; the id of a deleted course cannot be used again. If you have "
         "just added this course and did not see its token, regenerate the token.",
@@ -29,6 +32,7 @@ class CourseExistsError(NotifierError):
 class CourseDeletedError(NotifierError):
     """A course is deleted; deletion is final."""
 
+    problem = ProblemType.COURSE_DELETED
     advice = Advice("No action needed; if the course is held again, add it under a new id.")
     for_bearer = Advice(
         "Remove the course from the grade sync; a restored course gets a new id and a new token."
@@ -51,6 +55,7 @@ class CourseDeletedError(NotifierError):
 class CourseChangedError(NotifierError):
     """A course has changed since it was read, so the same change may have been made already."""
 
+    problem = ProblemType.COURSE_CHANGED
     advice = Advice(
         "Open the course again to see what was done. A token is shown only once: if no one saved "
         "the new one, regenerate it again."
@@ -60,6 +65,7 @@ class CourseChangedError(NotifierError):
 class EventNotWrittenError(NotifierError):
     """The event of a change could not be written, so the change was not made."""
 
+    problem = ProblemType.EVENT_NOT_WRITTEN
     advice = Advice(
         "Nothing was changed. Tell the operators of eAssessment; "
         "NOTIFIER_LOG_LEVEL=DEBUG shows where it failed."
@@ -69,42 +75,49 @@ class EventNotWrittenError(NotifierError):
 class TokenMissingError(NotifierError):
     """A request has no course token."""
 
+    problem = ProblemType.TOKEN_MISSING
     advice = Advice("Send `Authorization: Bearer <course token>`; a token never goes into the URL.")
 
 
 class TokenMalformedError(NotifierError):
     """The token of a request does not have the form of a course token."""
 
+    problem = ProblemType.TOKEN_MALFORMED
     advice = Advice("Copy the whole token again, from eas_ to its last character.")
 
 
 class TokenUnknownError(NotifierError):
     """No course has this token."""
 
+    problem = ProblemType.TOKEN_UNKNOWN
     advice = Advice("Ask the eAssessment administrator for this course's token.")
 
 
 class TokenRegeneratedError(NotifierError):
     """The token was valid and has been replaced."""
 
+    problem = ProblemType.TOKEN_REGENERATED
     advice = Advice("Ask the eAssessment administrator for the new token and enter it in ELMS.")
 
 
 class TokenWrongCourseError(NotifierError):
     """The token belongs to another course."""
 
+    problem = ProblemType.TOKEN_WRONG_COURSE
     advice = Advice("Use the token of the requested course; each course has its own.")
 
 
 class BatchFullError(NotifierError):
     """A course does not fit into a batch together with the others."""
 
+    problem = ProblemType.BATCH_FULL
     advice = Advice("Request this course in another batch, or alone.")
 
 
 class TokenIssuerError(NotifierError):
     """The tokens of a course are issued by a Moodle, or here, contrary to what was requested."""
 
+    problem = ProblemType.TOKEN_NOT_OURS
     advice = Advice(
         "Reset the token in the Moodle that issues it, then announce the new one.",
         "courses announce-token",
@@ -115,12 +128,14 @@ class TokenIssuerError(NotifierError):
 class IngestOffError(NotifierError):
     """No events of a Moodle are accepted, because no ingest secret is set."""
 
+    problem = ProblemType.NOT_FOUND
     advice = Advice("Set NOTIFIER_INGEST_SECRET, then restart the server.", "serve")
 
 
 class IngestRefusedError(NotifierError):
     """An event of a Moodle has no ingest secret, or a wrong one."""
 
+    problem = ProblemType.INGEST_REFUSED
     advice = Advice(
         "Send NOTIFIER_INGEST_SECRET as X-Api-Key, as `Authorization: Bearer`, "
         "or as the body's `token`."
@@ -130,18 +145,21 @@ class IngestRefusedError(NotifierError):
 class EndpointUnknownError(NotifierError):
     """An endpoint does not exist."""
 
+    problem = ProblemType.ENDPOINT_UNKNOWN
     advice = Advice("Check the number of the endpoint.", "endpoints list")
 
 
 class EndpointExistsError(NotifierError):
     """A URL is already registered."""
 
+    problem = ProblemType.ENDPOINT_EXISTS
     advice = Advice("Use the endpoint that exists; if it is disabled, enable it.", "endpoints list")
 
 
 class EndpointChangedError(NotifierError):
     """An endpoint has changed since it was read, so the same change may have been made already."""
 
+    problem = ProblemType.ENDPOINT_CHANGED
     advice = Advice(
         "Open the endpoint again to see what was done. A secret is shown only once: if no one "
         "saved the new one, rotate it again."
@@ -151,6 +169,7 @@ class EndpointChangedError(NotifierError):
 class EndpointUrlError(NotifierError):
     """A URL cannot be an endpoint."""
 
+    problem = ProblemType.ENDPOINT_URL_REFUSED
     advice = Advice("Give an https URL with a host, without user info and fragment.")
 
 
@@ -167,12 +186,14 @@ class EndpointDisabledError(NotifierError):
 class DeliveryUnknownError(NotifierError):
     """A delivery does not exist."""
 
+    problem = ProblemType.DELIVERY_UNKNOWN
     advice = Advice("Check the number of the delivery.", "deliveries list")
 
 
 class ReplayRefusedError(NotifierError):
     """A delivery cannot be replayed now."""
 
+    problem = ProblemType.REPLAY_REFUSED
     advice = Advice(
         "Enable the endpoint; its held deliveries are sent then.",
         "endpoints enable",

@@ -20,9 +20,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from foundation.db.counters import CounterColumns
 from foundation.db.migrations import Schema
-from foundation.db.session import NAMING, Database, ExactDecimal, UtcDateTime
+from foundation.db.session import NAMING, ExactDecimal, UtcDateTime
 from foundation.pages.models import add_user_tables
-from notifier.config import Settings
 
 # The key in a session's `info` of the site's name, which goes into every event.
 SOURCE = "source"
@@ -32,16 +31,6 @@ class Base(DeclarativeBase):
     """The base of the tables; every constraint has a name that a migration can use."""
 
     metadata = MetaData(naming_convention=NAMING)
-
-
-def open_database(settings: Settings) -> Database:
-    """Return the database of the settings, without connecting yet."""
-    return Database(
-        settings.database_url.get_secret_value(),
-        timeout=settings.database_timeout,
-        pool_size=max(10, settings.web_threads),
-        info={SOURCE: settings.source},
-    )
 
 
 # Without it SQLite reuses the id of a deleted row, and references to the old row would point to

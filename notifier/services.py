@@ -1,30 +1,21 @@
-"""The objects that commands, API and pages share, created once per process."""
+"""The services of eAssessment: settings, database, vault, and the transport of webhooks."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from foundation import config, logging
-from foundation.crypto import Vault
-from foundation.db.session import Database
+from foundation import config, services
+from foundation.services import attach
 from notifier.config import Settings
-from notifier.models import open_database
+from notifier.models import SOURCE
 from notifier.webhooks import outbox
 
 if TYPE_CHECKING:
-    from flask import Flask
-
     from notifier.webhooks.http_client import Transport
 
-_KEY = "notifier"
+__all__ = ["Services", "attach", "current", "load", "of"]
 
 
-@dataclass(frozen=True)
-class Services:
+class Services(services.Services[Settings]):
     """The settings, the database and the vault."""
-
-    settings: Settings
-    database: Database
-    vault: Vault
 
     def transport(self, connections: int) -> "Transport":
         """Return a transport with the settings' timeouts and address rules."""
@@ -39,27 +30,11 @@ class Services:
         )
 
 
-def load(given: Settings | None = None) -> Services:
-    """Return the services for the settings, or raise a ConfigurationError; configure logging."""
-    settings = given or config.load(Settings)
-    logging.configure(settings.log_level, settings.log_format)
+of, current = Services.of, Services.current
+
+
+def load(settings: Settings | None = None) -> Services:
+    """Return the services for the settings, or raise a ConfigurationError."""
+    settings = settings or config.load(Settings)
     outbox.subscribe()
-    return Services(settings, open_database(settings), Vault(settings.encryption_keys))
-
-
-def attach(app: "Flask", services: Services) -> None:
-    """Attach the services to an app."""
-    app.extensions[_KEY] = services
-
-
-def of(app: "Flask") -> Services:
-    """Return the services of an app."""
-    services: Services = app.extensions[_KEY]
-    return services
-
-
-def current() -> Services:
-    """Return the services of the current app."""
-    from flask import current_app  # commands need no Flask
-
-    return of(current_app)
+    return Services.make(settings, {SOURCE: settings.source})

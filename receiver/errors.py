@@ -1,5 +1,6 @@
 """The refusals of ELMS, each with its next step."""
 
+from contract.problems import ProblemType
 from foundation.errors import Advice, Refusal
 
 
@@ -10,6 +11,7 @@ class ReceiverError(Refusal):
 class SourceUnknownError(ReceiverError):
     """No source has this name."""
 
+    problem = ProblemType.SOURCE_UNKNOWN
     advice = Advice("Check the name of the source.", "sources list")
 
 
@@ -52,6 +54,7 @@ class SourceUnclearError(ReceiverError):
 class SourceMismatchError(ReceiverError):
     """An event is from another source than the one of the webhook route."""
 
+    problem = ProblemType.SOURCE_MISMATCH
     advice = Advice(
         "Send the events of each source to its own webhook route, signed with its own secret: "
         "NOTIFIER_SOURCE in eAssessment and the name of the source in ELMS must be the same."
@@ -79,6 +82,7 @@ class SecretUnknownError(ReceiverError):
 class SignatureRefusedError(ReceiverError):
     """The request is not signed as Standard Webhooks requires, or not with this source's secret."""
 
+    problem = ProblemType.SIGNATURE_REFUSED
     advice = Advice(
         "Check the URL, and sign the exact bytes of the body with the current secret of this "
         "source and the current time (Standard Webhooks 1.0). Then send the request again."
@@ -88,12 +92,14 @@ class SignatureRefusedError(ReceiverError):
 class WebhookIdReusedError(ReceiverError):
     """The webhook id was accepted with another body before; that one is kept."""
 
+    problem = ProblemType.WEBHOOK_ID_REUSED
     advice = Advice("Use a new id for a new event; an id belongs to one body.")
 
 
 class EntryUnknownError(ReceiverError):
     """The course is not in the registry."""
 
+    problem = ProblemType.ENTRY_UNKNOWN
     advice = Advice("Check the course id and the source.", "registry list")
 
 
@@ -137,6 +143,7 @@ class RunInProgressError(ReceiverError):
 class RunUnknownError(ReceiverError):
     """No run has this id."""
 
+    problem = ProblemType.RUN_UNKNOWN
     advice = Advice("Check the id of the run.", "runs list")
 
 

@@ -19,10 +19,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from foundation.db.counters import CounterColumns
 from foundation.db.migrations import Schema
-from foundation.db.session import NAMING, Database, ExactDecimal, UtcDateTime
+from foundation.db.session import NAMING, ExactDecimal, UtcDateTime
 from foundation.errors import Advice
 from foundation.pages.models import add_user_tables
-from receiver.config import Settings
 from receiver.course_state import conditions
 
 
@@ -30,15 +29,6 @@ class Base(DeclarativeBase):
     """The base class of the tables; it gives every constraint a name, which migrations need."""
 
     metadata = MetaData(naming_convention=NAMING)
-
-
-def open_database(settings: Settings) -> Database:
-    """Return the database of the settings, not connected yet."""
-    return Database(
-        settings.database_url.get_secret_value(),
-        timeout=settings.database_timeout,
-        pool_size=max(10, settings.web_threads),
-    )
 
 
 # Without it SQLite reuses the id of a deleted row, and references to the old row would mean the

@@ -7,10 +7,9 @@ from importlib.resources import files
 
 from flask import Blueprint, Response, abort, url_for
 
-from foundation.pages import context
 from foundation.web.app import guarded
 
-assets = Blueprint(context.ASSETS, __name__)
+assets = Blueprint("assets", __name__)
 
 _KINDS = {
     "css": "text/css; charset=utf-8",

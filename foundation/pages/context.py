@@ -1,17 +1,14 @@
-"""The pages of one service: name, navigation, links and database."""
+"""The pages of one service: name, navigation and links."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flask import Flask, current_app
+from flask import Blueprint, Flask, current_app
 from markupsafe import Markup
 
-from foundation.db.session import Database
 from foundation.errors import Advice
 
 _KEY = "pages"
-ASSETS = "assets"
-"""The blueprint of the static files."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,13 @@ class Site:
     name: str
     command: str
     navigation: tuple[NavItem, ...]
+    pages: tuple[Blueprint, ...]
     link_for: LinkFor = lambda _advice, _about: None
+
+    @property
+    def blueprints(self) -> frozenset[str]:
+        """The names of the blueprints whose responses are pages."""
+        return frozenset({"sign_in", *(page.name for page in self.pages)})
 
     def render_advice(self, advice: Advice | None, about: str | None = None) -> Markup:
         """Return an advice with a link to where its action is done, or with the command to run."""
@@ -63,28 +66,12 @@ class Site:
         return Markup("{} <code>{} {}</code>").format(advice.text, self.command, advice.command)
 
 
-@dataclass(frozen=True)
-class SiteContext:
-    """A site with the database of its users and the blueprints whose responses are pages."""
-
-    site: Site
-    database: Database
-    blueprints: frozenset[str]
+def attach(app: Flask, site: Site) -> None:
+    """Give an app its pages."""
+    app.extensions[_KEY] = site
 
 
-def attach(app: Flask, context: SiteContext) -> None:
-    """Give an app the context of its pages."""
-    app.extensions[_KEY] = context
-
-
-def current() -> SiteContext:
-    """Return the context of the current app."""
-    context: SiteContext = current_app.extensions[_KEY]
-    return context
-
-
-def is_page(app: Flask, endpoint: str) -> bool:
-    """Return True if a view is a page of the app or a static file."""
-    context: SiteContext | None = app.extensions.get(_KEY)
-    blueprint = endpoint.rpartition(".")[0]
-    return context is not None and blueprint in context.blueprints | {ASSETS}
+def current() -> Site:
+    """Return the pages of the current app."""
+    site: Site = current_app.extensions[_KEY]
+    return site

@@ -43,7 +43,7 @@ def show(problem: Problem, advice: Advice) -> Response | None:
 
 def render_refusal(refusal: Refusal) -> Markup:
     """Return a refusal with its advice as HTML, for a form field or a flash message."""
-    advice = context.current().site.render_advice(refusal.advice)
+    advice = context.current().render_advice(refusal.advice)
     return Markup("{} {}").format(sentence(str(refusal)), advice)
 
 

@@ -14,8 +14,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from foundation.db import session as db
-from foundation.pages import context, users
+from foundation.pages import users
 from foundation.pages.models import EndedSession, User
+from foundation.services import Services
 
 # A session ends after this time without use, and after this time however much it is used.
 IDLE = timedelta(hours=8)
@@ -94,7 +95,7 @@ def _load() -> Person | None:
     if times is None or claim is None or times.is_over(datetime.now(UTC)):
         return None
     ended = select(EndedSession).where(EndedSession.session_id == times.session_id).exists()
-    with context.current().database.reading() as reading:
+    with Services.current().database.reading() as reading:
         user = reading.scalar(select(User).where(User.id == int(claim["number"]), ~ended))
         if user is None or not secrets.compare_digest(
             users.fingerprint(user).encode(), claim["fingerprint"].encode()

@@ -8,11 +8,12 @@ from werkzeug.wrappers import Response
 
 from foundation import logging
 from foundation.db import session as db
-from foundation.pages import context, forms, sessions, throttle, users
+from foundation.pages import forms, sessions, throttle, users
 from foundation.pages.errors import TooManyAttemptsError
 from foundation.pages.guards import public, signed_in
 from foundation.pages.models import User
 from foundation.pages.redirects import local_path
+from foundation.services import Services
 from foundation.web.errors import RequestMalformedError
 
 sign_in = Blueprint("sign_in", __name__, template_folder="templates")
@@ -72,7 +73,7 @@ def submit() -> _ViewResponse:
 @signed_in
 def sign_out() -> Response:
     """End the session."""
-    with context.current().database.writing() as session:
+    with Services.current().database.writing() as session:
         sessions.end(session, now=db.now(session))
     flash("You are signed out.")
     return redirect(url_for("sign_in.show"), 303)
@@ -85,7 +86,7 @@ def _form(**facts: object) -> str:
 
 def _authenticate(name: str, password: str) -> User | None:
     """Return the user with this name and password, or None; hashes outside of transactions."""
-    database = context.current().database
+    database = Services.current().database
     with database.writing() as session:
         throttle.register_attempt(session, name, _address(), now=db.now(session))
         user = users.find(session, name)

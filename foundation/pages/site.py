@@ -1,18 +1,19 @@
-"""The composition of a site of pages: keys, sessions, forms, layout, headers, refusals."""
+"""The app of a service with pages: sessions, forms, templates, security headers, refusals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flask import Blueprint, Flask, Response, g
 from jinja2 import StrictUndefined
-from pydantic import SecretStr
 
+from contract.problems import ProblemType
 from foundation.crypto import derive
-from foundation.db.session import Database
 from foundation.pages import assets, context, error_pages, forms, sessions
-from foundation.pages.context import Site, SiteContext
+from foundation.pages.context import Site
 from foundation.pages.errors import SignInNeeded
 from foundation.pages.filters import FILTERS
 from foundation.pages.sign_in import sign_in
+from foundation.services import Services, attach
 from foundation.web import app as web
 
 _POLICY = "; ".join(
@@ -37,29 +38,20 @@ _HEADERS = {
 }
 
 
-def init_site(
-    app: Flask,
+def new_app(
+    name: str,
+    services: Services[Any],
     site: Site,
-    pages: Sequence[Blueprint],
-    *,
-    database: Database,
-    encryption_keys: SecretStr,
-) -> None:
-    """Add the pages to an app, with sign-in, templates and security headers."""
-    every = (*pages, sign_in)
-    context.attach(app, SiteContext(site, database, frozenset(page.name for page in every)))
-    _set_up_sessions(app, site, encryption_keys)
-    forms.protect(app)
-    _set_up_templates(app, site)
-    for blueprint in (*every, assets.assets):
-        app.register_blueprint(blueprint)
-    app.register_error_handler(SignInNeeded, error_pages.to_sign_in)
-    app.after_request(_harden)
-    web.render_problems_with(app, error_pages.show)
-
-
-def _set_up_sessions(app: Flask, site: Site, encryption_keys: SecretStr) -> None:
-    first, *older = derive(encryption_keys, f"{site.command}: sessions of its pages")
+    routes: Sequence[Blueprint],
+    challenges: Mapping[ProblemType, str],
+) -> Flask:
+    """Return the app of a service: its pages, with sign-in and security headers, and its routes."""
+    app = web.new_app(name, challenges)
+    attach(app, services)
+    context.attach(app, site)
+    first, *older = derive(
+        services.settings.encryption_keys, f"{site.command}: sessions of its pages"
+    )
     app.config.update(
         SECRET_KEY=first,
         SECRET_KEY_FALLBACKS=older,
@@ -71,14 +63,18 @@ def _set_up_sessions(app: Flask, site: Site, encryption_keys: SecretStr) -> None
         SESSION_COOKIE_PATH="/",
         PERMANENT_SESSION_LIFETIME=sessions.MAX_AGE,
     )
-
-
-def _set_up_templates(app: Flask, site: Site) -> None:
+    forms.protect(app)
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(FILTERS, advice=site.render_advice)
     app.jinja_env.globals.update(site=site, asset=assets.address)
     app.context_processor(lambda: {"person": g.get("person")})
+    for blueprint in (*routes, *site.pages, sign_in, assets.assets):
+        app.register_blueprint(blueprint)
+    app.register_error_handler(SignInNeeded, error_pages.to_sign_in)
+    app.after_request(_harden)
+    web.render_problems_with(app, error_pages.show)
+    return app
 
 
 def _harden(response: Response) -> Response:

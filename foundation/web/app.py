@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import wraps
 from logging import INFO
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import structlog
@@ -20,7 +21,6 @@ from foundation.db import session as db
 from foundation.errors import Advice, Refusal, fields_of
 from foundation.text import validation_message
 from foundation.web.errors import (
-    PROBLEMS,
     RETRY_AFTER_SECONDS,
     BodyTooLargeError,
     InternalError,
@@ -40,49 +40,31 @@ _BY_STATUS = {
     413: (ProblemType.BODY_TOO_LARGE, BodyTooLargeError.advice),
     415: (ProblemType.MEDIA_TYPE_UNSUPPORTED, MediaTypeError.advice),
 }
-_REFUSALS = "refusals"
+_CHALLENGES = "challenges"
 _RENDERER = "problem_renderer"
 _OTHER_4XX = (ProblemType.REQUEST_MALFORMED, Advice("Check the request and send it again."))
 _INTERNAL = (ProblemType.INTERNAL_ERROR, InternalError.advice)
 
 
-def new_app(
-    name: str,
-    refusals: Mapping[type[Refusal], ProblemType],
-    challenge: Callable[[Problem], dict[str, str]] = lambda _: {},
-) -> Flask:
+def new_app(name: str, challenges: Mapping[ProblemType, str] = MappingProxyType({})) -> Flask:
     """Return a Flask app that responds to every error with a problem document.
 
-    Args:
-        refusals: The problem type of each refusal.
-        challenge: Returns the headers of a problem, such as `WWW-Authenticate` (RFC 6750).
+    `challenges` are the `WWW-Authenticate` headers of problems (RFC 9110, 11.6.1).
     """
     app = Flask(name, static_folder=None)
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = 0
     # Flask would respond to OPTIONS itself, without running the guard.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    app.extensions[_REFUSALS] = {**PROBLEMS, **refusals}
+    app.extensions[_CHALLENGES] = challenges
     app.before_request(_start_request)
     app.after_request(_finish_request)
 
-    def refuse(refusal: Refusal) -> Response:
-        problem = to_problem(refusal)
-        return _problem_response(problem, refusal.advice, challenge(problem))
-
-    def unavailable(error: Exception) -> Response:
-        _log.error("database unavailable", cause=db.cause(error))
-        return refuse(UnavailableError("the database is busy or unavailable"))
-
-    def unexpected(error: Exception) -> Response:
-        _log.exception("unexpected error", error=type(error).__name__)
-        return refuse(InternalError("the request failed because of an internal error"))
-
-    app.register_error_handler(Refusal, refuse)
+    app.register_error_handler(Refusal, _refuse)
     app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, unexpected)
+    app.register_error_handler(Exception, _internal_error)
     for kind in db.UNUSABLE:
-        app.register_error_handler(kind, unavailable)
+        app.register_error_handler(kind, _unavailable)
     return app
 
 
@@ -214,9 +196,8 @@ def _url() -> str:
 
 
 def to_problem(refusal: Refusal) -> Problem:
-    """Return the problem of a refusal, by the table of the current app."""
-    table: Mapping[type[Refusal], ProblemType] = current_app.extensions[_REFUSALS]
-    kind = next((table[cls] for cls in type(refusal).__mro__ if cls in table), None)
+    """Return the problem of a refusal."""
+    kind = refusal.problem
     if kind is None:
         _log.error("refusal without a problem type", refusal=type(refusal).__name__)
         kind = ProblemType.INTERNAL_ERROR
@@ -233,6 +214,20 @@ def to_json(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _refuse(refusal: Refusal) -> Response:
+    return _problem_response(to_problem(refusal), refusal.advice)
+
+
+def _unavailable(error: Exception) -> Response:
+    _log.error("database unavailable", cause=db.cause(error))
+    return _refuse(UnavailableError("the database is busy or unavailable"))
+
+
+def _internal_error(error: Exception) -> Response:
+    _log.exception("unexpected error", error=type(error).__name__)
+    return _refuse(InternalError("the request failed because of an internal error"))
+
+
 def _http_error(error: HTTPException) -> Response:
     if isinstance(error, RequestEntityTooLarge):
         limit = request.max_content_length
@@ -241,12 +236,13 @@ def _http_error(error: HTTPException) -> Response:
         detail = error.description or error.name
     code = error.code or 500
     kind, advice = _BY_STATUS.get(code, _OTHER_4XX if code < 500 else _INTERNAL)
-    headers = dict(error.get_response().headers) if code == 405 else {}
-    allow = {"Allow": headers["Allow"]} if "Allow" in headers else {}
-    return _problem_response(Problem(kind, detail, advice.text), advice, allow)
+    response = _problem_response(Problem(kind, detail, advice.text), advice)
+    if code == 405 and (allow := error.get_response().headers.get("Allow")):
+        response.headers["Allow"] = allow
+    return response
 
 
-def _problem_response(problem: Problem, advice: Advice, headers: Mapping[str, str]) -> Response:
+def _problem_response(problem: Problem, advice: Advice) -> Response:
     _log.log(
         30 if problem.status != 500 else 40,
         "request refused",
@@ -256,16 +252,13 @@ def _problem_response(problem: Problem, advice: Advice, headers: Mapping[str, st
         **fields_of(advice),
     )
     show = current_app.extensions.get(_RENDERER)
-    response = (show and show(problem, advice)) or _document_response(problem)
-    response.headers.update(headers)
-    if problem.type is ProblemType.DATABASE_UNAVAILABLE:
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return response
-
-
-def _document_response(problem: Problem) -> Response:
-    return Response(
+    response = (show and show(problem, advice)) or Response(
         strict_json.dump({**problem.document(), "request_id": g.get("request_id")}),
         status=problem.status,
         content_type=MEDIA_TYPE,
     )
+    if challenge := current_app.extensions[_CHALLENGES].get(problem.type):
+        response.headers["WWW-Authenticate"] = challenge
+    if problem.type is ProblemType.DATABASE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response

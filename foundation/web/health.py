@@ -1,7 +1,7 @@
 """Health checks and metrics: /healthz, /readyz and /metrics."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from logging import DEBUG
 
 from flask import Blueprint, Response, g, request
@@ -18,12 +18,15 @@ from foundation.db import session as db
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.errors import Advice, SchemaError
+from foundation.services import Services
 from foundation.web.app import check_bearer, guarded
 from foundation.web.errors import MetricsTokenError, NotReadyError
 from foundation.web.openapi import ApiResponse, Operation
 
 # Seconds to wait for a busy database, and for its response to a statement.
 _BUSY_SECONDS, _STATEMENT_SECONDS = 1.0, 3.0
+
+_READINESS = "1 if the database can be used and has the schema of this release, else 0."
 
 _log = logging.get_logger(__name__)
 
@@ -52,30 +55,19 @@ OPERATIONS = {
 }
 
 
-@dataclass(frozen=True)
-class MonitoredService:
-    """A service with the metrics of its database.
-
-    Args:
-        metrics_token: The bearer token for /metrics; if empty, anyone may read them.
-        collect: Reads the metrics that the database holds.
-    """
-
-    name: str
-    database: Database
-    schema: Schema
-    metrics_token: str
-    collect: Callable[[Session], Iterable[Metric]]
-
-
-def blueprint(service: Callable[[], MonitoredService]) -> Blueprint:
-    """Return the three views.
+def blueprint(
+    name: str, schema: Schema, collect: Callable[[Session], Iterable[Metric]]
+) -> Blueprint:
+    """Return the three views of a service; `collect` reads the metrics that the database holds.
 
     They open a database connection of their own, so that they respond within a few seconds even
     if the pool is exhausted.
     """
     health = Blueprint("health", __name__)
-    health.before_request(_log_at_debug)
+
+    @health.before_request
+    def log_at_debug() -> None:
+        g.log_level = DEBUG  # these routes are polled every few seconds
 
     @health.get("/healthz")
     @guarded("anybody")
@@ -87,16 +79,35 @@ def blueprint(service: Callable[[], MonitoredService]) -> Blueprint:
     @guarded("anybody")
     def ready() -> dict[str, bool]:
         """Respond whether the database can be used and has the right schema."""
-        _check(service())
-        return {"ready": True}
+        try:
+            with _checked_database(schema):
+                return {"ready": True}
+        except SchemaError as error:
+            raise NotReadyError(str(error), advice=error.advice) from None
+        except db.UNUSABLE as error:
+            # The cause may name machines; it is for the log only.
+            _log.error("database unavailable", cause=db.cause(error))
+            raise NotReadyError(
+                "the database is busy or unavailable",
+                advice=Advice("Find the cause on the server.", "doctor"),
+            ) from None
 
     @health.get("/metrics")
-    @guarded("metrics token, if one is set", lambda: _check_token(service().metrics_token))
+    @guarded("metrics token, if one is set", _check_token)
     def metrics() -> Response:
         """Return the metrics in the format of Prometheus; one of them is readiness."""
+        families = []
+        try:
+            with _checked_database(schema) as database, database.reading() as session:
+                families = list(collect(session))
+            is_ready = 1
+        except (SchemaError, *db.UNUSABLE) as error:
+            _log.error("service not ready", cause=db.cause(error))
+            is_ready = 0
+        readiness = GaugeMetricFamily(f"{name}_ready", _READINESS, is_ready)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         registry = CollectorRegistry()
-        registry.register(_Metrics(_collect(service())))
+        registry.register(_Metrics([readiness, *families]))
         return Response(encode(registry), content_type=content_type)
 
     return health
@@ -110,44 +121,16 @@ class _Metrics(Collector):
         return self._families
 
 
-def _log_at_debug() -> None:
-    # These routes are polled every few seconds.
-    g.log_level = DEBUG
+@contextmanager
+def _checked_database(schema: Schema) -> Iterator[Database]:
+    with Services.current().database.separate_connection(
+        timeout=_BUSY_SECONDS, statement_timeout=_STATEMENT_SECONDS
+    ) as database:
+        schema.check(database)
+        yield database
 
 
-def _check(service: MonitoredService) -> None:
-    try:
-        with service.database.separate_connection(
-            timeout=_BUSY_SECONDS, statement_timeout=_STATEMENT_SECONDS
-        ) as database:
-            service.schema.check(database)
-    except SchemaError as error:
-        raise NotReadyError(str(error), advice=error.advice) from None
-    except db.UNUSABLE as error:
-        # The cause may name machines; it is for the log only.
-        _log.error("database unavailable", cause=db.cause(error))
-        raise NotReadyError(
-            "the database is busy or unavailable",
-            advice=Advice("Find the cause on the server.", "doctor"),
-        ) from None
-
-
-def _check_token(expected: str) -> None:
+def _check_token() -> None:
+    expected: str = Services.current().settings.metrics_token.get_secret_value()
     if expected:
         check_bearer(expected, MetricsTokenError, "metrics token")
-
-
-def _collect(service: MonitoredService) -> list[Metric]:
-    description = "1 if the database can be used and has the schema of this release, else 0."
-    name = f"{service.name}_ready"
-    try:
-        with service.database.separate_connection(
-            timeout=_BUSY_SECONDS, statement_timeout=_STATEMENT_SECONDS
-        ) as database:
-            service.schema.check(database)
-            with database.reading() as session:
-                metrics = list(service.collect(session))
-    except (SchemaError, *db.UNUSABLE) as error:
-        _log.error("service not ready", cause=db.cause(error))
-        return [GaugeMetricFamily(name, description, 0)]
-    return [GaugeMetricFamily(name, description, 1), *metrics]

@@ -17,7 +17,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from werkzeug.routing import Rule
 
 from contract import strict_json
-from contract.problems import MEDIA_TYPE, STATUS, ProblemType
+from contract.problems import MEDIA_TYPE, ProblemType
 from foundation.web.app import guarded
 
 VERSION = "3.1.0"
@@ -289,7 +289,7 @@ def _operation(docstring: str, operation: Operation, schemas: _Schemas) -> JsonS
 def _responses(operation: Operation, schemas: _Schemas) -> JsonSchema:
     problems: dict[str, list[str]] = {}
     for problem in operation.problems:
-        problems.setdefault(str(STATUS[problem]), []).append(f"`{problem}`")
+        problems.setdefault(str(problem.status), []).append(f"`{problem}`")
     content = {MEDIA_TYPE: {"schema": {"$ref": f"{_REF}{_PROBLEM}"}}}
     return {
         **{str(status): _response(one, schemas) for status, one in operation.responses.items()},

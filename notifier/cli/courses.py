@@ -9,7 +9,7 @@ from typing import BinaryIO
 import click
 
 from contract.tokens import MalformedTokenError, MoodleToken
-from foundation.cli import output
+from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, TEXT, read_text
 from foundation.db import session as db
@@ -18,7 +18,6 @@ from foundation.errors import Advice
 from foundation.text import count, printable
 from notifier.api import schemas
 from notifier.api.schemas import DeletionResult
-from notifier.cli import context
 from notifier.cli.params import MOODLE_TOKEN, TITLE
 from notifier.courses import service as courses
 from notifier.errors import CourseUnknownError, NotifierError, TokenMalformedError
@@ -124,7 +123,7 @@ def delete(
         raise click.UsageError("give at least one COURSE_ID, or a file with --from-file")
     if not yes and sys.stdin.isatty():
         click.confirm(f"Delete {count(len(ids), 'course')} permanently?", abort=True)
-    database = context.checked_services().database
+    database: Database = context.checked_services().database
     results: list[DeletionResult] = []
     try:
         for course_id in ids:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
-from foundation.cli import output
+from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import TEXT, TIMESTAMP
 from foundation.text import count
@@ -18,7 +18,6 @@ from notifier.api.schemas import (
     ReplayReport,
     ReplayResponse,
 )
-from notifier.cli import context
 from notifier.cli.params import ROW_ID
 from notifier.models import DeliveryStatus
 from notifier.webhooks import delivery_queries, failure_advice

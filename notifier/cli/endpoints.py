@@ -5,15 +5,15 @@ from datetime import datetime, timedelta
 import click
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
-from foundation.cli import output
+from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import DURATION, TEXT
 from foundation.db import session as db
 from foundation.text import count, readable
 from notifier.api import schemas
-from notifier.cli import context
 from notifier.cli.params import ROW_ID
 from notifier.models import Endpoint
+from notifier.services import Services
 from notifier.webhooks import circuit_breaker, endpoints, failure_advice
 from notifier.webhooks.retry_policy import Failure
 from notifier.worker.ping import PingResult, send_ping
@@ -37,7 +37,7 @@ def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
 
     Enter the secret at the receiver (ELMS: `receiver sources add-secret`).
     """
-    services = context.checked_services()
+    services: Services = context.checked_services()
     with services.database.writing() as session:
         endpoint, secret = endpoints.register(
             session,
@@ -122,7 +122,7 @@ def correct_url(endpoint_id: int, url: str) -> None:
     Its secret is kept, and waiting deliveries are sent to the new URL at once. The URL of an
     endpoint that has accepted a delivery cannot be changed.
     """
-    services = context.checked_services()
+    services: Services = context.checked_services()
     with services.database.writing() as session:
         endpoints.correct_url(
             session, endpoint_id, url, guard=services.settings.guard, now=db.now(session)
@@ -150,7 +150,7 @@ def rotate_secret(
         raise click.UsageError("give either --now or --overlap")
     if overlap is None:
         overlap = timedelta(0) if at_once else endpoints.DEFAULT_OVERLAP
-    services = context.checked_services()
+    services: Services = context.checked_services()
     with services.database.writing() as session:
         secret = endpoints.rotate_secret(
             session, endpoint_id, overlap=overlap, vault=services.vault, now=db.now(session)

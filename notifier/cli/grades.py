@@ -6,12 +6,11 @@ from typing import BinaryIO
 
 import click
 
-from foundation.cli import output
+from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, TEXT, read_text
 from foundation.text import count, printable
 from notifier.api.schemas import GradesImported
-from notifier.cli import context
 from notifier.cli.params import MAXIMUM
 from notifier.courses import grade_import, grades
 from notifier.courses.moodle_export import ExportOptions

@@ -5,12 +5,12 @@ from datetime import timedelta
 import click
 
 from foundation import logging
+from foundation.cli import context, signals
 from foundation.cli import doctor as report
-from foundation.cli import signals
 from foundation.cli.output import json_option
 from foundation.cli.params import AGE
 from foundation.text import count
-from notifier.cli import context
+from notifier.services import Services
 
 _log = logging.get_logger(__name__)
 # A little over the largest body that a route accepts, so that the route itself refuses more.
@@ -25,7 +25,7 @@ def rotate_key() -> None:
     """
     from notifier.webhooks import endpoints
 
-    services = context.checked_services()
+    services: Services = context.checked_services()
     with services.database.writing() as session:
         secrets = endpoints.reencrypt(session, vault=services.vault)
     click.echo(f"re-encrypted {count(secrets, 'secret')}; older keys can be removed")
@@ -54,15 +54,10 @@ def serve() -> None:
     SIGTERM finishes requests in progress.
     """
     from foundation.web import server
-    from notifier import services
-    from notifier.app import create_app
-    from notifier.models import SCHEMA
+    from notifier.app import app_of
 
-    app = create_app()
-    app_services = services.of(app)
-    click.get_current_context().call_on_close(app_services.database.dispose)
-    SCHEMA.check(app_services.database)
-    server.serve(app, app_services.settings, max_body_bytes=_MAX_BODY_BYTES)
+    services: Services = context.checked_services()
+    server.serve(app_of(services), services.settings, max_body_bytes=_MAX_BODY_BYTES)
 
 
 @click.command()
@@ -79,7 +74,7 @@ def work(once: bool, threads: int | None) -> None:
     """
     from notifier.worker.worker import Worker, WorkerOptions
 
-    services = context.checked_services()
+    services: Services = context.checked_services()
     threads = threads or services.settings.worker_threads
     options = WorkerOptions(
         threads=threads,
@@ -118,6 +113,6 @@ def doctor(as_json: bool) -> None:
     """
     from notifier.monitoring import doctor as checks
 
-    services = context.services()
+    services: Services = context.services()
     findings = checks.examine(services.database, services.vault)
     raise click.exceptions.Exit(report.report(findings, as_json=as_json))

@@ -41,6 +41,6 @@ SITE = Site(
         NavItem("deliveries.listed", "Deliveries"),
         NavItem("endpoints.listed", "Endpoints", ("endpoint_secrets",)),
     ),
+    (overview, courses, deletion, deliveries, endpoints, credentials),
     link_for,
 )
-PAGES = (overview, courses, deletion, deliveries, endpoints, credentials)

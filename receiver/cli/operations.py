@@ -11,6 +11,7 @@ from foundation.cli.output import json_option
 from foundation.cli.params import AGE
 from foundation.text import count
 from receiver.cli import context
+from receiver.services import Services
 
 # Several times what a route accepts, so that the route itself refuses more.
 _MAX_BODY_BYTES = 1024 * 1024
@@ -25,7 +26,7 @@ def rotate_key() -> None:
     from receiver.registry import entries as registry
     from receiver.sources import store as sources
 
-    here = context.checked_services()
+    here: Services = context.checked_services()
     with here.database.writing() as session:
         secrets = sources.reencrypt(session, vault=here.vault)
         tokens = registry.reencrypt(session, vault=here.vault)
@@ -77,15 +78,10 @@ def serve() -> None:
     SIGTERM finishes requests in progress.
     """
     from foundation.web import server
-    from receiver import services
-    from receiver.app import create_app
-    from receiver.models import SCHEMA
+    from receiver.app import app_of
 
-    app = create_app()
-    here = services.of(app)
-    click.get_current_context().call_on_close(here.database.dispose)
-    SCHEMA.check(here.database)
-    server.serve(app, here.settings, max_body_bytes=_MAX_BODY_BYTES)
+    here: Services = context.checked_services()
+    server.serve(app_of(here), here.settings, max_body_bytes=_MAX_BODY_BYTES)
 
 
 @click.command()
@@ -98,7 +94,7 @@ def doctor(as_json: bool) -> None:
     from receiver.monitoring import doctor as checks
     from receiver.sources import factory
 
-    here = context.services()
+    here: Services = context.services()
     with factory.open_gradebook(here.settings) as gradebook:
         findings = checks.examine(here.database, here.vault, gradebook)
     raise click.exceptions.Exit(report.report(findings, as_json=as_json))

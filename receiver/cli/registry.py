@@ -39,7 +39,7 @@ def add(course_id: str, source: str | None) -> None:
 
     Its token is read from a prompt or standard input.
     """
-    here = context.checked_services()
+    here: Services = context.checked_services()
     token = _read_token(here, source)
     with here.database.writing() as session:
         chosen = sources.choose(session, source)
@@ -141,7 +141,7 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
 @source_option
 def remove(course_id: str, source: str | None) -> None:
     """Remove COURSE_ID from the grade sync; its grades are kept."""
-    here = context.checked_services()
+    here: Services = context.checked_services()
     with here.database.writing() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         registry.remove(session, chosen, course_id, actor=context.actor(), now=db.now(session))
@@ -168,7 +168,7 @@ def set_token(course_id: str | None, source: str | None, file: BinaryIO | None) 
     """
     if (course_id is None) == (file is None) or (file and source):
         raise click.UsageError("give COURSE_ID, or --from-file alone")
-    here = context.checked_services()
+    here: Services = context.checked_services()
     if file is not None:
         registry_bulk.enter_tokens(here, file)
     elif course_id is not None:

@@ -65,7 +65,7 @@ def import_(file: BinaryIO) -> None:
     eAssessment before it replaces one that works. Exit code 1 if a line is invalid (then nothing
     is imported) or if a token is not accepted.
     """
-    here = context.checked_services()
+    here: Services = context.checked_services()
     rows = read(here, file)
     with ClientFactory(here.settings, here.vault) as clients:
         rejected = token_check.reject_unverified(here, clients, rows, actor=context.actor())

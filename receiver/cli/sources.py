@@ -12,6 +12,7 @@ from foundation.db import session as db
 from receiver.cli import context
 from receiver.errors import SecretInvalidError, SiteTokenInvalidError
 from receiver.models import API, MOODLE, Source
+from receiver.services import Services
 from receiver.sources import store as sources
 
 
@@ -33,7 +34,7 @@ def add(name: str, url: str, kind: str) -> None:
     It is NOTIFIER_SOURCE at that site. The webhook secret is read from a prompt or standard input;
     leave it empty if there is none yet, and add it later with `receiver sources add-secret`.
     """
-    here = context.checked_services()
+    here: Services = context.checked_services()
     secret = _read_secret(may_wait=True)
     with here.database.writing() as session:
         now = db.now(session)
@@ -84,7 +85,7 @@ def add_secret(name: str) -> None:
 
     It is read from a prompt or standard input.
     """
-    here = context.checked_services()
+    here: Services = context.checked_services()
     secret = _read_secret()
     if secret is None:
         raise SecretInvalidError("no secret was entered")
@@ -117,7 +118,7 @@ def set_site_token(name: str) -> None:
     It is read from a prompt or standard input, and only used to confirm that a course is deleted.
     Its user must see all courses, and its service must allow core_course_get_courses.
     """
-    here = context.checked_services()
+    here: Services = context.checked_services()
     token = _read_site_token()
     with here.database.writing() as session:
         sources.set_site_token(session, sources.get(session, name), token, vault=here.vault)

@@ -78,7 +78,7 @@ def sync_grades(
     0 success (including skipped courses), 1 a course failed, 3 another run is in progress, 4 the
     database is unusable, 143 stopped by SIGTERM (0 with --every).
     """
-    here = context.checked_services()
+    here: Services = context.checked_services()
     gc.freeze()  # the collector need not visit what stays loaded
     with here.database.reading() as session:
         for name in names:

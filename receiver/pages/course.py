@@ -181,7 +181,7 @@ def _flash_result(entry: Entry, checked: CourseStatus | TokenCheckFailed) -> Non
 
 def _saved_but(entry: Entry, problem: str, advice: Advice | None) -> Markup:
     saved = Markup("Token {} saved, but {}. {}")
-    next_step = context.current().site.render_advice(advice, "")  # the forms are on this page
+    next_step = context.current().render_advice(advice, "")  # the forms are on this page
     return saved.format(entry.stored_token_id, problem, next_step)
 
 

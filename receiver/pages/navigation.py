@@ -51,6 +51,6 @@ SITE = Site(
         NavItem("inbox.show", "Inbox"),
         NavItem("sources.show", "Sources"),
     ),
+    (registry_pages, course_pages, run_pages, inbox_pages, source_pages),
     link_for,
 )
-PAGES = (registry_pages, course_pages, run_pages, inbox_pages, source_pages)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from contract import strict_json
 from contract.events import CourseId, TokenId, Version, WireTime
 from contract.grades import MAX_BATCH, GradesResponse
-from contract.problems import STATUS, ProblemType, type_of
+from contract.problems import ProblemType, type_of
 from foundation.errors import Advice
 from foundation.http import client as http
 from foundation.text import validation_message
@@ -227,7 +227,7 @@ def _grades(query: GradeQuery, etag: str | None, body: bytes) -> FetchOutcome:
 def _refusal(query: GradeQuery, status: int, body: bytes) -> FetchOutcome:
     document = _document(body)
     problem = type_of(document)
-    if problem is None or STATUS[problem] != status:
+    if problem is None or problem.status != status:
         return Misconfigured(f"responded {status} without a known reason", CHECK_URL)
     try:
         if problem is ProblemType.COURSE_DELETED:

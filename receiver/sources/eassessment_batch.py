@@ -9,7 +9,7 @@ from pydantic_core import from_json, to_json
 
 from contract import strict_json
 from contract.grades import BatchRequest, BatchRequestItem
-from contract.problems import STATUS, ProblemType
+from contract.problems import ProblemType
 from receiver.sources.base import GradeQuery
 
 PATH = "/api/v1/grades/batch"
@@ -72,7 +72,7 @@ def _item(query: GradeQuery, answer: Any) -> BatchItem | None:
     status, etag = answer.get("status"), answer.get("etag")
     if not isinstance(status, int) or status not in range(200, 600):
         return None
-    if status == STATUS[ProblemType.BATCH_FULL]:
+    if status == ProblemType.BATCH_FULL.status:
         return None
     content = answer.get("grades" if status == 200 else "problem")
     body = b"" if content is None else json.dumps(content).encode()

@@ -20,7 +20,6 @@ from contract import signatures
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from contract.signatures import Secret
 from foundation.db.migrations import Schema
-from foundation.pages import context
 from notifier import app as eassessment
 from notifier import services as notifier_services
 from notifier.config import Settings as NotifierSettings
@@ -144,10 +143,11 @@ _NAME = re.compile(r"<(?:\w+:)?(\w+)>")
 
 def operations(app: Flask) -> set[str]:
     """Return every method and path of an app but its pages', as a document names them."""
+    pages = app.extensions["pages"].blueprints | {"assets"}
     return {
         " ".join([method, _NAME.sub(r"{\1}", rule.rule)])
         for rule in app.url_map.iter_rules()
-        if not context.is_page(app, rule.endpoint) and rule.endpoint != "openapi.asset"
+        if rule.endpoint.rpartition(".")[0] not in pages and rule.endpoint != "openapi.asset"
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
 

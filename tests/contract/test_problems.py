@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract import problems
-from contract.problems import STATUS, Problem, ProblemType
+from contract.problems import Problem, ProblemType
 
 
 def make_problem(kind: ProblemType = ProblemType.COURSE_DELETED, **facts: object) -> Problem:
@@ -34,7 +34,7 @@ def test_document_has_the_members_of_rfc_9457() -> None:
 def test_each_type_has_an_error_status_and_is_read_back(kind: ProblemType) -> None:
     document = json.loads(json.dumps(make_problem(kind).document()))
 
-    assert document["status"] == HTTPStatus(STATUS[kind]) >= HTTPStatus.BAD_REQUEST
+    assert document["status"] == HTTPStatus(kind.status) >= HTTPStatus.BAD_REQUEST
     assert problems.type_of(document) is kind
 
 
@@ -59,7 +59,7 @@ AGREED = {
 
 
 def test_agreed_statuses_are_stable() -> None:
-    assert {kind: STATUS[kind] for kind in AGREED} == AGREED
+    assert {kind: kind.status for kind in AGREED} == AGREED
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from sqlalchemy import delete, text
 
 import notifier.app
 import receiver.app
-from contract.problems import STATUS, type_of
+from contract.problems import type_of
 from contract.signatures import Secret
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
@@ -274,7 +274,7 @@ def _check_is_actionable(request: Request, answer: Answer) -> None:
         raise FuzzError("the rejection is no problem document")
     document = json.loads(answer.body)
     kind = type_of(document)
-    if kind is None or STATUS[kind] != answer.status or document["status"] != answer.status:
+    if kind is None or kind.status != answer.status or document["status"] != answer.status:
         raise FuzzError("the problem has an unknown type, or another status")
     if not document["detail"] or not document["next_step"]:
         raise FuzzError("the problem has no detail or no next step")

@@ -25,7 +25,7 @@ def test_an_app_has_the_services_that_it_was_given(made: Services) -> None:
     services.attach(mine, made)
 
     assert services.of(mine) is made
-    with pytest.raises(KeyError, match="notifier"):
+    with pytest.raises(KeyError, match="services"):
         services.of(other)
 
 

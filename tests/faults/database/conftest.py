@@ -27,22 +27,19 @@ from foundation.crypto import Vault
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.pages import users
+from foundation.services import Services, attach
 from notifier import app as notifier_app
 from notifier import config as notifier_config
-from notifier import services as notifier_services
 from notifier.courses import service as courses
 from notifier.models import SCHEMA as NOTIFIER
 from notifier.models import SOURCE, Course, Delivery, Event, Grade, IssuedToken
-from notifier.models import open_database as open_notifier
 from notifier.webhooks import endpoints, outbox
 from notifier.webhooks.http_client import Transport
 from notifier.worker.worker import Worker, WorkerOptions
 from receiver import app as receiver_app
 from receiver import config as receiver_config
-from receiver import services as receiver_services
 from receiver.models import SCHEMA as RECEIVER
 from receiver.models import Entry, InboxMessage
-from receiver.models import open_database as open_receiver
 from receiver.registry import entries as registry
 from receiver.sources import store as sources
 from tests.faults.database.every_command import COURSE, EVERY, MOODLE, PROGRAMS, SITE, USER
@@ -100,9 +97,7 @@ def make_app() -> Iterator[Callable[[Flask], Flask]]:
 
     yield keep
     for app in made:
-        for services in (notifier_services, receiver_services):
-            if services._KEY in app.extensions:
-                services.of(app).database.dispose()
+        Services.of(app).database.dispose()
 
 
 @pytest.fixture
@@ -118,7 +113,7 @@ def webhook_route(
     """The webhook route, called with a deletion that is signed for each call."""
     url = make_database_url(RECEIVER)
     settings = receiver_settings(url)
-    database, now = open_receiver(settings), datetime.now(UTC)
+    database, now = Database(url), datetime.now(UTC)
     vault = Vault(settings.encryption_keys)
     with database.writing() as session:
         source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)
@@ -174,7 +169,7 @@ def deletion_route(
     """The admin API, where a course is deleted; one endpoint is registered."""
     url = make_database_url(NOTIFIER)
     settings = notifier_settings(url)
-    database, now = open_notifier(settings), datetime.now(UTC)
+    database, now = Database(url, info={SOURCE: SITE}), datetime.now(UTC)
     with database.writing() as session:
         courses.add_course(session, COURSE, "Algorithms", now=now)
         vault = Vault(settings.encryption_keys)
@@ -243,7 +238,7 @@ def loading_route(deletion_route: Route) -> Route:
 @pytest.fixture
 def grades_route(deletion_route: Route) -> Route:
     """The grades API, which changes nothing."""
-    database = open_notifier(notifier_settings(deletion_route.url))
+    database = Database(deletion_route.url, info={SOURCE: SITE})
     with database.writing() as session:
         token = courses.regenerate_token(session, COURSE, now=datetime.now(UTC))
     database.dispose()
@@ -279,10 +274,9 @@ def route(request: pytest.FixtureRequest, make_database_url: Callable[[Schema], 
 
 def with_database(app: Flask, database: Database) -> Flask:
     """Replace the database of an app, and close the old one."""
-    for services in (notifier_services, receiver_services):
-        if services._KEY in app.extensions:
-            services.of(app).database.dispose()
-            services.attach(app, replace(services.of(app), database=database))
+    before: Services[Any] = Services.of(app)
+    before.database.dispose()
+    attach(app, replace(before, database=database))
     return app
 
 
@@ -415,7 +409,7 @@ def make_filled_database(make_database_url: Callable[[Schema], str]) -> Callable
 def _furnish_notifier(url: str) -> None:
     outbox.subscribe()
     settings, now = notifier_settings(url), datetime.now(UTC)
-    database, vault = open_notifier(settings), Vault(settings.encryption_keys)
+    database, vault = Database(url, info={SOURCE: SITE}), Vault(settings.encryption_keys)
     with database.writing() as session:
         endpoints.register(session, "https://elms.example/1", vault=vault, guard=LOOPBACK, now=now)
         endpoints.register(session, "https://elms.example/2", vault=vault, guard=LOOPBACK, now=now)
@@ -429,7 +423,7 @@ def _furnish_notifier(url: str) -> None:
 
 def _furnish_receiver(url: str) -> None:
     settings, now = receiver_settings(url), datetime.now(UTC)
-    database, vault = open_receiver(settings), Vault(settings.encryption_keys)
+    database, vault = Database(url), Vault(settings.encryption_keys)
     with database.writing() as session:
         sources.add(session, MOODLE, "http://127.0.0.1:9", "moodle", now=now)
         source = sources.add(session, SITE, "http://127.0.0.1:9", now=now)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from foundation.errors import Advice
 from foundation.pages import charts, context, forms
 from foundation.pages.charts import Series
-from foundation.pages.context import SiteContext
+from foundation.pages.context import Site
 from foundation.pages.guards import signed_in
 
 TEXT = 'Été <script>alert(1)</script> & "ß" عربي \u202eخلط\u202c 漢字 ' + "x" * 300
@@ -37,8 +38,8 @@ def add_specimen(app: Flask) -> None:
     specimen.add_url_rule("/specimen/now", view_func=signed_in(now))
     specimen.add_url_rule("/specimen/broken", view_func=signed_in(broken))
     specimen.add_url_rule("/specimen/form", view_func=signed_in(form), methods=["POST"])
-    laid: SiteContext = app.extensions["pages"]
-    context.attach(app, SiteContext(laid.site, laid.database, laid.blueprints | {"specimen"}))
+    site: Site = app.extensions["pages"]
+    context.attach(app, replace(site, pages=(*site.pages, specimen)))
     app.register_blueprint(specimen)
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy import text
 from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 
-from contract.problems import Problem, ProblemType
+from contract.problems import ProblemType
 from foundation import logging
 from foundation.db.session import Database
 from foundation.errors import Refusal
@@ -26,6 +26,8 @@ ADMIN_KEY = "k" * 24
 
 class CourseDeletedError(Refusal):
     """A refusal with a problem type."""
+
+    problem = ProblemType.COURSE_DELETED
 
 
 class LongDeletedError(CourseDeletedError):
@@ -61,11 +63,7 @@ class Search(BaseModel):
 
 def make_app(error: Callable[[], None] = lambda: None) -> Flask:
     """Return an app with a route for each subject; `/error` calls the function."""
-    app = web.new_app(
-        "test",
-        {CourseDeletedError: ProblemType.COURSE_DELETED},
-        lambda problem: {"X-Challenge": problem.type} if problem.status == 401 else {},
-    )
+    app = web.new_app("test", {ProblemType.ADMIN_KEY_REFUSED: "Bearer"})
 
     @app.get("/deep/fine")
     @app.get("/fine")
@@ -211,26 +209,8 @@ def test_refusal_becomes_the_problem_of_its_type() -> None:
         pytest.param(StrayError("x"), 500, "internal-error", id="without a type"),
     ],
 )
-def test_problem_type_is_that_of_the_nearest_class(error: Refusal, status: int, kind: str) -> None:
+def test_problem_type_is_inherited(error: Refusal, status: int, kind: str) -> None:
     problem_in(client_with(raising(error)).get("/error"), status, kind)
-
-
-def test_challenge_is_called_with_the_problem() -> None:
-    problems: list[Problem] = []
-
-    def challenge(problem: Problem) -> dict[str, str]:
-        problems.append(problem)
-        return {"X-Challenge": "x"}
-
-    app = web.new_app("test", {CourseDeletedError: ProblemType.COURSE_DELETED}, challenge)
-    app.add_url_rule("/error", view_func=raising(CourseDeletedError("x", course_id="CS101")))
-
-    response = app.test_client().get("/error")
-
-    assert response.headers["X-Challenge"] == "x"
-    assert [(problem.type, problem.facts) for problem in problems] == [
-        (ProblemType.COURSE_DELETED, {"course_id": "CS101"})
-    ]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -518,6 +498,7 @@ def test_wrong_admin_key_is_refused_and_not_repeated(
     response = client.get(f"/admin?admin_key={ADMIN_KEY}", headers=headers)
 
     problem_in(response, 401, "admin-key-refused")
+    assert response.headers["WWW-Authenticate"] == "Bearer"
     assert "hunter2" not in response.text
     assert ADMIN_KEY not in response.text
 

@@ -12,12 +12,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from foundation import logging
+from foundation.crypto import Vault
 from foundation.db.session import Database
+from foundation.services import Services, attach
 from foundation.web import app as web
 from foundation.web import health
-from foundation.web.health import MonitoredService
+from notifier.config import Settings
 from notifier.models import SCHEMA
 
+KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 TOKEN = "planted-metrics-token"
 ROUTES = ["/healthz", "/readyz", "/metrics"]
 
@@ -33,15 +36,13 @@ def make_client() -> Callable[..., FlaskClient]:
     """Return a factory of clients of a service with health checks."""
 
     def make(database: Database, token: str = "") -> FlaskClient:
-        app: Flask = web.new_app("monitored", {})
-        monitored = MonitoredService(
-            "notifier",
-            database,
-            SCHEMA,
-            token,
-            lambda _: [GaugeMetricFamily("notifier_things", "Things.", 7)],
+        app: Flask = web.new_app("monitored")
+        settings = Settings(
+            _env_file=None, admin_key="x" * 32, encryption_keys=KEY, metrics_token=token
         )
-        app.register_blueprint(health.blueprint(lambda: monitored))
+        attach(app, Services(settings, database, Vault(settings.encryption_keys)))
+        things = GaugeMetricFamily("notifier_things", "Things.", 7)
+        app.register_blueprint(health.blueprint("notifier", SCHEMA, lambda _: [things]))
         return app.test_client()
 
     return make
