@@ -1,4 +1,4 @@
-"""Tallies: what is added together, whoever adds it, and only what was committed."""
+"""Counters in the database: what is committed is added up."""
 
 import threading
 from collections.abc import Callable
@@ -11,56 +11,47 @@ from foundation.db.counters import Counter, Histogram
 from foundation.db.session import Database
 from notifier.models import SCHEMA, CounterShard
 
-ANSWERS = Counter("answers_total", "Answers.", ("status_class", "failure"))
+RESPONSES = Counter("responses_total", "Responses.", ("status_class", "failure"))
 WAITS = Histogram("wait_seconds", "Waits.", (0.5, 1, 10))
 
 
 @pytest.fixture
 def database(make_database: Callable[..., Database]) -> Database:
-    """A database that has a table of tallies."""
+    """A database with a table of counters."""
     return make_database(SCHEMA)
 
 
-def samples(family: Metric) -> dict[str, float]:
-    """Return the samples of a family, by name and labels as Prometheus writes them."""
+def samples(database: Database, metric: Counter | Histogram) -> dict[str, float]:
+    """Return the stored samples of a metric, by name and labels."""
+    with database.reading() as session:
+        family: Metric = metric.family(counters.read(session, CounterShard))
     return {
         one.name + ",".join(f" {value}" for value in one.labels.values()): one.value
         for one in family.samples
     }
 
 
-def test_what_several_transactions_add_is_one_number(database: Database) -> None:
+def test_committed_amounts_are_added_up(database: Database) -> None:
+    parts = [RESPONSES.of("2xx", ""), RESPONSES.of("none", "deadline", amount=2)]
     for _ in range(3 * counters.SHARDS):
         with database.writing() as session:
-            parts = [ANSWERS.of("2xx", ""), ANSWERS.of("none", "deadline", amount=2)]
             counters.add(session, CounterShard, counters.total(parts))
+    with database.writing() as session:
+        counters.add(session, CounterShard, RESPONSES.of("2xx", ""))
+        session.rollback()
 
-    with database.reading() as session:
-        found = samples(ANSWERS.family(counters.read(session, CounterShard)))
-    assert found == {
-        "answers_total 2xx, ": 3.0 * counters.SHARDS,
-        "answers_total none, deadline": 6.0 * counters.SHARDS,
+    assert samples(database, RESPONSES) == {
+        "responses_total 2xx, ": 3.0 * counters.SHARDS,
+        "responses_total none, deadline": 6.0 * counters.SHARDS,
     }
 
 
-def test_what_is_rolled_back_was_never_counted(database: Database) -> None:
+def test_buckets_are_cumulative(database: Database) -> None:
     with database.writing() as session:
-        counters.add(session, CounterShard, ANSWERS.of("2xx", ""))
-        session.rollback()
+        waits = [WAITS.of(seconds) for seconds in (0.5, 0.6, 3, 11)]
+        counters.add(session, CounterShard, counters.total(waits))
 
-    with database.reading() as session:
-        assert counters.read(session, CounterShard) == {}
-
-
-def test_a_bucket_holds_what_lies_below_it_too(database: Database) -> None:
-    with database.writing() as session:
-        counters.add(
-            session, CounterShard, counters.total([WAITS.of(each) for each in (0.5, 0.6, 3, 11)])
-        )
-
-    with database.reading() as session:
-        found = samples(WAITS.family(counters.read(session, CounterShard)))
-    assert found == {
+    assert samples(database, WAITS) == {
         "wait_seconds_bucket 0.5": 1,
         "wait_seconds_bucket 1": 2,
         "wait_seconds_bucket 10": 3,
@@ -70,25 +61,23 @@ def test_a_bucket_holds_what_lies_below_it_too(database: Database) -> None:
     }
 
 
-def test_a_clock_that_ran_back_takes_nothing_away() -> None:
+def test_negative_duration_counts_as_zero() -> None:
     assert WAITS.of(-3) == {("wait_seconds", "0.5"): 1, ("wait_seconds", "sum"): 0.0}
 
 
-def test_many_at_once_lose_nothing(database: Database) -> None:
-    parts = [WAITS.of(0.1), ANSWERS.of("2xx", ""), ANSWERS.of("5xx", "")]
+def test_concurrent_transactions_lose_nothing(database: Database) -> None:
+    parts = [WAITS.of(0.1), RESPONSES.of("2xx", ""), RESPONSES.of("5xx", "")]
 
-    def adds() -> None:
-        for at in range(10):
+    def add() -> None:
+        for at in range(6):
             with database.writing() as session:
-                turned = parts[at % 3 :] + parts[: at % 3]
-                counters.add(session, CounterShard, counters.total(turned))
+                rotated = parts[at % 3 :] + parts[: at % 3]
+                counters.add(session, CounterShard, counters.total(rotated))
 
-    threads = [threading.Thread(target=adds) for _ in range(6)]
+    threads = [threading.Thread(target=add) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    with database.reading() as session:
-        found = counters.read(session, CounterShard)
-    assert found["answers_total", "2xx,"] == found["answers_total", "5xx,"] == 60
+    assert set(samples(database, RESPONSES).values()) == {36}

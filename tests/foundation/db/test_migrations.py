@@ -1,4 +1,4 @@
-"""Schemas: bring one up to date, or refuse to work on one that is not."""
+"""Schemas: upgrade one, or refuse to work on one that is not up to date."""
 
 import shutil
 from collections.abc import Callable
@@ -14,184 +14,137 @@ from sqlalchemy.exc import OperationalError
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.errors import SchemaError
+from tests.foundation.conftest import write_revision
 
-Revise = Callable[[str, str | None, str], None]
+LOST = "the database has no schema version, but it has tables: items, parts"
+each_step = pytest.mark.parametrize(
+    "step", [Schema.check, Schema.upgrade], ids=["check", "upgrade"]
+)
+Step = Callable[[Schema, Database], object]
 
 
 @pytest.fixture
-def schema(versions: Path, revise: Revise) -> Schema:
-    """A service of two revisions."""
-    revise("0001", None, 'op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True))')
-    revise("0002", "0001", 'op.add_column("notes", sa.Column("line", sa.String(10)))')
-    return Schema("ground", MetaData(), versions=versions)
+def versions(tmp_path: Path) -> Path:
+    """A folder of two revisions."""
+    folder = tmp_path / "versions"
+    folder.mkdir()
+    table = 'op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True))'
+    write_revision(folder, "0001", None, table)
+    column = 'op.add_column("notes", sa.Column("line", sa.String(10)))'
+    write_revision(folder, "0002", "0001", column)
+    return folder
 
 
-def set_revision(database: Database, revision: str) -> None:
-    """Write another revision into the database, as another program would."""
+@pytest.fixture
+def notes(versions: Path) -> Schema:
+    """A schema of two revisions."""
+    return Schema("sample", MetaData(), versions=versions)
+
+
+def execute(database: Database, statement: str) -> None:
     with database.writing() as session:
-        session.execute(text("UPDATE alembic_version SET version_num = :to"), {"to": revision})
+        session.execute(text(statement))
 
 
-def test_an_empty_database_is_at_no_revision(new_sqlite: Database, schema: Schema) -> None:
-    assert schema.current(new_sqlite) is None
-    assert schema.head == "0002"
+def refusal(step: Step, schema: Schema, database: Database) -> tuple[str, str | None]:
+    """Return the message and the action of a refused step."""
+    with pytest.raises(SchemaError) as refused:
+        step(schema, database)
+    return str(refused.value), refused.value.advice.action
 
 
-def test_upgrade_brings_an_empty_database_to_the_head(new_sqlite: Database, schema: Schema) -> None:
-    before = schema.upgrade(new_sqlite)
+def test_upgrade_brings_an_empty_database_to_the_head(new_sqlite: Database, notes: Schema) -> None:
+    assert notes.current(new_sqlite) is None
+
+    before = [notes.upgrade(new_sqlite) for _ in range(2)]
 
     columns = [column["name"] for column in inspect(new_sqlite.engine).get_columns("notes")]
-    assert before is None
+    assert before == [None, "0002"]
     assert columns == ["id", "line"]
-    assert schema.current(new_sqlite) == "0002"
+    assert notes.current(new_sqlite) == notes.head == "0002"
 
 
-def test_upgrading_again_changes_nothing(new_sqlite: Database, schema: Schema) -> None:
-    schema.upgrade(new_sqlite)
+def test_upgraded_database_passes_the_check(database: Database, schema: Schema) -> None:
+    schema.check(database)
 
-    assert schema.upgrade(new_sqlite) == "0002"
-    assert schema.current(new_sqlite) == "0002"
-
-
-def test_an_upgraded_database_passes_the_check(database: Database, ground: Schema) -> None:
-    ground.check(database)
-
-    assert ground.current(database) == ground.head
+    assert schema.current(database) == schema.head
 
 
-def test_an_empty_database_is_refused_with_the_command_that_mends_it(
-    new_sqlite: Database, schema: Schema
-) -> None:
-    with pytest.raises(SchemaError) as caught:
-        schema.check(new_sqlite)
-
-    assert str(caught.value) == "the database is at schema none, this program needs 0002"
-    assert caught.value.advice.action == "db upgrade"
-
-
-def test_a_file_that_is_not_there_is_named_and_not_made(
-    schema: Schema, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_missing_file_is_named_and_not_created(
+    notes: Schema, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    relative = Database("sqlite:///elsewhere.db")
 
-    with pytest.raises(SchemaError) as caught:
-        schema.check(relative)
+    with pytest.raises(SchemaError, match="is at schema none, this program needs 0002") as refused:
+        notes.check(Database("sqlite:///elsewhere.db"))
 
-    assert caught.value.file == tmp_path / "elsewhere.db"
+    assert refused.value.file == tmp_path / "elsewhere.db"
     assert list(tmp_path.glob("elsewhere*")) == []
 
 
-def test_an_older_schema_is_refused_with_the_command_that_mends_it(
-    new_sqlite: Database, schema: Schema
-) -> None:
-    schema.upgrade(new_sqlite)
-    set_revision(new_sqlite, "0001")
+def test_older_schema_is_refused_until_it_is_upgraded(new_sqlite: Database, notes: Schema) -> None:
+    notes.upgrade(new_sqlite)
+    execute(new_sqlite, "UPDATE alembic_version SET version_num = '0001'")
 
-    with pytest.raises(SchemaError) as caught:
-        schema.check(new_sqlite)
+    message, action = refusal(Schema.check, notes, new_sqlite)
 
-    assert str(caught.value) == "the database is at schema 0001, this program needs 0002"
-    assert caught.value.advice.action == "db upgrade"
+    assert message == "the database is at schema 0001, this program needs 0002"
+    assert action == "db upgrade"
 
 
-@pytest.mark.parametrize("step", ["check", "upgrade"])
-def test_a_schema_without_one_of_its_tables_is_refused(
-    new_sqlite: Database, ground: Schema, step: str
-) -> None:
-    ground.upgrade(new_sqlite)
-    with new_sqlite.writing() as session:
-        session.execute(text("DROP TABLE parts"))
-
-    with pytest.raises(SchemaError) as caught:
-        getattr(ground, step)(new_sqlite)
-
-    assert str(caught.value) == "the database is at schema 0001, but lacks the tables parts"
-    assert caught.value.advice.action == "db check"
-
-
-@pytest.mark.parametrize("step", ["check", "upgrade"])
-def test_a_strangers_schema_is_neither_used_nor_touched(
-    new_sqlite: Database, schema: Schema, step: str
-) -> None:
-    schema.upgrade(new_sqlite)
-    set_revision(new_sqlite, "r0007")
-
-    with pytest.raises(SchemaError) as caught:
-        getattr(schema, step)(new_sqlite)
-
-    assert (
-        str(caught.value)
-        == "the database is at schema r0007, which this version of ground does not know"
-    )
-    assert schema.current(new_sqlite) == "r0007"
-
-
-@pytest.mark.parametrize("step", ["check", "upgrade"])
+@each_step
 @pytest.mark.parametrize(
-    ("lost", "said"),
+    ("damage", "message", "action"),
     [
         pytest.param(
-            "DROP TABLE alembic_version",
-            "the database has no schema version, but it has tables: items, parts",
-            id="no table",
+            "DROP TABLE parts",
+            "the database is at schema 0001, but lacks the tables parts",
+            "db check",
+            id="table missing",
         ),
         pytest.param(
-            "DELETE FROM alembic_version",
-            "the database has no schema version, but it has tables: items, parts",
-            id="no row",
+            "UPDATE alembic_version SET version_num = 'r0007'",
+            "the database is at schema r0007, which this version of sample does not know",
+            None,
+            id="of another service",
         ),
+        pytest.param("DROP TABLE alembic_version", LOST, None, id="no version table"),
+        pytest.param("DELETE FROM alembic_version", LOST, None, id="no version"),
         pytest.param(
             "UPDATE alembic_version SET version_num = ''",
-            "the database is at schema '', which this version of ground does not know",
-            id="no word",
+            "the database is at schema '', which this version of sample does not know",
+            None,
+            id="empty version",
         ),
     ],
 )
-def test_a_schema_that_lost_its_revision_is_neither_used_nor_made_again(
-    new_sqlite: Database, ground: Schema, step: str, lost: str, said: str
+def test_damaged_or_foreign_schema_is_neither_used_nor_upgraded(
+    new_sqlite: Database, schema: Schema, step: Step, damage: str, message: str, action: str | None
 ) -> None:
-    ground.upgrade(new_sqlite)
-    with new_sqlite.writing() as session:
-        session.execute(text(lost))
+    schema.upgrade(new_sqlite)
+    execute(new_sqlite, damage)
 
-    with pytest.raises(SchemaError) as caught:
-        getattr(ground, step)(new_sqlite)
-
-    assert str(caught.value) == said
-    assert caught.value.advice.action is None
+    assert refusal(step, schema, new_sqlite) == (message, action)
+    assert refusal(step, schema, new_sqlite) == (message, action)
 
 
-def test_an_upgrade_that_fails_leaves_nothing_behind(
-    new_sqlite: Database, schema: Schema, revise: Revise, versions: Path
+def test_failed_upgrade_leaves_nothing_and_can_be_repeated(
+    new_sqlite: Database, versions: Path, notes: Schema
 ) -> None:
-    revise("0003", "0002", 'op.execute("INSERT INTO nowhere VALUES (1)")')
-    failing = Schema("ground", MetaData(), versions=versions)
-
+    write_revision(versions, "0003", "0002", 'op.execute("INSERT INTO nowhere VALUES (1)")')
     with pytest.raises(OperationalError, match="no such table: nowhere"):
-        failing.upgrade(new_sqlite)
-
+        notes.upgrade(new_sqlite)
     assert inspect(new_sqlite.engine).get_table_names() == []
-    assert failing.current(new_sqlite) is None
 
-
-def test_an_upgrade_that_failed_can_be_run_again(
-    new_sqlite: Database, schema: Schema, revise: Revise, versions: Path
-) -> None:
-    revise("0003", "0002", 'op.execute("INSERT INTO nowhere VALUES (1)")')
-    with pytest.raises(OperationalError, match="no such table: nowhere"):
-        Schema("ground", MetaData(), versions=versions).upgrade(new_sqlite)
     (versions / "0003.py").unlink()
     shutil.rmtree(versions / "__pycache__", ignore_errors=True)
 
-    before = Schema("ground", MetaData(), versions=versions).upgrade(new_sqlite)
-
-    assert before is None
-    assert inspect(new_sqlite.engine).get_columns("notes")[1]["name"] == "line"
+    assert notes.upgrade(new_sqlite) is None
+    assert notes.current(new_sqlite) == "0002"
 
 
 @pytest.mark.parametrize("service", ["notifier", "receiver"])
-def test_revisions_stand_by_name_in_the_order_of_their_history(service: str) -> None:
+def test_names_of_migrations_sort_in_the_order_of_their_history(service: str) -> None:
     root = Path(str(files("migrations")))
     config = Config()
     config.set_main_option("script_location", str(root))
@@ -203,10 +156,3 @@ def test_revisions_stand_by_name_in_the_order_of_their_history(service: str) -> 
     named = sorted(path.stem.partition("_")[0] for path in (root / service).glob("[!_]*.py"))
     assert [one.revision for one in reversed(history)] == named
     assert Schema(service, MetaData()).head == named[-1]
-
-
-def test_a_service_without_a_folder_of_its_own_takes_the_one_in_migrations() -> None:
-    schema = Schema("notifier", MetaData())
-
-    assert schema.head is not None
-    assert schema.head.startswith("n")
