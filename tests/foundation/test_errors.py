@@ -1,4 +1,4 @@
-"""The root of what a service refuses."""
+"""Refusals and their advice."""
 
 import pytest
 
@@ -13,12 +13,12 @@ from foundation.errors import (
 
 
 class LostError(Refusal):
-    """The tests' own refusal."""
+    """A refusal with advice."""
 
     advice = Advice("Look again.")
 
 
-def test_a_refusal_says_what_and_what_to_do() -> None:
+def test_refusal_has_a_message_facts_and_the_advice_of_its_class() -> None:
     refusal = LostError("the course is lost", course_id="CS101")
 
     assert str(refusal) == "the course is lost"
@@ -26,11 +26,10 @@ def test_a_refusal_says_what_and_what_to_do() -> None:
     assert refusal.facts == {"course_id": "CS101"}
 
 
-def test_a_refusal_can_bring_its_own_advice() -> None:
-    refusal = LostError("the course is lost", advice=Advice("Ask somebody."))
+def test_refusal_can_have_its_own_advice() -> None:
+    refusal = LostError("the course is lost", advice=Advice("Ask."))
 
-    assert refusal.advice == Advice("Ask somebody.")
-    assert refusal.facts == {}
+    assert (refusal.advice, refusal.facts) == (Advice("Ask."), {})
 
 
 @pytest.mark.parametrize("kind", [Refusal, ConfigurationError, SchemaError, DecryptionError])
@@ -45,9 +44,9 @@ def test_command_of_advice_is_quoted_for_a_shell() -> None:
     assert Advice("Wait.").command is None
 
 
-def test_fields_of_advice_are_a_sentence_and_a_command() -> None:
-    assert fields_of(Advice("Look.", "courses list")) == {
-        "next_step": "Look.",
-        "action": "courses list",
-    }
-    assert fields_of(None) == {"next_step": None, "action": None}
+@pytest.mark.parametrize(
+    ("advice", "next_step", "action"),
+    [(Advice("Look.", "courses list"), "Look.", "courses list"), (None, None, None)],
+)
+def test_fields_of_advice(advice: Advice | None, next_step: str | None, action: str | None) -> None:
+    assert fields_of(advice) == {"next_step": next_step, "action": action}

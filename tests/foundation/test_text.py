@@ -1,22 +1,26 @@
-"""Counts and spans are said in words."""
+"""Counts and durations in words; text and values for the terminal."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 
 import pytest
 
-from foundation.text import count, format_duration
+from foundation.text import count, format_duration, printable, readable
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
-    [(0, "0 courses"), (1, "1 course"), (2, "2 courses"), (12345, "12,345 courses")],
+    ("value", "words"), [(0, "0 courses"), (1, "1 course"), (12345, "12,345 courses")]
 )
-def test_how_many_is_said_in_the_right_number(value: int, words: str) -> None:
+def test_count_has_the_right_number(value: int, words: str) -> None:
     assert count(value, "course") == words
 
 
+def test_count_takes_an_irregular_plural() -> None:
+    assert count(2, "entry", "entries") == "2 entries"
+
+
 @pytest.mark.parametrize(
-    ("time", "words"),
+    ("duration", "words"),
     [
         pytest.param(timedelta(seconds=59), "0 min", id="less than a minute"),
         pytest.param(timedelta(minutes=119), "119 min", id="minutes"),
@@ -25,5 +29,42 @@ def test_how_many_is_said_in_the_right_number(value: int, words: str) -> None:
         pytest.param(timedelta(days=2), "2 days", id="days"),
     ],
 )
-def test_how_long_is_said_in_a_unit_that_one_can_picture(time: timedelta, words: str) -> None:
-    assert format_duration(time) == words
+def test_duration_has_one_unit(duration: timedelta, words: str) -> None:
+    assert format_duration(duration) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        pytest.param("Übung, 日本語 😀 e\u0301", "Übung, 日本語 😀 e\u0301", id="any script"),
+        pytest.param("\x1b[31m\x9b31m", "\\x1b[31m\\x9b31m", id="colour"),
+        pytest.param("a\nb\rc\td\x00\x7f", "a\\nb\\rc\\td\\x00\\x7f", id="control characters"),
+        pytest.param("\u202ea\u2066b\u2069", "\\u202ea\\u2066b\\u2069", id="direction"),
+        pytest.param("a\u200b\ufeff\u2028", "a\\u200b\\ufeff\\u2028", id="invisible"),
+        pytest.param("\ud800", "\\ud800", id="lone surrogate"),
+        pytest.param("\U000e0041", "\\U000e0041", id="beyond 16 bits"),
+    ],
+)
+def test_printable_text_has_no_control_characters(text: str, printed: str) -> None:
+    assert printable(text) == printed
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        pytest.param(None, "-", id="none"),
+        pytest.param("", "-", id="empty"),
+        pytest.param(0, "0", id="zero"),
+        pytest.param(False, "no", id="no"),
+        pytest.param(True, "yes", id="yes"),
+        pytest.param(Decimal("7.50"), "7.50", id="decimal"),
+        pytest.param("a\nb", "a\\nb", id="line break"),
+        pytest.param(
+            datetime(2026, 11, 22, 14, 30, 1, 5, tzinfo=timezone(timedelta(hours=5.5))),
+            "2026-11-22 09:00:01Z",
+            id="timestamp in another zone",
+        ),
+    ],
+)
+def test_value_is_readable(value: object, shown: str) -> None:
+    assert readable(value) == shown
