@@ -1,60 +1,35 @@
-"""The parts that pages are made of, in a real browser."""
+"""What the script and the style of the pages do, on a page of every part."""
 
 import re
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import NARROW, WIDE, findings, overflow
-
-Open = Callable[..., Page]
+from tests.browser.conftest import Open
 
 
 @pytest.fixture
-def open_specimen(open_page: Open, specimen: str, signed_in_at: Callable[[str], Any]) -> Open:
-    """Return what opens the page of every part, signed in."""
-
-    def make(**options: object) -> Page:
-        page = open_page(storage_state=signed_in_at(specimen), **options)
-        page.goto(f"{specimen}/specimen")
-        return page
-
-    return make
+def page(open_signed_in: Open, specimen: str) -> Page:
+    """The page of every part."""
+    return open_signed_in(specimen, "/specimen", permissions=["clipboard-read", "clipboard-write"])
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [WIDE, NARROW])
-def test_every_part_is_for_everybody(open_specimen: Open, scheme: str, width: int) -> None:
-    page = open_specimen(color_scheme=scheme, width=width, reduced_motion="reduce")
-
-    folded = findings(page)
-    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
-
-    assert folded == []
-    assert findings(page) == []
-    assert overflow(page) == 0
-
-
-def test_times_are_the_viewers_with_utc_at_hand(open_specimen: Open) -> None:
-    page = open_specimen()
+def test_times_are_local_or_utc(page: Page) -> None:
     time = page.locator("time").first
-
     expect(time).to_have_text("22 Nov 2026, 10:00:00")
     expect(time).to_have_attribute("title", "2026-11-22 09:00:00.123456 UTC")
     expect(page.get_by_role("contentinfo")).to_contain_text("Times are in Europe/Berlin")
+
     page.get_by_role("button", name="Show UTC").click()
     expect(time).to_have_text("2026-11-22 09:00:00 UTC")
     page.reload()
-    expect(page.locator("time").first).to_have_text("2026-11-22 09:00:00 UTC")
+    expect(time).to_have_text("2026-11-22 09:00:00 UTC")
     page.get_by_role("button", name="Show Europe/Berlin").click()
-    expect(page.locator("time").first).to_have_text("22 Nov 2026, 10:00:00")
+    expect(time).to_have_text("22 Nov 2026, 10:00:00")
 
 
-@pytest.mark.parametrize("fragment", ["", "#%"], ids=["as it is", "a fragment that is no text"])
-def test_a_part_that_refreshes_itself_is_new_by_itself(open_specimen: Open, fragment: str) -> None:
-    page = open_specimen()
+@pytest.mark.parametrize("fragment", ["", "#%"], ids=["no fragment", "invalid fragment"])
+def test_part_refreshes_itself(page: Page, fragment: str) -> None:
     page.goto(f"{page.url}{fragment}")
     page.reload()
 
@@ -63,18 +38,13 @@ def test_a_part_that_refreshes_itself_is_new_by_itself(open_specimen: Open, frag
     expect(page.locator("#now")).not_to_have_text(first)
 
 
-def test_a_part_that_refreshes_itself_notices_the_end_of_the_session(
-    open_specimen: Open, specimen: str
-) -> None:
-    page = open_specimen()
-
+def test_refresh_notices_the_end_of_the_session(page: Page, specimen: str) -> None:
     page.context.clear_cookies()
 
     page.wait_for_url(f"{specimen}/sign-in?next=/specimen")
 
 
-def test_what_cannot_be_taken_back_asks_once_more(open_specimen: Open) -> None:
-    page = open_specimen()
+def test_confirmation_unfolds_and_gets_the_focus_by_keyboard(page: Page) -> None:
     button = page.get_by_role("button", name="Delete it for good")
     expect(button).to_be_hidden()
 
@@ -85,9 +55,7 @@ def test_what_cannot_be_taken_back_asks_once_more(open_specimen: Open) -> None:
     expect(button).to_be_focused()
 
 
-def test_a_fault_is_read_out_with_its_field(open_specimen: Open) -> None:
-    page = open_specimen()
-
+def test_error_is_announced_with_its_field(page: Page) -> None:
     field = page.get_by_label("Course id")
 
     expect(field).to_have_attribute("aria-invalid", "true")
@@ -96,18 +64,14 @@ def test_a_fault_is_read_out_with_its_field(open_specimen: Open) -> None:
     )
 
 
-def test_a_text_is_copied(open_specimen: Open) -> None:
-    page = open_specimen(permissions=["clipboard-read", "clipboard-write"])
-
+def test_text_is_copied(page: Page) -> None:
     page.get_by_role("button", name="Copy").click()
 
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == "whsec_example"
 
 
-def test_a_chart_is_a_picture_with_words_and_a_table(open_specimen: Open) -> None:
-    page = open_specimen()
-
+def test_chart_is_an_image_with_a_description_and_a_table(page: Page) -> None:
     chart = page.get_by_role("img", name="Deliveries by hour")
 
     expect(chart).to_have_accessible_description(re.compile("From 00:00 to 23:00."))

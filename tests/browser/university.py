@@ -1,19 +1,20 @@
-"""A day at a university with both platforms, up to now, for those who look at the pages.
+"""One day of a university in the databases of both services, for pictures and browser tests.
 
-What is written, is written by the services' own functions, at the moments of that day.
+Everything is written by the functions of the services, at times of that day.
 """
 
 import heapq
 import random
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from itertools import count
-from typing import Any
+from pathlib import Path
 
-from sqlalchemy.orm import Session
+from pydantic import SecretStr
 
 from contract import events
 from contract.grades import Score
@@ -21,19 +22,21 @@ from contract.signatures import Secret
 from contract.tokens import CourseToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
-from foundation.errors import Advice
 from foundation.http.ssrf import Guard
+from foundation.pages import users
 from notifier.courses import grades
 from notifier.courses import service as courses
-from notifier.models import SOURCE, Delivery, DeliveryStatus
+from notifier.models import SCHEMA as NOTIFIER
+from notifier.models import SOURCE
 from notifier.webhooks import endpoints, outbox
 from notifier.webhooks.circuit_breaker import BreakerState
+from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import Failure, RetryAt, WebhookResponse
 from notifier.worker import batch
 from notifier.worker.batch import BatchSettings, Finished
 from notifier.worker.claims import ClaimLimits, EndpointLimit
-from receiver.course_state import Status
 from receiver.gradebook.base import ScoreCounts
+from receiver.models import SCHEMA as RECEIVER
 from receiver.registry import entries as registry
 from receiver.registry.entries import EntryUpdate
 from receiver.registry.history import Actor, ActorKind
@@ -42,262 +45,245 @@ from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.sources import store as sources
 from receiver.sync import planner
 from receiver.webhooks import inbox
-from tests.browser.syllabus import LAST_YEAR, THIS_YEAR
+from tests.foundation.pages.conftest import PASSWORD
+from tests.integration.services import ENCRYPTION_KEY, serve
 
+SCHEMAS = {"notifier": NOTIFIER, "receiver": RECEIVER}
+VAULT = Vault(SecretStr(ENCRYPTION_KEY))
 ELMS = "https://elms.example.ac.uk/webhooks/eassessment"
 LIBRARY = "https://library.example.ac.uk/hooks/courses"
-EASSESSMENT = "https://eassessment.example.ac.uk"
-ADA = Actor(ActorKind.ADMINISTRATOR, "Ada Lovelace")
-BY_HOUR = {8: 3, 9: 6, 10: 8, 11: 6, 12: 2, 13: 4, 14: 7, 15: 5, 16: 4, 17: 2, 21: 1}
-"""How much is deleted or regenerated in each hour of the clock (UTC)."""
-ELMS_IS_DOWN = timedelta(hours=6, minutes=10), timedelta(hours=6, minutes=6)
-"""From when until when, before now, ELMS does not answer."""
-TERMS = BatchSettings(timedelta(minutes=1), timedelta(days=5), lambda: 0.5)
+ADA = Actor(ActorKind.ADMINISTRATOR, "Ada")
 
-
-@dataclass
-class Day:
-    """Both platforms' databases, and what is still to come on this day."""
-
-    eassessment: Database
-    elms: Database
-    vault: Vault
-    now: datetime
-    library_ill_for: timedelta
-    chance: random.Random = field(default_factory=lambda: random.Random(7))
-    tokens: dict[str, CourseToken] = field(default_factory=dict)
-    agenda: list[tuple[datetime, int, Callable[[datetime], None]]] = field(default_factory=list)
-    numbers: Iterator[int] = field(default_factory=count)
-
-    def plan(self, at: datetime, action: Callable[[datetime], None]) -> None:
-        """Let something happen at a moment."""
-        heapq.heappush(self.agenda, (at, next(self.numbers), action))
-
-    def pass_by(self) -> None:
-        """Let all of it happen, in its order, until now."""
-        while self.agenda and self.agenda[0][0] < self.now:
-            at, _, action = heapq.heappop(self.agenda)
-            action(at)
+# Tokens of this year's courses are regenerated, in this order.
+THIS_YEAR = {
+    "CS101-2026": "Introduction to Programming",
+    "CS204-2026": "Algorithms and Data Structures",
+    "MATH110-2026": "Linear Algebra I",
+    "ECON230-2026": "Économétrie appliquée",
+    "PHIL120-2026": "Ancient Philosophy",
+    "STAT150-2026": "Statistics for Everybody",
+    "HIST310-2026": "Geschichte der Universität Göttingen",
+    "BIO140-2026": "Cell Biology",
+    "CHEM105-2026": "Química orgánica",
+    "LAW201-2026": "Droit européen des données",
+    "PHYS130-2026": "Mechanics and Waves",
+    "PSY101-2026": "Introduction to Psychology",
+    "MED210-2026": "Anatomy II",
+}
+SUBJECTS = {
+    "CS": "Computing",
+    "MATH": "Mathematics",
+    "PHYS": "Physics",
+    "CHEM": "Chemistry",
+    "BIO": "Biology",
+    "MED": "Anatomy",
+    "PSY": "Psychology",
+    "ECON": "Économie",
+    "LAW": "Law",
+    "HIST": "Geschichte",
+    "PHIL": "Φιλοσοφία",
+    "MUS": "Música",
+}
+# Last year's courses are deleted, in this order.
+LAST_YEAR = {
+    f"{code}{level}10-2025": f"{subject} {level}"
+    for level in range(1, 6)
+    for code, subject in SUBJECTS.items()
+}
+# The number of changes in each hour of the day (UTC).
+CHANGES = {8: 3, 9: 6, 10: 8, 11: 6, 12: 2, 13: 4, 14: 7, 15: 5, 16: 4, 17: 2, 21: 1}
+# How long ago the outage of ELMS began and ended.
+OUTAGE = timedelta(hours=6, minutes=10), timedelta(hours=6, minutes=6)
+BUSY_RUN = 71
+_SETTINGS = BatchSettings(timedelta(minutes=1), timedelta(days=5), lambda: 0.5)
+_NO_CLAIMS = ClaimLimits(0, 0, 0, {})
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What there is to see: ELMS's entries by course, two deliveries, a course of each kind.
+class University:
+    """Both services, running, with their databases; ids of what there is to see."""
 
-    One delivery `waited` for ELMS, one is `dead`.
-    """
-
+    addresses: Mapping[str, str]
+    databases: Mapping[str, Database]
     entries: Mapping[str, int]
-    waited: int
-    dead: int
+    retried: int
     deleted: str
-    renewed: str
-    active: str
 
 
-def furnish(
-    eassessment_url: str,
-    elms_url: str,
-    vault: Vault,
-    *,
-    library_ill_for: timedelta = timedelta(0),
-    now: datetime,
-) -> Seen:
-    """Fill the empty databases of both platforms with one day that ends now."""
-    outbox.subscribe()
-    eassessment = Database(eassessment_url, info={SOURCE: "eassessment"})
-    day = Day(eassessment, Database(elms_url), vault, now, library_ill_for)
-    _open_term(day)
-    _plan_changes(day)
-    for quarter in range(96):
-        day.plan(now - timedelta(minutes=15 * (96 - quarter) - 7), partial(_sync, day))
-    day.pass_by()
-    seen = _seen(day)
-    day.eassessment.dispose()
-    day.elms.dispose()
-    return seen
+@contextmanager
+def running(folder: Path, *more: Callable[[Mapping[str, Database]], None]) -> Iterator[University]:
+    """Serve both services on databases with that day; Ada can sign in to both."""
+    with ExitStack() as stack:
+        databases = {
+            "notifier": Database(f"sqlite:///{folder}/notifier.db", info={SOURCE: "eassessment"}),
+            "receiver": Database(f"sqlite:///{folder}/receiver.db"),
+        }
+        for service, database in databases.items():
+            stack.callback(database.dispose)
+            SCHEMAS[service].upgrade(database)
+            add_ada(database)
+        retried, deleted = _Day(databases["notifier"], databases["receiver"]).live()
+        for fill in more:
+            fill(databases)
+        addresses = {}
+        for service, database in databases.items():
+            url = database.engine.url.render_as_string()
+            served = serve(service, SCHEMAS[service], url, folder, ALLOW_LOOPBACK="true")
+            stack.callback(served.stop)
+            addresses[service] = f"http://127.0.0.1:{served.port}"
+        with databases["receiver"].reading() as session:
+            entries = {one.course_id: one.id for one in registry.list_entries(session)}
+        yield University(addresses, databases, entries, retried, deleted)
 
 
-def _open_term(day: Day) -> None:
-    """Register endpoints and courses of both years, and link each course at ELMS."""
-    began = day.now - timedelta(days=54)
-    with day.eassessment.writing() as session:
-        for url in (ELMS, LIBRARY):
-            endpoints.register(session, url, vault=day.vault, guard=Guard(), now=began)
-        for course_id, title in {**LAST_YEAR, **THIS_YEAR}.items():
-            day.tokens[course_id] = courses.add_course(session, course_id, title, now=began)
-        marked = day.now - timedelta(days=2)
-        grades.load(session, {one: _scores(day, marked) for one in day.tokens}, now=marked)
-    with day.elms.writing() as session:
-        source = sources.add(session, "eassessment", EASSESSMENT, now=began)
-        sources.add_secret(session, source, Secret.generate(), vault=day.vault, now=began)
-        for course_id, token in day.tokens.items():
-            registry.add(session, source, course_id, token, vault=day.vault, actor=ADA, now=began)
+def add_ada(database: Database) -> None:
+    """Add the user Ada."""
+    with database.writing() as session:
+        users.add(session, "Ada", PASSWORD, now=datetime.now(UTC))
 
 
-def _scores(day: Day, at: datetime) -> list[Score]:
-    people = range(1001, 1001 + day.chance.randrange(18, 90))
-    return [
-        Score(
-            user_id=f"s{number}",
-            score_given=Decimal(f"{day.chance.gauss(67, 12):.1f}"),
-            score_maximum=Decimal(100),
-            timestamp=at,
-        )
-        for number in people
-    ]
+@dataclass
+class _Day:
+    """What is still to happen on the day that ends now, in the order of time."""
+
+    eassessment: Database
+    elms: Database
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    chance: random.Random = field(default_factory=lambda: random.Random(7))
+    agenda: list[tuple[datetime, int, Callable[[datetime], None]]] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def live(self) -> tuple[int, str]:
+        """Let the day pass; return the delivery that was retried, and the last deleted course."""
+        outbox.subscribe()
+        self._open_term()
+        regenerated, deleted = self._changes()
+        for number, (at, course_id) in enumerate(zip(regenerated, THIS_YEAR, strict=False), 1):
+            is_entered = number <= len(regenerated) - 3
+            self._plan(at, partial(self._regenerate, course_id, is_entered))
+        for at, course_id in zip(deleted, LAST_YEAR, strict=False):
+            self._plan(at, partial(self._delete, course_id))
+        for quarter in range(96):
+            self._plan(self.now - timedelta(minutes=15 * (96 - quarter) - 7), self._sync)
+        self.retried = 0
+        while self.agenda and self.agenda[0][0] < self.now:
+            at, _, action = heapq.heappop(self.agenda)
+            action(at)
+        return self.retried, list(LAST_YEAR)[len(deleted) - 1]
+
+    def _plan(self, at: datetime, action: Callable[[datetime], None]) -> None:
+        heapq.heappush(self.agenda, (at, next(self.numbers), action))
+
+    def _open_term(self) -> None:
+        began, graded = self.now - timedelta(days=54), self.now - timedelta(days=2)
+        titles = {**LAST_YEAR, **THIS_YEAR}
+        with self.eassessment.writing() as session:
+            for url in (ELMS, LIBRARY):
+                endpoints.register(session, url, vault=VAULT, guard=Guard(), now=began)
+            tokens = {
+                course_id: courses.add_course(session, course_id, title, now=began)
+                for course_id, title in titles.items()
+            }
+            grades.load(session, {one: self._scores(graded) for one in titles}, now=graded)
+        with self.elms.writing() as session:
+            url = "https://eassessment.example.ac.uk"
+            source = sources.add(session, "eassessment", url, now=began)
+            sources.add_secret(session, source, Secret.generate(), vault=VAULT, now=began)
+            for course_id, token in tokens.items():
+                registry.add(session, source, course_id, token, vault=VAULT, actor=ADA, now=began)
+
+    def _scores(self, at: datetime) -> list[Score]:
+        given, most = Decimal(67), Decimal(100)
+        return [
+            Score(user_id=f"s{1001 + n}", score_given=given, score_maximum=most, timestamp=at)
+            for n in range(self.chance.randrange(10, 40))
+        ]
+
+    def _changes(self) -> tuple[list[datetime], list[datetime]]:
+        """Return the times of regenerations, and of deletions: one of them during the outage."""
+        hour = self.now.replace(minute=0, second=0, microsecond=0)
+        times = [
+            at
+            for begins in (hour - timedelta(hours=back) for back in range(24))
+            for _ in range(CHANGES.get(begins.hour, 0))
+            if (at := begins + timedelta(minutes=self.chance.uniform(2, 57))) < self.now
+        ]
+        times = sorted(times + [self.now - timedelta(minutes=back) for back in (2, 11, 34)])
+        regenerated, outage = times[4::5], self.now - OUTAGE[0] + timedelta(minutes=1)
+        return regenerated, sorted({*times, outage} - set(regenerated))
+
+    def _delete(self, course_id: str, at: datetime) -> None:
+        with self.eassessment.writing() as session:
+            courses.delete_course(session, course_id, now=at)
+        self._plan(at + timedelta(milliseconds=self.chance.uniform(40, 260)), self._work)
+
+    def _regenerate(self, course_id: str, is_entered: bool, at: datetime) -> None:
+        with self.eassessment.writing() as session:
+            token = courses.regenerate_token(session, course_id, now=at)
+        self._plan(at + timedelta(milliseconds=self.chance.uniform(40, 260)), self._work)
+        if is_entered:
+            entered_at = at + timedelta(minutes=self.chance.uniform(5, 30))
+            self._plan(entered_at, partial(self._enter, course_id, token))
+
+    def _enter(self, course_id: str, token: CourseToken, at: datetime) -> None:
+        with self.elms.writing() as session:
+            entry = registry.get(session, sources.get(session, "eassessment"), course_id)
+            registry.set_token(session, entry, token, vault=VAULT, actor=ADA, now=at)
+
+    def _work(self, at: datetime) -> None:
+        """Send what is due, as a worker does, and plan the retries."""
+        with self.eassessment.writing() as session:
+            claimed = batch.process_batch(session, [], _limits, _SETTINGS, now=at).claimed
+        finished = [
+            Finished(one, at, self.chance.randrange(24, 190), self._respond(one, at))
+            for one in claimed
+        ]
+        later = at + timedelta(milliseconds=max((one.milliseconds for one in finished), default=0))
+        with self.eassessment.writing() as session:
+            settled = batch.process_batch(
+                session, finished, lambda _: _NO_CLAIMS, _SETTINGS, now=later
+            ).settled
+        for one in settled:
+            if isinstance(one.decision, RetryAt):
+                self.retried = one.claimed.delivery_id
+                self._plan(one.decision.due_at, self._work)
+
+    def _respond(self, one: Claimed, at: datetime) -> WebhookResponse | Failure:
+        if one.url == LIBRARY and one.course_id.startswith("MUS"):
+            return WebhookResponse(422, excerpt=f'{{"detail": "no shelf for {one.course_id}"}}')
+        if one.url != ELMS:
+            return WebhookResponse(204)
+        if OUTAGE[0] > self.now - at > OUTAGE[1]:
+            return Failure("refused", "elms.example.ac.uk:443: the connection was refused")
+        with self.elms.writing() as session:
+            source = sources.get_webhook_source(session, "eassessment", vault=VAULT)
+            raw = one.body.encode()
+            event = events.load(raw)
+            outcome = inbox.accept(session, source, one.webhook_id, event, raw, now=at)
+        return WebhookResponse(200, excerpt=f'{{"outcome": "{outcome}"}}')
+
+    def _sync(self, at: datetime) -> None:
+        """Record a grade sync; one of the day was slow."""
+        with self.elms.writing() as session:
+            plan = planner.plan_entries(registry.list_entries(session))
+            run_id = runs.begin(session, "elms@sync-1", now=at)
+            fetched = [
+                CourseResult("eassessment", entry.course_id, self._outcome())
+                for entry in plan.to_fetch
+            ]
+            results = (*plan.skipped, *fetched)
+            runs.record(session, run_id, results)
+            updates = [EntryUpdate(entry.id, synced=True) for entry in plan.to_fetch]
+            registry.apply_updates(session, updates, actor=Actor(ActorKind.SYNC, "run"), now=at)
+            requests, seconds = (3, 12.4) if run_id == BUSY_RUN else (1, 0.6)
+            seconds = round(seconds + self.chance.uniform(-0.3, 0.3), 2)
+            result = RunResult(run_id, results, ScoreCounts(9, 6, 80), requests, 10, seconds, 0)
+            runs.end(session, result, now=at + timedelta(seconds=seconds))
+
+    def _outcome(self) -> CourseOutcome:
+        is_synced = self.chance.random() < 0.12
+        return CourseOutcome.SYNCED if is_synced else CourseOutcome.UNCHANGED
 
 
-def _plan_changes(day: Day) -> None:
-    """Let courses of last year be deleted and tokens of this year's regenerated over the day.
-
-    One is deleted while ELMS is down, and three have just been; of the tokens all but the last
-    three are entered at ELMS.
-    """
-    hour = day.now.replace(minute=0, second=0, microsecond=0)
-    every = [
-        at
-        for begins in (hour - timedelta(hours=back) for back in range(24))
-        for _ in range(BY_HOUR.get(begins.hour, 0))
-        if (at := begins + timedelta(minutes=day.chance.uniform(2, 57))) < day.now
-    ]
-    every += [day.now - timedelta(minutes=minutes) for minutes in (2, 11, 34)]
-    every.append(day.now - ELMS_IS_DOWN[0] + timedelta(minutes=1))
-    regenerated = sorted(every)[4::5]
-    for at, course_id in zip(sorted(set(every) - set(regenerated)), LAST_YEAR, strict=False):
-        day.plan(at, partial(_delete, day, course_id))
-    for number, (at, course_id) in enumerate(zip(regenerated, THIS_YEAR, strict=False)):
-        entered = number < len(regenerated) - 3
-        day.plan(at, partial(_regenerate, day, course_id, entered))
-
-
-def _delete(day: Day, course_id: str, at: datetime) -> None:
-    with day.eassessment.writing() as session:
-        courses.delete_course(session, course_id, now=at)
-    day.plan(at + _moments(day), partial(_work, day))
-
-
-def _regenerate(day: Day, course_id: str, entered: bool, at: datetime) -> None:
-    """Regenerate a token; if it is entered at ELMS, then within half an hour."""
-    with day.eassessment.writing() as session:
-        token = courses.regenerate_token(session, course_id, now=at)
-    day.plan(at + _moments(day), partial(_work, day))
-    if entered:
-        entered_at = at + timedelta(minutes=day.chance.uniform(5, 30))
-        day.plan(entered_at, partial(_enter, day, course_id, token))
-
-
-def _enter(day: Day, course_id: str, token: CourseToken, at: datetime) -> None:
-    with day.elms.writing() as session:
-        entry = registry.get(session, sources.get(session, "eassessment"), course_id)
-        registry.set_token(session, entry, token, vault=day.vault, actor=ADA, now=at)
-
-
-def _moments(day: Day) -> timedelta:
-    return timedelta(milliseconds=day.chance.uniform(40, 260))
-
-
-def _work(day: Day, at: datetime) -> None:
-    """Take a worker's turn: claim, send, settle; what is tried again, is when it is due."""
-    with day.eassessment.writing() as session:
-        claimed = batch.process_batch(session, [], _limits(at), TERMS, now=at).claimed
-    if not claimed:
-        return
-    finished = [
-        Finished(one, at, day.chance.randrange(24, 190), _answer(day, one, at)) for one in claimed
-    ]
-    settled_at = at + timedelta(milliseconds=max(one.milliseconds for one in finished))
-    with day.eassessment.writing() as session:
-        settled = batch.process_batch(
-            session, finished, lambda _: _NONE, TERMS, now=settled_at
-        ).settled
-    for one in settled:
-        if isinstance(one.decision, RetryAt):
-            day.plan(one.decision.due_at, partial(_work, day))
-
-
-_NONE = ClaimLimits(0, 0, 0, {})
-
-
-def _limits(at: datetime) -> Callable[[Mapping[int, BreakerState]], ClaimLimits]:
-    share = EndpointLimit(50, 50)
-    return lambda every: ClaimLimits(
-        50, 50, 50, {one: share for one, health in every.items() if not health.is_paused(at)}
-    )
-
-
-def _answer(day: Day, one: Any, at: datetime) -> WebhookResponse | Failure:
-    before_now = day.now - at
-    if one.url == LIBRARY:
-        if before_now < day.library_ill_for:
-            return WebhookResponse(503, excerpt='{"detail": "the catalogue is being migrated"}')
-        if one.course_id.startswith(("ARCH", "MUS")):
-            return WebhookResponse(
-                422, excerpt=f'{{"detail": "no shelf is known for {one.course_id}"}}'
-            )
-        return WebhookResponse(204)
-    if ELMS_IS_DOWN[0] > before_now > ELMS_IS_DOWN[1]:
-        return Failure("refused", "elms.example.ac.uk:443: the connection was refused")
-    with day.elms.writing() as session:
-        door = sources.get_webhook_source(session, "eassessment", vault=day.vault)
-        raw = one.body.encode()
-        outcome = inbox.accept(session, door, one.webhook_id, events.load(raw), raw, now=at)
-    return WebhookResponse(200, excerpt=f'{{"outcome": "{outcome}"}}')
-
-
-def _sync(day: Day, at: datetime) -> None:
-    """Record a grade sync of the registry as it stands; one of the day found eAssessment busy."""
-    with day.elms.writing() as session:
-        planned = planner.plan_entries(registry.list_entries(session))
-        run_id = runs.begin(session, "elms@sync-1", now=at)
-        busy = run_id == 71
-        asked = [_asked(day, entry, busy=busy) for entry in planned.to_fetch]
-        reports = (*planned.skipped, *asked)
-        runs.record(session, run_id, reports)
-        _learn(session, planned, asked, run_id, at)
-        synced = sum(one.outcome is CourseOutcome.SYNCED for one in asked)
-        written = ScoreCounts(synced * 3, synced * 2, synced * 40)
-        seconds = round(day.chance.uniform(0.3, 0.9) + (12.1 if busy else 0), 2)
-        report = RunResult(run_id, reports, written, 3 if busy else 1, 10, seconds, int(busy))
-        runs.end(session, report, now=at + timedelta(seconds=seconds))
-
-
-def _asked(day: Day, entry: Any, *, busy: bool) -> CourseResult:
-    if busy and day.chance.random() < 0.2:
-        return CourseResult(
-            "eassessment",
-            entry.course_id,
-            CourseOutcome.FAILED,
-            "transient",
-            "eAssessment answered 503 three times: its database is busy",
-            advice=Advice("No action needed yet: the next run tries again."),
-        )
-    outcome = CourseOutcome.SYNCED if day.chance.random() < 0.12 else CourseOutcome.UNCHANGED
-    return CourseResult("eassessment", entry.course_id, outcome)
-
-
-def _learn(session: Session, planned: Any, asked: Any, run_id: int, at: datetime) -> None:
-    lessons = [
-        EntryUpdate(entry.id, synced=True)
-        for entry, report in zip(planned.to_fetch, asked, strict=True)
-        if report.outcome is not CourseOutcome.FAILED
-    ]
-    registry.apply_updates(session, lessons, actor=Actor(ActorKind.SYNC, f"run {run_id}"), now=at)
-
-
-def _seen(day: Day) -> Seen:
-    with day.eassessment.reading() as session:
-        to_elms = session.query(Delivery).where(Delivery.endpoint_id == 1)
-        waited = to_elms.order_by(Delivery.attempts.desc(), Delivery.id).limit(1).one()
-        dead = session.query(Delivery).where(Delivery.status == DeliveryStatus.DEAD).limit(1).one()
-    with day.elms.reading() as session:
-        every = registry.list_entries(session)
-    by_status = {registry.course_status(one).status: one.course_id for one in every}
-    return Seen(
-        entries={one.course_id: one.id for one in every},
-        waited=waited.id,
-        dead=dead.id,
-        deleted=by_status[Status.COURSE_DELETED],
-        renewed=by_status[Status.TOKEN_INVALID],
-        active=by_status[Status.ACTIVE],
-    )
+def _limits(every: Mapping[int, BreakerState]) -> ClaimLimits:
+    return ClaimLimits(50, 50, 50, dict.fromkeys(every, EndpointLimit(50, 50)))

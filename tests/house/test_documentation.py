@@ -98,7 +98,7 @@ def test_every_picture_of_a_page_is_shown_and_can_be_taken_again() -> None:
         if "pictures/" in target and words
     }
 
-    assert {path.stem for path in PICTURES.iterdir()} == shown == set(pictures.README)
+    assert {path.stem for path in PICTURES.iterdir()} == shown == set(pictures.PICTURES)
 
 
 def test_every_alert_has_a_runbook_entry() -> None:
