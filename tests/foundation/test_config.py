@@ -1,4 +1,4 @@
-"""Tests of the settings that both services have."""
+"""The settings that both services have."""
 
 import base64
 import os
@@ -16,6 +16,15 @@ from foundation.errors import ConfigurationError
 
 KEY = base64.b64encode(b"\xfb\xff" * 16).decode()
 OTHER_KEY = base64.urlsafe_b64encode(b"\xfe\xef" * 16).decode()
+GOOD = {
+    "SAMPLE_ENCRYPTION_KEYS": KEY,
+    "SAMPLE_DATABASE_URL": "sqlite:///sample.db",
+    "SAMPLE_ADMIN_KEY": "k" * 24,
+}
+NO_KEY, INVALID_KEY = "expected at least one key", "as from `openssl rand -base64 32`"
+NO_FILE = "expected a PEM file of certificates, but there is no such file"
+NO_CERTIFICATE = "expected a PEM file of certificates, but it contains none"
+PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 
 class SampleSettings(ServiceSettings):
@@ -27,26 +36,14 @@ class SampleSettings(ServiceSettings):
     admin_key: Annotated[str, Field(min_length=24)]
 
 
-GOOD = {
-    "SAMPLE_ENCRYPTION_KEYS": KEY,
-    "SAMPLE_DATABASE_URL": "sqlite:///sample.db",
-    "SAMPLE_ADMIN_KEY": "k" * 24,
-}
-
-
-@pytest.fixture(autouse=True)
-def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Remove the variables of this machine and leave its .env."""
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """An environment with the required settings only, in an empty folder."""
     for name in [name for name in os.environ if name.upper().startswith("SAMPLE_")]:
         monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment with the required settings."""
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
     return monkeypatch
 
 
@@ -60,15 +57,17 @@ def refusal() -> ConfigurationError:
 def test_other_settings_have_defaults(environment: pytest.MonkeyPatch) -> None:
     loaded = config.load(SampleSettings)
 
-    assert loaded.port == 8100
-    assert loaded.host == "127.0.0.1"
-    assert loaded.database_timeout == 5.0
-    assert loaded.web_threads == 8
+    assert (loaded.host, loaded.port, loaded.web_threads) == ("127.0.0.1", 8100, 8)
     assert (loaded.log_level, loaded.log_format) == ("INFO", "auto")
     assert loaded.database_url.get_secret_value() == "sqlite:///sample.db"
+    with pytest.raises(ValueError, match="Instance is frozen"):
+        loaded.port = 1
 
 
-def test_all_missing_settings_are_named() -> None:
+def test_all_missing_settings_are_named(environment: pytest.MonkeyPatch) -> None:
+    for name in GOOD:
+        environment.delenv(name)
+
     refused = refusal()
 
     assert str(refused) == (
@@ -78,44 +77,26 @@ def test_all_missing_settings_are_named() -> None:
     assert ".env.example explains each one" in refused.advice.text
 
 
-def test_all_invalid_settings_are_named_without_a_value(
-    environment: pytest.MonkeyPatch,
-) -> None:
-    planted = {
+def test_all_invalid_settings_are_named_without_a_value(environment: pytest.MonkeyPatch) -> None:
+    invalid = {
         "SAMPLE_ENCRYPTION_KEYS": "hunter2",
         "SAMPLE_DATABASE_URL": "mysql://hunter2@there/db",
         "SAMPLE_ADMIN_KEY": "hunter2",
         "SAMPLE_PORT": "hunter2",
-        "SAMPLE_DATABASE_TIMEOUT": "hunter2",
+        "SAMPLE_DATABASE_TIMEOUT": "inf",
         "SAMPLE_WEB_THREADS": "0",
-        "SAMPLE_LOG_LEVEL": "hunter2",
+        "SAMPLE_METRICS_TOKEN": "hunter2",
+        "SAMPLE_LOG_LEVEL": "info",
+        "SAMPLE_LOG_FORMAT": "xml",
     }
-    for name, value in planted.items():
+    for name, value in invalid.items():
         environment.setenv(name, value)
 
     refused = refusal()
 
-    assert {fault.split(":")[0] for fault in str(refused).split("; ")} == set(planted)
+    assert {fault.split(":")[0] for fault in str(refused).split("; ")} == set(invalid)
     assert "hunter2" not in f"{refused!s} {refused!r} {refused.advice} {refused.facts}"
     assert refused.__suppress_context__
-
-
-def test_empty_variable_is_not_a_missing_one(environment: pytest.MonkeyPatch) -> None:
-    for name in ("SAMPLE_ENCRYPTION_KEYS", "SAMPLE_DATABASE_URL", "SAMPLE_ADMIN_KEY"):
-        environment.setenv(name, "")
-
-    said = str(refusal())
-
-    assert "SAMPLE_ENCRYPTION_KEYS: expected at least one key" in said
-    assert "SAMPLE_DATABASE_URL: expected sqlite:///FILE or postgresql://USER@HOST/DATABAS" in said
-    assert "SAMPLE_ADMIN_KEY: String should have at least 24 characters" in said
-
-
-def test_settings_are_read_from_a_file(tmp_path: Path) -> None:
-    lines = [f"{name}={value}" for name, value in {**GOOD, "SAMPLE_PORT": "8200"}.items()]
-    (tmp_path / ".env").write_text("\n".join(lines))
-
-    assert config.load(SampleSettings).port == 8200
 
 
 def test_environment_overrides_the_file(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -127,25 +108,25 @@ def test_environment_overrides_the_file(environment: pytest.MonkeyPatch, tmp_pat
     assert (loaded.port, loaded.log_level) == (8300, "ERROR")
 
 
-def test_repr_does_not_show_secrets(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("SAMPLE_DATABASE_URL", "postgresql://u:hunter2@there/db")
+def test_file_must_be_utf_8(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"SAMPLE_ADMIN_KEY=\xff\n")
 
+    assert str(refusal()) == "the file .env is not UTF-8"
+
+
+def test_secrets_are_shown_neither_in_repr_nor_in_errors(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("SAMPLE_DATABASE_URL", "postgresql://u:hunter2@there/db")
     shown = repr(config.load(SampleSettings))
 
+    with pytest.raises(ValidationError, match="admin_key") as caught:
+        SampleSettings(admin_key="hunter2")
+
     assert KEY not in shown
-    assert "hunter2" not in shown
+    assert "hunter2" not in f"{shown} {caught.value}"
 
 
-@pytest.mark.parametrize(
-    "keys",
-    [
-        pytest.param(KEY, id="standard base64"),
-        pytest.param(OTHER_KEY, id="URL-safe base64"),
-        pytest.param(f"{KEY},{OTHER_KEY}", id="both"),
-        pytest.param(f" {KEY} , {OTHER_KEY} ,", id="spaces and a comma behind"),
-    ],
-)
-def test_encryption_keys_in_both_base64_alphabets(
+@pytest.mark.parametrize("keys", [KEY, OTHER_KEY, f" {KEY} , {OTHER_KEY} ,"])
+def test_encryption_keys_have_either_base64_alphabet(
     environment: pytest.MonkeyPatch, keys: str
 ) -> None:
     environment.setenv("SAMPLE_ENCRYPTION_KEYS", keys)
@@ -158,18 +139,13 @@ def test_encryption_keys_in_both_base64_alphabets(
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        pytest.param("", "expected at least one key", id="nothing"),
-        pytest.param(" , ", "expected at least one key", id="a comma"),
-        pytest.param(
-            base64.b64encode(b"k" * 31).decode(), "expected 32 random bytes", id="31 bytes"
-        ),
-        pytest.param(
-            base64.b64encode(b"k" * 33).decode(), "expected 32 random bytes", id="33 bytes"
-        ),
-        pytest.param(KEY.rstrip("="), "expected 32 random bytes", id="no padding"),
-        pytest.param("é" * 44, "expected 32 random bytes", id="not ASCII"),
-        pytest.param("password", "expected 32 random bytes", id="a password"),
-        pytest.param(f"{KEY},short", "as from `openssl rand -base64 32`", id="a bad second one"),
+        pytest.param("", NO_KEY, id="empty"),
+        pytest.param(" , ", NO_KEY, id="comma"),
+        pytest.param(base64.b64encode(b"k" * 31).decode(), INVALID_KEY, id="31 bytes"),
+        pytest.param(base64.b64encode(b"k" * 33).decode(), INVALID_KEY, id="33 bytes"),
+        pytest.param(KEY.rstrip("="), INVALID_KEY, id="no padding"),
+        pytest.param("é" * 44, INVALID_KEY, id="not ASCII"),
+        pytest.param(f"{KEY},short", INVALID_KEY, id="second one invalid"),
     ],
 )
 def test_invalid_encryption_key_is_refused(
@@ -177,26 +153,22 @@ def test_invalid_encryption_key_is_refused(
 ) -> None:
     environment.setenv("SAMPLE_ENCRYPTION_KEYS", keys)
 
-    said = str(refusal())
+    refused = str(refusal())
 
-    assert said.startswith("SAMPLE_ENCRYPTION_KEYS: ")
-    assert message in said
+    assert refused.startswith("SAMPLE_ENCRYPTION_KEYS: ")
+    assert message in refused
 
 
 @pytest.mark.parametrize(
     ("url", "read"),
     [
-        pytest.param("sqlite:///a.db", "sqlite:///a.db", id="a file here"),
-        pytest.param("sqlite:////srv/a.db", "sqlite:////srv/a.db", id="a file elsewhere"),
-        pytest.param("postgresql://u@h/d", "postgresql+psycopg://u@h/d", id="PostgreSQL"),
+        pytest.param("sqlite:////srv/a.db", "sqlite:////srv/a.db", id="SQLite"),
         pytest.param(
             "postgresql://u:p%40ss@h:5432/d?sslmode=require",
             "postgresql+psycopg://u:p%40ss@h:5432/d?sslmode=require",
-            id="with everything",
+            id="PostgreSQL",
         ),
-        pytest.param(
-            "postgresql+psycopg://u@h/d", "postgresql+psycopg://u@h/d", id="its driver named"
-        ),
+        pytest.param("postgresql+psycopg://u@h/d", "postgresql+psycopg://u@h/d", id="driver"),
     ],
 )
 def test_database_url_gets_the_driver(environment: pytest.MonkeyPatch, url: str, read: str) -> None:
@@ -208,15 +180,14 @@ def test_database_url_gets_the_driver(environment: pytest.MonkeyPatch, url: str,
 @pytest.mark.parametrize(
     "url",
     [
-        pytest.param("hunter2", id="no URL"),
-        pytest.param("mysql://u:hunter2@h/d", id="another database"),
-        pytest.param("postgresql+asyncpg://u:hunter2@h/d", id="another driver"),
-        pytest.param("sqlite://", id="SQLite without a file"),
-        pytest.param("sqlite:///", id="SQLite without a file's name"),
+        pytest.param("", id="empty"),
+        pytest.param("hunter2", id="not a URL"),
+        pytest.param("mysql://u:hunter2@h/d", id="other database"),
+        pytest.param("postgresql+asyncpg://u:hunter2@h/d", id="other driver"),
+        pytest.param("sqlite:///", id="SQLite without a file"),
         pytest.param("sqlite:///:memory:", id="SQLite in memory"),
-        pytest.param("postgresql://u:hunter2@h", id="no database"),
-        pytest.param("postgresql://u:hunter2@h/", id="no database's name"),
-        pytest.param("postgresql://u:hunter2@h:port/d", id="no port"),
+        pytest.param("postgresql://u:hunter2@h/", id="no database"),
+        pytest.param("postgresql://u:hunter2@h:port/d", id="invalid port"),
     ],
 )
 def test_invalid_database_url_is_refused(environment: pytest.MonkeyPatch, url: str) -> None:
@@ -228,41 +199,30 @@ def test_invalid_database_url_is_refused(environment: pytest.MonkeyPatch, url: s
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("content", "message"),
     [
-        ("SAMPLE_PORT", "0"),
-        ("SAMPLE_PORT", "65536"),
-        ("SAMPLE_DATABASE_TIMEOUT", "0"),
-        ("SAMPLE_DATABASE_TIMEOUT", "-1"),
-        ("SAMPLE_DATABASE_TIMEOUT", "nan"),
-        ("SAMPLE_DATABASE_TIMEOUT", "inf"),
-        ("SAMPLE_WEB_THREADS", "1.5"),
-        ("SAMPLE_LOG_LEVEL", "info"),
-        ("SAMPLE_LOG_FORMAT", "xml"),
+        pytest.param(None, NO_FILE, id="missing"),
+        pytest.param("", NO_CERTIFICATE, id="empty"),
+        pytest.param("not a certificate", NO_CERTIFICATE, id="not PEM"),
+        pytest.param(PEM, NO_CERTIFICATE, id="invalid certificate"),
     ],
+)
+def test_invalid_ca_bundle_is_refused(
+    environment: pytest.MonkeyPatch, content: str | None, message: str
+) -> None:
+    environment.setenv("SAMPLE_CA_BUNDLE", "campus.pem")
+    if content is not None:
+        Path("campus.pem").write_text(content)
+
+    assert str(refusal()) == f"SAMPLE_CA_BUNDLE: {message}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "0"), ("PORT", "65536"), ("DATABASE_TIMEOUT", "0")]
 )
 def test_setting_out_of_bounds_is_refused(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    environment.setenv(name, value)
+    environment.setenv(f"SAMPLE_{name}", value)
 
-    assert str(refusal()).startswith(f"{name}: Input should be ")
-
-
-def test_settings_are_frozen() -> None:
-    loaded = SampleSettings(encryption_keys=KEY, database_url="sqlite:///a.db", admin_key="k" * 24)
-
-    with pytest.raises(ValueError, match="Instance is frozen"):
-        loaded.port = 1
-
-
-def test_validation_error_does_not_show_a_value() -> None:
-    with pytest.raises(ValidationError) as caught:
-        SampleSettings(encryption_keys=KEY, database_url="sqlite:///a.db", admin_key="hunter2")
-
-    assert "admin_key" in str(caught.value)
-    assert "hunter2" not in str(caught.value)
-
-
-def test_variable_has_the_prefix() -> None:
-    assert config.variable(SampleSettings, "database_url") == "SAMPLE_DATABASE_URL"
+    assert str(refusal()).startswith(f"SAMPLE_{name}: Input should be ")
