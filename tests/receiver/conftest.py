@@ -1,12 +1,10 @@
 """ELMS under test: its database, factories, and fake sites that respond and count."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote
 
@@ -27,11 +25,13 @@ from receiver.app import create_app
 from receiver.config import Settings
 from receiver.models import SCHEMA, Entry, Source
 from receiver.registry import entries as registry
+from receiver.registry.history import Actor
 from receiver.sources import store as sources
 from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import HttpClient
 from receiver.sync.fetcher import FetchLimits
 from receiver.sync.run import SyncOptions
+from tests.loopback import Handler, served
 from tests.receiver.moodle.fake import FakeMoodle, serving
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
@@ -73,7 +73,7 @@ def other_vault() -> Vault:
 
 @pytest.fixture
 def make_app_on() -> Iterator[Callable[..., Flask]]:
-    """Return what makes an app on the database of a URL, without `.env`; closed at the end."""
+    """Return a function that makes an app on a database, without `.env`; closed at the end."""
     made: list[Flask] = []
 
     def make(url: str, **overrides: Any) -> Flask:
@@ -88,7 +88,7 @@ def make_app_on() -> Iterator[Callable[..., Flask]]:
 
 @pytest.fixture
 def make_app(make_app_on: Callable[..., Flask], database_url: str) -> Callable[..., Flask]:
-    """Return what makes an app on the database."""
+    """Return a function that makes an app on the database."""
     return lambda **overrides: make_app_on(database_url, **overrides)
 
 
@@ -106,7 +106,7 @@ def client(app: Flask) -> FlaskClient:
 
 @pytest.fixture
 def make_source(database: Database, vault: Vault) -> Callable[..., Source]:
-    """Return what adds a source with its secrets."""
+    """Return a function that adds a source with its secrets."""
 
     def make(
         name: str = SITE, url: str = "http://127.0.0.1:9", secrets: tuple[Secret, ...] = ()
@@ -124,7 +124,7 @@ def make_source(database: Database, vault: Vault) -> Callable[..., Source]:
 
 @pytest.fixture
 def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
-    """Return what adds a course to the grade sync and applies facts to it."""
+    """Return a function that adds a course to the grade sync and applies facts to it."""
 
     def make(
         source: Source,
@@ -132,27 +132,19 @@ def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
         token: CourseToken | None = None,
         facts: tuple[registry.Fact, ...] = (),
     ) -> Entry:
-        held = token or CourseToken.generate()
+        administrator, webhook = Actor("administrator", "ada@elms"), Actor("webhook", "msg_1")
         with database.writing() as session:
-            given = session.get_one(Source, source.id)
             registry.add(
                 session,
-                given,
+                session.get_one(Source, source.id),
                 course_id,
-                held,
+                token or CourseToken.generate(),
                 vault=vault,
-                actor=registry.Actor("administrator", "ada@elms"),
+                actor=administrator,
                 now=NINE,
             )
             for fact in facts:
-                registry.apply(
-                    session,
-                    source.id,
-                    course_id,
-                    fact,
-                    actor=registry.Actor("webhook", "msg_1"),
-                    now=NINE,
-                )
+                registry.apply(session, source.id, course_id, fact, actor=webhook, now=NINE)
         with database.reading() as session:
             return registry.list_entries(session, source_id=source.id, course_ids=[course_id])[0]
 
@@ -161,7 +153,7 @@ def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
 
 @pytest.fixture
 def entry_of(database: Database) -> Callable[[str], Entry]:
-    """Return what reads the entry of a course, in grade sync or not."""
+    """Return a function that reads the entry of a course, in grade sync or not."""
 
     def read(course_id: str) -> Entry:
         with database.reading() as session:
@@ -172,7 +164,7 @@ def entry_of(database: Database) -> Callable[[str], Entry]:
 
 @pytest.fixture
 def rows(database: Database) -> Callable[[type[Any]], list[Any]]:
-    """Return what reads a whole table."""
+    """Return a function that reads a whole table."""
 
     def read(model: type[Any]) -> list[Any]:
         with database.reading() as session:
@@ -183,7 +175,7 @@ def rows(database: Database) -> Callable[[type[Any]], list[Any]]:
 
 @pytest.fixture
 def everything(database: Database) -> Callable[[], str]:
-    """Return what reads all rows of all tables as one text."""
+    """Return a function that reads all rows of all tables as one text."""
 
     def read() -> str:
         with database.reading() as session:
@@ -214,7 +206,6 @@ class FakeSite:
     url: str = ""
     asked: list[ReceivedRequest] = field(default_factory=list)
     connections: int = 0
-    batches: int = 0
     answers: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
 
     def answer(
@@ -289,56 +280,43 @@ class FakeSite:
 @pytest.fixture
 def fake_site() -> Iterator[FakeSite]:
     """An eAssessment on loopback; a course without a prepared response is unknown."""
-    there = FakeSite()
+    site = FakeSite()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
+    class SiteHandler(Handler, BaseHTTPRequestHandler):
         def setup(self) -> None:
             super().setup()
-            there.connections += 1
+            site.connections += 1
 
         def do_GET(self) -> None:
             course_id = unquote(self.path.removeprefix("/api/v1/courses/").removesuffix("/grades"))
-            there.asked.append(
-                ReceivedRequest(
-                    course_id, {name.lower(): value for name, value in self.headers.items()}
-                )
-            )
-            if course_id not in there.answers:
-                there.refuse(course_id, ProblemType.COURSE_UNKNOWN)
-            with suppress(OSError):
-                there.answers[course_id](self)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            site.asked.append(ReceivedRequest(course_id, headers))
+            if course_id not in site.answers:
+                site.refuse(course_id, ProblemType.COURSE_UNKNOWN)
+            site.answers[course_id](self)
 
         def do_POST(self) -> None:
-            there.batches += 1
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(404)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    there.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.005,))
-    thread.start()
-    yield there
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(SiteHandler) as site.url:
+        yield site
 
 
 @pytest.fixture
-def api_client() -> Iterator[EAssessmentClient]:
+def http_client() -> Iterator[HttpClient]:
+    """An HTTP client with short time-outs."""
+    opened = HttpClient(connect_timeout=0.5, read_timeout=0.5, total=1.0)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def api_client(http_client: HttpClient) -> EAssessmentClient:
     """A client with short time-outs and without batches."""
-    with EAssessmentClient(
-        HttpClient(connect_timeout=0.5, read_timeout=0.5, total=1.0), batch=1
-    ) as client:
-        yield client
+    return EAssessmentClient(http_client, batch=1)
 
 
 @dataclass(frozen=True)
@@ -366,23 +344,14 @@ def moodle() -> Iterator[FakeMoodle]:
 
 
 @pytest.fixture
-def http_client() -> Iterator[HttpClient]:
-    """An HTTP client with short time-outs."""
-    opened = HttpClient(connect_timeout=0.5, read_timeout=0.5, total=1.0)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def make_options() -> Callable[..., SyncOptions]:
-    """Return what makes the options of a run."""
+    """Return a function that makes the options of a run."""
 
     def make(**overrides: Any) -> SyncOptions:
-        limits = {"concurrency": 1, "retry_waits": ()}
-        for name in ("concurrency", "retry_waits", "refresh_after", "window"):
-            if name in overrides:
-                limits[name] = overrides.pop(name)
-        given = {"holder": "ada@elms", "lease": timedelta(minutes=5), **overrides}
+        given = {"holder": "ada@elms", "lease": timedelta(minutes=5), "concurrency": 1}
+        given |= {"retry_waits": (), **overrides}
+        names = {one.name for one in fields(FetchLimits)} & given.keys()
+        limits = {name: given.pop(name) for name in names}
         return SyncOptions(**given, limits=FetchLimits(**limits))
 
     return make
@@ -390,7 +359,7 @@ def make_options() -> Callable[..., SyncOptions]:
 
 @pytest.fixture
 def make_score() -> Callable[..., dict[str, Any]]:
-    """Return what makes the JSON document of a score."""
+    """Return a function that makes the JSON document of a score."""
 
     def make(user_id: str = "ada", given: str | None = "7.5", **overrides: Any) -> dict[str, Any]:
         return {
