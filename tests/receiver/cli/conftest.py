@@ -1,24 +1,34 @@
-"""The command `receiver` under test, as a person gives it."""
+"""The command `receiver` under test, run in this process."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from contract.tokens import CourseToken
 from receiver.cli import main
+from receiver.models import Source
+from tests.receiver.conftest import ENCRYPTION_KEY
 
 Receiver = Callable[..., Result]
+
+
+@pytest.fixture
+def database_kind() -> str:
+    """SQLite; the queries are tested on both databases, where they are."""
+    return "sqlite"
 
 
 @pytest.fixture
 def environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str
 ) -> pytest.MonkeyPatch:
-    """The settings of an ELMS, in the environment; no `.env` is near."""
+    """The settings of ELMS in the environment; the working directory has no `.env`."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RECEIVER_ENCRYPTION_KEYS", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
-    monkeypatch.setenv("RECEIVER_DATABASE_URL", database_url.replace("+psycopg", ""))
+    monkeypatch.setenv("RECEIVER_ENCRYPTION_KEYS", ENCRYPTION_KEY)
+    monkeypatch.setenv("RECEIVER_DATABASE_URL", database_url)
     monkeypatch.setenv("RECEIVER_LOG_FORMAT", "json")
     monkeypatch.setenv("RECEIVER_CONNECT_TIMEOUT", "0.5")
     monkeypatch.setenv("RECEIVER_SYNC_RETRIES", "0")
@@ -27,9 +37,20 @@ def environment(
 
 @pytest.fixture
 def receiver(environment: pytest.MonkeyPatch) -> Receiver:
-    """Return what gives a command, with what stands on standard input."""
+    """Return a function that runs a command with this standard input."""
 
-    def give(*words: str, stdin: str = "") -> Result:
+    def run(*words: str, stdin: str = "") -> Result:
         return CliRunner().invoke(main, list(words), input=stdin, prog_name="receiver")
 
-    return give
+    return run
+
+
+@pytest.fixture
+def source(make_source: Callable[..., Source], fake_site: Any) -> Source:
+    """The site on loopback, as ELMS knows it."""
+    return make_source("one", fake_site.url)
+
+
+def new_token() -> str:
+    """Return a course token as eAssessment shows it."""
+    return CourseToken.generate().reveal()

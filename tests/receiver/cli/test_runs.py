@@ -1,72 +1,59 @@
 """`receiver runs …`."""
 
 import json
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
-from click.testing import Result
 
 from foundation.db.session import Database
 from foundation.errors import Advice
 from receiver.gradebook.base import ScoreCounts
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, RunResult
+from tests.receiver.cli.conftest import Receiver
 
 COURSES = (
     CourseResult("one", "CS101", CourseOutcome.SYNCED),
     CourseResult(
-        "one", "CS102", CourseOutcome.FAILED, "transient", "answered 503", None, Advice("Wait.")
+        "one", "CS102", CourseOutcome.FAILED, "transient", "responded 503", None, Advice("Wait.")
     ),
 )
 
 
 @pytest.fixture
-def have_run(database: Database, now: datetime) -> Callable[[], int]:
-    """Return what records a run with a course that was synced and one that failed."""
-
-    def record() -> int:
-        with database.writing() as session:
-            run_id = runs.begin(session, "ada@elms", now=now)
-            runs.record(session, run_id, COURSES)
-            report = RunResult(run_id, COURSES, ScoreCounts(), 2, 7, 1.25, 1)
-            runs.end(session, report, now=now + timedelta(seconds=1))
-            return run_id
-
-    return record
+def run(database: Database, now: datetime) -> None:
+    """A run with a course that was synced and one that failed."""
+    with database.writing() as session:
+        run_id = runs.begin(session, "ada@elms", now=now)
+        runs.record(session, run_id, COURSES)
+        result = RunResult(run_id, COURSES, ScoreCounts(), 2, 7, 1.25, 1)
+        runs.end(session, result, now=now + timedelta(seconds=1))
 
 
-def test_list_is_newest_first(receiver: Callable[..., Result], have_run: Callable[[], int]) -> None:
-    empty = receiver("runs", "list")
-    have_run()
-    have_run()
-
+def test_list_shows_each_run(run: None, receiver: Receiver) -> None:
     table = receiver("runs", "list").stdout
-    (newest,) = json.loads(receiver("runs", "list", "--limit", "1", "--json").stdout)
+    [listed] = json.loads(receiver("runs", "list", "--limit", "1", "--json").stdout)
 
-    assert empty.stdout == "No runs yet. Start one with `receiver sync-grades`.\n"
-    assert ("ada@elms" in table, "completed with errors" in table) == (True, True)
-    assert (newest["run_id"], newest["by"], newest["partial"]) == (2, "ada@elms", False)
-    assert (newest["synced"], newest["failed"]) == (1, 1)
-    assert (newest["requests"], newest["database_queries"], newest["seconds"]) == (2, 7, 1.25)
+    assert "ada@elms" in table
+    assert "completed with errors" in table
+    assert (listed["run_id"], listed["by"], listed["partial"]) == (1, "ada@elms", False)
+    assert (listed["synced"], listed["failed"]) == (1, 1)
+    assert (listed["requests"], listed["database_queries"], listed["seconds"]) == (2, 7, 1.25)
 
 
-def test_show_prints_the_result_of_each_course(
-    receiver: Callable[..., Result], have_run: Callable[[], int]
-) -> None:
-    have_run()
-
-    shown = receiver("runs", "show").stdout
+def test_show_prints_the_result_of_each_course(run: None, receiver: Receiver) -> None:
+    text = receiver("runs", "show").stdout
     failed = json.loads(receiver("runs", "show", "1", "--outcome", "failed", "--json").stdout)
 
-    assert all(words in shown for words in ("CS101", "answered 503", "Wait."))
+    assert all(words in text for words in ("CS101", "responded 503", "Wait."))
     assert failed["status"] == "completed with errors"
     assert [course["course_id"] for course in failed["courses"]] == ["CS102"]
 
 
-def test_unknown_run_is_refused(receiver: Callable[..., Result]) -> None:
-    result = receiver("runs", "show", "7")
+def test_without_a_run_both_say_so(receiver: Receiver) -> None:
+    listed, shown = receiver("runs", "list"), receiver("runs", "show", "7")
 
-    assert result.exit_code == 1
-    assert "there is no run 7" in result.stderr
-    assert "receiver runs list" in result.stderr
+    assert listed.stdout == "No runs yet. Start one with `receiver sync-grades`.\n"
+    assert shown.exit_code == 1
+    assert "there is no run 7" in shown.stderr
+    assert "receiver runs list" in shown.stderr

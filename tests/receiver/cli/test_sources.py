@@ -4,17 +4,17 @@ import json
 from collections.abc import Callable
 
 import pytest
-from click.testing import Result
 
 from contract.signatures import Secret
 from receiver.models import Source, SourceSecret
+from tests.receiver.cli.conftest import Receiver
 
 URL = "https://eassessment.example"
+SITE_TOKEN = "0123456789abcdef" * 2
+Rows = Callable[..., list[SourceSecret]]
 
 
-def test_add_stores_the_secret(
-    receiver: Callable[..., Result], rows: Callable[..., list[SourceSecret]]
-) -> None:
+def test_add_stores_the_secret(receiver: Receiver, rows: Rows) -> None:
     secret = Secret.generate().reveal()
 
     result = receiver("sources", "add", "one", "--url", URL, stdin=f"{secret}\n")
@@ -25,106 +25,68 @@ def test_add_stores_the_secret(
     assert len(rows(SourceSecret)) == 1
 
 
-def test_add_without_secret(
-    receiver: Callable[..., Result], rows: Callable[..., list[SourceSecret]]
-) -> None:
-    added = receiver("sources", "add", "one", "--url", URL)
+@pytest.mark.parametrize(
+    ("kind", "where"), [("api", "there"), ("moodle", "at the notifier of that Moodle")]
+)
+def test_secret_can_be_added_later(receiver: Receiver, rows: Rows, kind: str, where: str) -> None:
+    added = receiver("sources", "add", "one", "--url", URL, "--kind", kind)
     later = receiver("sources", "add-secret", "one", stdin=Secret.generate().reveal())
 
     assert (added.exit_code, later.exit_code) == (0, 0)
+    assert f"Register the URL of /webhooks/one {where}" in added.stdout
     assert "`receiver sources add-secret one`. Until then its webhooks are refused" in added.stdout
     assert later.stdout == "The secret 1 is added; one has 1 now.\n"
     assert len(rows(SourceSecret)) == 1
 
 
-def test_add_of_a_moodle_explains_its_webhooks(receiver: Callable[..., Result]) -> None:
-    added = receiver("sources", "add", "one", "--url", URL, "--kind", "moodle")
-
-    assert "/webhooks/one at the notifier of that Moodle, if it has one" in added.stdout
-
-
-def test_remove_secret(receiver: Callable[..., Result], make_source: Callable[..., Source]) -> None:
+def test_remove_secret(receiver: Receiver, make_source: Callable[..., Source]) -> None:
     make_source("one", secrets=(Secret.generate(), Secret.generate()))
 
     first = receiver("sources", "remove-secret", "one", "1")
     last = receiver("sources", "remove-secret", "one", "2")
-    gone = receiver("sources", "remove-secret", "one", "2")
+    repeated = receiver("sources", "remove-secret", "one", "2")
 
     assert first.stdout == "The secret 1 is removed; one has 1 left.\n"
     assert "Its webhooks are refused until" in last.stdout
-    assert (gone.exit_code, "the source one has no secret 2" in gone.stderr) == (1, True)
+    assert (repeated.exit_code, "the source one has no secret 2" in repeated.stderr) == (1, True)
 
 
-@pytest.mark.parametrize(
-    ("stdin", "message"),
-    [
-        pytest.param("", "no secret was entered", id="nothing"),
-        pytest.param("whsec_planted", "a webhook secret", id="no secret"),
-    ],
-)
-def test_invalid_secret_is_refused_and_not_shown(
-    receiver: Callable[..., Result], make_source: Callable[..., Source], stdin: str, message: str
-) -> None:
-    make_source("one")
-
-    result = receiver("sources", "add-secret", "one", stdin=stdin)
-
-    assert result.exit_code == 1
-    assert message in result.stderr
-    assert "planted" not in result.output
-
-
-def test_list_shows_ids_and_no_secrets(
-    receiver: Callable[..., Result], make_source: Callable[..., Source]
-) -> None:
+def test_list_shows_no_secrets(receiver: Receiver, make_source: Callable[..., Source]) -> None:
     secret = Secret.generate()
     empty = receiver("sources", "list")
     make_source("one", URL, (secret,))
+    receiver("sources", "add", "m", "--url", URL, "--kind", "moodle")
+    entered = receiver("sources", "set-site-token", "m", stdin=f"{SITE_TOKEN}\n")
 
     table, listed = receiver("sources", "list"), receiver("sources", "list", "--json")
 
     assert empty.stdout.startswith("No sources. Add eAssessment with")
+    assert entered.stdout == "The site-wide token of m is stored.\n"
     assert "/webhooks/one" in table.stdout
-    (source,) = json.loads(listed.stdout)
-    assert (source["source"], source["url"], source["kind"]) == ("one", URL, "api")
-    assert [each["secret_id"] for each in source["secrets"]] == [1]
-    assert secret.reveal() not in table.output + listed.output
-
-
-SITE_TOKEN = "0123456789abcdef" * 2
-
-
-def test_set_site_token(receiver: Callable[..., Result]) -> None:
-    receiver("sources", "add", "m", "--url", URL, "--kind", "moodle")
-    before = receiver("sources", "list", "--json")
-
-    entered = receiver("sources", "set-site-token", "m", stdin=f"{SITE_TOKEN}\n")
-
-    table, listed = receiver("sources", "list"), receiver("sources", "list", "--json")
-    assert (entered.exit_code, entered.stderr) == (0, "")
-    assert "The site-wide token of m is stored" in entered.stdout
-    assert json.loads(before.stdout)[0]["site_token_set"] is False
-    (source,) = json.loads(listed.stdout)
-    assert (source["kind"], source["site_token_set"]) == ("moodle", True)
-    assert "moodle" in table.stdout
-    assert "set" in table.stdout
-    assert SITE_TOKEN not in entered.output + table.output + listed.output
+    by_name = {source["source"]: source for source in json.loads(listed.stdout)}
+    assert (by_name["one"]["kind"], by_name["one"]["site_token_set"]) == ("api", False)
+    assert [each["secret_id"] for each in by_name["one"]["secrets"]] == [1]
+    assert (by_name["m"]["kind"], by_name["m"]["site_token_set"]) == ("moodle", True)
+    for hidden in (secret.reveal(), SITE_TOKEN):
+        assert hidden not in table.output + listed.output + entered.output
 
 
 @pytest.mark.parametrize(
-    ("kind", "stdin", "message"),
+    ("words", "stdin", "message"),
     [
-        pytest.param("moodle", "", "a Moodle token is 32", id="nothing"),
-        pytest.param("moodle", "planted!", "a Moodle token is 32", id="no token"),
-        pytest.param("api", SITE_TOKEN, "is not a Moodle", id="another kind of source"),
+        pytest.param("add-secret one", "", "no secret was entered", id="no secret"),
+        pytest.param("add-secret one", "whsec_planted", "a webhook secret", id="invalid secret"),
+        pytest.param("set-site-token m", "planted!", "a Moodle token is 32", id="invalid token"),
+        pytest.param("set-site-token one", SITE_TOKEN, "is not a Moodle", id="not a Moodle"),
     ],
 )
-def test_invalid_site_token_is_refused(
-    receiver: Callable[..., Result], kind: str, stdin: str, message: str
+def test_invalid_value_is_refused_and_not_shown(
+    receiver: Receiver, words: str, stdin: str, message: str
 ) -> None:
-    receiver("sources", "add", "one", "--url", URL, "--kind", kind)
+    receiver("sources", "add", "one", "--url", URL)
+    receiver("sources", "add", "m", "--url", URL, "--kind", "moodle")
 
-    result = receiver("sources", "set-site-token", "one", stdin=stdin)
+    result = receiver("sources", *words.split(), stdin=stdin)
 
     assert result.exit_code == 1
     assert message in result.stderr

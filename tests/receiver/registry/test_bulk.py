@@ -1,0 +1,180 @@
+"""Bulk changes of the registry: what is added and changed, in few statements."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from contract.tokens import CourseToken, MoodleToken
+from foundation.crypto import Vault
+from foundation.csv_reader import CsvError
+from foundation.db.session import Database
+from receiver.models import MOODLE, Entry, HistoryEntry, Source
+from receiver.registry import bulk
+from receiver.registry.bulk import ImportResult
+from receiver.registry.csv_files import RegistryRow
+from receiver.registry.history import Actor, ActorKind
+
+ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
+Import = Callable[..., ImportResult]
+
+
+@pytest.fixture
+def import_rows(database: Database, vault: Vault, now: datetime) -> Import:
+    """Return a function that imports rows in a transaction of its own."""
+
+    def call(*rows: RegistryRow) -> ImportResult:
+        with database.writing() as session:
+            return bulk.import_rows(session, rows, vault=vault, actor=ADA, now=now)
+
+    return call
+
+
+@pytest.fixture
+def set_tokens(database: Database, vault: Vault, now: datetime) -> Callable[..., list[int]]:
+    """Return a function that sets the tokens of rows in a transaction of its own."""
+
+    def call(*rows: RegistryRow) -> list[int]:
+        with database.writing() as session:
+            return bulk.set_tokens(session, rows, vault=vault, actor=ADA, now=now)
+
+    return call
+
+
+@pytest.fixture
+def source(make_source: Callable[..., Source]) -> Source:
+    """A source."""
+    return make_source("one")
+
+
+def make_row(source: Source, course_id: str = "CS101", **overrides: Any) -> RegistryRow:
+    """Return a row of a file with a new token."""
+    row = RegistryRow(2, source, course_id, CourseToken.generate(), None, None)
+    return replace(row, **overrides)
+
+
+def test_import_adds_and_updates_courses(
+    import_rows: Import, source: Source, entry_of: Callable[[str], Entry]
+) -> None:
+    first = make_row(source, "CS101", gradebook_course="4", gradebook_activity="12")
+    second, renewed = make_row(source, "CS102"), make_row(source, "CS102")
+
+    results = [import_rows(first, second), import_rows(first, second), import_rows(first, renewed)]
+
+    assert results == [ImportResult(2, 0, 0), ImportResult(0, 0, 2), ImportResult(0, 1, 1)]
+    entry = entry_of("CS101")
+    assert (entry.gradebook_course, entry.gradebook_activity) == ("4", "12")
+    assert entry.stored_token_id == first.token.token_id
+    assert entry_of("CS102").stored_token_id == renewed.token.token_id
+
+
+def test_row_without_token_keeps_the_stored_one(
+    import_rows: Import, source: Source, entry_of: Callable[[str], Entry]
+) -> None:
+    row = make_row(source)
+    import_rows(row)
+
+    result = import_rows(replace(row, token=None, gradebook_course="4", gradebook_activity="12"))
+
+    entry = entry_of("CS101")
+    assert result == ImportResult(0, 1, 0)
+    assert (entry.stored_token_id, entry.gradebook_activity) == (row.token.token_id, "12")
+
+
+@pytest.mark.parametrize(("activity", "etag"), [("12", '"1"'), ("13", None)])
+def test_changed_activity_fetches_grades_again(
+    database: Database,
+    import_rows: Import,
+    source: Source,
+    entry_of: Callable[[str], Entry],
+    activity: str,
+    etag: str | None,
+) -> None:
+    row = make_row(source, gradebook_course="4", gradebook_activity="12")
+    import_rows(row)
+    with database.writing() as session:
+        session.execute(update(Entry).values(etag='"1"'))
+
+    import_rows(replace(row, gradebook_activity=activity))
+
+    assert entry_of("CS101").etag == etag
+
+
+@pytest.mark.parametrize(
+    ("course_id", "token", "reason"),
+    [
+        pytest.param("7", None, "is not in the registry yet, and its token is missing", id="token"),
+        pytest.param(
+            "CS101",
+            MoodleToken("0123456789abcdef" * 2),
+            "'CS101': in a Moodle the id of a course is a number",
+            id="course id",
+        ),
+    ],
+)
+def test_invalid_new_course_is_refused(
+    database: Database,
+    import_rows: Import,
+    source: Source,
+    course_id: str,
+    token: MoodleToken | None,
+    reason: str,
+) -> None:
+    with database.writing() as session:
+        session.get_one(Source, source.id).kind = source.kind = MOODLE
+
+    with pytest.raises(CsvError, match=f"line 2: .*{reason}"):
+        import_rows(make_row(source, course_id, token=token))
+
+
+def test_tokens_are_set_and_recorded(
+    import_rows: Import,
+    set_tokens: Callable[..., list[int]],
+    source: Source,
+    entry_of: Callable[[str], Entry],
+    rows: Callable[[type[Any]], list[Any]],
+) -> None:
+    import_rows(make_row(source))
+    renewed = make_row(source)
+
+    ids = set_tokens(renewed)
+
+    assert ids == [entry_of("CS101").id]
+    assert entry_of("CS101").stored_token_id == renewed.token.token_id
+    assert [line.event for line in rows(HistoryEntry)] == ["course added", "token entered"]
+
+
+@pytest.mark.parametrize(
+    ("course_id", "token", "reason"),
+    [
+        pytest.param("CS999", CourseToken.generate(), "is not in the registry", id="course"),
+        pytest.param("CS101", None, "the token is missing", id="token"),
+    ],
+)
+def test_token_needs_a_known_course_and_a_value(
+    import_rows: Import,
+    set_tokens: Callable[..., list[int]],
+    source: Source,
+    course_id: str,
+    token: CourseToken | None,
+    reason: str,
+) -> None:
+    import_rows(make_row(source))
+
+    with pytest.raises(CsvError, match=f"line 2: .*{reason}"):
+        set_tokens(make_row(source, course_id, token=token))
+
+
+def test_statements_do_not_grow_with_the_file(
+    database: Database, import_rows: Import, source: Source
+) -> None:
+    def cost(prefix: str, number: int) -> int:
+        rows = [make_row(source, f"{prefix}{place}") for place in range(number)]
+        before = database.statements
+        import_rows(*rows)
+        return database.statements - before
+
+    assert cost("A", 3) == cost("B", 250) == 4
