@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from werkzeug.serving import make_server
 
 from foundation.db.migrations import Schema
-from notifier import services as notifier_services
+from foundation.services import Services
 from notifier.models import SCHEMA
 from tests.browser import university
 from tests.browser.edge_cases import add_edge_cases
@@ -61,7 +61,7 @@ def specimen(
     """The address of an empty eAssessment with a page of every part."""
     url = copied(sqlite_templates(SCHEMA), tmp_path_factory.mktemp("specimen"))
     app = SERVICES[0].create(encryption_keys=KEY, database_url=url, log_format="json")
-    database = notifier_services.of(app).database
+    database = Services.of(app).database
     university.add_ada(database)
     add_specimen(app)
     server = make_server("127.0.0.1", 0, app, threaded=True)

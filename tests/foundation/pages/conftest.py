@@ -15,11 +15,10 @@ from werkzeug.test import TestResponse
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.pages import users
-from notifier import services as notifier_services
+from foundation.services import Services
 from notifier.app import create_app as create_notifier
 from notifier.config import Settings as NotifierSettings
 from notifier.models import SCHEMA as NOTIFIER
-from receiver import services as receiver_services
 from receiver.app import create_app as create_receiver
 from receiver.config import Settings as ReceiverSettings
 from receiver.models import SCHEMA as RECEIVER
@@ -32,12 +31,11 @@ HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 @dataclass(frozen=True)
 class Service:
-    """One of the two services: its tables, how to make its app, and the app's database."""
+    """One of the two services: its tables, and how to make its app."""
 
     name: str
     schema: Schema
     create: Callable[..., Flask]
-    database: Callable[[Flask], Database]
 
     @property
     def cookie(self) -> str:
@@ -55,8 +53,8 @@ def _receiver(**given: Any) -> Flask:
 
 
 SERVICES = [
-    Service("notifier", NOTIFIER, _notifier, lambda app: notifier_services.of(app).database),
-    Service("receiver", RECEIVER, _receiver, lambda app: receiver_services.of(app).database),
+    Service("notifier", NOTIFIER, _notifier),
+    Service("receiver", RECEIVER, _receiver),
 ]
 each_service = pytest.mark.parametrize(
     "service", [pytest.param(one, id=one.name) for one in SERVICES], indirect=True
@@ -92,7 +90,7 @@ def make_app(
 
     yield make
     for app in made:
-        service.database(app).dispose()
+        Services.of(app).database.dispose()
 
 
 @pytest.fixture
@@ -102,9 +100,9 @@ def app(make_app: Callable[..., Flask]) -> Flask:
 
 
 @pytest.fixture
-def database(service: Service, app: Flask) -> Database:
+def database(app: Flask) -> Database:
     """The app's database."""
-    return service.database(app)
+    return Services.of(app).database
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Tests of the shared Flask app: problems, request bodies and queries, guards, logs."""
+"""The shared Flask app: problems, request bodies and queries, guards, logs."""
 
 import io
 import json
@@ -7,10 +7,17 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import pytest
-from flask import Flask, abort, request
+from flask import Flask, request
 from flask.testing import FlaskClient
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy import text
+from werkzeug.exceptions import (
+    BadGateway,
+    ImATeapot,
+    NotFound,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
 from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 
 from contract.problems import ProblemType
@@ -62,7 +69,7 @@ class Search(BaseModel):
 
 
 def make_app(error: Callable[[], None] = lambda: None) -> Flask:
-    """Return an app with a route for each subject; `/error` calls the function."""
+    """Return an app with a route for each subject; `/error` calls a function."""
     app = web.new_app("test", {ProblemType.ADMIN_KEY_REFUSED: "Bearer"})
 
     @app.get("/deep/fine")
@@ -71,9 +78,9 @@ def make_app(error: Callable[[], None] = lambda: None) -> Flask:
         return {"result": "fine"}
 
     @app.get("/error")
-    def fail() -> dict[str, str]:
+    def fail() -> str:
         error()
-        return {"result": "no error"}
+        return "no error"
 
     @app.post("/raw")
     def raw() -> dict[str, Any]:
@@ -151,13 +158,11 @@ def test_every_response_has_a_request_id_and_is_not_cached(path: str) -> None:
     responses = [client.get(path, headers={"X-Request-Id": "forged"}) for _ in range(2)]
 
     ids = {response.headers["X-Request-Id"] for response in responses}
-    assert len(ids) == 2
-    assert "forged" not in ids
+    assert len(ids - {"forged"}) == 2
     assert {response.headers["Cache-Control"] for response in responses} == {"no-store"}
     assert {response.headers["X-Content-Type-Options"] for response in responses} == {"nosniff"}
 
 
-@pytest.mark.usefixtures("logging_restored")
 def test_request_is_logged_in_one_line_without_its_query(
     client: FlaskClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,7 +177,6 @@ def test_request_is_logged_in_one_line_without_its_query(
     assert "hunter2" not in json.dumps(line)
 
 
-@pytest.mark.usefixtures("logging_restored")
 def test_refusal_is_logged_with_its_type(
     client: FlaskClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,18 +190,13 @@ def test_refusal_is_logged_with_its_type(
     assert refused["next_step"]
 
 
-def test_refusal_becomes_the_problem_of_its_type() -> None:
-    refusal = CourseDeletedError(
-        "the course is deleted",
-        course_id="CS101",
-        deleted_at=datetime(2026, 11, 22, 9, tzinfo=UTC),
-        unknown=None,
-    )
+def test_refusal_becomes_a_problem_with_its_facts() -> None:
+    at = datetime(2026, 11, 22, 9, tzinfo=UTC)
+    refusal = CourseDeletedError("deleted", course_id="CS101", deleted_at=at, unknown=None)
 
     document = problem_in(client_with(raising(refusal)).get("/error"), 410, "course-deleted")
 
-    assert document["detail"] == "the course is deleted"
-    assert document["course_id"] == "CS101"
+    assert (document["detail"], document["course_id"]) == ("deleted", "CS101")
     assert document["deleted_at"] == "2026-11-22T09:00:00+00:00"
     assert "unknown" not in document
 
@@ -205,28 +204,28 @@ def test_refusal_becomes_the_problem_of_its_type() -> None:
 @pytest.mark.parametrize(
     ("error", "status", "kind"),
     [
-        pytest.param(LongDeletedError("x"), 410, "course-deleted", id="subclass"),
-        pytest.param(StrayError("x"), 500, "internal-error", id="without a type"),
+        pytest.param(LongDeletedError("x"), 410, "course-deleted", id="inherited type"),
+        pytest.param(StrayError("x"), 500, "internal-error", id="refusal without a type"),
+        pytest.param(NotFound(), 404, "not-found", id="404"),
+        pytest.param(RequestEntityTooLarge(), 413, "body-too-large", id="413"),
+        pytest.param(UnsupportedMediaType(), 415, "media-type-unsupported", id="415"),
+        pytest.param(ImATeapot(), 400, "request-malformed", id="other 4xx"),
+        pytest.param(BadGateway(), 500, "internal-error", id="other 5xx"),
     ],
 )
-def test_problem_type_is_inherited(error: Refusal, status: int, kind: str) -> None:
+def test_error_has_a_problem_type(error: Exception, status: int, kind: str) -> None:
     problem_in(client_with(raising(error)).get("/error"), status, kind)
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize(
-    "path", ["/nowhere", "/fine/", "/fine//", "/deep//fine", "//fine", "//", "/", "/FINE"]
-)
-def test_other_path_is_not_found_and_never_redirected(
-    client: FlaskClient, method: str, path: str
-) -> None:
-    response = client.open(method=method, environ_overrides={"PATH_INFO": path})
+@pytest.mark.parametrize("path", ["/nowhere", "/fine/", "/deep//fine", "//fine", "/", "/FINE"])
+def test_other_path_is_not_found_and_never_redirected(client: FlaskClient, path: str) -> None:
+    response = client.open(environ_overrides={"PATH_INFO": path})
 
     problem_in(response, 404, "not-found")
     assert "Location" not in response.headers
 
 
-@pytest.mark.parametrize("method", ["GET", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 def test_other_method_is_refused_with_the_allowed_ones(client: FlaskClient, method: str) -> None:
     response = client.open("/raw", method=method)
 
@@ -239,53 +238,28 @@ def test_http_1_1_needs_a_host(protocol: str, status: int) -> None:
     assert status_with(SERVER_PROTOCOL=protocol, HTTP_HOST=None) == status
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        pytest.param("xn--zzzz99999", id="not punycode"),
-        pytest.param("[", id="half an address"),
-        pytest.param("a" * 300, id="too long"),
-        pytest.param("\x00", id="NUL"),
-        pytest.param("é", id="not ASCII"),
-    ],
-)
-def test_strange_host_is_not_an_internal_error(host: str) -> None:
+@pytest.mark.parametrize("host", ["xn--zzzz99999", "\x00", "é"])
+def test_invalid_host_is_not_an_internal_error(host: str) -> None:
     assert status_with(HTTP_HOST=host) in {200, 400}
 
 
-@pytest.mark.parametrize("path", ["/nowhere%00", "/fine?name=a%00b", "/fine?name=a&name=%00"])
+@pytest.mark.parametrize("path", ["/nowhere%00", "/fine?name=a&name=%00"])
 def test_nul_in_the_url_is_refused(client: FlaskClient, path: str) -> None:
     assert "NUL" in problem_in(client.get(path), 400, "request-malformed")["detail"]
 
 
-@pytest.mark.parametrize(
-    ("code", "status", "kind"),
-    [
-        (404, 404, "not-found"),
-        (413, 413, "body-too-large"),
-        (415, 415, "media-type-unsupported"),
-        (418, 400, "request-malformed"),
-        (502, 500, "internal-error"),
-    ],
-)
-def test_http_error_becomes_a_problem(code: int, status: int, kind: str) -> None:
-    problem_in(client_with(lambda: abort(code)).get("/error"), status, kind)
-
-
-@pytest.mark.usefixtures("logging_restored")
 def test_unexpected_error_is_logged_and_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     logging.configure("INFO", "json")
 
     response = client_with(raising(RuntimeError("hunter2 at /srv/x.py"))).get("/error")
 
     document = problem_in(response, 500, "internal-error")
-    (failed,) = [line for line in logged(capsys) if "exception" in line]
-    assert not any(told in response.text for told in ("hunter2", "Traceback", ".py"))
-    assert "RuntimeError: hunter2 at /srv/x.py" in failed["exception"]
-    assert (failed["request_id"], failed["level"]) == (document["request_id"], "error")
+    (line,) = [line for line in logged(capsys) if "exception" in line]
+    assert not any(detail in response.text for detail in ("hunter2", "Traceback", ".py"))
+    assert "RuntimeError: hunter2 at /srv/x.py" in line["exception"]
+    assert (line["request_id"], line["level"]) == (document["request_id"], "error")
 
 
-@pytest.mark.usefixtures("logging_restored")
 def test_unusable_database_is_a_503(
     new_sqlite: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -301,18 +275,6 @@ def test_unusable_database_is_a_503(
     assert response.headers["Retry-After"] == str(RETRY_AFTER_SECONDS)
     assert "nowhere" not in response.text
     assert "no such table: nowhere" in capsys.readouterr().err
-
-
-def test_locked_database_is_a_503(new_sqlite: Database) -> None:
-    def write() -> None:
-        with new_sqlite.writing() as session:
-            session.connection()
-
-    with new_sqlite.writing() as other:
-        other.connection()
-        response = client_with(write).get("/error")
-
-    problem_in(response, 503, "database-unavailable")
 
 
 class Endless(io.RawIOBase):
@@ -341,39 +303,35 @@ def post_stream(client: FlaskClient, stream: io.IOBase, length: str) -> TestResp
     )
 
 
-@pytest.mark.parametrize("is_chunked", [False, True])
-@pytest.mark.parametrize("size", [0, LIMIT])
-def test_body_up_to_the_limit_is_read(client: FlaskClient, size: int, is_chunked: bool) -> None:
-    response = post_stream(client, io.BytesIO(b"x" * size), "" if is_chunked else str(size))
+@pytest.mark.parametrize("length", ["", str(LIMIT)], ids=["chunked", "stated"])
+def test_body_up_to_the_limit_is_read(client: FlaskClient, length: str) -> None:
+    response = post_stream(client, io.BytesIO(b"x" * LIMIT), length)
 
-    assert response.get_json() == {"bytes": size}
+    assert response.get_json() == {"bytes": LIMIT}
 
 
-def test_body_that_announces_too_much_is_refused_unread(client: FlaskClient) -> None:
+@pytest.mark.parametrize(
+    ("length", "most_read"), [(str(LIMIT + 1), 0), ("", 2 * 65_536)], ids=["stated", "chunked"]
+)
+def test_endless_body_is_refused_and_not_read_on(
+    client: FlaskClient, length: str, most_read: int
+) -> None:
     stream = Endless()
 
-    response = post_stream(client, stream, str(LIMIT + 1))
+    response = post_stream(client, stream, length)
 
     problem_in(response, 413, "body-too-large")
-    assert stream.bytes_read == 0
+    assert stream.bytes_read <= most_read
 
 
-@pytest.mark.parametrize("size", [LIMIT + 1, 10_000])
-def test_chunked_body_above_the_limit_is_refused(client: FlaskClient, size: int) -> None:
-    problem_in(post_stream(client, io.BytesIO(b"x" * size), ""), 413, "body-too-large")
-
-
-def test_endless_chunked_body_is_not_read_on(client: FlaskClient) -> None:
-    stream = Endless()
-
-    response = post_stream(client, stream, "")
+def test_chunked_body_just_above_the_limit_is_refused(client: FlaskClient) -> None:
+    response = post_stream(client, io.BytesIO(b"x" * (LIMIT + 1)), "")
 
     problem_in(response, 413, "body-too-large")
-    assert stream.bytes_read <= 2 * 65_536
 
 
 @pytest.mark.parametrize("terminated", [{}, {"wsgi.input_terminated": True}])
-def test_body_shorter_than_announced_is_refused(
+def test_body_shorter_than_stated_is_refused(
     client: FlaskClient, terminated: dict[str, bool]
 ) -> None:
     stream = {"wsgi.input": io.BytesIO(b"short"), "CONTENT_LENGTH": str(LIMIT), **terminated}
@@ -404,37 +362,30 @@ def post_course(client: FlaskClient, raw: bytes, kind: str = "application/json")
     return client.post("/courses", data=raw, content_type=kind)
 
 
-@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8"])
-def test_valid_body_is_parsed(client: FlaskClient, kind: str) -> None:
-    response = post_course(client, '{"course_id":"Übung","more":1}'.encode(), kind)
+def test_valid_body_is_parsed(client: FlaskClient) -> None:
+    raw = '{"course_id":"Übung","more":1}'.encode()
+
+    response = post_course(client, raw, "application/json; charset=utf-8")
 
     assert response.get_json() == {"course_id": "Übung", "version": 1, "tags": []}
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/jsonx", ""])
+@pytest.mark.parametrize("kind", ["application/jsonx", ""])
 def test_other_media_type_is_refused(client: FlaskClient, kind: str) -> None:
     response = post_course(client, b'{"course_id":"CS101"}', kind)
 
     assert kind in problem_in(response, 415, "media-type-unsupported")["detail"]
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        pytest.param(b"", id="empty"),
-        pytest.param(b"\xff", id="not UTF-8"),
-        pytest.param(b'{"course_id":"a","course_id":"b"}', id="duplicate key"),
-        pytest.param(b"[" * 48 + b"]" * 48, id="deep"),
-    ],
-)
-def test_malformed_json_is_refused(client: FlaskClient, raw: bytes) -> None:
-    problem_in(post_course(client, raw), 400, "request-malformed")
+def test_malformed_json_is_refused(client: FlaskClient) -> None:
+    response = post_course(client, b'{"course_id":"a","course_id":"b"}')
+
+    problem_in(response, 400, "request-malformed")
 
 
 @pytest.mark.parametrize(
     ("raw", "pointers"),
     [
-        pytest.param(b"{}", ["/course_id"], id="missing"),
         pytest.param(
             b'{"course_id":7,"version":true}', ["/course_id", "/version"], id="two wrong types"
         ),
@@ -453,20 +404,12 @@ def test_every_invalid_field_is_named_without_its_value(
     assert "hunter2" not in json.dumps(document)
 
 
-@pytest.mark.parametrize(("query", "limit"), [("", 10), ("limit=5", 5), ("other=1", 10)])
+@pytest.mark.parametrize(("query", "limit"), [("limit=5", 5), ("other=1", 10)])
 def test_valid_query_is_parsed(client: FlaskClient, query: str, limit: int) -> None:
     assert client.get(f"/search?{query}").get_json() == {"limit": limit}
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        pytest.param("limit=0", id="out of bounds"),
-        pytest.param("limit=x", id="not a number"),
-        pytest.param("limit=" + "9" * 5000, id="too long"),
-        pytest.param("limit=1&limit=2", id="given twice"),
-    ],
-)
+@pytest.mark.parametrize("query", ["limit=0", "limit=" + "9" * 5000, "limit=1&limit=2"])
 def test_invalid_query_is_refused(client: FlaskClient, query: str) -> None:
     document = problem_in(client.get(f"/search?{query}"), 422, "request-invalid")
 
@@ -481,21 +424,18 @@ def test_admin_key_is_accepted(client: FlaskClient, scheme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers",
+    "header",
     [
-        pytest.param({}, id="no header"),
-        pytest.param({"Authorization": "Bearer"}, id="scheme only"),
-        pytest.param({"Authorization": ADMIN_KEY}, id="no scheme"),
-        pytest.param({"Authorization": f"Basic {ADMIN_KEY}"}, id="Basic"),
-        pytest.param({"Authorization": "Bearer hunter2"}, id="another key"),
-        pytest.param({"Authorization": f"Bearer {ADMIN_KEY}k"}, id="longer"),
-        pytest.param({"Authorization": "Bearer é"}, id="not ASCII"),
+        pytest.param("", id="empty"),
+        pytest.param("Bearer", id="scheme only"),
+        pytest.param(ADMIN_KEY, id="no scheme"),
+        pytest.param(f"Basic {ADMIN_KEY}", id="other scheme"),
+        pytest.param("Bearer hunter2", id="other key"),
+        pytest.param("Bearer é", id="not ASCII"),
     ],
 )
-def test_wrong_admin_key_is_refused_and_not_repeated(
-    client: FlaskClient, headers: dict[str, str]
-) -> None:
-    response = client.get(f"/admin?admin_key={ADMIN_KEY}", headers=headers)
+def test_wrong_admin_key_is_refused_with_a_challenge(client: FlaskClient, header: str) -> None:
+    response = client.get(f"/admin?admin_key={ADMIN_KEY}", headers={"Authorization": header})
 
     problem_in(response, 401, "admin-key-refused")
     assert response.headers["WWW-Authenticate"] == "Bearer"
