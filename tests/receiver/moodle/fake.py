@@ -53,6 +53,17 @@ class FakeMoodle:
         left = list(answers)
         self.answers[function] = lambda _: left.pop(0) if len(left) > 1 else left[0]
 
+    def during(self, function: str, action: Callable[[], object]) -> None:
+        """Let something happen at the first call of a function, before the response."""
+        answer, actions = self.answers[function], [action]
+
+        def respond(form: Form) -> Recorded:
+            while actions:
+                actions.pop()()
+            return answer(form)
+
+        self.answers[function] = respond
+
     def functions(self) -> list[str]:
         """Return which functions were called, in order."""
         return [one.function for one in self.called]

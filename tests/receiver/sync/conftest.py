@@ -18,11 +18,9 @@ from receiver.runs.store import RunResult
 from receiver.sources.base import FetchOutcome, GradeQuery, Grades
 from receiver.sync import run as grade_sync
 from receiver.sync.run import SyncOptions
-from tests.receiver.conftest import NINE, Clients, FakeSite
+from tests.receiver.conftest import NINE, SITE, Clients, FakeSite
 
 SYNCED = Grades((), None)
-Sync = Callable[..., RunResult]
-Rows = Callable[[type[Any]], list[Any]]
 
 
 @dataclass
@@ -71,82 +69,51 @@ class StubSource:
         self.cancelled.set()
 
 
-@pytest.fixture
-def add_courses(
-    make_source: Callable[..., Source], make_entry: Callable[..., Entry]
-) -> Callable[..., list[Entry]]:
-    """Return what adds courses of a stub source."""
-    sources: dict[str, Source] = {}
-
-    def add(*course_ids: str, source: str = "one") -> list[Entry]:
-        if source not in sources:
-            sources[source] = make_source(source)
-        return [make_entry(sources[source], course_id) for course_id in course_ids]
-
-    return add
-
-
-@pytest.fixture
-def source(make_source: Callable[..., Source], fake_site: FakeSite) -> Source:
-    """The site on loopback, as ELMS knows it."""
-    return make_source(url=fake_site.url)
-
-
-@pytest.fixture
-def add_course(
-    source: Source, make_entry: Callable[..., Entry], fake_site: FakeSite
-) -> Callable[..., CourseToken]:
-    """Return what adds a course to which the site on loopback responds with these scores."""
-
-    def add(course_id: str = "CS101", *scores: Any, **more: Any) -> CourseToken:
-        token = CourseToken.generate()
-        make_entry(source, course_id, token=token, **more)
-        fake_site.grades(course_id, token, *scores)
-        return token
-
-    return add
-
-
-@pytest.fixture
-def receive(database: Database, source: Source) -> Callable[[str, Any], registry.ApplyResult]:
-    """Return what applies a fact to a course as a webhook does."""
-
-    def apply(course_id: str, fact: Any) -> registry.ApplyResult:
-        actor = Actor(ActorKind.WEBHOOK, "msg_1")
-        with database.writing() as session:
-            return registry.apply(session, source.id, course_id, fact, actor=actor, now=NINE)
-
-    return apply
-
-
-@pytest.fixture
-def sync(
-    database: Database, vault: Vault, clients: Clients, make_options: Callable[..., SyncOptions]
-) -> Sync:
-    """Return what runs the sync against stub sources, or against the site on loopback."""
-
-    def run(stub: StubSource | dict[str, StubSource] | None = None, **overrides: Any) -> RunResult:
-        used = clients if stub is None else Clients(stub)
-        return grade_sync.run(database, vault, used, make_options(**overrides))
-
-    return run
-
-
 @dataclass(frozen=True)
 class Lab:
-    """Everything that a test of a whole run works with, under one name."""
+    """What a test of a run works with: ELMS, its sources, and one of them on loopback."""
 
     database: Database
     vault: Vault
     clients: Clients
     fake_site: FakeSite
+    make_source: Callable[..., Source]
+    make_entry: Callable[..., Entry]
     make_options: Callable[..., SyncOptions]
-    add_course: Callable[..., CourseToken]
-    receive: Callable[[str, Any], registry.ApplyResult]
-    sync: Sync
     score: Callable[..., dict[str, Any]]
-    rows: Rows
+    rows: Callable[[type[Any]], list[Any]]
     entry: Callable[[str], Entry]
+    sources: dict[str, Source] = field(default_factory=dict)
+
+    def source(self, name: str = SITE) -> Source:
+        """Return a source, which is added when it is first used."""
+        if name not in self.sources:
+            self.sources[name] = self.make_source(name, self.fake_site.url)
+        return self.sources[name]
+
+    def add_courses(self, *course_ids: str, source: str = "one") -> list[Entry]:
+        """Add courses of a stub source."""
+        return [self.make_entry(self.source(source), course_id) for course_id in course_ids]
+
+    def add_course(self, course_id: str = "CS101", *scores: Any, **more: Any) -> CourseToken:
+        """Add a course to which the site on loopback responds with these scores."""
+        token = more.setdefault("token", CourseToken.generate())
+        self.make_entry(self.source(), course_id, **more)
+        self.fake_site.grades(course_id, token, *scores)
+        return token
+
+    def receive(self, course_id: str, fact: Any) -> None:
+        """Apply a fact to a course as a webhook does."""
+        actor = Actor(ActorKind.WEBHOOK, "msg_1")
+        with self.database.writing() as session:
+            registry.apply(session, self.source().id, course_id, fact, actor=actor, now=NINE)
+
+    def sync(
+        self, stub: StubSource | dict[str, StubSource] | None = None, **overrides: Any
+    ) -> RunResult:
+        """Run the sync against stub sources, or against the site on loopback."""
+        clients = self.clients if stub is None else Clients(stub)
+        return grade_sync.run(self.database, self.vault, clients, self.make_options(**overrides))
 
     def during(self, course_id: str, action: Callable[[], object]) -> None:
         """Let something happen while a course is requested, before the response."""
@@ -170,28 +137,16 @@ def lab(
     vault: Vault,
     clients: Clients,
     fake_site: FakeSite,
+    make_source: Callable[..., Source],
+    make_entry: Callable[..., Entry],
     make_options: Callable[..., SyncOptions],
-    add_course: Callable[..., CourseToken],
-    receive: Callable[[str, Any], registry.ApplyResult],
-    sync: Sync,
     make_score: Callable[..., dict[str, Any]],
-    rows: Rows,
+    rows: Callable[[type[Any]], list[Any]],
     entry_of: Callable[[str], Entry],
 ) -> Lab:
-    """Everything that a test of a whole run works with."""
-    return Lab(
-        database,
-        vault,
-        clients,
-        fake_site,
-        make_options,
-        add_course,
-        receive,
-        sync,
-        make_score,
-        rows,
-        entry_of,
-    )
+    """What a test of a run works with."""
+    parts = (make_source, make_entry, make_options, make_score, rows, entry_of)
+    return Lab(database, vault, clients, fake_site, *parts)
 
 
 def outcomes(result: RunResult) -> dict[str, tuple[str, str | None]]:

@@ -1,74 +1,53 @@
 """The confirmation of deletions before they are stored."""
 
-import threading
 from collections.abc import Callable
 
 import pytest
 
 from receiver.sources.base import NotFoundUnconfirmed
-from receiver.sync import heartbeat
-from tests.receiver.sync.conftest import StubSource, Sync, outcomes
+from tests.receiver.sync.conftest import Lab, StubSource, outcomes
+
+pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+
+
+def fail() -> None:
+    """Fail as no client should."""
+    raise RuntimeError("unexpected")
 
 
 @pytest.mark.parametrize(
-    ("gone", "certain", "expected"),
+    ("gone", "certain", "on_confirm", "expected"),
     [
-        pytest.param(True, False, ("failed", "course_deleted"), id="confirmed"),
-        pytest.param(False, True, ("failed", "misconfigured"), id="it exists"),
-        pytest.param(None, True, ("failed", "course_deleted"), id="certain without confirmation"),
-        pytest.param(None, False, ("failed", "transient"), id="not certain"),
+        pytest.param(True, False, None, "course_deleted", id="confirmed"),
+        pytest.param(False, True, None, "misconfigured", id="it exists"),
+        pytest.param(None, True, None, "course_deleted", id="certain without confirmation"),
+        pytest.param(None, False, None, "transient", id="not certain"),
+        pytest.param(True, False, fail, "transient", id="confirmation that raises"),
     ],
 )
 def test_course_that_seems_gone_is_confirmed_first(
-    add_courses: Callable[..., None],
-    sync: Sync,
+    lab: Lab,
     gone: bool | None,
     certain: bool,
-    expected: tuple[str, str],
+    on_confirm: Callable[[], object] | None,
+    expected: str,
 ) -> None:
-    add_courses("CS1", "CS2", "CS3")
+    lab.add_courses("CS1", "CS2", "CS3", source="one")
+    lab.add_courses("MA1", source="two")
     not_found = NotFoundUnconfirmed("no such course", certain)
-    stub = StubSource({"CS1": [not_found], "CS3": [not_found]}, gone={"CS1": gone, "CS3": True})
+    one = StubSource(
+        {"CS1": [not_found], "CS3": [not_found]},
+        gone={"CS1": gone, "CS3": gone},
+        on_confirm=on_confirm or (lambda: None),
+    )
+    two = StubSource({"MA1": [not_found]}, gone={"MA1": True})
 
-    result = sync(stub)
+    result = lab.sync({"one": one, "two": two})
 
-    assert stub.confirmed == [["CS1", "CS3"]]
+    assert one.confirmed == ([] if on_confirm else [["CS1", "CS3"]])
     assert outcomes(result) == {
-        "CS1": expected,
+        "CS1": ("failed", expected),
         "CS2": ("synced", None),
-        "CS3": ("failed", "course_deleted"),
+        "CS3": ("failed", expected),
+        "MA1": ("failed", "course_deleted"),
     }
-
-
-def test_confirmation_that_raises_confirms_nothing(
-    add_courses: Callable[..., None], sync: Sync
-) -> None:
-    add_courses("CS1", "CS2")
-
-    def fail() -> None:
-        raise RuntimeError("unexpected")
-
-    not_found = NotFoundUnconfirmed("no such course", certain=False)
-    result = sync(StubSource({"CS1": [not_found]}, on_confirm=fail))
-
-    assert outcomes(result) == {"CS1": ("failed", "transient"), "CS2": ("synced", None)}
-
-
-def test_confirmation_that_outlasts_the_run_is_cancelled(
-    add_courses: Callable[..., None], sync: Sync, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(heartbeat, "GRACE_SECONDS", 0.0)
-    add_courses("CS1")
-    stop = threading.Event()
-    stub = StubSource({"CS1": [NotFoundUnconfirmed("no such course", certain=False)]})
-
-    def hang() -> None:
-        stop.set()
-        stub.cancelled.wait(30)
-
-    stub.on_confirm = hang
-
-    result = sync(stub, stop=stop)
-
-    assert stub.cancelled.is_set()
-    assert outcomes(result) == {"CS1": ("failed", "transient")}

@@ -2,10 +2,9 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -22,36 +21,29 @@ from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import UPDATE, MoodleGradebook
 from receiver.registry import bulk
-from receiver.runs.store import CourseResult, RunResult
+from receiver.runs.store import RunResult
 from receiver.sources.base import Grades, PersonProblem
 from receiver.sources.http_client import HttpClient
 from receiver.sync import heartbeat
 from receiver.sync import run as grade_sync
 from tests.receiver.conftest import NINE, Clients
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
-from tests.receiver.moodle.fake import FakeMoodle, Form
+from tests.receiver.moodle.fake import FakeMoodle
 from tests.receiver.moodle.recordings import RECORDED, Recorded
 from tests.receiver.sync.conftest import Lab, StubSource, outcomes
+
+pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 
 TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
 MAINTENANCE = Recorded(503, "text/html", b"maintenance")
 STOPPED = (143, "SIGTERM was received")
 
 
-@pytest.fixture
-def elms(moodle: FakeMoodle) -> Elms:
-    """ELMS with two students in its course."""
-    there = Elms(moodle)
-    there.enrol(14, "ada")
-    there.enrol(15, "bob")
-    return there
-
-
 @dataclass(frozen=True)
 class MoodleLab(Lab):
     """A lab whose gradebook is a Moodle."""
 
-    elms: Elms
+    elms: Elms = field(kw_only=True)
 
     def add(
         self,
@@ -79,51 +71,34 @@ class MoodleLab(Lab):
             gradebook.batch = batch
             return grade_sync.run(self.database, self.vault, clients, options, gradebook)
 
-    def during_call(self, function: str, action: Callable[[], object]) -> None:
-        """Let something happen at the first call of a function, before the response."""
-        answer, actions = self.elms.moodle.answers[function], [action]
-
-        def respond(form: Form) -> Recorded:
-            while actions:
-                actions.pop()()
-            return answer(form)
-
-        self.elms.moodle.answers[function] = respond
-
 
 @pytest.fixture
-def lab(lab: Lab, elms: Elms) -> MoodleLab:
+def lab(lab: Lab, moodle: FakeMoodle) -> MoodleLab:
     """A lab whose gradebook is a Moodle with two students in its course."""
+    elms = Elms(moodle)
+    elms.enrol(14, "ada")
+    elms.enrol(15, "bob")
     return MoodleLab(**vars(lab), elms=elms)
 
 
-def course(result: RunResult, course_id: str = "CS101") -> CourseResult:
-    """Return the result of a course."""
-    return next(one for one in result.courses if one.course_id == course_id)
+def score_of(lab: MoodleLab, user_id: str) -> Score:
+    """Return a score as it is read."""
+    return Score.model_validate_json(json.dumps(lab.score(user_id)))
 
 
 def test_grades_go_into_the_moodle_and_nowhere_else(lab: MoodleLab) -> None:
     lab.add("CS101", lab.score("ada"), lab.score("bob", "5"))
 
-    result = lab.run()
+    first, second = lab.run(), lab.run()
 
+    assert outcomes(first) == {"CS101": ("synced", None)}
+    assert (first.scores, first.exit_code) == (ScoreCounts(added=2), 0)
+    assert (first.requests, first.gradebook_requests) == (1, 5)
     assert lab.elms.grades == {14: Decimal(75), 15: Decimal(50)}
-    assert lab.elms.moodle.functions() == [SITE_INFO, users.FUNCTION, FUNCTION, UPDATE, FUNCTION]
-    assert outcomes(result) == {"CS101": ("synced", None)}
-    assert (result.scores, result.exit_code) == (ScoreCounts(added=2), 0)
-    assert (result.requests, result.gradebook_requests) == (1, 5)
     assert lab.rows(StoredScore) == []
-
-
-def test_unchanged_grades_cost_the_moodle_one_request(lab: MoodleLab) -> None:
-    lab.add("CS101", lab.score("ada"))
-    lab.run()
-    del lab.elms.moodle.called[:]
-
-    result = lab.run()
-
-    assert outcomes(result) == {"CS101": ("unchanged", None)}
-    assert lab.elms.moodle.functions() == [SITE_INFO]
+    assert outcomes(second) == {"CS101": ("unchanged", None)}
+    written = [SITE_INFO, users.FUNCTION, FUNCTION, UPDATE, FUNCTION]
+    assert lab.elms.moodle.functions() == [*written, SITE_INFO]
 
 
 def test_nothing_is_requested_if_every_course_is_skipped(lab: MoodleLab) -> None:
@@ -143,7 +118,7 @@ def test_person_without_a_grade_is_reported_and_fetched_again(lab: MoodleLab) ->
     second = lab.run()
 
     assert outcomes(first) == {"CS101": ("synced", "people_left_out")}
-    assert str(course(first).detail).startswith("left out 1: eve: no users of ELMS")
+    assert str(first.courses[0].detail).startswith("left out 1: eve: no users of ELMS")
     assert (first.exit_code, entry.etag, entry.synced_at) == (0, None, None)
     assert "if-none-match" not in lab.fake_site.asked[1].headers
     assert outcomes(second) == {"CS101": ("synced", None)}
@@ -153,16 +128,16 @@ def test_person_without_a_grade_is_reported_and_fetched_again(lab: MoodleLab) ->
 
 def test_people_left_out_at_both_sites_are_reported_together(lab: MoodleLab) -> None:
     lab.add("CS101")
-    score = Score.model_validate_json(json.dumps(lab.score("eve")))
     problem = PersonProblem(None, "has none")
+    grades = Grades((score_of(lab, "eve"),), None, left_out=(problem,))
 
-    result = lab.run(StubSource({"CS101": [Grades((score,), None, left_out=(problem,))]}))
+    (course,) = lab.run(StubSource({"CS101": [grades]})).courses
 
-    assert course(result).detail == (
+    assert course.detail == (
         "left out 2: without ID number: has none; "
         "eve: no users of ELMS have this ID number, expected exactly one"
     )
-    assert "at the source and in ELMS" in str(course(result).advice)
+    assert "at the source and in ELMS" in str(course.advice)
 
 
 def test_grades_that_are_changed_back_are_written_back(lab: MoodleLab) -> None:
@@ -187,7 +162,7 @@ def test_course_whose_activity_changes_during_the_write_is_fetched_again(lab: Mo
         with lab.database.writing() as session:
             bulk.set_gradebook_target(session.get_one(Entry, entry_id), "8", "43")
 
-    lab.during_call(UPDATE, move)
+    lab.elms.moodle.during(UPDATE, move)
 
     result = lab.run()
 
@@ -226,58 +201,53 @@ def test_no_grades_are_requested_while_none_can_be_written(
     assert {row.reason for row in lab.rows(RunCourse)} == {"gradebook_trouble"}
 
 
+def test_course_that_cannot_be_written_fails_alone(lab: MoodleLab) -> None:
+    lab.add("CS101", lab.score("ada"), target=(COURSE, None))
+    lab.add("CS102", lab.score("ada"), target=(COURSE, "43"))
+    lab.add("CS103", lab.score("ada"), target=("8", ACTIVITY))
+    lab.add("CS104", lab.score("bob"))
+    report = lab.elms.moodle.answers[FUNCTION]
+    busy = Recorded(500, "text/html", b"")
+    lab.elms.moodle.answers[FUNCTION] = lambda form: (
+        busy if form["courseid"] == "8" else report(form)
+    )
+
+    result = lab.run()
+
+    assert outcomes(result) == {
+        "CS101": ("failed", "misconfigured"),
+        "CS102": ("failed", "misconfigured"),
+        "CS103": ("failed", "transient"),
+        "CS104": ("synced", None),
+    }
+    assert "set-activity" in str(result.courses[0].advice)
+    assert [asked.course_id for asked in lab.fake_site.asked] == ["CS102", "CS103", "CS104"]
+    assert (lab.entry("CS102").etag, lab.entry("CS102").synced_at) == (None, None)
+    assert lab.elms.grades == {14: None, 15: Decimal(75)}
+    assert (result.exit_code, result.stopped) == (1, None)
+
+
 @pytest.mark.parametrize(
-    "target",
+    ("answer", "reason", "stopped"),
     [
-        pytest.param((None, None), id="neither"),
-        pytest.param((COURSE, None), id="no activity"),
-        pytest.param((None, ACTIVITY), id="no course"),
+        pytest.param(MAINTENANCE, "transient", "responded 503", id="maintenance"),
+        pytest.param(
+            RECORDED["token_invalid"],
+            "gradebook_trouble",
+            "invalidtoken: Invalid token - token not found",
+            id="token",
+        ),
     ],
 )
-def test_course_without_a_target_activity_is_not_requested(lab: MoodleLab, target: Any) -> None:
-    lab.add("CS101", lab.score("ada"), target=target)
-    lab.add("CS102", lab.score("ada"))
-
-    result = lab.run()
-
-    assert outcomes(result) == {"CS101": ("failed", "misconfigured"), "CS102": ("synced", None)}
-    assert "set-activity" in str(course(result).advice)
-    assert [asked.course_id for asked in lab.fake_site.asked] == ["CS102"]
-    assert result.exit_code == 1
-
-
-def test_activity_that_does_not_exist_fails_only_its_course(lab: MoodleLab) -> None:
-    lab.add("CS101", lab.score("ada"), target=(COURSE, "43"))
-    lab.add("CS102", lab.score("ada"))
-
-    result = lab.run()
-
-    assert outcomes(result) == {"CS101": ("failed", "misconfigured"), "CS102": ("synced", None)}
-    assert (lab.entry("CS101").etag, lab.entry("CS101").synced_at) == (None, None)
-    assert lab.entry("CS102").etag is not None
-
-
-def test_transient_failure_fails_only_its_course_if_the_moodle_works(lab: MoodleLab) -> None:
-    lab.add("CS101", lab.score("ada"))
-    lab.add("CS102", lab.score("bob"))
-    answer = lab.elms.moodle.answers[FUNCTION]
-    errors = [Recorded(500, "text/html", b"")]
-    lab.elms.moodle.answers[FUNCTION] = lambda form: errors.pop() if errors else answer(form)
-
-    result = lab.run()
-
-    assert outcomes(result) == {"CS101": ("failed", "transient"), "CS102": ("synced", None)}
-    assert result.stopped is None
-    assert lab.elms.grades == {14: None, 15: Decimal(75)}
-
-
-def test_outage_during_the_run_stops_it(lab: MoodleLab) -> None:
+def test_outage_during_the_run_stops_it(
+    lab: MoodleLab, answer: Recorded, reason: str, stopped: str
+) -> None:
     for course_id in ("CS101", "CS102", "CS103"):
         lab.add(course_id, lab.score("ada"))
 
     def break_down() -> None:
         for function in (FUNCTION, SITE_INFO):
-            lab.elms.moodle.sends(function, MAINTENANCE)
+            lab.elms.moodle.sends(function, answer)
 
     lab.during("CS102", break_down)
 
@@ -285,69 +255,42 @@ def test_outage_during_the_run_stops_it(lab: MoodleLab) -> None:
 
     assert outcomes(result) == {
         "CS101": ("synced", None),
-        "CS102": ("failed", "transient"),
+        "CS102": ("failed", reason),
         "CS103": ("failed", "gradebook_trouble"),
     }
-    assert (result.exit_code, result.stopped) == (1, "ELMS's own Moodle: responded 503")
+    assert (result.exit_code, result.stopped) == (1, f"ELMS's own Moodle: {stopped}")
     assert [asked.course_id for asked in lab.fake_site.asked] == ["CS101", "CS102"]
     assert lab.entry("CS101").etag is not None
 
 
-def test_rejected_token_costs_no_more_requests(lab: MoodleLab) -> None:
-    for course_id in ("CS101", "CS102", "CS103"):
-        lab.add(course_id, lab.score("ada"))
-    lab.elms.moodle.says(FUNCTION, "token_invalid")
-
-    result = lab.run()
-
-    assert set(outcomes(result).values()) == {("failed", "gradebook_trouble")}
-    assert lab.elms.moodle.functions() == [SITE_INFO, users.FUNCTION, FUNCTION]
-
-
-@pytest.mark.parametrize(
-    ("function", "seconds", "ended"),
-    [
-        pytest.param(SITE_INFO, None, STOPPED, id="check"),
-        pytest.param(users.FUNCTION, None, STOPPED, id="users"),
-        pytest.param(FUNCTION, None, STOPPED, id="report"),
-        pytest.param(UPDATE, None, STOPPED, id="update"),
-        pytest.param(
-            UPDATE, 4, (1, "its time limit of 4 seconds was reached"), id="until the deadline"
-        ),
-    ],
-)
+@pytest.mark.parametrize("function", [SITE_INFO, UPDATE])
 def test_moodle_that_hangs_does_not_delay_the_end(
-    lab: MoodleLab,
-    monkeypatch: pytest.MonkeyPatch,
-    function: str,
-    seconds: int | None,
-    ended: tuple[int, str],
+    lab: MoodleLab, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
     monkeypatch.setattr(heartbeat, "GRACE_SECONDS", 0.0)
     lab.add("CS101", lab.score("ada"))
     stop = threading.Event()
     lab.elms.moodle.slow.add(function)
-    if seconds is None:
-        lab.during_call(function, stop.set)
+    lab.elms.moodle.during(function, stop.set)
 
-    result = lab.run(seconds=60.0, stop=stop, deadline=timedelta(seconds=seconds or 60))
+    result = lab.run(seconds=60.0, stop=stop)
 
     assert lab.elms.moodle.waited_for == []
-    assert (result.exit_code, result.stopped) == ended
+    assert (result.exit_code, result.stopped) == STOPPED
     assert lab.elms.moodle.functions()[-1] == function
     assert [one.outcome for one in result.courses] == ["failed"]
 
 
 def test_stopped_run_finishes_only_the_part_in_progress(lab: MoodleLab) -> None:
-    stub = StubSource(batch=2)
-    for course_id in ("CS101", "CS102"):
-        lab.add(course_id)
-        score = Score.model_validate_json(json.dumps(lab.score("ada")))
-        stub.outcomes[course_id] = [Grades((score,), '"1"')]
+    lab.add("CS101")
+    lab.add("CS102")
+    grades = Grades((score_of(lab, "ada"),), '"1"')
     stop = threading.Event()
-    lab.during_call(UPDATE, stop.set)
+    lab.elms.moodle.during(UPDATE, stop.set)
 
-    result = lab.run(stub, batch=1, stop=stop)
+    result = lab.run(
+        StubSource({"CS101": [grades], "CS102": [grades]}, batch=2), batch=1, stop=stop
+    )
 
     assert outcomes(result) == {"CS101": ("synced", None), "CS102": ("failed", "stopped")}
     assert result.exit_code == 143
@@ -356,12 +299,9 @@ def test_stopped_run_finishes_only_the_part_in_progress(lab: MoodleLab) -> None:
 
 def test_run_that_lost_its_lease_is_cancelled_before_it_writes(lab: MoodleLab) -> None:
     lab.add("CS101", lab.score("ada"))
-
-    def take_over() -> None:
-        lab.execute("UPDATE sync_lease SET token = 'another'")
-        time.sleep(2.0)
-
-    lab.during_call(FUNCTION, take_over)
+    lab.elms.moodle.slow.add(FUNCTION)
+    take_over = "UPDATE sync_lease SET token = 'another'"
+    lab.elms.moodle.during(FUNCTION, lambda: lab.execute(take_over))
 
     result = lab.run(seconds=60.0, lease=timedelta(milliseconds=1))
 
@@ -375,7 +315,7 @@ def test_grades_written_but_not_recorded_are_not_written_again(lab: MoodleLab) -
     lab.run()
     lab.fake_site.grades("CS101", token, lab.score("ada"), etag='"2"')
 
-    lab.during_call(UPDATE, lambda: lab.execute("ALTER TABLE entries RENAME TO gone"))
+    lab.elms.moodle.during(UPDATE, lambda: lab.execute("ALTER TABLE entries RENAME TO gone"))
     try:
         broken = lab.run()
     finally:

@@ -5,7 +5,6 @@ The runs are checked from the webhook route to the request log of the site.
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -20,17 +19,15 @@ from contract.events import (
 )
 from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation.crypto import Vault
-from foundation.db.session import Database
 from receiver.course_state import Status
-from receiver.models import Entry, Source, StoredScore
+from receiver.models import Entry, StoredScore
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
-from tests.receiver.conftest import NINE, SITE, FakeSite
-from tests.receiver.sync.conftest import Rows, Sync, outcomes
+from tests.receiver.conftest import NINE, SITE
+from tests.receiver.sync.conftest import Lab, outcomes
 
-OLD, NEW = CourseToken("tokenOld", "o" * 24), CourseToken("tokenNew", "n" * 24)
 RECEIVED_OR_MISSED = pytest.mark.parametrize("received", [True, False], ids=["received", "missed"])
+OLD, NEW = CourseToken("tokenOld", "o" * 24), CourseToken("tokenNew", "n" * 24)
 DELETED = CourseDeleted(
     timestamp=NINE, data=CourseDeletedData(source=SITE, course_id="CS101", course_version=4)
 )
@@ -47,18 +44,12 @@ def regenerated(token: CourseToken) -> Event:
 
 
 @pytest.fixture
-def send(
-    client: FlaskClient,
-    make_source: Callable[..., Source],
-    make_entry: Callable[..., Entry],
-    fake_site: FakeSite,
-) -> Callable[[Event], None]:
-    """Add two healthy courses, CS101 and MA201, and return what sends a webhook."""
-    secret, other = Secret.generate(), CourseToken.generate()
-    source = make_source(SITE, fake_site.url, (secret,))
-    for course_id, token in (("CS101", OLD), ("MA201", other)):
-        make_entry(source, course_id, token=token)
-        fake_site.grades(course_id, token)
+def send(client: FlaskClient, lab: Lab) -> Callable[[Event], None]:
+    """Add two healthy courses, CS101 and MA201, and return a function that sends a webhook."""
+    secret = Secret.generate()
+    lab.sources[SITE] = lab.make_source(SITE, lab.fake_site.url, (secret,))
+    lab.add_course("CS101", token=OLD)
+    lab.add_course("MA201")
 
     def post(event: Event) -> None:
         body = events.dump(event).encode()
@@ -71,15 +62,18 @@ def send(
     return post
 
 
+def requests_for_cs101(lab: Lab) -> int:
+    """Return how many requests the site received for CS101."""
+    return [one.course_id for one in lab.fake_site.asked].count("CS101")
+
+
 @RECEIVED_OR_MISSED
-def test_course_deleted(
-    send: Callable[[Event], None], sync: Sync, fake_site: FakeSite, received: bool
-) -> None:
-    fake_site.gone("CS101")
+def test_course_deleted(send: Callable[[Event], None], lab: Lab, received: bool) -> None:
+    lab.fake_site.gone("CS101")
     if received:
         send(DELETED)
 
-    first, second = sync(), sync()
+    first, second = lab.sync(), lab.sync()
 
     outcome = "skipped" if received else "failed"
     assert outcomes(first) == {"CS101": (outcome, "course_deleted"), "MA201": ("synced", None)}
@@ -87,33 +81,25 @@ def test_course_deleted(
         "CS101": ("skipped", "course_deleted"),
         "MA201": ("unchanged", None),
     }
-    assert [one.course_id for one in fake_site.asked].count("CS101") == (0 if received else 1)
+    assert requests_for_cs101(lab) == (0 if received else 1)
     assert (first.exit_code, second.exit_code) == (0 if received else 1, 0)
     assert {course.since for course in (*first.courses, *second.courses)} == {NINE, None}
 
 
 @RECEIVED_OR_MISSED
-def test_token_regenerated(
-    send: Callable[[Event], None],
-    database: Database,
-    vault: Vault,
-    sync: Sync,
-    fake_site: FakeSite,
-    entry_of: Callable[[str], Entry],
-    received: bool,
-) -> None:
-    fake_site.regenerated("CS101", NEW.token_id)
+def test_token_regenerated(send: Callable[[Event], None], lab: Lab, received: bool) -> None:
+    lab.fake_site.regenerated("CS101", NEW.token_id)
     if received:
         send(regenerated(NEW))
 
-    first, second = sync(), sync()
-    requested_while_invalid = [one.course_id for one in fake_site.asked].count("CS101")
-    with database.writing() as session:
-        entry = session.get_one(Entry, entry_of("CS101").id)
+    first, second = lab.sync(), lab.sync()
+    requested_while_invalid = requests_for_cs101(lab)
+    with lab.database.writing() as session:
+        entry = session.get_one(Entry, lab.entry("CS101").id)
         ada = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
-        registry.set_token(session, entry, NEW, vault=vault, actor=ada, now=NINE)
-    fake_site.grades("CS101", NEW)
-    third = sync()
+        registry.set_token(session, entry, NEW, vault=lab.vault, actor=ada, now=NINE)
+    lab.fake_site.grades("CS101", NEW)
+    third = lab.sync()
 
     outcome = "skipped" if received else "failed"
     assert outcomes(first) == {"CS101": (outcome, "token_invalid"), "MA201": ("synced", None)}
@@ -121,24 +107,17 @@ def test_token_regenerated(
     assert requested_while_invalid == (0 if received else 1)
     assert outcomes(third)["CS101"] == ("synced", None)
     assert (first.exit_code, second.exit_code, third.exit_code) == (0 if received else 1, 0, 0)
-    assert registry.course_status(entry_of("CS101")).status is Status.ACTIVE
+    assert registry.course_status(lab.entry("CS101")).status is Status.ACTIVE
 
 
 @RECEIVED_OR_MISSED
-def test_normal_sync(
-    send: Callable[[Event], None],
-    sync: Sync,
-    fake_site: FakeSite,
-    make_score: Callable[..., Any],
-    rows: Rows,
-    received: bool,
-) -> None:
-    fake_site.grades("CS101", OLD, make_score("ada"), course_version=5)
+def test_normal_sync(send: Callable[[Event], None], lab: Lab, received: bool) -> None:
+    lab.fake_site.grades("CS101", OLD, lab.score("ada"), course_version=5)
     if received:
         send(regenerated(OLD))
 
-    result = sync()
+    result = lab.sync()
 
     assert outcomes(result) == {"CS101": ("synced", None), "MA201": ("synced", None)}
-    assert [one.course_id for one in fake_site.asked] == ["CS101", "MA201"]
-    assert (result.exit_code, len(rows(StoredScore))) == (0, 1)
+    assert [one.course_id for one in lab.fake_site.asked] == ["CS101", "MA201"]
+    assert (result.exit_code, len(lab.rows(StoredScore))) == (0, 1)
