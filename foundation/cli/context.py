@@ -8,30 +8,30 @@ from typing import Any
 import click
 from sqlalchemy.orm import Session
 
-from foundation.cli.lazy import Program, load
+from foundation.cli.lazy import load
 from foundation.db import session as db
 from foundation.db.migrations import Schema
 
 _SERVICES = f"{__name__}.services"
 
 
-def program() -> Program:
-    """Return the program that the command belongs to."""
-    found: Program = click.get_current_context().find_root().obj
-    return found
+def program() -> str:
+    """Return the name of the program that the command belongs to, which is its package."""
+    name: str = click.get_current_context().find_root().obj
+    return name
 
 
 def schema() -> Schema:
     """Return the program's schema."""
-    found: Schema = load(program().schema)
-    return found
+    loaded: Schema = load(f"{program()}.models:SCHEMA")
+    return loaded
 
 
 def services() -> Any:
     """Return the program's services, made from the settings when they are first needed."""
     root = click.get_current_context().find_root()
     if _SERVICES not in root.meta:
-        root.meta[_SERVICES] = made = load(program().services)()
+        root.meta[_SERVICES] = made = load(f"{program()}.services:load")()
         root.call_on_close(made.database.dispose)
     return root.meta[_SERVICES]
 

@@ -30,14 +30,6 @@ class Lazy(NamedTuple):
         raise LookupError(f"there is no command {self.path}")
 
 
-class Program(NamedTuple):
-    """A program: its name, and the paths of the function that makes its services and its schema."""
-
-    name: str
-    services: str
-    schema: str
-
-
 def load(path: str) -> Any:
     """Return the object at a path `module:attribute`."""
     module, _, attribute = path.partition(":")
@@ -93,20 +85,15 @@ class LazyGroup(click.Group):
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().main(*args, **kwargs)
-        except OSError as error:
-            _discard_stdout()
-            sys.exit(_report(error, str(self.name)))
-        except Exception as error:  # noqa: BLE001 - unexpected ones are raised again
-            sys.exit(_report(error, str(self.name)))
+        except Exception as error:
+            from foundation.cli import output
 
-
-def _report(error: Exception, program: str) -> int:
-    from foundation.cli import output
-
-    code = output.report_error(error, program)
-    if code is None:
-        raise error
-    return code
+            if isinstance(error, OSError):
+                _discard_stdout()
+            code = output.report_error(error, str(self.name))
+            if code is None:
+                raise
+            sys.exit(code)
 
 
 def _open_closed_stdin() -> None:

@@ -1,14 +1,11 @@
 """`users add`, `list`, `set-password`, `remove`: accounts for a program's pages."""
 
-from typing import Any
-
 import click
 
 from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import TEXT
 from foundation.pages import users
-from foundation.pages.models import User
 
 
 @click.command()
@@ -28,12 +25,21 @@ def list_(as_json: bool) -> None:
     with context.reading() as session:
         rows = users.list_all(session)
     if as_json:
-        output.print_json([_facts(row) for row in rows])
+        output.print_json(
+            [
+                {
+                    "user": row.name,
+                    "created_at": row.created_at,
+                    "password_changed_at": row.password_changed_at,
+                }
+                for row in rows
+            ]
+        )
         return
     output.print_table(
         ("user", "added", "password set"),
         [(row.name, row.created_at, row.password_changed_at) for row in rows],
-        empty=f"no users; add one with `{context.program().name} users add NAME`",
+        empty=f"no users; add one with `{context.program()} users add NAME`",
     )
 
 
@@ -57,11 +63,3 @@ def remove(name: str) -> None:
     with context.writing() as (session, _):
         removed = users.remove(session, name)
     click.echo(f"{removed} is removed and signed out everywhere")
-
-
-def _facts(user: User) -> dict[str, Any]:
-    return {
-        "user": user.name,
-        "created_at": user.created_at,
-        "password_changed_at": user.password_changed_at,
-    }

@@ -1,0 +1,56 @@
+"""The command line of a service: its own commands, and those that both services have."""
+
+import builtins
+import keyword
+from collections.abc import Mapping
+
+import click
+
+from foundation.cli.lazy import Lazy, LazyGroup
+
+
+def commands_of(module: str, *names: str) -> dict[str, Lazy]:
+    """Return commands of a module: `set-token` is its function `set_token`, `list` is `list_`."""
+    functions = {name: name.replace("-", "_") for name in names}
+    return {
+        name: Lazy(f"{module}:{function}{'_' if _is_taken(function) else ''}")
+        for name, function in functions.items()
+    }
+
+
+def _is_taken(name: str) -> bool:
+    return keyword.iskeyword(name) or hasattr(builtins, name)
+
+
+def new_program(name: str, commands: Mapping[str, Lazy | click.Command], *, help: str) -> LazyGroup:  # noqa: A002 - click's name
+    """Return the command line of the service that is the package `name`.
+
+    Its module `cli.operations` has the commands `serve`, `doctor`, `rotate-key` and `prune`.
+    """
+    operations = f"{name}.cli.operations"
+    program = LazyGroup(
+        name,
+        {
+            "db": LazyGroup(
+                "db",
+                {
+                    **commands_of("foundation.cli.db_commands", "upgrade", "check"),
+                    **commands_of(operations, "rotate-key", "prune"),
+                },
+                help="Upgrade, check and clean up the database; rotate its encryption key.",
+            ),
+            **commands_of(operations, "serve", "doctor"),
+            "users": LazyGroup(
+                "users",
+                commands_of(
+                    "foundation.pages.user_commands", "add", "list", "set-password", "remove"
+                ),
+                help="Manage the users who can sign in to the pages.",
+            ),
+            **commands,
+        },
+        help=help,
+        context_settings={"help_option_names": ["-h", "--help"], "obj": name},
+    )
+    click.version_option(package_name="course-webhooks", message=f"{name} %(version)s")(program)
+    return program
