@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -16,8 +16,6 @@ from pydantic import (
 )
 
 from contract import strict_json
-
-_Model = TypeVar("_Model", bound=BaseModel)
 
 # The largest integer that every JSON reader holds exactly.
 MAX_VERSION = 2**53 - 1
@@ -198,7 +196,7 @@ class Ping(UnknownEvent):
 Event = CourseDeleted | TokenRegenerated
 OperationalEvent = EndpointDisabled | DeliveryDead
 
-_MODELS: dict[str, type[CourseDeleted] | type[TokenRegenerated]] = {
+_MODELS: dict[str, type[Event]] = {
     "course.deleted": CourseDeleted,
     "token.regenerated": TokenRegenerated,
 }
@@ -231,19 +229,10 @@ def load(raw: bytes) -> Event | UnknownEvent:
         raise MalformedEventError(str(error)) from None
     if not isinstance(document, dict):
         raise MalformedEventError("the body is JSON, but not an object")
-    return _validate(_model_of(document), raw)
-
-
-def _model_of(
-    document: dict[str, Any],
-) -> type[CourseDeleted] | type[TokenRegenerated] | type[UnknownEvent]:
     named = document.get("type")
-    if named == PING_TYPE:
-        return Ping
-    return _MODELS.get(named, UnknownEvent) if isinstance(named, str) else UnknownEvent
-
-
-def _validate(model: type[_Model], raw: bytes) -> _Model:
+    model: type[Event | UnknownEvent] = UnknownEvent
+    if isinstance(named, str):
+        model = Ping if named == PING_TYPE else _MODELS.get(named, UnknownEvent)
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:

@@ -125,7 +125,11 @@ def parse_headers(headers: Mapping[str, str], *, now: datetime) -> SignatureHead
     listed = _header(
         headers, SIGNATURE_HEADER, _SIGNATURES, "`v1,<base64>`, separated by single spaces"
     )
-    _check_age(int(timestamp), now)
+    if abs(now.timestamp() - int(timestamp)) > TOLERANCE.total_seconds():
+        raise TimestampError(
+            f"signed at {timestamp}, but the time here is {int(now.timestamp())}: "
+            f"more than {int(TOLERANCE.total_seconds())} s apart"
+        )
     return SignatureHeaders(webhook_id, timestamp, tuple(_version_1(listed)))
 
 
@@ -159,15 +163,6 @@ def _header(headers: Mapping[str, str], name: str, form: re.Pattern[str], expect
             raise MalformedHeaderError(f"{name} looks like milliseconds; expected {expected}")
         raise MalformedHeaderError(f"the header {name} is malformed; expected {expected}")
     return value
-
-
-def _check_age(timestamp: int, now: datetime) -> None:
-    age = now.timestamp() - timestamp
-    if abs(age) > TOLERANCE.total_seconds():
-        raise TimestampError(
-            f"signed at {timestamp}, but the time here is {int(now.timestamp())}: "
-            f"more than {int(TOLERANCE.total_seconds())} s apart"
-        )
 
 
 def _version_1(listed: str) -> Iterable[bytes]:

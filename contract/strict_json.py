@@ -3,8 +3,9 @@
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from decimal import Decimal
+from itertools import chain
 from typing import Any, NoReturn
 
 MAX_DEPTH = 32
@@ -54,9 +55,15 @@ def load(raw: bytes, *, exact: bool = False) -> Any:
         raise StrictJsonError(
             f"the body is not JSON: {error.msg} at character {error.pos}"
         ) from None
-    _check_depth(document)
-    if "\\u" in text:  # the only way for NUL or a lone surrogate to get into a string
-        _check_strings(document)
+    # The only way for NUL or a lone surrogate to get into a string.
+    has_escapes = "\\u" in text
+    for depth, level in enumerate(_levels(document), start=1):
+        if depth > MAX_DEPTH:
+            raise StrictJsonError(f"the JSON is nested deeper than {MAX_DEPTH} levels")
+        if has_escapes and not all(map(is_storable, _strings(level))):
+            raise StrictJsonError(
+                "a string contains NUL or a lone surrogate, which cannot be stored"
+            )
     return document
 
 
@@ -74,14 +81,8 @@ def check_duplicate_keys(raw: bytes) -> None:
 
     Checks nothing else; a text that is not JSON raises ValueError.
     """
-    json.loads(
-        raw, object_pairs_hook=_unique_keys, parse_int=_skip_number, parse_float=_skip_number
-    )
-
-
-def _skip_number(_digits: str) -> None:
     # Parsing a huge number takes very long, or is refused by Python.
-    return None
+    json.loads(raw, object_pairs_hook=_unique_keys, parse_int=len, parse_float=len)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -112,36 +113,21 @@ def _exact(digits: str) -> Decimal:
     return Decimal(digits)
 
 
-def _check_depth(document: Any) -> None:
+def _levels(document: Any) -> Iterator[list[Any]]:
     level = [document]
-    depth = 0
     while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise StrictJsonError(f"the JSON is nested deeper than {MAX_DEPTH} levels")
-        level = _below(level)
+        yield level
+        lists = (value for value in level if isinstance(value, list))
+        members = (value.values() for value in level if isinstance(value, dict))
+        level = list(chain.from_iterable((*lists, *members)))
 
 
-def _below(level: Iterable[Any]) -> list[Any]:
-    below: list[Any] = []
+def _strings(level: list[Any]) -> Iterator[str]:
     for value in level:
         if isinstance(value, dict):
-            below.extend(value.values())
-        elif isinstance(value, list):
-            below.extend(value)
-    return below
-
-
-def _check_strings(document: Any) -> None:
-    level = [document]
-    while level:
-        keys = (key for value in level if isinstance(value, dict) for key in value)
-        strings = (value for value in level if isinstance(value, str))
-        if not all(map(is_storable, (*keys, *strings))):
-            raise StrictJsonError(
-                "a string contains NUL or a lone surrogate, which cannot be stored"
-            )
-        level = _below(level)
+            yield from value
+        elif isinstance(value, str):
+            yield value
 
 
 def is_storable(text: str) -> bool:

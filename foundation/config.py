@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from foundation.crypto import split_keys
 from foundation.errors import ConfigurationError
 from foundation.text import validation_message
 
@@ -19,25 +20,22 @@ _Settings = TypeVar("_Settings", bound="ServiceSettings")
 
 def _database_url(url: str) -> str:
     schemes = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
-    if not url.startswith(schemes) or _database_name(url) in {None, "", ":memory:"}:
+    try:
+        name = make_url(url).database
+    except (ArgumentError, ValueError):  # the message would contain the URL with its password
+        name = None
+    if not url.startswith(schemes) or name in {None, "", ":memory:"}:
         raise ValueError("expected sqlite:///FILE or postgresql://USER@HOST/DATABASE")
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
-def _database_name(url: str) -> str | None:
-    try:
-        return make_url(url).database
-    except (ArgumentError, ValueError):  # the message would contain the URL with its password
-        return None
-
-
 def _encryption_keys(joined: SecretStr) -> SecretStr:
-    keys = [key for key in joined.get_secret_value().split(",") if key.strip()]
+    keys = split_keys(joined)
     if not keys:
         raise ValueError("expected at least one key")
     for key in keys:
         try:
-            raw = base64.urlsafe_b64decode(key.strip().replace("+", "-").replace("/", "_"))
+            raw = base64.urlsafe_b64decode(key)
         except ValueError:
             raw = b""
         if len(raw) != 32:

@@ -15,7 +15,7 @@ class Vault:
     """Encrypts and decrypts secrets: the first key encrypts, all keys decrypt."""
 
     def __init__(self, keys: SecretStr) -> None:
-        self._fernet = MultiFernet([Fernet(key) for key in _split_keys(keys)])
+        self._fernet = MultiFernet([Fernet(key) for key in split_keys(keys)])
 
     def encrypt(self, secret: str) -> str:
         """Return the encrypted secret as ASCII text."""
@@ -41,11 +41,12 @@ def derive(keys: SecretStr, purpose: str) -> Sequence[str]:
         HKDF(SHA256(), length=32, salt=None, info=purpose.encode())
         .derive(base64.urlsafe_b64decode(key))
         .hex()
-        for key in _split_keys(keys)
+        for key in split_keys(keys)
     ]
 
 
-def _split_keys(keys: SecretStr) -> list[str]:
+def split_keys(keys: SecretStr) -> list[str]:
+    """Return the keys of a comma-separated list, in the URL-safe alphabet of base64."""
     return [
         key.strip().replace("+", "-").replace("/", "_")
         for key in keys.get_secret_value().split(",")

@@ -45,7 +45,10 @@ class Table:
         first = text.split("\n", 1)[0]
 
         def names_found(separator: str) -> tuple[int, int]:
-            names = _split(first, separator)
+            try:
+                names = next(csv.reader([first], delimiter=separator), [])
+            except csv.Error:
+                names = []
             return sum(name in known for name in names), len(names)
 
         separator = max(_SEPARATORS, key=names_found)
@@ -124,13 +127,6 @@ def describe(error: ValidationError, columns: Mapping[str, str] = MappingProxyTy
         message = validation_message(fault)
         faults.append(": ".join((*(columns.get(field, field) for field in fields), message)))
     return ", ".join(faults)
-
-
-def _split(line: str, separator: str) -> list[str]:
-    try:
-        return next(csv.reader([line], delimiter=separator), [])
-    except csv.Error:
-        return []
 
 
 def _check_row(row: Mapping[str | None, str | None]) -> None:

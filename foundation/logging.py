@@ -31,10 +31,6 @@ def redact(text: str) -> str:
     return _SECRET.sub(REDACTED, text)
 
 
-def _redact_fields(_: WrappedLogger, __: str, fields: EventDict) -> EventDict:
-    return _redacted(fields)
-
-
 def _redacted(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: REDACTED if _SECRET_KEYS.match(str(key)) and value is not None else _safe_value(value)
@@ -72,7 +68,15 @@ def _shared_processors() -> list[Processor]:
 
 def configure(level: str, log_format: Literal["auto", "text", "json"]) -> None:
     """Write all log lines of this process, also those of libraries, to stderr in one format."""
-    as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
+    renderers: list[Processor]
+    if log_format == "text" or (log_format == "auto" and sys.stderr.isatty()):
+        # Tracebacks have to be text by now: the renderer would format them after the redaction.
+        console = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        renderers = [_escape_fields, console]
+    else:
+        renderers = [structlog.processors.JSONRenderer(_dump_json, ensure_ascii=False)]
     structlog.configure(
         processors=[*_shared_processors(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -88,8 +92,8 @@ def configure(level: str, log_format: Literal["auto", "text", "json"]) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                _redact_fields,
-                *_renderers(as_text),
+                lambda _, __, fields: _redacted(fields),
+                *renderers,
             ],
         )
     )
@@ -102,18 +106,8 @@ def configure(level: str, log_format: Literal["auto", "text", "json"]) -> None:
     logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
-def _json(fields: Any, **options: Any) -> str:
+def _dump_json(fields: Any, **options: Any) -> str:
     return escaped(json.dumps(fields, **options))
-
-
-def _renderers(as_text: bool) -> list[Processor]:
-    if not as_text:
-        return [structlog.processors.JSONRenderer(_json, ensure_ascii=False)]
-    # Tracebacks have to be text by now: the renderer would format them after the redaction.
-    renderer = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-    )
-    return [_escape_fields, renderer]
 
 
 # structlog wraps its loggers according to the configuration, so that they have no one type.

@@ -43,10 +43,10 @@ def parse(header: str | None) -> Span | None:
 
     An invalid header is ignored, never refused.
     """
-    found = _FORMAT.fullmatch(header or "")
-    if found is None:
+    match = _FORMAT.fullmatch(header or "")
+    if match is None:
         return None
-    version, trace_id, span_id, flags, more = found.groups()
+    version, trace_id, span_id, flags, more = match.groups()
     is_later_version = version != "00"
     if version == "ff" or (more and not is_later_version):
         return None
@@ -89,6 +89,6 @@ def use(span: Span) -> Iterator[Span]:
 
 def _new_id(size: int) -> str:
     # An id of zeros is invalid.
-    while not int(found := secrets.token_hex(size), 16):
+    while not int(new_id := secrets.token_hex(size), 16):
         pass
-    return found
+    return new_id

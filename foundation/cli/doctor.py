@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import click
 
@@ -34,9 +33,15 @@ def examine_database(database: Database, schema: Schema) -> list[Finding]:
             schema.check(database)  # a check must not create the file
         with database.reading() as session:
             drift = abs(db.now(session) - datetime.now(UTC))
+        is_synchronized = drift <= MAX_CLOCK_DRIFT
         findings += [
             Finding("database", True, database.engine.url.set(query={}).render_as_string()),
-            _clock(drift),
+            Finding(
+                "clock",
+                is_synchronized,
+                f"{drift.total_seconds():.1f} s difference to the database's clock",
+                None if is_synchronized else Advice("Synchronize this machine's clock (NTP)."),
+            ),
         ]
         schema.check(database)
     except db.UNAVAILABLE as error:
@@ -54,41 +59,23 @@ def examine_database(database: Database, schema: Schema) -> list[Finding]:
     return [*findings, Finding("schema", True, f"at {schema.head}")]
 
 
-def _clock(drift: timedelta) -> Finding:
-    seconds = drift.total_seconds()
-    found = f"{seconds:.1f} s difference to the database's clock"
-    if drift > MAX_CLOCK_DRIFT:
-        return Finding("clock", False, found, Advice("Synchronize this machine's clock (NTP)."))
-    return Finding("clock", True, found)
-
-
 def report(findings: list[Finding], *, as_json: bool) -> int:
     """Print the findings; return the exit code: 0 if all checks passed, else 1."""
     ok = all(finding.ok for finding in findings)
     if as_json:
-        output.print_json({"ok": ok, "findings": [_document(finding) for finding in findings]})
+        documents = [
+            {"check": one.check, "ok": one.ok, "found": one.found, **fields_of(one.advice)}
+            for one in findings
+        ]
+        output.print_json({"ok": ok, "findings": documents})
     else:
         output.print_table(
             ("check", "result", "found", "next step"),
             [
-                (
-                    finding.check,
-                    "OK" if finding.ok else "FAIL",
-                    finding.found,
-                    output.next_step(finding.advice),
-                )
-                for finding in findings
+                (one.check, "OK" if one.ok else "FAIL", one.found, output.next_step(one.advice))
+                for one in findings
             ],
             empty="No checks.",
         )
         click.echo("All checks passed." if ok else "Action needed: see above.")
     return 0 if ok else output.EXIT_REFUSED
-
-
-def _document(finding: Finding) -> dict[str, Any]:
-    return {
-        "check": finding.check,
-        "ok": finding.ok,
-        "found": finding.found,
-        **fields_of(finding.advice),
-    }

@@ -30,9 +30,16 @@ _PLAIN_WIDTH = 200
 
 def report_error(error: Exception, program: str) -> int | None:
     """Print a message for an expected error and return its exit code; None for any other."""
+    if isinstance(error, SchemaError):
+        hint = ""
+        if error.file is not None:
+            is_there = "the file is" if error.file.exists() else "there is no file"
+            hint = f"\n{is_there} {error.file}"
+        print_error(f"{error}{hint}", error.advice, program)
+        return EXIT_DATABASE
     if isinstance(error, Refusal):
-        print_error(f"{error}{_file_hint(error)}", error.advice, program)
-        return _exit_code(error)
+        print_error(str(error), error.advice, program)
+        return EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_REFUSED
     if isinstance(error, db.UNUSABLE):
         print_error(
             f"the database cannot be used: {db.cause(error)}",
@@ -48,19 +55,6 @@ def report_error(error: Exception, program: str) -> int | None:
             )
         return EXIT_REFUSED
     return None
-
-
-def _file_hint(refusal: Refusal) -> str:
-    file = refusal.file if isinstance(refusal, SchemaError) else None
-    if file is None:
-        return ""
-    return f"\nthe file is {file}" if file.exists() else f"\nthere is no file {file}"
-
-
-def _exit_code(refusal: Refusal) -> int:
-    if isinstance(refusal, ConfigurationError):
-        return EXIT_USAGE
-    return EXIT_DATABASE if isinstance(refusal, SchemaError) else EXIT_REFUSED
 
 
 def print_error(what: str, advice: Advice, program: str | None = None) -> None:

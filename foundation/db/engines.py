@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, ExceptionContext, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import DisconnectionError, OperationalError
 
 ResponseTimeout = Callable[[], float | None]
@@ -35,26 +35,32 @@ def new_engine(
 def _sqlite(engine: Engine, url: str, timeout: float) -> Engine:
     path = Path(str(make_url(url).database))
 
-    def connected(raw: sqlite3.Connection, record: Any) -> None:
-        _prepare(raw, timeout)
+    def prepare(raw: sqlite3.Connection, record: Any) -> None:
+        # The driver starts no transaction before a SELECT; the "begin" event below does.
+        raw.isolation_level = None
+        cursor = raw.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={int(timeout * 1000)}")
+        into_wal(cursor, timeout)
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
         record.info["file"] = _identity(path)
 
-    event.listen(engine, "connect", connected)
-    event.listen(engine, "checkout", lambda _, record, __: _check_file(path, record))
-    event.listen(engine, "begin", _begin)
+    def begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        connection.exec_driver_sql(options.get("sqlite_begin", "BEGIN"))
+
+    def check_file(_: object, record: Any, __: object) -> None:
+        # A connection to a file that was replaced would go on with the old one, and what it commits
+        # there is lost.
+        if record.info["file"] != _identity(path):
+            raise DisconnectionError("the file was replaced")
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "checkout", check_file)
+    event.listen(engine, "begin", begin)
     event.listen(engine, "handle_error", _damage_is_unavailable, retval=True)
     return engine
-
-
-def _prepare(raw: sqlite3.Connection, timeout: float) -> None:
-    # The driver starts no transaction before a SELECT; the "begin" event below does.
-    raw.isolation_level = None
-    cursor = raw.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={int(timeout * 1000)}")
-    into_wal(cursor, timeout)
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
 
 
 def into_wal(cursor: sqlite3.Cursor, timeout: float) -> None:
@@ -75,25 +81,12 @@ def into_wal(cursor: sqlite3.Cursor, timeout: float) -> None:
             return
 
 
-def _check_file(path: Path, record: Any) -> None:
-    """Give up a connection whose file was replaced.
-
-    It would go on with the old file, and what it commits there is lost.
-    """
-    if record.info["file"] != _identity(path):
-        raise DisconnectionError("the file was replaced")
-
-
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
-
-
-def _begin(connection: Any) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+    return status.st_dev, status.st_ino
 
 
 def _damage_is_unavailable(context: ExceptionContext) -> BaseException | None:
