@@ -9,8 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from contract.events import CourseId
 from contract.strict_json import is_storable
-from foundation import text
-from foundation.text import printable, validation_message
+from foundation.text import parse_timestamp, printable, validation_message
 
 _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -46,13 +45,13 @@ class Text(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text, or fail."""
-        given = str(value)
-        if not is_storable(given):
+        text = str(value)
+        if not is_storable(text):
             self.fail("the text is not UTF-8", param, ctx)
-        if not self._shortest <= len(given) <= self._longest:
+        if not self._shortest <= len(text) <= self._longest:
             expected = f"{self._shortest} to {self._longest}"
-            self.fail(f"{len(given)} characters; expected {expected}", param, ctx)
-        return given
+            self.fail(f"{len(text)} characters; expected {expected}", param, ctx)
+        return text
 
 
 class Duration(click.ParamType[timedelta]):
@@ -108,7 +107,7 @@ class Timestamp(click.ParamType[datetime]):
         if isinstance(value, datetime):
             return value
         try:
-            return text.parse_timestamp(value)
+            return parse_timestamp(value)
         except (ValueError, OverflowError):
             message = f"'{printable(value)}' is not a timestamp such as 2026-11-22T09:00 (UTC)"
             self.fail(message, param, ctx)

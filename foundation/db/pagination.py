@@ -55,12 +55,12 @@ def in_order(query: Select[Any], keys: Sequence[Key], *, descending: bool) -> Se
 
 
 def page_of(
-    found: Sequence[tuple[_Shown, Cursor]], page_request: PageRequest, limit: int
+    items: Sequence[tuple[_Shown, Cursor]], page_request: PageRequest, limit: int
 ) -> Page[_Shown]:
-    """Return the page for up to `limit` + 1 rows that were read in its direction."""
+    """Return the page for up to `limit` + 1 items that were read in its direction."""
     backwards = page_request.backwards
-    rows = found[:limit][::-1] if backwards else found[:limit]
-    more, some = len(found) > limit, page_request.cursor is not None
+    rows = items[:limit][::-1] if backwards else items[:limit]
+    more, some = len(items) > limit, page_request.cursor is not None
     return Page(
         tuple(shown for shown, _ in rows),
         rows[0][1] if rows and (more if backwards else some) else None,

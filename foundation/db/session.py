@@ -224,9 +224,9 @@ def dicts(session: Session, query: Select[Any]) -> list[dict[str, Any]]:
 
     Converting SQLAlchemy's own mappings takes several times as long.
     """
-    found = session.execute(query)
-    names = tuple(found.keys())
-    return [dict(zip(names, row, strict=True)) for row in found]
+    rows = session.execute(query)
+    names = tuple(rows.keys())
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def cause(error: Exception) -> str:

@@ -29,13 +29,14 @@ class Asset:
 
 @cache
 def _every() -> dict[str, Asset]:
-    folder = files("foundation.pages") / "static"
-    return {path.name: _asset(path.name, path.read_bytes()) for path in folder.iterdir()}
-
-
-def _asset(name: str, content: bytes) -> Asset:
-    kind = _KINDS[name.rpartition(".")[2]]
-    return Asset(content, kind, hashlib.sha256(content).hexdigest()[:16])
+    return {
+        path.name: Asset(
+            content := path.read_bytes(),
+            _KINDS[path.name.rpartition(".")[2]],
+            hashlib.sha256(content).hexdigest()[:16],
+        )
+        for path in (files("foundation.pages") / "static").iterdir()
+    }
 
 
 def address(name: str) -> str:

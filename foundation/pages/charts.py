@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 WIDTH, HEIGHT = 520, 200
 _LEFT, _TOP, _BOTTOM = 88, 14, 30
@@ -74,9 +74,9 @@ class Chart:
     rows: tuple[tuple[str, ...], ...]
     bars: tuple[Bar, ...] = ()
     lines: tuple[Line, ...] = ()
-    width: int = field(default=WIDTH)
-    height: int = field(default=HEIGHT)
-    left: int = field(default=_LEFT)
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = _LEFT
 
 
 FormatValue = Callable[[float], str]
@@ -101,9 +101,9 @@ def duration_ticks(maximum: float) -> Sequence[float]:
     """Return ticks in milliseconds; above ten seconds they are round in seconds to days."""
     if maximum <= 10_000:
         return count_ticks(maximum)
-    fits = ((end, parts) for end, parts in _TIMES if end * 1000 >= maximum)
-    if (found := next(fits, None)) is not None:
-        return _divided(found[0] * 1000, found[1])
+    for end, parts in _TIMES:
+        if end * 1000 >= maximum:
+            return _divided(end * 1000, parts)
     return [days * _DAY * 1000 for days in count_ticks(maximum / _DAY / 1000)]
 
 
@@ -171,8 +171,8 @@ def lines(
     ticks: TickValues = count_ticks,
 ) -> Chart:
     """Return a chart with a line for each series; NaN values leave a gap."""
-    known = [value for one in series for value in one.values if not math.isnan(value)]
-    y_values = ticks(max(known, default=0))
+    values = [value for one in series for value in one.values if not math.isnan(value)]
+    y_values = ticks(max(values, default=0))
     drawn = tuple(_line(steps, one, y_values[-1], format_value) for one in series)
     return _chart(chart_id, title, steps, series, y_values, step_name, format_value, lines=drawn)
 
@@ -214,7 +214,8 @@ def _chart(
         legend=tuple(series),
         columns=(step_name, *(one.name for one in series)),
         rows=tuple(
-            (step, *(_cell(value, format_value) for value in values)) for step, *values in rows
+            (step, *("none" if math.isnan(value) else format_value(value) for value in values))
+            for step, *values in rows
         ),
         bars=bars,
         lines=lines,
@@ -225,9 +226,9 @@ def _description(steps: Sequence[str], series: Sequence[Series], format_value: F
     if not steps:
         return "No data yet."
     summaries = [
-        f"{one.name}: up to {format_value(max(known))}"
+        f"{one.name}: up to {format_value(max(values))}"
         for one in series
-        if (known := [value for value in one.values if not math.isnan(value)])
+        if (values := [value for value in one.values if not math.isnan(value)])
     ]
     return (
         f"From {steps[0]} to {steps[-1]}. "
@@ -267,7 +268,3 @@ def _slot(count: int) -> float:
 
 def _y(value: float, top: float) -> float:
     return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * value / top
-
-
-def _cell(value: float, format_value: FormatValue) -> str:
-    return "none" if math.isnan(value) else format_value(value)

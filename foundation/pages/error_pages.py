@@ -18,7 +18,14 @@ _API_PATHS = ("/api/", "/webhooks/")
 
 def show(problem: Problem, advice: Advice) -> Response | None:
     """Return a problem as a page if the request was for one, or None."""
-    if not _is_for_a_page():
+    if isinstance(request.routing_exception, BadHost):
+        return None  # Flask builds no URLs then, and a page is full of them
+    if request.url_rule is not None:
+        is_page = request.blueprint in context.current().blueprints
+    else:
+        accepts = "text/html" in request.headers.get("Accept", "")
+        is_page = accepts and not request.path.startswith(_API_PATHS)
+    if not is_page:
         return None
     title, detail = problem.document()["title"], problem.detail
     if problem.type is ProblemType.NOT_FOUND:
@@ -36,7 +43,8 @@ def show(problem: Problem, advice: Advice) -> Response | None:
         advice=advice,
         back=redirects.referring_page(),
         request_id=g.get("request_id"),
-        person=_signed_in_person(problem),
+        # A database that has just failed is not queried again.
+        person=g.get("person") if problem.status >= 500 else sessions.person_if_known(),
     )
     return make_response(page, problem.status)
 
@@ -51,20 +59,3 @@ def to_sign_in(_: SignInNeeded) -> AnyResponse:
     """Redirect to the sign-in page, which returns to the requested page."""
     requested = request.full_path.rstrip("?") if request.method == "GET" else "/"
     return redirect(url_for("sign_in.show", next=local_path(requested)), 303)
-
-
-def _is_for_a_page() -> bool:
-    if isinstance(request.routing_exception, BadHost):
-        return False  # Flask builds no URLs then, and a page is full of them
-    if request.url_rule is not None:
-        return request.blueprint in context.current().blueprints
-    accepts = "text/html" in request.headers.get("Accept", "")
-    return accepts and not request.path.startswith(_API_PATHS)
-
-
-def _signed_in_person(problem: Problem) -> sessions.Person | None:
-    """Return the signed-in user; do not query a database that has just failed."""
-    if problem.status >= 500:
-        known: sessions.Person | None = g.get("person")
-        return known
-    return sessions.person_if_known()

@@ -41,9 +41,8 @@ def check(*, max_bytes: int = MAX_BYTES) -> None:
     try:
         current_app.extensions["csrf"].protect()
     except CSRFError as error:
-        raise FormRefusedError(
-            f"the form is not from a page of this session: {_why(error)}"
-        ) from None
+        why = str(error.description).rstrip(".").lower().replace("csrf", "form's")
+        raise FormRefusedError(f"the form is not from a page of this session: {why}") from None
 
 
 def parse_form(model: type[_Model], lists: Collection[str] = ()) -> _Model | Faults:
@@ -53,7 +52,8 @@ def parse_form(model: type[_Model], lists: Collection[str] = ()) -> _Model | Fau
         for name, values in request.form.lists()
         if name != _TOKEN
     }
-    _check_storable(values for _, values in request.form.lists())
+    if not all(is_storable(value) for _, values in request.form.lists() for value in values):
+        raise RequestMalformedError("the form contains a NUL character")
     return _validated(model, fields)
 
 
@@ -76,8 +76,8 @@ def _validated(model: type[_Model], fields: dict[str, Any]) -> _Model | Faults:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        return {".".join(map(str, fault["loc"][:1])): _in_words(fault) for fault in found}
+        faults = error.errors(include_url=False, include_input=False)
+        return {".".join(map(str, fault["loc"][:1])): _in_words(fault) for fault in faults}
 
 
 def _in_words(fault: ErrorDetails) -> str:
@@ -87,15 +87,6 @@ def _in_words(fault: ErrorDetails) -> str:
         case {"type": "string_too_long", "ctx": {"max_length": limit}}:
             return f"At most {limit} characters are allowed."
     return sentence(validation_message(fault))
-
-
-def _check_storable(fields: Any) -> None:
-    if not all(is_storable(value) for values in fields for value in values):
-        raise RequestMalformedError("the form contains a NUL character")
-
-
-def _why(error: CSRFError) -> str:
-    return str(error.description).rstrip(".").lower().replace("csrf", "form's")
 
 
 def _form_token() -> Markup:

@@ -71,8 +71,8 @@ def person() -> Person | None:
     """Return who is signed in, or None; one query per request."""
     if "person" not in g:
         g.person = _load()
-    found: Person | None = g.person
-    return found
+    person: Person | None = g.person
+    return person
 
 
 def person_if_known() -> Person | None:

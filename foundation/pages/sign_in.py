@@ -80,8 +80,8 @@ def sign_out() -> Response:
 
 
 def _form(**facts: object) -> str:
-    given = {"name": "", "wrong": None, "refusal": None, "until": None, **facts}
-    return render_template("pages/sign_in.html", **given)
+    defaults = {"name": "", "wrong": None, "refusal": None, "until": None}
+    return render_template("pages/sign_in.html", **{**defaults, **facts})
 
 
 def _authenticate(name: str, password: str) -> User | None:

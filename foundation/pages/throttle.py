@@ -33,16 +33,10 @@ def register_attempt(session: Session, name: str, address: str, *, now: datetime
         .where(or_(SignInFailure.name_sha256 == name_hash, SignInFailure.address == network))
         .order_by(SignInFailure.at)
     ).all()
-    _check(
-        [row.at for row in failures if row.name_sha256 == name_hash],
-        MAX_FAILURES_PER_NAME,
-        "for this name",
-    )
-    _check(
-        [row.at for row in failures if row.address == network],
-        MAX_FAILURES_PER_ADDRESS,
-        "from this address",
-    )
+    by_name = [row.at for row in failures if row.name_sha256 == name_hash]
+    _check(by_name, MAX_FAILURES_PER_NAME, "for this name")
+    from_address = [row.at for row in failures if row.address == network]
+    _check(from_address, MAX_FAILURES_PER_ADDRESS, "from this address")
     session.add(SignInFailure(name_sha256=name_hash, address=network, at=now))
 
 
@@ -65,9 +59,9 @@ def _digest(name: str) -> str:
 def network_of(address: str) -> str:
     """Return the address; for IPv6 its /64 network, which one customer usually has."""
     try:
-        known = ip_address(address)
+        ip = ip_address(address)
     except ValueError:
         return "unknown"
-    if known.version == 6 and known.ipv4_mapped is None:
-        return str(ip_network((known, 64), strict=False))
-    return str(known.ipv4_mapped or known) if known.version == 6 else str(known)
+    if ip.version == 4:
+        return str(ip)
+    return str(ip.ipv4_mapped or ip_network((ip, 64), strict=False))

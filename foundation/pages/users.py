@@ -27,7 +27,9 @@ METHOD = "scrypt:32768:8:1"
 
 def add(session: Session, name: str, password: str, *, now: datetime) -> User:
     """Add a user; raises NameInvalidError, PasswordWeakError or UserExistsError."""
-    _check_name(name)
+    visible = name.isprintable() and name == name.strip() and is_storable(name)
+    if not visible or not 1 <= len(name) <= MAX_NAME or len(normalize_name(name)) > 4 * MAX_NAME:
+        raise NameInvalidError(f"{name[:MAX_NAME]!r} cannot be a user's name")
     values = {
         "name": name,
         "name_key": normalize_name(name),
@@ -95,12 +97,6 @@ def fingerprint(user: User) -> str:
 def normalize_name(name: str) -> str:
     """Return a name in the normalized form that is compared (NFKC, case-folded)."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-
-
-def _check_name(name: str) -> None:
-    visible = name.isprintable() and name == name.strip() and is_storable(name)
-    if not visible or not 1 <= len(name) <= MAX_NAME or len(normalize_name(name)) > 4 * MAX_NAME:
-        raise NameInvalidError(f"{name[:MAX_NAME]!r} cannot be a user's name")
 
 
 def _hash(name: str, password: str) -> str:

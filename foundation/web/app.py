@@ -90,10 +90,10 @@ def guarded(by: str, check: Callable[[], None] = lambda: None) -> Callable[[_Vie
 
 def check_bearer(expected: str, refusal: type[Refusal], noun: str) -> None:
     """Raise the refusal unless the request has the bearer token; compared in constant time."""
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not given:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
         raise refusal(f"the request has no {noun}")
-    if not hmac.compare_digest(given.strip().encode(), expected.encode()):
+    if not hmac.compare_digest(token.strip().encode(), expected.encode()):
         raise refusal(f"the {noun} is wrong")
 
 

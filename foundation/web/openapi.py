@@ -5,7 +5,7 @@ responses.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -24,9 +24,30 @@ VERSION = "3.1.0"
 _JSON = "application/json"
 _REF = "#/components/schemas/"
 _PROBLEM = "Problem"
-_KEY = "openapi"
 Model = type[BaseModel]
 JsonSchema = dict[str, Any]
+
+_PROBLEM_SCHEMA: JsonSchema = {
+    "description": "A problem (RFC 9457): what was refused, why, and what to do next.",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "enum": [f"urn:problem-type:{kind}" for kind in ProblemType]},
+        "status": {"type": "integer"},
+        "title": {"type": "string"},
+        "detail": {"type": "string"},
+        "next_step": {"type": "string"},
+        "action": {"type": "string"},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+    },
+    "required": ["type", "title", "status", "detail", "next_step"],
+}
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -147,7 +168,7 @@ def document(app: Flask, description: ApiDescription) -> dict[str, Any]:
             for event_type, (model, operation) in description.webhooks.items()
         },
         "components": {
-            "schemas": {**schemas.definitions, _PROBLEM: _problem()},
+            "schemas": {**schemas.definitions, _PROBLEM: _PROBLEM_SCHEMA},
             "securitySchemes": {
                 name: scheme
                 for schemes in description.security.values()
@@ -161,11 +182,15 @@ def blueprint(description: ApiDescription) -> Blueprint:
     """Return the views of a service's document: as JSON, and as a page with Swagger UI."""
     views = Blueprint("openapi", __name__)
 
+    @cache
+    def text() -> str:
+        return strict_json.dump(document(current_app, description))
+
     @views.get("/openapi.json")
     @guarded("anybody")
     def openapi() -> Response:
         """Return this document: what this service accepts and returns."""
-        return Response(strict_json.dump(_cached(description)), content_type=_JSON)
+        return Response(text(), content_type=_JSON)
 
     @views.get("/docs")
     @guarded("anybody")
@@ -184,18 +209,12 @@ def blueprint(description: ApiDescription) -> Blueprint:
             abort(404)
         # Streamed without a length: waitress closes the connection after such a response, so that
         # pipelined requests for the large bundle do not pile up responses in memory.
-        response = Response(_chunks(content), content_type=_MEDIA_TYPES[name.rpartition(".")[2]])
+        chunks = (content[at : at + _CHUNK_BYTES] for at in range(0, len(content), _CHUNK_BYTES))
+        response = Response(chunks, content_type=_MEDIA_TYPES[name.rpartition(".")[2]])
         response.headers["Cache-Control"] = "public, max-age=86400"
         return response
 
     return views
-
-
-def _cached(description: ApiDescription) -> dict[str, Any]:
-    if _KEY not in current_app.extensions:
-        current_app.extensions[_KEY] = document(current_app, description)
-    made: dict[str, Any] = current_app.extensions[_KEY]
-    return made
 
 
 @cache
@@ -203,11 +222,6 @@ def _assets() -> dict[str, bytes]:
     folder = files("flask_swagger_ui") / "dist"
     names = ("swagger-ui.css", "swagger-ui-bundle.js")
     return {**{name: (folder / name).read_bytes() for name in names}, "start.js": _START_SCRIPT}
-
-
-def _chunks(content: bytes) -> Iterator[bytes]:
-    for start in range(0, len(content), _CHUNK_BYTES):
-        yield content[start : start + _CHUNK_BYTES]
 
 
 class _Schemas:
@@ -313,27 +327,3 @@ def _response(response: ApiResponse, schemas: _Schemas) -> JsonSchema:
             for name, text in response.headers.items()
         }
     return described
-
-
-def _problem() -> JsonSchema:
-    texts = ("title", "detail", "next_step", "action", "request_id")
-    return {
-        "description": "A problem (RFC 9457): what was refused, why, and what to do next.",
-        "type": "object",
-        "properties": {
-            "type": {
-                "type": "string",
-                "enum": [f"urn:problem-type:{kind}" for kind in ProblemType],
-            },
-            "status": {"type": "integer"},
-            **{name: {"type": "string"} for name in texts},
-            "errors": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
-                },
-            },
-        },
-        "required": ["type", "title", "status", "detail", "next_step"],
-    }

@@ -104,8 +104,8 @@ def serve(app: Flask, settings: ServiceSettings, *, max_body_bytes: int) -> None
 
 def _listen(settings: ServiceSettings) -> list[socket.socket]:
     try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
-        addresses = dict.fromkeys((family, address) for family, *_, address in found)
+        resolved = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        addresses = dict.fromkeys((family, address) for family, *_, address in resolved)
         return [socket.create_server(address, family=family) for family, address in addresses]
     except OSError as error:
         # The text of create_server() repeats the address.
