@@ -95,14 +95,14 @@ def load_grades(course_id: str) -> Json:
 def add_endpoint() -> tuple[Json, int]:
     """Register a URL; only this response holds its secret."""
     new = parse_body(schemas.NewEndpoint, _SMALL_BODY)
-    here = services.current()
-    with here.database.writing() as session:
+    app_services = services.current()
+    with app_services.database.writing() as session:
         endpoint, secret = endpoints.register(
             session,
             new.url,
             new.event_types,
-            vault=here.vault,
-            guard=here.settings.guard,
+            vault=app_services.vault,
+            guard=app_services.settings.guard,
             now=db.now(session),
         )
         return _json(schemas.EndpointWithSecret.of(endpoint, secret=secret.reveal())), 201
@@ -133,17 +133,24 @@ def list_deliveries() -> Json:
 @admin_only
 def replay_deliveries() -> Json:
     """Send deliveries again with the same webhook-id; `dry_run` only lists them."""
-    replay_request = parse_body(schemas.ReplayRequest, _SMALL_BODY)
-    if (replay_request.ids is None) == (replay_request.filter is None):
+    params = parse_body(schemas.ReplayRequest, _SMALL_BODY)
+    if (params.ids is None) == (params.filter is None):
         raise RequestInvalidError("give either `ids` or a `filter`", errors=[])
+    by = f"admin API from {request.remote_addr}"
     with services.current().database.writing() as session:
-        found = (
-            _found(session, replay_request)
-            if replay_request.dry_run
-            else _replayed(session, replay_request)
-        )
-    replayed = [] if replay_request.dry_run else found
-    return _json(schemas.Replayed(replayed=replayed, found=found, dry_run=replay_request.dry_run))
+        now = db.now(session)
+        if params.filter is None:
+            ids = params.ids or []
+            if params.dry_run:
+                found = replay.check(session, ids)
+            else:
+                found = replay.replay(session, ids, by=by, now=now)
+        elif params.dry_run:
+            found = replay.replayable(session, params.filter, params.limit)
+        else:
+            found = replay.replay_found(session, params.filter, params.limit, by=by, now=now)
+    replayed = [] if params.dry_run else found
+    return _json(schemas.Replayed(replayed=replayed, found=found, dry_run=params.dry_run))
 
 
 def _json(response: schemas.Response) -> Json:
@@ -153,16 +160,3 @@ def _json(response: schemas.Response) -> Json:
 def _with_token(session: Session, course_id: str, token: CourseToken) -> Json:
     course = courses.get_course(session, course_id)
     return _json(schemas.CourseWithToken.of(course, token=token.reveal(), token_id=token.token_id))
-
-
-def _found(session: Session, replay_request: schemas.ReplayRequest) -> list[int]:
-    if replay_request.filter is None:
-        return replay.check(session, replay_request.ids or [])
-    return replay.replayable(session, replay_request.filter, replay_request.limit)
-
-
-def _replayed(session: Session, replay_request: schemas.ReplayRequest) -> list[int]:
-    by, now = f"admin API from {request.remote_addr}", db.now(session)
-    if replay_request.filter is None:
-        return replay.replay(session, replay_request.ids or [], by=by, now=now)
-    return replay.replay_found(session, replay_request.filter, replay_request.limit, by=by, now=now)

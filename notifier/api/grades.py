@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from logging import INFO, WARNING
 
 from flask import Blueprint, Response, request
@@ -47,10 +47,15 @@ def read_grades(course_id: str) -> Response:
         (result,) = grade_access.read_grades(session, [grades_request])
     if isinstance(result, NotifierError):
         raise result
-    response = _response(result)
+    if isinstance(result, GradesUnchanged):
+        response = Response(status=304)
+    else:
+        body = _grades(result).model_dump_json(by_alias=True)
+        response = Response(body, content_type="application/json")
     response.set_etag(result.access.etag)
     if (changed_at := result.access.changed_at) is not None:
-        response.last_modified = _last_modified(changed_at, now)
+        # HTTP has whole seconds only: the next one, unless it is in the future (RFC 9110, 8.8.2.1).
+        response.last_modified = min(changed_at + _SECOND, now)
     response.headers["Cache-Control"] = "private, no-cache"
     return response
 
@@ -87,18 +92,6 @@ def _request_from_batch(item: BatchRequestItem) -> GradesRequest:
     return GradesRequest(item.course_id, bearer, since=item.if_modified_since)
 
 
-def _last_modified(changed_at: datetime, now: datetime) -> datetime:
-    # HTTP has whole seconds only: the next one, unless it is in the future (RFC 9110, 8.8.2.1).
-    return min(changed_at + _SECOND, now)
-
-
-def _response(result: GradesResult | GradesUnchanged) -> Response:
-    if isinstance(result, GradesUnchanged):
-        return Response(status=304)
-    body = _grades(result).model_dump_json(by_alias=True)
-    return Response(body, content_type="application/json")
-
-
 def _item(item: BatchRequestItem, result: GradesOutcome) -> BatchResponseItem:
     match result:
         case GradesResult(access):
@@ -108,9 +101,8 @@ def _item(item: BatchRequestItem, result: GradesOutcome) -> BatchResponseItem:
             return BatchResponseItem(course_id=item.course_id, status=304)
         case refusal:
             problem = to_problem(refusal)
-            document = problem.document()
             return BatchResponseItem(
-                course_id=item.course_id, status=problem.status, problem=document
+                course_id=item.course_id, status=problem.status, problem=problem.document()
             )
 
 

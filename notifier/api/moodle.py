@@ -46,11 +46,7 @@ def announce_token(course_id: str) -> dict[str, Any]:
         raise invalid_fields(error) from None
     with services.current().database.writing() as session:
         change = courses.announce_token(session, course_id, new.known_id(), now=db.now(session))
-    return schemas.TokenAnnouncement(
-        course_id=change.course_id,
-        course_version=change.course_version,
-        token_id=change.token_id,
-    ).model_dump(mode="json")
+    return schemas.TokenAnnouncement.of(change).model_dump(mode="json")
 
 
 @ingest_api.post("/ingest/moodle")
@@ -60,15 +56,11 @@ def receive_moodle_event() -> dict[str, str]:
     raw = _authenticated_body(services.current().settings.ingest_secret.get_secret_value())
     web.require_json()
     deletion = _parse_deletion(raw)
-    if deletion is None:
-        return _json(MoodleEventOutcome.IGNORED)
-    with services.current().database.writing() as session:
-        outcome = moodle_events.accept(session, deletion, now=db.now(session))
-    _log.info("Moodle deletion accepted", course_id=deletion.course_id, outcome=outcome.value)
-    return _json(outcome)
-
-
-def _json(outcome: MoodleEventOutcome) -> dict[str, str]:
+    outcome = MoodleEventOutcome.IGNORED
+    if deletion is not None:
+        with services.current().database.writing() as session:
+            outcome = moodle_events.accept(session, deletion, now=db.now(session))
+        _log.info("Moodle deletion accepted", course_id=deletion.course_id, outcome=outcome.value)
     return schemas.Outcome(outcome=outcome).model_dump(mode="json")
 
 
@@ -76,21 +68,16 @@ def _authenticated_body(secret: str) -> bytes:
     """Return the body of a request that has the secret in a header or in the body itself."""
     if not secret:
         raise IngestOffError("Moodle events are not enabled here")
-    given = _header_secret()
-    if given is not None:
-        _check_secret(given, secret)
+    header = request.headers.get("X-Api-Key")
+    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    if header is None and scheme.lower() == "bearer":
+        header = bearer.strip()
+    if header is not None:
+        _check_secret(header, secret)
         return web.read_body(_SMALL_BODY)
     raw = web.read_body(_SMALL_BODY)
     _check_secret(_body_secret(raw), secret)
     return raw
-
-
-def _header_secret() -> str | None:
-    key = request.headers.get("X-Api-Key")
-    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
-    if key is None and scheme.lower() == "bearer":
-        return bearer.strip()
-    return key
 
 
 def _body_secret(raw: bytes) -> str:
@@ -102,10 +89,10 @@ def _body_secret(raw: bytes) -> str:
     return token if isinstance(token, str) else ""
 
 
-def _check_secret(given: str, secret: str) -> None:
-    if not given:
+def _check_secret(received: str, secret: str) -> None:
+    if not received:
         raise IngestRefusedError("the request has no ingest secret")
-    if not hmac.compare_digest(given.encode(), secret.encode()):
+    if not hmac.compare_digest(received.encode(), secret.encode()):
         raise IngestRefusedError("the ingest secret is wrong")
 
 

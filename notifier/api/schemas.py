@@ -49,6 +49,12 @@ class Response(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    @classmethod
+    def of(cls, row: Any, **more: Any) -> Self:
+        """Return the response for a row; `more` are the fields that the row does not have."""
+        fields = {name: getattr(row, name) for name in cls.model_fields if name not in more}
+        return cls(**fields, **more)
+
 
 class NewCourse(Request):
     """A course to add."""
@@ -132,14 +138,7 @@ class CourseResponse(Response):
     @classmethod
     def of(cls, row: models.Course, **more: Any) -> Self:
         """Return the response for a row; `more` are the fields of a subclass."""
-        return cls(
-            course_id=row.course_id,
-            title=row.title,
-            course_version=row.version,
-            created_at=row.created_at,
-            deleted_at=row.deleted_at,
-            **more,
-        )
+        return super().of(row, course_version=row.version, **more)
 
 
 class CourseShown(CourseResponse):
@@ -190,33 +189,18 @@ class CourseDetails(CourseResponse):
         """Return the response for a course and its deliveries."""
         return cls.of(
             row,
-            tokens=[
-                TokenRow(
-                    token_id=token.token_id,
-                    created_at=token.created_at,
-                    superseded_at=token.superseded_at,
-                )
-                for token in row.tokens
-            ],
+            tokens=[TokenRow.of(token) for token in row.tokens],
             deliveries=[
                 CourseDelivery(
-                    delivery_id=one.id,
-                    event_type=one.event.type,
-                    url=one.endpoint.url,
-                    status=one.status,
-                    occurred_at=one.event.occurred_at,
+                    delivery_id=delivery.id,
+                    event_type=delivery.event.type,
+                    url=delivery.endpoint.url,
+                    status=delivery.status,
+                    occurred_at=delivery.event.occurred_at,
                 )
-                for one in deliveries
+                for delivery in deliveries
             ],
         )
-
-
-class CourseTokenResponse(Response):
-    """A course's new token, which is shown only once."""
-
-    course_id: str
-    token_id: str
-    token: str
 
 
 class DeletionResult(Response):
@@ -234,11 +218,6 @@ class GradesLoaded(Response):
     changed: int
     unchanged: int
 
-    @classmethod
-    def of(cls, loaded: LoadResult) -> Self:
-        """Return the response for what was loaded."""
-        return cls(added=loaded.added, changed=loaded.changed, unchanged=loaded.unchanged)
-
 
 class GradesImported(GradesLoaded):
     """What was imported from a file; `column` and so on only for Moodle's grade export."""
@@ -251,13 +230,8 @@ class GradesImported(GradesLoaded):
     @classmethod
     def of_file(cls, file: GradesFile, loaded: LoadResult) -> Self:
         """Return the response for a file and what was loaded of it."""
-        return cls(
-            courses=len(file.scores),
-            added=loaded.added,
-            changed=loaded.changed,
-            unchanged=loaded.unchanged,
-            **({} if file.source is None else vars(file.source)),
-        )
+        source = {} if file.source is None else vars(file.source)
+        return cls(courses=len(file.scores), **vars(loaded), **source)
 
 
 class TokenAnnouncement(Response):
@@ -284,18 +258,8 @@ class EndpointResponse(Response):
     @classmethod
     def of(cls, row: models.Endpoint, **more: Any) -> Self:
         """Return the response for a row; `more` are the fields of a subclass."""
-        return cls(
-            endpoint_id=row.id,
-            url=row.url,
-            event_types=row.event_types or list(EVENT_TYPES),
-            created_at=row.created_at,
-            disabled_at=row.disabled_at,
-            disabled_reason=row.disabled_reason,
-            failures=row.failures,
-            failing_since=row.failing_since,
-            paused_until=row.paused_until,
-            **more,
-        )
+        event_types = row.event_types or list(EVENT_TYPES)
+        return super().of(row, endpoint_id=row.id, event_types=event_types, **more)
 
 
 class EndpointWithSecret(EndpointResponse):
@@ -308,13 +272,6 @@ class Endpoints(Response):
     """All endpoints."""
 
     endpoints: list[EndpointResponse]
-
-
-class IssuedSecret(Response):
-    """An endpoint's new secret, which is shown only once."""
-
-    endpoint_id: int
-    secret: str
 
 
 class PingResponded(Response):
@@ -342,12 +299,9 @@ def ping_of(endpoint_id: int, result: PingResult) -> PingResponded | PingFailed:
     """Return the response for the result of a ping."""
     answer = result.result
     if isinstance(answer, Failure):
+        advice = failure_advice.advice_for(answer.kind, None, endpoint_id)
         return PingFailed(
-            url=result.url,
-            accepted=result.accepted,
-            kind=answer.kind,
-            detail=answer.detail,
-            **fields_of(failure_advice.advice_for(answer.kind, None, endpoint_id)),
+            url=result.url, accepted=result.accepted, **vars(answer), **fields_of(advice)
         )
     return PingResponded(
         url=result.url,
@@ -378,20 +332,16 @@ class DeliveryResponse(Response):
     @classmethod
     def of(cls, row: models.Delivery, **more: Any) -> Self:
         """Return the response for a row; `more` are the fields of a subclass."""
-        return cls(
+        return super().of(
+            row,
             delivery_id=row.id,
             webhook_id=row.event_id,
             event_type=row.event.type,
             course_id=row.event.course_id or None,
             course_version=row.event.course_version,
-            endpoint_id=row.endpoint_id,
             url=row.endpoint.url,
-            status=row.status,
-            attempts=row.attempts,
             occurred_at=row.event.occurred_at,
             due_at=row.due_at if row.settled_at is None else None,
-            settled_at=row.settled_at,
-            reason=row.reason,
             **more,
         )
 
@@ -415,17 +365,10 @@ class AttemptResponse(Response):
     action: str | None
 
     @classmethod
-    def of(cls, row: models.Attempt, endpoint_id: int) -> Self:
-        """Return the response for a row."""
-        return cls(
-            started_at=row.started_at,
-            milliseconds=row.milliseconds,
-            status=row.status,
-            failure=row.failure,
-            decided=row.decided,
-            detail=row.detail,
-            **fields_of(failure_advice.advice_for(row.failure, row.status, endpoint_id)),
-        )
+    def of_attempt(cls, row: models.Attempt, endpoint_id: int) -> Self:
+        """Return the response for an attempt to send to an endpoint."""
+        advice = failure_advice.advice_for(row.failure, row.status, endpoint_id)
+        return cls.of(row, **fields_of(advice))
 
     @property
     def answer(self) -> str | None:
@@ -440,15 +383,6 @@ class ReplayResponse(Response):
     replayed_by: str
     previous_status: str
 
-    @classmethod
-    def of(cls, row: models.Replay) -> Self:
-        """Return the response for a row."""
-        return cls(
-            replayed_at=row.replayed_at,
-            replayed_by=row.replayed_by,
-            previous_status=row.previous_status,
-        )
-
 
 class DeliveryWithLastAnswer(DeliveryResponse):
     """A delivery with the result of its last attempt."""
@@ -460,7 +394,7 @@ class DeliveryWithLastAnswer(DeliveryResponse):
         """Return the response for a row and its last attempt."""
         delivery = cls.of(
             row,
-            last_answer=AttemptResponse.of(last, row.endpoint_id).answer if last else None,
+            last_answer=AttemptResponse.of_attempt(last, row.endpoint_id).answer if last else None,
             **more,
         )
         if row.status == DeliveryStatus.PENDING:

@@ -3,12 +3,12 @@
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import click
 
-from contract.tokens import MalformedTokenError, MoodleToken
+from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
 from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, TEXT, read_text
@@ -18,7 +18,7 @@ from foundation.errors import Advice
 from foundation.text import count, printable
 from notifier.api import schemas
 from notifier.api.schemas import DeletionResult
-from notifier.cli.params import MOODLE_TOKEN, TITLE
+from notifier.cli.params import MOODLE_TOKEN, TITLE, limit_option
 from notifier.courses import service as courses
 from notifier.errors import CourseUnknownError, NotifierError, TokenMalformedError
 from notifier.webhooks import delivery_queries
@@ -36,22 +36,14 @@ def add(course_id: str, title: str, as_json: bool) -> None:
     """Add a course and print its token, which is shown only once."""
     with context.writing() as (session, now):
         token = courses.add_course(session, course_id, title, now=now)
-    issued = schemas.CourseTokenResponse(
-        course_id=course_id, token_id=token.token_id, token=token.reveal()
-    )
-    _show_token("is added. Its token, shown only once:", issued, as_json=as_json)
+    what = "is added. Its token, shown only once:"
+    _show_token(course_id, token, what, as_json=as_json)
 
 
 @click.command("list")
 @click.option("--deleted/--not-deleted", default=None, help="Only deleted courses, or only others.")
 @click.option("--after", type=TEXT, default="", help="Start after this course id (next page).")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 10_000),
-    default=100,
-    show_default=True,
-    help="Maximum number of courses.",
-)
+@limit_option("courses")
 @json_option
 def list_(deleted: bool | None, after: str, limit: int, as_json: bool) -> None:
     """List courses by id."""
@@ -129,7 +121,11 @@ def delete(
         for course_id in ids:
             results.append(_delete_one(database, course_id))
     finally:
-        _show_deleted(results, as_json=as_json)
+        if as_json:
+            output.print_json(results)
+        else:
+            for result in results:
+                click.echo(printable(f"{result.course_id}: {result.result}"))
     if not all(result.deleted for result in results):
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
@@ -144,10 +140,7 @@ def regenerate_token(course_id: str, as_json: bool) -> None:
     """
     with context.writing() as (session, now):
         token = courses.regenerate_token(session, course_id, now=now)
-    issued = schemas.CourseTokenResponse(
-        course_id=course_id, token_id=token.token_id, token=token.reveal()
-    )
-    _show_token("has a new token, shown only once:", issued, as_json=as_json)
+    _show_token(course_id, token, "has a new token, shown only once:", as_json=as_json)
 
 
 @click.command("announce-token")
@@ -170,17 +163,16 @@ def announce_token(
         raise click.UsageError("give either --token-id or --unknown")
     _check_course(course_id, ask=not yes and sys.stdin.isatty())
     if not unknown and token_id is None:
-        token_id = _read_token_id()
+        try:
+            token_id = MoodleToken.parse(output.read_secret("New Moodle token")).token_id
+        except MalformedTokenError as error:
+            raise TokenMalformedError(
+                str(error), advice=Advice("Copy the whole token again, or use --unknown.")
+            ) from None
     with context.writing() as (session, now):
         change = courses.announce_token(session, course_id, token_id, now=now)
     if as_json:
-        output.print_json(
-            schemas.TokenAnnouncement(
-                course_id=change.course_id,
-                course_version=change.course_version,
-                token_id=change.token_id,
-            )
-        )
+        output.print_json(schemas.TokenAnnouncement.of(change))
         return
     shown = "not known" if token_id is None else token_id
     click.echo(f"All endpoints are notified of a new token of {printable(course_id)}: {shown}")
@@ -204,15 +196,6 @@ def _check_course(course_id: str, *, ask: bool) -> None:
         click.confirm(f"The course {course_id} is not known here. Continue?", abort=True)
 
 
-def _read_token_id() -> str:
-    try:
-        return MoodleToken.parse(output.read_secret("New Moodle token")).token_id
-    except MalformedTokenError as error:
-        raise TokenMalformedError(
-            str(error), advice=Advice("Copy the whole token again, or use --unknown.")
-        ) from None
-
-
 def _delete_one(database: Database, course_id: str) -> DeletionResult:
     try:
         with database.writing() as session:
@@ -227,14 +210,6 @@ def _delete_one(database: Database, course_id: str) -> DeletionResult:
     return DeletionResult(course_id=course_id, deleted=True, result=result)
 
 
-def _show_deleted(results: Sequence[DeletionResult], *, as_json: bool) -> None:
-    if as_json:
-        output.print_json(list(results))
-        return
-    for result in results:
-        click.echo(printable(f"{result.course_id}: {result.result}"))
-
-
 def _ids_in(file: BinaryIO | None) -> Iterator[str]:
     if file is None:
         return
@@ -246,9 +221,11 @@ def _ids_in(file: BinaryIO | None) -> Iterator[str]:
             raise click.UsageError(f"line {number} of the file: {error.message}") from None
 
 
-def _show_token(what: str, issued: schemas.CourseTokenResponse, *, as_json: bool) -> None:
+def _show_token(course_id: str, token: CourseToken, what: str, *, as_json: bool) -> None:
     if as_json:
-        output.print_json(issued)
+        output.print_json(
+            {"course_id": course_id, "token_id": token.token_id, "token": token.reveal()}
+        )
         return
-    click.echo(f"The course {printable(issued.course_id)} {what}")
-    click.echo(issued.token)
+    click.echo(f"The course {printable(course_id)} {what}")
+    click.echo(token.reveal())

@@ -1,6 +1,6 @@
 """Commands about deliveries: list, show, replay."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -18,7 +18,7 @@ from notifier.api.schemas import (
     ReplayReport,
     ReplayResponse,
 )
-from notifier.cli.params import ROW_ID
+from notifier.cli.params import ROW_ID, limit_option
 from notifier.models import DeliveryStatus
 from notifier.webhooks import delivery_queries, failure_advice
 from notifier.webhooks import replay as replays
@@ -69,13 +69,7 @@ _FILTER = (
 @click.command("list")
 @_filter_options
 @click.option("--before", type=ROW_ID, help="Start before this delivery id (next page).")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 10_000),
-    default=100,
-    show_default=True,
-    help="Maximum number of deliveries.",
-)
+@limit_option("deliveries")
 @json_option
 def list_(criteria: DeliveryFilter, before: int | None, limit: int, as_json: bool) -> None:
     """List deliveries, newest first, each with its last attempt."""
@@ -97,7 +91,7 @@ def list_(criteria: DeliveryFilter, before: int | None, limit: int, as_json: boo
                 row.event.course_id,
                 row.endpoint_id,
                 row.attempts,
-                AttemptResponse.of(last[row.id], row.endpoint_id).answer
+                AttemptResponse.of_attempt(last[row.id], row.endpoint_id).answer
                 if row.id in last
                 else None,
                 row.due_at if row.status == DeliveryStatus.PENDING else None,
@@ -122,7 +116,7 @@ def show(delivery_id: int, as_json: bool) -> None:
             row,
             attempts[-1] if attempts else None,
             body=row.event.body,
-            attempts_made=[AttemptResponse.of(one, row.endpoint_id) for one in attempts],
+            attempts_made=[AttemptResponse.of_attempt(one, row.endpoint_id) for one in attempts],
             replays=[ReplayResponse.of(one) for one in replayed],
         )
     if as_json:
@@ -158,13 +152,7 @@ def show(delivery_id: int, as_json: bool) -> None:
 @click.argument("ids", nargs=-1, type=ROW_ID, metavar="[DELIVERY_ID]...")
 @_filter_options
 @click.option("--dry-run", is_flag=True, help="Only list what would be sent.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 1_000_000),
-    default=delivery_queries.DEFAULT_LIMIT,
-    show_default=True,
-    help="Maximum number of deliveries, oldest first.",
-)
+@limit_option("deliveries, oldest first", maximum=1_000_000)
 @click.option("--all", "every", is_flag=True, help="No limit; requires --yes.")
 @click.option("--yes", is_flag=True, help="Confirm --all.")
 @json_option
@@ -183,7 +171,11 @@ def replay(
     without --status skips delivered ones. Deliveries to a disabled endpoint are refused. Who
     replayed what, and when, is recorded.
     """
-    _check_use(ids, criteria, every=every, yes=yes or dry_run)
+    if bool(ids) == (bool(criteria.conditions()) or every):
+        raise click.UsageError("give either DELIVERY_IDs or a filter such as --status dead")
+    if every and not (yes or dry_run):
+        raise click.UsageError("--all sends everything that matches the filter; confirm with --yes")
+    by = output.current_user()
     with context.writing() as (session, now):
         maximum = None if every else limit
         held = 0 if ids else replays.count_held(session, criteria)
@@ -192,29 +184,16 @@ def replay(
         elif dry_run:
             found = replays.replayable(session, criteria, maximum)
         elif ids:
-            found = replays.replay(session, ids, by=output.current_user(), now=now)
+            found = replays.replay(session, ids, by=by, now=now)
         else:
-            found = replays.replay_found(
-                session, criteria, maximum, by=output.current_user(), now=now
-            )
-    _show_replay(found, held, dry_run=dry_run, as_json=as_json)
-
-
-def _check_use(ids: Sequence[int], criteria: DeliveryFilter, *, every: bool, yes: bool) -> None:
-    if bool(ids) == (bool(criteria.conditions()) or every):
-        raise click.UsageError("give either DELIVERY_IDs or a filter such as --status dead")
-    if every and not yes:
-        raise click.UsageError("--all sends everything that matches the filter; confirm with --yes")
-
-
-def _show_replay(ids: Sequence[int], held: int, *, dry_run: bool, as_json: bool) -> None:
+            found = replays.replay_found(session, criteria, maximum, by=by, now=now)
     if as_json:
-        output.print_json(ReplayReport(dry_run=dry_run, deliveries=list(ids), held=held))
+        output.print_json(ReplayReport(dry_run=dry_run, deliveries=found, held=held))
         return
-    shown = ", ".join(map(str, ids[:_SHOWN_IDS])) + (", …" if len(ids) > _SHOWN_IDS else "")
+    shown = ", ".join(map(str, found[:_SHOWN_IDS])) + (", …" if len(found) > _SHOWN_IDS else "")
     verb = "would be sent again" if dry_run else "queued"
-    listed = f": {shown}" if ids else ""
-    click.echo(f"{count(len(ids), 'delivery', 'deliveries')} {verb}{listed}")
+    listed = f": {shown}" if found else ""
+    click.echo(f"{count(len(found), 'delivery', 'deliveries')} {verb}{listed}")
     if held:
         waiting = count(held, "more delivery is", "more deliveries are")
         click.echo(

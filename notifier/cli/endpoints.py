@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import click
 
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
+from contract.signatures import Secret
 from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import DURATION, TEXT
@@ -47,8 +48,8 @@ def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
             guard=services.settings.guard,
             now=db.now(session),
         )
-        issued = schemas.IssuedSecret(endpoint_id=endpoint.id, secret=secret.reveal())
-    _show_secret("is registered. Its secret, shown only once:", issued, as_json=as_json)
+    what = "is registered. Its secret, shown only once:"
+    _show_secret(endpoint.id, secret, what, as_json=as_json)
 
 
 @click.command("list")
@@ -155,8 +156,7 @@ def rotate_secret(
         secret = endpoints.rotate_secret(
             session, endpoint_id, overlap=overlap, vault=services.vault, now=db.now(session)
         )
-    issued = schemas.IssuedSecret(endpoint_id=endpoint_id, secret=secret.reveal())
-    _show_secret("has a new secret, shown only once:", issued, as_json=as_json)
+    _show_secret(endpoint_id, secret, "has a new secret, shown only once:", as_json=as_json)
 
 
 @click.command()
@@ -201,9 +201,9 @@ def _show_ping(endpoint_id: int, result: PingResult) -> None:
         click.echo(f"{waiting} queued.")
 
 
-def _show_secret(what: str, issued: schemas.IssuedSecret, *, as_json: bool) -> None:
+def _show_secret(endpoint_id: int, secret: Secret, what: str, *, as_json: bool) -> None:
     if as_json:
-        output.print_json(issued)
+        output.print_json({"endpoint_id": endpoint_id, "secret": secret.reveal()})
         return
-    click.echo(f"Endpoint {issued.endpoint_id} {what}")
-    click.echo(issued.secret)
+    click.echo(f"Endpoint {endpoint_id} {what}")
+    click.echo(secret.reveal())

@@ -1,7 +1,8 @@
 """Parameter types of eAssessment's commands."""
 
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from pydantic import TypeAdapter, ValidationError
@@ -12,6 +13,7 @@ from foundation.cli.params import Text
 from foundation.text import printable
 from notifier.models import MAX_ID
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 _POINTS: TypeAdapter[Decimal] = TypeAdapter(Points)
 
 
@@ -50,3 +52,16 @@ ROW_ID = click.IntRange(1, MAX_ID)
 TITLE = Text(shortest=1)
 MAXIMUM = Maximum()
 MOODLE_TOKEN = MoodleTokenId()
+
+
+def limit_option(
+    noun: str, *, default: int = 100, maximum: int = 10_000
+) -> Callable[[_Command], _Command]:
+    """Return the option `--limit` of a command that lists or selects things."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(1, maximum),
+        default=default,
+        show_default=True,
+        help=f"Maximum number of {noun}.",
+    )
