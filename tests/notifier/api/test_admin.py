@@ -1,7 +1,7 @@
-"""The admin API: each route, what it shows this once, and what it refuses unchanged."""
+"""The admin API: one success and one refusal for each operation."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,43 +11,40 @@ from werkzeug.test import TestResponse
 from contract.signatures import Secret
 from contract.tokens import CourseToken
 from foundation.db.session import Database
-from notifier.models import Delivery, DeliveryStatus, Endpoint, Replay
-
-Ask = Callable[..., TestResponse]
-Refused = Callable[..., dict[str, Any]]
-Rows = Callable[[], dict[str, list[Any]]]
+from notifier.courses import service as courses
+from notifier.models import Delivery, DeliveryStatus, Replay
+from tests.notifier.app_fixtures import Admin, Refused, Rows
+from tests.notifier.conftest import MINUTE, NINE, MakeCourse, MakeDelivery, MakeEndpoint
 
 URL = "https://elms.example/webhooks/eassessment"
-SCORE = {"userId": "ben", "scoreGiven": "7.5", "scoreMaximum": "10"}
-TIMED = {**SCORE, "timestamp": "2026-11-22T09:30:00Z"}
+COURSE = {"course_id": "CS101", "title": "Algorithms"}
+SCORE = {
+    "userId": "ben",
+    "scoreGiven": "7.5",
+    "scoreMaximum": "10",
+    "timestamp": "2026-11-22T09:30:00Z",
+}
 
 
-def test_adding_a_course_answers_its_token(admin: Ask) -> None:
-    answer = admin("POST", "/courses", json={"course_id": "CS101", "title": "Algorithms"})
-
-    assert answer.status_code == 201
-    assert CourseToken.parse(answer.json["token"]).token_id == answer.json["token_id"]
-    assert answer.json["course_version"] == 1
-    assert answer.json["title"] == "Algorithms"
-    assert answer.json["deleted_at"] is None
-    assert datetime.fromisoformat(answer.json["created_at"]).utcoffset() is not None
-    assert answer.headers["Cache-Control"] == "no-store"
-
-
-def test_showing_and_listing_courses_shows_no_token(
-    admin: Ask, make_course: Callable[..., str]
-) -> None:
-    token = make_course()
-
+def test_added_course_shows_its_token_once(admin: Admin) -> None:
+    added = admin("POST", "/courses", json=COURSE)
     shown, listed = admin("GET", "/courses/CS101"), admin("GET", "/courses")
 
-    assert shown.json["token_id"] == CourseToken.parse(token).token_id
-    assert [course["course_id"] for course in listed.json["courses"]] == ["CS101"]
-    assert token not in shown.text + listed.text
-    assert CourseToken.parse(token).secret not in shown.text + listed.text
+    course = added.json
+    token = CourseToken.parse(course.pop("token"))
+    assert (added.status_code, added.headers["Cache-Control"]) == (201, "no-store")
+    assert datetime.fromisoformat(course.pop("created_at")).tzinfo == UTC
+    assert course == {
+        **COURSE,
+        "course_version": 1,
+        "deleted_at": None,
+        "token_id": token.token_id,
+    }
+    assert shown.json["token_id"] == token.token_id
+    assert token.secret not in shown.text + listed.text
 
 
-def test_courses_are_listed_page_by_page(admin: Ask, make_course: Callable[..., str]) -> None:
+def test_courses_are_listed_page_by_page(admin: Admin, make_course: MakeCourse) -> None:
     for course_id in ("CS103", "CS101", "CS102"):
         make_course(course_id)
 
@@ -58,324 +55,263 @@ def test_courses_are_listed_page_by_page(admin: Ask, make_course: Callable[..., 
     assert [course["course_id"] for course in second] == ["CS103"]
 
 
-def test_a_taken_course_id_is_refused(
-    admin: Ask, make_course: Callable[..., str], rows: Rows, refused: Refused
+def test_course_is_deleted(
+    admin: Admin, make_course: MakeCourse, make_endpoint: MakeEndpoint
 ) -> None:
-    make_course()
-    admin("DELETE", "/courses/CS101")
-    before = rows()
+    make_endpoint()
+    make_course("CS101")
 
-    answer = admin("POST", "/courses", json={"course_id": "CS101", "title": "Again"})
+    response = admin("DELETE", "/courses/CS101")
 
-    assert refused(answer, 409, "course-exists")["detail"] == "the course id 'CS101' is taken"
-    assert before == rows()
-
-
-def test_deleting_a_course_makes_its_delivery(
-    admin: Ask, make_delivery: Callable[..., int]
-) -> None:
-    delivery_id = make_delivery("CS101")
-
-    course = admin("GET", "/courses/CS101").json
-    deliveries = admin("GET", "/deliveries").json["deliveries"]
-
-    assert course["deleted_at"] is not None
-    assert course["course_version"] == 2
-    assert [
-        {
-            "delivery_id": delivery_id,
-            "event_type": "course.deleted",
-            "course_id": "CS101",
-            "course_version": 2,
-            "url": URL,
-            "status": "pending",
-            "attempts": 0,
-            "reason": None,
-            "settled_at": None,
-        }
-    ] == [
-        {
-            key: one[key]
-            for key in one.keys() - {"webhook_id", "endpoint_id", "occurred_at", "due_at"}
-        }
-        for one in deliveries
-    ]
+    (delivery,) = admin("GET", "/deliveries").json["deliveries"]
+    assert (response.status_code, response.json["course_version"]) == (200, 2)
+    assert response.json["deleted_at"] == delivery["occurred_at"]
+    assert delivery["event_type"] == "course.deleted"
 
 
-def test_deleting_twice_is_refused_with_the_first_time(
-    admin: Ask, make_course: Callable[..., str], rows: Rows, refused: Refused
-) -> None:
-    make_course()
-    first = admin("DELETE", "/courses/CS101").json
-    before = rows()
+def test_token_is_regenerated(admin: Admin, make_course: MakeCourse) -> None:
+    old = make_course("CS101")
 
-    answer = admin("DELETE", "/courses/CS101")
+    response = admin("POST", "/courses/CS101/token")
 
-    assert refused(answer, 410, "course-deleted")["deleted_at"] == first["deleted_at"]
-    assert before == rows()
+    assert (response.status_code, response.json["course_version"]) == (201, 2)
+    assert CourseToken.parse(response.json["token"]).token_id == response.json["token_id"]
+    assert response.json["token_id"] != old.token_id
+
+
+def test_grades_are_loaded(admin: Admin, make_course: MakeCourse) -> None:
+    make_course("CS101")
+    other = {**SCORE, "userId": "åsa"}
+    admin("PUT", "/courses/CS101/grades", json={"scores": [SCORE, other]})
+
+    response = admin(
+        "PUT",
+        "/courses/CS101/grades",
+        json={"scores": [{**SCORE, "scoreGiven": "8"}, other, {**SCORE, "userId": "cy"}]},
+    )
+
+    assert response.json == {"added": 1, "changed": 1, "unchanged": 1}
+
+
+def test_registered_endpoint_shows_its_secret_once(admin: Admin) -> None:
+    response = admin("POST", "/endpoints", json={"url": URL, "event_types": ["course.deleted"]})
+    listed = admin("GET", "/endpoints")
+
+    secret = response.json["secret"]
+    assert response.status_code == 201
+    assert Secret.parse(secret).reveal() == secret
+    assert (response.json["url"], response.json["event_types"]) == (URL, ["course.deleted"])
+    assert {**listed.json["endpoints"][0], "secret": secret} == response.json
+    assert secret not in listed.text
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "document"),
+    ("method", "path", "document", "status", "kind"),
     [
-        pytest.param("GET", "/courses/NONE", None, id="show"),
-        pytest.param("DELETE", "/courses/NONE", None, id="delete"),
-        pytest.param("POST", "/courses/NONE/token", None, id="regenerate"),
-        pytest.param("PUT", "/courses/NONE/grades", {"scores": [TIMED]}, id="load grades"),
+        pytest.param("POST", "/courses", COURSE, 409, "course-exists", id="add a taken id"),
+        pytest.param("GET", "/courses/NONE", None, 404, "course-unknown", id="show unknown"),
+        pytest.param("DELETE", "/courses/CS102", None, 410, "course-deleted", id="delete again"),
+        pytest.param("POST", "/courses/NONE/token", None, 404, "course-unknown", id="regenerate"),
+        pytest.param(
+            "PUT",
+            "/courses/CS102/grades",
+            {"scores": [SCORE]},
+            410,
+            "course-deleted",
+            id="load grades of a deleted course",
+        ),
+        pytest.param(
+            "POST", "/endpoints", {"url": URL}, 409, "endpoint-exists", id="register again"
+        ),
+        pytest.param(
+            "POST",
+            "/endpoints",
+            {"url": "https://user:planted@elms.example/"},
+            422,
+            "endpoint-url-refused",
+            id="register an invalid URL",
+        ),
+        pytest.param(
+            "POST",
+            "/deliveries/replay",
+            {"ids": [1, 999_999]},
+            404,
+            "delivery-unknown",
+            id="replay an unknown delivery",
+        ),
+        pytest.param(
+            "POST",
+            "/deliveries/replay",
+            {"dry_run": True},
+            422,
+            "request-invalid",
+            id="replay without ids or filter",
+        ),
+        pytest.param(
+            "POST",
+            "/deliveries/replay",
+            {"ids": [1], "filter": {}},
+            422,
+            "request-invalid",
+            id="replay with both",
+        ),
     ],
 )
-def test_an_unknown_course_is_a_404(
-    admin: Ask, rows: Rows, refused: Refused, method: str, path: str, document: Any
-) -> None:
-    before = rows()
-
-    answer = admin(method, path, json=document)
-
-    assert refused(answer, 404, "course-unknown")["detail"] == "there is no course 'NONE'"
-    assert before == rows()
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "document"),
-    [
-        pytest.param("POST", "/courses/CS101/token", None, id="regenerate"),
-        pytest.param("PUT", "/courses/CS101/grades", {"scores": [TIMED]}, id="load grades"),
-    ],
-)
-def test_a_deleted_course_is_changed_by_nothing(
-    admin: Ask,
-    make_course: Callable[..., str],
+def test_refused_operation_changes_nothing(
+    admin: Admin,
+    database: Database,
+    make_course: MakeCourse,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
     rows: Rows,
     refused: Refused,
     method: str,
     path: str,
     document: Any,
+    status: int,
+    kind: str,
 ) -> None:
-    make_course()
-    admin("DELETE", "/courses/CS101")
+    make_course("CS101")
+    make_course("CS102")
+    make_delivery(make_endpoint(URL).id)
+    with database.writing() as session:
+        courses.delete_course(session, "CS102", now=NINE)
     before = rows()
 
-    answer = admin(method, path, json=document)
+    response = admin(method, path, json=document)
 
-    refused(answer, 410, "course-deleted")
-    assert before == rows()
-
-
-def test_regenerating_answers_another_token(admin: Ask, make_course: Callable[..., str]) -> None:
-    old = make_course()
-
-    answer = admin("POST", "/courses/CS101/token")
-
-    assert answer.status_code == 201
-    assert answer.json["token"] != old
-    assert answer.json["course_version"] == 2
-    assert admin("GET", "/courses/CS101").json["token_id"] == answer.json["token_id"]
-
-
-def test_loading_grades_tells_what_it_changed(admin: Ask, make_course: Callable[..., str]) -> None:
-    make_course()
-    other = {**TIMED, "userId": "åsa"}
-    admin("PUT", "/courses/CS101/grades", json={"scores": [TIMED, other]})
-
-    answer = admin(
-        "PUT",
-        "/courses/CS101/grades",
-        json={"scores": [{**TIMED, "scoreGiven": "8"}, other, {**TIMED, "userId": "cy"}]},
-    )
-
-    assert answer.json == {"added": 1, "changed": 1, "unchanged": 1}
-
-
-def test_an_endpoint_shows_its_secret_once(admin: Ask) -> None:
-    answer = admin("POST", "/endpoints", json={"url": URL, "event_types": ["course.deleted"]})
-    listed = admin("GET", "/endpoints")
-
-    assert answer.status_code == 201
-    assert len(Secret.parse(answer.json["secret"]).key) == 32
-    assert answer.json["event_types"] == ["course.deleted"]
-    assert {**listed.json["endpoints"][0], "secret": answer.json["secret"]} == answer.json
-    assert answer.json["secret"] not in listed.text
-
-
-def test_a_url_is_registered_once(admin: Ask, rows: Rows, refused: Refused) -> None:
-    admin("POST", "/endpoints", json={"url": URL})
-    before = rows()
-
-    answer = admin("POST", "/endpoints", json={"url": URL})
-
-    assert refused(answer, 409, "endpoint-exists")["detail"] == f"{URL} is registered already"
-    assert before == rows()
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        pytest.param("ftp://elms.example/x", id="scheme"),
-        pytest.param("https://user:planted@elms.example/", id="user info"),
-        pytest.param("https://127.0.0.1/", id="loopback"),
-    ],
-)
-def test_a_url_that_is_no_endpoint_is_refused(
-    admin: Ask, rows: Rows, refused: Refused, url: str
-) -> None:
-    before = rows()
-
-    answer = admin("POST", "/endpoints", json={"url": url})
-
-    refused(answer, 422, "endpoint-url-refused")
-    assert "planted" not in answer.text
-    assert before == rows()
+    refused(response, status, kind)
+    assert "planted" not in response.text
+    assert rows() == before
 
 
 @pytest.mark.parametrize(
     ("path", "pointer"),
     [
-        pytest.param("/courses?limit=1001", "/limit", id="limit"),
-        pytest.param("/courses?page=2", "/page", id="unknown name"),
-        pytest.param("/deliveries?status=dead&status=held", "/status", id="status twice"),
-        pytest.param("/deliveries?endpoint_id=" + "9" * 30, "/endpoint_id", id="id too large"),
-        pytest.param("/deliveries?since=2026-11-22T09:00:00", "/since", id="naive timestamp"),
+        pytest.param("/courses?page=2", "/page", id="courses"),
+        pytest.param("/deliveries?status=dead&status=held", "/status", id="deliveries"),
     ],
 )
-def test_a_wrong_filter_is_refused_and_not_passed_over(
-    shut_admin: Ask, refused: Refused, path: str, pointer: str
+def test_invalid_query_is_refused(admin: Admin, refused: Refused, path: str, pointer: str) -> None:
+    problem = refused(admin("GET", path), 422, "request-invalid")
+
+    assert [fault["pointer"] for fault in problem["errors"]] == [pointer]
+
+
+def test_delivery_is_listed_with_its_status(
+    admin: Admin, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
-    answer = shut_admin("GET", path)
+    endpoint = make_endpoint(URL)
+    dead = {"status": DeliveryStatus.DEAD, "settled_at": NINE, "reason": "10 attempts failed"}
+    delivery_id = make_delivery(endpoint.id, attempts=10, **dead)
 
-    problem = refused(answer, 422, "request-invalid")
-    assert [pointer] == [fault["pointer"] for fault in problem["errors"]]
+    (delivery,) = admin("GET", "/deliveries").json["deliveries"]
 
-
-def ids(answer: TestResponse) -> list[int]:
-    """Return which deliveries a list shows."""
-    return [one["delivery_id"] for one in answer.json["deliveries"]]
-
-
-def test_deliveries_are_filtered_by_each_name(
-    admin: Ask, make_delivery: Callable[..., int]
-) -> None:
-    dead = make_delivery("CS101", DeliveryStatus.DEAD)
-    pending = make_delivery("CS102")
-    moment = admin("GET", "/deliveries?course_id=CS102").json["deliveries"][0]["occurred_at"]
-    quoted = moment.replace("+", "%2B")
-
-    assert [pending, dead] == ids(admin("GET", "/deliveries"))
-    assert [dead] == ids(admin("GET", "/deliveries?status=dead"))
-    assert ids(admin("GET", "/deliveries?event_type=token.regenerated")) == []
-    assert [pending] == ids(admin("GET", "/deliveries?course_id=CS102&event_type=course.deleted"))
-    assert ids(admin("GET", "/deliveries?endpoint_id=2147483647")) == []
-    assert [pending] == ids(admin("GET", f"/deliveries?since={quoted}"))
-    assert [dead] == ids(admin("GET", f"/deliveries?until={quoted}"))
-    assert [dead] == ids(admin("GET", f"/deliveries?before={pending}"))
-    assert [pending] == ids(admin("GET", "/deliveries?limit=1"))
+    assert delivery.pop("webhook_id").startswith("msg_")
+    assert delivery == {
+        "delivery_id": delivery_id,
+        "event_type": "course.deleted",
+        "course_id": "CS101-2026",
+        "course_version": 2,
+        "endpoint_id": endpoint.id,
+        "url": URL,
+        "status": "dead",
+        "attempts": 10,
+        "occurred_at": "2026-11-22T09:00:00.123456+00:00",
+        "due_at": None,
+        "settled_at": "2026-11-22T09:00:00.123456+00:00",
+        "reason": "10 attempts failed",
+    }
 
 
-def test_replaying_by_id_makes_due_under_the_same_webhook_id(
-    admin: Ask, make_delivery: Callable[..., int], database: Database
-) -> None:
-    delivery_id = make_delivery("CS101", DeliveryStatus.DEAD)
-    before = admin("GET", "/deliveries").json["deliveries"][0]
-
-    answer = admin("POST", "/deliveries/replay", json={"ids": [delivery_id, delivery_id]})
-
-    after = admin("GET", "/deliveries").json["deliveries"][0]
-    assert answer.json == {"replayed": [delivery_id], "found": [delivery_id], "dry_run": False}
-    assert (before["status"], after["status"]) == ("dead", "pending")
-    assert before["webhook_id"] == after["webhook_id"]
-    with database.reading() as session:
-        audit = session.scalars(select(Replay)).one()
-    assert audit.delivery_id == delivery_id
-    assert audit.replayed_by == "admin API from 127.0.0.1"
-    assert audit.previous_status == "dead"
-
-
-def test_a_dry_run_says_which_and_changes_nothing(
-    admin: Ask, make_delivery: Callable[..., int], rows: Rows
-) -> None:
-    dead = make_delivery("CS101", DeliveryStatus.DEAD)
-    make_delivery("CS102", DeliveryStatus.DELIVERED)
-    before = rows()
-
-    answer = admin(
-        "POST", "/deliveries/replay", json={"filter": {"status": "dead"}, "dry_run": True}
+@pytest.fixture
+def two_deliveries(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> tuple[int, int]:
+    """A dead delivery of CS101, and a pending one of CS102 a minute later."""
+    endpoint = make_endpoint()
+    dead = {"status": DeliveryStatus.DEAD, "settled_at": NINE}
+    later = NINE + MINUTE
+    return (
+        make_delivery(endpoint.id, **dead),
+        make_delivery(endpoint.id, course_id="CS102", occurred_at=later, type="token.regenerated"),
     )
 
-    assert answer.json == {"replayed": [], "found": [dead], "dry_run": True}
-    assert before == rows()
 
-
-def test_replaying_by_filter_leaves_delivered_ones_out_and_keeps_to_its_limit(
-    admin: Ask, make_delivery: Callable[..., int]
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        pytest.param("status=dead", [1], id="status"),
+        pytest.param("event_type=token.regenerated&course_id=CS102", [2], id="two conditions"),
+        pytest.param("since=2026-11-22T09:01:00Z", [2], id="since"),
+        pytest.param("until=2026-11-22T10:01:00%2B01:00", [1], id="until, another time zone"),
+        pytest.param("before=2", [1], id="before"),
+        pytest.param("limit=1", [2], id="limit"),
+    ],
+)
+def test_deliveries_are_filtered(
+    admin: Admin, two_deliveries: tuple[int, int], query: str, found: list[int]
 ) -> None:
-    make_delivery("CS101", DeliveryStatus.DELIVERED)
-    dead = make_delivery("CS102", DeliveryStatus.DEAD)
-    pending = make_delivery("CS103")
+    response: TestResponse = admin("GET", f"/deliveries?{query}")
 
-    first = admin("POST", "/deliveries/replay", json={"filter": {}, "limit": 1})
-    every = admin("POST", "/deliveries/replay", json={"filter": {}})
+    assert [one["delivery_id"] for one in response.json["deliveries"]] == found
 
-    assert first.json["replayed"] == [dead]
-    assert every.json["replayed"] == [dead, pending]
+
+def test_replay_by_id_records_who(
+    admin: Admin,
+    two_deliveries: tuple[int, int],
+    delivery_of: Callable[[int], Delivery],
+    database: Database,
+) -> None:
+    dead, _ = two_deliveries
+
+    response = admin("POST", "/deliveries/replay", json={"ids": [dead, dead]})
+
+    assert response.json == {"replayed": [dead], "found": [dead], "dry_run": False}
+    assert delivery_of(dead).status == DeliveryStatus.PENDING
+    with database.reading() as session:
+        replay = session.scalars(select(Replay)).one()
+    assert replay.replayed_by == "admin API from 127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("document", "replayed"),
+    [
+        pytest.param({"filter": {"status": "dead"}}, [1], id="filter"),
+        pytest.param({"filter": {}, "limit": 1}, [1], id="limit"),
+    ],
+)
+def test_replay_by_filter(
+    admin: Admin, two_deliveries: tuple[int, int], document: Any, replayed: list[int]
+) -> None:
+    response = admin("POST", "/deliveries/replay", json=document)
+
+    assert response.json == {"replayed": replayed, "found": replayed, "dry_run": False}
 
 
 @pytest.mark.parametrize(
     "document",
     [
-        pytest.param({}, id="neither"),
-        pytest.param({"ids": [1], "filter": {}}, id="both"),
-        pytest.param({"ids": None, "filter": None}, id="nulls"),
-        pytest.param({"dry_run": True}, id="dry run of nothing"),
+        pytest.param({"ids": [1]}, id="ids"),
+        pytest.param({"filter": {"status": "dead"}}, id="filter"),
     ],
 )
-def test_a_replay_names_ids_or_a_filter(admin: Ask, refused: Refused, document: Any) -> None:
-    answer = admin("POST", "/deliveries/replay", json=document)
-
-    problem = refused(answer, 422, "request-invalid")
-    assert problem["detail"] == "give either `ids` or a `filter`"
-
-
-def test_an_unknown_delivery_refuses_the_whole_replay(
-    admin: Ask, make_delivery: Callable[..., int], rows: Rows, refused: Refused
+def test_dry_run_changes_nothing(
+    admin: Admin, two_deliveries: tuple[int, int], rows: Rows, document: Any
 ) -> None:
-    delivery_id = make_delivery("CS101", DeliveryStatus.DEAD)
     before = rows()
 
-    answer = admin("POST", "/deliveries/replay", json={"ids": [delivery_id, 999_999]})
+    response = admin("POST", "/deliveries/replay", json={**document, "dry_run": True})
 
-    problem = refused(answer, 404, "delivery-unknown")
-    assert problem["detail"] == "there is no delivery 999999"
-    assert before == rows()
+    assert response.json == {"replayed": [], "found": [1], "dry_run": True}
+    assert rows() == before
 
 
-@pytest.mark.parametrize("dry_run", [pytest.param(False, id="real"), pytest.param(True, id="dry")])
-def test_what_a_disabled_endpoint_holds_is_not_replayed(
-    admin: Ask,
-    make_delivery: Callable[..., int],
-    database: Database,
-    rows: Rows,
-    refused: Refused,
-    dry_run: bool,
+def test_replay_refuses_disabled_endpoint(
+    admin: Admin, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, refused: Refused
 ) -> None:
-    delivery_id = make_delivery("CS101", DeliveryStatus.HELD)
-    with database.writing() as session:
-        row = session.get_one(Delivery, delivery_id)
-        endpoint = session.get_one(Endpoint, row.endpoint_id)
-        endpoint.disabled_at, endpoint.disabled_reason = row.created_at, "410"
-        number = endpoint.id
-    before = rows()
+    endpoint = make_endpoint(disabled=True)
+    held = make_delivery(endpoint.id, status=DeliveryStatus.HELD)
 
-    by_filter = admin("POST", "/deliveries/replay", json={"filter": {}, "dry_run": dry_run})
-    by_id = admin("POST", "/deliveries/replay", json={"ids": [delivery_id], "dry_run": dry_run})
+    response = admin("POST", "/deliveries/replay", json={"ids": [held]})
 
-    assert by_filter.json["found"] == []
-    problem = refused(by_id, 409, "replay-refused")
-    assert problem["action"] == f"endpoints enable {number}"
-    assert before == rows()
-
-
-def test_a_held_delivery_is_listed_with_its_status(
-    admin: Ask, make_delivery: Callable[..., int]
-) -> None:
-    delivery_id = make_delivery("CS101", DeliveryStatus.HELD)
-
-    assert ids(admin("GET", "/deliveries?status=held")) == [delivery_id]
+    problem = refused(response, 409, "replay-refused")
+    assert problem["action"] == f"endpoints enable {endpoint.id}"

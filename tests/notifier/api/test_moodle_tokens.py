@@ -1,4 +1,4 @@
-"""`POST /api/v1/courses/<id>/token-regenerated`: told by hand, for a Moodle tells nobody."""
+"""The announcement of a Moodle's new token, which needs only its public id."""
 
 import json
 from collections.abc import Callable
@@ -11,22 +11,23 @@ from werkzeug.test import TestResponse
 
 from contract.tokens import MoodleToken
 from foundation.db.session import Database
+from notifier.courses import service as courses
 from notifier.models import Event
+from tests.notifier.app_fixtures import ADMIN_KEY, Refused, Rows
+from tests.notifier.conftest import NINE, MakeCourse
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 TOKEN_ID = MoodleToken(TOKEN).token_id
-Tell = Callable[..., TestResponse]
-Rows = Callable[[], dict[str, list[Any]]]
-Refused = Callable[..., dict[str, Any]]
+Announce = Callable[..., TestResponse]
 
 
 @pytest.fixture
-def tell(client: FlaskClient, admin_key: str) -> Tell:
-    """Return what tells of a course's new token with the admin key."""
+def announce(client: FlaskClient) -> Announce:
+    """Return a function that announces a course's new token."""
 
     def post(course_id: str, document: Any) -> TestResponse:
         path = f"/api/v1/courses/{course_id}/token-regenerated"
-        headers = {"Authorization": f"Bearer {admin_key}"}
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
         return client.post(path, json=document, headers=headers)
 
     return post
@@ -35,109 +36,86 @@ def tell(client: FlaskClient, admin_key: str) -> Tell:
 @pytest.mark.parametrize(
     "document",
     [
-        pytest.param({"token": TOKEN}, id="the token itself"),
-        pytest.param({"token_id": TOKEN_ID}, id="its public id"),
+        pytest.param({"token": TOKEN}, id="token"),
+        pytest.param({"token_id": TOKEN_ID}, id="public id"),
     ],
 )
-def test_new_token_is_told_by_its_public_id(
-    capsys: pytest.CaptureFixture[str], tell: Tell, database: Database, rows: Rows, document: Any
+def test_token_is_announced_by_its_public_id(
+    capsys: pytest.CaptureFixture[str],
+    announce: Announce,
+    database: Database,
+    rows: Rows,
+    document: Any,
 ) -> None:
-    answer = tell("2026/7", document)
+    response = announce("2026/7", document)
 
-    assert answer.status_code == 200
-    assert answer.json == {"course_id": "2026/7", "course_version": 2, "token_id": TOKEN_ID}
+    assert response.json == {"course_id": "2026/7", "course_version": 2, "token_id": TOKEN_ID}
     with database.reading() as session:
         event = session.scalars(select(Event)).one()
-    assert (event.type, json.loads(event.body)["data"]["token_id"]) == (
-        "token.regenerated",
-        TOKEN_ID,
-    )
-    shown = f"{rows()} {answer.text} {capsys.readouterr()}"
-    assert "request completed" in shown  # so what was logged is looked at
+    assert event.type == "token.regenerated"
+    assert json.loads(event.body)["data"]["token_id"] == TOKEN_ID
+    shown = f"{rows()} {response.text} {capsys.readouterr()}"
+    assert "request completed" in shown  # the log is captured
     assert TOKEN not in shown
 
 
-def test_token_that_nobody_knows_is_told_too(tell: Tell) -> None:
-    first, second = (tell("7", {}).json for _ in range(2))
+def test_unknown_token_is_announced_under_a_new_id(announce: Announce) -> None:
+    first, second = (announce("7", {}).json for _ in range(2))
 
     assert (first["course_version"], second["course_version"]) == (2, 3)
     assert first["token_id"] != second["token_id"]
 
 
 @pytest.mark.parametrize(
-    ("document", "pointer"),
+    ("course_id", "document", "pointers"),
     [
-        pytest.param({"token": "eas_k7Qx2mPa_planted"}, "/token", id="a token of ours"),
-        pytest.param({"token": ""}, "/token", id="an empty token"),
-        pytest.param({"token": 7}, "/token", id="a number"),
-        pytest.param({"token_id": TOKEN}, "/token_id", id="a token in place of its id"),
-        pytest.param({"token_id": True}, "/token_id", id="true"),
-        pytest.param({"tokens": "planted"}, "/tokens", id="another name"),
-        pytest.param([], "", id="an array"),
+        pytest.param("7", {"token": f"{TOKEN} "}, ["/token"], id="malformed token"),
+        pytest.param("7", {"token_id": TOKEN}, ["/token_id"], id="token instead of its id"),
+        pytest.param("7", {"token_id": TOKEN_ID, "token": TOKEN}, [], id="both"),
+        pytest.param("a%07b", {}, ["/course_id"], id="invalid course id"),
     ],
 )
-def test_what_cannot_be_told_is_pointed_to(
-    tell: Tell, rows: Rows, refused: Refused, document: Any, pointer: str
+def test_invalid_announcement_is_refused(
+    announce: Announce,
+    rows: Rows,
+    refused: Refused,
+    course_id: str,
+    document: Any,
+    pointers: list[str],
 ) -> None:
     before = rows()
 
-    answer = tell("7", document)
+    response = announce(course_id, document)
 
-    problem = refused(answer, 422, "request-invalid")
-    assert [fault["pointer"] for fault in problem["errors"]] == [pointer]
-    assert TOKEN not in answer.text
-    assert "planted" not in answer.text
-    assert before == rows()
-
-
-def test_token_and_its_id_are_not_told_together(tell: Tell, rows: Rows, refused: Refused) -> None:
-    before = rows()
-
-    answer = tell("7", {"token": TOKEN, "token_id": TOKEN_ID})
-
-    assert refused(answer, 422, "request-invalid")["detail"] == (
-        "give either `token_id` or `token`"
-    )
-    assert before == rows()
+    problem = refused(response, 422, "request-invalid")
+    assert [fault["pointer"] for fault in problem["errors"]] == pointers
+    assert TOKEN not in response.text
+    assert rows() == before
 
 
 @pytest.mark.parametrize(
-    "course_id",
+    ("course_id", "status", "kind"),
     [
-        pytest.param("%20", id="a space"),
-        pytest.param("a%07b", id="a bell"),
-        pytest.param("x" * 256, id="256 characters"),
+        pytest.param("CS101", 409, "token-not-ours", id="has a token of eAssessment"),
+        pytest.param("CS102", 410, "course-deleted", id="deleted"),
     ],
 )
-def test_no_course_is_taken_in_that_cannot_be_named(
-    tell: Tell, rows: Rows, refused: Refused, course_id: str
-) -> None:
-    before = rows()
-
-    problem = refused(tell(course_id, {}), 422, "request-invalid")
-
-    assert [fault["pointer"] for fault in problem["errors"]] == ["/course_id"]
-    assert before == rows()
-
-
-def test_course_with_a_token_of_ours_is_refused(
-    tell: Tell, make_course: Callable[..., str], rows: Rows, refused: Refused
+def test_refused_announcement_changes_nothing(
+    announce: Announce,
+    database: Database,
+    make_course: MakeCourse,
+    rows: Rows,
+    refused: Refused,
+    course_id: str,
+    status: int,
+    kind: str,
 ) -> None:
     make_course("CS101")
+    make_course("CS102")
+    with database.writing() as session:
+        courses.delete_course(session, "CS102", now=NINE)
     before = rows()
 
-    problem = refused(tell("CS101", {"token": TOKEN}), 409, "token-not-ours")
+    refused(announce(course_id, {"token": TOKEN}), status, kind)
 
-    assert problem["action"] == "courses regenerate-token CS101"
-    assert before == rows()
-
-
-def test_deleted_course_is_gone(
-    tell: Tell, admin: Callable[..., TestResponse], refused: Refused
-) -> None:
-    tell("7", {})
-    admin("DELETE", "/courses/7")
-
-    problem = refused(tell("7", {"token": TOKEN}), 410, "course-deleted")
-
-    assert problem["deleted_at"]
+    assert rows() == before

@@ -1,25 +1,33 @@
-"""Ada at the pages of eAssessment, as a browser without script and as its server hears her."""
+"""Fixtures of the pages of eAssessment: the browser of a signed-in user, without scripts."""
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.pages import users
+from notifier.models import Attempt
+from notifier.webhooks import circuit_breaker
+from notifier.webhooks.circuit_breaker import BreakerState
 from tests.foundation.pages.conftest import PASSWORD, enter, token_in
+from tests.notifier import app_fixtures
 from tests.notifier.conftest import NINE
-from tests.notifier.web import conftest as api
 
-# The fixtures of the API, whose app has the pages too.
-make_settings, make_app, app, client = api.make_settings, api.make_app, api.app, api.client
-database, rows, admin, admin_key = api.database, api.rows, api.admin, api.admin_key
-make_course, make_delivery = api.make_course, api.make_delivery
+# The app is the one of the API's tests.
+app, shared_app, client = app_fixtures.app, app_fixtures.shared_app, app_fixtures.client
+database, vault, rows = app_fixtures.database, app_fixtures.vault, app_fixtures.rows
+
+Look = Callable[..., str]
+Send = Callable[..., TestResponse]
+MakeAttempt = Callable[..., None]
+SetFailing = Callable[..., None]
 
 MARKUP = "<script>alert(1)</script>&\"'"
-"""A name that must stand on a page as it is, and not as part of it."""
 URL = "https://elms.example/webhooks/eassessment"
 
 
@@ -33,47 +41,54 @@ def ada(client: FlaskClient, database: Database) -> FlaskClient:
 
 
 @pytest.fixture
-def look(ada: FlaskClient) -> Callable[..., str]:
-    """Return what opens a page and answers what is on it."""
+def look(ada: FlaskClient) -> Look:
+    """Return a function that opens a page and returns its HTML."""
 
-    def at(path: str, answered: int = 200, **query: Any) -> str:
-        answer = ada.get(path, query_string=query or None)
-        assert answer.status_code == answered, answer.text
-        return answer.text
+    def get(path: str, status: int = 200, /, **query: Any) -> str:
+        response = ada.get(path, query_string=query or None)
+        assert response.status_code == status, response.text
+        return response.text
 
-    return at
+    return get
 
 
 @pytest.fixture
-def send(ada: FlaskClient) -> Callable[..., TestResponse]:
-    """Return what sends a form as a page of this session does."""
+def send(ada: FlaskClient) -> Send:
+    """Return a function that sends a form."""
     token = token_in(ada.get("/courses/new"))
 
-    def to(path: str, **fields: Any) -> TestResponse:
+    def post(path: str, /, **fields: Any) -> TestResponse:
         return ada.post(path, data={"csrf_token": token, **fields})
 
-    return to
+    return post
 
 
 @pytest.fixture
-def make_endpoint(admin: Callable[..., TestResponse]) -> Callable[..., int]:
-    """Return what registers an endpoint, and answers its number."""
+def now(database: Database) -> datetime:
+    """The database's clock."""
+    with database.reading() as session:
+        return db.now(session)
 
-    def make(url: str = URL, **options: Any) -> int:
-        answer = admin("POST", "/endpoints", json={"url": url, **options})
-        assert answer.status_code == 201, answer.text
-        return int(answer.json["endpoint_id"])
+
+@pytest.fixture
+def make_attempt(database: Database) -> MakeAttempt:
+    """Return a function that stores an attempt of a delivery."""
+
+    def make(delivery_id: int, **overrides: Any) -> None:
+        given = {"started_at": NINE, "milliseconds": 31, "decided": "retry", **overrides}
+        with database.writing() as session:
+            session.add(Attempt(delivery_id=delivery_id, **given))
 
     return make
 
 
 @pytest.fixture
-def statements(database: Database, look: Callable[..., str]) -> Callable[..., int]:
-    """Return what counts the statements that a page takes."""
+def set_failing(database: Database, now: datetime) -> SetFailing:
+    """Return a function that lets an endpoint fail for two hours, and pauses it for one more."""
 
-    def taken(path: str, **query: Any) -> int:
-        before = database.statements
-        look(path, **query)
-        return database.statements - before
+    def write(endpoint_id: int, failures: int = 9, pause: timedelta = timedelta(hours=1)) -> None:
+        state = BreakerState(failures, now - timedelta(hours=2), now, now + pause)
+        with database.writing() as session:
+            circuit_breaker.write_states(session, {endpoint_id: state})
 
-    return taken
+    return write

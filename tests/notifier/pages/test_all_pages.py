@@ -1,0 +1,123 @@
+"""What the pages of eAssessment have in common."""
+
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from foundation.db.session import Database
+from notifier.courses import service as courses
+from notifier.models import DeliveryStatus
+from notifier.pages.navigation import SITE
+from tests.notifier.app_fixtures import Rows
+from tests.notifier.conftest import NINE, MakeCourse, MakeDelivery, MakeEndpoint
+from tests.notifier.pages.conftest import URL, Look, Send
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "link"),
+    [
+        pytest.param("/", "There are no endpoints, so nothing is sent.", "/endpoints/new", id="/"),
+        pytest.param("/courses", "No courses yet.", "/courses/new", id="courses"),
+        pytest.param("/endpoints", "No endpoints yet", "/endpoints/new", id="endpoints"),
+        pytest.param("/deliveries", "No deliveries yet.", "/endpoints/new", id="deliveries"),
+    ],
+)
+def test_empty_page_says_what_to_do_first(look: Look, path: str, text: str, link: str) -> None:
+    page = look(path)
+
+    assert text in page
+    assert f'href="{link}"' in page
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        pytest.param("/courses/one?course_id=CS9", "There is no course &#39;CS9&#39;", id="course"),
+        pytest.param("/deliveries/99", "There is no delivery 99", id="delivery"),
+        pytest.param("/endpoints/99", "There is no endpoint 99", id="endpoint"),
+        pytest.param("/endpoints/99/live", "There is no endpoint 99", id="part of a page"),
+    ],
+)
+def test_unknown_id_is_a_404_page(look: Look, path: str, text: str) -> None:
+    assert text in look(path, 404)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        pytest.param("/courses/announce", {"course_id": "7731", "version": 1}, id="course"),
+        pytest.param("/deliveries/99/replay", {}, id="delivery"),
+        pytest.param("/endpoints/99/ping", {}, id="endpoint"),
+        pytest.param("/endpoints/99/secret", {"overlap": "24h", "newest": 1}, id="secret"),
+    ],
+)
+def test_form_for_an_unknown_id_changes_nothing(
+    send: Send, rows: Rows, path: str, fields: dict[str, Any]
+) -> None:
+    before = rows()
+
+    response = send(path, **fields)
+
+    assert (response.status_code, response.mimetype) == (404, "text/html")
+    assert rows() == before
+
+
+def test_form_without_a_token_of_the_session_changes_nothing(
+    app: Flask,
+    ada: FlaskClient,
+    make_course: MakeCourse,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    rows: Rows,
+) -> None:
+    make_course("CS101")
+    make_delivery(make_endpoint().id, status=DeliveryStatus.DEAD)
+    names = {page.name for page in SITE.pages}
+    paths = [
+        rule.rule.partition("<")[0] + ("1" + rule.rule.rpartition(">")[2] if rule.arguments else "")
+        for rule in app.url_map.iter_rules()
+        if "POST" in (rule.methods or set()) and rule.endpoint.partition(".")[0] in names
+    ]
+    fields = {"csrf_token": "guessed", "course_id": "CS101", "version": "1", "status": "dead"}
+    before = rows()
+
+    responses = [ada.post(path, data=fields) for path in paths]
+
+    assert "The form is not from a page of this session" in responses[0].text
+    assert [response.status_code for response in responses] == [400] * 16
+    assert rows() == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("/", id="overview"),
+        pytest.param("/courses", id="courses"),
+        pytest.param("/courses?q=a", id="courses, searched"),
+        pytest.param("/deliveries?status=dead", id="deliveries"),
+        pytest.param("/endpoints", id="endpoints"),
+    ],
+)
+def test_statements_do_not_grow(
+    look: Look,
+    database: Database,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    path: str,
+) -> None:
+    counts = []
+    for numbers in (range(1), range(1, 12)):
+        for number in numbers:
+            endpoint = make_endpoint(f"{URL}/{number}")
+            make_delivery(endpoint.id)
+            dead = {"status": DeliveryStatus.DEAD, "settled_at": NINE}
+            make_delivery(endpoint.id, reason=f"reason {number}", **dead)
+            with database.writing() as session:
+                courses.add_course(session, f"A{number}", "Algebra", now=NINE)
+        before = database.statements
+        look(path)
+        counts.append(database.statements - before)
+
+    assert counts[0] == counts[1]
