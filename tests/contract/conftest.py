@@ -1,7 +1,6 @@
-"""What the wire's tests share."""
+"""Settings of Hypothesis; pytest's own time-out is the only one."""
 
 from hypothesis import settings
 
-# A busy machine is no fault of the wire: pytest's own time-out is the only clock here.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
+settings.register_profile("contract", deadline=None, max_examples=25)
+settings.load_profile("contract")

@@ -23,6 +23,8 @@ from contract.events import (
     UnknownEvent,
 )
 
+VERSION, TIME, COURSE = "/data/course_version", "/timestamp", "/data/course_id"
+SOURCE, TOKEN = "/data/source", "/data/token_id"
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 
 DELETED = (
@@ -36,27 +38,26 @@ REGENERATED = (
 )
 
 
-def make_deleted(**overrides: Any) -> CourseDeleted:
-    """Return the event of `DELETED`, with overrides."""
-    data = {
-        "source": "eassessment.example.ac.uk",
-        "course_id": "CS101-2026",
-        "course_version": 4,
-        **overrides,
-    }
-    return CourseDeleted(timestamp=NINE, data=CourseDeletedData(**data))
+def make_deleted(course_id: str = "CS101-2026") -> CourseDeleted:
+    """Return the event of `DELETED`, for another course if given."""
+    data = CourseDeletedData(
+        source="eassessment.example.ac.uk", course_id=course_id, course_version=4
+    )
+    return CourseDeleted(timestamp=NINE, data=data)
 
 
-def make_regenerated(**overrides: Any) -> TokenRegenerated:
-    """Return the event of `REGENERATED`, with overrides."""
-    data = {
-        "source": "eassessment.example.ac.uk",
-        "course_id": "CS101-2026",
-        "course_version": 5,
-        "token_id": "k7Qx2mPa",
-        **overrides,
-    }
-    return TokenRegenerated(timestamp=NINE, data=TokenRegeneratedData(**data))
+EVENTS = {
+    DELETED: make_deleted(),
+    REGENERATED: TokenRegenerated(
+        timestamp=NINE,
+        data=TokenRegeneratedData(
+            source="eassessment.example.ac.uk",
+            course_id="CS101-2026",
+            course_version=5,
+            token_id="k7Qx2mPa",
+        ),
+    ),
+}
 
 
 def body(changes: dict[str, Any], of: bytes = REGENERATED) -> bytes:
@@ -74,14 +75,8 @@ def body(changes: dict[str, Any], of: bytes = REGENERATED) -> bytes:
     return json.dumps(document).encode()
 
 
-@pytest.mark.parametrize(
-    ("event", "raw"),
-    [
-        pytest.param(make_deleted(), DELETED, id="course.deleted"),
-        pytest.param(make_regenerated(), REGENERATED, id="token.regenerated"),
-    ],
-)
-def test_event_has_the_bytes_of_the_design(event: events.Event, raw: bytes) -> None:
+@pytest.mark.parametrize(("raw", "event"), EVENTS.items(), ids=["deleted", "regenerated"])
+def test_event_has_the_agreed_bytes(raw: bytes, event: events.Event) -> None:
     assert events.dump(event).encode() == raw
     assert events.load(raw) == event
     assert event.type in events.EVENT_TYPES
@@ -90,22 +85,17 @@ def test_event_has_the_bytes_of_the_design(event: events.Event, raw: bytes) -> N
 def test_unknown_fields_are_ignored() -> None:  # B8
     raw = body({"/hint": [1, {"a": 2}], "/data/reason": "end of term"})
 
-    assert events.load(raw) == make_regenerated()
+    assert events.load(raw) == EVENTS[REGENERATED]
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        pytest.param(b'{"type":"course.archived"}', id="nothing else"),
-        pytest.param(b'{"type":"course.archived","timestamp":0,"data":null}', id="odd members"),
-    ],
-)
-def test_unknown_type_is_an_unknown_event(raw: bytes) -> None:  # B8
+def test_unknown_type_is_an_unknown_event() -> None:  # B8
+    raw = b'{"type":"course.archived","timestamp":0,"data":null}'
+
     assert events.load(raw) == UnknownEvent(type="course.archived")
 
 
 def test_non_ascii_characters_are_not_escaped() -> None:  # B7
-    event = make_deleted(course_id="Übung/😀 'x'; <b>")
+    event = make_deleted("Übung/😀 'x'; <b>")
 
     raw = events.dump(event).encode()
 
@@ -136,15 +126,10 @@ def test_ping_names_its_source() -> None:
     "raw",
     [
         pytest.param(b"", id="empty"),
-        pytest.param(b"7", id="number"),
-        pytest.param(b"null", id="null"),
         pytest.param(b"[" + DELETED + b"]", id="array"),
-        pytest.param(DELETED + b"x", id="trailing junk"),
         pytest.param(DELETED.decode().encode("utf-16"), id="UTF-16"),
-        pytest.param(DELETED.replace(b":4", b":NaN"), id="NaN"),
         pytest.param(DELETED.replace(b":4", b':4,"x":9223372036854775808'), id="2^63"),
         pytest.param(DELETED.replace(b":4", b':4,"course_version":5'), id="duplicate key"),
-        pytest.param(DELETED.replace(b"CS101", b"CS\\u0000"), id="NUL"),
     ],
 )
 def test_body_must_be_a_strict_json_object(raw: bytes) -> None:  # B4, B6
@@ -154,11 +139,7 @@ def test_body_must_be_a_strict_json_object(raw: bytes) -> None:  # B4, B6
 
 @pytest.mark.parametrize(
     "pointer",
-    [
-        "/timestamp",
-        "/data",
-        *(f"/data/{name}" for name in ("source", "course_id", "course_version", "token_id")),
-    ],
+    ["/type", "/timestamp", "/data", SOURCE, COURSE, VERSION, TOKEN],
 )
 def test_missing_field_is_located(pointer: str) -> None:  # B9
     with pytest.raises(InvalidEventError, match="Field required") as caught:
@@ -167,36 +148,18 @@ def test_missing_field_is_located(pointer: str) -> None:  # B9
     assert caught.value.pointer == pointer
 
 
-def test_object_without_type_is_invalid() -> None:  # B9
-    with pytest.raises(InvalidEventError) as caught:
-        events.load(b"{}")
-
-    assert caught.value.pointer == "/type"
-
-
-VERSION, TIME, COURSE = "/data/course_version", "/timestamp", "/data/course_id"
-SOURCE, TOKEN = "/data/source", "/data/token_id"
-
-
 @pytest.mark.parametrize(
     ("pointer", "value"),
     [
         pytest.param(VERSION, True, id="version true"),
         pytest.param(VERSION, "5", id="version string"),
-        pytest.param(VERSION, 5.0, id="version float"),
-        pytest.param(VERSION, [5], id="version array"),
         pytest.param(VERSION, 0, id="version 0"),
-        pytest.param(VERSION, -1, id="version -1"),
         pytest.param(VERSION, 2**53, id="version 2^53"),
         pytest.param(TIME, 1700000000, id="time number"),
-        pytest.param(TIME, "1700000000", id="time seconds"),
-        pytest.param(TIME, "2026-11-22", id="time date"),
         pytest.param(TIME, "2026-11-22T09:00:00", id="time without zone"),
-        pytest.param(TIME, "2026-11-22 09:00:00Z", id="time without T"),
         pytest.param(TIME, "2026-11-22T09:00:00Z\n", id="time line break"),
         pytest.param(TIME, "2026-02-29T09:00:00Z", id="time of no day"),
         pytest.param(TIME, "2026-11-22T24:00:00Z", id="time hour 24"),
-        pytest.param(TIME, "2026-11-22T09:00:00+24:00", id="time offset 24"),
         pytest.param(TIME, "\u0968\u0966\u0968\u096c-11-22T09:00:00Z", id="time digits"),
         pytest.param(TIME, "9999-12-31T23:59:59-01:00", id="time after year 9999"),
         pytest.param(TIME, "0001-01-01T00:00:00+01:00", id="time before year 1"),
@@ -205,20 +168,15 @@ SOURCE, TOKEN = "/data/source", "/data/token_id"
         pytest.param(COURSE, 101, id="course number"),
         pytest.param(COURSE, "CS\n101", id="course line break"),
         pytest.param(COURSE, "CS\u202e101", id="course right-to-left override"),
-        pytest.param(COURSE, "CS\x7f", id="course control character"),
         pytest.param(COURSE, " CS101", id="course leading space"),
         pytest.param(COURSE, "..", id="course two dots"),
         pytest.param(COURSE, "/CS101", id="course leading slash"),
-        pytest.param(SOURCE, "", id="source empty"),
         pytest.param(SOURCE, "a/b", id="source path"),
-        pytest.param(SOURCE, "a\n", id="source line break"),
         pytest.param(SOURCE, "ä.example", id="source not ASCII"),
-        pytest.param(SOURCE, "a" * 101, id="source long"),
         pytest.param(TOKEN, "k7Qx_2mP", id="token id underscore"),
         pytest.param(TOKEN, "k" * 65, id="token id long"),
         pytest.param(TOKEN, "\u0661\u0662\u0663", id="token id digits"),
         pytest.param("/data", [], id="data array"),
-        pytest.param("/type", 5, id="type number"),
         pytest.param("/type", "", id="type empty"),
         pytest.param("/type", "t" * 256, id="type long"),
     ],
@@ -260,13 +218,6 @@ def test_time_is_converted_to_utc(written: str, at: datetime) -> None:
 )
 def test_wire_time_is_utc_with_microseconds(at: datetime, text: str) -> None:
     assert events.wire_time(at) == text
-
-
-@pytest.mark.parametrize("version", [1, events.MAX_VERSION])
-def test_first_and_last_version_are_allowed(version: int) -> None:
-    event = make_deleted(course_version=version)
-
-    assert events.load(events.dump(event).encode()) == event
 
 
 @pytest.mark.parametrize(
@@ -311,18 +262,3 @@ def test_any_value_in_a_field_is_valid_or_an_event_error(pointer: str, value: ob
 
     if not isinstance(event, UnknownEvent):
         assert events.load(events.dump(event).encode()) == event
-
-
-@given(
-    st.datetimes(timezones=st.just(UTC)),
-    st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=255),
-    st.integers(1, events.MAX_VERSION),
-)
-def test_every_event_survives_the_wire(at: datetime, course_id: str, version: int) -> None:
-    try:
-        data = CourseDeletedData(source="s", course_id=course_id, course_version=version)
-    except ValidationError:
-        return
-    event = CourseDeleted(timestamp=at, data=data)
-
-    assert events.load(events.dump(event).encode()) == event

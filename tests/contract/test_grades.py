@@ -13,7 +13,6 @@ from pydantic import TypeAdapter, ValidationError
 from contract.grades import ActivityProgress, GradesResponse, GradingProgress, Points, Score
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
-
 points: TypeAdapter[Decimal] = TypeAdapter(Points)
 
 
@@ -29,20 +28,13 @@ def make_score(**overrides: Any) -> Score:
     return Score(**fields)
 
 
-def make_document(**overrides: Any) -> dict[str, Any]:
-    """Return the JSON document of a score, with overrides."""
-    return {
-        "userId": "s1234567",
-        "scoreGiven": "7.5",
-        "scoreMaximum": "10",
-        "timestamp": "2026-11-22T09:00:00Z",
-        **overrides,
-    }
-
-
-def read(document: object) -> Score:
-    """Read a score from JSON."""
-    return Score.model_validate_json(json.dumps(document))
+RESPONSE = GradesResponse(
+    course_id="CS101-2026", course_version=5, token_id="k7Qx2mPa", scores=(make_score(),)
+)
+DOCUMENTS = {
+    Score: json.loads(make_score().model_dump_json(by_alias=True)),
+    GradesResponse: json.loads(RESPONSE.model_dump_json(by_alias=True)),
+}
 
 
 def test_score_uses_the_field_names_of_lti() -> None:
@@ -58,7 +50,7 @@ def test_score_uses_the_field_names_of_lti() -> None:
     [
         pytest.param(
             make_score(
-                comment="Übung 😀",
+                comment="Übung 😀" * 1000,
                 activity_progress=ActivityProgress.IN_PROGRESS,
                 grading_progress=GradingProgress.PENDING_MANUAL,
             ),
@@ -66,22 +58,20 @@ def test_score_uses_the_field_names_of_lti() -> None:
         ),
         pytest.param(make_score(score_given=None), id="no score yet"),
         pytest.param(make_score(score_given=Decimal(11)), id="more than the maximum"),
-        pytest.param(make_score(comment="ü" * 10_000), id="longest comment"),
     ],
 )
 def test_score_survives_the_wire(score: Score) -> None:
     assert Score.model_validate_json(score.model_dump_json(by_alias=True)) == score
 
 
-def test_optional_fields_have_defaults() -> None:
-    document = make_document(scoringUserId="ignored")
-    del document["scoreGiven"]
+def test_optional_fields_have_defaults_and_unknown_ones_are_ignored() -> None:
+    required = ("userId", "scoreMaximum", "timestamp")
+    document = {name: DOCUMENTS[Score][name] for name in required}
 
-    score = read(document)
+    score = Score.model_validate_json(json.dumps({**document, "scoringUserId": "x"}))
 
-    assert (score.score_given, score.comment) == (None, None)
-    assert score.activity_progress is ActivityProgress.COMPLETED
-    assert score.grading_progress is GradingProgress.FULLY_GRADED
+    assert score == make_score(score_given=None)
+    assert score.comment is None
 
 
 @given(
@@ -96,42 +86,36 @@ def test_points_survive_the_wire_digit_by_digit(number: Decimal) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "number"),
-    [
-        pytest.param('"0.1"', "0.1", id="tenth"),
-        pytest.param('"0.10000"', "0.10000", id="trailing zeros"),
-        pytest.param('"9999999999.99999"', "9999999999.99999", id="maximum"),
-        pytest.param("7", "7", id="integer"),
-        pytest.param("0", "0", id="zero"),
-    ],
+    ("raw", "number"), [('"0.10000"', "0.10000"), ('"9999999999.99999"', "9999999999.99999")]
 )
 def test_points_are_read_exactly(raw: str, number: str) -> None:
     assert str(points.validate_json(raw)) == number
 
 
 @pytest.mark.parametrize(
+    ("number", "written"), [(Decimal("1E+3"), '"1000"'), (Decimal("-0.0"), '"0.0"')]
+)
+def test_points_are_written_as_plain_digits(number: Decimal, written: str) -> None:
+    assert points.dump_json(points.validate_python(number)).decode() == written
+
+
+@pytest.mark.parametrize(
     "raw",
     [
-        pytest.param("0.1", id="float"),
-        pytest.param("7.0", id="whole float"),
         pytest.param("1e3", id="exponent"),
         pytest.param("true", id="true"),
-        pytest.param("[]", id="array"),
         pytest.param("null", id="null"),
         pytest.param("-1", id="negative"),
         pytest.param('"-1"', id="minus sign"),
         pytest.param('"1E+3"', id="exponent in quotes"),
         pytest.param('"1_000"', id="underscore"),
         pytest.param('"7,5"', id="comma"),
-        pytest.param('" 7"', id="space"),
         pytest.param('"7\\n"', id="line break"),
         pytest.param('"\u0667"', id="Arabic digit"),
         pytest.param('"NaN"', id="NaN"),
-        pytest.param('"Infinity"', id="infinity"),
         pytest.param('""', id="empty"),
         pytest.param('"' + "1" * 5000 + '"', id="5,000 digits"),
-        pytest.param('"12345678901"', id="11 digits"),
-        pytest.param("12345678901", id="11 digits as an integer"),
+        pytest.param("12345678901", id="11 digits"),
         pytest.param('"0.000001"', id="six decimals"),
     ],
 )
@@ -145,88 +129,48 @@ def test_refused_float_says_what_to_send() -> None:
         points.validate_json("7.5")
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param(7.5, id="float"),
-        pytest.param(Decimal("NaN"), id="NaN"),
-        pytest.param(Decimal("sNaN"), id="signalling NaN"),
-        pytest.param(Decimal("-0.1"), id="negative"),
-    ],
-)
+@pytest.mark.parametrize("value", [7.5, Decimal("NaN"), Decimal("sNaN"), Decimal("-0.1")])
 def test_score_is_never_made_from_an_inexact_number(value: object) -> None:
     with pytest.raises(ValidationError):
         make_score(score_given=value)
 
 
 @pytest.mark.parametrize(
-    ("number", "written"),
+    ("model", "field", "value"),
     [
-        pytest.param(Decimal("1E+3"), '"1000"', id="exponent"),
-        pytest.param(Decimal("-0.0"), '"0.0"', id="negative zero"),
+        pytest.param(Score, "userId", "", id="empty user id"),
+        pytest.param(Score, "userId", "u" * 256, id="long user id"),
+        pytest.param(Score, "userId", 7, id="user id number"),
+        pytest.param(Score, "scoreMaximum", None, id="no maximum"),
+        pytest.param(Score, "comment", "c" * 10_001, id="long comment"),
+        pytest.param(Score, "timestamp", 1700000000, id="time number"),
+        pytest.param(Score, "activityProgress", "Done", id="unknown progress"),
+        pytest.param(Score, "gradingProgress", "fullygraded", id="lower case"),
+        pytest.param(GradesResponse, "course_version", True, id="version true"),
+        pytest.param(GradesResponse, "course_id", "CS\n101", id="line break in the course id"),
+        pytest.param(GradesResponse, "token_id", None, id="no token id"),
+        pytest.param(GradesResponse, "scores", {}, id="scores object"),
     ],
 )
-def test_points_are_written_as_plain_digits(number: Decimal, written: str) -> None:
-    assert points.dump_json(points.validate_python(number)).decode() == written
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        pytest.param("userId", "", id="empty user id"),
-        pytest.param("userId", "u" * 256, id="long user id"),
-        pytest.param("userId", 7, id="user id number"),
-        pytest.param("scoreMaximum", None, id="no maximum"),
-        pytest.param("comment", "c" * 10_001, id="long comment"),
-        pytest.param("timestamp", 1700000000, id="time number"),
-        pytest.param("timestamp", "2026-11-22T09:00:00", id="time without zone"),
-        pytest.param("activityProgress", "Done", id="unknown progress"),
-        pytest.param("gradingProgress", "fullygraded", id="lower case"),
-    ],
-)
-def test_invalid_field_is_named(field: str, value: object) -> None:
+def test_invalid_field_is_named(
+    model: type[Score | GradesResponse], field: str, value: object
+) -> None:
     with pytest.raises(ValidationError) as caught:
-        read(make_document(**{field: value}))
+        model.model_validate_json(json.dumps({**DOCUMENTS[model], field: value}))
 
     assert [fault["loc"] for fault in caught.value.errors()] == [(field,)]
 
 
 def test_maximum_of_zero_is_refused() -> None:
     with pytest.raises(ValidationError, match="scoreMaximum must be greater than 0"):
-        read(make_document(scoreMaximum="0"))
+        Score.model_validate_json(json.dumps({**DOCUMENTS[Score], "scoreMaximum": "0"}))
 
 
-RESPONSE = GradesResponse(
-    course_id="CS101-2026", course_version=5, token_id="k7Qx2mPa", scores=(make_score(),)
-)
+@pytest.mark.parametrize("scores", [RESPONSE.scores, ()], ids=["scores", "none"])
+def test_response_survives_the_wire(scores: tuple[Score, ...]) -> None:
+    response = RESPONSE.model_copy(update={"scores": scores})
 
-
-@pytest.mark.parametrize(
-    "response",
-    [RESPONSE, RESPONSE.model_copy(update={"scores": ()})],
-    ids=["with scores", "without scores"],
-)
-def test_response_survives_the_wire(response: GradesResponse) -> None:
     written = response.model_dump_json(by_alias=True)
 
     assert GradesResponse.model_validate_json(written) == response
     assert list(json.loads(written)) == ["course_id", "course_version", "token_id", "scores"]
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        pytest.param("course_version", True, id="version true"),
-        pytest.param("course_version", 0, id="version 0"),
-        pytest.param("course_id", "CS\n101", id="line break in the course id"),
-        pytest.param("token_id", None, id="no token id"),
-        pytest.param("scores", {}, id="scores object"),
-    ],
-)
-def test_invalid_field_of_a_response_is_named(field: str, value: object) -> None:
-    document = {**json.loads(RESPONSE.model_dump_json(by_alias=True)), field: value}
-
-    with pytest.raises(ValidationError) as caught:
-        GradesResponse.model_validate_json(json.dumps(document))
-
-    assert [fault["loc"] for fault in caught.value.errors()] == [(field,)]

@@ -18,52 +18,44 @@ MOODLE = MoodleToken("0123456789abcdef" * 2)
 def test_token_has_one_form() -> None:
     assert TEXT == "eas_k7Qx2mPa_0123456789abcdefghijABCD1QTWV6"
     assert CourseToken.parse(TEXT) == TOKEN
+    assert TOKEN.secret_sha256() == hashlib.sha256(b"0123456789abcdefghijABCD").hexdigest()
 
 
 def test_secret_has_at_least_128_random_bits() -> None:
-    made = [CourseToken.generate() for _ in range(300)]
+    tokens = [CourseToken.generate() for _ in range(300)]
 
-    used = set("".join(token.secret for token in made))
+    used = set("".join(token.secret for token in tokens))
     assert used == set(ALPHABET)
-    assert all(len(token.secret) * math.log2(len(used)) >= 128 for token in made)
-    assert len({token.secret for token in made}) == len({token.token_id for token in made}) == 300
-
-
-def _is_refused(text: str) -> bool:
-    try:
-        CourseToken.parse(text)
-    except MalformedTokenError:
-        return True
-    return False
+    assert all(len(token.secret) * math.log2(len(used)) >= 128 for token in tokens)
+    assert len({token.secret for token in tokens}) == 300
+    assert len({token.token_id for token in tokens}) == 300
 
 
 def test_every_mistyped_or_swapped_character_is_detected() -> None:
-    mistyped = [
+    wrong = [
         TEXT[:position] + char + TEXT[position + 1 :]
         for position in range(len(TEXT))
         for char in ALPHABET + "_- é"
         if char != TEXT[position]
-    ]
-    swapped = [
+    ] + [
         TEXT[:position] + TEXT[position + 1] + TEXT[position] + TEXT[position + 2 :]
         for position in range(len(TEXT) - 1)
         if TEXT[position] != TEXT[position + 1]
     ]
 
-    assert len(mistyped) > 2500
-    assert [text for text in mistyped + swapped if not _is_refused(text)] == []
+    assert len(wrong) > 2500
+    for text in wrong:
+        with pytest.raises(MalformedTokenError):
+            CourseToken.parse(text)
 
 
 @pytest.mark.parametrize(
     "text",
     [
         pytest.param("", id="empty"),
-        pytest.param("eas_", id="prefix alone"),
         pytest.param(TEXT[:-1], id="cut off"),
-        pytest.param(TEXT + "0", id="extra character"),
         pytest.param(TEXT + "\n", id="line break"),
         pytest.param(" " + TEXT, id="leading space"),
-        pytest.param(TEXT.upper(), id="upper case"),
         pytest.param(TEXT.replace("eas_", "whsec_"), id="other prefix"),
         pytest.param(TEXT.replace("01", "\u0966\u0967"), id="Devanagari digits"),
         pytest.param("x" * 100_000, id="100 kB"),
@@ -86,11 +78,7 @@ def test_parse_raises_nothing_but_malformed_token_errors(text: str) -> None:
     assert token.reveal() == text
 
 
-def test_hash_is_sha_256_of_the_secret() -> None:
-    assert TOKEN.secret_sha256() == hashlib.sha256(b"0123456789abcdefghijABCD").hexdigest()
-
-
-@pytest.mark.parametrize("text", ["", "short", "0" * 129, "é" * 32, f"{MOODLE.text} "])
+@pytest.mark.parametrize("text", ["short", "0" * 129, "é" * 32, f"{MOODLE.text} "])
 def test_malformed_moodle_token_is_refused(text: str) -> None:
     with pytest.raises(MalformedTokenError):
         MoodleToken.parse(text)
