@@ -86,10 +86,8 @@ def test_example_accepts_signed_webhook(accepts: Accepts, secrets: list[Secret])
     "change",
     [
         pytest.param({"webhook-id": "msg_2"}, id="other id"),
-        pytest.param({"webhook-signature": "v1,AAAA"}, id="other signature"),
         pytest.param({"webhook-signature": ""}, id="no signature"),
         pytest.param({"webhook-signature": "*"}, id="shell pattern"),
-        pytest.param({"webhook-timestamp": ""}, id="no timestamp"),
         pytest.param({"webhook-timestamp": "9" * 5000}, id="thousands of digits"),
         pytest.param({"webhook-timestamp": "1e9"}, id="not an integer"),
     ],
@@ -100,17 +98,20 @@ def test_example_rejects_forged_header(accepts: Accepts, change: Headers) -> Non
     assert not accepts({**sign(raw), **change}, raw)
 
 
-@pytest.mark.parametrize("age", [BEYOND_TOLERANCE, -BEYOND_TOLERANCE], ids=["old", "future"])
-def test_example_rejects_timestamp_outside_tolerance(accepts: Accepts, age: timedelta) -> None:
+@pytest.mark.parametrize(
+    ("secret", "age"),
+    [
+        pytest.param(SECRET, BEYOND_TOLERANCE, id="old"),
+        pytest.param(SECRET, -BEYOND_TOLERANCE, id="future"),
+        pytest.param(OTHER, timedelta(), id="other secret"),
+    ],
+)
+def test_example_rejects_other_time_or_secret(
+    accepts: Accepts, secret: Secret, age: timedelta
+) -> None:
     raw = make_body()
 
-    assert not accepts(sign(raw, age=age), raw)
-
-
-def test_example_rejects_other_secret(accepts: Accepts) -> None:
-    raw = make_body()
-
-    assert not accepts(sign(raw, OTHER), raw)
+    assert not accepts(sign(raw, secret, age=age), raw)
 
 
 def test_example_applies_each_version_once(client: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,14 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from tests.integration.services import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,13 +24,6 @@ def quick_start(notifier_port: int, receiver_port: int) -> str:
     text = text.replace("8001", str(notifier_port)).replace("8002", str(receiver_port))
     ports = f"\nNOTIFIER_PORT={notifier_port}\nRECEIVER_PORT={receiver_port}\nEND\n"
     return f"set -e\n{text.replace(chr(10) + 'END' + chr(10), ports)}\n"
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.long
