@@ -1,7 +1,6 @@
 """Commands about the registry: add, list, show and remove courses, set their tokens."""
 
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 
@@ -12,16 +11,15 @@ from foundation.cli.params import COURSE_ID
 from foundation.db import pagination
 from foundation.db import session as db
 from foundation.db.pagination import PageRequest
-from foundation.errors import Refusal, fields_of
+from foundation.errors import Refusal
 from foundation.text import printable
-from receiver.cli import context, registry_bulk
+from receiver.cli import context, registry_bulk, schemas
 from receiver.cli.context import source_option
 from receiver.course_state import CourseStatus, Status
-from receiver.models import API, MOODLE, Entry, HistoryEntry
+from receiver.models import API, MOODLE, Entry
 from receiver.registry import entries as registry
 from receiver.registry import history
 from receiver.runs import store as runs
-from receiver.runs.store import LastOutcome
 from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
@@ -72,15 +70,13 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
         source_id = sources.get(session, source).id if source else None
         entries = registry.list_entries(session, source_id=source_id)
         last = runs.last_outcomes(session)
-    rows = [(entry, _course_status(entry)) for entry in entries]
-    shown = [row for row in rows if status is None or row[1].status == status]
+    rows = [
+        (entry, course_status, last.get((entry.source.name, entry.course_id)))
+        for entry in entries
+        if (course_status := _course_status(entry)).status == (status or course_status.status)
+    ]
     if as_json:
-        output.print_json(
-            [
-                {**_facts(entry, course_status), **_last(entry, last)}
-                for entry, course_status in shown
-            ]
-        )
+        output.print_json([schemas.ListedEntry.of_last(*row) for row in rows])
         return
     output.print_table(
         ("course", "source", "status", "last result", "reason", "since", "next step"),
@@ -89,12 +85,12 @@ def list_(status: str | None, source: str | None, as_json: bool) -> None:
                 entry.course_id,
                 entry.source.name,
                 course_status.status,
-                _last(entry, last)["last_outcome"],
+                last_outcome and last_outcome.outcome,
                 course_status.reason,
                 course_status.since,
                 output.next_step(course_status.advice),
             )
-            for entry, course_status in shown
+            for entry, course_status, last_outcome in rows
         ],
         empty="No courses match. Add one with `receiver registry add COURSE_ID`.",
     )
@@ -120,18 +116,18 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
         entry = registry.get_known(
             session, sources.choose(session, source, course_id=course_id), course_id
         )
-        entries = history.page(session, entry.id, PageRequest(), limit=limit).rows
-    facts = {**_facts(entry, _course_status(entry)), **_state_facts(entry)}
+        lines = history.page(session, entry.id, PageRequest(), limit=limit).rows
+    details = schemas.EntryDetails.of_history(entry, _course_status(entry), lines)
     if as_json:
-        output.print_json({**facts, "history": [_history_facts(line) for line in entries]})
+        output.print_json(details)
         return
     if entry.added_at is None:
         click.echo("Not in the registry. Its stored state is used as soon as it is added.")
-    output.print_facts((name.replace("_", " "), value) for name, value in facts.items())
+    output.print_facts((name.replace("_", " "), v) for name, v in details if name != "history")
     click.echo("\nHistory, newest first")
     output.print_table(
         ("time", "from", "who", "event", "detail", "result"),
-        [tuple(_history_facts(line).values()) for line in entries],
+        [[value for _, value in line] for line in details.history],
         empty="none",
     )
 
@@ -223,50 +219,3 @@ def _exit_unless_active(course_id: str, course_status: CourseStatus) -> None:
     advice = course_status.advice or Refusal.advice
     output.print_error(f"{course_id} cannot be synced: {course_status.reason}", advice)
     raise click.exceptions.Exit(output.EXIT_REFUSED)
-
-
-def _facts(entry: Entry, course_status: CourseStatus) -> dict[str, Any]:
-    return {
-        "course_id": entry.course_id,
-        "source": entry.source.name,
-        "status": course_status.status.value,
-        "reason": course_status.reason,
-        "since": course_status.since,
-        **fields_of(course_status.advice),
-        "stored_token_id": entry.stored_token_id,
-        "added_at": entry.added_at,
-        "synced_at": entry.synced_at,
-        "gradebook_course": entry.gradebook_course,
-        "gradebook_activity": entry.gradebook_activity,
-    }
-
-
-def _last(entry: Entry, known: Mapping[tuple[str, str], LastOutcome]) -> dict[str, Any]:
-    last = known.get((entry.source.name, entry.course_id))
-    return {
-        "last_outcome": last and last.outcome.value,
-        "last_outcome_at": last and last.at,
-    }
-
-
-def _history_facts(line: HistoryEntry) -> dict[str, Any]:
-    return {
-        "at": line.at,
-        "actor": line.actor,
-        "actor_name": line.actor_name,
-        "event": line.event,
-        "detail": line.detail,
-        "status": line.status,
-    }
-
-
-def _state_facts(entry: Entry) -> dict[str, Any]:
-    return {
-        "course_version": registry.state_of(entry).course_version,
-        "deleted_at": entry.deleted_at,
-        "announced_token_id": entry.announced_token_id,
-        "announced_at": entry.announced_at,
-        "rejected_token_id": entry.rejected_token_id,
-        "rejected_reason": entry.rejected_reason,
-        "rejected_at": entry.rejected_at,
-    }

@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, BinaryIO
 
 import click
@@ -11,7 +12,7 @@ from foundation.cli import output
 from foundation.cli.params import COURSE_ID, read_text
 from foundation.db import session as db
 from foundation.text import count, printable
-from receiver.cli import context
+from receiver.cli import context, schemas
 from receiver.cli.context import source_option
 from receiver.course_state import CourseStatus, Status
 from receiver.models import Entry
@@ -213,17 +214,10 @@ def _status_row(
 
 def _cells(entry: Entry) -> list[str]:
     course_status = registry.course_status(entry)
-    facts = {
-        "source": entry.source.name,
-        "course_id": entry.course_id,
-        "status": course_status.status.value,
-        "reason": course_status.reason,
-        "since": course_status.since and course_status.since.isoformat(),
-        "next_step": output.next_step(course_status.advice),
-        "stored_token_id": entry.stored_token_id,
-        "added_at": entry.added_at and entry.added_at.isoformat(),
-        "synced_at": entry.synced_at and entry.synced_at.isoformat(),
-        "gradebook_course": entry.gradebook_course,
-        "gradebook_activity": entry.gradebook_activity,
-    }
-    return [csv_files.cell(str(facts[name] or "")) for name in csv_files.EXPORTED]
+    values = dict(schemas.EntryResponse.of(entry, course_status))
+    values["next_step"] = output.next_step(course_status.advice)
+    cells = [values[name] for name in csv_files.EXPORTED]
+    return [
+        csv_files.cell(cell.isoformat() if isinstance(cell, datetime) else cell or "")
+        for cell in cells
+    ]

@@ -1,7 +1,5 @@
 """Commands about sources: the eAssessment sites and their secrets."""
 
-from typing import Any
-
 import click
 
 from contract.signatures import Secret, SecretError
@@ -9,9 +7,9 @@ from contract.tokens import MalformedTokenError, MoodleToken
 from foundation.cli import output
 from foundation.cli.output import json_option
 from foundation.db import session as db
-from receiver.cli import context
+from receiver.cli import context, schemas
 from receiver.errors import SecretInvalidError, SiteTokenInvalidError
-from receiver.models import API, MOODLE, Source
+from receiver.models import API, MOODLE
 from receiver.services import Services
 from receiver.sources import store as sources
 
@@ -58,7 +56,7 @@ def list_(as_json: bool) -> None:
     with context.reading() as session:
         rows = sources.list_all(session)
     if as_json:
-        output.print_json([_facts(row) for row in rows])
+        output.print_json([schemas.SourceResponse.of(row) for row in rows])
         return
     output.print_table(
         ("source", "kind", "URL", "webhook path", "secret ids", "site token", "added"),
@@ -139,17 +137,3 @@ def _read_secret(*, may_wait: bool = False) -> Secret | None:
         return Secret.parse(entered) if entered.strip() else None
     except SecretError as error:
         raise SecretInvalidError(str(error)) from None
-
-
-def _facts(source: Source) -> dict[str, Any]:
-    return {
-        "source": source.name,
-        "url": source.url,
-        "kind": source.kind,
-        "site_token_set": source.encrypted_site_token is not None,
-        "webhook_path": f"/webhooks/{source.name}",
-        "created_at": source.created_at,
-        "secrets": [
-            {"secret_id": secret.id, "created_at": secret.created_at} for secret in source.secrets
-        ],
-    }

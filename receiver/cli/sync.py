@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import click
 from rich.console import Console
@@ -19,12 +18,13 @@ from foundation.cli import output, signals
 from foundation.cli.output import json_option
 from foundation.cli.params import COURSE_ID, DURATION, TIMESTAMP
 from foundation.db import session as db
-from foundation.errors import Advice, Refusal, fields_of
+from foundation.errors import Advice, Refusal
 from foundation.text import printable
 from receiver.cli import context
+from receiver.cli.schemas import DryRunResponse, SyncResponse
 from receiver.errors import RunInProgressError
 from receiver.runs import summary
-from receiver.runs.store import CourseOutcome, CourseResult, RunResult
+from receiver.runs.store import CourseResult
 from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory, open_gradebook
@@ -140,9 +140,14 @@ def _run_once(here: Services, options: SyncOptions, *, as_json: bool) -> int:
         output.print_error(str(error), error.advice)
         return EXIT_LEASED
     if as_json:
-        output.print_json(_document(report))
+        output.print_json(SyncResponse.of(report))
     else:
-        _show(report)
+        for line in summary.of_result(report):
+            click.echo(printable(line))
+        unsynced = [course for course in report.courses if course.reason is not None]
+        if unsynced:
+            click.echo()
+            _show_courses(unsynced)
     if not (report.courses or report.stopped):
         _explain_empty_run(here)
     return report.exit_code
@@ -174,28 +179,9 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         yield lambda done, courses: bar.update(task, completed=done, total=courses)
 
 
-def _show(report: RunResult) -> None:
-    for line in summary.of_result(report):
-        click.echo(printable(line))
-    unsynced = [course for course in report.courses if course.reason is not None]
-    if unsynced:
-        click.echo()
-        _show_courses(unsynced)
-
-
 def _show_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
-        output.print_json(
-            {
-                "dry_run": True,
-                "would_fetch": [
-                    {"source": entry.source.name, "course_id": entry.course_id}
-                    for entry in plan.to_fetch
-                ],
-                "would_skip": [course.document() for course in plan.skipped],
-                "would_fail": [course.document() for course in plan.without_activity],
-            }
-        )
+        output.print_json(DryRunResponse.of(plan))
         return
     click.echo(
         f"Dry run: {len(plan.to_fetch):,} courses would be fetched, {len(plan.skipped):,} skipped."
@@ -230,19 +216,3 @@ def _show_courses(courses: Sequence[CourseResult]) -> None:
         ],
         empty="none",
     )
-
-
-def _document(report: RunResult) -> dict[str, Any]:
-    return {
-        "run_id": report.run_id,
-        "exit_code": report.exit_code,
-        "stopped": report.stopped,
-        **fields_of(report.advice),
-        "counts": {outcome.value: report.count(outcome) for outcome in CourseOutcome},
-        "scores": vars(report.scores),
-        "requests": report.requests,
-        "gradebook_requests": report.gradebook_requests,
-        "database_queries": report.statements,
-        "seconds": report.seconds,
-        "courses": [course.document() for course in report.courses],
-    }

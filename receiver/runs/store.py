@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from foundation.db import session as db
-from foundation.errors import Advice, fields_of
+from foundation.errors import Advice
 from receiver.errors import RunUnknownError
 from receiver.gradebook.base import ScoreCounts
 from receiver.models import Run, RunCourse
@@ -19,8 +18,6 @@ from receiver.runs import lease as leases
 # In how many of the latest runs the last outcome of a course, or the last fetch from a source, is
 # searched.
 RUNS_SEARCHED = 20
-
-_NOT_SHOWN = {"url", "advice"}
 
 
 class CourseOutcome(StrEnum):
@@ -57,19 +54,6 @@ class CourseResult:
     since: datetime | None = None
     advice: Advice | None = None
     url: str | None = None
-
-    def document(self) -> dict[str, Any]:
-        """Return the fields that are shown, as in JSON."""
-        shown = {name: value for name, value in vars(self).items() if name not in _NOT_SHOWN}
-        return {**shown, **fields_of(self.advice)}
-
-    def columns(self) -> dict[str, Any]:
-        """Return the fields that are recorded."""
-        advice = self.advice
-        return {
-            **self.document(),
-            "action": [advice.action, *advice.args] if advice and advice.action else None,
-        }
 
 
 @dataclass(frozen=True)
@@ -125,7 +109,17 @@ def begin(session: Session, holder: str, *, partial: bool = False, now: datetime
 
 def record(session: Session, run_id: int, courses: Sequence[CourseResult]) -> None:
     """Record the results of courses in a run."""
-    rows = [{"run_id": run_id, **course.columns()} for course in courses]
+    rows = []
+    for course in courses:
+        advice = course.advice
+        row = {
+            "run_id": run_id,
+            **vars(course),
+            "next_step": advice and advice.text,
+            "action": [advice.action, *advice.args] if advice and advice.action else None,
+        }
+        del row["advice"], row["url"]
+        rows.append(row)
     db.insert_all(session, RunCourse, rows)
 
 

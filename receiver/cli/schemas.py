@@ -1,0 +1,255 @@
+"""What the commands of ELMS print with `--json`: one model for each noun."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from foundation.errors import fields_of
+from receiver.course_state import CourseStatus
+from receiver.models import Entry, HistoryEntry, Run, RunCourse, Source
+from receiver.registry.entries import state_of
+from receiver.runs.store import CourseOutcome, CourseResult, LastOutcome, RunResult, RunStatus
+from receiver.sync.planner import Plan
+
+
+class Response(BaseModel):
+    """A document or a part of one; its fields are in the order in which they are printed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @classmethod
+    def from_row(cls, row: Any, **more: Any) -> Self:
+        """Return the response with `more`, and the attributes of a row for all other fields."""
+        rest = cls.model_fields.keys() - more.keys()
+        return cls(**{name: getattr(row, name) for name in rest}, **more)
+
+
+class SecretResponse(Response):
+    """The id of a webhook secret, never the secret."""
+
+    secret_id: int
+    created_at: datetime
+
+
+class SourceResponse(Response):
+    """A source and the ids of its secrets."""
+
+    source: str
+    url: str
+    kind: str
+    site_token_set: bool
+    webhook_path: str
+    created_at: datetime
+    secrets: list[SecretResponse]
+
+    @classmethod
+    def of(cls, source: Source) -> Self:
+        """Return the response for a source."""
+        return cls.from_row(
+            source,
+            source=source.name,
+            site_token_set=source.encrypted_site_token is not None,
+            webhook_path=f"/webhooks/{source.name}",
+            secrets=[
+                SecretResponse.from_row(secret, secret_id=secret.id) for secret in source.secrets
+            ],
+        )
+
+
+class EntryResponse(Response):
+    """A course of the registry and its status."""
+
+    course_id: str
+    source: str
+    status: str
+    reason: str | None
+    since: datetime | None
+    next_step: str | None
+    action: str | None
+    stored_token_id: str | None
+    added_at: datetime | None
+    synced_at: datetime | None
+    gradebook_course: str | None
+    gradebook_activity: str | None
+
+    @classmethod
+    def of(cls, entry: Entry, course_status: CourseStatus, **more: Any) -> Self:
+        """Return the response for an entry; `more` are the fields of a subclass."""
+        return cls.from_row(
+            entry,
+            source=entry.source.name,
+            status=course_status.status,
+            reason=course_status.reason,
+            since=course_status.since,
+            **fields_of(course_status.advice),
+            **more,
+        )
+
+
+class ListedEntry(EntryResponse):
+    """A course with its outcome in the last run that had it."""
+
+    last_outcome: str | None
+    last_outcome_at: datetime | None
+
+    @classmethod
+    def of_last(cls, entry: Entry, course_status: CourseStatus, last: LastOutcome | None) -> Self:
+        """Return the response for an entry and its last outcome."""
+        return cls.of(
+            entry,
+            course_status,
+            last_outcome=last and last.outcome,
+            last_outcome_at=last and last.at,
+        )
+
+
+class HistoryLine(Response):
+    """A fact or a change of a course, and the status that followed."""
+
+    at: datetime
+    actor: str
+    actor_name: str
+    event: str
+    detail: str | None
+    status: str
+
+
+class EntryDetails(EntryResponse):
+    """A course with its stored facts and its history, newest first."""
+
+    course_version: int | None
+    deleted_at: datetime | None
+    announced_token_id: str | None
+    announced_at: datetime | None
+    rejected_token_id: str | None
+    rejected_reason: str | None
+    rejected_at: datetime | None
+    history: list[HistoryLine]
+
+    @classmethod
+    def of_history(
+        cls, entry: Entry, course_status: CourseStatus, history: Iterable[HistoryEntry]
+    ) -> Self:
+        """Return the response for an entry and its history."""
+        return cls.of(
+            entry,
+            course_status,
+            course_version=state_of(entry).course_version,
+            history=[HistoryLine.from_row(line) for line in history],
+        )
+
+
+class CourseResponse(Response):
+    """The result of one course in a run, or in a dry run."""
+
+    source: str
+    course_id: str
+    outcome: str
+    reason: str | None
+    detail: str | None
+    since: datetime | None
+    next_step: str | None
+    action: str | None
+
+    @classmethod
+    def all_of(cls, courses: Iterable[CourseResult | RunCourse]) -> list[Self]:
+        """Return the responses for results, recorded or not."""
+        return [cls.from_row(course, **fields_of(course.advice)) for course in courses]
+
+
+class RunResponse(Response):
+    """A recorded run."""
+
+    run_id: int
+    began_at: datetime
+    ended_at: datetime | None
+    by: str
+    partial: bool
+    synced: int
+    unchanged: int
+    skipped: int
+    failed: int
+    requests: int
+    database_queries: int
+    seconds: float | None
+    status: str
+    stopped: str | None
+    exit_code: int | None
+
+    @classmethod
+    def of(cls, run: Run, status: RunStatus, **more: Any) -> Self:
+        """Return the response for a run; `more` are the fields of a subclass."""
+        return cls.from_row(
+            run,
+            run_id=run.id,
+            began_at=run.started_at,
+            by=run.holder,
+            database_queries=run.statements,
+            status=status,
+            **more,
+        )
+
+
+class RunDetails(RunResponse):
+    """A recorded run with the results of its courses."""
+
+    courses: list[CourseResponse]
+
+
+class SyncResponse(Response):
+    """A run that has just ended."""
+
+    run_id: int
+    exit_code: int
+    stopped: str | None
+    next_step: str | None
+    action: str | None
+    counts: dict[str, int]
+    scores: dict[str, int]
+    requests: int
+    gradebook_requests: int
+    database_queries: int
+    seconds: float
+    courses: list[CourseResponse]
+
+    @classmethod
+    def of(cls, result: RunResult) -> Self:
+        """Return the response for the result of a run."""
+        return cls.from_row(
+            result,
+            **fields_of(result.advice),
+            counts={outcome: result.count(outcome) for outcome in CourseOutcome},
+            scores=vars(result.scores),
+            database_queries=result.statements,
+            courses=CourseResponse.all_of(result.courses),
+        )
+
+
+class PlannedCourse(Response):
+    """A course that would be fetched."""
+
+    source: str
+    course_id: str
+
+
+class DryRunResponse(Response):
+    """What a run would fetch, skip, and fail without a request."""
+
+    dry_run: bool
+    would_fetch: list[PlannedCourse]
+    would_skip: list[CourseResponse]
+    would_fail: list[CourseResponse]
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """Return the response for a plan."""
+        return cls(
+            dry_run=True,
+            would_fetch=[
+                PlannedCourse.from_row(entry, source=entry.source.name) for entry in plan.to_fetch
+            ],
+            would_skip=CourseResponse.all_of(plan.skipped),
+            would_fail=CourseResponse.all_of(plan.without_activity),
+        )
