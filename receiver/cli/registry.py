@@ -23,8 +23,7 @@ from receiver.runs import store as runs
 from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
-from receiver.sync import token_check
-from receiver.sync.token_check import TokenCheckFailed
+from receiver.sync.token_check import TokenCheck, TokenCheckFailed
 
 _PROMPTS = {API: "Course token (eas_…)", MOODLE: "Moodle token"}
 
@@ -177,30 +176,25 @@ def _set_one(here: Services, course_id: str, source: str | None) -> None:
         chosen = sources.choose(session, source, course_id=course_id)
         entry_id = registry.get(session, chosen, course_id).id
     with ClientFactory(here.settings, here.vault) as clients:
-        entry = token_check.enter_token(here, clients, entry_id, token, actor=context.actor())
+        check = TokenCheck(here, clients, context.actor())
+        entry = check.enter(entry_id, token)
         click.echo(f"the token {token.token_id} is stored for {printable(course_id)}")
-        status = _course_status(entry)
-        if status.status is Status.TOKEN_INVALID:
-            status = _check(here, clients, entry)
-    _exit_unless_active(course_id, status)
+        if _course_status(entry).status is Status.TOKEN_INVALID:
+            click.echo(
+                "it is not the token that eAssessment last announced; "
+                "verifying it with eAssessment …"
+            )
+        checked = check.check(entry)
+    if isinstance(checked, TokenCheckFailed):
+        output.print_error(f"the token could not be verified: {checked.detail}", checked.advice)
+        raise click.exceptions.Exit(output.EXIT_REFUSED)
+    _exit_unless_active(course_id, checked)
 
 
 def _read_token(here: Services, source: str | None, course_id: str | None = None) -> Token:
     with here.database.reading() as session:
         kind = sources.choose(session, source, course_id=course_id).kind
     return registry.parse_token(output.read_secret(_PROMPTS[kind]), kind)
-
-
-def _check(here: Services, clients: ClientFactory, entry: Entry) -> CourseStatus:
-    """Verify the token and return the course's status; exit if it cannot be verified."""
-    click.echo(
-        "it is not the token that eAssessment last announced; verifying it with eAssessment …"
-    )
-    checked = token_check.check_token(here, clients, entry, actor=context.actor())
-    if isinstance(checked, TokenCheckFailed):
-        output.print_error(f"the token could not be verified: {checked.detail}", checked.advice)
-        raise click.exceptions.Exit(output.EXIT_REFUSED)
-    return checked
 
 
 def _course_status(entry: Entry) -> CourseStatus:

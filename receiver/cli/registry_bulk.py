@@ -3,7 +3,6 @@
 import csv
 import io
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, BinaryIO
 
 import click
@@ -14,7 +13,7 @@ from foundation.db import session as db
 from foundation.text import count, printable
 from receiver.cli import context, schemas
 from receiver.cli.context import source_option
-from receiver.course_state import CourseStatus, Status
+from receiver.course_state import Status
 from receiver.models import Entry
 from receiver.registry import bulk, csv_files
 from receiver.registry import entries as registry
@@ -22,8 +21,7 @@ from receiver.registry.csv_files import RegistryRow
 from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
-from receiver.sync import token_check
-from receiver.sync.token_check import RejectedToken
+from receiver.sync.token_check import RejectedToken, TokenCheck
 
 # Entries per query; databases limit the number of values.
 _READ_AT_ONCE = 500
@@ -48,7 +46,11 @@ def export(file: Any, source: str | None) -> None:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(csv_files.EXPORTED)
-    rows.writerows(_cells(entry) for entry in entries)
+    for entry in entries:
+        course_status = registry.course_status(entry)
+        values = dict(schemas.EntryResponse.of(entry, course_status))
+        values["next_step"] = output.next_step(course_status.advice)
+        rows.writerow(csv_files.cell(values[name]) for name in csv_files.EXPORTED)
     if file is None:
         click.echo(text.getvalue(), nl=False)
     else:
@@ -67,11 +69,11 @@ def import_(file: BinaryIO) -> None:
     is imported) or if a token is not accepted.
     """
     here: Services = context.checked_services()
-    rows = read(here, file)
+    rows = _read(here, file)
     with ClientFactory(here.settings, here.vault) as clients:
-        rejected = token_check.reject_unverified(here, clients, rows, actor=context.actor())
-    lines = {one.row.line for one in rejected}
-    rows = [replace(one, token=None) if one.line in lines else one for one in rows]
+        rejected = TokenCheck(here, clients, context.actor()).reject_unverified(rows)
+    lines = {token.row.line for token in rejected}
+    rows = [replace(row, token=None) if row.line in lines else row for row in rows]
     with here.database.writing() as session:
         imported = bulk.import_rows(
             session, rows, vault=here.vault, actor=context.actor(), now=db.now(session)
@@ -85,12 +87,12 @@ def import_(file: BinaryIO) -> None:
             ("course", "source", "reason", "next step"),
             [
                 (
-                    one.row.course_id,
-                    one.row.source.name,
-                    one.error,
-                    output.next_step(one.error.advice),
+                    token.row.course_id,
+                    token.row.source.name,
+                    token.error,
+                    output.next_step(token.error.advice),
                 )
-                for one in rejected
+                for token in rejected
             ],
             empty="",
         )
@@ -123,74 +125,54 @@ def set_activity(
         click.echo(f"grades of {shown} go to activity {activity} of course {course}")
 
 
-def read(here: Services, file: BinaryIO) -> list[RegistryRow]:
-    """Return the parsed lines of a file, or raise CsvError."""
-    text = read_text(file)
-    with here.database.reading() as session:
-        return csv_files.read(text, sources.list_all(session))
-
-
 def enter_tokens(here: Services, file: BinaryIO) -> None:
     """Set the tokens in a file, and print the status of each course."""
-    rows = read(here, file)
+    rows = _read(here, file)
     with ClientFactory(here.settings, here.vault) as clients:
-        rejected = token_check.reject_unverified(here, clients, rows, actor=context.actor())
-    lines = {one.row.line for one in rejected}
-    accepted = [one for one in rows if one.line not in lines]
-    with here.database.writing() as session:
-        ids = bulk.set_tokens(
-            session, accepted, vault=here.vault, actor=context.actor(), now=db.now(session)
-        )
-    unverified = _check_all(here, _entries(here, ids))
-    after = [(entry, registry.course_status(entry)) for entry in _entries(here, ids)]
+        check = TokenCheck(here, clients, context.actor())
+        rejected = check.reject_unverified(rows)
+        lines = {token.row.line for token in rejected}
+        accepted = [row for row in rows if row.line not in lines]
+        with here.database.writing() as session:
+            ids = bulk.set_tokens(
+                session, accepted, vault=here.vault, actor=context.actor(), now=db.now(session)
+            )
+        failed = check.check_all(_entries(here, ids))
+    table: list[tuple[object, ...]] = []
+    waiting = 0
+    for entry in _entries(here, ids):
+        status = registry.course_status(entry)
+        waiting += status.status is not Status.ACTIVE
+        failure = failed.get(entry.id)
+        reason = f"the token could not be verified: {failure.detail}" if failure else status.reason
+        table.append((*_course_cells(entry), reason, output.next_step(status.advice)))
+    errors = {token.entry_id: token.error for token in rejected}
+    for entry in _entries(here, list(errors)):
+        error = errors[entry.id]
+        table.append((*_course_cells(entry), error, output.next_step(error.advice)))
     output.print_table(
         ("course", "source", "status", "reason", "next step"),
-        [
-            _status_row(entry, course_status, unverified.get(entry.id))
-            for entry, course_status in after
-        ]
-        + _rejected_rows(here, rejected),
+        table,
         empty="The file has no courses.",
     )
-    waiting = sum(course_status.status is not Status.ACTIVE for _, course_status in after)
-    counts = f"{len(after) - waiting:,} active, {waiting:,} need action"
+    counts = f"{len(ids) - waiting:,} active, {waiting:,} need action"
     click.echo(counts + _rejected_count(rejected))
     if waiting or rejected:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
+
+
+def _read(here: Services, file: BinaryIO) -> list[RegistryRow]:
+    text = read_text(file)
+    with here.database.reading() as session:
+        return csv_files.read(text, sources.list_all(session))
 
 
 def _rejected_count(rejected: list[RejectedToken]) -> str:
     return f"; {count(len(rejected), 'token')} not accepted" if rejected else ""
 
 
-def _rejected_rows(here: Services, rejected: list[RejectedToken]) -> list[tuple[object, ...]]:
-    """Return the rows of courses whose new token is not accepted, with the reason."""
-    why = {one.entry_id: one.error for one in rejected}
-    return [
-        (
-            entry.course_id,
-            entry.source.name,
-            registry.course_status(entry).status,
-            why[entry.id],
-            output.next_step(why[entry.id].advice),
-        )
-        for entry in _entries(here, list(why))
-    ]
-
-
-def _check_all(here: Services, entries: list[Entry]) -> dict[int, str]:
-    """Check the tokens that eAssessment has not named; return by entry id which checks failed."""
-    invalid = [
-        entry for entry in entries if registry.course_status(entry).status is Status.TOKEN_INVALID
-    ]
-    if not invalid:
-        return {}
-    with ClientFactory(here.settings, here.vault) as clients:
-        failed = token_check.check_tokens(here, clients, invalid, actor=context.actor())
-    return {
-        entry_id: f"the token could not be verified: {failure.detail}"
-        for entry_id, failure in failed.items()
-    }
+def _course_cells(entry: Entry) -> tuple[object, ...]:
+    return entry.course_id, entry.source.name, registry.course_status(entry).status
 
 
 def _entries(here: Services, ids: list[int]) -> list[Entry]:
@@ -202,22 +184,3 @@ def _entries(here: Services, ids: list[int]) -> list[Entry]:
                 session, entry_ids=ids[start : start + _READ_AT_ONCE]
             )
         ]
-
-
-def _status_row(
-    entry: Entry, course_status: CourseStatus, unverified: str | None
-) -> tuple[object, ...]:
-    why = unverified or course_status.reason
-    step = output.next_step(course_status.advice)
-    return entry.course_id, entry.source.name, course_status.status, why, step
-
-
-def _cells(entry: Entry) -> list[str]:
-    course_status = registry.course_status(entry)
-    values = dict(schemas.EntryResponse.of(entry, course_status))
-    values["next_step"] = output.next_step(course_status.advice)
-    cells = [values[name] for name in csv_files.EXPORTED]
-    return [
-        csv_files.cell(cell.isoformat() if isinstance(cell, datetime) else cell or "")
-        for cell in cells
-    ]

@@ -21,10 +21,8 @@ from receiver.pages.registry import actor
 from receiver.registry import bulk, csv_files, history, listing
 from receiver.registry import entries as registry
 from receiver.runs import queries
-from receiver.services import Services
 from receiver.sources.factory import ClientFactory
-from receiver.sync import token_check
-from receiver.sync.token_check import TokenCheckFailed
+from receiver.sync.token_check import TokenCheck, TokenCheckFailed
 
 course_pages = Blueprint("course", __name__, template_folder="templates")
 
@@ -77,9 +75,13 @@ def enter_token(entry_id: int) -> Response | tuple[str, int]:
     if not isinstance(entered, TokenForm):
         return _page(entry_id, entered), 422
     try:
-        with _clients(here) as clients:
-            entry = _entered(here, clients, entry_id, entered.token)
-            checked = _check(here, clients, entry)
+        with here.database.reading() as session:
+            kind = registry.get_by_id(session, entry_id).source.kind
+        token = registry.parse_token(entered.token, kind)
+        with ClientFactory(here.settings, here.vault, max_seconds=_MAX_WAIT_SECONDS) as clients:
+            check = TokenCheck(here, clients, actor())
+            entry = check.enter(entry_id, token)
+            checked = check.check(entry)
     except (TokenMalformedError, TokenNotEnteredError) as refusal:
         return _page(entry_id, {"token": render_refusal(refusal)}), 422
     _flash_result(entry, checked)
@@ -143,25 +145,6 @@ def _activity(entry: Entry, faults: Faults) -> dict[str, Any]:
     names = ("gradebook_course", "gradebook_activity")
     sent = request.form if faults and names[0] in request.form else {}
     return {name: sent.get(name, getattr(entry, name) or "") for name in names}
-
-
-def _clients(here: Services) -> ClientFactory:
-    return ClientFactory(here.settings, here.vault, max_seconds=_MAX_WAIT_SECONDS)
-
-
-def _entered(here: Services, clients: ClientFactory, entry_id: int, text: str) -> Entry:
-    with here.database.reading() as session:
-        kind = registry.get_by_id(session, entry_id).source.kind
-    token = registry.parse_token(text, kind)
-    return token_check.enter_token(here, clients, entry_id, token, actor=actor())
-
-
-def _check(here: Services, clients: ClientFactory, entry: Entry) -> CourseStatus | TokenCheckFailed:
-    """Return the status with the new token; no transaction is open during the request."""
-    status = registry.course_status(entry, needs_activity=here.settings.elms_is_moodle)
-    if status.status is not Status.TOKEN_INVALID:
-        return status
-    return token_check.check_token(here, clients, entry, actor=actor())
 
 
 def _flash_result(entry: Entry, checked: CourseStatus | TokenCheckFailed) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -38,8 +39,9 @@ class RegistryRow:
     gradebook_activity: str | None
 
 
-def cell(text: str) -> str:
-    """Return the text as a cell that no spreadsheet interprets as a formula."""
+def cell(value: str | datetime | None) -> str:
+    """Return a value as a cell that no spreadsheet interprets as a formula."""
+    text = value.isoformat() if isinstance(value, datetime) else value or ""
     return f"'{text}" if text.startswith(_FORMULA) or _is_marked(text) else text
 
 

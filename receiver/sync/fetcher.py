@@ -3,7 +3,7 @@
 import random
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -103,7 +103,6 @@ class Fetcher:
         self._modified_since = modified_since
         self.clients: dict[str, GradeSource] = {}
         self.outages: dict[str, SiteOutage] = {}
-        self._requests_before = 0
         self._queues: dict[str, _SiteQueue] = {}
         self._unreachable: dict[str, Transient] = {}
         self._retries: list[FetchResult] = []
@@ -114,7 +113,9 @@ class Fetcher:
     @property
     def requests(self) -> int:
         """The number of requests sent."""
-        return _sent(self.clients) - self._requests_before
+        # A client of several sources counts once.
+        clients = {id(client): client for client in self.clients.values()}
+        return sum(client.requests for client in clients.values())
 
     def fetch(self, entries: Sequence[Entry]) -> Generator[FetchBatch, None, None]:
         """Yield results about as often as requests end, until all are known or the run stops.
@@ -153,7 +154,6 @@ class Fetcher:
             except Exception as error:  # noqa: BLE001 - one site never stops the run
                 failure = to_internal_failure(error)
                 self.outages[source.name] = SiteOutage(failure.detail, failure.advice)
-        self._requests_before = _sent(self.clients)
         for entry in entries:
             if outage := self.outages.get(entry.source.name):
                 failure = InternalFailure(SITE_TROUBLE, outage.detail, outage.advice)
@@ -194,13 +194,12 @@ class Fetcher:
             if failure:
                 for entry in queue.clear():
                     self._add(FetchResult(entry, failure))
-            elif pairs := self._take_queries(queue, self._batch_size(name)):
+                continue
+            # The number of courses in one request: a tenth in each round of retries.
+            size = int(max(1, self.clients[name].batch // 10**self._round))
+            if pairs := self._take_queries(queue, size):
                 return pairs
         return []
-
-    def _batch_size(self, name: str) -> int:
-        """Return the number of courses in one request: a tenth in each round of retries."""
-        return int(max(1, self.clients[name].batch // 10**self._round))
 
     def _take_queries(self, queue: _SiteQueue, size: int) -> list[tuple[Entry, GradeQuery]]:
         self._refresh(queue, max(size, self._limits.window))
@@ -292,8 +291,3 @@ def build_query(
     token = kind.parse(vault.decrypt(str(entry.encrypted_token)))
     etag = None if modified_since else entry.etag
     return GradeQuery(entry.source.url, entry.course_id, token, etag, modified_since)
-
-
-def _sent(clients: Mapping[str, GradeSource]) -> int:
-    """Return how many requests were sent; a client of several sources counts once."""
-    return sum(client.requests for client in {id(one): one for one in clients.values()}.values())

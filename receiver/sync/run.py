@@ -19,8 +19,7 @@ from receiver.runs import store as runs
 from receiver.runs.lease import RunLease
 from receiver.runs.store import CourseOutcome, RunResult
 from receiver.sources.base import SourceFactory
-from receiver.sync import results
-from receiver.sync.deletion_check import DeletionCheck
+from receiver.sync import deletion_check, results
 from receiver.sync.fetcher import FetchBatch, Fetcher, FetchLimits, buffered
 from receiver.sync.heartbeat import LeaseHeartbeat, StopSignal
 from receiver.sync.planner import Plan, Planner
@@ -100,19 +99,16 @@ class SyncRun:
             planner=self._planner,
             modified_since=options.modified_since,
         )
-        self._deletion_check = DeletionCheck(self._fetcher.clients)
         self._writer = ResultWriter(self._gradebook)
         self._scores = ScoreCounts()
         self._done = 0
-        self._reason: StopReason | None = None
         self._outage: Outage | None = None
 
     def execute(self) -> RunResult:
         """Run all stages, and return the result."""
         plan = self._begin()
         try:
-            self._sync(plan.to_fetch)
-            return self._finish(plan)
+            return self._finish(plan, self._sync(plan.to_fetch))
         finally:
             self._lease.release()
 
@@ -135,41 +131,50 @@ class SyncRun:
         self._reporter.add(plan.not_fetched)
         return plan
 
-    def _sync(self, entries: Sequence[Entry]) -> None:
-        """Fetch and store until all is done, or until the database, lease or time is lost."""
+    def _sync(self, entries: Sequence[Entry]) -> StopReason | None:
+        """Fetch and store until all is done; return why the run stops early, if it does."""
         try:
             with LeaseHeartbeat(self._lease, self._stop, (self._fetcher, self._gradebook)):
-                self._run_stages(entries)
+                outage = self._run_stages(entries)
                 self._stop.raise_error()
+                # Once the run has to stop, a request that was cancelled is no outage.
+                self._outage = None if self._stop.is_set else outage
         except db.UNUSABLE as error:
-            self._reason = StopReason(EXIT_DATABASE, "database_unavailable", db.cause(error))
+            return StopReason(EXIT_DATABASE, "database_unavailable", db.cause(error))
         except LeaseLostError as error:
-            self._reason = StopReason(EXIT_LEASED, "lease_lost", str(error))
-        if self._reason is None and self._stop.stop_requested:
-            self._reason = StopReason(EXIT_STOPPED, "stopped", "SIGTERM was received")
-        elif self._reason is None and self._stop.timed_out:
+            return StopReason(EXIT_LEASED, "lease_lost", str(error))
+        if self._outage is not None:
+            detail, advice = self._outage.detail, self._outage.advice
+            return StopReason(EXIT_FAILED, GRADEBOOK_TROUBLE, detail, advice)
+        if self._stop.stop_requested:
+            return StopReason(EXIT_STOPPED, "stopped", "SIGTERM was received")
+        if self._stop.timed_out:
             seconds = self._options.deadline.total_seconds()
             detail = f"its time limit of {seconds:g} seconds was reached"
-            self._reason = StopReason(EXIT_FAILED, "deadline", detail)
+            return StopReason(EXIT_FAILED, "deadline", detail)
+        return None
 
-    def _run_stages(self, entries: Sequence[Entry]) -> None:
+    def _run_stages(self, entries: Sequence[Entry]) -> Outage | None:
+        """Pass each batch through the stages; return why nothing more can be written, or None."""
         # No grades are requested before it is known that they can be written.
-        if not entries or self._ended_by(self._gradebook.check()):
-            return
+        outage = self._gradebook.check() if entries else None
+        if outage or not entries or self._stop.is_set:
+            return outage
         with closing(self._fetcher.fetch(entries)) as batches:
             for batch in buffered(batches, self._options.batch_size):
                 self._stop.raise_error()
-                self._store(batch, len(entries))
-                if self._reason is not None:
-                    return
+                if outage := self._store(batch, len(entries)):
+                    return outage
+        return None
 
-    def _store(self, batch: FetchBatch, total: int) -> None:
+    def _store(self, batch: FetchBatch, total: int) -> Outage | None:
         """Write and record a batch part by part, so that a kill loses the record of one part.
 
         Once the run has to stop, no further part is begun: the next run fetches its courses.
         """
         skipped = batch.skipped
-        for part in self._writer.split(self._deletion_check.confirm(batch.results)):
+        confirmed = deletion_check.confirm(self._fetcher.clients, batch.results)
+        for part in self._writer.split(confirmed):
             self._recorder.forget_etags(part)
             written = self._writer.write(part)
             self._scores += sum((one.write.scores for one in written if one.write), ScoreCounts())
@@ -178,48 +183,38 @@ class SyncRun:
             self._done += len(written) + len(skipped)
             self._options.progress(self._done, total)
             skipped = ()
-            if self._stop.is_set or self._ended_by(self._writer.outage(written)):
-                return
+            if self._stop.is_set:
+                return None
+            if outage := self._writer.outage(written):
+                return outage
+        return None
 
-    def _ended_by(self, outage: Outage | None) -> bool:
-        """Return whether the run ends, because of this outage or otherwise.
-
-        Once it has to stop, a request that was cancelled is no outage of the gradebook.
-        """
-        if self._stop.is_set:
-            return True
-        if outage is not None:
-            self._outage = outage
-            self._reason = StopReason(EXIT_FAILED, GRADEBOOK_TROUBLE, outage.detail, outage.advice)
-        return outage is not None
-
-    def _finish(self, plan: Plan) -> RunResult:
+    def _finish(self, plan: Plan, reason: StopReason | None) -> RunResult:
         """Close the run's record and return the result; what was not stored counts as failed."""
         not_reached = []
-        if self._reason is not None:
-            stored = {(one.source, one.course_id) for one in self._reporter.courses}
+        if reason is not None:
+            stored = {(course.source, course.course_id) for course in self._reporter.courses}
             not_reached = [
-                results.not_reached(entry, self._reason)
+                results.not_reached(entry, reason)
                 for entry in plan.to_fetch
                 if (entry.source.name, entry.course_id) not in stored
             ]
         self._reporter.add(not_reached)
         self._reporter.log_outages(self._fetcher.outages, self._outage)
-        result = self._result()
+        result = self._result(reason)
         try:
             with self._database.writing() as session:
                 runs.record(session, self._run_id, not_reached)
                 runs.end(session, result, now=db.now(session))
         except db.UNUSABLE as error:
-            self._reason = StopReason(EXIT_DATABASE, "database_unavailable", db.cause(error))
-            result = self._result()
+            reason = StopReason(EXIT_DATABASE, "database_unavailable", db.cause(error))
+            result = self._result(reason)
         self._log.info("grade sync ended", exit_code=result.exit_code, stopped=result.stopped)
         return result
 
-    def _result(self) -> RunResult:
+    def _result(self, reason: StopReason | None) -> RunResult:
         courses = tuple(self._reporter.courses)
         failed = any(course.outcome is CourseOutcome.FAILED for course in courses)
-        reason = self._reason
         return RunResult(
             run_id=self._run_id,
             courses=courses,

@@ -10,8 +10,8 @@ from receiver.course_state import Status
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
 from receiver.sources.base import NotFoundUnconfirmed, TokenRefused, Transient
-from receiver.sync import token_check
 from receiver.sync.results import FetchResult
+from receiver.sync.token_check import TokenCheck
 from tests.receiver.conftest import Clients
 from tests.receiver.sync.conftest import Lab, StubSource
 
@@ -28,7 +28,7 @@ def check(make_app: Callable[..., Flask], lab: Lab) -> Check:
     ada = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
 
     def fetch(stub: StubSource, *course_ids: str) -> list[FetchResult]:
-        return token_check.fetch_once(here, Clients(stub), lab.add_courses(*course_ids), actor=ada)
+        return TokenCheck(here, Clients(stub), ada).fetch_once(lab.add_courses(*course_ids))
 
     return fetch
 
