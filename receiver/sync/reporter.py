@@ -55,13 +55,15 @@ class Reporter:
                     courses=courses - _MAX_ALIKE,
                 )
         for name, outage in sites.items():
-            affected = [one for one in self.courses if one.reason == SITE_TROUBLE]
             self._log.error(
                 "site cannot be used",
                 source=name,
                 detail=outage.detail,
                 **fields_of(outage.advice),
-                courses=sum(one.source == name for one in affected),
+                courses=sum(
+                    course.reason == SITE_TROUBLE and course.source == name
+                    for course in self.courses
+                ),
             )
         if gradebook is not None:
             self._log.log(
@@ -69,7 +71,7 @@ class Reporter:
                 "gradebook cannot be used",
                 detail=gradebook.detail,
                 **fields_of(gradebook.advice),
-                courses=sum(one.reason == GRADEBOOK_TROUBLE for one in self.courses),
+                courses=sum(course.reason == GRADEBOOK_TROUBLE for course in self.courses),
             )
 
     def _is_one_of_many(self, course: CourseResult) -> bool:

@@ -10,7 +10,6 @@ from foundation.errors import Advice, DecryptionError
 from receiver import course_state
 from receiver.course_state import (
     REGENERATED,
-    CourseState,
     CourseStatus,
     Deleted,
     Fact,
@@ -128,8 +127,11 @@ def facts_of(result: FetchResult, *, now: datetime) -> tuple[Fact, ...]:
     state, token_id = registry.state_of(result.entry), str(result.entry.stored_token_id)
     match result.outcome:
         case Grades(course_version=int(version), token_id=str(present)):
-            named = TokenAnnounced(version, present, now)
-            return () if _is_known(state, named) else (named,)
+            known = state.announced
+            same = known and (known.course_version, known.token_id) == (version, present)
+            if same and status_of(state) is Status.ACTIVE:
+                return ()
+            return (TokenAnnounced(version, present, now),)
         case Grades() | Unchanged():
             # Stored once, so that the token is known to be good before another one replaces it.
             return () if is_token_confirmed(state) else (TokenAccepted(token_id, now),)
@@ -148,15 +150,6 @@ def facts_of(result: FetchResult, *, now: datetime) -> tuple[Fact, ...]:
             return ()
 
 
-def _is_known(state: CourseState, named: TokenAnnounced) -> bool:
-    known = state.announced
-    return (
-        known is not None
-        and (known.course_version, known.token_id) == (named.course_version, named.token_id)
-        and status_of(state) is Status.ACTIVE
-    )
-
-
 def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult:
     """Return the report line of a fetched course, given the facts that its result states."""
     entry, url = result.entry, result.url
@@ -164,12 +157,12 @@ def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult
         case Grades(left_out=left_out):
             return _written(result, left_out)
         case Unchanged():
-            return _line(entry, CourseOutcome.UNCHANGED, url=url)
+            return _result(entry, CourseOutcome.UNCHANGED, url=url)
         case Misconfigured(detail=detail, advice=advice):
             return _failed(entry, "misconfigured", detail, advice, url)
         case SiteOutage(detail=detail, advice=advice):
-            failed = _failed(entry, SITE_TROUBLE, detail, advice, url)
-            return failed if url else replace(failed, outcome=CourseOutcome.SKIPPED)
+            outcome = CourseOutcome.FAILED if url else CourseOutcome.SKIPPED
+            return _result(entry, outcome, SITE_TROUBLE, detail, advice, url=url)
         case Transient(detail=detail, advice=advice):
             return _failed(entry, "transient", detail, advice, url)
         case InternalFailure(reason=reason, detail=detail, advice=advice):
@@ -206,12 +199,12 @@ def _written(result: FetchResult, left_out: Sequence[PersonProblem]) -> CourseRe
         reason = _WRITE_REASONS[type(failure)]
         detail = "; ".join([failure.detail, *people])
         return _failed(result.entry, reason, detail, failure.advice, result.url)
-    line = _line(result.entry, CourseOutcome.SYNCED, url=result.url)
+    synced = _result(result.entry, CourseOutcome.SYNCED, url=result.url)
     if not people:
-        return line
+        return synced
     where = ["at the source"] * bool(left_out) + ["in ELMS"] * bool(problems)
     advice = Advice(f"Fix each problem {' and '.join(where)}; the next run imports these grades.")
-    return replace(line, reason=PEOPLE_LEFT_OUT, detail=people[0], advice=advice)
+    return replace(synced, reason=PEOPLE_LEFT_OUT, detail=people[0], advice=advice)
 
 
 def _left_out(people: Sequence[PersonProblem]) -> str:
@@ -232,34 +225,26 @@ def _id_of(problem: PersonProblem) -> str:
 def _failed(
     entry: Entry, reason: str, detail: str, advice: Advice, url: str | None = None
 ) -> CourseResult:
-    return _line(entry, CourseOutcome.FAILED, reason=reason, detail=detail, advice=advice, url=url)
+    return _result(entry, CourseOutcome.FAILED, reason, detail, advice, url=url)
 
 
 def _not_active(
     entry: Entry, outcome: CourseOutcome, status: CourseStatus, url: str | None
 ) -> CourseResult:
-    return CourseResult(
-        entry.source.name,
-        entry.course_id,
-        outcome,
-        status.status.value,
-        status.reason,
-        status.since,
-        status.advice,
-        url,
-    )
+    reason, since = status.status.value, status.since
+    return _result(entry, outcome, reason, status.reason, status.advice, since=since, url=url)
 
 
-def _line(
+def _result(
     entry: Entry,
     outcome: CourseOutcome,
-    *,
     reason: str | None = None,
     detail: str | None = None,
     advice: Advice | None = None,
+    *,
+    since: datetime | None = None,
     url: str | None = None,
 ) -> CourseResult:
     advice = advice and advice.fill("COURSE_ID", entry.course_id)
-    return CourseResult(
-        entry.source.name, entry.course_id, outcome, reason, detail, None, advice, url
-    )
+    source = entry.source.name
+    return CourseResult(source, entry.course_id, outcome, reason, detail, since, advice, url)
