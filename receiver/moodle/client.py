@@ -1,7 +1,7 @@
-"""Clients of Moodle's web services: a call returns a typed result, and never raises."""
+"""Calls of Moodle's web services: each returns a typed result, and never raises."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -40,74 +40,49 @@ _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 Parameters = Mapping[str, Any]
 
 
-class MoodleClient:
-    """Calls functions of one Moodle or several."""
-
-    def __init__(self, http_client: HttpClient) -> None:
-        self._http_client = http_client
-
-    @property
-    def requests(self) -> int:
-        """The number of requests sent."""
-        return self._http_client.requests
-
-    def cancel(self) -> None:
-        """Cancel the requests in progress, from any thread, and send no more."""
-        self._http_client.cancel()
-
-    def call(
-        self, url: str, token: MoodleToken, function: str, parameters: Parameters | None = None
-    ) -> MoodleResult:
-        """Return the result of a function of the Moodle at a URL; the token is in the body."""
-        form = {
-            "wstoken": token.reveal(),
-            "wsfunction": function,
-            "moodlewsrestformat": "json",
-            "moodlewssettinglang": "en",
-            **dict(_fields("", parameters or {})),
-        }
-        try:
-            response = self._http_client.send(
-                "POST", endpoint_url(url), _FORM, urlencode(form).encode("ascii")
-            )
-        except ResponseTooLargeError as error:
-            return Misconfigured(str(error), TOO_LARGE)
-        except NotRetryableError as error:
-            return Misconfigured(str(error), CHECK_URL)
-        except RequestFailedError as error:
-            return Transient(str(error), LATER, unreachable=error.unreachable)
-        # A Moodle in debug mode may repeat what it was sent.
-        body = response.body.replace(token.reveal().encode("ascii"), REDACTED.encode("ascii"))
-        result = classify(
-            response.status,
-            response.headers.get("Content-Type"),
-            body,
-            location=response.headers.get("Location"),
-        )
-        if isinstance(result, Transient):
-            return replace(result, retry_after=response.retry_after)
-        return result
+def call(
+    http_client: HttpClient,
+    url: str,
+    token: MoodleToken,
+    function: str,
+    parameters: Parameters | None = None,
+) -> MoodleResult:
+    """Return the result of a function of the Moodle at a URL; the token is in the body."""
+    form = {
+        "wstoken": token.reveal(),
+        "wsfunction": function,
+        "moodlewsrestformat": "json",
+        "moodlewssettinglang": "en",
+        **dict(_fields("", parameters or {})),
+    }
+    try:
+        body = urlencode(form).encode("ascii")
+        response = http_client.send("POST", endpoint_url(url), _FORM, body)
+    except ResponseTooLargeError as error:
+        return Misconfigured(str(error), TOO_LARGE)
+    except NotRetryableError as error:
+        return Misconfigured(str(error), CHECK_URL)
+    except RequestFailedError as error:
+        return Transient(str(error), LATER, unreachable=error.unreachable)
+    # A Moodle in debug mode may repeat what it was sent.
+    body = response.body.replace(token.reveal().encode("ascii"), REDACTED.encode("ascii"))
+    headers = response.headers
+    result = classify(
+        response.status, headers.get("Content-Type"), body, location=headers.get("Location")
+    )
+    if isinstance(result, Transient):
+        return replace(result, retry_after=response.retry_after)
+    return result
 
 
+@dataclass(frozen=True)
 class ElmsMoodle:
     """ELMS's Moodle; a failure says that it is this Moodle, and what to do about it."""
 
-    def __init__(
-        self, http_client: HttpClient, *, url: str, token: MoodleToken, functions: Sequence[str]
-    ) -> None:
-        self._client = MoodleClient(http_client)
-        self._url = url
-        self._token = token
-        self.functions = functions
-
-    @property
-    def requests(self) -> int:
-        """The number of requests sent."""
-        return self._client.requests
-
-    def cancel(self) -> None:
-        """Cancel the requests in progress, from any thread, and send no more."""
-        self._client.cancel()
+    http_client: HttpClient
+    url: str
+    token: MoodleToken
+    functions: Sequence[str]
 
     @property
     def token_advice(self) -> Advice:
@@ -117,7 +92,7 @@ class ElmsMoodle:
 
     def call(self, function: str, parameters: Parameters) -> Success | WriteFailure:
         """Return the result of a function."""
-        result = self._client.call(self._url, self._token, function, parameters)
+        result = call(self.http_client, self.url, self.token, function, parameters)
         match result:
             case InvalidToken(detail) | AccessDenied(detail):
                 return SiteOutage(f"ELMS's own Moodle: {detail}", self.token_advice)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from contract.tokens import MoodleToken
 from foundation.errors import Advice
@@ -44,28 +43,36 @@ class MoodleGradebook:
     needs_activity = True
 
     def __init__(self, http_client: HttpClient, *, url: str, token: MoodleToken) -> None:
-        self._moodle = ElmsMoodle(http_client, url=url, token=token, functions=NEEDED)
+        self._http_client = http_client
+        self._moodle = ElmsMoodle(http_client, url, token, NEEDED)
         self._users = UserDirectory(self._moodle)
 
     @property
     def requests(self) -> int:
         """The number of requests sent."""
-        return self._moodle.requests
+        return self._http_client.requests
 
     def cancel(self) -> None:
         """Cancel the requests in progress, from any thread, and write no more."""
-        self._moodle.cancel()
+        self._http_client.cancel()
 
     def check(self) -> Outage | None:
         """Return why nothing can be written now, or None; sends one request."""
         result = self._moodle.call(SITE_INFO, {})
-        match result:
-            case Success(document):
-                return self._missing_functions(document)
-            case Misconfigured(detail, advice):
-                return SiteOutage(detail, advice)
-            case _:
-                return result
+        if isinstance(result, Misconfigured):
+            return SiteOutage(result.detail, result.advice)
+        if not isinstance(result, Success):
+            return result
+        document = result.document
+        listed = document.get("functions") if isinstance(document, dict) else None
+        if not isinstance(listed, list):
+            return Transient("ELMS's own Moodle responded 200, but without its functions", LATER)
+        allowed = {function.get("name") for function in listed if isinstance(function, dict)}
+        missing = [name for name in NEEDED if name not in allowed]
+        if missing:
+            detail = f"the service of ELMS's token does not allow {', '.join(missing)}"
+            return SiteOutage(detail, self._moodle.token_advice)
+        return None
 
     def write(self, courses: Sequence[CourseScores]) -> list[WriteResult]:
         """Write the grades that differ; one person's problem does not affect another's grade.
@@ -110,17 +117,6 @@ class MoodleGradebook:
         if diff.changes:
             diff, failure = self._apply(diff, course.course, course.activity)
         return WriteResult(course.entry_id, grade_diff.counts(diff), diff.problems, failure)
-
-    def _missing_functions(self, document: Any) -> Outage | None:
-        listed = document.get("functions") if isinstance(document, dict) else None
-        if not isinstance(listed, list):
-            return Transient("ELMS's own Moodle responded 200, but without its functions", LATER)
-        allowed = {one.get("name") for one in listed if isinstance(one, dict)}
-        missing = [name for name in NEEDED if name not in allowed]
-        if missing:
-            detail = f"the service of ELMS's token does not allow {', '.join(missing)}"
-            return SiteOutage(detail, self._moodle.token_advice)
-        return None
 
     def _read(self, course: str, activity: str) -> dict[int, CurrentGrade | None] | WriteFailure:
         """Return the current grades of an activity by student, or why they cannot be read."""

@@ -7,8 +7,8 @@ from typing import Any
 from contract.tokens import MoodleToken
 from foundation.errors import Advice
 from receiver.errors import CourseIdError
-from receiver.moodle import grade_report
-from receiver.moodle.client import SITE_INFO, MoodleClient, endpoint_url
+from receiver.moodle import client, grade_report
+from receiver.moodle.client import SITE_INFO, endpoint_url
 from receiver.moodle.responses import (
     LATER,
     AccessDenied,
@@ -55,18 +55,18 @@ class MoodleGradeSource:
         site_token: MoodleToken | None,
         now: Callable[[], datetime],
     ) -> None:
-        self._client = MoodleClient(http_client)
+        self._http_client = http_client
         self._site_token = site_token
         self._now = now
 
     @property
     def requests(self) -> int:
         """The number of requests sent."""
-        return self._client.requests
+        return self._http_client.requests
 
     def cancel(self) -> None:
         """Cancel the requests in progress, from any thread, and send no more."""
-        self._client.cancel()
+        self._http_client.cancel()
 
     def fetch(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome]:
         """Return an outcome for each query, in order; never raise."""
@@ -92,18 +92,15 @@ class MoodleGradeSource:
         result = self._call(query, grade_report.FUNCTION, {"courseid": query.course_id})
         match result:
             case Success(document):
-                return self._grades(query, document)
+                try:
+                    grades = grade_report.grades_of(document, now=self._now())
+                except grade_report.ReportError as error:
+                    return Transient(str(error), LATER)
+                return Unchanged() if grades.etag and grades.etag == query.etag else grades
             case AccessDenied(detail):
                 return self._probe(query, detail)
             case _:
                 return _outcome(result)
-
-    def _grades(self, query: GradeQuery, document: Any) -> FetchOutcome:
-        try:
-            grades = grade_report.grades_of(document, now=self._now())
-        except grade_report.ReportError as error:
-            return Transient(str(error), LATER)
-        return Unchanged() if grades.etag and grades.etag == query.etag else grades
 
     def _probe(self, query: GradeQuery, detail: str) -> FetchOutcome:
         """Return whether a token that was denied is restricted or has expired.
@@ -117,20 +114,23 @@ class MoodleGradeSource:
         return _outcome(result)
 
     def _confirm(self, queries: Sequence[GradeQuery]) -> list[bool | None]:
-        numbers = [one.course_id for one in queries if MOODLE_COURSE.fullmatch(one.course_id)]
+        ids = [query.course_id for query in queries]
+        numbers = [course_id for course_id in ids if MOODLE_COURSE.fullmatch(course_id)]
         # Without ids, Moodle would list every course.
         if self._site_token is None or not numbers:
             return [None] * len(queries)
-        result = self._client.call(
-            queries[0].source_url, self._site_token, COURSES, {"options": {"ids": numbers}}
+        options = {"options": {"ids": numbers}}
+        result = client.call(
+            self._http_client, queries[0].source_url, self._site_token, COURSES, options
         )
-        existing = _ids(result)
-        if existing is None:
+        listed = result.document if isinstance(result, Success) else None
+        if not isinstance(listed, list):
             return [None] * len(queries)
-        return [
-            one.course_id not in existing if MOODLE_COURSE.fullmatch(one.course_id) else None
-            for one in queries
-        ]
+        existing = [course.get("id") if isinstance(course, dict) else None for course in listed]
+        if not all(isinstance(number, int) for number in existing):
+            return [None] * len(queries)
+        found = set(map(str, existing))
+        return [course_id not in found if course_id in numbers else None for course_id in ids]
 
     def _call(self, query: GradeQuery, function: str, parameters: dict[str, Any]) -> MoodleResult:
         token = query.token
@@ -139,7 +139,7 @@ class MoodleGradeSource:
                 "the stored token is not a Moodle token",
                 Advice("Enter the course's Moodle token.", "registry set-token", ("COURSE_ID",)),
             )
-        return self._client.call(query.source_url, token, function, parameters)
+        return client.call(self._http_client, query.source_url, token, function, parameters)
 
 
 def _outcome(
@@ -152,12 +152,3 @@ def _outcome(
             return NotFoundUnconfirmed(detail, certain=what is not MissingRecord.UNCLEAR)
         case _:
             return result
-
-
-def _ids(result: MoodleResult) -> set[str] | None:
-    if not isinstance(result, Success) or not isinstance(result.document, list):
-        return None
-    ids = [one.get("id") if isinstance(one, dict) else None for one in result.document]
-    if not all(isinstance(number, int) for number in ids):
-        return None
-    return {str(number) for number in ids}

@@ -21,8 +21,7 @@ import pytest
 from contract.grades import Score
 from contract.tokens import MoodleToken
 from receiver.gradebook.base import CourseScores, ScoreCounts
-from receiver.moodle import grade_diff, grade_report
-from receiver.moodle.client import MoodleClient
+from receiver.moodle import client, grade_diff, grade_report
 from receiver.moodle.grade_diff import CurrentGrade
 from receiver.moodle.gradebook import MoodleGradebook
 from receiver.moodle.responses import InvalidToken, Missing, MissingRecord, Success
@@ -109,8 +108,8 @@ def student(site: Site) -> Student:
 
 def report(site: Site) -> list[grade_report.UserGrades]:
     """Return the current grade report."""
-    result = MoodleClient(site.http_client).call(
-        site.url, site.token, grade_report.FUNCTION, {"courseid": site.course}
+    result = client.call(
+        site.http_client, site.url, site.token, grade_report.FUNCTION, {"courseid": site.course}
     )
     assert isinstance(result, Success), result
     return grade_report.report_of(result.document)
@@ -177,9 +176,7 @@ def test_only_unknown_course_is_confirmed_as_deleted(site: Site) -> None:
 
 
 def test_unknown_function_is_not_a_deletion(site: Site) -> None:
-    result = MoodleClient(site.http_client).call(
-        site.url, site.token, "core_course_no_such_function"
-    )
+    result = client.call(site.http_client, site.url, site.token, "core_course_no_such_function")
 
     assert not isinstance(result, Success | InvalidToken)
     assert not isinstance(result, Missing) or result.what is MissingRecord.UNCLEAR
