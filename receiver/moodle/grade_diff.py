@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
 
 from contract.grades import Score
 from receiver.gradebook.base import ScoreCounts
@@ -65,17 +64,17 @@ def compare(
 
 def verify(diff: GradeDiff, current: dict[int, CurrentGrade | None]) -> GradeDiff:
     """Return the diff with the changes that were read back; the others become problems."""
-    found: list[GradeChange] = []
+    verified: list[GradeChange] = []
     lost: list[PersonProblem] = []
     for change in diff.changes:
         now = current.get(change.student)
         if now is not None and now.given == change.grade:
-            found.append(change)
+            verified.append(change)
         else:
             actual = "no grade" if now is None or now.given is None else _shown(now.given)
             detail = f"{_shown(change.grade)} was written, but ELMS has {actual}: is it locked?"
             lost.append(PersonProblem(change.user_id, detail))
-    return GradeDiff(tuple(found), diff.unchanged, (*diff.problems, *lost))
+    return GradeDiff(tuple(verified), diff.unchanged, (*diff.problems, *lost))
 
 
 def counts(diff: GradeDiff) -> ScoreCounts:
@@ -86,8 +85,10 @@ def counts(diff: GradeDiff) -> ScoreCounts:
 
 def _current(user: UserGrades, activity: str) -> CurrentGrade | None:
     for item in user.items:
-        # A scale has words instead of points; a number would select one of them.
-        if _is_grade_of(item, activity) and item.get("scaleid") is None:
+        of_activity = item.get("itemtype") == "mod" and str(item.get("cmid")) == activity
+        # An item with a number is an outcome of the activity. A scale has words instead of points;
+        # a number would select one of them.
+        if of_activity and not item.get("itemnumber") and item.get("scaleid") is None:
             try:
                 given, minimum, maximum = (
                     to_decimal(item.get(key)) for key in ("graderaw", "grademin", "grademax")
@@ -96,12 +97,6 @@ def _current(user: UserGrades, activity: str) -> CurrentGrade | None:
                 return None
             return None if maximum is None else CurrentGrade(given, minimum or Decimal(0), maximum)
     return None
-
-
-def _is_grade_of(item: dict[str, Any], activity: str) -> bool:
-    """Return True if an item is an activity's own grade; its outcomes are items of it too."""
-    of_activity = item.get("itemtype") == "mod" and str(item.get("cmid")) == activity
-    return of_activity and not item.get("itemnumber")
 
 
 def _change(
@@ -123,21 +118,19 @@ def _change(
             f"no longer has a grade, but ELMS has {_shown(now.given)}, "
             "which its web service cannot remove"
         )
-    grade = _rescaled(score.score_given, score.score_maximum, now.maximum)
-    if grade is None or not now.minimum <= grade <= now.maximum:
-        points = f"{_shown(score.score_given)} of {_shown(score.score_maximum)}"
-        limits = f"{_shown(now.minimum)} to {_shown(now.maximum)}"
-        return f"{points} is outside the activity's range of {limits}"
-    return None if grade == now.given else GradeChange(student, score.user_id, grade, now.given)
-
-
-def _rescaled(given: Decimal, maximum: Decimal, target: Decimal) -> Decimal | None:
-    """Return points on another maximum (LTI AGS 2.0, 3.4.8), to Moodle's decimal places."""
-    points = given if maximum == target else given / maximum * target
+    # Points on another maximum (LTI AGS 2.0, 3.4.8), to Moodle's decimal places.
+    points = score.score_given
+    if score.score_maximum != now.maximum:
+        points = points / score.score_maximum * now.maximum
     try:
-        return points.quantize(DECIMAL_PLACES)
+        grade = points.quantize(DECIMAL_PLACES)
     except InvalidOperation:
-        return None
+        grade = None
+    if grade is None or not now.minimum <= grade <= now.maximum:
+        limits = f"{_shown(now.minimum)} to {_shown(now.maximum)}"
+        given = f"{_shown(score.score_given)} of {_shown(score.score_maximum)}"
+        return f"{given} is outside the activity's range of {limits}"
+    return None if grade == now.given else GradeChange(student, score.user_id, grade, now.given)
 
 
 def _shown(points: Decimal) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -38,9 +37,21 @@ class UserGrades:
 def report_of(document: Any) -> list[UserGrades]:
     """Return the users of a grade report, or raise ReportError."""
     listed = document.get("usergrades") if isinstance(document, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+    if not isinstance(listed, list) or not all(isinstance(user, dict) for user in listed):
         raise ReportError("responded 200, but not with grades: no list of usergrades")
-    return [_user(one) for one in listed]
+    users = []
+    for user in listed:
+        user_id, id_number, items = (user.get(k) for k in ("userid", "useridnumber", "gradeitems"))
+        users.append(
+            UserGrades(
+                user_id if isinstance(user_id, int) else None,
+                id_number if isinstance(id_number, str) else "",
+                tuple(item for item in items if isinstance(item, dict))
+                if isinstance(items, list)
+                else (),
+            )
+        )
+    return users
 
 
 def grades_of(document: Any, *, now: datetime) -> Grades:
@@ -49,14 +60,31 @@ def grades_of(document: Any, *, now: datetime) -> Grades:
     A person who cannot be identified, or whose grade cannot be stored, is left out. The ETag is of
     the whole report, and None if anyone was left out, so that it is fetched again.
     """
+    users = report_of(document)
+    count = Counter(user.id_number for user in users)
     scores: list[Score] = []
     left_out: list[PersonProblem] = []
-    for one in _scores(report_of(document), now):
-        if isinstance(one, Score):
-            scores.append(one)
+    for user in users:
+        same = count[user.id_number]
+        if not user.id_number.strip():
+            problem = PersonProblem(None, f"user {user.user_id} there has no ID number")
+        elif same > 1:
+            detail = f"{same} users there have this ID number: user {user.user_id} is one of them"
+            problem = PersonProblem(user.id_number, detail)
         else:
-            left_out.append(one)
-    etag = None if left_out else _etag(document["usergrades"])
+            try:
+                scores.append(_score(user, now))
+                continue
+            except ValueError as error:
+                problem = PersonProblem(user.id_number, _reason(error))
+        left_out.append(problem)
+    etag = None
+    if not left_out:
+        # One user at a time, because a report is large.
+        digest = hashlib.sha256()
+        for user_grades in document["usergrades"]:
+            digest.update(strict_json.dump(_as_text(user_grades)).encode("utf-8") + b"\n")
+        etag = f'"moodle-{digest.hexdigest()}"'
     return Grades(tuple(scores), etag, left_out=tuple(left_out))
 
 
@@ -72,61 +100,40 @@ def to_decimal(value: object) -> Decimal | None:
         raise ValueError("the grade is too large") from None
 
 
-def _user(one: dict[str, Any]) -> UserGrades:
-    user_id, id_number, items = (one.get(k) for k in ("userid", "useridnumber", "gradeitems"))
-    return UserGrades(
-        user_id if isinstance(user_id, int) else None,
-        id_number if isinstance(id_number, str) else "",
-        tuple(item for item in items if isinstance(item, dict)) if isinstance(items, list) else (),
-    )
-
-
-def _scores(users: Iterable[UserGrades], now: datetime) -> Iterator[Score | PersonProblem]:
-    users = list(users)
-    count = Counter(user.id_number for user in users)
-    for user in users:
-        if not user.id_number.strip():
-            yield PersonProblem(None, f"user {user.user_id} there has no ID number")
-        elif count[user.id_number] > 1:
-            detail = f"{count[user.id_number]} users there have this ID number"
-            yield PersonProblem(user.id_number, f"{detail}: user {user.user_id} is one of them")
-        else:
-            yield _score(user, now)
-
-
-def _score(user: UserGrades, now: datetime) -> Score | PersonProblem:
+def _score(user: UserGrades, now: datetime) -> Score:
+    """Return a user's course total as a score, or raise ValueError."""
     totals = [item for item in user.items if item.get("itemtype") == "course"]
     if len(totals) != 1:
-        detail = f"{len(totals)} course totals instead of one: is it hidden?"
-        return PersonProblem(user.id_number, detail)
-    try:
-        return _score_of(user.id_number, totals[0], now)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = "".join(f"{part}: " for part in fault["loc"])
-        detail = f"{field}{validation_message(fault)}"
-        return PersonProblem(user.id_number, detail)
-    except ValueError as error:
-        return PersonProblem(user.id_number, str(error))
-
-
-def _score_of(id_number: str, total: dict[str, Any], now: datetime) -> Score:
+        raise ValueError(f"{len(totals)} course totals instead of one: is it hidden?")
+    total = totals[0]
     given = to_decimal(total.get("graderaw"))
     if given is None and (why := _withheld(total)):
         raise ValueError(why)
     graded, submitted = _time(total, "gradedategraded"), _time(total, "gradedatesubmitted")
-    activity, grading = _progress(given, submitted)
+    if given is not None:
+        progress = ActivityProgress.COMPLETED, GradingProgress.FULLY_GRADED
+    elif submitted:
+        progress = ActivityProgress.SUBMITTED, GradingProgress.PENDING
+    else:
+        progress = ActivityProgress.INITIALIZED, GradingProgress.NOT_READY
     return Score.model_validate(
         {
-            "user_id": id_number,
+            "user_id": user.id_number,
             "score_given": given,
             "score_maximum": to_decimal(total.get("grademax")),
             "comment": total.get("feedback") or None,
             "timestamp": graded or submitted or now,
-            "activity_progress": activity,
-            "grading_progress": grading,
+            "activity_progress": progress[0],
+            "grading_progress": progress[1],
         }
     )
+
+
+def _reason(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return "".join(f"{part}: " for part in fault["loc"]) + validation_message(fault)
 
 
 def _withheld(total: dict[str, Any]) -> str | None:
@@ -141,16 +148,6 @@ def _withheld(total: dict[str, Any]) -> str | None:
     return None
 
 
-def _progress(
-    given: Decimal | None, submitted: datetime | None
-) -> tuple[ActivityProgress, GradingProgress]:
-    if given is not None:
-        return ActivityProgress.COMPLETED, GradingProgress.FULLY_GRADED
-    if submitted:
-        return ActivityProgress.SUBMITTED, GradingProgress.PENDING
-    return ActivityProgress.INITIALIZED, GradingProgress.NOT_READY
-
-
 def _time(item: dict[str, Any], key: str) -> datetime | None:
     seconds = item.get(key)
     if not isinstance(seconds, int) or not seconds:
@@ -159,14 +156,6 @@ def _time(item: dict[str, Any], key: str) -> datetime | None:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         raise ValueError(f"{key} is out of range") from None
-
-
-def _etag(usergrades: list[Any]) -> str:
-    """Return the ETag of a whole report, hashed one user at a time because it is large."""
-    digest = hashlib.sha256()
-    for one in usergrades:
-        digest.update(strict_json.dump(_as_text(one)).encode("utf-8") + b"\n")
-    return f'"moodle-{digest.hexdigest()}"'
 
 
 def _as_text(value: Any) -> Any:

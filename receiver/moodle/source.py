@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
 
 from contract.tokens import MoodleToken
 from foundation.errors import Advice
@@ -15,7 +14,6 @@ from receiver.moodle.responses import (
     InvalidToken,
     Missing,
     MissingRecord,
-    MoodleResult,
     Success,
 )
 from receiver.sources.base import (
@@ -23,7 +21,6 @@ from receiver.sources.base import (
     GradeQuery,
     Misconfigured,
     NotFoundUnconfirmed,
-    SiteOutage,
     TokenRefused,
     Transient,
     Unchanged,
@@ -41,6 +38,7 @@ _ALLOW = Advice(
     "the token's service, and check the users and addresses that the service and the token are "
     "restricted to."
 )
+_ENTER_TOKEN = Advice("Enter the course's Moodle token.", "registry set-token", ("COURSE_ID",))
 
 
 class MoodleGradeSource:
@@ -87,9 +85,20 @@ class MoodleGradeSource:
         return endpoint_url(query.source_url)
 
     def _fetch(self, query: GradeQuery) -> FetchOutcome:
+        url, token = query.source_url, query.token
         if not MOODLE_COURSE.fullmatch(query.course_id):
             return Misconfigured("a course id must be an integer in a Moodle", CourseIdError.advice)
-        result = self._call(query, grade_report.FUNCTION, {"courseid": query.course_id})
+        if not isinstance(token, MoodleToken):
+            return Misconfigured("the stored token is not a Moodle token", _ENTER_TOKEN)
+        parameters = {"courseid": query.course_id}
+        result = client.call(self._http_client, url, token, grade_report.FUNCTION, parameters)
+        if isinstance(result, AccessDenied):
+            # Moodle removes a token in the call that finds it expired, and does not know it in a
+            # second call; a restricted token is denied again.
+            probe = client.call(self._http_client, url, token, SITE_INFO)
+            if isinstance(probe, Success | AccessDenied):
+                return Misconfigured(result.detail, _ALLOW)
+            result = probe
         match result:
             case Success(document):
                 try:
@@ -97,21 +106,12 @@ class MoodleGradeSource:
                 except grade_report.ReportError as error:
                     return Transient(str(error), LATER)
                 return Unchanged() if grades.etag and grades.etag == query.etag else grades
-            case AccessDenied(detail):
-                return self._probe(query, detail)
+            case InvalidToken(detail):
+                return TokenRefused("invalidtoken", detail.removeprefix("invalidtoken: "))
+            case Missing(what, detail):
+                return NotFoundUnconfirmed(detail, certain=what is not MissingRecord.UNCLEAR)
             case _:
-                return _outcome(result)
-
-    def _probe(self, query: GradeQuery, detail: str) -> FetchOutcome:
-        """Return whether a token that was denied is restricted or has expired.
-
-        Moodle removes a token in the call that finds it expired, and does not know it in a second
-        call; a restricted token is denied again.
-        """
-        result = self._call(query, SITE_INFO, {})
-        if isinstance(result, Success | AccessDenied):
-            return Misconfigured(detail, _ALLOW)
-        return _outcome(result)
+                return result
 
     def _confirm(self, queries: Sequence[GradeQuery]) -> list[bool | None]:
         ids = [query.course_id for query in queries]
@@ -131,24 +131,3 @@ class MoodleGradeSource:
             return [None] * len(queries)
         found = set(map(str, existing))
         return [course_id not in found if course_id in numbers else None for course_id in ids]
-
-    def _call(self, query: GradeQuery, function: str, parameters: dict[str, Any]) -> MoodleResult:
-        token = query.token
-        if not isinstance(token, MoodleToken):
-            return Misconfigured(
-                "the stored token is not a Moodle token",
-                Advice("Enter the course's Moodle token.", "registry set-token", ("COURSE_ID",)),
-            )
-        return client.call(self._http_client, query.source_url, token, function, parameters)
-
-
-def _outcome(
-    result: InvalidToken | Missing | Misconfigured | SiteOutage | Transient,
-) -> FetchOutcome:
-    match result:
-        case InvalidToken(detail):
-            return TokenRefused("invalidtoken", detail.removeprefix("invalidtoken: "))
-        case Missing(what, detail):
-            return NotFoundUnconfirmed(detail, certain=what is not MissingRecord.UNCLEAR)
-        case _:
-            return result

@@ -29,28 +29,25 @@ class UserDirectory:
 
     def look_up(self, id_numbers: Iterable[str]) -> WriteFailure | None:
         """Look up the users with these ID numbers; return why that failed, or None."""
-        wanted = sorted(set(id_numbers) - self._ids.keys())
-        for start in range(0, len(wanted), MAX_USERS):
-            some = wanted[start : start + MAX_USERS]
-            result = self._moodle.call(FUNCTION, {"field": "idnumber", "values": some})
+        missing = sorted(set(id_numbers) - self._ids.keys())
+        for start in range(0, len(missing), MAX_USERS):
+            batch = missing[start : start + MAX_USERS]
+            result = self._moodle.call(FUNCTION, {"field": "idnumber", "values": batch})
             if not isinstance(result, Success):
                 return result
-            failure = _unusable(result.document)
-            if failure:
+            users = result.document
+            if failure := _unusable(users):
                 return failure
-            self._add(some, result.document)
+            ids: dict[str, set[int]] = {id_number: set() for id_number in batch}
+            for user in users:
+                # Moodle's database may ignore case; ID numbers are case-sensitive here.
+                ids.get(user["idnumber"], set()).add(user["id"])
+            self._ids.update({id_number: tuple(sorted(ids[id_number])) for id_number in batch})
         return None
 
     def ids_of(self, id_number: str) -> tuple[int, ...]:
         """Return Moodle's user ids for an ID number that was looked up."""
         return self._ids.get(id_number, ())
-
-    def _add(self, wanted: list[str], users: list[dict[str, Any]]) -> None:
-        found: dict[str, set[int]] = {id_number: set() for id_number in wanted}
-        for user in users:
-            # Moodle's database may ignore case; ID numbers are case-sensitive here.
-            found.get(user["idnumber"], set()).add(user["id"])
-        self._ids.update({id_number: tuple(sorted(ids)) for id_number, ids in found.items()})
 
 
 def _unusable(document: Any) -> WriteFailure | None:
