@@ -151,23 +151,16 @@ def cause_of(state: CourseState) -> Cause | None:
         and not _is_accepted_after(state, announced.at)
     ):
         return announced
-    if (
-        rejected is not None
-        and rejected.token_id == state.stored_token_id
-        and not _is_announced_after(state, rejected)
-        and not _is_accepted_after(state, rejected.at)
-    ):
-        return rejected
-    return None
-
-
-def _is_announced_after(state: CourseState, rejected: TokenRejected) -> bool:
-    announced = state.announced
-    return (
+    if rejected is None or rejected.token_id != state.stored_token_id:
+        return None
+    announced_after = (
         announced is not None
         and announced.token_id == rejected.token_id
         and announced.at > rejected.at
     )
+    if announced_after or _is_accepted_after(state, rejected.at):
+        return None
+    return rejected
 
 
 def _is_accepted_after(state: CourseState, at: datetime) -> bool:

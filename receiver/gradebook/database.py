@@ -1,6 +1,6 @@
 """The gradebook in ELMS's own database."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select, update
@@ -11,8 +11,6 @@ from foundation.db import session as db
 from receiver.gradebook.base import CourseScores, Outage, ScoreCounts, WriteResult
 from receiver.models import StoredScore
 from receiver.runs.lease import RunLease
-
-_COLUMNS = list(StoredScore.__table__.columns)
 
 
 class DatabaseGradebook:
@@ -45,11 +43,24 @@ def write(session: Session, scores: Mapping[int, Sequence[Score]]) -> dict[int, 
     The last score of a user counts. A score that differs only in its timestamp is unchanged, and
     the scores of users who are not listed stay.
     """
-    stored = _stored(session, scores.keys())
+    if not scores:
+        return {}
+    query = select(*StoredScore.__table__.columns).where(StoredScore.entry_id.in_(list(scores)))
+    stored = {(row["entry_id"], row["user_id"]): row for row in db.dicts(session, query)}
+    rows = {
+        (entry_id, score.user_id): {
+            "entry_id": entry_id,
+            **vars(score),
+            "activity_progress": str(score.activity_progress),
+            "grading_progress": str(score.grading_progress),
+        }
+        for entry_id, listed in scores.items()
+        for score in listed
+    }
     added: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
     counts = dict.fromkeys(scores, ScoreCounts())
-    for key, row in _rows(scores).items():
+    for key, row in rows.items():
         before = stored.get(key)
         if before is None:
             added.append(row)
@@ -64,23 +75,3 @@ def write(session: Session, scores: Mapping[int, Sequence[Score]]) -> dict[int, 
     if changed:
         session.execute(update(StoredScore), changed)
     return counts
-
-
-def _stored(session: Session, entry_ids: Collection[int]) -> dict[tuple[int, str], dict[str, Any]]:
-    if not entry_ids:
-        return {}
-    rows = db.dicts(session, select(*_COLUMNS).where(StoredScore.entry_id.in_(entry_ids)))
-    return {(row["entry_id"], row["user_id"]): row for row in rows}
-
-
-def _rows(scores: Mapping[int, Sequence[Score]]) -> dict[tuple[int, str], dict[str, Any]]:
-    return {
-        (entry_id, score.user_id): {
-            "entry_id": entry_id,
-            **vars(score),
-            "activity_progress": str(score.activity_progress),
-            "grading_progress": str(score.grading_progress),
-        }
-        for entry_id, listed in scores.items()
-        for score in listed
-    }

@@ -52,14 +52,14 @@ def quick_checks(session: Session) -> list[Finding]:
 
 
 def _sources(session: Session) -> Finding:
-    every = sources.list_all(session)
-    if not every:
+    all_sources = sources.list_all(session)
+    if not all_sources:
         return Finding(
             "sources", False, "none, so there are no webhooks and no grades", sources.FIRST_STEP
         )
     # A Moodle sends no webhooks of its own, so it needs no secret.
     without_secret = [
-        source.name for source in every if not source.secrets and source.kind != MOODLE
+        source.name for source in all_sources if not source.secrets and source.kind != MOODLE
     ]
     if without_secret:
         return Finding(
@@ -68,17 +68,17 @@ def _sources(session: Session) -> Finding:
             f"webhooks of {', '.join(without_secret)} cannot be verified: no secret",
             Advice("Enter the secret.", "sources add-secret", (without_secret[0],)),
         )
-    return Finding("sources", True, ", ".join(source.name for source in every))
+    return Finding("sources", True, ", ".join(source.name for source in all_sources))
 
 
 def _encrypted(session: Session, entries: list[Entry], vault: Vault) -> Finding:
     encrypted = [
-        one for source in sources.list_all(session) for one in sources.ciphertexts_of(source)
+        secret for source in sources.list_all(session) for secret in sources.ciphertexts_of(source)
     ]
     encrypted += [str(entry.encrypted_token) for entry in entries]
     try:
-        for one in encrypted:
-            vault.decrypt(one)
+        for ciphertext in encrypted:
+            vault.decrypt(ciphertext)
     except DecryptionError as error:
         return Finding("secrets", False, str(error), error.advice)
     return Finding("secrets", True, f"{len(encrypted)} encrypted, all can be decrypted")
@@ -86,15 +86,13 @@ def _encrypted(session: Session, entries: list[Entry], vault: Vault) -> Finding:
 
 def _registry(entries: list[Entry]) -> Finding:
     statuses = [registry.course_status(entry) for entry in entries]
-    waiting = [one for one in statuses if one.status is Status.TOKEN_INVALID]
-    deleted = sum(one.status is Status.COURSE_DELETED for one in statuses)
-    found = (
+    waiting = [status for status in statuses if status.status is Status.TOKEN_INVALID]
+    deleted = sum(status.status is Status.COURSE_DELETED for status in statuses)
+    detail = (
         f"{count(len(entries), 'course')}: {deleted} deleted, "
         f"{count(len(waiting), 'needs', 'need')} a new token"
     )
-    if waiting:
-        return Finding("registry", False, found, waiting[0].advice)
-    return Finding("registry", True, found)
+    return Finding("registry", not waiting, detail, waiting[0].advice if waiting else None)
 
 
 def _gradebook(gradebook: Gradebook, without_activity: Sequence[CourseResult]) -> Finding:
@@ -102,10 +100,9 @@ def _gradebook(gradebook: Gradebook, without_activity: Sequence[CourseResult]) -
     if trouble is not None:
         return Finding("gradebook", False, trouble.detail, trouble.advice)
     if without_activity:
-        found = (
-            f"{count(len(without_activity), 'course has', 'courses have')} no gradebook activity"
-        )
-        return Finding("gradebook", False, found, without_activity[0].advice)
+        courses = count(len(without_activity), "course has", "courses have")
+        detail = f"{courses} no gradebook activity"
+        return Finding("gradebook", False, detail, without_activity[0].advice)
     return Finding("gradebook", True, "ELMS's own Moodle accepts grades")
 
 
@@ -114,25 +111,25 @@ def _last_run(session: Session, now: datetime) -> Finding:
     if run is None:
         advice = Advice("Run the grade sync once, and schedule it.", "sync-grades")
         return Finding("last run", False, "the grades of all courses were never synced", advice)
-    found = f"run {run.id} started {format_duration(now - run.started_at)} ago"
+    detail = f"run {run.id} started {format_duration(now - run.started_at)} ago"
     if now - run.started_at > LATE:
         advice = Advice(
             "Check that cron or a timer runs the grade sync, and its log if it does.",
             "sync-grades",
         )
-        late = f"{found}, and there was no run of all courses since"
-        return Finding("last run", False, late, advice)
+        detail += ", and there was no run of all courses since"
+        return Finding("last run", False, detail, advice)
     if run.ended_at is None:
         status = runs.statuses(session, [run], now=now)[run.id]
         advice = Advice("If it was killed, the next run continues; check that one is scheduled.")
-        return Finding("last run", True, f"{found} and is not completed: {status}", advice)
-    found += (
+        return Finding("last run", True, f"{detail} and is not completed: {status}", advice)
+    detail += (
         f": {run.synced} synced, {run.unchanged} unchanged, "
         f"{run.skipped} skipped, {run.failed} failed"
     )
-    if run.exit_code:
-        advice = Advice(
-            "See the reason and the next step for each course.", "runs show", (str(run.id),)
-        )
-        return Finding("last run", False, found, advice)
-    return Finding("last run", True, found)
+    if not run.exit_code:
+        return Finding("last run", True, detail)
+    advice = Advice(
+        "See the reason and the next step for each course.", "runs show", (str(run.id),)
+    )
+    return Finding("last run", False, detail, advice)

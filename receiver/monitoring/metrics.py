@@ -9,11 +9,10 @@ from sqlalchemy.orm import Session
 from foundation.db import counters
 from foundation.db import session as db
 from foundation.db.counters import Counter
-from receiver.course_state import Status
 from receiver.models import CounterShard
 from receiver.registry import listing
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, RunStatus, RunTotals
+from receiver.runs.store import RunStatus
 
 WEBHOOKS = Counter(
     "receiver_webhooks_total",
@@ -25,38 +24,30 @@ WEBHOOKS = Counter(
 def collect(session: Session) -> Iterable[Metric]:
     """Return all metrics of the service."""
     now = db.now(session)
+    entries = GaugeMetricFamily(
+        "receiver_entries", "Courses in grade sync, by status.", labels=["status"]
+    )
+    for status, count in listing.counts(session).items():
+        entries.add_metric([status], count)
     totals = runs.totals(session, now=now)
+    ended = CounterMetricFamily("receiver_runs", "Ended grade syncs, by ending.", labels=["ending"])
+    for run_status in RunStatus:
+        if run_status is not RunStatus.RUNNING:
+            ended.add_metric([run_status.name.lower()], totals.runs.get(run_status, 0))
+    courses = CounterMetricFamily(
+        "receiver_run_courses", "Courses in all grade syncs, by outcome.", labels=["outcome"]
+    )
+    for outcome, count in totals.courses.items():
+        courses.add_metric([outcome], count)
     since = (now - totals.completed_at).total_seconds() if totals.completed_at else inf
     return [
         WEBHOOKS.family(counters.read(session, CounterShard)),
-        _entries(session),
-        *_runs(totals),
+        entries,
+        ended,
+        courses,
         GaugeMetricFamily(
             "receiver_seconds_since_good_run",
             "Seconds since a sync of all courses ended without failures; infinite if none did.",
             since,
         ),
     ]
-
-
-def _entries(session: Session) -> GaugeMetricFamily:
-    counts = listing.counts(session)
-    family = GaugeMetricFamily(
-        "receiver_entries", "Courses in grade sync, by status.", labels=["status"]
-    )
-    for status in Status:
-        family.add_metric([status], counts[status])
-    return family
-
-
-def _runs(totals: RunTotals) -> Iterable[Metric]:
-    ended = CounterMetricFamily("receiver_runs", "Ended grade syncs, by ending.", labels=["ending"])
-    for status in RunStatus:
-        if status is not RunStatus.RUNNING:
-            ended.add_metric([status.name.lower()], totals.runs.get(status, 0))
-    courses = CounterMetricFamily(
-        "receiver_run_courses", "Courses in all grade syncs, by outcome.", labels=["outcome"]
-    )
-    for outcome in CourseOutcome:
-        courses.add_metric([outcome], totals.courses[outcome])
-    return ended, courses

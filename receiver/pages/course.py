@@ -1,6 +1,6 @@
 """The page of one course of the registry: its status, its history and what can be changed."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from markupsafe import Markup
@@ -128,6 +128,9 @@ def _page(entry_id: int, faults: Faults) -> str:
         )
         history_page = history.page(session, entry.id, page_request)
         last = queries.of_course(session, entry.source.name, entry.course_id)
+    # The activity as it is, or as it was sent and refused.
+    fields = tuple(ActivityForm.model_fields)
+    sent = request.form if faults and fields[0] in request.form else {}
     return render_template(
         "receiver/entry.html",
         entry=entry,
@@ -135,16 +138,9 @@ def _page(entry_id: int, faults: Faults) -> str:
         state=registry.state_of(entry),
         history=history_page,
         runs=last,
-        activity=_activity(entry, faults),
+        activity={name: sent.get(name, getattr(entry, name) or "") for name in fields},
         faults=faults,
     )
-
-
-def _activity(entry: Entry, faults: Faults) -> dict[str, Any]:
-    """Return the numbers of the gradebook as they are, or as they were sent and refused."""
-    names = ("gradebook_course", "gradebook_activity")
-    sent = request.form if faults and names[0] in request.form else {}
-    return {name: sent.get(name, getattr(entry, name) or "") for name in names}
 
 
 def _flash_result(entry: Entry, checked: CourseStatus | TokenCheckFailed) -> None:

@@ -7,7 +7,6 @@ from flask import Blueprint, render_template, request
 from foundation.pages import pagination
 from foundation.pages.guards import signed_in
 from receiver import services
-from receiver.models import Source
 from receiver.pages import labels, params
 from receiver.sources import store as sources
 from receiver.webhooks import inbox
@@ -24,25 +23,21 @@ _FIELDS = ("outcome", "source", "course_id", "webhook_id")
 def show() -> str:
     """Show a page of the webhooks, newest first."""
     page_request = pagination.read(request.args, _CURSOR_TYPES)
+    chosen = {name: value for name in _FIELDS if (value := request.args.get(name, "").strip())}
     with services.current().database.reading() as session:
         all_sources = sources.list_all(session)
-        inbox_filter = _read_filter(all_sources)
+        outcome = chosen.get("outcome")
+        inbox_filter = InboxFilter(
+            WebhookOutcome(outcome) if outcome in set(WebhookOutcome) else None,
+            params.source_id(all_sources),
+            chosen.get("course_id"),
+            chosen.get("webhook_id"),
+        )
         page = inbox.page(session, inbox_filter, page_request)
-    chosen = {name: request.args.get(name, "").strip() for name in _FIELDS}
     return render_template(
         "receiver/inbox.html",
         page=page,
-        outcomes=[(each.value, each.value) for each in labels.MEANINGS],
+        outcomes=[(outcome.value, outcome.value) for outcome in labels.MEANINGS],
         sources=params.choices(all_sources),
-        chosen={name: value for name, value in chosen.items() if value},
-    )
-
-
-def _read_filter(all_sources: list[Source]) -> InboxFilter:
-    outcome = request.args.get("outcome", "").strip()
-    return InboxFilter(
-        WebhookOutcome(outcome) if outcome in set(WebhookOutcome) else None,
-        params.source_id(all_sources),
-        request.args.get("course_id", "").strip() or None,
-        request.args.get("webhook_id", "").strip() or None,
+        chosen=chosen,
     )

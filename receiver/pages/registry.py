@@ -1,5 +1,7 @@
 """The registry: the courses in the grade sync, why some are skipped, adding one."""
 
+from collections.abc import Mapping
+
 from flask import Blueprint, flash, g, redirect, render_template, request, url_for
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict
@@ -20,7 +22,6 @@ from receiver.errors import (
     SourceUnknownError,
     TokenMalformedError,
 )
-from receiver.models import Source
 from receiver.monitoring import doctor
 from receiver.pages import labels, params
 from receiver.registry import entries as registry
@@ -33,8 +34,8 @@ registry_pages = Blueprint("registry", __name__, template_folder="templates")
 registry_pages.app_context_processor(lambda: labels.GLOBALS)
 
 _CURSOR_TYPES = (str, int)
+# The number of courses under "Needs attention".
 _FIRST_FEW = 5
-"""The number of courses under "Needs attention"."""
 
 
 class NewEntry(BaseModel):
@@ -55,7 +56,12 @@ def show() -> str:
     here = services.current()
     with here.database.reading() as session:
         all_sources = sources.list_all(session)
-        entry_filter = _read_filter(all_sources)
+        status = request.args.get("status", "")
+        entry_filter = EntryFilter(
+            Status(status) if status in set(Status) else None,
+            params.source_id(all_sources),
+            request.args.get("begins", "").strip(),
+        )
         page = listing.page(
             session, entry_filter, page_request, needs_activity=here.settings.elms_is_moodle
         )
@@ -70,6 +76,12 @@ def show() -> str:
         )
         # An empty registry shows its first steps instead of warnings.
         findings = doctor.quick_checks(session) if any(counts.values()) else []
+    # The filter as query parameters, for the links to other pages.
+    chosen = {
+        "status": entry_filter.status,
+        "source": request.args.get("source", "").strip(),
+        "begins": entry_filter.prefix,
+    }
     return render_template(
         "receiver/registry.html",
         page=page,
@@ -78,7 +90,7 @@ def show() -> str:
         findings=findings,
         sources=params.choices(all_sources),
         entry_filter=entry_filter,
-        chosen=_chosen(entry_filter, all_sources),
+        chosen={name: str(value) for name, value in chosen.items() if value},
     )
 
 
@@ -86,8 +98,7 @@ def show() -> str:
 @signed_in
 def new() -> str:
     """Show the form that adds a course."""
-    given = {name: request.args.get(name, "") for name in ("course_id", "source")}
-    return _form(given, {})
+    return _form(request.args, {})
 
 
 @registry_pages.post("/entries/new")
@@ -96,7 +107,7 @@ def add() -> Response | tuple[str, int]:
     """Add a course with its token and redirect to its page."""
     form = forms.parse_form(NewEntry)
     if not isinstance(form, NewEntry):
-        return _form(request.form.to_dict(), form), 422
+        return _form(request.form, form), 422
     here = services.current()
     try:
         with here.database.writing() as session:
@@ -112,7 +123,7 @@ def add() -> Response | tuple[str, int]:
             )
     except tuple(_FIELDS) as refusal:
         faults: Faults = {_FIELDS[type(refusal)]: render_refusal(refusal)}
-        return _form(request.form.to_dict(), faults), 422
+        return _form(request.form, faults), 422
     message = Markup("{} was added with the token {}.")
     flash(message.format(form.course_id, entry.stored_token_id))
     return redirect(url_for("course.show_entry", entry_id=entry.id), 303)
@@ -131,33 +142,13 @@ def actor() -> Actor:
     return Actor(ActorKind.ADMINISTRATOR, g.person.name)
 
 
-def _read_filter(all_sources: list[Source]) -> EntryFilter:
-    status = request.args.get("status", "")
-    return EntryFilter(
-        Status(status) if status in set(Status) else None,
-        params.source_id(all_sources),
-        request.args.get("begins", "").strip(),
-    )
-
-
-def _chosen(entry_filter: EntryFilter, all_sources: list[Source]) -> dict[str, str]:
-    """Return the filter as query parameters, for the links to other pages."""
-    names = {source.id: source.name for source in all_sources}
-    chosen = {
-        "status": entry_filter.status,
-        "source": entry_filter.source_id and names[entry_filter.source_id],
-        "begins": entry_filter.prefix,
-    }
-    return {name: str(value) for name, value in chosen.items() if value}
-
-
-def _form(given: dict[str, str], faults: Faults) -> str:
+def _form(values: Mapping[str, str], faults: Faults) -> str:
     with services.current().database.reading() as session:
         all_sources = sources.list_all(session)
     return render_template(
         "receiver/new_entry.html",
         sources=params.choices(all_sources),
-        course_id=given.get("course_id", ""),
-        source=given.get("source", ""),
+        course_id=values.get("course_id", ""),
+        source=values.get("source", ""),
         faults=faults,
     )

@@ -54,7 +54,9 @@ def show_run(run_id: int) -> str:
         run = runs.get(session, run_id)
         [status] = runs.statuses(session, [run], now=db.now(session)).values()
         [counts] = queries.counts(session, [run]).values()
-        outcome = _outcome(counts)
+        worst = next((each for each in _WORST_FIRST if counts[each]), CourseOutcome.FAILED)
+        chosen = request.args.get("outcome", worst)
+        outcome = CourseOutcome(chosen) if chosen in set(CourseOutcome) else worst
         page = queries.page_of_courses(session, run.id, outcome, page_request)
         not_recorded = queries.not_recorded(session, run)
     return render_template(
@@ -67,14 +69,6 @@ def show_run(run_id: int) -> str:
         not_recorded=not_recorded,
         summary=summary.of_run(run) if run.ended_at else (),
     )
-
-
-def _outcome(counts: dict[CourseOutcome, int]) -> CourseOutcome:
-    """Return the selected outcome, or the worst one of any course."""
-    chosen = request.args.get("outcome", "")
-    if chosen in set(CourseOutcome):
-        return CourseOutcome(chosen)
-    return next((each for each in _WORST_FIRST if counts[each]), CourseOutcome.FAILED)
 
 
 def _charts(every: Sequence[Run]) -> list[Chart]:

@@ -53,7 +53,13 @@ def read(text: str, sources: Sequence[Source]) -> list[RegistryRow]:
     table = Table(text, (*REQUIRED, *OPTIONAL, *IGNORED))
     table.check_columns(REQUIRED, (*OPTIONAL, *IGNORED))
     rows, faults = table.parse(lambda line, row: _parse_row(line, row, sources))
-    csv_reader.refuse([*faults, *_duplicates(rows)])
+    first: dict[tuple[int, str], int] = {}
+    duplicates = [
+        Fault(row.line, f"the course is the same as in line {line}")
+        for row in rows
+        if (line := first.setdefault((row.source.id, row.course_id), row.line)) != row.line
+    ]
+    csv_reader.refuse([*faults, *duplicates])
     return rows
 
 
@@ -65,20 +71,23 @@ def check_number(text: str) -> str:
 
 
 def _parse_row(line: int, row: Row, sources: Sequence[Source]) -> RegistryRow:
-    given = {name: _plain(value) for name, value in row.items()}
-    source = _source(given.get("source"), sources)
-    return RegistryRow(
-        line,
-        source,
-        _course_id(given["course_id"]),
-        _token(given.get("token", "").strip(), source.kind),
-        _number(given.get("gradebook_course")),
-        _number(given.get("gradebook_activity")),
-    )
-
-
-def _plain(text: str) -> str:
-    return text[1:] if _is_marked(text) else text
+    cells = {name: text[1:] if _is_marked(text) else text for name, text in row.items()}
+    source = _source(cells.get("source"), sources)
+    token = cells.get("token", "").strip()
+    targets = [cells.get(name) for name in ("gradebook_course", "gradebook_activity")]
+    try:
+        return RegistryRow(
+            line,
+            source,
+            _COURSE_ID.validate_python(cells["course_id"]),
+            parse_token(token, source.kind) if token else None,
+            *(check_number(text) if text else None for text in targets),
+        )
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(f"course_id: {validation_message(fault)}") from None
+    except TokenMalformedError as error:
+        raise ValueError(str(error)) from None
 
 
 def _is_marked(text: str) -> bool:
@@ -95,31 +104,3 @@ def _source(name: str | None, sources: Sequence[Source]) -> Source:
         if source.name == name:
             return source
     raise ValueError("unknown source")
-
-
-def _course_id(text: str) -> str:
-    try:
-        return _COURSE_ID.validate_python(text)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        raise ValueError(f"course_id: {validation_message(fault)}") from None
-
-
-def _token(text: str, kind: str) -> Token | None:
-    try:
-        return parse_token(text, kind) if text else None
-    except TokenMalformedError as error:
-        raise ValueError(str(error)) from None
-
-
-def _number(text: str | None) -> str | None:
-    return check_number(text) if text else None
-
-
-def _duplicates(rows: Sequence[RegistryRow]) -> list[Fault]:
-    first: dict[tuple[int, str], int] = {}
-    return [
-        Fault(row.line, f"the course is the same as in line {line}")
-        for row in rows
-        if (line := first.setdefault((row.source.id, row.course_id), row.line)) != row.line
-    ]

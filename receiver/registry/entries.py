@@ -83,7 +83,7 @@ def apply_updates(
     session: Session, updates: Sequence[EntryUpdate], *, actor: Actor, now: datetime
 ) -> None:
     """Apply the results of a sync to many entries in four statements, by the rule of `apply`."""
-    by_id = {one.entry_id: one for one in updates}
+    by_id = {result.entry_id: result for result in updates}
     if not by_id:
         return
     rows = session.scalars(
@@ -92,18 +92,22 @@ def apply_updates(
     changed: list[dict[str, Any]] = []
     lines: list[NewHistoryEntry] = []
     for entry in rows:
-        one = by_id[entry.id]
-        state, new_lines = history.apply_facts(entry.id, one.facts, state_of(entry), actor)
-        lines += new_lines
+        result = by_id[entry.id]
+        before = state = state_of(entry)
+        for fact in result.facts:
+            after = course_state.apply(state, fact)
+            if after != state:
+                lines.append(history.of_fact(entry.id, fact, after, actor))
+            state = after
         # The etag of grades that went elsewhere would keep them out of the present target.
-        is_target = (entry.gradebook_course, entry.gradebook_activity) == one.target
-        etag = (one.etag if is_target else None) or entry.etag
-        if new_lines or etag != entry.etag:
+        is_target = (entry.gradebook_course, entry.gradebook_activity) == result.target
+        etag = (result.etag if is_target else None) or entry.etag
+        if state != before or etag != entry.etag:
             changed.append({"id": entry.id, **course_state.to_columns(state), "etag": etag})
     if changed:
         session.execute(update(Entry), changed)
     history.write(session, lines, actor=actor, now=now)
-    synced = [one.entry_id for one in updates if one.synced]
+    synced = [result.entry_id for result in updates if result.synced]
     if synced:
         session.execute(update(Entry).where(Entry.id.in_(synced)).values(synced_at=now))
 

@@ -1,6 +1,6 @@
 """The history of each course: every fact and every change, its actor, and the resulting status."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -72,19 +72,6 @@ _CAUSES: dict[str, type[Cause]] = {
     HistoryEvent.TOKEN_ANNOUNCED: TokenAnnounced,
     HistoryEvent.TOKEN_REJECTED: TokenRejected,
 }
-
-
-def apply_facts(
-    entry_id: int, facts: Iterable[Fact], state: CourseState, actor: Actor
-) -> tuple[CourseState, list[NewHistoryEntry]]:
-    """Return the state after the facts, and a history entry for each fact that changed it."""
-    entries = []
-    for fact in facts:
-        after = course_state.apply(state, fact)
-        if after != state:
-            entries.append(of_fact(entry_id, fact, after, actor))
-        state = after
-    return state, entries
 
 
 def of_fact(

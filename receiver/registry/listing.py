@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from foundation.db import pagination
-from foundation.db.pagination import PAGE, Cursor, Page, PageRequest
+from foundation.db.pagination import PAGE, Page, PageRequest
 from receiver.course_state import CourseStatus, Status, cause_of, conditions
 from receiver.models import Entry, HistoryEntry
 from receiver.registry import entries as registry
@@ -47,24 +47,33 @@ def page(
     """Return a page of the courses in grade sync by course id, in two queries."""
     query = _matching(entry_filter).options(joinedload(Entry.source, innerjoin=True))
     keys = (Entry.course_id, Entry.source_id)
-    found: Page[Entry] = pagination.read(session, query, keys, _cursor, page_request, limit=limit)
-    rows = with_causes(session, found.rows, needs_activity=needs_activity)
-    return Page(tuple(rows), found.before, found.after)
+    entries: Page[Entry] = pagination.read(
+        session,
+        query,
+        keys,
+        lambda row: (row[0], (row[0].course_id, row[0].source_id)),
+        page_request,
+        limit=limit,
+    )
+    rows = with_causes(session, entries.rows, needs_activity=needs_activity)
+    return Page(tuple(rows), entries.before, entries.after)
 
 
 def with_causes(
     session: Session, entries: Sequence[Entry], *, needs_activity: bool = False
 ) -> list[ListedEntry]:
     """Return entries with their status and its cause, in one query."""
-    causes = {
+    facts = {
         entry.id: cause
         for entry in entries
         if (cause := cause_of(registry.state_of(entry))) is not None
     }
-    found = history.find_causes(session, causes)
+    causes = history.find_causes(session, facts)
     return [
         ListedEntry(
-            entry, registry.course_status(entry, needs_activity=needs_activity), found.get(entry.id)
+            entry,
+            registry.course_status(entry, needs_activity=needs_activity),
+            causes.get(entry.id),
         )
         for entry in entries
     ]
@@ -76,13 +85,12 @@ def counts(session: Session) -> dict[Status, int]:
     The active count is the difference.
     """
     invalid, deleted = Status.TOKEN_INVALID, Status.COURSE_DELETED
-    filters = (EntryFilter(), EntryFilter(invalid), EntryFilter(deleted))
-    row = session.execute(select(*map(_count, filters))).one()
-    return {Status.ACTIVE: row[0] - row[1] - row[2], invalid: row[1], deleted: row[2]}
-
-
-def _count(entry_filter: EntryFilter) -> ColumnElement[int]:
-    return _matching(entry_filter).with_only_columns(func.count()).scalar_subquery()
+    columns = [
+        _matching(entry_filter).with_only_columns(func.count()).scalar_subquery()
+        for entry_filter in (EntryFilter(), EntryFilter(invalid), EntryFilter(deleted))
+    ]
+    row = session.execute(select(*columns)).one()
+    return {Status.ACTIVE: row[0] - row[1] - row[2], deleted: row[2], invalid: row[1]}
 
 
 def _matching(entry_filter: EntryFilter) -> Select[Any]:
@@ -96,8 +104,3 @@ def _matching(entry_filter: EntryFilter) -> Select[Any]:
         prefix = entry_filter.prefix
         query = query.where(Entry.course_id.between(prefix, prefix + _LAST))
     return query
-
-
-def _cursor(row: Any) -> tuple[Entry, Cursor]:
-    entry: Entry = row[0]
-    return entry, (entry.course_id, entry.source_id)

@@ -1,7 +1,6 @@
 """The summary of a run in lines, in the style of Moodle's scheduled tasks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from foundation.errors import Advice
 from foundation.text import count
@@ -10,88 +9,54 @@ from receiver.models import Run
 from receiver.runs.store import CourseOutcome, RunResult
 
 
-@dataclass(frozen=True)
-class RunSummary:
-    """The numbers of a run; `scores` is None if they were not recorded."""
-
-    run_id: int
-    counts: Mapping[CourseOutcome, int]
-    scores: ScoreCounts | None
-    requests: int
-    gradebook_requests: int
-    statements: int
-    seconds: float | None
-    stopped: str | None
-    advice: Advice | None
-
-    def lines(self) -> list[str]:
-        """Return the lines to show."""
-        counts, elms = self.counts, self.gradebook_requests
-        skipped = counts[CourseOutcome.SKIPPED]
-        return [
-            f"Grade sync {self.run_id}: {_courses(sum(counts.values()))}, "
-            f"{skipped} of them skipped before any request.",
-            f"... fetched grades: {_courses(counts[CourseOutcome.SYNCED])}{_scores(self.scores)}",
-            f"... unchanged since the last fetch: {_courses(counts[CourseOutcome.UNCHANGED])}",
-            f"... failed: {_courses(counts[CourseOutcome.FAILED])}",
-            f"... used {count(self.requests, 'request')} to eAssessment",
-            *([f"... used {count(elms, 'request')} to ELMS's Moodle"] if elms else []),
-            f"... used {self.statements} database queries",
-            *([] if self.seconds is None else [f"... used {self.seconds} seconds"]),
-            *self._end(),
-        ]
-
-    def _end(self) -> list[str]:
-        if self.stopped:
-            step = [f" next: {self.advice.text}"] if self.advice else []
-            return [f"Grade sync stopped early: {self.stopped}", *step]
-        if self.counts[CourseOutcome.FAILED]:
-            return ["Grade sync complete, with errors; see each failed course."]
-        return ["Grade sync complete."]
-
-
 def of_result(result: RunResult) -> list[str]:
     """Return the summary of a run that has just ended."""
-    return RunSummary(
-        result.run_id,
-        {outcome: result.count(outcome) for outcome in CourseOutcome},
-        result.scores,
-        result.requests,
-        result.gradebook_requests,
-        result.statements,
-        result.seconds,
-        result.stopped,
-        result.advice,
-    ).lines()
+    counts = {outcome: result.count(outcome) for outcome in CourseOutcome}
+    return _lines(
+        result.run_id, result, counts, result.scores, result.gradebook_requests, result.advice
+    )
 
 
 def of_run(run: Run) -> list[str]:
     """Return the summary of a recorded run that has ended."""
-    return RunSummary(
-        run.id,
-        {outcome: getattr(run, outcome.value) for outcome in CourseOutcome},
-        _recorded_scores(run),
-        run.requests,
-        0,  # requests to ELMS's Moodle are not recorded
-        run.statements,
-        run.seconds,
-        run.stopped,
-        None,
-    ).lines()
+    counts = {outcome: getattr(run, outcome.value) for outcome in CourseOutcome}
+    scores = None
+    if not (run.scores_added is None or run.scores_changed is None or run.scores_unchanged is None):
+        scores = ScoreCounts(run.scores_added, run.scores_changed, run.scores_unchanged)
+    return _lines(run.id, run, counts, scores)
 
 
-def _recorded_scores(run: Run) -> ScoreCounts | None:
-    if run.scores_added is None or run.scores_changed is None or run.scores_unchanged is None:
-        return None
-    return ScoreCounts(run.scores_added, run.scores_changed, run.scores_unchanged)
-
-
-def _scores(scores: ScoreCounts | None) -> str:
-    if scores is None:
-        return ""
-    added = count(scores.added, "score")
-    return f", {added} added, {scores.changed} changed, {scores.unchanged} unchanged"
-
-
-def _courses(number: int) -> str:
-    return count(number, "course")
+def _lines(
+    run_id: int,
+    run: Run | RunResult,
+    counts: Mapping[CourseOutcome, int],
+    scores: ScoreCounts | None,
+    gradebook_requests: int = 0,
+    advice: Advice | None = None,
+) -> list[str]:
+    courses = {outcome: count(number, "course") for outcome, number in counts.items()}
+    fetched = courses[CourseOutcome.SYNCED]
+    if scores is not None:
+        added = count(scores.added, "score")
+        fetched += f", {added} added, {scores.changed} changed, {scores.unchanged} unchanged"
+    lines = [
+        f"Grade sync {run_id}: {count(sum(counts.values()), 'course')}, "
+        f"{counts[CourseOutcome.SKIPPED]} of them skipped before any request.",
+        f"... fetched grades: {fetched}",
+        f"... unchanged since the last fetch: {courses[CourseOutcome.UNCHANGED]}",
+        f"... failed: {courses[CourseOutcome.FAILED]}",
+        f"... used {count(run.requests, 'request')} to eAssessment",
+    ]
+    if gradebook_requests:
+        lines.append(f"... used {count(gradebook_requests, 'request')} to ELMS's Moodle")
+    lines.append(f"... used {run.statements} database queries")
+    if run.seconds is not None:
+        lines.append(f"... used {run.seconds} seconds")
+    if run.stopped:
+        lines.append(f"Grade sync stopped early: {run.stopped}")
+        lines += [f" next: {advice.text}"] if advice else []
+    elif counts[CourseOutcome.FAILED]:
+        lines.append("Grade sync complete, with errors; see each failed course.")
+    else:
+        lines.append("Grade sync complete.")
+    return lines

@@ -113,8 +113,13 @@ class EAssessmentClient:
 
     def fetch_one(self, query: GradeQuery) -> FetchOutcome:
         """Return the outcome of a query that is sent on its own."""
+        headers = {"Authorization": f"Bearer {query.token.reveal()}"}
+        if query.etag:
+            headers["If-None-Match"] = query.etag
+        elif query.modified_since:
+            headers["If-Modified-Since"] = format_datetime(query.modified_since, usegmt=True)
         try:
-            response = self._http_client.send("GET", url_of(query), _headers(query))
+            response = self._http_client.send("GET", url_of(query), headers)
         except ResponseTooLargeError as error:
             return Misconfigured(str(error), TOO_LARGE)
         except NotRetryableError as error:
@@ -152,15 +157,6 @@ class EAssessmentClient:
 def url_of(query: GradeQuery) -> str:
     """Return the URL of a query; the course id is one path segment, whatever it contains."""
     return f"{query.source_url}/api/v1/courses/{quote(query.course_id, safe='')}/grades"
-
-
-def _headers(query: GradeQuery) -> dict[str, str]:
-    headers = {"Authorization": f"Bearer {query.token.reveal()}"}
-    if query.etag:
-        headers["If-None-Match"] = query.etag
-    elif query.modified_since:
-        headers["If-Modified-Since"] = format_datetime(query.modified_since, usegmt=True)
-    return headers
 
 
 def _with_retry_after(outcome: FetchOutcome, response: HttpResponse) -> FetchOutcome:
@@ -225,13 +221,20 @@ def _grades(query: GradeQuery, etag: str | None, body: bytes) -> FetchOutcome:
 
 
 def _refusal(query: GradeQuery, status: int, body: bytes) -> FetchOutcome:
-    document = _document(body)
+    try:
+        document = strict_json.load(body)
+    except strict_json.StrictJsonError:
+        document = None
+    document = document if isinstance(document, dict) else {}
     problem = type_of(document)
     if problem is None or problem.status != status:
         return Misconfigured(f"responded {status} without a known reason", CHECK_URL)
     try:
         if problem is ProblemType.COURSE_DELETED:
-            return _deleted(query, _DeletedFacts.model_validate(document))
+            deleted = _DeletedFacts.model_validate(document)
+            if deleted.course_id != query.course_id:
+                return Misconfigured("responded that another course was deleted", CHECK_URL)
+            return CourseGone(deleted.course_version, deleted.deleted_at)
         if problem is ProblemType.TOKEN_REGENERATED:
             return _regenerated(query, _RegeneratedFacts.model_validate(document))
     except ValidationError as error:
@@ -241,26 +244,12 @@ def _refusal(query: GradeQuery, status: int, body: bytes) -> FetchOutcome:
     return Misconfigured(f"responded {status} {problem}: {_detail(document)}", _CHECK_COURSE)
 
 
-def _deleted(query: GradeQuery, facts: _DeletedFacts) -> FetchOutcome:
-    if facts.course_id != query.course_id:
-        return Misconfigured("responded that another course was deleted", CHECK_URL)
-    return CourseGone(facts.course_version, facts.deleted_at)
-
-
 def _regenerated(query: GradeQuery, facts: _RegeneratedFacts) -> FetchOutcome:
     if facts.course_id != query.course_id or facts.token_id == query.token.token_id:
         return Misconfigured(
             "responded that the token was replaced, but by itself or for another course", CHECK_URL
         )
     return TokenReplaced(facts.course_version, facts.token_id, facts.regenerated_at)
-
-
-def _document(body: bytes) -> dict[str, Any]:
-    try:
-        document = strict_json.load(body)
-    except strict_json.StrictJsonError:
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _detail(document: dict[str, Any]) -> str:

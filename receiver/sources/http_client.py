@@ -4,8 +4,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 
@@ -144,8 +143,19 @@ class HttpClient:
             request = requests.Request(
                 method, url, headers={**_HEADERS, **traced, **headers}, data=body or None
             ).prepare()
-            with self._limited():
-                response = self._send(request)
+            # Twice the size of the body, to have room for headers and the framing of chunks.
+            with deadline.within(
+                self.total, idle_timeout=self._timeout[1], max_bytes=2 * self._max_bytes
+            ) as exchange:
+                with self._lock:
+                    self._in_progress.add(exchange)
+                    if self._cancelled:
+                        exchange.cancel()
+                try:
+                    response = self._send(request)
+                finally:
+                    with self._lock:
+                        self._in_progress.discard(exchange)
         except requests.exceptions.InvalidURL as error:
             raise NotRetryableError(http.error_text(error, MAX_DETAIL)) from None
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
@@ -153,22 +163,6 @@ class HttpClient:
         with self._lock:
             self.bytes_received += len(response.body)
         return response
-
-    @contextmanager
-    def _limited(self) -> Iterator[None]:
-        # Twice the size of the body, to have room for headers and the framing of chunks.
-        with deadline.within(
-            self.total, idle_timeout=self._timeout[1], max_bytes=2 * self._max_bytes
-        ) as exchange:
-            with self._lock:
-                self._in_progress.add(exchange)
-                if self._cancelled:
-                    exchange.cancel()
-            try:
-                yield
-            finally:
-                with self._lock:
-                    self._in_progress.discard(exchange)
 
     def _send(self, request: requests.PreparedRequest) -> HttpResponse:
         response = self._adapter.send(request, stream=True, timeout=self._timeout, proxies={})

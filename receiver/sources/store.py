@@ -79,7 +79,8 @@ def last_received(session: Session) -> dict[int, datetime | None]:
 
 def get(session: Session, name: str) -> Source:
     """Return a source, or raise SourceUnknownError (without a query for an invalid name)."""
-    source = _find(session, name) if _is_name(name) else None
+    query = select(Source).options(selectinload(Source.secrets)).where(Source.name == name)
+    source = session.scalar(query) if _is_name(name) else None
     if source is None:
         raise SourceUnknownError(f"there is no source {name!r}")
     return source
@@ -176,12 +177,6 @@ def reencrypt(session: Session, *, vault: Vault) -> int:
     for source in moodles:
         source.encrypted_site_token = vault.reencrypt(str(source.encrypted_site_token))
     return len(rows) + len(moodles)
-
-
-def _find(session: Session, name: str) -> Source | None:
-    return session.scalar(
-        select(Source).options(selectinload(Source.secrets)).where(Source.name == name)
-    )
 
 
 def _is_name(name: str) -> bool:

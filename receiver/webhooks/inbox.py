@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, select, tuple_
+from sqlalchemy import and_, delete, select, tuple_
 from sqlalchemy.orm import Session
 
 from contract.events import CourseDeleted, Event, Ping, TokenRegenerated, UnknownEvent
@@ -64,10 +64,38 @@ def accept(
     Raises SourceMismatchError before anything is written, and WebhookIdReusedError if the id was
     accepted with another body.
     """
-    _check_source(source, event)
-    message = _columns(source, webhook_id, event, raw, now)
-    if not _insert(session, message):
-        _check_same_body(session, message)
+    if not isinstance(event, UnknownEvent) or isinstance(event, Ping):
+        named = event.data.source
+        if named is not None and named != source.name:
+            raise SourceMismatchError(
+                f"the event is from the source {named!r}, "
+                f"but this is the webhook route of {source.name!r}"
+            )
+    data = None if isinstance(event, UnknownEvent) else event.data
+    body_sha256 = hashlib.sha256(raw).hexdigest()
+    # A SELECT first would let two through. RETURNING, since the row count of an INSERT through the
+    # ORM is -1 on PostgreSQL.
+    inserted = session.scalar(
+        db.insert(session, InboxMessage)
+        .values(
+            source_id=source.source_id,
+            webhook_id=webhook_id,
+            type=event.type,
+            course_id=data and data.course_id,
+            course_version=data and data.course_version,
+            body_sha256=body_sha256,
+            outcome=WebhookOutcome.APPLIED if data else WebhookOutcome.IGNORED,
+            received_at=now,
+        )
+        .on_conflict_do_nothing()
+        .returning(InboxMessage.webhook_id)
+    )
+    if inserted is None:
+        first = session.get_one(InboxMessage, (source.source_id, webhook_id))
+        if first.body_sha256 != body_sha256:
+            raise WebhookIdReusedError(
+                f"the webhook id {webhook_id} was accepted with another body"
+            )
         outcome = WebhookOutcome.DUPLICATE
     elif isinstance(event, UnknownEvent):
         outcome = WebhookOutcome.IGNORED
@@ -77,80 +105,21 @@ def accept(
     return outcome
 
 
-def _check_source(source: WebhookSource, event: Event | UnknownEvent) -> None:
-    if isinstance(event, UnknownEvent) and not isinstance(event, Ping):
-        return
-    named = event.data.source
-    if named is not None and named != source.name:
-        raise SourceMismatchError(
-            f"the event is from the source {named!r}, "
-            f"but this is the webhook route of {source.name!r}"
-        )
-
-
-def _columns(
-    source: WebhookSource,
-    webhook_id: str,
-    event: Event | UnknownEvent,
-    raw: bytes,
-    now: datetime,
-) -> dict[str, Any]:
-    data = None if isinstance(event, UnknownEvent) else event.data
-    return {
-        "source_id": source.source_id,
-        "webhook_id": webhook_id,
-        "type": event.type,
-        "course_id": data and data.course_id,
-        "course_version": data and data.course_version,
-        "body_sha256": hashlib.sha256(raw).hexdigest(),
-        "outcome": WebhookOutcome.APPLIED if data else WebhookOutcome.IGNORED,
-        "received_at": now,
-    }
-
-
-def _insert(session: Session, message: dict[str, Any]) -> bool:
-    """Insert a message and return True if its id is new; a SELECT first would let two through."""
-    # RETURNING, since the row count of an INSERT through the ORM is -1 on PostgreSQL.
-    inserted = session.scalar(
-        db.insert(session, InboxMessage)
-        .values(message)
-        .on_conflict_do_nothing()
-        .returning(InboxMessage.webhook_id)
-    )
-    return inserted is not None
-
-
-def _check_same_body(session: Session, message: dict[str, Any]) -> None:
-    first = session.scalars(
-        select(InboxMessage.body_sha256).where(
-            InboxMessage.source_id == message["source_id"],
-            InboxMessage.webhook_id == message["webhook_id"],
-        )
-    ).one()
-    if first != message["body_sha256"]:
-        raise WebhookIdReusedError(
-            f"the webhook id {message['webhook_id']} was accepted with another body"
-        )
-
-
 def _apply(
     session: Session, source: WebhookSource, webhook_id: str, event: Event, *, now: datetime
 ) -> WebhookOutcome:
-    course_id, fact = event.data.course_id, _fact_of(event)
+    match event:
+        case CourseDeleted(data=data, timestamp=at):
+            fact: Fact = Deleted(data.course_version, at)
+        case TokenRegenerated(data=data, timestamp=at):
+            fact = TokenAnnounced(data.course_version, data.token_id, at)
     actor = Actor(ActorKind.WEBHOOK, webhook_id)
+    course_id = event.data.course_id
     result = registry.apply(session, source.source_id, course_id, fact, actor=actor, now=now)
     if result is registry.ApplyResult.STALE:
         message = session.get_one(InboxMessage, (source.source_id, webhook_id))
         message.outcome = WebhookOutcome.STALE
     return WebhookOutcome(result.value)
-
-
-def _fact_of(event: Event) -> Fact:
-    match event:
-        case CourseDeleted(data=data, timestamp=at):
-            return Deleted(data.course_version, at)
-        case TokenRegenerated(data=data, timestamp=at):
-            return TokenAnnounced(data.course_version, data.token_id, at)
 
 
 def page(
@@ -168,26 +137,22 @@ def page(
         select(InboxMessage, Source.name, Entry)
         .join(Source, Source.id == InboxMessage.source_id)
         .outerjoin(Entry, same_course)
-        .where(*_conditions(inbox_filter))
     )
+    for column, value in (
+        (InboxMessage.outcome, inbox_filter.outcome),
+        (InboxMessage.source_id, inbox_filter.source_id),
+        (InboxMessage.course_id, inbox_filter.course_id),
+        (InboxMessage.webhook_id, inbox_filter.webhook_id),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if inbox_filter.webhook_id is not None:
+        # The primary key begins with the source, so the id is looked up in each source.
+        query = query.where(InboxMessage.source_id.in_(select(Source.id)))
     keys = (InboxMessage.received_at, InboxMessage.source_id, InboxMessage.webhook_id)
     return pagination.read(
         session, query, keys, _cursor, page_request, limit=limit, descending=True
     )
-
-
-def _conditions(inbox_filter: InboxFilter) -> list[ColumnElement[bool]]:
-    columns = {
-        InboxMessage.outcome: inbox_filter.outcome,
-        InboxMessage.source_id: inbox_filter.source_id,
-        InboxMessage.course_id: inbox_filter.course_id,
-        InboxMessage.webhook_id: inbox_filter.webhook_id,
-    }
-    found = [column == value for column, value in columns.items() if value is not None]
-    if inbox_filter.webhook_id is not None:
-        # The primary key begins with the source, so the id is looked up in each source.
-        found.append(InboxMessage.source_id.in_(select(Source.id)))
-    return found
 
 
 def _cursor(row: Any) -> tuple[ListedMessage, Cursor]:
