@@ -34,8 +34,7 @@ from receiver.sources.base import (
     Transient,
     Unchanged,
 )
-from receiver.sync import token_check
-from receiver.sync.token_check import TokenCheckFailed
+from receiver.sync.token_check import TokenCheck, TokenCheckFailed
 from tests.receiver.conftest import NINE, Clients
 from tests.receiver.sync.conftest import StubSource
 
@@ -97,7 +96,7 @@ def test_token_is_checked_if_the_stored_one_is_valid(
 ) -> None:
     source = responding(Grades((), None, 5, NEW_ID))
 
-    token_check.enter_token(here, Clients(source), add_course(*facts).id, NEW, actor=ADA)
+    TokenCheck(here, Clients(source), ADA).enter(add_course(*facts).id, NEW)
 
     assert bool(source.fetched) is is_checked
     assert entry_of("CS101").stored_token_id == NEW_ID
@@ -132,7 +131,7 @@ def test_token_that_is_not_accepted_does_not_replace_a_valid_one(
     entry = add_course(TokenAnnounced(4, STORED_ID, NINE))
 
     with pytest.raises(TokenNotEnteredError) as refused:
-        token_check.enter_token(here, Clients(responding(outcome)), entry.id, NEW, actor=ADA)
+        TokenCheck(here, Clients(responding(outcome)), ADA).enter(entry.id, NEW)
 
     assert str(refused.value) == (
         f"the token {NEW_ID} was not entered: {reason}; "
@@ -159,7 +158,7 @@ def test_token_entered_at_the_same_time_is_not_overwritten(
     source.on_fetch = enter_the_present_one
 
     with pytest.raises(TokenNotEnteredError, match=f"the current token is {present.token_id}"):
-        token_check.enter_token(here, Clients(source), entry.id, NEW, actor=ADA)
+        TokenCheck(here, Clients(source), ADA).enter(entry.id, NEW)
 
     assert len(source.fetched) == 2
     assert entry_of("CS101").stored_token_id == present.token_id
@@ -181,7 +180,7 @@ def test_tokens_of_a_file_are_rejected_on_their_own(
     ]
     stub = StubSource({"CS101": [REFUSED], "CS102": [Unchanged()]})
 
-    rejected = token_check.reject_unverified(here, Clients(stub), rows, actor=ADA)
+    rejected = TokenCheck(here, Clients(stub), ADA).reject_unverified(rows)
 
     assert [one.row.line for one in rejected] == [1]
     assert sorted(stub.fetched) == [["CS101"], ["CS102"]]
@@ -202,7 +201,7 @@ def test_check_returns_the_status_that_follows(
 ) -> None:
     entry = add_course(TokenAnnounced(4, "lost", NINE - timedelta(hours=1)))
 
-    checked = token_check.check_token(here, Clients(responding(outcome)), entry, actor=ADA)
+    checked = TokenCheck(here, Clients(responding(outcome)), ADA).check(entry)
 
     assert isinstance(checked, CourseStatus)
     assert checked.status is status
@@ -214,7 +213,7 @@ def test_accepted_token_is_recorded_once(
     entry = add_course()
 
     for _ in range(2):
-        token_check.check_token(here, Clients(responding(Unchanged())), entry, actor=ADA)
+        TokenCheck(here, Clients(responding(Unchanged())), ADA).fetch_once([entry])
         with here.database.reading() as session:
             entry = registry.get_by_id(session, entry.id)
 
@@ -237,7 +236,7 @@ def test_check_without_a_result_says_what_to_do(
 ) -> None:
     entry = add_course(TokenAnnounced(4, "lost", NINE))
 
-    checked = token_check.check_token(here, Clients(responding(outcome)), entry, actor=ADA)
+    checked = TokenCheck(here, Clients(responding(outcome)), ADA).check(entry)
 
     assert isinstance(checked, TokenCheckFailed)
     assert checked.detail == outcome.detail
