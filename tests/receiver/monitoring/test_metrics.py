@@ -6,9 +6,9 @@ from math import inf
 from typing import Any
 
 import pytest
-from sqlalchemy.orm import Session
 
 from contract import events
+from contract.events import CourseDeleted, CourseDeletedData, UnknownEvent
 from contract.tokens import CourseToken
 from foundation.db.session import Database
 from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
@@ -20,112 +20,106 @@ from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
-from receiver.webhooks.inbox import WebhookOutcome
 
 HOUR = timedelta(hours=1)
-Numbers = Callable[[], dict[str, float]]
+Collect = Callable[..., dict[str, float]]
 
 
 @pytest.fixture
-def numbers(database: Database) -> Numbers:
-    """Return what reads the metrics that are not zero, by name and labels."""
+def collect(database: Database) -> Collect:
+    """Return a function that reads the metrics with a prefix that are not zero, with labels."""
 
-    def read() -> dict[str, float]:
+    def read(prefix: str = "") -> dict[str, float]:
         with database.reading() as session:
-            return {
+            found = {
                 " ".join([one.name.removeprefix("receiver_"), *one.labels.values()]): one.value
                 for family in metrics.collect(session)
                 for one in family.samples
                 if one.value
             }
+        return {name: value for name, value in found.items() if name.startswith(prefix)}
 
     return read
 
 
 @pytest.fixture
-def ended(database: Database, now: datetime) -> Callable[..., None]:
-    """Return what writes a run that ended some hours after nine."""
+def record_run(database: Database, now: datetime) -> Callable[..., None]:
+    """Return a function that records a run that ended some hours after nine."""
 
-    def write(
-        *outcomes: CourseOutcome, hours: int = 0, partial: bool = False, **given: Any
+    def record(
+        *outcomes: CourseOutcome, hours: int = 0, partial: bool = False, **overrides: Any
     ) -> None:
+        courses = tuple(CourseResult("site", "CS101", outcome) for outcome in outcomes)
         with database.writing() as session:
             run_id = runs.begin(session, "ada@elms", partial=partial, now=now)
-            courses = tuple(CourseResult("site", "CS101", outcome) for outcome in outcomes)
-            made = {"exit_code": 0, "stopped": None, **given}
-            report = RunResult(run_id, courses, ScoreCounts(), 1, 1, 0.1, **made)
-            runs.end(session, report, now=now + hours * HOUR)
+            given = {"exit_code": 0, "stopped": None, **overrides}
+            result = RunResult(run_id, courses, ScoreCounts(), 1, 1, 0.1, **given)
+            runs.end(session, result, now=now + hours * HOUR)
 
-    return write
+    return record
 
 
 def test_webhooks_are_counted_by_outcome(
-    database: Database, make_source: Callable[..., Source], numbers: Numbers, now: datetime
+    database: Database, make_source: Callable[..., Source], collect: Collect, now: datetime
 ) -> None:
     source = make_source()
-    door = WebhookSource(source.id, source.name, ())
 
-    def take(
-        session: Session, webhook_id: str, version: int, kind: str = "course.deleted"
-    ) -> WebhookOutcome:
-        raw = (
-            f'{{"type":"{kind}","timestamp":"2026-11-22T09:00:00Z","data":{{"source":'
-            f'"{source.name}","course_id":"CS101","course_version":{version}}}}}'
-        ).encode()
-        return inbox.accept(session, door, webhook_id, events.load(raw), raw, now=now)
+    def make_deleted(version: int) -> CourseDeleted:
+        data = CourseDeletedData(source=source.name, course_id="CS101", course_version=version)
+        return CourseDeleted(timestamp=now, data=data)
 
     with database.writing() as session:
-        for told in (("msg_1", 4), ("msg_1", 4), ("msg_2", 3), ("msg_3", 5, "course.renamed")):
-            take(session, *told)
+        for webhook_id, event in (
+            ("msg_1", make_deleted(4)),
+            ("msg_1", make_deleted(4)),
+            ("msg_2", make_deleted(3)),
+            ("msg_3", UnknownEvent(type="course.renamed")),
+        ):
+            raw = b"{}" if isinstance(event, UnknownEvent) else events.dump(event).encode()
+            known = WebhookSource(source.id, source.name, ())
+            inbox.accept(session, known, webhook_id, event, raw, now=now)
 
-    assert numbers() == {
+    assert collect("webhooks") == {
         "webhooks_total applied": 1,
         "webhooks_total duplicate": 1,
         "webhooks_total stale": 1,
         "webhooks_total ignored": 1,
-        "seconds_since_good_run": inf,
     }
 
 
 def test_courses_are_counted_by_status(
     make_source: Callable[..., Source],
     make_entry: Callable[..., Entry],
-    numbers: Numbers,
+    collect: Collect,
     now: datetime,
 ) -> None:
-    source = make_source()
+    source, token = make_source(), CourseToken.generate()
     make_entry(source, "CS101")
     make_entry(source, "CS102", facts=(Deleted(4, now),))
     make_entry(source, "CS103", facts=(TokenAnnounced(4, "other", now),))
-    token = CourseToken.generate()
     make_entry(source, "CS104", token, (TokenRejected(token.token_id, "token-unknown", now),))
-    healed = CourseToken.generate()
-    make_entry(source, "CS105", healed, (TokenAnnounced(4, healed.token_id, now),))
+    make_entry(source, "CS105", token, (TokenAnnounced(4, token.token_id, now),))
 
-    found = numbers()
-
-    assert {name: value for name, value in found.items() if name.startswith("entries")} == {
+    assert collect("entries") == {
         "entries active": 2,
         "entries course_deleted": 1,
         "entries token_invalid": 2,
     }
 
 
-def test_runs_are_counted_by_their_ending_and_their_courses_by_outcome(
-    database: Database, ended: Callable[..., None], numbers: Numbers, now: datetime
+def test_runs_are_counted_by_status_and_courses_by_outcome(
+    database: Database, record_run: Callable[..., None], collect: Collect, now: datetime
 ) -> None:
-    ended(CourseOutcome.SYNCED, CourseOutcome.SKIPPED)
-    ended(CourseOutcome.FAILED, exit_code=1)
-    ended(CourseOutcome.UNCHANGED, exit_code=143, stopped="SIGTERM was received")
+    record_run(CourseOutcome.SYNCED, CourseOutcome.SKIPPED)
+    record_run(CourseOutcome.FAILED, exit_code=1)
+    record_run(CourseOutcome.UNCHANGED, exit_code=143, stopped="SIGTERM was received")
     with database.writing() as session:
         runs.begin(session, "killed@elms", now=now)
         at = datetime.now(now.tzinfo)
         lease.acquire(session, "ada@elms", HOUR, now=at)
         runs.begin(session, "ada@elms", now=at)
 
-    found = numbers()
-
-    assert {name: value for name, value in found.items() if name.startswith("run")} == {
+    assert collect("run") == {
         "runs_total completed": 1,
         "runs_total with_errors": 1,
         "runs_total stopped": 1,
@@ -138,17 +132,15 @@ def test_runs_are_counted_by_their_ending_and_their_courses_by_outcome(
 
 
 def test_good_run_is_one_of_all_courses_without_failures(
-    ended: Callable[..., None], numbers: Numbers, now: datetime
+    record_run: Callable[..., None], collect: Collect, now: datetime
 ) -> None:
-    ended(hours=1)
-    ended(hours=2, partial=True)
-    ended(hours=3, exit_code=1)
+    never = collect("seconds_since_good_run")
+    record_run(hours=1)
+    record_run(hours=2, partial=True)
+    record_run(hours=3, exit_code=1)
 
-    since = numbers()["seconds_since_good_run"]
+    since = collect("seconds_since_good_run")
 
-    passed = (datetime.now(now.tzinfo) - (now + HOUR)).total_seconds()
-    assert since == pytest.approx(passed, abs=60)
-
-
-def test_no_run_is_infinitely_long_ago(numbers: Numbers) -> None:
-    assert numbers() == {"seconds_since_good_run": inf}
+    expected = (datetime.now(now.tzinfo) - (now + HOUR)).total_seconds()
+    assert never == {"seconds_since_good_run": inf}
+    assert since == {"seconds_since_good_run": pytest.approx(expected, abs=60)}
