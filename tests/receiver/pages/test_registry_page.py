@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import delete
 
 from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
@@ -57,6 +58,18 @@ def test_what_needs_a_person_comes_first(
     assert "Needs attention (1)" in said(answer)
     assert f'href="/entries/{waiting.id}#enter-token"' in answer.text
     assert 'href="/inbox?webhook_id=msg_1"' in answer.text
+
+
+def test_course_whose_history_was_pruned_is_shown(
+    ada: Ada, one: Source, make_entry: Callable[..., Entry], database: Database
+) -> None:
+    make_entry(one, "CS101", facts=(NEW,))
+    with database.writing() as session:
+        session.execute(delete(HistoryEntry))
+
+    rows = rows_of(ada.get("/"))
+
+    assert rows[0].endswith("2026-11-22 09:00:00 UTC \N{EN DASH} Enter token of CS101")
 
 
 def test_only_the_first_few_of_those_stand_above(
