@@ -1,0 +1,320 @@
+"""The page of one course: its status, its history, and the forms that change it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from contract.problems import ProblemType
+from contract.tokens import CourseToken
+from foundation.db.session import Database
+from foundation.errors import Advice
+from receiver import services
+from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
+from receiver.models import Entry, HistoryEntry, Source
+from receiver.registry import entries as registry
+from receiver.registry.history import Actor
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseResult
+from tests.receiver.conftest import NINE
+from tests.receiver.pages.conftest import Browser
+
+NEW = TokenAnnounced(4, "new", NINE)
+PATH = "/entries/1"
+
+
+@pytest.fixture
+def source(make_source: Callable[..., Source], fake_site: Any) -> Source:
+    """The site on loopback, as ELMS knows it."""
+    return make_source("one", fake_site.url)
+
+
+@pytest.fixture
+def add_course(source: Source, make_entry: Callable[..., Entry]) -> Callable[..., Entry]:
+    """Return a function that adds CS101, as entry 1, with these facts."""
+    return lambda *facts, **more: make_entry(source, facts=facts, **more)
+
+
+@pytest.fixture
+def apply(database: Database, source: Source) -> Callable[..., None]:
+    """Return a function that applies a fact to CS101."""
+
+    def call(fact: Any, actor: Actor) -> None:
+        with database.writing() as session:
+            registry.apply(session, source.id, "CS101", fact, actor=actor, now=NINE)
+
+    return call
+
+
+def test_active_course_is_ok(browser: Browser, add_course: Callable[..., Entry]) -> None:
+    add_course()
+
+    page = browser.get(PATH)
+
+    assert page.text.startswith("Course in one CS101 active")
+    assert "OK. The next grade sync fetches its grades." in page.text
+
+
+def test_missing_activity_is_shown_if_elms_is_a_moodle(
+    browser: Browser, add_course: Callable[..., Entry]
+) -> None:
+    app = browser.client.application
+    here = services.of(app)
+    moodle = {"gradebook_url": "http://127.0.0.1:9", "gradebook_token": SecretStr("a" * 32)}
+    services.attach(app, replace(here, settings=here.settings.model_copy(update=moodle)))
+    add_course()
+
+    page, registry_page = browser.get(PATH), browser.get("/")
+
+    assert "No activity in ELMS's Moodle is set for its grades" in page.text
+    assert "What to do: Set the course and activity" in page.text
+    assert "no activity in ELMS's Moodle is set for its grades" in registry_page.text
+
+
+def test_invalid_token_has_reason_and_source(
+    browser: Browser, add_course: Callable[..., Entry]
+) -> None:
+    entry = add_course(NEW)
+
+    page = browser.get(PATH)
+
+    assert (
+        f"The token was regenerated: current new, stored {entry.stored_token_id} Since "
+        "2026-11-22 09:00:00 UTC . Source: webhook msg_1 , received 2026-11-22 09:00:00 UTC . "
+        "The grade sync skips this course. What to do: Get the current token "
+        "from the eAssessment administrator and enter it."
+    ) in page.text
+    assert '<time datetime="2026-11-22T09:00:00.123456Z"' in page.html
+
+
+def test_deleted_course_asks_for_no_token(
+    browser: Browser, add_course: Callable[..., Entry]
+) -> None:
+    add_course(Deleted(4, NINE))
+
+    page = browser.get(PATH)
+
+    assert "A deletion is final." in page.text
+    assert 'name="token"' not in page.html
+
+
+def test_course_that_is_not_in_the_registry_can_be_added(
+    browser: Browser, apply: Callable[..., None]
+) -> None:
+    apply(Deleted(3, NINE), Actor("webhook", "msg_1"))
+
+    page = browser.get(PATH)
+
+    assert "This course is not in the grade sync." in page.text
+    assert 'href="/entries/new?course_id=CS101&amp;source=one"' in page.html
+    assert [row.split()[0] for row in page.rows] == ["course.deleted"]
+
+
+def test_history_has_newest_first_with_its_actors(
+    browser: Browser, add_course: Callable[..., Entry], apply: Callable[..., None]
+) -> None:
+    entry = add_course(NEW)
+    apply(TokenRejected(str(entry.stored_token_id), "unknown", NINE), Actor("sync", "run 7"))
+
+    page = browser.get(PATH)
+
+    assert [row.partition(" 2026")[0] for row in page.rows] == [
+        "token rejected",
+        "token.regenerated",
+        "course added",
+    ]
+    assert "administrator ada@elms" in page.rows[2]
+    assert '<a href="/runs/7">run 7</a>' in page.html
+    assert '<a href="/inbox?webhook_id=msg_1">' in page.html
+
+
+def test_recent_runs_have_the_result_of_the_course(
+    browser: Browser, add_course: Callable[..., Entry], database: Database
+) -> None:
+    add_course()
+    with database.writing() as session:
+        for result in (
+            CourseResult("one", "CS101", CourseOutcome.SYNCED),
+            CourseResult(
+                "one", "CS101", CourseOutcome.FAILED, "transient", "503", None, Advice("Wait.")
+            ),
+        ):
+            runs.record(session, runs.begin(session, "elms", now=NINE), [result])
+
+    page = browser.get(PATH)
+
+    assert page.rows[:2] == [
+        "2 2026-11-22 09:00:00 UTC failed 503 Wait.",
+        "1 2026-11-22 09:00:00 UTC synced \N{EN DASH}",
+    ]
+
+
+def test_announced_token_is_saved_without_a_request(
+    browser: Browser, add_course: Callable[..., Entry], fake_site: Any
+) -> None:
+    new = CourseToken.generate()
+    add_course(TokenAnnounced(4, new.token_id, NINE))
+
+    page = browser.submit(f"{PATH}/token", token=new.reveal())
+
+    assert page.text.startswith(f"Token {new.token_id} saved. The course is active")
+    assert fake_site.connections == 0
+
+
+def test_token_is_verified_without_an_open_session(
+    browser: Browser, add_course: Callable[..., Entry], fake_site: Any
+) -> None:
+    new, connections = CourseToken.generate(), []
+    add_course(NEW)
+    fake_site.grades("CS101", new, course_version=5)
+    respond = fake_site.answers["CS101"]
+
+    def note_connections(handler: Any) -> None:
+        pool: Any = services.of(browser.client.application).database.engine.pool
+        connections.append(pool.checkedout())
+        respond(handler)
+
+    fake_site.answers["CS101"] = note_connections
+
+    page = browser.submit(f"{PATH}/token", token=f" {new.reveal()} ")
+
+    assert page.text.startswith(
+        f"Token {new.token_id} saved. The course is active; the next grade sync fetches its grades."
+    )
+    assert "administrator Ada" in page.text
+    assert new.secret not in page.html
+    assert connections == [0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem", "next_step"),
+    [
+        pytest.param(
+            lambda site: site.refuse("CS101", ProblemType.TOKEN_UNKNOWN),
+            "the course still cannot be synced: the token was regenerated",
+            '<a href="#enter-token">Enter a token</a>',
+            id="rejected",
+        ),
+        pytest.param(
+            lambda site: site.answer("CS101", 503),
+            "it could not be verified: responded 503.",
+            "Enter it again when eAssessment responds.",
+            id="no answer",
+        ),
+    ],
+)
+def test_token_that_is_not_accepted_is_saved_with_a_warning(
+    browser: Browser,
+    add_course: Callable[..., Entry],
+    fake_site: Any,
+    answer: Callable[[Any], None],
+    problem: str,
+    next_step: str,
+) -> None:
+    new = CourseToken.generate()
+    add_course(NEW)
+    answer(fake_site)
+
+    page = browser.submit(f"{PATH}/token", token=new.reveal())
+
+    assert page.text.startswith(f"Token {new.token_id} saved, but {problem}")
+    assert next_step in page.html
+
+
+def test_old_token_does_not_replace_a_valid_one(
+    browser: Browser,
+    add_course: Callable[..., Entry],
+    fake_site: Any,
+    entry_of: Callable[[str], Entry],
+) -> None:
+    stored, old = CourseToken.generate(), CourseToken.generate()
+    add_course(TokenAnnounced(4, stored.token_id, NINE), token=stored)
+    fake_site.regenerated("CS101", stored.token_id, 4)
+
+    page = browser.post(f"{PATH}/token", token=old.reveal())
+
+    assert page.status == 422
+    assert f"The token {old.token_id} was not entered: it was regenerated" in page.text
+    assert old.secret not in page.html
+    assert entry_of("CS101").stored_token_id == stored.token_id
+
+
+def test_malformed_token_is_not_shown_again(
+    browser: Browser, add_course: Callable[..., Entry], rows: Callable[..., list[Any]]
+) -> None:
+    add_course()
+
+    page = browser.post(f"{PATH}/token", token="eas_typo_planted")
+
+    assert page.status == 422
+    assert "this was cut off or mistyped. Copy the whole token again" in page.text
+    assert "planted" not in page.html
+    assert [line.event for line in rows(HistoryEntry)] == ["course added"]
+
+
+@pytest.mark.parametrize(
+    ("course", "activity", "stored", "message"),
+    [
+        pytest.param("7", "12", ("7", "12"), "to activity 12 of course 7", id="both"),
+        pytest.param("", "", (None, None), "not written to a Moodle", id="neither"),
+    ],
+)
+def test_activity_is_set(
+    browser: Browser,
+    add_course: Callable[..., Entry],
+    entry_of: Callable[[str], Entry],
+    course: str,
+    activity: str,
+    stored: tuple[str | None, str | None],
+    message: str,
+) -> None:
+    add_course()
+
+    page = browser.submit(f"{PATH}/activity", gradebook_course=course, gradebook_activity=activity)
+
+    entry = entry_of("CS101")
+    assert message in page.text
+    assert (entry.gradebook_course, entry.gradebook_activity) == stored
+
+
+@pytest.mark.parametrize(
+    ("course", "activity", "message"),
+    [
+        pytest.param("7", "", "Enter both numbers, or neither", id="one of them"),
+        pytest.param("seven", "12", "is a positive whole number", id="no number"),
+    ],
+)
+def test_invalid_activity_is_refused(
+    browser: Browser,
+    add_course: Callable[..., Entry],
+    entry_of: Callable[[str], Entry],
+    course: str,
+    activity: str,
+    message: str,
+) -> None:
+    add_course()
+
+    page = browser.post(f"{PATH}/activity", gradebook_course=course, gradebook_activity=activity)
+
+    assert page.status == 422
+    assert message in page.text
+    assert f'value="{course}"' in page.html
+    assert entry_of("CS101").gradebook_course is None
+
+
+def test_course_is_removed(
+    browser: Browser, add_course: Callable[..., Entry], entry_of: Callable[[str], Entry]
+) -> None:
+    add_course()
+    before = browser.get(PATH)
+
+    page = browser.submit(f"{PATH}/remove")
+    refused = browser.post(f"{PATH}/token", token=CourseToken.generate().reveal())
+
+    assert "its token is deleted. Its grades in ELMS and its history are kept" in before.text
+    assert page.text.startswith("CS101 was removed from the grade sync. Its grades in ELMS are")
+    assert "not in grade sync" in page.text
+    assert entry_of("CS101").encrypted_token is None
+    assert (refused.status, "is not in the registry" in refused.text) == (404, True)
