@@ -14,11 +14,8 @@ from foundation.http.ssrf import Guard, parse_guard
 LEASE_MARGIN_SECONDS = 5.0
 
 
-_SENDABLE_KEY = re.compile(r"[!-~]{32,}", re.ASCII)
-
-
 def _check_admin_key(key: SecretStr) -> SecretStr:
-    if not _SENDABLE_KEY.fullmatch(key.get_secret_value()):
+    if not re.fullmatch(r"[!-~]{32,}", key.get_secret_value(), re.ASCII):
         raise ValueError(
             "expected 32 or more visible ASCII characters, as `openssl rand -hex 32` makes"
         )

@@ -1,7 +1,7 @@
 """Signals: changes, sent inside the transaction that makes them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Self
 
@@ -65,15 +65,8 @@ class DeadDelivery(DeliveryFacts):
     @classmethod
     def of(cls, delivery: DeliveryFacts, reason: str, at: datetime) -> Self:
         """Return a delivery that became dead for a reason at a time."""
-        return cls(
-            delivery.delivery_id,
-            delivery.endpoint_id,
-            delivery.webhook_id,
-            delivery.event_type,
-            delivery.course_id,
-            reason,
-            at,
-        )
+        facts = {field.name: getattr(delivery, field.name) for field in fields(DeliveryFacts)}
+        return cls(**facts, reason=reason, at=at)
 
 
 Change = CourseChange | EndpointChange | Sequence[DeadDelivery]

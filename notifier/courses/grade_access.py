@@ -147,8 +147,8 @@ def authorize(
         for request, row in zip(requests, rows, strict=True)
         if row is not None and row.course_id != request.course_id
     }
-    known = select(Course.course_id).where(Course.course_id.in_(mismatched))
-    existing = set(session.scalars(known)) if mismatched else set()
+    query = select(Course.course_id).where(Course.course_id.in_(mismatched))
+    existing = set(session.scalars(query)) if mismatched else set()
     return [_access(request, row, existing) for request, row in zip(requests, rows, strict=True)]
 
 
@@ -195,45 +195,38 @@ def _access(
         return request.bearer
     if row is None:
         return TokenUnknownError("no course has this token")
-    if row.course_id != request.course_id:
-        return _not_of_this_course(request.course_id, row.token_id, existing)
+    course_id = request.course_id
+    if row.course_id != course_id:
+        if course_id not in existing:
+            return CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
+        return TokenWrongCourseError(
+            f"the token {row.token_id} belongs to another course than {course_id!r}",
+            course_id=course_id,
+            token_id=row.token_id,
+        )
     if row.deleted_at is not None:
         return CourseDeletedError.of(
-            row.course_id,
+            course_id,
             version=row.version,
             deleted_at=row.deleted_at,
             advice=CourseDeletedError.for_bearer,
         )
     if row.superseded_at is not None:
-        return _regenerated(row)
+        return TokenRegeneratedError(
+            f"the token {row.token_id} was replaced at {row.superseded_at:%Y-%m-%d %H:%M:%S} UTC; "
+            f"the current one is {row.current_token_id}",
+            course_id=course_id,
+            course_version=row.version,
+            token_id=row.current_token_id,
+            regenerated_at=row.regenerated_at,
+        )
     return CourseAccess(
         course_pk=row.course_pk,
-        course_id=row.course_id,
+        course_id=course_id,
         course_version=row.version,
         token_id=row.token_id,
         etag=f"{row.course_pk}-{row.version}-{row.grades_version}",
         changed_at=row.grades_changed_at,
-    )
-
-
-def _not_of_this_course(course_id: str, token_id: str, existing: Collection[str]) -> NotifierError:
-    if course_id in existing:
-        return TokenWrongCourseError(
-            f"the token {token_id} belongs to another course than {course_id!r}",
-            course_id=course_id,
-            token_id=token_id,
-        )
-    return CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
-
-
-def _regenerated(row: Row[Any]) -> TokenRegeneratedError:
-    return TokenRegeneratedError(
-        f"the token {row.token_id} was replaced at {row.superseded_at:%Y-%m-%d %H:%M:%S} UTC; "
-        f"the current one is {row.current_token_id}",
-        course_id=row.course_id,
-        course_version=row.version,
-        token_id=row.current_token_id,
-        regenerated_at=row.regenerated_at,
     )
 
 
@@ -246,17 +239,13 @@ def _limit_batch(session: Session, accesses: Sequence[_Limited], max_bytes: int)
     )
     limited: list[_Limited] = []
     total = 0
-    for one in accesses:
-        size = sizes.get(one.course_pk, 0) if isinstance(one, CourseAccess) else 0
-        if isinstance(one, CourseAccess) and total and total + size > max_bytes:
-            limited.append(
-                BatchFullError(
-                    f"the scores of {one.course_id!r} do not fit into this batch",
-                    course_id=one.course_id,
-                )
-            )
+    for access in accesses:
+        size = sizes.get(access.course_pk, 0) if isinstance(access, CourseAccess) else 0
+        if isinstance(access, CourseAccess) and total and total + size > max_bytes:
+            message = f"the scores of {access.course_id!r} do not fit into this batch"
+            limited.append(BatchFullError(message, course_id=access.course_id))
         else:
-            limited.append(one)
+            limited.append(access)
             total += size
     return limited
 

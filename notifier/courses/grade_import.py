@@ -40,7 +40,17 @@ def read(text: str, options: ExportOptions = _NO_OPTIONS, *, now: datetime) -> G
             return _read_export(table, options, now)
         raise _unrecognised(table.columns)
     table.check_columns(REQUIRED, OPTIONAL)
-    return GradesFile(_read_own(table, options, now))
+    if options.maximum is not None or options.item is not None:
+        raise CsvError(
+            "--maximum and --item are only for Moodle's grade export",
+            advice=Advice("Run the command again without these options."),
+        )
+    parsed, faults = table.parse(lambda _, row: (_course_id(row, options), _score(row, now)))
+    csv_reader.refuse(faults)
+    scores: defaultdict[str, list[Score]] = defaultdict(list)
+    for course_id, score in parsed:
+        scores[course_id].append(score)
+    return GradesFile(dict(scores))
 
 
 def _read_export(table: Table, options: ExportOptions, now: datetime) -> GradesFile:
@@ -56,28 +66,12 @@ def _read_export(table: Table, options: ExportOptions, now: datetime) -> GradesF
     return GradesFile({options.course_id: scores}, source)
 
 
-def _read_own(table: Table, options: ExportOptions, now: datetime) -> dict[str, list[Score]]:
-    if options.maximum is not None or options.item is not None:
-        raise CsvError(
-            "--maximum and --item are only for Moodle's grade export",
-            advice=Advice("Run the command again without these options."),
-        )
-    parsed, faults = table.parse(
-        lambda _, row: (_course_id(row, options), _score(row, now)),
-    )
-    csv_reader.refuse(faults)
-    scores: defaultdict[str, list[Score]] = defaultdict(list)
-    for course_id, score in parsed:
-        scores[course_id].append(score)
-    return dict(scores)
-
-
 def _unrecognised(names: Sequence[str]) -> CsvError:
-    found = ", ".join(name[:100] for name in names[:_SHOWN_COLUMNS]) or "nothing"
+    shown = ", ".join(name[:100] for name in names[:_SHOWN_COLUMNS]) or "nothing"
     more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
     return CsvError(
         f"line 1: expected the columns {', '.join(REQUIRED)}, or Moodle's grade export with its "
-        f"column {moodle_export.ID_NUMBER!r}; found: {found}{more}",
+        f"column {moodle_export.ID_NUMBER!r}; found: {shown}{more}",
         advice=Advice(
             "Put the column names in the first line; export from Moodle in English, as CSV with "
             "the users' ID numbers."

@@ -1,6 +1,6 @@
 """Stored grades: load new and changed scores, count them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,17 +33,19 @@ def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: dateti
     """
     courses = _lock_courses(session, sorted(scores))
     course_pks = [course.id for course in courses.values()]
-    rows = db.dicts(session, select(*_COLUMNS).where(Grade.course_pk.in_(course_pks)))
-    known = {(row["course_pk"], row["user_id"]): row for row in rows}
+    rows = db.dicts(
+        session, select(*Grade.__table__.columns).where(Grade.course_pk.in_(course_pks))
+    )
+    stored = {(row["course_pk"], row["user_id"]): row for row in rows}
     new: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
     unchanged = 0
     for course_id, course_scores in scores.items():
         for user_id, row in _last_of_each_user(courses[course_id].id, course_scores).items():
-            before = known.get((courses[course_id].id, user_id))
+            before = stored.get((courses[course_id].id, user_id))
             if before is None:
                 new.append(row)
-            elif _differs(before, row):
+            elif {**before, "timestamp": None} != {**row, "timestamp": None}:
                 changed.append(row)
             else:
                 unchanged += 1
@@ -51,7 +53,10 @@ def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: dateti
     if changed:
         session.execute(update(Grade), changed)
     touched = {row["course_pk"] for row in (*new, *changed)}
-    _next_version(session, [course for course in courses.values() if course.id in touched], now)
+    for course in courses.values():
+        if course.id in touched:
+            course.grades_version += 1
+            course.grades_changed_at = _after(course.grades_changed_at, now)
     return LoadResult(len(new), len(changed), unchanged)
 
 
@@ -75,9 +80,6 @@ def _lock_courses(session: Session, course_ids: Sequence[str]) -> dict[str, Cour
     return courses
 
 
-_COLUMNS = list(Grade.__table__.columns)
-
-
 def _last_of_each_user(course_pk: int, scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
     return {
         score.user_id: {
@@ -88,24 +90,6 @@ def _last_of_each_user(course_pk: int, scores: Sequence[Score]) -> dict[str, dic
         }
         for score in scores
     }
-
-
-def _differs(before: dict[str, Any], row: dict[str, Any]) -> bool:
-    """Return True if a score differs in anything but its timestamp."""
-    return {**before, "timestamp": None} != {**row, "timestamp": None}
-
-
-def _next_version(session: Session, touched: Collection[Course], now: datetime) -> None:
-    versions = [
-        {
-            "id": course.id,
-            "grades_version": course.grades_version + 1,
-            "grades_changed_at": _after(course.grades_changed_at, now),
-        }
-        for course in touched
-    ]
-    if versions:
-        session.execute(update(Course), versions)
 
 
 def _after(before: datetime | None, now: datetime) -> datetime:

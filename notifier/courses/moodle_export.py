@@ -54,7 +54,13 @@ def read(
     parsed, faults = table.parse(
         lambda line, row: (line, _score(row, source, now) if row[ID_NUMBER].strip() else None)
     )
-    csv_reader.refuse([*faults, *_duplicates(parsed)])
+    first: dict[str, int] = {}
+    duplicates = [
+        Fault(line, f"the ID number is the same as in line {first[score.user_id]}")
+        for line, score in parsed
+        if score is not None and first.setdefault(score.user_id, line) != line
+    ]
+    csv_reader.refuse([*faults, *duplicates])
     scores = [score for _, score in parsed if score is not None]
     left_out = [line for line, score in parsed if score is None]
     if left_out and not scores:
@@ -68,22 +74,13 @@ def read(
     return scores, replace(source, left_out=tuple(left_out))
 
 
-def _duplicates(parsed: Sequence[tuple[int, Score | None]]) -> list[Fault]:
-    first: dict[str, int] = {}
-    return [
-        Fault(line, f"the ID number is the same as in line {first[score.user_id]}")
-        for line, score in parsed
-        if score is not None and first.setdefault(score.user_id, line) != line
-    ]
-
-
 def _column(names: Sequence[str], options: ExportOptions) -> str:
     item = options.item or TOTAL
     # Moodle puts the kind of an activity before its name: `Quiz: Final exam (Real)`.
     points = [name for name in names if name.endswith(REAL)]
     exact = [name for name in points if name == item + REAL]
-    found = exact or [name for name in points if name.endswith(f": {item}{REAL}")]
-    if not found:
+    matching = exact or [name for name in points if name.endswith(f": {item}{REAL}")]
+    if not matching:
         listed = ", ".join(repr(name.removesuffix(REAL)) for name in points) or "none"
         raise CsvError(
             f"line 1: there is no column '{item}{REAL}'; columns with points: {listed}",
@@ -92,10 +89,10 @@ def _column(names: Sequence[str], options: ExportOptions) -> str:
                 "Real."
             ),
         )
-    if len(found) > 1 or names.count(ID_NUMBER) > 1:
-        duplicate = found[0] if len(found) > 1 else ID_NUMBER
+    if len(matching) > 1 or names.count(ID_NUMBER) > 1:
+        duplicate = matching[0] if len(matching) > 1 else ID_NUMBER
         raise CsvError(f"line 1: duplicate columns: {duplicate}")
-    return found[0]
+    return matching[0]
 
 
 def _score(row: Row, source: ExportSource, now: datetime) -> Score:

@@ -20,7 +20,7 @@ def key(words: str) -> str:
     """Return text normalised for comparison: no accents, one case, limited length."""
     normal = unicodedata.normalize("NFKD", words[:LONGEST_KEY])
     plain = unicodedata.normalize("NFKD", normal.casefold())
-    bare = "".join(one for one in plain if not unicodedata.combining(one))
+    bare = "".join(char for char in plain if not unicodedata.combining(char))
     return " ".join(bare.split())[:LONGEST_KEY]
 
 
@@ -38,23 +38,16 @@ def find(
     selects deleted or active courses.
     """
     prefix = key(words)
+    starts = and_(Course.search_key >= prefix, Course.search_key < prefix + _LAST)
     rows: list[Course] = []
     if after is None or (after.search_key or "").startswith(prefix):
-        rows = _read(session, _prefix_condition(prefix), deleted, after, limit + 1)
+        rows = _read(session, starts, deleted, after, limit + 1)
         after = None
     if len(rows) <= limit:
-        beyond = _read(session, _words_condition(prefix), deleted, after, limit + 1 - len(rows))
-        rows += beyond
+        contains = [Course.search_key.contains(word, autoescape=True) for word in prefix.split()]
+        others = and_(~starts, *contains)
+        rows += _read(session, others, deleted, after, limit + 1 - len(rows))
     return pagination.page_of([(row, (row.course_id,)) for row in rows], PageRequest(), limit)
-
-
-def _prefix_condition(prefix: str) -> Any:
-    return and_(Course.search_key >= prefix, Course.search_key < prefix + _LAST)
-
-
-def _words_condition(prefix: str) -> Any:
-    contain = [Course.search_key.contains(word, autoescape=True) for word in prefix.split()]
-    return and_(~_prefix_condition(prefix), *contain)
 
 
 def _read(

@@ -103,8 +103,8 @@ def delete_courses(
     """
     results: dict[str, Course | NotifierError] = {}
     # Locked in the order of ids, as by a grade import, so that two transactions cannot deadlock.
-    named = select(Course.id).where(Course.course_id.in_(set(course_ids)))
-    session.execute(named.order_by(Course.id).with_for_update())
+    selected = select(Course.id).where(Course.course_id.in_(set(course_ids)))
+    session.execute(selected.order_by(Course.id).with_for_update())
     for course_id in sorted(set(course_ids)):
         try:
             results[course_id] = delete_course(session, course_id, now=now)

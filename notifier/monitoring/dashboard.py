@@ -1,10 +1,10 @@
 """The numbers of the dashboard: deliveries by hour, their delays, dead deliveries by reason."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, func, literal, select
+from sqlalchemy import ColumnElement, ScalarSelect, func, literal, select
 from sqlalchemy.orm import Session
 
 from foundation.db import session as db
@@ -103,22 +103,20 @@ def _count(status: DeliveryStatus, at: datetime) -> ScalarSelect[int]:
 
 
 def _delays(session: Session, begins: Sequence[datetime]) -> dict[datetime, list[timedelta]]:
-    found: dict[datetime, list[timedelta]] = {at: [] for at in begins}
-    for number, created_at, settled_at in db.union_rows(session, list(_samples(begins))):
-        found[begins[number]].append(settled_at - created_at)
-    return found
-
-
-def _samples(begins: Sequence[datetime]) -> Iterator[Select[tuple[int, datetime, datetime]]]:
-    for number, at in enumerate(begins):
-        sample = (
+    samples = [
+        select(
             select(literal(number).label("hour"), Delivery.created_at, Delivery.settled_at)
             .where(*_settled(DeliveryStatus.DELIVERED, at))
             .order_by(Delivery.settled_at.desc())
             .limit(SAMPLE)
             .subquery()
         )
-        yield select(sample)
+        for number, at in enumerate(begins)
+    ]
+    delays: dict[datetime, list[timedelta]] = {at: [] for at in begins}
+    for number, created_at, settled_at in db.union_rows(session, samples):
+        delays[begins[number]].append(settled_at - created_at)
+    return delays
 
 
 def _settled(status: DeliveryStatus, at: datetime) -> tuple[ColumnElement[bool], ...]:

@@ -45,15 +45,14 @@ def needs_attention(endpoint: Endpoint) -> bool:
 
 def _secrets(session: Session, vault: Vault, now: datetime) -> Finding:
     ids = [endpoint.id for endpoint in endpoints.list_all(session)]
-    encrypted = endpoints.encrypted_secrets(session, ids, now=now)
+    secrets = endpoints.encrypted_secrets(session, ids, now=now).values()
+    encrypted = [secret for of_endpoint in secrets for secret in of_endpoint]
     try:
-        for secret in (one for several in encrypted.values() for one in several):
+        for secret in encrypted:
             vault.decrypt(secret)
     except DecryptionError as error:
         return Finding("secrets", False, str(error), error.advice)
-    return Finding(
-        "secrets", True, f"{sum(map(len, encrypted.values()))} encrypted, all can be decrypted"
-    )
+    return Finding("secrets", True, f"{len(encrypted)} encrypted, all can be decrypted")
 
 
 def _endpoints(session: Session) -> Finding:
@@ -64,39 +63,33 @@ def _endpoints(session: Session) -> Finding:
     disabled = [endpoint for endpoint in every if endpoint.disabled_at]
     if disabled:
         first = disabled[0]
-        return Finding(
-            "endpoints",
-            False,
+        summary = (
             f"{len(disabled)} of {len(every)} disabled; endpoint {first.id}: "
-            f"{first.disabled_reason}",
-            Advice(
-                "Fix the receiver, then enable the endpoint.", "endpoints enable", (str(first.id),)
-            ),
+            f"{first.disabled_reason}"
         )
+        text = "Fix the receiver, then enable the endpoint."
+        advice = Advice(text, "endpoints enable", (str(first.id),))
+        return Finding("endpoints", False, summary, advice)
     failing = [endpoint for endpoint in every if endpoint.failures >= PAUSED_AFTER]
     if failing:
         first = failing[0]
-        return Finding(
-            "endpoints",
-            False,
+        summary = (
             f"{len(failing)} of {len(every)} failing and paused; endpoint {first.id} since "
-            f"{first.failing_since:%Y-%m-%d %H:%M} UTC, failures in a row: {first.failures}",
-            Advice(
-                "Send a test event to see its response; its deliveries wait until it accepts one.",
-                "endpoints ping",
-                (str(first.id),),
-            ),
+            f"{first.failing_since:%Y-%m-%d %H:%M} UTC, failures in a row: {first.failures}"
         )
+        text = "Send a test event to see its response; its deliveries wait until it accepts one."
+        advice = Advice(text, "endpoints ping", (str(first.id),))
+        return Finding("endpoints", False, summary, advice)
     return Finding("endpoints", True, f"{len(every)}, none disabled, none paused")
 
 
 def _backlog(session: Session, now: datetime) -> Finding:
     backlog = delivery_queries.backlog(session, now=now)
-    found = ", ".join(f"{count} {status}" for status, count in sorted(backlog.counts.items()))
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(backlog.counts.items()))
     oldest = backlog.oldest_due_at
     if oldest is None or oldest >= now - LATE:
-        return Finding("backlog", True, found or "empty")
-    late = f"{found}; the oldest has been due for {format_duration(now - oldest)}"
+        return Finding("backlog", True, counts or "empty")
+    late = f"{counts}; the oldest has been due for {format_duration(now - oldest)}"
     attempted = delivery_queries.last_attempted_at(session)
     if attempted is not None and attempted >= now - LATE:
         advice = Advice("The running workers cannot keep up: start more of them.", "work")
@@ -112,15 +105,8 @@ def _dead_letters(session: Session, now: datetime) -> Finding:
             Delivery.status == DeliveryStatus.DEAD, Delivery.settled_at > now - RECENT
         )
     )
-    if count:
-        return Finding(
-            "dead letters",
-            False,
-            f"{count} in the last {RECENT.days} days",
-            Advice(
-                "Fix the cause, then replay these deliveries.",
-                "deliveries replay",
-                ("--status", "dead"),
-            ),
-        )
-    return Finding("dead letters", True, f"none in the last {RECENT.days} days")
+    if not count:
+        return Finding("dead letters", True, f"none in the last {RECENT.days} days")
+    text = "Fix the cause, then replay these deliveries."
+    advice = Advice(text, "deliveries replay", ("--status", "dead"))
+    return Finding("dead letters", False, f"{count} in the last {RECENT.days} days", advice)

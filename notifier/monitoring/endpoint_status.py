@@ -54,20 +54,16 @@ class EndpointSummary:
         return self.status.state in {EndpointState.FAILING, EndpointState.PAUSED}
 
 
-def read(session: Session) -> list[EndpointSummary]:
-    """Return the summary of every endpoint, oldest first, in four statements."""
-    return _summaries(session, None)
-
-
 def read_one(session: Session, endpoint_id: int) -> EndpointSummary:
     """Return the summary of an endpoint, or raise EndpointUnknownError."""
-    found = _summaries(session, endpoint_id)
-    if not found:
+    summaries = read(session, only=endpoint_id)
+    if not summaries:
         raise EndpointUnknownError(f"there is no endpoint {endpoint_id}")
-    return found[0]
+    return summaries[0]
 
 
-def _summaries(session: Session, only: int | None) -> list[EndpointSummary]:
+def read(session: Session, *, only: int | None = None) -> list[EndpointSummary]:
+    """Return the summaries of all endpoints, or of one, oldest first, in four statements."""
     query = (
         select(Endpoint, EndpointPing, *_COUNTS, *_LAST_IDS, *_DUE)
         .outerjoin(EndpointPing)
@@ -91,10 +87,6 @@ def _summaries(session: Session, only: int | None) -> list[EndpointSummary]:
     ]
 
 
-def _count(status: DeliveryStatus) -> ColumnElement[int]:
-    return _subquery(func.count(Delivery.id), status).label(status)
-
-
 def _newest(status: DeliveryStatus) -> ColumnElement[int]:
     newest = (Delivery.created_at.desc(), Delivery.id.desc())
     return _subquery(Delivery.id, status, order=newest).label(f"{status}_id")
@@ -114,7 +106,10 @@ def _subquery(
     return query.correlate(Endpoint).scalar_subquery()
 
 
-_COUNTS = tuple(map(_count, (DeliveryStatus.PENDING, DeliveryStatus.HELD, DeliveryStatus.DEAD)))
+_COUNTS = tuple(
+    _subquery(func.count(Delivery.id), status).label(status)
+    for status in (DeliveryStatus.PENDING, DeliveryStatus.HELD, DeliveryStatus.DEAD)
+)
 _RETRIED = _subquery(
     Delivery.id,
     DeliveryStatus.PENDING,
@@ -132,12 +127,12 @@ def _last_attempts(session: Session, rows: Sequence[Any]) -> dict[int, Attempt]:
         for delivery_id in (row.delivered_id, row.dead_id, row.retried_id)
         if delivery_id is not None
     }
-    known = [
+    attempts = [
         (owners[delivery_id], attempt)
         for delivery_id, attempt in delivery_queries.last_attempts(session, list(owners)).items()
     ]
-    known += _latest(session, {row.Endpoint.id for row in rows})
-    return dict(sorted(known, key=lambda one: one[1].id))
+    attempts += _latest(session, {row.Endpoint.id for row in rows})
+    return dict(sorted(attempts, key=lambda item: item[1].id))
 
 
 def _latest(session: Session, endpoint_ids: Collection[int]) -> list[tuple[int, Attempt]]:
@@ -154,7 +149,7 @@ def _latest(session: Session, endpoint_ids: Collection[int]) -> list[tuple[int, 
         .group_by(Delivery.endpoint_id)
         .subquery()
     )
-    found = session.execute(
+    attempts = session.execute(
         select(latest.c.endpoint_id, Attempt).join(Attempt, Attempt.id == latest.c.attempt_id)
     )
-    return [(endpoint_id, one) for endpoint_id, one in found if endpoint_id in endpoint_ids]
+    return [(owner, attempt) for owner, attempt in attempts if owner in endpoint_ids]

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from sqlalchemy import select
@@ -12,7 +11,6 @@ from foundation.db import counters
 from foundation.db import session as db
 from notifier.models import CounterShard, DeliveryStatus, Endpoint
 from notifier.webhooks import delivery_queries
-from notifier.webhooks.delivery_queries import Backlog
 from notifier.worker.metrics import ALL
 
 _STATUSES = (DeliveryStatus.PENDING, DeliveryStatus.HELD, DeliveryStatus.DEAD)
@@ -24,30 +22,19 @@ def collect(session: Session) -> Iterable[Metric]:
     now = db.now(session)
     amounts = counters.read(session, CounterShard)
     backlog = delivery_queries.backlog(session, now=now)
-    return [
-        *(one.family(amounts) for one in ALL),
-        _deliveries(backlog),
-        _oldest_due(backlog, now),
-        _endpoints(session),
-    ]
-
-
-def _deliveries(backlog: Backlog) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(
+    deliveries = GaugeMetricFamily(
         "notifier_deliveries", "Deliveries that are not delivered, by status.", labels=["status"]
     )
     for status in _STATUSES:
-        family.add_metric([status], backlog.counts.get(status, 0))
-    return family
-
-
-def _oldest_due(backlog: Backlog, now: datetime) -> GaugeMetricFamily:
+        deliveries.add_metric([status], backlog.counts.get(status, 0))
     due_at = backlog.oldest_due_at
-    return GaugeMetricFamily(
+    oldest_due = GaugeMetricFamily(
         "notifier_oldest_due_seconds",
         "Age of the oldest due delivery whose endpoint is not paused; 0 if there is none.",
         0.0 if due_at is None else max(0.0, (now - due_at).total_seconds()),
     )
+    counted = (counter.family(amounts) for counter in ALL)
+    return [*counted, deliveries, oldest_due, _endpoints(session)]
 
 
 def _endpoints(session: Session) -> GaugeMetricFamily:
@@ -55,10 +42,10 @@ def _endpoints(session: Session) -> GaugeMetricFamily:
         "notifier_endpoints", "Endpoints by state; a paused one keeps failing.", labels=["state"]
     )
     rows = session.execute(select(Endpoint.disabled_at, Endpoint.paused_until))
-    found = Counter(
+    counts = Counter(
         "disabled" if disabled_at else "paused" if paused_until else "healthy"
         for disabled_at, paused_until in rows
     )
     for state in _STATES:
-        family.add_metric([state], found[state])
+        family.add_metric([state], counts[state])
     return family

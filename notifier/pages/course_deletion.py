@@ -47,12 +47,12 @@ def preview() -> str:
     """Show what deleting the courses does, without changing anything."""
     chosen = _chosen()
     with services.current().database.reading() as session:
-        found = courses.find_courses(session, chosen.course_id)
+        rows = courses.find_courses(session, chosen.course_id)
         subscribers = endpoints.subscribed_to(session, EVENT, lock=False)
     return render_template(
         "notifier/courses_delete.html",
-        found=[row for row in found if row.deleted_at is None],
-        already_deleted=[row for row in found if row.deleted_at is not None],
+        found=[row for row in rows if row.deleted_at is None],
+        already_deleted=[row for row in rows if row.deleted_at is not None],
         subscribers=subscribers,
         cancel_url=redirects.referring_page() or url_for("courses.listed"),
     )
@@ -70,7 +70,13 @@ def delete() -> Response:
     refused = [one for one in results.values() if isinstance(one, NotifierError)]
     for course in deleted:
         _log.info("course deleted", course_id=course.course_id, user=g.person.name)
-    _flash_results(deleted, refused)
+    if deleted:
+        which = deleted[0].course_id[:80] if len(deleted) == 1 else count(len(deleted), "course")
+        flash(Markup("Deleted: {}. Its notifications are listed below.").format(which))
+    if refused:
+        reasons = "; ".join(str(refusal)[:160] for refusal in refused[:_MAX_NAMED])
+        more = f"; and {len(refused) - _MAX_NAMED} more" if len(refused) > _MAX_NAMED else ""
+        flash(escape(f"{count(len(refused), 'course')} not deleted: {reasons}{more}."), "error")
     if not deleted:
         return redirect(url_for("courses.listed"), 303)
     if len(deleted) == 1:
@@ -90,14 +96,3 @@ def _chosen() -> Chosen:
         else "no course is selected",
         advice=Advice("Go back to the courses and select the ones to delete."),
     )
-
-
-def _flash_results(deleted: list[Course], refused: list[NotifierError]) -> None:
-    if deleted:
-        which = deleted[0].course_id[:80] if len(deleted) == 1 else count(len(deleted), "course")
-        flash(Markup("Deleted: {}. Its notifications are listed below.").format(which))
-    if refused:
-        named = "; ".join(str(one)[:160] for one in refused[:_MAX_NAMED])
-        more = f"; and {len(refused) - _MAX_NAMED} more" if len(refused) > _MAX_NAMED else ""
-        message = f"{count(len(refused), 'course')} not deleted: {named}{more}."
-        flash(escape(message), "error")

@@ -99,7 +99,7 @@ def listed() -> str:
         found=found,
         tokens=tokens,
         states=_STATES,
-        query={name: value for name, value in (("q", params.q), ("state", params.state)) if value},
+        query=params.model_dump(include={"q", "state"}, exclude_defaults=True),
     )
 
 
@@ -109,13 +109,13 @@ def show() -> str:
     """Show a course: its state, tokens, grades and notifications."""
     with services.current().database.reading() as session:
         course = core.get_course(session, request.args.get("course_id", ""))
-        facts = {
-            "course": course,
-            "tokens": list(reversed(course.tokens)),
-            "scores": grades.count(session, course.id),
-            **_about(session, course),
-        }
-    return _course_page(**facts)
+        tokens = list(reversed(course.tokens))
+        scores = grades.count(session, course.id)
+        facts = _about(session, course)
+    current_token = next((token for token in tokens if token.superseded_at is None), None)
+    return render_template(
+        "notifier/course.html", current_token=current_token, tokens=tokens, scores=scores, **facts
+    )
 
 
 @courses.get("/courses/one/live")
@@ -123,8 +123,7 @@ def show() -> str:
 def live() -> str:
     """Show the current notifications of a course."""
     with services.current().database.reading() as session:
-        course = core.get_course(session, request.args.get("course_id", ""))
-        facts = {"course": course, **_about(session, course)}
+        facts = _about(session, core.get_course(session, request.args.get("course_id", "")))
     return render_template("notifier/course_notifications.html", **facts)
 
 
@@ -193,6 +192,7 @@ def _about(session: Session, course: Course) -> dict[str, Any]:
         session, DeliveryFilter(course_id=course.course_id), PageRequest(), limit=20
     )
     return {
+        "course": course,
         "page": page,
         "last": delivery_queries.last_attempts(session, [row.id for row in page.rows]),
         "subscribers": endpoints.subscribed_to(session, "token.regenerated", lock=False),
@@ -201,30 +201,16 @@ def _about(session: Session, course: Course) -> dict[str, Any]:
     }
 
 
-def _course_page(**facts: Any) -> str:
-    current = [token for token in facts["tokens"] if token.superseded_at is None]
-    return render_template(
-        "notifier/course.html", current_token=current[0] if current else None, **facts
-    )
-
-
 def _token_page(course_id: str, token: CourseToken, *, is_new: bool) -> str:
     with services.current().database.reading() as session:
         facts = _about(session, core.get_course(session, course_id))
-        return render_template(
-            "notifier/course_token.html",
-            course=core.get_course(session, course_id),
-            token=token,
-            is_new=is_new,
-            **facts,
-        )
+    return render_template("notifier/course_token.html", token=token, is_new=is_new, **facts)
 
 
 def _refused_new(faults: forms.Faults, existing_course_id: str | None = None) -> tuple[str, int]:
-    given = request.form
     return render_template(
         "notifier/course_new.html",
-        given=given,
+        given=request.form,
         faults=faults,
         existing_course_id=existing_course_id,
     ), 422

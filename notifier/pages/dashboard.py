@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 
 from flask import Blueprint, flash, g, redirect, render_template, url_for
@@ -22,7 +22,6 @@ from notifier.models import DeliveryStatus
 from notifier.monitoring import dashboard as core
 from notifier.monitoring import doctor, endpoint_status
 from notifier.monitoring.dashboard import Hour
-from notifier.monitoring.endpoint_status import EndpointSummary
 from notifier.pages.labels import TONES
 from notifier.pages.params import NUMBER
 from notifier.webhooks import delivery_queries, failure_advice
@@ -34,6 +33,7 @@ _log = logging.get_logger(__name__)
 MAX_REPLAYED = 1000
 """The limit of dead letters that are replayed at once."""
 _MILLISECOND = timedelta(milliseconds=1)
+_STEP = "Hour (UTC)"
 
 
 class DeadLetterForm(BaseModel):
@@ -78,25 +78,31 @@ def replay() -> Response:
 
 
 def _facts() -> dict[str, Any]:
-    here = services.current()
-    findings = doctor.examine(here.database, here.vault)
-    with here.database.reading() as session:
+    current = services.current()
+    findings = doctor.examine(current.database, current.vault)
+    with current.database.reading() as session:
         now = db.now(session)
         oldest_due_at = delivery_queries.oldest_due_at(session, now=now)
         reports = endpoint_status.read(session)
         hours = core.day(session, now=now)
         letters = core.dead_letters(session, now=now)
-    endpoints_to_fix = [one for one in reports if doctor.needs_attention(one.endpoint)]
+    to_fix = [report for report in reports if doctor.needs_attention(report.endpoint)]
+    others = [report for report in reports if report not in to_fix]
     return {
         "now": now,
         "findings": findings,
         "needs": [finding for finding in findings if not finding.ok],
-        "endpoints_to_fix": endpoints_to_fix,
-        "failing": [one for one in reports if one.is_failing and one not in endpoints_to_fix],
-        "untried": [one for one in reports if _is_untried(one) and one not in endpoints_to_fix],
+        "endpoints_to_fix": to_fix,
+        "failing": [report for report in others if report.is_failing],
+        "untried": [one for one in others if not one.has_answered and one.last is None],
         "letters": letters,
         "reports": reports,
-        "counts": _counts(reports),
+        # Summed, because counting a backlog is slow.
+        "counts": [
+            (DeliveryStatus.PENDING, sum(report.pending for report in reports)),
+            (DeliveryStatus.HELD, sum(report.held for report in reports)),
+            (DeliveryStatus.DEAD, sum(report.dead for report in reports)),
+        ],
         "oldest_due_at": oldest_due_at,
         "delivered": sum(hour.delivered for hour in hours),
         "delays": _delays(hours),
@@ -107,31 +113,18 @@ def _facts() -> dict[str, Any]:
     }
 
 
-def _counts(reports: Sequence[EndpointSummary]) -> list[tuple[DeliveryStatus, int]]:
-    """Return the open deliveries by status; summed, because counting a backlog is slow."""
-    return [
-        (DeliveryStatus.PENDING, sum(report.pending for report in reports)),
-        (DeliveryStatus.HELD, sum(report.held for report in reports)),
-        (DeliveryStatus.DEAD, sum(report.dead for report in reports)),
-    ]
-
-
-def _is_untried(report: EndpointSummary) -> bool:
-    return not report.has_answered and report.last is None
-
-
 def _delays(hours: Sequence[Hour]) -> tuple[float, float] | None:
     """Return the median and 95th percentile of the latest deliveries in milliseconds, if any."""
-    known = next((hour for hour in reversed(hours) if hour.delays), None)
-    if known is None:
-        return None
-    return _percentile(known, 50), _percentile(known, 95)
+    for hour in reversed(hours):
+        if hour.delays:
+            return _percentile(hour, 50), _percentile(hour, 95)
+    return None
 
 
 def _charts(hours: Sequence[Hour]) -> list[Chart]:
     if not any(hour.delivered or hour.dead for hour in hours):
         return []
-    steps = [_clock(hour.begins_at) for hour in hours]
+    steps = [f"{hour.begins_at:%H:%M}" for hour in hours]
     settled = [
         Series("delivered", "good", [hour.delivered for hour in hours]),
         Series("dead", "bad", [hour.dead for hour in hours]),
@@ -142,11 +135,10 @@ def _charts(hours: Sequence[Hour]) -> list[Chart]:
             Series("median", "wait", [_percentile(hour, 50) for hour in hours]),
             Series("95th percentile", "warn", [_percentile(hour, 95) for hour in hours]),
         ]
-        title = "Time to deliver"
         drawn.append(
             charts.lines(
                 "delays",
-                title,
+                "Time to deliver",
                 steps,
                 spans,
                 step_name=_STEP,
@@ -155,13 +147,6 @@ def _charts(hours: Sequence[Hour]) -> list[Chart]:
             )
         )
     return drawn
-
-
-_STEP = "Hour (UTC)"
-
-
-def _clock(at: datetime) -> str:
-    return f"{at:%H:%M}"
 
 
 def _percentile(hour: Hour, hundredth: float) -> float:

@@ -14,7 +14,7 @@ from foundation.pages.guards import signed_in
 from foundation.text import count
 from notifier import services
 from notifier.errors import ReplayRefusedError
-from notifier.models import MAX_ID, DeliveryStatus
+from notifier.models import MAX_ID, DeliveryStatus, Endpoint
 from notifier.pages.labels import DECISIONS, TONES
 from notifier.pages.params import TYPES, DeliveryParams, query_of
 from notifier.webhooks import delivery_queries, endpoints, failure_advice, request_preview
@@ -36,10 +36,10 @@ MAX_REPLAYED = 1000
 @signed_in
 def listed() -> str:
     """Show the deliveries that match a filter."""
-    params = forms.from_query(DeliveryParams)
-    if not isinstance(params, DeliveryParams):
-        return _page(faults=params, **_found(DeliveryParams()))
-    return _page(faults={}, **_found(params))
+    query = forms.from_query(DeliveryParams)
+    if isinstance(query, DeliveryParams):
+        return _page(query, {})
+    return _page(DeliveryParams(), query)
 
 
 @deliveries.get("/deliveries/live")
@@ -85,7 +85,7 @@ def preview_replay() -> str:
     return render_template(
         "notifier/replay.html",
         query=query_of(delivery_filter),
-        conditions=_describe(delivery_filter, {one: row.url for one, row in rows.items()}),
+        conditions=_describe(delivery_filter, rows),
         preview=preview,
         total=sum(preview.replayed.values()),
         rows=rows,
@@ -111,13 +111,13 @@ def replay() -> Response:
     return redirect(url_for("deliveries.listed", **shown), 303)
 
 
-def _page(*, faults: forms.Faults, **found: Any) -> str:
+def _page(params: DeliveryParams, faults: forms.Faults) -> str:
     return render_template(
         "notifier/deliveries.html",
         faults=faults,
         types=_choices(TYPES),
         statuses=_choices(DeliveryStatus),
-        **found,
+        **_found(params),
     )
 
 
@@ -130,27 +130,25 @@ def _found(params: DeliveryParams) -> dict[str, Any]:
         page = delivery_queries.page(session, params, params.page_request, limit=_ROWS)
         last = delivery_queries.last_attempts(session, [row.id for row in page.rows])
         counts = delivery_queries.count_by_status(session, params, limit=MAX_REPLAYED + 1)
-        all_endpoints = endpoints.list_all(session)
-        now = db.now(session)
-    return {
-        "params": params,
-        "query": query_of(params),
-        "page": page,
-        "last": last,
-        "counts": counts,
-        "max_replayed": MAX_REPLAYED,
-        "endpoints": all_endpoints,
-        "tones": TONES,
-        "now": now,
-    }
+        return {
+            "params": params,
+            "query": query_of(params),
+            "page": page,
+            "last": last,
+            "counts": counts,
+            "max_replayed": MAX_REPLAYED,
+            "endpoints": endpoints.list_all(session),
+            "tones": TONES,
+            "now": db.now(session),
+        }
 
 
 def _details(delivery_id: int) -> dict[str, Any]:
-    here = services.current()
-    with here.database.reading() as session:
+    current = services.current()
+    with current.database.reading() as session:
         row = delivery_queries.get(session, delivery_id)
         attempts, replayed = delivery_queries.history(session, delivery_id)
-        secrets = request_preview.signing_secrets(session, row.endpoint_id, here.vault)
+        secrets = request_preview.signing_secrets(session, row.endpoint_id, current.vault)
         now = db.now(session)
     steps = [
         (one.started_at, one, request_preview.headers_of(row, one, secrets)) for one in attempts
@@ -182,11 +180,11 @@ def _required_filter(params: DeliveryParams) -> DeliveryFilter:
     return params
 
 
-def _describe(delivery_filter: DeliveryFilter, urls: dict[int, str]) -> list[tuple[str, Any]]:
-    endpoint = delivery_filter.endpoint_id and urls.get(
-        delivery_filter.endpoint_id, f"number {delivery_filter.endpoint_id}"
-    )
-    given = (
+def _describe(delivery_filter: DeliveryFilter, rows: dict[int, Endpoint]) -> list[tuple[str, Any]]:
+    endpoint_id = delivery_filter.endpoint_id
+    row = rows.get(endpoint_id or 0)
+    endpoint = row.url if row else endpoint_id and f"number {endpoint_id}"
+    conditions = (
         ("Status", delivery_filter.status or "all except delivered"),
         ("Event", delivery_filter.event_type),
         ("Endpoint", endpoint),
@@ -194,7 +192,7 @@ def _describe(delivery_filter: DeliveryFilter, urls: dict[int, str]) -> list[tup
         ("From", delivery_filter.since),
         ("Before", delivery_filter.until),
     )
-    return [(name, value) for name, value in given if value is not None]
+    return [(name, value) for name, value in conditions if value is not None]
 
 
 def _by() -> str:

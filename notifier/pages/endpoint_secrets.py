@@ -1,5 +1,6 @@
 """Secrets of endpoints: created when one is added or its secret rotated, and shown once."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from flask import Blueprint, g, render_template, request
@@ -48,7 +49,7 @@ class Rotation(BaseModel):
 @signed_in
 def new() -> str:
     """Show the form that registers a URL."""
-    return _form({}, url="", event_types=list(EVENT_TYPES))
+    return _form({}, url="", event_types=EVENT_TYPES)
 
 
 @credentials.post("/endpoints/new")
@@ -58,15 +59,15 @@ def register() -> str | tuple[str, int]:
     form = forms.parse_form(NewEndpointForm, lists={"event_types"})
     if not isinstance(form, NewEndpointForm):
         return _refused(form)
-    here = services.current()
+    current = services.current()
     try:
-        with here.database.writing() as session:
+        with current.database.writing() as session:
             endpoint, secret = core.register(
                 session,
                 form.url.strip(),
                 form.chosen(),
-                vault=here.vault,
-                guard=here.settings.guard,
+                vault=current.vault,
+                guard=current.settings.guard,
                 now=db.now(session),
             )
     except (EndpointUrlError, EndpointExistsError) as refusal:
@@ -83,12 +84,12 @@ def rotate(endpoint_id: int) -> str:
     A form that is sent twice is refused, because there is a newer secret by then.
     """
     form = read(Rotation)
-    here = services.current()
+    current = services.current()
     _, overlap = OVERLAPS[form.overlap]
-    with here.database.writing() as session:
+    with current.database.writing() as session:
         now = db.now(session)
         secret = core.rotate_secret(
-            session, endpoint_id, overlap=overlap, vault=here.vault, newest=form.newest, now=now
+            session, endpoint_id, overlap=overlap, vault=current.vault, newest=form.newest, now=now
         )
     _log.info("secret rotated", endpoint_id=endpoint_id, user=g.person.name)
     return _secret_page(endpoint_id, secret, is_new=False)
@@ -96,11 +97,10 @@ def rotate(endpoint_id: int) -> str:
 
 def _secret_page(endpoint_id: int, secret: Secret, *, is_new: bool) -> str:
     facts = endpoint_details(endpoint_id)
-    page = "notifier/endpoint_secret.html"
-    return render_template(page, secret=secret, is_new=is_new, **facts)
+    return render_template("notifier/endpoint_secret.html", secret=secret, is_new=is_new, **facts)
 
 
-def _form(faults: forms.Faults, *, url: str, event_types: list[str]) -> str:
+def _form(faults: forms.Faults, *, url: str, event_types: Sequence[str]) -> str:
     return render_template(
         "notifier/endpoint_new.html",
         faults=faults,
@@ -111,5 +111,7 @@ def _form(faults: forms.Faults, *, url: str, event_types: list[str]) -> str:
 
 
 def _refused(faults: forms.Faults) -> tuple[str, int]:
-    given = request.form
-    return _form(faults, url=given.get("url", ""), event_types=given.getlist("event_types")), 422
+    entered = request.form
+    return _form(
+        faults, url=entered.get("url", ""), event_types=entered.getlist("event_types")
+    ), 422

@@ -183,10 +183,10 @@ def enable(endpoint_id: int) -> Response:
 def correct_url(endpoint_id: int) -> Response:
     """Correct the URL of an endpoint that has accepted no delivery."""
     form = read(UrlForm)
-    here = services.current()
-    with here.database.writing() as session:
+    current = services.current()
+    with current.database.writing() as session:
         due = core.correct_url(
-            session, endpoint_id, form.url, guard=here.settings.guard, now=db.now(session)
+            session, endpoint_id, form.url, guard=current.settings.guard, now=db.now(session)
         )
     _log.info("endpoint's URL corrected", endpoint_id=endpoint_id, user=g.person.name)
     flash(f"URL changed. Send a test.{_due(due)}")
@@ -238,7 +238,7 @@ _DESCRIPTIONS = {
     "endpoint.disabled": "an endpoint was disabled (for monitoring, not for ELMS)",
     "delivery.dead": "a delivery failed permanently (for monitoring, not for ELMS)",
 }
-EVENT_TYPE_CHOICES = [(one, f"{one}: {_DESCRIPTIONS[one]}") for one in TYPES]
+EVENT_TYPE_CHOICES = [(name, f"{name}: {_DESCRIPTIONS[name]}") for name in TYPES]
 """The event types with their descriptions."""
 
 

@@ -1,5 +1,6 @@
 """Query parameters of the deliveries pages: the filter and the cursor."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -25,16 +26,13 @@ def _timestamp(text: object) -> object:
         ) from None
 
 
-def _event_type(text: object) -> object:
-    if text not in TYPES:
-        raise ValueError(f"{str(text)[:40]!r} is not an event type; choose one from the list")
-    return text
+def _one_of(values: Collection[str], noun: str) -> BeforeValidator:
+    def check(text: object) -> object:
+        if text not in values:
+            raise ValueError(f"{str(text)[:40]!r} is not {noun}; choose one from the list")
+        return text
 
-
-def _status(text: object) -> object:
-    if text not in list(DeliveryStatus):
-        raise ValueError(f"{str(text)[:40]!r} is not a status; choose one from the list")
-    return DeliveryStatus(str(text))
+    return BeforeValidator(check)
 
 
 _Timestamp = Annotated[datetime, BeforeValidator(_timestamp)]
@@ -45,8 +43,8 @@ class DeliveryParams(DeliveryFilter):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    status: Annotated[DeliveryStatus, BeforeValidator(_status)] | None = None
-    event_type: Annotated[str, BeforeValidator(_event_type)] | None = None
+    status: Annotated[DeliveryStatus, _one_of(list(DeliveryStatus), "a status")] | None = None
+    event_type: Annotated[str, _one_of(TYPES, "an event type")] | None = None
     endpoint_id: NUMBER | None = None
     since: _Timestamp | None = None
     until: _Timestamp | None = None

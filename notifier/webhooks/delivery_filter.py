@@ -34,8 +34,8 @@ class DeliveryFilter(BaseModel):
 
     def conditions(self) -> dict[str, Any]:
         """Return the conditions by name."""
-        given = {name: getattr(self, name) for name in DeliveryFilter.model_fields}
-        return {name: value for name, value in given.items() if value is not None}
+        values = {name: getattr(self, name) for name in DeliveryFilter.model_fields}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,20 @@ def _ids(
             _query_by_type(scope, mark, limit, descending=descending, is_sqlite=is_sqlite)
         )
     else:
-        rows = db.union_rows(session, _parts(session, scope, mark, limit, descending=descending))
-    found = [
+        criteria = _narrow(session, scope.criteria, mark, descending=descending)
+        parts = [
+            _ordered(_query(criteria, endpoint_id, status), mark, limit, descending=descending)
+            for endpoint_id, status in product(scope.endpoint_ids, scope.statuses)
+            if criteria is not None
+        ]
+        rows = db.union_rows(session, parts)
+    positions = [
         (row.created_at, row.id)
         for row in rows
         if mark is None
         or ((row.created_at, row.id) < mark if descending else (row.created_at, row.id) > mark)
     ]
-    return [one for _, one in islice(sorted(found, reverse=descending), limit)]
+    return [row_id for _, row_id in islice(sorted(positions, reverse=descending), limit)]
 
 
 def _position_of(session: Session, delivery_id: int, *, descending: bool) -> _Position | None:
@@ -165,8 +171,8 @@ def _find_few_events(session: Session, criteria: DeliveryFilter) -> list[str] | 
     query = select(Event.id).where(
         *_event_conditions(criteria), *_in_period(Event.occurred_at, criteria)
     )
-    found = list(session.scalars(query.limit(_FEW + 1)))
-    return found if len(found) <= _FEW else None
+    event_ids = list(session.scalars(query.limit(_FEW + 1)))
+    return event_ids if len(event_ids) <= _FEW else None
 
 
 def _read_by_events(session: Session, scope: DeliveryScope, event_ids: Sequence[str]) -> list[Any]:
@@ -217,23 +223,6 @@ def _query_by_type(
     return pagination.in_order(query, (at, number), descending=descending).limit(limit)
 
 
-def _parts(
-    session: Session,
-    scope: DeliveryScope,
-    mark: _Position | None,
-    limit: int | None,
-    *,
-    descending: bool,
-) -> list[Select[Any]]:
-    criteria = _narrow(session, scope.criteria, mark, descending=descending)
-    if criteria is None:
-        return []
-    return [
-        _ordered(_query(criteria, endpoint_id, status), mark, limit, descending=descending)
-        for endpoint_id, status in product(scope.endpoint_ids, scope.statuses)
-    ]
-
-
 def _narrow(
     session: Session, criteria: DeliveryFilter, mark: _Position | None, *, descending: bool
 ) -> DeliveryFilter | None:
@@ -264,14 +253,8 @@ def _query(criteria: DeliveryFilter, endpoint_id: int, status: DeliveryStatus) -
 
 
 def _event_conditions(criteria: DeliveryFilter) -> list[Any]:
-    return [
-        column == value
-        for column, value in (
-            (Event.type, criteria.event_type),
-            (Event.course_id, criteria.course_id),
-        )
-        if value is not None
-    ]
+    wanted = ((Event.type, criteria.event_type), (Event.course_id, criteria.course_id))
+    return [column == value for column, value in wanted if value is not None]
 
 
 def _in_period(column: Any, criteria: DeliveryFilter) -> list[Any]:
@@ -292,6 +275,6 @@ def _count_query(
     part: Select[Any], limit: int | None, endpoint_id: int, status: DeliveryStatus
 ) -> Select[Any]:
     # Ordered, although any rows would do: without it PostgreSQL scans the whole table.
-    found = part if limit is None else _ordered(part, None, limit, descending=True)
+    rows = part if limit is None else _ordered(part, None, limit, descending=True)
     counted = select(literal(endpoint_id), literal(status.value), func.count())
-    return counted.select_from(found.subquery())
+    return counted.select_from(rows.subquery())

@@ -54,8 +54,8 @@ def page(
         ids = delivery_filter.oldest(session, scope, after=cursor, limit=limit + 1)
     else:
         ids = delivery_filter.newest(session, scope, before=cursor, limit=limit + 1)
-    found = [(row, (row.id,)) for row in _load(session, ids)]
-    return pagination.page_of(found, page_request, limit)
+    items = [(row, (row.id,)) for row in _load(session, ids)]
+    return pagination.page_of(items, page_request, limit)
 
 
 def _load(session: Session, ids: Sequence[int]) -> list[Delivery]:
@@ -65,7 +65,7 @@ def _load(session: Session, ids: Sequence[int]) -> list[Delivery]:
         .options(joinedload(Delivery.event), joinedload(Delivery.endpoint))
     )
     rows = {row.id: row for row in session.scalars(query)} if ids else {}
-    return [rows[one] for one in ids]
+    return [rows[row_id] for row_id in ids]
 
 
 def get(session: Session, delivery_id: int) -> Delivery:
@@ -112,7 +112,7 @@ def count_by_status(
     if not scope.is_cheap_to_count:
         return {}
     counted = delivery_filter.count(session, scope, limit=limit).values()
-    return {status: sum(one[status] for one in counted) for status in DeliveryStatus}
+    return {status: sum(counts[status] for counts in counted) for status in DeliveryStatus}
 
 
 def backlog(session: Session, *, now: datetime) -> Backlog:

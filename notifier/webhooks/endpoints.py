@@ -200,10 +200,10 @@ def encrypted_secrets(
         )
         .order_by(EndpointSecret.id.desc())
     )
-    found: defaultdict[int, list[str]] = defaultdict(list)
+    secrets: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
     for endpoint_id, encrypted in rows:
-        found[endpoint_id].append(encrypted)
-    return {endpoint_id: tuple(secrets) for endpoint_id, secrets in found.items()}
+        secrets[endpoint_id] += (encrypted,)
+    return dict(secrets)
 
 
 def secrets_of(session: Session, endpoint_id: int) -> list[EndpointSecret]:

@@ -123,11 +123,10 @@ _STATUS_ADVICE: dict[int, Advice] = {
 
 def advice_for(kind: str | None, status: int | None, endpoint_id: int) -> Advice | None:
     """Return what to do about a failure or the status of a response; None if nothing is known."""
-    advice = _ADVICE.get(kind or "") if status is None else _for_status(status)
+    if status is None:
+        advice = _ADVICE.get(kind or "")
+    elif 300 <= status < 400:
+        advice = Advice("Register the URL that it redirects to: redirects are never followed.")
+    else:
+        advice = _SERVER_LOGS if status >= 500 else _STATUS_ADVICE.get(status)
     return advice and advice.fill("ENDPOINT_ID", str(endpoint_id))
-
-
-def _for_status(status: int) -> Advice | None:
-    if 300 <= status < 400:
-        return Advice("Register the URL that it redirects to: redirects are never followed.")
-    return _SERVER_LOGS if status >= 500 else _STATUS_ADVICE.get(status)

@@ -55,20 +55,12 @@ def on_endpoint_disabled(session: Session, change: signals.EndpointChange) -> in
 
 def on_deliveries_dead(session: Session, change: Sequence[signals.DeadDelivery]) -> int:
     """Write an event for each dead delivery if any endpoint subscribes; return how many."""
-    return _write_operational(session, [_dead(session, one) for one in change])
-
-
-def _dead(session: Session, one: signals.DeadDelivery) -> events.DeliveryDead:
-    data = events.DeliveryDeadData(
-        source=session.info[SOURCE],
-        delivery_id=one.delivery_id,
-        endpoint_id=one.endpoint_id,
-        webhook_id=one.webhook_id,
-        event_type=one.event_type,
-        course_id=one.course_id,
-        reason=one.reason,
-    )
-    return events.DeliveryDead(timestamp=one.at, data=data)
+    written = []
+    for dead in change:
+        facts = {name: value for name, value in vars(dead).items() if name != "at"}
+        data = events.DeliveryDeadData(source=session.info[SOURCE], **facts)
+        written.append(events.DeliveryDead(timestamp=dead.at, data=data))
+    return _write_operational(session, written)
 
 
 def _write_operational(session: Session, written: Sequence[events.OperationalEvent]) -> int:

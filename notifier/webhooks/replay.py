@@ -39,10 +39,9 @@ def replayable(session: Session, criteria: DeliveryFilter, limit: int | None) ->
 
 def preview_replay(session: Session, criteria: DeliveryFilter, *, limit: int) -> ReplayPreview:
     """Return what a replay by filter would do, counting at most `limit` per endpoint and status."""
-    held = _held(session, criteria)
     return ReplayPreview(
         _totals(session, _replayable(session, criteria), limit=limit),
-        _totals(session, held, limit=limit),
+        _totals(session, _held(session, criteria), limit=limit),
     )
 
 
@@ -63,7 +62,8 @@ def _held(session: Session, criteria: DeliveryFilter) -> DeliveryScope:
 
 def _totals(session: Session, scope: DeliveryScope, *, limit: int | None = None) -> dict[int, int]:
     counts = delivery_filter.count(session, scope, limit=limit)
-    return {one: counted.total() for one, counted in counts.items() if counted.total()}
+    totals = {endpoint_id: counter.total() for endpoint_id, counter in counts.items()}
+    return {endpoint_id: total for endpoint_id, total in totals.items() if total}
 
 
 def check(session: Session, ids: Sequence[int]) -> list[int]:
@@ -103,7 +103,16 @@ def replay(
         rows = [row for row in locked if row.status in statuses]
         batch = [row.id for row in rows]
         deliveries.restart(session, batch, now=now)
-        db.insert_all(session, Replay, [_audit(row, by, now) for row in rows])
+        audit = [
+            {
+                "delivery_id": row.id,
+                "replayed_at": now,
+                "replayed_by": by,
+                "previous_status": row.status,
+            }
+            for row in rows
+        ]
+        db.insert_all(session, Replay, audit)
         replayed += batch
     return replayed
 
@@ -135,12 +144,3 @@ def _lock_replayable(session: Session, ids: Sequence[int]) -> Sequence[Any]:
                 advice=ReplayRefusedError.advice.fill("ENDPOINT_ID", str(row.endpoint_id)),
             )
     return rows
-
-
-def _audit(row: Any, by: str, now: datetime) -> dict[str, Any]:
-    return {
-        "delivery_id": row.id,
-        "replayed_at": now,
-        "replayed_by": by,
-        "previous_status": row.status,
-    }

@@ -50,11 +50,11 @@ def headers_of(
     if attempt.status is None and attempt.failure not in _MAYBE_SENT:
         return None
     at = attempt.started_at
-    keys = [one.secret for one in secrets if one.signs(at) and one.secret is not None]
+    keys = [item.secret for item in secrets if item.signs(at) and item.secret is not None]
     if not keys:
         return {**HEADERS, ID_HEADER: delivery.event_id, SIGNATURE_HEADER: _UNKNOWN}
     signed = signatures.sign(keys, delivery.event_id, delivery.event.body.encode(), now=at)
-    cut = [f"{one[: len('v1,') + _SHOWN]}…" for one in signed[SIGNATURE_HEADER].split()]
+    cut = [f"{signature[: len('v1,') + _SHOWN]}…" for signature in signed[SIGNATURE_HEADER].split()]
     return {**HEADERS, **signed, SIGNATURE_HEADER: " ".join(cut)}
 
 

@@ -128,13 +128,13 @@ def signal_of(result: AttemptResult) -> EndpointSignal:
 
 def requested_wait(result: AttemptResult, now: datetime) -> timedelta:
     """Return the wait that `Retry-After` asks for (RFC 9110, 10.2.3), zero if it is invalid."""
-    given = ((result.retry_after if isinstance(result, WebhookResponse) else None) or "").strip()
-    if _SECONDS.fullmatch(given):
-        return min(timedelta(seconds=int(given)), MAX_RETRY_AFTER)
-    if given.isdecimal():
+    header = ((result.retry_after if isinstance(result, WebhookResponse) else None) or "").strip()
+    if _SECONDS.fullmatch(header):
+        return min(timedelta(seconds=int(header)), MAX_RETRY_AFTER)
+    if header.isdecimal():
         return MAX_RETRY_AFTER
     try:
-        date = parsedate_to_datetime(given)
+        date = parsedate_to_datetime(header)
         retry_at = date if date.tzinfo else date.replace(tzinfo=UTC)
         return max(timedelta(0), min(retry_at - now, MAX_RETRY_AFTER))
     except (TypeError, ValueError, IndexError, OverflowError):

@@ -22,15 +22,23 @@ def check(url: str, guard: Guard) -> None:
 
     Names are not resolved here: the address is checked on every connection.
     """
-    _check_characters(url)
+    if len(url) > MAX_URL:
+        raise EndpointUrlError(f"the URL is longer than {MAX_URL} characters")
+    # Some parsers drop these silently, and then see a different URL.
+    if not url.isprintable() or " " in url:
+        raise EndpointUrlError("the URL has a space or a control character")
     parts = _split(url)
     if parts.username is not None or parts.password is not None or "#" in url:
         raise EndpointUrlError("the URL has user info or a fragment, which is never sent")
-    host = _read_host(parts)
-    _check_blocked(parts, host, guard)
-    if _written_host(parts) != host.name:
+    written = _written_host(parts)
+    try:
+        host = hosts.parse_host(written)
+    except HostError as error:
+        raise EndpointUrlError(f"the host {written} {error}") from None
+    _check_blocked(written, host, guard)
+    if written != host.name:
         raise EndpointUrlError(
-            f"the host {_written_host(parts)} is another spelling of {host.name}",
+            f"the host {written} is another spelling of {host.name}",
             advice=Advice(f"Write {host.name}."),
         )
     if parts.scheme != "https" and not (guard.loopback and _is_loopback(host)):
@@ -38,14 +46,6 @@ def check(url: str, guard: Guard) -> None:
             f"{url} is not https: others on the network could read and change what is sent",
             advice=Advice(f"Give an https URL. {_ALLOW_LOOPBACK}") if _is_loopback(host) else None,
         )
-
-
-def _check_characters(url: str) -> None:
-    if len(url) > MAX_URL:
-        raise EndpointUrlError(f"the URL is longer than {MAX_URL} characters")
-    # Some parsers drop these silently, and then see a different URL.
-    if not url.isprintable() or " " in url:
-        raise EndpointUrlError("the URL has a space or a control character")
 
 
 def _split(url: str) -> SplitResult:
@@ -83,19 +83,10 @@ def _written_host(parts: SplitResult) -> str:
     return parts.netloc.partition(":")[0]
 
 
-def _read_host(parts: SplitResult) -> Host:
-    written = _written_host(parts)
-    try:
-        return hosts.parse_host(written)
-    except HostError as error:
-        raise EndpointUrlError(f"the host {written} {error}") from None
-
-
-def _check_blocked(parts: SplitResult, host: Host, guard: Guard) -> None:
+def _check_blocked(written: str, host: Host, guard: Guard) -> None:
     if host.address is not None:
         why = guard.blocked_reason(host.name, host.address)
         if why is not None:
-            written = _written_host(parts)
             if written != host.name:
                 why = f"{written} means {why.replace(' ', ', which ', 1)}"
             step = f"{_ALLOW} {_ALLOW_LOOPBACK}" if host.address.is_loopback else _ALLOW
