@@ -2,120 +2,102 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from contract.grades import Score
 from foundation.db.session import Database
+from receiver.errors import LeaseLostError
 from receiver.gradebook import database as gradebook
-from receiver.gradebook.base import ScoreCounts
+from receiver.gradebook.base import CourseScores, ScoreCounts, WriteResult
+from receiver.gradebook.database import DatabaseGradebook
 from receiver.models import Entry, Source, StoredScore
+from receiver.runs.lease import RunLease
+from tests.receiver.conftest import NINE
+
+# The ids of two courses.
+CS101, CS102 = 1, 2
+Write = Callable[[dict[int, list[Score]]], dict[int, ScoreCounts]]
+Stored = Callable[[], list[StoredScore]]
+
+
+@pytest.fixture
+def write(
+    database: Database, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
+) -> Write:
+    """Return a function that writes scores of two courses in a transaction of its own."""
+    source = make_source()
+    assert [make_entry(source, name).id for name in ("CS101", "CS102")] == [CS101, CS102]
+
+    def transact(scores: dict[int, list[Score]]) -> dict[int, ScoreCounts]:
+        with database.writing() as session:
+            return gradebook.write(session, scores)
+
+    return transact
 
 
 @pytest.fixture
 def score(make_score: Callable[..., dict[str, Any]]) -> Callable[..., Score]:
-    """Return what makes a score as it was read."""
+    """Return a function that makes a score as it is read."""
     return lambda *args, **more: Score.model_validate_json(json.dumps(make_score(*args, **more)))
 
 
 @pytest.fixture
-def entries(make_source: Callable[..., Source], make_entry: Callable[..., Entry]) -> list[int]:
-    """Two courses, by entry id."""
-    source = make_source()
-    return [make_entry(source, course_id).id for course_id in ("CS101", "CS102")]
+def stored(rows: Callable[[type[Any]], list[Any]]) -> Stored:
+    """Return a function that reads the stored scores."""
+    return lambda: rows(StoredScore)
 
 
 def test_added_changed_and_unchanged_scores_are_counted(
-    database: Database,
-    entries: list[int],
-    score: Callable[..., Score],
-    rows: Callable[[type[Any]], list[Any]],
+    write: Write, score: Callable[..., Score], stored: Stored
 ) -> None:
-    first, second = entries
-    with database.writing() as session:
-        gradebook.write(session, {first: [score("ada"), score("bob")], second: [score("ada")]})
+    later = {"timestamp": "2026-11-23T09:00:00.000000Z"}
+    write({CS101: [score("ada"), score("bob"), score("cat")], CS102: [score("ada")]})
 
-    with database.writing() as session:
-        written = gradebook.write(
-            session, {first: [score("ada", "7.50"), score("bob", None)], second: [score("eve")]}
-        )
+    counts = write(
+        {
+            CS101: [score("ada", "7.50", **later), score("bob", None), score("cat", "8", **later)],
+            CS102: [score("eve", "1"), score("eve", "2")],
+        }
+    )
 
-    stored = {(row.entry_id, row.user_id): row.score_given for row in rows(StoredScore)}
-    assert written == {first: ScoreCounts(changed=1, unchanged=1), second: ScoreCounts(added=1)}
-    assert stored == {
-        (first, "ada"): Decimal("7.5"),
-        (first, "bob"): None,
-        (second, "ada"): Decimal("7.5"),
-        (second, "eve"): Decimal("7.5"),
+    assert counts == {CS101: ScoreCounts(changed=2, unchanged=1), CS102: ScoreCounts(added=1)}
+    assert {(row.entry_id, row.user_id): row.score_given for row in stored()} == {
+        (CS101, "ada"): Decimal("7.5"),
+        (CS101, "bob"): None,
+        (CS101, "cat"): Decimal(8),
+        (CS102, "ada"): Decimal("7.5"),
+        (CS102, "eve"): Decimal(2),
     }
-
-
-def test_another_timestamp_alone_is_unchanged(
-    database: Database,
-    entries: list[int],
-    score: Callable[..., Score],
-    rows: Callable[[type[Any]], list[Any]],
-) -> None:
-    later = score(timestamp="2026-11-23T09:00:00.000000Z")
-    with database.writing() as session:
-        gradebook.write(session, {entries[0]: [score()]})
-
-    with database.writing() as session:
-        written = gradebook.write(session, {entries[0]: [later]})
-
-    (row,) = rows(StoredScore)
-    assert written == {entries[0]: ScoreCounts(unchanged=1)}
-    assert row.timestamp == score().timestamp
+    first = stored()[0]
+    assert (first.user_id, first.timestamp) == ("ada", score().timestamp)
 
 
 def test_batch_is_three_statements(
-    database: Database, entries: list[int], score: Callable[..., Score]
+    database: Database, write: Write, score: Callable[..., Score]
 ) -> None:
-    first, second = entries
-    with database.writing() as session:
-        gradebook.write(session, {first: [score(str(number)) for number in range(50)]})
+    write({CS101: [score(str(number)) for number in range(9)]})
     before = database.statements
 
-    with database.writing() as session:
-        gradebook.write(
-            session,
-            {
-                first: [score(str(number), "8") for number in range(50)],
-                second: [score(str(number)) for number in range(50)],
-            },
-        )
+    write({course: [score(str(number), "8") for number in range(9)] for course in (CS101, CS102)})
 
     assert database.statements - before == 3
 
 
-def test_nothing_to_write_sends_no_statement(database: Database) -> None:
+def test_nothing_to_write_sends_no_statement(database: Database, write: Write) -> None:
     before = database.statements
 
-    with database.writing() as session:
-        written = gradebook.write(session, {})
+    counts = write({})
 
-    assert (written, database.statements - before) == ({}, 0)
-
-
-def test_last_score_of_a_user_counts(
-    database: Database,
-    entries: list[int],
-    score: Callable[..., Score],
-    rows: Callable[[type[Any]], list[Any]],
-) -> None:
-    with database.writing() as session:
-        gradebook.write(session, {entries[0]: [score("ada", "1"), score("ada", "2")]})
-
-    assert [row.score_given for row in rows(StoredScore)] == [Decimal(2)]
+    assert (counts, database.statements - before) == ({}, 0)
 
 
 def test_every_field_is_stored_exactly(
-    database: Database,
-    entries: list[int],
-    score: Callable[..., Score],
-    rows: Callable[[type[Any]], list[Any]],
+    write: Write, score: Callable[..., Score], stored: Stored
 ) -> None:
     given = score(
         "زينب‮",
@@ -126,8 +108,25 @@ def test_every_field_is_stored_exactly(
         gradingProgress="PendingManual",
     )
 
-    with database.writing() as session:
-        gradebook.write(session, {entries[0]: [given]})
+    write({CS101: [given]})
 
-    (row,) = rows(StoredScore)
+    (row,) = stored()
     assert {name: getattr(row, name) for name in Score.model_fields} == given.model_dump()
+
+
+def test_lost_lease_rolls_the_write_back(
+    database: Database, write: Write, score: Callable[..., Score], stored: Stored
+) -> None:
+    lease = RunLease(database, timedelta(minutes=5))
+    with database.writing() as session:
+        lease.acquire(session, "ada@elms", now=NINE)
+    opened = DatabaseGradebook(lease)
+
+    written = opened.write([CourseScores(CS101, None, None, ())])
+    with database.writing() as session:
+        session.execute(text("UPDATE sync_lease SET token = 'another'"))
+    with pytest.raises(LeaseLostError):
+        opened.write([CourseScores(CS101, None, None, (score(),))])
+
+    assert written == [WriteResult(CS101, ScoreCounts())]
+    assert stored() == []
