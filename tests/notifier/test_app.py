@@ -1,113 +1,67 @@
-"""The application factory: every signal has a subscriber, every refusal its problem."""
+"""The app of eAssessment: its signals, refusals and challenges."""
 
 import inspect
-import logging
-from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
 from blinker import NamedSignal
-from flask import Flask
 
 from contract.problems import ProblemType
 from foundation.errors import ConfigurationError, Refusal
-from notifier import errors, services, signals
+from notifier import errors, signals
 from notifier.app import CHALLENGES, create_app
-from notifier.config import Settings
+from tests.notifier.app_fixtures import new_app
 
-COMMAND_LINE_ONLY = {errors.EndpointDisabledError}
-"""Only `endpoints ping` raises it, and no route."""
-
-SIGNALS = [name for name, one in vars(signals).items() if isinstance(one, NamedSignal)]
-
-
-@pytest.fixture
-def make_app(tmp_path: Any) -> Iterator[Callable[[], Flask]]:
-    """Return a function that creates an app with a new SQLite file."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    made: list[Flask] = []
-
-    def make() -> Flask:
-        given = {
-            "admin_key": "planted-admin-key-0123456789abcdef",
-            "encryption_keys": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
-            "database_url": f"sqlite:///{tmp_path}/notifier.db",
-        }
-        made.append(create_app(Settings(_env_file=None, **given)))
-        return made[-1]
-
-    yield make
-    for app in made:
-        services.of(app).database.dispose()
-    root.handlers[:], root.level = handlers, level
+# All refusals of eAssessment except the base class.
+REFUSALS = {
+    one
+    for _, one in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(one, errors.NotifierError) and one is not errors.NotifierError
+}
+# Only `endpoints ping` raises it.
+WITHOUT_PROBLEM = {errors.EndpointDisabledError}
+# The problems of foundation that are about credentials of eAssessment.
+SHARED = {ProblemType.ADMIN_KEY_REFUSED, ProblemType.METRICS_TOKEN_REFUSED}
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, id=name) for name in SIGNALS])
-def test_every_signal_has_one_subscriber(
-    no_subscriber: None, make_app: Callable[[], Flask], name: str
-) -> None:
-    signal = getattr(signals, name)
-    assert not signal.receivers
+def test_each_app_connects_the_same_subscribers(no_subscriber: None, tmp_path: Path) -> None:
+    for _ in range(2):
+        new_app(database_url=f"sqlite:///{tmp_path}/notifier.db")
 
-    make_app()
-    make_app()
-
-    assert len(signal.receivers) == 1
-
-
-def refusals() -> set[type[Refusal]]:
-    """Return every refusal of eAssessment except the base class."""
-    return {
-        one
-        for one in vars(errors).values()
-        if inspect.isclass(one)
-        and issubclass(one, errors.NotifierError)
-        and one is not errors.NotifierError
-    }
+    every = [signal for signal in vars(signals).values() if isinstance(signal, NamedSignal)]
+    assert [len(signal.receivers) for signal in every] == [1] * 4
+    assert list(tmp_path.iterdir()) == []  # and none connects to its database
 
 
 def test_every_refusal_has_its_problem() -> None:
-    problems = [one.problem for one in refusals() - COMMAND_LINE_ONLY]
+    problems = [one.problem for one in REFUSALS - WITHOUT_PROBLEM]
 
     assert None not in problems
     assert len(set(problems)) == len(problems)
 
 
 @pytest.mark.parametrize(
-    "refusal", [pytest.param(one, id=one.__name__) for one in sorted(refusals(), key=repr)]
+    "refusal",
+    [pytest.param(one, id=one.__name__) for one in sorted(REFUSALS, key=lambda one: one.__name__)],
 )
 def test_every_refusal_says_what_to_do(refusal: type[Refusal]) -> None:
     assert refusal("detail").advice.text.endswith(".")
     assert refusal.advice != Refusal.advice
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, id=kind) for kind in ProblemType])
-def test_a_401_is_challenged_and_nothing_else_but_a_lack_of_scope(kind: ProblemType) -> None:
-    ours = {
-        *(one.problem for one in refusals()),
-        ProblemType.ADMIN_KEY_REFUSED,
-        ProblemType.METRICS_TOKEN_REFUSED,
-    }
+def test_every_401_has_a_challenge() -> None:
+    problems = {*(one.problem for one in REFUSALS - WITHOUT_PROBLEM), *SHARED}
 
-    wanted = kind in ours and (kind.status == 401 or kind is ProblemType.TOKEN_WRONG_COURSE)
-    assert (kind in CHALLENGES) == wanted
+    unauthorized = {problem for problem in problems if problem and problem.status == 401}
+    assert CHALLENGES.keys() == {*unauthorized, ProblemType.TOKEN_WRONG_COURSE}
 
 
-def test_making_an_app_connects_to_nothing(make_app: Callable[[], Flask], tmp_path: Any) -> None:
-    make_app()
-
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_without_settings_there_is_no_app(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_settings_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("NOTIFIER_ADMIN_KEY", "NOTIFIER_ENCRYPTION_KEYS"):
-        monkeypatch.delenv(name, raising=False)
 
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(ConfigurationError) as refused:
         create_app()
 
-    assert str(caught.value) == (
+    assert str(refused.value) == (
         "NOTIFIER_ENCRYPTION_KEYS: is missing; NOTIFIER_ADMIN_KEY: is missing"
     )

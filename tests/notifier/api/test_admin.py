@@ -24,6 +24,9 @@ SCORE = {
     "scoreMaximum": "10",
     "timestamp": "2026-11-22T09:30:00Z",
 }
+SCORES = {"scores": [SCORE]}
+REPLAY = "/deliveries/replay"
+BOTH = {"ids": [1], "filter": {}}
 
 
 def test_added_course_shows_its_token_once(admin: Admin) -> None:
@@ -108,53 +111,23 @@ def test_registered_endpoint_shows_its_secret_once(admin: Admin) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "document", "status", "kind"),
     [
-        pytest.param("POST", "/courses", COURSE, 409, "course-exists", id="add a taken id"),
+        pytest.param("POST", "/courses", COURSE, 409, "course-exists", id="add again"),
         pytest.param("GET", "/courses/NONE", None, 404, "course-unknown", id="show unknown"),
         pytest.param("DELETE", "/courses/CS102", None, 410, "course-deleted", id="delete again"),
         pytest.param("POST", "/courses/NONE/token", None, 404, "course-unknown", id="regenerate"),
-        pytest.param(
-            "PUT",
-            "/courses/CS102/grades",
-            {"scores": [SCORE]},
-            410,
-            "course-deleted",
-            id="load grades of a deleted course",
-        ),
-        pytest.param(
-            "POST", "/endpoints", {"url": URL}, 409, "endpoint-exists", id="register again"
-        ),
+        pytest.param("PUT", "/courses/CS102/grades", SCORES, 410, "course-deleted", id="load"),
+        pytest.param("POST", "/endpoints", {"url": URL}, 409, "endpoint-exists", id="register"),
         pytest.param(
             "POST",
             "/endpoints",
-            {"url": "https://user:planted@elms.example/"},
+            {"url": "https://10.0.0.7/x"},
             422,
             "endpoint-url-refused",
             id="register an invalid URL",
         ),
-        pytest.param(
-            "POST",
-            "/deliveries/replay",
-            {"ids": [1, 999_999]},
-            404,
-            "delivery-unknown",
-            id="replay an unknown delivery",
-        ),
-        pytest.param(
-            "POST",
-            "/deliveries/replay",
-            {"dry_run": True},
-            422,
-            "request-invalid",
-            id="replay without ids or filter",
-        ),
-        pytest.param(
-            "POST",
-            "/deliveries/replay",
-            {"ids": [1], "filter": {}},
-            422,
-            "request-invalid",
-            id="replay with both",
-        ),
+        pytest.param("POST", REPLAY, {"ids": [1, 99]}, 404, "delivery-unknown", id="replay"),
+        pytest.param("POST", REPLAY, {"dry_run": True}, 422, "request-invalid", id="no filter"),
+        pytest.param("POST", REPLAY, BOTH, 422, "request-invalid", id="ids and filter"),
     ],
 )
 def test_refused_operation_changes_nothing(
@@ -181,7 +154,6 @@ def test_refused_operation_changes_nothing(
     response = admin(method, path, json=document)
 
     refused(response, status, kind)
-    assert "planted" not in response.text
     assert rows() == before
 
 
@@ -225,45 +197,34 @@ def test_delivery_is_listed_with_its_status(
 
 
 @pytest.fixture
-def two_deliveries(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> tuple[int, int]:
-    """A dead delivery of CS101, and a pending one of CS102 a minute later."""
+def dead(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> int:
+    """The id of a dead delivery of CS101; a later one of CS102 is pending."""
     endpoint = make_endpoint()
-    dead = {"status": DeliveryStatus.DEAD, "settled_at": NINE}
-    later = NINE + MINUTE
-    return (
-        make_delivery(endpoint.id, **dead),
-        make_delivery(endpoint.id, course_id="CS102", occurred_at=later, type="token.regenerated"),
+    dead = make_delivery(
+        endpoint.id, course_id="CS101", status=DeliveryStatus.DEAD, settled_at=NINE
     )
+    make_delivery(endpoint.id, course_id="CS102", occurred_at=NINE + MINUTE)
+    return dead
 
 
 @pytest.mark.parametrize(
-    ("query", "found"),
+    "query",
     [
-        pytest.param("status=dead", [1], id="status"),
-        pytest.param("event_type=token.regenerated&course_id=CS102", [2], id="two conditions"),
-        pytest.param("since=2026-11-22T09:01:00Z", [2], id="since"),
-        pytest.param("until=2026-11-22T10:01:00%2B01:00", [1], id="until, another time zone"),
-        pytest.param("before=2", [1], id="before"),
-        pytest.param("limit=1", [2], id="limit"),
+        pytest.param("course_id=CS101&status=dead&event_type=course.deleted", id="fields"),
+        pytest.param("until=2026-11-22T10:01:00%2B01:00", id="another time zone"),
+        pytest.param("before=2&limit=1", id="page"),
     ],
 )
-def test_deliveries_are_filtered(
-    admin: Admin, two_deliveries: tuple[int, int], query: str, found: list[int]
-) -> None:
+def test_deliveries_are_filtered(admin: Admin, dead: int, query: str) -> None:
     response: TestResponse = admin("GET", f"/deliveries?{query}")
 
-    assert [one["delivery_id"] for one in response.json["deliveries"]] == found
+    assert [one["delivery_id"] for one in response.json["deliveries"]] == [dead]
 
 
 def test_replay_by_id_records_who(
-    admin: Admin,
-    two_deliveries: tuple[int, int],
-    delivery_of: Callable[[int], Delivery],
-    database: Database,
+    admin: Admin, dead: int, delivery_of: Callable[[int], Delivery], database: Database
 ) -> None:
-    dead, _ = two_deliveries
-
-    response = admin("POST", "/deliveries/replay", json={"ids": [dead, dead]})
+    response = admin("POST", REPLAY, json={"ids": [dead, dead]})
 
     assert response.json == {"replayed": [dead], "found": [dead], "dry_run": False}
     assert delivery_of(dead).status == DeliveryStatus.PENDING
@@ -273,18 +234,16 @@ def test_replay_by_id_records_who(
 
 
 @pytest.mark.parametrize(
-    ("document", "replayed"),
+    "document",
     [
-        pytest.param({"filter": {"status": "dead"}}, [1], id="filter"),
-        pytest.param({"filter": {}, "limit": 1}, [1], id="limit"),
+        pytest.param({"filter": {"status": "dead"}}, id="filter"),
+        pytest.param({"filter": {}, "limit": 1}, id="limit"),
     ],
 )
-def test_replay_by_filter(
-    admin: Admin, two_deliveries: tuple[int, int], document: Any, replayed: list[int]
-) -> None:
-    response = admin("POST", "/deliveries/replay", json=document)
+def test_replay_by_filter(admin: Admin, dead: int, document: Any) -> None:
+    response = admin("POST", REPLAY, json=document)
 
-    assert response.json == {"replayed": replayed, "found": replayed, "dry_run": False}
+    assert response.json == {"replayed": [dead], "found": [dead], "dry_run": False}
 
 
 @pytest.mark.parametrize(
@@ -294,14 +253,12 @@ def test_replay_by_filter(
         pytest.param({"filter": {"status": "dead"}}, id="filter"),
     ],
 )
-def test_dry_run_changes_nothing(
-    admin: Admin, two_deliveries: tuple[int, int], rows: Rows, document: Any
-) -> None:
+def test_dry_run_changes_nothing(admin: Admin, dead: int, rows: Rows, document: Any) -> None:
     before = rows()
 
-    response = admin("POST", "/deliveries/replay", json={**document, "dry_run": True})
+    response = admin("POST", REPLAY, json={**document, "dry_run": True})
 
-    assert response.json == {"replayed": [], "found": [1], "dry_run": True}
+    assert response.json == {"replayed": [], "found": [dead], "dry_run": True}
     assert rows() == before
 
 
@@ -311,7 +268,7 @@ def test_replay_refuses_disabled_endpoint(
     endpoint = make_endpoint(disabled=True)
     held = make_delivery(endpoint.id, status=DeliveryStatus.HELD)
 
-    response = admin("POST", "/deliveries/replay", json={"ids": [held]})
+    response = admin("POST", REPLAY, json={"ids": [held]})
 
     problem = refused(response, 409, "replay-refused")
     assert problem["action"] == f"endpoints enable {endpoint.id}"

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 import notifier.api
 from foundation import logging
 from foundation.db.session import Database
-from tests.notifier.app_fixtures import ADMIN_KEY, Admin, Refused, Rows
+from tests.notifier.app_fixtures import ADMIN_KEY, Admin, Refused
 from tests.notifier.conftest import MakeCourse
 
 MEBIBYTE = 1024 * 1024
@@ -127,56 +127,25 @@ def test_bad_body_is_refused_without_a_query(
 
 
 @pytest.mark.parametrize(
-    ("route", "document", "pointer"),
+    ("path", "document", "pointer"),
     [
+        pytest.param("/admin/endpoints", {"url": 1}, "/url", id="field"),
         pytest.param(
-            ("POST", "/admin/courses"), {"course_id": "..", "title": "x"}, "/course_id", id="course"
+            "/admin/deliveries/replay", {"filter": {"status": "x"}}, "/filter/status", id="object"
         ),
         pytest.param(
-            ("POST", "/admin/endpoints"),
-            {"url": "https://x.example", "event_types": ["course.deleted", "x"]},
-            "/event_types/1",
-            id="endpoint",
-        ),
-        pytest.param(
-            ("POST", "/admin/deliveries/replay"), {"ids": [1, 2**31]}, "/ids/1", id="replay by id"
-        ),
-        pytest.param(
-            ("POST", "/admin/deliveries/replay"),
-            {"filter": {"status": "x"}},
-            "/filter/status",
-            id="replay by filter",
-        ),
-        pytest.param(
-            ("PUT", "/admin/courses/CS101/grades"),
-            {"scores": [SCORE, {**SCORE, "scoreGiven": 7.5}]},
-            "/scores/1/scoreGiven",
-            id="grades",
-        ),
-        pytest.param(
-            ("POST", "/courses/7/token-regenerated"), {"token": ""}, "/token", id="new token"
-        ),
-        pytest.param(
-            ("POST", "/grades/batch"), {"courses": [{"course_id": "x"}]}, "/courses/0/token",
-            id="batch",
+            "/grades/batch", {"courses": [{"course_id": "x"}]}, "/courses/0/token", id="array"
         ),
     ],
-)  # fmt: skip
+)
 def test_invalid_field_is_named_by_its_pointer(
-    send: Send,
-    rows: Rows,
-    refused: Refused,
-    route: tuple[str, str],
-    document: Any,
-    pointer: str,
+    send: Send, refused: Refused, path: str, document: Any, pointer: str
 ) -> None:
     """B9; `test_schemas` tests what each field accepts."""
-    before = rows()
+    response = send(("POST", path), json.dumps(document).encode())
 
-    problem = refused(send(route, json.dumps(document).encode()), 422, "request-invalid")
-
+    problem = refused(response, 422, "request-invalid")
     assert problem["errors"][0]["pointer"] == pointer
-    assert rows() == before
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
 
 import freezegun
 import pytest
@@ -14,14 +14,25 @@ from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice, DecryptionError
-from notifier.models import Attempt, Delivery, DeliveryStatus
+from notifier.models import Attempt, DeliveryStatus
 from notifier.monitoring import doctor
 from notifier.webhooks import circuit_breaker, endpoints
 from notifier.webhooks.circuit_breaker import BreakerState
+from tests.notifier.conftest import MakeDelivery, MakeEndpoint
+
+Find = Callable[[str], Finding]
+SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
+MINUTE = 60 * SECOND
 
 
 @pytest.fixture
-def find(database: Database, vault: Vault) -> Callable[[str], Finding]:
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """SQLite, unless a test names the databases."""
+    return str(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture
+def find(database: Database, vault: Vault) -> Find:
     """Return a function that returns the finding of one check."""
 
     def find(check: str) -> Finding:
@@ -37,35 +48,62 @@ def now(database: Database) -> datetime:
         return db.now(session)
 
 
-def test_database_is_checked_first_and_shows_no_password(
-    find: Callable[[str], Finding], database: Database
-) -> None:
+@pytest.fixture
+def pause(database: Database, now: datetime) -> Callable[[int, datetime], None]:
+    """Return a function that lets an endpoint fail for two hours, and pauses it until a time."""
+
+    def write(endpoint_id: int, until: datetime) -> None:
+        state = BreakerState(9, now - 2 * HOUR, now, until)
+        with database.writing() as session:
+            circuit_breaker.write_states(session, {endpoint_id: state})
+
+    return write
+
+
+def test_database_is_shown_without_its_password(find: Find, database: Database) -> None:
     finding = find("database")
 
     assert finding.ok
     assert finding.found == database.engine.url.render_as_string(hide_password=True)
 
 
-def test_every_secret_can_be_opened(
-    find: Callable[[str], Finding], make_endpoint: Any, database: Database, vault: Vault
+def test_missing_database_is_the_only_finding(vault: Vault, tmp_path: Path) -> None:
+    away = Database(f"sqlite:///{tmp_path}/none/notifier.db")
+
+    findings = doctor.examine(away, vault)
+
+    advice = Advice("Check the database URL and that the database is running.")
+    assert findings == [Finding("database", False, "unable to open database file", advice)]
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"], indirect=True)
+def test_clock_is_compared_with_the_database(find: Find, database: Database) -> None:
+    with freezegun.freeze_time(datetime.now(UTC) + 2 * MINUTE):
+        finding = find("clock")
+
+    assert finding.ok == database.is_sqlite
+    if not database.is_sqlite:
+        assert 119 < float(finding.found.split()[0]) < 122
+        assert finding.advice is not None
+
+
+def test_every_secret_is_decrypted(
+    find: Find, make_endpoint: MakeEndpoint, database: Database, vault: Vault, now: datetime
 ) -> None:
     endpoint = make_endpoint()
-    make_endpoint()
     with database.writing() as session:
-        endpoints.rotate_secret(
-            session, endpoint.id, overlap=timedelta(hours=1), vault=vault, now=db.now(session)
-        )
+        endpoints.rotate_secret(session, endpoint.id, overlap=HOUR, vault=vault, now=now)
 
     finding = find("secrets")
 
-    assert (finding.ok, finding.found) == (True, "3 encrypted, all can be decrypted")
+    assert (finding.ok, finding.found) == (True, "2 encrypted, all can be decrypted")
 
 
-def test_missing_key_is_found(database: Database, make_endpoint: Any) -> None:
+def test_missing_key_is_found(database: Database, make_endpoint: MakeEndpoint) -> None:
     make_endpoint()
     other = Vault(SecretStr(Fernet.generate_key().decode()))
 
-    finding = {one.check: one for one in doctor.examine(database, other)}["secrets"]
+    (finding,) = [one for one in doctor.examine(database, other) if one.check == "secrets"]
 
     assert not finding.ok
     assert finding.found == "a stored secret was encrypted with a key that is not in the settings"
@@ -73,22 +111,30 @@ def test_missing_key_is_found(database: Database, make_endpoint: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("due_since", "ok"),
+    ("due_since", "pause_ended_since", "ok"),
     [
-        pytest.param(timedelta(minutes=4, seconds=30), True, id="in time"),
-        pytest.param(timedelta(minutes=5, seconds=30), False, id="late"),
-        pytest.param(-timedelta(hours=10), True, id="a retry to come"),
+        pytest.param(4.5 * MINUTE, None, True, id="in time"),
+        pytest.param(5.5 * MINUTE, None, False, id="late"),
+        pytest.param(-10 * HOUR, None, True, id="later retry"),
+        pytest.param(HOUR, 30 * SECOND, True, id="pause has just ended"),
+        pytest.param(HOUR, 90 * SECOND, False, id="pause ended long ago"),
+        pytest.param(HOUR, -5 * MINUTE, True, id="paused"),
     ],
 )
-def test_late_delivery_means_no_worker(
-    find: Callable[[str], Finding],
-    make_endpoint: Any,
-    make_delivery: Any,
+def test_late_delivery_is_found_unless_its_endpoint_is_paused(
+    find: Find,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+    pause: Callable[[int, datetime], None],
     now: datetime,
     due_since: timedelta,
+    pause_ended_since: timedelta | None,
     ok: bool,
 ) -> None:
-    make_delivery(make_endpoint().id, due_at=now - due_since)
+    endpoint = make_endpoint()
+    make_delivery(endpoint.id, due_at=now - due_since)
+    if pause_ended_since is not None:
+        pause(endpoint.id, now - pause_ended_since)
 
     finding = find("backlog")
 
@@ -97,25 +143,21 @@ def test_late_delivery_means_no_worker(
 
 
 @pytest.mark.parametrize(
-    ("attempted", "said", "step"),
+    ("attempted", "found", "step"),
     [
         pytest.param(None, "nothing was attempted yet", "Start a worker", id="never"),
-        pytest.param(
-            timedelta(hours=2), "nothing was attempted since 20", "Start a worker", id="long ago"
-        ),
-        pytest.param(
-            timedelta(minutes=1), "10 min", "The running workers cannot keep up", id="lately"
-        ),
+        pytest.param(2 * HOUR, "nothing was attempted since 20", "Start a worker", id="long ago"),
+        pytest.param(MINUTE, "10 min", "The running workers cannot keep up", id="recently"),
     ],
 )
 def test_late_backlog_reports_the_last_attempt(
     database: Database,
-    find: Callable[[str], Finding],
-    make_endpoint: Any,
-    make_delivery: Any,
+    find: Find,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
     now: datetime,
     attempted: timedelta | None,
-    said: str,
+    found: str,
     step: str,
 ) -> None:
     delivery_id = make_delivery(make_endpoint().id, due_at=now - timedelta(minutes=10, seconds=9))
@@ -128,124 +170,59 @@ def test_late_backlog_reports_the_last_attempt(
 
     assert not finding.ok
     assert finding.found.startswith("1 pending; the oldest has been due for 10 min")
-    assert said in finding.found
+    assert found in finding.found
     assert finding.advice is not None
     assert (finding.advice.text.startswith(step), finding.advice.action) == (True, "work")
 
 
-@pytest.mark.parametrize(
-    ("over_for", "ok"),
-    [
-        pytest.param(timedelta(seconds=30), True, id="just over"),
-        pytest.param(timedelta(seconds=90), False, id="long over"),
-    ],
-)
-def test_pause_that_ended_long_ago_means_no_worker(
-    database: Database,
-    find: Callable[[str], Finding],
-    make_endpoint: Any,
-    make_delivery: Any,
-    now: datetime,
-    over_for: timedelta,
-    ok: bool,
-) -> None:
-    endpoint = make_endpoint()
-    make_delivery(endpoint.id, due_at=now - timedelta(hours=1))
-    with database.writing() as session:
-        ailing = BreakerState(9, now - timedelta(hours=2), now, now - over_for)
-        circuit_breaker.write_states(session, {endpoint.id: ailing})
-
-    assert find("backlog").ok == ok
-
-
-def test_failing_endpoint_is_found_and_is_no_late_backlog(
-    database: Database,
-    find: Callable[[str], Finding],
-    make_endpoint: Any,
-    make_delivery: Any,
+def test_failing_endpoint_is_found(
+    find: Find,
+    make_endpoint: MakeEndpoint,
+    pause: Callable[[int, datetime], None],
     now: datetime,
 ) -> None:
     endpoint = make_endpoint()
-    make_delivery(endpoint.id, due_at=now - timedelta(hours=1))
-    since = now - timedelta(hours=2)
-    with database.writing() as session:
-        circuit_breaker.write_states(
-            session, {endpoint.id: BreakerState(9, since, now, now + timedelta(minutes=5))}
-        )
+    pause(endpoint.id, now + HOUR)
 
-    finding, backlog = find("endpoints"), find("backlog")
+    finding = find("endpoints")
 
-    assert backlog.ok
     assert not finding.ok
     assert finding.found == (
-        f"1 of 1 failing and paused; endpoint {endpoint.id} since {since:%Y-%m-%d %H:%M} UTC, "
-        "failures in a row: 9"
+        f"1 of 1 failing and paused; endpoint {endpoint.id} since "
+        f"{now - 2 * HOUR:%Y-%m-%d %H:%M} UTC, failures in a row: 9"
     )
     assert finding.advice is not None
     assert finding.advice.command == f"endpoints ping {endpoint.id}"
 
 
-def test_held_deliveries_are_no_late_backlog(
-    find: Callable[[str], Finding], make_endpoint: Any, make_delivery: Any
+def test_disabled_endpoint_is_found_and_its_deliveries_are_not_late(
+    find: Find, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
     endpoint = make_endpoint(disabled=True)
     make_delivery(endpoint.id, status=DeliveryStatus.HELD)
 
-    backlog, disabled = find("backlog"), find("endpoints")
+    backlog, finding = find("backlog"), find("endpoints")
 
     assert (backlog.ok, backlog.found) == (True, "1 held")
-    assert (disabled.ok, disabled.found) == (
-        False,
-        f"1 of 1 disabled; endpoint {endpoint.id}: out of order",
-    )
+    assert not finding.ok
+    assert finding.found == f"1 of 1 disabled; endpoint {endpoint.id}: out of order"
 
 
 @pytest.mark.parametrize(
     ("age", "ok"),
     [
-        pytest.param(timedelta(days=6, hours=23), False, id="this week"),
-        pytest.param(timedelta(days=7, hours=1), True, id="history"),
+        pytest.param(7 * DAY - HOUR, False, id="this week"),
+        pytest.param(7 * DAY + HOUR, True, id="earlier"),
     ],
 )
 def test_dead_deliveries_of_the_last_week_are_found(
-    find: Callable[[str], Finding],
-    make_endpoint: Any,
-    make_delivery: Any,
-    database: Database,
+    find: Find,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
     now: datetime,
     age: timedelta,
     ok: bool,
 ) -> None:
-    delivery_id = make_delivery(make_endpoint().id)
-    with database.writing() as session:
-        row = session.get_one(Delivery, delivery_id)
-        row.status, row.settled_at = DeliveryStatus.DEAD, now - age
+    make_delivery(make_endpoint().id, status=DeliveryStatus.DEAD, settled_at=now - age)
 
     assert find("dead letters").ok == ok
-
-
-def test_clock_is_compared_with_the_database(
-    find: Callable[[str], Finding], database: Database
-) -> None:
-    with freezegun.freeze_time(datetime.now(UTC) + timedelta(minutes=2)):
-        finding = find("clock")
-
-    assert finding.ok == database.is_sqlite
-    if not database.is_sqlite:
-        assert 119 < float(finding.found.split()[0]) < 122
-        assert finding.advice is not None
-
-
-def test_missing_database_is_the_only_finding(vault: Vault, tmp_path: Any) -> None:
-    away = Database(f"sqlite:///{tmp_path}/none/notifier.db")
-
-    findings = doctor.examine(away, vault)
-
-    assert findings == [
-        Finding(
-            "database",
-            False,
-            "unable to open database file",
-            Advice("Check the database URL and that the database is running."),
-        )
-    ]

@@ -18,23 +18,32 @@ from notifier.worker.claims import ClaimLimits
 from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
 from tests.notifier.worker.test_batch import set_state
 
+# The SQL of counters is tested in foundation/db.
+pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"])
+
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
-TERMS = BatchSettings(MINUTE, timedelta(days=5), lambda: 0.0)
-WELL = WebhookResponse(200, None, "")
+SETTINGS = BatchSettings(MINUTE, timedelta(days=5), lambda: 0.0)
+OK = WebhookResponse(200, None, "")
 
 Numbers = Callable[[], dict[str, float]]
+AttemptResult = WebhookResponse | Failure
+Settle = Callable[..., None]
 
 
 @pytest.fixture
-def take(database: Database) -> Callable[..., None]:
+def settle(database: Database) -> Settle:
     """Return a function that settles claims with a result each, at a given time."""
 
-    def one(*finished: tuple[Claimed, WebhookResponse | Failure], now: Any = NINE + SECOND) -> None:
-        made = [Finished(claimed, NINE, 12, answer) for claimed, answer in finished]
+    def write(
+        *results: tuple[Claimed, WebhookResponse | Failure], now: Any = NINE + SECOND
+    ) -> None:
+        finished = [Finished(claimed, NINE, 12, result) for claimed, result in results]
         with database.writing() as session:
-            batch.process_batch(session, made, lambda _: ClaimLimits(0, 0, 0, {}), TERMS, now=now)
+            batch.process_batch(
+                session, finished, lambda _: ClaimLimits(0, 0, 0, {}), SETTINGS, now=now
+            )
 
-    return one
+    return write
 
 
 @pytest.fixture
@@ -64,20 +73,20 @@ def test_attempts_are_counted_by_status_class_or_failure(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
-    take: Callable[..., None],
+    settle: Settle,
     numbers: Numbers,
 ) -> None:
     endpoint = make_endpoint()
-    answers = [
-        WELL,
+    results = [
+        OK,
         WebhookResponse(503, None, ""),
         WebhookResponse(400, None, ""),
         Failure("deadline", "silent"),
     ]
-    for _ in answers:
+    for _ in results:
         make_delivery(endpoint.id)
 
-    take(*zip(claim(), answers, strict=True))
+    settle(*zip(claim(), results, strict=True))
 
     found = numbers()
     assert chosen(found, "attempts") == {
@@ -101,16 +110,16 @@ def test_delivery_by_two_workers_is_counted_once(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
-    take: Callable[..., None],
+    settle: Settle,
     numbers: Numbers,
 ) -> None:
     make_delivery(make_endpoint().id)
     (slow,) = claim()
-    take(now=NINE + HOUR)
+    settle(now=NINE + HOUR)
     (successor,) = claim(now=NINE + HOUR)
 
-    take((slow, WELL), now=NINE + HOUR + SECOND)
-    take((successor, WELL), now=NINE + HOUR + SECOND)
+    settle((slow, OK), now=NINE + HOUR + SECOND)
+    settle((successor, OK), now=NINE + HOUR + SECOND)
 
     found = numbers()
     assert found["attempts_total none worker-lost"] == 1
@@ -123,13 +132,13 @@ def test_last_expired_claim_is_counted_as_dead(
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     claim: Callable[..., list[Claimed]],
-    take: Callable[..., None],
+    settle: Settle,
     numbers: Numbers,
 ) -> None:
     make_delivery(make_endpoint().id, attempts=MAX_ATTEMPTS - 1)
     claim()
 
-    take(now=NINE + HOUR)
+    settle(now=NINE + HOUR)
 
     assert numbers()["deliveries_settled_total dead course.deleted"] == 1
 
@@ -137,13 +146,13 @@ def test_last_expired_claim_is_counted_as_dead(
 def test_gauges_of_deliveries_and_endpoints(
     database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers
 ) -> None:
-    well, paused, gone = make_endpoint(), make_endpoint(), make_endpoint(disabled=True)
+    healthy, paused, disabled = make_endpoint(), make_endpoint(), make_endpoint(disabled=True)
     until = datetime.now(UTC) + HOUR
     set_state(database, paused.id, BreakerState(5, NINE, NINE, paused_until=until))
-    make_delivery(well.id, status=DeliveryStatus.DELIVERED)
-    make_delivery(well.id, status=DeliveryStatus.DEAD)
+    make_delivery(healthy.id, status=DeliveryStatus.DELIVERED)
+    make_delivery(healthy.id, status=DeliveryStatus.DEAD)
     make_delivery(paused.id)
-    make_delivery(gone.id, status=DeliveryStatus.HELD)
+    make_delivery(disabled.id, status=DeliveryStatus.HELD)
 
     found = numbers()
 
