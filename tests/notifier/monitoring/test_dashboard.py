@@ -128,16 +128,3 @@ def test_dead_ids_are_those_of_one_group(
 
     assert found == [new, old]
     assert first == [new]
-
-
-def test_statements_are_constant(database: Database, settled: MakeSettled) -> None:
-    taken = []
-    for many in (1, 10):
-        for number in range(many):
-            settled(NOON - number * 2 * HOUR)
-        before = database.statements
-        with database.reading() as session:
-            dashboard.day(session, now=NOON)
-        taken.append(database.statements - before)
-
-    assert taken == [2, 2]

@@ -132,24 +132,6 @@ def test_unknown_endpoint_is_refused(database: Database) -> None:
     assert str(refused.value) == "there is no endpoint 7"
 
 
-def test_statements_do_not_grow(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    attempt: Attempted,
-) -> None:
-    taken = []
-    for many in (1, 5):
-        for number in range(many):
-            attempt(make_delivery(make_endpoint().id, due_at=NINE + number * MINUTE), status=200)
-        before = database.statements
-        with database.reading() as session:
-            endpoint_status.read(session)
-        taken.append(database.statements - before)
-
-    assert taken == [3, 3]
-
-
 def test_paused_endpoint_has_a_next_attempt(
     database: Database, make_endpoint: MakeEndpoint
 ) -> None:

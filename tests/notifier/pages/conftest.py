@@ -1,6 +1,7 @@
-"""Fixtures of the pages of eAssessment: the browser of a signed-in user, without scripts."""
+"""Fixtures of the pages of eAssessment."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,8 +23,6 @@ from tests.notifier.conftest import NINE
 app, shared_app, client = app_fixtures.app, app_fixtures.shared_app, app_fixtures.client
 database, vault, rows = app_fixtures.database, app_fixtures.vault, app_fixtures.rows
 
-Look = Callable[..., str]
-Send = Callable[..., TestResponse]
 MakeAttempt = Callable[..., None]
 SetFailing = Callable[..., None]
 
@@ -31,36 +30,31 @@ MARKUP = "<script>alert(1)</script>&\"'"
 URL = "https://elms.example/webhooks/eassessment"
 
 
+@dataclass(frozen=True)
+class Browser:
+    """The browser of a signed-in user, and the CSRF token of the session."""
+
+    client: FlaskClient
+    token: str
+
+    def look(self, path: str, status: int = 200, /, **query: Any) -> str:
+        """Open a page and return its HTML."""
+        response = self.client.get(path, query_string=query or None)
+        assert response.status_code == status, response.text
+        return response.text
+
+    def send(self, path: str, /, **fields: Any) -> TestResponse:
+        """Send a form."""
+        return self.client.post(path, data={"csrf_token": self.token, **fields})
+
+
 @pytest.fixture
-def ada(client: FlaskClient, database: Database) -> FlaskClient:
+def ada(client: FlaskClient, database: Database) -> Browser:
     """The browser of Ada, who is signed in."""
     with database.writing() as session:
         users.add(session, "Ada", PASSWORD, now=NINE)
     assert enter(client, "ada").status_code == 303
-    return client
-
-
-@pytest.fixture
-def look(ada: FlaskClient) -> Look:
-    """Return a function that opens a page and returns its HTML."""
-
-    def get(path: str, status: int = 200, /, **query: Any) -> str:
-        response = ada.get(path, query_string=query or None)
-        assert response.status_code == status, response.text
-        return response.text
-
-    return get
-
-
-@pytest.fixture
-def send(ada: FlaskClient) -> Send:
-    """Return a function that sends a form."""
-    token = token_in(ada.get("/courses/new"))
-
-    def post(path: str, /, **fields: Any) -> TestResponse:
-        return ada.post(path, data={"csrf_token": token, **fields})
-
-    return post
+    return Browser(client, token_in(client.get("/courses/new")))
 
 
 @pytest.fixture

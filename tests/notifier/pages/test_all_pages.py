@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 
 from foundation.db.session import Database
 from notifier.courses import service as courses
@@ -12,7 +11,7 @@ from notifier.models import DeliveryStatus
 from notifier.pages.navigation import SITE
 from tests.notifier.app_fixtures import Rows
 from tests.notifier.conftest import NINE, MakeCourse, MakeDelivery, MakeEndpoint
-from tests.notifier.pages.conftest import URL, Look, Send
+from tests.notifier.pages.conftest import URL, Browser
 
 
 @pytest.mark.parametrize(
@@ -24,8 +23,8 @@ from tests.notifier.pages.conftest import URL, Look, Send
         pytest.param("/deliveries", "No deliveries yet.", "/endpoints/new", id="deliveries"),
     ],
 )
-def test_empty_page_says_what_to_do_first(look: Look, path: str, text: str, link: str) -> None:
-    page = look(path)
+def test_empty_page_says_what_to_do_first(ada: Browser, path: str, text: str, link: str) -> None:
+    page = ada.look(path)
 
     assert text in page
     assert f'href="{link}"' in page
@@ -40,8 +39,8 @@ def test_empty_page_says_what_to_do_first(look: Look, path: str, text: str, link
         pytest.param("/endpoints/99/live", "There is no endpoint 99", id="part of a page"),
     ],
 )
-def test_unknown_id_is_a_404_page(look: Look, path: str, text: str) -> None:
-    assert text in look(path, 404)
+def test_unknown_id_is_a_404_page(ada: Browser, path: str, text: str) -> None:
+    assert text in ada.look(path, 404)
 
 
 @pytest.mark.parametrize(
@@ -54,11 +53,11 @@ def test_unknown_id_is_a_404_page(look: Look, path: str, text: str) -> None:
     ],
 )
 def test_form_for_an_unknown_id_changes_nothing(
-    send: Send, rows: Rows, path: str, fields: dict[str, Any]
+    ada: Browser, rows: Rows, path: str, fields: dict[str, Any]
 ) -> None:
     before = rows()
 
-    response = send(path, **fields)
+    response = ada.send(path, **fields)
 
     assert (response.status_code, response.mimetype) == (404, "text/html")
     assert rows() == before
@@ -66,7 +65,7 @@ def test_form_for_an_unknown_id_changes_nothing(
 
 def test_form_without_a_token_of_the_session_changes_nothing(
     app: Flask,
-    ada: FlaskClient,
+    ada: Browser,
     make_course: MakeCourse,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -83,7 +82,7 @@ def test_form_without_a_token_of_the_session_changes_nothing(
     fields = {"csrf_token": "guessed", "course_id": "CS101", "version": "1", "status": "dead"}
     before = rows()
 
-    responses = [ada.post(path, data=fields) for path in paths]
+    responses = [ada.client.post(path, data=fields) for path in paths]
 
     assert "The form is not from a page of this session" in responses[0].text
     assert [response.status_code for response in responses] == [400] * 16
@@ -101,7 +100,7 @@ def test_form_without_a_token_of_the_session_changes_nothing(
     ],
 )
 def test_statements_do_not_grow(
-    look: Look,
+    ada: Browser,
     database: Database,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -117,7 +116,7 @@ def test_statements_do_not_grow(
             with database.writing() as session:
                 courses.add_course(session, f"A{number}", "Algebra", now=NINE)
         before = database.statements
-        look(path)
+        ada.look(path)
         counts.append(database.statements - before)
 
     assert counts[0] == counts[1]

@@ -13,7 +13,7 @@ from notifier.courses import service as courses
 from notifier.models import Event
 from tests.notifier.app_fixtures import Rows
 from tests.notifier.conftest import NINE, MakeCourse, MakeEndpoint
-from tests.notifier.pages.conftest import MARKUP, Look, Send
+from tests.notifier.pages.conftest import MARKUP, Browser
 
 TOKEN = re.compile(r"<code data-copy-text>(eas_\w+)</code>")
 
@@ -50,14 +50,14 @@ def current_token(database: Database, course_id: str) -> tuple[int, str | None]:
 
 
 def test_list_shows_the_state_of_each_course(
-    look: Look, make_course: MakeCourse, moodle_course: str, delete_course: Callable[[str], None]
+    ada: Browser, make_course: MakeCourse, moodle_course: str, delete_course: Callable[[str], None]
 ) -> None:
     token = make_course("CS101")
     make_course("CS102")
     delete_course("CS102")
 
-    page = look("/courses")
-    deleted = look("/courses", state="deleted")
+    page = ada.look("/courses")
+    deleted = ada.look("/courses", state="deleted")
 
     assert ids_on(page) == ["7731", "CS101", "CS102"]
     assert token.token_id in page
@@ -66,41 +66,41 @@ def test_list_shows_the_state_of_each_course(
     assert "Delete selected courses" in page
     assert ids_on(deleted) == ["CS102"]
     assert "Delete selected courses" not in deleted
-    assert ids_on(look("/courses", state="present")) == ["7731", "CS101"]
+    assert ids_on(ada.look("/courses", state="present")) == ["7731", "CS101"]
 
 
 def test_search_has_pages(
-    look: Look, make_course: MakeCourse, monkeypatch: pytest.MonkeyPatch
+    ada: Browser, make_course: MakeCourse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notifier.pages.courses._ROWS", 2)
     for number in range(5):
         make_course(f"CS10{number}", title="Música" if number else "Law")
 
-    first = look("/courses", q="musica")
+    first = ada.look("/courses", q="musica")
     (next_url,) = re.findall(r'rel="next" href="([^"]+)"', first)
-    second = look(unescape(next_url))
+    second = ada.look(unescape(next_url))
 
     assert ids_on(first) == ["CS101", "CS102"]
     assert ids_on(second) == ["CS103", "CS104"]
     assert 'rel="next"' not in second
-    assert "No courses match." in look("/courses", q="zzz")
+    assert "No courses match." in ada.look("/courses", q="zzz")
 
 
-def test_names_are_escaped(look: Look, send: Send, make_endpoint: MakeEndpoint) -> None:
+def test_names_are_escaped(ada: Browser, make_endpoint: MakeEndpoint) -> None:
     make_endpoint()
     course_id = "A<i>&\"'/../é`notifier courses list`"
-    send("/courses/new", course_id=course_id, title=MARKUP + "x" * 9_000)
+    ada.send("/courses/new", course_id=course_id, title=MARKUP + "x" * 9_000)
 
     pages = [
-        look("/courses"),
-        look("/courses/one", course_id=course_id),
-        send("/courses/new", course_id=course_id, title="x").text,
-        send("/courses/delete", course_id=course_id).text,
-        send("/courses/token", course_id=course_id, version=1).text,
-        look("/deliveries"),
-        look("/deliveries/1"),
-        look(send("/courses/delete/confirmed", course_id=course_id).location),
-        look(send("/courses/delete/confirmed", course_id=course_id).location),
+        ada.look("/courses"),
+        ada.look("/courses/one", course_id=course_id),
+        ada.send("/courses/new", course_id=course_id, title="x").text,
+        ada.send("/courses/delete", course_id=course_id).text,
+        ada.send("/courses/token", course_id=course_id, version=1).text,
+        ada.look("/deliveries"),
+        ada.look("/deliveries/1"),
+        ada.look(ada.send("/courses/delete/confirmed", course_id=course_id).location),
+        ada.look(ada.send("/courses/delete/confirmed", course_id=course_id).location),
     ]
 
     for page in pages:
@@ -109,14 +109,14 @@ def test_names_are_escaped(look: Look, send: Send, make_endpoint: MakeEndpoint) 
 
 
 def test_added_course_shows_its_token_once(
-    send: Send, look: Look, database: Database, capsys: pytest.CaptureFixture[str]
+    ada: Browser, database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    response = send("/courses/new", course_id="CS101", title="Algorithms")
+    response = ada.send("/courses/new", course_id="CS101", title="Algorithms")
 
     (token,) = TOKEN.findall(response.text)
     assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-store")
     assert current_token(database, "CS101") == (1, CourseToken.parse(token).token_id)
-    assert token not in look("/courses/one", course_id="CS101") + look("/courses")
+    assert token not in ada.look("/courses/one", course_id="CS101") + ada.look("/courses")
     assert token not in capsys.readouterr().err
 
 
@@ -130,12 +130,12 @@ def test_added_course_shows_its_token_once(
     ],
 )
 def test_invalid_course_is_not_added(
-    send: Send, make_course: MakeCourse, rows: Rows, course_id: str, title: str, text: str
+    ada: Browser, make_course: MakeCourse, rows: Rows, course_id: str, title: str, text: str
 ) -> None:
     make_course("CS101")
     before = rows()
 
-    response = send("/courses/new", course_id=course_id, title=title)
+    response = ada.send("/courses/new", course_id=course_id, title=title)
 
     assert response.status_code == 422
     assert text in response.text
@@ -144,22 +144,18 @@ def test_invalid_course_is_not_added(
 
 
 def test_regenerated_token_is_shown_once(
-    send: Send,
-    look: Look,
-    make_course: MakeCourse,
-    make_endpoint: MakeEndpoint,
-    database: Database,
+    ada: Browser, make_course: MakeCourse, make_endpoint: MakeEndpoint, database: Database
 ) -> None:
     make_endpoint()
     old = make_course("CS101")
 
-    response = send("/courses/token", course_id="CS101", version=1)
+    response = ada.send("/courses/token", course_id="CS101", version=1)
 
     (token,) = TOKEN.findall(response.text)
     assert current_token(database, "CS101") == (2, CourseToken.parse(token).token_id)
     assert 'data-refresh="/courses/one/live?course_id=CS101"' in response.text
-    assert "waiting for a worker" in look("/courses/one/live", course_id="CS101")
-    page = look("/courses/one", course_id="CS101")
+    assert "waiting for a worker" in ada.look("/courses/one/live", course_id="CS101")
+    page = ada.look("/courses/one", course_id="CS101")
     assert old.token_id in page
     assert token not in page
 
@@ -173,7 +169,7 @@ def test_regenerated_token_is_shown_once(
     ],
 )
 def test_refused_regeneration_changes_nothing(
-    send: Send,
+    ada: Browser,
     make_course: MakeCourse,
     moodle_course: str,
     delete_course: Callable[[str], None],
@@ -188,7 +184,7 @@ def test_refused_regeneration_changes_nothing(
     delete_course("CS102")
     before = rows()
 
-    response = send("/courses/token", course_id=course_id, version=version)
+    response = ada.send("/courses/token", course_id=course_id, version=version)
 
     assert response.status_code == status
     assert text in response.text
@@ -202,11 +198,11 @@ def test_refused_regeneration_changes_nothing(
     [pytest.param("0123456789abcdef0123456789abcdef", id="known"), pytest.param("", id="unknown")],
 )
 def test_new_moodle_token_is_announced_and_not_stored(
-    send: Send, look: Look, database: Database, moodle_course: str, token: str
+    ada: Browser, database: Database, moodle_course: str, token: str
 ) -> None:
-    response = send("/courses/announce", course_id=moodle_course, version=1, token=token)
+    response = ada.send("/courses/announce", course_id=moodle_course, version=1, token=token)
 
-    page = look(response.location)
+    page = ada.look(response.location)
     assert (response.status_code, response.location) == (303, "/courses/one?course_id=7731")
     assert "All endpoints are notified" in page
     assert "is in a Moodle" in page
@@ -218,11 +214,13 @@ def test_new_moodle_token_is_announced_and_not_stored(
 
 
 def test_malformed_moodle_token_is_refused_and_not_shown(
-    send: Send, moodle_course: str, rows: Rows
+    ada: Browser, moodle_course: str, rows: Rows
 ) -> None:
     before = rows()
 
-    response = send("/courses/announce", course_id=moodle_course, version=1, token="planted-token")
+    response = ada.send(
+        "/courses/announce", course_id=moodle_course, version=1, token="planted-token"
+    )
 
     assert response.status_code == 422
     assert "planted-token" not in response.text
@@ -230,17 +228,17 @@ def test_malformed_moodle_token_is_refused_and_not_shown(
 
 
 def test_page_of_a_deleted_course_offers_no_changes(
-    look: Look,
+    ada: Browser,
     make_course: MakeCourse,
     make_endpoint: MakeEndpoint,
     delete_course: Callable[[str], None],
 ) -> None:
     make_course("CS101")
-    without_endpoints = look("/courses/one", course_id="CS101")
+    without_endpoints = ada.look("/courses/one", course_id="CS101")
     make_endpoint(disabled=True)
     delete_course("CS101")
 
-    page = look("/courses/one", course_id="CS101")
+    page = ada.look("/courses/one", course_id="CS101")
 
     assert "There are no endpoints" in without_endpoints
     assert "waiting until the endpoint is enabled" in page

@@ -1,7 +1,6 @@
 """The deletion of courses: a confirmation page, then all of them in one transaction."""
 
 import pytest
-from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -11,7 +10,7 @@ from notifier.courses import service as courses
 from notifier.models import Course
 from tests.notifier.app_fixtures import Rows
 from tests.notifier.conftest import NINE, MakeCourse, MakeEndpoint
-from tests.notifier.pages.conftest import URL, Look, Send
+from tests.notifier.pages.conftest import URL, Browser
 
 PREVIEW = "/courses/delete"
 CONFIRMED = "/courses/delete/confirmed"
@@ -33,14 +32,14 @@ def deleted(database: Database) -> list[str]:
 
 
 def test_preview_names_courses_and_endpoints(
-    send: Send, three: list[str], make_endpoint: MakeEndpoint, rows: Rows
+    ada: Browser, three: list[str], make_endpoint: MakeEndpoint, rows: Rows
 ) -> None:
     make_endpoint(URL)
     make_endpoint("https://disabled.example/hook", disabled=True)
     make_endpoint("https://other.example/hook", event_types=["token.regenerated"])
     before = rows()
 
-    page = send(PREVIEW, course_id=three[:2]).text
+    page = ada.send(PREVIEW, course_id=three[:2]).text
 
     assert "Delete 2 courses permanently?" in page
     assert [course_id in page for course_id in three] == [True, True, False]
@@ -50,48 +49,48 @@ def test_preview_names_courses_and_endpoints(
     assert rows() == before
 
 
-def test_preview_says_if_no_endpoint_is_notified(send: Send, three: list[str]) -> None:
-    page = send(PREVIEW, course_id=three[0]).text
+def test_preview_says_if_no_endpoint_is_notified(ada: Browser, three: list[str]) -> None:
+    page = ada.send(PREVIEW, course_id=three[0]).text
 
     assert "No endpoint is subscribed to deletions." in page
     assert '<a href="/endpoints/new">add its webhook URL</a> first' in page
 
 
-def test_cancel_returns_to_the_page_before(send: Send, ada: FlaskClient, three: list[str]) -> None:
-    direct = send(PREVIEW, course_id=three[0]).text
-    ada.environ_base["HTTP_REFERER"] = "http://localhost/courses/one?course_id=CS101"
-    from_course = send(PREVIEW, course_id=three[0]).text
+def test_cancel_returns_to_the_page_before(ada: Browser, three: list[str]) -> None:
+    direct = ada.send(PREVIEW, course_id=three[0]).text
+    ada.client.environ_base["HTTP_REFERER"] = "http://localhost/courses/one?course_id=CS101"
+    from_course = ada.send(PREVIEW, course_id=three[0]).text
 
     assert '<a class="button" href="/courses">Cancel</a>' in direct
     assert '<a class="button" href="/courses/one?course_id=CS101">Cancel</a>' in from_course
 
 
 def test_deletion_of_several_shows_only_their_deliveries(
-    send: Send, look: Look, three: list[str], make_course: MakeCourse, make_endpoint: MakeEndpoint
+    ada: Browser, three: list[str], make_course: MakeCourse, make_endpoint: MakeEndpoint
 ) -> None:
     make_endpoint()
     for course_id in ("CS998", "CS999"):
         make_course(course_id)
-    send(CONFIRMED, course_id="CS998")
+    ada.send(CONFIRMED, course_id="CS998")
 
-    response = send(CONFIRMED, course_id=[*three, three[0]])
+    response = ada.send(CONFIRMED, course_id=[*three, three[0]])
 
     assert response.status_code == 303
-    send(CONFIRMED, course_id="CS999")
-    page = look(response.location)
+    ada.send(CONFIRMED, course_id="CS999")
+    page = ada.look(response.location)
     assert "Deleted: 3 courses." in page
     assert [course_id in page for course_id in three] == [True, True, True]
     assert "<strong>3</strong> pending" in page
 
 
 def test_deletion_of_one_shows_its_page(
-    send: Send, look: Look, three: list[str], make_endpoint: MakeEndpoint
+    ada: Browser, three: list[str], make_endpoint: MakeEndpoint
 ) -> None:
     make_endpoint()
 
-    response = send(CONFIRMED, course_id=three[0])
+    response = ada.send(CONFIRMED, course_id=three[0])
 
-    page = look(response.location)
+    page = ada.look(response.location)
     assert (response.status_code, response.location) == (303, "/courses/one?course_id=CS101")
     assert "Deleted: CS101." in page
     assert "course.deleted" in page
@@ -99,13 +98,13 @@ def test_deletion_of_one_shows_its_page(
 
 
 def test_refused_course_does_not_prevent_the_others(
-    send: Send, look: Look, database: Database, three: list[str]
+    ada: Browser, database: Database, three: list[str]
 ) -> None:
     with database.writing() as session:
         courses.delete_course(session, three[1], now=NINE)
 
-    preview = send(PREVIEW, course_id=three).text
-    page = look(send(CONFIRMED, course_id=[*three, "NEVER"]).location)
+    preview = ada.send(PREVIEW, course_id=three).text
+    page = ada.look(ada.send(CONFIRMED, course_id=[*three, "NEVER"]).location)
 
     assert "Delete 2 courses permanently?" in preview
     assert "Already deleted" in preview
@@ -115,16 +114,14 @@ def test_refused_course_does_not_prevent_the_others(
     assert sorted(deleted(database)) == three
 
 
-def test_only_refused_courses_lead_back_to_the_list(
-    send: Send, look: Look, three: list[str]
-) -> None:
-    send(CONFIRMED, course_id=three[0])
+def test_only_refused_courses_lead_back_to_the_list(ada: Browser, three: list[str]) -> None:
+    ada.send(CONFIRMED, course_id=three[0])
 
-    response = send(CONFIRMED, course_id=three[0])
+    response = ada.send(CONFIRMED, course_id=three[0])
 
     assert response.location == "/courses"
-    assert "1 course not deleted" in look("/courses")
-    assert "Nothing to delete" in send(PREVIEW, course_id=three[0]).text
+    assert "1 course not deleted" in ada.look("/courses")
+    assert "Nothing to delete" in ada.send(PREVIEW, course_id=three[0]).text
 
 
 @pytest.mark.parametrize("path", [PREVIEW, CONFIRMED])
@@ -140,16 +137,16 @@ def test_only_refused_courses_lead_back_to_the_list(
     ],
 )
 def test_invalid_selection_is_refused(
-    send: Send, path: str, course_ids: list[str], text: str
+    ada: Browser, path: str, course_ids: list[str], text: str
 ) -> None:
-    response = send(path, course_id=course_ids)
+    response = ada.send(path, course_id=course_ids)
 
     assert response.status_code == 422
     assert text in response.text
     assert "select the ones to delete" in response.text
 
 
-def test_failing_event_rolls_all_deletions_back(send: Send, three: list[str], rows: Rows) -> None:
+def test_failing_event_rolls_all_deletions_back(ada: Browser, three: list[str], rows: Rows) -> None:
     before = rows()
 
     def fail(_: Session, change: signals.CourseChange) -> None:
@@ -157,7 +154,7 @@ def test_failing_event_rolls_all_deletions_back(send: Send, three: list[str], ro
             raise LookupError("planted")
 
     with signals.course_deleted.connected_to(fail):
-        response = send(CONFIRMED, course_id=three)
+        response = ada.send(CONFIRMED, course_id=three)
 
     assert response.status_code == 500
     assert "planted" not in response.text

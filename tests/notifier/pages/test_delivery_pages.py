@@ -13,7 +13,7 @@ from notifier.models import Delivery, DeliveryStatus, Replay
 from notifier.pages import deliveries as pages
 from tests.notifier.app_fixtures import Rows
 from tests.notifier.conftest import BODY, MINUTE, NINE, MakeDelivery, MakeEndpoint
-from tests.notifier.pages.conftest import MARKUP, URL, Look, MakeAttempt, Send
+from tests.notifier.pages.conftest import MARKUP, URL, Browser, MakeAttempt
 
 S = DeliveryStatus
 DEAD = {"status": S.DEAD, "reason": "10 attempts failed", "settled_at": NINE}
@@ -33,15 +33,15 @@ def ids_on(page: str) -> list[int]:
 
 
 def test_list_shows_the_status_of_each_delivery(
-    look: Look, make: MakeDelivery, make_attempt: MakeAttempt
+    ada: Browser, make: MakeDelivery, make_attempt: MakeAttempt
 ) -> None:
     ids = [make(), make(**DELIVERED), make(**DEAD), make(status=S.HELD)]
     make_attempt(ids[0], failure="tls-expired")
     make_attempt(ids[2], status=400, decided="dead")
 
-    page = look("/deliveries")
+    page = ada.look("/deliveries")
 
-    assert ids_on(page) == ids_on(look("/deliveries/live")) == ids[::-1]
+    assert ids_on(page) == ids_on(ada.look("/deliveries/live")) == ids[::-1]
     assert "waiting for a worker" in page
     assert "waiting until the endpoint is enabled" in page
     assert "action needed: fix the cause, then replay it" in page
@@ -60,12 +60,12 @@ def test_list_shows_the_status_of_each_delivery(
     ],
 )
 def test_list_is_filtered_by_its_url(
-    look: Look, make: MakeDelivery, query: dict[str, str], found: list[int]
+    ada: Browser, make: MakeDelivery, query: dict[str, str], found: list[int]
 ) -> None:
     make(occurred_at=NINE + MINUTE)
     make(occurred_at=NINE + 2 * MINUTE, course_id="CS2", **DEAD)
 
-    page = look("/deliveries", **query)
+    page = ada.look("/deliveries", **query)
 
     assert ids_on(page) == found
     assert ("No deliveries match." in page) == (not found)
@@ -81,27 +81,27 @@ def test_list_is_filtered_by_its_url(
     ],
 )
 def test_invalid_filter_is_explained(
-    look: Look, make: MakeDelivery, query: dict[str, str], text: str
+    ada: Browser, make: MakeDelivery, query: dict[str, str], text: str
 ) -> None:
     make()
 
-    page = look("/deliveries", **query)
+    page = ada.look("/deliveries", **query)
 
     assert text in unescape(page)
     assert "<script>alert" not in page
     assert ids_on(page) == []
-    look("/deliveries/live", 422, **query)
+    ada.look("/deliveries/live", 422, **query)
 
 
-def test_list_has_pages(look: Look, make: MakeDelivery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_has_pages(ada: Browser, make: MakeDelivery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "_ROWS", 2)
     ids = [make() for _ in range(3)]
 
     def follow(page: str, relation: str) -> str:
         (url,) = re.findall(rf'rel="{relation}" href="([^"]+)"', page)
-        return look(unescape(url))
+        return ada.look(unescape(url))
 
-    first = look("/deliveries", status="pending")
+    first = ada.look("/deliveries", status="pending")
     second = follow(first, "next")
 
     assert (ids_on(first), ids_on(second)) == ([ids[2], ids[1]], [ids[0]])
@@ -110,14 +110,16 @@ def test_list_has_pages(look: Look, make: MakeDelivery, monkeypatch: pytest.Monk
     assert 'rel="prev"' not in first
 
 
-def test_page_shows_all_attempts(look: Look, make: MakeDelivery, make_attempt: MakeAttempt) -> None:
+def test_page_shows_all_attempts(
+    ada: Browser, make: MakeDelivery, make_attempt: MakeAttempt
+) -> None:
     delivery_id = make(**DEAD)
     make_attempt(delivery_id, failure="tls-expired", detail="elms: expired")
     later = NINE + 5 * MINUTE
     make_attempt(delivery_id, status=400, detail=MARKUP, decided="dead", started_at=later)
     make_attempt(delivery_id, failure="reset", decided="too late", milliseconds=61_000)
 
-    html = look(f"/deliveries/{delivery_id}")
+    html = ada.look(f"/deliveries/{delivery_id}")
 
     page = unescape(html)
     assert "<script>alert" not in html
@@ -134,11 +136,11 @@ def test_page_shows_all_attempts(look: Look, make: MakeDelivery, make_attempt: M
         URL,
     ):
         assert text in page
-    assert look(f"/deliveries/{delivery_id}/live")
+    assert ada.look(f"/deliveries/{delivery_id}/live")
 
 
 def test_page_shows_the_request_without_its_signature(
-    look: Look,
+    ada: Browser,
     make: MakeDelivery,
     make_attempt: MakeAttempt,
     delivery_of: Callable[[int], Delivery],
@@ -148,7 +150,7 @@ def test_page_shows_the_request_without_its_signature(
         delivery_id, status=200, decided="delivered", started_at=NINE + timedelta(seconds=1)
     )
 
-    page = unescape(look(f"/deliveries/{delivery_id}"))
+    page = unescape(ada.look(f"/deliveries/{delivery_id}"))
 
     assert BODY in page
     assert f"webhook-id: {delivery_of(delivery_id).event_id}" in page
@@ -156,12 +158,12 @@ def test_page_shows_the_request_without_its_signature(
     assert re.search(r"webhook-signature: v1,[A-Za-z0-9+/]{8}…\n", page)
 
 
-def test_replay_records_who(send: Send, look: Look, database: Database, make: MakeDelivery) -> None:
+def test_replay_records_who(ada: Browser, database: Database, make: MakeDelivery) -> None:
     delivery_id = make(**DEAD)
 
-    response = send(f"/deliveries/{delivery_id}/replay")
+    response = ada.send(f"/deliveries/{delivery_id}/replay")
 
-    page = look(response.location)
+    page = ada.look(response.location)
     assert (response.status_code, response.location) == (303, f"/deliveries/{delivery_id}")
     assert "is queued for replay." in page
     assert "Ada on the pages" in page
@@ -172,12 +174,12 @@ def test_replay_records_who(send: Send, look: Look, database: Database, make: Ma
 
 
 def test_delivery_of_a_disabled_endpoint_is_not_replayed(
-    send: Send, look: Look, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
+    ada: Browser, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
     delivery_id = make_delivery(make_endpoint(disabled=True).id, status=S.HELD)
 
-    page = look(f"/deliveries/{delivery_id}")
-    response = send(f"/deliveries/{delivery_id}/replay")
+    page = ada.look(f"/deliveries/{delivery_id}")
+    response = ada.send(f"/deliveries/{delivery_id}/replay")
 
     assert "its endpoint is disabled: out of order" in page
     assert "/replay" not in page
@@ -186,7 +188,7 @@ def test_delivery_of_a_disabled_endpoint_is_not_replayed(
 
 
 def test_preview_of_a_replay_changes_nothing(
-    look: Look,
+    ada: Browser,
     make: MakeDelivery,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
@@ -198,33 +200,29 @@ def test_preview_of_a_replay_changes_nothing(
     make_delivery(disabled.id, **DEAD)
     before = rows()
 
-    page = look("/deliveries/replay", status="dead")
+    page = ada.look("/deliveries/replay", status="dead")
 
     assert "Replay 2 deliveries?" in page
     assert URL in page
     assert "https://disabled.example/hook" in page
     assert "unchanged: this endpoint is disabled" in page
     assert rows() == before
-    assert "No deliveries to replay." in look("/deliveries/replay", status="held")
-    assert "Delivered ones are only replayed" in look("/deliveries/replay", course_id="CS9")
+    assert "No deliveries to replay." in ada.look("/deliveries/replay", status="held")
+    assert "Delivered ones are only replayed" in ada.look("/deliveries/replay", course_id="CS9")
 
 
 def test_replay_by_filter_is_limited(
-    send: Send,
-    look: Look,
-    database: Database,
-    make: MakeDelivery,
-    monkeypatch: pytest.MonkeyPatch,
+    ada: Browser, database: Database, make: MakeDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "MAX_REPLAYED", 2)
     for _ in range(3):
         make(**DEAD)
     make(**DELIVERED)
 
-    preview = look("/deliveries/replay", status="dead")
-    response = send("/deliveries/replay", status="dead", since="2026-01-01T00:00:00Z")
+    preview = ada.look("/deliveries/replay", status="dead")
+    response = ada.send("/deliveries/replay", status="dead", since="2026-01-01T00:00:00Z")
 
-    page = look(response.location)
+    page = ada.look(response.location)
     assert "Replay more than 2 deliveries?" in preview
     assert "The oldest 2 are replayed now" in preview
     assert "2 deliveries queued for replay." in page
@@ -234,13 +232,13 @@ def test_replay_by_filter_is_limited(
     assert statuses == [S.PENDING, S.PENDING, S.DEAD, S.DELIVERED]
 
 
-def test_replay_needs_a_filter(send: Send, look: Look, make: MakeDelivery, rows: Rows) -> None:
+def test_replay_needs_a_filter(ada: Browser, make: MakeDelivery, rows: Rows) -> None:
     make(**DEAD)
     before = rows()
 
-    assert "A replay needs a filter" in look("/deliveries/replay", 409)
-    assert send("/deliveries/replay").status_code == 409
-    assert send("/deliveries/replay", status="invalid").status_code == 422
+    assert "A replay needs a filter" in ada.look("/deliveries/replay", 409)
+    assert ada.send("/deliveries/replay").status_code == 409
+    assert ada.send("/deliveries/replay", status="invalid").status_code == 422
     assert rows() == before
-    assert "/deliveries/replay" not in look("/deliveries")
-    assert "/deliveries/replay?status=dead" in look("/deliveries", status="dead")
+    assert "/deliveries/replay" not in ada.look("/deliveries")
+    assert "/deliveries/replay?status=dead" in ada.look("/deliveries", status="dead")

@@ -18,7 +18,7 @@ from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import Failure
 from tests.notifier.app_fixtures import Rows
 from tests.notifier.conftest import MINUTE, NINE, MakeDelivery, MakeEndpoint, Reply, Sink
-from tests.notifier.pages.conftest import URL, Look, Send, SetFailing
+from tests.notifier.pages.conftest import URL, Browser, SetFailing
 
 SECRET = re.compile(r"<code data-copy-text>(whsec_[\w+/=]+)</code>")
 COURSE_TYPES = ["course.deleted", "token.regenerated"]
@@ -50,34 +50,34 @@ def secrets_of(database: Database) -> Callable[[], list[EndpointSecret]]:
 
 
 def test_list_shows_the_status_of_each_endpoint(
-    look: Look, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, set_failing: SetFailing
+    ada: Browser, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, set_failing: SetFailing
 ) -> None:
     first = make_endpoint(URL)
     make_delivery(first.id, status=DeliveryStatus.DEAD, settled_at=NINE)
     make_delivery(first.id)
     set_failing(make_endpoint(f"{URL}/2", event_types=["course.deleted"]).id)
 
-    page = look("/endpoints")
+    page = ada.look("/endpoints")
 
     assert 'href="/endpoints/2"' in page
     assert 'href="/deliveries?status=pending&amp;endpoint_id=1">1<' in page
     assert 'href="/deliveries?status=dead&amp;endpoint_id=1">1<' in page
     assert "failures in a row: 9" in page
     assert "all course events" in page
-    assert look("/endpoints/live").count("<tr>") == page.count("<tr>") == 3
+    assert ada.look("/endpoints/live").count("<tr>") == page.count("<tr>") == 3
 
 
 def test_registered_endpoint_shows_its_secret_once(
-    send: Send, look: Look, endpoint_of: Callable[[int], Endpoint]
+    ada: Browser, endpoint_of: Callable[[int], Endpoint]
 ) -> None:
-    response = send("/endpoints/new", url=f" {URL} ", event_types=COURSE_TYPES)
+    response = ada.send("/endpoints/new", url=f" {URL} ", event_types=COURSE_TYPES)
 
     (secret,) = SECRET.findall(response.text)
     assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-store")
     assert Secret.parse(secret).reveal() == secret
     assert (endpoint_of(1).url, endpoint_of(1).event_types) == (URL, None)
     for path in ("/endpoints/1", "/endpoints/1/live", "/endpoints", "/"):
-        assert "whsec_" not in look(path)
+        assert "whsec_" not in ada.look(path)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_registered_endpoint_shows_its_secret_once(
     ],
 )
 def test_invalid_endpoint_is_not_registered(
-    send: Send,
+    ada: Browser,
     make_endpoint: MakeEndpoint,
     rows: Rows,
     url: str,
@@ -103,7 +103,7 @@ def test_invalid_endpoint_is_not_registered(
     make_endpoint(URL)
     before = rows()
 
-    response = send("/endpoints/new", url=url, event_types=event_types)
+    response = ada.send("/endpoints/new", url=url, event_types=event_types)
 
     assert response.status_code == 422
     assert text in response.text
@@ -116,53 +116,8 @@ def test_invalid_endpoint_is_not_registered(
     assert rows() == before
 
 
-def test_accepted_test_shows_the_response(
-    send: Send, look: Look, sink: Sink, make_endpoint: MakeEndpoint
-) -> None:
-    make_endpoint(sink.url())
-
-    response = send("/endpoints/1/ping")
-
-    page = unescape(look("/endpoints/1"))
-    assert (response.status_code, response.location) == (303, "/endpoints/1")
-    assert "webhook-signature" in sink.received[0].headers
-    assert "Test OK: 200." in page
-    assert '{"outcome":"applied"}' in page
-
-
-def test_refused_test_shows_the_escaped_response(
-    send: Send, look: Look, sink: Sink, make_endpoint: MakeEndpoint
-) -> None:
-    make_endpoint(sink.url())
-    sink.always(Reply(status=401, body=b"<script>alert(1)</script>"))
-
-    send("/endpoints/1/ping")
-
-    page = look("/endpoints/1")
-    assert 'role="alert">Test failed: 401.' in page
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-
-
-def test_failed_test_says_what_to_do_without_links_from_its_detail(
-    send: Send, look: Look, make_endpoint: MakeEndpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """B7: what a receiver sends becomes no link."""
-    make_endpoint()
-    detail = "no response: `notifier endpoints list` <b>"
-    failure = Failure(FailureKind.REFUSED, detail)
-    monkeypatch.setattr(Transport, "post", lambda *_: failure)
-
-    send("/endpoints/1/ping")
-
-    page = look("/endpoints/1")
-    flashed = page.partition('role="alert">')[2].partition("</p>")[0]
-    assert flashed == f"Test failed: {escape(detail)}."
-    assert "Check that the receiver is running and listens on this port." in page
-
-
 def test_accepted_test_makes_waiting_deliveries_due(
-    send: Send,
-    look: Look,
+    ada: Browser,
     sink: Sink,
     make_waiting: Callable[..., None],
     delivery_of: Callable[[int], Delivery],
@@ -170,34 +125,55 @@ def test_accepted_test_makes_waiting_deliveries_due(
 ) -> None:
     make_waiting(sink.url())
 
-    send("/endpoints/1/ping")
+    response = ada.send("/endpoints/1/ping")
 
+    page = unescape(ada.look("/endpoints/1"))
+    assert (response.status_code, response.location) == (303, "/endpoints/1")
+    assert "webhook-signature" in sink.received[0].headers
+    assert "Test OK: 200. 1 waiting delivery queued." in page
+    assert '{"outcome":"applied"}' in page
     with database.reading() as session:
         assert delivery_of(1).due_at <= db.now(session)
-    assert "Test OK: 200. 1 waiting delivery queued." in look("/endpoints/1")
+
+
+def test_refused_test_shows_the_escaped_response(
+    ada: Browser, sink: Sink, make_endpoint: MakeEndpoint
+) -> None:
+    make_endpoint(sink.url())
+    sink.always(Reply(status=401, body=b"<script>alert(1)</script>"))
+
+    ada.send("/endpoints/1/ping")
+
+    page = ada.look("/endpoints/1")
+    assert 'role="alert">Test failed: 401.' in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_failed_test_says_what_to_do_without_links_from_its_detail(
+    ada: Browser, make_endpoint: MakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B7: what a receiver sends becomes no link."""
+    make_endpoint()
+    detail = "no response: `notifier endpoints list` <b>"
+    failure = Failure(FailureKind.REFUSED, detail)
+    monkeypatch.setattr(Transport, "post", lambda *_: failure)
+
+    ada.send("/endpoints/1/ping")
+
+    page = ada.look("/endpoints/1")
+    flashed = page.partition('role="alert">')[2].partition("</p>")[0]
+    assert flashed == f"Test failed: {escape(detail)}."
+    assert "Check that the receiver is running and listens on this port." in page
 
 
 def test_disabled_endpoint_is_not_tested(
-    send: Send, look: Look, sink: Sink, make_endpoint: MakeEndpoint
+    ada: Browser, sink: Sink, make_endpoint: MakeEndpoint
 ) -> None:
     make_endpoint(sink.url(), disabled=True)
 
-    send("/endpoints/1/ping")
+    ada.send("/endpoints/1/ping")
 
-    assert "No test was sent: Endpoint 1 is disabled." in look("/endpoints/1")
-    assert sink.received == []
-
-
-def test_endpoint_with_an_unreadable_secret_is_not_tested(
-    send: Send, look: Look, sink: Sink, make_endpoint: MakeEndpoint, database: Database
-) -> None:
-    make_endpoint(sink.url())
-    with database.writing() as session:
-        endpoints.secrets_of(session, 1)[0].encrypted = "not encrypted"
-
-    send("/endpoints/1/ping")
-
-    assert "Add the key that encrypted it" in look("/endpoints/1")
+    assert "No test was sent: Endpoint 1 is disabled." in ada.look("/endpoints/1")
     assert sink.received == []
 
 
@@ -209,8 +185,7 @@ def test_endpoint_with_an_unreadable_secret_is_not_tested(
     ],
 )
 def test_disabling_holds_deliveries_until_enabled(
-    send: Send,
-    look: Look,
+    ada: Browser,
     make_endpoint: MakeEndpoint,
     make_delivery: MakeDelivery,
     endpoint_of: Callable[[int], Endpoint],
@@ -219,11 +194,11 @@ def test_disabling_holds_deliveries_until_enabled(
 ) -> None:
     make_delivery(make_endpoint().id)
 
-    response = send("/endpoints/1/disable", reason=reason)
-    disabled = look("/endpoints/1")
+    response = ada.send("/endpoints/1/disable", reason=reason)
+    disabled = ada.look("/endpoints/1")
     row = endpoint_of(1)
-    send("/endpoints/1/enable")
-    enabled = look("/endpoints/1")
+    ada.send("/endpoints/1/enable")
+    enabled = ada.look("/endpoints/1")
 
     assert response.status_code == 303
     assert row.disabled_reason == stored
@@ -235,39 +210,34 @@ def test_disabling_holds_deliveries_until_enabled(
     assert ">1 pending</a>" in enabled
 
 
-def test_retry_now_ends_the_pause(
-    send: Send, look: Look, make_waiting: Callable[..., None]
-) -> None:
+def test_retry_now_ends_the_pause(ada: Browser, make_waiting: Callable[..., None]) -> None:
     make_waiting()
-    before = look("/endpoints/1")
+    before = ada.look("/endpoints/1")
 
-    send("/endpoints/1/try")
+    ada.send("/endpoints/1/try")
 
-    after = look("/endpoints/1")
+    after = ada.look("/endpoints/1")
     assert "Retry now" in before
     assert re.search(r"failures in a row: 9</bdi>; next attempt at <time", before)
     assert "1 waiting delivery queued." in after
     assert "failures in a row: 9</bdi>; the pause has ended; the next attempt is due" in after
 
 
-def test_ended_pause_shows_when_the_next_delivery_is_due(
-    look: Look, make_waiting: Callable[..., None]
+def test_status_says_when_the_next_attempt_is(
+    ada: Browser,
+    make_waiting: Callable[..., None],
+    make_endpoint: MakeEndpoint,
+    set_failing: SetFailing,
 ) -> None:
     make_waiting(pause=timedelta(0))
-
-    assert "; the pause has ended; next attempt at <time" in look("/endpoints/1")
-
-
-def test_paused_endpoint_without_deliveries_cannot_be_retried(
-    look: Look, make_endpoint: MakeEndpoint, set_failing: SetFailing
-) -> None:
     set_failing(make_endpoint().id)
 
-    page = look("/endpoints/1")
+    waiting, empty = ada.look("/endpoints/1"), ada.look("/endpoints/2")
 
-    assert "Send test" in page
-    assert "Retry now" not in page
-    assert "the next delivery is the next attempt" in page
+    assert "; the pause has ended; next attempt at <time" in waiting
+    assert "the next delivery is the next attempt" in empty
+    assert "Send test" in empty
+    assert "Retry now" not in empty
 
 
 @pytest.mark.parametrize(
@@ -278,8 +248,7 @@ def test_paused_endpoint_without_deliveries_cannot_be_retried(
     ],
 )
 def test_rotated_secret_is_shown_once(
-    send: Send,
-    look: Look,
+    ada: Browser,
     make_endpoint: MakeEndpoint,
     secrets_of: Callable[[], list[EndpointSecret]],
     overlap: str,
@@ -288,9 +257,9 @@ def test_rotated_secret_is_shown_once(
     in_page: str,
 ) -> None:
     make_endpoint()
-    (newest,) = re.findall(r'name="newest" value="(\d+)"', look("/endpoints/1"))
+    (newest,) = re.findall(r'name="newest" value="(\d+)"', ada.look("/endpoints/1"))
 
-    response = send("/endpoints/1/secret", overlap=overlap, newest=newest)
+    response = ada.send("/endpoints/1/secret", overlap=overlap, newest=newest)
 
     new, old = secrets_of()
     (secret,) = SECRET.findall(response.text)
@@ -299,7 +268,7 @@ def test_rotated_secret_is_shown_once(
     assert in_response in response.text
     assert new.expires_at is None
     assert old.expires_at == new.created_at + timedelta(hours=hours)
-    page = look("/endpoints/1")
+    page = ada.look("/endpoints/1")
     assert in_page in page
     assert secret not in page
 
@@ -316,7 +285,7 @@ def test_rotated_secret_is_shown_once(
     ],
 )
 def test_refused_rotation_changes_nothing(
-    send: Send,
+    ada: Browser,
     make_endpoint: MakeEndpoint,
     rows: Rows,
     fields: dict[str, Any],
@@ -326,7 +295,7 @@ def test_refused_rotation_changes_nothing(
     make_endpoint()
     before = rows()
 
-    response = send("/endpoints/1/secret", **fields)
+    response = ada.send("/endpoints/1/secret", **fields)
 
     assert response.status_code == status
     assert text in response.text
@@ -335,33 +304,30 @@ def test_refused_rotation_changes_nothing(
 
 
 def test_event_types_are_changed(
-    send: Send, look: Look, make_endpoint: MakeEndpoint, endpoint_of: Callable[[int], Endpoint]
+    ada: Browser, make_endpoint: MakeEndpoint, endpoint_of: Callable[[int], Endpoint]
 ) -> None:
     make_endpoint()
     wanted = ["course.deleted", "delivery.dead"]
 
-    response = send("/endpoints/1/types", event_types=wanted)
-    refused = send("/endpoints/1/types")
+    response = ada.send("/endpoints/1/types", event_types=wanted)
+    refused = ada.send("/endpoints/1/types")
 
     assert response.status_code == 303
     assert endpoint_of(1).event_types == wanted
-    assert re.findall(r'value="([a-z.]+)" checked', look("/endpoints/1")) == wanted
+    assert re.findall(r'value="([a-z.]+)" checked', ada.look("/endpoints/1")) == wanted
     assert refused.status_code == 422
     assert "Event types: Choose at least one event type." in refused.text
 
 
 def test_url_is_corrected(
-    send: Send,
-    look: Look,
-    make_waiting: Callable[..., None],
-    endpoint_of: Callable[[int], Endpoint],
+    ada: Browser, make_waiting: Callable[..., None], endpoint_of: Callable[[int], Endpoint]
 ) -> None:
     make_waiting("https://elms.example/webhooks/wrnog")
-    before = look("/endpoints/1")
+    before = ada.look("/endpoints/1")
 
-    response = send("/endpoints/1/url", url=f" {URL} ")
+    response = ada.send("/endpoints/1/url", url=f" {URL} ")
 
-    after = look("/endpoints/1")
+    after = ada.look("/endpoints/1")
     assert 'action="/endpoints/1/url"' in before
     assert (response.status_code, endpoint_of(1).url) == (303, URL)
     assert "URL changed. Send a test. 1 waiting delivery" in after
@@ -369,11 +335,11 @@ def test_url_is_corrected(
 
 
 def test_url_is_not_corrected_after_a_delivery(
-    send: Send, look: Look, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
+    ada: Browser, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
 ) -> None:
     make_delivery(make_endpoint().id, status=DeliveryStatus.DELIVERED, settled_at=NINE)
 
-    page, response = look("/endpoints/1"), send("/endpoints/1/url", url=f"{URL}/2")
+    page, response = ada.look("/endpoints/1"), ada.send("/endpoints/1/url", url=f"{URL}/2")
 
     assert "/endpoints/1/url" not in page
     assert "The URL cannot be changed because the endpoint has accepted deliveries." in page

@@ -5,15 +5,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
 
 from foundation.db.session import Database
 from notifier import services
-from notifier.models import Delivery, DeliveryStatus, EndpointPing, Replay
+from notifier.models import DeliveryStatus, EndpointPing, Replay
 from notifier.monitoring import doctor
 from notifier.webhooks import endpoints
 from tests.notifier.conftest import MINUTE, MakeDelivery, MakeEndpoint
-from tests.notifier.pages.conftest import Look, MakeAttempt, Send, SetFailing
+from tests.notifier.pages.conftest import Browser, MakeAttempt, SetFailing
 
 PENDING = DeliveryStatus.PENDING
 REASON = 'the receiver answered 422 <b>"no"</b>'
@@ -44,8 +43,8 @@ def headings(page: str) -> list[str]:
     return re.findall(r"<h3>(.*?)</h3>", page)
 
 
-def test_first_step_is_an_endpoint(look: Look) -> None:
-    page = look("/")
+def test_first_step_is_an_endpoint(ada: Browser) -> None:
+    page = ada.look("/")
 
     assert "Needs attention (1)" in page
     assert headings(page) == ["Endpoints"]
@@ -54,8 +53,8 @@ def test_first_step_is_an_endpoint(look: Look) -> None:
     assert "<svg viewBox" not in page
 
 
-def test_overview_without_problems_says_so(look: Look, make: MakeDelivery) -> None:
-    page, part = look("/"), look("/overview/live")
+def test_overview_without_problems_says_so(ada: Browser, make: MakeDelivery) -> None:
+    page, part = ada.look("/"), ada.look("/overview/live")
 
     assert headings(page) == []
     assert "Not tested yet" not in page
@@ -66,15 +65,15 @@ def test_overview_without_problems_says_so(look: Look, make: MakeDelivery) -> No
 
 
 def test_endpoint_is_untested_until_it_accepts_something(
-    look: Look, make_endpoint: MakeEndpoint, database: Database, now: datetime
+    ada: Browser, make_endpoint: MakeEndpoint, database: Database, now: datetime
 ) -> None:
     make_endpoint()
-    untested = look("/")
+    untested = ada.look("/")
     ping = {"started_at": now, "milliseconds": 9, "status": 204, "accepted": True}
     with database.writing() as session:
         session.add(EndpointPing(endpoint_id=1, **ping))
 
-    tested = look("/")
+    tested = ada.look("/")
 
     assert "Not tested yet" in untested
     assert 'action="/endpoints/1/ping"' in untested
@@ -83,14 +82,14 @@ def test_endpoint_is_untested_until_it_accepts_something(
 
 
 def test_disabled_endpoint_can_be_enabled(
-    look: Look, make: MakeDelivery, database: Database, now: datetime
+    ada: Browser, make: MakeDelivery, database: Database, now: datetime
 ) -> None:
     for _ in range(3):
         make(status=PENDING)
     with database.writing() as session:
         endpoints.disable(session, 1, "answered <i>410</i>", now=now)
 
-    page = look("/")
+    page = ada.look("/")
 
     assert headings(page) == ["Endpoints"]
     assert "answered &lt;i&gt;410&lt;/i&gt;" in page
@@ -129,7 +128,7 @@ def test_disabled_endpoint_can_be_enabled(
     ],
 )
 def test_failing_endpoint_shows_its_last_response_and_what_to_do(
-    look: Look,
+    ada: Browser,
     make: MakeDelivery,
     make_attempt: MakeAttempt,
     set_failing: SetFailing,
@@ -142,7 +141,7 @@ def test_failing_endpoint_shows_its_last_response_and_what_to_do(
     make_attempt(make(status=PENDING, due_at=now + 5 * MINUTE), started_at=now, **attempt)
     set_failing(1, failures)
 
-    page = look("/")
+    page = ada.look("/")
 
     assert headings(page) == needs
     assert "All checks passed" not in page
@@ -152,10 +151,10 @@ def test_failing_endpoint_shows_its_last_response_and_what_to_do(
         assert text in page
 
 
-def test_late_backlog_names_the_command(look: Look, make: MakeDelivery, now: datetime) -> None:
+def test_late_backlog_names_the_command(ada: Browser, make: MakeDelivery, now: datetime) -> None:
     make(status=PENDING, due_at=now - timedelta(minutes=42, seconds=5))
 
-    page = look("/")
+    page = ada.look("/")
 
     assert headings(page) == ["Backlog"]
     assert "the oldest has been due for 42 min, and nothing was attempted yet" in page
@@ -163,53 +162,41 @@ def test_late_backlog_names_the_command(look: Look, make: MakeDelivery, now: dat
     assert "oldest waiting for 42 min" in page
 
 
-def test_dead_letters_are_replayed_by_reason(
-    look: Look, send: Send, make_dead: MakeDelivery, database: Database
-) -> None:
-    ids = [make_dead(), make_dead()]
-    other = make_dead(reason="10 attempts failed")
-
-    page = look("/")
-    response = send("/overview/replay", endpoint_id=1, reason=REASON)
-
-    assert headings(page) == ["Dead letters"]
-    assert "3 in the last 7 days. Fix the cause" in page
-    assert "the receiver answered 422 &lt;b&gt;" in page
-    assert "Replay 2 deliveries" in page
-    assert "Replay 1 delivery" in page
-    assert (response.status_code, response.location) == (303, "/")
-    assert "2 deliveries queued for replay." in look("/")
-    with database.reading() as session:
-        replays = [(row.delivery_id, row.replayed_by) for row in session.query(Replay)]
-        assert session.get_one(Delivery, other).status == DeliveryStatus.DEAD
-    assert replays == [(one, "Ada on the pages") for one in ids]
-
-
-def test_replay_of_dead_letters_is_limited(
-    look: Look, send: Send, make_dead: MakeDelivery, monkeypatch: pytest.MonkeyPatch
+def test_dead_letters_are_replayed_by_reason_up_to_a_limit(
+    ada: Browser, make_dead: MakeDelivery, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notifier.pages.dashboard.MAX_REPLAYED", 2)
     for _ in range(3):
         make_dead()
+    make_dead(reason="10 attempts failed")
 
-    page = look("/")
-    send("/overview/replay", endpoint_id=1, reason=REASON)
+    before = ada.look("/")
+    response = ada.send("/overview/replay", endpoint_id=1, reason=REASON)
+    after = ada.look("/")
 
-    assert "The latest 2 are sent again now" in page
-    after = look("/")
+    assert headings(before) == ["Dead letters"]
+    assert "4 in the last 7 days. Fix the cause" in before
+    assert "the receiver answered 422 &lt;b&gt;" in before
+    assert "Replay 2 deliveries" in before
+    assert "The latest 2 are sent again now" in before
+    assert "Replay 1 delivery" in before
+    assert (response.status_code, response.location) == (303, "/")
     assert "2 deliveries queued for replay." in after
-    assert "Replay 1 delivery" in after
+    assert "2 in the last 7 days" in after
+    with database.reading() as session:
+        replayed_by = [row.replayed_by for row in session.query(Replay)]
+    assert replayed_by == ["Ada on the pages"] * 2
 
 
 def test_dead_letters_of_a_disabled_endpoint_are_not_replayed(
-    look: Look, send: Send, make_dead: MakeDelivery, database: Database, now: datetime
+    ada: Browser, make_dead: MakeDelivery, database: Database, now: datetime
 ) -> None:
     make_dead()
     with database.writing() as session:
         endpoints.disable(session, 1, "moved", now=now)
 
-    page = look("/")
-    response = send("/overview/replay", endpoint_id=1, reason=REASON)
+    page = ada.look("/")
+    response = ada.send("/overview/replay", endpoint_id=1, reason=REASON)
 
     assert "This endpoint is disabled. Enable it first, then replay them." in page
     assert "/overview/replay" not in page
@@ -217,30 +204,28 @@ def test_dead_letters_of_a_disabled_endpoint_are_not_replayed(
     assert '<a href="/endpoints/1">Endpoint 1</a>' in response.text
 
 
-def test_invalid_replay_is_refused(send: Send) -> None:
-    response = send("/overview/replay", endpoint_id="x", reason="")
+def test_invalid_replay_is_refused(ada: Browser) -> None:
+    response = ada.send("/overview/replay", endpoint_id="x", reason="")
 
     assert response.status_code == 422
     assert "Go back to the overview" in response.text
 
 
-def test_overview_shows_the_findings_of_the_doctor(
-    look: Look, make_dead: MakeDelivery, ada: FlaskClient
-) -> None:
+def test_overview_shows_the_findings_of_the_doctor(ada: Browser, make_dead: MakeDelivery) -> None:
     make_dead()
-    here = services.of(ada.application)
+    here = services.of(ada.client.application)
 
     findings = doctor.examine(here.database, here.vault)
-    page = look("/")
+    page = ada.look("/")
 
     assert [one.check for one in findings] == re.findall(r'<th scope="row">([a-z ]+)</th>', page)
     assert "1 encrypted, all can be decrypted" in page
 
 
-def test_last_day_is_drawn(look: Look, make_dead: MakeDelivery) -> None:
+def test_last_day_is_drawn(ada: Browser, make_dead: MakeDelivery) -> None:
     make_dead()
 
-    page = look("/")
+    page = ada.look("/")
 
     assert page.count('<figure class="chart">') == 2
     assert "delivered 1</title>" in page
