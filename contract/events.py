@@ -101,11 +101,13 @@ WireTime = Annotated[
 ]
 
 
-class _Strict(BaseModel):
+class StrictModel(BaseModel):
+    """A part of the wire format; fields that are not known are ignored."""
+
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
-class CourseDeletedData(_Strict):
+class CourseDeletedData(StrictModel):
     """The deleted course and its version after the deletion."""
 
     source: SourceName
@@ -113,7 +115,7 @@ class CourseDeletedData(_Strict):
     course_version: Version
 
 
-class TokenRegeneratedData(_Strict):
+class TokenRegeneratedData(StrictModel):
     """The course, its version after the change, and the id of its current token."""
 
     source: SourceName
@@ -122,7 +124,7 @@ class TokenRegeneratedData(_Strict):
     token_id: TokenId
 
 
-class CourseDeleted(_Strict):
+class CourseDeleted(StrictModel):
     """A course was deleted in eAssessment at `timestamp`."""
 
     type: Literal["course.deleted"] = "course.deleted"
@@ -130,7 +132,7 @@ class CourseDeleted(_Strict):
     data: CourseDeletedData
 
 
-class TokenRegenerated(_Strict):
+class TokenRegenerated(StrictModel):
     """The token of a course was regenerated in eAssessment at `timestamp`."""
 
     type: Literal["token.regenerated"] = "token.regenerated"
@@ -138,7 +140,7 @@ class TokenRegenerated(_Strict):
     data: TokenRegeneratedData
 
 
-class EndpointDisabledData(_Strict):
+class EndpointDisabledData(StrictModel):
     """The disabled endpoint and the reason; its deliveries are held."""
 
     source: SourceName
@@ -147,7 +149,7 @@ class EndpointDisabledData(_Strict):
     reason: str
 
 
-class DeliveryDeadData(_Strict):
+class DeliveryDeadData(StrictModel):
     """The dead delivery, its event and endpoint, and the reason."""
 
     source: SourceName
@@ -159,7 +161,7 @@ class DeliveryDeadData(_Strict):
     reason: str
 
 
-class EndpointDisabled(_Strict):
+class EndpointDisabled(StrictModel):
     """An endpoint was disabled at `timestamp`; an event for operations."""
 
     type: Literal["endpoint.disabled"] = "endpoint.disabled"
@@ -167,7 +169,7 @@ class EndpointDisabled(_Strict):
     data: EndpointDisabledData
 
 
-class DeliveryDead(_Strict):
+class DeliveryDead(StrictModel):
     """A delivery became dead at `timestamp`; an event for operations."""
 
     type: Literal["delivery.dead"] = "delivery.dead"
@@ -175,13 +177,13 @@ class DeliveryDead(_Strict):
     data: DeliveryDeadData
 
 
-class UnknownEvent(_Strict):
+class UnknownEvent(StrictModel):
     """An event of a type that this release does not know; it is ignored."""
 
     type: Annotated[str, Field(min_length=1, max_length=255)]
 
 
-class PingData(_Strict):
+class PingData(StrictModel):
     """The name of the site that sent the test, if it is there."""
 
     source: SourceName | None = None

@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -16,7 +15,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from contract.events import CourseId, TokenId, Version, WireTime
+from contract.events import CourseId, StrictModel, TokenId, Version, WireTime
 
 _DIGITS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
@@ -65,14 +64,10 @@ class GradingProgress(StrEnum):
     NOT_READY = "NotReady"
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True
-    )
-
-
-class Score(_Wire):
+class Score(StrictModel):
     """The result of one student in a course; `score_given` is None if there is none yet."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
     user_id: Annotated[str, Field(min_length=1, max_length=255)]
     score_given: Points | None = None
@@ -89,10 +84,8 @@ class Score(_Wire):
         return self
 
 
-class GradesResponse(BaseModel):
+class GradesResponse(StrictModel):
     """The response to a valid token: the version, current token and scores of the course."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     course_id: CourseId
     course_version: Version
@@ -104,14 +97,12 @@ class GradesResponse(BaseModel):
 MAX_BATCH = 100
 
 
-class BatchRequestItem(BaseModel):
+class BatchRequestItem(StrictModel):
     """One course of a batch request: its token, and the preconditions for sending its grades.
 
     `if_none_match` is an entity tag with its quotes (RFC 9110, 13.1.2). `if_modified_since` is
     exact to the microsecond, and ignored if there is an entity tag (13.1.3).
     """
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     course_id: Annotated[str, Field(max_length=255)]
     token: Annotated[str, Field(max_length=255)] = Field(repr=False)
@@ -119,21 +110,17 @@ class BatchRequestItem(BaseModel):
     if_modified_since: WireTime | None = None
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(StrictModel):
     """A batch request; each course is answered on its own."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     courses: Annotated[tuple[BatchRequestItem, ...], Field(min_length=1, max_length=MAX_BATCH)]
 
 
-class BatchResponseItem(BaseModel):
+class BatchResponseItem(StrictModel):
     """The response for one course, with the status that a request for it alone would have.
 
     `etag` and `grades` are there for 200, `problem` for any other status but 304.
     """
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     course_id: str
     status: Annotated[int, Field(ge=200, le=599)]
@@ -142,9 +129,7 @@ class BatchResponseItem(BaseModel):
     problem: dict[str, Any] | None = None
 
 
-class BatchResponse(BaseModel):
+class BatchResponse(StrictModel):
     """The response to a batch request: one item for each course, in the order of the request."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     answers: tuple[BatchResponseItem, ...]

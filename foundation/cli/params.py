@@ -1,16 +1,19 @@
 """Parameter types: course ids, text, durations, timestamps, text files."""
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import click
 from pydantic import TypeAdapter, ValidationError
 
 from contract.events import CourseId
 from contract.strict_json import is_storable
-from foundation.text import parse_timestamp, printable, validation_message
+from foundation import text
+from foundation.text import printable, validation_message
 
+_Value = TypeVar("_Value")
 _COURSE_ID: TypeAdapter[str] = TypeAdapter(CourseId)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION = re.compile(r"([0-9]{1,5})([smhd])", re.ASCII)
@@ -19,105 +22,78 @@ _DURATION = re.compile(r"([0-9]{1,5})([smhd])", re.ASCII)
 MIN_AGE = timedelta(days=30)
 
 
-class CourseIdType(click.ParamType[str]):
-    """A course id; one that an event cannot carry is refused."""
+class Parsed(click.ParamType[_Value], Generic[_Value]):
+    """Values that a function parses; its ValueError is the usage error."""
 
-    name = "course_id"
+    def __init__(self, name: str, parse: Callable[[str], _Value]) -> None:
+        self.name = name
+        self._parse = parse
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the id, or fail."""
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> _Value:
+        """Return the parsed value, or fail."""
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def parse_course_id(value: str) -> str:
+    """Return a course id; raise ValueError for one that an event cannot carry."""
+    if not is_storable(value):
+        raise ValueError("the course id is not UTF-8")
+    try:
+        return _COURSE_ID.validate_python(value)
+    except ValidationError as error:
+        message = validation_message(error.errors(include_url=False)[0])
+        raise ValueError(f"'{printable(value)}': {message}") from None
+
+
+def text_of(minimum: int = 0, maximum: int = 10_000) -> Parsed[str]:
+    """Return the type of text with `minimum` to `maximum` characters that a database can store."""
+
+    def parse(value: str) -> str:
         if not is_storable(value):
-            self.fail("the course id is not UTF-8", param, ctx)
-        try:
-            return _COURSE_ID.validate_python(value)
-        except ValidationError as error:
-            message = validation_message(error.errors(include_url=False)[0])
-            self.fail(f"'{printable(value)}': {message}", param, ctx)
+            raise ValueError("the text is not UTF-8")
+        if not minimum <= len(value) <= maximum:
+            raise ValueError(f"{len(value)} characters; expected {minimum} to {maximum}")
+        return value
+
+    return Parsed("text", parse)
 
 
-class Text(click.ParamType[str]):
-    """Text of limited length that a database can store."""
-
-    name = "text"
-
-    def __init__(self, shortest: int = 0, longest: int = 10_000) -> None:
-        self._shortest, self._longest = shortest, longest
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the text, or fail."""
-        text = str(value)
-        if not is_storable(text):
-            self.fail("the text is not UTF-8", param, ctx)
-        if not self._shortest <= len(text) <= self._longest:
-            expected = f"{self._shortest} to {self._longest}"
-            self.fail(f"{len(text)} characters; expected {expected}", param, ctx)
-        return text
+def _parse_duration(value: str) -> timedelta:
+    match = _DURATION.fullmatch(value)
+    if match is None:
+        raise ValueError(f"'{printable(value)}' is not a duration such as 90s, 30m, 24h or 7d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-class Duration(click.ParamType[timedelta]):
-    """A duration: a number and its unit."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        """Return the duration, or fail."""
-        if isinstance(value, timedelta):
-            return value
-        match = _DURATION.fullmatch(value)
-        if match is None:
-            self.fail(
-                f"'{printable(value)}' is not a duration such as 90s, 30m, 24h or 7d",
-                param,
-                ctx,
-            )
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+def _parse_age(value: str) -> timedelta:
+    age = _parse_duration(value)
+    if age < MIN_AGE:
+        raise ValueError(
+            f"'{printable(value)}' is too short; write {MIN_AGE.days}d or more, because duplicates "
+            "of deleted records cannot be detected"
+        )
+    return age
 
 
-class Age(Duration):
-    """A minimum age of records to delete: a duration of at least MIN_AGE."""
-
-    name = "age"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        """Return the age, or fail."""
-        age = super().convert(value, param, ctx)
-        if age < MIN_AGE:
-            self.fail(
-                f"'{printable(str(value))}' is too short; write {MIN_AGE.days}d or more, because "
-                "duplicates of deleted records cannot be detected",
-                param,
-                ctx,
-            )
-        return age
+def _parse_timestamp(value: str) -> datetime:
+    try:
+        return text.parse_timestamp(value)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"'{printable(value)}' is not a timestamp such as 2026-11-22T09:00 (UTC)"
+        ) from None
 
 
-class Timestamp(click.ParamType[datetime]):
-    """A timestamp in ISO 8601, in UTC unless it has an offset."""
-
-    name = "timestamp"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """Return the timestamp in UTC, or fail."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            return parse_timestamp(value)
-        except (ValueError, OverflowError):
-            message = f"'{printable(value)}' is not a timestamp such as 2026-11-22T09:00 (UTC)"
-            self.fail(message, param, ctx)
-
-
-COURSE_ID = CourseIdType()
-TEXT = Text()
-DURATION = Duration()
-AGE = Age()
-TIMESTAMP = Timestamp()
+COURSE_ID = Parsed("course_id", parse_course_id)
+TEXT = text_of()
+DURATION = Parsed("duration", _parse_duration)
+AGE = Parsed("age", _parse_age)  # of records to delete: at least MIN_AGE
+TIMESTAMP = Parsed("timestamp", _parse_timestamp)
 
 
 def read_text(file: BinaryIO) -> str:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from flask import Flask, current_app, request
 from flask_wtf.csrf import CSRFError, CSRFProtect, generate_csrf
 from markupsafe import Markup
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from contract.strict_json import is_storable
@@ -23,6 +23,12 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 Faults = dict[str, str]
 """The error messages of a form by field; "" for the whole form."""
+
+
+class Form(BaseModel):
+    """The fields of a form; one that is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def protect(app: Flask) -> None:

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
-from pydantic import BaseModel, ConfigDict
 from werkzeug.wrappers import Response
 
 from foundation import logging
@@ -25,10 +24,8 @@ _THIS_MACHINE = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 _WRONG = "The name or the password is wrong."
 
 
-class Credentials(BaseModel):
+class Credentials(forms.Form):
     """The fields of the sign-in form."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     password: str

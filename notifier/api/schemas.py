@@ -25,8 +25,6 @@ from notifier.courses.grades import LoadResult
 from notifier.models import MAX_ID, DeliveryStatus
 from notifier.webhooks import delivery_queries, failure_advice
 from notifier.webhooks.delivery_filter import DeliveryFilter
-from notifier.webhooks.retry_policy import Failure
-from notifier.worker.ping import PingResult
 
 _TYPES = "|".join([*EVENT_TYPES, *OPERATIONAL_TYPES]).replace(".", r"\.")
 EventType = Annotated[str, Field(pattern=f"^({_TYPES})$")]
@@ -274,44 +272,6 @@ class Endpoints(Response):
     endpoints: list[EndpointResponse]
 
 
-class PingResponded(Response):
-    """The response to a test webhook."""
-
-    url: str
-    accepted: bool
-    status: int
-    retry_after: str | None
-    response_body: str
-
-
-class PingFailed(Response):
-    """Why a test webhook got no response."""
-
-    url: str
-    accepted: bool
-    kind: str
-    detail: str
-    next_step: str | None
-    action: str | None
-
-
-def ping_of(endpoint_id: int, result: PingResult) -> PingResponded | PingFailed:
-    """Return the response for the result of a ping."""
-    answer = result.result
-    if isinstance(answer, Failure):
-        advice = failure_advice.advice_for(answer.kind, None, endpoint_id)
-        return PingFailed(
-            url=result.url, accepted=result.accepted, **vars(answer), **fields_of(advice)
-        )
-    return PingResponded(
-        url=result.url,
-        accepted=result.accepted,
-        status=answer.status,
-        retry_after=answer.retry_after,
-        response_body=answer.excerpt,
-    )
-
-
 class DeliveryResponse(Response):
     """One event for one endpoint, and its status."""
 
@@ -416,14 +376,6 @@ class Replayed(Response):
     replayed: list[int]
     found: list[int]
     dry_run: bool
-
-
-class ReplayReport(Response):
-    """Which deliveries are due again, and how many are held for a disabled endpoint."""
-
-    dry_run: bool
-    deliveries: list[int]
-    held: int
 
 
 class Outcome(Response):

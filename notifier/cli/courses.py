@@ -11,7 +11,7 @@ import click
 from contract.tokens import CourseToken, MalformedTokenError, MoodleToken
 from foundation.cli import context, output
 from foundation.cli.output import json_option
-from foundation.cli.params import COURSE_ID, TEXT, read_text
+from foundation.cli.params import COURSE_ID, TEXT, parse_course_id, read_text
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice
@@ -216,9 +216,9 @@ def _ids_in(file: BinaryIO | None) -> Iterator[str]:
     for number, line in enumerate(read_text(file).splitlines(), start=1):
         try:
             if line.strip():
-                yield COURSE_ID.convert(line.strip(), None, None)
-        except click.BadParameter as error:
-            raise click.UsageError(f"line {number} of the file: {error.message}") from None
+                yield parse_course_id(line.strip())
+        except ValueError as error:
+            raise click.UsageError(f"line {number} of the file: {error}") from None
 
 
 def _show_token(course_id: str, token: CourseToken, what: str, *, as_json: bool) -> None:

@@ -15,7 +15,6 @@ from notifier.api.schemas import (
     AttemptResponse,
     DeliveryDetails,
     DeliveryWithLastAnswer,
-    ReplayReport,
     ReplayResponse,
 )
 from notifier.cli.params import ROW_ID, limit_option
@@ -188,7 +187,7 @@ def replay(
         else:
             found = replays.replay_found(session, criteria, maximum, by=by, now=now)
     if as_json:
-        output.print_json(ReplayReport(dry_run=dry_run, deliveries=found, held=held))
+        output.print_json({"dry_run": dry_run, "deliveries": found, "held": held})
         return
     shown = ", ".join(map(str, found[:_SHOWN_IDS])) + (", …" if len(found) > _SHOWN_IDS else "")
     verb = "would be sent again" if dry_run else "queued"

@@ -1,6 +1,7 @@
 """Commands about webhook endpoints."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import click
 
@@ -10,6 +11,7 @@ from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import DURATION, TEXT
 from foundation.db import session as db
+from foundation.errors import fields_of
 from foundation.text import count, readable
 from notifier.api import schemas
 from notifier.cli.params import ROW_ID
@@ -169,10 +171,7 @@ def ping(endpoint_id: int, as_json: bool) -> None:
     are sent at once.
     """
     result = send_ping(context.checked_services(), endpoint_id)
-    if as_json:
-        output.print_json(schemas.ping_of(endpoint_id, result))
-    else:
-        _show_ping(endpoint_id, result)
+    _show_ping(endpoint_id, result, as_json=as_json)
     if not result.accepted:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
@@ -185,15 +184,26 @@ def _status(row: Endpoint) -> tuple[str, datetime | None, str | None]:
     return status.state, status.since, reason
 
 
-def _show_ping(endpoint_id: int, result: PingResult) -> None:
+def _show_ping(endpoint_id: int, result: PingResult, *, as_json: bool) -> None:
     url, answer = result.url, result.result
+    document: dict[str, Any] = {"url": url, "accepted": result.accepted}
     if isinstance(answer, Failure):
-        click.echo(f"Failed: {url}: {answer.kind}: {answer.detail}")
         advice = failure_advice.advice_for(answer.kind, None, endpoint_id)
+        document |= {"kind": answer.kind, "detail": answer.detail, **fields_of(advice)}
+        line = f"Failed: {url}: {answer.kind}: {answer.detail}"
     else:
-        verdict = "OK" if result.accepted else "Failed"
-        click.echo(f"{verdict} {answer.status}: {url} {answer.excerpt}".rstrip())
         advice = failure_advice.advice_for(None, answer.status, endpoint_id)
+        document |= {
+            "status": answer.status,
+            "retry_after": answer.retry_after,
+            "response_body": answer.excerpt,
+        }
+        verdict = "OK" if result.accepted else "Failed"
+        line = f"{verdict} {answer.status}: {url} {answer.excerpt}".rstrip()
+    if as_json:
+        output.print_json(document)
+        return
+    click.echo(line)
     if advice is not None:
         click.echo(f"  next: {output.next_step(advice)}")
     if result.due:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from contract.grades import Points
 from contract.tokens import MOODLE_TOKEN_ID
-from foundation.cli.params import Text
+from foundation.cli.params import Parsed, text_of
 from foundation.text import printable
 from notifier.models import MAX_ID
 
@@ -17,41 +17,27 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _POINTS: TypeAdapter[Decimal] = TypeAdapter(Points)
 
 
-class Maximum(click.ParamType[Decimal]):
-    """The maximum of a score."""
-
-    name = "points"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Decimal:
-        """Return the points, or fail."""
-        try:
-            points: Decimal = _POINTS.validate_python(value)
-        except ValidationError:
-            points = Decimal(0)
-        if points == 0:
-            message = f"'{printable(str(value))}' is not a number above 0, for example 100 or 7.5"
-            self.fail(message, param, ctx)
-        return points
+def _parse_maximum(value: str) -> Decimal:
+    try:
+        points: Decimal = _POINTS.validate_python(value)
+    except ValidationError:
+        points = Decimal(0)
+    if points == 0:
+        raise ValueError(f"'{printable(value)}' is not a number above 0, for example 100 or 7.5")
+    return points
 
 
-class MoodleTokenId(click.ParamType[str]):
-    """The public id of a Moodle token; a token itself is refused, because it would be published."""
-
-    name = "token_id"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the id, or fail without repeating the value, which may be a token."""
-        if not MOODLE_TOKEN_ID.fullmatch(value):
-            self.fail("expected the id of a Moodle token: m and 16 hexadecimal digits", param, ctx)
-        return str(value)
+def _parse_token_id(value: str) -> str:
+    # A token itself is refused, because the id is published. The value is not repeated.
+    if not MOODLE_TOKEN_ID.fullmatch(value):
+        raise ValueError("expected the id of a Moodle token: m and 16 hexadecimal digits")
+    return value
 
 
 ROW_ID = click.IntRange(1, MAX_ID)
-TITLE = Text(shortest=1)
-MAXIMUM = Maximum()
-MOODLE_TOKEN = MoodleTokenId()
+TITLE = text_of(minimum=1)
+MAXIMUM = Parsed("points", _parse_maximum)
+MOODLE_TOKEN = Parsed("token_id", _parse_token_id)
 
 
 def limit_option(

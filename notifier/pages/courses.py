@@ -58,19 +58,15 @@ class CourseParams(BaseModel):
     after: str = ""
 
 
-class NewCourseForm(BaseModel):
+class NewCourseForm(forms.Form):
     """A course to add."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     course_id: CourseId
     title: Annotated[str, Field(min_length=1, max_length=10_000)]
 
 
-class CourseVersion(BaseModel):
+class CourseVersion(forms.Form):
     """A course and the version that the form was made for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     course_id: str
     version: Annotated[int, Field(ge=0)]

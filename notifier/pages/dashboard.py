@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Annotated, Any
 
 from flask import Blueprint, flash, g, redirect, render_template, url_for
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from werkzeug.wrappers import Response
 
 from foundation import logging
@@ -36,10 +36,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 _STEP = "Hour (UTC)"
 
 
-class DeadLetterForm(BaseModel):
+class DeadLetterForm(forms.Form):
     """The dead letters of an endpoint with one reason."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     endpoint_id: NUMBER
     reason: Annotated[str, Field(max_length=10_000)]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 from flask import Blueprint, g, render_template, request
-from pydantic import BaseModel, ConfigDict
 
 from contract.events import EVENT_TYPES
 from contract.signatures import Secret
@@ -36,10 +35,8 @@ class NewEndpointForm(EventTypes):
     url: str
 
 
-class Rotation(BaseModel):
+class Rotation(forms.Form):
     """How long the old secret stays valid, and the newest secret that the form was made for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     overlap: Literal["24h", "1h", "7d", "none"]
     newest: NUMBER

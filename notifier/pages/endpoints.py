@@ -53,10 +53,8 @@ def _check_types(types: list[str]) -> list[str]:
     return types
 
 
-class EventTypes(BaseModel):
+class EventTypes(forms.Form):
     """The event types that an endpoint subscribes to."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     event_types: Annotated[list[str], AfterValidator(_check_types)] = Field(
         [], validate_default=True
@@ -67,18 +65,16 @@ class EventTypes(BaseModel):
         return None if set(self.event_types) == set(EVENT_TYPES) else self.event_types
 
 
-class UrlForm(BaseModel):
+class UrlForm(forms.Form):
     """The URL that an endpoint should have."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(str_strip_whitespace=True)
 
     url: str
 
 
-class DisableForm(BaseModel):
+class DisableForm(forms.Form):
     """Why an endpoint is disabled."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     reason: Annotated[str, Field(max_length=1000)] = ""
 
