@@ -1,7 +1,8 @@
 """The pages of one service: name, navigation and links."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from flask import Blueprint, Flask, current_app
 from markupsafe import Markup
@@ -41,13 +42,17 @@ The second argument is the URL of the page that the advice is about, if there is
 
 @dataclass(frozen=True)
 class Site:
-    """A service as its pages present it; `command` is the name of its command line."""
+    """A service as its pages present it.
+
+    `command` is the name of its command line; all its templates see `globals`.
+    """
 
     name: str
     command: str
     navigation: tuple[NavItem, ...]
     pages: tuple[Blueprint, ...]
     link_for: LinkFor = lambda _advice, _about: None
+    globals: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def blueprints(self) -> frozenset[str]:

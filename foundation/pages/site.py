@@ -67,7 +67,7 @@ def new_app(
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(FILTERS, advice=site.render_advice)
-    app.jinja_env.globals.update(site=site, asset=assets.address)
+    app.jinja_env.globals.update(site.globals, site=site, asset=assets.address)
     app.context_processor(lambda: {"person": g.get("person")})
     for blueprint in (*routes, *site.pages, sign_in, assets.assets):
         app.register_blueprint(blueprint)

@@ -22,7 +22,6 @@ from notifier.courses import grades, search
 from notifier.courses import service as core
 from notifier.errors import CourseExistsError
 from notifier.models import Course
-from notifier.pages.labels import TONES
 from notifier.webhooks import delivery_queries, endpoints
 from notifier.webhooks.delivery_filter import DeliveryFilter
 
@@ -192,7 +191,6 @@ def _about(session: Session, course: Course) -> dict[str, Any]:
         "page": page,
         "last": delivery_queries.last_attempts(session, [row.id for row in page.rows]),
         "subscribers": endpoints.subscribed_to(session, "token.regenerated", lock=False),
-        "tones": TONES,
         "now": db.now(session),
     }
 

@@ -22,9 +22,8 @@ from notifier.models import DeliveryStatus
 from notifier.monitoring import dashboard as core
 from notifier.monitoring import doctor, endpoint_status
 from notifier.monitoring.dashboard import Hour
-from notifier.pages.labels import TONES
 from notifier.pages.params import NUMBER
-from notifier.webhooks import delivery_queries, failure_advice
+from notifier.webhooks import delivery_queries
 from notifier.webhooks import replay as replays
 
 overview = Blueprint("overview", __name__, template_folder="templates")
@@ -106,8 +105,6 @@ def _facts() -> dict[str, Any]:
         "delays": _delays(hours),
         "charts": _charts(hours),
         "max_replayed": MAX_REPLAYED,
-        "advice_for": failure_advice.advice_for,
-        "tones": TONES,
     }
 
 

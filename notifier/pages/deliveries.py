@@ -15,9 +15,8 @@ from foundation.text import count
 from notifier import services
 from notifier.errors import ReplayRefusedError
 from notifier.models import MAX_ID, DeliveryStatus, Endpoint
-from notifier.pages.labels import DECISIONS, TONES
 from notifier.pages.params import TYPES, DeliveryParams, query_of
-from notifier.webhooks import delivery_queries, endpoints, failure_advice, request_preview
+from notifier.webhooks import delivery_queries, endpoints, request_preview
 from notifier.webhooks import replay as replays
 from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
@@ -138,7 +137,6 @@ def _found(params: DeliveryParams) -> dict[str, Any]:
             "counts": counts,
             "max_replayed": MAX_REPLAYED,
             "endpoints": endpoints.list_all(session),
-            "tones": TONES,
             "now": db.now(session),
         }
 
@@ -161,9 +159,6 @@ def _details(delivery_id: int) -> dict[str, Any]:
         "last": attempts[-1] if attempts else None,
         "max_attempts": MAX_ATTEMPTS,
         "fix_receiver": Advice("Fix the cause, most likely at the receiver."),
-        "advice_for": failure_advice.advice_for,
-        "tones": TONES,
-        "decisions": DECISIONS,
     }
 
 

@@ -21,10 +21,8 @@ from notifier import services
 from notifier.errors import EndpointDisabledError
 from notifier.models import MAX_ID
 from notifier.monitoring import endpoint_status
-from notifier.pages.labels import TONES
 from notifier.pages.params import TYPES
 from notifier.webhooks import endpoints as core
-from notifier.webhooks import failure_advice
 from notifier.webhooks.retry_policy import WebhookResponse
 from notifier.worker.ping import send_ping
 
@@ -209,7 +207,7 @@ def set_event_types(endpoint_id: int) -> Response:
 def _every() -> dict[str, Any]:
     with services.current().database.reading() as session:
         reports, now = endpoint_status.read(session), db.now(session)
-    return {"reports": reports, "now": now, "tones": TONES, "advice_for": failure_advice.advice_for}
+    return {"reports": reports, "now": now}
 
 
 def endpoint_details(endpoint_id: int) -> dict[str, Any]:
@@ -223,8 +221,6 @@ def endpoint_details(endpoint_id: int) -> dict[str, Any]:
         "row": report.endpoint,
         "secrets": [one for one in secrets if one.expires_at is None or one.expires_at > now],
         "now": now,
-        "tones": TONES,
-        "advice_for": failure_advice.advice_for,
     }
 
 

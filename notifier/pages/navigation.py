@@ -1,15 +1,39 @@
-"""The pages of eAssessment: their navigation, and which page does what an advice names."""
+"""The pages of eAssessment: navigation, colours, and which page does what an advice names."""
 
 from flask import url_for
 
 from foundation.errors import Advice
 from foundation.pages.context import Link, NavItem, Site
+from notifier.models import DeliveryStatus
 from notifier.pages.course_deletion import deletion
 from notifier.pages.courses import courses
 from notifier.pages.dashboard import overview
 from notifier.pages.deliveries import deliveries
 from notifier.pages.endpoint_secrets import credentials
 from notifier.pages.endpoints import endpoints
+from notifier.webhooks.circuit_breaker import EndpointState
+from notifier.webhooks.failure_advice import advice_for
+
+# The colours of statuses and states.
+TONES = {
+    DeliveryStatus.PENDING: "wait",
+    DeliveryStatus.DELIVERED: "good",
+    DeliveryStatus.DEAD: "bad",
+    DeliveryStatus.HELD: "warn",
+    EndpointState.ENABLED: "good",
+    EndpointState.FAILING: "warn",
+    EndpointState.PAUSED: "warn",
+    EndpointState.DISABLED: "bad",
+}
+
+# The decision after an attempt: its colour and its meaning.
+DECISIONS = {
+    "delivered": ("good", "delivered"),
+    "retry": ("warn", "retry scheduled"),
+    "dead": ("bad", "failed permanently"),
+    "disable": ("bad", "endpoint disabled, deliveries held"),
+    "too late": ("calm", "ignored: another attempt or a replay was first"),
+}
 
 
 def link_for(advice: Advice, _about: str | None = None) -> Link | None:
@@ -43,4 +67,5 @@ SITE = Site(
     ),
     (overview, courses, deletion, deliveries, endpoints, credentials),
     link_for,
+    {"tones": TONES, "decisions": DECISIONS, "advice_for": advice_for},
 )
