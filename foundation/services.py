@@ -1,12 +1,17 @@
 """The objects that the commands, routes and pages of a service share, made once per process."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+from sqlalchemy.orm import Session
 
 from foundation import logging
 from foundation.config import ServiceSettings
 from foundation.crypto import Vault
+from foundation.db import session as db
 from foundation.db.session import Database
 
 if TYPE_CHECKING:
@@ -38,6 +43,12 @@ class Services(Generic[_Settings]):
             info=info,
         )
         return cls(settings, database, Vault(settings.encryption_keys))
+
+    @contextmanager
+    def writing(self) -> Iterator[tuple[Session, datetime]]:
+        """Open a transaction as `Database.writing`; yield it with the database's time."""
+        with self.database.writing() as session:
+            yield session, db.now(session)
 
     @classmethod
     def of(cls, app: "Flask") -> Self:

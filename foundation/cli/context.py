@@ -1,7 +1,6 @@
 """What a command works with: the services of its program, on a schema that is up to date."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
@@ -9,8 +8,9 @@ import click
 from sqlalchemy.orm import Session
 
 from foundation.cli.lazy import load
-from foundation.db import session as db
 from foundation.db.migrations import Schema
+from foundation.db.session import Database
+from foundation.services import Services
 
 _SERVICES = f"{__name__}.services"
 
@@ -43,15 +43,13 @@ def checked_services() -> Any:
     return loaded
 
 
-@contextmanager
-def writing() -> Iterator[tuple[Session, datetime]]:
-    """Open a writing transaction; yield it with the database's time."""
-    with checked_services().database.writing() as session:
-        yield session, db.now(session)
+def writing() -> AbstractContextManager[tuple[Session, datetime]]:
+    """Open a writing transaction; return it with the database's time."""
+    made: Services[Any] = checked_services()
+    return made.writing()
 
 
-@contextmanager
-def reading() -> Iterator[Session]:
+def reading() -> AbstractContextManager[Session]:
     """Open a reading transaction."""
-    with checked_services().database.reading() as session:
-        yield session
+    database: Database = checked_services().database
+    return database.reading()

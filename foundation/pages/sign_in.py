@@ -1,12 +1,12 @@
 """Sign-in and sign-out."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from foundation import logging
-from foundation.db import session as db
 from foundation.pages import forms, sessions, throttle, users
 from foundation.pages.errors import TooManyAttemptsError
 from foundation.pages.guards import public, signed_in
@@ -70,8 +70,8 @@ def submit() -> _ViewResponse:
 @signed_in
 def sign_out() -> Response:
     """End the session."""
-    with Services.current().database.writing() as session:
-        sessions.end(session, now=db.now(session))
+    with Services.current().writing() as (session, now):
+        sessions.end(session, now=now)
     flash("You are signed out.")
     return redirect(url_for("sign_in.show"), 303)
 
@@ -83,13 +83,13 @@ def _form(**facts: object) -> str:
 
 def _authenticate(name: str, password: str) -> User | None:
     """Return the user with this name and password, or None; hashes outside of transactions."""
-    database = Services.current().database
-    with database.writing() as session:
-        throttle.register_attempt(session, name, _address(), now=db.now(session))
+    services: Services[Any] = Services.current()
+    with services.writing() as (session, now):
+        throttle.register_attempt(session, name, _address(), now=now)
         user = users.find(session, name)
     if not users.is_password_of(user, password):
         return None
-    with database.writing() as session:
+    with services.database.writing() as session:
         throttle.reset(session, name)
     return user
 

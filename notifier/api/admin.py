@@ -6,7 +6,6 @@ from flask import Blueprint, request
 from sqlalchemy.orm import Session
 
 from contract.tokens import CourseToken
-from foundation.db import session as db
 from foundation.web.app import check_bearer, guarded, parse_body, parse_query
 from foundation.web.errors import AdminKeyError, RequestInvalidError
 from notifier import services
@@ -37,8 +36,8 @@ admin_only = guarded("admin key", _check_key)
 def add_course() -> tuple[Json, int]:
     """Add a course; only this response holds its token."""
     new = parse_body(schemas.NewCourse, _SMALL_BODY)
-    with services.current().database.writing() as session:
-        token = courses.add_course(session, new.course_id, new.title, now=db.now(session))
+    with services.current().writing() as (session, now):
+        token = courses.add_course(session, new.course_id, new.title, now=now)
         return _with_token(session, new.course_id, token), 201
 
 
@@ -66,8 +65,8 @@ def show_course(course_id: str) -> Json:
 @admin_only
 def delete_course(course_id: str) -> Json:
     """Delete a course permanently and notify all endpoints."""
-    with services.current().database.writing() as session:
-        course = courses.delete_course(session, course_id, now=db.now(session))
+    with services.current().writing() as (session, now):
+        course = courses.delete_course(session, course_id, now=now)
         return _json(schemas.CourseResponse.of(course))
 
 
@@ -75,8 +74,8 @@ def delete_course(course_id: str) -> Json:
 @admin_only
 def regenerate_token(course_id: str) -> tuple[Json, int]:
     """Replace a course's token and notify all endpoints; only this response holds the new one."""
-    with services.current().database.writing() as session:
-        token = courses.regenerate_token(session, course_id, now=db.now(session))
+    with services.current().writing() as (session, now):
+        token = courses.regenerate_token(session, course_id, now=now)
         return _with_token(session, course_id, token), 201
 
 
@@ -85,8 +84,8 @@ def regenerate_token(course_id: str) -> tuple[Json, int]:
 def load_grades(course_id: str) -> Json:
     """Store scores of a course; other users keep their scores."""
     to_load = parse_body(schemas.GradesToLoad, _GRADES_BODY)
-    with services.current().database.writing() as session:
-        loaded = grades.load(session, {course_id: to_load.scores}, now=db.now(session))
+    with services.current().writing() as (session, now):
+        loaded = grades.load(session, {course_id: to_load.scores}, now=now)
         return _json(schemas.GradesLoaded.of(loaded))
 
 
@@ -96,14 +95,14 @@ def add_endpoint() -> tuple[Json, int]:
     """Register a URL; only this response holds its secret."""
     new = parse_body(schemas.NewEndpoint, _SMALL_BODY)
     app_services = services.current()
-    with app_services.database.writing() as session:
+    with app_services.writing() as (session, now):
         endpoint, secret = endpoints.register(
             session,
             new.url,
             new.event_types,
             vault=app_services.vault,
             guard=app_services.settings.guard,
-            now=db.now(session),
+            now=now,
         )
         return _json(schemas.EndpointWithSecret.of(endpoint, secret=secret.reveal())), 201
 
@@ -137,8 +136,7 @@ def replay_deliveries() -> Json:
     if (params.ids is None) == (params.filter is None):
         raise RequestInvalidError("give either `ids` or a `filter`", errors=[])
     by = f"admin API from {request.remote_addr}"
-    with services.current().database.writing() as session:
-        now = db.now(session)
+    with services.current().writing() as (session, now):
         if params.filter is None:
             ids = params.ids or []
             if params.dry_run:

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ValidationError
 from contract import strict_json
 from contract.events import CourseId
 from foundation import logging
-from foundation.db import session as db
 from foundation.web import app as web
 from foundation.web.app import guarded, invalid_fields, parse_body
 from foundation.web.errors import RequestInvalidError, RequestMalformedError
@@ -44,8 +43,8 @@ def announce_token(course_id: str) -> dict[str, Any]:
         CoursePath(course_id=course_id)
     except ValidationError as error:
         raise invalid_fields(error) from None
-    with services.current().database.writing() as session:
-        change = courses.announce_token(session, course_id, new.known_id(), now=db.now(session))
+    with services.current().writing() as (session, now):
+        change = courses.announce_token(session, course_id, new.known_id(), now=now)
     return schemas.TokenAnnouncement.of(change).model_dump(mode="json")
 
 
@@ -58,8 +57,8 @@ def receive_moodle_event() -> dict[str, str]:
     deletion = _parse_deletion(raw)
     outcome = MoodleEventOutcome.IGNORED
     if deletion is not None:
-        with services.current().database.writing() as session:
-            outcome = moodle_events.accept(session, deletion, now=db.now(session))
+        with services.current().writing() as (session, now):
+            outcome = moodle_events.accept(session, deletion, now=now)
         _log.info("Moodle deletion accepted", course_id=deletion.course_id, outcome=outcome.value)
     return schemas.Outcome(outcome=outcome).model_dump(mode="json")
 

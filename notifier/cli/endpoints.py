@@ -10,7 +10,6 @@ from contract.signatures import Secret
 from foundation.cli import context, output
 from foundation.cli.output import json_option
 from foundation.cli.params import DURATION, TEXT
-from foundation.db import session as db
 from foundation.errors import fields_of
 from foundation.text import count, readable
 from notifier.api import schemas
@@ -41,14 +40,14 @@ def add(url: str, event_types: tuple[str, ...], as_json: bool) -> None:
     Enter the secret at the receiver (ELMS: `receiver sources add-secret`).
     """
     services: Services = context.checked_services()
-    with services.database.writing() as session:
+    with services.writing() as (session, now):
         endpoint, secret = endpoints.register(
             session,
             url,
             event_types,
             vault=services.vault,
             guard=services.settings.guard,
-            now=db.now(session),
+            now=now,
         )
     what = "is registered. Its secret, shown only once:"
     _show_secret(endpoint.id, secret, what, as_json=as_json)
@@ -126,10 +125,8 @@ def correct_url(endpoint_id: int, url: str) -> None:
     endpoint that has accepted a delivery cannot be changed.
     """
     services: Services = context.checked_services()
-    with services.database.writing() as session:
-        endpoints.correct_url(
-            session, endpoint_id, url, guard=services.settings.guard, now=db.now(session)
-        )
+    with services.writing() as (session, now):
+        endpoints.correct_url(session, endpoint_id, url, guard=services.settings.guard, now=now)
     click.echo(f"Endpoint {endpoint_id} now has the URL {url}")
 
 
@@ -154,9 +151,9 @@ def rotate_secret(
     if overlap is None:
         overlap = timedelta(0) if at_once else endpoints.DEFAULT_OVERLAP
     services: Services = context.checked_services()
-    with services.database.writing() as session:
+    with services.writing() as (session, now):
         secret = endpoints.rotate_secret(
-            session, endpoint_id, overlap=overlap, vault=services.vault, now=db.now(session)
+            session, endpoint_id, overlap=overlap, vault=services.vault, now=now
         )
     _show_secret(endpoint_id, secret, "has a new secret, shown only once:", as_json=as_json)
 

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.wrappers import Response
 
 from foundation import logging
-from foundation.db import session as db
 from foundation.errors import Advice
 from foundation.pages import forms, redirects
 from foundation.pages.guards import signed_in
@@ -63,8 +62,7 @@ def preview() -> str:
 def delete() -> Response:
     """Delete the courses in one transaction, and redirect to the resulting deliveries."""
     chosen = _chosen()
-    with services.current().database.writing() as session:
-        now = db.now(session)
+    with services.current().writing() as (session, now):
         results = courses.delete_courses(session, chosen.course_id, now=now)
     deleted = [one for one in results.values() if isinstance(one, Course)]
     refused = [one for one in results.values() if isinstance(one, NotifierError)]

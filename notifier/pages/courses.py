@@ -137,8 +137,8 @@ def add() -> _ViewResponse:
     if not isinstance(form, NewCourseForm):
         return _refused_new(form)
     try:
-        with services.current().database.writing() as session:
-            token = core.add_course(session, form.course_id, form.title, now=db.now(session))
+        with services.current().writing() as (session, now):
+            token = core.add_course(session, form.course_id, form.title, now=now)
     except CourseExistsError as refusal:
         return _refused_new({"course_id": escape(refusal)}, existing_course_id=form.course_id)
     _log.info("course added", course_id=form.course_id, user=g.person.name)
@@ -153,8 +153,7 @@ def regenerate() -> str:
     A form that is sent twice is refused, because the course has another version by then.
     """
     form = forms.require_valid(forms.parse_form(CourseVersion), advice=_GO_BACK)
-    with services.current().database.writing() as session:
-        now = db.now(session)
+    with services.current().writing() as (session, now):
         token = core.regenerate_token(session, form.course_id, version=form.version, now=now)
     _log.info("token regenerated", course_id=form.course_id, user=g.person.name)
     return _token_page(form.course_id, token, is_new=False)
@@ -165,10 +164,11 @@ def regenerate() -> str:
 def announce() -> _ViewResponse:
     """Announce that a Moodle regenerated a course's token."""
     form = forms.require_valid(forms.parse_form(Announcement), advice=_GO_BACK)
-    with services.current().database.writing() as session:
+    with services.current().writing() as (session, now):
         core.get_course(session, form.course_id)  # announcing would add an unknown course
-        token_id, now = form.token or None, db.now(session)
-        core.announce_token(session, form.course_id, token_id, version=form.version, now=now)
+        core.announce_token(
+            session, form.course_id, form.token or None, version=form.version, now=now
+        )
     _log.info("token announced", course_id=form.course_id, user=g.person.name)
     flash("All endpoints are notified that the course has a new token.")
     return redirect(url_for("courses.show", course_id=form.course_id), 303)

@@ -62,8 +62,7 @@ def replay() -> Response:
     """Replay the dead letters of an endpoint with one reason."""
     advice = Advice("Go back to the overview and choose them there.")
     form = forms.require_valid(forms.parse_form(DeadLetterForm), advice=advice)
-    with services.current().database.writing() as session:
-        now = db.now(session)
+    with services.current().writing() as (session, now):
         dead = core.dead_ids(session, form.endpoint_id, form.reason, limit=MAX_REPLAYED, now=now)
         by = f"{g.person.name} on the pages"
         ids = replays.replay(session, dead, by=by, now=now, statuses={DeliveryStatus.DEAD})

@@ -66,8 +66,8 @@ def live_one(delivery_id: int) -> str:
 @signed_in
 def replay_one(delivery_id: int) -> Response:
     """Make a delivery due now."""
-    with services.current().database.writing() as session:
-        replays.replay(session, [delivery_id], by=_by(), now=db.now(session))
+    with services.current().writing() as (session, now):
+        replays.replay(session, [delivery_id], by=_by(), now=now)
     _log.info("delivery replayed", delivery_id=delivery_id, user=g.person.name)
     flash(f"Delivery {delivery_id} is queued for replay.")
     return redirect(url_for("deliveries.show", delivery_id=delivery_id), 303)
@@ -99,10 +99,8 @@ def replay() -> Response:
     delivery_filter = _required_filter(
         forms.require_valid(forms.parse_form(DeliveryParams), advice=_GO_BACK)
     )
-    with services.current().database.writing() as session:
-        ids = replays.replay_found(
-            session, delivery_filter, MAX_REPLAYED, by=_by(), now=db.now(session)
-        )
+    with services.current().writing() as (session, now):
+        ids = replays.replay_found(session, delivery_filter, MAX_REPLAYED, by=_by(), now=now)
     _log.info("deliveries replayed", count=len(ids), user=g.person.name)
     flash(f"{count(len(ids), 'delivery', 'deliveries')} queued for replay.")
     # A replay changes the status, so a status filter would hide the replayed deliveries.

@@ -8,7 +8,6 @@ from flask import Blueprint, g, render_template, request
 from contract.events import EVENT_TYPES
 from contract.signatures import Secret
 from foundation import logging
-from foundation.db import session as db
 from foundation.pages import forms
 from foundation.pages.error_pages import render_refusal
 from foundation.pages.guards import signed_in
@@ -58,14 +57,14 @@ def register() -> str | tuple[str, int]:
         return _refused(form)
     current = services.current()
     try:
-        with current.database.writing() as session:
+        with current.writing() as (session, now):
             endpoint, secret = core.register(
                 session,
                 form.url.strip(),
                 form.chosen(),
                 vault=current.vault,
                 guard=current.settings.guard,
-                now=db.now(session),
+                now=now,
             )
     except (EndpointUrlError, EndpointExistsError) as refusal:
         return _refused({"url": render_refusal(refusal)})
@@ -83,8 +82,7 @@ def rotate(endpoint_id: int) -> str:
     form = read(Rotation)
     current = services.current()
     _, overlap = OVERLAPS[form.overlap]
-    with current.database.writing() as session:
-        now = db.now(session)
+    with current.writing() as (session, now):
         secret = core.rotate_secret(
             session, endpoint_id, overlap=overlap, vault=current.vault, newest=form.newest, now=now
         )

@@ -138,8 +138,8 @@ def ping(endpoint_id: int) -> Response:
 @signed_in
 def try_now(endpoint_id: int) -> Response:
     """End an endpoint's pause, so that a worker retries its deliveries now."""
-    with services.current().database.writing() as session:
-        due = core.try_now(session, endpoint_id, now=db.now(session))
+    with services.current().writing() as (session, now):
+        due = core.try_now(session, endpoint_id, now=now)
     _log.info("endpoint retried", endpoint_id=endpoint_id, due=due, user=g.person.name)
     flash(
         f"A worker retries it now, and sends the rest if the first delivery is accepted.{_due(due)}"
@@ -153,8 +153,8 @@ def disable(endpoint_id: int) -> Response:
     """Stop sending to an endpoint and hold its pending deliveries."""
     form = read(DisableForm)
     reason = f"{form.reason.strip() or 'disabled by hand'} ({g.person.name} on the pages)"
-    with services.current().database.writing() as session:
-        core.disable(session, endpoint_id, reason, now=db.now(session))
+    with services.current().writing() as (session, now):
+        core.disable(session, endpoint_id, reason, now=now)
     _log.info("endpoint disabled", endpoint_id=endpoint_id, reason=reason, user=g.person.name)
     flash("Endpoint disabled. Its deliveries are held until it is enabled.")
     return _to(endpoint_id)
@@ -164,8 +164,8 @@ def disable(endpoint_id: int) -> Response:
 @signed_in
 def enable(endpoint_id: int) -> Response:
     """Enable an endpoint and queue its held deliveries."""
-    with services.current().database.writing() as session:
-        _, released = core.enable(session, endpoint_id, now=db.now(session))
+    with services.current().writing() as (session, now):
+        _, released = core.enable(session, endpoint_id, now=now)
     _log.info("endpoint enabled", endpoint_id=endpoint_id, released=released, user=g.person.name)
     held = count(released, "held delivery", "held deliveries")
     flash(f"Endpoint enabled; {held} queued.")
@@ -178,9 +178,9 @@ def correct_url(endpoint_id: int) -> Response:
     """Correct the URL of an endpoint that has accepted no delivery."""
     form = read(UrlForm)
     current = services.current()
-    with current.database.writing() as session:
+    with current.writing() as (session, now):
         due = core.correct_url(
-            session, endpoint_id, form.url, guard=current.settings.guard, now=db.now(session)
+            session, endpoint_id, form.url, guard=current.settings.guard, now=now
         )
     _log.info("endpoint's URL corrected", endpoint_id=endpoint_id, user=g.person.name)
     flash(f"URL changed. Send a test.{_due(due)}")
