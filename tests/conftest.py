@@ -101,7 +101,6 @@ class Postgres:
         return self.url_of(name)
 
     def url_of(self, name: str) -> str:
-        """Return the URL of a database on this server."""
         return self._server.set(database=name).render_as_string(hide_password=False)
 
     def drop_all(self) -> None:

@@ -32,7 +32,6 @@ Open = Callable[..., Page]
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """The browser of this run."""
     path = shutil.which("chromium")
     if path is None:
         if os.environ.get("CI"):
@@ -125,7 +124,6 @@ def open_signed_in(open_page: Open, cookies_at: Callable[[str], Any]) -> Open:
 
 
 def sign_in(page: Page, address: str) -> None:
-    """Sign Ada in."""
     page.goto(f"{address}/")
     page.get_by_label("Name").fill("ada")
     page.get_by_label("Password").fill(PASSWORD)

@@ -32,7 +32,6 @@ PAUSED, DISABLED = 3, 4
 
 
 def add_edge_cases(databases: Mapping[str, Database]) -> None:
-    """Add them to the databases of both services."""
     _add_to_eassessment(databases["notifier"], datetime.now(UTC))
     _add_to_elms(databases["receiver"], datetime.now(UTC))
 

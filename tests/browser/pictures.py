@@ -56,7 +56,6 @@ def take(browser: Browser, address: str, shot: Shot) -> bytes:
 
 
 def main() -> None:
-    """Take all pictures."""
     with (
         tempfile.TemporaryDirectory() as folder,
         sync_playwright() as playwright,

@@ -10,7 +10,6 @@ from tests.browser.conftest import Open
 
 @pytest.fixture
 def page(open_signed_in: Open, specimen: str) -> Page:
-    """The page of every part."""
     return open_signed_in(specimen, "/specimen", permissions=["clipboard-read", "clipboard-write"])
 
 

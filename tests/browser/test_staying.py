@@ -70,7 +70,6 @@ def walk_to(page: Page, target: Locator) -> None:
 
 
 def press(page: Page, target: Locator) -> None:
-    """Press Enter on a target."""
     walk_to(page, target)
     page.keyboard.press("Enter")
 

@@ -137,7 +137,6 @@ def running(folder: Path, *more: Callable[[Mapping[str, Database]], None]) -> It
 
 
 def add_ada(database: Database) -> None:
-    """Add the user Ada."""
     with database.writing() as session:
         users.add(session, "Ada", PASSWORD, now=datetime.now(UTC))
 

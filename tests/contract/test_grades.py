@@ -17,7 +17,6 @@ points: TypeAdapter[Decimal] = TypeAdapter(Points)
 
 
 def make_score(**overrides: Any) -> Score:
-    """Return a score of 7.5 of 10, with overrides."""
     fields = {
         "user_id": "s1234567",
         "score_given": Decimal("7.5"),

@@ -29,7 +29,6 @@ AGREED = {
 
 
 def make_problem(kind: ProblemType = ProblemType.COURSE_DELETED, **facts: object) -> Problem:
-    """Return a problem of a type, with further members."""
     return Problem(kind, "the course is deleted", "Remove it from the sync.", facts)
 
 

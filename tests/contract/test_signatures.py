@@ -44,7 +44,6 @@ GOOD = make_headers()[SIGNATURE]
 
 
 def verify(headers: Mapping[str, str], body: bytes = BODY, *, now: datetime = NOW) -> str:
-    """Verify with `SECRET`."""
     return signatures.verify([SECRET], headers, body, now=now)
 
 

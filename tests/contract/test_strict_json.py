@@ -12,7 +12,6 @@ from contract.strict_json import MAX_DEPTH, StrictJsonError
 
 
 def nested(levels: int) -> bytes:
-    """Return nested arrays of this depth."""
     return b"[" * levels + b"]" * levels
 
 

@@ -29,7 +29,6 @@ PARTS = Table(
 
 
 def write_revision(folder: Path, revision: str, after: str | None, steps: str) -> None:
-    """Write a migration into a folder."""
     head = f"""
         import sqlalchemy as sa
         from alembic import op
@@ -55,19 +54,16 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Schema:
 
 @pytest.fixture
 def database(make_database: Callable[[Schema], Database], schema: Schema) -> Database:
-    """An empty, migrated database of the sample service."""
     return make_database(schema)
 
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
-    """The URL of a SQLite file that does not exist yet."""
     return f"sqlite:///{tmp_path / 'new.db'}"
 
 
 @pytest.fixture
 def new_sqlite(sqlite_url: str) -> Iterator[Database]:
-    """A SQLite database without a schema."""
     made = Database(sqlite_url, timeout=0.2)
     yield made
     made.dispose()

@@ -28,8 +28,6 @@ PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 
 class SampleSettings(ServiceSettings):
-    """The settings of a sample service."""
-
     model_config = SettingsConfigDict(env_prefix="SAMPLE_")
 
     port: Annotated[int, Field(ge=1, le=65535)] = 8100
@@ -48,7 +46,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
 
 
 def refusal() -> ConfigurationError:
-    """Return the error of loading the settings."""
     with pytest.raises(ConfigurationError) as caught:
         config.load(SampleSettings)
     return caught.value

@@ -13,8 +13,6 @@ from foundation.errors import (
 
 
 class LostError(Refusal):
-    """A refusal with advice."""
-
     advice = Advice("Look again.")
 
 

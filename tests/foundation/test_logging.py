@@ -55,7 +55,6 @@ def read(capsys: pytest.CaptureFixture[str]) -> Read:
 
 
 def one_line(written: str) -> dict[str, Any]:
-    """Return the one JSON line that was written."""
     (line,) = written.splitlines()
     document: dict[str, Any] = json.loads(line)
     return document

@@ -29,7 +29,6 @@ _INTRODUCTION = """\
 
 
 def env_example() -> str:
-    """Return the text of `.env.example`."""
     lines = [_INTRODUCTION]
     for title, settings in SERVICES.items():
         lines += ["", f"# --- {title} ---"]
@@ -74,7 +73,6 @@ def _default_of(field: FieldInfo) -> str | None:
 
 
 def main() -> None:
-    """Rewrite both files."""
     ENV_EXAMPLE.write_text(env_example(), encoding="utf-8")
     page = SETTINGS_PAGE.read_text(encoding="utf-8")
     SETTINGS_PAGE.write_text(settings_page(page), encoding="utf-8")

@@ -23,7 +23,6 @@ Accepts = Callable[[Headers, bytes], bool]
 
 
 def make_body(version: int = 4) -> bytes:
-    """Return the bytes of a course.deleted event."""
     data = CourseDeletedData(source="eassessment", course_id="CS101", course_version=version)
     return events.dump(CourseDeleted(timestamp=datetime.now(UTC), data=data)).encode()
 
@@ -35,7 +34,6 @@ def sign(raw: bytes, *secrets: Secret, age: timedelta = timedelta()) -> Headers:
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client of the receiver in Python."""
     monkeypatch.setenv("WEBHOOK_SECRET", SECRET.reveal())
     spec = importlib.util.spec_from_file_location("example", EXAMPLES / "webhook_receiver.py")
     assert spec

@@ -17,7 +17,6 @@ WAITS = Histogram("wait_seconds", "Waits.", (0.5, 1, 10))
 
 @pytest.fixture
 def database(make_database: Callable[..., Database]) -> Database:
-    """A database with a table of counters."""
     return make_database(SCHEMA)
 
 

@@ -56,7 +56,6 @@ class Cursor:
         self.executed = 0
 
     def execute(self, _: str) -> None:
-        """Fail with the next code."""
         self.executed += 1
         if self.codes:
             error = sqlite3.OperationalError("refused")

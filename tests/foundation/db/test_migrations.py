@@ -25,7 +25,6 @@ Step = Callable[[Schema, Database], object]
 
 @pytest.fixture
 def versions(tmp_path: Path) -> Path:
-    """A folder of two revisions."""
     folder = tmp_path / "versions"
     folder.mkdir()
     table = 'op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True))'
@@ -37,7 +36,6 @@ def versions(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def notes(versions: Path) -> Schema:
-    """A schema of two revisions."""
     return Schema("sample", MetaData(), versions=versions)
 
 

@@ -22,7 +22,6 @@ class SlowNameServer:
         self.released = threading.Event()
 
     def __call__(self, host: str, port: int, **_: Any) -> list[Any]:
-        """Return one address, as `socket.getaddrinfo` does."""
         self.requested.append(host)
         self.released.wait(30)
         return [(IPV4, 1, 6, "", ("192.0.2.7", port))]

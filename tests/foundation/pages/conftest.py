@@ -39,7 +39,6 @@ class Service:
 
     @property
     def cookie(self) -> str:
-        """The name of the session cookie."""
         return f"__Host-{self.name}"
 
 
@@ -64,14 +63,12 @@ each_database = pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"
 
 @pytest.fixture
 def service(request: pytest.FixtureRequest) -> Service:
-    """The service with the pages."""
     chosen: Service = getattr(request, "param", SERVICES[0])
     return chosen
 
 
 @pytest.fixture
 def database_kind(request: pytest.FixtureRequest) -> str:
-    """The kind of database."""
     return str(getattr(request, "param", "sqlite"))
 
 
@@ -95,13 +92,11 @@ def make_app(
 
 @pytest.fixture
 def app(make_app: Callable[..., Flask]) -> Flask:
-    """The app of the service."""
     return make_app()
 
 
 @pytest.fixture
 def database(app: Flask) -> Database:
-    """The app's database."""
     return Services.of(app).database
 
 
@@ -133,14 +128,12 @@ def token_in(response: TestResponse) -> str:
 
 
 def enter(client: FlaskClient, name: str, password: str = PASSWORD, **more: Any) -> TestResponse:
-    """Open the sign-in form and send it."""
     token = token_in(client.get("/sign-in"))
     fields = {"csrf_token": token, "name": name, "password": password, **more.pop("fields", {})}
     return client.post("/sign-in", data=fields, **more)
 
 
 def is_in(client: FlaskClient) -> bool:
-    """Return True if someone is signed in."""
     return client.get("/").status_code == 200
 
 

@@ -30,7 +30,6 @@ def _checked(title: str) -> str:
 
 
 def add_specimen(app: Flask) -> None:
-    """Add the page `/specimen` to an app."""
     specimen = Blueprint(
         "specimen", __name__, template_folder=str(Path(__file__).parent / "templates")
     )
@@ -44,7 +43,6 @@ def add_specimen(app: Flask) -> None:
 
 
 def show() -> str:
-    """Show every part."""
     flash("It is done.")
     flash("It is not done.", "error")
     bars = [
@@ -72,16 +70,12 @@ def now() -> str:
 
 
 class Given(BaseModel):
-    """A form with one field."""
-
     title: Annotated[str, Field(min_length=1, max_length=10), AfterValidator(_checked)]
 
 
 def form() -> str:
-    """Return the title, or refuse it."""
     return forms.require_valid(forms.parse_form(Given), advice=Advice("Go back.")).title
 
 
 def broken() -> str:
-    """Fail unexpectedly."""
     raise LookupError("a planted inner detail")

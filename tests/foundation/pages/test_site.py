@@ -36,7 +36,6 @@ NOT_PAGES = ("/api/", "/webhooks/", "/openapi.json", "/healthz", "/readyz", "/me
 
 @pytest.fixture
 def specimen(app: Flask) -> Flask:
-    """The app with a page of every part."""
     add_specimen(app)
     return app
 
@@ -232,7 +231,6 @@ class Tags(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note a tag."""
         self.found.append((tag, dict(attrs)))
 
 

@@ -18,8 +18,6 @@ Attempt = Callable[..., None]
 
 @pytest.fixture
 def attempt(database: Database) -> Attempt:
-    """Return a function that registers an attempt."""
-
     def register(name: str = "Ada", address: str = "10.0.0.1", now: datetime = NINE) -> None:
         with database.writing() as session:
             throttle.register_attempt(session, name, address, now=now)

@@ -23,7 +23,6 @@ Run = Callable[..., Result]
 def run(
     service: Service, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Run:
-    """Return a function that runs a command of the service."""
     monkeypatch.chdir(tmp_path)
     prefix = service.name.upper()
     monkeypatch.setenv(f"{prefix}_ENCRYPTION_KEYS", KEY)

@@ -23,8 +23,6 @@ Add = Callable[..., int]
 
 @pytest.fixture
 def add(database: Database) -> Add:
-    """Return a function that adds a user and returns the id."""
-
     def make(name: str, password: str = PASSWORD) -> int:
         with database.writing() as session:
             return users.add(session, name, password, now=NINE).id
@@ -34,8 +32,6 @@ def add(database: Database) -> Add:
 
 @pytest.fixture
 def find(database: Database) -> Callable[[str], User | None]:
-    """Return a function that finds a user."""
-
     def by_name(name: str) -> User | None:
         with database.reading() as session:
             return users.find(session, name)

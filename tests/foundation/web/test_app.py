@@ -32,8 +32,6 @@ ADMIN_KEY = "k" * 24
 
 
 class CourseDeletedError(Refusal):
-    """A refusal with a problem type."""
-
     problem = ProblemType.COURSE_DELETED
 
 
@@ -46,8 +44,6 @@ class StrayError(Refusal):
 
 
 class Course(BaseModel):
-    """A request body."""
-
     model_config = ConfigDict(strict=True)
 
     course_id: Annotated[str, Field(min_length=1)]
@@ -63,8 +59,6 @@ class Course(BaseModel):
 
 
 class Search(BaseModel):
-    """A query string."""
-
     limit: Annotated[int, Field(ge=1)] = 10
 
 
@@ -108,18 +102,14 @@ def make_app(error: Callable[[], None] = lambda: None) -> Flask:
 
 @pytest.fixture
 def client() -> FlaskClient:
-    """A client of the app."""
     return make_app().test_client()
 
 
 def client_with(error: Callable[[], None]) -> FlaskClient:
-    """Return a client of an app whose `/error` calls the function."""
     return make_app(error).test_client()
 
 
 def raising(error: Exception) -> Callable[[], None]:
-    """Return a function that raises the error."""
-
     def fail() -> None:
         raise error
 
@@ -147,7 +137,6 @@ def problem_in(response: TestResponse, status: int, kind: str) -> dict[str, Any]
 
 
 def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """Return the log lines so far."""
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
@@ -283,11 +272,9 @@ class Endless(io.RawIOBase):
     bytes_read = 0
 
     def readable(self) -> bool:
-        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer."""
         buffer[:] = b"x" * len(buffer)
         self.bytes_read += len(buffer)
         return len(buffer)
@@ -358,7 +345,6 @@ def test_view_without_a_limit_reads_nothing(client: FlaskClient) -> None:
 
 
 def post_course(client: FlaskClient, raw: bytes, kind: str = "application/json") -> TestResponse:
-    """Post the bytes of a course."""
     return client.post("/courses", data=raw, content_type=kind)
 
 

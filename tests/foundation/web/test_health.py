@@ -45,7 +45,6 @@ def make_client(schema: Schema) -> MakeClient:
 
 @pytest.fixture
 def away(tmp_path: Path) -> Database:
-    """A database that cannot be reached."""
     return Database(f"sqlite:///{tmp_path}/none/planted.db")
 
 
