@@ -54,47 +54,31 @@ ELMS = "https://elms.example.ac.uk/webhooks/eassessment"
 LIBRARY = "https://library.example.ac.uk/hooks/courses"
 ADA = Actor(ActorKind.ADMINISTRATOR, "Ada")
 
-# Tokens of this year's courses are regenerated, in this order.
-THIS_YEAR = {
-    "CS101-2026": "Introduction to Programming",
-    "CS204-2026": "Algorithms and Data Structures",
-    "MATH110-2026": "Linear Algebra I",
-    "ECON230-2026": "Économétrie appliquée",
-    "PHIL120-2026": "Ancient Philosophy",
-    "STAT150-2026": "Statistics for Everybody",
-    "HIST310-2026": "Geschichte der Universität Göttingen",
-    "BIO140-2026": "Cell Biology",
-    "CHEM105-2026": "Química orgánica",
-    "LAW201-2026": "Droit européen des données",
-    "PHYS130-2026": "Mechanics and Waves",
-    "PSY101-2026": "Introduction to Psychology",
-    "MED210-2026": "Anatomy II",
-}
 SUBJECTS = {
-    "CS": "Computing",
-    "MATH": "Mathematics",
-    "PHYS": "Physics",
-    "CHEM": "Chemistry",
-    "BIO": "Biology",
+    "CS": "Introduction to Programming",
+    "MATH": "Linear Algebra",
+    "PHYS": "Mechanics and Waves",
+    "CHEM": "Química orgánica",
+    "BIO": "Cell Biology",
     "MED": "Anatomy",
     "PSY": "Psychology",
-    "ECON": "Économie",
-    "LAW": "Law",
-    "HIST": "Geschichte",
+    "ECON": "Économétrie appliquée",
+    "LAW": "Droit européen des données",
+    "HIST": "Geschichte der Universität Göttingen",
     "PHIL": "Φιλοσοφία",
-    "MUS": "Música",
+    "MUS": "Choir and Chamber Music",
 }
-# Last year's courses are deleted, in this order.
+# Tokens of this year's courses are regenerated, and last year's courses are deleted, in this order.
+THIS_YEAR = {f"{code}101-2026": title for code, title in SUBJECTS.items()}
 LAST_YEAR = {
-    f"{code}{level}10-2025": f"{subject} {level}"
-    for level in range(1, 6)
-    for code, subject in SUBJECTS.items()
+    f"{code}{level}01-2025": title for level in range(1, 6) for code, title in SUBJECTS.items()
 }
 # The number of changes in each hour of the day (UTC).
 CHANGES = {8: 3, 9: 6, 10: 8, 11: 6, 12: 2, 13: 4, 14: 7, 15: 5, 16: 4, 17: 2, 21: 1}
 # How long ago the outage of ELMS began and ended.
 OUTAGE = timedelta(hours=6, minutes=10), timedelta(hours=6, minutes=6)
 BUSY_RUN = 71
+Action = Callable[[datetime], None]
 _SETTINGS = BatchSettings(timedelta(minutes=1), timedelta(days=5), lambda: 0.5)
 _NO_CLAIMS = ClaimLimits(0, 0, 0, {})
 
@@ -149,7 +133,7 @@ class _Day:
     elms: Database
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     chance: random.Random = field(default_factory=lambda: random.Random(7))
-    agenda: list[tuple[datetime, int, Callable[[datetime], None]]] = field(default_factory=list)
+    agenda: list[tuple[datetime, int, Action]] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=count)
 
     def live(self) -> tuple[int, str]:
@@ -170,7 +154,7 @@ class _Day:
             action(at)
         return self.retried, list(LAST_YEAR)[len(deleted) - 1]
 
-    def _plan(self, at: datetime, action: Callable[[datetime], None]) -> None:
+    def _plan(self, at: datetime, action: Action) -> None:
         heapq.heappush(self.agenda, (at, next(self.numbers), action))
 
     def _open_term(self) -> None:
@@ -183,20 +167,22 @@ class _Day:
                 course_id: courses.add_course(session, course_id, title, now=began)
                 for course_id, title in titles.items()
             }
-            grades.load(session, {one: self._scores(graded) for one in titles}, now=graded)
+            scores = [
+                Score(
+                    user_id=f"s{number}",
+                    score_given=Decimal(67),
+                    score_maximum=Decimal(100),
+                    timestamp=graded,
+                )
+                for number in range(1001, 1020)
+            ]
+            grades.load(session, dict.fromkeys(titles, scores), now=graded)
         with self.elms.writing() as session:
             url = "https://eassessment.example.ac.uk"
             source = sources.add(session, "eassessment", url, now=began)
             sources.add_secret(session, source, Secret.generate(), vault=VAULT, now=began)
             for course_id, token in tokens.items():
                 registry.add(session, source, course_id, token, vault=VAULT, actor=ADA, now=began)
-
-    def _scores(self, at: datetime) -> list[Score]:
-        given, most = Decimal(67), Decimal(100)
-        return [
-            Score(user_id=f"s{1001 + n}", score_given=given, score_maximum=most, timestamp=at)
-            for n in range(self.chance.randrange(10, 40))
-        ]
 
     def _changes(self) -> tuple[list[datetime], list[datetime]]:
         """Return the times of regenerations, and of deletions: one of them during the outage."""
@@ -214,15 +200,14 @@ class _Day:
     def _delete(self, course_id: str, at: datetime) -> None:
         with self.eassessment.writing() as session:
             courses.delete_course(session, course_id, now=at)
-        self._plan(at + timedelta(milliseconds=self.chance.uniform(40, 260)), self._work)
+        self._plan(at + timedelta(milliseconds=100), self._work)
 
     def _regenerate(self, course_id: str, is_entered: bool, at: datetime) -> None:
         with self.eassessment.writing() as session:
             token = courses.regenerate_token(session, course_id, now=at)
-        self._plan(at + timedelta(milliseconds=self.chance.uniform(40, 260)), self._work)
+        self._plan(at + timedelta(milliseconds=100), self._work)
         if is_entered:
-            entered_at = at + timedelta(minutes=self.chance.uniform(5, 30))
-            self._plan(entered_at, partial(self._enter, course_id, token))
+            self._plan(at + timedelta(minutes=20), partial(self._enter, course_id, token))
 
     def _enter(self, course_id: str, token: CourseToken, at: datetime) -> None:
         with self.elms.writing() as session:
@@ -266,8 +251,9 @@ class _Day:
         with self.elms.writing() as session:
             plan = planner.plan_entries(registry.list_entries(session))
             run_id = runs.begin(session, "elms@sync-1", now=at)
+            outcomes = [CourseOutcome.SYNCED, *[CourseOutcome.UNCHANGED] * 7]
             fetched = [
-                CourseResult("eassessment", entry.course_id, self._outcome())
+                CourseResult("eassessment", entry.course_id, self.chance.choice(outcomes))
                 for entry in plan.to_fetch
             ]
             results = (*plan.skipped, *fetched)
@@ -278,10 +264,6 @@ class _Day:
             seconds = round(seconds + self.chance.uniform(-0.3, 0.3), 2)
             result = RunResult(run_id, results, ScoreCounts(9, 6, 80), requests, 10, seconds, 0)
             runs.end(session, result, now=at + timedelta(seconds=seconds))
-
-    def _outcome(self) -> CourseOutcome:
-        is_synced = self.chance.random() < 0.12
-        return CourseOutcome.SYNCED if is_synced else CourseOutcome.UNCHANGED
 
 
 def _limits(every: Mapping[int, BreakerState]) -> ClaimLimits:

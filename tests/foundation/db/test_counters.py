@@ -1,7 +1,7 @@
 """Counters in the database: what is committed is added up."""
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from prometheus_client.core import Metric
@@ -73,10 +73,8 @@ def test_concurrent_transactions_lose_nothing(database: Database) -> None:
                 rotated = parts[at % 3 :] + parts[: at % 3]
                 counters.add(session, CounterShard, counters.total(rotated))
 
-    threads = [threading.Thread(target=add) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(6) as pool:
+        running = [pool.submit(add) for _ in range(6)]
 
+    assert [one.exception() for one in running] == [None] * 6
     assert set(samples(database, RESPONSES).values()) == {36}

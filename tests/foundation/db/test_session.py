@@ -1,7 +1,7 @@
 """A database: transactions, column types, the clock, failures."""
 
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_error_rolls_back_and_its_connection_stays_usable(database: Database) ->
 def test_threads_that_read_then_write_lose_no_update(database: Database) -> None:
     each, count = 10, 4
     with database.writing() as session:
-        session.execute(insert(ITEMS).values(name="counter", number=0))
+        session.execute(insert(ITEMS).values(number=0))
 
     def increment() -> None:
         for _ in range(each):
@@ -70,12 +70,10 @@ def test_threads_that_read_then_write_lose_no_update(database: Database) -> None
                 number = session.execute(select(ITEMS.c.number).with_for_update()).scalar_one()
                 session.execute(update(ITEMS).values(number=number + 1))
 
-    threads = [threading.Thread(target=increment) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(count) as pool:
+        running = [pool.submit(increment) for _ in range(count)]
 
+    assert [one.exception() for one in running] == [None] * count
     with database.reading() as session:
         assert session.execute(select(ITEMS.c.number)).scalar_one() == each * count
 
@@ -190,17 +188,13 @@ def test_references_are_enforced(database: Database) -> None:
         session.execute(insert(PARTS).values(item_id=12345))
 
 
-@pytest.mark.parametrize(
-    ("pragma", "value"),
-    [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1), ("busy_timeout", 200)],
-)
-def test_every_sqlite_connection_has_the_pragmas(
-    new_sqlite: Database, pragma: str, value: object
-) -> None:
-    with new_sqlite.reading() as one, new_sqlite.reading() as other:
-        found = [session.execute(text(f"PRAGMA {pragma}")).scalar() for session in (one, other)]
+def test_every_sqlite_connection_has_the_pragmas(new_sqlite: Database) -> None:
+    expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 200}
 
-    assert found == [value, value]
+    with new_sqlite.reading() as one, new_sqlite.reading() as other:
+        for session in (one, other):
+            found = {name: session.execute(text(f"PRAGMA {name}")).scalar() for name in expected}
+            assert found == expected
 
 
 def test_sqlite_writers_wait_for_each_other_and_readers_do_not(new_sqlite: Database) -> None:
@@ -235,19 +229,13 @@ def test_sqlite_rolls_back_a_new_table(new_sqlite: Database) -> None:
 
 
 @only_postgres
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("timezone", "UTC"),
-        ("lock_timeout", "5s"),
-        ("idle_in_transaction_session_timeout", "1min"),
-    ],
-)
-def test_every_postgresql_connection_has_the_settings(
-    database: Database, setting: str, value: str
-) -> None:
+def test_every_postgresql_connection_has_the_settings(database: Database) -> None:
+    settings = ("timezone", "lock_timeout", "idle_in_transaction_session_timeout")
+
     with database.reading() as session:
-        assert session.execute(text(f"SHOW {setting}")).scalar_one() == value
+        found = [session.execute(text(f"SHOW {name}")).scalar_one() for name in settings]
+
+    assert found == ["UTC", "5s", "1min"]
 
 
 @only_postgres
@@ -265,28 +253,26 @@ def test_terminated_connection_is_replaced(database: Database) -> None:
     assert names(database) == ["stored"]
 
 
-def test_first_transaction_connects() -> None:
-    database = Database("postgresql+psycopg://user:hunter2@127.0.0.1:1/none", timeout=1)
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        pytest.param(
+            "postgresql+psycopg://user:hunter2@127.0.0.1:1/none", "connection failed", id="server"
+        ),
+        pytest.param("sqlite:///none/x.db", "unable to open database file", id="folder"),
+        pytest.param("sqlite:///x.db", "file is not a database", id="other file"),
+    ],
+)
+def test_database_that_cannot_be_opened_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.db").write_bytes(b"This is no database. " * 100)
 
-    cause = failure(database, db.UNAVAILABLE)
+    cause = failure(Database(url, timeout=1), db.UNAVAILABLE)
 
-    assert "connection failed" in cause
-    assert "hunter2" not in cause
+    assert message in cause
     assert "\n" not in cause
-
-
-def test_file_in_a_missing_folder_is_unavailable(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'none' / 'x.db'}")
-
-    assert failure(database, db.UNAVAILABLE) == "unable to open database file"
-
-
-def test_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
-    (tmp_path / "x.db").write_bytes(b"This is no database. " * 100)
-
-    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
-
-    assert failure(database, db.UNAVAILABLE) == "file is not a database"
 
 
 def test_missing_table_is_unusable(database: Database) -> None:
