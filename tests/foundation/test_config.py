@@ -21,10 +21,13 @@ GOOD = {
     "SAMPLE_DATABASE_URL": "sqlite:///sample.db",
     "SAMPLE_ADMIN_KEY": "k" * 24,
 }
-NO_KEY, INVALID_KEY = "expected at least one key", "as from `openssl rand -base64 32`"
-NO_FILE = "expected a PEM file of certificates, but there is no such file"
-NO_CERTIFICATE = "expected a PEM file of certificates, but it contains none"
-PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+INVALID_KEY = "expected 32 random bytes in base64, as from `openssl rand -base64 32`"
+INVALID_URL = "expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+INVALID_BUNDLE = "expected a PEM file of certificates, but"
+
+
+def encoded(length: int) -> str:
+    return base64.b64encode(b"k" * length).decode()
 
 
 class SampleSettings(ServiceSettings):
@@ -134,29 +137,6 @@ def test_encryption_keys_have_either_base64_alphabet(
 
 
 @pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        pytest.param("", NO_KEY, id="empty"),
-        pytest.param(" , ", NO_KEY, id="comma"),
-        pytest.param(base64.b64encode(b"k" * 31).decode(), INVALID_KEY, id="31 bytes"),
-        pytest.param(base64.b64encode(b"k" * 33).decode(), INVALID_KEY, id="33 bytes"),
-        pytest.param(KEY.rstrip("="), INVALID_KEY, id="no padding"),
-        pytest.param("é" * 44, INVALID_KEY, id="not ASCII"),
-        pytest.param(f"{KEY},short", INVALID_KEY, id="second one invalid"),
-    ],
-)
-def test_invalid_encryption_key_is_refused(
-    environment: pytest.MonkeyPatch, keys: str, message: str
-) -> None:
-    environment.setenv("SAMPLE_ENCRYPTION_KEYS", keys)
-
-    refused = str(refusal())
-
-    assert refused.startswith("SAMPLE_ENCRYPTION_KEYS: ")
-    assert message in refused
-
-
-@pytest.mark.parametrize(
     ("url", "read"),
     [
         pytest.param("sqlite:////srv/a.db", "sqlite:////srv/a.db", id="SQLite"),
@@ -175,51 +155,35 @@ def test_database_url_gets_the_driver(environment: pytest.MonkeyPatch, url: str,
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("name", "value", "message"),
     [
-        pytest.param("", id="empty"),
-        pytest.param("hunter2", id="not a URL"),
-        pytest.param("mysql://u:hunter2@h/d", id="other database"),
-        pytest.param("postgresql+asyncpg://u:hunter2@h/d", id="other driver"),
-        pytest.param("sqlite:///", id="SQLite without a file"),
-        pytest.param("sqlite:///:memory:", id="SQLite in memory"),
-        pytest.param("postgresql://u:hunter2@h/", id="no database"),
-        pytest.param("postgresql://u:hunter2@h:port/d", id="invalid port"),
+        pytest.param("ENCRYPTION_KEYS", " , ", "expected at least one key", id="no key"),
+        pytest.param("ENCRYPTION_KEYS", encoded(31), INVALID_KEY, id="31 bytes"),
+        pytest.param("ENCRYPTION_KEYS", encoded(33), INVALID_KEY, id="33 bytes"),
+        pytest.param("ENCRYPTION_KEYS", KEY.rstrip("="), INVALID_KEY, id="no padding"),
+        pytest.param("ENCRYPTION_KEYS", "é" * 44, INVALID_KEY, id="not ASCII"),
+        pytest.param("ENCRYPTION_KEYS", f"{KEY},short", INVALID_KEY, id="second key"),
+        pytest.param("DATABASE_URL", "", INVALID_URL, id="empty URL"),
+        pytest.param("DATABASE_URL", "hunter2", INVALID_URL, id="not a URL"),
+        pytest.param("DATABASE_URL", "mysql://u:p@h/d", INVALID_URL, id="other database"),
+        pytest.param("DATABASE_URL", "postgresql+asyncpg://h/d", INVALID_URL, id="other driver"),
+        pytest.param("DATABASE_URL", "sqlite:///", INVALID_URL, id="SQLite without a file"),
+        pytest.param("DATABASE_URL", "sqlite:///:memory:", INVALID_URL, id="SQLite in memory"),
+        pytest.param("DATABASE_URL", "postgresql://u@h/", INVALID_URL, id="no database"),
+        pytest.param("DATABASE_URL", "postgresql://u@h:port/d", INVALID_URL, id="invalid port"),
+        pytest.param("CA_BUNDLE", "none.pem", f"{INVALID_BUNDLE} there is no", id="no file"),
+        pytest.param("CA_BUNDLE", "other.pem", f"{INVALID_BUNDLE} it contains", id="no PEM"),
+        pytest.param("CA_BUNDLE", "broken.pem", f"{INVALID_BUNDLE} it contains", id="broken PEM"),
+        pytest.param("PORT", "0", "Input should be", id="port 0"),
+        pytest.param("PORT", "65536", "Input should be", id="port 65536"),
+        pytest.param("DATABASE_TIMEOUT", "0", "Input should be", id="no time"),
     ],
 )
-def test_invalid_database_url_is_refused(environment: pytest.MonkeyPatch, url: str) -> None:
-    environment.setenv("SAMPLE_DATABASE_URL", url)
-
-    assert str(refusal()) == (
-        "SAMPLE_DATABASE_URL: expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
-    )
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        pytest.param(None, NO_FILE, id="missing"),
-        pytest.param("", NO_CERTIFICATE, id="empty"),
-        pytest.param("not a certificate", NO_CERTIFICATE, id="not PEM"),
-        pytest.param(PEM, NO_CERTIFICATE, id="invalid certificate"),
-    ],
-)
-def test_invalid_ca_bundle_is_refused(
-    environment: pytest.MonkeyPatch, content: str | None, message: str
+def test_invalid_value_is_refused(
+    environment: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
-    environment.setenv("SAMPLE_CA_BUNDLE", "campus.pem")
-    if content is not None:
-        Path("campus.pem").write_text(content)
-
-    assert str(refusal()) == f"SAMPLE_CA_BUNDLE: {message}"
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("PORT", "0"), ("PORT", "65536"), ("DATABASE_TIMEOUT", "0")]
-)
-def test_setting_out_of_bounds_is_refused(
-    environment: pytest.MonkeyPatch, name: str, value: str
-) -> None:
+    Path("other.pem").write_text("not a certificate")
+    Path("broken.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     environment.setenv(f"SAMPLE_{name}", value)
 
-    assert str(refusal()).startswith(f"SAMPLE_{name}: Input should be ")
+    assert str(refusal()).startswith(f"SAMPLE_{name}: {message}")

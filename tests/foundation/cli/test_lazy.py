@@ -2,7 +2,6 @@
 
 import io
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,10 +9,9 @@ import click
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
-from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from foundation.cli.lazy import Lazy, LazyGroup
-from foundation.db.session import Database
 from foundation.errors import Advice, ConfigurationError, Refusal, SchemaError
 
 SENTENCE = "Look at everything that there is, near and far, and say of each what it is good for."
@@ -26,21 +24,6 @@ class CourseUnknownError(Refusal):
 @click.command()
 def look() -> None:
     click.echo("looked")
-
-
-def run(action: Callable[[], None]) -> tuple[int, str]:
-    """Run a command in a group of a group; return its exit code and its errors."""
-    delete = click.Command("delete", callback=action)
-    group = LazyGroup("main", {"courses": LazyGroup("courses", {"delete": delete})})
-    done = CliRunner().invoke(group, ["courses", "delete"])
-    return done.exit_code, done.stderr
-
-
-def raising(error: Exception) -> Callable[[], None]:
-    def fail() -> None:
-        raise error
-
-    return fail
 
 
 def test_help_and_completion_list_lazy_commands_without_import(
@@ -96,34 +79,30 @@ def test_lazy_command_is_imported_when_it_runs_and_suggested() -> None:
             "fix the permissions, or write elsewhere; then try again.\n",
             id="operating system",
         ),
+        pytest.param(
+            OperationalError("SELECT 1", None, Exception("no such table: nowhere")),
+            4,
+            "error: the database cannot be used: no such table: nowhere\n"
+            " next: Check the database URL and that the database is running.\n",
+            id="database",
+        ),
+        pytest.param(
+            CourseUnknownError("no \x1b[31m\u202e\n next: rm -rf"),
+            1,
+            "error: no \\x1b[31m\\u202e\n        next: rm -rf\n next: List the courses.\n",
+            id="control characters",
+        ),
     ],
 )
 def test_refusal_is_a_message_and_an_exit_code(error: Exception, code: int, said: str) -> None:
-    assert run(raising(error)) == (code, said)
+    def fail() -> None:
+        raise error
 
+    group = LazyGroup("courses", {"delete": click.Command("delete", callback=fail)})
 
-def test_unusable_database_is_a_message_and_exit_code_4(new_sqlite: Database) -> None:
-    def query() -> None:
-        with new_sqlite.reading() as session:
-            session.execute(text("SELECT * FROM nowhere"))
+    done = CliRunner().invoke(LazyGroup("main", {"courses": group}), ["courses", "delete"])
 
-    code, said = run(query)
-
-    assert code == 4
-    assert said == (
-        "error: the database cannot be used: no such table: nowhere\n"
-        " next: Check the database URL and that the database is running.\n"
-    )
-
-
-def test_refusal_cannot_control_the_terminal() -> None:
-    code, said = run(raising(CourseUnknownError("no \x1b[31m\u202e\n next: rm -rf")))
-
-    assert code == 1
-    assert "\x1b" not in said
-    assert "\u202e" not in said
-    assert said.splitlines()[1] == "        next: rm -rf"
-    assert said.splitlines()[2] == " next: List the courses."
+    assert (done.exit_code, done.stderr) == (code, said)
 
 
 def test_closed_stdin_is_an_empty_one(

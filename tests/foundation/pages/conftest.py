@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from foundation.config import ServiceSettings
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from foundation.pages import users
@@ -35,25 +36,21 @@ class Service:
 
     name: str
     schema: Schema
-    create: Callable[..., Flask]
+    settings: type[ServiceSettings]
+    app_of: Callable[[Any], Flask]
 
     @property
     def cookie(self) -> str:
         return f"__Host-{self.name}"
 
-
-def _notifier(**given: Any) -> Flask:
-    key = "planted-admin-key-0123456789abcdef"
-    return create_notifier(NotifierSettings(_env_file=None, admin_key=key, **given))
-
-
-def _receiver(**given: Any) -> Flask:
-    return create_receiver(ReceiverSettings(_env_file=None, **given))
+    def create(self, **given: Any) -> Flask:
+        """Return an app with these settings; only the notifier has an admin key."""
+        return self.app_of(self.settings(_env_file=None, admin_key="k" * 32, **given))
 
 
 SERVICES = [
-    Service("notifier", NOTIFIER, _notifier),
-    Service("receiver", RECEIVER, _receiver),
+    Service("notifier", NOTIFIER, NotifierSettings, create_notifier),
+    Service("receiver", RECEIVER, ReceiverSettings, create_receiver),
 ]
 each_service = pytest.mark.parametrize(
     "service", [pytest.param(one, id=one.name) for one in SERVICES], indirect=True
