@@ -26,10 +26,10 @@ def rotate_key() -> None:
     from receiver.registry import entries as registry
     from receiver.sources import store as sources
 
-    here: Services = context.checked_services()
-    with here.database.writing() as session:
-        secrets = sources.reencrypt(session, vault=here.vault)
-        tokens = registry.reencrypt(session, vault=here.vault)
+    services: Services = context.checked_services()
+    with services.database.writing() as session:
+        secrets = sources.reencrypt(session, vault=services.vault)
+        tokens = registry.reencrypt(session, vault=services.vault)
     click.echo(
         f"re-encrypted {count(secrets, 'secret')} and {count(tokens, 'token')}; "
         "older keys can be removed"
@@ -80,8 +80,8 @@ def serve() -> None:
     from foundation.web import server
     from receiver.app import app_of
 
-    here: Services = context.checked_services()
-    server.serve(app_of(here), here.settings, max_body_bytes=_MAX_BODY_BYTES)
+    services: Services = context.checked_services()
+    server.serve(app_of(services), services.settings, max_body_bytes=_MAX_BODY_BYTES)
 
 
 @click.command()
@@ -94,7 +94,7 @@ def doctor(as_json: bool) -> None:
     from receiver.monitoring import doctor as checks
     from receiver.sources import factory
 
-    here: Services = context.services()
-    with factory.open_gradebook(here.settings) as gradebook:
-        findings = checks.examine(here.database, here.vault, gradebook)
+    services: Services = context.services()
+    with factory.open_gradebook(services.settings) as gradebook:
+        findings = checks.examine(services.database, services.vault, gradebook)
     raise click.exceptions.Exit(report.report(findings, as_json=as_json))

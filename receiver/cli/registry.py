@@ -36,16 +36,16 @@ def add(course_id: str, source: str | None) -> None:
 
     Its token is read from a prompt or standard input.
     """
-    here: Services = context.checked_services()
-    token = _read_token(here, source)
-    with here.database.writing() as session:
+    services: Services = context.checked_services()
+    token = _read_token(services, source)
+    with services.database.writing() as session:
         chosen = sources.choose(session, source)
         entry = registry.add(
             session,
             chosen,
             course_id,
             token,
-            vault=here.vault,
+            vault=services.vault,
             actor=context.actor(),
             now=db.now(session),
         )
@@ -136,8 +136,8 @@ def show(course_id: str, source: str | None, limit: int, as_json: bool) -> None:
 @source_option
 def remove(course_id: str, source: str | None) -> None:
     """Remove COURSE_ID from the grade sync; its grades are kept."""
-    here: Services = context.checked_services()
-    with here.database.writing() as session:
+    services: Services = context.checked_services()
+    with services.database.writing() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         registry.remove(session, chosen, course_id, actor=context.actor(), now=db.now(session))
         name = chosen.name
@@ -163,20 +163,20 @@ def set_token(course_id: str | None, source: str | None, file: BinaryIO | None) 
     """
     if (course_id is None) == (file is None) or (file and source):
         raise click.UsageError("give COURSE_ID, or --from-file alone")
-    here: Services = context.checked_services()
+    services: Services = context.checked_services()
     if file is not None:
-        registry_bulk.enter_tokens(here, file)
+        registry_bulk.enter_tokens(services, file)
     elif course_id is not None:
-        _set_one(here, course_id, source)
+        _set_one(services, course_id, source)
 
 
-def _set_one(here: Services, course_id: str, source: str | None) -> None:
-    token = _read_token(here, source, course_id)
-    with here.database.reading() as session:
+def _set_one(services: Services, course_id: str, source: str | None) -> None:
+    token = _read_token(services, source, course_id)
+    with services.database.reading() as session:
         chosen = sources.choose(session, source, course_id=course_id)
         entry_id = registry.get(session, chosen, course_id).id
-    with ClientFactory(here.settings, here.vault) as clients:
-        check = TokenCheck(here, clients, context.actor())
+    with ClientFactory(services.settings, services.vault) as clients:
+        check = TokenCheck(services, clients, context.actor())
         entry = check.enter(entry_id, token)
         click.echo(f"the token {token.token_id} is stored for {printable(course_id)}")
         if _course_status(entry).status is Status.TOKEN_INVALID:
@@ -191,8 +191,8 @@ def _set_one(here: Services, course_id: str, source: str | None) -> None:
     _exit_unless_active(course_id, checked)
 
 
-def _read_token(here: Services, source: str | None, course_id: str | None = None) -> Token:
-    with here.database.reading() as session:
+def _read_token(services: Services, source: str | None, course_id: str | None = None) -> Token:
+    with services.database.reading() as session:
         kind = sources.choose(session, source, course_id=course_id).kind
     return registry.parse_token(output.read_secret(_PROMPTS[kind]), kind)
 

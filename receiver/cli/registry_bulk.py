@@ -68,15 +68,15 @@ def import_(file: BinaryIO) -> None:
     eAssessment before it replaces one that works. Exit code 1 if a line is invalid (then nothing
     is imported) or if a token is not accepted.
     """
-    here: Services = context.checked_services()
-    rows = _read(here, file)
-    with ClientFactory(here.settings, here.vault) as clients:
-        rejected = TokenCheck(here, clients, context.actor()).reject_unverified(rows)
+    services: Services = context.checked_services()
+    rows = _read(services, file)
+    with ClientFactory(services.settings, services.vault) as clients:
+        rejected = TokenCheck(services, clients, context.actor()).reject_unverified(rows)
     lines = {token.row.line for token in rejected}
     rows = [replace(row, token=None) if row.line in lines else row for row in rows]
-    with here.database.writing() as session:
+    with services.database.writing() as session:
         imported = bulk.import_rows(
-            session, rows, vault=here.vault, actor=context.actor(), now=db.now(session)
+            session, rows, vault=services.vault, actor=context.actor(), now=db.now(session)
         )
     counts = (
         f"{imported.added:,} new, {imported.changed:,} changed, {imported.unchanged:,} unchanged"
@@ -125,29 +125,29 @@ def set_activity(
         click.echo(f"grades of {shown} go to activity {activity} of course {course}")
 
 
-def enter_tokens(here: Services, file: BinaryIO) -> None:
+def enter_tokens(services: Services, file: BinaryIO) -> None:
     """Set the tokens in a file, and print the status of each course."""
-    rows = _read(here, file)
-    with ClientFactory(here.settings, here.vault) as clients:
-        check = TokenCheck(here, clients, context.actor())
+    rows = _read(services, file)
+    with ClientFactory(services.settings, services.vault) as clients:
+        check = TokenCheck(services, clients, context.actor())
         rejected = check.reject_unverified(rows)
         lines = {token.row.line for token in rejected}
         accepted = [row for row in rows if row.line not in lines]
-        with here.database.writing() as session:
+        with services.database.writing() as session:
             ids = bulk.set_tokens(
-                session, accepted, vault=here.vault, actor=context.actor(), now=db.now(session)
+                session, accepted, vault=services.vault, actor=context.actor(), now=db.now(session)
             )
-        failed = check.check_all(_entries(here, ids))
+        failed = check.check_all(_entries(services, ids))
     table: list[tuple[object, ...]] = []
     waiting = 0
-    for entry in _entries(here, ids):
+    for entry in _entries(services, ids):
         status = registry.course_status(entry)
         waiting += status.status is not Status.ACTIVE
         failure = failed.get(entry.id)
         reason = f"the token could not be verified: {failure.detail}" if failure else status.reason
         table.append((*_course_cells(entry), reason, output.next_step(status.advice)))
     errors = {token.entry_id: token.error for token in rejected}
-    for entry in _entries(here, list(errors)):
+    for entry in _entries(services, list(errors)):
         error = errors[entry.id]
         table.append((*_course_cells(entry), error, output.next_step(error.advice)))
     output.print_table(
@@ -161,9 +161,9 @@ def enter_tokens(here: Services, file: BinaryIO) -> None:
         raise click.exceptions.Exit(output.EXIT_REFUSED)
 
 
-def _read(here: Services, file: BinaryIO) -> list[RegistryRow]:
+def _read(services: Services, file: BinaryIO) -> list[RegistryRow]:
     text = read_text(file)
-    with here.database.reading() as session:
+    with services.database.reading() as session:
         return csv_files.read(text, sources.list_all(session))
 
 
@@ -175,8 +175,8 @@ def _course_cells(entry: Entry) -> tuple[object, ...]:
     return entry.course_id, entry.source.name, registry.course_status(entry).status
 
 
-def _entries(here: Services, ids: list[int]) -> list[Entry]:
-    with here.database.reading() as session:
+def _entries(services: Services, ids: list[int]) -> list[Entry]:
+    with services.database.reading() as session:
         return [
             entry
             for start in range(0, len(ids), _READ_AT_ONCE)

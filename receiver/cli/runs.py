@@ -32,10 +32,10 @@ _COLUMNS = (
 def list_(limit: int, as_json: bool) -> None:
     """List the runs, newest first."""
     with context.reading() as session:
-        every = queries.page(session, PageRequest(), limit=limit).rows
-        statuses = runs.statuses(session, every, now=db.now(session))
+        rows = queries.page(session, PageRequest(), limit=limit).rows
+        statuses = runs.statuses(session, rows, now=db.now(session))
     if as_json:
-        output.print_json([RunResponse.of(run, statuses[run.id]) for run in every])
+        output.print_json([RunResponse.of(run, statuses[run.id]) for run in rows])
         return
     output.print_table(
         _COLUMNS,
@@ -51,7 +51,7 @@ def list_(limit: int, as_json: bool) -> None:
                 run.seconds,
                 statuses[run.id],
             )
-            for run in every
+            for run in rows
         ],
         empty="No runs yet. Start one with `receiver sync-grades`.",
     )

@@ -32,13 +32,13 @@ def add(name: str, url: str, kind: str) -> None:
     It is NOTIFIER_SOURCE at that site. The webhook secret is read from a prompt or standard input;
     leave it empty if there is none yet, and add it later with `receiver sources add-secret`.
     """
-    here: Services = context.checked_services()
+    services: Services = context.checked_services()
     secret = _read_secret(may_wait=True)
-    with here.database.writing() as session:
+    with services.database.writing() as session:
         now = db.now(session)
         source = sources.add(session, name, url, kind, now=now)
         if secret:
-            sources.add_secret(session, source, secret, vault=here.vault, now=now)
+            sources.add_secret(session, source, secret, vault=services.vault, now=now)
         url = source.url
     click.echo(f"The source {name} is added; its grades are fetched from {url}")
     if secret:
@@ -83,13 +83,13 @@ def add_secret(name: str) -> None:
 
     It is read from a prompt or standard input.
     """
-    here: Services = context.checked_services()
+    services: Services = context.checked_services()
     secret = _read_secret()
     if secret is None:
         raise SecretInvalidError("no secret was entered")
-    with here.database.writing() as session:
+    with services.database.writing() as session:
         source = sources.get(session, name)
-        row = sources.add_secret(session, source, secret, vault=here.vault, now=db.now(session))
+        row = sources.add_secret(session, source, secret, vault=services.vault, now=db.now(session))
         secret_id, count = row.id, len(source.secrets)
     click.echo(f"The secret {secret_id} is added; {name} has {count} now.")
 
@@ -116,18 +116,14 @@ def set_site_token(name: str) -> None:
     It is read from a prompt or standard input, and only used to confirm that a course is deleted.
     Its user must see all courses, and its service must allow core_course_get_courses.
     """
-    here: Services = context.checked_services()
-    token = _read_site_token()
-    with here.database.writing() as session:
-        sources.set_site_token(session, sources.get(session, name), token, vault=here.vault)
-    click.echo(f"The site-wide token of {name} is stored.")
-
-
-def _read_site_token() -> MoodleToken:
+    services: Services = context.checked_services()
     try:
-        return MoodleToken.parse(output.read_hidden_line("Site-wide token").strip())
+        token = MoodleToken.parse(output.read_hidden_line("Site-wide token").strip())
     except MalformedTokenError as error:
         raise SiteTokenInvalidError(str(error)) from None
+    with services.database.writing() as session:
+        sources.set_site_token(session, sources.get(session, name), token, vault=services.vault)
+    click.echo(f"The site-wide token of {name} is stored.")
 
 
 def _read_secret(*, may_wait: bool = False) -> Secret | None:

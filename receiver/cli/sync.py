@@ -78,44 +78,46 @@ def sync_grades(
     0 success (including skipped courses), 1 a course failed, 3 another run is in progress, 4 the
     database is unusable, 143 stopped by SIGTERM (0 with --every).
     """
-    here: Services = context.checked_services()
+    services: Services = context.checked_services()
     gc.freeze()  # the collector need not visit what stays loaded
-    with here.database.reading() as session:
+    with services.database.reading() as session:
         for name in names:
             sources.get(session, name)
     if dry_run:
-        planner = Planner(here.database, course_ids, names, here.settings.elms_is_moodle)
-        with here.database.reading() as session:
+        planner = Planner(services.database, course_ids, names, services.settings.elms_is_moodle)
+        with services.database.reading() as session:
             planned = planner.plan(session)
         _show_plan(planned, as_json=as_json)
         if not (planned.to_fetch or planned.not_fetched):
-            _explain_empty_run(here)
+            _explain_empty_run(services)
         return
     options = SyncOptions(
         holder=output.current_user(),
-        lease=timedelta(seconds=here.settings.sync_lease),
+        lease=timedelta(seconds=services.settings.sync_lease),
         course_ids=course_ids,
         sources=names,
         limits=FetchLimits(
-            concurrency=concurrency or here.settings.sync_concurrency,
-            retry_waits=RETRY_WAITS[: here.settings.sync_retries],
+            concurrency=concurrency or services.settings.sync_concurrency,
+            retry_waits=RETRY_WAITS[: services.settings.sync_retries],
         ),
-        deadline=timedelta(seconds=here.settings.sync_deadline),
+        deadline=timedelta(seconds=services.settings.sync_deadline),
         modified_since=changed_since,
     )
     # The run stops after the requests in progress.
     signals.on_stop(lambda _: options.stop.set(), signals=(signal.SIGTERM,))
     if every is None:
-        raise click.exceptions.Exit(_run_once(here, options, as_json=as_json))
-    _run_every(here, options, every, as_json=as_json)
+        raise click.exceptions.Exit(_run_once(services, options, as_json=as_json))
+    _run_every(services, options, every, as_json=as_json)
 
 
-def _run_every(here: Services, options: SyncOptions, every: timedelta, *, as_json: bool) -> None:
+def _run_every(
+    services: Services, options: SyncOptions, every: timedelta, *, as_json: bool
+) -> None:
     """Run until stopped; a run that fails does not prevent the next."""
     while not options.stop.is_set():
         began = time.monotonic()
         try:
-            _run_once(here, options, as_json=as_json)
+            _run_once(services, options, as_json=as_json)
         except Refusal as refusal:
             output.print_error(str(refusal), refusal.advice)
         except db.UNUSABLE as error:
@@ -126,16 +128,16 @@ def _run_every(here: Services, options: SyncOptions, every: timedelta, *, as_jso
         options.stop.wait(max(0.0, began + every.total_seconds() - time.monotonic()))
 
 
-def _run_once(here: Services, options: SyncOptions, *, as_json: bool) -> int:
+def _run_once(services: Services, options: SyncOptions, *, as_json: bool) -> int:
     try:
         with (
             tracing.use(tracing.new_span()),
-            ClientFactory(here.settings, here.vault) as clients,
-            open_gradebook(here.settings) as gradebook,
+            ClientFactory(services.settings, services.vault) as clients,
+            open_gradebook(services.settings) as gradebook,
             _progress() as progress,
         ):
             options = replace(options, progress=progress)
-            report = grade_sync.run(here.database, here.vault, clients, options, gradebook)
+            report = grade_sync.run(services.database, services.vault, clients, options, gradebook)
     except RunInProgressError as error:
         output.print_error(str(error), error.advice)
         return EXIT_LEASED
@@ -149,13 +151,13 @@ def _run_once(here: Services, options: SyncOptions, *, as_json: bool) -> int:
             click.echo()
             _show_courses(unsynced)
     if not (report.courses or report.stopped):
-        _explain_empty_run(here)
+        _explain_empty_run(services)
     return report.exit_code
 
 
-def _explain_empty_run(here: Services) -> None:
+def _explain_empty_run(services: Services) -> None:
     """Print why there was nothing to sync, which is no failure."""
-    with here.database.reading() as session:
+    with services.database.reading() as session:
         has_sources = bool(sources.list_all(session))
     why, advice = "there are no sources", sources.FIRST_STEP
     if has_sources:

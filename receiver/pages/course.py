@@ -70,16 +70,18 @@ def show_entry(entry_id: int) -> str:
 @signed_in
 def enter_token(entry_id: int) -> Response | tuple[str, int]:
     """Save another token; verify one that eAssessment did not announce last."""
-    here = services.current()
+    current = services.current()
     entered = forms.parse_form(TokenForm)
     if not isinstance(entered, TokenForm):
         return _page(entry_id, entered), 422
     try:
-        with here.database.reading() as session:
+        with current.database.reading() as session:
             kind = registry.get_by_id(session, entry_id).source.kind
         token = registry.parse_token(entered.token, kind)
-        with ClientFactory(here.settings, here.vault, max_seconds=_MAX_WAIT_SECONDS) as clients:
-            check = TokenCheck(here, clients, actor())
+        with ClientFactory(
+            current.settings, current.vault, max_seconds=_MAX_WAIT_SECONDS
+        ) as clients:
+            check = TokenCheck(current, clients, actor())
             entry = check.enter(entry_id, token)
             checked = check.check(entry)
     except (TokenMalformedError, TokenNotEnteredError) as refusal:
@@ -120,11 +122,11 @@ def remove(entry_id: int) -> Response:
 
 def _page(entry_id: int, faults: Faults) -> str:
     page_request = pagination.read(request.args, _CURSOR_TYPES)
-    here = services.current()
-    with here.database.reading() as session:
+    current = services.current()
+    with current.database.reading() as session:
         entry = registry.get_by_id(session, entry_id)
         [listed] = listing.with_causes(
-            session, [entry], needs_activity=here.settings.elms_is_moodle
+            session, [entry], needs_activity=current.settings.elms_is_moodle
         )
         history_page = history.page(session, entry.id, page_request)
         last = queries.of_course(session, entry.source.name, entry.course_id)

@@ -38,8 +38,8 @@ def link_for(advice: Advice, about: str | None = None) -> Link | None:
 def _form(label: str, anchor: str, args: tuple[str, ...], about: str | None) -> Link:
     if about is not None:
         return Link(label, f"{about}#{anchor}")
-    known = [arg for arg in args[:1] if arg != "COURSE_ID"]
-    return Link("Registry", url_for("registry.show", begins=known[0] if known else None))
+    course_id = args[0] if args and args[0] != "COURSE_ID" else None
+    return Link("Registry", url_for("registry.show", begins=course_id))
 
 
 SITE = Site(

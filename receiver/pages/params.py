@@ -14,10 +14,10 @@ def source_id(sources: Sequence[Source]) -> int | None:
     Raises SourceUnknownError.
     """
     name = request.args.get("source", "").strip()
-    known = {source.name: source.id for source in sources}
-    if name and name not in known:
+    ids = {source.name: source.id for source in sources}
+    if name and name not in ids:
         raise SourceUnknownError(f"there is no source {name!r}")
-    return known.get(name)
+    return ids.get(name)
 
 
 def choices(sources: Sequence[Source]) -> list[tuple[str, str]]:

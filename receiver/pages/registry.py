@@ -53,8 +53,8 @@ class NewEntry(BaseModel):
 def show() -> str:
     """Show a page of the courses in the grade sync, and first those that need attention."""
     page_request = pagination.read(request.args, _CURSOR_TYPES)
-    here = services.current()
-    with here.database.reading() as session:
+    current = services.current()
+    with current.database.reading() as session:
         all_sources = sources.list_all(session)
         status = request.args.get("status", "")
         entry_filter = EntryFilter(
@@ -63,7 +63,7 @@ def show() -> str:
             request.args.get("begins", "").strip(),
         )
         page = listing.page(
-            session, entry_filter, page_request, needs_activity=here.settings.elms_is_moodle
+            session, entry_filter, page_request, needs_activity=current.settings.elms_is_moodle
         )
         counts = listing.counts(session)
         first = entry_filter == EntryFilter() and page_request == PageRequest()
@@ -108,16 +108,16 @@ def add() -> Response | tuple[str, int]:
     form = forms.parse_form(NewEntry)
     if not isinstance(form, NewEntry):
         return _form(request.form, form), 422
-    here = services.current()
+    current = services.current()
     try:
-        with here.database.writing() as session:
+        with current.database.writing() as session:
             source = sources.get(session, form.source)
             entry = registry.add(
                 session,
                 source,
                 form.course_id,
                 registry.parse_token(form.token, source.kind),
-                vault=here.vault,
+                vault=current.vault,
                 actor=actor(),
                 now=db.now(session),
             )

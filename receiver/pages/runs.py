@@ -71,13 +71,13 @@ def show_run(run_id: int) -> str:
     )
 
 
-def _charts(every: Sequence[Run]) -> list[Chart]:
-    ended = [run for run in every if run.seconds is not None]
+def _charts(recent: Sequence[Run]) -> list[Chart]:
+    ended = [run for run in recent if run.seconds is not None]
     if len(ended) < 2:
         return []
     steps = [str(run.id) for run in ended]
     duration = Series(
-        "seconds", "wait", [math.nan if r.seconds is None else r.seconds for r in ended]
+        "seconds", "wait", [math.nan if run.seconds is None else run.seconds for run in ended]
     )
     requests = Series("requests", "good", [run.requests for run in ended])
     return [

@@ -93,8 +93,8 @@ def find_added(session: Session, rows: Sequence[RegistryRow]) -> list[tuple[Regi
             .options(joinedload(Entry.source, innerjoin=True))
             .where(_matches(chunk), Entry.added_at.is_not(None))
         )
-        found = {(entry.source_id, entry.course_id): entry for entry in entries}
-        keyed = [(row, found.get((row.source.id, row.course_id))) for row in chunk]
+        by_course = {(entry.source_id, entry.course_id): entry for entry in entries}
+        keyed = [(row, by_course.get((row.source.id, row.course_id))) for row in chunk]
         pairs += [(row, entry) for row, entry in keyed if entry is not None]
     return pairs
 
@@ -137,8 +137,8 @@ def _get_or_create_locked(
             .order_by(Entry.source_id, Entry.course_id)
             .with_for_update()
         )
-        found = {(entry.source_id, entry.course_id): entry for entry in entries}
-        pairs += [(row, found[row.source.id, row.course_id]) for row in chunk]
+        by_course = {(entry.source_id, entry.course_id): entry for entry in entries}
+        pairs += [(row, by_course[row.source.id, row.course_id]) for row in chunk]
     return pairs
 
 

@@ -34,7 +34,7 @@ def acquire(session: Session, holder: str, duration: timedelta, *, now: datetime
     """
     token = secrets.token_hex(16)
     session.execute(db.insert(session, SyncLease).values(name=_NAME).on_conflict_do_nothing())
-    taken: Any = session.execute(
+    acquired: Any = session.execute(
         update(SyncLease)
         .where(
             SyncLease.name == _NAME,
@@ -46,11 +46,11 @@ def acquire(session: Session, holder: str, duration: timedelta, *, now: datetime
         )
         .values(holder=holder, token=token, leased_until=now + duration)
     )
-    if not taken.rowcount:
-        held = session.get_one(SyncLease, _NAME)
+    if not acquired.rowcount:
+        lease = session.get_one(SyncLease, _NAME)
         raise RunInProgressError(
-            f"another grade sync is running: {held.holder}, "
-            f"its lease lasts until {readable(held.leased_until)}"
+            f"another grade sync is running: {lease.holder}, "
+            f"its lease lasts until {readable(lease.leased_until)}"
         )
     return token
 

@@ -25,12 +25,7 @@ def page(session: Session, page_request: PageRequest, *, limit: int = pagination
 
 
 def page_of_courses(
-    session: Session,
-    run_id: int,
-    outcome: CourseOutcome,
-    page_request: PageRequest,
-    *,
-    limit: int = pagination.PAGE,
+    session: Session, run_id: int, outcome: CourseOutcome, page_request: PageRequest
 ) -> Page[tuple[RunCourse, int | None]]:
     """Return a page of a run's courses with this outcome, by source, with their entry ids."""
     query = (
@@ -47,7 +42,6 @@ def page_of_courses(
         [RunCourse.source, RunCourse.id],
         lambda row: ((row[0], row[1]), (row[0].source, row[0].id)),
         page_request,
-        limit=limit,
     )
 
 
@@ -88,7 +82,7 @@ def counts(session: Session, runs: Sequence[Run]) -> dict[int, dict[CourseOutcom
 
     For a run that has not ended, these are the courses recorded so far.
     """
-    known: dict[int, dict[CourseOutcome, int]] = {
+    counted: dict[int, dict[CourseOutcome, int]] = {
         run.id: {outcome: getattr(run, outcome.value) for outcome in CourseOutcome} for run in runs
     }
     not_ended = [run.id for run in runs if run.ended_at is None]
@@ -97,8 +91,8 @@ def counts(session: Session, runs: Sequence[Run]) -> dict[int, dict[CourseOutcom
         query = query.where(RunCourse.run_id.in_(not_ended))
         rows = session.execute(query.group_by(RunCourse.run_id, RunCourse.outcome))
         for run_id, outcome, count in rows:
-            known[run_id][CourseOutcome(outcome)] = count
-    return known
+            counted[run_id][CourseOutcome(outcome)] = count
+    return counted
 
 
 def not_recorded(session: Session, run: Run) -> int:

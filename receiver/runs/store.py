@@ -211,13 +211,13 @@ def last_outcomes(session: Session) -> dict[tuple[str, str], LastOutcome]:
     }
 
 
-def statuses(session: Session, every: Sequence[Run], *, now: datetime) -> dict[int, RunStatus]:
+def statuses(session: Session, runs: Sequence[Run], *, now: datetime) -> dict[int, RunStatus]:
     """Return the status of each run by id; only the latest can be running, and needs the lease."""
     lease = leases.current(session)
     until = lease.leased_until if lease else None
     latest = session.scalar(select(func.max(Run.id)))
     is_leased = until is not None and until > now
-    return {run.id: _status(run, running=is_leased and run.id == latest) for run in every}
+    return {run.id: _status(run, running=is_leased and run.id == latest) for run in runs}
 
 
 def totals(session: Session, *, now: datetime) -> RunTotals:

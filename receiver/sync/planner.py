@@ -45,9 +45,10 @@ class Planner:
     def plan(self, session: Session) -> Plan:
         """Return the plan for now, or raise EntryUnknownError if a named course does not exist."""
         entries = registry.list_entries(session, course_ids=self.course_ids)
-        chosen = [one for one in entries if not self.sources or one.source.name in self.sources]
-        registry.check_all_found(self.course_ids, chosen)
-        planned = plan_entries(chosen, needs_activity=self.needs_activity)
+        if self.sources:
+            entries = [entry for entry in entries if entry.source.name in self.sources]
+        registry.check_all_found(self.course_ids, entries)
+        planned = plan_entries(entries, needs_activity=self.needs_activity)
         session.expunge_all()  # a commit would expire the entries, which outlive the session
         return planned
 

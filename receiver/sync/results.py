@@ -127,11 +127,12 @@ def facts_of(result: FetchResult, *, now: datetime) -> tuple[Fact, ...]:
     state, token_id = registry.state_of(result.entry), str(result.entry.stored_token_id)
     match result.outcome:
         case Grades(course_version=int(version), token_id=str(present)):
-            known = state.announced
-            same = known and (known.course_version, known.token_id) == (version, present)
-            if same and status_of(state) is Status.ACTIVE:
+            named = TokenAnnounced(version, present, now)
+            announced = state.announced
+            is_known = announced and announced == replace(named, at=announced.at)
+            if is_known and status_of(state) is Status.ACTIVE:
                 return ()
-            return (TokenAnnounced(version, present, now),)
+            return (named,)
         case Grades() | Unchanged():
             # Stored once, so that the token is known to be good before another one replaces it.
             return () if is_token_confirmed(state) else (TokenAccepted(token_id, now),)
@@ -209,7 +210,7 @@ def _written(result: FetchResult, left_out: Sequence[PersonProblem]) -> CourseRe
 
 def _left_out(people: Sequence[PersonProblem]) -> str:
     """Return who was left out and why; only the first few are named."""
-    named = "; ".join(f"{_id_of(one)}: {one.detail}" for one in people[:_MAX_NAMED])
+    named = "; ".join(f"{_id_of(person)}: {person.detail}" for person in people[:_MAX_NAMED])
     more = len(people) - _MAX_NAMED
     return f"left out {len(people)}: {named}" + (f"; and {more} more" if more > 0 else "")
 

@@ -177,7 +177,8 @@ class SyncRun:
         for part in self._writer.split(confirmed):
             self._recorder.forget_etags(part)
             written = self._writer.write(part)
-            self._scores += sum((one.write.scores for one in written if one.write), ScoreCounts())
+            for result in written:
+                self._scores += result.write.scores if result.write else ScoreCounts()
             for recorded in self._recorder.record(written, skipped):
                 self._reporter.add(recorded)
             self._done += len(written) + len(skipped)

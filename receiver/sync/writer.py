@@ -47,7 +47,7 @@ class ResultWriter:
         if not courses:
             return list(batch)
         try:
-            written = {one.entry_id: one for one in self.gradebook.write(courses)}
+            written = {result.entry_id: result for result in self.gradebook.write(courses)}
         except (*db.UNUSABLE, LeaseLostError):
             raise
         except Exception as error:  # noqa: BLE001 - one course never stops the run

@@ -29,11 +29,11 @@ _log = logging.get_logger(__name__)
 @guarded("webhook signature")
 def receive(source: str) -> dict[str, Any]:
     """Accept an event of a source; one that it has not signed is refused before it is parsed."""
-    here = services.current()
-    verified, webhook_id, raw = _verified(here, source)
+    current = services.current()
+    verified, webhook_id, raw = _verified(current, source)
     web.require_json()
     event = _parsed(raw)
-    with here.database.writing() as session:
+    with current.database.writing() as session:
         outcome = inbox.accept(session, verified, webhook_id, event, raw, now=db.now(session))
     _log.info(
         "webhook accepted",
@@ -46,22 +46,22 @@ def receive(source: str) -> dict[str, Any]:
     return AcceptedWebhook(outcome=outcome).model_dump(mode="json")
 
 
-def _verified(here: Services, name: str) -> tuple[WebhookSource, str, bytes]:
+def _verified(current: Services, name: str) -> tuple[WebhookSource, str, bytes]:
     try:
         # What the headers alone show to be wrong costs neither reading the body nor a query.
         headers = {key.lower(): value for key, value in request.headers}
         parsed = signatures.parse_headers(headers, now=datetime.now(UTC))
         raw = web.read_body(MAX_BODY_BYTES)
-        source = _webhook_source(here, name)
+        source = _webhook_source(current, name)
         return source, signatures.verify_body(source.secrets, parsed, raw), raw
     except signatures.SignatureError as error:
         raise SignatureRefusedError(str(error)) from None
 
 
-def _webhook_source(here: Services, name: str) -> WebhookSource:
+def _webhook_source(current: Services, name: str) -> WebhookSource:
     try:
-        with here.database.reading() as session:
-            return sources.get_webhook_source(session, name, vault=here.vault)
+        with current.database.reading() as session:
+            return sources.get_webhook_source(session, name, vault=current.vault)
     except SourceUnknownError:
         # A secret that no one has: without one, a client cannot find out which sources exist.
         _log.warning("webhook for an unknown source", source=name)

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from contract.tokens import CourseToken
-from receiver.sources import eassessment_batch
 from receiver.sources.base import GradeQuery
-from receiver.sources.eassessment_batch import BatchItem
+from receiver.sources.eassessment import BatchItem, load_batch
 
 TOKEN = CourseToken("k7Qx2mPa", "s" * 24)
 QUERIES = [GradeQuery("http://x.example", course_id, TOKEN) for course_id in ("CS1", "CS2")]
@@ -25,7 +24,7 @@ def unchanged(course_id: str, **more: Any) -> dict[str, Any]:
 
 def load(*answers: Any) -> list[BatchItem | None]:
     """Return the parsed items of a batch response."""
-    return eassessment_batch.load(json.dumps({"answers": answers}).encode(), QUERIES)
+    return load_batch(json.dumps({"answers": answers}).encode(), QUERIES)
 
 
 def test_item_of_another_course_is_ignored() -> None:
@@ -68,7 +67,7 @@ def test_invalid_item_does_not_affect_others(broken: Any) -> None:
     ],
 )
 def test_invalid_batch_response_is_ignored(body: bytes) -> None:
-    assert eassessment_batch.load(body, QUERIES) == [None, None]
+    assert load_batch(body, QUERIES) == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -81,4 +80,4 @@ def test_invalid_batch_response_is_ignored(body: bytes) -> None:
     ],
 )
 def test_valid_batch_response_is_parsed(body: bytes) -> None:
-    assert eassessment_batch.load(body, QUERIES) == [SAME, SAME]
+    assert load_batch(body, QUERIES) == [SAME, SAME]
