@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,8 @@ from tests.receiver.moodle.recordings import RECORDED, Recorded
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
+WITHOUT_UPDATE = RECORDED["site_info"].body.replace(UPDATE.encode(), b"core_other")
+Write = Callable[..., WriteResult]
 
 
 @pytest.fixture
@@ -56,8 +59,8 @@ def course(
 
 
 @pytest.fixture
-def write(gradebook: MoodleGradebook) -> Callable[..., WriteResult]:
-    """Return what writes scores of the one course."""
+def write(gradebook: MoodleGradebook) -> Write:
+    """Return a function that writes scores of one course."""
 
     def one(*scores: Score, **more: str | None) -> WriteResult:
         (result,) = gradebook.write([course(*scores, **more)])
@@ -66,15 +69,14 @@ def write(gradebook: MoodleGradebook) -> Callable[..., WriteResult]:
     return one
 
 
-def test_only_differences_are_written_and_read_back(
-    elms: Elms, write: Callable[..., WriteResult]
-) -> None:
-    result = write(score(), score("S1002", "50.00"))
+def test_only_differences_are_written_and_read_back(elms: Elms, write: Write) -> None:
+    first, second = (write(score(), score("S1002", "50.00")) for _ in range(2))
 
     form = next(one.form for one in elms.moodle.called if one.function == UPDATE)
-    assert result == WriteResult(1, ScoreCounts(added=1, unchanged=1))
+    assert first == WriteResult(1, ScoreCounts(added=1, unchanged=1))
+    assert second == WriteResult(1, ScoreCounts(unchanged=2))
     assert elms.grades == {14: Decimal("72.5"), 15: Decimal(50)}
-    assert elms.moodle.functions() == [users.FUNCTION, FUNCTION, UPDATE, FUNCTION]
+    assert elms.moodle.functions() == [users.FUNCTION, FUNCTION, UPDATE, FUNCTION, FUNCTION]
     assert {key: form[key] for key in form if not key.startswith("ws")} == {
         "moodlewsrestformat": "json",
         "moodlewssettinglang": "en",
@@ -88,37 +90,6 @@ def test_only_differences_are_written_and_read_back(
     }
 
 
-def test_unchanged_grade_is_not_written(elms: Elms, write: Callable[..., WriteResult]) -> None:
-    write(score())
-    del elms.moodle.called[:]
-
-    result = write(score())
-
-    assert result == WriteResult(1, ScoreCounts(unchanged=1))
-    assert elms.moodle.functions() == [FUNCTION]
-
-
-def test_scale_is_not_written(elms: Elms, write: Callable[..., WriteResult]) -> None:
-    elms.scale, elms.maximum = 2, 4
-
-    result = write(score(given="7.5", maximum="10"))
-
-    assert isinstance(result.failure, Misconfigured)
-    assert result.failure.detail == "the course 7 of ELMS's Moodle has no activity 42 with points"
-    assert elms.moodle.functions() == [users.FUNCTION, FUNCTION]
-
-
-def test_outcome_of_an_activity_is_not_its_grade(
-    elms: Elms, write: Callable[..., WriteResult]
-) -> None:
-    elms.outcomes = 1
-
-    result = write(score(), score("S1002", "50"))
-
-    assert result == WriteResult(1, ScoreCounts(added=1, unchanged=1))
-    assert elms.grades == {14: Decimal("72.5"), 15: Decimal(50)}
-
-
 @pytest.mark.parametrize(
     ("given", "maximum", "expected"),
     [
@@ -129,10 +100,13 @@ def test_outcome_of_an_activity_is_not_its_grade(
     ],
 )
 def test_points_are_rescaled_to_the_activity(
-    elms: Elms, write: Callable[..., WriteResult], given: str, maximum: str, expected: str
+    elms: Elms, write: Write, given: str, maximum: str, expected: str
 ) -> None:
-    write(score(given=given, maximum=maximum))
+    elms.outcomes = 1  # of the activity, and no grade of it
 
+    result = write(score(given=given, maximum=maximum))
+
+    assert result == WriteResult(1, ScoreCounts(added=1))
     assert elms.grades[14] == Decimal(expected)
 
 
@@ -152,9 +126,7 @@ def test_points_are_rescaled_to_the_activity(
         pytest.param(score("LOCKED"), "72.5 was written, but ELMS has no grade", id="locked"),
     ],
 )
-def test_problem_concerns_one_person(
-    elms: Elms, write: Callable[..., WriteResult], given: Score, words: str
-) -> None:
+def test_problem_concerns_one_person(elms: Elms, write: Write, given: Score, words: str) -> None:
     elms.users.update({20: "TWIN", 21: "TWIN", 22: "GUEST"})
     elms.enrol(16, "LOCKED")
     elms.enrol(17, "S1003")
@@ -169,51 +141,49 @@ def test_problem_concerns_one_person(
     assert elms.grades == {14: None, 15: Decimal(50), 16: None, 17: Decimal("72.5")}
 
 
-def test_no_grade_on_either_side_is_unchanged(write: Callable[..., WriteResult]) -> None:
+def test_no_grade_on_either_side_is_unchanged(write: Write) -> None:
     assert write(score(given=None)) == WriteResult(1, ScoreCounts(unchanged=1))
 
 
-@pytest.mark.parametrize("missing", ["number", "activity"])
-def test_course_without_an_activity_sends_no_request(
-    elms: Elms, write: Callable[..., WriteResult], missing: str
-) -> None:
-    result = write(score(), **{missing: None})
-
-    assert isinstance(result.failure, Misconfigured)
-    assert result.failure.advice.action == "registry set-activity"
-    assert elms.moodle.called == []
-
-
 @pytest.mark.parametrize(
-    ("target", "words"),
+    ("target", "scale", "words", "requests"),
     [
-        pytest.param({"number": "8"}, "table course.", id="no such course"),
-        pytest.param({"activity": "43"}, "has no activity 43", id="no such activity"),
+        pytest.param({"number": None}, None, "", 0, id="course not set"),
+        pytest.param({"activity": None}, None, "", 0, id="activity not set"),
+        pytest.param({"number": "8"}, None, "table course.", 2, id="no such course"),
+        pytest.param({"activity": "43"}, None, "has no activity 43", 2, id="no such activity"),
+        pytest.param({}, 2, "has no activity 42 with points", 2, id="scale"),
     ],
 )
-def test_activity_that_does_not_exist_is_misconfigured(
-    elms: Elms, write: Callable[..., WriteResult], target: dict[str, str], words: str
+def test_course_without_an_activity_with_points_is_misconfigured(
+    elms: Elms,
+    write: Write,
+    target: dict[str, str | None],
+    scale: int | None,
+    words: str,
+    requests: int,
 ) -> None:
+    elms.scale = scale
+
     result = write(score(), **target)
 
     assert isinstance(result.failure, Misconfigured)
     assert words in result.failure.detail
-    assert UPDATE not in elms.moodle.functions()
+    assert result.failure.advice.action == "registry set-activity"
+    assert elms.moodle.functions() == [users.FUNCTION, FUNCTION][:requests]
 
 
 def test_failure_concerns_one_course(elms: Elms, gradebook: MoodleGradebook) -> None:
-    courses = [
-        course(score(), number=None, entry_id=1),
-        course(score(), number="8", entry_id=2),
-        course(score(), entry_id=3),
-    ]
+    targets: list[dict[str, Any]] = [{"number": None}, {"number": "8"}, {}]
 
-    result = gradebook.write(courses)
+    result = gradebook.write(
+        [course(score(), entry_id=number, **target) for number, target in enumerate(targets)]
+    )
 
     assert [(one.entry_id, one.failure is None) for one in result] == [
+        (0, False),
         (1, False),
-        (2, False),
-        (3, True),
+        (2, True),
     ]
     assert elms.grades[14] == Decimal("72.5")
 
@@ -233,7 +203,7 @@ def test_failure_concerns_one_course(elms: Elms, gradebook: MoodleGradebook) -> 
     ],
 )
 def test_failure_of_any_call_is_the_courses(
-    elms: Elms, write: Callable[..., WriteResult], function: str, answer: str, kind: type
+    elms: Elms, write: Write, function: str, answer: str, kind: type
 ) -> None:
     elms.moodle.says(function, answer)
 
@@ -246,10 +216,19 @@ def test_failure_of_any_call_is_the_courses(
     assert TOKEN.reveal() not in repr(result)
 
 
-@pytest.mark.parametrize("body", [b"1", b"4", b"false", b"null", b'"0"', b"0.0"])
-def test_only_an_integer_zero_is_success(
-    elms: Elms, write: Callable[..., WriteResult], body: bytes
+def test_outage_of_the_moodle_costs_no_more_requests(
+    elms: Elms, gradebook: MoodleGradebook
 ) -> None:
+    elms.moodle.says(FUNCTION, "token_invalid")
+
+    result = gradebook.write([course(score(), entry_id=number) for number in (1, 2, 3)])
+
+    assert [type(one.failure) for one in result] == [SiteOutage] * 3
+    assert elms.moodle.functions() == [users.FUNCTION, FUNCTION]
+
+
+@pytest.mark.parametrize("body", [b"1", b"4", b"false", b"null", b'"0"', b"0.0"])
+def test_only_an_integer_zero_is_success(elms: Elms, write: Write, body: bytes) -> None:
     elms.moodle.sends(UPDATE, Recorded(200, "application/json", body))
 
     result = write(score())
@@ -257,19 +236,24 @@ def test_only_an_integer_zero_is_success(
     assert isinstance(result.failure, Misconfigured)
 
 
-def test_grades_written_before_a_failure_count(
-    elms: Elms, write: Callable[..., WriteResult]
-) -> None:
+def test_grades_written_before_a_failure_count(elms: Elms, write: Write) -> None:
     for number in range(101):
         elms.enrol(1000 + number, f"T{number:03}")
-    done = elms.moodle.answers[UPDATE]
-    left = [done]
-    elms.moodle.answers[UPDATE] = lambda form: left.pop()(form) if left else RECORDED["maintenance"]
+    elms.moodle.during(UPDATE, lambda: elms.moodle.says(UPDATE, "maintenance"))
 
     result = write(*(score(f"T{number:03}") for number in range(101)))
 
     assert isinstance(result.failure, Transient)
     assert result.scores == ScoreCounts(added=100)
+
+
+def test_grades_that_cannot_be_read_back_do_not_count(elms: Elms, write: Write) -> None:
+    elms.moodle.during(UPDATE, lambda: elms.moodle.says(FUNCTION, "database_down"))
+
+    result = write(score(), score("S1002", "50"))
+
+    assert isinstance(result.failure, Transient)
+    assert result.scores == ScoreCounts(unchanged=1)
 
 
 def test_users_are_looked_up_once_in_batches(elms: Elms, gradebook: MoodleGradebook) -> None:
@@ -285,7 +269,7 @@ def test_users_are_looked_up_once_in_batches(elms: Elms, gradebook: MoodleGradeb
     assert gradebook.requests == len(elms.moodle.called)
 
 
-def test_hidden_id_numbers_are_a_site_outage(elms: Elms, write: Callable[..., WriteResult]) -> None:
+def test_hidden_id_numbers_are_a_site_outage(elms: Elms, write: Write) -> None:
     elms.moodle.sends(users.FUNCTION, Recorded(200, "application/json", b'[{"id":14}]'))
 
     result = write(score())
@@ -295,46 +279,45 @@ def test_hidden_id_numbers_are_a_site_outage(elms: Elms, write: Callable[..., Wr
     assert result.problems == ()
 
 
-class TestCheck:
-    """The check before a run."""
+def test_cancelled_gradebook_is_not_written(
+    elms: Elms, gradebook: MoodleGradebook, write: Write
+) -> None:
+    gradebook.cancel()
 
-    def test_valid_token_is_ok(self, elms: Elms, gradebook: MoodleGradebook) -> None:
-        assert gradebook.check() is None
-        assert elms.moodle.functions() == [SITE_INFO]
+    result = write(score())
 
-    @pytest.mark.parametrize(
-        ("name", "kind", "words"),
-        [
-            pytest.param("token_invalid", SiteOutage, "invalidtoken", id="token invalid"),
-            pytest.param("web_services_off", SiteOutage, "are disabled", id="switched off"),
-            pytest.param("unknown_function", SiteOutage, "external_functions", id="no function"),
-            pytest.param("maintenance", Transient, "sitemaintenance", id="maintenance"),
-            pytest.param("get_courses_none", Transient, "without its functions", id="a list"),
-        ],
-    )
-    def test_outage_is_returned(
-        self,
-        elms: Elms,
-        gradebook: MoodleGradebook,
-        name: str,
-        kind: type,
-        words: str,
-    ) -> None:
-        elms.moodle.says(SITE_INFO, name)
+    assert isinstance(result.failure, Transient)
+    assert elms.moodle.called == []
 
-        trouble = gradebook.check()
 
-        assert type(trouble) is kind
-        assert trouble is not None
-        assert words in trouble.detail
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        pytest.param(RECORDED["token_invalid"], SiteOutage, "invalidtoken", id="token invalid"),
+        pytest.param(RECORDED["web_services_off"], SiteOutage, "are disabled", id="switched off"),
+        pytest.param(
+            RECORDED["unknown_function"], SiteOutage, "external_functions", id="no function"
+        ),
+        pytest.param(
+            Recorded(200, "application/json", WITHOUT_UPDATE),
+            SiteOutage,
+            UPDATE,
+            id="a function not allowed",
+        ),
+        pytest.param(RECORDED["maintenance"], Transient, "sitemaintenance", id="maintenance"),
+        pytest.param(RECORDED["get_courses_none"], Transient, "without its functions", id="a list"),
+    ],
+)
+def test_check_returns_the_outage(
+    elms: Elms, gradebook: MoodleGradebook, answer: Recorded, kind: type, words: str
+) -> None:
+    before = gradebook.check()
+    elms.moodle.sends(SITE_INFO, answer)
 
-    def test_a_function_that_is_not_allowed_is_named(
-        self, elms: Elms, gradebook: MoodleGradebook
-    ) -> None:
-        body = RECORDED["site_info"].body.replace(UPDATE.encode(), b"core_other")
-        elms.moodle.sends(SITE_INFO, Recorded(200, "application/json", body))
+    outage = gradebook.check()
 
-        trouble = gradebook.check()
-
-        assert isinstance(trouble, SiteOutage)
-        assert UPDATE in trouble.detail
+    assert before is None
+    assert type(outage) is kind
+    assert outage is not None
+    assert words in outage.detail
+    assert elms.moodle.functions() == [SITE_INFO] * 2

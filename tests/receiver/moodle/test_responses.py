@@ -32,6 +32,11 @@ def on(body: bytes, status: int = 200, content_type: str | None = JSON) -> Moodl
     return classify(status, content_type, body)
 
 
+def meaning(result: MoodleResult) -> object:
+    """Return the record that is missing, or the type of another result."""
+    return result.what if isinstance(result, Missing) else type(result)
+
+
 SUCCESSES = (
     "site_info",
     "grades",
@@ -56,107 +61,93 @@ def test_grade_is_never_a_float() -> None:
 
     assert isinstance(result, Success)
     raw = result.document["usergrades"][0]["gradeitems"][0]["graderaw"]
-    assert isinstance(raw, Decimal)
-    assert raw == Decimal("72.5")
+    assert (type(raw), raw) == (Decimal, Decimal("72.5"))
 
 
-FAILURES = [
-    pytest.param("token_invalid", InvalidToken, "invalidtoken: Invalid token", id="invalid token"),
-    pytest.param(
-        "token_expired_first_call", AccessDenied, "accessexception: Access", id="ambiguous"
-    ),
-    pytest.param("course_deleted", Missing, "table course.", id="course deleted"),
-    pytest.param("course_deleted_debug", Missing, "table course.", id="deleted, debugging on"),
-    pytest.param("course_deleted_own_token", Missing, "table context.", id="own token"),
-    pytest.param("unknown_function", Misconfigured, "external_functions", id="no such function"),
-    pytest.param("token_of_another_course", Misconfigured, "restrictedcontext", id="other course"),
-    pytest.param("batch_context_error", Misconfigured, "errorcoursecontext", id="course context"),
-    pytest.param("missing_parameter", Misconfigured, "invalidparameter", id="parameter"),
-    pytest.param("update_grades_no_activity", Misconfigured, "invalidcoursemodule", id="activity"),
-    pytest.param("user_suspended", SiteOutage, "wsaccessusersuspended", id="suspended"),
-    pytest.param("web_services_off", SiteOutage, "web services are disabled", id="switched off"),
-    pytest.param("maintenance", Transient, "sitemaintenance", id="maintenance"),
-    pytest.param("database_down", Transient, "dbconnectionfailed: Error: Database", id="database"),
-    pytest.param("courses_by_field_ids_crash", Transient, "Error: Attempt", id="no errorcode"),
-    pytest.param("unknown_user", Transient, "invaliduser", id="unknown code"),
-    pytest.param("token_invalid_xml", Transient, "application/xml", id="XML"),
-]
+FAILURES: dict[str, tuple[object, str]] = {
+    "token_invalid": (InvalidToken, "invalidtoken: Invalid token"),
+    "token_expired_first_call": (AccessDenied, "accessexception: Access"),
+    "course_deleted": (MissingRecord.COURSE, "table course."),
+    "course_deleted_debug": (MissingRecord.COURSE, "table course."),
+    "course_deleted_own_token": (MissingRecord.CONTEXT, "table context."),
+    "unknown_function": (Misconfigured, "external_functions"),
+    "token_of_another_course": (Misconfigured, "restrictedcontext"),
+    "batch_context_error": (Misconfigured, "errorcoursecontext"),
+    "missing_parameter": (Misconfigured, "invalidparameter"),
+    "update_grades_no_activity": (Misconfigured, "invalidcoursemodule"),
+    "user_suspended": (SiteOutage, "wsaccessusersuspended"),
+    "web_services_off": (SiteOutage, "web services are disabled"),
+    "maintenance": (Transient, "sitemaintenance"),
+    "database_down": (Transient, "dbconnectionfailed: Error: Database"),
+    "courses_by_field_ids_crash": (Transient, "Error: Attempt"),
+    "unknown_user": (Transient, "invaliduser"),
+    "token_invalid_xml": (Transient, "application/xml"),
+}
 
 
-@pytest.mark.parametrize(("name", "kind", "words"), FAILURES)
-def test_recorded_failure_has_its_result(name: str, kind: type[MoodleResult], words: str) -> None:
+@pytest.mark.parametrize("name", FAILURES)
+def test_recorded_failure_has_its_result(name: str) -> None:
+    expected, words = FAILURES[name]
+
     result = of(name)
 
-    assert type(result) is kind
+    assert meaning(result) == expected
     assert not isinstance(result, Success)
     assert words in result.detail
 
 
 def test_every_recording_is_classified() -> None:
-    assert {*SUCCESSES, *(str(row.values[0]) for row in FAILURES)} == RECORDED.keys()
+    assert {*SUCCESSES, *FAILURES} == RECORDED.keys()
 
 
 @pytest.mark.parametrize(
-    ("name", "record"),
+    ("code", "message", "expected"),
     [
-        pytest.param("course_deleted", MissingRecord.COURSE, id="the course"),
-        pytest.param("course_deleted_debug", MissingRecord.COURSE, id="the course, with debuginfo"),
-        pytest.param("course_deleted_own_token", MissingRecord.CONTEXT, id="the token's context"),
+        pytest.param(
+            "invalidrecord",
+            "<p>Can&#039;t find data record in database table course.</p>",
+            MissingRecord.COURSE,
+            id="HTML",
+        ),
+        pytest.param(
+            "invalidrecord",
+            "Der Datensatz wurde in der Tabelle »course« nicht gefunden",
+            MissingRecord.UNCLEAR,
+            id="German",
+        ),
+        pytest.param(
+            "invalidrecord",
+            "No se puede encontrar el registro de la tabla course.",
+            MissingRecord.UNCLEAR,
+            id="Spanish",
+        ),
+        pytest.param(
+            "invalidrecord",
+            "table course. Please ask somebody else",
+            MissingRecord.UNCLEAR,
+            id="not at its end",
+        ),
+        pytest.param(
+            "invalidrecordunknown",
+            "Can't find data record in database.",
+            MissingRecord.UNCLEAR,
+            id="unnamed, from Moodle 5.0 on",
+        ),
+        pytest.param("invalidcourseid", "Invalid course", MissingRecord.UNCLEAR, id="course id"),
+        pytest.param(
+            "invalidrecord",
+            "Can't find data record in database table grade_items.",
+            Transient,
+            id="another table",
+        ),
     ],
 )
-def test_missing_table_names_the_record(name: str, record: MissingRecord) -> None:
-    result = of(name)
-
-    assert isinstance(result, Missing)
-    assert result.what is record
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        pytest.param("Der Datensatz wurde in der Tabelle »course« nicht gefunden", id="German"),
-        pytest.param("No se puede encontrar el registro de la tabla course.", id="Spanish"),
-        pytest.param("", id="nothing"),
-        pytest.param("table course. Please ask somebody else", id="not at its end"),
-    ],
-)
-def test_other_language_is_unclear(message: str) -> None:
-    result = on(failure(exception="x", errorcode="invalidrecord", message=message))
-
-    assert isinstance(result, Missing)
-    assert result.what is MissingRecord.UNCLEAR
-
-
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        pytest.param("invalidcourseid", "You are trying to use an invalid course ID", id="course"),
-        pytest.param("invalidrecordunknown", "Can't find data record in database.", id="unnamed"),
-    ],
-)
-def test_unnamed_missing_record_is_unclear(code: str, message: str) -> None:
+def test_missing_record_is_the_one_that_is_named_in_english(
+    code: str, message: str, expected: object
+) -> None:
     result = on(failure(exception="dml_missing_record_exception", errorcode=code, message=message))
 
-    assert isinstance(result, Missing)
-    assert result.what is MissingRecord.UNCLEAR
-
-
-def test_html_message_is_read_as_text() -> None:
-    message = "<p>Can&#039;t find data record in database table course.</p>"
-
-    result = on(failure(exception="x", errorcode="invalidrecord", message=message))
-
-    assert result == Missing(
-        MissingRecord.COURSE, "invalidrecord: Can't find data record in database table course."
-    )
-
-
-def test_other_missing_table_is_transient() -> None:
-    message = "Can't find data record in database table grade_items."
-
-    result = on(failure(exception="x", errorcode="invalidrecord", message=message))
-
-    assert isinstance(result, Transient)
+    assert meaning(result) == expected
 
 
 @pytest.mark.parametrize(
@@ -207,7 +198,8 @@ def test_missing_permission_is_misconfigured(keys: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["token_invalid", "token_expired_first_call", "course_deleted", "user_suspended"]
+    "name",
+    ["token_invalid", "token_expired_first_call", "course_deleted", "token_of_another_course"],
 )
 def test_without_an_error_code_it_is_transient(name: str) -> None:
     document = json.loads(RECORDED[name].body)
@@ -216,29 +208,19 @@ def test_without_an_error_code_it_is_transient(name: str) -> None:
     assert isinstance(on(json.dumps(document).encode()), Transient)
 
 
-@pytest.mark.parametrize("name", [str(row.values[0]) for row in FAILURES[:3]])
+@pytest.mark.parametrize("name", ["token_invalid", "token_expired_first_call", "course_deleted"])
 def test_unknown_keys_change_nothing(name: str) -> None:
     document = {**json.loads(RECORDED[name].body), "debuginfo": "x", "backtrace": [1], "new": None}
 
     assert on(json.dumps(document).encode()) == of(name)
 
 
-def test_unknown_code_is_transient_and_named() -> None:
-    result = on(failure(exception="moodle_exception", errorcode="brandnew", message="Hm"))
-
-    assert isinstance(result, Transient)
-    assert result.detail == "brandnew: Hm"
-
-
 @pytest.mark.parametrize(
     ("body", "words"),
     [
         pytest.param(b"", "is not JSON", id="nothing"),
-        pytest.param(b"\xef\xbb\xbf[]", "is not JSON", id="byte order mark"),
-        pytest.param(RECORDED["grades"].body[:700], "is not JSON", id="cut off"),
         pytest.param(b"<!DOCTYPE html><p>Error</p>", "is not JSON", id="HTML"),
         pytest.param(b'"\xff"', "not UTF-8", id="not UTF-8"),
-        pytest.param(b"[" * 100_000, "deeper", id="too deep"),
     ],
 )
 def test_not_json_is_transient(body: bytes, words: str) -> None:
@@ -256,7 +238,6 @@ def test_not_json_is_transient(body: bytes, words: str) -> None:
         pytest.param(403, SiteOutage, id="403 with a page"),
         pytest.param(404, SiteOutage, id="not found"),
         pytest.param(429, Transient, id="too many"),
-        pytest.param(500, Transient, id="500"),
         pytest.param(503, Transient, id="503"),
     ],
 )

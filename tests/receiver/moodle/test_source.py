@@ -1,7 +1,7 @@
 """A Moodle as a source of grades."""
 
-import json
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -26,12 +26,16 @@ from receiver.sources.base import (
 )
 from receiver.sources.http_client import HttpClient
 from tests.receiver.moodle.fake import FakeMoodle
-from tests.receiver.moodle.recordings import RECORDED, Recorded
+from tests.receiver.moodle.recordings import RECORDED, Recorded, failure
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
 TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
 SITE_TOKEN = MoodleToken("fedcba9876543210fedcba9876543210")
-GRADED_AT = datetime.fromtimestamp(1795336167, UTC)
+Fetch = Callable[..., FetchOutcome]
+
+TOKEN_INVALID, DENIED = RECORDED["token_invalid"], RECORDED["token_expired_first_call"]
+GERMAN = failure(exception="x", errorcode="invalidrecord", message="Fehlt.")
+ECHO = failure(exception="x", errorcode="invalidtoken", message=TOKEN.reveal())
 
 
 @pytest.fixture
@@ -41,8 +45,8 @@ def source(http_client: HttpClient) -> MoodleGradeSource:
 
 
 @pytest.fixture
-def fetch(source: MoodleGradeSource, moodle: FakeMoodle) -> Callable[..., FetchOutcome]:
-    """Return what fetches the grades of a course."""
+def fetch(source: MoodleGradeSource, moodle: FakeMoodle) -> Fetch:
+    """Return a function that fetches the grades of a course."""
 
     def one(course_id: str = "2", **more: Any) -> FetchOutcome:
         query = GradeQuery(moodle.url, course_id, more.pop("token", TOKEN), **more)
@@ -53,7 +57,7 @@ def fetch(source: MoodleGradeSource, moodle: FakeMoodle) -> Callable[..., FetchO
 
 
 def test_recorded_grades_become_scores(
-    moodle: FakeMoodle, fetch: Callable[..., FetchOutcome]
+    moodle: FakeMoodle, source: MoodleGradeSource, fetch: Fetch
 ) -> None:
     moodle.says(FUNCTION, "grades")
 
@@ -65,7 +69,7 @@ def test_recorded_grades_become_scores(
             user_id="S1001",
             score_given=Decimal("72.5"),
             score_maximum=Decimal(100),
-            timestamp=GRADED_AT,
+            timestamp=datetime.fromtimestamp(1795336167, UTC),
         ),
         Score(
             user_id="S1002",
@@ -76,18 +80,7 @@ def test_recorded_grades_become_scores(
         ),
     )
     assert (outcome.left_out, outcome.course_version, outcome.token_id) == ((), None, None)
-
-
-def test_query_is_a_form_with_the_token_in_no_url(
-    moodle: FakeMoodle, fetch: Callable[..., FetchOutcome], source: MoodleGradeSource
-) -> None:
-    moodle.says(FUNCTION, "grades")
-
-    fetch()
-
     (called,) = moodle.called
-    query = GradeQuery(moodle.url, "2", TOKEN)
-    assert called.path == "/webservice/rest/server.php"
     assert called.form == {
         "wstoken": TOKEN.reveal(),
         "wsfunction": FUNCTION,
@@ -95,78 +88,85 @@ def test_query_is_a_form_with_the_token_in_no_url(
         "moodlewssettinglang": "en",
         "courseid": "2",
     }
+    assert called.path == "/webservice/rest/server.php"
+    query = GradeQuery(moodle.url, "2", TOKEN)
     assert source.url_of(query) == f"{moodle.url}/webservice/rest/server.php"
     assert TOKEN.reveal() not in repr(query)
 
 
-def test_course_without_students_is_not_deleted(
-    moodle: FakeMoodle, fetch: Callable[..., FetchOutcome]
-) -> None:
-    moodle.says(FUNCTION, "grades_no_students")
-
-    outcome = fetch()
-
-    assert isinstance(outcome, Grades)
-    assert outcome.scores == outcome.left_out == ()
-
-
-def test_unchanged_report_is_recognized_by_its_etag(
-    moodle: FakeMoodle, fetch: Callable[..., FetchOutcome]
-) -> None:
+def test_unchanged_report_is_recognized_by_its_etag(moodle: FakeMoodle, fetch: Fetch) -> None:
     moodle.says(FUNCTION, "grades", "grades", "grades_no_students")
     first = fetch()
     assert isinstance(first, Grades)
     assert first.etag
 
-    same, other = fetch(etag=first.etag), fetch(etag=first.etag)
+    same, without_students = fetch(etag=first.etag), fetch(etag=first.etag)
 
     assert same == Unchanged()
-    assert isinstance(other, Grades)
+    assert isinstance(without_students, Grades)
+    assert without_students.scores == without_students.left_out == ()
     assert len(first.etag) <= 255
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
+    ("answer", "kind", "facts"),
     [
-        pytest.param("token_invalid", TokenRefused, id="invalid token"),
-        pytest.param("token_of_another_course", Misconfigured, id="another course's token"),
-        pytest.param("user_suspended", SiteOutage, id="suspended"),
-        pytest.param("maintenance", Transient, id="maintenance"),
-        pytest.param("site_info", Transient, id="another function's response"),
+        pytest.param(TOKEN_INVALID, TokenRefused, {"problem": "invalidtoken"}, id="invalid token"),
+        pytest.param(
+            RECORDED["token_of_another_course"], Misconfigured, {}, id="another course's token"
+        ),
+        pytest.param(RECORDED["user_suspended"], SiteOutage, {}, id="suspended"),
+        pytest.param(RECORDED["maintenance"], Transient, {}, id="maintenance"),
+        pytest.param(RECORDED["site_info"], Transient, {}, id="another function's response"),
+        pytest.param(
+            RECORDED["course_deleted"], NotFoundUnconfirmed, {"certain": True}, id="no course"
+        ),
+        pytest.param(
+            RECORDED["course_deleted_own_token"],
+            NotFoundUnconfirmed,
+            {"certain": True},
+            id="no context",
+        ),
+        pytest.param(
+            Recorded(200, "application/json", GERMAN),
+            NotFoundUnconfirmed,
+            {"certain": False},
+            id="not found, in another language",
+        ),
+        pytest.param(
+            Recorded(200, "application/json", ECHO),
+            TokenRefused,
+            {"detail": "[redacted]"},
+            id="echoed token",
+        ),
+        pytest.param(
+            Recorded(503, "text/html", b"<h1>Maintenance</h1>", (("Retry-After", "40"),)),
+            Transient,
+            {"detail": "responded 503", "retry_after": 40.0},
+            id="Retry-After",
+        ),
+        pytest.param(
+            Recorded(303, "text/html", b"", (("Location", "/login/index.php"),)),
+            SiteOutage,
+            {"detail": "responded 303 to /login/index.php, which Moodle's web services never do"},
+            id="redirect",
+        ),
     ],
 )
 def test_failure_is_an_outcome(
-    moodle: FakeMoodle, fetch: Callable[..., FetchOutcome], name: str, kind: type[FetchOutcome]
+    moodle: FakeMoodle,
+    fetch: Fetch,
+    answer: Recorded,
+    kind: type[FetchOutcome],
+    facts: dict[str, Any],
 ) -> None:
-    moodle.says(FUNCTION, name)
+    moodle.sends(FUNCTION, answer)
 
     outcome = fetch()
 
     assert type(outcome) is kind
+    assert {name: getattr(outcome, name) for name in facts} == facts
     assert moodle.functions() == [FUNCTION]
-
-
-@pytest.mark.parametrize(
-    ("body", "certain"),
-    [
-        pytest.param(RECORDED["course_deleted"].body, True, id="the course"),
-        pytest.param(RECORDED["course_deleted_own_token"].body, True, id="the context"),
-        pytest.param(
-            b'{"exception":"x","errorcode":"invalidrecord","message":"Fehlt."}',
-            False,
-            id="in another language",
-        ),
-    ],
-)
-def test_course_that_is_not_found_seems_gone(
-    moodle: FakeMoodle, fetch: Callable[..., FetchOutcome], body: bytes, certain: bool
-) -> None:
-    moodle.sends(FUNCTION, Recorded(200, "application/json", body))
-
-    outcome = fetch()
-
-    assert isinstance(outcome, NotFoundUnconfirmed)
-    assert outcome.certain is certain
 
 
 @pytest.mark.parametrize(
@@ -180,9 +180,9 @@ def test_course_that_is_not_found_seems_gone(
     ],
 )
 def test_denied_token_is_probed(
-    moodle: FakeMoodle, fetch: Callable[..., FetchOutcome], probed: str, kind: type[FetchOutcome]
+    moodle: FakeMoodle, fetch: Fetch, probed: str, kind: type[FetchOutcome]
 ) -> None:
-    moodle.says(FUNCTION, "token_expired_first_call")
+    moodle.sends(FUNCTION, DENIED)
     moodle.says(SITE_INFO, probed)
 
     outcome = fetch()
@@ -192,9 +192,9 @@ def test_denied_token_is_probed(
     assert {called.form["wstoken"] for called in moodle.called} == {TOKEN.reveal()}
 
 
-@pytest.mark.parametrize("course_id", ["CS101", "0", "-1", "2 ", "٢", "1" * 30, ""])
+@pytest.mark.parametrize("course_id", ["CS101", "0", "2 ", "٢", "1" * 30])
 def test_course_id_that_is_not_a_number_sends_no_request(
-    moodle: FakeMoodle, fetch: Callable[..., FetchOutcome], course_id: str
+    moodle: FakeMoodle, fetch: Fetch, course_id: str
 ) -> None:
     outcome = fetch(course_id)
 
@@ -203,61 +203,28 @@ def test_course_id_that_is_not_a_number_sends_no_request(
     assert moodle.called == []
 
 
-def test_token_of_another_kind_is_not_sent(
-    moodle: FakeMoodle, fetch: Callable[..., FetchOutcome]
-) -> None:
+def test_token_of_another_kind_is_not_sent(moodle: FakeMoodle, fetch: Fetch) -> None:
     outcome = fetch(token=CourseToken.generate())
 
     assert isinstance(outcome, Misconfigured)
     assert moodle.called == []
 
 
-def test_echoed_token_is_redacted(moodle: FakeMoodle, fetch: Callable[..., FetchOutcome]) -> None:
-    body = json.dumps({"exception": "x", "errorcode": "invalidtoken", "message": TOKEN.reveal()})
-    moodle.sends(FUNCTION, Recorded(200, "application/json", body.encode()))
+def test_request_without_a_response_is_an_outcome(moodle: FakeMoodle) -> None:
+    moodle.sends(FUNCTION, Recorded(200, "application/json", b" " * 200_001))
+    http_client = HttpClient(connect_timeout=5, read_timeout=5, total=5, max_bytes=200_000)
+    source = MoodleGradeSource(http_client, site_token=None, now=lambda: NINE)
+    urls = (moodle.url, "http://[", "http://127.0.0.1:9")
 
-    assert fetch() == TokenRefused("invalidtoken", "[redacted]")
+    with closing(http_client):
+        outcomes = source.fetch([GradeQuery(url, "2", TOKEN) for url in urls])
 
-
-@pytest.mark.parametrize("fault", ["broken", "slow"])
-def test_incomplete_response_is_transient(
-    moodle: FakeMoodle, fetch: Callable[..., FetchOutcome], fault: str
-) -> None:
-    moodle.says(FUNCTION, "grades")
-    getattr(moodle, fault).add(FUNCTION)
-
-    outcome = fetch()
-
-    assert isinstance(outcome, Transient)
-    assert not outcome.unreachable
-
-
-def test_retry_after_is_kept(moodle: FakeMoodle, fetch: Callable[..., FetchOutcome]) -> None:
-    page = Recorded(503, "text/html", b"<h1>Maintenance</h1>", (("Retry-After", "40"),))
-    moodle.sends(FUNCTION, page)
-
-    outcome = fetch()
-
-    assert isinstance(outcome, Transient)
-    assert (outcome.detail, outcome.retry_after) == ("responded 503", 40.0)
-
-
-def test_redirect_is_not_followed(moodle: FakeMoodle, fetch: Callable[..., FetchOutcome]) -> None:
-    moved = Recorded(303, "text/html", b"", (("Location", f"{moodle.url}/login/index.php"),))
-    moodle.sends(FUNCTION, moved)
-
-    outcome = fetch()
-
-    assert isinstance(outcome, SiteOutage)
-    assert outcome.detail.startswith(f"responded 303 to {moodle.url}/login/index.php, which Moodle")
-    assert moodle.functions() == [FUNCTION]
-
-
-def test_unreachable_site_is_transient(source: MoodleGradeSource) -> None:
-    (outcome,) = source.fetch([GradeQuery("http://127.0.0.1:9", "2", TOKEN)])
-
-    assert isinstance(outcome, Transient)
-    assert outcome.unreachable
+    too_large, invalid_url, unreachable = outcomes
+    assert isinstance(too_large, Misconfigured)
+    assert "larger than 200000 bytes" in too_large.detail
+    assert isinstance(invalid_url, Misconfigured)
+    assert isinstance(unreachable, Transient)
+    assert unreachable.unreachable
 
 
 class TestConfirm:
@@ -267,9 +234,8 @@ class TestConfirm:
         self, moodle: FakeMoodle, source: MoodleGradeSource
     ) -> None:
         moodle.says(COURSES, "get_courses_omits_missing")
-        queries = [GradeQuery(moodle.url, course_id, TOKEN) for course_id in ("2", "3", "CS")]
 
-        gone = source.confirm_deleted(queries)
+        gone = source.confirm_deleted([GradeQuery(moodle.url, n, TOKEN) for n in ("2", "3", "CS")])
 
         (called,) = moodle.called
         assert gone == [False, True, None]
@@ -303,15 +269,3 @@ class TestConfirm:
 
         assert source.confirm_deleted([GradeQuery(moodle.url, "3", TOKEN)]) == [None]
         assert moodle.called == []
-
-
-def test_too_large_report_is_misconfigured(
-    fetch: Callable[..., FetchOutcome], moodle: FakeMoodle, http_client: HttpClient
-) -> None:
-    http_client._max_bytes = 1000
-    moodle.sends(FUNCTION, Recorded(200, "application/json", b" " * 1001))
-
-    outcome = fetch()
-
-    assert isinstance(outcome, Misconfigured)
-    assert "larger than 1000 bytes" in outcome.detail
