@@ -6,6 +6,7 @@ from flask import Blueprint, request
 from sqlalchemy.orm import Session
 
 from contract.tokens import CourseToken
+from foundation.responses import Response
 from foundation.web.app import check_bearer, guarded, parse_body, parse_query
 from foundation.web.errors import AdminKeyError, RequestInvalidError
 from notifier import services
@@ -151,7 +152,7 @@ def replay_deliveries() -> Json:
     return _json(schemas.Replayed(replayed=replayed, found=found, dry_run=params.dry_run))
 
 
-def _json(response: schemas.Response) -> Json:
+def _json(response: Response) -> Json:
     return response.model_dump(mode="json")
 
 

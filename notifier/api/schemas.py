@@ -19,6 +19,7 @@ from contract.events import EVENT_TYPES, OPERATIONAL_TYPES, CourseId, Version, W
 from contract.grades import Score
 from contract.tokens import MOODLE_TOKEN_ID, MoodleToken
 from foundation.errors import fields_of
+from foundation.responses import Response
 from notifier import models
 from notifier.courses.grade_import import GradesFile
 from notifier.courses.grades import LoadResult
@@ -40,18 +41,6 @@ class Request(BaseModel):
     """A request; fields that are not known are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Response(BaseModel):
-    """A response."""
-
-    model_config = ConfigDict(frozen=True)
-
-    @classmethod
-    def of(cls, row: Any, **more: Any) -> Self:
-        """Return the response for a row; `more` are the fields that the row does not have."""
-        fields = {name: getattr(row, name) for name in cls.model_fields if name not in more}
-        return cls(**fields, **more)
 
 
 class NewCourse(Request):

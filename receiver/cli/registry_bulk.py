@@ -48,7 +48,7 @@ def export(file: Any, source: str | None) -> None:
     rows.writerow(csv_files.EXPORTED)
     for entry in entries:
         course_status = registry.course_status(entry)
-        values = dict(schemas.EntryResponse.of(entry, course_status))
+        values = dict(schemas.EntryResponse.of_entry(entry, course_status))
         values["next_step"] = output.next_step(course_status.advice)
         rows.writerow(csv_files.cell(values[name]) for name in csv_files.EXPORTED)
     if file is None:

@@ -1,5 +1,7 @@
 """Commands about past runs of the grade sync."""
 
+from collections.abc import Sequence
+
 import click
 
 from foundation.cli import output
@@ -8,9 +10,10 @@ from foundation.db import session as db
 from foundation.db.pagination import PageRequest
 from receiver.cli import context
 from receiver.cli.schemas import CourseResponse, RunDetails, RunResponse
+from receiver.models import RunCourse
 from receiver.runs import queries
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome
+from receiver.runs.store import CourseOutcome, CourseResult
 
 _MAX_ID = 2**31 - 1
 _COLUMNS = (
@@ -35,7 +38,7 @@ def list_(limit: int, as_json: bool) -> None:
         rows = queries.page(session, PageRequest(), limit=limit).rows
         statuses = runs.statuses(session, rows, now=db.now(session))
     if as_json:
-        output.print_json([RunResponse.of(run, statuses[run.id]) for run in rows])
+        output.print_json([RunResponse.of_run(run, statuses[run.id]) for run in rows])
         return
     output.print_table(
         _COLUMNS,
@@ -73,10 +76,15 @@ def show(number: int | None, outcome: str | None, as_json: bool) -> None:
         courses = runs.courses_of(session, run.id, CourseOutcome(outcome) if outcome else None)
     if as_json:
         details = CourseResponse.all_of(courses)
-        output.print_json(RunDetails.of(run, status, courses=details))
+        output.print_json(RunDetails.of_run(run, status, courses=details))
         return
-    output.print_facts((name.replace("_", " "), v) for name, v in RunResponse.of(run, status))
+    output.print_facts((name.replace("_", " "), v) for name, v in RunResponse.of_run(run, status))
     click.echo()
+    print_courses(courses)
+
+
+def print_courses(courses: Sequence[CourseResult | RunCourse]) -> None:
+    """Print the results of courses in a run."""
     output.print_table(
         ("course", "source", "result", "reason", "since", "next step"),
         [

@@ -4,26 +4,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
-
 from foundation.errors import fields_of
+from foundation.responses import Response
 from receiver.course_state import CourseStatus
 from receiver.models import Entry, HistoryEntry, Run, RunCourse, Source
 from receiver.registry.entries import state_of
 from receiver.runs.store import CourseOutcome, CourseResult, LastOutcome, RunResult, RunStatus
 from receiver.sync.planner import Plan
-
-
-class Response(BaseModel):
-    """A document or a part of one; its fields are in the order in which they are printed."""
-
-    model_config = ConfigDict(frozen=True)
-
-    @classmethod
-    def from_row(cls, row: Any, **more: Any) -> Self:
-        """Return the response with `more`, and the attributes of a row for all other fields."""
-        rest = cls.model_fields.keys() - more.keys()
-        return cls(**{name: getattr(row, name) for name in rest}, **more)
 
 
 class SecretResponse(Response):
@@ -45,16 +32,14 @@ class SourceResponse(Response):
     secrets: list[SecretResponse]
 
     @classmethod
-    def of(cls, source: Source) -> Self:
+    def of_source(cls, source: Source) -> Self:
         """Return the response for a source."""
-        return cls.from_row(
+        return cls.of(
             source,
             source=source.name,
             site_token_set=source.encrypted_site_token is not None,
             webhook_path=f"/webhooks/{source.name}",
-            secrets=[
-                SecretResponse.from_row(secret, secret_id=secret.id) for secret in source.secrets
-            ],
+            secrets=[SecretResponse.of(secret, secret_id=secret.id) for secret in source.secrets],
         )
 
 
@@ -75,9 +60,9 @@ class EntryResponse(Response):
     gradebook_activity: str | None
 
     @classmethod
-    def of(cls, entry: Entry, course_status: CourseStatus, **more: Any) -> Self:
+    def of_entry(cls, entry: Entry, course_status: CourseStatus, **more: Any) -> Self:
         """Return the response for an entry; `more` are the fields of a subclass."""
-        return cls.from_row(
+        return cls.of(
             entry,
             source=entry.source.name,
             status=course_status.status,
@@ -97,7 +82,7 @@ class ListedEntry(EntryResponse):
     @classmethod
     def of_last(cls, entry: Entry, course_status: CourseStatus, last: LastOutcome | None) -> Self:
         """Return the response for an entry and its last outcome."""
-        return cls.of(
+        return cls.of_entry(
             entry,
             course_status,
             last_outcome=last and last.outcome,
@@ -133,11 +118,11 @@ class EntryDetails(EntryResponse):
         cls, entry: Entry, course_status: CourseStatus, history: Iterable[HistoryEntry]
     ) -> Self:
         """Return the response for an entry and its history."""
-        return cls.of(
+        return cls.of_entry(
             entry,
             course_status,
             course_version=state_of(entry).course_version,
-            history=[HistoryLine.from_row(line) for line in history],
+            history=[HistoryLine.of(line) for line in history],
         )
 
 
@@ -156,7 +141,7 @@ class CourseResponse(Response):
     @classmethod
     def all_of(cls, courses: Iterable[CourseResult | RunCourse]) -> list[Self]:
         """Return the responses for results, recorded or not."""
-        return [cls.from_row(course, **fields_of(course.advice)) for course in courses]
+        return [cls.of(course, **fields_of(course.advice)) for course in courses]
 
 
 class RunResponse(Response):
@@ -179,9 +164,9 @@ class RunResponse(Response):
     exit_code: int | None
 
     @classmethod
-    def of(cls, run: Run, status: RunStatus, **more: Any) -> Self:
+    def of_run(cls, run: Run, status: RunStatus, **more: Any) -> Self:
         """Return the response for a run; `more` are the fields of a subclass."""
-        return cls.from_row(
+        return cls.of(
             run,
             run_id=run.id,
             began_at=run.started_at,
@@ -215,9 +200,9 @@ class SyncResponse(Response):
     courses: list[CourseResponse]
 
     @classmethod
-    def of(cls, result: RunResult) -> Self:
+    def of_result(cls, result: RunResult) -> Self:
         """Return the response for the result of a run."""
-        return cls.from_row(
+        return cls.of(
             result,
             **fields_of(result.advice),
             counts={outcome: result.count(outcome) for outcome in CourseOutcome},
@@ -243,12 +228,12 @@ class DryRunResponse(Response):
     would_fail: list[CourseResponse]
 
     @classmethod
-    def of(cls, plan: Plan) -> Self:
+    def of_plan(cls, plan: Plan) -> Self:
         """Return the response for a plan."""
         return cls(
             dry_run=True,
             would_fetch=[
-                PlannedCourse.from_row(entry, source=entry.source.name) for entry in plan.to_fetch
+                PlannedCourse.of(entry, source=entry.source.name) for entry in plan.to_fetch
             ],
             would_skip=CourseResponse.all_of(plan.skipped),
             would_fail=CourseResponse.all_of(plan.without_activity),

@@ -56,7 +56,7 @@ def list_(as_json: bool) -> None:
     with context.reading() as session:
         rows = sources.list_all(session)
     if as_json:
-        output.print_json([schemas.SourceResponse.of(row) for row in rows])
+        output.print_json([schemas.SourceResponse.of_source(row) for row in rows])
         return
     output.print_table(
         ("source", "kind", "URL", "webhook path", "secret ids", "site token", "added"),

@@ -4,7 +4,7 @@ import gc
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -21,10 +21,10 @@ from foundation.db import session as db
 from foundation.errors import Advice, Refusal
 from foundation.text import printable
 from receiver.cli import context
+from receiver.cli.runs import print_courses
 from receiver.cli.schemas import DryRunResponse, SyncResponse
 from receiver.errors import RunInProgressError
 from receiver.runs import summary
-from receiver.runs.store import CourseResult
 from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory, open_gradebook
@@ -32,8 +32,6 @@ from receiver.sync import run as grade_sync
 from receiver.sync.fetcher import RETRY_WAITS, FetchLimits
 from receiver.sync.planner import Plan, Planner
 from receiver.sync.run import EXIT_LEASED, SyncOptions
-
-_COLUMNS = ("course", "source", "result", "reason", "since", "next step")
 
 
 @click.command("sync-grades")
@@ -142,14 +140,14 @@ def _run_once(services: Services, options: SyncOptions, *, as_json: bool) -> int
         output.print_error(str(error), error.advice)
         return EXIT_LEASED
     if as_json:
-        output.print_json(SyncResponse.of(report))
+        output.print_json(SyncResponse.of_result(report))
     else:
         for line in summary.of_result(report):
             click.echo(printable(line))
         unsynced = [course for course in report.courses if course.reason is not None]
         if unsynced:
             click.echo()
-            _show_courses(unsynced)
+            print_courses(unsynced)
     if not (report.courses or report.stopped):
         _explain_empty_run(services)
     return report.exit_code
@@ -183,7 +181,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
-        output.print_json(DryRunResponse.of(plan))
+        output.print_json(DryRunResponse.of_plan(plan))
         return
     click.echo(
         f"Dry run: {len(plan.to_fetch):,} courses would be fetched, {len(plan.skipped):,} skipped."
@@ -199,22 +197,4 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
     )
     if plan.not_fetched:
         click.echo()
-        _show_courses(plan.not_fetched)
-
-
-def _show_courses(courses: Sequence[CourseResult]) -> None:
-    output.print_table(
-        _COLUMNS,
-        [
-            (
-                course.course_id,
-                course.source,
-                course.outcome,
-                course.detail,
-                course.since,
-                output.next_step(course.advice),
-            )
-            for course in courses
-        ],
-        empty="none",
-    )
+        print_courses(plan.not_fetched)
