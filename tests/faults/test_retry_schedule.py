@@ -9,8 +9,6 @@ import pytest
 from freezegun import freeze_time
 from freezegun.api import FrozenDateTimeFactory
 
-from foundation.db.session import Database
-from notifier.models import Attempt, Delivery
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import WebhookResponse
 from notifier.worker import batch
@@ -20,19 +18,15 @@ from notifier.worker.worker import Worker, WorkerOptions
 from tests.faults.model import WAITS
 from tests.notifier.conftest import (  # noqa: F401 - fixtures
     NINE,
-    MakeDelivery,
-    MakeEndpoint,
     Reply,
     Sink,
-    attempts_of,
+    Store,
     database,
-    database_url,
-    delivery_of,
-    make_delivery,
-    make_endpoint,
     make_sink,
     make_transport,
+    shared_database,
     sink,
+    store,
     subscribed,
     vault,
 )
@@ -51,28 +45,24 @@ def clock() -> Iterator[FrozenDateTimeFactory]:
 
 @pytest.fixture
 def worker(
-    database: Database,  # noqa: F811
-    vault: Any,  # noqa: F811
+    store: Store,  # noqa: F811
     make_transport: Callable[..., Transport],  # noqa: F811
 ) -> Worker:
     """A worker without jitter."""
     options = WorkerOptions(threads=2, per_endpoint=2, lease=LEASE, poll_seconds=0.01)
-    return Worker(database, vault, make_transport(connections=2), options, lambda: 0.0)
+    return Worker(store.database, store.vault, make_transport(connections=2), options, lambda: 0.0)
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
 @pytest.mark.parametrize("status", [pytest.param(500, id="retried"), pytest.param(422, id="dead")])
 def test_worker_keeps_the_schedule(
-    make_endpoint: MakeEndpoint,  # noqa: F811
-    make_delivery: MakeDelivery,  # noqa: F811
+    store: Store,  # noqa: F811
     worker: Worker,
     sink: Sink,  # noqa: F811
-    delivery_of: Callable[[int], Delivery],  # noqa: F811
-    attempts_of: Callable[[int], list[Attempt]],  # noqa: F811
     clock: FrozenDateTimeFactory,
     status: int,
 ) -> None:
-    delivery_id = make_delivery(make_endpoint(sink.url()).id)
+    delivery_id = store.add_delivery(store.add_endpoint(sink.url()).id)
     sink.always(Reply(status))
     sent_before = []
 
@@ -84,21 +74,16 @@ def test_worker_keeps_the_schedule(
         worker.run(once=True)
 
     expected = DUE if status == 500 else DUE[:1]
-    row = delivery_of(delivery_id)
-    assert [one.started_at for one in attempts_of(delivery_id)] == expected
+    row = store.delivery(delivery_id)
+    assert [one.started_at for one in store.attempts(delivery_id)] == expected
     assert sent_before == [min(number, len(expected)) for number in range(10)]
     assert (row.status, row.attempts, row.settled_at) == ("dead", len(expected), expected[-1])
     assert timedelta(hours=75) < DUE[-1] - NINE < timedelta(hours=76)
 
 
-def test_schedule_follows_the_database_clock(
-    database: Database,  # noqa: F811
-    make_endpoint: MakeEndpoint,  # noqa: F811
-    make_delivery: MakeDelivery,  # noqa: F811
-    delivery_of: Callable[[int], Delivery],  # noqa: F811
-) -> None:
-    endpoint_id = make_endpoint().id
-    delivery_id = make_delivery(endpoint_id)
+def test_schedule_follows_the_database_clock(store: Store) -> None:  # noqa: F811
+    endpoint_id = store.add_endpoint().id
+    delivery_id = store.add_delivery(endpoint_id)
     claimed: list[Any] = []
 
     def claims_at(now: datetime, *finished: Finished) -> int:
@@ -106,9 +91,8 @@ def test_schedule_follows_the_database_clock(
             paused = states[endpoint_id].is_paused(now)
             return ClaimLimits(1, 1, 1, {} if paused else {endpoint_id: EndpointLimit(1, 1)})
 
-        with database.writing() as session:
-            terms = BatchSettings(LEASE, timedelta(days=5), lambda: 0.0)
-            claimed[:] = batch.process_batch(session, finished, limits, terms, now=now).claimed
+        terms = BatchSettings(LEASE, timedelta(days=5), lambda: 0.0)
+        claimed[:] = store.write(batch.process_batch, finished, limits, terms, now=now).claimed
         return len(claimed)
 
     counts = []
@@ -116,6 +100,6 @@ def test_schedule_follows_the_database_clock(
         counts.append((claims_at(now - INSTANT), claims_at(now)))
         claims_at(now, Finished(claimed[0], now.astimezone(UTC), 1, WebhookResponse(500)))
 
-    row = delivery_of(delivery_id)
+    row = store.delivery(delivery_id)
     assert counts == [(0, 1)] * 10
     assert (row.status, row.attempts, row.settled_at) == ("dead", 10, DUE[-1])

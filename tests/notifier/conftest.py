@@ -1,6 +1,8 @@
 """Fixtures of eAssessment: its database, factories, and HTTP servers that receive webhooks."""
 
+import functools
 import secrets
+import shutil
 import socket
 import threading
 from collections import defaultdict, deque
@@ -11,12 +13,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, inspect, select, text
 
 from contract.grades import Score
 from contract.signatures import Secret
@@ -24,14 +27,26 @@ from contract.tokens import CourseToken
 from foundation.crypto import Vault
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
+from foundation.http import tls
 from foundation.http.ssrf import Guard
 from notifier import signals
 from notifier.courses import grades
 from notifier.courses import service as courses
-from notifier.models import SCHEMA, SOURCE, Attempt, Delivery, DeliveryStatus, Endpoint, Event
-from notifier.webhooks import circuit_breaker, endpoints, outbox
-from notifier.webhooks.deliveries import Claimed
+from notifier.models import (
+    SCHEMA,
+    SOURCE,
+    Attempt,
+    Course,
+    Delivery,
+    DeliveryStatus,
+    Endpoint,
+    Event,
+)
+from notifier.webhooks import circuit_breaker, deliveries, delivery_queries, endpoints, outbox
+from notifier.webhooks.circuit_breaker import BreakerState
+from notifier.webhooks.deliveries import Claimed, Settlement
 from notifier.webhooks.http_client import Transport
+from notifier.webhooks.retry_policy import Decision
 from notifier.worker import claims
 from notifier.worker.claims import ClaimLimits, EndpointLimit
 from notifier.worker.reporter import WorkerTotals
@@ -46,19 +61,60 @@ LOOPBACK = Guard(loopback=True)
 
 BODY = '{"type":"course.deleted"}'
 
-
-@pytest.fixture
-def database_url(make_database_url: Callable[[Schema], str]) -> str:
-    """The URL of an empty, migrated database, for tests that open it more than once."""
-    return make_database_url(SCHEMA)
+T = TypeVar("T")
 
 
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """eAssessment's database, empty."""
-    opened = Database(database_url, info={SOURCE: SITE})
+@pytest.fixture(scope="session", autouse=True)
+def one_tls_context() -> Iterator[None]:
+    """Read the certificates of the system once, not for each client."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tls, "tls_context", functools.cache(tls.tls_context))
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_database(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    sqlite_templates: Callable[[Schema], Path],
+) -> Iterator[Callable[[str], Database]]:
+    """Return a function that opens the one database of a kind; each statement compiles once."""
+
+    @functools.cache
+    def opened(kind: str) -> Database:
+        if kind == "postgresql":
+            url = request.getfixturevalue("postgres").database_for(SCHEMA)
+        else:
+            path = tmp_path_factory.mktemp("shared") / "notifier.db"
+            shutil.copy(sqlite_templates(SCHEMA), path)
+            url = f"sqlite:///{path}"
+        made.append(Database(url, info={SOURCE: SITE}))
+        return made[-1]
+
+    made: list[Database] = []
     yield opened
-    opened.dispose()
+    for database in made:
+        database.dispose()
+
+
+@pytest.fixture
+def database(database_kind: str, shared_database: Callable[[str], Database]) -> Database:
+    """eAssessment's database, empty."""
+    shared = shared_database(database_kind)
+    tables = [f'"{table.name}"' for table in reversed(SCHEMA.metadata.sorted_tables)]
+    statements = [f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE"]
+    if shared.is_sqlite:
+        statements = [f"DELETE FROM {table}" for table in (*tables, "sqlite_sequence")]
+    with shared.writing() as session:
+        for statement in statements:
+            session.execute(text(statement))
+    return shared
+
+
+@pytest.fixture
+def database_url(database: Database) -> str:
+    """The URL of eAssessment's database, empty."""
+    return database.engine.url.render_as_string(hide_password=False)
 
 
 @pytest.fixture
@@ -84,32 +140,6 @@ def no_subscriber() -> None:
     signals.deliveries_dead.disconnect(outbox.on_deliveries_dead)
 
 
-MakeCourse = Callable[..., CourseToken]
-
-
-@pytest.fixture
-def make_course(database: Database) -> MakeCourse:
-    """Return a function that adds a course, and returns its token."""
-
-    def make(course_id: str = "CS101-2026", **overrides: Any) -> CourseToken:
-        given = {"title": "Introduction to Programming", "now": NINE, **overrides}
-        with database.writing() as session:
-            return courses.add_course(session, course_id, **given)
-
-    return make
-
-
-@pytest.fixture
-def load(database: Database) -> Callable[..., grades.LoadResult]:
-    """Return a function that loads scores by course id, at nine, in a transaction of its own."""
-
-    def store(scores: dict[str, list[Score]], *, now: datetime = NINE) -> grades.LoadResult:
-        with database.writing() as session:
-            return grades.load(session, scores, now=now)
-
-    return store
-
-
 @dataclass(frozen=True)
 class Registered:
     """A registered endpoint with its secret."""
@@ -119,117 +149,165 @@ class Registered:
     secret: Secret
 
 
-MakeEndpoint = Callable[..., Registered]
+@dataclass(frozen=True)
+class Store:
+    """eAssessment's database, and shortcuts to fill it, to call the core and to read rows.
+
+    Everything happens at `NINE` unless `now` says otherwise.
+    """
+
+    database: Database
+    vault: Vault
+
+    def write(self, act: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Return the result of a function of the core, called in a transaction of its own."""
+        with self.database.writing() as session:
+            return act(session, *args, **options)
+
+    def read(self, act: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Return the result of a function of the core that only reads."""
+        with self.database.reading() as session:
+            return act(session, *args, **options)
+
+    def all(self, query: Any) -> list[Any]:
+        """Return what a query finds, or every row of a model in the order of its key."""
+        if not isinstance(query, Select):
+            query = select(query).order_by(*inspect(query).primary_key)
+        with self.database.reading() as session:
+            return list(session.scalars(query))
+
+    def count_statements(self, act: Callable[[], object]) -> int:
+        """Return how many statements a call sends."""
+        before = self.database.statements
+        act()
+        return self.database.statements - before
+
+    def add_course(self, course_id: str = "CS101", **overrides: Any) -> CourseToken:
+        """Add a course and return its token."""
+        given = {"title": "Introduction to Programming", "now": NINE, **overrides}
+        return self.write(courses.add_course, course_id, **given)
+
+    def course(self, course_id: str = "CS101") -> Course:
+        """Return a course."""
+        return self.read(courses.get_course, course_id)
+
+    def load(self, scores: dict[str, list[Score]], *, now: datetime = NINE) -> grades.LoadResult:
+        """Load scores by course id."""
+        return self.write(grades.load, scores, now=now)
+
+    def add_endpoint(
+        self, url: str | None = None, *, disabled: bool = False, **overrides: Any
+    ) -> Registered:
+        """Register an endpoint, and disable it if wanted."""
+        url = url or f"https://elms.example.ac.uk/webhooks/{secrets.token_hex(4)}"
+        given = {"vault": self.vault, "guard": LOOPBACK, "now": NINE, **overrides}
+        endpoint, secret = self.write(endpoints.register, url, **given)
+        if disabled:
+            self.write(endpoints.disable, endpoint.id, "out of order", now=NINE)
+        return Registered(endpoint.id, url, secret)
+
+    def endpoint(self, endpoint_id: int) -> Endpoint:
+        """Return an endpoint."""
+        return self.read(endpoints.get, endpoint_id)
+
+    def set_state(self, endpoint_id: int, state: BreakerState) -> None:
+        """Write an endpoint's breaker state."""
+        self.write(circuit_breaker.write_states, {endpoint_id: state})
+
+    def add_delivery(self, endpoint_id: int, **overrides: Any) -> int:
+        """Write an event with one delivery, due at `NINE`; return the delivery's id."""
+        return self.add_deliveries(endpoint_id, 1, **overrides)[0]
+
+    def add_deliveries(self, endpoint_id: int, number: int, **overrides: Any) -> list[int]:
+        """Write events with one delivery each in one transaction; return the deliveries' ids."""
+        with self.database.writing() as session:
+            rows = [new_delivery(endpoint_id, **overrides) for _ in range(number)]
+            session.add_all(rows)
+            session.flush()
+            return [row.id for row in rows]
+
+    def delivery(self, delivery_id: int) -> Delivery:
+        """Return a delivery with its event."""
+        return self.read(delivery_queries.get, delivery_id)
+
+    def statuses(self, *delivery_ids: int) -> list[str]:
+        """Return the status of each delivery."""
+        return [self.delivery(one).status for one in delivery_ids]
+
+    def attempts(self, delivery_id: int) -> list[Attempt]:
+        """Return the attempts of a delivery, the oldest first."""
+        return self.read(delivery_queries.history, delivery_id)[0]
+
+    def claim(
+        self,
+        *,
+        now: datetime = NINE,
+        lease: timedelta = MINUTE,
+        endpoint: int = 1000,
+        **limits: int,
+    ) -> list[Claimed]:
+        """Reclaim and claim all that is due and that the limits allow."""
+        most = {"total": 1000, "retry": 1000, "isolated": 1000, **limits}
+        with self.database.writing() as session:
+            claims.reclaim_expired(session, now=now)
+            states = circuit_breaker.read_states(session)
+            by_endpoint = dict.fromkeys(states, EndpointLimit(endpoint, endpoint))
+            return claims.claim(
+                session, ClaimLimits(by_endpoint=by_endpoint, **most), lease=lease, now=now
+            )
+
+    def settle(self, *settled: tuple[Claimed, Decision], status: int = 500) -> None:
+        """Settle claims in one transaction, a second after nine."""
+        settlements = [
+            Settlement(claimed, NINE, 12, decision, status, detail="said")
+            for claimed, decision in settled
+        ]
+        self.write(deliveries.settle, settlements, now=NINE + timedelta(seconds=1))
+
+
+def new_delivery(endpoint_id: int, **overrides: Any) -> Delivery:
+    """Return a new delivery with its event, due at `NINE`."""
+    event = {
+        "id": outbox.new_webhook_id(),
+        "type": "course.deleted",
+        "course_id": "CS101",
+        "course_version": 2,
+        "body": BODY,
+        "occurred_at": NINE,
+    }
+    delivery = {"status": DeliveryStatus.PENDING, "attempts": 0, "due_at": NINE}
+    for name, value in overrides.items():
+        (event if name in event else delivery)[name] = value
+    delivery.setdefault("created_at", event["occurred_at"])
+    return Delivery(event=Event(**event), endpoint_id=endpoint_id, **delivery)
 
 
 @pytest.fixture
-def make_endpoint(database: Database, vault: Vault) -> MakeEndpoint:
-    """Return a function that registers an endpoint and may disable it."""
-
-    def make(url: str | None = None, *, disabled: bool = False, **overrides: Any) -> Registered:
-        if url is None:
-            url = f"https://elms.example.ac.uk/webhooks/{secrets.token_hex(4)}"
-        with database.writing() as session:
-            given = {"vault": vault, "guard": LOOPBACK, "now": NINE, **overrides}
-            endpoint, secret = endpoints.register(session, url, **given)
-            if disabled:
-                endpoints.disable(session, endpoint.id, "out of order", now=NINE)
-            return Registered(endpoint.id, url, secret)
-
-    return make
+def store(database: Database, vault: Vault) -> Store:
+    """eAssessment's database, empty, with shortcuts."""
+    return Store(database, vault)
 
 
+MakeEndpoint = Callable[..., Registered]
 MakeDelivery = Callable[..., int]
 
 
 @pytest.fixture
-def make_delivery(database: Database) -> MakeDelivery:
+def make_endpoint(store: Store) -> MakeEndpoint:
+    """Return a function that registers an endpoint and may disable it."""
+    return store.add_endpoint
+
+
+@pytest.fixture
+def make_delivery(store: Store) -> MakeDelivery:
     """Return a function that writes an event with one delivery, due at `NINE`; returns its id."""
-
-    def make(endpoint_id: int, **overrides: Any) -> int:
-        event = {
-            "id": outbox.new_webhook_id(),
-            "type": "course.deleted",
-            "course_id": "CS101-2026",
-            "course_version": 2,
-            "body": BODY,
-            "occurred_at": NINE,
-        }
-        delivery = {
-            "status": DeliveryStatus.PENDING,
-            "attempts": 0,
-            "due_at": NINE,
-            "created_at": NINE,
-        }
-        for name, value in overrides.items():
-            (event if name in event and name != "id" else delivery)[name] = value
-        if "created_at" not in overrides:
-            delivery["created_at"] = event["occurred_at"]
-        with database.writing() as session:
-            session.add(Event(**event))
-            session.flush()
-            row = Delivery(event_id=event["id"], endpoint_id=endpoint_id, **delivery)
-            session.add(row)
-            session.flush()
-            return row.id
-
-    return make
+    return store.add_delivery
 
 
 @pytest.fixture
-def delivery_of(database: Database) -> Callable[[int], Delivery]:
-    """Return a function that reads a delivery from the database."""
-
-    def read(delivery_id: int) -> Delivery:
-        with database.reading() as session:
-            return session.get_one(Delivery, delivery_id)
-
-    return read
-
-
-@pytest.fixture
-def attempts_of(database: Database) -> Callable[[int], list[Attempt]]:
-    """Return a function that reads the attempts of a delivery, the oldest first."""
-
-    def read(delivery_id: int) -> list[Attempt]:
-        with database.reading() as session:
-            query = session.query(Attempt).filter_by(delivery_id=delivery_id)
-            return list(query.order_by(Attempt.id))
-
-    return read
-
-
-@pytest.fixture
-def endpoint_of(database: Database) -> Callable[[int], Endpoint]:
-    """Return a function that reads an endpoint from the database."""
-
-    def read(endpoint_id: int) -> Endpoint:
-        with database.reading() as session:
-            return session.get_one(Endpoint, endpoint_id)
-
-    return read
-
-
-@pytest.fixture
-def claim(database: Database) -> Callable[..., list[Claimed]]:
-    """Return a function that reclaims and claims all that is due, at `NINE` for a minute."""
-
-    def take(*, now: datetime = NINE, lease: timedelta = MINUTE, **overrides: Any) -> list[Claimed]:
-        with database.writing() as session:
-            claims.reclaim_expired(session, now=now)
-            return claims.claim(session, limits_in(session, **overrides), lease=lease, now=now)
-
-    return take
-
-
-def limits_in(session: Session, *, endpoint: int = 1000, **overrides: int) -> ClaimLimits:
-    """Return limits that allow everything for each enabled endpoint, except for the overrides."""
-    most = {"total": 1000, "retry": 1000, "isolated": 1000, **overrides}
-    by_endpoint = {
-        endpoint_id: EndpointLimit(endpoint, endpoint)
-        for endpoint_id in circuit_breaker.read_states(session)
-    }
-    return ClaimLimits(by_endpoint=by_endpoint, **most)
+def claim(store: Store) -> Callable[..., list[Claimed]]:
+    """Return a function that reclaims and claims all that is due."""
+    return store.claim
 
 
 def make_score(**overrides: Any) -> Score:

@@ -1,13 +1,11 @@
 """The circuit breaker: pauses, half-open endpoints, long failures."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from foundation.db.session import Database
-from notifier.models import Endpoint
-from notifier.webhooks import circuit_breaker, endpoints
+from notifier.webhooks import circuit_breaker
 from notifier.webhooks.circuit_breaker import (
     LONGEST_PAUSE,
     PAUSED_AFTER,
@@ -16,9 +14,9 @@ from notifier.webhooks.circuit_breaker import (
     record_results,
 )
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
-from tests.notifier.conftest import NINE, MakeEndpoint
+from tests.notifier.conftest import MINUTE, NINE, Store
 
-SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 DAY = timedelta(days=1)
 REFUSED = Failure("refused", "connection refused")
 PAUSED = BreakerState(PAUSED_AFTER, NINE - HOUR, NINE, NINE + MINUTE)
@@ -38,7 +36,7 @@ def test_healthy_signal_resets_the_state(result: WebhookResponse) -> None:
 @pytest.mark.parametrize(
     "result",
     [
-        pytest.param(REFUSED, id="nobody listens"),
+        pytest.param(REFUSED, id="connection refused"),
         pytest.param(WebhookResponse(503), id="503"),
     ],
 )
@@ -104,14 +102,6 @@ def test_a_pause_is_never_shortened_by_a_failure() -> None:
     assert again.paused_until == NINE + 10 * MINUTE
 
 
-def test_success_restarts_the_count() -> None:
-    results = [REFUSED] * 4 + [WebhookResponse(200)] + [REFUSED] * 4
-
-    after = record_results(BreakerState(), results, now=NINE)
-
-    assert (after.failures, after.paused_until) == (4, None)
-
-
 def test_old_failure_does_not_count() -> None:
     old = BreakerState(4, NINE - 4 * DAY, NINE - 37 * HOUR, None)
 
@@ -137,72 +127,34 @@ def test_failing_for_days(state: BreakerState, expected: bool) -> None:
     assert circuit_breaker.is_failing_for(state, 5 * DAY, now=NINE) is expected
 
 
-def test_state_is_stored_and_read(database: Database, make_endpoint: MakeEndpoint) -> None:
-    paused, healthy = make_endpoint(), make_endpoint()
+def test_states_of_enabled_endpoints_are_read(store: Store) -> None:
+    paused, healthy = store.add_endpoint(), store.add_endpoint()
+    store.add_endpoint(disabled=True)
 
-    with database.writing() as session:
-        circuit_breaker.write_states(session, {paused.id: PAUSED})
+    store.set_state(paused.id, PAUSED)
 
-    with database.reading() as session:
-        assert circuit_breaker.read_states(session) == {
-            paused.id: PAUSED,
-            healthy.id: BreakerState(),
-        }
-
-
-def test_disabled_endpoints_have_no_state(database: Database, make_endpoint: MakeEndpoint) -> None:
-    make_endpoint(disabled=True)
-
-    with database.reading() as session:
-        assert circuit_breaker.read_states(session) == {}
+    assert store.read(circuit_breaker.read_states) == {
+        paused.id: PAUSED,
+        healthy.id: BreakerState(),
+    }
 
 
-def test_unchanged_states_are_not_locked(database: Database, make_endpoint: MakeEndpoint) -> None:
-    endpoint = make_endpoint()
+def test_unchanged_states_are_not_locked(store: Store) -> None:
+    results = {store.add_endpoint().id: [WebhookResponse(200)]}
 
-    with database.writing() as session:
-        before = database.statements
-        found = circuit_breaker.read_and_lock(
-            session, {endpoint.id: [WebhookResponse(200)]}, also=(), now=NINE
-        )
+    def read() -> None:
+        store.write(circuit_breaker.read_and_lock, results, also=(), now=NINE)
 
-    assert found == {endpoint.id: BreakerState()}
-    assert database.statements - before == 1
+    assert store.count_statements(read) == 1
 
 
-def test_end_pauses_makes_endpoints_half_open(
-    database: Database, make_endpoint: MakeEndpoint
-) -> None:
-    paused, healthy = make_endpoint(), make_endpoint()
-    with database.writing() as session:
-        circuit_breaker.write_states(session, {paused.id: PAUSED})
+def test_end_pauses_makes_endpoints_half_open(store: Store) -> None:
+    paused, healthy = store.add_endpoint(), store.add_endpoint()
+    store.set_state(paused.id, PAUSED)
 
-    with database.writing() as session:
-        circuit_breaker.end_pauses(session, now=NINE)
+    store.write(circuit_breaker.end_pauses, now=NINE)
 
-    with database.reading() as session:
-        after = circuit_breaker.read_states(session)
-    assert after[paused.id].is_half_open(NINE)
-    assert (after[paused.id].failures, after[paused.id].failing_since) == (
-        PAUSED_AFTER,
-        NINE - HOUR,
-    )
-    assert after[healthy.id] == BreakerState()
-
-
-def test_enabling_resets_the_state(
-    database: Database, make_endpoint: MakeEndpoint, endpoint_of: Callable[[int], Endpoint]
-) -> None:
-    """An endpoint that was disabled for its failures starts without failures (F12)."""
-    endpoint = make_endpoint()
-    with database.writing() as session:
-        circuit_breaker.write_states(session, {endpoint.id: PAUSED})
-        endpoints.disable(session, endpoint.id, "it kept failing", now=NINE)
-
-    with database.writing() as session:
-        endpoints.enable(session, endpoint.id, now=NINE)
-
-    row = endpoint_of(endpoint.id)
-    assert (row.failures, row.failing_since, row.failed_at, row.paused_until) == (
-        *(0, None, None, None),
-    )
+    assert store.read(circuit_breaker.read_states) == {
+        paused.id: replace(PAUSED, paused_until=NINE),
+        healthy.id: BreakerState(),
+    }

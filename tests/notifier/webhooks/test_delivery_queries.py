@@ -4,95 +4,65 @@ from datetime import timedelta
 
 import pytest
 
-from foundation.db.session import Database
 from notifier.errors import DeliveryUnknownError
 from notifier.models import Attempt
 from notifier.webhooks import delivery_queries
 from notifier.webhooks.delivery_filter import DeliveryFilter
 from notifier.webhooks.delivery_queries import Backlog
-from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
+from tests.notifier.conftest import MINUTE, NINE, Store
 
 TEN = NINE + timedelta(hours=1)
-MINUTE = timedelta(minutes=1)
 
 
-def test_list_is_newest_first_page_by_page(
-    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
-) -> None:
-    endpoint = make_endpoint(disabled=True)
-    ids = [make_delivery(endpoint.id) for _ in range(5)]
+def test_list_is_newest_first_page_by_page(store: Store) -> None:
+    ids = store.add_deliveries(store.add_endpoint(disabled=True).id, 5)
 
-    with database.reading() as session:
-        first = delivery_queries.find(session, DeliveryFilter(), limit=2)
-        then = delivery_queries.find(session, DeliveryFilter(), before=first[-1].id, limit=2)
+    first = store.read(delivery_queries.find, DeliveryFilter(), limit=2)
+    then = store.read(delivery_queries.find, DeliveryFilter(), before=first[-1].id, limit=2)
 
     assert [one.id for one in (*first, *then)] == [ids[4], ids[3], ids[2], ids[1]]
 
 
-def test_list_loads_events_and_endpoints_in_three_statements(
-    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
-) -> None:
-    endpoint = make_endpoint()
-    for _ in range(5):
-        make_delivery(endpoint.id)
-    before = database.statements
+def test_list_loads_events_and_endpoints_in_three_statements(store: Store) -> None:
+    endpoint = store.add_endpoint()
+    store.add_deliveries(endpoint.id, 5)
+    before = store.database.statements
 
-    with database.reading() as session:
-        found = delivery_queries.find(session, DeliveryFilter())
-        shown = {(one.event.type, one.endpoint.url) for one in found}
+    found = store.read(delivery_queries.find, DeliveryFilter())
 
-    assert shown == {("course.deleted", endpoint.url)}
-    assert database.statements - before == 3
+    assert {(one.event.type, one.endpoint.url) for one in found} == {
+        ("course.deleted", endpoint.url)
+    }
+    assert store.database.statements - before == 3
 
 
-def test_get_returns_a_delivery_or_refuses(
-    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
-) -> None:
-    endpoint = make_endpoint()
-    delivery_id = make_delivery(endpoint.id, course_id="CS999")
+def test_unknown_delivery_is_refused(store: Store) -> None:
+    with pytest.raises(DeliveryUnknownError) as refused:
+        store.read(delivery_queries.get, 7)
 
-    with database.reading() as session:
-        found = delivery_queries.get(session, delivery_id)
-        assert (found.event.course_id, found.endpoint.url) == ("CS999", endpoint.url)
-        with pytest.raises(DeliveryUnknownError) as refused:
-            delivery_queries.get(session, delivery_id + 1)
-
-    assert str(refused.value) == f"there is no delivery {delivery_id + 1}"
+    assert str(refused.value) == "there is no delivery 7"
 
 
-def test_last_attempts_are_the_latest(
-    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
-) -> None:
-    endpoint = make_endpoint()
-    tried, untried, foreign = (make_delivery(endpoint.id) for _ in range(3))
-    with database.writing() as session:
-        for delivery_id, status in ((tried, 500), (tried, 503), (foreign, 400)):
-            session.add(
-                Attempt(
-                    delivery_id=delivery_id,
-                    started_at=NINE,
-                    milliseconds=1,
-                    status=status,
-                    decided="retry",
-                )
-            )
+def test_last_attempts_are_the_latest(store: Store) -> None:
+    tried, untried, foreign = store.add_deliveries(store.add_endpoint().id, 3)
+    attempts = [
+        Attempt(delivery_id=one, started_at=NINE, milliseconds=1, status=status, decided="retry")
+        for one, status in ((tried, 500), (tried, 503), (foreign, 400))
+    ]
+    store.write(lambda session: session.add_all(attempts))
 
-    with database.reading() as session:
-        found = delivery_queries.last_attempts(session, [tried, untried])
+    found = store.read(delivery_queries.last_attempts, [tried, untried])
 
     assert {key: one.status for key, one in found.items()} == {tried: 503}
 
 
-def test_backlog_counts_by_status(
-    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
-) -> None:
-    endpoint = make_endpoint()
-    make_delivery(endpoint.id, due_at=TEN)
-    make_delivery(endpoint.id, due_at=NINE + MINUTE)
-    make_delivery(endpoint.id, status="dead")
-    make_delivery(endpoint.id, status="delivered", due_at=NINE - MINUTE)
+def test_backlog_counts_by_status(store: Store) -> None:
+    endpoint = store.add_endpoint()
+    store.add_delivery(endpoint.id, due_at=TEN)
+    store.add_delivery(endpoint.id, due_at=NINE + MINUTE)
+    store.add_delivery(endpoint.id, status="dead")
+    store.add_delivery(endpoint.id, status="delivered", due_at=NINE - MINUTE)
 
-    with database.reading() as session:
-        found = delivery_queries.backlog(session, now=TEN)
+    found = store.read(delivery_queries.backlog, now=TEN)
 
     assert found == Backlog({"pending": 2, "dead": 1}, NINE + MINUTE)

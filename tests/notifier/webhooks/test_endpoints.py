@@ -1,15 +1,15 @@
 """Endpoints: URLs, secrets, and the effect of disabling and enabling on deliveries."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from foundation.crypto import Vault
-from foundation.db.session import Database
 from foundation.errors import DecryptionError
 from foundation.http.ssrf import Guard
 from notifier.errors import (
@@ -18,467 +18,289 @@ from notifier.errors import (
     EndpointUnknownError,
     EndpointUrlError,
 )
-from notifier.models import Delivery, DeliveryStatus, Endpoint, EndpointPing, EndpointSecret
-from notifier.webhooks import circuit_breaker, endpoints
+from notifier.models import DeliveryStatus, EndpointPing, EndpointSecret
+from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import BreakerState
-from notifier.webhooks.deliveries import Claimed
-from tests.notifier.conftest import LOOPBACK, NINE, MakeDelivery, MakeEndpoint
+from tests.notifier.conftest import LOOPBACK, NINE, Store
 
-TEN = NINE + timedelta(hours=1)
 HOUR = timedelta(hours=1)
+TEN = NINE + HOUR
 RIGHT = "https://elms.example/webhooks/right"
+FAILING = BreakerState(7, NINE - HOUR, NINE, TEN)
 
 
-@pytest.fixture
-def secrets_at(database: Database, vault: Vault) -> Callable[..., list[str]]:
-    """Return a function that decrypts the secrets that sign for an endpoint at a time."""
-
-    def opened(endpoint_id: int, now: object) -> list[str]:
-        with database.reading() as session:
-            encrypted = endpoints.encrypted_secrets(session, [endpoint_id], now=now)  # type: ignore[arg-type]
-        return [vault.decrypt(one) for one in encrypted.get(endpoint_id, ())]
-
-    return opened
-
-
-def rotate(database: Database, vault: Vault, endpoint_id: int, **overrides: object) -> str:
+def rotate(store: Store, endpoint_id: int, **overrides: Any) -> str:
     """Rotate an endpoint's secret at nine, with an hour's overlap; return the new one."""
-    given = {"overlap": HOUR, "vault": vault, "now": NINE, **overrides}
-    with database.writing() as session:
-        return endpoints.rotate_secret(session, endpoint_id, **given).reveal()  # type: ignore[arg-type]
+    given = {"overlap": HOUR, "vault": store.vault, "now": NINE, **overrides}
+    return store.write(endpoints.rotate_secret, endpoint_id, **given).reveal()
 
 
-def test_registered_url_becomes_an_enabled_endpoint(
-    make_endpoint: MakeEndpoint, endpoint_of: Callable[[int], Endpoint]
-) -> None:
+def secrets_at(store: Store, endpoint_id: int, now: datetime) -> list[str]:
+    """Return the secrets that sign for an endpoint at a time."""
+    encrypted = store.read(endpoints.encrypted_secrets, [endpoint_id], now=now)
+    return [store.vault.decrypt(one) for one in encrypted.get(endpoint_id, ())]
+
+
+def test_registered_url_becomes_an_enabled_endpoint(store: Store) -> None:
     url = "https://elms.example/w?site=1&x=%20"
 
-    made = make_endpoint(url)
+    endpoint = store.endpoint(store.add_endpoint(url).id)
 
-    endpoint = endpoint_of(made.id)
     assert (endpoint.url, endpoint.event_types, endpoint.created_at) == (url, None, NINE)
     assert (endpoint.disabled_at, endpoint.disabled_reason) == (None, None)
 
 
-def test_url_that_cannot_be_an_endpoint_is_refused(
-    database: Database, make_endpoint: MakeEndpoint
-) -> None:
+def test_url_that_cannot_be_an_endpoint_is_refused(store: Store) -> None:
     with pytest.raises(EndpointUrlError) as refused:
-        make_endpoint("https://169.254.169.254/latest", guard=Guard())
+        store.add_endpoint("https://169.254.169.254/latest", guard=Guard())
 
     assert str(refused.value) == "169.254.169.254 is link-local (RFC 3927)"
-    with database.reading() as session:
-        assert endpoints.list_all(session) == []
+    assert store.read(endpoints.list_all) == []
 
 
-@pytest.mark.parametrize("disabled", [False, True])
-def test_url_is_registered_once(make_endpoint: MakeEndpoint, disabled: bool) -> None:
-    make_endpoint("https://elms.example/w", disabled=disabled)
+def test_url_is_registered_once(store: Store) -> None:
+    store.add_endpoint("https://elms.example/w", disabled=True)
 
     with pytest.raises(EndpointExistsError) as refused:
-        make_endpoint("https://elms.example/w")
+        store.add_endpoint("https://elms.example/w")
 
     assert str(refused.value) == "https://elms.example/w is registered already"
 
 
-def test_secret_is_stored_encrypted(
-    database: Database, vault: Vault, make_endpoint: MakeEndpoint
-) -> None:
-    made = make_endpoint()
+def test_secret_is_stored_encrypted(store: Store) -> None:
+    made = store.add_endpoint()
 
-    with database.reading() as session:
-        row = session.scalars(select(EndpointSecret)).one()
+    (row,) = store.all(EndpointSecret)
     assert made.secret.reveal() not in row.encrypted
-    assert vault.decrypt(row.encrypted) == made.secret.reveal()
+    assert store.vault.decrypt(row.encrypted) == made.secret.reveal()
 
 
-def test_rotation_is_refused_if_there_is_a_newer_secret(
-    database: Database, vault: Vault, make_endpoint: MakeEndpoint
-) -> None:
-    made = make_endpoint()
-    with database.reading() as session:
-        newest = endpoints.secrets_of(session, made.id)[0].id
-    rotate(database, vault, made.id, newest=newest)
+def test_rotation_is_refused_if_there_is_a_newer_secret(store: Store) -> None:
+    made = store.add_endpoint()
+    newest = store.read(endpoints.secrets_of, made.id)[0].id
+    rotate(store, made.id, newest=newest)
 
     with pytest.raises(EndpointChangedError) as refused:
-        rotate(database, vault, made.id, newest=newest)
+        rotate(store, made.id, newest=newest)
 
     assert str(refused.value) == f"endpoint {made.id} has a newer secret"
-    with database.reading() as session:
-        assert len(endpoints.secrets_of(session, made.id)) == 2
+    assert len(store.all(EndpointSecret)) == 2
 
 
-def test_event_types_can_change(database: Database, make_endpoint: MakeEndpoint) -> None:
-    made = make_endpoint()
-    wanting = []
-    for types in (["delivery.dead"], None):
-        with database.writing() as session:
-            endpoints.set_event_types(session, made.id, types)
-        with database.reading() as session:
-            wanting.append(
-                [
-                    one
-                    for one in ("course.deleted", "delivery.dead")
-                    if endpoints.subscribed_to(session, one, lock=False)
-                ]
-            )
-
-    assert wanting == [["delivery.dead"], ["course.deleted"]]
-
-
-def test_duplicate_event_types_are_stored_once(
-    database: Database, make_endpoint: MakeEndpoint
+@pytest.mark.parametrize(
+    ("chosen", "stored", "subscribed"),
+    [
+        pytest.param(
+            ["delivery.dead", "delivery.dead"], ["delivery.dead"], ["delivery.dead"], id="one"
+        ),
+        pytest.param(None, None, ["course.deleted"], id="all course events"),
+    ],
+)
+def test_event_types_can_change(
+    store: Store, chosen: list[str] | None, stored: list[str] | None, subscribed: list[str]
 ) -> None:
-    made = make_endpoint()
+    made = store.add_endpoint(event_types=["token.regenerated"])
 
-    with database.writing() as session:
-        twice = ["delivery.dead", "course.deleted", "delivery.dead"]
-        wanted = endpoints.set_event_types(session, made.id, twice).event_types
+    changed = store.write(endpoints.set_event_types, made.id, chosen)
 
-    assert wanted == ["delivery.dead", "course.deleted"]
+    wanted = [
+        one
+        for one in ("course.deleted", "delivery.dead")
+        if store.read(endpoints.subscribed_to, one)
+    ]
+    assert (changed.event_types, wanted) == (stored, subscribed)
 
 
-@pytest.mark.parametrize("verb", ["get", "disable", "enable", "rotate", "want", "try", "correct"])
-def test_unknown_endpoint_is_refused(database: Database, vault: Vault, verb: str) -> None:
-    calls = {
-        "get": lambda session: endpoints.get(session, 99),
-        "want": lambda session: endpoints.set_event_types(session, 99, None),
-        "disable": lambda session: endpoints.disable(session, 99, "why", now=NINE),
-        "enable": lambda session: endpoints.enable(session, 99, now=NINE),
-        "try": lambda session: endpoints.try_now(session, 99, now=NINE),
-        "correct": lambda session: endpoints.correct_url(
-            session, 99, RIGHT, guard=LOOPBACK, now=NINE
-        ),
-        "rotate": lambda session: endpoints.rotate_secret(
-            session, 99, overlap=HOUR, vault=vault, now=NINE
-        ),
-    }
-
-    with database.writing() as session, pytest.raises(EndpointUnknownError) as refused:
-        calls[verb](session)
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(lambda session: endpoints.get(session, 99), id="read"),
+        pytest.param(lambda session: endpoints.enable(session, 99, now=NINE), id="change"),
+    ],
+)
+def test_unknown_endpoint_is_refused(store: Store, act: Callable[[Session], object]) -> None:
+    with pytest.raises(EndpointUnknownError) as refused:
+        store.write(act)
 
     assert str(refused.value) == "there is no endpoint 99"
 
 
-def test_disabling_holds_pending_deliveries(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    delivery_of: Callable[[int], Delivery],
-    endpoint_of: Callable[[int], Endpoint],
-) -> None:
-    made, other = make_endpoint(), make_endpoint()
-    pending = make_delivery(made.id)
-    settled = [
-        make_delivery(made.id, status=status)
-        for status in (DeliveryStatus.DELIVERED, DeliveryStatus.DEAD)
-    ]
-    foreign = make_delivery(other.id)
+def test_disabling_holds_pending_deliveries(store: Store) -> None:
+    made, other = store.add_endpoint(), store.add_endpoint()
+    ids = [store.add_delivery(made.id, status=one) for one in ("pending", "delivered", "dead")]
+    foreign = store.add_delivery(other.id)
 
-    with database.writing() as session:
-        endpoints.disable(session, made.id, "the receiver answered 410", now=TEN)
+    store.write(endpoints.disable, made.id, "the receiver answered 410", now=TEN)
+    store.write(endpoints.disable, made.id, "a later reason", now=TEN + HOUR)
 
-    endpoint = endpoint_of(made.id)
+    endpoint = store.endpoint(made.id)
     assert (endpoint.disabled_at, endpoint.disabled_reason) == (TEN, "the receiver answered 410")
-    assert [delivery_of(one).status for one in (pending, *settled, foreign)] == [
-        "held",
-        "delivered",
-        "dead",
-        "pending",
-    ]
+    assert store.statuses(*ids, foreign) == ["held", "delivered", "dead", "pending"]
 
 
-def test_first_reason_of_a_disable_is_kept(
-    database: Database, make_endpoint: MakeEndpoint, endpoint_of: Callable[[int], Endpoint]
-) -> None:
-    made = make_endpoint(disabled=True)
+def test_enabling_releases_held_deliveries_and_forgets_failures(store: Store) -> None:
+    """An endpoint that was disabled for its failures starts without failures (F12)."""
+    made, other = store.add_endpoint(), store.add_endpoint(disabled=True)
+    store.set_state(made.id, FAILING)
+    store.write(endpoints.disable, made.id, "it kept failing", now=NINE)
+    held = store.add_delivery(made.id, status=DeliveryStatus.HELD, attempts=7, due_at=TEN + HOUR)
+    dead = store.add_delivery(made.id, status=DeliveryStatus.DEAD)
+    foreign = store.add_delivery(other.id, status=DeliveryStatus.HELD)
 
-    with database.writing() as session:
-        endpoints.disable(session, made.id, "another reason", now=TEN)
+    _, released = store.write(endpoints.enable, made.id, now=TEN)
 
-    endpoint = endpoint_of(made.id)
-    assert (endpoint.disabled_at, endpoint.disabled_reason) == (NINE, "out of order")
-
-
-def test_enabling_releases_held_deliveries(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    delivery_of: Callable[[int], Delivery],
-    endpoint_of: Callable[[int], Endpoint],
-) -> None:
-    made, other = make_endpoint(disabled=True), make_endpoint(disabled=True)
-    held = make_delivery(
-        made.id, status=DeliveryStatus.HELD, attempts=7, due_at=NINE + timedelta(days=1)
-    )
-    dead = make_delivery(made.id, status=DeliveryStatus.DEAD)
-    foreign = make_delivery(other.id, status=DeliveryStatus.HELD)
-
-    with database.writing() as session:
-        _, released = endpoints.enable(session, made.id, now=TEN)
-
+    row, endpoint = store.delivery(held), store.endpoint(made.id)
     assert released == 1
-    row = delivery_of(held)
     assert (row.status, row.due_at, row.attempts) == ("pending", TEN, 0)
-    assert [delivery_of(one).status for one in (dead, foreign)] == ["dead", "held"]
-    endpoint = endpoint_of(made.id)
+    assert store.statuses(dead, foreign) == ["dead", "held"]
     assert (endpoint.disabled_at, endpoint.disabled_reason) == (None, None)
+    assert (endpoint.failures, endpoint.failing_since) == (0, None)
+    assert (endpoint.failed_at, endpoint.paused_until) == (None, None)
 
 
-def test_enabling_an_enabled_endpoint_changes_nothing(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    delivery_of: Callable[[int], Delivery],
-) -> None:
-    made = make_endpoint()
-    waiting = make_delivery(made.id, attempts=3, due_at=TEN)
+def test_attempt_keeps_its_lease_over_disable_and_enable(store: Store) -> None:
+    made = store.add_endpoint()
+    store.add_delivery(made.id)
+    store.claim()
 
-    with database.writing() as session:
-        _, released = endpoints.enable(session, made.id, now=NINE)
+    store.write(endpoints.disable, made.id, "for a moment", now=NINE)
+    store.write(endpoints.enable, made.id, now=NINE)
 
-    assert released == 0
-    assert (delivery_of(waiting).attempts, delivery_of(waiting).due_at) == (3, TEN)
+    assert store.claim(now=NINE + timedelta(seconds=59)) == []
 
 
-@pytest.fixture
-def make_failing(database: Database) -> Callable[[int], None]:
-    """Return a function that makes an endpoint fail for an hour and pauses it for another."""
-
-    def write(endpoint_id: int) -> None:
-        with database.writing() as session:
-            circuit_breaker.write_states(
-                session, {endpoint_id: BreakerState(7, NINE - HOUR, NINE, TEN)}
-            )
-
-    return write
-
-
-def test_try_now_makes_waiting_deliveries_due(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Callable[..., list[Claimed]],
-    make_failing: Callable[[int], None],
-    endpoint_of: Callable[[int], Endpoint],
-    delivery_of: Callable[[int], Delivery],
-) -> None:
-    endpoint, other = make_endpoint(), make_endpoint()
-    under_way = make_delivery(endpoint.id)
-    claim()
+def test_try_now_makes_waiting_deliveries_due(store: Store) -> None:
+    endpoint, other = store.add_endpoint(), store.add_endpoint()
+    under_way = store.add_delivery(endpoint.id)
+    store.claim()
     waiting, elsewhere = (
-        make_delivery(one.id, due_at=TEN, attempts=8) for one in (endpoint, other)
+        store.add_delivery(one.id, due_at=TEN, attempts=8) for one in (endpoint, other)
     )
-    make_failing(endpoint.id)
+    store.set_state(endpoint.id, FAILING)
 
-    with database.writing() as session:
-        due = endpoints.try_now(session, endpoint.id, now=NINE)
+    due = store.write(endpoints.try_now, endpoint.id, now=NINE)
 
-    row = delivery_of(waiting)
+    rows = [store.delivery(one) for one in (waiting, elsewhere, under_way)]
     assert due == 1
-    assert (row.status, row.due_at, row.attempts) == ("pending", NINE, 0)
-    assert (delivery_of(elsewhere).due_at, delivery_of(elsewhere).attempts) == (TEN, 8)
-    assert delivery_of(under_way).attempts == 1
-    assert delivery_of(under_way).lease_token is not None
-    assert (endpoint_of(endpoint.id).failures, endpoint_of(endpoint.id).paused_until) == (7, NINE)
+    assert [(row.due_at, row.attempts) for row in rows] == [(NINE, 0), (TEN, 8), (NINE, 1)]
+    assert rows[-1].lease_token is not None
+    after = store.endpoint(endpoint.id)
+    assert (after.failures, after.paused_until) == (7, NINE)
 
 
-@pytest.mark.parametrize("disabled", [False, True])
-def test_try_now_does_nothing_for_a_healthy_or_disabled_endpoint(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    make_failing: Callable[[int], None],
-    delivery_of: Callable[[int], Delivery],
-    disabled: bool,
-) -> None:
-    endpoint = make_endpoint(disabled=disabled)
-    waiting = make_delivery(endpoint.id, due_at=TEN, attempts=2)
+@pytest.mark.parametrize("disabled", [False, True], ids=["healthy", "disabled"])
+def test_try_now_changes_only_a_failing_enabled_endpoint(store: Store, disabled: bool) -> None:
+    endpoint = store.add_endpoint(disabled=disabled)
+    waiting = store.add_delivery(endpoint.id, due_at=TEN, attempts=2)
     if disabled:
-        make_failing(endpoint.id)
+        store.set_state(endpoint.id, FAILING)
 
-    with database.writing() as session:
-        due = endpoints.try_now(session, endpoint.id, now=NINE)
+    due = store.write(endpoints.try_now, endpoint.id, now=NINE)
 
-    assert due == 0
-    assert (delivery_of(waiting).due_at, delivery_of(waiting).attempts) == (TEN, 2)
+    row = store.delivery(waiting)
+    assert (due, row.due_at, row.attempts) == (0, TEN, 2)
 
 
 @pytest.mark.parametrize(
     ("waits", "failures"),
-    [pytest.param(True, 7, id="something is pending"), pytest.param(False, 0, id="empty")],
+    [pytest.param(1, 7, id="something is pending"), pytest.param(0, 0, id="empty")],
 )
 def test_accepted_ping_makes_an_endpoint_healthy_unless_something_is_pending(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    make_failing: Callable[[int], None],
-    endpoint_of: Callable[[int], Endpoint],
-    waits: bool,
-    failures: int,
+    store: Store, waits: int, failures: int
 ) -> None:
-    endpoint = make_endpoint()
-    make_failing(endpoint.id)
-    if waits:
-        make_delivery(endpoint.id, due_at=TEN)
+    endpoint = store.add_endpoint()
+    store.set_state(endpoint.id, FAILING)
+    store.add_deliveries(endpoint.id, waits, due_at=TEN)
 
-    with database.writing() as session:
-        due = endpoints.resume_after_ping(session, endpoint.id, now=NINE)
+    due = store.write(endpoints.resume_after_ping, endpoint.id, now=NINE)
 
-    row = endpoint_of(endpoint.id)
-    assert (due, row.failures, row.failing_since is None) == (int(waits), failures, not waits)
+    assert (due, store.endpoint(endpoint.id).failures) == (waits, failures)
 
 
-def test_url_is_corrected_before_the_first_delivery(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    make_failing: Callable[[int], None],
-    endpoint_of: Callable[[int], Endpoint],
-    delivery_of: Callable[[int], Delivery],
-) -> None:
-    made = make_endpoint("https://elms.example/webhooks/wrnog")
-    waiting = make_delivery(made.id, due_at=TEN, attempts=3)
-    make_failing(made.id)
-    with database.writing() as session:
-        session.add(
-            EndpointPing(
-                endpoint_id=made.id, started_at=NINE, milliseconds=1, status=401, accepted=False
-            )
-        )
+def test_url_is_corrected_before_the_first_delivery(store: Store) -> None:
+    made = store.add_endpoint("https://elms.example/webhooks/wrnog")
+    waiting = store.add_delivery(made.id, due_at=TEN, attempts=3)
+    store.set_state(made.id, FAILING)
+    ping = {"started_at": NINE, "milliseconds": 1, "status": 401, "accepted": False}
+    store.write(lambda session: session.add(EndpointPing(endpoint_id=made.id, **ping)))
 
-    with database.writing() as session:
-        due = endpoints.correct_url(session, made.id, RIGHT, guard=LOOPBACK, now=NINE)
+    due = store.write(endpoints.correct_url, made.id, RIGHT, guard=LOOPBACK, now=NINE)
 
-    row = endpoint_of(made.id)
-    assert due == 1
-    assert (row.url, row.failures, row.paused_until) == (RIGHT, 0, None)
-    assert (delivery_of(waiting).due_at, delivery_of(waiting).attempts) == (NINE, 0)
-    with database.reading() as session:
-        assert session.get(EndpointPing, made.id) is None
-        assert len(endpoints.secrets_of(session, made.id)) == 1
+    endpoint, row = store.endpoint(made.id), store.delivery(waiting)
+    assert (endpoint.url, endpoint.failures, endpoint.paused_until) == (RIGHT, 0, None)
+    assert (due, row.due_at, row.attempts) == (1, NINE, 0)
+    assert store.all(EndpointPing) == []
+    assert len(store.all(EndpointSecret)) == 1
 
 
 @pytest.mark.parametrize(
     ("url", "delivered", "error", "message"),
     [
         pytest.param(
-            RIGHT, True, EndpointUrlError, "endpoint 1 has accepted deliveries at", id="delivered"
+            RIGHT, 1, EndpointUrlError, "endpoint 1 has accepted deliveries at", id="delivered"
         ),
         pytest.param(
             "https://elms.example/2",
-            False,
+            0,
             EndpointExistsError,
             "https://elms.example/2 is registered already",
             id="registered",
         ),
         pytest.param(
-            "https://10.0.0.7/",
-            False,
-            EndpointUrlError,
-            "10.0.0.7 is for private use",
-            id="blocked",
+            "https://10.0.0.7/", 0, EndpointUrlError, "10.0.0.7 is for private use", id="blocked"
         ),
     ],
 )
 def test_invalid_correction_changes_nothing(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    endpoint_of: Callable[[int], Endpoint],
-    url: str,
-    delivered: bool,
-    error: type[Exception],
-    message: str,
+    store: Store, url: str, delivered: int, error: type[Exception], message: str
 ) -> None:
-    made = make_endpoint("https://elms.example/1")
-    make_endpoint("https://elms.example/2")
-    if delivered:
-        make_delivery(made.id, status=DeliveryStatus.DELIVERED)
+    made, _ = (store.add_endpoint(f"https://elms.example/{number}") for number in (1, 2))
+    store.add_deliveries(made.id, delivered, status=DeliveryStatus.DELIVERED)
 
-    with pytest.raises(error) as refused, database.writing() as session:
-        endpoints.correct_url(session, made.id, url, guard=Guard(), now=NINE)
+    with pytest.raises(error) as refused:
+        store.write(endpoints.correct_url, made.id, url, guard=Guard(), now=NINE)
 
     assert str(refused.value).startswith(message)
-    assert endpoint_of(made.id).url == "https://elms.example/1"
+    assert store.endpoint(made.id).url == "https://elms.example/1"
 
 
-def test_attempt_keeps_its_lease_over_disable_and_enable(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Callable[..., list[Claimed]],
-) -> None:
-    made = make_endpoint()
-    make_delivery(made.id)
-    claim()
+def test_old_secret_signs_until_the_overlap_ends(store: Store) -> None:
+    made = store.add_endpoint()
+    new = rotate(store, made.id)
 
-    with database.writing() as session:
-        endpoints.disable(session, made.id, "for a moment", now=NINE)
-        endpoints.enable(session, made.id, now=NINE)
-
-    assert claim(now=NINE + timedelta(seconds=59)) == []
+    just_before = NINE + HOUR - timedelta(microseconds=1)
+    assert secrets_at(store, made.id, just_before) == [new, made.secret.reveal()]
+    assert secrets_at(store, made.id, NINE + HOUR) == [new]
 
 
-def test_old_secret_signs_until_the_overlap_ends(
-    database: Database,
-    vault: Vault,
-    make_endpoint: MakeEndpoint,
-    secrets_at: Callable[..., list[str]],
-) -> None:
-    made = make_endpoint()
-    new = rotate(database, vault, made.id)
+def test_rotation_does_not_lengthen_an_older_overlap(store: Store) -> None:
+    made = store.add_endpoint()
+    second = rotate(store, made.id, overlap=HOUR)
 
-    assert secrets_at(made.id, NINE) == [new, made.secret.reveal()]
-    assert secrets_at(made.id, NINE + HOUR - timedelta(microseconds=1)) == [
-        new,
-        made.secret.reveal(),
-    ]
-    assert secrets_at(made.id, NINE + HOUR) == [new]
+    third = rotate(store, made.id, overlap=2 * HOUR)
+    assert secrets_at(store, made.id, NINE + HOUR) == [third, second]
+
+    fourth = rotate(store, made.id, overlap=HOUR / 2)
+    assert secrets_at(store, made.id, NINE + HOUR / 2) == [fourth]
 
 
-def test_rotation_does_not_lengthen_an_older_overlap(
-    database: Database,
-    vault: Vault,
-    make_endpoint: MakeEndpoint,
-    secrets_at: Callable[..., list[str]],
-) -> None:
-    made = make_endpoint()
-    second = rotate(database, vault, made.id, overlap=HOUR)
-
-    third = rotate(database, vault, made.id, overlap=2 * HOUR)
-    assert secrets_at(made.id, NINE + HOUR) == [third, second]
-
-    fourth = rotate(database, vault, made.id, overlap=HOUR / 2)
-    assert secrets_at(made.id, NINE + HOUR / 2) == [fourth]
-
-
-def test_reencrypt_uses_the_first_key(database: Database, make_endpoint: MakeEndpoint) -> None:
+def test_reencrypt_uses_the_first_key(store: Store) -> None:
     old, new = (Fernet.generate_key().decode() for _ in range(2))
-    made = [make_endpoint(vault=Vault(SecretStr(old))) for _ in range(2)]
+    made = [store.add_endpoint(vault=Vault(SecretStr(old))) for _ in range(2)]
 
-    with database.writing() as session:
-        count = endpoints.reencrypt(session, vault=Vault(SecretStr(f"{new},{old}")))
+    count = store.write(endpoints.reencrypt, vault=Vault(SecretStr(f"{new},{old}")))
 
+    opened = [Vault(SecretStr(new)).decrypt(row.encrypted) for row in store.all(EndpointSecret)]
     assert count == 2
-    with database.reading() as session:
-        rows = list(session.scalars(select(EndpointSecret).order_by(EndpointSecret.id)))
-    opened = [Vault(SecretStr(new)).decrypt(row.encrypted) for row in rows]
     assert opened == [one.secret.reveal() for one in made]
 
 
-def test_reencrypt_without_the_old_key_changes_nothing(
-    database: Database, vault: Vault, make_endpoint: MakeEndpoint
-) -> None:
-    made = make_endpoint()
+def test_reencrypt_without_the_old_key_changes_nothing(store: Store) -> None:
+    made = store.add_endpoint()
     stranger = Vault(SecretStr(Fernet.generate_key().decode()))
 
-    with pytest.raises(DecryptionError) as refused, database.writing() as session:
-        endpoints.reencrypt(session, vault=stranger)
+    with pytest.raises(DecryptionError, match="encrypted with a key that is not in the settings"):
+        store.write(endpoints.reencrypt, vault=stranger)
 
-    assert (
-        str(refused.value) == "a stored secret was encrypted with a key that is not in the settings"
-    )
-    with database.reading() as session:
-        row = session.scalars(select(EndpointSecret)).one()
-    assert vault.decrypt(row.encrypted) == made.secret.reveal()
+    (row,) = store.all(EndpointSecret)
+    assert store.vault.decrypt(row.encrypted) == made.secret.reveal()

@@ -6,90 +6,71 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
-from contract import signatures as signature
+from contract import signatures
 from foundation.crypto import Vault
-from foundation.db.session import Database
 from notifier.models import Attempt
-from notifier.webhooks import delivery_queries, endpoints, request_preview
-from tests.notifier.conftest import BODY, NINE, MakeDelivery, MakeEndpoint, Registered
+from notifier.webhooks import endpoints, request_preview
+from tests.notifier.conftest import BODY, NINE, Registered, Store
 
 HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def endpoint(make_endpoint: MakeEndpoint) -> Registered:
-    """An endpoint."""
-    return make_endpoint()
+def endpoint(store: Store) -> Registered:
+    """An endpoint with one delivery, number 1."""
+    registered = store.add_endpoint()
+    store.add_delivery(registered.id)
+    return registered
 
 
 def headers_at(
-    database: Database, vault: Vault, delivery_id: int, hours: float, **how: object
+    store: Store, hours: float, *, vault: Vault | None = None, **result: object
 ) -> dict[str, str] | None:
-    """Return the headers of an attempt that was made `hours` after nine."""
-    attempt = Attempt(started_at=NINE + hours * HOUR, **{"status": 200, **how})
-    with database.reading() as session:
-        delivery = delivery_queries.get(session, delivery_id)
-        secrets = request_preview.signing_secrets(session, delivery.endpoint_id, vault)
-        found = request_preview.headers_of(delivery, attempt, secrets)
-        return None if found is None else dict(found)
+    """Return the headers of an attempt of delivery 1 that was made `hours` after nine."""
+    attempt = Attempt(started_at=NINE + hours * HOUR, **{"status": 200, **result})
+    delivery = store.delivery(1)
+    secrets = store.read(
+        request_preview.signing_secrets, delivery.endpoint_id, vault or store.vault
+    )
+    found = request_preview.headers_of(delivery, attempt, secrets)
+    return None if found is None else dict(found)
 
 
-def test_headers_match_what_was_sent(
-    database: Database, vault: Vault, endpoint: Registered, make_delivery: MakeDelivery
-) -> None:
-    delivery_id = make_delivery(endpoint.id)
-    with database.reading() as session:
-        webhook_id = delivery_queries.get(session, delivery_id).event_id
+def test_headers_match_what_was_sent(store: Store, endpoint: Registered) -> None:
+    webhook_id = store.delivery(1).event_id
 
-    shown = headers_at(database, vault, delivery_id, 1)
+    shown = headers_at(store, 1)
 
-    really = signature.sign([endpoint.secret], webhook_id, BODY.encode(), now=NINE + HOUR)
+    sent = signatures.sign([endpoint.secret], webhook_id, BODY.encode(), now=NINE + HOUR)
     assert shown is not None
     assert shown["Content-Type"] == "application/json"
     assert shown["webhook-id"] == webhook_id
-    assert shown["webhook-timestamp"] == really["webhook-timestamp"]
-    assert shown["webhook-signature"] == really["webhook-signature"][:11] + "…"
+    assert shown["webhook-timestamp"] == sent["webhook-timestamp"]
+    assert shown["webhook-signature"] == sent["webhook-signature"][:11] + "…"
 
 
-def test_attempt_is_signed_by_the_secrets_of_its_time(
-    database: Database, vault: Vault, endpoint: Registered, make_delivery: MakeDelivery
-) -> None:
-    delivery_id = make_delivery(endpoint.id)
-    with database.writing() as session:
-        endpoints.rotate_secret(
-            session, endpoint.id, overlap=2 * HOUR, vault=vault, now=NINE + HOUR
-        )
+def test_attempt_is_signed_by_the_secrets_of_its_time(store: Store, endpoint: Registered) -> None:
+    options = {"overlap": 2 * HOUR, "vault": store.vault, "now": NINE + HOUR}
+    store.write(endpoints.rotate_secret, endpoint.id, **options)
 
-    signatures = [
-        (headers_at(database, vault, delivery_id, hours) or {})["webhook-signature"].split()
-        for hours in (0.5, 1.5, 3.5)
-    ]
+    shown = [(headers_at(store, hours) or {})["webhook-signature"] for hours in (0.5, 1.5, 3.5)]
 
-    assert [len(each) for each in signatures] == [1, 2, 1]
-    before, _, after = (each[0] for each in signatures)
+    before, both, after = (each.split() for each in shown)
+    assert (len(before), len(both), len(after)) == (1, 2, 1)
     assert before != after
 
 
 @pytest.mark.parametrize("failure", ["dns", "secret-unreadable"])
 def test_attempt_that_failed_before_sending_has_no_headers(
-    database: Database,
-    vault: Vault,
-    endpoint: Registered,
-    make_delivery: MakeDelivery,
-    failure: str,
+    store: Store, endpoint: Registered, failure: str
 ) -> None:
-    delivery_id = make_delivery(endpoint.id)
-
-    assert headers_at(database, vault, delivery_id, 1, status=None, failure=failure) is None
+    assert headers_at(store, 1, status=None, failure=failure) is None
 
 
-def test_unreadable_secret_is_reported(
-    database: Database, endpoint: Registered, make_delivery: MakeDelivery
-) -> None:
+def test_unreadable_secret_is_reported(store: Store, endpoint: Registered) -> None:
     other = Vault(SecretStr(Fernet.generate_key().decode()))
-    delivery_id = make_delivery(endpoint.id)
 
-    shown = headers_at(database, other, delivery_id, 1, status=None, failure="deadline")
+    shown = headers_at(store, 1, vault=other, status=None, failure="deadline")
 
     assert shown is not None
     assert shown["webhook-signature"].startswith("unknown: ")
