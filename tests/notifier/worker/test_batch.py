@@ -1,373 +1,234 @@
 """A batch of a worker: settlements, breaker states, operational events."""
 
 import json
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from contract.events import OPERATIONAL_TYPES
-from foundation.db.session import Database
-from notifier.models import Attempt, Delivery, DeliveryStatus, Endpoint, Event, Lane
-from notifier.webhooks import circuit_breaker, endpoints
+from notifier.models import Delivery, Event, Lane
+from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import PAUSED_AFTER, SHORTEST_PAUSE, BreakerState
 from notifier.webhooks.deliveries import Claimed
-from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Failure, WebhookResponse
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS, AttemptResult, Failure, WebhookResponse
 from notifier.worker import batch
 from notifier.worker.batch import BatchResult, BatchSettings, Finished
 from notifier.worker.claims import ClaimLimits, EndpointLimit
-from tests.notifier.conftest import NINE, SITE, MakeDelivery, MakeEndpoint
+from tests.notifier.conftest import MINUTE, NINE, SITE, Store
 
-SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
-DAY = timedelta(days=1)
+SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
 SETTINGS = BatchSettings(MINUTE, 5 * DAY, lambda: 0.0)
 REFUSED = Failure("refused", "connection refused")
-
-Process = Callable[..., BatchResult]
-DeliveryOf = Callable[[int], Delivery]
-EndpointOf = Callable[[int], Endpoint]
+HALF_OPEN = BreakerState(5, NINE - HOUR, NINE - MINUTE, NINE)
 
 
-def all_limits(states: Mapping[int, BreakerState]) -> ClaimLimits:
-    """Return limits of one for half-open endpoints and 100 for others; none for paused ones."""
-    by_endpoint = {
-        endpoint_id: EndpointLimit(1, 1) if each.is_half_open(NINE) else EndpointLimit(100, 100)
-        for endpoint_id, each in states.items()
-        if not each.is_paused(NINE)
-    }
-    return ClaimLimits(100, 100, 100, by_endpoint)
+def process(
+    store: Store, *finished: tuple[Claimed, AttemptResult], now: datetime = NINE
+) -> BatchResult:
+    """Process a batch with a result for each claim; claim one delivery of half-open endpoints."""
+
+    def limits(states: Mapping[int, BreakerState]) -> ClaimLimits:
+        by_endpoint = {
+            endpoint_id: EndpointLimit(1, 1) if state.is_half_open(now) else EndpointLimit(9, 9)
+            for endpoint_id, state in states.items()
+            if not state.is_paused(now)
+        }
+        return ClaimLimits(99, 99, 99, by_endpoint)
+
+    made = [Finished(claimed, NINE, 12, result) for claimed, result in finished]
+    return store.write(batch.process_batch, made, limits, SETTINGS, now=now)
 
 
-def no_limits(_: Mapping[int, BreakerState]) -> ClaimLimits:
-    """Return limits of zero."""
-    return ClaimLimits(0, 0, 0, {})
+def operational_events(store: Store) -> list[dict[str, Any]]:
+    """Return the operational events that were written."""
+    bodies = store.all(select(Event.body).where(Event.type.in_(OPERATIONAL_TYPES)))
+    return [json.loads(body) for body in bodies]
 
 
-@pytest.fixture
-def process(database: Database) -> Process:
-    """Return a function that processes a batch at nine with a result for each claim."""
-
-    def one(
-        *finished: tuple[Claimed, WebhookResponse | Failure], limits: Any = no_limits, **given: Any
-    ) -> BatchResult:
-        made = [Finished(claimed, NINE, 12, result) for claimed, result in finished]
-        with database.writing() as session:
-            return batch.process_batch(session, made, limits, SETTINGS, **{"now": NINE, **given})
-
-    return one
-
-
-@pytest.fixture
-def operational_events(database: Database) -> Callable[[], list[dict[str, Any]]]:
-    """Return a function that reads the operational events that were written, oldest first."""
-
-    def read() -> list[dict[str, Any]]:
-        query = select(Event.body).where(Event.type.in_(OPERATIONAL_TYPES))
-        with database.reading() as session:
-            return [json.loads(body) for body in session.scalars(query.order_by(Event.id))]
-
-    return read
-
-
-def set_state(database: Database, endpoint_id: int, states: BreakerState) -> None:
-    """Write an endpoint's breaker state."""
-    with database.writing() as session:
-        circuit_breaker.write_states(session, {endpoint_id: states})
-
-
-def test_pause_uses_up_no_attempts(
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Callable[..., list[Claimed]],
-    process: Process,
-    endpoint_of: EndpointOf,
-    delivery_of: DeliveryOf,
-) -> None:
+def test_pause_uses_up_no_attempts(store: Store) -> None:
     """After five failures the other deliveries stay due and unattempted (F11)."""
-    endpoint, well = make_endpoint(), make_endpoint()
-    for _ in range(PAUSED_AFTER):
-        make_delivery(endpoint.id)
-    failed = claim()
-    waiting, flowing = make_delivery(endpoint.id), make_delivery(well.id)
+    failing, healthy = store.add_endpoint(), store.add_endpoint()
+    store.add_deliveries(failing.id, PAUSED_AFTER)
+    claimed = store.claim()
+    waiting, sent = store.add_delivery(failing.id), store.add_delivery(healthy.id)
 
-    done = process(*((one, REFUSED) for one in failed), limits=all_limits)
+    done = process(store, *((one, REFUSED) for one in claimed))
 
-    row = endpoint_of(endpoint.id)
-    assert (row.failures, row.failing_since) == (5, NINE)
-    assert row.paused_until == NINE + SHORTEST_PAUSE
-    assert [one.delivery_id for one in done.claimed] == [flowing]
-    rested = delivery_of(waiting)
-    assert (rested.status, rested.attempts, rested.due_at) == ("pending", 0, NINE)
+    endpoint, row = store.endpoint(failing.id), store.delivery(waiting)
+    assert (endpoint.failures, endpoint.failing_since) == (5, NINE)
+    assert endpoint.paused_until == NINE + SHORTEST_PAUSE
+    assert [one.delivery_id for one in done.claimed] == [sent]
+    assert (row.status, row.attempts, row.due_at) == ("pending", 0, NINE)
 
 
-def test_half_open_endpoint_gets_one_attempt(
-    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, process: Process
-) -> None:
-    endpoint = make_endpoint()
-    for _ in range(3):
-        make_delivery(endpoint.id)
-    set_state(database, endpoint.id, BreakerState(5, NINE - HOUR, NINE - MINUTE, NINE))
+def test_half_open_endpoint_gets_one_attempt_and_a_success_ends_the_pause(store: Store) -> None:
+    endpoint = store.add_endpoint()
+    store.add_deliveries(endpoint.id, 3)
+    store.set_state(endpoint.id, HALF_OPEN)
 
-    first, second = process(limits=all_limits), process(limits=all_limits)
+    (tried,) = process(store).claimed
+    meanwhile = process(store).claimed
+    done = process(store, (tried, WebhookResponse(200)))
 
-    assert (len(first.claimed), len(second.claimed)) == (1, 0)
-
-
-def test_success_ends_the_pause(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    process: Process,
-    endpoint_of: EndpointOf,
-) -> None:
-    endpoint = make_endpoint()
-    for _ in range(3):
-        make_delivery(endpoint.id)
-    set_state(database, endpoint.id, BreakerState(5, NINE - HOUR, NINE - MINUTE, NINE))
-    (tried,) = process(limits=all_limits).claimed
-
-    done = process((tried, WebhookResponse(200)), limits=all_limits)
-
-    assert len(done.claimed) == 2
-    row = endpoint_of(endpoint.id)
+    row = store.endpoint(endpoint.id)
+    assert (len(meanwhile), len(done.claimed)) == (0, 2)
     assert (row.failures, row.failing_since, row.paused_until) == (0, None, None)
 
 
-def test_half_open_endpoint_without_deliveries_is_unchanged(
-    database: Database, make_endpoint: MakeEndpoint, process: Process, endpoint_of: EndpointOf
-) -> None:
-    endpoint = make_endpoint()
-    set_state(database, endpoint.id, BreakerState(5, NINE - HOUR, NINE - MINUTE, NINE))
+def test_half_open_endpoint_without_deliveries_is_unchanged(store: Store) -> None:
+    endpoint = store.add_endpoint()
+    store.set_state(endpoint.id, HALF_OPEN)
 
-    process(limits=all_limits)
+    process(store)
 
-    assert endpoint_of(endpoint.id).paused_until == NINE
+    assert store.endpoint(endpoint.id).paused_until == NINE
 
 
-@pytest.mark.parametrize("failing_for", [5 * DAY, 6 * DAY])
-def test_days_of_failure_disable_the_endpoint(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    process: Process,
-    endpoint_of: EndpointOf,
-    delivery_of: DeliveryOf,
-    failing_for: timedelta,
-) -> None:
+def test_days_of_failure_disable_the_endpoint(store: Store) -> None:
     """An endpoint that fails for days is disabled and its deliveries are held (F12)."""
-    endpoint = make_endpoint()
-    first, second = make_delivery(endpoint.id), make_delivery(endpoint.id)
-    set_state(database, endpoint.id, BreakerState(40, NINE - failing_for, NINE - MINUTE, NINE))
-    (tried,) = process(limits=all_limits).claimed
+    endpoint = store.add_endpoint()
+    ids = store.add_deliveries(endpoint.id, 2)
+    store.set_state(endpoint.id, BreakerState(40, NINE - 5 * DAY, NINE - MINUTE, NINE))
+    (tried,) = process(store).claimed
 
-    done = process((tried, REFUSED), limits=all_limits)
+    done = process(store, (tried, REFUSED))
 
-    reason = f"it has been failing since {NINE - failing_for:%Y-%m-%d %H:%M} UTC"
-    assert done.disabled == {endpoint.id: reason}
-    row = endpoint_of(endpoint.id)
-    assert (row.disabled_at, row.disabled_reason) == (NINE, reason)
-    assert [delivery_of(one).status for one in (first, second)] == ["held", "held"]
-
-
-def test_time_alone_disables_nothing(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    process: Process,
-    endpoint_of: EndpointOf,
-) -> None:
-    endpoint = make_endpoint()
-    make_delivery(endpoint.id)
-    set_state(
-        database, endpoint.id, BreakerState(40, NINE - 9 * DAY, NINE - 4 * DAY, NINE - 4 * DAY)
-    )
-
-    (tried,) = process(limits=all_limits).claimed
-    done = process((tried, Failure("internal", "ValueError")))
-
-    assert done.disabled == {}
-    assert endpoint_of(endpoint.id).disabled_at is None
+    row = store.endpoint(endpoint.id)
+    assert done.disabled == {endpoint.id: "it has been failing since 2026-11-17 09:00 UTC"}
+    assert (row.disabled_at, row.disabled_reason) == (NINE, done.disabled[endpoint.id])
+    assert store.statuses(*ids) == ["held", "held"]
 
 
-def test_subscriber_is_notified_of_a_disabled_endpoint(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Callable[..., list[Claimed]],
-    process: Process,
-    operational_events: Callable[[], list[dict[str, Any]]],
-) -> None:
+def test_time_alone_disables_nothing(store: Store) -> None:
+    endpoint = store.add_endpoint()
+    store.add_delivery(endpoint.id)
+    long_ago = NINE - 4 * DAY
+    store.set_state(endpoint.id, BreakerState(40, NINE - 9 * DAY, long_ago, long_ago))
+
+    (tried,) = process(store).claimed
+    done = process(store, (tried, Failure("internal", "ValueError")))
+
+    assert (done.disabled, store.endpoint(endpoint.id).disabled_at) == ({}, None)
+
+
+def test_subscriber_is_notified_of_a_disabled_endpoint(store: Store) -> None:
     """The event is written in the transaction of its cause (F12)."""
-    gone = make_endpoint("https://elms.example/webhooks?key=1")
-    operations = make_endpoint(event_types=["endpoint.disabled"])
-    make_delivery(gone.id)
-    (claimed,) = claim()
+    gone = store.add_endpoint("https://elms.example/webhooks?key=1")
+    operations = store.add_endpoint(event_types=["endpoint.disabled"])
+    store.add_delivery(gone.id)
+    (claimed,) = store.claim()
 
-    done = process((claimed, WebhookResponse(410)), limits=all_limits)
+    done = process(store, (claimed, WebhookResponse(410)))
 
-    (event,) = operational_events()
-    assert event == {
-        "type": "endpoint.disabled",
-        "timestamp": "2026-11-22T09:00:00.123456Z",
-        "data": {
-            "source": SITE,
-            "endpoint_id": gone.id,
-            "url": "https://elms.example/webhooks",
-            "reason": "the receiver no longer accepts events (410 Gone)",
-        },
-    }
     assert [one.endpoint_id for one in done.claimed] == [operations.id]
+    assert operational_events(store) == [
+        {
+            "type": "endpoint.disabled",
+            "timestamp": "2026-11-22T09:00:00.123456Z",
+            "data": {
+                "source": SITE,
+                "endpoint_id": gone.id,
+                "url": "https://elms.example/webhooks",
+                "reason": "the receiver no longer accepts events (410 Gone)",
+            },
+        }
+    ]
 
 
-def test_subscriber_is_notified_of_dead_deliveries(
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Callable[..., list[Claimed]],
-    process: Process,
-    operational_events: Callable[[], list[dict[str, Any]]],
-) -> None:
+def test_subscriber_is_notified_once_of_a_manual_disable(store: Store) -> None:
+    endpoint = store.add_endpoint()
+    store.add_endpoint(event_types=["endpoint.disabled"])
+
+    for reason in ("by hand", "again"):
+        store.write(endpoints.disable, endpoint.id, reason, now=NINE)
+
+    assert [one["data"]["reason"] for one in operational_events(store)] == ["by hand"]
+
+
+def test_subscriber_is_notified_of_dead_deliveries(store: Store) -> None:
     """Each dead delivery is reported with its reason, including expired claims (F14, F9)."""
-    endpoint = make_endpoint()
-    make_endpoint(event_types=["delivery.dead"])
-    refused = make_delivery(endpoint.id, course_id="CS1")
-    lost = make_delivery(endpoint.id, course_id="CS2", attempts=MAX_ATTEMPTS - 1)
-    claimed = claim(lease=MINUTE)
+    endpoint = store.add_endpoint()
+    store.add_endpoint(event_types=["delivery.dead"])
+    refused = store.add_delivery(endpoint.id, course_id="CS1")
+    lost = store.add_delivery(endpoint.id, course_id="CS2", attempts=MAX_ATTEMPTS - 1)
+    claimed = store.claim(lease=MINUTE)
 
-    process((claimed[0], WebhookResponse(422)), now=NINE)
-    process(now=NINE + 2 * MINUTE)
+    process(store, (claimed[0], WebhookResponse(422)))
+    process(store, now=NINE + 2 * MINUTE)
 
-    data = {one["data"]["delivery_id"]: one["data"] for one in operational_events()}
-    assert set(data) == {refused, lost}
-    assert (data[refused]["course_id"], data[refused]["reason"]) == (
-        *("CS1", "the receiver responded with 422: a retry would not help"),
-    )
-    assert data[lost]["reason"] == "10 attempts failed, the last because its worker was lost"
-
-
-def test_operational_event_without_subscriber_is_not_written(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Callable[..., list[Claimed]],
-    process: Process,
-) -> None:
-    make_delivery(make_endpoint().id)
-    make_endpoint()
-    (claimed,) = claim()
-
-    process((claimed, WebhookResponse(422)))
-
-    with database.reading() as session:
-        assert list(session.scalars(select(Event.type))) == ["course.deleted"]
+    reported = [one["data"] for one in operational_events(store)]
+    assert {one["delivery_id"]: (one["course_id"], one["reason"]) for one in reported} == {
+        refused: ("CS1", "the receiver responded with 422: a retry would not help"),
+        lost: ("CS2", "10 attempts failed, the last because its worker was lost"),
+    }
 
 
-def test_dead_operational_event_causes_no_further_event(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Callable[..., list[Claimed]],
-    process: Process,
-) -> None:
-    operations = make_endpoint(event_types=list(OPERATIONAL_TYPES))
-    make_delivery(operations.id, type="delivery.dead", course_id="")
-    (claimed,) = claim()
+def test_operational_event_without_subscriber_is_not_written(store: Store) -> None:
+    store.add_delivery(store.add_endpoint().id)
+    (claimed,) = store.claim()
 
-    process((claimed, WebhookResponse(422)))
+    process(store, (claimed, WebhookResponse(422)))
 
-    with database.reading() as session:
-        statuses = list(session.scalars(select(Delivery.status)))
-    assert statuses == [DeliveryStatus.DEAD]
+    assert operational_events(store) == []
 
 
-def test_statements_of_a_batch_do_not_grow(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Callable[..., list[Claimed]],
-    process: Process,
-) -> None:
-    endpoint = make_endpoint()
-    make_endpoint(event_types=list(OPERATIONAL_TYPES))
+def test_dead_operational_event_causes_no_further_event(store: Store) -> None:
+    operations = store.add_endpoint(event_types=list(OPERATIONAL_TYPES))
+    store.add_delivery(operations.id, type="delivery.dead", course_id="")
+    (claimed,) = store.claim()
+
+    process(store, (claimed, WebhookResponse(422)))
+
+    assert [row.status for row in store.all(Delivery)] == ["dead"]
+
+
+def test_statements_of_a_batch_do_not_grow(store: Store) -> None:
+    endpoint = store.add_endpoint()
+    store.add_endpoint(event_types=list(OPERATIONAL_TYPES))
 
     def statements_for(count: int) -> int:
-        for _ in range(count):
-            make_delivery(endpoint.id)
-        claimed = [one for one in claim() if one.endpoint_id == endpoint.id]
-        before = database.statements
-        process(*((one, WebhookResponse(422)) for one in claimed))
-        return database.statements - before
+        store.add_deliveries(endpoint.id, count)
+        finished = [
+            (one, WebhookResponse(422)) for one in store.claim() if one.endpoint_id == endpoint.id
+        ]
+        return store.count_statements(lambda: process(store, *finished))
 
     assert statements_for(4) == statements_for(40)
 
 
-def test_retried_delivery_changes_its_lane(
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Callable[..., list[Claimed]],
-    process: Process,
-    delivery_of: DeliveryOf,
-) -> None:
-    endpoint = make_endpoint()
-    fresh = make_delivery(endpoint.id)
-    suspect = make_delivery(endpoint.id, lane=Lane.ISOLATED, attempts=1)
-    claimed = claim()
+@pytest.mark.parametrize("lane", [Lane.FIRST, Lane.ISOLATED])
+def test_retried_delivery_changes_its_lane(store: Store, lane: Lane) -> None:
+    delivery_id = store.add_delivery(store.add_endpoint().id, lane=lane)
+    (claimed,) = store.claim()
 
-    process(*((one, WebhookResponse(500)) for one in claimed))
+    process(store, (claimed, WebhookResponse(500)))
 
-    assert [delivery_of(one).lane for one in (fresh, suspect)] == [Lane.RETRY, Lane.RETRY]
+    assert store.delivery(delivery_id).lane == Lane.RETRY
 
 
-def test_database_clock_decides_when_a_retry_is_due(
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Callable[..., list[Claimed]],
-    process: Process,
-    delivery_of: DeliveryOf,
-    attempts_of: Callable[[int], list[Attempt]],
-) -> None:
+def test_database_clock_decides_when_a_retry_is_due(store: Store) -> None:
     """A worker whose clock is an hour behind does not retry earlier (F18)."""
-    delivery_id = make_delivery(make_endpoint().id)
-    (claimed,) = claim()
+    delivery_id = store.add_delivery(store.add_endpoint().id)
+    (claimed,) = store.claim()
 
-    process((claimed, WebhookResponse(500)), now=NINE + HOUR)
+    process(store, (claimed, WebhookResponse(500)), now=NINE + HOUR)
 
-    assert delivery_of(delivery_id).due_at == NINE + HOUR + 5 * SECOND
-    assert attempts_of(delivery_id)[0].started_at == NINE
-
-
-def test_subscriber_is_notified_once_of_a_manual_disable(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    operational_events: Callable[[], list[dict[str, Any]]],
-) -> None:
-    endpoint = make_endpoint()
-    make_endpoint(event_types=["endpoint.disabled"])
-
-    for reason in ("by hand", "again"):
-        with database.writing() as session:
-            endpoints.disable(session, endpoint.id, reason, now=NINE)
-
-    assert [one["data"]["reason"] for one in operational_events()] == ["by hand"]
+    assert store.delivery(delivery_id).due_at == NINE + HOUR + 5 * SECOND
+    assert store.attempts(delivery_id)[0].started_at == NINE
 
 
-def test_late_410_does_not_disable(
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Callable[..., list[Claimed]],
-    process: Process,
-    endpoint_of: EndpointOf,
-    delivery_of: DeliveryOf,
-) -> None:
+def test_late_410_does_not_disable(store: Store) -> None:
     """A worker that lost its lease disables no endpoint (F6)."""
-    endpoint = make_endpoint()
-    delivery_id = make_delivery(endpoint.id)
-    (late,) = claim(lease=SECOND)
-    (current,) = claim(now=NINE + MINUTE)
+    endpoint = store.add_endpoint()
+    delivery_id = store.add_delivery(endpoint.id)
+    (late,) = store.claim(lease=SECOND)
+    (current,) = store.claim(now=NINE + MINUTE)
 
-    process((current, WebhookResponse(200)))
-    process((late, WebhookResponse(410)))
+    process(store, (current, WebhookResponse(200)))
+    process(store, (late, WebhookResponse(410)))
 
-    assert endpoint_of(endpoint.id).disabled_at is None
-    assert delivery_of(delivery_id).status == "delivered"
+    assert store.endpoint(endpoint.id).disabled_at is None
+    assert store.statuses(delivery_id) == ["delivered"]

@@ -3,90 +3,61 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
-from foundation.db.session import Database
-from notifier.models import Attempt, Delivery, DeliveryStatus, Event, Lane
+from notifier.models import DeliveryStatus, Lane
 from notifier.webhooks import circuit_breaker
 from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import MAX_ATTEMPTS
 from notifier.worker import claims
 from notifier.worker.claims import ClaimLimits, EndpointLimit
-from tests.notifier.conftest import BODY, NINE, MakeDelivery, MakeEndpoint
+from tests.notifier.conftest import BODY, MINUTE, NINE, Store
 
-MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 
-Claim = Callable[..., list[Claimed]]
-DeliveryOf = Callable[[int], Delivery]
-AttemptsOf = Callable[[int], list[Attempt]]
 
-
-def stand(row: Delivery) -> tuple[str, int, bool]:
-    """Return status, attempts, and whether there is a lease."""
-    return row.status, row.attempts, row.lease_token is not None
-
-
-def is_due(database: Database) -> bool:
+def is_due(store: Store) -> bool:
     """Return True if there is anything to claim or reclaim at nine."""
-    with database.reading() as session:
-        return claims.any_due(session, circuit_breaker.read_states(session), now=NINE)
+    return store.read(claims.any_due, store.read(circuit_breaker.read_states), now=NINE)
 
 
-def test_claim_holds_all_that_a_post_needs(
-    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
-) -> None:
-    endpoint = make_endpoint()
-    delivery_id = make_delivery(endpoint.id, attempts=3, course_id="CS999", body=BODY)
+def test_claim_takes_a_lease_and_holds_all_that_a_post_needs(store: Store) -> None:
+    """A claim leases a delivery and counts the attempt before it is made (F3, F9)."""
+    endpoint = store.add_endpoint()
+    delivery_id = store.add_delivery(endpoint.id, attempts=3, course_id="CS999")
 
-    (claimed,) = claim()
+    (claimed,) = store.claim(lease=MINUTE)
 
-    with database.reading() as session:
-        event = session.scalars(select(Event)).one()
-        token = session.get_one(Delivery, delivery_id).lease_token
-    assert token is not None
+    row = store.delivery(delivery_id)
+    assert (row.status, row.attempts, row.leased_until) == ("pending", 4, NINE + MINUTE)
     assert claimed == Claimed(
         delivery_id=delivery_id,
         endpoint_id=endpoint.id,
-        webhook_id=event.id,
+        webhook_id=row.event_id,
         event_type="course.deleted",
         course_id="CS999",
         url=endpoint.url,
         body=BODY,
         lane=Lane.FIRST,
         attempts=4,
-        lease_token=token,
+        lease_token=row.lease_token or "",
         occurred_at=NINE,
         claimed_at=NINE,
         span=claimed.span,
     )
 
 
-def test_claim_takes_a_lease_and_counts(
-    make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim, delivery_of: DeliveryOf
-) -> None:
-    """A claim leases a delivery and counts the attempt before it is made (F3, F9)."""
-    delivery_id = make_delivery(make_endpoint().id)
+def test_leased_delivery_is_not_claimed_again(store: Store) -> None:
+    delivery_id = store.add_delivery(store.add_endpoint().id)
+    due_before = is_due(store)
+    store.claim(lease=MINUTE)
 
-    claim(lease=MINUTE)
-
-    row = delivery_of(delivery_id)
-    assert (row.status, row.attempts, row.leased_until) == ("pending", 1, NINE + MINUTE)
-
-
-def test_leased_delivery_is_not_claimed_again(
-    make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
-) -> None:
-    delivery_id = make_delivery(make_endpoint().id)
-    claim(lease=MINUTE)
-
-    assert claim(now=NINE + MINUTE - SECOND) == []
-    assert [one.delivery_id for one in claim(now=NINE + MINUTE)] == [delivery_id]
+    assert (due_before, is_due(store)) == (True, False)
+    assert store.claim(now=NINE + MINUTE - SECOND) == []
+    assert [one.delivery_id for one in store.claim(now=NINE + MINUTE)] == [delivery_id]
 
 
 @pytest.mark.parametrize(
@@ -99,197 +70,126 @@ def test_leased_delivery_is_not_claimed_again(
     ],
 )
 def test_only_pending_and_due_deliveries_are_claimed(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Claim,
-    overrides: dict[str, Any],
+    store: Store, overrides: dict[str, Any]
 ) -> None:
-    make_delivery(make_endpoint().id, **overrides)
+    store.add_delivery(store.add_endpoint().id, **overrides)
 
-    assert is_due(database) is False
-    assert claim() == []
-
-
-def test_something_is_due_until_it_is_claimed(
-    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
-) -> None:
-    make_delivery(make_endpoint().id)
-
-    before = is_due(database)
-    claim()
-    after = is_due(database)
-
-    assert (before, after) == (True, False)
+    assert (is_due(store), store.claim()) == (False, [])
 
 
-def test_oldest_due_goes_first(
-    make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
-) -> None:
-    first, second = make_endpoint(), make_endpoint()
+def test_oldest_due_goes_first(store: Store) -> None:
+    first, second = store.add_endpoint(), store.add_endpoint()
     minutes_ago = {
-        make_delivery(endpoint.id, due_at=NINE - minutes * MINUTE): minutes
+        store.add_delivery(endpoint.id, due_at=NINE - minutes * MINUTE): minutes
         for endpoint, minutes in ((first, 1), (second, 4), (second, 2), (first, 3), (first, 3))
     }
     wanted = sorted(minutes_ago, key=lambda one: (-minutes_ago[one], one))
 
-    assert [one.delivery_id for one in claim(total=3)] == wanted[:3]
-    assert [one.delivery_id for one in claim(total=3)] == wanted[3:]
-
-
-def test_busy_endpoint_leaves_room_for_others(
-    make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
-) -> None:
-    """One endpoint with many due deliveries leaves slots for others (F25)."""
-    crowded, quiet = make_endpoint(), make_endpoint()
-    for _ in range(20):
-        make_delivery(crowded.id, due_at=NINE - MINUTE)
-    make_delivery(quiet.id)
-
-    claimed = claim(total=10, endpoint=2)
-
-    assert [one.endpoint_id for one in claimed] == [crowded.id, crowded.id, quiet.id]
+    assert [one.delivery_id for one in store.claim(total=3)] == wanted[:3]
+    assert [one.delivery_id for one in store.claim(total=3)] == wanted[3:]
 
 
 @pytest.mark.parametrize(
-    ("share", "taken"),
+    ("limit", "claimed"),
     [
-        pytest.param(None, 0, id="none"),
-        pytest.param(EndpointLimit(2, 2), 2, id="some"),
+        pytest.param(None, 0, id="paused"),
+        pytest.param(EndpointLimit(2, 2), 2, id="two slots left"),
         pytest.param(EndpointLimit(-1, -1), 0, id="fewer than none left"),
     ],
 )
-def test_endpoint_limit_bounds_a_claim(
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    share: EndpointLimit | None,
-    taken: int,
+def test_busy_endpoint_leaves_room_for_others(
+    store: Store, limit: EndpointLimit | None, claimed: int
 ) -> None:
     """The limit of an endpoint applies to its own deliveries only (F25)."""
-    crowded, quiet = make_endpoint(), make_endpoint()
-    for _ in range(5):
-        make_delivery(crowded.id)
-        make_delivery(quiet.id)
-    by_endpoint = {quiet.id: EndpointLimit(3, 3)} | ({crowded.id: share} if share else {})
+    crowded, quiet = store.add_endpoint(), store.add_endpoint()
+    store.add_deliveries(crowded.id, 20, due_at=NINE - MINUTE)
+    store.add_deliveries(quiet.id, 5)
+    by_endpoint = {quiet.id: EndpointLimit(3, 3)} | ({crowded.id: limit} if limit else {})
 
-    with database.writing() as session:
-        claimed = claims.claim(session, ClaimLimits(10, 10, 1, by_endpoint), lease=MINUTE, now=NINE)
+    found = store.write(claims.claim, ClaimLimits(10, 10, 1, by_endpoint), lease=MINUTE, now=NINE)
 
-    ids = [one.endpoint_id for one in claimed]
-    assert (ids.count(crowded.id), ids.count(quiet.id)) == (taken, 3)
+    ids = [one.endpoint_id for one in found]
+    assert ids == [crowded.id] * claimed + [quiet.id] * 3
 
 
+@pytest.mark.parametrize(
+    ("retries", "fresh", "claimed"),
+    [
+        pytest.param(20, 2, [Lane.RETRY] * 6 + [Lane.FIRST] * 2, id="both"),
+        pytest.param(20, 0, [Lane.RETRY] * 6, id="only retries"),
+        pytest.param(0, 10, [Lane.FIRST] * 8, id="only first attempts"),
+    ],
+)
 def test_retries_leave_the_reserved_slots(
-    make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
+    store: Store, retries: int, fresh: int, claimed: list[Lane]
 ) -> None:
     """A first attempt gets a slot however many retries are waiting (F25)."""
-    endpoint = make_endpoint()
-    for _ in range(20):
-        make_delivery(endpoint.id, lane=Lane.RETRY, attempts=1, due_at=NINE - MINUTE)
-    fresh = [make_delivery(endpoint.id) for _ in range(2)]
+    for endpoint in (store.add_endpoint(), store.add_endpoint()):
+        for number in range(retries // 2):
+            due_at = NINE - MINUTE - number * SECOND
+            store.add_delivery(endpoint.id, lane=Lane.RETRY, attempts=1, due_at=due_at)
+    store.add_deliveries(endpoint.id, fresh)
 
-    claimed = claim(total=8, retry=6)
-
-    assert [one.lane for one in claimed] == [Lane.RETRY] * 6 + [Lane.FIRST] * 2
-    assert [one.delivery_id for one in claimed[6:]] == fresh
+    assert [one.lane for one in store.claim(total=8, retry=6)] == claimed
 
 
-def test_reserved_slots_stay_free_without_first_attempts(
-    make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
-) -> None:
-    for endpoint in (make_endpoint(), make_endpoint()):
-        for _ in range(4):
-            make_delivery(endpoint.id, lane=Lane.RETRY, attempts=1)
-
-    assert len(claim(total=8, retry=5)) == 5
-
-
-def test_first_attempts_may_use_every_slot(
-    make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
-) -> None:
-    endpoint = make_endpoint()
-    for _ in range(10):
-        make_delivery(endpoint.id)
-
-    assert len(claim(total=8, retry=6)) == 8
-
-
-def test_isolated_deliveries_are_claimed_one_at_a_time(
-    make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
-) -> None:
+def test_isolated_deliveries_are_claimed_one_at_a_time(store: Store) -> None:
     """One isolated delivery is claimed in addition to others (F9)."""
-    endpoint = make_endpoint()
-    suspects = [make_delivery(endpoint.id) for _ in range(3)]
-    claim(lease=MINUTE)
-    fresh = make_delivery(endpoint.id, due_at=NINE + MINUTE)
+    endpoint = store.add_endpoint()
+    suspects = store.add_deliveries(endpoint.id, 3)
+    store.claim(lease=MINUTE)
+    fresh = store.add_delivery(endpoint.id, due_at=NINE + MINUTE)
 
-    claimed = claim(now=NINE + 2 * MINUTE, isolated=1)
+    claimed = store.claim(now=NINE + 2 * MINUTE, isolated=1)
 
     assert [one.delivery_id for one in claimed] == [suspects[0], fresh]
     assert [one.lane for one in claimed] == [Lane.ISOLATED, Lane.FIRST]
 
 
-def test_statements_of_a_claim_do_not_grow(
-    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, claim: Claim
-) -> None:
-    def claimed_in(endpoints: int, rows: int) -> int:
+def test_statements_of_a_claim_do_not_grow(store: Store) -> None:
+    lost = {"lease_token": "gone", "leased_until": NINE}
+
+    def claimed_in(endpoints: int) -> int:
         for _ in range(endpoints):
-            endpoint = make_endpoint()
-            for number in range(rows):
-                lost = {"lease_token": "gone", "leased_until": NINE} if number % 2 else {}
-                attempts = MAX_ATTEMPTS if number % 4 == 1 else 1
-                make_delivery(endpoint.id, attempts=attempts if lost else 0, **lost)
-        before = database.statements
-        claim()
-        return database.statements - before
+            endpoint_id = store.add_endpoint().id
+            store.add_deliveries(endpoint_id, 2)
+            store.add_delivery(endpoint_id, attempts=1, **lost)
+            store.add_delivery(endpoint_id, attempts=MAX_ATTEMPTS, **lost)
+        return store.count_statements(store.claim)
 
-    assert claimed_in(1, 4) == claimed_in(10, 4)
+    assert claimed_in(1) == claimed_in(10)
 
 
-def test_expired_lease_is_an_attempt(
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Claim,
-    attempts_of: AttemptsOf,
-) -> None:
+def test_expired_lease_is_an_attempt(store: Store) -> None:
     """The attempt of a lost worker is recorded when the delivery is claimed again (F3, F9)."""
-    delivery_id = make_delivery(make_endpoint().id)
-    claim(lease=MINUTE)
+    delivery_id = store.add_delivery(store.add_endpoint().id)
+    store.claim(lease=MINUTE)
 
-    (again,) = claim(now=NINE + 2 * MINUTE)
+    (again,) = store.claim(now=NINE + 2 * MINUTE)
 
     assert again.attempts == 2
-    (lost,) = attempts_of(delivery_id)
+    (lost,) = store.attempts(delivery_id)
     assert (lost.status, lost.failure, lost.decided) == (None, "worker-lost", "retry")
     assert lost.detail == "the lease expired before the attempt was settled"
     assert (lost.started_at, lost.milliseconds) == (NINE + MINUTE, 0)
 
 
-def test_worker_lost_ten_times_makes_it_dead(
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Claim,
-    delivery_of: DeliveryOf,
-    attempts_of: AttemptsOf,
-) -> None:
+def test_worker_lost_ten_times_makes_it_dead(store: Store) -> None:
     """A delivery that crashes its worker each time is dead after ten attempts (F9)."""
-    endpoint = make_endpoint()
-    poison = make_delivery(endpoint.id)
-    numbers = []
+    endpoint = store.add_endpoint()
+    poison = store.add_delivery(endpoint.id)
     for minutes in range(MAX_ATTEMPTS):
-        numbers += [one.attempts for one in claim(now=NINE + minutes * MINUTE)]
-    healthy = make_delivery(endpoint.id)
+        store.claim(now=NINE + minutes * MINUTE)
+    healthy = store.add_delivery(endpoint.id)
 
-    claimed = claim(now=NINE + MAX_ATTEMPTS * MINUTE)
+    claimed = store.claim(now=NINE + MAX_ATTEMPTS * MINUTE)
 
-    assert numbers == list(range(1, 11))
     assert [one.delivery_id for one in claimed] == [healthy]
-    row = delivery_of(poison)
-    assert stand(row) == ("dead", 10, False)
+    row = store.delivery(poison)
+    assert (row.status, row.attempts, row.lease_token) == ("dead", 10, None)
     assert row.reason == "10 attempts failed, the last because its worker was lost"
     assert row.settled_at == NINE + MAX_ATTEMPTS * MINUTE
-    assert [one.decided for one in attempts_of(poison)] == ["retry"] * 9 + ["dead"]
+    assert [one.decided for one in store.attempts(poison)] == ["retry"] * 9 + ["dead"]
 
 
 RACERS = """
@@ -326,12 +226,9 @@ for racer in racers:
 """
 
 
-def test_eight_processes_claim_each_delivery_once(
-    database_url: str, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
-) -> None:
+def test_eight_processes_claim_each_delivery_once(store: Store, database_url: str) -> None:
     """Eight processes compete for the same rows (F7)."""
-    endpoint = make_endpoint()
-    ids = [make_delivery(endpoint.id) for _ in range(40)]
+    ids = store.add_deliveries(store.add_endpoint().id, 40)
 
     ran = subprocess.run(
         [sys.executable, "-c", RACERS, database_url, NINE.isoformat()],

@@ -1,7 +1,6 @@
 """The limits of a worker: reserved slots, adaptive concurrency, rate."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 import pytest
 
@@ -12,10 +11,9 @@ from notifier.webhooks.deliveries import Claimed
 from notifier.webhooks.retry_policy import EndpointSignal
 from notifier.worker.claims import EndpointLimit
 from notifier.worker.limiter import Limiter
-from tests.notifier.conftest import BODY, NINE
+from tests.notifier.conftest import BODY, MINUTE, NINE
 
 HEALTHY = BreakerState()
-MINUTE = timedelta(minutes=1)
 
 
 @dataclass
@@ -29,18 +27,12 @@ class Clock:
         return self.seconds
 
 
-def make_limiter(clock: Clock | None = None, **overrides: float) -> Limiter:
+def make_limiter(clock: Clock | None = None, *, rate: float = 1000.0) -> Limiter:
     """Return a limiter of 32 threads, 8 for each endpoint, and a rate that is never reached."""
-    given = {"threads": 32, "per_endpoint": 8, "rate": 1000.0, **overrides}
-    return Limiter(
-        threads=int(given["threads"]),
-        per_endpoint=int(given["per_endpoint"]),
-        rate=given["rate"],
-        clock=clock or Clock(),
-    )
+    return Limiter(threads=32, per_endpoint=8, rate=rate, clock=clock or Clock())
 
 
-def attempt(endpoint_id: int = 1, lane: Lane = Lane.FIRST) -> Claimed:
+def make_claimed(endpoint_id: int = 1, lane: Lane = Lane.FIRST) -> Claimed:
     """Return a claimed delivery."""
     return Claimed(
         *(1, endpoint_id, "msg_1", "course.deleted", "CS101", "https://elms.example/w", BODY),
@@ -51,6 +43,14 @@ def attempt(endpoint_id: int = 1, lane: Lane = Lane.FIRST) -> Claimed:
         claimed_at=NINE,
         span=tracing.new_span(),
     )
+
+
+def finish(limiter: Limiter, *signals: EndpointSignal, endpoint_id: int = 1) -> None:
+    """Start and finish attempts one after the other."""
+    for signal in signals:
+        claimed = make_claimed(endpoint_id)
+        limiter.start(claimed)
+        limiter.finish(claimed, signal)
 
 
 def limit_of(
@@ -70,7 +70,7 @@ def test_a_quarter_of_the_slots_is_reserved_for_first_attempts() -> None:
 def test_first_attempts_use_the_reserved_slots_first() -> None:
     limiter = make_limiter()
     for _ in range(2):
-        limiter.start(attempt())
+        limiter.start(make_claimed())
 
     limits = limiter.limits({1: HEALTHY}, now=NINE)
 
@@ -81,7 +81,7 @@ def test_first_attempts_use_the_reserved_slots_first() -> None:
 def test_one_isolated_delivery_at_a_time() -> None:
     """No second one is claimed while one is in progress (F9)."""
     limiter = make_limiter()
-    suspect = attempt(lane=Lane.ISOLATED)
+    suspect = make_claimed(lane=Lane.ISOLATED)
     limiter.start(suspect)
 
     during = limiter.limits({1: HEALTHY}, now=NINE).isolated
@@ -96,43 +96,36 @@ def test_failures_halve_the_concurrency_down_to_two() -> None:
     limiter = make_limiter()
     totals = []
     for _ in range(4):
-        one = attempt()
-        limiter.start(one)
-        limiter.finish(one, EndpointSignal.FAILING)
+        finish(limiter, EndpointSignal.FAILING)
         totals.append(limit_of(limiter).total)
 
     assert totals == [4, 2, 2, 2]
     assert limit_of(limiter) == EndpointLimit(2, 1)
 
 
-def test_each_success_adds_one_slot() -> None:
+def test_each_success_adds_one_slot_up_to_the_maximum() -> None:
     """A recovered endpoint gets one more slot with each success (F24)."""
     limiter = make_limiter()
-    for sign in [EndpointSignal.FAILING] * 3 + [EndpointSignal.HEALTHY] * 8:
-        one = attempt()
-        limiter.start(one)
-        limiter.finish(one, sign)
-        if sign is EndpointSignal.HEALTHY:
-            assert limit_of(limiter).total <= 8
+    finish(limiter, *[EndpointSignal.FAILING] * 3)
+    totals = []
+    for _ in range(7):
+        finish(limiter, EndpointSignal.HEALTHY)
+        totals.append(limit_of(limiter).total)
 
-    assert limit_of(limiter).total == 8
+    assert totals == [3, 4, 5, 6, 7, 8, 8]
 
 
 def test_internal_failure_changes_nothing() -> None:
     limiter = make_limiter()
-    one = attempt()
-    limiter.start(one)
-    limiter.finish(one, EndpointSignal.NONE)
+    finish(limiter, EndpointSignal.NONE)
 
     assert limit_of(limiter).total == 8
 
 
 def test_failure_of_one_endpoint_does_not_affect_another() -> None:
-    """Another endpoint keeps its places (F25)."""
+    """Another endpoint keeps its slots (F25)."""
     limiter = make_limiter()
-    one = attempt(endpoint_id=1)
-    limiter.start(one)
-    limiter.finish(one, EndpointSignal.FAILING)
+    finish(limiter, EndpointSignal.FAILING, endpoint_id=1)
 
     assert (limit_of(limiter, 1).total, limit_of(limiter, 2).total) == (4, 8)
 
@@ -159,10 +152,7 @@ def test_rate_limits_the_starts_per_second(later: float, starts: int) -> None:
     """A backlog is sent at the endpoint's rate; unused starts do not add up (F24)."""
     clock = Clock()
     limiter = make_limiter(clock, rate=4)
-    for _ in range(4):
-        one = attempt()
-        limiter.start(one)
-        limiter.finish(one, EndpointSignal.HEALTHY)
+    finish(limiter, *[EndpointSignal.HEALTHY] * 4)
 
     clock.seconds += later
 

@@ -1,28 +1,26 @@
 """Pings: signed, sent without an open session, stored, and their effect."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import pytest
 
-from foundation.crypto import Vault
 from foundation.db import session as db
-from foundation.db.session import Database
 from notifier.config import Settings
 from notifier.errors import EndpointDisabledError, EndpointUnknownError
-from notifier.models import Endpoint, EndpointPing
+from notifier.models import EndpointPing
 from notifier.services import Services
-from notifier.webhooks import circuit_breaker
 from notifier.webhooks.circuit_breaker import BreakerState
 from notifier.webhooks.retry_policy import Failure, WebhookResponse
 from notifier.worker.ping import PingResult, send_ping
-from tests.notifier.conftest import MakeDelivery, MakeEndpoint, Reply, Sink
+from tests.notifier.conftest import Reply, Sink, Store
+
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def here(database: Database, vault: Vault) -> Services:
+def here(store: Store) -> Services:
     """Services that may send to this machine."""
     settings = Settings(
         _env_file=None,
@@ -30,148 +28,100 @@ def here(database: Database, vault: Vault) -> Services:
         encryption_keys="MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
         allow_loopback=True,
     )
-    return Services(settings, database, vault)
+    return Services(settings, store.database, store.vault)
 
 
-@pytest.fixture
-def stored_ping(database: Database) -> Callable[[int], EndpointPing | None]:
-    """Return a function that reads the last ping of an endpoint."""
-
-    def read(endpoint_id: int) -> EndpointPing | None:
-        with database.reading() as session:
-            return session.get(EndpointPing, endpoint_id)
-
-    return read
+def add_paused(store: Store, url: str) -> int:
+    """Register an endpoint that is paused for an hour, and return its id."""
+    endpoint_id, now = store.add_endpoint(url).id, store.read(db.now)
+    store.set_state(endpoint_id, BreakerState(9, now - 2 * HOUR, now, now + HOUR))
+    return endpoint_id
 
 
-@pytest.fixture
-def make_paused(database: Database, make_endpoint: MakeEndpoint) -> Callable[[str], int]:
-    """Return a function that registers an endpoint that is paused for an hour; returns its id."""
-
-    def make(url: str) -> int:
-        made = make_endpoint(url)
-        with database.writing() as session:
-            now = db.now(session)
-            later = now + timedelta(hours=1)
-            circuit_breaker.write_states(
-                session, {made.id: BreakerState(9, now - timedelta(hours=2), now, later)}
-            )
-        return made.id
-
-    return make
-
-
-def test_what_takes_a_ping_is_tried_at_once(
-    here: Services,
-    sink: Sink,
-    make_paused: Callable[[str], int],
-    make_delivery: MakeDelivery,
-    endpoint_of: Callable[[int], Endpoint],
-    stored_ping: Callable[[int], EndpointPing | None],
+def test_endpoint_that_accepts_a_ping_is_tried_at_once(
+    here: Services, store: Store, sink: Sink
 ) -> None:
-    endpoint_id = make_paused(sink.url())
-    make_delivery(endpoint_id, due_at=datetime.now(UTC) + timedelta(hours=2))
+    endpoint_id = add_paused(store, sink.url())
+    store.add_delivery(endpoint_id, due_at=datetime.now(UTC) + 2 * HOUR)
 
     result = send_ping(here, endpoint_id)
 
-    ping, endpoint = stored_ping(endpoint_id), endpoint_of(endpoint_id)
+    (ping,), paused_until = store.all(EndpointPing), store.endpoint(endpoint_id).paused_until
     assert result == PingResult(
         sink.url(), WebhookResponse(200, None, '{"outcome":"applied"}'), True, 1
     )
-    assert ping is not None
     assert (ping.status, ping.failure, ping.accepted) == (200, None, True)
     assert ping.detail == '{"outcome":"applied"}'
     assert 0 <= ping.milliseconds < 60_000
-    assert endpoint.paused_until is not None
-    assert endpoint.paused_until <= ping.started_at
+    assert paused_until is not None
+    assert paused_until <= ping.started_at
 
 
-def test_what_refuses_a_ping_stays_paused(
-    here: Services,
-    sink: Sink,
-    make_paused: Callable[[str], int],
-    endpoint_of: Callable[[int], Endpoint],
-    stored_ping: Callable[[int], EndpointPing | None],
+def test_endpoint_that_refuses_a_ping_stays_paused(
+    here: Services, store: Store, sink: Sink
 ) -> None:
     sink.always(Reply(503, body=b"busy"))
-    endpoint_id = make_paused(sink.url())
-    before = endpoint_of(endpoint_id).paused_until
+    endpoint_id = add_paused(store, sink.url())
+    before = store.endpoint(endpoint_id).paused_until
 
     result = send_ping(here, endpoint_id)
 
-    ping = stored_ping(endpoint_id)
+    (ping,) = store.all(EndpointPing)
     assert not result.accepted
-    assert ping is not None
     assert (ping.status, ping.detail, ping.accepted) == (503, "busy", False)
-    assert endpoint_of(endpoint_id).paused_until == before
+    assert store.endpoint(endpoint_id).paused_until == before
 
 
-def test_the_last_ping_alone_is_noted(
-    here: Services,
-    sink: Sink,
-    make_endpoint: MakeEndpoint,
-    stored_ping: Callable[[int], EndpointPing | None],
-) -> None:
-    made = make_endpoint(sink.url())
+def test_only_the_last_ping_is_stored(here: Services, store: Store, sink: Sink) -> None:
+    made = store.add_endpoint(sink.url())
     sink.answer(Reply(500, body=b"trouble"), Reply(204, body=b""))
 
     send_ping(here, made.id)
     send_ping(here, made.id)
 
-    ping = stored_ping(made.id)
-    assert ping is not None
+    (ping,) = store.all(EndpointPing)
     assert (ping.status, ping.failure, ping.detail, ping.accepted) == (204, None, None, True)
 
 
-def test_a_ping_that_nobody_hears_is_noted_with_its_failure(
-    here: Services, make_endpoint: MakeEndpoint, stored_ping: Callable[[int], EndpointPing | None]
-) -> None:
-    made = make_endpoint("http://127.0.0.1:9/")
+def test_failed_ping_is_stored_with_its_failure(here: Services, store: Store) -> None:
+    made = store.add_endpoint("http://127.0.0.1:9/")
 
     result = send_ping(here, made.id)
 
-    ping = stored_ping(made.id)
+    (ping,) = store.all(EndpointPing)
     assert isinstance(result.result, Failure)
-    assert ping is not None
     assert (ping.status, ping.failure, ping.accepted) == (None, "refused", False)
     assert ping.detail == "127.0.0.1:9: connection refused"
 
 
-def test_no_session_is_open_while_a_ping_is_under_way(
-    here: Services, database: Database, sink: Sink, make_endpoint: MakeEndpoint
-) -> None:
-    made, answered = make_endpoint(sink.url()), Event()
+def test_no_session_is_open_during_a_ping(here: Services, store: Store, sink: Sink) -> None:
+    made, answered = store.add_endpoint(sink.url()), Event()
     sink.always(Reply(after=answered))
 
     with ThreadPoolExecutor(1) as pool:
         sent = pool.submit(send_ping, here, made.id)
         sink.wait_for(1)
-        held = database.engine.pool.checkedout()  # type: ignore[attr-defined]
+        checked_out = store.database.engine.pool.checkedout()  # type: ignore[attr-defined]
         answered.set()
 
     assert sent.result().accepted
-    assert held == 0
+    assert checked_out == 0
 
 
 @pytest.mark.parametrize(
-    ("disabled", "error", "message"),
+    ("endpoint_id", "error", "message"),
     [
-        pytest.param(True, EndpointDisabledError, "endpoint 1 is disabled", id="disabled"),
-        pytest.param(False, EndpointUnknownError, "there is no endpoint 2", id="unknown"),
+        pytest.param(1, EndpointDisabledError, "endpoint 1 is disabled", id="disabled"),
+        pytest.param(2, EndpointUnknownError, "there is no endpoint 2", id="unknown"),
     ],
 )
-def test_what_cannot_be_tested_is_refused(
-    here: Services,
-    sink: Sink,
-    make_endpoint: MakeEndpoint,
-    disabled: bool,
-    error: type[Exception],
-    message: str,
+def test_disabled_or_unknown_endpoint_is_refused(
+    here: Services, store: Store, sink: Sink, endpoint_id: int, error: type[Exception], message: str
 ) -> None:
-    made = make_endpoint(sink.url(), disabled=disabled)
+    store.add_endpoint(sink.url(), disabled=True)
 
     with pytest.raises(error) as refused:
-        send_ping(here, made.id if disabled else made.id + 1)
+        send_ping(here, endpoint_id)
 
     assert str(refused.value) == message
     assert sink.received == []
