@@ -61,6 +61,12 @@ LOOPBACK = Guard(loopback=True)
 
 BODY = '{"type":"course.deleted"}'
 
+# For PostgreSQL; TRUNCATE … RESTART IDENTITY takes many times as long as this and DELETE.
+RESTART_IDS = """
+    SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, start_value, false)
+    FROM pg_sequences WHERE schemaname = current_schema()
+"""
+
 T = TypeVar("T")
 
 
@@ -101,13 +107,11 @@ def shared_database(
 def database(database_kind: str, shared_database: Callable[[str], Database]) -> Database:
     """eAssessment's database, empty."""
     shared = shared_database(database_kind)
-    tables = [f'"{table.name}"' for table in reversed(SCHEMA.metadata.sorted_tables)]
-    statements = [f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE"]
-    if shared.is_sqlite:
-        statements = [f"DELETE FROM {table}" for table in (*tables, "sqlite_sequence")]
+    restart_ids = "DELETE FROM sqlite_sequence" if shared.is_sqlite else RESTART_IDS
     with shared.writing() as session:
-        for statement in statements:
-            session.execute(text(statement))
+        for table in reversed(SCHEMA.metadata.sorted_tables):
+            session.execute(table.delete())
+        session.execute(text(restart_ids))
     return shared
 
 

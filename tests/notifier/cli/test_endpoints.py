@@ -1,45 +1,24 @@
 """`notifier endpoints …`."""
 
 import socket
-from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from click.testing import Result
 
 from contract import signatures, strict_json
 from contract.signatures import Secret
 from foundation.db import session as db
-from foundation.db.session import Database
-from notifier.models import Delivery
-from notifier.webhooks import circuit_breaker
 from notifier.webhooks.circuit_breaker import BreakerState
-
-Notifier = Callable[..., Result]
-ReadJson = Callable[..., Any]
-Rows = Callable[[], dict[str, list[str]]]
+from tests.notifier.cli.conftest import ReadJson, Rows, Run
+from tests.notifier.conftest import Reply, Sink, Store
 
 URL = "https://elms.example/webhooks/eassessment"
+HOUR = timedelta(hours=1)
 
 
-def reply(status: int, body: bytes = b"") -> Any:
-    return SimpleNamespace(status=status, headers={}, body=body, after=None)
-
-
-def fail(database: Database, failures: int, *, paused: bool) -> None:
-    """Record that endpoint 1 has been failing for an hour."""
-    with database.writing() as session:
-        now = db.now(session)
-        since, until = now - timedelta(hours=1), now + timedelta(minutes=10)
-        state = BreakerState(failures, since, now, until if paused else None)
-        circuit_breaker.write_states(session, {1: state})
-
-
-def test_add_prints_the_secret_once(notifier: Notifier) -> None:
-    result = notifier("endpoints", "add", URL)
+def test_add_prints_the_secret_once(run: Run) -> None:
+    result = run("endpoints", "add", URL)
 
     message, secret = result.stdout.splitlines()
     assert (result.exit_code, result.stderr) == (0, "")
@@ -47,12 +26,14 @@ def test_add_prints_the_secret_once(notifier: Notifier) -> None:
     assert Secret.parse(secret).reveal() == secret
 
 
-def test_add_refuses_an_invalid_url_and_a_registered_one(notifier: Notifier, rows: Rows) -> None:
-    notifier("endpoints", "add", URL)
+def test_add_refuses_an_invalid_url_and_a_registered_one(
+    run: Run, store: Store, rows: Rows
+) -> None:
+    store.add_endpoint(URL)
     before = rows()
 
-    invalid = notifier("endpoints", "add", "https://u:planted@x.example/")
-    again = notifier("endpoints", "add", URL)
+    invalid = run("endpoints", "add", "https://u:planted@x.example/")
+    again = run("endpoints", "add", URL)
 
     assert (invalid.exit_code, again.exit_code) == (1, 1)
     assert "the URL has user info" in invalid.stderr
@@ -70,18 +51,17 @@ def test_add_refuses_an_invalid_url_and_a_registered_one(notifier: Notifier, row
         pytest.param(("rotate-secret", "1", "--overlap", "1h", "--now"), "give either", id="both"),
     ],
 )
-def test_wrong_usage_exits_with_2(away: Notifier, arguments: tuple[str, ...], message: str) -> None:
-    result = away("endpoints", *arguments)
+def test_wrong_usage_exits_with_2(
+    run_without_database: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    result = run_without_database("endpoints", *arguments)
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
 
 
-@pytest.mark.parametrize(
-    "action", ["disable", "enable", "set-event-types", "rotate-secret", "ping"]
-)
-def test_unknown_endpoint_is_refused(notifier: Notifier, action: str) -> None:
-    result = notifier("endpoints", action, 7)
+def test_unknown_endpoint_is_refused(run: Run) -> None:
+    result = run("endpoints", "disable", 7)
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("error: there is no endpoint 7\n next: ")
@@ -89,18 +69,23 @@ def test_unknown_endpoint_is_refused(notifier: Notifier, action: str) -> None:
 
 @pytest.mark.parametrize(
     ("failures", "paused", "status"),
-    [(0, False, "enabled"), (1, False, "failing"), (7, True, "paused")],
+    [
+        pytest.param(0, False, "enabled", id="enabled"),
+        pytest.param(1, False, "failing", id="failing"),
+        pytest.param(7, True, "paused", id="paused"),
+    ],
 )
 def test_list_shows_the_status(
-    notifier: Notifier, told: ReadJson, database: Database, failures: int, paused: bool, status: str
+    store: Store, run: Run, read_json: ReadJson, failures: int, paused: bool, status: str
 ) -> None:
-    empty = notifier("endpoints", "list").stdout
-    told("endpoints", "add", URL, "--event-type", "course.deleted")
-    if failures:
-        fail(database, failures, paused=paused)
+    empty = run("endpoints", "list").stdout
+    endpoint = store.add_endpoint(URL, event_types=["course.deleted"])
+    now = store.read(db.now)
+    since, until = now - HOUR if failures else None, now + HOUR if paused else None
+    store.set_state(endpoint.id, BreakerState(failures, since, since, until))
 
-    text = notifier("endpoints", "list").stdout
-    (listed,) = told("endpoints", "list")
+    text = run("endpoints", "list").stdout
+    (listed,) = read_json("endpoints", "list")
 
     assert empty.startswith("No endpoints. Register")
     assert f" {status} " in text
@@ -109,57 +94,61 @@ def test_list_shows_the_status(
 
 
 def test_disable_holds_deliveries_and_enable_releases_them(
-    notifier: Notifier, told: ReadJson, make_deleted: Callable[..., int]
+    store: Store, run: Run, read_json: ReadJson
 ) -> None:
-    told("endpoints", "add", URL)
-    delivery_id = make_deleted("CS101")
+    delivery_id = store.add_delivery(store.add_endpoint(URL).id)
 
-    disabled = notifier("endpoints", "disable", 1, "--reason", "ELMS moves")
-    held = told("deliveries", "show", delivery_id)["status"]
-    reason = told("endpoints", "list")[0]["disabled_reason"]
-    enabled = notifier("endpoints", "enable", 1)
+    disabled = run("endpoints", "disable", 1, "--reason", "ELMS moves")
+    held, reason = store.statuses(delivery_id), read_json("endpoints", "list")[0]["disabled_reason"]
+    enabled = run("endpoints", "enable", 1)
 
     assert disabled.stdout == "Endpoint 1 is disabled; its deliveries are held.\n"
-    assert held == "held"
+    assert held == ["held"]
     assert reason.startswith("ELMS moves (")
     assert enabled.stdout == "Endpoint 1 is enabled; 1 held delivery is queued.\n"
 
 
-def test_set_event_types(notifier: Notifier, told: ReadJson) -> None:
-    told("endpoints", "add", URL)
+def test_set_event_types(store: Store, run: Run) -> None:
+    store.add_endpoint(URL)
 
-    result = notifier("endpoints", "set-event-types", 1, "course.deleted", "delivery.dead")
+    result = run("endpoints", "set-event-types", 1, "course.deleted", "delivery.dead")
 
     assert result.stdout == "Endpoint 1 now receives course.deleted, delivery.dead.\n"
-    assert told("endpoints", "list")[0]["event_types"] == ["course.deleted", "delivery.dead"]
+    assert store.endpoint(1).event_types == ["course.deleted", "delivery.dead"]
 
 
-def test_correct_url(notifier: Notifier, told: ReadJson) -> None:
-    told("endpoints", "add", f"{URL}x")
+def test_correct_url(store: Store, run: Run) -> None:
+    store.add_endpoint(f"{URL}x")
 
-    result = notifier("endpoints", "correct-url", 1, URL)
+    result = run("endpoints", "correct-url", 1, URL)
 
     assert result.stdout == f"Endpoint 1 now has the URL {URL}\n"
-    assert told("endpoints", "list")[0]["url"] == URL
+    assert store.endpoint(1).url == URL
 
 
-def test_rotate_secret_prints_the_new_one(notifier: Notifier, told: ReadJson) -> None:
-    old = told("endpoints", "add", URL)["secret"]
+def test_rotate_secret_prints_the_new_one(store: Store, run: Run) -> None:
+    old = store.add_endpoint(URL).secret
 
-    message, new = notifier("endpoints", "rotate-secret", 1, "--now").stdout.splitlines()
+    message, new = run("endpoints", "rotate-secret", 1, "--now").stdout.splitlines()
 
     assert message == "Endpoint 1 has a new secret, shown only once:"
-    assert Secret.parse(new).reveal() != old
+    assert Secret.parse(new).reveal() != old.reveal()
 
 
-def test_ping_shows_an_accepted_response(notifier: Notifier, told: ReadJson, sink: Any) -> None:
-    secret = told("endpoints", "add", sink.url())["secret"]
-    sink.answer(reply(200, b'{"outcome":"ignored"}'))
+def test_ping_shows_an_accepted_response_and_sends_what_waits(
+    store: Store, run: Run, read_json: ReadJson, sink: Sink
+) -> None:
+    endpoint, now = store.add_endpoint(sink.url()), store.read(db.now)
+    store.add_delivery(endpoint.id, due_at=now + HOUR)
+    store.set_state(endpoint.id, BreakerState(7, now - HOUR, now, now + HOUR))
+    sink.answer(Reply(body=b'{"outcome":"ignored"}'))
 
-    result = notifier("endpoints", "ping", 1)
-    as_json = told("endpoints", "ping", 1)
+    result = run("endpoints", "ping", 1)
+    as_json = read_json("endpoints", "ping", 1)
 
-    assert result.stdout == f'OK 200: {sink.url()} {{"outcome":"ignored"}}\n'
+    assert result.stdout == (
+        f'OK 200: {sink.url()} {{"outcome":"ignored"}}\n1 waiting delivery is queued.\n'
+    )
     assert as_json == {
         "url": sink.url(),
         "accepted": True,
@@ -168,18 +157,14 @@ def test_ping_shows_an_accepted_response(notifier: Notifier, told: ReadJson, sin
         "response_body": '{"outcome":"applied"}',
     }
     received = sink.received[0]
-    signatures.verify(
-        [Secret.parse(secret)], received.headers, received.body, now=datetime.now(UTC)
-    )
+    signatures.verify([endpoint.secret], received.headers, received.body, now=datetime.now(UTC))
 
 
-def test_ping_shows_a_refusal_and_exits_with_1(
-    notifier: Notifier, told: ReadJson, sink: Any
-) -> None:
-    told("endpoints", "add", sink.url())
-    sink.answer(reply(401, b"\x1b[31mno signature matches"))
+def test_ping_shows_a_refusal_and_exits_with_1(store: Store, run: Run, sink: Sink) -> None:
+    store.add_endpoint(sink.url())
+    sink.answer(Reply(401, body=b"\x1b[31mno signature matches"))
 
-    result = notifier("endpoints", "ping", 1)
+    result = run("endpoints", "ping", 1)
 
     first, second = result.stdout.splitlines()
     assert result.exit_code == 1
@@ -187,13 +172,13 @@ def test_ping_shows_a_refusal_and_exits_with_1(
     assert second.startswith("  next: ")
 
 
-def test_ping_without_a_response_exits_with_1(notifier: Notifier, told: ReadJson) -> None:
+def test_ping_without_a_response_exits_with_1(store: Store, run: Run) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
-    told("endpoints", "add", url)
+    store.add_endpoint(url)
 
-    result = notifier("endpoints", "ping", 1)
-    as_json = notifier("endpoints", "ping", 1, "--json")
+    result = run("endpoints", "ping", 1)
+    as_json = run("endpoints", "ping", 1, "--json")
 
     assert (result.exit_code, as_json.exit_code) == (1, 1)
     assert result.stdout.startswith(f"Failed: {url}: refused: ")
@@ -203,38 +188,13 @@ def test_ping_without_a_response_exits_with_1(notifier: Notifier, told: ReadJson
     assert set(document) == {"url", "accepted", "kind", "detail", "next_step", "action"}
 
 
-def test_ping_that_is_accepted_sends_what_waits(
-    notifier: Notifier, told: ReadJson, sink: Any, database: Database, make_deleted: Any
-) -> None:
-    told("endpoints", "add", sink.url())
-    delivery_id = make_deleted("CS101")
-    with database.writing() as session:
-        session.get_one(Delivery, delivery_id).due_at = db.now(session) + timedelta(hours=2)
-    fail(database, 7, paused=True)
-
-    result = notifier("endpoints", "ping", 1)
-
-    assert result.stdout.endswith("\n1 waiting delivery is queued.\n")
-
-
-def test_disabled_endpoint_is_not_pinged(notifier: Notifier, told: ReadJson, sink: Any) -> None:
-    told("endpoints", "add", sink.url())
-    notifier("endpoints", "disable", 1)
-
-    result = notifier("endpoints", "ping", 1)
-
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: endpoint 1 is disabled\n next: ")
-    assert sink.received == []
-
-
 def test_ping_without_the_encryption_key_says_so(
-    notifier: Notifier, told: ReadJson, sink: Any, monkeypatch: pytest.MonkeyPatch
+    store: Store, run: Run, sink: Sink, environment: pytest.MonkeyPatch
 ) -> None:
-    told("endpoints", "add", sink.url())
-    monkeypatch.setenv("NOTIFIER_ENCRYPTION_KEYS", "YW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcyE=")
+    store.add_endpoint(sink.url())
+    environment.setenv("NOTIFIER_ENCRYPTION_KEYS", "YW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcyE=")
 
-    result = notifier("endpoints", "ping", 1)
+    result = run("endpoints", "ping", 1)
 
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
@@ -242,23 +202,17 @@ def test_ping_without_the_encryption_key_says_so(
 
 
 def test_blocked_address_is_neither_registered_nor_contacted(
-    notifier: Notifier,
-    told: ReadJson,
-    sink: Any,
-    make_deleted: Callable[..., int],
-    monkeypatch: pytest.MonkeyPatch,
+    store: Store, run: Run, sink: Sink, environment: pytest.MonkeyPatch
 ) -> None:
-    told("endpoints", "add", sink.url())
-    delivery_id = make_deleted("CS101")
-    monkeypatch.delenv("NOTIFIER_ALLOW_LOOPBACK")
+    delivery_id = store.add_delivery(store.add_endpoint(sink.url()).id)
+    environment.delenv("NOTIFIER_ALLOW_LOOPBACK")
 
-    added = notifier("endpoints", "add", sink.url("/other"))
-    pinged = notifier("endpoints", "ping", 1)
-    notifier("work", "--once")
+    added = run("endpoints", "add", sink.url("/other"))
+    pinged = run("endpoints", "ping", 1)
+    run("work", "--once")
 
-    (attempt,) = told("deliveries", "show", delivery_id)["attempts_made"]
     assert (added.exit_code, pinged.exit_code) == (1, 1)
     assert "NOTIFIER_ALLOWED_HOSTS" in added.stderr
     assert "blocked: " in pinged.stdout
-    assert attempt["failure"] == "blocked"
+    assert [one.failure for one in store.attempts(delivery_id)] == ["blocked"]
     assert sink.connections == 0

@@ -1,173 +1,89 @@
 """Settings of the command `notifier`, and its secrets."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from click.testing import Result
 
 from contract.tokens import CourseToken
-
-Notifier = Callable[..., Result]
-Told = Callable[..., Any]
-Rows = Callable[[], dict[str, list[str]]]
-
-NOTIFIER = (sys.executable, "-c", "from notifier.cli import main; main()")
+from tests.notifier.cli.conftest import ADMIN_KEY, ENCRYPTION_KEY, ReadJson, Rows, Run
+from tests.notifier.conftest import Reply, Sink, Store
 
 
-def test_missing_settings_are_all_named(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if "NOTIFIER" not in name}
-
-    done = subprocess.run(
-        [*NOTIFIER, "courses", "list"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**environment, "PYTHONPATH": str(Path(__file__).parents[3])},
-        timeout=30,
-        check=False,
-    )
-
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        "error: NOTIFIER_ENCRYPTION_KEYS: is missing; NOTIFIER_ADMIN_KEY: is missing\n"
-        " next: Set what is named in the environment or in .env; "
-        ".env.example explains each one.\n"
-    )
-
-
-MALFORMED = {
-    "NOTIFIER_ADMIN_KEY": "planted-short",
-    "NOTIFIER_ENCRYPTION_KEYS": "planted-no-base64!",
-    "NOTIFIER_DATABASE_URL": "mysql://planted:planted@host/x",
-    "NOTIFIER_SOURCE": "planted site",
-    "NOTIFIER_PORT": "planted-port",
-    "NOTIFIER_WORKER_THREADS": "0",
-    "NOTIFIER_ENDPOINT_CONCURRENCY": "1000",
-    "NOTIFIER_CONNECT_TIMEOUT": "nan",
-    "NOTIFIER_ATTEMPT_DEADLINE": "-1",
-    "NOTIFIER_LEASE": "inf",
-    "NOTIFIER_POLL_INTERVAL": "0",
-    "NOTIFIER_DATABASE_TIMEOUT": "soon",
-    "NOTIFIER_WEB_THREADS": "1.5",
-    "NOTIFIER_LOG_LEVEL": "planted-level",
-    "NOTIFIER_LOG_FORMAT": "xml",
-}
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        pytest.param(arguments, id=" ".join(arguments))
-        for arguments in (
-            ("db", "upgrade"),
-            ("db", "check"),
-            ("serve",),
-            ("work", "--once"),
-            ("doctor",),
-            ("courses", "list"),
-            ("grades", "import", "-"),
-            ("endpoints", "list"),
-            ("deliveries", "list"),
-        )
-    ],
-)
+@pytest.mark.parametrize("words", ["db upgrade", "serve", "work --once", "doctor", "courses list"])
 def test_invalid_settings_are_all_named_and_not_shown(
-    command: Notifier, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+    run_without_database: Run, environment: pytest.MonkeyPatch, words: str
 ) -> None:
-    for name, value in MALFORMED.items():
-        monkeypatch.setenv(name, value)
+    environment.setenv("NOTIFIER_ADMIN_KEY", "planted-short")
+    environment.setenv("NOTIFIER_ENCRYPTION_KEYS", "planted-no-base64!")
+    environment.setenv("NOTIFIER_DATABASE_URL", "mysql://planted:planted@host/x")
 
-    result = command(*arguments)
+    result = run_without_database(*words.split())
 
     assert (result.exit_code, result.stdout) == (2, "")
-    named = {part.strip().partition(":")[0] for part in result.stderr[7:].split(";")}
-    assert MALFORMED.keys() <= named
+    for name in ("NOTIFIER_ADMIN_KEY", "NOTIFIER_ENCRYPTION_KEYS", "NOTIFIER_DATABASE_URL"):
+        assert f"{name}: " in result.stderr
     assert "planted" not in result.output
 
 
-def test_lease_must_outlast_an_attempt(command: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NOTIFIER_LEASE", "19")
-
-    result = command("work", "--once")
-
-    assert result.exit_code == 2
-    assert result.stderr.startswith(
-        "error: NOTIFIER_LEASE must be longer than NOTIFIER_ATTEMPT_DEADLINE by 5 seconds or more\n"
-    )
-
-
-def test_settings_are_read_from_dotenv(command: Notifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NOTIFIER_ADMIN_KEY")
+def test_settings_are_read_from_dotenv(
+    run_without_database: Run, environment: pytest.MonkeyPatch
+) -> None:
+    environment.delenv("NOTIFIER_ADMIN_KEY")
+    environment.delenv("NOTIFIER_DATABASE_URL")
     Path(".env").write_text(
         "NOTIFIER_ADMIN_KEY=0123456789abcdef0123456789abcdef\n"
-        "NOTIFIER_ENCRYPTION_KEYS=wrong\n"
+        "NOTIFIER_ENCRYPTION_KEYS=the environment counts\n"
         "NOTIFIER_DATABASE_URL=sqlite:///from-file.db\n"
         "RECEIVER_ANYTHING=belongs to the other service\n",
         encoding="utf-8",
     )
 
-    result = command("db", "upgrade")
+    result = run_without_database("db", "check")
 
-    assert (result.exit_code, result.stderr) == (0, "")
-    assert Path("from-file.db").exists()
+    assert result.exit_code == 4
+    assert f"there is no file {Path('from-file.db').absolute()}" in result.stderr
 
 
 def test_secrets_are_shown_nowhere(
-    notifier: Notifier, told: Told, rows: Rows, sink: Any, tmp_path: Path
+    store: Store, run: Run, read_json: ReadJson, rows: Rows, sink: Sink
 ) -> None:
-    sink.answer(SimpleNamespace(status=422, headers={}, body=b"", after=None))
-    first = told("courses", "add", "CS101", "--title", "x")["token"]
-    old = told("endpoints", "add", sink.url())["secret"]
-    second = told("courses", "regenerate-token", "CS101")["token"]
-    new = told("endpoints", "rotate-secret", 1)["secret"]
-    sink.answer(SimpleNamespace(status=422, headers={}, body=f"{new} {first}".encode(), after=None))
+    first = read_json("courses", "add", "CS101", "--title", "x")["token"]
+    old = read_json("endpoints", "add", sink.url())["secret"]
+    second = read_json("courses", "regenerate-token", "CS101")["token"]
+    new = read_json("endpoints", "rotate-secret", 1)["secret"]
+    sink.answer(Reply(422, body=f"{new} {first}".encode()))
     planted = {
-        *(token for token in (first, second)),
-        *(CourseToken.parse(token).secret for token in (first, second)),
+        *(part for token in (first, second) for part in (token, CourseToken.parse(token).secret)),
         *(part for secret in (old, new) for part in (secret, secret.removeprefix("whsec_"))),
-        os.environ["NOTIFIER_ADMIN_KEY"],
-        os.environ["NOTIFIER_ENCRYPTION_KEYS"],
+        ADMIN_KEY,
+        ENCRYPTION_KEY,
     }
 
-    said = [
-        notifier(*arguments)
-        for arguments in (
-            ("work", "--once"),
-            ("courses", "list", "--json"),
-            ("courses", "show", "CS101"),
-            ("courses", "show", "CS101", "--json"),
-            ("courses", "add", "CS101", "--title", "again"),
-            ("courses", "delete", "CS101"),
-            ("work", "--once"),
-            ("endpoints", "list"),
-            ("endpoints", "list", "--json"),
-            ("endpoints", "add", sink.url()),
-            ("endpoints", "ping", 1),
-            ("deliveries", "list"),
-            ("deliveries", "list", "--json"),
-            *(("deliveries", "show", number, "--json") for number in (1, 2)),
-            ("deliveries", "replay", "--status", "dead"),
-            ("db", "check"),
-            ("db", "rotate-key"),
-            ("doctor",),
-            ("doctor", "--json"),
+    work, *others = (
+        run(*words.split())
+        for words in (
+            "work --once",
+            "courses list --json",
+            "courses show CS101",
+            "courses show CS101 --json",
+            "courses add CS101 --title again",
+            "courses delete CS101",
+            "endpoints list",
+            "endpoints list --json",
+            f"endpoints add {sink.url()}",
+            "endpoints ping 1",
+            "deliveries list",
+            "deliveries show 1",
+            "deliveries show 1 --json",
+            "deliveries replay --status dead",
+            "db rotate-key",
+            "doctor --json",
         )
-    ]
+    )
 
-    stored = json.dumps(rows())
-    for secret in planted:
-        assert not [one.output for one in said if secret in one.output]
-        assert secret not in stored
-    assert "delivery is dead" in said[0].stderr
-    assert "delivery is dead" in said[6].stderr
-    assert "[redacted] [redacted]" in said[6].stderr
-    for received in sink.received:
-        sent = received.body.decode() + str(received.headers) + received.path
-        assert not [secret for secret in planted if secret in sent]
+    said = work.output + "".join(one.output for one in others)
+    sent = "".join(f"{one.path} {one.headers} {one.body!r}" for one in sink.received)
+    assert [secret for secret in planted if secret in said + sent + json.dumps(rows())] == []
+    assert "delivery is dead" in work.stderr
+    assert "[redacted] [redacted]" in work.stderr

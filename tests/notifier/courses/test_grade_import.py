@@ -35,12 +35,6 @@ def test_scores_are_grouped_by_course() -> None:
     assert str(scores["CS102"][0].score_given) == "0.10"  # type: ignore[attr-defined]
 
 
-def test_empty_score_means_not_graded() -> None:
-    scores = read(f"{HEADER}\nCS101,ada,,10\n")
-
-    assert scores == {"CS101": [make_score(score_given=None)]}
-
-
 def test_every_column_is_read() -> None:
     scores = read(
         "grading_progress,comment,course_id,timestamp,user_id,activity_progress,"
@@ -60,21 +54,14 @@ def test_every_column_is_read() -> None:
     }
 
 
-def test_empty_optional_fields_count_as_absent() -> None:
-    scores = read(f"{HEADER},comment,timestamp,activity_progress\nCS101,ada,7.5,10,,,\n")
+def test_empty_score_means_not_graded_and_other_empty_fields_count_as_absent() -> None:
+    scores = read(f"{HEADER},comment,timestamp,activity_progress\nCS101,ada,,10,,,\n")
 
-    assert scores == {"CS101": [make_score()]}
+    assert scores == {"CS101": [make_score(score_given=None)]}
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param(f"{HEADER}\n", id="no line below the header"),
-        pytest.param(f"{HEADER}\n\n\n", id="empty lines"),
-    ],
-)
-def test_file_without_scores_is_empty(text: str) -> None:
-    assert read(text) == {}
+def test_file_without_scores_is_empty() -> None:
+    assert read(f"{HEADER}\n\n\n") == {}
 
 
 @pytest.mark.parametrize(
@@ -84,11 +71,10 @@ def test_file_without_scores_is_empty(text: str) -> None:
         pytest.param(
             "CS101,ada,7,5,10",
             "the line has more or fewer fields than the first one",
-            id="a decimal comma",
+            id="decimal comma",
         ),
         pytest.param("CS101,,7.5,10", "user_id: Field required", id="no user"),
-        pytest.param("CS101,ada,7.5,", "score_maximum: Field required", id="no maximum"),
-        pytest.param("CS101,ada,7.5,0", "scoreMaximum must be greater than 0", id="nought of 0"),
+        pytest.param("CS101,ada,7.5,0", "scoreMaximum must be greater than 0", id="maximum of 0"),
         pytest.param(
             "CS101,ada,-1,10", 'score_given: expected digits such as "7.5"', id="negative"
         ),
@@ -110,35 +96,25 @@ def test_invalid_line_is_reported(line: str, message: str) -> None:
     [
         pytest.param(
             "timestamp",
-            "yesterday",
-            "timestamp: expected a time such as 2026-11-22T09:00:00.123456Z",
-            id="no moment",
-        ),
-        pytest.param(
-            "timestamp",
             "1700000000",
-            "timestamp: expected a time such as 2026-11-22T09:00:00.123456Z",
-            id="a number for a moment",
+            "expected a time such as 2026-11-22T09:00:00.123456Z",
+            id="timestamp",
         ),
         pytest.param(
             "activity_progress",
             "Asleep",
-            "activity_progress: Input should be 'Initialized', 'Started', 'InProgress', "
-            "'Submitted' or 'Completed'",
-            id="no activity",
+            "Input should be 'Initialized', 'Started', 'InProgress', 'Submitted' or 'Completed'",
+            id="activity",
         ),
         pytest.param(
-            "comment",
-            "x" * 10_001,
-            "comment: String should have at most 10000 characters",
-            id="a long comment",
+            "comment", "x" * 10_001, "String should have at most 10000 characters", id="comment"
         ),
     ],
 )
 def test_invalid_optional_field_is_reported(column: str, value: str, message: str) -> None:
     refused = refusal(f"{HEADER},{column}\nCS101,ada,7.5,10,{value}\n")
 
-    assert refused == f"nothing was imported: 1 line is invalid\nline 2: {message}"
+    assert refused == f"nothing was imported: 1 line is invalid\nline 2: {column}: {message}"
 
 
 def test_every_invalid_line_is_reported() -> None:

@@ -1,14 +1,10 @@
 """Search for courses: matches, order, pages."""
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
-from foundation.db.session import Database
 from notifier.courses import search
 from notifier.courses import service as courses
-from notifier.models import Course
-from tests.notifier.conftest import NINE, MakeCourse
+from tests.notifier.conftest import NINE, Store
 
 TITLES = {
     "CS101": "Introduction to Programming",
@@ -22,88 +18,64 @@ TITLES = {
 
 
 @pytest.fixture
-def catalogue(make_course: MakeCourse) -> None:
+def catalogue(store: Store) -> None:
     """Some courses, added in reverse order."""
     for course_id, title in reversed(TITLES.items()):
-        make_course(course_id, title=title)
+        store.add_course(course_id, title=title)
 
 
-@pytest.fixture
-def find(database: Database) -> Callable[..., list[str]]:
-    """Return a function that searches and returns the found ids."""
-
-    def ids(words: str, **options: object) -> list[str]:
-        with database.reading() as session:
-            return [row.course_id for row in search.find(session, words, **options).rows]
-
-    return ids
+def find(store: Store, words: str, **options: object) -> list[str]:
+    """Return the ids of the courses that a search finds."""
+    return [row.course_id for row in store.read(search.find, words, **options).rows]
 
 
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        pytest.param("CS101", ["CS101", "LAW1"], id="a whole id, and where else it stands"),
+        pytest.param("CS101", ["CS101", "LAW1"], id="whole id, also in a title"),
         pytest.param("cs", ["CS101", "CS102", "cs103", "LAW1", "MATH-cs"], id="a beginning"),
         pytest.param("introduction", ["CS101", "CS102"], id="a word"),
         pytest.param("INTRO prog", ["CS101"], id="parts of words in any case"),
         pytest.param("programming introduction", ["CS101"], id="words in another order"),
         pytest.param("musica ELECTRONICA", ["cs103"], id="without accents"),
-        pytest.param("économie", ["ÉCO1"], id="with accents"),
         pytest.param("eco", ["ÉCO1"], id="a beginning without accents"),
-        pytest.param("%", ["100%"], id="a sign that LIKE knows"),
-        pytest.param("_", ["100%"], id="another"),
+        pytest.param("%", ["100%"], id="wildcard of LIKE"),
         pytest.param("\\", [], id="a backslash"),
         pytest.param("zzz", [], id="nothing"),
         pytest.param("  law1  ", ["LAW1"], id="space around it"),
     ],
 )
-def test_courses_are_found(
-    catalogue: None, find: Callable[..., list[str]], words: str, found: list[str]
-) -> None:
-    assert found == find(words)
+def test_courses_are_found(store: Store, catalogue: None, words: str, found: list[str]) -> None:
+    assert find(store, words) == found
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3])
-def test_pages_have_each_course_once(catalogue: None, database: Database, limit: int) -> None:
-    def pages() -> Iterator[list[Course]]:
-        after = None
-        with database.reading() as session:
-            while True:
-                found = search.find(session, "cs", after=after, limit=limit)
-                yield list(found.rows)
-                if found.after is None:
-                    return
-                after = found.rows[-1]
+@pytest.mark.parametrize("limit", [1, 2])
+def test_pages_have_each_course_once(store: Store, catalogue: None, limit: int) -> None:
+    pages = [store.read(search.find, "cs", limit=limit)]
+    while pages[-1].after is not None:
+        pages.append(store.read(search.find, "cs", after=pages[-1].rows[-1], limit=limit))
 
-    every = list(pages())
-
-    ids = [row.course_id for rows in every for row in rows]
-    assert ids == ["CS101", "CS102", "cs103", "LAW1", "MATH-cs"]
-    assert {len(rows) for rows in every[:-1]} <= {limit}
+    ids = [[row.course_id for row in page.rows] for page in pages]
+    assert [one for page in ids for one in page] == ["CS101", "CS102", "cs103", "LAW1", "MATH-cs"]
+    assert {len(page) for page in ids[:-1]} == {limit}
 
 
-def test_deleted_courses_can_be_selected(
-    catalogue: None, database: Database, find: Callable[..., list[str]]
-) -> None:
-    with database.writing() as session:
-        courses.delete_course(session, "CS102", now=NINE)
+def test_deleted_courses_can_be_selected(store: Store, catalogue: None) -> None:
+    store.write(courses.delete_course, "CS102", now=NINE)
 
-    assert find("introduction", deleted=True) == ["CS102"]
-    assert find("introduction", deleted=False) == ["CS101"]
-    assert find("introduction") == ["CS101", "CS102"]
+    found = [find(store, "introduction", deleted=deleted) for deleted in (True, False, None)]
+
+    assert found == [["CS102"], ["CS101"], ["CS101", "CS102"]]
 
 
-def test_long_title_fits_into_the_index(
-    make_course: MakeCourse, find: Callable[..., list[str]]
-) -> None:
-    make_course("LONG", title="\U0001d49clgebra " + "𐍈" * 9_990)
+@pytest.mark.parametrize(
+    "title",
+    [
+        pytest.param("\U0001d49clgebra " + "𐍈" * 9_990, id="long"),
+        pytest.param("Algebra " + "\ufdfa" * 1_000, id="long once normalised"),
+    ],
+)
+def test_long_title_fits_into_the_index(store: Store, title: str) -> None:
+    store.add_course("LONG", title=title)
 
-    assert find("long algebra") == ["LONG"]
-
-
-def test_normalised_text_is_limited_too(
-    make_course: MakeCourse, find: Callable[..., list[str]]
-) -> None:
-    make_course("LIG", title="\ufdfa" * 1_000)
-
-    assert find("lig") == ["LIG"]
+    assert find(store, "long algebra") == ["LONG"]
