@@ -183,7 +183,7 @@ def test_delivery_is_listed_with_its_status(
     assert delivery == {
         "delivery_id": delivery_id,
         "event_type": "course.deleted",
-        "course_id": "CS101-2026",
+        "course_id": "CS101",
         "course_version": 2,
         "endpoint_id": endpoint.id,
         "url": URL,

@@ -15,8 +15,7 @@ from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Failure, WebhookRespons
 from notifier.worker import batch
 from notifier.worker.batch import BatchSettings, Finished
 from notifier.worker.claims import ClaimLimits
-from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
-from tests.notifier.worker.test_batch import set_state
+from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint, Store
 
 # The SQL of counters is tested in foundation/db.
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"])
@@ -144,11 +143,11 @@ def test_last_expired_claim_is_counted_as_dead(
 
 
 def test_gauges_of_deliveries_and_endpoints(
-    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers
+    store: Store, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers
 ) -> None:
     healthy, paused, disabled = make_endpoint(), make_endpoint(), make_endpoint(disabled=True)
     until = datetime.now(UTC) + HOUR
-    set_state(database, paused.id, BreakerState(5, NINE, NINE, paused_until=until))
+    store.set_state(paused.id, BreakerState(5, NINE, NINE, paused_until=until))
     make_delivery(healthy.id, status=DeliveryStatus.DELIVERED)
     make_delivery(healthy.id, status=DeliveryStatus.DEAD)
     make_delivery(paused.id)
@@ -167,10 +166,10 @@ def test_gauges_of_deliveries_and_endpoints(
 
 
 def test_ended_pause_does_not_hide_the_oldest_due(
-    database: Database, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers
+    store: Store, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers
 ) -> None:
     endpoint = make_endpoint()
-    set_state(database, endpoint.id, BreakerState(5, NINE, NINE, paused_until=NINE + MINUTE))
+    store.set_state(endpoint.id, BreakerState(5, NINE, NINE, paused_until=NINE + MINUTE))
     make_delivery(endpoint.id)
 
     assert numbers()["oldest_due_seconds"] > 0
