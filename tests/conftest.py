@@ -1,4 +1,4 @@
-"""Databases and surroundings that all tests share, and what is said about skipped tests."""
+"""Databases and environment of all tests, and the report of skipped tests."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ from foundation.pages import users
 
 POSTGRES_VARIABLE = "TEST_POSTGRES_URL"
 NO_POSTGRES = f"{POSTGRES_VARIABLE} is not set"
-_SURROUNDINGS = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PYTHONWARNINGS")
+_TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PYTHONWARNINGS")
 
 TESTS = Path(__file__).parent
 # Tests that wait for a browser or for many processes, the slowest first.
@@ -44,25 +44,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     In CI they fail instead (see `postgres`).
     """
     skips_postgres = not (os.environ.get(POSTGRES_VARIABLE) or os.environ.get("CI"))
-    ranks = {item: _rank(item.path) for item in items}
-    for item, rank in ranks.items():
-        if rank < len(LONG):
+    for item in items:
+        if _rank(item) < len(LONG):
             item.add_marker("long")
         if skips_postgres and _needs_postgres(item):
             item.add_marker(pytest.mark.skip(reason=NO_POSTGRES))
-    items.sort(key=ranks.__getitem__)
+    items.sort(key=_rank)
 
 
-def _rank(path: Path) -> int:
-    found = (rank for rank, long in enumerate(LONG) if path.is_relative_to(TESTS / long))
+def _rank(item: pytest.Item) -> int:
+    found = (rank for rank, long in enumerate(LONG) if item.path.is_relative_to(TESTS / long))
     return next(found, len(LONG))
 
 
 def _needs_postgres(item: pytest.Item) -> bool:
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    return parameters.get("database_kind") == "postgresql" or "postgres" in getattr(
-        item, "fixturenames", ()
-    )
+    if hasattr(item, "callspec") and item.callspec.params.get("database_kind") == "postgresql":
+        return True
+    return "postgres" in getattr(item, "fixturenames", ())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -130,13 +128,13 @@ def restore_logging() -> Iterator[None]:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove terminal settings and settings of our services that the shell may have."""
     for name in [*os.environ]:
-        if name in _SURROUNDINGS or name.startswith(("NOTIFIER_", "RECEIVER_")):
+        if name in _TERMINAL or name.startswith(("NOTIFIER_", "RECEIVER_")):
             monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_hashes() -> Iterator[None]:
-    """Hash passwords cheaply; one test checks the real method."""
+    """Hash passwords cheaply; a test of users checks the real method."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(users, "METHOD", "scrypt:1024:8:1")
         yield
@@ -158,7 +156,7 @@ class _TemplateCache(BytecodeCache):
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_templates() -> Iterator[None]:
-    """Compile each template once, and not again for each app."""
+    """Compile each template once for all apps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(Flask.jinja_options, "bytecode_cache", _TemplateCache())
         yield

@@ -3,21 +3,11 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import NARROW, WIDE, Open, faults_of, sign_in
+from tests.browser.conftest import NARROW, WIDE, Open, faults_of
 from tests.browser.university import University
 from tests.foundation.pages.conftest import PASSWORD
 
 SERVICES = [pytest.param("notifier", "Overview"), pytest.param("receiver", "Registry")]
-
-
-def test_both_services_are_signed_in_to_side_by_side(open_page: Open, campus: University) -> None:
-    page = open_page()
-    for address in campus.addresses.values():
-        sign_in(page, address)
-
-    for address in campus.addresses.values():
-        page.goto(address)
-        expect(page.get_by_role("banner")).to_contain_text("Signed in as Ada")
 
 
 @pytest.mark.parametrize(

@@ -102,15 +102,12 @@ def demo() -> Iterator[Demo]:
         printed += line
         if "Press Ctrl-C" in line:
             break
+    assert "All checks passed in" in printed, printed
     yield Demo(process, printed)
     too_late.cancel()
     if process.poll() is None:
         process.terminate()
     process.communicate(timeout=END_TIMEOUT)
-
-
-def test_story_passed_before(demo: Demo) -> None:
-    assert "All checks passed in" in demo.printed
 
 
 def test_deletion_on_a_page_reaches_elms(demo: Demo, open_page: Open) -> None:

@@ -3,15 +3,13 @@
 Everything is written by the functions of the services, at times of that day.
 """
 
-import heapq
 import random
+import sched
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import partial
-from itertools import count
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -78,7 +76,6 @@ CHANGES = {8: 3, 9: 6, 10: 8, 11: 6, 12: 2, 13: 4, 14: 7, 15: 5, 16: 4, 17: 2, 2
 # How long ago the outage of ELMS began and ended.
 OUTAGE = timedelta(hours=6, minutes=10), timedelta(hours=6, minutes=6)
 BUSY_RUN = 71
-Action = Callable[[datetime], None]
 _SETTINGS = BatchSettings(timedelta(minutes=1), timedelta(days=5), lambda: 0.5)
 _NO_CLAIMS = ClaimLimits(0, 0, 0, {})
 
@@ -125,16 +122,15 @@ def add_ada(database: Database) -> None:
         users.add(session, "Ada", PASSWORD, now=datetime.now(UTC))
 
 
-@dataclass
 class _Day:
-    """What is still to happen on the day that ends now, in the order of time."""
+    """The day that ends now; the agenda has what is still to happen."""
 
-    eassessment: Database
-    elms: Database
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
-    chance: random.Random = field(default_factory=lambda: random.Random(7))
-    agenda: list[tuple[datetime, int, Action]] = field(default_factory=list)
-    numbers: Iterator[int] = field(default_factory=count)
+    def __init__(self, eassessment: Database, elms: Database) -> None:
+        self.eassessment, self.elms = eassessment, elms
+        self.now = datetime.now(UTC)
+        self.chance = random.Random(7)
+        self.agenda = sched.scheduler(lambda: self.now)
+        self.retried = 0
 
     def live(self) -> tuple[int, str]:
         """Let the day pass; return the delivery that was retried, and the last deleted course."""
@@ -143,19 +139,16 @@ class _Day:
         regenerated, deleted = self._changes()
         for number, (at, course_id) in enumerate(zip(regenerated, THIS_YEAR, strict=False), 1):
             is_entered = number <= len(regenerated) - 3
-            self._plan(at, partial(self._regenerate, course_id, is_entered))
+            self._plan(at, self._regenerate, course_id, is_entered)
         for at, course_id in zip(deleted, LAST_YEAR, strict=False):
-            self._plan(at, partial(self._delete, course_id))
+            self._plan(at, self._delete, course_id)
         for quarter in range(96):
             self._plan(self.now - timedelta(minutes=15 * (96 - quarter) - 7), self._sync)
-        self.retried = 0
-        while self.agenda and self.agenda[0][0] < self.now:
-            at, _, action = heapq.heappop(self.agenda)
-            action(at)
+        self.agenda.run(blocking=False)
         return self.retried, list(LAST_YEAR)[len(deleted) - 1]
 
-    def _plan(self, at: datetime, action: Action) -> None:
-        heapq.heappush(self.agenda, (at, next(self.numbers), action))
+    def _plan(self, at: datetime, action: Callable[..., None], *arguments: object) -> None:
+        self.agenda.enterabs(at, 0, action, (*arguments, at))
 
     def _open_term(self) -> None:
         began, graded = self.now - timedelta(days=54), self.now - timedelta(days=2)
@@ -167,14 +160,10 @@ class _Day:
                 course_id: courses.add_course(session, course_id, title, now=began)
                 for course_id, title in titles.items()
             }
+            given, most = Decimal(67), Decimal(100)
             scores = [
-                Score(
-                    user_id=f"s{number}",
-                    score_given=Decimal(67),
-                    score_maximum=Decimal(100),
-                    timestamp=graded,
-                )
-                for number in range(1001, 1020)
+                Score(user_id=f"s{n}", score_given=given, score_maximum=most, timestamp=graded)
+                for n in range(1001, 1020)
             ]
             grades.load(session, dict.fromkeys(titles, scores), now=graded)
         with self.elms.writing() as session:
@@ -207,7 +196,7 @@ class _Day:
             token = courses.regenerate_token(session, course_id, now=at)
         self._plan(at + timedelta(milliseconds=100), self._work)
         if is_entered:
-            self._plan(at + timedelta(minutes=20), partial(self._enter, course_id, token))
+            self._plan(at + timedelta(minutes=20), self._enter, course_id, token)
 
     def _enter(self, course_id: str, token: CourseToken, at: datetime) -> None:
         with self.elms.writing() as session:

@@ -85,13 +85,6 @@ def test_points_survive_the_wire_digit_by_digit(number: Decimal) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "number"), [('"0.10000"', "0.10000"), ('"9999999999.99999"', "9999999999.99999")]
-)
-def test_points_are_read_exactly(raw: str, number: str) -> None:
-    assert str(points.validate_json(raw)) == number
-
-
-@pytest.mark.parametrize(
     ("number", "written"), [(Decimal("1E+3"), '"1000"'), (Decimal("-0.0"), '"0.0"')]
 )
 def test_points_are_written_as_plain_digits(number: Decimal, written: str) -> None:

@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from freezegun import freeze_time
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
 from sqlalchemy.orm import Session
@@ -89,16 +88,6 @@ def test_statements_are_counted_without_begin(database: Database) -> None:
     assert database.statements - before == 3
 
 
-def test_sessions_have_the_info_of_the_database(sqlite_url: str) -> None:
-    database = Database(sqlite_url, info={"source": "here"})
-
-    with database.reading() as reading, database.writing() as writing:
-        known = [reading.info["source"], writing.info["source"]]
-
-    database.dispose()
-    assert known == ["here", "here"]
-
-
 @pytest.mark.parametrize(
     "timestamp",
     [
@@ -128,28 +117,12 @@ def test_inexact_value_is_refused(
         stored(database, column, value)
 
 
-def test_timestamps_compare_in_the_database(database: Database) -> None:
-    timestamps = [NOON + timedelta(microseconds=step) for step in (-1, 0, 1)]
-    with database.writing() as session:
-        session.execute(insert(ITEMS), [{"happened_at": at} for at in timestamps])
-
-    bound = NOON.astimezone(timezone(timedelta(hours=-11)))
-    query = select(ITEMS.c.happened_at).where(ITEMS.c.happened_at <= bound).order_by(ITEMS.c.id)
-    with database.reading() as session:
-        assert session.scalars(query).all() == timestamps[:2]
-
-
 @pytest.mark.parametrize(
     ("digits", "read"),
     [("0.10", "0.10"), ("12345678901234567890.5", "12345678901234567890.5"), ("1E+3", "1000")],
 )
 def test_every_digit_is_read(database: Database, digits: str, read: str) -> None:
     assert str(stored(database, "points", Decimal(digits))) == read
-
-
-@pytest.mark.parametrize("column", ["happened_at", "points"])
-def test_null_is_none(database: Database, column: str) -> None:
-    assert stored(database, column, None) is None
 
 
 def test_clock_is_aware_and_goes_on_within_a_transaction(database: Database) -> None:
@@ -161,23 +134,6 @@ def test_clock_is_aware_and_goes_on_within_a_transaction(database: Database) -> 
     assert began.utcoffset() == timedelta(0)
     assert abs(began - datetime.now(UTC)) < timedelta(seconds=30)
     assert later - began >= timedelta(milliseconds=2)
-
-
-def test_clock_of_sqlite_is_that_of_the_machine(new_sqlite: Database) -> None:
-    with freeze_time(NOON), new_sqlite.reading() as session:
-        assert db.now(session) == NOON
-
-
-def test_insert_ignores_a_duplicate(database: Database) -> None:
-    added = []
-    for _ in range(2):
-        with database.writing() as session:
-            statement = db.insert(session, ITEMS).values(name="one").returning(ITEMS.c.id)
-            ignoring = statement.on_conflict_do_nothing(index_elements=["name"])
-            added.append(session.execute(ignoring).first() is not None)
-
-    assert added == [True, False]
-    assert names(database) == ["one"]
 
 
 def test_references_are_enforced(database: Database) -> None:
