@@ -12,20 +12,22 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.orm import joinedload
 
 from contract.problems import Problem, ProblemType
 from contract.signatures import Secret
-from contract.tokens import CourseToken
+from contract.tokens import CourseToken, Token
 from foundation.crypto import Vault
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from receiver import services
 from receiver.app import create_app
 from receiver.config import Settings
-from receiver.models import SCHEMA, Entry, Source
+from receiver.course_state import Fact
+from receiver.models import API, SCHEMA, Entry, Source
 from receiver.registry import entries as registry
-from receiver.registry.history import Actor
+from receiver.registry.history import Actor, ActorKind
 from receiver.sources import store as sources
 from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import HttpClient
@@ -36,6 +38,7 @@ from tests.receiver.moodle.fake import FakeMoodle, serving
 
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 SITE = "eassessment.example.ac.uk"
+WEBHOOK = Actor(ActorKind.WEBHOOK, "msg_1")
 ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 
@@ -104,88 +107,137 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
-@pytest.fixture
-def make_source(database: Database, vault: Vault) -> Callable[..., Source]:
-    """Return a function that adds a source with its secrets."""
+@dataclass(frozen=True)
+class Store:
+    """ELMS's database, as tests fill and read it."""
 
-    def make(
-        name: str = SITE, url: str = "http://127.0.0.1:9", secrets: tuple[Secret, ...] = ()
+    database: Database
+    vault: Vault
+
+    def add_source(
+        self,
+        name: str = SITE,
+        url: str = "http://127.0.0.1:9",
+        secrets: tuple[Secret, ...] = (),
+        kind: str = API,
     ) -> Source:
-        with database.writing() as session:
-            source = sources.add(session, name, url, now=NINE)
+        """Add a source with its secrets."""
+        with self.database.writing() as session:
+            source = sources.add(session, name, url, kind, now=NINE)
             for secret in secrets:
-                sources.add_secret(session, source, secret, vault=vault, now=NINE)
+                sources.add_secret(session, source, secret, vault=self.vault, now=NINE)
             session.refresh(source)
             session.expunge_all()
             return source
 
-    return make
+    def source(self, name: str) -> Source:
+        """Return a source, which is added if there is none of this name."""
+        with self.database.reading() as session:
+            known = {source.name: source for source in sources.list_all(session)}
+        return known.get(name) or self.add_source(name)
 
-
-@pytest.fixture
-def make_entry(database: Database, vault: Vault) -> Callable[..., Entry]:
-    """Return a function that adds a course to the grade sync and applies facts to it."""
-
-    def make(
-        source: Source,
+    def add_course(
+        self,
         course_id: str = "CS101",
-        token: CourseToken | None = None,
-        facts: tuple[registry.Fact, ...] = (),
+        *facts: Fact,
+        source: str = "one",
+        token: Token | None = None,
     ) -> Entry:
-        administrator, webhook = Actor("administrator", "ada@elms"), Actor("webhook", "msg_1")
-        with database.writing() as session:
+        """Add a course to the grade sync and apply facts to it as a webhook does."""
+        found = self.source(source)
+        with self.database.writing() as session:
             registry.add(
                 session,
-                session.get_one(Source, source.id),
+                found,
                 course_id,
                 token or CourseToken.generate(),
-                vault=vault,
-                actor=administrator,
+                vault=self.vault,
+                actor=Actor(ActorKind.ADMINISTRATOR, "ada@elms"),
                 now=NINE,
             )
+        self.apply(course_id, *facts, source=source)
+        return self.entry(course_id, source)
+
+    def apply(
+        self, course_id: str, *facts: Fact, source: str = "one", actor: Actor = WEBHOOK
+    ) -> None:
+        """Apply facts to a course, which need not be in the grade sync."""
+        found = self.source(source)
+        with self.database.writing() as session:
             for fact in facts:
-                registry.apply(session, source.id, course_id, fact, actor=webhook, now=NINE)
-        with database.reading() as session:
-            return registry.list_entries(session, source_id=source.id, course_ids=[course_id])[0]
+                registry.apply(session, found.id, course_id, fact, actor=actor, now=NINE)
 
-    return make
+    def update(self, entry: Entry, **columns: Any) -> None:
+        """Change columns of an entry."""
+        with self.database.writing() as session:
+            session.execute(update(Entry).where(Entry.id == entry.id).values(columns))
 
+    def entry(self, course_id: str = "CS101", source: str | None = None) -> Entry:
+        """Return the entry of a course, in grade sync or not, with its source."""
+        query = select(Entry).join(Source).where(Entry.course_id == course_id)
+        query = query.options(joinedload(Entry.source))
+        with self.database.reading() as session:
+            named = query.where(Source.name == source) if source else query
+            return session.scalars(named).one()
 
-@pytest.fixture
-def entry_of(database: Database) -> Callable[[str], Entry]:
-    """Return a function that reads the entry of a course, in grade sync or not."""
-
-    def read(course_id: str) -> Entry:
-        with database.reading() as session:
-            return session.scalars(select(Entry).where(Entry.course_id == course_id)).one()
-
-    return read
-
-
-@pytest.fixture
-def rows(database: Database) -> Callable[[type[Any]], list[Any]]:
-    """Return a function that reads a whole table."""
-
-    def read(model: type[Any]) -> list[Any]:
-        with database.reading() as session:
+    def rows(self, model: type[Any]) -> list[Any]:
+        """Return a whole table."""
+        with self.database.reading() as session:
             return list(session.scalars(select(model)))
 
-    return read
-
-
-@pytest.fixture
-def everything(database: Database) -> Callable[[], str]:
-    """Return a function that reads all rows of all tables as one text."""
-
-    def read() -> str:
-        with database.reading() as session:
+    def everything(self) -> str:
+        """Return all rows of all tables as one text."""
+        with self.database.reading() as session:
             return "\n".join(
                 str(tuple(row))
                 for table in SCHEMA.metadata.sorted_tables
                 for row in session.execute(select(table))
             )
 
-    return read
+
+@pytest.fixture
+def store(database: Database, vault: Vault) -> Store:
+    """ELMS's database, as tests fill and read it."""
+    return Store(database, vault)
+
+
+@pytest.fixture
+def make_source(store: Store) -> Callable[..., Source]:
+    """Return a function that adds a source with its secrets."""
+    return store.add_source
+
+
+@pytest.fixture
+def make_entry(store: Store) -> Callable[..., Entry]:
+    """Return a function that adds a course to the grade sync and applies facts to it."""
+
+    def make(
+        source: Source,
+        course_id: str = "CS101",
+        token: CourseToken | None = None,
+        facts: tuple[Fact, ...] = (),
+    ) -> Entry:
+        return store.add_course(course_id, *facts, source=source.name, token=token)
+
+    return make
+
+
+@pytest.fixture
+def entry_of(store: Store) -> Callable[[str], Entry]:
+    """Return a function that reads the entry of a course, in grade sync or not."""
+    return store.entry
+
+
+@pytest.fixture
+def rows(store: Store) -> Callable[[type[Any]], list[Any]]:
+    """Return a function that reads a whole table."""
+    return store.rows
+
+
+@pytest.fixture
+def everything(store: Store) -> Callable[[], str]:
+    """Return a function that reads all rows of all tables as one text."""
+    return store.everything
 
 
 @dataclass(frozen=True)

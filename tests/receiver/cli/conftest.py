@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from contract.tokens import CourseToken
 from receiver.cli import main
-from receiver.models import Source
-from tests.receiver.conftest import ENCRYPTION_KEY
+from tests.receiver.conftest import ENCRYPTION_KEY, FakeSite, Store
 
 Receiver = Callable[..., Result]
 
@@ -46,9 +44,10 @@ def receiver(environment: pytest.MonkeyPatch) -> Receiver:
 
 
 @pytest.fixture
-def source(make_source: Callable[..., Source], fake_site: Any) -> Source:
-    """The site on loopback, as ELMS knows it."""
-    return make_source("one", fake_site.url)
+def site(fake_site: FakeSite, store: Store) -> FakeSite:
+    """A site on loopback, which is the source `one`."""
+    store.add_source("one", fake_site.url)
+    return fake_site
 
 
 def new_token() -> str:

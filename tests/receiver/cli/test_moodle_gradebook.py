@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from contract.tokens import CourseToken
-from receiver.models import Entry, Source
 from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
 from receiver.sources.http_client import MAX_RESPONSE_BYTES
 from tests.receiver.cli.conftest import Receiver, new_token
-from tests.receiver.conftest import FakeSite
+from tests.receiver.conftest import FakeSite, Store
 from tests.receiver.moodle.elms import ACTIVITY, COURSE, Elms
 from tests.receiver.moodle.fake import FakeMoodle, Form
 from tests.receiver.moodle.recordings import Recorded
@@ -36,21 +35,14 @@ def elms(environment: pytest.MonkeyPatch, moodle: FakeMoodle) -> Elms:
 
 
 @pytest.fixture
-def course(
-    source: Source,
-    make_entry: Callable[..., Entry],
-    fake_site: FakeSite,
-    make_score: Callable[..., Any],
-) -> Entry:
+def course(store: Store, site: FakeSite, make_score: Callable[..., Any]) -> None:
     """A course with a grade, and without an activity that receives it."""
     token = CourseToken.generate()
-    fake_site.grades("CS101", token, make_score("ada"))
-    return make_entry(source, "CS101", token=token)
+    site.grades("CS101", token, make_score("ada"))
+    store.add_course("CS101", token=token)
 
 
-def test_run_counts_requests_to_the_gradebook(
-    elms: Elms, course: Entry, receiver: Receiver
-) -> None:
+def test_run_counts_requests_to_the_gradebook(elms: Elms, course: None, receiver: Receiver) -> None:
     receiver("registry", "set-activity", "CS101", *TARGET)
 
     result = receiver("sync-grades")
@@ -64,7 +56,7 @@ def test_run_counts_requests_to_the_gradebook(
 
 
 def test_gradebook_outage_stops_the_run_with_advice(
-    elms: Elms, course: Entry, receiver: Receiver, fake_site: FakeSite
+    elms: Elms, course: None, receiver: Receiver, site: FakeSite
 ) -> None:
     receiver("registry", "set-activity", "CS101", *TARGET)
     elms.moodle.says(SITE_INFO, "token_invalid")
@@ -72,7 +64,7 @@ def test_gradebook_outage_stops_the_run_with_advice(
     text, document = receiver("sync-grades"), receiver("sync-grades", "--json")
 
     report = json.loads(document.stdout)
-    assert (text.exit_code, document.exit_code, fake_site.connections) == (1, 1, 0)
+    assert (text.exit_code, document.exit_code, site.connections) == (1, 1, 0)
     assert "Grade sync stopped early: ELMS's own Moodle: invalidtoken" in text.stdout
     assert " next: Enter a current token of ELMS's own Moodle" in text.stdout
     assert (report["requests"], report["gradebook_requests"]) == (0, 1)
@@ -82,7 +74,7 @@ def test_gradebook_outage_stops_the_run_with_advice(
 
 
 def test_missing_activity_is_shown_before_a_run(
-    elms: Elms, course: Entry, receiver: Receiver
+    elms: Elms, course: None, receiver: Receiver
 ) -> None:
     added = receiver("registry", "add", "CS102", stdin=new_token())
     shown = json.loads(receiver("registry", "show", "CS101", "--json").stdout)

@@ -1,16 +1,14 @@
 """`receiver db …` and `receiver doctor`."""
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
 from contract.events import CourseDeleted, CourseDeletedData, dump
 from contract.signatures import Secret
 from foundation.db.session import Database
-from receiver.models import SCHEMA, Entry, HistoryEntry, InboxMessage, Run, RunCourse, Source
+from receiver.models import SCHEMA, HistoryEntry, InboxMessage, Run, RunCourse
 from receiver.registry import entries as registry
 from receiver.registry import history
 from receiver.runs import store as runs
@@ -18,16 +16,16 @@ from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from tests.receiver.cli.conftest import Receiver
+from tests.receiver.conftest import Store
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
-Rows = Callable[[type[Any]], list[Any]]
 both_databases = pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"])
 
 
 @both_databases
 def test_prune_deletes_old_runs_but_keeps_the_last(
-    receiver: Receiver, database: Database, rows: Rows
+    receiver: Receiver, database: Database, store: Store
 ) -> None:
     def record(at: datetime, *, partial: bool = False) -> int:
         with database.writing() as session:
@@ -44,19 +42,15 @@ def test_prune_deletes_old_runs_but_keeps_the_last(
     result = receiver("db", "prune", "--older-than", "30d")
 
     assert result.stdout == "deleted 13 runs, 0 lines of history, 0 webhook ids\n"
-    assert [run.id for run in rows(Run)] == [full, recent]
-    assert [course.run_id for course in rows(RunCourse)] == [full, recent]
+    assert [run.id for run in store.rows(Run)] == [full, recent]
+    assert [course.run_id for course in store.rows(RunCourse)] == [full, recent]
 
 
 @both_databases
 def test_prune_deletes_history_and_webhook_ids_but_keeps_the_status(
-    receiver: Receiver,
-    database: Database,
-    make_source: Callable[..., Source],
-    entry_of: Callable[[str], Entry],
-    rows: Rows,
+    receiver: Receiver, database: Database, store: Store
 ) -> None:
-    source = WebhookSource(make_source("one").id, "one", ())
+    source = WebhookSource(store.add_source("one").id, "one", ())
     data = CourseDeletedData(source="one", course_id="CS101", course_version=4)
     event = CourseDeleted(timestamp=LONG_AGO, data=data)
 
@@ -68,19 +62,17 @@ def test_prune_deletes_history_and_webhook_ids_but_keeps_the_status(
     receiver("db", "prune", "--older-than", "60d")
     repeated = accept(datetime.now(UTC))
     result = receiver("db", "prune", "--older-than", "30d")
-    history_left, messages_left = rows(HistoryEntry), rows(InboxMessage)
+    history_left, messages_left = store.rows(HistoryEntry), store.rows(InboxMessage)
     after = accept(datetime.now(UTC))
 
     assert (first, repeated, after) == ("applied", "duplicate", "stale")
     assert result.stdout == "deleted 0 runs, 1 line of history, 1 webhook id\n"
     assert (history_left, messages_left) == ([], [])
-    assert registry.course_status(entry_of("CS101")).status == "course_deleted"
+    assert registry.course_status(store.entry("CS101")).status == "course_deleted"
 
 
-def test_history_is_pruned_in_batches(
-    database: Database, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
-) -> None:
-    entry = make_entry(make_source("one"))
+def test_history_is_pruned_in_batches(database: Database, store: Store) -> None:
+    entry = store.add_course("CS101")
     line = history.NewHistoryEntry(entry.id, "token entered", None, registry.state_of(entry))
     with database.writing() as session:
         history.write(session, [line] * 5, actor=registry.Actor("sync", "run 1"), now=LONG_AGO)
@@ -120,12 +112,9 @@ def test_doctor_reports_failed_checks(receiver: Receiver) -> None:
     assert json.loads(document.stdout)["ok"] is False
 
 
-def test_rotate_key_counts_secrets_and_tokens(
-    receiver: Receiver,
-    make_source: Callable[..., Source],
-    make_entry: Callable[..., Entry],
-) -> None:
-    make_entry(make_source("encrypted", secrets=(Secret.generate(),)))
+def test_rotate_key_counts_secrets_and_tokens(receiver: Receiver, store: Store) -> None:
+    store.add_source("one", secrets=(Secret.generate(),))
+    store.add_course("CS101")
 
     result = receiver("db", "rotate-key")
 

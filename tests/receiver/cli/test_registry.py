@@ -2,56 +2,45 @@
 
 import json
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any
 
 import pytest
 
 from contract.problems import ProblemType
 from contract.tokens import CourseToken, MoodleToken
-from foundation.db.session import Database
 from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
-from receiver.models import MOODLE, Entry, Source
-from receiver.registry import entries as registry
+from receiver.models import MOODLE
 from tests.receiver.cli.conftest import Receiver, new_token
+from tests.receiver.conftest import NINE, FakeSite, Store
+
+TOKEN = CourseToken.generate()
+DELETED, REGENERATED = Deleted(4, NINE), TokenAnnounced(4, "new", NINE)
 
 
-@pytest.fixture
-def deleted_course(source: Source, database: Database, now: datetime) -> None:
-    """CS101 is not in the registry, but a webhook said that it was deleted."""
-    actor = registry.Actor("webhook", "msg_1")
-    with database.writing() as session:
-        registry.apply(session, source.id, "CS101", Deleted(4, now), actor=actor, now=now)
+def test_add_stores_the_token(receiver: Receiver, store: Store) -> None:
+    store.add_source("one")
 
-
-def test_add_stores_the_token(
-    receiver: Receiver, source: Source, entry_of: Callable[[str], Entry]
-) -> None:
-    token = CourseToken.generate()
-
-    result = receiver("registry", "add", "CS101", stdin=token.reveal())
+    result = receiver("registry", "add", "CS101", stdin=TOKEN.reveal())
 
     assert (result.exit_code, result.stdout) == (
         0,
-        f"CS101 of one is added, with the token {token.token_id}\n"
+        f"CS101 of one is added, with the token {TOKEN.token_id}\n"
         "CS101 is active: the next sync fetches its grades\n",
     )
-    assert entry_of("CS101").stored_token_id == token.token_id
+    assert store.entry("CS101").stored_token_id == TOKEN.token_id
 
 
-def test_add_of_a_deleted_course_exits_with_1(receiver: Receiver, deleted_course: None) -> None:
+def test_add_of_a_deleted_course_exits_with_1(receiver: Receiver, store: Store) -> None:
+    store.apply("CS101", DELETED)
+
     result = receiver("registry", "add", "CS101", stdin=new_token())
 
     assert result.exit_code == 1
     assert "CS101 cannot be synced: the course was deleted in eAssessment" in result.stderr
 
 
-def test_moodle_has_its_own_tokens_and_numbers(
-    receiver: Receiver, source: Source, database: Database
-) -> None:
+def test_moodle_has_its_own_tokens_and_course_ids(receiver: Receiver, store: Store) -> None:
     token = MoodleToken("0123456789abcdef" * 2)
-    with database.writing() as session:
-        session.get_one(Source, source.id).kind = MOODLE
+    store.add_source("moodle", kind=MOODLE)
 
     course_token = receiver("registry", "add", "7", stdin=new_token())
     course_id = receiver("registry", "add", "CS101", stdin=token.text)
@@ -62,10 +51,9 @@ def test_moodle_has_its_own_tokens_and_numbers(
     assert token.token_id in added.stdout
 
 
-def test_source_is_optional_for_a_course_of_one_source(
-    receiver: Receiver, source: Source, make_source: Callable[..., Source]
-) -> None:
-    make_source("two")
+def test_source_is_optional_for_a_course_of_one_source(receiver: Receiver, store: Store) -> None:
+    store.add_source("one")
+    store.add_source("two")
 
     unclear = receiver("registry", "add", "CS101", stdin=new_token())
     added = receiver("registry", "add", "CS101", "--source", "two", stdin=new_token())
@@ -84,24 +72,21 @@ def test_source_is_optional_for_a_course_of_one_source(
     ],
 )
 def test_invalid_argument_exits_with_1(
-    receiver: Receiver, source: Source, words: list[str], message: str
+    receiver: Receiver, store: Store, words: list[str], message: str
 ) -> None:
+    store.add_source("one")
+
     result = receiver("registry", *words, stdin="junk")
 
     assert (result.exit_code, message in result.stderr) == (1, True)
     assert "Traceback" not in result.output
 
 
-def test_list_shows_status_and_last_result_of_each_course(
-    receiver: Receiver,
-    source: Source,
-    make_entry: Callable[..., Entry],
-    now: datetime,
-) -> None:
+def test_list_shows_status_and_last_result_of_each_course(receiver: Receiver, store: Store) -> None:
     empty = receiver("registry", "list")
-    make_entry(source, "CS101")
-    make_entry(source, "CS102", facts=(Deleted(4, now),))
-    make_entry(source, "CS103", facts=(TokenAnnounced(4, "new", now),))
+    store.add_course("CS101")
+    store.add_course("CS102", DELETED)
+    store.add_course("CS103", REGENERATED)
     receiver("sync-grades", "--course", "CS101")
 
     table = receiver("registry", "list").stdout
@@ -114,19 +99,13 @@ def test_list_shows_status_and_last_result_of_each_course(
     assert (active["status"], active["last_outcome"]) == ("active", "failed")
     assert active["last_outcome_at"].startswith("20")
     assert (invalid["course_id"], invalid["status"]) == ("CS103", "token_invalid")
-    assert (invalid["since"], invalid["last_outcome"]) == (now.isoformat(), None)
+    assert (invalid["since"], invalid["last_outcome"]) == (NINE.isoformat(), None)
     assert invalid["action"] == "registry set-token CS103"
     assert json.loads(filtered.stdout) == [invalid]
 
 
-def test_show_prints_state_and_history(
-    receiver: Receiver,
-    source: Source,
-    make_entry: Callable[..., Entry],
-    now: datetime,
-) -> None:
-    facts = (TokenRejected("other", "unknown", now), TokenAnnounced(4, "new", now))
-    make_entry(source, facts=facts)
+def test_show_prints_state_and_history(receiver: Receiver, store: Store) -> None:
+    store.add_course("CS101", TokenRejected("other", "unknown", NINE), REGENERATED)
 
     text = receiver("registry", "show", "CS101").stdout
     known = json.loads(receiver("registry", "show", "CS101", "--limit", "1", "--json").stdout)
@@ -138,7 +117,7 @@ def test_show_prints_state_and_history(
     assert known["rejected_reason"] == "unknown"
     assert known["history"] == [
         {
-            "at": now.isoformat(),
+            "at": NINE.isoformat(),
             "actor": "webhook",
             "actor_name": "msg_1",
             "event": "token.regenerated",
@@ -148,9 +127,9 @@ def test_show_prints_state_and_history(
     ]
 
 
-def test_show_prints_a_course_that_is_not_in_the_registry(
-    receiver: Receiver, deleted_course: None
-) -> None:
+def test_show_prints_a_course_that_is_not_in_the_registry(receiver: Receiver, store: Store) -> None:
+    store.apply("CS101", DELETED)
+
     result = receiver("registry", "show", "CS101")
 
     assert result.exit_code == 0
@@ -158,59 +137,45 @@ def test_show_prints_a_course_that_is_not_in_the_registry(
     assert "course.deleted" in result.stdout
 
 
-def test_announced_token_is_set_without_a_request(
-    receiver: Receiver,
-    source: Source,
-    make_entry: Callable[..., Entry],
-    fake_site: Any,
-    now: datetime,
+@pytest.mark.parametrize(
+    ("announced", "requests", "message"),
+    [
+        pytest.param(TOKEN.token_id, 0, "is stored for CS101\nCS101 is active", id="announced"),
+        pytest.param("other", 1, "verifying it with eAssessment …\nCS101 is active", id="verified"),
+    ],
+)
+def test_token_is_set(
+    receiver: Receiver, store: Store, site: FakeSite, announced: str, requests: int, message: str
 ) -> None:
-    new = CourseToken.generate()
-    make_entry(source, facts=(TokenAnnounced(4, new.token_id, now),))
+    store.add_course("CS101", TokenAnnounced(4, announced, NINE))
+    site.grades("CS101", TOKEN, course_version=6)
 
-    result = receiver("registry", "set-token", "CS101", stdin=new.reveal())
+    result = receiver("registry", "set-token", "CS101", stdin=TOKEN.reveal())
 
-    assert (result.exit_code, fake_site.connections) == (0, 0)
-    assert "CS101 is active" in result.stdout
-
-
-def test_other_token_is_verified_with_one_request(
-    receiver: Receiver,
-    source: Source,
-    make_entry: Callable[..., Entry],
-    fake_site: Any,
-    now: datetime,
-) -> None:
-    new = CourseToken.generate()
-    make_entry(source, facts=(TokenAnnounced(4, "lost", now),))
-    fake_site.grades("CS101", new, course_version=6)
-
-    result = receiver("registry", "set-token", "CS101", stdin=new.reveal())
-
-    assert (result.exit_code, len(fake_site.asked)) == (0, 1)
-    assert "verifying it with eAssessment …\nCS101 is active" in result.stdout
+    assert (result.exit_code, len(site.asked)) == (0, requests)
+    assert message in result.stdout
 
 
 @pytest.mark.parametrize(
     ("announced", "answer", "message"),
     [
         pytest.param(
-            "lost",
+            "other",
             lambda site: site.refuse("CS101", ProblemType.TOKEN_UNKNOWN),
             "CS101 cannot be synced: the token was regenerated",
             id="rejected",
         ),
         pytest.param(
-            "lost",
+            "other",
             lambda site: site.answer("CS101", 503),
             "the token could not be verified: responded 503\n next: The token is stored.",
             id="not verified",
         ),
         pytest.param(
-            "held",
+            "stored",
             lambda site: site.answer("CS101", 503),
             "was not entered: it could not be checked: responded 503; "
-            "held, which is known to be valid, is still in use\n"
+            "stored, which is known to be valid, is still in use\n"
             " next: No action needed if the course is synced.",
             id="not entered",
         ),
@@ -218,30 +183,26 @@ def test_other_token_is_verified_with_one_request(
 )
 def test_token_that_is_not_accepted_exits_with_1(
     receiver: Receiver,
-    source: Source,
-    make_entry: Callable[..., Entry],
-    fake_site: Any,
-    now: datetime,
+    store: Store,
+    site: FakeSite,
     announced: str,
-    answer: Callable[[Any], None],
+    answer: Callable[[FakeSite], None],
     message: str,
 ) -> None:
-    held = CourseToken("held", "s" * 24)
-    make_entry(source, token=held, facts=(TokenAnnounced(4, announced, now),))
-    answer(fake_site)
+    stored = CourseToken("stored", "s" * 24)
+    store.add_course("CS101", TokenAnnounced(4, announced, NINE), token=stored)
+    answer(site)
 
     result = receiver("registry", "set-token", "CS101", stdin=new_token())
 
     assert (result.exit_code, message in result.stderr) == (1, True)
 
 
-def test_removed_course_can_be_added_again(
-    receiver: Receiver, source: Source, entry_of: Callable[[str], Entry]
-) -> None:
-    receiver("registry", "add", "CS101", stdin=new_token())
+def test_removed_course_can_be_added_again(receiver: Receiver, store: Store) -> None:
+    store.add_course("CS101")
 
     removed = receiver("registry", "remove", "CS101")
-    token = entry_of("CS101").encrypted_token
+    token = store.entry("CS101").encrypted_token
     repeated = receiver("registry", "remove", "CS101")
     added = receiver("registry", "add", "CS101", stdin=new_token())
 

@@ -1,20 +1,19 @@
 """`receiver sources …`."""
 
 import json
-from collections.abc import Callable
 
 import pytest
 
 from contract.signatures import Secret
-from receiver.models import Source, SourceSecret
+from receiver.models import SourceSecret
 from tests.receiver.cli.conftest import Receiver
+from tests.receiver.conftest import Store
 
 URL = "https://eassessment.example"
 SITE_TOKEN = "0123456789abcdef" * 2
-Rows = Callable[..., list[SourceSecret]]
 
 
-def test_add_stores_the_secret(receiver: Receiver, rows: Rows) -> None:
+def test_add_stores_the_secret(receiver: Receiver, store: Store) -> None:
     secret = Secret.generate().reveal()
 
     result = receiver("sources", "add", "one", "--url", URL, stdin=f"{secret}\n")
@@ -22,13 +21,13 @@ def test_add_stores_the_secret(receiver: Receiver, rows: Rows) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     assert "The source one is added; its grades are fetched from https://" in result.stdout
     assert secret not in result.output
-    assert len(rows(SourceSecret)) == 1
+    assert len(store.rows(SourceSecret)) == 1
 
 
 @pytest.mark.parametrize(
     ("kind", "where"), [("api", "there"), ("moodle", "at the notifier of that Moodle")]
 )
-def test_secret_can_be_added_later(receiver: Receiver, rows: Rows, kind: str, where: str) -> None:
+def test_secret_can_be_added_later(receiver: Receiver, store: Store, kind: str, where: str) -> None:
     added = receiver("sources", "add", "one", "--url", URL, "--kind", kind)
     later = receiver("sources", "add-secret", "one", stdin=Secret.generate().reveal())
 
@@ -36,11 +35,11 @@ def test_secret_can_be_added_later(receiver: Receiver, rows: Rows, kind: str, wh
     assert f"Register the URL of /webhooks/one {where}" in added.stdout
     assert "`receiver sources add-secret one`. Until then its webhooks are refused" in added.stdout
     assert later.stdout == "The secret 1 is added; one has 1 now.\n"
-    assert len(rows(SourceSecret)) == 1
+    assert len(store.rows(SourceSecret)) == 1
 
 
-def test_remove_secret(receiver: Receiver, make_source: Callable[..., Source]) -> None:
-    make_source("one", secrets=(Secret.generate(), Secret.generate()))
+def test_remove_secret(receiver: Receiver, store: Store) -> None:
+    store.add_source("one", secrets=(Secret.generate(), Secret.generate()))
 
     first = receiver("sources", "remove-secret", "one", "1")
     last = receiver("sources", "remove-secret", "one", "2")
@@ -51,10 +50,10 @@ def test_remove_secret(receiver: Receiver, make_source: Callable[..., Source]) -
     assert (repeated.exit_code, "the source one has no secret 2" in repeated.stderr) == (1, True)
 
 
-def test_list_shows_no_secrets(receiver: Receiver, make_source: Callable[..., Source]) -> None:
+def test_list_shows_no_secrets(receiver: Receiver, store: Store) -> None:
     secret = Secret.generate()
     empty = receiver("sources", "list")
-    make_source("one", URL, (secret,))
+    store.add_source("one", URL, (secret,))
     receiver("sources", "add", "m", "--url", URL, "--kind", "moodle")
     entered = receiver("sources", "set-site-token", "m", stdin=f"{SITE_TOKEN}\n")
 

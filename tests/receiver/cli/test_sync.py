@@ -12,27 +12,22 @@ from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from receiver.course_state import Deleted
-from receiver.models import MOODLE, Entry, Run, Source
+from receiver.models import MOODLE, Run
 from receiver.runs import lease
 from receiver.sources import store as sources
 from tests.receiver.cli.conftest import Receiver
+from tests.receiver.conftest import NINE, FakeSite, Store
 
 
 @pytest.fixture
-def courses(
-    source: Source,
-    make_entry: Callable[..., Entry],
-    fake_site: Any,
-    make_score: Callable[..., Any],
-    now: datetime,
-) -> None:
+def courses(store: Store, site: FakeSite, make_score: Callable[..., Any]) -> None:
     """A healthy course, a deleted one, and one that fails."""
     token = CourseToken.generate()
-    make_entry(source, "CS101", token=token)
-    fake_site.grades("CS101", token, make_score())
-    make_entry(source, "CS102", facts=(Deleted(4, now),))
-    make_entry(source, "CS103")
-    fake_site.answer("CS103", 503)
+    store.add_course("CS101", token=token)
+    site.grades("CS101", token, make_score())
+    store.add_course("CS102", Deleted(4, NINE))
+    store.add_course("CS103")
+    site.answer("CS103", 503)
 
 
 def test_run_prints_summary_and_table(courses: None, receiver: Receiver) -> None:
@@ -64,10 +59,10 @@ def test_skipped_courses_are_a_success(courses: None, receiver: Receiver) -> Non
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",)], ids=["run", "dry run"])
 def test_empty_run_says_what_to_do_first(
-    make_source: Callable[..., Source], receiver: Receiver, options: tuple[str, ...]
+    store: Store, receiver: Receiver, options: tuple[str, ...]
 ) -> None:
     without_source = receiver("sync-grades", *options)
-    make_source("one")
+    store.add_source("one")
     without_course = receiver("sync-grades", *options)
 
     assert (without_source.exit_code, without_course.exit_code) == (0, 0)
@@ -96,7 +91,7 @@ def test_run_as_json(courses: None, receiver: Receiver) -> None:
 
 
 def test_dry_run_sends_no_request(
-    courses: None, receiver: Receiver, fake_site: Any, rows: Callable[[type[Any]], list[Any]]
+    courses: None, receiver: Receiver, site: FakeSite, store: Store
 ) -> None:
     text = receiver("sync-grades", "--dry-run")
     document = json.loads(receiver("sync-grades", "--dry-run", "--json").stdout)
@@ -105,18 +100,18 @@ def test_dry_run_sends_no_request(
     assert "Dry run: 2 courses would be fetched, 1 skipped." in text.stdout
     assert [each["course_id"] for each in document["would_fetch"]] == ["CS101", "CS103"]
     assert [each["course_id"] for each in document["would_skip"]] == ["CS102"]
-    assert (fake_site.connections, rows(Run)) == (0, [])
+    assert (site.connections, store.rows(Run)) == (0, [])
 
 
 def test_concurrent_run_exits_with_3(  # F29
-    courses: None, receiver: Receiver, database: Database, fake_site: Any
+    courses: None, receiver: Receiver, database: Database, site: FakeSite
 ) -> None:
     with database.writing() as session:
         lease.acquire(session, "ada@elms", timedelta(minutes=5), now=datetime.now(UTC))
 
     result = receiver("sync-grades")
 
-    assert (result.exit_code, fake_site.connections) == (3, 0)
+    assert (result.exit_code, site.connections) == (3, 0)
     assert "error: another grade sync is running: ada@elms" in result.stderr
 
 
@@ -127,10 +122,7 @@ def test_unknown_course_exits_with_1(courses: None, receiver: Receiver) -> None:
 
 
 def test_secrets_are_shown_nowhere(
-    receiver: Receiver,
-    fake_site: Any,
-    everything: Callable[[], str],
-    make_score: Callable[..., Any],
+    receiver: Receiver, store: Store, fake_site: FakeSite, make_score: Callable[..., Any]
 ) -> None:
     secret, token = Secret.generate(), CourseToken.generate()
     refusal = {
@@ -151,26 +143,20 @@ def test_secrets_are_shown_nowhere(
         receiver("doctor"),
     ]
 
-    seen = everything() + "".join(result.output for result in results)
+    seen = store.everything() + "".join(result.output for result in results)
     assert "token-unknown" in seen
     assert token.secret not in seen
     assert secret.reveal().removeprefix("whsec_") not in seen
 
 
 def test_undecryptable_site_token_fails_only_its_site(
-    courses: None,
-    receiver: Receiver,
-    database: Database,
-    other_vault: Vault,
-    make_entry: Callable[..., Entry],
-    now: datetime,
+    courses: None, receiver: Receiver, store: Store, other_vault: Vault
 ) -> None:
-    with database.writing() as session:
-        moodle = sources.add(session, "two", "http://127.0.0.1:9", MOODLE, now=now)
+    store.add_source("two", kind=MOODLE)
+    with store.database.writing() as session:
+        moodle = sources.get(session, "two")
         sources.set_site_token(session, moodle, MoodleToken("f" * 32), vault=other_vault)
-        session.flush()
-        session.expunge_all()
-    make_entry(moodle, "7")
+    store.add_course("7", source="two")
 
     result = receiver("sync-grades", "--json")
 
