@@ -358,6 +358,13 @@ def fake_site() -> Iterator[FakeSite]:
 
 
 @pytest.fixture
+def site(fake_site: FakeSite, store: Store) -> FakeSite:
+    """A site on loopback, which is the source `one`."""
+    store.add_source("one", fake_site.url)
+    return fake_site
+
+
+@pytest.fixture
 def http_client() -> Iterator[HttpClient]:
     """An HTTP client with short time-outs."""
     opened = HttpClient(connect_timeout=0.5, read_timeout=0.5, total=1.0)

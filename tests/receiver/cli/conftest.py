@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from contract.tokens import CourseToken
 from receiver.cli import main
-from tests.receiver.conftest import ENCRYPTION_KEY, FakeSite, Store
+from tests.receiver.conftest import ENCRYPTION_KEY
 
 Receiver = Callable[..., Result]
 
@@ -41,13 +41,6 @@ def receiver(environment: pytest.MonkeyPatch) -> Receiver:
         return CliRunner().invoke(main, list(words), input=stdin, prog_name="receiver")
 
     return run
-
-
-@pytest.fixture
-def site(fake_site: FakeSite, store: Store) -> FakeSite:
-    """A site on loopback, which is the source `one`."""
-    store.add_source("one", fake_site.url)
-    return fake_site
 
 
 def new_token() -> str:

@@ -16,12 +16,13 @@ from foundation.db.session import Database
 from foundation.errors import Advice
 from receiver.course_state import TokenAnnounced
 from receiver.gradebook.base import ScoreCounts
-from receiver.models import MOODLE, Entry, Source
+from receiver.models import MOODLE
 from receiver.monitoring import doctor
 from receiver.runs import store as runs
 from receiver.runs.store import RunResult
 from receiver.sources import store as sources
 from receiver.sources.base import SiteOutage
+from tests.receiver.conftest import Store
 
 Examine = Callable[..., dict[str, Finding]]
 LATE = "run 1 started 2 days ago, and there was no run of all courses since"
@@ -59,10 +60,11 @@ def record_run(database: Database) -> Callable[..., None]:
 
 
 @pytest.fixture
-def moodle_source(database: Database, vault: Vault, now: datetime) -> None:
+def moodle_source(store: Store, vault: Vault) -> None:
     """A Moodle with a site-wide token and without a secret."""
-    with database.writing() as session:
-        source = sources.add(session, "moodle", "https://m.example", MOODLE, now=now)
+    store.add_source("moodle", kind=MOODLE)
+    with store.database.writing() as session:
+        source = sources.get(session, "moodle")
         sources.set_site_token(session, source, MoodleToken("f" * 32), vault=vault)
 
 
@@ -75,13 +77,10 @@ def test_empty_installation_says_how_to_begin(examine: Examine) -> None:
 
 
 def test_healthy_installation_passes(
-    examine: Examine,
-    make_source: Callable[..., Source],
-    make_entry: Callable[..., Entry],
-    moodle_source: None,
-    record_run: Callable[..., None],
+    examine: Examine, store: Store, moodle_source: None, record_run: Callable[..., None]
 ) -> None:
-    make_entry(make_source("one", secrets=(Secret.generate(),)))
+    store.add_source("one", secrets=(Secret.generate(),))
+    store.add_course("CS101")
     record_run(timedelta(minutes=3), 0)
 
     found = examine()
@@ -92,8 +91,8 @@ def test_healthy_installation_passes(
     assert found["last run"].found.startswith("run 1 started 3 min ago: 0 synced")
 
 
-def test_source_without_secret_fails(examine: Examine, make_source: Callable[..., Source]) -> None:
-    make_source("one")
+def test_source_without_secret_fails(examine: Examine, store: Store) -> None:
+    store.add_source("one")
 
     found = examine()["sources"]
 
@@ -108,12 +107,9 @@ def test_lost_key_fails(examine: Examine, moodle_source: None, other_vault: Vaul
 
 
 def test_courses_without_valid_token_are_counted(
-    examine: Examine,
-    make_source: Callable[..., Source],
-    make_entry: Callable[..., Entry],
-    now: datetime,
+    examine: Examine, store: Store, now: datetime
 ) -> None:
-    make_entry(make_source(), facts=(TokenAnnounced(2, "new", now),))
+    store.add_course("CS101", TokenAnnounced(2, "new", now))
 
     found = examine()["registry"]
 
@@ -183,18 +179,14 @@ class StubGradebook:
 )
 def test_gradebook_is_checked(
     examine: Examine,
-    database: Database,
-    make_source: Callable[..., Source],
-    make_entry: Callable[..., Entry],
+    store: Store,
     outage: SiteOutage | None,
     activity: str | None,
     ok: bool,
     found: str,
 ) -> None:
-    entry = make_entry(make_source())
-    with database.writing() as session:
-        row = session.get_one(Entry, entry.id)
-        row.gradebook_course = row.gradebook_activity = activity
+    entry = store.add_course("CS101")
+    store.update(entry, gradebook_course=activity, gradebook_activity=activity)
 
     finding = examine(gradebook=StubGradebook(outage))["gradebook"]
 

@@ -13,13 +13,13 @@ from contract.tokens import CourseToken
 from foundation.db.session import Database
 from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
 from receiver.gradebook.base import ScoreCounts
-from receiver.models import Entry, Source
 from receiver.monitoring import metrics
 from receiver.runs import lease
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
+from tests.receiver.conftest import SITE, Store
 
 HOUR = timedelta(hours=1)
 Collect = Callable[..., dict[str, float]]
@@ -60,9 +60,9 @@ def record_run(database: Database, now: datetime) -> Callable[..., None]:
 
 
 def test_webhooks_are_counted_by_outcome(
-    database: Database, make_source: Callable[..., Source], collect: Collect, now: datetime
+    database: Database, store: Store, collect: Collect, now: datetime
 ) -> None:
-    source = make_source()
+    source = WebhookSource(store.add_source().id, SITE, ())
 
     def make_deleted(version: int) -> CourseDeleted:
         data = CourseDeletedData(source=source.name, course_id="CS101", course_version=version)
@@ -76,8 +76,7 @@ def test_webhooks_are_counted_by_outcome(
             ("msg_3", UnknownEvent(type="course.renamed")),
         ):
             raw = b"{}" if isinstance(event, UnknownEvent) else events.dump(event).encode()
-            known = WebhookSource(source.id, source.name, ())
-            inbox.accept(session, known, webhook_id, event, raw, now=now)
+            inbox.accept(session, source, webhook_id, event, raw, now=now)
 
     assert collect("webhooks") == {
         "webhooks_total applied": 1,
@@ -87,18 +86,13 @@ def test_webhooks_are_counted_by_outcome(
     }
 
 
-def test_courses_are_counted_by_status(
-    make_source: Callable[..., Source],
-    make_entry: Callable[..., Entry],
-    collect: Collect,
-    now: datetime,
-) -> None:
-    source, token = make_source(), CourseToken.generate()
-    make_entry(source, "CS101")
-    make_entry(source, "CS102", facts=(Deleted(4, now),))
-    make_entry(source, "CS103", facts=(TokenAnnounced(4, "other", now),))
-    make_entry(source, "CS104", token, (TokenRejected(token.token_id, "token-unknown", now),))
-    make_entry(source, "CS105", token, (TokenAnnounced(4, token.token_id, now),))
+def test_courses_are_counted_by_status(store: Store, collect: Collect, now: datetime) -> None:
+    token = CourseToken.generate()
+    store.add_course("CS101")
+    store.add_course("CS102", Deleted(4, now))
+    store.add_course("CS103", TokenAnnounced(4, "other", now))
+    store.add_course("CS104", TokenRejected(token.token_id, "unknown", now), token=token)
+    store.add_course("CS105", TokenAnnounced(4, token.token_id, now), token=token)
 
     assert collect("entries") == {
         "entries active": 2,

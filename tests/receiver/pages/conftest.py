@@ -1,7 +1,6 @@
 """The pages of ELMS under test: the browser of a signed-in user, and what a page shows."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from html import unescape
 
@@ -12,7 +11,6 @@ from werkzeug.test import TestResponse
 from foundation.db.session import Database
 from foundation.pages import users
 from receiver import services
-from receiver.models import Source
 from tests.foundation.pages.conftest import HTML, PASSWORD, enter, token_in
 from tests.receiver.conftest import NINE
 
@@ -97,9 +95,3 @@ def browser(database: Database, client: FlaskClient) -> Browser:
         users.add(session, "Ada", PASSWORD, now=NINE)
     assert enter(client, "ada").status_code == 303
     return Browser(client)
-
-
-@pytest.fixture
-def source(make_source: Callable[..., Source]) -> Source:
-    """A source."""
-    return make_source("one")

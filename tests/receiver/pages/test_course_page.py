@@ -13,43 +13,19 @@ from foundation.db.session import Database
 from foundation.errors import Advice
 from receiver import services
 from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
-from receiver.models import Entry, HistoryEntry, Source
-from receiver.registry import entries as registry
-from receiver.registry.history import Actor
+from receiver.models import HistoryEntry
+from receiver.registry.history import Actor, ActorKind
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult
-from tests.receiver.conftest import NINE
+from tests.receiver.conftest import NINE, FakeSite, Store
 from tests.receiver.pages.conftest import Browser
 
 NEW = TokenAnnounced(4, "new", NINE)
 PATH = "/entries/1"
 
 
-@pytest.fixture
-def source(make_source: Callable[..., Source], fake_site: Any) -> Source:
-    """The site on loopback, as ELMS knows it."""
-    return make_source("one", fake_site.url)
-
-
-@pytest.fixture
-def add_course(source: Source, make_entry: Callable[..., Entry]) -> Callable[..., Entry]:
-    """Return a function that adds CS101, as entry 1, with these facts."""
-    return lambda *facts, **more: make_entry(source, facts=facts, **more)
-
-
-@pytest.fixture
-def apply(database: Database, source: Source) -> Callable[..., None]:
-    """Return a function that applies a fact to CS101."""
-
-    def call(fact: Any, actor: Actor) -> None:
-        with database.writing() as session:
-            registry.apply(session, source.id, "CS101", fact, actor=actor, now=NINE)
-
-    return call
-
-
-def test_active_course_is_ok(browser: Browser, add_course: Callable[..., Entry]) -> None:
-    add_course()
+def test_active_course_is_ok(browser: Browser, store: Store) -> None:
+    store.add_course("CS101")
 
     page = browser.get(PATH)
 
@@ -57,14 +33,12 @@ def test_active_course_is_ok(browser: Browser, add_course: Callable[..., Entry])
     assert "OK. The next grade sync fetches its grades." in page.text
 
 
-def test_missing_activity_is_shown_if_elms_is_a_moodle(
-    browser: Browser, add_course: Callable[..., Entry]
-) -> None:
+def test_missing_activity_is_shown_if_elms_is_a_moodle(browser: Browser, store: Store) -> None:
     app = browser.client.application
     here = services.of(app)
     moodle = {"gradebook_url": "http://127.0.0.1:9", "gradebook_token": SecretStr("a" * 32)}
     services.attach(app, replace(here, settings=here.settings.model_copy(update=moodle)))
-    add_course()
+    store.add_course("CS101")
 
     page, registry_page = browser.get(PATH), browser.get("/")
 
@@ -73,10 +47,8 @@ def test_missing_activity_is_shown_if_elms_is_a_moodle(
     assert "no activity in ELMS's Moodle is set for its grades" in registry_page.text
 
 
-def test_invalid_token_has_reason_and_source(
-    browser: Browser, add_course: Callable[..., Entry]
-) -> None:
-    entry = add_course(NEW)
+def test_invalid_token_has_reason_and_source(browser: Browser, store: Store) -> None:
+    entry = store.add_course("CS101", NEW)
 
     page = browser.get(PATH)
 
@@ -89,10 +61,8 @@ def test_invalid_token_has_reason_and_source(
     assert '<time datetime="2026-11-22T09:00:00.123456Z"' in page.html
 
 
-def test_deleted_course_asks_for_no_token(
-    browser: Browser, add_course: Callable[..., Entry]
-) -> None:
-    add_course(Deleted(4, NINE))
+def test_deleted_course_asks_for_no_token(browser: Browser, store: Store) -> None:
+    store.add_course("CS101", Deleted(4, NINE))
 
     page = browser.get(PATH)
 
@@ -100,10 +70,8 @@ def test_deleted_course_asks_for_no_token(
     assert 'name="token"' not in page.html
 
 
-def test_course_that_is_not_in_the_registry_can_be_added(
-    browser: Browser, apply: Callable[..., None]
-) -> None:
-    apply(Deleted(3, NINE), Actor("webhook", "msg_1"))
+def test_course_that_is_not_in_the_registry_can_be_added(browser: Browser, store: Store) -> None:
+    store.apply("CS101", Deleted(3, NINE))
 
     page = browser.get(PATH)
 
@@ -112,11 +80,10 @@ def test_course_that_is_not_in_the_registry_can_be_added(
     assert [row.split()[0] for row in page.rows] == ["course.deleted"]
 
 
-def test_history_has_newest_first_with_its_actors(
-    browser: Browser, add_course: Callable[..., Entry], apply: Callable[..., None]
-) -> None:
-    entry = add_course(NEW)
-    apply(TokenRejected(str(entry.stored_token_id), "unknown", NINE), Actor("sync", "run 7"))
+def test_history_has_newest_first_with_its_actors(browser: Browser, store: Store) -> None:
+    entry = store.add_course("CS101", NEW)
+    rejected = TokenRejected(str(entry.stored_token_id), "unknown", NINE)
+    store.apply("CS101", rejected, actor=Actor(ActorKind.SYNC, "run 7"))
 
     page = browser.get(PATH)
 
@@ -131,9 +98,9 @@ def test_history_has_newest_first_with_its_actors(
 
 
 def test_recent_runs_have_the_result_of_the_course(
-    browser: Browser, add_course: Callable[..., Entry], database: Database
+    browser: Browser, store: Store, database: Database
 ) -> None:
-    add_course()
+    store.add_course("CS101")
     with database.writing() as session:
         for result in (
             CourseResult("one", "CS101", CourseOutcome.SYNCED),
@@ -152,31 +119,31 @@ def test_recent_runs_have_the_result_of_the_course(
 
 
 def test_announced_token_is_saved_without_a_request(
-    browser: Browser, add_course: Callable[..., Entry], fake_site: Any
+    browser: Browser, store: Store, site: FakeSite
 ) -> None:
     new = CourseToken.generate()
-    add_course(TokenAnnounced(4, new.token_id, NINE))
+    store.add_course("CS101", TokenAnnounced(4, new.token_id, NINE))
 
     page = browser.submit(f"{PATH}/token", token=new.reveal())
 
     assert page.text.startswith(f"Token {new.token_id} saved. The course is active")
-    assert fake_site.connections == 0
+    assert site.connections == 0
 
 
 def test_token_is_verified_without_an_open_session(
-    browser: Browser, add_course: Callable[..., Entry], fake_site: Any
+    browser: Browser, store: Store, site: FakeSite
 ) -> None:
     new, connections = CourseToken.generate(), []
-    add_course(NEW)
-    fake_site.grades("CS101", new, course_version=5)
-    respond = fake_site.answers["CS101"]
+    store.add_course("CS101", NEW)
+    site.grades("CS101", new, course_version=5)
+    respond = site.answers["CS101"]
 
     def note_connections(handler: Any) -> None:
         pool: Any = services.of(browser.client.application).database.engine.pool
         connections.append(pool.checkedout())
         respond(handler)
 
-    fake_site.answers["CS101"] = note_connections
+    site.answers["CS101"] = note_connections
 
     page = browser.submit(f"{PATH}/token", token=f" {new.reveal()} ")
 
@@ -207,15 +174,15 @@ def test_token_is_verified_without_an_open_session(
 )
 def test_token_that_is_not_accepted_is_saved_with_a_warning(
     browser: Browser,
-    add_course: Callable[..., Entry],
-    fake_site: Any,
-    answer: Callable[[Any], None],
+    store: Store,
+    site: FakeSite,
+    answer: Callable[[FakeSite], None],
     problem: str,
     next_step: str,
 ) -> None:
     new = CourseToken.generate()
-    add_course(NEW)
-    answer(fake_site)
+    store.add_course("CS101", NEW)
+    answer(site)
 
     page = browser.submit(f"{PATH}/token", token=new.reveal())
 
@@ -224,34 +191,29 @@ def test_token_that_is_not_accepted_is_saved_with_a_warning(
 
 
 def test_old_token_does_not_replace_a_valid_one(
-    browser: Browser,
-    add_course: Callable[..., Entry],
-    fake_site: Any,
-    entry_of: Callable[[str], Entry],
+    browser: Browser, store: Store, site: FakeSite
 ) -> None:
     stored, old = CourseToken.generate(), CourseToken.generate()
-    add_course(TokenAnnounced(4, stored.token_id, NINE), token=stored)
-    fake_site.regenerated("CS101", stored.token_id, 4)
+    store.add_course("CS101", TokenAnnounced(4, stored.token_id, NINE), token=stored)
+    site.regenerated("CS101", stored.token_id, 4)
 
     page = browser.post(f"{PATH}/token", token=old.reveal())
 
     assert page.status == 422
     assert f"The token {old.token_id} was not entered: it was regenerated" in page.text
     assert old.secret not in page.html
-    assert entry_of("CS101").stored_token_id == stored.token_id
+    assert store.entry("CS101").stored_token_id == stored.token_id
 
 
-def test_malformed_token_is_not_shown_again(
-    browser: Browser, add_course: Callable[..., Entry], rows: Callable[..., list[Any]]
-) -> None:
-    add_course()
+def test_malformed_token_is_not_shown_again(browser: Browser, store: Store) -> None:
+    store.add_course("CS101")
 
     page = browser.post(f"{PATH}/token", token="eas_typo_planted")
 
     assert page.status == 422
     assert "this was cut off or mistyped. Copy the whole token again" in page.text
     assert "planted" not in page.html
-    assert [line.event for line in rows(HistoryEntry)] == ["course added"]
+    assert [line.event for line in store.rows(HistoryEntry)] == ["course added"]
 
 
 @pytest.mark.parametrize(
@@ -263,18 +225,17 @@ def test_malformed_token_is_not_shown_again(
 )
 def test_activity_is_set(
     browser: Browser,
-    add_course: Callable[..., Entry],
-    entry_of: Callable[[str], Entry],
+    store: Store,
     course: str,
     activity: str,
     stored: tuple[str | None, str | None],
     message: str,
 ) -> None:
-    add_course()
+    store.add_course("CS101")
 
     page = browser.submit(f"{PATH}/activity", gradebook_course=course, gradebook_activity=activity)
 
-    entry = entry_of("CS101")
+    entry = store.entry("CS101")
     assert message in page.text
     assert (entry.gradebook_course, entry.gradebook_activity) == stored
 
@@ -287,27 +248,20 @@ def test_activity_is_set(
     ],
 )
 def test_invalid_activity_is_refused(
-    browser: Browser,
-    add_course: Callable[..., Entry],
-    entry_of: Callable[[str], Entry],
-    course: str,
-    activity: str,
-    message: str,
+    browser: Browser, store: Store, course: str, activity: str, message: str
 ) -> None:
-    add_course()
+    store.add_course("CS101")
 
     page = browser.post(f"{PATH}/activity", gradebook_course=course, gradebook_activity=activity)
 
     assert page.status == 422
     assert message in page.text
     assert f'value="{course}"' in page.html
-    assert entry_of("CS101").gradebook_course is None
+    assert store.entry("CS101").gradebook_course is None
 
 
-def test_course_is_removed(
-    browser: Browser, add_course: Callable[..., Entry], entry_of: Callable[[str], Entry]
-) -> None:
-    add_course()
+def test_course_is_removed(browser: Browser, store: Store) -> None:
+    store.add_course("CS101")
     before = browser.get(PATH)
 
     page = browser.submit(f"{PATH}/remove")
@@ -316,5 +270,5 @@ def test_course_is_removed(
     assert "its token is deleted. Its grades in ELMS and its history are kept" in before.text
     assert page.text.startswith("CS101 was removed from the grade sync. Its grades in ELMS are")
     assert "not in grade sync" in page.text
-    assert entry_of("CS101").encrypted_token is None
+    assert store.entry("CS101").encrypted_token is None
     assert (refused.status, "is not in the registry" in refused.text) == (404, True)

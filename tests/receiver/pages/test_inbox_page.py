@@ -1,16 +1,14 @@
 """The page of the received webhooks."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from contract.events import CourseDeleted, CourseDeletedData, Event, UnknownEvent, dump
 from foundation.db.session import Database
-from receiver.models import Entry, Source
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
-from tests.receiver.conftest import NINE
+from tests.receiver.conftest import NINE, Store
 from tests.receiver.pages.conftest import Browser
 
 
@@ -21,7 +19,7 @@ def make_deleted(course_id: str, version: int) -> CourseDeleted:
 
 
 @pytest.fixture
-def messages(database: Database, source: Source, make_entry: Callable[..., Entry]) -> None:
+def messages(database: Database, store: Store) -> None:
     """Four webhooks and a duplicate, one second apart; CS101 is in the registry."""
     events: list[tuple[str, Event | UnknownEvent]] = [
         ("msg_1", make_deleted("CS101", 5)),
@@ -30,13 +28,12 @@ def messages(database: Database, source: Source, make_entry: Callable[..., Entry
         ("msg_3", UnknownEvent(type="endpoint.ping")),
         ("msg_4", make_deleted("CS999", 4)),
     ]
-    make_entry(source, "CS101")
+    source = WebhookSource(store.add_course("CS101").source_id, "one", ())
     with database.writing() as session:
         for seconds, (webhook_id, event) in enumerate(events):
             raw = b"{}" if isinstance(event, UnknownEvent) else dump(event).encode()
             now = NINE + timedelta(seconds=seconds)
-            known = WebhookSource(source.id, source.name, ())
-            inbox.accept(session, known, webhook_id, event, raw, now=now)
+            inbox.accept(session, source, webhook_id, event, raw, now=now)
 
 
 def test_each_webhook_has_its_result(browser: Browser, messages: None) -> None:
@@ -66,13 +63,9 @@ def test_each_webhook_has_its_result(browser: Browser, messages: None) -> None:
     ],
 )
 def test_query_string_filters(
-    browser: Browser,
-    messages: None,
-    make_source: Callable[..., Source],
-    query: str,
-    expected: list[str],
+    browser: Browser, messages: None, store: Store, query: str, expected: list[str]
 ) -> None:
-    make_source("two")
+    store.add_source("two")
 
     page = browser.get(f"/inbox?{query}")
 

@@ -8,24 +8,23 @@ from sqlalchemy import insert
 from contract.events import CourseDeleted, CourseDeletedData, dump
 from foundation.db.session import Database
 from receiver.course_state import TokenAnnounced
-from receiver.models import Entry, Source
+from receiver.models import Entry
 from receiver.registry import entries as registry
-from receiver.registry.history import Actor
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
-from tests.receiver.conftest import NINE
+from tests.receiver.conftest import NINE, WEBHOOK, Store
 from tests.receiver.pages.conftest import Browser
 
 Fill = Callable[[int, int], None]
 
 
 @pytest.fixture
-def fill(database: Database, source: Source, make_entry: Callable[..., Entry]) -> Fill:
+def fill(database: Database, store: Store) -> Fill:
     """Return a function that adds to every list: courses, history, webhooks, runs, results."""
-    known = WebhookSource(source.id, source.name, ())
-    make_entry(source, "CS101")  # entry 1, with a long history
+    entry = store.add_course("CS101")  # entry 1, with a long history
+    source = WebhookSource(entry.source_id, "one", ())
 
     def add(first: int, last: int) -> None:
         results, rows = [], []
@@ -35,12 +34,12 @@ def fill(database: Database, source: Source, make_entry: Callable[..., Entry]) -
                 data = CourseDeletedData(source="one", course_id=course_id, course_version=version)
                 event = CourseDeleted(timestamp=NINE, data=data)
                 raw = dump(event).encode()
-                inbox.accept(session, known, f"msg_{number}", event, raw, now=NINE)
-                fact, actor = TokenAnnounced(version, "new", NINE), Actor("webhook", "msg")
-                registry.apply(session, source.id, "CS101", fact, actor=actor, now=NINE)
+                inbox.accept(session, source, f"msg_{number}", event, raw, now=NINE)
+                fact = TokenAnnounced(version, "new", NINE)
+                registry.apply(session, 1, "CS101", fact, actor=WEBHOOK, now=NINE)
                 runs.begin(session, "ada@elms", now=NINE)
                 results.append(CourseResult("one", course_id, CourseOutcome.FAILED))
-                rows.append({"source_id": source.id, "course_id": f"CS2{number:02}"})
+                rows.append({"source_id": 1, "course_id": f"CS2{number:02}"})
             runs.record(session, 1, results)
             common = {"created_at": NINE, "added_at": NINE}
             session.execute(insert(Entry), [{**row, **common} for row in rows])
@@ -126,17 +125,11 @@ def test_unknown_object_is_404(browser: Browser, path: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["new", "1/token", "1/activity", "1/remove"])
-def test_form_without_csrf_token_changes_nothing(
-    browser: Browser,
-    source: Source,
-    make_entry: Callable[..., Entry],
-    everything: Callable[[], str],
-    form: str,
-) -> None:
-    make_entry(source)
-    before = everything()
+def test_form_without_csrf_token_changes_nothing(browser: Browser, store: Store, form: str) -> None:
+    store.add_course("CS101")
+    before = store.everything()
 
     response = browser.client.post(f"/entries/{form}", data={"token": "x", "course_id": "y"})
 
     assert response.status_code == 400
-    assert everything() == before
+    assert store.everything() == before

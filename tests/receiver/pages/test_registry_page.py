@@ -1,30 +1,26 @@
 """The page of the registry, and the form that adds a course."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from sqlalchemy import delete
 
-from contract.tokens import CourseToken, MoodleToken
+from contract.tokens import CourseToken
 from foundation.db.session import Database
 from receiver.course_state import Deleted, TokenAnnounced
 from receiver.gradebook.base import ScoreCounts
-from receiver.models import MOODLE, Entry, HistoryEntry, Source
+from receiver.models import Entry, HistoryEntry
 from receiver.runs import store as runs
 from receiver.runs.store import RunResult
-from tests.receiver.conftest import NINE
+from tests.receiver.conftest import NINE, Store
 from tests.receiver.pages.conftest import Browser
 
 NEW = TokenAnnounced(4, "new", NINE)
 
 
-def test_courses_that_need_attention_come_first(
-    browser: Browser, source: Source, make_entry: Callable[..., Entry]
-) -> None:
-    make_entry(source, "CS101")
-    waiting = make_entry(source, "CS102", facts=(NEW,))
+def test_courses_that_need_attention_come_first(browser: Browser, store: Store) -> None:
+    store.add_course("CS101")
+    waiting = store.add_course("CS102", NEW)
 
     page = browser.get("/")
 
@@ -37,11 +33,9 @@ def test_courses_that_need_attention_come_first(
     assert 'href="/inbox?webhook_id=msg_1"' in page.html
 
 
-def test_course_whose_history_was_pruned_is_shown(
-    browser: Browser, source: Source, make_entry: Callable[..., Entry], database: Database
-) -> None:
-    make_entry(source, "CS101", facts=(NEW,))
-    with database.writing() as session:
+def test_course_whose_history_was_pruned_is_shown(browser: Browser, store: Store) -> None:
+    store.add_course("CS101", NEW)
+    with store.database.writing() as session:
         session.execute(delete(HistoryEntry))
 
     page = browser.get("/")
@@ -49,11 +43,9 @@ def test_course_whose_history_was_pruned_is_shown(
     assert page.rows[0].endswith("2026-11-22 09:00:00 UTC \N{EN DASH} Enter token of CS101")
 
 
-def test_at_most_five_courses_come_first(
-    browser: Browser, source: Source, make_entry: Callable[..., Entry]
-) -> None:
+def test_at_most_five_courses_come_first(browser: Browser, store: Store) -> None:
     for number in range(6):
-        make_entry(source, f"CS{number}", facts=(NEW,))
+        store.add_course(f"CS{number}", NEW)
 
     page, filtered = browser.get("/"), browser.get("/?status=token_invalid")
 
@@ -61,16 +53,11 @@ def test_at_most_five_courses_come_first(
     assert (len(page.rows), len(filtered.rows)) == (11, 6)
 
 
-def test_courses_are_counted_and_filtered(
-    browser: Browser,
-    source: Source,
-    make_source: Callable[..., Source],
-    make_entry: Callable[..., Entry],
-) -> None:
-    make_entry(source, "CS1")
-    make_entry(source, "CS2", facts=(Deleted(4, NINE),))
-    make_entry(source, "CS3", facts=(NEW,))
-    make_entry(make_source("two"), "PH4")
+def test_courses_are_counted_and_filtered(browser: Browser, store: Store) -> None:
+    store.add_course("CS1")
+    store.add_course("CS2", Deleted(4, NINE))
+    store.add_course("CS3", NEW)
+    store.add_course("PH4", source="two")
 
     def found(query: str) -> list[str]:
         return [row.split()[0] for row in browser.get(f"/?{query}").rows]
@@ -84,7 +71,9 @@ def test_courses_are_counted_and_filtered(
     assert "No courses match." in browser.get("/?begins=cs1").text
 
 
-def test_empty_registry_offers_to_add_a_course(browser: Browser, source: Source) -> None:
+def test_empty_registry_offers_to_add_a_course(browser: Browser, store: Store) -> None:
+    store.add_source("one")
+
     page = browser.get("/")
 
     assert "No courses yet. Add a course" in page.text
@@ -93,14 +82,10 @@ def test_empty_registry_offers_to_add_a_course(browser: Browser, source: Source)
 
 @pytest.mark.parametrize("exit_code", [0, 1])
 def test_last_run_is_shown(
-    browser: Browser,
-    source: Source,
-    database: Database,
-    make_entry: Callable[..., Entry],
-    exit_code: int,
+    browser: Browser, store: Store, database: Database, exit_code: int
 ) -> None:
     at = datetime.now(UTC) - timedelta(minutes=7)
-    make_entry(source)
+    store.add_course("CS101")
     with database.writing() as session:
         run_id = runs.begin(session, "elms", now=at)
         result = RunResult(run_id, (), ScoreCounts(), 1, 1, 1.0, exit_code)
@@ -113,10 +98,10 @@ def test_last_run_is_shown(
 
 
 def test_names_are_shown_as_text(  # B7
-    browser: Browser, source: Source, make_entry: Callable[..., Entry]
+    browser: Browser, store: Store
 ) -> None:
-    make_entry(source, "<script>alert(1)</script>")
-    make_entry(source, "\u062a\u0627\u0631\u064a\u062e", facts=(NEW,))
+    store.add_course("<script>alert(1)</script>")
+    store.add_course("\u062a\u0627\u0631\u064a\u062e", NEW)
 
     page = browser.get("/")
 
@@ -126,36 +111,19 @@ def test_names_are_shown_as_text(  # B7
 
 
 @pytest.mark.parametrize("course_id", ["CS101", "<b>`receiver runs show 1`"])
-def test_course_is_added(
-    browser: Browser,
-    source: Source,
-    entry_of: Callable[[str], Entry],
-    rows: Callable[[type[Any]], list[Any]],
-    course_id: str,
-) -> None:
+def test_course_is_added(browser: Browser, store: Store, course_id: str) -> None:
     token = CourseToken.generate()
+    store.add_source("one")
 
     page = browser.submit(
         "/entries/new", source="one", course_id=f" {course_id} ", token=token.reveal()
     )
 
-    [line] = rows(HistoryEntry)
+    [line] = store.rows(HistoryEntry)
     assert page.text.startswith(f"{course_id} was added with the token {token.token_id}.")
     assert token.secret not in page.html
-    assert entry_of(course_id).stored_token_id == token.token_id
+    assert store.entry(course_id).stored_token_id == token.token_id
     assert (line.actor, line.actor_name, line.event) == ("administrator", "Ada", "course added")
-
-
-def test_moodle_takes_its_own_kind_of_token(
-    browser: Browser, source: Source, database: Database, entry_of: Callable[[str], Entry]
-) -> None:
-    with database.writing() as session:
-        session.get_one(Source, source.id).kind = MOODLE
-    token = MoodleToken("0123456789abcdef" * 2)
-
-    browser.submit("/entries/new", source="one", course_id="7", token=token.text)
-
-    assert entry_of("7").stored_token_id == token.token_id
 
 
 @pytest.mark.parametrize(
@@ -169,14 +137,9 @@ def test_moodle_takes_its_own_kind_of_token(
     ],
 )
 def test_invalid_field_is_shown_with_its_message(
-    browser: Browser,
-    source: Source,
-    make_entry: Callable[..., Entry],
-    rows: Callable[[type[Entry]], list[Entry]],
-    fields: dict[str, str],
-    message: str,
+    browser: Browser, store: Store, fields: dict[str, str], message: str
 ) -> None:
-    make_entry(source, "CS999")
+    store.add_course("CS999")
     token = CourseToken.generate().reveal()
     sent = {"source": "one", "course_id": "CS101", "token": token, **fields}
 
@@ -186,10 +149,12 @@ def test_invalid_field_is_shown_with_its_message(
     assert message in page.text
     assert f'value="{sent["course_id"]}"' in page.html
     assert sent["token"] not in page.html
-    assert [entry.course_id for entry in rows(Entry)] == ["CS999"]
+    assert [entry.course_id for entry in store.rows(Entry)] == ["CS999"]
 
 
-def test_form_can_be_filled_by_its_url(browser: Browser, source: Source) -> None:
+def test_form_can_be_filled_by_its_url(browser: Browser, store: Store) -> None:
+    store.add_source("one")
+
     page = browser.get("/entries/new?course_id=CS%22101&source=one")
 
     assert 'value="CS&#34;101"' in page.html

@@ -8,11 +8,10 @@ import pytest
 from foundation.db.session import Database
 from foundation.errors import Advice
 from receiver.gradebook.base import ScoreCounts
-from receiver.models import Entry, Source
 from receiver.runs import lease
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, RunResult
-from tests.receiver.conftest import NINE
+from tests.receiver.conftest import NINE, Store
 from tests.receiver.pages.conftest import Browser
 
 Record = Callable[..., int]
@@ -141,13 +140,8 @@ def test_summary_leaves_out_what_was_not_recorded(
     assert "seconds" not in page.text
 
 
-def test_failed_courses_come_first(
-    browser: Browser,
-    record: Record,
-    source: Source,
-    make_entry: Callable[..., Entry],
-) -> None:
-    entry = make_entry(source, "CS103")
+def test_failed_courses_come_first(browser: Browser, record: Record, store: Store) -> None:
+    entry = store.add_course("CS103")
     record(*RESULTS)
 
     page = browser.get("/runs/1")

@@ -1,23 +1,21 @@
 """The page of the sources."""
 
-from collections.abc import Callable
-
 from contract.signatures import Secret
 from contract.tokens import MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
-from receiver.models import MOODLE, InboxMessage, Source
+from receiver.models import MOODLE, InboxMessage
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
-from tests.receiver.conftest import NINE
+from tests.receiver.conftest import NINE, Store
 from tests.receiver.pages.conftest import Browser
 
 
 def test_source_has_its_last_webhook_and_request(
-    browser: Browser, database: Database, make_source: Callable[..., Source]
+    browser: Browser, database: Database, store: Store
 ) -> None:
-    source = make_source("one", "https://one.example", (Secret.generate(),))
+    source = store.add_source("one", "https://one.example", (Secret.generate(),))
     with database.writing() as session:
         session.add(
             InboxMessage(
@@ -59,9 +57,8 @@ def test_secrets_are_not_shown(browser: Browser, database: Database, vault: Vaul
         assert hidden not in page.html
 
 
-def test_missing_secrets_are_shown_with_the_command(browser: Browser, database: Database) -> None:
-    with database.writing() as session:
-        sources.add(session, "moodle", "https://m.example", MOODLE, now=NINE)
+def test_missing_secrets_are_shown_with_the_command(browser: Browser, store: Store) -> None:
+    store.add_source("moodle", kind=MOODLE)
 
     page = browser.get("/sources")
 

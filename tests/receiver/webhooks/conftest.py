@@ -12,8 +12,7 @@ from werkzeug.test import TestResponse
 from contract import signatures
 from contract.problems import ProblemType
 from contract.signatures import Secret
-from receiver.models import Source
-from tests.receiver.conftest import SITE
+from tests.receiver.conftest import SITE, Store
 
 PATH = f"/webhooks/{SITE}"
 SECRET = Secret(b"planted-secret-of-the-source-032")
@@ -31,14 +30,9 @@ def make_body(root: Mapping[str, Any] | None = None, **data: Any) -> bytes:
 
 
 @pytest.fixture
-def source(make_source: Callable[..., Source]) -> Source:
-    """The source of the webhook route."""
-    return make_source(secrets=(SECRET,))
-
-
-@pytest.fixture
-def post(client: FlaskClient, source: Source) -> Post:
+def post(client: FlaskClient, store: Store) -> Post:
     """Return a function that signs and sends a request; a header of None is left out."""
+    store.add_source(secrets=(SECRET,))
 
     def send(
         body: bytes | None = None,

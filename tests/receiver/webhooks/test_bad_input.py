@@ -17,9 +17,8 @@ from contract.problems import ProblemType
 from contract.signatures import Secret
 from foundation import logging
 from receiver import services
-from receiver.models import Entry, Source
 from receiver.webhooks.views import MAX_BODY_BYTES
-from tests.receiver.conftest import SITE
+from tests.receiver.conftest import SITE, Store
 from tests.receiver.webhooks.conftest import PATH, Post, check_refused, make_body
 
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
@@ -39,13 +38,13 @@ def database_kind() -> str:
 
 
 @pytest.fixture
-def refuse(post: Post, everything: Callable[[], str]) -> Refuse:
+def refuse(post: Post, store: Store) -> Refuse:
     """Return a function that asserts that a request is refused and changes nothing."""
 
     def send(request: Request, problem: ProblemType, status: int) -> dict[str, Any]:
-        before = everything()
+        before = store.everything()
         document = check_refused(post(**request), problem, status)
-        assert everything() == before
+        assert store.everything() == before
         return document
 
     return send
@@ -63,9 +62,9 @@ def refuse(post: Post, everything: Callable[[], str]) -> Refuse:
     ],
 )
 def test_malformed_headers_cost_no_query(
-    post: Post, app: Flask, everything: Callable[[], str], request_: Request
+    post: Post, app: Flask, store: Store, request_: Request
 ) -> None:
-    before, database = everything(), services.of(app).database
+    before, database = store.everything(), services.of(app).database
     statements = database.statements
 
     response = post(**request_)
@@ -73,7 +72,7 @@ def test_malformed_headers_cost_no_query(
     check_refused(response, ProblemType.SIGNATURE_REFUSED, 401)
     assert response.headers["WWW-Authenticate"] == 'Standard-Webhooks version="v1"'
     assert database.statements == statements
-    assert everything() == before
+    assert store.everything() == before
 
 
 @pytest.mark.parametrize(
@@ -91,9 +90,9 @@ def test_malformed_headers_cost_no_query(
     ],
 )
 def test_unsigned_body_is_not_parsed(
-    refuse: Refuse, app: Flask, make_source: Callable[..., Source], request_: Request
+    refuse: Refuse, app: Flask, store: Store, request_: Request
 ) -> None:
-    make_source("other.example", secrets=(Secret.generate(),))
+    store.add_source("other.example", secrets=(Secret.generate(),))
     statements = services.of(app).database.statements
 
     document = refuse(request_, ProblemType.SIGNATURE_REFUSED, 401)
@@ -174,17 +173,14 @@ def test_invalid_field_is_422_with_its_pointer(refuse: Refuse) -> None:  # B9
     ],
 )
 def test_strange_course_id_is_stored_unchanged(  # B7
-    post: Post,
-    entry_of: Callable[[str], Entry],
-    capsys: pytest.CaptureFixture[str],
-    course_id: str,
+    post: Post, store: Store, capsys: pytest.CaptureFixture[str], course_id: str
 ) -> None:
     logging.configure("INFO", "json")
 
     response = post(make_body(course_id=course_id))
 
     assert response.get_json() == {"outcome": "applied"}
-    assert entry_of(course_id).course_id == course_id
+    assert store.entry(course_id).course_id == course_id
     lines = capsys.readouterr().err.splitlines()
     assert course_id in {json.loads(line).get("course_id") for line in lines}
     assert all(map(str.isprintable, lines))

@@ -4,7 +4,6 @@
 """
 
 import random
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 
@@ -12,8 +11,8 @@ import pytest
 
 from receiver import course_state
 from receiver.course_state import CourseState, Deleted, TokenAnnounced
-from receiver.models import Entry
 from receiver.registry import entries as registry
+from tests.receiver.conftest import Store
 from tests.receiver.webhooks.conftest import Post, make_body
 
 NINE = datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -39,7 +38,7 @@ def body_of(event: Deleted | TokenAnnounced) -> bytes:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_any_order_with_repetitions_gives_the_same_state(  # F20
-    post: Post, entry_of: Callable[[str], Entry], seed: int
+    post: Post, store: Store, seed: int
 ) -> None:
     chance = random.Random(seed)
     order = [*range(6), *chance.choices(range(6), k=4)]
@@ -49,5 +48,7 @@ def test_any_order_with_repetitions_gives_the_same_state(  # F20
         post(body_of(EVENTS[number]), f"msg_{number}").get_json()["outcome"] for number in order
     ]
 
-    assert registry.state_of(entry_of("CS101")) == reduce(course_state.apply, EVENTS, CourseState())
+    assert registry.state_of(store.entry("CS101")) == reduce(
+        course_state.apply, EVENTS, CourseState()
+    )
     assert outcomes.count("duplicate") == 4

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -11,14 +10,13 @@ from contract.events import CourseDeleted, CourseDeletedData, Event, UnknownEven
 from foundation.db.pagination import PageRequest
 from foundation.db.session import Database
 from receiver.errors import SourceMismatchError, WebhookIdReusedError
-from receiver.models import Entry, InboxMessage, Source
+from receiver.models import Entry, InboxMessage
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
-from tests.receiver.conftest import NINE, SITE
+from tests.receiver.conftest import NINE, SITE, Store
 
 Accept = Callable[..., WebhookOutcome]
-Rows = Callable[[type[Any]], list[Any]]
 
 
 def make_deleted(
@@ -30,10 +28,10 @@ def make_deleted(
 
 
 @pytest.fixture
-def accept(database: Database, make_source: Callable[..., Source], now: datetime) -> Accept:
+def accept(database: Database, store: Store, now: datetime) -> Accept:
     """Return a function that accepts an event in a transaction of its own."""
-    row = make_source()
-    source = WebhookSource(row.id, row.name, ())
+    store.add_source()
+    source = WebhookSource(1, SITE, ())
 
     def call(
         webhook_id: str,
@@ -49,10 +47,10 @@ def accept(database: Database, make_source: Callable[..., Source], now: datetime
     return call
 
 
-def test_new_event_is_applied_and_stored(accept: Accept, rows: Rows, now: datetime) -> None:
+def test_new_event_is_applied_and_stored(accept: Accept, store: Store, now: datetime) -> None:
     outcome = accept("msg_1", make_deleted())
 
-    [message], [entry] = rows(InboxMessage), rows(Entry)
+    [message], [entry] = store.rows(InboxMessage), store.rows(Entry)
     assert outcome is WebhookOutcome.APPLIED
     assert (message.type, message.course_id, message.course_version) == (
         "course.deleted",
@@ -63,43 +61,43 @@ def test_new_event_is_applied_and_stored(accept: Accept, rows: Rows, now: dateti
     assert entry.deleted_version == 4
 
 
-def test_repeated_event_is_a_duplicate(accept: Accept, rows: Rows) -> None:
+def test_repeated_event_is_a_duplicate(accept: Accept, store: Store) -> None:
     accept("msg_1", make_deleted())
 
     outcome = accept("msg_1", make_deleted())
 
     assert outcome is WebhookOutcome.DUPLICATE
-    assert len(rows(InboxMessage)) == 1
+    assert len(store.rows(InboxMessage)) == 1
 
 
-def test_older_event_is_stale(accept: Accept, rows: Rows) -> None:
+def test_older_event_is_stale(accept: Accept, store: Store) -> None:
     accept("msg_2", make_deleted(5))
 
     outcome = accept("msg_1", make_deleted(4))
 
     assert outcome is WebhookOutcome.STALE
-    assert {row.webhook_id: row.outcome for row in rows(InboxMessage)} == {
+    assert {row.webhook_id: row.outcome for row in store.rows(InboxMessage)} == {
         "msg_2": "applied",
         "msg_1": "stale",
     }
 
 
-def test_unknown_type_is_ignored_once(accept: Accept, rows: Rows) -> None:  # B8
+def test_unknown_type_is_ignored_once(accept: Accept, store: Store) -> None:  # B8
     event = UnknownEvent(type="course.renamed")
 
     first, second = (accept("msg_1", event) for _ in range(2))
 
     assert (first, second) == (WebhookOutcome.IGNORED, WebhookOutcome.DUPLICATE)
-    assert (rows(InboxMessage)[0].outcome, rows(Entry)) == ("ignored", [])
+    assert (store.rows(InboxMessage)[0].outcome, store.rows(Entry)) == ("ignored", [])
 
 
-def test_known_id_with_another_body_is_refused(accept: Accept, rows: Rows) -> None:  # B11
+def test_known_id_with_another_body_is_refused(accept: Accept, store: Store) -> None:  # B11
     accept("msg_1", make_deleted(4))
 
     with pytest.raises(WebhookIdReusedError, match="msg_1 was accepted with another body"):
         accept("msg_1", make_deleted(5))
 
-    assert rows(Entry)[0].deleted_version == 4
+    assert store.rows(Entry)[0].deleted_version == 4
 
 
 @pytest.mark.parametrize(
@@ -110,32 +108,26 @@ def test_known_id_with_another_body_is_refused(accept: Accept, rows: Rows) -> No
     ],
 )
 def test_event_of_another_source_changes_nothing(  # B10
-    accept: Accept, rows: Rows, event: Event | UnknownEvent
+    accept: Accept, store: Store, event: Event | UnknownEvent
 ) -> None:
     with pytest.raises(SourceMismatchError, match=r"from the source 'elsewhere\.example'") as error:
         accept("msg_1", event)
 
     assert "NOTIFIER_SOURCE" in str(error.value.advice)
-    assert (rows(InboxMessage), rows(Entry)) == ([], [])
+    assert (store.rows(InboxMessage), store.rows(Entry)) == ([], [])
 
 
-def test_two_sources_may_use_the_same_id(
-    accept: Accept, make_source: Callable[..., Source]
-) -> None:
+def test_two_sources_may_use_the_same_id(accept: Accept, store: Store) -> None:
     accept("msg_1", make_deleted())
-    other = make_source("other.example")
+    other = WebhookSource(store.add_source("other.example").id, "other.example", ())
 
-    outcome = accept(
-        "msg_1",
-        make_deleted(source="other.example"),
-        WebhookSource(other.id, other.name, ()),
-    )
+    outcome = accept("msg_1", make_deleted(source="other.example"), other)
 
     assert outcome is WebhookOutcome.APPLIED
 
 
 def test_failure_rolls_the_message_back(
-    database: Database, accept: Accept, rows: Rows, now: datetime
+    database: Database, accept: Accept, store: Store, now: datetime
 ) -> None:
     def crash() -> None:
         with database.writing() as session:
@@ -146,7 +138,7 @@ def test_failure_rolls_the_message_back(
     with pytest.raises(RuntimeError, match="crashed"):
         crash()
 
-    assert (rows(InboxMessage), rows(Entry)) == ([], [])
+    assert (store.rows(InboxMessage), store.rows(Entry)) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -165,11 +157,11 @@ def test_failure_rolls_the_message_back(
 def test_filter_selects_messages(
     database: Database,
     accept: Accept,
-    make_source: Callable[..., Source],
+    store: Store,
     inbox_filter: InboxFilter,
     expected: list[str],
 ) -> None:
-    make_source("two")
+    store.add_source("two")
     accept("msg_1", make_deleted(5), seconds=1)
     accept("msg_2", make_deleted(4), seconds=2)
     accept("msg_3", make_deleted(course_id="CS1"), seconds=3)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from flask import Flask
 
@@ -11,10 +10,11 @@ from contract.problems import ProblemType
 from foundation.crypto import Vault
 from receiver import services
 from receiver.models import Entry, InboxMessage
+from tests.receiver.conftest import Store
 from tests.receiver.webhooks.conftest import Post, check_refused, make_body
 
 
-def test_response_has_the_outcome(post: Post, rows: Callable[[type[Any]], list[Any]]) -> None:
+def test_response_has_the_outcome(post: Post, store: Store) -> None:
     ping = b'{"type":"endpoint.ping","timestamp":"x","data":{}}'
 
     responses = [
@@ -30,8 +30,8 @@ def test_response_has_the_outcome(post: Post, rows: Callable[[type[Any]], list[A
         (200, "stale"),
         (200, "ignored"),
     ]
-    assert [entry.deleted_version for entry in rows(Entry)] == [5]
-    assert len(rows(InboxMessage)) == 3
+    assert [entry.deleted_version for entry in store.rows(Entry)] == [5]
+    assert len(store.rows(InboxMessage)) == 3
 
 
 def test_lost_encryption_key_is_500_without_details(
