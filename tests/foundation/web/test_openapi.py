@@ -4,7 +4,7 @@ import contextlib
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,18 +21,11 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 from contract import signatures
 from contract.events import EVENT_TYPES, OPERATIONAL_TYPES
 from contract.signatures import Secret
-from foundation.db.migrations import Schema
-from notifier import app as eassessment
-from notifier import services as notifier_services
-from notifier.config import Settings as NotifierSettings
-from notifier.models import SCHEMA as NOTIFIER
-from receiver import app as elms
-from receiver import services as receiver_services
-from receiver.config import Settings as ReceiverSettings
-from receiver.models import SCHEMA as RECEIVER
+from foundation.services import Services
 from receiver.sources import store as sources
+from tests.foundation.pages import conftest as services
+from tests.foundation.pages.conftest import SERVICES, Service
 
-KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 SECRET = Secret.generate()
 # Valid credentials are accepted, and a schema cannot say which courses exist.
@@ -45,49 +38,26 @@ FEW = settings(
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+NOTIFIER, RECEIVER = SERVICES
+POSITIVE, NEGATIVE = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
+Send = Callable[[FlaskClient, Any], Any]
+
+# The services are those whose pages are tested.
+service, database_kind, make_app = services.service, services.database_kind, services.make_app
 
 
 @pytest.fixture
-def database_kind() -> str:
-    """SQLite: the document does not depend on the database."""
-    return "sqlite"
-
-
-@pytest.fixture
-def notifier(make_database_url: Callable[[Schema], str]) -> Iterator[Flask]:
-    """eAssessment."""
-    app = eassessment.create_app(
-        NotifierSettings(
-            _env_file=None,
-            database_url=make_database_url(NOTIFIER),
-            encryption_keys=KEY,
-            admin_key=ADMIN_KEY,
-            ingest_secret="planted-ingest-secret",
-            log_level="ERROR",
-        )
-    )
-    yield app
-    notifier_services.of(app).database.dispose()
-
-
-@pytest.fixture
-def receiver(make_database_url: Callable[[Schema], str]) -> Iterator[Flask]:
-    """ELMS, with a source that signs."""
-    app = elms.create_app(
-        ReceiverSettings(
-            _env_file=None,
-            database_url=make_database_url(RECEIVER),
-            encryption_keys=KEY,
-            log_level="ERROR",
-        )
-    )
-    here = receiver_services.of(app)
+def app(service: Service, make_app: Callable[..., Flask]) -> Flask:
+    """eAssessment, or ELMS with a source that signs."""
+    if service is NOTIFIER:
+        return make_app(ingest_secret="planted-ingest-secret", log_level="ERROR")
+    app = make_app(log_level="ERROR")
+    here: Services[Any] = Services.of(app)
     now = datetime.now(UTC)
     with here.database.writing() as session:
         source = sources.add(session, "eassessment", "http://127.0.0.1:9", now=now)
         sources.add_secret(session, source, SECRET, vault=here.vault, now=now)
-    yield app
-    here.database.dispose()
+    return app
 
 
 def as_generated(_: FlaskClient, case: Any) -> Any:
@@ -125,23 +95,16 @@ def routes(app: Flask) -> set[str]:
 @pytest.mark.parametrize(
     ("service", "mode", "ways"),
     [
-        pytest.param(
-            "notifier", GenerationMode.POSITIVE, [with_admin_key, as_generated], id="eAssessment"
-        ),
-        pytest.param("receiver", GenerationMode.POSITIVE, [signed, as_generated], id="ELMS"),
-        pytest.param(
-            "notifier", GenerationMode.NEGATIVE, [with_admin_key], id="eAssessment, invalid"
-        ),
-        pytest.param("receiver", GenerationMode.NEGATIVE, [as_generated], id="ELMS, invalid"),
+        pytest.param(NOTIFIER, POSITIVE, [with_admin_key, as_generated], id="eAssessment"),
+        pytest.param(RECEIVER, POSITIVE, [signed, as_generated], id="ELMS"),
+        pytest.param(NOTIFIER, NEGATIVE, [with_admin_key], id="eAssessment, invalid"),
+        pytest.param(RECEIVER, NEGATIVE, [as_generated], id="ELMS, invalid"),
     ],
+    indirect=["service"],
 )
 def test_responses_are_those_of_the_document(
-    request: pytest.FixtureRequest,
-    service: str,
-    mode: GenerationMode,
-    ways: Sequence[Callable[[FlaskClient, Any], Any]],
+    app: Flask, service: Service, mode: GenerationMode, ways: Sequence[Send]
 ) -> None:
-    app: Flask = request.getfixturevalue(service)
     client, sent = app.test_client(), set()
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
     for operation in (result.ok() for result in schema.get_all_operations()):
@@ -159,13 +122,13 @@ def test_responses_are_those_of_the_document(
             sent.add(operation.label)
 
     assert sent <= routes(app)
-    assert len(sent) >= (10 if service == "notifier" else 1)
-    if mode is GenerationMode.POSITIVE:
+    assert len(sent) >= (10 if service is NOTIFIER else 1)
+    if mode is POSITIVE:
         assert sent | {"GET /openapi.json"} == routes(app)
 
 
-def test_events_are_those_that_are_sent(notifier: Flask) -> None:
-    document = notifier.test_client().get("/openapi.json").json
+def test_events_are_those_that_are_sent(app: Flask) -> None:
+    document = app.test_client().get("/openapi.json").json
 
     assert set(document["webhooks"]) == {*EVENT_TYPES, *OPERATIONAL_TYPES}
     for event_type, methods in document["webhooks"].items():
@@ -176,8 +139,8 @@ def test_events_are_those_that_are_sent(notifier: Flask) -> None:
         assert body["properties"]["type"]["const"] == event_type
 
 
-def test_page_loads_swagger_ui_from_this_service(notifier: Flask) -> None:
-    client = notifier.test_client()
+def test_page_loads_swagger_ui_from_this_service(app: Flask) -> None:
+    client = app.test_client()
 
     page = client.get("/docs")
     loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
@@ -189,12 +152,12 @@ def test_page_loads_swagger_ui_from_this_service(notifier: Flask) -> None:
     assert [url for url in loaded if client.get(url).status_code >= 400] == []
 
 
-def test_other_files_of_swagger_ui_are_not_served(notifier: Flask) -> None:
-    assert notifier.test_client().get("/docs/oauth2-redirect.html").status_code == 404
+def test_other_files_of_swagger_ui_are_not_served(app: Flask) -> None:
+    assert app.test_client().get("/docs/oauth2-redirect.html").status_code == 404
 
 
-def test_large_file_is_streamed(notifier: Flask) -> None:
-    response = notifier.test_client().get("/docs/swagger-ui-bundle.js")
+def test_large_file_is_streamed(app: Flask) -> None:
+    response = app.test_client().get("/docs/swagger-ui-bundle.js")
 
     assert len(response.data) > 1_000_000
     assert "Content-Length" not in response.headers
