@@ -29,6 +29,25 @@ REPLAY = "/deliveries/replay"
 BOTH = {"ids": [1], "filter": {}}
 
 
+@pytest.fixture
+def dead(
+    database: Database,
+    make_course: MakeCourse,
+    make_endpoint: MakeEndpoint,
+    make_delivery: MakeDelivery,
+) -> int:
+    """The id of a dead delivery of CS101; a later one, of the deleted CS102, is pending."""
+    make_course("CS101")
+    make_course("CS102")
+    with database.writing() as session:
+        courses.delete_course(session, "CS102", now=NINE)
+    endpoint = make_endpoint(URL)
+    settled = {"status": DeliveryStatus.DEAD, "settled_at": NINE, "reason": "10 attempts failed"}
+    dead_id = make_delivery(endpoint.id, course_id="CS101", attempts=10, **settled)
+    make_delivery(endpoint.id, course_id="CS102", occurred_at=NINE + MINUTE)
+    return dead_id
+
+
 def test_added_course_shows_its_token_once(admin: Admin) -> None:
     added = admin("POST", "/courses", json=COURSE)
     shown, listed = admin("GET", "/courses/CS101"), admin("GET", "/courses")
@@ -132,10 +151,7 @@ def test_registered_endpoint_shows_its_secret_once(admin: Admin) -> None:
 )
 def test_refused_operation_changes_nothing(
     admin: Admin,
-    database: Database,
-    make_course: MakeCourse,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
+    dead: int,
     rows: Rows,
     refused: Refused,
     method: str,
@@ -144,16 +160,10 @@ def test_refused_operation_changes_nothing(
     status: int,
     kind: str,
 ) -> None:
-    make_course("CS101")
-    make_course("CS102")
-    make_delivery(make_endpoint(URL).id)
-    with database.writing() as session:
-        courses.delete_course(session, "CS102", now=NINE)
     before = rows()
 
-    response = admin(method, path, json=document)
+    refused(admin(method, path, json=document), status, kind)
 
-    refused(response, status, kind)
     assert rows() == before
 
 
@@ -170,22 +180,16 @@ def test_invalid_query_is_refused(admin: Admin, refused: Refused, path: str, poi
     assert [fault["pointer"] for fault in problem["errors"]] == [pointer]
 
 
-def test_delivery_is_listed_with_its_status(
-    admin: Admin, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
-) -> None:
-    endpoint = make_endpoint(URL)
-    dead = {"status": DeliveryStatus.DEAD, "settled_at": NINE, "reason": "10 attempts failed"}
-    delivery_id = make_delivery(endpoint.id, attempts=10, **dead)
-
-    (delivery,) = admin("GET", "/deliveries").json["deliveries"]
+def test_delivery_is_listed_with_its_status(admin: Admin, dead: int) -> None:
+    _, delivery = admin("GET", "/deliveries").json["deliveries"]
 
     assert delivery.pop("webhook_id").startswith("msg_")
     assert delivery == {
-        "delivery_id": delivery_id,
+        "delivery_id": dead,
         "event_type": "course.deleted",
         "course_id": "CS101",
         "course_version": 2,
-        "endpoint_id": endpoint.id,
+        "endpoint_id": 1,
         "url": URL,
         "status": "dead",
         "attempts": 10,
@@ -194,17 +198,6 @@ def test_delivery_is_listed_with_its_status(
         "settled_at": "2026-11-22T09:00:00.123456+00:00",
         "reason": "10 attempts failed",
     }
-
-
-@pytest.fixture
-def dead(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> int:
-    """The id of a dead delivery of CS101; a later one of CS102 is pending."""
-    endpoint = make_endpoint()
-    dead = make_delivery(
-        endpoint.id, course_id="CS101", status=DeliveryStatus.DEAD, settled_at=NINE
-    )
-    make_delivery(endpoint.id, course_id="CS102", occurred_at=NINE + MINUTE)
-    return dead
 
 
 @pytest.mark.parametrize(

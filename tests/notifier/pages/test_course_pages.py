@@ -1,7 +1,6 @@
 """The pages of courses: list, one course, adding one, and its tokens, which are shown once."""
 
 import re
-from collections.abc import Callable
 from html import escape, unescape
 
 import pytest
@@ -19,22 +18,14 @@ TOKEN = re.compile(r"<code data-copy-text>(eas_\w+)</code>")
 
 
 @pytest.fixture
-def delete_course(database: Database) -> Callable[[str], None]:
-    """Return a function that deletes a course."""
-
-    def delete(course_id: str) -> None:
-        with database.writing() as session:
-            courses.delete_course(session, course_id, now=NINE)
-
-    return delete
-
-
-@pytest.fixture
-def moodle_course(database: Database) -> str:
-    """The id of a course whose tokens are issued by a Moodle."""
+def token(database: Database, make_course: MakeCourse) -> CourseToken:
+    """The token of CS101; CS102 is deleted, and the tokens of 7731 are issued by a Moodle."""
+    token = make_course("CS101")
+    make_course("CS102")
     with database.writing() as session:
+        courses.delete_course(session, "CS102", now=NINE)
         courses.ensure_course(session, "7731", "In a Moodle", now=NINE)
-    return "7731"
+    return token
 
 
 def ids_on(page: str) -> list[str]:
@@ -49,13 +40,7 @@ def current_token(database: Database, course_id: str) -> tuple[int, str | None]:
         return course.version, courses.current_token(session, course)
 
 
-def test_list_shows_the_state_of_each_course(
-    ada: Browser, make_course: MakeCourse, moodle_course: str, delete_course: Callable[[str], None]
-) -> None:
-    token = make_course("CS101")
-    make_course("CS102")
-    delete_course("CS102")
-
+def test_list_shows_the_state_of_each_course(ada: Browser, token: CourseToken) -> None:
     page = ada.look("/courses")
     deleted = ada.look("/courses", state="deleted")
 
@@ -130,9 +115,8 @@ def test_added_course_shows_its_token_once(
     ],
 )
 def test_invalid_course_is_not_added(
-    ada: Browser, make_course: MakeCourse, rows: Rows, course_id: str, title: str, text: str
+    ada: Browser, token: CourseToken, rows: Rows, course_id: str, title: str, text: str
 ) -> None:
-    make_course("CS101")
     before = rows()
 
     response = ada.send("/courses/new", course_id=course_id, title=title)
@@ -144,20 +128,19 @@ def test_invalid_course_is_not_added(
 
 
 def test_regenerated_token_is_shown_once(
-    ada: Browser, make_course: MakeCourse, make_endpoint: MakeEndpoint, database: Database
+    ada: Browser, token: CourseToken, make_endpoint: MakeEndpoint, database: Database
 ) -> None:
     make_endpoint()
-    old = make_course("CS101")
 
     response = ada.send("/courses/token", course_id="CS101", version=1)
 
-    (token,) = TOKEN.findall(response.text)
-    assert current_token(database, "CS101") == (2, CourseToken.parse(token).token_id)
+    (new,) = TOKEN.findall(response.text)
+    assert current_token(database, "CS101") == (2, CourseToken.parse(new).token_id)
     assert 'data-refresh="/courses/one/live?course_id=CS101"' in response.text
     assert "waiting for a worker" in ada.look("/courses/one/live", course_id="CS101")
     page = ada.look("/courses/one", course_id="CS101")
-    assert old.token_id in page
-    assert token not in page
+    assert token.token_id in page
+    assert new not in page
 
 
 @pytest.mark.parametrize(
@@ -170,18 +153,13 @@ def test_regenerated_token_is_shown_once(
 )
 def test_refused_regeneration_changes_nothing(
     ada: Browser,
-    make_course: MakeCourse,
-    moodle_course: str,
-    delete_course: Callable[[str], None],
+    token: CourseToken,
     rows: Rows,
     course_id: str,
     version: int,
     status: int,
     text: str,
 ) -> None:
-    make_course("CS101")
-    make_course("CS102")
-    delete_course("CS102")
     before = rows()
 
     response = ada.send("/courses/token", course_id=course_id, version=version)
@@ -194,49 +172,44 @@ def test_refused_regeneration_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    "token",
+    "entered",
     [pytest.param("0123456789abcdef0123456789abcdef", id="known"), pytest.param("", id="unknown")],
 )
 def test_new_moodle_token_is_announced_and_not_stored(
-    ada: Browser, database: Database, moodle_course: str, token: str
+    ada: Browser, token: CourseToken, database: Database, entered: str
 ) -> None:
-    response = ada.send("/courses/announce", course_id=moodle_course, version=1, token=token)
+    response = ada.send("/courses/announce", course_id="7731", version=1, token=entered)
 
     page = ada.look(response.location)
     assert (response.status_code, response.location) == (303, "/courses/one?course_id=7731")
     assert "All endpoints are notified" in page
     assert "is in a Moodle" in page
     with database.reading() as session:
-        event = session.scalars(select(Event)).one()
+        *_, event = session.scalars(select(Event))
     assert event.type == "token.regenerated"
     assert re.search(r'"token_id":"m[0-9a-f]{16}"', event.body)
-    assert not token or token not in event.body
+    assert not entered or entered not in event.body
 
 
 def test_malformed_moodle_token_is_refused_and_not_shown(
-    ada: Browser, moodle_course: str, rows: Rows
+    ada: Browser, token: CourseToken, rows: Rows
 ) -> None:
     before = rows()
 
-    response = ada.send(
-        "/courses/announce", course_id=moodle_course, version=1, token="planted-token"
-    )
+    response = ada.send("/courses/announce", course_id="7731", version=1, token="planted-token")
 
     assert response.status_code == 422
     assert "planted-token" not in response.text
     assert rows() == before
 
 
-def test_page_of_a_deleted_course_offers_no_changes(
-    ada: Browser,
-    make_course: MakeCourse,
-    make_endpoint: MakeEndpoint,
-    delete_course: Callable[[str], None],
+def test_page_of_a_course_shows_what_happens_to_its_notifications(
+    ada: Browser, token: CourseToken, database: Database, make_endpoint: MakeEndpoint
 ) -> None:
-    make_course("CS101")
     without_endpoints = ada.look("/courses/one", course_id="CS101")
     make_endpoint(disabled=True)
-    delete_course("CS101")
+    with database.writing() as session:
+        courses.delete_course(session, "CS101", now=NINE)
 
     page = ada.look("/courses/one", course_id="CS101")
 
