@@ -98,7 +98,7 @@ def test_etag_decides_whether_grades_are_sent(get: Get, form: str, status: int) 
 @pytest.mark.parametrize(
     ("since", "status"),
     [
-        pytest.param("Sun, 22 Nov 2026 09:00:00 GMT", 200, id="the second before"),
+        pytest.param("Sun, 22 Nov 2026 09:00:00 GMT", 200, id="that second"),
         pytest.param("Sun, 22 Nov 2026 09:00:01 GMT", 304, id="the second after"),
         pytest.param("Sat, 01 Jan 0100 00:00:00 GMT", 200, id="earliest year"),
         pytest.param("Fri, 31 Dec 9999 23:59:59 -2359", 304, id="after the last second"),
@@ -109,7 +109,7 @@ def test_etag_decides_whether_grades_are_sent(get: Get, form: str, status: int) 
 def test_time_decides_whether_grades_are_sent(
     get: Get, change_at: Callable[[datetime], None], since: str, status: int
 ) -> None:
-    change_at(datetime(2026, 11, 22, 9, 0, 0, 500_000, tzinfo=UTC))
+    change_at(datetime(2026, 11, 22, 9, tzinfo=UTC))
 
     assert get(**{"If-Modified-Since": since}).status_code == status
 
