@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from contract.signatures import Secret
 from contract.tokens import MoodleToken
@@ -24,14 +24,10 @@ from receiver.sources import store as sources
 from receiver.sources.base import SiteOutage
 from tests.receiver.conftest import Store
 
+pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+
 Examine = Callable[..., dict[str, Finding]]
 LATE = "run 1 started 2 days ago, and there was no run of all courses since"
-
-
-@pytest.fixture
-def database_kind() -> str:
-    """SQLite; the queries are tested on both databases, where they are."""
-    return "sqlite"
 
 
 @pytest.fixture
@@ -193,9 +189,14 @@ def test_gradebook_is_checked(
     assert (finding.ok, finding.found) == (ok, found)
 
 
-def test_unusable_database_is_the_only_finding(tmp_path: Path, vault: Vault) -> None:
-    database = Database(f"sqlite:///{tmp_path}/none/receiver.db")
+def test_without_a_schema_nothing_else_is_examined(database: Database, examine: Examine) -> None:
+    with database.writing() as session:
+        session.execute(text("DROP TABLE alembic_version"))
 
-    found = doctor.examine(database, vault)
+    found = examine()
 
-    assert [(finding.check, finding.ok) for finding in found] == [("database", False)]
+    assert {check: finding.ok for check, finding in found.items()} == {
+        "database": True,
+        "clock": True,
+        "schema": False,
+    }

@@ -6,17 +6,17 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import update
 
 from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
 from foundation.csv_reader import CsvError
 from foundation.db.session import Database
-from receiver.models import MOODLE, Entry, HistoryEntry, Source
+from receiver.models import MOODLE, HistoryEntry, Source
 from receiver.registry import bulk
 from receiver.registry.bulk import ImportResult
 from receiver.registry.csv_files import RegistryRow
 from receiver.registry.history import Actor, ActorKind
+from tests.receiver.conftest import Store
 
 ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
 Import = Callable[..., ImportResult]
@@ -45,9 +45,9 @@ def set_tokens(database: Database, vault: Vault, now: datetime) -> Callable[...,
 
 
 @pytest.fixture
-def source(make_source: Callable[..., Source]) -> Source:
+def source(store: Store) -> Source:
     """A source."""
-    return make_source("one")
+    return store.add_source("one")
 
 
 def make_row(source: Source, course_id: str = "CS101", **overrides: Any) -> RegistryRow:
@@ -56,51 +56,43 @@ def make_row(source: Source, course_id: str = "CS101", **overrides: Any) -> Regi
     return replace(row, **overrides)
 
 
-def test_import_adds_and_updates_courses(
-    import_rows: Import, source: Source, entry_of: Callable[[str], Entry]
-) -> None:
+def test_import_adds_and_updates_courses(import_rows: Import, source: Source, store: Store) -> None:
     first = make_row(source, "CS101", gradebook_course="4", gradebook_activity="12")
     second, renewed = make_row(source, "CS102"), make_row(source, "CS102")
 
     results = [import_rows(first, second), import_rows(first, second), import_rows(first, renewed)]
 
     assert results == [ImportResult(2, 0, 0), ImportResult(0, 0, 2), ImportResult(0, 1, 1)]
-    entry = entry_of("CS101")
+    entry = store.entry("CS101")
     assert (entry.gradebook_course, entry.gradebook_activity) == ("4", "12")
     assert entry.stored_token_id == first.token.token_id
-    assert entry_of("CS102").stored_token_id == renewed.token.token_id
+    assert store.entry("CS102").stored_token_id == renewed.token.token_id
 
 
 def test_row_without_token_keeps_the_stored_one(
-    import_rows: Import, source: Source, entry_of: Callable[[str], Entry]
+    import_rows: Import, source: Source, store: Store
 ) -> None:
     row = make_row(source)
     import_rows(row)
 
     result = import_rows(replace(row, token=None, gradebook_course="4", gradebook_activity="12"))
 
-    entry = entry_of("CS101")
+    entry = store.entry("CS101")
     assert result == ImportResult(0, 1, 0)
     assert (entry.stored_token_id, entry.gradebook_activity) == (row.token.token_id, "12")
 
 
 @pytest.mark.parametrize(("activity", "etag"), [("12", '"1"'), ("13", None)])
 def test_changed_activity_fetches_grades_again(
-    database: Database,
-    import_rows: Import,
-    source: Source,
-    entry_of: Callable[[str], Entry],
-    activity: str,
-    etag: str | None,
+    import_rows: Import, source: Source, store: Store, activity: str, etag: str | None
 ) -> None:
     row = make_row(source, gradebook_course="4", gradebook_activity="12")
     import_rows(row)
-    with database.writing() as session:
-        session.execute(update(Entry).values(etag='"1"'))
+    store.update(store.entry("CS101"), etag='"1"')
 
     import_rows(replace(row, gradebook_activity=activity))
 
-    assert entry_of("CS101").etag == etag
+    assert store.entry("CS101").etag == etag
 
 
 @pytest.mark.parametrize(
@@ -131,20 +123,16 @@ def test_invalid_new_course_is_refused(
 
 
 def test_tokens_are_set_and_recorded(
-    import_rows: Import,
-    set_tokens: Callable[..., list[int]],
-    source: Source,
-    entry_of: Callable[[str], Entry],
-    rows: Callable[[type[Any]], list[Any]],
+    import_rows: Import, set_tokens: Callable[..., list[int]], source: Source, store: Store
 ) -> None:
     import_rows(make_row(source))
     renewed = make_row(source)
 
     ids = set_tokens(renewed)
 
-    assert ids == [entry_of("CS101").id]
-    assert entry_of("CS101").stored_token_id == renewed.token.token_id
-    assert [line.event for line in rows(HistoryEntry)] == ["course added", "token entered"]
+    assert ids == [store.entry("CS101").id]
+    assert store.entry("CS101").stored_token_id == renewed.token.token_id
+    assert [line.event for line in store.rows(HistoryEntry)] == ["course added", "token entered"]
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import pytest
 from foundation.db.pagination import PageRequest
 from foundation.db.session import Database
 from receiver.gradebook.base import ScoreCounts
-from receiver.models import Entry, Source
 from receiver.runs import queries
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, RunResult
+from tests.receiver.conftest import Store
 
 Record = Callable[..., int]
 
@@ -40,12 +40,9 @@ SYNCED, FAILED = make_result(CourseOutcome.SYNCED), make_result(CourseOutcome.FA
 
 
 def test_courses_of_a_run_have_their_entries(
-    database: Database,
-    record: Record,
-    make_source: Callable[..., Source],
-    make_entry: Callable[..., Entry],
+    database: Database, record: Record, store: Store
 ) -> None:
-    entry = make_entry(make_source("one"), "CS102")
+    entry = store.add_course("CS102")
     elsewhere = make_result(CourseOutcome.FAILED, "CS102", "two")
     run_id = record(elsewhere, FAILED, SYNCED)
     record(FAILED)
@@ -73,9 +70,9 @@ def test_results_of_a_course_are_newest_first(database: Database, record: Record
 
 
 def test_last_fetch_of_each_source_ignores_skipped_courses(
-    database: Database, record: Record, make_source: Callable[..., Source]
+    database: Database, record: Record, store: Store
 ) -> None:
-    one, two = make_source("one"), make_source("two")
+    one, two = store.add_source("one"), store.add_source("two")
     record(make_result(CourseOutcome.FAILED, source="two"))
     record(FAILED, make_result(CourseOutcome.FAILED, source="two"))
     record(SYNCED, make_result(CourseOutcome.SKIPPED, source="two"))
