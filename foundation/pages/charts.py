@@ -3,89 +3,15 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 WIDTH, HEIGHT = 520, 200
 _LEFT, _TOP, _BOTTOM = 88, 14, 30
 _STEPS = 6
 
-
-@dataclass(frozen=True)
-class Series:
-    """A named series with one value for each step; `tone` is good, wait, warn, bad or calm."""
-
-    name: str
-    tone: str
-    values: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A tick on an axis: its coordinate and its label."""
-
-    at: float
-    label: str
-    anchor: str = "middle"
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A rectangle; `label` is its tooltip."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    tone: str
-    label: str
-
-
-@dataclass(frozen=True)
-class Point:
-    """A point on a line; `label` is its tooltip."""
-
-    x: float
-    y: float
-    label: str
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line through the values of one series, as an SVG path, and the values on it.
-
-    A value without neighbours has no line, only a point.
-    """
-
-    tone: str
-    path: str
-    points: tuple[Point, ...]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """The shapes of a chart, and its values as a table."""
-
-    id: str
-    title: str
-    description: str
-    y_ticks: tuple[Tick, ...]
-    x_ticks: tuple[Tick, ...]
-    legend: tuple[Series, ...]
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    bars: tuple[Bar, ...] = ()
-    lines: tuple[Line, ...] = ()
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = _LEFT
-
-
 FormatValue = Callable[[float], str]
 TickValues = Callable[[float], Sequence[float]]
 """Returns the ticks of an axis from zero to at least the largest value."""
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}"
 
 
 def count_ticks(maximum: float) -> Sequence[float]:
@@ -128,55 +54,6 @@ def _divided(end: float, parts: int) -> Sequence[float]:
     return [end * part / parts for part in range(parts + 1)]
 
 
-def stacked_bars(
-    chart_id: str,
-    title: str,
-    steps: Sequence[str],
-    series: Sequence[Series],
-    *,
-    step_name: str = "Time",
-    format_value: FormatValue = _count,
-) -> Chart:
-    """Return a chart with one bar for each step, which stacks the values of all series."""
-    sums = [sum(values) for values in zip(*(one.values for one in series), strict=True)]
-    y_values = count_ticks(max(sums, default=0))
-    top = y_values[-1]
-    slot = _slot(len(steps))
-    bars = []
-    for index, step in enumerate(steps):
-        below = 0.0
-        for one in series:
-            value = one.values[index]
-            if value > 0:
-                high, low = _y(below + value, top), _y(below, top)
-                x, width = _LEFT + index * slot + slot * 0.1, slot * 0.8
-                label = f"{step}: {one.name} {format_value(value)}"
-                bars.append(
-                    Bar(_round(x), _round(high), _round(width), _round(low - high), one.tone, label)
-                )
-            below += value
-    return _chart(
-        chart_id, title, steps, series, y_values, step_name, format_value, bars=tuple(bars)
-    )
-
-
-def lines(
-    chart_id: str,
-    title: str,
-    steps: Sequence[str],
-    series: Sequence[Series],
-    *,
-    step_name: str = "Time",
-    format_value: FormatValue = _count,
-    ticks: TickValues = count_ticks,
-) -> Chart:
-    """Return a chart with a line for each series; NaN values leave a gap."""
-    values = [value for one in series for value in one.values if not math.isnan(value)]
-    y_values = ticks(max(values, default=0))
-    drawn = tuple(_line(steps, one, y_values[-1], format_value) for one in series)
-    return _chart(chart_id, title, steps, series, y_values, step_name, format_value, lines=drawn)
-
-
 def percentile(values: Sequence[float], hundredth: float) -> float:
     """Return a percentile (nearest rank); NaN for no values."""
     if not values:
@@ -185,86 +62,162 @@ def percentile(values: Sequence[float], hundredth: float) -> float:
     return sorted(values)[rank - 1]
 
 
-def _round(value: float) -> float:
-    """Return a coordinate rounded to two decimals."""
-    return round(value, 2)
+@dataclass(frozen=True)
+class Series:
+    """A named series with one value for each step; `tone` is good, wait, warn, bad or calm."""
+
+    name: str
+    tone: str
+    values: Sequence[float]
+
+    @property
+    def known(self) -> list[float]:
+        """The values that are not NaN."""
+        return [value for value in self.values if not math.isnan(value)]
 
 
-def _chart(
-    chart_id: str,
-    title: str,
-    steps: Sequence[str],
-    series: Sequence[Series],
-    y_values: Sequence[float],
-    step_name: str,
-    format_value: FormatValue,
-    *,
-    bars: tuple[Bar, ...] = (),
-    lines: tuple[Line, ...] = (),
-) -> Chart:
-    rows = zip(steps, *(one.values for one in series), strict=True)
-    return Chart(
-        id=chart_id,
-        title=title,
-        description=_description(steps, series, format_value),
-        y_ticks=tuple(
-            Tick(_round(_y(value, y_values[-1])), format_value(value)) for value in y_values
-        ),
-        x_ticks=_x_ticks(steps),
-        legend=tuple(series),
-        columns=(step_name, *(one.name for one in series)),
-        rows=tuple(
-            (step, *("none" if math.isnan(value) else format_value(value) for value in values))
-            for step, *values in rows
-        ),
-        bars=bars,
-        lines=lines,
-    )
+@dataclass(frozen=True)
+class Tick:
+    """A tick on an axis: its coordinate and its label."""
+
+    at: float
+    label: str
 
 
-def _description(steps: Sequence[str], series: Sequence[Series], format_value: FormatValue) -> str:
-    if not steps:
-        return "No data yet."
-    summaries = [
-        f"{one.name}: up to {format_value(max(values))}"
-        for one in series
-        if (values := [value for value in one.values if not math.isnan(value)])
-    ]
-    return (
-        f"From {steps[0]} to {steps[-1]}. "
-        + "; ".join(summaries)
-        + ". See the table for all values."
-    )
+@dataclass(frozen=True)
+class Bar:
+    """A rectangle; `label` is its tooltip."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    tone: str
+    label: str
 
 
-def _x_ticks(steps: Sequence[str]) -> tuple[Tick, ...]:
-    if not steps:
-        return ()
-    every = max(1, math.ceil(len(steps) / _STEPS))
-    slot = _slot(len(steps))
-    return tuple(
-        Tick(_round(_LEFT + (index + 0.5) * slot), step)
-        for index, step in enumerate(steps)
-        if index % every == 0
-    )
+@dataclass(frozen=True)
+class Point:
+    """A point on a line; `label` is its tooltip."""
+
+    x: float
+    y: float
+    label: str
 
 
-def _line(steps: Sequence[str], series: Series, top: float, format_value: FormatValue) -> Line:
-    slot, parts, points, pen_down = _slot(len(steps)), [], [], False
-    for index, (step, value) in enumerate(zip(steps, series.values, strict=True)):
-        if math.isnan(value):
-            pen_down = False
-            continue
-        x, y = _round(_LEFT + (index + 0.5) * slot), _round(_y(value, top))
-        parts.append(f"{'L' if pen_down else 'M'}{x} {y}")
-        points.append(Point(x, y, f"{step}: {series.name} {format_value(value)}"))
-        pen_down = True
-    return Line(series.tone, "".join(parts), tuple(points))
+@dataclass(frozen=True)
+class Line:
+    """A line through the values of one series, as an SVG path, and the values on it.
+
+    A value without neighbours has no line, only a point.
+    """
+
+    tone: str
+    path: str
+    points: tuple[Point, ...]
 
 
-def _slot(count: int) -> float:
-    return (WIDTH - _LEFT) / max(count, 1)
+@dataclass(frozen=True)
+class Chart:
+    """A chart of series over steps: lines, in which NaN is a gap, or stacked bars."""
 
+    id: str
+    title: str
+    steps: Sequence[str]
+    series: Sequence[Series]
+    step_name: str = "Time"
+    format_value: FormatValue = "{:,.0f}".format
+    ticks: TickValues = count_ticks
+    stacked: bool = False
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = _LEFT
 
-def _y(value: float, top: float) -> float:
-    return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * value / top
+    @property
+    def description(self) -> str:
+        """The chart in a sentence."""
+        if not self.steps:
+            return "No data yet."
+        summaries = [
+            f"{series.name}: up to {self.format_value(max(series.known))}"
+            for series in self.series
+            if series.known
+        ]
+        return (
+            f"From {self.steps[0]} to {self.steps[-1]}. "
+            f"{'; '.join(summaries)}. See the table for all values."
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The head of the table."""
+        return self.step_name, *(series.name for series in self.series)
+
+    @property
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        """The rows of the table."""
+        return tuple(
+            (step, *("none" if math.isnan(value) else self.format_value(value) for value in values))
+            for step, *values in zip(
+                self.steps, *(series.values for series in self.series), strict=True
+            )
+        )
+
+    @property
+    def y_ticks(self) -> tuple[Tick, ...]:
+        """The ticks of the vertical axis."""
+        return tuple(
+            Tick(round(self._y(value), 2), self.format_value(value)) for value in self._y_values
+        )
+
+    @property
+    def x_ticks(self) -> tuple[Tick, ...]:
+        """The ticks of the horizontal axis, not one for each step if there are many."""
+        every = max(1, math.ceil(len(self.steps) / _STEPS))
+        middles = range(0, len(self.steps), every)
+        return tuple(Tick(round(self._x(at + 0.5), 2), self.steps[at]) for at in middles)
+
+    @property
+    def bars(self) -> tuple[Bar, ...]:
+        """The bars, each with the one below it."""
+        bars = []
+        for index, step in enumerate(self.steps if self.stacked else ()):
+            below = 0.0
+            for series in self.series:
+                value = series.values[index]
+                if value > 0:
+                    high, low = self._y(below + value), self._y(below)
+                    x, end = self._x(index + 0.1), self._x(index + 0.9)
+                    width, height = round(end - x, 2), round(low - high, 2)
+                    label = f"{step}: {series.name} {self.format_value(value)}"
+                    bars.append(Bar(round(x, 2), round(high, 2), width, height, series.tone, label))
+                below += value
+        return tuple(bars)
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The lines."""
+        return () if self.stacked else tuple(map(self._line, self.series))
+
+    def _line(self, series: Series) -> Line:
+        parts, points, pen_down = [], [], False
+        for index, (step, value) in enumerate(zip(self.steps, series.values, strict=True)):
+            if not math.isnan(value):
+                x, y = round(self._x(index + 0.5), 2), round(self._y(value), 2)
+                parts.append(f"{'L' if pen_down else 'M'}{x} {y}")
+                points.append(Point(x, y, f"{step}: {series.name} {self.format_value(value)}"))
+            pen_down = not math.isnan(value)
+        return Line(series.tone, "".join(parts), tuple(points))
+
+    @cached_property
+    def _y_values(self) -> Sequence[float]:
+        if self.stacked:
+            columns = zip(*(series.values for series in self.series), strict=True)
+            return self.ticks(max(map(sum, columns), default=0))
+        return self.ticks(max((value for one in self.series for value in one.known), default=0))
+
+    def _x(self, index: float) -> float:
+        return _LEFT + index * (WIDTH - _LEFT) / max(len(self.steps), 1)
+
+    def _y(self, value: float) -> float:
+        return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * value / self._y_values[-1]

@@ -123,14 +123,14 @@ def _charts(hours: Sequence[Hour]) -> list[Chart]:
         Series("delivered", "good", [hour.delivered for hour in hours]),
         Series("dead", "bad", [hour.dead for hour in hours]),
     ]
-    drawn = [charts.stacked_bars("settled", "Delivered and dead", steps, settled, step_name=_STEP)]
+    drawn = [Chart("settled", "Delivered and dead", steps, settled, step_name=_STEP, stacked=True)]
     if any(hour.delays for hour in hours):
         spans = [
             Series("median", "wait", [_percentile(hour, 50) for hour in hours]),
             Series("95th percentile", "warn", [_percentile(hour, 95) for hour in hours]),
         ]
         drawn.append(
-            charts.lines(
+            Chart(
                 "delays",
                 "Time to deliver",
                 steps,

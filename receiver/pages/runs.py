@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from flask import Blueprint, render_template, request
 
 from foundation.db import session as db
-from foundation.pages import charts, pagination
+from foundation.pages import pagination
 from foundation.pages.charts import Chart, Series
 from foundation.pages.guards import signed_in
 from receiver import services
@@ -81,7 +81,7 @@ def _charts(recent: Sequence[Run]) -> list[Chart]:
     )
     requests = Series("requests", "good", [run.requests for run in ended])
     return [
-        charts.lines(
+        Chart(
             "duration",
             "Duration",
             steps,
@@ -89,7 +89,7 @@ def _charts(recent: Sequence[Run]) -> list[Chart]:
             step_name="Run",
             format_value=lambda value: f"{value:,.1f} s",
         ),
-        charts.lines(
+        Chart(
             "requests",
             "Requests to eAssessment",
             steps,

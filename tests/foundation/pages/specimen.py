@@ -11,8 +11,8 @@ from flask import Blueprint, Flask, flash, render_template
 from pydantic import AfterValidator, BaseModel, Field
 
 from foundation.errors import Advice
-from foundation.pages import charts, context, forms
-from foundation.pages.charts import Series
+from foundation.pages import context, forms
+from foundation.pages.charts import Chart, Series
 from foundation.pages.context import Site
 from foundation.pages.guards import signed_in
 
@@ -54,8 +54,8 @@ def show() -> str:
         text=TEXT,
         tones=TONES,
         at=datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC),
-        bars=charts.stacked_bars("bars", "Deliveries by hour", _STEPS, bars),
-        lines=charts.lines(
+        bars=Chart("bars", "Deliveries by hour", _STEPS, bars, stacked=True),
+        lines=Chart(
             "lines",
             "Milliseconds by hour",
             _STEPS,

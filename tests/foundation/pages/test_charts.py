@@ -5,7 +5,7 @@ import math
 import pytest
 
 from foundation.pages import charts, filters
-from foundation.pages.charts import Series
+from foundation.pages.charts import Chart, Series
 
 
 @pytest.mark.parametrize(
@@ -40,11 +40,12 @@ def test_duration_ticks_are_round(maximum: float, ticks: list[str]) -> None:
 
 
 def test_bars_are_stacked() -> None:
-    chart = charts.stacked_bars(
+    chart = Chart(
         "d",
         "Deliveries",
         ["09:00", "10:00"],
         [Series("delivered", "good", [3, 0]), Series("dead", "bad", [2, 0])],
+        stacked=True,
     )
 
     low, high = chart.bars
@@ -59,7 +60,7 @@ def test_bars_are_stacked() -> None:
 
 
 def test_line_has_gap_at_nan() -> None:
-    chart = charts.lines("s", "Seconds", ["1", "2", "3"], [Series("p50", "wait", [1, math.nan, 2])])
+    chart = Chart("s", "Seconds", ["1", "2", "3"], [Series("p50", "wait", [1, math.nan, 2])])
 
     (line,) = chart.lines
     assert line.path.count("M") == 2
@@ -69,7 +70,7 @@ def test_line_has_gap_at_nan() -> None:
 
 
 def test_empty_chart_has_no_data() -> None:
-    chart = charts.stacked_bars("d", "Deliveries", [], [Series("delivered", "good", [])])
+    chart = Chart("d", "Deliveries", [], [Series("delivered", "good", [])], stacked=True)
 
     assert (chart.bars, chart.x_ticks, chart.rows) == ((), (), ())
     assert chart.description == "No data yet."
@@ -78,7 +79,7 @@ def test_empty_chart_has_no_data() -> None:
 def test_x_axis_labels_at_most_six_steps() -> None:
     steps = [str(n) for n in range(48)]
 
-    chart = charts.stacked_bars("d", "Deliveries", steps, [Series("a", "good", [1] * 48)])
+    chart = Chart("d", "Deliveries", steps, [Series("a", "good", [1] * 48)], stacked=True)
 
     assert [tick.label for tick in chart.x_ticks] == ["0", "8", "16", "24", "32", "40"]
 
