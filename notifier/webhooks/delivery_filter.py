@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice, product
+from itertools import product
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -100,22 +100,57 @@ def count(
     session: Session, scope: DeliveryScope, *, limit: int | None = None
 ) -> dict[int, Counter[str]]:
     """Return the number of deliveries by endpoint and status, each up to `limit`."""
-    counts: dict[int, Counter[str]] = {one: Counter() for one in scope.endpoint_ids}
+    counts: dict[int, Counter[str]] = {number: Counter() for number in scope.endpoint_ids}
     if scope.events is not None:
         for row in _read_by_events(session, scope, scope.events):
             counts[row.endpoint_id][row.status] += 1
         return counts
-    parts = [
-        _count_query(_query(scope.criteria, endpoint_id, status), limit, endpoint_id, status)
-        for endpoint_id, status in product(scope.endpoint_ids, scope.statuses)
-    ]
+    parts = []
+    for endpoint_id, status in product(scope.endpoint_ids, scope.statuses):
+        rows = _query(scope.criteria, endpoint_id, status)
+        if limit is not None:
+            # Ordered, although any rows would do: without it PostgreSQL scans the whole table.
+            rows = _Slice(descending=True, limit=limit).of(rows, *_ORDER)
+        counted = select(literal(endpoint_id), literal(status.value), func.count())
+        parts.append(counted.select_from(rows.subquery()))
     for endpoint_id, status, number in db.union_rows(session, parts):
         counts[endpoint_id][status] += number
     return counts
 
 
 # A delivery's place in the order of all deliveries: its event's time, its id.
+_ORDER = (Delivery.created_at, Delivery.id)
 _Position = tuple[datetime, int]
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """Up to `limit` deliveries in order, those beyond a position."""
+
+    descending: bool
+    limit: int | None
+    mark: _Position | None = None
+
+    def of(self, query: Select[Any], *keys: pagination.Key) -> Select[Any]:
+        """Return the query for these deliveries; the keys are those of a position."""
+        if self.mark is not None:
+            query = query.where(pagination.beyond(keys, self.mark, descending=self.descending))
+        return pagination.in_order(query, keys, descending=self.descending).limit(self.limit)
+
+    def begin(self, at: Any) -> list[Any]:
+        """Return the condition that a time is not before the slice begins."""
+        if self.mark is None:
+            return []
+        return [at <= self.mark[0] if self.descending else at >= self.mark[0]]
+
+    def ids(self, rows: Iterable[Any]) -> list[int]:
+        """Return the ids of these deliveries from rows in any order."""
+        positions = sorted(((row.created_at, row.id) for row in rows), reverse=self.descending)
+        if (mark := self.mark) is not None:
+            positions = [
+                one for one in positions if (one < mark if self.descending else one > mark)
+            ]
+        return [row_id for _, row_id in positions[: self.limit]]
 
 
 def _ids(
@@ -129,28 +164,19 @@ def _ids(
     mark = None if beyond is None else _position_of(session, beyond, descending=descending)
     if beyond is not None and mark is None:
         return []
+    wanted = _Slice(descending, limit, mark)
     if scope.events is not None:
-        rows: Iterable[Any] = _read_by_events(session, scope, scope.events)
-    elif scope.criteria.event_type is not None and DeliveryStatus.DELIVERED in scope.statuses:
-        is_sqlite = session.get_bind().dialect.name == "sqlite"
-        rows = session.execute(
-            _query_by_type(scope, mark, limit, descending=descending, is_sqlite=is_sqlite)
-        )
-    else:
-        criteria = _narrow(session, scope.criteria, mark, descending=descending)
-        parts = [
-            _ordered(_query(criteria, endpoint_id, status), mark, limit, descending=descending)
-            for endpoint_id, status in product(scope.endpoint_ids, scope.statuses)
-            if criteria is not None
-        ]
-        rows = db.union_rows(session, parts)
-    positions = [
-        (row.created_at, row.id)
-        for row in rows
-        if mark is None
-        or ((row.created_at, row.id) < mark if descending else (row.created_at, row.id) > mark)
+        return wanted.ids(_read_by_events(session, scope, scope.events))
+    if scope.criteria.event_type is not None and DeliveryStatus.DELIVERED in scope.statuses:
+        return wanted.ids(_read_by_type(session, scope, wanted))
+    criteria = _narrow(session, scope.criteria, wanted)
+    if criteria is None:
+        return []
+    parts = [
+        select(wanted.of(_query(criteria, endpoint_id, status), *_ORDER).subquery())
+        for endpoint_id, status in product(scope.endpoint_ids, scope.statuses)
     ]
-    return [row_id for _, row_id in islice(sorted(positions, reverse=descending), limit)]
+    return wanted.ids(db.union_rows(session, parts))
 
 
 def _position_of(session: Session, delivery_id: int, *, descending: bool) -> _Position | None:
@@ -189,54 +215,43 @@ def _read_by_events(session: Session, scope: DeliveryScope, event_ids: Sequence[
     ]
 
 
-def _query_by_type(
-    scope: DeliveryScope,
-    mark: _Position | None,
-    limit: int | None,
-    *,
-    descending: bool,
-    is_sqlite: bool,
-) -> Select[Any]:
-    """Return the query that scans the events of a type in order.
+def _read_by_type(session: Session, scope: DeliveryScope, wanted: _Slice) -> Iterable[Any]:
+    """Return rows from a scan of the events of a type in order.
 
     Most deliveries are delivered: if those match, the scan reaches its limit soon.
     """
-    at, number = Event.occurred_at, Delivery.id
+    at = Event.occurred_at
     endpoint_id: Any = Delivery.endpoint_id
     status: Any = Delivery.status
-    if is_sqlite:
+    if session.get_bind().dialect.name == "sqlite":
         # Written as expressions, so that SQLite does not start from an index on these columns.
         endpoint_id, status = endpoint_id + 0, status + ""
     query = (
-        select(Delivery.id, Event.occurred_at.label("created_at"))
+        select(Delivery.id, at.label("created_at"))
         .join(Event, Event.id == Delivery.event_id)
         .where(
             *_event_conditions(scope.criteria),
             *_in_period(at, scope.criteria),
             endpoint_id.in_(scope.endpoint_ids),
             status.in_(scope.statuses),
+            *wanted.begin(at),
         )
     )
-    if mark is not None:
-        query = query.where(at <= mark[0] if descending else at >= mark[0])
-        query = query.where(pagination.beyond((at, number), mark, descending=descending))
-    return pagination.in_order(query, (at, number), descending=descending).limit(limit)
+    return session.execute(wanted.of(query, at, Delivery.id))
 
 
-def _narrow(
-    session: Session, criteria: DeliveryFilter, mark: _Position | None, *, descending: bool
-) -> DeliveryFilter | None:
+def _narrow(session: Session, criteria: DeliveryFilter, wanted: _Slice) -> DeliveryFilter | None:
     """Return the filter restricted to start at the first event of its type, or None if none."""
     if criteria.event_type is None:
         return criteria
     at = Event.occurred_at
-    query = select(at).where(Event.type == criteria.event_type, *_in_period(at, criteria)).limit(1)
-    if mark is not None:
-        query = query.where(at <= mark[0] if descending else at >= mark[0])
-    first = session.scalar(query.order_by(at.desc() if descending else at))
+    query = select(at).where(
+        Event.type == criteria.event_type, *_in_period(at, criteria), *wanted.begin(at)
+    )
+    first = session.scalar(query.order_by(at.desc() if wanted.descending else at).limit(1))
     if first is None:
         return None
-    narrowed = {"until": first + _TICK} if descending else {"since": first}
+    narrowed = {"until": first + _TICK} if wanted.descending else {"since": first}
     return criteria.model_copy(update=narrowed)
 
 
@@ -260,21 +275,3 @@ def _event_conditions(criteria: DeliveryFilter) -> list[Any]:
 def _in_period(column: Any, criteria: DeliveryFilter) -> list[Any]:
     since = [] if criteria.since is None else [column >= criteria.since]
     return since if criteria.until is None else [*since, column < criteria.until]
-
-
-def _ordered(
-    part: Select[Any], mark: _Position | None, limit: int | None, *, descending: bool
-) -> Select[Any]:
-    keys = (Delivery.created_at, Delivery.id)
-    if mark is not None:
-        part = part.where(pagination.beyond(keys, mark, descending=descending))
-    return select(pagination.in_order(part, keys, descending=descending).limit(limit).subquery())
-
-
-def _count_query(
-    part: Select[Any], limit: int | None, endpoint_id: int, status: DeliveryStatus
-) -> Select[Any]:
-    # Ordered, although any rows would do: without it PostgreSQL scans the whole table.
-    rows = part if limit is None else _ordered(part, None, limit, descending=True)
-    counted = select(literal(endpoint_id), literal(status.value), func.count())
-    return counted.select_from(rows.subquery())
