@@ -3,7 +3,7 @@
 import random
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,11 +27,11 @@ from receiver.sync.results import SITE_TROUBLE, FetchResult, InternalFailure, to
 # The seconds to wait before each round of retries; RECEIVER_SYNC_RETRIES is the number of rounds.
 RETRY_WAITS = (2.0, 10.0, 30.0, 60.0, 120.0)
 
-# How often a batch is yielded while requests are in progress, in seconds.
-_YIELD_SECONDS = 0.2
+# How often a run looks whether a batch is due while requests are in progress, in seconds.
+_CHECK_SECONDS = 0.2
 
-# Buffered results are yielded at least this often, in seconds.
-_FLUSH_SECONDS = 5.0
+# Results are yielded at least this often, in seconds.
+_MAX_YIELD_SECONDS = 5.0
 
 # The longest Retry-After that is respected, in seconds.
 _MAX_RETRY_AFTER = 60.0
@@ -42,13 +42,14 @@ class FetchLimits:
     """How many requests run at once, and the seconds to wait before each round of retries.
 
     An entry that was read longer than `refresh_after` ago is read again before it is requested,
-    `window` entries at a time.
+    `window` entries at a time. Results are yielded `batch_size` at once.
     """
 
     concurrency: int = 4
     retry_waits: tuple[float, ...] = RETRY_WAITS[:2]
     refresh_after: timedelta = timedelta(seconds=1)
     window: int = 100
+    batch_size: int = 100
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class Fetcher:
         self._round = 0
         self._results: list[FetchResult] = []
         self._skipped: list[CourseResult] = []
+        self._yielded_at = time.monotonic()
 
     @property
     def requests(self) -> int:
@@ -118,11 +120,12 @@ class Fetcher:
         return sum(client.requests for client in clients.values())
 
     def fetch(self, entries: Sequence[Entry]) -> Generator[FetchBatch, None, None]:
-        """Yield results about as often as requests end, until all are known or the run stops.
+        """Yield results in batches, or every few seconds, until all are known or the run stops.
 
         Closing the generator early cancels the requests in progress.
         """
-        yield FetchBatch(tuple(self._open_sources(entries)))
+        self._yielded_at = time.monotonic()
+        self._open_sources(entries)
         entries = [entry for entry in entries if entry.source.name in self.clients]
         pool = ThreadPoolExecutor(self._limits.concurrency, thread_name_prefix="fetch")
         try:
@@ -134,20 +137,22 @@ class Fetcher:
                 self._wait_before_retries()
                 entries, self._retries = [result.entry for result in self._retries], []
                 self._unreachable.clear()
-            yield FetchBatch(tuple(self._retries))
         except BaseException:
             self.cancel()  # no one uses the responses any more
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+        self._results += self._retries
+        if self._results or self._skipped:
+            yield self._take_batch()
 
     def cancel(self) -> None:
         """Cancel the requests in progress, from any thread, and send no more."""
         for client in list(self.clients.values()):
             client.cancel()
 
-    def _open_sources(self, entries: Sequence[Entry]) -> Iterator[FetchResult]:
-        """Open the client of each source; yield the entries of those that cannot be opened."""
+    def _open_sources(self, entries: Sequence[Entry]) -> None:
+        """Open the client of each source; the entries of those that cannot be opened fail."""
         for source in {entry.source.name: entry.source for entry in entries}.values():
             try:
                 self.clients[source.name] = self._sources.open(source)
@@ -157,7 +162,7 @@ class Fetcher:
         for entry in entries:
             if outage := self.outages.get(entry.source.name):
                 failure = InternalFailure(SITE_TROUBLE, outage.detail, outage.advice)
-                yield FetchResult(entry, failure)
+                self._results.append(FetchResult(entry, failure))
 
     def _run_round(
         self, pool: ThreadPoolExecutor, entries: Sequence[Entry]
@@ -172,15 +177,21 @@ class Fetcher:
                 in_progress[pool.submit(client.fetch, [query for _, query in pairs])] = pairs
             if not in_progress:
                 break
-            done, _ = wait(in_progress, _YIELD_SECONDS, FIRST_COMPLETED)
+            done, _ = wait(in_progress, _CHECK_SECONDS, FIRST_COMPLETED)
             for future in done:
                 self._collect(in_progress.pop(future), future)
+            yield from self._due_batch()
+        yield from self._due_batch()
+
+    def _due_batch(self) -> Iterator[FetchBatch]:
+        late = time.monotonic() - self._yielded_at >= _MAX_YIELD_SECONDS
+        full = len(self._results) >= self._limits.batch_size
+        if full or (late and (self._results or self._skipped)):
             yield self._take_batch()
-        yield self._take_batch()
 
     def _take_batch(self) -> FetchBatch:
         batch = FetchBatch(tuple(self._results), tuple(self._skipped))
-        self._results, self._skipped = [], []
+        self._results, self._skipped, self._yielded_at = [], [], time.monotonic()
         return batch
 
     def _next_request(self) -> list[tuple[Entry, GradeQuery]]:
@@ -262,22 +273,6 @@ class Fetcher:
         ]
         seconds = self._limits.retry_waits[self._round] * random.uniform(1.0, 1.25)  # noqa: S311 - no secret
         self._stop.wait(max(seconds, min(max(requested), _MAX_RETRY_AFTER)))
-
-
-def buffered(batches: Iterable[FetchBatch], size: int) -> Iterator[FetchBatch]:
-    """Yield the batches combined until they have `size` results, or for 5 seconds at most."""
-    fetched: list[FetchResult] = []
-    skipped: list[CourseResult] = []
-    flushed_at = time.monotonic()
-    for batch in batches:
-        fetched += batch.results
-        skipped += batch.skipped
-        due = time.monotonic() - flushed_at >= _FLUSH_SECONDS
-        if len(fetched) >= size or (due and (fetched or skipped)):
-            yield FetchBatch(tuple(fetched), tuple(skipped))
-            fetched, skipped, flushed_at = [], [], time.monotonic()
-    if fetched or skipped:
-        yield FetchBatch(tuple(fetched), tuple(skipped))
 
 
 def build_query(

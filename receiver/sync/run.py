@@ -20,7 +20,7 @@ from receiver.runs.lease import RunLease
 from receiver.runs.store import CourseOutcome, RunResult
 from receiver.sources.base import SourceFactory
 from receiver.sync import deletion_check, results
-from receiver.sync.fetcher import FetchBatch, Fetcher, FetchLimits, buffered
+from receiver.sync.fetcher import FetchBatch, Fetcher, FetchLimits
 from receiver.sync.heartbeat import LeaseHeartbeat, StopSignal
 from receiver.sync.planner import Plan, Planner
 from receiver.sync.recorder import Recorder
@@ -37,7 +37,7 @@ _log = logging.get_logger(__name__)
 class SyncOptions:
     """Who runs the sync, its lease, which courses and sources it fetches (none: all), and how.
 
-    `batch_size` results are stored at once. The run ends at the `deadline`, or when `stop` is set.
+    The run ends at the `deadline`, or when `stop` is set.
     `modified_since` requests what changed after that time, instead of what differs from the last
     run. `progress` is called with the number of courses done and of all.
     """
@@ -47,7 +47,6 @@ class SyncOptions:
     course_ids: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     limits: FetchLimits = field(default_factory=FetchLimits)
-    batch_size: int = 100
     deadline: timedelta = timedelta(hours=1)
     modified_since: datetime | None = None
     stop: threading.Event = field(default_factory=threading.Event)
@@ -161,7 +160,7 @@ class SyncRun:
         if outage or not entries or self._stop.is_set:
             return outage
         with closing(self._fetcher.fetch(entries)) as batches:
-            for batch in buffered(batches, self._options.batch_size):
+            for batch in batches:
                 self._stop.raise_error()
                 if outage := self._store(batch, len(entries)):
                     return outage

@@ -28,12 +28,9 @@ from receiver.sources.base import (
     Unchanged,
 )
 from receiver.sync import deletion_check, results
-from receiver.sync.fetcher import Fetcher, FetchLimits, buffered
+from receiver.sync.fetcher import Fetcher, FetchLimits
 from receiver.sync.heartbeat import StopSignal
 from receiver.sync.results import FetchResult, InternalFailure
-
-# How many entries are updated in one transaction.
-_BATCH_SIZE = 100
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,7 @@ class TokenCheck:
         stop = StopSignal(threading.Event(), math.inf)
         fetcher = Fetcher(self.clients, self.services.vault, limits, stop)
         fetched: list[FetchResult] = []
-        for batch in buffered(fetcher.fetch(entries), _BATCH_SIZE):
+        for batch in fetcher.fetch(entries):
             confirmed = deletion_check.confirm(fetcher.clients, batch.results)
             with self.services.database.writing() as session:
                 now = db.now(session)
