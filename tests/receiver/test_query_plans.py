@@ -1,4 +1,4 @@
-"""The query plans of the lists of runs, history and inbox: an index, and no sorting."""
+"""The query plans of the lists of ELMS: an index, and no sorting."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,13 +10,17 @@ from sqlalchemy.orm import Session
 
 from foundation.db.pagination import PageRequest
 from foundation.db.session import Database
-from receiver.registry import history
+from receiver.course_state import Status
+from receiver.registry import history, listing
+from receiver.registry.listing import EntryFilter
 from receiver.runs import queries
 from receiver.runs.store import CourseOutcome
 from receiver.sources import store as sources
 from receiver.webhooks import inbox
 from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
 
+# The index of all registry entries in the order of lists.
+ENTRIES = "ix_entries_course_id_source_id_added_at"
 CURSOR = (datetime(2026, 11, 22, 9, tzinfo=UTC), 1, "msg_1")
 
 
@@ -73,6 +77,43 @@ def test_inbox_uses_an_index(
 
     assert any(f"USING INDEX {index}" in step for step in plan)
     assert not any("TEMP B-TREE" in step or step == "SCAN inbox" for step in plan)
+
+
+@pytest.mark.parametrize(
+    "page_request",
+    [
+        pytest.param(PageRequest(), id="first page"),
+        pytest.param(PageRequest(after=("CS1", 1)), id="next page"),
+        pytest.param(PageRequest(before=("CS1", 1)), id="previous page"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("entry_filter", "index"),
+    [
+        pytest.param(EntryFilter(), ENTRIES, id="all"),
+        pytest.param(EntryFilter(prefix="CS"), ENTRIES, id="prefix"),
+        pytest.param(EntryFilter(Status.ACTIVE), "ix_entries_active", id="active"),
+        pytest.param(EntryFilter(Status.TOKEN_INVALID), "ix_entries_token_invalid", id="invalid"),
+        pytest.param(EntryFilter(Status.COURSE_DELETED), "ix_entries_course_deleted", id="deleted"),
+    ],
+)
+def test_registry_uses_an_index(
+    database: Database, entry_filter: EntryFilter, index: str, page_request: PageRequest
+) -> None:
+    plan = plan_of(database, lambda session: listing.page(session, entry_filter, page_request))
+
+    assert any(index in step for step in plan)
+    assert not any("TEMP B-TREE" in step or step == "SCAN entries" for step in plan)
+
+
+def test_counts_of_the_registry_use_an_index(database: Database) -> None:
+    plan = plan_of(database, listing.counts)
+
+    assert [step for step in plan if step.startswith("SCAN entries")] == [
+        f"SCAN entries USING COVERING INDEX {ENTRIES}",
+        "SCAN entries USING INDEX ix_entries_token_invalid",
+        "SCAN entries USING INDEX ix_entries_course_deleted",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import reduce
 from itertools import count
 
@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from contract.tokens import CourseToken
-from foundation.crypto import Vault
-from foundation.db.session import Database
 from receiver import course_state
 from receiver.course_state import (
     CourseState,
@@ -24,88 +22,37 @@ from receiver.course_state import (
     TokenRejected,
 )
 from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedError
-from receiver.models import Entry, Source
+from receiver.models import Entry
 from receiver.registry import entries as registry
 from receiver.registry.entries import ApplyResult, EntryUpdate
-from receiver.registry.history import Actor, ActorKind
+from tests.receiver.conftest import NINE
+from tests.receiver.registry.conftest import RUN, Lab
 
-WEBHOOK = Actor(ActorKind.WEBHOOK, "msg_1")
-RUN = Actor(ActorKind.SYNC, "run 7")
-Apply = Callable[..., ApplyResult]
-
-
-@pytest.fixture
-def apply(database: Database, now: datetime) -> Apply:
-    """Return what applies a fact to a course in a transaction of its own."""
-
-    def call(source: Source, fact: Fact, course_id: str = "CS101") -> ApplyResult:
-        with database.writing() as session:
-            return registry.apply(session, source.id, course_id, fact, actor=WEBHOOK, now=now)
-
-    return call
+MAX_VERSION = 2**53 - 1
 
 
-def test_fact_about_a_course_that_is_not_added_is_stored(
-    database: Database,
-    make_source: Callable[..., Source],
-    apply: Apply,
-    entry_of: Callable[[str], Entry],
-    now: datetime,
-) -> None:
-    result = apply(make_source(), Deleted(4, now))
+def test_fact_about_a_course_is_stored_before_the_course_is_added(lab: Lab) -> None:
+    results = lab.apply(Deleted(MAX_VERSION, NINE))
+    known, listed = lab.entry("CS101"), lab.listed()
 
-    assert result is ApplyResult.APPLIED
-    assert registry.course_status(entry_of("CS101")).status is Status.COURSE_DELETED
-    assert entry_of("CS101").added_at is None
-    with database.reading() as session:
-        assert registry.list_entries(session) == []
+    added = lab.add("CS101")
 
-
-def test_added_course_has_the_facts_from_before(
-    make_source: Callable[..., Source],
-    make_entry: Callable[..., Entry],
-    apply: Apply,
-    now: datetime,
-) -> None:
-    source = make_source()
-    apply(source, Deleted(4, now))
-
-    entry = make_entry(source)
-
-    assert registry.course_status(entry).status is Status.COURSE_DELETED
+    assert (results, known.added_at, listed) == ([ApplyResult.APPLIED], None, [])
+    assert known.deleted_version == MAX_VERSION
+    assert registry.course_status(added).status is Status.COURSE_DELETED
 
 
 @pytest.mark.parametrize(
-    ("second", "expected"),
+    ("fact", "expected"),
     [
-        pytest.param(lambda now: TokenAnnounced(3, "b", now), ApplyResult.STALE, id="same"),
-        pytest.param(lambda now: TokenAnnounced(2, "a", now), ApplyResult.STALE, id="older"),
-        pytest.param(lambda now: TokenAnnounced(4, "c", now), ApplyResult.APPLIED, id="newer"),
-        pytest.param(lambda now: Deleted(1, now), ApplyResult.APPLIED, id="old deletion"),
+        pytest.param(TokenAnnounced(3, "b", NINE), ApplyResult.STALE, id="same"),
+        pytest.param(TokenAnnounced(2, "a", NINE), ApplyResult.STALE, id="older"),
+        pytest.param(TokenAnnounced(4, "c", NINE), ApplyResult.APPLIED, id="newer"),
+        pytest.param(Deleted(1, NINE), ApplyResult.APPLIED, id="old deletion"),
     ],
 )
-def test_fact_that_changes_nothing_is_stale(
-    make_source: Callable[..., Source],
-    apply: Apply,
-    now: datetime,
-    second: Callable[[datetime], Fact],
-    expected: ApplyResult,
-) -> None:
-    source = make_source()
-    apply(source, TokenAnnounced(3, "b", now))
-
-    assert apply(source, second(now)) is expected
-
-
-def test_highest_version_of_the_wire_is_stored(
-    make_source: Callable[..., Source],
-    apply: Apply,
-    entry_of: Callable[[str], Entry],
-    now: datetime,
-) -> None:
-    apply(make_source(), Deleted(2**53 - 1, now))
-
-    assert entry_of("CS101").deleted_version == 2**53 - 1
+def test_fact_that_changes_nothing_is_stale(lab: Lab, fact: Fact, expected: ApplyResult) -> None:
+    assert lab.apply(TokenAnnounced(3, "b", NINE), fact) == [ApplyResult.APPLIED, expected]
 
 
 _hours = st.integers(0, 2)
@@ -124,97 +71,70 @@ _numbers = count()
 )
 @given(st.lists(_facts, min_size=1, max_size=6))
 def test_stored_state_is_the_one_of_the_rule(
-    database: Database,
-    make_source: Callable[..., Source],
-    apply: Apply,
-    now: datetime,
-    made: list[tuple[Callable[..., Fact], ...]],
+    lab: Lab, made: list[tuple[Callable[..., Fact], ...]]
 ) -> None:
-    source = make_source(f"source-{next(_numbers)}")
-    facts = [kind(*rest, now + timedelta(hours=hours)) for kind, *rest, hours in made]
+    source = lab.make_source(f"source-{next(_numbers)}")
+    facts = [kind(*rest, NINE + timedelta(hours=hours)) for kind, *rest, hours in made]
 
-    for course_id, order in (("forwards", facts), ("backwards", [*reversed(facts), *facts])):
-        for fact in order:
-            apply(source, fact, course_id)
+    lab.apply(*facts, course_id="forwards", source=source)
+    lab.apply(*reversed(facts), *facts, course_id="backwards", source=source)
 
-    with database.reading() as session:
+    with lab.database.reading() as session:
         entries = session.scalars(select(Entry).where(Entry.source_id == source.id))
         stored = {registry.state_of(entry) for entry in entries}
     assert stored == {reduce(course_state.apply, facts, CourseState())}
 
 
-def test_concurrent_facts_are_all_applied(
-    make_source: Callable[..., Source],
-    apply: Apply,
-    entry_of: Callable[[str], Entry],
-    now: datetime,
-) -> None:
-    source = make_source()
+def test_concurrent_facts_are_all_applied(lab: Lab) -> None:
+    facts = [TokenAnnounced(version, f"t{version}", NINE) for version in range(1, 13)]
 
-    with ThreadPoolExecutor(8) as threads:
-        facts = [TokenAnnounced(version, f"t{version}", now) for version in range(1, 25)]
-        list(threads.map(lambda fact: apply(source, fact), facts))
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lab.apply, facts))
 
-    assert entry_of("CS101").announced_token_id == "t24"
+    assert lab.entry("CS101").announced_token_id == "t12"
 
 
-def test_course_is_added_once(
-    make_source: Callable[..., Source], make_entry: Callable[..., Entry]
-) -> None:
-    source = make_source()
-    make_entry(source)
+def test_course_is_added_once(lab: Lab) -> None:
+    lab.add()
 
     with pytest.raises(EntryExistsError) as caught:
-        make_entry(source)
+        lab.add()
 
     assert caught.value.advice.command == "registry set-token CS101"
 
 
-def test_token_is_encrypted_and_reencrypted(
-    database: Database,
-    vault: Vault,
-    make_source: Callable[..., Source],
-    make_entry: Callable[..., Entry],
-) -> None:
+def test_token_is_encrypted_and_reencrypted(lab: Lab) -> None:
     token = CourseToken.generate()
-    before = make_entry(make_source(), token=token)
+    before = lab.add(token=token)
 
-    with database.writing() as session:
-        reencrypted = registry.reencrypt(session, vault=vault)
-    with database.reading() as session:
-        (after,) = registry.list_entries(session)
+    with lab.database.writing() as session:
+        reencrypted = registry.reencrypt(session, vault=lab.vault)
 
+    (after,) = lab.listed()
     assert before.stored_token_id == token.token_id
     assert (reencrypted, before.encrypted_token != after.encrypted_token) == (1, True)
     for entry in (before, after):
         assert token.secret not in str(entry.encrypted_token)
-        assert vault.decrypt(str(entry.encrypted_token)) == token.reveal()
+        assert lab.vault.decrypt(str(entry.encrypted_token)) == token.reveal()
 
 
-def test_list_takes_one_query(
-    database: Database, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
-) -> None:
-    source = make_source()
-    for number in range(5):
-        make_entry(source, f"CS10{number}")
-    before = database.statements
+def test_list_takes_one_query(lab: Lab) -> None:
+    for number in range(3):
+        lab.add(f"CS10{number}")
+    before = lab.database.statements
 
-    with database.reading() as session:
-        entries = registry.list_entries(session)
-        names = [(entry.source.name, entry.course_id) for entry in entries]
+    names = [(entry.source.name, entry.course_id) for entry in lab.listed()]
 
-    assert database.statements - before == 1
-    assert names == [(source.name, f"CS10{number}") for number in range(5)]
+    assert lab.database.statements - before == 1
+    assert names == [(lab.source.name, f"CS10{number}") for number in range(3)]
 
 
-def test_unknown_course_is_named(database: Database, make_source: Callable[..., Source]) -> None:
-    source = make_source()
-
-    with database.reading() as session:
+def test_unknown_course_is_named(lab: Lab) -> None:
+    with lab.database.reading() as session:
         with pytest.raises(EntryUnknownError, match="'NONE'"):
             registry.list_entries(session, course_ids=["NONE"])
         with pytest.raises(EntryUnknownError, match="'NONE'"):
-            registry.get(session, source, "NONE")
+            registry.get(session, lab.source, "NONE")
 
 
 def test_mistyped_token_is_refused_without_showing_it() -> None:
@@ -226,43 +146,30 @@ def test_mistyped_token_is_refused_without_showing_it() -> None:
     assert mistyped not in str(caught.value)
 
 
-def test_updates_take_four_statements(
-    database: Database,
-    make_source: Callable[..., Source],
-    make_entry: Callable[..., Entry],
-    now: datetime,
-) -> None:
-    source = make_source()
-    entries = [make_entry(source, f"CS10{number}") for number in range(5)]
+def test_updates_take_four_statements(lab: Lab) -> None:
     updates = [
         EntryUpdate(
-            entry.id, (TokenAnnounced(2, str(entry.stored_token_id), now),), f'"{entry.id}"', True
+            entry.id, (TokenAnnounced(2, str(entry.stored_token_id), NINE),), f'"{entry.id}"', True
         )
-        for entry in entries
+        for entry in (lab.add("CS101"), lab.add("CS102"), lab.add("CS103"))
     ]
-    before = database.statements
+    before = lab.database.statements
 
-    with database.writing() as session:
-        registry.apply_updates(session, updates, actor=RUN, now=now)
+    with lab.database.writing() as session:
+        registry.apply_updates(session, updates, actor=RUN, now=NINE)
 
-    assert database.statements - before == 4
-    with database.reading() as session:
-        after = registry.list_entries(session)
-    assert [entry.etag for entry in after] == [f'"{entry.id}"' for entry in entries]
-    assert {(entry.announced_version, entry.synced_at) for entry in after} == {(2, now)}
+    assert lab.database.statements - before == 4
+    entries = lab.listed()
+    assert [entry.etag for entry in entries] == [f'"{entry.id}"' for entry in entries]
+    assert {(entry.announced_version, entry.synced_at) for entry in entries} == {(2, NINE)}
 
 
-def test_update_without_change_writes_nothing(
-    database: Database,
-    make_source: Callable[..., Source],
-    make_entry: Callable[..., Entry],
-    now: datetime,
-) -> None:
-    entry = make_entry(make_source())
-    before = database.statements
+def test_update_without_change_writes_nothing(lab: Lab) -> None:
+    entry = lab.add()
+    before = lab.database.statements
 
-    with database.writing() as session:
-        registry.apply_updates(session, [EntryUpdate(entry.id)], actor=RUN, now=now)
-        registry.apply_updates(session, [], actor=RUN, now=now)
+    with lab.database.writing() as session:
+        registry.apply_updates(session, [EntryUpdate(entry.id)], actor=RUN, now=NINE)
+        registry.apply_updates(session, [], actor=RUN, now=NINE)
 
-    assert database.statements - before == 1
+    assert lab.database.statements - before == 1

@@ -1,7 +1,7 @@
 """The history of a course: its entries, their actors, and the resulting status."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -13,49 +13,42 @@ from sqlalchemy import select
 from contract import events
 from contract.events import CourseDeleted, CourseDeletedData
 from contract.tokens import CourseToken
-from foundation.crypto import Vault
 from foundation.db.pagination import PageRequest
-from foundation.db.session import Database
 from receiver.course_state import Deleted, Fact, TokenAccepted, TokenAnnounced, TokenRejected
-from receiver.models import Entry, HistoryEntry, Source
+from receiver.models import Entry, HistoryEntry
 from receiver.registry import entries as registry
 from receiver.registry import history
 from receiver.registry.entries import EntryUpdate
-from receiver.registry.history import Actor, ActorKind
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
-
-ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
-RUN = Actor(ActorKind.SYNC, "run 7")
-WEBHOOK = Actor(ActorKind.WEBHOOK, "msg_1")
+from tests.receiver.conftest import NINE
+from tests.receiver.registry.conftest import ADA, RUN, WEBHOOK, Lab
 
 
 @pytest.fixture
-def written(rows: Callable[[type[Any]], list[Any]]) -> Callable[[], list[tuple[str, ...]]]:
-    """Return what reads all entries, oldest first: actor, event, resulting status."""
+def written(lab: Lab) -> Callable[[], list[tuple[str, ...]]]:
+    """Return a function that reads all entries, oldest first: actor, event, resulting status."""
 
     def read() -> list[tuple[str, ...]]:
-        lines = sorted(rows(HistoryEntry), key=lambda line: line.id)
+        lines = sorted(lab.rows(HistoryEntry), key=lambda line: line.id)
         return [(line.actor, line.actor_name, line.event, line.status) for line in lines]
 
     return read
 
 
-def test_every_change_has_an_entry(
-    database: Database,
-    vault: Vault,
-    make_source: Callable[..., Source],
-    written: Callable[[], list[tuple[str, ...]]],
-    now: datetime,
+def test_every_change_has_an_entry_without_a_secret(
+    lab: Lab, written: Callable[[], list[tuple[str, ...]]]
 ) -> None:
-    source, first, second = make_source(), CourseToken.generate(), CourseToken.generate()
-    announced = TokenAnnounced(2, second.token_id, now)
+    first, second = CourseToken.generate(), CourseToken.generate()
+    by_ada: dict[str, Any] = {"actor": ADA, "now": NINE}
 
-    with database.writing() as session:
-        entry = registry.add(session, source, "CS101", first, vault=vault, actor=ADA, now=now)
-        registry.apply(session, source.id, "CS101", announced, actor=WEBHOOK, now=now)
-        registry.set_token(session, entry, second, vault=vault, actor=ADA, now=now)
-        registry.remove(session, source, "CS101", actor=ADA, now=now)
+    with lab.database.writing() as session:
+        registry.add(session, lab.source, "CS101", first, vault=lab.vault, **by_ada)
+    lab.apply(TokenAnnounced(2, second.token_id, NINE))
+    with lab.database.writing() as session:
+        entry = registry.get(session, lab.source, "CS101")
+        registry.set_token(session, entry, second, vault=lab.vault, **by_ada)
+        registry.remove(session, lab.source, "CS101", **by_ada)
 
     assert written() == [
         ("administrator", "ada@elms", "course added", "active"),
@@ -63,40 +56,23 @@ def test_every_change_has_an_entry(
         ("administrator", "ada@elms", "token entered", "active"),
         ("administrator", "ada@elms", "course removed", "token_invalid"),
     ]
-
-
-def test_history_has_no_secret(
-    database: Database,
-    vault: Vault,
-    make_source: Callable[..., Source],
-    rows: Callable[[type[Any]], list[Any]],
-    now: datetime,
-) -> None:
-    token = CourseToken.generate()
-
-    with database.writing() as session:
-        registry.add(session, make_source(), "CS101", token, vault=vault, actor=ADA, now=now)
-
-    (line,) = rows(HistoryEntry)
-    assert line.detail == f"stored token {token.token_id}"
-    assert token.secret not in repr(vars(line))
+    lines = [vars(line) for line in lab.rows(HistoryEntry)]
+    assert f"stored token {first.token_id}" in {line["detail"] for line in lines}
+    assert first.secret not in repr(lines)
+    assert second.secret not in repr(lines)
 
 
 def test_stale_webhook_has_an_entry_and_duplicate_has_none(
-    database: Database,
-    make_source: Callable[..., Source],
-    written: Callable[[], list[tuple[str, ...]]],
-    now: datetime,
+    lab: Lab, written: Callable[[], list[tuple[str, ...]]]
 ) -> None:
-    source = make_source()
-    webhook_source = WebhookSource(source.id, source.name, ())
+    webhook_source = WebhookSource(lab.source.id, lab.source.name, ())
 
     for webhook_id, version in (("msg_2", 5), ("msg_2", 5), ("msg_1", 4)):
-        data = CourseDeletedData(source=source.name, course_id="CS101", course_version=version)
-        event = CourseDeleted(timestamp=now, data=data)
-        with database.writing() as session:
+        data = CourseDeletedData(source=lab.source.name, course_id="CS101", course_version=version)
+        event = CourseDeleted(timestamp=NINE, data=data)
+        with lab.database.writing() as session:
             raw = events.dump(event).encode()
-            inbox.accept(session, webhook_source, webhook_id, event, raw, now=now)
+            inbox.accept(session, webhook_source, webhook_id, event, raw, now=NINE)
 
     assert written() == [
         ("webhook", "msg_2", "course.deleted", "course_deleted"),
@@ -105,20 +81,15 @@ def test_stale_webhook_has_an_entry_and_duplicate_has_none(
 
 
 def test_sync_writes_only_facts_that_changed_something(
-    database: Database,
-    make_source: Callable[..., Source],
-    make_entry: Callable[..., Entry],
-    written: Callable[[], list[tuple[str, ...]]],
-    now: datetime,
+    lab: Lab, written: Callable[[], list[tuple[str, ...]]]
 ) -> None:
-    source = make_source()
-    changed, known = make_entry(source, "CS101"), make_entry(source, "CS102")
+    changed, known = lab.add("CS101"), lab.add("CS102")
     stored = str(changed.stored_token_id)
-    facts = (TokenAnnounced(2, "new", now), TokenRejected(stored, "it was regenerated", now))
+    facts = (TokenAnnounced(2, "new", NINE), TokenRejected(stored, "it was regenerated", NINE))
 
-    with database.writing() as session:
+    with lab.database.writing() as session:
         updates = [EntryUpdate(changed.id, facts), EntryUpdate(known.id, (), '"etag"', True)]
-        registry.apply_updates(session, updates, actor=RUN, now=now)
+        registry.apply_updates(session, updates, actor=RUN, now=NINE)
 
     assert written()[2:] == [
         ("sync", "run 7", "token announced", "token_invalid"),
@@ -126,17 +97,11 @@ def test_sync_writes_only_facts_that_changed_something(
     ]
 
 
-def test_latest_entries_come_first(
-    database: Database, make_source: Callable[..., Source], now: datetime
-) -> None:
-    source = make_source()
-    with database.writing() as session:
-        for version in range(1, 6):
-            fact = TokenAnnounced(version, f"t{version}", now)
-            registry.apply(session, source.id, "CS101", fact, actor=WEBHOOK, now=now)
+def test_latest_entries_come_first(lab: Lab) -> None:
+    lab.apply(*(TokenAnnounced(version, f"t{version}", NINE) for version in range(1, 6)))
 
-    with database.reading() as session:
-        entry = registry.get_known(session, source, "CS101")
+    with lab.database.reading() as session:
+        entry = registry.get_known(session, lab.source, "CS101")
         lines = history.page(session, entry.id, PageRequest(), limit=2).rows
 
     assert [line.detail for line in lines] == [
@@ -162,40 +127,31 @@ _numbers = count()
 
 
 @settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(_steps, max_size=8))
-def test_last_entry_has_the_current_status(
-    database: Database,
-    vault: Vault,
-    make_source: Callable[..., Source],
-    now: datetime,
-    life: list[tuple[str, Any]],
-) -> None:
-    source = make_source(f"source-{next(_numbers)}")
+def test_last_entry_has_the_current_status(lab: Lab, life: list[tuple[str, Any]]) -> None:
+    source = lab.make_source(f"source-{next(_numbers)}")
+    entry = lab.make_entry(source, "CS101", _tokens["a"])
 
     def at(fact: Fact) -> Fact:
-        return type(fact)(**{**vars(fact), "at": now + timedelta(hours=fact.at)})
+        return type(fact)(**{**vars(fact), "at": NINE + timedelta(hours=fact.at)})
 
-    with database.writing() as session:
-        entry = registry.add(
-            session, source, "CS101", _tokens["a"], vault=vault, actor=ADA, now=now
-        )
     for kind, what in life:
-        with database.writing() as session:
+        with lab.database.writing() as session:
             if kind == "webhook":
-                registry.apply(session, source.id, "CS101", at(what), actor=WEBHOOK, now=now)
+                registry.apply(session, source.id, "CS101", at(what), actor=WEBHOOK, now=NINE)
             elif kind == "sync":
                 update = EntryUpdate(entry.id, tuple(map(at, what)))
-                registry.apply_updates(session, [update], actor=RUN, now=now)
+                registry.apply_updates(session, [update], actor=RUN, now=NINE)
             else:
                 row = registry.get(session, source, "CS101")
                 token = _tokens[what]
-                registry.set_token(session, row, token, vault=vault, actor=ADA, now=now)
+                registry.set_token(session, row, token, vault=lab.vault, actor=ADA, now=NINE)
 
-    with database.reading() as session:
+    with lab.database.reading() as session:
         row = session.scalars(select(Entry).where(Entry.id == entry.id)).one()
         (newest,) = history.page(session, entry.id, PageRequest(), limit=1).rows
     assert newest.status == registry.course_status(row).status

@@ -1,7 +1,7 @@
 """The records of runs."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,10 +16,11 @@ from receiver.runs import lease as leases
 from receiver.runs import queries
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, LastOutcome, RunResult, RunStatus
+from tests.receiver.conftest import NINE
 
 
 def test_run_is_recorded_with_its_courses(
-    database: Database, now: datetime, rows: Callable[[type[Any]], list[Any]]
+    database: Database, rows: Callable[[type[Any]], list[Any]]
 ) -> None:
     courses = (
         CourseResult("one", "CS101", CourseOutcome.SYNCED, url="http://x.example"),
@@ -29,16 +30,16 @@ def test_run_is_recorded_with_its_courses(
             CourseOutcome.SKIPPED,
             "course_deleted",
             "deleted",
-            now,
+            NINE,
             Advice("Look.", "runs show", ("1",)),
         ),
     )
     with database.writing() as session:
-        run_id = runs.begin(session, "ada@elms", now=now)
+        run_id = runs.begin(session, "ada@elms", now=NINE)
         runs.record(session, run_id, courses)
         runs.record(session, run_id, [])
         result = RunResult(run_id, courses, ScoreCounts(1, 2, 3), 1, 7, 0.5, 0)
-        runs.end(session, result, now=now + timedelta(seconds=1))
+        runs.end(session, result, now=NINE + timedelta(seconds=1))
 
     (run,) = rows(Run)
     assert (run.synced, run.unchanged, run.skipped, run.failed) == (1, 0, 1, 0)
@@ -47,17 +48,17 @@ def test_run_is_recorded_with_its_courses(
     assert run.ended_at - run.started_at == timedelta(seconds=1)
     assert [(row.course_id, row.outcome, row.since) for row in rows(RunCourse)] == [
         ("CS101", "synced", None),
-        ("CS102", "skipped", now),
+        ("CS102", "skipped", NINE),
     ]
     assert [row.advice for row in rows(RunCourse)] == [course.advice for course in courses]
 
 
-def test_latest_full_run_ignores_partial_ones(database: Database, now: datetime) -> None:
+def test_latest_full_run_ignores_partial_ones(database: Database) -> None:
     with database.writing() as session:
         assert runs.latest_full(session) is None
-        runs.begin(session, "ada@elms", now=now)
-        full = runs.begin(session, "bob@elms", now=now)
-        partial = runs.begin(session, "ada@elms", partial=True, now=now)
+        runs.begin(session, "ada@elms", now=NINE)
+        full = runs.begin(session, "bob@elms", now=NINE)
+        partial = runs.begin(session, "ada@elms", partial=True, now=NINE)
 
     with database.reading() as session:
         latest_full, latest = runs.latest_full(session), runs.get(session)
@@ -74,15 +75,15 @@ def test_latest_full_run_ignores_partial_ones(database: Database, now: datetime)
     ],
 )
 def test_only_the_latest_run_can_be_running(
-    database: Database, now: datetime, duration: timedelta, expected: RunStatus
+    database: Database, duration: timedelta, expected: RunStatus
 ) -> None:
     with database.writing() as session:
-        leases.acquire(session, "ada@elms", duration, now=now)
-        before = runs.begin(session, "ada@elms", now=now)
-        latest = runs.begin(session, "ada@elms", now=now)
+        leases.acquire(session, "ada@elms", duration, now=NINE)
+        before = runs.begin(session, "ada@elms", now=NINE)
+        latest = runs.begin(session, "ada@elms", now=NINE)
 
-    with database.reading() as session:
-        statuses = runs.statuses(session, queries.page(session, PageRequest()).rows, now=now)
+        rows = queries.page(session, PageRequest()).rows
+        statuses = runs.statuses(session, rows, now=NINE)
 
     assert statuses == {before: RunStatus.KILLED, latest: expected}
 
@@ -96,16 +97,15 @@ def test_only_the_latest_run_can_be_running(
     ],
 )
 def test_ended_run_has_a_status(
-    database: Database, now: datetime, exit_code: int, stopped: str | None, expected: RunStatus
+    database: Database, exit_code: int, stopped: str | None, expected: RunStatus
 ) -> None:
     with database.writing() as session:
-        run_id = runs.begin(session, "ada@elms", now=now)
+        run_id = runs.begin(session, "ada@elms", now=NINE)
         result = RunResult(run_id, (), ScoreCounts(), 0, 0, 0.5, exit_code, stopped)
-        runs.end(session, result, now=now)
+        runs.end(session, result, now=NINE)
 
-    with database.reading() as session:
         run = runs.get(session, run_id)
-        statuses = runs.statuses(session, [run], now=now)
+        statuses = runs.statuses(session, [run], now=NINE)
 
     assert (run.seconds, run.stopped, statuses[run_id]) == (0.5, stopped, expected)
 
@@ -118,9 +118,7 @@ def test_unknown_run_is_refused(database: Database) -> None:
             runs.get(session)
 
 
-def test_last_outcome_is_searched_in_recent_runs_by_one_query(
-    database: Database, now: datetime
-) -> None:
+def test_last_outcome_is_searched_in_recent_runs_by_one_query(database: Database) -> None:
     recorded = {
         0: ("LONG-AGO", CourseOutcome.SYNCED),
         5: ("CS101", CourseOutcome.FAILED),
@@ -129,7 +127,7 @@ def test_last_outcome_is_searched_in_recent_runs_by_one_query(
     }
     with database.writing() as session:
         for number in range(runs.RUNS_SEARCHED + 2):
-            at = now + timedelta(minutes=number)
+            at = NINE + timedelta(minutes=number)
             run_id = runs.begin(session, "ada@elms", now=at)
             if number in recorded:
                 runs.record(session, run_id, [CourseResult("one", *recorded[number])])
@@ -140,6 +138,6 @@ def test_last_outcome_is_searched_in_recent_runs_by_one_query(
 
     assert database.statements == before + 1
     assert last == {
-        ("one", "CS101"): LastOutcome(CourseOutcome.SYNCED, now + timedelta(minutes=7)),
-        ("one", "CS102"): LastOutcome(CourseOutcome.SYNCED, now + timedelta(minutes=6)),
+        ("one", "CS101"): LastOutcome(CourseOutcome.SYNCED, NINE + timedelta(minutes=7)),
+        ("one", "CS102"): LastOutcome(CourseOutcome.SYNCED, NINE + timedelta(minutes=6)),
     }
