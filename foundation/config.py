@@ -8,13 +8,14 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from foundation.crypto import split_keys
 from foundation.errors import ConfigurationError
 from foundation.text import validation_message
 
+_HOST = re.compile(r"[A-Za-z0-9_.:%-]*", re.ASCII)
 _Settings = TypeVar("_Settings", bound="ServiceSettings")
 
 
@@ -26,7 +27,17 @@ def _database_url(url: str) -> str:
         name = None
     if not url.startswith(schemes) or name in {None, "", ":memory:"}:
         raise ValueError("expected sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+    if not url.startswith("sqlite") and _has_unescaped_password(make_url(url)):
+        # With an unescaped @ the end of the password would be taken for the host, and shown.
+        raise ValueError(
+            "expected one @, before the host; in a user name or a password, write @ as %40, "
+            "/ as %2F, : as %3A, # as %23, ? as %3F and % as %25"
+        )
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def _has_unescaped_password(url: URL) -> bool:
+    return not _HOST.fullmatch(url.host or "") or "@" in f"{url.database}{''.join(url.query)}"
 
 
 def _encryption_keys(joined: SecretStr) -> SecretStr:

@@ -62,8 +62,8 @@ class ConfigurationError(Refusal):
     )
 
 
-class SchemaError(Refusal):
-    """The database's schema is not the one that this program works with.
+class DatabaseSetupError(Refusal):
+    """The database has another schema or encoding than this program needs, or takes no writes.
 
     `file` is the SQLite file; it is only shown on the command line.
     """

@@ -91,10 +91,10 @@ class Postgres:
             self._migrated[schema.service] = url
         return self._migrated[schema.service]
 
-    def bare_database(self, service: str) -> str:
+    def bare_database(self, service: str, options: str = "") -> str:
         """Return the URL of a new database without tables."""
         name = f"webhooks_test_{service}_{secrets.token_hex(4)}"
-        self._run(f'CREATE DATABASE "{name}"')
+        self._run(f'CREATE DATABASE "{name}" {options}')
         self._made.append(name)
         return self.url_of(name)
 

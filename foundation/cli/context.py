@@ -37,7 +37,7 @@ def services() -> Any:
 
 
 def checked_services() -> Any:
-    """Return the services, or raise SchemaError unless the database is at the schema."""
+    """Return the services, or raise DatabaseSetupError unless the database is at the schema."""
     loaded = services()
     schema().check(loaded.database)
     return loaded

@@ -4,7 +4,7 @@ import click
 
 from foundation.cli import context, output
 from foundation.cli.output import json_option
-from foundation.errors import SchemaError, fields_of
+from foundation.errors import DatabaseSetupError, fields_of
 
 
 @click.command()
@@ -28,7 +28,7 @@ def check(as_json: bool) -> None:
     schema = context.schema()
     try:
         schema.check(context.services().database)
-    except SchemaError as error:
+    except DatabaseSetupError as error:
         if not as_json:
             raise
         output.print_json({"ok": False, "detail": str(error), **fields_of(error.advice)})

@@ -9,7 +9,7 @@ from foundation.cli import output
 from foundation.db import session as db
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from foundation.errors import Advice, SchemaError, fields_of
+from foundation.errors import Advice, DatabaseSetupError, fields_of
 
 # Signatures tolerate five minutes.
 MAX_CLOCK_DRIFT = timedelta(seconds=60)
@@ -28,9 +28,10 @@ class Finding:
 def examine_database(database: Database, schema: Schema) -> list[Finding]:
     """Return the findings about the database, its schema and its clock, up to the first failure."""
     findings: list[Finding] = []
+    check = "schema"
     try:
         if database.file and not database.file.exists():
-            schema.check(database)  # a check must not create the file
+            schema.check(database)
         with database.reading() as session:
             drift = abs(db.now(session) - datetime.now(UTC))
         is_synchronized = drift <= MAX_CLOCK_DRIFT
@@ -44,19 +45,16 @@ def examine_database(database: Database, schema: Schema) -> list[Finding]:
             ),
         ]
         schema.check(database)
+        findings.append(Finding("schema", True, f"at {schema.head}"))
+        check = "database writes"
+        database.check_writable()
     except db.UNAVAILABLE as error:
-        return [
-            Finding(
-                "database",
-                False,
-                db.cause(error),
-                Advice("Check the database URL and that the database is running."),
-            )
-        ]
-    except SchemaError as error:
+        advice = Advice("Check the database URL, and that the database runs and takes writes.")
+        return [Finding("database", False, db.cause(error), advice)]
+    except DatabaseSetupError as error:
         file_hint = f"; the file is {error.file}" if error.file else ""
-        return [*findings, Finding("schema", False, f"{error}{file_hint}", error.advice)]
-    return [*findings, Finding("schema", True, f"at {schema.head}")]
+        return [*findings, Finding(check, False, f"{error}{file_hint}", error.advice)]
+    return findings
 
 
 def report(findings: list[Finding], *, as_json: bool) -> int:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foundation.db import session as db
-from foundation.errors import Advice, ConfigurationError, Refusal, SchemaError
+from foundation.errors import Advice, ConfigurationError, DatabaseSetupError, Refusal
 from foundation.text import escaped, printable, readable
 
 EXIT_REFUSED = 1
@@ -30,7 +30,7 @@ _PLAIN_WIDTH = 200
 
 def report_error(error: Exception, program: str) -> int | None:
     """Print a message for an expected error and return its exit code; None for any other."""
-    if isinstance(error, SchemaError):
+    if isinstance(error, DatabaseSetupError):
         hint = ""
         if error.file is not None:
             is_there = "the file is" if error.file.exists() else "there is no file"
@@ -43,7 +43,7 @@ def report_error(error: Exception, program: str) -> int | None:
     if isinstance(error, db.UNUSABLE):
         print_error(
             f"the database cannot be used: {db.cause(error)}",
-            Advice("Check the database URL and that the database is running."),
+            Advice("Check the database URL, and that the database runs and takes writes."),
         )
         return EXIT_DATABASE
     if isinstance(error, OSError):

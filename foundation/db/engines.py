@@ -1,13 +1,17 @@
 """Engines: how connections to a database are set up, and when they are given up."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import DisconnectionError, OperationalError
+
+from foundation.errors import ConfigurationError
 
 ResponseTimeout = Callable[[], float | None]
 """Returns how many seconds a server may take to respond; None for no limit."""
@@ -24,26 +28,47 @@ def new_engine(
         "pool_size": pool_size,
         "pool_timeout": timeout,
     }
-    if url.startswith("sqlite"):
-        return _sqlite(create_engine(url, **options), url, timeout)
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite(parsed, timeout, options)
     from foundation.db import postgresql  # SQLite needs no psycopg
 
-    engine = create_engine(url, pool_pre_ping=True, **options)
-    return postgresql.prepare(engine, timeout=timeout, response_timeout=response_timeout)
+    return postgresql.new_engine(
+        parsed, timeout=timeout, response_timeout=response_timeout, **options
+    )
 
 
-def _sqlite(engine: Engine, url: str, timeout: float) -> Engine:
-    path = Path(str(make_url(url).database))
+def _sqlite(url: URL, timeout: float, options: dict[str, Any]) -> Engine:
+    if url.query:
+        raise ConfigurationError(
+            f"the database URL of an SQLite file has parameters: {', '.join(sorted(url.query))}; "
+            "none can be used"
+        )
+    path = Path(str(url.database))
+    engine = create_engine(url, **options)
+
+    def connect(_: object, __: object, ___: object, given: dict[str, Any]) -> sqlite3.Connection:
+        # Only `Schema.upgrade` creates a file: one that was moved away is missing, not empty.
+        try:
+            connection: sqlite3.Connection = sqlite3.connect(
+                f"file:{quote(str(path))}?mode=rw", uri=True, **given
+            )
+        except sqlite3.OperationalError as error:
+            raise _explained(error, path) from None
+        return connection
 
     def prepare(raw: sqlite3.Connection, record: Any) -> None:
         # The driver starts no transaction before a SELECT; the "begin" event below does.
         raw.isolation_level = None
-        cursor = raw.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={int(timeout * 1000)}")
-        into_wal(cursor, timeout)
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.close()
+        try:
+            cursor = raw.cursor()
+            cursor.execute(f"PRAGMA busy_timeout={int(timeout * 1000)}")
+            into_wal(cursor, timeout)
+            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.execute("PRAGMA foreign_keys=ON")
+            cursor.close()
+        except sqlite3.OperationalError as error:
+            raise _explained(error, path) from None
         record.info["file"] = _identity(path)
 
     def begin(connection: Connection) -> None:
@@ -56,6 +81,7 @@ def _sqlite(engine: Engine, url: str, timeout: float) -> Engine:
         if record.info["file"] != _identity(path):
             raise DisconnectionError("the file was replaced")
 
+    event.listen(engine, "do_connect", connect)
     event.listen(engine, "connect", prepare)
     event.listen(engine, "checkout", check_file)
     event.listen(engine, "begin", begin)
@@ -87,6 +113,24 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def read_only_place(path: Path) -> Path | None:
+    """Return the file, or its folder, if this user cannot write to it."""
+    return next((it for it in (path.parent, path) if not os.access(it, os.W_OK)), None)
+
+
+def _explained(error: sqlite3.OperationalError, path: Path) -> sqlite3.OperationalError:
+    """Return the error with the file or the folder that is the cause, if it is one of them."""
+    if not path.parent.is_dir():
+        return sqlite3.OperationalError(f"there is no folder {path.parent}")
+    if not path.exists():
+        return sqlite3.OperationalError(f"there is no file {path}")
+    if (place := read_only_place(path)) is not None:
+        return sqlite3.OperationalError(
+            f"{place} is read-only for this user; SQLite writes to both the file and its folder"
+        )
+    return error
 
 
 def _damage_is_unavailable(context: ExceptionContext) -> BaseException | None:

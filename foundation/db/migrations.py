@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import Connection, MetaData, column, inspect, select, table, text
 
 from foundation.db.session import Database
-from foundation.errors import Advice, SchemaError
+from foundation.errors import Advice, DatabaseSetupError
 
 # Two machines that upgrade at once would both create the tables. Any number that is not locked by
 # others in the database; the lock ends with the transaction.
@@ -36,10 +36,13 @@ class Schema:
     def upgrade(self, database: Database) -> str | None:
         """Upgrade the schema in one transaction; return the revision before.
 
-        Raises SchemaError for a schema that is not ours or that lacks tables.
+        Raises DatabaseSetupError for a schema that is not ours or that lacks tables.
         """
+        if database.file is not None and database.file.parent.is_dir():
+            database.file.touch()
         with database.without_time_limit(), database.writing() as session:
             connection = session.connection()
+            _check_encoding(connection)
             if not database.is_sqlite:  # where there is one writer at a time
                 connection.execute(_ONE_AT_A_TIME)
             before = _current(connection)
@@ -49,12 +52,14 @@ class Schema:
         return before
 
     def current(self, database: Database) -> str | None:
-        """Return the revision of the database; None for an empty one."""
+        """Return the revision of the database; None for an empty one or a missing file."""
+        if database.file is not None and not database.file.exists():
+            return None
         with database.reading() as session:
             return _current(session.connection())
 
     def check(self, database: Database) -> None:
-        """Raise SchemaError unless the database has this program's revision and tables.
+        """Raise DatabaseSetupError unless the database has this program's revision and tables.
 
         A missing SQLite file is not created; only `upgrade` does that.
         """
@@ -63,6 +68,7 @@ class Schema:
             raise self._outdated(None, file)
         with database.reading() as session:
             connection = session.connection()
+            _check_encoding(connection)
             current = _current(connection)
             tables = _tables(connection)
         self._check_ownership(current, tables)
@@ -70,13 +76,13 @@ class Schema:
             raise self._outdated(current, file)
         missing = sorted(set(self.metadata.tables) - tables)
         if missing:
-            raise SchemaError(
+            raise DatabaseSetupError(
                 f"the database is at schema {current}, but lacks the tables {', '.join(missing)}",
                 advice=Advice("Restore the database from its backup, then check it.", "db check"),
             )
 
-    def _outdated(self, current: str | None, file: Path | None) -> SchemaError:
-        return SchemaError(
+    def _outdated(self, current: str | None, file: Path | None) -> DatabaseSetupError:
+        return DatabaseSetupError(
             f"the database is at schema {current or 'none'}, this program needs {self.head}",
             advice=Advice("Upgrade the database, then start again.", "db upgrade"),
             file=file,
@@ -99,7 +105,7 @@ class Schema:
     def _check_ownership(self, current: str | None, tables: set[str]) -> None:
         ours = sorted(tables & set(self.metadata.tables))
         if current is None and ours:
-            raise SchemaError(
+            raise DatabaseSetupError(
                 f"the database has no schema version, but it has tables: {', '.join(ours[:3])}",
                 advice=Advice(
                     "Restore the database from its backup, or set the database URL to a database "
@@ -107,7 +113,7 @@ class Schema:
                 ),
             )
         if current is not None and current not in self._revisions():
-            raise SchemaError(
+            raise DatabaseSetupError(
                 f"the database is at schema {current or repr(current)}, "
                 f"which this version of {self.service} does not know",
                 advice=Advice(
@@ -115,6 +121,20 @@ class Schema:
                     "that made this schema."
                 ),
             )
+
+
+def _check_encoding(connection: Connection) -> None:
+    if connection.dialect.name != "postgresql":
+        return
+    encoding = connection.scalar(text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        raise DatabaseSetupError(
+            f"the database has the encoding {encoding}; UTF8 is needed",
+            advice=Advice(
+                "Create a database with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, "
+                "copy the data if there are any, and set the database URL to it."
+            ),
+        )
 
 
 def _current(connection: Connection) -> str | None:

@@ -1,14 +1,28 @@
-"""PostgreSQL connections that are closed if the server does not respond in time."""
+"""PostgreSQL connections: the settings that results depend on, and a limit on each response."""
 
+import re
+import time
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
-from sqlalchemy import Engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from foundation.db.engines import ResponseTimeout
+from foundation.errors import ConfigurationError
 
 _Value = TypeVar("_Value")
+
+# Set for each transaction, whatever the role, the database or the server have as their defaults.
+_PINNED = {
+    "datestyle": "ISO, MDY",
+    "idle_in_transaction_session_timeout": "60000",
+    "timezone": "UTC",
+}
+# Each has a setting of ours, or a value that results depend on.
+_REFUSED = {*_PINNED, "lock_timeout", "client_encoding", "default_transaction_isolation"}
+_NAME = re.compile(r"[a-z_][a-z0-9_.]*", re.ASCII | re.IGNORECASE)
 
 
 class _Connection(psycopg.Connection[Any]):
@@ -23,10 +37,11 @@ class _Connection(psycopg.Connection[Any]):
     def wait(self, gen: PQGen[_Value], *_: Any, **__: Any) -> _Value:
         """Return the server's response; raise OperationalError if it takes too long."""
         response_timeout = self.response_timeout()
+        begun = time.monotonic()
         try:
             return super().wait(gen, timeout=response_timeout)
         except psycopg.OperationalError:
-            if self.pgconn.transaction_status != psycopg.pq.TransactionStatus.ACTIVE:
+            if response_timeout is None or time.monotonic() - begun < response_timeout:
                 raise
             self.pgconn.finish()
             raise psycopg.OperationalError(
@@ -34,18 +49,75 @@ class _Connection(psycopg.Connection[Any]):
             ) from None
 
 
-def prepare(engine: Engine, *, timeout: float, response_timeout: ResponseTimeout) -> Engine:
-    """Return the engine, with connections that wait `timeout` seconds for locks."""
-    more: dict[str, Any] = {
-        "connect_timeout": max(1, int(timeout)),
-        "options": f"-c lock_timeout={int(timeout * 1000)} -c timezone=UTC "
-        f"-c idle_in_transaction_session_timeout=60000",
-    }
+def new_engine(
+    url: URL, *, timeout: float, response_timeout: ResponseTimeout, **options: Any
+) -> Engine:
+    """Return an engine whose connections wait `timeout` seconds for locks.
 
-    def connect(_: object, __: object, ___: object, options: dict[str, Any]) -> _Connection:
-        connection = _Connection.connect(**options, **more)
+    A connection keeps no state between two transactions, so that a pooler by transaction such as
+    PgBouncer may stand between: no prepared statements, and settings only in the transaction.
+
+    Raises ConfigurationError for a parameter of the URL that cannot be used.
+    """
+    parameters = _connection_parameters(url)
+    settings = _session_settings(parameters.pop("options", ""))
+    settings |= _PINNED | {"lock_timeout": str(int(timeout * 1000))}
+    begin = _begin_statement(settings)
+    parameters.setdefault("connect_timeout", str(max(1, int(timeout))))
+
+    def connect(_: object, __: object, ___: object, given: dict[str, Any]) -> _Connection:
+        given.pop("options", None)
+        connection = _Connection.connect(
+            **{**given, **parameters, "client_encoding": "UTF8"},
+            autocommit=True,  # the "begin" event below sends BEGIN
+            prepare_threshold=None,
+        )
         connection.response_timeout = response_timeout
         return connection
 
+    def begin_transaction(connection: Connection) -> None:
+        connection.exec_driver_sql(begin, execution_options={"no_parameters": True})
+
+    engine = create_engine(url, pool_pre_ping=True, **options)
     event.listen(engine, "do_connect", connect)
+    event.listen(engine, "begin", begin_transaction)
     return engine
+
+
+def _connection_parameters(url: URL) -> dict[str, str]:
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    parameters = {}
+    for name, value in url.query.items():
+        if name not in known:
+            shown = name if _NAME.fullmatch(name) else "its name has characters that no name has"
+            raise ConfigurationError(f"the database URL has an unknown parameter: {shown}")
+        if not isinstance(value, str):
+            raise ConfigurationError(f"the database URL has the parameter {name} more than once")
+        parameters[name] = value
+    if parameters.pop("client_encoding", "utf8").lower().replace("-", "") not in {"utf8", "auto"}:
+        raise ConfigurationError("the database URL sets client_encoding; only UTF8 can be used")
+    return parameters
+
+
+def _session_settings(options: str) -> dict[str, str]:
+    """Return the settings in libpq's `options`, such as `-c search_path=grades`."""
+    settings = {}
+    for setting in re.sub(r"(^|\s)-c\s*", r"\1--", options).split(" --") if options else ():
+        name, _, value = setting.removeprefix("--").strip().partition("=")
+        name = name.replace("-", "_").lower()
+        if not _NAME.fullmatch(name) or not value:
+            raise ConfigurationError(
+                "the database URL has `options` that cannot be read; expected -cNAME=VALUE"
+            )
+        if name in _REFUSED:
+            raise ConfigurationError(f"the database URL may not set {name} in `options`")
+        settings[name] = re.sub(r"\\(.)", r"\1", value)
+    return settings
+
+
+def _begin_statement(settings: Mapping[str, str]) -> str:
+    values = ", ".join(
+        f"set_config('{name}', '{value.replace(chr(39), chr(39) * 2)}', true)"
+        for name, value in sorted(settings.items())
+    )
+    return f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT {values}"

@@ -1,6 +1,7 @@
 """A database: its transactions, its clock, and portable column types."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -8,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
+    ColumnElement,
     DateTime,
     Dialect,
+    Integer,
     Select,
     String,
     TypeDecorator,
+    bindparam,
     event,
     text,
     union_all,
@@ -29,9 +34,13 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
 
 from foundation.db import engines
+from foundation.errors import Advice, DatabaseSetupError
 
 # What SQLAlchemy raises while a database is away, busy, full, read-only or shutting down.
 UNAVAILABLE = (OperationalError, InterfaceError, InternalError, PoolTimeoutError)
@@ -153,6 +162,26 @@ class Database:
         ):
             yield session
 
+    def check_writable(self) -> None:
+        """Raise DatabaseSetupError if the database takes no writes, as a standby does."""
+        if self.file is not None:
+            read_only = engines.read_only_place(self.file) is not None
+            cause = "its file or the folder of it is read-only"
+        else:
+            with self.reading() as session:
+                read_only = session.scalar(text("SHOW transaction_read_only")) == "on"
+            cause = "its transactions are read-only"
+        if read_only:
+            raise DatabaseSetupError(
+                f"the database takes no writes: {cause}",
+                advice=Advice(
+                    "On PostgreSQL, connect to the primary server, or look at "
+                    "default_transaction_read_only; on SQLite, let the user that runs this program "
+                    "write to the file and its folder."
+                ),
+                file=self.file,
+            )
+
     @contextmanager
     def without_time_limit(self) -> Iterator[None]:
         """Lift the time limit of statements, for migrations."""
@@ -211,6 +240,49 @@ def insert_all(session: Session, table: Any, rows: Sequence[Mapping[str, Any]]) 
     """
     if rows:
         session.execute(sql_insert(table.__table__), rows)
+
+
+class _List(TypeDecorator[list[Any]]):
+    """A list as one parameter: an array on PostgreSQL, JSON on SQLite."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, item: type[TypeEngine[Any]]) -> None:
+        super().__init__()
+        self.item = item
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return String() if dialect.name == "sqlite" else postgresql.ARRAY(self.item)
+
+    def process_bind_param(self, value: list[Any] | None, dialect: Dialect) -> Any:
+        return json.dumps(value) if dialect.name == "sqlite" else value
+
+
+class _Among(FunctionElement[bool]):
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(_Among, "sqlite")
+def _among_json(element: _Among, compiler: Any, **options: Any) -> str:
+    column, values = (compiler.process(part, **options) for part in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608 - compiled parts
+
+
+@compiles(_Among, "postgresql")
+def _among_array(element: _Among, compiler: Any, **options: Any) -> str:
+    column, values = (compiler.process(part, **options) for part in element.clauses)
+    return f"{column} = ANY ({values})"
+
+
+def among(column: Any, values: Collection[int] | Collection[str]) -> ColumnElement[bool]:
+    """Return the condition that an integer or text column is one of any number of values.
+
+    The values are one parameter: `column.in_()` sends one for each, and both databases limit them.
+    """
+    item = Integer if column.type.python_type is int else String
+    return _Among(column, bindparam(None, list(values), _List(item)))
 
 
 def union_rows(session: Session, queries: Sequence[Select[Any]]) -> Iterator[Any]:

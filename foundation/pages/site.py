@@ -8,6 +8,9 @@ from jinja2 import StrictUndefined
 
 from contract.problems import ProblemType
 from foundation.crypto import derive
+from foundation.db import session as db
+from foundation.db.session import Database
+from foundation.errors import DatabaseSetupError
 from foundation.pages import assets, context, error_pages, forms, sessions
 from foundation.pages.context import Site
 from foundation.pages.errors import SignInNeeded
@@ -67,7 +70,12 @@ def new_app(
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(FILTERS, advice=site.render_advice)
-    app.jinja_env.globals.update(site.globals, site=site, asset=assets.address)
+    app.jinja_env.globals.update(
+        site.globals,
+        site=site,
+        asset=assets.address,
+        database_problem=lambda: _database_problem(services.database),
+    )
     app.context_processor(lambda: {"person": g.get("person")})
     for blueprint in (*routes, *site.pages, sign_in, assets.assets):
         app.register_blueprint(blueprint)
@@ -75,6 +83,17 @@ def new_app(
     app.after_request(_harden)
     web.render_problems_with(app, error_pages.show)
     return app
+
+
+def _database_problem(database: Database) -> DatabaseSetupError | None:
+    """Return why nothing can be changed on the pages, if the database takes no writes."""
+    try:
+        database.check_writable()
+    except DatabaseSetupError as error:
+        return error
+    except db.UNAVAILABLE:  # a page that says so is being rendered
+        return None
+    return None
 
 
 def _harden(response: Response) -> Response:

@@ -17,7 +17,7 @@ from foundation import logging
 from foundation.db import session as db
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from foundation.errors import Advice, SchemaError
+from foundation.errors import Advice, DatabaseSetupError
 from foundation.services import Services
 from foundation.web.app import check_bearer, guarded
 from foundation.web.errors import MetricsTokenError, NotReadyError
@@ -26,7 +26,7 @@ from foundation.web.openapi import ApiResponse, Operation
 # Seconds to wait for a busy database, and for its response to a statement.
 _BUSY_SECONDS, _STATEMENT_SECONDS = 1.0, 3.0
 
-_READINESS = "1 if the database can be used and has the schema of this release, else 0."
+_READINESS = "1 if the database has the schema of this release and takes writes, else 0."
 
 _log = logging.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class Alive(BaseModel):
 
 
 class Ready(BaseModel):
-    """The service can use its database."""
+    """The service can use its database: read it and write to it."""
 
     ready: bool
 
@@ -78,11 +78,11 @@ def blueprint(
     @health.get("/readyz")
     @guarded("anybody")
     def ready() -> dict[str, bool]:
-        """Respond whether the database can be used and has the right schema."""
+        """Respond whether the database has the right schema and takes writes."""
         try:
             with _checked_database(schema):
                 return {"ready": True}
-        except SchemaError as error:
+        except DatabaseSetupError as error:
             raise NotReadyError(str(error), advice=error.advice) from None
         except db.UNUSABLE as error:
             # The cause may name machines; it is for the log only.
@@ -101,7 +101,7 @@ def blueprint(
             with _checked_database(schema) as database, database.reading() as session:
                 families = list(collect(session))
             is_ready = 1
-        except (SchemaError, *db.UNUSABLE) as error:
+        except (DatabaseSetupError, *db.UNUSABLE) as error:
             _log.error("service not ready", cause=db.cause(error))
             is_ready = 0
         readiness = GaugeMetricFamily(f"{name}_ready", _READINESS, is_ready)
@@ -127,6 +127,7 @@ def _checked_database(schema: Schema) -> Iterator[Database]:
         timeout=_BUSY_SECONDS, statement_timeout=_STATEMENT_SECONDS
     ) as database:
         schema.check(database)
+        database.check_writable()
         yield database
 
 

@@ -34,7 +34,7 @@ def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: dateti
     courses = _lock_courses(session, sorted(scores))
     course_pks = [course.id for course in courses.values()]
     rows = db.dicts(
-        session, select(*Grade.__table__.columns).where(Grade.course_pk.in_(course_pks))
+        session, select(*Grade.__table__.columns).where(db.among(Grade.course_pk, course_pks))
     )
     stored = {(row["course_pk"], row["user_id"]): row for row in rows}
     new: list[dict[str, Any]] = []
@@ -68,7 +68,7 @@ def count(session: Session, course_pk: int) -> int:
 
 def _lock_courses(session: Session, course_ids: Sequence[str]) -> dict[str, Course]:
     # Read again: the session may hold a course as it was before another transaction deleted it.
-    query = select(Course).where(Course.course_id.in_(course_ids)).order_by(Course.id)
+    query = select(Course).where(db.among(Course.course_id, course_ids)).order_by(Course.id)
     rows = session.scalars(query.with_for_update().execution_options(populate_existing=True))
     courses = {row.course_id: row for row in rows}
     for course_id in course_ids:

@@ -65,7 +65,7 @@ def get_course(session: Session, course_id: str) -> Course:
 
 def find_courses(session: Session, course_ids: Collection[str]) -> list[Course]:
     """Return the courses that exist, deleted or not, ordered by id."""
-    query = select(Course).where(Course.course_id.in_(set(course_ids)))
+    query = select(Course).where(db.among(Course.course_id, set(course_ids)))
     return list(session.scalars(query.order_by(Course.course_id)))
 
 
@@ -103,7 +103,7 @@ def delete_courses(
     """
     results: dict[str, Course | NotifierError] = {}
     # Locked in the order of ids, as by a grade import, so that two transactions cannot deadlock.
-    selected = select(Course.id).where(Course.course_id.in_(set(course_ids)))
+    selected = select(Course.id).where(db.among(Course.course_id, set(course_ids)))
     session.execute(selected.order_by(Course.id).with_for_update())
     for course_id in sorted(set(course_ids)):
         try:
@@ -183,7 +183,7 @@ def current_tokens(session: Session, course_pks: Collection[int]) -> dict[int, s
     """Return the ids of the current tokens of courses; a course of a Moodle has none."""
     rows = session.execute(
         select(IssuedToken.course_pk, IssuedToken.token_id).where(
-            IssuedToken.course_pk.in_(course_pks), IssuedToken.superseded_at.is_(None)
+            db.among(IssuedToken.course_pk, course_pks), IssuedToken.superseded_at.is_(None)
         )
     )
     return {row.course_pk: row.token_id for row in rows}

@@ -87,7 +87,7 @@ def apply_updates(
     if not by_id:
         return
     rows = session.scalars(
-        select(Entry).where(Entry.id.in_(by_id)).order_by(Entry.id).with_for_update()
+        select(Entry).where(db.among(Entry.id, by_id)).order_by(Entry.id).with_for_update()
     )
     changed: list[dict[str, Any]] = []
     lines: list[NewHistoryEntry] = []
@@ -109,12 +109,12 @@ def apply_updates(
     history.write(session, lines, actor=actor, now=now)
     synced = [result.entry_id for result in updates if result.synced]
     if synced:
-        session.execute(update(Entry).where(Entry.id.in_(synced)).values(synced_at=now))
+        session.execute(update(Entry).where(db.among(Entry.id, synced)).values(synced_at=now))
 
 
 def clear_etags(session: Session, entry_ids: Collection[int]) -> None:
     """Clear the etags of entries, so that the next sync requests all of their grades."""
-    session.execute(update(Entry).where(Entry.id.in_(entry_ids)).values(etag=None))
+    session.execute(update(Entry).where(db.among(Entry.id, entry_ids)).values(etag=None))
 
 
 def add(
@@ -233,9 +233,9 @@ def list_entries(
     if source_id is not None:
         query = query.where(Entry.source_id == source_id)
     if course_ids:
-        query = query.where(Entry.course_id.in_(course_ids))
+        query = query.where(db.among(Entry.course_id, course_ids))
     if entry_ids:
-        query = query.where(Entry.id.in_(entry_ids))
+        query = query.where(db.among(Entry.id, entry_ids))
     entries = list(session.scalars(query))
     check_all_found(course_ids, entries)
     return entries

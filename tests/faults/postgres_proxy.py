@@ -1,6 +1,7 @@
 """A proxy to a real PostgreSQL server that breaks a session where a test wants it."""
 
 import contextlib
+import re
 import socket
 import struct
 import threading
@@ -140,7 +141,7 @@ class PostgresProxy:
         """Take the fault for a statement, if there is one."""
         with self._lock:
             for fault in self._faults:
-                if fault.times and fault.words in statement:
+                if fault.times and re.search(rf"\b{fault.words}\b", statement):
                     fault.times -= 1
                     return fault
         return None

@@ -64,6 +64,8 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def new_sqlite(sqlite_url: str) -> Iterator[Database]:
+    """An empty SQLite file without a schema."""
+    Path(sqlite_url.removeprefix("sqlite:///")).touch()
     made = Database(sqlite_url, timeout=0.2)
     yield made
     made.dispose()

@@ -5,9 +5,9 @@ import pytest
 from foundation.errors import (
     Advice,
     ConfigurationError,
+    DatabaseSetupError,
     DecryptionError,
     Refusal,
-    SchemaError,
     fields_of,
 )
 
@@ -30,7 +30,7 @@ def test_refusal_can_have_its_own_advice() -> None:
     assert (refusal.advice, refusal.facts) == (Advice("Ask."), {})
 
 
-@pytest.mark.parametrize("kind", [Refusal, ConfigurationError, SchemaError, DecryptionError])
+@pytest.mark.parametrize("kind", [Refusal, ConfigurationError, DatabaseSetupError, DecryptionError])
 def test_every_refusal_has_advice(kind: type[Refusal]) -> None:
     assert kind("refused").advice.text.endswith(".")
 

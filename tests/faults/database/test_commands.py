@@ -57,7 +57,7 @@ def test_every_command_is_tried(program: str) -> None:
     ("kind", "cause"),
     [
         pytest.param("nobody listens", "connection failed", id="nobody listens"),
-        pytest.param("no such folder", "unable to open database file", id="no such folder"),
+        pytest.param("no such folder", "there is no folder", id="no such folder"),
         pytest.param("garbage", "file is not a database", id="garbage"),
     ],
 )

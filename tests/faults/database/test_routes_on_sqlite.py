@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import Engine, event, func, select
 from werkzeug.test import TestResponse
 
 from contract import events, signatures
@@ -62,13 +62,24 @@ def test_a_file_that_is_locked_can_be_read(grades_route: Route) -> None:
 
 
 def test_a_read_only_file_is_a_503(writing_route: Route, refused: Refused) -> None:
-    path = file_of(writing_route.url)
-    app = writing_route.make_app(f"sqlite:///file:{path}?mode=ro&uri=true")
-
-    answer = writing_route.call(app)
+    app = writing_route.make_app(writing_route.url)
+    with read_only_connections():
+        answer = writing_route.call(app)
 
     refused(answer)
     assert writing_route.done() == {False}
+
+
+@contextmanager
+def read_only_connections() -> Iterator[None]:
+    """Open every connection as one to a read-only file."""
+
+    def connected(raw: sqlite3.Connection, _: object) -> None:
+        raw.execute("PRAGMA query_only=ON")
+
+    event.listen(Engine, "connect", connected)
+    yield
+    event.remove(Engine, "connect", connected)
 
 
 @contextmanager

@@ -41,8 +41,8 @@ def test_missing_schema_is_found_without_creating_the_file(
     new_sqlite: Database, schema: Schema, exists: bool
 ) -> None:
     assert new_sqlite.file is not None
-    if exists:
-        new_sqlite.file.touch()
+    if not exists:
+        new_sqlite.file.unlink()
 
     *others, finding = doctor.examine_database(new_sqlite, schema)
 

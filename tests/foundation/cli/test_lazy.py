@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from sqlalchemy.exc import OperationalError
 
 from foundation.cli.lazy import Lazy, LazyGroup
-from foundation.errors import Advice, ConfigurationError, Refusal, SchemaError
+from foundation.errors import Advice, ConfigurationError, DatabaseSetupError, Refusal
 
 SENTENCE = "Look at everything that there is, near and far, and say of each what it is good for."
 
@@ -67,7 +67,7 @@ def test_lazy_command_is_imported_when_it_runs_and_suggested() -> None:
             id="settings",
         ),
         pytest.param(
-            SchemaError("the schema is old", advice=Advice("Upgrade it.", "db upgrade")),
+            DatabaseSetupError("the schema is old", advice=Advice("Upgrade it.", "db upgrade")),
             4,
             "error: the schema is old\n next: Upgrade it. Run `main db upgrade`.\n",
             id="schema",
@@ -83,7 +83,7 @@ def test_lazy_command_is_imported_when_it_runs_and_suggested() -> None:
             OperationalError("SELECT 1", None, Exception("no such table: nowhere")),
             4,
             "error: the database cannot be used: no such table: nowhere\n"
-            " next: Check the database URL and that the database is running.\n",
+            " next: Check the database URL, and that the database runs and takes writes.\n",
             id="database",
         ),
         pytest.param(

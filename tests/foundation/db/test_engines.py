@@ -1,6 +1,8 @@
 """How connections are set up, and when they are given up."""
 
+import os
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -9,7 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from foundation.db import engines
+from foundation.db.migrations import Schema
 from foundation.db.session import Database
+from foundation.errors import DatabaseSetupError
 
 
 @pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
@@ -85,3 +89,25 @@ def test_other_failure_to_switch_is_raised(code: int, timeout: float) -> None:
         engines.into_wal(cursor, timeout)  # type: ignore[arg-type]
 
     assert cursor.executed == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_file_in_a_read_only_folder_takes_no_writes(schema: Schema) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        database = Database(f"sqlite:///{folder}/x.db")
+        schema.upgrade(database)
+        database.dispose()
+        folder.chmod(0o755)
+
+        child = os.fork()
+        if child == 0:
+            os.setuid(65534)
+            try:
+                database.check_writable()
+            except DatabaseSetupError as error:
+                os._exit(0 if "read-only" in str(error) else 2)
+            os._exit(1)
+
+        assert os.waitpid(child, 0)[1] == 0
+        database.check_writable()

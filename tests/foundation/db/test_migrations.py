@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
-from foundation.errors import SchemaError
+from foundation.errors import DatabaseSetupError
 from tests.foundation.conftest import write_revision
 
 LOST = "the database has no schema version, but it has tables: items, parts"
@@ -46,7 +46,7 @@ def execute(database: Database, statement: str) -> None:
 
 def refusal(step: Step, schema: Schema, database: Database) -> tuple[str, str | None]:
     """Return the message and the action of a refused step."""
-    with pytest.raises(SchemaError) as refused:
+    with pytest.raises(DatabaseSetupError) as refused:
         step(schema, database)
     return str(refused.value), refused.value.advice.action
 
@@ -73,7 +73,9 @@ def test_missing_file_is_named_and_not_created(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(SchemaError, match="is at schema none, this program needs 0002") as refused:
+    with pytest.raises(
+        DatabaseSetupError, match="is at schema none, this program needs 0002"
+    ) as refused:
         notes.check(Database("sqlite:///elsewhere.db"))
 
     assert refused.value.file == tmp_path / "elsewhere.db"

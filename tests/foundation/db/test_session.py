@@ -215,7 +215,8 @@ def test_terminated_connection_is_replaced(database: Database) -> None:
         pytest.param(
             "postgresql+psycopg://user:hunter2@127.0.0.1:1/none", "connection failed", id="server"
         ),
-        pytest.param("sqlite:///none/x.db", "unable to open database file", id="folder"),
+        pytest.param("sqlite:///none/x.db", "there is no folder none", id="folder"),
+        pytest.param("sqlite:///y.db", "there is no file y.db", id="file"),
         pytest.param("sqlite:///x.db", "file is not a database", id="other file"),
     ],
 )
@@ -235,6 +236,7 @@ def test_missing_table_is_unusable(database: Database) -> None:
     assert "nowhere" in failure(database, db.UNUSABLE)
 
 
+@pytest.mark.usefixtures("new_sqlite")
 def test_exhausted_pool_is_unavailable(sqlite_url: str) -> None:
     database = Database(sqlite_url, timeout=0.05, pool_size=1)
     sessions = [Session(database.engine) for _ in range(12)]
@@ -273,3 +275,13 @@ def test_cause_names_neither_statement_nor_values(database: Database) -> None:
 )
 def test_cause_is_one_short_line(error: Exception, cause: str) -> None:
     assert db.cause(error) == cause
+
+
+def test_condition_over_more_values_than_a_statement_has_parameters(database: Database) -> None:
+    add(database, "a", "'b", "ö\\", "d")
+    by_name = db.among(ITEMS.c.name, [*map(str, range(100_000)), "'b", "ö\\"])
+    by_id = db.among(ITEMS.c.id, range(2, 200_000))
+
+    with database.reading() as session:
+        assert set(session.scalars(select(ITEMS.c.name).where(by_name))) == {"'b", "ö\\"}
+        assert len(session.scalars(select(ITEMS.c.id).where(by_id)).all()) == 3

@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from foundation.db.session import Database
 from tests.foundation.pages.conftest import HTML, Service, copy_of, each_service, token_in
 from tests.foundation.pages.specimen import add_specimen
 
@@ -171,6 +172,19 @@ def test_unexpected_error_is_a_page_without_details(
     assert "Give the request id to the operators of this service" in response.text
     assert "planted" not in response.text
     assert "Sign out" in response.text
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+def test_every_page_names_a_read_only_database(
+    make_app: Callable[..., Flask], database: Database, service: Service, signed_in: FlaskClient
+) -> None:
+    url = database.engine.url.update_query_dict({"options": "-ctransaction_read_only=on"})
+    read_only = make_app(database_url=url.render_as_string(hide_password=False))
+
+    page = copy_of(signed_in, read_only, service).get("/", follow_redirects=True)
+
+    assert page.status_code == 200
+    assert "The database takes no writes: its transactions are read-only." in page.text
 
 
 def test_unavailable_database_is_a_page_that_says_when_to_try_again(

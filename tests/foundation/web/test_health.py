@@ -82,7 +82,7 @@ def test_service_without_its_database_is_alive_and_not_ready(
     assert ready.json["detail"] == "the database is busy or unavailable"
     assert ready.json["action"] == "doctor"
     assert samples(metrics.text) == {"sample_ready": 0.0}
-    assert "unable to open" in capsys.readouterr().err
+    assert "there is no folder" in capsys.readouterr().err
 
 
 def test_service_on_another_schema_is_not_ready(
@@ -145,3 +145,19 @@ def test_health_checks_are_not_logged_at_info(
 
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert {line["url"] for line in lines} == {"http://localhost/elsewhere"}
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+def test_service_with_a_read_only_database_is_not_ready(
+    make_client: MakeClient, database: Database
+) -> None:
+    url = database.engine.url.update_query_dict({"options": "-ctransaction_read_only=on"})
+    read_only = Database(url.render_as_string(hide_password=False))
+    client = make_client(read_only)
+
+    ready, metrics = client.get("/readyz"), client.get("/metrics")
+    read_only.dispose()
+
+    assert ready.status_code == 503
+    assert "takes no writes" in ready.json["detail"]
+    assert samples(metrics.text) == {"sample_ready": 0}

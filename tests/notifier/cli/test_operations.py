@@ -133,7 +133,7 @@ def test_unavailable_database_exits_with_4(
     first, second = result.stderr.splitlines()
     assert (result.exit_code, result.stdout) == (4, "")
     assert first.startswith("error: the database cannot be used: ")
-    assert second == " next: Check the database URL and that the database is running."
+    assert second == " next: Check the database URL, and that the database runs and takes writes."
     assert "planted" not in result.stderr
 
 
