@@ -78,7 +78,7 @@ def new_engine(
     def begin_transaction(connection: Connection) -> None:
         connection.exec_driver_sql(begin, execution_options={"no_parameters": True})
 
-    engine = create_engine(url, pool_pre_ping=True, **options)
+    engine = create_engine(url, pool_pre_ping=True, use_native_hstore=False, **options)
     event.listen(engine, "do_connect", connect)
     event.listen(engine, "begin", begin_transaction)
     return engine

@@ -73,7 +73,7 @@ def test_missing_database_is_the_only_finding(vault: Vault, tmp_path: Path) -> N
     findings = doctor.examine(away, vault)
 
     advice = Advice("Check the database URL, and that the database runs and takes writes.")
-    assert findings == [Finding("database", False, "unable to open database file", advice)]
+    assert findings == [Finding("database", False, f"there is no folder {tmp_path}/none", advice)]
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"], indirect=True)
