@@ -15,6 +15,8 @@ from pydantic import SecretStr
 from sqlalchemy import select, update
 from sqlalchemy.orm import joinedload
 
+from contract import events
+from contract.events import CourseDeleted, CourseDeletedData, Event, UnknownEvent
 from contract.problems import Problem, ProblemType
 from contract.signatures import Secret
 from contract.tokens import CourseToken, Token
@@ -25,14 +27,20 @@ from receiver import services
 from receiver.app import create_app
 from receiver.config import Settings
 from receiver.course_state import Fact
+from receiver.gradebook.base import ScoreCounts
 from receiver.models import API, SCHEMA, Entry, Source
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
+from receiver.runs import store as runs
+from receiver.runs.store import CourseOutcome, CourseResult, RunResult
 from receiver.sources import store as sources
 from receiver.sources.eassessment import EAssessmentClient
 from receiver.sources.http_client import HttpClient
+from receiver.sources.store import WebhookSource
 from receiver.sync.fetcher import FetchLimits
 from receiver.sync.run import SyncOptions
+from receiver.webhooks import inbox
+from receiver.webhooks.inbox import WebhookOutcome
 from tests.loopback import Handler, served
 from tests.receiver.moodle.fake import FakeMoodle, serving
 
@@ -107,6 +115,12 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
+def make_deleted(version: int = 4, course_id: str = "CS101", source: str = "one") -> CourseDeleted:
+    """Return the deletion of a course."""
+    data = CourseDeletedData(source=source, course_id=course_id, course_version=version)
+    return CourseDeleted(timestamp=NINE, data=data)
+
+
 @dataclass(frozen=True)
 class Store:
     """ELMS's database, as tests fill and read it."""
@@ -166,6 +180,41 @@ class Store:
         with self.database.writing() as session:
             for fact in facts:
                 registry.apply(session, found.id, course_id, fact, actor=actor, now=NINE)
+
+    def receive(
+        self,
+        webhook_id: str,
+        event: Event | UnknownEvent,
+        *,
+        source: str = "one",
+        at: datetime = NINE,
+    ) -> WebhookOutcome:
+        """Accept a webhook in a transaction of its own."""
+        verified = WebhookSource(self.source(source).id, source, ())
+        raw = b"{}" if isinstance(event, UnknownEvent) else events.dump(event).encode()
+        with self.database.writing() as session:
+            return inbox.accept(session, verified, webhook_id, event, raw, now=at)
+
+    def add_run(
+        self,
+        *results: CourseResult,
+        at: datetime = NINE,
+        partial: bool = False,
+        ended: bool = True,
+        not_recorded: tuple[CourseResult, ...] = (),
+        **overrides: Any,
+    ) -> int:
+        """Record a run that took two seconds, or, if not `ended`, one in progress or killed."""
+        every = (*results, *not_recorded)
+        failed = any(one.outcome is CourseOutcome.FAILED for one in every)
+        numbers = {"requests": 2, "statements": 7, "seconds": 1.25, "exit_code": int(failed)}
+        with self.database.writing() as session:
+            run_id = runs.begin(session, "ada@elms", partial=partial, now=at)
+            runs.record(session, run_id, results)
+            if ended:
+                result = RunResult(run_id, every, ScoreCounts(4, 5, 6), **numbers | overrides)
+                runs.end(session, result, now=at + timedelta(seconds=2))
+        return run_id
 
     def update(self, entry: Entry, **columns: Any) -> None:
         """Change columns of an entry."""

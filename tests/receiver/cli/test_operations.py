@@ -5,18 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from contract.events import CourseDeleted, CourseDeletedData, dump
 from contract.signatures import Secret
 from foundation.db.session import Database
 from receiver.models import SCHEMA, HistoryEntry, InboxMessage, Run, RunCourse
 from receiver.registry import entries as registry
 from receiver.registry import history
-from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult
-from receiver.sources.store import WebhookSource
-from receiver.webhooks import inbox
 from tests.receiver.cli.conftest import Receiver
-from tests.receiver.conftest import Store
+from tests.receiver.conftest import Store, make_deleted
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -24,46 +20,33 @@ both_databases = pytest.mark.parametrize("database_kind", ["sqlite", "postgresql
 
 
 @both_databases
-def test_prune_deletes_old_runs_but_keeps_the_last(
-    receiver: Receiver, database: Database, store: Store
-) -> None:
-    def record(at: datetime, *, partial: bool = False) -> int:
-        with database.writing() as session:
-            run_id = runs.begin(session, "ada@elms", partial=partial, now=at)
-            runs.record(session, run_id, [CourseResult("one", "CS101", CourseOutcome.SYNCED)])
-        return run_id
-
+def test_prune_deletes_old_runs_but_keeps_the_last(receiver: Receiver, store: Store) -> None:
+    result = CourseResult("one", "CS101", CourseOutcome.SYNCED)
     for day in range(12):
-        record(LONG_AGO + day * DAY)
-    full = record(LONG_AGO + 30 * DAY)
-    record(LONG_AGO + 31 * DAY, partial=True)
-    recent = record(datetime.now(UTC), partial=True)
+        store.add_run(result, at=LONG_AGO + day * DAY)
+    full = store.add_run(result, at=LONG_AGO + 30 * DAY)
+    store.add_run(result, at=LONG_AGO + 31 * DAY, partial=True)
+    recent = store.add_run(result, at=datetime.now(UTC), partial=True)
 
-    result = receiver("db", "prune", "--older-than", "30d")
+    deleted = receiver("db", "prune", "--older-than", "30d")
 
-    assert result.stdout == "deleted 13 runs, 0 lines of history, 0 webhook ids\n"
+    assert deleted.stdout == "deleted 13 runs, 0 lines of history, 0 webhook ids\n"
     assert [run.id for run in store.rows(Run)] == [full, recent]
     assert [course.run_id for course in store.rows(RunCourse)] == [full, recent]
 
 
 @both_databases
 def test_prune_deletes_history_and_webhook_ids_but_keeps_the_status(
-    receiver: Receiver, database: Database, store: Store
+    receiver: Receiver, store: Store
 ) -> None:
-    source = WebhookSource(store.add_source("one").id, "one", ())
-    data = CourseDeletedData(source="one", course_id="CS101", course_version=4)
-    event = CourseDeleted(timestamp=LONG_AGO, data=data)
+    now = datetime.now(UTC)
 
-    def accept(at: datetime) -> inbox.WebhookOutcome:
-        with database.writing() as session:
-            return inbox.accept(session, source, "msg_1", event, dump(event).encode(), now=at)
-
-    first = accept(datetime.now(UTC) - 40 * DAY)
+    first = store.receive("msg_1", make_deleted(), at=now - 40 * DAY)
     receiver("db", "prune", "--older-than", "60d")
-    repeated = accept(datetime.now(UTC))
+    repeated = store.receive("msg_1", make_deleted(), at=now)
     result = receiver("db", "prune", "--older-than", "30d")
     history_left, messages_left = store.rows(HistoryEntry), store.rows(InboxMessage)
-    after = accept(datetime.now(UTC))
+    after = store.receive("msg_1", make_deleted(), at=now)
 
     assert (first, repeated, after) == ("applied", "duplicate", "stale")
     assert result.stdout == "deleted 0 runs, 1 line of history, 1 webhook id\n"

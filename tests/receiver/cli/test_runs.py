@@ -1,18 +1,13 @@
 """`receiver runs …`."""
 
 import json
-from datetime import datetime, timedelta
 
-import pytest
-
-from foundation.db.session import Database
 from foundation.errors import Advice
-from receiver.gradebook.base import ScoreCounts
-from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseResult, RunResult
+from receiver.runs.store import CourseOutcome, CourseResult
 from tests.receiver.cli.conftest import Receiver
+from tests.receiver.conftest import Store
 
-COURSES = (
+RESULTS = (
     CourseResult("one", "CS101", CourseOutcome.SYNCED),
     CourseResult(
         "one", "CS102", CourseOutcome.FAILED, "transient", "responded 503", None, Advice("Wait.")
@@ -20,17 +15,9 @@ COURSES = (
 )
 
 
-@pytest.fixture
-def run(database: Database, now: datetime) -> None:
-    """A run with a course that was synced and one that failed."""
-    with database.writing() as session:
-        run_id = runs.begin(session, "ada@elms", now=now)
-        runs.record(session, run_id, COURSES)
-        result = RunResult(run_id, COURSES, ScoreCounts(), 2, 7, 1.25, 1)
-        runs.end(session, result, now=now + timedelta(seconds=1))
+def test_list_shows_each_run(receiver: Receiver, store: Store) -> None:
+    store.add_run(*RESULTS)
 
-
-def test_list_shows_each_run(run: None, receiver: Receiver) -> None:
     table = receiver("runs", "list").stdout
     [listed] = json.loads(receiver("runs", "list", "--limit", "1", "--json").stdout)
 
@@ -41,7 +28,9 @@ def test_list_shows_each_run(run: None, receiver: Receiver) -> None:
     assert (listed["requests"], listed["database_queries"], listed["seconds"]) == (2, 7, 1.25)
 
 
-def test_show_prints_the_result_of_each_course(run: None, receiver: Receiver) -> None:
+def test_show_prints_the_result_of_each_course(receiver: Receiver, store: Store) -> None:
+    store.add_run(*RESULTS)
+
     text = receiver("runs", "show").stdout
     failed = json.loads(receiver("runs", "show", "1", "--outcome", "failed", "--json").stdout)
 

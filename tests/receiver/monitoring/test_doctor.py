@@ -15,11 +15,8 @@ from foundation.crypto import Vault
 from foundation.db.session import Database
 from foundation.errors import Advice
 from receiver.course_state import TokenAnnounced
-from receiver.gradebook.base import ScoreCounts
 from receiver.models import MOODLE
 from receiver.monitoring import doctor
-from receiver.runs import store as runs
-from receiver.runs.store import RunResult
 from receiver.sources import store as sources
 from receiver.sources.base import SiteOutage
 from tests.receiver.conftest import Store
@@ -41,21 +38,6 @@ def examine(database: Database, vault: Vault) -> Examine:
 
 
 @pytest.fixture
-def record_run(database: Database) -> Callable[..., None]:
-    """Return a function that records a run that started some time ago."""
-
-    def record(ago: timedelta, exit_code: int | None, *, partial: bool = False) -> None:
-        at = datetime.now(UTC) - ago
-        with database.writing() as session:
-            run_id = runs.begin(session, "ada@elms", partial=partial, now=at)
-            if exit_code is not None:
-                result = RunResult(run_id, (), ScoreCounts(), 0, 0, 0.0, exit_code)
-                runs.end(session, result, now=at)
-
-    return record
-
-
-@pytest.fixture
 def moodle_source(store: Store, vault: Vault) -> None:
     """A Moodle with a site-wide token and without a secret."""
     store.add_source("moodle", kind=MOODLE)
@@ -72,12 +54,10 @@ def test_empty_installation_says_how_to_begin(examine: Examine) -> None:
     assert found["sources"].advice.action == "sources add"
 
 
-def test_healthy_installation_passes(
-    examine: Examine, store: Store, moodle_source: None, record_run: Callable[..., None]
-) -> None:
+def test_healthy_installation_passes(examine: Examine, store: Store, moodle_source: None) -> None:
     store.add_source("one", secrets=(Secret.generate(),))
     store.add_course("CS101")
-    record_run(timedelta(minutes=3), 0)
+    store.add_run(at=datetime.now(UTC) - timedelta(minutes=3))
 
     found = examine()
 
@@ -114,22 +94,17 @@ def test_courses_without_valid_token_are_counted(
 
 
 @pytest.mark.parametrize(
-    ("ago", "exit_code", "ok", "words"),
+    ("ago", "run", "ok", "words"),
     [
-        pytest.param(timedelta(days=2), 0, False, LATE, id="long ago"),
-        pytest.param(timedelta(0), 1, False, "0 failed", id="courses failed"),
-        pytest.param(timedelta(0), None, True, "is not completed", id="running, or killed"),
+        pytest.param(timedelta(days=2), {}, False, LATE, id="long ago"),
+        pytest.param(timedelta(0), {"exit_code": 1}, False, "0 failed", id="courses failed"),
+        pytest.param(timedelta(0), {"ended": False}, True, "is not completed", id="not ended"),
     ],
 )
 def test_last_run_is_checked(
-    examine: Examine,
-    record_run: Callable[..., None],
-    ago: timedelta,
-    exit_code: int | None,
-    ok: bool,
-    words: str,
+    examine: Examine, store: Store, ago: timedelta, run: dict[str, Any], ok: bool, words: str
 ) -> None:
-    record_run(ago, exit_code)
+    store.add_run(at=datetime.now(UTC) - ago, **run)
 
     found = examine()["last run"]
 
@@ -137,11 +112,9 @@ def test_last_run_is_checked(
     assert found.advice
 
 
-def test_partial_run_does_not_hide_a_late_schedule(
-    examine: Examine, record_run: Callable[..., None]
-) -> None:
-    record_run(timedelta(days=2), 0)
-    record_run(timedelta(0), 0, partial=True)
+def test_partial_run_does_not_hide_a_late_schedule(examine: Examine, store: Store) -> None:
+    store.add_run(at=datetime.now(UTC) - timedelta(days=2))
+    store.add_run(at=datetime.now(UTC), partial=True)
 
     found = examine()["last run"]
 

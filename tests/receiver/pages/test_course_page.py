@@ -9,13 +9,11 @@ from pydantic import SecretStr
 
 from contract.problems import ProblemType
 from contract.tokens import CourseToken
-from foundation.db.session import Database
 from foundation.errors import Advice
 from receiver import services
 from receiver.course_state import Deleted, TokenAnnounced, TokenRejected
 from receiver.models import HistoryEntry
 from receiver.registry.history import Actor, ActorKind
-from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult
 from tests.receiver.conftest import NINE, FakeSite, Store
 from tests.receiver.pages.conftest import Browser
@@ -97,18 +95,11 @@ def test_history_has_newest_first_with_its_actors(browser: Browser, store: Store
     assert '<a href="/inbox?webhook_id=msg_1">' in page.html
 
 
-def test_recent_runs_have_the_result_of_the_course(
-    browser: Browser, store: Store, database: Database
-) -> None:
+def test_recent_runs_have_the_result_of_the_course(browser: Browser, store: Store) -> None:
+    failed = CourseOutcome.FAILED
     store.add_course("CS101")
-    with database.writing() as session:
-        for result in (
-            CourseResult("one", "CS101", CourseOutcome.SYNCED),
-            CourseResult(
-                "one", "CS101", CourseOutcome.FAILED, "transient", "503", None, Advice("Wait.")
-            ),
-        ):
-            runs.record(session, runs.begin(session, "elms", now=NINE), [result])
+    store.add_run(CourseResult("one", "CS101", CourseOutcome.SYNCED))
+    store.add_run(CourseResult("one", "CS101", failed, "transient", "503", None, Advice("Wait.")))
 
     page = browser.get(PATH)
 

@@ -4,36 +4,25 @@ from datetime import timedelta
 
 import pytest
 
-from contract.events import CourseDeleted, CourseDeletedData, Event, UnknownEvent, dump
-from foundation.db.session import Database
-from receiver.sources.store import WebhookSource
-from receiver.webhooks import inbox
-from tests.receiver.conftest import NINE, Store
+from contract.events import UnknownEvent
+from tests.receiver.conftest import NINE, Store, make_deleted
 from tests.receiver.pages.conftest import Browser
 
 
-def make_deleted(course_id: str, version: int) -> CourseDeleted:
-    """Return the deletion of a course."""
-    data = CourseDeletedData(source="one", course_id=course_id, course_version=version)
-    return CourseDeleted(timestamp=NINE, data=data)
-
-
 @pytest.fixture
-def messages(database: Database, store: Store) -> None:
+def messages(store: Store) -> None:
     """Four webhooks and a duplicate, one second apart; CS101 is in the registry."""
-    events: list[tuple[str, Event | UnknownEvent]] = [
-        ("msg_1", make_deleted("CS101", 5)),
-        ("msg_1", make_deleted("CS101", 5)),
-        ("msg_2", make_deleted("CS101", 4)),
-        ("msg_3", UnknownEvent(type="endpoint.ping")),
-        ("msg_4", make_deleted("CS999", 4)),
-    ]
-    source = WebhookSource(store.add_course("CS101").source_id, "one", ())
-    with database.writing() as session:
-        for seconds, (webhook_id, event) in enumerate(events):
-            raw = b"{}" if isinstance(event, UnknownEvent) else dump(event).encode()
-            now = NINE + timedelta(seconds=seconds)
-            inbox.accept(session, source, webhook_id, event, raw, now=now)
+    store.add_course("CS101")
+    for seconds, (webhook_id, event) in enumerate(
+        [
+            ("msg_1", make_deleted(5)),
+            ("msg_1", make_deleted(5)),
+            ("msg_2", make_deleted(4)),
+            ("msg_3", UnknownEvent(type="endpoint.ping")),
+            ("msg_4", make_deleted(4, "CS999")),
+        ]
+    ):
+        store.receive(webhook_id, event, at=NINE + timedelta(seconds=seconds))
 
 
 def test_each_webhook_has_its_result(browser: Browser, messages: None) -> None:

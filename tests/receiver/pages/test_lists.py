@@ -5,44 +5,32 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import insert
 
-from contract.events import CourseDeleted, CourseDeletedData, dump
-from foundation.db.session import Database
 from receiver.course_state import TokenAnnounced
 from receiver.models import Entry
-from receiver.registry import entries as registry
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult
-from receiver.sources.store import WebhookSource
-from receiver.webhooks import inbox
-from tests.receiver.conftest import NINE, WEBHOOK, Store
+from tests.receiver.conftest import NINE, Store, make_deleted
 from tests.receiver.pages.conftest import Browser
 
 Fill = Callable[[int, int], None]
 
 
 @pytest.fixture
-def fill(database: Database, store: Store) -> Fill:
+def fill(store: Store) -> Fill:
     """Return a function that adds to every list: courses, history, webhooks, runs, results."""
-    entry = store.add_course("CS101")  # entry 1, with a long history
-    source = WebhookSource(entry.source_id, "one", ())
+    store.add_course("CS101", TokenAnnounced(1, "new", NINE))  # entry 1, with a long history
 
     def add(first: int, last: int) -> None:
-        results, rows = [], []
-        with database.writing() as session:
-            for number in range(first, last):
-                course_id, version = f"X{number}", number + 1
-                data = CourseDeletedData(source="one", course_id=course_id, course_version=version)
-                event = CourseDeleted(timestamp=NINE, data=data)
-                raw = dump(event).encode()
-                inbox.accept(session, source, f"msg_{number}", event, raw, now=NINE)
-                fact = TokenAnnounced(version, "new", NINE)
-                registry.apply(session, 1, "CS101", fact, actor=WEBHOOK, now=NINE)
-                runs.begin(session, "ada@elms", now=NINE)
-                results.append(CourseResult("one", course_id, CourseOutcome.FAILED))
-                rows.append({"source_id": 1, "course_id": f"CS2{number:02}"})
+        for number in range(first, last):
+            store.receive(f"msg_{number}", make_deleted(course_id=f"X{number}"))
+            store.add_run(ended=False)
+        store.apply("CS101", *(TokenAnnounced(n + 2, "new", NINE) for n in range(first, last)))
+        results = [CourseResult("one", f"X{n}", CourseOutcome.FAILED) for n in range(first, last)]
+        row = {"source_id": 1, "created_at": NINE, "added_at": NINE}
+        with store.database.writing() as session:
             runs.record(session, 1, results)
-            common = {"created_at": NINE, "added_at": NINE}
-            session.execute(insert(Entry), [{**row, **common} for row in rows])
+            courses = [{**row, "course_id": f"CS2{n:02}"} for n in range(first, last)]
+            session.execute(insert(Entry), courses)
 
     return add
 
@@ -54,7 +42,7 @@ def fill(database: Database, store: Store) -> Fill:
         pytest.param("/inbox?source=one", 5, id="inbox"),
         pytest.param("/runs", 5, id="runs"),
         pytest.param("/runs/1?outcome=failed", 5, id="courses of a run"),
-        pytest.param("/entries/1", 6, id="history of a course"),
+        pytest.param("/entries/1", 7, id="history of a course"),
     ],
 )
 def test_long_list_has_pages(browser: Browser, fill: Fill, path: str, last_page: int) -> None:

@@ -6,12 +6,8 @@ import pytest
 from sqlalchemy import delete
 
 from contract.tokens import CourseToken
-from foundation.db.session import Database
 from receiver.course_state import Deleted, TokenAnnounced
-from receiver.gradebook.base import ScoreCounts
 from receiver.models import Entry, HistoryEntry
-from receiver.runs import store as runs
-from receiver.runs.store import RunResult
 from tests.receiver.conftest import NINE, Store
 from tests.receiver.pages.conftest import Browser
 
@@ -81,15 +77,9 @@ def test_empty_registry_offers_to_add_a_course(browser: Browser, store: Store) -
 
 
 @pytest.mark.parametrize("exit_code", [0, 1])
-def test_last_run_is_shown(
-    browser: Browser, store: Store, database: Database, exit_code: int
-) -> None:
-    at = datetime.now(UTC) - timedelta(minutes=7)
+def test_last_run_is_shown(browser: Browser, store: Store, exit_code: int) -> None:
     store.add_course("CS101")
-    with database.writing() as session:
-        run_id = runs.begin(session, "elms", now=at)
-        result = RunResult(run_id, (), ScoreCounts(), 1, 1, 1.0, exit_code)
-        runs.end(session, result, now=at)
+    store.add_run(at=datetime.now(UTC) - timedelta(minutes=7), exit_code=exit_code)
 
     page = browser.get("/")
 

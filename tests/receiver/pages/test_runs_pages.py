@@ -1,20 +1,16 @@
 """The pages of the runs: the list with its charts, and one run with its courses."""
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
 
 from foundation.db.session import Database
 from foundation.errors import Advice
-from receiver.gradebook.base import ScoreCounts
 from receiver.runs import lease
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseResult, RunResult
+from receiver.runs.store import CourseOutcome, CourseResult
 from tests.receiver.conftest import NINE, Store
 from tests.receiver.pages.conftest import Browser
-
-Record = Callable[..., int]
 
 
 def make_result(course_id: str, outcome: CourseOutcome, detail: str | None = None) -> CourseResult:
@@ -36,34 +32,9 @@ RESULTS = (
 )
 
 
-@pytest.fixture
-def record(database: Database) -> Record:
-    """Return a function that records a run; `ended=False` leaves it as if it was killed."""
-
-    def make(
-        *results: CourseResult,
-        ended: bool = True,
-        partial: bool = False,
-        stopped: str | None = None,
-        not_recorded: tuple[CourseResult, ...] = (),
-    ) -> int:
-        with database.writing() as session:
-            run_id = runs.begin(session, "ada@elms", partial=partial, now=NINE)
-            runs.record(session, run_id, results)
-            if ended:
-                every = (*results, *not_recorded)
-                exit_code = int(any(one.outcome is CourseOutcome.FAILED for one in every))
-                scores = ScoreCounts(4, 5, 6)
-                result = RunResult(run_id, every, scores, 2, 7, 1.25, exit_code, stopped)
-                runs.end(session, result, now=NINE + timedelta(seconds=2))
-            return run_id
-
-    return make
-
-
-def test_list_has_a_bar_and_counts_for_each_run(browser: Browser, record: Record) -> None:
-    record(*RESULTS)
-    record(SYNCED, partial=True)
+def test_list_has_a_bar_and_counts_for_each_run(browser: Browser, store: Store) -> None:
+    store.add_run(*RESULTS)
+    store.add_run(SYNCED, partial=True)
 
     page = browser.get("/runs")
 
@@ -76,11 +47,11 @@ def test_list_has_a_bar_and_counts_for_each_run(browser: Browser, record: Record
     assert '<rect class="chart-bad" x="80.0" y="0" width="20.0" height="1"/>' in page.html
 
 
-def test_charts_need_two_ended_runs(browser: Browser, record: Record) -> None:
-    record(*RESULTS)
-    record(ended=False)
+def test_charts_need_two_ended_runs(browser: Browser, store: Store) -> None:
+    store.add_run(*RESULTS)
+    store.add_run(ended=False)
     before = browser.get("/runs")
-    record(*RESULTS)
+    store.add_run(*RESULTS)
 
     page = browser.get("/runs")
 
@@ -90,8 +61,8 @@ def test_charts_need_two_ended_runs(browser: Browser, record: Record) -> None:
     assert "From 1 to 3. seconds: up to 1.2 s" in page.text
 
 
-def test_killed_run_has_what_it_recorded(browser: Browser, record: Record) -> None:
-    record(SYNCED, ended=False)
+def test_killed_run_has_what_it_recorded(browser: Browser, store: Store) -> None:
+    store.add_run(SYNCED, ended=False)
 
     [row] = browser.get("/runs").rows
     page = browser.get("/runs/1")
@@ -101,8 +72,8 @@ def test_killed_run_has_what_it_recorded(browser: Browser, record: Record) -> No
     assert "The next run continues automatically" in page.text
 
 
-def test_run_in_progress_is_running(browser: Browser, record: Record, database: Database) -> None:
-    record(ended=False)
+def test_run_in_progress_is_running(browser: Browser, store: Store, database: Database) -> None:
+    store.add_run(ended=False)
     with database.writing() as session:
         at = datetime.now(NINE.tzinfo)
         lease.acquire(session, "ada@elms", timedelta(minutes=5), now=at)
@@ -111,8 +82,8 @@ def test_run_in_progress_is_running(browser: Browser, record: Record, database: 
     assert "It is running." in browser.get("/runs/1").text
 
 
-def test_run_has_the_summary_of_the_command(browser: Browser, record: Record) -> None:
-    record(*RESULTS)
+def test_run_has_the_summary_of_the_command(browser: Browser, store: Store) -> None:
+    store.add_run(*RESULTS)
 
     assert (
         "Grade sync 1: 5 courses, 2 of them skipped before any request. "
@@ -127,9 +98,9 @@ def test_run_has_the_summary_of_the_command(browser: Browser, record: Record) ->
 
 
 def test_summary_leaves_out_what_was_not_recorded(
-    browser: Browser, record: Record, database: Database
+    browser: Browser, store: Store, database: Database
 ) -> None:
-    record(*RESULTS)
+    store.add_run(*RESULTS)
     with database.writing() as session:
         run = runs.get(session, 1)
         run.scores_added = run.scores_changed = run.scores_unchanged = run.seconds = None
@@ -140,9 +111,9 @@ def test_summary_leaves_out_what_was_not_recorded(
     assert "seconds" not in page.text
 
 
-def test_failed_courses_come_first(browser: Browser, record: Record, store: Store) -> None:
+def test_failed_courses_come_first(browser: Browser, store: Store) -> None:
     entry = store.add_course("CS103")
-    record(*RESULTS)
+    store.add_run(*RESULTS)
 
     page = browser.get("/runs/1")
 
@@ -163,20 +134,20 @@ def test_failed_courses_come_first(browser: Browser, record: Record, store: Stor
 )
 def test_courses_of_one_outcome_are_listed(
     browser: Browser,
-    record: Record,
+    store: Store,
     results: tuple[CourseResult, ...],
     query: str,
     expected: list[str],
 ) -> None:
-    record(*results)
+    store.add_run(*results)
 
     page = browser.get(f"/runs/1{query}")
 
     assert [row.split()[0] for row in page.rows] == expected
 
 
-def test_courses_that_were_not_reached_are_counted(browser: Browser, record: Record) -> None:
-    record(FAILED, stopped="SIGTERM was received", not_recorded=(FAILED,) * 3)
+def test_courses_that_were_not_reached_are_counted(browser: Browser, store: Store) -> None:
+    store.add_run(FAILED, stopped="SIGTERM was received", not_recorded=(FAILED,) * 3)
 
     page = browser.get("/runs/1")
 
@@ -185,8 +156,8 @@ def test_courses_that_were_not_reached_are_counted(browser: Browser, record: Rec
     assert "3 courses were not reached before the run ended and are not listed" in page.text
 
 
-def test_long_reason_is_shown_as_text(browser: Browser, record: Record) -> None:  # B7
-    record(make_result("<b>", CourseOutcome.FAILED, "<script>" * 2000))
+def test_long_reason_is_shown_as_text(browser: Browser, store: Store) -> None:  # B7
+    store.add_run(make_result("<b>", CourseOutcome.FAILED, "<script>" * 2000))
 
     page = browser.get("/runs/1")
 

@@ -1,34 +1,21 @@
 """The page of the sources."""
 
+from contract.events import UnknownEvent
 from contract.signatures import Secret
 from contract.tokens import MoodleToken
 from foundation.crypto import Vault
 from foundation.db.session import Database
-from receiver.models import MOODLE, InboxMessage
-from receiver.runs import store as runs
+from receiver.models import MOODLE
 from receiver.runs.store import CourseOutcome, CourseResult
 from receiver.sources import store as sources
 from tests.receiver.conftest import NINE, Store
 from tests.receiver.pages.conftest import Browser
 
 
-def test_source_has_its_last_webhook_and_request(
-    browser: Browser, database: Database, store: Store
-) -> None:
-    source = store.add_source("one", "https://one.example", (Secret.generate(),))
-    with database.writing() as session:
-        session.add(
-            InboxMessage(
-                source_id=source.id,
-                webhook_id="msg_1",
-                type="endpoint.ping",
-                body_sha256="",
-                outcome="ignored",
-                received_at=NINE,
-            )
-        )
-        run_id = runs.begin(session, "elms", now=NINE)
-        runs.record(session, run_id, [CourseResult("one", "CS101", CourseOutcome.UNCHANGED)])
+def test_source_has_its_last_webhook_and_request(browser: Browser, store: Store) -> None:
+    store.add_source("one", "https://one.example", (Secret.generate(),))
+    store.receive("msg_1", UnknownEvent(type="endpoint.ping"))
+    store.add_run(CourseResult("one", "CS101", CourseOutcome.UNCHANGED))
 
     page = browser.get("/sources")
 

@@ -1,51 +1,24 @@
 """Queries over recorded runs: results of courses, counts, the last run of each source."""
 
-from collections.abc import Callable
-from datetime import datetime
-
-import pytest
+from dataclasses import replace
 
 from foundation.db.pagination import PageRequest
 from foundation.db.session import Database
-from receiver.gradebook.base import ScoreCounts
 from receiver.runs import queries
 from receiver.runs import store as runs
-from receiver.runs.store import CourseOutcome, CourseResult, RunResult
+from receiver.runs.store import CourseOutcome, CourseResult
 from tests.receiver.conftest import Store
 
-Record = Callable[..., int]
+SYNCED = CourseResult("one", "CS101", CourseOutcome.SYNCED)
+SKIPPED = CourseResult("one", "CS101", CourseOutcome.SKIPPED)
+FAILED = CourseResult("one", "CS102", CourseOutcome.FAILED)
+ELSEWHERE = CourseResult("two", "CS102", CourseOutcome.FAILED)
 
 
-@pytest.fixture
-def record(database: Database, now: datetime) -> Record:
-    """Return a function that records a run with these results, which does not end."""
-
-    def call(*results: CourseResult) -> int:
-        with database.writing() as session:
-            run_id = runs.begin(session, "ada@elms", now=now)
-            runs.record(session, run_id, results)
-        return run_id
-
-    return call
-
-
-def make_result(
-    outcome: CourseOutcome, course_id: str = "CS101", source: str = "one"
-) -> CourseResult:
-    """Return the result of a course."""
-    return CourseResult(source, course_id, outcome)
-
-
-SYNCED, FAILED = make_result(CourseOutcome.SYNCED), make_result(CourseOutcome.FAILED, "CS102")
-
-
-def test_courses_of_a_run_have_their_entries(
-    database: Database, record: Record, store: Store
-) -> None:
+def test_courses_of_a_run_have_their_entries(database: Database, store: Store) -> None:
     entry = store.add_course("CS102")
-    elsewhere = make_result(CourseOutcome.FAILED, "CS102", "two")
-    run_id = record(elsewhere, FAILED, SYNCED)
-    record(FAILED)
+    run_id = store.add_run(ELSEWHERE, FAILED, SYNCED)
+    store.add_run(FAILED)
 
     with database.reading() as session:
         page = queries.page_of_courses(session, run_id, CourseOutcome.FAILED, PageRequest())
@@ -56,10 +29,10 @@ def test_courses_of_a_run_have_their_entries(
     ]
 
 
-def test_results_of_a_course_are_newest_first(database: Database, record: Record) -> None:
-    record(SYNCED)
-    record(FAILED)
-    record(make_result(CourseOutcome.SKIPPED), make_result(CourseOutcome.SYNCED, source="two"))
+def test_results_of_a_course_are_newest_first(database: Database, store: Store) -> None:
+    store.add_run(SYNCED)
+    store.add_run(FAILED)
+    store.add_run(SKIPPED, replace(SYNCED, source="two"))
 
     with database.reading() as session:
         found = queries.of_course(session, "one", "CS101")
@@ -70,12 +43,12 @@ def test_results_of_a_course_are_newest_first(database: Database, record: Record
 
 
 def test_last_fetch_of_each_source_ignores_skipped_courses(
-    database: Database, record: Record, store: Store
+    database: Database, store: Store
 ) -> None:
     one, two = store.add_source("one"), store.add_source("two")
-    record(make_result(CourseOutcome.FAILED, source="two"))
-    record(FAILED, make_result(CourseOutcome.FAILED, source="two"))
-    record(SYNCED, make_result(CourseOutcome.SKIPPED, source="two"))
+    store.add_run(ELSEWHERE)
+    store.add_run(FAILED, ELSEWHERE)
+    store.add_run(SYNCED, replace(SKIPPED, source="two"))
 
     with database.reading() as session:
         last = queries.last_fetches(session)
@@ -83,15 +56,9 @@ def test_last_fetch_of_each_source_ignores_skipped_courses(
     assert {source_id: run.id for source_id, run in last.items()} == {one.id: 3, two.id: 2}
 
 
-def test_run_that_stopped_counts_what_it_did_not_record(
-    database: Database, record: Record, now: datetime
-) -> None:
-    in_progress, stopped = record(SYNCED, FAILED), record(FAILED)
-    with database.writing() as session:
-        result = RunResult(
-            stopped, (FAILED,) * 3, ScoreCounts(), 0, 0, 0.5, 143, "SIGTERM was received"
-        )
-        runs.end(session, result, now=now)
+def test_run_that_stopped_counts_what_it_did_not_record(database: Database, store: Store) -> None:
+    in_progress = store.add_run(SYNCED, FAILED, ended=False)
+    stopped = store.add_run(FAILED, stopped="SIGTERM", not_recorded=(FAILED, FAILED))
 
     with database.reading() as session:
         every = [runs.get(session, run_id) for run_id in (in_progress, stopped)]

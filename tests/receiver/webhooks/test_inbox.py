@@ -1,12 +1,11 @@
 """The inbox: each event is applied once, together with its message, or not at all."""
 
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from contract import events
-from contract.events import CourseDeleted, CourseDeletedData, Event, UnknownEvent
+from contract.events import Event, UnknownEvent
 from foundation.db.pagination import PageRequest
 from foundation.db.session import Database
 from receiver.errors import SourceMismatchError, WebhookIdReusedError
@@ -14,66 +13,32 @@ from receiver.models import Entry, InboxMessage
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
 from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
-from tests.receiver.conftest import NINE, SITE, Store
-
-Accept = Callable[..., WebhookOutcome]
+from tests.receiver.conftest import NINE, Store, make_deleted
 
 
-def make_deleted(
-    version: int = 4, course_id: str = "CS101", source: str | None = SITE
-) -> CourseDeleted:
-    """Return the deletion of a course."""
-    data = CourseDeletedData(source=source, course_id=course_id, course_version=version)
-    return CourseDeleted(timestamp=NINE, data=data)
-
-
-@pytest.fixture
-def accept(database: Database, store: Store, now: datetime) -> Accept:
-    """Return a function that accepts an event in a transaction of its own."""
-    store.add_source()
-    source = WebhookSource(1, SITE, ())
-
-    def call(
-        webhook_id: str,
-        event: Event | UnknownEvent,
-        source: WebhookSource = source,
-        seconds: int = 0,
-    ) -> WebhookOutcome:
-        at = now + timedelta(seconds=seconds)
-        raw = b"{}" if isinstance(event, UnknownEvent) else events.dump(event).encode()
-        with database.writing() as session:
-            return inbox.accept(session, source, webhook_id, event, raw, now=at)
-
-    return call
-
-
-def test_new_event_is_applied_and_stored(accept: Accept, store: Store, now: datetime) -> None:
-    outcome = accept("msg_1", make_deleted())
+def test_new_event_is_applied_and_stored(store: Store) -> None:
+    outcome = store.receive("msg_1", make_deleted())
 
     [message], [entry] = store.rows(InboxMessage), store.rows(Entry)
     assert outcome is WebhookOutcome.APPLIED
-    assert (message.type, message.course_id, message.course_version) == (
-        "course.deleted",
-        "CS101",
-        4,
-    )
-    assert (message.outcome, message.received_at) == ("applied", now)
-    assert entry.deleted_version == 4
+    assert (message.type, message.course_id) == ("course.deleted", "CS101")
+    assert message.course_version == entry.deleted_version == 4
+    assert (message.outcome, message.received_at) == ("applied", NINE)
 
 
-def test_repeated_event_is_a_duplicate(accept: Accept, store: Store) -> None:
-    accept("msg_1", make_deleted())
+def test_repeated_event_is_a_duplicate(store: Store) -> None:
+    store.receive("msg_1", make_deleted())
 
-    outcome = accept("msg_1", make_deleted())
+    outcome = store.receive("msg_1", make_deleted())
 
     assert outcome is WebhookOutcome.DUPLICATE
     assert len(store.rows(InboxMessage)) == 1
 
 
-def test_older_event_is_stale(accept: Accept, store: Store) -> None:
-    accept("msg_2", make_deleted(5))
+def test_older_event_is_stale(store: Store) -> None:
+    store.receive("msg_2", make_deleted(5))
 
-    outcome = accept("msg_1", make_deleted(4))
+    outcome = store.receive("msg_1", make_deleted(4))
 
     assert outcome is WebhookOutcome.STALE
     assert {row.webhook_id: row.outcome for row in store.rows(InboxMessage)} == {
@@ -82,20 +47,20 @@ def test_older_event_is_stale(accept: Accept, store: Store) -> None:
     }
 
 
-def test_unknown_type_is_ignored_once(accept: Accept, store: Store) -> None:  # B8
+def test_unknown_type_is_ignored_once(store: Store) -> None:  # B8
     event = UnknownEvent(type="course.renamed")
 
-    first, second = (accept("msg_1", event) for _ in range(2))
+    first, second = (store.receive("msg_1", event) for _ in range(2))
 
     assert (first, second) == (WebhookOutcome.IGNORED, WebhookOutcome.DUPLICATE)
     assert (store.rows(InboxMessage)[0].outcome, store.rows(Entry)) == ("ignored", [])
 
 
-def test_known_id_with_another_body_is_refused(accept: Accept, store: Store) -> None:  # B11
-    accept("msg_1", make_deleted(4))
+def test_known_id_with_another_body_is_refused(store: Store) -> None:  # B11
+    store.receive("msg_1", make_deleted(4))
 
     with pytest.raises(WebhookIdReusedError, match="msg_1 was accepted with another body"):
-        accept("msg_1", make_deleted(5))
+        store.receive("msg_1", make_deleted(5))
 
     assert store.rows(Entry)[0].deleted_version == 4
 
@@ -108,31 +73,29 @@ def test_known_id_with_another_body_is_refused(accept: Accept, store: Store) -> 
     ],
 )
 def test_event_of_another_source_changes_nothing(  # B10
-    accept: Accept, store: Store, event: Event | UnknownEvent
+    store: Store, event: Event | UnknownEvent
 ) -> None:
     with pytest.raises(SourceMismatchError, match=r"from the source 'elsewhere\.example'") as error:
-        accept("msg_1", event)
+        store.receive("msg_1", event)
 
     assert "NOTIFIER_SOURCE" in str(error.value.advice)
     assert (store.rows(InboxMessage), store.rows(Entry)) == ([], [])
 
 
-def test_two_sources_may_use_the_same_id(accept: Accept, store: Store) -> None:
-    accept("msg_1", make_deleted())
-    other = WebhookSource(store.add_source("other.example").id, "other.example", ())
+def test_two_sources_may_use_the_same_id(store: Store) -> None:
+    store.receive("msg_1", make_deleted())
 
-    outcome = accept("msg_1", make_deleted(source="other.example"), other)
+    outcome = store.receive("msg_1", make_deleted(source="two"), source="two")
 
     assert outcome is WebhookOutcome.APPLIED
 
 
-def test_failure_rolls_the_message_back(
-    database: Database, accept: Accept, store: Store, now: datetime
-) -> None:
+def test_failure_rolls_the_message_back(database: Database, store: Store) -> None:
+    source = WebhookSource(store.add_source("one").id, "one", ())
+
     def crash() -> None:
         with database.writing() as session:
-            source = WebhookSource(1, SITE, ())
-            inbox.accept(session, source, "msg_1", make_deleted(), b"{}", now=now)
+            inbox.accept(session, source, "msg_1", make_deleted(), b"{}", now=NINE)
             raise RuntimeError("crashed before the commit")
 
     with pytest.raises(RuntimeError, match="crashed"):
@@ -155,16 +118,13 @@ def test_failure_rolls_the_message_back(
     ],
 )
 def test_filter_selects_messages(
-    database: Database,
-    accept: Accept,
-    store: Store,
-    inbox_filter: InboxFilter,
-    expected: list[str],
+    database: Database, store: Store, inbox_filter: InboxFilter, expected: list[str]
 ) -> None:
+    store.add_source("one")
     store.add_source("two")
-    accept("msg_1", make_deleted(5), seconds=1)
-    accept("msg_2", make_deleted(4), seconds=2)
-    accept("msg_3", make_deleted(course_id="CS1"), seconds=3)
+    store.receive("msg_1", make_deleted(5), at=NINE + timedelta(seconds=1))
+    store.receive("msg_2", make_deleted(4), at=NINE + timedelta(seconds=2))
+    store.receive("msg_3", make_deleted(course_id="CS1"), at=NINE + timedelta(seconds=3))
 
     with database.reading() as session:
         page = inbox.page(session, inbox_filter, PageRequest())
@@ -172,16 +132,16 @@ def test_filter_selects_messages(
     assert [row.message.webhook_id for row in page.rows] == expected
 
 
-def test_pages_have_every_message_once(database: Database, accept: Accept, now: datetime) -> None:
+def test_pages_have_every_message_once(database: Database, store: Store) -> None:
     for number in range(5):
-        accept(f"msg_{number}", make_deleted(course_id=f"CS{number}"))
+        store.receive(f"msg_{number}", make_deleted(course_id=f"CS{number}"))
 
     pages = []
     with database.reading() as session:
         for request in (
             PageRequest(),
-            PageRequest(after=(now, 1, "msg_3")),
-            PageRequest(before=(now, 1, "msg_2")),
+            PageRequest(after=(NINE, 1, "msg_3")),
+            PageRequest(before=(NINE, 1, "msg_2")),
         ):
             page = inbox.page(session, InboxFilter(), request, limit=2)
             pages.append([row.message.webhook_id for row in page.rows])
