@@ -143,13 +143,17 @@ def classify(
 
 
 def _failure(document: dict[str, Any]) -> MoodleResult:
-    code, detail = _text(document, "errorcode"), _detail_of(document)
+    code = _text(document, "errorcode")
+    # Moodle writes HTML.
+    message = html.unescape(re.sub(r"<[^>]*>", " ", _text(document, "message")))
+    name = code or _text(document, "exception") or "an error without a code"
+    detail = http.safe_line(f"{name}: {message}" if message.strip() else name, MAX_DETAIL)
     if code == "invalidtoken":
         return InvalidToken(detail)
     if code == "accessexception":
         return AccessDenied(detail)
     if code in _MISSING_CODES:
-        return _missing(_message(document), detail)
+        return _missing(message, detail)
     if code in _SITE_CODES:
         return SiteOutage(detail, _ACCOUNT)
     # Without an error code it is a crash in Moodle, whatever its class.
@@ -176,14 +180,3 @@ def _missing(message: str, detail: str) -> MoodleResult:
 def _text(document: dict[str, Any], key: str) -> str:
     value = document.get(key)
     return value if isinstance(value, str) else ""
-
-
-def _message(document: dict[str, Any]) -> str:
-    """Return the message as plain text: Moodle writes HTML."""
-    return html.unescape(re.sub(r"<[^>]*>", " ", _text(document, "message")))
-
-
-def _detail_of(document: dict[str, Any]) -> str:
-    code = _text(document, "errorcode") or _text(document, "exception") or "an error without a code"
-    message = _message(document)
-    return http.safe_line(f"{code}: {message}" if message.strip() else code, MAX_DETAIL)

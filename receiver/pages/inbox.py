@@ -7,7 +7,8 @@ from flask import Blueprint, render_template, request
 from foundation.pages import pagination
 from foundation.pages.guards import signed_in
 from receiver import services
-from receiver.pages import labels, params
+from receiver.pages import labels
+from receiver.pages.sources import chosen_source_id, source_choices
 from receiver.sources import store as sources
 from receiver.webhooks import inbox
 from receiver.webhooks.inbox import InboxFilter, WebhookOutcome
@@ -29,7 +30,7 @@ def show() -> str:
         outcome = chosen.get("outcome")
         inbox_filter = InboxFilter(
             WebhookOutcome(outcome) if outcome in set(WebhookOutcome) else None,
-            params.source_id(all_sources),
+            chosen_source_id(all_sources),
             chosen.get("course_id"),
             chosen.get("webhook_id"),
         )
@@ -38,6 +39,6 @@ def show() -> str:
         "receiver/inbox.html",
         page=page,
         outcomes=[(outcome.value, outcome.value) for outcome in labels.MEANINGS],
-        sources=params.choices(all_sources),
+        sources=source_choices(all_sources),
         chosen=chosen,
     )

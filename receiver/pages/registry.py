@@ -23,7 +23,8 @@ from receiver.errors import (
     TokenMalformedError,
 )
 from receiver.monitoring import doctor
-from receiver.pages import labels, params
+from receiver.pages import labels
+from receiver.pages.sources import chosen_source_id, source_choices
 from receiver.registry import entries as registry
 from receiver.registry import listing
 from receiver.registry.history import Actor, ActorKind
@@ -59,7 +60,7 @@ def show() -> str:
         status = request.args.get("status", "")
         entry_filter = EntryFilter(
             Status(status) if status in set(Status) else None,
-            params.source_id(all_sources),
+            chosen_source_id(all_sources),
             request.args.get("begins", "").strip(),
         )
         page = listing.page(
@@ -88,7 +89,7 @@ def show() -> str:
         counts=counts,
         waiting=waiting,
         findings=findings,
-        sources=params.choices(all_sources),
+        sources=source_choices(all_sources),
         entry_filter=entry_filter,
         chosen={name: str(value) for name, value in chosen.items() if value},
     )
@@ -147,7 +148,7 @@ def _form(values: Mapping[str, str], faults: Faults) -> str:
         all_sources = sources.list_all(session)
     return render_template(
         "receiver/new_entry.html",
-        sources=params.choices(all_sources),
+        sources=source_choices(all_sources),
         course_id=values.get("course_id", ""),
         source=values.get("source", ""),
         faults=faults,

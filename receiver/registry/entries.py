@@ -140,8 +140,7 @@ def add(
         )
     entry.added_at = now
     store_token(entry, token, vault)
-    detail = f"stored token {token.token_id}"
-    _write_history(session, entry, HistoryEvent.COURSE_ADDED, detail, actor=actor, now=now)
+    _write_history(session, entry, HistoryEvent.COURSE_ADDED, actor=actor, now=now)
     return entry
 
 
@@ -156,8 +155,7 @@ def set_token(
 ) -> None:
     """Replace the token of an entry; its status then follows from the facts about that token."""
     store_token(entry, token, vault)
-    detail = f"stored token {token.token_id}"
-    _write_history(session, entry, HistoryEvent.TOKEN_ENTERED, detail, actor=actor, now=now)
+    _write_history(session, entry, HistoryEvent.TOKEN_ENTERED, actor=actor, now=now)
 
 
 def store_token(entry: Entry, token: Token, vault: Vault) -> None:
@@ -175,7 +173,7 @@ def remove(
     """
     entry = get(session, source, course_id)
     entry.added_at = entry.encrypted_token = entry.stored_token_id = entry.etag = None
-    _write_history(session, entry, HistoryEvent.COURSE_REMOVED, None, actor=actor, now=now)
+    _write_history(session, entry, HistoryEvent.COURSE_REMOVED, actor=actor, now=now)
 
 
 def parse_token(text: str, kind: str = API) -> Token:
@@ -188,12 +186,20 @@ def parse_token(text: str, kind: str = API) -> Token:
 
 def get(session: Session, source: Source, course_id: str) -> Entry:
     """Return the entry of a course in grade sync, or raise EntryUnknownError."""
-    return _one(session, source, course_id, Entry.added_at.is_not(None))
+    entry = get_known(session, source, course_id)
+    if entry.added_at is None:
+        raise _unknown(source, course_id)
+    return entry
 
 
 def get_known(session: Session, source: Source, course_id: str) -> Entry:
     """Return the entry of a course, in grade sync or not, or raise EntryUnknownError."""
-    return _one(session, source, course_id)
+    entry = session.scalar(
+        _with_source().where(Entry.source_id == source.id, Entry.course_id == course_id)
+    )
+    if entry is None:
+        raise _unknown(source, course_id)
+    return entry
 
 
 def get_by_id(session: Session, entry_id: int) -> Entry:
@@ -295,13 +301,8 @@ def _with_source() -> Select[tuple[Entry]]:
     return select(Entry).options(joinedload(Entry.source, innerjoin=True))
 
 
-def _one(session: Session, source: Source, course_id: str, *where: Any) -> Entry:
-    entry = session.scalar(
-        _with_source().where(Entry.source_id == source.id, Entry.course_id == course_id, *where)
-    )
-    if entry is None:
-        raise EntryUnknownError(f"the course {course_id!r} of {source.name} is not in the registry")
-    return entry
+def _unknown(source: Source, course_id: str) -> EntryUnknownError:
+    return EntryUnknownError(f"the course {course_id!r} of {source.name} is not in the registry")
 
 
 def _get_or_create_locked(
@@ -320,14 +321,10 @@ def _get_or_create_locked(
 
 
 def _write_history(
-    session: Session,
-    entry: Entry,
-    event: HistoryEvent,
-    detail: str | None,
-    *,
-    actor: Actor,
-    now: datetime,
+    session: Session, entry: Entry, event: HistoryEvent, *, actor: Actor, now: datetime
 ) -> None:
     session.flush()
+    token_id = entry.stored_token_id
+    detail = None if token_id is None else f"stored token {token_id}"
     line = NewHistoryEntry(entry.id, event, detail, state_of(entry))
     history.write(session, [line], actor=actor, now=now)

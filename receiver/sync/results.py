@@ -159,15 +159,15 @@ def to_course_result(result: FetchResult, facts: Sequence[Fact]) -> CourseResult
             return _written(result, left_out)
         case Unchanged():
             return _result(entry, CourseOutcome.UNCHANGED, url=url)
-        case Misconfigured(detail=detail, advice=advice):
-            return _failed(entry, "misconfigured", detail, advice, url)
+        case Misconfigured() as failure:
+            return _failed(entry, "misconfigured", failure, url)
         case SiteOutage(detail=detail, advice=advice):
             outcome = CourseOutcome.FAILED if url else CourseOutcome.SKIPPED
             return _result(entry, outcome, SITE_TROUBLE, detail, advice, url=url)
-        case Transient(detail=detail, advice=advice):
-            return _failed(entry, "transient", detail, advice, url)
-        case InternalFailure(reason=reason, detail=detail, advice=advice):
-            return _failed(entry, reason, detail, advice, url)
+        case Transient() as failure:
+            return _failed(entry, "transient", failure, url)
+        case InternalFailure() as failure:
+            return _failed(entry, failure.reason, failure, url)
         case _:
             state = reduce(course_state.apply, facts, registry.state_of(entry))
             status = explain(state, entry.course_id)
@@ -181,14 +181,13 @@ def skipped(entry: Entry, status: CourseStatus) -> CourseResult:
 
 def without_activity(entry: Entry) -> CourseResult:
     """Return the report line of a course that is not fetched because it has no target activity."""
-    failure = missing_activity(entry.course_id)
-    return _failed(entry, "misconfigured", failure.detail, failure.advice)
+    return _failed(entry, "misconfigured", missing_activity(entry.course_id))
 
 
 def not_reached(entry: Entry, stop: StopReason) -> CourseResult:
     """Return the report line of a course that was not stored before the run stopped."""
     detail = f"the run ended before this course was stored: {stop.detail}"
-    return _failed(entry, stop.reason, detail, stop.advice)
+    return _failed(entry, stop.reason, replace(stop, detail=detail))
 
 
 def _written(result: FetchResult, left_out: Sequence[PersonProblem]) -> CourseResult:
@@ -197,9 +196,8 @@ def _written(result: FetchResult, left_out: Sequence[PersonProblem]) -> CourseRe
     failure = write.failure if write else None
     people = [_left_out((*left_out, *problems))] if left_out or problems else []
     if failure is not None:
-        reason = _WRITE_REASONS[type(failure)]
-        detail = "; ".join([failure.detail, *people])
-        return _failed(result.entry, reason, detail, failure.advice, result.url)
+        failure = replace(failure, detail="; ".join([failure.detail, *people]))
+        return _failed(result.entry, _WRITE_REASONS[type(failure)], failure, result.url)
     synced = _result(result.entry, CourseOutcome.SYNCED, url=result.url)
     if not people:
         return synced
@@ -224,9 +222,13 @@ def _id_of(problem: PersonProblem) -> str:
 
 
 def _failed(
-    entry: Entry, reason: str, detail: str, advice: Advice, url: str | None = None
+    entry: Entry,
+    reason: str,
+    failure: WriteFailure | InternalFailure | StopReason,
+    url: str | None = None,
 ) -> CourseResult:
-    return _result(entry, CourseOutcome.FAILED, reason, detail, advice, url=url)
+    outcome = CourseOutcome.FAILED
+    return _result(entry, outcome, reason, failure.detail, failure.advice, url=url)
 
 
 def _not_active(

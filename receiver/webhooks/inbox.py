@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from contract.events import CourseDeleted, Event, Ping, TokenRegenerated, UnknownEvent
 from foundation.db import counters, pagination
 from foundation.db import session as db
-from foundation.db.pagination import Cursor, Page, PageRequest
+from foundation.db.pagination import Page, PageRequest
 from receiver.course_state import Deleted, Fact, TokenAnnounced
 from receiver.errors import SourceMismatchError, WebhookIdReusedError
 from receiver.models import CounterShard, Entry, InboxMessage, Source
@@ -151,14 +151,17 @@ def page(
         query = query.where(InboxMessage.source_id.in_(select(Source.id)))
     keys = (InboxMessage.received_at, InboxMessage.source_id, InboxMessage.webhook_id)
     return pagination.read(
-        session, query, keys, _cursor, page_request, limit=limit, descending=True
+        session,
+        query,
+        keys,
+        lambda row: (
+            ListedMessage(*row),
+            (row[0].received_at, row[0].source_id, row[0].webhook_id),
+        ),
+        page_request,
+        limit=limit,
+        descending=True,
     )
-
-
-def _cursor(row: Any) -> tuple[ListedMessage, Cursor]:
-    listed = ListedMessage(*row)
-    message = listed.message
-    return listed, (message.received_at, message.source_id, message.webhook_id)
 
 
 def prune(session: Session, before: datetime, limit: int) -> int:
