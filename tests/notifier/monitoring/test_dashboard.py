@@ -83,13 +83,6 @@ def test_busy_hour_is_sampled(
     assert list(last.delays) == [3 * SECOND, 2 * SECOND]
 
 
-def test_empty_day_has_all_hours(database: Database) -> None:
-    with database.reading() as session:
-        hours = dashboard.day(session, now=NOON)
-
-    assert [(one.delivered, one.dead, list(one.delays)) for one in hours] == [(0, 0, [])] * 24
-
-
 def test_dead_deliveries_are_grouped_by_endpoint_and_reason(
     database: Database, settled: MakeSettled, make_endpoint: MakeEndpoint
 ) -> None:

@@ -25,7 +25,7 @@ SETTINGS = BatchSettings(MINUTE, timedelta(days=5), lambda: 0.0)
 OK = WebhookResponse(200, None, "")
 
 Numbers = Callable[[], dict[str, float]]
-AttemptResult = WebhookResponse | Failure
+Result = WebhookResponse | Failure
 Settle = Callable[..., None]
 
 
@@ -33,9 +33,7 @@ Settle = Callable[..., None]
 def settle(database: Database) -> Settle:
     """Return a function that settles claims with a result each, at a given time."""
 
-    def write(
-        *results: tuple[Claimed, WebhookResponse | Failure], now: Any = NINE + SECOND
-    ) -> None:
+    def write(*results: tuple[Claimed, Result], now: Any = NINE + SECOND) -> None:
         finished = [Finished(claimed, NINE, 12, result) for claimed, result in results]
         with database.writing() as session:
             batch.process_batch(
