@@ -1,33 +1,26 @@
-"""Fixtures of eAssessment as an app, for the tests of its API and its pages.
-
-`database` is the app's, so the factories of `tests.notifier.conftest` write into it.
-"""
+"""Fixtures of eAssessment as an app, for the tests of its API and its pages."""
 
 import logging as python_logging
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import delete, select, text
 from werkzeug.test import TestResponse
 
 from foundation import logging
 from foundation.crypto import Vault
-from foundation.db.migrations import Schema
 from foundation.db.session import Database
 from notifier import services
 from notifier.app import create_app
 from notifier.config import Settings
-from notifier.models import SCHEMA
+from tests.notifier.conftest import SITE
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 INGEST_SECRET = "planted-ingest-secret"
 
-Rows = Callable[[], dict[str, list[Any]]]
 Refused = Callable[..., dict[str, Any]]
 Admin = Callable[..., TestResponse]
 
@@ -39,7 +32,7 @@ def new_app(**overrides: Any) -> Flask:
         "encryption_keys": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
         "ingest_secret": INGEST_SECRET,
         "allow_loopback": True,
-        "source": "eassessment.example",
+        "source": SITE,
         "log_format": "json",
         **overrides,
     }
@@ -47,41 +40,26 @@ def new_app(**overrides: Any) -> Flask:
 
 
 @pytest.fixture
-def make_app() -> Iterator[Callable[..., Flask]]:
-    """Return a function that makes an app with other settings; closed after the test."""
-    made: list[Flask] = []
-
-    def make(**overrides: Any) -> Flask:
-        made.append(new_app(**overrides))
-        return made[-1]
-
-    yield make
-    for app in made:
-        services.of(app).database.dispose()
+def database_kind() -> str:
+    """SQLite; differences in SQL are tested below the edges."""
+    return "sqlite"
 
 
 @pytest.fixture(scope="session")
-def shared_app(
-    tmp_path_factory: pytest.TempPathFactory, sqlite_templates: Callable[[Schema], Path]
-) -> Iterator[Flask]:
-    """One app for all tests; on SQLite, because differences in SQL are tested below the edges."""
-    path = shutil.copy(sqlite_templates(SCHEMA), tmp_path_factory.mktemp("app") / "notifier.db")
+def shared_app(shared_database: Callable[[str], Database]) -> Flask:
+    """One app for all tests, on the database that all tests share."""
     root = python_logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    app = new_app(database_url=f"sqlite:///{path}")
+    app = new_app()
     root.handlers[:], root.level = handlers, level
-    yield app
-    services.of(app).database.dispose()
+    services.attach(app, replace(services.of(app), database=shared_database("sqlite")))
+    return app
 
 
 @pytest.fixture
-def app(shared_app: Flask) -> Flask:
+def app(shared_app: Flask, database: Database) -> Flask:
     """The shared app with an empty database."""
     logging.configure("INFO", "json")
-    with services.of(shared_app).database.writing() as session:
-        for table in reversed(SCHEMA.metadata.sorted_tables):
-            session.execute(delete(table))
-        session.execute(text("DELETE FROM sqlite_sequence"))
     return shared_app
 
 
@@ -92,29 +70,9 @@ def client(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def database(app: Flask) -> Database:
-    """The app's database."""
-    return services.of(app).database
-
-
-@pytest.fixture
-def vault(app: Flask) -> Vault:
+def vault(shared_app: Flask) -> Vault:
     """The app's vault."""
-    return services.of(app).vault
-
-
-@pytest.fixture
-def rows(database: Database) -> Rows:
-    """Return a function that reads all rows, to see whether anything was changed."""
-
-    def read() -> dict[str, list[Any]]:
-        with database.reading() as session:
-            return {
-                table.name: sorted(map(repr, session.execute(select(table)).all()))
-                for table in SCHEMA.metadata.sorted_tables
-            }
-
-    return read
+    return services.of(shared_app).vault
 
 
 @pytest.fixture

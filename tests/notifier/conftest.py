@@ -180,6 +180,14 @@ class Store:
         with self.database.reading() as session:
             return list(session.scalars(query))
 
+    def rows(self) -> dict[str, list[str]]:
+        """Return every row by table, to see whether anything was changed."""
+        with self.database.reading() as session:
+            return {
+                table.name: sorted(map(repr, session.execute(select(table)).all()))
+                for table in SCHEMA.metadata.sorted_tables
+            }
+
     def count_statements(self, act: Callable[[], object]) -> int:
         """Return how many statements a call sends."""
         before = self.database.statements
@@ -229,6 +237,12 @@ class Store:
             session.add_all(rows)
             session.flush()
             return [row.id for row in rows]
+
+    def add_attempt(self, delivery_id: int, **overrides: Any) -> None:
+        """Write an attempt of a delivery, by default one that is retried."""
+        given = {"started_at": NINE, "milliseconds": 31, "decided": "retry", **overrides}
+        with self.database.writing() as session:
+            session.add(Attempt(delivery_id=delivery_id, **given))
 
     def delivery(self, delivery_id: int) -> Delivery:
         """Return a delivery with its event."""

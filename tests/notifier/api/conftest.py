@@ -4,10 +4,8 @@ from tests.notifier.app_fixtures import (  # noqa: F401 - pytest finds fixtures 
     admin,
     app,
     client,
-    database,
-    make_app,
+    database_kind,
     refused,
-    rows,
     shared_app,
     vault,
 )

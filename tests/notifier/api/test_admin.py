@@ -1,20 +1,17 @@
 """The admin API: one success and one refusal for each operation."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation.db.session import Database
 from notifier.courses import service as courses
-from notifier.models import Delivery, DeliveryStatus, Replay
-from tests.notifier.app_fixtures import Admin, Refused, Rows
-from tests.notifier.conftest import MINUTE, NINE, MakeCourse, MakeDelivery, MakeEndpoint
+from notifier.models import DeliveryStatus, Replay
+from tests.notifier.app_fixtures import Admin, Refused
+from tests.notifier.conftest import MINUTE, NINE, Store
 
 URL = "https://elms.example/webhooks/eassessment"
 COURSE = {"course_id": "CS101", "title": "Algorithms"}
@@ -30,21 +27,15 @@ BOTH = {"ids": [1], "filter": {}}
 
 
 @pytest.fixture
-def dead(
-    database: Database,
-    make_course: MakeCourse,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-) -> int:
+def dead(store: Store) -> int:
     """The id of a dead delivery of CS101; a later one, of the deleted CS102, is pending."""
-    make_course("CS101")
-    make_course("CS102")
-    with database.writing() as session:
-        courses.delete_course(session, "CS102", now=NINE)
-    endpoint = make_endpoint(URL)
+    store.add_course("CS101")
+    store.add_course("CS102")
+    store.write(courses.delete_course, "CS102", now=NINE)
+    endpoint = store.add_endpoint(URL)
     settled = {"status": DeliveryStatus.DEAD, "settled_at": NINE, "reason": "10 attempts failed"}
-    dead_id = make_delivery(endpoint.id, course_id="CS101", attempts=10, **settled)
-    make_delivery(endpoint.id, course_id="CS102", occurred_at=NINE + MINUTE)
+    dead_id = store.add_delivery(endpoint.id, course_id="CS101", attempts=10, **settled)
+    store.add_delivery(endpoint.id, course_id="CS102", occurred_at=NINE + MINUTE)
     return dead_id
 
 
@@ -66,9 +57,9 @@ def test_added_course_shows_its_token_once(admin: Admin) -> None:
     assert token.secret not in shown.text + listed.text
 
 
-def test_courses_are_listed_page_by_page(admin: Admin, make_course: MakeCourse) -> None:
+def test_courses_are_listed_page_by_page(admin: Admin, store: Store) -> None:
     for course_id in ("CS103", "CS101", "CS102"):
-        make_course(course_id)
+        store.add_course(course_id)
 
     first = admin("GET", "/courses?limit=2").json["courses"]
     second = admin("GET", "/courses?limit=2&after=CS102").json["courses"]
@@ -77,11 +68,9 @@ def test_courses_are_listed_page_by_page(admin: Admin, make_course: MakeCourse) 
     assert [course["course_id"] for course in second] == ["CS103"]
 
 
-def test_course_is_deleted(
-    admin: Admin, make_course: MakeCourse, make_endpoint: MakeEndpoint
-) -> None:
-    make_endpoint()
-    make_course("CS101")
+def test_course_is_deleted(admin: Admin, store: Store) -> None:
+    store.add_endpoint()
+    store.add_course("CS101")
 
     response = admin("DELETE", "/courses/CS101")
 
@@ -91,8 +80,8 @@ def test_course_is_deleted(
     assert delivery["event_type"] == "course.deleted"
 
 
-def test_token_is_regenerated(admin: Admin, make_course: MakeCourse) -> None:
-    old = make_course("CS101")
+def test_token_is_regenerated(admin: Admin, store: Store) -> None:
+    old = store.add_course("CS101")
 
     response = admin("POST", "/courses/CS101/token")
 
@@ -101,8 +90,8 @@ def test_token_is_regenerated(admin: Admin, make_course: MakeCourse) -> None:
     assert response.json["token_id"] != old.token_id
 
 
-def test_grades_are_loaded(admin: Admin, make_course: MakeCourse) -> None:
-    make_course("CS101")
+def test_grades_are_loaded(admin: Admin, store: Store) -> None:
+    store.add_course("CS101")
     other = {**SCORE, "userId": "åsa"}
     admin("PUT", "/courses/CS101/grades", json={"scores": [SCORE, other]})
 
@@ -152,7 +141,7 @@ def test_registered_endpoint_shows_its_secret_once(admin: Admin) -> None:
 def test_refused_operation_changes_nothing(
     admin: Admin,
     dead: int,
-    rows: Rows,
+    store: Store,
     refused: Refused,
     method: str,
     path: str,
@@ -160,11 +149,11 @@ def test_refused_operation_changes_nothing(
     status: int,
     kind: str,
 ) -> None:
-    before = rows()
+    before = store.rows()
 
     refused(admin(method, path, json=document), status, kind)
 
-    assert rows() == before
+    assert store.rows() == before
 
 
 @pytest.mark.parametrize(
@@ -214,15 +203,12 @@ def test_deliveries_are_filtered(admin: Admin, dead: int, query: str) -> None:
     assert [one["delivery_id"] for one in response.json["deliveries"]] == [dead]
 
 
-def test_replay_by_id_records_who(
-    admin: Admin, dead: int, delivery_of: Callable[[int], Delivery], database: Database
-) -> None:
+def test_replay_by_id_records_who(admin: Admin, dead: int, store: Store) -> None:
     response = admin("POST", REPLAY, json={"ids": [dead, dead]})
 
     assert response.json == {"replayed": [dead], "found": [dead], "dry_run": False}
-    assert delivery_of(dead).status == DeliveryStatus.PENDING
-    with database.reading() as session:
-        replay = session.scalars(select(Replay)).one()
+    assert store.delivery(dead).status == DeliveryStatus.PENDING
+    (replay,) = store.all(Replay)
     assert replay.replayed_by == "admin API from 127.0.0.1"
 
 
@@ -246,20 +232,18 @@ def test_replay_by_filter(admin: Admin, dead: int, document: Any) -> None:
         pytest.param({"filter": {"status": "dead"}}, id="filter"),
     ],
 )
-def test_dry_run_changes_nothing(admin: Admin, dead: int, rows: Rows, document: Any) -> None:
-    before = rows()
+def test_dry_run_changes_nothing(admin: Admin, dead: int, store: Store, document: Any) -> None:
+    before = store.rows()
 
     response = admin("POST", REPLAY, json={**document, "dry_run": True})
 
     assert response.json == {"replayed": [], "found": [dead], "dry_run": True}
-    assert rows() == before
+    assert store.rows() == before
 
 
-def test_replay_refuses_disabled_endpoint(
-    admin: Admin, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, refused: Refused
-) -> None:
-    endpoint = make_endpoint(disabled=True)
-    held = make_delivery(endpoint.id, status=DeliveryStatus.HELD)
+def test_replay_refuses_disabled_endpoint(admin: Admin, store: Store, refused: Refused) -> None:
+    endpoint = store.add_endpoint(disabled=True)
+    held = store.add_delivery(endpoint.id, status=DeliveryStatus.HELD)
 
     response = admin("POST", REPLAY, json={"ids": [held]})
 

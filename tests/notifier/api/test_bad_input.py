@@ -11,9 +11,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from foundation import logging
-from foundation.db.session import Database
 from tests.notifier.app_fixtures import ADMIN_KEY, Admin, Refused
-from tests.notifier.conftest import MakeCourse
+from tests.notifier.conftest import Store
 
 MEBIBYTE = 1024 * 1024
 SCORE = {
@@ -55,9 +54,9 @@ def send(client: FlaskClient) -> Send:
 
 
 def test_every_route_that_reads_a_body_is_tested(
-    app: Flask, client: FlaskClient, make_course: MakeCourse, send: Send
+    app: Flask, client: FlaskClient, store: Store, send: Send
 ) -> None:
-    make_course("CS101")
+    store.add_course("CS101")
     documented = {
         (method.upper(), path.removeprefix("/api/v1"))
         for path, methods in client.get("/openapi.json").json["paths"].items()
@@ -89,7 +88,7 @@ def test_every_route_that_reads_a_body_is_tested(
 )
 def test_bad_body_is_refused_without_a_query(
     send: Send,
-    database: Database,
+    store: Store,
     refused: Refused,
     body: bytes | None,
     content_type: str,
@@ -97,7 +96,7 @@ def test_bad_body_is_refused_without_a_query(
     kind: str,
 ) -> None:
     """B4, B5, B6, B12."""
-    before = database.statements
+    before = store.database.statements
 
     responses = [
         send(route, b" " * (limit + 1) if body is None else body, content_type)
@@ -106,7 +105,7 @@ def test_bad_body_is_refused_without_a_query(
 
     for response in responses:
         refused(response, status, kind)
-    assert database.statements == before
+    assert store.database.statements == before
 
 
 @pytest.mark.parametrize(

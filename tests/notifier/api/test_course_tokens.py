@@ -11,10 +11,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from contract.tokens import CourseToken
-from foundation.db.session import Database
 from notifier.courses import service as courses
-from tests.notifier.app_fixtures import Refused, Rows
-from tests.notifier.conftest import NINE, MakeCourse
+from tests.notifier.app_fixtures import Refused
+from tests.notifier.conftest import NINE, Store
 
 PATH = "/api/v1/courses/CS101/grades"
 REALM = 'Bearer realm="eassessment"'
@@ -38,13 +37,12 @@ class Tokens:
 
 
 @pytest.fixture
-def tokens(database: Database, make_course: MakeCourse) -> Tokens:
+def tokens(store: Store) -> Tokens:
     """Tokens of every kind."""
-    superseded, other, deleted = map(make_course, ("CS101", "CS102", "CS103"))
-    with database.writing() as session:
-        later = NINE + timedelta(hours=1)
-        current = courses.regenerate_token(session, "CS101", now=later)
-        courses.delete_course(session, "CS103", now=later)
+    superseded, other, deleted = map(store.add_course, ("CS101", "CS102", "CS103"))
+    later = NINE + timedelta(hours=1)
+    current = store.write(courses.regenerate_token, "CS101", now=later)
+    store.write(courses.delete_course, "CS103", now=later)
     unknown = replace(current, secret="x" * 24)
     return Tokens(current, superseded, other, deleted, unknown)
 
@@ -77,20 +75,20 @@ def get(app: Flask) -> Callable[..., TestResponse]:
 def test_malformed_credentials_are_401_without_a_query(
     get: Callable[..., TestResponse],
     tokens: Tokens,
-    database: Database,
+    store: Store,
     refused: Refused,
     authorization: str | None,
     kind: str,
     challenge: str,
 ) -> None:
-    before = database.statements
+    before = store.database.statements
 
     response = get(authorization and authorization.format(tokens.current.reveal()))
 
     refused(response, 401, kind)
     assert response.headers["WWW-Authenticate"] == challenge
     assert not tokens.are_in(response.text)
-    assert database.statements == before
+    assert store.database.statements == before
 
 
 @pytest.mark.parametrize(
@@ -106,7 +104,7 @@ def test_malformed_credentials_are_401_without_a_query(
 def test_token_without_access_is_refused_as_rfc_6750_says(
     get: Callable[..., TestResponse],
     tokens: Tokens,
-    rows: Rows,
+    store: Store,
     refused: Refused,
     course_id: str,
     token: str,
@@ -115,14 +113,14 @@ def test_token_without_access_is_refused_as_rfc_6750_says(
     challenge: str | None,
 ) -> None:
     bearer = getattr(tokens, token).reveal()
-    before = rows()
+    before = store.rows()
 
     response = get(f"Bearer {bearer}", f"/api/v1/courses/{course_id}/grades")
 
     refused(response, status, kind)
     assert response.headers.get("WWW-Authenticate") == challenge
     assert not tokens.are_in(response.text)
-    assert rows() == before
+    assert store.rows() == before
 
 
 def test_refusal_has_the_facts_as_members(

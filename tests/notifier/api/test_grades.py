@@ -11,19 +11,18 @@ from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from contract.tokens import CourseToken
-from foundation.db.session import Database
 from notifier.courses.grades import LoadResult
 from notifier.models import Course
-from tests.notifier.conftest import MakeCourse, make_score
+from tests.notifier.conftest import Store, make_score
 
 Get = Callable[..., TestResponse]
 Load = Callable[..., LoadResult]
 
 
 @pytest.fixture
-def token(make_course: MakeCourse) -> CourseToken:
+def token(store: Store) -> CourseToken:
     """The token of the course CS101."""
-    return make_course("CS101")
+    return store.add_course("CS101")
 
 
 @pytest.fixture
@@ -38,19 +37,19 @@ def get(client: FlaskClient, token: CourseToken) -> Get:
 
 
 @pytest.fixture
-def change_at(database: Database) -> Callable[[datetime], None]:
+def change_at(store: Store) -> Callable[[datetime], None]:
     """Return a function that sets when the grades of the course changed."""
 
     def change(at: datetime) -> None:
-        with database.writing() as session:
+        with store.database.writing() as session:
             session.execute(update(Course).values(grades_changed_at=at))
 
     return change
 
 
-def test_grades_are_returned(get: Get, load: Load, token: CourseToken) -> None:
+def test_grades_are_returned(get: Get, store: Store, token: CourseToken) -> None:
     graded = make_score(user_id="åsa@example.ac.uk", score_given=Decimal("7.50"), comment="Très")
-    load({"CS101": [graded, make_score(user_id="ben", score_given=None)]})
+    store.load({"CS101": [graded, make_score(user_id="ben", score_given=None)]})
 
     response = get()
 
@@ -133,10 +132,10 @@ def test_etag_takes_precedence_over_time(get: Get, change_at: Callable[[datetime
     assert response.status_code == 200
 
 
-def test_change_in_the_same_second_is_sent(get: Get, load: Load) -> None:
-    load({"CS101": [make_score(user_id="ada")]}, now=datetime.now(UTC))
+def test_change_in_the_same_second_is_sent(get: Get, store: Store) -> None:
+    store.load({"CS101": [make_score(user_id="ada")]}, now=datetime.now(UTC))
     first = get()
-    load({"CS101": [make_score(user_id="ben")]}, now=datetime.now(UTC))
+    store.load({"CS101": [make_score(user_id="ben")]}, now=datetime.now(UTC))
 
     response = get(**{"If-Modified-Since": first.headers["Last-Modified"]})
 
@@ -154,8 +153,8 @@ def test_change_in_the_same_second_is_sent(get: Get, load: Load) -> None:
         pytest.param("x/grades", id="end of the path"),
     ],
 )
-def test_course_id_is_opaque(client: FlaskClient, make_course: MakeCourse, course_id: str) -> None:
-    headers = {"Authorization": f"Bearer {make_course(course_id).reveal()}"}
+def test_course_id_is_opaque(client: FlaskClient, store: Store, course_id: str) -> None:
+    headers = {"Authorization": f"Bearer {store.add_course(course_id).reveal()}"}
 
     response = client.get(f"/api/v1/courses/{quote(course_id, safe='')}/grades", headers=headers)
 

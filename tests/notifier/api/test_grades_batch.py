@@ -9,10 +9,9 @@ from flask.testing import FlaskClient
 
 from contract.grades import BatchResponse
 from contract.tokens import CourseToken
-from foundation.db.session import Database
 from notifier.courses import service as courses
 from notifier.courses.grades import LoadResult
-from tests.notifier.conftest import NINE, MakeCourse, make_score
+from tests.notifier.conftest import NINE, Store, make_score
 
 PATH = "/api/v1/grades/batch"
 Load = Callable[..., LoadResult]
@@ -41,13 +40,12 @@ def logged(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
 
 
 @pytest.fixture
-def one_of_each(database: Database, make_course: MakeCourse, load: Load) -> list[dict[str, str]]:
+def one_of_each(store: Store) -> list[dict[str, str]]:
     """A batch with a course that is returned, and with each kind of refusal."""
-    good, superseded, deleted = map(make_course, ("CS101", "CS102", "CS103"))
-    load({"CS101": [make_score()]})
-    with database.writing() as session:
-        courses.regenerate_token(session, "CS102", now=NINE)
-        courses.delete_course(session, "CS103", now=NINE)
+    good, superseded, deleted = map(store.add_course, ("CS101", "CS102", "CS103"))
+    store.load({"CS101": [make_score()]})
+    store.write(courses.regenerate_token, "CS102", now=NINE)
+    store.write(courses.delete_course, "CS103", now=NINE)
     return [
         item("CS101", good),
         item("CS101", ""),
@@ -93,13 +91,12 @@ def test_each_course_gets_the_response_of_its_own_request(
 def test_unchanged_course_is_not_sent_again(
     caplog: pytest.LogCaptureFixture,
     client: FlaskClient,
-    make_course: MakeCourse,
-    load: Load,
+    store: Store,
     condition: dict[str, str],
     status: int,
 ) -> None:
-    token = make_course("CS101")
-    load({"CS101": [make_score()]})
+    token = store.add_course("CS101")
+    store.load({"CS101": [make_score()]})
     (before,) = post(client, item("CS101", token))
     given = {name: text.format(etag=before.get("etag")) for name, text in condition.items()}
     caplog.clear()
@@ -133,12 +130,10 @@ def test_batch_with_refusals_is_logged_as_one_warning(
     assert not [token for token in tokens if token in json.dumps(line)]
 
 
-def test_full_batch_names_the_course_that_is_left_out(
-    client: FlaskClient, make_course: MakeCourse, load: Load
-) -> None:
-    tokens = {course_id: make_course(course_id) for course_id in ("CS101", "CS102")}
+def test_full_batch_names_the_course_that_is_left_out(client: FlaskClient, store: Store) -> None:
+    tokens = {course_id: store.add_course(course_id) for course_id in ("CS101", "CS102")}
     long = [make_score(user_id=str(number), comment="x" * 10_000) for number in range(310)]
-    load({"CS101": long, "CS102": [make_score()]})
+    store.load({"CS101": long, "CS102": [make_score()]})
 
     first, second = post(client, *(item(*pair) for pair in tokens.items()))
 
@@ -162,9 +157,9 @@ def test_full_batch_names_the_course_that_is_left_out(
     ],
 )
 def test_strange_course_id_refuses_only_itself(
-    client: FlaskClient, make_course: MakeCourse, course_id: str
+    client: FlaskClient, store: Store, course_id: str
 ) -> None:
-    token = make_course("CS101")
+    token = store.add_course("CS101")
 
     answers = post(client, *(item(name, token) for name in ("CS101", course_id, "CS101")))
 
@@ -172,8 +167,8 @@ def test_strange_course_id_refuses_only_itself(
     assert answers[1]["course_id"] == course_id
 
 
-def test_bearer_in_the_header_is_ignored(client: FlaskClient, make_course: MakeCourse) -> None:
-    headers = {"Authorization": f"Bearer {make_course('CS101').reveal()}"}
+def test_bearer_in_the_header_is_ignored(client: FlaskClient, store: Store) -> None:
+    headers = {"Authorization": f"Bearer {store.add_course('CS101').reveal()}"}
 
     response = client.post(PATH, json={"courses": [item("CS101", "")]}, headers=headers)
 

@@ -1,7 +1,6 @@
 """Events from a Moodle: the ingest secret, what is accepted, and what is refused."""
 
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,11 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
-from foundation.db.session import Database
 from notifier.models import Course, Event, MoodleEventReceipt
-from tests.notifier.app_fixtures import INGEST_SECRET, Refused, Rows
+from tests.notifier.app_fixtures import INGEST_SECRET, Refused, new_app
+from tests.notifier.conftest import SITE, Store
 
 PATH = "/api/v1/ingest/moodle"
 KEY = {"X-Api-Key": INGEST_SECRET}
@@ -49,33 +47,32 @@ def outcome(response: TestResponse) -> Any:
 @pytest.mark.parametrize(
     ("plugin", "host"),
     [
-        pytest.param("tool_trigger", "eassessment.example", id="tool_trigger"),
+        pytest.param("tool_trigger", SITE, id="tool_trigger"),
         pytest.param("local_webhooks", "moodle.example", id="local_webhooks"),
     ],
 )
 def test_deletion_is_accepted_as_sent(
-    client: FlaskClient, database: Database, plugin: str, host: str
+    client: FlaskClient, store: Store, plugin: str, host: str
 ) -> None:
     sent = {"data": SENT[plugin]["body"], "headers": {**SENT[plugin]["headers"], **KEY}}
 
     first, second = client.post(PATH, **sent), client.post(PATH, **sent)
 
     assert (outcome(first), outcome(second)) == ("applied", "duplicate")
-    with database.reading() as session:
-        course = session.scalars(select(Course)).one()
-        assert session.scalars(select(MoodleEventReceipt.host)).one() == host
+    (course,), (receipt,) = store.all(Course), store.all(MoodleEventReceipt)
+    assert receipt.host == host
     assert (course.course_id, course.title) == ("7", "HOOK-1795336476")
     assert course.deleted_at is not None
 
 
-def test_other_event_is_ignored(client: FlaskClient, rows: Rows) -> None:
+def test_other_event_is_ignored(client: FlaskClient, store: Store) -> None:
     sent = SENT["local_webhooks_unrelated"]
-    before = rows()
+    before = store.rows()
 
     response = client.post(PATH, data=sent["body"], headers=sent["headers"])
 
     assert outcome(response) == "ignored"
-    assert rows() == before
+    assert store.rows() == before
 
 
 def test_secret_can_be_a_bearer(client: FlaskClient) -> None:
@@ -101,9 +98,9 @@ def test_secret_can_be_a_bearer(client: FlaskClient) -> None:
     ],
 )
 def test_request_without_the_secret_is_refused(
-    client: FlaskClient, rows: Rows, refused: Refused, body: str, headers: dict[str, str]
+    client: FlaskClient, store: Store, refused: Refused, body: str, headers: dict[str, str]
 ) -> None:
-    before = rows()
+    before = store.rows()
 
     response = post(client, body, headers)
 
@@ -111,14 +108,11 @@ def test_request_without_the_secret_is_refused(
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="eassessment"'
     assert problem["detail"].endswith(("has no ingest secret", "ingest secret is wrong"))
     assert INGEST_SECRET not in response.text
-    assert rows() == before
+    assert store.rows() == before
 
 
-def test_events_are_refused_if_no_secret_is_set(
-    make_app: Callable[..., Flask], tmp_path: Path, refused: Refused
-) -> None:
-    app = make_app(ingest_secret="", database_url=f"sqlite:///{tmp_path}/none.db")
-    client = app.test_client()
+def test_events_are_refused_if_no_secret_is_set(refused: Refused) -> None:
+    client = new_app(ingest_secret="").test_client()
 
     problem = refused(post(client, make_event(token=""), {"X-Api-Key": ""}), 404, "not-found")
 
@@ -138,14 +132,14 @@ def test_events_are_refused_if_no_secret_is_set(
     ],
 )
 def test_bad_input_is_refused(
-    client: FlaskClient, rows: Rows, refused: Refused, body: Any, status: int, kind: str
+    client: FlaskClient, store: Store, refused: Refused, body: Any, status: int, kind: str
 ) -> None:
-    before = rows()
+    before = store.rows()
 
     response = post(client, body)
 
     refused(response, status, kind)
-    assert rows() == before
+    assert store.rows() == before
 
 
 def test_other_content_type_is_refused(client: FlaskClient, refused: Refused) -> None:
@@ -155,7 +149,7 @@ def test_other_content_type_is_refused(client: FlaskClient, refused: Refused) ->
 
 
 def test_secret_is_shown_nowhere(
-    capsys: pytest.CaptureFixture[str], client: FlaskClient, rows: Rows
+    capsys: pytest.CaptureFixture[str], client: FlaskClient, store: Store
 ) -> None:
     responses = [
         post(client, make_event(token=INGEST_SECRET), {}),
@@ -164,12 +158,12 @@ def test_secret_is_shown_nowhere(
     ]
 
     assert [response.status_code for response in responses] == [200, 422, 401]
-    shown = f"{rows()} {[response.text for response in responses]} {capsys.readouterr()}"
+    shown = f"{store.rows()} {[response.text for response in responses]} {capsys.readouterr()}"
     assert "Moodle deletion accepted" in shown  # the log is captured
     assert INGEST_SECRET not in shown
 
 
-def test_concurrent_duplicates_have_one_effect(app: Flask, database: Database) -> None:
+def test_concurrent_duplicates_have_one_effect(app: Flask, store: Store) -> None:
     def send(_: int) -> Any:
         return outcome(post(app.test_client(), make_event()))
 
@@ -177,6 +171,5 @@ def test_concurrent_duplicates_have_one_effect(app: Flask, database: Database) -
         outcomes = sorted(pool.map(send, range(16)))
 
     assert outcomes == ["applied"] + ["duplicate"] * 15
-    with database.reading() as session:
-        for table in (Course, Event, MoodleEventReceipt):
-            assert session.scalar(select(func.count()).select_from(table)) == 1
+    for model in (Course, Event, MoodleEventReceipt):
+        assert len(store.all(model)) == 1

@@ -6,14 +6,12 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from contract.tokens import MoodleToken
-from foundation.db.session import Database
 from notifier.models import Event
-from tests.notifier.app_fixtures import ADMIN_KEY, Refused, Rows
-from tests.notifier.conftest import MakeCourse
+from tests.notifier.app_fixtures import ADMIN_KEY, Refused
+from tests.notifier.conftest import Store
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 TOKEN_ID = MoodleToken(TOKEN).token_id
@@ -40,20 +38,15 @@ def announce(client: FlaskClient) -> Announce:
     ],
 )
 def test_token_is_announced_by_its_public_id(
-    capsys: pytest.CaptureFixture[str],
-    announce: Announce,
-    database: Database,
-    rows: Rows,
-    document: Any,
+    capsys: pytest.CaptureFixture[str], announce: Announce, store: Store, document: Any
 ) -> None:
     response = announce("2026/7", document)
 
     assert response.json == {"course_id": "2026/7", "course_version": 2, "token_id": TOKEN_ID}
-    with database.reading() as session:
-        event = session.scalars(select(Event)).one()
+    (event,) = store.all(Event)
     assert event.type == "token.regenerated"
     assert json.loads(event.body)["data"]["token_id"] == TOKEN_ID
-    shown = f"{rows()} {response.text} {capsys.readouterr()}"
+    shown = f"{store.rows()} {response.text} {capsys.readouterr()}"
     assert "request completed" in shown  # the log is captured
     assert TOKEN not in shown
 
@@ -76,28 +69,28 @@ def test_unknown_token_is_announced_under_a_new_id(announce: Announce) -> None:
 )
 def test_invalid_announcement_is_refused(
     announce: Announce,
-    rows: Rows,
+    store: Store,
     refused: Refused,
     course_id: str,
     document: Any,
     pointers: list[str],
 ) -> None:
-    before = rows()
+    before = store.rows()
 
     response = announce(course_id, document)
 
     problem = refused(response, 422, "request-invalid")
     assert [fault["pointer"] for fault in problem["errors"]] == pointers
     assert TOKEN not in response.text
-    assert rows() == before
+    assert store.rows() == before
 
 
 def test_course_with_a_token_of_eassessment_is_refused(
-    announce: Announce, make_course: MakeCourse, rows: Rows, refused: Refused
+    announce: Announce, store: Store, refused: Refused
 ) -> None:
-    make_course("CS101")
-    before = rows()
+    store.add_course("CS101")
+    before = store.rows()
 
     refused(announce("CS101", {"token": TOKEN}), 409, "token-not-ours")
 
-    assert rows() == before
+    assert store.rows() == before

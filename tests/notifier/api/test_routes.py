@@ -5,8 +5,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from notifier.models import DeliveryStatus
-from tests.notifier.app_fixtures import Refused, Rows
-from tests.notifier.conftest import MakeCourse, MakeDelivery, MakeEndpoint
+from tests.notifier.app_fixtures import Refused
+from tests.notifier.conftest import Store
 
 ADMIN_PATHS = "/api/v1/admin/"
 # The guards of what is elsewhere and not for the holders of course tokens.
@@ -49,18 +49,10 @@ def test_every_route_states_its_authentication(app: Flask) -> None:
     ],
 )
 def test_admin_api_refuses_other_keys(
-    app: Flask,
-    client: FlaskClient,
-    make_course: MakeCourse,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    rows: Rows,
-    refused: Refused,
-    authorization: str,
-    detail: str,
+    app: Flask, client: FlaskClient, store: Store, refused: Refused, authorization: str, detail: str
 ) -> None:
-    token = make_course("CS101").reveal()
-    make_delivery(make_endpoint().id, status=DeliveryStatus.DEAD)
+    token = store.add_course("CS101").reveal()
+    store.add_delivery(store.add_endpoint().id, status=DeliveryStatus.DEAD)
     headers = {"Authorization": authorization.format(token)}
     routes = [
         (method, rule.rule.replace("<path:course_id>", "CS101"))
@@ -68,7 +60,7 @@ def test_admin_api_refuses_other_keys(
         if expected_guard(rule.rule) == "admin key"
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
     ]
-    before = rows()
+    before = store.rows()
 
     responses = [client.open(path, method=method, headers=headers) for method, path in routes]
 
@@ -77,4 +69,4 @@ def test_admin_api_refuses_other_keys(
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="eassessment"'
         assert problem["detail"] == detail
     assert len(responses) == 11
-    assert rows() == before
+    assert store.rows() == before

@@ -12,7 +12,6 @@ from pydantic import SecretStr
 
 from foundation.crypto import Vault
 from notifier.cli import main
-from notifier.models import SCHEMA
 from tests.notifier.conftest import Store
 
 ADMIN_KEY = "planted-admin-key-0123456789abcdef"
@@ -90,12 +89,4 @@ def read_json(run: Run) -> ReadJson:
 @pytest.fixture
 def rows(store: Store) -> Rows:
     """Return a function that returns every row of every table as text."""
-
-    def read() -> dict[str, list[str]]:
-        with store.database.reading() as session:
-            return {
-                table.name: sorted(map(repr, session.execute(table.select())))
-                for table in SCHEMA.metadata.sorted_tables
-            }
-
-    return read
+    return store.rows

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from foundation.db.session import Database
 from notifier.models import DeliveryStatus
 from notifier.monitoring import dashboard
-from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint
+from tests.notifier.conftest import NINE, Store
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
@@ -20,13 +19,13 @@ MakeSettled = Callable[..., int]
 
 
 @pytest.fixture
-def settled(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> MakeSettled:
+def settled(store: Store) -> MakeSettled:
     """Return a function that writes a settled delivery, by default a delivered one."""
-    endpoint = make_endpoint()
+    endpoint = store.add_endpoint()
 
     def make(at: datetime, **overrides: Any) -> int:
         given = {"status": DeliveryStatus.DELIVERED, "created_at": at - SECOND, **overrides}
-        return make_delivery(given.pop("endpoint_id", endpoint.id), settled_at=at, **given)
+        return store.add_delivery(given.pop("endpoint_id", endpoint.id), settled_at=at, **given)
 
     return make
 
@@ -36,7 +35,7 @@ def dead(reason: str = "10 attempts failed", **overrides: Any) -> dict[str, Any]
     return {"status": DeliveryStatus.DEAD, "reason": reason, **overrides}
 
 
-def test_hours_are_counted_separately(database: Database, settled: MakeSettled) -> None:
+def test_hours_are_counted_separately(store: Store, settled: MakeSettled) -> None:
     twelve = NOON.replace(minute=0, second=0, microsecond=0)
     settled(twelve)
     settled(twelve - timedelta(microseconds=1))
@@ -44,8 +43,7 @@ def test_hours_are_counted_separately(database: Database, settled: MakeSettled) 
     settled(twelve - 23 * HOUR)
     settled(twelve - 23 * HOUR - timedelta(microseconds=1))
 
-    with database.reading() as session:
-        hours = dashboard.day(session, now=NOON)
+    hours = store.read(dashboard.day, now=NOON)
 
     assert [hour.begins_at for hour in hours] == [twelve - n * HOUR for n in range(23, -1, -1)]
     assert [(n, hour.delivered, hour.dead) for n, hour in enumerate(hours) if hour.delivered] == [
@@ -55,14 +53,13 @@ def test_hours_are_counted_separately(database: Database, settled: MakeSettled) 
     ]
 
 
-def test_delays_are_from_event_to_delivery(database: Database, settled: MakeSettled) -> None:
+def test_delays_are_from_event_to_delivery(store: Store, settled: MakeSettled) -> None:
     settled(NOON, created_at=NOON - 3 * SECOND)
     settled(NOON - SECOND, created_at=NOON - 3 * SECOND)
     settled(NOON, **dead())
     settled(NOON - 5 * HOUR, created_at=NOON - 7 * HOUR)
 
-    with database.reading() as session:
-        delays = [list(hour.delays) for hour in dashboard.day(session, now=NOON)]
+    delays = [list(hour.delays) for hour in store.read(dashboard.day, now=NOON)]
 
     assert delays[23] == [3 * SECOND, 2 * SECOND]
     assert delays[18] == [2 * HOUR]
@@ -70,31 +67,29 @@ def test_delays_are_from_event_to_delivery(database: Database, settled: MakeSett
 
 
 def test_busy_hour_is_sampled(
-    database: Database, settled: MakeSettled, monkeypatch: pytest.MonkeyPatch
+    store: Store, settled: MakeSettled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dashboard, "SAMPLE", 2)
     for number in range(4):
         settled(NOON + number * SECOND, created_at=NOON)
 
-    with database.reading() as session:
-        last = dashboard.day(session, now=NOON + HOUR / 2)[-1]
+    last = store.read(dashboard.day, now=NOON + HOUR / 2)[-1]
 
     assert last.delivered == 4
     assert list(last.delays) == [3 * SECOND, 2 * SECOND]
 
 
 def test_dead_deliveries_are_grouped_by_endpoint_and_reason(
-    database: Database, settled: MakeSettled, make_endpoint: MakeEndpoint
+    store: Store, settled: MakeSettled
 ) -> None:
-    other = make_endpoint()
+    other = store.add_endpoint()
     settled(NOON - HOUR, **dead("status 500"))
     settled(NOON - 2 * HOUR, **dead("status 500"))
     settled(NOON - 3 * HOUR, **dead("refused"))
     settled(NOON, **dead("refused", endpoint_id=other.id))
     settled(NOON - timedelta(days=8), **dead("long ago"))
 
-    with database.reading() as session:
-        found = dashboard.dead_letters(session, now=NOON)
+    found = store.read(dashboard.dead_letters, now=NOON)
 
     assert [(one.endpoint.url == other.url, one.reason, one.count) for one in found] == [
         (True, "refused", 1),
@@ -104,10 +99,8 @@ def test_dead_deliveries_are_grouped_by_endpoint_and_reason(
     assert found[1].newest_at == NOON - HOUR
 
 
-def test_dead_ids_are_those_of_one_group(
-    database: Database, settled: MakeSettled, make_endpoint: MakeEndpoint
-) -> None:
-    other = make_endpoint()
+def test_dead_ids_are_those_of_one_group(store: Store, settled: MakeSettled) -> None:
+    other = store.add_endpoint()
     old = settled(NOON - HOUR, **dead("status 500"))
     new = settled(NOON, **dead("status 500"))
     settled(NOON, **dead("refused"))
@@ -115,9 +108,9 @@ def test_dead_ids_are_those_of_one_group(
     settled(NOON - timedelta(days=8), **dead("status 500"))
     endpoint_id = other.id - 1
 
-    with database.reading() as session:
-        found = dashboard.dead_ids(session, endpoint_id, "status 500", limit=9, now=NOON)
-        first = dashboard.dead_ids(session, endpoint_id, "status 500", limit=1, now=NOON)
+    group = endpoint_id, "status 500"
+    found = store.read(dashboard.dead_ids, *group, limit=9, now=NOON)
+    first = store.read(dashboard.dead_ids, *group, limit=1, now=NOON)
 
     assert found == [new, old]
     assert first == [new]

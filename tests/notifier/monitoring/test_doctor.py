@@ -14,11 +14,11 @@ from foundation.crypto import Vault
 from foundation.db import session as db
 from foundation.db.session import Database
 from foundation.errors import Advice, DecryptionError
-from notifier.models import Attempt, DeliveryStatus
+from notifier.models import DeliveryStatus
 from notifier.monitoring import doctor
-from notifier.webhooks import circuit_breaker, endpoints
+from notifier.webhooks import endpoints
 from notifier.webhooks.circuit_breaker import BreakerState
-from tests.notifier.conftest import MakeDelivery, MakeEndpoint
+from tests.notifier.conftest import Store
 
 Find = Callable[[str], Finding]
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
@@ -32,39 +32,37 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def find(database: Database, vault: Vault) -> Find:
+def find(store: Store) -> Find:
     """Return a function that returns the finding of one check."""
 
     def find(check: str) -> Finding:
-        return {one.check: one for one in doctor.examine(database, vault)}[check]
+        return {one.check: one for one in doctor.examine(store.database, store.vault)}[check]
 
     return find
 
 
 @pytest.fixture
-def now(database: Database) -> datetime:
+def now(store: Store) -> datetime:
     """The database's clock."""
-    with database.reading() as session:
-        return db.now(session)
+    return store.read(db.now)
 
 
 @pytest.fixture
-def pause(database: Database, now: datetime) -> Callable[[int, datetime], None]:
+def pause(store: Store, now: datetime) -> Callable[[int, datetime], None]:
     """Return a function that lets an endpoint fail for two hours, and pauses it until a time."""
 
     def write(endpoint_id: int, until: datetime) -> None:
         state = BreakerState(9, now - 2 * HOUR, now, until)
-        with database.writing() as session:
-            circuit_breaker.write_states(session, {endpoint_id: state})
+        store.set_state(endpoint_id, state)
 
     return write
 
 
-def test_database_is_shown_without_its_password(find: Find, database: Database) -> None:
+def test_database_is_shown_without_its_password(find: Find, store: Store) -> None:
     finding = find("database")
 
     assert finding.ok
-    assert finding.found == database.engine.url.render_as_string(hide_password=True)
+    assert finding.found == store.database.engine.url.render_as_string(hide_password=True)
 
 
 def test_missing_database_is_the_only_finding(vault: Vault, tmp_path: Path) -> None:
@@ -77,33 +75,30 @@ def test_missing_database_is_the_only_finding(vault: Vault, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"], indirect=True)
-def test_clock_is_compared_with_the_database(find: Find, database: Database) -> None:
+def test_clock_is_compared_with_the_database(find: Find, store: Store) -> None:
     with freezegun.freeze_time(datetime.now(UTC) + 2 * MINUTE):
         finding = find("clock")
 
-    assert finding.ok == database.is_sqlite
-    if not database.is_sqlite:
+    assert finding.ok == store.database.is_sqlite
+    if not store.database.is_sqlite:
         assert 119 < float(finding.found.split()[0]) < 122
         assert finding.advice is not None
 
 
-def test_every_secret_is_decrypted(
-    find: Find, make_endpoint: MakeEndpoint, database: Database, vault: Vault, now: datetime
-) -> None:
-    endpoint = make_endpoint()
-    with database.writing() as session:
-        endpoints.rotate_secret(session, endpoint.id, overlap=HOUR, vault=vault, now=now)
+def test_every_secret_is_decrypted(find: Find, store: Store, vault: Vault, now: datetime) -> None:
+    endpoint = store.add_endpoint()
+    store.write(endpoints.rotate_secret, endpoint.id, overlap=HOUR, vault=vault, now=now)
 
     finding = find("secrets")
 
     assert (finding.ok, finding.found) == (True, "2 encrypted, all can be decrypted")
 
 
-def test_missing_key_is_found(database: Database, make_endpoint: MakeEndpoint) -> None:
-    make_endpoint()
+def test_missing_key_is_found(store: Store) -> None:
+    store.add_endpoint()
     other = Vault(SecretStr(Fernet.generate_key().decode()))
 
-    (finding,) = [one for one in doctor.examine(database, other) if one.check == "secrets"]
+    (finding,) = [one for one in doctor.examine(store.database, other) if one.check == "secrets"]
 
     assert not finding.ok
     assert finding.found == "a stored secret was encrypted with a key that is not in the settings"
@@ -123,16 +118,15 @@ def test_missing_key_is_found(database: Database, make_endpoint: MakeEndpoint) -
 )
 def test_late_delivery_is_found_unless_its_endpoint_is_paused(
     find: Find,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
+    store: Store,
     pause: Callable[[int, datetime], None],
     now: datetime,
     due_since: timedelta,
     pause_ended_since: timedelta | None,
     ok: bool,
 ) -> None:
-    endpoint = make_endpoint()
-    make_delivery(endpoint.id, due_at=now - due_since)
+    endpoint = store.add_endpoint()
+    store.add_delivery(endpoint.id, due_at=now - due_since)
     if pause_ended_since is not None:
         pause(endpoint.id, now - pause_ended_since)
 
@@ -151,20 +145,13 @@ def test_late_delivery_is_found_unless_its_endpoint_is_paused(
     ],
 )
 def test_late_backlog_reports_the_last_attempt(
-    database: Database,
-    find: Find,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    now: datetime,
-    attempted: timedelta | None,
-    found: str,
-    step: str,
+    store: Store, find: Find, now: datetime, attempted: timedelta | None, found: str, step: str
 ) -> None:
-    delivery_id = make_delivery(make_endpoint().id, due_at=now - timedelta(minutes=10, seconds=9))
+    delivery_id = store.add_delivery(
+        store.add_endpoint().id, due_at=now - timedelta(minutes=10, seconds=9)
+    )
     if attempted is not None:
-        with database.writing() as session:
-            made = {"started_at": now - attempted, "milliseconds": 1, "decided": "retry"}
-            session.add(Attempt(delivery_id=delivery_id, **made))
+        store.add_attempt(delivery_id, started_at=now - attempted)
 
     finding = find("backlog")
 
@@ -176,12 +163,9 @@ def test_late_backlog_reports_the_last_attempt(
 
 
 def test_failing_endpoint_is_found(
-    find: Find,
-    make_endpoint: MakeEndpoint,
-    pause: Callable[[int, datetime], None],
-    now: datetime,
+    find: Find, store: Store, pause: Callable[[int, datetime], None], now: datetime
 ) -> None:
-    endpoint = make_endpoint()
+    endpoint = store.add_endpoint()
     pause(endpoint.id, now + HOUR)
 
     finding = find("endpoints")
@@ -196,10 +180,10 @@ def test_failing_endpoint_is_found(
 
 
 def test_disabled_endpoint_is_found_and_its_deliveries_are_not_late(
-    find: Find, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
+    find: Find, store: Store
 ) -> None:
-    endpoint = make_endpoint(disabled=True)
-    make_delivery(endpoint.id, status=DeliveryStatus.HELD)
+    endpoint = store.add_endpoint(disabled=True)
+    store.add_delivery(endpoint.id, status=DeliveryStatus.HELD)
 
     backlog, finding = find("backlog"), find("endpoints")
 
@@ -216,13 +200,8 @@ def test_disabled_endpoint_is_found_and_its_deliveries_are_not_late(
     ],
 )
 def test_dead_deliveries_of_the_last_week_are_found(
-    find: Find,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    now: datetime,
-    age: timedelta,
-    ok: bool,
+    find: Find, store: Store, now: datetime, age: timedelta, ok: bool
 ) -> None:
-    make_delivery(make_endpoint().id, status=DeliveryStatus.DEAD, settled_at=now - age)
+    store.add_delivery(store.add_endpoint().id, status=DeliveryStatus.DEAD, settled_at=now - age)
 
     assert find("dead letters").ok == ok

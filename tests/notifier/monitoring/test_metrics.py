@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from foundation.db.session import Database
 from notifier.models import DeliveryStatus
 from notifier.monitoring import metrics
 from notifier.webhooks.circuit_breaker import BreakerState
@@ -15,7 +14,7 @@ from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Failure, WebhookRespons
 from notifier.worker import batch
 from notifier.worker.batch import BatchSettings, Finished
 from notifier.worker.claims import ClaimLimits
-from tests.notifier.conftest import NINE, MakeDelivery, MakeEndpoint, Store
+from tests.notifier.conftest import NINE, Store
 
 # The SQL of counters is tested in foundation/db.
 pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"])
@@ -30,12 +29,12 @@ Settle = Callable[..., None]
 
 
 @pytest.fixture
-def settle(database: Database) -> Settle:
+def settle(store: Store) -> Settle:
     """Return a function that settles claims with a result each, at a given time."""
 
     def write(*results: tuple[Claimed, Result], now: Any = NINE + SECOND) -> None:
         finished = [Finished(claimed, NINE, 12, result) for claimed, result in results]
-        with database.writing() as session:
+        with store.database.writing() as session:
             batch.process_batch(
                 session, finished, lambda _: ClaimLimits(0, 0, 0, {}), SETTINGS, now=now
             )
@@ -44,11 +43,11 @@ def settle(database: Database) -> Settle:
 
 
 @pytest.fixture
-def numbers(database: Database) -> Numbers:
+def numbers(store: Store) -> Numbers:
     """Return a function that reads the metrics that are not zero, by name and labels."""
 
     def read() -> dict[str, float]:
-        with database.reading() as session:
+        with store.database.reading() as session:
             return {
                 " ".join(
                     [one.name.removeprefix("notifier_"), *filter(None, one.labels.values())]
@@ -67,13 +66,9 @@ def chosen(found: dict[str, float], beginning: str) -> dict[str, float]:
 
 
 def test_attempts_are_counted_by_status_class_or_failure(
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Callable[..., list[Claimed]],
-    settle: Settle,
-    numbers: Numbers,
+    store: Store, settle: Settle, numbers: Numbers
 ) -> None:
-    endpoint = make_endpoint()
+    endpoint = store.add_endpoint()
     results = [
         OK,
         WebhookResponse(503, None, ""),
@@ -81,9 +76,9 @@ def test_attempts_are_counted_by_status_class_or_failure(
         Failure("deadline", "silent"),
     ]
     for _ in results:
-        make_delivery(endpoint.id)
+        store.add_delivery(endpoint.id)
 
-    settle(*zip(claim(), results, strict=True))
+    settle(*zip(store.claim(), results, strict=True))
 
     found = numbers()
     assert chosen(found, "attempts") == {
@@ -104,16 +99,12 @@ def test_attempts_are_counted_by_status_class_or_failure(
 
 
 def test_delivery_by_two_workers_is_counted_once(
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Callable[..., list[Claimed]],
-    settle: Settle,
-    numbers: Numbers,
+    store: Store, settle: Settle, numbers: Numbers
 ) -> None:
-    make_delivery(make_endpoint().id)
-    (slow,) = claim()
+    store.add_delivery(store.add_endpoint().id)
+    (slow,) = store.claim()
     settle(now=NINE + HOUR)
-    (successor,) = claim(now=NINE + HOUR)
+    (successor,) = store.claim(now=NINE + HOUR)
 
     settle((slow, OK), now=NINE + HOUR + SECOND)
     settle((successor, OK), now=NINE + HOUR + SECOND)
@@ -126,30 +117,25 @@ def test_delivery_by_two_workers_is_counted_once(
 
 
 def test_last_expired_claim_is_counted_as_dead(
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    claim: Callable[..., list[Claimed]],
-    settle: Settle,
-    numbers: Numbers,
+    store: Store, settle: Settle, numbers: Numbers
 ) -> None:
-    make_delivery(make_endpoint().id, attempts=MAX_ATTEMPTS - 1)
-    claim()
+    store.add_delivery(store.add_endpoint().id, attempts=MAX_ATTEMPTS - 1)
+    store.claim()
 
     settle(now=NINE + HOUR)
 
     assert numbers()["deliveries_settled_total dead course.deleted"] == 1
 
 
-def test_gauges_of_deliveries_and_endpoints(
-    store: Store, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers
-) -> None:
-    healthy, paused, disabled = make_endpoint(), make_endpoint(), make_endpoint(disabled=True)
+def test_gauges_of_deliveries_and_endpoints(store: Store, numbers: Numbers) -> None:
+    healthy, paused = store.add_endpoint(), store.add_endpoint()
+    disabled = store.add_endpoint(disabled=True)
     until = datetime.now(UTC) + HOUR
     store.set_state(paused.id, BreakerState(5, NINE, NINE, paused_until=until))
-    make_delivery(healthy.id, status=DeliveryStatus.DELIVERED)
-    make_delivery(healthy.id, status=DeliveryStatus.DEAD)
-    make_delivery(paused.id)
-    make_delivery(disabled.id, status=DeliveryStatus.HELD)
+    store.add_delivery(healthy.id, status=DeliveryStatus.DELIVERED)
+    store.add_delivery(healthy.id, status=DeliveryStatus.DEAD)
+    store.add_delivery(paused.id)
+    store.add_delivery(disabled.id, status=DeliveryStatus.HELD)
 
     found = numbers()
 
@@ -163,20 +149,16 @@ def test_gauges_of_deliveries_and_endpoints(
     }
 
 
-def test_ended_pause_does_not_hide_the_oldest_due(
-    store: Store, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers
-) -> None:
-    endpoint = make_endpoint()
+def test_ended_pause_does_not_hide_the_oldest_due(store: Store, numbers: Numbers) -> None:
+    endpoint = store.add_endpoint()
     store.set_state(endpoint.id, BreakerState(5, NINE, NINE, paused_until=NINE + MINUTE))
-    make_delivery(endpoint.id)
+    store.add_delivery(endpoint.id)
 
     assert numbers()["oldest_due_seconds"] > 0
 
 
 @pytest.mark.parametrize("lane", ["first", "retry", "isolated"])
-def test_oldest_due_is_read_from_every_lane(
-    make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, numbers: Numbers, lane: str
-) -> None:
-    make_delivery(make_endpoint().id, lane=lane)
+def test_oldest_due_is_read_from_every_lane(store: Store, numbers: Numbers, lane: str) -> None:
+    store.add_delivery(store.add_endpoint().id, lane=lane)
 
     assert numbers()["oldest_due_seconds"] > 0

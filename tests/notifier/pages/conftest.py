@@ -10,20 +10,16 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from foundation.db import session as db
-from foundation.db.session import Database
 from foundation.pages import users
-from notifier.models import Attempt
-from notifier.webhooks import circuit_breaker
 from notifier.webhooks.circuit_breaker import BreakerState
 from tests.foundation.pages.conftest import PASSWORD, enter, token_in
 from tests.notifier import app_fixtures
-from tests.notifier.conftest import NINE
+from tests.notifier.conftest import NINE, Store
 
 # The app is the one of the API's tests.
 app, shared_app, client = app_fixtures.app, app_fixtures.shared_app, app_fixtures.client
-database, vault, rows = app_fixtures.database, app_fixtures.vault, app_fixtures.rows
+database_kind, vault = app_fixtures.database_kind, app_fixtures.vault
 
-MakeAttempt = Callable[..., None]
 SetFailing = Callable[..., None]
 
 MARKUP = "<script>alert(1)</script>&\"'"
@@ -49,40 +45,25 @@ class Browser:
 
 
 @pytest.fixture
-def ada(client: FlaskClient, database: Database) -> Browser:
+def ada(client: FlaskClient, store: Store) -> Browser:
     """The browser of Ada, who is signed in."""
-    with database.writing() as session:
-        users.add(session, "Ada", PASSWORD, now=NINE)
+    store.write(users.add, "Ada", PASSWORD, now=NINE)
     assert enter(client, "ada").status_code == 303
     return Browser(client, token_in(client.get("/courses/new")))
 
 
 @pytest.fixture
-def now(database: Database) -> datetime:
+def now(store: Store) -> datetime:
     """The database's clock."""
-    with database.reading() as session:
-        return db.now(session)
+    return store.read(db.now)
 
 
 @pytest.fixture
-def make_attempt(database: Database) -> MakeAttempt:
-    """Return a function that stores an attempt of a delivery."""
-
-    def make(delivery_id: int, **overrides: Any) -> None:
-        given = {"started_at": NINE, "milliseconds": 31, "decided": "retry", **overrides}
-        with database.writing() as session:
-            session.add(Attempt(delivery_id=delivery_id, **given))
-
-    return make
-
-
-@pytest.fixture
-def set_failing(database: Database, now: datetime) -> SetFailing:
+def set_failing(store: Store, now: datetime) -> SetFailing:
     """Return a function that lets an endpoint fail for two hours, and pauses it for one more."""
 
     def write(endpoint_id: int, failures: int = 9, pause: timedelta = timedelta(hours=1)) -> None:
         state = BreakerState(failures, now - timedelta(hours=2), now, now + pause)
-        with database.writing() as session:
-            circuit_breaker.write_states(session, {endpoint_id: state})
+        store.set_state(endpoint_id, state)
 
     return write

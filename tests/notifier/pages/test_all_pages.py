@@ -5,12 +5,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from foundation.db.session import Database
-from notifier.courses import service as courses
 from notifier.models import DeliveryStatus
 from notifier.pages.navigation import SITE
-from tests.notifier.app_fixtures import Rows
-from tests.notifier.conftest import NINE, MakeCourse, MakeDelivery, MakeEndpoint
+from tests.notifier.conftest import NINE, Store
 from tests.notifier.pages.conftest import URL, Browser
 
 
@@ -53,26 +50,21 @@ def test_unknown_id_is_a_404_page(ada: Browser, path: str, text: str) -> None:
     ],
 )
 def test_form_for_an_unknown_id_changes_nothing(
-    ada: Browser, rows: Rows, path: str, fields: dict[str, Any]
+    ada: Browser, store: Store, path: str, fields: dict[str, Any]
 ) -> None:
-    before = rows()
+    before = store.rows()
 
     response = ada.send(path, **fields)
 
     assert (response.status_code, response.mimetype) == (404, "text/html")
-    assert rows() == before
+    assert store.rows() == before
 
 
 def test_form_without_a_token_of_the_session_changes_nothing(
-    app: Flask,
-    ada: Browser,
-    make_course: MakeCourse,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    rows: Rows,
+    app: Flask, ada: Browser, store: Store
 ) -> None:
-    make_course("CS101")
-    make_delivery(make_endpoint().id, status=DeliveryStatus.DEAD)
+    store.add_course("CS101")
+    store.add_delivery(store.add_endpoint().id, status=DeliveryStatus.DEAD)
     names = {page.name for page in SITE.pages}
     paths = [
         rule.rule.partition("<")[0] + ("1" + rule.rule.rpartition(">")[2] if rule.arguments else "")
@@ -80,13 +72,13 @@ def test_form_without_a_token_of_the_session_changes_nothing(
         if "POST" in (rule.methods or set()) and rule.endpoint.partition(".")[0] in names
     ]
     fields = {"csrf_token": "guessed", "course_id": "CS101", "version": "1", "status": "dead"}
-    before = rows()
+    before = store.rows()
 
     responses = [ada.client.post(path, data=fields) for path in paths]
 
     assert "The form is not from a page of this session" in responses[0].text
     assert [response.status_code for response in responses] == [400] * 16
-    assert rows() == before
+    assert store.rows() == before
 
 
 @pytest.mark.parametrize(
@@ -99,24 +91,15 @@ def test_form_without_a_token_of_the_session_changes_nothing(
         pytest.param("/endpoints", id="endpoints"),
     ],
 )
-def test_statements_do_not_grow(
-    ada: Browser,
-    database: Database,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    path: str,
-) -> None:
+def test_statements_do_not_grow(ada: Browser, store: Store, path: str) -> None:
     counts = []
     for numbers in (range(1), range(1, 6)):
         for number in numbers:
-            endpoint = make_endpoint(f"{URL}/{number}")
-            make_delivery(endpoint.id)
+            endpoint = store.add_endpoint(f"{URL}/{number}")
+            store.add_delivery(endpoint.id)
             dead = {"status": DeliveryStatus.DEAD, "settled_at": NINE}
-            make_delivery(endpoint.id, reason=f"reason {number}", **dead)
-            with database.writing() as session:
-                courses.add_course(session, f"A{number}", "Algebra", now=NINE)
-        before = database.statements
-        ada.look(path)
-        counts.append(database.statements - before)
+            store.add_delivery(endpoint.id, reason=f"reason {number}", **dead)
+            store.add_course(f"A{number}")
+        counts.append(store.count_statements(lambda: ada.look(path)))
 
     assert counts[0] == counts[1]

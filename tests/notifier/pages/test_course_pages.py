@@ -7,24 +7,21 @@ import pytest
 from sqlalchemy import select
 
 from contract.tokens import CourseToken
-from foundation.db.session import Database
 from notifier.courses import service as courses
 from notifier.models import Event
-from tests.notifier.app_fixtures import Rows
-from tests.notifier.conftest import NINE, MakeCourse, MakeEndpoint
+from tests.notifier.conftest import NINE, Store
 from tests.notifier.pages.conftest import MARKUP, Browser
 
 TOKEN = re.compile(r"<code data-copy-text>(eas_\w+)</code>")
 
 
 @pytest.fixture
-def token(database: Database, make_course: MakeCourse) -> CourseToken:
+def token(store: Store) -> CourseToken:
     """The token of CS101; CS102 is deleted, and the tokens of 7731 are issued by a Moodle."""
-    token = make_course("CS101")
-    make_course("CS102")
-    with database.writing() as session:
-        courses.delete_course(session, "CS102", now=NINE)
-        courses.ensure_course(session, "7731", "In a Moodle", now=NINE)
+    token = store.add_course("CS101")
+    store.add_course("CS102")
+    store.write(courses.delete_course, "CS102", now=NINE)
+    store.write(courses.ensure_course, "7731", "In a Moodle", now=NINE)
     return token
 
 
@@ -33,11 +30,10 @@ def ids_on(page: str) -> list[str]:
     return re.findall(r'<th scope="row"><a href="[^"]+"><bdi class="name">(.*?)</bdi>', page)
 
 
-def current_token(database: Database, course_id: str) -> tuple[int, str | None]:
+def current_token(store: Store, course_id: str) -> tuple[int, str | None]:
     """Return a course's version and the id of its token."""
-    with database.reading() as session:
-        course = courses.get_course(session, course_id)
-        return course.version, courses.current_token(session, course)
+    course = store.course(course_id)
+    return course.version, store.read(courses.current_token, course)
 
 
 def test_list_shows_the_state_of_each_course(ada: Browser, token: CourseToken) -> None:
@@ -54,12 +50,10 @@ def test_list_shows_the_state_of_each_course(ada: Browser, token: CourseToken) -
     assert ids_on(ada.look("/courses", state="present")) == ["7731", "CS101"]
 
 
-def test_search_has_pages(
-    ada: Browser, make_course: MakeCourse, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_search_has_pages(ada: Browser, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("notifier.pages.courses._ROWS", 2)
     for number in range(5):
-        make_course(f"CS10{number}", title="Música" if number else "Law")
+        store.add_course(f"CS10{number}", title="Música" if number else "Law")
 
     first = ada.look("/courses", q="musica")
     (next_url,) = re.findall(r'rel="next" href="([^"]+)"', first)
@@ -71,8 +65,8 @@ def test_search_has_pages(
     assert "No courses match." in ada.look("/courses", q="zzz")
 
 
-def test_names_are_escaped(ada: Browser, make_endpoint: MakeEndpoint) -> None:
-    make_endpoint()
+def test_names_are_escaped(ada: Browser, store: Store) -> None:
+    store.add_endpoint()
     course_id = "A<i>&\"'/../é`notifier courses list`"
     ada.send("/courses/new", course_id=course_id, title=MARKUP + "x" * 9_000)
 
@@ -94,13 +88,13 @@ def test_names_are_escaped(ada: Browser, make_endpoint: MakeEndpoint) -> None:
 
 
 def test_added_course_shows_its_token_once(
-    ada: Browser, database: Database, capsys: pytest.CaptureFixture[str]
+    ada: Browser, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     response = ada.send("/courses/new", course_id="CS101", title="Algorithms")
 
     (token,) = TOKEN.findall(response.text)
     assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-store")
-    assert current_token(database, "CS101") == (1, CourseToken.parse(token).token_id)
+    assert current_token(store, "CS101") == (1, CourseToken.parse(token).token_id)
     assert token not in ada.look("/courses/one", course_id="CS101") + ada.look("/courses")
     assert token not in capsys.readouterr().err
 
@@ -115,27 +109,25 @@ def test_added_course_shows_its_token_once(
     ],
 )
 def test_invalid_course_is_not_added(
-    ada: Browser, token: CourseToken, rows: Rows, course_id: str, title: str, text: str
+    ada: Browser, token: CourseToken, store: Store, course_id: str, title: str, text: str
 ) -> None:
-    before = rows()
+    before = store.rows()
 
     response = ada.send("/courses/new", course_id=course_id, title=title)
 
     assert response.status_code == 422
     assert text in response.text
     assert 'aria-invalid="true"' in response.text
-    assert rows() == before
+    assert store.rows() == before
 
 
-def test_regenerated_token_is_shown_once(
-    ada: Browser, token: CourseToken, make_endpoint: MakeEndpoint, database: Database
-) -> None:
-    make_endpoint()
+def test_regenerated_token_is_shown_once(ada: Browser, token: CourseToken, store: Store) -> None:
+    store.add_endpoint()
 
     response = ada.send("/courses/token", course_id="CS101", version=1)
 
     (new,) = TOKEN.findall(response.text)
-    assert current_token(database, "CS101") == (2, CourseToken.parse(new).token_id)
+    assert current_token(store, "CS101") == (2, CourseToken.parse(new).token_id)
     assert 'data-refresh="/courses/one/live?course_id=CS101"' in response.text
     assert "waiting for a worker" in ada.look("/courses/one/live", course_id="CS101")
     page = ada.look("/courses/one", course_id="CS101")
@@ -154,13 +146,13 @@ def test_regenerated_token_is_shown_once(
 def test_refused_regeneration_changes_nothing(
     ada: Browser,
     token: CourseToken,
-    rows: Rows,
+    store: Store,
     course_id: str,
     version: int,
     status: int,
     text: str,
 ) -> None:
-    before = rows()
+    before = store.rows()
 
     response = ada.send("/courses/token", course_id=course_id, version=version)
 
@@ -168,7 +160,7 @@ def test_refused_regeneration_changes_nothing(
     assert text in response.text
     assert "What to do" in response.text
     assert TOKEN.findall(response.text) == []
-    assert rows() == before
+    assert store.rows() == before
 
 
 @pytest.mark.parametrize(
@@ -176,7 +168,7 @@ def test_refused_regeneration_changes_nothing(
     [pytest.param("0123456789abcdef0123456789abcdef", id="known"), pytest.param("", id="unknown")],
 )
 def test_new_moodle_token_is_announced_and_not_stored(
-    ada: Browser, token: CourseToken, database: Database, entered: str
+    ada: Browser, token: CourseToken, store: Store, entered: str
 ) -> None:
     response = ada.send("/courses/announce", course_id="7731", version=1, token=entered)
 
@@ -184,32 +176,29 @@ def test_new_moodle_token_is_announced_and_not_stored(
     assert (response.status_code, response.location) == (303, "/courses/one?course_id=7731")
     assert "All endpoints are notified" in page
     assert "is in a Moodle" in page
-    with database.reading() as session:
-        *_, event = session.scalars(select(Event))
-    assert event.type == "token.regenerated"
+    (event,) = store.all(select(Event).where(Event.type == "token.regenerated"))
     assert re.search(r'"token_id":"m[0-9a-f]{16}"', event.body)
     assert not entered or entered not in event.body
 
 
 def test_malformed_moodle_token_is_refused_and_not_shown(
-    ada: Browser, token: CourseToken, rows: Rows
+    ada: Browser, token: CourseToken, store: Store
 ) -> None:
-    before = rows()
+    before = store.rows()
 
     response = ada.send("/courses/announce", course_id="7731", version=1, token="planted-token")
 
     assert response.status_code == 422
     assert "planted-token" not in response.text
-    assert rows() == before
+    assert store.rows() == before
 
 
 def test_page_of_a_course_shows_what_happens_to_its_notifications(
-    ada: Browser, token: CourseToken, database: Database, make_endpoint: MakeEndpoint
+    ada: Browser, token: CourseToken, store: Store
 ) -> None:
     without_endpoints = ada.look("/courses/one", course_id="CS101")
-    make_endpoint(disabled=True)
-    with database.writing() as session:
-        courses.delete_course(session, "CS101", now=NINE)
+    store.add_endpoint(disabled=True)
+    store.write(courses.delete_course, "CS101", now=NINE)
 
     page = ada.look("/courses/one", course_id="CS101")
 

@@ -1,15 +1,11 @@
 """The deletion of courses: a confirmation page, then all of them in one transaction."""
 
 import pytest
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from foundation.db.session import Database
 from notifier import signals
 from notifier.courses import service as courses
-from notifier.models import Course
-from tests.notifier.app_fixtures import Rows
-from tests.notifier.conftest import NINE, MakeCourse, MakeEndpoint
+from tests.notifier.conftest import NINE, Store
 from tests.notifier.pages.conftest import URL, Browser
 
 PREVIEW = "/courses/delete"
@@ -17,27 +13,19 @@ CONFIRMED = "/courses/delete/confirmed"
 
 
 @pytest.fixture
-def three(make_course: MakeCourse) -> list[str]:
+def three(store: Store) -> list[str]:
     """The ids of three courses."""
     ids = ["CS101", "CS102", "CS103"]
     for course_id in ids:
-        make_course(course_id)
+        store.add_course(course_id)
     return ids
 
 
-def deleted(database: Database) -> list[str]:
-    """Return the ids of the deleted courses."""
-    with database.reading() as session:
-        return list(session.scalars(select(Course.course_id).where(Course.deleted_at.is_not(None))))
-
-
-def test_preview_names_courses_and_endpoints(
-    ada: Browser, three: list[str], make_endpoint: MakeEndpoint, rows: Rows
-) -> None:
-    make_endpoint(URL)
-    make_endpoint("https://disabled.example/hook", disabled=True)
-    make_endpoint("https://other.example/hook", event_types=["token.regenerated"])
-    before = rows()
+def test_preview_names_courses_and_endpoints(ada: Browser, three: list[str], store: Store) -> None:
+    store.add_endpoint(URL)
+    store.add_endpoint("https://disabled.example/hook", disabled=True)
+    store.add_endpoint("https://other.example/hook", event_types=["token.regenerated"])
+    before = store.rows()
 
     page = ada.send(PREVIEW, course_id=three[:2]).text
 
@@ -46,7 +34,7 @@ def test_preview_names_courses_and_endpoints(
     assert URL in page
     assert "when it is enabled; held until then" in page
     assert "https://other.example/hook" not in page
-    assert rows() == before
+    assert store.rows() == before
 
 
 def test_preview_says_if_no_endpoint_is_notified(ada: Browser, three: list[str]) -> None:
@@ -66,11 +54,11 @@ def test_cancel_returns_to_the_page_before(ada: Browser, three: list[str]) -> No
 
 
 def test_deletion_of_several_shows_only_their_deliveries(
-    ada: Browser, three: list[str], make_course: MakeCourse, make_endpoint: MakeEndpoint
+    ada: Browser, three: list[str], store: Store
 ) -> None:
-    make_endpoint()
+    store.add_endpoint()
     for course_id in ("CS998", "CS999"):
-        make_course(course_id)
+        store.add_course(course_id)
     ada.send(CONFIRMED, course_id="CS998")
 
     response = ada.send(CONFIRMED, course_id=[*three, three[0]])
@@ -83,10 +71,8 @@ def test_deletion_of_several_shows_only_their_deliveries(
     assert "<strong>3</strong> pending" in page
 
 
-def test_deletion_of_one_shows_its_page(
-    ada: Browser, three: list[str], make_endpoint: MakeEndpoint
-) -> None:
-    make_endpoint()
+def test_deletion_of_one_shows_its_page(ada: Browser, three: list[str], store: Store) -> None:
+    store.add_endpoint()
 
     response = ada.send(CONFIRMED, course_id=three[0])
 
@@ -98,10 +84,9 @@ def test_deletion_of_one_shows_its_page(
 
 
 def test_refused_course_does_not_prevent_the_others(
-    ada: Browser, database: Database, three: list[str]
+    ada: Browser, store: Store, three: list[str]
 ) -> None:
-    with database.writing() as session:
-        courses.delete_course(session, three[1], now=NINE)
+    store.write(courses.delete_course, three[1], now=NINE)
 
     preview = ada.send(PREVIEW, course_id=three).text
     page = ada.look(ada.send(CONFIRMED, course_id=[*three, "NEVER"]).location)
@@ -111,7 +96,7 @@ def test_refused_course_does_not_prevent_the_others(
     assert "Deleted: 2 courses." in page
     assert "2 courses not deleted" in page
     assert "there is no course" in page
-    assert sorted(deleted(database)) == three
+    assert all(store.course(course_id).deleted_at for course_id in three)
 
 
 def test_only_refused_courses_lead_back_to_the_list(ada: Browser, three: list[str]) -> None:
@@ -146,8 +131,10 @@ def test_invalid_selection_is_refused(
     assert "select the ones to delete" in response.text
 
 
-def test_failing_event_rolls_all_deletions_back(ada: Browser, three: list[str], rows: Rows) -> None:
-    before = rows()
+def test_failing_event_rolls_all_deletions_back(
+    ada: Browser, three: list[str], store: Store
+) -> None:
+    before = store.rows()
 
     def fail(_: Session, change: signals.CourseChange) -> None:
         if change.course_id == three[2]:
@@ -158,4 +145,4 @@ def test_failing_event_rolls_all_deletions_back(ada: Browser, three: list[str], 
 
     assert response.status_code == 500
     assert "planted" not in response.text
-    assert rows() == before
+    assert store.rows() == before

@@ -4,25 +4,21 @@ import re
 from html import unescape
 
 import pytest
-from sqlalchemy import select
 
-from foundation.db.session import Database
-from notifier.models import Delivery, DeliveryStatus, Replay
+from notifier.models import DeliveryStatus, Replay
 from notifier.pages import deliveries as pages
-from tests.notifier.app_fixtures import Rows
-from tests.notifier.conftest import BODY, MINUTE, NINE, MakeDelivery, MakeEndpoint
-from tests.notifier.pages.conftest import MARKUP, URL, Browser, MakeAttempt
+from tests.notifier.conftest import BODY, MINUTE, NINE, Store
+from tests.notifier.pages.conftest import MARKUP, URL, Browser
 
 S = DeliveryStatus
 DEAD = {"status": S.DEAD, "reason": "10 attempts failed", "settled_at": NINE}
 DELIVERED = {"status": S.DELIVERED, "settled_at": NINE}
 
 
-@pytest.fixture
-def make(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery) -> MakeDelivery:
-    """Return a function that makes a delivery to endpoint 1."""
-    endpoint = make_endpoint(URL)
-    return lambda **overrides: make_delivery(endpoint.id, **overrides)
+@pytest.fixture(autouse=True)
+def endpoint(store: Store) -> None:
+    """Endpoint 1."""
+    store.add_endpoint(URL)
 
 
 def ids_on(page: str) -> list[int]:
@@ -30,12 +26,15 @@ def ids_on(page: str) -> list[int]:
     return [int(one) for one in re.findall(r'<a href="/deliveries/(\d+)" aria-label', page)]
 
 
-def test_list_shows_the_status_of_each_delivery(
-    ada: Browser, make: MakeDelivery, make_attempt: MakeAttempt
-) -> None:
-    ids = [make(), make(**DELIVERED), make(**DEAD), make(status=S.HELD)]
-    make_attempt(ids[0], failure="tls-expired")
-    make_attempt(ids[2], status=400, decided="dead")
+def test_list_shows_the_status_of_each_delivery(ada: Browser, store: Store) -> None:
+    ids = [
+        store.add_delivery(1),
+        store.add_delivery(1, **DELIVERED),
+        store.add_delivery(1, **DEAD),
+        store.add_delivery(1, status=S.HELD),
+    ]
+    store.add_attempt(ids[0], failure="tls-expired")
+    store.add_attempt(ids[2], status=400, decided="dead")
 
     page = ada.look("/deliveries")
 
@@ -58,10 +57,10 @@ def test_list_shows_the_status_of_each_delivery(
     ],
 )
 def test_list_is_filtered_by_its_url(
-    ada: Browser, make: MakeDelivery, query: dict[str, str], found: list[int]
+    ada: Browser, store: Store, query: dict[str, str], found: list[int]
 ) -> None:
-    make(occurred_at=NINE + MINUTE)
-    make(occurred_at=NINE + 2 * MINUTE, course_id="CS2", **DEAD)
+    store.add_delivery(1, occurred_at=NINE + MINUTE)
+    store.add_delivery(1, occurred_at=NINE + 2 * MINUTE, course_id="CS2", **DEAD)
 
     page = ada.look("/deliveries", **query)
 
@@ -79,9 +78,9 @@ def test_list_is_filtered_by_its_url(
     ],
 )
 def test_invalid_filter_is_explained(
-    ada: Browser, make: MakeDelivery, query: dict[str, str], text: str
+    ada: Browser, store: Store, query: dict[str, str], text: str
 ) -> None:
-    make()
+    store.add_delivery(1)
 
     page = ada.look("/deliveries", **query)
 
@@ -91,9 +90,9 @@ def test_invalid_filter_is_explained(
     ada.look("/deliveries/live", 422, **query)
 
 
-def test_list_has_pages(ada: Browser, make: MakeDelivery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_has_pages(ada: Browser, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "_ROWS", 2)
-    ids = [make() for _ in range(3)]
+    ids = [store.add_delivery(1) for _ in range(3)]
 
     def follow(page: str, relation: str) -> str:
         (url,) = re.findall(rf'rel="{relation}" href="([^"]+)"', page)
@@ -108,14 +107,12 @@ def test_list_has_pages(ada: Browser, make: MakeDelivery, monkeypatch: pytest.Mo
     assert 'rel="prev"' not in first
 
 
-def test_page_shows_all_attempts(
-    ada: Browser, make: MakeDelivery, make_attempt: MakeAttempt
-) -> None:
-    delivery_id = make(**DEAD)
-    make_attempt(delivery_id, failure="tls-expired", detail="elms: expired")
+def test_page_shows_all_attempts(ada: Browser, store: Store) -> None:
+    delivery_id = store.add_delivery(1, **DEAD)
+    store.add_attempt(delivery_id, failure="tls-expired", detail="elms: expired")
     later = NINE + 5 * MINUTE
-    make_attempt(delivery_id, status=400, detail=MARKUP, decided="dead", started_at=later)
-    make_attempt(delivery_id, failure="reset", decided="too late", milliseconds=61_000)
+    store.add_attempt(delivery_id, status=400, detail=MARKUP, decided="dead", started_at=later)
+    store.add_attempt(delivery_id, failure="reset", decided="too late", milliseconds=61_000)
 
     html = ada.look(f"/deliveries/{delivery_id}")
 
@@ -139,8 +136,8 @@ def test_page_shows_all_attempts(
     assert ada.look(f"/deliveries/{delivery_id}/live")
 
 
-def test_replay_records_who(ada: Browser, database: Database, make: MakeDelivery) -> None:
-    delivery_id = make(**DEAD)
+def test_replay_records_who(ada: Browser, store: Store) -> None:
+    delivery_id = store.add_delivery(1, **DEAD)
 
     response = ada.send(f"/deliveries/{delivery_id}/replay")
 
@@ -148,16 +145,13 @@ def test_replay_records_who(ada: Browser, database: Database, make: MakeDelivery
     assert (response.status_code, response.location) == (303, f"/deliveries/{delivery_id}")
     assert "is queued for replay." in page
     assert "Ada on the pages" in page
-    with database.reading() as session:
-        replay = session.scalars(select(Replay)).one()
-        assert session.get_one(Delivery, delivery_id).status == S.PENDING
+    (replay,) = store.all(Replay)
+    assert store.statuses(delivery_id) == [S.PENDING]
     assert (replay.replayed_by, replay.previous_status) == ("Ada on the pages", "dead")
 
 
-def test_delivery_of_a_disabled_endpoint_is_not_replayed(
-    ada: Browser, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
-) -> None:
-    delivery_id = make_delivery(make_endpoint(disabled=True).id, status=S.HELD)
+def test_delivery_of_a_disabled_endpoint_is_not_replayed(ada: Browser, store: Store) -> None:
+    delivery_id = store.add_delivery(store.add_endpoint(disabled=True).id, status=S.HELD)
 
     page = ada.look(f"/deliveries/{delivery_id}")
     response = ada.send(f"/deliveries/{delivery_id}/replay")
@@ -168,18 +162,12 @@ def test_delivery_of_a_disabled_endpoint_is_not_replayed(
     assert "which is disabled" in response.text
 
 
-def test_preview_of_a_replay_changes_nothing(
-    ada: Browser,
-    make: MakeDelivery,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    rows: Rows,
-) -> None:
-    make(**DEAD)
-    make(**DEAD)
-    disabled = make_endpoint("https://disabled.example/hook", disabled=True)
-    make_delivery(disabled.id, **DEAD)
-    before = rows()
+def test_preview_of_a_replay_changes_nothing(ada: Browser, store: Store) -> None:
+    store.add_delivery(1, **DEAD)
+    store.add_delivery(1, **DEAD)
+    disabled = store.add_endpoint("https://disabled.example/hook", disabled=True)
+    store.add_delivery(disabled.id, **DEAD)
+    before = store.rows()
 
     page = ada.look("/deliveries/replay", status="dead")
 
@@ -187,18 +175,18 @@ def test_preview_of_a_replay_changes_nothing(
     assert URL in page
     assert "https://disabled.example/hook" in page
     assert "unchanged: this endpoint is disabled" in page
-    assert rows() == before
+    assert store.rows() == before
     assert "No deliveries to replay." in ada.look("/deliveries/replay", status="held")
     assert "Delivered ones are only replayed" in ada.look("/deliveries/replay", course_id="CS9")
 
 
 def test_replay_by_filter_is_limited(
-    ada: Browser, database: Database, make: MakeDelivery, monkeypatch: pytest.MonkeyPatch
+    ada: Browser, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "MAX_REPLAYED", 2)
     for _ in range(3):
-        make(**DEAD)
-    make(**DELIVERED)
+        store.add_delivery(1, **DEAD)
+    store.add_delivery(1, **DELIVERED)
 
     preview = ada.look("/deliveries/replay", status="dead")
     response = ada.send("/deliveries/replay", status="dead", since="2026-01-01T00:00:00Z")
@@ -208,18 +196,16 @@ def test_replay_by_filter_is_limited(
     assert "The oldest 2 are replayed now" in preview
     assert "2 deliveries queued for replay." in page
     assert ids_on(page) == [4, 3, 2, 1]
-    with database.reading() as session:
-        statuses = list(session.scalars(select(Delivery.status).order_by(Delivery.id)))
-    assert statuses == [S.PENDING, S.PENDING, S.DEAD, S.DELIVERED]
+    assert store.statuses(1, 2, 3, 4) == [S.PENDING, S.PENDING, S.DEAD, S.DELIVERED]
 
 
-def test_replay_needs_a_filter(ada: Browser, make: MakeDelivery, rows: Rows) -> None:
-    make(**DEAD)
-    before = rows()
+def test_replay_needs_a_filter(ada: Browser, store: Store) -> None:
+    store.add_delivery(1, **DEAD)
+    before = store.rows()
 
     assert "A replay needs a filter" in ada.look("/deliveries/replay", 409)
     assert ada.send("/deliveries/replay").status_code == 409
     assert ada.send("/deliveries/replay", status="invalid").status_code == 422
-    assert rows() == before
+    assert store.rows() == before
     assert "/deliveries/replay" not in ada.look("/deliveries")
     assert "/deliveries/replay?status=dead" in ada.look("/deliveries", status="dead")

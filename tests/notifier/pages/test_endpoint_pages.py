@@ -10,14 +10,12 @@ import pytest
 
 from contract.signatures import Secret
 from foundation.db import session as db
-from foundation.db.session import Database
-from notifier.models import Delivery, DeliveryStatus, Endpoint, EndpointSecret
+from notifier.models import DeliveryStatus
 from notifier.webhooks import endpoints
 from notifier.webhooks.failure_advice import FailureKind
 from notifier.webhooks.http_client import Transport
 from notifier.webhooks.retry_policy import Failure
-from tests.notifier.app_fixtures import Rows
-from tests.notifier.conftest import MINUTE, NINE, MakeDelivery, MakeEndpoint, Reply, Sink
+from tests.notifier.conftest import MINUTE, NINE, Reply, Sink, Store
 from tests.notifier.pages.conftest import URL, Browser, SetFailing
 
 SECRET = re.compile(r"<code data-copy-text>(whsec_[\w+/=]+)</code>")
@@ -25,37 +23,24 @@ COURSE_TYPES = ["course.deleted", "token.regenerated"]
 
 
 @pytest.fixture
-def make_waiting(
-    make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, set_failing: SetFailing, now: Any
-) -> Callable[..., None]:
+def make_waiting(store: Store, set_failing: SetFailing, now: Any) -> Callable[..., None]:
     """Return a function that makes a paused endpoint with a delivery due in five minutes."""
 
     def make(url: str = URL, **overrides: Any) -> None:
-        endpoint = make_endpoint(url)
-        make_delivery(endpoint.id, due_at=now + 5 * MINUTE)
+        endpoint = store.add_endpoint(url)
+        store.add_delivery(endpoint.id, due_at=now + 5 * MINUTE)
         set_failing(endpoint.id, **overrides)
 
     return make
 
 
-@pytest.fixture
-def secrets_of(database: Database) -> Callable[[], list[EndpointSecret]]:
-    """Return a function that reads the secrets of endpoint 1, newest first."""
-
-    def read() -> list[EndpointSecret]:
-        with database.reading() as session:
-            return endpoints.secrets_of(session, 1)
-
-    return read
-
-
 def test_list_shows_the_status_of_each_endpoint(
-    ada: Browser, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, set_failing: SetFailing
+    ada: Browser, store: Store, set_failing: SetFailing
 ) -> None:
-    first = make_endpoint(URL)
-    make_delivery(first.id, status=DeliveryStatus.DEAD, settled_at=NINE)
-    make_delivery(first.id)
-    set_failing(make_endpoint(f"{URL}/2", event_types=["course.deleted"]).id)
+    first = store.add_endpoint(URL)
+    store.add_delivery(first.id, status=DeliveryStatus.DEAD, settled_at=NINE)
+    store.add_delivery(first.id)
+    set_failing(store.add_endpoint(f"{URL}/2", event_types=["course.deleted"]).id)
 
     page = ada.look("/endpoints")
 
@@ -67,15 +52,13 @@ def test_list_shows_the_status_of_each_endpoint(
     assert ada.look("/endpoints/live").count("<tr>") == page.count("<tr>") == 3
 
 
-def test_registered_endpoint_shows_its_secret_once(
-    ada: Browser, endpoint_of: Callable[[int], Endpoint]
-) -> None:
+def test_registered_endpoint_shows_its_secret_once(ada: Browser, store: Store) -> None:
     response = ada.send("/endpoints/new", url=f" {URL} ", event_types=COURSE_TYPES)
 
     (secret,) = SECRET.findall(response.text)
     assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-store")
     assert Secret.parse(secret).reveal() == secret
-    assert (endpoint_of(1).url, endpoint_of(1).event_types) == (URL, None)
+    assert (store.endpoint(1).url, store.endpoint(1).event_types) == (URL, None)
     for path in ("/endpoints/1", "/endpoints/1/live", "/endpoints", "/"):
         assert "whsec_" not in ada.look(path)
 
@@ -93,15 +76,10 @@ def test_registered_endpoint_shows_its_secret_once(
     ],
 )
 def test_invalid_endpoint_is_not_registered(
-    ada: Browser,
-    make_endpoint: MakeEndpoint,
-    rows: Rows,
-    url: str,
-    event_types: list[str],
-    text: str,
+    ada: Browser, store: Store, url: str, event_types: list[str], text: str
 ) -> None:
-    make_endpoint(URL)
-    before = rows()
+    store.add_endpoint(URL)
+    before = store.rows()
 
     response = ada.send("/endpoints/new", url=url, event_types=event_types)
 
@@ -113,15 +91,11 @@ def test_invalid_endpoint_is_not_registered(
     ]
     assert "<script>" not in response.text.partition("<main")[2]
     assert SECRET.findall(response.text) == []
-    assert rows() == before
+    assert store.rows() == before
 
 
 def test_accepted_test_makes_waiting_deliveries_due(
-    ada: Browser,
-    sink: Sink,
-    make_waiting: Callable[..., None],
-    delivery_of: Callable[[int], Delivery],
-    database: Database,
+    ada: Browser, sink: Sink, make_waiting: Callable[..., None], store: Store
 ) -> None:
     make_waiting(sink.url())
 
@@ -132,14 +106,11 @@ def test_accepted_test_makes_waiting_deliveries_due(
     assert "webhook-signature" in sink.received[0].headers
     assert "Test OK: 200. 1 waiting delivery queued." in page
     assert '{"outcome":"applied"}' in page
-    with database.reading() as session:
-        assert delivery_of(1).due_at <= db.now(session)
+    assert store.delivery(1).due_at <= store.read(db.now)
 
 
-def test_refused_test_shows_the_escaped_response(
-    ada: Browser, sink: Sink, make_endpoint: MakeEndpoint
-) -> None:
-    make_endpoint(sink.url())
+def test_refused_test_shows_the_escaped_response(ada: Browser, sink: Sink, store: Store) -> None:
+    store.add_endpoint(sink.url())
     sink.always(Reply(status=401, body=b"<script>alert(1)</script>"))
 
     ada.send("/endpoints/1/ping")
@@ -150,10 +121,10 @@ def test_refused_test_shows_the_escaped_response(
 
 
 def test_failed_test_says_what_to_do_without_links_from_its_detail(
-    ada: Browser, make_endpoint: MakeEndpoint, monkeypatch: pytest.MonkeyPatch
+    ada: Browser, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """B7: what a receiver sends becomes no link."""
-    make_endpoint()
+    store.add_endpoint()
     detail = "no response: `notifier endpoints list` <b>"
     failure = Failure(FailureKind.REFUSED, detail)
     monkeypatch.setattr(Transport, "post", lambda *_: failure)
@@ -166,10 +137,8 @@ def test_failed_test_says_what_to_do_without_links_from_its_detail(
     assert "Check that the receiver is running and listens on this port." in page
 
 
-def test_disabled_endpoint_is_not_tested(
-    ada: Browser, sink: Sink, make_endpoint: MakeEndpoint
-) -> None:
-    make_endpoint(sink.url(), disabled=True)
+def test_disabled_endpoint_is_not_tested(ada: Browser, sink: Sink, store: Store) -> None:
+    store.add_endpoint(sink.url(), disabled=True)
 
     ada.send("/endpoints/1/ping")
 
@@ -185,18 +154,13 @@ def test_disabled_endpoint_is_not_tested(
     ],
 )
 def test_disabling_holds_deliveries_until_enabled(
-    ada: Browser,
-    make_endpoint: MakeEndpoint,
-    make_delivery: MakeDelivery,
-    endpoint_of: Callable[[int], Endpoint],
-    reason: str,
-    stored: str,
+    ada: Browser, store: Store, reason: str, stored: str
 ) -> None:
-    make_delivery(make_endpoint().id)
+    store.add_delivery(store.add_endpoint().id)
 
     response = ada.send("/endpoints/1/disable", reason=reason)
     disabled = ada.look("/endpoints/1")
-    row = endpoint_of(1)
+    row = store.endpoint(1)
     ada.send("/endpoints/1/enable")
     enabled = ada.look("/endpoints/1")
 
@@ -224,13 +188,10 @@ def test_retry_now_ends_the_pause(ada: Browser, make_waiting: Callable[..., None
 
 
 def test_status_says_when_the_next_attempt_is(
-    ada: Browser,
-    make_waiting: Callable[..., None],
-    make_endpoint: MakeEndpoint,
-    set_failing: SetFailing,
+    ada: Browser, make_waiting: Callable[..., None], store: Store, set_failing: SetFailing
 ) -> None:
     make_waiting(pause=timedelta(0))
-    set_failing(make_endpoint().id)
+    set_failing(store.add_endpoint().id)
 
     waiting, empty = ada.look("/endpoints/1"), ada.look("/endpoints/2")
 
@@ -249,19 +210,18 @@ def test_status_says_when_the_next_attempt_is(
 )
 def test_rotated_secret_is_shown_once(
     ada: Browser,
-    make_endpoint: MakeEndpoint,
-    secrets_of: Callable[[], list[EndpointSecret]],
+    store: Store,
     overlap: str,
     hours: int,
     in_response: str,
     in_page: str,
 ) -> None:
-    make_endpoint()
+    store.add_endpoint()
     (newest,) = re.findall(r'name="newest" value="(\d+)"', ada.look("/endpoints/1"))
 
     response = ada.send("/endpoints/1/secret", overlap=overlap, newest=newest)
 
-    new, old = secrets_of()
+    new, old = store.read(endpoints.secrets_of, 1)
     (secret,) = SECRET.findall(response.text)
     assert Secret.parse(secret).reveal() == secret
     assert response.headers["Cache-Control"] == "no-store"
@@ -285,43 +245,34 @@ def test_rotated_secret_is_shown_once(
     ],
 )
 def test_refused_rotation_changes_nothing(
-    ada: Browser,
-    make_endpoint: MakeEndpoint,
-    rows: Rows,
-    fields: dict[str, Any],
-    status: int,
-    text: str,
+    ada: Browser, store: Store, fields: dict[str, Any], status: int, text: str
 ) -> None:
-    make_endpoint()
-    before = rows()
+    store.add_endpoint()
+    before = store.rows()
 
     response = ada.send("/endpoints/1/secret", **fields)
 
     assert response.status_code == status
     assert text in response.text
     assert SECRET.findall(response.text) == []
-    assert rows() == before
+    assert store.rows() == before
 
 
-def test_event_types_are_changed(
-    ada: Browser, make_endpoint: MakeEndpoint, endpoint_of: Callable[[int], Endpoint]
-) -> None:
-    make_endpoint()
+def test_event_types_are_changed(ada: Browser, store: Store) -> None:
+    store.add_endpoint()
     wanted = ["course.deleted", "delivery.dead"]
 
     response = ada.send("/endpoints/1/types", event_types=wanted)
     refused = ada.send("/endpoints/1/types")
 
     assert response.status_code == 303
-    assert endpoint_of(1).event_types == wanted
+    assert store.endpoint(1).event_types == wanted
     assert re.findall(r'value="([a-z.]+)" checked', ada.look("/endpoints/1")) == wanted
     assert refused.status_code == 422
     assert "Event types: Choose at least one event type." in refused.text
 
 
-def test_url_is_corrected(
-    ada: Browser, make_waiting: Callable[..., None], endpoint_of: Callable[[int], Endpoint]
-) -> None:
+def test_url_is_corrected(ada: Browser, make_waiting: Callable[..., None], store: Store) -> None:
     make_waiting("https://elms.example/webhooks/wrnog")
     before = ada.look("/endpoints/1")
 
@@ -329,15 +280,13 @@ def test_url_is_corrected(
 
     after = ada.look("/endpoints/1")
     assert 'action="/endpoints/1/url"' in before
-    assert (response.status_code, endpoint_of(1).url) == (303, URL)
+    assert (response.status_code, store.endpoint(1).url) == (303, URL)
     assert "URL changed. Send a test. 1 waiting delivery" in after
     assert "failures in a row" not in after
 
 
-def test_url_is_not_corrected_after_a_delivery(
-    ada: Browser, make_endpoint: MakeEndpoint, make_delivery: MakeDelivery
-) -> None:
-    make_delivery(make_endpoint().id, status=DeliveryStatus.DELIVERED, settled_at=NINE)
+def test_url_is_not_corrected_after_a_delivery(ada: Browser, store: Store) -> None:
+    store.add_delivery(store.add_endpoint().id, status=DeliveryStatus.DELIVERED, settled_at=NINE)
 
     page, response = ada.look("/endpoints/1"), ada.send("/endpoints/1/url", url=f"{URL}/2")
 

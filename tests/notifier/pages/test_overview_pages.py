@@ -6,27 +6,26 @@ from typing import Any
 
 import pytest
 
-from foundation.db.session import Database
 from notifier import services
 from notifier.models import DeliveryStatus, EndpointPing, Replay
 from notifier.monitoring import doctor
 from notifier.webhooks import endpoints
-from tests.notifier.conftest import MINUTE, MakeDelivery, MakeEndpoint
-from tests.notifier.pages.conftest import Browser, MakeAttempt, SetFailing
+from tests.notifier.conftest import MINUTE, MakeDelivery, Store
+from tests.notifier.pages.conftest import Browser, SetFailing
 
 PENDING = DeliveryStatus.PENDING
 REASON = 'the receiver answered 422 <b>"no"</b>'
 
 
 @pytest.fixture
-def make(make_endpoint: MakeEndpoint, make_delivery: MakeDelivery, now: datetime) -> MakeDelivery:
+def make(store: Store, now: datetime) -> MakeDelivery:
     """Return a function that makes a delivery to endpoint 1, which has accepted one just now."""
-    endpoint = make_endpoint()
+    endpoint = store.add_endpoint()
 
     def make(**overrides: Any) -> int:
         created_at = now - timedelta(milliseconds=150)
         given = {"settled_at": now, "due_at": now, "created_at": created_at, **overrides}
-        return make_delivery(endpoint.id, **given)
+        return store.add_delivery(endpoint.id, **given)
 
     make(status=DeliveryStatus.DELIVERED)
     return make
@@ -65,12 +64,12 @@ def test_overview_without_problems_says_so(ada: Browser, make: MakeDelivery) -> 
 
 
 def test_endpoint_is_untested_until_it_accepts_something(
-    ada: Browser, make_endpoint: MakeEndpoint, database: Database, now: datetime
+    ada: Browser, store: Store, now: datetime
 ) -> None:
-    make_endpoint()
+    store.add_endpoint()
     untested = ada.look("/")
     ping = {"started_at": now, "milliseconds": 9, "status": 204, "accepted": True}
-    with database.writing() as session:
+    with store.database.writing() as session:
         session.add(EndpointPing(endpoint_id=1, **ping))
 
     tested = ada.look("/")
@@ -82,12 +81,11 @@ def test_endpoint_is_untested_until_it_accepts_something(
 
 
 def test_disabled_endpoint_can_be_enabled(
-    ada: Browser, make: MakeDelivery, database: Database, now: datetime
+    ada: Browser, make: MakeDelivery, store: Store, now: datetime
 ) -> None:
     for _ in range(3):
         make(status=PENDING)
-    with database.writing() as session:
-        endpoints.disable(session, 1, "answered <i>410</i>", now=now)
+    store.write(endpoints.disable, 1, "answered <i>410</i>", now=now)
 
     page = ada.look("/")
 
@@ -129,8 +127,8 @@ def test_disabled_endpoint_can_be_enabled(
 )
 def test_failing_endpoint_shows_its_last_response_and_what_to_do(
     ada: Browser,
+    store: Store,
     make: MakeDelivery,
-    make_attempt: MakeAttempt,
     set_failing: SetFailing,
     now: datetime,
     failures: int,
@@ -138,7 +136,7 @@ def test_failing_endpoint_shows_its_last_response_and_what_to_do(
     needs: list[str],
     texts: list[str],
 ) -> None:
-    make_attempt(make(status=PENDING, due_at=now + 5 * MINUTE), started_at=now, **attempt)
+    store.add_attempt(make(status=PENDING, due_at=now + 5 * MINUTE), started_at=now, **attempt)
     set_failing(1, failures)
 
     page = ada.look("/")
@@ -163,7 +161,7 @@ def test_late_backlog_names_the_command(ada: Browser, make: MakeDelivery, now: d
 
 
 def test_dead_letters_are_replayed_by_reason_up_to_a_limit(
-    ada: Browser, make_dead: MakeDelivery, database: Database, monkeypatch: pytest.MonkeyPatch
+    ada: Browser, make_dead: MakeDelivery, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notifier.pages.dashboard.MAX_REPLAYED", 2)
     for _ in range(3):
@@ -183,17 +181,14 @@ def test_dead_letters_are_replayed_by_reason_up_to_a_limit(
     assert (response.status_code, response.location) == (303, "/")
     assert "2 deliveries queued for replay." in after
     assert "2 in the last 7 days" in after
-    with database.reading() as session:
-        replayed_by = [row.replayed_by for row in session.query(Replay)]
-    assert replayed_by == ["Ada on the pages"] * 2
+    assert [one.replayed_by for one in store.all(Replay)] == ["Ada on the pages"] * 2
 
 
 def test_dead_letters_of_a_disabled_endpoint_are_not_replayed(
-    ada: Browser, make_dead: MakeDelivery, database: Database, now: datetime
+    ada: Browser, make_dead: MakeDelivery, store: Store, now: datetime
 ) -> None:
     make_dead()
-    with database.writing() as session:
-        endpoints.disable(session, 1, "moved", now=now)
+    store.write(endpoints.disable, 1, "moved", now=now)
 
     page = ada.look("/")
     response = ada.send("/overview/replay", endpoint_id=1, reason=REASON)
