@@ -52,7 +52,7 @@ bench: $(READY)
 	@$(BIN)/python -m benchmarks.sync $(ARGS)
 
 pictures: $(READY)
-	@$(BIN)/python -m tests.browser.pictures $(ARGS)
+	@$(BIN)/python -m tests.browser.pictures
 
 settings: $(READY)
 	@$(BIN)/python -m tests.house.settings_docs

@@ -61,7 +61,7 @@ def _add_to_elms(database: Database, now: datetime) -> None:
             registry.add(session, source, name, token, vault=VAULT, actor=ADA, now=now)
             rejected = TokenRejected(token.token_id, LONG, now)
             registry.apply(session, source.id, name, rejected, actor=sync, now=now)
-        advice = Advice("Ask `somebody`.")
+        advice = Advice("Ask `ops`.")
         results = tuple(
             CourseResult("eassessment", name, outcome, "why", LONG, now, advice)
             for name, outcome in zip(NAMES, list(CourseOutcome)[::-1], strict=False)

@@ -44,7 +44,7 @@ def test_refresh_notices_the_end_of_the_session(page: Page, specimen: str) -> No
 
 
 def test_confirmation_unfolds_and_gets_the_focus_by_keyboard(page: Page) -> None:
-    button = page.get_by_role("button", name="Delete it for good")
+    button = page.get_by_role("button", name="Delete permanently")
     expect(button).to_be_hidden()
 
     page.locator("summary", has_text="Delete the course").focus()
@@ -59,7 +59,7 @@ def test_error_is_announced_with_its_field(page: Page) -> None:
 
     expect(field).to_have_attribute("aria-invalid", "true")
     expect(field).to_have_accessible_description(
-        "As it stands in eAssessment. expected 1 to 255 characters"
+        "As in eAssessment. expected 1 to 255 characters"
     )
 
 

@@ -155,7 +155,7 @@ def test_printed_command_syncs(demo: Demo) -> None:
         shlex.split(command), cwd=demo.folder, capture_output=True, text=True, timeout=60
     )
 
-    # 3: another run is in progress, because ELMS also syncs by itself.
+    # 3: another run is in progress, because ELMS syncs regularly.
     assert done.returncode in {0, 3}, done.stdout + done.stderr
 
 

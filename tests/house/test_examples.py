@@ -1,7 +1,7 @@
 """The sample receivers in docs/examples."""
 
-import importlib.util
 import os
+import runpy
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -35,12 +35,7 @@ def sign(raw: bytes, *secrets: Secret, age: timedelta = timedelta()) -> Headers:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("WEBHOOK_SECRET", SECRET.reveal())
-    spec = importlib.util.spec_from_file_location("example", EXAMPLES / "webhook_receiver.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.app.test_client()
+    return runpy.run_path(str(EXAMPLES / "webhook_receiver.py"))["app"].test_client()
 
 
 @pytest.fixture(params=["python", "shell"])
