@@ -67,9 +67,12 @@ def test_lazy_command_is_imported_when_it_runs_and_suggested() -> None:
             id="settings",
         ),
         pytest.param(
-            DatabaseSetupError("the schema is old", advice=Advice("Upgrade it.", "db upgrade")),
+            DatabaseSetupError(
+                "old", advice=Advice("Upgrade it.", "db upgrade"), file=Path("/none.db")
+            ),
             4,
-            "error: the schema is old\n next: Upgrade it. Run `main db upgrade`.\n",
+            "error: old\n       there is no file /none.db\n"
+            " next: Upgrade it. Run `main db upgrade`.\n",
             id="schema",
         ),
         pytest.param(
@@ -103,6 +106,12 @@ def test_refusal_is_a_message_and_an_exit_code(error: Exception, code: int, said
     done = CliRunner().invoke(LazyGroup("main", {"courses": group}), ["courses", "delete"])
 
     assert (done.exit_code, done.stderr) == (code, said)
+
+
+def test_unexpected_error_is_raised() -> None:
+    group = LazyGroup("main", {"fail": click.Command("fail", callback=lambda: [][0])})
+
+    assert isinstance(CliRunner().invoke(group, ["fail"]).exception, IndexError)
 
 
 def test_closed_stdin_is_an_empty_one(

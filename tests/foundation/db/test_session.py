@@ -125,6 +125,11 @@ def test_every_digit_is_read(database: Database, digits: str, read: str) -> None
     assert str(stored(database, "points", Decimal(digits))) == read
 
 
+@pytest.mark.parametrize("column", ["happened_at", "points"])
+def test_null_is_none(database: Database, column: str) -> None:
+    assert stored(database, column, None) is None
+
+
 def test_clock_is_aware_and_goes_on_within_a_transaction(database: Database) -> None:
     with database.reading() as session:
         began = db.now(session)
