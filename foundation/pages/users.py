@@ -27,7 +27,7 @@ METHOD = "scrypt:32768:8:1"
 
 def add(session: Session, name: str, password: str, *, now: datetime) -> User:
     """Add a user; raises NameInvalidError, PasswordWeakError or UserExistsError."""
-    visible = name.isprintable() and name == name.strip() and is_storable(name)
+    visible = name.isprintable() and name == name.strip()
     if not visible or not 1 <= len(name) <= MAX_NAME or len(normalize_name(name)) > 4 * MAX_NAME:
         raise NameInvalidError(f"{name[:MAX_NAME]!r} cannot be a user's name")
     values = {

@@ -103,6 +103,7 @@ def test_sign_in_leads_back_to_the_requested_page(client: FlaskClient, ada: str)
     [
         "https://evil.example/",
         "//evil.example/",
+        "///evil.example",
         "/\\evil.example",
         "/\t/evil.example",
         " //evil.example",
