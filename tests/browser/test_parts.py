@@ -58,9 +58,7 @@ def test_error_is_announced_with_its_field(page: Page) -> None:
     field = page.get_by_label("Course id")
 
     expect(field).to_have_attribute("aria-invalid", "true")
-    expect(field).to_have_accessible_description(
-        "As in eAssessment. expected 1 to 255 characters"
-    )
+    expect(field).to_have_accessible_description("As in eAssessment. expected 1 to 255 characters")
 
 
 def test_text_is_copied(page: Page) -> None:
