@@ -23,7 +23,7 @@ from receiver.runs import store as runs
 from receiver.services import Services
 from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
-from receiver.sync.token_check import TokenCheck, TokenCheckFailed
+from receiver.sync.token_check import TokenCheck
 
 _PROMPTS = {API: "Course token (eas_…)", MOODLE: "Moodle token"}
 
@@ -185,7 +185,7 @@ def _set_one(services: Services, course_id: str, source: str | None) -> None:
                 "verifying it with eAssessment …"
             )
         checked = check.check(entry)
-    if isinstance(checked, TokenCheckFailed):
+    if not isinstance(checked, CourseStatus):
         output.print_error(f"the token could not be verified: {checked.detail}", checked.advice)
         raise click.exceptions.Exit(output.EXIT_REFUSED)
     _exit_unless_active(course_id, checked)

@@ -8,7 +8,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from werkzeug.wrappers import Response
 
 from foundation.db import session as db
-from foundation.errors import Advice
 from foundation.pages import context, forms, pagination
 from foundation.pages.error_pages import render_refusal
 from foundation.pages.forms import Faults
@@ -22,7 +21,7 @@ from receiver.registry import bulk, csv_files, history, listing
 from receiver.registry import entries as registry
 from receiver.runs import queries
 from receiver.sources.factory import ClientFactory
-from receiver.sync.token_check import TokenCheck, TokenCheckFailed
+from receiver.sync.token_check import CheckFailure, TokenCheck
 
 course_pages = Blueprint("course", __name__, template_folder="templates")
 
@@ -145,25 +144,22 @@ def _page(entry_id: int, faults: Faults) -> str:
     )
 
 
-def _flash_result(entry: Entry, checked: CourseStatus | TokenCheckFailed) -> None:
+def _flash_result(entry: Entry, checked: CourseStatus | CheckFailure) -> None:
     match checked:
-        case TokenCheckFailed(detail=detail, advice=advice):
-            flash(_saved_but(entry, f"it could not be verified: {detail}", advice), "error")
         case CourseStatus(status=Status.ACTIVE):
             flash(
                 f"Token {entry.stored_token_id} saved. The course is active; "
                 "the next grade sync fetches its grades."
             )
-        case CourseStatus(reason=reason, advice=advice):
-            flash(
-                _saved_but(entry, f"the course still cannot be synced: {reason}", advice), "error"
-            )
-
-
-def _saved_but(entry: Entry, problem: str, advice: Advice | None) -> Markup:
-    saved = Markup("Token {} saved, but {}. {}")
-    next_step = context.current().render_advice(advice, "")  # the forms are on this page
-    return saved.format(entry.stored_token_id, problem, next_step)
+            return
+        case CourseStatus(reason=reason):
+            problem = f"the course still cannot be synced: {reason}"
+        case _:
+            problem = f"it could not be verified: {checked.detail}"
+    message = Markup("Token {} saved, but {}. {}")
+    # The forms are on this page.
+    next_step = context.current().render_advice(checked.advice, "")
+    flash(message.format(entry.stored_token_id, problem, next_step), "error")
 
 
 def _back(entry_id: int) -> Response:

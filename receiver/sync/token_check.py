@@ -3,7 +3,7 @@
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from contract.tokens import Token
 from foundation.db import session as db
@@ -32,13 +32,8 @@ from receiver.sync.fetcher import Fetcher, FetchLimits
 from receiver.sync.heartbeat import StopSignal
 from receiver.sync.results import FetchResult, InternalFailure
 
-
-@dataclass(frozen=True)
-class TokenCheckFailed:
-    """The check of a token could not be completed: why, and what to do."""
-
-    detail: str
-    advice: Advice
+# Why the check of a token could not be completed.
+CheckFailure = Misconfigured | SiteOutage | Transient | InternalFailure
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ class TokenCheck:
         errors = self._check_replacements([pair for _, pair in pairs.values()])
         return [RejectedToken(id_, pairs[id_][0], error) for id_, error in errors.items()]
 
-    def check(self, entry: Entry) -> CourseStatus | TokenCheckFailed:
+    def check(self, entry: Entry) -> CourseStatus | CheckFailure:
         """Return the status of an entry, after a check if its token is not known to be valid."""
         failed = self.check_all([entry])
         if entry.id in failed:
@@ -110,7 +105,7 @@ class TokenCheck:
             needs_activity = self.services.settings.elms_is_moodle
             return registry.course_status(checked, needs_activity=needs_activity)
 
-    def check_all(self, entries: Sequence[Entry]) -> dict[int, TokenCheckFailed]:
+    def check_all(self, entries: Sequence[Entry]) -> dict[int, CheckFailure]:
         """Check the tokens that are not known to be valid; return by entry id what failed."""
         invalid = [
             entry
@@ -165,17 +160,13 @@ class TokenCheck:
         }
 
 
-def _check_failure(result: FetchResult) -> TokenCheckFailed | None:
+def _check_failure(result: FetchResult) -> CheckFailure | None:
     match result.outcome:
-        case Transient(detail=detail):
+        case Transient() as failure:
             advice = Advice("The token is stored. Enter it again when eAssessment responds.")
-            return TokenCheckFailed(detail, advice)
-        case (
-            Misconfigured(detail=detail, advice=advice)
-            | SiteOutage(detail=detail, advice=advice)
-            | InternalFailure(detail=detail, advice=advice)
-        ):
-            return TokenCheckFailed(detail, advice)
+            return replace(failure, advice=advice)
+        case Misconfigured() | SiteOutage() | InternalFailure() as failure:
+            return failure
         case _:
             return None
 
