@@ -154,8 +154,8 @@ def load(settings: type[_Settings]) -> _Settings:
         raise ConfigurationError("the file .env is not UTF-8") from None
     except ValidationError as error:
         messages = [
-            "".join(f"{variable(settings, str(field))}: " for field in one["loc"][:1])
-            + ("is missing" if one["type"] == "missing" else validation_message(one))
-            for one in error.errors(include_url=False, include_input=False, include_context=False)
+            "".join(f"{variable(settings, str(field))}: " for field in fault["loc"][:1])
+            + ("is missing" if fault["type"] == "missing" else validation_message(fault))
+            for fault in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise ConfigurationError("; ".join(messages)) from None

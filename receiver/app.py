@@ -25,11 +25,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app_of(services.load(settings))
 
 
-def app_of(made: services.Services) -> Flask:
+def app_of(app_services: services.Services) -> Flask:
     """Return the app that uses the services."""
     return site.new_app(
         __name__,
-        made,
+        app_services,
         SITE,
         [
             health.blueprint("receiver", SCHEMA, metrics.collect),

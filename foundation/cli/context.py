@@ -31,8 +31,8 @@ def services() -> Any:
     """Return the program's services, made from the settings when they are first needed."""
     root = click.get_current_context().find_root()
     if _SERVICES not in root.meta:
-        root.meta[_SERVICES] = made = load(f"{program()}.services:load")()
-        root.call_on_close(made.database.dispose)
+        root.meta[_SERVICES] = services = load(f"{program()}.services:load")()
+        root.call_on_close(services.database.dispose)
     return root.meta[_SERVICES]
 
 
@@ -45,8 +45,8 @@ def checked_services() -> Any:
 
 def writing() -> AbstractContextManager[tuple[Session, datetime]]:
     """Open a writing transaction; return it with the database's time."""
-    made: Services[Any] = checked_services()
-    return made.writing()
+    loaded: Services[Any] = checked_services()
+    return loaded.writing()
 
 
 def reading() -> AbstractContextManager[Session]:

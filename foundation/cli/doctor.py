@@ -62,16 +62,16 @@ def report(findings: list[Finding], *, as_json: bool) -> int:
     ok = all(finding.ok for finding in findings)
     if as_json:
         documents = [
-            {"check": one.check, "ok": one.ok, "found": one.found, **fields_of(one.advice)}
-            for one in findings
+            {"check": item.check, "ok": item.ok, "found": item.found, **fields_of(item.advice)}
+            for item in findings
         ]
         output.print_json({"ok": ok, "findings": documents})
     else:
         output.print_table(
             ("check", "result", "found", "next step"),
             [
-                (one.check, "OK" if one.ok else "FAIL", one.found, output.next_step(one.advice))
-                for one in findings
+                (item.check, "OK" if item.ok else "FAIL", item.found, output.next_step(item.advice))
+                for item in findings
             ],
             empty="No checks.",
         )

@@ -40,10 +40,10 @@ class LazyGroup(click.Group):
     """A group of commands; help and completion list the lazy ones without importing them."""
 
     def __init__(self, name: str, commands: Mapping[str, Lazy | click.Command], **attrs: Any):
-        self.lazy = {name: one for name, one in commands.items() if isinstance(one, Lazy)}
+        self.lazy = {key: lazy for key, lazy in commands.items() if isinstance(lazy, Lazy)}
         listed = {
-            name: click.Command(name) if isinstance(one, Lazy) else one
-            for name, one in commands.items()
+            key: click.Command(key) if isinstance(command, Lazy) else command
+            for key, command in commands.items()
         }
         super().__init__(name, commands=listed, **attrs)
 
@@ -70,8 +70,9 @@ class LazyGroup(click.Group):
         return commands + click.Command.shell_complete(self, ctx, incomplete)
 
     def _sentences(self, ctx: click.Context) -> list[tuple[str, str]]:
-        lazy = {name: click.Command(name, help=one.docstring()) for name, one in self.lazy.items()}
-        listed = {**self.commands, **lazy}
+        listed = dict(self.commands)
+        for name, lazy in self.lazy.items():
+            listed[name] = click.Command(name, help=lazy.docstring())
         return [
             (name, listed[name].get_short_help_str(limit=sys.maxsize))
             for name in self.list_commands(ctx)

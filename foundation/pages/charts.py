@@ -214,7 +214,9 @@ class Chart:
         if self.stacked:
             columns = zip(*(series.values for series in self.series), strict=True)
             return self.ticks(max(map(sum, columns), default=0))
-        return self.ticks(max((value for one in self.series for value in one.known), default=0))
+        return self.ticks(
+            max((value for series in self.series for value in series.known), default=0)
+        )
 
     def _x(self, index: float) -> float:
         return _LEFT + index * (WIDTH - _LEFT) / max(len(self.steps), 1)

@@ -228,11 +228,16 @@ class _Schemas:
     """The schemas of every model that operations name, each defined once."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
-        requests = [model for one in operations for model in (*one.bodies, one.query) if model]
+        requests = [
+            model
+            for operation in operations
+            for model in (*operation.bodies, operation.query)
+            if model
+        ]
         responses = [
             response.body
-            for one in operations
-            for response in one.responses.values()
+            for operation in operations
+            for response in operation.responses.values()
             if isinstance(response.body, type)
         ]
         models: list[tuple[Model, JsonSchemaMode]] = [
@@ -306,7 +311,10 @@ def _responses(operation: Operation, schemas: _Schemas) -> JsonSchema:
         problems.setdefault(str(problem.status), []).append(f"`{problem}`")
     content = {MEDIA_TYPE: {"schema": {"$ref": f"{_REF}{_PROBLEM}"}}}
     return {
-        **{str(status): _response(one, schemas) for status, one in operation.responses.items()},
+        **{
+            str(status): _response(response, schemas)
+            for status, response in operation.responses.items()
+        },
         **{
             status: {"description": " · ".join(types), "content": content}
             for status, types in problems.items()

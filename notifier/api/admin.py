@@ -139,17 +139,17 @@ def replay_deliveries() -> Json:
     by = f"admin API from {request.remote_addr}"
     with services.current().writing() as (session, now):
         if params.filter is None:
-            ids = params.ids or []
+            selected = params.ids or []
             if params.dry_run:
-                found = replay.check(session, ids)
+                ids = replay.check(session, selected)
             else:
-                found = replay.replay(session, ids, by=by, now=now)
+                ids = replay.replay(session, selected, by=by, now=now)
         elif params.dry_run:
-            found = replay.replayable(session, params.filter, params.limit)
+            ids = replay.replayable(session, params.filter, params.limit)
         else:
-            found = replay.replay_found(session, params.filter, params.limit, by=by, now=now)
-    replayed = [] if params.dry_run else found
-    return _json(schemas.Replayed(replayed=replayed, found=found, dry_run=params.dry_run))
+            ids = replay.replay_found(session, params.filter, params.limit, by=by, now=now)
+    replayed = [] if params.dry_run else ids
+    return _json(schemas.Replayed(replayed=replayed, found=ids, dry_run=params.dry_run))
 
 
 def _json(response: Response) -> Json:

@@ -124,8 +124,8 @@ def _log_batch(items: Sequence[BatchResponseItem], results: Sequence[GradesOutco
         WARNING if refused else INFO,
         "batch answered",
         courses=len(results),
-        sent=sum(isinstance(one, GradesResult) for one in results),
-        unchanged=sum(isinstance(one, GradesUnchanged) for one in results),
+        sent=sum(isinstance(result, GradesResult) for result in results),
+        unchanged=sum(isinstance(result, GradesUnchanged) for result in results),
         refused=dict(refused),
     )
     _log.debug("batch in detail", statuses=[(item.course_id, item.status) for item in items])

@@ -79,15 +79,15 @@ def show(course_id: str, as_json: bool) -> None:
     click.echo("\nTokens, oldest first")
     output.print_table(
         ("token id", "created", "replaced"),
-        [(one.token_id, one.created_at, one.superseded_at) for one in course.tokens],
+        [(token.token_id, token.created_at, token.superseded_at) for token in course.tokens],
         empty="none",
     )
     click.echo("\nDeliveries, newest first")
     output.print_table(
         ("delivery", "event", "endpoint", "status", "occurred"),
         [
-            (one.delivery_id, one.event_type, one.url, one.status, one.occurred_at)
-            for one in course.deliveries
+            (row.delivery_id, row.event_type, row.url, row.status, row.occurred_at)
+            for row in course.deliveries
         ],
         empty="none",
     )

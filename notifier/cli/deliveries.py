@@ -110,13 +110,15 @@ def show(delivery_id: int, as_json: bool) -> None:
     """Show a delivery with its payload, attempts and replays."""
     with context.reading() as session:
         row = delivery_queries.get(session, delivery_id)
-        attempts, replayed = delivery_queries.history(session, delivery_id)
+        attempts, replay_rows = delivery_queries.history(session, delivery_id)
         delivery = DeliveryDetails.of_attempts(
             row,
             attempts[-1] if attempts else None,
             body=row.event.body,
-            attempts_made=[AttemptResponse.of_attempt(one, row.endpoint_id) for one in attempts],
-            replays=[ReplayResponse.of(one) for one in replayed],
+            attempts_made=[
+                AttemptResponse.of_attempt(attempt, row.endpoint_id) for attempt in attempts
+            ],
+            replays=[ReplayResponse.of(replay_row) for replay_row in replay_rows],
         )
     if as_json:
         output.print_json(delivery)
@@ -128,8 +130,14 @@ def show(delivery_id: int, as_json: bool) -> None:
     output.print_table(
         ("started", "ms", "response", "result", "detail"),
         [
-            (one.started_at, one.milliseconds, one.answer, one.decided, one.detail)
-            for one in delivery.attempts_made
+            (
+                attempt.started_at,
+                attempt.milliseconds,
+                attempt.answer,
+                attempt.decided,
+                attempt.detail,
+            )
+            for attempt in delivery.attempts_made
         ],
         empty="none yet",
     )
@@ -142,7 +150,10 @@ def show(delivery_id: int, as_json: bool) -> None:
         click.echo("\nReplays")
         output.print_table(
             ("replayed", "by", "status before"),
-            [(one.replayed_at, one.replayed_by, one.previous_status) for one in delivery.replays],
+            [
+                (item.replayed_at, item.replayed_by, item.previous_status)
+                for item in delivery.replays
+            ],
             empty="",
         )
 
@@ -179,20 +190,20 @@ def replay(
         maximum = None if every else limit
         held = 0 if ids else replays.count_held(session, criteria)
         if dry_run and ids:
-            found = replays.check(session, ids)
+            chosen = replays.check(session, ids)
         elif dry_run:
-            found = replays.replayable(session, criteria, maximum)
+            chosen = replays.replayable(session, criteria, maximum)
         elif ids:
-            found = replays.replay(session, ids, by=by, now=now)
+            chosen = replays.replay(session, ids, by=by, now=now)
         else:
-            found = replays.replay_found(session, criteria, maximum, by=by, now=now)
+            chosen = replays.replay_found(session, criteria, maximum, by=by, now=now)
     if as_json:
-        output.print_json({"dry_run": dry_run, "deliveries": found, "held": held})
+        output.print_json({"dry_run": dry_run, "deliveries": chosen, "held": held})
         return
-    shown = ", ".join(map(str, found[:_SHOWN_IDS])) + (", …" if len(found) > _SHOWN_IDS else "")
+    shown = ", ".join(map(str, chosen[:_SHOWN_IDS])) + (", …" if len(chosen) > _SHOWN_IDS else "")
     verb = "would be sent again" if dry_run else "queued"
-    listed = f": {shown}" if found else ""
-    click.echo(f"{count(len(found), 'delivery', 'deliveries')} {verb}{listed}")
+    listed = f": {shown}" if chosen else ""
+    click.echo(f"{count(len(chosen), 'delivery', 'deliveries')} {verb}{listed}")
     if held:
         waiting = count(held, "more delivery is", "more deliveries are")
         click.echo(

@@ -126,10 +126,12 @@ def read_grades(
         for access, request in zip(authorize(session, requests), requests, strict=True)
     ]
     limited = _limit_batch(session, accesses, max_bytes)
-    scores = _read(session, {one.course_pk for one in limited if isinstance(one, CourseAccess)})
+    scores = _read(session, {part.course_pk for part in limited if isinstance(part, CourseAccess)})
     return [
-        GradesResult(one, tuple(scores[one.course_pk])) if isinstance(one, CourseAccess) else one
-        for one in limited
+        GradesResult(part, tuple(scores[part.course_pk]))
+        if isinstance(part, CourseAccess)
+        else part
+        for part in limited
     ]
 
 
@@ -154,7 +156,9 @@ def authorize(
 
 def _find_issued(session: Session, requests: Sequence[GradesRequest]) -> dict[str, Row[Any]]:
     """Return the issued tokens of the requests by id, with their courses and current tokens."""
-    token_ids = {one.bearer.token_id for one in requests if isinstance(one.bearer, CourseToken)}
+    token_ids = {
+        request.bearer.token_id for request in requests if isinstance(request.bearer, CourseToken)
+    }
     if not token_ids:
         return {}
     current = aliased(IssuedToken)
@@ -235,7 +239,7 @@ _Limited = CourseAccess | GradesUnchanged | NotifierError
 
 def _limit_batch(session: Session, accesses: Sequence[_Limited], max_bytes: int) -> list[_Limited]:
     sizes = _estimate_sizes(
-        session, [one.course_pk for one in accesses if isinstance(one, CourseAccess)]
+        session, [access.course_pk for access in accesses if isinstance(access, CourseAccess)]
     )
     limited: list[_Limited] = []
     total = 0

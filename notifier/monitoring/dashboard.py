@@ -51,9 +51,9 @@ def day(session: Session, *, now: datetime) -> list[Hour]:
         )
     ).one()
     delivered, dead = counts[:HOURS], counts[HOURS:]
-    delays = _delays(session, [at for at, some in zip(begins, delivered, strict=True) if some])
+    delays = _delays(session, [at for at, number in zip(begins, delivered, strict=True) if number])
     hours = zip(begins, delivered, dead, strict=True)
-    return [Hour(at, some, lost, delays.get(at, [])) for at, some, lost in hours]
+    return [Hour(at, sent, lost, delays.get(at, [])) for at, sent, lost in hours]
 
 
 def dead_letters(session: Session, *, now: datetime) -> list[DeadLetterGroup]:

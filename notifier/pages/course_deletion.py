@@ -64,8 +64,8 @@ def delete() -> Response:
     chosen = _chosen()
     with services.current().writing() as (session, now):
         results = courses.delete_courses(session, chosen.course_id, now=now)
-    deleted = [one for one in results.values() if isinstance(one, Course)]
-    refused = [one for one in results.values() if isinstance(one, NotifierError)]
+    deleted = [result for result in results.values() if isinstance(result, Course)]
+    refused = [result for result in results.values() if isinstance(result, NotifierError)]
     for course in deleted:
         _log.info("course deleted", course_id=course.course_id, user=g.person.name)
     if deleted:

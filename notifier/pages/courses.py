@@ -86,12 +86,12 @@ def listed() -> str:
         params = CourseParams()
     deleted = _IS_DELETED.get(params.state)
     with services.current().database.reading() as session:
-        found = _find(session, params, deleted)
-        tokens = core.current_tokens(session, [row.id for row in found.rows])
+        page = _find(session, params, deleted)
+        tokens = core.current_tokens(session, [row.id for row in page.rows])
     return render_template(
         "notifier/courses.html",
         params=params,
-        found=found,
+        page=page,
         tokens=tokens,
         states=_STATES,
         query=params.model_dump(include={"q", "state"}, exclude_defaults=True),

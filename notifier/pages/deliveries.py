@@ -147,9 +147,10 @@ def _details(delivery_id: int) -> dict[str, Any]:
         secrets = request_preview.signing_secrets(session, row.endpoint_id, current.vault)
         now = db.now(session)
     steps = [
-        (one.started_at, one, request_preview.headers_of(row, one, secrets)) for one in attempts
+        (attempt.started_at, attempt, request_preview.headers_of(row, attempt, secrets))
+        for attempt in attempts
     ]
-    again = [(one.replayed_at, one, None) for one in replayed]
+    again = [(replay.replayed_at, replay, None) for replay in replayed]
     return {
         "row": row,
         "now": now,

@@ -75,7 +75,7 @@ def scope_of(
     if disabled is not None:
         is_disabled = Endpoint.disabled_at.is_not(None)
         query = query.where(is_disabled if disabled else ~is_disabled)
-    statuses = [one for one in DeliveryStatus if one not in leave_out]
+    statuses = [status for status in DeliveryStatus if status not in leave_out]
     chosen = statuses if criteria.status is None else [criteria.status]
     return DeliveryScope(
         criteria, list(session.scalars(query)), chosen, _find_few_events(session, criteria)
@@ -148,7 +148,7 @@ class _Slice:
         positions = sorted(((row.created_at, row.id) for row in rows), reverse=self.descending)
         if (mark := self.mark) is not None:
             positions = [
-                one for one in positions if (one < mark if self.descending else one > mark)
+                place for place in positions if (place < mark if self.descending else place > mark)
             ]
         return [row_id for _, row_id in positions[: self.limit]]
 
