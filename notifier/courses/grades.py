@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from contract.grades import Score
 from foundation.db import session as db
-from notifier.errors import CourseDeletedError, CourseUnknownError
-from notifier.models import Course, Grade
+from notifier.courses.service import lock_courses
+from notifier.models import Grade
 
 _TICK = timedelta(microseconds=1)
 
@@ -31,7 +31,7 @@ def load(session: Session, scores: Mapping[str, Sequence[Score]], *, now: dateti
     Scores of other users are kept, and so is the version of a course whose scores are unchanged.
     Raises CourseUnknownError or CourseDeletedError; then nothing is stored.
     """
-    courses = _lock_courses(session, sorted(scores))
+    courses = lock_courses(session, scores)
     course_pks = [course.id for course in courses.values()]
     rows = db.dicts(
         session, select(*Grade.__table__.columns).where(db.among(Grade.course_pk, course_pks))
@@ -64,20 +64,6 @@ def count(session: Session, course_pk: int) -> int:
     """Return the number of scores of a course."""
     query = select(func.count()).select_from(Grade).where(Grade.course_pk == course_pk)
     return session.scalar(query) or 0
-
-
-def _lock_courses(session: Session, course_ids: Sequence[str]) -> dict[str, Course]:
-    # Read again: the session may hold a course as it was before another transaction deleted it.
-    query = select(Course).where(db.among(Course.course_id, course_ids)).order_by(Course.id)
-    rows = session.scalars(query.with_for_update().execution_options(populate_existing=True))
-    courses = {row.course_id: row for row in rows}
-    for course_id in course_ids:
-        if course_id not in courses:
-            raise CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
-        if (deleted_at := courses[course_id].deleted_at) is not None:
-            version = courses[course_id].version
-            raise CourseDeletedError.of(course_id, version=version, deleted_at=deleted_at)
-    return courses
 
 
 def _last_of_each_user(course_pk: int, scores: Sequence[Score]) -> dict[str, dict[str, Any]]:

@@ -172,11 +172,7 @@ def current_token(session: Session, course: Course) -> str | None:
 
     None for a course of a Moodle.
     """
-    return session.scalars(
-        select(IssuedToken.token_id).where(
-            IssuedToken.course_pk == course.id, IssuedToken.superseded_at.is_(None)
-        )
-    ).one_or_none()
+    return current_tokens(session, [course.id]).get(course.id)
 
 
 def current_tokens(session: Session, course_pks: Collection[int]) -> dict[int, str]:
@@ -189,14 +185,26 @@ def current_tokens(session: Session, course_pks: Collection[int]) -> dict[int, s
     return {row.course_pk: row.token_id for row in rows}
 
 
+def lock_courses(session: Session, course_ids: Collection[str]) -> dict[str, Course]:
+    """Lock courses, in the order of their ids, and return their current rows.
+
+    Raises CourseUnknownError or CourseDeletedError.
+    """
+    # Read again: the session may hold a course as it was before another transaction changed it.
+    query = select(Course).where(db.among(Course.course_id, course_ids)).order_by(Course.id)
+    rows = session.scalars(query.with_for_update().execution_options(populate_existing=True))
+    courses = {row.course_id: row for row in rows}
+    for course_id in sorted(course_ids):
+        course = courses.get(course_id)
+        if course is None:
+            raise CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
+        if (deleted_at := course.deleted_at) is not None:
+            raise CourseDeletedError.of(course_id, version=course.version, deleted_at=deleted_at)
+    return courses
+
+
 def _lock(session: Session, course_id: str, version: int | None = None) -> Course:
-    # Read again: the session may hold the course as it was before another transaction changed it.
-    query = select(Course).where(Course.course_id == course_id).with_for_update()
-    course = session.scalar(query.execution_options(populate_existing=True))
-    if course is None:
-        raise CourseUnknownError(f"there is no course {course_id!r}", course_id=course_id)
-    if course.deleted_at is not None:
-        raise CourseDeletedError.of(course_id, version=course.version, deleted_at=course.deleted_at)
+    course = lock_courses(session, [course_id])[course_id]
     if version is not None and course.version != version:
         raise CourseChangedError(
             f"the course {course_id!r} is at version {course.version}, no longer at {version}",
