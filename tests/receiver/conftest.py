@@ -174,12 +174,14 @@ class Store:
 
     def apply(
         self, course_id: str, *facts: Fact, source: str = "one", actor: Actor = WEBHOOK
-    ) -> None:
+    ) -> list[registry.ApplyResult]:
         """Apply facts to a course, which need not be in the grade sync."""
         found = self.source(source)
         with self.database.writing() as session:
-            for fact in facts:
+            return [
                 registry.apply(session, found.id, course_id, fact, actor=actor, now=NINE)
+                for fact in facts
+            ]
 
     def receive(
         self,

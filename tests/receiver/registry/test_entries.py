@@ -9,7 +9,6 @@ from itertools import count
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
 
 from contract.tokens import CourseToken
 from receiver import course_state
@@ -25,17 +24,24 @@ from receiver.errors import EntryExistsError, EntryUnknownError, TokenMalformedE
 from receiver.models import Entry
 from receiver.registry import entries as registry
 from receiver.registry.entries import ApplyResult, EntryUpdate
-from tests.receiver.conftest import NINE
-from tests.receiver.registry.conftest import RUN, Lab
+from receiver.registry.history import Actor, ActorKind
+from tests.receiver.conftest import NINE, Store
 
 MAX_VERSION = 2**53 - 1
+RUN = Actor(ActorKind.SYNC, "run 7")
 
 
-def test_fact_about_a_course_is_stored_before_the_course_is_added(lab: Lab) -> None:
-    results = lab.apply(Deleted(MAX_VERSION, NINE))
-    known, listed = lab.entry("CS101"), lab.listed()
+def entries_of(store: Store) -> list[Entry]:
+    """Return the courses in grade sync."""
+    with store.database.reading() as session:
+        return registry.list_entries(session)
 
-    added = lab.add("CS101")
+
+def test_fact_about_a_course_is_stored_before_the_course_is_added(store: Store) -> None:
+    results = store.apply("CS101", Deleted(MAX_VERSION, NINE))
+    known, listed = store.entry("CS101"), entries_of(store)
+
+    added = store.add_course("CS101")
 
     assert (results, known.added_at, listed) == ([ApplyResult.APPLIED], None, [])
     assert known.deleted_version == MAX_VERSION
@@ -51,8 +57,12 @@ def test_fact_about_a_course_is_stored_before_the_course_is_added(lab: Lab) -> N
         pytest.param(Deleted(1, NINE), ApplyResult.APPLIED, id="old deletion"),
     ],
 )
-def test_fact_that_changes_nothing_is_stale(lab: Lab, fact: Fact, expected: ApplyResult) -> None:
-    assert lab.apply(TokenAnnounced(3, "b", NINE), fact) == [ApplyResult.APPLIED, expected]
+def test_fact_that_changes_nothing_is_stale(
+    store: Store, fact: Fact, expected: ApplyResult
+) -> None:
+    results = store.apply("CS101", TokenAnnounced(3, "b", NINE), fact)
+
+    assert results == [ApplyResult.APPLIED, expected]
 
 
 _hours = st.integers(0, 2)
@@ -71,70 +81,71 @@ _numbers = count()
 )
 @given(st.lists(_facts, min_size=1, max_size=6))
 def test_stored_state_is_the_one_of_the_rule(
-    lab: Lab, made: list[tuple[Callable[..., Fact], ...]]
+    store: Store, made: list[tuple[Callable[..., Fact], ...]]
 ) -> None:
-    source = lab.make_source(f"source-{next(_numbers)}")
+    source = f"source-{next(_numbers)}"
     facts = [kind(*rest, NINE + timedelta(hours=hours)) for kind, *rest, hours in made]
 
-    lab.apply(*facts, course_id="forwards", source=source)
-    lab.apply(*reversed(facts), *facts, course_id="backwards", source=source)
+    store.apply("forwards", *facts, source=source)
+    store.apply("backwards", *reversed(facts), *facts, source=source)
 
-    with lab.database.reading() as session:
-        entries = session.scalars(select(Entry).where(Entry.source_id == source.id))
-        stored = {registry.state_of(entry) for entry in entries}
-    assert stored == {reduce(course_state.apply, facts, CourseState())}
+    entries = [store.entry(course_id, source) for course_id in ("forwards", "backwards")]
+    assert {registry.state_of(entry) for entry in entries} == {
+        reduce(course_state.apply, facts, CourseState())
+    }
 
 
-def test_concurrent_facts_are_all_applied(lab: Lab) -> None:
+def test_concurrent_facts_are_all_applied(store: Store) -> None:
+    store.add_source("one")
     facts = [TokenAnnounced(version, f"t{version}", NINE) for version in range(1, 13)]
 
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lab.apply, facts))
+        list(threads.map(lambda fact: store.apply("CS101", fact), facts))
 
-    assert lab.entry("CS101").announced_token_id == "t12"
+    assert store.entry("CS101").announced_token_id == "t12"
 
 
-def test_course_is_added_once(lab: Lab) -> None:
-    lab.add()
+def test_course_is_added_once(store: Store) -> None:
+    store.add_course()
 
     with pytest.raises(EntryExistsError) as caught:
-        lab.add()
+        store.add_course()
 
     assert caught.value.advice.command == "registry set-token CS101"
 
 
-def test_token_is_encrypted_and_reencrypted(lab: Lab) -> None:
+def test_token_is_encrypted_and_reencrypted(store: Store) -> None:
     token = CourseToken.generate()
-    before = lab.add(token=token)
+    before = store.add_course(token=token)
 
-    with lab.database.writing() as session:
-        reencrypted = registry.reencrypt(session, vault=lab.vault)
+    with store.database.writing() as session:
+        reencrypted = registry.reencrypt(session, vault=store.vault)
 
-    (after,) = lab.listed()
+    (after,) = entries_of(store)
     assert before.stored_token_id == token.token_id
     assert (reencrypted, before.encrypted_token != after.encrypted_token) == (1, True)
     for entry in (before, after):
         assert token.secret not in str(entry.encrypted_token)
-        assert lab.vault.decrypt(str(entry.encrypted_token)) == token.reveal()
+        assert store.vault.decrypt(str(entry.encrypted_token)) == token.reveal()
 
 
-def test_list_takes_one_query(lab: Lab) -> None:
+def test_list_takes_one_query(store: Store) -> None:
     for number in range(3):
-        lab.add(f"CS10{number}")
-    before = lab.database.statements
+        store.add_course(f"CS10{number}")
+    before = store.database.statements
 
-    names = [(entry.source.name, entry.course_id) for entry in lab.listed()]
+    names = [(entry.source.name, entry.course_id) for entry in entries_of(store)]
 
-    assert lab.database.statements - before == 1
-    assert names == [(lab.source.name, f"CS10{number}") for number in range(3)]
+    assert store.database.statements - before == 1
+    assert names == [("one", f"CS10{number}") for number in range(3)]
 
 
-def test_unknown_course_is_named(lab: Lab) -> None:
-    with lab.database.reading() as session:
+def test_unknown_course_is_named(store: Store) -> None:
+    with store.database.reading() as session:
         with pytest.raises(EntryUnknownError, match="'NONE'"):
             registry.list_entries(session, course_ids=["NONE"])
         with pytest.raises(EntryUnknownError, match="'NONE'"):
-            registry.get(session, lab.source, "NONE")
+            registry.get(session, store.source("one"), "NONE")
 
 
 def test_mistyped_token_is_refused_without_showing_it() -> None:
@@ -146,30 +157,34 @@ def test_mistyped_token_is_refused_without_showing_it() -> None:
     assert mistyped not in str(caught.value)
 
 
-def test_updates_take_four_statements(lab: Lab) -> None:
+def test_updates_take_four_statements(store: Store) -> None:
     updates = [
         EntryUpdate(
             entry.id, (TokenAnnounced(2, str(entry.stored_token_id), NINE),), f'"{entry.id}"', True
         )
-        for entry in (lab.add("CS101"), lab.add("CS102"), lab.add("CS103"))
+        for entry in (
+            store.add_course("CS101"),
+            store.add_course("CS102"),
+            store.add_course("CS103"),
+        )
     ]
-    before = lab.database.statements
+    before = store.database.statements
 
-    with lab.database.writing() as session:
+    with store.database.writing() as session:
         registry.apply_updates(session, updates, actor=RUN, now=NINE)
 
-    assert lab.database.statements - before == 4
-    entries = lab.listed()
+    assert store.database.statements - before == 4
+    entries = entries_of(store)
     assert [entry.etag for entry in entries] == [f'"{entry.id}"' for entry in entries]
     assert {(entry.announced_version, entry.synced_at) for entry in entries} == {(2, NINE)}
 
 
-def test_update_without_change_writes_nothing(lab: Lab) -> None:
-    entry = lab.add()
-    before = lab.database.statements
+def test_update_without_change_writes_nothing(store: Store) -> None:
+    entry = store.add_course()
+    before = store.database.statements
 
-    with lab.database.writing() as session:
+    with store.database.writing() as session:
         registry.apply_updates(session, [EntryUpdate(entry.id)], actor=RUN, now=NINE)
         registry.apply_updates(session, [], actor=RUN, now=NINE)
 
-    assert lab.database.statements - before == 1
+    assert store.database.statements - before == 1

@@ -8,47 +8,49 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
 
 from contract import events
 from contract.events import CourseDeleted, CourseDeletedData
 from contract.tokens import CourseToken
 from foundation.db.pagination import PageRequest
 from receiver.course_state import Deleted, Fact, TokenAccepted, TokenAnnounced, TokenRejected
-from receiver.models import Entry, HistoryEntry
+from receiver.models import HistoryEntry
 from receiver.registry import entries as registry
 from receiver.registry import history
 from receiver.registry.entries import EntryUpdate
+from receiver.registry.history import Actor, ActorKind
 from receiver.sources.store import WebhookSource
 from receiver.webhooks import inbox
-from tests.receiver.conftest import NINE
-from tests.receiver.registry.conftest import ADA, RUN, WEBHOOK, Lab
+from tests.receiver.conftest import NINE, WEBHOOK, Store
+
+ADA = Actor(ActorKind.ADMINISTRATOR, "ada@elms")
+RUN = Actor(ActorKind.SYNC, "run 7")
 
 
 @pytest.fixture
-def written(lab: Lab) -> Callable[[], list[tuple[str, ...]]]:
+def written(store: Store) -> Callable[[], list[tuple[str, ...]]]:
     """Return a function that reads all entries, oldest first: actor, event, resulting status."""
 
     def read() -> list[tuple[str, ...]]:
-        lines = sorted(lab.rows(HistoryEntry), key=lambda line: line.id)
+        lines = sorted(store.rows(HistoryEntry), key=lambda line: line.id)
         return [(line.actor, line.actor_name, line.event, line.status) for line in lines]
 
     return read
 
 
 def test_every_change_has_an_entry_without_a_secret(
-    lab: Lab, written: Callable[[], list[tuple[str, ...]]]
+    store: Store, written: Callable[[], list[tuple[str, ...]]]
 ) -> None:
-    first, second = CourseToken.generate(), CourseToken.generate()
+    source, first, second = store.source("one"), CourseToken.generate(), CourseToken.generate()
     by_ada: dict[str, Any] = {"actor": ADA, "now": NINE}
 
-    with lab.database.writing() as session:
-        registry.add(session, lab.source, "CS101", first, vault=lab.vault, **by_ada)
-    lab.apply(TokenAnnounced(2, second.token_id, NINE))
-    with lab.database.writing() as session:
-        entry = registry.get(session, lab.source, "CS101")
-        registry.set_token(session, entry, second, vault=lab.vault, **by_ada)
-        registry.remove(session, lab.source, "CS101", **by_ada)
+    with store.database.writing() as session:
+        registry.add(session, source, "CS101", first, vault=store.vault, **by_ada)
+    store.apply("CS101", TokenAnnounced(2, second.token_id, NINE))
+    with store.database.writing() as session:
+        entry = registry.get(session, source, "CS101")
+        registry.set_token(session, entry, second, vault=store.vault, **by_ada)
+        registry.remove(session, source, "CS101", **by_ada)
 
     assert written() == [
         ("administrator", "ada@elms", "course added", "active"),
@@ -56,23 +58,23 @@ def test_every_change_has_an_entry_without_a_secret(
         ("administrator", "ada@elms", "token entered", "active"),
         ("administrator", "ada@elms", "course removed", "token_invalid"),
     ]
-    lines = [vars(line) for line in lab.rows(HistoryEntry)]
+    lines = [vars(line) for line in store.rows(HistoryEntry)]
     assert f"stored token {first.token_id}" in {line["detail"] for line in lines}
     assert first.secret not in repr(lines)
     assert second.secret not in repr(lines)
 
 
 def test_stale_webhook_has_an_entry_and_duplicate_has_none(
-    lab: Lab, written: Callable[[], list[tuple[str, ...]]]
+    store: Store, written: Callable[[], list[tuple[str, ...]]]
 ) -> None:
-    webhook_source = WebhookSource(lab.source.id, lab.source.name, ())
+    source = WebhookSource(store.source("one").id, "one", ())
 
     for webhook_id, version in (("msg_2", 5), ("msg_2", 5), ("msg_1", 4)):
-        data = CourseDeletedData(source=lab.source.name, course_id="CS101", course_version=version)
+        data = CourseDeletedData(source=source.name, course_id="CS101", course_version=version)
         event = CourseDeleted(timestamp=NINE, data=data)
-        with lab.database.writing() as session:
+        with store.database.writing() as session:
             raw = events.dump(event).encode()
-            inbox.accept(session, webhook_source, webhook_id, event, raw, now=NINE)
+            inbox.accept(session, source, webhook_id, event, raw, now=NINE)
 
     assert written() == [
         ("webhook", "msg_2", "course.deleted", "course_deleted"),
@@ -81,13 +83,13 @@ def test_stale_webhook_has_an_entry_and_duplicate_has_none(
 
 
 def test_sync_writes_only_facts_that_changed_something(
-    lab: Lab, written: Callable[[], list[tuple[str, ...]]]
+    store: Store, written: Callable[[], list[tuple[str, ...]]]
 ) -> None:
-    changed, known = lab.add("CS101"), lab.add("CS102")
+    changed, known = store.add_course("CS101"), store.add_course("CS102")
     stored = str(changed.stored_token_id)
     facts = (TokenAnnounced(2, "new", NINE), TokenRejected(stored, "it was regenerated", NINE))
 
-    with lab.database.writing() as session:
+    with store.database.writing() as session:
         updates = [EntryUpdate(changed.id, facts), EntryUpdate(known.id, (), '"etag"', True)]
         registry.apply_updates(session, updates, actor=RUN, now=NINE)
 
@@ -97,11 +99,11 @@ def test_sync_writes_only_facts_that_changed_something(
     ]
 
 
-def test_latest_entries_come_first(lab: Lab) -> None:
-    lab.apply(*(TokenAnnounced(version, f"t{version}", NINE) for version in range(1, 6)))
+def test_latest_entries_come_first(store: Store) -> None:
+    store.apply("CS101", *(TokenAnnounced(number, f"t{number}", NINE) for number in range(1, 6)))
 
-    with lab.database.reading() as session:
-        entry = registry.get_known(session, lab.source, "CS101")
+    with store.database.reading() as session:
+        entry = registry.get_known(session, store.source("one"), "CS101")
         lines = history.page(session, entry.id, PageRequest(), limit=2).rows
 
     assert [line.detail for line in lines] == [
@@ -132,15 +134,15 @@ _numbers = count()
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(_steps, max_size=8))
-def test_last_entry_has_the_current_status(lab: Lab, life: list[tuple[str, Any]]) -> None:
-    source = lab.make_source(f"source-{next(_numbers)}")
-    entry = lab.make_entry(source, "CS101", _tokens["a"])
+def test_last_entry_has_the_current_status(store: Store, life: list[tuple[str, Any]]) -> None:
+    name = f"source-{next(_numbers)}"
+    entry, source = store.add_course("CS101", source=name, token=_tokens["a"]), store.source(name)
 
     def at(fact: Fact) -> Fact:
         return type(fact)(**{**vars(fact), "at": NINE + timedelta(hours=fact.at)})
 
     for kind, what in life:
-        with lab.database.writing() as session:
+        with store.database.writing() as session:
             if kind == "webhook":
                 registry.apply(session, source.id, "CS101", at(what), actor=WEBHOOK, now=NINE)
             elif kind == "sync":
@@ -149,9 +151,9 @@ def test_last_entry_has_the_current_status(lab: Lab, life: list[tuple[str, Any]]
             else:
                 row = registry.get(session, source, "CS101")
                 token = _tokens[what]
-                registry.set_token(session, row, token, vault=lab.vault, actor=ADA, now=NINE)
+                registry.set_token(session, row, token, vault=store.vault, actor=ADA, now=NINE)
 
-    with lab.database.reading() as session:
-        row = session.scalars(select(Entry).where(Entry.id == entry.id)).one()
+    with store.database.reading() as session:
         (newest,) = history.page(session, entry.id, PageRequest(), limit=1).rows
-    assert newest.status == registry.course_status(row).status
+    status = registry.course_status(store.entry("CS101", name)).status
+    assert newest.status == status

@@ -10,27 +10,27 @@ from receiver.course_state import Deleted, Status, TokenAnnounced, TokenRejected
 from receiver.registry import listing
 from receiver.registry.history import Actor, ActorKind
 from receiver.registry.listing import EntryFilter, ListedEntry
-from tests.receiver.conftest import NINE
-from tests.receiver.registry.conftest import RUN, Lab
+from tests.receiver.conftest import NINE, Store
 
 DELETED, REGENERATED = Deleted(3, NINE), TokenAnnounced(2, "new", NINE)
 
 
 def read(
-    lab: Lab, entry_filter: EntryFilter | None = None, limit: int = 50
+    store: Store, entry_filter: EntryFilter | None = None, limit: int = 50
 ) -> tuple[ListedEntry, ...]:
     """Return the first page of the list."""
-    with lab.database.reading() as session:
+    with store.database.reading() as session:
         page = listing.page(session, entry_filter or EntryFilter(), PageRequest(), limit=limit)
     return page.rows
 
 
-def test_courses_are_sorted_by_id(lab: Lab) -> None:
-    one, two = lab.make_source("one"), lab.make_source("two")
-    for source, course_id in ((two, "a"), (one, "é"), (one, "a"), (one, "B"), (one, "Z")):
-        lab.make_entry(source, course_id)
+def test_courses_are_sorted_by_id(store: Store) -> None:
+    for source in ("one", "two"):
+        store.add_source(source)
+    for source, course_id in (("two", "a"), ("one", "é"), ("one", "a"), ("one", "B"), ("one", "Z")):
+        store.add_course(course_id, source=source)
 
-    rows = read(lab)
+    rows = read(store)
 
     assert [(row.entry.course_id, row.entry.source.name) for row in rows] == [
         ("B", "one"),
@@ -55,36 +55,38 @@ def test_courses_are_sorted_by_id(lab: Lab) -> None:
         pytest.param(EntryFilter(Status.ACTIVE, 1, "CS"), ["CS1"], id="all filters"),
     ],
 )
-def test_filter_selects_courses(lab: Lab, entry_filter: EntryFilter, expected: list[str]) -> None:
-    lab.make_source("two")
-    lab.add("CS1")
-    lab.add("CS2", facts=(REGENERATED,))
-    lab.add("CS3", facts=(DELETED,))
-    lab.add("cs1")
+def test_filter_selects_courses(
+    store: Store, entry_filter: EntryFilter, expected: list[str]
+) -> None:
+    store.add_course("CS1")
+    store.add_course("CS2", REGENERATED)
+    store.add_course("CS3", DELETED)
+    store.add_course("cs1")
+    store.add_source("two")
 
-    rows = read(lab, entry_filter)
+    rows = read(store, entry_filter)
 
     assert [row.entry.course_id for row in rows] == expected
 
 
-def test_courses_in_grade_sync_are_counted_by_status(lab: Lab) -> None:
+def test_courses_in_grade_sync_are_counted_by_status(store: Store) -> None:
     for number in range(6):
-        lab.add(f"CS{number}", facts=(DELETED,) if number < 3 else ())
-    lab.add("CS9", facts=(REGENERATED,))
-    lab.apply(DELETED, course_id="not added")
+        store.add_course(f"CS{number}", *([DELETED] if number < 3 else []))
+    store.add_course("CS9", REGENERATED)
+    store.apply("not added", DELETED)
 
-    with lab.database.reading() as session:
+    with store.database.reading() as session:
         counts = listing.counts(session)
 
     assert counts == {Status.ACTIVE: 3, Status.TOKEN_INVALID: 1, Status.COURSE_DELETED: 3}
-    assert len(read(lab)) == 7
+    assert len(read(store)) == 7
 
 
-def test_each_course_has_the_cause_of_its_status(lab: Lab) -> None:
+def test_each_course_has_the_cause_of_its_status(store: Store) -> None:
     token = CourseToken.generate()
     announced = TokenAnnounced(2, token.token_id, NINE - timedelta(hours=1))
     for number in range(1, 5):
-        lab.add(f"CS{number}", token=token)
+        store.add_course(f"CS{number}", token=token)
     webhooks = (
         ("CS1", TokenAnnounced(2, "second", NINE), "msg_1"),
         ("CS1", TokenAnnounced(3, "third", NINE), "msg_2"),
@@ -94,19 +96,20 @@ def test_each_course_has_the_cause_of_its_status(lab: Lab) -> None:
         ("CS4", announced, "msg_6"),
     )
     for course_id, fact, webhook_id in webhooks:
-        lab.apply(fact, course_id=course_id, actor=Actor(ActorKind.WEBHOOK, webhook_id))
-    lab.apply(TokenRejected(token.token_id, "unknown", NINE), course_id="CS3", actor=RUN)
+        store.apply(course_id, fact, actor=Actor(ActorKind.WEBHOOK, webhook_id))
+    run = Actor(ActorKind.SYNC, "run 7")
+    store.apply("CS3", TokenRejected(token.token_id, "unknown", NINE), actor=run)
 
-    rows = read(lab)
+    rows = read(store)
 
     assert [row.cause and row.cause.actor_name for row in rows] == ["msg_2", "msg_5", "run 7", None]
 
 
-def test_page_takes_two_statements(lab: Lab) -> None:
+def test_page_takes_two_statements(store: Store) -> None:
     for number in range(5):
-        lab.add(f"CS{number}", facts=(REGENERATED,))
-    before = lab.database.statements
+        store.add_course(f"CS{number}", REGENERATED)
+    before = store.database.statements
 
-    rows = read(lab, limit=4)
+    rows = read(store, limit=4)
 
-    assert (len(rows), lab.database.statements - before) == (4, 2)
+    assert (len(rows), store.database.statements - before) == (4, 2)

@@ -8,19 +8,18 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from contract.signatures import Secret
 from contract.tokens import CourseToken
-from foundation.crypto import Vault
-from foundation.db.session import Database
-from receiver.models import Entry, Source
-from receiver.registry import entries as registry
-from receiver.registry.history import Actor, ActorKind
+from receiver.course_state import Fact
 from receiver.runs.store import RunResult
 from receiver.sources.base import FetchOutcome, GradeQuery, Grades
 from receiver.sync import run as grade_sync
 from receiver.sync.run import SyncOptions
-from tests.receiver.conftest import NINE, SITE, Clients, FakeSite
+from tests.receiver.conftest import SITE, Clients, FakeSite, Store
 
 SYNCED = Grades((), None)
+# Signs the webhooks of the site on loopback.
+SECRET = Secret.generate()
 
 
 @dataclass
@@ -70,43 +69,31 @@ class StubSource:
 
 
 @dataclass(frozen=True)
-class Lab:
-    """What a test of a run works with: ELMS, its sources, and one of them on loopback."""
+class Lab(Store):
+    """ELMS's database and what runs its sync; one of its sources is a site on loopback."""
 
-    database: Database
-    vault: Vault
     clients: Clients
     fake_site: FakeSite
-    make_source: Callable[..., Source]
-    make_entry: Callable[..., Entry]
     make_options: Callable[..., SyncOptions]
     score: Callable[..., dict[str, Any]]
-    rows: Callable[[type[Any]], list[Any]]
-    entry: Callable[[str], Entry]
-    sources: dict[str, Source] = field(default_factory=dict)
 
-    def source(self, name: str = SITE) -> Source:
-        """Return a source, which is added when it is first used."""
-        if name not in self.sources:
-            self.sources[name] = self.make_source(name, self.fake_site.url)
-        return self.sources[name]
-
-    def add_courses(self, *course_ids: str, source: str = "one") -> list[Entry]:
+    def add_courses(self, *course_ids: str, source: str = "one") -> None:
         """Add courses of a stub source."""
-        return [self.make_entry(self.source(source), course_id) for course_id in course_ids]
+        for course_id in course_ids:
+            self.add_course(course_id, source=source)
 
-    def add_course(self, course_id: str = "CS101", *scores: Any, **more: Any) -> CourseToken:
+    def serve_course(
+        self, course_id: str = "CS101", *scores: Any, token: CourseToken | None = None
+    ) -> CourseToken:
         """Add a course to which the site on loopback responds with these scores."""
-        token = more.setdefault("token", CourseToken.generate())
-        self.make_entry(self.source(), course_id, **more)
+        token = token or CourseToken.generate()
+        self.add_course(course_id, source=SITE, token=token)
         self.fake_site.grades(course_id, token, *scores)
         return token
 
-    def receive(self, course_id: str, fact: Any) -> None:
-        """Apply a fact to a course as a webhook does."""
-        actor = Actor(ActorKind.WEBHOOK, "msg_1")
-        with self.database.writing() as session:
-            registry.apply(session, self.source().id, course_id, fact, actor=actor, now=NINE)
+    def receive(self, course_id: str, fact: Fact) -> None:
+        """Apply a fact to a course of the site on loopback, as a webhook does."""
+        self.apply(course_id, fact, source=SITE)
 
     def sync(
         self, stub: StubSource | dict[str, StubSource] | None = None, **overrides: Any
@@ -133,20 +120,15 @@ class Lab:
 
 @pytest.fixture
 def lab(
-    database: Database,
-    vault: Vault,
+    store: Store,
     clients: Clients,
     fake_site: FakeSite,
-    make_source: Callable[..., Source],
-    make_entry: Callable[..., Entry],
     make_options: Callable[..., SyncOptions],
     make_score: Callable[..., dict[str, Any]],
-    rows: Callable[[type[Any]], list[Any]],
-    entry_of: Callable[[str], Entry],
 ) -> Lab:
-    """What a test of a run works with."""
-    parts = (make_source, make_entry, make_options, make_score, rows, entry_of)
-    return Lab(database, vault, clients, fake_site, *parts)
+    """ELMS's database and what runs its sync; one of its sources is a site on loopback."""
+    store.add_source(SITE, fake_site.url, (SECRET,))
+    return Lab(store.database, store.vault, clients, fake_site, make_options, make_score)
 
 
 def outcomes(result: RunResult) -> dict[str, tuple[str, str | None]]:

@@ -34,9 +34,9 @@ def sync_logged(
 
 
 def test_each_failure_is_logged_once_with_what_to_do(lab: Lab, sync_logged: SyncLogged) -> None:
-    lab.add_course("CS101", facts=(Deleted(4, NINE),))
+    lab.add_course("CS101", Deleted(4, NINE))
     for course_id in ("CS102", "CS103", "CS104"):
-        lab.add_course(course_id)
+        lab.serve_course(course_id)
     lab.fake_site.answer("CS102", 503)
     lab.fake_site.regenerated("CS103", "new")
 

@@ -18,7 +18,7 @@ from receiver.models import Run, RunCourse, StoredScore
 from receiver.registry import entries as registry
 from receiver.sync import run as grade_sync
 from receiver.sync.planner import Planner
-from tests.receiver.conftest import NINE, FakeSite
+from tests.receiver.conftest import NINE, SITE, FakeSite
 from tests.receiver.sync.conftest import Lab, outcomes
 
 HOUR = timedelta(hours=1)
@@ -26,8 +26,8 @@ DELETED, REGENERATED = Deleted(4, NINE), TokenAnnounced(4, "another", NINE)
 
 
 def test_grades_are_fetched_and_stored_once(lab: Lab) -> None:
-    lab.add_course("CS101", lab.score("ada"), lab.score("bob", None))
-    lab.add_course("CS102", lab.score("ada", "3"))
+    lab.serve_course("CS101", lab.score("ada"), lab.score("bob", None))
+    lab.serve_course("CS102", lab.score("ada", "3"))
 
     first, second = lab.sync(), lab.sync()
 
@@ -40,8 +40,8 @@ def test_grades_are_fetched_and_stored_once(lab: Lab) -> None:
 
 
 def test_known_invalid_courses_open_no_connection(lab: Lab) -> None:
-    lab.add_course("CS101", facts=(DELETED,))
-    lab.add_course("CS102", facts=(REGENERATED,))
+    lab.add_course("CS101", DELETED, source=SITE)
+    lab.add_course("CS102", REGENERATED, source=SITE)
 
     result = lab.sync()
 
@@ -57,7 +57,7 @@ def test_known_invalid_courses_open_no_connection(lab: Lab) -> None:
 
 def test_one_course_never_stops_the_others(lab: Lab) -> None:
     for course_id in "ABCDEFGH":
-        lab.add_course(course_id, lab.score())
+        lab.serve_course(course_id, lab.score())
     lab.fake_site.gone("B")
     lab.fake_site.refuse("C", ProblemType.TOKEN_UNKNOWN)
     lab.fake_site.answer("D", 200, b"<html>")
@@ -86,7 +86,7 @@ def test_one_course_never_stops_the_others(lab: Lab) -> None:
 
 
 def test_rejected_token_is_not_used_again_whatever_version_is_named(lab: Lab) -> None:
-    token = lab.add_course()
+    token = lab.serve_course()
     lab.fake_site.grades("CS101", token, course_version=9)
     lab.sync()
     lab.fake_site.regenerated("CS101", "older", version=2)  # restored from a backup
@@ -108,7 +108,7 @@ def test_course_invalidated_during_the_run_is_skipped(
     lab: Lab, fact: Any, limits: dict[str, Any]
 ) -> None:
     for course_id in ("CS101", "CS102", "CS103"):
-        lab.add_course(course_id)
+        lab.serve_course(course_id)
     lab.during("CS101", lambda: lab.receive("CS103", fact))
 
     result = lab.sync(**limits)
@@ -147,7 +147,7 @@ def test_course_whose_webhook_overtakes_its_response_is_skipped_from_then_on(
     first: tuple[str, str | None],
     reason: str,
 ) -> None:
-    lab.add_course("CS101", lab.score())
+    lab.serve_course("CS101", lab.score())
     respond(lab.fake_site)
     lab.during("CS101", lambda: lab.receive("CS101", fact))
 
@@ -159,7 +159,7 @@ def test_course_whose_webhook_overtakes_its_response_is_skipped_from_then_on(
 
 def test_registry_is_read_again_only_when_the_last_reading_is_old(lab: Lab) -> None:
     for number in range(5):
-        lab.add_course(f"CS{number}")
+        lab.serve_course(f"CS{number}")
     lab.sync()
 
     rarely = lab.sync(refresh_after=HOUR).statements
@@ -169,10 +169,10 @@ def test_registry_is_read_again_only_when_the_last_reading_is_old(lab: Lab) -> N
 
 
 def test_statements_do_not_grow_with_the_courses_of_a_batch(lab: Lab) -> None:
-    lab.add_course("CS0", lab.score())
+    lab.serve_course("CS0", lab.score())
     one = lab.sync(refresh_after=HOUR).statements
     for number in range(1, 10):
-        lab.add_course(f"CS{number}", lab.score())
+        lab.serve_course(f"CS{number}", lab.score())
 
     ten = lab.sync(refresh_after=HOUR).statements
 
@@ -180,9 +180,9 @@ def test_statements_do_not_grow_with_the_courses_of_a_batch(lab: Lab) -> None:
 
 
 def test_plan_of_named_courses_is_one_query_and_leaves_no_trace(lab: Lab) -> None:
-    lab.add_course("CS101")
-    lab.add_course("CS102", facts=(DELETED,))
-    lab.add_course("CS103")
+    lab.serve_course("CS101")
+    lab.add_course("CS102", DELETED, source=SITE)
+    lab.serve_course("CS103")
     planner = Planner(lab.database, course_ids=("CS101", "CS102"))
     before = lab.database.statements
 
@@ -196,7 +196,7 @@ def test_plan_of_named_courses_is_one_query_and_leaves_no_trace(lab: Lab) -> Non
 
 
 def test_unknown_named_course_stops_a_run_before_it_begins(lab: Lab) -> None:
-    lab.add_course("CS101")
+    lab.serve_course("CS101")
 
     with pytest.raises(EntryUnknownError, match="not in the registry: 'NONE'"):
         lab.sync(course_ids=("CS101", "NONE"))
@@ -205,7 +205,7 @@ def test_unknown_named_course_stops_a_run_before_it_begins(lab: Lab) -> None:
 
 
 def test_second_run_is_refused_while_one_is_running(lab: Lab) -> None:
-    lab.add_course()
+    lab.serve_course()
     refusals: list[str] = []
 
     def start_another() -> None:
@@ -223,8 +223,8 @@ def test_second_run_is_refused_while_one_is_running(lab: Lab) -> None:
 
 
 def test_run_that_lost_its_lease_writes_nothing(lab: Lab) -> None:
-    lab.add_course("CS101", lab.score())
-    lab.add_course("CS102", lab.score())
+    lab.serve_course("CS101", lab.score())
+    lab.serve_course("CS102", lab.score())
 
     lab.during("CS101", lambda: lab.execute("UPDATE sync_lease SET token = 'another'"))
 
@@ -239,7 +239,7 @@ def test_run_that_lost_its_lease_writes_nothing(lab: Lab) -> None:
 
 def test_database_that_fails_during_the_run_ends_it(lab: Lab) -> None:
     for course_id in ("CS101", "CS102", "CS103"):
-        lab.add_course(course_id)
+        lab.serve_course(course_id)
 
     lab.during("CS102", lambda: lab.execute("ALTER TABLE entries RENAME TO gone"))
     try:
@@ -279,7 +279,7 @@ def test_course_that_cannot_be_stored_fails_alone(
     stored: set[int],
 ) -> None:
     for course_id in ("CS101", "CS102", "CS103"):
-        lab.add_course(course_id, lab.score())
+        lab.serve_course(course_id, lab.score())
     store = getattr(module, name)
 
     def store_all_but_one(session: Any, values: Any, **more: Any) -> Any:
@@ -302,7 +302,7 @@ def test_course_that_cannot_be_stored_fails_alone(
 
 
 def test_token_encrypted_with_a_lost_key_fails_only_its_course(lab: Lab) -> None:
-    lab.add_course()
+    lab.serve_course()
     other = Vault(SecretStr("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXphYmNkZWY="))
 
     result = grade_sync.run(lab.database, other, lab.clients, lab.make_options())
@@ -313,9 +313,9 @@ def test_token_encrypted_with_a_lost_key_fails_only_its_course(lab: Lab) -> None
 
 
 def test_run_is_recorded(lab: Lab) -> None:
-    lab.add_course("CS101")
-    lab.add_course("CS102", facts=(DELETED,))
-    lab.add_course("CS103")
+    lab.serve_course("CS101")
+    lab.add_course("CS102", DELETED, source=SITE)
+    lab.serve_course("CS103")
     lab.fake_site.answer("CS103", 503)
 
     result = lab.sync()

@@ -15,12 +15,11 @@ from contract.grades import Score
 from contract.tokens import CourseToken, MoodleToken
 from receiver.course_state import Deleted
 from receiver.gradebook.base import ScoreCounts
-from receiver.models import Entry, RunCourse, StoredScore
+from receiver.models import RunCourse, StoredScore
 from receiver.moodle import users
 from receiver.moodle.client import SITE_INFO
 from receiver.moodle.grade_report import FUNCTION
 from receiver.moodle.gradebook import UPDATE, MoodleGradebook
-from receiver.registry import bulk
 from receiver.runs.store import RunResult
 from receiver.sources.base import Grades, PersonProblem
 from receiver.sources.http_client import HttpClient
@@ -36,6 +35,7 @@ pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 
 TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
 MAINTENANCE = Recorded(503, "text/html", b"maintenance")
+TARGET = (COURSE, ACTIVITY)
 STOPPED = (143, "SIGTERM was received")
 
 
@@ -46,17 +46,12 @@ class MoodleLab(Lab):
     elms: Elms = field(kw_only=True)
 
     def add(
-        self,
-        course_id: str,
-        *scores: Any,
-        target: tuple[str | None, str | None] = (COURSE, ACTIVITY),
-        **more: Any,
+        self, course_id: str, *scores: Any, target: tuple[str | None, str | None] = TARGET
     ) -> CourseToken:
         """Add a course with its target activity."""
-        token = self.add_course(course_id, *scores, **more)
-        with self.database.writing() as session:
-            entry = session.get_one(Entry, self.entry(course_id).id)
-            entry.gradebook_course, entry.gradebook_activity = target
+        token = self.serve_course(course_id, *scores)
+        course, activity = target
+        self.update(self.entry(course_id), gradebook_course=course, gradebook_activity=activity)
         return token
 
     def run(
@@ -102,7 +97,7 @@ def test_grades_go_into_the_moodle_and_nowhere_else(lab: MoodleLab) -> None:
 
 
 def test_nothing_is_requested_if_every_course_is_skipped(lab: MoodleLab) -> None:
-    lab.add("CS101", facts=(Deleted(4, NINE),))
+    lab.add_course("CS101", Deleted(4, NINE))
 
     result = lab.run()
 
@@ -156,13 +151,8 @@ def test_grades_that_are_changed_back_are_written_back(lab: MoodleLab) -> None:
 
 def test_course_whose_activity_changes_during_the_write_is_fetched_again(lab: MoodleLab) -> None:
     lab.add("CS101", lab.score("ada"))
-    entry_id = lab.entry("CS101").id
-
-    def move() -> None:
-        with lab.database.writing() as session:
-            bulk.set_gradebook_target(session.get_one(Entry, entry_id), "8", "43")
-
-    lab.elms.moodle.during(UPDATE, move)
+    entry = lab.entry("CS101")
+    lab.elms.moodle.during(UPDATE, lambda: lab.update(entry, gradebook_activity="43"))
 
     result = lab.run()
 

@@ -17,14 +17,13 @@ from contract.events import (
     TokenRegenerated,
     TokenRegeneratedData,
 )
-from contract.signatures import Secret
 from contract.tokens import CourseToken
 from receiver.course_state import Status
 from receiver.models import Entry, StoredScore
 from receiver.registry import entries as registry
 from receiver.registry.history import Actor, ActorKind
 from tests.receiver.conftest import NINE, SITE
-from tests.receiver.sync.conftest import Lab, outcomes
+from tests.receiver.sync.conftest import SECRET, Lab, outcomes
 
 RECEIVED_OR_MISSED = pytest.mark.parametrize("received", [True, False], ids=["received", "missed"])
 OLD, NEW = CourseToken("tokenOld", "o" * 24), CourseToken("tokenNew", "n" * 24)
@@ -46,14 +45,12 @@ def regenerated(token: CourseToken) -> Event:
 @pytest.fixture
 def send(client: FlaskClient, lab: Lab) -> Callable[[Event], None]:
     """Add two healthy courses, CS101 and MA201, and return a function that sends a webhook."""
-    secret = Secret.generate()
-    lab.sources[SITE] = lab.make_source(SITE, lab.fake_site.url, (secret,))
-    lab.add_course("CS101", token=OLD)
-    lab.add_course("MA201")
+    lab.serve_course("CS101", token=OLD)
+    lab.serve_course("MA201")
 
     def post(event: Event) -> None:
         body = events.dump(event).encode()
-        signed = signatures.sign([secret], "msg_1", body, now=datetime.now(UTC))
+        signed = signatures.sign([SECRET], "msg_1", body, now=datetime.now(UTC))
         response = client.post(
             f"/webhooks/{SITE}", data=body, headers=signed, content_type="application/json"
         )
