@@ -10,31 +10,26 @@ import pytest
 from sqlalchemy import text
 
 from contract.grades import Score
-from foundation.db.session import Database
 from receiver.errors import LeaseLostError
 from receiver.gradebook import database as gradebook
 from receiver.gradebook.base import CourseScores, ScoreCounts, WriteResult
 from receiver.gradebook.database import DatabaseGradebook
-from receiver.models import Entry, Source, StoredScore
+from receiver.models import StoredScore
 from receiver.runs.lease import RunLease
-from tests.receiver.conftest import NINE
+from tests.receiver.conftest import NINE, Store
 
 # The ids of two courses.
 CS101, CS102 = 1, 2
 Write = Callable[[dict[int, list[Score]]], dict[int, ScoreCounts]]
-Stored = Callable[[], list[StoredScore]]
 
 
 @pytest.fixture
-def write(
-    database: Database, make_source: Callable[..., Source], make_entry: Callable[..., Entry]
-) -> Write:
+def write(store: Store) -> Write:
     """Return a function that writes scores of two courses in a transaction of its own."""
-    source = make_source()
-    assert [make_entry(source, name).id for name in ("CS101", "CS102")] == [CS101, CS102]
+    assert [store.add_course(name).id for name in ("CS101", "CS102")] == [CS101, CS102]
 
     def transact(scores: dict[int, list[Score]]) -> dict[int, ScoreCounts]:
-        with database.writing() as session:
+        with store.database.writing() as session:
             return gradebook.write(session, scores)
 
     return transact
@@ -46,14 +41,8 @@ def score(make_score: Callable[..., dict[str, Any]]) -> Callable[..., Score]:
     return lambda *args, **more: Score.model_validate_json(json.dumps(make_score(*args, **more)))
 
 
-@pytest.fixture
-def stored(rows: Callable[[type[Any]], list[Any]]) -> Stored:
-    """Return a function that reads the stored scores."""
-    return lambda: rows(StoredScore)
-
-
 def test_added_changed_and_unchanged_scores_are_counted(
-    write: Write, score: Callable[..., Score], stored: Stored
+    store: Store, write: Write, score: Callable[..., Score]
 ) -> None:
     later = {"timestamp": "2026-11-23T09:00:00.000000Z"}
     write({CS101: [score("ada"), score("bob"), score("cat")], CS102: [score("ada")]})
@@ -66,38 +55,36 @@ def test_added_changed_and_unchanged_scores_are_counted(
     )
 
     assert counts == {CS101: ScoreCounts(changed=2, unchanged=1), CS102: ScoreCounts(added=1)}
-    assert {(row.entry_id, row.user_id): row.score_given for row in stored()} == {
+    assert {(row.entry_id, row.user_id): row.score_given for row in store.rows(StoredScore)} == {
         (CS101, "ada"): Decimal("7.5"),
         (CS101, "bob"): None,
         (CS101, "cat"): Decimal(8),
         (CS102, "ada"): Decimal("7.5"),
         (CS102, "eve"): Decimal(2),
     }
-    first = stored()[0]
+    first = store.rows(StoredScore)[0]
     assert (first.user_id, first.timestamp) == ("ada", score().timestamp)
 
 
-def test_batch_is_three_statements(
-    database: Database, write: Write, score: Callable[..., Score]
-) -> None:
+def test_batch_is_three_statements(store: Store, write: Write, score: Callable[..., Score]) -> None:
     write({CS101: [score(str(number)) for number in range(9)]})
-    before = database.statements
+    before = store.database.statements
 
     write({course: [score(str(number), "8") for number in range(9)] for course in (CS101, CS102)})
 
-    assert database.statements - before == 3
+    assert store.database.statements - before == 3
 
 
-def test_nothing_to_write_sends_no_statement(database: Database, write: Write) -> None:
-    before = database.statements
+def test_nothing_to_write_sends_no_statement(store: Store, write: Write) -> None:
+    before = store.database.statements
 
     counts = write({})
 
-    assert (counts, database.statements - before) == ({}, 0)
+    assert (counts, store.database.statements - before) == ({}, 0)
 
 
 def test_every_field_is_stored_exactly(
-    write: Write, score: Callable[..., Score], stored: Stored
+    store: Store, write: Write, score: Callable[..., Score]
 ) -> None:
     given = score(
         "زينب‮",
@@ -110,23 +97,23 @@ def test_every_field_is_stored_exactly(
 
     write({CS101: [given]})
 
-    (row,) = stored()
+    (row,) = store.rows(StoredScore)
     assert {name: getattr(row, name) for name in Score.model_fields} == given.model_dump()
 
 
 def test_lost_lease_rolls_the_write_back(
-    database: Database, write: Write, score: Callable[..., Score], stored: Stored
+    store: Store, write: Write, score: Callable[..., Score]
 ) -> None:
-    lease = RunLease(database, timedelta(minutes=5))
-    with database.writing() as session:
+    lease = RunLease(store.database, timedelta(minutes=5))
+    with store.database.writing() as session:
         lease.acquire(session, "ada@elms", now=NINE)
     opened = DatabaseGradebook(lease)
 
     written = opened.write([CourseScores(CS101, None, None, ())])
-    with database.writing() as session:
+    with store.database.writing() as session:
         session.execute(text("UPDATE sync_lease SET token = 'another'"))
     with pytest.raises(LeaseLostError):
         opened.write([CourseScores(CS101, None, None, (score(),))])
 
     assert written == [WriteResult(CS101, ScoreCounts())]
-    assert stored() == []
+    assert store.rows(StoredScore) == []

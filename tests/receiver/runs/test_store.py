@@ -1,8 +1,6 @@
 """The records of runs."""
 
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -16,12 +14,10 @@ from receiver.runs import lease as leases
 from receiver.runs import queries
 from receiver.runs import store as runs
 from receiver.runs.store import CourseOutcome, CourseResult, LastOutcome, RunResult, RunStatus
-from tests.receiver.conftest import NINE
+from tests.receiver.conftest import NINE, Store
 
 
-def test_run_is_recorded_with_its_courses(
-    database: Database, rows: Callable[[type[Any]], list[Any]]
-) -> None:
+def test_run_is_recorded_with_its_courses(store: Store) -> None:
     courses = (
         CourseResult("one", "CS101", CourseOutcome.SYNCED, url="http://x.example"),
         CourseResult(
@@ -34,23 +30,23 @@ def test_run_is_recorded_with_its_courses(
             Advice("Look.", "runs show", ("1",)),
         ),
     )
-    with database.writing() as session:
+    with store.database.writing() as session:
         run_id = runs.begin(session, "ada@elms", now=NINE)
         runs.record(session, run_id, courses)
         runs.record(session, run_id, [])
         result = RunResult(run_id, courses, ScoreCounts(1, 2, 3), 1, 7, 0.5, 0)
         runs.end(session, result, now=NINE + timedelta(seconds=1))
 
-    (run,) = rows(Run)
+    (run,) = store.rows(Run)
     assert (run.synced, run.unchanged, run.skipped, run.failed) == (1, 0, 1, 0)
     assert (run.scores_added, run.scores_changed, run.scores_unchanged) == (1, 2, 3)
     assert (run.requests, run.statements, run.exit_code) == (1, 7, 0)
     assert run.ended_at - run.started_at == timedelta(seconds=1)
-    assert [(row.course_id, row.outcome, row.since) for row in rows(RunCourse)] == [
+    assert [(row.course_id, row.outcome, row.since) for row in store.rows(RunCourse)] == [
         ("CS101", "synced", None),
         ("CS102", "skipped", NINE),
     ]
-    assert [row.advice for row in rows(RunCourse)] == [course.advice for course in courses]
+    assert [row.advice for row in store.rows(RunCourse)] == [course.advice for course in courses]
 
 
 def test_latest_full_run_ignores_partial_ones(database: Database) -> None:
