@@ -252,45 +252,6 @@ def store(database: Database, vault: Vault) -> Store:
     return Store(database, vault)
 
 
-@pytest.fixture
-def make_source(store: Store) -> Callable[..., Source]:
-    """Return a function that adds a source with its secrets."""
-    return store.add_source
-
-
-@pytest.fixture
-def make_entry(store: Store) -> Callable[..., Entry]:
-    """Return a function that adds a course to the grade sync and applies facts to it."""
-
-    def make(
-        source: Source,
-        course_id: str = "CS101",
-        token: CourseToken | None = None,
-        facts: tuple[Fact, ...] = (),
-    ) -> Entry:
-        return store.add_course(course_id, *facts, source=source.name, token=token)
-
-    return make
-
-
-@pytest.fixture
-def entry_of(store: Store) -> Callable[[str], Entry]:
-    """Return a function that reads the entry of a course, in grade sync or not."""
-    return store.entry
-
-
-@pytest.fixture
-def rows(store: Store) -> Callable[[type[Any]], list[Any]]:
-    """Return a function that reads a whole table."""
-    return store.rows
-
-
-@pytest.fixture
-def everything(store: Store) -> Callable[[], str]:
-    """Return a function that reads all rows of all tables as one text."""
-    return store.everything
-
-
 @dataclass(frozen=True)
 class ReceivedRequest:
     """A request that the fake site received."""
