@@ -14,7 +14,7 @@ from foundation import logging
 from foundation.crypto import Vault
 from foundation.db.session import Database
 from notifier import services
-from notifier.app import create_app
+from notifier.app import app_of
 from notifier.config import Settings
 from tests.notifier.conftest import SITE
 
@@ -25,8 +25,8 @@ Refused = Callable[..., dict[str, Any]]
 Admin = Callable[..., TestResponse]
 
 
-def new_app(**overrides: Any) -> Flask:
-    """Return an app whose receivers may be on this machine."""
+def make_settings(**overrides: Any) -> Settings:
+    """Return settings that allow receivers on this machine."""
     given = {
         "admin_key": ADMIN_KEY,
         "encryption_keys": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
@@ -36,7 +36,7 @@ def new_app(**overrides: Any) -> Flask:
         "log_format": "json",
         **overrides,
     }
-    return create_app(Settings(_env_file=None, **given))
+    return Settings(_env_file=None, **given)
 
 
 @pytest.fixture
@@ -50,10 +50,9 @@ def shared_app(shared_database: Callable[[str], Database]) -> Flask:
     """One app for all tests, on the database that all tests share."""
     root = python_logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    app = new_app()
+    made = services.load(make_settings())
     root.handlers[:], root.level = handlers, level
-    services.attach(app, replace(services.of(app), database=shared_database("sqlite")))
-    return app
+    return app_of(replace(made, database=shared_database("sqlite")))
 
 
 @pytest.fixture

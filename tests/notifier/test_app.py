@@ -10,7 +10,7 @@ from contract.problems import ProblemType
 from foundation.errors import ConfigurationError, Refusal
 from notifier import errors, signals
 from notifier.app import CHALLENGES, create_app
-from tests.notifier.app_fixtures import new_app
+from tests.notifier.app_fixtures import make_settings
 
 # All refusals of eAssessment except the base class.
 REFUSALS = {
@@ -26,7 +26,7 @@ SHARED = {ProblemType.ADMIN_KEY_REFUSED, ProblemType.METRICS_TOKEN_REFUSED}
 
 def test_each_app_connects_the_same_subscribers(no_subscriber: None, tmp_path: Path) -> None:
     for _ in range(2):
-        new_app(database_url=f"sqlite:///{tmp_path}/notifier.db")
+        create_app(make_settings(database_url=f"sqlite:///{tmp_path}/notifier.db"))
 
     every = [signal for signal in vars(signals).values() if isinstance(signal, NamedSignal)]
     assert [len(signal.receivers) for signal in every] == [1] * 4

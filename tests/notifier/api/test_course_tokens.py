@@ -16,6 +16,7 @@ from tests.notifier.app_fixtures import Refused
 from tests.notifier.conftest import NINE, Store
 
 PATH = "/api/v1/courses/CS101/grades"
+Get = Callable[..., TestResponse]
 REALM = 'Bearer realm="eassessment"'
 INVALID = f'{REALM}, error="invalid_token"'
 SCOPE = f'{REALM}, error="insufficient_scope"'
@@ -48,7 +49,7 @@ def tokens(store: Store) -> Tokens:
 
 
 @pytest.fixture
-def get(app: Flask) -> Callable[..., TestResponse]:
+def get(app: Flask) -> Get:
     """Return a function that requests grades with an Authorization header of any bytes."""
     client = FlaskClient(app, app.response_class, use_cookies=False)
 
@@ -73,7 +74,7 @@ def get(app: Flask) -> Callable[..., TestResponse]:
     ],
 )
 def test_malformed_credentials_are_401_without_a_query(
-    get: Callable[..., TestResponse],
+    get: Get,
     tokens: Tokens,
     store: Store,
     refused: Refused,
@@ -102,7 +103,7 @@ def test_malformed_credentials_are_401_without_a_query(
     ],
 )
 def test_token_without_access_is_refused_as_rfc_6750_says(
-    get: Callable[..., TestResponse],
+    get: Get,
     tokens: Tokens,
     store: Store,
     refused: Refused,
@@ -123,9 +124,7 @@ def test_token_without_access_is_refused_as_rfc_6750_says(
     assert store.rows() == before
 
 
-def test_refusal_has_the_facts_as_members(
-    get: Callable[..., TestResponse], tokens: Tokens, refused: Refused
-) -> None:
+def test_refusal_has_the_facts_as_members(get: Get, tokens: Tokens, refused: Refused) -> None:
     problem = refused(get(f"Bearer {tokens.superseded.reveal()}"), 401, "token-regenerated")
 
     assert {
@@ -138,10 +137,7 @@ def test_refusal_has_the_facts_as_members(
 
 
 def test_token_in_the_url_is_not_read_and_not_logged(
-    get: Callable[..., TestResponse],
-    tokens: Tokens,
-    refused: Refused,
-    caplog: pytest.LogCaptureFixture,
+    get: Get, tokens: Tokens, refused: Refused, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = get(None, f"{PATH}?access_token={tokens.current.reveal()}")
 
@@ -151,16 +147,18 @@ def test_token_in_the_url_is_not_read_and_not_logged(
     assert not tokens.are_in(response.text + caplog.text)
 
 
-@pytest.mark.parametrize("name", ["Cookie", "Proxy-Authorization"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("Cookie", "access_token={}"), ("Proxy-Authorization", "Bearer {}")]
+)
 def test_other_headers_are_not_read(
-    get: Callable[..., TestResponse], tokens: Tokens, refused: Refused, name: str
+    get: Get, tokens: Tokens, refused: Refused, name: str, value: str
 ) -> None:
-    response = get(None, headers={name: f"access_token={tokens.current.reveal()}"})
+    response = get(None, headers={name: value.format(tokens.current.reveal())})
 
     refused(response, 401, "token-missing")
 
 
-def test_head_is_authorised_like_get(get: Callable[..., TestResponse], tokens: Tokens) -> None:
+def test_head_is_authorised_like_get(get: Get, tokens: Tokens) -> None:
     good = get(f"Bearer {tokens.current.reveal()}", method="HEAD")
     bad = get(f"Bearer {tokens.superseded.reveal()}", method="HEAD")
 

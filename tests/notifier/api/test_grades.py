@@ -11,12 +11,11 @@ from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from contract.tokens import CourseToken
-from notifier.courses.grades import LoadResult
 from notifier.models import Course
 from tests.notifier.conftest import Store, make_score
 
 Get = Callable[..., TestResponse]
-Load = Callable[..., LoadResult]
+ChangeAt = Callable[[datetime], None]
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ def get(client: FlaskClient, token: CourseToken) -> Get:
 
 
 @pytest.fixture
-def change_at(store: Store) -> Callable[[datetime], None]:
+def change_at(store: Store) -> ChangeAt:
     """Return a function that sets when the grades of the course changed."""
 
     def change(at: datetime) -> None:
@@ -106,14 +105,14 @@ def test_etag_decides_whether_grades_are_sent(get: Get, form: str, status: int) 
     ],
 )
 def test_time_decides_whether_grades_are_sent(
-    get: Get, change_at: Callable[[datetime], None], since: str, status: int
+    get: Get, change_at: ChangeAt, since: str, status: int
 ) -> None:
     change_at(datetime(2026, 11, 22, 9, tzinfo=UTC))
 
     assert get(**{"If-Modified-Since": since}).status_code == status
 
 
-def test_last_modified_is_rounded_up(get: Get, change_at: Callable[[datetime], None]) -> None:
+def test_last_modified_is_rounded_up(get: Get, change_at: ChangeAt) -> None:
     change_at(datetime(2026, 11, 22, 9, 0, 0, 500_000, tzinfo=UTC))
 
     assert get().headers["Last-Modified"] == "Sun, 22 Nov 2026 09:00:01 GMT"
@@ -123,7 +122,7 @@ def test_grades_that_never_changed_have_no_last_modified(get: Get) -> None:
     assert "Last-Modified" not in get().headers
 
 
-def test_etag_takes_precedence_over_time(get: Get, change_at: Callable[[datetime], None]) -> None:
+def test_etag_takes_precedence_over_time(get: Get, change_at: ChangeAt) -> None:
     change_at(datetime(2026, 11, 22, 9, tzinfo=UTC))
     later = "Mon, 23 Nov 2026 09:00:00 GMT"
 

@@ -1,7 +1,6 @@
 """The grades of a batch of courses: each has the response that its own request would have."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,11 +9,9 @@ from flask.testing import FlaskClient
 from contract.grades import BatchResponse
 from contract.tokens import CourseToken
 from notifier.courses import service as courses
-from notifier.courses.grades import LoadResult
 from tests.notifier.conftest import NINE, Store, make_score
 
 PATH = "/api/v1/grades/batch"
-Load = Callable[..., LoadResult]
 LAST_TIME = "9999-12-31T23:59:59.999999Z"
 
 

@@ -10,8 +10,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from notifier.app import create_app
 from notifier.models import Course, Event, MoodleEventReceipt
-from tests.notifier.app_fixtures import INGEST_SECRET, Refused, new_app
+from tests.notifier.app_fixtures import INGEST_SECRET, Refused, make_settings
 from tests.notifier.conftest import SITE, Store
 
 PATH = "/api/v1/ingest/moodle"
@@ -112,7 +113,7 @@ def test_request_without_the_secret_is_refused(
 
 
 def test_events_are_refused_if_no_secret_is_set(refused: Refused) -> None:
-    client = new_app(ingest_secret="").test_client()
+    client = create_app(make_settings(ingest_secret="")).test_client()
 
     problem = refused(post(client, make_event(token=""), {"X-Api-Key": ""}), 404, "not-found")
 

@@ -1,4 +1,4 @@
-"""Summaries of endpoints, and the number of statements."""
+"""Summaries of endpoints."""
 
 from typing import Any
 

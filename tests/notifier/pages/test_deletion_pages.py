@@ -57,8 +57,8 @@ def test_deletion_of_several_shows_only_their_deliveries(
     ada: Browser, three: list[str], store: Store
 ) -> None:
     store.add_endpoint()
-    for course_id in ("CS998", "CS999"):
-        store.add_course(course_id)
+    store.add_course("CS998")
+    store.add_course("CS999")
     ada.send(CONFIRMED, course_id="CS998")
 
     response = ada.send(CONFIRMED, course_id=[*three, three[0]])

@@ -209,12 +209,7 @@ def test_status_says_when_the_next_attempt_is(
     ],
 )
 def test_rotated_secret_is_shown_once(
-    ada: Browser,
-    store: Store,
-    overlap: str,
-    hours: int,
-    in_response: str,
-    in_page: str,
+    ada: Browser, store: Store, overlap: str, hours: int, in_response: str, in_page: str
 ) -> None:
     store.add_endpoint()
     (newest,) = re.findall(r'name="newest" value="(\d+)"', ada.look("/endpoints/1"))
