@@ -68,6 +68,11 @@ def show(database: Database, setting: str) -> object:
         ("timezone", "timezone = 'Asia/Kathmandu'", "UTC"),
         ("client_encoding", "client_encoding = 'LATIN1'", "UTF8"),
         ("lock_timeout", "lock_timeout = '1h'", "2s"),
+        (
+            "idle_in_transaction_session_timeout",
+            "idle_in_transaction_session_timeout = 0",
+            "1min",
+        ),
     ],
 )
 def test_defaults_of_the_database_change_no_result(

@@ -16,7 +16,6 @@ from foundation.db.session import Database
 from tests.foundation.conftest import ITEMS, PARTS
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
-only_postgres = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 
 
 def add(database: Database, *names: str) -> None:
@@ -189,17 +188,7 @@ def test_sqlite_rolls_back_a_new_table(new_sqlite: Database) -> None:
         assert session.execute(text("SELECT count(*) FROM sqlite_master")).scalar_one() == 0
 
 
-@only_postgres
-def test_every_postgresql_connection_has_the_settings(database: Database) -> None:
-    settings = ("timezone", "lock_timeout", "idle_in_transaction_session_timeout")
-
-    with database.reading() as session:
-        found = [session.execute(text(f"SHOW {name}")).scalar_one() for name in settings]
-
-    assert found == ["UTC", "5s", "1min"]
-
-
-@only_postgres
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 def test_terminated_connection_is_replaced(database: Database) -> None:
     with database.reading() as session:
         ended = session.execute(text("SELECT pg_backend_pid()")).scalar_one()
