@@ -25,6 +25,7 @@ from receiver.config import Settings as ReceiverSettings
 from receiver.models import SCHEMA as RECEIVER
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 PASSWORD = "correct horse battery"
 NINE = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -45,7 +46,7 @@ class Service:
 
     def create(self, **given: Any) -> Flask:
         """Return an app with these settings; only the notifier has an admin key."""
-        return self.app_of(self.settings(_env_file=None, admin_key="k" * 32, **given))
+        return self.app_of(self.settings(_env_file=None, admin_key=ADMIN_KEY, **given))
 
 
 SERVICES = [

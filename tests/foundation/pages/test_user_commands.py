@@ -13,7 +13,7 @@ from foundation.db.session import Database
 from foundation.pages import users
 from notifier.cli import main as notifier
 from receiver.cli import main as receiver
-from tests.foundation.pages.conftest import KEY, PASSWORD, Service, each_service
+from tests.foundation.pages.conftest import ADMIN_KEY, KEY, PASSWORD, Service, each_service
 
 PROGRAMS: dict[str, click.Command] = {"notifier": notifier, "receiver": receiver}
 Run = Callable[..., Result]
@@ -27,7 +27,7 @@ def run(
     prefix = service.name.upper()
     monkeypatch.setenv(f"{prefix}_ENCRYPTION_KEYS", KEY)
     monkeypatch.setenv(f"{prefix}_DATABASE_URL", str(database.engine.url))
-    monkeypatch.setenv("NOTIFIER_ADMIN_KEY", "planted-admin-key-0123456789abcdef")
+    monkeypatch.setenv("NOTIFIER_ADMIN_KEY", ADMIN_KEY)
 
     def invoke(*words: str, stdin: str = "") -> Result:
         return CliRunner().invoke(

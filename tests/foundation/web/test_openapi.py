@@ -24,9 +24,8 @@ from contract.signatures import Secret
 from foundation.services import Services
 from receiver.sources import store as sources
 from tests.foundation.pages import conftest as services
-from tests.foundation.pages.conftest import SERVICES, Service
+from tests.foundation.pages.conftest import ADMIN_KEY, SERVICES, Service
 
-ADMIN_KEY = "planted-admin-key-0123456789abcdef"
 SECRET = Secret.generate()
 # Valid credentials are accepted, and a schema cannot say which courses exist.
 NOT_CHECKED = [ignored_auth, positive_data_acceptance]
