@@ -9,7 +9,7 @@ import gc
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -49,11 +49,20 @@ _SERVER = "eassessment"
 class OneClient:
     """A factory that returns the same client for every source, so that its counters can be read."""
 
-    client: EAssessmentClient
+    http_client: HttpClient
+
+    @property
+    def requests(self) -> int:
+        """The number of requests sent."""
+        return self.http_client.requests
+
+    def cancel(self) -> None:
+        """Cancel the requests in progress."""
+        self.http_client.cancel()
 
     def open(self, _: Source) -> EAssessmentClient:
-        """Return the client."""
-        return self.client
+        """Return a client."""
+        return EAssessmentClient(self.http_client)
 
 
 @dataclass(frozen=True)
@@ -109,8 +118,9 @@ class Bench:
             connections=defaults["sync_concurrency"],
         )
         options = SyncOptions("benchmark", timedelta(seconds=defaults["sync_lease"]))
-        with EAssessmentClient(http_client) as client:
-            report = grade_sync.run(self.data.here, self.data.vault, OneClient(client), options)
+        clients = OneClient(http_client)
+        with closing(http_client):
+            report = grade_sync.run(self.data.here, self.data.vault, clients, options)
         refused = report.count(CourseOutcome.FAILED)
         return Cost(
             asked=len(report.courses) - report.count(CourseOutcome.SKIPPED),
@@ -118,7 +128,7 @@ class Bench:
             refused=refused,
             here=report.statements,
             there=0,
-            moved=client.bytes_transferred,
+            moved=http_client.bytes_sent + http_client.bytes_received,
             seconds=time.perf_counter() - began,
         )
 

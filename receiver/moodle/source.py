@@ -57,15 +57,6 @@ class MoodleGradeSource:
         self._site_token = site_token
         self._now = now
 
-    @property
-    def requests(self) -> int:
-        """The number of requests sent."""
-        return self._http_client.requests
-
-    def cancel(self) -> None:
-        """Cancel the requests in progress, from any thread, and send no more."""
-        self._http_client.cancel()
-
     def fetch(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome]:
         """Return an outcome for each query, in order; never raise."""
         return [self._fetch(query) for query in queries]

@@ -144,11 +144,6 @@ class GradeSource(Protocol):
         """The maximum number of queries in one `fetch`."""
         ...
 
-    @property
-    def requests(self) -> int:
-        """The number of requests sent."""
-        ...
-
     def fetch(self, queries: Sequence[GradeQuery]) -> list[FetchOutcome]:
         """Return an outcome for each query, in order; all are about one site. Never raise."""
         ...
@@ -161,13 +156,18 @@ class GradeSource(Protocol):
         """Return the URL of a query, without any secret, for the log."""
         ...
 
+
+class SourceFactory(Protocol):
+    """Opens the clients of sources."""
+
+    @property
+    def requests(self) -> int:
+        """The number of requests that the clients sent."""
+        ...
+
     def cancel(self) -> None:
         """Cancel the requests in progress, from any thread, and send no more."""
         ...
-
-
-class SourceFactory(Protocol):
-    """Opens the client of a source."""
 
     def open(self, source: Source) -> GradeSource:
         """Return the client of a source, or raise if its settings cannot be read."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from email.utils import format_datetime
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -60,26 +60,6 @@ class EAssessmentClient:
         self._http_client = http_client
         self._sites_without_batch: set[str] = set()
         self.batch = batch
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http_client.close()
-
-    @property
-    def requests(self) -> int:
-        """The number of requests sent."""
-        return self._http_client.requests
-
-    @property
-    def bytes_transferred(self) -> int:
-        """The number of bytes of all request and response bodies."""
-        return self._http_client.bytes_sent + self._http_client.bytes_received
-
-    def cancel(self) -> None:
-        """Cancel the requests in progress, from any thread, and send no more."""
-        self._http_client.cancel()
 
     def url_of(self, query: GradeQuery) -> str:
         """Return the URL of a query that is sent on its own."""

@@ -1,7 +1,7 @@
 """Clients of the sources and of ELMS's Moodle, opened according to the settings."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Self
 
@@ -32,25 +32,38 @@ class ClientFactory:
         self._settings = settings
         self._vault = vault
         self._max_seconds = max_seconds
-        self._opened = ExitStack()
-        self._eassessment = self._opened.enter_context(EAssessmentClient(self._http_client()))
+        self._http_clients: list[HttpClient] = []
+        self._eassessment = EAssessmentClient(self._http_client(MAX_RESPONSE_BYTES))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._opened.close()
+        for http_client in self._http_clients:
+            http_client.close()
+
+    @property
+    def requests(self) -> int:
+        """The number of requests that the clients sent."""
+        return sum(http_client.requests for http_client in self._http_clients)
+
+    def cancel(self) -> None:
+        """Cancel the requests in progress, from any thread, and send no more."""
+        for http_client in self._http_clients.copy():
+            http_client.cancel()
 
     def open(self, source: Source) -> GradeSource:
         """Return the client of a source, or raise DecryptionError for its site-wide token."""
         if source.kind != MOODLE:
             return self._eassessment
         site_token = sources.site_token_of(source, vault=self._vault)
-        exchange = self._opened.enter_context(closing(self._http_client(max_bytes=MAX_BYTES)))
-        return MoodleGradeSource(exchange, site_token=site_token, now=lambda: datetime.now(UTC))
+        http_client = self._http_client(MAX_BYTES)
+        return MoodleGradeSource(http_client, site_token=site_token, now=lambda: datetime.now(UTC))
 
-    def _http_client(self, *, max_bytes: int = MAX_RESPONSE_BYTES) -> HttpClient:
-        return _http_client(self._settings, max_bytes=max_bytes, max_seconds=self._max_seconds)
+    def _http_client(self, max_bytes: int) -> HttpClient:
+        opened = _http_client(self._settings, max_bytes=max_bytes, max_seconds=self._max_seconds)
+        self._http_clients.append(opened)
+        return opened
 
 
 @contextmanager
@@ -60,8 +73,8 @@ def open_gradebook(settings: Settings) -> Iterator[Gradebook | None]:
         yield None
         return
     token = MoodleToken.parse(settings.gradebook_token.get_secret_value())
-    with closing(_http_client(settings, max_bytes=MAX_BYTES)) as exchange:
-        yield MoodleGradebook(exchange, url=settings.gradebook_url, token=token)
+    with closing(_http_client(settings, max_bytes=MAX_BYTES)) as http_client:
+        yield MoodleGradebook(http_client, url=settings.gradebook_url, token=token)
 
 
 def _http_client(

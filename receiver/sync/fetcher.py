@@ -112,13 +112,6 @@ class Fetcher:
         self._skipped: list[CourseResult] = []
         self._yielded_at = time.monotonic()
 
-    @property
-    def requests(self) -> int:
-        """The number of requests sent."""
-        # A client of several sources counts once.
-        clients = {id(client): client for client in self.clients.values()}
-        return sum(client.requests for client in clients.values())
-
     def fetch(self, entries: Sequence[Entry]) -> Generator[FetchBatch, None, None]:
         """Yield results in batches, or every few seconds, until all are known or the run stops.
 
@@ -138,18 +131,13 @@ class Fetcher:
                 entries, self._retries = [result.entry for result in self._retries], []
                 self._unreachable.clear()
         except BaseException:
-            self.cancel()  # no one uses the responses any more
+            self._sources.cancel()  # no one uses the responses any more
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         self._results += self._retries
         if self._results or self._skipped:
             yield self._take_batch()
-
-    def cancel(self) -> None:
-        """Cancel the requests in progress, from any thread, and send no more."""
-        for client in list(self.clients.values()):
-            client.cancel()
 
     def _open_sources(self, entries: Sequence[Entry]) -> None:
         """Open the client of each source; the entries of those that cannot be opened fail."""

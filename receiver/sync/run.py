@@ -81,6 +81,7 @@ class SyncRun:
         gradebook: Gradebook | None,
     ) -> None:
         self._database = database
+        self._sources = sources
         self._options = options
         self._started_at = time.monotonic()
         self._statements_before = database.statements
@@ -133,7 +134,7 @@ class SyncRun:
     def _sync(self, entries: Sequence[Entry]) -> StopReason | None:
         """Fetch and store until all is done; return why the run stops early, if it does."""
         try:
-            with LeaseHeartbeat(self._lease, self._stop, (self._fetcher, self._gradebook)):
+            with LeaseHeartbeat(self._lease, self._stop, (self._sources, self._gradebook)):
                 outage = self._run_stages(entries)
                 self._stop.raise_error()
                 # Once the run has to stop, a request that was cancelled is no outage.
@@ -219,7 +220,7 @@ class SyncRun:
             run_id=self._run_id,
             courses=courses,
             scores=self._scores,
-            requests=self._fetcher.requests,
+            requests=self._sources.requests,
             gradebook_requests=self._gradebook.requests,
             statements=self._database.statements - self._statements_before,
             seconds=round(time.monotonic() - self._started_at, 2),

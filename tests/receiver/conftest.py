@@ -395,6 +395,22 @@ class Clients:
     """Opens one client for every source, or that of its name."""
 
     client: Any
+    http_client: HttpClient | None = None
+
+    @property
+    def _senders(self) -> list[Any]:
+        clients = self.client if isinstance(self.client, dict) else {"": self.client}
+        return [self.http_client] if self.http_client else list(clients.values())
+
+    @property
+    def requests(self) -> int:
+        """The number of requests sent."""
+        return sum(sender.requests for sender in self._senders)
+
+    def cancel(self) -> None:
+        """Cancel the requests in progress."""
+        for sender in self._senders:
+            sender.cancel()
 
     def open(self, source: Source) -> Any:
         """Return the client of a source."""
@@ -402,9 +418,9 @@ class Clients:
 
 
 @pytest.fixture
-def clients(api_client: EAssessmentClient) -> Clients:
+def clients(api_client: EAssessmentClient, http_client: HttpClient) -> Clients:
     """Opens the client of every source of our own kind."""
-    return Clients(api_client)
+    return Clients(api_client, http_client)
 
 
 @pytest.fixture

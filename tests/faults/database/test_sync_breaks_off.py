@@ -1,6 +1,7 @@
 """A grade sync whose database breaks off while it stores: no name is kept before its grades."""
 
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -66,11 +67,10 @@ def sync(url: str) -> RunResult:
     database = Database(url, timeout=0.5, statement_timeout=0.5)
     options = SyncOptions(holder="ada@elms", lease=timedelta(minutes=5))
     try:
-        with EAssessmentClient(
-            HttpClient(connect_timeout=2, read_timeout=2, total=4), batch=1
-        ) as client:
+        with closing(HttpClient(connect_timeout=2, read_timeout=2, total=4)) as http_client:
+            clients = Clients(EAssessmentClient(http_client, batch=1), http_client)
             vault = Vault(receiver_settings(url).encryption_keys)
-            return grade_sync.run(database, vault, Clients(client), options)
+            return grade_sync.run(database, vault, clients, options)
     finally:
         database.dispose()
 

@@ -79,7 +79,10 @@ def test_course_id_is_one_segment_and_token_is_not_in_the_url(
 
 
 def test_scores_are_exact_and_sent_once(
-    fake_site: FakeSite, api_client: EAssessmentClient, make_score: Callable[..., Any]
+    fake_site: FakeSite,
+    api_client: EAssessmentClient,
+    http_client: HttpClient,
+    make_score: Callable[..., Any],
 ) -> None:
     fake_site.grades("CS101", TOKEN, make_score(given="0.1"), etag='W/"7"')
 
@@ -89,7 +92,7 @@ def test_scores_are_exact_and_sent_once(
     assert isinstance(first, Grades)
     assert (first.scores[0].score_given, first.etag) == (Decimal("0.1"), 'W/"7"')
     assert second == Unchanged()
-    assert (api_client.requests, fake_site.connections) == (2, 1)
+    assert (http_client.requests, fake_site.connections) == (2, 1)
 
 
 def test_redirects_are_not_followed(fake_site: FakeSite, api_client: EAssessmentClient) -> None:
@@ -253,7 +256,8 @@ def test_request_that_cannot_succeed_is_misconfigured(fake_site: FakeSite) -> No
     fake_site.answer("CS101", 200, b" " * 200_001)
     http_client = HttpClient(connect_timeout=5, read_timeout=5, total=5, max_bytes=200_000)
 
-    with EAssessmentClient(http_client) as client:
+    with closing(http_client):
+        client = EAssessmentClient(http_client)
         too_large = client.fetch_one(about(url=fake_site.url))
         invalid_url = client.fetch_one(about(url="http://["))
 
@@ -277,10 +281,12 @@ def test_single_requests_share_the_time_of_one_request(fake_site: FakeSite) -> N
     assert [one.course_id for one in fake_site.asked] == ["CS101"]
 
 
-def test_unreachable_site_is_tried_once(api_client: EAssessmentClient) -> None:
+def test_unreachable_site_is_tried_once(
+    api_client: EAssessmentClient, http_client: HttpClient
+) -> None:
     api_client._sites_without_batch.add("http://127.0.0.1:9")
 
     outcomes = api_client.fetch([about(one, "http://127.0.0.1:9") for one in ("A", "B", "C")])
 
-    assert api_client.requests == 1
+    assert http_client.requests == 1
     assert outcomes == [UNREACHABLE] * 3
