@@ -142,40 +142,9 @@ _OPERATIONS = {
 }
 
 
-def document(app: Flask, description: ApiDescription) -> dict[str, Any]:
+def document(app: Flask, description: ApiDescription) -> JsonSchema:
     """Return the OpenAPI document of the app's described operations."""
-    operations = {**_OPERATIONS, **description.operations}
-    events = [operation for _, operation in description.webhooks.values()]
-    schemas = _Schemas([*operations.values(), *events])
-    paths: dict[str, dict[str, Any]] = {}
-    routes = [rule for rule in app.url_map.iter_rules() if rule.endpoint in operations]
-    for rule in sorted(routes, key=lambda rule: rule.rule):
-        method = next(iter((rule.methods or set()) - {"HEAD", "OPTIONS"})).lower()
-        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
-        paths.setdefault(path, {})[method] = _route(
-            app, rule, operations[rule.endpoint], description, schemas
-        )
-    return {
-        "openapi": VERSION,
-        "info": {
-            "title": description.title,
-            "description": description.description,
-            "version": "1",
-        },
-        "paths": paths,
-        "webhooks": {
-            event_type: {"post": _operation(str(model.__doc__), operation, schemas)}
-            for event_type, (model, operation) in description.webhooks.items()
-        },
-        "components": {
-            "schemas": {**schemas.definitions, _PROBLEM: _PROBLEM_SCHEMA},
-            "securitySchemes": {
-                name: scheme
-                for schemes in description.security.values()
-                for name, scheme in schemes.items()
-            },
-        },
-    }
+    return _Document(app, description).make()
 
 
 def blueprint(description: ApiDescription) -> Blueprint:
@@ -224,114 +193,123 @@ def _assets() -> dict[str, bytes]:
     return {**{name: (folder / name).read_bytes() for name in names}, "start.js": _START_SCRIPT}
 
 
-class _Schemas:
-    """The schemas of every model that operations name, each defined once."""
+class _Document:
+    """The parts of the document of an app; each model of its operations is defined once."""
 
-    def __init__(self, operations: Sequence[Operation]) -> None:
-        requests = [
-            model
-            for operation in operations
-            for model in (*operation.bodies, operation.query)
-            if model
-        ]
-        responses = [
-            response.body
-            for operation in operations
-            for response in operation.responses.values()
-            if isinstance(response.body, type)
-        ]
-        models: list[tuple[Model, JsonSchemaMode]] = [
-            *((model, "validation") for model in dict.fromkeys(requests)),
-            *((model, "serialization") for model in dict.fromkeys(responses)),
-        ]
-        self._refs, rest = models_json_schema(models, ref_template=f"{_REF}{{model}}")
-        self.definitions: JsonSchema = rest.get("$defs", {})
+    def __init__(self, app: Flask, description: ApiDescription) -> None:
+        self._app = app
+        self._description = description
+        self._operations = {**_OPERATIONS, **description.operations}
+        models: dict[tuple[Model, JsonSchemaMode], None] = {}
+        sent = (operation for _, operation in description.webhooks.values())
+        for operation in (*self._operations.values(), *sent):
+            requests = (*operation.bodies, operation.query)
+            responses = (response.body for response in operation.responses.values())
+            models |= {(model, "validation"): None for model in requests if model}
+            models |= {
+                (body, "serialization"): None for body in responses if isinstance(body, type)
+            }
+        self._refs, schemas = models_json_schema(list(models), ref_template=f"{_REF}{{model}}")
+        self._definitions: JsonSchema = schemas.get("$defs", {})
 
-    def request(self, model: Model) -> JsonSchema:
-        return self._refs[model, "validation"]
-
-    def response(self, model: Model) -> JsonSchema:
-        return self._refs[model, "serialization"]
-
-    def fields(self, model: Model) -> Mapping[str, JsonSchema]:
-        name = self.request(model)["$ref"].removeprefix(_REF)
-        fields: Mapping[str, JsonSchema] = self.definitions[name]["properties"]
-        return fields
-
-
-def _route(
-    app: Flask, rule: Rule, operation: Operation, description: ApiDescription, schemas: _Schemas
-) -> JsonSchema:
-    view = app.view_functions[rule.endpoint]
-    described = _operation(str(view.__doc__), operation, schemas)
-    guard = getattr(view, "guard", "")
-    security = description.security.get(guard, {}) if operation.has_security else {}
-    path = [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "schema": description.path_parameters[name],
+    def make(self) -> JsonSchema:
+        paths: dict[str, JsonSchema] = {}
+        for rule in sorted(self._app.url_map.iter_rules(), key=lambda rule: rule.rule):
+            if rule.endpoint not in self._operations:
+                continue
+            method = next(iter((rule.methods or set()) - {"HEAD", "OPTIONS"})).lower()
+            path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+            paths.setdefault(path, {})[method] = self._route(rule)
+        return {
+            "openapi": VERSION,
+            "info": {
+                "title": self._description.title,
+                "description": self._description.description,
+                "version": "1",
+            },
+            "paths": paths,
+            "webhooks": {
+                event_type: {"post": self._operation(str(model.__doc__), operation)}
+                for event_type, (model, operation) in self._description.webhooks.items()
+            },
+            "components": {
+                "schemas": {**self._definitions, _PROBLEM: _PROBLEM_SCHEMA},
+                "securitySchemes": {
+                    name: scheme
+                    for schemes in self._description.security.values()
+                    for name, scheme in schemes.items()
+                },
+            },
         }
-        for name in sorted(rule.arguments)
-    ]
-    return {
-        "operationId": rule.endpoint.rpartition(".")[2],
-        **described,
-        "parameters": [*path, *described["parameters"]],
-        "security": [{name: []} for name in security],
-    }
 
-
-def _operation(docstring: str, operation: Operation, schemas: _Schemas) -> JsonSchema:
-    query = schemas.fields(operation.query) if operation.query else {}
-    described: JsonSchema = {
-        "summary": docstring.partition("\n")[0],
-        "parameters": [
-            *({"name": name, "in": "query", "schema": schema} for name, schema in query.items()),
-            *(
-                {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
-                for name, text in operation.headers.items()
-            ),
-        ],
-        "responses": _responses(operation, schemas),
-    }
-    if operation.bodies:
-        refs = [schemas.request(model) for model in operation.bodies]
-        content: JsonSchema = {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}
-        if operation.example:
-            content["example"] = operation.example
-        described["requestBody"] = {"required": True, "content": {_JSON: content}}
-    return described
-
-
-def _responses(operation: Operation, schemas: _Schemas) -> JsonSchema:
-    problems: dict[str, list[str]] = {}
-    for problem in operation.problems:
-        problems.setdefault(str(problem.status), []).append(f"`{problem}`")
-    content = {MEDIA_TYPE: {"schema": {"$ref": f"{_REF}{_PROBLEM}"}}}
-    return {
-        **{
-            str(status): _response(response, schemas)
-            for status, response in operation.responses.items()
-        },
-        **{
-            status: {"description": " · ".join(types), "content": content}
-            for status, types in problems.items()
-        },
-        "default": {"description": "Any other problem.", "content": content},
-    }
-
-
-def _response(response: ApiResponse, schemas: _Schemas) -> JsonSchema:
-    described: JsonSchema = {"description": response.description}
-    if isinstance(response.body, str):
-        described["content"] = {response.body: {"schema": {"type": "string"}}}
-    elif response.body is not None:
-        described["content"] = {_JSON: {"schema": schemas.response(response.body)}}
-    if response.headers:
-        described["headers"] = {
-            name: {"description": text, "schema": {"type": "string"}}
-            for name, text in response.headers.items()
+    def _route(self, rule: Rule) -> JsonSchema:
+        operation = self._operations[rule.endpoint]
+        view = self._app.view_functions[rule.endpoint]
+        described = self._operation(str(view.__doc__), operation)
+        schemes = self._description.security.get(getattr(view, "guard", ""), {})
+        path = [
+            _parameter(name, "path", self._description.path_parameters[name], required=True)
+            for name in sorted(rule.arguments)
+        ]
+        return {
+            "operationId": rule.endpoint.rpartition(".")[2],
+            **described,
+            "parameters": [*path, *described["parameters"]],
+            "security": [{name: []} for name in schemes if operation.has_security],
         }
-    return described
+
+    def _operation(self, docstring: str, operation: Operation) -> JsonSchema:
+        query: JsonSchema = {}
+        if operation.query:
+            name = self._refs[operation.query, "validation"]["$ref"].removeprefix(_REF)
+            query = self._definitions[name]["properties"]
+        described: JsonSchema = {
+            "summary": docstring.partition("\n")[0],
+            "parameters": [
+                *(_parameter(name, "query", schema) for name, schema in query.items()),
+                *(
+                    _parameter(name, "header", {"type": "string"}, description=text)
+                    for name, text in operation.headers.items()
+                ),
+            ],
+            "responses": self._responses(operation),
+        }
+        if operation.bodies:
+            refs = [self._refs[model, "validation"] for model in operation.bodies]
+            content: JsonSchema = {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}
+            if operation.example:
+                content["example"] = operation.example
+            described["requestBody"] = {"required": True, "content": {_JSON: content}}
+        return described
+
+    def _responses(self, operation: Operation) -> JsonSchema:
+        problems: dict[str, list[str]] = {}
+        for problem in operation.problems:
+            problems.setdefault(str(problem.status), []).append(f"`{problem}`")
+        content = {MEDIA_TYPE: {"schema": {"$ref": f"{_REF}{_PROBLEM}"}}}
+        return {
+            **{str(code): self._response(one) for code, one in operation.responses.items()},
+            **{
+                status: {"description": " · ".join(types), "content": content}
+                for status, types in problems.items()
+            },
+            "default": {"description": "Any other problem.", "content": content},
+        }
+
+    def _response(self, response: ApiResponse) -> JsonSchema:
+        described: JsonSchema = {"description": response.description}
+        if isinstance(response.body, str):
+            described["content"] = {response.body: {"schema": {"type": "string"}}}
+        elif response.body is not None:
+            schema = self._refs[response.body, "serialization"]
+            described["content"] = {_JSON: {"schema": schema}}
+        if response.headers:
+            described["headers"] = {
+                name: {"description": text, "schema": {"type": "string"}}
+                for name, text in response.headers.items()
+            }
+        return described
+
+
+def _parameter(name: str, place: str, schema: JsonSchema, **more: Any) -> JsonSchema:
+    return {"name": name, "in": place, **more, "schema": schema}
