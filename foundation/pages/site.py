@@ -49,7 +49,7 @@ def new_app(
     challenges: Mapping[ProblemType, str],
 ) -> Flask:
     """Return the app of a service: its pages, with sign-in and security headers, and its routes."""
-    app = web.new_app(name, challenges)
+    app = web.new_app(name, challenges, error_pages.show)
     attach(app, services)
     context.attach(app, site)
     first, *older = derive(
@@ -81,7 +81,6 @@ def new_app(
         app.register_blueprint(blueprint)
     app.register_error_handler(SignInNeeded, error_pages.to_sign_in)
     app.after_request(_harden)
-    web.render_problems_with(app, error_pages.show)
     return app
 
 

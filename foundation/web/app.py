@@ -4,8 +4,9 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import wraps
-from logging import INFO
+from logging import ERROR, INFO, WARNING
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -40,37 +41,36 @@ _BY_STATUS = {
     413: (ProblemType.BODY_TOO_LARGE, BodyTooLargeError.advice),
     415: (ProblemType.MEDIA_TYPE_UNSUPPORTED, MediaTypeError.advice),
 }
-_CHALLENGES = "challenges"
-_RENDERER = "problem_renderer"
+_PROBLEMS = "problems"
 _OTHER_4XX = (ProblemType.REQUEST_MALFORMED, Advice("Check the request and send it again."))
 _INTERNAL = (ProblemType.INTERNAL_ERROR, InternalError.advice)
 
 
-def new_app(name: str, challenges: Mapping[ProblemType, str] = MappingProxyType({})) -> Flask:
-    """Return a Flask app that responds to every error with a problem document.
+def new_app(
+    name: str,
+    challenges: Mapping[ProblemType, str] = MappingProxyType({}),
+    render: Callable[[Problem, Advice], Response | None] = lambda _problem, _advice: None,
+) -> Flask:
+    """Return a Flask app that responds to every error with a problem.
 
-    `challenges` are the `WWW-Authenticate` headers of problems (RFC 9110, 11.6.1).
+    Args:
+        challenges: The `WWW-Authenticate` headers of problems (RFC 9110, 11.6.1).
+        render: Returns a problem as a page, or None where a document is expected.
     """
     app = Flask(name, static_folder=None)
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = 0
     # Flask would respond to OPTIONS itself, without running the guard.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    app.extensions[_CHALLENGES] = challenges
+    app.extensions[_PROBLEMS] = challenges, render
     app.before_request(_start_request)
     app.after_request(_finish_request)
-
     app.register_error_handler(Refusal, _refuse)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _internal_error)
     for kind in db.UNUSABLE:
         app.register_error_handler(kind, _unavailable)
     return app
-
-
-def render_problems_with(app: Flask, show: Callable[[Problem, Advice], Response | None]) -> None:
-    """Render problems with a function of the app; where it returns None, as a document."""
-    app.extensions[_RENDERER] = show
 
 
 def guarded(by: str, check: Callable[[], None] = lambda: None) -> Callable[[_View], _View]:
@@ -201,17 +201,12 @@ def to_problem(refusal: Refusal) -> Problem:
     if kind is None:
         _log.error("refusal without a problem type", refusal=type(refusal).__name__)
         kind = ProblemType.INTERNAL_ERROR
-    facts = {"action": refusal.advice.command, **refusal.facts}
-    return Problem(kind, str(refusal), refusal.advice.text, to_json(facts))
-
-
-def to_json(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return facts as JSON values: timestamps as text, without those that are None."""
-    return {
-        name: fact.isoformat() if hasattr(fact, "isoformat") else fact
-        for name, fact in facts.items()
+    facts = {
+        name: fact.isoformat() if isinstance(fact, datetime) else fact
+        for name, fact in {"action": refusal.advice.command, **refusal.facts}.items()
         if fact is not None
     }
+    return Problem(kind, str(refusal), refusal.advice.text, facts)
 
 
 def _refuse(refusal: Refusal) -> Response:
@@ -229,11 +224,9 @@ def _internal_error(error: Exception) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
+    detail = error.description or error.name
     if isinstance(error, RequestEntityTooLarge):
-        limit = request.max_content_length
-        detail = f"the body is larger than {limit} bytes"
-    else:
-        detail = error.description or error.name
+        detail = f"the body is larger than {request.max_content_length} bytes"
     code = error.code or 500
     kind, advice = _BY_STATUS.get(code, _OTHER_4XX if code < 500 else _INTERNAL)
     response = _problem_response(Problem(kind, detail, advice.text), advice)
@@ -244,21 +237,21 @@ def _http_error(error: HTTPException) -> Response:
 
 def _problem_response(problem: Problem, advice: Advice) -> Response:
     _log.log(
-        30 if problem.status != 500 else 40,
+        ERROR if problem.status == 500 else WARNING,
         "request refused",
         problem=problem.type.value,
         url=_url(),
         detail=problem.detail,
         **fields_of(advice),
     )
-    show = current_app.extensions.get(_RENDERER)
-    response = (show and show(problem, advice)) or Response(
+    challenges, render = current_app.extensions[_PROBLEMS]
+    response = render(problem, advice) or Response(
         strict_json.dump({**problem.document(), "request_id": g.get("request_id")}),
         status=problem.status,
         content_type=MEDIA_TYPE,
     )
-    if challenge := current_app.extensions[_CHALLENGES].get(problem.type):
-        response.headers["WWW-Authenticate"] = challenge
+    if problem.type in challenges:
+        response.headers["WWW-Authenticate"] = challenges[problem.type]
     if problem.type is ProblemType.DATABASE_UNAVAILABLE:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
