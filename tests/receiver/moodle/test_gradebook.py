@@ -58,6 +58,11 @@ def course(
     return CourseScores(entry_id, number, activity, scores)
 
 
+def responds(body: bytes) -> Recorded:
+    """Return a response with a JSON document."""
+    return Recorded(200, "application/json", body)
+
+
 @pytest.fixture
 def write(gradebook: MoodleGradebook) -> Write:
     """Return a function that writes scores of one course."""
@@ -191,28 +196,37 @@ def test_failure_concerns_one_course(elms: Elms, gradebook: MoodleGradebook) -> 
 @pytest.mark.parametrize(
     ("function", "answer", "kind"),
     [
-        pytest.param(users.FUNCTION, "token_invalid", SiteOutage, id="token invalid"),
-        pytest.param(users.FUNCTION, "maintenance", Transient, id="maintenance"),
-        pytest.param(users.FUNCTION, "grades", Transient, id="no users"),
-        pytest.param(FUNCTION, "database_down", Transient, id="database down"),
-        pytest.param(FUNCTION, "web_services_off", SiteOutage, id="switched off"),
-        pytest.param(FUNCTION, "get_courses_none", Transient, id="no report"),
-        pytest.param(UPDATE, "update_grades_no_activity", Misconfigured, id="no activity"),
-        pytest.param(UPDATE, "token_expired_first_call", SiteOutage, id="not allowed to write"),
-        pytest.param(UPDATE, "grades_no_students", Misconfigured, id="not zero"),
+        pytest.param(users.FUNCTION, RECORDED["token_invalid"], SiteOutage, id="token invalid"),
+        pytest.param(users.FUNCTION, RECORDED["maintenance"], Transient, id="maintenance"),
+        pytest.param(users.FUNCTION, RECORDED["grades"], Transient, id="no users"),
+        pytest.param(FUNCTION, RECORDED["database_down"], Transient, id="database down"),
+        pytest.param(FUNCTION, RECORDED["web_services_off"], SiteOutage, id="switched off"),
+        pytest.param(FUNCTION, RECORDED["get_courses_none"], Transient, id="no report"),
+        pytest.param(UPDATE, RECORDED["token_expired_first_call"], SiteOutage, id="denied"),
+        pytest.param(
+            UPDATE, RECORDED["update_grades_no_activity"], Misconfigured, id="no activity"
+        ),
+        # Only an integer zero is a success.
+        pytest.param(UPDATE, RECORDED["grades_no_students"], Misconfigured, id="an object"),
+        pytest.param(UPDATE, responds(b"1"), Misconfigured, id="a grade is locked"),
+        pytest.param(UPDATE, responds(b"4"), Misconfigured, id="the item is locked"),
+        pytest.param(UPDATE, responds(b"false"), Misconfigured, id="false"),
+        pytest.param(UPDATE, responds(b"null"), Misconfigured, id="null"),
+        pytest.param(UPDATE, responds(b'"0"'), Misconfigured, id="text"),
+        pytest.param(UPDATE, responds(b"0.0"), Misconfigured, id="a float"),
     ],
 )
 def test_failure_of_any_call_is_the_courses(
-    elms: Elms, write: Write, function: str, answer: str, kind: type
+    elms: Elms, write: Write, function: str, answer: Recorded, kind: type
 ) -> None:
-    elms.moodle.says(function, answer)
+    elms.moodle.sends(function, answer)
 
     result = write(score())
 
     assert type(result.failure) is kind
     assert result.failure is not None
     assert "ELMS's" in result.failure.detail
-    assert result.scores == ScoreCounts()
+    assert (result.scores, result.problems) == (ScoreCounts(), ())
     assert TOKEN.reveal() not in repr(result)
 
 
@@ -225,15 +239,6 @@ def test_outage_of_the_moodle_costs_no_more_requests(
 
     assert [type(one.failure) for one in result] == [SiteOutage] * 3
     assert elms.moodle.functions() == [users.FUNCTION, FUNCTION]
-
-
-@pytest.mark.parametrize("body", [b"1", b"4", b"false", b"null", b'"0"', b"0.0"])
-def test_only_an_integer_zero_is_success(elms: Elms, write: Write, body: bytes) -> None:
-    elms.moodle.sends(UPDATE, Recorded(200, "application/json", body))
-
-    result = write(score())
-
-    assert isinstance(result.failure, Misconfigured)
 
 
 def test_grades_written_before_a_failure_count(elms: Elms, write: Write) -> None:
@@ -270,13 +275,12 @@ def test_users_are_looked_up_once_in_batches(elms: Elms, gradebook: MoodleGradeb
 
 
 def test_hidden_id_numbers_are_a_site_outage(elms: Elms, write: Write) -> None:
-    elms.moodle.sends(users.FUNCTION, Recorded(200, "application/json", b'[{"id":14}]'))
+    elms.moodle.sends(users.FUNCTION, responds(b'[{"id":14}]'))
 
-    result = write(score())
+    failure = write(score()).failure
 
-    assert isinstance(result.failure, SiteOutage)
-    assert "moodle/user:viewalldetails" in result.failure.advice.text
-    assert result.problems == ()
+    assert isinstance(failure, SiteOutage)
+    assert "moodle/user:viewalldetails" in failure.advice.text
 
 
 def test_cancelled_gradebook_is_not_written(
@@ -299,7 +303,7 @@ def test_cancelled_gradebook_is_not_written(
             RECORDED["unknown_function"], SiteOutage, "external_functions", id="no function"
         ),
         pytest.param(
-            Recorded(200, "application/json", WITHOUT_UPDATE),
+            responds(WITHOUT_UPDATE),
             SiteOutage,
             UPDATE,
             id="a function not allowed",

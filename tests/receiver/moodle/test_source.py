@@ -33,9 +33,18 @@ TOKEN = MoodleToken("0123456789abcdef0123456789abcdef")
 SITE_TOKEN = MoodleToken("fedcba9876543210fedcba9876543210")
 Fetch = Callable[..., FetchOutcome]
 
-TOKEN_INVALID, DENIED = RECORDED["token_invalid"], RECORDED["token_expired_first_call"]
-GERMAN = failure(exception="x", errorcode="invalidrecord", message="Fehlt.")
-ECHO = failure(exception="x", errorcode="invalidtoken", message=TOKEN.reveal())
+
+def refused(code: str, message: str) -> Recorded:
+    """Return a failure with an error code."""
+    return Recorded(
+        200, "application/json", failure(exception="x", errorcode=code, message=message)
+    )
+
+
+CERTAIN = {"certain": True}
+TOKEN_INVALID = RECORDED["token_invalid"]
+GERMAN = refused("invalidrecord", "Fehlt.")
+ECHO = refused("invalidtoken", TOKEN.reveal())
 
 
 @pytest.fixture
@@ -112,33 +121,16 @@ def test_unchanged_report_is_recognized_by_its_etag(moodle: FakeMoodle, fetch: F
     ("answer", "kind", "facts"),
     [
         pytest.param(TOKEN_INVALID, TokenRefused, {"problem": "invalidtoken"}, id="invalid token"),
-        pytest.param(
-            RECORDED["token_of_another_course"], Misconfigured, {}, id="another course's token"
-        ),
+        pytest.param(ECHO, TokenRefused, {"detail": "[redacted]"}, id="echoed token"),
+        pytest.param(RECORDED["token_of_another_course"], Misconfigured, {}, id="other course"),
         pytest.param(RECORDED["user_suspended"], SiteOutage, {}, id="suspended"),
         pytest.param(RECORDED["maintenance"], Transient, {}, id="maintenance"),
         pytest.param(RECORDED["site_info"], Transient, {}, id="another function's response"),
+        pytest.param(RECORDED["course_deleted"], NotFoundUnconfirmed, CERTAIN, id="no course"),
         pytest.param(
-            RECORDED["course_deleted"], NotFoundUnconfirmed, {"certain": True}, id="no course"
+            RECORDED["course_deleted_own_token"], NotFoundUnconfirmed, CERTAIN, id="no context"
         ),
-        pytest.param(
-            RECORDED["course_deleted_own_token"],
-            NotFoundUnconfirmed,
-            {"certain": True},
-            id="no context",
-        ),
-        pytest.param(
-            Recorded(200, "application/json", GERMAN),
-            NotFoundUnconfirmed,
-            {"certain": False},
-            id="not found, in another language",
-        ),
-        pytest.param(
-            Recorded(200, "application/json", ECHO),
-            TokenRefused,
-            {"detail": "[redacted]"},
-            id="echoed token",
-        ),
+        pytest.param(GERMAN, NotFoundUnconfirmed, {"certain": False}, id="in another language"),
         pytest.param(
             Recorded(503, "text/html", b"<h1>Maintenance</h1>", (("Retry-After", "40"),)),
             Transient,
@@ -146,9 +138,9 @@ def test_unchanged_report_is_recognized_by_its_etag(moodle: FakeMoodle, fetch: F
             id="Retry-After",
         ),
         pytest.param(
-            Recorded(303, "text/html", b"", (("Location", "/login/index.php"),)),
+            Recorded(303, "text/html", b"", (("Location", "/login"),)),
             SiteOutage,
-            {"detail": "responded 303 to /login/index.php, which Moodle's web services never do"},
+            {"detail": "responded 303 to /login, which Moodle's web services never do"},
             id="redirect",
         ),
     ],
@@ -182,7 +174,7 @@ def test_failure_is_an_outcome(
 def test_denied_token_is_probed(
     moodle: FakeMoodle, fetch: Fetch, probed: str, kind: type[FetchOutcome]
 ) -> None:
-    moodle.sends(FUNCTION, DENIED)
+    moodle.says(FUNCTION, "token_expired_first_call")
     moodle.says(SITE_INFO, probed)
 
     outcome = fetch()
@@ -192,21 +184,21 @@ def test_denied_token_is_probed(
     assert {called.form["wstoken"] for called in moodle.called} == {TOKEN.reveal()}
 
 
-@pytest.mark.parametrize("course_id", ["CS101", "0", "2 ", "٢", "1" * 30])
-def test_course_id_that_is_not_a_number_sends_no_request(
-    moodle: FakeMoodle, fetch: Fetch, course_id: str
+@pytest.mark.parametrize(
+    ("course_id", "token", "advice"),
+    [
+        *((course_id, TOKEN, "course/view.php?id=") for course_id in ("CS101", "0", "2 ", "٢")),
+        pytest.param("1" * 30, TOKEN, "course/view.php?id=", id="30 digits"),
+        pytest.param("2", CourseToken.generate(), "Moodle token", id="token of another kind"),
+    ],
+)
+def test_query_that_no_moodle_understands_is_not_sent(
+    moodle: FakeMoodle, fetch: Fetch, course_id: str, token: Any, advice: str
 ) -> None:
-    outcome = fetch(course_id)
+    outcome = fetch(course_id, token=token)
 
     assert isinstance(outcome, Misconfigured)
-    assert "course/view.php?id=" in outcome.advice.text
-    assert moodle.called == []
-
-
-def test_token_of_another_kind_is_not_sent(moodle: FakeMoodle, fetch: Fetch) -> None:
-    outcome = fetch(token=CourseToken.generate())
-
-    assert isinstance(outcome, Misconfigured)
+    assert advice in outcome.advice.text
     assert moodle.called == []
 
 

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,9 @@ from receiver.sources.http_client import HttpClient
 from tests.receiver.conftest import FakeSite
 
 TOKEN = CourseToken("k7Qx2mPa", "s" * 24)
-AT = datetime(2026, 11, 22, 9, 0, 0, 123456, tzinfo=UTC)
+WIRE_TIME = "2026-11-22T09:00:00.123456Z"
+AT = datetime.fromisoformat(WIRE_TIME)
 UNREACHABLE = Transient("no response: Connection refused", unreachable=True)
-GONE = {"course_id": "CS101", "course_version": 4, "deleted_at": "2026-11-22T09:00:00.123456Z"}
-REPLACED = {
-    "course_id": "CS101",
-    "course_version": 5,
-    "token_id": "new",
-    "regenerated_at": "2026-11-22T09:00:00.123456Z",
-}
 
 
 def about(course_id: str = "CS101", url: str = "http://x.example", **more: Any) -> GradeQuery:
@@ -57,10 +51,23 @@ def grades(**overrides: Any) -> bytes:
     return json.dumps(document).encode()
 
 
-def refusal(kind: ProblemType, facts: dict[str, Any] | None = None, **overrides: Any) -> bytes:
+def refusal(kind: ProblemType, **facts: Any) -> bytes:
     """Return the body of a problem response."""
-    document = Problem(kind, "so it is", "Ask.", {**(facts or {}), **overrides}).document()
-    return json.dumps(document).encode()
+    return json.dumps(Problem(kind, "so it is", "Ask.", facts).document()).encode()
+
+
+def deleted(**overrides: Any) -> bytes:
+    """Return the body that says that CS101 was deleted, with overrides."""
+    facts = {"course_id": "CS101", "course_version": 4, "deleted_at": WIRE_TIME}
+    return refusal(ProblemType.COURSE_DELETED, **{**facts, **overrides})
+
+
+def regenerated(**overrides: Any) -> bytes:
+    """Return the body that says that the token of CS101 was regenerated, with overrides."""
+    facts = {"course_id": "CS101", "course_version": 5, "token_id": "new"}
+    return refusal(
+        ProblemType.TOKEN_REGENERATED, **{**facts, "regenerated_at": WIRE_TIME, **overrides}
+    )
 
 
 def test_course_id_is_one_segment_and_token_is_not_in_the_url(
@@ -127,14 +134,12 @@ def test_environment_and_cookies_are_ignored(
 
 
 @pytest.mark.parametrize(
-    ("kind", "facts", "expected"),
+    ("status", "body", "expected"),
     [
-        pytest.param(ProblemType.COURSE_DELETED, GONE, CourseGone(4, AT), id="course deleted"),
-        pytest.param(
-            ProblemType.TOKEN_REGENERATED, REPLACED, TokenReplaced(5, "new", AT), id="regenerated"
-        ),
+        pytest.param(410, deleted(), CourseGone(4, AT), id="course deleted"),
+        pytest.param(401, regenerated(), TokenReplaced(5, "new", AT), id="token regenerated"),
         *(
-            pytest.param(kind, {}, TokenRefused(kind, "so it is"), id=kind)
+            pytest.param(kind.status, refusal(kind), TokenRefused(kind, "so it is"), id=kind)
             for kind in (
                 ProblemType.TOKEN_UNKNOWN,
                 ProblemType.TOKEN_MALFORMED,
@@ -143,80 +148,44 @@ def test_environment_and_cookies_are_ignored(
         ),
     ],
 )
-def test_type_of_a_problem_decides(
-    kind: ProblemType, facts: dict[str, Any], expected: FetchOutcome
-) -> None:
-    assert classify(about(), kind.status, None, refusal(kind, facts)) == expected
+def test_type_of_a_problem_decides(status: int, body: bytes, expected: FetchOutcome) -> None:
+    assert classify(about(), status, None, body) == expected
+
+
+MISSING, UNKNOWN = refusal(ProblemType.TOKEN_MISSING), refusal(ProblemType.COURSE_UNKNOWN)
+AWAY = refusal(ProblemType.DATABASE_UNAVAILABLE)
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "expected", "detail"),
+    ("status", "body", "kind", "detail"),
     [
-        pytest.param(200, b"", Transient, "responded 200, but the body is not JSON", id="empty"),
+        pytest.param(200, b"", Transient, "200, but the body is not JSON", id="empty"),
         pytest.param(200, b"[]", Transient, "without valid grades", id="array"),
-        pytest.param(
-            200, grades(scores=[{}]), Transient, "/scores/0/userId: Field", id="invalid score"
-        ),
-        pytest.param(
-            200, grades(course_id="CS102"), Misconfigured, "another course", id="another course"
-        ),
-        pytest.param(
-            200, grades(token_id="other"), Misconfigured, "another token", id="another token"
-        ),
+        pytest.param(200, grades(scores=[{}]), Transient, "/scores/0/userId: Field", id="score"),
+        pytest.param(200, grades(course_id="CS102"), Misconfigured, "another course", id="course"),
+        pytest.param(200, grades(token_id="other"), Misconfigured, "another token", id="token"),
         pytest.param(204, b"", Transient, "responded 204", id="no content"),
-        pytest.param(
-            304, b"", Misconfigured, "responded 304", id="304 to an unconditional request"
-        ),
+        pytest.param(304, b"", Misconfigured, "responded 304", id="304 to an unconditional one"),
         pytest.param(429, b"", Transient, "responded 429", id="429"),
-        pytest.param(
-            503, refusal(ProblemType.DATABASE_UNAVAILABLE), Transient, "responded 503", id="503"
-        ),
-        pytest.param(
-            401,
-            refusal(ProblemType.TOKEN_MISSING),
-            Misconfigured,
-            "responded 401 token-missing: so it is",
-            id="token missing",
-        ),
-        pytest.param(
-            404,
-            refusal(ProblemType.COURSE_UNKNOWN),
-            Misconfigured,
-            "responded 404 course-unknown: so it is",
-            id="course unknown",
-        ),
+        pytest.param(503, AWAY, Transient, "responded 503", id="503"),
+        pytest.param(401, MISSING, Misconfigured, "401 token-missing: so it is", id="no token"),
+        pytest.param(404, UNKNOWN, Misconfigured, "404 course-unknown: so it is", id="no course"),
         pytest.param(401, b"<html>", Misconfigured, "without a known reason", id="login page"),
-        pytest.param(
-            500,
-            refusal(ProblemType.COURSE_DELETED, GONE),
-            Transient,
-            "responded 500",
-            id="500 with a type for 410",
-        ),
-        pytest.param(
-            401,
-            refusal(ProblemType.COURSE_DELETED, GONE),
-            Misconfigured,
-            "without a known reason",
-            id="401 with a type for 410",
-        ),
+        pytest.param(500, deleted(), Transient, "responded 500", id="500 with the type of a 410"),
+        pytest.param(401, deleted(), Misconfigured, "without a known reason", id="401 with it"),
         pytest.param(
             410,
-            refusal(ProblemType.COURSE_DELETED, GONE, course_version=True),
+            deleted(course_version=True),
             Misconfigured,
             "responded course-deleted, but /course_version: ",
             id="version true",
         ),
         pytest.param(
-            410,
-            refusal(ProblemType.COURSE_DELETED, GONE, course_id="CS102"),
-            Misconfigured,
-            "another course was deleted",
-            id="another course's deletion",
+            410, deleted(course_id="CS102"), Misconfigured, "another course was", id="other course"
         ),
         pytest.param(
             401,
-            refusal(ProblemType.TOKEN_REGENERATED, REPLACED, token_id=TOKEN.token_id),
+            regenerated(token_id=TOKEN.token_id),
             Misconfigured,
             "replaced, but by itself",
             id="replaced by itself",
@@ -224,11 +193,11 @@ def test_type_of_a_problem_decides(
     ],
 )
 def test_any_other_response_changes_nothing(
-    status: int, body: bytes, expected: type[Transient | Misconfigured], detail: str
+    status: int, body: bytes, kind: type[Transient | Misconfigured], detail: str
 ) -> None:
     outcome = classify(about(), status, None, body)
 
-    assert isinstance(outcome, expected)
+    assert isinstance(outcome, kind)
     assert detail in outcome.detail
 
 
