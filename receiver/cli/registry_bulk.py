@@ -23,9 +23,6 @@ from receiver.sources import store as sources
 from receiver.sources.factory import ClientFactory
 from receiver.sync.token_check import RejectedToken, TokenCheck
 
-# Entries per query; databases limit the number of values.
-_READ_AT_ONCE = 500
-
 
 @click.command("export")
 @click.option(
@@ -177,10 +174,4 @@ def _course_cells(entry: Entry) -> tuple[object, ...]:
 
 def _entries(services: Services, ids: list[int]) -> list[Entry]:
     with services.database.reading() as session:
-        return [
-            entry
-            for start in range(0, len(ids), _READ_AT_ONCE)
-            for entry in registry.list_entries(
-                session, entry_ids=ids[start : start + _READ_AT_ONCE]
-            )
-        ]
+        return registry.list_entries(session, entry_ids=ids)

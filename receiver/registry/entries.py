@@ -228,7 +228,7 @@ def list_entries(
     *,
     source_id: int | None = None,
     course_ids: Collection[str] = (),
-    entry_ids: Collection[int] = (),
+    entry_ids: Collection[int] | None = None,
 ) -> list[Entry]:
     """Return the entries in grade sync by source and course, with their sources, in one query.
 
@@ -240,7 +240,7 @@ def list_entries(
         query = query.where(Entry.source_id == source_id)
     if course_ids:
         query = query.where(db.among(Entry.course_id, course_ids))
-    if entry_ids:
+    if entry_ids is not None:
         query = query.where(db.among(Entry.id, entry_ids))
     entries = list(session.scalars(query))
     check_all_found(course_ids, entries)

@@ -2,10 +2,8 @@
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
 
 from contract.tokens import CourseToken
 from receiver.course_state import TokenAnnounced
@@ -119,25 +117,6 @@ def test_set_token_from_file_reports_each_course(
     assert (result.exit_code, len(site.asked)) == (1, 1)
     assert "1 active, 1 need action" in result.stdout
     assert "could not be verified: responded 503" in " ".join(result.stdout.split())
-
-
-def test_large_file_stays_within_the_parameter_limit(receiver: Receiver, store: Store) -> None:
-    rows = "".join(f"C{number:04},{new_token()}\n" for number in range(1_000))
-    Path("tokens.csv").write_text(f"course_id,token\n{rows}")
-    store.add_source("one")
-    most: list[int] = []
-
-    def count(_c: object, _cursor: object, _sql: str, given: Any, _x: object, many: bool) -> None:
-        most.append(0 if many else len(given))
-
-    event.listen(Engine, "before_cursor_execute", count)
-    imported = receiver("registry", "import", "tokens.csv")
-    entered = receiver("registry", "set-token", "--from-file", "tokens.csv")
-    event.remove(Engine, "before_cursor_execute", count)
-
-    assert imported.stdout == "1,000 new, 0 changed, 0 unchanged\n"
-    assert "1,000 active, 0 need action" in entered.stdout
-    assert max(most) <= 999
 
 
 def test_set_activity_sets_and_clears(receiver: Receiver, store: Store) -> None:

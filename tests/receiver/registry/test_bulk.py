@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from contract.tokens import CourseToken, MoodleToken
 from foundation.crypto import Vault
@@ -166,3 +167,22 @@ def test_statements_do_not_grow_with_the_file(
         return database.statements - before
 
     assert cost("A", 3) == cost("B", 250) == 4
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+def test_large_file_stays_within_the_parameter_limit(
+    database: Database, import_rows: Import, set_tokens: Callable[..., list[int]], source: Source
+) -> None:
+    rows = [make_row(source, f"CS{number}") for number in range(1_000)]
+    most: list[int] = []
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def count(_c: object, _cursor: object, _sql: str, given: Any, _x: object, many: bool) -> None:
+        most.append(0 if many else len(given))
+
+    imported, ids = import_rows(*rows), set_tokens(*rows)
+    with database.reading() as session:
+        found = bulk.find_added(session, rows)
+
+    assert (imported.added, len(ids), len(found)) == (1_000, 1_000, 1_000)
+    assert max(most) <= 999
