@@ -136,15 +136,6 @@ def test_last_score_of_a_user_counts(store: Store) -> None:
     assert scores_of(store, token) == (make_score(score_given=Decimal(3)),)
 
 
-def test_same_user_in_two_courses_has_two_scores(store: Store) -> None:
-    first, second = store.add_course("CS101"), store.add_course("CS102")
-
-    store.load({"CS101": [make_score()], "CS102": [make_score(score_given=Decimal(1))]})
-
-    assert scores_of(store, first, "CS101") == (make_score(),)
-    assert scores_of(store, second, "CS102") == (make_score(score_given=Decimal(1)),)
-
-
 @pytest.mark.parametrize(
     ("exists", "refusal"),
     [

@@ -6,60 +6,10 @@ from datetime import timedelta
 import pytest
 
 from notifier.webhooks import deliveries
-from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Dead, Decision, Delivered, Disable, RetryAt
+from notifier.webhooks.retry_policy import MAX_ATTEMPTS, Dead, Decision, Delivered, RetryAt
 from tests.notifier.conftest import MINUTE, NINE, Store
 
 SECOND = timedelta(seconds=1)
-
-
-def test_statements_of_a_settlement_do_not_grow(store: Store) -> None:
-    outcomes = [Delivered(), RetryAt(NINE + MINUTE), Dead("refused"), Disable("gone")]
-    endpoint = store.add_endpoint()
-
-    def settled_in(rounds: int) -> int:
-        store.add_deliveries(endpoint.id, rounds * len(outcomes))
-        settled = list(zip(store.claim(), outcomes * rounds, strict=True))
-        return store.count_statements(lambda: store.settle(*settled))
-
-    assert settled_in(1) == settled_in(10)
-
-
-@pytest.mark.parametrize(
-    ("outcome", "expected", "decided"),
-    [
-        pytest.param(Delivered(), ("delivered", NINE + SECOND, None), "delivered", id="delivered"),
-        pytest.param(Dead("400"), ("dead", NINE + SECOND, "400"), "dead", id="dead"),
-        pytest.param(Disable("410"), ("held", None, None), "disable", id="disable"),
-        pytest.param(RetryAt(NINE + MINUTE), ("pending", None, None), "retry", id="retry"),
-    ],
-)
-def test_lease_holder_settles(
-    store: Store, outcome: Decision, expected: tuple[object, ...], decided: str
-) -> None:
-    delivery_id = store.add_delivery(store.add_endpoint().id)
-    (claimed,) = store.claim()
-
-    store.settle((claimed, outcome))
-
-    row = store.delivery(delivery_id)
-    assert (row.status, row.settled_at, row.reason) == expected
-    assert (row.attempts, row.lease_token, row.leased_until) == (1, None, None)
-    (attempt,) = store.attempts(delivery_id)
-    assert (attempt.started_at, attempt.milliseconds) == (NINE, 12)
-    assert (attempt.status, attempt.failure, attempt.detail) == (500, None, "said")
-    assert attempt.decided == decided
-
-
-def test_retry_is_due_as_decided(store: Store) -> None:
-    store.add_delivery(store.add_endpoint().id)
-    (claimed,) = store.claim()
-    store.settle((claimed, RetryAt(NINE + 5 * SECOND)))
-
-    too_soon = store.claim(now=NINE + 4 * SECOND)
-    (again,) = store.claim(now=NINE + 5 * SECOND)
-
-    assert too_soon == []
-    assert (again.webhook_id, again.attempts) == (claimed.webhook_id, 2)
 
 
 def test_late_failure_is_fenced(store: Store) -> None:

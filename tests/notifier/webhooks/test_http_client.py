@@ -41,22 +41,6 @@ def test_body_and_headers_arrive_as_they_were_given(
     }
 
 
-def test_connection_is_reused(sink: Sink, make_transport: MakeTransport) -> None:
-    transport = make_transport()
-    sink.answer(
-        *(Reply(status, {"Location": "/elsewhere"}) for status in (200, 302, 404, 500)),
-        Reply(204, body=b""),
-        Reply(200, body=b"x" * 4000),
-    )
-
-    statuses = [transport.post(sink.url(), HEADERS, BODY) for _ in range(7)]
-
-    assert [one.status for one in statuses if isinstance(one, WebhookResponse)] == [
-        *(200, 302, 404, 500, 204, 200, 200)
-    ]
-    assert sink.connections == 1
-
-
 def test_closed_connection_is_replaced(sink: Sink, make_transport: MakeTransport) -> None:
     transport = make_transport()
     sink.answer(Reply(headers={"Connection": "close"}))
@@ -112,12 +96,6 @@ def test_excerpt_is_bounded(sink: Sink, make_transport: MakeTransport, character
     assert MAX_STORED_BYTES - 3 <= len(answer.excerpt.encode()) <= MAX_STORED_BYTES
     assert answer.excerpt.isprintable()
     assert "\ufffd" not in answer.excerpt
-
-
-def test_retry_after_is_passed_on_unchanged(sink: Sink, make_transport: MakeTransport) -> None:
-    sink.answer(Reply(503, {"Retry-After": "1e300"}, b""))
-
-    assert make_transport().post(sink.url(), HEADERS, BODY) == WebhookResponse(503, "1e300", "")
 
 
 def test_cookies_are_not_sent_back(sink: Sink, make_transport: MakeTransport) -> None:

@@ -48,23 +48,6 @@ def test_change_arrives_signed_at_the_receiver(
     }
 
 
-def test_both_secrets_sign_while_one_is_rotated(
-    store: Store, make_worker: MakeWorker, sink: Sink
-) -> None:
-    """During the overlap the old and the new secret both verify (F22)."""
-    endpoint = store.add_endpoint(sink.url())
-    store.add_delivery(endpoint.id)
-    options = {"overlap": MINUTE, "vault": store.vault, "now": datetime.now(UTC)}
-    new = store.write(endpoints.rotate_secret, endpoint.id, **options)
-
-    make_worker().run(once=True)
-
-    (received,) = sink.received
-    assert len(received.headers["webhook-signature"].split(" ")) == 2
-    for secret in (endpoint.secret, new):
-        assert Webhook(secret.reveal()).verify(received.body, received.headers)
-
-
 def test_delivered_event_is_settled_and_logged(
     store: Store, make_worker: MakeWorker, sink: Sink, lines_of: LinesOf
 ) -> None:
@@ -221,17 +204,6 @@ def test_stop_of_an_idle_worker_is_prompt(store: Store, make_worker: MakeWorker)
         wait_until(lambda: store.database.statements > before, "the worker looks for work")
         one.stop()
         assert ran.result(timeout=5) == WorkerTotals()
-
-
-def test_worker_polls_for_new_deliveries(store: Store, make_worker: MakeWorker, sink: Sink) -> None:
-    endpoint = store.add_endpoint(sink.url())
-
-    with running(make_worker()):
-        for number in (1, 2):
-            store.add_delivery(endpoint.id)
-            sink.wait_for(number)
-
-    assert len(sink.received) == 2
 
 
 def test_expired_claim_is_sent_by_the_next_worker(
