@@ -159,27 +159,6 @@ def test_replay_by_filter_skips_delivered_ones(
     assert every["deliveries"] == [three["dead"], three["pending"]]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param(("replay",), "give either DELIVERY_IDs or a filter", id="nothing"),
-        pytest.param(("replay", "1", "--status", "dead"), "give either", id="ids and filter"),
-        pytest.param(("replay", "1", "--all", "--yes"), "give either", id="ids and all"),
-        pytest.param(("replay", "--status", "dead", "--all"), "confirm with --yes", id="all"),
-        pytest.param(("replay", "9" * 30), "is not in the range", id="id too large"),
-        pytest.param(("list", "--since", "yesterday"), "is not a timestamp", id="no timestamp"),
-        pytest.param(("list", "--course", "\udce9"), "the text is not UTF-8", id="course"),
-    ],
-)
-def test_wrong_usage_exits_with_2(
-    run_without_database: Run, arguments: tuple[str, ...], message: str
-) -> None:
-    result = run_without_database("deliveries", *arguments)
-
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert message in result.stderr
-
-
 def test_replay_refuses_a_disabled_endpoint(
     store: Store, run: Run, read_json: ReadJson, rows: Rows
 ) -> None:

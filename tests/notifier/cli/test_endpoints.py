@@ -41,25 +41,6 @@ def test_add_refuses_an_invalid_url_and_a_registered_one(
     assert before == rows()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param(("add",), "Missing argument 'URL'", id="no URL"),
-        pytest.param(("add", URL, "--event-type", "x"), "is not one of", id="event type"),
-        pytest.param(("ping", "0"), "0 is not in the range", id="endpoint id"),
-        pytest.param(("rotate-secret", "1", "--overlap", "1 day"), "not a duration", id="overlap"),
-        pytest.param(("rotate-secret", "1", "--overlap", "1h", "--now"), "give either", id="both"),
-    ],
-)
-def test_wrong_usage_exits_with_2(
-    run_without_database: Run, arguments: tuple[str, ...], message: str
-) -> None:
-    result = run_without_database("endpoints", *arguments)
-
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert message in result.stderr
-
-
 def test_unknown_endpoint_is_refused(run: Run) -> None:
     result = run("endpoints", "disable", 7)
 
@@ -186,19 +167,6 @@ def test_ping_without_a_response_exits_with_1(store: Store, run: Run) -> None:
     document = strict_json.load(as_json.stdout_bytes)
     assert isinstance(document, dict)
     assert set(document) == {"url", "accepted", "kind", "detail", "next_step", "action"}
-
-
-def test_ping_without_the_encryption_key_says_so(
-    store: Store, run: Run, sink: Sink, environment: pytest.MonkeyPatch
-) -> None:
-    store.add_endpoint(sink.url())
-    environment.setenv("NOTIFIER_ENCRYPTION_KEYS", "YW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcyE=")
-
-    result = run("endpoints", "ping", 1)
-
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: ")
-    assert sink.received == []
 
 
 def test_blocked_address_is_neither_registered_nor_contacted(

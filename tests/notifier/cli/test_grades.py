@@ -107,22 +107,3 @@ def test_long_list_of_skipped_users_is_cut(run: Run) -> None:
 
     assert "Skipped 22 users without an ID number, line 4, 5," in result.stdout
     assert ", 23, …; set it" in result.stdout
-
-
-@pytest.mark.parametrize("points", ["0", "7,5"])
-def test_maximum_must_be_a_number_above_0(run_without_database: Run, points: str) -> None:
-    result = run_without_database("grades", "import", "-", f"--maximum={points}", stdin=EXPORT)
-
-    assert result.exit_code == 2
-    assert f"'{points}' is not a number above 0" in result.stderr
-
-
-def test_file_must_be_utf_8(run: Run, rows: Rows) -> None:
-    Path("grades.csv").write_bytes(f"{FIRST}\nCS101,\xe5sa,7,10\n".encode("latin-1"))
-    before = rows()
-
-    result = run("grades", "import", "grades.csv")
-
-    assert result.exit_code == 2
-    assert "the file is not UTF-8; save it as UTF-8 first" in result.stderr
-    assert before == rows()

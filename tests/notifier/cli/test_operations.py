@@ -5,8 +5,6 @@
 
 import json
 import os
-import sqlite3
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,20 +16,11 @@ from notifier.models import SCHEMA
 from tests.notifier.cli.conftest import ReadJson, Run
 from tests.notifier.conftest import Store
 
-BLANK = "sqlite:///blank.db"
-
-
-def sql(*statements: str) -> None:
-    """Run statements on the blank database."""
-    with closing(sqlite3.connect("blank.db", isolation_level=None)) as connection:
-        for statement in statements:
-            connection.execute(statement)
-
 
 @pytest.fixture
 def run_blank(run_without_database: Run, environment: pytest.MonkeyPatch) -> Run:
     """Return a function that runs a command on a database without any table."""
-    environment.setenv("NOTIFIER_DATABASE_URL", BLANK)
+    environment.setenv("NOTIFIER_DATABASE_URL", "sqlite:///blank.db")
     return run_without_database
 
 
@@ -63,34 +52,6 @@ def test_empty_database_exits_with_4(run_blank: Run, words: str) -> None:
     )
 
 
-def test_unknown_schema_exits_with_4(run_blank: Run) -> None:
-    sql(
-        "CREATE TABLE alembic_version (version_num VARCHAR(32))",
-        "INSERT INTO alembic_version VALUES ('r0001')",
-    )
-
-    result = run_blank("db", "upgrade")
-
-    assert (result.exit_code, result.stdout) == (4, "")
-    assert result.stderr == (
-        "error: the database is at schema r0001, which this version of notifier does not know\n"
-        " next: Set the database URL to the database of this service, "
-        "or install the release that made this schema.\n"
-    )
-
-
-def test_upgrade_refuses_a_database_with_tables_of_others(run_blank: Run) -> None:
-    sql("CREATE TABLE grades (id INTEGER)")
-
-    result = run_blank("db", "upgrade")
-    check = run_blank("db", "check", "--json")
-
-    message = "the database has no schema version, but it has tables: grades"
-    assert (result.exit_code, result.stdout) == (4, "")
-    assert result.stderr.startswith(f"error: {message}\n")
-    assert (check.exit_code, json.loads(check.stdout)["detail"]) == (4, message)
-
-
 def test_rotate_key_reencrypts_with_the_first_key(
     store: Store, run: Run, environment: pytest.MonkeyPatch
 ) -> None:
@@ -115,11 +76,8 @@ def test_prune_deletes_old_moodle_event_ids(store: Store, run: Run) -> None:
         store.write(moodle_events.accept, deletion, now=at)
 
     result = run("db", "prune", "--older-than", "30d")
-    refused = run("db", "prune", "--older-than", "29d")
 
     assert result.stdout == "deleted 1 Moodle event id\n"
-    assert refused.exit_code == 2
-    assert "'29d' is too short; write 30d or more" in refused.stderr
 
 
 @pytest.mark.parametrize("words", ["courses list", "db upgrade", "serve"])
@@ -168,20 +126,3 @@ def test_doctor_reports_a_failed_check_with_its_next_step(run: Run) -> None:
     assert result.stdout.endswith("Action needed: see above.\n")
     assert failed["check"] == "endpoints"
     assert failed["next_step"]
-
-
-def test_doctor_reports_an_unavailable_database(run_without_database: Run) -> None:
-    result = run_without_database("doctor", "--json")
-
-    (finding,) = json.loads(result.stdout)["findings"]
-    assert result.exit_code == 1
-    assert (finding["check"], finding["ok"]) == ("database", False)
-    assert finding["next_step"]
-
-
-def test_doctor_reports_a_missing_schema(run_blank: Run) -> None:
-    result = run_blank("doctor", "--json")
-
-    wrong = [one for one in json.loads(result.stdout)["findings"] if not one["ok"]]
-    assert result.exit_code == 1
-    assert [(one["check"], one["action"]) for one in wrong] == [("schema", "db upgrade")]

@@ -146,34 +146,42 @@ def test_course_is_required() -> None:
     )
 
 
-def test_missing_column_is_refused_with_the_existing_ones() -> None:
-    refused = refusal(f"{HEADER}\n{line()}", ExportOptions("CS101", item="Viva"))
+@pytest.mark.parametrize(
+    ("columns", "item", "message"),
+    [
+        pytest.param(
+            HEADER,
+            "Viva",
+            "there is no column 'Viva (Real)'; columns with points: "
+            "'Assignment: Essay', 'Quiz: Final exam', 'Course total'",
+            id="missing",
+        ),
+        pytest.param(
+            "ID number,Quiz: Test (Real),Assignment: Test (Real)",
+            "Test",
+            "duplicate columns: Quiz: Test (Real)",
+            id="duplicate item",
+        ),
+        pytest.param(
+            "ID number,ID number,Course total (Real)",
+            None,
+            "duplicate columns: ID number",
+            id="duplicate ID number",
+        ),
+        pytest.param(
+            "Vorname;ID-Nummer;Kurs gesamt (Punkte)",
+            None,
+            "expected the columns course_id, user_id, score_given, score_maximum, or Moodle's "
+            "grade export with its column 'ID number'; "
+            "found: Vorname, ID-Nummer, Kurs gesamt (Punkte)",
+            id="unknown header",
+        ),
+    ],
+)
+def test_wrong_columns_are_refused(columns: str, item: str | None, message: str) -> None:
+    refused = refusal(f"{columns}\n", ExportOptions("CS101", item=item))
 
-    assert str(refused) == (
-        "line 1: there is no column 'Viva (Real)'; columns with points: "
-        "'Assignment: Essay', 'Quiz: Final exam', 'Course total'"
-    )
-
-
-def test_duplicate_column_is_refused() -> None:
-    text = "ID number,Quiz: Test (Real),Assignment: Test (Real)\nada,1,2\n"
-
-    assert str(refusal(text, ExportOptions("CS101", item="Test"))) == (
-        "line 1: duplicate columns: Quiz: Test (Real)"
-    )
-    assert str(refusal("ID number,ID number,Course total (Real)\n")) == (
-        "line 1: duplicate columns: ID number"
-    )
-
-
-def test_unknown_header_is_refused_with_the_expected_one() -> None:
-    refused = refusal("Vorname;ID-Nummer;Kurs gesamt (Punkte)\nAda;ada;75,00\n")
-
-    assert str(refused) == (
-        "line 1: expected the columns course_id, user_id, score_given, score_maximum, or Moodle's "
-        "grade export with its column 'ID number'; "
-        "found: Vorname, ID-Nummer, Kurs gesamt (Punkte)"
-    )
+    assert str(refused) == f"line 1: {message}"
 
 
 OWN = "course_id;user_id;score_given;score_maximum\nCS101;ada;7.5;10\n"

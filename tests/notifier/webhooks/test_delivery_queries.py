@@ -2,9 +2,6 @@
 
 from datetime import timedelta
 
-import pytest
-
-from notifier.errors import DeliveryUnknownError
 from notifier.models import Attempt
 from notifier.webhooks import delivery_queries
 from notifier.webhooks.delivery_filter import DeliveryFilter
@@ -12,15 +9,6 @@ from notifier.webhooks.delivery_queries import Backlog
 from tests.notifier.conftest import MINUTE, NINE, Store
 
 TEN = NINE + timedelta(hours=1)
-
-
-def test_list_is_newest_first_page_by_page(store: Store) -> None:
-    ids = store.add_deliveries(store.add_endpoint(disabled=True).id, 5)
-
-    first = store.read(delivery_queries.find, DeliveryFilter(), limit=2)
-    then = store.read(delivery_queries.find, DeliveryFilter(), before=first[-1].id, limit=2)
-
-    assert [one.id for one in (*first, *then)] == [ids[4], ids[3], ids[2], ids[1]]
 
 
 def test_list_loads_events_and_endpoints_in_three_statements(store: Store) -> None:
@@ -34,13 +22,6 @@ def test_list_loads_events_and_endpoints_in_three_statements(store: Store) -> No
         ("course.deleted", endpoint.url)
     }
     assert store.database.statements - before == 3
-
-
-def test_unknown_delivery_is_refused(store: Store) -> None:
-    with pytest.raises(DeliveryUnknownError) as refused:
-        store.read(delivery_queries.get, 7)
-
-    assert str(refused.value) == "there is no delivery 7"
 
 
 def test_last_attempts_are_the_latest(store: Store) -> None:

@@ -50,14 +50,6 @@ def test_registered_url_becomes_an_enabled_endpoint(store: Store) -> None:
     assert (endpoint.disabled_at, endpoint.disabled_reason) == (None, None)
 
 
-def test_url_that_cannot_be_an_endpoint_is_refused(store: Store) -> None:
-    with pytest.raises(EndpointUrlError) as refused:
-        store.add_endpoint("https://169.254.169.254/latest", guard=Guard())
-
-    assert str(refused.value) == "169.254.169.254 is link-local (RFC 3927)"
-    assert store.read(endpoints.list_all) == []
-
-
 def test_url_is_registered_once(store: Store) -> None:
     store.add_endpoint("https://elms.example/w", disabled=True)
 

@@ -22,7 +22,8 @@ def make_worker(store: Store, make_transport: Callable[..., Transport]) -> MakeW
         database = overrides.pop("database", store.database)
         given = {"threads": 8, "per_endpoint": 4, "lease": MINUTE, "poll_seconds": 0.01}
         options = WorkerOptions(**{**given, **overrides})
-        transport = make_transport(connections=options.threads)
+        # A deadline that held replies do not reach on a busy machine.
+        transport = make_transport(connections=options.threads, deadline=30.0)
         return Worker(database, store.vault, transport, options, jitter=lambda: 0.0)
 
     return make

@@ -122,14 +122,6 @@ def test_internal_failure_changes_nothing() -> None:
     assert limit_of(limiter).total == 8
 
 
-def test_failure_of_one_endpoint_does_not_affect_another() -> None:
-    """Another endpoint keeps its slots (F25)."""
-    limiter = make_limiter()
-    finish(limiter, EndpointSignal.FAILING, endpoint_id=1)
-
-    assert (limit_of(limiter, 1).total, limit_of(limiter, 2).total) == (4, 8)
-
-
 def test_paused_endpoint_has_no_limit_and_half_open_one_slot() -> None:
     limiter = make_limiter()
     paused = BreakerState(5, NINE, NINE, NINE + MINUTE)

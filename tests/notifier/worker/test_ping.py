@@ -57,30 +57,19 @@ def test_endpoint_that_accepts_a_ping_is_tried_at_once(
     assert paused_until <= ping.started_at
 
 
-def test_endpoint_that_refuses_a_ping_stays_paused(
+def test_endpoint_that_refuses_a_ping_stays_paused_and_only_the_last_ping_is_stored(
     here: Services, store: Store, sink: Sink
 ) -> None:
-    sink.always(Reply(503, body=b"busy"))
+    sink.answer(Reply(500, body=b"trouble"), Reply(503, body=b"busy"))
     endpoint_id = add_paused(store, sink.url())
     before = store.endpoint(endpoint_id).paused_until
 
-    result = send_ping(here, endpoint_id)
+    accepted = [send_ping(here, endpoint_id).accepted for _ in range(2)]
 
     (ping,) = store.all(EndpointPing)
-    assert not result.accepted
+    assert accepted == [False, False]
     assert (ping.status, ping.detail, ping.accepted) == (503, "busy", False)
     assert store.endpoint(endpoint_id).paused_until == before
-
-
-def test_only_the_last_ping_is_stored(here: Services, store: Store, sink: Sink) -> None:
-    made = store.add_endpoint(sink.url())
-    sink.answer(Reply(500, body=b"trouble"), Reply(204, body=b""))
-
-    send_ping(here, made.id)
-    send_ping(here, made.id)
-
-    (ping,) = store.all(EndpointPing)
-    assert (ping.status, ping.failure, ping.detail, ping.accepted) == (204, None, None, True)
 
 
 def test_failed_ping_is_stored_with_its_failure(here: Services, store: Store) -> None:

@@ -1,48 +1,10 @@
-"""Settings of the command `notifier`, and its secrets."""
+"""Secrets of the command `notifier`."""
 
 import json
-from pathlib import Path
-
-import pytest
 
 from contract.tokens import CourseToken
 from tests.notifier.cli.conftest import ADMIN_KEY, ENCRYPTION_KEY, ReadJson, Rows, Run
 from tests.notifier.conftest import Reply, Sink, Store
-
-
-@pytest.mark.parametrize("words", ["db upgrade", "serve", "work --once", "doctor", "courses list"])
-def test_invalid_settings_are_all_named_and_not_shown(
-    run_without_database: Run, environment: pytest.MonkeyPatch, words: str
-) -> None:
-    environment.setenv("NOTIFIER_ADMIN_KEY", "planted-short")
-    environment.setenv("NOTIFIER_ENCRYPTION_KEYS", "planted-no-base64!")
-    environment.setenv("NOTIFIER_DATABASE_URL", "mysql://planted:planted@host/x")
-
-    result = run_without_database(*words.split())
-
-    assert (result.exit_code, result.stdout) == (2, "")
-    for name in ("NOTIFIER_ADMIN_KEY", "NOTIFIER_ENCRYPTION_KEYS", "NOTIFIER_DATABASE_URL"):
-        assert f"{name}: " in result.stderr
-    assert "planted" not in result.output
-
-
-def test_settings_are_read_from_dotenv(
-    run_without_database: Run, environment: pytest.MonkeyPatch
-) -> None:
-    environment.delenv("NOTIFIER_ADMIN_KEY")
-    environment.delenv("NOTIFIER_DATABASE_URL")
-    Path(".env").write_text(
-        "NOTIFIER_ADMIN_KEY=0123456789abcdef0123456789abcdef\n"
-        "NOTIFIER_ENCRYPTION_KEYS=the environment counts\n"
-        "NOTIFIER_DATABASE_URL=sqlite:///from-file.db\n"
-        "RECEIVER_ANYTHING=belongs to the other service\n",
-        encoding="utf-8",
-    )
-
-    result = run_without_database("db", "check")
-
-    assert result.exit_code == 4
-    assert f"there is no file {Path('from-file.db').absolute()}" in result.stderr
 
 
 def test_secrets_are_shown_nowhere(
