@@ -134,11 +134,11 @@ def test_retries_leave_the_reserved_slots(
 
 
 def test_isolated_deliveries_are_claimed_one_at_a_time(store: Store) -> None:
-    """One isolated delivery is claimed in addition to others (F9)."""
-    endpoint = store.add_endpoint()
-    suspects = store.add_deliveries(endpoint.id, 3)
+    """One isolated delivery of all endpoints is claimed in addition to others (F9)."""
+    endpoint, other = store.add_endpoint(), store.add_endpoint()
+    suspects = [*store.add_deliveries(endpoint.id, 2), store.add_delivery(other.id)]
     store.claim(lease=MINUTE)
-    fresh = store.add_delivery(endpoint.id, due_at=NINE + MINUTE)
+    fresh = store.add_delivery(other.id, due_at=NINE + MINUTE)
 
     claimed = store.claim(now=NINE + 2 * MINUTE, isolated=1)
 
