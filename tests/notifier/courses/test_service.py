@@ -65,9 +65,16 @@ def test_course_ids_differ_by_case(store: Store) -> None:
     assert [store.course(one).title for one in ("CS101", "cs101")] == ["Upper", "lower"]
 
 
-def test_unknown_course_is_refused(store: Store) -> None:
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(lambda session: courses.get_course(session, "CS999"), id="read"),
+        pytest.param(lambda session: courses.delete_course(session, "CS999", now=TEN), id="change"),
+    ],
+)
+def test_unknown_course_is_refused(store: Store, act: Change) -> None:
     with pytest.raises(CourseUnknownError) as refused:
-        store.write(courses.delete_course, "CS999", now=TEN)
+        store.write(act)
 
     assert str(refused.value) == "there is no course 'CS999'"
     assert refused.value.facts == {"course_id": "CS999"}

@@ -60,6 +60,7 @@ def test_valid_url_is_accepted_without_resolving(
         pytest.param("https://elms.example/a\\b", "has a backslash", id="backslash"),
         pytest.param("https://a..example/", "is not a host name", id="not a host"),
         pytest.param(f"https://elms.example/{'y' * 2000}", "longer than 2000", id="too long"),
+        pytest.param("https://[v1.x]/w", "the URL is ambiguous", id="IPvFuture"),
         pytest.param("https://elms%2eexample/", "is ambiguous", id="escaped host"),
         pytest.param(
             "http://ok.example\\@127.0.0.1/", "127.0.0.1 or ok.example", id="host in user info"
