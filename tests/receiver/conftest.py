@@ -314,7 +314,7 @@ class FakeSite:
 
     def refuse(self, course_id: str, kind: ProblemType, /, **facts: Any) -> None:
         """Respond with a problem document."""
-        problem = Problem(kind, f"refused: {kind}", "Ask somebody.", facts)
+        problem = Problem(kind, f"refused: {kind}", "Contact the administrator.", facts)
         self.answer(
             course_id, problem.status, problem.document(), Content_Type="application/problem+json"
         )
