@@ -6,6 +6,7 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from foundation.db.migrations import Schema
 from foundation.db.session import Database
+from foundation.http import tls
 from foundation.pages import users
 
 POSTGRES_VARIABLE = "TEST_POSTGRES_URL"
@@ -159,6 +161,14 @@ def compiled_templates() -> Iterator[None]:
     """Compile each template once for all apps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(Flask.jinja_options, "bytecode_cache", _TemplateCache())
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_tls_contexts() -> Iterator[None]:
+    """Load the public authorities once, and not again for each HTTP client."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tls, "tls_context", cache(tls.tls_context))
         yield
 
 

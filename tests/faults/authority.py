@@ -1,4 +1,4 @@
-"""A certificate authority of a test's own, and the certificates that go wrong."""
+"""A certificate authority for tests, with valid and invalid server certificates."""
 
 import ipaddress
 import ssl
@@ -20,9 +20,9 @@ class Authority:
         self._folder = folder
         self._name = name
         self._key = ec.generate_private_key(ec.SECP256R1())
-        now = datetime.now(UTC)
-        own = _certificate(self._key, name, name, now - _DAY, now + _DAY)
-        own = own.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        own = _certificate(self._key, name, name, -_DAY, _DAY).add_extension(
+            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        )
         self.bundle = folder / f"{name}.pem"
         signed = own.sign(self._key, hashes.SHA256())
         self.bundle.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
@@ -35,21 +35,24 @@ class Authority:
         ends: timedelta = _DAY,
         self_signed: bool = False,
     ) -> ssl.SSLContext:
-        """Return a server's context with a certificate for a host, valid from and to, from now."""
+        """Return a server's context with a certificate for an IP address.
+
+        It is valid from `starts` to `ends`, both relative to now.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         signer, signer_name = (key, "ELMS") if self_signed else (self._key, self._name)
-        now = datetime.now(UTC)
+        address = x509.IPAddress(ipaddress.ip_address(host))
         signed = (
-            _certificate(key, "ELMS", signer_name, now + starts, now + ends)
-            .add_extension(x509.SubjectAlternativeName([_alternative(host)]), critical=False)
+            _certificate(key, "ELMS", signer_name, starts, ends)
+            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
             .sign(signer, hashes.SHA256())
         )
-        path = self._folder / "server.pem"
         private = key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
+        path = self._folder / "server.pem"
         path.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path)
@@ -57,29 +60,12 @@ class Authority:
 
 
 def _certificate(
-    key: ec.EllipticCurvePrivateKey,
-    name: str,
-    signer_name: str,
-    starts: datetime,
-    ends: datetime,
+    key: ec.EllipticCurvePrivateKey, name: str, signer: str, starts: timedelta, ends: timedelta
 ) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(_named(name))
-        .issuer_name(_named(signer_name))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(starts)
-        .not_valid_after(ends)
+    subject, issuer = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, one)]) for one in (name, signer)
     )
-
-
-def _named(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-
-
-def _alternative(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+    now = datetime.now(UTC)
+    return x509.CertificateBuilder(
+        issuer, subject, key.public_key(), x509.random_serial_number(), now + starts, now + ends
+    )

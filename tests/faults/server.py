@@ -1,28 +1,28 @@
-"""Servers on loopback that misbehave as they are told to, byte by byte."""
+"""Servers on loopback that misbehave, byte by byte."""
 
 import contextlib
-import gzip
 import re
 import socket
 import socketserver
 import ssl
+import struct
 import threading
 from collections.abc import Callable
 from typing import Any
 
+# What is done with a connection; the event is set when the server stops.
 Behaviour = Callable[[socket.socket, threading.Event], None]
-"""What is done with a connection; the event is set when the server stops."""
 
 _TICK = 0.05
 _MOST_PIECES = 2_000
-_LINGER_NOT = b"\x01\x00\x00\x00" + b"\x00" * 4
-FINE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nwell"
-"""A normal answer."""
+# SO_LINGER so that closing a connection resets it.
+RESET = struct.pack("ii", 1, 0)
 OK = b"HTTP/1.1 200 OK\r\n"
+FINE = OK + b"Content-Type: text/plain\r\nContent-Length: 4\r\n\r\nwell"
 
 
 class LoopbackServer(socketserver.ThreadingTCPServer):
-    """A loopback server that counts its connections and, closed, leaves none open."""
+    """A loopback server that counts its connections and, once stopped, leaves none open."""
 
     daemon_threads = False
     request_queue_size = 64
@@ -39,16 +39,9 @@ class LoopbackServer(socketserver.ThreadingTCPServer):
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
         return int(self.server_address[1])
 
-    @property
-    def open_now(self) -> int:
-        """How many connections are open, seen from here."""
-        return len(self._open)
-
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Do with a connection as was told."""
         self.connections += 1
         self._open.add(request)
         with contextlib.suppress(OSError):
@@ -56,7 +49,7 @@ class LoopbackServer(socketserver.ThreadingTCPServer):
         self._open.discard(request)
 
     def stop(self) -> None:
-        """Close the listener and whatever is connected to it."""
+        """Close the listener and its connections."""
         self.stopped.set()
         self.shutdown()
         self._loop.join()
@@ -66,68 +59,37 @@ class LoopbackServer(socketserver.ThreadingTCPServer):
         self.server_close()
 
 
-class RawSink:
-    """A listener that treats each connection as it is told to, byte by byte."""
+class RawSink(LoopbackServer):
+    """A server that does with each connection what a behaviour does."""
 
     def __init__(self, behave: Behaviour) -> None:
-        self._server = LoopbackServer(lambda request, _: behave(request, self._server.stopped))
-
-    @property
-    def connections(self) -> int:
-        """How many connections were opened."""
-        return self._server.connections
-
-    @property
-    def port(self) -> int:
-        """The port of this listener."""
-        return self._server.port
+        super().__init__(lambda request, _: behave(request, self.stopped))
 
     def url(self, scheme: str = "http", host: str = "127.0.0.1") -> str:
-        """Return the URL of this listener."""
         return f"{scheme}://{host}:{self.port}/webhooks"
-
-    def stop(self) -> None:
-        """Close the listener and what is connected to it."""
-        self._server.stop()
 
 
 def ask(connection: socket.socket) -> bytes:
-    """Read a request to the end of its body, and return that."""
+    """Read a request to the end of its body, and return the body."""
     seen = b""
-    while (rest := _rest(seen)) is None:
+    while True:
+        head, ended, body = seen.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+        if ended and len(body) >= int(length[1] if length else 0):
+            return body
         some = connection.recv(65536)
         if not some:
             raise ConnectionResetError
         seen += some
-    return rest
 
 
-def _rest(seen: bytes) -> bytes | None:
-    """Return the body of a request once it is whole."""
-    head, ended, body = seen.partition(b"\r\n\r\n")
-    length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
-    return body if ended and len(body) >= int(length[1] if length else 0) else None
-
-
-def says(*parts: bytes, pause: float = 0.0) -> Behaviour:
-    """Return a behaviour: hear one request, answer these bytes with pauses between, close."""
-
-    def behave(connection: socket.socket, stopped: threading.Event) -> None:
-        ask(connection)
-        for part in parts:
-            connection.sendall(part)
-            stopped.wait(pause)
-
-    return behave
-
-
-def says_each(*answers: bytes) -> Behaviour:
-    """Return a behaviour: answer the requests of a connection so, one each, then close."""
+def says(*responses: bytes) -> Behaviour:
+    """Return a behaviour: send one of the responses to each request, then close."""
 
     def behave(connection: socket.socket, _: threading.Event) -> None:
-        for answer in answers:
+        for response in responses or (b"",):
             ask(connection)
-            connection.sendall(answer)
+            connection.sendall(response)
 
     return behave
 
@@ -145,7 +107,7 @@ def drips(head: bytes, drop: bytes = b"x") -> Behaviour:
 
 
 def pours(head: bytes, piece: bytes, poured: list[int] | None = None) -> Behaviour:
-    """Return a behaviour: after the head, pieces as fast as they are taken, nearly without end.
+    """Return a behaviour: after the head, pieces as fast as they are read, nearly without end.
 
     `poured` gets the length of each.
     """
@@ -164,102 +126,39 @@ def pours(head: bytes, piece: bytes, poured: list[int] | None = None) -> Behavio
 
 
 def resets(before: bytes = b"") -> Behaviour:
-    """Return a behaviour: hear one request, answer so much, and reset the connection."""
+    """Return a behaviour: read one request, send the beginning of a response, and reset."""
 
     def behave(connection: socket.socket, _: threading.Event) -> None:
         ask(connection)
         connection.sendall(before)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         connection.close()
 
     return behave
 
 
 def black_hole(connection: socket.socket, stopped: threading.Event) -> None:
-    """Hear nothing and say nothing."""
+    """Read nothing and send nothing."""
     stopped.wait(30)
 
 
 def sips(connection: socket.socket, stopped: threading.Event) -> None:
-    """Take the request a little at a time, and never to its end."""
+    """Read the request a little at a time, and never to its end."""
     while not stopped.wait(_TICK) and connection.recv(16384):
         pass
 
 
-def drips_handshake(connection: socket.socket, stopped: threading.Event) -> None:
-    """Answer a TLS greeting with a record that comes a byte at a time."""
-    connection.recv(65536)
-    connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
-    while not stopped.wait(_TICK):
-        connection.sendall(b"\x00")
-
-
 def over_tls(context: ssl.SSLContext, behave: Behaviour, log: list[bytes]) -> Behaviour:
-    """Return a behaviour over TLS; the log tells how handshakes ended, and what came in clear."""
+    """Return a behaviour over TLS; the log says how each handshake ended."""
 
     def wrapped(connection: socket.socket, stopped: threading.Event) -> None:
         try:
             tls = context.wrap_socket(connection, server_side=True)
-        except (ssl.SSLError, OSError):
+        except OSError:
             log.append(b"handshake refused")
             return
         with tls:
             log.append(b"handshake done")
-            behave(_Logged(tls, log), stopped)  # type: ignore[arg-type]
+            behave(tls, stopped)
 
     return wrapped
-
-
-class _Logged:
-    """A connection of which is logged what it brings."""
-
-    def __init__(self, connection: socket.socket, log: list[bytes]) -> None:
-        self._connection = connection
-        self._log = log
-
-    def recv(self, most: int) -> bytes:
-        some = self._connection.recv(most)
-        self._log.append(some)
-        return some
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-
-_BOMB = gzip.compress(b"boom" * 10_000_000)
-FAULTS: dict[str, Behaviour] = {
-    "black hole": black_hole,
-    "slow status line": drips(b""),
-    "slow headers": drips(OK + b"X-"),
-    "slow body": drips(OK + b"Content-Length: 100000\r\n\r\n"),
-    "slow chunks": drips(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
-    "slow size of a chunk": drips(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
-    "slow trailers": drips(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: x\r\n"),
-    "slow interim answers": drips(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
-    "endless status line": pours(b"HTTP/1.1 200 ", b"x" * 65536),
-    "endless header": pours(OK + b"X: ", b"x" * 65536),
-    "endless headers": pours(OK, (b"X: " + b"x" * 60_000 + b"\r\n") * 4),
-    "endless small headers": pours(OK, b"X: x\r\n" * 10_000),
-    "endless 100s": pours(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 2_000),
-    "endless 103s": pours(b"", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 2_000),
-    "endless body": pours(OK + b"Content-Length: 99999999999\r\n\r\n", b"x" * 65536),
-    "endless body of unknown length": pours(OK + b"\r\n", b"x" * 65536),
-    "endless chunk": pours(OK + b"Transfer-Encoding: chunked\r\n\r\nfffffffff\r\n", b"x" * 65536),
-    "endless size of a chunk": pours(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"0" * 65536),
-    "endless trailers": pours(
-        OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: x\r\n" * 10_000
-    ),
-    "gzip bomb": says(
-        OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(_BOMB), _BOMB
-    ),
-    "garbage": pours(b"", bytes(range(256)) * 256),
-    "garbage in lines": pours(b"", b"\x00\xff\r\n" * 10_000),
-    "switching protocols": drips(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
-    "RST": resets(),
-    "RST in the head": resets(OK),
-    "RST in the body": resets(OK + b"Content-Length: 100\r\n\r\npart"),
-    "closed": says(),
-    "closed in the head": says(OK),
-    "a length that lies": says(OK + b"Content-Length: 100\r\n\r\npart"),
-}
-"""Everything that a server can do to a request over plain HTTP instead of answering it well."""

@@ -1,8 +1,18 @@
-"""What the tests of hostile receivers work with: those of the notifier's fixtures they need."""
+"""Fixtures of the tests against hostile receivers."""
 
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from notifier.webhooks.http_client import Transport
+from tests.faults.server import Behaviour, RawSink
 from tests.notifier.conftest import make_raw_sink, make_sink, make_transport, sink
 
 __all__ = ["make_raw_sink", "make_sink", "make_transport", "sink"]
+
+MakeTransport = Callable[..., Transport]
+MakeRawSink = Callable[[Behaviour], RawSink]
 
 # Seconds: far more than any deadline of these tests, far less than the receivers stall.
 PATIENCE = 20.0
@@ -12,3 +22,18 @@ HEADERS = {
     "webhook-signature": "v1,c2lnbmF0dXJl",
 }
 BODY = '{"type":"course.deleted","data":{"course_id":"Größe"}}'.encode()
+
+
+@pytest.fixture
+def full_port() -> Iterator[int]:
+    """A port on loopback that accepts no connection."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        yield int(full.getsockname()[1])
+        for one in waiting:
+            one.close()
